@@ -1,0 +1,68 @@
+# Everything starts from Python 3.11+ and make. `make test` and `make demo` set up .venv themselves.
+
+PYTHON ?= python3
+VENV := .venv
+BENCH := .venv-bench
+BIN := $(VENV)/bin
+ENV := $(VENV)/.installed
+DOCS := $(VENV)/.installed-docs
+BENCH_ENV := $(BENCH)/.installed
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+CODE := src tests benchmarks
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help env test test-all lint demo docs bench bench-env format clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: $(ENV)  ## create .venv and install rung3 with its development tools
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "rung3 needs Python 3.11 or newer; name one with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(ENV): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(DOCS): $(ENV)
+	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[dev,docs]'
+	@touch $@
+
+$(BENCH_ENV): pyproject.toml benchmarks/constraints.txt
+	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python $(PIP_INSTALL) -c benchmarks/constraints.txt -e '.[bench]'
+	@touch $@
+
+lint: $(ENV)  ## ruff and mypy
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy src
+
+test: lint  ## linters, types and the quick tests
+	$(BIN)/python -m pytest
+
+test-all: lint  ## the same with the slow tests
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+demo: $(ENV)  ## the main job on the built-in digits world, ending in runs/digits/report.html
+	$(BIN)/rung3 run studies/digits.yaml
+
+docs: $(DOCS)  ## build the pages into site/
+	$(BIN)/mkdocs build --strict --quiet
+
+bench-env: $(BENCH_ENV)  ## create .venv-bench: rung3 beside DoWhy
+
+bench: $(BENCH_ENV)  ## side-by-side timings
+	for script in benchmarks/bench_*.py; do $(BENCH)/bin/python $$script || exit 1; done
+
+format: $(ENV)  ## put the code in the project's format
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+clean:  ## remove environments, caches and built pages (runs/ is yours: it stays)
+	rm -rf $(VENV) $(BENCH) site build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
