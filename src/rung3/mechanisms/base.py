@@ -1,0 +1,172 @@
+"""The contract of a mechanism: `x := f(pa, u)`.
+
+A mechanism is one variable as a function of its parents and of its own exogenous noise. It is
+configured first (`VAE(latent=16)`), and bound to its variable and parents by the `SCM`, which calls
+`bind`. Every family is one file that fills in this contract, and every family passes
+`rung3.testing.check_mechanism`.
+
+Inside a mechanism values always have one batch axis: `(n, ...)`. Only abducted noise may have a
+second one in front, `(K, n, ...)`, when K particles are asked for.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Generator, Tensor, nn
+
+from rung3.rows import Noise, map_noise
+from rung3.variables import Discrete, Image, Variable
+
+__all__ = ["Abduction", "Mechanism", "Parents"]
+
+Abduction = Literal["exact", "posterior", "approximate"]
+Parents = Mapping[str, Tensor]
+
+
+class Mechanism(nn.Module, ABC):
+    """A causal mechanism `x := f(pa, u)` (lecture 1.6, Figure 8).
+
+    A subclass keeps every argument of its constructor under the argument's own name (that is how it
+    is saved), and makes its networks in `build`, when the variable and the parents are known.
+
+    Attributes:
+        abduction: `"exact"` (invertible), `"posterior"` (exact posterior of a many-to-one map) or
+            `"approximate"` (amortised or numerical).
+        assumption: What a counterfactual rests on beside the graph, in one clause.
+        observation_noise: Keys of the noise that are noise of observation alone (VAE: `eps`); a
+            query's `temperature` scales them.
+        name: Name of the variable that it is bound to.
+        variable: That variable.
+        parents: Its parents, by name.
+        observed: `(2, *shape)` least and greatest value seen in training (NaN before), for
+            continuous variables; `(classes,)` which categories were seen, for discrete ones; empty
+            for images.
+    """
+
+    abduction: ClassVar[Abduction]
+    assumption: ClassVar[str]
+    observation_noise: ClassVar[tuple[str, ...]] = ()
+
+    name: str
+    variable: Variable
+    parents: dict[str, Variable]
+    observed: Tensor
+
+    def bind(self, name: str, variable: Variable, parents: Mapping[str, Variable]) -> Self:
+        """A copy of this mechanism, made for a variable and its parents.
+
+        Raises:
+            ValueError: If the mechanism cannot model such a variable.
+        """
+        bound = copy.deepcopy(self)
+        bound.name, bound.variable, bound.parents = name, variable, dict(parents)
+        bound.register_buffer("observed", _nothing_observed(variable))
+        bound.build()
+        return bound
+
+    @abstractmethod
+    def build(self) -> None:
+        """Make networks and buffers for `self.variable` and `self.parents`, or refuse them."""
+
+    @abstractmethod
+    def sample_noise(
+        self, n: int, parents: Parents, generator: Generator | None = None
+    ) -> Noise:
+        """Draw `n` times from the prior of the noise; tensors of shape `(n, ...)`."""
+
+    @abstractmethod
+    def predict(self, noise: Noise, parents: Parents) -> Tensor:
+        """The value `f(pa, u)`, shape `(n, *shape)`, in the variable's own unit."""
+
+    @abstractmethod
+    def abduct(
+        self,
+        value: Tensor,
+        parents: Parents,
+        particles: int | None = None,
+        generator: Generator | None = None,
+    ) -> Noise:
+        """Noise that gives this value under these parents: `(n, ...)`, or `(K, n, ...)`."""
+
+    @abstractmethod
+    def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
+        """`log p(x | pa)`, shape `(n,)`, in nats, in the variable's own unit; or a lower bound."""
+
+    def loss(self, value: Tensor, parents: Parents) -> Tensor:
+        """What training minimises, averaged over rows: by default `-log p(x | pa)`."""
+        return -self.log_prob(value, parents).mean()
+
+    def mean(self, noise: Noise, parents: Parents) -> Tensor:
+        """The prediction without observation noise (a decoder's mean), shape `(n, *shape)`."""
+        return self.predict(noise, parents)
+
+    def calibrate(self, value: Tensor, parents: Parents) -> None:
+        """Take location, scale and range from training data, before the first step."""
+        if isinstance(self.variable, Discrete):
+            codes = value.long().unique()
+            self.observed[codes] = True
+        elif not isinstance(self.variable, Image):
+            self.observed.copy_(torch.stack([value.amin(0), value.amax(0)]))
+        self.calibrate_networks(value, parents)
+
+    def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
+        """What a family adds to `calibrate`; nothing by default."""
+
+    def outside(self, value: Tensor) -> Tensor:
+        """Mask `(n,)` of the values outside the range seen in training (none if unknown)."""
+        none = torch.zeros(len(value), dtype=torch.bool, device=value.device)
+        if isinstance(self.variable, Image):
+            return none
+        if isinstance(self.variable, Discrete):
+            return ~self.observed[value.long()] if self.observed.any() else none
+        low, high = self.observed
+        beyond = (value < low) | (value > high)
+        return beyond.flatten(1).any(1) if beyond.ndim > 1 else beyond
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments that differ from their defaults: what a model file stores."""
+        arguments = inspect.signature(type(self)).parameters
+        values = {name: getattr(self, name) for name in arguments}
+        return {k: v for k, v in values.items() if v != arguments[k].default}
+
+    def describe(self) -> str:
+        """The mechanism as it would be written, such as `VAE(latent=16)`."""
+        arguments = ", ".join(f"{k}={v!r}" for k, v in self.config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+def repeat_noise(noise: Noise, particles: int | None) -> Noise:
+    """Noise `(n, ...)` known exactly, as K equal particles `(K, n, ...)` without copying."""
+    if particles is None:
+        return noise
+    return map_noise(lambda tensor: tensor.expand(particles, *tensor.shape), noise)
+
+
+def leading(n: int, particles: int | None) -> tuple[int, ...]:
+    """The leading axes `(n,)` or `(K, n)`."""
+    return (n,) if particles is None else (particles, n)
+
+
+def one_tensor(noise: Noise, name: str) -> Tensor:
+    """The noise of a mechanism whose noise is one tensor.
+
+    Raises:
+        ValueError: If it is a dict.
+    """
+    if isinstance(noise, Tensor):
+        return noise
+    raise ValueError(f"{name}: expected noise as one tensor, got the parts {list(noise)}")
+
+
+def _nothing_observed(variable: Variable) -> Tensor:
+    if isinstance(variable, Discrete):
+        return torch.zeros(variable.classes, dtype=torch.bool)
+    if isinstance(variable, Image):
+        return torch.empty(0)
+    return torch.full((2, *variable.shape), torch.nan)

@@ -1,0 +1,168 @@
+"""Parents of mixed kinds, encoded as one vector of features: the only place where it is done.
+
+| parent | features |
+|---|---|
+| continuous, scalar or vector | standardised with the training data's mean and deviation |
+| binary | -1 or 1 |
+| ordinal | thermometer code, -1 or 1 for each threshold passed |
+| categorical | one-hot |
+| image | 32 features of a small convolutional network, any size and channels |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rung3.mechanisms.base import Parents
+from rung3.variables import Binary, Categorical, Image, Ordinal, Variable
+
+__all__ = ["MLP", "ParentEncoder", "Standardise"]
+
+IMAGE_FEATURES = 32
+
+
+class Standardise(nn.Module):
+    """`(x - loc) / scale` with statistics of the training data."""
+
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, shape: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.register_buffer("loc", torch.zeros(shape))
+        self.register_buffer("scale", torch.ones(shape))
+
+    def calibrate(self, value: Tensor) -> None:
+        """Take mean and standard deviation from `(n, *shape)` values; a constant has scale 1."""
+        scale = value.std(0, correction=0)
+        self.loc.copy_(value.mean(0))
+        self.scale.copy_(torch.where(scale > 0, scale, torch.ones_like(scale)))
+
+    def forward(self, value: Tensor) -> Tensor:
+        return (value - self.loc) / self.scale
+
+    def inverse(self, value: Tensor) -> Tensor:
+        """Back to the original unit."""
+        return value * self.scale + self.loc
+
+
+class ParentEncoder(nn.Module):
+    """A mapping of parents' values, in their own units, as features `(n, width)`.
+
+    Args:
+        parents: The parents' variables, by name.
+
+    Example:
+        >>> encoder = ParentEncoder({"digit": Categorical(3), "sick": Binary()})
+        >>> encoder({"digit": torch.tensor([2]), "sick": torch.tensor([1])}, 1)
+        tensor([[0., 0., 1., 1.]])
+    """
+
+    def __init__(self, parents: Mapping[str, Variable]) -> None:
+        super().__init__()
+        self.names = list(parents)
+        self.encoders = nn.ModuleList(_encoder(variable) for variable in parents.values())
+        self.width = sum(_width(variable) for variable in parents.values())
+
+    def calibrate(self, parents: Parents) -> None:
+        """Take the statistics of continuous parents from training data."""
+        for name, encoder in zip(self.names, self.encoders, strict=True):
+            if isinstance(encoder, _Real):
+                encoder.standardise.calibrate(parents[name])
+
+    def forward(self, parents: Parents, n: int) -> Tensor:
+        """Features `(n, width)`; `n` tells the number of rows where there are no parents."""
+        if not self.names:
+            device = next((b.device for b in self.buffers()), None)
+            return torch.empty(n, 0, device=device)
+        encoded = [e(parents[k]) for k, e in zip(self.names, self.encoders, strict=True)]
+        return torch.cat(encoded, dim=1)
+
+
+class _Real(nn.Module):
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.standardise = Standardise(shape)
+
+    def forward(self, value: Tensor) -> Tensor:
+        return self.standardise(value).reshape(len(value), -1)
+
+
+class _Sign(nn.Module):
+    def forward(self, value: Tensor) -> Tensor:
+        return 2 * value.to(torch.get_default_dtype()).unsqueeze(1) - 1
+
+
+class _OneHot(nn.Module):
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, value: Tensor) -> Tensor:
+        return F.one_hot(value.long(), self.classes).to(torch.get_default_dtype())
+
+
+class _Thermometer(nn.Module):
+    thresholds: Tensor
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("thresholds", torch.arange(1, classes))
+
+    def forward(self, value: Tensor) -> Tensor:
+        return 2 * (value.unsqueeze(1) >= self.thresholds).to(torch.get_default_dtype()) - 1
+
+
+def _image_network(channels: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, stride=2, padding=1),
+        nn.SiLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.SiLU(),
+        nn.Conv2d(32, 32, 3, stride=2, padding=1),
+        nn.SiLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(128, IMAGE_FEATURES),
+    )
+
+
+def _encoder(variable: Variable) -> nn.Module:
+    match variable:
+        case Image(channels=channels):
+            return _image_network(channels)
+        case Binary():
+            return _Sign()
+        case Ordinal(classes=classes):
+            return _Thermometer(classes)
+        case Categorical(classes=classes):
+            return _OneHot(classes)
+        case _:
+            return _Real(variable.shape)
+
+
+def _width(variable: Variable) -> int:
+    match variable:
+        case Image():
+            return IMAGE_FEATURES
+        case Binary():
+            return 1
+        case Ordinal(classes=classes):
+            return classes - 1
+        case Categorical(classes=classes):
+            return classes
+        case _:
+            return variable.shape[0] if variable.shape else 1
+
+
+def MLP(inputs: int, outputs: int, hidden: tuple[int, ...] = (64, 64)) -> nn.Sequential:
+    """A plain perceptron; without inputs, its output is a learned constant."""
+    widths = (inputs, *hidden) if inputs else (0,)
+    layers: list[nn.Module] = []
+    for before, after in zip(widths[:-1], widths[1:], strict=True):
+        layers += [nn.Linear(before, after), nn.SiLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], outputs))

@@ -1,0 +1,332 @@
+"""Variables: what values a node of the graph can take, in which unit, of which shape.
+
+A variable is a schema and nothing else. Every value that enters the library passes through
+`Variable.validate` once; every parent is encoded for a network from the same schema
+(`rung3.mechanisms.encoding`), so no mechanism knows more about a data set than this.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Binary", "Categorical", "Continuous", "Image", "Ordinal", "Variable"]
+
+
+def to_tensor(name: str, value: Any) -> Tensor:
+    """Turn a number, list, NumPy array, pandas series or tensor into a tensor.
+
+    Args:
+        name: The variable's name, for the error.
+        value: Anything array-like; gradients of a tensor are kept.
+
+    Raises:
+        ValueError: If the value is not numeric.
+    """
+    if isinstance(value, Tensor):
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name}: expected numbers, got values of type {array.dtype} (first: {_first(array)!r})"
+        )
+    return torch.from_numpy(np.array(array, order="C"))
+
+
+def _first(array: np.ndarray[Any, Any]) -> Any:
+    return array.reshape(-1)[0] if array.size else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variable(ABC):
+    """A node's support, unit and shape.
+
+    Args:
+        unit: Unit of the values, for axes and messages; `""` for none.
+        missing: Whether values may be missing (NaN). A discrete variable that may be missing is
+            held as float.
+    """
+
+    unit: str = ""
+    missing: bool = False
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one value: `()`, `(d,)` or `(C, H, W)`."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """Type in which values are held."""
+
+    @abstractmethod
+    def check_support(self, name: str, value: Tensor) -> None:
+        """Raise a `ValueError` if any (finite) value lies outside the support."""
+
+    @property
+    def kind(self) -> str:
+        """The name of the kind of variable, in lower case."""
+        return type(self).__name__.lower()
+
+    def validate(self, name: str, value: Any) -> Tensor:
+        """Check a value, batched or not, and hold it in the variable's type.
+
+        Args:
+            name: The variable's name, for the errors.
+            value: Array-like of shape `(*shape)` or `(n, *shape)`, in the variable's own units.
+
+        Returns:
+            The same values as a tensor, of the same shape.
+
+        Raises:
+            ValueError: On a wrong shape, NaN where `missing` is not declared, infinity, or values
+                outside the support.
+
+        Example:
+            >>> Continuous(lower=0).validate("thickness", [1, 2.5])
+            tensor([1.0000, 2.5000])
+        """
+        tensor = to_tensor(name, value)
+        tail = tuple(tensor.shape[tensor.ndim - len(self.shape) :])
+        if tensor.ndim not in (len(self.shape), len(self.shape) + 1) or tail != self.shape:
+            one, many = _spell(self.shape), _spell(("n", *self.shape))
+            raise ValueError(
+                f"{name}: expected shape {one} or {many}, got {_spell(tuple(tensor.shape))}"
+            )
+        if tensor.is_floating_point():
+            present = self._check_finite(name, tensor.detach())
+        else:
+            present = tensor
+        self.check_support(name, present)
+        return tensor.to(self.dtype)
+
+    def _check_finite(self, name: str, tensor: Tensor) -> Tensor:
+        finite = tensor.isfinite()
+        if finite.all():
+            return tensor
+        if tensor.isinf().any():
+            raise ValueError(f"{name}: {int(tensor.isinf().sum())} values are infinite")
+        if not self.missing:
+            raise ValueError(
+                f"{name}: {int((~finite).sum())} values are NaN; declare the variable with "
+                "missing=True if its values may be missing"
+            )
+        return tensor[finite]
+
+    def is_missing(self, value: Tensor) -> Tensor:
+        """Mask `(n,)` of the rows of a batched value that are missing."""
+        if not value.is_floating_point():
+            return torch.zeros(len(value), dtype=torch.bool, device=value.device)
+        return value.isnan().flatten(1).any(1) if value.ndim > 1 else value.isnan()
+
+    def config(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, and the kind: what a model file stores."""
+        fields = {
+            name: getattr(self, name)
+            for name, spec in self.__dataclass_fields__.items()
+            if spec.init and getattr(self, name) != spec.default
+        }
+        return {"kind": type(self).__name__} | fields
+
+    def __str__(self) -> str:
+        fields = ", ".join(f"{k}={v!r}" for k, v in self.config().items() if k != "kind")
+        return f"{type(self).__name__}({fields})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continuous(Variable):
+    """A real number, or a vector of `dim` of them, between `lower` and `upper`.
+
+    Args:
+        lower: Least value, in the variable's unit.
+        upper: Greatest value.
+        dim: Length of the vector; `None` for a scalar.
+
+    Example:
+        >>> print(Continuous(unit="px", lower=0))
+        Continuous(unit='px', lower=0)
+    """
+
+    lower: float = -math.inf
+    upper: float = math.inf
+    dim: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.lower < self.upper:
+            raise ValueError(f"lower={self.lower} must be less than upper={self.upper}")
+        if self.dim is not None and self.dim < 1:
+            raise ValueError(f"dim={self.dim} must be at least 1, or None for a scalar")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return () if self.dim is None else (self.dim,)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.get_default_dtype()
+
+    def check_support(self, name: str, value: Tensor) -> None:
+        _check_range(name, value, self.lower, self.upper, self.unit)
+
+
+@dataclass(frozen=True)
+class Discrete(Variable):
+    """One of finitely many values, coded 0, 1, ..., `classes - 1`; by name where it has `labels`."""
+
+    classes: int
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(self.labels))
+        if self.classes < 2:
+            raise ValueError(f"classes={self.classes} must be at least 2")
+        if self.labels and len(self.labels) != self.classes:
+            raise ValueError(f"{self.classes} classes, but {len(self.labels)} labels")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.get_default_dtype() if self.missing else torch.int64
+
+    def validate(self, name: str, value: Any) -> Tensor:
+        if self.labels and not isinstance(value, Tensor):
+            value = self._encode(name, value)
+        return super().validate(name, value)
+
+    def _encode(self, name: str, value: Any) -> Any:
+        array = np.asarray(value)
+        if array.dtype.kind in "biuf":
+            return array
+        codes = {label: float(code) for code, label in enumerate(self.labels)}
+        given = [math.nan if v is None or v != v else str(v) for v in array.reshape(-1)]
+        unknown = sorted({v for v in given if isinstance(v, str) and v not in codes})
+        if unknown:
+            raise ValueError(f"{name}: unknown category {unknown}; expected {list(self.labels)}")
+        flat = [codes[v] if isinstance(v, str) else v for v in given]
+        return np.array(flat).reshape(array.shape)
+
+    def check_support(self, name: str, value: Tensor) -> None:
+        wrong = (value < 0) | (value >= self.classes) | (value != value.round())
+        if wrong.any():
+            raise ValueError(
+                f"{name}: {value[wrong].reshape(-1)[0].item():g} is not a category; "
+                f"expected a whole number from 0 to {self.classes - 1}"
+            )
+
+
+@dataclass(frozen=True)
+class Categorical(Discrete):
+    """One of `classes` unordered categories, coded 0, 1, ..., `classes - 1`.
+
+    Args:
+        classes: Number of categories.
+        labels: Their names, in the order of the codes; values may then be given by name.
+
+    Example:
+        >>> Categorical(2, labels=("small", "large")).validate("size", ["large", "small"])
+        tensor([1, 0])
+    """
+
+
+@dataclass(frozen=True)
+class Ordinal(Discrete):
+    """One of `classes` ordered levels, coded 0 < 1 < ... < `classes - 1`.
+
+    Args:
+        classes: Number of levels.
+        labels: Their names, lowest first.
+    """
+
+
+@dataclass(frozen=True)
+class Binary(Discrete):
+    """A no or yes, coded 0 and 1 (booleans are accepted).
+
+    Args:
+        labels: Names of 0 and 1.
+    """
+
+    classes: int = field(default=2, init=False)
+
+
+@dataclass(frozen=True)
+class Image(Variable):
+    """An image of `channels` x `height` x `width`, as floats in [0, 1].
+
+    Args:
+        channels: 1 for grey, 3 for colour, any number for other modalities.
+        height: Rows of pixels.
+        width: Columns of pixels.
+        bits: Bits a pixel was stored with (values are multiples of 1 / (2**bits - 1)); `None`
+            for real-valued pixels.
+    """
+
+    channels: int
+    height: int
+    width: int
+    bits: int | None = 8
+
+    def __post_init__(self) -> None:
+        for field in ("channels", "height", "width"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.channels, self.height, self.width)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.get_default_dtype()
+
+    def check_support(self, name: str, value: Tensor) -> None:
+        if not value.is_floating_point():
+            raise ValueError(
+                f"{name}: expected an image of floats in [0, 1], got {value.dtype}; "
+                "divide 8-bit images by 255"
+            )
+        _check_range(name, value, 0, 1, self.unit)
+
+
+KINDS: Mapping[str, type[Variable]] = {
+    kind.__name__: kind for kind in (Continuous, Binary, Categorical, Ordinal, Image)
+}
+
+
+def from_config(name: str, config: Mapping[str, Any]) -> Variable:
+    """Make the variable that `Variable.config` described."""
+    fields = dict(config)
+    kind = fields.pop("kind", None)
+    if kind not in KINDS:
+        raise ValueError(f"{name}: unknown kind of variable {kind!r}; expected {list(KINDS)}")
+    try:
+        return KINDS[kind](**fields)
+    except TypeError as error:
+        raise ValueError(f"{name}: {kind}: {error}") from None
+
+
+def _check_range(name: str, value: Tensor, lower: float, upper: float, unit: str) -> None:
+    if value.numel() == 0:
+        return
+    low, high = (float(v) for v in torch.aminmax(value))
+    if low < lower or high > upper:
+        worst = low if low < lower else high
+        raise ValueError(
+            f"{name}: {worst:g} is outside its support [{lower:g}, {upper:g}]"
+            + (f" {unit}" if unit else "")
+        )
+
+
+def _spell(shape: tuple[int | str, ...]) -> str:
+    return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
