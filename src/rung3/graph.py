@@ -1,0 +1,396 @@
+"""Causal graphs: who listens to whom, and what follows from that before any data is seen.
+
+A graph has an arrow ``a -> b`` where a is a parent of b, so that ``b := f(pa(b), u_b)``, and a
+bidirected arrow ``a <-> b`` where a hidden common cause makes the noises of a and b dependent.
+Without the latter it is Markovian,
+
+    p(x) = prod_k p(x_k | pa_k),        p(x | do(x_j)) = prod_{k != j} p(x_k | pa_k),
+
+and questions about paths, separation and adjustment read off what that factorisation implies.
+A bidirected arrow is answered for as a hidden parent of both its ends (an acyclic directed mixed
+graph). Everything that has an order follows the order in which names are first mentioned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from functools import cached_property
+from itertools import chain, islice
+from typing import TypeAlias
+
+import networkx as nx
+
+from rung3.adjustment import criterion, minimal_adjustments
+from rung3.graph_paths import Path, walk
+from rung3.graph_text import checked_name, pairs_of, quote, read_graph, write
+
+Pair: TypeAlias = tuple[str, str]
+Names: TypeAlias = str | Iterable[str]
+
+
+class CausalGraph:
+    """An acyclic causal graph, which never changes: surgery returns a new one.
+
+    Args:
+        spec: Text in the grammar of `rung3.graph_text`, (cause, effect) pairs, a networkx
+            ``DiGraph``, or another graph.
+        nodes: Further names, which need no arrow.
+        bidirected: Further pairs with a hidden common cause.
+
+    Raises:
+        ValueError: If the text cannot be read, a name is no string, or there is a cycle, which
+            the message spells out.
+
+    >>> graph = CausalGraph("size -> treatment; {size treatment} -> recovery")
+    >>> graph.parents("recovery"), graph.order
+    (('size', 'treatment'), ('size', 'treatment', 'recovery'))
+    >>> graph.adjustment_sets("treatment", "recovery")
+    [{'size'}]
+    """
+
+    def __init__(
+        self,
+        spec: str | Iterable[Pair] | nx.DiGraph | CausalGraph = "",
+        *,
+        nodes: Names = (),
+        bidirected: Iterable[Pair] = (),
+    ) -> None:
+        read = read_graph(spec.to_networkx() if isinstance(spec, CausalGraph) else spec)
+        hidden = [*read.bidirected, *pairs_of(bidirected, "bidirected")]
+        extra = [nodes] if isinstance(nodes, str) else nodes
+        mentioned = chain(read.nodes, *read.edges, *read.bidirected, extra, *hidden)
+        self._rank = {
+            name: rank for rank, name in enumerate(dict.fromkeys(map(checked_name, mentioned)))
+        }
+        self._dag = nx.DiGraph()
+        self._dag.add_nodes_from(self._rank)
+        self._dag.add_edges_from(sorted(set(read.edges), key=self._ranks))
+        if not nx.is_directed_acyclic_graph(self._dag):
+            raise ValueError(
+                f"the graph has a cycle: {self._cycle()}; no variable may cause itself."
+            )
+        looped = next((left for left, right in hidden if left == right), None)
+        if looped is not None:
+            loop = f"{quote(looped)} <-> {quote(looped)}"
+            raise ValueError(f"a hidden common cause needs two variables, got {loop}.")
+        self._hidden = tuple(sorted({self._sorted_pair(pair) for pair in hidden}, key=self._ranks))
+
+    # Structure
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """All names, in order of first mention."""
+        return tuple(self._rank)
+
+    @property
+    def edges(self) -> tuple[Pair, ...]:
+        """All (cause, effect) pairs, by the order of the causes, then of the effects."""
+        return tuple(self._dag.edges)
+
+    @property
+    def bidirected(self) -> tuple[Pair, ...]:
+        """All pairs with a hidden common cause, each in the order of `nodes`."""
+        return self._hidden
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """Causes before effects; where that leaves a choice, first mentioned first."""
+        return tuple(nx.lexicographical_topological_sort(self._dag, key=self._rank.__getitem__))
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """The nodes without parents."""
+        return tuple(name for name in self.nodes if not self._dag.pred[name])
+
+    @cached_property
+    def districts(self) -> tuple[tuple[str, ...], ...]:
+        """The nodes in parts that bidirected arrows connect (c-components)."""
+        mixed = nx.Graph()
+        mixed.add_nodes_from(self.nodes)
+        mixed.add_edges_from(self._hidden)
+        return tuple(self._in_order(part) for part in nx.connected_components(mixed))
+
+    def parents(self, name: str) -> tuple[str, ...]:
+        """The direct causes of a variable, in the order of `nodes`."""
+        return tuple(self._dag.pred[self._one(name)])
+
+    def children(self, name: str) -> tuple[str, ...]:
+        """The direct effects of a variable, in the order of `nodes`."""
+        return tuple(self._dag.succ[self._one(name)])
+
+    def spouses(self, name: str) -> tuple[str, ...]:
+        """The variables that share a hidden cause with this one, in the order of `nodes`."""
+        self._one(name)
+        return self._in_order(
+            {other for pair in self._hidden if name in pair for other in pair} - {name}
+        )
+
+    def ancestors(self, names: Names) -> frozenset[str]:
+        """The direct and indirect causes of one or several variables, these aside."""
+        known = self.names(names)
+        return frozenset[str]().union(*(nx.ancestors(self._dag, name) for name in known)) - known
+
+    def descendants(self, names: Names) -> frozenset[str]:
+        """The direct and indirect effects of one or several variables, these aside."""
+        known = self.names(names)
+        return frozenset[str]().union(*(nx.descendants(self._dag, name) for name in known)) - known
+
+    # Surgery
+
+    def do(self, *names: str) -> CausalGraph:
+        """The graph after an intervention: no arrow, of either kind, points into these names."""
+        cut = self.names(names)
+        edges = [edge for edge in self.edges if edge[1] not in cut]
+        return self._like(
+            self.nodes, edges, [pair for pair in self._hidden if not cut.intersection(pair)]
+        )
+
+    def without_outgoing(self, *names: str) -> CausalGraph:
+        """The graph in which these names cause nothing: what joins them to others is back doors."""
+        cut = self.names(names)
+        return self._like(
+            self.nodes, [edge for edge in self.edges if edge[0] not in cut], self._hidden
+        )
+
+    def subgraph(self, names: Names) -> CausalGraph:
+        """These variables, and the arrows among them."""
+        kept = self.names(names)
+        edges = [edge for edge in self.edges if kept.issuperset(edge)]
+        hidden = [pair for pair in self._hidden if kept.issuperset(pair)]
+        return self._like(self._in_order(kept), edges, hidden)
+
+    # Separation and paths
+
+    def d_separated(self, x: Names, y: Names, given: Names = ()) -> bool:
+        """Whether x and y are independent given Z in every model of the graph.
+
+        With bidirected arrows this is m-separation.
+
+        Args:
+            x: One name or several.
+            y: One name or several.
+            given: Z, the names conditioned on.
+
+        Raises:
+            ValueError: If a name is unknown or in two of the sets.
+
+        >>> CausalGraph("smoking -> tar -> cancer").d_separated("smoking", "cancer", given="tar")
+        True
+        """
+        return bool(nx.is_d_separator(self._expanded, *self.disjoint(x=x, y=y, given=given)))
+
+    def paths(self, x: str, y: str) -> Iterator[Path]:
+        """All paths between two variables, whichever way their arrows point, one at a time."""
+        return self._paths(x, y, first=("->", "<-", "<->"))
+
+    def causal_paths(self, x: str, y: str) -> Iterator[Path]:
+        """The paths from x to y whose arrows all point forwards."""
+        self.disjoint(x=self._one(x), y=self._one(y))
+        between = self._dag.subgraph({*self.ancestors(y), x, y})
+        trails = nx.all_simple_paths(between, x, y)
+        return (Path(tuple(trail), ("->",) * (len(trail) - 1), self) for trail in trails)
+
+    def backdoor_paths(self, x: str, y: str) -> Iterator[Path]:
+        """The paths between x and y whose first arrow points into x."""
+        return self._paths(x, y, first=("<-", "<->"))
+
+    # Adjustment
+
+    def adjustment_sets(
+        self, treatment: Names, outcome: Names, limit: int | None = None
+    ) -> list[set[str]]:
+        """All minimal sets to adjust for, so as to read a causal effect off observational data.
+
+        Complete: a set is listed if and only if it satisfies the adjustment criterion and none of
+        its proper subsets does (see `rung3.adjustment`). There can be exponentially many.
+
+        Args:
+            treatment: One name or several.
+            outcome: One name or several.
+            limit: Stop after so many sets, those nearest to the outcome.
+
+        Returns:
+            The sets, smaller ones first, then by name; ``[set()]`` if there is nothing to adjust
+            for, ``[]`` if no set will do (the effect may be identified by other means).
+
+        Raises:
+            ValueError: If a name is unknown, or in both.
+
+        >>> CausalGraph("x -> y; x <-> y").adjustment_sets("x", "y")
+        []
+        """
+        return sorted(
+            islice(self._adjustments(treatment, outcome), limit),
+            key=lambda one: (len(one), sorted(one)),
+        )
+
+    def minimal_adjustment_set(self, treatment: Names, outcome: Names) -> set[str] | None:
+        """One minimal set to adjust for, in polynomial time; None if no set will do.
+
+        Of all minimal sets it is the nearest to the outcome, which without bidirected arrows is the
+        one of least asymptotic variance (see `rung3.adjustment`).
+        """
+        return next(self._adjustments(treatment, outcome), None)
+
+    def is_adjustment_set(self, treatment: Names, outcome: Names, given: Names) -> bool:
+        """Whether adjusting for these variables, minimal or not, gives the causal effect."""
+        cause, effect, known = self.disjoint(treatment=treatment, outcome=outcome, given=given)
+        backdoor, forbidden = criterion(self._expanded, cause, effect)
+        return not known & forbidden and bool(nx.is_d_separator(backdoor, cause, effect, known))
+
+    def roles(self, treatment: str, outcome: str) -> dict[str, str]:
+        """What every other variable is to a treatment and an outcome, by directed paths.
+
+        - ``mediator``: an effect of the treatment that causes the outcome;
+        - ``confounder``: causes both, the outcome not only through the treatment;
+        - ``instrument``: causes the treatment, and only through it depends on the outcome;
+        - ``collider``: an effect of both, of the treatment not only through the outcome;
+        - ``cause of treatment``, ``cause of outcome``, ``effect of treatment``,
+          ``effect of outcome``: of that alone;
+        - ``unrelated``: none of these.
+
+        >>> CausalGraph("age -> drug -> dose -> cured; age -> cured").roles("drug", "cured")
+        {'age': 'confounder', 'dose': 'mediator'}
+        """
+        self.disjoint(treatment=self._one(treatment), outcome=self._one(outcome))
+        inert = self.without_outgoing(treatment)
+        causes, causes_outcome = self.ancestors(treatment), inert.ancestors(outcome)
+        effects, effects_outcome = self.descendants(treatment), self.descendants(outcome)
+        direct = self.without_outgoing(outcome).descendants(treatment)
+
+        def role(name: str) -> str:
+            if name in causes_outcome:
+                if name in effects:
+                    return "mediator"
+                return "confounder" if name in causes else "cause of outcome"
+            if name in effects_outcome:
+                return "collider" if name in direct else "effect of outcome"
+            if name in causes:
+                return "instrument" if inert.d_separated(name, outcome) else "cause of treatment"
+            return "effect of treatment" if name in effects else "unrelated"
+
+        return {name: role(name) for name in self.nodes if name not in (treatment, outcome)}
+
+    # Names
+
+    def names(self, names: Names) -> frozenset[str]:
+        """One name or several as a set, each of which the graph has.
+
+        Raises:
+            ValueError: If one is unknown; the message has the nearest right one.
+        """
+        wanted = [names] if isinstance(names, str) else list(names)
+        for name in wanted:
+            if name not in self:
+                near = get_close_matches(str(name), self.nodes, n=1) or self.nodes
+                hint = " or ".join(map(repr, near))
+                raise ValueError(f"the graph has no variable {name!r}; did you mean {hint}?")
+        return frozenset(wanted)
+
+    def disjoint(self, **sets: Names) -> tuple[frozenset[str], ...]:
+        """Sets of names that the graph has, none of which is in two of them.
+
+        Raises:
+            ValueError: If a name is unknown, or in two of the sets; the message names all three.
+        """
+        known = {label: self.names(names) for label, names in sets.items()}
+        owner: dict[str, str] = {}
+        for label, names in known.items():
+            for name in self._in_order(names):
+                if name in owner:
+                    raise ValueError(
+                        f"{name!r} is in both {owner[name]} and {label}; it can be in one only."
+                    )
+                owner[name] = label
+        return tuple(known.values())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._rank
+
+    # As text, as a networkx graph, as a value
+
+    def to_text(self) -> str:
+        """The text that `CausalGraph` reads as this graph, names in the same order."""
+        return write(self.nodes, {name: self.parents(name) for name in self.nodes}, self._hidden)
+
+    def to_networkx(self) -> nx.DiGraph:
+        """A copy as a networkx graph; ``.graph["bidirected"]`` has the bidirected pairs."""
+        copy = self._dag.copy()
+        copy.graph["bidirected"] = self._hidden
+        return copy
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def __repr__(self) -> str:
+        return f"CausalGraph({self.to_text()!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return self._key == other._key if isinstance(other, CausalGraph) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    # Internals
+
+    @cached_property
+    def _key(self) -> tuple[frozenset[object], ...]:
+        """What two equal graphs share, in whatever order they were written."""
+        return frozenset(self.nodes), frozenset(self.edges), frozenset(map(frozenset, self._hidden))
+
+    @cached_property
+    def _expanded(self) -> nx.DiGraph:
+        """The graph with a node for each hidden common cause, named by its pair."""
+        expanded = self._dag.copy()
+        expanded.add_edges_from((pair, name) for pair in self._hidden for name in pair)
+        return expanded
+
+    @cached_property
+    def _steps(self) -> dict[str, list[Pair]]:
+        """From each node: the arrow, as seen from it, and the neighbour."""
+        ways = {"->": self.children, "<-": self.parents, "<->": self.spouses}
+        return {
+            name: [(arrow, other) for arrow, others in ways.items() for other in others(name)]
+            for name in self.nodes
+        }
+
+    def _paths(self, x: str, y: str, first: tuple[str, ...]) -> Iterator[Path]:
+        self.disjoint(x=self._one(x), y=self._one(y))
+        return (Path(nodes, arrows, self) for nodes, arrows in walk(self._steps, x, y, first))
+
+    def _adjustments(self, treatment: Names, outcome: Names) -> Iterator[set[str]]:
+        """All minimal adjustment sets, the nearest to the outcome first."""
+        cause, effect = self.disjoint(treatment=treatment, outcome=outcome)
+        found = minimal_adjustments(self._expanded, cause, effect, self._rank)
+        return ({str(name) for name in one} for one in found)
+
+    def _like(
+        self, nodes: Iterable[str], edges: Iterable[Pair], bidirected: Iterable[Pair]
+    ) -> CausalGraph:
+        """A graph with these nodes, in this order."""
+        dag = nx.DiGraph()
+        dag.add_nodes_from(nodes)
+        dag.add_edges_from(edges)
+        return CausalGraph(dag, bidirected=bidirected)
+
+    def _one(self, name: str) -> str:
+        """A name that the graph has."""
+        self.names([name])
+        return name
+
+    def _in_order(self, names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(sorted(names, key=self._rank.__getitem__))
+
+    def _ranks(self, pair: Pair) -> tuple[int, int]:
+        return self._rank[pair[0]], self._rank[pair[1]]
+
+    def _sorted_pair(self, pair: Pair) -> Pair:
+        left, right = self._in_order(pair)
+        return left, right
+
+    def _cycle(self) -> str:
+        """A cycle, from its first mentioned node back to it."""
+        names = [cause for cause, _ in nx.find_cycle(self._dag)]
+        start = names.index(min(names, key=self._rank.__getitem__))
+        return " -> ".join(map(quote, [*names[start:], *names[:start], names[start]]))

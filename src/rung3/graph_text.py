@@ -1,0 +1,225 @@
+r"""Causal graphs as text, as pairs and as networkx graphs, all read into the same names and pairs.
+
+    text      := statement ((";" | newline) statement)*
+    statement := group (arrow group)*                 arrow := "->" | "<-" | "<->"
+    group     := name | "{" name* "}"                 name  := word | "quoted" | 'quoted'
+
+``a -> b`` says that a causes b, and ``a <-> b`` that a hidden cause is common to both. A group
+stands for each of its names (commas and newlines within are optional), a chain ``a -> b <- c`` for
+each of its links, a lone group for nodes. A word is made of letters, digits, ``_``, ``.`` and inner
+``-``; any other name goes in quotes, with a backslash before a quote or a backslash in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
+from typing import NamedTuple
+
+import networkx as nx
+
+_TOKEN = re.compile(
+    r"""(?P<space>[^\S\n]+) | (?P<end>[;\n]) | (?P<arrow><->|->|<-) | (?P<brace>[{}]) | (?P<comma>,)
+      | (?P<quoted>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*') | (?P<word>\w(?:[\w.]|-(?=\w))*)""",
+    re.VERBOSE | re.DOTALL,
+)
+_WORD = re.compile(r"\w(?:[\w.]|-(?=\w))*")
+
+
+class Parsed(NamedTuple):
+    """Names in order of mention, (cause, effect) pairs, and pairs with a hidden common cause."""
+
+    nodes: list[str]
+    edges: list[tuple[str, str]]
+    bidirected: list[tuple[str, str]]
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+
+
+def quote(name: str) -> str:
+    r"""The name as it is written in a text: bare if it is a word, in double quotes otherwise.
+
+    >>> quote("age"), quote("blood pressure")
+    ('age', '"blood pressure"')
+    """
+    if _WORD.fullmatch(name):
+        return name
+    return '"' + re.sub(r'(["\\])', r"\\\1", name) + '"'
+
+
+def parse(text: str) -> Parsed:
+    """Reads a graph from text, in the grammar of this module.
+
+    Args:
+        text: The statements, separated by ``;`` or newlines.
+
+    Returns:
+        The names in order of mention, repeats included, and the pairs.
+
+    Raises:
+        ValueError: If a statement cannot be read; the message quotes it.
+
+    >>> parse("{a b} -> c <-> d").edges
+    [('a', 'c'), ('b', 'c')]
+    """
+    nodes: list[str] = []
+    edges: list[tuple[str, str]] = []
+    bidirected: list[tuple[str, str]] = []
+    for statement, tokens in _statements(text):
+        groups, arrows = _chain(statement, tokens)
+        nodes += [name for group in groups for name in group]
+        for left, arrow, right in zip(groups, arrows, groups[1:], strict=False):
+            if arrow == "<->":
+                bidirected += product(left, right)
+            else:
+                edges += product(left, right) if arrow == "->" else product(right, left)
+    return Parsed(nodes, edges, bidirected)
+
+
+def read_graph(spec: str | nx.DiGraph | Iterable[tuple[str, str]]) -> Parsed:
+    """Reads a graph from text, from a networkx graph, or from (cause, effect) pairs.
+
+    Args:
+        spec: The text; the graph, whose ``.graph["bidirected"]`` may have pairs; or the pairs.
+
+    Raises:
+        ValueError: If the text cannot be read, the graph is undirected, or a pair is none.
+    """
+    if isinstance(spec, str):
+        return parse(spec)
+    if not isinstance(spec, nx.Graph):
+        return Parsed([], pairs_of(spec, "a graph"), [])
+    if not spec.is_directed():
+        raise ValueError(f"expected a directed networkx graph, got {spec}; use nx.DiGraph.")
+    hidden = pairs_of(spec.graph.get("bidirected", ()), "bidirected")
+    return Parsed(list(spec), list(spec.edges()), hidden)
+
+
+def pairs_of(given: Iterable[object], what: str) -> list[tuple[str, str]]:
+    """The given pairs as tuples, or an error that says what takes pairs."""
+    pairs: list[tuple[str, str]] = []
+    for pair in given:
+        both = () if isinstance(pair, str) or not isinstance(pair, Iterable) else tuple(pair)
+        if len(both) != 2:
+            raise ValueError(f"{what} takes pairs such as ('size', 'treatment'), got {pair!r}.")
+        pairs.append(both)
+    return pairs
+
+
+def checked_name(name: object) -> str:
+    """The name as it is, if it can be one."""
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"a variable's name is a string that is not empty, got {name!r}")
+    return name
+
+
+def write(
+    nodes: Sequence[str], causes: dict[str, Sequence[str]], bidirected: Iterable[tuple[str, str]]
+) -> str:
+    """The text from which `parse` reads the same graph, with the same order of first mention.
+
+    Args:
+        nodes: The names, in order.
+        causes: The parents of each name.
+        bidirected: The pairs with a hidden common cause.
+    """
+    said = [(tuple(causes[name]), "->", name) for name in nodes if causes[name]]
+    said += [((left,), "<->", right) for left, right in bidirected]
+    mentioned = dict.fromkeys(name for left, _, right in said for name in (*left, right))
+    alone = [name for name in nodes if name not in mentioned]
+    statements = [f"{_group(left)} {arrow} {quote(right)}" for left, arrow, right in said]
+    if [*mentioned, *alone] == list(nodes):
+        return "; ".join(statements + [quote(name) for name in alone])
+    return "; ".join([_group(nodes), *statements])
+
+
+def _group(names: Sequence[str]) -> str:
+    """One name as it is, several in braces."""
+    return quote(names[0]) if len(names) == 1 else "{" + " ".join(map(quote, names)) + "}"
+
+
+def _statements(text: str) -> Iterator[tuple[str, list[_Token]]]:
+    """Cuts a text into statements: each one's source, and its tokens without space."""
+    tokens: list[_Token] = []
+    start = at = 0
+    inside = False
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise _unreadable(text, start, at)
+        kind, token, at = str(match.lastgroup), match.group(), match.end()
+        inside = (inside or token == "{") and token != "}"
+        if kind == "end" and not (inside and token == "\n"):
+            if tokens:
+                yield text[start : at - 1].strip(), tokens
+            tokens, start, inside = [], at, False
+        elif kind not in ("space", "end"):
+            tokens.append(_Token(kind, token))
+    if tokens:
+        yield text[start:].strip(), tokens
+
+
+def _unreadable(text: str, start: int, at: int) -> ValueError:
+    """The error for a text of which no token can be made from `at` on."""
+    rest = re.split(r"[;\n]", text[at:])[0]
+    where = f"cannot read {rest.strip()!r} in the graph {(text[start:at] + rest).strip()!r}"
+    if rest[0] in "\"'":
+        return ValueError(f"{where}: its closing quote is missing.")
+    return ValueError(
+        f"{where}: arrows are ->, <- or <->, and a name with characters other than letters, "
+        f'digits, _ - . goes in quotes ("blood pressure").'
+    )
+
+
+def _chain(statement: str, tokens: list[_Token]) -> tuple[list[list[str]], list[str]]:
+    """Reads one statement: n groups of names, and the n - 1 arrows between them."""
+    rest = deque(tokens)
+    groups: list[list[str]] = []
+    arrows: list[str] = []
+    try:
+        groups.append(_read_group(rest))
+        while rest:
+            kind, text = rest.popleft()
+            if kind != "arrow":
+                raise ValueError(
+                    f"an arrow or a semicolon is missing at {text!r}; several variables go in "
+                    'braces, {a b}, and a name with a space in quotes, "a b"'
+                )
+            arrows.append(text)
+            groups.append(_read_group(rest))
+    except ValueError as fault:
+        raise ValueError(f"cannot read the graph {statement!r}: {fault}.") from None
+    return groups, arrows
+
+
+def _read_group(rest: deque[_Token]) -> list[str]:
+    """Takes one name, or several in braces, off the tokens."""
+    if not rest:
+        raise ValueError("it ends with an arrow; a variable is missing on its right")
+    token = rest.popleft()
+    if token.kind in ("word", "quoted"):
+        return [_read_name(token)]
+    if token.text != "{":
+        raise ValueError(f"a variable is missing at {token.text!r}")
+    names: list[str] = []
+    while rest:
+        token = rest.popleft()
+        if token.text == "}" and names:
+            return names
+        if token.kind in ("word", "quoted"):
+            names.append(_read_name(token))
+        elif token.kind != "comma":
+            raise ValueError(f"a variable is missing at {token.text!r}; braces hold names alone")
+    raise ValueError("a brace is not closed")
+
+
+def _read_name(token: _Token) -> str:
+    """The name that a token stands for."""
+    if token.kind == "word":
+        return token.text
+    return checked_name(re.sub(r"\\(.)", r"\1", token.text[1:-1], flags=re.DOTALL))
