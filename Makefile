@@ -52,7 +52,7 @@ demo: $(ENV)  ## the main job on the built-in digits world, ending in runs/digit
 	$(BIN)/rung3 run studies/digits.yaml
 
 docs: $(DOCS)  ## build the pages into site/
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/zensical build --strict --clean
 
 bench-env: $(BENCH_ENV)  ## create .venv-bench: rung3 beside DoWhy
 
@@ -64,5 +64,5 @@ format: $(ENV)  ## put the code in the project's format
 	$(BIN)/ruff format $(CODE)
 
 clean:  ## remove environments, caches and built pages (runs/ is yours: it stays)
-	rm -rf $(VENV) $(BENCH) site build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) .cache site build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
