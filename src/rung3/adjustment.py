@@ -16,8 +16,8 @@ Zander, Liskiewicz and Textor, UAI 2014). Hidden common causes are nodes that ca
 Every minimal Z lies among the ancestors of X and Y. There, d-separation is plain separation in the
 moral graph H, so the minimal Z are the minimal separators of H among the nodes that may be chosen.
 Let C(S) be the part of H - S that Y is in. For each minimal S and each v in S, the separator
-nearest to C(S) + v is minimal too, and all are reached in this way from the one nearest to Y (Kloks and
-Kratsch, SIAM J. Comput. 1998), in time O(nodes * edges) for each.
+nearest to C(S) + v is minimal too, and all are reached in this way from the one nearest to Y
+(Kloks and Kratsch, SIAM J. Comput. 1998), in O(nodes * edges) each.
 """
 
 from __future__ import annotations

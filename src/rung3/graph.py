@@ -13,7 +13,7 @@ graph). Everything that has an order follows the order in which names are first 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import chain, islice
@@ -22,7 +22,7 @@ from typing import TypeAlias
 import networkx as nx
 
 from rung3.adjustment import criterion, minimal_adjustments
-from rung3.graph_paths import Path, walk
+from rung3.graph_paths import Path, Step, fruitful, walk
 from rung3.graph_text import checked_name, pairs_of, quote, read_graph, write
 
 Pair: TypeAlias = tuple[str, str]
@@ -58,11 +58,9 @@ class CausalGraph:
     ) -> None:
         read = read_graph(spec.to_networkx() if isinstance(spec, CausalGraph) else spec)
         hidden = [*read.bidirected, *pairs_of(bidirected, "bidirected")]
-        extra = [nodes] if isinstance(nodes, str) else nodes
+        extra = map(checked_name, [nodes] if isinstance(nodes, str) else nodes)
         mentioned = chain(read.nodes, *read.edges, *read.bidirected, extra, *hidden)
-        self._rank = {
-            name: rank for rank, name in enumerate(dict.fromkeys(map(checked_name, mentioned)))
-        }
+        self._rank = {name: rank for rank, name in enumerate(dict.fromkeys(mentioned))}
         self._dag = nx.DiGraph()
         self._dag.add_nodes_from(self._rank)
         self._dag.add_edges_from(sorted(set(read.edges), key=self._ranks))
@@ -70,10 +68,8 @@ class CausalGraph:
             raise ValueError(
                 f"the graph has a cycle: {self._cycle()}; no variable may cause itself."
             )
-        looped = next((left for left, right in hidden if left == right), None)
-        if looped is not None:
-            loop = f"{quote(looped)} <-> {quote(looped)}"
-            raise ValueError(f"a hidden common cause needs two variables, got {loop}.")
+        if loops := [left for left, right in hidden if left == right]:
+            raise ValueError(f"{loops[0]!r} <-> itself: a hidden common cause needs two variables.")
         self._hidden = tuple(sorted({self._sorted_pair(pair) for pair in hidden}, key=self._ranks))
 
     # Structure
@@ -182,18 +178,25 @@ class CausalGraph:
 
     def paths(self, x: str, y: str) -> Iterator[Path]:
         """All paths between two variables, whichever way their arrows point, one at a time."""
-        return self._paths(x, y, first=("->", "<-", "<->"))
+        return self._paths(x, y, lambda nodes: fruitful(self._steps, nodes, y))
 
     def causal_paths(self, x: str, y: str) -> Iterator[Path]:
         """The paths from x to y whose arrows all point forwards."""
-        self.disjoint(x=self._one(x), y=self._one(y))
-        between = self._dag.subgraph({*self.ancestors(y), x, y})
-        trails = nx.all_simple_paths(between, x, y)
-        return (Path(tuple(trail), ("->",) * (len(trail) - 1), self) for trail in trails)
+        between = {*self.ancestors(y), y}
+
+        def ahead(nodes: list[str]) -> list[Step]:
+            return [("->", name) for name in self.children(nodes[-1]) if name in between]
+
+        return self._paths(x, y, ahead)
 
     def backdoor_paths(self, x: str, y: str) -> Iterator[Path]:
         """The paths between x and y whose first arrow points into x."""
-        return self._paths(x, y, first=("<-", "<->"))
+
+        def ahead(nodes: list[str]) -> list[Step]:
+            steps = fruitful(self._steps, nodes, y)
+            return steps if len(nodes) > 1 else [step for step in steps if step[0] != "->"]
+
+        return self._paths(x, y, ahead)
 
     # Adjustment
 
@@ -347,7 +350,7 @@ class CausalGraph:
         return expanded
 
     @cached_property
-    def _steps(self) -> dict[str, list[Pair]]:
+    def _steps(self) -> dict[str, list[Step]]:
         """From each node: the arrow, as seen from it, and the neighbour."""
         ways = {"->": self.children, "<-": self.parents, "<->": self.spouses}
         return {
@@ -355,9 +358,9 @@ class CausalGraph:
             for name in self.nodes
         }
 
-    def _paths(self, x: str, y: str, first: tuple[str, ...]) -> Iterator[Path]:
+    def _paths(self, x: str, y: str, ahead: Callable[[list[str]], list[Step]]) -> Iterator[Path]:
         self.disjoint(x=self._one(x), y=self._one(y))
-        return (Path(nodes, arrows, self) for nodes, arrows in walk(self._steps, x, y, first))
+        return (Path(nodes, arrows, self) for nodes, arrows in walk(x, y, ahead))
 
     def _adjustments(self, treatment: Names, outcome: Names) -> Iterator[set[str]]:
         """All minimal adjustment sets, the nearest to the outcome first."""

@@ -13,17 +13,17 @@ Stat. 2003).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from rung3.graph_text import quote
 
 if TYPE_CHECKING:
     from rung3.graph import CausalGraph
 
-Steps = Mapping[str, Collection[tuple[str, str]]]
-"""From each node: the arrow, as seen from it, and the neighbour."""
+Step: TypeAlias = tuple[str, str]
+"""An arrow, as seen from the node that it starts at, and the neighbour that it leads to."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,22 +86,19 @@ class Path:
 
 
 def walk(
-    steps: Steps, start: str, goal: str, first: Collection[str]
+    start: str, goal: str, ahead: Callable[[list[str]], Iterable[Step]]
 ) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """All paths from start to goal, depth first, as (nodes, arrows).
-
-    A step is taken only where the goal can still be reached without a node twice, so that the time
-    between two paths is polynomial: O(nodes * edges).
+    """All ways from start to goal, depth first, each as its nodes and its arrows.
 
     Args:
-        steps: The steps that lead on from each node; a step back must exist for each.
         start: The first node.
         goal: The last node.
-        first: The arrows allowed for the first step.
+        ahead: The steps that go on from the nodes walked so far. If each of them can still come to
+            the goal, the time between two ways is polynomial.
     """
     nodes: list[str] = [start]
     arrows: list[str] = []
-    branches = [iter([step for step in _ahead(steps, nodes, goal) if step[0] in first])]
+    branches = [iter(ahead(nodes))]
     while branches:
         for arrow, node in branches[-1]:
             if node == goal:
@@ -109,7 +106,7 @@ def walk(
                 continue
             nodes.append(node)
             arrows.append(arrow)
-            branches.append(iter(_ahead(steps, nodes, goal)))
+            branches.append(iter(ahead(nodes)))
             break
         else:
             branches.pop()
@@ -117,14 +114,19 @@ def walk(
             del arrows[-1:]
 
 
-def _ahead(steps: Steps, nodes: list[str], goal: str) -> list[tuple[str, str]]:
-    """The steps from the last of the nodes that can still come to the goal by other nodes."""
+def fruitful(steps: Mapping[str, list[Step]], nodes: list[str], goal: str) -> list[Step]:
+    """The steps from the last of the nodes that can still come to the goal by other nodes.
+
+    Args:
+        steps: The steps from each node; for each there is one back.
+        nodes: The nodes walked so far.
+        goal: The node to come to.
+    """
     seen = {goal, *nodes}
-    reached = {goal}
     frontier = [goal]
     while frontier:
         fresh = {node for _, node in steps[frontier.pop()]} - seen
         seen |= fresh
-        reached |= fresh
         frontier.extend(fresh)
-    return [step for step in steps[nodes[-1]] if step[1] in reached]
+    walked = set(nodes)
+    return [step for step in steps[nodes[-1]] if step[1] in seen and step[1] not in walked]

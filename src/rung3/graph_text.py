@@ -81,23 +81,26 @@ def parse(text: str) -> Parsed:
     return Parsed(nodes, edges, bidirected)
 
 
-def read_graph(spec: str | nx.DiGraph | Iterable[tuple[str, str]]) -> Parsed:
+def read_graph(spec: object) -> Parsed:
     """Reads a graph from text, from a networkx graph, or from (cause, effect) pairs.
 
     Args:
         spec: The text; the graph, whose ``.graph["bidirected"]`` may have pairs; or the pairs.
 
     Raises:
-        ValueError: If the text cannot be read, the graph is undirected, or a pair is none.
+        ValueError: If it is none of these, the text cannot be read, the graph is undirected, or a
+            pair is no pair.
     """
     if isinstance(spec, str):
         return parse(spec)
+    if not isinstance(spec, Iterable):
+        raise ValueError(f"a graph is text, pairs or a networkx graph, got {spec!r}.")
     if not isinstance(spec, nx.Graph):
         return Parsed([], pairs_of(spec, "a graph"), [])
     if not spec.is_directed():
         raise ValueError(f"expected a directed networkx graph, got {spec}; use nx.DiGraph.")
     hidden = pairs_of(spec.graph.get("bidirected", ()), "bidirected")
-    return Parsed(list(spec), list(spec.edges()), hidden)
+    return Parsed(list(map(checked_name, spec)), pairs_of(spec.edges(), "a graph"), hidden)
 
 
 def pairs_of(given: Iterable[object], what: str) -> list[tuple[str, str]]:
@@ -107,7 +110,7 @@ def pairs_of(given: Iterable[object], what: str) -> list[tuple[str, str]]:
         both = () if isinstance(pair, str) or not isinstance(pair, Iterable) else tuple(pair)
         if len(both) != 2:
             raise ValueError(f"{what} takes pairs such as ('size', 'treatment'), got {pair!r}.")
-        pairs.append(both)
+        pairs.append((checked_name(both[0]), checked_name(both[1])))
     return pairs
 
 
