@@ -148,6 +148,8 @@ class Exogenous(Mapping[str, Noise]):
         factual: The rows it was abducted from; `None` for noise drawn from the prior.
         mechanisms: The mechanism of each variable that it was abducted with. A variable whose
             mechanism and ancestors' mechanisms are the same at prediction keeps its factual value.
+        kinds: Of each variable, whether its abduction was `exact`, `posterior`, `approximate`, or
+            its noise `known`.
     """
 
     def __init__(
@@ -158,12 +160,14 @@ class Exogenous(Mapping[str, Noise]):
         particles: int | None = None,
         factual: Rows | None = None,
         mechanisms: Mapping[str, object] | None = None,
+        kinds: Mapping[str, str] | None = None,
     ) -> None:
         self._noise = dict(noise)
         self.n = n
         self.particles = particles
         self.factual = factual
         self.mechanisms = dict(mechanisms or {})
+        self.kinds = dict(kinds or {})
 
     def __getitem__(self, name: str) -> Noise:
         return self._noise[name]

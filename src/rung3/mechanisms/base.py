@@ -41,7 +41,9 @@ class Mechanism(nn.Module, ABC):
         assumption: What a counterfactual rests on beside the graph, in one clause.
         observation_noise: Keys of the noise that are noise of observation alone (VAE: `eps`); a
             query's `temperature` scales them.
-        name: Name of the variable that it is bound to.
+        arguments: Names of the parents, where the mechanism itself says them (equations).
+        wants_noise: Whether prediction uses the noise.
+        name: Name of the variable that it is bound to; empty before.
         variable: That variable.
         parents: Its parents, by name.
         observed: `(2, *shape)` least and greatest value seen in training (NaN before), for
@@ -50,10 +52,12 @@ class Mechanism(nn.Module, ABC):
     """
 
     abduction: ClassVar[Abduction]
-    assumption: ClassVar[str]
+    assumption: str
     observation_noise: ClassVar[tuple[str, ...]] = ()
 
-    name: str
+    arguments: tuple[str, ...] | None = None
+    wants_noise: bool = True
+    name: str = ""
     variable: Variable
     parents: dict[str, Variable]
     observed: Tensor
@@ -75,9 +79,7 @@ class Mechanism(nn.Module, ABC):
         """Make networks and buffers for `self.variable` and `self.parents`, or refuse them."""
 
     @abstractmethod
-    def sample_noise(
-        self, n: int, parents: Parents, generator: Generator | None = None
-    ) -> Noise:
+    def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         """Draw `n` times from the prior of the noise; tensors of shape `(n, ...)`."""
 
     @abstractmethod
@@ -126,7 +128,7 @@ class Mechanism(nn.Module, ABC):
         if isinstance(self.variable, Discrete):
             return ~self.observed[value.long()] if self.observed.any() else none
         low, high = self.observed
-        beyond = (value < low) | (value > high)
+        beyond: Tensor = (value < low) | (value > high)
         return beyond.flatten(1).any(1) if beyond.ndim > 1 else beyond
 
     def config(self) -> dict[str, Any]:
@@ -139,6 +141,9 @@ class Mechanism(nn.Module, ABC):
         """The mechanism as it would be written, such as `VAE(latent=16)`."""
         arguments = ", ".join(f"{k}={v!r}" for k, v in self.config().items())
         return f"{type(self).__name__}({arguments})"
+
+    def __repr__(self) -> str:
+        return self.describe()
 
 
 def repeat_noise(noise: Noise, particles: int | None) -> Noise:

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import torch
@@ -89,7 +90,8 @@ class _Real(nn.Module):
         self.standardise = Standardise(shape)
 
     def forward(self, value: Tensor) -> Tensor:
-        return self.standardise(value).reshape(len(value), -1)
+        standard: Tensor = self.standardise(value)
+        return standard.reshape(len(value), -1)
 
 
 class _Sign(nn.Module):
@@ -159,10 +161,21 @@ def _width(variable: Variable) -> int:
             return variable.shape[0] if variable.shape else 1
 
 
-def MLP(inputs: int, outputs: int, hidden: tuple[int, ...] = (64, 64)) -> nn.Sequential:
-    """A plain perceptron; without inputs, its output is a learned constant."""
-    widths = (inputs, *hidden) if inputs else (0,)
+class _Constant(nn.Module):
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.value.expand(len(features), -1)
+
+
+def MLP(inputs: int, outputs: int, hidden: tuple[int, ...] = (64, 64)) -> nn.Module:
+    """A plain perceptron `(n, inputs) -> (n, outputs)`; without inputs, a learned constant."""
+    if inputs == 0:
+        return _Constant(outputs)
+    widths = (inputs, *hidden)
     layers: list[nn.Module] = []
-    for before, after in zip(widths[:-1], widths[1:], strict=True):
+    for before, after in itertools.pairwise(widths):
         layers += [nn.Linear(before, after), nn.SiLU()]
     return nn.Sequential(*layers, nn.Linear(widths[-1], outputs))

@@ -1,0 +1,181 @@
+"""What `do` puts in the place of a mechanism: a value, a function, or another mechanism.
+
+Each keeps the mechanism that it replaces, for its exogenous noise: the noise of an intervened
+variable is still drawn, so that worlds asked with one seed stay paired, and a function may ask for
+the value that the variable would have had.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from rung3.mechanisms.base import Abduction, Mechanism, Parents
+from rung3.rows import Noise, spell_unknown
+from rung3.variables import Variable
+
+__all__ = ["Apply", "Intervention", "SetTo", "intervene"]
+
+
+class Intervention(Mechanism):
+    """A mechanism put in place by `do`, over the one that it replaces."""
+
+    abduction: ClassVar[Abduction] = "exact"
+    assumption: str = "set by intervention"
+
+    def __init__(self, original: Mechanism, parents: Mapping[str, Variable], held: bool) -> None:
+        super().__init__()
+        self.original = original
+        self.name = original.name
+        self.variable = original.variable
+        self.parents = dict(parents)
+        self.held = held
+        self.wants_noise = False
+        self.register_buffer("observed", original.observed, persistent=False)
+
+    def build(self) -> None:
+        """Nothing: an intervention is made bound."""
+
+    def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
+        return {}
+
+    def abduct(
+        self,
+        value: Tensor,
+        parents: Parents,
+        particles: int | None = None,
+        generator: Generator | None = None,
+    ) -> Noise:
+        return {}
+
+
+class SetTo(Intervention):
+    """`do(x := value)`, one value for all rows or one for each (lecture, Figure 13).
+
+    Args:
+        original: The mechanism that it replaces.
+        value: A value of the variable, or a batch of them.
+        held: Whether it is a factual value, kept.
+    """
+
+    value: Tensor
+
+    def __init__(self, original: Mechanism, value: Any, held: bool = False) -> None:
+        super().__init__(original, {}, held)
+        valid = self.variable.validate(self.name, value).to(original.observed.device)
+        self.per_row = valid.ndim > len(self.variable.shape)
+        if valid.is_floating_point() and valid.isnan().any():
+            raise ValueError(f"{self.name}: cannot be set to NaN")
+        self.value = valid if self.per_row else valid.unsqueeze(0)
+
+    def predict(self, noise: Noise, parents: Parents) -> Tensor:
+        """The value, `(1, *shape)` or `(n, *shape)`."""
+        return self.value
+
+    def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
+        """0 where the value is the one set, minus infinity elsewhere (truncated factorisation)."""
+        same = torch.isclose(value, self.value.to(value)).reshape(len(value), -1).all(1)
+        return torch.where(same, 0.0, -torch.inf)
+
+    def describe(self) -> str:
+        if self.held:
+            return "held at its factual value"
+        if self.per_row or self.variable.shape:
+            return "set to a given value in each row" if self.per_row else "set to a given value"
+        return f"set to {self.value.item():g} {self.variable.unit}".rstrip()
+
+
+class Apply(Intervention):
+    """`do(x := g(pa, x))`: a function of the parents, or of the value it would have had.
+
+    Args:
+        original: The mechanism that it replaces.
+        function: Its arguments are matched by name: parents, or the variable itself.
+    """
+
+    def __init__(self, original: Mechanism, function: Callable[..., Any]) -> None:
+        arguments = tuple(inspect.signature(function).parameters)
+        known = {**original.parents, original.name: original.variable}
+        unknown = [name for name in arguments if name not in known]
+        if unknown:
+            raise ValueError(
+                f"do({original.name}=function): {spell_unknown(unknown, known)}; its arguments "
+                "must be parents, or the variable itself"
+            )
+        natural = original.name in arguments
+        used = {k: v for k, v in original.parents.items() if natural or k in arguments}
+        super().__init__(original, used, held=False)
+        self.function = function
+        self.arguments: tuple[str, ...] = arguments
+        self.natural = self.wants_noise = natural
+        self.assumption = original.assumption
+
+    def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
+        return self.original.sample_noise(n, parents, generator) if self.natural else {}
+
+    def predict(self, noise: Noise, parents: Parents) -> Tensor:
+        """The function's value; `(1, *shape)` where it is one for all rows."""
+        given = {name: parents[name] for name in self.arguments if name != self.name}
+        if self.natural:
+            given[self.name] = self.original.predict(noise, parents)
+        result = torch.as_tensor(self.function(**given), device=self.observed.device)
+        result = result if result.ndim > len(self.variable.shape) else result.unsqueeze(0)
+        return self.variable.validate(self.name, result)
+
+    def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
+        """Known only where the function does not use the variable's own natural value.
+
+        Raises:
+            ValueError: If it does.
+        """
+        if self.natural:
+            raise ValueError(
+                f"{self.name}: log_prob is not known under do({self.name}=function of itself)"
+            )
+        same = torch.isclose(value, self.predict({}, parents).to(value)).reshape(len(value), -1)
+        return torch.where(same.all(1), 0.0, -torch.inf)
+
+    def describe(self) -> str:
+        return f"set to a function of {', '.join(self.arguments) or 'nothing'}"
+
+
+def intervene(
+    original: Mechanism, value: Any, variables: Mapping[str, Variable], held: bool = False
+) -> Mechanism:
+    """The mechanism that `do(name=value)` puts in the place of the original.
+
+    Args:
+        original: The bound mechanism of the variable.
+        value: A number, a tensor with one value a row, a function, or a mechanism.
+        variables: All variables, for the parents of another mechanism.
+        held: Whether the value is the factual one, kept on purpose.
+
+    Raises:
+        ValueError: If the value does not fit the variable.
+    """
+    if isinstance(value, Mechanism):
+        return _rebind(original, value, variables)
+    if callable(value) and not isinstance(value, Tensor):
+        return Apply(original, value)
+    return SetTo(original, value, held)
+
+
+def _rebind(
+    original: Mechanism, mechanism: Mechanism, variables: Mapping[str, Variable]
+) -> Mechanism:
+    if mechanism.name:
+        if mechanism.variable != original.variable:
+            raise ValueError(
+                f"{original.name}: the new mechanism is for {mechanism.variable}, "
+                f"expected {original.variable}"
+            )
+        return mechanism
+    names = original.parents if mechanism.arguments is None else mechanism.arguments
+    unknown = [name for name in names if name not in variables]
+    if unknown:
+        raise ValueError(f"do({original.name}=mechanism): {spell_unknown(unknown, variables)}")
+    return mechanism.bind(original.name, original.variable, {k: variables[k] for k in names})

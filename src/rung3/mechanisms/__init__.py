@@ -1,0 +1,25 @@
+"""Mechanisms `x := f(pa, u)`, one family a file; `rung3.mechanisms.base` is their contract."""
+
+from rung3.mechanisms.base import Mechanism
+from rung3.mechanisms.discrete import GumbelMax, InverseCDF
+from rung3.mechanisms.equation import Equation
+from rung3.mechanisms.flow import Flow
+from rung3.variables import Categorical, Continuous, Variable
+
+__all__ = ["Equation", "Flow", "GumbelMax", "InverseCDF", "Mechanism", "default_mechanism"]
+
+
+def default_mechanism(variable: Variable) -> Mechanism:
+    """The mechanism that a variable of this kind gets where none is named.
+
+    Example:
+        >>> default_mechanism(Continuous(lower=0))
+        Flow()
+    """
+    match variable:
+        case Continuous():
+            return Flow()
+        case Categorical():
+            return GumbelMax()
+        case _:
+            return InverseCDF()

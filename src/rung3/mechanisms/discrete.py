@@ -1,0 +1,160 @@
+"""Discrete mechanisms with exact posteriors of their noise.
+
+`GumbelMax`, for categories: `x = argmax_k (l_k + G_k)` with log-probabilities `l(pa)` and
+independent standard Gumbel `G_k`. Given `x = k`, top-down: the maximum is `T ~ Gumbel(0)` (the
+`l_k` are normalised), the winner's perturbed value is T, and every other one is a Gumbel truncated
+below T, `-log(exp(-g_j - l_j) + exp(-T))` with fresh `g_j`.
+
+`InverseCDF`, for binary and ordinal variables: `x = #{k : u >= F_k(pa)}`, `u ~ Uniform(0, 1)`, with
+`F_k = P(x <= k)`. Given `x = k`, `u ~ Uniform(F_{k-1}, F_k)`.
+
+Both fit any conditional distribution. They agree on rungs one and two and differ on three: data
+cannot tell them apart, and the choice is an assumption (Oberst and Sontag 2019, arXiv 1905.05824;
+Pawlowski et al. 2020, arXiv 2006.06485, appendix A).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from rung3.mechanisms.base import Abduction, Mechanism, Parents, leading, one_tensor
+from rung3.mechanisms.encoding import MLP, ParentEncoder
+from rung3.rows import Noise
+from rung3.variables import Discrete
+
+__all__ = ["GumbelMax", "InverseCDF"]
+
+
+class _Discrete(Mechanism):
+    """A conditional distribution over categories, by a network from the parents to logits."""
+
+    abduction: ClassVar[Abduction] = "posterior"
+
+    def __init__(self, hidden: tuple[int, ...] = (64, 64)) -> None:
+        super().__init__()
+        self.hidden = tuple(hidden)
+
+    def build(self) -> None:
+        if not isinstance(self.variable, Discrete):
+            raise ValueError(
+                f"{self.name}: {type(self).__name__} models categories, and {self.name} is "
+                f"{self.variable}; use Flow for numbers and VAE for images"
+            )
+        self.classes = self.variable.classes
+        self.encoder = ParentEncoder(self.parents)
+        self.network = MLP(self.encoder.width, self.classes, self.hidden)
+
+    def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
+        """Start from the marginal frequencies (add one half): exact at once without parents."""
+        self.encoder.calibrate(parents)
+        counts = torch.bincount(value.long(), minlength=self.classes) + 0.5
+        last = list(self.network.parameters())[-1]
+        with torch.no_grad():
+            last.copy_((counts / counts.sum()).log())
+
+    def log_probs(self, parents: Parents, n: int) -> Tensor:
+        """Log-probabilities of the categories, `(n, classes)`."""
+        logits: Tensor = self.network(self.encoder(parents, n))
+        return logits.log_softmax(-1)
+
+    def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
+        table = self.log_probs(parents, len(value))
+        return table.gather(1, value.long().unsqueeze(1)).squeeze(1)
+
+
+class GumbelMax(_Discrete):
+    """A category as the largest of perturbed log-probabilities; noise `(n, classes)`.
+
+    Args:
+        hidden: Widths of the network from parents to log-probabilities.
+
+    Example:
+        >>> from rung3 import Categorical
+        >>> mechanism = GumbelMax().bind("digit", Categorical(3), {})
+        >>> digit = torch.tensor([0, 1, 2])
+        >>> mechanism.predict(mechanism.abduct(digit, {}), {})
+        tensor([0, 1, 2])
+    """
+
+    assumption: str = "Gumbel-max noise (counterfactual stability), not told by data"
+
+    def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
+        return _gumbel((n, self.classes), generator, self.observed.device)
+
+    def predict(self, noise: Noise, parents: Parents) -> Tensor:
+        u = one_tensor(noise, self.name)
+        return (self.log_probs(parents, len(u)) + u).argmax(-1).to(self.variable.dtype)
+
+    def abduct(
+        self,
+        value: Tensor,
+        parents: Parents,
+        particles: int | None = None,
+        generator: Generator | None = None,
+    ) -> Noise:
+        logits = self.log_probs(parents, len(value))
+        lead, device = leading(len(value), particles), value.device
+        top = _gumbel((*lead, 1), generator, device)
+        others = _gumbel((*lead, self.classes), generator, device)
+        below = -torch.logaddexp(-others - logits, -top)
+        winner = F.one_hot(value.long(), self.classes).bool().expand(below.shape)
+        return torch.where(winner, top, below) - logits
+
+
+class InverseCDF(_Discrete):
+    """A level as the number of cumulative probabilities that uniform noise exceeds; noise `(n,)`.
+
+    Args:
+        hidden: Widths of the network from parents to log-probabilities.
+
+    Example:
+        >>> from rung3 import Binary
+        >>> mechanism = InverseCDF().bind("sick", Binary(), {})
+        >>> mechanism.predict(torch.tensor([0.2, 0.7]), {})
+        tensor([0, 1])
+    """
+
+    assumption: str = "monotone in uniform noise, not told by data"
+
+    def cumulative(self, parents: Parents, n: int) -> Tensor:
+        """`P(x <= k)` for k = -1, 0, ..., classes - 1; shape `(n, classes + 1)`, in double."""
+        probabilities = self.log_probs(parents, n).double().exp()
+        inner = probabilities.cumsum(-1)[:, :-1]
+        return F.pad(F.pad(inner, (1, 0)), (0, 1), value=1.0)
+
+    def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
+        return _uniform((n,), generator, self.observed.device)
+
+    def predict(self, noise: Noise, parents: Parents) -> Tensor:
+        u = one_tensor(noise, self.name)
+        inner = self.cumulative(parents, len(u))[:, 1:-1]
+        return (u.unsqueeze(-1) >= inner).sum(-1).to(self.variable.dtype)
+
+    def abduct(
+        self,
+        value: Tensor,
+        parents: Parents,
+        particles: int | None = None,
+        generator: Generator | None = None,
+    ) -> Noise:
+        ends = self.cumulative(parents, len(value))
+        code = value.long().unsqueeze(1)
+        low, high = ends.gather(1, code).squeeze(1), ends.gather(1, code + 1).squeeze(1)
+        u = _uniform(leading(len(value), particles), generator, value.device)
+        inside = low + u * (high - low)
+        return torch.minimum(inside, torch.nextafter(high, low))
+
+
+def _uniform(shape: tuple[int, ...], generator: Generator | None, device: torch.device) -> Tensor:
+    """Uniform on [0, 1), in double: finer than any probability that a network gives."""
+    return torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
+
+
+def _gumbel(shape: tuple[int, ...], generator: Generator | None, device: torch.device) -> Tensor:
+    """Standard Gumbel noise, `-log(E)` of a standard exponential."""
+    exponential = torch.empty(shape, device=device).exponential_(generator=generator)
+    return -exponential.clamp_min(torch.finfo(exponential.dtype).tiny).log()

@@ -1,0 +1,339 @@
+"""`Equation`: a mechanism that is written down, `x := f(pa, u)`.
+
+Density, by change of variables (lecture 1.8.1): `log p(x|pa) = log p_U(u) - log |df/du|` at
+`u = f^-1(x; pa)`. The inverse is the one given; or exact where f is affine in u; or found by
+bisection where f is monotone in u, on the support of the noise.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Distribution, Normal
+
+from rung3.expressions import Expression
+from rung3.mechanisms.base import Abduction, Mechanism, Parents, one_tensor, repeat_noise
+from rung3.rows import Noise
+
+__all__ = ["Equation"]
+
+NOISES = {
+    name: getattr(torch.distributions, name)
+    for name in [
+        "Normal",
+        "Uniform",
+        "Gamma",
+        "Beta",
+        "Exponential",
+        "Laplace",
+        "LogNormal",
+        "Gumbel",
+        "StudentT",
+        "Cauchy",
+        "HalfNormal",
+        "Chi2",
+        "Weibull",
+        "Pareto",
+    ]
+}
+PROBES = (0.0, 1.0, -0.739085, 2.236068)  # affine functions are told from others here
+ROUNDS = 200  # halvings of the bracket; float precision ends it earlier
+
+
+class Equation(Mechanism):
+    """A known mechanism `x := f(pa, u)` (lecture 1.6 and 1.7.1).
+
+    Args:
+        function: A Python function whose arguments are the parents' names and `u`, or text in the
+            grammar of `rung3.expressions` (only text can be saved). It must treat every row alike:
+            it is called with tensors `(n, ...)`. Without `u` the variable is deterministic.
+        noise: Distribution of `u`: of `torch.distributions`, or text such as `"Gamma(10, 5)"`;
+            standard normal if not given.
+        inverse: `u` as a function (or text) of the value and the parents: the one argument that is
+            not a parent stands for the value. If not given, found numerically.
+
+    Raises:
+        ValueError: On abduction, where f is not monotone in u or the value cannot occur.
+
+    Example:
+        >>> from rung3 import SCM
+        >>> model = SCM(x1=Equation("u + 1"), x2=Equation("3*x1 + u"))
+        >>> model.counterfactual({"x1": 2.0, "x2": 4.0}, do={"x1": 5.0})["x2"]
+        tensor(13.)
+    """
+
+    abduction: ClassVar[Abduction] = "exact"
+    assumption: str = "the equation is the true mechanism"
+
+    def __init__(
+        self,
+        function: Callable[..., Any] | str,
+        noise: Distribution | str | None = None,
+        inverse: Callable[..., Any] | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.function = function
+        self.noise = noise
+        self.inverse = inverse
+        self._function, arguments = _callable(function)
+        self._inverse: Callable[..., Any] | None = None
+        self._inverse_arguments: tuple[str, ...] = ()
+        if inverse is not None:
+            self._inverse, self._inverse_arguments = _callable(inverse)
+        self._distribution = _distribution(noise)
+        self.wants_noise = "u" in arguments
+        self.arguments: tuple[str, ...] = tuple(name for name in arguments if name != "u")
+
+    def build(self) -> None:
+        if set(self.arguments) != set(self.parents):
+            raise ValueError(
+                f"{self.name}: the equation's arguments are {list(self.arguments)}, but the "
+                f"graph's parents of {self.name} are {list(self.parents)}"
+            )
+        value_names = set(self._inverse_arguments) - set(self.parents)
+        if self._inverse is not None and len(value_names) != 1:
+            raise ValueError(
+                f"{self.name}: the inverse must have one argument beside the parents "
+                f"{list(self.parents)}, the value; its arguments are "
+                f"{list(self._inverse_arguments)}"
+            )
+        self._value_name = next(iter(value_names), "")
+
+    def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
+        if not self.wants_noise:
+            return {}
+        shape = self.variable.shape[len(self._distribution.event_shape) :]
+        expand = shape if self._distribution.batch_shape == () else ()
+        return _draw(self._distribution, (n, *expand), generator, self.observed.device)
+
+    def predict(self, noise: Noise, parents: Parents) -> Tensor:
+        given = {name: parents[name] for name in self.arguments}
+        if self.wants_noise:
+            u = one_tensor(noise, self.name)
+            return self._value(self._function(**given, u=u), len(u), u.device)
+        n = len(next(iter(given.values()))) if given else 1
+        return self._value(self._function(**given), n, self.observed.device)
+
+    def _value(self, result: Any, n: int, device: torch.device) -> Tensor:
+        value = torch.as_tensor(result, device=device).to(self.variable.dtype)
+        return value.expand(n, *self.variable.shape)
+
+    def abduct(
+        self,
+        value: Tensor,
+        parents: Parents,
+        particles: int | None = None,
+        generator: Generator | None = None,
+    ) -> Noise:
+        if not self.wants_noise:
+            self._check_deterministic(value, parents)
+            return {}
+        u, possible = self._invert(value, parents)
+        if not possible.all():
+            raise ValueError(
+                f"{self.name}: evidence has probability zero: no noise on the support of "
+                f"{self._distribution} gives the value {value[~possible][0].item():g}"
+            )
+        return repeat_noise(u, particles)
+
+    def _check_deterministic(self, value: Tensor, parents: Parents) -> None:
+        wrong = ~torch.isclose(self.predict({}, parents), value, rtol=1e-4, atol=1e-5)
+        if wrong.any():
+            raise ValueError(
+                f"{self.name}: evidence has probability zero: {value[wrong][0].item():g} is not "
+                f"what its deterministic equation gives"
+            )
+
+    def _invert(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
+        """The noise, and a mask of the values that some noise on its support gives."""
+        if self._inverse is not None:
+            arguments = dict(parents) | {self._value_name: value}
+            given = {name: arguments[name] for name in self._inverse_arguments}
+            u = torch.as_tensor(self._inverse(**given)).expand(value.shape)
+        else:
+            affine = self._affine_inverse(value, parents)
+            u = self._bisect(value, parents) if affine is None else affine
+        low, high = _ends(self._distribution)
+        slack = 1e-4 * (1 + u.detach().abs())
+        return u, (u >= low - slack) & (u <= high + slack) & u.isfinite()
+
+    def _affine_inverse(self, value: Tensor, parents: Parents) -> Tensor | None:
+        """`u = (x - a) / b` where `f = a + b u`; `None` where f is not affine in u."""
+        at = [self._at(u, value, parents) for u in PROBES]
+        offset, slope = at[0], at[1] - at[0]
+        scale = offset.abs() + slope.abs() + 1e-30
+        for u, result in zip(PROBES[2:], at[2:], strict=True):
+            if not ((result - offset - slope * u).abs() <= 1e-5 * scale).all():
+                return None
+        return None if (slope == 0).any() else (value - offset) / slope
+
+    def _at(self, u: float, value: Tensor, parents: Parents) -> Tensor:
+        return self.predict(torch.full_like(value, u), parents)
+
+    def _bisect(self, value: Tensor, parents: Parents) -> Tensor:
+        with torch.no_grad():
+            low, high, sign, reached = self._bracket(value, parents)
+            for _ in range(ROUNDS):
+                middle = (low + high) / 2
+                if ((middle == low) | (middle == high)).all():
+                    break
+                above = sign * (self.predict(middle, parents) - value) > 0
+                low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+            u = torch.where(reached, (low + high) / 2, torch.nan)
+        return self._polish(u, value, parents)
+
+    def _polish(self, u: Tensor, value: Tensor, parents: Parents) -> Tensor:
+        """One Newton step: more digits, and the gradient of the implicit function."""
+        slope = self._slope(u, parents).detach()
+        step = (self.predict(u, parents) - value) / slope
+        return u - torch.where(step.isfinite() & (step.abs() < 1e-2), step, torch.zeros_like(step))
+
+    def _bracket(self, value: Tensor, parents: Parents) -> tuple[Tensor, ...]:
+        """Ends that enclose the noise, the sign of f's slope, and which values they reach."""
+        low, high = _ends(self._distribution)
+        width = 8.0
+        while True:
+            ends = (
+                torch.full_like(value, max(low, -width)),
+                torch.full_like(value, min(high, width)),
+            )
+            at_low, at_high = (self.predict(end, parents) for end in ends)
+            sign = (at_high - at_low).sign()
+            inside = (sign * (at_low - value) <= 0) & (sign * (at_high - value) >= 0)
+            if inside.all() or width > 1e9:
+                break
+            width *= 8
+        self._check_monotone(value, parents, ends)
+        return (*ends, sign, inside)
+
+    def _check_monotone(self, value: Tensor, parents: Parents, ends: tuple[Tensor, Tensor]) -> None:
+        low, high = (float(end.reshape(-1)[0]) for end in ends)
+        near = torch.linspace(max(low, -8.0), min(high, 8.0), 33).tolist()
+        grid = sorted({low, *near, high})
+        steps = torch.stack([self._at(u, value, parents) for u in grid]).diff(dim=0)
+        tolerance = 1e-6 * (1 + value.abs())
+        mixed = (steps > tolerance).any(0) & (steps < -tolerance).any(0)
+        flat = (steps.abs() <= tolerance).all(0)
+        if mixed.any() or flat.any():
+            raise ValueError(
+                f"{self.name}: its equation is not monotone in u, so its noise cannot be found; "
+                "give Equation(..., inverse=...), or an equation that is monotone in u"
+            )
+
+    def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
+        if not self.wants_noise:
+            same = torch.isclose(self.predict({}, parents), value, rtol=1e-4, atol=1e-5)
+            return torch.where(same, 0.0, -torch.inf)
+        u, possible = self._invert(value, parents)
+        inside = torch.where(possible, u, _some_value(self._distribution))
+        inside = _clamp(inside, *_ends(self._distribution))
+        density = self._distribution.log_prob(inside) - self._slope(inside, parents).abs().log()
+        return torch.where(possible, density, -torch.inf).reshape(len(value), -1).sum(1)
+
+    def _slope(self, u: Tensor, parents: Parents) -> Tensor:
+        """`df/du`, elementwise."""
+        keep = torch.is_grad_enabled()
+        with torch.enable_grad():
+            at = u if u.requires_grad else u.detach().requires_grad_()
+            total = self.predict(at, parents).sum()
+            return torch.autograd.grad(total, at, create_graph=keep)[0]
+
+    def config(self) -> dict[str, Any]:
+        """The text of the equation, of its noise and of its inverse.
+
+        Raises:
+            ValueError: If any is a Python function, which cannot be saved.
+        """
+        for part in (self.function, self.inverse):
+            if callable(part):
+                raise ValueError(
+                    f"{self.name}: its equation is a Python function, which cannot be saved; "
+                    'write it as text, such as Equation("3*x1 + u")'
+                )
+        parts = {"function": self.function, "inverse": self.inverse, "noise": self._noise_text()}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def _noise_text(self) -> str | None:
+        if self.noise is None or isinstance(self.noise, str):
+            return self.noise
+        kind = type(self.noise).__name__
+        names = [n for n in inspect.signature(type(self.noise)).parameters if n != "validate_args"]
+        parameters = [getattr(self.noise, name) for name in names]
+        if kind not in NOISES or any(p.numel() > 1 for p in parameters):
+            raise ValueError(
+                f"{self.name}: noise {self.noise} cannot be saved; use scalar parameters and one "
+                f"of {', '.join(NOISES)}"
+            )
+        return f"{kind}({', '.join(repr(float(p)) for p in parameters)})"
+
+    def describe(self) -> str:
+        function = self.function if isinstance(self.function, str) else "<function>"
+        return f"Equation({function!r})" + ("" if self.noise is None else f", u ~ {self.noise}")
+
+
+def _callable(function: Callable[..., Any] | str) -> tuple[Callable[..., Any], tuple[str, ...]]:
+    if isinstance(function, str):
+        expression = Expression(function)
+        return expression, expression.arguments
+    if not callable(function):
+        raise ValueError(f"expected a function or text, got {function!r}")
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD, p.POSITIONAL_ONLY) for p in parameters):
+        raise ValueError("an equation's arguments must be named: its parents, and u for the noise")
+    return function, tuple(p.name for p in parameters)
+
+
+def _distribution(noise: Distribution | str | None) -> Distribution:
+    if noise is None:
+        return Normal(0.0, 1.0)
+    if isinstance(noise, Distribution):
+        return noise
+    name, _, rest = noise.partition("(")
+    try:
+        parameters = [float(p) for p in rest.rstrip(") ").split(",") if p.strip()]
+        made: Distribution = NOISES[name.strip()](*parameters)
+    except (KeyError, ValueError, TypeError):
+        raise ValueError(
+            f"noise {noise!r}: expected one of {', '.join(NOISES)} with its parameters, such as "
+            '"Gamma(10, 5)"'
+        ) from None
+    return made
+
+
+def _draw(
+    distribution: Distribution,
+    shape: tuple[int, ...],
+    generator: Generator | None,
+    device: torch.device,
+) -> Tensor:
+    """Draw under a generator: `torch.distributions` know only torch's own."""
+    if generator is None:
+        return distribution.sample(shape).to(device)
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return distribution.sample(shape).to(device)
+
+
+def _ends(distribution: Distribution) -> tuple[float, float]:
+    """Least and greatest value of the noise."""
+    support: Any = distribution.support
+    low = float(getattr(support, "lower_bound", -torch.inf))
+    return low, float(getattr(support, "upper_bound", torch.inf))
+
+
+def _clamp(u: Tensor, low: float, high: float) -> Tensor:
+    """Just inside the support: torch's densities leave out one end or the other."""
+    eps = torch.finfo(u.dtype).eps
+    floor = low + eps * max(abs(low), eps) if low > -torch.inf else low
+    return u.clamp(floor, high - eps * abs(high) if high < torch.inf else high)
+
+
+def _some_value(distribution: Distribution) -> float:
+    """A value inside the support, to stand in for those that are not."""
+    low, high = _ends(distribution)
+    return (low + high) / 2 if abs(low + high) < torch.inf else max(low, -1.0) + 1.0

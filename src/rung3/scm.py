@@ -1,0 +1,384 @@
+"""`SCM`: a graph, and one mechanism a variable; every query is composed of its verbs.
+
+    x_k := f_k(pa_k, u_k),   p(x) = prod_k p(x_k | pa_k)            (lecture 1.6 and 1.7)
+
+A counterfactual is abduction, action, prediction (lecture, Figure 14):
+
+    u ~ P(U | x),   M' = M with do(x_j := c),   x~ = M'(u).
+
+At prediction a variable keeps its factual value, bit for bit, unless its own mechanism or that of an
+ancestor differs from the one its noise was abducted with. Every other variable is recomputed from
+its noise and its parents, also when nothing really changed: a null intervention has no short cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from rung3 import conditioning, propagation, provenance
+from rung3.graph import CausalGraph
+from rung3.interventions import intervene
+from rung3.mechanisms import default_mechanism
+from rung3.mechanisms.base import Mechanism, repeat_noise
+from rung3.propagation import unsqueeze
+from rung3.rows import Exogenous, Noise, Rows, as_rows, map_noise, spell_unknown
+from rung3.seeding import Seed, base_seed, stream
+from rung3.variables import Continuous, Variable
+
+__all__ = ["SCM"]
+
+Values = Mapping[str, Any]
+
+
+class SCM(nn.Module):
+    """A structural causal model (lecture 1.6), learned, written down, or partly each.
+
+    Args:
+        graph: A `CausalGraph`, or what makes one; if not given, read off the equations' arguments.
+        variables: The variable of each node; `Continuous()` where not given.
+        mechanisms: The mechanism of each node; where not given, the default of its kind.
+        world: Name of the world that this model is, if it is one: rows that it samples then carry
+            their exogenous noise, and it abducts from that, exactly.
+        equations: More mechanisms, by keyword.
+
+    Raises:
+        ValueError: If names do not agree, or a mechanism cannot model its variable.
+
+    Example:
+        >>> from rung3.mechanisms import Equation
+        >>> model = SCM(x1=Equation("u + 1"), x2=Equation("3*x1 + u"))
+        >>> noise = model.abduct({"x1": 2.0, "x2": 4.0})
+        >>> model.do(x1=5.0).predict(noise)["x2"]
+        tensor(13.)
+    """
+
+    def __init__(
+        self,
+        graph: Any = None,
+        variables: Mapping[str, Variable] | None = None,
+        mechanisms: Mapping[str, Mechanism] | None = None,
+        *,
+        world: str | None = None,
+        **equations: Mechanism,
+    ) -> None:
+        super().__init__()
+        given = {**(mechanisms or {}), **equations}
+        graph = _graph(graph, given, variables or {})
+        for names in (variables or {}, given):
+            unknown = [name for name in names if name not in graph.nodes]
+            if unknown:
+                nodes = dict.fromkeys(graph.nodes)
+                raise ValueError(f"the graph lacks it: {spell_unknown(unknown, nodes)}")
+        schema = {name: (variables or {}).get(name, Continuous()) for name in graph.nodes}
+        bound = {}
+        for name in graph.nodes:
+            mechanism = given[name] if name in given else default_mechanism(schema[name])
+            parents = {parent: schema[parent] for parent in graph.parents(name)}
+            bound[name] = mechanism.bind(name, schema[name], parents)
+        self.defaults = frozenset(name for name in graph.nodes if name not in given)
+        self.world = world
+        self._set_up(graph, schema, bound)
+
+    def _set_up(
+        self,
+        graph: CausalGraph,
+        variables: Mapping[str, Variable],
+        mechanisms: Mapping[str, Mechanism],
+    ) -> None:
+        self.graph = graph
+        self.variables = dict(variables)
+        self._modules_by_order = nn.ModuleList(mechanisms[name] for name in graph.nodes)
+        self.register_buffer("_anchor", torch.empty(0), persistent=False)
+
+    @property
+    def mechanisms(self) -> dict[str, Mechanism]:
+        """The bound mechanism of each variable."""
+        modules: Iterable[Any] = self._modules_by_order
+        return dict(zip(self.graph.nodes, modules, strict=True))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's parameters lie, and its answers."""
+        anchor: Any = self._anchor
+        device: torch.device = anchor.device
+        return device
+
+    # Rung 1: seeing ------------------------------------------------------------------------------
+
+    def sample(self, n: int = 1, given: Values | None = None, seed: Seed = None) -> Rows:
+        """Draw rows from `p(x)`, or from `p(x | given)`.
+
+        Conditioning is exact where everything upstream of the evidence is given too; otherwise by
+        likelihood weighting and resampling, with the effective sample size in `explain()`.
+
+        Args:
+            n: Number of rows.
+            given: Evidence: one value a variable, the same for all rows.
+            seed: An int, a `torch.Generator`, or `None` to follow torch's own.
+
+        Returns:
+            `n` rows; in a world they carry their noise.
+
+        Raises:
+            ValueError: If the evidence is not a value of its variable, or has probability zero.
+
+        Example:
+            >>> from rung3 import worlds
+            >>> worlds.lecture().sample(3, given={"x1": 2.0}, seed=0)["x1"]
+            tensor([2., 2., 2.])
+        """
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise ValueError(f"n: expected a whole number of rows, at least 1, got {n!r}")
+        base = base_seed(seed)
+        evidence = self._rows(given) if given else None
+        if evidence is not None and evidence.batched:
+            raise ValueError("given: expected one value a variable, got batches")
+        fixed, size = conditioning.condition(self, dict(evidence or {}), n, base)
+        values, noise = propagation.generate(self, n, base, fixed)
+        known = self.world is not None and not fixed
+        return Rows(
+            {name: values[name] for name in self.graph.nodes},
+            noise=noise if known else None,
+            world=self.world if known else None,
+            provenance=provenance.of_sample(self, values, evidence or {}, size),
+        )
+
+    def log_prob(self, values: Values) -> Tensor:
+        """`log p(x)` in nats and in the variables' own units, shape `(n,)`.
+
+        A sum of `log_probs`; a lower bound where a mechanism gives one (VAEs).
+
+        Example:
+            >>> from rung3 import worlds
+            >>> worlds.lecture().log_prob({"x1": [1.0], "x2": [3.0]})
+            tensor([-1.8379])
+        """
+        return torch.stack(list(self.log_probs(values).values())).sum(0)
+
+    def log_probs(self, values: Values) -> dict[str, Tensor]:
+        """`log p(x_k | pa_k)` of every variable whose own value and parents are given, `(n,)`.
+
+        Raises:
+            ValueError: If a variable given lacks a parent.
+        """
+        rows = self._rows(values)
+        result = {}
+        for name in rows:
+            mechanism = self.mechanisms[name]
+            lacking = [parent for parent in mechanism.parents if parent not in rows]
+            if lacking:
+                raise ValueError(f"{name}: its parents {lacking} are not given")
+            value = unsqueeze(rows, name)
+            parents = {parent: unsqueeze(rows, parent) for parent in mechanism.parents}
+            log_prob = mechanism.log_prob(value, parents)
+            result[name] = log_prob if rows.batched else log_prob[0]
+        return result
+
+    # Rung 2: doing -------------------------------------------------------------------------------
+
+    def do(self, values: Values | None = None, /, **more: Any) -> Self:
+        """A new model in which variables are set; this one is untouched, parameters are shared.
+
+        Args:
+            values: For each variable a number, a tensor with one value a row, a function (of its
+                parents, or of the variable itself for the value it would have had), or another
+                mechanism.
+            more: The same, by keyword.
+
+        Raises:
+            ValueError: On an unknown variable, or a value outside its support.
+
+        Example:
+            >>> from rung3 import worlds
+            >>> worlds.lecture().do(x1=lambda x1: x1 + 10).sample(2, seed=0)["x1"] > 5
+            tensor([True, True])
+        """
+        return self._do({**(values or {}), **more}, held=frozenset())
+
+    def _do(self, values: Values, held: frozenset[str]) -> Self:
+        unknown = [name for name in values if name not in self.variables]
+        if unknown:
+            raise ValueError(f"do: {spell_unknown(unknown, self.variables)}")
+        mechanisms = self.mechanisms
+        for name, value in values.items():
+            mechanisms[name] = intervene(mechanisms[name], value, self.variables, name in held)
+        edges = [(p, name) for name, m in mechanisms.items() for p in m.parents]
+        hidden = self.graph.do(*values).bidirected
+        graph = CausalGraph(edges, nodes=self.graph.nodes, bidirected=hidden)
+        model = type(self).__new__(type(self))
+        nn.Module.__init__(model)
+        model.defaults = self.defaults - values.keys()
+        model.world = self.world
+        model._set_up(graph, self.variables, mechanisms)
+        return model.to(self.device)
+
+    # Rung 3: imagining ---------------------------------------------------------------------------
+
+    def abduct(self, values: Values, particles: int | None = None, seed: Seed = None) -> Exogenous:
+        """The exogenous noise behind rows, `P(U | x)` (lecture, Figure 14, step 1).
+
+        Args:
+            values: A value of every variable.
+            particles: Number K of draws where noise is random given the rows; `None` for one.
+            seed: An int, a `torch.Generator`, or `None` to follow torch's own.
+
+        Returns:
+            Noise by variable, `(n, ...)`, or `(K, n, ...)` with particles.
+
+        Raises:
+            ValueError: If a value is missing or impossible, or a mechanism cannot be inverted.
+        """
+        return self._abduct(self._rows(values), particles, seed, set(self.graph.nodes))
+
+    def _abduct(self, rows: Rows, particles: int | None, seed: Seed, wanted: set[str]) -> Exogenous:
+        if particles is not None and (isinstance(particles, bool) or particles < 1):
+            raise ValueError(f"particles: expected a whole number of at least 1, got {particles!r}")
+        self._check_complete(rows)
+        base = base_seed(seed)
+        known = rows.noise if self.world is not None and rows.world == self.world else None
+        mechanisms, noise = self.mechanisms, {}
+        for name in (name for name in self.graph.order if name in wanted):
+            if known is not None:
+                own = known[name] if rows.batched else map_noise(lambda t: t[None], known[name])
+                noise[name] = repeat_noise(own, particles)
+                continue
+            parents = {p: unsqueeze(rows, p) for p in mechanisms[name].parents}
+            generator = stream(base, name, self.device)
+            value = unsqueeze(rows, name)
+            noise[name] = mechanisms[name].abduct(value, parents, particles, generator)
+        return Exogenous(
+            noise,
+            n=rows.n,
+            particles=particles,
+            factual=rows,
+            mechanisms=mechanisms,
+            kinds={k: mechanisms[k].abduction if known is None else "known" for k in noise},
+        )
+
+    def predict(
+        self, noise: Exogenous | Mapping[str, Noise], temperature: float = 1.0, mean: bool = False
+    ) -> Rows:
+        """The rows that this model makes of the noise (lecture, Figure 14, step 3).
+
+        Args:
+            noise: What `abduct` gave, by this model or by one that it was made from with `do`.
+            temperature: Factor on the noise of observation (a VAE's eps); 0 predicts from z alone.
+            mean: Whether to give decoders' means, without noise of observation and rounding.
+
+        Returns:
+            Rows shaped as the evidence was, with a leading axis K if there are particles.
+
+        Raises:
+            ValueError: If noise of a variable that must be recomputed is not there.
+        """
+        if not isinstance(noise, Exogenous):
+            noise = Exogenous(noise, n=propagation.length(noise))
+        affected = propagation.affected(self, noise)
+        values = propagation.predict(self, noise, affected, temperature, mean)
+        batched = noise.factual is None or noise.factual.batched
+        axis = 0 if noise.particles is None else 1
+        return Rows(
+            {k: values[k] if batched else values[k].squeeze(axis) for k in self.graph.nodes},
+            batched=batched,
+            particles=noise.particles,
+            provenance=provenance.of_prediction(self, values, noise, affected),
+        )
+
+    def counterfactual(
+        self,
+        values: Values,
+        do: Values,
+        *,
+        hold: Iterable[str] = (),
+        particles: int | None = None,
+        seed: Seed = None,
+        temperature: float = 1.0,
+    ) -> Rows:
+        """What these rows would have been, had variables been set: abduct, act, predict.
+
+        Args:
+            values: A value of every variable.
+            do: The interventions, as `SCM.do` takes them.
+            hold: Variables kept at their factual values although something upstream is set.
+            particles: Number K of draws of the noise; answers then have a leading axis K.
+            seed: An int, a `torch.Generator`, or `None` to follow torch's own.
+            temperature: Factor on the noise of observation (a VAE's eps); 0 predicts from z alone.
+
+        Returns:
+            Rows shaped as the evidence was; `explain()` says what they rest on.
+
+        Example:
+            >>> from rung3 import worlds
+            >>> answer = worlds.lecture().counterfactual({"x1": 2.0, "x2": 4.0}, do={"x1": 5.0})
+            >>> answer["x2"], answer.explain().status["x2"]
+            (tensor(13.), 'propagated')
+        """
+        rows = self._rows(values)
+        self._check_complete(rows)
+        kept = list(hold)
+        both = [name for name in kept if name in do]
+        if both:
+            raise ValueError(f"{both[0]}: cannot both be set and held")
+        unknown = [name for name in kept if name not in self.variables]
+        if unknown:
+            raise ValueError(f"hold: {spell_unknown(unknown, self.variables)}")
+        factual = {name: rows[name] for name in kept}
+        model = self._do({**do, **factual}, held=frozenset(kept))
+        propagation.check_lengths(model, rows.n)
+        nothing = Exogenous({}, n=rows.n, factual=rows, mechanisms=self.mechanisms)
+        affected = propagation.affected(model, nothing)
+        wanted = {name for name in affected if model.mechanisms[name].wants_noise}
+        return model.predict(self._abduct(rows, particles, seed, wanted), temperature)
+
+    # What the verbs share ------------------------------------------------------------------------
+
+    def _rows(self, values: Values) -> Rows:
+        return as_rows(values, self.variables, self.device)
+
+    def _check_complete(self, rows: Rows) -> None:
+        lacking = [name for name in self.variables if name not in rows]
+        if lacking:
+            raise ValueError(
+                f"{lacking[0]}: not given; abduction needs a value of every variable, "
+                f"and got {list(rows)}"
+            )
+        for name, variable in self.variables.items():
+            missing = variable.is_missing(unsqueeze(rows, name))
+            if missing.any():
+                first = int(missing.nonzero()[0])
+                raise ValueError(
+                    f"{name}: missing in {int(missing.sum())} rows (first: row {first}); "
+                    "abduction needs a value of every variable"
+                )
+
+    def __str__(self) -> str:
+        lines = [f"SCM: {self.graph}"]
+        for name, mechanism in self.mechanisms.items():
+            chosen = " (default of its kind)" if name in self.defaults else ""
+            lines.append(f"  {name}: {self.variables[name]} := {mechanism.describe()}{chosen}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def _graph(
+    graph: Any, mechanisms: Mapping[str, Mechanism], variables: Mapping[str, Variable]
+) -> CausalGraph:
+    if graph is not None:
+        return graph if isinstance(graph, CausalGraph) else CausalGraph(graph)
+    silent = [name for name, mechanism in mechanisms.items() if mechanism.arguments is None]
+    silent += [name for name in variables if name not in mechanisms]
+    if silent or not mechanisms:
+        raise ValueError(
+            f"graph: not given, and {silent or 'nobody'} does not say its parents; "
+            'give SCM(graph="a -> b; ...") or an Equation for every variable'
+        )
+    edges = [(parent, name) for name, m in mechanisms.items() for parent in m.arguments or ()]
+    unknown = [parent for parent, _ in edges if parent not in mechanisms]
+    if unknown:
+        raise ValueError(f"an equation's argument: {spell_unknown(unknown, mechanisms)}")
+    return CausalGraph(edges, nodes=list(mechanisms))
