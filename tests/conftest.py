@@ -10,14 +10,14 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
-# Every shape and type written in a signature of rung3 is checked while the tests run.
-install_import_hook("rung3", "beartype.beartype")
+# Every shape written in a signature of rung3 is checked while the tests run.
+install_import_hook("rung3", "shapes.checked")
 
 hypothesis.settings.register_profile("rung3", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("rung3")
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """One torch thread a worker, so that parallel workers do not compete for the cores."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
