@@ -1,9 +1,10 @@
 """Conditioning on evidence: `p(x | e)` for `SCM.sample(given=)`.
 
 Where everything upstream of the evidence is given as well, forward sampling is exact. Otherwise
-everything upstream of the evidence is drawn forward with the evidence clamped, each draw is weighted by
-`prod_{k in e} p(e_k | pa_k)`, and rows are resampled in proportion (likelihood weighting; Fung and
-Chang 1990). How far that can be trusted is the effective sample size `(sum w)^2 / sum w^2`.
+everything upstream of the evidence is drawn forward with the evidence clamped, each draw is
+weighted by `prod_{k in e} p(e_k | pa_k)`, and rows are resampled in proportion (likelihood
+weighting; Fung and Chang 1990). How far that can be trusted is the effective sample size
+`(sum w)^2 / sum w^2`.
 """
 
 from __future__ import annotations

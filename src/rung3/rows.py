@@ -8,7 +8,7 @@ variable, and remembers the rows that it was abducted from. Leading axes are `(n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Union, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import torch
 from torch import Tensor
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Exogenous", "Noise", "Rows"]
 
-Noise = Union[Tensor, dict[str, Tensor]]
+Noise: TypeAlias = Tensor | dict[str, Tensor]
 """Exogenous noise of one mechanism: a tensor, or a dict of tensors (VAE: `z` and `eps`)."""
 
-Index = Union[int, slice, Tensor]
+Index: TypeAlias = int | slice | Tensor
 
 
 def map_noise(function: Callable[[Tensor], Tensor], noise: Noise) -> Noise:

@@ -6,9 +6,10 @@ A counterfactual is abduction, action, prediction (lecture, Figure 14):
 
     u ~ P(U | x),   M' = M with do(x_j := c),   x~ = M'(u).
 
-At prediction a variable keeps its factual value, bit for bit, unless its own mechanism or that of an
-ancestor differs from the one its noise was abducted with. Every other variable is recomputed from
-its noise and its parents, also when nothing really changed: a null intervention has no short cut.
+At prediction a variable keeps its factual value, bit for bit, unless its own mechanism or that of
+an ancestor differs from the one its noise was abducted with. Every other variable is recomputed
+from its noise and its parents, also when nothing really changed: a null intervention has no short
+cut.
 """
 
 from __future__ import annotations
@@ -239,10 +240,12 @@ class SCM(nn.Module):
             raise ValueError(f"particles: expected a whole number of at least 1, got {particles!r}")
         self._check_complete(rows)
         base = base_seed(seed)
-        known = rows.noise if self.world is not None and rows.world == self.world else None
+        known: Mapping[str, Noise] = {}
+        if self.world is not None and rows.world == self.world:
+            known = rows.noise or {}
         mechanisms, noise = self.mechanisms, {}
         for name in (name for name in self.graph.order if name in wanted):
-            if known is not None:
+            if name in known:
                 own = known[name] if rows.batched else map_noise(lambda t: t[None], known[name])
                 noise[name] = repeat_noise(own, particles)
                 continue
@@ -256,7 +259,7 @@ class SCM(nn.Module):
             particles=particles,
             factual=rows,
             mechanisms=mechanisms,
-            kinds={k: mechanisms[k].abduction if known is None else "known" for k in noise},
+            kinds={k: "known" if k in known else mechanisms[k].abduction for k in noise},
         )
 
     def predict(

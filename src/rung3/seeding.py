@@ -8,12 +8,12 @@ done to the others: answers before and after an intervention are paired.
 from __future__ import annotations
 
 import hashlib
-from typing import Union
+from typing import TypeAlias
 
 import torch
 from torch import Generator
 
-Seed = Union[int, Generator, None]
+Seed: TypeAlias = int | Generator | None
 """An int, a generator (advanced by each call), or `None` to follow torch's own."""
 
 

@@ -35,13 +35,9 @@ def to_tensor(name: str, value: Any) -> Tensor:
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
         raise ValueError(
-            f"{name}: expected numbers, got values of type {array.dtype} (first: {_first(array)!r})"
+            f"{name}: expected numbers, got values of type {array.dtype}: {array.reshape(-1)[:3]}"
         )
     return torch.from_numpy(np.array(array, order="C"))
-
-
-def _first(array: np.ndarray[Any, Any]) -> Any:
-    return array.reshape(-1)[0] if array.size else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +175,7 @@ class Continuous(Variable):
 
 @dataclass(frozen=True)
 class Discrete(Variable):
-    """One of finitely many values, coded 0, 1, ..., `classes - 1`; by name where it has `labels`."""
+    """One of finitely many values, coded 0, 1, ..., `classes - 1`; or by name, with `labels`."""
 
     classes: int
     labels: tuple[str, ...] = ()
@@ -278,9 +274,8 @@ class Image(Variable):
     bits: int | None = 8
 
     def __post_init__(self) -> None:
-        for field in ("channels", "height", "width"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
+        if min(self.shape) < 1:
+            raise ValueError(f"channels, height and width must be at least 1, got {self.shape}")
 
     @property
     def shape(self) -> tuple[int, ...]:

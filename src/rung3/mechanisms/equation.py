@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
+from torch import distributions as td
 from torch.distributions import Distribution, Normal
 
 from rung3.expressions import Expression
@@ -21,25 +22,13 @@ from rung3.rows import Noise
 
 __all__ = ["Equation"]
 
-NOISES = {
-    name: getattr(torch.distributions, name)
-    for name in [
-        "Normal",
-        "Uniform",
-        "Gamma",
-        "Beta",
-        "Exponential",
-        "Laplace",
-        "LogNormal",
-        "Gumbel",
-        "StudentT",
-        "Cauchy",
-        "HalfNormal",
-        "Chi2",
-        "Weibull",
-        "Pareto",
-    ]
-}
+NOISES: dict[str, Callable[..., Distribution]] = {
+    kind.__name__: kind
+    for kind in (
+        td.Normal, td.Uniform, td.Gamma, td.Beta, td.Exponential, td.Laplace, td.LogNormal,
+        td.Gumbel, td.StudentT, td.Cauchy, td.HalfNormal, td.Chi2, td.Weibull, td.Pareto,
+    )
+}  # fmt: skip
 PROBES = (0.0, 1.0, -0.739085, 2.236068)  # affine functions are told from others here
 ROUNDS = 200  # halvings of the bracket; float precision ends it earlier
 

@@ -3,7 +3,7 @@
 | support | `y = T(x)` | |
 |---|---|---|
 | real | `x` | |
-| `[a, inf)` | `s log(exp(v) - 1)`, `v = (x - a) / s` | about `x - a` beyond a few `s`: large values stay linear |
+| `[a, inf)` | `s log(exp(v) - 1)`, `v = (x - a) / s` | large values stay linear |
 | `(-inf, b]` | the mirror image | |
 | `[a, b]` | `logit((x - a) / (b - a))` | |
 
