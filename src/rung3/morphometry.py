@@ -8,12 +8,12 @@ With `S` its medial axis and `D` the distance to the background,
 
 Setting them, to a thickness `t` and an intensity `i`:
 
-    x <- reduce(B dilated by K_r  if t >= t(x)  else  B eroded by K_r),   r = floor(s |t - t(x)| / 2)
-    x <- min(x i / i(x), 255)
+    x <- reduce(B dilated by K_r  if t >= t(x)  else  B eroded by K_r)
+    x <- min(x i / i(x), 255),                                      r = floor(s |t - t(x)| / 2)
 
-`K_r` is a disk of radius `r`. The published code draws it enlarged, reduces it with a blur, and then
-counts every pixel that the blur has reached, so its `K_r` is a rounded square that holds the disk;
-that `K_r` is the one used here. Grey levels are cut to eight bits after each step, as published.
+`K_r` is a disk of radius `r`. The published code draws it enlarged, reduces it with a blur, and
+then counts every pixel that the blur has reached, so its `K_r` is a rounded square that holds the
+disk; that `K_r` is the one used here. Grey levels are cut to eight bits after each step, as there.
 
 A blank image has thickness 0 and intensity 0, and stays blank.
 
@@ -32,7 +32,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 __all__ = ["measure_intensity", "measure_thickness", "set_intensity", "set_thickness"]
@@ -53,9 +52,7 @@ ROUNDING = 1e-4
 """Added before cutting to eight bits, so that a sum of weights just below one is white."""
 
 
-def measure_thickness(
-    images: Float[Tensor, "n 1 h w"], *, scale: int = MEASURE_SCALE
-) -> Float[Tensor, " n"]:
+def measure_thickness(images: Tensor, *, scale: int = MEASURE_SCALE) -> Tensor:
     """Mean thickness of the strokes, `t(x)`.
 
     Args:
@@ -71,8 +68,8 @@ def measure_thickness(
     Example:
         >>> bar = torch.zeros(1, 1, 28, 28)
         >>> bar[..., 4:24, 12:16] = 1.0
-        >>> measure_thickness(bar).item()  # near 4; its rounded corners are thinner
-        3.7...
+        >>> measure_thickness(bar).item()  # less than 4 because of its corners
+        3.85...
     """
     levels = _to_levels(images)
     groups = [levels[k : k + GROUP] for k in range(0, len(levels), GROUP)]
@@ -80,7 +77,7 @@ def measure_thickness(
     return torch.from_numpy(np.concatenate([np.zeros(0), *found])).to(images)
 
 
-def measure_intensity(images: Float[Tensor, "n 1 h w"]) -> Float[Tensor, " n"]:
+def measure_intensity(images: Tensor) -> Tensor:
     """Grey level of the strokes, `i(x)`.
 
     Args:
@@ -101,9 +98,7 @@ def measure_intensity(images: Float[Tensor, "n 1 h w"]) -> Float[Tensor, " n"]:
     return torch.from_numpy(_intensity(_to_levels(images))).to(images)
 
 
-def set_thickness(
-    images: Float[Tensor, "n 1 h w"], thickness: Float[Tensor, " n"]
-) -> Float[Tensor, "n 1 h w"]:
+def set_thickness(images: Tensor, thickness: Tensor | float) -> Tensor:
     """Dilate or erode the strokes to a thickness; they come out white.
 
     Args:
@@ -120,7 +115,7 @@ def set_thickness(
         >>> bar = torch.zeros(1, 1, 28, 28)
         >>> bar[..., 4:24, 12:16] = 1.0
         >>> measure_thickness(set_thickness(bar, torch.tensor([6.0]))).item()
-        5.9...
+        5.65...
     """
     levels = _to_levels(images)
     target = _check_targets("thickness", thickness, len(images))
@@ -129,9 +124,7 @@ def set_thickness(
     return _to_images(np.concatenate([levels[:0], *drawn]), images)
 
 
-def set_intensity(
-    images: Float[Tensor, "n 1 h w"], intensity: Float[Tensor, " n"]
-) -> Float[Tensor, "n 1 h w"]:
+def set_intensity(images: Tensor, intensity: Tensor | float) -> Tensor:
     """Multiply the images so that the strokes have a grey level.
 
     Args:
@@ -171,7 +164,7 @@ def _morph(levels: Array, target: Array) -> Array:
 
 
 def _own_thickness(levels: Array, strokes: Array) -> Array:
-    """Thickness at the scale of `set_thickness`, remembered: an image is often set more than once."""
+    """Thickness at the scale of `set_thickness`; remembered, for an image is often set again."""
     keys = [blake2b(image.tobytes(), digest_size=16).digest() for image in levels]
     known = {key: _KNOWN[key] for key in keys if key in _KNOWN}
     new = [k for k, key in enumerate(keys) if key not in known]
@@ -202,21 +195,20 @@ def _thickness(strokes: Array, scale: int) -> Array:
     """Twice the mean distance along the medial axis, `(n,)`, of strokes `(n, sH, sW)`."""
     from skimage.morphology import medial_axis
 
-    # One call for all, because each builds its table of neighbourhoods anew; a gap keeps them apart.
-    rows, columns = strokes.any(axis=(0, 2)).nonzero()[0], strokes.any(axis=(0, 1)).nonzero()[0]
+    # One call for all, for each builds its table of neighbourhoods anew; a gap keeps them apart.
+    _, rows, columns = np.nonzero(strokes)
     if not rows.size:
         return np.zeros(len(strokes))
-    strokes = strokes[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    strokes = strokes[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     n, height, width = strokes.shape
     canvas = np.zeros((n, height + 2, width + 2), dtype=bool)
     canvas[:, 1:-1, 1:-1] = strokes
     order = _OrderPerImage([int(stroke.sum()) for stroke in strokes])
-    axis, distance = medial_axis(
-        canvas.reshape(-1, width + 2), return_distance=True, rng=order
-    )
+    axis, distance = medial_axis(canvas.reshape(-1, width + 2), return_distance=True, rng=order)
     axis, distance = axis.reshape(n, -1), distance.reshape(n, -1)
     total = np.where(axis, distance, 0).sum(axis=1)
-    return 2 / scale * total / np.maximum(axis.sum(axis=1), 1)
+    mean: Array = total / np.maximum(axis.sum(axis=1), 1)
+    return 2 / scale * mean
 
 
 class _OrderPerImage(np.random.Generator):
@@ -260,7 +252,8 @@ def _kernel(radius: int) -> Array:
     offset = np.abs(np.arange(-radius, radius + 1))
     nearest = np.maximum(offset * (32 * radius + 1) // (2 * radius + 1) - 21, 0) ** 2
     inside = nearest[:, None] + nearest <= (16 * radius) ** 2
-    return inside.sum(axis=1) // 2
+    half: Array = inside.sum(axis=1) // 2
+    return half
 
 
 @lru_cache(maxsize=16)
@@ -285,10 +278,9 @@ def _reduction(size: int) -> Array:
 
 def _intensity(levels: Array) -> Array:
     """Median grey level at or above half range, `(n,)`, of grey levels `(n, H, W)`."""
-    flat = levels.reshape(len(levels), -1)
-    low, high = flat.min(axis=1, keepdims=True), flat.max(axis=1, keepdims=True)
-    bright = np.ma.masked_array(flat, flat < low + (high - low) / 2)
-    return np.asarray(np.ma.median(bright, axis=1).filled(0.0), dtype=float)
+    low, high = (f(levels, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
+    bright = np.where(levels >= low + (high - low) / 2, levels, np.nan)
+    return np.asarray(np.nanmedian(bright, axis=(1, 2)))
 
 
 def _parallel(function: Callable[[Any], T], tasks: Sequence[Any]) -> list[T]:
