@@ -1,11 +1,17 @@
-"""rung3: deep structural causal models, and answers to the three kinds of causal question."""
+"""rung3: deep structural causal models, and answers to the three kinds of causal question.
 
+The names below are imported when they are first used, so that importing rung3 is fast.
+"""
+
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from rung3.graph import CausalGraph
-from rung3.rows import Rows
-from rung3.scm import SCM
-from rung3.variables import Binary, Categorical, Continuous, Image, Ordinal
+if TYPE_CHECKING:
+    from rung3.graph import CausalGraph
+    from rung3.rows import Rows
+    from rung3.scm import SCM
+    from rung3.variables import Binary, Categorical, Continuous, Image, Ordinal
 
 __version__ = version("rung3")
 
@@ -19,3 +25,25 @@ __all__ = [
     "Ordinal",
     "Rows",
 ]
+
+_HOME = {
+    "SCM": "rung3.scm",
+    "Binary": "rung3.variables",
+    "Categorical": "rung3.variables",
+    "CausalGraph": "rung3.graph",
+    "Continuous": "rung3.variables",
+    "Image": "rung3.variables",
+    "Ordinal": "rung3.variables",
+    "Rows": "rung3.rows",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public name, from the module that it lives in."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'rung3' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,85 @@
+"""One what-if as a picture: factual, counterfactual, what changed, and how sure that is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["picture", "show"]
+
+WIDTH = 2.6
+"""Inches of a panel."""
+
+
+def picture(
+    factual: Tensor,
+    imagined: Tensor,
+    *,
+    truth: Tensor | None = None,
+    title: str = "",
+) -> Figure:
+    """A row of panels: factual, counterfactual, truth if known, difference, spread if there is one.
+
+    The difference is counterfactual minus factual, averaged over channels, on a scale with zero in
+    its middle: red is brighter than before, blue is darker.
+
+    Args:
+        factual: The image as it was, `(C, H, W)` in [0, 1].
+        imagined: The image as it would have been, `(C, H, W)`; or `(K, C, H, W)`, K draws of it:
+            their mean is shown, with K in its title, and their standard deviation beside it.
+        truth: The true counterfactual, `(C, H, W)`.
+        title: A line above.
+
+    Returns:
+        A matplotlib figure; `figure.savefig(path)` writes it.
+
+    Example:
+        >>> figure = picture(torch.zeros(1, 8, 8), torch.rand(4, 1, 8, 8))
+        >>> [axes.get_title() for axes in figure.axes if axes.get_title()]
+        ['factual', 'counterfactual (4)', 'difference', 'spread (s.d.)']
+    """
+    from matplotlib.figure import Figure
+
+    draws = imagined if imagined.ndim == factual.ndim + 1 else imagined[None]
+    mean = draws.mean(0)
+    counted = f"counterfactual ({len(draws)})" if len(draws) > 1 else "counterfactual"
+    panels: list[tuple[str, Tensor]] = [("factual", factual), (counted, mean)]
+    if truth is not None:
+        panels.append(("truth", truth))
+    maps: list[tuple[str, Tensor, dict[str, Any]]] = []
+    change = (mean - factual).mean(0)
+    most = max(float(change.abs().max()), 1 / 255)
+    maps.append(("difference", change, {"cmap": "RdBu_r", "vmin": -most, "vmax": most}))
+    if len(draws) > 1:
+        spread = draws.std(0).mean(0)
+        most = max(float(spread.max()), 1 / 255)
+        maps.append(("spread (s.d.)", spread, {"cmap": "magma", "vmin": 0, "vmax": most}))
+    columns = len(panels) + len(maps)
+    figure = Figure(figsize=(WIDTH * columns, WIDTH + 0.7), layout="constrained")
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    for axis, (name, image) in zip(axes, panels, strict=False):
+        show(axis, image, name)
+    for axis, (name, values, scale) in zip(axes[len(panels) :], maps, strict=True):
+        drawn = axis.imshow(values.numpy(force=True), **scale)
+        axis.set_title(name)
+        axis.set_axis_off()
+        figure.colorbar(drawn, ax=axis, shrink=0.75)
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def show(axes: Axes, image: Tensor, title: str = "") -> None:
+    """Draw one image `(C, H, W)` in [0, 1]: three channels in colour, any others as grey."""
+    pixels = image.detach().cpu().clamp(0, 1)
+    grey = len(pixels) != 3
+    shown = pixels.mean(0) if grey else torch.movedim(pixels, 0, -1)
+    axes.imshow(shown.numpy(), cmap="gray" if grey else None, vmin=0, vmax=1)
+    axes.set_title(title)
+    axes.set_axis_off()

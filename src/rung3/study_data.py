@@ -1,0 +1,153 @@
+"""Where a study's rows come from: one class for each `kind` of data in a study file."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
+
+from rung3 import data, worlds
+from rung3.rows import Rows
+from rung3.scm import SCM
+from rung3.study_file import FilePath, Part
+from rung3.variables import Variable
+
+__all__ = ["Data", "DigitsData", "MorphoMNISTData", "Splits", "TableData"]
+
+Variables = Mapping[str, Variable]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Splits(NamedTuple):
+    """The rows of a study, and the world that they come from where it is known."""
+
+    train: Rows
+    validation: Rows | None
+    test: Rows
+    truth: SCM | None
+
+
+class _Source(Part):
+    """Rows to train, validate and test on; validation rows are set aside from the training rows."""
+
+    validation: Share = 0.05
+
+    @abstractmethod
+    def train_rows(self, variables: Variables, seed: int) -> Rows:
+        """The rows to train on, those for validation among them."""
+
+    @abstractmethod
+    def test_rows(self, variables: Variables, seed: int) -> Rows:
+        """The rows that nothing is fitted to."""
+
+    def truth(self) -> SCM | None:
+        """The world that the rows come from, where it is known."""
+        return None
+
+    def splits(self, variables: Variables, seed: int) -> Splits:
+        """All rows."""
+        train, validation = self.train_rows(variables, seed), None
+        if self.validation:
+            train, validation = data.split(train, self.validation, seed)
+        return Splits(train, validation, self.test_rows(variables, seed), self.truth())
+
+
+class DigitsData(_Source):
+    """Rows drawn from `rung3.worlds.digits`.
+
+    Args:
+        train: Number of rows to train on.
+        test: Number of rows to test on.
+        validation: Share of the training rows set aside.
+    """
+
+    kind: Literal["digits"]
+    train: Count = 20_000
+    test: Count = 1_000
+
+    def train_rows(self, variables: Variables, seed: int) -> Rows:
+        return worlds.digits().sample(self.train, seed=2 * seed)
+
+    def test_rows(self, variables: Variables, seed: int) -> Rows:
+        return worlds.digits().sample(self.test, seed=2 * seed + 1)
+
+    def truth(self) -> SCM | None:
+        return worlds.digits()
+
+
+class MorphoMNISTData(_Source):
+    """A Morpho-MNIST folder.
+
+    Args:
+        root: The folder.
+        mnist: Folder of the raw MNIST files; with it the true counterfactuals are known.
+        train: Number of training rows to read, from the first on; all if not given.
+        test: The same for test rows.
+        validation: Share of the training rows set aside.
+    """
+
+    kind: Literal["morphomnist"]
+    root: FilePath
+    mnist: FilePath | None = None
+    train: Count | None = None
+    test: Count | None = None
+
+    def train_rows(self, variables: Variables, seed: int) -> Rows:
+        return data.morphomnist(self.root, "train")[: self.train]
+
+    def test_rows(self, variables: Variables, seed: int) -> Rows:
+        return data.morphomnist(self.root, "test", mnist=self.mnist)[: self.test]
+
+    def truth(self) -> SCM | None:
+        return None if self.mnist is None else worlds.morphomnist(self.mnist, "test")
+
+
+class TableData(_Source):
+    """A CSV or Parquet table; a column may name image files.
+
+    Args:
+        path: The table.
+        columns: Column that a variable is read from, where it has another name.
+        test: Another table, or the share of rows set aside at random.
+        validation: Share of the training rows set aside.
+    """
+
+    kind: Literal["table"]
+    path: FilePath
+    columns: dict[str, str] = Field(default_factory=dict)
+    test: Share | FilePath = 0.2
+
+    def train_rows(self, variables: Variables, seed: int) -> Rows:
+        rows = self._read(self.path, variables)
+        return data.split(rows, self.test, seed)[0] if isinstance(self.test, float) else rows
+
+    def test_rows(self, variables: Variables, seed: int) -> Rows:
+        if isinstance(self.test, float):
+            return data.split(self._read(self.path, variables), self.test, seed)[1]
+        return self._read(self.test, variables)
+
+    def splits(self, variables: Variables, seed: int) -> Splits:
+        """All rows; the table is read once."""
+        train, validation = self._read(self.path, variables), None
+        if isinstance(self.test, float):
+            train, test = data.split(train, self.test, seed)
+        else:
+            test = self._read(self.test, variables)
+        if self.validation:
+            train, validation = data.split(train, self.validation, seed)
+        return Splits(train, validation, test, None)
+
+    def _read(self, path: FilePath, variables: Variables) -> Rows:
+        column = {name: self.columns.get(name, name) for name in variables}
+        read = data.table(path, variables={column[name]: v for name, v in variables.items()})
+        return Rows({name: read[column[name]] for name in variables})
+
+
+Data = Annotated[
+    DigitsData | MorphoMNISTData | TableData,
+    Field(discriminator="kind"),
+]
+"""What a study file's `data` may be."""
