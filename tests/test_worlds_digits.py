@@ -33,18 +33,18 @@ def test_images_are_eight_bit_on_black() -> None:
 
 
 def test_digits_are_uniform_and_thickness_and_intensity_follow_the_equations() -> None:
-    rows = worlds.digits().sample(3_000, seed=0)
+    rows = worlds.digits().sample(1_000, seed=0)
     shares = rows["digit"].bincount(minlength=10) / rows.n
-    torch.testing.assert_close(shares, torch.full((10,), 0.1), atol=0.025, rtol=0)
-    assert rows["thickness"].mean().item() == pytest.approx(2.5, abs=0.05)
-    assert rows["thickness"].std().item() == pytest.approx(10**0.5 / 5, abs=0.03)
+    torch.testing.assert_close(shares, torch.full((10,), 0.1), atol=0.03, rtol=0)
+    assert rows["thickness"].mean().item() == pytest.approx(2.5, abs=0.06)
+    assert rows["thickness"].std().item() == pytest.approx(10**0.5 / 5, abs=0.06)
     e = 2 * (((rows["intensity"] - 64) / 191).logit() - 2 * rows["thickness"] + 5)
-    assert e.mean().item() == pytest.approx(0, abs=0.05)
-    assert e.std().item() == pytest.approx(1, abs=0.05)
+    assert e.mean().item() == pytest.approx(0, abs=0.1)
+    assert e.std().item() == pytest.approx(1, abs=0.08)
 
 
 def test_thickness_and_intensity_can_be_measured_on_the_image() -> None:
-    rows = worlds.digits().sample(200, seed=1)
+    rows = worlds.digits().sample(100, seed=1)
     off = measure_intensity(rows["image"]) - rows["intensity"]
     assert off.abs().max() <= 5  # the mean of two middle pixels, where few are bright
     assert off.abs().mean() <= 0.6

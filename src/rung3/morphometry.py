@@ -23,12 +23,10 @@ Sources: Castro et al. 2019, *Morpho-MNIST* (JMLR 20), section 2; Pawlowski et a
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +35,6 @@ from torch import Tensor
 __all__ = ["measure_intensity", "measure_thickness", "set_intensity", "set_thickness"]
 
 Array = np.ndarray[Any, Any]
-T = TypeVar("T")
 
 SCALE = 16
 """Enlargement at which thickness is set."""
@@ -45,7 +42,7 @@ SCALE = 16
 MEASURE_SCALE = 4
 """Enlargement at which thickness is measured, unless asked otherwise."""
 
-GROUP = 32
+GROUP = 16
 """Images whose medial axes are found in one call, side by side."""
 
 ROUNDING = 1e-4
@@ -73,7 +70,7 @@ def measure_thickness(images: Tensor, *, scale: int = MEASURE_SCALE) -> Tensor:
     """
     levels = _to_levels(images)
     groups = [levels[k : k + GROUP] for k in range(0, len(levels), GROUP)]
-    found = _parallel(lambda group: _thickness(_strokes(group, scale), scale), groups)
+    found = [_thickness(_strokes(group, scale), scale) for group in groups]
     return torch.from_numpy(np.concatenate([np.zeros(0), *found])).to(images)
 
 
@@ -120,7 +117,7 @@ def set_thickness(images: Tensor, thickness: Tensor | float) -> Tensor:
     levels = _to_levels(images)
     target = _check_targets("thickness", thickness, len(images))
     groups = [slice(k, k + GROUP) for k in range(0, len(levels), GROUP)]
-    drawn = _parallel(lambda group: _morph(levels[group], target[group]), groups)
+    drawn = [_morph(levels[group], target[group]) for group in groups]
     return _to_images(np.concatenate([levels[:0], *drawn]), images)
 
 
@@ -159,8 +156,9 @@ def _morph(levels: Array, target: Array) -> Array:
         radius = int(SCALE * abs(change) / 2)
         stroke[:] = _dilate(stroke, radius) if change >= 0 else ~_dilate(~stroke, radius)
     rows, columns = _reduction(strokes.shape[1]), _reduction(strokes.shape[2])
-    reduced: Array = np.clip(rows @ strokes @ columns.T, 0, 1)
-    return np.floor(255 * reduced + ROUNDING)
+    reduced = (rows @ torch.from_numpy(strokes).double() @ columns.T).clamp(0, 1)
+    drawn: Array = (255 * reduced + ROUNDING).floor().numpy()
+    return drawn
 
 
 def _own_thickness(levels: Array, strokes: Array) -> Array:
@@ -182,12 +180,12 @@ def _strokes(levels: Array, scale: int) -> Array:
     """Enlarge grey levels `(n, H, W)` and binarise at half range: `(n, sH, sW)`, bool."""
     resize_rows, blur_rows = _enlargement(levels.shape[1], scale)
     resize_columns, blur_columns = _enlargement(levels.shape[2], scale)
-    images = levels.astype(np.float32) / 255
-    low, high = (f(images, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
-    large = np.clip(resize_rows @ images @ resize_columns.T, low, high)
-    large = np.floor(255 * (blur_rows @ large @ blur_columns.T) + ROUNDING)
-    low, high = (f(large, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
-    strokes: Array = (large >= low + (high - low) / 2) & (high > low)
+    images = torch.from_numpy(levels).float() / 255
+    large = resize_rows @ images @ resize_columns.T
+    large = large.clamp(images.amin((1, 2), keepdim=True), images.amax((1, 2), keepdim=True))
+    large = (255 * (blur_rows @ large @ blur_columns.T) + ROUNDING).floor()
+    low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
+    strokes: Array = ((large >= low + (high - low) / 2) & (high > low)).numpy()
     return strokes
 
 
@@ -257,23 +255,22 @@ def _kernel(radius: int) -> Array:
 
 
 @lru_cache(maxsize=16)
-def _enlargement(size: int, scale: int) -> tuple[Array, Array]:
+def _enlargement(size: int, scale: int) -> tuple[Tensor, Tensor]:
     """Matrices of the cubic enlargement, `(s size, size)`, and of the blur after it."""
     from scipy.ndimage import gaussian_filter1d, zoom
 
     resize = zoom(np.eye(size), (scale, 1), order=3, mode="mirror", grid_mode=True)
     blur = gaussian_filter1d(np.eye(scale * size), scale / 3, axis=0, mode="reflect")
-    return resize.astype(np.float32), blur.astype(np.float32)
+    return torch.from_numpy(resize).float(), torch.from_numpy(blur).float()
 
 
 @lru_cache(maxsize=16)
-def _reduction(size: int) -> Array:
+def _reduction(size: int) -> Tensor:
     """Matrix of the blur and the cubic reduction after it, `(size / 16, size)`."""
     from scipy.ndimage import gaussian_filter1d, zoom
 
     blur = gaussian_filter1d(np.eye(size), SCALE / 3, axis=0, mode="reflect")
-    matrix: Array = zoom(blur, (1 / SCALE, 1), order=3, mode="mirror", grid_mode=True)
-    return matrix
+    return torch.from_numpy(zoom(blur, (1 / SCALE, 1), order=3, mode="mirror", grid_mode=True))
 
 
 def _intensity(levels: Array) -> Array:
@@ -281,12 +278,6 @@ def _intensity(levels: Array) -> Array:
     low, high = (f(levels, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
     bright = np.where(levels >= low + (high - low) / 2, levels, np.nan)
     return np.asarray(np.nanmedian(bright, axis=(1, 2)))
-
-
-def _parallel(function: Callable[[Any], T], tasks: Sequence[Any]) -> list[T]:
-    """Apply a function to every task on all cores; NumPy and SciPy release the lock."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(function, tasks))
 
 
 def _to_levels(images: Tensor) -> Array:

@@ -41,7 +41,7 @@ SEGMENTS = 16
 POINTS = 10
 """Control points of a digit, at most."""
 
-CHUNK = 64
+CHUNK = 128
 """Images drawn at once: few enough that their distances stay in the cache."""
 
 # (control points, strokes): x to the right and y down, in a box of height 1. A stroke is a curve
