@@ -14,7 +14,8 @@ cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
@@ -46,6 +47,12 @@ class SCM(nn.Module):
             their exogenous noise, and it abducts from that, exactly.
         equations: More mechanisms, by keyword.
 
+    Attributes:
+        measures: A world may have functions that measure a variable on images `(n, C, H, W)`, by
+            its name; and
+        baselines: by their names, functions of an image, its parents and their counterfactual
+            values that give an image; `evaluate` prints their scores beside the model's.
+
     Raises:
         ValueError: If names do not agree, or a mechanism cannot model its variable.
 
@@ -56,6 +63,9 @@ class SCM(nn.Module):
         >>> model.do(x1=5.0).predict(noise)["x2"]
         tensor(13.)
     """
+
+    measures: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({})
+    baselines: Mapping[str, Callable[..., Tensor]] = MappingProxyType({})
 
     def __init__(
         self,

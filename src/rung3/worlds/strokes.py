@@ -16,11 +16,17 @@ from torch import Generator, Tensor
 
 from rung3.mechanisms import Equation, GumbelMax
 from rung3.mechanisms.base import Abduction, Mechanism, Parents
+from rung3.morphometry import (
+    measure_intensity,
+    measure_thickness,
+    set_intensity,
+    set_thickness,
+)
 from rung3.rows import Noise
 from rung3.scm import SCM
 from rung3.variables import Categorical, Continuous, Image
 
-__all__ = ["Rendering", "stroke_world"]
+__all__ = ["Rendering", "remorph", "rescale", "stroke_world"]
 
 
 class Rendering(Mechanism):
@@ -95,4 +101,17 @@ def stroke_world(render: Rendering, labels: Tensor, world: str) -> SCM:
         world=world,
     )
     model.mechanisms["digit"].calibrate(labels, {})
+    model.measures = {"thickness": measure_thickness, "intensity": measure_intensity}
+    model.baselines = {"rescaling": rescale, "re-morphing": remorph}
     return model.requires_grad_(False).eval()
+
+
+def rescale(image: Tensor, before: Parents, after: Parents) -> Tensor:
+    """The factual image times the ratio of intensities, `(n, 1, H, W)`: a baseline."""
+    factor = after["intensity"] / before["intensity"]
+    return (image * factor[:, None, None, None]).clamp(0, 1)
+
+
+def remorph(image: Tensor, before: Parents, after: Parents) -> Tensor:
+    """The factual image dilated or eroded and rescaled, `(n, 1, H, W)`: a baseline."""
+    return set_intensity(set_thickness(image, after["thickness"]), after["intensity"])

@@ -1,0 +1,105 @@
+"""A few rows that are kept as pictures: what-ifs of each intervention, and sweeps of each cause."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from rung3.rows import Rows
+from rung3.variables import Discrete, Image
+
+if TYPE_CHECKING:
+    from rung3.evaluation.queries import Query
+    from rung3.scm import SCM
+
+__all__ = ["Example", "Examples", "Sweep"]
+
+SHOWN = 10
+"""Test rows shown under each intervention."""
+
+STEPS = 9
+"""Values of a sweep."""
+
+
+@dataclass
+class Example:
+    """The first test rows under one intervention, on the CPU.
+
+    Attributes:
+        factual: The rows as they were.
+        answers: The model's answers, by mode.
+        truth: What would really have been, where it is known.
+    """
+
+    factual: Rows
+    answers: Mapping[str, Rows]
+    truth: Rows | None
+
+
+@dataclass
+class Sweep:
+    """One variable set to each value of its range, in a few rows.
+
+    Attributes:
+        name: The variable.
+        values: What it is set to, `(v,)`.
+        factual: The rows as they were.
+        answers: The model's answer for each value.
+    """
+
+    name: str
+    values: Tensor
+    factual: Rows
+    answers: list[Rows]
+
+
+@dataclass
+class Examples:
+    """What the report shows.
+
+    Attributes:
+        queries: An `Example` of each intervention.
+        sweeps: A `Sweep` of each scalar that was intervened on, where there are images.
+    """
+
+    queries: dict[str, Example] = field(default_factory=dict)
+    sweeps: list[Sweep] = field(default_factory=list)
+
+    def add(self, label: str, rows: Rows, answers: Mapping[str, Rows], truth: Rows | None) -> None:
+        """Keep the first rows of the first batch."""
+        if label not in self.queries:
+            self.queries[label] = Example(
+                _first(rows), {k: _first(v) for k, v in answers.items()}, truth and _first(truth)
+            )
+
+    def sweep(self, model: SCM, rows: Rows, queries: list[Query], shown: int = 4) -> None:
+        """Ask for every value of each variable that was intervened on alone."""
+        names = dict.fromkeys(name for q in queries if len(q.do) == 1 for name in q.do)
+        few = rows[:shown].to(model.device)
+        for name in names:
+            below = model.graph.descendants([name])
+            if not any(isinstance(model.variables[k], Image) for k in below - {name}):
+                continue
+            values = _range(model.variables[name], rows[name])
+            if values is not None:
+                answers: list[Any] = values.tolist()
+                found = [model.counterfactual(few, {name: v}, seed=0).to("cpu") for v in answers]
+                self.sweeps.append(Sweep(name, values, few.to("cpu"), found))
+
+
+def _range(variable: Any, values: Tensor) -> Tensor | None:
+    """Categories, or values from the 2 % to the 98 % quantile; none for vectors and images."""
+    if isinstance(variable, Discrete):
+        return torch.arange(variable.classes)[:12]
+    if variable.shape:
+        return None
+    low, high = torch.quantile(values[:100_000].double(), torch.tensor([0.02, 0.98]).double())
+    return torch.linspace(float(low), float(high), STEPS)
+
+
+def _first(rows: Rows) -> Rows:
+    return rows[:SHOWN].to("cpu")

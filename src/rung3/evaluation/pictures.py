@@ -1,0 +1,296 @@
+"""Pictures of the report, as PNG: strips, film strips, the causal graph, loss curves.
+
+Text and lines are a middle grey on nothing, so that they read on a light and on a dark page.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from rung3.evaluation.distances import scale, unit
+from rung3.evaluation.examples import Example, Sweep
+from rung3.variables import Discrete, Image, Variable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from rung3.graph import CausalGraph
+
+__all__ = ["film", "graph", "losses", "strip"]
+
+INK, ACCENT = "#7d8288", "#d1495b"
+DPI = 150
+
+CELL = 128
+"""Pixels of a picture's cell, about."""
+
+GAP = 8
+"""Pixels between cells."""
+
+
+def strip(
+    example: Example,
+    chosen: Sequence[str],
+    causes: CausalGraph,
+    variables: Mapping[str, Variable],
+) -> bytes | None:
+    """Factual, counterfactual, truth where known, and differences, one column a test row.
+
+    Differences are drawn on a fixed scale, the whole range of the image to either side of zero.
+
+    Returns:
+        A PNG; `None` if no image is affected.
+    """
+    images = [name for name, variable in variables.items() if isinstance(variable, Image)]
+    shown = [name for name in images if name in causes.descendants(list(chosen))]
+    bands: list[tuple[str, Tensor]] = []
+    for name in shown:
+        before, after = example.factual[name], example.answers["kept"][name]
+        lead = f"{name}: " if len(shown) > 1 else ""
+        bands += [(f"{lead}factual", _colour(before)), ("counterfactual", _colour(after))]
+        if "latent" in example.answers:
+            bands.append(("from z alone", _colour(example.answers["latent"][name])))
+        if example.truth is not None:
+            bands.append(("truth", _colour(example.truth[name])))
+        bands.append(("difference\n(from factual)", _signed(after - before)))
+        if example.truth is not None:
+            bands.append(("error\n(from truth)", _signed(after - example.truth[name])))
+    if not bands:
+        return None
+    heads = [
+        "\n".join(_change(name, variables[name], example, k) for name in chosen)
+        for k in range(example.factual.n)
+    ]
+    corner = "\n".join(_named(name, variables[name]) for name in chosen)
+    return _mosaic(bands, heads, corner, variables[shown[0]])
+
+
+def film(sweep: Sweep, causes: CausalGraph, variables: Mapping[str, Variable]) -> bytes:
+    """One variable over its range, from left to right; one test row a line, its factual first."""
+    below = causes.descendants([sweep.name])
+    image = next(name for name, v in variables.items() if isinstance(v, Image) and name in below)
+    variable = variables[sweep.name]
+    heads = ["factual", *(_value(variable, value) for value in sweep.values)]
+    bands = []
+    for k in range(sweep.factual.n):
+        cells = [sweep.factual[image][k], *(answer[image][k] for answer in sweep.answers)]
+        own = _value(variable, sweep.factual[sweep.name][k])
+        bands.append((own, _colour(torch.stack(cells))))
+    return _mosaic(bands, heads, _named(sweep.name, variable), None, first_apart=True)
+
+
+def graph(
+    causes: CausalGraph, variables: Mapping[str, Variable], chosen: Sequence[str] = ()
+) -> bytes:
+    """The causal graph, by generation from left to right.
+
+    Variables that are set stand out, and what would act on them is dotted: it is cut.
+    """
+    from matplotlib.patches import FancyArrowPatch
+
+    place = _layout(causes)
+    across = 1 + max(x for x, _ in place.values())
+    tall = 1 + max(y for _, y in place.values()) - min(y for _, y in place.values())
+    figure = _figure(1.75 * across + 0.3, 0.62 * tall + 0.25)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(-0.6, across - 0.4)
+    axes.set_ylim(min(y for _, y in place.values()) - 0.6, max(y for _, y in place.values()) + 0.6)
+    axes.axis("off")
+    boxes = {}
+    for name, (x, y) in place.items():
+        hot = name in chosen
+        boxes[name] = axes.text(
+            x, y, name, ha="center", va="center", fontsize=9.5,
+            color="white" if hot else INK, zorder=3,
+            bbox={
+                "boxstyle": "square,pad=0.5" if isinstance(variables[name], Image)
+                else "round,pad=0.5,rounding_size=0.9",
+                "facecolor": ACCENT if hot else "none", "edgecolor": ACCENT if hot else INK,
+            },
+        )  # fmt: skip
+    figure.draw_without_rendering()
+    hidden = [(a, b, "<->") for a, b in causes.bidirected]
+    for a, b, style in [(a, b, "-|>") for a, b in causes.edges] + hidden:
+        bend = 0.0 if style == "-|>" and place[b][0] - place[a][0] <= 1 else 0.18
+        cut = b in chosen or (style == "<->" and a in chosen)
+        axes.add_patch(
+            FancyArrowPatch(
+                place[a], place[b], arrowstyle=style, mutation_scale=11, color=INK, linewidth=1,
+                linestyle=":" if cut else "--" if style == "<->" else "-", alpha=0.6 if cut else 1,
+                patchA=boxes[a].get_bbox_patch(), patchB=boxes[b].get_bbox_patch(),
+                shrinkA=2, shrinkB=3,
+                connectionstyle=f"arc3,rad={bend if place[a][1] < 0 else -bend}", zorder=1,
+            )
+        )  # fmt: skip
+    return _png(figure)
+
+
+def losses(history: Mapping[str, Any]) -> bytes:
+    """Loss curves, one panel a mechanism.
+
+    Args:
+        history: By mechanism either losses, or curves by name: each a sequence of numbers, or of
+            (step, loss) pairs.
+    """
+    figure = _figure(3.1 * min(3, len(history)), 2.1 * -(-len(history) // 3))
+    panels = figure.subplots(-(-len(history) // 3), min(3, len(history)), squeeze=False).flat
+    for axes in panels:
+        axes.axis("off")
+    for axes, (name, curves) in zip(panels, history.items(), strict=False):
+        axes.axis("on")
+        named = curves if isinstance(curves, Mapping) else {"loss": curves}
+        for colour, (label, curve) in zip((INK, ACCENT, "#3f88c5"), named.items(), strict=False):
+            points = torch.as_tensor(curve, dtype=torch.float64)
+            steps = points[:, 0] if points.ndim == 2 else torch.arange(1, len(points) + 1)
+            values = points[:, 1] if points.ndim == 2 else points
+            axes.plot(steps, values, color=colour, linewidth=1.2, label=label)
+        axes.set_title(name, fontsize=9, color=INK, loc="left")
+        axes.tick_params(colors=INK, labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(INK)
+        if len(named) > 1:
+            axes.legend(fontsize=7, frameon=False, labelcolor=INK)
+    figure.tight_layout()
+    return _png(figure)
+
+
+def _mosaic(
+    bands: list[tuple[str, Tensor]],
+    heads: list[str],
+    corner: str,
+    signed: Variable | None,
+    first_apart: bool = False,
+) -> bytes:
+    """Bands `(columns, H, W, 3)` under one another, names at the left, heads and corner above."""
+    columns, height, width, _ = bands[0][1].shape
+    zoom = max(1, round(CELL / max(height, width)))
+    height, width = height * zoom + GAP, width * zoom + GAP
+    canvas = torch.zeros(len(bands) * height, columns * width, 4)
+    for i, (_, cells) in enumerate(bands):
+        for j, cell in enumerate(cells):
+            large = cell.repeat_interleave(zoom, 0).repeat_interleave(zoom, 1)
+            place = canvas[i * height : (i + 1) * height - GAP, j * width : (j + 1) * width - GAP]
+            place[..., :3], place[..., 3] = large, 1
+    names = [line for text in (corner, *(name for name, _ in bands)) for line in text.split("\n")]
+    left, bottom = 0.2 + 0.075 * max(map(len, names)), 0.04
+    right = 0.1 if signed is None else 0.7
+    top = 0.1 + 0.15 * max(head.count("\n") + 1 for head in heads)
+    down, across = (side / DPI for side in canvas.shape[:2])
+    W, H = left + across + right, bottom + down + top
+    figure = _figure(W, H)
+    axes = figure.add_axes((left / W, bottom / H, across / W, down / H))
+    axes.axis("off")
+    axes.imshow(canvas.numpy(), interpolation="nearest", aspect="auto")
+    _captions(axes, bands, heads, corner, height, width, first_apart)
+    if signed is not None:
+        tall = min(down, 1.7)
+        bar = figure.add_axes(((W - 0.6) / W, (bottom + 0.06) / H, 0.08 / W, (tall - 0.3) / H))
+        _colour_bar(bar, signed)
+    return _png(figure)
+
+
+def _captions(
+    axes: Axes,
+    bands: list[tuple[str, Tensor]],
+    heads: list[str],
+    corner: str,
+    height: int,
+    width: int,
+    first_apart: bool,
+) -> None:
+    for i, (name, _) in enumerate(bands):
+        axes.text(
+            -0.1 * width, (i + 0.47) * height, name, ha="right", va="center", fontsize=8.5,
+            color=INK, linespacing=1.3,
+        )  # fmt: skip
+    axes.text(
+        -0.1 * width, -0.06 * height, corner, ha="right", va="bottom", fontsize=8.5, color=ACCENT,
+        linespacing=1.2,
+    )  # fmt: skip
+    for j, head in enumerate(heads):
+        axes.text(
+            (j + 0.47) * width, -0.06 * height, head, ha="center", va="bottom", fontsize=7.5,
+            color=ACCENT if first_apart and j > 0 else INK, linespacing=1.2,
+        )  # fmt: skip
+
+
+def _colour_bar(axes: Axes, variable: Variable) -> None:
+    values = torch.linspace(1, -1, 128).reshape(1, 1, 128, 1)
+    most = scale(variable)
+    axes.imshow(_signed(values)[0], aspect="auto", extent=(0, 1, -most, most))
+    axes.set_xticks([])
+    axes.set_yticks([-most, 0, most], [f"-{most:g}", "0", f"+{most:g}"])
+    axes.yaxis.tick_right()
+    axes.tick_params(colors=INK, labelsize=7, length=2)
+    axes.set_title(unit(variable).replace(" ", "\n"), fontsize=7, color=INK)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _colour(images: Tensor) -> Tensor:
+    """Images `(n, C, H, W)` in [0, 1] as colours `(n, H, W, 3)`: three channels, or their mean."""
+    images = images.float().clamp(0, 1)
+    if images.shape[1] != 3:
+        images = images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    return images.movedim(1, -1)
+
+
+def _signed(difference: Tensor) -> Tensor:
+    """Differences in [-1, 1], averaged over channels, from blue over white to red."""
+    from matplotlib import colormaps
+
+    shade = (difference.float().mean(1).clamp(-1, 1) + 1) / 2
+    return torch.from_numpy(colormaps["RdBu_r"](shade.numpy())[..., :3]).float()
+
+
+def _change(name: str, variable: Variable, example: Example, k: int) -> str:
+    before = _value(variable, example.factual[name][k])
+    after = _value(variable, example.answers["kept"][name][k])
+    return f"{before} \N{RIGHTWARDS ARROW} {after}"
+
+
+def _named(name: str, variable: Variable) -> str:
+    return f"{name}, {variable.unit}" if variable.unit else name
+
+
+def _value(variable: Variable, value: Tensor) -> str:
+    if value.ndim:
+        return "\N{HORIZONTAL ELLIPSIS}"
+    if isinstance(variable, Discrete):
+        return variable.labels[int(value)] if variable.labels else f"{int(value)}"
+    return f"{float(value):.3g}"
+
+
+def _layout(causes: CausalGraph) -> dict[str, tuple[float, float]]:
+    """Places `(x, y)`: x is the generation; within one, y follows the mean of the parents."""
+    generation: dict[str, int] = {}
+    for name in causes.order:
+        generation[name] = 1 + max((generation[p] for p in causes.parents(name)), default=-1)
+    place: dict[str, tuple[float, float]] = {}
+    for level in range(max(generation.values()) + 1):
+        members = [name for name in causes.order if generation[name] == level]
+        if level:
+            members.sort(
+                key=lambda k: sum(place[p][1] for p in causes.parents(k)) / len(causes.parents(k))
+            )
+        for k, name in enumerate(members):
+            place[name] = (float(level), 1.2 * (k - (len(members) - 1) / 2))
+    return place
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=DPI)
+
+
+def _png(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=DPI, transparent=True)
+    return out.getvalue()

@@ -1,0 +1,126 @@
+"""`Report`: what `evaluate` found, as numbers, as a table in the console, and as a page."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rung3.evaluation import page, pictures
+from rung3.evaluation.examples import Examples
+from rung3.evaluation.tables import Cell, tables
+from rung3.variables import Variable
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+    from rung3.graph import CausalGraph
+
+__all__ = ["Report"]
+
+
+class Report:
+    """Soundness of a model's counterfactuals.
+
+    Attributes:
+        metrics: All numbers: nested dicts that JSON can hold. Each mean is a dict of `mean`, `low`,
+            `high` (a 95 % interval over rows) and `unit`.
+        graph: The causal graph.
+        variables: Its variables.
+        examples: Rows that are shown as pictures.
+        history: Losses by name.
+    """
+
+    def __init__(
+        self,
+        metrics: dict[str, Any],
+        graph: CausalGraph,
+        variables: Mapping[str, Variable],
+        examples: Examples,
+        history: Mapping[str, Any],
+    ) -> None:
+        self.metrics = metrics
+        self.graph = graph
+        self.variables = dict(variables)
+        self.examples = examples
+        self.history = dict(history)
+
+    def pictures(self) -> dict[str, bytes]:
+        """PNG files by name: `strip-...`, `sweep-...`, `graph`, `graph-...` and `losses`."""
+        drawn = {"graph": pictures.graph(self.graph, self.variables)}
+        for label, example in self.examples.queries.items():
+            status = example.answers["kept"].explain().status
+            chosen = [name for name, what in status.items() if what == "intervened"]
+            drawn[f"graph-{slug(label)}"] = pictures.graph(self.graph, self.variables, chosen)
+            strip = pictures.strip(example, chosen, self.graph, self.variables)
+            if strip is not None:
+                drawn[f"strip-{slug(label)}"] = strip
+        for sweep in self.examples.sweeps:
+            drawn[f"sweep-{slug(sweep.name)}"] = pictures.film(sweep, self.graph, self.variables)
+        if self.history:
+            drawn["losses"] = pictures.losses(self.history)
+        return drawn
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `metrics.json`, `report.html` (self-contained) and the pictures as PNG files.
+
+        Args:
+            folder: Where to; made if it is not there.
+
+        Returns:
+            The path of `report.html`.
+        """
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        drawn = self.pictures()
+        for name, png in drawn.items():
+            (place / f"{name}.png").write_bytes(png)
+        numbers = json.dumps(self.metrics, indent=2, ensure_ascii=False, allow_nan=False)
+        (place / "metrics.json").write_text(numbers + "\n", "utf-8")
+        path = place / "report.html"
+        path.write_text(page.render(self.metrics, drawn, self.headings()), "utf-8")
+        return path
+
+    def headings(self) -> dict[str, str]:
+        """Label of each intervention by the ending of its pictures' names."""
+        return {slug(label): label for label in self.examples.queries}
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+        from rich.text import Text
+
+        def text(cell: Cell) -> Text:
+            return Text.assemble(cell.value, (f"\n{cell.note}" if cell.note else "", "dim"))
+
+        for part in tables(self.metrics):
+            table = Table(box=SIMPLE_HEAD, title=part.title, caption=part.note, padding=(0, 1))
+            table.title_style, table.caption_style = "bold", "dim"
+            table.title_justify = table.caption_justify = "left"
+            table.add_column(part.columns[0])
+            for head in part.columns[1:]:
+                table.add_column(head, justify="right", vertical="bottom")
+            for name, cells in part.rows:
+                table.add_row(Text(name), *(text(cell) for cell in cells))
+            yield table
+        yield Text(page.summary(self.metrics))
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        out = io.StringIO()
+        Console(file=out, width=120, color_system=None).print(self)
+        return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def slug(label: str) -> str:
+    """A label as part of a file's name.
+
+    Example:
+        >>> slug("do(thickness)")
+        'do-thickness'
+    """
+    return re.sub(r"[^\w.]+", "-", label).strip("-") or "unnamed"

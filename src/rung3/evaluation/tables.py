@@ -1,0 +1,168 @@
+"""The numbers as tables, the same for the console and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from rung3.evaluation.examination import FACTUAL, KEPT, LATENT, OBSERVED, TRUTH
+from rung3.evaluation.truth import NOTHING
+
+__all__ = ["Cell", "Table", "tables"]
+
+MODES = {KEPT: "noise kept", LATENT: "from z alone"}
+
+
+class Cell(NamedTuple):
+    """A number, and its interval or a remark."""
+
+    value: str
+    note: str = ""
+
+
+NONE = Cell("")
+
+
+@dataclass
+class Table:
+    """A table of numbers.
+
+    Attributes:
+        title: What it asks.
+        note: How to read it.
+        columns: Heads of its columns; the first holds the rows' names.
+        rows: Each a name, and a cell for every other column.
+    """
+
+    title: str
+    note: str
+    columns: list[str]
+    rows: list[tuple[str, list[Cell]]] = field(default_factory=list)
+
+
+def tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """All tables for which there are numbers."""
+    return [table for table in _all(metrics) if table.rows]
+
+
+def _all(metrics: Mapping[str, Any]) -> Iterator[Table]:
+    yield from _truth(metrics.get("truth", {}))
+    yield from _effectiveness(metrics)
+    yield _composition(metrics)
+    yield _spread(metrics.get("spread", {}))
+
+
+def _composition(metrics: Mapping[str, Any]) -> Table:
+    composed, reversed_ = metrics.get("composition", {}), metrics.get("reversibility", {})
+    modes = [mode for mode in MODES if any(mode in by_mode for by_mode in composed.values())]
+    table = Table(
+        "Composition and reversibility",
+        "How far a value drifts when nothing is changed, or is changed and changed back. Doing "
+        "nothing at all scores 0 here: read it beside the other tables.",
+        ["", *(f"{MODES[mode]}" for mode in modes)],
+    )
+    for name, by_mode in composed.items():
+        for m in by_mode[KEPT]:
+            cells = [_cell(by_mode[mode][m]) for mode in modes]
+            table.rows.append((f"{name}: nothing changed, {_times(m)}", cells))
+    for label, by_name in reversed_.items():
+        for name, by_mode in by_name.items():
+            for m in by_mode[KEPT]:
+                cells = [_cell(by_mode[mode][m]) for mode in modes]
+                table.rows.append((f"{name}: {label} and back, {_times(m)}", cells))
+    return table
+
+
+def _effectiveness(metrics: Mapping[str, Any]) -> Iterator[Table]:
+    learned, measured = metrics.get("effectiveness", {}), metrics.get("measured", {})
+    for image in dict.fromkeys([*learned, *measured]):
+        kinds = {"oracle": learned.get(image, {}), "measured": measured.get(image, {})}
+        columns = [(kind, name) for kind, part in kinds.items() for name in part.get(FACTUAL, {})]
+        heads = [f"{name}, {_of(kinds[kind][FACTUAL][name])}, {kind}" for kind, name in columns]
+        table = Table(
+            f"Effectiveness: does the {image} show what it was told to?",
+            "Read off by oracles (networks that see the image alone), or measured. The first row "
+            "is their error on real test images, the floor of each column; rows of the truth are "
+            "their error on true counterfactuals.",
+            ["", *heads],
+        )
+        for label in next(iter(part for part in kinds.values() if part)):
+            whos = dict.fromkeys(
+                who for kind, name in columns for who in kinds[kind][label].get(name, {})
+            )
+            for who in whos:
+                cells = [
+                    _cell(kinds[kind][label].get(name, {}).get(who), False)
+                    for kind, name in columns
+                ]
+                table.rows.append((_who(label, who, LATENT in whos), cells))
+        yield table
+
+
+def _who(label: str, who: str, several: bool) -> str:
+    if who == OBSERVED:
+        return "real test images (floor)"
+    if who == TRUTH:
+        return f"{label}: the truth"
+    return f"{label}, {MODES[who]}" if several else label
+
+
+def _truth(metrics: Mapping[str, Any]) -> Iterator[Table]:
+    known = {label: part for label, part in metrics.items() if "no truth" not in part}
+    answers = dict.fromkeys(
+        who for part in known.values() for by_who in part.values() for who in by_who
+    )
+    skilled = [who for who in answers if who != NOTHING]
+    table = Table(
+        "Against the true counterfactual",
+        "Skill is 1 - error / error of doing nothing: 1 is perfect, 0 is doing nothing. Baselines "
+        "are handed the true counterfactual parents.",
+        ["", "error", f"error of {NOTHING}", *(f"skill, {MODES.get(k, k)}" for k in skilled)],
+    )
+    for label, by_name in metrics.items():
+        if label not in known:
+            empty = [NONE] * (len(table.columns) - 2)
+            table.rows.append((label, [Cell("no truth", by_name["no truth"]), *empty]))
+            continue
+        for name, by_who in by_name.items():
+            cells = [_cell(by_who[KEPT]["error"]), _cell(by_who[NOTHING]["error"])]
+            cells += [_cell(by_who[k]["skill"]) if k in by_who else NONE for k in skilled]
+            table.rows.append((f"{name} under {label}", cells))
+    yield table
+
+
+def _spread(metrics: Mapping[str, Any]) -> Table:
+    table = Table(
+        "Spread",
+        "Standard deviation over draws of the abducted noise, averaged over pixels.",
+        ["", "spread"],
+    )
+    for label, by_name in metrics.items():
+        for name, found in by_name.items():
+            table.rows.append((f"{name} under {label}", [_cell(found)]))
+    return table
+
+
+def _cell(found: Mapping[str, Any] | None, with_unit: bool = True) -> Cell:
+    if found is None:
+        return NONE
+    if found["mean"] is None:
+        return Cell("undefined", "doing nothing has no error")
+    unit = f" {found['unit']}" if with_unit and found.get("unit") else ""
+    digits = ".3g" if unit else ".3f"
+    if 0 < abs(found["mean"]) < 5e-4:
+        return Cell(f"< 0.001{unit}")
+    value = f"{found['mean']:{digits}}{unit}"
+    if found["low"] is None or found["low"] == found["high"]:
+        return Cell(value)
+    return Cell(value, f"{found['low']:{digits}} to {found['high']:{digits}}")
+
+
+def _of(by_who: Mapping[str, Any]) -> str:
+    unit = by_who[OBSERVED]["unit"]
+    return str(unit) if unit == "accuracy" else f"MAE {unit}".rstrip()
+
+
+def _times(m: str) -> str:
+    return "once" if m == "1" else f"{m} times"
