@@ -4,9 +4,10 @@ from rung3.mechanisms.base import Mechanism
 from rung3.mechanisms.discrete import GumbelMax, InverseCDF
 from rung3.mechanisms.equation import Equation
 from rung3.mechanisms.flow import Flow
-from rung3.variables import Categorical, Continuous, Variable
+from rung3.mechanisms.vae import VAE
+from rung3.variables import Categorical, Continuous, Image, Variable
 
-__all__ = ["Equation", "Flow", "GumbelMax", "InverseCDF", "Mechanism", "default_mechanism"]
+__all__ = ["Equation", "Flow", "GumbelMax", "InverseCDF", "Mechanism", "VAE", "default_mechanism"]
 
 
 def default_mechanism(variable: Variable) -> Mechanism:
@@ -21,5 +22,7 @@ def default_mechanism(variable: Variable) -> Mechanism:
             return Flow()
         case Categorical():
             return GumbelMax()
+        case Image(bits=bits):
+            return VAE() if bits else VAE(likelihood="gaussian")
         case _:
             return InverseCDF()
