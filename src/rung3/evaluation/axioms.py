@@ -21,6 +21,7 @@ from torch import Tensor
 from rung3.evaluation.distances import distance
 from rung3.rows import Rows
 from rung3.seeding import Seed
+from rung3.variables import Image
 
 if TYPE_CHECKING:
     from rung3.scm import SCM
@@ -103,12 +104,17 @@ def reversibility(
 def answer(
     model: SCM, rows: Rows, do: Mapping[str, Any], temperature: float = 1.0, seed: Seed = None
 ) -> Rows:
-    """A counterfactual that can be asked about again: where a world knows the noise, it stays."""
+    """A counterfactual that can be asked about again.
+
+    Where a world knows the noise, it stays; images are cut to their range, as storing them would.
+    """
     found = model.counterfactual(rows, do, temperature=temperature, seed=seed)
     known = model.world is not None and rows.world == model.world
     return Rows(
-        found,
+        {
+            k: v.clamp(0, 1) if isinstance(model.variables[k], Image) else v
+            for k, v in found.items()
+        },
         noise=rows.noise if known else None,
         world=rows.world if known else None,
-        provenance=found.provenance,
     )

@@ -162,6 +162,7 @@ class Examination:
         found = true_counterfactual(self.truth, rows, do, self.model.device)
         if isinstance(found, str):
             self.refused[query.label] = found
+            self.examples.forget_truth(query.label)
             self.scores.discard(
                 lambda path: (
                     path[:2] == ("truth", query.label)

@@ -76,6 +76,11 @@ class Examples:
                 _first(rows), {k: _first(v) for k, v in answers.items()}, truth and _first(truth)
             )
 
+    def forget_truth(self, label: str) -> None:
+        """Drop the truth of an intervention that a later batch had none for."""
+        if label in self.queries:
+            self.queries[label].truth = None
+
     def sweep(self, model: SCM, rows: Rows, queries: list[Query], shown: int = 4) -> None:
         """Ask for every value of each variable that was intervened on alone."""
         names = dict.fromkeys(name for q in queries if len(q.do) == 1 for name in q.do)

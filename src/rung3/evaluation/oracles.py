@@ -63,7 +63,8 @@ class Oracle(nn.Module):
         """The variable's value in its own unit, `(n, *shape)`, off images `(n, C, H, W)`."""
         found = self(images)
         if isinstance(self.target, Discrete):
-            return found.argmax(1)
+            codes: Tensor = found.argmax(1)
+            return codes
         value: Tensor = self.standardise.inverse(found)
         return value
 

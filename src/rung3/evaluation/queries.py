@@ -59,8 +59,8 @@ def outcomes(model: SCM) -> list[str]:
 
 def causes(model: SCM) -> list[str]:
     """Every variable that some outcome descends from."""
-    above = model.graph.ancestors(outcomes(model))
-    return [name for name in model.graph.order if name in above and model.graph.children(name)]
+    above = {cause for name in outcomes(model) for cause in model.graph.ancestors(name)}
+    return [name for name in model.graph.order if name in above]
 
 
 def plan(

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import pytest
+import torch
+from PIL import Image as Picture
+
+import blobs
+from rung3 import SCM, worlds
+from rung3.evaluation import Oracles, evaluate
+from rung3.evaluation.report import slug
+from rung3.evaluation.tables import tables
+from rung3.mechanisms import Equation
+
+HISTORY = {"image": {"train": [3.0, 2.0, 1.5], "validation": [3.2, 2.1, 1.7]}, "position": [1, 0.9]}
+
+
+@pytest.fixture(scope="module")
+def report():
+    world = blobs.world()
+    return evaluate(
+        blobs.scm(blobs.Latent(0.01)), world.sample(20, seed=0), world, oracles=Oracles({}),
+        history=HISTORY, bootstrap=100, progress=False,
+    )  # fmt: skip
+
+
+def height(png: bytes) -> int:
+    return Picture.open(io.BytesIO(png)).size[1]
+
+
+def test_save_writes_numbers_page_and_pictures(report, tmp_path):
+    path = report.save(tmp_path / "new" / "folder")
+    assert path == tmp_path / "new" / "folder" / "report.html"
+    written = {file.name for file in path.parent.iterdir()}
+    assert written == {
+        "report.html", "metrics.json", "graph.png", "graph-do-position.png",
+        "graph-do-brightness.png", "strip-do-position.png", "strip-do-brightness.png",
+        "sweep-position.png", "sweep-brightness.png", "losses.png",
+    }  # fmt: skip
+    assert json.loads((path.parent / "metrics.json").read_text()) == report.metrics
+    for file in path.parent.glob("*.png"):
+        Picture.open(file).verify()
+
+
+def test_the_page_needs_nothing_else(report, tmp_path):
+    page = report.save(tmp_path).read_text()
+    assert not re.search(r"""(src|href)=["'](?!data:)|https?://|@import|url\(|<script""", page)
+    assert page.count("data:image/png;base64,") == 8
+    assert "prefers-color-scheme: dark" in page
+    for text in ("Composition and reversibility", "do(brightness)", "rests? on", "Settings"):
+        assert re.search(text.replace("(", r"\(").replace(")", r"\)"), page), text
+
+
+def test_names_are_escaped_and_unusual_ones_make_good_file_names(tmp_path):
+    name = "<b>dose & 1/2</b>"
+    model = SCM(
+        [(name, "y")],
+        mechanisms={name: Equation("u"), "y": Named(name)},
+        world="odd",
+    )
+    report = evaluate(model, model.sample(5, seed=0), model, bootstrap=0, progress=False)
+    page = report.save(tmp_path).read_text()
+    assert name not in page
+    assert "&lt;b&gt;dose &amp; 1/2&lt;/b&gt;" in page
+    assert (tmp_path / "graph-do-b-dose-1-2-b.png").is_file()
+    assert slug("???") == "unnamed"
+
+
+class Named(Equation):
+    """`y := parent + u`, for a parent whose name is no identifier."""
+
+    def __init__(self, parent: str) -> None:
+        super().__init__("u")
+        self.parent = parent
+        self.arguments = (parent,)
+
+    def predict(self, noise, parents):
+        return parents[self.parent] + noise
+
+    def abduct(self, value, parents, particles=None, generator=None):
+        noise = value - parents[self.parent]
+        return noise if particles is None else noise.expand(particles, -1)
+
+
+def test_truth_is_drawn_only_where_it_is_known(report):
+    world = blobs.world()
+    unknown = evaluate(
+        blobs.scm(blobs.Latent()), world.sample(20, seed=0), oracles=Oracles({}),
+        bootstrap=0, progress=False,
+    )  # fmt: skip
+    known = height(report.pictures()["strip-do-position"])
+    assert known > height(unknown.pictures()["strip-do-position"]) + 200  # two bands of 120
+    assert "truth" not in unknown.metrics
+    assert not any("true" in table.title for table in tables(unknown.metrics))
+
+
+def test_differences_are_on_a_fixed_scale_with_zero_in_its_middle():
+    from rung3.evaluation.pictures import _signed
+
+    values = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0]).reshape(5, 1, 1, 1)
+    colours = _signed(values).reshape(5, 3)
+    assert (colours[2] > 0.95).all()  # white
+    assert colours[4, 0] > colours[4, 2]  # brighter is red
+    assert colours[0, 2] > colours[0, 0]  # darker is blue
+    torch.testing.assert_close(_signed(0.5 * values)[1], _signed(values * 0.5)[1])
+    assert not torch.equal(_signed(0.5 * values)[4], _signed(values)[4])  # not stretched
+
+
+def test_the_console_shows_every_table_with_intervals(report):
+    text = str(report)
+    for title in ("Against the true counterfactual", "Composition and reversibility", "Spread"):
+        assert title in text
+    assert re.search(r"\d to \d", text)
+    assert "from z alone" in text
+    assert "20 test rows" in text
+
+
+def test_tables_print_the_floor_beside_every_score(report):
+    metrics = {
+        "effectiveness": {
+            "image": {
+                "factual": {"age": {"observed": {"mean": 1.0, "low": 0.5, "high": 2, "unit": "y"}}},
+                "do(age)": {
+                    "age": {
+                        "kept": {"mean": 3.0, "low": None, "high": None, "unit": "y"},
+                        "truth": {"mean": 1.5, "low": None, "high": None, "unit": "y"},
+                    }
+                },
+            }
+        }
+    }
+    table = tables(metrics)[0]
+    assert table.columns == ["", "age, MAE y, oracle"]
+    assert [name for name, _ in table.rows] == [
+        "real test images (floor)", "do(age)", "do(age): the truth",
+    ]  # fmt: skip
+    assert [cells[0] for _, cells in table.rows] == [
+        ("1.000", "0.500 to 2.000"), ("3.000", ""), ("1.500", ""),
+    ]  # fmt: skip
+
+
+def test_a_table_of_numbers_has_no_strips(tmp_path):
+    world = worlds.lecture()
+    report = evaluate(world, world.sample(10, seed=0), world, bootstrap=10, progress=False)
+    assert set(report.pictures()) == {"graph", "graph-do-x1"}
+    assert "Against the true counterfactual" in report.save(tmp_path).read_text()
