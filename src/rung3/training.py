@@ -1,0 +1,341 @@
+"""`fit`: train the mechanisms of a model, each by its own loss.
+
+The objective factorises (lecture 1.8):
+
+    log p(x) = sum_k log p(x_k | pa_k),   so   loss = sum_k loss_k(x_k, pa_k).
+
+No two mechanisms share a parameter, so training them together is training each on its own: a row
+trains every mechanism whose value and parents it has, gradients are clipped mechanism by mechanism,
+and the random numbers of a step are a function of the seed, the step and the mechanism alone.
+
+The learning rate at step t of T is `lr * min(1, (t + 1) / warmup)`, with the cosine schedule times
+`(1 + cos(pi t / T)) / 2`. The moving average after n steps has the decay `min(ema, (1 + n) /
+(10 + n))`, so that it forgets the first steps quickly.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+
+import torch
+
+from rung3.batches import Table
+from rung3.interventions import Intervention
+from rung3.mechanisms.base import Mechanism
+from rung3.rows import Rows, as_rows, spell_unknown
+from rung3.scm import SCM
+from rung3.seeding import Seed, base_seed, stream
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
+__all__ = ["History", "Options", "fit"]
+
+Schedule = Literal["constant", "cosine"]
+
+
+@dataclass
+class History:
+    """What training did, epoch by epoch.
+
+    Attributes:
+        training: Mean loss in each epoch, by mechanism.
+        validation: Loss on the validation rows after each epoch, by mechanism.
+        seconds: Seconds that each epoch took, validation aside.
+        rows_per_second: Rows seen a second in each epoch.
+    """
+
+    training: dict[str, list[float]] = field(default_factory=dict)
+    validation: dict[str, list[float]] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    rows_per_second: list[float] = field(default_factory=list)
+
+    def curves(self) -> dict[str, dict[str, list[float]]]:
+        """By mechanism, its losses in training and in validation: what the report draws."""
+        return {
+            name: {"training": losses} | ({"validation": held} if held else {})
+            for name, losses in self.training.items()
+            for held in [self.validation.get(name)]
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write it as JSON."""
+        Path(path).write_text(json.dumps(asdict(self)), "utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote."""
+        return cls(**json.loads(Path(path).read_text("utf-8")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of `fit`, checked."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+    seed: int
+    patience: int | None
+    ema: float | None
+    clip: float | None
+    schedule: Schedule
+    warmup: int
+    precision: Any
+    devices: int | str | list[int]
+    num_nodes: int
+    accelerator: str
+    logger: Logger | Iterable[Logger] | bool | None
+    checkpoints: Path | None
+    checkpoint_every: int | None
+    resume: bool
+    progress: bool
+    max_seconds: float | None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "patience", "checkpoint_every"):
+            count = getattr(self, name)
+            if count is not None and (not isinstance(count, int) or count < 1):
+                raise ValueError(f"{name}={count!r} must be a whole number of at least 1")
+        for name in ("lr", "clip", "max_seconds"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name}={value!r} must be greater than 0")
+        for name in ("weight_decay", "warmup"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be at least 0")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema={self.ema!r} must lie between 0 and 1, such as 0.999")
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(f"schedule={self.schedule!r} must be one of {get_args(Schedule)}")
+        if self.checkpoint_every is not None and self.checkpoints is None:
+            raise ValueError("checkpoint_every: say the folder too, with checkpoints=")
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate at a step, of so many."""
+        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        done = min(1.0, step / steps)
+        cosine = (1 + math.cos(math.pi * done)) / 2 if self.schedule == "cosine" else 1.0
+        return self.lr * warm * cosine
+
+    def identity(self) -> dict[str, Any]:
+        """What must be as it was for a run to go on to the same result."""
+        names = ["batch_size", "lr", "weight_decay", "seed", "patience", "ema", "clip"]
+        names += ["schedule", "warmup", "precision"]
+        names += ["epochs"] if self.schedule == "cosine" else []
+        return {name: getattr(self, name) for name in names}
+
+
+def fit(
+    model: SCM,
+    train: Mapping[str, Any],
+    validation: Mapping[str, Any] | None = None,
+    *,
+    epochs: int = 10,
+    batch_size: int = 128,
+    lr: float = 1e-3,
+    weight_decay: float = 0.0,
+    seed: Seed = 0,
+    only: Iterable[str] | None = None,
+    validation_share: float = 0.1,
+    patience: int | None = None,
+    ema: float | None = None,
+    clip: float | None = None,
+    schedule: Schedule = "constant",
+    warmup: int = 0,
+    precision: Any = "32-true",
+    devices: int | str | list[int] = 1,
+    num_nodes: int = 1,
+    accelerator: str = "auto",
+    logger: Logger | Iterable[Logger] | bool | None = None,
+    checkpoints: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool = True,
+    progress: bool = True,
+    max_seconds: float | None = None,
+) -> History:
+    """Train the mechanisms of a model, in place, with AdamW on a Lightning trainer.
+
+    Every mechanism first takes its scales and its range from the training rows; those without
+    parameters (equations) need no more. The model is left on its device, in eval mode.
+
+    With `checkpoints`, a run that was killed and is started again goes on from its last checkpoint,
+    and ends with the weights that it would have had (on the CPU bit for bit, with the same number
+    of threads).
+
+    Args:
+        model: The model; training goes on from the weights that it has.
+        train: Training rows. Those that lack a value (NaN) train the mechanisms that they can.
+        validation: Validation rows; never the test set.
+        epochs: Passes over the training rows.
+        batch_size: Rows a step, over all devices.
+        lr: Learning rate, the highest of the schedule.
+        weight_decay: Of AdamW.
+        seed: Of the order of rows and of all random numbers; torch's own are left as they are.
+        only: Names of the variables whose mechanisms are trained; all if not given.
+        validation_share: Share of the training rows set aside if no validation rows are given; 0
+            for none.
+        patience: Train a mechanism no further once its validation loss has not fallen for so many
+            epochs; every mechanism then ends with the weights of its best epoch.
+        ema: Decay of a moving average of the weights, such as 0.999; it is what is validated and
+            kept.
+        clip: Greatest norm of each mechanism's gradient.
+        schedule: `"constant"` or `"cosine"`, to zero at the last step.
+        warmup: Steps in which the learning rate rises.
+        precision: As Lightning names it, such as `"bf16-mixed"`.
+        devices: How many devices, which, or `"auto"`.
+        num_nodes: How many machines.
+        accelerator: As Lightning names it, such as `"cpu"`.
+        logger: A Lightning logger, or several.
+        checkpoints: Folder for `last.ckpt`, written after every epoch.
+        checkpoint_every: Steps between further checkpoints.
+        resume: Whether to go on from the checkpoint, if there is one.
+        progress: Whether to show a progress bar.
+        max_seconds: Stop after so many seconds of training.
+
+    Returns:
+        Losses by mechanism and epoch, and how long each epoch took.
+
+    Raises:
+        ValueError: If the rows do not fit the model, before anything starts; if a loss is NaN or
+            infinite, naming the mechanism and the step; if the checkpoint is of another run.
+
+    Example:
+        >>> from rung3 import SCM, worlds
+        >>> model = SCM("x1 -> x2")
+        >>> history = fit(model, worlds.lecture().sample(500, seed=0), epochs=2, progress=False)
+        >>> {name: len(losses) for name, losses in history.validation.items()}
+        {'x1': 2, 'x2': 2}
+    """
+    options = Options(
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        weight_decay=weight_decay,
+        seed=base_seed(seed),
+        patience=patience,
+        ema=ema,
+        clip=clip,
+        schedule=schedule,
+        warmup=warmup,
+        precision=precision,
+        devices=devices,
+        num_nodes=num_nodes,
+        accelerator=accelerator,
+        logger=logger,
+        checkpoints=None if checkpoints is None else Path(checkpoints),
+        checkpoint_every=checkpoint_every,
+        resume=resume,
+        progress=progress,
+        max_seconds=max_seconds,
+    )
+    chosen = _chosen(model, only)
+    rows, held = _rows(model, train, validation, chosen, validation_share, options)
+    _calibrate(model, chosen, rows, options.seed)
+    learned = {
+        name: mechanism
+        for name, mechanism in chosen.items()
+        if any(parameter.requires_grad for parameter in mechanism.parameters())
+    }
+    history = History()
+    if learned:
+        from rung3.training_loop import run
+
+        table = Table(rows, learned.values())
+        validated = None if held is None else Table(held, learned.values())
+        try:
+            history = run(learned, table, validated, options)
+        finally:
+            model.to(model.device)
+    model.eval()
+    model.fitted = {**model.fitted, **_provenance(chosen, rows, history, options)}
+    return history
+
+
+def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Mechanism]:
+    """The mechanisms to train, by name."""
+    if model.graph.bidirected:
+        raise ValueError("fitting models with hidden common causes (a <-> b) is not supported yet")
+    names = list(model.variables if only is None else only)
+    unknown = [name for name in names if name not in model.variables]
+    if unknown:
+        raise ValueError(f"only: {spell_unknown(unknown, model.variables)}")
+    mechanisms = {name: model.mechanisms[name] for name in model.variables if name in names}
+    for name, mechanism in mechanisms.items():
+        if isinstance(mechanism, Intervention):
+            raise ValueError(f"{name}: {mechanism.describe()}; fit the model before do({name}=...)")
+    return mechanisms
+
+
+def _rows(
+    model: SCM,
+    train: Mapping[str, Any],
+    validation: Mapping[str, Any] | None,
+    chosen: Mapping[str, Mechanism],
+    share: float,
+    options: Options,
+) -> tuple[Rows, Rows | None]:
+    """Checked training rows, and validation rows if there are to be any."""
+    rows = _checked(model, train, chosen, "training")
+    if validation is not None:
+        return rows, _checked(model, validation, chosen, "validation")
+    if share == 0:
+        if options.patience is not None:
+            raise ValueError("patience: needs validation rows; give some, or a validation_share")
+        return rows, None
+    from rung3.data.splits import split
+
+    return split(rows, share, options.seed)
+
+
+def _checked(
+    model: SCM, values: Mapping[str, Any], chosen: Mapping[str, Mechanism], which: str
+) -> Rows:
+    rows = as_rows(values, model.variables, torch.device("cpu"))
+    needed = {name: m for m in chosen.values() for name in (m.name, *m.parents)}
+    lacking = [name for name in needed if name not in rows]
+    if lacking:
+        raise ValueError(
+            f"{lacking[0]}: not in the {which} rows, which have {list(rows)}; "
+            f"give it, or say with only= which mechanisms to train"
+        )
+    if not rows.batched or rows.n == 0:
+        raise ValueError(f"the {which} rows: expected a batch of rows, got {rows}")
+    return rows
+
+
+def _calibrate(model: SCM, chosen: Mapping[str, Mechanism], rows: Rows, seed: int) -> None:
+    for name, mechanism in chosen.items():
+        value, parents = Table(rows, [mechanism]).all().of(mechanism)
+        parents = {parent: column.to(model.device) for parent, column in parents.items()}
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.default_generator.manual_seed(stream(seed, name).initial_seed())
+            mechanism.calibrate(value.to(model.device), parents)
+
+
+def _provenance(
+    chosen: Mapping[str, Mechanism], rows: Rows, history: History, options: Options
+) -> dict[str, dict[str, Any]]:
+    """When and how each mechanism was fitted: what a model file keeps."""
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    found = {}
+    for name, mechanism in chosen.items():
+        complete = Table(rows, [mechanism]).complete
+        n = int(complete[name].sum()) if complete else rows.n
+        found[name] = {"when": when, "rows": n}
+        if name in history.training:
+            found[name] |= {"epochs": len(history.training[name]), **options.identity()}
+            for key, curves in (
+                ("training_loss", history.training),
+                ("validation_loss", history.validation),
+            ):
+                if curves.get(name):
+                    found[name][key] = curves[name][-1]
+    return found

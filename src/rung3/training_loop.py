@@ -1,0 +1,354 @@
+"""The Lightning module and trainer behind `rung3.fit`.
+
+Which rows make up a step, and every random number drawn in it, are functions of the seed, the step
+and the mechanism. A checkpoint therefore holds no random state, and a run that goes on from one
+does what it would have done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from rung3.batches import Batch, Shuffled, Sweep, Table
+from rung3.mechanisms.base import Mechanism
+from rung3.seeding import stream
+from rung3.training import History, Options
+
+__all__ = ["Loop", "run"]
+
+
+def run(
+    mechanisms: Mapping[str, Mechanism], train: Table, validation: Table | None, options: Options
+) -> History:
+    """Train mechanisms in place, going on from the last checkpoint if there is one."""
+    loop = Loop(mechanisms, train, validation, options)
+    loop.train()
+    callbacks: list[Callback] = []
+    last = None
+    if options.checkpoints is not None:
+        path = options.checkpoints / "last.ckpt"
+        callbacks.append(Checkpoints(path, options.checkpoint_every))
+        last = path if options.resume and path.is_file() else None
+    limit = None if options.max_seconds is None else timedelta(seconds=options.max_seconds)
+    with _quiet():
+        trainer = Trainer(
+            max_epochs=options.epochs,
+            max_time=limit,
+            accelerator=options.accelerator,
+            devices=options.devices,
+            num_nodes=options.num_nodes,
+            strategy="auto" if options.devices == 1 else "ddp_find_unused_parameters_true",
+            precision=options.precision,
+            logger=options.logger or False,
+            log_every_n_steps=max(1, min(50, loop.steps)),
+            callbacks=callbacks,
+            enable_checkpointing=bool(callbacks),
+            enable_progress_bar=options.progress,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+        trainer.fit(loop, ckpt_path=last, weights_only=True if last else None)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    loop.finish()
+    return loop.history
+
+
+class Loop(LightningModule):
+    """Mechanisms trained side by side on rows held in memory.
+
+    Args:
+        mechanisms: The bound mechanisms, by name.
+        train: Rows to train on.
+        validation: Rows to validate on, or `None`.
+        options: The options of `fit`.
+
+    Attributes:
+        history: Losses so far.
+        steps: Steps of one epoch.
+    """
+
+    def __init__(
+        self,
+        mechanisms: Mapping[str, Mechanism],
+        train: Table,
+        validation: Table | None,
+        options: Options,
+    ) -> None:
+        super().__init__()
+        self.names = list(mechanisms)
+        self.options = options
+        self.tables = {"training": train, "validation": validation}
+        self.trained = nn.ModuleList(mechanisms.values())
+        self.average = None if options.ema is None else _average(self.trained, options.ema)
+        self.steps = len(Shuffled(train, options.batch_size, options.seed))
+        self.history = History({name: [] for name in self.names})
+        if validation is not None:
+            self.history.validation |= {name: [] for name in self.names}
+        self.best: dict[str, tuple[float, int, dict[str, Tensor]]] = {}
+        self.register_buffer("sums", torch.zeros(2, len(self.names), 2), persistent=False)
+        self.sums: Tensor  # of losses and of rows: (training or validation, mechanisms, 2)
+        self.elapsed = 0.0
+        self.started = 0.0
+
+    # The rows ------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> Shuffled:
+        """The training rows in random order."""
+        size, seed = self.options.batch_size, self.options.seed
+        self.order = Shuffled(self._table("training"), size, seed, *self._place())
+        return self.order
+
+    def on_train_start(self) -> None:
+        """Take up the rows at the step that a checkpoint left off."""
+        self.order.step = self.trainer.global_step
+
+    def val_dataloader(self) -> Any:
+        """The validation rows in their order."""
+        if self.tables["validation"] is None:
+            return []
+        return Sweep(self._table("validation"), self.options.batch_size, *self._place())
+
+    def _table(self, split: str) -> Table:
+        table = self.tables[split]
+        assert table is not None
+        return table.to(self.trainer.strategy.root_device)
+
+    def _place(self) -> tuple[int, int]:
+        return self.trainer.global_rank, self.trainer.world_size
+
+    # One step ------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """The sum of the losses of the mechanisms that are still trained."""
+        step = self.trainer.global_step
+        stopped = self._stopped()
+        losses = [
+            self._loss(0, k, name, mechanism, batch, step)
+            for k, (name, mechanism) in enumerate(zip(self.names, self.trained, strict=True))
+            if name not in stopped
+        ]
+        return torch.stack(losses).sum()
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Losses on rows held out; the random numbers are the same after every epoch."""
+        modules: Any = self.trained if self.average is None else self.average.module
+        for k, (name, mechanism) in enumerate(zip(self.names, modules, strict=True)):
+            self._loss(1, k, name, mechanism, batch, index)
+
+    def _loss(
+        self, split: int, k: int, name: str, mechanism: Any, batch: Batch, step: int
+    ) -> Tensor:
+        value, parents = batch.of(mechanism)
+        if not len(value):
+            return self.sums.new_zeros((), requires_grad=True)
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            key = f"{name}/{('training', 'validation')[split]}/{step}/{self.trainer.global_rank}"
+            torch.manual_seed(stream(self.options.seed, key).initial_seed())
+            loss: Tensor = mechanism.loss(value, parents)
+        if not loss.isfinite():
+            raise ValueError(
+                f"{name}: its loss is {loss.item()} at step {self.trainer.global_step}; try a "
+                f"lower lr (now {self.options.lr:g}), a lower clip (now {self.options.clip}), "
+                f"precision='32-true' (now {self.options.precision!r}), or look for extreme "
+                f"values in {' and '.join([name, *parents])}"
+            )
+        rows = loss.new_tensor(len(value))
+        self.sums[split, k] += torch.stack([loss.detach() * rows, rows])
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, its learning rate set at every step."""
+        options, total = self.options, self.options.epochs * self.steps
+        parameters = [p for p in self.trained.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: options.rate(step, total) / options.lr
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Clip each mechanism by itself: they have nothing to do with each other."""
+        if self.options.clip is not None:
+            for mechanism in self.trained:
+                nn.utils.clip_grad_norm_(mechanism.parameters(), self.options.clip)
+
+    def optimizer_step(self, *args: Any, **options: Any) -> None:
+        """Step, and move the average of the weights along."""
+        super().optimizer_step(*args, **options)
+        if self.average is not None:
+            self.average.update_parameters(self.trained)
+
+    # One epoch -----------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        """Start the clock."""
+        self.started = time.perf_counter()
+
+    def on_validation_epoch_start(self) -> None:
+        """Stop the clock of training, and start the validation losses anew."""
+        self.elapsed += time.perf_counter() - self.started
+        self.sums[1] = 0
+
+    def on_validation_epoch_end(self) -> None:
+        """Note the validation losses, and keep the weights that are a mechanism's best."""
+        means = self._note(1, self.history.validation)
+        self.log("validation", sum(means.values()), prog_bar=True, rank_zero_only=True)
+        self.started = time.perf_counter()
+        if self.options.patience is None:
+            return
+        modules: Any = self.trained if self.average is None else self.average.module
+        stopped = self._stopped()
+        for name, mechanism in zip(self.names, modules, strict=True):
+            epoch = len(self.history.validation[name])
+            if name not in stopped and means[name] < self.best.get(name, (torch.inf,))[0]:
+                state = {k: v.detach().clone() for k, v in mechanism.state_dict().items()}
+                self.best[name] = (means[name], epoch, state)
+        if len(self._stopped()) == len(self.names):
+            self.trainer.should_stop = True
+
+    def on_train_epoch_end(self) -> None:
+        """Note the training losses."""
+        self.elapsed += time.perf_counter() - self.started
+        self._note(0, self.history.training)
+        self.history.seconds.append(self.elapsed)
+        seen = self.steps * min(self.options.batch_size, self._table("training").n)
+        self.history.rows_per_second.append(seen / self.elapsed)
+        self.elapsed = 0.0
+
+    def _note(self, split: int, curves: dict[str, list[float]]) -> dict[str, float]:
+        total: Any = self.trainer.strategy.reduce(self.sums[split], reduce_op="sum")
+        means = dict(zip(self.names, (total[:, 0] / total[:, 1]).tolist(), strict=True))
+        for name, mean in means.items():
+            if mean == mean:  # NaN where nothing was trained any more
+                curves[name].append(mean)
+        label = ("training", "validation")[split]
+        self.log_dict({f"{label}/{k}": v for k, v in means.items()}, rank_zero_only=True)
+        self.sums[split] = 0
+        return means
+
+    def _stopped(self) -> set[str]:
+        """The mechanisms whose validation loss has not fallen for as long as patience allows."""
+        patience, epochs = self.options.patience, self.history.validation
+        if patience is None:
+            return set()
+        return {n for n, (_, epoch, _) in self.best.items() if len(epochs[n]) - epoch >= patience}
+
+    def finish(self) -> None:
+        """Leave the weights that were validated in the mechanisms: averaged, each one's best."""
+        if self.average is not None:
+            self.trained.load_state_dict(self.average.module.state_dict())
+        for name, mechanism in zip(self.names, self.trained, strict=True):
+            if name in self.best:
+                mechanism.load_state_dict(self.best[name][2])
+
+    # Checkpoints ---------------------------------------------------------------------------------
+
+    def identity(self) -> dict[str, str]:
+        """What must be as it was for a run to go on."""
+        said = {key: repr(value) for key, value in self.options.identity().items()}
+        for name, mechanism in zip(self.names, self.trained, strict=True):
+            said[f"the mechanism of {name}"] = f"{mechanism}"
+        digest = hashlib.sha256()
+        table = self.tables["training"]
+        assert table is not None
+        for name, value in table.values.items():
+            digest.update(f"{name} {tuple(value.shape)} {value.double().nansum()}".encode())
+        return said | {"the training rows": digest.hexdigest()[:12]}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Beside the weights: the history, the best weights, and what run it is."""
+        checkpoint["rung3"] = {
+            "identity": self.identity(),
+            "history": asdict(self.history),
+            "best": self.best,
+            "sums": self.sums,
+            "elapsed": self.elapsed,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with them, if it is the same run."""
+        saved, own = checkpoint["rung3"], self.identity()
+        then = saved["identity"]
+        other = [
+            f"{key} was {then.get(key)} and is {own.get(key)}"
+            for key in dict.fromkeys([*then, *own])
+            if then.get(key) != own.get(key)
+        ]
+        if other:
+            raise ValueError(
+                f"checkpoints: {self.options.checkpoints} holds another run ({'; '.join(other)}); "
+                "give another folder, or resume=False to start anew"
+            )
+        self.history, self.best = History(**saved["history"]), saved["best"]
+        self.sums, self.elapsed = saved["sums"].to(self.sums.device), saved["elapsed"]
+
+
+class Checkpoints(Checkpoint):
+    """Writes `last.ckpt` after every epoch, and every so many steps between.
+
+    Args:
+        path: The file.
+        every: Steps, or `None`.
+    """
+
+    def __init__(self, path: Path, every: int | None) -> None:
+        self.path = path
+        self.every = every
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Save in the middle of an epoch; its end comes after validation."""
+        due = self.every is not None and trainer.global_step % self.every == 0
+        if due and not trainer.is_last_batch:
+            trainer.save_checkpoint(self.path, weights_only=False)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what the epoch came to."""
+        trainer.save_checkpoint(self.path, weights_only=False)
+
+
+def _average(modules: nn.ModuleList, decay: float) -> AveragedModel:
+    """An exponential moving average that forgets the first steps quickly."""
+
+    def blend(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        n = float(count)
+        return torch.lerp(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return AveragedModel(modules, avg_fn=blend).requires_grad_(False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's remarks on the machine, and on its own use of torch."""
+    names = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
