@@ -8,9 +8,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rung3 import effects, mechanisms, worlds
+    from rung3.evaluation import evaluate
     from rung3.graph import CausalGraph
     from rung3.rows import Rows
     from rung3.scm import SCM
+    from rung3.store import load
+    from rung3.training import fit
     from rung3.variables import Binary, Categorical, Continuous, Image, Ordinal
 
 __version__ = version("rung3")
@@ -24,6 +28,12 @@ __all__ = [
     "Image",
     "Ordinal",
     "Rows",
+    "effects",
+    "evaluate",
+    "fit",
+    "load",
+    "mechanisms",
+    "worlds",
 ]
 
 _HOME = {
@@ -35,11 +45,17 @@ _HOME = {
     "Image": "rung3.variables",
     "Ordinal": "rung3.variables",
     "Rows": "rung3.rows",
+    "evaluate": "rung3.evaluation",
+    "fit": "rung3.training",
+    "load": "rung3.store",
 }
+_MODULES = ("effects", "mechanisms", "worlds")
 
 
 def __getattr__(name: str) -> Any:
     """The public name, from the module that it lives in."""
+    if name in _MODULES:
+        return import_module(f"rung3.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'rung3' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

@@ -63,7 +63,11 @@ def affected(model: SCM, noise: Exogenous) -> set[str]:
 
 
 def predict(
-    model: SCM, noise: Exogenous, recomputed: set[str], temperature: float, mean: bool
+    model: SCM,
+    noise: Exogenous,
+    recomputed: set[str],
+    temperature: float = 1.0,
+    mean: frozenset[str] = frozenset(),
 ) -> dict[str, Tensor]:
     """Every variable's value, `(n, ...)` or `(K, n, ...)`; those not recomputed are factual."""
     check_lengths(model, noise.n)
@@ -91,7 +95,7 @@ def predict(
         if mechanism.wants_noise:
             own = map_noise(merge, _temper(name, noise, mechanism.observation_noise, temperature))
         parents = {parent: merge(values[parent]) for parent in mechanism.parents}
-        compute = mechanism.mean if mean else mechanism.predict
+        compute = mechanism.mean if name in mean else mechanism.predict
         values[name] = split(compute(own, parents))
     return values
 

@@ -102,6 +102,14 @@ class Rows(Mapping[str, Tensor]):
             provenance=self.provenance,
         )
 
+    def repeat(self, times: int) -> Rows:
+        """The rows' values, `times` over, as one batch: `(times n, ...)`."""
+        axis = 1 if self.batched else 0
+        parts = {
+            name: value.expand(times, *value.shape).flatten(0, axis) for name, value in self.items()
+        }
+        return Rows(parts, provenance=self.provenance)
+
     def to(self, device: torch.device | str) -> Rows:
         """The same rows on another device."""
         noise = None
@@ -177,6 +185,20 @@ class Exogenous(Mapping[str, Noise]):
 
     def __len__(self) -> int:
         return len(self._noise)
+
+    def flat(self) -> Exogenous:
+        """The same with the particles as rows of their own: `(K n, ...)`, particle by particle."""
+        if self.particles is None:
+            return self
+        k = self.particles
+        noise = {name: map_noise(lambda t: t.flatten(0, 1), part) for name, part in self.items()}
+        return Exogenous(
+            noise,
+            n=k * self.n,
+            factual=None if self.factual is None else self.factual.repeat(k),
+            mechanisms=self.mechanisms,
+            kinds=self.kinds,
+        )
 
     def __repr__(self) -> str:
         return f"Exogenous({', '.join(self._noise)}; n={self.n}, particles={self.particles})"

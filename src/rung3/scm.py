@@ -15,6 +15,7 @@ cut.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from rung3 import conditioning, propagation, provenance
 from rung3.graph import CausalGraph
 from rung3.interventions import intervene
-from rung3.mechanisms import default_mechanism
+from rung3.mechanisms import default_mechanism, graph_of
 from rung3.mechanisms.base import Mechanism, repeat_noise
 from rung3.propagation import unsqueeze
 from rung3.rows import Exogenous, Noise, Rows, as_rows, map_noise, spell_unknown
@@ -78,7 +79,9 @@ class SCM(nn.Module):
     ) -> None:
         super().__init__()
         given = {**(mechanisms or {}), **equations}
-        graph = _graph(graph, given, variables or {})
+        if graph is None:
+            graph = graph_of(given, variables or {})
+        graph = graph if isinstance(graph, CausalGraph) else CausalGraph(graph)
         for names in (variables or {}, given):
             unknown = [name for name in names if name not in graph.nodes]
             if unknown:
@@ -102,6 +105,7 @@ class SCM(nn.Module):
     ) -> None:
         self.graph = graph
         self.variables = dict(variables)
+        self.fitted: dict[str, Any] = {}
         self._modules_by_order = nn.ModuleList(mechanisms[name] for name in graph.nodes)
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
 
@@ -273,14 +277,17 @@ class SCM(nn.Module):
         )
 
     def predict(
-        self, noise: Exogenous | Mapping[str, Noise], temperature: float = 1.0, mean: bool = False
+        self,
+        noise: Exogenous | Mapping[str, Noise],
+        temperature: float = 1.0,
+        mean: Iterable[str] = (),
     ) -> Rows:
         """The rows that this model makes of the noise (lecture, Figure 14, step 3).
 
         Args:
             noise: What `abduct` gave, by this model or by one that it was made from with `do`.
             temperature: Factor on the noise of observation (a VAE's eps); 0 predicts from z alone.
-            mean: Whether to give decoders' means, without noise of observation and rounding.
+            mean: Variables of which to give the decoder's mean, without noise of observation.
 
         Returns:
             Rows shaped as the evidence was, with a leading axis K if there are particles.
@@ -291,7 +298,7 @@ class SCM(nn.Module):
         if not isinstance(noise, Exogenous):
             noise = Exogenous(noise, n=propagation.length(noise))
         affected = propagation.affected(self, noise)
-        values = propagation.predict(self, noise, affected, temperature, mean)
+        values = propagation.predict(self, noise, affected, temperature, frozenset(mean))
         batched = noise.factual is None or noise.factual.batched
         axis = 0 if noise.particles is None else 1
         return Rows(
@@ -368,6 +375,12 @@ class SCM(nn.Module):
                     "abduction needs a value of every variable"
                 )
 
+    def save(self, folder: str | Path) -> Path:
+        """Write the model to a folder; see `rung3.store.save`."""
+        from rung3.store import save
+
+        return save(self, folder)
+
     def __str__(self) -> str:
         lines = [f"SCM: {self.graph}"]
         for name, mechanism in self.mechanisms.items():
@@ -376,22 +389,3 @@ class SCM(nn.Module):
         return "\n".join(lines)
 
     __repr__ = __str__
-
-
-def _graph(
-    graph: Any, mechanisms: Mapping[str, Mechanism], variables: Mapping[str, Variable]
-) -> CausalGraph:
-    if graph is not None:
-        return graph if isinstance(graph, CausalGraph) else CausalGraph(graph)
-    silent = [name for name, mechanism in mechanisms.items() if mechanism.arguments is None]
-    silent += [name for name in variables if name not in mechanisms]
-    if silent or not mechanisms:
-        raise ValueError(
-            f"graph: not given, and {silent or 'nobody'} does not say its parents; "
-            'give SCM(graph="a -> b; ...") or an Equation for every variable'
-        )
-    edges = [(parent, name) for name, m in mechanisms.items() for parent in m.arguments or ()]
-    unknown = [parent for parent, _ in edges if parent not in mechanisms]
-    if unknown:
-        raise ValueError(f"an equation's argument: {spell_unknown(unknown, mechanisms)}")
-    return CausalGraph(edges, nodes=list(mechanisms))

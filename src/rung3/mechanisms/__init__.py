@@ -1,13 +1,26 @@
 """Mechanisms `x := f(pa, u)`, one family a file; `rung3.mechanisms.base` is their contract."""
 
+from collections.abc import Mapping
+
+from rung3.graph import CausalGraph
 from rung3.mechanisms.base import Mechanism
 from rung3.mechanisms.discrete import GumbelMax, InverseCDF
 from rung3.mechanisms.equation import Equation
 from rung3.mechanisms.flow import Flow
 from rung3.mechanisms.vae import VAE
+from rung3.rows import spell_unknown
 from rung3.variables import Categorical, Continuous, Image, Variable
 
-__all__ = ["Equation", "Flow", "GumbelMax", "InverseCDF", "Mechanism", "VAE", "default_mechanism"]
+__all__ = [
+    "Equation",
+    "Flow",
+    "GumbelMax",
+    "InverseCDF",
+    "Mechanism",
+    "VAE",
+    "default_mechanism",
+    "graph_of",
+]
 
 
 def default_mechanism(variable: Variable) -> Mechanism:
@@ -26,3 +39,23 @@ def default_mechanism(variable: Variable) -> Mechanism:
             return VAE() if bits else VAE(likelihood="gaussian")
         case _:
             return InverseCDF()
+
+
+def graph_of(mechanisms: Mapping[str, Mechanism], variables: Mapping[str, Variable]) -> CausalGraph:
+    """The graph that equations draw: their arguments are their parents.
+
+    Raises:
+        ValueError: If a mechanism does not say its parents.
+    """
+    silent = [name for name, mechanism in mechanisms.items() if mechanism.arguments is None]
+    silent += [name for name in variables if name not in mechanisms]
+    if silent or not mechanisms:
+        raise ValueError(
+            f"graph: not given, and {silent or 'nobody'} does not say its parents; "
+            'give SCM(graph="a -> b; ...") or an Equation for every variable'
+        )
+    edges = [(parent, name) for name, m in mechanisms.items() for parent in m.arguments or ()]
+    unknown = [parent for parent, _ in edges if parent not in mechanisms]
+    if unknown:
+        raise ValueError(f"an equation's argument: {spell_unknown(unknown, mechanisms)}")
+    return CausalGraph(edges, nodes=list(mechanisms))

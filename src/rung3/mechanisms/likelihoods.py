@@ -189,8 +189,7 @@ def _log1mexp(x: Tensor) -> Tensor:
     near = x > -math.log(2)
     by_expm1: Tensor = (-torch.where(near, x, -1.0).expm1()).log()
     by_log1p: Tensor = (-torch.where(near, -1.0, x).exp()).log1p()
-    log1mexp: Tensor = torch.where(near, by_expm1, by_log1p)
-    return log1mexp
+    return torch.where(near, by_expm1, by_log1p)
 
 
 class _LogNdtr(Function):
@@ -199,7 +198,8 @@ class _LogNdtr(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        return torch.special.log_ndtr(x)
+        log_ndtr: Tensor = torch.special.log_ndtr(x)
+        return log_ndtr
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:

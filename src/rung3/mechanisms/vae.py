@@ -7,10 +7,16 @@ the new parents. The log-probability is bounded from below by
 
     log p(x | pa) >= E_q[log p(x | z, pa)] - KL(q(z | x, pa) || N(0, I)).
 
-Training minimises, per dimension, `sum_i w_i (-log p(x_i | z, pa)) + beta KL`, with weights of mean
-one, `w_i ~ sigma_i^(2 gamma)`, held fixed. With gamma = 0 and beta = 1 this is the negative bound,
-which learns a mean slowly: a pixel that is predicted badly is given a large sigma, and then hardly
-counts (Seitzer et al. 2022, arXiv 2203.09168). A lower bound is not a better counterfactual.
+Training minimises, per dimension, `sum_i w_i (-log p(x_i | z, pa)) + beta_t KL`: the negative bound
+if w and beta_t were one. Both changes are there for the counterfactual, which a higher bound does
+not make better.
+
+- `w_i ~ sigma_i^(2 gamma)`, of mean one and held fixed. Under the bound itself a pixel that is
+  predicted badly gets a large sigma, and then hardly counts: means are learned slowly (Seitzer et
+  al. 2022, arXiv 2203.09168).
+- `beta_t` falls from 100 beta to beta in the first `cooling` steps, by equal factors. At first the
+  decoder can use the parents alone; what they explain need not be stored in z afterwards, where it
+  would work against an intervention.
 """
 
 from __future__ import annotations
@@ -30,6 +36,10 @@ from rung3.variables import Image
 __all__ = ["VAE"]
 
 CONTEXT = 64
+"""Width of the encoded parents."""
+
+HOT = 100.0
+"""Factor on beta at the first step."""
 
 
 class VAE(Mechanism):
@@ -39,8 +49,9 @@ class VAE(Mechanism):
         latent: Length of z.
         likelihood: `"discretised"` for pixels stored as whole levels, `"gaussian"` for real ones.
         width: Channels at half the image's size; twice and four times as many below.
-        depth: Residual blocks of the decoder at each resolution (the encoder has one).
-        beta: Weight of the KL divergence in the loss.
+        depth: Residual blocks of the decoder at each resolution; the encoder has half as many.
+        beta: Weight of the KL divergence in the loss, after cooling.
+        cooling: Steps of training in which that weight falls from 100 beta to beta.
         gamma: Exponent of the weights in the loss: 0 for the likelihood itself, 1 for a mean as
             least squares would have it.
         min_log_scale: Lower bound of log sigma, with pixels from 0 to 1.
@@ -58,6 +69,8 @@ class VAE(Mechanism):
         (torch.Size([5, 2]), True)
     """
 
+    steps: Tensor
+
     abduction: ClassVar[Abduction] = "approximate"
     observation_noise: ClassVar[tuple[str, ...]] = ("eps",)
     assumption: str = "a decoder with Gaussian latents and pixel noise; latents by an encoder"
@@ -66,23 +79,26 @@ class VAE(Mechanism):
         self,
         latent: int = 32,
         likelihood: Literal["discretised", "gaussian"] = "discretised",
-        width: int = 32,
-        depth: int = 2,
+        width: int = 16,
+        depth: int = 3,
         beta: float = 1.0,
+        cooling: int = 1000,
         gamma: float = 0.5,
         min_log_scale: float = -6.0,
     ) -> None:
         super().__init__()
         if likelihood not in ("discretised", "gaussian"):
             raise ValueError(f"likelihood={likelihood!r} must be 'discretised' or 'gaussian'")
-        for name, count in {"latent": latent, "width": width, "depth": depth}.items():
-            if count < 1:
-                raise ValueError(f"{name}={count} must be at least 1")
+        counts = {"latent": latent, "width": width, "depth": depth, "cooling": cooling}
+        for name, count in counts.items():
+            if count < (least := 0 if name == "cooling" else 1):
+                raise ValueError(f"{name}={count} must be at least {least}")
         self.latent = latent
         self.likelihood = likelihood
         self.width = width
         self.depth = depth
         self.beta = beta
+        self.cooling = cooling
         self.gamma = gamma
         self.min_log_scale = min_log_scale
 
@@ -96,9 +112,10 @@ class VAE(Mechanism):
         pyramid = Pyramid(self.variable, self.width)
         self.parents_encoder = ParentEncoder(self.parents)
         self.context = nn.Sequential(MLP(self.parents_encoder.width, CONTEXT), nn.SiLU())
-        self.encoder = ConvEncoder(pyramid, CONTEXT, 2 * self.latent)
+        self.encoder = ConvEncoder(pyramid, CONTEXT, 2 * self.latent, (self.depth + 1) // 2)
         channels = 2 * self.variable.channels
         self.decoder = ConvDecoder(pyramid, CONTEXT, self.latent, channels, self.depth)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def _pixels(self, variable: Image) -> Likelihood:
         if self.likelihood == "gaussian":
@@ -182,8 +199,18 @@ class VAE(Mechanism):
         return log_prob.flatten(1).sum(1) - kl
 
     def loss(self, value: Tensor, parents: Parents) -> Tensor:
-        """The weighted negative bound in nats per dimension, averaged over rows."""
+        """The objective above, averaged over rows; in evaluation mode, the plain negative bound."""
+        size = value[0].numel()
+        if not self.training:
+            return -self.log_prob(value, parents).mean() / size
         log_prob, log_scale, kl = self._terms(value, parents)
         weight = (2 * self.gamma * log_scale.detach()).exp()
         pixels = -(weight / weight.mean() * log_prob).mean()
-        return pixels + self.beta * kl.mean() / value[0].numel()
+        return pixels + self._next_beta() * kl.mean() / size
+
+    def _next_beta(self) -> Tensor:
+        """`beta_t`, one step further with every call."""
+        left = (self.cooling - self.steps).clamp_min(0) / max(self.cooling, 1)
+        self.steps += 1
+        beta: Tensor = self.beta * HOT**left
+        return beta

@@ -1,0 +1,209 @@
+"""Models on disk: a folder of `model.yaml` and `weights.safetensors`, and no pickle.
+
+`model.yaml` holds what a person can read: the graph, the variables, the mechanisms with their
+arguments, how they were fitted, the versions that wrote it, and the hash of the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rung3 import mechanisms as families
+from rung3.interventions import Intervention
+from rung3.mechanisms import Mechanism
+from rung3.scm import SCM
+from rung3.variables import from_config
+
+__all__ = ["load", "save"]
+
+FORMAT = 1
+MODEL, WEIGHTS = "model.yaml", "weights.safetensors"
+
+
+def save(model: SCM, folder: str | Path) -> Path:
+    """Write a model; a model already there is replaced whole, or not at all.
+
+    Args:
+        model: The model.
+        folder: Where to; made if it is not there.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If a mechanism cannot be saved (a Python function, an intervention), naming the
+            variable; nothing is written then. Or if the folder holds something else.
+    """
+    target = Path(folder)
+    if target.exists() and not (target / MODEL).is_file() and _holds_anything(target):
+        raise ValueError(f"{target} is there and is not a model's folder; choose another")
+    said = _describe(model)
+    tensors = _tensors(model)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        save_file(tensors, draft / WEIGHTS)
+        said["weights"] = {"sha256": _hash(draft / WEIGHTS)}
+        text = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
+        (draft / MODEL).write_text(text, "utf-8")
+        draft.chmod(0o755)
+        _put(draft, target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return target
+
+
+def load(folder: str | Path, mechanisms: Iterable[type[Mechanism]] = ()) -> SCM:
+    """Read a model that `save` wrote.
+
+    Args:
+        folder: Its folder.
+        mechanisms: Classes of your own that it uses.
+
+    Returns:
+        The model, on the CPU, in eval mode.
+
+    Raises:
+        ValueError: If the folder is incomplete, altered, of a newer format, or uses an unknown
+            mechanism; the message says which.
+    """
+    place = Path(folder)
+    for name in (MODEL, WEIGHTS):
+        if not (place / name).is_file():
+            raise ValueError(f"{place} is not a model's folder, or is incomplete: it lacks {name}")
+    said = _read(place / MODEL)
+    if _hash(place / WEIGHTS) != said["weights"]["sha256"]:
+        raise ValueError(
+            f"{place / WEIGHTS} is not the file that {MODEL} was written with: truncated or "
+            "altered; restore the folder from a copy"
+        )
+    model = _build(place, said, {kind.__name__: kind for kind in mechanisms})
+    _fill(model, load_file(place / WEIGHTS), place)
+    return model.eval()
+
+
+def _describe(model: SCM) -> dict[str, Any]:
+    bound = model.mechanisms
+    changed = [name for name, mechanism in bound.items() if isinstance(mechanism, Intervention)]
+    if changed:
+        raise ValueError(
+            f"{changed[0]}: set by do(); save the model that do() was called on, not its result"
+        )
+    return {
+        "format": FORMAT,
+        "written_by": {name: version(name) for name in ("rung3", "torch", "zuko")},
+        "graph": model.graph.to_text(),
+        "world": model.world,
+        "variables": {k: _plain(v.config()) for k, v in model.variables.items()},
+        "mechanisms": {
+            name: {"kind": type(m).__name__, **_plain(m.config())} for name, m in bound.items()
+        },
+        "defaults": [name for name in bound if name in model.defaults],
+        "fitted": _plain(model.fitted),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, all the way down: what YAML's safe form knows."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _tensors(model: SCM) -> dict[str, Tensor]:
+    return {
+        f"{index}.{key}": tensor.detach().cpu().contiguous().clone()
+        for index, mechanism in enumerate(model.mechanisms.values())
+        for key, tensor in mechanism.state_dict().items()
+    }
+
+
+def _put(draft: Path, target: Path) -> None:
+    """Move the draft to its place; what was there is removed once the new one stands."""
+    old = draft.with_name(draft.name + "-old")
+    if target.exists():
+        os.replace(target, old)
+    os.replace(draft, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _holds_anything(path: Path) -> bool:
+    return not path.is_dir() or any(path.iterdir())
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        said = yaml.safe_load(path.read_text("utf-8"))
+        found = int(said["format"])
+        lacking = [k for k in ("graph", "variables", "mechanisms", "weights") if k not in said]
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError):
+        raise ValueError(f"{path} is not a model's description: truncated or altered") from None
+    if found > FORMAT:
+        raise ValueError(
+            f"{path} has format {found}, and this rung3 reads up to {FORMAT}: it was written by a "
+            f"newer rung3 ({said.get('written_by', {}).get('rung3', 'unknown')}); upgrade to read"
+        )
+    if lacking:
+        raise ValueError(f"{path} is truncated or altered: it lacks {', '.join(lacking)}")
+    return dict(said)
+
+
+def _build(place: Path, said: Mapping[str, Any], own: Mapping[str, type[Mechanism]]) -> SCM:
+    variables = {name: from_config(name, fields) for name, fields in said["variables"].items()}
+    mechanisms = {name: _mechanism(name, f, own) for name, f in said["mechanisms"].items()}
+    try:
+        model = SCM(said["graph"], variables, mechanisms, world=said.get("world"))
+    except ValueError as error:
+        raise ValueError(f"{place / MODEL} is altered: {error}") from None
+    model.defaults = frozenset(said.get("defaults", ()))
+    model.fitted = dict(said.get("fitted", {}))
+    return model
+
+
+def _mechanism(name: str, said: Mapping[str, Any], own: Mapping[str, type[Mechanism]]) -> Mechanism:
+    fields = dict(said)
+    kind = fields.pop("kind", None)
+    known = {k: getattr(families, k) for k in families.__all__ if k[0].isupper()} | dict(own)
+    known.pop("Mechanism", None)
+    if kind not in known:
+        raise ValueError(
+            f"{name}: unknown mechanism {kind!r}; rung3 has {list(known)}; "
+            "give classes of your own as load(folder, mechanisms=[...])"
+        )
+    try:
+        made: Mechanism = known[kind](**fields)
+    except TypeError as error:
+        raise ValueError(f"{name}: {kind}: {error}") from None
+    return made
+
+
+def _fill(model: SCM, tensors: Mapping[str, Tensor], place: Path) -> None:
+    for index, (name, mechanism) in enumerate(model.mechanisms.items()):
+        prefix = f"{index}."
+        own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        try:
+            with torch.no_grad():
+                mechanism.load_state_dict(own)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{place}: {name}: weights do not fit its mechanism: {error}"
+            ) from None

@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import copy
+import math
+from typing import ClassVar
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from rung3 import Binary, Categorical, Continuous, Image
+from rung3.mechanisms import VAE
+from rung3.mechanisms.convolutional import Pyramid
+from rung3.variables import Variable
+
+PARENTS: dict[str, Variable] = {"digit": Categorical(3), "thickness": Continuous(lower=0)}
+
+
+def bound(image: Image, **options: object) -> VAE:
+    options = {"latent": 3, "width": 4, "depth": 1} | options
+    mechanism = VAE(**options).bind("image", image, PARENTS)
+    # Away from the start, where the parents' part is zero.
+    for parameter in mechanism.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return mechanism
+
+
+def draw(image: Image, n: int = 6) -> tuple[Tensor, dict[str, Tensor]]:
+    levels = 2 ** (image.bits or 8) - 1
+    x = torch.randint(levels + 1, (n, *image.shape)) / levels
+    x[:, :, :2] = 0
+    x[:, :, -2:] = 1
+    return x, {"digit": torch.randint(3, (n,)), "thickness": 1 + torch.rand(n)}
+
+
+@pytest.mark.parametrize("likelihood", ["discretised", "gaussian"])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 20, 31), (2, 8, 9), (1, 3, 50), (1, 1, 1)])
+def test_shapes_and_round_trip(shape: tuple[int, int, int], likelihood: str) -> None:
+    image = Image(*shape)
+    mechanism = bound(image, likelihood=likelihood)
+    x, parents = draw(image)
+    noise = mechanism.abduct(x, parents)
+    assert {k: v.shape for k, v in noise.items()} == {"z": (6, 3), "eps": (6, *shape)}
+    again = mechanism.predict(noise, parents)
+    if likelihood == "discretised":
+        assert torch.equal(again, x)
+    else:
+        torch.testing.assert_close(again, x, atol=1e-5, rtol=0)
+    assert mechanism.mean(noise, parents).shape == x.shape
+    assert mechanism.log_prob(x, parents).shape == (6,)
+    drawn = mechanism.predict(mechanism.sample_noise(6, parents), parents)
+    assert drawn.shape == x.shape
+    assert 0 <= drawn.min() <= drawn.max() <= 1
+
+
+def test_a_pyramid_halves_to_fewer_than_eight_pixels_and_crops_what_it_padded() -> None:
+    pyramid = Pyramid(Image(1, 192, 224), width=16)
+    assert (pyramid.widths, pyramid.grid) == ([16, 32, 64, 64, 64], (6, 7))
+    odd = Pyramid(Image(3, 20, 31), width=8)
+    image = torch.rand(2, 3, 20, 31)
+    assert odd.pad(image).shape == (2, 3, 20, 32)
+    assert torch.equal(odd.crop(odd.pad(image)), image)
+
+
+@pytest.mark.parametrize("likelihood", ["discretised", "gaussian"])
+def test_gradients_reach_every_parameter_and_are_finite(likelihood: str) -> None:
+    image = Image(2, 9, 12)
+    mechanism = bound(image, likelihood=likelihood)
+    x, parents = draw(image)
+    mechanism.loss(x, parents).backward()
+    for name, parameter in mechanism.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_without_weights_and_cooling_the_loss_is_the_negative_bound(training: bool) -> None:
+    image = Image(1, 8, 8)
+    mechanism = bound(image, gamma=0.0, cooling=0)
+    x, parents = draw(image)
+    torch.manual_seed(1)
+    loss = mechanism.train(training).loss(x, parents)
+    torch.manual_seed(1)
+    torch.testing.assert_close(loss, -mechanism.log_prob(x, parents).mean() / 64)
+
+
+def test_beta_falls_by_equal_factors_in_training_alone_and_is_saved() -> None:
+    image = Image(1, 8, 8)
+    hot, plain = bound(image, cooling=4, gamma=0.0), bound(image, cooling=0, gamma=0.0)
+    plain.load_state_dict(hot.state_dict())
+    x, parents = draw(image)
+
+    def loss(mechanism: VAE) -> float:
+        torch.manual_seed(1)
+        return mechanism.loss(x, parents).item()
+
+    kl = (loss(hot) - loss(plain)) / 99
+    falling = [(loss(hot) - loss(plain)) / kl + 1 for _ in range(5)]
+    assert falling == pytest.approx([100**0.75, 10, 100**0.25, 1, 1], rel=1e-2)
+    assert loss(hot.eval()) == loss(plain.eval())
+    assert hot.state_dict()["steps"] == 6
+
+
+def test_the_same_seed_gives_the_same_noise_and_another_seed_another() -> None:
+    image = Image(1, 8, 8)
+    mechanism = bound(image)
+    x, parents = draw(image)
+
+    def noise(seed: int) -> dict[str, Tensor]:
+        return mechanism.abduct(x, parents, generator=torch.Generator().manual_seed(seed))
+
+    first, again, other = noise(0), noise(0), noise(1)
+    for part in ("z", "eps"):
+        assert torch.equal(first[part], again[part])
+        assert not torch.equal(first[part], other[part])
+
+
+def test_particles_are_draws_of_both_parts_and_each_reproduces_the_image() -> None:
+    image = Image(1, 8, 10)
+    mechanism = bound(image)
+    x, parents = draw(image)
+    noise = mechanism.abduct(x, parents, particles=4)
+    assert {k: v.shape for k, v in noise.items()} == {"z": (4, 6, 3), "eps": (4, 6, 1, 8, 10)}
+    for k in range(4):
+        assert torch.equal(mechanism.predict({p: v[k] for p, v in noise.items()}, parents), x)
+    assert (noise["z"].std(0) > 0).all()
+
+
+def test_particles_encode_once() -> None:
+    image = Image(1, 8, 8)
+    mechanism = bound(image)
+    x, parents = draw(image)
+    calls = []
+    mechanism.encoder.register_forward_hook(lambda *_: calls.append(1))
+    mechanism.abduct(x, parents, particles=5)
+    assert len(calls) == 1
+
+
+def test_without_eps_the_prediction_is_the_decoders_mean_to_the_nearest_level() -> None:
+    image = Image(1, 8, 8)
+    mechanism = bound(image)
+    x, parents = draw(image)
+    noise = mechanism.abduct(x, parents)
+    other = parents | {"thickness": parents["thickness"] + 1}
+    mean = mechanism.mean(noise, other)
+    still = mechanism.predict(noise | {"eps": 0 * noise["eps"]}, other)
+    assert (still - mean).abs().max() <= 0.5 / 255 + 1e-6
+    assert torch.equal(mechanism.mean({"z": noise["z"], "eps": x}, other), mean)
+
+
+def test_works_without_parents() -> None:
+    mechanism = VAE(latent=2, width=4).bind("image", Image(1, 8, 8), {})
+    x = torch.rand(3, 1, 8, 8).mul(255).round() / 255
+    assert torch.equal(mechanism.predict(mechanism.abduct(x, {}), {}), x)
+
+
+def test_every_argument_is_kept_under_its_name() -> None:
+    options = {
+        "latent": 3,
+        "likelihood": "gaussian",
+        "width": 5,
+        "depth": 1,
+        "beta": 2.0,
+        "cooling": 10,
+        "gamma": 0.25,
+        "min_log_scale": -5.0,
+    }
+    mechanism = VAE(**options)
+    assert mechanism.config() == options
+    assert VAE(latent=16).describe() == "VAE(latent=16)"
+
+
+def test_state_reproduces_the_mechanism() -> None:
+    image = Image(1, 8, 8)
+    one, other = bound(image), bound(image)
+    x, parents = draw(image)
+    one.calibrate(x, parents)
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    noise = one.sample_noise(6, parents)
+    assert torch.equal(one.predict(noise, parents), other.predict(noise, parents))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"likelihood": "bernoulli"}, "likelihood='bernoulli' must be 'discretised' or 'gaussian'"),
+        ({"latent": 0}, "latent=0 must be at least 1"),
+        ({"cooling": -1}, "cooling=-1 must be at least 0"),
+        ({"min_log_scale": 1.0}, r"min_log_scale=1\.0 must lie between"),
+    ],
+)
+def test_bad_arguments_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        VAE(**options).bind("image", Image(1, 8, 8), {})
+
+
+def test_other_variables_and_real_pixels_under_a_discretised_likelihood_are_refused() -> None:
+    with pytest.raises(ValueError, match="sick: VAE models images"):
+        VAE().bind("sick", Binary(), {})
+    with pytest.raises(ValueError, match="scan: its pixels are real-valued"):
+        VAE().bind("scan", Image(1, 8, 8, bits=None), {})
+    VAE(likelihood="gaussian").bind("scan", Image(1, 8, 8, bits=None), {})
+
+
+def test_noise_of_the_wrong_form_is_refused() -> None:
+    mechanism = bound(Image(1, 8, 8))
+    _, parents = draw(Image(1, 8, 8))
+    with pytest.raises(ValueError, match="image: expected noise as a dict of z and eps"):
+        mechanism.predict(torch.zeros(6, 3), parents)
+
+
+class Bars:
+    """A known world: `x = (1/4 + s) t_a + noise`, with a brightness s and one of two templates a.
+
+    Where no pixel is saturated, the counterfactual of s is `x + (s~ - s) t_a`.
+    """
+
+    image = Image(1, 8, 8)
+    parents: ClassVar[dict[str, Variable]] = {"s": Continuous()}
+
+    def __init__(self, n: int, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        rows = torch.arange(8).view(1, 8, 1).expand(1, 8, 8)
+        self.templates = torch.stack([(rows % 4 < 2).float(), (rows % 4 >= 2).float()])
+        which = torch.randint(2, (n,), generator=generator)
+        self.template = self.templates[which]
+        self.s = torch.rand(n, generator=generator) / 2
+        noise = 0.02 * torch.randn((n, 1, 8, 8), generator=generator)
+        self.under = 0.1 + noise
+        self.x = self.render(self.s)
+
+    def render(self, s: Tensor) -> Tensor:
+        value = self.under + (0.25 + s.view(-1, 1, 1, 1)) * self.template
+        return value.clamp(0, 1).mul(255).round() / 255
+
+
+@pytest.fixture(scope="module", params=["discretised", "gaussian"])
+def learned(request: pytest.FixtureRequest) -> VAE:
+    torch.manual_seed(0)
+    world = Bars(2000, seed=0)
+    mechanism = VAE(latent=8, width=8, depth=1, cooling=320, likelihood=request.param).bind(
+        "image", world.image, world.parents
+    )
+    mechanism.calibrate(world.x, {"s": world.s})
+    steps = 400
+    optimiser = torch.optim.AdamW(mechanism.parameters(), 1e-2, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, steps)
+    for _ in range(steps):
+        rows = torch.randint(2000, (64,))
+        optimiser.zero_grad()
+        mechanism.loss(world.x[rows], {"s": world.s[rows]}).backward()
+        torch.nn.utils.clip_grad_norm_(mechanism.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+    return mechanism.eval()
+
+
+@torch.no_grad()
+def test_learned_counterfactuals_are_those_of_a_known_world(learned: VAE) -> None:
+    world = Bars(300, seed=1)
+    other = world.s.flip(0)
+    noise = learned.abduct(world.x, {"s": world.s})
+    truth = world.render(other)
+    nothing = (world.x - truth).abs().mean()
+    kept = learned.predict(noise, {"s": other})
+    alone = learned.mean(noise, {"s": other})
+    assert 1 - (kept - truth).abs().mean() / nothing > 0.9
+    assert (alone - truth).abs().mean() < 1.25 * 0.02 * (2 / math.pi) ** 0.5  # of the pixels' noise
+
+
+@torch.no_grad()
+def test_learned_noise_is_standard_normal_and_the_bound_near_the_truth(learned: VAE) -> None:
+    world = Bars(300, seed=2)
+    parents = {"s": world.s}
+    eps = learned.abduct(world.x, parents)["eps"]
+    assert abs(eps.mean()) < 0.1
+    assert eps.std().item() == pytest.approx(1, abs=0.15)
+    # Entropy of the world: 64 pixels of Gaussian noise, and which template it is.
+    pixel = stats.norm(scale=0.02).entropy()
+    truth = -64 * pixel - math.log(2)
+    if learned.likelihood == "discretised":
+        truth -= 64 * math.log(255)
+    bound = learned.log_prob(world.x, parents).mean()
+    assert truth - 12 < bound < truth + 2
