@@ -277,7 +277,7 @@ def test_baselines_on_the_published_test_rows(morphomnist_root: Path, mnist_root
         "intensity": torch.from_numpy(truth["do_intensity_intensity"]).float(),
         "digit": 3,
     }
-    metrics = assess(world, test, world, interventions=asked, measures={})
+    metrics = assess(blobs_like(world), test, world, interventions=asked, measures={})
     assert "do(digit)" in metrics["truth"]["do(digit)"]["no truth"]
     expected = {
         ("intensity", "rescaling"): 0.952, ("thickness", "rescaling"): 0.504,

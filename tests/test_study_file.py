@@ -1,4 +1,4 @@
-"""Reading study files: YAML without surprises, environment, settings, and errors with their line."""
+"""Reading study files: YAML without surprises, environment, settings, faults with their line."""
 
 from __future__ import annotations
 

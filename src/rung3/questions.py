@@ -25,6 +25,7 @@ def interventions(texts: Iterable[str], variables: Mapping[str, Variable]) -> di
         ValueError: If a text is not of that form, names an unknown variable, or one twice.
 
     Example:
+        >>> import torch
         >>> from rung3 import Continuous
         >>> do = interventions(["t=t+2", "i=64"], {"t": Continuous(), "i": Continuous()})
         >>> do["t"](t=torch.tensor(1.0)), do["i"]
@@ -34,11 +35,11 @@ def interventions(texts: Iterable[str], variables: Mapping[str, Variable]) -> di
     for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not name or not value:
-            raise ValueError(f"--do {text}: expected name=value, such as thickness=4")
+            raise ValueError(f"{text}: expected name=value, such as thickness=4")
         if name not in variables:
-            raise ValueError(f"--do {text}: {spell_unknown([name], variables)}")
+            raise ValueError(f"{text}: {spell_unknown([name], variables)}")
         if name in found:
-            raise ValueError(f"--do {text}: {name} is set twice")
+            raise ValueError(f"{text}: {name} is set twice")
         found[name] = value_of(value, variables[name])
     return found
 

@@ -18,14 +18,14 @@ __all__ = ["Data", "DigitsData", "MorphoMNISTData", "Splits", "TableData"]
 
 Variables = Mapping[str, Variable]
 Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Splits(NamedTuple):
     """The rows of a study, and the world that they come from where it is known."""
 
     train: Rows
-    validation: Rows | None
+    validation: Rows
     test: Rows
     truth: SCM | None
 
@@ -49,9 +49,7 @@ class _Source(Part):
 
     def splits(self, variables: Variables, seed: int) -> Splits:
         """All rows."""
-        train, validation = self.train_rows(variables, seed), None
-        if self.validation:
-            train, validation = data.split(train, self.validation, seed)
+        train, validation = data.split(self.train_rows(variables, seed), self.validation, seed)
         return Splits(train, validation, self.test_rows(variables, seed), self.truth())
 
 
@@ -131,13 +129,12 @@ class TableData(_Source):
 
     def splits(self, variables: Variables, seed: int) -> Splits:
         """All rows; the table is read once."""
-        train, validation = self._read(self.path, variables), None
+        train = self._read(self.path, variables)
         if isinstance(self.test, float):
             train, test = data.split(train, self.test, seed)
         else:
             test = self._read(self.test, variables)
-        if self.validation:
-            train, validation = data.split(train, self.validation, seed)
+        train, validation = data.split(train, self.validation, seed)
         return Splits(train, validation, test, None)
 
     def _read(self, path: FilePath, variables: Variables) -> Rows:

@@ -1,0 +1,182 @@
+"""The command `rung3`: thin over the library, which it imports only when a command runs."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from rung3.graph import CausalGraph
+    from rung3.variables import Variable
+
+__all__ = ["app"]
+
+
+class Plain(TyperGroup):
+    """Commands whose errors are said in a line, without a traceback; exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (ValueError, OSError) as error:
+            if ctx.params.get("traceback"):
+                raise
+            _say(f"[bold red]error:[/] {escape(str(error))}", Console(stderr=True))
+            raise typer.Exit(2) from None
+
+
+app = typer.Typer(
+    cls=Plain,
+    help="Deep structural causal models: what would this image have looked like, had that been so?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (YAML).")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a value, such as training.epochs=2."),
+]
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    traceback: Annotated[bool, typer.Option(help="Show where an error came from.")] = False,
+) -> None:
+    """Deep structural causal models: what would this image have looked like, had that been so?"""
+    if show_version:
+        _say(f"rung3 {version('rung3')}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    study: StudyPath,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; runs/<name>.")] = None,
+    settings: Settings = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run.")] = False,
+) -> None:
+    """Run a study: data, fit, evaluate, report. A run that was killed goes on where it was."""
+    from rung3.study import Study
+
+    made = Study.load(study, settings or ())
+    folder = out or Path("runs") / made.name
+    report = made.run(folder, overwrite=overwrite, say=_say, progress=True)
+    Console().print(report)
+    _say(f"\nreport: [bold]{escape(str(folder / 'report.html'))}[/]")
+
+
+@app.command()
+def check(study: StudyPath, settings: Settings = None) -> None:
+    """The dry run: what a study would do, and whether its questions can be answered."""
+    from rung3.check import check as inspect_study
+    from rung3.study import Study
+
+    for title, columns, lines in inspect_study(Study.load(study, settings or ())).tables():
+        _print_table(title, columns, lines)
+
+
+@app.command()
+def counterfactual(
+    folder: RunPath,
+    do: Annotated[
+        list[str],
+        typer.Option("--do", metavar="NAME=VALUE", help="thickness=4, or thickness=thickness+2."),
+    ],
+    row: Annotated[int, typer.Option(help="Which test row, from 0.")] = 0,
+    hold: Annotated[list[str] | None, typer.Option(help="A variable kept as it was.")] = None,
+    particles: Annotated[int | None, typer.Option(help="Draws of the noise.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Picture to write; in RUN if not said.")] = None,
+) -> None:
+    """One test row and its what-if, as a table and a picture."""
+    from rung3.runs import RunFolder
+    from rung3.whatif import ask
+
+    place = RunFolder(folder)
+    answer = ask(place, row, do, hold=hold or (), particles=particles, seed=seed)
+    question = f"row {row}: do({', '.join(do)})"
+    columns = ["variable", "was", "would have been", "truth", "status"]
+    known = answer.truth is not None
+    lines = [line if known else (*line[:3], line[4]) for line in answer.table()]
+    _print_table(question, columns if known else [*columns[:3], columns[4]], lines)
+    _say(escape(str(answer.imagined.explain())))
+    for name, figure in answer.pictures(question).items():
+        path = out or place.path / f"{name}-row{row}-{_slug(','.join(do))}.png"
+        figure.savefig(path, dpi=120)
+        _say(f"\npicture: [bold]{escape(str(path))}[/]")
+
+
+@app.command()
+def graph(
+    source: Annotated[str, typer.Argument(metavar="STUDY_OR_TEXT", help='Such as "a -> b <- c".')],
+    out: Annotated[Path | None, typer.Option(help="Picture to write.")] = None,
+    separated: Annotated[
+        tuple[str, str] | None, typer.Option(metavar="X Y", help="Are X and Y d-separated?")
+    ] = None,
+    given: Annotated[list[str] | None, typer.Option(help="... given this variable.")] = None,
+    adjustment: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="X Y", help="Minimal adjustment sets for the effect of X on Y."),
+    ] = None,
+) -> None:
+    """Ask a causal graph, or draw it; no data are needed."""
+    found, known = _read_graph(source)
+    if separated is None and adjustment is None:
+        lines = [(name, ", ".join(found.parents(name))) for name in found.order]
+        _print_table("graph", ["variable", "parents"], lines)
+    if separated is not None:
+        x, y = separated
+        answer = "yes" if found.d_separated(x, y, given or ()) else "no"
+        condition = f" given {', '.join(given)}" if given else ""
+        _say(escape(f"{x} and {y} d-separated{condition}: {answer}"))
+    if adjustment is not None:
+        sets = found.adjustment_sets(*adjustment)
+        spelt = "; ".join("{" + ", ".join(sorted(s)) + "}" for s in sets)
+        _say(escape(f"adjustment sets for {adjustment[0]} on {adjustment[1]}: {spelt or 'none'}"))
+    if out is not None:
+        from rung3.evaluation.pictures import graph as draw
+
+        out.write_bytes(draw(found, known))
+        _say(f"picture: [bold]{escape(str(out))}[/]")
+
+
+def _read_graph(source: str) -> tuple[CausalGraph, dict[str, Variable]]:
+    """The graph of a study file or of a text, and its variables."""
+    from rung3.graph import CausalGraph
+    from rung3.variables import Continuous
+
+    if Path(source).suffix in (".yaml", ".yml"):
+        from rung3.study import Study
+
+        study = Study.load(source)
+        return CausalGraph(study.graph), study.declared()
+    found = CausalGraph(source)
+    return found, {name: Continuous() for name in found.nodes}
+
+
+def _print_table(title: str, columns: list[str], lines: Any) -> None:
+    table = Table(*columns, title=title, title_justify="left", title_style="bold")
+    for line in lines:
+        table.add_row(*(escape(str(cell)) for cell in line))
+    Console().print(table)
+
+
+def _say(text: str, console: Console | None = None) -> None:
+    (console or Console()).print(text, highlight=False, soft_wrap=True)
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text)

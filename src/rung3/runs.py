@@ -1,0 +1,143 @@
+"""The folder of a run: what it holds, whether it may be written to, and how it is opened again.
+
+study.yaml        the study as it was run: paths absolute, settings made
+checkpoints/      of training; from here a run that was killed goes on
+model/            the fitted model; written when training is done
+history.json      losses by mechanism and epoch
+report.html       the report, and metrics.json its numbers; written last
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rung3.rows import Rows
+    from rung3.scm import SCM
+    from rung3.study import Study
+
+__all__ = ["RunFolder"]
+
+HOLDS = (
+    "metrics.json",
+    "report.html",
+    "strip-*.png",
+    "sweep-*.png",
+    "graph*.png",
+    "losses.png",
+    "oracles.safetensors",
+    "history.json",
+    "model",
+    "checkpoints",
+    "study.yaml",
+)
+"""What a run writes, as patterns, last first."""
+
+
+class RunFolder:
+    """A folder that a study is run in.
+
+    Args:
+        path: The folder; it need not be there yet.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.study_path = self.path / "study.yaml"
+        self.checkpoints = self.path / "checkpoints"
+        self.model_path = self.path / "model"
+        self.history_path = self.path / "history.json"
+        self.oracles_path = self.path / "oracles.safetensors"
+        self.report_path = self.path / "report.html"
+        self.metrics_path = self.path / "metrics.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the report is written."""
+        return self.metrics_path.is_file() and self.report_path.is_file()
+
+    def claim(self, study: Study, overwrite: bool = False) -> bool:
+        """Make the folder the study's, or refuse.
+
+        Args:
+            study: The study that is to run here.
+            overwrite: Remove what an earlier run left.
+
+        Returns:
+            Whether an earlier run of the same study is continued.
+
+        Raises:
+            ValueError: If the folder holds a finished run, a run of another study, or other things.
+        """
+        ours = self.study_path.is_file()
+        if ours and not overwrite:
+            self._check_same(study)
+            return True
+        if ours:
+            self._clear()
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise ValueError(
+                f"{self.path} is there and is not the folder of a run; choose another with --out"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        study.save(self.study_path)
+        return False
+
+    def _check_same(self, study: Study) -> None:
+        found = self.study().differences(study)
+        if found:
+            raise ValueError(
+                f"{self.path} holds a run of a study that differs in {', '.join(found)}; choose "
+                "another folder with --out, or remove that run with --overwrite"
+            )
+        if self.finished:
+            raise ValueError(
+                f"{self.path} holds this run, finished: see {self.report_path}; run it again with "
+                "--overwrite, or elsewhere with --out"
+            )
+
+    def _clear(self) -> None:
+        """Remove what a run writes, and nothing else; the study last, so that it stays a run's."""
+        for path in [path for pattern in HOLDS for path in self.path.glob(pattern)]:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    def study(self) -> Study:
+        """The study that was run here.
+
+        Raises:
+            ValueError: If this is not the folder of a run.
+        """
+        from rung3.study import Study
+
+        if not self.study_path.is_file():
+            raise ValueError(
+                f"{self.path} is not the folder of a run: it has no study.yaml; "
+                "`rung3 run STUDY` makes one"
+            )
+        return Study.load(self.study_path)
+
+    def model(self) -> SCM:
+        """The fitted model.
+
+        Raises:
+            ValueError: If training has not ended, or the model's files are altered.
+        """
+        from rung3.store import load
+
+        study = self.study()
+        if not self.model_path.is_dir():
+            raise ValueError(
+                f"{self.path} has no fitted model yet: training has not ended; "
+                f"`rung3 run` of the study {study.name!r} goes on where it was stopped"
+            )
+        return load(self.model_path)
+
+    def test(self) -> tuple[Rows, SCM | None]:
+        """The study's test rows, and the world that they come from where it is known."""
+        study = self.study()
+        return study.data.test_rows(study.declared(), study.seed), study.data.truth()

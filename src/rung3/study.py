@@ -1,0 +1,286 @@
+"""The study: one YAML file that says everything about a run, and `Study.run`, which does it.
+
+    data -> fit -> save -> evaluate -> report
+
+```yaml
+name: digits
+data: {kind: digits, train: 20000}
+graph: thickness -> intensity; {digit thickness intensity} -> image
+variables:
+  thickness: {kind: Continuous, unit: px, lower: 0}
+  image: {kind: Image, channels: 1, height: 32, width: 32}
+mechanisms:
+  image: {kind: VAE, latent: 16}
+training: {epochs: 10}
+```
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
+
+import torch
+import yaml
+from pydantic import AfterValidator, Field, model_validator
+
+from rung3 import mechanisms, variables
+from rung3.graph import CausalGraph
+from rung3.mechanisms import Equation, Mechanism
+from rung3.runs import RunFolder
+from rung3.scm import SCM
+from rung3.study_data import Data, Splits
+from rung3.study_file import Part, read, unknown, validated
+from rung3.study_options import Evaluation, Training
+from rung3.variables import Continuous, Variable
+
+if TYPE_CHECKING:
+    from rung3.evaluation import Oracles, Report
+
+__all__ = ["Study"]
+
+MECHANISMS: Mapping[str, type[Mechanism]] = {
+    name: getattr(mechanisms, name)
+    for name in mechanisms.__all__
+    if name != "Mechanism" and inspect.isclass(getattr(mechanisms, name))
+}
+"""The kinds of mechanism that a study may name."""
+
+
+def _of_kind(kinds: Mapping[str, type[Any]], fields: Mapping[str, Any]) -> Any:
+    """The object that `{kind: Name, field: value, ...}` describes."""
+    fields = dict(fields)
+    kind = fields.pop("kind", None)
+    if kind is None:
+        raise ValueError(f"its kind is missing; one of {', '.join(kinds)}")
+    if kind not in kinds:
+        raise unknown(("kind",), kinds, "kind", kind)
+    known = list(inspect.signature(kinds[kind]).parameters)
+    for key in fields:
+        if key not in known:
+            raise unknown((key,), known, f"field of {kind}")
+    try:
+        return kinds[kind](**fields)
+    except TypeError as error:
+        raise ValueError(f"{kind}: {error}") from None
+
+
+def _mechanism(said: str | Mapping[str, Any]) -> Mechanism:
+    made: Mechanism = Equation(said) if isinstance(said, str) else _of_kind(MECHANISMS, said)
+    return made
+
+
+def _check_variable(fields: dict[str, Any]) -> dict[str, Any]:
+    _of_kind(variables.KINDS, fields)
+    return fields
+
+
+def _check_mechanism(said: dict[str, Any] | str) -> dict[str, Any] | str:
+    _mechanism(said)
+    return said
+
+
+VariableFields = Annotated[dict[str, Any], AfterValidator(_check_variable)]
+MechanismFields = Annotated[dict[str, Any] | str, AfterValidator(_check_mechanism)]
+
+
+class Group(NamedTuple):
+    """Mechanisms that are fitted together, and the options of `fit` for them."""
+
+    mechanisms: list[str]
+    options: dict[str, Any]
+
+
+class Study(Part):
+    """A study: data, graph, variables, mechanisms, training and evaluation.
+
+    Args:
+        name: Its name; `rung3 run` writes to `runs/<name>`.
+        seed: Seed of everything random.
+        data: Where rows come from; see `rung3.study_data`.
+        graph: The causal graph, as text.
+        variables: Kind and fields of each variable; `Continuous()` where not given.
+        mechanisms: Kind and fields of each mechanism, or an equation; else the default.
+        training: Options of `fit`.
+        evaluation: Options of `evaluate`.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    seed: int = 0
+    data: Data
+    graph: str
+    variables: dict[str, VariableFields] = Field(default_factory=dict)
+    mechanisms: dict[str, Annotated[dict[str, Any] | str, AfterValidator(_check_mechanism)]] = (
+        Field(default_factory=dict)
+    )
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+
+    @classmethod
+    def load(cls, path: str | Path, settings: Iterable[str] = ()) -> Self:
+        """Read a study file.
+
+        Args:
+            path: The YAML file.
+            settings: Values to set, such as `training.epochs=2`.
+
+        Raises:
+            ValueError: With the line and key of each fault.
+        """
+        return validated(cls, read(path, settings))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        asked = self.evaluation.interventions
+        places: dict[tuple[str, ...], Iterable[str]] = {
+            ("variables",): self.variables,
+            ("mechanisms",): self.mechanisms,
+            ("training", "mechanisms"): self.training.mechanisms,
+            ("evaluation", "interventions"): asked if isinstance(asked, list) else (),
+        }
+        nodes = CausalGraph(self.graph).nodes
+        for place, names in places.items():
+            for name in names:
+                if name not in nodes:
+                    raise unknown((*place, name), nodes, "variable")
+        self.model()
+        try:
+            self.evaluation.asked(self.declared())
+        except ValueError as error:
+            raise ValueError(f"evaluation.interventions: {error}") from None
+        return self
+
+    def save(self, path: str | Path) -> None:
+        """Write the study with its paths absolute and its settings made."""
+        said = self.model_dump(mode="json", exclude_unset=True)
+        Path(path).write_text(yaml.safe_dump(said, sort_keys=False, allow_unicode=True), "utf-8")
+
+    def differences(self, other: Study) -> list[str]:
+        """Names of the parts in which two studies differ."""
+        return [n for n in Study.model_fields if getattr(self, n) != getattr(other, n)]
+
+    def declared(self) -> dict[str, Variable]:
+        """The variables, by name."""
+        made = {name: _of_kind(variables.KINDS, said) for name, said in self.variables.items()}
+        return {name: made.get(name, Continuous()) for name in CausalGraph(self.graph).nodes}
+
+    def model(self) -> SCM:
+        """The model before training; the same seed gives the same weights."""
+        given = {name: _mechanism(said) for name, said in self.mechanisms.items()}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return SCM(self.graph, self.declared(), given)
+
+    def splits(self) -> Splits:
+        """The rows."""
+        return self.data.splits(self.declared(), self.seed)
+
+    def groups(self) -> list[Group]:
+        """What is fitted together: the mechanisms without options of their own, then each other."""
+        shared, own = self.training.given(), self.training.mechanisms
+        rest = [name for name in self.model().variables if name not in own]
+        groups = [Group([name], shared | options.given()) for name, options in own.items()]
+        return [Group(rest, shared), *groups] if rest else groups
+
+    def run(
+        self,
+        folder: str | Path,
+        *,
+        overwrite: bool = False,
+        say: Callable[[str], None] = lambda text: None,
+        progress: bool = False,
+    ) -> Report:
+        """Read the data, fit, save, evaluate, and write the report.
+
+        A run that was killed is continued from its last checkpoint when it is run again.
+
+        Args:
+            folder: Where everything is written; see `rung3.runs`.
+            overwrite: Remove an earlier run that is there.
+            say: Called with a line on each step.
+            progress: Show the progress of training and evaluation.
+
+        Returns:
+            The report, which is saved too.
+
+        Raises:
+            ValueError: If the folder may not be used, or the data do not fit the variables.
+        """
+        place = RunFolder(folder)
+        if place.claim(self, overwrite):
+            say(f"{place.path}: going on where this run was stopped")
+        splits = self.splits()
+        if not place.model_path.is_dir():
+            self._fit(place, splits, say, progress)
+        report = self._evaluate(place, splits, say, progress)
+        report.save(place.path)
+        return report
+
+    def _fit(
+        self, place: RunFolder, splits: Splits, say: Callable[[str], None], progress: bool
+    ) -> None:
+        from rung3.training import fit
+
+        model = self.model()
+        curves: dict[str, Any] = {}
+        say(str(model))
+        for k, group in enumerate(self.groups()):
+            say(f"fitting {', '.join(group.mechanisms)} on {splits.train.n} rows")
+            history = fit(
+                model,
+                splits.train,
+                splits.validation,
+                only=group.mechanisms,
+                seed=self.seed,
+                checkpoints=place.checkpoints / str(k),
+                progress=progress,
+                **group.options,
+                **self.training.shared(),
+            )
+            curves |= history.curves()
+        place.history_path.write_text(json.dumps(curves), "utf-8")
+        model.save(place.model_path)
+
+    def _evaluate(
+        self, place: RunFolder, splits: Splits, say: Callable[[str], None], progress: bool
+    ) -> Report:
+        from rung3.evaluation import evaluate
+
+        model = place.model()
+        oracles = self._oracles(place, model, splits, say, progress)
+        say(f"evaluating on {self.evaluation.n or splits.test.n} test rows")
+        return evaluate(
+            model,
+            splits.test,
+            splits.truth,
+            interventions=self.evaluation.asked(model.variables),
+            oracles=oracles,
+            history=json.loads(place.history_path.read_text("utf-8")),
+            seed=self.seed,
+            progress=progress,
+            **self.evaluation.given(),
+        )
+
+    def _oracles(
+        self,
+        place: RunFolder,
+        model: SCM,
+        splits: Splits,
+        say: Callable[[str], None],
+        progress: bool,
+    ) -> Oracles:
+        from rung3.evaluation import Oracles, fit_oracles
+
+        if place.oracles_path.is_file():
+            return Oracles.load(place.oracles_path)
+        options = self.evaluation.oracles
+        rows = splits.train[: options.rows]
+        epochs = {} if options.epochs is None else {"epochs": options.epochs}
+        origin = f"{rows.n} of the training rows"
+        say(f"training the oracles on {origin}")
+        found = fit_oracles(model, rows, seed=self.seed, progress=progress, origin=origin, **epochs)
+        found.save(place.oracles_path)
+        return found

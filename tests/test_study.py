@@ -1,0 +1,208 @@
+"""Studies: what a file may say, and what running one leaves behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from rung3.mechanisms import Equation, Flow
+from rung3.runs import RunFolder
+from rung3.study import Study
+
+STUDIES = Path(__file__).resolve().parents[1] / "studies"
+
+TABLE: dict[str, Any] = {
+    "name": "chain",
+    "seed": 3,
+    "data": {"kind": "table", "path": "rows.csv", "test": 0.2, "validation": 0.1},
+    "graph": "x -> y; {x y} -> group",
+    "variables": {"group": {"kind": "Binary", "labels": ["no", "yes"]}},
+    "mechanisms": {"y": "2*x + u"},
+    "training": {"epochs": 1, "batch_size": 64, "mechanisms": {"group": {"epochs": 2}}},
+    "evaluation": {
+        "interventions": {"x": 1, "both": {"x": "x + 1", "group": "yes"}},
+        "particles": 2,
+        "bootstrap": 10,
+    },
+}
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A folder with a small table and its study."""
+    x = torch.randn(300)
+    y = 2 * x + torch.randn(300)
+    group = ["yes" if value > 0 else "no" for value in (x + y).tolist()]
+    lines = [f"{a:.6f},{b:.6f},{g}" for a, b, g in zip(x.tolist(), y.tolist(), group, strict=True)]
+    (tmp_path / "rows.csv").write_text("\n".join(["x,y,group", *lines]))
+    return write(tmp_path, TABLE)
+
+
+def write(folder: Path, said: dict[str, Any]) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(said, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def changed(**parts: Any) -> dict[str, Any]:
+    return {k: v for k, v in (TABLE | parts).items() if v is not None}
+
+
+@pytest.mark.parametrize("name", ["digits", "morphomnist"])
+def test_the_studies_that_come_with_rung3_are_valid(name: str) -> None:
+    study = Study.load(STUDIES / f"{name}.yaml")
+    assert study.name == name
+    assert set(study.declared()) == {"digit", "thickness", "intensity", "image"}
+
+
+def test_a_study_makes_its_model(table: Path) -> None:
+    model = Study.load(table).model()
+    kinds = {name: type(mechanism) for name, mechanism in model.mechanisms.items()}
+    assert kinds["x"] is Flow
+    assert kinds["y"] is Equation
+    assert model.defaults == {"x", "group"}
+
+
+def test_the_seed_gives_the_weights_and_leaves_torchs_own_state(table: Path) -> None:
+    study, state = Study.load(table), torch.get_rng_state()
+    first, second = study.model().state_dict(), study.model().state_dict()
+    assert all(first[k].nan_to_num().equal(second[k].nan_to_num()) for k in first)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_splits_are_disjoint_and_the_seeds_own(table: Path) -> None:
+    study = Study.load(table)
+    train, validation, test, truth = study.splits()
+    assert validation is not None
+    assert truth is None
+    assert (train.n, validation.n, test.n) == (216, 24, 60)
+    everything = torch.cat([train["x"], validation["x"], test["x"]])
+    assert len(everything.unique()) == 300
+    torch.testing.assert_close(test["x"], study.data.test_rows(study.declared(), 3)["x"])
+    other = Study.load(table, ["seed=4"]).splits().test
+    assert not torch.equal(other["x"], test["x"])
+
+
+def test_columns_of_other_names_and_a_test_table_of_its_own(table: Path) -> None:
+    (table.parent / "later.csv").write_text("ex,why,group\n1,2,no\n3,4,yes\n")
+    (table.parent / "rows.csv").write_text("ex,why,group\n" + "1,2,no\n0,1,yes\n" * 10)
+    columns = {"x": "ex", "y": "why"}
+    data = {"kind": "table", "path": "rows.csv", "test": "later.csv", "columns": columns}
+    splits = Study.load(write(table.parent, changed(data=data))).splits()
+    assert splits.test["x"].tolist() == [1, 3]
+    assert splits.test["group"].tolist() == [0, 1]
+    assert splits.train.n == 19
+
+
+def test_groups_hold_every_mechanism_once_with_its_options(table: Path) -> None:
+    groups = Study.load(table).groups()
+    assert [g.mechanisms for g in groups] == [["x", "y"], ["group"]]
+    assert [g.options["epochs"] for g in groups] == [1, 2]
+    assert all(g.options["batch_size"] == 64 for g in groups)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"grpah": "x -> y"}, r"grpah: unknown key 'grpah'; did you mean 'graph'\? allowed: name"),
+        ({"name": None}, "name: missing"),
+        ({"name": "../escape"}, "name: .*pattern"),
+        ({"data": {"kind": "tabel"}}, "data.kind: unknown kind 'tabel'; did you mean 'table'"),
+        ({"data": {"path": "rows.csv"}}, "data: missing its kind"),
+        ({"data": {"kind": "table"}}, "data.path: missing"),
+        ({"graph": "x -> y -> x"}, "x -> y -> x"),
+        ({"variables": {"z": {"kind": "Binary"}}}, "variables.z: unknown variable 'z'"),
+        ({"variables": {"x": {"unit": "px"}}}, "variables.x: its kind is missing; one of Contin"),
+        ({"variables": {"x": {"kind": "Continuous", "lower": 2, "upper": 1}}}, "lower=2 must be"),
+        ({"variables": {"group": {"kind": "Categorical"}}}, "group: Categorical: .*classes"),
+        ({"mechanisms": {"x": {"kind": "Flow", "bin": 3}}}, "mechanisms.x.bin: .*mean 'bins'"),
+        ({"mechanisms": {"y": "2*x + "}}, "mechanisms.y: .*not an arithmetic expression"),
+        ({"mechanisms": {"y": "2*w + u"}}, "arguments are .'w'., but the graph's parents"),
+        ({"mechanisms": {"group": {"kind": "Flow"}}}, "group: Flow models numbers"),
+        ({"training": {"epochs": 0}}, "training.epochs: .*greater than or equal to 1, got 0"),
+        ({"training": {"mechanisms": {"z": {}}}}, "training.mechanisms.z: unknown variable"),
+        ({"evaluation": {"interventions": {"z": 1}}}, "interventions.*unknown variable 'z'"),
+        ({"evaluation": {"interventions": ["z"]}}, "interventions.*unknown variable 'z'"),
+    ],
+)
+def test_faults_are_told_before_anything_is_read(
+    tmp_path: Path, parts: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Study.load(write(tmp_path, changed(**parts)))
+
+
+def test_what_was_run_is_what_is_saved(table: Path, tmp_path: Path) -> None:
+    study = Study.load(table, ["training.epochs=7"])
+    (tmp_path / "elsewhere").mkdir()
+    study.save(tmp_path / "elsewhere" / "study.yaml")
+    again = Study.load(tmp_path / "elsewhere" / "study.yaml")
+    assert again == study
+    assert study.differences(Study.load(table)) == ["training"]
+
+
+def test_running_leaves_everything_behind(table: Path, tmp_path: Path) -> None:
+    folder, said = tmp_path / "run", []
+    report = Study.load(table).run(folder, say=said.append)
+    place = RunFolder(folder)
+    assert place.finished
+    assert json.loads(place.metrics_path.read_text()) == report.metrics
+    assert set(json.loads(place.history_path.read_text())) == {"x", "group"}
+    assert set(place.model().variables) == {"x", "y", "group"}
+    assert place.test()[0].n == 60
+    assert any("default of its kind" in line for line in said)
+
+
+def test_a_finished_run_is_refused_and_overwritten_only_when_told(
+    table: Path, tmp_path: Path
+) -> None:
+    folder, study = tmp_path / "run", Study.load(table)
+    study.run(folder)
+    with pytest.raises(ValueError, match=r"holds this run, finished: .*report.html; .*--overwrite"):
+        study.run(folder)
+    with pytest.raises(ValueError, match=r"differs in training; .*--out"):
+        Study.load(table, ["training.lr=0.1"]).run(folder)
+    (folder / "notes.txt").write_text("mine")
+    Study.load(table, ["training.lr=0.1"]).run(folder, overwrite=True)
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert RunFolder(folder).study().training.lr == 0.1
+
+
+def test_a_folder_that_is_not_of_a_run_is_never_touched(table: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "precious"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("words")
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="is not the folder of a run"):
+            Study.load(table).run(folder, overwrite=overwrite)
+    assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Study.load(table)
+    whole = study.run(tmp_path / "whole")
+
+    def stop(self: Study, *args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "_evaluate", stop)
+        with pytest.raises(KeyboardInterrupt):
+            study.run(tmp_path / "stopped")
+    trained = (tmp_path / "stopped" / "model" / "weights.safetensors").stat().st_mtime_ns
+    said: list[str] = []
+    resumed = study.run(tmp_path / "stopped", say=said.append)
+    assert (tmp_path / "stopped" / "model" / "weights.safetensors").stat().st_mtime_ns == trained
+    assert "going on where this run was stopped" in said[0]
+    assert without_speed(resumed.metrics) == without_speed(whole.metrics)
+
+
+def without_speed(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: part for name, part in metrics.items() if name != "speed"}
