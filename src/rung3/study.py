@@ -21,6 +21,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 import torch
@@ -241,6 +242,9 @@ class Study(Part):
                 **self.training.shared(),
             )
             curves |= history.curves()
+            if history.seconds:
+                speed = median(history.rows_per_second)
+                say(f"  {sum(history.seconds):.0f} s of training, {speed:,.0f} rows a second")
         place.history_path.write_text(json.dumps(curves), "utf-8")
         model.save(place.model_path)
 

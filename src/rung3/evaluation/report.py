@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Report"]
 
 
+WIDE = 110
+"""Columns of a console that has room for intervals."""
+
+
 class Report:
     """Soundness of a model's counterfactuals.
 
@@ -93,20 +97,31 @@ class Report:
         from rich.table import Table
         from rich.text import Text
 
+        wide = options.max_width >= WIDE
+
         def text(cell: Cell) -> Text:
-            return Text.assemble(cell.value, (f"\n{cell.note}" if cell.note else "", "dim"))
+            note = f"\n{cell.note}" if cell.note and wide else ""
+            return Text.assemble(cell.value, (note, "dim"))
 
         for part in tables(self.metrics):
-            table = Table(box=SIMPLE_HEAD, title=part.title, caption=part.note, padding=(0, 1))
+            table = Table(
+                box=SIMPLE_HEAD,
+                title=part.title,
+                caption=part.note,
+                padding=(0, 1, 0, 0),
+                pad_edge=False,
+            )
             table.title_style, table.caption_style = "bold", "dim"
             table.title_justify = table.caption_justify = "left"
-            table.add_column(part.columns[0])
+            table.add_column(part.columns[0], overflow="fold")
             for head in part.columns[1:]:
                 table.add_column(head, justify="right", vertical="bottom")
             for name, cells in part.rows:
                 table.add_row(Text(name), *(text(cell) for cell in cells))
             yield table
         yield Text(page.summary(self.metrics))
+        if not wide:
+            yield Text(f"Intervals are in metrics.json; shown here from {WIDE} columns on.", "dim")
 
     def __str__(self) -> str:
         from rich.console import Console

@@ -1,6 +1,6 @@
 """How fast the world of drawn digits samples: images a second, rows and noise included.
 
-python benchmarks/digits_speed.py [images] [repeats]
+python benchmarks/bench_digits.py [images] [repeats]
 """
 
 from __future__ import annotations
