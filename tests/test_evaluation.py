@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -324,8 +325,27 @@ def test_the_first_n_rows_are_used(rows):
     whole = assess(blobs.world(), rows[:10], blobs.world(), interventions={"position": 0.0})
     part = assess(blobs.world(), rows, blobs.world(), interventions={"position": 0.0}, n=10)
     for metrics in (whole, part):
-        del metrics["speed"]
+        del metrics["speed"], metrics["log_prob"]  # of all rows
     assert whole == part
+
+
+def test_log_densities_are_those_of_the_world_and_a_worse_model_has_lower_ones():
+    world = worlds.lecture()
+    worse = SCM(x1=Equation("u + 1"), x2=Equation("2*x1 + u"))
+    test = world.sample(20_000, seed=0)
+    found = assess(worse, test, world, n=10)["log_prob"]
+    entropy = 0.5 * math.log(2 * math.pi * math.e)
+    assert found["x1"]["model"] == found["x1"]["world"]
+    assert found["x1"]["world"]["mean"] == pytest.approx(-entropy, abs=0.02)
+    # log N(3 x1 + u; 2 x1, 1) is lower by E[x1^2] / 2 = 1
+    assert found["x2"]["model"]["mean"] == pytest.approx(-entropy - 1, abs=0.05)
+    assert found["x2"]["model"]["low"] < found["x2"]["model"]["mean"]
+
+
+def test_rows_of_density_zero_are_counted_and_no_mean_is_made_up():
+    model = SCM(x=Equation("u", noise=torch.distributions.Uniform(0.0, 1.0)))
+    found = assess(model, {"x": [0.5, 2.0, 0.1]})["log_prob"]["x"]["model"]
+    assert (found["mean"], found["impossible"]) == (None, 1)
 
 
 def test_the_model_is_in_evaluation_mode_and_its_mode_is_restored(rows):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rung3.evaluation.bootstrap import Bootstrap
+from rung3.evaluation.densities import densities
 from rung3.evaluation.examination import Examination, Measure
 from rung3.evaluation.oracles import Oracles, fit_oracles
 from rung3.evaluation.queries import plan
@@ -63,7 +64,8 @@ def evaluate(
             values that gives an image; if not given, the world's own.
         history: Losses by name, for the report.
         seed: Of targets, abduction, oracles and resamples.
-        n: Number of rows, the first of `test`; all if not given.
+        n: Number of rows that are asked, the first of `test`; all if not given. Log-densities are
+            of all.
         batch_size: Rows at once.
         particles: Draws of the noise, for the spread.
         bootstrap: Resamples; 0 for no intervals.
@@ -101,7 +103,10 @@ def evaluate(
             for query in queries:
                 examination.ask(query, query.at(at, model.device), batch, particles)
         examination.examples.sweep(model, rows, queries)
+        resamples = Bootstrap(rows.n, bootstrap, base)
+        seen = densities(model, truth, rows, batch_size, resamples, base)
     metrics = examination.summary(Bootstrap(n, bootstrap, base))
+    metrics["log_prob"] = seen
     metrics["settings"] = {
         "rows": n,
         "rows left out for missing values": left_out,

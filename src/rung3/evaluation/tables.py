@@ -47,10 +47,36 @@ def tables(metrics: Mapping[str, Any]) -> list[Table]:
 
 
 def _all(metrics: Mapping[str, Any]) -> Iterator[Table]:
+    yield _seeing(metrics.get("log_prob", {}))
     yield from _truth(metrics.get("truth", {}))
     yield from _effectiveness(metrics)
     yield _composition(metrics)
     yield _spread(metrics.get("spread", {}))
+
+
+def _seeing(metrics: Mapping[str, Any]) -> Table:
+    known = any("world" in by_who for by_who in metrics.values())
+    table = Table(
+        "Seeing: the log-density of the test rows",
+        "Averaged over all test rows, in nats, in the variable's own unit; a VAE's is a lower "
+        "bound. It ranks fits, not counterfactuals."
+        + (" No model is expected to exceed the world." if known else ""),
+        ["", "model", *(["world"] if known else [])],
+    )
+    for name, by_who in metrics.items():
+        if "model" in by_who:
+            cells = [_density(by_who.get(who)) for who in ("model", "world")]
+            table.rows.append((name, cells if known else cells[:1]))
+    return table
+
+
+def _density(found: Mapping[str, Any] | None) -> Cell:
+    if found is None:
+        return NONE
+    if found["impossible"]:
+        return Cell("-inf nats", f"{found['impossible']} rows have density zero")
+    cell = _cell(found)
+    return cell._replace(value=f"at least {cell.value}") if found["bound"] else cell
 
 
 def _composition(metrics: Mapping[str, Any]) -> Table:
@@ -150,7 +176,7 @@ def _cell(found: Mapping[str, Any] | None, with_unit: bool = True) -> Cell:
     if found["mean"] is None:
         return Cell("undefined", "doing nothing has no error")
     unit = f" {found['unit']}" if with_unit and found.get("unit") else ""
-    digits = ".3g" if unit else ".3f"
+    digits = ".3g" if unit and unit != " nats" else ".3f"
     if 0 < abs(found["mean"]) < 5e-4:
         return Cell(f"< 0.001{unit}")
     value = f"{found['mean']:{digits}}{unit}"
