@@ -43,12 +43,16 @@ def condition(
     Raises:
         ValueError: If the evidence has probability zero.
     """
+    for name, value in evidence.items():
+        if model.variables[name].is_missing(value.unsqueeze(0)).any():
+            raise ValueError(f"given: {name} is NaN; leave out what is not known")
     upstream = set(model.graph.ancestors(list(evidence))) | set(evidence)
     if upstream == set(evidence):
+        _weights(model, evidence, _clamp(evidence, 1), base)  # refuses what cannot be
         return _clamp(evidence, n), None
     m = max(PROPOSALS, 10 * n)
     values, _ = propagation.generate(model, m, base, _clamp(evidence, m), upstream)
-    weights = _weights(model, evidence, values)
+    weights = _weights(model, evidence, values, base)
     generator = stream(base, "resampling", model.device)
     chosen = torch.multinomial(weights, n, replacement=True, generator=generator)
     size = float(weights.sum() ** 2 / weights.square().sum())
@@ -59,10 +63,14 @@ def _clamp(evidence: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
     return {name: value.expand(n, *value.shape) for name, value in evidence.items()}
 
 
-def _weights(model: SCM, evidence: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Tensor:
+def _weights(
+    model: SCM, evidence: Mapping[str, Tensor], values: Mapping[str, Tensor], base: int
+) -> Tensor:
     """`prod p(e_k | pa_k)` of each draw, up to a factor, `(m,)`."""
     total = torch.zeros((), device=model.device)
-    with torch.no_grad():
+    devices = [] if model.device.type == "cpu" else [model.device]
+    with torch.no_grad(), torch.random.fork_rng(devices):
+        torch.manual_seed(stream(base, "weights").initial_seed())  # a bound may be a random one
         for name in evidence:
             mechanism = model.mechanisms[name]
             parents = {parent: values[parent] for parent in mechanism.parents}

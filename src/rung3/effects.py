@@ -6,8 +6,9 @@ With the factual cause x, the intervened one x~, and a mediator M (lecture, Figu
     indirect = Y(x,  M(x~)) - Y(x, M(x))
     total    = Y(x~, M(x~)) - Y(x, M(x))
 
-Outcomes are decoder means for images. All four potential outcomes are computed by the same code
-from the same noise, so every effect of a null intervention is exactly zero.
+Outcomes are decoder means for images. All four potential outcomes, and the mediators in them, are
+computed by the same code from the same noise, so every effect of a null intervention is exactly
+zero.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from rung3.rows import Exogenous
@@ -88,9 +88,13 @@ def mediate(
     _check(model, do, outcome, mediators)
     noise = model.abduct(values, particles, seed)
     flat = noise.flat()
-    before: Mapping[str, Tensor] = flat.factual or {}
-    after = model.do(_tile(model, do, noise)).predict(flat)
     cause = list(do)
+    factual: Mapping[str, Tensor] = flat.factual or {}
+    functions = any(callable(value) for value in do.values())
+    natural = model.predict(Exogenous(flat, n=flat.n)) if functions else factual
+    unset = {name: (natural if callable(do[name]) else factual)[name] for name in cause}
+    before = model.do(unset).predict(flat)
+    after = model.do(_tile(model, do, noise)).predict(flat)
 
     def potential(x: Mapping[str, Tensor], m: Mapping[str, Tensor]) -> Tensor:
         chosen = {name: x[name] for name in cause} | {name: m[name] for name in mediators}
@@ -181,7 +185,7 @@ def average(
         seed: An int, a `torch.Generator`, or `None` to follow torch's own.
 
     Raises:
-        ValueError: If the level is not between 0 and 1, or a name is unknown.
+        ValueError: If the level is not between 0 and 1, n is less than 2, or a name is unknown.
 
     Example:
         >>> from rung3.mechanisms import Equation
@@ -189,14 +193,17 @@ def average(
         >>> round(average(model, do={"x": 1.0}, versus={"x": 0.0}, outcome="y").effect.item(), 4)
         3.0
     """
+    from scipy import stats
+
     if not 0 < level < 1:
         raise ValueError(f"level: expected a number between 0 and 1, got {level}")
+    if n < 2:
+        raise ValueError(f"n: expected at least 2 pairs, for an interval, got {n}")
     model.graph.names([outcome])
     base = base_seed(seed)
     treated = model.do(do).sample(n, seed=base)[outcome].double()
     control = model.do(versus or {}).sample(n, seed=base)[outcome].double()
     difference = treated - control
     mean = difference.mean(0)
-    z = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor((1 + level) / 2)).to(mean)
-    half = z * difference.std(0) / n**0.5
+    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * difference.std(0) / n**0.5
     return Average(mean, mean - half, mean + half, level, n)

@@ -98,7 +98,13 @@ class Apply(Intervention):
     """
 
     def __init__(self, original: Mechanism, function: Callable[..., Any]) -> None:
-        arguments = tuple(inspect.signature(function).parameters)
+        try:
+            arguments = tuple(inspect.signature(function).parameters)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"do({original.name}=function): {function!r} does not say its arguments' names; "
+                f"write it as lambda {original.name}: ..."
+            ) from None
         known = {**original.parents, original.name: original.variable}
         unknown = [name for name in arguments if name not in known]
         if unknown:
@@ -121,6 +127,12 @@ class Apply(Intervention):
         """The function's value; `(1, *shape)` where it is one for all rows."""
         given = {name: parents[name] for name in self.arguments if name != self.name}
         if self.natural:
+            if noise == {} and self.original.wants_noise:
+                raise ValueError(
+                    f"{self.name}: the value it would have had is not known, as "
+                    f"do({self.name}=function of itself) cannot be inverted; "
+                    "abduct with the model that do() was called on"
+                )
             given[self.name] = self.original.predict(noise, parents)
         result = torch.as_tensor(self.function(**given), device=self.observed.device)
         result = result if result.ndim > len(self.variable.shape) else result.unsqueeze(0)
@@ -167,15 +179,16 @@ def intervene(
 def _rebind(
     original: Mechanism, mechanism: Mechanism, variables: Mapping[str, Variable]
 ) -> Mechanism:
-    if mechanism.name:
-        if mechanism.variable != original.variable:
-            raise ValueError(
-                f"{original.name}: the new mechanism is for {mechanism.variable}, "
-                f"expected {original.variable}"
-            )
-        return mechanism
-    names = original.parents if mechanism.arguments is None else mechanism.arguments
+    if mechanism.name and mechanism.variable != original.variable:
+        raise ValueError(
+            f"{original.name}: the new mechanism is for {mechanism.variable}, "
+            f"expected {original.variable}"
+        )
+    said = tuple(mechanism.parents) if mechanism.name else mechanism.arguments
+    names = original.parents if said is None else said
     unknown = [name for name in names if name not in variables]
     if unknown:
         raise ValueError(f"do({original.name}=mechanism): {spell_unknown(unknown, variables)}")
+    if mechanism.name:
+        return mechanism
     return mechanism.bind(original.name, original.variable, {k: variables[k] for k in names})

@@ -44,7 +44,7 @@ def generate(
         parents = {parent: values[parent] for parent in mechanism.parents}
         generator = stream(base, name, model.device)
         noise[name] = mechanism.sample_noise(n, parents, generator)
-        values[name] = _batch(mechanism.predict(noise[name], parents), n)
+        values[name] = _batch(name, mechanism.predict(noise[name], parents), n)
     return values, noise
 
 
@@ -77,26 +77,26 @@ def predict(
     def merge(tensor: Tensor) -> Tensor:
         return tensor if k is None else tensor.reshape(rows, *tensor.shape[2:])
 
-    def split(tensor: Tensor) -> Tensor:
+    def split(name: str, tensor: Tensor) -> Tensor:
         if k is None:
-            return _batch(tensor, n)
+            return _batch(name, tensor, n)
         if len(tensor) == rows:
             return tensor.reshape(k, n, *tensor.shape[1:])
-        return _batch(tensor, n).expand(k, n, *tensor.shape[1:])
+        return _batch(name, tensor, n).expand(k, n, *tensor.shape[1:])
 
     values: dict[str, Tensor] = {}
     mechanisms = model.mechanisms
     for name in model.graph.order:
         mechanism = mechanisms[name]
         if name not in recomputed and noise.factual is not None:
-            values[name] = split(unsqueeze(noise.factual, name))
+            values[name] = split(name, unsqueeze(noise.factual, name))
             continue
         own: Noise = {}
         if mechanism.wants_noise:
             own = map_noise(merge, _temper(name, noise, mechanism.observation_noise, temperature))
         parents = {parent: merge(values[parent]) for parent in mechanism.parents}
         compute = mechanism.mean if name in mean else mechanism.predict
-        values[name] = split(compute(own, parents))
+        values[name] = split(name, compute(own, parents))
     return values
 
 
@@ -130,5 +130,8 @@ def length(noise: Mapping[str, Noise]) -> int:
     return 1
 
 
-def _batch(value: Tensor, n: int) -> Tensor:
+def _batch(name: str, value: Tensor, n: int) -> Tensor:
+    """One value for all rows, or one a row, as `(n, ...)`."""
+    if len(value) not in (1, n):
+        raise ValueError(f"{name}: {len(value)} values for {n} rows")
     return value.expand(n, *value.shape[1:]) if len(value) == 1 else value

@@ -106,6 +106,7 @@ class SCM(nn.Module):
         self.graph = graph
         self.variables = dict(variables)
         self.fitted: dict[str, Any] = {}
+        self.replaced: frozenset[str] = frozenset()  # by `do`: the world knows no noise of theirs
         self._modules_by_order = nn.ModuleList(mechanisms[name] for name in graph.nodes)
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
 
@@ -155,9 +156,10 @@ class SCM(nn.Module):
         fixed, size = conditioning.condition(self, dict(evidence or {}), n, base)
         values, noise = propagation.generate(self, n, base, fixed)
         known = self.world is not None and not fixed
+        own = {name: part for name, part in noise.items() if name not in self.replaced}
         return Rows(
             {name: values[name] for name in self.graph.nodes},
-            noise=noise if known else None,
+            noise=own if known else None,
             world=self.world if known else None,
             provenance=provenance.of_sample(self, values, evidence or {}, size),
         )
@@ -228,7 +230,9 @@ class SCM(nn.Module):
         nn.Module.__init__(model)
         model.defaults = self.defaults - values.keys()
         model.world = self.world
+        model.training = self.training
         model._set_up(graph, self.variables, mechanisms)
+        model.replaced = self.replaced | values.keys()
         return model.to(self.device)
 
     # Rung 3: imagining ---------------------------------------------------------------------------
@@ -250,7 +254,8 @@ class SCM(nn.Module):
         return self._abduct(self._rows(values), particles, seed, set(self.graph.nodes))
 
     def _abduct(self, rows: Rows, particles: int | None, seed: Seed, wanted: set[str]) -> Exogenous:
-        if particles is not None and (isinstance(particles, bool) or particles < 1):
+        whole = isinstance(particles, int) and not isinstance(particles, bool)
+        if particles is not None and not (whole and particles > 0):
             raise ValueError(f"particles: expected a whole number of at least 1, got {particles!r}")
         self._check_complete(rows)
         base = base_seed(seed)
@@ -293,12 +298,13 @@ class SCM(nn.Module):
             Rows shaped as the evidence was, with a leading axis K if there are particles.
 
         Raises:
-            ValueError: If noise of a variable that must be recomputed is not there.
+            ValueError: If noise of a variable that must be recomputed is not there, or `mean`
+                names no variable.
         """
         if not isinstance(noise, Exogenous):
             noise = Exogenous(noise, n=propagation.length(noise))
         affected = propagation.affected(self, noise)
-        values = propagation.predict(self, noise, affected, temperature, frozenset(mean))
+        values = propagation.predict(self, noise, affected, temperature, self.graph.names(mean))
         batched = noise.factual is None or noise.factual.batched
         axis = 0 if noise.particles is None else 1
         return Rows(
@@ -339,15 +345,13 @@ class SCM(nn.Module):
         """
         rows = self._rows(values)
         self._check_complete(rows)
-        kept = list(hold)
-        both = [name for name in kept if name in do]
+        kept = self.graph.names(hold)
+        both = [name for name in do if name in kept]
         if both:
             raise ValueError(f"{both[0]}: cannot both be set and held")
-        unknown = [name for name in kept if name not in self.variables]
-        if unknown:
-            raise ValueError(f"hold: {spell_unknown(unknown, self.variables)}")
-        factual = {name: rows[name] for name in kept}
-        model = self._do({**do, **factual}, held=frozenset(kept))
+        model = self.do(do)
+        below = kept & model.graph.descendants(list(do))
+        model = model._do({name: rows[name] for name in below}, held=below)
         propagation.check_lengths(model, rows.n)
         nothing = Exogenous({}, n=rows.n, factual=rows, mechanisms=self.mechanisms)
         affected = propagation.affected(model, nothing)

@@ -1,7 +1,8 @@
 """Models on disk: a folder of `model.yaml` and `weights.safetensors`, and no pickle.
 
 `model.yaml` holds what a person can read: the graph, the variables, the mechanisms with their
-arguments, how they were fitted, the versions that wrote it, and the hash of the weights.
+arguments, how they were fitted, the versions that wrote it, and the hash of the weights. Its last
+line is the hash of those before it: a description that was changed by hand fits no weights.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
@@ -47,8 +49,8 @@ def save(model: SCM, folder: str | Path) -> Path:
             variable; nothing is written then. Or if the folder holds something else.
     """
     target = Path(folder)
-    if target.exists() and not (target / MODEL).is_file() and _holds_anything(target):
-        raise ValueError(f"{target} is there and is not a model's folder; choose another")
+    if other := _other(target):
+        raise ValueError(f"{target} is there and is not a model's folder: {other}; choose another")
     said = _describe(model)
     tensors = _tensors(model)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +59,7 @@ def save(model: SCM, folder: str | Path) -> Path:
         save_file(tensors, draft / WEIGHTS)
         said["weights"] = {"sha256": _hash(draft / WEIGHTS)}
         text = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
-        (draft / MODEL).write_text(text, "utf-8")
+        (draft / MODEL).write_bytes(_sealed(text.encode()))
         draft.chmod(0o755)
         _put(draft, target)
     finally:
@@ -116,12 +118,12 @@ def _describe(model: SCM) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, all the way down: what YAML's safe form knows."""
+    """Tuples as lists, NumPy's numbers as Python's: what YAML's safe form knows."""
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    return value
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _tensors(model: SCM) -> dict[str, Tensor]:
@@ -137,12 +139,25 @@ def _put(draft: Path, target: Path) -> None:
     old = draft.with_name(draft.name + "-old")
     if target.exists():
         os.replace(target, old)
-    os.replace(draft, target)
+    try:
+        os.replace(draft, target)
+    except OSError:
+        if old.exists():
+            os.replace(old, target)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _holds_anything(path: Path) -> bool:
-    return not path.is_dir() or any(path.iterdir())
+def _other(path: Path) -> str:
+    """What is in the way of a model at a path, if anything is."""
+    if not path.is_dir():
+        return "it is a file" if path.exists() else ""
+    other = sorted(entry.name for entry in path.iterdir() if entry.name not in (MODEL, WEIGHTS))
+    return f"it holds {', '.join(other[:3])}" if other else ""
+
+
+def _sealed(text: bytes) -> bytes:
+    return text + f"sha256: {hashlib.sha256(text).hexdigest()}\n".encode()
 
 
 def _hash(path: Path) -> str:
@@ -151,10 +166,10 @@ def _hash(path: Path) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    content = path.read_bytes()
     try:
-        said = yaml.safe_load(path.read_text("utf-8"))
+        said = yaml.safe_load(content.decode())
         found = int(said["format"])
-        lacking = [k for k in ("graph", "variables", "mechanisms", "weights") if k not in said]
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError):
         raise ValueError(f"{path} is not a model's description: truncated or altered") from None
     if found > FORMAT:
@@ -162,8 +177,11 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path} has format {found}, and this rung3 reads up to {FORMAT}: it was written by a "
             f"newer rung3 ({said.get('written_by', {}).get('rung3', 'unknown')}); upgrade to read"
         )
-    if lacking:
-        raise ValueError(f"{path} is truncated or altered: it lacks {', '.join(lacking)}")
+    if content != _sealed(content[: content.rfind(b"\nsha256: ") + 1]):
+        raise ValueError(
+            f"{path} is truncated or altered: its last line is not the hash of the others; restore "
+            "the folder from a copy"
+        )
     return dict(said)
 
 

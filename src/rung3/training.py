@@ -102,7 +102,8 @@ class Options:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience", "checkpoint_every"):
             count = getattr(self, name)
-            if count is not None and (not isinstance(count, int) or count < 1):
+            whole = isinstance(count, int) and not isinstance(count, bool)
+            if count is not None and not (whole and count >= 1):
                 raise ValueError(f"{name}={count!r} must be a whole number of at least 1")
         for name in ("lr", "clip", "max_seconds"):
             value = getattr(self, name)
@@ -163,8 +164,9 @@ def fit(
 ) -> History:
     """Train the mechanisms of a model, in place, with AdamW on a Lightning trainer.
 
-    Every mechanism first takes its scales and its range from the training rows; those without
-    parameters (equations) need no more. The model is left on its device, in eval mode.
+    Every mechanism first takes its scales and its range from the training rows, unless it was
+    fitted before; those without parameters (equations) need no more. The model is left on its
+    device, in eval mode.
 
     With `checkpoints`, a run that was killed and is started again goes on from its last checkpoint,
     and ends with the weights that it would have had (on the CPU bit for bit, with the same number
@@ -204,8 +206,9 @@ def fit(
         Losses by mechanism and epoch, and how long each epoch took.
 
     Raises:
-        ValueError: If the rows do not fit the model, before anything starts; if a loss is NaN or
-            infinite, naming the mechanism and the step; if the checkpoint is of another run.
+        ValueError: If the rows do not fit the model, before anything starts; if a loss or a weight
+            is NaN or infinite, naming the mechanism and the step; if the checkpoint is of another
+            run.
 
     Example:
         >>> from rung3 import SCM, worlds
@@ -250,10 +253,11 @@ def fit(
 
         table = Table(rows, learned.values())
         validated = None if held is None else Table(held, learned.values())
+        dtype = next(p.dtype for m in learned.values() for p in m.parameters())
         try:
             history = run(learned, table, validated, options)
         finally:
-            model.to(model.device)
+            model.to(model.device, dtype).eval()
     model.eval()
     model.fitted = {**model.fitted, **_provenance(chosen, rows, history, options)}
     return history
@@ -263,6 +267,8 @@ def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Mechanism]:
     """The mechanisms to train, by name."""
     if model.graph.bidirected:
         raise ValueError("fitting models with hidden common causes (a <-> b) is not supported yet")
+    if isinstance(only, str):
+        raise ValueError(f"only={only!r} must be a list of names, such as {[only]}")
     names = list(model.variables if only is None else only)
     unknown = [name for name in names if name not in model.variables]
     if unknown:
@@ -308,11 +314,14 @@ def _checked(
         )
     if not rows.batched or rows.n == 0:
         raise ValueError(f"the {which} rows: expected a batch of rows, got {rows}")
-    return rows
+    # Rows that a model drew remember how: here they are data.
+    return Rows({name: value.detach() for name, value in rows.items()})
 
 
 def _calibrate(model: SCM, chosen: Mapping[str, Mechanism], rows: Rows, seed: int) -> None:
     for name, mechanism in chosen.items():
+        if name in model.fitted:
+            continue  # its weights belong to the scales that it has
         value, parents = Table(rows, [mechanism]).all().of(mechanism)
         parents = {parent: column.to(model.device) for parent, column in parents.items()}
         with torch.random.fork_rng(devices=[]), torch.no_grad():

@@ -7,8 +7,8 @@ does what it would have done.
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -43,7 +43,10 @@ def run(
     if options.checkpoints is not None:
         path = options.checkpoints / "last.ckpt"
         callbacks.append(Checkpoints(path, options.checkpoint_every))
-        last = path if options.resume and path.is_file() else None
+        if options.resume and path.is_file():
+            _check(path)
+            last = path
+    alone = options.devices == 1 and options.num_nodes == 1
     limit = None if options.max_seconds is None else timedelta(seconds=options.max_seconds)
     with _quiet():
         trainer = Trainer(
@@ -52,7 +55,7 @@ def run(
             accelerator=options.accelerator,
             devices=options.devices,
             num_nodes=options.num_nodes,
-            strategy="auto" if options.devices == 1 else "ddp_find_unused_parameters_true",
+            strategy="auto" if alone else "ddp_find_unused_parameters_true",
             precision=options.precision,
             logger=options.logger or False,
             log_every_n_steps=max(1, min(50, loop.steps)),
@@ -61,6 +64,7 @@ def run(
             enable_progress_bar=options.progress,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            limit_val_batches=0 if validation is None else 1.0,
             use_distributed_sampler=False,
         )
         trainer.fit(loop, ckpt_path=last, weights_only=True if last else None)
@@ -106,6 +110,7 @@ class Loop(LightningModule):
         self.sums: Tensor  # of losses and of rows: (training or validation, mechanisms, 2)
         self.elapsed = 0.0
         self.started = 0.0
+        self.digests: dict[str, str] = {}
 
     # The rows ------------------------------------------------------------------------------------
 
@@ -114,10 +119,6 @@ class Loop(LightningModule):
         size, seed = self.options.batch_size, self.options.seed
         self.order = Shuffled(self._table("training"), size, seed, *self._place())
         return self.order
-
-    def on_train_start(self) -> None:
-        """Take up the rows at the step that a checkpoint left off."""
-        self.order.step = self.trainer.global_step
 
     def val_dataloader(self) -> Any:
         """The validation rows in their order."""
@@ -164,15 +165,19 @@ class Loop(LightningModule):
             torch.manual_seed(stream(self.options.seed, key).initial_seed())
             loss: Tensor = mechanism.loss(value, parents)
         if not loss.isfinite():
-            raise ValueError(
-                f"{name}: its loss is {loss.item()} at step {self.trainer.global_step}; try a "
-                f"lower lr (now {self.options.lr:g}), a lower clip (now {self.options.clip}), "
-                f"precision='32-true' (now {self.options.precision!r}), or look for extreme "
-                f"values in {' and '.join([name, *parents])}"
-            )
+            self._broken(mechanism, f"its loss is {loss.item()} at")
         rows = loss.new_tensor(len(value))
         self.sums[split, k] += torch.stack([loss.detach() * rows, rows])
         return loss
+
+    def _broken(self, mechanism: Any, what: str) -> None:
+        options = self.options
+        raise ValueError(
+            f"{mechanism.name}: {what} step {self.trainer.global_step}; try a lower lr (now "
+            f"{options.lr:g}), a lower clip (now {options.clip}), precision='32-true' (now "
+            f"{options.precision!r}), or look for extreme values in "
+            f"{' and '.join([mechanism.name, *mechanism.parents])}"
+        )
 
     def configure_optimizers(self) -> Any:
         """AdamW, its learning rate set at every step."""
@@ -201,13 +206,28 @@ class Loop(LightningModule):
 
     # One epoch -----------------------------------------------------------------------------------
 
-    def on_train_epoch_start(self) -> None:
-        """Start the clock."""
+    def on_train_start(self) -> None:
+        """Take up the rows at the step that a checkpoint left off, if anything is left to do."""
+        self.order.step = self.trainer.global_step
         self.started = time.perf_counter()
+        if len(self._stopped()) == len(self.names):
+            self.trainer.should_stop = True
+
+    def on_train_epoch_start(self) -> None:
+        """Start the clock anew."""
+        self.elapsed, self.started = 0.0, time.perf_counter()
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.elapsed, self.started = self.elapsed + now - self.started, now
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Count the steps of the epoch: `max_seconds` may end it early."""
+        self.done = batch_idx + 1
 
     def on_validation_epoch_start(self) -> None:
         """Stop the clock of training, and start the validation losses anew."""
-        self.elapsed += time.perf_counter() - self.started
+        self._tick()
         self.sums[1] = 0
 
     def on_validation_epoch_end(self) -> None:
@@ -229,12 +249,11 @@ class Loop(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Note the training losses."""
-        self.elapsed += time.perf_counter() - self.started
+        self._tick()
         self._note(0, self.history.training)
         self.history.seconds.append(self.elapsed)
-        seen = self.steps * min(self.options.batch_size, self._table("training").n)
+        seen = self.done * min(self.options.batch_size, self._table("training").n)
         self.history.rows_per_second.append(seen / self.elapsed)
-        self.elapsed = 0.0
 
     def _note(self, split: int, curves: dict[str, list[float]]) -> dict[str, float]:
         total: Any = self.trainer.strategy.reduce(self.sums[split], reduce_op="sum")
@@ -261,23 +280,26 @@ class Loop(LightningModule):
         for name, mechanism in zip(self.names, self.trained, strict=True):
             if name in self.best:
                 mechanism.load_state_dict(self.best[name][2])
+            if not all(parameter.isfinite().all() for parameter in mechanism.parameters()):
+                self._broken(mechanism, "its weights are NaN or infinite after")
 
     # Checkpoints ---------------------------------------------------------------------------------
 
     def identity(self) -> dict[str, str]:
         """What must be as it was for a run to go on."""
         said = {key: repr(value) for key, value in self.options.identity().items()}
-        for name, mechanism in zip(self.names, self.trained, strict=True):
-            said[f"the mechanism of {name}"] = f"{mechanism}"
-        digest = hashlib.sha256()
-        table = self.tables["training"]
-        assert table is not None
-        for name, value in table.values.items():
-            digest.update(f"{name} {tuple(value.shape)} {value.double().nansum()}".encode())
-        return said | {"the training rows": digest.hexdigest()[:12]}
+        modules: Any = self.trained
+        for mechanism in modules:
+            schema = {mechanism.name: mechanism.variable, **mechanism.parents}
+            given = ", ".join(f"{name}: {variable}" for name, variable in schema.items())
+            said[f"the mechanism of {mechanism.name}"] = f"{mechanism} of ({given})"
+        if not self.digests:
+            self.digests = {k: table.digest() for k, table in self.tables.items() if table}
+        return said | {f"the {split} rows": digest for split, digest in self.digests.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Beside the weights: the history, the best weights, and what run it is."""
+        self._tick()
         checkpoint["rung3"] = {
             "identity": self.identity(),
             "history": asdict(self.history),
@@ -320,11 +342,30 @@ class Checkpoints(Checkpoint):
         """Save in the middle of an epoch; its end comes after validation."""
         due = self.every is not None and trainer.global_step % self.every == 0
         if due and not trainer.is_last_batch:
-            trainer.save_checkpoint(self.path, weights_only=False)
+            self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what the epoch came to."""
-        trainer.save_checkpoint(self.path, weights_only=False)
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        """Write beside the file, then replace it: a kill leaves the one or the other, whole."""
+        draft = self.path.with_suffix(".part")
+        trainer.save_checkpoint(draft, weights_only=False)
+        if trainer.is_global_zero:
+            os.replace(draft, self.path)
+
+
+def _check(path: Path) -> None:
+    try:
+        known = "rung3" in torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # torch.load raises whatever the bytes make it stumble on
+        known = False
+    if not known:
+        raise ValueError(
+            f"checkpoints: {path} is not a checkpoint of fit, or is truncated; delete it, give "
+            "another folder, or resume=False to start anew"
+        )
 
 
 def _average(modules: nn.ModuleList, decay: float) -> AveragedModel:
@@ -339,7 +380,11 @@ def _average(modules: nn.ModuleList, decay: float) -> AveragedModel:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Lightning's remarks on the machine, and on its own use of torch."""
+    """Without Lightning's remarks on the machine, on its own use of torch, and on resuming.
+
+    It cannot know that the order of rows is a function of the step, nor that a run which its time
+    cut short may go on without a limit.
+    """
     names = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
@@ -348,6 +393,10 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+            warnings.filterwarnings(
+                "ignore", r"You're resuming from a checkpoint that ended before"
+            )
+            warnings.filterwarnings("ignore", r"Be aware that when using `ckpt_path`, callbacks")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

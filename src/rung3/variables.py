@@ -213,6 +213,7 @@ class Discrete(Variable):
         return np.array(flat).reshape(array.shape)
 
     def check_support(self, name: str, value: Tensor) -> None:
+        value = value.double()  # booleans do not round
         wrong = (value < 0) | (value >= self.classes) | (value != value.round())
         if wrong.any():
             raise ValueError(

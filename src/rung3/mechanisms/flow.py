@@ -50,7 +50,9 @@ class Flow(Mechanism):
     abduction: ClassVar[Abduction] = "exact"
     assumption: str = "monotone in Gaussian noise (each coordinate given those before)"
 
-    def __init__(self, splines: int = 2, bins: int = 8, hidden: tuple[int, ...] = (64, 64)) -> None:
+    def __init__(
+        self, splines: int = 1, bins: int = 16, hidden: tuple[int, ...] = (32, 32)
+    ) -> None:
         super().__init__()
         self.splines = splines
         self.bins = bins

@@ -1,0 +1,799 @@
+from __future__ import annotations
+
+import csv
+import math
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from rung3 import SCM, Binary, Continuous, Image, Rows, fit
+from rung3.data import split
+from rung3.mechanisms import VAE, Equation, Flow
+from rung3.mechanisms.base import Abduction, Mechanism, Parents
+from rung3.rows import Noise
+from rung3.training import History, Options
+
+QUIET: dict[str, Any] = {"progress": False, "accelerator": "cpu"}
+ALL: dict[str, Any] = QUIET | {"validation_share": 0}
+DEFAULTS: dict[str, Any] = {
+    "epochs": 1, "batch_size": 1, "lr": 1.0, "weight_decay": 0.0, "seed": 0, "patience": None,
+    "ema": None, "clip": None, "schedule": "constant", "warmup": 0, "precision": "32-true",
+    "devices": 1, "num_nodes": 1, "accelerator": "cpu", "logger": None, "checkpoints": None,
+    "checkpoint_every": None, "resume": True, "progress": False, "max_seconds": None,
+}  # fmt: skip
+
+
+class Location(Mechanism):
+    """`x = theta + u`; its loss has the gradient `theta - mean(x)`, whatever the parents."""
+
+    abduction: ClassVar[Abduction] = "exact"
+    assumption: str = "none"
+
+    def __init__(self, start: float = 0.0, scale: float = 1.0) -> None:
+        super().__init__()
+        self.start = start
+        self.scale = scale
+
+    def build(self) -> None:
+        self.theta = nn.Parameter(torch.tensor(self.start))
+
+    def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
+        return torch.randn(n, generator=generator)
+
+    def predict(self, noise: Noise, parents: Parents) -> Tensor:
+        assert isinstance(noise, Tensor)
+        return self.theta + noise
+
+    def abduct(
+        self,
+        value: Tensor,
+        parents: Parents,
+        particles: int | None = None,
+        generator: Generator | None = None,
+    ) -> Noise:
+        return value - self.theta
+
+    def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
+        return -self.scale * 0.5 * (value - self.theta).square()
+
+
+class Breaks(Location):
+    """Its third loss is NaN."""
+
+    calls = 0
+
+    def loss(self, value: Tensor, parents: Parents) -> Tensor:
+        self.calls += 1
+        return super().loss(value, parents) + (math.nan if self.calls == 3 else 0)
+
+
+class Kink(Location):
+    """`|theta|` as a norm: at zero its loss is finite and its gradient NaN."""
+
+    def loss(self, value: Tensor, parents: Parents) -> Tensor:
+        return self.theta.square().sqrt()
+
+
+def by_hand(mean: float, steps: int, clip: float = math.inf, **options: Any) -> list[float]:
+    """Theta after each of so many steps of AdamW on `(theta - mean)^2 / 2`."""
+    rate = options.pop("rate", lambda step: options["lr"])
+    theta = nn.Parameter(torch.tensor(0.0))
+    optimizer = torch.optim.AdamW([theta], **{"weight_decay": 0.0} | options)
+    path = []
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = rate(step)
+        gradient = theta.item() - mean
+        theta.grad = torch.tensor(math.copysign(min(abs(gradient), clip), gradient))
+        optimizer.step()
+        path.append(theta.item())
+    return path
+
+
+def locations(**mechanisms: Location) -> SCM:
+    return SCM("; ".join(mechanisms), mechanisms=mechanisms)
+
+
+def theta(model: SCM, name: str = "x") -> float:
+    return model.mechanisms[name].state_dict()["theta"].item()
+
+
+def linear(share: float = 1.0) -> tuple[SCM, SCM]:
+    """A linear-Gaussian chain, and an SCM that can be it exactly; `share` of y is not missing."""
+    world = SCM(x=Equation("2*u + 1"), y=Equation("3 - 0.5*x + 0.5*u"), z=Equation("x + y + 1.5*u"))
+    flow = Flow(splines=0, hidden=())
+    model = SCM(
+        world.graph,
+        variables={"y": Continuous(missing=share < 1)},
+        mechanisms=dict.fromkeys(world.variables, flow),
+    )
+    return world, model
+
+
+def weights(model: SCM) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """Whether weights are equal bit for bit, NaN included."""
+    return one.keys() == other.keys() and all(
+        torch.equal(one[k].nan_to_num(-99.0), other[k].nan_to_num(-99.0)) for k in one
+    )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Sums come out the same bit for bit only with the same number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+# What is learned ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[SCM, SCM, Rows, History]:
+    torch.manual_seed(0)
+    world, model = linear()
+    train = world.sample(4000, seed=0)
+    history = fit(model, train, epochs=12, batch_size=400, lr=0.2, schedule="cosine", **QUIET)
+    return world, model, train, history
+
+
+def test_a_learned_density_is_the_true_one(fitted: tuple[SCM, SCM, Rows, History]) -> None:
+    world, model, _, _ = fitted
+    test = world.sample(2000, seed=1)
+    truth, learned = world.log_probs(test), model.log_probs(test)
+    for name in truth:
+        divergence = (truth[name] - learned[name]).mean()  # of the truth from what was learned
+        assert abs(divergence) < 0.005, name
+        assert (truth[name] - learned[name]).abs().mean() < 0.05, name
+
+
+def test_a_learned_counterfactual_is_the_true_one(fitted: tuple[SCM, SCM, Rows, History]) -> None:
+    world, model, _, _ = fitted
+    test = world.sample(500, seed=1)
+    for do in ({"x": 4.0}, {"y": lambda y: y - 2}, {"x": -1.0, "y": 0.0}):
+        truth, learned = world.counterfactual(test, do=do), model.counterfactual(test, do=do)
+        for name in truth:
+            missed, moved = learned[name] - truth[name], truth[name] - test[name]
+            assert missed.abs().mean() <= 0.03 * moved.abs().mean(), (do, name)
+
+
+def test_history_has_a_loss_an_epoch_and_the_last_is_that_of_the_weights_kept(
+    fitted: tuple[SCM, SCM, Rows, History],
+) -> None:
+    _, model, train, history = fitted
+    _, held = split(train, 0.1, seed=0)
+    assert held.n == 400
+    for name, log_prob in model.log_probs(held).items():
+        assert len(history.training[name]) == len(history.validation[name]) == 12
+        assert history.validation[name][-1] == pytest.approx(-log_prob.mean().item(), abs=1e-5)
+        assert history.training[name][0] > history.training[name][-1]
+    assert len(history.seconds) == len(history.rows_per_second) == 12
+    rows = np.multiply(history.seconds, history.rows_per_second)
+    assert rows == pytest.approx(3600)  # of 4000, 400 are held out
+    assert not model.training
+
+
+def test_how_it_was_fitted_is_kept_by_mechanism(fitted: tuple[SCM, SCM, Rows, History]) -> None:
+    _, model, _, history = fitted
+    said = model.fitted["y"]
+    assert (said["rows"], said["epochs"], said["lr"], said["seed"]) == (3600, 12, 0.2, 0)
+    assert said["validation_loss"] == history.validation["y"][-1]
+
+
+def test_history_comes_back_from_its_file_and_gives_its_curves(tmp_path: Path) -> None:
+    history = History({"x": [2.0, 1.0], "y": [3.0]}, {"x": [2.5, 1.5]}, [0.5, 0.25], [10.0, 20.0])
+    history.save(tmp_path / "history.json")
+    assert History.load(tmp_path / "history.json") == history
+    assert history.curves() == {
+        "x": {"training": [2.0, 1.0], "validation": [2.5, 1.5]},
+        "y": {"training": [3.0]},
+    }
+
+
+def test_fitting_again_goes_on_from_the_weights_that_there_are() -> None:
+    chance = torch.arange(400) % 2 == 0
+    sick = torch.where(torch.arange(400) % 20 < 18, chance, ~chance)
+    rows = {"exposed": chance, "sick": sick}
+    model = SCM("exposed -> sick", variables={"exposed": Binary(), "sick": Binary()})
+    first = fit(model, rows, rows, epochs=2, lr=0.05, batch_size=16, schedule="cosine", **QUIET)
+    again = fit(model, rows, rows, epochs=1, lr=1e-9, batch_size=400, **QUIET)
+    entropy = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
+    assert first.validation["sick"][-1] == pytest.approx(entropy, abs=5e-3)
+    assert again.validation["sick"][-1] == pytest.approx(first.validation["sick"][-1], abs=1e-6)
+
+
+def test_validation_rows_given_are_the_ones_used() -> None:
+    held = {"x": [1.0, 3.0]}
+    history = fit(
+        locations(x=Location()), {"x": [5.0] * 4}, held, epochs=2, batch_size=4, lr=0.5, **QUIET
+    )
+    first, second = by_hand(5.0, 2, lr=0.5)
+    assert history.training["x"] == pytest.approx([12.5, 0.5 * (5 - first) ** 2])
+    expected = [0.25 * ((1 - at) ** 2 + (3 - at) ** 2) for at in (first, second)]
+    assert history.validation["x"] == pytest.approx(expected)
+
+
+def test_rows_that_a_model_drew_are_data() -> None:
+    drawn = locations(x=Location(start=4.0)).sample(200, seed=0)
+    assert drawn["x"].requires_grad
+    model = locations(x=Location())
+    fit(model, drawn, epochs=300, batch_size=200, lr=0.3, schedule="cosine", **ALL)
+    assert theta(model) == pytest.approx(drawn["x"].mean().item(), abs=0.01)
+
+
+# Which mechanisms, from which rows ---------------------------------------------------------------
+
+
+def test_only_the_mechanisms_named_are_trained_and_need_no_other_columns() -> None:
+    world, model = linear()
+    before = {name: weights(m) for name, m in model.mechanisms.items()}
+    train = {k: v for k, v in world.sample(200, seed=0).items() if k in ("x", "y")}
+    history = fit(model, train, only=["y"], epochs=1, **QUIET)
+    assert list(history.training) == list(history.validation) == list(model.fitted) == ["y"]
+    changed = {n: not same(before[n], weights(m)) for n, m in model.mechanisms.items()}
+    assert changed == {"x": False, "y": True, "z": False}
+
+
+def test_trained_together_or_alone_a_mechanism_comes_out_the_same() -> None:
+    _, together = linear()
+    _, alone = linear()
+    alone.load_state_dict(together.state_dict())
+    train = linear()[0].sample(300, seed=0)
+    options = {"epochs": 2, "clip": 1.0, "ema": 0.9, "lr": 0.01} | QUIET
+    fit(together, train, **options)
+    for name in ("z", "x", "y"):
+        fit(alone, train, only=[name], **options)
+    assert same(weights(together), weights(alone))
+
+
+def test_a_row_without_y_trains_x_as_if_nothing_were_missing() -> None:
+    world, model = linear(share=0.5)
+    _, full = linear()
+    full.load_state_dict(model.state_dict())
+    train = dict(world.sample(4000, seed=0))
+    options = {"epochs": 8, "batch_size": 400, "lr": 0.2, "schedule": "cosine"} | ALL
+    fit(full, train, only=["x"], **options)
+    train["y"] = train["y"].where(torch.rand(4000) < 0.5, torch.nan)
+    fit(model, train, **options)
+
+    assert same(weights(model.mechanisms["x"]), weights(full.mechanisms["x"]))
+    rows = int(train["y"].isfinite().sum())
+    assert {n: model.fitted[n]["rows"] for n in "xyz"} == {"x": 4000, "y": rows, "z": rows}
+    test = world.sample(2000, seed=1)
+    truth, learned = world.log_probs(test), model.log_probs(test)
+    for name in "yz":
+        assert abs((truth[name] - learned[name]).mean()) < 0.02, name
+
+
+def test_batches_in_which_nothing_trains_a_mechanism_are_passed_over() -> None:
+    variables = {"x": Continuous(missing=True)}
+    model = SCM("x; y", variables, {"x": Location(), "y": Location()})
+    rows = {"x": [math.nan] * 7 + [1.0], "y": [1.0] * 8}
+    history = fit(model, rows, epochs=1, batch_size=1, lr=0.1, **ALL)
+    assert theta(model) == pytest.approx(0.1, abs=1e-4)  # one step of AdamW
+    assert theta(model, "y") > 0.5
+    assert history.training["x"] == pytest.approx([0.5])
+
+
+def test_a_mechanism_that_no_row_can_train_is_named() -> None:
+    _, model = linear(share=0.5)
+    rows = {"x": [1.0, 2.0], "y": [math.nan, math.nan], "z": [1.0, 2.0]}
+    with pytest.raises(ValueError, match="y: none of the 2 rows has y and x"):
+        fit(model, rows, **ALL)
+
+
+def test_equations_need_no_training_but_learn_their_range() -> None:
+    model = SCM(x=Equation("u"))
+    history = fit(model, {"x": [1.0, 2.0, 5.0]}, **ALL)
+    assert history == History()
+    assert model.mechanisms["x"].observed.tolist() == [1.0, 5.0]
+
+
+# How the weights move ----------------------------------------------------------------------------
+
+
+def trajectory(epochs: int, mean: float = 10.0, **options: Any) -> float:
+    """Theta after so many full-batch steps of `fit`."""
+    model = locations(x=Location())
+    fit(model, {"x": [mean] * 4}, epochs=epochs, batch_size=4, **ALL | options)
+    return theta(model)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.5])
+def test_steps_are_those_of_adamw(weight_decay: float) -> None:
+    expected = by_hand(10.0, 7, lr=0.3, weight_decay=weight_decay)[-1]
+    assert trajectory(7, lr=0.3, weight_decay=weight_decay) == pytest.approx(expected, rel=1e-5)
+
+
+def test_rates_rise_through_the_warm_up_and_fall_as_a_cosine_to_zero() -> None:
+    options = Options(**DEFAULTS | {"lr": 0.8, "warmup": 4})
+    assert [options.rate(t, 8) for t in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.8])
+    options = Options(**DEFAULTS | {"lr": 0.8, "schedule": "cosine"})
+    wanted = [0.8, 0.4 * (1 + math.sqrt(0.5)), 0.4, 0.4 * (1 - math.sqrt(0.5)), 0.0]
+    assert [options.rate(t, 8) for t in (0, 2, 4, 6, 8)] == pytest.approx(wanted)
+    options = Options(**DEFAULTS | {"lr": 0.8, "schedule": "cosine", "warmup": 4})
+    assert options.rate(0, 8) == pytest.approx(0.2)
+    assert options.rate(4, 8) == pytest.approx(0.4)
+
+
+def test_fit_follows_the_schedule() -> None:
+    expected = by_hand(
+        10.0,
+        6,
+        lr=0.3,
+        rate=lambda t: 0.3 * min(1, (t + 1) / 2) * (1 + math.cos(t / 6 * math.pi)) / 2,
+    )[-1]
+    assert trajectory(6, lr=0.3, schedule="cosine", warmup=2) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_average_is_the_one_that_is_documented() -> None:
+    path, average = by_hand(10.0, 12, lr=0.3), 0.0
+    for n, now in enumerate(path):
+        decay = min(0.4, (1 + n) / (10 + n)) if n else 0.0
+        average = decay * average + (1 - decay) * now
+    assert trajectory(12, lr=0.3, ema=0.4) == pytest.approx(average, rel=1e-5)
+
+
+def test_what_is_validated_is_the_average() -> None:
+    model = locations(x=Location())
+    rows = {"x": [10.0] * 4}
+    history = fit(model, rows, rows, epochs=5, batch_size=4, lr=0.3, ema=0.9, **QUIET)
+    assert history.validation["x"][-1] == pytest.approx(0.5 * (theta(model) - 10) ** 2, rel=1e-5)
+
+
+def test_the_average_keeps_the_counts_of_a_mechanism_up_to_date() -> None:
+    model = SCM("scan", {"scan": Image(1, 8, 8)}, {"scan": VAE(latent=1, width=1, depth=1)})
+    scan = torch.randint(256, (4, 1, 8, 8)) / 255
+    fit(model, {"scan": scan}, epochs=3, batch_size=4, ema=0.9, **ALL)
+    assert int(model.mechanisms["scan"].state_dict()["steps"]) == 3
+
+
+def test_each_mechanism_is_clipped_by_itself() -> None:
+    model = locations(x=Location(), y=Location())
+    rows = {"x": [10.0] * 4, "y": [3000.0] * 4}
+    fit(model, rows, epochs=60, batch_size=4, lr=0.5, clip=4.0, **ALL)
+    expected = by_hand(10.0, 60, lr=0.5, clip=4.0)[-1]
+    assert abs(expected - by_hand(10.0, 60, lr=0.5)[-1]) > 0.01
+    assert theta(model) == pytest.approx(expected, rel=1e-4)
+    assert theta(model, "y") == pytest.approx(by_hand(3000.0, 60, lr=0.5, clip=4.0)[-1], rel=1e-4)
+
+
+@pytest.mark.parametrize("ema", [None, 0.2])
+def test_patience_keeps_the_best_weights_of_each_mechanism(ema: float | None) -> None:
+    def train(epochs: int, **more: Any) -> tuple[SCM, History]:
+        model = locations(x=Location(), y=Location())
+        rows, held = {"x": [9.0] * 4, "y": [9.0] * 4}, {"x": [3.0] * 4, "y": [9.0] * 4}
+        options = {"epochs": epochs, "batch_size": 4, "lr": 0.5, "ema": ema} | QUIET | more
+        return model, fit(model, rows, held, **options)
+
+    _, plain = train(20)
+    losses = plain.validation["x"]
+    best = losses.index(min(losses))
+    assert 3 < best < 15
+    model, history = train(20, patience=4)
+    assert history.validation["x"][: best + 5] == losses[: best + 5]
+    assert history.training["x"] == plain.training["x"][: best + 5]
+    assert theta(model) == theta(train(best + 1)[0])
+    # The other one goes on improving, and is not held up.
+    assert history.validation["y"] == plain.validation["y"]
+    assert theta(model, "y") == theta(train(20)[0], "y")
+
+
+def test_training_ends_when_no_mechanism_improves_any_more() -> None:
+    model = locations(x=Location(), y=Location())
+    rows, held = {"x": [9.0] * 4, "y": [9.0] * 4}, {"x": [-1.0] * 4, "y": [2.0] * 4}
+    history = fit(model, rows, held, epochs=50, batch_size=4, lr=0.5, patience=3, **QUIET)
+    assert [len(history.training[name]) for name in "xy"] == [4, 7]
+    assert theta(model) == pytest.approx(0.5, abs=1e-3)
+    assert theta(model, "y") == pytest.approx(2.0, abs=0.1)
+
+
+def test_training_ends_when_its_time_is_up() -> None:
+    model = locations(x=Location())
+    start = time.perf_counter()
+    history = fit(
+        model, {"x": [1.0] * 100_000}, epochs=9, batch_size=1, lr=1e-5, max_seconds=0.5, **ALL
+    )
+    assert time.perf_counter() - start < 20
+    assert len(history.seconds) == len(history.training["x"]) == 1
+    rows = history.seconds[0] * history.rows_per_second[0]
+    # AdamW moves by lr a step.
+    assert rows == pytest.approx(theta(model) / 1e-5, rel=0.01)
+    assert rows < 100_000
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+def test_any_precision_leaves_the_model_in_its_own(precision: str) -> None:
+    world, model = linear()
+    fit(model, world.sample(300, seed=0), epochs=2, lr=0.01, precision=precision, **QUIET)
+    rows = model.sample(5, seed=0)
+    assert {tensor.dtype for tensor in weights(model).values()} == {torch.float32}
+    assert model.counterfactual(rows, do={"x": 1.0})["z"].dtype == torch.float32
+
+
+# Random numbers ----------------------------------------------------------------------------------
+
+
+def images(n: int = 60) -> tuple[SCM, dict[str, Tensor]]:
+    """A model that draws noise in its loss, and rows for it."""
+    sick = torch.arange(n) % 3 == 0
+    draw = torch.Generator().manual_seed(0)
+    scan = torch.randint(200, (n, 1, 8, 8), generator=draw) / 255 + 0.2 * sick[:, None, None, None]
+    model = SCM(
+        "age; sick; {age sick} -> scan",
+        variables={"sick": Binary(), "scan": Image(1, 8, 8)},
+        mechanisms={
+            "age": Flow(splines=1, bins=4, hidden=(8,)),
+            "scan": VAE(latent=2, width=2, depth=1, cooling=10),
+        },
+    )
+    rows = {"age": torch.randn(n, generator=draw), "sick": sick, "scan": scan}
+    return model, rows
+
+
+def test_the_seed_decides_and_other_random_numbers_are_left_alone() -> None:
+    def train(seed: int) -> dict[str, Tensor]:
+        torch.manual_seed(5)
+        model, rows = images()
+        state = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+        fit(model, rows, epochs=2, batch_size=20, seed=seed, **QUIET)
+        assert torch.equal(torch.get_rng_state(), state[0])
+        assert random.getstate() == state[1]
+        assert np.random.get_state()[1].tolist() == state[2]  # noqa: NPY002
+        return weights(model)
+
+    assert same(train(1), train(1))
+    assert not same(train(1), train(2))
+
+
+def test_nothing_is_written_or_said_without_being_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trajectory(2)
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+# What is refused ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, r"epochs=0 must be a whole number of at least 1"),
+        ({"epochs": 1.5}, r"epochs=1.5 must be a whole number"),
+        ({"epochs": True}, r"epochs=True must be a whole number"),
+        ({"batch_size": 0}, r"batch_size=0 must be a whole number of at least 1"),
+        ({"patience": 0}, r"patience=0 must be a whole number of at least 1"),
+        ({"checkpoint_every": 0}, r"checkpoint_every=0 must be a whole number of at least 1"),
+        ({"lr": 0.0}, r"lr=0.0 must be greater than 0"),
+        ({"lr": math.nan}, r"lr=nan must be greater than 0"),
+        ({"clip": -1.0}, r"clip=-1.0 must be greater than 0"),
+        ({"max_seconds": 0}, r"max_seconds=0 must be greater than 0"),
+        ({"weight_decay": -0.1}, r"weight_decay=-0.1 must be at least 0"),
+        ({"warmup": -1}, r"warmup=-1 must be at least 0"),
+        ({"ema": 1.0}, r"ema=1.0 must lie between 0 and 1, such as 0.999"),
+        ({"schedule": "step"}, r"schedule='step' must be one of \('constant', 'cosine'\)"),
+        ({"checkpoint_every": 5}, r"checkpoint_every: say the folder too, with checkpoints="),
+        ({"seed": 0.5}, r"seed: expected an int, a torch.Generator or None, got 0.5"),
+        ({"only": ["yy"]}, r"only: unknown variable 'yy'; the variables are \['x', 'y', 'z'\]"),
+        ({"only": "xy"}, r"only='xy' must be a list of names, such as \['xy'\]"),
+        ({"validation_share": 0, "patience": 2}, r"patience: needs validation rows"),
+        ({"validation_share": 1.0}, r"validation=1.0 of 10 rows leaves a part empty"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
+    world, model = linear()
+    before = weights(model)
+    with pytest.raises(ValueError, match=message):
+        fit(model, world.sample(10, seed=0), **QUIET | options)
+    assert same(weights(model), before)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"z": None}, r"z: not in the training rows, which have \['x', 'y'\]; give it, or say"),
+        ({"y": [math.nan, 1.0]}, r"y: 1 values are NaN; declare the variable with missing=True"),
+        ({"y": [1.0]}, r"variables differ in number of rows: \{'x': 2, 'y': 1, 'z': 2\}"),
+        ({"w": [1.0, 2.0]}, r"unknown variable 'w'"),
+        ({"x": 1.0, "y": 1.0, "z": 1.0}, r"the training rows: expected a batch of rows"),
+        ({"x": [], "y": [], "z": []}, r"the training rows: expected a batch of rows"),
+    ],
+)
+def test_rows_that_do_not_fit_the_model_are_refused(change: dict[str, Any], message: str) -> None:
+    _, model = linear()
+    rows = {"x": [1.0, 2.0], "y": [1.0, 2.0], "z": [1.0, 2.0]} | change
+    with pytest.raises(ValueError, match=message):
+        fit(model, {k: v for k, v in rows.items() if v is not None}, **ALL)
+
+
+def test_validation_rows_are_checked_too() -> None:
+    world, model = linear()
+    with pytest.raises(ValueError, match="y: not in the validation rows, which have"):
+        fit(model, world.sample(4, seed=0), {"x": [1.0], "z": [1.0]}, **QUIET)
+
+
+def test_hidden_common_causes_are_refused() -> None:
+    model = SCM("x -> y; x <-> y")
+    with pytest.raises(ValueError, match=r"hidden common causes \(a <-> b\) is not supported yet"):
+        fit(model, {"x": [1.0, 2.0], "y": [1.0, 2.0]}, **ALL)
+
+
+def test_a_model_that_do_returned_is_refused() -> None:
+    world, model = linear()
+    with pytest.raises(ValueError, match=r"y: .*; fit the model before do\(y=\.\.\.\)"):
+        fit(model.do(y=2.0), world.sample(10, seed=0), **ALL)
+
+
+def test_a_loss_that_is_nan_stops_and_says_where_and_what_to_try() -> None:
+    model = locations(x=Location(), y=Breaks())
+    message = (
+        r"y: its loss is nan at step 2; try a lower lr \(now 0.25\), a lower clip \(now 5.0\), "
+        r"precision='32-true' \(now '32-true'\), or look for extreme values in y"
+    )
+    with pytest.raises(ValueError, match=message):
+        fit(
+            model,
+            {"x": [1.0] * 4, "y": [1.0] * 4},
+            epochs=9,
+            batch_size=4,
+            lr=0.25,
+            clip=5.0,
+            **ALL,
+        )
+    assert not model.training
+
+
+def test_a_gradient_that_is_nan_is_not_kept_in_silence() -> None:
+    model = locations(x=Kink())
+    with pytest.raises(ValueError, match=r"x: its weights are NaN or infinite after step 1; try"):
+        fit(model, {"x": [1.0] * 4}, epochs=1, batch_size=4, **ALL)
+
+
+# Loggers -----------------------------------------------------------------------------------------
+
+
+def test_a_logger_gets_the_losses_of_each_mechanism(tmp_path: Path) -> None:
+    from lightning.pytorch.loggers import CSVLogger
+
+    world, model = linear()
+    logger = CSVLogger(tmp_path)
+    history = fit(model, world.sample(100, seed=0), epochs=3, lr=0.01, logger=logger, **QUIET)
+    with (Path(logger.log_dir) / "metrics.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    for split_name, curves in (("training", history.training), ("validation", history.validation)):
+        for name, losses in curves.items():
+            written = [line[f"{split_name}/{name}"] for line in lines]
+            assert [float(value) for value in written if value] == pytest.approx(losses, rel=1e-5)
+
+
+# Checkpoints -------------------------------------------------------------------------------------
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "averaged, patient": {"ema": 0.9, "patience": 2},
+    "scheduled, clipped": {"schedule": "cosine", "warmup": 3, "clip": 0.5, "weight_decay": 0.1},
+}
+EPOCHS, STEPS = 4, 5  # of 10 rows each: 54 of 60 are left to train on
+
+
+def train_images(folder: Path | None, variant: str, every: int | None = None) -> Any:
+    """A run on images: weights and history."""
+    torch.manual_seed(3)
+    model, rows = images()
+    options = VARIANTS[variant] | QUIET
+    where = {} if folder is None else {"checkpoints": folder, "checkpoint_every": every}
+    history = fit(model, rows, epochs=EPOCHS, batch_size=10, lr=0.02, seed=7, **options, **where)
+    return weights(model), history
+
+
+@pytest.fixture
+def power_cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes training break off before a step."""
+    from rung3.training_loop import Loop
+
+    step = Loop.training_step
+
+    def at(last: int) -> None:
+        def training_step(self: Loop, *args: Any) -> Tensor:
+            if self.trainer.global_step == last:
+                raise InterruptedError("power cut")
+            return step(self, *args)
+
+        monkeypatch.setattr(Loop, "training_step", training_step)
+
+    return at
+
+
+@pytest.mark.parametrize(
+    ("variant", "every", "cuts"),
+    [
+        ("plain", 3, [4]),
+        ("plain", None, [11]),
+        ("averaged, patient", 3, [8, 14]),
+        ("averaged, patient", None, [6]),
+        ("scheduled, clipped", 1, [5, 12, 19]),
+    ],
+)
+def test_a_run_that_broke_off_ends_with_the_same_weights(
+    tmp_path: Path,
+    power_cut: Callable[[int], None],
+    variant: str,
+    every: int | None,
+    cuts: list[int],
+) -> None:
+    expected, expected_history = train_images(None, variant)
+    start = time.perf_counter()
+    for cut in cuts:
+        power_cut(cut)
+        with pytest.raises(InterruptedError):
+            train_images(tmp_path, variant, every)
+    power_cut(-1)
+    found, history = train_images(tmp_path, variant, every)
+    assert same(found, expected)
+    assert history.training == expected_history.training
+    assert history.validation == expected_history.validation
+    assert len(history.seconds) == EPOCHS
+    assert sum(history.seconds) < time.perf_counter() - start
+
+
+KILLED = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import test_training
+from rung3.training_loop import Loop
+step = Loop.training_step
+def slow(*args):
+    time.sleep(0.03)
+    return step(*args)
+Loop.training_step = slow
+test_training.torch.set_num_threads(1)
+test_training.train_images(test_training.Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]) or None)
+"""
+
+
+@pytest.mark.parametrize(("variant", "every"), [("plain", None), ("averaged, patient", 3)])
+def test_a_run_that_was_killed_ends_with_the_same_weights(
+    tmp_path: Path, variant: str, every: int | None
+) -> None:
+    here = str(Path(__file__).parent)
+    arguments = [sys.executable, "-c", KILLED, here, str(tmp_path), variant, str(every or 0)]
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE)
+    file = tmp_path / "last.ckpt"
+    while process.poll() is None and not file.is_file():
+        time.sleep(0.002)
+    process.kill()
+    _, said = process.communicate()
+    assert process.returncode == -signal.SIGKILL, said.decode()
+    step = torch.load(file, weights_only=True)["global_step"]
+    assert 0 < step < EPOCHS * STEPS
+
+    found, history = train_images(tmp_path, variant, every)
+    expected, expected_history = train_images(None, variant)
+    assert same(found, expected)
+    assert history.validation == expected_history.validation
+
+
+def run(folder: Path, **changes: Any) -> tuple[float, History]:
+    """A run that one may start again; `rows` and `held` among the changes."""
+    rows, held = changes.pop("rows", [9.0, 8.0, 7.0]), changes.pop("held", [3.0])
+    model = changes.pop("model", locations(x=Location()))
+    columns = [dict.fromkeys(model.variables, values) for values in (rows, held)]
+    options = {"epochs": 6, "batch_size": 1, "lr": 0.5, "checkpoints": folder} | QUIET | changes
+    history = fit(model, *columns, **options)
+    return theta(model), history
+
+
+@pytest.mark.parametrize("patience", [None, 2])
+def test_a_run_that_had_ended_is_not_run_again(tmp_path: Path, patience: int | None) -> None:
+    first, again = (run(tmp_path, patience=patience) for _ in range(2))
+    assert first == again
+    assert len(first[1].seconds) == (6 if patience is None else 4)
+
+
+def test_a_run_that_had_ended_can_be_prolonged(tmp_path: Path) -> None:
+    run(tmp_path / "short", epochs=3)
+    prolonged, history = run(tmp_path / "short")
+    at_once, expected = run(tmp_path / "long")
+    assert prolonged == at_once
+    assert (history.training, history.validation) == (expected.training, expected.validation)
+
+
+def test_a_run_cut_short_by_its_time_can_go_on(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"rows": [9.0] * 100, "lr": 1e-3, "epochs": 2}
+    _, cut = run(tmp_path, max_seconds=1e-3, **options)
+    assert len(cut.seconds) == 1
+    _, whole = run(tmp_path, **options)
+    assert len(whole.seconds) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr": 0.25}, r"lr was 0.5 and is 0.25; or|lr was 0.5 and is 0.25\)"),
+        ({"ema": 0.9, "seed": 1}, r"seed was 0 and is 1; ema was None and is 0.9"),
+        ({"batch_size": 3}, r"batch_size was 1 and is 3"),
+        (
+            {"schedule": "cosine"},
+            r"schedule was 'constant' and is 'cosine'; epochs was None and is",
+        ),
+        ({"rows": [9.0, 8.0, 7.0 + 1e-6]}, r"the training rows was \w+ and is \w+"),
+        ({"rows": [8.0, 9.0, 7.0]}, r"the training rows was \w+ and is \w+"),
+        ({"held": [2.0]}, r"the validation rows was \w+ and is \w+"),
+        (
+            {"model": locations(x=Location(start=1.0))},
+            r"the mechanism of x was Location\(\) .* and is Location\(start=1.0\) ",
+        ),
+        (
+            {"model": SCM("x", {"x": Continuous(lower=0)}, {"x": Location()})},
+            r"the mechanism of x was .*x: Continuous\(\)\) and is .*x: Continuous\(lower=0\)\)",
+        ),
+        (
+            {"model": SCM("y -> x", mechanisms={"x": Location(), "y": Location()})},
+            r"the mechanism of x was .* and is .*x: Continuous\(\), y: Continuous\(\)\)",
+        ),
+    ],
+)
+def test_the_checkpoint_of_another_run_is_refused_and_the_difference_is_named(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    run(tmp_path, epochs=1)
+    with pytest.raises(ValueError, match=rf"{tmp_path} holds another run \(.*({message})"):
+        run(tmp_path, epochs=1, **changes)
+
+
+def test_without_resume_a_run_starts_anew(tmp_path: Path) -> None:
+    run(tmp_path, epochs=1, lr=0.1)
+    anew, history = run(tmp_path, resume=False)
+    assert anew == run(tmp_path / "empty")[0]
+    assert len(history.seconds) == 6
+
+
+@pytest.mark.parametrize("content", [{"epoch": 1}, b"half a fi", None])
+def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path: Path, content: Any) -> None:
+    file = tmp_path / "last.ckpt"
+    if content is None:
+        run(tmp_path, epochs=1)
+        file.write_bytes(file.read_bytes()[:-100])
+    elif isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
+    with pytest.raises(ValueError, match=r"last.ckpt is not a checkpoint of fit, or is truncated"):
+        run(tmp_path)
+
+
+def test_a_checkpoint_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lightning.pytorch import Trainer
+
+    run(tmp_path, epochs=1)
+    before = (tmp_path / "last.ckpt").read_bytes()
+
+    def half(self: Trainer, path: Path, **_: Any) -> None:
+        Path(path).write_bytes(b"half a fi")
+        raise InterruptedError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save_checkpoint", half)
+        with pytest.raises(InterruptedError):
+            run(tmp_path)
+    assert (tmp_path / "last.ckpt").read_bytes() == before
+    assert run(tmp_path)[0] == run(tmp_path / "empty")[0]
