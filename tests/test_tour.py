@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,15 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return names
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Networks this small wait for each other's threads on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def test_the_readme_shows_this_tour() -> None:
     readme = Path(__file__).parents[1] / "README.md"
     _, tour = readme.read_text("utf-8").split("## The tour\n\n```python\n", 1)
@@ -164,6 +174,7 @@ def follow(
 
 def test_the_tour_with_fewer_rows(
     names: dict[str, Any],
+    one_thread: None,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

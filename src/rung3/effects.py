@@ -112,6 +112,7 @@ def mediate(
 def _check(model: SCM, do: Mapping[str, Any], outcome: str, mediators: list[str]) -> None:
     downstream = model.graph.descendants(list(do))
     model.graph.names([outcome, *mediators])
+    model.do(do)  # refuses what does not fit, before any work starts
     for name in mediators:
         if name == outcome or name in do:
             raise ValueError(f"through: {name!r} is the outcome or the cause, not a mediator")
@@ -201,9 +202,9 @@ def average(
         raise ValueError(f"n: expected at least 2 pairs, for an interval, got {n}")
     model.graph.names([outcome])
     base = base_seed(seed)
-    treated = model.do(do).sample(n, seed=base)[outcome].double()
-    control = model.do(versus or {}).sample(n, seed=base)[outcome].double()
-    difference = treated - control
+    treated, control = model.do(do), model.do(versus)
+    drawn = [world.sample(n, seed=base)[outcome].double() for world in (treated, control)]
+    difference = drawn[0] - drawn[1]
     mean = difference.mean(0)
     half = float(stats.t.ppf((1 + level) / 2, n - 1)) * difference.std(0) / n**0.5
     return Average(mean, mean - half, mean + half, level, n)

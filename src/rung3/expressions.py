@@ -32,9 +32,17 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "where": lambda condition, yes, no: torch.where(condition > 0, yes, no),
 }
 
+ARITY: Mapping[str, int] = {"minimum": 2, "maximum": 2, "where": 3}  # of all others, one
+DEEPEST = 200  # levels of nesting; Python's stack is not much deeper
+
 
 def _truth(compare: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Tensor]:
-    return lambda a, b: torch.as_tensor(compare(a, b)).to(torch.get_default_dtype())
+    return lambda a, b: _real(compare(a, b))
+
+
+def _real(value: Any) -> Tensor:
+    """A tensor of the default type: its arithmetic neither overflows nor divides by zero."""
+    return torch.as_tensor(value, dtype=torch.get_default_dtype())
 
 
 OPERATORS: Mapping[type[ast.AST], Callable[..., Any]] = {
@@ -74,6 +82,8 @@ class Expression:
             self._tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             raise ValueError(f"equation {text!r}: not an arithmetic expression") from None
+        if _depth(self._tree) > DEEPEST:
+            raise ValueError(f"equation {text!r}: nested more than {DEEPEST} levels deep")
         names: dict[str, None] = {}
         self._check(self._tree, names)
         self.arguments = tuple(names)
@@ -82,7 +92,7 @@ class Expression:
         match node:
             case ast.Constant(value=bool()):
                 self._refuse(node)
-            case ast.Constant(value=int() | float()):
+            case ast.Constant(value=int() | float() as value) if abs(value) < 1e300:
                 pass
             case ast.Name(id=name):
                 names[name] = None
@@ -94,7 +104,9 @@ class Expression:
             case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in OPERATORS:
                 self._check(left, names)
                 self._check(right, names)
-            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
+            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if (
+                name in FUNCTIONS and len(args) == ARITY.get(name, 1)
+            ):
                 for argument in args:
                     self._check(argument, names)
             case _:
@@ -109,21 +121,30 @@ class Expression:
 
     def __call__(self, **values: Tensor) -> Tensor:
         """The value under these arguments."""
-        result = _evaluate(self._tree, values)
-        return result if isinstance(result, Tensor) else torch.tensor(float(result))
+        real = {k: v if v.is_floating_point() else _real(v) for k, v in values.items()}
+        return torch.as_tensor(_evaluate(self._tree, real))
 
     def __repr__(self) -> str:
         return f"Expression({self.text!r})"
 
 
+def _depth(tree: ast.AST) -> int:
+    depth, layer = 0, [tree]
+    while layer:
+        depth, layer = depth + 1, [child for node in layer for child in ast.iter_child_nodes(node)]
+    return depth
+
+
 def _evaluate(node: ast.AST, values: Mapping[str, Tensor]) -> Any:
     match node:
-        case ast.Constant(value=value):
-            return value
+        case ast.Constant(value=int() | float() as value):
+            return float(value)
         case ast.Name(id=name):
             return values[name]
         case ast.BinOp(left=left, op=op, right=right):
-            return OPERATORS[type(op)](_evaluate(left, values), _evaluate(right, values))
+            a, b = _evaluate(left, values), _evaluate(right, values)
+            numbers = isinstance(a, float) and isinstance(b, float)
+            return OPERATORS[type(op)](_real(a) if numbers else a, b)
         case ast.UnaryOp(op=op, operand=operand):
             return OPERATORS[type(op)](_evaluate(operand, values))
         case ast.Compare(left=left, ops=[op], comparators=[right]):

@@ -136,6 +136,8 @@ class Apply(Intervention):
             given[self.name] = self.original.predict(noise, parents)
         result = torch.as_tensor(self.function(**given), device=self.observed.device)
         result = result if result.ndim > len(self.variable.shape) else result.unsqueeze(0)
+        if result.isnan().any():
+            raise ValueError(f"{self.name}: the function that it is set to gives NaN")
         return self.variable.validate(self.name, result)
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:

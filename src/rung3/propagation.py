@@ -14,7 +14,15 @@ from rung3.seeding import stream
 if TYPE_CHECKING:
     from rung3.scm import SCM
 
-__all__ = ["affected", "check_lengths", "generate", "length", "predict", "unsqueeze"]
+__all__ = [
+    "affected",
+    "check_lengths",
+    "check_present",
+    "generate",
+    "length",
+    "predict",
+    "unsqueeze",
+]
 
 
 def generate(
@@ -115,6 +123,17 @@ def check_lengths(model: SCM, n: int) -> None:
     for name, mechanism in model.mechanisms.items():
         if isinstance(mechanism, SetTo) and len(mechanism.value) not in (1, n):
             raise ValueError(f"do({name}=...): {len(mechanism.value)} values for {n} rows")
+
+
+def check_present(model: SCM, rows: Rows, purpose: str) -> None:
+    """Refuse rows in which a variable that they have is missing (NaN)."""
+    for name in rows:
+        missing = model.variables[name].is_missing(unsqueeze(rows, name))
+        if missing.any():
+            raise ValueError(
+                f"{name}: missing in {int(missing.sum())} rows (first: row "
+                f"{int(missing.nonzero()[0])}); {purpose} needs its value"
+            )
 
 
 def unsqueeze(rows: Rows, name: str) -> Tensor:

@@ -97,7 +97,7 @@ class Rows(Mapping[str, Tensor]):
             {name: value[at] for name, value in self._values.items()},
             noise=noise,
             world=self.world,
-            batched=not isinstance(index, int),
+            batched=isinstance(index, slice) or torch.as_tensor(index).ndim > 0,
             particles=self.particles,
             provenance=self.provenance,
         )
@@ -217,10 +217,16 @@ def as_rows(
     Raises:
         ValueError: Naming the variable, what was given and what was expected.
     """
-    unknown = [name for name in values if name not in variables]
+    try:
+        given = dict(values)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"expected a mapping from variable to values, got {type(values).__name__}"
+        ) from None
+    unknown = [name for name in given if name not in variables]
     if unknown:
         raise ValueError(f"{spell_unknown(unknown, variables)}")
-    checked = {name: variables[name].validate(name, values[name]).to(device) for name in values}
+    checked = {k: variables[k].validate(k, value).to(device) for k, value in given.items()}
     if not checked:
         raise ValueError("no values were given")
     batched = {name: v.ndim > len(variables[name].shape) for name, v in checked.items()}

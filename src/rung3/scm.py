@@ -19,6 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
+import networkx as nx
 import torch
 from torch import Tensor, nn
 
@@ -79,6 +80,12 @@ class SCM(nn.Module):
     ) -> None:
         super().__init__()
         given = {**(mechanisms or {}), **equations}
+        for name, mechanism in given.items():
+            if not isinstance(mechanism, Mechanism):
+                raise ValueError(f"{name}: expected a mechanism, such as Flow(), got {mechanism!r}")
+        for name, kind in (variables or {}).items():
+            if not isinstance(kind, Variable):
+                raise ValueError(f"{name}: expected a variable, such as Binary(), got {kind!r}")
         if graph is None:
             graph = graph_of(given, variables or {})
         graph = graph if isinstance(graph, CausalGraph) else CausalGraph(graph)
@@ -180,9 +187,10 @@ class SCM(nn.Module):
         """`log p(x_k | pa_k)` of every variable whose own value and parents are given, `(n,)`.
 
         Raises:
-            ValueError: If a variable given lacks a parent.
+            ValueError: If a variable given lacks a parent, or is missing in a row.
         """
         rows = self._rows(values)
+        propagation.check_present(self, rows, "a density")
         result = {}
         for name in rows:
             mechanism = self.mechanisms[name]
@@ -214,7 +222,7 @@ class SCM(nn.Module):
             >>> worlds.lecture().do(x1=lambda x1: x1 + 10).sample(2, seed=0)["x1"] > 5
             tensor([True, True])
         """
-        return self._do({**(values or {}), **more}, held=frozenset())
+        return self._do({**({} if values is None else values), **more}, held=frozenset())
 
     def _do(self, values: Values, held: frozenset[str]) -> Self:
         unknown = [name for name in values if name not in self.variables]
@@ -223,9 +231,10 @@ class SCM(nn.Module):
         mechanisms = self.mechanisms
         for name, value in values.items():
             mechanisms[name] = intervene(mechanisms[name], value, self.variables, name in held)
-        edges = [(p, name) for name, m in mechanisms.items() for p in m.parents]
-        hidden = self.graph.do(*values).bidirected
-        graph = CausalGraph(edges, nodes=self.graph.nodes, bidirected=hidden)
+        arrows = nx.DiGraph()
+        arrows.add_nodes_from(self.graph.nodes)  # first, so that answers keep their order
+        arrows.add_edges_from((p, name) for name, m in mechanisms.items() for p in m.parents)
+        graph = CausalGraph(arrows, bidirected=self.graph.do(*values).bidirected)
         model = type(self).__new__(type(self))
         nn.Module.__init__(model)
         model.defaults = self.defaults - values.keys()
@@ -370,14 +379,7 @@ class SCM(nn.Module):
                 f"{lacking[0]}: not given; abduction needs a value of every variable, "
                 f"and got {list(rows)}"
             )
-        for name, variable in self.variables.items():
-            missing = variable.is_missing(unsqueeze(rows, name))
-            if missing.any():
-                first = int(missing.nonzero()[0])
-                raise ValueError(
-                    f"{name}: missing in {int(missing.sum())} rows (first: row {first}); "
-                    "abduction needs a value of every variable"
-                )
+        propagation.check_present(self, rows, "abduction")
 
     def save(self, folder: str | Path) -> Path:
         """Write the model to a folder; see `rung3.store.save`."""

@@ -75,7 +75,7 @@ def load(folder: str | Path, mechanisms: Iterable[type[Mechanism]] = ()) -> SCM:
         mechanisms: Classes of your own that it uses.
 
     Returns:
-        The model, on the CPU, in eval mode.
+        The model, on the CPU, in eval mode; the parameters of what was fitted are frozen.
 
     Raises:
         ValueError: If the folder is incomplete, altered, of a newer format, or uses an unknown
@@ -93,6 +93,8 @@ def load(folder: str | Path, mechanisms: Iterable[type[Mechanism]] = ()) -> SCM:
         )
     model = _build(place, said, {kind.__name__: kind for kind in mechanisms})
     _fill(model, load_file(place / WEIGHTS), place)
+    for name in model.fitted:
+        model.mechanisms[name].requires_grad_(False)
     return model.eval()
 
 

@@ -166,7 +166,9 @@ def fit(
 
     Every mechanism first takes its scales and its range from the training rows, unless it was
     fitted before; those without parameters (equations) need no more. The model is left on its
-    device, in eval mode.
+    device, in eval mode, and the parameters of what was fitted are frozen: queries then keep a
+    graph of gradients only where values or interventions ask for one (`requires_grad_()` thaws
+    them, and so does another `fit`).
 
     With `checkpoints`, a run that was killed and is started again goes on from its last checkpoint,
     and ends with the weights that it would have had (on the CPU bit for bit, with the same number
@@ -242,6 +244,9 @@ def fit(
     chosen = _chosen(model, only)
     rows, held = _rows(model, train, validation, chosen, validation_share, options)
     _calibrate(model, chosen, rows, options.seed)
+    for name, mechanism in chosen.items():
+        if name in model.fitted:
+            mechanism.requires_grad_(True)
     learned = {
         name: mechanism
         for name, mechanism in chosen.items()
@@ -259,6 +264,8 @@ def fit(
         finally:
             model.to(model.device, dtype).eval()
     model.eval()
+    for mechanism in learned.values():
+        mechanism.requires_grad_(False)
     model.fitted = {**model.fitted, **_provenance(chosen, rows, history, options)}
     return history
 

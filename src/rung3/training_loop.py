@@ -31,6 +31,12 @@ from rung3.training import History, Options
 
 __all__ = ["Loop", "run"]
 
+REMARKS = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r"You're resuming from a checkpoint that ended before",  # rows are a function of the step
+    r"Be aware that when using `ckpt_path`, callbacks",  # max_seconds may be given up
+)
+
 
 def run(
     mechanisms: Mapping[str, Mechanism], train: Table, validation: Table | None, options: Options
@@ -120,10 +126,8 @@ class Loop(LightningModule):
         self.order = Shuffled(self._table("training"), size, seed, *self._place())
         return self.order
 
-    def val_dataloader(self) -> Any:
+    def val_dataloader(self) -> Sweep:
         """The validation rows in their order."""
-        if self.tables["validation"] is None:
-            return []
         return Sweep(self._table("validation"), self.options.batch_size, *self._place())
 
     def _table(self, split: str) -> Table:
@@ -380,11 +384,7 @@ def _average(modules: nn.ModuleList, decay: float) -> AveragedModel:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Lightning's remarks on the machine, on its own use of torch, and on resuming.
-
-    It cannot know that the order of rows is a function of the step, nor that a run which its time
-    cut short may go on without a limit.
-    """
+    """Without Lightning's remarks on the machine and on its own use of torch."""
     names = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
@@ -392,11 +392,8 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
-            warnings.filterwarnings(
-                "ignore", r"You're resuming from a checkpoint that ended before"
-            )
-            warnings.filterwarnings("ignore", r"Be aware that when using `ckpt_path`, callbacks")
+            for remark in REMARKS:
+                warnings.filterwarnings("ignore", remark)
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

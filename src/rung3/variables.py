@@ -315,9 +315,11 @@ def from_config(name: str, config: Mapping[str, Any]) -> Variable:
 def _check_range(name: str, value: Tensor, lower: float, upper: float, unit: str) -> None:
     if value.numel() == 0:
         return
+    held = value.dtype if value.is_floating_point() else torch.float64  # 0.1 in float is above 0.1
+    least, most = torch.tensor([lower, upper], dtype=held).tolist()
     low, high = (float(v) for v in torch.aminmax(value))
-    if low < lower or high > upper:
-        worst = low if low < lower else high
+    if low < least or high > most:
+        worst = low if low < least else high
         raise ValueError(
             f"{name}: {worst:g} is outside its support [{lower:g}, {upper:g}]"
             + (f" {unit}" if unit else "")

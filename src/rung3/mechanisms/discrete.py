@@ -28,6 +28,9 @@ from rung3.variables import Discrete
 
 __all__ = ["GumbelMax", "InverseCDF"]
 
+LEAST = 1e-14
+"""Least probability of a level: every level keeps an interval of noise of its own in double."""
+
 
 class _Discrete(Mechanism):
     """A conditional distribution over categories, by a network from the parents to logits."""
@@ -122,8 +125,8 @@ class InverseCDF(_Discrete):
 
     def cumulative(self, parents: Parents, n: int) -> Tensor:
         """`P(x <= k)` for k = -1, 0, ..., classes - 1; shape `(n, classes + 1)`, in double."""
-        probabilities = self.log_probs(parents, n).double().exp()
-        inner = probabilities.cumsum(-1)[:, :-1]
+        probabilities = self.log_probs(parents, n).double().softmax(-1)
+        inner = (LEAST + (1 - self.classes * LEAST) * probabilities).cumsum(-1)[:, :-1]
         return F.pad(F.pad(inner, (1, 0)), (0, 1), value=1.0)
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
@@ -155,6 +158,7 @@ def _uniform(shape: tuple[int, ...], generator: Generator | None, device: torch.
 
 
 def _gumbel(shape: tuple[int, ...], generator: Generator | None, device: torch.device) -> Tensor:
-    """Standard Gumbel noise, `-log(E)` of a standard exponential."""
-    exponential = torch.empty(shape, device=device).exponential_(generator=generator)
+    """Standard Gumbel noise, `-log(E)` of a standard exponential; in double, to keep ties away."""
+    exponential = torch.empty(shape, device=device, dtype=torch.float64)
+    exponential.exponential_(generator=generator)
     return -exponential.clamp_min(torch.finfo(exponential.dtype).tiny).log()

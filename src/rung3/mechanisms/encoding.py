@@ -21,9 +21,15 @@ from torch.nn import functional as F
 from rung3.mechanisms.base import Parents
 from rung3.variables import Binary, Categorical, Image, Ordinal, Variable
 
-__all__ = ["MLP", "ParentEncoder", "Standardise"]
+__all__ = ["MLP", "ParentEncoder", "Standardise", "deviation"]
 
 IMAGE_FEATURES = 32
+
+
+def deviation(value: Tensor) -> Tensor:
+    """Standard deviation of `(n, *shape)` values over rows; 1 where they are all the same."""
+    constant = value.amax(0) == value.amin(0)  # whose deviation rounds to more than zero
+    return torch.where(constant, 1.0, value.std(0, correction=0))
 
 
 class Standardise(nn.Module):
@@ -39,9 +45,8 @@ class Standardise(nn.Module):
 
     def calibrate(self, value: Tensor) -> None:
         """Take mean and standard deviation from `(n, *shape)` values; a constant has scale 1."""
-        scale = value.std(0, correction=0)
         self.loc.copy_(value.mean(0))
-        self.scale.copy_(torch.where(scale > 0, scale, torch.ones_like(scale)))
+        self.scale.copy_(deviation(value))
 
     def forward(self, value: Tensor) -> Tensor:
         return (value - self.loc) / self.scale

@@ -2,14 +2,16 @@
 
 Density, by change of variables (lecture 1.8.1): `log p(x|pa) = log p_U(u) - log |df/du|` at
 `u = f^-1(x; pa)`. The inverse is the one given; or exact where f is affine in u; or found by
-bisection where f is monotone in u, on the support of the noise.
+bisection where f is monotone in u, on the support of the noise; it must give the value back. A
+vector may mix the entries of u, if its inverse is given; all else is elementwise.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Generator, Tensor
@@ -77,6 +79,13 @@ class Equation(Mechanism):
         self.wants_noise = "u" in arguments
         self.arguments: tuple[str, ...] = tuple(name for name in arguments if name != "u")
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy that shares its distribution: torch cannot copy some of them (Gumbel, Weibull)."""
+        made = type(self).__new__(type(self))
+        memo |= {id(self): made, id(self._distribution): self._distribution}
+        made.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return made
+
     def build(self) -> None:
         if set(self.arguments) != set(self.parents):
             raise ValueError(
@@ -139,6 +148,11 @@ class Equation(Mechanism):
 
     def _invert(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
         """The noise, and a mask of the values that some noise on its support gives."""
+        if self._distribution.support.is_discrete:  # type: ignore[union-attr]
+            raise ValueError(
+                f"{self.name}: its noise {self._distribution} is discrete, which is for sampling "
+                "alone; abduction and densities need continuous noise, or GumbelMax or InverseCDF"
+            )
         if self._inverse is not None:
             arguments = dict(parents) | {self._value_name: value}
             given = {name: arguments[name] for name in self._inverse_arguments}
@@ -148,7 +162,23 @@ class Equation(Mechanism):
             u = self._bisect(value, parents) if affine is None else affine
         low, high = _ends(self._distribution)
         slack = 1e-4 * (1 + u.detach().abs())
-        return u, (u >= low - slack) & (u <= high + slack) & u.isfinite()
+        possible = (u >= low - slack) & (u <= high + slack) & u.isfinite()
+        if self._inverse is None:
+            possible = possible & self._gives(u, value, parents)
+        return u, possible
+
+    def _gives(self, u: Tensor, value: Tensor, parents: Parents) -> Tensor:
+        """Which values the noise found gives; not those in the gap of a jump."""
+        with torch.no_grad():
+            again = self.predict(u, parents)
+        right = torch.isclose(again, value.to(again), rtol=1e-3, atol=1e-3)
+        if self.variable.shape and not (right | again.isnan()).all():
+            raise ValueError(
+                f"{self.name}: the noise found for the value {value[~right][0].item():g} gives "
+                f"{again[~right][0].item():g}: its equation mixes entries of u, or jumps; "
+                "give Equation(..., inverse=...)"
+            )
+        return right
 
     def _affine_inverse(self, value: Tensor, parents: Parents) -> Tensor | None:
         """`u = (x - a) / b` where `f = a + b u`; `None` where f is not affine in u."""
@@ -173,6 +203,7 @@ class Equation(Mechanism):
                 above = sign * (self.predict(middle, parents) - value) > 0
                 low, high = torch.where(above, low, middle), torch.where(above, middle, high)
             u = torch.where(reached, (low + high) / 2, torch.nan)
+            self._check_steep(u, value, parents)
         return self._polish(u, value, parents)
 
     def _polish(self, u: Tensor, value: Tensor, parents: Parents) -> Tensor:
@@ -213,6 +244,19 @@ class Equation(Mechanism):
                 "give Equation(..., inverse=...), or an equation that is monotone in u"
             )
 
+    def _check_steep(self, u: Tensor, value: Tensor, parents: Parents) -> None:
+        """Refuse values that a whole stretch of noise gives: of a step, or of a clipped end."""
+        for step in (-1e-3, 1e-3):
+            near = (u + step * (1 + u.abs())).clamp(*_ends(self._distribution))
+            same = (near != u) & (self.predict(near, parents) == value)
+            flat = same & (self._slope(near, parents) == 0)
+            if flat.any():
+                raise ValueError(
+                    f"{self.name}: its equation is not monotone in u: many u give the value "
+                    f"{value[flat][0].item():g}, so its noise cannot be found; "
+                    "use GumbelMax or InverseCDF for categories"
+                )
+
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         if not self.wants_noise:
             same = torch.isclose(self.predict({}, parents), value, rtol=1e-4, atol=1e-5)
@@ -220,15 +264,27 @@ class Equation(Mechanism):
         u, possible = self._invert(value, parents)
         inside = torch.where(possible, u, _some_value(self._distribution))
         inside = _clamp(inside, *_ends(self._distribution))
-        density = self._distribution.log_prob(inside) - self._slope(inside, parents).abs().log()
-        return torch.where(possible, density, -torch.inf).reshape(len(value), -1).sum(1)
+        density = self._distribution.log_prob(inside).reshape(len(value), -1).sum(1)
+        density = density - self._log_slope(inside, parents)
+        return torch.where(possible.reshape(len(value), -1).all(1), density, -torch.inf)
 
-    def _slope(self, u: Tensor, parents: Parents) -> Tensor:
-        """`df/du`, elementwise."""
+    def _log_slope(self, u: Tensor, parents: Parents) -> Tensor:
+        """`log |det df/du|`, `(n,)`: of the whole Jacobian for vectors, else elementwise."""
+        if u.ndim != 2:
+            return self._slope(u, parents).abs().log().reshape(len(u), -1).sum(1)
+        rows = [self._slope(u, parents, entry) for entry in range(u.shape[1])]
+        log_det: Tensor = torch.linalg.slogdet(torch.stack(rows, 1)).logabsdet
+        return log_det
+
+    def _slope(self, u: Tensor, parents: Parents, entry: int | None = None) -> Tensor:
+        """`df/du`, elementwise; or of one entry of a vector, `df_i/du`."""
         keep = torch.is_grad_enabled()
         with torch.enable_grad():
             at = u if u.requires_grad else u.detach().requires_grad_()
-            total = self.predict(at, parents).sum()
+            result = self.predict(at, parents)
+            total = (result if entry is None else result[:, entry]).sum()
+            if not total.requires_grad:  # comparisons, categories
+                return torch.zeros_like(at)
             return torch.autograd.grad(total, at, create_graph=keep)[0]
 
     def config(self) -> dict[str, Any]:
@@ -281,10 +337,10 @@ def _distribution(noise: Distribution | str | None) -> Distribution:
         return Normal(0.0, 1.0)
     if isinstance(noise, Distribution):
         return noise
-    name, _, rest = noise.partition("(")
+    name, _, rest = str(noise).partition("(")
     try:
         parameters = [float(p) for p in rest.rstrip(") ").split(",") if p.strip()]
-        made: Distribution = NOISES[name.strip()](*parameters)
+        made: Distribution = NOISES[name.strip()](*parameters, validate_args=True)
     except (KeyError, ValueError, TypeError):
         raise ValueError(
             f"noise {noise!r}: expected one of {', '.join(NOISES)} with its parameters, such as "

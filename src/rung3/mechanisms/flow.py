@@ -33,11 +33,12 @@ class Flow(Mechanism):
 
     Args:
         splines: Number of spline transformations after the affine one (0: conditional Gaussian).
-        bins: Bins of each spline.
+        bins: Bins of each spline, at least 2.
         hidden: Widths of the networks from the parents to the transformations' parameters.
 
     Raises:
-        ValueError: On `build`, if the variable is not continuous.
+        ValueError: If there are fewer than 0 splines or 2 bins; on `build`, if the variable is not
+            continuous.
 
     Example:
         >>> from rung3 import Continuous
@@ -54,6 +55,8 @@ class Flow(Mechanism):
         self, splines: int = 1, bins: int = 16, hidden: tuple[int, ...] = (32, 32)
     ) -> None:
         super().__init__()
+        if splines < 0 or bins < 2:
+            raise ValueError(f"splines={splines} must be at least 0, and bins={bins} at least 2")
         self.splines = splines
         self.bins = bins
         self.hidden = tuple(hidden)

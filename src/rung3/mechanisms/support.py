@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rung3.mechanisms.encoding import deviation
 from rung3.variables import Continuous
 
 __all__ = ["ToReal"]
@@ -42,8 +43,7 @@ class ToReal(nn.Module):
 
     def calibrate(self, value: Tensor) -> None:
         """Take the unit `s` from data `(n, *shape)`."""
-        scale = value.std(0, correction=0)
-        self.scale.copy_(torch.where(scale > 0, scale, torch.ones_like(scale)))
+        self.scale.copy_(deviation(value))
 
     def forward(self, value: Tensor) -> tuple[Tensor, Tensor]:
         """`y` and `log |dy/dx|`, both of the shape of `value`."""
