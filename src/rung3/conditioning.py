@@ -48,7 +48,8 @@ def condition(
             raise ValueError(f"given: {name} is NaN; leave out what is not known")
     upstream = set(model.graph.ancestors(list(evidence))) | set(evidence)
     if upstream == set(evidence):
-        _weights(model, evidence, _clamp(evidence, 1), base)  # refuses what cannot be
+        if evidence:
+            _weights(model, evidence, _clamp(evidence, 1), base)  # refuses what cannot be
         return _clamp(evidence, n), None
     m = max(PROPOSALS, 10 * n)
     values, _ = propagation.generate(model, m, base, _clamp(evidence, m), upstream)
