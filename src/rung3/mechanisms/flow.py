@@ -7,13 +7,15 @@
 From x to u: the support is mapped to the real line, standardised, sent through an affine map whose
 location and scale are functions of the parents, and then through neural splines that depend on the
 parents too (Durkan et al. 2019, arXiv 1906.04032). Splines are the identity outside their box,
-whatever the parents; the affine map before them makes the parents act everywhere, and the map and
-its inverse exact everywhere.
+whatever the parents; the affine map before them makes the parents act everywhere. What a spline
+depends on is held within `REACH` deviations, and its slopes within `STEEP`: beyond, its bins would
+grow so steep that single precision cannot carry a value to its noise and back.
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -26,6 +28,9 @@ from rung3.rows import Noise
 from rung3.variables import Continuous
 
 __all__ = ["Flow"]
+
+REACH = 3.0
+STEEP = 100.0
 
 
 class Flow(Mechanism):
@@ -84,12 +89,16 @@ class Flow(Mechanism):
         }
         affine = {"univariate": MonotonicAffineTransform, "shapes": [(), ()]}
         knots = [(self.bins,), (self.bins,), (self.bins - 1,)]
-        spline = {"univariate": MonotonicRQSTransform, "shapes": knots}
+        rational = partial(MonotonicRQSTransform, slope=1 / STEEP)
+        spline = {"univariate": rational, "shapes": knots}
         layers: list[nn.Module] = []
         for index, univariate in enumerate([affine, *[spline] * self.splines]):
             order = torch.arange(self.features)
             order = order.flip(0) if index % 2 else order
-            layers.append(MaskedAutoregressiveTransform(**shape, **univariate, order=order))
+            layer = MaskedAutoregressiveTransform(**shape, **univariate, order=order)
+            if univariate is spline and self.features + self.encoder.width > 1:
+                layer.hyper.insert(0, nn.Hardtanh(-REACH, REACH))
+            layers.append(layer)
         return layers
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
