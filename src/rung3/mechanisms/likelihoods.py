@@ -45,7 +45,6 @@ class Normal(NamedTuple):
 
 
 Params = TypeVar("Params")
-Number = TypeVar("Number", float, Tensor)
 
 
 class Likelihood(ABC, Generic[Params]):
@@ -230,19 +229,22 @@ class _LogBin(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, mean: Tensor, log_scale: Tensor, levels: int) -> Tensor:
-        precision = (-log_scale).exp()
+        precision = log_scale.neg().exp_()
         distance = x - mean
-        c, w = distance.abs() * precision, precision / levels
+        c, w = distance.abs().mul_(precision), precision / levels
         # Beyond 8 deviations inside its bin a pixel is certain, in single precision.
-        near = torch.add(c, w, alpha=-0.5).clamp_min_(-8)
-        closed = ((x - 0.5).abs() < 0.5 - 0.5 / levels).to(c.dtype)
-        fall = 1 - closed - closed * (-w * c).expm1_()  # 1 - e, with all its digits
+        near = torch.add(c, w, alpha=-0.5).clamp_min_(-8)  # B
+        closed = (x - 0.5).abs_().lt_(0.5 - 0.5 / levels)
+        # 1 - e with all its digits: -expm1(-w c) where the bin is closed, and 1 where it is open.
+        fall = torch.addcmul(1 - closed, closed, (w * c).neg_().expm1_(), value=-1)
         e = 1 - fall
-        d = _mills(near) - e * _mills(torch.add(c, w, alpha=0.5))
+        d = _mills(near).sub_(_mills(torch.add(c, w, alpha=0.5)).mul_(e))
         d = torch.maximum(d, w * e)  # a lower bound of D, below which only rounding leads
-        by_c, by_w = fall / d, (1 + e) / (2 * d)
-        ctx.save_for_backward(by_c * precision * distance.sign(), c * by_c - w * by_w)
-        return d.log_() - 0.5 * (near.square() + math.log(2 * math.pi))
+        by_c, by_w = fall / d, (1 + e).div_(d).mul_(0.5)
+        ctx.save_for_backward(
+            distance.sign_().mul_(by_c).mul_(precision), c.mul_(by_c).sub_(w.mul_(by_w))
+        )
+        return d.log_().sub_(near.square_().add_(math.log(2 * math.pi)).mul_(0.5))
 
     @staticmethod
     @once_differentiable
@@ -252,22 +254,21 @@ class _LogBin(Function):
 
 
 def _mills(t: Tensor) -> Tensor:
-    """The Mills ratio `Phi(-t) / phi(t)` for t above -8, to single precision.
+    """The Mills ratio `Phi(-t) / phi(t)` for t above -8, to 1e-6.
 
-    By erfc up to 5, and beyond by Laplace's continued fraction `1 / (t + 1 / (t + 2 / (t + ...)))`,
-    joined at 5: erfcx would say the same, ten times as slowly on processors (it is not vectorised).
+    By erfc up to 5, and beyond by Laplace's continued fraction, cut after `5 / t`,
+
+        1 / (t + 1 / (t + 2 / (t + ...))) = t (t^4 + 14 t^2 + 33) / (t^6 + 15 t^4 + 45 t^2 + 15),
+
+    scaled to 1 at 5. The function erfcx says the same, at ten times the cost on processors.
     """
     inner, outer = t.clamp_max(5), t.clamp_min(5)
-    ratio: Tensor = (0.5 * inner.square()).exp_() * (inner / math.sqrt(2)).erfc_()
-    return ratio.mul_(math.sqrt(math.pi / 2) * _laplace(5.0)).div_(_laplace(outer))
-
-
-def _laplace(t: Number) -> Number:
-    """The continued fraction `t + 1 / (t + 2 / (t + ...))`, to 1e-6 for t above 5."""
-    fraction = t
-    for k in range(5, 0, -1):
-        fraction = t + k / fraction
-    return fraction
+    ratio: Tensor = inner.square().mul_(0.5).exp_()
+    ratio.mul_(inner.mul_(math.sqrt(0.5)).erfc_()).mul_(outer)
+    s = outer.square_()
+    ratio.mul_((s + 14).mul_(s).add_(33))
+    ratio.div_((s + 15).mul_(s).add_(45).mul_(s).add_(15))
+    return ratio.mul_(math.sqrt(math.pi / 2) * 26140 / 5040)
 
 
 class _Clamp(Function):
