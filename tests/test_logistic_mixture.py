@@ -210,7 +210,7 @@ def test_bad_arguments_are_refused(options: dict[str, float], message: str) -> N
         LogisticMixture(**options)
 
 
-@pytest.mark.parametrize("kind", ["discretised", "gaussian", "logistics"])
+@pytest.mark.parametrize("kind", ["discretised", "gaussian", "mixture"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_every_likelihood_fills_in_the_contract(kind: str, channels: int) -> None:
     pixels: Likelihood[object] = likelihood_of("scan", Image(channels, 4, 5), kind)

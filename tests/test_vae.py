@@ -35,7 +35,7 @@ def draw(image: Image, n: int = 6) -> tuple[Tensor, dict[str, Tensor]]:
     return x, {"digit": torch.randint(3, (n,)), "thickness": 1 + torch.rand(n)}
 
 
-@pytest.mark.parametrize("likelihood", ["discretised", "gaussian", "logistics"])
+@pytest.mark.parametrize("likelihood", ["discretised", "gaussian", "mixture"])
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 20, 31), (2, 8, 9), (1, 3, 50), (1, 1, 1)])
 def test_shapes_and_round_trip(shape: tuple[int, int, int], likelihood: str) -> None:
     image = Image(*shape)
@@ -64,7 +64,7 @@ def test_a_pyramid_halves_to_fewer_than_eight_pixels_and_crops_what_it_padded() 
     assert torch.equal(odd.crop(odd.pad(image)), image)
 
 
-@pytest.mark.parametrize("likelihood", ["discretised", "gaussian", "logistics"])
+@pytest.mark.parametrize("likelihood", ["discretised", "gaussian", "mixture"])
 def test_gradients_reach_every_parameter_and_are_finite(likelihood: str) -> None:
     image = Image(2, 9, 12)
     mechanism = bound(image, likelihood=likelihood)
@@ -78,7 +78,7 @@ def test_gradients_reach_every_parameter_and_are_finite(likelihood: str) -> None
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
-    ("likelihood", "gamma"), [("discretised", 0.0), ("gaussian", 0.0), ("logistics", 0.5)]
+    ("likelihood", "gamma"), [("discretised", 0.0), ("gaussian", 0.0), ("mixture", 0.5)]
 )
 def test_without_weights_and_cooling_the_loss_is_the_negative_bound(
     training: bool, likelihood: str, gamma: float
@@ -159,7 +159,7 @@ def test_without_eps_the_prediction_is_the_decoders_mean_to_the_nearest_level() 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_mixture_of_logistics_passes_every_check_of_a_mechanism(channels: int) -> None:
-    mechanism = VAE(latent=2, width=4, likelihood="logistics")
+    mechanism = VAE(latent=2, width=4, likelihood="mixture")
     report = check_mechanism(mechanism, Image(channels, 8, 9), {"s": Continuous()})
     assert "round trip" in report.passed
 
@@ -213,18 +213,18 @@ def test_bad_arguments_are_refused(options: dict[str, object], message: str) -> 
 def test_other_variables_and_real_pixels_under_a_discretised_likelihood_are_refused() -> None:
     with pytest.raises(ValueError, match="sick: VAE models images"):
         VAE().bind("sick", Binary(), {})
-    for likelihood in ("discretised", "logistics"):
+    for likelihood in ("discretised", "mixture"):
         with pytest.raises(ValueError, match=f"scan: its pixels are real-valued.*{likelihood}"):
             VAE(likelihood=likelihood).bind("scan", Image(1, 8, 8, bits=None), {})
     with pytest.raises(ValueError, match="scan: bits=16 must lie between 1 and 12"):
-        VAE(likelihood="logistics").bind("scan", Image(1, 8, 8, bits=16), {})
+        VAE(likelihood="mixture").bind("scan", Image(1, 8, 8, bits=16), {})
     VAE(likelihood="gaussian").bind("scan", Image(1, 8, 8, bits=None), {})
 
 
 def test_noise_of_the_wrong_form_is_refused() -> None:
     mechanism = bound(Image(1, 8, 8))
     _, parents = draw(Image(1, 8, 8))
-    with pytest.raises(ValueError, match="image: expected noise as a dict of z and eps"):
+    with pytest.raises(ValueError, match="image: expected noise as a dict of latents and eps"):
         mechanism.predict(torch.zeros(6, 3), parents)
 
 
@@ -310,7 +310,7 @@ def test_learned_noise_is_standard_normal_and_the_bound_near_the_truth(learned: 
 @pytest.mark.slow
 def test_a_mixture_learns_each_pixels_distribution_whatever_z_holds() -> None:
     """Both templates fit into a pixel's mixture: z may be left empty, at a bit a pixel."""
-    learned = learn("logistics")
+    learned = learn("mixture")
     with torch.no_grad():
         world = Bars(300, seed=1)
         other, parents = world.s.flip(0), {"s": world.s}

@@ -1,10 +1,10 @@
-"""Likelihoods of a pixel: how `x` comes from a decoder's output and from noise `eps ~ N(0, 1)`.
+"""Likelihoods of a pixel: how `x` comes from a decoder's output and from noise `eps`.
 
 `Likelihood` is their contract; every image mechanism takes any of them. The two Gaussian ones say
-`x = mu + sigma eps`. `Gaussian`, for real-valued pixels, is that equation and its density.
-`DiscretisedGaussian` is for pixels that were stored as whole levels k / L (L = 255 for 8 bits):
-what is seen is the level nearest to `mu + sigma eps`, so a pixel's value is a bin of width 1 / L,
-open at 0 and at 1, and
+`x = mu + sigma eps`, `eps ~ N(0, 1)`. `Gaussian`, for real-valued pixels, is that equation and its
+density. `DiscretisedGaussian` is for pixels that were stored as whole levels k / L (L = 255 for 8
+bits): what is seen is the level nearest to `mu + sigma eps`, so a pixel's value is a bin of width
+1 / L, open at 0 and at 1, and
 
     P(x) = Phi(b) - Phi(a),   a = (x - 1/2L - mu) / sigma,   b = (x + 1/2L - mu) / sigma.
 
@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -28,7 +28,7 @@ from torch import Generator, Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-__all__ = ["DiscretisedGaussian", "Gaussian", "Likelihood", "Normal"]
+__all__ = ["DiscretisedGaussian", "Gaussian", "Likelihood", "LocationScale", "Normal"]
 
 MARGIN = 1 / 32
 """Share of a bin, at its edges, that abducted noise keeps clear of, so that rounding is safe."""
@@ -47,13 +47,25 @@ class Normal(NamedTuple):
 Params = TypeVar("Params")
 
 
+def standard_normal(
+    shape: tuple[int, ...], generator: Generator | None, device: torch.device
+) -> Tensor:
+    """Draws from N(0, 1)."""
+    return torch.randn(shape, generator=generator, device=device)
+
+
 class Likelihood(ABC, Generic[Params]):
     """How a pixel comes from a decoder's output and from eps.
 
     Args:
         min_log_scale: Lower bound of a log-scale, from -12 to 0, with pixels from 0 to 1: it bounds
             what a constant pixel can add to the likelihood, and the gradients of a wrong one.
+
+    Attributes:
+        sample_noise: Draws eps from its prior: `(shape, generator, device)`.
     """
+
+    sample_noise: ClassVar[Callable[..., Tensor]] = staticmethod(standard_normal)
 
     def __init__(self, min_log_scale: float = -6.0) -> None:
         if not -12 <= min_log_scale <= 0:
@@ -94,8 +106,8 @@ class Likelihood(ABC, Generic[Params]):
         """The pixels, in [0, 1], `(n, C, H, W)`."""
 
 
-class _Normal(Likelihood[Normal]):
-    """What the Gaussian likelihoods share: mu and log sigma, in this order, for every channel."""
+class LocationScale(Likelihood[Normal]):
+    """What `x = mu + sigma eps` shares: mu and log sigma, in this order, for every channel."""
 
     def outputs(self, channels: int) -> int:
         return 2 * channels
@@ -113,7 +125,7 @@ class _Normal(Likelihood[Normal]):
         return weights / weights.mean()
 
 
-class Gaussian(_Normal):
+class Gaussian(LocationScale):
     """`x = mu + sigma eps` as it stands; abduction is exact, and predictions are clamped to [0, 1].
 
     Example:
@@ -134,7 +146,7 @@ class Gaussian(_Normal):
         return (params.mean + params.log_scale.exp() * eps).clamp(0, 1)
 
 
-class DiscretisedGaussian(_Normal):
+class DiscretisedGaussian(LocationScale):
     """The level nearest to `mu + sigma eps`; abduction draws from the exact posterior of eps.
 
     Args:
@@ -171,8 +183,13 @@ class DiscretisedGaussian(_Normal):
 
     def predict(self, eps: Tensor, params: Normal) -> Tensor:
         value = (params.mean + params.log_scale.exp() * eps).clamp(0, 1)
-        level: Tensor = _round(value * self.levels) / self.levels
-        return level
+        return round_level(value, self.levels)
+
+
+def round_level(value: Tensor, levels: int) -> Tensor:
+    """The nearest of the levels `k / levels`, with the gradient of the identity."""
+    level: Tensor = _round(value * levels) / levels
+    return level
 
 
 def truncated_normal(low: Tensor, high: Tensor, generator: Generator | None = None) -> Tensor:

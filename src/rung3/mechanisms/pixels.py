@@ -3,7 +3,8 @@
 | name | pixels | |
 |---|---|---|
 | `"discretised"` | whole levels | the level nearest to `mu + sigma eps` |
-| `"logistics"` | whole levels | a mixture of discretised logistics, channels given each other |
+| `"logistic"` | whole levels | the same with logistic noise, whose tails are longer |
+| `"mixture"` | whole levels | a mixture of discretised logistics, channels given each other |
 | `"gaussian"` | real numbers | `mu + sigma eps` |
 """
 
@@ -12,12 +13,13 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 from rung3.mechanisms.likelihoods import DiscretisedGaussian, Gaussian, Likelihood
+from rung3.mechanisms.logistic import DiscretisedLogistic
 from rung3.mechanisms.logistic_mixture import LogisticMixture
 from rung3.variables import Image
 
 __all__ = ["Kind", "check_kind", "likelihood_of"]
 
-Kind = Literal["discretised", "gaussian", "logistics"]
+Kind = Literal["discretised", "logistic", "mixture", "gaussian"]
 
 
 def check_kind(likelihood: str) -> None:
@@ -47,7 +49,7 @@ def likelihood_of(
             cannot have so many bits, or if the bound lies outside -12 to 0.
 
     Example:
-        >>> likelihood_of("scan", Image(3, 8, 8), "logistics").outputs(3)
+        >>> likelihood_of("scan", Image(3, 8, 8), "mixture").outputs(3)
         100
     """
     check_kind(likelihood)
@@ -58,9 +60,10 @@ def likelihood_of(
             f"{name}: its pixels are real-valued (bits=None), and the likelihood is {likelihood}, "
             "for whole levels; use likelihood='gaussian', or say how many bits they have"
         )
-    if likelihood == "logistics":
+    if likelihood == "mixture":
         try:
             return LogisticMixture(image.bits, min_log_scale)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-    return DiscretisedGaussian(image.bits, min_log_scale)
+    kind = DiscretisedLogistic if likelihood == "logistic" else DiscretisedGaussian
+    return kind(image.bits, min_log_scale)
