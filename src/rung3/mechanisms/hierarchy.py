@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from rung3.mechanisms.convolutional import Block, channels_last, zero
+from rung3.mechanisms.convolutional import Stack, channels_last, zero
 from rung3.variables import Image
 
 __all__ = ["BottomUp", "Grid", "Latent", "Source", "Stage", "TopDown", "preset"]
@@ -176,22 +176,15 @@ def preset(image: Image) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
-class Stack(nn.Module):
-    """Residual blocks in a row, at one stage."""
+def _again(on: bool, function: Callable[..., Any], *given: Tensor) -> Any:
+    """The function's value; if on, what it needs is computed again in the backward pass."""
+    if on and torch.is_grad_enabled():
+        return checkpoint(function, *given, use_reentrant=False, preserve_rng_state=False)
+    return function(*given)
 
-    def __init__(self, stage: Stage, context: int, count: int, checkpointing: bool) -> None:
-        super().__init__()
-        kernel = 1 if stage.resolution == 1 else 3
-        self.blocks = nn.ModuleList(Block(stage.width, context, kernel) for _ in range(count))
-        self.checkpointing = checkpointing
 
-    def forward(self, h: Tensor, context: Tensor) -> Tensor:
-        for block in self.blocks:
-            if self.checkpointing and torch.is_grad_enabled():
-                h = checkpoint(block, h, context, use_reentrant=False)
-            else:
-                h = block(h, context)
-        return h
+def _stack(stage: Stage, context: int, depth: int) -> Stack:
+    return Stack(stage.width, context, depth, kernel=1 if stage.resolution == 1 else 3)
 
 
 class Latent(nn.Module):
@@ -203,11 +196,21 @@ class Latent(nn.Module):
         stage: That stage.
         learned: Whether the prior's location and scale are functions of the state.
         gain: Factor on the weights with which z enters, at the start.
+        checkpointing: Whether to compute what it needs again in the backward pass.
     """
 
-    def __init__(self, name: str, index: int, stage: Stage, learned: bool, gain: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        index: int,
+        stage: Stage,
+        learned: bool,
+        gain: float,
+        checkpointing: bool = False,
+    ) -> None:
         super().__init__()
         self.name, self.index, self.channels = name, index, stage.latents
+        self.checkpointing = checkpointing
         # The latents tell something of the image from the first step on: else they stay unused.
         self.mean = nn.Conv2d(2 * stage.width, stage.latents, 1)
         self.log_scale = nn.Conv2d(2 * stage.width, stage.latents, 1)
@@ -222,15 +225,21 @@ class Latent(nn.Module):
 
     def posterior(self, h: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-scale of the noise given the image, each `(n, channels, ...)`."""
+        found: tuple[Tensor, Tensor] = _again(self.checkpointing, self._posterior, h, features)
+        return found
+
+    def _posterior(self, h: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         seen = torch.cat([h, features], dim=1).relu()
         return self.mean(seen).float(), self.log_scale(seen).float().clamp(-6, 2)
 
     def prior(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """`m(h)` and `s(h)`, each `(n, channels, ...)`; the numbers 0 and 1 if not learned."""
-        if self.learned is None:
+        learned = self.learned
+        if learned is None:
             none = h.new_zeros((), dtype=torch.float32)
             return none, none + 1
-        mean, log_scale = self.learned(h.relu()).float().chunk(2, dim=1)
+        found = _again(self.checkpointing, lambda h: learned(h.relu()), h)
+        mean, log_scale = found.float().chunk(2, dim=1)
         return mean, log_scale.clamp(-6, 2).exp()
 
     def place(self, h: Tensor, u: Tensor) -> Tensor:
@@ -242,15 +251,16 @@ class Latent(nn.Module):
 class Layer(nn.Module):
     """A step of the chain: latents, where the stage has any, and the blocks that follow them."""
 
-    def __init__(self, latent: Latent | None, blocks: Stack) -> None:
+    def __init__(self, latent: Latent | None, blocks: Stack, checkpointing: bool) -> None:
         super().__init__()
         self.latent = latent
         self.blocks = blocks
+        self.checkpointing = checkpointing
 
     def forward(self, h: Tensor, context: Tensor, source: Source) -> Tensor:
         if self.latent is not None:
             h = h + self.latent.enter(source(self.latent, h))
-        out: Tensor = self.blocks(h, context)
+        out: Tensor = _again(self.checkpointing, self.blocks, h, context)
         return out
 
 
@@ -264,7 +274,7 @@ class BottomUp(nn.Module):
         stages: From fine to coarse.
         channels: Channels of the image.
         context: Width of the context.
-        checkpointing: Whether to compute blocks again in the backward pass, to save memory.
+        checkpointing: Whether to compute stages again in the backward pass, to save memory.
     """
 
     def __init__(
@@ -279,9 +289,8 @@ class BottomUp(nn.Module):
         self.grid = grid
         seen = stages[: 1 + max(i for i, stage in enumerate(stages) if stage.latents)]
         self.stem = nn.Conv2d(channels * grid.square**2, stages[0].width, 3, padding=1)
-        self.stages = nn.ModuleList(
-            Stack(stage, context, 2 * stage.blocks, checkpointing) for stage in seen
-        )
+        self.stages = nn.ModuleList(_stack(stage, context, 2 * stage.blocks) for stage in seen)
+        self.checkpointing = checkpointing
         self.downs = nn.ModuleList(
             nn.Conv2d(fine.width, coarse.width, kernel, stride=kernel)
             for (fine, coarse), kernel in zip(
@@ -297,7 +306,7 @@ class BottomUp(nn.Module):
         for index, blocks in enumerate(self.stages):
             if index:
                 h = self.downs[index - 1](h.relu())
-            h = blocks(h, context)
+            h = _again(self.checkpointing, blocks, h, context)
             features.append(h)
         return tuple(features)
 
@@ -311,7 +320,7 @@ class TopDown(nn.Module):
         outputs: Channels to put out.
         context: Width of the context.
         learned: Whether the prior's location and scale are functions of the state.
-        checkpointing: Whether to compute blocks again in the backward pass, to save memory.
+        checkpointing: Whether to compute stages again in the backward pass, to save memory.
     """
 
     def __init__(
@@ -332,8 +341,9 @@ class TopDown(nn.Module):
             stage = stages[index]
             latent = None
             if stage.latents:
-                latent = Latent(next(names), index, stage, learned, count**-0.5)
-            return Layer(latent, Stack(stage, context, stage.blocks, checkpointing))
+                gain = count**-0.5
+                latent = Latent(next(names), index, stage, learned, gain, checkpointing)
+            return Layer(latent, _stack(stage, context, stage.blocks), checkpointing)
 
         top = stages[-1].width
         self.start = nn.Parameter(torch.zeros(1, top, *grid.sizes[-1]))
