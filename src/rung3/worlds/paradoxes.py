@@ -14,7 +14,7 @@ from rung3.mechanisms import Equation, InverseCDF
 from rung3.scm import SCM
 from rung3.variables import Binary, Continuous
 
-__all__ = ["chocolate", "collider", "hospital", "kidney_stones"]
+__all__ = ["chocolate", "collider", "exam", "hospital", "kidney_stones"]
 
 Explanation = Literal["chocolate causes prizes", "prizes cause chocolate", "common cause"]
 
@@ -127,4 +127,33 @@ def hospital() -> SCM:
         variables=dict.fromkeys(tables, Binary()),
         mechanisms={name: InverseCDF(table=table) for name, table in tables.items()},
         world="hospital",
+    )
+
+
+def exam() -> SCM:
+    """Would I have passed, had I studied? Interest makes students study, and pass anyway.
+
+    Half are interested; of them 80 % study, of the others 20 %. Without interest 30 % pass, or 60 %
+    if they study; with interest 50 % or 90 %. Studying never makes anybody fail (the mechanism is
+    monotone), so of those who studied and passed a share `PN = 0.38 / 0.84` passed because of it,
+    and of those who did neither a share `PS = 0.32 / 0.66` would have passed, had they studied
+    (lecture 1.1; see `rung3.causation`).
+
+    Example:
+        >>> failed = {"interested": 0, "studied": 0, "passed": 0}
+        >>> again = exam().counterfactual(failed, do={"studied": 1}, particles=10_000, seed=0)
+        >>> round(again["passed"].float().mean().item(), 1)
+        0.4
+    """
+    passed = torch.tensor([[0.3, 0.6], [0.5, 0.9]])
+    tables = {
+        "interested": [0.5, 0.5],
+        "studied": [[0.8, 0.2], [0.2, 0.8]],
+        "passed": torch.stack([1 - passed, passed], -1),
+    }
+    return SCM(
+        "interested -> studied; {interested studied} -> passed",
+        variables=dict.fromkeys(tables, Binary()),
+        mechanisms={name: InverseCDF(table=table) for name, table in tables.items()},
+        world="exam",
     )
