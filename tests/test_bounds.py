@@ -60,9 +60,7 @@ def test_the_bow_arc_has_the_bounds_of_manski_and_robins() -> None:
     """`P(x, y) <= P(y | do(x)) <= 1 - P(x, y')`: the width is P(x')."""
     for seed in range(5):
         world = random_world(CASES["bow-arc"], seed)
-        table = {
-            xy: probability(world, dict(zip("xy", xy, strict=True))) for xy in [(1, 0), (1, 1)]
-        }
+        table = [probability(world, {"x": 1, "y": y}) for y in (0, 1)]
         found = bounds(world, CausalGraph(CASES["bow-arc"]), {"y": 1}, do={"x": 1})
         assert found.low == pytest.approx(table[1], abs=1e-6)
         assert found.high == pytest.approx(1 - table[0], abs=1e-6)
