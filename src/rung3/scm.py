@@ -210,8 +210,8 @@ class SCM(nn.Module):
 
         Args:
             values: For each variable a number, a tensor with one value a row, a function (of its
-                parents, or of the variable itself for the value it would have had), or another
-                mechanism.
+                parents, of the variable itself for the value it would have had, of `u` for a fresh
+                uniform number), or another mechanism.
             more: The same, by keyword.
 
         Raises:
