@@ -75,6 +75,16 @@ class CausalGraph:
             raise ValueError(f"{loops[0]!r} <-> itself: a hidden common cause needs two variables.")
         self._hidden = tuple(sorted({self._sorted_pair(pair) for pair in hidden}, key=self._ranks))
 
+    @classmethod
+    def of(
+        cls, nodes: Iterable[str], edges: Iterable[Pair] = (), bidirected: Iterable[Pair] = ()
+    ) -> CausalGraph:
+        """A graph with these nodes, in this order, and these pairs of them."""
+        dag = nx.DiGraph()
+        dag.add_nodes_from(nodes)
+        dag.add_edges_from(edges)
+        return cls(dag, bidirected=bidirected)
+
     # Structure
 
     @property
@@ -158,7 +168,7 @@ class CausalGraph:
         cut = self.names(names)
         edges = [edge for edge in self.edges if edge[1] not in cut]
         hidden = [pair for pair in self._hidden if not cut.intersection(pair)]
-        return self._like(self.nodes, edges, hidden)
+        return self.of(self.nodes, edges, hidden)
 
     def without_outgoing(self, *names: str) -> CausalGraph:
         """The graph in which these names cause nothing: what joins them to others is back doors."""
@@ -169,14 +179,14 @@ class CausalGraph:
         """The graph without these (cause, effect) pairs; the bidirected arrows stay."""
         cut = set(edges)
         kept = [edge for edge in self.edges if edge not in cut]
-        return self._like(self.nodes, kept, self._hidden)
+        return self.of(self.nodes, kept, self._hidden)
 
     def subgraph(self, names: Names) -> CausalGraph:
         """These variables, and the arrows among them."""
         kept = self.names(names)
         edges = [edge for edge in self.edges if kept.issuperset(edge)]
         hidden = [pair for pair in self._hidden if kept.issuperset(pair)]
-        return self._like(self.in_order(kept), edges, hidden)
+        return self.of(self.in_order(kept), edges, hidden)
 
     def hide(self, *names: str) -> CausalGraph:
         """The graph of the others when these are not observed (see `rung3.graph.projection`).
@@ -186,7 +196,7 @@ class CausalGraph:
         """
         gone = self.names(names)
         arrows = projected(gone, self.edges, self._hidden)
-        return self._like(self.in_order(set(self.nodes) - gone), *arrows)
+        return self.of(self.in_order(set(self.nodes) - gone), *arrows)
 
     # Separation and paths
 
@@ -364,15 +374,6 @@ class CausalGraph:
     def _paths(self, x: str, y: str, steps: Mapping[str, list[Step]]) -> Iterator[Path]:
         self.disjoint(x=self._one(x), y=self._one(y))
         return (Path(nodes, arrows, self) for nodes, arrows in walk(steps, x, y))
-
-    def _like(
-        self, nodes: Iterable[str], edges: Iterable[Pair], bidirected: Iterable[Pair]
-    ) -> CausalGraph:
-        """A graph with these nodes, in this order."""
-        dag = nx.DiGraph()
-        dag.add_nodes_from(nodes)
-        dag.add_edges_from(edges)
-        return CausalGraph(dag, bidirected=bidirected)
 
     def _one(self, name: str) -> str:
         """A name that the graph has."""

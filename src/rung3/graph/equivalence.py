@@ -19,16 +19,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-import networkx as nx
-
-from rung3.graph import causal_graph
+from rung3.graph.causal_graph import CausalGraph, Pair
 from rung3.graph.implications import implications
 from rung3.graph.text import quote
-
-if TYPE_CHECKING:
-    from rung3.graph.causal_graph import CausalGraph, Pair
 
 __all__ = ["EquivalenceClass", "equivalence_class", "equivalent"]
 
@@ -62,7 +57,7 @@ class EquivalenceClass:
 
     def __contains__(self, graph: object) -> bool:
         return (
-            isinstance(graph, causal_graph.CausalGraph)
+            isinstance(graph, CausalGraph)
             and set(graph.nodes) == set(self.nodes)
             and not graph.bidirected
             and equivalence_class(graph) == self
@@ -171,10 +166,8 @@ class _Partial:
 
     def graph(self) -> CausalGraph:
         """The directed graph, nodes in the same order."""
-        dag = nx.DiGraph()
-        dag.add_nodes_from(self.before)
-        dag.add_edges_from((cause, name) for name in dag for cause in self.before[name])
-        return causal_graph.CausalGraph(dag)
+        edges = ((cause, name) for name, causes in self.before.items() for cause in causes)
+        return CausalGraph.of(self.before, edges)
 
     def orient(self, pairs: Iterable[Pair]) -> Self:
         """Direct arrows as (cause, effect), and then all that follow."""

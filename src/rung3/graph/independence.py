@@ -142,9 +142,11 @@ def _spline(values: Array) -> Array:
 
     inner = np.unique(np.quantile(values, np.linspace(0, 1, KNOTS + 2))) if len(values) else values
     if len(values) < LINEAR or len(inner) < KNOTS + 2:
-        return ((values - values.mean()) / (values.std() or 1))[:, None]
+        line: Array = (values[:, None] - values.mean()) / (values.std() or 1)
+        return line
     knots = np.concatenate([inner[:1].repeat(3), inner, inner[-1:].repeat(3)])
-    return np.array(BSpline.design_matrix(values, knots, 3).toarray())
+    basis: Array = np.array(BSpline.design_matrix(values, knots, 3).toarray())
+    return basis
 
 
 def _residuals(columns: Array, basis: Array) -> Array:
