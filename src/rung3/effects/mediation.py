@@ -86,7 +86,7 @@ class Mediation:
         return self.total - self.direct - self.indirect
 
     def average(self, level: float = 0.95) -> Averages:
-        """The effects averaged over the rows (and, first, over particles), with t intervals.
+        """The effects averaged over the rows (and, first, over particles); see `Average`.
 
         Raises:
             ValueError: If there are fewer than two rows, or the level is not between 0 and 1.
@@ -96,8 +96,8 @@ class Mediation:
             >>> model = SCM(x=Equation("u"), m=Equation("2*x + u"), y=Equation("x*m + u"))
             >>> rows = model.sample(1000, seed=0)
             >>> print(mediate(model, rows, {"x": lambda x: x + 1}, "y", "m").average())
-            direct      0.08295 [-0.05692, 0.2228]
-            indirect    0.0758 [-0.0505, 0.2021]
+            direct      0.08295 [-0.05695, 0.2228]
+            indirect    0.0758 [-0.05039, 0.2022]
             total       2.159 [1.9, 2.418]
             interaction 2 [2, 2]
         """
