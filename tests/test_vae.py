@@ -12,6 +12,7 @@ from torch import Tensor
 from rung3 import Binary, Categorical, Continuous, Image
 from rung3.mechanisms import VAE
 from rung3.mechanisms.convolutional import Pyramid
+from rung3.testing import check_mechanism
 from rung3.variables import Variable
 
 PARENTS: dict[str, Variable] = {"digit": Categorical(3), "thickness": Continuous(lower=0)}
@@ -34,7 +35,7 @@ def draw(image: Image, n: int = 6) -> tuple[Tensor, dict[str, Tensor]]:
     return x, {"digit": torch.randint(3, (n,)), "thickness": 1 + torch.rand(n)}
 
 
-@pytest.mark.parametrize("likelihood", ["discretised", "gaussian"])
+@pytest.mark.parametrize("likelihood", ["discretised", "gaussian", "logistics"])
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 20, 31), (2, 8, 9), (1, 3, 50), (1, 1, 1)])
 def test_shapes_and_round_trip(shape: tuple[int, int, int], likelihood: str) -> None:
     image = Image(*shape)
@@ -43,7 +44,7 @@ def test_shapes_and_round_trip(shape: tuple[int, int, int], likelihood: str) -> 
     noise = mechanism.abduct(x, parents)
     assert {k: v.shape for k, v in noise.items()} == {"z": (6, 3), "eps": (6, *shape)}
     again = mechanism.predict(noise, parents)
-    if likelihood == "discretised":
+    if likelihood != "gaussian":
         assert torch.equal(again, x)
     else:
         torch.testing.assert_close(again, x, atol=1e-5, rtol=0)
@@ -63,7 +64,7 @@ def test_a_pyramid_halves_to_fewer_than_eight_pixels_and_crops_what_it_padded() 
     assert torch.equal(odd.crop(odd.pad(image)), image)
 
 
-@pytest.mark.parametrize("likelihood", ["discretised", "gaussian"])
+@pytest.mark.parametrize("likelihood", ["discretised", "gaussian", "logistics"])
 def test_gradients_reach_every_parameter_and_are_finite(likelihood: str) -> None:
     image = Image(2, 9, 12)
     mechanism = bound(image, likelihood=likelihood)
@@ -76,9 +77,15 @@ def test_gradients_reach_every_parameter_and_are_finite(likelihood: str) -> None
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_without_weights_and_cooling_the_loss_is_the_negative_bound(training: bool) -> None:
+@pytest.mark.parametrize(
+    ("likelihood", "gamma"), [("discretised", 0.0), ("gaussian", 0.0), ("logistics", 0.5)]
+)
+def test_without_weights_and_cooling_the_loss_is_the_negative_bound(
+    training: bool, likelihood: str, gamma: float
+) -> None:
+    """A mixture has no sigma to weigh by, whatever gamma is."""
     image = Image(1, 8, 8)
-    mechanism = bound(image, gamma=0.0, cooling=0)
+    mechanism = bound(image, likelihood=likelihood, gamma=gamma, cooling=0)
     x, parents = draw(image)
     torch.manual_seed(1)
     loss = mechanism.train(training).loss(x, parents)
@@ -150,6 +157,13 @@ def test_without_eps_the_prediction_is_the_decoders_mean_to_the_nearest_level() 
     assert torch.equal(mechanism.mean({"z": noise["z"], "eps": x}, other), mean)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_mixture_of_logistics_passes_every_check_of_a_mechanism(channels: int) -> None:
+    mechanism = VAE(latent=2, width=4, likelihood="logistics")
+    report = check_mechanism(mechanism, Image(channels, 8, 9), {"s": Continuous()})
+    assert "round trip" in report.passed
+
+
 def test_works_without_parents() -> None:
     mechanism = VAE(latent=2, width=4).bind("image", Image(1, 8, 8), {})
     x = torch.rand(3, 1, 8, 8).mul(255).round() / 255
@@ -185,7 +199,7 @@ def test_state_reproduces_the_mechanism() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"likelihood": "bernoulli"}, "likelihood='bernoulli' must be 'discretised' or 'gaussian'"),
+        ({"likelihood": "bernoulli"}, "likelihood='bernoulli' must be one of 'discretised', "),
         ({"latent": 0}, "latent=0 must be at least 1"),
         ({"cooling": -1}, "cooling=-1 must be at least 0"),
         ({"min_log_scale": 1.0}, r"min_log_scale=1\.0 must lie between"),
@@ -199,8 +213,11 @@ def test_bad_arguments_are_refused(options: dict[str, object], message: str) -> 
 def test_other_variables_and_real_pixels_under_a_discretised_likelihood_are_refused() -> None:
     with pytest.raises(ValueError, match="sick: VAE models images"):
         VAE().bind("sick", Binary(), {})
-    with pytest.raises(ValueError, match="scan: its pixels are real-valued"):
-        VAE().bind("scan", Image(1, 8, 8, bits=None), {})
+    for likelihood in ("discretised", "logistics"):
+        with pytest.raises(ValueError, match=f"scan: its pixels are real-valued.*{likelihood}"):
+            VAE(likelihood=likelihood).bind("scan", Image(1, 8, 8, bits=None), {})
+    with pytest.raises(ValueError, match="scan: bits=16 must lie between 1 and 12"):
+        VAE(likelihood="logistics").bind("scan", Image(1, 8, 8, bits=16), {})
     VAE(likelihood="gaussian").bind("scan", Image(1, 8, 8, bits=None), {})
 
 
@@ -238,9 +255,13 @@ class Bars:
 
 @pytest.fixture(scope="module", params=["discretised", "gaussian"])
 def learned(request: pytest.FixtureRequest) -> VAE:
+    return learn(request.param)
+
+
+def learn(likelihood: str) -> VAE:
     torch.manual_seed(0)
     world = Bars(2000, seed=0)
-    mechanism = VAE(latent=8, width=8, depth=1, cooling=320, likelihood=request.param).bind(
+    mechanism = VAE(latent=8, width=8, depth=1, cooling=320, likelihood=likelihood).bind(
         "image", world.image, world.parents
     )
     mechanism.calibrate(world.x, {"s": world.s})
@@ -284,3 +305,21 @@ def test_learned_noise_is_standard_normal_and_the_bound_near_the_truth(learned: 
         truth -= 64 * math.log(255)
     bound = learned.log_prob(world.x, parents).mean()
     assert truth - 12 < bound < truth + 2
+
+
+@pytest.mark.slow
+def test_a_mixture_learns_each_pixels_distribution_whatever_z_holds() -> None:
+    """Both templates fit into a pixel's mixture: z may be left empty, at a bit a pixel."""
+    learned = learn("logistics")
+    with torch.no_grad():
+        world = Bars(300, seed=1)
+        other, parents = world.s.flip(0), {"s": world.s}
+        truth = world.render(other)
+        noise = learned.abduct(world.x, parents)
+        kept = learned.predict(noise, {"s": other})
+        bound = learned.log_prob(world.x, parents).mean()
+    nothing = (world.x - truth).abs().mean()
+    assert 1 - (kept - truth).abs().mean() / nothing > 0.9
+    assert noise["eps"].std().item() == pytest.approx(1, abs=0.1)
+    pixelwise = -64 * (stats.norm(scale=0.02).entropy() + math.log(255) + math.log(2))
+    assert bound > pixelwise - 6

@@ -11,9 +11,9 @@ Training minimises, per dimension, `sum_i w_i (-log p(x_i | z, pa)) + beta_t KL`
 if w and beta_t were one. Both changes are there for the counterfactual, which a higher bound does
 not make better.
 
-- `w_i ~ sigma_i^(2 gamma)`, of mean one and held fixed. Under the bound itself a pixel that is
-  predicted badly gets a large sigma, and then hardly counts: means are learned slowly (Seitzer et
-  al. 2022, arXiv 2203.09168).
+- `w_i ~ sigma_i^(2 gamma)`, of mean one and held fixed (a mixture of logistics has no sigma, and
+  weights of one). Under the bound itself a pixel that is predicted badly gets a large sigma, and
+  then hardly counts: means are learned slowly (Seitzer et al. 2022, arXiv 2203.09168).
 - `beta_t` falls from 100 beta to beta in the first `cooling` steps, by equal factors. At first the
   decoder can use the parents alone; what they explain need not be stored in z afterwards, where it
   would work against an intervention.
@@ -21,7 +21,7 @@ not make better.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -29,7 +29,7 @@ from torch import Generator, Tensor, nn
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, leading
 from rung3.mechanisms.convolutional import ConvDecoder, ConvEncoder, Pyramid
 from rung3.mechanisms.encoding import MLP, ParentEncoder
-from rung3.mechanisms.likelihoods import DiscretisedGaussian, Gaussian, Likelihood, Normal
+from rung3.mechanisms.pixels import Kind, check_kind, likelihood_of
 from rung3.rows import Noise
 from rung3.variables import Image
 
@@ -47,7 +47,8 @@ class VAE(Mechanism):
 
     Args:
         latent: Length of z.
-        likelihood: `"discretised"` for pixels stored as whole levels, `"gaussian"` for real ones.
+        likelihood: `"discretised"` or `"logistics"` for pixels stored as whole levels, `"gaussian"`
+            for real ones; see `rung3.mechanisms.pixels`.
         width: Channels at half the image's size; twice and four times as many below.
         depth: Residual blocks of the decoder at each resolution; the encoder has half as many.
         beta: Weight of the KL divergence in the loss, after cooling.
@@ -78,7 +79,7 @@ class VAE(Mechanism):
     def __init__(
         self,
         latent: int = 32,
-        likelihood: Literal["discretised", "gaussian"] = "discretised",
+        likelihood: Kind = "discretised",
         width: int = 16,
         depth: int = 3,
         beta: float = 1.0,
@@ -87,8 +88,7 @@ class VAE(Mechanism):
         min_log_scale: float = -6.0,
     ) -> None:
         super().__init__()
-        if likelihood not in ("discretised", "gaussian"):
-            raise ValueError(f"likelihood={likelihood!r} must be 'discretised' or 'gaussian'")
+        check_kind(likelihood)
         counts = {"latent": latent, "width": width, "depth": depth, "cooling": cooling}
         for name, count in counts.items():
             if count < (least := 0 if name == "cooling" else 1):
@@ -108,24 +108,14 @@ class VAE(Mechanism):
                 f"{self.name}: VAE models images, and {self.name} is {self.variable}; "
                 "use Flow for numbers and GumbelMax or InverseCDF for categories"
             )
-        self.pixels = self._pixels(self.variable)
+        self.pixels = likelihood_of(self.name, self.variable, self.likelihood, self.min_log_scale)
         pyramid = Pyramid(self.variable, self.width)
         self.parents_encoder = ParentEncoder(self.parents)
         self.context = nn.Sequential(MLP(self.parents_encoder.width, CONTEXT), nn.SiLU())
         self.encoder = ConvEncoder(pyramid, CONTEXT, 2 * self.latent, (self.depth + 1) // 2)
-        channels = 2 * self.variable.channels
+        channels = self.pixels.outputs(self.variable.channels)
         self.decoder = ConvDecoder(pyramid, CONTEXT, self.latent, channels, self.depth)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
-
-    def _pixels(self, variable: Image) -> Likelihood:
-        if self.likelihood == "gaussian":
-            return Gaussian(self.min_log_scale)
-        if variable.bits is None:
-            raise ValueError(
-                f"{self.name}: its pixels are real-valued (bits=None), and the likelihood is "
-                "discretised; use VAE(likelihood='gaussian'), or say how many bits they have"
-            )
-        return DiscretisedGaussian(variable.bits, self.min_log_scale)
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Take the location and scale of the parents from training data."""
@@ -136,17 +126,16 @@ class VAE(Mechanism):
         mean, log_scale = self.encoder(value, context).chunk(2, dim=1)
         return mean, log_scale.clamp(-7, 3)
 
-    def decode(self, z: Tensor, parents: Parents) -> Normal:
-        """Mean and log-scale of the pixels given z and the parents, each `(n, C, H, W)`."""
+    def decode(self, z: Tensor, parents: Parents) -> Any:
+        """The likelihood's parameters of the pixels given z and the parents."""
         return self._decode(z, self._context(parents, len(z)))
 
     def _context(self, parents: Parents, n: int) -> Tensor:
         context: Tensor = self.context(self.parents_encoder(parents, n))
         return context
 
-    def _decode(self, z: Tensor, context: Tensor) -> Normal:
-        mean, log_scale = self.decoder(z, context).chunk(2, dim=1)
-        return self.pixels.params(mean, log_scale - 2)
+    def _decode(self, z: Tensor, context: Tensor) -> Any:
+        return self.pixels.params(self.decoder(z, context))
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         shapes = {"z": (n, self.latent), "eps": (n, *self.variable.shape)}
@@ -159,7 +148,7 @@ class VAE(Mechanism):
 
     def mean(self, noise: Noise, parents: Parents) -> Tensor:
         """The decoder's mean `mu(z, pa)`, shape `(n, C, H, W)`: not rounded to levels."""
-        return self.decode(self._parts(noise)[0], parents).mean
+        return self.pixels.mean(self.decode(self._parts(noise)[0], parents))
 
     def _parts(self, noise: Noise) -> tuple[Tensor, Tensor]:
         if isinstance(noise, Tensor) or not {"z", "eps"} <= noise.keys():
@@ -184,14 +173,14 @@ class VAE(Mechanism):
         eps = torch.stack([self.pixels.abduct(value, world, generator) for world in worlds])
         return {"z": z, "eps": eps.reshape(*lead, *value.shape[1:])}
 
-    def _terms(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor, Tensor]:
-        """One draw of `log p(x_i | z, pa)` and `log sigma_i`, `(n, C, H, W)`; the KL, `(n,)`."""
+    def _terms(self, value: Tensor, parents: Parents) -> tuple[Tensor, Any, Tensor]:
+        """One draw of `log p(x_i | z, pa)`, `(n, C, H, W)`, its parameters; and the KL, `(n,)`."""
         context = self._context(parents, len(value))
         mean, log_scale = self.encode(value, context)
         z = mean + log_scale.exp() * torch.randn_like(mean)
         params = self._decode(z, context)
         kl = 0.5 * (mean.square() + (2 * log_scale).exp() - 1) - log_scale
-        return self.pixels.log_prob(value, params), params.log_scale, kl.sum(1)
+        return self.pixels.log_prob(value, params), params, kl.sum(1)
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         """A lower bound of `log p(x | pa)`, estimated with one draw of z, shape `(n,)`, in nats."""
@@ -203,9 +192,8 @@ class VAE(Mechanism):
         size = value[0].numel()
         if not self.training:
             return -self.log_prob(value, parents).mean() / size
-        log_prob, log_scale, kl = self._terms(value, parents)
-        weight = (2 * self.gamma * log_scale.detach()).exp()
-        pixels = -(weight / weight.mean() * log_prob).mean()
+        log_prob, params, kl = self._terms(value, parents)
+        pixels = -(self.pixels.weights(params, self.gamma) * log_prob).mean()
         return pixels + self._next_beta() * kl.mean() / size
 
     def _next_beta(self) -> Tensor:
