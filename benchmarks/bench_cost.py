@@ -77,7 +77,9 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=PICTURE)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(12, 3.8), layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(PANELS), figsize=(11, 3.8), sharey=True, layout="constrained"
+    )
     for panel, ax in zip(PANELS, axes, strict=True):
         for colour, said in enumerate(options.mechanism):
             for kind in STYLES:
@@ -90,7 +92,7 @@ def main() -> None:
                 spelt = "  ".join(f"{x}: {y:,.1f}" for x, y in curve.items())
                 print(f"{said}, {kind}, images/s by {panel}: {spelt}", flush=True)
                 ax.plot(*zip(*curve.items(), strict=True), STYLES[kind], color=f"C{colour}",
-                        label=f"{said.strip('{}')}, {kind}")  # fmt: skip
+                        label=f"{bound(said, SIZE).describe()}, {kind}")  # fmt: skip
         dress(ax, panel)
     axes[0].set_ylabel("images/s, one thread")
     handles, labels = axes[0].get_legend_handles_labels()

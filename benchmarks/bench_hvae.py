@@ -50,10 +50,10 @@ def speed(options: argparse.Namespace) -> None:
         spelt = ", ".join(f"{k} {v:.4f}" for k, v in gigaflops(who.mechanism, options).items())
         print(f"{name}: {who.mechanism.describe()}, {parameters(who.mechanism):,} parameters")
         print(f"{'':{len(name)}}  GFLOP an image: {spelt}")
-    kinds = {"training": training, "counterfactuals": counterfactuals}
-    for kind, measure in kinds.items():
+    last = f"{'ratio':>9}" if len(made) == 2 else ""
+    for kind, measure in {"training": training, "counterfactuals": counterfactuals}.items():
         print(f"\n{kind}, images/s: median of {options.repeats} (least to most)")
-        print(f"{'batch':>7}" + "".join(f"{name:>28}" for name in made) + f"{'ratio':>9}")
+        print(f"{'batch':>7}" + "".join(f"{name:>28}" for name in made) + last)
         medians: dict[str, list[float]] = {name: [] for name in made}
         for size in options.batch:
             rates: dict[str, list[float]] = {name: [] for name in made}
@@ -124,7 +124,12 @@ def parameters(mechanism: Mechanism) -> int:
     return sum(parameter.numel() for parameter in mechanism.parameters())
 
 
+def number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
+
+
 def ratio(pair: list[float]) -> str:
+    """The second over the first, if there are two."""
     return f"{pair[1] / pair[0]:9.2f}" if len(pair) == 2 else ""
 
 
@@ -139,10 +144,10 @@ def quality(options: argparse.Namespace) -> None:
     with ProcessPoolExecutor(at_once, mp_context=context) as pool:
         runs = {name: pool.submit(trained, name, options) for name in names}
         results = {name: run.result() for name, run in runs.items()}
-    print(f"\n{'':38}" + "".join(f"{name:>14}" for name in names) + f"{'ratio':>9}")
+    print(f"\n{'':38}" + "".join(f"{name:>14}" for name in names))
     for key in results[names[0]]:
         values = [result[key] for result in results.values()]
-        print(f"{key:38}" + "".join(f"{value:14,.4g}" for value in values) + ratio(values))
+        print(f"{key:38}" + "".join(f"{number(value):>14}" for value in values))
 
 
 def trained(name: str, options: argparse.Namespace) -> dict[str, float]:

@@ -30,7 +30,7 @@ RESERVE = 0.97
 """Share of the seconds that ours plans for: a schedule must know its last step beforehand."""
 
 PILOT = 64
-"""Steps that tell how many fit into the seconds; their weights are thrown away."""
+"""Steps of a copy that tell how many fit into the seconds."""
 
 
 class Contender(Protocol):
@@ -75,10 +75,8 @@ class Ours:
         return (len(marks) - 1) * batch_size / (marks[-1] - marks[0])
 
     def train(self, rows: Rows, seconds: float) -> tuple[int, float]:
-        size, untrained = self.options["batch_size"], copy.deepcopy(self.mechanism.state_dict())
-        images = int(RESERVE * seconds * self.rate(rows[: PILOT * size], size))
-        self.mechanism.load_state_dict(untrained)
-        self.model.fitted = {}
+        size, pilot = self.options["batch_size"], copy.deepcopy(self)
+        images = int(RESERVE * seconds * pilot.rate(rows[: PILOT * size], size))
         epochs = math.ceil(images / rows.n)
         start = self.clock()
         self._fit(rows[: images // epochs], epochs=epochs)
