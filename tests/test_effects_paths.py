@@ -122,7 +122,7 @@ def test_effects_of_a_null_intervention_are_exactly_zero() -> None:
         (["x <- a"], "'a -> x' is no causal path"),
         (["x -> y <- a"], "'x -> y <- a' is not one directed path"),
         ([["x", "y", "b"]], "'x -> y -> b' is no causal path from x to y"),
-        (["a -> y"], r"there are \['x -> a -> b -> y', 'x -> a -> y'"),
+        (["a -> y"], r"there are \['x -> y', 'x -> a -> y', "),
         (["y"], "'y' is no causal path"),
     ],
 )

@@ -22,7 +22,7 @@ from torch import Tensor
 from rung3.effects.formulas import LATENT, NONE, Along, Formulas
 from rung3.effects.potential import Imagined
 from rung3.graph import CausalGraph
-from rung3.graph_paths import Path
+from rung3.graph.paths import Path
 from rung3.scm import SCM
 from rung3.seeding import Seed
 
