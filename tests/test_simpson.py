@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rung3 import Categorical, CausalGraph, Continuous, data, worlds
-from rung3.data.kidney_stones import VARIABLES
+from rung3.data.charig import VARIABLES
 from rung3.simpson import Reversal, advise, reversals
 
 CONFOUNDED = CausalGraph("z -> x; {z x} -> y")

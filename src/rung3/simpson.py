@@ -121,7 +121,7 @@ def reversals(
 
     Example:
         >>> from rung3 import data
-        >>> from rung3.data.kidney_stones import VARIABLES
+        >>> from rung3.data.charig import VARIABLES
         >>> graph = CausalGraph("size -> treatment; {size treatment} -> recovery")
         >>> found, = reversals(data.kidney_stones(), "treatment", "recovery", graph=graph,
         ...     variables=VARIABLES)

@@ -3,7 +3,7 @@
 Nothing is downloaded, except by `download_mnist` when it is called.
 """
 
-from rung3.data.kidney_stones import kidney_stones
+from rung3.data.charig import kidney_stones
 from rung3.data.mnist import download_mnist, mnist
 from rung3.data.morphomnist import morphomnist
 from rung3.data.splits import split

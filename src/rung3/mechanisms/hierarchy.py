@@ -37,8 +37,8 @@ from rung3.variables import Image
 
 __all__ = ["BottomUp", "Grid", "Latent", "Source", "Stage", "TopDown", "preset"]
 
-SPARE = 1.25
-"""Greatest size of a padded image, relative to the image's own."""
+SPARE = 4 / 3
+"""Greatest size of a padded image's shorter side, relative to the image's own."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,18 @@ class Stage:
     """One resolution of a hierarchical VAE.
 
     Args:
-        resolution: Pixels of the image's shorter side at this stage; 1 for a vector.
+        resolution: Pixels of the image's shorter side at this stage; 1, below others, for a vector.
         width: Channels.
-        blocks: Residual blocks of the pass up, and after each layer of the chain.
+        blocks: Residual blocks after each layer of the chain; the pass up has twice as many.
         layers: Layers of the chain.
         latents: Channels of the latents of each layer; 0 for none at this stage.
 
     Raises:
         ValueError: If a number is not a whole one, or too small.
+
+    Example:
+        >>> Stage(16, 32, layers=2, latents=8)
+        Stage(resolution=16, width=32, blocks=1, layers=2, latents=8)
     """
 
     resolution: int
@@ -99,34 +103,21 @@ class Grid:
     def __init__(self, name: str, image: Image, stages: Sequence[Stage]) -> None:
         self.height, self.width = image.height, image.width
         short, long = sorted((image.height, image.width))
-        finest = stages[0].resolution
-        self.square = 1
-        while finest * self.square < short:
-            self.square *= 2
-        padded = finest * self.square
-        if padded > SPARE * short:
-            near = 2 ** math.ceil(math.log2(finest / short))
-            raise ValueError(
-                f"{name}: the first stage has resolution {finest}, and no power of two times that "
-                f"is near the image's {short} px; use {math.ceil(short * near)}, for instance"
-            )
-        for fine, coarse in itertools.pairwise(stages):
-            if fine.resolution % coarse.resolution or fine.resolution == coarse.resolution:
-                raise ValueError(
-                    f"{name}: a stage of resolution {coarse.resolution} cannot follow one of "
-                    f"{fine.resolution}: each must divide the one before, such as "
-                    f"{max(1, fine.resolution // 2)}"
-                )
-        coarsest = min(s.resolution for s in stages if s.resolution > 1 or len(stages) == 1)
-        unit = padded // coarsest
+        resolutions = [stage.resolution for stage in stages]
+        _check_resolutions(name, resolutions, short)
+        self.square = _square(resolutions[0], short)
+        padded = resolutions[0] * self.square
+        unit = padded // min((r for r in resolutions if r > 1), default=1)
         across = unit * math.ceil(long / unit)
-        self.sizes = [self._size(stage.resolution, padded, across) for stage in stages]
-        bottom, right = padded - short, across - long
-        self.padding = (right, bottom) if image.height <= image.width else (bottom, right)
+        upright = image.height > image.width
 
-    def _size(self, resolution: int, padded: int, across: int) -> tuple[int, int]:
-        other = 1 if resolution == 1 else resolution * across // padded
-        return (resolution, other) if self.height <= self.width else (other, resolution)
+        def size(index: int, resolution: int) -> tuple[int, int]:
+            other = 1 if resolution == 1 and index else resolution * across // padded
+            return (other, resolution) if upright else (resolution, other)
+
+        self.sizes = [size(*stage) for stage in enumerate(resolutions)]
+        bottom, right = padded - short, across - long
+        self.padding = (bottom, right) if upright else (right, bottom)
 
     def enter(self, image: Tensor) -> Tensor:
         """The padded image (its last rows and columns repeated), its squares as channels."""
@@ -138,6 +129,30 @@ class Grid:
     def leave(self, squares: Tensor) -> Tensor:
         """The image again, cropped."""
         return F.pixel_shuffle(squares, self.square)[..., : self.height, : self.width]
+
+
+def _square(finest: int, short: int) -> int:
+    """The least power of two that takes so many squares across the shorter side."""
+    return 1 << max(0, math.ceil(math.log2(short / finest)))
+
+
+def _check_resolutions(name: str, resolutions: Sequence[int], short: int) -> None:
+    finest = resolutions[0]
+    if finest * _square(finest, short) > SPARE * short:
+        fits = [r for r in range(1, short + 1) if r * _square(r, short) <= SPARE * short]
+        near = min(fits, key=lambda r: abs(r - finest))
+        raise ValueError(
+            f"{name}: the first stage has resolution {finest}, and no power of two times that is "
+            f"near the image's {short} px; use {near}, for instance"
+        )
+    for fine, coarse in itertools.pairwise(resolutions):
+        if fine % coarse or fine == coarse:
+            coarser = [r for r in range(1, fine) if fine % r == 0]
+            use = f"use {coarser[-1]}, for instance" if coarser else "leave it out"
+            raise ValueError(
+                f"{name}: a stage of resolution {coarse} cannot follow one of {fine}: each must "
+                f"divide the one before, and be smaller; {use}"
+            )
 
 
 def preset(image: Image) -> tuple[Stage, ...]:
@@ -211,17 +226,17 @@ class Latent(nn.Module):
         return self.mean(seen).float(), self.log_scale(seen).float().clamp(-6, 2)
 
     def prior(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """`m(h)` and `log s(h)`, each `(n, channels, ...)`; one 0 each if they are not learned."""
+        """`m(h)` and `s(h)`, each `(n, channels, ...)`; the numbers 0 and 1 if not learned."""
         if self.learned is None:
-            nothing = h.new_zeros((), dtype=torch.float32)
-            return nothing, nothing
+            none = h.new_zeros((), dtype=torch.float32)
+            return none, none + 1
         mean, log_scale = self.learned(h.relu()).float().chunk(2, dim=1)
-        return mean, log_scale.clamp(-6, 2)
+        return mean, log_scale.clamp(-6, 2).exp()
 
     def place(self, h: Tensor, u: Tensor) -> Tensor:
         """`z = m(h) + s(h) u`."""
-        mean, log_scale = self.prior(h)
-        return mean + log_scale.exp() * u
+        mean, scale = self.prior(h)
+        return mean + scale * u
 
 
 class Layer(nn.Module):
@@ -240,7 +255,9 @@ class Layer(nn.Module):
 
 
 class BottomUp(nn.Module):
-    """The pass up: features of an image at every stage, `(n, width, ...)` each, fine to coarse.
+    """The pass up: features of an image by stage, `(n, width, ...)` each, fine to coarse.
+
+    It ends at the coarsest stage that has latents.
 
     Args:
         grid: The sizes of the stages.
@@ -260,14 +277,15 @@ class BottomUp(nn.Module):
     ) -> None:
         super().__init__()
         self.grid = grid
+        seen = stages[: 1 + max(i for i, stage in enumerate(stages) if stage.latents)]
         self.stem = nn.Conv2d(channels * grid.square**2, stages[0].width, 3, padding=1)
         self.stages = nn.ModuleList(
-            Stack(stage, context, 2 * stage.blocks, checkpointing) for stage in stages
+            Stack(stage, context, 2 * stage.blocks, checkpointing) for stage in seen
         )
         self.downs = nn.ModuleList(
             nn.Conv2d(fine.width, coarse.width, kernel, stride=kernel)
             for (fine, coarse), kernel in zip(
-                itertools.pairwise(stages), _factors(grid), strict=True
+                itertools.pairwise(seen), _factors(grid), strict=False
             )
         )
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from rung3.data.kidney_stones import COUNTS, VARIABLES
+from rung3.data.charig import COUNTS, VARIABLES
 from rung3.mechanisms import Equation, InverseCDF
 from rung3.scm import SCM
 from rung3.variables import Binary, Continuous
