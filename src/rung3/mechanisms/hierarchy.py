@@ -156,7 +156,7 @@ def _check_resolutions(name: str, resolutions: Sequence[int], short: int) -> Non
 
 
 def preset(image: Image) -> tuple[Stage, ...]:
-    """Stages for an image's size, from half its resolution (a quarter above 64 px) to 4 to 7.
+    """Stages for an image's size, from half its resolution (a quarter above 64 px) to 4 to 8.
 
     The first stage has no latents. Those at high resolution hold what parents should say, a
     stroke's thickness in its contour, say: the bound is then better, and counterfactuals are worse.
