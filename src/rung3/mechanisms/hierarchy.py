@@ -237,6 +237,7 @@ class Recomputed(nn.Module):
     def __init__(self, stage: Stage, context: int, checkpointing: bool) -> None:
         super().__init__()
         self.block = Block(stage.width, context, kernel=1 if stage.resolution == 1 else 3)
+        self.block.film.reset_parameters()  # the parents speak from the first step, as latents do
         self.checkpointing = checkpointing
 
     def forward(self, h: Tensor, context: Tensor) -> Tensor:

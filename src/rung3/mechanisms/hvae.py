@@ -89,7 +89,7 @@ class HVAE(Autoencoder):
         likelihood: Kind = "logistic",
         beta: float = 1.0,
         warmup: int = 0,
-        free: float = 4.0,
+        free: float = 8.0,
         gamma: float = 0.25,
         mediator: Mediator = "chain",
         alpha: float = 0.5,
