@@ -3,88 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from rung3 import SCM, Image
+from chain import g, pixels, world, z_of
+from rung3 import SCM
 from rung3.effects import along, mediate, natural
 from rung3.mechanisms import VAE, Equation
-from rung3.mechanisms.base import Abduction, Mechanism, Parents, repeat_noise
-from rung3.rows import Noise
-
-
-def z_of(u: Tensor, t: Tensor, i: Tensor) -> Tensor:
-    return 2 * t + 0.5 * i + u
-
-
-def g(z: Tensor, t: Tensor, i: Tensor) -> Tensor:
-    return 0.5 + 0.01 * (z * (1 + t) + 3 * i)
-
-
-class Chain(Mechanism):
-    """`z := 2t + i/2 + u`, `x := (1 + t) z + 3i`, scaled to an image of 2 x 3 pixels."""
-
-    abduction: ClassVar[Abduction] = "exact"
-    assumption: str = "none"
-    has_latent_mediator = True
-
-    def build(self) -> None:
-        self.calls = {"latents": 0, "outcome": 0}
-
-    def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
-        return {"u": torch.randn(n, *self.variable.shape, generator=generator)}
-
-    def latents(self, noise: Noise, parents: Parents) -> dict[str, Tensor]:
-        assert isinstance(noise, Mapping)
-        self.calls["latents"] += 1
-        return {"z": z_of(noise["u"], *_pixels(parents))}
-
-    def outcome(self, latents: Mapping[str, Tensor], parents: Parents) -> Tensor:
-        self.calls["outcome"] += 1
-        return g(latents["z"], *_pixels(parents))
-
-    def predict(self, noise: Noise, parents: Parents) -> Tensor:
-        return self.outcome(self.latents(noise, parents), parents)
-
-    def abduct(
-        self,
-        value: Tensor,
-        parents: Parents,
-        particles: int | None = None,
-        generator: Generator | None = None,
-    ) -> Noise:
-        t, i = _pixels(parents)
-        z = ((value - 0.5) / 0.01 - 3 * i) / (1 + t)
-        return repeat_noise({"u": z - z_of(torch.zeros(()), t, i)}, particles)
-
-    def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
-        raise NotImplementedError
-
-
-def _pixels(parents: Parents) -> tuple[Tensor, Tensor]:
-    t, i = (parents[name].reshape(-1, 1, 1, 1) for name in ("t", "i"))
-    return t, i
-
-
-def world(mechanism: Mechanism | None = None) -> SCM:
-    return SCM(
-        graph="t -> i; {t i} -> scan",
-        variables={"scan": Image(1, 2, 3, bits=None)},
-        mechanisms={
-            "t": Equation("0.5 + 0.1*u"),
-            "i": Equation("4*t + u"),
-            "scan": mechanism or Chain(),
-        },
-    )
 
 
 def by_hand(rows: Mapping[str, Tensor], t_: float) -> dict[str, Any]:
     """All that the closed forms need, in pixels."""
     parents = {"t": rows["t"], "i": rows["i"]}
-    t, i = _pixels(parents)
+    t, i = pixels(parents)
     z = ((rows["scan"] - 0.5) / 0.01 - 3 * i) / (1 + t)
     u = z - z_of(torch.zeros(()), t, i)
     new = torch.full_like(t, t_)

@@ -120,6 +120,55 @@ def counterfactual(
 
 
 @app.command()
+def effects(
+    folder: RunPath,
+    rows: Annotated[str, typer.Option(help="Which test rows, from 0.")] = "0,1,2,3",
+    do: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--do",
+            metavar="NAME=VALUE",
+            help="A column; several at once as 'a=1; b=2'. Usual values of each cause if not said.",
+        ),
+    ] = None,
+    through: Annotated[
+        list[str] | None,
+        typer.Option(help="A mediator, or latent. All that there are if not said."),
+    ] = None,
+    outcome: Annotated[str | None, typer.Option(help="The image; the first if not said.")] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Grey levels at the end of the colours; all if not said.")
+    ] = None,
+    particles: Annotated[int | None, typer.Option(help="Draws of the noise.", min=2)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", "--output", help="Picture to write; in RUN if not said.")
+    ] = None,
+) -> None:
+    """Direct, indirect and total effects on test rows, one column an intervention, as a picture."""
+    from rung3.effects.of_run import indices, of_run
+    from rung3.runs import RunFolder
+
+    place = RunFolder(folder)
+    found = of_run(
+        place,
+        indices(rows),
+        do or (),
+        outcome=outcome,
+        through=through or (),
+        particles=particles,
+        seed=seed,
+    )
+    figure = found.figure(scale)
+    columns = ["intervention", "through", "direct", "indirect", "total", "interaction"]
+    title = f"mean absolute effect on {found.outcome}, {found.unit}"
+    _print_table(title, columns, found.table())
+    path = out or place.path / "effects.png"
+    figure.savefig(path)
+    _say(f"\npicture: [bold]{escape(str(path))}[/]")
+
+
+@app.command()
 def graph(
     source: Annotated[str, typer.Argument(metavar="STUDY_OR_TEXT", help='Such as "a -> b <- c".')],
     out: Annotated[Path | None, typer.Option(help="Picture to write.")] = None,
