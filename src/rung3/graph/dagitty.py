@@ -70,10 +70,10 @@ def read_dagitty(text: str) -> Dagitty:
     >>> read.exposures, read.outcomes, read.observed
     (('x',), ('y',), CausalGraph('x -> y; x <-> y'))
     """
-    head = re.match(r"\s*(\w+)?[^{]*\{(?P<body>.*)\}\s*$", text, re.DOTALL)
-    if head is None or head[1] != "dag":
-        kind = "" if head is None or head[1] is None else f", got {head[1]!r}"
-        raise ValueError(f"DAGitty text is of the form 'dag {{ ... }}'{kind}.")
+    head = _WHOLE.match(text)
+    if head is None:
+        start = text.strip().split("\n")[0][:40]
+        raise ValueError(f"DAGitty text is of the form 'dag {{ ... }}', got {start!r}.")
     nodes: dict[str, None] = {}
     edges: list[Pair] = []
     hidden: list[Pair] = []
@@ -96,6 +96,11 @@ def read_dagitty(text: str) -> Dagitty:
     graph = CausalGraph.of(nodes, edges, hidden)
     kept = {place: tuple(dict.fromkeys(names)) for place, names in said.items()}
     return Dagitty(graph, **kept, positions=positions)
+
+
+def is_dagitty(text: str) -> bool:
+    """Whether a text has the form of DAGitty's, and not of `rung3.graph.text`."""
+    return _WHOLE.match(text) is not None
 
 
 def to_dagitty(
@@ -143,6 +148,7 @@ def to_dagitty(
     return "\n".join(["dag {", *lines, "}"])
 
 
+_WHOLE = re.compile(r"""\s*dag\b\s*(?:\w+|"[^"]*")?\s*\{(?P<body>.*)\}\s*$""", re.DOTALL)
 _TOKEN = re.compile(
     r"""\s*(?: (?P<arrow><->|->|<-) | (?P<attributes>\[(?:"[^"]*"|[^\]"])*\]) | (?P<mark>[{}=;,])
       | (?P<quoted>"(?:\\.|[^"\\])*") | (?P<word>[\w.]+) )""",

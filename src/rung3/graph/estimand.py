@@ -4,12 +4,12 @@ r"""Formulas over the observational distribution: what identification gives.
 
 They are written with summed variables renamed where the same variable is also free, as in the
 front-door formula `sum_m P(m | x) sum_x' P(y | m, x') P(x')`, and evaluated on a table of
-probabilities.
+probabilities. Of a variable that is both seen and set, `x'` is the value that was seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from rung3.graph.text import quote
 
-__all__ = ["Formula", "Probability", "Product", "Ratio", "Sum", "evaluate", "ratio", "sum_out"]
+__all__ = ["Formula", "Probability", "Product", "Ratio", "Sum", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,24 @@ def variables(formula: Formula) -> frozenset[str]:
             return frozenset[str]().union(*map(variables, factors))
         case Ratio(top, bottom):
             return variables(top) | variables(bottom)
+
+
+def rename(formula: Formula, names: Mapping[str, str]) -> Formula:
+    """A formula with other names for some of the variables that it depends on."""
+
+    def named(of: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(names.get(name, name) for name in of)
+
+    match formula:
+        case Probability(of, given):
+            return Probability(named(of), named(given))
+        case Sum(over, inner):
+            free = {name: to for name, to in names.items() if name not in over}
+            return Sum(over, rename(inner, free))
+        case Product(factors):
+            return Product(tuple(rename(factor, names) for factor in factors))
+        case Ratio(top, bottom):
+            return Ratio(rename(top, names), rename(bottom, names))
 
 
 def product(factors: Iterable[Formula]) -> Formula:
@@ -141,8 +159,9 @@ def evaluate(
         names: The variables.
 
     Returns:
-        An array with the same axes; those of variables that the formula does not depend on have
-        length 1. NaN where the table has no row to tell the answer by (positivity).
+        An array with the same axes, and one more for each variable that the formula has primed, in
+        the order of the names. The axes of variables that it does not depend on have length 1. NaN
+        where the table has no row to tell the answer by (positivity).
 
     Raises:
         ValueError: If the formula has a variable that is none of the names.
@@ -152,27 +171,32 @@ def evaluate(
     array([0.75, 0.25])
     """
     table = np.asarray(joint, dtype=np.float64)
-
-    def axes(of: Collection[str]) -> tuple[int, ...]:
-        unknown = [name for name in of if name not in names]
-        if unknown:
-            raise ValueError(f"the table lacks {unknown[0]!r}; its variables are {list(names)}.")
-        return tuple(names.index(name) for name in of)
+    source = {name: at for at, name in enumerate(names)}
+    source |= {f"{name}'": at for name, at in source.items()}
+    axis = {name: at for at, name in enumerate(source)}
+    free = variables(formula)
+    if unknown := [name for name in free if name not in axis]:
+        raise ValueError(f"the table lacks {unknown[0]!r}; its variables are {list(names)}.")
 
     def margin(of: Collection[str]) -> npt.NDArray[np.float64]:
-        kept = axes(of)
-        return np.asarray(
-            table.sum(tuple(i for i in range(table.ndim) if i not in kept), keepdims=True)
-        )
+        kept = [source[name] for name in of]
+        part = table.sum(tuple(at for at in range(table.ndim) if at not in kept))
+        part = part.transpose(np.argsort(np.argsort(kept)).tolist())  # in the order of `of`
+        part = part.transpose(np.argsort([axis[name] for name in of]).tolist())
+        shape = np.ones(len(axis), dtype=int)
+        shape[sorted(axis[name] for name in of)] = part.shape
+        return np.asarray(part.reshape(shape))
 
     def value(one: Formula) -> npt.NDArray[np.float64]:
         match one:
             case Probability(of, given):
                 return _divide(margin((*of, *given)), margin(given))
             case Sum(over, inner):
-                return np.asarray(value(inner).sum(axes(over), keepdims=True))
+                return np.asarray(
+                    value(inner).sum(tuple(axis[name] for name in over), keepdims=True)
+                )
             case Product(factors):
-                result = np.ones([1] * table.ndim)
+                result = np.ones([1] * len(axis))
                 for factor in map(value, factors):
                     zero = (result == 0) | (factor == 0)  # also where the other is not known
                     result = np.where(zero, 0.0, result * factor)
@@ -180,7 +204,8 @@ def evaluate(
             case Ratio(top, bottom):
                 return _divide(value(top), value(bottom))
 
-    return value(formula)
+    kept = [*names, *(f"{name}'" for name in names if f"{name}'" in free)]
+    return value(formula).squeeze(tuple(axis[name] for name in axis if name not in kept))
 
 
 def _divide(
@@ -193,7 +218,7 @@ def _divide(
 
 def _spell(formula: Formula, shown: dict[str, str] | None = None) -> str:
     """A formula as text; `shown` are the names as they are written in this place."""
-    named = {name: quote(name) for name in variables(formula)} if shown is None else shown
+    named = {name: _shown(name) for name in variables(formula)} if shown is None else shown
     match formula:
         case Probability(of, given):
             said = [", ".join(named[name] for name in names) for names in (of, given) if names]
@@ -201,7 +226,7 @@ def _spell(formula: Formula, shown: dict[str, str] | None = None) -> str:
         case Sum(over, inner):
             bound = dict(named)
             for name in over:
-                bound[name] = quote(name)
+                bound[name] = _shown(name)
                 while bound[name] in named.values():
                     bound[name] += "'"
             said = [bound[name] for name in over]
@@ -217,3 +242,9 @@ def _spell(formula: Formula, shown: dict[str, str] | None = None) -> str:
             )  # fmt: skip
         case Ratio(top, bottom):
             return f"[{_spell(top, named)}] / [{_spell(bottom, named)}]"
+
+
+def _shown(name: str) -> str:
+    """A name as it is written, primes outside of quotes."""
+    bare = name.rstrip("'")
+    return quote(bare) + name[len(bare) :] if bare else quote(name)

@@ -56,19 +56,18 @@ class Hedge:
 
     def __str__(self) -> str:
         outer, inner = (", ".join(map(quote, names)) for names in (self.outer, self.inner))
+        apart = [name for name in self.outer if name not in self.inner]
+        do = "does" if len(apart) == 1 else "do"
         hidden = ", ".join(f"{quote(a)} <-> {quote(b)}" for a, b in self.bidirected)
         return (
-            f"a hedge: hidden common causes ({hidden}) join {{{outer}}}, all of which act on "
-            f"{{{inner}}}, and what they do cannot be told from what they share with it"
+            f"hidden common causes ({hidden}) join {{{outer}}}, all of which act on {{{inner}}}: "
+            f"what {', '.join(map(quote, apart))} {do} to it cannot be told from what they share "
+            "(a hedge)"
         )
 
 
 class NotIdentified(Exception):  # noqa: N818 - the name of the finding
-    """Raised with the hedge that stands in the way."""
-
-    def __init__(self, hedge: Hedge) -> None:
-        super().__init__(str(hedge))
-        self.hedge = hedge
+    """Raised with what stands in the way: a hedge, or that two worlds are asked of at once."""
 
 
 def identified(
@@ -96,8 +95,27 @@ def identified(
             return identified(graph, outcome, treatment | {z}, given - {z})
     joint = _joint(graph, outcome | given, treatment)
     found = ratio(joint, sum_out(joint, graph.in_order(outcome))) if given else joint
-    other = graph.in_order(variables(found) - outcome - treatment - given)
-    return Sum(other, product([Probability(other), found])) if other else found
+    return averaged(graph, found, outcome | treatment | given)
+
+
+def averaged(graph: CausalGraph, formula: Formula, asked: Set[str]) -> Formula:
+    """A formula, averaged over the variables that it names and its value does not depend on."""
+    other = graph.in_order(variables(formula) - asked)
+    return Sum(other, product([Probability(other), formula])) if other else formula
+
+
+def district_factor(graph: CausalGraph, part: Set[str]) -> Formula:
+    """Q[part], of variables that bidirected arrows among them connect.
+
+    Args:
+        graph: The graph.
+        part: C.
+
+    Raises:
+        NotIdentified: If it is not identified.
+    """
+    district = _district(graph, graph.in_order(part))
+    return _within(graph, part, district, _observed(graph, district))
 
 
 def _joint(graph: CausalGraph, outcome: Set[str], treatment: Set[str]) -> Formula:
@@ -105,10 +123,7 @@ def _joint(graph: CausalGraph, outcome: Set[str], treatment: Set[str]) -> Formul
     whole = graph.subgraph(outcome | graph.ancestors(outcome))
     acting = whole.subgraph(set(whole.nodes) - treatment)
     kept = acting.subgraph(outcome | acting.ancestors(outcome))
-    factors = []
-    for part in kept.districts:
-        district = _district(whole, part)
-        factors.append(_within(whole, frozenset(part), district, _observed(whole, district)))
+    factors = [district_factor(whole, frozenset(part)) for part in kept.districts]
     return sum_out(product(factors), whole.in_order(set(kept.nodes) - outcome))
 
 
@@ -120,9 +135,8 @@ def _within(graph: CausalGraph, part: Set[str], district: Set[str], known: Formu
     if above == part:
         return total
     if above == district:
-        raise NotIdentified(
-            Hedge(graph.in_order(district), graph.in_order(part), inner.bidirected)
-        )  # fmt: skip
+        hedge = Hedge(graph.in_order(district), graph.in_order(part), inner.bidirected)
+        raise NotIdentified(str(hedge))
     smaller = _district(graph.subgraph(above), graph.in_order(part))
     order = [name for name in graph.order if name in above]
     until = [sum_out(total, order[at:]) for at in range(len(order) + 1)]
