@@ -122,7 +122,9 @@ def test_truncated_logistic_has_the_right_distribution_however_far_out(
     assert low <= u.min() <= u.max() <= high
     # Mirrored to the left, where F(u) / F(high) has its digits: log F = -log(1 + exp(-u)).
     a, b, u = (low, high, u) if low + high < 0 else (-high, -low, -u)
-    log_f = [-torch.logaddexp(torch.zeros(()).double(), -t) for t in (u, *map(torch.tensor, (a, b)))]
+    log_f = [
+        -torch.logaddexp(torch.zeros(()).double(), -t) for t in (u, *map(torch.tensor, (a, b)))
+    ]
     inner, least = (log_f[0] - log_f[2]).exp(), (log_f[1] - log_f[2]).exp()
     assert stats.kstest(((inner - least) / (1 - least)).numpy(), "uniform").pvalue > 1e-3
 
