@@ -244,7 +244,8 @@ def graph(
     if data is not None:
         import pandas as pd
 
-        said.append(graphs.falsify(found, dict(pd.read_csv(data).items())))
+        columns = {str(name): column for name, column in pd.read_csv(data).items()}
+        said.append(graphs.falsify(found, columns))
     if equivalent:
         said.append(graphs.equivalence_class(found))
     if write is not None:
