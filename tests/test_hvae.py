@@ -58,10 +58,10 @@ def other(parents: dict[str, Tensor]) -> dict[str, Tensor]:
     [
         (Image(1, 28, 28), {"prior": "exogenous", "likelihood": "logistic"}),
         (Image(1, 28, 28), {"prior": "conditional", "likelihood": "discretised"}),
-        (Image(3, 32, 40), {"prior": "exogenous", "likelihood": "mixture"}),
-        (Image(3, 40, 32), {"prior": "conditional", "likelihood": "logistic"}),
+        (Image(3, 8, 9), {"prior": "exogenous", "likelihood": "mixture"}),
+        (Image(3, 64, 40), {"prior": "conditional", "likelihood": "logistic"}),
         (Image(3, 32, 32, bits=None), {"prior": "conditional", "likelihood": "gaussian"}),
-        (Image(1, 64, 64, bits=4), {"prior": "conditional", "likelihood": "mixture"}),
+        (Image(1, 13, 8, bits=4), {"prior": "conditional", "likelihood": "mixture"}),
         (Image(2, 64, 30), {"prior": "exogenous", "likelihood": "discretised"}),
         (Image(1, 28, 28), {"prior": "conditional", "mediator": "mixture", "alpha": 1}),
     ],
@@ -173,9 +173,9 @@ def test_bad_arguments_are_refused(options: dict[str, Any], message: str) -> Non
 
 def test_arguments_are_kept_under_their_names_and_stages_as_mappings() -> None:
     options: dict[str, Any] = {
-        "prior": "conditional", "stages": STAGES, "likelihood": "gaussian", "beta": 2.0,
-        "warmup": 7, "free": 0.5, "gamma": 0.25, "mediator": "mixture", "alpha": 0.75,
-        "min_log_scale": -5.0, "checkpointing": True,
+        "prior": "conditional", "stages": STAGES, "likelihood": "gaussian", "beta": 2.5,
+        "warmup": 7, "free": 0.375, "gamma": 0.125, "mediator": "mixture", "alpha": 0.875,
+        "min_log_scale": -5.25, "checkpointing": True,
     }  # fmt: skip
     mechanism = HVAE(**options)
     config = mechanism.config()
@@ -480,9 +480,9 @@ def kept(mechanism: HVAE, x: Tensor, parents: dict[str, Tensor]) -> tuple[int, l
 def test_checkpointing_halves_activations_and_leaves_gradients_as_they_are(prior: str) -> None:
     image = Image(1, 32, 32)
     stages = (
-        Stage(16, 24, blocks=2, layers=2, latents=2),
-        Stage(8, 32, blocks=2, layers=2, latents=4),
-        Stage(4, 48, blocks=2, layers=2, latents=8),
+        Stage(16, 24, layers=2, latents=2),
+        Stage(8, 32, layers=2, latents=4),
+        Stage(4, 48, layers=2, latents=8),
     )
     x, parents = draw(4, image)
     plain, again = (

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from rung3.variables import Image
 
-__all__ = ["Block", "ConvDecoder", "ConvEncoder", "Pyramid", "Stack", "channels_last", "zero"]
+__all__ = ["Block", "ConvDecoder", "ConvEncoder", "Pyramid", "channels_last", "zero"]
 
 
 class Pyramid:
@@ -88,18 +88,11 @@ class Block(nn.Module):
         return out
 
 
-class Stack(nn.ModuleList):
-    """Blocks in a row, at one resolution.
+class _Stack(nn.ModuleList):
+    """Blocks in a row, at one resolution."""
 
-    Args:
-        channels: Channels of the state.
-        context: Width of the context.
-        depth: Number of blocks.
-        kernel: Side of the convolutions' kernels, odd.
-    """
-
-    def __init__(self, channels: int, context: int, depth: int, kernel: int = 3) -> None:
-        super().__init__(Block(channels, context, kernel) for _ in range(depth))
+    def __init__(self, channels: int, context: int, depth: int) -> None:
+        super().__init__(Block(channels, context) for _ in range(depth))
 
     def forward(self, h: Tensor, context: Tensor) -> Tensor:
         for block in self:
@@ -125,7 +118,7 @@ class ConvEncoder(nn.Module):
         self.pyramid = pyramid
         widths = pyramid.widths
         self.stem = nn.Conv2d(4 * pyramid.channels, widths[0], 3, padding=1)
-        self.stacks = nn.ModuleList(Stack(w, context, depth) for w in widths)
+        self.stacks = nn.ModuleList(_Stack(w, context, depth) for w in widths)
         self.downs = nn.ModuleList(
             nn.Conv2d(a, b, 2, stride=2) for a, b in itertools.pairwise(widths)
         )
@@ -164,7 +157,7 @@ class ConvDecoder(nn.Module):
         self.pyramid = pyramid
         widths = pyramid.widths[::-1]
         self.stem = nn.Linear(inputs + context, math.prod(pyramid.top))
-        self.stacks = nn.ModuleList(Stack(w, context, depth) for w in widths)
+        self.stacks = nn.ModuleList(_Stack(w, context, depth) for w in widths)
         self.ups = nn.ModuleList(nn.Conv2d(a, 4 * b, 1) for a, b in itertools.pairwise(widths))
         self.film = nn.Linear(context, 2 * widths[-1])
         self.out = nn.Conv2d(widths[-1], 4 * channels, 3, padding=1)

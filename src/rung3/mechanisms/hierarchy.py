@@ -24,7 +24,8 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeAlias, cast
+from functools import partial
+from typing import Any, TypeAlias, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -32,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from rung3.mechanisms.convolutional import Stack, channels_last, zero
+from rung3.mechanisms.convolutional import Block, channels_last, zero
 from rung3.variables import Image
 
 __all__ = ["BottomUp", "Grid", "Latent", "Source", "Stage", "TopDown", "preset"]
@@ -48,23 +49,23 @@ class Stage:
     Args:
         resolution: Pixels of the image's shorter side at this stage; 1, below others, for a vector.
         width: Channels.
-        blocks: Residual blocks after each layer of the chain; the pass up has twice as many.
-        layers: Layers of the chain.
+        layers: Layers of the chain, of one residual block each.
         latents: Channels of the latents of each layer; 0 for none at this stage.
+        blocks: Residual blocks of the pass up.
 
     Raises:
         ValueError: If a number is not a whole one, or too small.
 
     Example:
         >>> Stage(16, 32, layers=2, latents=8)
-        Stage(resolution=16, width=32, blocks=1, layers=2, latents=8)
+        Stage(resolution=16, width=32, layers=2, latents=8, blocks=2)
     """
 
     resolution: int
     width: int
-    blocks: int = 1
     layers: int = 1
     latents: int = 0
+    blocks: int = 2
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -73,6 +74,8 @@ class Stage:
                 expected = f"a whole number of at least {least}"
                 raise ValueError(f"Stage: {field.name}={count!r} must be {expected}")
 
+
+T = TypeVar("T")
 
 Source: TypeAlias = Callable[["Latent", Tensor], Tensor]
 """Gives the latents z of a layer, from the chain's state before it."""
@@ -158,6 +161,9 @@ def _check_resolutions(name: str, resolutions: Sequence[int], short: int) -> Non
 def preset(image: Image) -> tuple[Stage, ...]:
     """Stages for an image's size, from half its resolution (a quarter above 64 px) to 4 to 8.
 
+    The first stage has no latents. Those at high resolution hold what parents should say, a
+    stroke's thickness in its contour, say: the bound is then better, and counterfactuals are worse.
+
     Example:
         >>> [(stage.resolution, stage.width) for stage in preset(Image(1, 32, 32))]
         [(16, 32), (8, 64), (4, 128)]
@@ -166,25 +172,23 @@ def preset(image: Image) -> tuple[Stage, ...]:
     """
     short = min(image.height, image.width)
     square = 2 if short <= 64 else 4
-    stages, resolution, width = [], math.ceil(short / square), 32 if short <= 64 else 64
+    resolution, width = math.ceil(short / square), 32 if short <= 64 else 64
     halvings = max(0, int(math.log2(resolution / 4)))
     resolution = math.ceil(resolution / 2**halvings) * 2**halvings
-    for level in range(halvings + 1):
-        layers, latents = (1, 4) if level == 0 else (3, 16 if level == 1 else 32)
-        stages.append(Stage(resolution, min(width, 256), 2 if level == 0 else 1, layers, latents))
-        resolution, width = resolution // 2, 2 * width
+    stages = [Stage(resolution, width, layers=3, latents=0 if halvings else 16)]
+    for level in range(1, halvings + 1):
+        layers, latents = (4, 16) if level == 1 else (3, 32)
+        wide = min(width * 2**level, 256)
+        stages.append(Stage(resolution // 2**level, wide, layers, latents))
     return tuple(stages)
 
 
-def _again(on: bool, function: Callable[..., Any], *given: Tensor) -> Any:
-    """The function's value; if on, what it needs is computed again in the backward pass."""
+def _again(on: bool, function: Callable[..., T], *given: Tensor) -> T:
+    """The function's value; if on, what it goes through is computed again in the backward pass."""
     if on and torch.is_grad_enabled():
-        return checkpoint(function, *given, use_reentrant=False, preserve_rng_state=False)
+        again = checkpoint(function, *given, use_reentrant=False, preserve_rng_state=False)
+        return cast(T, again)
     return function(*given)
-
-
-def _stack(stage: Stage, context: int, depth: int) -> Stack:
-    return Stack(stage.width, context, depth, kernel=1 if stage.resolution == 1 else 3)
 
 
 class Latent(nn.Module):
@@ -196,17 +200,11 @@ class Latent(nn.Module):
         stage: That stage.
         learned: Whether the prior's location and scale are functions of the state.
         gain: Factor on the weights with which z enters, at the start.
-        checkpointing: Whether to compute what it needs again in the backward pass.
+        checkpointing: Whether to compute activations again in the backward pass.
     """
 
     def __init__(
-        self,
-        name: str,
-        index: int,
-        stage: Stage,
-        learned: bool,
-        gain: float,
-        checkpointing: bool = False,
+        self, name: str, index: int, stage: Stage, learned: bool, gain: float, checkpointing: bool
     ) -> None:
         super().__init__()
         self.name, self.index, self.channels = name, index, stage.latents
@@ -225,8 +223,7 @@ class Latent(nn.Module):
 
     def posterior(self, h: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-scale of the noise given the image, each `(n, channels, ...)`."""
-        found: tuple[Tensor, Tensor] = _again(self.checkpointing, self._posterior, h, features)
-        return found
+        return _again(self.checkpointing, self._posterior, h, features)
 
     def _posterior(self, h: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         seen = torch.cat([h, features], dim=1).relu()
@@ -238,8 +235,8 @@ class Latent(nn.Module):
         if learned is None:
             none = h.new_zeros((), dtype=torch.float32)
             return none, none + 1
-        found = _again(self.checkpointing, lambda h: learned(h.relu()), h)
-        mean, log_scale = found.float().chunk(2, dim=1)
+        found = _again(self.checkpointing, lambda h: learned(h.relu()).float(), h)
+        mean, log_scale = found.chunk(2, dim=1)
         return mean, log_scale.clamp(-6, 2).exp()
 
     def place(self, h: Tensor, u: Tensor) -> Tensor:
@@ -249,32 +246,40 @@ class Latent(nn.Module):
 
 
 class Layer(nn.Module):
-    """A step of the chain: latents, where the stage has any, and the blocks that follow them."""
+    """A step of the chain: latents, where the stage has any, and the block that follows them."""
 
-    def __init__(self, latent: Latent | None, blocks: Stack, checkpointing: bool) -> None:
+    def __init__(self, latent: Latent | None, block: Block, checkpointing: bool) -> None:
         super().__init__()
         self.latent = latent
-        self.blocks = blocks
+        self.block = block
         self.checkpointing = checkpointing
 
     def forward(self, h: Tensor, context: Tensor, source: Source) -> Tensor:
+        z = () if self.latent is None else (source(self.latent, h),)
+        return _again(self.checkpointing, self._forward, h, context, *z)
+
+    def _forward(self, h: Tensor, context: Tensor, z: Tensor | None = None) -> Tensor:
         if self.latent is not None:
-            h = h + self.latent.enter(source(self.latent, h))
-        out: Tensor = _again(self.checkpointing, self.blocks, h, context)
+            h = h + self.latent.enter(z)
+        out: Tensor = self.block(h, context)
         return out
 
 
-class BottomUp(nn.Module):
-    """The pass up: features of an image by stage, `(n, width, ...)` each, fine to coarse.
+def _block(stage: Stage, context: int) -> Block:
+    block = Block(stage.width, context, kernel=1 if stage.resolution == 1 else 3)
+    block.film.reset_parameters()  # the parents speak from the first step, as latents do
+    return block
 
-    It ends at the coarsest stage that has latents.
+
+class BottomUp(nn.Module):
+    """The pass up to the coarsest stage with latents: features by stage, `(n, width, ...)` each.
 
     Args:
         grid: The sizes of the stages.
         stages: From fine to coarse.
         channels: Channels of the image.
         context: Width of the context.
-        checkpointing: Whether to compute stages again in the backward pass, to save memory.
+        checkpointing: Whether to compute activations again in the backward pass.
     """
 
     def __init__(
@@ -286,11 +291,12 @@ class BottomUp(nn.Module):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.grid = grid
+        self.grid, self.checkpointing = grid, checkpointing
         seen = stages[: 1 + max(i for i, stage in enumerate(stages) if stage.latents)]
         self.stem = nn.Conv2d(channels * grid.square**2, stages[0].width, 3, padding=1)
-        self.stages = nn.ModuleList(_stack(stage, context, 2 * stage.blocks) for stage in seen)
-        self.checkpointing = checkpointing
+        self.stages = nn.ModuleList(
+            nn.ModuleList(_block(stage, context) for _ in range(stage.blocks)) for stage in seen
+        )
         self.downs = nn.ModuleList(
             nn.Conv2d(fine.width, coarse.width, kernel, stride=kernel)
             for (fine, coarse), kernel in zip(
@@ -301,26 +307,26 @@ class BottomUp(nn.Module):
     def forward(
         self, image: Float[Tensor, "n c h w"], context: Float[Tensor, "n k"]
     ) -> tuple[Tensor, ...]:
-        h = self.stem(self.grid.enter(image))
-        features = []
-        for index, blocks in enumerate(self.stages):
-            if index:
-                h = self.downs[index - 1](h.relu())
-            h = _again(self.checkpointing, blocks, h, context)
+        h, features = self.stem(self.grid.enter(image)), []
+        for index in range(len(self.stages)):
+            h = _again(self.checkpointing, partial(self._stage, index), h, context)
             features.append(h)
         return tuple(features)
+
+    def _stage(self, index: int, h: Tensor, context: Tensor) -> Tensor:
+        if index:
+            h = self.downs[index - 1](h.relu())
+        for block in cast(Iterable[Block], self.stages[index]):
+            h = block(h, context)
+        return h
 
 
 class TopDown(nn.Module):
     """The chain of latents, and what it decodes to, `(n, outputs, H, W)`.
 
-    Args:
-        grid: The sizes of the stages.
-        stages: From fine to coarse.
+    Args: those of `BottomUp`, and
         outputs: Channels to put out.
-        context: Width of the context.
         learned: Whether the prior's location and scale are functions of the state.
-        checkpointing: Whether to compute stages again in the backward pass, to save memory.
     """
 
     def __init__(
@@ -334,16 +340,15 @@ class TopDown(nn.Module):
     ) -> None:
         super().__init__()
         self.grid = grid
-        count = sum(stage.layers for stage in stages if stage.latents)
+        gain = sum(stage.layers for stage in stages if stage.latents) ** -0.5
         names = (f"u{i + 1}" for i in itertools.count())
 
         def layer(index: int) -> Layer:
             stage = stages[index]
             latent = None
             if stage.latents:
-                gain = count**-0.5
                 latent = Latent(next(names), index, stage, learned, gain, checkpointing)
-            return Layer(latent, _stack(stage, context, stage.blocks), checkpointing)
+            return Layer(latent, _block(stage, context), checkpointing)
 
         top = stages[-1].width
         self.start = nn.Parameter(torch.zeros(1, top, *grid.sizes[-1]))
