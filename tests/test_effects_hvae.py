@@ -9,8 +9,7 @@ import torch
 
 from rung3 import SCM, Image
 from rung3.effects import grid, mediate
-from rung3.mechanisms import HVAE, Equation
-from rung3.mechanisms.hvae import Stage
+from rung3.mechanisms import HVAE, Equation, Stage
 
 STAGES = (Stage(8, 4, latents=2), Stage(4, 8, latents=2))
 
