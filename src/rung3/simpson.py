@@ -10,8 +10,9 @@ e (White 1980), so the spread may differ between groups. A variable z reverses t
 has one sign in all rows, and the other in every stratum of z.
 
 The same numbers, with another graph, have another answer: data do not say which association is the
-effect of x. If z alone meets the adjustment criterion (`rung3.adjustment`), that within the strata
-is; if the empty set does, that in all rows is (Pearl 2014, The American Statistician 68:8-13).
+effect of x. If z alone meets the adjustment criterion (`rung3.graph.adjustment`), that within the
+strata is; if the empty set does, that in all rows is (Pearl 2014, The American Statistician
+68:8-13).
 """
 
 from __future__ import annotations
