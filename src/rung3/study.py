@@ -282,7 +282,7 @@ class Study(Part):
             return Oracles.load(place.oracles_path)
         options = self.evaluation.oracles
         rows = splits.train[: options.rows]
-        epochs = {} if options.epochs is None else {"epochs": options.epochs}
+        epochs: dict[str, Any] = {} if options.epochs is None else {"epochs": options.epochs}
         origin = f"{rows.n} of the training rows"
         say(f"training the oracles on {origin}")
         found = fit_oracles(model, rows, seed=self.seed, progress=progress, origin=origin, **epochs)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,9 +31,13 @@ from rung3.mechanisms.base import Mechanism
 from rung3.rows import Rows, as_rows, spell_unknown
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed, stream
+from rung3.variables import Image
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
+
+    from rung3.objectives import Counterfactual
+    from rung3.objectives.loss import CounterfactualLoss
 
 __all__ = ["History", "Options", "fit"]
 
@@ -49,20 +53,25 @@ class History:
         validation: Loss on the validation rows after each epoch, by mechanism.
         seconds: Seconds that each epoch took, validation aside.
         rows_per_second: Rows seen a second in each epoch.
+        counterfactual: What the counterfactual objective came to in each epoch, by mechanism and by
+            what is meant.
     """
 
     training: dict[str, list[float]] = field(default_factory=dict)
     validation: dict[str, list[float]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     rows_per_second: list[float] = field(default_factory=list)
+    counterfactual: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def curves(self) -> dict[str, dict[str, list[float]]]:
         """By mechanism, its losses in training and in validation: what the report draws."""
-        return {
+        losses = {
             name: {"training": losses} | ({"validation": held} if held else {})
             for name, losses in self.training.items()
             for held in [self.validation.get(name)]
         }
+        more = {f"{k}, counterfactual": curves for k, curves in self.counterfactual.items()}
+        return losses | more
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON."""
@@ -161,6 +170,7 @@ def fit(
     resume: bool = True,
     progress: bool = True,
     max_seconds: float | None = None,
+    objective: Counterfactual | Literal["likelihood", "counterfactual"] = "likelihood",
 ) -> History:
     """Train the mechanisms of a model, in place, with AdamW on a Lightning trainer.
 
@@ -203,6 +213,8 @@ def fit(
         resume: Whether to go on from the checkpoint, if there is one.
         progress: Whether to show a progress bar.
         max_seconds: Stop after so many seconds of training.
+        objective: `"likelihood"`; or `"counterfactual"`, for images, to be fitted after the others:
+            see `rung3.objectives.Counterfactual`, which has options.
 
     Returns:
         Losses by mechanism and epoch, and how long each epoch took.
@@ -241,8 +253,10 @@ def fit(
         progress=progress,
         max_seconds=max_seconds,
     )
-    chosen = _chosen(model, only)
-    rows, held = _rows(model, train, validation, chosen, validation_share, options)
+    aim = _objective(objective, options)
+    chosen = _chosen(model, _images(model) if aim and only is None else only)
+    also = aim.columns(model, chosen) if aim else []
+    rows, held = _rows(model, train, validation, chosen, also, validation_share, options)
     _calibrate(model, chosen, rows, options.seed)
     for name, mechanism in chosen.items():
         if name in model.fitted:
@@ -252,22 +266,51 @@ def fit(
         for name, mechanism in chosen.items()
         if any(parameter.requires_grad for parameter in mechanism.parameters())
     }
-    history = History()
+    history, losses = History(), {}
     if learned:
         from rung3.training_loop import run
 
-        table = Table(rows, learned.values())
+        losses = aim.prepare(model, learned, rows, held, options.seed, progress) if aim else {}
+        table = Table(rows, learned.values(), also)
         validated = None if held is None else Table(held, learned.values())
         dtype = next(p.dtype for m in learned.values() for p in m.parameters())
         try:
-            history = run(learned, table, validated, options)
+            history = run(learned, table, validated, options, losses)
         finally:
             model.to(model.device, dtype).eval()
     model.eval()
     for mechanism in learned.values():
         mechanism.requires_grad_(False)
-    model.fitted = {**model.fitted, **_provenance(chosen, rows, history, options)}
+    model.fitted = {**model.fitted, **_provenance(model, chosen, rows, history, options, losses)}
     return history
+
+
+def _objective(given: Counterfactual | str, options: Options) -> Counterfactual | None:
+    """The objective, where it is not the likelihood."""
+    from rung3.objectives import Counterfactual
+
+    if given == "likelihood":
+        return None
+    aim = Counterfactual() if given == "counterfactual" else given
+    if not isinstance(aim, Counterfactual):
+        raise ValueError(
+            f"objective={given!r} must be 'likelihood', 'counterfactual' or a Counterfactual(...)"
+        )
+    if options.patience is not None:
+        raise ValueError("patience: goes by the likelihood alone; leave it out with this objective")
+    return aim
+
+
+def _images(model: SCM) -> list[str]:
+    """The images that have causes."""
+    found = [
+        name
+        for name, variable in model.variables.items()
+        if isinstance(variable, Image) and model.graph.parents(name)
+    ]
+    if not found:
+        raise ValueError("objective='counterfactual' needs an image with causes; there is none")
+    return found
 
 
 def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Mechanism]:
@@ -292,13 +335,14 @@ def _rows(
     train: Mapping[str, Any],
     validation: Mapping[str, Any] | None,
     chosen: Mapping[str, Mechanism],
+    also: Collection[str],
     share: float,
     options: Options,
 ) -> tuple[Rows, Rows | None]:
     """Checked training rows, and validation rows if there are to be any."""
-    rows = _checked(model, train, chosen, "training")
+    rows = _checked(model, train, chosen, also, "training")
     if validation is not None:
-        return rows, _checked(model, validation, chosen, "validation")
+        return rows, _checked(model, validation, chosen, (), "validation")
     if share == 0:
         if options.patience is not None:
             raise ValueError("patience: needs validation rows; give some, or a validation_share")
@@ -309,10 +353,14 @@ def _rows(
 
 
 def _checked(
-    model: SCM, values: Mapping[str, Any], chosen: Mapping[str, Mechanism], which: str
+    model: SCM,
+    values: Mapping[str, Any],
+    chosen: Mapping[str, Mechanism],
+    also: Collection[str],
+    which: str,
 ) -> Rows:
     rows = as_rows(values, model.variables, torch.device("cpu"))
-    needed = {name: m for m in chosen.values() for name in (m.name, *m.parents)}
+    needed = dict.fromkeys([*(n for m in chosen.values() for n in (m.name, *m.parents)), *also])
     lacking = [name for name in needed if name not in rows]
     if lacking:
         raise ValueError(
@@ -337,7 +385,12 @@ def _calibrate(model: SCM, chosen: Mapping[str, Mechanism], rows: Rows, seed: in
 
 
 def _provenance(
-    chosen: Mapping[str, Mechanism], rows: Rows, history: History, options: Options
+    model: SCM,
+    chosen: Mapping[str, Mechanism],
+    rows: Rows,
+    history: History,
+    options: Options,
+    losses: Mapping[str, CounterfactualLoss],
 ) -> dict[str, dict[str, Any]]:
     """When and how each mechanism was fitted: what a model file keeps."""
     when = datetime.now(UTC).isoformat(timespec="seconds")
@@ -354,4 +407,12 @@ def _provenance(
             ):
                 if curves.get(name):
                     found[name][key] = curves[name][-1]
+        # Whatever it is fitted by next, they had their say.
+        used = model.fitted.get(name, {}).get("predictors", [])
+        if name in losses:
+            said = losses[name].provenance()
+            found[name]["objective"] = said
+            used = [*dict.fromkeys([*used, *said["predictors"].values()])]
+        if used:
+            found[name]["predictors"] = used
     return found
