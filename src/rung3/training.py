@@ -31,13 +31,11 @@ from rung3.mechanisms.base import Mechanism
 from rung3.rows import Rows, as_rows, spell_unknown
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed, stream
-from rung3.variables import Image
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
     from rung3.objectives import Counterfactual
-    from rung3.objectives.loss import CounterfactualLoss
 
 __all__ = ["History", "Options", "fit"]
 
@@ -253,8 +251,10 @@ def fit(
         progress=progress,
         max_seconds=max_seconds,
     )
-    aim = _objective(objective, options)
-    chosen = _chosen(model, _images(model) if aim and only is None else only)
+    from rung3.objectives import as_objective, remembered
+
+    aim = as_objective(objective, patience)
+    chosen = _chosen(model, aim.images(model) if aim and only is None else only)
     also = aim.columns(model, chosen) if aim else []
     rows, held = _rows(model, train, validation, chosen, also, validation_share, options)
     _calibrate(model, chosen, rows, options.seed)
@@ -281,36 +281,9 @@ def fit(
     model.eval()
     for mechanism in learned.values():
         mechanism.requires_grad_(False)
-    model.fitted = {**model.fitted, **_provenance(model, chosen, rows, history, options, losses)}
+    said = _provenance(chosen, rows, history, options)
+    model.fitted = {**model.fitted, **remembered(model.fitted, said, losses)}
     return history
-
-
-def _objective(given: Counterfactual | str, options: Options) -> Counterfactual | None:
-    """The objective, where it is not the likelihood."""
-    from rung3.objectives import Counterfactual
-
-    if given == "likelihood":
-        return None
-    aim = Counterfactual() if given == "counterfactual" else given
-    if not isinstance(aim, Counterfactual):
-        raise ValueError(
-            f"objective={given!r} must be 'likelihood', 'counterfactual' or a Counterfactual(...)"
-        )
-    if options.patience is not None:
-        raise ValueError("patience: goes by the likelihood alone; leave it out with this objective")
-    return aim
-
-
-def _images(model: SCM) -> list[str]:
-    """The images that have causes."""
-    found = [
-        name
-        for name, variable in model.variables.items()
-        if isinstance(variable, Image) and model.graph.parents(name)
-    ]
-    if not found:
-        raise ValueError("objective='counterfactual' needs an image with causes; there is none")
-    return found
 
 
 def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Mechanism]:
@@ -385,12 +358,7 @@ def _calibrate(model: SCM, chosen: Mapping[str, Mechanism], rows: Rows, seed: in
 
 
 def _provenance(
-    model: SCM,
-    chosen: Mapping[str, Mechanism],
-    rows: Rows,
-    history: History,
-    options: Options,
-    losses: Mapping[str, CounterfactualLoss],
+    chosen: Mapping[str, Mechanism], rows: Rows, history: History, options: Options
 ) -> dict[str, dict[str, Any]]:
     """When and how each mechanism was fitted: what a model file keeps."""
     when = datetime.now(UTC).isoformat(timespec="seconds")
@@ -407,12 +375,4 @@ def _provenance(
             ):
                 if curves.get(name):
                     found[name][key] = curves[name][-1]
-        # Whatever it is fitted by next, they had their say.
-        used = model.fitted.get(name, {}).get("predictors", [])
-        if name in losses:
-            said = losses[name].provenance()
-            found[name]["objective"] = said
-            used = [*dict.fromkeys([*used, *said["predictors"].values()])]
-        if used:
-            found[name]["predictors"] = used
     return found

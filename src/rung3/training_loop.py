@@ -36,6 +36,7 @@ REMARKS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"You're resuming from a checkpoint that ended before",  # rows are a function of the step
     r"Be aware that when using `ckpt_path`, callbacks",  # max_seconds may be given up
+    r"Found \d+ module\(s\) in eval mode",  # predictors are frozen
 )
 
 
@@ -268,10 +269,8 @@ class Loop(LightningModule):
         """Note the training losses."""
         self._tick()
         self._note(0, self.history.training)
-        for name, objective in self.objectives.items():
-            curves = self.history.counterfactual.setdefault(name, {})
-            for key, mean in objective.curves().items():
-                curves.setdefault(key, []).append(mean)
+        for objective in self.objectives.values():
+            objective.note(self.history)
         self.history.seconds.append(self.elapsed)
         seen = self.done * min(self.options.batch_size, self._table("training").n)
         self.history.rows_per_second.append(seen / self.elapsed)

@@ -40,10 +40,13 @@ from rung3.scm import SCM
 from rung3.seeding import stream
 from rung3.variables import Image
 
-__all__ = ["Counterfactual"]
+__all__ = ["Counterfactual", "fit_predictors"]
 
-WIDTH = 24
-"""Width of predictors that the objective trains: another one than of evaluation's oracles."""
+WIDTH = 16
+"""Width of predictors that the objective trains: half of that of evaluation's oracles."""
+
+EPOCHS = 3
+"""Passes over their rows."""
 
 READ = 20_000
 """Rows that such predictors are trained on, at most."""
@@ -89,15 +92,15 @@ class Counterfactual:
         ValueError: If an option is out of range.
 
     Example:
-        >>> Counterfactual(weight=1.0, share=0.5)
-        Counterfactual(share=0.5, weight=1.0)
+        >>> Counterfactual(weight=1.0, soft=True)
+        Counterfactual(soft=True, weight=1.0)
     """
 
     intervene: Collection[str] | None = None
     at_once: int = 1
     soft: bool = False
     kept: float = 1.0
-    share: float = 1.0
+    share: float = 0.5
     weight: float | None = None
     after: int = 300
     ramp: int = 300
@@ -142,6 +145,18 @@ class Counterfactual:
             if value != defaults[name]
         }
 
+    def images(self, model: SCM) -> list[str]:
+        """The images that have causes.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        graph, variables = model.graph, model.variables
+        found = [k for k, v in variables.items() if isinstance(v, Image) and graph.parents(k)]
+        if not found:
+            raise ValueError("objective='counterfactual' needs an image with causes; there is none")
+        return found
+
     def columns(self, model: SCM, images: Collection[str]) -> list[str]:
         """Check that these mechanisms can be trained so, before anything starts.
 
@@ -166,15 +181,19 @@ class Counterfactual:
                     "mechanism; fit it by its likelihood first, or give a weight= to train it "
                     "counterfactually from the start"
                 )
-            chosen = self._set(model, image)
+            chosen = self.settable(model, image)
             for name in _between(model, chosen, image):
                 _check_carrier(model, image, name, images)
                 wanted += [name, *model.graph.parents(name)]
             wanted += chosen
         return list(dict.fromkeys(wanted))
 
-    def _set(self, model: SCM, image: str) -> list[str]:
-        """The variables that may be set, for an image."""
+    def settable(self, model: SCM, image: str) -> list[str]:
+        """The variables that may be set, for an image.
+
+        Raises:
+            ValueError: If there is none, or a name is unknown.
+        """
         parents = model.graph.parents(image)
         plain = [name for name in parents if not isinstance(model.variables[name], Image)]
         if self.intervene is None:
@@ -223,6 +242,21 @@ class Counterfactual:
             for image, mechanism in images.items()
         }
 
+    def rehearsal(self, model: SCM, mechanism: Mechanism) -> CounterfactualLoss:
+        """The loss of an image with predictors that know nothing: to see what a step costs."""
+        chosen = self.settable(model, mechanism.name)
+        carriers = [model.mechanisms[name] for name in _between(model, chosen, mechanism.name)]
+        image = model.variables[mechanism.name]
+        assert isinstance(image, Image)
+        readers = {
+            name: Oracle(image, variable, WIDTH).requires_grad_(False)
+            for name, variable in mechanism.parents.items()
+            if not isinstance(variable, Image)
+        }
+        loss = CounterfactualLoss(self, mechanism, chosen, carriers, readers)
+        loss.bound.zero_()
+        return loss
+
     def _predictors(
         self, model: SCM, rows: Rows, held: Rows | None, seed: int, progress: bool
     ) -> Oracles:
@@ -232,14 +266,7 @@ class Counterfactual:
             if any(oracle.explained.isnan() for oracle in given.values()):
                 given.measure(model, rows if held is None else held)
             return given
-        generator = stream(seed, "predictors")
-        order = torch.randperm(rows.n, generator=generator)
-        if held is None:
-            cut = max(1, rows.n // 10)
-            held, order = rows[order[:cut]], order[cut:]
-        base = generator.initial_seed()
-        some = rows[order[:READ]]
-        return fit_oracles(model, some, held, width=WIDTH, seed=base, progress=progress)
+        return fit_predictors(model, rows, held, seed, progress)
 
     def _loss(
         self, model: SCM, mechanism: Mechanism, predictors: Oracles, rows: Rows, seed: int
@@ -262,7 +289,7 @@ class Counterfactual:
                 f"rows that they were not trained on the predictors explain {said}",
                 stacklevel=4,
             )
-        chosen = self._set(model, image)
+        chosen = self.settable(model, image)
         if self.intervene is None:
             chosen = [name for name in chosen if name in legible]
         carriers = [model.mechanisms[name] for name in _between(model, chosen, image)]
@@ -271,6 +298,29 @@ class Counterfactual:
             own = _own_loss(mechanism, rows, seed)
             loss.bound.fill_(own + self.margin * abs(own))
         return loss.to(model.device)
+
+
+def fit_predictors(
+    model: SCM, rows: Rows, held: Rows | None = None, seed: int = 0, progress: bool = True
+) -> Oracles:
+    """Oracles to train with: measured, and not those that evaluation trains with the same seed.
+
+    Args:
+        model: Whose variables and graph are meant.
+        rows: Training rows.
+        held: Rows to measure them on; a tenth of the training rows if not given.
+        seed: Of the choice of rows, the weights and the order.
+        progress: Whether to show a progress bar.
+    """
+    generator = stream(seed, "predictors")
+    order = torch.randperm(rows.n, generator=generator)
+    if held is None:
+        cut = max(1, rows.n // 10)
+        held, order = rows[order[:cut]], order[cut:]
+    base, some = generator.initial_seed(), rows[order[:READ]]
+    return fit_oracles(
+        model, some, held, epochs=EPOCHS, width=WIDTH, seed=base, progress=progress
+    )
 
 
 def _between(model: SCM, chosen: Iterable[str], image: str) -> list[str]:

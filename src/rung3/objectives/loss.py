@@ -38,6 +38,7 @@ from rung3.rows import Noise
 
 if TYPE_CHECKING:
     from rung3.objectives.counterfactual import Counterfactual
+    from rung3.training import History
 
 __all__ = ["CounterfactualLoss", "Step", "propagate"]
 
@@ -190,20 +191,23 @@ class CounterfactualLoss(nn.Module):
             total = total + predictor.log_loss(image, sought).mean()
         return total
 
-    def curves(self) -> dict[str, float]:
-        """Means since the last call, for the history; nothing before the first counterfactual."""
+    def note(self, history: History) -> None:
+        """Note the means since the last call, if there was a counterfactual at all."""
         cost, factor, n = self.sums.tolist()
         self.sums.zero_()
-        found = {"log-loss of the predictors": cost / n, "factor of its own loss": factor / n}
-        return found if n else {}
+        if n:
+            curves = history.counterfactual.setdefault(self.name, {})
+            curves.setdefault("log-loss of the predictors", []).append(cost / n)
+            curves.setdefault("factor of its own loss", []).append(factor / n)
 
     def identity(self) -> dict[str, str]:
         """What must be as it was for a run to go on."""
         carriers: Any = self.carriers
         frozen = {carrier.name: digest(carrier.state_dict()) for carrier in carriers}
+        own = self.options.predictors is None  # the checkpoint has them, with the same seed
         return {
             f"the objective of {self.name}": repr(self.options),
-            f"the predictors of {self.name}": repr(self.digests()),
+            f"the predictors of {self.name}": "its own" if own else repr(self.digests()),
             **{f"the mechanism of {name}, frozen": weights for name, weights in frozen.items()},
         }
 
@@ -213,15 +217,10 @@ class CounterfactualLoss(nn.Module):
         return {name: p.digest() for name, p in zip(self.read, predictors, strict=True)}
 
     def provenance(self) -> dict[str, Any]:
-        """What a model file keeps: by what it was trained, and with which predictors."""
+        """By what it was trained, for the model's file."""
         bound = float(self.bound)
-        return {
-            "kind": "counterfactual",
-            **self.options.config(),
-            "set": self.chosen,
-            **({} if math.isnan(bound) else {"constraint": bound}),
-            "predictors": self.digests(),
-        }
+        constraint = {} if math.isnan(bound) else {"constraint": bound}
+        return {"kind": "counterfactual", **self.options.config(), "set": self.chosen} | constraint
 
 
 def propagate(
