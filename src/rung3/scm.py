@@ -17,13 +17,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import networkx as nx
 import torch
 from torch import Tensor, nn
 
-from rung3 import conditioning, propagation, provenance
+from rung3 import conditioning, identification, propagation, provenance
 from rung3.graph import CausalGraph
 from rung3.interventions import intervene
 from rung3.mechanisms import default_mechanism, graph_of
@@ -54,6 +54,8 @@ class SCM(nn.Module):
             its name; and
         baselines: by their names, functions of an image, its parents and their counterfactual
             values that give an image; `evaluate` prints their scores beside the model's.
+        unidentified: Whether to `"refuse"` or `"allow"` answers that data cannot tell for hidden
+            causes `a <-> b` (see `rung3.identification`). Not saved.
 
     Raises:
         ValueError: If names do not agree, or a mechanism cannot model its variable.
@@ -68,6 +70,7 @@ class SCM(nn.Module):
 
     measures: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({})
     baselines: Mapping[str, Callable[..., Tensor]] = MappingProxyType({})
+    unidentified: Literal["refuse", "allow"] = "refuse"
 
     def __init__(
         self,
@@ -86,8 +89,7 @@ class SCM(nn.Module):
         for name, kind in (variables or {}).items():
             if not isinstance(kind, Variable):
                 raise ValueError(f"{name}: expected a variable, such as Binary(), got {kind!r}")
-        if graph is None:
-            graph = graph_of(given, variables or {})
+        graph = graph_of(given, variables or {}) if graph is None else graph
         graph = graph if isinstance(graph, CausalGraph) else CausalGraph(graph)
         for names in (variables or {}, given):
             unknown = [name for name in names if name not in graph.nodes]
@@ -114,6 +116,7 @@ class SCM(nn.Module):
         self.variables = dict(variables)
         self.fitted: dict[str, Any] = {}
         self.replaced: frozenset[str] = frozenset()  # by `do`: the world knows no noise of theirs
+        self.origin = graph  # before any `do`
         self._modules_by_order = nn.ModuleList(mechanisms[name] for name in graph.nodes)
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
 
@@ -156,6 +159,7 @@ class SCM(nn.Module):
         """
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise ValueError(f"n: expected a whole number of rows, at least 1, got {n!r}")
+        identification.require_identified(self)
         base = base_seed(seed)
         evidence = self._rows(given) if given else None
         if evidence is not None and evidence.batched:
@@ -210,8 +214,8 @@ class SCM(nn.Module):
 
         Args:
             values: For each variable a number, a tensor with one value a row, a function (of its
-                parents, or of the variable itself for the value it would have had), or another
-                mechanism.
+                parents, of the variable itself for the value it would have had, of `u` for a fresh
+                uniform number), or another mechanism.
             more: The same, by keyword.
 
         Raises:
@@ -225,8 +229,7 @@ class SCM(nn.Module):
         return self._do({**({} if values is None else values), **more}, held=frozenset())
 
     def _do(self, values: Values, held: frozenset[str]) -> Self:
-        unknown = [name for name in values if name not in self.variables]
-        if unknown:
+        if unknown := [name for name in values if name not in self.variables]:
             raise ValueError(f"do: {spell_unknown(unknown, self.variables)}")
         mechanisms = self.mechanisms
         for name, value in values.items():
@@ -238,10 +241,10 @@ class SCM(nn.Module):
         model = type(self).__new__(type(self))
         nn.Module.__init__(model)
         model.defaults = self.defaults - values.keys()
-        model.world = self.world
-        model.training = self.training
+        model.world, model.training = self.world, self.training
         model._set_up(graph, self.variables, mechanisms)
         model.replaced = self.replaced | values.keys()
+        model.origin, model.unidentified = self.origin, self.unidentified
         return model.to(self.device)
 
     # Rung 3: imagining ---------------------------------------------------------------------------
@@ -313,6 +316,7 @@ class SCM(nn.Module):
         if not isinstance(noise, Exogenous):
             noise = Exogenous(noise, n=propagation.length(noise))
         affected = propagation.affected(self, noise)
+        identification.require_imaginable(self, noise, affected)
         values = propagation.predict(self, noise, affected, temperature, self.graph.names(mean))
         batched = noise.factual is None or noise.factual.batched
         axis = 0 if noise.particles is None else 1
@@ -355,8 +359,7 @@ class SCM(nn.Module):
         rows = self._rows(values)
         self._check_complete(rows)
         kept = self.graph.names(hold)
-        both = [name for name in do if name in kept]
-        if both:
+        if both := [name for name in do if name in kept]:
             raise ValueError(f"{both[0]}: cannot both be set and held")
         model = self.do(do)
         below = kept & model.graph.descendants(list(do))
@@ -364,6 +367,7 @@ class SCM(nn.Module):
         propagation.check_lengths(model, rows.n)
         nothing = Exogenous({}, n=rows.n, factual=rows, mechanisms=self.mechanisms)
         affected = propagation.affected(model, nothing)
+        identification.require_imaginable(model, nothing, affected)
         wanted = {name for name in affected if model.mechanisms[name].wants_noise}
         return model.predict(self._abduct(rows, particles, seed, wanted), temperature)
 
@@ -373,8 +377,7 @@ class SCM(nn.Module):
         return as_rows(values, self.variables, self.device)
 
     def _check_complete(self, rows: Rows) -> None:
-        lacking = [name for name in self.variables if name not in rows]
-        if lacking:
+        if lacking := [name for name in self.variables if name not in rows]:
             raise ValueError(
                 f"{lacking[0]}: not given; abduction needs a value of every variable, "
                 f"and got {list(rows)}"

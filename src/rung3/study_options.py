@@ -89,6 +89,7 @@ class Options(Part):
     clip: Positive | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     patience: Count | None = None
+    precision: str | None = None
     objective: Objective | None = None
 
     def given(self) -> dict[str, Any]:
@@ -100,14 +101,12 @@ class Training(Options):
     """How to fit: options for all mechanisms, and others for some.
 
     Args:
-        precision: As Lightning names it, such as `32-true` or `bf16-mixed`.
         accelerator: As Lightning names it, such as `cpu`.
         devices: Number of devices, or `auto`.
         checkpoint_every: Steps between checkpoints; one an epoch if not given.
         mechanisms: Options of single mechanisms, over those for all.
     """
 
-    precision: str | None = None
     accelerator: str | None = None
     devices: Count | str | None = None
     checkpoint_every: Count | None = None
@@ -115,7 +114,7 @@ class Training(Options):
 
     def shared(self) -> dict[str, Any]:
         """The options that hold for every call of `fit`."""
-        return _given(self, ("precision", "accelerator", "devices", "checkpoint_every"))
+        return _given(self, ("accelerator", "devices", "checkpoint_every"))
 
 
 class OracleOptions(Part):

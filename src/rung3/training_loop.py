@@ -32,6 +32,9 @@ from rung3.training import History, Options
 
 __all__ = ["Loop", "run"]
 
+BETAS = (0.9, 0.99)
+"""Of AdamW: the second moment forgets sooner than usual, as losses of deep hierarchies jump."""
+
 REMARKS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"You're resuming from a checkpoint that ended before",  # rows are a function of the step
@@ -201,7 +204,9 @@ class Loop(LightningModule):
         """AdamW, its learning rate set at every step."""
         options, total = self.options, self.options.epochs * self.steps
         parameters = [p for p in self.trained.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay)
+        optimizer = torch.optim.AdamW(
+            parameters, lr=options.lr, betas=BETAS, weight_decay=options.weight_decay
+        )
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: options.rate(step, total) / options.lr
         )

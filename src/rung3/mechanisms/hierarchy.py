@@ -37,8 +37,8 @@ from rung3.variables import Image
 
 __all__ = ["BottomUp", "Grid", "Latent", "Source", "Stage", "TopDown", "preset"]
 
-SPARE = 1.25
-"""Greatest size of a padded image, relative to the image's own."""
+SPARE = 4 / 3
+"""Greatest size of a padded image's shorter side, relative to the image's own."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +46,25 @@ class Stage:
     """One resolution of a hierarchical VAE.
 
     Args:
-        resolution: Pixels of the image's shorter side at this stage; 1 for a vector.
+        resolution: Pixels of the image's shorter side at this stage; 1, below others, for a vector.
         width: Channels.
-        blocks: Residual blocks of the pass up, and after each layer of the chain.
-        layers: Layers of the chain.
+        layers: Layers of the chain, of one residual block each.
         latents: Channels of the latents of each layer; 0 for none at this stage.
+        blocks: Residual blocks of the pass up.
 
     Raises:
         ValueError: If a number is not a whole one, or too small.
+
+    Example:
+        >>> Stage(16, 32, layers=2, latents=8)
+        Stage(resolution=16, width=32, layers=2, latents=8, blocks=2)
     """
 
     resolution: int
     width: int
-    blocks: int = 1
     layers: int = 1
     latents: int = 0
+    blocks: int = 2
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -99,34 +103,21 @@ class Grid:
     def __init__(self, name: str, image: Image, stages: Sequence[Stage]) -> None:
         self.height, self.width = image.height, image.width
         short, long = sorted((image.height, image.width))
-        finest = stages[0].resolution
-        self.square = 1
-        while finest * self.square < short:
-            self.square *= 2
-        padded = finest * self.square
-        if padded > SPARE * short:
-            near = 2 ** math.ceil(math.log2(finest / short))
-            raise ValueError(
-                f"{name}: the first stage has resolution {finest}, and no power of two times that "
-                f"is near the image's {short} px; use {math.ceil(short * near)}, for instance"
-            )
-        for fine, coarse in itertools.pairwise(stages):
-            if fine.resolution % coarse.resolution or fine.resolution == coarse.resolution:
-                raise ValueError(
-                    f"{name}: a stage of resolution {coarse.resolution} cannot follow one of "
-                    f"{fine.resolution}: each must divide the one before, such as "
-                    f"{max(1, fine.resolution // 2)}"
-                )
-        coarsest = min(s.resolution for s in stages if s.resolution > 1 or len(stages) == 1)
-        unit = padded // coarsest
+        resolutions = [stage.resolution for stage in stages]
+        _check_resolutions(name, resolutions, short)
+        self.square = _square(resolutions[0], short)
+        padded = resolutions[0] * self.square
+        unit = padded // min((r for r in resolutions if r > 1), default=1)
         across = unit * math.ceil(long / unit)
-        self.sizes = [self._size(stage.resolution, padded, across) for stage in stages]
-        bottom, right = padded - short, across - long
-        self.padding = (right, bottom) if image.height <= image.width else (bottom, right)
+        upright = image.height > image.width
 
-    def _size(self, resolution: int, padded: int, across: int) -> tuple[int, int]:
-        other = 1 if resolution == 1 else resolution * across // padded
-        return (resolution, other) if self.height <= self.width else (other, resolution)
+        def size(index: int, resolution: int) -> tuple[int, int]:
+            other = 1 if resolution == 1 and index else resolution * across // padded
+            return (other, resolution) if upright else (resolution, other)
+
+        self.sizes = [size(*stage) for stage in enumerate(resolutions)]
+        bottom, right = padded - short, across - long
+        self.padding = (bottom, right) if upright else (right, bottom)
 
     def enter(self, image: Tensor) -> Tensor:
         """The padded image (its last rows and columns repeated), its squares as channels."""
@@ -140,8 +131,35 @@ class Grid:
         return F.pixel_shuffle(squares, self.square)[..., : self.height, : self.width]
 
 
+def _square(finest: int, short: int) -> int:
+    """The least power of two that takes so many squares across the shorter side."""
+    return 1 << max(0, math.ceil(math.log2(short / finest)))
+
+
+def _check_resolutions(name: str, resolutions: Sequence[int], short: int) -> None:
+    finest = resolutions[0]
+    if finest * _square(finest, short) > SPARE * short:
+        fits = [r for r in range(1, short + 1) if r * _square(r, short) <= SPARE * short]
+        near = min(fits, key=lambda r: abs(r - finest))
+        raise ValueError(
+            f"{name}: the first stage has resolution {finest}, and no power of two times that is "
+            f"near the image's {short} px; use {near}, for instance"
+        )
+    for fine, coarse in itertools.pairwise(resolutions):
+        if fine % coarse or fine == coarse:
+            coarser = [r for r in range(1, fine) if fine % r == 0]
+            use = f"use {coarser[-1]}, for instance" if coarser else "leave it out"
+            raise ValueError(
+                f"{name}: a stage of resolution {coarse} cannot follow one of {fine}: each must "
+                f"divide the one before, and be smaller; {use}"
+            )
+
+
 def preset(image: Image) -> tuple[Stage, ...]:
-    """Stages for an image's size, from half its resolution (a quarter above 64 px) to 4 to 7.
+    """Stages for an image's size, from half its resolution (a quarter above 64 px) to 4 to 8.
+
+    The first stage has no latents. Those at high resolution hold what parents should say, a
+    stroke's thickness in its contour, say: the bound is then better, and counterfactuals are worse.
 
     Example:
         >>> [(stage.resolution, stage.width) for stage in preset(Image(1, 32, 32))]
@@ -151,32 +169,15 @@ def preset(image: Image) -> tuple[Stage, ...]:
     """
     short = min(image.height, image.width)
     square = 2 if short <= 64 else 4
-    stages, resolution, width = [], math.ceil(short / square), 32 if short <= 64 else 64
+    resolution, width = math.ceil(short / square), 32 if short <= 64 else 64
     halvings = max(0, int(math.log2(resolution / 4)))
     resolution = math.ceil(resolution / 2**halvings) * 2**halvings
-    for level in range(halvings + 1):
-        layers, latents = (1, 4) if level == 0 else (3, 16 if level == 1 else 32)
-        stages.append(Stage(resolution, min(width, 256), 2 if level == 0 else 1, layers, latents))
-        resolution, width = resolution // 2, 2 * width
+    stages = [Stage(resolution, width, layers=3, latents=0 if halvings else 16)]
+    for level in range(1, halvings + 1):
+        layers, latents = (4, 16) if level == 1 else (3, 32)
+        wide = min(width * 2**level, 256)
+        stages.append(Stage(resolution // 2**level, wide, layers, latents))
     return tuple(stages)
-
-
-class Stack(nn.Module):
-    """Residual blocks in a row, at one stage."""
-
-    def __init__(self, stage: Stage, context: int, count: int, checkpointing: bool) -> None:
-        super().__init__()
-        kernel = 1 if stage.resolution == 1 else 3
-        self.blocks = nn.ModuleList(Block(stage.width, context, kernel) for _ in range(count))
-        self.checkpointing = checkpointing
-
-    def forward(self, h: Tensor, context: Tensor) -> Tensor:
-        for block in self.blocks:
-            if self.checkpointing and torch.is_grad_enabled():
-                h = checkpoint(block, h, context, use_reentrant=False)
-            else:
-                h = block(h, context)
-        return h
 
 
 class Latent(nn.Module):
@@ -211,36 +212,61 @@ class Latent(nn.Module):
         return self.mean(seen).float(), self.log_scale(seen).float().clamp(-6, 2)
 
     def prior(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """`m(h)` and `log s(h)`, each `(n, channels, ...)`; one 0 each if they are not learned."""
+        """`m(h)` and `s(h)`, each `(n, channels, ...)`; the numbers 0 and 1 if not learned."""
         if self.learned is None:
-            nothing = h.new_zeros((), dtype=torch.float32)
-            return nothing, nothing
+            none = h.new_zeros((), dtype=torch.float32)
+            return none, none + 1
         mean, log_scale = self.learned(h.relu()).float().chunk(2, dim=1)
-        return mean, log_scale.clamp(-6, 2)
+        return mean, log_scale.clamp(-6, 2).exp()
 
     def place(self, h: Tensor, u: Tensor) -> Tensor:
         """`z = m(h) + s(h) u`."""
-        mean, log_scale = self.prior(h)
-        return mean + log_scale.exp() * u
+        mean, scale = self.prior(h)
+        return mean + scale * u
+
+
+class Recomputed(nn.Module):
+    """A residual block whose activations may be computed again in the backward pass.
+
+    Args:
+        stage: The stage that it is at.
+        context: Width of the context.
+        checkpointing: Whether to: it saves memory, and takes time.
+    """
+
+    def __init__(self, stage: Stage, context: int, checkpointing: bool) -> None:
+        super().__init__()
+        self.block = Block(stage.width, context, kernel=1 if stage.resolution == 1 else 3)
+        self.block.film.reset_parameters()  # the parents speak from the first step, as latents do
+        self.checkpointing = checkpointing
+
+    def forward(self, h: Tensor, context: Tensor) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            again: Tensor = checkpoint(self.block, h, context, use_reentrant=False)
+            return again
+        out: Tensor = self.block(h, context)
+        return out
 
 
 class Layer(nn.Module):
-    """A step of the chain: latents, where the stage has any, and the blocks that follow them."""
+    """A step of the chain: latents, where the stage has any, and the block that follows them."""
 
-    def __init__(self, latent: Latent | None, blocks: Stack) -> None:
+    def __init__(self, latent: Latent | None, block: Recomputed) -> None:
         super().__init__()
         self.latent = latent
-        self.blocks = blocks
+        self.block = block
 
     def forward(self, h: Tensor, context: Tensor, source: Source) -> Tensor:
         if self.latent is not None:
             h = h + self.latent.enter(source(self.latent, h))
-        out: Tensor = self.blocks(h, context)
+        out: Tensor = self.block(h, context)
         return out
 
 
 class BottomUp(nn.Module):
-    """The pass up: features of an image at every stage, `(n, width, ...)` each, fine to coarse.
+    """The pass up: features of an image by stage, `(n, width, ...)` each, fine to coarse.
+
+    It ends at the coarsest stage that has latents.
 
     Args:
         grid: The sizes of the stages.
@@ -260,14 +286,16 @@ class BottomUp(nn.Module):
     ) -> None:
         super().__init__()
         self.grid = grid
+        seen = stages[: 1 + max(i for i, stage in enumerate(stages) if stage.latents)]
         self.stem = nn.Conv2d(channels * grid.square**2, stages[0].width, 3, padding=1)
         self.stages = nn.ModuleList(
-            Stack(stage, context, 2 * stage.blocks, checkpointing) for stage in stages
+            nn.ModuleList(Recomputed(stage, context, checkpointing) for _ in range(stage.blocks))
+            for stage in seen
         )
         self.downs = nn.ModuleList(
             nn.Conv2d(fine.width, coarse.width, kernel, stride=kernel)
             for (fine, coarse), kernel in zip(
-                itertools.pairwise(stages), _factors(grid), strict=True
+                itertools.pairwise(seen), _factors(grid), strict=False
             )
         )
 
@@ -276,10 +304,11 @@ class BottomUp(nn.Module):
     ) -> tuple[Tensor, ...]:
         h = self.stem(self.grid.enter(image))
         features = []
-        for index, blocks in enumerate(self.stages):
+        for index, blocks in enumerate(cast(Iterable[Any], self.stages)):
             if index:
                 h = self.downs[index - 1](h.relu())
-            h = blocks(h, context)
+            for block in blocks:
+                h = block(h, context)
             features.append(h)
         return tuple(features)
 
@@ -315,7 +344,7 @@ class TopDown(nn.Module):
             latent = None
             if stage.latents:
                 latent = Latent(next(names), index, stage, learned, count**-0.5)
-            return Layer(latent, Stack(stage, context, stage.blocks, checkpointing))
+            return Layer(latent, Recomputed(stage, context, checkpointing))
 
         top = stages[-1].width
         self.start = nn.Parameter(torch.zeros(1, top, *grid.sizes[-1]))

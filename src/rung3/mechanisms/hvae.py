@@ -18,7 +18,7 @@ say: with `m_q, s_q` of the posterior of z_i and `m_p, s_p` of its prior under t
     z~_i = alpha m_q + (1 - alpha) m_p + (alpha^2 s_q^2 + (1 - alpha)^2 s_p^2)^(1/2) u'_i,
 
 with `u'_i = (z_i - m_q) / s_q`. That is `mediator="mixture"`: unless alpha is 1, a null
-intervention changes the image.
+intervention changes the image. It concerns counterfactuals alone; samples are the model's own.
 """
 
 from __future__ import annotations
@@ -85,12 +85,12 @@ class HVAE(Autoencoder):
     def __init__(
         self,
         prior: Prior = "exogenous",
-        stages: Iterable[Stage | dict[str, int]] | None = None,
+        stages: Iterable[Stage | Mapping[str, int]] | None = None,
         likelihood: Kind = "logistic",
         beta: float = 1.0,
-        warmup: int = 300,
-        free: float = 0.0,
-        gamma: float = 0.5,
+        warmup: int = 0,
+        free: float = 8.0,
+        gamma: float = 0.25,
         mediator: Mediator = "chain",
         alpha: float = 0.5,
         min_log_scale: float = -7.5,
@@ -148,11 +148,13 @@ class HVAE(Autoencoder):
             for latent in self.decoder.latents
         }
         if self.mediator == "mixture":
+            # So wide that, mixed with the prior under the same parents, it is that prior.
+            width = (2 / max(self.alpha, 1e-6) - 1) ** 0.5
 
             def source(latent: Latent, h: Tensor) -> Tensor:
-                mean, log_scale = latent.prior(h)
-                noise[f"{latent.name} mean"], noise[f"{latent.name} scale"] = mean, log_scale.exp()
-                return mean + log_scale.exp() * noise[latent.name]
+                m, s = latent.prior(h)
+                noise[f"{latent.name} mean"], noise[f"{latent.name} scale"] = m, width * s
+                return m + s * noise[latent.name]
 
             self.decoder(context, source)
         return noise
@@ -174,26 +176,26 @@ class HVAE(Autoencoder):
             u = mean + log_scale.exp() * e
             if self.mediator == "chain":
                 noise[latent.name] = u
-                return latent.place(h, u)
-            m, log_s = latent.prior(h)
-            noise[latent.name] = e
-            noise[f"{latent.name} mean"] = m + log_s.exp() * mean
-            noise[f"{latent.name} scale"] = (log_s + log_scale).exp()
-            return m + log_s.exp() * u
+            else:
+                m, s = latent.prior(h)
+                noise[latent.name] = e
+                noise[f"{latent.name} mean"] = m + s * mean
+                noise[f"{latent.name} scale"] = s * log_scale.exp()
+            return latent.place(h, u)
 
         raw = self.decoder(context, source)
         return Inference(noise, raw, kl)
 
     def _z(self, noise: dict[str, Tensor]) -> Source:
-        """The latents that noise gives, layer after latent."""
+        """The latents that noise gives, layer after layer."""
 
         def source(latent: Latent, h: Tensor) -> Tensor:
             if self.mediator == "chain":
                 return latent.place(h, noise[latent.name])
-            a, (m, log_s) = self.alpha, latent.prior(h)
-            mean, scale = noise[f"{latent.name} mean"], noise[f"{latent.name} scale"]
-            deviation = (a**2 * scale**2 + (1 - a) ** 2 * (2 * log_s).exp()).sqrt()
-            return a * mean + (1 - a) * m + deviation * noise[latent.name]
+            a, (m_p, s_p) = self.alpha, latent.prior(h)
+            m_q, s_q = noise[f"{latent.name} mean"], noise[f"{latent.name} scale"]
+            deviation = (a**2 * s_q**2 + (1 - a) ** 2 * s_p**2).sqrt()
+            return a * m_q + (1 - a) * m_p + deviation * noise[latent.name]
 
         return source
 
@@ -249,17 +251,20 @@ class HVAE(Autoencoder):
 
 
 def _fields(stage: Stage) -> dict[str, int]:
-    values = {field.name: (getattr(stage, field.name), field.default) for field in fields(stage)}
-    return {name: value for name, (value, default) in values.items() if value != default}
+    """The fields that differ from their defaults."""
+    values = {field: getattr(stage, field.name) for field in fields(stage)}
+    return {field.name: value for field, value in values.items() if value != field.default}
 
 
 def _stage(given: Stage | Mapping[str, int]) -> Stage:
     if isinstance(given, Stage):
         return given
     known = [field.name for field in fields(Stage)]
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        raise ValueError(f"stages: a Stage has no {unknown[0]!r}; it has {', '.join(known)}")
+    if not isinstance(given, Mapping) or not {"resolution", "width"} <= given.keys() <= {*known}:
+        raise ValueError(
+            f"stages: expected a Stage or a mapping of its {', '.join(known)} (the first two are "
+            f"needed), got {given!r}"
+        )
     return Stage(**given)
 
 

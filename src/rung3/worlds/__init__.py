@@ -2,6 +2,19 @@
 
 from rung3.worlds.digits import digits
 from rung3.worlds.morphomnist import morphomnist
+from rung3.worlds.paradoxes import chocolate, collider, exam, hospital, kidney_stones
+from rung3.worlds.radiology import scans
 from rung3.worlds.textbook import lecture, uniform
 
-__all__ = ["digits", "lecture", "morphomnist", "uniform"]
+__all__ = [
+    "chocolate",
+    "collider",
+    "digits",
+    "exam",
+    "hospital",
+    "kidney_stones",
+    "lecture",
+    "morphomnist",
+    "scans",
+    "uniform",
+]
