@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,8 @@ from rung3.seeding import Seed, base_seed, stream
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
+    from rung3.objectives import Counterfactual
+
 __all__ = ["History", "Options", "fit"]
 
 Schedule = Literal["constant", "cosine"]
@@ -49,20 +51,25 @@ class History:
         validation: Loss on the validation rows after each epoch, by mechanism.
         seconds: Seconds that each epoch took, validation aside.
         rows_per_second: Rows seen a second in each epoch.
+        counterfactual: What the counterfactual objective came to in each epoch, by mechanism and by
+            what is meant.
     """
 
     training: dict[str, list[float]] = field(default_factory=dict)
     validation: dict[str, list[float]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     rows_per_second: list[float] = field(default_factory=list)
+    counterfactual: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def curves(self) -> dict[str, dict[str, list[float]]]:
         """By mechanism, its losses in training and in validation: what the report draws."""
-        return {
+        losses = {
             name: {"training": losses} | ({"validation": held} if held else {})
             for name, losses in self.training.items()
             for held in [self.validation.get(name)]
         }
+        more = {f"{k}, counterfactual": curves for k, curves in self.counterfactual.items()}
+        return losses | more
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON."""
@@ -163,6 +170,7 @@ def fit(
     resume: bool = True,
     progress: bool = True,
     max_seconds: float | None = None,
+    objective: Counterfactual | Literal["likelihood", "counterfactual"] = "likelihood",
 ) -> History:
     """Train the mechanisms of a model, in place, with AdamW on a Lightning trainer.
 
@@ -206,6 +214,8 @@ def fit(
         resume: Whether to go on from the checkpoint, if there is one.
         progress: Whether to show a progress bar.
         max_seconds: Stop after so many seconds of training.
+        objective: `"likelihood"`; or `"counterfactual"`, for images, to be fitted after the others:
+            see `rung3.objectives.Counterfactual`, which has options.
 
     Returns:
         Losses by mechanism and epoch, and how long each epoch took.
@@ -244,8 +254,12 @@ def fit(
         progress=progress,
         max_seconds=max_seconds,
     )
-    chosen = _chosen(model, only)
-    rows, held = _rows(model, train, validation, chosen, validation_share, options)
+    from rung3.objectives import as_objective, remembered
+
+    aim = as_objective(objective, patience)
+    chosen = _chosen(model, aim.images(model) if aim and only is None else only)
+    also = aim.columns(model, chosen) if aim else []
+    rows, held = _rows(model, train, validation, chosen, also, validation_share, options)
     _calibrate(model, chosen, rows, options.seed)
     for name, mechanism in chosen.items():
         if name in model.fitted:
@@ -255,21 +269,23 @@ def fit(
         for name, mechanism in chosen.items()
         if any(parameter.requires_grad for parameter in mechanism.parameters())
     }
-    history = History()
+    history, losses = History(), {}
     if learned:
         from rung3.training_loop import run
 
-        table = Table(rows, learned.values())
+        losses = aim.prepare(model, learned, rows, held, options.seed, progress) if aim else {}
+        table = Table(rows, learned.values(), also)
         validated = None if held is None else Table(held, learned.values())
         dtype = next(p.dtype for m in learned.values() for p in m.parameters())
         try:
-            history = run(learned, table, validated, options)
+            history = run(learned, table, validated, options, losses)
         finally:
             model.to(model.device, dtype).eval()
     model.eval()
     for mechanism in learned.values():
         mechanism.requires_grad_(False)
-    model.fitted = {**model.fitted, **_provenance(chosen, rows, history, options)}
+    said = _provenance(chosen, rows, history, options)
+    model.fitted = {**model.fitted, **remembered(model.fitted, said, losses)}
     return history
 
 
@@ -295,13 +311,14 @@ def _rows(
     train: Mapping[str, Any],
     validation: Mapping[str, Any] | None,
     chosen: Mapping[str, Mechanism],
+    also: Collection[str],
     share: float,
     options: Options,
 ) -> tuple[Rows, Rows | None]:
     """Checked training rows, and validation rows if there are to be any."""
-    rows = _checked(model, train, chosen, "training")
+    rows = _checked(model, train, chosen, also, "training")
     if validation is not None:
-        return rows, _checked(model, validation, chosen, "validation")
+        return rows, _checked(model, validation, chosen, (), "validation")
     if share == 0:
         if options.patience is not None:
             raise ValueError("patience: needs validation rows; give some, or a validation_share")
@@ -312,10 +329,14 @@ def _rows(
 
 
 def _checked(
-    model: SCM, values: Mapping[str, Any], chosen: Mapping[str, Mechanism], which: str
+    model: SCM,
+    values: Mapping[str, Any],
+    chosen: Mapping[str, Mechanism],
+    also: Collection[str],
+    which: str,
 ) -> Rows:
     rows = as_rows(values, model.variables, torch.device("cpu"))
-    needed = {name: m for m in chosen.values() for name in (m.name, *m.parents)}
+    needed = dict.fromkeys([*(n for m in chosen.values() for n in (m.name, *m.parents)), *also])
     lacking = [name for name in needed if name not in rows]
     if lacking:
         raise ValueError(
