@@ -318,9 +318,7 @@ def fit_predictors(
         cut = max(1, rows.n // 10)
         held, order = rows[order[:cut]], order[cut:]
     base, some = generator.initial_seed(), rows[order[:READ]]
-    return fit_oracles(
-        model, some, held, epochs=EPOCHS, width=WIDTH, seed=base, progress=progress
-    )
+    return fit_oracles(model, some, held, epochs=EPOCHS, width=WIDTH, seed=base, progress=progress)
 
 
 def _between(model: SCM, chosen: Iterable[str], image: str) -> list[str]:
