@@ -559,10 +559,13 @@ def test_validation_rows_are_checked_too() -> None:
         fit(model, world.sample(4, seed=0), {"x": [1.0], "z": [1.0]}, **QUIET)
 
 
-def test_hidden_common_causes_are_refused() -> None:
-    model = SCM("x -> y; x <-> y")
-    with pytest.raises(ValueError, match=r"hidden common causes \(a <-> b\) is not supported yet"):
-        fit(model, {"x": [1.0, 2.0], "y": [1.0, 2.0]}, **ALL)
+def test_variables_that_hidden_causes_join_are_trained_as_one() -> None:
+    model = SCM("x -> y; x <-> y; z -> x")
+    rows = {name: torch.randn(64) for name in "xyz"}
+    history = fit(model, rows, epochs=1, progress=False, validation_share=0)
+    assert list(history.training) == ["z", "x <-> y"]
+    assert model.fitted.keys() == {"x", "y", "z", "x <-> y"}
+    assert not any(p.requires_grad for p in model.parameters())
 
 
 def test_a_model_that_do_returned_is_refused() -> None:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import torch
 
 from rung3.batches import Table
+from rung3.confounding import District
 from rung3.interventions import Intervention
 from rung3.mechanisms.base import Mechanism
 from rung3.rows import Rows, as_rows, spell_unknown
@@ -290,9 +291,7 @@ def fit(
 
 
 def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Mechanism]:
-    """The mechanisms to train, by name."""
-    if model.graph.bidirected:
-        raise ValueError("fitting models with hidden common causes (a <-> b) is not supported yet")
+    """The mechanisms to train, by name; those that hidden causes join, as one."""
     if isinstance(only, str):
         raise ValueError(f"only={only!r} must be a list of names, such as {[only]}")
     names = list(model.variables if only is None else only)
@@ -303,7 +302,7 @@ def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Mechanism]:
     for name, mechanism in mechanisms.items():
         if isinstance(mechanism, Intervention):
             raise ValueError(f"{name}: {mechanism.describe()}; fit the model before do({name}=...)")
-    return mechanisms
+    return model.confounding.units(mechanisms, model.mechanisms)
 
 
 def _rows(
@@ -368,7 +367,7 @@ def _provenance(
     found = {}
     for name, mechanism in chosen.items():
         complete = Table(rows, [mechanism]).complete
-        n = int(complete[name].sum()) if complete else rows.n
+        n = int(complete[mechanism.name].sum()) if complete else rows.n
         found[name] = {"when": when, "rows": n}
         if name in history.training:
             found[name] |= {"epochs": len(history.training[name]), **options.identity()}
@@ -378,4 +377,6 @@ def _provenance(
             ):
                 if curves.get(name):
                     found[name][key] = curves[name][-1]
+        if isinstance(mechanism, District):
+            found |= dict.fromkeys(mechanism.names, found[name])
     return found
