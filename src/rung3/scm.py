@@ -242,7 +242,8 @@ class SCM(nn.Module):
         model.training = self.training
         model._set_up(graph, self.variables, mechanisms)
         model.replaced = self.replaced | values.keys()
-        return model.to(self.device)
+        model._anchor = self._anchor
+        return model
 
     # Rung 3: imagining ---------------------------------------------------------------------------
 
@@ -359,8 +360,8 @@ class SCM(nn.Module):
         if both:
             raise ValueError(f"{both[0]}: cannot both be set and held")
         model = self.do(do)
-        below = kept & model.graph.descendants(list(do))
-        model = model._do({name: rows[name] for name in below}, held=below)
+        if below := kept & model.graph.descendants(list(do)):
+            model = model._do({name: rows[name] for name in below}, held=below)
         propagation.check_lengths(model, rows.n)
         nothing = Exogenous({}, n=rows.n, factual=rows, mechanisms=self.mechanisms)
         affected = propagation.affected(model, nothing)
