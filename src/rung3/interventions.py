@@ -191,7 +191,7 @@ def intervene(
         ValueError: If the value does not fit the variable.
     """
     if isinstance(value, Mechanism):
-        return _rebind(original, value, variables)
+        return _rebind(original, value, variables).to(original.observed.device)
     if callable(value) and not isinstance(value, Tensor):
         return Apply(original, value)
     return SetTo(original, value, held)

@@ -245,7 +245,8 @@ class SCM(nn.Module):
         model._set_up(graph, self.variables, mechanisms, self.confounding)
         model.replaced = self.replaced | values.keys()
         model.origin, model.unidentified = self.origin, self.unidentified
-        return model.to(self.device)
+        model._anchor = self._anchor
+        return model
 
     # Rung 3: imagining ---------------------------------------------------------------------------
 
@@ -341,8 +342,8 @@ class SCM(nn.Module):
         if both := [name for name in do if name in kept]:
             raise ValueError(f"{both[0]}: cannot both be set and held")
         model = self.do(do)
-        below = kept & model.graph.descendants(list(do))
-        model = model._do({name: rows[name] for name in below}, held=below)
+        if below := kept & model.graph.descendants(list(do)):
+            model = model._do({name: rows[name] for name in below}, held=below)
         propagation.check_lengths(model, rows.n)
         nothing = Exogenous({}, n=rows.n, factual=rows, mechanisms=self.mechanisms)
         affected = propagation.affected(model, nothing)
