@@ -69,10 +69,9 @@ class Confounding(nn.Module):
         for name, listeners in self.members.items():
             district = next(s for s in graph.districts if listeners[0] in s)
             gaussian = all(can_be_loaded(mechanisms[k], variables[k]) for k in district)
-            said = any(
-                name in chosen for name, m in self.members.items() if set(m) <= set(district)
-            )
-            default = Continuous() if gaussian and not said else Categorical(CLASSES)
+            inside = [k for k, m in self.members.items() if set(m) <= set(district)]
+            classes = any(isinstance(chosen.get(k), Categorical) for k in inside)
+            default = Continuous() if gaussian and not classes else Categorical(CLASSES)
             self.variables[name] = chosen.get(name, default)
             if not isinstance(self.variables[name], type(default)):
                 raise ValueError(
