@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import torch
 
 from rung3.batches import Table
+from rung3.confounding import District
 from rung3.interventions import Intervention
 from rung3.mechanisms.base import Mechanism
 from rung3.rows import Rows, as_rows, spell_unknown
@@ -34,6 +35,8 @@ from rung3.seeding import Seed, base_seed, stream
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
+
+    from rung3.objectives import Counterfactual
 
 __all__ = ["History", "Options", "fit"]
 
@@ -49,20 +52,25 @@ class History:
         validation: Loss on the validation rows after each epoch, by mechanism.
         seconds: Seconds that each epoch took, validation aside.
         rows_per_second: Rows seen a second in each epoch.
+        counterfactual: What the counterfactual objective came to in each epoch, by mechanism and by
+            what is meant.
     """
 
     training: dict[str, list[float]] = field(default_factory=dict)
     validation: dict[str, list[float]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     rows_per_second: list[float] = field(default_factory=list)
+    counterfactual: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def curves(self) -> dict[str, dict[str, list[float]]]:
         """By mechanism, its losses in training and in validation: what the report draws."""
-        return {
+        losses = {
             name: {"training": losses} | ({"validation": held} if held else {})
             for name, losses in self.training.items()
             for held in [self.validation.get(name)]
         }
+        more = {f"{k}, counterfactual": curves for k, curves in self.counterfactual.items()}
+        return losses | more
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON."""
@@ -80,14 +88,14 @@ class Options:
 
     epochs: int
     batch_size: int
-    lr: float
+    lr: float | None
     weight_decay: float
     seed: int
     patience: int | None
     ema: float | None
     clip: float | None
     schedule: Schedule
-    warmup: int
+    warmup: int | None
     precision: Any
     devices: int | str | list[int]
     num_nodes: int
@@ -110,8 +118,9 @@ class Options:
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}={value!r} must be greater than 0")
         for name in ("weight_decay", "warmup"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be at least 0")
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value!r} must be at least 0")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema={self.ema!r} must lie between 0 and 1, such as 0.999")
         if self.schedule not in get_args(Schedule):
@@ -119,12 +128,13 @@ class Options:
         if self.checkpoint_every is not None and self.checkpoints is None:
             raise ValueError("checkpoint_every: say the folder too, with checkpoints=")
 
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate at a step, of so many."""
-        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+    def share(self, step: int, steps: int) -> float:
+        """The share of the highest learning rate at a step, of so many."""
+        warmup = min(200, steps // 10) if self.warmup is None else self.warmup
+        warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
         done = min(1.0, step / steps)
         cosine = (1 + math.cos(math.pi * done)) / 2 if self.schedule == "cosine" else 1.0
-        return self.lr * warm * cosine
+        return warm * cosine
 
     def identity(self) -> dict[str, Any]:
         """What must be as it was for a run to go on to the same result."""
@@ -141,16 +151,16 @@ def fit(
     *,
     epochs: int = 10,
     batch_size: int = 128,
-    lr: float = 1e-3,
+    lr: float | None = None,
     weight_decay: float = 0.0,
     seed: Seed = 0,
     only: Iterable[str] | None = None,
     validation_share: float = 0.1,
     patience: int | None = None,
-    ema: float | None = None,
-    clip: float | None = None,
-    schedule: Schedule = "constant",
-    warmup: int = 0,
+    ema: float | None = 0.999,
+    clip: float | None = 1.0,
+    schedule: Schedule = "cosine",
+    warmup: int | None = None,
     precision: Any = "32-true",
     devices: int | str | list[int] = 1,
     num_nodes: int = 1,
@@ -161,6 +171,7 @@ def fit(
     resume: bool = True,
     progress: bool = True,
     max_seconds: float | None = None,
+    objective: Counterfactual | Literal["likelihood", "counterfactual"] = "likelihood",
 ) -> History:
     """Train the mechanisms of a model, in place, with AdamW on a Lightning trainer.
 
@@ -180,7 +191,8 @@ def fit(
         validation: Validation rows; never the test set.
         epochs: Passes over the training rows.
         batch_size: Rows a step, over all devices.
-        lr: Learning rate, the highest of the schedule.
+        lr: Learning rate, the highest of the schedule; each mechanism's own `learning_rate` if not
+            given.
         weight_decay: Of AdamW.
         seed: Of the order of rows and of all random numbers; torch's own are left as they are.
         only: Names of the variables whose mechanisms are trained; all if not given.
@@ -188,11 +200,11 @@ def fit(
             for none.
         patience: Train a mechanism no further once its validation loss has not fallen for so many
             epochs; every mechanism then ends with the weights of its best epoch.
-        ema: Decay of a moving average of the weights, such as 0.999; it is what is validated and
-            kept.
-        clip: Greatest norm of each mechanism's gradient.
+        ema: Decay of a moving average of the weights; it is what is validated and kept. `None` for
+            the weights themselves.
+        clip: Greatest norm of each mechanism's gradient; `None` for any.
         schedule: `"constant"` or `"cosine"`, to zero at the last step.
-        warmup: Steps in which the learning rate rises.
+        warmup: Steps in which the learning rate rises; if not given 200, or a tenth of all.
         precision: As Lightning names it, such as `"bf16-mixed"`.
         devices: How many devices, which, or `"auto"`.
         num_nodes: How many machines.
@@ -203,6 +215,8 @@ def fit(
         resume: Whether to go on from the checkpoint, if there is one.
         progress: Whether to show a progress bar.
         max_seconds: Stop after so many seconds of training.
+        objective: `"likelihood"`; or `"counterfactual"`, for images, to be fitted after the others:
+            see `rung3.objectives.Counterfactual`, which has options.
 
     Returns:
         Losses by mechanism and epoch, and how long each epoch took.
@@ -241,8 +255,12 @@ def fit(
         progress=progress,
         max_seconds=max_seconds,
     )
-    chosen = _chosen(model, only)
-    rows, held = _rows(model, train, validation, chosen, validation_share, options)
+    from rung3.objectives import as_objective, remembered
+
+    aim = as_objective(objective, patience)
+    chosen = _chosen(model, aim.images(model) if aim and only is None else only)
+    also = aim.columns(model, chosen) if aim else []
+    rows, held = _rows(model, train, validation, chosen, also, validation_share, options)
     _calibrate(model, chosen, rows, options.seed)
     for name, mechanism in chosen.items():
         if name in model.fitted:
@@ -252,28 +270,28 @@ def fit(
         for name, mechanism in chosen.items()
         if any(parameter.requires_grad for parameter in mechanism.parameters())
     }
-    history = History()
+    history, losses = History(), {}
     if learned:
         from rung3.training_loop import run
 
-        table = Table(rows, learned.values())
+        losses = aim.prepare(model, learned, rows, held, options.seed, progress) if aim else {}
+        table = Table(rows, learned.values(), also)
         validated = None if held is None else Table(held, learned.values())
         dtype = next(p.dtype for m in learned.values() for p in m.parameters())
         try:
-            history = run(learned, table, validated, options)
+            history = run(learned, table, validated, options, losses)
         finally:
             model.to(model.device, dtype).eval()
     model.eval()
     for mechanism in learned.values():
         mechanism.requires_grad_(False)
-    model.fitted = {**model.fitted, **_provenance(chosen, rows, history, options)}
+    said = _provenance(chosen, rows, history, options)
+    model.fitted = {**model.fitted, **remembered(model.fitted, said, losses)}
     return history
 
 
 def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Mechanism]:
-    """The mechanisms to train, by name."""
-    if model.graph.bidirected:
-        raise ValueError("fitting models with hidden common causes (a <-> b) is not supported yet")
+    """The mechanisms to train, by name; those that hidden causes join, as one."""
     if isinstance(only, str):
         raise ValueError(f"only={only!r} must be a list of names, such as {[only]}")
     names = list(model.variables if only is None else only)
@@ -284,7 +302,7 @@ def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Mechanism]:
     for name, mechanism in mechanisms.items():
         if isinstance(mechanism, Intervention):
             raise ValueError(f"{name}: {mechanism.describe()}; fit the model before do({name}=...)")
-    return mechanisms
+    return model.confounding.units(mechanisms, model.mechanisms)
 
 
 def _rows(
@@ -292,13 +310,14 @@ def _rows(
     train: Mapping[str, Any],
     validation: Mapping[str, Any] | None,
     chosen: Mapping[str, Mechanism],
+    also: Collection[str],
     share: float,
     options: Options,
 ) -> tuple[Rows, Rows | None]:
     """Checked training rows, and validation rows if there are to be any."""
-    rows = _checked(model, train, chosen, "training")
+    rows = _checked(model, train, chosen, also, "training")
     if validation is not None:
-        return rows, _checked(model, validation, chosen, "validation")
+        return rows, _checked(model, validation, chosen, (), "validation")
     if share == 0:
         if options.patience is not None:
             raise ValueError("patience: needs validation rows; give some, or a validation_share")
@@ -309,10 +328,14 @@ def _rows(
 
 
 def _checked(
-    model: SCM, values: Mapping[str, Any], chosen: Mapping[str, Mechanism], which: str
+    model: SCM,
+    values: Mapping[str, Any],
+    chosen: Mapping[str, Mechanism],
+    also: Collection[str],
+    which: str,
 ) -> Rows:
     rows = as_rows(values, model.variables, torch.device("cpu"))
-    needed = {name: m for m in chosen.values() for name in (m.name, *m.parents)}
+    needed = dict.fromkeys([*(n for m in chosen.values() for n in (m.name, *m.parents)), *also])
     lacking = [name for name in needed if name not in rows]
     if lacking:
         raise ValueError(
@@ -344,7 +367,7 @@ def _provenance(
     found = {}
     for name, mechanism in chosen.items():
         complete = Table(rows, [mechanism]).complete
-        n = int(complete[name].sum()) if complete else rows.n
+        n = int(complete[mechanism.name].sum()) if complete else rows.n
         found[name] = {"when": when, "rows": n}
         if name in history.training:
             found[name] |= {"epochs": len(history.training[name]), **options.identity()}
@@ -354,4 +377,6 @@ def _provenance(
             ):
                 if curves.get(name):
                     found[name][key] = curves[name][-1]
+        if isinstance(mechanism, District):
+            found |= dict.fromkeys(mechanism.names, found[name])
     return found

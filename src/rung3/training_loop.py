@@ -26,6 +26,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from rung3.batches import Batch, Shuffled, Sweep, Table
 from rung3.mechanisms.base import Mechanism
+from rung3.objectives.loss import CounterfactualLoss
 from rung3.seeding import stream
 from rung3.training import History, Options
 
@@ -38,14 +39,19 @@ REMARKS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"You're resuming from a checkpoint that ended before",  # rows are a function of the step
     r"Be aware that when using `ckpt_path`, callbacks",  # max_seconds may be given up
+    r"Found \d+ module\(s\) in eval mode",  # predictors are frozen
 )
 
 
 def run(
-    mechanisms: Mapping[str, Mechanism], train: Table, validation: Table | None, options: Options
+    mechanisms: Mapping[str, Mechanism],
+    train: Table,
+    validation: Table | None,
+    options: Options,
+    objectives: Mapping[str, CounterfactualLoss] | None = None,
 ) -> History:
     """Train mechanisms in place, going on from the last checkpoint if there is one."""
-    loop = Loop(mechanisms, train, validation, options)
+    loop = Loop(mechanisms, train, validation, options, objectives or {})
     loop.train()
     callbacks: list[Callback] = []
     last = None
@@ -91,6 +97,7 @@ class Loop(LightningModule):
         train: Rows to train on.
         validation: Rows to validate on, or `None`.
         options: The options of `fit`.
+        objectives: By name, what is minimised instead of the mechanism's own loss.
 
     Attributes:
         history: Losses so far.
@@ -103,12 +110,15 @@ class Loop(LightningModule):
         train: Table,
         validation: Table | None,
         options: Options,
+        objectives: Mapping[str, CounterfactualLoss],
     ) -> None:
         super().__init__()
         self.names = list(mechanisms)
         self.options = options
         self.tables = {"training": train, "validation": validation}
         self.trained = nn.ModuleList(mechanisms.values())
+        self.objectives = dict(objectives)
+        self.aims = nn.ModuleList(objectives.values())  # their state is saved, and moved
         self.average = None if options.ema is None else _average(self.trained, options.ema)
         self.steps = len(Shuffled(train, options.batch_size, options.seed))
         self.history = History({name: [] for name in self.names})
@@ -170,31 +180,41 @@ class Loop(LightningModule):
         with torch.random.fork_rng(devices):
             key = f"{name}/{('training', 'validation')[split]}/{step}/{self.trainer.global_rank}"
             torch.manual_seed(stream(self.options.seed, key).initial_seed())
-            loss: Tensor = mechanism.loss(value, parents)
+            loss: Tensor
+            if split == 0 and name in self.objectives:
+                loss, own = self.objectives[name](mechanism, batch, step)
+            else:
+                loss = own = mechanism.loss(value, parents)
         if not loss.isfinite():
             self._broken(mechanism, f"its loss is {loss.item()} at")
         rows = loss.new_tensor(len(value))
-        self.sums[split, k] += torch.stack([loss.detach() * rows, rows])
+        self.sums[split, k] += torch.stack([own.detach() * rows, rows])
         return loss
 
     def _broken(self, mechanism: Any, what: str) -> None:
         options = self.options
+        rate = options.lr or mechanism.learning_rate
         raise ValueError(
             f"{mechanism.name}: {what} step {self.trainer.global_step}; try a lower lr (now "
-            f"{options.lr:g}), a lower clip (now {options.clip}), precision='32-true' (now "
+            f"{rate:g}), a lower clip (now {options.clip}), precision='32-true' (now "
             f"{options.precision!r}), or look for extreme values in "
             f"{' and '.join([mechanism.name, *mechanism.parents])}"
         )
 
     def configure_optimizers(self) -> Any:
-        """AdamW, its learning rate set at every step."""
+        """AdamW, each mechanism's learning rate set at every step."""
         options, total = self.options, self.options.epochs * self.steps
-        parameters = [p for p in self.trained.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            parameters, lr=options.lr, betas=BETAS, weight_decay=options.weight_decay
-        )
+        modules: Any = self.trained
+        groups = [
+            {
+                "params": [p for p in mechanism.parameters() if p.requires_grad],
+                "lr": options.lr or mechanism.learning_rate,
+            }
+            for mechanism in modules
+        ]
+        optimizer = torch.optim.AdamW(groups, betas=BETAS, weight_decay=options.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: options.rate(step, total) / options.lr
+            optimizer, lambda step: options.share(step, total)
         )
         return {
             "optimizer": optimizer,
@@ -260,6 +280,8 @@ class Loop(LightningModule):
         """Note the training losses."""
         self._tick()
         self._note(0, self.history.training)
+        for objective in self.objectives.values():
+            objective.note(self.history)
         self.history.seconds.append(self.elapsed)
         seen = self.done * min(self.options.batch_size, self._table("training").n)
         self.history.rows_per_second.append(seen / self.elapsed)
@@ -304,6 +326,8 @@ class Loop(LightningModule):
             said[f"the mechanism of {mechanism.name}"] = f"{mechanism} of ({given})"
         if not self.digests:
             self.digests = {k: table.digest() for k, table in self.tables.items() if table}
+        for objective in self.objectives.values():
+            said |= objective.identity()
         return said | {f"the {split} rows": digest for split, digest in self.digests.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

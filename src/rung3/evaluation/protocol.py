@@ -75,7 +75,8 @@ def evaluate(
         The report: `print` it, `save` it, read its `metrics`.
 
     Raises:
-        ValueError: If rows do not fit the variables, or the training rows are the test rows.
+        ValueError: If rows do not fit the variables, the training rows are the test rows, or an
+            oracle had its say in the training of the model.
 
     Example:
         >>> from rung3 import worlds
@@ -91,6 +92,7 @@ def evaluate(
     _check_truth(model, truth)
     if oracles is None:
         oracles = _own_oracles(model, test, truth, train, base, progress)
+    _check_oracles(model, oracles)
     if truth is not None:
         measures = truth.measures if measures is None else measures
         baselines = truth.baselines if baselines is None else baselines
@@ -145,6 +147,17 @@ def _check_truth(model: SCM, truth: SCM | None) -> None:
         raise ValueError(
             f"truth: its variables are {list(truth.variables)}, the model's {list(model.variables)}"
         )
+
+
+def _check_oracles(model: SCM, oracles: Oracles) -> None:
+    """Refuse to let a model be judged by what it was trained to please."""
+    for (image, name), oracle in oracles.items():
+        if oracle.digest() in model.fitted.get(image, {}).get("predictors", ()):
+            raise ValueError(
+                f"oracles: the one that reads {name} off {image} was a predictor of the "
+                f"counterfactual objective that {image} was trained by; let others judge it, of "
+                "another seed, other rows, or another width: fit_oracles(model, rows, seed=...)"
+            )
 
 
 def _own_oracles(
