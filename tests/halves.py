@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rung3 import SCM, Continuous, Image
+from rung3 import SCM, Image
 from rung3.mechanisms import Equation
 from rung3.mechanisms.base import Mechanism
 
@@ -26,7 +26,7 @@ LEFT = (torch.arange(SIZE) < SIZE // 2).view(1, 1, 1, SIZE)
 
 def render(left: Tensor, right: Tensor, u: Tensor) -> Tensor:
     """The image, of 8-bit pixels."""
-    lit = UPPER == (u[:, :, :1, :1] > 0)
+    lit = (u[:, :, :1, :1] > 0) == UPPER
     cause = torch.where(LEFT, left.view(-1, 1, 1, 1), right.view(-1, 1, 1, 1))
     return (0.1 + lit * cause + 0.02 * u).clamp(0, 1).mul(255).round() / 255
 

@@ -318,15 +318,14 @@ def fit_predictors(
         cut = max(1, rows.n // 10)
         held, order = rows[order[:cut]], order[cut:]
     base, some = generator.initial_seed(), rows[order[:READ]]
-    return fit_oracles(
-        model, some, held, epochs=EPOCHS, width=WIDTH, seed=base, progress=progress
-    )
+    return fit_oracles(model, some, held, epochs=EPOCHS, width=WIDTH, seed=base, progress=progress)
 
 
 def _between(model: SCM, chosen: Iterable[str], image: str) -> list[str]:
     """What lies below variables that are set and above the image, in topological order."""
-    below = model.graph.descendants(list(chosen)) & model.graph.ancestors(image)
-    return [name for name in model.graph.order if name in below]
+    below = frozenset().union(*(model.graph.descendants(name) for name in chosen))
+    between = below & model.graph.ancestors(image)
+    return [name for name in model.graph.order if name in between]
 
 
 def _check_carrier(model: SCM, image: str, name: str, trained: Collection[str]) -> None:
