@@ -8,23 +8,22 @@ does what it would have done.
 from __future__ import annotations
 
 import logging
-import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from rung3.batches import Batch, Shuffled, Sweep, Table
+from rung3.checkpoints import Checkpoints, check
 from rung3.mechanisms.base import Mechanism
 from rung3.objectives.loss import CounterfactualLoss
 from rung3.seeding import stream
@@ -59,7 +58,7 @@ def run(
         path = options.checkpoints / "last.ckpt"
         callbacks.append(Checkpoints(path, options.checkpoint_every))
         if options.resume and path.is_file():
-            _check(path)
+            check(path)
             last = path
     alone = options.devices == 1 and options.num_nodes == 1
     limit = None if options.max_seconds is None else timedelta(seconds=options.max_seconds)
@@ -357,48 +356,6 @@ class Loop(LightningModule):
             )
         self.history, self.best = History(**saved["history"]), saved["best"]
         self.sums, self.elapsed = saved["sums"].to(self.sums.device), saved["elapsed"]
-
-
-class Checkpoints(Checkpoint):
-    """Writes `last.ckpt` after every epoch, and every so many steps between.
-
-    Args:
-        path: The file.
-        every: Steps, or `None`.
-    """
-
-    def __init__(self, path: Path, every: int | None) -> None:
-        self.path = path
-        self.every = every
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Save in the middle of an epoch; its end comes after validation."""
-        due = self.every is not None and trainer.global_step % self.every == 0
-        if due and not trainer.is_last_batch:
-            self._save(trainer)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what the epoch came to."""
-        self._save(trainer)
-
-    def _save(self, trainer: Trainer) -> None:
-        """Write beside the file, then replace it: a kill leaves the one or the other, whole."""
-        draft = self.path.with_suffix(".part")
-        trainer.save_checkpoint(draft, weights_only=False)
-        if trainer.is_global_zero:
-            os.replace(draft, self.path)
-
-
-def _check(path: Path) -> None:
-    try:
-        known = "rung3" in torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # torch.load raises whatever the bytes make it stumble on
-        known = False
-    if not known:
-        raise ValueError(
-            f"checkpoints: {path} is not a checkpoint of fit, or is truncated; delete it, give "
-            "another folder, or resume=False to start anew"
-        )
 
 
 def _average(modules: nn.ModuleList, decay: float) -> AveragedModel:

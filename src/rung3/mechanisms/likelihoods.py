@@ -11,8 +11,8 @@ bits): what is seen is the level nearest to `mu + sigma eps`, so a pixel's value
 Given the pixel, eps is a normal truncated to (a, b): its posterior, from which abduction draws. To
 take `(x - mu) / sigma` instead would be wrong at 0 and 1, where eps is known on one side only.
 
-In both, mu lies in [0, 1], in training as in queries. The gradient of that clamp vanishes only
-where a step would lead further out, so no pixel is ever stuck.
+In both, mu lies in [0, 1], in training as in queries, and so does what is predicted. The gradient
+of that clamp vanishes only where a step would lead further out, so no pixel is ever stuck.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class Gaussian(LocationScale):
         return (x - params.mean) / params.log_scale.exp()
 
     def predict(self, eps: Tensor, params: Normal) -> Tensor:
-        return (params.mean + params.log_scale.exp() * eps).clamp(0, 1)
+        return clamp(params.mean + params.log_scale.exp() * eps)
 
 
 class DiscretisedGaussian(LocationScale):
@@ -185,7 +185,7 @@ class DiscretisedGaussian(LocationScale):
         return (x + offset - params.mean) / params.log_scale.exp()
 
     def predict(self, eps: Tensor, params: Normal) -> Tensor:
-        value = (params.mean + params.log_scale.exp() * eps).clamp(0, 1)
+        value = clamp(params.mean + params.log_scale.exp() * eps)
         return round_level(value, self.levels)
 
 

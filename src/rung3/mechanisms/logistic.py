@@ -20,7 +20,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from rung3.mechanisms.likelihoods import MARGIN, LocationScale, Normal, round_level
+from rung3.mechanisms.likelihoods import MARGIN, LocationScale, Normal, clamp, round_level
 
 __all__ = ["DiscretisedLogistic"]
 
@@ -75,7 +75,7 @@ class DiscretisedLogistic(LocationScale):
         return (x + offset - params.mean) / params.log_scale.exp()
 
     def predict(self, eps: Tensor, params: Normal) -> Tensor:
-        value = (params.mean + params.log_scale.exp() * eps).clamp(0, 1)
+        value = clamp(params.mean + params.log_scale.exp() * eps)
         return round_level(value, self.levels)
 
 

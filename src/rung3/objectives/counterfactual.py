@@ -323,8 +323,9 @@ def fit_predictors(
 
 def _between(model: SCM, chosen: Iterable[str], image: str) -> list[str]:
     """What lies below variables that are set and above the image, in topological order."""
-    below = model.graph.descendants(list(chosen)) & model.graph.ancestors(image)
-    return [name for name in model.graph.order if name in below]
+    below = frozenset().union(*(model.graph.descendants(name) for name in chosen))
+    between = below & model.graph.ancestors(image)
+    return [name for name in model.graph.order if name in between]
 
 
 def _check_carrier(model: SCM, image: str, name: str, trained: Collection[str]) -> None:

@@ -125,7 +125,7 @@ class CounterfactualLoss(nn.Module):
         options = self.options
         if options.weight is None:
             return 1.0
-        risen = (step - options.after) / max(options.ramp, 1)
+        risen = (step + 1 - options.after) / max(options.ramp, 1)
         return options.weight * min(max(risen, 0.0), 1.0)
 
     def _factor(self, own: Tensor) -> Tensor:
@@ -258,7 +258,8 @@ def _abduct(
     """
     if isinstance(mechanism, Autoencoder):
         found = mechanism.infer(value, parents)
-        eps = mechanism.pixels.abduct(value[at], mechanism.pixels.params(found.raw[at]))
+        raw = found.raw[at].to(value)  # under mixed precision too, eps needs its digits
+        eps = mechanism.pixels.abduct(value[at], mechanism.pixels.params(raw))
         noise: Noise = {"eps": eps} | {name: part[at] for name, part in found.noise.items()}
         own, size = mechanism.objective(value, found), value[0].numel()
     else:
