@@ -117,7 +117,8 @@ class Ceiling(nn.Module):
 
         gate, shift = self.down(context, skip).chunk(2, dim=1)
         gate = gate + (ratios @ self.powers)[:, None, None, None]
-        return image * gate.clamp_max(6).exp() + shift
+        imagined: Tensor = image * gate.clamp_max(6).exp() + shift
+        return imagined
 
     def loss(self, image: Tensor, before: Parents, after: Parents, true: Tensor) -> Tensor:
         """`E |x~ - x*|`; its gradient is that before clipping wherever x~ is not x* after it."""
