@@ -51,7 +51,8 @@ test-all: lint  ## the same with the slow tests
 demo: $(ENV)  ## the main job on the built-in digits world, ending in runs/digits/report.html
 	$(BIN)/rung3 run studies/digits.yaml
 
-docs: $(DOCS)  ## build the pages into site/
+docs: $(DOCS)  ## run the examples of the pages, and build them into site/
+	$(BIN)/python -m pytest --quiet tests/test_docs.py
 	$(BIN)/zensical build --strict --clean
 
 bench-env: $(BENCH_ENV)  ## create .venv-bench: rung3 beside DoWhy

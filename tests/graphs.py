@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from itertools import chain, combinations, pairwise, permutations
 
+import numpy as np
+
 from rung3.graph import CausalGraph
 
 
@@ -99,3 +101,57 @@ def moral_separated(graph, x, y, known):
     moral = {(a, b) for a, b in moral if not {a, b} & known}
     both_ways = moral | {(b, a) for a, b in moral}
     return not any(reachable(both_ways, name) & y for name in x)
+
+
+def statements(graph):
+    """All pairs and sets that separate them, each as ({x, y}, Z)."""
+    return {
+        (frozenset(pair), frozenset(known))
+        for pair in combinations(graph.nodes, 2)
+        for known in subsets(set(graph.nodes) - set(pair))
+        if moral_separated(graph, {pair[0]}, {pair[1]}, known)
+    }
+
+
+class Tables:
+    """A random model of a graph, all variables binary: exact tables under any intervention.
+
+    Every variable is a random function of its causes, of a hidden cause for each bidirected arrow,
+    and of noise of its own with four values, two of which fix the variable.
+    """
+
+    def __init__(self, graph, seed):
+        rng = np.random.default_rng(seed)
+        self.graph = graph
+        size = [2] * len(graph.bidirected) + [4] * len(graph.nodes)
+        grid = np.indices(size).reshape(len(size), -1)
+        self.chance = np.prod(
+            [rng.dirichlet([2] * n)[column] for n, column in zip(size, grid, strict=True)], axis=0
+        )
+        self.hidden = dict(zip(graph.bidirected, grid, strict=False))
+        self.own = dict(zip(graph.nodes, grid[len(graph.bidirected) :], strict=True))
+        self.functions = {}
+        for name in graph.nodes:
+            inputs = len(graph.parents(name)) + sum(name in pair for pair in graph.bidirected)
+            self.functions[name] = rng.integers(0, 2, (2,) * inputs + (4,))
+            self.functions[name][..., :2] = 0, 1
+
+    def values(self, do=()):
+        """Every variable's value for every value of the noise, some of them set."""
+        found = {}
+        for name in self.graph.order:
+            causes = [found[cause] for cause in self.graph.parents(name)]
+            causes += [column for pair, column in self.hidden.items() if name in pair]
+            drawn = self.functions[name][(*causes, self.own[name])]
+            found[name] = np.full_like(drawn, do[name]) if name in do else drawn
+        return found
+
+    def table(self, columns):
+        """The joint distribution of columns of values."""
+        joint = np.zeros([2] * len(columns))
+        np.add.at(joint, tuple(columns), self.chance)
+        return joint
+
+    def observed(self):
+        values = self.values()
+        return self.table([values[name] for name in self.graph.nodes])

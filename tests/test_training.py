@@ -16,13 +16,17 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from rung3 import SCM, Binary, Continuous, Image, Rows, fit, load
+import rung3
+from rung3 import SCM, Binary, Continuous, Image, Rows, load
 from rung3.data import split
 from rung3.mechanisms import VAE, Equation, Flow
 from rung3.mechanisms.base import Abduction, Mechanism, Parents
 from rung3.rows import Noise
 from rung3.training import History, Options
 
+PLAIN: dict[str, Any] = {
+    "lr": 1e-3, "schedule": "constant", "warmup": 0, "ema": None, "clip": None,
+}  # fmt: skip
 QUIET: dict[str, Any] = {"progress": False, "accelerator": "cpu"}
 ALL: dict[str, Any] = QUIET | {"validation_share": 0}
 DEFAULTS: dict[str, Any] = {
@@ -31,6 +35,11 @@ DEFAULTS: dict[str, Any] = {
     "devices": 1, "num_nodes": 1, "accelerator": "cpu", "logger": None, "checkpoints": None,
     "checkpoint_every": None, "resume": True, "progress": False, "max_seconds": None,
 }  # fmt: skip
+
+
+def fit(model: SCM, *rows: Any, **options: Any) -> History:
+    """`rung3.fit` with a constant rate and nothing else, unless a test asks for it."""
+    return rung3.fit(model, *rows, **PLAIN | options)
 
 
 class Location(Mechanism):
@@ -88,7 +97,7 @@ def by_hand(mean: float, steps: int, clip: float = math.inf, **options: Any) -> 
     """Theta after each of so many steps of AdamW on `(theta - mean)^2 / 2`."""
     rate = options.pop("rate", lambda step: options["lr"])
     theta = nn.Parameter(torch.tensor(0.0))
-    optimizer = torch.optim.AdamW([theta], **{"weight_decay": 0.0} | options)
+    optimizer = torch.optim.AdamW([theta], **{"weight_decay": 0.0, "betas": (0.9, 0.99)} | options)
     path = []
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = rate(step)
@@ -323,14 +332,32 @@ def test_steps_are_those_of_adamw(weight_decay: float) -> None:
 
 
 def test_rates_rise_through_the_warm_up_and_fall_as_a_cosine_to_zero() -> None:
-    options = Options(**DEFAULTS | {"lr": 0.8, "warmup": 4})
-    assert [options.rate(t, 8) for t in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.8])
-    options = Options(**DEFAULTS | {"lr": 0.8, "schedule": "cosine"})
-    wanted = [0.8, 0.4 * (1 + math.sqrt(0.5)), 0.4, 0.4 * (1 - math.sqrt(0.5)), 0.0]
-    assert [options.rate(t, 8) for t in (0, 2, 4, 6, 8)] == pytest.approx(wanted)
-    options = Options(**DEFAULTS | {"lr": 0.8, "schedule": "cosine", "warmup": 4})
-    assert options.rate(0, 8) == pytest.approx(0.2)
-    assert options.rate(4, 8) == pytest.approx(0.4)
+    options = Options(**DEFAULTS | {"warmup": 4})
+    assert [options.share(t, 8) for t in range(6)] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+    options = Options(**DEFAULTS | {"schedule": "cosine"})
+    wanted = [1.0, 0.5 * (1 + math.sqrt(0.5)), 0.5, 0.5 * (1 - math.sqrt(0.5)), 0.0]
+    assert [options.share(t, 8) for t in (0, 2, 4, 6, 8)] == pytest.approx(wanted)
+    options = Options(**DEFAULTS | {"schedule": "cosine", "warmup": 4})
+    assert options.share(0, 8) == pytest.approx(0.25)
+    assert options.share(4, 8) == pytest.approx(0.5)
+
+
+def test_a_warm_up_that_is_not_given_takes_a_tenth_of_a_short_run() -> None:
+    options = Options(**DEFAULTS | {"warmup": None})
+    assert [options.share(t, 20) for t in range(3)] == pytest.approx([0.5, 1, 1])
+    assert options.share(99, 10_000) == pytest.approx(0.5)
+    assert options.share(0, 5) == 1
+
+
+def test_each_mechanism_has_its_own_learning_rate_unless_one_is_given() -> None:
+    class Quick(Location):
+        learning_rate: ClassVar[float] = 0.3
+
+    model = locations(x=Location(), y=Quick())
+    rows = {"x": [10.0] * 4, "y": [10.0] * 4}
+    fit(model, rows, epochs=3, batch_size=4, **ALL | {"lr": None})
+    assert theta(model, "x") == pytest.approx(by_hand(10.0, 3, lr=1e-3)[-1], rel=1e-5)
+    assert theta(model, "y") == pytest.approx(by_hand(10.0, 3, lr=0.3)[-1], rel=1e-5)
 
 
 def test_fit_follows_the_schedule() -> None:
@@ -532,10 +559,13 @@ def test_validation_rows_are_checked_too() -> None:
         fit(model, world.sample(4, seed=0), {"x": [1.0], "z": [1.0]}, **QUIET)
 
 
-def test_hidden_common_causes_are_refused() -> None:
-    model = SCM("x -> y; x <-> y")
-    with pytest.raises(ValueError, match=r"hidden common causes \(a <-> b\) is not supported yet"):
-        fit(model, {"x": [1.0, 2.0], "y": [1.0, 2.0]}, **ALL)
+def test_variables_that_hidden_causes_join_are_trained_as_one() -> None:
+    model = SCM("x -> y; x <-> y; z -> x")
+    rows = {name: torch.randn(64) for name in "xyz"}
+    history = fit(model, rows, epochs=1, progress=False, validation_share=0)
+    assert list(history.training) == ["z", "x <-> y"]
+    assert model.fitted.keys() == {"x", "y", "z", "x <-> y"}
+    assert not any(p.requires_grad for p in model.parameters())
 
 
 def test_a_model_that_do_returned_is_refused() -> None:

@@ -98,7 +98,7 @@ def of_table(
         cause: Name of the cause; its value 1 is x, 0 is x'.
         outcome: Name of the outcome; its value 1 is y.
         experiment: `P(y | do(x))` and `P(y | do(x'))`, where they are known: from an experiment, or
-            by adjustment (`rung3.adjusting.estimate`).
+            by adjustment (`rung3.estimation.effect`).
         exogenous: Whether nothing confounds the two, so that seeing is doing.
         monotone: Whether the cause never prevents the outcome.
         variables: What the columns are; read off their values where not given.

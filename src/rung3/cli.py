@@ -244,8 +244,7 @@ def graph(
     if data is not None:
         import pandas as pd
 
-        columns = {str(name): column for name, column in pd.read_csv(data).items()}
-        said.append(graphs.falsify(found, columns))
+        said.append(graphs.falsify(found, {str(k): v for k, v in pd.read_csv(data).items()}))
     if equivalent:
         said.append(graphs.equivalence_class(found))
     if write is not None:

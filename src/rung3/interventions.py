@@ -191,7 +191,7 @@ def intervene(
         ValueError: If the value does not fit the variable.
     """
     if isinstance(value, Mechanism):
-        return _rebind(original, value, variables)
+        return _rebind(original, value, variables).to(original.observed.device)
     if callable(value) and not isinstance(value, Tensor):
         return Apply(original, value)
     return SetTo(original, value, held)
@@ -206,7 +206,7 @@ def _rebind(
             f"expected {original.variable}"
         )
     said = tuple(mechanism.parents) if mechanism.name else mechanism.arguments
-    names = original.parents if said is None else said
+    names = [name for name in original.parents if name in variables] if said is None else said
     unknown = [name for name in names if name not in variables]
     if unknown:
         raise ValueError(f"do({original.name}=mechanism): {spell_unknown(unknown, variables)}")

@@ -24,13 +24,13 @@ import torch
 from torch import Tensor, nn
 
 from rung3 import conditioning, identification, propagation, provenance
+from rung3.confounding import Confounding
 from rung3.graph import CausalGraph
 from rung3.interventions import intervene
 from rung3.mechanisms import default_mechanism, graph_of
-from rung3.mechanisms.base import Mechanism, repeat_noise
-from rung3.propagation import unsqueeze
-from rung3.rows import Exogenous, Noise, Rows, as_rows, map_noise, spell_unknown
-from rung3.seeding import Seed, base_seed, stream
+from rung3.mechanisms.base import Mechanism
+from rung3.rows import Exogenous, Noise, Rows, as_rows, spell_unknown
+from rung3.seeding import Seed, base_seed
 from rung3.variables import Continuous, Variable
 
 __all__ = ["SCM"]
@@ -91,28 +91,32 @@ class SCM(nn.Module):
                 raise ValueError(f"{name}: expected a variable, such as Binary(), got {kind!r}")
         graph = graph_of(given, variables or {}) if graph is None else graph
         graph = graph if isinstance(graph, CausalGraph) else CausalGraph(graph)
+        schema = {name: (variables or {}).get(name, Continuous()) for name in graph.nodes}
+        free = {k: given[k] if k in given else default_mechanism(v) for k, v in schema.items()}
+        confounding = Confounding(graph, schema, free, variables or {})
         for names in (variables or {}, given):
-            unknown = [name for name in names if name not in graph.nodes]
+            known = {*graph.nodes, *(confounding.members if names is variables else ())}
+            unknown = [name for name in names if name not in known]
             if unknown:
                 nodes = dict.fromkeys(graph.nodes)
                 raise ValueError(f"the graph lacks it: {spell_unknown(unknown, nodes)}")
-        schema = {name: (variables or {}).get(name, Continuous()) for name in graph.nodes}
         bound = {}
         for name in graph.nodes:
-            mechanism = given[name] if name in given else default_mechanism(schema[name])
             parents = {parent: schema[parent] for parent in graph.parents(name)}
-            bound[name] = mechanism.bind(name, schema[name], parents)
+            bound[name] = confounding.bind(free[name], name, schema[name], parents)
         self.defaults = frozenset(name for name in graph.nodes if name not in given)
         self.world = world
-        self._set_up(graph, schema, bound)
+        self._set_up(graph, schema, bound, confounding)
 
     def _set_up(
         self,
         graph: CausalGraph,
         variables: Mapping[str, Variable],
         mechanisms: Mapping[str, Mechanism],
+        confounding: Confounding,
     ) -> None:
         self.graph = graph
+        self.confounding = confounding
         self.variables = dict(variables)
         self.fitted: dict[str, Any] = {}
         self.replaced: frozenset[str] = frozenset()  # by `do`: the world knows no noise of theirs
@@ -190,22 +194,15 @@ class SCM(nn.Module):
     def log_probs(self, values: Values) -> dict[str, Tensor]:
         """`log p(x_k | pa_k)` of every variable whose own value and parents are given, `(n,)`.
 
+        Of variables that hidden causes join, given the earlier ones of them too: they sum to
+        `log p(x)`.
+
         Raises:
             ValueError: If a variable given lacks a parent, or is missing in a row.
         """
         rows = self._rows(values)
         propagation.check_present(self, rows, "a density")
-        result = {}
-        for name in rows:
-            mechanism = self.mechanisms[name]
-            lacking = [parent for parent in mechanism.parents if parent not in rows]
-            if lacking:
-                raise ValueError(f"{name}: its parents {lacking} are not given")
-            value = unsqueeze(rows, name)
-            parents = {parent: unsqueeze(rows, parent) for parent in mechanism.parents}
-            log_prob = mechanism.log_prob(value, parents)
-            result[name] = log_prob if rows.batched else log_prob[0]
-        return result
+        return propagation.log_probs(self, rows)
 
     # Rung 2: doing -------------------------------------------------------------------------------
 
@@ -236,16 +233,20 @@ class SCM(nn.Module):
             mechanisms[name] = intervene(mechanisms[name], value, self.variables, name in held)
         arrows = nx.DiGraph()
         arrows.add_nodes_from(self.graph.nodes)  # first, so that answers keep their order
-        arrows.add_edges_from((p, name) for name, m in mechanisms.items() for p in m.parents)
+        hidden = self.confounding.members
+        arrows.add_edges_from(
+            (p, name) for name, m in mechanisms.items() for p in m.parents if p not in hidden
+        )
         graph = CausalGraph(arrows, bidirected=self.graph.do(*values).bidirected)
         model = type(self).__new__(type(self))
         nn.Module.__init__(model)
         model.defaults = self.defaults - values.keys()
         model.world, model.training = self.world, self.training
-        model._set_up(graph, self.variables, mechanisms)
+        model._set_up(graph, self.variables, mechanisms, self.confounding)
         model.replaced = self.replaced | values.keys()
         model.origin, model.unidentified = self.origin, self.unidentified
-        return model.to(self.device)
+        model._anchor = self._anchor
+        return model
 
     # Rung 3: imagining ---------------------------------------------------------------------------
 
@@ -270,28 +271,7 @@ class SCM(nn.Module):
         if particles is not None and not (whole and particles > 0):
             raise ValueError(f"particles: expected a whole number of at least 1, got {particles!r}")
         self._check_complete(rows)
-        base = base_seed(seed)
-        known: Mapping[str, Noise] = {}
-        if self.world is not None and rows.world == self.world:
-            known = rows.noise or {}
-        mechanisms, noise = self.mechanisms, {}
-        for name in (name for name in self.graph.order if name in wanted):
-            if name in known:
-                own = known[name] if rows.batched else map_noise(lambda t: t[None], known[name])
-                noise[name] = repeat_noise(own, particles)
-                continue
-            parents = {p: unsqueeze(rows, p) for p in mechanisms[name].parents}
-            generator = stream(base, name, self.device)
-            value = unsqueeze(rows, name)
-            noise[name] = mechanisms[name].abduct(value, parents, particles, generator)
-        return Exogenous(
-            noise,
-            n=rows.n,
-            particles=particles,
-            factual=rows,
-            mechanisms=mechanisms,
-            kinds={k: "known" if k in known else mechanisms[k].abduction for k in noise},
-        )
+        return propagation.abduct(self, rows, wanted, particles, base_seed(seed))
 
     def predict(
         self,
@@ -362,8 +342,8 @@ class SCM(nn.Module):
         if both := [name for name in do if name in kept]:
             raise ValueError(f"{both[0]}: cannot both be set and held")
         model = self.do(do)
-        below = kept & model.graph.descendants(list(do))
-        model = model._do({name: rows[name] for name in below}, held=below)
+        if below := kept & model.graph.descendants(list(do)):
+            model = model._do({name: rows[name] for name in below}, held=below)
         propagation.check_lengths(model, rows.n)
         nothing = Exogenous({}, n=rows.n, factual=rows, mechanisms=self.mechanisms)
         affected = propagation.affected(model, nothing)

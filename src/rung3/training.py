@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import torch
 
 from rung3.batches import Table
+from rung3.confounding import District
 from rung3.interventions import Intervention
 from rung3.mechanisms.base import Mechanism
 from rung3.rows import Rows, as_rows, spell_unknown
@@ -87,14 +88,14 @@ class Options:
 
     epochs: int
     batch_size: int
-    lr: float
+    lr: float | None
     weight_decay: float
     seed: int
     patience: int | None
     ema: float | None
     clip: float | None
     schedule: Schedule
-    warmup: int
+    warmup: int | None
     precision: Any
     devices: int | str | list[int]
     num_nodes: int
@@ -117,8 +118,9 @@ class Options:
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}={value!r} must be greater than 0")
         for name in ("weight_decay", "warmup"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be at least 0")
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value!r} must be at least 0")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema={self.ema!r} must lie between 0 and 1, such as 0.999")
         if self.schedule not in get_args(Schedule):
@@ -126,12 +128,13 @@ class Options:
         if self.checkpoint_every is not None and self.checkpoints is None:
             raise ValueError("checkpoint_every: say the folder too, with checkpoints=")
 
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate at a step, of so many."""
-        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+    def share(self, step: int, steps: int) -> float:
+        """The share of the highest learning rate at a step, of so many."""
+        warmup = min(200, steps // 10) if self.warmup is None else self.warmup
+        warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
         done = min(1.0, step / steps)
         cosine = (1 + math.cos(math.pi * done)) / 2 if self.schedule == "cosine" else 1.0
-        return self.lr * warm * cosine
+        return warm * cosine
 
     def identity(self) -> dict[str, Any]:
         """What must be as it was for a run to go on to the same result."""
@@ -148,16 +151,16 @@ def fit(
     *,
     epochs: int = 10,
     batch_size: int = 128,
-    lr: float = 1e-3,
+    lr: float | None = None,
     weight_decay: float = 0.0,
     seed: Seed = 0,
     only: Iterable[str] | None = None,
     validation_share: float = 0.1,
     patience: int | None = None,
-    ema: float | None = None,
-    clip: float | None = None,
-    schedule: Schedule = "constant",
-    warmup: int = 0,
+    ema: float | None = 0.999,
+    clip: float | None = 1.0,
+    schedule: Schedule = "cosine",
+    warmup: int | None = None,
     precision: Any = "32-true",
     devices: int | str | list[int] = 1,
     num_nodes: int = 1,
@@ -188,7 +191,8 @@ def fit(
         validation: Validation rows; never the test set.
         epochs: Passes over the training rows.
         batch_size: Rows a step, over all devices.
-        lr: Learning rate, the highest of the schedule.
+        lr: Learning rate, the highest of the schedule; each mechanism's own `learning_rate` if not
+            given.
         weight_decay: Of AdamW.
         seed: Of the order of rows and of all random numbers; torch's own are left as they are.
         only: Names of the variables whose mechanisms are trained; all if not given.
@@ -196,11 +200,11 @@ def fit(
             for none.
         patience: Train a mechanism no further once its validation loss has not fallen for so many
             epochs; every mechanism then ends with the weights of its best epoch.
-        ema: Decay of a moving average of the weights, such as 0.999; it is what is validated and
-            kept.
-        clip: Greatest norm of each mechanism's gradient.
+        ema: Decay of a moving average of the weights; it is what is validated and kept. `None` for
+            the weights themselves.
+        clip: Greatest norm of each mechanism's gradient; `None` for any.
         schedule: `"constant"` or `"cosine"`, to zero at the last step.
-        warmup: Steps in which the learning rate rises.
+        warmup: Steps in which the learning rate rises; if not given 200, or a tenth of all.
         precision: As Lightning names it, such as `"bf16-mixed"`.
         devices: How many devices, which, or `"auto"`.
         num_nodes: How many machines.
@@ -287,9 +291,7 @@ def fit(
 
 
 def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Mechanism]:
-    """The mechanisms to train, by name."""
-    if model.graph.bidirected:
-        raise ValueError("fitting models with hidden common causes (a <-> b) is not supported yet")
+    """The mechanisms to train, by name; those that hidden causes join, as one."""
     if isinstance(only, str):
         raise ValueError(f"only={only!r} must be a list of names, such as {[only]}")
     names = list(model.variables if only is None else only)
@@ -300,7 +302,7 @@ def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Mechanism]:
     for name, mechanism in mechanisms.items():
         if isinstance(mechanism, Intervention):
             raise ValueError(f"{name}: {mechanism.describe()}; fit the model before do({name}=...)")
-    return mechanisms
+    return model.confounding.units(mechanisms, model.mechanisms)
 
 
 def _rows(
@@ -365,7 +367,7 @@ def _provenance(
     found = {}
     for name, mechanism in chosen.items():
         complete = Table(rows, [mechanism]).complete
-        n = int(complete[name].sum()) if complete else rows.n
+        n = int(complete[mechanism.name].sum()) if complete else rows.n
         found[name] = {"when": when, "rows": n}
         if name in history.training:
             found[name] |= {"epochs": len(history.training[name]), **options.identity()}
@@ -375,4 +377,6 @@ def _provenance(
             ):
                 if curves.get(name):
                     found[name][key] = curves[name][-1]
+        if isinstance(mechanism, District):
+            found |= dict.fromkeys(mechanism.names, found[name])
     return found

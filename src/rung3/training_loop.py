@@ -192,22 +192,28 @@ class Loop(LightningModule):
 
     def _broken(self, mechanism: Any, what: str) -> None:
         options = self.options
+        rate = options.lr or mechanism.learning_rate
         raise ValueError(
             f"{mechanism.name}: {what} step {self.trainer.global_step}; try a lower lr (now "
-            f"{options.lr:g}), a lower clip (now {options.clip}), precision='32-true' (now "
+            f"{rate:g}), a lower clip (now {options.clip}), precision='32-true' (now "
             f"{options.precision!r}), or look for extreme values in "
             f"{' and '.join([mechanism.name, *mechanism.parents])}"
         )
 
     def configure_optimizers(self) -> Any:
-        """AdamW, its learning rate set at every step."""
+        """AdamW, each mechanism's learning rate set at every step."""
         options, total = self.options, self.options.epochs * self.steps
-        parameters = [p for p in self.trained.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            parameters, lr=options.lr, betas=BETAS, weight_decay=options.weight_decay
-        )
+        modules: Any = self.trained
+        groups = [
+            {
+                "params": [p for p in mechanism.parameters() if p.requires_grad],
+                "lr": options.lr or mechanism.learning_rate,
+            }
+            for mechanism in modules
+        ]
+        optimizer = torch.optim.AdamW(groups, betas=BETAS, weight_decay=options.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: options.rate(step, total) / options.lr
+            optimizer, lambda step: options.share(step, total)
         )
         return {
             "optimizer": optimizer,

@@ -137,8 +137,8 @@ def grid(
         >>> from rung3 import worlds
         >>> world = worlds.digits()
         >>> found = grid(world, world.sample(2, seed=0), {"thick": {"thickness": 5.0}})
-        >>> found.columns[0].through, found.figure().get_size_inches().round(1)
-        (('intensity',), array([3. , 8.5]))
+        >>> found.columns[0].through, found.columns[0].effect.indirect.shape
+        (('intensity',), torch.Size([2, 1, 32, 32]))
     """
     known = as_rows(rows, model.variables, model.device)
     if not known.batched:

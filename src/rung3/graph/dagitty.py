@@ -91,8 +91,7 @@ def read_dagitty(text: str) -> Dagitty:
                 if key in ROLES:
                     said[ROLES[key]] += group
                 if key == "pos":
-                    x, y = map(float, value.split(","))
-                    positions.update(dict.fromkeys(group, (x, y)))
+                    positions.update(dict.fromkeys(group, _position(group[0], value)))
     graph = CausalGraph.of(nodes, edges, hidden)
     kept = {place: tuple(dict.fromkeys(names)) for place, names in said.items()}
     return Dagitty(graph, **kept, positions=positions)
@@ -225,3 +224,11 @@ def _attributes(rest: deque[tuple[str, str]]) -> dict[str, str]:
         return {}
     found = _ATTRIBUTE.findall(rest.popleft()[1])
     return {key: quoted or plain for key, quoted, plain in found}
+
+
+def _position(name: str, text: str) -> tuple[float, float]:
+    try:
+        x, y = map(float, text.split(","))
+    except ValueError:
+        raise ValueError(f"pos of {name}: expected two numbers, got {text!r}.") from None
+    return x, y

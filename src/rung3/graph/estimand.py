@@ -109,10 +109,13 @@ def _factors(formula: Formula) -> list[Formula]:
 
 
 def sum_out(formula: Formula, over: Iterable[str]) -> Formula:
-    """A formula summed over variables; a variable that one probability alone is of drops out of it.
+    """A formula summed over variables, as simple as it easily gets.
 
-    >>> chain = Product((Probability(("a",)), Probability(("b",), ("a",))))
-    >>> print(sum_out(chain, ["b"]), "|", sum_out(chain, ["a"]))
+    A variable that one probability alone is of drops out of it; factors that do not depend on what
+    is summed over stay outside of the sum.
+
+    >>> a, b = Probability(("a",)), Probability(("b",), ("a",))
+    >>> print(sum_out(Product((a, b)), ["b"]), "|", sum_out(Product((a, b)), ["a"]))
     P(a) | Σ_a P(a) P(b | a)
     """
     rest = dict.fromkeys(name for name in over if name in variables(formula))
@@ -121,16 +124,23 @@ def sum_out(formula: Formula, over: Iterable[str]) -> Formula:
     while changed:
         changed = False
         for name in list(rest):
-            within = [factor for factor in factors if name in variables(factor)]
-            match within:
-                case [Probability(of, given)] if name in of:
+            within = [at for at, factor in enumerate(factors) if name in variables(factor)]
+            if len(within) != 1:
+                continue
+            match factors[within[0]]:
+                case Probability(of, given) if name in of:
                     kept = tuple(other for other in of if other != name)
-                    at = factors.index(within[0])
-                    factors[at : at + 1] = [Probability(kept, given)] if kept else []
-                    del rest[name]
-                    changed = True
-    left = product(factors)
-    return Sum(tuple(rest), left) if rest else left
+                    simpler: list[Formula] = [Probability(kept, given)] if kept else []
+                case Sum(inner_over, inner):
+                    simpler = _factors(sum_out(inner, (*inner_over, name)))
+                case _:
+                    continue
+            factors[within[0] : within[0] + 1] = simpler
+            del rest[name]
+            changed = True
+    inside = [factor for factor in factors if variables(factor) & rest.keys()]
+    outside = [factor for factor in factors if not variables(factor) & rest.keys()]
+    return product([*outside, Sum(tuple(rest), product(inside))] if rest else outside)
 
 
 def ratio(top: Formula, bottom: Formula) -> Formula:
@@ -234,7 +244,7 @@ def _spell(formula: Formula, shown: dict[str, str] | None = None) -> str:
             return f"\N{GREEK CAPITAL LETTER SIGMA}_{under} {_spell(inner, bound)}"
         case Product(factors):
             ordered = sorted(factors, key=lambda factor: isinstance(factor, Sum))
-            return " ".join(
+            return "1" if not factors else " ".join(
                 f"[{_spell(factor, named)}]"
                 if isinstance(factor, Sum) and factor is not ordered[-1]
                 else _spell(factor, named)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from rung3.graph.implications import Independence, implications
-from rung3.graph.independence import Column, Tested, column, residual_test
+from rung3.graph.independence import Column, Dependence, column, residual_test
 
 if TYPE_CHECKING:
     from rung3.graph.causal_graph import CausalGraph
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Correction", "Falsification", "Finding", "falsify"]
 
 Correction: TypeAlias = Literal["holm", "bonferroni", "bh", "none"]
-Test: TypeAlias = Callable[[Column, Column, Sequence[Column]], Tested]
+Test: TypeAlias = Callable[[Column, Column, Sequence[Column]], Dependence]
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Finding:
     """One statement, what its test found, and the p-value corrected for the number of tests."""
 
     independence: Independence
-    tested: Tested
+    found: Dependence
     p: float
     rejected: bool
 
     def __str__(self) -> str:
         mark = "rejected" if self.rejected else ""
-        found = self.tested
+        found = self.found
         return (
             f"{self.independence}: {found.name}, r = {found.correlation:+.3f}, n = {found.n}, "
             f"p = {found.p:.3g}, corrected {self.p:.3g} {mark}"
@@ -120,7 +120,7 @@ def falsify(
     if not 0 < level < 1:
         raise ValueError(f"level: expected a number between 0 and 1, got {level}.")
     columns = _columns(graph, data, None if discrete is None else graph.names(discrete))
-    tested: dict[Independence, Tested] = {}
+    tested: dict[Independence, Dependence] = {}
     skipped = []
     for one in implications(graph):
         x, y, *given = (columns[name] for name in (one.x, one.y, *one.given))
@@ -136,7 +136,7 @@ def falsify(
         Finding(one, found, p, p <= level)
         for (one, found), p in zip(tested.items(), corrected, strict=True)
     ]
-    findings.sort(key=lambda one: one.tested.p)
+    findings.sort(key=lambda one: one.found.p)
     return Falsification(tuple(findings), tuple(skipped), level, correction)
 
 

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Column", "Tested", "residual_test"]
+__all__ = ["Column", "Dependence", "residual_test"]
 
 KNOTS, LINEAR = 5, 200
 NUMBERS = 20
@@ -45,7 +45,7 @@ class Column(NamedTuple):
     discrete: bool
 
 
-class Tested(NamedTuple):
+class Dependence(NamedTuple):
     """What a test found, the strength as a correlation, and in how many rows."""
 
     name: str
@@ -77,7 +77,7 @@ def column(values: object, discrete: bool | None = None) -> Column | None:
     return Column(np.where(codes < 0, np.nan, codes.astype(np.float64)), True)
 
 
-def residual_test(x: Column, y: Column, given: Sequence[Column] = ()) -> Tested:
+def residual_test(x: Column, y: Column, given: Sequence[Column] = ()) -> Dependence:
     """Test whether x and y are independent given others, on the rows that have them all.
 
     Args:
@@ -110,7 +110,9 @@ def residual_test(x: Column, y: Column, given: Sequence[Column] = ()) -> Tested:
         r = float(a[:, 0] @ b[:, 0] / max(np.sqrt((a**2).sum() * (b**2).sum()), 1e-300))
         r = min(max(r, -1.0), 1.0)
         t = r * np.sqrt(free / max(1 - r**2, 1e-300))
-        return Tested("partial correlation", float(t), float(2 * stats.t.sf(abs(t), free)), r, n)
+        return Dependence(
+            "partial correlation", float(t), float(2 * stats.t.sf(abs(t), free)), r, n
+        )
     products = (a[:, :, None] * b[:, None, :]).reshape(n, -1)
     mean = products.mean(0)
     spread = np.atleast_2d(np.cov(products, rowvar=False))
@@ -118,7 +120,7 @@ def residual_test(x: Column, y: Column, given: Sequence[Column] = ()) -> Tested:
     square = float(mean @ np.linalg.pinv(spread, hermitian=True) @ mean)
     f = square * (free - rank) / max(rank, 1)
     p = float(stats.f.sf(f, rank, free - rank)) if 0 < rank < free else 1.0
-    return Tested("generalised covariance", f, p, float(np.sqrt(square / (1 + square))), n)
+    return Dependence("generalised covariance", f, p, float(np.sqrt(square / (1 + square))), n)
 
 
 def _indicators(c: Column) -> Array:

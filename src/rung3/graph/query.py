@@ -62,7 +62,8 @@ class Query:
 
 
 _TOKEN = re.compile(
-    rf"""\s*(?: (?P<do>do\s*\() | (?P<sub>_\s*\{{) | (?P<value>=\s*[^\s,|(){{}}]+)
+    rf"""\s*(?: (?P<do>do\s*\() | (?P<sub>_\s*\{{)
+      | (?P<value>=\s*(?:"[^"]*"|'[^']*'|[^\s,|(){{}}]+))
       | (?P<mark>[(){{}},|]) | (?P<quoted>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')
       | (?P<word>{WORD}?(?=_\s*\{{)|{WORD}) )""",
     re.VERBOSE | re.DOTALL,

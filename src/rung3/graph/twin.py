@@ -47,7 +47,7 @@ def imagined(
 
     >>> from rung3.graph import CausalGraph
     >>> print(imagined(CausalGraph("x -> m -> y; x <-> y"), {"y"}, {"x"}, {"x"}))
-    Σ_m P(m | x) P(y | x', m)
+    Σ_m P(y | x', m) P(m | x)
     """
     twin, star = _twin(graph, treatment)
     base = {star[name]: name for name in star} | {name: name for name in graph.nodes}

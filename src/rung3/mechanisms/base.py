@@ -43,6 +43,8 @@ class Mechanism(nn.Module, ABC):
         assumption: What a counterfactual rests on beside the graph, in one clause.
         observation_noise: Keys of the noise that are noise of observation alone (VAE: `eps`); a
             query's `temperature` scales them.
+        learning_rate: The highest learning rate that trains it well; `fit` takes it if not told
+            another.
         arguments: Names of the parents, where the mechanism itself says them (equations).
         wants_noise: Whether prediction uses the noise.
         has_latent_mediator: Whether the parents cause latents, which then cause the value: whether
@@ -58,6 +60,7 @@ class Mechanism(nn.Module, ABC):
     abduction: ClassVar[Abduction]
     assumption: str
     observation_noise: ClassVar[tuple[str, ...]] = ()
+    learning_rate: ClassVar[float] = 1e-3
 
     arguments: tuple[str, ...] | None = None
     wants_noise: bool = True

@@ -40,6 +40,7 @@ class _Discrete(Mechanism):
     """A conditional distribution over categories: logits by a network, or a table."""
 
     abduction: ClassVar[Abduction] = "posterior"
+    learning_rate: ClassVar[float] = 1e-2
     logits: Tensor
 
     def __init__(self, hidden: tuple[int, ...] = (64, 64), table: Any = None) -> None:

@@ -4,12 +4,19 @@
 
     log p(x | pa) = log p_U(u) + log |det du/dx|.
 
-From x to u: the support is mapped to the real line, standardised, sent through an affine map whose
-location and scale are functions of the parents, and then through neural splines that depend on the
-parents too (Durkan et al. 2019, arXiv 1906.04032). Splines are the identity outside their box,
-whatever the parents; the affine map before them makes the parents act everywhere. What a spline
-depends on is held within `REACH` deviations, and its slopes within `STEEP`: beyond, its bins would
-grow so steep that single precision cannot carry a value to its noise and back.
+From x to u: the support is mapped to the real line and standardised to y, and then, coordinate by
+coordinate, one network of the parents and of the coordinates before giving m, s and h,
+
+    u = g_h((y - m) / s).
+
+g is a rational-quadratic spline (Durkan et al. 2019, arXiv 1906.04032). Its heights h, the share of
+the noise in each bin, depend on the parents; where its knots lie, and its slopes there, are the
+variable's own: the densities are as good, for half the work. Several splines are composed. All of
+it starts as the identity.
+
+A spline is the identity outside its box, whatever the parents; the affine map before it makes the
+parents act everywhere. Slopes lie within a factor `STEEP` of one, so that single precision carries
+a value to its noise and back.
 """
 
 from __future__ import annotations
@@ -29,7 +36,6 @@ from rung3.variables import Continuous
 
 __all__ = ["Flow"]
 
-REACH = 3.0
 STEEP = 100.0
 
 
@@ -39,7 +45,7 @@ class Flow(Mechanism):
     Args:
         splines: Number of spline transformations after the affine one (0: conditional Gaussian).
         bins: Bins of each spline, at least 2.
-        hidden: Widths of the networks from the parents to the transformations' parameters.
+        hidden: Widths of the network from the parents to the transformations' parameters.
 
     Raises:
         ValueError: If there are fewer than 0 splines or 2 bins; on `build`, if the variable is not
@@ -54,6 +60,7 @@ class Flow(Mechanism):
     """
 
     abduction: ClassVar[Abduction] = "exact"
+    learning_rate: ClassVar[float] = 1e-2
     assumption: str = "monotone in Gaussian noise (each coordinate given those before)"
 
     def __init__(
@@ -76,30 +83,23 @@ class Flow(Mechanism):
         self.encoder = ParentEncoder(self.parents)
         self.to_real = ToReal(self.variable)
         self.standardise = Standardise(self.variable.shape)
-        self.layers = nn.ModuleList(self._layers())
+        self.flow = self._flow()
 
-    def _layers(self) -> list[nn.Module]:
+    def _flow(self) -> Any:
         from zuko.flows.autoregressive import MaskedAutoregressiveTransform
-        from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
 
-        shape: dict[str, Any] = {
-            "features": self.features,
-            "context": self.encoder.width,
-            "hidden_features": self.hidden,
-        }
-        affine = {"univariate": MonotonicAffineTransform, "shapes": [(), ()]}
-        knots = [(self.bins,), (self.bins,), (self.bins - 1,)]
-        rational = partial(MonotonicRQSTransform, slope=1 / STEEP)
-        spline = {"univariate": rational, "shapes": knots}
-        layers: list[nn.Module] = []
-        for index, univariate in enumerate([affine, *[spline] * self.splines]):
-            order = torch.arange(self.features)
-            order = order.flip(0) if index % 2 else order
-            layer = MaskedAutoregressiveTransform(**shape, **univariate, order=order)
-            if univariate is spline and self.features + self.encoder.width > 1:
-                layer.hyper.insert(0, nn.Hardtanh(-REACH, REACH))
-            layers.append(layer)
-        return layers
+        flow = MaskedAutoregressiveTransform(
+            self.features,
+            self.encoder.width,
+            univariate=_Map(self.features, self.splines, self.bins),
+            shapes=[(), (), *[(self.bins,)] * self.splines],
+            hidden_features=self.hidden,
+            activation=partial(nn.ReLU, inplace=True),
+        )
+        depends = self.features + self.encoder.width > 1
+        for parameter in (flow.hyper[-1] if depends else flow.phi).parameters():
+            nn.init.zeros_(parameter)
+        return flow
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Take units, location and scale from the training data."""
@@ -107,20 +107,16 @@ class Flow(Mechanism):
         self.to_real.calibrate(value)
         self.standardise.calibrate(self.to_real(value)[0])
 
-    def _transforms(self, parents: Parents, n: int) -> list[Any]:
-        context = self.encoder(parents, n) if self.encoder.width else None
-        return [layer(context) for layer in self.layers]
+    def _transform(self, parents: Parents, n: int) -> Any:
+        """From y to u, `(n, features)`, under the parents of each row."""
+        return self.flow(self.encoder(parents, n) if self.encoder.width else None)
 
-    def _to_noise(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
-        """`u` as `(n, features)` and `log |det du/dx|` as `(n,)`."""
+    def _standard(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The value before the flow, `(n, features)`, and `log |dy/dx|`, `(n,)`."""
         n = len(value)
         real, slope = self.to_real(value)
         slope = (slope - self.standardise.scale.log()).reshape(n, -1).sum(1)
-        u = self.standardise(real).reshape(n, self.features)
-        for transform in self._transforms(parents, n):
-            u, ladj = transform.call_and_ladj(u)
-            slope = slope + ladj.reshape(n, -1).sum(1)
-        return u, slope
+        return self.standardise(real).reshape(n, self.features), slope
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         shape = (n, *self.variable.shape)
@@ -129,9 +125,7 @@ class Flow(Mechanism):
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         u = one_tensor(noise, self.name)
         n = len(u)
-        real = u.reshape(n, self.features)
-        for transform in reversed(self._transforms(parents, n)):
-            real = transform.inv(real)
+        real = self._transform(parents, n).inv(u.reshape(n, self.features))
         return self.to_real.inverse(self.standardise.inverse(real.reshape(u.shape)))
 
     def abduct(
@@ -141,9 +135,41 @@ class Flow(Mechanism):
         particles: int | None = None,
         generator: Generator | None = None,
     ) -> Noise:
-        u, _ = self._to_noise(value, parents)
+        u: Tensor = self._transform(parents, len(value))(self._standard(value)[0])
         return repeat_noise(u.reshape(value.shape), particles)
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
-        u, slope = self._to_noise(value, parents)
-        return -0.5 * (u.square() + math.log(2 * math.pi)).sum(1) + slope
+        n, (real, slope) = len(value), self._standard(value)
+        u, ladj = self._transform(parents, n).call_and_ladj(real)
+        slope = slope + ladj.reshape(n, -1).sum(1)
+        log_prob: Tensor = -0.5 * (u.square() + math.log(2 * math.pi)).sum(1) + slope
+        return log_prob
+
+
+class _Map(nn.Module):
+    """One coordinate's map from y to u, from what the network gives.
+
+    Args:
+        features: Number of coordinates.
+        splines: Number of splines.
+        bins: Bins of each.
+    """
+
+    def __init__(self, features: int, splines: int, bins: int) -> None:
+        super().__init__()
+        self.widths = nn.ParameterList(torch.zeros(features, bins) for _ in range(splines))
+        self.slopes = nn.ParameterList(torch.zeros(features, bins - 1) for _ in range(splines))
+
+    def forward(self, loc: Tensor, log_scale: Tensor, *heights: Tensor) -> Any:
+        """The map, whose parameters are `(n, features)` and `(n, features, bins)`, unbounded."""
+        from zuko.transforms import (
+            ComposedTransform,
+            MonotonicAffineTransform,
+            MonotonicRQSTransform,
+        )
+
+        splines = [
+            MonotonicRQSTransform(*knots, slope=1 / STEEP)
+            for knots in zip(self.widths, heights, self.slopes, strict=True)
+        ]
+        return ComposedTransform(MonotonicAffineTransform(loc, log_scale).inv, *splines)

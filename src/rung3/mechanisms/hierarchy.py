@@ -24,7 +24,8 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeAlias, cast
+from functools import partial
+from typing import Any, TypeAlias, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -73,6 +74,8 @@ class Stage:
                 expected = f"a whole number of at least {least}"
                 raise ValueError(f"Stage: {field.name}={count!r} must be {expected}")
 
+
+T = TypeVar("T")
 
 Source: TypeAlias = Callable[["Latent", Tensor], Tensor]
 """Gives the latents z of a layer, from the chain's state before it."""
@@ -180,6 +183,14 @@ def preset(image: Image) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
+def _again(on: bool, function: Callable[..., T], *given: Tensor) -> T:
+    """The function's value; if on, what it goes through is computed again in the backward pass."""
+    if on and torch.is_grad_enabled():
+        again = checkpoint(function, *given, use_reentrant=False, preserve_rng_state=False)
+        return cast(T, again)
+    return function(*given)
+
+
 class Latent(nn.Module):
     """One layer of latents: its prior, its posterior, and how it enters the state.
 
@@ -189,11 +200,15 @@ class Latent(nn.Module):
         stage: That stage.
         learned: Whether the prior's location and scale are functions of the state.
         gain: Factor on the weights with which z enters, at the start.
+        checkpointing: Whether to compute activations again in the backward pass.
     """
 
-    def __init__(self, name: str, index: int, stage: Stage, learned: bool, gain: float) -> None:
+    def __init__(
+        self, name: str, index: int, stage: Stage, learned: bool, gain: float, checkpointing: bool
+    ) -> None:
         super().__init__()
         self.name, self.index, self.channels = name, index, stage.latents
+        self.checkpointing = checkpointing
         # The latents tell something of the image from the first step on: else they stay unused.
         self.mean = nn.Conv2d(2 * stage.width, stage.latents, 1)
         self.log_scale = nn.Conv2d(2 * stage.width, stage.latents, 1)
@@ -208,15 +223,20 @@ class Latent(nn.Module):
 
     def posterior(self, h: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-scale of the noise given the image, each `(n, channels, ...)`."""
+        return _again(self.checkpointing, self._posterior, h, features)
+
+    def _posterior(self, h: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         seen = torch.cat([h, features], dim=1).relu()
         return self.mean(seen).float(), self.log_scale(seen).float().clamp(-6, 2)
 
     def prior(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """`m(h)` and `s(h)`, each `(n, channels, ...)`; the numbers 0 and 1 if not learned."""
-        if self.learned is None:
+        learned = self.learned
+        if learned is None:
             none = h.new_zeros((), dtype=torch.float32)
             return none, none + 1
-        mean, log_scale = self.learned(h.relu()).float().chunk(2, dim=1)
+        found = _again(self.checkpointing, lambda h: learned(h.relu()).float(), h)
+        mean, log_scale = found.chunk(2, dim=1)
         return mean, log_scale.clamp(-6, 2).exp()
 
     def place(self, h: Tensor, u: Tensor) -> Tensor:
@@ -225,55 +245,41 @@ class Latent(nn.Module):
         return mean + scale * u
 
 
-class Recomputed(nn.Module):
-    """A residual block whose activations may be computed again in the backward pass.
-
-    Args:
-        stage: The stage that it is at.
-        context: Width of the context.
-        checkpointing: Whether to: it saves memory, and takes time.
-    """
-
-    def __init__(self, stage: Stage, context: int, checkpointing: bool) -> None:
-        super().__init__()
-        self.block = Block(stage.width, context, kernel=1 if stage.resolution == 1 else 3)
-        self.block.film.reset_parameters()  # the parents speak from the first step, as latents do
-        self.checkpointing = checkpointing
-
-    def forward(self, h: Tensor, context: Tensor) -> Tensor:
-        if self.checkpointing and torch.is_grad_enabled():
-            again: Tensor = checkpoint(self.block, h, context, use_reentrant=False)
-            return again
-        out: Tensor = self.block(h, context)
-        return out
-
-
 class Layer(nn.Module):
     """A step of the chain: latents, where the stage has any, and the block that follows them."""
 
-    def __init__(self, latent: Latent | None, block: Recomputed) -> None:
+    def __init__(self, latent: Latent | None, block: Block, checkpointing: bool) -> None:
         super().__init__()
         self.latent = latent
         self.block = block
+        self.checkpointing = checkpointing
 
     def forward(self, h: Tensor, context: Tensor, source: Source) -> Tensor:
+        z = () if self.latent is None else (source(self.latent, h),)
+        return _again(self.checkpointing, self._forward, h, context, *z)
+
+    def _forward(self, h: Tensor, context: Tensor, z: Tensor | None = None) -> Tensor:
         if self.latent is not None:
-            h = h + self.latent.enter(source(self.latent, h))
+            h = h + self.latent.enter(z)
         out: Tensor = self.block(h, context)
         return out
 
 
-class BottomUp(nn.Module):
-    """The pass up: features of an image by stage, `(n, width, ...)` each, fine to coarse.
+def _block(stage: Stage, context: int) -> Block:
+    block = Block(stage.width, context, kernel=1 if stage.resolution == 1 else 3)
+    block.film.reset_parameters()  # the parents speak from the first step, as latents do
+    return block
 
-    It ends at the coarsest stage that has latents.
+
+class BottomUp(nn.Module):
+    """The pass up to the coarsest stage with latents: features by stage, `(n, width, ...)` each.
 
     Args:
         grid: The sizes of the stages.
         stages: From fine to coarse.
         channels: Channels of the image.
         context: Width of the context.
-        checkpointing: Whether to compute blocks again in the backward pass, to save memory.
+        checkpointing: Whether to compute activations again in the backward pass.
     """
 
     def __init__(
@@ -285,12 +291,11 @@ class BottomUp(nn.Module):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.grid = grid
+        self.grid, self.checkpointing = grid, checkpointing
         seen = stages[: 1 + max(i for i, stage in enumerate(stages) if stage.latents)]
         self.stem = nn.Conv2d(channels * grid.square**2, stages[0].width, 3, padding=1)
         self.stages = nn.ModuleList(
-            nn.ModuleList(Recomputed(stage, context, checkpointing) for _ in range(stage.blocks))
-            for stage in seen
+            nn.ModuleList(_block(stage, context) for _ in range(stage.blocks)) for stage in seen
         )
         self.downs = nn.ModuleList(
             nn.Conv2d(fine.width, coarse.width, kernel, stride=kernel)
@@ -302,27 +307,26 @@ class BottomUp(nn.Module):
     def forward(
         self, image: Float[Tensor, "n c h w"], context: Float[Tensor, "n k"]
     ) -> tuple[Tensor, ...]:
-        h = self.stem(self.grid.enter(image))
-        features = []
-        for index, blocks in enumerate(cast(Iterable[Any], self.stages)):
-            if index:
-                h = self.downs[index - 1](h.relu())
-            for block in blocks:
-                h = block(h, context)
+        h, features = self.stem(self.grid.enter(image)), []
+        for index in range(len(self.stages)):
+            h = _again(self.checkpointing, partial(self._stage, index), h, context)
             features.append(h)
         return tuple(features)
+
+    def _stage(self, index: int, h: Tensor, context: Tensor) -> Tensor:
+        if index:
+            h = self.downs[index - 1](h.relu())
+        for block in cast(Iterable[Block], self.stages[index]):
+            h = block(h, context)
+        return h
 
 
 class TopDown(nn.Module):
     """The chain of latents, and what it decodes to, `(n, outputs, H, W)`.
 
-    Args:
-        grid: The sizes of the stages.
-        stages: From fine to coarse.
+    Args: those of `BottomUp`, and
         outputs: Channels to put out.
-        context: Width of the context.
         learned: Whether the prior's location and scale are functions of the state.
-        checkpointing: Whether to compute blocks again in the backward pass, to save memory.
     """
 
     def __init__(
@@ -336,15 +340,15 @@ class TopDown(nn.Module):
     ) -> None:
         super().__init__()
         self.grid = grid
-        count = sum(stage.layers for stage in stages if stage.latents)
+        gain = sum(stage.layers for stage in stages if stage.latents) ** -0.5
         names = (f"u{i + 1}" for i in itertools.count())
 
         def layer(index: int) -> Layer:
             stage = stages[index]
             latent = None
             if stage.latents:
-                latent = Latent(next(names), index, stage, learned, count**-0.5)
-            return Layer(latent, Recomputed(stage, context, checkpointing))
+                latent = Latent(next(names), index, stage, learned, gain, checkpointing)
+            return Layer(latent, _block(stage, context), checkpointing)
 
         top = stages[-1].width
         self.start = nn.Parameter(torch.zeros(1, top, *grid.sizes[-1]))

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -80,6 +80,7 @@ class HVAE(Autoencoder):
         True
     """
 
+    learning_rate: ClassVar[float] = 2e-3
     assumption: str = "a decoder with hierarchical Gaussian latents and pixel noise; an encoder"
 
     def __init__(

@@ -33,6 +33,9 @@ __all__ = ["DiscretisedGaussian", "Gaussian", "Likelihood", "LocationScale", "No
 MARGIN = 1 / 32
 """Share of a bin, at its edges, that abducted noise keeps clear of, so that rounding is safe."""
 
+MOST_LOG_SCALE = 5.0
+"""Upper bound of log-scales: pixels lie between 0 and 1, and a wild network must not overflow."""
+
 INITIAL_LOG_SCALE = -2.0
 """Log-scale, above its bound, of a network that puts out zeros."""
 
@@ -73,9 +76,9 @@ class Likelihood(ABC, Generic[Params]):
         self.min_log_scale = min_log_scale
 
     def bounded(self, raw: Tensor) -> Tensor:
-        """A network's unbounded output as log-scales above the bound."""
+        """A network's unbounded output as log-scales within their bounds."""
         excess = torch.nn.functional.softplus(raw + INITIAL_LOG_SCALE - self.min_log_scale)
-        return self.min_log_scale + excess
+        return (self.min_log_scale + excess).clamp_max(MOST_LOG_SCALE)
 
     @abstractmethod
     def outputs(self, channels: int) -> int:

@@ -10,7 +10,7 @@ in z afterwards, where it would work against an intervention.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -54,6 +54,7 @@ class VAE(Autoencoder):
         (torch.Size([5, 2]), True)
     """
 
+    learning_rate: ClassVar[float] = 4e-3
     assumption: str = "a decoder with Gaussian latents and pixel noise; latents by an encoder"
 
     def __init__(

@@ -179,10 +179,8 @@ def _test(
     values, vectors = torch.linalg.eigh(covariance)
     kept = values > values.max().clamp_min(1e-12) * 1e-6
     p = int(kept.sum())
-    if n <= 2 * p:
-        raise ValueError(
-            f"{name}: {n} rows are too few to test its mechanism; expected over {2 * p}"
-        )
+    if n < (least := max(LEAST, 2 * p)):
+        raise ValueError(f"{name}: {n} rows are too few to test its mechanism; expected {least}")
     if not kept.any():
         return 0.0, 1.0
     means = (products.mean(0) @ vectors)[kept]

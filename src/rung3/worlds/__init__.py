@@ -1,6 +1,7 @@
 """Worlds: SCMs whose truth is known, so that answers can be checked."""
 
 from rung3.worlds.digits import digits
+from rung3.worlds.hidden import hidden_cause
 from rung3.worlds.morphomnist import morphomnist
 from rung3.worlds.paradoxes import chocolate, collider, exam, hospital, kidney_stones
 from rung3.worlds.radiology import scans
@@ -11,6 +12,7 @@ __all__ = [
     "collider",
     "digits",
     "exam",
+    "hidden_cause",
     "hospital",
     "kidney_stones",
     "lecture",
