@@ -31,7 +31,8 @@ QUIET: dict[str, Any] = {"progress": False, "accelerator": "cpu"}
 ALL: dict[str, Any] = QUIET | {"validation_share": 0}
 DEFAULTS: dict[str, Any] = {
     "epochs": 1, "batch_size": 1, "lr": 1.0, "weight_decay": 0.0, "seed": 0, "patience": None,
-    "ema": None, "clip": None, "schedule": "constant", "warmup": 0, "precision": "32-true",
+    "ema": None, "clip": None, "skip": None, "schedule": "constant", "warmup": 0,
+    "precision": "32-true",
     "devices": 1, "num_nodes": 1, "accelerator": "cpu", "logger": None, "checkpoints": None,
     "checkpoint_every": None, "resume": True, "progress": False, "max_seconds": None,
 }  # fmt: skip
@@ -376,6 +377,32 @@ def test_the_average_is_the_one_that_is_documented() -> None:
         decay = min(0.4, (1 + n) / (10 + n)) if n else 0.0
         average = decay * average + (1 - decay) * now
     assert trajectory(12, lr=0.3, ema=0.4) == pytest.approx(average, rel=1e-5)
+
+
+class Steep(Location):
+    """Its gradient is not finite, although its loss is."""
+
+    def loss(self, value: Tensor, parents: Parents) -> Tensor:
+        return super().loss(value, parents) + (self.theta - self.theta.detach()).abs().sqrt()
+
+
+def test_steps_that_diverge_are_skipped_and_counted() -> None:
+    model = locations(x=Location(), y=Location())
+    rows = {"x": [10.0] * 4, "y": [1000.0] * 4}
+    history = fit(model, rows, epochs=5, batch_size=4, lr=0.3, skip=100.0, **ALL)
+    assert history.skipped == {"y": 5}
+    assert theta(model, "y") == 0
+    assert theta(model, "x") == pytest.approx(by_hand(10.0, 5, lr=0.3)[-1], rel=1e-5)
+    assert model.fitted["y"]["skipped_steps"] == 5
+    assert "skipped_steps" not in model.fitted["x"]
+
+
+def test_a_gradient_that_is_not_finite_is_always_skipped() -> None:
+    model = locations(x=Steep(), y=Location())
+    rows = {"x": [10.0] * 4, "y": [10.0] * 4}
+    history = fit(model, rows, epochs=3, batch_size=4, lr=0.3, **ALL)
+    assert history.skipped == {"x": 3}
+    assert (theta(model, "x"), theta(model, "y") > 0) == (0, True)
 
 
 def test_what_is_validated_is_the_average() -> None:
