@@ -30,6 +30,7 @@ CAUSES = ("thickness", "intensity", "digit")
 
 def main() -> None:
     args = arguments()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     world = worlds.digits() if args.world == "digits" else worlds.morphomnist(args.mnist, "train")
     start = time.process_time()
