@@ -539,6 +539,14 @@ def test_models_without_images_are_refused() -> None:
         fit(model, {"x": [1.0, 2.0], "y": [1.0, 2.0]}, objective="counterfactual", **QUIET)
 
 
+@pytest.mark.parametrize("arrow", ["left <-> right", "left <-> image"])
+def test_hidden_causes_on_the_way_to_the_image_are_refused(rows: Rows, arrow: str) -> None:
+    model = SCM(f"{halves.GRAPH}; {arrow}", {"image": Image(1, 8, 8)}, {"image": VAE(**TINY)})
+    model.fitted = {"right": {}}
+    with pytest.raises(ValueError, match=rf"needs causes that are seen, .*\({arrow}\) play a part"):
+        fit(model, rows, objective=Counterfactual(weight=1.0), **QUIET)
+
+
 def test_predictors_of_something_else_are_refused(rows: Rows, predictors: Oracles) -> None:
     wrong = copy.deepcopy(predictors["image", "left"])
     wrong.target = Continuous(lower=0)
