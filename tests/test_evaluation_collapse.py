@@ -85,8 +85,9 @@ def test_batches_make_no_difference_to_what_needs_no_draw(collapsed: SCM) -> Non
 
 def test_a_vae_has_one_layer_and_a_table_has_none() -> None:
     model = model_of(VAE(latent=3, width=4, depth=1))
-    assert not found(model, rows_of(model))["z"]["unused"]
     head = model.mechanisms["scan"].encoder.head[-1]
+    nn.init.ones_(head.bias)
+    assert not found(model, rows_of(model))["z"]["unused"]
     for parameter in head.parameters():
         nn.init.zeros_(parameter)
     layers = found(model, rows_of(model))
