@@ -66,6 +66,8 @@ def _log_prob(
 ) -> Tensor | None:
     """Log-densities `(n,)`; `None` if the mechanism says that it has none."""
     own = rows[mechanism.name]
+    if any(name not in rows for name in mechanism.parents):
+        return None  # a hidden cause: it has one together with others alone
     parts = []
     for start in range(0, len(own), size):
         at = slice(start, start + size)
