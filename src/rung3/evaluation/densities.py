@@ -65,6 +65,8 @@ def _log_prob(
     mechanism: Mechanism, rows: Mapping[str, Tensor], size: int, device: torch.device
 ) -> Tensor | None:
     """Log-densities `(n,)`; `None` if the mechanism says that it has none."""
+    if any(name not in rows for name in mechanism.parents):
+        return None  # a hidden cause: it has one together with others alone
     parts = []
     for value, parents in batches(mechanism, rows, size, device):
         try:
