@@ -157,7 +157,7 @@ def fitted() -> tuple[SCM, SCM, Rows, History]:
     torch.manual_seed(0)
     world, model = linear()
     train = world.sample(4000, seed=0)
-    history = fit(model, train, epochs=12, batch_size=400, lr=0.2, schedule="cosine", **QUIET)
+    history = fit(model, train, epochs=12, batch_size=200, lr=0.1, schedule="cosine", **QUIET)
     return world, model, train, history
 
 
@@ -200,7 +200,7 @@ def test_history_has_a_loss_an_epoch_and_the_last_is_that_of_the_weights_kept(
 def test_how_it_was_fitted_is_kept_by_mechanism(fitted: tuple[SCM, SCM, Rows, History]) -> None:
     _, model, _, history = fitted
     said = model.fitted["y"]
-    assert (said["rows"], said["epochs"], said["lr"], said["seed"]) == (3600, 12, 0.2, 0)
+    assert (said["rows"], said["epochs"], said["lr"], said["seed"]) == (3600, 12, 0.1, 0)
     assert said["validation_loss"] == history.validation["y"][-1]
 
 
@@ -379,30 +379,25 @@ def test_the_average_is_the_one_that_is_documented() -> None:
     assert trajectory(12, lr=0.3, ema=0.4) == pytest.approx(average, rel=1e-5)
 
 
-class Steep(Location):
-    """Its gradient is not finite, although its loss is."""
+class Jumps(Location):
+    """Its third loss is a million times too large."""
+
+    calls = 0
 
     def loss(self, value: Tensor, parents: Parents) -> Tensor:
-        return super().loss(value, parents) + (self.theta - self.theta.detach()).abs().sqrt()
+        self.calls += 1
+        return super().loss(value, parents) * (1e6 if self.calls == 3 else 1)
 
 
 def test_steps_that_diverge_are_skipped_and_counted() -> None:
-    model = locations(x=Location(), y=Location())
-    rows = {"x": [10.0] * 4, "y": [1000.0] * 4}
-    history = fit(model, rows, epochs=5, batch_size=4, lr=0.3, skip=100.0, **ALL)
-    assert history.skipped == {"y": 5}
-    assert theta(model, "y") == 0
-    assert theta(model, "x") == pytest.approx(by_hand(10.0, 5, lr=0.3)[-1], rel=1e-5)
-    assert model.fitted["y"]["skipped_steps"] == 5
-    assert "skipped_steps" not in model.fitted["x"]
-
-
-def test_a_gradient_that_is_not_finite_is_always_skipped() -> None:
-    model = locations(x=Steep(), y=Location())
+    model = locations(x=Location(), y=Jumps())
     rows = {"x": [10.0] * 4, "y": [10.0] * 4}
-    history = fit(model, rows, epochs=3, batch_size=4, lr=0.3, **ALL)
-    assert history.skipped == {"x": 3}
-    assert (theta(model, "x"), theta(model, "y") > 0) == (0, True)
+    history = fit(model, rows, epochs=5, batch_size=4, lr=0.3, skip=1000.0, **ALL)
+    assert history.skipped == {"y": 1}
+    assert theta(model, "x") == pytest.approx(by_hand(10.0, 5, lr=0.3)[-1], rel=1e-5)
+    assert theta(model, "y") == pytest.approx(by_hand(10.0, 4, lr=0.3)[-1], rel=1e-5)
+    assert model.fitted["y"]["skipped_steps"] == 1
+    assert "skipped_steps" not in model.fitted["x"]
 
 
 def test_what_is_validated_is_the_average() -> None:
@@ -622,7 +617,9 @@ def test_a_loss_that_is_nan_stops_and_says_where_and_what_to_try() -> None:
 
 def test_a_gradient_that_is_nan_is_not_kept_in_silence() -> None:
     model = locations(x=Kink())
-    with pytest.raises(ValueError, match=r"x: its weights are NaN or infinite after step 1; try"):
+    with pytest.raises(
+        ValueError, match="x: its gradient diverged at every step, up to step 1; try"
+    ):
         fit(model, {"x": [1.0] * 4}, epochs=1, batch_size=4, **ALL)
 
 

@@ -319,6 +319,8 @@ class Loop(LightningModule):
                 mechanism.load_state_dict(self.best[name][2])
             if not all(parameter.isfinite().all() for parameter in mechanism.parameters()):
                 self._broken(mechanism, "its weights are NaN or infinite after")
+            if self.history.skipped.get(name) == self.trainer.global_step:
+                self._broken(mechanism, "its gradient diverged at every step, up to")
 
     # Checkpoints ---------------------------------------------------------------------------------
 
