@@ -330,7 +330,7 @@ def test_divergence_in_noise_space_is_that_of_the_latents(
     mechanism = bound(prior="conditional", **options)
     x, parents = draw()
     posterior, prior = watch(monkeypatch, "posterior"), watch(monkeypatch, "prior")
-    kl = mechanism.divergences(x, parents)
+    kl = mechanism.infer(x, parents).kl
     moments = dict(prior)
     assert list(kl) == ["u1", "u2", "u3"]
     for name, (a, log_b) in posterior:
@@ -448,7 +448,7 @@ def test_free_nats_cost_nothing_and_the_rest_of_a_layer_does() -> None:
     x, parents = draw()
     plain = bound(gamma=0.0, beta=0.0, warmup=0)
     torch.manual_seed(1)
-    kl = [part.mean().item() for part in plain.divergences(x, parents).values()]
+    kl = [part.mean().item() for part in plain.infer(x, parents).kl.values()]
     low, _, high = sorted(kl)
     nothing = cost(plain, x, parents)
     for free in (0.0, (low + high) / 2, 2 * high):
