@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rung3.rows import Exogenous
     from rung3.scm import SCM
 
-__all__ = ["Identification", "identify", "require_identified"]
+__all__ = ["Identification", "identify"]
 
 FORM = "a known equation, or a form that is assumed (monotone in its noise, Gumbel-max, ...)"
 
