@@ -2,7 +2,7 @@
 
 Each graph has 5 to 8 variables, half of them with hidden common causes. Nothing is timed: the
 script counts how often two answers differ, and prints the first cases where they do. One may: the
-PAG of causal-learn 0.1.4.8 depends on the order of Python's hashes, so that `PYTHONHASHSEED` decides
+PAG of causal-learn 0.1.4.8 depends on the order of Python's hashes, so that `PYTHONHASHSEED` says
 whether it calls the two graphs of seed 698 equivalent; they are not, as all their separations show.
 
     pip install -c benchmarks/constraints.txt -e '.[bench]' y0 pgmpy
