@@ -30,14 +30,13 @@ from rung3.graph.front_door import minimal_front_doors
 from rung3.graph.id_algorithm import NotIdentified, identified
 from rung3.graph.query import Query, read_query
 from rung3.graph.twin import imagined
-from rung3.interventions import Apply
 
 if TYPE_CHECKING:
     from rung3.graph.causal_graph import Names
     from rung3.rows import Exogenous
     from rung3.scm import SCM
 
-__all__ = ["Identification", "identify", "require_identified"]
+__all__ = ["Identification", "identify"]
 
 FORM = "a known equation, or a form that is assumed (monotone in its noise, Gumbel-max, ...)"
 
@@ -254,6 +253,8 @@ def require_identified(model: SCM) -> None:
     Raises:
         ValueError: If it is not; the message has the reason, and what would be.
     """
+    from rung3.interventions import Apply  # with torch; graphs are asked without it
+
     graph, x = model.origin, model.replaced
     learned = [name for name in graph.nodes if name not in x and not _known(model, name)]
     if model.unidentified == "allow" or not (graph.bidirected and x and learned):

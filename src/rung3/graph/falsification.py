@@ -45,7 +45,7 @@ class Finding:
         mark = "rejected" if self.rejected else ""
         found = self.found
         return (
-            f"{self.independence}: {found.name}, r = {found.correlation:+.3f}, n = {found.n}, "
+            f"{self.independence}: {found.name} {found.statistic:.3g}, n = {found.n}, "
             f"p = {found.p:.3g}, corrected {self.p:.3g} {mark}"
         ).rstrip()
 

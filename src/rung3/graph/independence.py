@@ -1,24 +1,24 @@
 """Tests of conditional independence between columns of numbers and of categories.
 
-X and Y are regressed on Z, and their residuals compared. With all else given, categories of X and Y
-count as the indicators of all levels but one; categories in Z part the rows into strata, one for
-each combination, and every number in Z enters by a cubic spline with 5 knots (a line in fewer than
-200 rows), so that Z may act on X and Y along any smooth curves whose effects add up.
+X and Y are regressed on Z, and their residuals e compared. Categories of X and Y count as the
+indicators of all levels but one. Categories in Z part the rows into strata, one for each
+combination, and every number in Z enters by a cubic spline with 5 knots (a line in fewer than 200
+rows), so that Z may act on X and Y along any smooth curves whose effects add up.
 
-Two numbers: the partial correlation r of the residuals, with q columns in the regression,
+Two numbers in fewer than 200 rows: the partial correlation r of the residuals, with q columns in
+the regression,
 
     t = r sqrt(d / (1 - r^2)),      d = n - q - 1,      a Student t of d degrees of freedom;
 
-exact where X and Y are normal and linear in these columns. With categories: the generalised
-covariance measure (Shah and Peters, Ann. Statist. 2020). With R_i the products of the residuals of
-row i, one a pair of columns, their mean m and covariance C,
+exact where X and Y are normal and linear in these columns. Else, the generalised covariance measure
+(Shah and Peters, Ann. Statist. 2020). With R_i the products of the residuals of row i, one for each
+pair of columns, their mean m and covariance C,
 
     f = m' C^-1 m (d - k) / k,      k = rank(C),        an F of k and d - k degrees of freedom
 
 as n grows (Hotelling's); for categories throughout it is close to the test of Cochran, Mantel and
-Haenszel.
-
-Both see dependence in the mean alone, not of the variance, or along a curve that covariance misses.
+Haenszel. A number's column e is joined there by e^2, less its own regression on Z, so that a curve
+such as Y = X^2 and dependence of the variance are seen, too.
 """
 
 from __future__ import annotations
@@ -46,12 +46,11 @@ class Column(NamedTuple):
 
 
 class Dependence(NamedTuple):
-    """What a test found, the strength as a correlation, and in how many rows."""
+    """What a test found: its name, statistic and p-value, and in how many rows."""
 
     name: str
     statistic: float
     p: float
-    correlation: float
     n: int
 
 
@@ -106,21 +105,21 @@ def residual_test(x: Column, y: Column, given: Sequence[Column] = ()) -> Depende
     if free < 1:
         raise ValueError(f"{n} rows are too few to condition on {basis.shape[1]} columns")
     a, b = (_residuals(_indicators(c), basis) for c in (x, y))
-    if not (x.discrete or y.discrete):
-        r = float(a[:, 0] @ b[:, 0] / max(np.sqrt((a**2).sum() * (b**2).sum()), 1e-300))
-        r = min(max(r, -1.0), 1.0)
+    if not (x.discrete or y.discrete) and n < LINEAR:
+        r = float(a[:, 0] @ b[:, 0]) / n
         t = r * np.sqrt(free / max(1 - r**2, 1e-300))
-        return Dependence(
-            "partial correlation", float(t), float(2 * stats.t.sf(abs(t), free)), r, n
-        )
+        return Dependence("partial correlation", float(t), float(2 * stats.t.sf(abs(t), free)), n)
+    a, b = (
+        e if c.discrete else np.hstack([e, _residuals(e**2, basis)])
+        for e, c in zip((a, b), (x, y), strict=True)
+    )
     products = (a[:, :, None] * b[:, None, :]).reshape(n, -1)
     mean = products.mean(0)
     spread = np.atleast_2d(np.cov(products, rowvar=False))
     rank = int(np.linalg.matrix_rank(spread, hermitian=True))
-    square = float(mean @ np.linalg.pinv(spread, hermitian=True) @ mean)
-    f = square * (free - rank) / max(rank, 1)
+    f = float(mean @ np.linalg.pinv(spread, hermitian=True) @ mean) * (free - rank) / max(rank, 1)
     p = float(stats.f.sf(f, rank, free - rank)) if 0 < rank < free else 1.0
-    return Dependence("generalised covariance", f, p, float(np.sqrt(square / (1 + square))), n)
+    return Dependence("generalised covariance", f, p, n)
 
 
 def _indicators(c: Column) -> Array:
@@ -152,9 +151,9 @@ def _spline(values: Array) -> Array:
 
 
 def _residuals(columns: Array, basis: Array) -> Array:
-    """What an orthonormal basis leaves of standardised columns; zero where that is nothing."""
+    """What an orthonormal basis leaves of columns, in units of its size; zeros if it is nothing."""
     centred = columns - columns.mean(0)
-    scale = np.sqrt((centred**2).sum(0))
     rest = centred - basis @ (basis.T @ centred)
-    kept = np.sqrt((rest**2).sum(0)) > 1e-9 * np.maximum(scale, 1e-300)
-    return np.where(kept, rest, 0.0)
+    size = np.sqrt((rest**2).sum(0))
+    known = size <= 1e-9 * np.sqrt((centred**2).sum(0))
+    return np.where(known, 0.0, rest / np.where(known, 1.0, size / np.sqrt(len(columns))))
