@@ -5,7 +5,7 @@ and with K particles it counts as K images. One thread; seconds are those spent 
 The picture goes to `docs/images/cost.png`.
 
     python benchmarks/bench_cost.py
-    python benchmarks/bench_cost.py --mechanism '{kind: VAE}' '{kind: VAE, width: 32}'
+    python benchmarks/bench_cost.py --mechanism '{kind: VAE, width: 32}' '{kind: HVAE}'
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    mechanism_option(parser, ["{kind: VAE}"])
+    mechanism_option(parser, ["{kind: VAE}", "{kind: HVAE}"])
     parser.add_argument("--seconds", type=float, default=1.0, help="of a run, at least")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--picture", type=Path, default=PICTURE)

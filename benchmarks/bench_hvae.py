@@ -35,7 +35,7 @@ from rung3.study import Study
 from skill import imagine, nelbo, questions, scores
 from subjects import rows
 
-STUDY = Path(__file__).parents[1] / "studies" / "morphomnist.yaml"
+STUDY = Path(__file__).parents[1] / "studies" / "morphomnist-hvae.yaml"
 CAUSES = ("thickness", "intensity")
 
 
@@ -190,12 +190,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true")
+    parser.add_argument(
+        "--precision",
+        choices=["32-true", "bf16-mixed"],
+        help="of both, in training and counterfactuals; if not given, the study's own in training",
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     kind = "processor" if clock_of(options) is time.process_time else "clock"
-    print(f"torch {torch.__version__}, {options.device}, {options.precision}")
-    print(f"{options.threads} threads, seconds of the {kind}")
+    print(f"torch {torch.__version__}, {options.device}, threads: {options.threads}")
+    print(f"precision: {options.precision or 'as the study says'}; seconds of the {kind}")
     try:
         quality(options) if options.train else speed(options)
     except ValueError as error:

@@ -6,7 +6,7 @@ the tensors that are alive between the forward and the backward pass because of 
 counted once; under gradient checkpointing, what is recomputed later is not among them.
 
     python benchmarks/bench_memory.py
-    python benchmarks/bench_memory.py --mechanism '{kind: VAE}' '{kind: VAE, width: 32}'
+    python benchmarks/bench_memory.py --mechanism '{kind: VAE, width: 32}' '{kind: HVAE}'
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import sys
 # torch is imported in the children alone: on Linux a child's peak begins at its parent's.
 
 MEBI = 2**20
+MECHANISMS = ["{kind: VAE}", "{kind: HVAE}", "{kind: HVAE, checkpointing: true}"]
 KINDS = ("training step", "activations", "counterfactual")
 
 
@@ -83,7 +84,7 @@ def main() -> None:
     parser.add_argument(
         "--mechanism",
         nargs="+",
-        default=["{kind: VAE}"],
+        default=MECHANISMS,
         help="kind and fields, as in a study: '{kind: VAE, latent: 32}'",
     )
     parser.add_argument("--size", type=int, default=192)

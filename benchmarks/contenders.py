@@ -53,11 +53,8 @@ class Ours:
         self.mechanism = self.model.mechanisms[IMAGE]
         self.clock = clock_of(options)
         own = next(group.options for group in study.groups() if IMAGE in group.mechanisms)
-        self.options = own | {
-            "seed": study.seed,
-            "precision": options.precision,
-            "accelerator": torch.device(options.device).type,
-        }
+        own |= {"seed": study.seed, "accelerator": torch.device(options.device).type}
+        self.options = own | ({"precision": options.precision} if options.precision else {})
 
     def _fit(self, rows: Rows, **changed: Any) -> None:
         options = self.options | changed

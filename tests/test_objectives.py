@@ -27,7 +27,7 @@ TINY: dict[str, Any] = {"latent": 2, "width": 2, "depth": 1, "cooling": 0}
 
 
 class Gain(Mechanism):
-    """`x = theta pattern(left, right) + u`: at theta = 0 it does not listen to its parents."""
+    """`x = 2 theta render(left, right) + u`: at theta = 0 it does not listen to its parents."""
 
     abduction: ClassVar[Abduction] = "exact"
     assumption: str = "none"
@@ -339,12 +339,12 @@ def test_until_the_objective_begins_training_is_that_by_likelihood(
 def test_any_mechanism_of_images_can_be_trained_so(rows: Rows, predictors: Oracles) -> None:
     """One parameter: at 0 it does not listen; the counterfactuals alone say that it must."""
     model = tiny(Gain())
-    grey = {**rows, "image": torch.full_like(rows["image"], 0.5)}
+    plain = halves.render(rows["left"], rows["right"], torch.zeros_like(rows["image"]))
     history = fit(
-        model, grey, epochs=2, batch_size=50, lr=0.05, validation_share=0,
+        model, {**rows, "image": plain}, epochs=2, batch_size=50, lr=0.05, validation_share=0,
         objective=Counterfactual(predictors=predictors, margin=1e6), **QUIET,
     )  # fmt: skip
-    assert model.mechanisms["image"].state_dict()["theta"] > 0.3
+    assert model.mechanisms["image"].state_dict()["theta"].item() == pytest.approx(0.5, abs=0.1)
     costs = history.counterfactual["image"]["log-loss of the predictors"]
     assert costs[1] < costs[0]
     assert history.curves()["image, counterfactual"] == history.counterfactual["image"]
@@ -537,6 +537,14 @@ def test_models_without_images_are_refused() -> None:
     model = SCM("x -> y")
     with pytest.raises(ValueError, match="needs an image with causes; there is none"):
         fit(model, {"x": [1.0, 2.0], "y": [1.0, 2.0]}, objective="counterfactual", **QUIET)
+
+
+@pytest.mark.parametrize("arrow", ["left <-> right", "left <-> image"])
+def test_hidden_causes_on_the_way_to_the_image_are_refused(rows: Rows, arrow: str) -> None:
+    model = SCM(f"{halves.GRAPH}; {arrow}", {"image": Image(1, 8, 8)}, {"image": VAE(**TINY)})
+    model.fitted = {"right": {}}
+    with pytest.raises(ValueError, match=rf"needs causes that are seen, .*\({arrow}\) play a part"):
+        fit(model, rows, objective=Counterfactual(weight=1.0), **QUIET)
 
 
 def test_predictors_of_something_else_are_refused(rows: Rows, predictors: Oracles) -> None:

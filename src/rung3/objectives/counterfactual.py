@@ -170,6 +170,7 @@ class Counterfactual:
         """
         wanted: list[str] = []
         for image in images:
+            _check_seen(model, image)
             if not isinstance(model.variables[image], Image):
                 raise ValueError(
                     f"{image}: the counterfactual objective is for images, and {image} is "
@@ -328,7 +329,18 @@ def _between(model: SCM, chosen: Iterable[str], image: str) -> list[str]:
     return [name for name in model.graph.order if name in between]
 
 
+def _check_seen(model: SCM, name: str) -> None:
+    hidden = model.confounding.members.keys()
+    # A district, which is trained as one, goes by the name of its hidden causes.
+    if name not in model.variables or not hidden.isdisjoint(model.mechanisms[name].parents):
+        raise ValueError(
+            f"{name}: the counterfactual objective needs causes that are seen, and hidden ones "
+            f"({', '.join(hidden)}) play a part; fit it by its likelihood"
+        )
+
+
 def _check_carrier(model: SCM, image: str, name: str, trained: Collection[str]) -> None:
+    _check_seen(model, name)
     mechanism = model.mechanisms[name]
     if isinstance(mechanism, Intervention):
         raise ValueError(f"{name}: {mechanism.describe()}; fit the model before do({name}=...)")
