@@ -228,6 +228,14 @@ def test_what_cannot_be_joined_is_refused(
         SCM("x -> y; x <-> y", variables, mechanisms)
 
 
+def test_hidden_causes_of_too_many_joint_classes_are_refused_by_name() -> None:
+    graph = CausalGraph("a <-> b; b <-> c; c <-> d; d <-> e; e <-> f")
+    with pytest.raises(ValueError, match=r"a <-> b and .*: 32,768 joint classes are too many"):
+        SCM(graph, dict.fromkeys("abcdef", Binary()))
+    few = {f"{a} <-> {b}": Categorical(2) for a, b in graph.bidirected}
+    assert SCM(graph, {**dict.fromkeys("abcdef", Binary()), **few}).sample(2, seed=0).n == 2
+
+
 def observed(case: Case, numbers: bool, n: int) -> tuple[SCM, dict[str, Tensor]]:
     world = worlds.hidden_cause(case, numbers)
     rows = world.sample(n, seed=0)

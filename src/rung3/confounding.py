@@ -41,6 +41,9 @@ __all__ = ["CLASSES", "Confounding", "District"]
 CLASSES = 8
 """Latent classes of a hidden cause, where not said."""
 
+MOST = 4096
+"""Joint classes of the hidden causes of a district, at the most."""
+
 
 class Confounding(nn.Module):
     """The hidden causes of a model; none where the graph has no bidirected arrow.
@@ -76,6 +79,18 @@ class Confounding(nn.Module):
             if not isinstance(self.variables[name], type(default)):
                 raise ValueError(
                     f"{name}: a hidden cause is Categorical(classes), got {chosen[name]}"
+                )
+        for district in graph.districts:
+            sizes = {
+                k: kind.classes
+                for k, kind in self.variables.items()
+                if isinstance(kind, Discrete) and self.members[k][0] in district
+            }
+            if math.prod(sizes.values()) > MOST:
+                raise ValueError(
+                    f"{' and '.join(sizes)}: {math.prod(sizes.values()):,} joint classes are too "
+                    f"many to sum over; give fewer, such as variables={{{next(iter(sizes))!r}: "
+                    "Categorical(2)}"
                 )
         self.roots = nn.ModuleList(
             (Equation("u") if isinstance(kind, Continuous) else GumbelMax()).bind(name, kind, {})
@@ -129,6 +144,8 @@ class Confounding(nn.Module):
 
     def districts(self, mechanisms: Mapping[str, Mechanism]) -> list[District]:
         """The districts of more than one variable, among those that still listen."""
+        if not self.members:
+            return []
         links = nx.Graph()
         for name, mechanism in mechanisms.items():
             links.add_edges_from(

@@ -43,7 +43,8 @@ class SCM(nn.Module):
 
     Args:
         graph: A `CausalGraph`, or what makes one; if not given, read off the equations' arguments.
-        variables: The variable of each node; `Continuous()` where not given.
+        variables: The variable of each node; `Continuous()` where not given. A hidden common cause
+            may be given too, by its arrow: `{"x <-> y": Categorical(4)}` (see `rung3.confounding`).
         mechanisms: The mechanism of each node; where not given, the default of its kind.
         world: Name of the world that this model is, if it is one: rows that it samples then carry
             their exogenous noise, and it abducts from that, exactly.
