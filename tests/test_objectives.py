@@ -612,7 +612,8 @@ def test_the_checkpoint_of_another_objective_is_refused(
     train()
     with pytest.raises(ValueError, match=r"the objective of image was Counterfactual\(\) and is C"):
         train(soft=True)
-    others = fit_oracles(halves.world(), rows[:800], rows[800:], epochs=3, width=8, progress=False)
+    others = copy.deepcopy(predictors)
+    next(iter(others["image", "left"].parameters())).data[0] += 1e-3
     with pytest.raises(ValueError, match="the predictors of image was"):
         train(predictors=others)
     with pytest.raises(ValueError, match=r"the objective of image was Counterfactual\(\) and is N"):

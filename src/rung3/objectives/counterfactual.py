@@ -42,6 +42,9 @@ from rung3.variables import Image
 
 __all__ = ["Counterfactual", "fit_predictors"]
 
+FINE = 1e-4
+"""Learning rate of a mechanism that was fitted before."""
+
 WIDTH = 16
 """Width of predictors that the objective trains: half of that of evaluation's oracles."""
 
@@ -66,8 +69,9 @@ class Counterfactual:
     """The counterfactual objective of image mechanisms: `fit(model, rows, objective=...)`.
 
     Without a `weight` it is for a mechanism that was fitted by its likelihood before: the
-    likelihood is held, and a low learning rate (1e-4) is enough. With one, it is there from the
-    start of training. The mechanisms that carry an intervention on to the image must be fitted.
+    likelihood is held, and the learning rate is 1e-4 if `fit` is not told. With one, it is there
+    from the start of training. The mechanisms that carry an intervention on to the image must be
+    fitted.
 
     Args:
         intervene: Variables that are set, causes of the image; by default every parent of it, but
@@ -130,6 +134,11 @@ class Counterfactual:
             raise ValueError(
                 f"predictors: expected Oracles, as fit_oracles gives them, got {self.predictors!r}"
             )
+
+    @property
+    def lr(self) -> float | None:
+        """The learning rate where none is given; none of its own with a weight."""
+        return FINE if self.weight is None else None
 
     def __repr__(self) -> str:
         said = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
