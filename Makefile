@@ -42,8 +42,8 @@ lint: $(ENV)  ## ruff and mypy
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy src
 
-test: lint  ## linters, types and the quick tests
-	$(BIN)/python -m pytest
+test: lint  ## linters, types and the quick tests, one process a core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-all: lint  ## the same with the slow tests
 	$(BIN)/python -m pytest -m "slow or not slow"

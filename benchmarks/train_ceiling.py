@@ -1,11 +1,12 @@
-"""Train the supervised ceiling that a world ships with, and print its skill beside other baselines.
+"""Train the supervised ceiling of a world, and print its skill beside other baselines.
 
     python benchmarks/train_ceiling.py digits --out src/rung3/worlds/ceilings/digits.safetensors
     python benchmarks/train_ceiling.py morphomnist --mnist MNIST --morphomnist FOLDER --out FILE
 
 It trains on rows drawn from the world (for Morpho-MNIST, on raw training digits), and is tested on
 others: 500 fresh rows of the digits world, or the first 400 official test rows of Morpho-MNIST and
-their published true counterfactuals (`truth.npz`).
+their published true counterfactuals (`truth.npz`). A world takes the file up among its baselines
+once it lies in `src/rung3/worlds/ceilings/`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ CAUSES = ("thickness", "intensity", "digit")
 
 def main() -> None:
     args = arguments()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     world = worlds.digits() if args.world == "digits" else worlds.morphomnist(args.mnist, "train")
     start = time.process_time()

@@ -1,4 +1,4 @@
-"""The supervised ceiling: it learns from a world's truth, and ships with the digits world."""
+"""The supervised ceiling: it learns from a world's truth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from rung3.evaluation import Ceiling, fit_ceiling
 from rung3.evaluation.distances import distance
 from rung3.mechanisms import Equation
 from rung3.rows import Rows
-from rung3.worlds.strokes import remorph
 
 CAUSES = ("left", "right")
 
@@ -127,12 +126,3 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="holds no ceiling"):
         Ceiling.load(tmp_path / "other.safetensors")
-
-
-@pytest.mark.parametrize("cause", ["thickness", "digit"])
-def test_the_shipped_weights_beat_remorphing(cause: str) -> None:
-    world = worlds.digits()
-    rows, true = asked(world, 60, cause)
-    ask = rows["image"], parents(rows), parents(true)
-    shipped = skill(world.baselines["supervised ceiling"](*ask), rows, true)
-    assert shipped > skill(remorph(*ask), rows, true)

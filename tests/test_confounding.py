@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from rung3 import SCM, Binary, Categorical, CausalGraph, Continuous, fit, load, worlds
+from rung3 import SCM, Binary, Categorical, CausalGraph, Continuous, effects, fit, load, worlds
 from rung3.bounds import bounds
 from rung3.enumeration import joint, probability
 from rung3.mechanisms import Equation, Flow, InverseCDF
@@ -171,6 +171,25 @@ def test_a_null_intervention_changes_nothing() -> None:
         assert all(bool((back[name] == rows[name]).all()) for name in rows)
     one = model.counterfactual({"x": 1, "m": 0, "y": 1}, do={"x": 1}, particles=5, seed=0)
     assert one["y"].tolist() == [1] * 5
+
+
+def test_effects_are_had_under_joined_noise() -> None:
+    """`m := 2 x + u`, `y := 3 x + 5 m + u`: 3 directly, 10 by way of m, whatever x and y share."""
+    texts = {"x": "u", "m": "2*x + u", "y": "3*x + 5*m + u"}
+    model = SCM(
+        "x -> m -> y; x -> y; x <-> y", mechanisms={k: Equation(v) for k, v in texts.items()}
+    )
+    model.unidentified = "allow"
+    rows = model.requires_grad_(False).sample(20, seed=0)
+    for particles in (None, 3):
+        found = effects.mediate(
+            model, rows, {"x": rows["x"] + 1}, "y", through="m", particles=particles, seed=0
+        )
+        parts = found.direct, found.indirect, found.total
+        for part, truth in zip(parts, (3.0, 10.0, 13.0), strict=True):
+            torch.testing.assert_close(part, torch.full_like(part, truth), atol=1e-3, rtol=0)
+    mean = effects.average(model, do={"x": 1.0}, versus={"x": 0.0}, outcome="y", n=500, seed=0)
+    assert mean.effect.item() == pytest.approx(13, abs=1e-3)
 
 
 def test_mixed_districts_have_latent_classes() -> None:

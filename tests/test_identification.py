@@ -239,7 +239,9 @@ def test_a_model_that_is_told_to_answers():
 
 def test_known_mechanisms_and_markovian_models_are_not_refused():
     known = SCM(
-        CausalGraph("x -> y; x <-> y"), mechanisms={"x": Equation("u"), "y": Equation("x + u")}
+        CausalGraph("x -> y; x <-> y"),
+        mechanisms={"x": Equation("u"), "y": Equation("x + u")},
+        world="bow-arc",
     )
     assert known.do(x=1.0).sample(2, seed=0).n == 2
     assert known.counterfactual({"x": 0.0, "y": 1.0}, do={"x": 2.0})["y"] == 3

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from rung3 import Binary, Categorical, CausalGraph, Image, worlds
 from rung3.tasks import Kind, changes, shifted
-from rung3.tasks.changes import _holm
 
 Draw = Callable[[int, Tensor, Tensor], dict[str, Tensor]]
 """Rows of `a` and `x`, given how far `a` moves, and noise `(4, n)`."""
@@ -121,12 +120,6 @@ def test_a_change_of_images_is_seen_and_their_parents_is_not_taken_for_one() -> 
     assert [one.changed for one in same] == [True, False]
     other = changes(draw(0, 0.1), draw(0, 0.2), graph, variables=kinds)
     assert [one.changed for one in other] == [False, True]
-
-
-def test_the_correction_is_holms() -> None:
-    assert _holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx(
-        {"a": 0.03, "c": 0.06, "b": 0.06}
-    )
 
 
 def test_a_category_that_one_data_set_lacks_is_a_change() -> None:

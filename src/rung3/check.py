@@ -181,7 +181,10 @@ def _positivity_of(query: Query, model: SCM, splits: Splits, n: int) -> list[Pos
 
 def _seconds(model: SCM, name: str, train: Rows, options: dict[str, Any]) -> float:
     """Estimated seconds of training one mechanism."""
-    mechanism = model.mechanisms[name]
+    bound = model.mechanisms
+    (mechanism,) = model.confounding.units({name: bound[name]}, bound).values()
+    if mechanism.name != name:
+        return 0.0  # trained as one with another variable, and counted there
     trained = [p for p in mechanism.parameters() if p.requires_grad]
     if not trained:
         return 0.0

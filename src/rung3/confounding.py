@@ -172,6 +172,7 @@ class District(nn.Module):
         name: The first member.
         variable: Its variable.
         parents: The other members, and the observed parents of all.
+        learning_rate: The least of the members'.
     """
 
     def __init__(
@@ -182,6 +183,7 @@ class District(nn.Module):
         self.listed = nn.ModuleList([*mechanisms.values(), *causes.values()])
         self.names = frozenset(mechanisms)
         self.name = next(iter(mechanisms))
+        self.learning_rate = min(mechanism.learning_rate for mechanism in mechanisms.values())
         self.variable = mechanisms[self.name].variable
         schema = {k: v for m in mechanisms.values() for k, v in m.parents.items()}
         schema |= {name: mechanism.variable for name, mechanism in mechanisms.items()}

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rung3.columns import read
-from rung3.graph import CausalGraph
+from rung3.graph import CausalGraph, check_adjustment
 from rung3.m_estimation import Equations, Method
 from rung3.rows import Rows
 from rung3.variables import Binary, Categorical, Continuous, Discrete, Variable
@@ -167,25 +167,8 @@ def _adjustment(
                 f"({path}); see rung3.bounds for what the data allow"
             )
         return tuple(name for name in graph.nodes if name in found)
-    if not graph.is_adjustment_set(treatment, outcome, given):
-        raise ValueError(_fault(graph, treatment, outcome, given))
+    check_adjustment(graph, treatment, outcome, given).require()
     return given
-
-
-def _fault(graph: CausalGraph, treatment: str, outcome: str, given: tuple[str, ...]) -> str:
-    """Why a set is not to be adjusted for, naming the path or the column."""
-    said = f"adjusting for {list(given)} does not give the effect of {treatment} on {outcome}: "
-    for path in graph.paths(treatment, outcome):
-        if not path.directed and path.is_open(given):
-            opened = [name for name in path.colliders if not path.is_open()]
-            return said + (
-                f"it opens the path {path}, by the collider {opened[0]}"
-                if opened
-                else f"it leaves the path {path} open"
-            )
-    below = graph.descendants(treatment)
-    wrong = [name for name in given if name in below]
-    return said + f"{wrong[0]} is an effect of {treatment} on the way to {outcome}, or below it"
 
 
 def _outcome(name: str, value: Tensor, kind: Variable, event: Any) -> Tensor:

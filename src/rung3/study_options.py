@@ -90,6 +90,7 @@ class Options(Part):
     schedule: Literal["constant", "cosine"] | None = None
     warmup: Annotated[int, Field(ge=0)] | None = None
     clip: Positive | None = None
+    skip: Positive | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     patience: Count | None = None
     precision: str | None = None

@@ -52,6 +52,7 @@ class History:
         validation: Loss on the validation rows after each epoch, by mechanism.
         seconds: Seconds that each epoch took, validation aside.
         rows_per_second: Rows seen a second in each epoch.
+        skipped: How many steps of a mechanism were skipped because it diverged, if any were.
         counterfactual: What the counterfactual objective came to in each epoch, by mechanism and by
             what is meant.
     """
@@ -60,6 +61,7 @@ class History:
     validation: dict[str, list[float]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     rows_per_second: list[float] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
     counterfactual: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def curves(self) -> dict[str, dict[str, list[float]]]:
@@ -94,6 +96,7 @@ class Options:
     patience: int | None
     ema: float | None
     clip: float | None
+    skip: float | None
     schedule: Schedule
     warmup: int | None
     precision: Any
@@ -113,7 +116,7 @@ class Options:
             whole = isinstance(count, int) and not isinstance(count, bool)
             if count is not None and not (whole and count >= 1):
                 raise ValueError(f"{name}={count!r} must be a whole number of at least 1")
-        for name in ("lr", "clip", "max_seconds"):
+        for name in ("lr", "clip", "skip", "max_seconds"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}={value!r} must be greater than 0")
@@ -138,9 +141,9 @@ class Options:
 
     def identity(self) -> dict[str, Any]:
         """What must be as it was for a run to go on to the same result."""
-        names = ["batch_size", "lr", "weight_decay", "seed", "patience", "ema", "clip"]
+        names = ["batch_size", "lr", "weight_decay", "seed", "patience", "ema", "clip", "skip"]
         names += ["schedule", "warmup", "precision"]
-        names += ["epochs"] if self.schedule == "cosine" else []
+        names += ["epochs"] if self.schedule == "cosine" or self.warmup is None else []
         return {name: getattr(self, name) for name in names}
 
 
@@ -159,6 +162,7 @@ def fit(
     patience: int | None = None,
     ema: float | None = 0.999,
     clip: float | None = 1.0,
+    skip: float | None = None,
     schedule: Schedule = "cosine",
     warmup: int | None = None,
     precision: Any = "32-true",
@@ -203,6 +207,8 @@ def fit(
         ema: Decay of a moving average of the weights; it is what is validated and kept. `None` for
             the weights themselves.
         clip: Greatest norm of each mechanism's gradient; `None` for any.
+        skip: A mechanism's step is skipped, and counted, if its gradient's norm is above this; one
+            that is not finite always is.
         schedule: `"constant"` or `"cosine"`, to zero at the last step.
         warmup: Steps in which the learning rate rises; if not given 200, or a tenth of all.
         precision: As Lightning names it, such as `"bf16-mixed"`.
@@ -245,6 +251,7 @@ def fit(
         patience=patience,
         ema=ema,
         clip=clip,
+        skip=skip,
         schedule=schedule,
         warmup=warmup,
         precision=precision,
@@ -371,6 +378,9 @@ def _provenance(
         found[name] = {"when": when, "rows": n}
         if name in history.training:
             found[name] |= {"epochs": len(history.training[name]), **options.identity()}
+            found[name]["lr"] = options.lr or chosen[name].learning_rate
+            if name in history.skipped:
+                found[name]["skipped_steps"] = history.skipped[name]
             for key, curves in (
                 ("training_loss", history.training),
                 ("validation_loss", history.validation),

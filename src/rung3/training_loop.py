@@ -8,6 +8,7 @@ does what it would have done.
 from __future__ import annotations
 
 import logging
+import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -221,10 +222,16 @@ class Loop(LightningModule):
         }
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Clip each mechanism by itself: they have nothing to do with each other."""
-        if self.options.clip is not None:
-            for mechanism in self.trained:
-                nn.utils.clip_grad_norm_(mechanism.parameters(), self.options.clip)
+        """Clip each mechanism by itself, and skip the step of one that diverges.
+
+        They have nothing to do with each other; without gradients, AdamW leaves a mechanism alone.
+        """
+        greatest = math.inf if self.options.clip is None else self.options.clip
+        for name, mechanism in zip(self.names, self.trained, strict=True):
+            norm = nn.utils.clip_grad_norm_(mechanism.parameters(), greatest)
+            if not norm.isfinite() or (self.options.skip and norm > self.options.skip):
+                mechanism.zero_grad()
+                self.history.skipped[name] = self.history.skipped.get(name, 0) + 1
 
     def optimizer_step(self, *args: Any, **options: Any) -> None:
         """Step, and move the average of the weights along."""
@@ -312,6 +319,8 @@ class Loop(LightningModule):
                 mechanism.load_state_dict(self.best[name][2])
             if not all(parameter.isfinite().all() for parameter in mechanism.parameters()):
                 self._broken(mechanism, "its weights are NaN or infinite after")
+            if self.history.skipped.get(name) == self.trainer.global_step:
+                self._broken(mechanism, "its gradient diverged at every step, up to")
 
     # Checkpoints ---------------------------------------------------------------------------------
 

@@ -168,12 +168,16 @@ class Formulas:
         return self.of(self.outcome, route)
 
     def _made(self, name: str, route: Route) -> tuple[Mechanism | None, tuple[Formula, ...]]:
+        if name in self.model.confounding.members:
+            return None, ()
         if name in self.causes:
             return self._cause(name, route.active)
         if self.observed and name not in self._affected:
             return None, ()
         mechanism = self._natural[self.owner(name)]
-        return mechanism, tuple(self.of(p, route.back(p)) for p in self.graph.parents(name))
+        hidden = (p for p in mechanism.parents if p in self.model.confounding.members)
+        parents = (*self.graph.parents(name), *hidden)
+        return mechanism, tuple(self.of(p, route.back(p)) for p in parents)
 
     def owner(self, name: str) -> str:
         """The variable whose mechanism and noise a value is made of: the outcome, for latents."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rung3 import propagation
 from rung3.effects.formulas import LATENT, NONE, Formula, Formulas
+from rung3.mechanisms.base import one_tensor
 from rung3.rows import Noise, as_rows, map_noise
 from rung3.seeding import Seed, base_seed, stream
 
@@ -138,6 +139,8 @@ class Imagined(Potentials):
         return value.squeeze(0) if self._abducted.particles is None else value
 
     def observed(self, name: str) -> Tensor:
+        if name in self._abducted:  # a hidden cause, as far as the rows tell
+            return one_tensor(self.noise_of(name), name)
         return propagation.unsqueeze(self.rows, name)
 
 
@@ -161,4 +164,5 @@ class Drawn(Potentials):
         return mechanism.sample_noise(self.n, parents, stream(self._base, name, model.device))
 
     def observed(self, name: str) -> Tensor:
-        raise AssertionError(f"{name}: nothing is observed in drawn rows")
+        model = self.formulas.model
+        return model.confounding.sample(self.n, self._base, model.device)[name]

@@ -112,13 +112,13 @@ class Ceiling(nn.Module):
 
         def skip(latent: Latent, h: Tensor) -> Tensor:
             seen = torch.cat([h, features[latent.index]], dim=1).relu()
-            found: Tensor = latent.mean(seen)
-            return found
+            mean: Tensor = latent.mean(seen)
+            return mean
 
         gate, shift = self.down(context, skip).chunk(2, dim=1)
         gate = gate + (ratios @ self.powers)[:, None, None, None]
-        imagined: Tensor = image * gate.clamp_max(6).exp() + shift
-        return imagined
+        found: Tensor = image * gate.clamp_max(6).exp() + shift
+        return found
 
     def loss(self, image: Tensor, before: Parents, after: Parents, true: Tensor) -> Tensor:
         """`E |x~ - x*|`; its gradient is that before clipping wherever x~ is not x* after it."""

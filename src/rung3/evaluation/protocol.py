@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rung3.evaluation.bootstrap import Bootstrap
+from rung3.evaluation.collapse import divergences
 from rung3.evaluation.densities import densities
 from rung3.evaluation.examination import Examination, Measure
 from rung3.evaluation.oracles import Oracles, fit_oracles
@@ -107,8 +108,9 @@ def evaluate(
         examination.examples.sweep(model, rows, queries)
         resamples = Bootstrap(rows.n, bootstrap, base)
         seen = densities(model, truth, rows, batch_size, resamples, base)
+        held = divergences(model, rows, batch_size, resamples, base)
     metrics = examination.summary(Bootstrap(n, bootstrap, base))
-    metrics["log_prob"] = seen
+    metrics["log_prob"], metrics["divergence"] = seen, held
     metrics["settings"] = {
         "rows": n,
         "rows left out for missing values": left_out,

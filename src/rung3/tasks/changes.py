@@ -36,6 +36,7 @@ from torch.nn import functional as F
 
 from rung3.columns import read
 from rung3.graph import CausalGraph
+from rung3.graph.falsification import correct
 from rung3.mechanisms.encoding import ParentEncoder, Standardise
 from rung3.rows import Rows
 from rung3.seeding import Seed, base_seed, stream
@@ -128,7 +129,7 @@ def changes(
         own = _features(name, joint[name], kinds[name])
         parents = {parent: kinds[parent] for parent in graph.parents(name)}
         found[name] = _test(name, environment, own, joint, parents, base)
-    adjusted = _holm({name: p for name, (_, p) in found.items()})
+    adjusted = dict(zip(found, correct([p for _, p in found.values()], "holm"), strict=True))
     return [
         Change(name, _spell(graph, name), statistic, p, adjusted[name], adjusted[name] <= level)
         for name, (statistic, p) in found.items()
@@ -281,16 +282,6 @@ def _some(n: int, most: int, seed: int, which: int) -> Tensor:
     if n <= most:
         return torch.arange(n)
     return torch.randperm(n, generator=stream(seed, f"rows {which}"))[:most]
-
-
-def _holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """P-values corrected by Holm's step-down method."""
-    ordered = sorted(p_values, key=p_values.__getitem__)
-    adjusted, so_far = {}, 0.0
-    for rank, name in enumerate(ordered):
-        so_far = max(so_far, min(1.0, (len(ordered) - rank) * p_values[name]))
-        adjusted[name] = so_far
-    return adjusted
 
 
 def _spell(graph: CausalGraph, name: str) -> str:

@@ -57,9 +57,9 @@ def hidden_cause(case: Case, numbers: bool = False) -> SCM:
         >>> from rung3.enumeration import probability
         >>> world = hidden_cause("front door")
         >>> round(probability(world.do(x=1), {"y": 1}), 3)
-        0.533
+        0.47
         >>> print(bounds(world, CausalGraph(CASES["front door"]), {"y": 1}, do={"x": 1}))
-        0.533
+        0.470
     """
     if case not in CASES:
         raise ValueError(f"case: expected one of {list(CASES)}, got {case!r}")
