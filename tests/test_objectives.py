@@ -350,6 +350,56 @@ def test_any_mechanism_of_images_can_be_trained_so(rows: Rows, predictors: Oracl
     assert history.curves()["image, counterfactual"] == history.counterfactual["image"]
 
 
+class Corrects(Mechanism):
+    """`x = u + theta (left - seen) L`: it may light up an image's left half as its label says."""
+
+    abduction: ClassVar[Abduction] = "approximate"
+    assumption: str = "none"
+
+    def build(self) -> None:
+        self.theta = nn.Parameter(torch.tensor(0.0))
+
+    def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
+        return torch.rand(n, *self.variable.shape, generator=generator)
+
+    def predict(self, noise: Noise, parents: Parents) -> Tensor:
+        assert isinstance(noise, Tensor)
+        lit = (~halves.UPPER & halves.LEFT).float()
+        seen = (noise * lit).sum((1, 2, 3)) / lit.sum() - 0.1
+        return noise + self.theta * (parents["left"] - seen).view(-1, 1, 1, 1) * lit
+
+    def abduct(
+        self,
+        value: Tensor,
+        parents: Parents,
+        particles: int | None = None,
+        generator: Generator | None = None,
+    ) -> Noise:
+        return value
+
+    def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
+        return torch.zeros(len(value)) + 0 * self.theta
+
+
+def test_hard_targets_amplify_what_labels_say_and_soft_ones_leave_it(
+    rows: Rows, predictors: Oracles
+) -> None:
+    """Labels of left are off. Setting right, the image's left half should stay as it is."""
+    plain = halves.render(rows["left"], rows["right"], torch.zeros_like(rows["image"]))
+    labels = rows["left"] + 0.1 * torch.randn(rows.n)
+    found = {}
+    for soft in (False, True):
+        model = tiny(Corrects())
+        fit(
+            model, {**rows, "left": labels, "image": plain}, epochs=2, batch_size=50, lr=0.05,
+            validation_share=0, **QUIET,
+            objective=Counterfactual(predictors=predictors, intervene=["right"], soft=soft),
+        )  # fmt: skip
+        found[soft] = model.mechanisms["image"].state_dict()["theta"].item()
+    assert found[False] > 0.5
+    assert abs(found[True]) < 0.02
+
+
 # Rows that lack something ------------------------------------------------------------------------
 
 
