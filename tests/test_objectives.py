@@ -696,15 +696,14 @@ def test_learned_carriers_must_be_as_they_were(
 # What it mends -----------------------------------------------------------------------------------
 
 
-def deaf(rows: Rows, **options: Any) -> SCM:
+def deaf(rows: Rows) -> SCM:
     """A VAE that was trained with the parents of other rows, and so does not listen to them."""
     torch.manual_seed(0)
     model = halves.scm(VAE(latent=8, width=8, depth=1, cooling=0))
     order = torch.randperm(rows.n)
     shuffled = {"image": rows["image"], **{k: rows[k][order] for k in ("left", "right")}}
     fit(
-        model, shuffled, epochs=16, batch_size=64, lr=5e-3, schedule="cosine", clip=1.0,
-        **QUIET | options,
+        model, shuffled, epochs=8, batch_size=32, lr=5e-3, **QUIET,
     )  # fmt: skip
     return model
 
@@ -735,7 +734,7 @@ def test_a_model_that_does_not_listen_learns_to_within_its_likelihood() -> None:
     train, test = world.sample(2000, seed=0), world.sample(400, seed=1)
     judges = fit_oracles(world, train[:1500], train[1500:], epochs=6, width=16, progress=False)
     base = deaf(train)
-    options = {"epochs": 8, "batch_size": 64, "lr": 1e-3, "clip": 1.0, **QUIET}
+    options = {"epochs": 6, "batch_size": 32, "lr": 3e-3, **QUIET}
     for soft in (False, True):
         model = copy.deepcopy(base)
         aim = Counterfactual(predictors=judges, soft=soft)
@@ -748,3 +747,23 @@ def test_a_model_that_does_not_listen_learns_to_within_its_likelihood() -> None:
                 assert error < 0.05, (name, cause)
         assert missed(base, test, "left")["left"] > 0.1
         assert nelbo(model, test) < 1.02 * nelbo(base, test)
+
+
+@pytest.mark.slow
+def test_from_the_start_it_gives_better_answers_in_the_same_time() -> None:
+    """Eight epochs of it cost as much as twelve by likelihood; the likelihood suffers little."""
+    world = halves.world()
+    train, test = world.sample(2000, seed=0), world.sample(400, seed=1)
+    judges = fit_oracles(world, train[:1500], train[1500:], epochs=6, width=16, progress=False)
+    found = {}
+    aim = Counterfactual(weight=1.0, after=100, ramp=100, predictors=judges)
+    for epochs, objective in ((12, "likelihood"), (8, aim)):
+        torch.manual_seed(0)
+        model = found[epochs] = halves.scm(VAE(latent=8, width=8, depth=1, cooling=0))
+        fit(
+            model, train, only=["image"], epochs=epochs, batch_size=32, lr=5e-3,
+            objective=objective, **QUIET,
+        )  # fmt: skip
+    for name in ("left", "right"):
+        assert skill(found[8], test, name) > skill(found[12], test, name) + 0.05
+    assert nelbo(found[8], test) < 1.02 * nelbo(found[12], test)

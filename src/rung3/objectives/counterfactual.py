@@ -48,11 +48,9 @@ FINE = 1e-4
 WIDTH = 16
 """Width of predictors that the objective trains: half of that of evaluation's oracles."""
 
-EPOCHS = 3
-"""Passes over their rows."""
-
 READ = 20_000
-"""Rows that such predictors are trained on, at most."""
+"""Rows that such predictors are trained on, at most: three times, or oftener where there are fewer,
+up to thirty times."""
 
 LEGIBLE = 0.1
 """Least share of a parent's uncertainty that a predictor explains, for it to be a target."""
@@ -328,7 +326,8 @@ def fit_predictors(
         cut = max(1, rows.n // 10)
         held, order = rows[order[:cut]], order[cut:]
     base, some = generator.initial_seed(), rows[order[:READ]]
-    return fit_oracles(model, some, held, epochs=EPOCHS, width=WIDTH, seed=base, progress=progress)
+    epochs = min(max(3, 3 * READ // some.n), 30)
+    return fit_oracles(model, some, held, epochs=epochs, width=WIDTH, seed=base, progress=progress)
 
 
 def _between(model: SCM, chosen: Iterable[str], image: str) -> list[str]:
