@@ -49,7 +49,7 @@ test-all: lint  ## the same with the slow tests
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 demo: $(ENV)  ## the main job on the built-in digits world, ending in runs/digits/report.html
-	$(BIN)/rung3 run studies/digits.yaml
+	OMP_NUM_THREADS=1 $(BIN)/rung3 run studies/digits.yaml
 
 docs: $(DOCS)  ## run the examples of the pages, and build them into site/
 	$(BIN)/python -m pytest --quiet tests/test_docs.py

@@ -127,11 +127,8 @@ def test_the_bound_is_the_likelihood_less_the_divergences(
     params = mechanism.pixels.params(found.raw)
     likelihood = mechanism.pixels.log_prob(x, params).sum((1, 2, 3))
     torch.testing.assert_close(bound, likelihood - sum(found.kl.values()))
-    torch.manual_seed(3)
-    kl = mechanism.divergences(x, parents)
-    assert list(kl) == LAYERS[family]
-    assert all(torch.equal(kl[name], found.kl[name]) for name in kl)
-    assert all((part > 0).all() for part in kl.values())
+    assert list(found.kl) == LAYERS[family]
+    assert all((part > 0).all() for part in found.kl.values())
 
 
 def test_the_loss_in_evaluation_is_the_negative_bound_and_takes_no_step(

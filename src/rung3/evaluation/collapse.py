@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.densities import batches
@@ -53,19 +54,18 @@ def divergences(
     for name, mechanism in model.mechanisms.items():
         if not isinstance(mechanism, Autoencoder):
             continue
+        parts: dict[str, list[Tensor]] = {}
+        sizes: dict[str, int] = {}
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            inferred = [
-                mechanism.infer(*batch)
-                for batch in batches(mechanism, rows, batch_size, model.device)
-            ]
+            for batch in batches(mechanism, rows, batch_size, model.device):
+                inferred = mechanism.infer(*batch)
+                for layer, kl in inferred.kl.items():
+                    parts.setdefault(layer, []).append(kl.cpu())
+                    sizes[layer] = inferred.noise[layer][0].numel()
         found[name] = {}
-        for layer in inferred[0].kl:
-            kl = torch.cat([part.kl[layer].cpu() for part in inferred])
-            found[name][layer] = {
-                **bootstrap.mean(kl),
-                "unit": "nats",
-                "dimensions": inferred[0].noise[layer][0].numel(),
-                "unused": bool(kl.mean() < UNUSED),
-            }
+        for layer, part in parts.items():
+            mean = bootstrap.mean(torch.cat(part))
+            held = {"dimensions": sizes[layer], "unused": mean["mean"] < UNUSED}
+            found[name][layer] = {**mean, "unit": "nats", **held}
     return found

@@ -58,7 +58,8 @@ class Inference(NamedTuple):
 class Autoencoder(Mechanism):
     """A variational autoencoder of images, of any depth; a subclass gives encoder and decoder.
 
-    A subclass keeps `likelihood`, `gamma` and `min_log_scale` among its arguments.
+    A subclass keeps `likelihood`, `gamma` and `min_log_scale` among its arguments. Sources: Kingma
+    and Welling 2014 (arXiv 1312.6114); Pawlowski, Castro and Glocker 2020 (arXiv 2006.06485).
 
     Attributes:
         pixels: The likelihood of the pixels.
@@ -163,7 +164,7 @@ class Autoencoder(Mechanism):
         drawn: list[dict[str, Tensor]] = []
         left = k
         while left:
-            many = min(left, max(1, AT_ONCE // n))
+            many = min(left, max(1, AT_ONCE // max(n, 1)))
             tiled = tuple(part.repeat(many, *[1] * (part.ndim - 1)) for part in features)
             found = self._infer(tiled, context.repeat(many, 1), generator)
             images = value.repeat(many, 1, 1, 1)
@@ -176,12 +177,25 @@ class Autoencoder(Mechanism):
         return {name: part.reshape(k, n, *part.shape[1:]) for name, part in noise.items()}
 
     def infer(self, value: Tensor, parents: Parents) -> Inference:
-        """One draw from the posterior of the latents, with torch's own random numbers."""
+        """One draw from the posterior of the latents, with torch's own random numbers.
+
+        Args:
+            value: Images in [0, 1], `(n, C, H, W)`.
+            parents: Their parents' values, `(n, ...)`, in their own units.
+
+        Returns:
+            The latents' noise, what it decodes to, and by layer, in the order in which they are
+            decoded, how far the posterior lies from the prior, `(n,)` in nats.
+        """
         context = self._context(parents, len(value))
         return self._infer(self._encode(value, context), context, None)
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
-        """A lower bound of `log p(x | pa)`, estimated with one draw of z, shape `(n,)`, in nats."""
+        """A lower bound of `log p(x | pa)`, estimated with one draw, shape `(n,)`, in nats.
+
+        It is of the pixels' levels where the likelihood is for whole levels, and else a density
+        over [0, 1].
+        """
         found = self.infer(value, parents)
         log_prob = self.pixels.log_prob(value, self.pixels.params(found.raw)).flatten(1).sum(1)
         return log_prob - torch.stack(list(found.kl.values())).sum(0)
@@ -194,7 +208,15 @@ class Autoencoder(Mechanism):
         return self.objective(value, self.infer(value, parents))
 
     def objective(self, value: Tensor, found: Inference) -> Tensor:
-        """The objective of training for one draw from the posterior; schedules go a step on."""
+        """The objective of training for one draw from the posterior; schedules go a step on.
+
+        Args:
+            value: Images in [0, 1], `(n, C, H, W)`.
+            found: What `infer` found for them.
+
+        Returns:
+            The objective in nats per dimension, averaged over rows, `()`.
+        """
         params = self.pixels.params(found.raw)
         log_prob = self.pixels.log_prob(value, params)
         pixels = -(self.pixels.weights(params, self.gamma) * log_prob).mean()
@@ -202,13 +224,14 @@ class Autoencoder(Mechanism):
         self.steps += 1
         return pixels + penalty / value[0].numel()
 
-    def divergences(self, value: Tensor, parents: Parents) -> dict[str, Tensor]:
-        """Divergence of posterior from prior by layer, `(n,)` in nats; zero where collapsed."""
-        return self.infer(value, parents).kl
-
 
 def gaussian_kl(mean: Tensor, log_scale: Tensor) -> Tensor:
-    """`KL(N(mean, scale^2) || N(0, 1))` summed over all but the first axis, `(n,)` in nats."""
+    """`KL(N(mean, scale^2) || N(0, 1))` summed over all but the first axis, `(n,)` in nats.
+
+    Example:
+        >>> gaussian_kl(torch.tensor([[1.0, 1.0], [0.0, 0.0]]), torch.zeros(2, 2))
+        tensor([1., 0.])
+    """
     kl = 0.5 * (mean.square() + (2 * log_scale).exp() - 1) - log_scale
     return kl.flatten(1).sum(1)
 

@@ -4,7 +4,7 @@ The pass up gathers features d of the image, from fine to coarse. The chain star
 state and goes from coarse to fine; in every block the context c (the encoded parents) scales and
 shifts the channels of its state h (see `rung3.mechanisms.convolutional`):
 
-    z_i = m_i(h) + s_i(h) u_i,     h <- blocks(h + W_i z_i; c).
+    z_i = m_i(h) + s_i(h) u_i,     h <- block(h + W_i z_i; c).
 
 Where z comes from is the caller's business: from noise u, from the posterior of that noise given
 the image, `u_i ~ N(a_i(h, d), b_i(h, d)^2)`, or held at what it was. Unless the prior is to be
