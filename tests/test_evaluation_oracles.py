@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import copy
+import math
+
 import pytest
 import torch
 
@@ -112,6 +115,47 @@ def test_training_is_determined_by_the_seed_and_leaves_the_global_state_alone():
     key = ("image", "position")
     assert torch.equal(one[key].read(x), again[key].read(x))
     assert not torch.equal(one[key].read(x), other[key].read(x))
+
+
+def test_an_oracle_is_measured_on_rows_held_out_and_then_has_a_density(oracles):
+    world = blobs.world()
+    held = world.sample(500, seed=7)
+    assert all(oracle.explained.isnan() for oracle in oracles.values())
+    digests = [oracle.digest() for oracle in oracles.values()]
+    oracles.measure(world, held)
+    assert [oracle.digest() for oracle in oracles.values()] == digests
+    for (_, name), oracle in oracles.items():
+        missed = oracle(held["image"]) - oracle.standardise(held[name])
+        assert oracle.residual.item() == pytest.approx(missed.square().mean().sqrt().item())
+        r2 = 1 - missed.square().mean() / oracle.standardise(held[name]).var(correction=0)
+        assert oracle.explained.item() == pytest.approx(r2.item(), abs=1e-5)
+        x = held["image"][:1].expand(4001, -1, -1, -1)
+        grid = torch.linspace(-40, 40, 4001)
+        mass = torch.trapezoid((-oracle.log_loss(x, grid)).exp(), grid)
+        assert mass.item() == pytest.approx(1, abs=1e-3)
+        # It is calibrated on rows that it was not measured on either.
+        other = world.sample(500, seed=8)
+        z = (oracle(other["image"]) - oracle.standardise(other[name])) / oracle.residual
+        assert z.square().mean().item() == pytest.approx(1, abs=0.35)
+    assert oracles["image", "position"].explained > oracles["image", "brightness"].explained
+
+
+def test_the_digest_is_of_the_weights(oracles):
+    one = copy.deepcopy(oracles["image", "position"])
+    assert one.digest() == oracles["image", "position"].digest()
+    assert one.double().digest() == oracles["image", "position"].digest()
+    next(iter(one.parameters())).data[0] += 1e-3
+    assert one.digest() != oracles["image", "position"].digest()
+
+
+def test_a_classifier_explains_a_share_of_the_entropy():
+    oracle = Oracle(Image(1, 8, 8), Categorical(3), 4).eval()
+    images, codes = torch.rand(300, 1, 8, 8), torch.arange(300) % 3
+    oracle.measure(images, codes)
+    missed = -oracle(images).log_softmax(1)[torch.arange(300), codes].mean()
+    assert oracle.explained.item() == pytest.approx(1 - missed.item() / math.log(3), abs=1e-5)
+    oracle.measure(images, torch.zeros(300, dtype=torch.long))
+    assert oracle.explained == 0  # nothing was uncertain
 
 
 def test_save_and_load(oracles, tmp_path):

@@ -168,3 +168,17 @@ def test_predictions_are_differentiable_in_the_pixels_that_were_seen() -> None:
     (slope,) = torch.autograd.grad(answer.sum(), x)
     # At 0.4 - 0.49 the first is clamped, and does not move; the second moves by sigma'/sigma.
     torch.testing.assert_close(slope, torch.tensor([0.0, math.exp(0.5)]))
+
+
+@pytest.mark.parametrize("pixels", [Gaussian(), DiscretisedGaussian()])
+def test_a_predicted_pixel_at_an_end_of_the_range_can_be_pulled_inwards_but_not_out(
+    pixels: Gaussian | DiscretisedGaussian,
+) -> None:
+    """Dark ground whose noise lies below 0: a stroke that should be there can be learned."""
+    mean = torch.tensor([0.0, 1.0], requires_grad=True)
+    eps = torch.tensor([-3.0, 3.0])
+    for sign, reached in ((1.0, [1.0, 0.0]), (-1.0, [0.0, -1.0])):
+        x = pixels.predict(eps, Normal(mean, torch.full((2,), -3.0)))
+        assert x.tolist() == [0, 1]
+        (gradient,) = torch.autograd.grad(-sign * x.sum(), mean)
+        assert (-gradient).tolist() == reached

@@ -350,6 +350,56 @@ def test_any_mechanism_of_images_can_be_trained_so(rows: Rows, predictors: Oracl
     assert history.curves()["image, counterfactual"] == history.counterfactual["image"]
 
 
+class Corrects(Mechanism):
+    """`x = u + theta (left - seen) L`: it may light up an image's left half as its label says."""
+
+    abduction: ClassVar[Abduction] = "approximate"
+    assumption: str = "none"
+
+    def build(self) -> None:
+        self.theta = nn.Parameter(torch.tensor(0.0))
+
+    def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
+        return torch.rand(n, *self.variable.shape, generator=generator)
+
+    def predict(self, noise: Noise, parents: Parents) -> Tensor:
+        assert isinstance(noise, Tensor)
+        lit = (~halves.UPPER & halves.LEFT).float()
+        seen = (noise * lit).sum((1, 2, 3)) / lit.sum() - 0.1
+        return noise + self.theta * (parents["left"] - seen).view(-1, 1, 1, 1) * lit
+
+    def abduct(
+        self,
+        value: Tensor,
+        parents: Parents,
+        particles: int | None = None,
+        generator: Generator | None = None,
+    ) -> Noise:
+        return value
+
+    def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
+        return torch.zeros(len(value)) + 0 * self.theta
+
+
+def test_hard_targets_amplify_what_labels_say_and_soft_ones_leave_it(
+    rows: Rows, predictors: Oracles
+) -> None:
+    """Labels of left are off. Setting right, the image's left half should stay as it is."""
+    plain = halves.render(rows["left"], rows["right"], torch.zeros_like(rows["image"]))
+    labels = rows["left"] + 0.1 * torch.randn(rows.n)
+    found = {}
+    for soft in (False, True):
+        model = tiny(Corrects())
+        fit(
+            model, {**rows, "left": labels, "image": plain}, epochs=2, batch_size=50, lr=0.05,
+            validation_share=0, **QUIET,
+            objective=Counterfactual(predictors=predictors, intervene=["right"], soft=soft),
+        )  # fmt: skip
+        found[soft] = model.mechanisms["image"].state_dict()["theta"].item()
+    assert found[False] > 0.5
+    assert abs(found[True]) < 0.02
+
+
 # Rows that lack something ------------------------------------------------------------------------
 
 
@@ -612,7 +662,8 @@ def test_the_checkpoint_of_another_objective_is_refused(
     train()
     with pytest.raises(ValueError, match=r"the objective of image was Counterfactual\(\) and is C"):
         train(soft=True)
-    others = fit_oracles(halves.world(), rows[:800], rows[800:], epochs=3, width=8, progress=False)
+    others = copy.deepcopy(predictors)
+    next(iter(others["image", "left"].parameters())).data[0] += 1e-3
     with pytest.raises(ValueError, match="the predictors of image was"):
         train(predictors=others)
     with pytest.raises(ValueError, match=r"the objective of image was Counterfactual\(\) and is N"):
@@ -645,15 +696,14 @@ def test_learned_carriers_must_be_as_they_were(
 # What it mends -----------------------------------------------------------------------------------
 
 
-def deaf(rows: Rows, **options: Any) -> SCM:
+def deaf(rows: Rows) -> SCM:
     """A VAE that was trained with the parents of other rows, and so does not listen to them."""
     torch.manual_seed(0)
     model = halves.scm(VAE(latent=8, width=8, depth=1, cooling=0))
     order = torch.randperm(rows.n)
     shuffled = {"image": rows["image"], **{k: rows[k][order] for k in ("left", "right")}}
     fit(
-        model, shuffled, epochs=16, batch_size=64, lr=5e-3, schedule="cosine", clip=1.0,
-        **QUIET | options,
+        model, shuffled, epochs=8, batch_size=32, lr=5e-3, **QUIET,
     )  # fmt: skip
     return model
 
@@ -684,7 +734,7 @@ def test_a_model_that_does_not_listen_learns_to_within_its_likelihood() -> None:
     train, test = world.sample(2000, seed=0), world.sample(400, seed=1)
     judges = fit_oracles(world, train[:1500], train[1500:], epochs=6, width=16, progress=False)
     base = deaf(train)
-    options = {"epochs": 8, "batch_size": 64, "lr": 1e-3, "clip": 1.0, **QUIET}
+    options = {"epochs": 6, "batch_size": 32, "lr": 3e-3, **QUIET}
     for soft in (False, True):
         model = copy.deepcopy(base)
         aim = Counterfactual(predictors=judges, soft=soft)
@@ -697,3 +747,23 @@ def test_a_model_that_does_not_listen_learns_to_within_its_likelihood() -> None:
                 assert error < 0.05, (name, cause)
         assert missed(base, test, "left")["left"] > 0.1
         assert nelbo(model, test) < 1.02 * nelbo(base, test)
+
+
+@pytest.mark.slow
+def test_from_the_start_it_gives_better_answers_in_the_same_time() -> None:
+    """Eight epochs of it cost as much as twelve by likelihood; the likelihood suffers little."""
+    world = halves.world()
+    train, test = world.sample(2000, seed=0), world.sample(400, seed=1)
+    judges = fit_oracles(world, train[:1500], train[1500:], epochs=6, width=16, progress=False)
+    found = {}
+    aim = Counterfactual(weight=1.0, after=100, ramp=100, predictors=judges)
+    for epochs, objective in ((12, "likelihood"), (8, aim)):
+        torch.manual_seed(0)
+        model = found[epochs] = halves.scm(VAE(latent=8, width=8, depth=1, cooling=0))
+        fit(
+            model, train, only=["image"], epochs=epochs, batch_size=32, lr=5e-3,
+            objective=objective, **QUIET,
+        )  # fmt: skip
+    for name in ("left", "right"):
+        assert skill(found[8], test, name) > skill(found[12], test, name) + 0.05
+    assert nelbo(found[8], test) < 1.02 * nelbo(found[12], test)

@@ -10,7 +10,10 @@ import pytest
 import torch
 import yaml
 
+from rung3.check import check
+from rung3.evaluation import Oracles
 from rung3.mechanisms import Equation, Flow
+from rung3.objectives import Counterfactual
 from rung3.runs import RunFolder
 from rung3.study import Study
 
@@ -206,3 +209,105 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
 
 def without_speed(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: part for name, part in metrics.items() if name != "speed"}
+
+
+DIGITS: dict[str, Any] = {
+    "name": "tiny",
+    "data": {"kind": "digits", "train": 80, "test": 10, "validation": 0.2},
+    "graph": "thickness -> intensity; {digit thickness intensity} -> image",
+    "variables": {
+        "digit": {"kind": "Categorical", "classes": 10},
+        "thickness": {"kind": "Continuous", "lower": 0},
+        "intensity": {"kind": "Continuous", "lower": 0, "upper": 255},
+        "image": {"kind": "Image", "channels": 1, "height": 32, "width": 32},
+    },
+    "mechanisms": {"image": {"kind": "VAE", "latent": 2, "width": 2, "depth": 1}},
+    "training": {"epochs": 1, "batch_size": 32},
+    "evaluation": {
+        "interventions": ["intensity"], "n": 4, "particles": 1, "bootstrap": 0,
+        "oracles": {"epochs": 1},
+    },
+}  # fmt: skip
+
+
+def aimed(**objective: Any) -> dict[str, Any]:
+    said = {"kind": "counterfactual", **objective}
+    return DIGITS | {"training": DIGITS["training"] | {"objective": said}}
+
+
+def test_an_objective_trains_images_last_beside_their_likelihood_or_after_it(
+    tmp_path: Path,
+) -> None:
+    causes = ["thickness", "intensity", "digit"]
+    groups = Study.load(write(tmp_path, aimed(weight=2, soft=True))).groups()
+    assert [g.mechanisms for g in groups] == [causes, ["image"]]
+    assert "objective" not in groups[0].options
+    assert groups[1].options["objective"] == Counterfactual(weight=2.0, soft=True)
+    assert groups[1].options["epochs"] == 1
+
+    said = aimed(epochs=3, margin=0.1)
+    own = {"image": {"epochs": 7, "lr": 0.01, "warmup": 9, "patience": 2, "clip": 5}}
+    said["training"] |= {"mechanisms": own}
+    first, second = Study.load(write(tmp_path, said)).groups()[1:]
+    assert first.options == {"batch_size": 32, **own["image"]}
+    assert second.options == {
+        "batch_size": 32, "clip": 5, "epochs": 3, "objective": Counterfactual(margin=0.1)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ({"softt": True}, "training.objective.softt: unknown key 'softt'; did you mean 'soft'"),
+        ({"kind": "contrafactual"}, "training.objective.kind: .*'counterfactual'"),
+        ({"share": 2}, "training.objective: share=2.0 must be a share between 0 and 1"),
+        ({"weight": 1, "lr": 1e-4}, "training.objective: epochs and lr are of a second training"),
+        ({"intervene": ["thicknes"]}, "intervene: unknown variable 'thicknes'"),
+        ({"at_once": 4}, "at_once=4: image has only"),
+    ],
+)
+def test_faults_of_an_objective_are_told_before_anything_is_read(
+    tmp_path: Path, objective: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Study.load(write(tmp_path, aimed(**objective)))
+
+
+def test_an_objective_where_it_can_do_nothing_is_refused(tmp_path: Path) -> None:
+    said = {"kind": "counterfactual"}
+    for training, message in (
+        ({"objective": said}, "training.objective: needs an image, and there is none"),
+        ({"mechanisms": {"x": {"objective": said}}}, "mechanisms.x.objective: .* is for images"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Study.load(write(tmp_path, changed(training=training)))
+    patient = aimed(weight=1)
+    patient["training"] |= {"patience": 2}
+    with pytest.raises(ValueError, match="patience: goes by the likelihood alone"):
+        Study.load(write(tmp_path, patient))
+
+
+def test_the_dry_run_knows_objectives_and_their_cost(tmp_path: Path) -> None:
+    plain = check(Study.load(write(tmp_path, DIGITS)))
+    assert plain.objectives == {}
+    found = check(Study.load(write(tmp_path, aimed(epochs=50))))
+    assert found.seconds["image"] > 5 * plain.seconds["image"]
+    title, _, (line,) = next(t for t in found.tables() if t[0] == "objectives")
+    assert title == "objectives"
+    assert line[0] == "image"
+    assert line[2:] == ("held, in a second training", *["thickness, intensity, digit"] * 2)
+
+
+@pytest.mark.slow
+def test_a_run_trains_predictors_that_do_not_judge_it(tmp_path: Path) -> None:
+    study = Study.load(write(tmp_path, DIGITS | {"data": DIGITS["data"] | {"train": 2000}} | {
+        "training": aimed(epochs=1)["training"]}))  # fmt: skip
+    study.run(tmp_path / "run")
+    place = RunFolder(tmp_path / "run")
+    used = place.model().fitted["image"]["predictors"]
+    predictors = Oracles.load(place.predictors_path)
+    assert set(used) <= {oracle.digest() for oracle in predictors.values()}
+    assert not set(used) & {o.digest() for o in Oracles.load(place.oracles_path).values()}
+    curves = json.loads(place.history_path.read_text())
+    assert len(curves["image"]["training"]) == 2
+    assert "image, counterfactual" in curves

@@ -19,6 +19,9 @@ __all__ = ["Evaluation", "Training"]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
+EPOCHS = 2
+"""Of a second training."""
+
 
 class Objective(Part):
     """The counterfactual objective of images; see `rung3.objectives.Counterfactual`.
@@ -27,7 +30,7 @@ class Objective(Part):
     own; with one, it is there from the start.
 
     Args:
-        epochs: Epochs of the second training.
+        epochs: Epochs of the second training, 2 if not given.
         lr: Its learning rate.
     """
 
@@ -71,10 +74,10 @@ class Objective(Part):
         """The options of the calls of `fit` for an image, one after the other."""
         if self.weight is not None:
             return [{**options, "objective": self.made()}]
-        again = {name: value for name, value in options.items() if name != "patience"}
-        again |= {"schedule": "constant", "warmup": 0}
-        again |= {"epochs": self.epochs or 2, "lr": self.lr or 1e-4, "objective": self.made()}
-        return [dict(options), again]
+        own = {"objective": self.made()} | _given(self, ("epochs", "lr"))
+        first = ("epochs", "lr", "schedule", "warmup", "patience")  # are of the first training
+        rest = {name: value for name, value in options.items() if name not in first}
+        return [dict(options), {"epochs": EPOCHS, **rest, **own}]
 
 
 class Options(Part):

@@ -239,10 +239,13 @@ def fit(
         >>> {name: len(losses) for name, losses in history.validation.items()}
         {'x1': 2, 'x2': 2}
     """
+    from rung3.objectives import as_objective, remembered
+
+    aim = as_objective(objective, patience)
     options = Options(
         epochs=epochs,
         batch_size=batch_size,
-        lr=lr,
+        lr=aim.lr if aim and lr is None else lr,
         weight_decay=weight_decay,
         seed=base_seed(seed),
         patience=patience,
@@ -262,9 +265,6 @@ def fit(
         progress=progress,
         max_seconds=max_seconds,
     )
-    from rung3.objectives import as_objective, remembered
-
-    aim = as_objective(objective, patience)
     chosen = _chosen(model, aim.images(model) if aim and only is None else only)
     also = aim.columns(model, chosen) if aim else []
     rows, held = _rows(model, train, validation, chosen, also, validation_share, options)

@@ -42,14 +42,15 @@ from rung3.variables import Image
 
 __all__ = ["Counterfactual", "fit_predictors"]
 
+FINE = 1e-4
+"""Learning rate of a mechanism that was fitted before."""
+
 WIDTH = 16
 """Width of predictors that the objective trains: half of that of evaluation's oracles."""
 
-EPOCHS = 3
-"""Passes over their rows."""
-
 READ = 20_000
-"""Rows that such predictors are trained on, at most."""
+"""Rows that such predictors are trained on, at most: three times, or oftener where there are fewer,
+up to thirty times."""
 
 LEGIBLE = 0.1
 """Least share of a parent's uncertainty that a predictor explains, for it to be a target."""
@@ -66,8 +67,9 @@ class Counterfactual:
     """The counterfactual objective of image mechanisms: `fit(model, rows, objective=...)`.
 
     Without a `weight` it is for a mechanism that was fitted by its likelihood before: the
-    likelihood is held, and a low learning rate (1e-4) is enough. With one, it is there from the
-    start of training. The mechanisms that carry an intervention on to the image must be fitted.
+    likelihood is held, and the learning rate is 1e-4 if `fit` is not told. With one, it is there
+    from the start of training. The mechanisms that carry an intervention on to the image must be
+    fitted.
 
     Args:
         intervene: Variables that are set, causes of the image; by default every parent of it, but
@@ -130,6 +132,11 @@ class Counterfactual:
             raise ValueError(
                 f"predictors: expected Oracles, as fit_oracles gives them, got {self.predictors!r}"
             )
+
+    @property
+    def lr(self) -> float | None:
+        """The learning rate where none is given; none of its own with a weight."""
+        return FINE if self.weight is None else None
 
     def __repr__(self) -> str:
         said = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
@@ -319,7 +326,8 @@ def fit_predictors(
         cut = max(1, rows.n // 10)
         held, order = rows[order[:cut]], order[cut:]
     base, some = generator.initial_seed(), rows[order[:READ]]
-    return fit_oracles(model, some, held, epochs=EPOCHS, width=WIDTH, seed=base, progress=progress)
+    epochs = min(max(3, 3 * READ // some.n), 30)
+    return fit_oracles(model, some, held, epochs=epochs, width=WIDTH, seed=base, progress=progress)
 
 
 def _between(model: SCM, chosen: Iterable[str], image: str) -> list[str]:
