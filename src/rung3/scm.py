@@ -30,7 +30,7 @@ from rung3.mechanisms import default_mechanism, graph_of
 from rung3.mechanisms.base import Mechanism, repeat_noise
 from rung3.propagation import unsqueeze
 from rung3.rows import Exogenous, Noise, Rows, as_rows, map_noise, spell_unknown
-from rung3.seeding import Seed, base_seed, stream
+from rung3.seeding import Seed, base_seed, seeded, stream
 from rung3.variables import Continuous, Variable
 
 __all__ = ["SCM"]
@@ -171,27 +171,29 @@ class SCM(nn.Module):
             provenance=provenance.of_sample(self, values, evidence or {}, size),
         )
 
-    def log_prob(self, values: Values) -> Tensor:
-        """`log p(x)` in nats and in the variables' own units, shape `(n,)`.
-
-        A sum of `log_probs`; a lower bound where a mechanism gives one (VAEs).
+    def log_prob(self, values: Values, seed: Seed = None) -> Tensor:
+        """`log p(x)` in nats, in the variables' own units, `(n,)`: the sum of `log_probs`.
 
         Example:
             >>> from rung3 import worlds
             >>> worlds.lecture().log_prob({"x1": [1.0], "x2": [3.0]})
             tensor([-1.8379])
         """
-        return torch.stack(list(self.log_probs(values).values())).sum(0)
+        return torch.stack(list(self.log_probs(values, seed).values())).sum(0)
 
-    def log_probs(self, values: Values) -> dict[str, Tensor]:
-        """`log p(x_k | pa_k)` of every variable whose own value and parents are given, `(n,)`.
+    def log_probs(self, values: Values, seed: Seed = None) -> dict[str, Tensor]:
+        """`log p(x_k | pa_k)` of every variable given, `(n,)`; or a lower bound (VAEs).
+
+        Args:
+            values: Values of some variables and of all their parents.
+            seed: Of bounds that are random: an int, a `torch.Generator`, or `None` for torch's own.
 
         Raises:
             ValueError: If a variable given lacks a parent, or is missing in a row.
         """
         rows = self._rows(values)
         propagation.check_present(self, rows, "a density")
-        result = {}
+        base, result = base_seed(seed), dict[str, Tensor]()
         for name in rows:
             mechanism = self.mechanisms[name]
             lacking = [parent for parent in mechanism.parents if parent not in rows]
@@ -199,9 +201,9 @@ class SCM(nn.Module):
                 raise ValueError(f"{name}: its parents {lacking} are not given")
             value = unsqueeze(rows, name)
             parents = {parent: unsqueeze(rows, parent) for parent in mechanism.parents}
-            log_prob = mechanism.log_prob(value, parents)
-            result[name] = log_prob if rows.batched else log_prob[0]
-        return result
+            with seeded(base, name, self.device):
+                result[name] = mechanism.log_prob(value, parents)
+        return result if rows.batched else {name: own[0] for name, own in result.items()}
 
     # Rung 2: doing -------------------------------------------------------------------------------
 
