@@ -18,7 +18,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Options(Part):
-    """Options of `rung3.fit`; what is not given is as `fit` has it."""
+    """Options of `rung3.fit`; what is not given is as `fit` has it, and `null` is its `None`."""
 
     epochs: Count | None = None
     batch_size: Count | None = None
@@ -27,12 +27,13 @@ class Options(Part):
     schedule: Literal["constant", "cosine"] | None = None
     warmup: Annotated[int, Field(ge=0)] | None = None
     clip: Positive | None = None
+    skip: Positive | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     patience: Count | None = None
 
     def given(self) -> dict[str, Any]:
         """The options that the file sets."""
-        return _given(self, Options.model_fields)
+        return {k: getattr(self, k) for k in Options.model_fields if k in self.model_fields_set}
 
 
 class Training(Options):

@@ -9,8 +9,9 @@ trains every mechanism whose value and parents it has, gradients are clipped mec
 and the random numbers of a step are a function of the seed, the step and the mechanism alone.
 
 The learning rate at step t of T is `lr * min(1, (t + 1) / warmup)`, with the cosine schedule times
-`(1 + cos(pi t / T)) / 2`. The moving average after n steps has the decay `min(ema, (1 + n) /
-(10 + n))`, so that it forgets the first steps quickly.
+`(1 + cos(pi t / T)) / 2`; lr is each mechanism's own (`Mechanism.learning_rate`), unless one is
+given for all. The moving average after n steps has the decay `min(ema, (1 + n) / (10 + n))`, so
+that it forgets the first steps quickly.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from rung3.interventions import Intervention
 from rung3.mechanisms.base import Mechanism
 from rung3.rows import Rows, as_rows, spell_unknown
 from rung3.scm import SCM
-from rung3.seeding import Seed, base_seed, stream
+from rung3.seeding import Seed, base_seed, seeded
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 __all__ = ["History", "Options", "fit"]
 
 Schedule = Literal["constant", "cosine"]
+
+WARMUP = 200
+"""Steps of warm-up, unless training is so short that a tenth of it is less."""
 
 
 @dataclass
@@ -49,12 +53,14 @@ class History:
         validation: Loss on the validation rows after each epoch, by mechanism.
         seconds: Seconds that each epoch took, validation aside.
         rows_per_second: Rows seen a second in each epoch.
+        skipped: Steps at which `skip` left a mechanism as it was, by mechanism.
     """
 
     training: dict[str, list[float]] = field(default_factory=dict)
     validation: dict[str, list[float]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     rows_per_second: list[float] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
 
     def curves(self) -> dict[str, dict[str, list[float]]]:
         """By mechanism, its losses in training and in validation: what the report draws."""
@@ -80,14 +86,15 @@ class Options:
 
     epochs: int
     batch_size: int
-    lr: float
+    lr: float | None
     weight_decay: float
     seed: int
     patience: int | None
     ema: float | None
     clip: float | None
+    skip: float | None
     schedule: Schedule
-    warmup: int
+    warmup: int | None
     precision: Any
     devices: int | str | list[int]
     num_nodes: int
@@ -101,17 +108,19 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience", "checkpoint_every"):
-            count = getattr(self, name)
+            count, optional = getattr(self, name), name in ("patience", "checkpoint_every")
             whole = isinstance(count, int) and not isinstance(count, bool)
-            if count is not None and not (whole and count >= 1):
+            if not (whole and count >= 1) and not (count is None and optional):
                 raise ValueError(f"{name}={count!r} must be a whole number of at least 1")
         for name in ("lr", "clip", "max_seconds"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}={value!r} must be greater than 0")
-        for name in ("weight_decay", "warmup"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be at least 0")
+        if self.skip is not None and not self.skip > 0:
+            raise ValueError(f"skip={self.skip!r} must be greater than 0, and may be infinite")
+        for name, value in (("weight_decay", self.weight_decay), ("warmup", self.warmup or 0)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value!r} must be at least 0")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema={self.ema!r} must lie between 0 and 1, such as 0.999")
         if self.schedule not in get_args(Schedule):
@@ -119,18 +128,23 @@ class Options:
         if self.checkpoint_every is not None and self.checkpoints is None:
             raise ValueError("checkpoint_every: say the folder too, with checkpoints=")
 
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate at a step, of so many."""
-        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+    def rate(self, mechanism: Mechanism) -> float:
+        """The learning rate of a mechanism, the highest of the schedule."""
+        return mechanism.learning_rate if self.lr is None else self.lr
+
+    def factor(self, step: int, steps: int) -> float:
+        """What learning rates are multiplied with at a step, of so many."""
+        warmup = min(WARMUP, steps // 10) if self.warmup is None else self.warmup
+        warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
         done = min(1.0, step / steps)
         cosine = (1 + math.cos(math.pi * done)) / 2 if self.schedule == "cosine" else 1.0
-        return self.lr * warm * cosine
+        return warm * cosine
 
     def identity(self) -> dict[str, Any]:
         """What must be as it was for a run to go on to the same result."""
         names = ["batch_size", "lr", "weight_decay", "seed", "patience", "ema", "clip"]
-        names += ["schedule", "warmup", "precision"]
-        names += ["epochs"] if self.schedule == "cosine" else []
+        names += ["skip", "schedule", "warmup", "precision"]
+        names += ["epochs"] if self.schedule == "cosine" or self.warmup is None else []
         return {name: getattr(self, name) for name in names}
 
 
@@ -141,16 +155,17 @@ def fit(
     *,
     epochs: int = 10,
     batch_size: int = 128,
-    lr: float = 1e-3,
+    lr: float | None = None,
     weight_decay: float = 0.0,
     seed: Seed = 0,
     only: Iterable[str] | None = None,
     validation_share: float = 0.1,
     patience: int | None = None,
-    ema: float | None = None,
-    clip: float | None = None,
-    schedule: Schedule = "constant",
-    warmup: int = 0,
+    ema: float | None = 0.999,
+    clip: float | None = 1.0,
+    skip: float | None = None,
+    schedule: Schedule = "cosine",
+    warmup: int | None = None,
     precision: Any = "32-true",
     devices: int | str | list[int] = 1,
     num_nodes: int = 1,
@@ -180,7 +195,8 @@ def fit(
         validation: Validation rows; never the test set.
         epochs: Passes over the training rows.
         batch_size: Rows a step, over all devices.
-        lr: Learning rate, the highest of the schedule.
+        lr: Learning rate of all mechanisms, the highest of the schedule; if not given, each one's
+            `learning_rate`.
         weight_decay: Of AdamW.
         seed: Of the order of rows and of all random numbers; torch's own are left as they are.
         only: Names of the variables whose mechanisms are trained; all if not given.
@@ -188,11 +204,15 @@ def fit(
             for none.
         patience: Train a mechanism no further once its validation loss has not fallen for so many
             epochs; every mechanism then ends with the weights of its best epoch.
-        ema: Decay of a moving average of the weights, such as 0.999; it is what is validated and
-            kept.
-        clip: Greatest norm of each mechanism's gradient.
+        ema: Decay of a moving average of the weights, which is what is validated and kept; `None`
+            for the weights themselves.
+        clip: Greatest norm of each mechanism's gradient, or `None`.
+        skip: A mechanism whose gradient has a norm above this (before it is clipped), or one that
+            is not finite, is left as it was in that step: its weights and AdamW's averages; such
+            steps are counted. `math.inf` skips what is not finite alone.
         schedule: `"constant"` or `"cosine"`, to zero at the last step.
-        warmup: Steps in which the learning rate rises.
+        warmup: Steps in which the learning rate rises; if not given, 200, or a tenth of all steps
+            if that is less.
         precision: As Lightning names it, such as `"bf16-mixed"`.
         devices: How many devices, which, or `"auto"`.
         num_nodes: How many machines.
@@ -228,6 +248,7 @@ def fit(
         patience=patience,
         ema=ema,
         clip=clip,
+        skip=skip,
         schedule=schedule,
         warmup=warmup,
         precision=precision,
@@ -331,8 +352,7 @@ def _calibrate(model: SCM, chosen: Mapping[str, Mechanism], rows: Rows, seed: in
             continue  # its weights belong to the scales that it has
         value, parents = Table(rows, [mechanism]).all().of(mechanism)
         parents = {parent: column.to(model.device) for parent, column in parents.items()}
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.default_generator.manual_seed(stream(seed, name).initial_seed())
+        with seeded(seed, name, model.device), torch.no_grad():
             mechanism.calibrate(value.to(model.device), parents)
 
 
@@ -348,6 +368,9 @@ def _provenance(
         found[name] = {"when": when, "rows": n}
         if name in history.training:
             found[name] |= {"epochs": len(history.training[name]), **options.identity()}
+            found[name]["lr"] = options.rate(mechanism)
+            if name in history.skipped:
+                found[name]["skipped"] = history.skipped[name]
             for key, curves in (
                 ("training_loss", history.training),
                 ("validation_loss", history.validation),

@@ -8,25 +8,25 @@ does what it would have done.
 from __future__ import annotations
 
 import logging
-import os
+import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
+from rung3.averaging import Average
 from rung3.batches import Batch, Shuffled, Sweep, Table
+from rung3.checkpoints import Checkpoints, check
 from rung3.mechanisms.base import Mechanism
-from rung3.seeding import stream
+from rung3.seeding import seeded
 from rung3.training import History, Options
 
 __all__ = ["Loop", "run"]
@@ -50,7 +50,7 @@ def run(
         path = options.checkpoints / "last.ckpt"
         callbacks.append(Checkpoints(path, options.checkpoint_every))
         if options.resume and path.is_file():
-            _check(path)
+            check(path)
             last = path
     alone = options.devices == 1 and options.num_nodes == 1
     limit = None if options.max_seconds is None else timedelta(seconds=options.max_seconds)
@@ -106,9 +106,11 @@ class Loop(LightningModule):
         self.options = options
         self.tables = {"training": train, "validation": validation}
         self.trained = nn.ModuleList(mechanisms.values())
-        self.average = None if options.ema is None else _average(self.trained, options.ema)
+        self.average = None if options.ema is None else Average(self.trained, options.ema)
         self.steps = len(Shuffled(train, options.batch_size, options.seed))
         self.history = History({name: [] for name in self.names})
+        if options.skip is not None:
+            self.history.skipped |= dict.fromkeys(self.names, 0)
         if validation is not None:
             self.history.validation |= {name: [] for name in self.names}
         self.best: dict[str, tuple[float, int, dict[str, Tensor]]] = {}
@@ -117,6 +119,11 @@ class Loop(LightningModule):
         self.elapsed = 0.0
         self.started = 0.0
         self.digests: dict[str, str] = {}
+
+    @property
+    def kept(self) -> nn.ModuleList:
+        """The mechanisms that are validated and kept: with averaged weights, if there are any."""
+        return self.trained if self.average is None else self.average.module
 
     # The rows ------------------------------------------------------------------------------------
 
@@ -153,8 +160,7 @@ class Loop(LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Losses on rows held out; the random numbers are the same after every epoch."""
-        modules: Any = self.trained if self.average is None else self.average.module
-        for k, (name, mechanism) in enumerate(zip(self.names, modules, strict=True)):
+        for k, (name, mechanism) in enumerate(zip(self.names, self.kept, strict=True)):
             self._loss(1, k, name, mechanism, batch, index)
 
     def _loss(
@@ -163,10 +169,8 @@ class Loop(LightningModule):
         value, parents = batch.of(mechanism)
         if not len(value):
             return self.sums.new_zeros((), requires_grad=True)
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            key = f"{name}/{('training', 'validation')[split]}/{step}/{self.trainer.global_rank}"
-            torch.manual_seed(stream(self.options.seed, key).initial_seed())
+        key = f"{name}/{('training', 'validation')[split]}/{step}/{self.trainer.global_rank}"
+        with seeded(self.options.seed, key, self.device):
             loss: Tensor = mechanism.loss(value, parents)
         if not loss.isfinite():
             self._broken(mechanism, f"its loss is {loss.item()} at")
@@ -178,18 +182,28 @@ class Loop(LightningModule):
         options = self.options
         raise ValueError(
             f"{mechanism.name}: {what} step {self.trainer.global_step}; try a lower lr (now "
-            f"{options.lr:g}), a lower clip (now {options.clip}), precision='32-true' (now "
-            f"{options.precision!r}), or look for extreme values in "
-            f"{' and '.join([mechanism.name, *mechanism.parents])}"
+            f"{options.rate(mechanism):g}), a lower clip (now {options.clip}), "
+            f"a lower skip (now {options.skip}), precision='32-true' (now {options.precision!r}), "
+            f"or look for extreme values in {' and '.join([mechanism.name, *mechanism.parents])}"
         )
 
     def configure_optimizers(self) -> Any:
-        """AdamW, its learning rate set at every step."""
+        """AdamW, with each mechanism's own learning rate and betas; the rate is set every step."""
         options, total = self.options, self.options.epochs * self.steps
-        parameters = [p for p in self.trained.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay)
+        modules: Any = self.trained
+        groups = [
+            {
+                "params": [p for p in mechanism.parameters() if p.requires_grad],
+                "lr": options.rate(mechanism),
+                "betas": mechanism.betas,
+            }
+            for mechanism in modules
+        ]
+        # Lightning's loss scaling expects to unscale the gradients itself.
+        fused = options.precision not in (16, "16", "16-mixed")
+        optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=fused)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: options.rate(step, total) / options.lr
+            optimizer, lambda step: options.factor(step, total)
         )
         return {
             "optimizer": optimizer,
@@ -197,16 +211,22 @@ class Loop(LightningModule):
         }
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Clip each mechanism by itself: they have nothing to do with each other."""
-        if self.options.clip is not None:
-            for mechanism in self.trained:
-                nn.utils.clip_grad_norm_(mechanism.parameters(), self.options.clip)
+        """Clip each mechanism by itself, or skip it: they have nothing to do with each other."""
+        clip, skip = self.options.clip, self.options.skip
+        if clip is None and skip is None:
+            return
+        for name, mechanism in zip(self.names, self.trained, strict=True):
+            greatest = math.inf if clip is None else clip
+            norm = nn.utils.clip_grad_norm_(mechanism.parameters(), greatest)
+            if skip is not None and not norm <= skip:
+                mechanism.zero_grad()  # AdamW passes over what has no gradient
+                self.history.skipped[name] += 1
 
     def optimizer_step(self, *args: Any, **options: Any) -> None:
         """Step, and move the average of the weights along."""
         super().optimizer_step(*args, **options)
         if self.average is not None:
-            self.average.update_parameters(self.trained)
+            self.average.update(self.trainer.global_step)
 
     # One epoch -----------------------------------------------------------------------------------
 
@@ -241,9 +261,8 @@ class Loop(LightningModule):
         self.started = time.perf_counter()
         if self.options.patience is None:
             return
-        modules: Any = self.trained if self.average is None else self.average.module
         stopped = self._stopped()
-        for name, mechanism in zip(self.names, modules, strict=True):
+        for name, mechanism in zip(self.names, self.kept, strict=True):
             epoch = len(self.history.validation[name])
             if name not in stopped and means[name] < self.best.get(name, (torch.inf,))[0]:
                 state = {k: v.detach().clone() for k, v in mechanism.state_dict().items()}
@@ -328,58 +347,6 @@ class Loop(LightningModule):
             )
         self.history, self.best = History(**saved["history"]), saved["best"]
         self.sums, self.elapsed = saved["sums"].to(self.sums.device), saved["elapsed"]
-
-
-class Checkpoints(Checkpoint):
-    """Writes `last.ckpt` after every epoch, and every so many steps between.
-
-    Args:
-        path: The file.
-        every: Steps, or `None`.
-    """
-
-    def __init__(self, path: Path, every: int | None) -> None:
-        self.path = path
-        self.every = every
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Save in the middle of an epoch; its end comes after validation."""
-        due = self.every is not None and trainer.global_step % self.every == 0
-        if due and not trainer.is_last_batch:
-            self._save(trainer)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what the epoch came to."""
-        self._save(trainer)
-
-    def _save(self, trainer: Trainer) -> None:
-        """Write beside the file, then replace it: a kill leaves the one or the other, whole."""
-        draft = self.path.with_suffix(".part")
-        trainer.save_checkpoint(draft, weights_only=False)
-        if trainer.is_global_zero:
-            os.replace(draft, self.path)
-
-
-def _check(path: Path) -> None:
-    try:
-        known = "rung3" in torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # torch.load raises whatever the bytes make it stumble on
-        known = False
-    if not known:
-        raise ValueError(
-            f"checkpoints: {path} is not a checkpoint of fit, or is truncated; delete it, give "
-            "another folder, or resume=False to start anew"
-        )
-
-
-def _average(modules: nn.ModuleList, decay: float) -> AveragedModel:
-    """An exponential moving average that forgets the first steps quickly."""
-
-    def blend(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        n = float(count)
-        return torch.lerp(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
-
-    return AveragedModel(modules, avg_fn=blend).requires_grad_(False)
 
 
 @contextmanager

@@ -43,6 +43,8 @@ class Mechanism(nn.Module, ABC):
             query's `temperature` scales them.
         arguments: Names of the parents, where the mechanism itself says them (equations).
         wants_noise: Whether prediction uses the noise.
+        learning_rate: Learning rate that `fit` trains it with, where it is not told one.
+        betas: Decays of AdamW's two averages, of gradients and of their squares.
         name: Name of the variable that it is bound to; empty before.
         variable: That variable.
         parents: Its parents, by name.
@@ -54,6 +56,8 @@ class Mechanism(nn.Module, ABC):
     abduction: ClassVar[Abduction]
     assumption: str
     observation_noise: ClassVar[tuple[str, ...]] = ()
+    learning_rate: ClassVar[float] = 1e-3
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
 
     arguments: tuple[str, ...] | None = None
     wants_noise: bool = True

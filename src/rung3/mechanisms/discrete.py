@@ -36,6 +36,7 @@ class _Discrete(Mechanism):
     """A conditional distribution over categories, by a network from the parents to logits."""
 
     abduction: ClassVar[Abduction] = "posterior"
+    learning_rate: ClassVar[float] = 1e-2
 
     def __init__(self, hidden: tuple[int, ...] = (64, 64)) -> None:
         super().__init__()

@@ -60,6 +60,7 @@ class Flow(Mechanism):
     """
 
     abduction: ClassVar[Abduction] = "exact"
+    learning_rate: ClassVar[float] = 1e-2
     assumption: str = "monotone in Gaussian noise (each coordinate given those before)"
 
     def __init__(

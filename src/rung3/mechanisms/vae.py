@@ -72,6 +72,7 @@ class VAE(Mechanism):
     steps: Tensor
 
     abduction: ClassVar[Abduction] = "approximate"
+    learning_rate: ClassVar[float] = 4e-3
     observation_noise: ClassVar[tuple[str, ...]] = ("eps",)
     assumption: str = "a decoder with Gaussian latents and pixel noise; latents by an encoder"
 

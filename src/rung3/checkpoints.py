@@ -1,0 +1,60 @@
+"""The checkpoint of a run: one file, that is always whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+__all__ = ["Checkpoints", "check"]
+
+
+class Checkpoints(Checkpoint):
+    """Writes `last.ckpt` after every epoch, and every so many steps between.
+
+    Args:
+        path: The file.
+        every: Steps, or `None`.
+    """
+
+    def __init__(self, path: Path, every: int | None) -> None:
+        self.path = path
+        self.every = every
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Save in the middle of an epoch; its end comes after validation."""
+        due = self.every is not None and trainer.global_step % self.every == 0
+        if due and not trainer.is_last_batch:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what the epoch came to."""
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        """Write beside the file, then replace it: a kill leaves the one or the other, whole."""
+        draft = self.path.with_suffix(".part")
+        trainer.save_checkpoint(draft, weights_only=False)
+        if trainer.is_global_zero:
+            os.replace(draft, self.path)
+
+
+def check(path: Path) -> None:
+    """Refuse a file that is no checkpoint of `fit`.
+
+    Raises:
+        ValueError: If it is not, or cannot be read.
+    """
+    try:
+        known = "rung3" in torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # torch.load raises whatever the bytes make it stumble on
+        known = False
+    if not known:
+        raise ValueError(
+            f"checkpoints: {path} is not a checkpoint of fit, or is truncated; delete it, give "
+            "another folder, or resume=False to start anew"
+        )
