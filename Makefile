@@ -42,16 +42,17 @@ lint: $(ENV)  ## ruff and mypy
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy src
 
-test: lint  ## linters, types and the quick tests
-	$(BIN)/python -m pytest
+test: lint  ## linters, types and the quick tests, one process a core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-all: lint  ## the same with the slow tests
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 demo: $(ENV)  ## the main job on the built-in digits world, ending in runs/digits/report.html
-	$(BIN)/rung3 run studies/digits.yaml
+	OMP_NUM_THREADS=1 $(BIN)/rung3 run studies/digits.yaml
 
-docs: $(DOCS)  ## build the pages into site/
+docs: $(DOCS)  ## run the examples of the pages, and build them into site/
+	$(BIN)/python -m pytest --quiet tests/test_docs.py
 	$(BIN)/zensical build --strict --clean
 
 bench-env: $(BENCH_ENV)  ## create .venv-bench: rung3 beside DoWhy

@@ -101,27 +101,15 @@ def test_more_rows_take_more_draws() -> None:
     assert size == pytest.approx(20_000)
 
 
-class Chosen(InverseCDF):
-    """`P(x | parents)` from a table."""
-
-    def __init__(self, *table: Any) -> None:
-        super().__init__()
-        self.table = torch.tensor(table)
-
-    def log_probs(self, parents: Any, n: int) -> torch.Tensor:
-        codes = tuple(parents.values())
-        return (self.table[codes] if codes else self.table.expand(n, -1)).log()
-
-
 def test_discrete_evidence_by_bayes() -> None:
     """The disease and the two tests of it that err apart."""
     model = SCM(
         graph="sick -> {first second}",
         variables={"sick": Binary(), "first": Binary(), "second": Ordinal(3)},
         mechanisms={
-            "sick": Chosen(0.9, 0.1),
-            "first": Chosen([0.95, 0.05], [0.2, 0.8]),
-            "second": Chosen([0.8, 0.15, 0.05], [0.1, 0.3, 0.6]),
+            "sick": InverseCDF(table=[0.9, 0.1]),
+            "first": InverseCDF(table=[[0.95, 0.05], [0.2, 0.8]]),
+            "second": InverseCDF(table=[[0.8, 0.15, 0.05], [0.1, 0.3, 0.6]]),
         },
     )
     rows = model.sample(N, given={"first": 1, "second": 2}, seed=0)

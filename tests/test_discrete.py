@@ -313,3 +313,46 @@ def test_a_variable_that_may_be_missing_is_held_as_float_and_comes_back_so(famil
     mechanism = family().bind("x", Ordinal(3, missing=True), {})
     x = torch.tensor([0.0, 2.0, 1.0])
     assert torch.equal(mechanism.predict(mechanism.abduct(x, {}), {}), x)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_table_is_the_conditional_distribution(family: Any) -> None:
+    table = torch.tensor([[[0.2, 0.8], [0.5, 0.5], [1.0, 0.0]], [[0.9, 0.1]] * 3])
+    parents = {"a": Binary(), "b": Categorical(3)}
+    mechanism = family(table=table).bind("x", Binary(), parents)
+    n = 20_000
+    for a, b in [(0, 0), (0, 2), (1, 1)]:
+        given = {"a": torch.full((n,), a), "b": torch.full((n,), b)}
+        value = mechanism.predict(mechanism.sample_noise(n, given), given)
+        assert value.float().mean().item() == pytest.approx(table[a, b, 1].item(), abs=0.012)
+        one = {name: column[:2] for name, column in given.items()}
+        probabilities = mechanism.log_prob(torch.tensor([0, 1]), one).exp()
+        torch.testing.assert_close(probabilities, table[a, b])
+        possible = value[:50]
+        again = mechanism.abduct(possible, {k: v[:50] for k, v in given.items()})
+        back = mechanism.predict(again, {k: v[:50] for k, v in given.items()})
+        assert torch.equal(back, possible)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_table_is_kept_as_it_was_written(family: Any) -> None:
+    mechanism = family(table=[0.25, 0.75])
+    assert mechanism.config() == {"table": [0.25, 0.75]}
+    assert not list(mechanism.bind("x", Binary(), {}).parameters())
+
+
+@pytest.mark.parametrize(
+    ("table", "parents", "message"),
+    [
+        ([0.2, 0.3, 0.5], {}, r"x: expected a table of shape \(2,\), with the axes \(x\)"),
+        ([0.5, 0.5], {"a": Binary()}, r"shape \(2, 2\), with the axes \(a, x\), got \(2,\)"),
+        ([0.5, 0.6], {}, r"sum to 1, got \[0.5, 0.6\]"),
+        ([1.5, -0.5], {}, "must be at least 0"),
+        ([0.5, 0.5], {"a": Continuous()}, "needs discrete parents, and a is Continuous"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(
+    table: list[float], parents: dict[str, Variable], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        InverseCDF(table=table).bind("x", Binary(), parents)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from itertools import chain, combinations, pairwise, permutations
+from itertools import combinations, pairwise, permutations
 
 import networkx as nx
 import numpy as np
@@ -12,105 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphs import (
+    is_open,
+    marked_paths,
+    minimal,
+    moral_separated,
+    random_graph,
+    subsets,
+    valid_adjustments,
+)
 from rung3.graph import CausalGraph
 
 SIZE_TOUR = "size -> treatment; size -> recovery; treatment -> recovery"
-
-
-# The definitions, by brute force
-
-
-def random_graph(seed: int, size: int, hidden: bool) -> CausalGraph:
-    """A random graph whose names are not in topological order."""
-    rng = random.Random(seed)
-    names = rng.sample("abcdefgh"[:size], size)
-    density = rng.uniform(0.2, 0.7)
-    pairs = list(combinations(names, 2))
-    edges = [pair for pair in pairs if rng.random() < density]
-    bidirected = [pair for pair in pairs if hidden and rng.random() < 0.2]
-    return CausalGraph(edges, nodes=sorted(names), bidirected=bidirected)
-
-
-def subsets(names):
-    names = sorted(names)
-    return [
-        set(s) for s in chain.from_iterable(combinations(names, k) for k in range(len(names) + 1))
-    ]
-
-
-def reachable(edges, start):
-    """The start and everything that directed edges lead to from it."""
-    seen = {start}
-    while more := {b for a, b in edges if a in seen} - seen:
-        seen |= more
-    return seen
-
-
-def marked_paths(graph, x, y):
-    """All paths, as lists of (node, head at node?, next, head at next?), by trying permutations."""
-    links = [(a, False, b, True) for a, b in graph.edges] + [
-        (b, True, a, False) for a, b in graph.edges
-    ]
-    links += [(a, True, b, True) for a, b in graph.bidirected]
-    links += [(b, True, a, True) for a, b in graph.bidirected]
-    between = {}
-    for link in links:
-        between.setdefault((link[0], link[2]), []).append(link)
-    inner = [name for name in graph.nodes if name not in (x, y)]
-    found = []
-    for length in range(len(inner) + 1):
-        for middle in permutations(inner, length):
-            trail = [x, *middle, y]
-            partial = [[]]
-            for pair in pairwise(trail):
-                partial = [[*done, link] for done in partial for link in between.get(pair, [])]
-            found += partial
-    return found
-
-
-def is_open(graph, path, known):
-    for come, go in pairwise(path):
-        node = come[2]
-        if come[3] and go[1]:
-            if not reachable(graph.edges, node) & known:
-                return False
-        elif node in known:
-            return False
-    return True
-
-
-def is_causal(path):
-    return all(not tail and head for _, tail, _, head in path)
-
-
-def valid_adjustments(graph, x, y):
-    """All sets that satisfy the criterion as Shpitser et al. (2010) word it, for single x and y."""
-    paths = marked_paths(graph, x, y)
-    on_the_way = {link[2] for path in paths if is_causal(path) for link in path}
-    forbidden = set().union(*(reachable(graph.edges, name) for name in on_the_way))
-    others = set(graph.nodes) - {x, y}
-    return [
-        known
-        for known in subsets(others)
-        if not known & forbidden
-        and not any(is_open(graph, path, known) for path in paths if not is_causal(path))
-    ]
-
-
-def minimal(sets):
-    return [one for one in sets if not any(other < one for other in sets)]
-
-
-def moral_separated(graph, x, y, known):
-    """d-separation for sets by Lauritzen's moralised ancestral graph, hidden causes as nodes."""
-    edges = [*graph.edges, *((f"hidden {a}{b}", c) for a, b in graph.bidirected for c in (a, b))]
-    nodes = set().union(*(reachable([(b, a) for a, b in edges], name) for name in x | y | known))
-    parents = {n: {a for a, b in edges if b == n} for n in nodes}
-    moral = {(a, n) for n in nodes for a in parents[n]}
-    moral |= {pair for n in nodes for pair in permutations(parents[n], 2)}
-    moral = {(a, b) for a, b in moral if not {a, b} & known}
-    both_ways = moral | {(b, a) for a, b in moral}
-    return not any(reachable(both_ways, name) & y for name in x)
 
 
 # Reading

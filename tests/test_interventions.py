@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from rung3 import SCM, Binary, Categorical, Continuous, Image, Rows
@@ -268,3 +269,36 @@ def test_a_model_in_which_a_function_of_a_variable_was_set_cannot_abduct_it(rows
     assert torch.equal(acted.counterfactual(rows, {"c": 0.0})["b"], rows["b"])
     with pytest.raises(ValueError, match=r"b: the value it would have had is not known, as do\(b="):
         acted.counterfactual(rows, {"a": 1.0})
+
+
+def test_chance_enters_as_u_and_leaves_the_worlds_paired(rows: Rows) -> None:
+    model = SCM(a=Equation("u"), b=Equation("2*a + u"))
+    noisy = model.do(b=lambda b, u: torch.where(u < 0.25, b + 100, b))
+    plain, drawn = model.sample(4000, seed=0), noisy.sample(4000, seed=0)
+    moved = drawn["b"] != plain["b"]
+    assert moved.float().mean().item() == pytest.approx(0.25, abs=0.02)
+    torch.testing.assert_close(drawn["b"][moved], plain["b"][moved] + 100)
+    assert torch.equal(drawn["a"], plain["a"])
+    uniform = model.do(a=lambda u: 2 * u).sample(4000, seed=0)["a"]
+    assert stats.kstest(uniform.numpy(), stats.uniform(0, 2).cdf).pvalue > 0.01
+
+
+def test_chance_joins_noise_that_comes_in_parts_or_not_at_all() -> None:
+    kinds = {"image": Image(1, 8, 8)}
+    model = SCM("a -> b; a -> image", variables=kinds, mechanisms={"b": Equation("2*a")})
+    same = model.do(b=lambda b, u: b + 0 * u, image=lambda image, u: image)
+    plain, drawn = model.sample(20, seed=0), same.sample(20, seed=0)
+    assert all(torch.equal(plain[name], drawn[name]) for name in plain)
+
+
+def test_what_chance_gave_is_not_abducted() -> None:
+    model = SCM(a=Equation("u"), b=Equation("2*a + u"))
+    with pytest.raises(ValueError, match="b: what chance gave is not known"):
+        model.counterfactual({"a": 1.0, "b": 2.0}, do={"b": lambda b, u: b + u})
+    with pytest.raises(ValueError, match=r"log_prob is not known under do\(a=function of u\)"):
+        model.do(a=lambda u: u).log_prob({"a": 0.5, "b": 1.0})
+
+
+def test_a_variable_called_u_is_still_a_parent() -> None:
+    model = SCM("u -> b", mechanisms={"u": Equation(lambda: 3.0)})
+    assert model.do(b=lambda u: 2 * u).sample(2, seed=0)["b"].tolist() == [6.0, 6.0]

@@ -115,7 +115,7 @@ def test_a_saturated_pixel_knows_its_noise_on_one_side_only() -> None:
 def test_a_mean_outside_the_range_does_not_explode_under_another_scale() -> None:
     """A raw mean below 0 with a tiny sigma: (x - mu) / sigma would be 200 standard deviations."""
     pixels, x = DiscretisedGaussian(), torch.zeros(1, 1, 1, 1000)
-    certain = pixels.params(x - 0.5, x - 20)
+    certain = pixels.params(torch.cat([x - 0.5, x - 20], 1))
     eps = pixels.abduct(x, certain)
     assert eps.abs().max() < 5
     vague = Normal(x + 0.5, x - 3)
@@ -146,7 +146,7 @@ def test_truncated_normal_has_the_right_distribution_however_far_out(
 
 def test_mean_is_clamped_and_its_gradient_stopped_only_where_it_leads_out() -> None:
     raw = torch.tensor([-0.5, -0.5, 0.5, 1.5, 1.5], requires_grad=True)
-    params = Gaussian().params(raw.view(1, 1, 1, 5), torch.zeros(1, 1, 1, 5))
+    params = Gaussian().params(torch.cat([raw.view(1, 1, 1, 5), torch.zeros(1, 1, 1, 5)], 1))
     assert params.mean.tolist() == [[[[0, 0, 0.5, 1, 1]]]]
     down = torch.tensor([1.0, -1, 1, 1, -1])
     (params.mean.flatten() * down).sum().backward()
@@ -155,7 +155,7 @@ def test_mean_is_clamped_and_its_gradient_stopped_only_where_it_leads_out() -> N
 
 def test_scale_stays_above_its_bound() -> None:
     raw = torch.full((1, 1, 1, 1), -1e4)
-    params = DiscretisedGaussian(min_log_scale=-5).params(raw, raw)
+    params = DiscretisedGaussian(min_log_scale=-5).params(raw.expand(1, 2, 1, 1))
     assert params.log_scale.item() == pytest.approx(-5)
     with pytest.raises(ValueError, match="min_log_scale=-20 must lie between -12 and 0"):
         Gaussian(min_log_scale=-20)

@@ -190,6 +190,20 @@ def test_catches_ignored_seeds_and_mixed_rows_and_lists_all() -> None:
     assert "rows: off by" in found
 
 
+class Mixed(Equation):
+    """An image of whole levels that is a little brighter where the batch is."""
+
+    def sample_noise(self, n: int, parents: Any, generator: Any = None) -> Any:
+        return torch.rand(n, *self.variable.shape, generator=generator)
+
+    def predict(self, noise: Any, parents: Any) -> Tensor:
+        return (255 * (0.9 * noise + 0.1 * noise.mean())).round() / 255
+
+
+def test_catches_mixed_rows_in_images_of_whole_levels() -> None:
+    assert "rows: off by" in failures(Mixed("u"), Image(1, 8, 8))
+
+
 class Unused(Flow):
     """Has a parameter that the loss does not reach."""
 

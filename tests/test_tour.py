@@ -19,7 +19,7 @@ TOUR = """\
 import torch
 from rung3 import SCM, CausalGraph, fit, evaluate, load
 from rung3 import Continuous, Binary, Categorical, Ordinal, Image          # variables
-from rung3.mechanisms import Equation, Flow, GumbelMax, InverseCDF, VAE    # mechanisms (HVAE is coming)
+from rung3.mechanisms import Equation, Flow, GumbelMax, InverseCDF, VAE, HVAE  # mechanisms
 from rung3 import effects, worlds
 
 # 1. The lecture's example (section 1.7.1). Parents are read off the argument names.
@@ -55,7 +55,7 @@ cloud = model.counterfactual(test, do={"digit": 3}, particles=16)           # le
 
 # 5. How a change reaches the image: directly, or through a mediator.
 effect = effects.mediate(model, test, do={"thickness": 4.0}, outcome="image", through="intensity")
-effect.direct, effect.indirect, effect.total              # coming, with the HVAE: through="latent"
+effect.direct, effect.indirect, effect.total              # with a conditional-prior HVAE also through="latent"
 
 # 6. Is the answer any good? The axioms, and (where the world is known) the truth.
 report = evaluate(model, test, truth=world, seed=0)

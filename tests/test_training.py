@@ -16,23 +16,31 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from rung3 import SCM, Binary, Continuous, Image, Rows, fit, load
+import rung3
+from rung3 import SCM, Binary, Continuous, Image, Rows, load
 from rung3.data import split
 from rung3.mechanisms import VAE, Equation, Flow
 from rung3.mechanisms.base import Abduction, Mechanism, Parents
 from rung3.rows import Noise
 from rung3.training import History, Options
 
-QUIET: dict[str, Any] = {"progress": False, "accelerator": "cpu"}
-PLAIN: dict[str, Any] = QUIET | {"schedule": "constant", "warmup": 0, "clip": None, "ema": None}
-ALL: dict[str, Any] = PLAIN | {"validation_share": 0}
-DEFAULTS: dict[str, Any] = {
-    "epochs": 1, "batch_size": 1, "lr": None, "weight_decay": 0.0, "seed": 0, "patience": None,
-    "ema": None, "clip": None, "skip": None, "schedule": "constant", "warmup": 0,
-    "precision": "32-true", "devices": 1, "num_nodes": 1, "accelerator": "cpu", "logger": None,
-    "checkpoints": None, "checkpoint_every": None, "resume": True, "progress": False,
-    "max_seconds": None,
+PLAIN: dict[str, Any] = {
+    "lr": 1e-3, "schedule": "constant", "warmup": 0, "ema": None, "clip": None,
 }  # fmt: skip
+QUIET: dict[str, Any] = {"progress": False, "accelerator": "cpu"}
+ALL: dict[str, Any] = QUIET | {"validation_share": 0}
+DEFAULTS: dict[str, Any] = {
+    "epochs": 1, "batch_size": 1, "lr": 1.0, "weight_decay": 0.0, "seed": 0, "patience": None,
+    "ema": None, "clip": None, "skip": None, "schedule": "constant", "warmup": 0,
+    "precision": "32-true",
+    "devices": 1, "num_nodes": 1, "accelerator": "cpu", "logger": None, "checkpoints": None,
+    "checkpoint_every": None, "resume": True, "progress": False, "max_seconds": None,
+}  # fmt: skip
+
+
+def fit(model: SCM, *rows: Any, **options: Any) -> History:
+    """`rung3.fit` with a constant rate and nothing else, unless a test asks for it."""
+    return rung3.fit(model, *rows, **PLAIN | options)
 
 
 class Location(Mechanism):
@@ -90,7 +98,7 @@ def by_hand(mean: float, steps: int, clip: float = math.inf, **options: Any) -> 
     """Theta after each of so many steps of AdamW on `(theta - mean)^2 / 2`."""
     rate = options.pop("rate", lambda step: options["lr"])
     theta = nn.Parameter(torch.tensor(0.0))
-    optimizer = torch.optim.AdamW([theta], **{"weight_decay": 0.0} | options)
+    optimizer = torch.optim.AdamW([theta], **{"weight_decay": 0.0, "betas": (0.9, 0.99)} | options)
     path = []
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = rate(step)
@@ -149,7 +157,7 @@ def fitted() -> tuple[SCM, SCM, Rows, History]:
     torch.manual_seed(0)
     world, model = linear()
     train = world.sample(4000, seed=0)
-    history = fit(model, train, epochs=12, batch_size=100, lr=0.05, **QUIET)
+    history = fit(model, train, epochs=12, batch_size=200, lr=0.1, schedule="cosine", **QUIET)
     return world, model, train, history
 
 
@@ -170,7 +178,7 @@ def test_a_learned_counterfactual_is_the_true_one(fitted: tuple[SCM, SCM, Rows, 
         truth, learned = world.counterfactual(test, do=do), model.counterfactual(test, do=do)
         for name in truth:
             missed, moved = learned[name] - truth[name], truth[name] - test[name]
-            assert missed.abs().mean() <= 0.05 * moved.abs().mean(), (do, name)
+            assert missed.abs().mean() <= 0.03 * moved.abs().mean(), (do, name)
 
 
 def test_history_has_a_loss_an_epoch_and_the_last_is_that_of_the_weights_kept(
@@ -192,7 +200,7 @@ def test_history_has_a_loss_an_epoch_and_the_last_is_that_of_the_weights_kept(
 def test_how_it_was_fitted_is_kept_by_mechanism(fitted: tuple[SCM, SCM, Rows, History]) -> None:
     _, model, _, history = fitted
     said = model.fitted["y"]
-    assert (said["rows"], said["epochs"], said["lr"], said["seed"]) == (3600, 12, 0.05, 0)
+    assert (said["rows"], said["epochs"], said["lr"], said["seed"]) == (3600, 12, 0.1, 0)
     assert said["validation_loss"] == history.validation["y"][-1]
 
 
@@ -211,9 +219,8 @@ def test_fitting_again_goes_on_from_the_weights_that_there_are() -> None:
     sick = torch.where(torch.arange(400) % 20 < 18, chance, ~chance)
     rows = {"exposed": chance, "sick": sick}
     model = SCM("exposed -> sick", variables={"exposed": Binary(), "sick": Binary()})
-    options = PLAIN | {"schedule": "cosine"}
-    first = fit(model, rows, rows, epochs=2, lr=0.05, batch_size=16, **options)
-    again = fit(model, rows, rows, epochs=1, lr=1e-9, batch_size=400, **options)
+    first = fit(model, rows, rows, epochs=2, lr=0.05, batch_size=16, schedule="cosine", **QUIET)
+    again = fit(model, rows, rows, epochs=1, lr=1e-9, batch_size=400, **QUIET)
     entropy = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
     assert first.validation["sick"][-1] == pytest.approx(entropy, abs=5e-3)
     assert again.validation["sick"][-1] == pytest.approx(first.validation["sick"][-1], abs=1e-6)
@@ -222,7 +229,7 @@ def test_fitting_again_goes_on_from_the_weights_that_there_are() -> None:
 def test_validation_rows_given_are_the_ones_used() -> None:
     held = {"x": [1.0, 3.0]}
     history = fit(
-        locations(x=Location()), {"x": [5.0] * 4}, held, epochs=2, batch_size=4, lr=0.5, **PLAIN
+        locations(x=Location()), {"x": [5.0] * 4}, held, epochs=2, batch_size=4, lr=0.5, **QUIET
     )
     first, second = by_hand(5.0, 2, lr=0.5)
     assert history.training["x"] == pytest.approx([12.5, 0.5 * (5 - first) ** 2])
@@ -248,7 +255,7 @@ def test_only_the_mechanisms_named_are_trained_and_need_no_other_columns() -> No
     world, model = linear()
     before = {name: weights(m) for name, m in model.mechanisms.items()}
     train = {k: v for k, v in world.sample(200, seed=0).items() if k in ("x", "y")}
-    history = fit(model, train, only=["y"], epochs=1, **PLAIN)
+    history = fit(model, train, only=["y"], epochs=1, **QUIET)
     assert list(history.training) == list(history.validation) == list(model.fitted) == ["y"]
     changed = {n: not same(before[n], weights(m)) for n, m in model.mechanisms.items()}
     assert changed == {"x": False, "y": True, "z": False}
@@ -259,7 +266,7 @@ def test_trained_together_or_alone_a_mechanism_comes_out_the_same() -> None:
     _, alone = linear()
     alone.load_state_dict(together.state_dict())
     train = linear()[0].sample(300, seed=0)
-    options = QUIET | {"epochs": 2}
+    options = {"epochs": 2, "clip": 1.0, "ema": 0.9, "lr": 0.01} | QUIET
     fit(together, train, **options)
     for name in ("z", "x", "y"):
         fit(alone, train, only=[name], **options)
@@ -271,7 +278,7 @@ def test_a_row_without_y_trains_x_as_if_nothing_were_missing() -> None:
     _, full = linear()
     full.load_state_dict(model.state_dict())
     train = dict(world.sample(4000, seed=0))
-    options = ALL | {"epochs": 8, "batch_size": 400, "lr": 0.05, "schedule": "cosine"}
+    options = {"epochs": 8, "batch_size": 400, "lr": 0.2, "schedule": "cosine"} | ALL
     fit(full, train, only=["x"], **options)
     train["y"] = train["y"].where(torch.rand(4000) < 0.5, torch.nan)
     fit(model, train, **options)
@@ -336,52 +343,31 @@ def test_steps_are_those_of_adamw(weight_decay: float) -> None:
 
 def test_rates_rise_through_the_warm_up_and_fall_as_a_cosine_to_zero() -> None:
     options = Options(**DEFAULTS | {"warmup": 4})
-    rising = [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
-    assert [options.factor(t, 8) for t in range(6)] == pytest.approx(rising)
+    assert [options.share(t, 8) for t in range(6)] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
     options = Options(**DEFAULTS | {"schedule": "cosine"})
     wanted = [1.0, 0.5 * (1 + math.sqrt(0.5)), 0.5, 0.5 * (1 - math.sqrt(0.5)), 0.0]
-    assert [options.factor(t, 8) for t in (0, 2, 4, 6, 8)] == pytest.approx(wanted)
+    assert [options.share(t, 8) for t in (0, 2, 4, 6, 8)] == pytest.approx(wanted)
     options = Options(**DEFAULTS | {"schedule": "cosine", "warmup": 4})
-    assert options.factor(0, 8) == pytest.approx(0.25)
-    assert options.factor(4, 8) == pytest.approx(0.5)
+    assert options.share(0, 8) == pytest.approx(0.25)
+    assert options.share(4, 8) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(("steps", "warmup"), [(9, 0), (10, 1), (50, 5), (2000, 200), (10**6, 200)])
-def test_unless_told_the_warm_up_takes_200_steps_or_a_tenth_of_all(steps: int, warmup: int) -> None:
+def test_a_warm_up_that_is_not_given_takes_a_tenth_of_a_short_run() -> None:
     options = Options(**DEFAULTS | {"warmup": None})
-    told = Options(**DEFAULTS | {"warmup": warmup})
-    asked = [*range(300), steps - 1]
-    assert [options.factor(t, steps) for t in asked] == [told.factor(t, steps) for t in asked]
+    assert [options.share(t, 20) for t in range(3)] == pytest.approx([0.5, 1, 1])
+    assert options.share(99, 10_000) == pytest.approx(0.5)
+    assert options.share(0, 5) == 1
 
 
-class Quick(Location):
-    learning_rate: ClassVar[float] = 0.5
-    betas: ClassVar[tuple[float, float]] = (0.5, 0.9)
+def test_each_mechanism_has_its_own_learning_rate_unless_one_is_given() -> None:
+    class Quick(Location):
+        learning_rate: ClassVar[float] = 0.3
 
-
-@pytest.mark.parametrize(("told", "slow", "quick"), [(None, 1e-3, 0.5), (0.1, 0.1, 0.1)])
-def test_each_mechanism_has_its_own_rate_and_betas_unless_a_rate_is_given(
-    told: float | None, slow: float, quick: float
-) -> None:
     model = locations(x=Location(), y=Quick())
-    fit(model, {"x": [10.0] * 4, "y": [10.0] * 4}, epochs=7, batch_size=4, lr=told, **ALL)
-    assert theta(model) == pytest.approx(by_hand(10.0, 7, lr=slow)[-1], rel=1e-5)
-    expected = by_hand(10.0, 7, lr=quick, betas=(0.5, 0.9))[-1]
-    assert theta(model, "y") == pytest.approx(expected, rel=1e-5)
-    assert [model.fitted[name]["lr"] for name in "xy"] == [slow, quick]
-
-
-def test_what_is_not_said_is_a_cosine_a_short_warm_up_a_clip_and_an_average() -> None:
-    path = by_hand(
-        10.0,
-        30,
-        clip=1.0,
-        lr=1e-3,
-        rate=lambda t: 1e-3 * min(1, (t + 1) / 3) * (1 + math.cos(t / 30 * math.pi)) / 2,
-    )
-    model = locations(x=Location())
-    fit(model, {"x": [10.0] * 4}, epochs=30, batch_size=4, validation_share=0, **QUIET)
-    assert theta(model) == pytest.approx(averaged(path, 0.999), rel=1e-5)
+    rows = {"x": [10.0] * 4, "y": [10.0] * 4}
+    fit(model, rows, epochs=3, batch_size=4, **ALL | {"lr": None})
+    assert theta(model, "x") == pytest.approx(by_hand(10.0, 3, lr=1e-3)[-1], rel=1e-5)
+    assert theta(model, "y") == pytest.approx(by_hand(10.0, 3, lr=0.3)[-1], rel=1e-5)
 
 
 def test_fit_follows_the_schedule() -> None:
@@ -399,29 +385,60 @@ def test_the_average_is_the_one_that_is_documented() -> None:
     assert trajectory(12, lr=0.3, ema=0.4) == pytest.approx(expected, rel=1e-5)
 
 
-def test_what_is_validated_is_the_average() -> None:
+def test_what_is_not_said_is_a_cosine_a_short_warm_up_a_clip_and_an_average() -> None:
+    path = by_hand(
+        10.0,
+        30,
+        clip=1.0,
+        lr=1e-3,
+        rate=lambda t: 1e-3 * min(1, (t + 1) / 3) * (1 + math.cos(t / 30 * math.pi)) / 2,
+    )
     model = locations(x=Location())
-    rows = {"x": [10.0] * 4}
-    options = PLAIN | {"ema": 0.9}
-    history = fit(model, rows, rows, epochs=5, batch_size=4, lr=0.3, **options)
-    assert history.validation["x"][-1] == pytest.approx(0.5 * (theta(model) - 10) ** 2, rel=1e-5)
+    rung3.fit(model, {"x": [10.0] * 4}, epochs=30, batch_size=4, **ALL)
+    assert theta(model) == pytest.approx(averaged(path, 0.999), rel=1e-5)
 
 
-def test_the_average_keeps_the_counts_of_a_mechanism_up_to_date() -> None:
-    model = SCM("scan", {"scan": Image(1, 8, 8)}, {"scan": VAE(latent=1, width=1, depth=1)})
-    scan = torch.randint(256, (4, 1, 8, 8)) / 255
-    fit(model, {"scan": scan}, epochs=3, batch_size=4, **ALL | {"ema": 0.9})
-    assert int(model.mechanisms["scan"].state_dict()["steps"]) == 3
+class Quick(Location):
+    betas: ClassVar[tuple[float, float]] = (0.5, 0.9)
 
 
-def test_each_mechanism_is_clipped_by_itself() -> None:
-    model = locations(x=Location(), y=Location())
-    rows = {"x": [10.0] * 4, "y": [3000.0] * 4}
-    fit(model, rows, epochs=60, batch_size=4, lr=0.5, **ALL | {"clip": 4.0})
-    expected = by_hand(10.0, 60, lr=0.5, clip=4.0)[-1]
-    assert abs(expected - by_hand(10.0, 60, lr=0.5)[-1]) > 0.01
-    assert theta(model) == pytest.approx(expected, rel=1e-4)
-    assert theta(model, "y") == pytest.approx(by_hand(3000.0, 60, lr=0.5, clip=4.0)[-1], rel=1e-4)
+def test_each_mechanism_has_its_own_betas() -> None:
+    model = locations(x=Location(), y=Quick())
+    rows = {"x": [10.0, 8.0, -5.0, 3.0], "y": [10.0, 8.0, -5.0, 3.0]}
+    fit(model, rows, epochs=7, batch_size=4, lr=0.3, **ALL)
+    assert theta(model) == pytest.approx(by_hand(4.0, 7, lr=0.3)[-1], rel=1e-5)
+    expected = by_hand(4.0, 7, lr=0.3, betas=(0.5, 0.9))[-1]
+    assert theta(model, "y") == pytest.approx(expected, rel=1e-5)
+
+
+class Jumps(Location):
+    """Its third loss is a million times too large."""
+
+    calls = 0
+
+    def loss(self, value: Tensor, parents: Parents) -> Tensor:
+        self.calls += 1
+        return super().loss(value, parents) * (1e6 if self.calls == 3 else 1)
+
+
+def test_steps_that_diverge_are_skipped_and_counted() -> None:
+    model = locations(x=Location(), y=Jumps())
+    rows = {"x": [10.0] * 4, "y": [10.0] * 4}
+    history = fit(model, rows, epochs=5, batch_size=4, lr=0.3, skip=1000.0, **ALL)
+    assert history.skipped == {"y": 1}
+    assert theta(model, "x") == pytest.approx(by_hand(10.0, 5, lr=0.3)[-1], rel=1e-5)
+    assert theta(model, "y") == pytest.approx(by_hand(10.0, 4, lr=0.3)[-1], rel=1e-5)
+    assert model.fitted["y"]["skipped_steps"] == 1
+    assert "skipped_steps" not in model.fitted["x"]
+
+
+def spiky(devices: int = 1, **options: Any) -> tuple[float, float, dict[str, int]]:
+    """Twelve steps of a mechanism that diverges beside one that does not: thetas, and skips."""
+    model = locations(x=Spiky(), y=Location())
+    rows = {name: [10.0, 12.0, 8.0, 10.0] for name in "xy"}
+    options = ALL | {"ema": 0.4, "clip": 0.5, "skip": 50.0, "devices": devices} | options
+    history = fit(model, rows, epochs=12, batch_size=4, lr=0.3, **options)
+    return theta(model), theta(model, "y"), history.skipped
 
 
 class Spiky(Location):
@@ -437,31 +454,24 @@ class Spiky(Location):
 
 
 @pytest.mark.parametrize(("ema", "clip"), [(None, None), (0.4, 0.5)])
-def test_a_step_with_too_large_a_gradient_leaves_that_mechanism_as_it_was(
+def test_a_skipped_step_leaves_weights_and_adamw_as_they_were(
     ema: float | None, clip: float | None
 ) -> None:
-    model = locations(x=Spiky(), y=Location())
-    rows, options = dict.fromkeys("xy", [10.0] * 4), ALL | {"ema": ema, "clip": clip, "skip": 50.0}
-    history = fit(model, rows, epochs=12, batch_size=4, lr=0.3, **options)
-    assert history.skipped == {"x": 3, "y": 0}
-    assert model.fitted["x"]["skipped"] == 3
-
     steps = iter(by_hand(10.0, 9, clip or math.inf, lr=0.3))
     path = [next(steps)]
     for step in range(1, 12):
         path.append(path[-1] if step in (3, 5, 7) else next(steps))
     untouched = by_hand(10.0, 12, clip or math.inf, lr=0.3)
-    assert theta(model) == pytest.approx(averaged(path, ema), rel=1e-5)
-    assert theta(model, "y") == pytest.approx(averaged(untouched, ema), rel=1e-5)
+    expected = averaged(path, ema), averaged(untouched, ema)
+    *found, skipped = spiky(ema=ema, clip=clip)
+    assert skipped == {"x": 3}
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
-def skipping(devices: int) -> tuple[float, float, dict[str, int]]:
-    """A run that skips, clips and averages, on so many devices."""
-    model = locations(x=Spiky(), y=Location())
-    rows = {name: [10.0, 12.0, 8.0, 10.0] for name in "xy"}
-    options = ALL | {"ema": 0.4, "clip": 0.5, "skip": 50.0, "devices": devices}
-    history = fit(model, rows, epochs=12, batch_size=4, lr=0.3, **options)
-    return theta(model), theta(model, "y"), history.skipped
+def test_a_gradient_that_is_not_finite_is_skipped_whatever_the_threshold() -> None:
+    x, _, skipped = spiky(skip=None)
+    assert skipped == {"x": 1}
+    assert math.isfinite(x)
 
 
 @pytest.mark.slow
@@ -470,26 +480,36 @@ def test_two_devices_train_and_skip_as_one(tmp_path: Path) -> None:
     script.write_text(
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "import test_training; test_training.torch.set_num_threads(1)\n"
-        "print(repr(test_training.skipping(2)))\n"
+        "print(repr(test_training.spiky(2)))\n"
     )
     run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
-    one = skipping(1)
-    assert one[2] == {"x": 3, "y": 0}
+    one = spiky()
+    assert one[2] == {"x": 3}
     assert repr(one) in run.stdout.splitlines(), run.stderr
 
 
-def test_without_a_threshold_nothing_is_skipped_or_counted() -> None:
-    model = locations(x=Spiky())
-    history = fit(model, {"x": [10.0] * 4}, epochs=7, batch_size=4, lr=0.3, **ALL)
-    assert history.skipped == {}
-    assert "skipped" not in model.fitted["x"]
+def test_what_is_validated_is_the_average() -> None:
+    model = locations(x=Location())
+    rows = {"x": [10.0] * 4}
+    history = fit(model, rows, rows, epochs=5, batch_size=4, lr=0.3, ema=0.9, **QUIET)
+    assert history.validation["x"][-1] == pytest.approx(0.5 * (theta(model) - 10) ** 2, rel=1e-5)
 
 
-def test_an_infinite_threshold_skips_what_is_not_finite() -> None:
-    model = locations(x=Spiky())
-    history = fit(model, {"x": [10.0] * 4}, epochs=12, batch_size=4, lr=0.3, skip=math.inf, **ALL)
-    assert history.skipped == {"x": 1}
-    assert math.isfinite(theta(model))
+def test_the_average_keeps_the_counts_of_a_mechanism_up_to_date() -> None:
+    model = SCM("scan", {"scan": Image(1, 8, 8)}, {"scan": VAE(latent=1, width=1, depth=1)})
+    scan = torch.randint(256, (4, 1, 8, 8)) / 255
+    fit(model, {"scan": scan}, epochs=3, batch_size=4, ema=0.9, **ALL)
+    assert int(model.mechanisms["scan"].state_dict()["steps"]) == 3
+
+
+def test_each_mechanism_is_clipped_by_itself() -> None:
+    model = locations(x=Location(), y=Location())
+    rows = {"x": [10.0] * 4, "y": [3000.0] * 4}
+    fit(model, rows, epochs=60, batch_size=4, lr=0.5, clip=4.0, **ALL)
+    expected = by_hand(10.0, 60, lr=0.5, clip=4.0)[-1]
+    assert abs(expected - by_hand(10.0, 60, lr=0.5)[-1]) > 0.01
+    assert theta(model) == pytest.approx(expected, rel=1e-4)
+    assert theta(model, "y") == pytest.approx(by_hand(3000.0, 60, lr=0.5, clip=4.0)[-1], rel=1e-4)
 
 
 @pytest.mark.parametrize("ema", [None, 0.2])
@@ -497,7 +517,7 @@ def test_patience_keeps_the_best_weights_of_each_mechanism(ema: float | None) ->
     def train(epochs: int, **more: Any) -> tuple[SCM, History]:
         model = locations(x=Location(), y=Location())
         rows, held = {"x": [9.0] * 4, "y": [9.0] * 4}, {"x": [3.0] * 4, "y": [9.0] * 4}
-        options = PLAIN | {"epochs": epochs, "batch_size": 4, "lr": 0.5, "ema": ema} | more
+        options = {"epochs": epochs, "batch_size": 4, "lr": 0.5, "ema": ema} | QUIET | more
         return model, fit(model, rows, held, **options)
 
     _, plain = train(20)
@@ -516,7 +536,7 @@ def test_patience_keeps_the_best_weights_of_each_mechanism(ema: float | None) ->
 def test_training_ends_when_no_mechanism_improves_any_more() -> None:
     model = locations(x=Location(), y=Location())
     rows, held = {"x": [9.0] * 4, "y": [9.0] * 4}, {"x": [-1.0] * 4, "y": [2.0] * 4}
-    history = fit(model, rows, held, epochs=50, batch_size=4, lr=0.5, patience=3, **PLAIN)
+    history = fit(model, rows, held, epochs=50, batch_size=4, lr=0.5, patience=3, **QUIET)
     assert [len(history.training[name]) for name in "xy"] == [4, 7]
     assert theta(model) == pytest.approx(0.5, abs=1e-3)
     assert theta(model, "y") == pytest.approx(2.0, abs=0.1)
@@ -539,7 +559,7 @@ def test_training_ends_when_its_time_is_up() -> None:
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
 def test_any_precision_leaves_the_model_in_its_own(precision: str) -> None:
     world, model = linear()
-    fit(model, world.sample(300, seed=0), epochs=2, lr=0.01, precision=precision, **PLAIN)
+    fit(model, world.sample(300, seed=0), epochs=2, lr=0.01, precision=precision, **QUIET)
     rows = model.sample(5, seed=0)
     assert {tensor.dtype for tensor in weights(model).values()} == {torch.float32}
     assert model.counterfactual(rows, do={"x": 1.0})["z"].dtype == torch.float32
@@ -570,7 +590,7 @@ def test_the_seed_decides_and_other_random_numbers_are_left_alone() -> None:
         torch.manual_seed(5)
         model, rows = images()
         state = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
-        fit(model, rows, epochs=2, batch_size=20, seed=seed, **PLAIN)
+        fit(model, rows, epochs=2, batch_size=20, seed=seed, **QUIET)
         assert torch.equal(torch.get_rng_state(), state[0])
         assert random.getstate() == state[1]
         assert np.random.get_state()[1].tolist() == state[2]  # noqa: NPY002
@@ -604,8 +624,6 @@ def test_nothing_is_written_or_said_without_being_asked(
         ({"lr": 0.0}, r"lr=0.0 must be greater than 0"),
         ({"lr": math.nan}, r"lr=nan must be greater than 0"),
         ({"clip": -1.0}, r"clip=-1.0 must be greater than 0"),
-        ({"skip": 0.0}, r"skip=0.0 must be greater than 0, and may be infinite"),
-        ({"skip": math.nan}, r"skip=nan must be greater than 0"),
         ({"max_seconds": 0}, r"max_seconds=0 must be greater than 0"),
         ({"weight_decay": -0.1}, r"weight_decay=-0.1 must be at least 0"),
         ({"epochs": None}, r"epochs=None must be a whole number of at least 1"),
@@ -624,7 +642,7 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message
     world, model = linear()
     before = weights(model)
     with pytest.raises(ValueError, match=message):
-        fit(model, world.sample(10, seed=0), **PLAIN | options)
+        fit(model, world.sample(10, seed=0), **QUIET | options)
     assert same(weights(model), before)
 
 
@@ -649,13 +667,16 @@ def test_rows_that_do_not_fit_the_model_are_refused(change: dict[str, Any], mess
 def test_validation_rows_are_checked_too() -> None:
     world, model = linear()
     with pytest.raises(ValueError, match="y: not in the validation rows, which have"):
-        fit(model, world.sample(4, seed=0), {"x": [1.0], "z": [1.0]}, **PLAIN)
+        fit(model, world.sample(4, seed=0), {"x": [1.0], "z": [1.0]}, **QUIET)
 
 
-def test_hidden_common_causes_are_refused() -> None:
-    model = SCM("x -> y; x <-> y")
-    with pytest.raises(ValueError, match=r"hidden common causes \(a <-> b\) is not supported yet"):
-        fit(model, {"x": [1.0, 2.0], "y": [1.0, 2.0]}, **ALL)
+def test_variables_that_hidden_causes_join_are_trained_as_one() -> None:
+    model = SCM("x -> y; x <-> y; z -> x")
+    rows = {name: torch.randn(64) for name in "xyz"}
+    history = fit(model, rows, epochs=1, progress=False, validation_share=0)
+    assert list(history.training) == ["z", "x <-> y"]
+    assert model.fitted.keys() == {"x", "y", "z", "x <-> y"}
+    assert not any(p.requires_grad for p in model.parameters())
 
 
 def test_a_model_that_do_returned_is_refused() -> None:
@@ -668,8 +689,7 @@ def test_a_loss_that_is_nan_stops_and_says_where_and_what_to_try() -> None:
     model = locations(x=Location(), y=Breaks())
     message = (
         r"y: its loss is nan at step 2; try a lower lr \(now 0.25\), a lower clip \(now 5.0\), "
-        r"a lower skip \(now None\), precision='32-true' \(now '32-true'\), "
-        r"or look for extreme values in y"
+        r"precision='32-true' \(now '32-true'\), or look for extreme values in y"
     )
     with pytest.raises(ValueError, match=message):
         fit(
@@ -678,14 +698,17 @@ def test_a_loss_that_is_nan_stops_and_says_where_and_what_to_try() -> None:
             epochs=9,
             batch_size=4,
             lr=0.25,
-            **ALL | {"clip": 5.0},
+            clip=5.0,
+            **ALL,
         )
     assert not model.training
 
 
 def test_a_gradient_that_is_nan_is_not_kept_in_silence() -> None:
     model = locations(x=Kink())
-    with pytest.raises(ValueError, match=r"x: its weights are NaN or infinite after step 1; try"):
+    with pytest.raises(
+        ValueError, match="x: its gradient diverged at every step, up to step 1; try"
+    ):
         fit(model, {"x": [1.0] * 4}, epochs=1, batch_size=4, **ALL)
 
 
@@ -697,7 +720,7 @@ def test_a_logger_gets_the_losses_of_each_mechanism(tmp_path: Path) -> None:
 
     world, model = linear()
     logger = CSVLogger(tmp_path)
-    history = fit(model, world.sample(100, seed=0), epochs=3, lr=0.01, logger=logger, **PLAIN)
+    history = fit(model, world.sample(100, seed=0), epochs=3, lr=0.01, logger=logger, **QUIET)
     with (Path(logger.log_dir) / "metrics.csv").open() as file:
         lines = list(csv.DictReader(file))
     for split_name, curves in (("training", history.training), ("validation", history.validation)):
@@ -711,8 +734,8 @@ def test_a_logger_gets_the_losses_of_each_mechanism(tmp_path: Path) -> None:
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "averaged, patient": {"ema": 0.9, "patience": 2},
-    "skipping": {"skip": 1.5, "ema": 0.9, "clip": 1.0},
-    "by default": {"schedule": "cosine", "warmup": None, "clip": 1.0, "ema": 0.999},
+    "skipping": {"skip": 12.0, "ema": 0.9, "clip": 5.0},
+    "by default": dict.fromkeys(PLAIN) | {"schedule": "cosine", "ema": 0.999, "clip": 1.0},
     "scheduled, clipped": {"schedule": "cosine", "warmup": 3, "clip": 0.5, "weight_decay": 0.1},
 }
 EPOCHS, STEPS = 4, 5  # of 10 rows each: 54 of 60 are left to train on
@@ -722,9 +745,9 @@ def train_images(folder: Path | None, variant: str, every: int | None = None) ->
     """A run on images: weights and history."""
     torch.manual_seed(3)
     model, rows = images()
-    options = PLAIN | VARIANTS[variant]
+    options = {"lr": 0.02} | VARIANTS[variant] | QUIET
     where = {} if folder is None else {"checkpoints": folder, "checkpoint_every": every}
-    history = fit(model, rows, epochs=EPOCHS, batch_size=10, lr=0.02, seed=7, **options, **where)
+    history = fit(model, rows, epochs=EPOCHS, batch_size=10, seed=7, **options, **where)
     return weights(model), history
 
 
@@ -753,8 +776,8 @@ def power_cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         ("plain", None, [11]),
         ("averaged, patient", 3, [8, 14]),
         ("averaged, patient", None, [6]),
-        ("by default", 3, [7, 11]),
         ("skipping", 3, [7, 11]),
+        ("by default", 3, [7, 11]),
         ("scheduled, clipped", 1, [5, 12, 19]),
     ],
 )
@@ -777,7 +800,8 @@ def test_a_run_that_broke_off_ends_with_the_same_weights(
     assert history.training == expected_history.training
     assert history.validation == expected_history.validation
     assert history.skipped == expected_history.skipped
-    assert any(0 < n < EPOCHS * STEPS for n in history.skipped.values()) == bool(history.skipped)
+    some = any(0 < n < EPOCHS * STEPS for n in history.skipped.values())
+    assert some == (variant == "skipping")
     assert len(history.seconds) == EPOCHS
     assert sum(history.seconds) < time.perf_counter() - start
 
@@ -824,7 +848,7 @@ def run(folder: Path, **changes: Any) -> tuple[float, History]:
     rows, held = changes.pop("rows", [9.0, 8.0, 7.0]), changes.pop("held", [3.0])
     model = changes.pop("model", locations(x=Location()))
     columns = [dict.fromkeys(model.variables, values) for values in (rows, held)]
-    options = PLAIN | {"epochs": 6, "batch_size": 1, "lr": 0.5, "checkpoints": folder} | changes
+    options = {"epochs": 6, "batch_size": 1, "lr": 0.5, "checkpoints": folder} | QUIET | changes
     history = fit(model, *columns, **options)
     return theta(model), history
 
@@ -934,15 +958,15 @@ def test_a_fitted_model_keeps_no_graph_of_its_parameters_and_can_be_fitted_again
 ) -> None:
     model = SCM("x -> y")
     rows = {"x": torch.randn(64), "y": torch.randn(64)}
-    fit(model, rows, epochs=1, only=["x"], **PLAIN)
+    fit(model, rows, epochs=1, only=["x"], **QUIET)
     assert not model.mechanisms["x"].sample_noise(1, {}).requires_grad
     assert not model.log_probs({"x": rows["x"]})["x"].requires_grad
     assert model.log_probs(rows)["y"].requires_grad
-    fit(model, rows, epochs=1, **PLAIN)
+    fit(model, rows, epochs=1, **QUIET)
     assert not model.counterfactual(rows, {"x": 1.0})["y"].requires_grad
     assert (
         not load(model.save(tmp_path / "model")).counterfactual(rows, {"x": 1.0})["y"].requires_grad
     )
     before = [p.clone() for p in model.parameters()]
-    fit(model, rows, epochs=1, **PLAIN)
+    fit(model, rows, epochs=1, **QUIET)
     assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))

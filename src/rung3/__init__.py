@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rung3 import effects, mechanisms, worlds
     from rung3.evaluation import evaluate
     from rung3.graph import CausalGraph
+    from rung3.identification import identify
     from rung3.rows import Rows
     from rung3.scm import SCM
     from rung3.store import load
@@ -31,6 +32,7 @@ __all__ = [
     "effects",
     "evaluate",
     "fit",
+    "identify",
     "load",
     "mechanisms",
     "worlds",
@@ -47,6 +49,7 @@ _HOME = {
     "Rows": "rung3.rows",
     "evaluate": "rung3.evaluation",
     "fit": "rung3.training",
+    "identify": "rung3.identification",
     "load": "rung3.store",
 }
 _MODULES = ("effects", "mechanisms", "worlds")

@@ -7,13 +7,13 @@ steps of one batch.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rung3.digests import digest
 from rung3.mechanisms.base import Mechanism, Parents
 from rung3.rows import Rows
 from rung3.seeding import stream
@@ -43,14 +43,17 @@ class Table:
     Args:
         rows: Checked rows, batched.
         mechanisms: The mechanisms; a row trains each whose own value and parents it has.
+        also: Names of further columns.
 
     Raises:
         ValueError: If no row has the value of a mechanism and of all its parents.
     """
 
-    def __init__(self, rows: Rows, mechanisms: Iterable[Mechanism]) -> None:
+    def __init__(
+        self, rows: Rows, mechanisms: Iterable[Mechanism], also: Iterable[str] = ()
+    ) -> None:
         self.n = rows.n
-        self.values: dict[str, Tensor] = {}
+        self.values: dict[str, Tensor] = {name: rows[name] for name in also}
         self.complete: dict[str, Tensor] = {}
         for mechanism in mechanisms:
             schema = {mechanism.name: mechanism.variable, **mechanism.parents}
@@ -75,11 +78,7 @@ class Table:
 
     def digest(self) -> str:
         """A few letters that change if any value does, or the rows' order."""
-        found = hashlib.sha256()
-        for name, value in self.values.items():
-            found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-            found.update(value.contiguous().cpu().numpy().data)
-        return found.hexdigest()[:12]
+        return digest(self.values)
 
     def to(self, device: torch.device) -> Table:
         """This table on the device, if it takes up less than half the memory that is free there."""

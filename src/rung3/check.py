@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rung3.batches import Table
 from rung3.evaluation.queries import Query, plan
-from rung3.mechanisms.base import Mechanism
+from rung3.objectives import Counterfactual
 from rung3.positivity import Positivity, positivity
 from rung3.rows import Rows
 from rung3.scm import SCM
@@ -35,6 +35,9 @@ STEPS = 5
 CALIBRATE = 2_000
 """Rows that the timed mechanisms take their scales from."""
 
+LATE = 10**9
+"""A step by which every schedule has come to its end."""
+
 Line = Sequence[str]
 Printed = tuple[str, list[str], list[Line]]
 
@@ -49,6 +52,7 @@ class Check:
         positivity: How each intervention's targets lie in the training data, by its label.
         parameters: Number of parameters of each mechanism.
         seconds: Estimated time of training of each mechanism.
+        objectives: What images are trained by, where it is not the likelihood alone.
     """
 
     model: SCM
@@ -56,10 +60,12 @@ class Check:
     positivity: list[tuple[str, Positivity]]
     parameters: dict[str, int]
     seconds: dict[str, float]
+    objectives: dict[str, Counterfactual]
 
     def tables(self) -> list[Printed]:
         """Title, columns and lines of each table to print."""
-        return [self._variables(), self._mechanisms(), self._rows(), self._positivity()]
+        aims = [self._objectives()] if self.objectives else []
+        return [self._variables(), self._mechanisms(), *aims, self._rows(), self._positivity()]
 
     def _variables(self) -> Printed:
         columns = ["variable", "kind", "unit", "support", "in training", "parents"]
@@ -93,6 +99,20 @@ class Check:
         total = f"{sum(self.parameters.values()):,}"
         lines.append(("all", "", "", "", total, "about " + _duration(sum(self.seconds.values()))))
         return "mechanisms", columns, lines
+
+    def _objectives(self) -> Printed:
+        columns = ["variable", "objective", "likelihood", "set", "predictors of"]
+        lines: list[Line] = [
+            (
+                name,
+                repr(aim),
+                "held, in a second training" if aim.weight is None else "trained beside it",
+                ", ".join(aim.settable(self.model, name)),
+                ", ".join(aim.rehearsal(self.model, self.model.mechanisms[name]).read),
+            )
+            for name, aim in self.objectives.items()
+        ]
+        return "objectives", columns, lines
 
     def _rows(self) -> Printed:
         train, validation, test, truth = self.splits
@@ -133,15 +153,19 @@ def check(study: Study) -> Check:
     n = min(study.evaluation.n or splits.test.n, splits.test.n)
     queries = plan(model, splits.test, n, study.evaluation.asked(model.variables), study.seed)
     found = [(q.label, p) for q in queries for p in _positivity_of(q, model, splits, n)]
-    seconds = {}
+    seconds: dict[str, float] = {}
+    objectives: dict[str, Counterfactual] = {}
     for group in study.groups():
         for name in group.mechanisms:
-            seconds[name] = _seconds(model.mechanisms[name], splits.train, group.options)
+            taken = _seconds(model, name, splits.train, group.options)
+            seconds[name] = seconds.get(name, 0.0) + taken
+            if "objective" in group.options:
+                objectives[name] = group.options["objective"]
     parameters = {
         name: sum(p.numel() for p in mechanism.parameters())
         for name, mechanism in model.mechanisms.items()
     }
-    return Check(model, splits, found, parameters, seconds)
+    return Check(model, splits, found, parameters, seconds, objectives)
 
 
 def _positivity_of(query: Query, model: SCM, splits: Splits, n: int) -> list[Positivity]:
@@ -155,23 +179,35 @@ def _positivity_of(query: Query, model: SCM, splits: Splits, n: int) -> list[Pos
     return [p for k in query.do for p in positivity(model, splits.train, asked, k, rows[k])]
 
 
-def _seconds(mechanism: Mechanism, train: Rows, options: dict[str, Any]) -> float:
+def _seconds(model: SCM, name: str, train: Rows, options: dict[str, Any]) -> float:
     """Estimated seconds of training one mechanism."""
+    bound = model.mechanisms
+    (mechanism,) = model.confounding.units({name: bound[name]}, bound).values()
+    if mechanism.name != name:
+        return 0.0  # trained as one with another variable, and counted there
     trained = [p for p in mechanism.parameters() if p.requires_grad]
     if not trained:
         return 0.0
     defaults = inspect.signature(fit).parameters
     size = min(options.get("batch_size", defaults["batch_size"].default), train.n)
     epochs = options.get("epochs", defaults["epochs"].default)
-    table = Table(train, [mechanism])
-    mechanism.calibrate(*table[:CALIBRATE].of(mechanism))
-    batch = table[:size].of(mechanism)
+    aim = options.get("objective")
+    involved = [mechanism]
+    if aim:
+        loss = aim.rehearsal(model, mechanism)
+        carriers: Any = loss.carriers
+        involved += [*carriers]
+    table = Table(train, involved)
+    for one in involved:
+        one.calibrate(*table[:CALIBRATE].of(one))
+    batch = table[:size]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
     taken = []
     for _ in range(STEPS + 1):
         start = time.perf_counter()
         optimizer.zero_grad()
-        mechanism.loss(*batch).backward()
+        cost = loss(mechanism, batch, LATE).total if aim else mechanism.loss(*batch.of(mechanism))
+        cost.backward()
         optimizer.step()
         taken.append(time.perf_counter() - start)
     estimate: float = median(taken[1:]) * epochs * max(1, train.n // size)

@@ -1,4 +1,4 @@
-"""The checkpoint of a run: one file, that is always whole."""
+"""The file that a training run goes on from, written so that a kill leaves it whole."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check(path: Path) -> None:
     """Refuse a file that is no checkpoint of `fit`.
 
     Raises:
-        ValueError: If it is not, or cannot be read.
+        ValueError: If it is not, or is truncated.
     """
     try:
         known = "rung3" in torch.load(path, map_location="cpu", weights_only=True, mmap=True)

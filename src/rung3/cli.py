@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,6 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from rung3.graph import CausalGraph
-    from rung3.variables import Variable
 
 __all__ = ["app"]
 
@@ -120,8 +120,59 @@ def counterfactual(
 
 
 @app.command()
+def effects(
+    folder: RunPath,
+    rows: Annotated[str, typer.Option(help="Which test rows, from 0.")] = "0,1,2,3",
+    do: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--do",
+            metavar="NAME=VALUE",
+            help="A column; several at once as 'a=1; b=2'. Usual values of each cause if not said.",
+        ),
+    ] = None,
+    through: Annotated[
+        list[str] | None,
+        typer.Option(help="A mediator, or latent. All that there are if not said."),
+    ] = None,
+    outcome: Annotated[str | None, typer.Option(help="The image; the first if not said.")] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Grey levels at the end of the colours; all if not said.")
+    ] = None,
+    particles: Annotated[int | None, typer.Option(help="Draws of the noise.", min=2)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", "--output", help="Picture to write; in RUN if not said.")
+    ] = None,
+) -> None:
+    """Direct, indirect and total effects on test rows, one column an intervention, as a picture."""
+    from rung3.effects.of_run import indices, of_run
+    from rung3.runs import RunFolder
+
+    place = RunFolder(folder)
+    found = of_run(
+        place,
+        indices(rows),
+        do or (),
+        outcome=outcome,
+        through=through or (),
+        particles=particles,
+        seed=seed,
+    )
+    figure = found.figure(scale)
+    columns = ["intervention", "through", "direct", "indirect", "total", "interaction"]
+    title = f"mean absolute effect on {found.outcome}, {found.unit}"
+    _print_table(title, columns, found.table())
+    path = out or place.path / "effects.png"
+    figure.savefig(path)
+    _say(f"\npicture: [bold]{escape(str(path))}[/]")
+
+
+@app.command()
 def graph(
-    source: Annotated[str, typer.Argument(metavar="STUDY_OR_TEXT", help='Such as "a -> b <- c".')],
+    source: Annotated[
+        str, typer.Argument(metavar="STUDY_OR_TEXT", help='Such as "a -> b <- c"; DAGitty\'s too.')
+    ],
     out: Annotated[Path | None, typer.Option(help="Picture to write.")] = None,
     separated: Annotated[
         tuple[str, str] | None, typer.Option(metavar="X Y", help="Are X and Y d-separated?")
@@ -131,40 +182,113 @@ def graph(
         tuple[str, str] | None,
         typer.Option(metavar="X Y", help="Minimal adjustment sets for the effect of X on Y."),
     ] = None,
+    effect: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="X Y", help="Roles of the others; front-door sets and instruments."),
+    ] = None,
+    query: Annotated[
+        str | None,
+        typer.Option(
+            "--identify", metavar="QUERY", help='Such as "P(y | do(x))": from which data?'
+        ),
+    ] = None,
+    why: Annotated[
+        bool, typer.Option("--why", help="Say why: paths, or what --given does as adjustment.")
+    ] = False,
+    structures: Annotated[
+        bool, typer.Option("--structures", help="Chains, forks, colliders, M-structures.")
+    ] = False,
+    implied: Annotated[
+        bool, typer.Option("--implied", help="The independencies that it implies.")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="A table (CSV) to test these independencies against.")
+    ] = None,
+    equivalent: Annotated[
+        bool, typer.Option("--equivalent", help="What all graphs of its equivalence class share.")
+    ] = False,
+    write: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="Print it as dagitty, mermaid or text.")
+    ] = None,
 ) -> None:
-    """Ask a causal graph, or draw it; no data are needed."""
-    found, known = _read_graph(source)
-    if separated is None and adjustment is None:
+    """Ask a causal graph, or draw it; only --data needs any."""
+    from rung3 import graph as graphs
+
+    found, square = _read_graph(source)
+    known = given or ()
+    said: list[object] = []
+    if separated is not None and why:
+        said.append(graphs.separation(found, *separated, known))
+    elif separated is not None:
+        answer = "yes" if found.d_separated(*separated, known) else "no"
+        condition = f" given {', '.join(known)}" if known else ""
+        said.append(f"{separated[0]} and {separated[1]} d-separated{condition}: {answer}")
+    if adjustment is not None:
+        spelt = _sets(found.adjustment_sets(*adjustment))
+        said.append(f"adjustment sets for {adjustment[0]} on {adjustment[1]}: {spelt}")
+        if why:
+            said.append(graphs.check_adjustment(found, *adjustment, known))
+    if effect is not None:
+        said.append(found.roles(*effect))
+        said.append(f"front-door sets: {_sets(found.front_door_sets(*effect))}")
+        spelt = "; ".join(map(str, found.instruments(*effect)))
+        said.append(f"instruments: {spelt or 'none'}")
+    if query is not None:
+        from rung3 import identify
+
+        said.append(identify(found, query))
+    if structures:
+        said += graphs.structures(found)
+    if implied and data is None:
+        said += graphs.implications(found)
+    if data is not None:
+        import pandas as pd
+
+        said.append(graphs.falsify(found, {str(k): v for k, v in pd.read_csv(data).items()}))
+    if equivalent:
+        said.append(graphs.equivalence_class(found))
+    if write is not None:
+        said.append(_written(found, write))
+    for line in said:
+        _say(escape(str(line)))
+    if not said:
         lines = [(name, ", ".join(found.parents(name))) for name in found.order]
         _print_table("graph", ["variable", "parents"], lines)
-    if separated is not None:
-        x, y = separated
-        answer = "yes" if found.d_separated(x, y, given or ()) else "no"
-        condition = f" given {', '.join(given)}" if given else ""
-        _say(escape(f"{x} and {y} d-separated{condition}: {answer}"))
-    if adjustment is not None:
-        sets = found.adjustment_sets(*adjustment)
-        spelt = "; ".join("{" + ", ".join(sorted(s)) + "}" for s in sets)
-        _say(escape(f"adjustment sets for {adjustment[0]} on {adjustment[1]}: {spelt or 'none'}"))
     if out is not None:
-        from rung3.evaluation.pictures import graph as draw
-
-        out.write_bytes(draw(found, known))
+        graphs.draw(found, square=square).savefig(out, dpi=150, transparent=True)
         _say(f"picture: [bold]{escape(str(out))}[/]")
 
 
-def _read_graph(source: str) -> tuple[CausalGraph, dict[str, Variable]]:
-    """The graph of a study file or of a text, and its variables."""
+def _read_graph(source: str) -> tuple[CausalGraph, list[str]]:
+    """The graph of a study file or of a text, and those of its variables that are images."""
     from rung3.graph import CausalGraph
-    from rung3.variables import Continuous
+    from rung3.graph.dagitty import is_dagitty, read_dagitty
 
     if Path(source).suffix in (".yaml", ".yml"):
         from rung3.study import Study
+        from rung3.variables import Image
 
         study = Study.load(source)
-        return CausalGraph(study.graph), study.declared()
-    found = CausalGraph(source)
-    return found, {name: Continuous() for name in found.nodes}
+        images = [name for name, kind in study.declared().items() if isinstance(kind, Image)]
+        return CausalGraph(study.graph), images
+    if is_dagitty(source):
+        return read_dagitty(source).observed, []
+    return CausalGraph(source), []
+
+
+def _sets(sets: list[set[str]]) -> str:
+    return "; ".join("{" + ", ".join(sorted(one)) + "}" for one in sets) or "none"
+
+
+def _written(found: CausalGraph, form: str) -> str:
+    from rung3.graph import to_dagitty, to_mermaid
+
+    writers: dict[str, Callable[[CausalGraph], str]] = {
+        "dagitty": to_dagitty, "mermaid": to_mermaid, "text": str,
+    }  # fmt: skip
+    if form not in writers:
+        raise ValueError(f"--write: expected one of {', '.join(writers)}, got {form!r}")
+    return writers[form](found)
 
 
 def _print_table(title: str, columns: list[str], lines: Any) -> None:

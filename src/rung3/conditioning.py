@@ -47,6 +47,8 @@ def condition(
         if model.variables[name].is_missing(value.unsqueeze(0)).any():
             raise ValueError(f"given: {name} is NaN; leave out what is not known")
     upstream = set(model.graph.ancestors(list(evidence))) | set(evidence)
+    heard = {p for name in upstream for p in model.mechanisms[name].parents}
+    upstream |= heard & model.confounding.members.keys()
     if upstream == set(evidence):
         if evidence:
             _weights(model, evidence, _clamp(evidence, 1), base)  # refuses what cannot be

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Generator, Tensor
@@ -19,6 +19,9 @@ from rung3.rows import Noise, spell_unknown
 from rung3.variables import Variable
 
 __all__ = ["Apply", "Intervention", "SetTo", "intervene"]
+
+CHANCE, OWN = "do:u", "do:own"
+"""Keys of an intervention's own noise, and of its variable's."""
 
 
 class Intervention(Mechanism):
@@ -90,11 +93,12 @@ class SetTo(Intervention):
 
 
 class Apply(Intervention):
-    """`do(x := g(pa, x))`: a function of the parents, or of the value it would have had.
+    """`do(x := g(pa, x, u))`: a function of the parents, of the value it would have had, of chance.
 
     Args:
         original: The mechanism that it replaces.
-        function: Its arguments are matched by name: parents, or the variable itself.
+        function: Its arguments are matched by name: parents, the variable itself, or `u`, uniform
+            on [0, 1) and fresh in each row `(n,)`.
     """
 
     def __init__(self, original: Mechanism, function: Callable[..., Any]) -> None:
@@ -106,7 +110,8 @@ class Apply(Intervention):
                 f"write it as lambda {original.name}: ..."
             ) from None
         known = {**original.parents, original.name: original.variable}
-        unknown = [name for name in arguments if name not in known]
+        random = "u" in arguments and "u" not in known
+        unknown = [name for name in arguments if name not in known and name != "u"]
         if unknown:
             raise ValueError(
                 f"do({original.name}=function): {spell_unknown(unknown, known)}; its arguments "
@@ -117,22 +122,29 @@ class Apply(Intervention):
         super().__init__(original, used, held=False)
         self.function = function
         self.arguments: tuple[str, ...] = arguments
-        self.natural = self.wants_noise = natural
+        self.natural, self.random = natural, random
+        self.wants_noise = natural or random
         self.assumption = original.assumption
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
-        return self.original.sample_noise(n, parents, generator) if self.natural else {}
+        own = self.original.sample_noise(n, parents, generator) if self.natural else {}
+        if not self.random:
+            return own
+        u = torch.rand(n, generator=generator, device=self.observed.device)
+        return {CHANCE: u, **({OWN: own} if isinstance(own, Tensor) else own)}
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         """The function's value; `(1, *shape)` where it is one for all rows."""
-        given = {name: parents[name] for name in self.arguments if name != self.name}
+        given = {name: parents[name] for name in self.arguments if name in self.parents}
+        if self.random:
+            if isinstance(noise, Tensor) or CHANCE not in noise:
+                self._not_known("what chance gave", "u")
+            given["u"] = noise[CHANCE]
+            rest = {key: part for key, part in noise.items() if key != CHANCE}
+            noise = rest.get(OWN, rest)
         if self.natural:
             if noise == {} and self.original.wants_noise:
-                raise ValueError(
-                    f"{self.name}: the value it would have had is not known, as "
-                    f"do({self.name}=function of itself) cannot be inverted; "
-                    "abduct with the model that do() was called on"
-                )
+                self._not_known("the value it would have had", "itself")
             given[self.name] = self.original.predict(noise, parents)
         result = torch.as_tensor(self.function(**given), device=self.observed.device)
         result = result if result.ndim > len(self.variable.shape) else result.unsqueeze(0)
@@ -140,15 +152,22 @@ class Apply(Intervention):
             raise ValueError(f"{self.name}: the function that it is set to gives NaN")
         return self.variable.validate(self.name, result)
 
+    def _not_known(self, what: str, of: str) -> NoReturn:
+        raise ValueError(
+            f"{self.name}: {what} is not known, as do({self.name}=function of {of}) cannot be "
+            "inverted; abduct with the model that do() was called on, or sample"
+        )
+
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
-        """Known only where the function does not use the variable's own natural value.
+        """Known only where the function uses neither the variable's own natural value nor chance.
 
         Raises:
             ValueError: If it does.
         """
-        if self.natural:
+        if self.wants_noise:
+            of = "itself" if self.natural else "u"
             raise ValueError(
-                f"{self.name}: log_prob is not known under do({self.name}=function of itself)"
+                f"{self.name}: log_prob is not known under do({self.name}=function of {of})"
             )
         same = torch.isclose(value, self.predict({}, parents).to(value)).reshape(len(value), -1)
         return torch.where(same.all(1), 0.0, -torch.inf)
@@ -187,7 +206,7 @@ def _rebind(
             f"expected {original.variable}"
         )
     said = tuple(mechanism.parents) if mechanism.name else mechanism.arguments
-    names = original.parents if said is None else said
+    names = [name for name in original.parents if name in variables] if said is None else said
     unknown = [name for name in names if name not in variables]
     if unknown:
         raise ValueError(f"do({original.name}=mechanism): {spell_unknown(unknown, variables)}")

@@ -1,4 +1,4 @@
-"""Values from noise, down the graph in topological order: the loop behind every query."""
+"""Values from noise, noise from values, and densities: the loops over the graph behind queries."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from rung3.confounding import abduct_member
 from rung3.interventions import SetTo
+from rung3.mechanisms.base import repeat_noise
 from rung3.rows import Exogenous, Noise, Rows, map_noise
-from rung3.seeding import stream
+from rung3.seeding import seeded, stream
 
 if TYPE_CHECKING:
     from rung3.scm import SCM
 
 __all__ = [
+    "abduct",
     "affected",
     "check_lengths",
     "check_present",
     "generate",
     "length",
+    "log_probs",
     "predict",
     "unsqueeze",
 ]
@@ -41,8 +45,9 @@ def generate(
         fixed: Values `(n, ...)` that are left as they are.
         only: Names to draw; all if not given.
     """
-    values: dict[str, Tensor] = dict(fixed or {})
-    noise: dict[str, Noise] = {}
+    hidden = model.confounding.sample(n, base, model.device)
+    values: dict[str, Tensor] = hidden | dict(fixed or {})
+    noise: dict[str, Noise] = {name: values[name] for name in hidden}
     wanted = set(model.graph.nodes if only is None else only)
     mechanisms = model.mechanisms
     for name in model.graph.order:
@@ -54,6 +59,61 @@ def generate(
         noise[name] = mechanism.sample_noise(n, parents, generator)
         values[name] = _batch(name, mechanism.predict(noise[name], parents), n)
     return values, noise
+
+
+def log_probs(model: SCM, rows: Rows, base: int) -> dict[str, Tensor]:
+    """`log p(x_k | pa_k)` of each variable in the rows; see `SCM.log_probs`."""
+    mechanisms = model.mechanisms
+    values = {name: unsqueeze(rows, name) for name in rows}
+    result = {}
+    for name in rows:
+        mechanism = mechanisms[name]
+        lacking = [p for p in mechanism.parents if p in model.variables and p not in rows]
+        if lacking:
+            raise ValueError(f"{name}: its parents {lacking} are not given")
+        if model.confounding.members.keys().isdisjoint(mechanism.parents):
+            parents = {parent: values[parent] for parent in mechanism.parents}
+            with seeded(base, name, model.device):
+                result[name] = mechanism.log_prob(values[name], parents)
+    for district in model.confounding.districts(mechanisms):
+        if not district.names.isdisjoint(values):
+            with seeded(base, district.name, model.device):
+                result |= district.log_probs(values)
+    return {name: result[name] if rows.batched else result[name][0] for name in rows}
+
+
+def abduct(model: SCM, rows: Rows, wanted: set[str], particles: int | None, base: int) -> Exogenous:
+    """The noise of the wanted variables, and of the hidden causes behind them."""
+    known: Mapping[str, Noise] = {}
+    if model.world is not None and rows.world == model.world:
+        known = rows.noise or {}
+    mechanisms = model.mechanisms
+    values = {name: unsqueeze(rows, name) for name in rows}
+    unknown = wanted - known.keys()
+    hidden = model.confounding.abduct(mechanisms, values, unknown, particles, base)
+    noise: dict[str, Noise] = dict(hidden)
+    for name in (name for name in model.graph.order if name in wanted):
+        if name in known:
+            own = known[name] if rows.batched else map_noise(lambda t: t[None], known[name])
+            noise[name] = repeat_noise(own, particles)
+            continue
+        mechanism, generator = mechanisms[name], stream(base, name, model.device)
+        parents = {p: values[p] for p in mechanism.parents if p in values}
+        heard = {p: hidden[p] for p in mechanism.parents if p in hidden}
+        if heard:
+            noise[name] = abduct_member(
+                mechanism, values[name], parents, heard, particles, generator
+            )
+        else:
+            noise[name] = mechanism.abduct(values[name], parents, particles, generator)
+    return Exogenous(
+        noise,
+        n=rows.n,
+        particles=particles,
+        factual=rows,
+        mechanisms=mechanisms,
+        kinds={k: "known" if k in known else mechanisms[k].abduction for k in wanted},
+    )
 
 
 def affected(model: SCM, noise: Exogenous) -> set[str]:
@@ -92,7 +152,8 @@ def predict(
             return tensor.reshape(k, n, *tensor.shape[1:])
         return _batch(name, tensor, n).expand(k, n, *tensor.shape[1:])
 
-    values: dict[str, Tensor] = {}
+    hidden = {k: noise[k] for k in model.confounding.members if k in noise}
+    values: dict[str, Tensor] = {k: h for k, h in hidden.items() if isinstance(h, Tensor)}
     mechanisms = model.mechanisms
     for name in model.graph.order:
         mechanism = mechanisms[name]

@@ -28,6 +28,7 @@ HOLDS = (
     "graph*.png",
     "losses.png",
     "oracles.safetensors",
+    "predictors.safetensors",
     "history.json",
     "model",
     "checkpoints",
@@ -50,6 +51,7 @@ class RunFolder:
         self.model_path = self.path / "model"
         self.history_path = self.path / "history.json"
         self.oracles_path = self.path / "oracles.safetensors"
+        self.predictors_path = self.path / "predictors.safetensors"
         self.report_path = self.path / "report.html"
         self.metrics_path = self.path / "metrics.json"
 

@@ -17,20 +17,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import networkx as nx
 import torch
 from torch import Tensor, nn
 
-from rung3 import conditioning, propagation, provenance
+from rung3 import conditioning, identification, propagation, provenance
+from rung3.confounding import Confounding
 from rung3.graph import CausalGraph
 from rung3.interventions import intervene
 from rung3.mechanisms import default_mechanism, graph_of
-from rung3.mechanisms.base import Mechanism, repeat_noise
-from rung3.propagation import unsqueeze
-from rung3.rows import Exogenous, Noise, Rows, as_rows, map_noise, spell_unknown
-from rung3.seeding import Seed, base_seed, seeded, stream
+from rung3.mechanisms.base import Mechanism
+from rung3.rows import Exogenous, Noise, Rows, as_rows, spell_unknown
+from rung3.seeding import Seed, base_seed
 from rung3.variables import Continuous, Variable
 
 __all__ = ["SCM"]
@@ -54,6 +54,8 @@ class SCM(nn.Module):
             its name; and
         baselines: by their names, functions of an image, its parents and their counterfactual
             values that give an image; `evaluate` prints their scores beside the model's.
+        unidentified: Whether to `"refuse"` or `"allow"` answers that data cannot tell for hidden
+            causes `a <-> b` (see `rung3.identification`). Not saved.
 
     Raises:
         ValueError: If names do not agree, or a mechanism cannot model its variable.
@@ -68,6 +70,7 @@ class SCM(nn.Module):
 
     measures: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({})
     baselines: Mapping[str, Callable[..., Tensor]] = MappingProxyType({})
+    unidentified: Literal["refuse", "allow"] = "refuse"
 
     def __init__(
         self,
@@ -86,34 +89,38 @@ class SCM(nn.Module):
         for name, kind in (variables or {}).items():
             if not isinstance(kind, Variable):
                 raise ValueError(f"{name}: expected a variable, such as Binary(), got {kind!r}")
-        if graph is None:
-            graph = graph_of(given, variables or {})
+        graph = graph_of(given, variables or {}) if graph is None else graph
         graph = graph if isinstance(graph, CausalGraph) else CausalGraph(graph)
+        schema = {name: (variables or {}).get(name, Continuous()) for name in graph.nodes}
+        free = {k: given[k] if k in given else default_mechanism(v) for k, v in schema.items()}
+        confounding = Confounding(graph, schema, free, variables or {})
         for names in (variables or {}, given):
-            unknown = [name for name in names if name not in graph.nodes]
+            known = {*graph.nodes, *(confounding.members if names is variables else ())}
+            unknown = [name for name in names if name not in known]
             if unknown:
                 nodes = dict.fromkeys(graph.nodes)
                 raise ValueError(f"the graph lacks it: {spell_unknown(unknown, nodes)}")
-        schema = {name: (variables or {}).get(name, Continuous()) for name in graph.nodes}
         bound = {}
         for name in graph.nodes:
-            mechanism = given[name] if name in given else default_mechanism(schema[name])
             parents = {parent: schema[parent] for parent in graph.parents(name)}
-            bound[name] = mechanism.bind(name, schema[name], parents)
+            bound[name] = confounding.bind(free[name], name, schema[name], parents)
         self.defaults = frozenset(name for name in graph.nodes if name not in given)
         self.world = world
-        self._set_up(graph, schema, bound)
+        self._set_up(graph, schema, bound, confounding)
 
     def _set_up(
         self,
         graph: CausalGraph,
         variables: Mapping[str, Variable],
         mechanisms: Mapping[str, Mechanism],
+        confounding: Confounding,
     ) -> None:
         self.graph = graph
+        self.confounding = confounding
         self.variables = dict(variables)
         self.fitted: dict[str, Any] = {}
         self.replaced: frozenset[str] = frozenset()  # by `do`: the world knows no noise of theirs
+        self.origin = graph  # before any `do`
         self._modules_by_order = nn.ModuleList(mechanisms[name] for name in graph.nodes)
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
 
@@ -156,6 +163,7 @@ class SCM(nn.Module):
         """
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise ValueError(f"n: expected a whole number of rows, at least 1, got {n!r}")
+        identification.require_identified(self)
         base = base_seed(seed)
         evidence = self._rows(given) if given else None
         if evidence is not None and evidence.batched:
@@ -184,6 +192,9 @@ class SCM(nn.Module):
     def log_probs(self, values: Values, seed: Seed = None) -> dict[str, Tensor]:
         """`log p(x_k | pa_k)` of every variable given, `(n,)`; or a lower bound (VAEs).
 
+        Of variables that hidden causes join, given the earlier ones of them too: they sum to
+        `log p(x)`.
+
         Args:
             values: Values of some variables and of all their parents.
             seed: Of bounds that are random: an int, a `torch.Generator`, or `None` for torch's own.
@@ -193,17 +204,7 @@ class SCM(nn.Module):
         """
         rows = self._rows(values)
         propagation.check_present(self, rows, "a density")
-        base, result = base_seed(seed), dict[str, Tensor]()
-        for name in rows:
-            mechanism = self.mechanisms[name]
-            lacking = [parent for parent in mechanism.parents if parent not in rows]
-            if lacking:
-                raise ValueError(f"{name}: its parents {lacking} are not given")
-            value = unsqueeze(rows, name)
-            parents = {parent: unsqueeze(rows, parent) for parent in mechanism.parents}
-            with seeded(base, name, self.device):
-                result[name] = mechanism.log_prob(value, parents)
-        return result if rows.batched else {name: own[0] for name, own in result.items()}
+        return propagation.log_probs(self, rows, base_seed(seed))
 
     # Rung 2: doing -------------------------------------------------------------------------------
 
@@ -212,8 +213,8 @@ class SCM(nn.Module):
 
         Args:
             values: For each variable a number, a tensor with one value a row, a function (of its
-                parents, or of the variable itself for the value it would have had), or another
-                mechanism.
+                parents, of the variable itself for the value it would have had, of `u` for a fresh
+                uniform number), or another mechanism.
             more: The same, by keyword.
 
         Raises:
@@ -227,23 +228,25 @@ class SCM(nn.Module):
         return self._do({**({} if values is None else values), **more}, held=frozenset())
 
     def _do(self, values: Values, held: frozenset[str]) -> Self:
-        unknown = [name for name in values if name not in self.variables]
-        if unknown:
+        if unknown := [name for name in values if name not in self.variables]:
             raise ValueError(f"do: {spell_unknown(unknown, self.variables)}")
         mechanisms = self.mechanisms
         for name, value in values.items():
             mechanisms[name] = intervene(mechanisms[name], value, self.variables, name in held)
         arrows = nx.DiGraph()
         arrows.add_nodes_from(self.graph.nodes)  # first, so that answers keep their order
-        arrows.add_edges_from((p, name) for name, m in mechanisms.items() for p in m.parents)
+        hidden = self.confounding.members
+        arrows.add_edges_from(
+            (p, name) for name, m in mechanisms.items() for p in m.parents if p not in hidden
+        )
         graph = CausalGraph(arrows, bidirected=self.graph.do(*values).bidirected)
         model = type(self).__new__(type(self))
         nn.Module.__init__(model)
         model.defaults = self.defaults - values.keys()
-        model.world = self.world
-        model.training = self.training
-        model._set_up(graph, self.variables, mechanisms)
+        model.world, model.training = self.world, self.training
+        model._set_up(graph, self.variables, mechanisms, self.confounding)
         model.replaced = self.replaced | values.keys()
+        model.origin, model.unidentified = self.origin, self.unidentified
         model._anchor = self._anchor
         return model
 
@@ -270,28 +273,7 @@ class SCM(nn.Module):
         if particles is not None and not (whole and particles > 0):
             raise ValueError(f"particles: expected a whole number of at least 1, got {particles!r}")
         self._check_complete(rows)
-        base = base_seed(seed)
-        known: Mapping[str, Noise] = {}
-        if self.world is not None and rows.world == self.world:
-            known = rows.noise or {}
-        mechanisms, noise = self.mechanisms, {}
-        for name in (name for name in self.graph.order if name in wanted):
-            if name in known:
-                own = known[name] if rows.batched else map_noise(lambda t: t[None], known[name])
-                noise[name] = repeat_noise(own, particles)
-                continue
-            parents = {p: unsqueeze(rows, p) for p in mechanisms[name].parents}
-            generator = stream(base, name, self.device)
-            value = unsqueeze(rows, name)
-            noise[name] = mechanisms[name].abduct(value, parents, particles, generator)
-        return Exogenous(
-            noise,
-            n=rows.n,
-            particles=particles,
-            factual=rows,
-            mechanisms=mechanisms,
-            kinds={k: "known" if k in known else mechanisms[k].abduction for k in noise},
-        )
+        return propagation.abduct(self, rows, wanted, particles, base_seed(seed))
 
     def predict(
         self,
@@ -316,6 +298,7 @@ class SCM(nn.Module):
         if not isinstance(noise, Exogenous):
             noise = Exogenous(noise, n=propagation.length(noise))
         affected = propagation.affected(self, noise)
+        identification.require_imaginable(self, noise, affected)
         values = propagation.predict(self, noise, affected, temperature, self.graph.names(mean))
         batched = noise.factual is None or noise.factual.batched
         axis = 0 if noise.particles is None else 1
@@ -358,8 +341,7 @@ class SCM(nn.Module):
         rows = self._rows(values)
         self._check_complete(rows)
         kept = self.graph.names(hold)
-        both = [name for name in do if name in kept]
-        if both:
+        if both := [name for name in do if name in kept]:
             raise ValueError(f"{both[0]}: cannot both be set and held")
         model = self.do(do)
         if below := kept & model.graph.descendants(list(do)):
@@ -367,6 +349,7 @@ class SCM(nn.Module):
         propagation.check_lengths(model, rows.n)
         nothing = Exogenous({}, n=rows.n, factual=rows, mechanisms=self.mechanisms)
         affected = propagation.affected(model, nothing)
+        identification.require_imaginable(model, nothing, affected)
         wanted = {name for name in affected if model.mechanisms[name].wants_noise}
         return model.predict(self._abduct(rows, particles, seed, wanted), temperature)
 
@@ -376,8 +359,7 @@ class SCM(nn.Module):
         return as_rows(values, self.variables, self.device)
 
     def _check_complete(self, rows: Rows) -> None:
-        lacking = [name for name in self.variables if name not in rows]
-        if lacking:
+        if lacking := [name for name in self.variables if name not in rows]:
             raise ValueError(
                 f"{lacking[0]}: not given; abduction needs a value of every variable, "
                 f"and got {list(rows)}"

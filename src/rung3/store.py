@@ -25,6 +25,7 @@ from torch import Tensor
 from rung3 import mechanisms as families
 from rung3.interventions import Intervention
 from rung3.mechanisms import Mechanism
+from rung3.mechanisms.loaded import free
 from rung3.scm import SCM
 from rung3.variables import from_config
 
@@ -93,8 +94,9 @@ def load(folder: str | Path, mechanisms: Iterable[type[Mechanism]] = ()) -> SCM:
         )
     model = _build(place, said, {kind.__name__: kind for kind in mechanisms})
     _fill(model, load_file(place / WEIGHTS), place)
-    for name in model.fitted:
-        model.mechanisms[name].requires_grad_(False)
+    modules = _modules(model)
+    for name in model.fitted.keys() & modules.keys():
+        modules[name].requires_grad_(False)
     return model.eval()
 
 
@@ -110,9 +112,13 @@ def _describe(model: SCM) -> dict[str, Any]:
         "written_by": {name: version(name) for name in ("rung3", "torch", "zuko")},
         "graph": model.graph.to_text(),
         "world": model.world,
-        "variables": {k: _plain(v.config()) for k, v in model.variables.items()},
+        "variables": {
+            k: _plain(v.config())
+            for k, v in (model.variables | model.confounding.variables).items()
+        },
         "mechanisms": {
-            name: {"kind": type(m).__name__, **_plain(m.config())} for name, m in bound.items()
+            name: {"kind": type(free(m)).__name__, **_plain(m.config())}
+            for name, m in bound.items()
         },
         "defaults": [name for name in bound if name in model.defaults],
         "fitted": _plain(model.fitted),
@@ -131,9 +137,14 @@ def _plain(value: Any) -> Any:
 def _tensors(model: SCM) -> dict[str, Tensor]:
     return {
         f"{index}.{key}": tensor.detach().cpu().contiguous().clone()
-        for index, mechanism in enumerate(model.mechanisms.values())
+        for index, mechanism in enumerate(_modules(model).values())
         for key, tensor in mechanism.state_dict().items()
     }
+
+
+def _modules(model: SCM) -> dict[str, Mechanism]:
+    """What has weights: the mechanisms of the variables, and of hidden causes."""
+    return model.mechanisms | model.confounding.mechanisms
 
 
 def _put(draft: Path, target: Path) -> None:
@@ -217,7 +228,7 @@ def _mechanism(name: str, said: Mapping[str, Any], own: Mapping[str, type[Mechan
 
 
 def _fill(model: SCM, tensors: Mapping[str, Tensor], place: Path) -> None:
-    for index, (name, mechanism) in enumerate(model.mechanisms.items()):
+    for index, (name, mechanism) in enumerate(_modules(model).items()):
         prefix = f"{index}."
         own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         try:

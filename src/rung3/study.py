@@ -20,6 +20,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
@@ -31,6 +32,8 @@ from pydantic import AfterValidator, Field, model_validator
 from rung3 import mechanisms, variables
 from rung3.graph import CausalGraph
 from rung3.mechanisms import Equation, Mechanism
+from rung3.objectives import as_objective
+from rung3.rows import Rows
 from rung3.runs import RunFolder
 from rung3.scm import SCM
 from rung3.study_data import Data, Splits
@@ -147,12 +150,27 @@ class Study(Part):
             for name in names:
                 if name not in nodes:
                     raise unknown((*place, name), nodes, "variable")
-        self.model()
+        self._check_objectives(self.model())
         try:
             self.evaluation.asked(self.declared())
         except ValueError as error:
             raise ValueError(f"evaluation.interventions: {error}") from None
         return self
+
+    def _check_objectives(self, model: SCM) -> None:
+        aimed = {name: o for name, o in self.training.mechanisms.items() if o.objective}
+        for name in aimed:
+            if not isinstance(model.variables[name], variables.Image):
+                raise ValueError(
+                    f"training.mechanisms.{name}.objective: the counterfactual objective is for "
+                    f"images, and {name} is {model.variables[name]}"
+                )
+        found = [group for group in self.groups() if "objective" in group.options]
+        if self.training.objective and not found:
+            raise ValueError("training.objective: needs an image, and there is none")
+        for group in found:
+            as_objective(group.options["objective"], group.options.get("patience"))
+            group.options["objective"].settable(model, group.mechanisms[0])
 
     def save(self, path: str | Path) -> None:
         """Write the study with its paths absolute and its settings made."""
@@ -180,11 +198,22 @@ class Study(Part):
         return self.data.splits(self.declared(), self.seed)
 
     def groups(self) -> list[Group]:
-        """What is fitted together: the mechanisms without options of their own, then each other."""
+        """What is fitted together: the mechanisms without options of their own, then each other.
+
+        Images with an objective come last, one by one: the others must be fitted by then.
+        """
         shared, own = self.training.given(), self.training.mechanisms
-        rest = [name for name in self.model().variables if name not in own]
-        groups = [Group([name], shared | options.given()) for name, options in own.items()]
-        return [Group(rest, shared), *groups] if rest else groups
+        rest = [name for name in self.declared() if name not in own]
+        alike = [(rest, shared), *(([name], shared | o.given()) for name, o in own.items())]
+        groups, last = [], []
+        for names, options in alike:
+            objective = options.pop("objective", None)
+            for name in list(names):
+                if objective and isinstance(self.declared()[name], variables.Image):
+                    names.remove(name)
+                    last += [Group([name], phase) for phase in objective.phases(options)]
+            groups += [Group(names, options)] if names else []
+        return groups + last
 
     def run(
         self,
@@ -229,7 +258,12 @@ class Study(Part):
         curves: dict[str, Any] = {}
         say(str(model))
         for k, group in enumerate(self.groups()):
-            say(f"fitting {', '.join(group.mechanisms)} on {splits.train.n} rows")
+            by = ""
+            if aim := group.options.get("objective"):
+                by = ", counterfactually"
+                predictors = self._predictors(place, model, splits, say, progress)
+                group.options["objective"] = replace(aim, predictors=predictors)
+            say(f"fitting {', '.join(group.mechanisms)} on {splits.train.n} rows{by}")
             history = fit(
                 model,
                 splits.train,
@@ -241,7 +275,9 @@ class Study(Part):
                 **group.options,
                 **self.training.shared(),
             )
-            curves |= history.curves()
+            for name, losses in history.curves().items():
+                before = curves.setdefault(name, {})
+                curves[name] = before | {k: before.get(k, []) + v for k, v in losses.items()}
             if history.seconds:
                 speed = median(history.rows_per_second)
                 say(f"  {sum(history.seconds):.0f} s of training, {speed:,.0f} rows a second")
@@ -281,10 +317,35 @@ class Study(Part):
         if place.oracles_path.is_file():
             return Oracles.load(place.oracles_path)
         options = self.evaluation.oracles
-        rows = splits.train[: options.rows]
-        epochs = {} if options.epochs is None else {"epochs": options.epochs}
+        rows = self._halves(splits.train)[0][: options.rows]
+        epochs: dict[str, Any] = {} if options.epochs is None else {"epochs": options.epochs}
         origin = f"{rows.n} of the training rows"
         say(f"training the oracles on {origin}")
         found = fit_oracles(model, rows, seed=self.seed, progress=progress, origin=origin, **epochs)
         found.save(place.oracles_path)
         return found
+
+    def _predictors(
+        self,
+        place: RunFolder,
+        model: SCM,
+        splits: Splits,
+        say: Callable[[str], None],
+        progress: bool,
+    ) -> Oracles:
+        """Predictors for objectives, of rows that the oracles never see."""
+        from rung3.evaluation import Oracles
+        from rung3.objectives import fit_predictors
+
+        if place.predictors_path.is_file():
+            return Oracles.load(place.predictors_path)
+        rows = self._halves(splits.train)[1]
+        say(f"training the predictors on {rows.n} of the training rows")
+        found = fit_predictors(model, rows, splits.validation, self.seed, progress)
+        found.save(place.predictors_path)
+        return found
+
+    def _halves(self, train: Rows) -> tuple[Rows, Rows]:
+        """What oracles and what predictors may see: all, or a half each if there are both."""
+        half = train.n // 2 if any("objective" in g.options for g in self.groups()) else train.n
+        return train[:half], train[half:]

@@ -3,18 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rung3.questions import interventions
 from rung3.study_file import Part
 from rung3.variables import Variable
 
+if TYPE_CHECKING:
+    from rung3.objectives import Counterfactual
+
 __all__ = ["Evaluation", "Training"]
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+class Objective(Part):
+    """The counterfactual objective of images; see `rung3.objectives.Counterfactual`.
+
+    Without a weight it is a second training, after that by likelihood, with rates and epochs of its
+    own; with one, it is there from the start.
+
+    Args:
+        epochs: Epochs of the second training.
+        lr: Its learning rate.
+    """
+
+    kind: Literal["counterfactual"]
+    intervene: list[str] | None = None
+    at_once: Count | None = None
+    soft: bool | None = None
+    kept: float | None = None
+    share: float | None = None
+    weight: Positive | None = None
+    after: int | None = None
+    ramp: int | None = None
+    margin: float | None = None
+    rate: float | None = None
+    damping: float | None = None
+    epochs: Count | None = None
+    lr: Positive | None = None
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        self.made()
+        if self.weight is not None and (self.epochs or self.lr):
+            raise ValueError(
+                "epochs and lr are of a second training, and with a weight there is none; leave "
+                "them out"
+            )
+        return self
+
+    def made(self) -> Counterfactual:
+        """The objective.
+
+        Raises:
+            ValueError: If an option is out of range.
+        """
+        from rung3.objectives import Counterfactual
+
+        options = [name for name in type(self).model_fields if name not in ("kind", "epochs", "lr")]
+        return Counterfactual(**_given(self, options))
+
+    def phases(self, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The options of the calls of `fit` for an image, one after the other."""
+        if self.weight is not None:
+            return [{**options, "objective": self.made()}]
+        again = {name: value for name, value in options.items() if name != "patience"}
+        again |= {"schedule": "constant", "warmup": 0}
+        again |= {"epochs": self.epochs or 2, "lr": self.lr or 1e-4, "objective": self.made()}
+        return [dict(options), again]
 
 
 class Options(Part):
@@ -30,6 +90,8 @@ class Options(Part):
     skip: Positive | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     patience: Count | None = None
+    precision: str | None = None
+    objective: Objective | None = None
 
     def given(self) -> dict[str, Any]:
         """The options that the file sets."""
@@ -40,14 +102,12 @@ class Training(Options):
     """How to fit: options for all mechanisms, and others for some.
 
     Args:
-        precision: As Lightning names it, such as `32-true` or `bf16-mixed`.
         accelerator: As Lightning names it, such as `cpu`.
         devices: Number of devices, or `auto`.
         checkpoint_every: Steps between checkpoints; one an epoch if not given.
         mechanisms: Options of single mechanisms, over those for all.
     """
 
-    precision: str | None = None
     accelerator: str | None = None
     devices: Count | str | None = None
     checkpoint_every: Count | None = None
@@ -55,7 +115,7 @@ class Training(Options):
 
     def shared(self) -> dict[str, Any]:
         """The options that hold for every call of `fit`."""
-        return _given(self, ("precision", "accelerator", "devices", "checkpoint_every"))
+        return _given(self, ("accelerator", "devices", "checkpoint_every"))
 
 
 class OracleOptions(Part):

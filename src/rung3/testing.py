@@ -175,13 +175,17 @@ def check_particles(subject: Subject) -> str:
 @torch.no_grad()
 def check_rows(subject: Subject) -> str:
     """A row's value does not depend on the rows beside it."""
-    some = slice(1, 4)
+    m, some = subject.mechanism, slice(1, 4)
     noise = map_noise(lambda part: part[some], subject.noise)
     parents = {name: value[some] for name, value in subject.parents.items()}
-    alone = subject.mechanism.predict(noise, parents)
-    if alone.shape != subject.value[some].shape:  # one value for all rows
-        alone = alone.expand_as(subject.value[some])
-    _close(subject, alone, subject.value[some])
+    expected = subject.value[some]
+    alone = m.predict(noise, parents).expand_as(expected)  # one value may stand for all rows
+    if isinstance(m.variable, Image) and m.variable.bits:
+        # Between two levels that are equally near, the last digit decides: in few pixels, by one.
+        level = 1.5 / (2**m.variable.bits - 1)
+        if (alone != expected).float().mean() < 0.01:
+            alone = torch.where((alone - expected).abs() < level, expected, alone)
+    _close(subject, alone, expected)
     return "independent"
 
 

@@ -9,16 +9,15 @@ trains every mechanism whose value and parents it has, gradients are clipped mec
 and the random numbers of a step are a function of the seed, the step and the mechanism alone.
 
 The learning rate at step t of T is `lr * min(1, (t + 1) / warmup)`, with the cosine schedule times
-`(1 + cos(pi t / T)) / 2`; lr is each mechanism's own (`Mechanism.learning_rate`), unless one is
-given for all. The moving average after n steps has the decay `min(ema, (1 + n) / (10 + n))`, so
-that it forgets the first steps quickly.
+`(1 + cos(pi t / T)) / 2`. The moving average after n steps has the decay `min(ema, (1 + n) /
+(10 + n))`, so that it forgets the first steps quickly.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import torch
 
 from rung3.batches import Table
+from rung3.confounding import District
 from rung3.interventions import Intervention
 from rung3.mechanisms.base import Mechanism
 from rung3.rows import Rows, as_rows, spell_unknown
@@ -36,12 +36,11 @@ from rung3.seeding import Seed, base_seed, seeded
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
+    from rung3.objectives import Counterfactual
+
 __all__ = ["History", "Options", "fit"]
 
 Schedule = Literal["constant", "cosine"]
-
-WARMUP = 200
-"""Steps of warm-up, unless training is so short that a tenth of it is less."""
 
 
 @dataclass
@@ -53,7 +52,9 @@ class History:
         validation: Loss on the validation rows after each epoch, by mechanism.
         seconds: Seconds that each epoch took, validation aside.
         rows_per_second: Rows seen a second in each epoch.
-        skipped: Steps at which `skip` left a mechanism as it was, by mechanism.
+        skipped: How many steps of a mechanism were skipped because it diverged, if any were.
+        counterfactual: What the counterfactual objective came to in each epoch, by mechanism and by
+            what is meant.
     """
 
     training: dict[str, list[float]] = field(default_factory=dict)
@@ -61,14 +62,17 @@ class History:
     seconds: list[float] = field(default_factory=list)
     rows_per_second: list[float] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
+    counterfactual: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def curves(self) -> dict[str, dict[str, list[float]]]:
         """By mechanism, its losses in training and in validation: what the report draws."""
-        return {
+        losses = {
             name: {"training": losses} | ({"validation": held} if held else {})
             for name, losses in self.training.items()
             for held in [self.validation.get(name)]
         }
+        more = {f"{k}, counterfactual": curves for k, curves in self.counterfactual.items()}
+        return losses | more
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON."""
@@ -112,14 +116,13 @@ class Options:
             whole = isinstance(count, int) and not isinstance(count, bool)
             if not (whole and count >= 1) and not (count is None and optional):
                 raise ValueError(f"{name}={count!r} must be a whole number of at least 1")
-        for name in ("lr", "clip", "max_seconds"):
+        for name in ("lr", "clip", "skip", "max_seconds"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}={value!r} must be greater than 0")
-        if self.skip is not None and not self.skip > 0:
-            raise ValueError(f"skip={self.skip!r} must be greater than 0, and may be infinite")
-        for name, value in (("weight_decay", self.weight_decay), ("warmup", self.warmup or 0)):
-            if not 0 <= value < math.inf:
+        for name in ("weight_decay", "warmup"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name}={value!r} must be at least 0")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema={self.ema!r} must lie between 0 and 1, such as 0.999")
@@ -128,13 +131,9 @@ class Options:
         if self.checkpoint_every is not None and self.checkpoints is None:
             raise ValueError("checkpoint_every: say the folder too, with checkpoints=")
 
-    def rate(self, mechanism: Mechanism) -> float:
-        """The learning rate of a mechanism, the highest of the schedule."""
-        return mechanism.learning_rate if self.lr is None else self.lr
-
-    def factor(self, step: int, steps: int) -> float:
-        """What learning rates are multiplied with at a step, of so many."""
-        warmup = min(WARMUP, steps // 10) if self.warmup is None else self.warmup
+    def share(self, step: int, steps: int) -> float:
+        """The share of the highest learning rate at a step, of so many."""
+        warmup = min(200, steps // 10) if self.warmup is None else self.warmup
         warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
         done = min(1.0, step / steps)
         cosine = (1 + math.cos(math.pi * done)) / 2 if self.schedule == "cosine" else 1.0
@@ -142,8 +141,8 @@ class Options:
 
     def identity(self) -> dict[str, Any]:
         """What must be as it was for a run to go on to the same result."""
-        names = ["batch_size", "lr", "weight_decay", "seed", "patience", "ema", "clip"]
-        names += ["skip", "schedule", "warmup", "precision"]
+        names = ["batch_size", "lr", "weight_decay", "seed", "patience", "ema", "clip", "skip"]
+        names += ["schedule", "warmup", "precision"]
         names += ["epochs"] if self.schedule == "cosine" or self.warmup is None else []
         return {name: getattr(self, name) for name in names}
 
@@ -176,6 +175,7 @@ def fit(
     resume: bool = True,
     progress: bool = True,
     max_seconds: float | None = None,
+    objective: Counterfactual | Literal["likelihood", "counterfactual"] = "likelihood",
 ) -> History:
     """Train the mechanisms of a model, in place, with AdamW on a Lightning trainer.
 
@@ -195,8 +195,8 @@ def fit(
         validation: Validation rows; never the test set.
         epochs: Passes over the training rows.
         batch_size: Rows a step, over all devices.
-        lr: Learning rate of all mechanisms, the highest of the schedule; if not given, each one's
-            `learning_rate`.
+        lr: Learning rate, the highest of the schedule; each mechanism's own `learning_rate` if not
+            given.
         weight_decay: Of AdamW.
         seed: Of the order of rows and of all random numbers; torch's own are left as they are.
         only: Names of the variables whose mechanisms are trained; all if not given.
@@ -204,15 +204,13 @@ def fit(
             for none.
         patience: Train a mechanism no further once its validation loss has not fallen for so many
             epochs; every mechanism then ends with the weights of its best epoch.
-        ema: Decay of a moving average of the weights, which is what is validated and kept; `None`
-            for the weights themselves.
-        clip: Greatest norm of each mechanism's gradient, or `None`.
-        skip: A mechanism whose gradient has a norm above this (before it is clipped), or one that
-            is not finite, is left as it was in that step: its weights and AdamW's averages; such
-            steps are counted. `math.inf` skips what is not finite alone.
+        ema: Decay of a moving average of the weights; it is what is validated and kept. `None` for
+            the weights themselves.
+        clip: Greatest norm of each mechanism's gradient; `None` for any.
+        skip: A mechanism's step is skipped, and counted, if its gradient's norm is above this; one
+            that is not finite always is.
         schedule: `"constant"` or `"cosine"`, to zero at the last step.
-        warmup: Steps in which the learning rate rises; if not given, 200, or a tenth of all steps
-            if that is less.
+        warmup: Steps in which the learning rate rises; if not given 200, or a tenth of all.
         precision: As Lightning names it, such as `"bf16-mixed"`.
         devices: How many devices, which, or `"auto"`.
         num_nodes: How many machines.
@@ -223,6 +221,8 @@ def fit(
         resume: Whether to go on from the checkpoint, if there is one.
         progress: Whether to show a progress bar.
         max_seconds: Stop after so many seconds of training.
+        objective: `"likelihood"`; or `"counterfactual"`, for images, to be fitted after the others:
+            see `rung3.objectives.Counterfactual`, which has options.
 
     Returns:
         Losses by mechanism and epoch, and how long each epoch took.
@@ -262,8 +262,12 @@ def fit(
         progress=progress,
         max_seconds=max_seconds,
     )
-    chosen = _chosen(model, only)
-    rows, held = _rows(model, train, validation, chosen, validation_share, options)
+    from rung3.objectives import as_objective, remembered
+
+    aim = as_objective(objective, patience)
+    chosen = _chosen(model, aim.images(model) if aim and only is None else only)
+    also = aim.columns(model, chosen) if aim else []
+    rows, held = _rows(model, train, validation, chosen, also, validation_share, options)
     _calibrate(model, chosen, rows, options.seed)
     for name, mechanism in chosen.items():
         if name in model.fitted:
@@ -273,28 +277,28 @@ def fit(
         for name, mechanism in chosen.items()
         if any(parameter.requires_grad for parameter in mechanism.parameters())
     }
-    history = History()
+    history, losses = History(), {}
     if learned:
         from rung3.training_loop import run
 
-        table = Table(rows, learned.values())
+        losses = aim.prepare(model, learned, rows, held, options.seed, progress) if aim else {}
+        table = Table(rows, learned.values(), also)
         validated = None if held is None else Table(held, learned.values())
         dtype = next(p.dtype for m in learned.values() for p in m.parameters())
         try:
-            history = run(learned, table, validated, options)
+            history = run(learned, table, validated, options, losses)
         finally:
             model.to(model.device, dtype).eval()
     model.eval()
     for mechanism in learned.values():
         mechanism.requires_grad_(False)
-    model.fitted = {**model.fitted, **_provenance(chosen, rows, history, options)}
+    said = _provenance(chosen, rows, history, options)
+    model.fitted = {**model.fitted, **remembered(model.fitted, said, losses)}
     return history
 
 
 def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Mechanism]:
-    """The mechanisms to train, by name."""
-    if model.graph.bidirected:
-        raise ValueError("fitting models with hidden common causes (a <-> b) is not supported yet")
+    """The mechanisms to train, by name; those that hidden causes join, as one."""
     if isinstance(only, str):
         raise ValueError(f"only={only!r} must be a list of names, such as {[only]}")
     names = list(model.variables if only is None else only)
@@ -305,7 +309,7 @@ def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Mechanism]:
     for name, mechanism in mechanisms.items():
         if isinstance(mechanism, Intervention):
             raise ValueError(f"{name}: {mechanism.describe()}; fit the model before do({name}=...)")
-    return mechanisms
+    return model.confounding.units(mechanisms, model.mechanisms)
 
 
 def _rows(
@@ -313,13 +317,14 @@ def _rows(
     train: Mapping[str, Any],
     validation: Mapping[str, Any] | None,
     chosen: Mapping[str, Mechanism],
+    also: Collection[str],
     share: float,
     options: Options,
 ) -> tuple[Rows, Rows | None]:
     """Checked training rows, and validation rows if there are to be any."""
-    rows = _checked(model, train, chosen, "training")
+    rows = _checked(model, train, chosen, also, "training")
     if validation is not None:
-        return rows, _checked(model, validation, chosen, "validation")
+        return rows, _checked(model, validation, chosen, (), "validation")
     if share == 0:
         if options.patience is not None:
             raise ValueError("patience: needs validation rows; give some, or a validation_share")
@@ -330,10 +335,14 @@ def _rows(
 
 
 def _checked(
-    model: SCM, values: Mapping[str, Any], chosen: Mapping[str, Mechanism], which: str
+    model: SCM,
+    values: Mapping[str, Any],
+    chosen: Mapping[str, Mechanism],
+    also: Collection[str],
+    which: str,
 ) -> Rows:
     rows = as_rows(values, model.variables, torch.device("cpu"))
-    needed = {name: m for m in chosen.values() for name in (m.name, *m.parents)}
+    needed = dict.fromkeys([*(n for m in chosen.values() for n in (m.name, *m.parents)), *also])
     lacking = [name for name in needed if name not in rows]
     if lacking:
         raise ValueError(
@@ -364,17 +373,19 @@ def _provenance(
     found = {}
     for name, mechanism in chosen.items():
         complete = Table(rows, [mechanism]).complete
-        n = int(complete[name].sum()) if complete else rows.n
+        n = int(complete[mechanism.name].sum()) if complete else rows.n
         found[name] = {"when": when, "rows": n}
         if name in history.training:
             found[name] |= {"epochs": len(history.training[name]), **options.identity()}
-            found[name]["lr"] = options.rate(mechanism)
+            found[name]["lr"] = options.lr or chosen[name].learning_rate
             if name in history.skipped:
-                found[name]["skipped"] = history.skipped[name]
+                found[name]["skipped_steps"] = history.skipped[name]
             for key, curves in (
                 ("training_loss", history.training),
                 ("validation_loss", history.validation),
             ):
                 if curves.get(name):
                     found[name][key] = curves[name][-1]
+        if isinstance(mechanism, District):
+            found |= dict.fromkeys(mechanism.names, found[name])
     return found

@@ -26,6 +26,7 @@ from rung3.averaging import Average
 from rung3.batches import Batch, Shuffled, Sweep, Table
 from rung3.checkpoints import Checkpoints, check
 from rung3.mechanisms.base import Mechanism
+from rung3.objectives.loss import CounterfactualLoss
 from rung3.seeding import seeded
 from rung3.training import History, Options
 
@@ -35,14 +36,19 @@ REMARKS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"You're resuming from a checkpoint that ended before",  # rows are a function of the step
     r"Be aware that when using `ckpt_path`, callbacks",  # max_seconds may be given up
+    r"Found \d+ module\(s\) in eval mode",  # predictors are frozen
 )
 
 
 def run(
-    mechanisms: Mapping[str, Mechanism], train: Table, validation: Table | None, options: Options
+    mechanisms: Mapping[str, Mechanism],
+    train: Table,
+    validation: Table | None,
+    options: Options,
+    objectives: Mapping[str, CounterfactualLoss] | None = None,
 ) -> History:
     """Train mechanisms in place, going on from the last checkpoint if there is one."""
-    loop = Loop(mechanisms, train, validation, options)
+    loop = Loop(mechanisms, train, validation, options, objectives or {})
     loop.train()
     callbacks: list[Callback] = []
     last = None
@@ -88,6 +94,7 @@ class Loop(LightningModule):
         train: Rows to train on.
         validation: Rows to validate on, or `None`.
         options: The options of `fit`.
+        objectives: By name, what is minimised instead of the mechanism's own loss.
 
     Attributes:
         history: Losses so far.
@@ -100,17 +107,18 @@ class Loop(LightningModule):
         train: Table,
         validation: Table | None,
         options: Options,
+        objectives: Mapping[str, CounterfactualLoss],
     ) -> None:
         super().__init__()
         self.names = list(mechanisms)
         self.options = options
         self.tables = {"training": train, "validation": validation}
         self.trained = nn.ModuleList(mechanisms.values())
+        self.objectives = dict(objectives)
+        self.aims = nn.ModuleList(objectives.values())  # their state is saved, and moved
         self.average = None if options.ema is None else Average(self.trained, options.ema)
         self.steps = len(Shuffled(train, options.batch_size, options.seed))
         self.history = History({name: [] for name in self.names})
-        if options.skip is not None:
-            self.history.skipped |= dict.fromkeys(self.names, 0)
         if validation is not None:
             self.history.validation |= {name: [] for name in self.names}
         self.best: dict[str, tuple[float, int, dict[str, Tensor]]] = {}
@@ -171,39 +179,44 @@ class Loop(LightningModule):
             return self.sums.new_zeros((), requires_grad=True)
         key = f"{name}/{('training', 'validation')[split]}/{step}/{self.trainer.global_rank}"
         with seeded(self.options.seed, key, self.device):
-            loss: Tensor = mechanism.loss(value, parents)
+            loss: Tensor
+            if split == 0 and name in self.objectives:
+                loss, own = self.objectives[name](mechanism, batch, step)
+            else:
+                loss = own = mechanism.loss(value, parents)
         if not loss.isfinite():
             self._broken(mechanism, f"its loss is {loss.item()} at")
         rows = loss.new_tensor(len(value))
-        self.sums[split, k] += torch.stack([loss.detach() * rows, rows])
+        self.sums[split, k] += torch.stack([own.detach() * rows, rows])
         return loss
 
     def _broken(self, mechanism: Any, what: str) -> None:
         options = self.options
+        rate = options.lr or mechanism.learning_rate
         raise ValueError(
             f"{mechanism.name}: {what} step {self.trainer.global_step}; try a lower lr (now "
-            f"{options.rate(mechanism):g}), a lower clip (now {options.clip}), "
-            f"a lower skip (now {options.skip}), precision='32-true' (now {options.precision!r}), "
-            f"or look for extreme values in {' and '.join([mechanism.name, *mechanism.parents])}"
+            f"{rate:g}), a lower clip (now {options.clip}), precision='32-true' (now "
+            f"{options.precision!r}), or look for extreme values in "
+            f"{' and '.join([mechanism.name, *mechanism.parents])}"
         )
 
     def configure_optimizers(self) -> Any:
-        """AdamW, with each mechanism's own learning rate and betas; the rate is set every step."""
+        """AdamW, with each mechanism's learning rate, set at every step, and betas."""
         options, total = self.options, self.options.epochs * self.steps
         modules: Any = self.trained
         groups = [
             {
                 "params": [p for p in mechanism.parameters() if p.requires_grad],
-                "lr": options.rate(mechanism),
+                "lr": options.lr or mechanism.learning_rate,
                 "betas": mechanism.betas,
             }
             for mechanism in modules
         ]
-        # Lightning's loss scaling expects to unscale the gradients itself.
+        # Fused, it takes a fifth of the time; Lightning's loss scaling must unscale by itself.
         fused = options.precision not in (16, "16", "16-mixed")
         optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=fused)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: options.factor(step, total)
+            optimizer, lambda step: options.share(step, total)
         )
         return {
             "optimizer": optimizer,
@@ -211,16 +224,16 @@ class Loop(LightningModule):
         }
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Clip each mechanism by itself, or skip it: they have nothing to do with each other."""
-        clip, skip = self.options.clip, self.options.skip
-        if clip is None and skip is None:
-            return
+        """Clip each mechanism by itself, and skip the step of one that diverges.
+
+        They have nothing to do with each other; without gradients, AdamW leaves a mechanism alone.
+        """
+        greatest = math.inf if self.options.clip is None else self.options.clip
         for name, mechanism in zip(self.names, self.trained, strict=True):
-            greatest = math.inf if clip is None else clip
             norm = nn.utils.clip_grad_norm_(mechanism.parameters(), greatest)
-            if skip is not None and not norm <= skip:
-                mechanism.zero_grad()  # AdamW passes over what has no gradient
-                self.history.skipped[name] += 1
+            if not norm.isfinite() or (self.options.skip and norm > self.options.skip):
+                mechanism.zero_grad()
+                self.history.skipped[name] = self.history.skipped.get(name, 0) + 1
 
     def optimizer_step(self, *args: Any, **options: Any) -> None:
         """Step, and move the average of the weights along."""
@@ -274,6 +287,8 @@ class Loop(LightningModule):
         """Note the training losses."""
         self._tick()
         self._note(0, self.history.training)
+        for objective in self.objectives.values():
+            objective.note(self.history)
         self.history.seconds.append(self.elapsed)
         seen = self.done * min(self.options.batch_size, self._table("training").n)
         self.history.rows_per_second.append(seen / self.elapsed)
@@ -305,6 +320,8 @@ class Loop(LightningModule):
                 mechanism.load_state_dict(self.best[name][2])
             if not all(parameter.isfinite().all() for parameter in mechanism.parameters()):
                 self._broken(mechanism, "its weights are NaN or infinite after")
+            if self.history.skipped.get(name) == self.trainer.global_step:
+                self._broken(mechanism, "its gradient diverged at every step, up to")
 
     # Checkpoints ---------------------------------------------------------------------------------
 
@@ -318,6 +335,8 @@ class Loop(LightningModule):
             said[f"the mechanism of {mechanism.name}"] = f"{mechanism} of ({given})"
         if not self.digests:
             self.digests = {k: table.digest() for k, table in self.tables.items() if table}
+        for objective in self.objectives.values():
+            said |= objective.identity()
         return said | {f"the {split} rows": digest for split, digest in self.digests.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ better, and in expectation never higher than the world's own. It ranks fits, not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +20,7 @@ from rung3.seeding import seeded
 if TYPE_CHECKING:
     from rung3.scm import SCM
 
-__all__ = ["densities"]
+__all__ = ["batches", "densities"]
 
 
 def densities(
@@ -65,13 +65,23 @@ def _log_prob(
     mechanism: Mechanism, rows: Mapping[str, Tensor], size: int, device: torch.device
 ) -> Tensor | None:
     """Log-densities `(n,)`; `None` if the mechanism says that it has none."""
-    own = rows[mechanism.name]
+    if any(name not in rows for name in mechanism.parents):
+        return None  # a hidden cause: it has one together with others alone
     parts = []
-    for start in range(0, len(own), size):
-        at = slice(start, start + size)
-        parents = {name: rows[name][at].to(device) for name in mechanism.parents}
+    for value, parents in batches(mechanism, rows, size, device):
         try:
-            parts.append(mechanism.log_prob(own[at].to(device), parents).cpu())
+            parts.append(mechanism.log_prob(value, parents).cpu())
         except ValueError:
             return None
     return torch.cat(parts)
+
+
+def batches(
+    mechanism: Mechanism, rows: Mapping[str, Tensor], size: int, device: torch.device
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """A mechanism's values `(n, *shape)` and those of its parents, so many rows at once."""
+    own = rows[mechanism.name]
+    for start in range(0, len(own), size):
+        at = slice(start, start + size)
+        parents = {name: rows[name][at].to(device) for name in mechanism.parents}
+        yield own[at].to(device), parents

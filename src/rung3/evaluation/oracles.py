@@ -4,6 +4,10 @@ Effectiveness asks whether an image that was told to be something is it (lecture
 convolutional network answers, `d(x) ~ pa`, trained on real training images, then frozen. It is no
 better than its error on real test images, which is therefore reported beside every score.
 
+With rows that it was not trained on an oracle is measured, and then it has a density: `q(pa | x)`
+is its softmax for categories, and `N(d(x), s^2)` for numbers, s the residual on those rows. The
+counterfactual objective trains against such a density, never against the oracles that judge it.
+
 Source: Monteiro et al. 2023 (arXiv 2303.01274), section 4.
 """
 
@@ -19,18 +23,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rung3.digests import digest
 from rung3.evaluation.distances import distance
 from rung3.mechanisms.encoding import Standardise
 from rung3.seeding import Seed, base_seed, stream
 from rung3.variables import Discrete, Image, Variable, from_config
 
 if TYPE_CHECKING:
+    from rung3.rows import Rows
     from rung3.scm import SCM
 
 __all__ = ["Oracle", "Oracles", "fit_oracles"]
 
 LEARNING_RATE = 3e-3
 BATCH = 128
+
+FINEST = 0.01
+"""Least residual, in standard deviations of the variable: a smaller one would outweigh all else."""
+
+AT_ONCE = 512
+"""Rows at once when an oracle is measured."""
 
 
 class Oracle(nn.Module):
@@ -40,7 +52,16 @@ class Oracle(nn.Module):
         image: The image it sees.
         target: The variable that it reads.
         width: Channels of its second layer; the deepest have twice as many.
+
+    Attributes:
+        residual: Root mean square of what it misses on rows held out, standardised; NaN before
+            `measure`, and for categories.
+        explained: Share of the variable's uncertainty that it explains on those rows: of the
+            variance for numbers, of the entropy for categories; NaN before `measure`.
     """
+
+    residual: Tensor
+    explained: Tensor
 
     def __init__(self, image: Image, target: Variable, width: int = 32) -> None:
         super().__init__()
@@ -50,6 +71,8 @@ class Oracle(nn.Module):
         self.standardise = Standardise(target.shape)
         outputs = target.classes if isinstance(target, Discrete) else math.prod(target.shape)
         self.near, self.far, self.head = _layers(image, outputs, width)
+        self.register_buffer("residual", torch.full(target.shape, torch.nan))
+        self.register_buffer("explained", torch.tensor(torch.nan))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(n, classes)`, or the standardised value `(n, *shape)`."""
@@ -74,6 +97,54 @@ class Oracle(nn.Module):
         if isinstance(self.target, Discrete):
             return F.cross_entropy(found, values.long())
         return F.smooth_l1_loss(found, self.standardise(values), beta=0.1)
+
+    def expected(self, images: Tensor) -> Tensor:
+        """What it expects of images: probabilities `(n, classes)`, or the standardised value."""
+        found: Tensor = self(images).to(self.explained.dtype)
+        return found.softmax(1) if isinstance(self.target, Discrete) else found
+
+    def told(self, values: Tensor) -> Tensor:
+        """Values as `log_loss` takes them: class codes, or standardised."""
+        if isinstance(self.target, Discrete):
+            return values.long()
+        standard: Tensor = self.standardise(values)
+        return standard
+
+    def log_loss(self, images: Tensor, sought: Tensor) -> Tensor:
+        """`-log q(sought | images)` of each row, `(n,)`, in nats, once the oracle is measured.
+
+        Args:
+            images: Images `(n, C, H, W)`; gradients reach them.
+            sought: What they should show: from `told`, or from `expected` of other images, and then
+                it is the cross-entropy of what is expected of the two (but for a constant).
+        """
+        found: Tensor = self(images).to(self.explained.dtype)
+        if isinstance(self.target, Discrete):
+            return F.cross_entropy(found, sought, reduction="none")
+        missed = ((found - sought) / self.residual).square()
+        nats: Tensor = 0.5 * missed + self.residual.log() + 0.5 * math.log(2 * math.pi)
+        return nats.reshape(len(images), -1).sum(1)
+
+    @torch.no_grad()
+    def measure(self, images: Tensor, values: Tensor) -> None:
+        """Take the residual, and the share explained, from rows that it was not trained on."""
+        found = torch.cat([self(part) for part in images.split(AT_ONCE)])
+        if isinstance(self.target, Discrete):
+            shares = torch.bincount(values.long(), minlength=self.target.classes) / len(values)
+            guessing = torch.special.entr(shares).sum()
+            missed = F.cross_entropy(found, values.long())
+        else:
+            sought = self.standardise(values)
+            squares = (found - sought).square()
+            self.residual.copy_(squares.mean(0).sqrt().clamp_min(FINEST))
+            missed, guessing = squares.mean(), (sought - sought.mean(0)).square().mean()
+        self.explained.copy_((1 - missed / guessing).nan_to_num(0, 0, 0))
+
+    def digest(self) -> str:
+        """A few letters that change if any weight does; measuring it does not change them."""
+        measured = ("residual", "explained")
+        weights = {k: part.float() for k, part in self.state_dict().items() if k not in measured}
+        return digest(weights)
 
     def error(self, images: Tensor, values: Tensor) -> Tensor:
         """Error of each row, `(n,)`: absolute, in the variable's unit; 0 or 1 for categories."""
@@ -105,6 +176,14 @@ class Oracles(Mapping[tuple[str, str], Oracle]):
         """Put all in evaluation mode, without gradients."""
         for oracle in self.values():
             oracle.eval().requires_grad_(False)
+
+    def measure(self, model: SCM, rows: Mapping[str, Any]) -> None:
+        """Measure all on rows that none was trained on: only then have they a density."""
+        held = _rows_of(model, rows)
+        for pair, oracle in self.items():
+            oracle.measure(
+                *_seen(held, {name: model.variables[name] for name in pair}, model.device)
+            )
 
     def to(self, device: torch.device | str) -> Oracles:
         """The same oracles, moved to a device."""
@@ -166,8 +245,10 @@ class Oracles(Mapping[tuple[str, str], Oracle]):
 def fit_oracles(
     model: SCM,
     train: Mapping[str, Any],
+    held: Mapping[str, Any] | None = None,
     *,
     epochs: int = 5,
+    width: int = 32,
     seed: Seed = 0,
     progress: bool = True,
     origin: str = "",
@@ -179,7 +260,9 @@ def fit_oracles(
     Args:
         model: Whose variables and graph are meant; its mechanisms are not used.
         train: Training rows; never those that are evaluated on.
+        held: Other training rows, to measure the oracles on: only then have they a density.
         epochs: Passes over the training rows.
+        width: Channels of an oracle's second layer.
         seed: Of the weights and the order of rows.
         progress: Whether to show a progress bar.
         origin: What the rows are, in words, for the report.
@@ -187,10 +270,7 @@ def fit_oracles(
     Raises:
         ValueError: If the rows do not fit the variables.
     """
-    from rung3.rows import as_rows
-
-    device = model.device
-    rows = as_rows(train, model.variables, torch.device("cpu"))
+    rows = _rows_of(model, train)
     pairs = [
         (image, parent)
         for image, variable in model.variables.items()
@@ -199,40 +279,53 @@ def fit_oracles(
     ]
     base = base_seed(seed)
     found = {}
-    for image, target in pairs:
-        lacking = [name for name in (image, target) if name not in rows]
-        if lacking:
-            raise ValueError(f"{lacking[0]}: not in the training rows, which have {list(rows)}")
-        variables = model.variables
-        present = ~(
-            variables[image].is_missing(rows[image]) | variables[target].is_missing(rows[target])
-        )
-        images, values = rows[image][present].to(device), rows[target][present].to(device)
-        name = f"{image}/{target}"
-        found[image, target] = _fit(
-            variables[image], variables[target], images, values, epochs, base, name, progress
-        )
-    return Oracles(found, origin or f"{rows.n} training rows, {epochs} epochs")
+    for pair in pairs:
+        variables = {name: model.variables[name] for name in pair}
+        images, values = _seen(rows, variables, model.device)
+        found[pair] = _fit(variables, images, values, epochs, width, base, progress)
+    oracles = Oracles(found, origin or f"{rows.n} training rows, {epochs} epochs")
+    if held is not None:
+        oracles.measure(model, held)
+    return oracles
+
+
+def _rows_of(model: SCM, values: Mapping[str, Any]) -> Rows:
+    from rung3.rows import as_rows
+
+    return as_rows(values, model.variables, torch.device("cpu"))
+
+
+def _seen(
+    rows: Rows, variables: Mapping[str, Variable], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Image and value, of the rows that have both."""
+    present = torch.ones(rows.n, dtype=torch.bool)
+    for name, variable in variables.items():
+        if name not in rows:
+            raise ValueError(f"{name}: not in the training rows, which have {list(rows)}")
+        present &= ~variable.is_missing(rows[name])
+    image, value = (rows[name][present].to(device) for name in variables)
+    return image, value
 
 
 def _fit(
-    image: Variable,
-    target: Variable,
+    variables: Mapping[str, Variable],
     images: Tensor,
     values: Tensor,
     epochs: int,
+    width: int,
     seed: int,
-    name: str,
     progress: bool,
 ) -> Oracle:
     from rich.progress import track
 
+    name, (image, target) = "/".join(variables), variables.values()
     if not isinstance(image, Image) or len(images) < 2:
         raise ValueError(f"{name}: an oracle needs at least two rows with both, got {len(images)}")
     generator = stream(seed, f"oracle/{name}")
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(generator.initial_seed())
-        oracle = Oracle(image, target).to(images.device)
+        oracle = Oracle(image, target, width).to(images.device)
         if not isinstance(target, Discrete):
             oracle.standardise.calibrate(values)
         per_epoch = max(1, len(images) // BATCH)

@@ -104,7 +104,7 @@ def _table(table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    flag = " class='flag'" if cell.value in ("no truth", "undefined") else ""
+    flag = " class='flag'" if cell.value in ("no truth", "undefined", "unused") else ""
     note = f"<small>{escape(cell.note)}</small>" if cell.note else ""
     return f"<td{flag}>{escape(cell.value)}{note}</td>"
 

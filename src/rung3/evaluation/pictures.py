@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rung3.evaluation.distances import scale, unit
 from rung3.evaluation.examples import Example, Sweep
+from rung3.graph.drawing import draw
 from rung3.variables import Discrete, Image, Variable
 
 if TYPE_CHECKING:
@@ -92,43 +93,8 @@ def graph(
 
     Variables that are set stand out, and what would act on them is dotted: it is cut.
     """
-    from matplotlib.patches import FancyArrowPatch
-
-    place = _layout(causes)
-    across = 1 + max(x for x, _ in place.values())
-    tall = 1 + max(y for _, y in place.values()) - min(y for _, y in place.values())
-    figure = _figure(1.75 * across + 0.3, 0.62 * tall + 0.25)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_xlim(-0.6, across - 0.4)
-    axes.set_ylim(min(y for _, y in place.values()) - 0.6, max(y for _, y in place.values()) + 0.6)
-    axes.axis("off")
-    boxes = {}
-    for name, (x, y) in place.items():
-        hot = name in chosen
-        boxes[name] = axes.text(
-            x, y, name, ha="center", va="center", fontsize=9.5,
-            color="white" if hot else INK, zorder=3,
-            bbox={
-                "boxstyle": "square,pad=0.5" if isinstance(variables[name], Image)
-                else "round,pad=0.5,rounding_size=0.9",
-                "facecolor": ACCENT if hot else "none", "edgecolor": ACCENT if hot else INK,
-            },
-        )  # fmt: skip
-    figure.draw_without_rendering()
-    hidden = [(a, b, "<->") for a, b in causes.bidirected]
-    for a, b, style in [(a, b, "-|>") for a, b in causes.edges] + hidden:
-        bend = 0.0 if style == "-|>" and place[b][0] - place[a][0] <= 1 else 0.18
-        cut = b in chosen or (style == "<->" and a in chosen)
-        axes.add_patch(
-            FancyArrowPatch(
-                place[a], place[b], arrowstyle=style, mutation_scale=11, color=INK, linewidth=1,
-                linestyle=":" if cut else "--" if style == "<->" else "-", alpha=0.6 if cut else 1,
-                patchA=boxes[a].get_bbox_patch(), patchB=boxes[b].get_bbox_patch(),
-                shrinkA=2, shrinkB=3,
-                connectionstyle=f"arc3,rad={bend if place[a][1] < 0 else -bend}", zorder=1,
-            )
-        )  # fmt: skip
-    return _png(figure)
+    square = [name for name, variable in variables.items() if isinstance(variable, Image)]
+    return _png(draw(causes, do=chosen, square=square))
 
 
 def losses(history: Mapping[str, Any]) -> bytes:
@@ -265,23 +231,6 @@ def _value(variable: Variable, value: Tensor) -> str:
     if isinstance(variable, Discrete):
         return variable.labels[int(value)] if variable.labels else f"{int(value)}"
     return f"{float(value):.3g}"
-
-
-def _layout(causes: CausalGraph) -> dict[str, tuple[float, float]]:
-    """Places `(x, y)`: x is the generation; within one, y follows the mean of the parents."""
-    generation: dict[str, int] = {}
-    for name in causes.order:
-        generation[name] = 1 + max((generation[p] for p in causes.parents(name)), default=-1)
-    place: dict[str, tuple[float, float]] = {}
-    for level in range(max(generation.values()) + 1):
-        members = [name for name in causes.order if generation[name] == level]
-        if level:
-            members.sort(
-                key=lambda k: sum(place[p][1] for p in causes.parents(k)) / len(causes.parents(k))
-            )
-        for k, name in enumerate(members):
-            place[name] = (float(level), 1.2 * (k - (len(members) - 1) / 2))
-    return place
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rung3.evaluation.bootstrap import Bootstrap
+from rung3.evaluation.collapse import divergences
 from rung3.evaluation.densities import densities
 from rung3.evaluation.examination import Examination, Measure
 from rung3.evaluation.oracles import Oracles, fit_oracles
@@ -75,7 +76,8 @@ def evaluate(
         The report: `print` it, `save` it, read its `metrics`.
 
     Raises:
-        ValueError: If rows do not fit the variables, or the training rows are the test rows.
+        ValueError: If rows do not fit the variables, the training rows are the test rows, or an
+            oracle had its say in the training of the model.
 
     Example:
         >>> from rung3 import worlds
@@ -91,6 +93,7 @@ def evaluate(
     _check_truth(model, truth)
     if oracles is None:
         oracles = _own_oracles(model, test, truth, train, base, progress)
+    _check_oracles(model, oracles)
     if truth is not None:
         measures = truth.measures if measures is None else measures
         baselines = truth.baselines if baselines is None else baselines
@@ -105,8 +108,9 @@ def evaluate(
         examination.examples.sweep(model, rows, queries)
         resamples = Bootstrap(rows.n, bootstrap, base)
         seen = densities(model, truth, rows, batch_size, resamples, base)
+        held = divergences(model, rows, batch_size, resamples, base)
     metrics = examination.summary(Bootstrap(n, bootstrap, base))
-    metrics["log_prob"] = seen
+    metrics["log_prob"], metrics["divergence"] = seen, held
     metrics["settings"] = {
         "rows": n,
         "rows left out for missing values": left_out,
@@ -120,7 +124,9 @@ def evaluate(
         "oracles trained on": oracles.origin if len(oracles) else "no oracles",
         "world": truth.world if truth is not None else None,
         "steps skipped in training": {
-            name: said["skipped"] for name, said in model.fitted.items() if "skipped" in said
+            name: said["skipped_steps"]
+            for name, said in model.fitted.items()
+            if "skipped_steps" in said
         },
     }
     metrics["model"] = str(model).splitlines()
@@ -148,6 +154,17 @@ def _check_truth(model: SCM, truth: SCM | None) -> None:
         raise ValueError(
             f"truth: its variables are {list(truth.variables)}, the model's {list(model.variables)}"
         )
+
+
+def _check_oracles(model: SCM, oracles: Oracles) -> None:
+    """Refuse to let a model be judged by what it was trained to please."""
+    for (image, name), oracle in oracles.items():
+        if oracle.digest() in model.fitted.get(image, {}).get("predictors", ()):
+            raise ValueError(
+                f"oracles: the one that reads {name} off {image} was a predictor of the "
+                f"counterfactual objective that {image} was trained by; let others judge it, of "
+                "another seed, other rows, or another width: fit_oracles(model, rows, seed=...)"
+            )
 
 
 def _own_oracles(

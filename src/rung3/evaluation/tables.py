@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from rung3.evaluation.collapse import UNUSED
 from rung3.evaluation.examination import FACTUAL, KEPT, LATENT, OBSERVED, TRUTH
 from rung3.evaluation.truth import NOTHING
 
@@ -48,6 +49,7 @@ def tables(metrics: Mapping[str, Any]) -> list[Table]:
 
 def _all(metrics: Mapping[str, Any]) -> Iterator[Table]:
     yield _seeing(metrics.get("log_prob", {}))
+    yield _latents(metrics.get("divergence", {}))
     yield from _truth(metrics.get("truth", {}))
     yield from _effectiveness(metrics)
     yield _composition(metrics)
@@ -77,6 +79,22 @@ def _density(found: Mapping[str, Any] | None) -> Cell:
         return Cell("-inf nats", f"{found['impossible']} rows have density zero")
     cell = _cell(found)
     return cell._replace(value=f"at least {cell.value}") if found["bound"] else cell
+
+
+def _latents(metrics: Mapping[str, Any]) -> Table:
+    table = Table(
+        "Latents: what they hold of the image",
+        "Divergence of each layer's posterior from its prior, in nats a row: at least what the "
+        f"layer tells about the image. Below {UNUSED} nats it is unused (posterior collapse). From "
+        "the first layer that is decoded to the last.",
+        ["", "divergence", "dimensions", ""],
+    )
+    for name, by_layer in metrics.items():
+        for layer, found in by_layer.items():
+            use = Cell("unused") if found["unused"] else NONE
+            cells = [_cell(found), Cell(str(found["dimensions"])), use]
+            table.rows.append((f"{name}: {layer}", cells))
+    return table
 
 
 def _composition(metrics: Mapping[str, Any]) -> Table:

@@ -7,6 +7,7 @@ from rung3.mechanisms.base import Mechanism
 from rung3.mechanisms.discrete import GumbelMax, InverseCDF
 from rung3.mechanisms.equation import Equation
 from rung3.mechanisms.flow import Flow
+from rung3.mechanisms.hvae import HVAE, Stage
 from rung3.mechanisms.vae import VAE
 from rung3.rows import spell_unknown
 from rung3.variables import Categorical, Continuous, Image, Variable
@@ -15,8 +16,10 @@ __all__ = [
     "Equation",
     "Flow",
     "GumbelMax",
+    "HVAE",
     "InverseCDF",
     "Mechanism",
+    "Stage",
     "VAE",
     "default_mechanism",
     "graph_of",

@@ -28,6 +28,8 @@ __all__ = ["Abduction", "Mechanism", "Parents"]
 Abduction = Literal["exact", "posterior", "approximate"]
 Parents = Mapping[str, Tensor]
 
+NO_MEDIATOR = "its mechanism has no latent mediator; use HVAE(prior='conditional')"
+
 
 class Mechanism(nn.Module, ABC):
     """A causal mechanism `x := f(pa, u)` (lecture 1.6, Figure 8).
@@ -41,10 +43,14 @@ class Mechanism(nn.Module, ABC):
         assumption: What a counterfactual rests on beside the graph, in one clause.
         observation_noise: Keys of the noise that are noise of observation alone (VAE: `eps`); a
             query's `temperature` scales them.
+        learning_rate: The highest learning rate that trains it well; `fit` takes it if not told
+            another.
+        betas: Decays of AdamW's averages of gradients and of their squares. The second forgets
+            sooner than usual, as losses of deep hierarchies jump.
         arguments: Names of the parents, where the mechanism itself says them (equations).
         wants_noise: Whether prediction uses the noise.
-        learning_rate: Learning rate that `fit` trains it with, where it is not told one.
-        betas: Decays of AdamW's two averages, of gradients and of their squares.
+        has_latent_mediator: Whether the parents cause latents, which then cause the value: whether
+            `latents` and `outcome` answer.
         name: Name of the variable that it is bound to; empty before.
         variable: That variable.
         parents: Its parents, by name.
@@ -57,10 +63,11 @@ class Mechanism(nn.Module, ABC):
     assumption: str
     observation_noise: ClassVar[tuple[str, ...]] = ()
     learning_rate: ClassVar[float] = 1e-3
-    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
 
     arguments: tuple[str, ...] | None = None
     wants_noise: bool = True
+    has_latent_mediator: bool = False
     name: str = ""
     variable: Variable
     parents: dict[str, Variable]
@@ -111,6 +118,22 @@ class Mechanism(nn.Module, ABC):
     def mean(self, noise: Noise, parents: Parents) -> Tensor:
         """The prediction without observation noise (a decoder's mean), shape `(n, *shape)`."""
         return self.predict(noise, parents)
+
+    def latents(self, noise: Noise, parents: Parents) -> dict[str, Tensor]:
+        """The endogenous latents z that this noise gives under these parents, each `(n, ...)`.
+
+        Raises:
+            ValueError: If the mechanism has none.
+        """
+        raise ValueError(f"{self.name}: {NO_MEDIATOR}")
+
+    def outcome(self, latents: Mapping[str, Tensor], parents: Parents) -> Tensor:
+        """The mean `g(pa, z)` under these latents and parents, shape `(n, *shape)`.
+
+        Raises:
+            ValueError: If the mechanism has no such latents.
+        """
+        raise ValueError(f"{self.name}: {NO_MEDIATOR}")
 
     def calibrate(self, value: Tensor, parents: Parents) -> None:
         """Take location, scale and range from training data, before the first step."""

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from rung3.variables import Image
 
-__all__ = ["ConvDecoder", "ConvEncoder", "Pyramid"]
+__all__ = ["Block", "ConvDecoder", "ConvEncoder", "Pyramid", "channels_last", "zero"]
 
 
 class Pyramid:
@@ -64,16 +64,22 @@ class Pyramid:
         return image[..., : self.height, : self.width]
 
 
-class _Block(nn.Module):
-    """A residual block of two convolutions whose channels the context scales and shifts."""
+class Block(nn.Module):
+    """A residual block of two convolutions whose channels the context scales and shifts.
 
-    def __init__(self, channels: int, context: int) -> None:
+    Args:
+        channels: Channels of the state.
+        context: Width of the context.
+        kernel: Side of the convolutions' kernels, odd.
+    """
+
+    def __init__(self, channels: int, context: int, kernel: int = 3) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.first = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
         self.film = nn.Linear(context, 2 * channels)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
         for layer in (self.film, self.second):
-            _zero(layer)
+            zero(layer)
 
     def forward(self, h: Tensor, context: Tensor) -> Tensor:
         scale, shift = self.film(context)[:, :, None, None].chunk(2, dim=1)
@@ -86,7 +92,7 @@ class _Stack(nn.ModuleList):
     """Blocks in a row, at one resolution."""
 
     def __init__(self, channels: int, context: int, depth: int) -> None:
-        super().__init__(_Block(channels, context) for _ in range(depth))
+        super().__init__(Block(channels, context) for _ in range(depth))
 
     def forward(self, h: Tensor, context: Tensor) -> Tensor:
         for block in self:
@@ -125,7 +131,7 @@ class ConvEncoder(nn.Module):
     def forward(
         self, image: Float[Tensor, "n c h w"], context: Float[Tensor, "n k"]
     ) -> Float[Tensor, "n outputs"]:
-        h = _channels_last(F.pixel_unshuffle(self.pyramid.pad(image), 2))
+        h = channels_last(F.pixel_unshuffle(self.pyramid.pad(image), 2))
         h = self.stacks[0](self.stem(h), context)
         for down, stack in zip(self.downs, self.stacks[1:], strict=True):
             h = stack(down(h.relu()), context)
@@ -155,13 +161,13 @@ class ConvDecoder(nn.Module):
         self.ups = nn.ModuleList(nn.Conv2d(a, 4 * b, 1) for a, b in itertools.pairwise(widths))
         self.film = nn.Linear(context, 2 * widths[-1])
         self.out = nn.Conv2d(widths[-1], 4 * channels, 3, padding=1)
-        _zero(self.film)
+        zero(self.film)
 
     def forward(
         self, code: Float[Tensor, "n k"], context: Float[Tensor, "n c"]
     ) -> Float[Tensor, "n channels h w"]:
         h = self.stem(torch.cat([code, context], dim=1)).view(-1, *self.pyramid.top)
-        h = self.stacks[0](_channels_last(h), context)
+        h = self.stacks[0](channels_last(h), context)
         for up, stack in zip(self.ups, self.stacks[1:], strict=True):
             h = stack(F.pixel_shuffle(up(h.relu()), 2), context)
         scale, shift = self.film(context)[:, :, None, None].chunk(2, dim=1)
@@ -169,11 +175,12 @@ class ConvDecoder(nn.Module):
         return self.pyramid.crop(image)
 
 
-def _channels_last(h: Tensor) -> Tensor:
+def channels_last(h: Tensor) -> Tensor:
     """The layout in which convolutions run fastest on CPUs (measured: up to 1.4 times as fast)."""
     return h.contiguous(memory_format=torch.channels_last)
 
 
-def _zero(layer: nn.Linear | nn.Conv2d) -> None:
+def zero(layer: nn.Linear | nn.Conv2d) -> None:
+    """Start a layer at zero."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

@@ -8,14 +8,15 @@ below T, `-log(exp(-g_j - l_j) + exp(-T))` with fresh `g_j`.
 `InverseCDF`, for binary and ordinal variables: `x = #{k : u >= F_k(pa)}`, `u ~ Uniform(0, 1)`, with
 `F_k = P(x <= k)`. Given `x = k`, `u ~ Uniform(F_{k-1}, F_k)`.
 
-Both fit any conditional distribution. They agree on rungs one and two and differ on three: data
+The log-probabilities `l(pa)` come from a network, or from a table that is known. Both families fit
+any conditional distribution. They agree on rungs one and two and differ on three: data
 cannot tell them apart, and the choice is an assumption (Oberst and Sontag 2019, arXiv 1905.05824;
 Pawlowski et al. 2020, arXiv 2006.06485, appendix A).
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -31,16 +32,23 @@ __all__ = ["GumbelMax", "InverseCDF"]
 LEAST = 1e-14
 """Least probability of a level: every level keeps an interval of noise of its own in double."""
 
+LEAST_LOG = -1e3
+"""Least log-probability that is perturbed: what a table calls impossible never wins."""
+
 
 class _Discrete(Mechanism):
-    """A conditional distribution over categories, by a network from the parents to logits."""
+    """A conditional distribution over categories: logits by a network, or a table."""
 
     abduction: ClassVar[Abduction] = "posterior"
     learning_rate: ClassVar[float] = 1e-2
+    logits: Tensor
 
-    def __init__(self, hidden: tuple[int, ...] = (64, 64)) -> None:
+    def __init__(self, hidden: tuple[int, ...] = (64, 64), table: Any = None) -> None:
         super().__init__()
         self.hidden = tuple(hidden)
+        self.table: Any = None
+        if table is not None:
+            self.table = torch.as_tensor(table, dtype=torch.float64).tolist()
 
     def build(self) -> None:
         if not isinstance(self.variable, Discrete):
@@ -49,11 +57,41 @@ class _Discrete(Mechanism):
                 f"{self.variable}; use Flow for numbers and VAE for images"
             )
         self.classes = self.variable.classes
+        if self.table is not None:
+            self.register_buffer("logits", self._read().log().to(torch.get_default_dtype()))
+            return
         self.encoder = ParentEncoder(self.parents)
         self.network = MLP(self.encoder.width, self.classes, self.hidden)
 
+    def _read(self) -> Tensor:
+        """The table, checked."""
+        sizes = []
+        for parent, variable in self.parents.items():
+            if not isinstance(variable, Discrete):
+                raise ValueError(
+                    f"{self.name}: a table needs discrete parents, and {parent} is {variable}"
+                )
+            sizes.append(variable.classes)
+        table = torch.tensor(self.table, dtype=torch.float64)
+        expected = (*sizes, self.classes)
+        if table.shape != expected:
+            axes = ", ".join([*self.parents, self.name])
+            raise ValueError(
+                f"{self.name}: expected a table of shape {expected}, with the axes ({axes}), got "
+                f"{tuple(table.shape)}"
+            )
+        wrong = (table < 0).any(-1) | ((table.sum(-1) - 1).abs() > 1e-6) | table.isnan().any(-1)
+        if wrong.any():
+            raise ValueError(
+                f"{self.name}: the probabilities of a table's line must be at least 0 and sum to "
+                f"1, got {[round(p, 6) for p in table[wrong][0].tolist()]}"
+            )
+        return table / table.sum(-1, keepdim=True)
+
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Start from the marginal frequencies (add one half): exact at once without parents."""
+        if self.table is not None:
+            return
         self.encoder.calibrate(parents)
         counts = torch.bincount(value.long(), minlength=self.classes) + 0.5
         last = list(self.network.parameters())[-1]
@@ -62,6 +100,9 @@ class _Discrete(Mechanism):
 
     def log_probs(self, parents: Parents, n: int) -> Tensor:
         """Log-probabilities of the categories, `(n, classes)`."""
+        if self.table is not None:
+            known = self.logits[tuple(parents[name].long() for name in self.parents)]
+            return known.expand(n, self.classes)
         logits: Tensor = self.network(self.encoder(parents, n))
         return logits.log_softmax(-1)
 
@@ -75,6 +116,11 @@ class GumbelMax(_Discrete):
 
     Args:
         hidden: Widths of the network from parents to log-probabilities.
+        table: Known probabilities instead, nested by the parents in the order of the graph's nodes,
+            then by the categories.
+
+    Raises:
+        ValueError: On `build`, if the variable is not discrete, or the table does not fit.
 
     Example:
         >>> from rung3 import Categorical
@@ -86,12 +132,15 @@ class GumbelMax(_Discrete):
 
     assumption: str = "Gumbel-max noise (counterfactual stability), not told by data"
 
+    def _perturbed(self, parents: Parents, n: int) -> Tensor:
+        return self.log_probs(parents, n).clamp_min(LEAST_LOG)
+
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         return _gumbel((n, self.classes), generator, self.observed.device)
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         u = one_tensor(noise, self.name)
-        return (self.log_probs(parents, len(u)) + u).argmax(-1).to(self.variable.dtype)
+        return (self._perturbed(parents, len(u)) + u).argmax(-1).to(self.variable.dtype)
 
     def abduct(
         self,
@@ -100,7 +149,7 @@ class GumbelMax(_Discrete):
         particles: int | None = None,
         generator: Generator | None = None,
     ) -> Noise:
-        logits = self.log_probs(parents, len(value))
+        logits = self._perturbed(parents, len(value))
         lead, device = leading(len(value), particles), value.device
         top = _gumbel((*lead, 1), generator, device)
         others = _gumbel((*lead, self.classes), generator, device)
@@ -114,6 +163,11 @@ class InverseCDF(_Discrete):
 
     Args:
         hidden: Widths of the network from parents to log-probabilities.
+        table: Known probabilities instead, nested by the parents in the order of the graph's nodes,
+            then by the categories.
+
+    Raises:
+        ValueError: On `build`, if the variable is not discrete, or the table does not fit.
 
     Example:
         >>> from rung3 import Binary

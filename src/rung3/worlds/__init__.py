@@ -1,7 +1,22 @@
 """Worlds: SCMs whose truth is known, so that answers can be checked."""
 
 from rung3.worlds.digits import digits
+from rung3.worlds.hidden import hidden_cause
 from rung3.worlds.morphomnist import morphomnist
+from rung3.worlds.paradoxes import chocolate, collider, exam, hospital, kidney_stones
+from rung3.worlds.radiology import scans
 from rung3.worlds.textbook import lecture, uniform
 
-__all__ = ["digits", "lecture", "morphomnist", "uniform"]
+__all__ = [
+    "chocolate",
+    "collider",
+    "digits",
+    "exam",
+    "hidden_cause",
+    "hospital",
+    "kidney_stones",
+    "lecture",
+    "morphomnist",
+    "scans",
+    "uniform",
+]

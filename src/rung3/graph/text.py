@@ -20,12 +20,14 @@ from typing import NamedTuple
 
 import networkx as nx
 
+WORD = r"\w(?:[\w.]|-(?=\w))*"
+"""A name that needs no quotes, as a regular expression."""
+
 _TOKEN = re.compile(
-    r"""(?P<space>[^\S\n]+) | (?P<end>[;\n]) | (?P<arrow><->|->|<-) | (?P<brace>[{}]) | (?P<comma>,)
-      | (?P<quoted>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*') | (?P<word>\w(?:[\w.]|-(?=\w))*)""",
+    rf"""(?P<space>[^\S\n]+) | (?P<end>[;\n]) | (?P<arrow><->|->|<-) | (?P<brace>[{{}}])
+      | (?P<comma>,) | (?P<quoted>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*') | (?P<word>{WORD})""",
     re.VERBOSE | re.DOTALL,
 )
-_WORD = re.compile(r"\w(?:[\w.]|-(?=\w))*")
 
 
 class Parsed(NamedTuple):
@@ -47,7 +49,7 @@ def quote(name: str) -> str:
     >>> quote("age"), quote("blood pressure")
     ('age', '"blood pressure"')
     """
-    if _WORD.fullmatch(name):
+    if re.fullmatch(WORD, name):
         return name
     return '"' + re.sub(r'(["\\])', r"\\\1", name) + '"'
 

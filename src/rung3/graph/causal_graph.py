@@ -13,7 +13,7 @@ graph). Everything that has an order follows the order in which names are first 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import chain, islice
@@ -21,9 +21,13 @@ from typing import TypeAlias
 
 import networkx as nx
 
-from rung3.adjustment import criterion, minimal_adjustments
-from rung3.graph_paths import Path, Step, fruitful, walk
-from rung3.graph_text import checked_name, pairs_of, quote, read_graph, write
+from rung3.graph.adjustment import criterion, minimal_adjustments
+from rung3.graph.front_door import minimal_front_doors
+from rung3.graph.instruments import Instrument, instruments
+from rung3.graph.paths import Path, Step, walk
+from rung3.graph.projection import projected
+from rung3.graph.roles import Roles, roles
+from rung3.graph.text import checked_name, pairs_of, quote, read_graph, write
 
 Pair: TypeAlias = tuple[str, str]
 Names: TypeAlias = str | Iterable[str]
@@ -33,7 +37,7 @@ class CausalGraph:
     """An acyclic causal graph, which never changes: surgery returns a new one.
 
     Args:
-        spec: Text in the grammar of `rung3.graph_text`, (cause, effect) pairs, a networkx
+        spec: Text in the grammar of `rung3.graph.text`, (cause, effect) pairs, a networkx
             ``DiGraph``, or another graph.
         nodes: Further names, which need no arrow.
         bidirected: Further pairs with a hidden common cause.
@@ -65,12 +69,21 @@ class CausalGraph:
         self._dag.add_nodes_from(self._rank)
         self._dag.add_edges_from(sorted(set(read.edges), key=self._ranks))
         if not nx.is_directed_acyclic_graph(self._dag):
-            raise ValueError(
-                f"the graph has a cycle: {self._cycle()}; no variable may cause itself."
-            )
+            cycle = _cycle(self._dag)
+            raise ValueError(f"the graph has a cycle: {cycle}; no variable may cause itself.")
         if loops := [left for left, right in hidden if left == right]:
             raise ValueError(f"{loops[0]!r} <-> itself: a hidden common cause needs two variables.")
         self._hidden = tuple(sorted({self._sorted_pair(pair) for pair in hidden}, key=self._ranks))
+
+    @classmethod
+    def of(
+        cls, nodes: Iterable[str], edges: Iterable[Pair] = (), bidirected: Iterable[Pair] = ()
+    ) -> CausalGraph:
+        """A graph with these nodes, in this order, and these pairs of them."""
+        dag = nx.DiGraph()
+        dag.add_nodes_from(nodes)
+        dag.add_edges_from(edges)
+        return cls(dag, bidirected=bidirected)
 
     # Structure
 
@@ -105,7 +118,7 @@ class CausalGraph:
         mixed = nx.Graph()
         mixed.add_nodes_from(self.nodes)
         mixed.add_edges_from(self._hidden)
-        return tuple(self._in_order(part) for part in nx.connected_components(mixed))
+        return tuple(self.in_order(part) for part in nx.connected_components(mixed))
 
     def parents(self, name: str) -> tuple[str, ...]:
         """The direct causes of a variable, in the order of `nodes`."""
@@ -118,7 +131,7 @@ class CausalGraph:
     def spouses(self, name: str) -> tuple[str, ...]:
         """The variables that share a hidden cause with this one, in the order of `nodes`."""
         self._one(name)
-        return self._in_order(
+        return self.in_order(
             {other for pair in self._hidden if name in pair for other in pair} - {name}
         )
 
@@ -132,41 +145,65 @@ class CausalGraph:
         known = self.names(names)
         return frozenset[str]().union(*(nx.descendants(self._dag, name) for name in known)) - known
 
+    @cached_property
+    def steps(self) -> Mapping[str, list[Step]]:
+        """From each node: the arrow, as seen from it, and the neighbour."""
+        ways = {"->": self.children, "<-": self.parents, "<->": self.spouses}
+        return {
+            name: [(arrow, other) for arrow, others in ways.items() for other in others(name)]
+            for name in self.nodes
+        }
+
+    @cached_property
+    def expanded(self) -> nx.DiGraph:
+        """The graph with a node for each hidden common cause, named by its pair."""
+        expanded = self._dag.copy()
+        expanded.add_edges_from((pair, name) for pair in self._hidden for name in pair)
+        return expanded
+
     # Surgery
 
     def do(self, *names: str) -> CausalGraph:
         """The graph after an intervention: no arrow, of either kind, points into these names."""
         cut = self.names(names)
         edges = [edge for edge in self.edges if edge[1] not in cut]
-        return self._like(
-            self.nodes, edges, [pair for pair in self._hidden if not cut.intersection(pair)]
-        )
+        hidden = [pair for pair in self._hidden if not cut.intersection(pair)]
+        return self.of(self.nodes, edges, hidden)
 
     def without_outgoing(self, *names: str) -> CausalGraph:
         """The graph in which these names cause nothing: what joins them to others is back doors."""
         cut = self.names(names)
-        return self._like(
-            self.nodes, [edge for edge in self.edges if edge[0] not in cut], self._hidden
-        )
+        return self.without_edges(edge for edge in self.edges if edge[0] in cut)
+
+    def without_edges(self, edges: Iterable[Pair]) -> CausalGraph:
+        """The graph without these (cause, effect) pairs; the bidirected arrows stay."""
+        cut = set(edges)
+        kept = [edge for edge in self.edges if edge not in cut]
+        return self.of(self.nodes, kept, self._hidden)
 
     def subgraph(self, names: Names) -> CausalGraph:
         """These variables, and the arrows among them."""
         kept = self.names(names)
         edges = [edge for edge in self.edges if kept.issuperset(edge)]
         hidden = [pair for pair in self._hidden if kept.issuperset(pair)]
-        return self._like(self._in_order(kept), edges, hidden)
+        return self.of(self.in_order(kept), edges, hidden)
+
+    def hide(self, *names: str) -> CausalGraph:
+        """The graph of the others when these are not observed (see `rung3.graph.projection`).
+
+        >>> CausalGraph("wealth -> {chocolate prizes}").hide("wealth")
+        CausalGraph('chocolate <-> prizes')
+        """
+        gone = self.names(names)
+        arrows = projected(gone, self.edges, self._hidden)
+        return self.of(self.in_order(set(self.nodes) - gone), *arrows)
 
     # Separation and paths
 
     def d_separated(self, x: Names, y: Names, given: Names = ()) -> bool:
         """Whether x and y are independent given Z in every model of the graph.
 
-        With bidirected arrows this is m-separation.
-
-        Args:
-            x: One name or several.
-            y: One name or several.
-            given: Z, the names conditioned on.
+        With bidirected arrows this is m-separation. `rung3.graph.separation` gives the reasons.
 
         Raises:
             ValueError: If a name is unknown or in two of the sets.
@@ -174,31 +211,23 @@ class CausalGraph:
         >>> CausalGraph("smoking -> tar -> cancer").d_separated("smoking", "cancer", given="tar")
         True
         """
-        return bool(nx.is_d_separator(self._expanded, *self.disjoint(x=x, y=y, given=given)))
+        return bool(nx.is_d_separator(self.expanded, *self.disjoint(x=x, y=y, given=given)))
 
     def paths(self, x: str, y: str) -> Iterator[Path]:
-        """All paths between two variables, whichever way their arrows point, one at a time."""
-        return self._paths(x, y, lambda nodes: fruitful(self._steps, nodes, y))
+        """All paths between two variables, however their arrows point, shorter ones first."""
+        return self._paths(x, y, self.steps)
 
     def causal_paths(self, x: str, y: str) -> Iterator[Path]:
         """The paths from x to y whose arrows all point forwards."""
-        between = {*self.ancestors(y), y}
-
-        def ahead(nodes: list[str]) -> list[Step]:
-            return [("->", name) for name in self.children(nodes[-1]) if name in between]
-
+        ahead = {name: [("->", child) for child in self.children(name)] for name in self.nodes}
         return self._paths(x, y, ahead)
 
     def backdoor_paths(self, x: str, y: str) -> Iterator[Path]:
         """The paths between x and y whose first arrow points into x."""
+        into = [step for step in self.steps[self._one(x)] if step[0] != "->"]
+        return self._paths(x, y, {**self.steps, x: into})
 
-        def ahead(nodes: list[str]) -> list[Step]:
-            steps = fruitful(self._steps, nodes, y)
-            return steps if len(nodes) > 1 else [step for step in steps if step[0] != "->"]
-
-        return self._paths(x, y, ahead)
-
-    # Adjustment
+    # Effects
 
     def adjustment_sets(
         self, treatment: Names, outcome: Names, limit: int | None = None
@@ -206,12 +235,8 @@ class CausalGraph:
         """All minimal sets to adjust for, so as to read a causal effect off observational data.
 
         Complete: a set is listed if and only if it satisfies the adjustment criterion and none of
-        its proper subsets does (see `rung3.adjustment`). There can be exponentially many.
-
-        Args:
-            treatment: One name or several.
-            outcome: One name or several.
-            limit: Stop after so many sets, those nearest to the outcome.
+        its proper subsets does (see `rung3.graph.adjustment`). There can be exponentially many;
+        with a limit, those nearest to the outcome are listed.
 
         Returns:
             The sets, smaller ones first, then by name; ``[set()]`` if there is nothing to adjust
@@ -223,57 +248,57 @@ class CausalGraph:
         >>> CausalGraph("x -> y; x <-> y").adjustment_sets("x", "y")
         []
         """
-        return sorted(
-            islice(self._adjustments(treatment, outcome), limit),
-            key=lambda one: (len(one), sorted(one)),
-        )
+        found = minimal_adjustments(self, *self.disjoint(treatment=treatment, outcome=outcome))
+        return _by_size(map(set, islice(found, limit)))
 
     def minimal_adjustment_set(self, treatment: Names, outcome: Names) -> set[str] | None:
         """One minimal set to adjust for, in polynomial time; None if no set will do.
 
         Of all minimal sets it is the nearest to the outcome, which without bidirected arrows is the
-        one of least asymptotic variance (see `rung3.adjustment`).
+        one of least asymptotic variance (see `rung3.graph.adjustment`).
         """
-        return next(self._adjustments(treatment, outcome), None)
+        found = minimal_adjustments(self, *self.disjoint(treatment=treatment, outcome=outcome))
+        return next(map(set[str], found), None)
 
     def is_adjustment_set(self, treatment: Names, outcome: Names, given: Names) -> bool:
-        """Whether adjusting for these variables, minimal or not, gives the causal effect."""
-        cause, effect, known = self.disjoint(treatment=treatment, outcome=outcome, given=given)
-        backdoor, forbidden = criterion(self._expanded, cause, effect)
-        return not known & forbidden and bool(nx.is_d_separator(backdoor, cause, effect, known))
+        """Whether adjusting for these variables, minimal or not, gives the causal effect.
 
-    def roles(self, treatment: str, outcome: str) -> dict[str, str]:
-        """What every other variable is to a treatment and an outcome, by directed paths.
-
-        - ``mediator``: an effect of the treatment that causes the outcome;
-        - ``confounder``: causes both, the outcome not only through the treatment;
-        - ``instrument``: causes the treatment, and only through it depends on the outcome;
-        - ``collider``: an effect of both, of the treatment not only through the outcome;
-        - ``cause of treatment``, ``cause of outcome``, ``effect of treatment``,
-          ``effect of outcome``: of that alone;
-        - ``unrelated``: none of these.
-
-        >>> CausalGraph("age -> drug -> dose -> cured; age -> cured").roles("drug", "cured")
-        {'age': 'confounder', 'dose': 'mediator'}
+        `rung3.graph.check_adjustment` says why not.
         """
-        self.disjoint(treatment=self._one(treatment), outcome=self._one(outcome))
-        inert = self.without_outgoing(treatment)
-        causes, causes_outcome = self.ancestors(treatment), inert.ancestors(outcome)
-        effects, effects_outcome = self.descendants(treatment), self.descendants(outcome)
-        direct = self.without_outgoing(outcome).descendants(treatment)
+        cause, effect, known = self.disjoint(treatment=treatment, outcome=outcome, given=given)
+        rule = criterion(self, cause, effect)
+        blocks = bool(nx.is_d_separator(rule.backdoor, cause, effect, known))
+        return blocks and not known & rule.forbidden
 
-        def role(name: str) -> str:
-            if name in causes_outcome:
-                if name in effects:
-                    return "mediator"
-                return "confounder" if name in causes else "cause of outcome"
-            if name in effects_outcome:
-                return "collider" if name in direct else "effect of outcome"
-            if name in causes:
-                return "instrument" if inert.d_separated(name, outcome) else "cause of treatment"
-            return "effect of treatment" if name in effects else "unrelated"
+    def front_door_sets(
+        self, treatment: Names, outcome: Names, limit: int | None = None
+    ) -> list[set[str]]:
+        """All minimal sets by which the front-door criterion gives a causal effect.
 
-        return {name: role(name) for name in self.nodes if name not in (treatment, outcome)}
+        Complete, and given as `adjustment_sets` are; see `rung3.graph.front_door`.
+
+        >>> CausalGraph("smoking -> tar -> cancer; smoking <-> cancer").front_door_sets(
+        ...     "smoking", "cancer")
+        [{'tar'}]
+        """
+        found = minimal_front_doors(self, *self.disjoint(treatment=treatment, outcome=outcome))
+        return _by_size(map(set, islice(found, limit)))
+
+    def instruments(self, treatment: str, outcome: str) -> list[Instrument]:
+        """The instruments for an effect, each with what to condition on.
+
+        Those whose conditioning set lies among the ancestors of instrument and outcome; see
+        `rung3.graph.instruments`.
+
+        >>> CausalGraph("lot -> drug -> cured; drug <-> cured").instruments("drug", "cured")
+        [Instrument(name='lot', given=frozenset())]
+        """
+        self.disjoint(treatment=[treatment], outcome=[outcome])
+        return list(instruments(self, treatment, outcome))
+
+    def roles(self, treatment: str, outcome: str) -> Roles:
+        """What every other variable is to a treatment and an outcome; see `rung3.graph.roles`."""
+        return roles(self, treatment, outcome)
 
     # Names
 
@@ -300,13 +325,17 @@ class CausalGraph:
         known = {label: self.names(names) for label, names in sets.items()}
         owner: dict[str, str] = {}
         for label, names in known.items():
-            for name in self._in_order(names):
+            for name in self.in_order(names):
                 if name in owner:
                     raise ValueError(
                         f"{name!r} is in both {owner[name]} and {label}; it can be in one only."
                     )
                 owner[name] = label
         return tuple(known.values())
+
+    def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Names that the graph has, in the order of `nodes`."""
+        return tuple(sorted(names, key=self._rank.__getitem__))
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name in self._rank
@@ -342,58 +371,30 @@ class CausalGraph:
         """What two equal graphs share, in whatever order they were written."""
         return frozenset(self.nodes), frozenset(self.edges), frozenset(map(frozenset, self._hidden))
 
-    @cached_property
-    def _expanded(self) -> nx.DiGraph:
-        """The graph with a node for each hidden common cause, named by its pair."""
-        expanded = self._dag.copy()
-        expanded.add_edges_from((pair, name) for pair in self._hidden for name in pair)
-        return expanded
-
-    @cached_property
-    def _steps(self) -> dict[str, list[Step]]:
-        """From each node: the arrow, as seen from it, and the neighbour."""
-        ways = {"->": self.children, "<-": self.parents, "<->": self.spouses}
-        return {
-            name: [(arrow, other) for arrow, others in ways.items() for other in others(name)]
-            for name in self.nodes
-        }
-
-    def _paths(self, x: str, y: str, ahead: Callable[[list[str]], list[Step]]) -> Iterator[Path]:
+    def _paths(self, x: str, y: str, steps: Mapping[str, list[Step]]) -> Iterator[Path]:
         self.disjoint(x=self._one(x), y=self._one(y))
-        return (Path(nodes, arrows, self) for nodes, arrows in walk(x, y, ahead))
-
-    def _adjustments(self, treatment: Names, outcome: Names) -> Iterator[set[str]]:
-        """All minimal adjustment sets, the nearest to the outcome first."""
-        cause, effect = self.disjoint(treatment=treatment, outcome=outcome)
-        found = minimal_adjustments(self._expanded, cause, effect, self._rank)
-        return ({str(name) for name in one} for one in found)
-
-    def _like(
-        self, nodes: Iterable[str], edges: Iterable[Pair], bidirected: Iterable[Pair]
-    ) -> CausalGraph:
-        """A graph with these nodes, in this order."""
-        dag = nx.DiGraph()
-        dag.add_nodes_from(nodes)
-        dag.add_edges_from(edges)
-        return CausalGraph(dag, bidirected=bidirected)
+        return (Path(nodes, arrows, self) for nodes, arrows in walk(steps, x, y))
 
     def _one(self, name: str) -> str:
         """A name that the graph has."""
         self.names([name])
         return name
 
-    def _in_order(self, names: Iterable[str]) -> tuple[str, ...]:
-        return tuple(sorted(names, key=self._rank.__getitem__))
-
     def _ranks(self, pair: Pair) -> tuple[int, int]:
         return self._rank[pair[0]], self._rank[pair[1]]
 
     def _sorted_pair(self, pair: Pair) -> Pair:
-        left, right = self._in_order(pair)
+        left, right = self.in_order(pair)
         return left, right
 
-    def _cycle(self) -> str:
-        """A cycle, from its first mentioned node back to it."""
-        names = [cause for cause, _ in nx.find_cycle(self._dag)]
-        start = names.index(min(names, key=self._rank.__getitem__))
-        return " -> ".join(map(quote, [*names[start:], *names[:start], names[start]]))
+
+def _by_size(sets: Iterable[set[str]]) -> list[set[str]]:
+    """Smaller sets first, then by name."""
+    return sorted(sets, key=lambda one: (len(one), sorted(one)))
+
+
+def _cycle(dag: nx.DiGraph) -> str:
+    """A cycle, from its first mentioned node back to it."""
+    names = [cause for cause, _ in nx.find_cycle(dag)]
+    start = names.index(min(names, key=list(dag).index))
+    return " -> ".join(map(quote, [*names[start:], *names[:start], names[start]]))

@@ -1,0 +1,100 @@
+"""Train the supervised ceiling of a world, and print its skill beside other baselines.
+
+    python benchmarks/train_ceiling.py digits --out src/rung3/worlds/ceilings/digits.safetensors
+    python benchmarks/train_ceiling.py morphomnist --mnist MNIST --morphomnist FOLDER --out FILE
+
+It trains on rows drawn from the world (for Morpho-MNIST, on raw training digits), and is tested on
+others: 500 fresh rows of the digits world, or the first 400 official test rows of Morpho-MNIST and
+their published true counterfactuals (`truth.npz`). A world takes the file up among its baselines
+once it lies in `src/rung3/worlds/ceilings/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rung3 import SCM, data, worlds
+from rung3.evaluation.ceiling import Ceiling, fit_ceiling
+from rung3.evaluation.distances import distance
+from rung3.rows import Rows
+from skill import Question, questions
+
+CAUSES = ("thickness", "intensity", "digit")
+
+
+def main() -> None:
+    args = arguments()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(args.threads)
+    world = worlds.digits() if args.world == "digits" else worlds.morphomnist(args.mnist, "train")
+    start = time.process_time()
+    ceiling = fit_ceiling(
+        world, "image", n=args.rows, epochs=args.epochs, width=args.width, seed=args.seed
+    )
+    ceiling.save(args.out)
+    print(f"{args.rows} rows, {args.epochs} epochs, width {args.width}, seed {args.seed}")
+    print(f"{time.process_time() - start:.0f} CPU-seconds, {args.out.stat().st_size} bytes")
+    for label, reason in ceiling.skipped.items():
+        print(f"not trained on {label}: {reason}")
+    test, asked = exam(args, world)
+    print(scores(world, Ceiling.load(args.out), test, asked))
+
+
+def exam(args: argparse.Namespace, world: SCM) -> tuple[Rows, dict[str, Question]]:
+    """Test rows, and what to ask of them."""
+    if args.world == "digits":
+        test = world.sample(500, seed=args.seed + 1)
+        return test, questions(world, test, "image", CAUSES, torch.device("cpu"), test.n)
+    test = data.morphomnist(args.morphomnist, "test")[:400]
+    with np.load(args.morphomnist / "truth.npz") as arrays:
+        truth = {name: torch.from_numpy(part) for name, part in arrays.items()}
+    return test, {f"do({k})": published(test, truth, k) for k in ("thickness", "intensity")}
+
+
+def published(test: Rows, truth: dict[str, Tensor], cause: str) -> Question:
+    """A published intervention: what was set, what followed, and the true images."""
+    names = ("thickness", "intensity") if cause == "thickness" else ("intensity",)
+    after = {name: truth[f"do_{cause}_{name}"].float() for name in names}
+    parents = {name: test[name] for name in CAUSES} | after
+    return Question(parents, truth[f"do_{cause}_image"][:, None].float() / 255)
+
+
+def scores(world: SCM, ceiling: Ceiling, test: Rows, asked: dict[str, Question]) -> str:
+    """Skill of the ceiling and of the world's baselines, one intervention a line."""
+    image, variable = test["image"], world.variables["image"]
+    before = {name: test[name] for name in CAUSES}
+    lines = []
+    for label, (after, true) in asked.items():
+        nothing = distance(variable, image, true).mean()
+        lines.append(f"{label}: doing nothing {nothing:.2f} grey levels; skill")
+        for name, baseline in {**world.baselines, "this ceiling": ceiling}.items():
+            error = distance(variable, baseline(image, before, after), true).mean()
+            lines.append(f"    {name:20} {1 - error / nothing:.3f}")
+    return "\n".join(lines)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("world", choices=("digits", "morphomnist"))
+    parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
+    parser.add_argument("--mnist", type=Path, help="folder of the MNIST IDX files")
+    parser.add_argument("--morphomnist", type=Path, help="folder of Morpho-MNIST and truth.npz")
+    parser.add_argument("--rows", type=int, default=16_000)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--width", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    if args.world == "morphomnist" and None in (args.mnist, args.morphomnist):
+        parser.error("morphomnist needs --mnist and --morphomnist")
+    return args
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Columns of a table as variables: stated, or read off their values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from rung3.rows import Rows, as_rows, spell_unknown
+from rung3.variables import Binary, Categorical, Continuous, Variable
+
+__all__ = ["read", "variable_of"]
+
+MOST = 20
+"""Whole numbers from 0 count as categories up to here."""
+
+
+def read(
+    table: Mapping[str, Any],
+    variables: Mapping[str, Variable] | None = None,
+    names: Iterable[str] | None = None,
+) -> tuple[Rows, dict[str, Variable]]:
+    """The columns of a table, checked, and what each of them is.
+
+    Args:
+        table: A mapping from name to values, a data frame, or rows.
+        variables: What the columns are; `variable_of` where not given.
+        names: Which columns; all if not given.
+
+    Raises:
+        ValueError: If a column is lacking, or its values do not fit its variable.
+
+    Example:
+        >>> rows, kinds = read({"drug": ["yes", "no", "yes"], "dose": [0.5, 1.0, 2.5]})
+        >>> rows["drug"], str(kinds["dose"])
+        (tensor([1, 0, 1]), 'Continuous()')
+    """
+    columns = {str(name): table[name] for name in table}
+    chosen = list(columns) if names is None else list(dict.fromkeys(names))
+    lacking = [name for name in chosen if name not in columns]
+    if lacking:
+        raise ValueError(f"the table lacks a column: {spell_unknown(lacking, columns)}")
+    kinds = {}
+    for name in chosen:
+        stated = (variables or {}).get(name)
+        kinds[name] = variable_of(name, columns[name]) if stated is None else stated
+    rows = as_rows({name: columns[name] for name in chosen}, kinds, torch.device("cpu"))
+    if not rows.batched or rows.n == 0:
+        raise ValueError(f"expected a table of at least one row, got {rows}")
+    return Rows(dict(rows)), kinds
+
+
+def variable_of(name: str, values: Any) -> Variable:
+    """What a column is, by its values.
+
+    Text is categorical, with the values in alphabetical order as labels; so are whole numbers from
+    0 to 19 (and booleans); of two categories, binary. Everything else is continuous: declare a
+    column that is not what it looks like.
+
+    Raises:
+        ValueError: If a column of text has one value only.
+
+    Example:
+        >>> print(variable_of("age", [31.5, 44.0]), variable_of("ward", [0, 2, 1]))
+        Continuous() Categorical(classes=3)
+    """
+    array = values.numpy(force=True) if isinstance(values, torch.Tensor) else np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        labels = tuple(sorted({str(value) for value in array.reshape(-1)}))
+        if len(labels) < 2:
+            raise ValueError(f"{name}: all its values are {labels}; expected at least two")
+        return Binary(labels=labels) if len(labels) == 2 else Categorical(len(labels), labels)
+    if array.dtype.kind == "f" or array.ndim != 1 or not array.size:
+        return Continuous(dim=array.shape[1] if array.ndim == 2 else None)
+    most = int(array.max())
+    if array.min() < 0 or most >= MOST:
+        return Continuous()
+    return Binary() if most <= 1 else Categorical(most + 1)

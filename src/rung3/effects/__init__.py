@@ -1,0 +1,33 @@
+"""Effects: differences of potential outcomes, under one and the same exogenous noise.
+
+    Y(x~) - Y(x),     both of the noise u ~ P(U | row),  or  u ~ P(U) for a population
+
+`mediate` splits the effect on each row by way, through variables or through the outcome's own
+latents; `along` follows single paths; `average`, `natural` and `controlled` speak of populations;
+`uncertainty` and `coverage` say how sure a counterfactual is, and whether that is right; `grid`
+draws rows, interventions and effect maps as one picture.
+"""
+
+from rung3.effects.averages import Average, average, controlled
+from rung3.effects.calibration import Coverage, coverage
+from rung3.effects.mediation import Averages, Mediation, mediate, natural
+from rung3.effects.paths import along
+from rung3.effects.spread import Uncertainty, uncertainty
+from rung3.effects.strips import Grid, grid
+
+__all__ = [
+    "Average",
+    "Averages",
+    "Coverage",
+    "Grid",
+    "Mediation",
+    "Uncertainty",
+    "along",
+    "average",
+    "controlled",
+    "coverage",
+    "grid",
+    "mediate",
+    "natural",
+    "uncertainty",
+]

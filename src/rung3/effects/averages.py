@@ -1,0 +1,191 @@
+"""Averages of effects, each with its interval.
+
+Of n differences between two worlds that share their noise, `d_i = Y_i(do) - Y_i(versus)`, with mean
+d, standard error `s = std(d_i) / sqrt(n)` and skewness `g`, the interval of `E[d]` ends at
+
+    d - s h(q),  d - s h(-q),    q = t_{(1 + level) / 2, n - 1},    a = g / (3 sqrt(n)),
+    h(q) = (cbrt(1 + 3 a (q - a/2)) - 1) / a,    h(q) = q for a = 0.
+
+Noise that both worlds have drops out of the differences, so they vary far less than either outcome.
+The plain t interval (a = 0) of skewed effects covers too seldom. Both are for the drawing of rows
+alone, not for that of learning the model.
+
+Source: Hall 1992, *On the removal of skewness by transformation* (J. R. Statist. Soc. B 54).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from rung3 import propagation
+from rung3.effects.formulas import check_outcome
+from rung3.scm import SCM
+from rung3.seeding import Seed, base_seed
+
+__all__ = ["Average", "average", "check_sample", "controlled"]
+
+
+@dataclass(frozen=True)
+class Average:
+    """An average effect and its interval, in the outcome's unit.
+
+    Attributes:
+        effect: Mean difference, of the outcome's shape.
+        low: Lower end of the interval.
+        high: Upper end.
+        level: Nominal coverage of the interval.
+        n: Number of pairs it was averaged over.
+    """
+
+    effect: Tensor
+    low: Tensor
+    high: Tensor
+    level: float
+    n: int
+
+    @classmethod
+    def of(cls, differences: Tensor, level: float = 0.95) -> Self:
+        """The average of differences `(n, *shape)`, one for each of n independent rows.
+
+        Raises:
+            ValueError: If the level is not between 0 and 1, or there are fewer than two rows.
+
+        Example:
+            >>> import torch
+            >>> print(Average.of(torch.tensor([1.0, 2.0, 3.0])))
+            2 [-0.4841, 4.484]
+            >>> print(Average.of(torch.tensor([1.0, 1.0, 4.0])))  # skewed
+            2 [-0.9203, 16.13]
+        """
+        from scipy.special import stdtrit
+
+        n = len(differences) if differences.ndim else 0
+        check_sample(n, level)
+        values = differences.double()
+        mean, error = values.mean(0), values.std(0) / n**0.5
+        q, a = float(stdtrit(n - 1, (1 + level) / 2)), _skewness(values - mean) / (3 * n**0.5)
+        return cls(mean, mean - error * _h(q, a), mean - error * _h(-q, a), level, n)
+
+    def __str__(self) -> str:
+        if self.effect.ndim:
+            return f"average effect of shape {tuple(self.effect.shape)} over {self.n} rows"
+        return f"{self.effect:.4g} [{self.low:.4g}, {self.high:.4g}]"
+
+
+def average(
+    model: SCM,
+    do: Mapping[str, Any],
+    outcome: str,
+    *,
+    versus: Mapping[str, Any] | None = None,
+    n: int = 10_000,
+    level: float = 0.95,
+    seed: Seed = None,
+) -> Average:
+    """Average effect of an intervention, `E[Y | do] - E[Y | versus]`, with paired noise.
+
+    Nothing that does not cause the outcome is drawn.
+
+    Args:
+        model: The model.
+        do: The intervention, as `SCM.do` takes it.
+        outcome: Name of the outcome.
+        versus: What to compare with: another intervention; none if not given.
+        n: Number of pairs.
+        level: Nominal coverage of the interval.
+        seed: An int, a `torch.Generator`, or `None` to follow torch's own.
+
+    Raises:
+        ValueError: If the level is not between 0 and 1, n is less than 2, a name is unknown, or
+            the outcome is a category without order.
+
+    Example:
+        >>> from rung3.mechanisms import Equation
+        >>> model = SCM(x=Equation("u"), y=Equation("3*x + u"))
+        >>> round(average(model, do={"x": 1.0}, versus={"x": 0.0}, outcome="y").effect.item(), 4)
+        3.0
+    """
+    check_sample(n, level)
+    check_outcome(model, outcome)
+    worlds, base = (model.do(do), model.do(versus)), base_seed(seed)
+    treated, control = (_draw(world, outcome, n, base).double() for world in worlds)
+    return Average.of(treated - control, level)
+
+
+def controlled(
+    model: SCM,
+    do: Mapping[str, Any],
+    outcome: str,
+    at: Mapping[str, Any],
+    *,
+    versus: Mapping[str, Any] | None = None,
+    n: int = 10_000,
+    level: float = 0.95,
+    seed: Seed = None,
+) -> Average:
+    """Controlled direct effect: of an intervention, with other variables set in both worlds.
+
+        CDE(m) = E[Y | do(x~, m)] - E[Y | do(x, m)]
+
+    Args:
+        model: The model.
+        do: The intervention, as `SCM.do` takes it.
+        outcome: Name of the outcome.
+        at: What the mediators are set to, as `SCM.do` takes it.
+        versus: What to compare with: another intervention; none if not given.
+        n: Number of pairs.
+        level: Nominal coverage of the interval.
+        seed: An int, a `torch.Generator`, or `None` to follow torch's own.
+
+    Raises:
+        ValueError: As `average`; or if a variable is both set and a mediator.
+
+    Example:
+        >>> from rung3.mechanisms import Equation
+        >>> model = SCM(x=Equation("u"), m=Equation("x + u"), y=Equation("x*m + u"))
+        >>> found = controlled(model, {"x": 1.0}, "y", at={"m": 5.0}, versus={"x": 0.0}, seed=0)
+        >>> round(found.effect.item(), 4)
+        5.0
+    """
+    both = [name for name in at if name in do or name in (versus or {})]
+    if both:
+        raise ValueError(f"at: {both[0]!r} is a cause that is set, not a mediator")
+    sides: list[dict[str, Any]] = [{**one, **at} for one in (do, versus or {})]
+    return average(model, sides[0], outcome, versus=sides[1], n=n, level=level, seed=seed)
+
+
+def _draw(world: SCM, outcome: str, n: int, base: int) -> Tensor:
+    """The outcome in n rows of a world, `(n, *shape)`."""
+    needed = {outcome, *world.graph.ancestors(outcome)}
+    return propagation.generate(world, n, base, only=needed)[0][outcome]
+
+
+def _skewness(away: Tensor) -> Tensor:
+    """Third moment of deviations `(n, *shape)` over that of their spread; 0 if there is none."""
+    spread = away.square().mean(0).sqrt()
+    skewness: Tensor = (away**3).mean(0) / torch.where(spread > 0, spread, torch.inf) ** 3
+    return skewness
+
+
+def _h(q: float, a: Tensor) -> Tensor:
+    """Quantile q of a mean's t statistic, for data of skewness `3 a sqrt(n)`."""
+    cube = 1 + 3 * a * (q - a / 2)
+    root = cube.sign() * cube.abs() ** (1 / 3)
+    return torch.where(a.abs() < 1e-6, q, (root - 1) / a)
+
+
+def check_sample(n: Any, level: float) -> None:
+    """Refuse what no interval can be made of.
+
+    Raises:
+        ValueError: If n is no whole number of at least 2, or the level not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level: expected a number between 0 and 1, got {level}")
+    if isinstance(n, bool) or not isinstance(n, int) or n < 2:
+        raise ValueError(f"n: expected a whole number of at least 2 rows, for an interval, got {n}")

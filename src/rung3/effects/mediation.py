@@ -1,0 +1,261 @@
+"""Direct, indirect and total effects: of each row, and of a population.
+
+With the causes at x or, intervened, at x~, and a mediator M (lecture, Figure 30; Pearl 2001),
+
+    direct   = Y(x~, M(x))  - Y(x, M(x))
+    indirect = Y(x,  M(x~)) - Y(x, M(x))
+    total    = Y(x~, M(x~)) - Y(x, M(x))
+    total    = direct + indirect + interaction.
+
+Outcomes are decoder means for images. All potential outcomes are of one noise, so every effect of a
+null intervention is exactly zero. Through the latents z of the outcome's own mechanism, where its
+parents cause them, they are the lecture's (pa~ after propagation down the graph)
+
+    DE = g(pa~, z) - g(pa, z),     IE = g(pa, z~) - g(pa, z),     TE = g(pa~, z~) - g(pa, z).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from rung3.effects.averages import Average, check_sample
+from rung3.effects.formulas import ALL, LATENT, NONE, Formulas, Via
+from rung3.effects.potential import Drawn, Imagined
+from rung3.scm import SCM
+from rung3.seeding import Seed
+
+__all__ = ["Averages", "Mediation", "mediate", "natural"]
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Average effects, each with its interval.
+
+    Attributes:
+        direct: Of the cause, with the mediators as they would be without it.
+        indirect: Of the mediators' response, with the cause as it is without it.
+        total: Of both.
+        interaction: What the total has beyond the sum of the two.
+        witnesses: See `Mediation`.
+    """
+
+    direct: Average
+    indirect: Average
+    total: Average
+    interaction: Average
+    witnesses: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = ("direct", "indirect", "total", "interaction")
+        return "\n".join(f"{name:<12}{getattr(self, name)}" for name in parts)
+
+
+@dataclass(frozen=True)
+class Mediation:
+    """Direct, indirect and total effect on an outcome, each `(n, *shape)` or `(K, n, *shape)`.
+
+    Attributes:
+        direct: Effect of the cause with the mediators held at their factual values.
+        indirect: Effect of the mediators' response with the cause held at its factual value.
+        total: Effect of both.
+        outcome: Name of the outcome, whose unit the effects have.
+        factual: The outcome that effects are counted from (a decoder's mean, for images).
+        witnesses: Variables that one of these worlds needs both changed and unchanged, on different
+            paths. Where there are any, no data, experiments included, can tell the direct and the
+            indirect effect: they rest on the model's functions (Avin, Shpitser and Pearl 2005).
+        particles: Number K of draws of the noise; `None` if effects have no such axis.
+        batched: Whether effects have an axis of rows.
+    """
+
+    direct: Tensor
+    indirect: Tensor
+    total: Tensor
+    outcome: str
+    factual: Tensor
+    witnesses: tuple[str, ...] = ()
+    particles: int | None = None
+    batched: bool = True
+
+    @property
+    def interaction(self) -> Tensor:
+        """What the total effect has beyond the sum of the direct and the indirect one."""
+        return self.total - self.direct - self.indirect
+
+    def average(self, level: float = 0.95) -> Averages:
+        """The effects averaged over the rows (and, first, over particles); see `Average`.
+
+        Raises:
+            ValueError: If there are fewer than two rows, or the level is not between 0 and 1.
+
+        Example:
+            >>> from rung3.mechanisms import Equation
+            >>> model = SCM(x=Equation("u"), m=Equation("2*x + u"), y=Equation("x*m + u"))
+            >>> rows = model.sample(1000, seed=0)
+            >>> print(mediate(model, rows, {"x": lambda x: x + 1}, "y", "m").average())
+            direct      0.08295 [-0.05695, 0.2228]
+            indirect    0.0758 [-0.05039, 0.2022]
+            total       2.159 [1.9, 2.418]
+            interaction 2 [2, 2]
+        """
+        if not self.batched:
+            raise ValueError("average: there is one row; an interval needs at least two")
+
+        def mean(effect: Tensor) -> Average:
+            return Average.of(effect if self.particles is None else effect.mean(0), level)
+
+        return Averages(
+            direct=mean(self.direct),
+            indirect=mean(self.indirect),
+            total=mean(self.total),
+            interaction=mean(self.interaction),
+            witnesses=self.witnesses,
+        )
+
+
+def mediate(
+    model: SCM,
+    values: Mapping[str, Any],
+    do: Mapping[str, Any],
+    outcome: str,
+    through: str | Iterable[str],
+    *,
+    versus: Mapping[str, Any] | None = None,
+    particles: int | None = None,
+    seed: Seed = None,
+) -> Mediation:
+    """Split the effect of an intervention on each row into direct and indirect.
+
+    Only the noise of what the intervention changes on its way to the outcome is abducted.
+
+    Args:
+        model: The model; its mechanisms answer for every potential outcome.
+        values: Rows, a value of every variable.
+        do: The intervention, as `SCM.do` takes it.
+        outcome: Name of the outcome.
+        through: Name of the mediator, or several (then taken together); `"latent"` for the latents
+            of the outcome's mechanism, where its parents cause them.
+        versus: What the intervention is compared with, as `SCM.do` takes it; the rows as they are,
+            if not given.
+        particles: Number K of draws of the noise.
+        seed: An int, a `torch.Generator`, or `None` to follow torch's own.
+
+    Returns:
+        The effects, in the outcome's unit.
+
+    Raises:
+        ValueError: If a mediator is unknown, is the outcome, or is not downstream of the cause; if
+            the outcome has no latents that its parents cause; or if noise that is needed cannot be
+            abducted.
+
+    Example:
+        >>> from rung3 import worlds
+        >>> from rung3.mechanisms import Equation
+        >>> model = SCM(x=Equation("u"), m=Equation("2*x + u"), y=Equation("3*x + 5*m + u"))
+        >>> rows = {"x": 0.0, "m": 0.0, "y": 0.0}
+        >>> effect = mediate(model, rows, do={"x": 1.0}, outcome="y", through="m")
+        >>> effect.direct, effect.indirect, effect.total
+        (tensor(3.), tensor(10.), tensor(13.))
+    """
+    asked = _Asked(model, do, versus, outcome, through, observed=True)
+    worlds = Imagined(asked.formulas, asked.four, values, particles, seed)
+    base, direct, indirect, total = map(worlds.value, asked.four)
+    return Mediation(
+        direct=worlds.shaped(direct - base),
+        indirect=worlds.shaped(indirect - base),
+        total=worlds.shaped(total - base),
+        outcome=outcome,
+        factual=worlds.shaped(base),
+        witnesses=asked.witnesses,
+        particles=particles,
+        batched=worlds.rows.batched,
+    )
+
+
+def natural(
+    model: SCM,
+    do: Mapping[str, Any],
+    outcome: str,
+    through: str | Iterable[str],
+    *,
+    versus: Mapping[str, Any] | None = None,
+    n: int = 10_000,
+    level: float = 0.95,
+    seed: Seed = None,
+) -> Averages:
+    """Natural direct, indirect and total effect in the population that the model describes.
+
+        NDE = E[Y(x~, M(x)) - Y(x, M(x))],     NIE = E[Y(x, M(x~)) - Y(x, M(x))]
+
+    All potential outcomes of a row are of one drawn noise. See `controlled` for the effect with
+    mediators set.
+
+    Args:
+        model: The model.
+        do: The intervention, as `SCM.do` takes it.
+        outcome: Name of the outcome.
+        through: Name of the mediator, or several (then taken together).
+        versus: What to compare with: another intervention; none if not given.
+        n: Number of rows that are drawn.
+        level: Nominal coverage of the intervals.
+        seed: An int, a `torch.Generator`, or `None` to follow torch's own.
+
+    Returns:
+        The averages, in the outcome's unit; see `Averages`.
+
+    Raises:
+        ValueError: As `mediate`; or if n is less than 2, or the level not between 0 and 1.
+
+    Example:
+        >>> from rung3.mechanisms import Equation
+        >>> model = SCM(x=Equation("u"), m=Equation("2*x + u"), y=Equation("3*x + 5*m + u"))
+        >>> print(natural(model, {"x": 1.0}, "y", "m", versus={"x": 0.0}, seed=0))
+        direct      3 [3, 3]
+        indirect    10 [10, 10]
+        total       13 [13, 13]
+        interaction ...
+    """
+    check_sample(n, level)
+    asked = _Asked(model, do, versus, outcome, through, observed=False)
+    worlds = Drawn(asked.formulas, n, seed)
+    base, direct, indirect, total = map(worlds.value, asked.four)
+    found = Mediation(direct - base, indirect - base, total - base, outcome, base, asked.witnesses)
+    return found.average(level)
+
+
+class _Asked:
+    """The four potential outcomes of a question: factual, direct, indirect, total."""
+
+    def __init__(
+        self,
+        model: SCM,
+        do: Mapping[str, Any],
+        versus: Mapping[str, Any] | None,
+        outcome: str,
+        through: str | Iterable[str],
+        observed: bool,
+    ) -> None:
+        mediators = [through] if isinstance(through, str) else list(through)
+        latent = LATENT in mediators and LATENT not in model.graph
+        self.formulas = Formulas(model, do, versus, outcome, latent=latent, observed=observed)
+        self._check(mediators)
+        met = frozenset(mediators)
+        routes = (NONE, Via(met, wanted=False), Via(met, wanted=True), ALL)
+        self.four = [self.formulas(route) for route in routes]
+        self.witnesses = self.formulas.witnesses(self.four)
+
+    def _check(self, mediators: list[str]) -> None:
+        graph, causes = self.formulas.graph, self.formulas.causes
+        graph.names(mediators)
+        downstream = graph.descendants(causes)
+        for name in mediators:
+            if name == self.formulas.outcome or name in causes:
+                raise ValueError(f"through: {name!r} is the outcome or the cause, not a mediator")
+            if name not in downstream:
+                raise ValueError(
+                    f"through: {name!r} is not downstream of {sorted(causes)}; "
+                    f"its descendants are {sorted(downstream)}"
+                )

@@ -1,0 +1,131 @@
+"""Path-specific effects: what an intervention does along some paths of the graph, and no others.
+
+    effect(P) = Y[P] - Y[{}]
+
+where `Y[P]` has every cause at its intervened value on the paths in P and at its factual one on all
+others (see `rung3.effects.formulas`). A *recanting witness* is a variable that a change comes to by
+one path and that hands it on along some paths but not along others: it would have to have changed
+and not to have changed at once. No data, experiments included, can tell such an effect; it is
+refused.
+
+Source: Avin, Shpitser and Pearl 2005, *Identifiability of path-specific effects* (IJCAI).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+from rung3.effects.formulas import LATENT, NONE, Along, Formulas
+from rung3.effects.potential import Imagined
+from rung3.graph import CausalGraph
+from rung3.graph.paths import Path
+from rung3.scm import SCM
+from rung3.seeding import Seed
+
+__all__ = ["along"]
+
+Nodes: TypeAlias = tuple[str, ...]
+
+
+def along(
+    model: SCM,
+    values: Mapping[str, Any],
+    do: Mapping[str, Any],
+    outcome: str,
+    paths: Iterable[str | Sequence[str] | Path],
+    *,
+    versus: Mapping[str, Any] | None = None,
+    recanting: bool = False,
+    particles: int | None = None,
+    seed: Seed = None,
+) -> Tensor:
+    """The effect on each row that is transmitted along directed paths, and along these alone.
+
+    Args:
+        model: The model; its mechanisms answer for every potential outcome.
+        values: Rows, a value of every variable.
+        do: The intervention, as `SCM.do` takes it.
+        outcome: Name of the outcome.
+        paths: Paths from a cause to the outcome: text such as `"x -> m -> y"`, names in order, or
+            what `CausalGraph.causal_paths` gives. They may pass through `latent`, the latents of
+            the outcome's mechanism, where its parents cause them.
+        versus: What the intervention is compared with; the rows as they are, if not given.
+        recanting: Answer even if there is a recanting witness, on the word of the model's functions
+            alone.
+        particles: Number K of draws of the noise.
+        seed: An int, a `torch.Generator`, or `None` to follow torch's own.
+
+    Returns:
+        The effect, in the outcome's unit, `(n, *shape)`; with particles `(K, n, *shape)`.
+
+    Raises:
+        ValueError: If a path is not one of the graph from a cause to the outcome, or there is a
+            recanting witness; the message explains it.
+
+    Example:
+        >>> from rung3.mechanisms import Equation
+        >>> model = SCM(x=Equation("u"), m=Equation("2*x + u"), y=Equation("3*x + 5*m + u"))
+        >>> along(model, {"x": 0.0, "m": 0.0, "y": 0.0}, {"x": 1.0}, "y", ["x -> m -> y"])
+        tensor(10.)
+    """
+    wanted = [_nodes(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    latent = any(LATENT in path for path in wanted) and LATENT not in model.graph
+    formulas = Formulas(model, do, versus, outcome, latent=latent)
+    graph = formulas.graph.do(*formulas.causes)
+    for path in wanted:
+        _check(path, graph, formulas.causes, outcome)
+    if not recanting:
+        _refuse_witness(wanted, graph, outcome)
+    pair = [formulas(route) for route in (Along(frozenset(wanted)), NONE)]
+    worlds = Imagined(formulas, pair, values, particles, seed)
+    active, base = map(worlds.value, pair)
+    return worlds.shaped(active - base)
+
+
+def _nodes(path: str | Sequence[str] | Path) -> Nodes:
+    """The names on a path, in order."""
+    if isinstance(path, Path):
+        return path.nodes
+    if not isinstance(path, str):
+        return tuple(path)
+    read = CausalGraph(path)
+    if read.bidirected or list(read.edges) != list(pairwise(read.order)):
+        raise ValueError(f"paths: {path!r} is not one directed path, such as 'x -> m -> y'")
+    return read.order
+
+
+def _check(path: Nodes, graph: CausalGraph, causes: frozenset[str], outcome: str) -> None:
+    """Refuse what is not a path from a cause to the outcome that no other intervention cuts."""
+    graph.names(path)
+    broken = [pair for pair in pairwise(path) if pair not in graph.edges]
+    if len(path) < 2 or path[0] not in causes or path[-1] != outcome or broken:
+        known = [str(p) for cause in sorted(causes) for p in graph.causal_paths(cause, outcome)]
+        raise ValueError(
+            f"paths: {_spell(path)!r} is no causal path from {' or '.join(sorted(causes))} to "
+            f"{outcome} after the intervention; there are {known}"
+        )
+
+
+def _refuse_witness(paths: list[Nodes], graph: CausalGraph, outcome: str) -> None:
+    wanted = set(paths)
+    for path in paths:
+        for k in range(1, len(path) - 1):
+            ways = (p.nodes for p in graph.causal_paths(path[k], outcome))
+            lost = next((way for way in ways if path[:k] + way not in wanted), None)
+            if lost is not None:
+                raise ValueError(
+                    f"paths: {path[k]!r} is a recanting witness: the change comes to it by "
+                    f"{_spell(path[: k + 1])}, is to go on by {_spell(path[k:])} and not by "
+                    f"{_spell(lost)}, so it would have to have changed and not to have changed at "
+                    "once; no data can tell such an effect (Avin, Shpitser and Pearl 2005). Ask "
+                    f"for {_spell(path[:k] + lost)} as well, or answer on the model's word alone "
+                    "with recanting=True"
+                )
+
+
+def _spell(path: Sequence[str]) -> str:
+    return " -> ".join(path)

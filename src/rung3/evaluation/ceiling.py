@@ -1,0 +1,303 @@
+"""The ceiling of skill: what a network can see in a factual image, trained on the truth itself.
+
+In a known world the true counterfactual x* of an image x is known, and a network may be trained on
+it, with the parents before and after the intervention, pa and pa~:
+
+    x~ = clip(x exp(g + w . log(pa~ / pa)) + b),     (g, b) = U-Net(x; pa, pa~),     min E |x~ - x*|
+
+the logarithms being of the parents that are positive numbers. It starts as the identity, and
+rescaling is one weight away. The pairs (x, x*) come from interventions on every cause of the image,
+to its values in other rows, which the world propagates. No mechanism is trained like that: in the
+real world there is no x*. So its skill is about what any mechanism of this size can reach, and
+tells what a question leaves open.
+
+The U-Net is a hierarchical VAE's pass up and chain down (`rung3.mechanisms.hierarchy`), with the
+posterior's means for latents.
+
+Source: Ronneberger et al. 2015 (arXiv 1505.04597).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rung3.evaluation.queries import plan
+from rung3.evaluation.truth import true_counterfactual
+from rung3.mechanisms.base import Parents
+from rung3.mechanisms.convolutional import zero
+from rung3.mechanisms.encoding import MLP, ParentEncoder
+from rung3.mechanisms.hierarchy import BottomUp, Grid, Latent, Stage, TopDown, preset
+from rung3.rows import Rows
+from rung3.seeding import Seed, base_seed, stream
+from rung3.variables import Continuous, Image, Variable, from_config
+
+if TYPE_CHECKING:
+    from rung3.scm import SCM
+
+__all__ = ["Ceiling", "fit_ceiling"]
+
+CONTEXT = 48
+"""Width of the encoded parents."""
+
+LEARNING_RATE = 2e-3
+BATCH = 32
+
+WARM_UP = 0.11
+"""Share of the steps; times a whole number it is never 1, where OneCycleLR divides by zero."""
+
+AT_ONCE = 500
+"""Rows whose counterfactuals are asked of the world at once."""
+
+
+class Ceiling(nn.Module):
+    """A baseline: an image from the factual one, its parents, and their counterfactual values.
+
+    Args:
+        image: The image.
+        parents: Its parents, by name.
+        width: Channels at half the image's size; half as many again at coarser ones.
+        skipped: Interventions that it was not trained on, and why.
+
+    Example:
+        >>> ceiling = Ceiling(Image(1, 8, 8), {"s": Continuous(lower=0)}, width=8)
+        >>> x, s = torch.rand(2, 1, 8, 8), {"s": torch.ones(2)}
+        >>> torch.equal(ceiling(x, s, s), x)  # before training
+        True
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        parents: Mapping[str, Variable],
+        width: int = 24,
+        skipped: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.image, self.parents, self.width = image, dict(parents), width
+        self.skipped = dict(skipped or {})
+        self.positive = [name for name, variable in parents.items() if _positive(variable)]
+        self.encoder = ParentEncoder(parents)
+        inputs = 2 * self.encoder.width + len(self.positive)
+        self.context = nn.Sequential(MLP(inputs, CONTEXT), nn.SiLU())
+        stages = [
+            Stage(stage.resolution, wide, layers=1 if level else 2, latents=wide // 2, blocks=1)
+            for level, stage in enumerate(preset(image))
+            for wide in [width * 3 // 2 if level else width]
+        ]
+        grid = Grid("image", image, stages)
+        self.up = BottomUp(grid, stages, image.channels, CONTEXT)
+        self.down = TopDown(grid, stages, 2 * image.channels, CONTEXT, learned=False)
+        zero(self.down.out)
+        self.powers = nn.Parameter(torch.zeros(len(self.positive)))
+
+    def forward(self, image: Tensor, before: Parents, after: Parents) -> Tensor:
+        """The counterfactual image `(n, C, H, W)`, in [0, 1]."""
+        return self.unclipped(image, before, after).clamp(0, 1)
+
+    def unclipped(self, image: Tensor, before: Parents, after: Parents) -> Tensor:
+        """The same before it is clipped to [0, 1]."""
+        n = len(image)
+        ratios = image.new_zeros(n, len(self.positive))
+        for k, name in enumerate(self.positive):
+            ratios[:, k] = after[name].clamp_min(1e-6).log() - before[name].clamp_min(1e-6).log()
+        told = [self.encoder(before, n), self.encoder(after, n), ratios]
+        context = self.context(torch.cat(told, dim=1))
+        features = self.up(image, context)
+
+        def skip(latent: Latent, h: Tensor) -> Tensor:
+            seen = torch.cat([h, features[latent.index]], dim=1).relu()
+            mean: Tensor = latent.mean(seen)
+            return mean
+
+        gate, shift = self.down(context, skip).chunk(2, dim=1)
+        gate = gate + (ratios @ self.powers)[:, None, None, None]
+        found: Tensor = image * gate.clamp_max(6).exp() + shift
+        return found
+
+    def loss(self, image: Tensor, before: Parents, after: Parents, true: Tensor) -> Tensor:
+        """`E |x~ - x*|`; its gradient is that before clipping wherever x~ is not x* after it."""
+        found = self.unclipped(image, before, after)
+        return ((found - true).abs() * (found.clamp(0, 1) != true)).mean()
+
+    def save(self, path: str | Path) -> None:
+        """Write description and weights, in half precision, to one safetensors file."""
+        from safetensors.torch import save_file
+
+        said = {
+            "image": self.image.config(),
+            "parents": {name: variable.config() for name, variable in self.parents.items()},
+            "width": self.width,
+            "skipped": self.skipped,
+        }
+        weights = dict(self.named_parameters())
+        tensors = {
+            name: (part.half() if name in weights else part).detach().cpu().contiguous()
+            for name, part in self.state_dict().items()
+        }
+        save_file(tensors, str(path), {"ceiling": json.dumps(said)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Ceiling:
+        """Read what `save` wrote, ready to answer.
+
+        Raises:
+            ValueError: If the file is missing, or is not one of a ceiling.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{path}: cannot read a ceiling from it: {error}") from None
+        if "ceiling" not in metadata:
+            raise ValueError(f"{path}: holds no ceiling; expected a file written by Ceiling.save")
+        said = json.loads(metadata["ceiling"])
+        image = from_config("image", said["image"])
+        if not isinstance(image, Image):
+            raise ValueError(f"{path}: expected an Image, got {image}")
+        parents = {name: from_config(name, config) for name, config in said["parents"].items()}
+        with torch.random.fork_rng(devices=[]):
+            ceiling = cls(image, parents, said["width"], said["skipped"])
+        ceiling.load_state_dict(tensors)
+        return ceiling.eval().requires_grad_(False)
+
+
+class Pairs(NamedTuple):
+    """Factual images and what they would have been.
+
+    Attributes:
+        row: Which factual row each pair belongs to, `(m,)`.
+        after: The image's counterfactual parents, `(m,)` each.
+        true: The counterfactual images, `(m, C, H, W)`.
+        skipped: Interventions whose truth the world does not know, and its reasons.
+    """
+
+    row: Tensor
+    after: dict[str, Tensor]
+    true: Tensor
+    skipped: dict[str, str]
+
+
+def fit_ceiling(
+    world: SCM,
+    image: str,
+    *,
+    n: int = 20_000,
+    epochs: int = 2,
+    width: int = 24,
+    seed: Seed = 0,
+    progress: bool = True,
+) -> Ceiling:
+    """Train a network on a world's true counterfactuals, for `evaluate(..., baselines=)`.
+
+    Args:
+        world: The world.
+        image: The image.
+        n: Rows that are drawn from it; each is asked one intervention on each cause.
+        epochs: Passes over all the answers.
+        width: Channels at half the image's size.
+        seed: Of the rows, the targets, the weights and the order.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The ceiling, frozen; its `skipped` says which interventions the world refused.
+
+    Raises:
+        ValueError: If the model is no world, `image` no image with causes, n too small, or the
+            world knows the truth of no intervention.
+    """
+    variable = _check(world, image, n, epochs)
+    base = base_seed(seed)
+    rows = world.sample(n, seed=stream(base, "ceiling/rows"))
+    pairs = _ask(world, rows, image, base)
+    parents = world.mechanisms[image].parents
+    before = {name: rows[name] for name in parents}
+    generator = stream(base, "ceiling/training")
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(generator.initial_seed())
+        ceiling = Ceiling(variable, parents, width, pairs.skipped).to(world.device)
+        ceiling.encoder.calibrate(before)
+        _train(ceiling, rows[image], before, pairs, epochs, generator, progress)
+    return ceiling.eval().requires_grad_(False)
+
+
+def _train(
+    ceiling: Ceiling,
+    images: Tensor,
+    before: Parents,
+    pairs: Pairs,
+    epochs: int,
+    generator: torch.Generator,
+    progress: bool,
+) -> None:
+    from rich.progress import track
+
+    steps = max(1, len(pairs.row) // BATCH)
+    optimizer = torch.optim.AdamW(ceiling.parameters(), LEARNING_RATE, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=epochs * steps, pct_start=WARM_UP
+    )
+    for step in track(range(epochs * steps), "ceiling", disable=not progress, transient=True):
+        if step % steps == 0:
+            order = torch.randperm(len(pairs.row), generator=generator).chunk(steps)
+        at = order[step % steps].to(pairs.row.device)
+        row = pairs.row[at]
+        old = {name: value[row] for name, value in before.items()}
+        new = {name: value[at] for name, value in pairs.after.items()}
+        optimizer.zero_grad()
+        ceiling.loss(images[row], old, new, pairs.true[at]).backward()
+        nn.utils.clip_grad_norm_(ceiling.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+
+
+def _ask(world: SCM, rows: Rows, image: str, seed: int) -> Pairs:
+    """Every cause in turn set to its values in other rows: what the image would have been."""
+    causes = [name for name in world.graph.order if name in world.graph.ancestors(image)]
+    parts = [slice(k, min(k + AT_ONCE, rows.n)) for k in range(0, rows.n, AT_ONCE)]
+    answers: list[Rows] = []
+    asked: list[Tensor] = []
+    skipped = {}
+    for query in plan(world, rows, rows.n, causes, seed):
+        for at in parts:
+            do = query.at(at, world.device)
+            found = true_counterfactual(world, rows[at], do, world.device)
+            if isinstance(found, str):
+                skipped[query.label] = found
+                break
+            answers.append(found)
+            asked.append(torch.arange(at.start, at.stop, device=world.device))
+    if not answers:
+        raise ValueError(f"world: it knows the truth of no intervention on {image}: {skipped}")
+    return Pairs(
+        torch.cat(asked),
+        {name: torch.cat([a[name] for a in answers]) for name in world.graph.parents(image)},
+        torch.cat([answer[image] for answer in answers]),
+        skipped,
+    )
+
+
+def _check(world: SCM, image: str, n: int, epochs: int) -> Image:
+    if world.world is None:
+        raise ValueError(
+            "world: expected a world, whose rows carry their noise, such as worlds.digits(); what "
+            "a model answers is not the truth"
+        )
+    variable = world.variables.get(image)
+    if not isinstance(variable, Image) or not world.graph.parents(image):
+        raise ValueError(f"image={image!r}: expected an image with causes, one of {world.graph}")
+    if n < 2 or epochs < 1:
+        raise ValueError(f"n={n} must be at least 2, and epochs={epochs} at least 1")
+    return variable
+
+
+def _positive(variable: Variable) -> bool:
+    return isinstance(variable, Continuous) and variable.dim is None and variable.lower >= 0

@@ -1,0 +1,194 @@
+"""Drawings of a causal graph: a matplotlib figure, and Mermaid's text.
+
+Causes stand to the left of their effects, by generation. Lines and text are a middle grey on
+nothing, so that they read on a light and on a dark page; a hidden common cause is dashed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from rung3.graph.causal_graph import CausalGraph
+
+__all__ = ["draw", "to_mermaid"]
+
+INK, ACCENT = "#7d8288", "#d1495b"
+
+ACROSS, UP, MARGIN, GAP = 1.75, 0.62, 0.1, 0.04
+"""Inches between generations, between variables of one (1.2 apart), around all, and past a box."""
+
+BENDS = (0.0, -0.18, 0.18, -0.3, 0.3, -0.45, 0.45, -0.6, 0.6)
+"""How much an arrow may bend, in the order in which that is tried."""
+
+Place: TypeAlias = tuple[float, float]
+
+
+def draw(
+    graph: CausalGraph,
+    *,
+    do: Collection[str] = (),
+    given: Collection[str] = (),
+    square: Collection[str] = (),
+    positions: Mapping[str, Place] | None = None,
+) -> Figure:
+    """A picture of a graph.
+
+    Args:
+        graph: The graph.
+        do: Variables that are set: they stand out, and what would act on them is dotted: it is cut.
+        given: Variables that are conditioned on: their boxes are bold.
+        square: Variables with square corners, such as images.
+        positions: The place of each variable, one apart, y upwards; if not given, by generation.
+
+    Returns:
+        A figure; ``.savefig("graph.png")`` writes it.
+
+    Raises:
+        ValueError: If the graph lacks a name.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import FancyArrowPatch
+
+    graph.disjoint(do=do, given=given)
+    graph.names(square)
+    places = layout(graph) if positions is None else positions
+    if lacking := [name for name in graph.nodes if name not in places]:
+        raise ValueError(f"positions: {lacking[0]!r} has none; they are of {list(places)}.")
+    at = {name: (ACROSS * places[name][0], UP * places[name][1]) for name in graph.nodes}
+    figure = Figure()
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    texts = {}
+    for name, place in at.items():
+        hot = name in do
+        style = "square,pad=0.5" if name in square else "round,pad=0.5,rounding_size=0.9"
+        texts[name] = axes.text(
+            *place, name, ha="center", va="center", fontsize=9.5, zorder=3,
+            color="white" if hot else INK,
+            bbox={
+                "boxstyle": style, "facecolor": ACCENT if hot else "none",
+                "edgecolor": ACCENT if hot else INK, "linewidth": 2.5 if name in given else 1,
+            },
+        )  # fmt: skip
+    figure.draw_without_rendering()
+    boxes = {}
+    for name, text in texts.items():
+        patch = text.get_bbox_patch()
+        size = patch.get_window_extent() if patch else text.get_window_extent()
+        boxes[name] = (size.width / figure.dpi / 2, size.height / figure.dpi / 2)
+    extent = [corner for name in at for corner in _corners(at[name], boxes[name])]
+    bends: dict[frozenset[str], float] = {}
+    for a, b, style in _arrows(graph):
+        others = [(at[name], boxes[name]) for name in graph.nodes if name not in (a, b)]
+        bends[frozenset((a, b))], curve = _clear(at[a], at[b], others, bends.get(frozenset((a, b))))
+        extent += curve
+        cut = b in do or (style == "<->" and a in do)
+        axes.add_patch(
+            FancyArrowPatch(
+                at[a], at[b], arrowstyle=style, mutation_scale=11, color=INK, linewidth=1,
+                linestyle=":" if cut else "--" if style == "<->" else "-", alpha=0.6 if cut else 1,
+                patchA=texts[a].get_bbox_patch(), patchB=texts[b].get_bbox_patch(),
+                shrinkA=2, shrinkB=3, zorder=4,  # above the boxes: they are placed when drawn
+                connectionstyle=f"arc3,rad={bends[frozenset((a, b))]}",
+            )
+        )  # fmt: skip
+    x, y = ([place[axis] for place in extent] or [0.0] for axis in (0, 1))
+    axes.set_xlim(min(x) - MARGIN, max(x) + MARGIN)
+    axes.set_ylim(min(y) - MARGIN, max(y) + MARGIN)
+    figure.set_size_inches(np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim()))
+    return figure
+
+
+def _arrows(graph: CausalGraph) -> list[tuple[str, str, str]]:
+    """The ends of each arrow, and matplotlib's name of its style."""
+    edges = [(a, b, "-|>") for a, b in graph.edges]
+    return edges + [(a, b, "<->") for a, b in graph.bidirected]
+
+
+def _corners(place: Place, half: Place) -> list[Place]:
+    return [(place[0] - half[0], place[1] - half[1]), (place[0] + half[0], place[1] + half[1])]
+
+
+def _clear(
+    start: Place, end: Place, boxes: list[tuple[Place, Place]], taken: float | None
+) -> tuple[float, list[Place]]:
+    """The least bend of an arrow that leads it past boxes, and points along it.
+
+    Args:
+        start: Where it starts.
+        end: Where it ends.
+        boxes: The middle and half the size of each box on the way.
+        taken: The bend of another arrow between the same two.
+    """
+    (x0, y0), (x2, y2) = start, end
+    found: list[tuple[bool, int, int, float, list[Place]]] = []
+    for bend in BENDS:
+        x1, y1 = (x0 + x2) / 2 + bend * (y2 - y0), (y0 + y2) / 2 - bend * (x2 - x0)
+        curve = [
+            (
+                (1 - t) ** 2 * x0 + 2 * t * (1 - t) * x1 + t**2 * x2,
+                (1 - t) ** 2 * y0 + 2 * t * (1 - t) * y1 + t**2 * y2,
+            )
+            for t in np.linspace(0, 1, 41).tolist()
+        ]
+        struck = sum(
+            any(abs(x - a) < w + GAP and abs(y - b) < h + GAP for x, y in curve)
+            for (a, b), (w, h) in boxes
+        )
+        found.append((bend == taken, struck, len(found), bend, curve))
+    return min(found)[3:]
+
+
+def to_mermaid(graph: CausalGraph, *, do: Collection[str] = ()) -> str:
+    """The text of a Mermaid flowchart, which many pages of documentation draw.
+
+    Args:
+        graph: The graph.
+        do: Variables that are set: they stand out, and arrows into them are left out.
+
+    Raises:
+        ValueError: If the graph lacks a name.
+
+    >>> from rung3.graph import CausalGraph
+    >>> print(to_mermaid(CausalGraph("dose -> cured; dose <-> cured")))
+    flowchart LR
+        n0["dose"]
+        n1["cured"]
+        n0 --> n1
+        n0 <-.-> n1
+    """
+    label = {name: f"n{at}" for at, name in enumerate(graph.nodes)}
+    cut = graph.do(*do)
+    lines = [f'{label[name]}["{_escaped(name)}"]' for name in graph.nodes]
+    lines += [f"{label[a]} --> {label[b]}" for a, b in cut.edges]
+    lines += [f"{label[a]} <-.-> {label[b]}" for a, b in cut.bidirected]
+    lines += [f"style {label[name]} fill:{ACCENT},color:#fff" for name in graph.in_order(set(do))]
+    return "\n    ".join(["flowchart LR", *lines])
+
+
+def layout(graph: CausalGraph) -> dict[str, Place]:
+    """Places `(x, y)`: x is the generation; within one, y follows the mean of the parents."""
+    generation: dict[str, int] = {}
+    for name in graph.order:
+        generation[name] = 1 + max((generation[p] for p in graph.parents(name)), default=-1)
+    place: dict[str, Place] = {}
+    for level in range(max(generation.values(), default=-1) + 1):
+        members = [name for name in graph.order if generation[name] == level]
+        if level:
+            members.sort(
+                key=lambda k: sum(place[p][1] for p in graph.parents(k)) / len(graph.parents(k))
+            )
+        for k, name in enumerate(members):
+            place[name] = (float(level), 1.2 * (k - (len(members) - 1) / 2))
+    return place
+
+
+def _escaped(name: str) -> str:
+    """A name within the quotes of Mermaid's text."""
+    return name.replace("&", "&amp;").replace('"', "&quot;")

@@ -1,0 +1,224 @@
+"""What variational image mechanisms share: `x = h(eps; g(z, pa))`, noise `u = (latents, eps)`.
+
+The latents' noise is standard normal (lecture 1.8.2) and has an amortised posterior `q`; given the
+latents, the posterior of eps is exact (see `rung3.mechanisms.likelihoods`). Abduction draws the
+latents from q, and eps given what they decode to; prediction decodes the same noise under the new
+parents. The log-probability is bounded from below by
+
+    log p(x | pa) >= E_q[log p(x | z, pa)] - sum_i KL_i,
+
+with a term for each layer of latents. Training minimises, per dimension,
+
+    sum_j w_j (-log p(x_j | z, pa)) + sum_i beta_i KL_i,
+
+the negative bound if all weights were one. They are there for the counterfactual, which a higher
+bound does not make better: `w_j ~ sigma_j^(2 gamma)`, of mean one and held fixed, because under the
+bound itself a pixel that is predicted badly gets a large sigma, and then hardly counts: means are
+learned slowly (Seitzer et al. 2022, arXiv 2203.09168). The beta_i are the family's own.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from rung3.mechanisms.base import Abduction, Mechanism, Parents
+from rung3.mechanisms.encoding import MLP, ParentEncoder
+from rung3.mechanisms.likelihoods import Likelihood
+from rung3.mechanisms.pixels import Kind, likelihood_of
+from rung3.rows import Noise
+from rung3.variables import Image
+
+__all__ = ["Autoencoder", "Inference", "check_counts", "gaussian_kl"]
+
+CONTEXT = 64
+"""Width of the encoded parents."""
+
+AT_ONCE = 256
+"""Rows that are decoded at once when particles are drawn: it bounds the memory."""
+
+
+class Inference(NamedTuple):
+    """One draw from the posterior: the latents' noise, what it decodes to, and what it costs.
+
+    Attributes:
+        noise: Noise of the latents, by name, `(n, ...)`.
+        raw: The decoder's output under the same parents, `(n, outputs, H, W)`.
+        kl: Divergence of the posterior from the prior, by layer, `(n,)` in nats.
+    """
+
+    noise: dict[str, Tensor]
+    raw: Tensor
+    kl: dict[str, Tensor]
+
+
+class Autoencoder(Mechanism):
+    """A variational autoencoder of images, of any depth; a subclass gives encoder and decoder.
+
+    A subclass keeps `likelihood`, `gamma` and `min_log_scale` among its arguments.
+
+    Attributes:
+        pixels: The likelihood of the pixels.
+        steps: Training steps taken, for schedules.
+    """
+
+    abduction: ClassVar[Abduction] = "approximate"
+    observation_noise: ClassVar[tuple[str, ...]] = ("eps",)
+
+    likelihood: Kind
+    gamma: float
+    min_log_scale: float
+    pixels: Likelihood[Any]
+    steps: Tensor
+
+    def build(self) -> None:
+        if not isinstance(self.variable, Image):
+            raise ValueError(
+                f"{self.name}: {type(self).__name__} models images, and {self.name} is "
+                f"{self.variable}; use Flow for numbers and GumbelMax or InverseCDF for categories"
+            )
+        image = self.variable
+        self.pixels = likelihood_of(self.name, image, self.likelihood, self.min_log_scale)
+        self.parents_encoder = ParentEncoder(self.parents)
+        self.context = nn.Sequential(MLP(self.parents_encoder.width, CONTEXT), nn.SiLU())
+        self._networks(image, self.pixels.outputs(image.channels))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    @abstractmethod
+    def _networks(self, image: Image, outputs: int) -> None:
+        """Make the networks for an image whose decoder puts out so many channels."""
+
+    @abstractmethod
+    def _prior(self, n: int, context: Tensor, generator: Generator | None) -> dict[str, Tensor]:
+        """The latents' noise from its prior, by name, `(n, ...)`."""
+
+    @abstractmethod
+    def _encode(self, value: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+        """What the posterior needs to know of the images; each `(n, ...)`."""
+
+    @abstractmethod
+    def _infer(
+        self, features: tuple[Tensor, ...], context: Tensor, generator: Generator | None
+    ) -> Inference:
+        """One draw from the posterior, given those features."""
+
+    @abstractmethod
+    def _decode(self, noise: dict[str, Tensor], context: Tensor) -> Tensor:
+        """The decoder's output for the latents' noise, `(n, outputs, H, W)`."""
+
+    @abstractmethod
+    def _penalty(self, kl: dict[str, Tensor]) -> Tensor:
+        """What the divergences cost at this step of training, in nats a row."""
+
+    def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
+        """Take the location and scale of the parents from training data."""
+        self.parents_encoder.calibrate(parents)
+
+    def _context(self, parents: Parents, n: int) -> Tensor:
+        context: Tensor = self.context(self.parents_encoder(parents, n))
+        return context
+
+    def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
+        noise = self._prior(n, self._context(parents, n), generator)
+        shape = (n, *self.variable.shape)
+        eps = self.pixels.sample_noise(shape, generator, self.observed.device)
+        return {**noise, "eps": eps}
+
+    def predict(self, noise: Noise, parents: Parents) -> Tensor:
+        latents, eps = self._parts(noise)
+        return self.pixels.predict(eps, self._params(latents, parents))
+
+    def mean(self, noise: Noise, parents: Parents) -> Tensor:
+        """The decoder's mean `mu(z, pa)`, shape `(n, C, H, W)`: not rounded to levels."""
+        return self.pixels.mean(self._params(self._parts(noise)[0], parents))
+
+    def _params(self, latents: dict[str, Tensor], parents: Parents) -> Any:
+        n = len(next(iter(latents.values())))
+        return self.pixels.params(self._decode(latents, self._context(parents, n)))
+
+    def _parts(self, noise: Noise) -> tuple[dict[str, Tensor], Tensor]:
+        if isinstance(noise, Tensor) or "eps" not in noise or len(noise) < 2:
+            raise ValueError(
+                f"{self.name}: expected noise as a dict of latents and eps, as abduct gives it"
+            )
+        return {name: part for name, part in noise.items() if name != "eps"}, noise["eps"]
+
+    def abduct(
+        self,
+        value: Tensor,
+        parents: Parents,
+        particles: int | None = None,
+        generator: Generator | None = None,
+    ) -> Noise:
+        """Draw the latents from the amortised posterior, then eps from its exact one given them.
+
+        The images are encoded once, and the pass that draws the latents also decodes them.
+        """
+        n, k = len(value), particles or 1
+        context = self._context(parents, n)
+        features = self._encode(value, context)
+        drawn: list[dict[str, Tensor]] = []
+        left = k
+        while left:
+            many = min(left, max(1, AT_ONCE // n))
+            tiled = tuple(part.repeat(many, *[1] * (part.ndim - 1)) for part in features)
+            found = self._infer(tiled, context.repeat(many, 1), generator)
+            images = value.repeat(many, 1, 1, 1)
+            eps = self.pixels.abduct(images, self.pixels.params(found.raw), generator)
+            drawn.append({**found.noise, "eps": eps})
+            left -= many
+        noise = {name: torch.cat([part[name] for part in drawn]) for name in drawn[0]}
+        if particles is None:
+            return noise
+        return {name: part.reshape(k, n, *part.shape[1:]) for name, part in noise.items()}
+
+    def infer(self, value: Tensor, parents: Parents) -> Inference:
+        """One draw from the posterior of the latents, with torch's own random numbers."""
+        context = self._context(parents, len(value))
+        return self._infer(self._encode(value, context), context, None)
+
+    def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
+        """A lower bound of `log p(x | pa)`, estimated with one draw of z, shape `(n,)`, in nats."""
+        found = self.infer(value, parents)
+        log_prob = self.pixels.log_prob(value, self.pixels.params(found.raw)).flatten(1).sum(1)
+        return log_prob - torch.stack(list(found.kl.values())).sum(0)
+
+    def loss(self, value: Tensor, parents: Parents) -> Tensor:
+        """The objective above, averaged over rows; in evaluation mode, the plain negative bound."""
+        size = value[0].numel()
+        if not self.training:
+            return -self.log_prob(value, parents).mean() / size
+        return self.objective(value, self.infer(value, parents))
+
+    def objective(self, value: Tensor, found: Inference) -> Tensor:
+        """The objective of training for one draw from the posterior; schedules go a step on."""
+        params = self.pixels.params(found.raw)
+        log_prob = self.pixels.log_prob(value, params)
+        pixels = -(self.pixels.weights(params, self.gamma) * log_prob).mean()
+        penalty = self._penalty(found.kl)
+        self.steps += 1
+        return pixels + penalty / value[0].numel()
+
+    def divergences(self, value: Tensor, parents: Parents) -> dict[str, Tensor]:
+        """Divergence of posterior from prior by layer, `(n,)` in nats; zero where collapsed."""
+        return self.infer(value, parents).kl
+
+
+def gaussian_kl(mean: Tensor, log_scale: Tensor) -> Tensor:
+    """`KL(N(mean, scale^2) || N(0, 1))` summed over all but the first axis, `(n,)` in nats."""
+    kl = 0.5 * (mean.square() + (2 * log_scale).exp() - 1) - log_scale
+    return kl.flatten(1).sum(1)
+
+
+def check_counts(least: int, **counts: int) -> None:
+    """Refuse counts below the least.
+
+    Raises:
+        ValueError: Naming the count and what it was.
+    """
+    for name, count in counts.items():
+        if count < least:
+            raise ValueError(f"{name}={count} must be at least {least}")

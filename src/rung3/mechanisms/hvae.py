@@ -1,0 +1,274 @@
+"""`HVAE`: an image through a hierarchy of latents, from coarse to fine.
+
+    z_i = m_i(z_>i [, pa]) + s_i(z_>i [, pa]) u_i,     x = mu(z, pa) + sigma(z, pa) eps,
+
+with all u_i and eps standard normal. With the *exogenous* prior the parents are kept out of the
+chain, and z_i is taken to be u_i itself: the latents are part of the noise (lecture, Figure 26).
+With the *conditional* prior the parents enter the chain: then the latents are endogenous, a
+mediator between the parents and the image, and only the u_i are noise (lecture, Figures 27 to 29).
+
+Either way the posterior is one of the noise, `q(u_i | u_>i, x, pa) = N(a_i, b_i^2)`, and its
+divergence from the prior is that of `q(z_i | ...)` from `p(z_i | ...)`, since the map between u_i
+and z_i is affine. Abduction draws the u_i from coarse to fine, and the counterfactual mediator runs
+the same chain on them under the new parents: it is the identity when the parents are the same.
+
+De Sousa Ribeiro et al. 2023 (arXiv 2306.15764) instead mix what the image and what the new parents
+say: with `m_q, s_q` of the posterior of z_i and `m_p, s_p` of its prior under the new parents,
+
+    z~_i = alpha m_q + (1 - alpha) m_p + (alpha^2 s_q^2 + (1 - alpha)^2 s_p^2)^(1/2) u'_i,
+
+with `u'_i = (z_i - m_q) / s_q`. That is `mediator="mixture"`: unless alpha is 1, a null
+intervention changes the image. It concerns counterfactuals alone; samples are the model's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Generator, Tensor
+
+from rung3.mechanisms.autoencoder import CONTEXT, Autoencoder, Inference, check_counts, gaussian_kl
+from rung3.mechanisms.base import Parents
+from rung3.mechanisms.hierarchy import BottomUp, Grid, Latent, Source, Stage, TopDown, preset
+from rung3.mechanisms.pixels import Kind, check_kind
+from rung3.rows import Noise
+from rung3.variables import Image
+
+__all__ = ["HVAE", "Stage"]
+
+Prior = Literal["exogenous", "conditional"]
+Mediator = Literal["chain", "mixture"]
+
+
+class HVAE(Autoencoder):
+    """A hierarchical variational autoencoder, for images of any size; noise `u1`, `u2`, ..., `eps`.
+
+    Args:
+        prior: `"exogenous"` (latents are noise) or `"conditional"` (a mediator, caused by the
+            parents).
+        stages: The resolutions, from fine to coarse, as `Stage`s or mappings of their fields; a
+            preset for the image's size if not given.
+        likelihood: `"logistic"`, `"discretised"` or `"mixture"` for pixels stored as whole levels,
+            `"gaussian"` for real ones; see `rung3.mechanisms.pixels`.
+        beta: Weight of the KL divergences in the loss, after warm-up.
+        warmup: Steps of training in which that weight rises from 0.
+        free: Nats of each layer's divergence that cost nothing (free bits, arXiv 1606.04934).
+        gamma: Exponent of the weights of pixels in the loss, see `rung3.mechanisms.autoencoder`.
+        mediator: With the conditional prior, how the counterfactual latents come about: by the
+            `"chain"`, or by the published `"mixture"`.
+        alpha: Share of the posterior in that mixture, from 0 to 1.
+        min_log_scale: Lower bound of a pixel's log-scale, with pixels from 0 to 1.
+        checkpointing: Compute activations again in the backward pass: less memory, more time.
+
+    Raises:
+        ValueError: If an argument is out of range; on `build`, if the variable is not an image,
+            the stages cannot reach its size, its pixels are real-valued and the likelihood is for
+            whole levels, or the prior is conditional and there are no parents.
+
+    Example:
+        >>> from rung3 import Image
+        >>> stages = [Stage(8, 4, latents=2), Stage(4, 8, latents=2)]
+        >>> mechanism = HVAE(stages=stages).bind("scan", Image(1, 16, 20), {})
+        >>> scan = torch.randint(256, (5, 1, 16, 20)) / 255
+        >>> noise = mechanism.abduct(scan, {})
+        >>> {name: tuple(part.shape) for name, part in noise.items()}
+        {'u1': (5, 2, 4, 5), 'u2': (5, 2, 8, 10), 'eps': (5, 1, 16, 20)}
+        >>> torch.equal(mechanism.predict(noise, {}), scan)
+        True
+    """
+
+    learning_rate: ClassVar[float] = 2e-3
+    assumption: str = "a decoder with hierarchical Gaussian latents and pixel noise; an encoder"
+
+    def __init__(
+        self,
+        prior: Prior = "exogenous",
+        stages: Iterable[Stage | Mapping[str, int]] | None = None,
+        likelihood: Kind = "logistic",
+        beta: float = 1.0,
+        warmup: int = 0,
+        free: float = 8.0,
+        gamma: float = 0.25,
+        mediator: Mediator = "chain",
+        alpha: float = 0.5,
+        min_log_scale: float = -7.5,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        check_kind(likelihood)
+        _check_choice("prior", prior, ("exogenous", "conditional"))
+        _check_choice("mediator", mediator, ("chain", "mixture"))
+        if mediator == "mixture" and prior != "conditional":
+            raise ValueError(
+                "mediator='mixture' needs latents that parents cause: prior='conditional'"
+            )
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha={alpha} must lie between 0 and 1")
+        check_counts(0, warmup=warmup)
+        if not (beta >= 0 and free >= 0):
+            raise ValueError(f"beta={beta} and free={free} must be at least 0")
+        self.prior = prior
+        self.has_latent_mediator = prior == "conditional"
+        self.stages = None if stages is None else tuple(_stage(given) for given in stages)
+        if self.stages == ():
+            raise ValueError(
+                "stages: expected at least one Stage, such as Stage(16, 32, latents=8)"
+            )
+        self.likelihood = likelihood
+        self.beta = beta
+        self.warmup = warmup
+        self.free = free
+        self.gamma = gamma
+        self.mediator = mediator
+        self.alpha = alpha
+        self.min_log_scale = min_log_scale
+        self.checkpointing = checkpointing
+
+    def _networks(self, image: Image, outputs: int) -> None:
+        if self.has_latent_mediator and not self.parents:
+            raise ValueError(
+                f"{self.name}: a conditional prior needs parents, and {self.name} has none in the "
+                "graph; use prior='exogenous'"
+            )
+        stages = preset(image) if self.stages is None else self.stages
+        if not any(stage.latents for stage in stages):
+            raise ValueError(f"{self.name}: no stage has latents, such as Stage(16, 32, latents=8)")
+        grid = Grid(self.name, image, stages)
+        again = self.checkpointing
+        self.encoder = BottomUp(grid, stages, image.channels, CONTEXT, again)
+        self.decoder = TopDown(grid, stages, outputs, CONTEXT, self.has_latent_mediator, again)
+
+    def _prior(self, n: int, context: Tensor, generator: Generator | None) -> dict[str, Tensor]:
+        noise = {
+            latent.name: torch.randn(
+                (n, *self.decoder.shape(latent)), generator=generator, device=context.device
+            )
+            for latent in self.decoder.latents
+        }
+        if self.mediator == "mixture":
+            # So wide that, mixed with the prior under the same parents, it is that prior.
+            width = (2 / max(self.alpha, 1e-6) - 1) ** 0.5
+
+            def source(latent: Latent, h: Tensor) -> Tensor:
+                m, s = latent.prior(h)
+                noise[f"{latent.name} mean"], noise[f"{latent.name} scale"] = m, width * s
+                return m + s * noise[latent.name]
+
+            self.decoder(context, source)
+        return noise
+
+    def _encode(self, value: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+        features: tuple[Tensor, ...] = self.encoder(value, context)
+        return features
+
+    def _infer(
+        self, features: tuple[Tensor, ...], context: Tensor, generator: Generator | None
+    ) -> Inference:
+        noise: dict[str, Tensor] = {}
+        kl: dict[str, Tensor] = {}
+
+        def source(latent: Latent, h: Tensor) -> Tensor:
+            mean, log_scale = latent.posterior(h, features[latent.index])
+            kl[latent.name] = gaussian_kl(mean, log_scale)
+            e = torch.randn(mean.shape, generator=generator, device=mean.device)
+            u = mean + log_scale.exp() * e
+            if self.mediator == "chain":
+                noise[latent.name] = u
+            else:
+                m, s = latent.prior(h)
+                noise[latent.name] = e
+                noise[f"{latent.name} mean"] = m + s * mean
+                noise[f"{latent.name} scale"] = s * log_scale.exp()
+            return latent.place(h, u)
+
+        raw = self.decoder(context, source)
+        return Inference(noise, raw, kl)
+
+    def _z(self, noise: dict[str, Tensor]) -> Source:
+        """The latents that noise gives, layer after layer."""
+
+        def source(latent: Latent, h: Tensor) -> Tensor:
+            if self.mediator == "chain":
+                return latent.place(h, noise[latent.name])
+            a, (m_p, s_p) = self.alpha, latent.prior(h)
+            m_q, s_q = noise[f"{latent.name} mean"], noise[f"{latent.name} scale"]
+            deviation = (a**2 * s_q**2 + (1 - a) ** 2 * s_p**2).sqrt()
+            return a * m_q + (1 - a) * m_p + deviation * noise[latent.name]
+
+        return source
+
+    def _decode(self, noise: dict[str, Tensor], context: Tensor) -> Tensor:
+        raw: Tensor = self.decoder(context, self._z(noise))
+        return raw
+
+    def latents(self, noise: Noise, parents: Parents) -> dict[str, Tensor]:
+        """The latents `z1`, `z2`, ... that the noise gives under these parents, `(n, ...)` each.
+
+        Raises:
+            ValueError: If the prior is exogenous: the latents are noise, and mediate nothing.
+        """
+        if not self.has_latent_mediator:
+            return super().latents(noise, parents)
+        parts, eps = self._parts(noise)
+        found, z = {}, self._z(parts)
+
+        def source(latent: Latent, h: Tensor) -> Tensor:
+            found[latent.name.replace("u", "z")] = drawn = z(latent, h)
+            return drawn
+
+        self.decoder(self._context(parents, len(eps)), source)
+        return found
+
+    def outcome(self, latents: Mapping[str, Tensor], parents: Parents) -> Tensor:
+        """The decoder's mean `g(pa, z)` under given latents and parents, `(n, C, H, W)`.
+
+        Raises:
+            ValueError: If the prior is exogenous.
+        """
+        if not self.has_latent_mediator:
+            return super().outcome(latents, parents)
+        n = len(next(iter(latents.values())))
+        raw = self.decoder(
+            self._context(parents, n), lambda latent, _: latents[latent.name.replace("u", "z")]
+        )
+        return self.pixels.mean(self.pixels.params(raw))
+
+    def _penalty(self, kl: dict[str, Tensor]) -> Tensor:
+        """`beta_t sum_i max(KL_i, free)`, each divergence averaged over rows."""
+        share = ((self.steps + 1) / max(self.warmup, 1)).clamp_max(1.0)
+        total = torch.stack([part.mean().clamp_min(self.free) for part in kl.values()]).sum()
+        weighted: Tensor = self.beta * share * total
+        return weighted
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that differ from their defaults, stages as mappings."""
+        config = super().config()
+        if self.stages is not None:
+            config["stages"] = [_fields(stage) for stage in self.stages]
+        return config
+
+
+def _fields(stage: Stage) -> dict[str, int]:
+    """The fields that differ from their defaults."""
+    values = {field: getattr(stage, field.name) for field in fields(stage)}
+    return {field.name: value for field, value in values.items() if value != field.default}
+
+
+def _stage(given: Stage | Mapping[str, int]) -> Stage:
+    if isinstance(given, Stage):
+        return given
+    known = [field.name for field in fields(Stage)]
+    if not isinstance(given, Mapping) or not {"resolution", "width"} <= given.keys() <= {*known}:
+        raise ValueError(
+            f"stages: expected a Stage or a mapping of its {', '.join(known)} (the first two are "
+            f"needed), got {given!r}"
+        )
+    return Stage(**given)
+
+
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name}={value!r} must be {' or '.join(map(repr, known))}")

@@ -1,0 +1,59 @@
+"""Columns of a table as variables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from rung3 import Binary, Categorical, Continuous
+from rung3.columns import read, variable_of
+from rung3.variables import Variable
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["no", "yes", "no"], Binary(labels=("no", "yes"))),
+        (["b", "a", "c"], Categorical(3, ("a", "b", "c"))),
+        ([True, False], Binary()),
+        ([0, 1, 1], Binary()),
+        (np.array([0, 4]), Categorical(5)),
+        (torch.tensor([3, 500]), Continuous()),
+        ([-1, 1], Continuous()),
+        ([0.0, 1.0], Continuous()),
+        (torch.zeros(5, 2), Continuous(dim=2)),
+    ],
+)
+def test_a_column_is_what_its_values_say(values: object, expected: Variable) -> None:
+    assert variable_of("x", values) == expected
+
+
+def test_a_data_frame_is_read_with_its_labels() -> None:
+    frame = pd.DataFrame({"drug": ["yes", "no"], "age": [30.5, 40.0], "id": [7, 8]})
+    rows, kinds = read(frame, names=["age", "drug"])
+    assert list(rows) == ["age", "drug"]
+    assert rows["drug"].tolist() == [1, 0]
+    assert kinds["drug"] == Binary(labels=("no", "yes"))
+
+
+def test_what_is_stated_counts() -> None:
+    rows, kinds = read({"x": [0.0, 1.0]}, {"x": Binary()})
+    assert (rows["x"].dtype, kinds["x"]) == (torch.int64, Binary())
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "message"),
+    [
+        ({"x": [1.0]}, {"names": ["y"]}, "lacks a column: unknown variable 'y'"),
+        ({"x": ["a", "a"]}, {}, "x: all its values are"),
+        ({"x": [1.0, float("nan")]}, {}, "x: 1 values are NaN"),
+        ({"x": []}, {}, "at least one row"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(
+    table: dict[str, object], options: dict[str, list[str]], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        read(table, **options)  # type: ignore[arg-type]
