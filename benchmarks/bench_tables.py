@@ -44,7 +44,7 @@ def main(rows: int = 10_000, repeats: int = 15) -> None:
     splines = SCM("x -> y -> z")
     affine = SCM("x -> y -> z", mechanisms={name: Flow(splines=0, hidden=()) for name in "xyz"})
     for model in (splines, affine):
-        fit(model, data, epochs=10, lr=1e-2, schedule="cosine", seed=0, progress=False)
+        fit(model, data, epochs=10, seed=0, progress=False)
 
     def rung3(model: SCM) -> Callable[[], torch.Tensor]:
         def answer() -> torch.Tensor:

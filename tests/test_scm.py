@@ -467,6 +467,24 @@ def test_log_prob_is_the_sum_over_the_variables_in_closed_form() -> None:
     np.testing.assert_allclose(model.log_prob(some), truth["a"] + truth["b"], atol=1e-3)
 
 
+def test_a_bound_is_drawn_under_its_seed_and_torch_is_left_alone() -> None:
+    torch.manual_seed(0)
+    model = SCM("scan", {"scan": Image(1, 8, 8)}, {"scan": VAE(latent=3, width=4, depth=1)})
+    scan = torch.randint(256, (4, 1, 8, 8)) / 255
+    before = torch.get_rng_state()
+    bounds = [model.log_prob({"scan": scan}, seed=seed) for seed in (0, 0, 1)]
+    assert torch.equal(bounds[0], model.log_probs({"scan": scan}, seed=0)["scan"])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(bounds[0], bounds[1])
+    assert not torch.equal(bounds[0], bounds[2])
+    follows = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        follows.append([model.log_prob({"scan": scan}) for _ in range(2)])
+    assert all(torch.equal(*pair) for pair in zip(*follows, strict=True))
+    assert not torch.equal(*follows[0])
+
+
 def test_log_prob_under_an_intervention_is_the_truncated_factorisation() -> None:
     acted = chain().do(b=2.0)
     rows = {"a": [0.0, 0.0], "b": [2.0, 2.1]}

@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 from torch import Generator
 
-from rung3.seeding import base_seed, stream
+from rung3.seeding import base_seed, seeded, stream
 
 
 def test_a_stream_follows_from_seed_and_name_alone() -> None:
@@ -37,6 +37,28 @@ def test_streams_of_one_seed_are_uncorrelated() -> None:
     off_diagonal = torch.corrcoef(draws) - torch.eye(6)
     assert off_diagonal.abs().max() < 4.5 / n**0.5
     assert stats.kstest(draws.flatten().numpy(), "norm").pvalue > 1e-3
+
+
+def test_torch_is_lent_a_stream_and_gets_its_own_numbers_back() -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(2)
+    torch.manual_seed(1)
+    first = torch.rand(1)
+    with seeded(3, "x"):
+        drawn = torch.rand(5)
+    assert torch.equal(drawn, torch.rand(5, generator=stream(3, "x")))
+    assert torch.equal(torch.cat([first, torch.rand(1)]), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_gpu_is_lent_the_stream_too_and_gets_its_own_numbers_back() -> None:
+    before = torch.cuda.get_rng_state()
+    drawn = []
+    for _ in range(2):
+        with seeded(3, "x", "cuda"):
+            drawn.append(torch.rand(5, device="cuda"))
+    assert torch.equal(*drawn)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
 def test_an_int_is_its_own_base_seed_and_torch_is_left_alone() -> None:

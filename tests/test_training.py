@@ -319,6 +319,15 @@ def test_equations_need_no_training_but_learn_their_range() -> None:
 # How the weights move ----------------------------------------------------------------------------
 
 
+def averaged(path: list[float], decay: float | None) -> float:
+    """The moving average of a path, as it is documented; its end without a decay."""
+    average = path[0]
+    for n, now in enumerate(path[1:], start=1):
+        kept = 0.0 if decay is None else min(decay, (1 + n) / (10 + n))
+        average = kept * average + (1 - kept) * now
+    return average
+
+
 def trajectory(epochs: int, mean: float = 10.0, **options: Any) -> float:
     """Theta after so many full-batch steps of `fit`."""
     model = locations(x=Location())
@@ -372,11 +381,34 @@ def test_fit_follows_the_schedule() -> None:
 
 
 def test_the_average_is_the_one_that_is_documented() -> None:
-    path, average = by_hand(10.0, 12, lr=0.3), 0.0
-    for n, now in enumerate(path):
-        decay = min(0.4, (1 + n) / (10 + n)) if n else 0.0
-        average = decay * average + (1 - decay) * now
-    assert trajectory(12, lr=0.3, ema=0.4) == pytest.approx(average, rel=1e-5)
+    expected = averaged(by_hand(10.0, 12, lr=0.3), 0.4)
+    assert trajectory(12, lr=0.3, ema=0.4) == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_is_not_said_is_a_cosine_a_short_warm_up_a_clip_and_an_average() -> None:
+    path = by_hand(
+        10.0,
+        30,
+        clip=1.0,
+        lr=1e-3,
+        rate=lambda t: 1e-3 * min(1, (t + 1) / 3) * (1 + math.cos(t / 30 * math.pi)) / 2,
+    )
+    model = locations(x=Location())
+    rung3.fit(model, {"x": [10.0] * 4}, epochs=30, batch_size=4, **ALL)
+    assert theta(model) == pytest.approx(averaged(path, 0.999), rel=1e-5)
+
+
+class Quick(Location):
+    betas: ClassVar[tuple[float, float]] = (0.5, 0.9)
+
+
+def test_each_mechanism_has_its_own_betas() -> None:
+    model = locations(x=Location(), y=Quick())
+    rows = {"x": [10.0, 8.0, -5.0, 3.0], "y": [10.0, 8.0, -5.0, 3.0]}
+    fit(model, rows, epochs=7, batch_size=4, lr=0.3, **ALL)
+    assert theta(model) == pytest.approx(by_hand(4.0, 7, lr=0.3)[-1], rel=1e-5)
+    expected = by_hand(4.0, 7, lr=0.3, betas=(0.5, 0.9))[-1]
+    assert theta(model, "y") == pytest.approx(expected, rel=1e-5)
 
 
 class Jumps(Location):
@@ -398,6 +430,62 @@ def test_steps_that_diverge_are_skipped_and_counted() -> None:
     assert theta(model, "y") == pytest.approx(by_hand(10.0, 4, lr=0.3)[-1], rel=1e-5)
     assert model.fitted["y"]["skipped_steps"] == 1
     assert "skipped_steps" not in model.fitted["x"]
+
+
+def spiky(devices: int = 1, **options: Any) -> tuple[float, float, dict[str, int]]:
+    """Twelve steps of a mechanism that diverges beside one that does not: thetas, and skips."""
+    model = locations(x=Spiky(), y=Location())
+    rows = {name: [10.0, 12.0, 8.0, 10.0] for name in "xy"}
+    options = ALL | {"ema": 0.4, "clip": 0.5, "skip": 50.0, "devices": devices} | options
+    history = fit(model, rows, epochs=12, batch_size=4, lr=0.3, **options)
+    return theta(model), theta(model, "y"), history.skipped
+
+
+class Spiky(Location):
+    """At steps 3 and 5 its gradient is a thousand times as large; at step 7 it is NaN."""
+
+    calls = 0
+
+    def loss(self, value: Tensor, parents: Parents) -> Tensor:
+        self.calls += 1
+        if self.calls == 8:
+            return (0 * self.theta).square().sqrt()
+        return super().loss(value, parents) * (1000 if self.calls in (4, 6) else 1)
+
+
+@pytest.mark.parametrize(("ema", "clip"), [(None, None), (0.4, 0.5)])
+def test_a_skipped_step_leaves_weights_and_adamw_as_they_were(
+    ema: float | None, clip: float | None
+) -> None:
+    steps = iter(by_hand(10.0, 9, clip or math.inf, lr=0.3))
+    path = [next(steps)]
+    for step in range(1, 12):
+        path.append(path[-1] if step in (3, 5, 7) else next(steps))
+    untouched = by_hand(10.0, 12, clip or math.inf, lr=0.3)
+    expected = averaged(path, ema), averaged(untouched, ema)
+    *found, skipped = spiky(ema=ema, clip=clip)
+    assert skipped == {"x": 3}
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_whatever_the_threshold() -> None:
+    x, _, skipped = spiky(skip=None)
+    assert skipped == {"x": 1}
+    assert math.isfinite(x)
+
+
+@pytest.mark.slow
+def test_two_devices_train_and_skip_as_one(tmp_path: Path) -> None:
+    script = tmp_path / "two.py"  # Lightning starts the second process from it
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import test_training; test_training.torch.set_num_threads(1)\n"
+        "print(repr(test_training.spiky(2)))\n"
+    )
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+    one = spiky()
+    assert one[2] == {"x": 3}
+    assert repr(one) in run.stdout.splitlines(), run.stderr
 
 
 def test_what_is_validated_is_the_average() -> None:
@@ -538,6 +626,7 @@ def test_nothing_is_written_or_said_without_being_asked(
         ({"clip": -1.0}, r"clip=-1.0 must be greater than 0"),
         ({"max_seconds": 0}, r"max_seconds=0 must be greater than 0"),
         ({"weight_decay": -0.1}, r"weight_decay=-0.1 must be at least 0"),
+        ({"epochs": None}, r"epochs=None must be a whole number of at least 1"),
         ({"warmup": -1}, r"warmup=-1 must be at least 0"),
         ({"ema": 1.0}, r"ema=1.0 must lie between 0 and 1, such as 0.999"),
         ({"schedule": "step"}, r"schedule='step' must be one of \('constant', 'cosine'\)"),
@@ -645,6 +734,8 @@ def test_a_logger_gets_the_losses_of_each_mechanism(tmp_path: Path) -> None:
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "averaged, patient": {"ema": 0.9, "patience": 2},
+    "skipping": {"skip": 12.0, "ema": 0.9, "clip": 5.0},
+    "by default": dict.fromkeys(PLAIN) | {"schedule": "cosine", "ema": 0.999, "clip": 1.0},
     "scheduled, clipped": {"schedule": "cosine", "warmup": 3, "clip": 0.5, "weight_decay": 0.1},
 }
 EPOCHS, STEPS = 4, 5  # of 10 rows each: 54 of 60 are left to train on
@@ -654,9 +745,9 @@ def train_images(folder: Path | None, variant: str, every: int | None = None) ->
     """A run on images: weights and history."""
     torch.manual_seed(3)
     model, rows = images()
-    options = VARIANTS[variant] | QUIET
+    options = {"lr": 0.02} | VARIANTS[variant] | QUIET
     where = {} if folder is None else {"checkpoints": folder, "checkpoint_every": every}
-    history = fit(model, rows, epochs=EPOCHS, batch_size=10, lr=0.02, seed=7, **options, **where)
+    history = fit(model, rows, epochs=EPOCHS, batch_size=10, seed=7, **options, **where)
     return weights(model), history
 
 
@@ -685,6 +776,8 @@ def power_cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         ("plain", None, [11]),
         ("averaged, patient", 3, [8, 14]),
         ("averaged, patient", None, [6]),
+        ("skipping", 3, [7, 11]),
+        ("by default", 3, [7, 11]),
         ("scheduled, clipped", 1, [5, 12, 19]),
     ],
 )
@@ -706,6 +799,9 @@ def test_a_run_that_broke_off_ends_with_the_same_weights(
     assert same(found, expected)
     assert history.training == expected_history.training
     assert history.validation == expected_history.validation
+    assert history.skipped == expected_history.skipped
+    some = any(0 < n < EPOCHS * STEPS for n in history.skipped.values())
+    assert some == (variant == "skipping")
     assert len(history.seconds) == EPOCHS
     assert sum(history.seconds) < time.perf_counter() - start
 
@@ -790,6 +886,7 @@ def test_a_run_cut_short_by_its_time_can_go_on(tmp_path: Path) -> None:
             {"schedule": "cosine"},
             r"schedule was 'constant' and is 'cosine'; epochs was None and is",
         ),
+        ({"warmup": None}, r"warmup was 0 and is None; epochs was None and is 1"),
         ({"rows": [9.0, 8.0, 7.0 + 1e-6]}, r"the training rows was \w+ and is \w+"),
         ({"rows": [8.0, 9.0, 7.0]}, r"the training rows was \w+ and is \w+"),
         ({"held": [2.0]}, r"the validation rows was \w+ and is \w+"),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rung3 import propagation
-from rung3.seeding import stream
+from rung3.seeding import seeded, stream
 
 if TYPE_CHECKING:
     from rung3.scm import SCM
@@ -71,9 +71,7 @@ def _weights(
 ) -> Tensor:
     """`prod p(e_k | pa_k)` of each draw, up to a factor, `(m,)`."""
     total = torch.zeros((), device=model.device)
-    devices = [] if model.device.type == "cpu" else [model.device]
-    with torch.no_grad(), torch.random.fork_rng(devices):
-        torch.manual_seed(stream(base, "weights").initial_seed())  # a bound may be a random one
+    with torch.no_grad(), seeded(base, "weights", model.device):  # a bound may be a random one
         for name in evidence:
             mechanism = model.mechanisms[name]
             parents = {parent: values[parent] for parent in mechanism.parents}

@@ -190,6 +190,7 @@ class District(nn.Module):
         variable: Its variable.
         parents: The other members, and the observed parents of all.
         learning_rate: The least of the members'.
+        betas: The first member's.
     """
 
     def __init__(
@@ -201,6 +202,7 @@ class District(nn.Module):
         self.names = frozenset(mechanisms)
         self.name = next(iter(mechanisms))
         self.learning_rate = min(mechanism.learning_rate for mechanism in mechanisms.values())
+        self.betas = mechanisms[self.name].betas
         self.variable = mechanisms[self.name].variable
         schema = {k: v for m in mechanisms.values() for k, v in m.parents.items()}
         schema |= {name: mechanism.variable for name, mechanism in mechanisms.items()}

@@ -11,7 +11,7 @@ from rung3.confounding import abduct_member
 from rung3.interventions import SetTo
 from rung3.mechanisms.base import repeat_noise
 from rung3.rows import Exogenous, Noise, Rows, map_noise
-from rung3.seeding import stream
+from rung3.seeding import seeded, stream
 
 if TYPE_CHECKING:
     from rung3.scm import SCM
@@ -61,7 +61,7 @@ def generate(
     return values, noise
 
 
-def log_probs(model: SCM, rows: Rows) -> dict[str, Tensor]:
+def log_probs(model: SCM, rows: Rows, base: int) -> dict[str, Tensor]:
     """`log p(x_k | pa_k)` of each variable in the rows; see `SCM.log_probs`."""
     mechanisms = model.mechanisms
     values = {name: unsqueeze(rows, name) for name in rows}
@@ -73,10 +73,12 @@ def log_probs(model: SCM, rows: Rows) -> dict[str, Tensor]:
             raise ValueError(f"{name}: its parents {lacking} are not given")
         if model.confounding.members.keys().isdisjoint(mechanism.parents):
             parents = {parent: values[parent] for parent in mechanism.parents}
-            result[name] = mechanism.log_prob(values[name], parents)
+            with seeded(base, name, model.device):
+                result[name] = mechanism.log_prob(values[name], parents)
     for district in model.confounding.districts(mechanisms):
         if not district.names.isdisjoint(values):
-            result |= district.log_probs(values)
+            with seeded(base, district.name, model.device):
+                result |= district.log_probs(values)
     return {name: result[name] if rows.batched else result[name][0] for name in rows}
 
 

@@ -180,30 +180,32 @@ class SCM(nn.Module):
             provenance=provenance.of_sample(self, values, evidence or {}, size),
         )
 
-    def log_prob(self, values: Values) -> Tensor:
-        """`log p(x)` in nats and in the variables' own units, shape `(n,)`.
-
-        A sum of `log_probs`; a lower bound where a mechanism gives one (VAEs).
+    def log_prob(self, values: Values, seed: Seed = None) -> Tensor:
+        """`log p(x)` in nats, in the variables' own units, `(n,)`: the sum of `log_probs`.
 
         Example:
             >>> from rung3 import worlds
             >>> worlds.lecture().log_prob({"x1": [1.0], "x2": [3.0]})
             tensor([-1.8379])
         """
-        return torch.stack(list(self.log_probs(values).values())).sum(0)
+        return torch.stack(list(self.log_probs(values, seed).values())).sum(0)
 
-    def log_probs(self, values: Values) -> dict[str, Tensor]:
-        """`log p(x_k | pa_k)` of every variable whose own value and parents are given, `(n,)`.
+    def log_probs(self, values: Values, seed: Seed = None) -> dict[str, Tensor]:
+        """`log p(x_k | pa_k)` of every variable given, `(n,)`; or a lower bound (VAEs).
 
         Of variables that hidden causes join, given the earlier ones of them too: they sum to
         `log p(x)`.
+
+        Args:
+            values: Values of some variables and of all their parents.
+            seed: Of bounds that are random: an int, a `torch.Generator`, or `None` for torch's own.
 
         Raises:
             ValueError: If a variable given lacks a parent, or is missing in a row.
         """
         rows = self._rows(values)
         propagation.check_present(self, rows, "a density")
-        return propagation.log_probs(self, rows)
+        return propagation.log_probs(self, rows, base_seed(seed))
 
     # Rung 2: doing -------------------------------------------------------------------------------
 

@@ -81,7 +81,7 @@ class Objective(Part):
 
 
 class Options(Part):
-    """Options of `rung3.fit`; what is not given is as `fit` has it."""
+    """Options of `rung3.fit`; what is not given is as `fit` has it, and `null` is its `None`."""
 
     epochs: Count | None = None
     batch_size: Count | None = None
@@ -98,7 +98,7 @@ class Options(Part):
 
     def given(self) -> dict[str, Any]:
         """The options that the file sets."""
-        return _given(self, Options.model_fields)
+        return {k: getattr(self, k) for k in Options.model_fields if k in self.model_fields_set}
 
 
 class Training(Options):

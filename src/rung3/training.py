@@ -31,7 +31,7 @@ from rung3.interventions import Intervention
 from rung3.mechanisms.base import Mechanism
 from rung3.rows import Rows, as_rows, spell_unknown
 from rung3.scm import SCM
-from rung3.seeding import Seed, base_seed, stream
+from rung3.seeding import Seed, base_seed, seeded
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -112,9 +112,9 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience", "checkpoint_every"):
-            count = getattr(self, name)
+            count, optional = getattr(self, name), name in ("patience", "checkpoint_every")
             whole = isinstance(count, int) and not isinstance(count, bool)
-            if count is not None and not (whole and count >= 1):
+            if not (whole and count >= 1) and not (count is None and optional):
                 raise ValueError(f"{name}={count!r} must be a whole number of at least 1")
         for name in ("lr", "clip", "skip", "max_seconds"):
             value = getattr(self, name)
@@ -361,8 +361,7 @@ def _calibrate(model: SCM, chosen: Mapping[str, Mechanism], rows: Rows, seed: in
             continue  # its weights belong to the scales that it has
         value, parents = Table(rows, [mechanism]).all().of(mechanism)
         parents = {parent: column.to(model.device) for parent, column in parents.items()}
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.default_generator.manual_seed(stream(seed, name).initial_seed())
+        with seeded(seed, name, model.device), torch.no_grad():
             mechanism.calibrate(value.to(model.device), parents)
 
 

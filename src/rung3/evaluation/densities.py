@@ -15,6 +15,7 @@ from torch import Tensor
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.mechanisms.base import Mechanism
 from rung3.rows import Rows
+from rung3.seeding import seeded
 
 if TYPE_CHECKING:
     from rung3.scm import SCM
@@ -45,8 +46,7 @@ def densities(
         for who, asked in (("model", mechanism), ("world", _of(truth, name))):
             if asked is None:
                 continue
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
+            with seeded(seed, name, model.device):
                 scores = _log_prob(asked, rows, batch_size, model.device)
             if scores is None:
                 continue

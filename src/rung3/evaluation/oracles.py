@@ -71,12 +71,14 @@ class Oracle(nn.Module):
         self.standardise = Standardise(target.shape)
         outputs = target.classes if isinstance(target, Discrete) else math.prod(target.shape)
         self.near, self.far, self.head = _layers(image, outputs, width)
+        # As the images: on a CPU that takes a fifth less time.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.register_buffer("residual", torch.full(target.shape, torch.nan))
         self.register_buffer("explained", torch.tensor(torch.nan))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(n, classes)`, or the standardised value `(n, *shape)`."""
-        near = self.near(2 * images - 1)
+        near = self.near((2 * images - 1).contiguous(memory_format=torch.channels_last))
         found: Tensor = self.head(torch.cat([self.far(near), near.amax((2, 3))], dim=1))
         if isinstance(self.target, Discrete):
             return found
@@ -329,7 +331,9 @@ def _fit(
         if not isinstance(target, Discrete):
             oracle.standardise.calibrate(values)
         per_epoch = max(1, len(images) // BATCH)
-        optimizer = torch.optim.AdamW(oracle.parameters(), LEARNING_RATE, weight_decay=1e-2)
+        optimizer = torch.optim.AdamW(
+            oracle.parameters(), LEARNING_RATE, weight_decay=1e-2, fused=True
+        )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, LEARNING_RATE, total_steps=epochs * per_epoch, pct_start=0.2
         )

@@ -123,6 +123,11 @@ def evaluate(
         "torch": str(torch.__version__),
         "oracles trained on": oracles.origin if len(oracles) else "no oracles",
         "world": truth.world if truth is not None else None,
+        "steps skipped in training": {
+            name: said["skipped_steps"]
+            for name, said in model.fitted.items()
+            if "skipped_steps" in said
+        },
     }
     metrics["model"] = str(model).splitlines()
     return Report(metrics, model.graph, model.variables, examination.examples, dict(history or {}))

@@ -45,6 +45,8 @@ class Mechanism(nn.Module, ABC):
             query's `temperature` scales them.
         learning_rate: The highest learning rate that trains it well; `fit` takes it if not told
             another.
+        betas: Decays of AdamW's averages of gradients and of their squares. The second forgets
+            sooner than usual, as losses of deep hierarchies jump.
         arguments: Names of the parents, where the mechanism itself says them (equations).
         wants_noise: Whether prediction uses the noise.
         has_latent_mediator: Whether the parents cause latents, which then cause the value: whether
@@ -61,6 +63,7 @@ class Mechanism(nn.Module, ABC):
     assumption: str
     observation_noise: ClassVar[tuple[str, ...]] = ()
     learning_rate: ClassVar[float] = 1e-3
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
 
     arguments: tuple[str, ...] | None = None
     wants_noise: bool = True

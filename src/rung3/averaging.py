@@ -1,0 +1,41 @@
+"""An exponential moving average of weights, that forgets the first steps quickly.
+
+After step n = 0, 1, ... (Polyak averaging with a decay that grows, as in TensorFlow's)
+
+    a <- d a + (1 - d) w,   d = min(decay, (1 + n) / (10 + n)),   d = 0 at n = 0.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+__all__ = ["Average"]
+
+
+class Average(nn.Module):
+    """The moving average of the weights of modules; buffers are copied as they are.
+
+    Args:
+        modules: What is trained.
+        decay: The greatest decay, between 0 and 1.
+
+    Attributes:
+        module: The modules with averaged weights.
+    """
+
+    def __init__(self, modules: nn.ModuleList, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        self.module = copy.deepcopy(modules).requires_grad_(False)
+        self._columns = list(self.module.parameters()), list(modules.parameters())
+        self._trained = (modules,)  # in a tuple: no part of this module
+
+    def update(self, n: int) -> None:
+        """Move the average along after step n."""
+        decay = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
+        get_ema_multi_avg_fn(decay)(*self._columns, n)
+        for own, current in zip(self.module.buffers(), self._trained[0].buffers(), strict=True):
+            own.copy_(current)
