@@ -30,6 +30,7 @@ from rung3.seeding import Seed, base_seed, stream
 from rung3.variables import Discrete, Image, Variable, from_config
 
 if TYPE_CHECKING:
+    from rung3.evaluation.cache import Cache
     from rung3.rows import Rows
     from rung3.scm import SCM
 
@@ -254,6 +255,7 @@ def fit_oracles(
     seed: Seed = 0,
     progress: bool = True,
     origin: str = "",
+    cache: Cache | None = None,
 ) -> Oracles:
     """Train one oracle for each image and each of its parents that is not an image.
 
