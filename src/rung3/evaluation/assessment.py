@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -16,11 +16,13 @@ from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.cache import Cache
 from rung3.evaluation.collapse import divergences
 from rung3.evaluation.densities import densities
-from rung3.evaluation.examination import Examination, Measure
+from rung3.evaluation.examination import Examination, Measure, Sight
 from rung3.evaluation.oracles import Oracles, fit_oracles
+from rung3.evaluation.probes import Probes
 from rung3.evaluation.protocol import Protocol
 from rung3.evaluation.queries import Query, plan
 from rung3.evaluation.report import Report
+from rung3.evaluation.sets import REFERENCES, Sets, look
 from rung3.evaluation.summary import summarise
 from rung3.evaluation.truth import Baseline
 from rung3.rows import Rows, as_rows
@@ -30,7 +32,7 @@ from rung3.variables import Image
 if TYPE_CHECKING:
     from rung3.scm import SCM
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "planned"]
 
 FRESH = 20_000
 """Rows drawn from a known world to train oracles on, where no training rows are given."""
@@ -48,6 +50,7 @@ def evaluate(
     measures: Mapping[str, Measure] | None = None,
     baselines: Mapping[str, Baseline] | None = None,
     history: Mapping[str, Any] | None = None,
+    peers: Sequence[SCM] = (),
     seed: Seed = 0,
     n: int | None = None,
     batch_size: int = 256,
@@ -59,7 +62,7 @@ def evaluate(
     """How sound a model's counterfactuals are (lecture 1.9), with 95 % intervals over rows.
 
     By default it measures effectiveness, error and skill against the truth where that is known,
-    composition, reversibility, spread, log-densities and cost. A protocol may ask for more, which
+    composition, reversibility, spread and log-densities. A protocol may ask for more, which
     takes longer: see `Protocol` and its `MEASURES`.
 
     Args:
@@ -80,6 +83,7 @@ def evaluate(
         baselines: By name, a function of the factual image, its parents and their counterfactual
             values that gives an image; if not given, the world's own.
         history: Losses by name, for the report.
+        peers: The same model of other seeds of training, whose disagreement is its stability.
         seed: Of targets, abduction, oracles and resamples.
         n: Number of rows that are asked, the first of `test`; all if not given. Log-densities are
             of all.
@@ -110,7 +114,7 @@ def evaluate(
     asked = _asked_rows(protocol, rows, left_out)
     _check_truth(model, truth, rows)
     seeds = [base + k for k in range(protocol.seeds)]
-    plans = [_plan(model, rows, asked, train, protocol, k) for k in seeds]
+    plans = [planned(model, rows, asked, train, protocol, k) for k in seeds]
     if oracles is None:
         oracles = _own_oracles(model, test, truth, train, base, progress, cache)
     _check_oracles(model, oracles)
@@ -122,21 +126,30 @@ def evaluate(
     first = examinations[0]
     known = asked if protocol.truth_n is None else min(protocol.truth_n, asked)
     with _evaluation_mode(model, oracles):
+        reference = _reference(model, truth, train, oracles, protocol, asked, batch_size, base)
+        sets = Sets(first, reference)
+        probes = [Probes(examination, reference, peers) for examination in examinations]
         for at in _batches(asked, known, batch_size, progress):
-            batch = rows[at].to(model.device)
-            first.factual(batch, at.start < known)
-            for examination, queries in zip(examinations, plans, strict=True):
-                examination.null(batch)
+            batch, compared = rows[at].to(model.device), at.start < known
+            sight = first.factual(batch, compared)
+            sets.factual(at, sight)
+            for probe, queries in zip(probes, plans, strict=True):
+                probe.examination.null(batch)
+                probe.commute(queries, at, batch)
                 for query in queries:
                     do = query.at(at, model.device)
-                    examination.ask(query, do, batch, at.start < known)
+                    found = probe.examination.ask(query, do, batch, sight, compared)
+                    probe.ask(found)
+                    if probe.examination is first:
+                        sets.ask(at, found)
         first.examples.sweep(model, rows, plans[0])
         resamples = Bootstrap(rows.n, protocol.bootstrap, base)
         seen, held = {}, {}
         if "density" in protocol.measures:
             seen = densities(model, truth, rows, batch_size, resamples, base)
             held = divergences(model, rows, batch_size, resamples, base)
-    metrics = summarise(examinations, Bootstrap(asked, protocol.bootstrap, base))
+        of_sets = sets.compute(rows[:known], plans[0], base)
+    metrics = summarise(examinations, Bootstrap(asked, protocol.bootstrap, base)) | of_sets
     metrics["log_prob"], metrics["divergence"] = seen, held
     metrics["targets"] = {query.label: query.outside(model) for query in plans[0]}
     metrics["settings"] = {
@@ -210,7 +223,7 @@ def _asked_rows(protocol: Protocol, rows: Rows, left_out: int) -> int:
     return rows.n if protocol.n is None else min(protocol.n, rows.n)
 
 
-def _plan(
+def planned(
     model: SCM,
     rows: Rows,
     n: int,
@@ -218,6 +231,11 @@ def _plan(
     protocol: Protocol,
     seed: int,
 ) -> list[Query]:
+    """The interventions that a protocol asks of the first `n` rows.
+
+    Raises:
+        ValueError: If a name is unknown, or a target is no value of its variable.
+    """
     draw: Callable[[str], Tensor] | None = None
     if protocol.targets != "permuted":
         draw = partial(_draw, model, rows, train, protocol, seed)
@@ -244,6 +262,29 @@ def _draw(
     return targets.draw(
         protocol.targets, name, variable, rows[name], values, protocol.levels, generator
     )
+
+
+def _reference(
+    model: SCM,
+    truth: SCM | None,
+    train: Mapping[str, Any] | None,
+    oracles: Oracles,
+    protocol: Protocol,
+    n: int,
+    batch_size: int,
+    seed: int,
+) -> tuple[Rows, Sight] | None:
+    """Real rows that are not asked, training rows or fresh ones of the world, and their sight."""
+    sizes = {"realism": n, "minimality": min(n, REFERENCES)}
+    wanted = max((size for name, size in sizes.items() if name in protocol.measures), default=0)
+    if not wanted or not len(oracles) or (train is None and truth is None):
+        return None
+    if train is not None:
+        rows, _ = _complete(model, as_rows(train, model.variables, torch.device("cpu"))[:wanted])
+    elif truth is not None:
+        rows = truth.sample(min(wanted, FRESH), seed=stream(seed, "reference"))
+    rows = rows.to(model.device)
+    return rows, look(model, oracles, rows, batch_size)
 
 
 def _check_truth(model: SCM, truth: SCM | None, rows: Rows) -> None:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -52,6 +52,22 @@ FACTUAL, OBSERVED, TRUTH = "factual", "observed", "truth"
 """The real test images, as the floor of a score; the true counterfactual, in a known world."""
 
 
+class Seen(NamedTuple):
+    """What an oracle saw in images.
+
+    Attributes:
+        value: What it reads, `(n, *shape)`, in the variable's unit.
+        features: The inputs of its last layer, `(n, d)`.
+    """
+
+    value: Tensor
+    features: Tensor
+
+
+Sight: TypeAlias = Mapping[tuple[str, str], Seen]
+"""What each oracle saw, by image and variable."""
+
+
 def mode_of(temperature: float) -> str:
     """The name of a factor on the noise of observation.
 
@@ -73,6 +89,7 @@ class Asked:
         answers: The model's answers, by mode.
         true: The true counterfactuals, of all these rows or of none.
         draws: Answers to draws of the noise, with a leading axis, where they were wanted.
+        sights: What the oracles saw in the images, by mode, and in the factual ones.
     """
 
     query: Query
@@ -81,6 +98,7 @@ class Asked:
     answers: Mapping[str, Rows]
     true: Rows | None
     draws: Rows | None
+    sights: Mapping[str, Sight]
 
 
 class Examination:
@@ -116,6 +134,7 @@ class Examination:
         self.baselines = baselines
         self.protocol = protocol
         self.generator = stream(seed, "abduction")
+        self.ties = stream(seed, "ties", model.device)
         self.outcomes = outcomes(model)
         self.scores = Scores()
         self.examples = Examples()
@@ -127,11 +146,12 @@ class Examination:
         temperatures = protocol.temperatures if noisy else (1.0,)
         self.modes = {mode_of(temperature): temperature for temperature in temperatures}
 
-    def factual(self, rows: Rows, known: bool = True) -> None:
+    def factual(self, rows: Rows, known: bool = True) -> Sight:
         """The floor: errors of oracles, and of measures where known, on the real test images."""
-        self._effectiveness(FACTUAL, OBSERVED, rows)
+        sight = self._effectiveness(FACTUAL, OBSERVED, rows)
         if known:
             self._measured(FACTUAL, OBSERVED, rows)
+        return sight
 
     def null(self, rows: Rows) -> None:
         """Composition, of every outcome."""
@@ -152,13 +172,15 @@ class Examination:
                     for m, scores in found.items():
                         self.add(paths[m], name, scores)
 
-    def ask(self, query: Query, do: Mapping[str, Any], rows: Rows, known: bool = True) -> Asked:
+    def ask(
+        self, query: Query, do: Mapping[str, Any], rows: Rows, sight: Sight, known: bool = True
+    ) -> Asked:
         """One intervention: effectiveness, truth where known, reversibility, spread."""
         true = self._true(query, do, rows) if known else None
-        answers = {}
+        answers, sights = {}, {FACTUAL: sight}
         for mode, temperature in self.modes.items():
             answers[mode] = self._timed(query, rows, do, temperature)
-            self._effectiveness(query.label, mode, answers[mode])
+            sights[mode] = self._effectiveness(query.label, mode, answers[mode])
             if known:
                 self._measured(query.label, mode, answers[mode])
             if isinstance(true, Rows):
@@ -172,7 +194,7 @@ class Examination:
             self._baselines(query, rows, true)
         found = true if isinstance(true, Rows) else None
         self.examples.add(query.label, rows, answers, found)
-        return Asked(query, do, rows, answers, found, draws)
+        return Asked(query, do, rows, answers, found, draws, sights)
 
     def add(self, path: Path, name: str, scores: Tensor) -> None:
         """Add scores of rows, `(n,)`, in the unit of a variable's distances."""
@@ -197,15 +219,20 @@ class Examination:
         self.seconds.append((rows.n, time.perf_counter() - start))
         return found
 
-    def _effectiveness(self, label: str, mode: str, rows: Rows) -> None:
+    def _effectiveness(self, label: str, mode: str, rows: Rows) -> Sight:
         """Errors of oracles against the values that the image was made for."""
+        sight = {}
         for (image, name), oracle in self.oracles.items():
-            error = oracle.error(rows[image], rows[name])
+            features = oracle.embed(rows[image])
+            seen = Seen(oracle.value(oracle.judge(features)), features)
+            sight[image, name] = seen
+            error = distance(oracle.target, seen.value, rows[name])
             if isinstance(oracle.target, Discrete):
                 score, of = 1 - error, "accuracy"
             else:
                 score, of = error, unit(oracle.target)
             self.scores.add(("effectiveness", image, label, name, mode), score, of)
+        return sight
 
     def _measured(self, label: str, mode: str, rows: Rows) -> None:
         """Errors of measures against the values that the image was made for."""

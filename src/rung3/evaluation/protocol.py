@@ -47,7 +47,7 @@ MEASURES: Mapping[str, str] = {
 }
 """What can be asked for, beside effectiveness and the error against the truth, always measured."""
 
-STANDARD = frozenset({"composition", "reversibility", "spread", "density", "cost"})
+STANDARD = frozenset({"composition", "reversibility", "spread", "density"})
 """What is measured unless a protocol says otherwise; the rest takes more forward passes or rows."""
 
 
@@ -85,7 +85,7 @@ class Protocol:
         True
     """
 
-    interventions: Mapping[str, Any] | tuple[str, ...] | None = None
+    interventions: Mapping[str, Any] | Iterable[str] | None = None
     targets: Targets = "permuted"
     levels: int = 9
     propagate: bool = True

@@ -69,7 +69,8 @@ def draw(
 
 def _grid(variable: Variable, train: Tensor, levels: int) -> Tensor:
     if isinstance(variable, Discrete):
-        return train.unique()
+        found: Tensor = train.unique()
+        return found
     low, high = torch.quantile(train[:100_000].double(), torch.tensor(EDGES).double()).tolist()
     return torch.linspace(low, high, levels, dtype=train.dtype)
 
@@ -91,4 +92,5 @@ def _forced(
         raise ValueError(f"{name}: all training values lie in one bin, so none can be forced")
     share = torch.rand(len(test), generator=generator, dtype=torch.float64)
     at = (share * others).long()
-    return values[torch.where(at < first, at, at + (last - first))]
+    forced: Tensor = values[torch.where(at < first, at, at + (last - first))]
+    return forced
