@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Generator, Tensor
 
 import blobs
-from rung3 import SCM, Image
+from rung3 import SCM, Image, worlds
 from rung3.evaluation.prior import apart, pit, prior_distances
 from rung3.evaluation.recovery import distance_correlation, rank_correlation, recovery
 from rung3.mechanisms import Equation
@@ -176,6 +176,16 @@ def test_recovery_needs_rows_that_carry_noise() -> None:
     rows = blobs.scm(blobs.right).sample(5, seed=0)
     with pytest.raises(ValueError, match="the rows carry no noise"):
         recovery(blobs.world(), rows)
+
+
+def test_a_variable_that_cannot_be_abducted_leaves_the_others_theirs() -> None:
+    world = worlds.digits()
+    rows = world.sample(300, seed=0)  # more than are abducted at once
+    found = recovery(world, rows, seed=0)
+    assert "noise unknown" in found["image"]["refused"]
+    assert found["intensity"]["value"] == pytest.approx(1, abs=1e-3)
+    assert found["intensity"]["rows"] == 300
+    assert "image" not in prior_distances(world, rows, seed=0)
 
 
 # The prior

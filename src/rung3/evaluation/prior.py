@@ -16,11 +16,12 @@ Sources: Dawid 1984; Hoffman and Johnson 2016, *ELBO surgery* (the aggregate pos
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from rung3.evaluation.abduction import abducted
 from rung3.rows import Noise, Rows
 from rung3.seeding import Seed, base_seed, stream
 
@@ -80,9 +81,7 @@ def apart(v: Tensor) -> Tensor:
     return torch.maximum(k / n - ordered, ordered - (k - 1) / n).amax(0)
 
 
-def prior_distances(
-    model: SCM, rows: Rows, seed: Seed = None
-) -> dict[str, dict[str, dict[str, float]]]:
+def prior_distances(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, dict[str, Any]]:
     """How far the abducted noise of rows is from its prior, by variable and part of the noise.
 
     Args:
@@ -92,7 +91,8 @@ def prior_distances(
 
     Returns:
         By variable and part (`noise`, where there is but one): the mean D over its numbers as
-        `distance`, the `worst` of them, and what `chance` alone would give.
+        `distance`, the `worst` of them, and what `chance` alone would give; variables whose noise
+        cannot be abducted by itself are not listed.
 
     Example:
         >>> from rung3 import worlds
@@ -102,18 +102,18 @@ def prior_distances(
         True
     """
     base = base_seed(seed)
-    abducted = model.abduct(Rows(dict(rows)), seed=base)
     chance = CHANCE * math.sqrt(2 / rows.n)
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for name, mechanism in model.mechanisms.items():
-        parents = {parent: rows[parent] for parent in mechanism.parents if parent in rows}
-        if len(parents) < len(mechanism.parents):
-            continue  # a hidden cause: its noise is not abducted alone
+    found: dict[str, dict[str, Any]] = {}
+    for name, noise in abducted(model, rows, base).items():
+        mechanism = model.mechanisms[name]
+        if isinstance(noise, str) or not set(mechanism.parents) <= set(rows):
+            continue  # refused, or with a hidden cause: it has no prior by itself
+        parents = {parent: rows[parent].to(model.device) for parent in mechanism.parents}
         generator = stream(base, f"prior/{name}", model.device)
         prior = _parts(mechanism.sample_noise(rows.n, parents, generator))
         found[name] = {}
-        for part, noise in _parts(abducted[name]).items():
-            distances = apart(pit(noise, prior[part]))
+        for part, own in _parts(noise).items():
+            distances = apart(pit(own, prior[part].cpu()))
             found[name][part] = {
                 "distance": float(distances.mean()),
                 "worst": float(distances.max()),

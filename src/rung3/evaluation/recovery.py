@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rung3.evaluation.abduction import abducted
 from rung3.mechanisms.encoding import deviation
-from rung3.rows import Noise, Rows
+from rung3.rows import Noise, Rows, map_noise
 from rung3.seeding import Seed
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def recovery(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, dict[str, A
 
     Returns:
         By variable: `measure` (`rank correlation` or `distance correlation`), its `value`, and
-        the number of `rows`.
+        the number of `rows`; or why it was `refused`.
 
     Raises:
         ValueError: If the rows carry no noise.
@@ -124,27 +125,24 @@ def recovery(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, dict[str, A
     """
     if not rows.noise:
         raise ValueError("recovery: the rows carry no noise; expected rows sampled from a world")
-    true = rows.noise
-    observed = Rows(dict(rows))  # without the noise, which a world would just read
-    abducted = model.abduct(observed, seed=seed)
     found: dict[str, dict[str, Any]] = {}
-    for name, mechanism in model.mechanisms.items():
-        if name not in true:
+    for name, noise in abducted(model, rows, seed).items():
+        if name not in rows.noise:
             continue
-        own = _told(abducted[name], mechanism.observation_noise)
-        if isinstance(own, Tensor) and _same(own, true[name]):
-            rho = rank_correlation(own, torch.as_tensor(true[name])).nanmean()
-            found[name] = {"measure": "rank correlation", "value": float(rho), "rows": rows.n}
+        if isinstance(noise, str):
+            found[name] = {"refused": noise}
+            continue
+        own = _told(noise, model.mechanisms[name].observation_noise)
+        true = map_noise(Tensor.cpu, rows.noise[name])
+        if isinstance(own, Tensor) and isinstance(true, Tensor) and own.shape == true.shape:
+            value = float(rank_correlation(own, true).nanmean())
+            found[name] = {"measure": "rank correlation", "value": value, "rows": rows.n}
         else:
             few = slice(MOST)
-            value = distance_correlation(_columns(own)[few], _columns(true[name])[few])
+            value = distance_correlation(_columns(own)[few], _columns(true)[few])
             count = min(rows.n, MOST)
             found[name] = {"measure": "distance correlation", "value": value, "rows": count}
     return found
-
-
-def _same(found: Noise, true: Noise) -> bool:
-    return isinstance(found, Tensor) and isinstance(true, Tensor) and found.shape == true.shape
 
 
 def _told(noise: Noise, observation: tuple[str, ...]) -> Noise:
