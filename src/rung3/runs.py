@@ -4,7 +4,8 @@ study.yaml        the study as it was run: paths absolute, settings made
 checkpoints/      of training; from here a run that was killed goes on
 model/            the fitted model; written when training is done
 history.json      losses by mechanism and epoch
-report.html       the report, and metrics.json its numbers; written last
+report.html       the report, and metrics.json its numbers; written last, with scores.safetensors
+                  (every row's scores) and examples.safetensors (the rows that it shows)
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ __all__ = ["RunFolder"]
 HOLDS = (
     "metrics.json",
     "report.html",
+    "scores.safetensors",
+    "examples.safetensors",
     "strip-*.png",
     "sweep-*.png",
     "graph*.png",

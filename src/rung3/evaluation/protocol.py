@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rung3.digests import digest
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.collapse import divergences
 from rung3.evaluation.densities import densities
@@ -123,6 +124,8 @@ def evaluate(
         "torch": str(torch.__version__),
         "oracles trained on": oracles.origin if len(oracles) else "no oracles",
         "world": truth.world if truth is not None else None,
+        "digest of the rows": digest(rows[:n]),
+        "digests of the targets": {query.label: query.digest() for query in queries},
         "steps skipped in training": {
             name: said["skipped_steps"]
             for name, said in model.fitted.items()
@@ -130,7 +133,8 @@ def evaluate(
         },
     }
     metrics["model"] = str(model).splitlines()
-    return Report(metrics, model.graph, model.variables, examination.examples, dict(history or {}))
+    found, shown = dict(history or {}), examination.examples
+    return Report(metrics, model.graph, model.variables, shown, found, examination.scores)
 
 
 def _complete(model: SCM, test: Mapping[str, Any]) -> tuple[Rows, int]:

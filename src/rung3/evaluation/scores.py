@@ -5,12 +5,14 @@ Nothing is averaged over batches: a mean and its interval are over rows, whateve
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import torch
 from torch import Tensor
 
+from rung3.evaluation import tensors
 from rung3.evaluation.bootstrap import Bootstrap
 
 __all__ = ["Path", "Scores"]
@@ -54,6 +56,27 @@ class Scores:
         for path in self:
             put(nested, path, bootstrap.mean(self[path]) | {"unit": self._units[path]})
         return nested
+
+    def unit(self, path: Path) -> str:
+        """The unit of a path's scores."""
+        return self._units[path]
+
+    def save(self, file: pathlib.Path) -> None:
+        """Write every row's scores, `(n,)` a path, and their units."""
+        tensors.write(file, {path: self[path] for path in self}, [[p, self.unit(p)] for p in self])
+
+    @classmethod
+    def load(cls, file: pathlib.Path) -> Self:
+        """What `save` wrote, in the same order.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
+        found, units = tensors.read(file)
+        scores = cls()
+        for path, unit in units:
+            scores.add(tuple(path), found[tuple(path)], unit)
+        return scores
 
 
 def put(nested: dict[str, Any], path: Path, value: Any) -> None:
