@@ -2,15 +2,18 @@
 
 from rung3.evaluation.axioms import composition, reversibility
 from rung3.evaluation.ceiling import Ceiling, fit_ceiling
+from rung3.evaluation.comparison import Comparison, compare
 from rung3.evaluation.oracles import Oracle, Oracles, fit_oracles
 from rung3.evaluation.protocol import evaluate
 from rung3.evaluation.report import Report
 
 __all__ = [
     "Ceiling",
+    "Comparison",
     "Oracle",
     "Oracles",
     "Report",
+    "compare",
     "composition",
     "evaluate",
     "fit_ceiling",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rung3.graph import CausalGraph
 
-__all__ = ["film", "graph", "losses", "strip"]
+__all__ = ["beside", "film", "graph", "losses", "strip"]
 
 INK, ACCENT = "#7d8288", "#d1495b"
 DPI = 150
@@ -67,6 +67,49 @@ def strip(
     heads = [
         "\n".join(_change(name, variables[name], example, k) for name in chosen)
         for k in range(example.factual.n)
+    ]
+    corner = "\n".join(_named(name, variables[name]) for name in chosen)
+    return _mosaic(bands, heads, corner, variables[shown[0]])
+
+
+def beside(
+    examples: Mapping[str, Example],
+    mode: str,
+    causes: CausalGraph,
+    variables: Mapping[str, Variable],
+) -> bytes | None:
+    """Factual, truth where known, and each model's answer; then each one's error, or difference.
+
+    Args:
+        examples: By model, the same test rows under one intervention.
+        mode: Of the answers; a model without it answers with its noise kept.
+        causes: The causal graph.
+        variables: Its variables.
+
+    Returns:
+        A PNG; `None` if no image is affected, or no model has the mode.
+    """
+    first = next(iter(examples.values()))
+    chosen = [name for name, what in first.status.items() if what == "intervened"]
+    below = causes.descendants(chosen)
+    shown = [k for k, v in variables.items() if isinstance(v, Image) and k in below]
+    if not shown or not any(mode in example.answers for example in examples.values()):
+        return None
+    bands: list[tuple[str, Tensor]] = []
+    for image in shown:
+        lead = f"{image}: " if len(shown) > 1 else ""
+        bands.append((f"{lead}factual", _colour(first.factual[image])))
+        if first.truth is not None:
+            bands.append((f"{lead}truth", _colour(first.truth[image])))
+        answers = {k: e.answers.get(mode, e.answers["kept"])[image] for k, e in examples.items()}
+        bands += [(f"{lead}{name}", _colour(answer)) for name, answer in answers.items()]
+        near, what = first.factual[image], "difference"
+        if first.truth is not None:
+            near, what = first.truth[image], "error"
+        bands += [(f"{what}\n{name}", _signed(answer - near)) for name, answer in answers.items()]
+    heads = [
+        "\n".join(_change(name, variables[name], first, k) for name in chosen)
+        for k in range(first.factual.n)
     ]
     corner = "\n".join(_named(name, variables[name]) for name in chosen)
     return _mosaic(bands, heads, corner, variables[shown[0]])

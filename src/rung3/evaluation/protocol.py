@@ -107,10 +107,10 @@ def evaluate(
             for query in queries:
                 examination.ask(query, query.at(at, model.device), batch, particles)
         examination.examples.sweep(model, rows, queries)
+        metrics = examination.summary(Bootstrap(n, bootstrap, base))
         resamples = Bootstrap(rows.n, bootstrap, base)
-        seen = densities(model, truth, rows, batch_size, resamples, base)
+        seen = densities(model, truth, rows, batch_size, resamples, base, examination.scores)
         held = divergences(model, rows, batch_size, resamples, base)
-    metrics = examination.summary(Bootstrap(n, bootstrap, base))
     metrics["log_prob"], metrics["divergence"] = seen, held
     metrics["settings"] = {
         "rows": n,
