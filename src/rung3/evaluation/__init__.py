@@ -6,6 +6,7 @@ from rung3.evaluation.comparison import Comparison, compare
 from rung3.evaluation.oracles import Oracle, Oracles, fit_oracles
 from rung3.evaluation.protocol import evaluate
 from rung3.evaluation.report import Report
+from rung3.evaluation.tradeoff import tradeoff
 
 __all__ = [
     "Ceiling",
@@ -19,4 +20,5 @@ __all__ = [
     "fit_ceiling",
     "fit_oracles",
     "reversibility",
+    "tradeoff",
 ]

@@ -190,9 +190,13 @@ class Comparison:
         }
 
     def pictures(self) -> dict[str, bytes]:
-        """PNG files by name: `beside-...`, the same test rows under each model."""
+        """PNG files by name: `tradeoff` if known; `beside-...`, the same rows under each model."""
+        from rung3.evaluation.tradeoff import panels, tradeoff
+
         first = next(iter(self.reports.values()))
         drawn = {}
+        if panels(self):
+            drawn["tradeoff"] = pictures.png(tradeoff(self))
         for label in first.examples.queries:
             for mode in self.modes:
                 examples = {

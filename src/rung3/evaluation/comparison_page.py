@@ -146,6 +146,7 @@ def render(comparison: Comparison, pictures: Mapping[str, bytes]) -> str:
         f'<div class="wide">{_html(comparison)}</div>',
         f"<p class='soft'>{escape(HOW)}</p>",
         said,
+        _tradeoff(pictures),
         *_pictures(comparison, pictures),
         "<h2>The models</h2>",
         *(
@@ -180,8 +181,19 @@ def picture_of(label: str, mode: str) -> str:
     return f"beside-{slug(label)}-{slug(mode)}"
 
 
+def _tradeoff(pictures: Mapping[str, bytes]) -> str:
+    if "tradeoff" not in pictures:
+        return ""
+    shown = page.figure(pictures["tradeoff"], "Composition against effectiveness")
+    return (
+        "<h2>The trade-off</h2>\n<p class='soft'>Composition against effectiveness, of answers "
+        "from z alone where there is a z. A model that does nothing stands at the left, high up, "
+        f"and has no skill.</p>\n<div class='wide'>{shown}</div>"
+    )
+
+
 def _pictures(comparison: Comparison, pictures: Mapping[str, bytes]) -> Iterator[str]:
-    if pictures:
+    if any(name.startswith("beside-") for name in pictures):
         yield "<h2>The same test rows under each model</h2>"
     for label in next(iter(comparison.reports.values())).examples.queries:
         for mode in comparison.modes:

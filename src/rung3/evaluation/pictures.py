@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rung3.graph import CausalGraph
 
-__all__ = ["beside", "film", "graph", "losses", "strip"]
+__all__ = ["beside", "film", "graph", "losses", "png", "strip"]
 
 INK, ACCENT = "#7d8288", "#d1495b"
 DPI = 150
@@ -137,7 +137,7 @@ def graph(
     Variables that are set stand out, and what would act on them is dotted: it is cut.
     """
     square = [name for name, variable in variables.items() if isinstance(variable, Image)]
-    return _png(draw(causes, do=chosen, square=square))
+    return png(draw(causes, do=chosen, square=square))
 
 
 def losses(history: Mapping[str, Any]) -> bytes:
@@ -166,7 +166,7 @@ def losses(history: Mapping[str, Any]) -> bytes:
         if len(named) > 1:
             axes.legend(fontsize=7, frameon=False, labelcolor=INK)
     figure.tight_layout()
-    return _png(figure)
+    return png(figure)
 
 
 def _mosaic(
@@ -201,7 +201,7 @@ def _mosaic(
         tall = min(down, 1.7)
         bar = figure.add_axes(((W - 0.6) / W, (bottom + 0.06) / H, 0.08 / W, (tall - 0.3) / H))
         _colour_bar(bar, signed)
-    return _png(figure)
+    return png(figure)
 
 
 def _captions(
@@ -282,7 +282,8 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=DPI)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=DPI, transparent=True)
     return out.getvalue()
