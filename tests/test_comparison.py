@@ -107,6 +107,9 @@ def test_skills_differ_by_the_difference_of_skills_with_rows_resampled_together(
         (("reversibility", "do(a)", "x", "kept", "1"), "px", ["low"]),
         (("log_prob", "x", "model"), "nats", ["high"]),
         (("spread", "do(a)", "x"), "px", []),
+        (("truth", "do(a)", "x", "kept", "ssim"), "", ["high"]),
+        (("calibration", "do(a)", "x", "crps"), "px", ["low"]),
+        (("calibration", "do(a)", "x", "coverage 50%"), "", []),
         (("something", "new"), "", []),
     ],
 )
@@ -144,6 +147,16 @@ def test_what_a_run_lacks_is_a_dash_and_takes_part_in_nothing() -> None:
     assert found["differences"] == {}
     line = next(line for line in str(compare(reports)).splitlines() if "10 times" in line)
     assert line.split("\N{DOWNWARDS ARROW}")[1].split()[0] == "\N{EN DASH}"
+
+
+def test_plain_numbers_stand_beside_the_others_and_none_is_best() -> None:
+    reports = {name: made({DRIFT: torch.rand(ROWS)}) for name in ("one", "two")}
+    for n, report in enumerate(reports.values(), 5):
+        report.metrics["realism"] = {"x": {"do(a)": {"kept": {"fid": n, "note": "words"}}}}
+    found = entry(reports, ("realism", "x", "do(a)", "kept", "fid"))
+    assert [run["mean"] for run in found["runs"].values()] == [5, 6]
+    assert found["best"] == []
+    assert found["differences"] == {"two": None}
 
 
 def test_a_difference_of_arithmetic_is_none() -> None:

@@ -37,8 +37,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "compare"]
 
-LOWER = ("composition", "reversibility", "effectiveness", "measured", "truth")
-"""Sections of errors."""
+BETTER = {
+    "log_prob": "higher",
+    "truth skill": "higher",
+    "truth ssim": "higher",
+    "truth error": "lower",
+    "calibration crps": "lower",
+    "minimality cld": "lower",
+} | dict.fromkeys(
+    (
+        "composition", "reversibility", "effectiveness", "measured", "amplification", "drift",
+        "commutativity", "stability",
+    ),
+    "lower",
+)  # fmt: skip
+"""What is better, by the first name of a path, or its first and its last."""
+
+PLAIN = ("realism", "distance", "recovery", "prior", "cost")
+"""Sections of single numbers, of sets of rows and of the model: without intervals."""
 
 MODEL = "model"
 """Whose log-density it is."""
@@ -288,19 +304,27 @@ def _same_values(one: Report, two: Report, label: str) -> bool:
 
 
 def _leaves(metrics: Mapping[str, Any], path: Key = ()) -> Iterator[tuple[Key, Found]]:
-    """Every mean with its interval, and its path."""
+    """Every mean with its interval, or plain number, and its path."""
     for name, part in metrics.items():
         if isinstance(part, Mapping):
             if "mean" in part:
                 yield (*path, name), dict(part)
             else:
                 yield from _leaves(part, (*path, name))
+        elif path[:1] and path[0] in PLAIN and isinstance(part, int | float):
+            yield (*path, name), {"mean": float(part), "low": None, "high": None}
 
 
 def _of_models(path: Key, modes: list[str]) -> bool:
     """Whether it tells of a model (or is a floor), and not of a world, a truth or a baseline."""
     match path:
-        case ("truth", _, _, who, _) | ("effectiveness" | "measured", _, _, _, who):
+        case ("truth", _, _, who, _) | (
+            "effectiveness" | "measured" | "amplification" | "drift",
+            _,
+            _,
+            _,
+            who,
+        ):
             return who in modes or who == OBSERVED
         case ("log_prob", _, who):
             return who == MODEL
@@ -310,9 +334,9 @@ def _of_models(path: Key, modes: list[str]) -> bool:
 def _better(path: Key, unit: str) -> str | None:
     if FACTUAL in path:
         return None
-    if path[-1] == "skill" or unit == "accuracy" or path[0] == "log_prob":
+    if unit == "accuracy" and path[0] == "effectiveness":
         return "higher"
-    return "lower" if path[0] in LOWER else None
+    return BETTER.get(path[0]) or BETTER.get(f"{path[0]} {path[-1]}")
 
 
 def _first(means: Mapping[str, float], better: str | None) -> str | None:
