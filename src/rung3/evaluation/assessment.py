@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rung3.digests import digest
 from rung3.evaluation import targets
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.cache import Cache
@@ -143,13 +144,14 @@ def evaluate(
                     if probe.examination is first:
                         sets.ask(at, found)
         first.examples.sweep(model, rows, plans[0])
-        resamples = Bootstrap(rows.n, protocol.bootstrap, base)
+        resamples = Bootstrap(asked, protocol.bootstrap, base)
+        metrics, scores = summarise(examinations, resamples)
+        of_all = resamples.of(rows.n)
         seen, held = {}, {}
         if "density" in protocol.measures:
-            seen = densities(model, truth, rows, batch_size, resamples, base)
-            held = divergences(model, rows, batch_size, resamples, base)
-        of_sets = sets.compute(rows[:known], plans[0], base)
-    metrics = summarise(examinations, Bootstrap(asked, protocol.bootstrap, base)) | of_sets
+            seen = densities(model, truth, rows, batch_size, of_all, base, scores)
+            held = divergences(model, rows, batch_size, of_all, base)
+        metrics |= sets.compute(rows[:known], plans[0], base)
     metrics["log_prob"], metrics["divergence"] = seen, held
     metrics["targets"] = {query.label: query.outside(model) for query in plans[0]}
     metrics["settings"] = {
@@ -169,6 +171,8 @@ def evaluate(
         "torch": str(torch.__version__),
         "oracles trained on": oracles.origin if len(oracles) else "no oracles",
         "world": truth.world if truth is not None else None,
+        "digest of the rows": digest(rows[:asked]),
+        "digests of the targets": {query.label: query.digest() for query in plans[0]},
         "steps skipped in training": {
             name: said["skipped_steps"]
             for name, said in model.fitted.items()
@@ -176,7 +180,8 @@ def evaluate(
         },
     }
     metrics["model"] = str(model).splitlines()
-    return Report(metrics, model.graph, model.variables, first.examples, dict(history or {}))
+    found, shown = dict(history or {}), first.examples
+    return Report(metrics, model.graph, model.variables, shown, found, scores)
 
 
 def _settled(
@@ -196,19 +201,19 @@ def _settled(
     return replace(protocol or Protocol(), **changes)
 
 
-def _complete(model: SCM, test: Mapping[str, Any]) -> tuple[Rows, int]:
-    """Test rows without missing values, and how many were left out."""
-    rows = as_rows(test, model.variables, torch.device("cpu"))
+def _complete(model: SCM, given: Mapping[str, Any], what: str = "test") -> tuple[Rows, int]:
+    """Rows without missing values, and how many were left out."""
+    rows = as_rows(given, model.variables, torch.device("cpu"))
     lacking = [name for name in model.variables if name not in rows]
     if lacking:
-        raise ValueError(f"{lacking[0]}: not in the test rows, which have {list(rows)}")
+        raise ValueError(f"{lacking[0]}: not in the {what} rows, which have {list(rows)}")
     if not rows.batched:
-        raise ValueError("test: expected a batch of rows, got a single one")
+        raise ValueError(f"{what}: expected a batch of rows, got a single one")
     missing = torch.zeros(rows.n, dtype=torch.bool)
     for name, variable in model.variables.items():
         missing |= variable.is_missing(rows[name])
     if missing.all():
-        raise ValueError(f"test: each of the {rows.n} rows lacks a value, or there are none")
+        raise ValueError(f"{what}: each of the {rows.n} rows lacks a value, or there are none")
     return (rows[~missing] if missing.any() else rows), int(missing.sum())
 
 
@@ -280,7 +285,8 @@ def _reference(
     if not wanted or not len(oracles) or (train is None and truth is None):
         return None
     if train is not None:
-        rows, _ = _complete(model, as_rows(train, model.variables, torch.device("cpu"))[:wanted])
+        some = as_rows(train, model.variables, torch.device("cpu"))[:wanted]
+        rows, _ = _complete(model, some, "training")
     elif truth is not None:
         rows = truth.sample(min(wanted, FRESH), seed=stream(seed, "reference"))
     rows = rows.to(model.device)

@@ -5,7 +5,7 @@ three presets ask what three papers asked, as far as it can be asked of any mode
 
 | | `monteiro2023` | `melistas2024` | `ribeiro2023` |
 |---|---|---|---|
-| interventions | each parent of the image, alone | each cause, alone | each cause, alone |
+| interventions | each cause, alone | each cause, alone | each cause, alone |
 | targets | training marginal | another bin, forced | training marginal |
 | other parents | held | propagated | propagated |
 | noise of observation | kept; z alone | kept; a tenth | kept; z alone |

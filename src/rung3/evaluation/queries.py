@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rung3.digests import digest
 from rung3.mechanisms.base import Mechanism
 from rung3.rows import Rows, spell_unknown
 from rung3.seeding import stream
@@ -46,6 +47,10 @@ class Query:
         """What `do` is for some of the rows."""
         chosen = {k: v[rows] if k in self.per_row else v for k, v in self.do.items()}
         return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in chosen.items()}
+
+    def digest(self) -> str:
+        """A few letters that stand for the targets; functions and mechanisms are not in it."""
+        return digest({k: v for k, v in self.do.items() if isinstance(v, Tensor)})
 
     def affected(self, model: SCM) -> list[str]:
         """Variables that may change: descendants that are not themselves set or held."""

@@ -6,12 +6,14 @@ score that is not finite makes its mean undefined, and says so; the others are n
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import torch
 from torch import Tensor
 
+from rung3.evaluation import tensors
 from rung3.evaluation.bootstrap import Bootstrap, nothing
 
 __all__ = ["Path", "Scores"]
@@ -100,6 +102,23 @@ class Scores:
         for path, reason in self._refused.items():
             put(nested, path, nothing(reason))
         return nested
+
+    def save(self, file: pathlib.Path) -> None:
+        """Write every row's scores, `(n,)` a path, and their units."""
+        tensors.write(file, {path: self[path] for path in self}, [[p, self.unit(p)] for p in self])
+
+    @classmethod
+    def load(cls, file: pathlib.Path) -> Self:
+        """What `save` wrote, in the same order.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
+        found, units = tensors.read(file)
+        scores = cls()
+        for path, unit in units:
+            scores.add(tuple(path), found[tuple(path)], unit)
+        return scores
 
 
 def put(nested: dict[str, Any], path: Path, value: Any) -> None:

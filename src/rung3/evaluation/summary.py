@@ -25,16 +25,18 @@ from rung3.evaluation.truth import NOTHING
 __all__ = ["summarise"]
 
 
-def summarise(examinations: Sequence[Examination], bootstrap: Bootstrap) -> dict[str, Any]:
-    """All numbers of rows, as nested dicts; each row's scores are averaged over the seeds.
+def summarise(
+    examinations: Sequence[Examination], bootstrap: Bootstrap
+) -> tuple[dict[str, Any], Scores]:
+    """All numbers of rows, and every row's scores, averaged over the seeds.
 
     Args:
         examinations: Of the same rows, one a seed.
         bootstrap: For the intervals.
 
     Returns:
-        Along each path `mean`, `low`, `high`, `unit`, and with several seeds their means as
-        `by seed`. Where there is no mean, `undefined` says why.
+        Nested dicts: along each path `mean`, `low`, `high`, `unit`, and with several seeds their
+        means as `by seed`; where there is no mean, `undefined` says why. And the scores.
     """
     first, *others = examinations
     scores, by_seed = first.scores.averaged([other.scores for other in others])
@@ -53,7 +55,7 @@ def summarise(examinations: Sequence[Examination], bootstrap: Bootstrap) -> dict
     timed = first.seconds[1:] or first.seconds
     rows, seconds = (sum(part) for part in zip(*timed, strict=True)) if timed else (0, 0.0)
     metrics["speed"] = {"per second": rows / seconds if seconds else None}
-    return metrics
+    return metrics, scores
 
 
 def _amplified(scores: Scores, seen: Examination) -> Iterator[tuple[Path, Tensor]]:

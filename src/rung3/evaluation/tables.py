@@ -208,7 +208,7 @@ def cell(found: Mapping[str, Any] | None, with_unit: bool = True) -> Cell:
 
 
 def _of(by_who: Mapping[str, Any]) -> str:
-    unit = by_who[OBSERVED]["unit"]
+    unit = by_who[OBSERVED].get("unit", "")
     return str(unit) if unit == "accuracy" else f"MAE {unit}".rstrip()
 
 
