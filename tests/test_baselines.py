@@ -12,14 +12,14 @@ import blobs
 import halves
 from rung3 import SCM, Categorical, Continuous, Ordinal, worlds
 from rung3.evaluation import composition, evaluate, fit_ceiling, reversibility
-from rung3.evaluation.baselines import as_model, baselines, opposite, retrieval, shuffled
+from rung3.evaluation.baselines import as_model, baselines, identity, opposite, retrieval, shuffled
 from rung3.evaluation.distances import distance
 from rung3.evaluation.oracles import Oracles
-from rung3.evaluation.truth import Baseline
+from rung3.evaluation.truth import NOTHING, Baseline
 from rung3.rows import Rows
 
 N = 24
-NAMES = ("doing nothing", "wrong sign", "shuffled abduction", "retrieval")
+NAMES = (NOTHING, "wrong sign", "shuffled abduction", "retrieval")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def rows(world: SCM) -> Rows:
 
 @pytest.fixture(scope="module")
 def known(world: SCM) -> dict[str, Baseline]:
-    return baselines(world, "image", world.sample(2000, seed=2))
+    return {NOTHING: identity} | baselines(world, "image", world.sample(2000, seed=2))
 
 
 def parents(world: SCM, rows: Rows) -> dict[str, Tensor]:
@@ -62,7 +62,7 @@ def test_under_do_thickness_they_rank_as_they_must(
     world: SCM, rows: Rows, known: dict[str, Baseline]
 ) -> None:
     found = skills(world, rows, "thickness", known)
-    assert found["doing nothing"] == 0
+    assert found[NOTHING] == 0
     assert 1 > found["re-morphing"] > 0.7 > found["rescaling"] > 0.3
     assert found["wrong sign"] < -0.3
     assert found["shuffled abduction"] < -0.3
@@ -82,7 +82,7 @@ def test_under_do_digit_only_another_digit_helps(
     world: SCM, rows: Rows, known: dict[str, Baseline]
 ) -> None:
     found = skills(world, rows, "digit", known)
-    assert found["rescaling"] == found["doing nothing"] == 0
+    assert found["rescaling"] == found[NOTHING] == 0
     assert abs(found["wrong sign"]) < 0.05  # a category has no opposite
     assert found["retrieval"] > max(0.03, found["shuffled abduction"])
 
@@ -90,17 +90,18 @@ def test_under_do_digit_only_another_digit_helps(
 def test_the_ceiling_stands_between_the_truth_and_doing_nothing() -> None:
     world = halves.world()
     ceiling = fit_ceiling(world, "image", n=1024, epochs=3, width=16, progress=False)
-    known = baselines(world, "image", world.sample(2000, seed=2), edit=ceiling)
-    found = skills(world, world.sample(200, seed=1), "left", {"ceiling": ceiling} | known)
+    known = {NOTHING: identity, "ceiling": ceiling}
+    known |= baselines(world, "image", world.sample(2000, seed=2), edit=ceiling)
+    found = skills(world, world.sample(200, seed=1), "left", known)
     assert 1 > found["ceiling"] > 0.5
-    assert found["doing nothing"] == 0 > found["wrong sign"]
+    assert found[NOTHING] == 0 > found["wrong sign"]
     assert found["shuffled abduction"] < 0
 
 
 def test_where_noise_can_be_told_the_wrong_sign_is_that_of_the_truth() -> None:
     world = blobs.world()
     known = baselines(world, "image")
-    assert list(known) == ["doing nothing", "wrong sign", "shuffled abduction"]
+    assert list(known) == ["wrong sign", "shuffled abduction"]
     image, before, true = asked(world, world.sample(N, seed=1), "position")
     turned = 2 * before["position"] - true["position"], 2 * before["brightness"]
     there = blobs.base(turned[0], turned[1] - true["brightness"])
@@ -123,7 +124,7 @@ def test_doing_nothing_composes_and_reverses_perfectly(
             model, rows, {"intensity": rows["intensity"].roll(1)}, ["image"], [1]
         )
         back[name] = turned[1]["image"].mean().item()
-    assert drift["doing nothing"] == back["doing nothing"] == 0
+    assert drift[NOTHING] == back[NOTHING] == 0
     assert 0 < drift["wrong sign"] < drift["retrieval"] < drift["shuffled abduction"]
     assert 0 < back["wrong sign"] < back["retrieval"] < back["shuffled abduction"]
     assert composition(world, rows, "image", [1])[1].max() < 1e-3
@@ -140,8 +141,8 @@ def test_shuffled_abduction_is_as_effective_as_the_truth(
 
     found = {name: missed(known[name](image, before, after)) for name in NAMES}
     assert found["shuffled abduction"] < 1.5 * missed(true["image"])
-    assert found["retrieval"] < 0.5 * found["doing nothing"]
-    assert found["doing nothing"] < found["wrong sign"]
+    assert found["retrieval"] < 0.5 * found[NOTHING]
+    assert found[NOTHING] < found["wrong sign"]
 
 
 def test_strangers_are_drawn_from_the_world_itself(world: SCM, rows: Rows) -> None:
@@ -154,14 +155,20 @@ def test_strangers_are_drawn_from_the_world_itself(world: SCM, rows: Rows) -> No
     assert first.mean().item() == pytest.approx(true["image"].mean().item(), rel=0.1)
 
 
-def test_a_baseline_is_evaluated_as_a_model_is() -> None:
+def test_baselines_are_evaluated_as_models_and_beside_them() -> None:
     world = blobs.world()
-    model = as_model(world, "image", baselines(world, "image")["shuffled abduction"])
-    test = world.sample(N, seed=1)
-    report = evaluate(model, test, world, oracles=Oracles({}), bootstrap=0, progress=False)
-    truth = report.metrics["truth"]["do(position)"]["image"]
-    assert truth["kept"]["skill"]["mean"] < 0
-    assert report.metrics["composition"]["image"]["kept"]["1"]["mean"] > 5
+    test, known = world.sample(N, seed=1), baselines(world, "image", world.sample(500, seed=2))
+    model = as_model(world, "image", known["shuffled abduction"])
+    options = {"oracles": Oracles({}), "interventions": ["position"], "bootstrap": 0}
+    found = evaluate(model, test, world, baselines=known, progress=False, **options).metrics
+    truth = found["truth"]["do(position)"]["image"]
+    skill = {name: part["skill"]["mean"] for name, part in truth.items()}
+    assert list(skill)[-4:] == [NOTHING, *known]
+    assert skill[NOTHING] == 0
+    assert skill["wrong sign"] < -0.2
+    assert skill["kept"] < 0
+    assert skill["kept"] == pytest.approx(skill["shuffled abduction"], abs=0.2)
+    assert found["composition"]["image"]["kept"]["1"]["mean"] > 5
 
 
 # Parts ----
@@ -209,4 +216,4 @@ def test_what_does_not_fit_is_refused(world: SCM, rows: Rows) -> None:
     with pytest.raises(ValueError, match="at least one row"):
         baselines(world, "image", rows[:0])
     with pytest.raises(ValueError, match="an edit needs a factual image"):
-        as_model(world, "image", baselines(world, "image")["doing nothing"]).sample(2)
+        as_model(world, "image", identity).sample(2)

@@ -13,7 +13,9 @@ the best q gives the values that are worth most as much as it may.
 
 The bounds are valid always. They are sharp where only the outcome is computed anew, along a chain,
 and wherever a variable's parents tell all that was computed anew before it. For a binary cause and
-outcome they are those of Tian and Pearl 2000 on the probability of necessity or sufficiency.
+outcome they are those of Tian and Pearl 2000 on the probability of necessity or sufficiency. They
+are of each row by itself: rows are not all at their ends at once, and a mean over rows may well be
+identified.
 
 Source: Frechet 1951; Tian and Pearl 2000, Annals of Mathematics and Artificial Intelligence 28.
 """

@@ -56,8 +56,8 @@ class Sensitivity:
         answers: By mechanism, the answer of each row, averaged over the draws of the noise:
             `(n, *shape)`, or the probability of the event, `(n,)`. The model's own comes first.
         assumptions: What each of them assumes, in a clause.
-        bounds: Least and greatest answer `(n,)` that data and graph allow; `None` where there are
-            none, or nobody knows them.
+        bounds: Least and greatest answer `(n,)` that data and graph allow in each row by itself;
+            `None` where there are none, or nobody knows them.
         unbounded: Why there are none.
     """
 
@@ -101,11 +101,11 @@ class Sensitivity:
             f"{self.width.max():.3g}{of} at the most"
         )
         if self.bounds is None:
-            return "\n".join([*lines, f"data and graph leave open: {self.unbounded}"])
+            return "\n".join([*lines, f"data and graph leave open, in a row: {self.unbounded}"])
         low, high = self.bounds
         lines.append(
-            f"data and graph leave open: {low.mean():.3g} to {high.mean():.3g} on average; in a "
-            f"row {(high - low).mean():.3g} on average, {(high - low).max():.3g} at the most"
+            f"data and graph leave open, in a row: {low.mean():.3g} to {high.mean():.3g} on "
+            f"average, {(high - low).max():.3g} apart at the most"
         )
         return "\n".join(lines)
 
@@ -154,7 +154,7 @@ def sensitivity(
           passed, GumbelMax: 0.407, 0.019 apart; Gumbel-max noise (counterfactual stability), ...
           passed, noise reversed: 0.869, 0.443 apart; ranks reversed under other parents, ...
         these leave open, in a row: 0.462 on average, 0.462 at the most
-        data and graph leave open: 0.429 to 0.857 on average; in a row 0.429 on average, ...
+        data and graph leave open, in a row: 0.429 to 0.857 on average, 0.429 apart at the most
     """
     affected = _affected(model, do, outcome)
     codes = _codes(model.variables[outcome], outcome, event)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from rung3.evaluation.truth import NOTHING, Baseline
+from rung3.evaluation.truth import Baseline
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, repeat_noise
 from rung3.mechanisms.encoding import deviation
 from rung3.rows import Noise
@@ -61,6 +61,8 @@ def baselines(
 ) -> dict[str, Baseline]:
     """Every baseline that a world and training rows allow, for `evaluate(..., baselines=)`.
 
+    Doing nothing (`identity`) is not among them: `evaluate` always compares with it.
+
     Args:
         world: The world that is asked for the truth.
         image: The image.
@@ -77,7 +79,7 @@ def baselines(
         >>> world = worlds.digits()
         >>> rows = world.sample(4, seed=0)
         >>> print(*baselines(world, "image", rows), sep=", ")
-        doing nothing, rescaling, re-morphing, ...wrong sign, shuffled abduction, retrieval
+        rescaling, re-morphing, ...wrong sign, shuffled abduction, retrieval
     """
     variable = world.variables.get(image)
     if not isinstance(variable, Image) or not world.graph.parents(image):
@@ -90,7 +92,7 @@ def baselines(
     found["shuffled abduction"] = shuffled(mechanism, seed)
     if train is not None:
         found["retrieval"] = retrieval(train, image, mechanism.parents)
-    return {NOTHING: identity} | found
+    return found
 
 
 def identity(image: Tensor, before: Parents, after: Parents) -> Tensor:
