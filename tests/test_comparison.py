@@ -219,9 +219,10 @@ def test_other_variables_are_refused() -> None:
 
 
 def test_a_single_run_none_and_the_same_twice_are_refused(tmp_path: Any) -> None:
-    with pytest.raises(ValueError, match="expected two runs or more, got 1: report 1"):
-        compare([ONE])
-    with pytest.raises(ValueError, match="expected two runs or more, got 0"):
+    for alone in ([ONE], ONE):
+        with pytest.raises(ValueError, match="expected two runs or more, got report 1"):
+            compare(alone)
+    with pytest.raises(ValueError, match="expected two runs or more, got none"):
         compare([])
     with pytest.raises(ValueError, match="is given twice"):
         compare([tmp_path, tmp_path])

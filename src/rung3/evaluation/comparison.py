@@ -69,7 +69,7 @@ def compare(runs: Iterable[Report | str | Path] | Mapping[str, Report | str | Pa
     """Compare what was found of several models on the same test rows.
 
     Args:
-        runs: Two or more reports, or folders that hold one, such as those of finished runs; under
+        runs: Two reports or more, or folders that hold one, such as those of finished runs; under
             names of your own, or else the folders'.
 
     Returns:
@@ -91,11 +91,12 @@ def compare(runs: Iterable[Report | str | Path] | Mapping[str, Report | str | Pa
         >>> skill["best"], round(skill["differences"]["half"]["mean"], 3)
         (['world'], -0.5)
     """
+    if isinstance(runs, Report | str | Path):
+        runs = [runs]
     named = dict(runs) if isinstance(runs, Mapping) else _named(list(runs))
     if len(named) < 2:
-        raise ValueError(
-            f"compare: expected two runs or more, got {len(named)}: {', '.join(named)}"
-        )
+        got = ", ".join(named) or "none"
+        raise ValueError(f"compare: expected two runs or more, got {got}")
     reports = {k: v if isinstance(v, Report) else Report.load(v) for k, v in named.items()}
     first, *others = reports
     for name in others:
@@ -164,7 +165,10 @@ class Comparison:
             return None
         change, base = one[error] - two[error], torch.ones(())
         if skill:
-            base = one[(*path[:3], NOTHING, "error")]
+            nothing = (*path[:3], NOTHING, "error")
+            if nothing not in one:
+                return None
+            base = one[nothing]
         valid = (change + base).isfinite()
         if not valid.any():
             return None
