@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rung3.evaluation.cost import cost
 from rung3.evaluation.examination import FACTUAL, OBSERVED, Asked, Examination, Seen, Sight
 from rung3.evaluation.interventional import interventional
 from rung3.evaluation.oracles import Oracles
@@ -112,8 +113,6 @@ class Sets:
         if "distance" in self.wanted:
             found["distance"] = {q.label: self._distance(q, rows.n, seed) for q in queries}
         if "cost" in self.wanted and queries:
-            from rung3.evaluation.cost import cost
-
             do = queries[0].at(slice(0, min(COSTED, rows.n)), self.model.device)
             batch = rows[:COSTED].to(self.model.device)
             found["cost"] = _or_why(lambda: cost(self.model, batch, do, seed=seed))
