@@ -10,7 +10,7 @@ from PIL import Image as Picture
 
 import blobs
 from rung3 import SCM, worlds
-from rung3.evaluation import Oracles, evaluate
+from rung3.evaluation import Oracles, Report, evaluate
 from rung3.evaluation.report import slug
 from rung3.evaluation.tables import tables
 from rung3.mechanisms import Equation
@@ -36,13 +36,65 @@ def test_save_writes_numbers_page_and_pictures(report, tmp_path):
     assert path == tmp_path / "new" / "folder" / "report.html"
     written = {file.name for file in path.parent.iterdir()}
     assert written == {
-        "report.html", "metrics.json", "graph.png", "graph-do-position.png",
+        "report.html", "metrics.json", "scores.safetensors", "examples.safetensors",
+        "graph.png", "graph-do-position.png",
         "graph-do-brightness.png", "strip-do-position.png", "strip-do-brightness.png",
         "sweep-position.png", "sweep-brightness.png", "losses.png",
     }  # fmt: skip
     assert json.loads((path.parent / "metrics.json").read_text()) == report.metrics
     for file in path.parent.glob("*.png"):
         Picture.open(file).verify()
+
+
+def test_what_is_saved_is_loaded(report, tmp_path):
+    report.save(tmp_path)
+    again = Report.load(tmp_path)
+    assert again.metrics == report.metrics
+    assert again.variables == report.variables
+    assert again.graph.to_text() == report.graph.to_text()
+    assert list(again.scores) == list(report.scores)
+    for path in report.scores:
+        assert torch.equal(again.scores[path], report.scores[path])
+        assert again.scores.unit(path) == report.scores.unit(path)
+    for name in ("strip-do-position", "graph-do-position"):
+        assert again.pictures()[name] == report.pictures()[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("metrics.json", None, "holds no report: it has no metrics.json"),
+        ("metrics.json", b"{", "metrics.json is truncated"),
+        ("scores.safetensors", None, "has no scores.safetensors, as reports of older versions"),
+        ("scores.safetensors", b"\0" * 20, "scores.safetensors is truncated"),
+        ("examples.safetensors", b"", "examples.safetensors is truncated"),
+    ],
+)
+def test_a_folder_that_is_no_whole_report_is_refused(report, tmp_path, name, content, message):
+    report.save(tmp_path)
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        Report.load(tmp_path)
+
+
+def test_rows_and_targets_have_digests_of_their_own(report):
+    world = blobs.world()
+    said = {"oracles": Oracles({}), "bootstrap": 0, "progress": False}
+
+    def digests(rows, **options):
+        settings = evaluate(blobs.scm(blobs.Latent()), rows, **said, **options).metrics["settings"]
+        return settings["digest of the rows"], settings["digests of the targets"]
+
+    same = digests(world.sample(20, seed=0))
+    assert same[0] == report.metrics["settings"]["digest of the rows"]
+    assert same[1] == report.metrics["settings"]["digests of the targets"]
+    assert digests(world.sample(20, seed=1))[0] != same[0]
+    assert digests(world.sample(20, seed=0), n=19)[0] != same[0]
+    other = digests(world.sample(20, seed=0), interventions={"position": 1.0, "brightness": 0.2})
+    assert other[0] == same[0]
+    assert all(other[1][label] != same[1][label] for label in same[1])
 
 
 def test_the_page_needs_nothing_else(report, tmp_path):

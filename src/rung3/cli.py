@@ -44,6 +44,9 @@ app = typer.Typer(
 
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (YAML).")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+RunPaths = Annotated[
+    list[Path], typer.Argument(metavar="RUN RUN...", help="The folders of two runs or more.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set a value, such as training.epochs=2."),
@@ -166,6 +169,62 @@ def effects(
     path = out or place.path / "effects.png"
     figure.savefig(path)
     _say(f"\npicture: [bold]{escape(str(path))}[/]")
+
+
+@app.command()
+def compare(
+    folders: RunPaths,
+    out: Annotated[Path | None, typer.Option(help="Folder to write the page to.")] = None,
+) -> None:
+    """Runs on the same test rows: values, paired differences, the best, pictures side by side."""
+    from rung3.evaluation import compare as side_by_side
+
+    found = side_by_side(folders)
+    Console().print(found)
+    if out is not None:
+        _say(f"\npage: [bold]{escape(str(found.save(out)))}[/]")
+
+
+@app.command()
+def tradeoff(
+    folders: RunPaths,
+    times: Annotated[int, typer.Option(help="Null interventions one after the other.")] = 1,
+    out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("tradeoff.png"),
+) -> None:
+    """Composition against effectiveness, with skill as colour, as a picture."""
+    from rung3.evaluation import compare as side_by_side
+    from rung3.evaluation import tradeoff as draw
+
+    draw(side_by_side(folders), times).savefig(out, dpi=150, transparent=True)
+    _say(f"picture: [bold]{escape(str(out))}[/]")
+
+
+@app.command()
+def sweep(
+    study: StudyPath,
+    vary: Annotated[
+        list[str],
+        typer.Option(
+            metavar="KEY=VALUE,VALUE,...",
+            help="Such as mechanisms.image.beta=0.5,1,2; several give all combinations.",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs; runs/<name>-sweep.")] = None,
+    settings: Settings = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove earlier runs.")] = False,
+) -> None:
+    """Run a study for each value of a setting, and compare the runs; finished ones are kept."""
+    from rung3.evaluation import compare as side_by_side
+    from rung3.study import Study
+    from rung3.sweep import sweep as run_all
+
+    folder = out or Path("runs") / f"{Study.load(study, settings or ()).name}-sweep"
+    runs = run_all(
+        study, vary, folder, settings or (), overwrite=overwrite, say=_say, progress=True
+    )
+    found = side_by_side(runs)
+    Console().print(found)
+    _say(f"\npage: [bold]{escape(str(found.save(folder)))}[/]")
 
 
 @app.command()

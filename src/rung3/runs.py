@@ -4,7 +4,8 @@ study.yaml        the study as it was run: paths absolute, settings made
 checkpoints/      of training; from here a run that was killed goes on
 model/            the fitted model; written when training is done
 history.json      losses by mechanism and epoch
-report.html       the report, and metrics.json its numbers; written last
+report.html       the report, and metrics.json its numbers; written last, with scores.safetensors
+                  (every row's scores) and examples.safetensors (the rows that it shows)
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ __all__ = ["RunFolder"]
 HOLDS = (
     "metrics.json",
     "report.html",
+    "scores.safetensors",
+    "examples.safetensors",
     "strip-*.png",
     "sweep-*.png",
     "graph*.png",
@@ -73,27 +76,31 @@ class RunFolder:
         Raises:
             ValueError: If the folder holds a finished run, a run of another study, or other things.
         """
-        ours = self.study_path.is_file()
-        if ours and not overwrite:
-            self._check_same(study)
-            return True
-        if ours:
+        self.check(study, overwrite)
+        if self.study_path.is_file():
+            if not overwrite:
+                self._check_unfinished()
+                return True
             self._clear()
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise ValueError(
-                f"{self.path} is there and is not the folder of a run; choose another with --out"
-            )
         self.path.mkdir(parents=True, exist_ok=True)
         study.save(self.study_path)
         return False
 
-    def _check_same(self, study: Study) -> None:
-        found = self.study().differences(study)
-        if found:
+    def check(self, study: Study, overwrite: bool = False) -> None:
+        """Refuse if the folder holds a run of another study, or other things."""
+        if not self.study_path.is_file():
+            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+                raise ValueError(
+                    f"{self.path} is there and is not the folder of a run; choose another with "
+                    "--out"
+                )
+        elif not overwrite and (found := self.study().differences(study)):
             raise ValueError(
                 f"{self.path} holds a run of a study that differs in {', '.join(found)}; choose "
                 "another folder with --out, or remove that run with --overwrite"
             )
+
+    def _check_unfinished(self) -> None:
         if self.finished:
             raise ValueError(
                 f"{self.path} holds this run, finished: see {self.report_path}; run it again with "

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rung3.evaluation.bootstrap import Bootstrap
+from rung3.evaluation.scores import Scores
 from rung3.mechanisms.base import Mechanism
 from rung3.rows import Rows
 from rung3.seeding import seeded
@@ -24,7 +25,13 @@ __all__ = ["batches", "densities"]
 
 
 def densities(
-    model: SCM, truth: SCM | None, rows: Rows, batch_size: int, bootstrap: Bootstrap, seed: int
+    model: SCM,
+    truth: SCM | None,
+    rows: Rows,
+    batch_size: int,
+    bootstrap: Bootstrap,
+    seed: int,
+    keep: Scores | None = None,
 ) -> dict[str, Any]:
     """Mean log-density of rows under the model and, where it has one, under the world.
 
@@ -35,6 +42,7 @@ def densities(
         batch_size: Rows at once.
         bootstrap: Of that many rows.
         seed: Of bounds that are estimated with random draws.
+        keep: Where every row's log-density goes too.
 
     Returns:
         By variable, by `model` and `world`: `mean`, `low`, `high`, `unit`, `bound` (whether it is a
@@ -50,6 +58,8 @@ def densities(
                 scores = _log_prob(asked, rows, batch_size, model.device)
             if scores is None:
                 continue
+            if keep is not None:
+                keep.add(("log_prob", name, who), scores, "nats")
             zero = int((~scores.isfinite()).sum())
             mean = {"mean": None, "low": None, "high": None} if zero else bootstrap.mean(scores)
             bound = asked.abduction == "approximate"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
 
+from rung3.provenance import Provenance, Status
 from rung3.rows import Rows
 from rung3.variables import Discrete, Image
 
@@ -38,6 +39,17 @@ class Example:
     factual: Rows
     answers: Mapping[str, Rows]
     truth: Rows | None
+
+    @property
+    def status(self) -> Mapping[str, Status]:
+        """Of every variable, whether it was observed, intervened, propagated or held."""
+        return self.answers["kept"].explain().status
+
+    def parts(self) -> dict[tuple[str, ...], Rows]:
+        """All rows: `factual`, `answers` by mode, `truth`."""
+        found: dict[tuple[str, ...], Rows] = {("factual",): self.factual}
+        found |= {("answers", mode): rows for mode, rows in self.answers.items()}
+        return found if self.truth is None else {**found, ("truth",): self.truth}
 
 
 @dataclass
@@ -80,6 +92,41 @@ class Examples:
         """Drop the truth of an intervention that a later batch had none for."""
         if label in self.queries:
             self.queries[label].truth = None
+
+    def tensors(self) -> dict[tuple[str, ...], Tensor]:
+        """Every value by label, `factual`, mode or `truth`, and variable; without the sweeps."""
+        return {
+            (label, *who, name): value
+            for label, example in self.queries.items()
+            for who, rows in example.parts().items()
+            for name, value in rows.items()
+        }
+
+    def status(self) -> dict[str, dict[str, str]]:
+        """By label and variable, whether it was observed, intervened, propagated or held."""
+        return {label: dict(example.status) for label, example in self.queries.items()}
+
+    @classmethod
+    def restore(
+        cls, tensors: Mapping[tuple[str, ...], Tensor], status: Mapping[str, Mapping[str, Any]]
+    ) -> Self:
+        """The examples that `tensors` and `status` told."""
+        found: dict[tuple[str, ...], dict[str, Tensor]] = {}
+        for (*who, name), value in tensors.items():
+            found.setdefault(tuple(who), {})[name] = value
+        examples = cls()
+        for label, said in status.items():
+            provenance = Provenance("imagining", said)
+            answers = {
+                who[-1]: Rows(values, provenance=provenance)
+                for who, values in found.items()
+                if who[:2] == (label, "answers")
+            }
+            true = found.get((label, "truth"))
+            examples.queries[label] = Example(
+                Rows(found[label, "factual"]), answers, None if true is None else Rows(true)
+            )
+        return examples
 
     def sweep(self, model: SCM, rows: Rows, queries: list[Query], shown: int = 4) -> None:
         """Ask for every value of each variable that was intervened on alone."""

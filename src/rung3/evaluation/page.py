@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+from rung3.evaluation.further import further
 from rung3.evaluation.tables import Cell, Table, tables
 
-__all__ = ["render", "summary"]
+__all__ = ["document", "figure", "render", "summary"]
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #6a7077; --line: #e3e5e8; --bg: #fff;
@@ -58,16 +59,21 @@ def render(
         "<h1>How sound are its counterfactuals?</h1>",
         f'<p class="soft">{escape(summary(metrics))}</p>',
         graph,
-        *(_table(table) for table in tables(metrics)),
+        *(_table(table) for table in [*tables(metrics), *further(metrics)]),
         *_interventions(metrics, pictures, labels),
         *_sweeps(pictures),
         _image(pictures, "losses", "Training", title="Losses"),
         _settings(metrics),
     ]
+    return document("rung3: report", parts)
+
+
+def document(title: str, parts: Iterable[str], style: str = "") -> str:
+    """A page of these parts, in the reports' style and what is added to it."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>rung3: report</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n"
         + "\n".join(part for part in parts if part)
         + "\n</body>\n</html>\n"
     )
@@ -137,13 +143,16 @@ def _image(
 ) -> str:
     if name not in pictures:
         return ""
-    png = pictures[name]
+    lead = f"<h2>{escape(title)}</h2>\n" if title else ""
+    return lead + figure(pictures[name], text, kind)
+
+
+def figure(png: bytes, text: str, kind: str = "") -> str:
+    """A picture, embedded, at two thirds of its pixels."""
     width = int.from_bytes(png[16:20], "big") * 2 // 3
     source = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-    lead = f"<h2>{escape(title)}</h2>\n" if title else ""
     return (
-        f'{lead}<figure class="{kind}"><img width="{width}" alt="{escape(text)}" src="{source}">'
-        "</figure>"
+        f'<figure class="{kind}"><img width="{width}" alt="{escape(text)}" src="{source}"></figure>'
     )
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rung3.graph import CausalGraph
 
-__all__ = ["film", "graph", "losses", "strip"]
+__all__ = ["beside", "film", "graph", "losses", "png", "strip"]
 
 INK, ACCENT = "#7d8288", "#d1495b"
 DPI = 150
@@ -72,6 +72,49 @@ def strip(
     return _mosaic(bands, heads, corner, variables[shown[0]])
 
 
+def beside(
+    examples: Mapping[str, Example],
+    mode: str,
+    causes: CausalGraph,
+    variables: Mapping[str, Variable],
+) -> bytes | None:
+    """Factual, truth where known, and each model's answer; then each one's error, or difference.
+
+    Args:
+        examples: By model, the same test rows under one intervention.
+        mode: Of the answers; a model without it answers with its noise kept.
+        causes: The causal graph.
+        variables: Its variables.
+
+    Returns:
+        A PNG; `None` if no image is affected, or no model has the mode.
+    """
+    first = next(iter(examples.values()))
+    chosen = [name for name, what in first.status.items() if what == "intervened"]
+    below = causes.descendants(chosen)
+    shown = [k for k, v in variables.items() if isinstance(v, Image) and k in below]
+    if not shown or not any(mode in example.answers for example in examples.values()):
+        return None
+    bands: list[tuple[str, Tensor]] = []
+    for image in shown:
+        lead = f"{image}: " if len(shown) > 1 else ""
+        bands.append((f"{lead}factual", _colour(first.factual[image])))
+        if first.truth is not None:
+            bands.append((f"{lead}truth", _colour(first.truth[image])))
+        answers = {k: e.answers.get(mode, e.answers["kept"])[image] for k, e in examples.items()}
+        bands += [(f"{lead}{name}", _colour(answer)) for name, answer in answers.items()]
+        near, what = first.factual[image], "difference"
+        if first.truth is not None:
+            near, what = first.truth[image], "error"
+        bands += [(f"{what}\n{name}", _signed(answer - near)) for name, answer in answers.items()]
+    heads = [
+        "\n".join(_change(name, variables[name], first, k) for name in chosen)
+        for k in range(first.factual.n)
+    ]
+    corner = "\n".join(_named(name, variables[name]) for name in chosen)
+    return _mosaic(bands, heads, corner, variables[shown[0]])
+
+
 def film(sweep: Sweep, causes: CausalGraph, variables: Mapping[str, Variable]) -> bytes:
     """One variable over its range, from left to right; one test row a line, its factual first."""
     below = causes.descendants([sweep.name])
@@ -94,7 +137,7 @@ def graph(
     Variables that are set stand out, and what would act on them is dotted: it is cut.
     """
     square = [name for name, variable in variables.items() if isinstance(variable, Image)]
-    return _png(draw(causes, do=chosen, square=square))
+    return png(draw(causes, do=chosen, square=square))
 
 
 def losses(history: Mapping[str, Any]) -> bytes:
@@ -123,7 +166,7 @@ def losses(history: Mapping[str, Any]) -> bytes:
         if len(named) > 1:
             axes.legend(fontsize=7, frameon=False, labelcolor=INK)
     figure.tight_layout()
-    return _png(figure)
+    return png(figure)
 
 
 def _mosaic(
@@ -158,7 +201,7 @@ def _mosaic(
         tall = min(down, 1.7)
         bar = figure.add_axes(((W - 0.6) / W, (bottom + 0.06) / H, 0.08 / W, (tall - 0.3) / H))
         _colour_bar(bar, signed)
-    return _png(figure)
+    return png(figure)
 
 
 def _captions(
@@ -239,7 +282,8 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=DPI)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=DPI, transparent=True)
     return out.getvalue()

@@ -7,20 +7,23 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from rung3.evaluation import page, pictures
+from rung3.evaluation import page, pictures, tensors
 from rung3.evaluation.examples import Examples
+from rung3.evaluation.further import further
+from rung3.evaluation.scores import Scores
 from rung3.evaluation.tables import Cell, tables
-from rung3.variables import Variable
+from rung3.graph import CausalGraph
+from rung3.variables import Variable, from_config
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from rung3.graph import CausalGraph
-
 __all__ = ["Report"]
 
+
+NUMBERS, SCORES, EXAMPLES = "metrics.json", "scores.safetensors", "examples.safetensors"
 
 WIDE = 110
 """Columns of a console that has room for intervals."""
@@ -36,6 +39,7 @@ class Report:
         variables: Its variables.
         examples: Rows that are shown as pictures.
         history: Losses by name.
+        scores: Every row's scores, under the paths of the numbers.
     """
 
     def __init__(
@@ -45,19 +49,20 @@ class Report:
         variables: Mapping[str, Variable],
         examples: Examples,
         history: Mapping[str, Any],
+        scores: Scores,
     ) -> None:
         self.metrics = metrics
         self.graph = graph
         self.variables = dict(variables)
         self.examples = examples
         self.history = dict(history)
+        self.scores = scores
 
     def pictures(self) -> dict[str, bytes]:
         """PNG files by name: `strip-...`, `sweep-...`, `graph`, `graph-...` and `losses`."""
         drawn = {"graph": pictures.graph(self.graph, self.variables)}
         for label, example in self.examples.queries.items():
-            status = example.answers["kept"].explain().status
-            chosen = [name for name, what in status.items() if what == "intervened"]
+            chosen = [name for name, what in example.status.items() if what == "intervened"]
             drawn[f"graph-{slug(label)}"] = pictures.graph(self.graph, self.variables, chosen)
             strip = pictures.strip(example, chosen, self.graph, self.variables)
             if strip is not None:
@@ -71,6 +76,8 @@ class Report:
     def save(self, folder: str | Path) -> Path:
         """Write `metrics.json`, `report.html` (self-contained) and the pictures as PNG files.
 
+        Beside them, for `load`: every row's scores, and the rows that are shown.
+
         Args:
             folder: Where to; made if it is not there.
 
@@ -82,11 +89,51 @@ class Report:
         drawn = self.pictures()
         for name, png in drawn.items():
             (place / f"{name}.png").write_bytes(png)
+        self.scores.save(place / SCORES)
+        said = {
+            "graph": self.graph.to_text(),
+            "variables": {name: variable.config() for name, variable in self.variables.items()},
+            "status": self.examples.status(),
+        }
+        tensors.write(place / EXAMPLES, self.examples.tensors(), said)
         numbers = json.dumps(self.metrics, indent=2, ensure_ascii=False, allow_nan=False)
-        (place / "metrics.json").write_text(numbers + "\n", "utf-8")
+        (place / NUMBERS).write_text(numbers + "\n", "utf-8")
         path = place / "report.html"
         path.write_text(page.render(self.metrics, drawn, self.headings()), "utf-8")
         return path
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a report that `save` wrote; it has no sweeps and no losses.
+
+        Args:
+            folder: Its folder, such as that of a finished run.
+
+        Raises:
+            ValueError: If the folder holds no report, or a file of it is missing or damaged.
+        """
+        place = Path(folder)
+        numbers = place / NUMBERS
+        if not numbers.is_file():
+            raise ValueError(
+                f"{place} holds no report: it has no {NUMBERS}; a finished `rung3 run`, or "
+                "Report.save, writes one"
+            )
+        try:
+            metrics = json.loads(numbers.read_text("utf-8"))
+        except ValueError:
+            raise ValueError(f"{numbers} is truncated or altered") from None
+        for name in (SCORES, EXAMPLES):
+            if not (place / name).is_file():
+                raise ValueError(
+                    f"{place} has no {name}, as reports of older versions: remove its report.html "
+                    "and run the study there again, which keeps the fitted model"
+                )
+        scores = Scores.load(place / SCORES)
+        shown, said = tensors.read(place / EXAMPLES)
+        variables = {name: from_config(name, v) for name, v in said["variables"].items()}
+        examples = Examples.restore(shown, said["status"])
+        return cls(metrics, CausalGraph(said["graph"]), variables, examples, {}, scores)
 
     def headings(self) -> dict[str, str]:
         """Label of each intervention by the ending of its pictures' names."""
@@ -120,6 +167,8 @@ class Report:
                 table.add_row(Text(name), *(text(cell) for cell in cells))
             yield table
         yield Text(page.summary(self.metrics))
+        if more := [part.title.split(":")[0] for part in further(self.metrics)]:
+            yield Text(f"On the page besides: {', '.join(more)}.", "dim")
         if not wide:
             yield Text(f"Intervals are in metrics.json; shown here from {WIDE} columns on.", "dim")
 

@@ -1,0 +1,274 @@
+"""A comparison as one table in the console, and as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rung3.evaluation import page
+from rung3.evaluation.examination import FACTUAL, KEPT
+from rung3.evaluation.report import slug
+from rung3.evaluation.tables import MODES
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from rung3.evaluation.comparison import Comparison
+
+__all__ = ["picture_of", "render", "table"]
+
+SECTIONS = {
+    "truth": "Against the true counterfactual",
+    "effectiveness": "Effectiveness, read off by oracles",
+    "measured": "Effectiveness, measured",
+    "composition": "Composition",
+    "reversibility": "Reversibility",
+    "log_prob": "Log-density of the test rows",
+    "spread": "Spread over draws of the noise",
+    "divergence": "Divergence of the latents from their prior",
+}
+"""Titles of sections, in their order."""
+
+ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}", None: ""}
+
+HOW = (
+    "Below each mean: its 95 % interval, and the difference from the best (where nothing is "
+    "better, from the first run), paired over the same test rows. Bold with a star: the best, and "
+    "all that cannot be told apart from it, as the interval of their difference holds 0. Each "
+    "interval stands for itself: of a hundred differences that are none, five seem to be some. And "
+    "rows are resampled, not trainings: whether another seed would turn the order round, only runs "
+    "with other seeds of training tell."
+)
+
+DELTA = "\N{GREEK CAPITAL LETTER DELTA} "
+"""Before a difference."""
+
+STYLE = """
+body { max-width: 90rem; }
+td:first-child { white-space: normal; min-width: 16rem; }
+td.section { font-weight: 600; padding-top: 1.4rem; }
+td.best { font-weight: 650; } td.best small { font-weight: 400; }
+.wide { overflow-x: auto; } .wide img { max-width: none; }
+.note { border-left: 3px solid var(--accent); padding-left: .8rem; }
+"""
+
+
+class Line(NamedTuple):
+    """A line of the table: a metric of every run."""
+
+    section: str
+    name: str
+    found: Mapping[str, Any]
+
+
+class Cell(NamedTuple):
+    """A run's mean, its interval and its difference from the best, as text."""
+
+    value: str
+    interval: str = ""
+    difference: str = ""
+    best: bool = False
+
+
+def lines(comparison: Comparison) -> list[Line]:
+    """The metrics in which runs differ, and floors, section by section."""
+    entries = comparison.entries.items()
+    found = [_line(path, e) for path, e in entries if FACTUAL in path or not _same(e)]
+    order = [*SECTIONS.values(), *(line.section for line in found)]
+    return sorted(found, key=lambda line: order.index(line.section))
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What to know about it, and the metrics that are the same in all runs."""
+    entries = comparison.entries.items()
+    same = [_line(path, e) for path, e in entries if FACTUAL not in path and _same(e)]
+    if not same:
+        return comparison.notes
+    said = "; ".join(f"{line.name} {cells(line)[0].value}" for line in same)
+    return [*comparison.notes, f"The same in all runs: {said}."]
+
+
+def _same(found: Mapping[str, Any]) -> bool:
+    """Whether every run has it, and the same."""
+    first, *others = found["runs"].values()
+    return first is not None and all(other == first for other in others)
+
+
+def cells(line: Line) -> list[Cell]:
+    """A line's cells, one a run."""
+    return [_cell(line.found, name) for name in line.found["runs"]]
+
+
+def table(comparison: Comparison) -> Iterator[RenderableType]:
+    """The table in the console, with what to know about it."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=SIMPLE_HEAD, title=_title(comparison), title_justify="left", pad_edge=False)
+    made.title_style = "bold"
+    made.add_column("", overflow="fold")
+    for name in comparison.reports:
+        made.add_column(name, justify="right", overflow="fold", vertical="top")
+    section = ""
+    for line in lines(comparison):
+        if line.section != section:
+            made.add_row(Text(f"\n{line.section}" if section else line.section, "bold"))
+            section = line.section
+        made.add_row(Text(line.name), *(_text(cell) for cell in cells(line)))
+    yield made
+    yield Text(HOW, "dim")
+    for note in notes(comparison):
+        yield Text(note)
+
+
+def _text(cell: Cell) -> RenderableType:
+    from rich.text import Text
+
+    value = (f"{cell.value} *", "bold") if cell.best else f"{cell.value}  "
+    notes = [f"\n{note}  " for note in (cell.interval, cell.difference) if note]
+    return Text.assemble(value, *((note, "dim") for note in notes))
+
+
+def render(comparison: Comparison, pictures: Mapping[str, bytes]) -> str:
+    """The page.
+
+    Args:
+        comparison: What to tell.
+        pictures: PNG files by name.
+    """
+    first = next(iter(comparison.reports.values()))
+    said = "".join(f"<p class='note'>{escape(note)}</p>\n" for note in notes(comparison))
+    parts = [
+        f"<h1>{escape(_title(comparison))}</h1>",
+        f'<p class="soft">{escape(page.summary(first.metrics))}</p>',
+        f'<div class="wide">{_html(comparison)}</div>',
+        f"<p class='soft'>{escape(HOW)}</p>",
+        said,
+        _tradeoff(pictures),
+        *_pictures(comparison, pictures),
+        "<h2>The models</h2>",
+        *(
+            f"<h3>{escape(name)}</h3>\n<pre>{escape(chr(10).join(report.metrics['model']))}</pre>"
+            for name, report in comparison.reports.items()
+        ),
+    ]
+    return page.document("rung3: comparison", parts, STYLE)
+
+
+def _html(comparison: Comparison) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("", *comparison.reports))
+    rows, section, across = [], "", len(comparison.reports) + 1
+    for line in lines(comparison):
+        if line.section != section:
+            section = line.section
+            rows.append(f'<tr><td class="section" colspan="{across}">{escape(section)}</td></tr>')
+        found = "".join(_td(cell) for cell in cells(line))
+        rows.append(f"<tr><td>{escape(line.name)}</td>{found}</tr>")
+    body = "\n".join(rows)
+    return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
+
+
+def _td(cell: Cell) -> str:
+    kind, star = (' class="best"', " *") if cell.best else ("", "")
+    notes = "".join(f"<small>{escape(n)}</small>" for n in (cell.interval, cell.difference) if n)
+    return f"<td{kind}>{escape(cell.value)}{star}{notes}</td>"
+
+
+def picture_of(label: str, mode: str) -> str:
+    """The name of the picture of an intervention, its answers given in a mode."""
+    return f"beside-{slug(label)}-{slug(mode)}"
+
+
+def _tradeoff(pictures: Mapping[str, bytes]) -> str:
+    if "tradeoff" not in pictures:
+        return ""
+    shown = page.figure(pictures["tradeoff"], "Composition against effectiveness")
+    return (
+        "<h2>The trade-off</h2>\n<p class='soft'>Composition against effectiveness, of answers "
+        "from z alone where there is a z. A model that does nothing stands at the left, high up, "
+        f"and has no skill.</p>\n<div class='wide'>{shown}</div>"
+    )
+
+
+def _pictures(comparison: Comparison, pictures: Mapping[str, bytes]) -> Iterator[str]:
+    if any(name.startswith("beside-") for name in pictures):
+        yield "<h2>The same test rows under each model</h2>"
+    for label in next(iter(comparison.reports.values())).examples.queries:
+        for mode in comparison.modes:
+            name = picture_of(label, mode)
+            if name in pictures:
+                title = f"{label}{_mode(mode)}"
+                shown = f'<div class="wide">{page.figure(pictures[name], title)}</div>'
+                yield f"<h3>{escape(title)}</h3>\n{shown}"
+
+
+def _title(comparison: Comparison) -> str:
+    return f"{len(comparison.reports)} models, the same questions"
+
+
+def _line(path: tuple[str, ...], found: Mapping[str, Any]) -> Line:
+    section = SECTIONS.get(path[0], path[0].replace("_", " ").capitalize())
+    what = []
+    match path:
+        case ("truth", label, name, mode, kind):
+            said, what = f"{kind} of {name} under {label}", [mode]
+        case ("effectiveness" | "measured", image, label, name, _) if label == FACTUAL:
+            said = f"{name} of real {image}s (floor)"
+        case ("effectiveness" | "measured", _, label, name, mode):
+            said, what = f"{name} under {label}", [mode]
+        case ("composition", name, mode, m):
+            said, what = f"{name}, nothing changed {_times(m)}", [mode]
+        case ("reversibility", label, name, mode, m):
+            said, what = f"{name}, {label} and back {_times(m)}", [mode]
+        case ("log_prob", name, _):
+            said = name
+        case _:
+            said = ", ".join(path[1:]) or path[0]
+    said += "".join(_mode(mode) for mode in what)
+    unit = f", {found['unit']}" if found["unit"] else ""
+    return Line(section, f"{said}{unit} {ARROWS[found['better']]}".rstrip(), found)
+
+
+def _mode(mode: str) -> str:
+    return "" if mode == KEPT else f", {MODES.get(mode, mode)}"
+
+
+def _cell(found: Mapping[str, Any], name: str) -> Cell:
+    own = found["runs"][name]
+    if own is None:
+        return Cell("\N{EN DASH}")
+    if own["mean"] is None:
+        return Cell("undefined")
+    change = found["differences"].get(name)
+    difference = ""
+    if change is not None and change["mean"] is not None:
+        difference = f"{DELTA}{_signed(change['mean'])}{_interval(change, _signed, ' (', ')')}"
+    interval = _interval(own, _number)
+    return Cell(_number(own["mean"]), interval, difference, name in found["best"])
+
+
+def _interval(found: Mapping[str, Any], spell: Any, left: str = "", right: str = "") -> str:
+    if found["low"] is None or found["low"] == found["high"]:
+        return ""
+    return f"{left}{spell(found['low'])} to {spell(found['high'])}{right}"
+
+
+def _number(value: float) -> str:
+    """Three digits or more.
+
+    Example:
+        >>> _number(0.12345), _number(12.345), _number(1234.5)
+        ('0.123', '12.3', '1,234')
+    """
+    size = round(abs(value), 3)
+    return f"{value:,.{3 if size < 1 else 2 if size < 10 else 1 if size < 100 else 0}f}"
+
+
+def _signed(value: float) -> str:
+    return f"{'+' if value > 0 else ''}{_number(value)}"
+
+
+def _times(m: str) -> str:
+    return "once" if m == "1" else f"{m} times"
