@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from rung3.digests import digest
 from rung3.evaluation.distances import distance
-from rung3.mechanisms.encoding import Standardise
+from rung3.mechanisms.encoding import coding
 from rung3.seeding import Seed, base_seed, stream
 from rung3.variables import Discrete, Image, Variable, from_config
 
@@ -68,21 +68,26 @@ class Oracle(nn.Module):
         self.image = image
         self.target = target
         self.width = width
-        self.standardise = Standardise(target.shape)
-        outputs = target.classes if isinstance(target, Discrete) else math.prod(target.shape)
+        self.standardise = coding(target)
+        outputs = target.classes if isinstance(target, Discrete) else math.prod(self.shape)
         self.near, self.far, self.head = _layers(image, outputs, width)
         # As the images: on a CPU that takes a fifth less time.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.register_buffer("residual", torch.full(target.shape, torch.nan))
+        self.register_buffer("residual", torch.full(self.shape, torch.nan))
         self.register_buffer("explained", torch.tensor(torch.nan))
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the target as it is coded: `(2,)` for a point of a circle."""
+        return self.standardise.shape
+
     def forward(self, images: Tensor) -> Tensor:
-        """Logits `(n, classes)`, or the standardised value `(n, *shape)`."""
+        """Logits `(n, classes)`, or the standardised value `(n, *shape)` (on a circle, an arrow)."""
         near = self.near((2 * images - 1).contiguous(memory_format=torch.channels_last))
         found: Tensor = self.head(torch.cat([self.far(near), near.amax((2, 3))], dim=1))
         if isinstance(self.target, Discrete):
             return found
-        return found.reshape(len(images), *self.target.shape)
+        return found.reshape(len(images), *self.shape)
 
     def read(self, images: Tensor) -> Tensor:
         """The variable's value in its own unit, `(n, *shape)`, off images `(n, C, H, W)`."""
