@@ -131,4 +131,6 @@ def far(variable: Variable, value: Tensor) -> Tensor:
     away = steps.repeat(len(value) // len(steps) + 1)[: len(value)]
     away = away.reshape(-1, *[1] * (value.ndim - 1))
     moved = value.mean(0) + away * value.std(0)
-    return variable.wrap(moved) if variable.circular else moved.clamp(variable.lower, variable.upper)
+    return (
+        variable.wrap(moved) if variable.circular else moved.clamp(variable.lower, variable.upper)
+    )

@@ -82,7 +82,7 @@ class Oracle(nn.Module):
         return self.standardise.shape
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits `(n, classes)`, or the standardised value `(n, *shape)` (on a circle, an arrow)."""
+        """Logits `(n, classes)`, or the standardised value `(n, *shape)`; on a circle, arrows."""
         near = self.near((2 * images - 1).contiguous(memory_format=torch.channels_last))
         found: Tensor = self.head(torch.cat([self.far(near), near.amax((2, 3))], dim=1))
         if isinstance(self.target, Discrete):
