@@ -79,7 +79,7 @@ def composition(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Comparison:
-    """Repeated null interventions: does the image stay what it was? (Lecture, Figure 35.)
+    """Repeated null interventions: does the image stay what it was (lecture, Figure 35)?
 
     Args:
         models: Models of the same variables, by name.
@@ -126,7 +126,7 @@ def effectiveness(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Comparison:
-    """One cause is set, the others are held: does it alone change? (Lecture, Figure 36.)
+    """One cause is set, the others are held: does it alone change (lecture, Figure 36)?
 
     Args:
         models: Models of the same variables, by name.
@@ -178,7 +178,7 @@ def reversibility(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Comparison:
-    """A cause is set to something else and back, over and over. (Lecture, Figure 37.)
+    """A cause is set to something else and back, over and over (lecture, Figure 37).
 
     Args:
         models: Models of the same variables, by name.
