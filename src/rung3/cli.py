@@ -177,7 +177,7 @@ def figure(
     change: Annotated[
         str | None, typer.Option(help="The cause that is set; the image's first if not said.")
     ] = None,
-    rows: Annotated[str, typer.Option(help="Which test rows to draw, from 0.")] = "0,1,2,3,4,5",
+    rows: Annotated[str, typer.Option(help="Which test rows to draw, from 0.")] = "0,1,2,3",
     n: Annotated[int, typer.Option("-n", help="Test rows that errors are means over.")] = 200,
     temperature: Annotated[
         float, typer.Option(help="Factor on the noise of observation; 1 keeps all of it.")

@@ -96,7 +96,7 @@ class _Page:
         return self.figure.add_axes((x / across, 1 - (y + tall) / down, wide / across, tall / down))
 
     def _text(self, x: float, y: float, text: str, size: float, **style: Any) -> None:
-        given = {"va": "bottom", "color": INK, "linespacing": 1.15} | style
+        given: dict[str, Any] = {"va": "bottom", "color": INK, "linespacing": 1.15} | style
         self.figure.text(x / self.size[0], 1 - y / self.size[1], text, fontsize=size, **given)
 
 

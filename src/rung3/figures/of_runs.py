@@ -21,7 +21,7 @@ def of_runs(
     runs: Sequence[RunFolder],
     *,
     change: str | None = None,
-    rows: Sequence[int] = range(6),
+    rows: Sequence[int] = range(4),
     n: int = 200,
     temperature: float = 0.0,
     seed: int = 0,

@@ -74,7 +74,7 @@ def composition(
     models: Mapping[str, SCM],
     rows: Rows,
     *,
-    shown: Sequence[int] = range(6),
+    shown: Sequence[int] = range(4),
     times: Sequence[int] = (1, 2, 5, 10, 20),
     temperature: float = 0.0,
     seed: int = 0,
@@ -104,7 +104,8 @@ def composition(
     null = {name: rows[name] for name in asked.causes}
     panels = []
     for title, model in models.items():
-        now, seen, errors = rows, [rows], [None]
+        now, seen = rows, [rows]
+        errors: list[float | None] = [None]
         for m in range(1, max(times) + 1):
             now = asked.answer(model, now, null, temperature, seed + m)
             if m in times:
@@ -122,7 +123,7 @@ def effectiveness(
     *,
     truth: SCM | None = None,
     readers: Mapping[str, Reader] | None = None,
-    shown: Sequence[int] = range(6),
+    shown: Sequence[int] = range(4),
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Comparison:
@@ -159,7 +160,10 @@ def effectiveness(
         if model is truth:
             true = seen
         found = [asked.error(one, best) for one, best in zip(seen, true, strict=False)]
-        errors = [None, *(found if model is not truth and true else [None] * len(values))]
+        errors: list[float | None] = [
+            None,
+            *(found if model is not truth and true else [None] * len(values)),
+        ]
         note = asked.read(seen, readers or {})
         panels.append(asked.panel(title, note, [rows, *seen], errors))
     heads = ("factual", *(spell(variable, value) for value in values))
@@ -173,7 +177,7 @@ def reversibility(
     rows: Rows,
     change: str | None = None,
     *,
-    shown: Sequence[int] = range(6),
+    shown: Sequence[int] = range(4),
     times: Sequence[int] = (1, 2, 5),
     temperature: float = 0.0,
     seed: int = 0,
@@ -200,7 +204,8 @@ def reversibility(
     there = factual | {name: _opposite(asked.variables[name], rows[name])}
     panels = []
     for title, model in models.items():
-        now, seen, errors = rows, [rows], [None]
+        now, seen = rows, [rows]
+        errors: list[float | None] = [None]
         for m in range(1, max(times) + 1):
             away = asked.answer(model, now, there, temperature, seed + 2 * m)
             now = asked.answer(model, away, factual, temperature, seed + 2 * m + 1)

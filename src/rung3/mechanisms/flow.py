@@ -19,7 +19,8 @@ lies opposite of where it is cut open:
 
     x' = (x - m(pa)) mod 2h in [-h, h),   and x' in the place of x,
 
-h half its length. Turning changes no density.
+h half its length. Turning changes no density. The network starts from the arrows `(cos, sin)` that
+are the least squares fit to the training data, linear in the encoded parents.
 
 A spline is the identity outside its box, whatever the parents; the affine map before it makes the
 parents act everywhere. Slopes lie within a factor `STEEP` of one, so that single precision carries
@@ -96,6 +97,11 @@ class Flow(Mechanism):
         if self.variable.circular:
             self.circle = Circle(self.variable)
             self.direction = MLP(self.encoder.width, 2 * self.features, self.hidden)
+            for parameter in list(self.direction.parameters())[-2:]:
+                nn.init.zeros_(parameter)
+            lead = torch.zeros(self.encoder.width + 1, self.features, 2)
+            lead[-1, :, 0] = 1
+            self.lead = nn.Parameter(lead.flatten(1))
 
     def _flow(self) -> Any:
         from zuko.flows.autoregressive import MaskedAutoregressiveTransform
@@ -116,6 +122,10 @@ class Flow(Mechanism):
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Take units, location and scale from the training data."""
         self.encoder.calibrate(parents)
+        if self.variable.circular:
+            arrows = self.circle(value).reshape(len(value), -1)
+            best = torch.linalg.lstsq(self._features(parents, len(value)), arrows, driver="gelsd")
+            self.lead.data.copy_(best.solution)
         value = self._turned(value, parents)
         self.to_real.calibrate(value)
         self.standardise.calibrate(self.to_real(value)[0])
@@ -124,10 +134,16 @@ class Flow(Mechanism):
         """A circle's values, turned so that the direction of their parents is in the middle."""
         if not self.variable.circular:
             return value
-        arrow = self.direction(self.encoder(parents, len(value)))
+        features = self._features(parents, len(value))
+        arrow = features @ self.lead + self.direction(features[:, :-1])
         middle = (self.variable.lower + self.variable.upper) / 2
         turn = self.circle.inverse(arrow.reshape(len(value), *self.circle.shape)) - middle
         return self.variable.wrap(value + sign * turn)
+
+    def _features(self, parents: Parents, n: int) -> Tensor:
+        """Encoded parents and a one, `(n, width + 1)`."""
+        features = self.encoder(parents, n)
+        return torch.cat([features, features.new_ones(n, 1)], dim=1)
 
     def _transform(self, parents: Parents, n: int) -> Any:
         """From y to u, `(n, features)`, under the parents of each row."""
