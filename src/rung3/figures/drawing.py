@@ -87,8 +87,9 @@ class _Page:
                 self._text(centre, below, _short(error), 6.5, ha="center", va="top")
         if first and any(error is not None for error in panel.errors):
             self._text(x - 2 * GAP, below, self.found.error, 6, ha="right", va="top", color=PALE)
-        after = x + 0.075 * len(panel.title) + 0.2
-        self._text(after, y + 1.2 * LINE, panel.note, 6.5, color=PALE)
+        if panel.note:
+            after = x + 0.075 * len(panel.title) + 0.2
+            self._text(after, y + 1.2 * LINE, panel.note, 6.5, color=PALE)
 
     def _axes(self, x: float, y: float) -> Any:
         across, down = self.size
