@@ -86,11 +86,11 @@ class DrawnColour(Painting):
     def shape_noise(
         self, n: int, parents: Parents, generator: Generator | None
     ) -> dict[str, Tensor]:
-        noise = draw_noise(n, generator)
+        noise, place = draw_noise(n, generator), self.observed.device
         if "digit" not in self.parents:
-            noise["digit"] = torch.randint(10, (n,), generator=generator)
+            noise["digit"] = torch.randint(10, (n,), generator=generator, device=place)
         if "thickness" not in self.parents:
-            noise["thickness"] = 2 + 2 * torch.rand(n, generator=generator)
+            noise["thickness"] = 2 + 2 * torch.rand(n, generator=generator, device=place)
         return noise
 
     def shape(self, noise: dict[str, Tensor], parents: Parents) -> Tensor:
