@@ -219,8 +219,9 @@ def _seconds(model: SCM, name: str, train: Rows, options: dict[str, Any]) -> flo
 
 def _support(variable: Variable) -> str:
     match variable:
-        case Continuous(lower=lower, upper=upper):
-            return f"[{lower:g}, {upper:g}]" + (f"^{variable.dim}" if variable.dim else "")
+        case Continuous(lower=lower, upper=upper, circular=circular):
+            ends = f"[{lower:g}, {upper:g})" if circular else f"[{lower:g}, {upper:g}]"
+            return ends + (f"^{variable.dim}" if variable.dim else "")
         case Discrete(labels=labels, classes=classes):
             return ", ".join(labels) or f"0 to {classes - 1}"
         case _:

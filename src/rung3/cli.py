@@ -228,6 +228,38 @@ def sweep(
 
 
 @app.command()
+def figure(
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="composition, effectiveness or reversibility.")
+    ],
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
+    change: Annotated[
+        str | None, typer.Option(help="The cause that is set; the image's first if not said.")
+    ] = None,
+    rows: Annotated[str, typer.Option(help="Which test rows to draw, from 0.")] = "0,1,2,3",
+    n: Annotated[int, typer.Option("-n", help="Test rows that errors are means over.")] = 200,
+    temperature: Annotated[
+        float, typer.Option(help="Factor on the noise of observation; 1 keeps all of it.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", "--output", help="Picture to write; in RUN if not said.")
+    ] = None,
+) -> None:
+    """The axioms as pictures, runs side by side: the lecture's Figures 35, 36 and 37."""
+    from rung3.effects.of_run import indices
+    from rung3.figures.of_runs import of_runs
+    from rung3.runs import RunFolder
+
+    places = [RunFolder(folder) for folder in folders]
+    options: dict[str, Any] = {"change": change, "n": n, "temperature": temperature, "seed": seed}
+    found = of_runs(kind, places, rows=indices(rows), **options)
+    path = out or places[0].path / f"{kind}.png"
+    found.figure().savefig(path)
+    _say(f"picture: [bold]{escape(str(path))}[/]")
+
+
+@app.command()
 def graph(
     source: Annotated[
         str, typer.Argument(metavar="STUDY_OR_TEXT", help='Such as "a -> b <- c"; DAGitty\'s too.')

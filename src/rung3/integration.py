@@ -1,7 +1,8 @@
 """Integrals of densities of which draws are at hand: they must be one.
 
 In one dimension by Gauss-Legendre quadrature between quantiles of the draws, in more by importance
-sampling, `E_q[p(x) / q(x)]`, from a wide Student's t distribution fitted to them.
+sampling, `E_q[p(x) / q(x)]`, from a wide Student's t distribution fitted to them; round circles,
+from the uniform one.
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ def _importance(density: Density, x: Tensor, v: Continuous) -> float:
     """`E_q[p(x) / q(x)]` under a kernel estimate q of the drawn values, kept in the support."""
     d, n = x.shape[1], 20_000
     generator = torch.Generator().manual_seed(0)
+    if v.circular:
+        length = v.upper - v.lower
+        point = v.lower + length * torch.rand(n, d, generator=generator, dtype=torch.float64)
+        return float(density(point.to(x.dtype)).mean() * length**d)
     centre, root = x.double().mean(0), torch.linalg.cholesky(x.double().T.cov())
     gauss = torch.randn(n, d, generator=generator, dtype=torch.float64)
     chi = torch.randn(n, 4, generator=generator, dtype=torch.float64).square().sum(1) / 4

@@ -9,12 +9,14 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from rung3 import data, worlds
+from rung3.data.mnist import Split
 from rung3.rows import Rows
 from rung3.scm import SCM
 from rung3.study_file import FilePath, Part
 from rung3.variables import Variable
+from rung3.worlds.colour import Scenario
 
-__all__ = ["Data", "DigitsData", "MorphoMNISTData", "Splits", "TableData"]
+__all__ = ["ColourData", "Data", "DigitsData", "MorphoMNISTData", "Splits", "TableData"]
 
 Variables = Mapping[str, Variable]
 Count = Annotated[int, Field(ge=1)]
@@ -74,6 +76,46 @@ class DigitsData(_Source):
 
     def truth(self) -> SCM | None:
         return worlds.digits()
+
+
+class ColourData(_Source):
+    """Rows drawn from `rung3.worlds.colour`.
+
+    Args:
+        scenario: Which causes the image has.
+        outliers: Probability that a confounded value is an outlier; 0 for no full support.
+        confounded: Whether the causes depend on each other.
+        mnist: Folder of the raw MNIST files, to paint those digits; drawn ones, if not given.
+        train: Number of rows to train on.
+        test: Number of rows to test on.
+        validation: Share of the training rows set aside.
+    """
+
+    kind: Literal["colour"]
+    scenario: Scenario
+    outliers: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    confounded: bool = True
+    mnist: FilePath | None = None
+    train: Count = 20_000
+    test: Count = 1_000
+
+    def train_rows(self, variables: Variables, seed: int) -> Rows:
+        return self._world("train").sample(self.train, seed=2 * seed)
+
+    def test_rows(self, variables: Variables, seed: int) -> Rows:
+        return self._world("test").sample(self.test, seed=2 * seed + 1)
+
+    def truth(self) -> SCM | None:
+        return self._world("test")
+
+    def _world(self, split: Split) -> SCM:
+        return worlds.colour(
+            self.scenario,
+            outliers=self.outliers,
+            confounded=self.confounded,
+            root=self.mnist,
+            split=split,
+        )
 
 
 class MorphoMNISTData(_Source):
@@ -144,7 +186,7 @@ class TableData(_Source):
 
 
 Data = Annotated[
-    DigitsData | MorphoMNISTData | TableData,
+    ColourData | DigitsData | MorphoMNISTData | TableData,
     Field(discriminator="kind"),
 ]
 """What a study file's `data` may be."""

@@ -73,7 +73,9 @@ class Subject:
         """Greatest error, relative to the expected value's size plus the rows' deviation."""
         if not value.is_floating_point():
             return float((value != expected).sum())
-        return float(((value - expected).abs() / (expected.abs() + self.scale)).max())
+        v = self.mechanism.variable
+        apart = v.difference(value, expected) if isinstance(v, Continuous) else value - expected
+        return float((apart.abs() / (expected.abs() + self.scale)).max())
 
 
 def prepare(
@@ -117,7 +119,7 @@ def _into(variable: Continuous, value: Tensor, reach: float) -> Tensor:
     """Values in [-reach, reach], stretched or moved into the support."""
     low, high = variable.lower, variable.upper
     if low > -torch.inf and high < torch.inf:
-        return low + (value / reach + 1) / 2 * (high - low)
+        return variable.wrap(low + (value / reach + 1) / 2 * (high - low))
     return value.abs() + low if low > -torch.inf else torch.minimum(value, value + high)
 
 
@@ -128,4 +130,7 @@ def far(variable: Variable, value: Tensor) -> Tensor:
     steps = torch.tensor([5.0, -5.0, 20.0, -20.0, 50.0, -50.0], device=value.device)
     away = steps.repeat(len(value) // len(steps) + 1)[: len(value)]
     away = away.reshape(-1, *[1] * (value.ndim - 1))
-    return (value.mean(0) + away * value.std(0)).clamp(variable.lower, variable.upper)
+    moved = value.mean(0) + away * value.std(0)
+    return (
+        variable.wrap(moved) if variable.circular else moved.clamp(variable.lower, variable.upper)
+    )

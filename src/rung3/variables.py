@@ -141,23 +141,42 @@ class Variable(ABC):
 class Continuous(Variable):
     """A real number, or a vector of `dim` of them, between `lower` and `upper`.
 
+    On a circle (an angle, an hour, a hue) `upper` is `lower` again: every number is a point of it,
+    held as its equal in [lower, upper).
+
     Args:
         lower: Least value, in the variable's unit.
         upper: Greatest value.
         dim: Length of the vector; `None` for a scalar.
+        circular: Whether the values lie on a circle.
+
+    Raises:
+        ValueError: If lower is not less than upper, dim less than 1, or a circle has an end that is
+            infinite.
 
     Example:
         >>> print(Continuous(unit="px", lower=0))
         Continuous(unit='px', lower=0)
+        >>> hour = Continuous(unit="h", lower=0, upper=24, circular=True)
+        >>> hour.validate("hour", [23.5, 25, -1])
+        tensor([23.5000,  1.0000, 23.0000])
+        >>> hour.difference(torch.tensor(23.0), torch.tensor(1.0))
+        tensor(-2.)
     """
 
     lower: float = -math.inf
     upper: float = math.inf
     dim: int | None = None
+    circular: bool = False
 
     def __post_init__(self) -> None:
         if not self.lower < self.upper:
             raise ValueError(f"lower={self.lower} must be less than upper={self.upper}")
+        if self.circular and math.isinf(self.upper - self.lower):
+            raise ValueError(
+                f"circular=True needs a finite lower and upper, where the circle closes; got "
+                f"lower={self.lower} and upper={self.upper}"
+            )
         if self.dim is not None and self.dim < 1:
             raise ValueError(f"dim={self.dim} must be at least 1, or None for a scalar")
 
@@ -169,8 +188,28 @@ class Continuous(Variable):
     def dtype(self) -> torch.dtype:
         return torch.get_default_dtype()
 
+    def validate(self, name: str, value: Any) -> Tensor:
+        return self.wrap(super().validate(name, value))
+
     def check_support(self, name: str, value: Tensor) -> None:
-        _check_range(name, value, self.lower, self.upper, self.unit)
+        if not self.circular:
+            _check_range(name, value, self.lower, self.upper, self.unit)
+
+    def wrap(self, value: Tensor) -> Tensor:
+        """Points of a circle as their equals in [lower, upper); other values as they are."""
+        if not self.circular:
+            return value
+        inside = (value >= self.lower) & (value < self.upper)
+        moved = self.lower + torch.remainder(value - self.lower, self.upper - self.lower)
+        moved = torch.where(moved < self.upper, moved, self.lower)
+        return torch.where(inside | value.isnan(), value, moved)
+
+    def difference(self, x: Tensor, y: Tensor) -> Tensor:
+        """`x - y`; on a circle the shorter way round, in [-h, h) with h half its length."""
+        if not self.circular:
+            return x - y
+        half = (self.upper - self.lower) / 2
+        return torch.remainder(x - y + half, 2 * half) - half
 
 
 @dataclass(frozen=True)

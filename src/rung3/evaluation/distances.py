@@ -2,7 +2,8 @@
 
     d(x, y) = s mean |x - y|,      s = 2^bits - 1 for images of whole grey levels, else 1
 
-For categories it is 0 where they agree and 1 where they differ.
+For categories it is 0 where they agree and 1 where they differ; on a circle `|x - y|` is the length
+of the shorter arc.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rung3.variables import Discrete, Image, Variable
+from rung3.variables import Continuous, Discrete, Image, Variable
 
 __all__ = ["distance", "scale", "unit"]
 
@@ -54,5 +55,6 @@ def distance(variable: Variable, x: Tensor, y: Tensor) -> Tensor:
     if isinstance(variable, Discrete):
         return (x != y).to(torch.get_default_dtype())
     kind = torch.get_default_dtype()
-    error = (x.to(kind) - y.to(kind)).abs().reshape(len(x), -1)
-    return scale(variable) * error.mean(1)
+    x, y = x.to(kind), y.to(kind)
+    error = variable.difference(x, y) if isinstance(variable, Continuous) else x - y
+    return scale(variable) * error.abs().reshape(len(x), -1).mean(1)

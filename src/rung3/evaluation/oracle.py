@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from rung3.digests import digest
 from rung3.evaluation.distances import distance
-from rung3.mechanisms.encoding import MLP, Standardise
+from rung3.mechanisms.encoding import MLP, coding
 from rung3.variables import Discrete, Image, Variable
 
 __all__ = ["Oracle"]
@@ -67,8 +67,8 @@ class Oracle(nn.Module):
         self.image = image
         self.target = target
         self.width = width
-        self.standardise = Standardise(target.shape)
-        outputs = target.classes if isinstance(target, Discrete) else math.prod(target.shape)
+        self.standardise = coding(target)
+        outputs = target.classes if isinstance(target, Discrete) else math.prod(self.shape)
         self.near, self.far, self.shapes = _layers(image, width)
         self.register_buffer("ranks", _ranks(image.height * image.width), persistent=False)
         inputs = image.channels * len(self.ranks)
@@ -76,7 +76,7 @@ class Oracle(nn.Module):
         self.head = nn.Sequential(nn.SiLU(), nn.Linear(SHAPES + LEVELS, outputs))
         # As the images: on a CPU that takes a fifth less time.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.register_buffer("residual", torch.full(target.shape, torch.nan))
+        self.register_buffer("residual", torch.full(self.shape, torch.nan))
         self.register_buffer("explained", torch.tensor(torch.nan))
 
     def embed(self, images: Tensor) -> Tensor:
@@ -87,8 +87,13 @@ class Oracle(nn.Module):
         ordered = x.flatten(2).sort(dim=2, descending=True).values[:, :, self.ranks]
         return torch.cat([shapes, self.levels(ordered.flatten(1))], dim=1)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the target as it is coded: `(2,)` for a point of a circle."""
+        return self.standardise.shape
+
     def forward(self, images: Tensor) -> Tensor:
-        """Logits `(n, classes)`, or the standardised value `(n, *shape)`."""
+        """Logits `(n, classes)`, or the standardised value `(n, *shape)`; on a circle, arrows."""
         return self.judge(self.embed(images))
 
     def judge(self, embedding: Tensor) -> Tensor:
@@ -96,7 +101,7 @@ class Oracle(nn.Module):
         found: Tensor = self.head(embedding)
         if isinstance(self.target, Discrete):
             return found
-        return found.reshape(len(embedding), *self.target.shape)
+        return found.reshape(len(embedding), *self.shape)
 
     def read(self, images: Tensor) -> Tensor:
         """The variable's value in its own unit, `(n, *shape)`, off images `(n, C, H, W)`."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from rung3.graph import CausalGraph
 from rung3.mechanisms.base import Mechanism
+from rung3.mechanisms.contaminated import Contaminated
 from rung3.mechanisms.discrete import GumbelMax, InverseCDF
 from rung3.mechanisms.equation import Equation
 from rung3.mechanisms.flow import Flow
@@ -13,6 +14,7 @@ from rung3.rows import spell_unknown
 from rung3.variables import Categorical, Continuous, Image, Variable
 
 __all__ = [
+    "Contaminated",
     "Equation",
     "Flow",
     "GumbelMax",

@@ -3,6 +3,7 @@
 | parent | features |
 |---|---|
 | continuous, scalar or vector | standardised with the training data's mean and deviation |
+| continuous on a circle | cosine and sine of the angle |
 | binary | -1 or 1 |
 | ordinal | thermometer code, -1 or 1 for each threshold passed |
 | categorical | one-hot |
@@ -12,6 +13,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 
 import torch
@@ -19,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rung3.mechanisms.base import Parents
-from rung3.variables import Binary, Categorical, Image, Ordinal, Variable
+from rung3.variables import Binary, Categorical, Continuous, Image, Ordinal, Variable
 
-__all__ = ["MLP", "ParentEncoder", "Standardise", "deviation"]
+__all__ = ["Circle", "MLP", "ParentEncoder", "Standardise", "coding", "deviation"]
 
 IMAGE_FEATURES = 32
 
@@ -40,6 +42,7 @@ class Standardise(nn.Module):
 
     def __init__(self, shape: tuple[int, ...] = ()) -> None:
         super().__init__()
+        self.shape = shape
         self.register_buffer("loc", torch.zeros(shape))
         self.register_buffer("scale", torch.ones(shape))
 
@@ -54,6 +57,38 @@ class Standardise(nn.Module):
     def inverse(self, value: Tensor) -> Tensor:
         """Back to the original unit."""
         return value * self.scale + self.loc
+
+
+class Circle(nn.Module):
+    """Points of a circle as `(cos, sin)` of their angles, so that its seam is nowhere.
+
+    Args:
+        variable: A circular variable, scalar or vector.
+
+    Example:
+        >>> hour = Circle(Continuous(lower=0, upper=24, circular=True))
+        >>> hour.inverse(3 * hour(torch.tensor([6.0, 23.0])))  # the length of the arrow is nothing
+        tensor([ 6., 23.])
+    """
+
+    def __init__(self, variable: Continuous) -> None:
+        super().__init__()
+        self.variable = variable
+        self.angle = 2 * math.pi / (variable.upper - variable.lower)
+        self.shape = (*variable.shape, 2)
+
+    def calibrate(self, value: Tensor) -> None:
+        """Nothing: a circle has a scale of its own."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        """`(n, *shape)` as `(n, *shape, 2)`."""
+        angle = self.angle * (value - self.variable.lower)
+        return torch.stack([angle.cos(), angle.sin()], dim=-1)
+
+    def inverse(self, arrow: Tensor) -> Tensor:
+        """Arrows `(n, *shape, 2)`, of any length, as the points that they show to."""
+        angle = torch.atan2(arrow[..., 1], arrow[..., 0])
+        return self.variable.wrap(self.variable.lower + angle / self.angle)
 
 
 class ParentEncoder(nn.Module):
@@ -89,10 +124,17 @@ class ParentEncoder(nn.Module):
         return torch.cat(encoded, dim=1)
 
 
+def coding(variable: Variable) -> Standardise | Circle:
+    """How numbers of a variable are given to a network, and read from it."""
+    if isinstance(variable, Continuous) and variable.circular:
+        return Circle(variable)
+    return Standardise(variable.shape)
+
+
 class _Real(nn.Module):
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, variable: Variable) -> None:
         super().__init__()
-        self.standardise = Standardise(shape)
+        self.standardise = coding(variable)
 
     def forward(self, value: Tensor) -> Tensor:
         standard: Tensor = self.standardise(value)
@@ -149,7 +191,7 @@ def _encoder(variable: Variable) -> nn.Module:
         case Categorical(classes=classes):
             return _OneHot(classes)
         case _:
-            return _Real(variable.shape)
+            return _Real(variable)
 
 
 def _width(variable: Variable) -> int:
@@ -163,7 +205,7 @@ def _width(variable: Variable) -> int:
         case Categorical(classes=classes):
             return classes
         case _:
-            return variable.shape[0] if variable.shape else 1
+            return math.prod(coding(variable).shape)
 
 
 class _Constant(nn.Module):

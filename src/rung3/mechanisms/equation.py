@@ -21,6 +21,7 @@ from torch.distributions import Distribution, Normal
 from rung3.expressions import Expression
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, one_tensor, repeat_noise
 from rung3.rows import Noise
+from rung3.variables import Continuous
 
 __all__ = ["Equation"]
 
@@ -118,6 +119,8 @@ class Equation(Mechanism):
 
     def _value(self, result: Any, n: int, device: torch.device) -> Tensor:
         value = torch.as_tensor(result, device=device).to(self.variable.dtype)
+        if isinstance(self.variable, Continuous):
+            value = self.variable.wrap(value)
         return value.expand(n, *self.variable.shape)
 
     def abduct(

@@ -14,6 +14,14 @@ the noise in each bin, depend on the parents; where its knots lie, and its slope
 variable's own: the densities are as good, for half the work. Several splines are composed. All of
 it starts as the identity.
 
+A circle is turned first, by a direction that a network gives, so that what the parents make likely
+lies opposite of where it is cut open:
+
+    x' = (x - m(pa)) mod 2h in [-h, h),   and x' in the place of x,
+
+h half its length. Turning changes no density. The network starts from the arrows `(cos, sin)` that
+are the least squares fit to the training data, linear in the encoded parents.
+
 A spline is the identity outside its box, whatever the parents; the affine map before it makes the
 parents act everywhere. Slopes lie within a factor `STEEP` of one, so that single precision carries
 a value to its noise and back.
@@ -29,7 +37,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, one_tensor, repeat_noise
-from rung3.mechanisms.encoding import ParentEncoder, Standardise
+from rung3.mechanisms.encoding import MLP, Circle, ParentEncoder, Standardise
 from rung3.mechanisms.support import ToReal
 from rung3.rows import Noise
 from rung3.variables import Continuous
@@ -73,6 +81,8 @@ class Flow(Mechanism):
         self.bins = bins
         self.hidden = tuple(hidden)
 
+    variable: Continuous
+
     def build(self) -> None:
         if not isinstance(self.variable, Continuous):
             raise ValueError(
@@ -84,6 +94,14 @@ class Flow(Mechanism):
         self.to_real = ToReal(self.variable)
         self.standardise = Standardise(self.variable.shape)
         self.flow = self._flow()
+        if self.variable.circular:
+            self.circle = Circle(self.variable)
+            self.direction = MLP(self.encoder.width, 2 * self.features, self.hidden)
+            for parameter in list(self.direction.parameters())[-2:]:
+                nn.init.zeros_(parameter)
+            lead = torch.zeros(self.encoder.width + 1, self.features, 2)
+            lead[-1, :, 0] = 1
+            self.lead = nn.Parameter(lead.flatten(1))
 
     def _flow(self) -> Any:
         from zuko.flows.autoregressive import MaskedAutoregressiveTransform
@@ -104,17 +122,37 @@ class Flow(Mechanism):
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Take units, location and scale from the training data."""
         self.encoder.calibrate(parents)
+        if self.variable.circular:
+            arrows = self.circle(value).reshape(len(value), -1)
+            best = torch.linalg.lstsq(self._features(parents, len(value)), arrows, driver="gelsd")
+            self.lead.data.copy_(best.solution)
+        value = self._turned(value, parents)
         self.to_real.calibrate(value)
         self.standardise.calibrate(self.to_real(value)[0])
+
+    def _turned(self, value: Tensor, parents: Parents, sign: int = -1) -> Tensor:
+        """A circle's values, turned so that the direction of their parents is in the middle."""
+        if not self.variable.circular:
+            return value
+        features = self._features(parents, len(value))
+        arrow = features @ self.lead + self.direction(features[:, :-1])
+        middle = (self.variable.lower + self.variable.upper) / 2
+        turn = self.circle.inverse(arrow.reshape(len(value), *self.circle.shape)) - middle
+        return self.variable.wrap(value + sign * turn)
+
+    def _features(self, parents: Parents, n: int) -> Tensor:
+        """Encoded parents and a one, `(n, width + 1)`."""
+        features = self.encoder(parents, n)
+        return torch.cat([features, features.new_ones(n, 1)], dim=1)
 
     def _transform(self, parents: Parents, n: int) -> Any:
         """From y to u, `(n, features)`, under the parents of each row."""
         return self.flow(self.encoder(parents, n) if self.encoder.width else None)
 
-    def _standard(self, value: Tensor) -> tuple[Tensor, Tensor]:
+    def _standard(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
         """The value before the flow, `(n, features)`, and `log |dy/dx|`, `(n,)`."""
         n = len(value)
-        real, slope = self.to_real(value)
+        real, slope = self.to_real(self._turned(value, parents))
         slope = (slope - self.standardise.scale.log()).reshape(n, -1).sum(1)
         return self.standardise(real).reshape(n, self.features), slope
 
@@ -126,7 +164,8 @@ class Flow(Mechanism):
         u = one_tensor(noise, self.name)
         n = len(u)
         real = self._transform(parents, n).inv(u.reshape(n, self.features))
-        return self.to_real.inverse(self.standardise.inverse(real.reshape(u.shape)))
+        value = self.to_real.inverse(self.standardise.inverse(real.reshape(u.shape)))
+        return self._turned(value, parents, sign=1)
 
     def abduct(
         self,
@@ -135,11 +174,11 @@ class Flow(Mechanism):
         particles: int | None = None,
         generator: Generator | None = None,
     ) -> Noise:
-        u: Tensor = self._transform(parents, len(value))(self._standard(value)[0])
+        u: Tensor = self._transform(parents, len(value))(self._standard(value, parents)[0])
         return repeat_noise(u.reshape(value.shape), particles)
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
-        n, (real, slope) = len(value), self._standard(value)
+        n, (real, slope) = len(value), self._standard(value, parents)
         u, ladj = self._transform(parents, n).call_and_ladj(real)
         slope = slope + ladj.reshape(n, -1).sum(1)
         log_prob: Tensor = -0.5 * (u.square() + math.log(2 * math.pi)).sum(1) + slope

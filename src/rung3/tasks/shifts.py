@@ -205,6 +205,8 @@ def _default(name: str, variable: Variable, rows: Rows, size: float, kind: Kind)
             return _named(lambda x: x ** (2.0**size), name)
         case Continuous(lower=lower, upper=upper):
             step = size * rows[name].std(0)
+            if variable.circular:  # `do` wraps it
+                return _named(lambda x: x + step, name)
             return _named(lambda x: (x + step).clamp(lower, upper), name)
         case Discrete(classes=classes) if size > 0 and "u" not in rows:
             rate = 1 - 2.0**-size

@@ -1,5 +1,6 @@
 """Worlds: SCMs whose truth is known, so that answers can be checked."""
 
+from rung3.worlds.colour import colour
 from rung3.worlds.digits import digits
 from rung3.worlds.hidden import hidden_cause
 from rung3.worlds.morphomnist import morphomnist
@@ -10,6 +11,7 @@ from rung3.worlds.textbook import lecture, uniform
 __all__ = [
     "chocolate",
     "collider",
+    "colour",
     "digits",
     "exam",
     "hidden_cause",

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import Generator, Tensor
 
 from rung3.data.mnist import Split, raw_mnist, to_images
@@ -23,6 +22,7 @@ from rung3.morphometry import set_intensity, set_thickness
 from rung3.rows import Noise
 from rung3.scm import SCM
 from rung3.variables import Image
+from rung3.worlds.raw import RawDigits, raw_of
 from rung3.worlds.strokes import Rendering, stroke_world
 
 __all__ = ["RawDigit", "morphomnist"]
@@ -53,10 +53,6 @@ class RawDigit(Rendering):
         split: Where raw digits are drawn from.
     """
 
-    raw: Tensor
-    starts: Tensor
-    counts: Tensor
-
     def __init__(self, root: str, split: Split = "train") -> None:
         super().__init__()
         self.root = root
@@ -64,33 +60,13 @@ class RawDigit(Rendering):
 
     def build(self) -> None:
         self.check_parents()
-        images, labels = raw_mnist(self.root, self.split)
-        counts = torch.bincount(labels.long(), minlength=10)
-        by_class = images[labels.argsort(stable=True)].unsqueeze(1)
-        self.register_buffer("raw", by_class, persistent=False)
-        self.register_buffer("counts", counts, persistent=False)
-        self.register_buffer("starts", counts.cumsum(0) - counts, persistent=False)
+        self.digits = RawDigits(self.root, self.split)
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
-        digit = parents["digit"].long().expand(n)
-        if (self.counts[digit] == 0).any():
-            raise ValueError(f"{self.name}: {self.root} has no raw digit of some class asked for")
-        share = torch.rand(n, generator=generator, device=digit.device, dtype=torch.float64)
-        place = (share * self.counts[digit]).long()
-        return {"raw": self.raw[self.starts[digit] + place], "label": digit}
+        return self.digits.draw(self.name, n, parents["digit"], generator)
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
-        if isinstance(noise, Tensor) or noise.keys() != {"raw", "label"}:
-            raise ValueError(f"{self.name}: expected noise with the parts raw and label")
-        raw, label = noise["raw"], noise["label"]
-        other = (label != parents["digit"]).nonzero().flatten()
-        if len(other):
-            row = int(other[0])
-            raise ValueError(
-                f"{self.name}: the raw digit of row {row} is a {int(label[row])}, and what it "
-                f"would have been as a {int(parents['digit'].expand(len(label))[row])} is not "
-                "known: MNIST has no true counterfactual under do(digit); worlds.digits() has"
-            )
+        raw = raw_of(self.name, noise, parents["digit"], "worlds.digits()")
         drawn = set_thickness(raw.float() / 255, parents["thickness"])
         drawn = set_intensity(drawn, parents["intensity"])
         size = self.variable.height if isinstance(self.variable, Image) else raw.shape[-1]
