@@ -118,6 +118,23 @@ def test_counterfactuals_of_random_models():
     assert methods >= {"no effect", "back-door", "ID* algorithm"}
 
 
+def test_what_is_seen_is_not_set_where_it_acts_on_other_evidence():
+    """Were c set, not seen, d would tell no longer of w given that c; m tells of nothing."""
+    graph = CausalGraph("x -> {m y}; c -> {y d}; d <-> w; w -> y")
+    found = identify(graph, "P(y_{x} | c, d, m)")
+    one = identify(graph, "P(y | do(x), c, d)")
+    model = Tables(graph, 3)
+    fact, imagined = model.values(), model.values({"x": 1})
+    answers = [evaluate(f.formula, model.observed(), graph.nodes) for f in (found, one)]
+    for c, d in product((0, 1), repeat=2):
+        rows = (fact["c"] == c) & (fact["d"] == d) & (fact["m"] == 1)
+        truth = model.chance[rows & (imagined["y"] == 1)].sum() / model.chance[rows].sum()
+        at = {"x": 1, "m": 1, "y": 1, "c": c, "d": d, "w": 0}
+        for answer in answers:
+            cell = tuple(min(at[k], n - 1) for k, n in zip(graph.nodes, answer.shape, strict=True))
+            assert answer[cell] == pytest.approx(truth, abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("graph", "query", "method", "formula"),
     [

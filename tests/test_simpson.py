@@ -59,6 +59,9 @@ def test_the_interval_of_a_difference_of_rates_is_walds() -> None:
          "adjust for ['age', 'size'] instead"),
         ("size -> treatment; {size treatment} -> recovery; treatment <-> recovery", "neither",
          "no columns block every back-door path; size leaves treatment <-> recovery open"),
+        ("treatment -> size -> recovery; treatment <-> size", "neither",
+         "no columns will do; size is a mediator: its strata take away what passes along "
+         "treatment -> size -> recovery"),
         ("recovery -> treatment; size -> recovery", "neither",
          "recovery is no effect of treatment: the effect is zero"),
     ],

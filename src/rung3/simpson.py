@@ -199,8 +199,10 @@ def advise(graph: CausalGraph, cause: str, outcome: str, by: str) -> tuple[Advic
     other = graph.minimal_adjustment_set(cause, outcome)
     if other is not None:
         return "neither", f"adjust for {sorted(other)} instead"
-    left = next(p for p in graph.backdoor_paths(cause, outcome) if p.is_open(by))
-    return "neither", f"no columns block every back-door path; {by} leaves {left} open"
+    left = next((p for p in graph.backdoor_paths(cause, outcome) if p.is_open(by)), None)
+    if left is not None:
+        return "neither", f"no columns block every back-door path; {by} leaves {left} open"
+    return "neither", f"no columns will do; {_harm(graph, cause, outcome, by)}"
 
 
 def _harm(graph: CausalGraph, cause: str, outcome: str, by: str) -> str:
