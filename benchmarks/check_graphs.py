@@ -1,9 +1,11 @@
-"""Answers about random graphs beside those of y0, DoWhy, pgmpy and causal-learn.
+"""Answers about random graphs beside those of y0, DoWhy, pgmpy, causal-learn, and of definitions.
 
-Each graph has 5 to 8 variables, half of them with hidden common causes. Nothing is timed: the
-script counts how often two answers differ, and prints the first cases where they do. One may: the
-PAG of causal-learn 0.1.4.8 depends on the order of Python's hashes, so that `PYTHONHASHSEED` says
-whether it calls the two graphs of seed 698 equivalent; they are not, as all their separations show.
+Separation is compared with its definition too, path by path, and the path that is found open with
+networkx's separation in the graph that has a node for each hidden cause. Each graph has 5 to 8
+variables, half of them with hidden common causes. Nothing is timed: the script counts how often two
+answers differ, and prints the first cases where they do. One may: the PAG of causal-learn 0.1.4.8
+depends on the order of Python's hashes, so that `PYTHONHASHSEED` says whether it calls the two
+graphs of seed 698 equivalent; they are not, as all their separations show.
 
     pip install -c benchmarks/constraints.txt -e '.[bench]' y0 pgmpy
     python benchmarks/check_graphs.py [graphs]
@@ -38,7 +40,15 @@ from y0.algorithm.simplify_latent import evans_simplify
 from y0.dsl import Variable
 from y0.graph import NxMixedGraph
 
-from rung3.graph import CausalGraph, Query, equivalence_class, equivalent, implications, to_dagitty
+from rung3.graph import (
+    CausalGraph,
+    Query,
+    equivalence_class,
+    equivalent,
+    implications,
+    to_dagitty,
+)
+from rung3.graph.separation import open_path
 from rung3.identification import identify
 
 Answers = Iterator[tuple[str, object, object]]
@@ -96,7 +106,11 @@ def separations(graph: CausalGraph, rng: random.Random) -> Answers:
         x, y, *rest = rng.sample(graph.nodes, len(graph.nodes))
         known = rest[: rng.randint(0, 3)]
         mine = graph.d_separated(x, y, known)
+        yield "m-separation, its definition, path by path", mine, not connected(graph, x, y, known)
         yield "m-separation, pgmpy", mine, admg.is_mseparated(x, y, set(known))
+        canonical = nx.is_d_separator(with_latents(graph), {x}, {y}, set(known))
+        found = open_path(graph, x, y, known)
+        yield "an open path is found, networkx on the canonical graph", found is None, canonical
         if not graph.bidirected:  # its moral graph leaves out what districts join
             left, right, *conditions = map(Variable, (x, y, *known))
             judged = are_d_separated(y0_graph(graph), left, right, conditions=conditions)
@@ -117,6 +131,32 @@ def separations(graph: CausalGraph, rng: random.Random) -> Answers:
         {(str(a), str(b)) for a, b in theirs.directed.edges},
         {frozenset(map(str, pair)) for pair in theirs.undirected.edges},
     )  # fmt: skip
+
+
+def connected(graph: CausalGraph, x: str, y: str, known: list[str]) -> bool:
+    """Whether a path is open: every collider on it is, or has an effect, in Z, and nothing else."""
+    dag = nx.DiGraph(list(graph.edges))
+    dag.add_nodes_from(graph.nodes)
+    heads = [(a, False, b, True) for a, b in graph.edges]
+    heads += [(a, True, b, True) for a, b in graph.bidirected]
+    heads += [(b, right, a, left) for a, left, b, right in heads]
+
+    def goes_on(nodes: list[str], into: bool) -> bool:
+        here = nodes[-1]
+        for a, leaves_by_head, b, head in heads:
+            if a != here or b in nodes:
+                continue
+            if here == x:
+                passes = True
+            elif into and leaves_by_head:
+                passes = bool(({here} | nx.descendants(dag, here)) & set(known))
+            else:
+                passes = here not in known
+            if passes and (b == y or goes_on([*nodes, b], head)):
+                return True
+        return False
+
+    return goes_on([x], False)
 
 
 def adjustments(graph: CausalGraph, rng: random.Random) -> Answers:

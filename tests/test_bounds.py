@@ -130,6 +130,18 @@ def test_an_experiment_narrows_the_bounds_to_what_it_found() -> None:
     assert truth[0] in other
 
 
+def test_a_district_may_be_set_in_part_by_each_of_two_interventions() -> None:
+    """`a <-> b`: do(a) leaves b to be bounded, do(b) leaves a; together they set all of it."""
+    text = "a -> b -> y; a <-> b"
+    for seed in range(5):
+        world = random_world(text, seed, alpha=0.3)
+        a, b = (probability(world.do({name: 1}), {"y": 1}) for name in "ab")
+        alone = bounds(world, CausalGraph(text), {"y": 1}, do={"a": 1})
+        both = bounds(world, CausalGraph(text), {"y": 1}, do={"a": 1}, versus={"b": 1})
+        assert a - b in both
+        assert (both.low, both.high) == pytest.approx((alone.low - b, alone.high - b), abs=1e-5)
+
+
 def test_events_may_be_joint_and_treatments_several() -> None:
     world = random_world("x -> y; z -> y; z -> v; x <-> y", 0)
     graph = CausalGraph("x -> y; z -> y; z -> v; x <-> y")

@@ -178,12 +178,16 @@ def test_events_of_continuous_outcomes_are_functions() -> None:
 
 
 @pytest.mark.slow
-def test_the_intervals_of_shares_cover() -> None:
-    """At 95 %, 30 of 200 intervals missing the truth would be far too many, 0 far too few."""
-    expected = exam_by_hand()[2]
-    made = [of_model(worlds.exam(), "studied", "passed", n=200, seed=s).both for s in range(200)]
-    covered = sum(one.low <= expected <= one.high for one in made)
-    assert 180 <= covered <= 198
+@pytest.mark.parametrize("at", range(3), ids=["necessity", "sufficiency", "both"])
+def test_the_intervals_of_shares_cover(at: int) -> None:
+    """1,000 tables of 200 rows: 93 to 97 % is three standard errors either way."""
+    covered = 0
+    for seed in range(1000):
+        found = of_model(worlds.exam(), "studied", "passed", n=200, seed=seed)
+        share = (found.necessity, found.sufficiency, found.both)[at]
+        assert share is not None
+        covered += share.low <= exam_by_hand()[at] <= share.high
+    assert 930 <= covered <= 970
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,30 @@ def test_the_posterior_of_a_gaussian_cause_averages_to_its_prior() -> None:
     torch.testing.assert_close(mean, u @ gain, atol=0.03, rtol=0)
 
 
+@pytest.mark.parametrize("signs", [(0.6, 0.6, -0.2), (0.5, -0.5, -0.5), (-0.4, -0.4, -0.4)])
+def test_three_joined_noises_may_have_any_correlations(signs: tuple[float, float, float]) -> None:
+    """One cause of all three makes the product of the correlations positive; two do not."""
+    a, b, c = signs
+    truth = torch.tensor([[1, a, b], [a, 1, c], [b, c, 1]])
+    model = SCM("x <-> y; y <-> z; x <-> z", mechanisms=dict.fromkeys("xyz", Equation("u")))
+    assert list(model.confounding.members) == ["x <-> y <-> z", "y <-> z"]
+    drawn = torch.randn(4_000, 3, generator=torch.Generator().manual_seed(0))
+    white = (drawn - drawn.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(drawn.T.cov())).T
+    rows = dict(zip("xyz", (white @ torch.linalg.cholesky(truth).T).unbind(1), strict=True))
+    search = torch.optim.LBFGS(model.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        search.zero_grad()
+        value = -model.log_prob(rows).mean()
+        value.backward()
+        return value
+
+    search.step(loss)  # type: ignore[no-untyped-call]
+    again = model.sample(40_000, seed=0)
+    found = torch.stack([again[k] for k in "xyz"]).corrcoef()
+    torch.testing.assert_close(found, truth, atol=0.02, rtol=0)
+
+
 def test_counterfactuals_keep_the_joined_noise_whole() -> None:
     model = gaussian()
     rows = model.sample(30, seed=0)
@@ -248,7 +272,11 @@ def learned(case: Case, numbers: bool) -> tuple[SCM, SCM]:
     kinds = {} if numbers else dict.fromkeys(rows, Binary())
     family = Flow(splines=0, hidden=()) if numbers else InverseCDF(hidden=(16,))
     model = SCM(CASES[case], kinds, dict.fromkeys(rows, family))
-    fit(model, rows, epochs=24, batch_size=500, lr=0.02, schedule="cosine", progress=False)
+    options = (
+        (60, 1000, 0.05) if numbers else (24, 500, 0.02)
+    )  # slopes and loadings trade: a valley
+    epochs, size, lr = options
+    fit(model, rows, epochs=epochs, batch_size=size, lr=lr, seed=0, progress=False)
     model.unidentified = "allow"
     return world, model
 
@@ -257,7 +285,7 @@ def learned(case: Case, numbers: bool) -> tuple[SCM, SCM]:
 @pytest.mark.parametrize("numbers", [False, True])
 @pytest.mark.parametrize("case", ["back door", "front door"])
 def test_identified_effects_are_learned_through_hidden_causes(case: Case, numbers: bool) -> None:
-    """20,000 rows tell a difference of probabilities to about 0.007, a slope to about 0.01."""
+    """20,000 rows tell a difference of probabilities to 0.007, a product of slopes to 0.016."""
     world, model = learned(case, numbers)
     effects = []
     for one in (world, model):

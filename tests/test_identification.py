@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from graphs import Tables, random_graph
-from rung3 import SCM, Binary, Categorical, identify
+from rung3 import SCM, Binary, Categorical, Continuous, effects, identify
 from rung3.graph import CausalGraph, Query, evaluate
 from rung3.graph.estimand import Probability, variables
 from rung3.mechanisms import Equation, Flow, GumbelMax
@@ -118,6 +118,23 @@ def test_counterfactuals_of_random_models():
     assert methods >= {"no effect", "back-door", "ID* algorithm"}
 
 
+def test_what_is_seen_is_not_set_where_it_acts_on_other_evidence():
+    """Were c set, not seen, d would tell no longer of w given that c; m tells of nothing."""
+    graph = CausalGraph("x -> {m y}; c -> {y d}; d <-> w; w -> y")
+    found = identify(graph, "P(y_{x} | c, d, m)")
+    one = identify(graph, "P(y | do(x), c, d)")
+    model = Tables(graph, 3)
+    fact, imagined = model.values(), model.values({"x": 1})
+    answers = [evaluate(f.formula, model.observed(), graph.nodes) for f in (found, one)]
+    for c, d in product((0, 1), repeat=2):
+        rows = (fact["c"] == c) & (fact["d"] == d) & (fact["m"] == 1)
+        truth = model.chance[rows & (imagined["y"] == 1)].sum() / model.chance[rows].sum()
+        at = {"x": 1, "m": 1, "y": 1, "c": c, "d": d, "w": 0}
+        for answer in answers:
+            cell = tuple(min(at[k], n - 1) for k, n in zip(graph.nodes, answer.shape, strict=True))
+            assert answer[cell] == pytest.approx(truth, abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("graph", "query", "method", "formula"),
     [
@@ -224,6 +241,30 @@ def test_a_model_refuses_what_is_not_identified():
     with pytest.raises(ValueError, match="counterfactual is not identified: m: its mechanism"):
         asked.do(x=0).predict(noise)
     assert asked.counterfactual(ROW, do={"z": 1.0}, seed=0)["m"] == torch_like(0.1)
+
+
+def test_effects_and_densities_are_refused_like_samples():
+    kinds = {"x": Binary(), "y": Continuous(), "m": Continuous()}
+    asked = SCM("x -> {y m}; x <-> m", kinds)
+    row = {"x": [1], "y": [0.0], "m": [0.1]}
+    assert effects.average(asked, {"x": 1}, "y", n=5, seed=0).n == 5
+    for ask in (
+        lambda: effects.average(asked, {"x": 1}, "m", n=5, seed=0),
+        lambda: asked.do(x=1).log_prob(row),
+        lambda: asked.do(x=1).sample(5),
+    ):
+        with pytest.raises(ValueError, match=r"m \| do\(x\)\) is not identified"):
+            ask()
+    through = SCM("x -> m -> y; x -> y; m <-> y")
+    assert effects.average(through, {"x": 1.0}, "y", n=5, seed=0).n == 5
+    for ask in (
+        lambda: effects.natural(through, {"x": 1.0}, "y", "m", n=5, seed=0),
+        lambda: effects.mediate(through, dict.fromkeys("xmy", 0.0), {"x": 1.0}, "y", "m"),
+    ):
+        with pytest.raises(ValueError, match="not identified: y: its mechanism is not identified"):
+            ask()
+    through.unidentified = "allow"
+    assert effects.natural(through, {"x": 1.0}, "y", "m", n=5, seed=0).total.n == 5
 
 
 def torch_like(value):

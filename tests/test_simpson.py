@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from rung3 import Categorical, CausalGraph, Continuous, data, worlds
 from rung3.data.charig import VARIABLES
-from rung3.simpson import Reversal, advise, reversals
+from rung3.simpson import Reversal, advise, association, reversals
 
 CONFOUNDED = CausalGraph("z -> x; {z x} -> y")
 
@@ -29,11 +30,37 @@ def test_the_kidney_stones_are_a_reversal_with_the_published_rates() -> None:
     assert (found.advice, found.reason) == (None, "")
 
 
-def test_the_interval_of_a_difference_of_rates_is_walds() -> None:
+def test_the_interval_of_a_difference_of_rates_has_the_error_of_welch() -> None:
     p, q = 273 / 350, 289 / 350
-    half = 1.959964 * ((p * (1 - p) + q * (1 - q)) / 350) ** 0.5
+    half = 1.963378 * ((p * (1 - p) + q * (1 - q)) / 349) ** 0.5
     found = kidney().aggregate
     assert (found.low, found.high) == pytest.approx((p - q - half, p - q + half), abs=1e-6)
+
+
+def rates(n: int, g: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, float]:
+    x = (torch.rand(n, generator=g) < 0.4).double()
+    return x, (torch.rand(n, generator=g) < 0.3 + 0.3 * x).double(), 0.3
+
+
+def skewed(n: int, g: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, float]:
+    x = torch.randn(n, generator=g).double()
+    return x, x + torch.randn(n, generator=g).double() ** 2 * (1 + x.abs()), 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [40, 400])
+@pytest.mark.parametrize("table", [rates, skewed])
+def test_ninety_five_percent_of_intervals_hold_the_slope(
+    table: Callable[[int, torch.Generator], tuple[torch.Tensor, torch.Tensor, float]], n: int
+) -> None:
+    """1,000 tables of few rows, and of many."""
+    covered = 0
+    for seed in range(1000):
+        x, y, slope = table(n, torch.Generator().manual_seed(seed))
+        found = association(x, y)
+        assert found is not None
+        covered += found.low <= slope <= found.high
+    assert 930 <= covered <= 970
 
 
 @pytest.mark.parametrize(
@@ -59,6 +86,9 @@ def test_the_interval_of_a_difference_of_rates_is_walds() -> None:
          "adjust for ['age', 'size'] instead"),
         ("size -> treatment; {size treatment} -> recovery; treatment <-> recovery", "neither",
          "no columns block every back-door path; size leaves treatment <-> recovery open"),
+        ("treatment -> size -> recovery; treatment <-> size", "neither",
+         "no columns will do; size is a mediator: its strata take away what passes along "
+         "treatment -> size -> recovery"),
         ("recovery -> treatment; size -> recovery", "neither",
          "recovery is no effect of treatment: the effect is zero"),
     ],

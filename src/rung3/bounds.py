@@ -213,11 +213,11 @@ class _Program:
         self.sizes = dict(zip(self.names, self.observed.shape, strict=True))
         letters = iter(ascii_letters)
         self.letter = {name: next(letters) for name in self.names}
-        set_ = {name for action in actions for name in action if name in self.names}
-        touched = [s for s in graph.districts if set_.intersection(s) and not set_.issuperset(s)]
+        sets = [action.keys() & set(self.names) for action in actions]
+        touched = [s for s in graph.districts if any(0 < len(x & set(s)) < len(s) for x in sets)]
         if len(touched) > 1:
             raise ValueError(
-                f"do: sets {sorted(set_)}, which lie in the confounded districts "
+                f"do: sets {sorted(set().union(*sets))}, which lie in the confounded districts "
                 f"{[list(s) for s in touched]}; only one of them can be bounded at a time"
             )
         self.district = touched[0] if touched else ()

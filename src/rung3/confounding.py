@@ -14,7 +14,10 @@ Two kinds of hidden cause, by district:
 | any other | one of `classes` latent classes, another parent of each member | sum | exact |
 
 With enough classes the second can be every distribution of response functions of discrete members;
-of numbers it is a mixture. In both the likelihood is exact, and a district is trained as one.
+of numbers it is a mixture. One Gaussian cause of a clique of three or more cannot give its members
+every correlation; so k members have k - 1, the second of which spares the first member, and so on:
+with a triangle of loadings all correlations are within reach. In both kinds the likelihood is
+exact, and a district is trained as one.
 """
 
 from __future__ import annotations
@@ -80,6 +83,7 @@ class Confounding(nn.Module):
                 raise ValueError(
                     f"{name}: a hidden cause is Categorical(classes), got {chosen[name]}"
                 )
+        self._add_tails(chosen)
         for district in graph.districts:
             sizes = {
                 k: kind.classes
@@ -96,6 +100,16 @@ class Confounding(nn.Module):
             (Equation("u") if isinstance(kind, Continuous) else GumbelMax()).bind(name, kind, {})
             for name, kind in self.variables.items()
         )
+
+    def _add_tails(self, chosen: Mapping[str, Variable]) -> None:
+        """One more Gaussian cause for all but the first of a clique, and so on to the last two."""
+        for name, names in list(self.members.items()):
+            if isinstance(self.variables[name], Continuous):
+                for tail in (names[at:] for at in range(1, len(names) - 1)):
+                    part = " <-> ".join(tail)
+                    if isinstance(chosen.get(part), Discrete):
+                        raise ValueError(f"{part}: is part of {name}; give that one its classes")
+                    self.members[part], self.variables[part] = tail, Continuous()
 
     def causes(self, name: str) -> dict[str, bool]:
         """The hidden causes of a variable, and whether it is the first of each one's listeners."""

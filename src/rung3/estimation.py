@@ -217,7 +217,7 @@ def _check_strata(
             stratum = ", ".join(f"{k} = {_spell(kinds[k], rows[k][first])}" for k in names)
             raise ValueError(
                 f"{treatment}: no rows with {treatment} = {value} in the stratum "
-                f"{stratum or 'of all rows'}; adjust for less, join levels, or see rung3.bounds"
+                f"{stratum or 'of all rows'}; adjust for less, or join levels"
             )
 
 

@@ -226,11 +226,11 @@ def _obstacle(graph: CausalGraph, name: str, exact: bool = True) -> str:
     return ""
 
 
-def _obstacles(model: SCM, names: Iterable[str]) -> tuple[str, ...]:
+def _obstacles(model: SCM, names: Iterable[str], abducted: bool = True) -> tuple[str, ...]:
     """The obstacles of those variables whose mechanism is learned."""
     bound = model.mechanisms
     found = (
-        _obstacle(model.origin, name, bound[name].abduction == "exact")
+        _obstacle(model.origin, name, bound[name].abduction == "exact" or not abducted)
         for name in names
         if not _known(model, name)
     )
@@ -244,11 +244,12 @@ def _known(model: SCM, name: str) -> bool:
     return not any(True for _ in model.mechanisms[name].parameters())
 
 
-def require_identified(model: SCM) -> None:
-    """Refuse to sample from a model after `do` if that is not identified from data.
+def require_identified(model: SCM, asked: Iterable[str] | None = None) -> None:
+    """Refuse an answer of a model after `do` if it is not identified from data.
 
     Args:
         model: The model after `do`. Where every mechanism is known, nothing is refused.
+        asked: The variables whose joint distribution the answer needs; all if not given.
 
     Raises:
         ValueError: If it is not; the message has the reason, and what would be.
@@ -267,11 +268,13 @@ def require_identified(model: SCM) -> None:
                 f"do({name}=function of itself) is not identified: {name} <-> "
                 f"{graph.spouses(name)[0]}, so that what {name} would have been tells of it"
             )
-    rest = graph.in_order(set(graph.nodes) - x)
-    found = identify(graph, Query(rest, graph.in_order(x)))
-    if not found:
+    causes = {cause for name in x for cause in model.graph.parents(name)}
+    rest = graph.in_order((set(graph.nodes if asked is None else asked) | causes) - x)
+    found = identify(graph, Query(rest, graph.in_order(x))) if rest else None
+    if found is not None and not found:
         alone = [k for k in rest if identify(graph, Query((k,), graph.in_order(x)))]
-        _refuse(f"{found}; identified by themselves are: {', '.join(alone) or 'none'}")
+        hint = f"identified by themselves are: {', '.join(alone) or 'none'}"
+        _refuse(f"{found}; {hint}" if len(rest) > 1 else str(found))
 
 
 def require_imaginable(model: SCM, noise: Exogenous, recomputed: Iterable[str]) -> None:
@@ -285,11 +288,25 @@ def require_imaginable(model: SCM, noise: Exogenous, recomputed: Iterable[str]) 
     Raises:
         ValueError: If one of them is such.
     """
-    if model.unidentified == "allow" or not model.origin.bidirected or noise.factual is None:
-        return
     bound = model.mechanisms
-    used = [name for name in model.origin.in_order(recomputed) if bound[name].wants_noise]
-    if obstacles := _obstacles(model, used):
+    if noise.factual is not None:
+        require_mechanisms(model, [name for name in recomputed if bound[name].wants_noise])
+
+
+def require_mechanisms(model: SCM, used: Iterable[str], abducted: bool = True) -> None:
+    """Refuse an answer that rests on a mechanism which data cannot tell.
+
+    Args:
+        model: The model.
+        used: The variables whose mechanisms and noise the answer rests on.
+        abducted: Whether their noise is told from rows, rather than drawn.
+
+    Raises:
+        ValueError: If one of them is such.
+    """
+    if model.unidentified == "allow" or not model.origin.bidirected:
+        return
+    if obstacles := _obstacles(model, model.origin.in_order(used), abducted):
         _refuse(f"the counterfactual is not identified: {'; '.join(obstacles)}")
 
 

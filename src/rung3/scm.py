@@ -205,6 +205,7 @@ class SCM(nn.Module):
         """
         rows = self._rows(values)
         propagation.check_present(self, rows, "a density")
+        identification.require_identified(self, rows)
         return propagation.log_probs(self, rows, base_seed(seed))
 
     # Rung 2: doing -------------------------------------------------------------------------------

@@ -5,9 +5,13 @@ The association of y with x is the slope of least squares,
     b = cov(x, y) / var(x),
 
 which for a binary x is the difference of the two means (of a binary y, of the two rates). Its
-interval is `b +- z sqrt(sum_i (x_i - mean x)^2 e_i^2) / sum_i (x_i - mean x)^2`, with the residuals
-e (White 1980), so the spread may differ between groups. A variable z reverses the association if it
-has one sign in all rows, and the other in every stratum of z.
+interval is
+
+    b +- t sqrt(sum_i d_i^2 e_i^2 / (1 - h_i)) / S,    d_i = x_i - mean x,    S = sum_i d_i^2,
+
+with the residuals e, the leverages `h_i = 1/n + d_i^2 / S` (HC2: MacKinnon and White, J.
+Econometrics 1985), and Student's t of n - 2, so the spread may differ between groups. A variable z
+reverses the association if it has one sign in all rows, and the other in every stratum of z.
 
 The same numbers, with another graph, have another answer: data do not say which association is the
 effect of x. If z alone meets the adjustment criterion (`rung3.graph.adjustment`), that within the
@@ -30,7 +34,7 @@ from rung3.graph import CausalGraph
 from rung3.rows import spell_unknown
 from rung3.variables import Categorical, Continuous, Discrete, Variable
 
-__all__ = ["Advice", "Association", "Reversal", "advise", "reversals"]
+__all__ = ["Advice", "Association", "Reversal", "advise", "association", "reversals"]
 
 Advice = Literal["aggregate", "stratify", "either", "neither"]
 Contrast = tuple[str, Tensor, Tensor]
@@ -128,9 +132,9 @@ def reversals(
         ...     variables=VARIABLES)
         >>> print(found)
         recovery with treatment = A against B, by size
-          in all rows: -0.0457 [-0.105, +0.0131] (n = 700)
-          small: +0.0644 [-0.00256, +0.131] (n = 357)
-          large: +0.0425 [-0.0723, +0.157] (n = 343)
+          in all rows: -0.0457 [-0.105, +0.0133] (n = 700)
+          small: +0.0644 [-0.00308, +0.132] (n = 357)
+          large: +0.0425 [-0.0734, +0.158] (n = 343)
           stratify: size blocks the open back-door path treatment <- size -> recovery
     """
     if bins < 2 or not 0 < level < 1:
@@ -199,8 +203,10 @@ def advise(graph: CausalGraph, cause: str, outcome: str, by: str) -> tuple[Advic
     other = graph.minimal_adjustment_set(cause, outcome)
     if other is not None:
         return "neither", f"adjust for {sorted(other)} instead"
-    left = next(p for p in graph.backdoor_paths(cause, outcome) if p.is_open(by))
-    return "neither", f"no columns block every back-door path; {by} leaves {left} open"
+    left = next((p for p in graph.backdoor_paths(cause, outcome) if p.is_open(by)), None)
+    if left is not None:
+        return "neither", f"no columns block every back-door path; {by} leaves {left} open"
+    return "neither", f"no columns will do; {_harm(graph, cause, outcome, by)}"
 
 
 def _harm(graph: CausalGraph, cause: str, outcome: str, by: str) -> str:
@@ -274,12 +280,12 @@ def _label(kind: Discrete, code: int) -> str:
 def _reversal(
     a: Tensor, b: Tensor, within: Tensor, strata: Mapping[str, Tensor], level: float
 ) -> tuple[Association, dict[str, Association], tuple[str, ...]] | None:
-    whole = _association(a[within], b[within], level)
+    whole = association(a[within], b[within], level)
     if whole is None or whole.slope == 0:
         return None
     parts: dict[str, Association] = {}
     for stratum, inside in strata.items():
-        part = _association(a[within & inside], b[within & inside], level)
+        part = association(a[within & inside], b[within & inside], level)
         if part is None:
             continue
         if part.slope * whole.slope >= 0:
@@ -289,9 +295,15 @@ def _reversal(
     return (whole, parts, left_out) if len(parts) > 1 else None
 
 
-def _association(x: Tensor, y: Tensor, level: float) -> Association | None:
-    """The slope of y on x; none where x does not vary."""
-    from scipy.stats import norm
+def association(x: Tensor, y: Tensor, level: float = 0.95) -> Association | None:
+    """The slope of y on x, with its interval; none where x does not vary.
+
+    Args:
+        x: The cause, `(n,)`.
+        y: The outcome, `(n,)`.
+        level: Nominal coverage of the interval.
+    """
+    from scipy.stats import t
 
     if len(x) < 3 or bool(x.min() == x.max()):
         return None
@@ -299,5 +311,7 @@ def _association(x: Tensor, y: Tensor, level: float) -> Association | None:
     scale = from_mean.square().sum()
     slope = (from_mean * y).sum() / scale
     residual = y - y.mean() - slope * from_mean
-    half = norm.ppf((1 + level) / 2) * (from_mean * residual).square().sum().sqrt() / scale
+    share = (1 - 1 / len(x) - from_mean.square() / scale).clamp_min(1e-9)  # of a lone row, zero
+    spread = ((from_mean * residual).square() / share).sum().sqrt()
+    half = t.ppf((1 + level) / 2, len(x) - 2) * spread / scale
     return Association(float(slope), float(slope - half), float(slope + half), len(x))

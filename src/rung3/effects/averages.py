@@ -24,6 +24,7 @@ from torch import Tensor
 
 from rung3 import propagation
 from rung3.effects.formulas import check_outcome
+from rung3.identification import require_identified
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed
 
@@ -101,8 +102,8 @@ def average(
         seed: An int, a `torch.Generator`, or `None` to follow torch's own.
 
     Raises:
-        ValueError: If the level is not between 0 and 1, n is less than 2, a name is unknown, or
-            the outcome is a category without order.
+        ValueError: If the level is not between 0 and 1, n is less than 2, a name is unknown,
+            the outcome is a category without order, or hidden causes leave the effect unidentified.
 
     Example:
         >>> from rung3.mechanisms import Equation
@@ -113,6 +114,8 @@ def average(
     check_sample(n, level)
     check_outcome(model, outcome)
     worlds, base = (model.do(do), model.do(versus)), base_seed(seed)
+    for world in worlds:
+        require_identified(world, [outcome])
     treated, control = (_draw(world, outcome, n, base).double() for world in worlds)
     return Average.of(treated - control, level)
 

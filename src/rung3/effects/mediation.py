@@ -220,7 +220,7 @@ def natural(
     """
     check_sample(n, level)
     asked = _Asked(model, do, versus, outcome, through, observed=False)
-    worlds = Drawn(asked.formulas, n, seed)
+    worlds = Drawn(asked.formulas, asked.four, n, seed)
     base, direct, indirect, total = map(worlds.value, asked.four)
     found = Mediation(direct - base, indirect - base, total - base, outcome, base, asked.witnesses)
     return found.average(level)

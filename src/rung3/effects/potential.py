@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rung3 import propagation
 from rung3.effects.formulas import LATENT, NONE, Formula, Formulas
+from rung3.identification import require_mechanisms
 from rung3.mechanisms.base import one_tensor
 from rung3.rows import Noise, as_rows, map_noise
 from rung3.seeding import Seed, base_seed, stream
@@ -124,6 +125,7 @@ class Imagined(Potentials):
         for side in formulas.sides:
             propagation.check_lengths(side, self.n)
         wanted = formulas.noises(asked)
+        require_mechanisms(model, wanted)
         self._abducted = model._abduct(self.rows, particles, seed, wanted)
 
     def noise_of(self, name: str) -> Noise:
@@ -149,12 +151,14 @@ class Drawn(Potentials):
 
     Args:
         formulas: Where the formulas come from.
+        asked: Those that will be computed.
         n: Number of rows.
         seed: Of the draws.
     """
 
-    def __init__(self, formulas: Formulas, n: int, seed: Seed) -> None:
+    def __init__(self, formulas: Formulas, asked: Sequence[Formula], n: int, seed: Seed) -> None:
         super().__init__(formulas, n)
+        require_mechanisms(formulas.model, formulas.noises(asked), abducted=False)
         self._base = base_seed(seed)
 
     def noise_of(self, name: str) -> Noise:

@@ -88,8 +88,8 @@ def read_query(text: str) -> Query:
         return _read(deque(_tokens(text)))
     except ValueError as fault:
         raise ValueError(
-            f"cannot read the query {text!r}: {fault}; it is of the form P(y | do(x), z), or "
-            "P(y_{x} | x, z) for a counterfactual."
+            f"cannot read the query {text!r}: {fault}. Queries are of the form "
+            "P(y | do(x), z), or P(y_{x} | x, z) for a counterfactual."
         ) from None
 
 
@@ -119,13 +119,14 @@ def _read(rest: deque[tuple[str, str]]) -> Query:
             rest.popleft()
             do += _settings(rest, ")")
         else:
-            name = _name(rest)
-            if name in side:
-                raise ValueError(f"{name!r} is there twice")
-            side[name] = ()
+            name, own = _name(rest), tuple[str, ...]()
             if rest and rest[0][0] == "sub":
                 rest.popleft()
-                side[name] = _settings(rest, "}")
+                own = _settings(rest, "}")
+            if name in side:
+                twice = own or side[name]
+                raise ValueError(_several(f"{name} twice") if twice else f"{name!r} is there twice")
+            side[name] = own
         token = rest.popleft() if rest else ("", "the end")
     if token != ("mark", ")"):
         raise ValueError(f"a closing bracket was expected at {token[1]!r}")
@@ -143,11 +144,23 @@ def _query(
     if not had and seen - {()}:
         raise ValueError("a subscript is on the right of the bar only")
     if set(outcome.values()) != {had} or len(seen) > 1 or (had and (do or not seen <= {(), had})):
-        raise ValueError("it asks of several worlds at once, which is not supported")
+        worlds = dict.fromkeys([*outcome.values(), *given.values(), *([do] if do else [])])
+        said = [f"under do({', '.join(map(quote, own))})" if own else "as it was" for own in worlds]
+        raise ValueError(_several(", ".join(said)))
     if len(set(had or do)) < len(had or do):
         raise ValueError("a variable is set twice")
     factual = bool(had) and seen == {()}
     return Query(tuple(outcome), had or do, tuple(given), factual)
+
+
+def _several(worlds: str) -> str:
+    """Why a query of several worlds at once is refused, and what to ask instead."""
+    return (
+        f"it asks of several worlds at once ({worlds}), and no data, not even experiments, show "
+        "one row in two worlds: how they go together rests on the mechanisms alone. Ask for the "
+        "outcome in one world given what was seen; rung3.causation has the probabilities of "
+        "necessity and sufficiency, and SCM.counterfactual has single rows in several worlds"
+    )
 
 
 def _settings(rest: deque[tuple[str, str]], closing: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ If S and its causes hold some variable both as it was and as it would have been,
 experiments, show both at once, and the query is not identified. Otherwise Q[S] is as in the ID
 algorithm (Shpitser and Pearl, JMLR 2008, whose ID* and IDC* this is for two worlds). First, what is
 seen but separated from Y* by the rest is left out; and what would be, without the arrows out of it,
-may as well be set, where X does not affect it.
+may as well be set, where X does not affect it and it affects nothing else that is seen.
 
 In formulas x' is x as it was where x is also set or imagined.
 """
@@ -52,14 +52,14 @@ def imagined(
     twin, star = _twin(graph, treatment)
     base = {star[name]: name for name in star} | {name: name for name in graph.nodes}
     goal, setting = {star.get(y, y) for y in outcome}, {star[x] for x in treatment}
-    seen = set(given)
     for name in graph.in_order(given):
-        rest = (seen - {name}) | setting
-        if twin.d_separated(goal, name, rest):
-            seen -= {name}
-        elif name not in star and twin.without_outgoing(name).d_separated(goal, name, rest):
-            return imagined(graph, outcome, treatment | {name}, seen - {name})
-    asked = goal | seen
+        seen = given - {name}
+        if twin.d_separated(goal, name, seen | setting):
+            return imagined(graph, outcome, treatment, seen)
+        inert = name not in star and not seen & graph.descendants(name)
+        if inert and twin.without_outgoing(name).d_separated(goal, name, seen | setting):
+            return imagined(graph, outcome, treatment | {name}, seen)
+    asked = goal | given
     relevant = (asked | twin.ancestors(asked)) - setting
     needed = {base[name] for name in relevant}
     whole = graph.subgraph(needed | graph.ancestors(needed))
@@ -74,7 +74,7 @@ def imagined(
         factors.append(rename(factor, {own: symbol[copy] for own, copy in copies.items()}))
     total = sum_out(product(factors), [symbol[n] for n in twin.nodes if n in relevant - asked])
     found = ratio(total, sum_out(total, graph.in_order(outcome)))
-    return averaged(graph, found, {symbol[name] for name in asked | setting | given})
+    return averaged(graph, found, {symbol[name] for name in asked | setting})
 
 
 def _twin(graph: CausalGraph, treatment: Set[str]) -> tuple[CausalGraph, dict[str, str]]:
