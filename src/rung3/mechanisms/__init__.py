@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from rung3.graph import CausalGraph
+from rung3.mechanisms.additive import AdditiveNoise
 from rung3.mechanisms.base import Mechanism
 from rung3.mechanisms.discrete import GumbelMax, InverseCDF
 from rung3.mechanisms.equation import Equation
@@ -13,6 +14,7 @@ from rung3.rows import spell_unknown
 from rung3.variables import Categorical, Continuous, Image, Variable
 
 __all__ = [
+    "AdditiveNoise",
     "Equation",
     "Flow",
     "GumbelMax",
