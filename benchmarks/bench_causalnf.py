@@ -7,10 +7,10 @@ its counterfactual less the true one; its mean is printed, over rows and interve
 CPU time of one process.
 
 - `nothing`: the factual row, with the variable set.
-- `DoWhy`: `gcm.auto` at its best quality but AutoGluon's, invertible (additive noise), fit and asked.
-- `MAF`: CausalNF's causal masked autoregressive flow (32 x 3, ELU, Adam at 1e-3 falling on plateaus,
-  1,000 epochs of batches of 4,096), in its author's package `causalflows`.
-- `flows`: `rung3.fit` of the default mechanisms; `chosen`: after `rung3.choose`.
+- `dowhy`: `gcm.auto` at quality BETTER, invertible (additive noise), fit and asked.
+- `maf`: CausalNF's causal masked autoregressive flow (32 x 3, ELU, Adam at 1e-3 falling on
+  plateaus, 1,000 epochs of batches of 4,096), in its author's package `causalflows`.
+- `flows`: `rung3.fit` of the default mechanisms; `chosen`: `rung3.choose`, all of it timed.
 
 python benchmarks/bench_causalnf.py [--worlds NAME ...] [--contenders NAME ...] [--seed S]
 """

@@ -34,12 +34,12 @@ from rung3.rows import Noise, as_rows
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed, stream
 from rung3.tasks.changes import features, hotelling
-from rung3.variables import Continuous, Discrete, Image
+from rung3.variables import Continuous, Image
 
 __all__ = ["Diagnosis", "diagnose", "independence"]
 
-LEAST = 50
-"""Rows that a diagnosis needs."""
+LEAST, WAVES = 50, 8
+"""Rows that a diagnosis needs; random waves of all parents together."""
 
 
 @dataclass(frozen=True)
@@ -168,14 +168,10 @@ def independence(
     columns = _columns(noise)
     a = torch.cat([features(name, column, Continuous()) for column in columns.values()], 1)
     parts = [features(k, parents[k], kind) for k, kind in mechanism.parents.items()]
-    ranks = [
-        part if isinstance(kind, Discrete | Image) else part[:, :1]
-        for part, kind in zip(parts, mechanism.parents.values(), strict=True)
-    ]
+    joint = torch.cat(parts, 1)
+    turns = torch.randn(joint.shape[1], WAVES, generator=stream(seed, "waves")).to(joint)
     if len(parts) > 1:
-        joint = torch.cat(ranks, 1)
-        turns = torch.randn(joint.shape[1], 8, generator=stream(seed, "waves")).to(joint)
-        parts.append((2 * joint @ turns + torch.arange(8).to(joint)).cos())
+        parts.append((joint @ turns + torch.arange(WAVES).to(joint)).cos())
     b = torch.cat(parts, 1)
     products = (a - a.mean(0))[:, :, None] * (b - b.mean(0))[:, None, :]
     most = max(1, len(a) // 20)
