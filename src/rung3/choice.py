@@ -113,6 +113,7 @@ def candidates(variable: Variable, parents: Mapping[str, Variable]) -> list[Mech
     depends on the parents, and whose shape does. Categories: logistic, then networks.
 
     Example:
+        >>> from rung3 import Continuous
         >>> candidates(Categorical(3), {"age": Continuous()})
         [GumbelMax(hidden=()), GumbelMax()]
     """

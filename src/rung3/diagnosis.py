@@ -130,10 +130,10 @@ def diagnose(
     base = base_seed(seed)
     found: dict[str, tuple[str, int, float, float, float, float, float]] = {}
     for name, mechanism in model.mechanisms.items():
-        if isinstance(mechanism.variable, Image) or not mechanism.wants_noise:
-            continue
         if isinstance(mechanism, Intervention):
             raise ValueError(f"{name}: set by do(); diagnose the model that do() was called on")
+        if isinstance(mechanism.variable, Image) or not mechanism.wants_noise:
+            continue
         value, parents = Table(given, [mechanism]).all().of(mechanism)
         if len(value) < LEAST:
             raise ValueError(f"{name}: {len(value)} rows; a diagnosis needs at least {LEAST}")
