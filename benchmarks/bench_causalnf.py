@@ -58,6 +58,7 @@ def dowhy(world: SCM, train: Rows, seed: int) -> Answer:
     from dowhy import gcm
 
     gcm.config.disable_progress_bars()
+    gcm.config.set_default_n_jobs(1)  # no helpers, whose time would not be counted
     gcm.util.general.set_random_seed(seed)
     frame = pd.DataFrame({k: v.double().numpy() for k, v in train.items()})
     graph = nx.DiGraph([(p, k) for k in world.graph.nodes for p in world.graph.parents(k)])
