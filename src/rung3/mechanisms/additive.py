@@ -8,9 +8,9 @@ neural spline without any input, and, by change of variables,
     log p(x | pa) = log p_e(T(x) - m(pa)) + log |dT/dx|.
 
 A counterfactual is the factual value moved by `m(pa~) - m(pa)`, so its error is that of a
-regression, and no more. m is a polynomial, by least squares in closed form, or the mean of a few
+regression, and no more. m is a polynomial, by least squares in closed form; or the mean of a few
 networks, each trained by the likelihood as if it were alone: where data are few they differ, and
-their mean errs less than any one of them.
+their mean errs less than any one of them; or a regressor of scikit-learn, or one like those.
 
 Identified under the assumption, whatever the noise's distribution (Hoyer et al. 2008, *Nonlinear
 causal discovery with additive noise models*); `rung3.diagnose` tests it.
@@ -46,9 +46,14 @@ class AdditiveNoise(Mechanism):
         degree: Of the polynomial m in the encoded parents; networks if not given.
         hidden: Widths of each network.
         members: Number of networks.
+        regressor: What has `fit(features, target)` and `predict(features)` of arrays `(n, d)` and
+            `(n,)`, such as scikit-learn's; `fit` of the model fits it, on the parents' values as
+            they are (categories one-hot). One that overfits makes the noise look too small. It
+            cannot be saved, and gives no gradients.
 
     Raises:
-        ValueError: On a degree below 1, or no members; on `build`, if the variable is not
+        ValueError: On a degree below 1, or no members; on a regressor without `fit` and `predict`,
+            or beside a degree, or of a vector; on `build`, if the variable is not
             continuous, a parent is an image, or the polynomial has too many terms.
 
     Example:
@@ -66,14 +71,26 @@ class AdditiveNoise(Mechanism):
     assumption: str = "noise adds to a function of the parents, and does not depend on them"
 
     def __init__(
-        self, degree: int | None = None, hidden: tuple[int, ...] = (32, 32, 32), members: int = 6
+        self,
+        degree: int | None = None,
+        hidden: tuple[int, ...] = (32, 32, 32),
+        members: int = 6,
+        regressor: Any = None,
     ) -> None:
         super().__init__()
+        if regressor is not None:
+            lacking = [verb for verb in ("fit", "predict") if not callable(_verb(regressor, verb))]
+            if lacking or isinstance(regressor, type) or degree is not None:
+                raise ValueError(
+                    f"regressor={regressor!r}: expected an object with fit and predict, and no "
+                    f"degree beside it (degree={degree})"
+                )
         if (degree is not None and degree < 1) or members < 1:
             raise ValueError(f"degree={degree} and members={members} must be at least 1")
         self.degree = degree
         self.hidden = tuple(hidden)
         self.members = members
+        self.regressor = regressor
 
     def build(self) -> None:
         if not isinstance(self.variable, Continuous):
@@ -88,7 +105,11 @@ class AdditiveNoise(Mechanism):
         self.standardise = Standardise(self.variable.shape)
         inputs, outputs = self.encoder.width, self.variable.dim or 1
         self.location: nn.Module | None = None
-        if inputs and self.degree is None:
+        if self.regressor is not None and (self.variable.shape or not inputs):
+            raise ValueError(f"{self.name}: a regressor gives one number, from at least one parent")
+        if self.regressor is not None:
+            self.location = _Regressor(self.regressor, self.name)
+        elif inputs and self.degree is None:
             self.location = _Networks(self.members, inputs, self.hidden, outputs)
         elif inputs:
             terms = math.comb(inputs + (self.degree or 0), inputs)
@@ -102,16 +123,35 @@ class AdditiveNoise(Mechanism):
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Take units and scales from the training data; fit the polynomial, if it is one."""
-        self.encoder.calibrate(parents)
         self.to_real.calibrate(value)
-        self.standardise.calibrate(self.to_real(value)[0])
+        if not isinstance(self.location, _Regressor):  # which takes values as they are
+            self.encoder.calibrate(parents)
+            self.standardise.calibrate(self.to_real(value)[0])
         standard = self._standard(value)[0]
-        if isinstance(self.location, _Polynomial):
+        if isinstance(self.location, _Polynomial | _Regressor):
             self.location.solve(self.encoder(parents, len(value)), standard.reshape(len(value), -1))
             standard = standard - self._mean(parents, standard)
         elif isinstance(self.location, _Networks):
             return  # what they leave is not known yet: the noise's scale is learned with them
         self.rest.calibrate(standard, {})
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that differ from their defaults.
+
+        Raises:
+            ValueError: If there is a regressor, which cannot be saved.
+        """
+        if self.regressor is not None:
+            raise ValueError(
+                f"{self.name}: its regressor {self.regressor!r} cannot be saved without pickle; "
+                "keep the code that made it, or use a degree or networks"
+            )
+        return super().config()
+
+    def describe(self) -> str:
+        if self.regressor is not None:
+            return f"AdditiveNoise(regressor={self.regressor!r})"
+        return super().describe()
 
     def _standard(self, value: Tensor) -> tuple[Tensor, Tensor]:
         """The value on the real line, standardised, and `log |dy/dx|`, `(n,)`."""
@@ -183,7 +223,8 @@ class _Polynomial(nn.Module):
         self.coefficients.copy_(gram @ (design.T @ y))
 
     def forward(self, z: Tensor) -> Tensor:
-        return (self._design(z) @ self.coefficients)[None]
+        value: Tensor = self._design(z) @ self.coefficients
+        return value[None]
 
 
 class _Networks(nn.Module):
@@ -200,8 +241,32 @@ class _Networks(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        values: Any = z.expand(len(self.weights[0]), *z.shape)
+        values = z.expand(len(self.weights[0]), *z.shape)
         for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             values = F.elu(values) if k else values
             values = torch.baddbmm(bias, values, weight)
         return values
+
+
+class _Regressor(nn.Module):
+    """A regressor of arrays, `(n, inputs) -> (1, n, 1)`; without gradients."""
+
+    def __init__(self, regressor: Any, name: str) -> None:
+        super().__init__()
+        self.regressor = regressor
+        self.name = name
+
+    def solve(self, z: Tensor, y: Tensor) -> None:
+        """Fit it."""
+        self.regressor.fit(z.double().numpy(force=True), y[:, 0].double().numpy(force=True))
+
+    def forward(self, z: Tensor) -> Tensor:
+        try:
+            told = self.regressor.predict(z.double().numpy(force=True))
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"{self.name}: its regressor: {error}") from None
+        return torch.as_tensor(told, device=z.device).to(z).reshape(1, len(z), 1)
+
+
+def _verb(regressor: Any, verb: str) -> Any:
+    return getattr(regressor, verb, None)

@@ -83,4 +83,5 @@ def suite(name: str) -> SCM:
     if name not in SUITE:
         raise ValueError(f"the suite: {spell_unknown([name], SUITE)}")
     noise = "Uniform(0, 1)" if name == "backdoor" else None
-    return SCM(world=name, **{k: Equation(text, noise=noise) for k, text in SUITE[name].items()})
+    equations = {k: Equation(text, noise=noise) for k, text in SUITE[name].items()}
+    return SCM(mechanisms=equations, world=name)
