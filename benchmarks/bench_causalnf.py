@@ -7,7 +7,7 @@ its counterfactual less the true one; its mean is printed, over rows and interve
 CPU time of one process.
 
 - `nothing`: the factual row, with the variable set.
-- `dowhy`: `gcm.auto` at quality BETTER, invertible (additive noise), fit and asked.
+- `dowhy`: `gcm.auto` at its default quality, invertible (additive noise).
 - `maf`: CausalNF's causal masked autoregressive flow (32 x 3, ELU, Adam at 1e-3 falling on
   plateaus, 1,000 epochs of batches of 4,096), in its author's package `causalflows`.
 - `flows`: `rung3.fit` of the default mechanisms; `chosen`: `rung3.choose`, all of it timed.
@@ -63,7 +63,7 @@ def dowhy(world: SCM, train: Rows, seed: int) -> Answer:
     frame = pd.DataFrame({k: v.double().numpy() for k, v in train.items()})
     graph = nx.DiGraph([(p, k) for k in world.graph.nodes for p in world.graph.parents(k)])
     model = gcm.InvertibleStructuralCausalModel(graph)
-    gcm.auto.assign_causal_mechanisms(model, frame, quality=gcm.auto.AssignmentQuality.BETTER)
+    gcm.auto.assign_causal_mechanisms(model, frame)
     gcm.fit(model, frame)
 
     def answer(rows: Rows, name: str, value: float) -> Mapping[str, Tensor]:

@@ -11,7 +11,7 @@ from rung3 import SCM, Binary, Categorical, Continuous, choose, diagnose, fit, w
 from rung3.choice import candidates
 from rung3.mechanisms import AdditiveNoise, Equation, Flow, GumbelMax, InverseCDF
 
-QUICK = {"epochs": 12, "batch_size": 256}
+QUICK = {"steps": 400, "batch_size": 256}
 
 
 def test_a_parabola_with_additive_noise_is_found() -> None:
@@ -76,6 +76,7 @@ def test_candidates_fit_their_variable() -> None:
         ({"held_out": 1.0}, "held_out=1.0"),
         ({"among": {"z": [Flow()]}}, "unknown variable 'z'"),
         ({"among": {"x2": []}}, "x2: expected at least one"),
+        ({"steps": 1}, "steps=1 must be at least 4"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, object], message: str) -> None:
@@ -86,7 +87,7 @@ def test_bad_options_are_refused(options: dict[str, object], message: str) -> No
 
 def test_too_few_rows_to_judge_by_are_refused() -> None:
     with pytest.raises(ValueError, match="x2: 20 rows are held out; at least 50"):
-        choose(SCM("x1 -> x2"), worlds.lecture().sample(100, seed=0), epochs=1)
+        choose(SCM("x1 -> x2"), worlds.lecture().sample(100, seed=0), steps=4)
 
 
 # Diagnosis ----------------------------------------------------------------------------------------
@@ -160,3 +161,30 @@ def test_bad_input_to_a_diagnosis_is_refused() -> None:
         diagnose(world.do(x1=0.0), dict(world.sample(100, seed=0)))
     with pytest.raises(ValueError, match="level"):
         diagnose(world, rows, level=0)
+
+
+# Bad input, of tables -----------------------------------------------------------------------------
+
+
+def test_columns_that_do_not_agree_with_the_graph_are_named() -> None:
+    rows = dict(worlds.lecture().sample(300, seed=0))
+    with pytest.raises(ValueError, match=r"unknown variable 'x3'.*did you mean"):
+        choose(SCM("x1 -> x2"), rows | {"x3": rows["x1"]})
+    with pytest.raises(ValueError, match="x2: not among the rows' columns"):
+        choose(SCM("x1 -> x2"), {"x1": rows["x1"]})
+
+
+def test_a_constant_column_is_refused() -> None:
+    rows = dict(worlds.lecture().sample(300, seed=0))
+    with pytest.raises(ValueError, match="x1: all its values are 2; leave the column out"):
+        choose(SCM("x1 -> x2"), rows | {"x1": torch.full((300,), 2.0)})
+
+
+def test_a_category_unseen_in_training_is_answered_and_flagged() -> None:
+    kinds = {"x": Categorical(3), "y": Continuous()}
+    rows = {"x": torch.arange(400) % 2, "y": torch.arange(400) / 100}
+    model = SCM("x -> y", kinds)
+    fit(model, rows, epochs=1, progress=False)
+    answer = model.counterfactual({"x": [0], "y": [1.0]}, do={"x": 2})
+    assert answer.explain().outside["x"] == 1.0
+    assert "outside the training range in 100% of rows" in str(answer.explain())

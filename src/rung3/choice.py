@@ -139,7 +139,7 @@ def choose(
     held_out: float = 0.2,
     level: float = 0.01,
     seed: Seed = 0,
-    epochs: int = 40,
+    steps: int = 1_500,
     batch_size: int = 512,
     **options: Any,
 ) -> Choice:
@@ -153,23 +153,23 @@ def choose(
         held_out: Share of the rows that judge the candidates.
         level: Of the test of independence, before Holm's correction for the candidates.
         seed: Of the split, of training and of what is drawn.
-        epochs: Of the final fit; candidates are tried with a quarter of it.
-        batch_size: Rows a step.
+        steps: Of the final fit, in whole epochs; candidates are tried with a quarter of it.
+        batch_size: Rows a step, or an eighth of all if that is less.
         options: More options of `fit`.
 
     Returns:
         A fitted model with the mechanisms chosen, and the reasons, to be printed.
 
     Raises:
-        ValueError: If fewer than 50 rows are held out for a variable, a variable is unknown, or
-            hidden causes join variables.
+        ValueError: If fewer than 50 rows are held out for a variable, a variable is unknown, a
+            column is lacking or has one value only, or hidden causes join variables.
 
     Example:
         >>> from rung3 import SCM, worlds
         >>> from rung3.mechanisms import AdditiveNoise, Flow
         >>> rows = worlds.lecture().sample(2_000, seed=0)
         >>> among = {"x2": [AdditiveNoise(degree=1), Flow(splines=0)]}
-        >>> choice = choose(SCM("x1 -> x2"), rows, among=among, epochs=8)
+        >>> choice = choose(SCM("x1 -> x2"), rows, among=among, steps=400)
         >>> choice.chosen["x2"]
         'AdditiveNoise(degree=1)'
     """
@@ -184,9 +184,14 @@ def choose(
         raise ValueError(f"among: {empty[0]}: expected at least one mechanism")
     base = base_seed(seed)
     checked = as_rows(rows, model.variables, torch.device("cpu"))
+    if lacking := [name for name in model.variables if name not in checked]:
+        raise ValueError(f"{lacking[0]}: not among the rows' columns, which are {list(checked)}")
     table = Rows({name: value.detach() for name, value in checked.items()})
+    _check_varied(table)
     train, held = split(table, held_out, base)
-    options = {"progress": False, **options, "seed": base, "batch_size": batch_size}
+    if steps < 4 or batch_size < 1:
+        raise ValueError(f"steps={steps} must be at least 4, and batch_size={batch_size} 1")
+    options = {"progress": False, **options, "seed": base, "validation_share": 0}
     bound = model.mechanisms
     tried = {
         name: given.get(name) or candidates(m.variable, m.parents)
@@ -198,7 +203,7 @@ def choose(
         now = {name: found[k] for name, found in tried.items() if 1 < len(found) > k}
         if now:
             trial = SCM(model.graph, model.variables, now)
-            fit(trial, train, only=now, epochs=max(1, epochs // 4), validation_share=0, **options)
+            fit(trial, train, only=now, **_long(train.n, steps // 4, batch_size), **options)
             for name in now:
                 scores[name].append(_judge(trial.mechanisms[name], held, base))
     found, reasons, trials = {}, {}, {}
@@ -212,9 +217,26 @@ def choose(
     kept = {name: m for name, m in bound.items() if name not in found}
     reasons |= dict.fromkeys(kept, "named by you")
     made = SCM(model.graph, model.variables, _fresh(kept) | found)
-    fit(made, table, epochs=epochs, validation_share=0, **options)
+    fit(made, table, **_long(table.n, steps, batch_size), **options)
     chosen = {name: m.describe() for name, m in made.mechanisms.items()}
     return Choice(made, chosen, {name: reasons[name] for name in chosen}, trials)
+
+
+def _check_varied(rows: Rows) -> None:
+    """Refuse a column of one value: it causes nothing, and nothing could be said of its causes."""
+    for name, column in rows.items():
+        present = column[~column.isnan()] if column.is_floating_point() else column
+        if present.ndim == 1 and len(present) and (present == present[0]).all():
+            raise ValueError(
+                f"{name}: all its values are {present[0].item():g}; leave the column out of the "
+                "graph, or name its mechanism and use fit"
+            )
+
+
+def _long(n: int, steps: int, batch_size: int) -> dict[str, int]:
+    """How many epochs of which batches make at least so many steps."""
+    size = max(1, min(batch_size, n // 8))
+    return {"epochs": math.ceil(steps / max(1, n // size)), "batch_size": size}
 
 
 def _fresh(mechanisms: Mapping[str, Mechanism]) -> dict[str, Mechanism]:

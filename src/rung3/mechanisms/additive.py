@@ -35,8 +35,8 @@ from rung3.variables import Continuous, Image
 
 __all__ = ["AdditiveNoise"]
 
-MOST = 500
-"""Most terms of a polynomial."""
+MOST, CHUNK = 500, 65_536
+"""Most terms of a polynomial; rows whose terms are held at once."""
 
 
 class AdditiveNoise(Mechanism):
@@ -218,9 +218,13 @@ class _Polynomial(nn.Module):
 
     def solve(self, z: Tensor, y: Tensor) -> None:
         """Least squares; of the solutions, where there are many (one-hot codes), the least."""
-        design, y = self._design(z.double()), y.double()
-        gram = torch.linalg.pinv(design.T @ design, hermitian=True, rtol=1e-12)
-        self.coefficients.copy_(gram @ (design.T @ y))
+        terms = len(self.terms)
+        gram, target = z.new_zeros(terms, terms).double(), y.new_zeros(terms, y.shape[1]).double()
+        for some, own in zip(z.split(CHUNK), y.split(CHUNK), strict=True):
+            design = self._design(some.double())
+            gram += design.T @ design
+            target += design.T @ own.double()
+        self.coefficients.copy_(torch.linalg.pinv(gram, hermitian=True, rtol=1e-12) @ target)
 
     def forward(self, z: Tensor) -> Tensor:
         value: Tensor = self._design(z) @ self.coefficients

@@ -106,7 +106,8 @@ class Conditional(Mechanism):
                 f"{self.name}: {found} is discrete, and no value tells its noise; use InverseCDF "
                 "or GumbelMax, with table= if its probabilities are known"
             )
-        return found.expand((n,))
+        expanded: Distribution = found.expand((n,))
+        return expanded
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         given = self._given(parents, n)
