@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from dowhy import gcm
 
-from rung3 import SCM, fit
+from rung3 import SCM, choose, fit
 from rung3.mechanisms import Equation, Flow
 
 CHAIN = [("x", "y"), ("y", "z")]
@@ -46,6 +46,8 @@ def main(rows: int = 10_000, repeats: int = 15) -> None:
     for model in (splines, affine):
         fit(model, data, epochs=10, seed=0, progress=False)
 
+    chosen = choose(SCM("x -> y -> z"), data, seed=0)
+
     def rung3(model: SCM) -> Callable[[], torch.Tensor]:
         def answer() -> torch.Tensor:
             with torch.no_grad():
@@ -57,6 +59,7 @@ def main(rows: int = 10_000, repeats: int = 15) -> None:
         "DoWhy-GCM": dowhy,
         "rung3, spline flows": rung3(splines),
         "rung3, affine flows": rung3(affine),
+        "rung3, chosen": rung3(chosen.model),
         "rung3, the equations": rung3(world),
     }
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -67,6 +70,7 @@ def main(rows: int = 10_000, repeats: int = 15) -> None:
             answer = run()
             seconds[name].append(time.process_time() - start)
             errors[name] = float((answer - truth).abs().mean())
+    print(chosen)
     print(f"{rows} rows, {repeats} repeats after a first, {torch.get_num_threads()} threads")
     print(f"{'median':22}{'CPU ms':>10}{'least':>8}{'most':>8}{'ratio':>8}{'error':>10}")
     base = statistics.median(seconds["DoWhy-GCM"][1:])

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rung3 import effects, mechanisms, worlds
+    from rung3.choice import choose
+    from rung3.diagnosis import diagnose
     from rung3.evaluation import evaluate
     from rung3.graph import CausalGraph
     from rung3.identification import identify
@@ -29,6 +31,8 @@ __all__ = [
     "Image",
     "Ordinal",
     "Rows",
+    "choose",
+    "diagnose",
     "effects",
     "evaluate",
     "fit",
@@ -47,6 +51,8 @@ _HOME = {
     "Image": "rung3.variables",
     "Ordinal": "rung3.variables",
     "Rows": "rung3.rows",
+    "choose": "rung3.choice",
+    "diagnose": "rung3.diagnosis",
     "evaluate": "rung3.evaluation",
     "fit": "rung3.training",
     "identify": "rung3.identification",

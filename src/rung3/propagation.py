@@ -193,7 +193,8 @@ def check_present(model: SCM, rows: Rows, purpose: str) -> None:
         if missing.any():
             raise ValueError(
                 f"{name}: missing in {int(missing.sum())} rows (first: row "
-                f"{int(missing.nonzero()[0])}); {purpose} needs its value"
+                f"{int(missing.nonzero()[0])}); {purpose} needs its value; counterfactual(..., "
+                "particles=) draws it given the rest, and so does rung3.missing.complete"
             )
 
 

@@ -19,6 +19,9 @@ __all__ = ["Provenance", "Status", "of_prediction", "of_sample"]
 Status = Literal["observed", "intervened", "propagated", "held", "sampled"]
 Rung = Literal["seeing", "doing", "imagining"]
 
+TRUSTED = 30.0
+"""Effective sample size below which a row's answer is flagged."""
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -36,6 +39,8 @@ class Provenance:
         outside: Share of rows whose value lies outside the training data's range, where it is not
             zero; those answers are extrapolations.
         effective_sample_size: Where evidence was conditioned on by weighting.
+        inferred: Share of the rows that lacked a variable, which was drawn given the rest.
+        effective_sample_sizes: Of each row, `(n,)`, where something was; infinite if it was whole.
     """
 
     rung: Rung
@@ -45,6 +50,8 @@ class Provenance:
     assumptions: Mapping[str, str] = field(default_factory=dict)
     outside: Mapping[str, float] = field(default_factory=dict)
     effective_sample_size: float | None = None
+    inferred: Mapping[str, float] = field(default_factory=dict)
+    effective_sample_sizes: Tensor | None = None
 
     def names(self, status: Status) -> list[str]:
         """The variables of one status."""
@@ -61,6 +68,15 @@ class Provenance:
             lines.append(f"  {name}: {status}" + "".join(f"; {d}" for d in details if d))
         if self.effective_sample_size is not None:
             lines.append(f"effective sample size: {self.effective_sample_size:.0f}")
+        for name, share in self.inferred.items():
+            lines.append(f"{name}: missing in {share:.0%} of rows, drawn given the rest")
+        if self.effective_sample_sizes is not None:
+            few = int((self.effective_sample_sizes < TRUSTED).sum())
+            lines.append(
+                f"effective sample size: {float(self.effective_sample_sizes.min()):.0f} in the "
+                "worst row"
+                + (f"; below {TRUSTED:.0f} in {few} rows: DO NOT TRUST THEM" if few else "")
+            )
         return "\n".join(lines)
 
 

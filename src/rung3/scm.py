@@ -23,7 +23,7 @@ import networkx as nx
 import torch
 from torch import Tensor, nn
 
-from rung3 import conditioning, identification, propagation, provenance
+from rung3 import conditioning, identification, missing, propagation, provenance
 from rung3.confounding import Confounding
 from rung3.graph import CausalGraph
 from rung3.interventions import intervene
@@ -327,7 +327,8 @@ class SCM(nn.Module):
             values: A value of every variable.
             do: The interventions, as `SCM.do` takes them.
             hold: Variables kept at their factual values although something upstream is set.
-            particles: Number K of draws of the noise; answers then have a leading axis K.
+            particles: Number K of draws of the noise; answers then have a leading axis K. Needed
+                where values are missing: they are drawn given the rest (see `rung3.missing`).
             seed: An int, a `torch.Generator`, or `None` to follow torch's own.
             temperature: Factor on the noise of observation (a VAE's eps); 0 predicts from z alone.
 
@@ -341,6 +342,9 @@ class SCM(nn.Module):
             (tensor(13.), 'propagated')
         """
         rows = self._rows(values)
+        self._check_given(rows)
+        if particles is not None and missing.gaps(self, rows):
+            return missing.counterfactual(self, rows, do, hold, particles, seed, temperature)
         self._check_complete(rows)
         kept = self.graph.names(hold)
         if both := [name for name in do if name in kept]:
@@ -360,12 +364,15 @@ class SCM(nn.Module):
     def _rows(self, values: Values) -> Rows:
         return as_rows(values, self.variables, self.device)
 
-    def _check_complete(self, rows: Rows) -> None:
+    def _check_given(self, rows: Rows) -> None:
         if lacking := [name for name in self.variables if name not in rows]:
             raise ValueError(
                 f"{lacking[0]}: not given; abduction needs a value of every variable, "
                 f"and got {list(rows)}"
             )
+
+    def _check_complete(self, rows: Rows) -> None:
+        self._check_given(rows)
         propagation.check_present(self, rows, "abduction")
 
     def save(self, folder: str | Path) -> Path:

@@ -4,12 +4,14 @@
 
 `mediate` splits the effect on each row by way, through variables or through the outcome's own
 latents; `along` follows single paths; `average`, `natural` and `controlled` speak of populations;
-`uncertainty` and `coverage` say how sure a counterfactual is, and whether that is right; `grid`
-draws rows, interventions and effect maps as one picture.
+`heterogeneity` says for whom they are larger; `uncertainty` and `coverage` how sure a
+counterfactual is, and whether that is right; `grid` draws rows, interventions and effect maps as
+one picture.
 """
 
 from rung3.effects.averages import Average, average, controlled
 from rung3.effects.calibration import Coverage, coverage
+from rung3.effects.heterogeneity import Heterogeneity, heterogeneity
 from rung3.effects.mediation import Averages, Mediation, mediate, natural
 from rung3.effects.paths import along
 from rung3.effects.spread import Uncertainty, uncertainty
@@ -20,6 +22,7 @@ __all__ = [
     "Averages",
     "Coverage",
     "Grid",
+    "Heterogeneity",
     "Mediation",
     "Uncertainty",
     "along",
@@ -27,6 +30,7 @@ __all__ = [
     "controlled",
     "coverage",
     "grid",
+    "heterogeneity",
     "mediate",
     "natural",
     "uncertainty",

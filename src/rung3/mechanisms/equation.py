@@ -107,7 +107,7 @@ class Equation(Mechanism):
             return {}
         shape = self.variable.shape[len(self._distribution.event_shape) :]
         expand = shape if self._distribution.batch_shape == () else ()
-        return _draw(self._distribution, (n, *expand), generator, self.observed.device)
+        return draw(self._distribution, (n, *expand), generator, self.observed.device)
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         given = {name: parents[name] for name in self.arguments}
@@ -360,7 +360,7 @@ def _distribution(noise: Distribution | str | None) -> Distribution:
     return made
 
 
-def _draw(
+def draw(
     distribution: Distribution,
     shape: tuple[int, ...],
     generator: Generator | None,

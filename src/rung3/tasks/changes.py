@@ -126,7 +126,7 @@ def changes(
     ).double()
     found = {}
     for name in graph.nodes:
-        own = _features(name, joint[name], kinds[name])
+        own = features(name, joint[name], kinds[name])
         parents = {parent: kinds[parent] for parent in graph.parents(name)}
         found[name] = _test(name, environment, own, joint, parents, base)
     adjusted = dict(zip(found, correct([p for _, p in found.values()], "holm"), strict=True))
@@ -167,14 +167,23 @@ def _test(
     seed: int,
 ) -> tuple[float, float]:
     """The F statistic and its p-value."""
-    from scipy.stats import f
-
     n = len(own)
     residuals, weights = _regress(torch.cat([environment[:, None], own], 1), rows, parents, seed)
     apart, own = residuals[:, :1], residuals[:, 1:]
     allowed = max(1, n // (ROWS_A_PRODUCT * own.shape[1]))
     products = (apart * own)[:, :, None] * weights[:, None, :allowed]
-    products = products.reshape(n, -1)
+    return hotelling(name, products.reshape(n, -1))
+
+
+def hotelling(name: str, products: Tensor) -> tuple[float, float]:
+    """The F statistic of products of residuals `(n, p)`, and its p-value: is their mean zero?
+
+    Raises:
+        ValueError: If there are too few rows, naming the variable.
+    """
+    from scipy.stats import f
+
+    n = len(products)
     spread = products - products.mean(0)
     covariance = spread.T @ spread / (n - 1)
     values, vectors = torch.linalg.eigh(covariance)
@@ -185,8 +194,7 @@ def _test(
     if not kept.any():
         return 0.0, 1.0
     means = (products.mean(0) @ vectors)[kept]
-    hotelling = float(n * (means.square() / values[kept]).sum())
-    statistic = (n - p) / (p * (n - 1)) * hotelling
+    statistic = float(n * (means.square() / values[kept]).sum()) * (n - p) / (p * (n - 1))
     return statistic, float(f.sf(statistic, p, n - p))
 
 
@@ -252,7 +260,7 @@ def _encode(rows: Rows, parents: Mapping[str, Variable]) -> Tensor:
     return standard.detach()
 
 
-def _features(name: str, value: Tensor, kind: Variable) -> Tensor:
+def features(name: str, value: Tensor, kind: Variable) -> Tensor:
     """Functions of a variable, `(n, d)`, that a change of its distribution moves."""
     if isinstance(kind, Discrete):
         indicators = F.one_hot(value.long(), kind.classes).double()

@@ -6,6 +6,7 @@ from rung3.worlds.hidden import hidden_cause
 from rung3.worlds.morphomnist import morphomnist
 from rung3.worlds.paradoxes import chocolate, collider, exam, hospital, kidney_stones
 from rung3.worlds.radiology import scans
+from rung3.worlds.suite import suite
 from rung3.worlds.textbook import lecture, uniform
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "lecture",
     "morphomnist",
     "scans",
+    "suite",
     "uniform",
 ]

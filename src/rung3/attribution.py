@@ -1,0 +1,296 @@
+"""Attribution: which cause made a row unusual, and which changed mechanism moved an average.
+
+`unusual`. With a score t of how unusual an outcome is, a row's outlier score and its sharing among
+the exogenous noises of what causes the outcome are (Budhathoki et al. 2022, *Causal structure-based
+root cause analysis of outliers*, ICML)
+
+    s(x) = -log P(t(X) >= t(x)),    v(S) = log P(t(X) >= t(x) | U_S = u_S),
+
+so that the Shapley values of v sum to s(x): noise is what is *new* at a variable, and a variable
+that only handed on what came from above is not blamed.
+
+`shift`. With two models of one graph, one of before and one of after, and `v(S) = E[Y]` where the
+mechanisms in S are those of after, the Shapley values of v sum to the change of the average
+(Budhathoki et al. 2021, *Why did the distribution change?*, AISTATS). Noise is paired throughout.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rung3.mechanisms.base import Mechanism
+from rung3.rows import Noise, map_noise, spell_unknown
+from rung3.scm import SCM
+from rung3.seeding import Seed, base_seed, stream
+from rung3.shapley import shapley
+from rung3.variables import Discrete
+
+__all__ = ["Attribution", "Shift", "shift", "unusual"]
+
+BLOCKS = 10
+"""Of draws, each left out once, for the error of a share (jackknife)."""
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Why rows are unusual.
+
+    Attributes:
+        outcome: Name of the outcome.
+        scores: Outlier score of each row, `(n,)`, in nats: `-log P(as unusual, or more)`.
+        shares: What the noise of each variable adds to it, `(n,)`; they sum to the scores.
+        errors: Their standard errors, `(n,)`, of the draws (and of random orders, of many causes).
+    """
+
+    outcome: str
+    scores: Tensor
+    shares: Mapping[str, Tensor]
+    errors: Mapping[str, Tensor]
+
+    def first(self, row: int = 0) -> str:
+        """The variable whose noise explains most of a row."""
+        return max(self.shares, key=lambda name: float(self.shares[name][row]))
+
+    def __str__(self) -> str:
+        lines = []
+        for row in range(min(5, len(self.scores))):
+            score = float(self.scores[row])
+            lines.append(f"row {row}: {self.outcome} is one in {math.exp(score):.3g}, for")
+            ranked = sorted(self.shares, key=lambda name: -float(self.shares[name][row]))
+            for name in ranked:
+                part, error = float(self.shares[name][row]), float(self.errors[name][row])
+                lines.append(f"    {name}: {part:.2f} +- {error:.2f} of {score:.2f} nats")
+        return "\n".join(lines)
+
+
+@torch.no_grad()
+def unusual(
+    model: SCM,
+    rows: Mapping[str, Any],
+    outcome: str,
+    *,
+    score: Callable[[Tensor], Tensor] | None = None,
+    draws: int = 5_000,
+    seed: Seed = 0,
+) -> Attribution:
+    """Share among the causes of an outcome how unusual it is.
+
+    Args:
+        model: The model.
+        rows: The rows in question, complete: a few.
+        outcome: Name of the outcome.
+        score: From values `(m,)` to how unusual they are, `(m,)`; by default the distance to the
+            median, or for categories how rare they are.
+        draws: Draws of the noise: no probability below `1 / (draws + 1)` can be told.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: If the outcome is unknown or no scalar, hidden causes join variables, or there
+            are too few draws.
+
+    Example:
+        >>> from rung3.mechanisms import Equation
+        >>> model = SCM(x=Equation("u"), y=Equation("x + u"))
+        >>> found = unusual(model, {"x": [4.0, 0.0], "y": [4.0, 4.0]}, "y")
+        >>> found.first(0), found.first(1)
+        ('x', 'y')
+    """
+    ancestors = _ancestors(model, outcome)
+    if draws < 10 * BLOCKS:
+        raise ValueError(f"draws={draws} must be at least {10 * BLOCKS}")
+    base = base_seed(seed)
+    mechanisms = model.mechanisms
+    given = model._rows(rows)
+    batch = given if given.batched else {k: v.unsqueeze(0) for k, v in given.items()}
+    prior = _prior(mechanisms, ancestors, draws, base, model.device)
+    median = _predict(mechanisms, ancestors, prior)[outcome]
+    rate = score or _rareness(median, isinstance(model.variables[outcome], Discrete))
+    players = [name for name in ancestors if mechanisms[name].wants_noise]
+    scores, shares, errors = [], [], []
+    for row in range(len(batch[outcome])):
+        one = {k: v[row : row + 1] for k, v in batch.items()}
+        found = model.abduct(one, particles=draws, seed=base)
+        own = {k: map_noise(lambda t: t.flatten(0, 1), found[k]) for k in players}
+        reached = rate(one[outcome])
+
+        def value(
+            team: frozenset[str], own: Mapping[str, Noise] = own, reached: Tensor = reached
+        ) -> Tensor:
+            noise = {k: own[k] if k in team else prior[k] for k in players}
+            told = rate(_predict(mechanisms, ancestors, noise)[outcome])
+            extreme = told.double() >= reached.double() - 1e-5 * reached.double().abs() - 1e-6
+            return _log_shares(torch.ones_like(extreme) if len(team) == len(players) else extreme)
+
+        whole, order_errors = shapley(players, value, base)
+        scores.append(-value(frozenset())[0])
+        shares.append({k: v[0] for k, v in whole.items()})
+        errors.append({k: _jackknife(v, order_errors[k]) for k, v in whole.items()})
+    return Attribution(
+        outcome,
+        torch.stack(scores),
+        {k: torch.stack([share[k] for share in shares]) for k in players},
+        {k: torch.stack([error[k] for error in errors]) for k in players},
+    )
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Why an average changed.
+
+    Attributes:
+        outcome: Name of the outcome.
+        before: Its average under the first model; and
+        after: under the second.
+        shares: What each mechanism's change adds to the difference; they sum to it.
+        errors: Their standard errors, of the draws alone: how well the models fit is not in them.
+    """
+
+    outcome: str
+    before: float
+    after: float
+    shares: Mapping[str, float]
+    errors: Mapping[str, float]
+
+    def __str__(self) -> str:
+        change = self.after - self.before
+        lines = [f"average {self.outcome}: {self.before:.4g} -> {self.after:.4g} ({change:+.4g})"]
+        ranked = sorted(self.shares, key=lambda name: -abs(self.shares[name]))
+        lines += [f"    {k}: {self.shares[k]:+.4g} +- {self.errors[k]:.2g}" for k in ranked]
+        return "\n".join(lines)
+
+
+@torch.no_grad()
+def shift(
+    before: SCM,
+    after: SCM,
+    outcome: str,
+    *,
+    only: Iterable[str] | None = None,
+    draws: int = 20_000,
+    seed: Seed = 0,
+) -> Shift:
+    """Share the change of an outcome's average among the mechanisms that changed.
+
+    Args:
+        before: A model fitted on the first data set.
+        after: One of the same graph, fitted on the second.
+        outcome: Name of the outcome: a number, or a category of two (its share).
+        only: The mechanisms that changed, as `rung3.tasks.changes` tells; all others are taken from
+            `before`. All of what causes the outcome if not given.
+        draws: Draws of the noise.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: If the graphs differ, a name is unknown, the outcome is no scalar, or hidden
+            causes join variables.
+
+    Example:
+        >>> from rung3.mechanisms import Equation
+        >>> before = SCM(x=Equation("u"), y=Equation("2*x + u"))
+        >>> after = SCM(x=Equation("u + 1"), y=Equation("2*x + u + 3"))
+        >>> found = shift(before, after, "y")
+        >>> round(found.shares["x"], 3), round(found.shares["y"], 3)
+        (2.0, 3.0)
+    """
+    ancestors = _ancestors(before, outcome)
+    if set(before.graph.edges) != set(after.graph.edges) or before.variables != after.variables:
+        raise ValueError(
+            f"the models differ: {before.graph} and {after.graph}; fit one graph twice"
+        )
+    if isinstance(kind := before.variables[outcome], Discrete) and kind.classes > 2:
+        raise ValueError(f"{outcome}: {kind} has no average; give a number, or yes and no")
+    named = ancestors if only is None else list(only)
+    if unknown := [name for name in named if name not in before.variables]:
+        raise ValueError(f"only: {spell_unknown(unknown, before.variables)}")
+    players = [name for name in ancestors if name in named]
+    base = base_seed(seed)
+    old, new = before.mechanisms, after.mechanisms
+
+    def value(team: frozenset[str]) -> Tensor:
+        mixed = {k: new[k] if k in team else old[k] for k in ancestors}
+        noise = _prior(mixed, ancestors, draws, base, before.device)
+        return _predict(mixed, ancestors, noise)[outcome].double()
+
+    shares, errors = shapley(players, value, base)
+    ends = value(frozenset()), value(frozenset(players))
+    return Shift(
+        outcome,
+        float(ends[0].mean()),
+        float(ends[1].mean()),
+        {k: float(v.mean()) for k, v in shares.items()},
+        {k: float((v.var() / draws + errors[k].mean() ** 2).sqrt()) for k, v in shares.items()},
+    )
+
+
+def _ancestors(model: SCM, outcome: str) -> list[str]:
+    """The outcome and what causes it, causes first."""
+    if outcome not in model.variables:
+        raise ValueError(f"outcome: {spell_unknown([outcome], model.variables)}")
+    if model.variables[outcome].shape:
+        raise ValueError(f"{outcome}: expected one number a row, and it is an array")
+    if model.confounding.members:
+        raise ValueError("attribution: hidden causes join variables, whose noise is not their own")
+    wanted = {outcome, *model.graph.ancestors(outcome)}
+    return [name for name in model.graph.order if name in wanted]
+
+
+def _prior(
+    mechanisms: Mapping[str, Mechanism], names: list[str], n: int, base: int, device: torch.device
+) -> dict[str, Noise]:
+    """Noise `(n, ...)`, the same for mechanisms of one family under one seed."""
+    values: dict[str, Tensor] = {}
+    noise: dict[str, Noise] = {}
+    for name in names:
+        mechanism = mechanisms[name]
+        parents = {parent: values[parent] for parent in mechanism.parents}
+        noise[name] = mechanism.sample_noise(n, parents, stream(base, name, device))
+        value = mechanism.predict(noise[name], parents)
+        values[name] = value.expand(n, *value.shape[1:])
+    return noise
+
+
+def _predict(
+    mechanisms: Mapping[str, Mechanism], names: list[str], noise: Mapping[str, Noise]
+) -> dict[str, Tensor]:
+    """Values `(n, ...)` of variables that have all their causes among the names."""
+    n = next(len(t) for part in noise.values() for t in _tensors(part))
+    values: dict[str, Tensor] = {}
+    for name in names:
+        parents = {parent: values[parent] for parent in mechanisms[name].parents}
+        value = mechanisms[name].predict(noise.get(name, {}), parents)
+        values[name] = value.expand(n, *value.shape[1:])
+    return values
+
+
+def _tensors(noise: Noise) -> list[Tensor]:
+    return [noise] if isinstance(noise, Tensor) else list(noise.values())
+
+
+def _rareness(drawn: Tensor, discrete: bool) -> Callable[[Tensor], Tensor]:
+    """How unusual values are, by default."""
+    if not discrete:
+        middle = drawn.median()
+        return lambda value: (value - middle).abs()
+    shares = torch.bincount(drawn.long()).double() / len(drawn)
+    return lambda value: -shares[value.long().clamp_max(len(shares) - 1)].clamp_min(1e-9).log()
+
+
+def _log_shares(extreme: Tensor) -> Tensor:
+    """Log-share of draws as extreme, then without each block of them; `(1 + BLOCKS,)`."""
+    counts = torch.stack([block.sum() for block in extreme.tensor_split(BLOCKS)]).double()
+    sizes = torch.tensor([len(block) for block in extreme.tensor_split(BLOCKS)]).to(counts)
+    rest, others = counts.sum() - counts, sizes.sum() - sizes
+    found = torch.cat([counts.sum()[None], rest])
+    return ((1 + found) / (1 + torch.cat([sizes.sum()[None], others]))).log()
+
+
+def _jackknife(values: Tensor, order_error: Tensor) -> Tensor:
+    """The standard error of the first value, from those without each block."""
+    apart = values[1:] - values[1:].mean()
+    return ((BLOCKS - 1) / BLOCKS * apart.square().sum() + order_error[0] ** 2).sqrt()

@@ -1,0 +1,291 @@
+"""`choose`: the simplest mechanism that held-out rows do not speak against, and the reason why.
+
+For each variable some mechanisms are tried, the simplest first. With l_c the log-likelihoods that
+candidate c gives to rows held out, and b the best of them on average, c is *as good* if
+
+    mean(l_b - l_c) <= 2 sd(l_b - l_c) / sqrt(n).
+
+Of those as good, the simplest whose noise is independent of the parents (`rung3.diagnosis`) is
+chosen; if there is none, the simplest, and it says so. The likelihood tells a fit from a misfit,
+and of two mechanisms that fit alike the simpler one errs less off the data: a counterfactual often
+asks there. Neither tells assumptions apart that fit the same data (see the page on choosing).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rung3.batches import Table
+from rung3.data.splits import split
+from rung3.diagnosis import independence
+from rung3.mechanisms import (
+    AdditiveNoise,
+    Flow,
+    GumbelMax,
+    InverseCDF,
+    Mechanism,
+    default_mechanism,
+)
+from rung3.mechanisms.encoding import ParentEncoder
+from rung3.rows import Rows, as_rows, spell_unknown
+from rung3.scm import SCM
+from rung3.seeding import Seed, base_seed, stream
+from rung3.training import fit
+from rung3.variables import Categorical, Discrete, Image, Variable
+
+__all__ = ["Choice", "Trial", "choose"]
+
+LEAST, TERMS = 50, 100
+"""Rows that must be held out; most terms of a polynomial that is tried."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What held-out rows say of one candidate.
+
+    Attributes:
+        mechanism: The candidate, as it would be written.
+        log_prob: Mean log-likelihood in nats.
+        behind: How much less that is than the best candidate's; and
+        error: the standard error of that difference.
+        independence: P-value that its noise and the parents are independent (NaN: no parents).
+        level: What that is compared with.
+    """
+
+    mechanism: str
+    log_prob: float
+    behind: float
+    error: float
+    independence: float
+    level: float
+
+    @property
+    def as_good(self) -> bool:
+        """Whether it is as good as the best, within two standard errors."""
+        return self.behind <= 2 * self.error
+
+    @property
+    def independent(self) -> bool:
+        """Whether nothing speaks against the independence of noise and parents."""
+        return not self.independence <= self.level
+
+    def __str__(self) -> str:
+        apart = (
+            "" if math.isnan(self.independence) else f", independence p = {self.independence:.2g}"
+        )
+        behind = f"{self.behind:.4f} +- {self.error:.4f} behind" if self.behind else "the best"
+        return f"{self.mechanism}: log p = {self.log_prob:.4f}, {behind}{apart}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The mechanisms that were chosen, fitted, and why.
+
+    Attributes:
+        model: The model with the chosen mechanisms, fitted on all rows.
+        chosen: The mechanism of each variable, as it would be written.
+        reasons: Why, in one clause, by variable.
+        trials: What was tried, the simplest first, by variable.
+    """
+
+    model: SCM
+    chosen: Mapping[str, str]
+    reasons: Mapping[str, str]
+    trials: Mapping[str, list[Trial]]
+
+    def __str__(self) -> str:
+        lines = []
+        for name, chosen in self.chosen.items():
+            lines.append(f"{name}: {chosen}: {self.reasons[name]}")
+            lines += [f"    {trial}" for trial in self.trials.get(name, ())]
+        return "\n".join(lines)
+
+
+def candidates(variable: Variable, parents: Mapping[str, Variable]) -> list[Mechanism]:
+    """What is tried for a variable, the simplest first.
+
+    Numbers: additive noise about a line, a parabola, a cubic, networks; then noise whose size
+    depends on the parents, and whose shape does. Categories: logistic, then networks.
+
+    Example:
+        >>> from rung3 import Continuous
+        >>> candidates(Categorical(3), {"age": Continuous()})
+        [GumbelMax(hidden=()), GumbelMax()]
+    """
+    if not parents or isinstance(variable, Image):
+        return [default_mechanism(variable)]
+    if isinstance(variable, Categorical) and type(default_mechanism(variable)) is GumbelMax:
+        return [GumbelMax(hidden=()), GumbelMax()]
+    if isinstance(variable, Discrete):
+        return [InverseCDF(hidden=()), InverseCDF()]
+    flows: list[Mechanism] = [Flow(splines=0), Flow()]
+    if any(isinstance(kind, Image) for kind in parents.values()):
+        return flows
+    width = ParentEncoder(parents).width
+    polynomials = [AdditiveNoise(degree=k) for k in (1, 2, 3) if math.comb(width + k, k) <= TERMS]
+    return [*polynomials, AdditiveNoise(), *flows]
+
+
+def choose(
+    model: SCM,
+    rows: Mapping[str, Any],
+    *,
+    among: Mapping[str, Iterable[Mechanism]] | None = None,
+    held_out: float = 0.2,
+    level: float = 0.01,
+    seed: Seed = 0,
+    steps: int = 1_500,
+    batch_size: int = 512,
+    **options: Any,
+) -> Choice:
+    """Choose the mechanisms that a model's user did not name, by held-out rows, and fit them.
+
+    Args:
+        model: The model, whose named mechanisms are kept; it is left as it is.
+        rows: Training rows; missing values as in `fit`.
+        among: Candidates of a variable, the simplest first; `candidates` where not given. A
+            variable named here is chosen for, also if its mechanism was.
+        held_out: Share of the rows that judge the candidates.
+        level: Of the test of independence, before Holm's correction for the candidates.
+        seed: Of the split, of training and of what is drawn.
+        steps: Of the final fit, in whole epochs; candidates are tried with a quarter of it.
+        batch_size: Rows a step, or an eighth of all if that is less.
+        options: More options of `fit`.
+
+    Returns:
+        A fitted model with the mechanisms chosen, and the reasons, to be printed.
+
+    Raises:
+        ValueError: If fewer than 50 rows are held out for a variable, a variable is unknown, a
+            column is lacking or has one value only, or hidden causes join variables.
+
+    Example:
+        >>> from rung3 import SCM, worlds
+        >>> from rung3.mechanisms import AdditiveNoise, Flow
+        >>> rows = worlds.lecture().sample(2_000, seed=0)
+        >>> among = {"x2": [AdditiveNoise(degree=1), Flow(splines=0)]}
+        >>> choice = choose(SCM("x1 -> x2"), rows, among=among, steps=400)
+        >>> choice.chosen["x2"]
+        'AdditiveNoise(degree=1)'
+    """
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out={held_out} must lie between 0 and 1")
+    if model.confounding.members:
+        raise ValueError("choose: hidden causes join variables; name their mechanisms and fit")
+    given = {name: list(tried) for name, tried in (among or {}).items()}
+    if unknown := [name for name in given if name not in model.variables]:
+        raise ValueError(f"among: {spell_unknown(unknown, model.variables)}")
+    if empty := [name for name, tried in given.items() if not tried]:
+        raise ValueError(f"among: {empty[0]}: expected at least one mechanism")
+    base = base_seed(seed)
+    checked = as_rows(rows, model.variables, torch.device("cpu"))
+    if lacking := [name for name in model.variables if name not in checked]:
+        raise ValueError(f"{lacking[0]}: not among the rows' columns, which are {list(checked)}")
+    table = Rows({name: value.detach() for name, value in checked.items()})
+    _check_varied(table)
+    train, held = split(table, held_out, base)
+    if steps < 4 or batch_size < 1:
+        raise ValueError(f"steps={steps} must be at least 4, and batch_size={batch_size} 1")
+    options = {"progress": False, **options, "seed": base, "validation_share": 0}
+    bound = model.mechanisms
+    tried = {
+        name: given.get(name) or candidates(m.variable, m.parents)
+        for name, m in bound.items()
+        if name in given or name in model.defaults
+    }
+    scores: dict[str, list[tuple[torch.Tensor, float]]] = {name: [] for name in tried}
+    for k in range(max((len(found) for found in tried.values()), default=0)):
+        now = {name: found[k] for name, found in tried.items() if 1 < len(found) > k}
+        if now:
+            trial = SCM(model.graph, model.variables, now)
+            fit(trial, train, only=now, **_long(train.n, steps // 4, batch_size), **options)
+            for name in now:
+                scores[name].append(_judge(trial.mechanisms[name], held, base))
+    found, reasons, trials = {}, {}, {}
+    for name, mechanisms in tried.items():
+        if len(mechanisms) == 1:
+            found[name], reasons[name] = mechanisms[0], "nothing simpler or richer to compare with"
+            continue
+        trials[name] = _compare(mechanisms, scores[name], level / len(mechanisms))
+        index, reasons[name] = _decide(trials[name])
+        found[name] = mechanisms[index]
+    kept = {name: m for name, m in bound.items() if name not in found}
+    reasons |= dict.fromkeys(kept, "named by you")
+    made = SCM(model.graph, model.variables, _fresh(kept) | found)
+    fit(made, table, **_long(table.n, steps, batch_size), **options)
+    chosen = {name: m.describe() for name, m in made.mechanisms.items()}
+    return Choice(made, chosen, {name: reasons[name] for name in chosen}, trials)
+
+
+def _check_varied(rows: Rows) -> None:
+    """Refuse a column of one value: it causes nothing, and nothing could be said of its causes."""
+    for name, column in rows.items():
+        present = column[~column.isnan()] if column.is_floating_point() else column
+        if present.ndim == 1 and len(present) and (present == present[0]).all():
+            raise ValueError(
+                f"{name}: all its values are {present[0].item():g}; leave the column out of the "
+                "graph, or name its mechanism and use fit"
+            )
+
+
+def _long(n: int, steps: int, batch_size: int) -> dict[str, int]:
+    """How many epochs of which batches make at least so many steps."""
+    size = max(1, min(batch_size, n // 8))
+    return {"epochs": math.ceil(steps / max(1, n // size)), "batch_size": size}
+
+
+def _fresh(mechanisms: Mapping[str, Mechanism]) -> dict[str, Mechanism]:
+    """The same mechanisms, without what binding gave them."""
+    return {name: type(m)(**m.config()) for name, m in mechanisms.items()}
+
+
+@torch.no_grad()
+def _judge(mechanism: Mechanism, held: Rows, seed: int) -> tuple[torch.Tensor, float]:
+    """Held-out log-likelihoods `(n,)`, and the p-value that noise and parents are independent."""
+    value, parents = Table(held, [mechanism]).all().of(mechanism)
+    if len(value) < LEAST:
+        raise ValueError(
+            f"{mechanism.name}: {len(value)} rows are held out; at least {LEAST} are needed"
+        )
+    scores = mechanism.log_prob(value, parents).double()
+    noise = mechanism.abduct(value, parents, None, stream(seed, f"abduct {mechanism.name}"))
+    apart = math.nan
+    if mechanism.parents:
+        apart = independence(mechanism.name, noise, parents, mechanism, seed)
+    return scores, apart
+
+
+def _compare(
+    mechanisms: list[Mechanism], scores: list[tuple[torch.Tensor, float]], level: float
+) -> list[Trial]:
+    best = max(scores, key=lambda score: float(score[0].mean()))[0]
+    found = []
+    for mechanism, (own, apart) in zip(mechanisms, scores, strict=True):
+        difference = best - own
+        error = float(difference.std() / math.sqrt(len(own)))
+        mean = float(own.mean())
+        found.append(
+            Trial(mechanism.describe(), mean, float(difference.mean()), error, apart, level)
+        )
+    return found
+
+
+def _decide(trials: list[Trial]) -> tuple[int, str]:
+    """Which trial, and why."""
+    good = [k for k, trial in enumerate(trials) if trial.as_good]
+    clean = [k for k in good if trials[k].independent]
+    index = (clean or good)[0]
+    if trials[index].behind == 0:
+        reason = "the best held-out likelihood, and nothing simpler is as good"
+        if clean and good[0] != index:
+            reason = "the best held-out likelihood; simpler ones' noise depends on the parents"
+    else:
+        reason = "the simplest whose held-out likelihood is as good as the best"
+    if not clean:
+        reason += "; but its noise depends on the parents: look for a richer mechanism, or causes"
+    return index, reason

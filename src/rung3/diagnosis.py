@@ -1,0 +1,205 @@
+"""`diagnose`: does what a model learned look like an SCM, mechanism by mechanism?
+
+If `x := f(pa, u)` is right, then of rows that it did not learn from
+
+- the abducted noise follows its prior (calibration): the greatest distance between the two
+  distribution functions is small (Kolmogorov and Smirnov; for scalar mechanisms, whether the
+  probability integral transform is uniform); and
+- the abducted noise knows nothing of the parents (independence): with `a_j = cos(pi j F(u))` of the
+  noise and the same waves, indicators of categories and random waves of all parents together as b,
+
+      E[(a - E a) (b - E b)'] = 0,
+
+  tested by Hotelling's T^2. The waves of u see where its mean, spread and skew move.
+
+P-values are corrected for the number of mechanisms by Holm's method. A mechanism that fails is
+wrong, or learned too little; one that passes may still be wrong on the third rung.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rung3.batches import Table
+from rung3.graph.falsification import correct
+from rung3.interventions import Intervention
+from rung3.mechanisms.base import Mechanism, Parents
+from rung3.rows import Noise, as_rows
+from rung3.scm import SCM
+from rung3.seeding import Seed, base_seed, stream
+from rung3.tasks.changes import features, hotelling
+from rung3.variables import Continuous, Image
+
+__all__ = ["Diagnosis", "diagnose", "independence"]
+
+LEAST, WAVES = 50, 8
+"""Rows that a diagnosis needs; random waves of all parents together."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What held-out rows say of one mechanism.
+
+    Attributes:
+        variable: Name of the variable.
+        mechanism: The mechanism, as it would be written.
+        rows: Rows that have the value and all parents.
+        log_prob: Mean `log p(x | pa)` in nats (or its lower bound); and
+        error: the standard error of that mean.
+        distance: Between the abducted noise's distribution function and its prior's, at the most.
+        calibration: The corrected p-value of that distance.
+        independence: The corrected p-value that noise and parents are independent; NaN without
+            parents.
+        level: What both are compared with.
+    """
+
+    variable: str
+    mechanism: str
+    rows: int
+    log_prob: float
+    error: float
+    distance: float
+    calibration: float
+    independence: float
+    level: float
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether nothing speaks against the noise's distribution."""
+        return self.calibration > self.level
+
+    @property
+    def independent(self) -> bool:
+        """Whether nothing speaks against the independence of noise and parents."""
+        return not self.independence <= self.level
+
+    def __str__(self) -> str:
+        found = [
+            "calibrated" if self.calibrated else "NOT calibrated",
+            f"(distance {self.distance:.3f}, p = {self.calibration:.2g}),",
+        ]
+        if math.isnan(self.independence):
+            found.append("no parents")
+        else:
+            found += [
+                "noise independent of the parents" if self.independent else "noise DEPENDS on them",
+                f"(p = {self.independence:.2g})",
+            ]
+        density = f"log p = {self.log_prob:.3f} +- {self.error:.3f}"
+        return f"{self.variable}: {self.mechanism}: {density}; {' '.join(found)}"
+
+
+@torch.no_grad()
+def diagnose(
+    model: SCM, rows: Mapping[str, Any], *, level: float = 0.01, seed: Seed = 0
+) -> list[Diagnosis]:
+    """Test every mechanism of a model on rows that it did not learn from.
+
+    Args:
+        model: The model, fitted.
+        rows: Rows held out of the fit; where values are missing, a row tests the mechanisms whose
+            value and parents it has.
+        level: Chance of a false alarm of either kind, if all mechanisms are right.
+        seed: Of the noise that is drawn.
+
+    Returns:
+        One diagnosis a variable, in the graph's order; images are left out.
+
+    Raises:
+        ValueError: If there are fewer than 50 rows for a mechanism, or hidden causes join it.
+
+    Example:
+        >>> from rung3 import SCM, worlds
+        >>> from rung3.mechanisms import Equation
+        >>> rows = dict(worlds.lecture().sample(2_000, seed=0))
+        >>> wrong = SCM(x1=Equation("u + 1"), x2=Equation("2*x1 + 1 + sqrt(2)*u"))
+        >>> [(d.variable, d.independent) for d in diagnose(wrong, rows)]
+        [('x1', True), ('x2', False)]
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level: expected a number between 0 and 1, got {level}")
+    if model.confounding.members:
+        raise ValueError("diagnose: the noise of variables that hidden causes join is not its own")
+    given = as_rows(values=rows, variables=model.variables, device=model.device)
+    base = base_seed(seed)
+    found: dict[str, tuple[str, int, float, float, float, float, float]] = {}
+    for name, mechanism in model.mechanisms.items():
+        if isinstance(mechanism, Intervention):
+            raise ValueError(f"{name}: set by do(); diagnose the model that do() was called on")
+        if isinstance(mechanism.variable, Image) or not mechanism.wants_noise:
+            continue
+        value, parents = Table(given, [mechanism]).all().of(mechanism)
+        if len(value) < LEAST:
+            raise ValueError(f"{name}: {len(value)} rows; a diagnosis needs at least {LEAST}")
+        noise = mechanism.abduct(value, parents, None, stream(base, f"abduct {name}", model.device))
+        density = mechanism.log_prob(value, parents).double()
+        distance, p = _calibration(mechanism, noise, parents, base)
+        apart = independence(name, noise, parents, mechanism, base) if parents else math.nan
+        error = float(density.std() / math.sqrt(len(value)))
+        told = (mechanism.describe(), len(value), float(density.mean()), error)
+        found[name] = (*told, distance, p, apart)
+    calibration = correct([line[5] for line in found.values()], "holm")
+    heard = [name for name, line in found.items() if not math.isnan(line[6])]
+    apart_of = dict(zip(heard, correct([found[k][6] for k in heard], "holm"), strict=True))
+    return [
+        Diagnosis(name, *line[:5], p, apart_of.get(name, math.nan), level)
+        for (name, line), p in zip(found.items(), calibration, strict=True)
+    ]
+
+
+def independence(
+    name: str, noise: Noise, parents: Parents, mechanism: Mechanism, seed: int
+) -> float:
+    """The p-value that a mechanism's noise and its parents are independent.
+
+    Args:
+        name: The variable's name, for the error.
+        noise: Its abducted noise, `(n, ...)`.
+        parents: Its parents' values, `(n, ...)`.
+        mechanism: The mechanism, bound.
+        seed: Of the random waves.
+    """
+    columns = _columns(noise)
+    a = torch.cat([features(name, column, Continuous()) for column in columns.values()], 1)
+    parts = [features(k, parents[k], kind) for k, kind in mechanism.parents.items()]
+    joint = torch.cat(parts, 1)
+    turns = torch.randn(joint.shape[1], WAVES, generator=stream(seed, "waves")).to(joint)
+    if len(parts) > 1:
+        parts.append((joint @ turns + torch.arange(WAVES).to(joint)).cos())
+    b = torch.cat(parts, 1)
+    products = (a - a.mean(0))[:, :, None] * (b - b.mean(0))[:, None, :]
+    most = max(1, len(a) // 20)
+    return hotelling(name, products.flatten(1)[:, :most])[1]
+
+
+def _calibration(
+    mechanism: Mechanism, noise: Noise, parents: Parents, seed: int
+) -> tuple[float, float]:
+    """The greatest distance of any coordinate's distribution to its prior's, and its p-value."""
+    from scipy.stats import ks_2samp
+
+    found = _columns(noise)
+    n = len(next(iter(found.values())))
+    times = max(1, min(20, 200_000 // n))
+    again = {k: v.repeat(times, *[1] * (v.ndim - 1)) for k, v in parents.items()}
+    generator = stream(seed, f"prior {mechanism.name}", mechanism.observed.device)
+    prior = _columns(mechanism.sample_noise(times * n, again, generator))
+    tests = [ks_2samp(found[k].cpu().numpy(), prior[k].cpu().numpy()) for k in found]
+    worst = min(tests, key=lambda test: float(test.pvalue))
+    return float(worst.statistic), min(1.0, float(worst.pvalue) * len(tests))
+
+
+def _columns(noise: Noise) -> dict[str, Tensor]:
+    """The coordinates of noise, each `(n,)`."""
+    parts = {"": noise} if isinstance(noise, Tensor) else noise
+    return {
+        f"{key}{k}": column
+        for key, part in parts.items()
+        for k, column in enumerate(part.reshape(len(part), -1).double().T)
+    }

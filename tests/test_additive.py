@@ -1,0 +1,78 @@
+"""Additive noise: the contract, least squares as an oracle, and counterfactuals that are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from rung3 import SCM, Binary, Categorical, Continuous, Image, Rows, fit, worlds
+from rung3.mechanisms import AdditiveNoise
+from rung3.testing import check_mechanism
+
+MIXED = {"age": Continuous(), "ward": Categorical(3), "sick": Binary()}
+
+
+@pytest.mark.parametrize("options", [{"degree": 2}, {"hidden": (8,), "members": 2}], ids=str)
+@pytest.mark.parametrize(
+    "variable", [Continuous(), Continuous(lower=0), Continuous(dim=2)], ids=str
+)
+def test_the_contract(options: dict[str, object], variable: Continuous) -> None:
+    torch.manual_seed(0)
+    check_mechanism(AdditiveNoise(**options), variable, MIXED)  # type: ignore[arg-type]
+
+
+def test_a_polynomial_is_that_of_least_squares() -> None:
+    x = torch.randn(500, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    y = 0.5 * x**2 - x + torch.randn(500, generator=torch.Generator().manual_seed(1))
+    mechanism = AdditiveNoise(degree=2).bind("y", Continuous(), {"x": Continuous()})
+    mechanism.calibrate(y, {"x": x})
+    at = torch.linspace(-5, 7, 9)
+    moved = mechanism.predict(torch.zeros(9), {"x": at}) - mechanism.predict(
+        torch.zeros(9), {"x": torch.zeros(9)}
+    )
+    curve = np.polyfit(x.double().numpy(), y.double().numpy(), 2)
+    expected = np.polyval(curve, at.numpy()) - np.polyval(curve, 0)
+    assert moved.detach().numpy() == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_counterfactual_moves_every_row_alike() -> None:
+    """Rows with the same parents move by the same amount, whatever their noise is."""
+    mechanism = AdditiveNoise(hidden=(8,), members=2).bind("y", Continuous(), {"x": Continuous()})
+    y, x = torch.tensor([-3.0, 0.0, 40.0]), torch.zeros(3)
+    again = mechanism.predict(mechanism.abduct(y, {"x": x}), {"x": x + 2})
+    assert torch.allclose(again - y, (again - y)[:1].expand(3), atol=1e-4)
+
+
+def test_the_networks_learn_a_curve_and_noise_that_is_not_normal() -> None:
+    """`x3 = (x2 - 5)^3 / 15 + u`, of `worlds.suite("chain")`; doing nothing errs by 1.9."""
+    world = worlds.suite("chain")
+    rows, test = world.sample(4_000, seed=0), world.sample(500, seed=1)
+    model = SCM("x2 -> x3", mechanisms={"x3": AdditiveNoise(members=3)})
+    data = {"x2": rows["x2"], "x3": rows["x3"]}
+    fit(model, data, epochs=12, seed=0, progress=False)
+    truth = world.counterfactual(test, do={"x2": 2.0})["x3"]
+    told = model.counterfactual({k: test[k] for k in data}, do={"x2": 2.0})["x3"]
+    assert (told - truth).abs().mean() < 0.15 < 1 < (test["x3"] - truth).abs().mean()
+
+
+def test_what_it_cannot_model_is_refused() -> None:
+    with pytest.raises(ValueError, match="sick: AdditiveNoise models numbers"):
+        AdditiveNoise().bind("sick", Binary(), {})
+    with pytest.raises(ValueError, match="takes no image, and scan is one"):
+        AdditiveNoise().bind("y", Continuous(), {"scan": Image(1, 8, 8)})
+    with pytest.raises(ValueError, match="degree 3 in 40 features has 12341 terms"):
+        AdditiveNoise(degree=3).bind("y", Continuous(), {"x": Continuous(dim=40)})
+    with pytest.raises(ValueError, match="degree=0"):
+        AdditiveNoise(degree=0)
+
+
+def test_a_model_with_it_is_saved(tmp_path: object) -> None:
+    from rung3 import load
+
+    rows = Rows({"x": torch.arange(50.0), "y": torch.arange(50.0) * 2})
+    model = SCM("x -> y", mechanisms={"y": AdditiveNoise(degree=1)})
+    fit(model, rows, epochs=1, progress=False)
+    again = load(model.save(f"{tmp_path}/model"))
+    one, other = (m.counterfactual(rows, do={"x": 0.0})["y"] for m in (model, again))
+    assert torch.equal(one, other)

@@ -1,0 +1,190 @@
+"""Choosing and diagnosing: worlds whose right mechanism is known, and wrong ones that must show."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from rung3 import SCM, Binary, Categorical, Continuous, choose, diagnose, fit, worlds
+from rung3.choice import candidates
+from rung3.mechanisms import AdditiveNoise, Equation, Flow, GumbelMax, InverseCDF
+
+QUICK = {"steps": 400, "batch_size": 256}
+
+
+def test_a_parabola_with_additive_noise_is_found() -> None:
+    world = SCM(x=Equation("u"), y=Equation("x**2 + 0.5*u"))
+    rows = dict(world.sample(3_000, seed=0))
+    among = {"y": [AdditiveNoise(degree=1), AdditiveNoise(degree=2), Flow(splines=0)]}
+    choice = choose(SCM("x -> y"), rows, among=among, **QUICK)
+    assert choice.chosen == {"x": "Flow()", "y": "AdditiveNoise(degree=2)"}
+    line, parabola, _ = choice.trials["y"]
+    assert not line.as_good
+    assert not line.independent
+    assert parabola.as_good
+    assert parabola.independent
+    assert "nothing simpler" in choice.reasons["y"] or "simplest" in choice.reasons["y"]
+    assert "AdditiveNoise(degree=1): log p = " in str(choice)
+    told = choice.model.counterfactual({"x": 1.0, "y": 3.0}, do={"x": 2.0})["y"]
+    assert told.item() == pytest.approx(3 + 3, abs=0.15)
+
+
+def test_noise_whose_size_depends_on_a_cause_is_not_called_additive() -> None:
+    world = SCM(x=Equation("u"), y=Equation("x + exp(x/2)*u"))
+    rows = dict(world.sample(3_000, seed=0))
+    among = {"y": [AdditiveNoise(degree=1), Flow(splines=0)]}
+    choice = choose(SCM("x -> y"), rows, among=among, **QUICK)
+    assert choice.chosen["y"] == "Flow(splines=0)"
+    assert choice.reasons["y"].startswith("the best held-out likelihood")
+
+
+def test_if_every_candidates_noise_depends_on_the_parents_it_says_so() -> None:
+    world = SCM(x=Equation("u"), y=Equation("x**2 + 0.5*u"))
+    among = {"y": [AdditiveNoise(degree=1), AdditiveNoise(degree=1)]}
+    choice = choose(SCM("x -> y"), dict(world.sample(1_000, seed=0)), among=among, **QUICK)
+    assert "its noise depends on the parents" in choice.reasons["y"]
+
+
+def test_what_the_user_named_is_kept() -> None:
+    rows = worlds.lecture().sample(500, seed=0)
+    model = SCM("x1 -> x2", mechanisms={"x2": Flow(splines=0, hidden=())})
+    choice = choose(model, rows, **QUICK)
+    assert choice.chosen["x2"] == "Flow(splines=0, hidden=())"
+    assert choice.reasons["x2"] == "named by you"
+    assert not model.fitted
+
+
+def test_candidates_fit_their_variable() -> None:
+    x = {"x": Continuous()}
+    assert [type(m) for m in candidates(Binary(), x)] == [InverseCDF, InverseCDF]
+    assert [type(m) for m in candidates(Categorical(3), x)] == [GumbelMax, GumbelMax]
+    assert candidates(Continuous(), {})[0].describe() == "Flow()"
+    wide = {"x": Continuous(dim=30)}
+    assert [m.describe() for m in candidates(Continuous(), wide)] == [
+        "AdditiveNoise(degree=1)",
+        "AdditiveNoise()",
+        "Flow(splines=0)",
+        "Flow()",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"held_out": 1.0}, "held_out=1.0"),
+        ({"among": {"z": [Flow()]}}, "unknown variable 'z'"),
+        ({"among": {"x2": []}}, "x2: expected at least one"),
+        ({"steps": 1}, "steps=1 must be at least 4"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, object], message: str) -> None:
+    rows = worlds.lecture().sample(300, seed=0)
+    with pytest.raises(ValueError, match=message):
+        choose(SCM("x1 -> x2"), rows, **options)  # type: ignore[arg-type]
+
+
+def test_too_few_rows_to_judge_by_are_refused() -> None:
+    with pytest.raises(ValueError, match="x2: 20 rows are held out; at least 50"):
+        choose(SCM("x1 -> x2"), worlds.lecture().sample(100, seed=0), steps=4)
+
+
+# Diagnosis ----------------------------------------------------------------------------------------
+
+CAUSED = "x + exp(x/2)*u"
+
+
+@pytest.mark.parametrize(
+    ("equation", "calibrated", "independent"),
+    [
+        (CAUSED, True, True),
+        ("x + u*1.5", False, False),  # a spread that ignores its cause
+        ("x**2 + exp(x/2)*u", False, False),  # a wrong mean
+        ("x + exp(x/2)*(u + 0.3)", False, True),  # shifted alike everywhere
+    ],
+)
+def test_wrong_mechanisms_show(equation: str, calibrated: bool, independent: bool) -> None:
+    rows = dict(SCM(x=Equation("u"), y=Equation(CAUSED)).sample(2_000, seed=0))
+    x, y = diagnose(SCM(x=Equation("u"), y=Equation(equation)), rows)
+    assert x.calibrated
+    assert math.isnan(x.independence)
+    assert (y.calibrated, y.independent) == (calibrated, independent)
+    assert ("DEPENDS" in str(y)) is not independent
+
+
+def test_an_interaction_that_was_left_out_shows() -> None:
+    """Neither parent alone tells the noise: only both together."""
+    true = SCM(a=Equation("u"), b=Equation("u"), y=Equation("a*b + u"))
+    rows = dict(true.sample(3_000, seed=0))
+    wrong = SCM("a -> y; b -> y", mechanisms={"y": Flow(splines=0, hidden=())})
+    fit(wrong, rows, epochs=3, progress=False)
+    assert not next(d for d in diagnose(wrong, rows) if d.variable == "y").independent
+
+
+def test_false_alarms_are_as_rare_as_stated() -> None:
+    """200 right models at the level 0.1, two p-values each: binomial, four deviations."""
+    world = SCM(x=Equation("u"), y=Equation("x + u"))
+    alarms = [
+        not (d.calibrated and d.independent)
+        for seed in range(100)
+        for d in diagnose(world, dict(world.sample(400, seed=seed)), level=0.1)
+    ]
+    assert sum(alarms) <= 100 * 0.2 + 4 * math.sqrt(100 * 0.2 * 0.8)
+
+
+def test_categories_are_diagnosed_by_their_posterior_noise() -> None:
+    table = [[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]]
+    kinds = {"x": Binary(), "y": Categorical(3)}
+    made = {"x": InverseCDF(table=[0.5, 0.5]), "y": GumbelMax(table=table)}
+    world = SCM("x -> y", kinds, made)
+    rows = dict(world.sample(3_000, seed=0))
+    assert all(d.calibrated and d.independent for d in diagnose(world, rows, seed=1))
+    flat = SCM("x -> y", kinds, made | {"y": GumbelMax(table=[[0.4, 0.2, 0.4]] * 2)})
+    assert not diagnose(flat, rows, seed=1)[1].independent
+
+
+def test_rows_with_gaps_test_what_they_can() -> None:
+    kinds = {"x": Continuous(), "y": Continuous(missing=True)}
+    world = SCM(None, kinds, x=Equation("u"), y=Equation("x + u"))
+    rows = dict(world.sample(500, seed=0))
+    rows["y"] = torch.where(torch.arange(500) < 200, torch.nan, rows["y"])
+    assert [d.rows for d in diagnose(world, rows)] == [500, 300]
+
+
+def test_bad_input_to_a_diagnosis_is_refused() -> None:
+    world = worlds.lecture()
+    rows = dict(world.sample(20, seed=0))
+    with pytest.raises(ValueError, match="x1: 20 rows; a diagnosis needs at least 50"):
+        diagnose(world, rows)
+    with pytest.raises(ValueError, match=r"x1: set by do\(\)"):
+        diagnose(world.do(x1=0.0), dict(world.sample(100, seed=0)))
+    with pytest.raises(ValueError, match="level"):
+        diagnose(world, rows, level=0)
+
+
+# Bad input, of tables -----------------------------------------------------------------------------
+
+
+def test_columns_that_do_not_agree_with_the_graph_are_named() -> None:
+    rows = dict(worlds.lecture().sample(300, seed=0))
+    with pytest.raises(ValueError, match=r"unknown variable 'x3'.*did you mean"):
+        choose(SCM("x1 -> x2"), rows | {"x3": rows["x1"]})
+    with pytest.raises(ValueError, match="x2: not among the rows' columns"):
+        choose(SCM("x1 -> x2"), {"x1": rows["x1"]})
+
+
+def test_a_constant_column_is_refused() -> None:
+    rows = dict(worlds.lecture().sample(300, seed=0))
+    with pytest.raises(ValueError, match="x1: all its values are 2; leave the column out"):
+        choose(SCM("x1 -> x2"), rows | {"x1": torch.full((300,), 2.0)})
+
+
+def test_a_category_unseen_in_training_is_answered_and_flagged() -> None:
+    kinds = {"x": Categorical(3), "y": Continuous()}
+    rows = {"x": torch.arange(400) % 2, "y": torch.arange(400) / 100}
+    model = SCM("x -> y", kinds)
+    fit(model, rows, epochs=1, progress=False)
+    answer = model.counterfactual({"x": [0], "y": [1.0]}, do={"x": 2})
+    assert answer.explain().outside["x"] == 1.0
+    assert "outside the training range in 100% of rows" in str(answer.explain())
