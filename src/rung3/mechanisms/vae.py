@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from rung3.mechanisms.autoencoder import CONTEXT, Autoencoder, Inference, check_counts, gaussian_kl
+from rung3.mechanisms.autoencoder import Autoencoder, Inference, check_counts, gaussian_kl
 from rung3.mechanisms.convolutional import ConvDecoder, ConvEncoder, Pyramid
 from rung3.mechanisms.pixels import Kind, check_kind
 from rung3.variables import Image
@@ -83,8 +83,10 @@ class VAE(Autoencoder):
 
     def _networks(self, image: Image, outputs: int) -> None:
         pyramid = Pyramid(image, self.width)
-        self.encoder = ConvEncoder(pyramid, CONTEXT, 2 * self.latent, (self.depth + 1) // 2)
-        self.decoder = ConvDecoder(pyramid, CONTEXT, self.latent, outputs, self.depth)
+        self.encoder = ConvEncoder(
+            pyramid, self.context.width, 2 * self.latent, (self.depth + 1) // 2
+        )
+        self.decoder = ConvDecoder(pyramid, self.context.width, self.latent, outputs, self.depth)
 
     def _prior(self, n: int, context: Tensor, generator: Generator | None) -> dict[str, Tensor]:
         return {"z": torch.randn((n, self.latent), generator=generator, device=context.device)}
