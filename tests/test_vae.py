@@ -156,7 +156,7 @@ def test_every_argument_is_kept_under_its_name() -> None:
         "depth": 1,
         "beta": 2.0,
         "cooling": 10,
-        "gamma": 0.25,
+        "gamma": 0.125,
         "min_log_scale": -5.0,
     }
     mechanism = VAE(**options)

@@ -23,19 +23,16 @@ from abc import abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from rung3.mechanisms.base import Abduction, Mechanism, Parents
-from rung3.mechanisms.encoding import MLP, ParentEncoder
+from rung3.mechanisms.context import Context
 from rung3.mechanisms.likelihoods import Likelihood
 from rung3.mechanisms.pixels import Kind, likelihood_of
 from rung3.rows import Noise
 from rung3.variables import Image
 
 __all__ = ["Autoencoder", "Inference", "check_counts", "gaussian_kl"]
-
-CONTEXT = 64
-"""Width of the encoded parents."""
 
 AT_ONCE = 256
 """Rows that are decoded at once when particles are drawn: it bounds the memory."""
@@ -83,8 +80,7 @@ class Autoencoder(Mechanism):
             )
         image = self.variable
         self.pixels = likelihood_of(self.name, image, self.likelihood, self.min_log_scale)
-        self.parents_encoder = ParentEncoder(self.parents)
-        self.context = nn.Sequential(MLP(self.parents_encoder.width, CONTEXT), nn.SiLU())
+        self.context = Context(self.parents)
         self._networks(image, self.pixels.outputs(image.channels))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
@@ -116,10 +112,10 @@ class Autoencoder(Mechanism):
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Take the location and scale of the parents from training data."""
-        self.parents_encoder.calibrate(parents)
+        self.context.calibrate(parents)
 
     def _context(self, parents: Parents, n: int) -> Tensor:
-        context: Tensor = self.context(self.parents_encoder(parents, n))
+        context: Tensor = self.context(parents, n)
         return context
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:

@@ -2,9 +2,14 @@
 
 Both are pyramids of residual blocks. The image is halved (`k -> k / 2`) until its shorter side has
 fewer than 8 pixels left, with `width`, `2 width` and then `4 width` channels. In every block the
-context c (the encoded parents) scales and shifts each channel (FiLM, arXiv 1709.07871):
+context c (the encoded parents) scales and shifts each channel (FiLM, arXiv 1709.07871), and scales
+those of the state:
 
-    h <- h + W2 * relu(g(c) (W1 * relu(h)) + b(c)),   g = 1, b = 0 and W2 = 0 at the start.
+    h <- e^a(c) h,    h <- h + W2 * relu(g(c) (W1 * relu(h)) + b(c)),
+
+with a = b = 0, g = 1 and W2 = 0 at the start, and |a| at most `LIMIT`. So parents can scale what
+latents put into the state, not only add to it: a stroke that gets twice as bright does so in every
+detail. And where a is a sum over parents, their factors multiply.
 
 No block works at full resolution: pixels enter and leave as 2x2 squares (pixel unshuffle and
 shuffle), which is where a CPU's time would go. Any height and width will do: images are padded at
@@ -24,6 +29,9 @@ from torch.nn import functional as F
 from rung3.variables import Image
 
 __all__ = ["Block", "ConvDecoder", "ConvEncoder", "Pyramid", "channels_last", "zero"]
+
+LIMIT = 3.0
+"""Of the logarithm of a factor on the state."""
 
 
 class Pyramid:
@@ -78,10 +86,12 @@ class Block(nn.Module):
         self.first = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
         self.film = nn.Linear(context, 2 * channels)
         self.second = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
-        for layer in (self.film, self.second):
+        self.gain = nn.Linear(context, channels)
+        for layer in (self.film, self.second, self.gain):
             zero(layer)
 
     def forward(self, h: Tensor, context: Tensor) -> Tensor:
+        h = h * self.gain(context)[:, :, None, None].clamp(-LIMIT, LIMIT).exp()
         scale, shift = self.film(context)[:, :, None, None].chunk(2, dim=1)
         inner = self.first(h.relu()) * (1 + scale) + shift
         out: Tensor = h + self.second(inner.relu())

@@ -177,7 +177,7 @@ def preset(image: Image) -> tuple[Stage, ...]:
     resolution = math.ceil(resolution / 2**halvings) * 2**halvings
     stages = [Stage(resolution, width, layers=3, latents=0 if halvings else 16)]
     for level in range(1, halvings + 1):
-        layers, latents = (4, 16) if level == 1 else (3, 32)
+        layers, latents = (4, 4) if level == 1 else (3, 16)
         wide = min(width * 2**level, 256)
         stages.append(Stage(resolution // 2**level, wide, layers, latents))
     return tuple(stages)

@@ -30,7 +30,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Generator, Tensor
 
-from rung3.mechanisms.autoencoder import CONTEXT, Autoencoder, Inference, check_counts, gaussian_kl
+from rung3.mechanisms.autoencoder import Autoencoder, Inference, check_counts, gaussian_kl
 from rung3.mechanisms.base import Parents
 from rung3.mechanisms.hierarchy import BottomUp, Grid, Latent, Source, Stage, TopDown, preset
 from rung3.mechanisms.pixels import Kind, check_kind
@@ -138,8 +138,10 @@ class HVAE(Autoencoder):
             raise ValueError(f"{self.name}: no stage has latents, such as Stage(16, 32, latents=8)")
         grid = Grid(self.name, image, stages)
         again = self.checkpointing
-        self.encoder = BottomUp(grid, stages, image.channels, CONTEXT, again)
-        self.decoder = TopDown(grid, stages, outputs, CONTEXT, self.has_latent_mediator, again)
+        self.encoder = BottomUp(grid, stages, image.channels, self.context.width, again)
+        self.decoder = TopDown(
+            grid, stages, outputs, self.context.width, self.has_latent_mediator, again
+        )
 
     def _prior(self, n: int, context: Tensor, generator: Generator | None) -> dict[str, Tensor]:
         noise = {

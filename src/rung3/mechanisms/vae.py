@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from rung3.mechanisms.autoencoder import CONTEXT, Autoencoder, Inference, check_counts, gaussian_kl
+from rung3.mechanisms.autoencoder import Autoencoder, Inference, check_counts, gaussian_kl
 from rung3.mechanisms.convolutional import ConvDecoder, ConvEncoder, Pyramid
 from rung3.mechanisms.pixels import Kind, check_kind
 from rung3.variables import Image
@@ -31,7 +31,7 @@ class VAE(Autoencoder):
 
     Args:
         latent: Length of z.
-        likelihood: `"discretised"`, `"logistic"` or `"mixture"` for pixels stored as whole levels,
+        likelihood: `"logistic"`, `"discretised"` or `"mixture"` for pixels stored as whole levels,
             `"gaussian"` for real ones; see `rung3.mechanisms.pixels`.
         width: Channels at half the image's size; twice and four times as many below.
         depth: Residual blocks of the decoder at each resolution; the encoder has half as many.
@@ -60,13 +60,13 @@ class VAE(Autoencoder):
     def __init__(
         self,
         latent: int = 32,
-        likelihood: Kind = "discretised",
+        likelihood: Kind = "logistic",
         width: int = 16,
         depth: int = 3,
         beta: float = 1.0,
-        cooling: int = 1000,
-        gamma: float = 0.5,
-        min_log_scale: float = -6.0,
+        cooling: int = 300,
+        gamma: float = 0.25,
+        min_log_scale: float = -7.5,
     ) -> None:
         super().__init__()
         check_kind(likelihood)
@@ -83,8 +83,10 @@ class VAE(Autoencoder):
 
     def _networks(self, image: Image, outputs: int) -> None:
         pyramid = Pyramid(image, self.width)
-        self.encoder = ConvEncoder(pyramid, CONTEXT, 2 * self.latent, (self.depth + 1) // 2)
-        self.decoder = ConvDecoder(pyramid, CONTEXT, self.latent, outputs, self.depth)
+        self.encoder = ConvEncoder(
+            pyramid, self.context.width, 2 * self.latent, (self.depth + 1) // 2
+        )
+        self.decoder = ConvDecoder(pyramid, self.context.width, self.latent, outputs, self.depth)
 
     def _prior(self, n: int, context: Tensor, generator: Generator | None) -> dict[str, Tensor]:
         return {"z": torch.randn((n, self.latent), generator=generator, device=context.device)}
