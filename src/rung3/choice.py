@@ -233,7 +233,7 @@ def _check_varied(rows: Rows) -> None:
             )
 
 
-def _long(n: int, steps: int, batch_size: int) -> dict[str, int]:
+def _long(n: int, steps: int, batch_size: int) -> dict[str, Any]:
     """How many epochs of which batches make at least so many steps."""
     size = max(1, min(batch_size, n // 8))
     return {"epochs": math.ceil(steps / max(1, n // size)), "batch_size": size}

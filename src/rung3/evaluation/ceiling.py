@@ -247,7 +247,7 @@ def _train(
     )
     for step in track(range(epochs * steps), "ceiling", disable=not progress, transient=True):
         if step % steps == 0:
-            order = torch.randperm(len(pairs.row), generator=generator).chunk(steps)
+            order = torch.randperm(len(pairs.row), generator=generator).tensor_split(steps)
         at = order[step % steps].to(pairs.row.device)
         row = pairs.row[at]
         old = {name: value[row] for name, value in before.items()}
