@@ -180,8 +180,8 @@ def evaluate(
         },
     }
     metrics["model"] = str(model).splitlines()
-    found, shown = dict(history or {}), first.examples
-    return Report(metrics, model.graph, model.variables, shown, found, scores)
+    curves, shown = dict(history or {}), first.examples
+    return Report(metrics, model.graph, model.variables, shown, curves, scores)
 
 
 def _settled(
