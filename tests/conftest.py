@@ -23,6 +23,12 @@ def pytest_configure() -> None:
         torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cached(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What studies keep in the user's cache goes to a folder of the tests."""
+    os.environ["RUNG3_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Every test starts from the same random state, whatever ran before it."""

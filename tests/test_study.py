@@ -311,3 +311,24 @@ def test_a_run_trains_predictors_that_do_not_judge_it(tmp_path: Path) -> None:
     curves = json.loads(place.history_path.read_text())
     assert len(curves["image"]["training"]) == 2
     assert "image, counterfactual" in curves
+
+
+@pytest.mark.parametrize("said", ["ribeiro2023", {"preset": "ribeiro2023"}])
+def test_a_study_names_its_protocol(table: Path, said: Any) -> None:
+    study = Study.load(write(table.parent, changed(evaluation={"protocol": said, "n": 20})))
+    assert study.evaluation.given()["protocol"].reversibility == (1,)
+    assert study.evaluation.given()["n"] == 20
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("melistas", "expected one of monteiro2023, melistas2024"),
+        ({"targets": "random"}, "targets: expected one of permuted"),
+        ({"measure": ["realism"]}, "did you mean 'measures'"),
+    ],
+)
+def test_a_protocol_that_is_none_is_refused(table: Path, said: Any, message: str) -> None:
+    path = write(table.parent, changed(evaluation={"protocol": said}))
+    with pytest.raises(ValueError, match=message):
+        Study.load(path)

@@ -178,7 +178,7 @@ def test_the_tour_with_fewer_rows(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rung3.evaluation.protocol.FRESH", 500)
+    monkeypatch.setattr("rung3.evaluation.assessment.FRESH", 500)
     code = ["#" + part for part in PARTS[2:]]
     for long, short in FEWER.items():
         assert long in code[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from rung3.batches import Table
-from rung3.evaluation.queries import Query, plan
+from rung3.evaluation.assessment import planned
+from rung3.evaluation.queries import Query
 from rung3.objectives import Counterfactual
 from rung3.positivity import Positivity, positivity
 from rung3.rows import Rows
@@ -150,8 +151,10 @@ def check(study: Study) -> Check:
         ValueError: If the data do not fit the variables, or an intervention is not possible.
     """
     model, splits = study.model(), study.splits()
-    n = min(study.evaluation.n or splits.test.n, splits.test.n)
-    queries = plan(model, splits.test, n, study.evaluation.asked(model.variables), study.seed)
+    evaluation = study.evaluation
+    protocol = replace(evaluation.protocol.made(), interventions=evaluation.asked(model.variables))
+    n = min(evaluation.n or protocol.n or splits.test.n, splits.test.n)
+    queries = planned(model, splits.test, n, splits.train, protocol, study.seed)
     found = [(q.label, p) for q in queries for p in _positivity_of(q, model, splits, n)]
     seconds: dict[str, float] = {}
     objectives: dict[str, Counterfactual] = {}

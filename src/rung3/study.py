@@ -287,19 +287,22 @@ class Study(Part):
     def _evaluate(
         self, place: RunFolder, splits: Splits, say: Callable[[str], None], progress: bool
     ) -> Report:
-        from rung3.evaluation import evaluate
+        from rung3.evaluation import evaluate, user_cache
 
         model = place.model()
         oracles = self._oracles(place, model, splits, say, progress)
-        say(f"evaluating on {self.evaluation.n or splits.test.n} test rows")
+        asked = self.evaluation.n or self.evaluation.protocol.n or splits.test.n
+        say(f"evaluating on {asked} test rows")
         return evaluate(
             model,
             splits.test,
             splits.truth,
+            splits.train,
             interventions=self.evaluation.asked(model.variables),
             oracles=oracles,
             history=json.loads(place.history_path.read_text("utf-8")),
             seed=self.seed,
+            cache=user_cache(),
             progress=progress,
             **self.evaluation.given(),
         )
@@ -312,7 +315,7 @@ class Study(Part):
         say: Callable[[str], None],
         progress: bool,
     ) -> Oracles:
-        from rung3.evaluation import Oracles, fit_oracles
+        from rung3.evaluation import Oracles, fit_oracles, user_cache
 
         if place.oracles_path.is_file():
             return Oracles.load(place.oracles_path)
@@ -321,7 +324,15 @@ class Study(Part):
         epochs: dict[str, Any] = {} if options.epochs is None else {"epochs": options.epochs}
         origin = f"{rows.n} of the training rows"
         say(f"training the oracles on {origin}")
-        found = fit_oracles(model, rows, seed=self.seed, progress=progress, origin=origin, **epochs)
+        found = fit_oracles(
+            model,
+            rows,
+            seed=self.seed,
+            progress=progress,
+            origin=origin,
+            cache=user_cache(),
+            **epochs,
+        )
         found.save(place.oracles_path)
         return found
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rung3.questions import interventions
 from rung3.study_file import Part
 from rung3.variables import Variable
 
 if TYPE_CHECKING:
+    from rung3.evaluation.protocol import Protocol
     from rung3.objectives import Counterfactual
 
-__all__ = ["Evaluation", "Training"]
+__all__ = ["Evaluation", "ProtocolOptions", "Training"]
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -133,6 +134,45 @@ class OracleOptions(Part):
     rows: Count | None = None
 
 
+class ProtocolOptions(Part):
+    """What is asked and measured, as `rung3.evaluation.Protocol` takes it.
+
+    Args:
+        preset: A preset that the rest changes, such as `melistas2024`, or `complete`.
+    """
+
+    preset: str | None = None
+    targets: str | None = None
+    levels: int | None = None
+    propagate: bool | None = None
+    n: Count | None = None
+    truth_n: int | None = None
+    seeds: int | None = None
+    bootstrap: int | None = None
+    particles: int | None = None
+    temperatures: list[float] | None = None
+    composition: list[int] | None = None
+    reversibility: list[int] | None = None
+    measures: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        self.made()
+        return self
+
+    def made(self) -> Protocol:
+        """The protocol.
+
+        Raises:
+            ValueError: If a field is out of its range, or the preset unknown.
+        """
+        from rung3.evaluation.protocol import Protocol
+
+        names = [name for name in type(self).model_fields if name != "preset"]
+        changes = _given(self, names)
+        return Protocol.named(self.preset, **changes) if self.preset else Protocol(**changes)
+
+
 Asked = float | str
 
 
@@ -140,6 +180,8 @@ class Evaluation(Part):
     """What to ask of the fitted model, as `rung3.evaluate` takes it.
 
     Args:
+        protocol: The name of a preset, or what is asked and measured; the options below that are
+            given go before it.
         interventions: Names of variables, to be set to other rows' values; or by name a number, a
             label or an expression; or by a label of one's own several of these, set together.
         n: Test rows that are asked.
@@ -149,6 +191,7 @@ class Evaluation(Part):
         oracles: How oracles are trained.
     """
 
+    protocol: ProtocolOptions = ProtocolOptions()
     interventions: list[str] | dict[str, Asked | dict[str, Asked]] | None = None
     n: Count | None = None
     particles: Count | None = None
@@ -156,9 +199,15 @@ class Evaluation(Part):
     batch_size: Count | None = None
     oracles: OracleOptions = OracleOptions()
 
+    @field_validator("protocol", mode="before")
+    @classmethod
+    def _named(cls, said: Any) -> Any:
+        return {"preset": said} if isinstance(said, str) else said
+
     def given(self) -> dict[str, Any]:
         """The options of `evaluate` that the file sets, the interventions aside."""
-        return _given(self, ("n", "particles", "bootstrap", "batch_size"))
+        given = _given(self, ("n", "particles", "bootstrap", "batch_size"))
+        return {"protocol": self.protocol.made(), **given}
 
     def asked(self, variables: Mapping[str, Variable]) -> dict[str, Any] | list[str] | None:
         """The interventions, as `evaluate` takes them.

@@ -1,31 +1,21 @@
 """Whether the spread of counterfactuals can be trusted: how often it holds the truth.
 
-Where the world is known, so is the true counterfactual x*. If the model's draws x~_k are from the
-right posterior, x* is as good as one more of them: its rank among them is uniform, and with ties
-broken at random (`u ~ U(0, 1)`)
-
-    v = (#{x~_k < x*} + u (1 + #{x~_k = x*})) / (K + 1)  ~  U(0, 1),
-
-so that the interval between the quantiles (1 - p)/2 and (1 + p)/2 holds it with probability p,
-exactly, for any K. More seldom: the model is overconfident.
-
-Source: Dawid 1984 (probability integral transform); Hamill 2001 (ranks in ensembles).
+Where the world is known, so is the true counterfactual. If the model's draws are from the right
+posterior, it is as good as one more of them: see `rung3.evaluation.ranks`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
 
 from rung3.effects.averages import Average
 from rung3.effects.clouds import Clouds
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed, stream
-from rung3.variables import Image, Variable
 
 __all__ = ["Coverage", "coverage"]
 
@@ -88,6 +78,7 @@ def coverage(
         >>> coverage(world, world, rows, {"x": 1.0}, "y", seed=0).certain
         1.0
     """
+    from rung3.evaluation.ranks import covered, ranks
     from rung3.evaluation.truth import true_counterfactual
 
     wanted = list(levels)
@@ -102,44 +93,13 @@ def coverage(
         true = true_counterfactual(truth, rows, asked, model.device)
         if isinstance(true, str):
             raise ValueError(f"truth: {true}")
-        rank, uncertain = _ranks(clouds.variable, draws, true[outcome], ties)
+        rank, uncertain = ranks(clouds.variable, draws, true[outcome], ties)
         found.append(rank)
         open_.append(uncertain)
     n = clouds.rows.n
     v, uncertain = torch.cat(found).reshape(n, -1), torch.cat(open_).reshape(n, -1)
     left = uncertain.any(1)
     shares = {
-        level: Average.of(_mean((2 * v - 1).abs() <= level, uncertain)[left])
-        for level in wanted
-        if left.any()
+        level: Average.of(covered(v, uncertain, level)[left]) for level in wanted if left.any()
     }
     return Coverage(shares, 1 - float(uncertain.double().mean()), outcome, particles)
-
-
-def _ranks(
-    variable: Variable, draws: Iterator[Tensor], true: Tensor, ties: Generator
-) -> tuple[Tensor, Tensor]:
-    """The truth's rank v among the draws, and where there is any doubt, both `(n, *shape)`."""
-    target = _whole(variable, true)
-    below, equal = torch.zeros_like(true), torch.zeros_like(true)
-    count = 0
-    for some in draws:
-        drawn = _whole(variable, some)
-        below += (drawn < target).sum(0)
-        equal += (drawn == target).sum(0)
-        count += len(some)
-    u = torch.rand(true.shape, generator=ties, device=true.device)
-    return (below + u * (1 + equal)) / (count + 1), equal < count
-
-
-def _whole(variable: Variable, value: Tensor) -> Tensor:
-    """Pixels as whole grey levels, so that equal ones compare equal."""
-    if isinstance(variable, Image) and variable.bits is not None:
-        value = (value * (2**variable.bits - 1)).round()
-    return value
-
-
-def _mean(hits: Tensor, where: Tensor) -> Tensor:
-    """The share of hits in each row, `(n,)`, of those places that count."""
-    share: Tensor = (hits & where).sum(1).double() / where.sum(1)
-    return share

@@ -13,7 +13,7 @@ Source: Galles and Pearl 1998; Monteiro et al. 2023 (arXiv 2303.01274), section 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -59,7 +59,7 @@ def composition(
     """
     wanted, found, now = set(times), {}, rows
     do = {parent: rows[parent] for parent in model.graph.parents(outcome)}
-    for m in range(1, max(wanted) + 1):
+    for m in range(1, max(wanted, default=0) + 1):
         now = answer(model, now, do, temperature, seed)
         if m in wanted:
             found[m] = distance(model.variables[outcome], now[outcome], rows[outcome])
@@ -73,6 +73,7 @@ def reversibility(
     outcomes: Iterable[str],
     times: Iterable[int] = (1, 5),
     *,
+    hold: Collection[str] = (),
     temperature: float = 1.0,
     seed: Seed = None,
 ) -> dict[int, dict[str, Tensor]]:
@@ -84,6 +85,7 @@ def reversibility(
         do: The intervention, as `SCM.do` takes it.
         outcomes: The variables that are looked at.
         times: Numbers m of cycles after which to look.
+        hold: Variables kept at their factual values throughout.
         temperature: Factor on the noise of observation; 0 predicts from z alone.
         seed: An int, a `torch.Generator`, or `None`.
 
@@ -93,22 +95,27 @@ def reversibility(
     wanted, names, now = set(times), list(outcomes), rows
     back = {name: rows[name] for name in do}
     found = {}
-    for m in range(1, max(wanted) + 1):
-        now = answer(model, now, do, temperature, seed)
-        now = answer(model, now, back, temperature, seed)
+    for m in range(1, max(wanted, default=0) + 1):
+        now = answer(model, now, do, temperature, seed, hold)
+        now = answer(model, now, back, temperature, seed, hold)
         if m in wanted:
             found[m] = {k: distance(model.variables[k], now[k], rows[k]) for k in names}
     return found
 
 
 def answer(
-    model: SCM, rows: Rows, do: Mapping[str, Any], temperature: float = 1.0, seed: Seed = None
+    model: SCM,
+    rows: Rows,
+    do: Mapping[str, Any],
+    temperature: float = 1.0,
+    seed: Seed = None,
+    hold: Collection[str] = (),
 ) -> Rows:
     """A counterfactual that can be asked about again.
 
     Where a world knows the noise, it stays; images are cut to their range, as storing them would.
     """
-    found = model.counterfactual(rows, do, temperature=temperature, seed=seed)
+    found = model.counterfactual(rows, do, hold=hold, temperature=temperature, seed=seed)
     known = model.world is not None and rows.world == model.world
     return Rows(
         {

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rung3.seeding import stream
 
-__all__ = ["Bootstrap"]
+__all__ = ["Bootstrap", "nothing"]
 
 CHUNK = 5_000_000
 """Indices drawn at once."""
@@ -44,10 +44,12 @@ class Bootstrap:
         if n < 1:
             raise ValueError(f"bootstrap: expected at least one row, got {n}")
         self.n = n
+        self.asked = resamples
         self.resamples = resamples if n > 1 else 0
         self.seed = seed
         self.level = level
         self._weights: Tensor | None = None
+        self._others: dict[int, Bootstrap] = {}
 
     @property
     def weights(self) -> Tensor:
@@ -64,8 +66,21 @@ class Bootstrap:
             self._weights = torch.cat(parts) / self.n
         return self._weights
 
+    def of(self, n: int) -> Bootstrap:
+        """The same for another number of rows."""
+        if n == self.n:
+            return self
+        if n not in self._others:
+            self._others[n] = Bootstrap(n, self.asked, self.seed, self.level)
+        return self._others[n]
+
     def mean(self, scores: Tensor) -> dict[str, Any]:
-        """The mean of one score a row `(n,)`: `mean`, `low`, `high`."""
+        """The mean of one score a row `(n,)`: `mean`, `low`, `high`; `None` if some are not finite.
+
+        Then `undefined` says how many.
+        """
+        if not scores.isfinite().all():
+            return nothing(f"{int((~scores.isfinite()).sum())} of {len(scores)} rows not finite")
         scores = scores.float()
         centre = scores.double().mean().item()
         if not self.resamples:
@@ -82,11 +97,14 @@ class Bootstrap:
             baseline: Error of doing nothing, `(n,)`.
 
         Returns:
-            `mean`, `low`, `high`; all `None` where doing nothing has no error.
+            `mean`, `low`, `high`; all `None` where doing nothing has no error, or some error is not
+            finite, and then `undefined` says why.
         """
         error, baseline = error.float(), baseline.float()
+        if not (error.isfinite().all() and baseline.isfinite().all()):
+            return nothing("an error is not finite")
         if baseline.max() == 0:
-            return {"mean": None, "low": None, "high": None}
+            return nothing("doing nothing has no error")
         value = 1 - error.double().mean().item() / baseline.double().mean().item()
         if not self.resamples:
             return {"mean": value, "low": None, "high": None}
@@ -102,3 +120,8 @@ class Bootstrap:
         at = torch.tensor([tail, 1 - tail], dtype=values.dtype)
         low, high = torch.quantile(values, at).tolist()
         return low, high
+
+
+def nothing(why: str) -> dict[str, Any]:
+    """No mean and no interval, and why."""
+    return {"mean": None, "low": None, "high": None, "undefined": why}

@@ -1,35 +1,22 @@
-"""Pseudo-oracles: small networks that read a parent's value off the image, and see nothing else.
-
-Effectiveness asks whether an image that was told to be something is it (lecture 1.9.2). A
-convolutional network answers, `d(x) ~ pa`, trained on real training images, then frozen. It is no
-better than its error on real test images, which is therefore reported beside every score.
-
-With rows that it was not trained on an oracle is measured, and then it has a density: `q(pa | x)`
-is its softmax for categories, and `N(d(x), s^2)` for numbers, s the residual on those rows. The
-counterfactual objective trains against such a density, never against the oracles that judge it.
-
-Source: Monteiro et al. 2023 (arXiv 2303.01274), section 4.
-"""
+"""Oracles of a model's images, one for each parent: trained, saved, kept."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from rung3.digests import digest
-from rung3.evaluation.distances import distance
-from rung3.mechanisms.encoding import Standardise
+from rung3.evaluation.oracle import Oracle
 from rung3.seeding import Seed, base_seed, stream
 from rung3.variables import Discrete, Image, Variable, from_config
 
 if TYPE_CHECKING:
+    from rung3.evaluation.cache import Cache
     from rung3.rows import Rows
     from rung3.scm import SCM
 
@@ -38,127 +25,11 @@ __all__ = ["Oracle", "Oracles", "fit_oracles"]
 LEARNING_RATE = 3e-3
 BATCH = 128
 
-FINEST = 0.01
-"""Least residual, in standard deviations of the variable: a smaller one would outweigh all else."""
+FREE = 0.75
+"""Share of the epochs in which images are normalised by their own batch's statistics."""
 
-AT_ONCE = 512
-"""Rows at once when an oracle is measured."""
-
-
-class Oracle(nn.Module):
-    """Reads one variable off an image.
-
-    Args:
-        image: The image it sees.
-        target: The variable that it reads.
-        width: Channels of its second layer; the deepest have twice as many.
-
-    Attributes:
-        residual: Root mean square of what it misses on rows held out, standardised; NaN before
-            `measure`, and for categories.
-        explained: Share of the variable's uncertainty that it explains on those rows: of the
-            variance for numbers, of the entropy for categories; NaN before `measure`.
-    """
-
-    residual: Tensor
-    explained: Tensor
-
-    def __init__(self, image: Image, target: Variable, width: int = 32) -> None:
-        super().__init__()
-        self.image = image
-        self.target = target
-        self.width = width
-        self.standardise = Standardise(target.shape)
-        outputs = target.classes if isinstance(target, Discrete) else math.prod(target.shape)
-        self.near, self.far, self.head = _layers(image, outputs, width)
-        # As the images: on a CPU that takes a fifth less time.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.register_buffer("residual", torch.full(target.shape, torch.nan))
-        self.register_buffer("explained", torch.tensor(torch.nan))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits `(n, classes)`, or the standardised value `(n, *shape)`."""
-        near = self.near((2 * images - 1).contiguous(memory_format=torch.channels_last))
-        found: Tensor = self.head(torch.cat([self.far(near), near.amax((2, 3))], dim=1))
-        if isinstance(self.target, Discrete):
-            return found
-        return found.reshape(len(images), *self.target.shape)
-
-    def read(self, images: Tensor) -> Tensor:
-        """The variable's value in its own unit, `(n, *shape)`, off images `(n, C, H, W)`."""
-        found = self(images)
-        if isinstance(self.target, Discrete):
-            codes: Tensor = found.argmax(1)
-            return codes
-        value: Tensor = self.standardise.inverse(found)
-        return value
-
-    def loss(self, images: Tensor, values: Tensor) -> Tensor:
-        """Cross-entropy for categories; Huber's loss of the standardised value for numbers."""
-        found = self(images)
-        if isinstance(self.target, Discrete):
-            return F.cross_entropy(found, values.long())
-        return F.smooth_l1_loss(found, self.standardise(values), beta=0.1)
-
-    def expected(self, images: Tensor) -> Tensor:
-        """What it expects of images: probabilities `(n, classes)`, or the standardised value."""
-        found: Tensor = self(images).to(self.explained.dtype)
-        return found.softmax(1) if isinstance(self.target, Discrete) else found
-
-    def told(self, values: Tensor) -> Tensor:
-        """Values as `log_loss` takes them: class codes, or standardised."""
-        if isinstance(self.target, Discrete):
-            return values.long()
-        standard: Tensor = self.standardise(values)
-        return standard
-
-    def log_loss(self, images: Tensor, sought: Tensor) -> Tensor:
-        """`-log q(sought | images)` of each row, `(n,)`, in nats, once the oracle is measured.
-
-        Args:
-            images: Images `(n, C, H, W)`; gradients reach them.
-            sought: What they should show: from `told`, or from `expected` of other images, and then
-                it is the cross-entropy of what is expected of the two (but for a constant).
-        """
-        found: Tensor = self(images).to(self.explained.dtype)
-        if isinstance(self.target, Discrete):
-            return F.cross_entropy(found, sought, reduction="none")
-        missed = ((found - sought) / self.residual).square()
-        nats: Tensor = 0.5 * missed + self.residual.log() + 0.5 * math.log(2 * math.pi)
-        return nats.reshape(len(images), -1).sum(1)
-
-    @torch.no_grad()
-    def measure(self, images: Tensor, values: Tensor) -> None:
-        """Take the residual, and the share explained, from rows that it was not trained on."""
-        found = torch.cat([self(part) for part in images.split(AT_ONCE)])
-        if isinstance(self.target, Discrete):
-            shares = torch.bincount(values.long(), minlength=self.target.classes) / len(values)
-            guessing = torch.special.entr(shares).sum()
-            missed = F.cross_entropy(found, values.long())
-        else:
-            sought = self.standardise(values)
-            squares = (found - sought).square()
-            self.residual.copy_(squares.mean(0).sqrt().clamp_min(FINEST))
-            missed, guessing = squares.mean(), (sought - sought.mean(0)).square().mean()
-        self.explained.copy_((1 - missed / guessing).nan_to_num(0, 0, 0))
-
-    def digest(self) -> str:
-        """A few letters that change if any weight does; measuring it does not change them."""
-        measured = ("residual", "explained")
-        weights = {k: part.float() for k, part in self.state_dict().items() if k not in measured}
-        return digest(weights)
-
-    def error(self, images: Tensor, values: Tensor) -> Tensor:
-        """Error of each row, `(n,)`: absolute, in the variable's unit; 0 or 1 for categories."""
-        return distance(self.target, self.read(images), values)
-
-    def config(self) -> dict[str, Any]:
-        """What `Oracles.save` stores beside the weights."""
-        return {
-            "image": self.image.config(),
-            "target": self.target.config(),
-            "width": self.width,
-        }
+LAYOUT = "2"
+"""Of the networks and their training: to be changed with them, as it names files of the cache."""
 
 
 class Oracles(Mapping[tuple[str, str], Oracle]):
@@ -239,7 +110,13 @@ class Oracles(Mapping[tuple[str, str], Oracle]):
                 raise ValueError(f"{path}: {image}: expected an Image, got {view}")
             oracle = Oracle(view, from_config(target, entry["target"]), entry["width"])
             own = {n.split(".", 1)[1]: t for n, t in tensors.items() if n.startswith(f"{k}.")}
-            oracle.load_state_dict(own)
+            try:
+                oracle.load_state_dict(own)
+            except RuntimeError:
+                raise ValueError(
+                    f"{path}: its oracle of {image} and {target} has other layers than oracles "
+                    "have now; train it anew"
+                ) from None
             found[image, target] = oracle
         return cls(found, metadata.get("origin", ""))
 
@@ -254,6 +131,7 @@ def fit_oracles(
     seed: Seed = 0,
     progress: bool = True,
     origin: str = "",
+    cache: Cache | None = None,
 ) -> Oracles:
     """Train one oracle for each image and each of its parents that is not an image.
 
@@ -268,6 +146,7 @@ def fit_oracles(
         seed: Of the weights and the order of rows.
         progress: Whether to show a progress bar.
         origin: What the rows are, in words, for the report.
+        cache: Where oracles of the same rows and settings may have been kept, and are.
 
     Raises:
         ValueError: If the rows do not fit the variables.
@@ -280,12 +159,21 @@ def fit_oracles(
         if isinstance(variable, Image) and not isinstance(model.variables[parent], Image)
     ]
     base = base_seed(seed)
-    found = {}
-    for pair in pairs:
-        variables = {name: model.variables[name] for name in pair}
-        images, values = _seen(rows, variables, model.device)
-        found[pair] = _fit(variables, images, values, epochs, width, base, progress)
-    oracles = Oracles(found, origin or f"{rows.n} training rows, {epochs} epochs")
+    path = None
+    if cache is not None and pairs:
+        settings = [str(pairs), str(epochs), str(width), str(base), str(model.variables)]
+        path = cache.path("oracles", [digest(dict(rows)), *settings, LAYOUT])
+    if path is not None and path.is_file():
+        oracles = Oracles.load(path).to(model.device)
+    else:
+        found = {}
+        for pair in pairs:
+            variables = {name: model.variables[name] for name in pair}
+            images, values = _seen(rows, variables, model.device)
+            found[pair] = _fit(variables, images, values, epochs, width, base, progress)
+        oracles = Oracles(found, origin or f"{rows.n} training rows, {epochs} epochs")
+        if path is not None and cache is not None:
+            cache.keep(path, oracles.save)
     if held is not None:
         oracles.measure(model, held)
     return oracles
@@ -338,7 +226,9 @@ def _fit(
             optimizer, LEARNING_RATE, total_steps=epochs * per_epoch, pct_start=0.2
         )
         text = f"oracle of {name}"
-        for _ in track(range(epochs), text, disable=not progress, transient=True):
+        for epoch in track(range(epochs), text, disable=not progress, transient=True):
+            # A batch's own statistics blur a number's scale: the last quarter has those of all.
+            oracle.train(epoch < FREE * epochs)
             order = torch.randperm(len(images), generator=generator).to(images.device)
             for batch in order.chunk(per_epoch):
                 optimizer.zero_grad()
@@ -346,28 +236,3 @@ def _fit(
                 optimizer.step()
                 schedule.step()
     return oracle
-
-
-def _layers(image: Image, outputs: int, width: int) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """Layers at half the image's size; halvings until its shorter side is at most 4; a head.
-
-    The head also sees the greatest value of each channel of the first layers, wherever it is.
-    """
-
-    def layer(inputs: int, outputs: int, stride: int, size: int = 3) -> list[nn.Module]:
-        return [
-            nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.SiLU(),
-        ]
-
-    near = layer(image.channels, width // 2, 2, 5) + layer(width // 2, width, 1)
-    far: list[nn.Module] = []
-    height, breadth, channels = math.ceil(image.height / 2), math.ceil(image.width / 2), width
-    while min(height, breadth) > 4:
-        far += layer(channels, 2 * width, 2)
-        channels = 2 * width
-        height, breadth = math.ceil(height / 2), math.ceil(breadth / 2)
-    features = channels * height * breadth + width
-    head = [nn.Linear(features, 64), nn.SiLU(), nn.Linear(64, outputs)]
-    return nn.Sequential(*near), nn.Sequential(*far, nn.Flatten()), nn.Sequential(*head)

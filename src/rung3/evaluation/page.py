@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+from rung3.evaluation.further import further
 from rung3.evaluation.tables import Cell, Table, tables
 
 __all__ = ["document", "figure", "render", "summary"]
@@ -58,7 +59,7 @@ def render(
         "<h1>How sound are its counterfactuals?</h1>",
         f'<p class="soft">{escape(summary(metrics))}</p>',
         graph,
-        *(_table(table) for table in tables(metrics)),
+        *(_table(table) for table in [*tables(metrics), *further(metrics)]),
         *_interventions(metrics, pictures, labels),
         *_sweeps(pictures),
         _image(pictures, "losses", "Training", title="Losses"),

@@ -1,214 +1,244 @@
-"""`evaluate`: every axiom, and the truth where it is known, of every test row, in one pass."""
+"""`Protocol`: what an evaluation asks, of how many rows, how often, and what it measures.
+
+Numbers of two models compare only if they were asked the same. A protocol says all of it, and the
+three presets ask what three papers asked, as far as it can be asked of any model and any data:
+
+| | `monteiro2023` | `melistas2024` | `ribeiro2023` |
+|---|---|---|---|
+| interventions | each cause, alone | each cause, alone | each cause, alone |
+| targets | training marginal | another bin, forced | training marginal |
+| other parents | held | propagated | propagated |
+| noise of observation | kept; z alone | kept; a tenth | kept; z alone |
+| null interventions | 1, 10 | 1, 10 | 1, 10 |
+| cycles there and back | 1, 5 | | 1 |
+| of sets | | FID, CLD | |
+
+Sources: Monteiro et al. 2023 (arXiv 2303.01274); Melistas et al. 2024 (arXiv 2403.20287) and its
+code; De Sousa Ribeiro et al. 2023 (arXiv 2306.15764) and its code.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self, get_args
 
-import torch
+from rung3.rows import spell_unknown
 
-from rung3.digests import digest
-from rung3.evaluation.bootstrap import Bootstrap
-from rung3.evaluation.collapse import divergences
-from rung3.evaluation.densities import densities
-from rung3.evaluation.examination import Examination, Measure
-from rung3.evaluation.oracles import Oracles, fit_oracles
-from rung3.evaluation.queries import plan
-from rung3.evaluation.report import Report
-from rung3.evaluation.truth import Baseline
-from rung3.rows import Rows, as_rows
-from rung3.seeding import Seed, base_seed, stream
-from rung3.variables import Image
+__all__ = ["MEASURES", "PRESETS", "STANDARD", "Protocol", "Targets"]
 
-if TYPE_CHECKING:
-    from rung3.scm import SCM
+Targets = Literal["permuted", "marginal", "forced", "grid"]
+"""How values are drawn that a variable is set to; see `rung3.evaluation.targets`."""
 
-__all__ = ["evaluate"]
+MEASURES: Mapping[str, str] = {
+    "composition": "drift under null interventions",
+    "reversibility": "drift there and back",
+    "spread": "standard deviation over draws of the noise",
+    "density": "log-density of the test rows, and divergence of latents from their prior",
+    "commutativity": "do(a) then do(b) against do(b) then do(a), by the image mechanism alone",
+    "similarity": "structural similarity to the true counterfactual",
+    "recovery": "rank correlation of abducted and true noise",
+    "minimality": "CLD, and drift of what is no descendant",
+    "realism": "KID and FID on the features of an oracle",
+    "distance": "energy distance of counterfactuals from the world's interventional rows",
+    "calibration": "CRPS, coverage of the truth, and whether noise follows its prior",
+    "stability": "disagreement of answers between seeds",
+    "cost": "images a second, network evaluations, peak memory, parameters",
+}
+"""What can be asked for, beside effectiveness and the error against the truth, always measured."""
 
-FRESH = 20_000
-"""Rows drawn from a known world to train oracles on, where no training rows are given."""
+STANDARD = frozenset({"composition", "reversibility", "spread", "density"})
+"""What is measured unless a protocol says otherwise; the rest takes more forward passes or rows."""
 
 
-def evaluate(
-    model: SCM,
-    test: Mapping[str, Any],
-    truth: SCM | None = None,
-    train: Mapping[str, Any] | None = None,
-    *,
-    interventions: Mapping[str, Any] | Iterable[str] | None = None,
-    oracles: Oracles | None = None,
-    measures: Mapping[str, Measure] | None = None,
-    baselines: Mapping[str, Baseline] | None = None,
-    history: Mapping[str, Any] | None = None,
-    seed: Seed = 0,
-    n: int | None = None,
-    batch_size: int = 256,
-    particles: int = 8,
-    bootstrap: int = 1000,
-    progress: bool = True,
-) -> Report:
-    """How sound a model's counterfactuals are (lecture 1.9), with 95 % intervals over rows.
+@dataclass(frozen=True)
+class Protocol:
+    """What an evaluation asks and measures.
 
     Args:
-        model: The model: of images and their causes, or of a table.
-        test: Test rows, a value of every variable; rows with missing values are left out.
-        truth: The world that the rows are from, if it is known; rows that carry its noise have
-            true counterfactuals.
-        train: Training rows, for the oracles; if not given, fresh rows of the world.
-        interventions: What to ask: names of variables, set to their values in other test rows; or
-            by name a number, one target a row, or a function; or by a label several of these. By
-            default every cause of an image, or of anything where there are no images.
-        oracles: Trained oracles (`fit_oracles`), instead of new ones.
-        measures: By parent of the image, a function that measures it on images `(n, C, H, W)`; if
-            not given, the world's own.
-        baselines: By name, a function of the factual image, its parents and their counterfactual
-            values that gives an image; if not given, the world's own.
-        history: Losses by name, for the report.
-        seed: Of targets, abduction, oracles and resamples.
-        n: Number of rows that are asked, the first of `test`; all if not given. Log-densities are
-            of all.
-        batch_size: Rows at once.
-        particles: Draws of the noise, for the spread.
-        bootstrap: Resamples; 0 for no intervals.
-        progress: Whether to show a progress bar.
-
-    Returns:
-        The report: `print` it, `save` it, read its `metrics`.
+        interventions: Names of variables, or a mapping as `evaluate` takes it; every cause of the
+            images if not given, or of anything where there are none.
+        targets: How values are drawn for names: `permuted` test values, the `marginal` of the
+            training rows, `forced` into another bin than the row's own, or a `grid`.
+        levels: Number of bins of `forced`, and of values of `grid`.
+        propagate: Whether what is set changes the image's other parents; if not, they are held.
+        n: Test rows that are asked; all if not given.
+        truth_n: How many of them are compared with the truth and measured by morphometry, which
+            cost a rendering each; all of them if not given.
+        seeds: How often everything is asked, with other targets and other abducted noise each time.
+        bootstrap: Resamples, for intervals; 0 for none.
+        particles: Draws of the noise, where more than one is needed.
+        temperatures: Factors on the noise of observation (a VAE's eps) that answers are given
+            with: 1 keeps it as abducted and must be there, 0 predicts from z alone.
+        composition: Numbers m of null interventions after which to look.
+        reversibility: Numbers m of cycles after which to look.
+        measures: Names out of `MEASURES`.
 
     Raises:
-        ValueError: If rows do not fit the variables, the training rows are the test rows, or an
-            oracle had its say in the training of the model.
+        ValueError: If a field is out of its range.
 
     Example:
-        >>> from rung3 import worlds
-        >>> world = worlds.lecture()
-        >>> report = evaluate(world, world.sample(8, seed=0), truth=world, progress=False)
-        >>> report.metrics["truth"]["do(x1)"]["x2"]["kept"]["skill"]["mean"]
-        1.0
+        >>> protocol = Protocol.melistas2024()
+        >>> protocol.targets, protocol.temperatures
+        ('forced', (1.0, 0.1))
+        >>> Protocol(n=10_000, truth_n=1_000).propagate
+        True
     """
-    base = base_seed(seed)
-    rows, left_out = _complete(model, test)
-    n = rows.n if n is None else min(n, rows.n)
-    queries = plan(model, rows, n, interventions, base)
-    _check_truth(model, truth)
-    if oracles is None:
-        oracles = _own_oracles(model, test, truth, train, base, progress)
-    _check_oracles(model, oracles)
-    if truth is not None:
-        measures = truth.measures if measures is None else measures
-        baselines = truth.baselines if baselines is None else baselines
-    examination = Examination(model, truth, oracles, measures or {}, baselines or {}, base)
-    with _evaluation_mode(model, oracles):
-        for at in _batches(n, batch_size, progress):
-            batch = rows[at].to(model.device)
-            examination.factual(batch)
-            examination.null(batch)
-            for query in queries:
-                examination.ask(query, query.at(at, model.device), batch, particles)
-        examination.examples.sweep(model, rows, queries)
-        metrics = examination.summary(Bootstrap(n, bootstrap, base))
-        resamples = Bootstrap(rows.n, bootstrap, base)
-        seen = densities(model, truth, rows, batch_size, resamples, base, examination.scores)
-        held = divergences(model, rows, batch_size, resamples, base)
-    metrics["log_prob"], metrics["divergence"] = seen, held
-    metrics["settings"] = {
-        "rows": n,
-        "rows left out for missing values": left_out,
-        "seed": base,
-        "particles": particles,
-        "resamples": bootstrap,
-        "batch size": batch_size,
-        "device": str(model.device),
-        "threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),
-        "oracles trained on": oracles.origin if len(oracles) else "no oracles",
-        "world": truth.world if truth is not None else None,
-        "digest of the rows": digest(rows[:n]),
-        "digests of the targets": {query.label: query.digest() for query in queries},
-        "steps skipped in training": {
-            name: said["skipped_steps"]
-            for name, said in model.fitted.items()
-            if "skipped_steps" in said
-        },
-    }
-    metrics["model"] = str(model).splitlines()
-    found, shown = dict(history or {}), examination.examples
-    return Report(metrics, model.graph, model.variables, shown, found, examination.scores)
 
+    interventions: Mapping[str, Any] | Iterable[str] | None = None
+    targets: Targets = "permuted"
+    levels: int = 9
+    propagate: bool = True
+    n: int | None = None
+    truth_n: int | None = None
+    seeds: int = 1
+    bootstrap: int = 1000
+    particles: int = 8
+    temperatures: tuple[float, ...] = (1.0, 0.0)
+    composition: tuple[int, ...] = (1, 10)
+    reversibility: tuple[int, ...] = (1, 5)
+    measures: frozenset[str] = STANDARD
 
-def _complete(model: SCM, test: Mapping[str, Any]) -> tuple[Rows, int]:
-    """Test rows without missing values, and how many were left out."""
-    rows = as_rows(test, model.variables, torch.device("cpu"))
-    lacking = [name for name in model.variables if name not in rows]
-    if lacking:
-        raise ValueError(f"{lacking[0]}: not in the test rows, which have {list(rows)}")
-    if not rows.batched:
-        raise ValueError("test: expected a batch of rows, got a single one")
-    missing = torch.zeros(rows.n, dtype=torch.bool)
-    for name, variable in model.variables.items():
-        missing |= variable.is_missing(rows[name])
-    if missing.all():
-        raise ValueError(f"test: each of the {rows.n} rows lacks a value, or there are none")
-    return (rows[~missing] if missing.any() else rows), int(missing.sum())
+    def __post_init__(self) -> None:
+        given = self.interventions
+        if isinstance(given, str):
+            given = (given,)
+        elif given is not None and not isinstance(given, Mapping):
+            given = tuple(given)
+        object.__setattr__(self, "interventions", given)
+        for name, kind in (("temperatures", float), ("composition", int), ("reversibility", int)):
+            object.__setattr__(self, name, tuple(kind(value) for value in getattr(self, name)))
+        object.__setattr__(self, "measures", _checked(self.measures))
+        self._check()
 
-
-def _check_truth(model: SCM, truth: SCM | None) -> None:
-    if truth is not None and set(truth.variables) != set(model.variables):
-        raise ValueError(
-            f"truth: its variables are {list(truth.variables)}, the model's {list(model.variables)}"
-        )
-
-
-def _check_oracles(model: SCM, oracles: Oracles) -> None:
-    """Refuse to let a model be judged by what it was trained to please."""
-    for (image, name), oracle in oracles.items():
-        if oracle.digest() in model.fitted.get(image, {}).get("predictors", ()):
+    def _check(self) -> None:
+        if self.targets not in get_args(Targets):
             raise ValueError(
-                f"oracles: the one that reads {name} off {image} was a predictor of the "
-                f"counterfactual objective that {image} was trained by; let others judge it, of "
-                "another seed, other rows, or another width: fit_oracles(model, rows, seed=...)"
+                f"targets: expected one of {', '.join(get_args(Targets))}, got {self.targets!r}"
             )
+        least = {
+            "levels": 2, "n": 1, "truth_n": 0, "seeds": 1, "bootstrap": 0, "particles": 1,
+        }  # fmt: skip
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or value < low):
+                raise ValueError(f"{name}: expected at least {low}, got {value!r}")
+        if self.n and self.truth_n and self.truth_n > self.n:
+            raise ValueError(f"truth_n={self.truth_n}: more rows than are asked, n={self.n}")
+        if 1.0 not in self.temperatures or min(self.temperatures) < 0:
+            raise ValueError(
+                "temperatures: expected numbers of at least 0, 1 (noise kept as abducted) among "
+                f"them, got {self.temperatures}"
+            )
+        for name in ("composition", "reversibility"):
+            if any(m < 1 for m in getattr(self, name)):
+                raise ValueError(
+                    f"{name}: expected numbers of at least 1, got {getattr(self, name)}"
+                )
+
+    @classmethod
+    def named(cls, name: str, **changes: Any) -> Self:
+        """A preset by its name, with some fields changed.
+
+        Raises:
+            ValueError: If there is no such preset or field.
+
+        Example:
+            >>> Protocol.named("ribeiro2023", n=1000).n
+            1000
+        """
+        if name not in PRESETS:
+            raise ValueError(f"protocol: expected one of {', '.join(PRESETS)}, got {name!r}")
+        known = {field.name: None for field in fields(cls)}
+        if unknown := [key for key in changes if key not in known]:
+            raise ValueError(f"protocol: {spell_unknown(unknown, known)}")
+        made: Self = getattr(cls, name)(**changes)
+        return made
+
+    @classmethod
+    def complete(cls, **changes: Any) -> Self:
+        """Everything that can be measured."""
+        return cls(**{"measures": frozenset(MEASURES)} | changes)
+
+    @classmethod
+    def monteiro2023(cls, **changes: Any) -> Self:
+        """As *Measuring axiomatic soundness of counterfactual image models* asks.
+
+        A counterfactual is there a function of the image, its parents and their counterfactual
+        values: the image mechanism alone is asked, one parent at a time, its values drawn from the
+        training marginal, and the other parents held. Composition, reversibility and effectiveness
+        by pseudo-oracles, over several seeds.
+
+        It departs in: distances, mean absolute grey levels here; three seeds of targets and
+        abduction of one model, where the paper retrains models (their disagreement is of training,
+        which `rung3 run --set seed=` and `rung3 compare` give); oracles trained on the training
+        rows, where the paper has rows without confounding, which real data lack; composition from
+        z alone beside it, as with eps kept it is exact by construction.
+        """
+        own: dict[str, Any] = {
+            "targets": "marginal",
+            "propagate": False,
+            "seeds": 3,
+            "measures": frozenset({"composition", "reversibility", "cost"}),
+        }
+        return cls(**own | changes)
+
+    @classmethod
+    def melistas2024(cls, **changes: Any) -> Self:
+        """As *Benchmarking counterfactual image generation* asks.
+
+        One cause at a time is forced to another of nine bins of its range, uniformly among the
+        distinct values there, and its effects are propagated; eps is scaled by 0.1 in every answer.
+        Composition in L1 after 1 and 10 null interventions, effectiveness by pseudo-oracles, FID,
+        and CLD for minimality.
+
+        It departs in: answers with eps kept too, so that pictures and skill compare with other
+        protocols; FID and CLD on the features of our own oracle, not Inception's and a VAE's, as
+        no weights are downloaded (so the values do not compare with the published ones, only their
+        order does), and FID on as many real images as there are counterfactuals; bins of equal
+        width in which both values are looked up alike (the code looks one of them up among the
+        bins' means); distinct values of the training rows, not of the test rows; CLD with its
+        published defects corrected; oracles that see the image alone (its thickness classifier is
+        told the intensity). LPIPS is left out: its weights cannot be had offline.
+        """
+        own: dict[str, Any] = {
+            "targets": "forced",
+            "levels": 9,
+            "temperatures": (1.0, 0.1),
+            "reversibility": (),
+            "measures": frozenset({"composition", "realism", "minimality", "cost"}),
+        }
+        return cls(**own | changes)
+
+    @classmethod
+    def ribeiro2023(cls, **changes: Any) -> Self:
+        """As *High fidelity image counterfactuals with probabilistic causal models* asks.
+
+        One cause at a time is set to values drawn from the training rows, and its effects are
+        propagated by the model's own mechanisms. Effectiveness by predictors, composition, and
+        reversibility after one cycle.
+
+        It departs in: every cause for every row, where the code draws one cause a batch at random
+        for its mixed figure; composition after ten null interventions beside one; oracles that no
+        training has seen, where the paper judges by the predictors of the same kind that its
+        counterfactual training pleases; grey levels for distances.
+        """
+        own: dict[str, Any] = {
+            "targets": "marginal",
+            "reversibility": (1,),
+            "measures": frozenset({"composition", "reversibility", "cost"}),
+        }
+        return cls(**own | changes)
 
 
-def _own_oracles(
-    model: SCM,
-    test: Mapping[str, Any],
-    truth: SCM | None,
-    train: Mapping[str, Any] | None,
-    seed: int,
-    progress: bool,
-) -> Oracles:
-    if train is test:
-        raise ValueError("train: these are the test rows; oracles must not be trained on them")
-    if not any(isinstance(variable, Image) for variable in model.variables.values()):
-        return Oracles({})
-    if train is not None:
-        return fit_oracles(model, train, seed=seed, progress=progress)
-    if truth is None:
-        return Oracles({})
-    fresh = truth.sample(FRESH, seed=stream(seed, "oracle rows"))
-    origin = f"{FRESH} fresh rows of the world {truth.world!r}"
-    return fit_oracles(model, fresh, seed=seed, progress=progress, origin=origin)
+PRESETS = ("monteiro2023", "melistas2024", "ribeiro2023", "complete")
+"""What `Protocol.named` knows."""
 
 
-@contextmanager
-def _evaluation_mode(model: SCM, oracles: Oracles) -> Iterator[None]:
-    """Model and oracles in evaluation mode, without gradients; the model's mode is restored."""
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    oracles.to(model.device).freeze()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
-
-
-def _batches(n: int, size: int, progress: bool) -> Iterator[slice]:
-    from rich.progress import track
-
-    starts = range(0, n, size)
-    for start in track(starts, "evaluating", disable=not progress, transient=True):
-        yield slice(start, min(start + size, n))
+def _checked(names: Iterable[str]) -> frozenset[str]:
+    names = [names] if isinstance(names, str) else list(names)
+    if unknown := [name for name in names if name not in MEASURES]:
+        raise ValueError(
+            f"measures: unknown measure {unknown[0]!r}; expected some of {', '.join(MEASURES)}"
+        )
+    return frozenset(names)

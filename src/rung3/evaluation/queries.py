@@ -2,13 +2,14 @@
 
 By default every cause is set, one at a time, to the values that it has in other test rows: a
 permutation of its own column. So targets follow the variable's own distribution, and are
-independent of everything else.
+independent of everything else. A protocol may draw them otherwise (`rung3.evaluation.targets`), and
+may hold the other parents of the images at their factual values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,11 +35,13 @@ class Query:
         label: Its name in the report, such as `do(thickness)`.
         do: What `SCM.do` takes; tensors of targets lie on the CPU.
         per_row: Names whose targets are one a row, `(n, ...)`.
+        hold: Names that are kept at their factual values.
     """
 
     label: str
     do: Mapping[str, Any]
     per_row: frozenset[str]
+    hold: frozenset[str] = frozenset()
 
     def at(self, rows: slice, device: torch.device) -> dict[str, Any]:
         """What `do` is for some of the rows."""
@@ -50,9 +53,21 @@ class Query:
         return digest({k: v for k, v in self.do.items() if isinstance(v, Tensor)})
 
     def affected(self, model: SCM) -> list[str]:
-        """Variables that may change: descendants that are not themselves set."""
-        below = model.graph.descendants(list(self.do))
-        return [name for name in model.graph.order if name in below and name not in self.do]
+        """Variables that may change: descendants that are not themselves set or held."""
+        graph = model.graph.do(*self.hold) if self.hold else model.graph
+        below = graph.descendants(list(self.do)) - self.do.keys() - self.hold
+        return [name for name in model.graph.order if name in below]
+
+    def outside(self, model: SCM) -> dict[str, float]:
+        """Share of the targets that lie outside the training data's range, by name."""
+        found = {}
+        for name in self.do:
+            target = self.do[name]
+            if isinstance(target, Tensor):
+                values = target if name in self.per_row else target[None]
+                mask = model.mechanisms[name].outside(values.to(model.device))
+                found[name] = float(mask.double().mean())
+        return found
 
 
 def outcomes(model: SCM) -> list[str]:
@@ -74,6 +89,9 @@ def plan(
     n: int,
     interventions: Mapping[str, Any] | Iterable[str] | None,
     seed: int,
+    draw: Callable[[str], Tensor] | None = None,
+    *,
+    propagate: bool = True,
 ) -> list[Query]:
     """The interventions to ask of the first `n` test rows.
 
@@ -85,9 +103,12 @@ def plan(
             function or a mechanism; or by a label of one's own a mapping of these, set together.
             `None` for every cause.
         seed: Of the permutations.
+        draw: Gives the targets of a name, `(rows, ...)`, instead of permuted ones.
+        propagate: Whether the images' other parents change with what is set; else they are held.
 
     Raises:
-        ValueError: If a name is unknown, or targets do not fit the variable or the rows.
+        ValueError: If a name is unknown, targets do not fit the variable or the rows, or nothing is
+            to be propagated where there are no images.
     """
     if interventions is None:
         interventions = causes(model)
@@ -96,8 +117,20 @@ def plan(
     if not isinstance(interventions, Mapping):
         names = list(interventions)
         _check_names(names, model)
-        interventions = {name: _permuted(test[name], seed, name) for name in names}
-    return [_query(model, test, n, label, value) for label, value in interventions.items()]
+        draw = draw or (lambda name: _permuted(test[name], seed, name))
+        interventions = {name: draw(name) for name in names}
+    queries = [_query(model, test, n, label, value) for label, value in interventions.items()]
+    return queries if propagate else [replace(q, hold=_held(model, q)) for q in queries]
+
+
+def _held(model: SCM, query: Query) -> frozenset[str]:
+    """The other parents of the images, as far as they descend from what is set."""
+    images = [name for name in outcomes(model) if isinstance(model.variables[name], Image)]
+    if not images:
+        raise ValueError("propagate=False holds the other parents of images, and there are none")
+    parents = {parent for image in images for parent in model.graph.parents(image)}
+    below = model.graph.descendants(list(query.do))
+    return frozenset((parents & below) - query.do.keys() - set(images))
 
 
 def _permuted(values: Tensor, seed: int, name: str) -> Tensor:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rung3.evaluation import page, pictures, tensors
 from rung3.evaluation.examples import Examples
+from rung3.evaluation.further import further
 from rung3.evaluation.scores import Scores
 from rung3.evaluation.tables import Cell, tables
 from rung3.graph import CausalGraph
@@ -166,6 +167,8 @@ class Report:
                 table.add_row(Text(name), *(text(cell) for cell in cells))
             yield table
         yield Text(page.summary(self.metrics))
+        if more := [part.title.split(":")[0] for part in further(self.metrics)]:
+            yield Text(f"On the page besides: {', '.join(more)}.", "dim")
         if not wide:
             yield Text(f"Intervals are in metrics.json; shown here from {WIDE} columns on.", "dim")
 

@@ -1,19 +1,20 @@
 """Scores of rows, gathered batch by batch under a path, and summed up once all are there.
 
-Nothing is averaged over batches: a mean and its interval are over rows, whatever the batch size.
+Nothing is averaged over batches: a mean and its interval are over rows, whatever the batch size. A
+score that is not finite makes its mean undefined, and says so; the others are not touched.
 """
 
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self, TypeAlias
 
 import torch
 from torch import Tensor
 
 from rung3.evaluation import tensors
-from rung3.evaluation.bootstrap import Bootstrap
+from rung3.evaluation.bootstrap import Bootstrap, nothing
 
 __all__ = ["Path", "Scores"]
 
@@ -34,15 +35,36 @@ class Scores:
     def __init__(self) -> None:
         self._parts: dict[Path, list[Tensor]] = {}
         self._units: dict[Path, str] = {}
+        self._refused: dict[Path, str] = {}
+        self._partial: set[Path] = set()
 
-    def add(self, path: Path, values: Tensor, unit: str) -> None:
-        """Add the scores of a batch, `(n,)`."""
-        self._parts.setdefault(path, []).append(values.detach().float().cpu())
-        self._units[path] = unit
+    def add(self, path: Path, values: Tensor, unit: str, *, partial: bool = False) -> None:
+        """Add the scores of a batch, unless the path was refused.
+
+        Args:
+            path: The path.
+            values: One score a row, `(n,)`.
+            unit: Their unit.
+            partial: Whether NaN stands for rows that have no such score, and are left out.
+        """
+        if path not in self._refused:
+            self._parts.setdefault(path, []).append(values.detach().float().cpu())
+            self._units[path] = unit
+            if partial:
+                self._partial.add(path)
+
+    def refuse(self, path: Path, reason: str) -> None:
+        """Forget the scores of a path, take no more of them, and keep the reason."""
+        self._refused.setdefault(path, reason)
+        self._parts.pop(path, None)
 
     def discard(self, unwanted: Callable[[Path], bool]) -> None:
         """Forget the paths for which this is true."""
         self._parts = {path: part for path, part in self._parts.items() if not unwanted(path)}
+
+    def unit(self, path: Path) -> str:
+        """The unit of a path's scores."""
+        return self._units[path]
 
     def __iter__(self) -> Iterator[Path]:
         return iter(self._parts)
@@ -50,16 +72,36 @@ class Scores:
     def __getitem__(self, path: Path) -> Tensor:
         return torch.cat(self._parts[path])
 
+    def averaged(self, others: Sequence[Scores]) -> tuple[Scores, dict[Path, list[float]]]:
+        """Every row's mean over itself and others that asked the same rows; and each one's mean.
+
+        What is refused in one of them is refused; what is in this one alone stays as it is.
+        """
+        every, mean = [self, *others], Scores()
+        for scores in every:
+            mean._refused = scores._refused | mean._refused
+        means = {}
+        for path in self:
+            values = torch.stack([scores[path] for scores in every if path in scores._parts])
+            partial = path in self._partial
+            average = values.nanmean(0) if partial else values.mean(0)
+            mean.add(path, average, self._units[path], partial=partial)
+            if len(values) > 1 and path not in mean._refused:
+                means[path] = values.double().nanmean(1).tolist()
+        return mean, means
+
     def summary(self, bootstrap: Bootstrap) -> dict[str, Any]:
         """Means with intervals and units, as nested dicts along the paths."""
         nested: dict[str, Any] = {}
         for path in self:
-            put(nested, path, bootstrap.mean(self[path]) | {"unit": self._units[path]})
+            values = self[path]
+            if path in self._partial:
+                values = values[~values.isnan()]
+            found = bootstrap.of(len(values)).mean(values) if len(values) else nothing("no rows")
+            put(nested, path, {**found, "unit": self._units[path]})
+        for path, reason in self._refused.items():
+            put(nested, path, nothing(reason))
         return nested
-
-    def unit(self, path: Path) -> str:
-        """The unit of a path's scores."""
-        return self._units[path]
 
     def save(self, file: pathlib.Path) -> None:
         """Write every row's scores, `(n,)` a path, and their units."""

@@ -1,4 +1,4 @@
-"""The numbers as tables, the same for the console and for the page."""
+"""The numbers as tables: the essential ones for the console, and all of them for the page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rung3.evaluation.collapse import UNUSED
 from rung3.evaluation.examination import FACTUAL, KEPT, LATENT, OBSERVED, TRUTH
 from rung3.evaluation.truth import NOTHING
 
-__all__ = ["Cell", "Table", "tables"]
+__all__ = ["NONE", "Cell", "Table", "cell", "tables"]
 
 MODES = {KEPT: "noise kept", LATENT: "from z alone"}
 
@@ -77,8 +77,8 @@ def _density(found: Mapping[str, Any] | None) -> Cell:
         return NONE
     if found["impossible"]:
         return Cell("-inf nats", f"{found['impossible']} rows have density zero")
-    cell = _cell(found)
-    return cell._replace(value=f"at least {cell.value}") if found["bound"] else cell
+    known = cell(found)
+    return known._replace(value=f"at least {known.value}") if found["bound"] else known
 
 
 def _latents(metrics: Mapping[str, Any]) -> Table:
@@ -92,28 +92,32 @@ def _latents(metrics: Mapping[str, Any]) -> Table:
     for name, by_layer in metrics.items():
         for layer, found in by_layer.items():
             use = Cell("unused") if found["unused"] else NONE
-            cells = [_cell(found), Cell(str(found["dimensions"])), use]
+            cells = [cell(found), Cell(str(found["dimensions"])), use]
             table.rows.append((f"{name}: {layer}", cells))
     return table
 
 
 def _composition(metrics: Mapping[str, Any]) -> Table:
     composed, reversed_ = metrics.get("composition", {}), metrics.get("reversibility", {})
-    modes = [mode for mode in MODES if any(mode in by_mode for by_mode in composed.values())]
+    every = [
+        *composed.values(),
+        *(part for by_name in reversed_.values() for part in by_name.values()),
+    ]
+    modes = list(dict.fromkeys(mode for by_mode in every for mode in by_mode))
     table = Table(
         "Composition and reversibility",
         "How far a value drifts when nothing is changed, or is changed and changed back. Doing "
         "nothing at all scores 0 here: read it beside the other tables.",
-        ["", *(f"{MODES[mode]}" for mode in modes)],
+        ["", *(MODES.get(mode, mode) for mode in modes)],
     )
     for name, by_mode in composed.items():
         for m in by_mode[KEPT]:
-            cells = [_cell(by_mode[mode][m]) for mode in modes]
+            cells = [cell(by_mode[mode][m]) for mode in modes]
             table.rows.append((f"{name}: nothing changed, {_times(m)}", cells))
     for label, by_name in reversed_.items():
         for name, by_mode in by_name.items():
             for m in by_mode[KEPT]:
-                cells = [_cell(by_mode[mode][m]) for mode in modes]
+                cells = [cell(by_mode[mode][m]) for mode in modes]
                 table.rows.append((f"{name}: {label} and back, {_times(m)}", cells))
     return table
 
@@ -137,10 +141,9 @@ def _effectiveness(metrics: Mapping[str, Any]) -> Iterator[Table]:
             )
             for who in whos:
                 cells = [
-                    _cell(kinds[kind][label].get(name, {}).get(who), False)
-                    for kind, name in columns
+                    cell(kinds[kind][label].get(name, {}).get(who), False) for kind, name in columns
                 ]
-                table.rows.append((_who(label, who, LATENT in whos), cells))
+                table.rows.append((_who(label, who, len(whos.keys() - {TRUTH}) > 1), cells))
         yield table
 
 
@@ -149,7 +152,7 @@ def _who(label: str, who: str, several: bool) -> str:
         return "real test images (floor)"
     if who == TRUTH:
         return f"{label}: the truth"
-    return f"{label}, {MODES[who]}" if several else label
+    return f"{label}, {MODES.get(who, who)}" if several else label
 
 
 def _truth(metrics: Mapping[str, Any]) -> Iterator[Table]:
@@ -170,8 +173,8 @@ def _truth(metrics: Mapping[str, Any]) -> Iterator[Table]:
             table.rows.append((label, [Cell("no truth", by_name["no truth"]), *empty]))
             continue
         for name, by_who in by_name.items():
-            cells = [_cell(by_who[KEPT]["error"]), _cell(by_who[NOTHING]["error"])]
-            cells += [_cell(by_who[k]["skill"]) if k in by_who else NONE for k in skilled]
+            cells = [cell(by_who[KEPT]["error"]), cell(by_who[NOTHING]["error"])]
+            cells += [cell(by_who[k]["skill"]) if k in by_who else NONE for k in skilled]
             table.rows.append((f"{name} under {label}", cells))
     yield table
 
@@ -184,15 +187,16 @@ def _spread(metrics: Mapping[str, Any]) -> Table:
     )
     for label, by_name in metrics.items():
         for name, found in by_name.items():
-            table.rows.append((f"{name} under {label}", [_cell(found)]))
+            table.rows.append((f"{name} under {label}", [cell(found)]))
     return table
 
 
-def _cell(found: Mapping[str, Any] | None, with_unit: bool = True) -> Cell:
+def cell(found: Mapping[str, Any] | None, with_unit: bool = True) -> Cell:
+    """A mean with its interval, or why there is none."""
     if found is None:
         return NONE
     if found["mean"] is None:
-        return Cell("undefined", "doing nothing has no error")
+        return Cell("undefined", found["undefined"])
     unit = f" {found['unit']}" if with_unit and found.get("unit") else ""
     digits = ".3g" if unit and unit != " nats" else ".3f"
     if 0 < abs(found["mean"]) < 5e-4:
@@ -204,7 +208,7 @@ def _cell(found: Mapping[str, Any] | None, with_unit: bool = True) -> Cell:
 
 
 def _of(by_who: Mapping[str, Any]) -> str:
-    unit = by_who[OBSERVED]["unit"]
+    unit = by_who[OBSERVED].get("unit", "")
     return str(unit) if unit == "accuracy" else f"MAE {unit}".rstrip()
 
 

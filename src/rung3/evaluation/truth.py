@@ -9,12 +9,13 @@ counterfactual parents and never see a mechanism.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from rung3.evaluation.cache import Truths
 from rung3.evaluation.distances import distance
 from rung3.mechanisms.base import Mechanism
 from rung3.rows import Rows
@@ -31,7 +32,12 @@ NOTHING = "doing nothing"
 
 
 def true_counterfactual(
-    truth: SCM, rows: Rows, do: Mapping[str, Any], device: torch.device
+    truth: SCM,
+    rows: Rows,
+    do: Mapping[str, Any],
+    device: torch.device,
+    hold: Collection[str] = (),
+    truths: Truths | None = None,
 ) -> Rows | str:
     """What would really have been; or why nobody knows.
 
@@ -40,14 +46,22 @@ def true_counterfactual(
         rows: Rows that carry the world's noise, or from which it can be abducted.
         do: The intervention.
         device: Where the answer shall lie.
+        hold: Variables kept at their factual values.
+        truths: Where answers of this world may have been kept.
 
     Returns:
         The rows, or the world's own words where it refuses.
     """
     there = truth.device
     moved = {k: v.to(there) if isinstance(v, Tensor | Mechanism) else v for k, v in do.items()}
+    asked = rows.to(there)
+
+    def ask() -> Rows:
+        return truth.counterfactual(asked, moved, hold=hold, seed=0)
+
     try:
-        return truth.counterfactual(rows.to(there), moved, seed=0).to(device)
+        found = ask() if truths is None else truths.ask(asked, moved, hold, ask)
+        return found.to(device)
     except ValueError as refused:
         return str(refused)
 

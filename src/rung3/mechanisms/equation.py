@@ -287,6 +287,14 @@ class Equation(Mechanism):
                 return torch.zeros_like(at)
             return torch.autograd.grad(total, at, create_graph=keep)[0]
 
+    def reverse(self, u: Tensor) -> Tensor | None:
+        """`F^-1(1 - F(u))`, the noise at the opposite rank; `None` where F^-1 is not known."""
+        try:
+            rank = self._distribution.cdf(u.double())
+            return self._distribution.icdf((1 - rank).clamp(1e-15, 1 - 1e-15)).to(u)
+        except NotImplementedError:
+            return None
+
     def config(self) -> dict[str, Any]:
         """The text of the equation, of its noise and of its inverse.
 

@@ -1,0 +1,366 @@
+"""`evaluate`: every axiom, and the truth where it is known, of every test row, in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from rung3.digests import digest
+from rung3.evaluation import targets
+from rung3.evaluation.bootstrap import Bootstrap
+from rung3.evaluation.cache import Cache
+from rung3.evaluation.collapse import divergences
+from rung3.evaluation.densities import densities
+from rung3.evaluation.examination import Examination, Measure, Sight
+from rung3.evaluation.oracles import Oracles, fit_oracles
+from rung3.evaluation.probes import Probes
+from rung3.evaluation.protocol import Protocol
+from rung3.evaluation.queries import Query, plan
+from rung3.evaluation.report import Report
+from rung3.evaluation.sets import REFERENCES, Sets, look
+from rung3.evaluation.summary import summarise
+from rung3.evaluation.truth import Baseline
+from rung3.rows import Rows, as_rows
+from rung3.seeding import Seed, base_seed, stream
+from rung3.variables import Image
+
+if TYPE_CHECKING:
+    from rung3.scm import SCM
+
+__all__ = ["evaluate", "planned"]
+
+FRESH = 20_000
+"""Rows drawn from a known world to train oracles on, where no training rows are given."""
+
+
+def evaluate(
+    model: SCM,
+    test: Mapping[str, Any],
+    truth: SCM | None = None,
+    train: Mapping[str, Any] | None = None,
+    *,
+    protocol: Protocol | str | None = None,
+    interventions: Mapping[str, Any] | Iterable[str] | None = None,
+    oracles: Oracles | None = None,
+    measures: Mapping[str, Measure] | None = None,
+    baselines: Mapping[str, Baseline] | None = None,
+    history: Mapping[str, Any] | None = None,
+    peers: Sequence[SCM] = (),
+    seed: Seed = 0,
+    n: int | None = None,
+    batch_size: int = 256,
+    particles: int | None = None,
+    bootstrap: int | None = None,
+    cache: Cache | None = None,
+    progress: bool = True,
+) -> Report:
+    """How sound a model's counterfactuals are (lecture 1.9), with 95 % intervals over rows.
+
+    By default it measures effectiveness, error and skill against the truth where that is known,
+    composition, reversibility, spread and log-densities. A protocol may ask for more, which
+    takes longer: see `Protocol` and its `MEASURES`.
+
+    Args:
+        model: The model: of images and their causes, or of a table.
+        test: Test rows, a value of every variable; rows with missing values are left out.
+        truth: The world that the rows are from, if it is known; rows that carry its noise have
+            true counterfactuals.
+        train: Training rows, for the oracles, and for targets that are drawn from them; if not
+            given, fresh rows of the world, and the test rows.
+        protocol: What is asked and measured, or the name of a preset; arguments below that are
+            given go before it.
+        interventions: What to ask: names of variables, set to their values in other test rows; or
+            by name a number, one target a row, or a function; or by a label several of these. By
+            default every cause of an image, or of anything where there are no images.
+        oracles: Trained oracles (`fit_oracles`), instead of new ones.
+        measures: By parent of the image, a function that measures it on images `(n, C, H, W)`; if
+            not given, the world's own.
+        baselines: By name, a function of the factual image, its parents and their counterfactual
+            values that gives an image; if not given, the world's own.
+        history: Losses by name, for the report.
+        peers: The same model of other seeds of training, whose disagreement is its stability.
+        seed: Of targets, abduction, oracles and resamples.
+        n: Number of rows that are asked, the first of `test`; all if not given. Log-densities are
+            of all.
+        batch_size: Rows at once.
+        particles: Draws of the noise, for the spread; 8 if not given.
+        bootstrap: Resamples; 0 for no intervals; 1000 if not given.
+        cache: Where rendered truths and oracles are kept, such as `user_cache()`.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The report: `print` it, `save` it, read its `metrics`.
+
+    Raises:
+        ValueError: If rows do not fit the variables, are fewer than `n`, are of another world than
+            `truth`, the training rows are the test rows, a target is no value of its variable, or
+            an oracle had its say in the training of the model.
+
+    Example:
+        >>> from rung3 import worlds
+        >>> world = worlds.lecture()
+        >>> report = evaluate(world, world.sample(8, seed=0), truth=world, progress=False)
+        >>> report.metrics["truth"]["do(x1)"]["x2"]["kept"]["skill"]["mean"]
+        1.0
+    """
+    base = base_seed(seed)
+    protocol = _settled(protocol, interventions, n, particles, bootstrap)
+    rows, left_out = _complete(model, test)
+    asked = _asked_rows(protocol, rows, left_out)
+    _check_truth(model, truth, rows)
+    seeds = [base + k for k in range(protocol.seeds)]
+    plans = [planned(model, rows, asked, train, protocol, k) for k in seeds]
+    if oracles is None:
+        oracles = _own_oracles(model, test, truth, train, base, progress, cache)
+    _check_oracles(model, oracles)
+    if truth is not None:
+        measures = truth.measures if measures is None else measures
+        baselines = truth.baselines if baselines is None else baselines
+    given = (model, truth, oracles, measures or {}, baselines or {}, protocol)
+    examinations = [Examination(*given, k, cache) for k in seeds]
+    first = examinations[0]
+    known = asked if protocol.truth_n is None else min(protocol.truth_n, asked)
+    with _evaluation_mode(model, oracles):
+        reference = _reference(model, truth, train, oracles, protocol, asked, batch_size, base)
+        sets = Sets(first, reference)
+        probes = [Probes(examination, reference, peers) for examination in examinations]
+        for at in _batches(asked, known, batch_size, progress):
+            batch, compared = rows[at].to(model.device), at.start < known
+            sight = first.factual(batch, compared)
+            sets.factual(at, sight)
+            for probe, queries in zip(probes, plans, strict=True):
+                probe.examination.null(batch)
+                probe.commute(queries, at, batch)
+                for query in queries:
+                    do = query.at(at, model.device)
+                    found = probe.examination.ask(query, do, batch, sight, compared)
+                    probe.ask(found)
+                    if probe.examination is first:
+                        sets.ask(at, found)
+        first.examples.sweep(model, rows, plans[0])
+        resamples = Bootstrap(asked, protocol.bootstrap, base)
+        metrics, scores = summarise(examinations, resamples)
+        of_all = resamples.of(rows.n)
+        seen, held = {}, {}
+        if "density" in protocol.measures:
+            seen = densities(model, truth, rows, batch_size, of_all, base, scores)
+            held = divergences(model, rows, batch_size, of_all, base)
+        metrics |= sets.compute(rows[:known], plans[0], base)
+    metrics["log_prob"], metrics["divergence"] = seen, held
+    metrics["targets"] = {query.label: query.outside(model) for query in plans[0]}
+    metrics["settings"] = {
+        "rows": asked,
+        "rows compared with the truth": known if truth is not None else 0,
+        "rows left out for missing values": left_out,
+        "seed": base,
+        "seeds": protocol.seeds,
+        "targets": protocol.targets,
+        "other parents": "propagated" if protocol.propagate else "held",
+        "measures": sorted(protocol.measures),
+        "particles": protocol.particles,
+        "resamples": protocol.bootstrap,
+        "batch size": batch_size,
+        "device": str(model.device),
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "oracles trained on": oracles.origin if len(oracles) else "no oracles",
+        "world": truth.world if truth is not None else None,
+        "digest of the rows": digest(rows[:asked]),
+        "digests of the targets": {query.label: query.digest() for query in plans[0]},
+        "steps skipped in training": {
+            name: said["skipped_steps"]
+            for name, said in model.fitted.items()
+            if "skipped_steps" in said
+        },
+    }
+    metrics["model"] = str(model).splitlines()
+    curves, shown = dict(history or {}), first.examples
+    return Report(metrics, model.graph, model.variables, shown, curves, scores)
+
+
+def _settled(
+    protocol: Protocol | str | None,
+    interventions: Mapping[str, Any] | Iterable[str] | None,
+    n: int | None,
+    particles: int | None,
+    bootstrap: int | None,
+) -> Protocol:
+    """The protocol, with what was given beside it."""
+    if isinstance(protocol, str):
+        protocol = Protocol.named(protocol)
+    given = {
+        "interventions": interventions, "n": n, "particles": particles, "bootstrap": bootstrap,
+    }  # fmt: skip
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(protocol or Protocol(), **changes)
+
+
+def _complete(model: SCM, given: Mapping[str, Any], what: str = "test") -> tuple[Rows, int]:
+    """Rows without missing values, and how many were left out."""
+    rows = as_rows(given, model.variables, torch.device("cpu"))
+    lacking = [name for name in model.variables if name not in rows]
+    if lacking:
+        raise ValueError(f"{lacking[0]}: not in the {what} rows, which have {list(rows)}")
+    if not rows.batched:
+        raise ValueError(f"{what}: expected a batch of rows, got a single one")
+    missing = torch.zeros(rows.n, dtype=torch.bool)
+    for name, variable in model.variables.items():
+        missing |= variable.is_missing(rows[name])
+    if missing.all():
+        raise ValueError(f"{what}: each of the {rows.n} rows lacks a value, or there are none")
+    return (rows[~missing] if missing.any() else rows), int(missing.sum())
+
+
+def _asked_rows(protocol: Protocol, rows: Rows, left_out: int) -> int:
+    """How many rows are asked: never fewer than were asked for, but for missing values."""
+    there = rows.n + left_out
+    for name, wanted in (("n", protocol.n), ("truth_n", protocol.truth_n)):
+        if wanted is not None and wanted > there:
+            raise ValueError(f"{name}={wanted}: there are but {there} test rows")
+    return rows.n if protocol.n is None else min(protocol.n, rows.n)
+
+
+def planned(
+    model: SCM,
+    rows: Rows,
+    n: int,
+    train: Mapping[str, Any] | None,
+    protocol: Protocol,
+    seed: int,
+) -> list[Query]:
+    """The interventions that a protocol asks of the first `n` rows.
+
+    Raises:
+        ValueError: If a name is unknown, or a target is no value of its variable.
+    """
+    draw: Callable[[str], Tensor] | None = None
+    if protocol.targets != "permuted":
+        draw = partial(_draw, model, rows, train, protocol, seed)
+    asked = protocol.interventions
+    return plan(model, rows, n, asked, seed, draw, propagate=protocol.propagate)
+
+
+def _draw(
+    model: SCM,
+    rows: Rows,
+    train: Mapping[str, Any] | None,
+    protocol: Protocol,
+    seed: int,
+    name: str,
+) -> Tensor:
+    variable = model.variables[name]
+    values = rows[name]
+    if train is not None:
+        if name not in train:
+            raise ValueError(f"{name}: not in the training rows, which its targets are drawn from")
+        values = variable.validate(name, train[name]).cpu()
+        values = values[~variable.is_missing(values)]
+    generator = stream(seed, f"targets/{name}")
+    return targets.draw(
+        protocol.targets, name, variable, rows[name], values, protocol.levels, generator
+    )
+
+
+def _reference(
+    model: SCM,
+    truth: SCM | None,
+    train: Mapping[str, Any] | None,
+    oracles: Oracles,
+    protocol: Protocol,
+    n: int,
+    batch_size: int,
+    seed: int,
+) -> tuple[Rows, Sight] | None:
+    """Real rows that are not asked, training rows or fresh ones of the world, and their sight."""
+    sizes = {"realism": n, "minimality": min(n, REFERENCES)}
+    wanted = max((size for name, size in sizes.items() if name in protocol.measures), default=0)
+    if not wanted or not len(oracles) or (train is None and truth is None):
+        return None
+    if train is not None:
+        some = as_rows(train, model.variables, torch.device("cpu"))[:wanted]
+        rows, _ = _complete(model, some, "training")
+    elif truth is not None:
+        rows = truth.sample(min(wanted, FRESH), seed=stream(seed, "reference"))
+    rows = rows.to(model.device)
+    return rows, look(model, oracles, rows, batch_size)
+
+
+def _check_truth(model: SCM, truth: SCM | None, rows: Rows) -> None:
+    """Refuse a world that the rows are not from."""
+    if truth is None:
+        return
+    if set(truth.variables) != set(model.variables):
+        raise ValueError(
+            f"truth: its variables are {list(truth.variables)}, the model's {list(model.variables)}"
+        )
+    for name, variable in model.variables.items():
+        there = truth.variables[name]
+        if type(there) is not type(variable) or there.shape != variable.shape:
+            raise ValueError(f"truth: {name} is {there} there, and {variable} in the model")
+    if rows.world is not None and truth.world is not None and rows.world != truth.world:
+        raise ValueError(
+            f"truth: it is the world {truth.world!r}, but the test rows are from {rows.world!r}; "
+            "their noise means nothing to it"
+        )
+
+
+def _check_oracles(model: SCM, oracles: Oracles) -> None:
+    """Refuse to let a model be judged by what it was trained to please."""
+    for (image, name), oracle in oracles.items():
+        if oracle.digest() in model.fitted.get(image, {}).get("predictors", ()):
+            raise ValueError(
+                f"oracles: the one that reads {name} off {image} was a predictor of the "
+                f"counterfactual objective that {image} was trained by; let others judge it, of "
+                "another seed, other rows, or another width: fit_oracles(model, rows, seed=...)"
+            )
+
+
+def _own_oracles(
+    model: SCM,
+    test: Mapping[str, Any],
+    truth: SCM | None,
+    train: Mapping[str, Any] | None,
+    seed: int,
+    progress: bool,
+    cache: Cache | None,
+) -> Oracles:
+    if train is test:
+        raise ValueError("train: these are the test rows; oracles must not be trained on them")
+    if not any(isinstance(variable, Image) for variable in model.variables.values()):
+        return Oracles({})
+    if train is not None:
+        return fit_oracles(model, train, seed=seed, progress=progress, cache=cache)
+    if truth is None:
+        return Oracles({})
+    fresh = truth.sample(FRESH, seed=stream(seed, "oracle rows"))
+    origin = f"{FRESH} fresh rows of the world {truth.world!r}"
+    return fit_oracles(model, fresh, seed=seed, progress=progress, origin=origin, cache=cache)
+
+
+@contextmanager
+def _evaluation_mode(model: SCM, oracles: Oracles) -> Iterator[None]:
+    """Model and oracles in evaluation mode, without gradients; the model's mode is restored."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    oracles.to(model.device).freeze()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+def _batches(n: int, known: int, size: int, progress: bool) -> Iterator[slice]:
+    """Batches of the rows; those whose truth is asked come first, and in batches of their own."""
+    from rich.progress import track
+
+    parts = [slice(k, min(k + size, known)) for k in range(0, known, size)]
+    parts += [slice(k, min(k + size, n)) for k in range(known, n, size)]
+    yield from track(parts, "evaluating", disable=not progress, transient=True)

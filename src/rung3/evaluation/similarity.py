@@ -1,0 +1,50 @@
+"""Structural similarity: whether an image has the same local means, contrasts and patterns.
+
+Around every pixel, under a Gaussian window of deviation 1.5 pixels, with images in [0, 1],
+
+    SSIM(x, y) = (2 mu_x mu_y + c_1)(2 sigma_xy + c_2)
+                 / ((mu_x^2 + mu_y^2 + c_1)(sigma_x^2 + sigma_y^2 + c_2)),     c = (0.01^2, 0.03^2),
+
+averaged over pixels and channels. 1 is the same image; a shift of all grey levels costs little, a
+stroke that is blurred or moved costs much: the other way round than the mean absolute error.
+
+Source: Wang, Bovik, Sheikh and Simoncelli 2004 (IEEE Transactions on Image Processing 13:4).
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["ssim"]
+
+PADDING = 5
+"""Pixels by which the window reaches beyond an image, which is mirrored there."""
+
+
+def ssim(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
+    """Structural similarity of each pair of images, at most 1; the higher the better.
+
+    Args:
+        x: Images `(n, C, H, W)`, cut to [0, 1].
+        y: Images `(n, C, H, W)`, cut to [0, 1].
+
+    Raises:
+        ValueError: If the images have 5 pixels a side or less: the window needs more.
+
+    Example:
+        >>> import torch
+        >>> x = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+        >>> ssim(x, x), bool((ssim(x, 1 - x) < 0).all())
+        (tensor([1., 1.]), True)
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    if min(x.shape[2:]) <= PADDING:
+        raise ValueError(
+            f"SSIM: its window needs images of more than {PADDING} pixels a side, "
+            f"got {tuple(x.shape[2:])}"
+        )
+    found = structural_similarity_index_measure(x, y, reduction="none", data_range=(0.0, 1.0))
+    assert isinstance(found, Tensor)
+    return found
