@@ -193,8 +193,9 @@ ONE = made({DRIFT: torch.linspace(0, 1, ROWS)})
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"world": "digits"}, "two cannot be compared with one: its truth is the world 'digits'"),
-        ({"rows": 100}, "it was asked 100 test rows, not 200"),
+        ({"world": "digits"}, "two cannot be compared with one: world: 'digits', not None"),
+        ({"rows": 100}, "rows: 100, not 200"),
+        ({"other parents": "held"}, "other parents: 'held', not None"),
         ({"digest of the rows": "z"}, "its test rows are others"),
         ({"digests of the targets": {"do(b)": "b"}}, r"it was asked do\(b\), not do\(a\)"),
         ({"digests of the targets": {}}, r"it was asked nothing, not do\(a\)"),

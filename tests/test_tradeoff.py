@@ -74,6 +74,25 @@ def test_a_panel_for_each_attribute_that_was_set() -> None:
     assert second.floor is None
 
 
+def test_what_has_an_oracle_is_not_shown_as_measured_too() -> None:
+    reports = sweep()
+    for report in reports.values():
+        found = report.metrics["effectiveness"]["x"]["do(a)"]["a"]
+        report.metrics["measured"] = {"x": {"do(a)": {"a": found}, "do(b)": {"b": found}}}
+    assert [panel.title for panel in panels(compare(reports))] == ["do(a)", "do(d)", "do(b)"]
+
+
+def test_four_panels_are_drawn_in_two_lines() -> None:
+    reports = sweep()
+    for report in reports.values():
+        found = report.metrics["effectiveness"]["x"]["do(a)"]["a"]
+        report.metrics["measured"] = {"x": {f"do({name})": {name: found} for name in "bc"}}
+    *four, empty, _, bar = tradeoff(compare(reports)).axes
+    assert len(four) == 4
+    assert not empty.axison
+    assert bar.get_ylabel() == "skill"
+
+
 def test_accuracy_is_turned_into_the_share_misread() -> None:
     point = panels(compare(sweep()))[1].points[1]
     mean, low, high = point.effectiveness

@@ -180,8 +180,8 @@ def evaluate(
         },
     }
     metrics["model"] = str(model).splitlines()
-    losses = dict(history or {})
-    return Report(metrics, model.graph, model.variables, first.examples, losses, scores)
+    curves, shown = dict(history or {}), first.examples
+    return Report(metrics, model.graph, model.variables, shown, curves, scores)
 
 
 def _settled(
@@ -222,9 +222,7 @@ def _asked_rows(protocol: Protocol, rows: Rows, left_out: int) -> int:
     there = rows.n + left_out
     for name, wanted in (("n", protocol.n), ("truth_n", protocol.truth_n)):
         if wanted is not None and wanted > there:
-            raise ValueError(
-                f"{name}={wanted}: more than the {there} test rows; give at most those"
-            )
+            raise ValueError(f"{name}={wanted}: there are but {there} test rows")
     return rows.n if protocol.n is None else min(protocol.n, rows.n)
 
 

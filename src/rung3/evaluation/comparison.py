@@ -59,6 +59,9 @@ PLAIN = ("realism", "distance", "recovery", "prior", "cost")
 MODEL = "model"
 """Whose log-density it is."""
 
+ASKED = ("world", "rows", "rows compared with the truth", "other parents")
+"""Settings that must be the same."""
+
 ROUNDING = 1e-6
 """Of the greatest mean in the same unit: a difference below that is the arithmetic's."""
 
@@ -276,15 +279,14 @@ def _named(runs: list[Report | str | Path]) -> dict[str, Report | str | Path]:
 def _unlike(one: Report, two: Report) -> str:
     """In what two reports were asked differently, or nothing."""
     a, b = one.metrics["settings"], two.metrics["settings"]
-    if a["world"] != b["world"]:
-        return f"its truth is the world {b['world']!r}, not {a['world']!r}"
+    for key in ASKED:
+        if a.get(key) != b.get(key):
+            return f"{key}: {b.get(key)!r}, not {a.get(key)!r}"
     if one.variables != two.variables:
         names = [*one.variables, *(name for name in two.variables if name not in one.variables)]
         name = next(n for n in names if one.variables.get(n) != two.variables.get(n))
         given, expected = (r.variables.get(name, "missing") for r in (two, one))
         return f"its variable {name} is {given}, not {expected}"
-    if a["rows"] != b["rows"]:
-        return f"it was asked {b['rows']} test rows, not {a['rows']}"
     if a["digest of the rows"] != b["digest of the rows"]:
         return "its test rows are others; the same data, seed and number of test rows give the same"
     labels, others = (r.metrics["settings"]["digests of the targets"] for r in (one, two))

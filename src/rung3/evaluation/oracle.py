@@ -210,5 +210,5 @@ def _layers(image: Image, width: int) -> tuple[nn.Module, nn.Module, nn.Module]:
 def _ranks(pixels: int) -> Tensor:
     """Places in the order of the pixels, from the brightest to the median, ever farther apart."""
     half = math.log2(max(pixels / 2, 1))
-    ranks: Tensor = torch.logspace(0, half, RANKS, base=2).round().long().unique()
-    return ranks - 1
+    places: Tensor = torch.logspace(0, half, RANKS, base=2).round().long().unique()
+    return places - 1

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Panel", "Point", "panels", "tradeoff"]
 
+ACROSS = 3
+"""Panels in a line."""
+
 LOG = 3.0
 """Ratio of the greatest value to the least from which on an axis is logarithmic."""
 
@@ -121,9 +124,13 @@ def tradeoff(comparison: Comparison, times: int = 1) -> Figure:
     skills = [p.skill for panel in shown for p in panel.points if p.skill is not None]
     scale = Normalize(min(skills), max(skills)) if skills else None
     shades = ScalarMappable(scale, COLOURS)
-    figure = Figure(figsize=(3.5 * len(shown) + 0.6 * bool(skills), 3.5), layout="constrained")
-    every = list(figure.subplots(1, len(shown), squeeze=False).flat)
-    for axes, panel in zip(every, shown, strict=True):
+    down, across = -(-len(shown) // ACROSS), min(ACROSS, len(shown))
+    size = (3.5 * across + 0.6 * bool(skills), 3.5 * down)
+    figure = Figure(figsize=size, layout="constrained")
+    every = list(figure.subplots(down, across, squeeze=False).flat)
+    for axes in every[len(shown) :]:
+        axes.set_axis_off()
+    for axes, panel in zip(every, shown, strict=False):
         _draw(axes, panel, shades)
     if skills:
         bar = figure.colorbar(shades, ax=every, aspect=28, pad=0.015)
@@ -132,19 +139,21 @@ def tradeoff(comparison: Comparison, times: int = 1) -> Figure:
         bar.outline.set_visible(False)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    for axes, panel in zip(every, shown, strict=True):
+    for axes, panel in zip(every, shown, strict=False):
         names = [point.name for point in panel.points]
         label(axes, names, [point.place for point in panel.points], INK)
     return figure
 
 
 def _panels(comparison: Comparison, times: str) -> Iterator[Panel]:
+    """By oracles where there are any, as the papers do; by measurement for what has none."""
+    seen = set()
     for section in ("effectiveness", "measured"):
-        of_section = comparison.metrics.get(section, {})
-        for image, by_title in of_section.items():
+        for image, by_title in comparison.metrics.get(section, {}).items():
             for title, by_name in by_title.items():
                 for name, by_mode in by_name.items():
-                    if title == f"do({name})":
+                    if title == f"do({name})" and (image, name) not in seen:
+                        seen.add((image, name))
                         yield _panel(comparison, section, image, title, name, times, by_mode)
 
 
