@@ -44,6 +44,9 @@ __all__ = ["CLASSES", "Confounding", "District"]
 CLASSES = 8
 """Latent classes of a hidden cause, where not said."""
 
+RATE = 5e-2
+"""Of joined Gaussian noises: loadings and slopes trade off, and lower rates stop half-way."""
+
 MOST = 4096
 """Joint classes of the hidden causes of a district, at the most."""
 
@@ -203,7 +206,7 @@ class District(nn.Module):
         name: The first member.
         variable: Its variable.
         parents: The other members, and the observed parents of all.
-        learning_rate: The least of the members'.
+        learning_rate: The least of the members'; a higher one where all have Gaussian noise.
         betas: The first member's.
     """
 
@@ -215,13 +218,14 @@ class District(nn.Module):
         self.listed = nn.ModuleList([*mechanisms.values(), *causes.values()])
         self.names = frozenset(mechanisms)
         self.name = next(iter(mechanisms))
-        self.learning_rate = min(mechanism.learning_rate for mechanism in mechanisms.values())
+        rates = [mechanism.learning_rate for mechanism in mechanisms.values()]
+        self.gaussian = all(isinstance(m, Loaded) for m in mechanisms.values())
+        self.learning_rate = RATE if self.gaussian else min(rates)
         self.betas = mechanisms[self.name].betas
         self.variable = mechanisms[self.name].variable
         schema = {k: v for m in mechanisms.values() for k, v in m.parents.items()}
         schema |= {name: mechanism.variable for name, mechanism in mechanisms.items()}
         self.parents = {k: v for k, v in schema.items() if k not in self.causes and k != self.name}
-        self.gaussian = all(isinstance(m, Loaded) for m in mechanisms.values())
 
     def calibrate(self, value: Tensor, parents: Parents) -> None:
         """Let every member take its scales and range from training data."""
@@ -281,7 +285,7 @@ class District(nn.Module):
 
     def _prior(self) -> Tensor:
         """`log p(h)` of all combinations of classes, `(1, classes, ...)`."""
-        total = torch.zeros((), device=self._device())
+        total = torch.zeros((), device=next(iter(self.causes.values())).observed.device)
         for axis, root in enumerate(self.causes.values()):
             assert isinstance(root, GumbelMax)
             table = root.log_probs({}, 1)[0]
@@ -353,9 +357,6 @@ class District(nn.Module):
         drawn = mean + torch.randn(shape, generator=generator, device=u.device) @ root.T
         each = drawn.unbind(-1)
         return {k: h if particles else h[0] for k, h in zip(self.causes, each, strict=True)}
-
-    def _device(self) -> torch.device:
-        return next(iter(self.causes.values())).observed.device
 
     def describe(self) -> str:
         """The members' mechanisms, and their hidden causes."""
