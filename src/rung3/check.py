@@ -152,7 +152,7 @@ def check(study: Study) -> Check:
     """
     model, splits = study.model(), study.splits()
     evaluation = study.evaluation
-    protocol = replace(evaluation.protocol.made(), interventions=evaluation.asked(model.variables))
+    protocol = replace(evaluation.asking(), interventions=evaluation.asked(model.variables))
     n = min(evaluation.n or protocol.n or splits.test.n, splits.test.n)
     queries = planned(model, splits.test, n, splits.train, protocol, study.seed)
     found = [(q.label, p) for q in queries for p in _positivity_of(q, model, splits, n)]

@@ -291,7 +291,7 @@ class Study(Part):
 
         model = place.model()
         oracles = self._oracles(place, model, splits, say, progress)
-        asked = self.evaluation.n or self.evaluation.protocol.n or splits.test.n
+        asked = self.evaluation.n or self.evaluation.asking().n or splits.test.n
         say(f"evaluating on {asked} test rows")
         return evaluate(
             model,

@@ -191,7 +191,7 @@ class Evaluation(Part):
         oracles: How oracles are trained.
     """
 
-    protocol: ProtocolOptions = ProtocolOptions()
+    protocol: ProtocolOptions | None = None
     interventions: list[str] | dict[str, Asked | dict[str, Asked]] | None = None
     n: Count | None = None
     particles: Count | None = None
@@ -207,7 +207,11 @@ class Evaluation(Part):
     def given(self) -> dict[str, Any]:
         """The options of `evaluate` that the file sets, the interventions aside."""
         given = _given(self, ("n", "particles", "bootstrap", "batch_size"))
-        return {"protocol": self.protocol.made(), **given}
+        return {"protocol": self.asking(), **given}
+
+    def asking(self) -> Protocol:
+        """The protocol, without the options that go before it."""
+        return (self.protocol or ProtocolOptions()).made()
 
     def asked(self, variables: Mapping[str, Variable]) -> dict[str, Any] | list[str] | None:
         """The interventions, as `evaluate` takes them.
