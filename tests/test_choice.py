@@ -168,7 +168,7 @@ def test_bad_input_to_a_diagnosis_is_refused() -> None:
 
 def test_columns_that_do_not_agree_with_the_graph_are_named() -> None:
     rows = dict(worlds.lecture().sample(300, seed=0))
-    with pytest.raises(ValueError, match=r"unknown variable 'x3'.*did you mean"):
+    with pytest.raises(ValueError, match="unknown variable 'x3'; the variables are"):
         choose(SCM("x1 -> x2"), rows | {"x3": rows["x1"]})
     with pytest.raises(ValueError, match="x2: not among the rows' columns"):
         choose(SCM("x1 -> x2"), {"x1": rows["x1"]})

@@ -3,12 +3,14 @@
 For each variable some mechanisms are tried, the simplest first. With l_c the log-likelihoods that
 candidate c gives to rows held out, and b the best of them on average, c is *as good* if
 
-    mean(l_b - l_c) <= 2 sd(l_b - l_c) / sqrt(n).
+    mean(l_b - l_c) <= max(MARGIN, 2 sd(l_b - l_c) / sqrt(n)).
 
 Of those as good, the simplest whose noise is independent of the parents (`rung3.diagnosis`) is
-chosen; if there is none, the simplest, and it says so. The likelihood tells a fit from a misfit,
-and of two mechanisms that fit alike the simpler one errs less off the data: a counterfactual often
-asks there. Neither tells assumptions apart that fit the same data (see the page on choosing).
+chosen; if there is none, the best, and it says so. The margin is there because candidates are
+trained for a quarter of the time: less than that is of the training, not of the mechanism. The
+likelihood tells a fit from a misfit, and of two mechanisms that fit alike the simpler one errs less
+off the data: a counterfactual often asks there. Neither tells assumptions apart that fit the same
+data (see the page on choosing).
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ from rung3.variables import Categorical, Discrete, Image, Variable
 
 __all__ = ["Choice", "Trial", "choose"]
 
-LEAST, TERMS = 50, 100
-"""Rows that must be held out; most terms of a polynomial that is tried."""
+LEAST, TERMS, MARGIN = 50, 100, 0.03
+"""Rows that must be held out; most terms of a polynomial that is tried; nats that do not count."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ class Trial:
 
     @property
     def as_good(self) -> bool:
-        """Whether it is as good as the best, within two standard errors."""
-        return self.behind <= 2 * self.error
+        """Whether it is as good as the best, within the margin or two standard errors."""
+        return self.behind <= max(MARGIN, 2 * self.error)
 
     @property
     def independent(self) -> bool:
@@ -203,7 +205,8 @@ def choose(
         now = {name: found[k] for name, found in tried.items() if 1 < len(found) > k}
         if now:
             trial = SCM(model.graph, model.variables, now)
-            fit(trial, train, only=now, **_long(train.n, steps // 4, batch_size), **options)
+            epochs, size = _long(train.n, steps // 4, batch_size)
+            fit(trial, train, only=now, epochs=epochs, batch_size=size, **options)
             for name in now:
                 scores[name].append(_judge(trial.mechanisms[name], held, base))
     found, reasons, trials = {}, {}, {}
@@ -217,7 +220,8 @@ def choose(
     kept = {name: m for name, m in bound.items() if name not in found}
     reasons |= dict.fromkeys(kept, "named by you")
     made = SCM(model.graph, model.variables, _fresh(kept) | found)
-    fit(made, table, **_long(table.n, steps, batch_size), **options)
+    epochs, size = _long(table.n, steps, batch_size)
+    fit(made, table, epochs=epochs, batch_size=size, **options)
     chosen = {name: m.describe() for name, m in made.mechanisms.items()}
     return Choice(made, chosen, {name: reasons[name] for name in chosen}, trials)
 
@@ -233,10 +237,10 @@ def _check_varied(rows: Rows) -> None:
             )
 
 
-def _long(n: int, steps: int, batch_size: int) -> dict[str, Any]:
+def _long(n: int, steps: int, batch_size: int) -> tuple[int, int]:
     """How many epochs of which batches make at least so many steps."""
     size = max(1, min(batch_size, n // 8))
-    return {"epochs": math.ceil(steps / max(1, n // size)), "batch_size": size}
+    return math.ceil(steps / max(1, n // size)), size
 
 
 def _fresh(mechanisms: Mapping[str, Mechanism]) -> dict[str, Mechanism]:
@@ -279,13 +283,15 @@ def _decide(trials: list[Trial]) -> tuple[int, str]:
     """Which trial, and why."""
     good = [k for k, trial in enumerate(trials) if trial.as_good]
     clean = [k for k in good if trials[k].independent]
-    index = (clean or good)[0]
-    if trials[index].behind == 0:
-        reason = "the best held-out likelihood, and nothing simpler is as good"
-        if clean and good[0] != index:
-            reason = "the best held-out likelihood; simpler ones' noise depends on the parents"
-    else:
-        reason = "the simplest whose held-out likelihood is as good as the best"
+    best = next(k for k, trial in enumerate(trials) if trial.behind == 0)
     if not clean:
-        reason += "; but its noise depends on the parents: look for a richer mechanism, or causes"
+        reason = "the best held-out likelihood; but its noise depends on the parents: look for a "
+        return best, reason + "richer mechanism, or for causes that are not in the graph"
+    index = clean[0]
+    if index != best:
+        reason = "the simplest as good as the best on rows held out, noise independent of parents"
+    elif good[0] != index:
+        reason = "the best held-out likelihood; simpler ones' noise depends on the parents"
+    else:
+        reason = "the best held-out likelihood, and nothing simpler is as good"
     return index, reason
