@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from rung3.cli import app
 from rung3.evaluation.axioms import composition as drift
 from rung3.figures import composition, effectiveness, reversibility
 from rung3.mechanisms import VAE, Equation
+from rung3.runs import RunFolder
+from rung3.study import Study
 
 
 @pytest.fixture(scope="module")
@@ -139,20 +142,20 @@ def call(*words: object) -> Any:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two tiny runs of the study of colour digits."""
+    """A tiny run of the study of colour digits, and the same under another name."""
     folder = tmp_path_factory.mktemp("figures")
     said = yaml.safe_load(STUDY.read_text("utf-8"))
-    said["data"] |= {"train": 160, "test": 20}
+    said["data"] |= {"train": 64, "test": 20}
     said["mechanisms"]["image"] |= {"latent": 2, "width": 4, "depth": 1}
     said["training"] = {"epochs": 1}
-    said["evaluation"] = {"n": 8, "bootstrap": 10, "oracles": {"epochs": 1, "rows": 64}}
-    paths = []
-    for name in ("one", "two"):
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(said | {"name": name}), "utf-8")
-        result = call("run", folder / f"{name}.yaml", "--out", folder / name)
-        assert result.exit_code == 0, result.output
-        paths.append(folder / name)
-    return paths
+    one, two = folder / "one", folder / "two"
+    model = Study.model_validate(said).model().eval()
+    place = RunFolder(one)
+    place.claim(Study.model_validate(said))
+    model.save(place.model_path)
+    shutil.copytree(one, two)
+    (two / "study.yaml").write_text(yaml.safe_dump(said | {"name": "other"}), "utf-8")
+    return [one, two]
 
 
 @pytest.mark.parametrize("kind", ["composition", "effectiveness", "reversibility"])

@@ -63,7 +63,7 @@ def measure_hue(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
     Example:
         >>> white = torch.ones(1, 1, 4, 4)
         >>> measure_hue(paint(white, torch.tensor([0.7]), torch.tensor([0.5])))
-        tensor([0.6993])
+        tensor([0.6995])
     """
     colour = _mean_colour(images)
     most, which = colour.max(1)

@@ -2,7 +2,7 @@
 
 In one dimension by Gauss-Legendre quadrature between quantiles of the draws, in more by importance
 sampling, `E_q[p(x) / q(x)]`, from a wide Student's t distribution fitted to them; round circles,
-from the uniform one.
+over a Sobol sequence.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def _importance(density: Density, x: Tensor, v: Continuous) -> float:
     d, n = x.shape[1], 20_000
     generator = torch.Generator().manual_seed(0)
     if v.circular:
-        length = v.upper - v.lower
-        point = v.lower + length * torch.rand(n, d, generator=generator, dtype=torch.float64)
-        return float(density(point.to(x.dtype)).mean() * length**d)
+        places = torch.quasirandom.SobolEngine(d, scramble=True, seed=0).draw(n)
+        point = v.lower + (v.upper - v.lower) * places
+        return float(density(point.to(x.dtype)).mean() * (v.upper - v.lower) ** d)
     centre, root = x.double().mean(0), torch.linalg.cholesky(x.double().T.cov())
     gauss = torch.randn(n, d, generator=generator, dtype=torch.float64)
     chi = torch.randn(n, 4, generator=generator, dtype=torch.float64).square().sum(1) / 4

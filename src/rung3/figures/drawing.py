@@ -69,7 +69,7 @@ class _Page:
     def _panel(self, panel: Panel, x: float, y: float, first: bool) -> None:
         """One model's answers, their left edge at x and their upper edge at y."""
         wide, tall = self.cell[0] + GAP, self.cell[1] + GAP
-        self._text(x, y + 1.2 * LINE, panel.title, 8, weight="bold", color=ACCENT)
+        self._text(x, y + LINE, panel.title, 8, weight="bold", color=ACCENT, va="baseline")
         for k, head in enumerate(self.found.heads):
             centre = x + k * wide + self.cell[0] / 2
             self._text(centre, y + self.top - GAP, head, 6.5, ha="center")
@@ -89,7 +89,7 @@ class _Page:
             self._text(x - 2 * GAP, below, self.found.error, 6, ha="right", va="top", color=PALE)
         if panel.note:
             after = x + 0.075 * len(panel.title) + 0.2
-            self._text(after, y + 1.2 * LINE, panel.note, 6.5, color=PALE)
+            self._text(after, y + LINE, panel.note, 6.5, color=PALE, va="baseline")
 
     def _axes(self, x: float, y: float) -> Any:
         across, down = self.size
