@@ -78,7 +78,7 @@ def rows() -> Rows:
 @pytest.fixture(scope="module")
 def predictors(rows: Rows) -> Oracles:
     return fit_oracles(
-        halves.world(), rows[:800], rows[800:], epochs=8, width=8, seed=5, progress=False
+        halves.world(), rows[:800], rows[800:], epochs=16, width=8, seed=5, progress=False
     )
 
 

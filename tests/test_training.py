@@ -734,7 +734,7 @@ def test_a_logger_gets_the_losses_of_each_mechanism(tmp_path: Path) -> None:
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "averaged, patient": {"ema": 0.9, "patience": 2},
-    "skipping": {"skip": 12.0, "ema": 0.9, "clip": 5.0},
+    "skipping": {"skip": 3.0, "ema": 0.9, "clip": 5.0},
     "by default": dict.fromkeys(PLAIN) | {"schedule": "cosine", "ema": 0.999, "clip": 1.0},
     "scheduled, clipped": {"schedule": "cosine", "warmup": 3, "clip": 0.5, "weight_decay": 0.1},
 }
