@@ -136,7 +136,11 @@ def _back(session: Session, query: Query, k: int, answer: Answer) -> Iterator[Be
     """From each draw of the answer, the values that were set put back."""
     model, row = session.models[k].model, session.factual(query)
     draws = Rows({name: answer.draws(name) for name in session.variables})
-    noise = model.abduct(draws, seed=query.seed)
+    try:
+        noise = model.abduct(draws, seed=query.seed)
+    except ValueError as error:  # a world knows the noise of its own rows alone
+        yield Belief("there and back", ", ".join(query.do), f"cannot be asked: {error}")
+        return
     back = model.do({name: row[name] for name in query.do})
     if kept := set(query.hold) & set(back.graph.descendants(list(query.do))):
         back = back._do({name: row[name] for name in kept}, held=frozenset(kept))
@@ -144,9 +148,7 @@ def _back(session: Session, query: Query, k: int, answer: Answer) -> Iterator[Be
         yield _distance(session, "there and back", name, row, back.predict(noise), "")
 
 
-def _distance(
-    session: Session, check: str, name: str, row: Rows, other: Rows, how: str
-) -> Belief:
+def _distance(session: Session, check: str, name: str, row: Rows, other: Rows, how: str) -> Belief:
     variable = session.variables[name]
     new = other[name] if other.batched or other.particles else other[name][None]
     error = float(distance(variable, row[name].expand_as(new), new).mean())

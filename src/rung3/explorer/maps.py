@@ -1,8 +1,8 @@
 """How a change reaches an outcome, and by which arrows: direct, indirect and total effect.
 
-The direct effect comes along the causal paths that avoid the mediator, the indirect one along those
-through it; see `rung3.effects.mediation`. Through the latents of an image's own mechanism, all paths
-carry both.
+The direct effect comes along the causal paths that avoid the mediator, the indirect one along
+those through it; see `rung3.effects.mediation`. Through the latents of an image's own mechanism,
+all paths carry both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An image of the user's own: decoded safely, its unknown causes read off it by the run's oracles."""
+"""An image of the user's own: decoded safely, its unknown causes read off it by oracles."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rung3.evaluation.oracle import Oracle
 from rung3.explorer.session import Session
 from rung3.rows import Rows
 from rung3.variables import Continuous, Image
@@ -50,7 +51,9 @@ def decode(content: bytes, name: str, variable: Image) -> Tensor:
                     f"{variable.width}x{variable.height}"
                 )
             if variable.channels not in (1, 3):
-                raise ValueError(f"{name}: images of {variable.channels} channels have no file type")
+                raise ValueError(
+                    f"{name}: images of {variable.channels} channels have no file type"
+                )
             picture.load()
             pixels = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
     except (OSError, SyntaxError, Pictures.DecompressionBombError, Warning) as error:
@@ -89,7 +92,7 @@ def adopt(
     stated = {k: session.variables[k].validate(k, v) for k, v in (known or {}).items() if k != name}
     values: dict[str, Tensor] = {**stated, name: image}
     inferred = []
-    oracles = session.models[0].oracles or {}
+    oracles: Mapping[tuple[str, str], Oracle] = session.models[0].oracles or {}
     for other in session.variables:
         if other in values:
             continue

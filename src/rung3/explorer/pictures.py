@@ -1,7 +1,7 @@
 """Images and maps as PNG, pixel for pixel: the page scales them up, and writes nothing on them.
 
-A signed map has one fixed scale, centred on zero: red where there is more, blue where there is less,
-both told apart by every kind of colour vision, and full colour from `SIGNED` grey levels on.
+A signed map has one fixed scale, centred on zero: red where there is more, blue where there is
+less, both told apart by every kind of colour vision, and full colour from `SIGNED` grey levels on.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a person has asked: the whole state of the page, so that a link restores it.
 
-    seeing     p(x | e)               e: values that are observed
-    doing      p(x | do(a))           a: values that are set, in the population
-    imagining  p(x_a | row)           a: values that are set, for this one row
+seeing     p(x | e)               e: values that are observed
+doing      p(x | do(a))           a: values that are set, in the population
+imagining  p(x_a | row)           a: values that are set, for this one row
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     imagining  x~ = f_a(u),  u ~ p(u | row)      against the row
 
 The noise `u` is kept by (model, row, draws, seed), so that a slider that moves costs the decoder
-alone. Everything of a query is in the query: sessions have no current one, and many can ask at once.
+alone. Everything of a query is in the query: a session has no current one, and many can ask.
 """
 
 from __future__ import annotations
@@ -190,9 +190,7 @@ class Session:
             after = self.acted(query, model).predict(self.noise(query, k))
             return Answer(self.factual(query), after, after.explain(), imagined=True)
         n = DRAWN_IMAGES if self.images else DRAWN
-        before = self.once(
-            ("drawn", k, query.seed, n), lambda: model.sample(n, seed=query.seed)
-        )
+        before = self.once(("drawn", k, query.seed, n), lambda: model.sample(n, seed=query.seed))
         values = self.settings(query)
         if query.rung == "doing":
             after = model.do(values).sample(n, seed=query.seed)

@@ -25,7 +25,7 @@ def python(session: Session, query: Query, k: int = 0) -> str:
     values = repr(session.settings(query))
     draws = DRAWN_IMAGES if session.images else DRAWN
     lines = ["from rung3.runs import RunFolder", "", f"run = RunFolder({_place(opened)!r})"]
-    lines += ["model = run.model()"]
+    lines += ["model = run.model().requires_grad_(False)"]
     if query.rung == "imagining":
         if query.own is None:
             lines += ["rows, world = run.test()", f"before = rows[{query.row}]"]

@@ -74,9 +74,7 @@ def truth(session: Session, query: Query) -> Json:
     errors = []
     for one in session.answer(query):
         after = {name: one.draws(name).float().mean(0) for name in session.images}
-        errors.append(
-            {k: float((after[k] - true[k]).abs().mean() * 255) for k in session.images}
-        )
+        errors.append({k: float((after[k] - true[k]).abs().mean() * 255) for k in session.images})
     return {
         "known": True,
         "values": {
