@@ -276,9 +276,9 @@ async function copy(text, button) {
 }
 
 async function drawTruth() {
-  const asked = latest.link;
+  const asked = latest?.link;
   const found = await ask("truth").catch(() => ({ known: false }));
-  if (!found.known || asked !== latest.link || !Object.keys(state.do).length) return;
+  if (!latest || !found.known || asked !== latest.link || !Object.keys(state.do).length) return;
   latest.models.forEach((model, k) => {
     for (const name of schema.images) {
       const panel = document.querySelector(`.panels[data-model="${CSS.escape(model.name)}"][data-image="${CSS.escape(name)}"]`);
