@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BENCH := .venv-bench
+WEB := .venv/.installed-web
 BIN := $(VENV)/bin
 ENV := $(VENV)/.installed
 DOCS := $(VENV)/.installed-docs
@@ -12,7 +13,7 @@ CODE := src tests benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env test test-all lint demo docs bench bench-env format clean
+.PHONY: help env test test-all test-web lint demo docs bench bench-env format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +38,10 @@ $(BENCH_ENV): pyproject.toml benchmarks/constraints.txt
 	$(BENCH)/bin/python $(PIP_INSTALL) -c benchmarks/constraints.txt -e '.[bench]'
 	@touch $@
 
+$(WEB): $(ENV)
+	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[dev,web,web-test]'
+	@touch $@
+
 lint: $(ENV)  ## ruff and mypy
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
@@ -47,6 +52,9 @@ test: lint  ## linters, types and the quick tests, one process a core
 
 test-all: lint  ## the same with the slow tests
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+test-web: $(WEB)  ## the page in headless Chromium (system path), with screenshots into docs/explorer/
+	RUNG3_SCREENSHOTS=docs/explorer $(BIN)/python -m pytest tests/web tests/test_explorer_server.py
 
 demo: $(ENV)  ## the main job on the built-in digits world, ending in runs/digits/report.html
 	OMP_NUM_THREADS=1 $(BIN)/rung3 run studies/digits.yaml

@@ -304,8 +304,9 @@ def graph(
 ) -> None:
     """Ask a causal graph, or draw it; only --data needs any."""
     from rung3 import graph as graphs
+    from rung3.graph_source import read_graph
 
-    found, square = _read_graph(source)
+    found, square = read_graph(source)
     known = given or ()
     said: list[object] = []
     if separated is not None and why:
@@ -350,21 +351,22 @@ def graph(
         _say(f"picture: [bold]{escape(str(out))}[/]")
 
 
-def _read_graph(source: str) -> tuple[CausalGraph, list[str]]:
-    """The graph of a study file or of a text, and those of its variables that are images."""
-    from rung3.graph import CausalGraph
-    from rung3.graph.dagitty import is_dagitty, read_dagitty
+@app.command()
+def explore(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
+    host: Annotated[str, typer.Option(help="Where to listen; this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="On which port.", min=0, max=65535)] = 7860,
+) -> None:
+    """A page on this machine where the causal graph is the control panel."""
+    from rung3.explorer import Session, open_runs
 
-    if Path(source).suffix in (".yaml", ".yml"):
-        from rung3.study import Study
-        from rung3.variables import Image
-
-        study = Study.load(source)
-        images = [name for name, kind in study.declared().items() if isinstance(kind, Image)]
-        return CausalGraph(study.graph), images
-    if is_dagitty(source):
-        return read_dagitty(source).observed, []
-    return CausalGraph(source), []
+    try:
+        from rung3.explorer.server import serve
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{error}; install the page's server with pip install 'rung3[web]'"
+        ) from None
+    serve(Session(*open_runs(folders)), host, port, _say)
 
 
 def _sets(sets: list[set[str]]) -> str:

@@ -1,0 +1,10 @@
+"""The explorer: a page on which the causal graph is the control panel (`rung3 explore RUN...`).
+
+`Session` answers queries, in plain Python; `rung3.explorer.server` puts a page before it.
+"""
+
+from rung3.explorer.opened import Opened, open_runs
+from rung3.explorer.query import Query
+from rung3.explorer.session import Answer, Session
+
+__all__ = ["Answer", "Opened", "Query", "Session", "open_runs"]

@@ -1,0 +1,81 @@
+"""What a person has asked: the whole state of the page, so that a link restores it.
+
+seeing     p(x | e)               e: values that are observed
+doing      p(x | do(a))           a: values that are set, in the population
+imagining  p(x_a | row)           a: values that are set, for this one row
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, unquote
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+__all__ = ["Query"]
+
+MOST_PARTICLES = 32
+
+
+class Query(BaseModel):
+    """One question to the models.
+
+    Args:
+        rung: Which rung of the ladder it stands on.
+        row: Which test row is imagined anew, from 0.
+        own: Name of an image of the user's own, in the place of a test row; see `Session.adopt`.
+        do: Values that are set, or on the first rung observed, in the variables' own units; a code
+            for a category.
+        hold: Variables kept at their factual values.
+        particles: Number of draws of the noise.
+        seed: Of the draws.
+
+    Example:
+        >>> query = Query(row=3, do={"thickness": 4})
+        >>> Query.of_link(query.link()) == query
+        True
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rung: Literal["seeing", "doing", "imagining"] = "imagining"
+    row: Annotated[int, Field(ge=0)] = 0
+    own: str | None = None
+    do: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=dict)
+    hold: tuple[str, ...] = ()
+    particles: Annotated[int, Field(ge=1, le=MOST_PARTICLES)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @property
+    def draws(self) -> int | None:
+        """The particles as `SCM.abduct` takes them."""
+        return self.particles if self.particles > 1 else None
+
+    def link(self) -> str:
+        """The query as the fragment of a link."""
+        return quote(self.model_dump_json(exclude_defaults=True), safe="")
+
+    @classmethod
+    def of_link(cls, text: str) -> Query:
+        """The query of a link's fragment.
+
+        Raises:
+            ValueError: If it is not that of a query.
+        """
+        return cls.read(unquote(text))
+
+    @classmethod
+    def read(cls, given: str | bytes | dict[str, Any]) -> Query:
+        """The query of a JSON text, or of its fields.
+
+        Raises:
+            ValueError: Naming the field that is wrong, what was given and what was expected.
+        """
+        try:
+            if isinstance(given, dict):
+                return cls.model_validate(given)
+            return cls.model_validate_json(given)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"])) or "query"
+            raise ValueError(f"{place}: {first['msg']}; got {first['input']!r:.80}") from None

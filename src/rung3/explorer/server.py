@@ -1,0 +1,186 @@
+"""The page's server: files of the page, and JSON answers. It keeps no state of a visitor.
+
+It listens on loopback unless told otherwise, answers no other site's page (the host's name is
+checked, questions must be JSON), and lets the page load nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from rung3.explorer import own, view
+from rung3.explorer.query import Query
+from rung3.explorer.session import Session
+from rung3.explorer.sweep import sweep
+
+__all__ = ["application", "serve"]
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; "
+        "form-action 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+LARGEST = 4 * own.LARGEST // 3 + 4096
+"""Bytes of a question: an upload in base64, and some words."""
+
+Json = dict[str, Any]
+
+
+def application(session: Session, host: str = "127.0.0.1") -> Starlette:
+    """The page and its answers.
+
+    Args:
+        session: Who answers.
+        host: Where it listens; on loopback only requests to loopback's names are answered.
+    """
+    asked: dict[str, Callable[[Json, Query], Json]] = {
+        "answer": lambda given, query: view.answer(session, query),
+        "truth": lambda given, query: view.truth(session, query),
+        "belief": lambda given, query: view.belief(session, query),
+        "effects": lambda given, query: view.effects(
+            session, query, str(given.get("outcome")), given.get("through")
+        ),
+        "film": lambda given, query: view.film(session, query, str(given.get("of"))),
+        "code": lambda given, query: view.taken(session, query),
+        "own": lambda given, query: _own(session, given),
+    }
+
+    def route(name: str) -> Route:
+        async def respond(request: Request) -> Response:
+            return await _guarded(lambda given: asked[name](given, _query(given)), request)
+
+        return Route(f"/api/{name}", respond, methods=["POST"])
+
+    async def described(request: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(view.schema, session), headers=HEADERS)
+
+    async def strip(request: Request) -> Response:
+        return await run_in_threadpool(_strip, session, request)
+
+    async def page(request: Request) -> Response:
+        text = (Path(__file__).parent / "page" / "index.html").read_text(encoding="utf-8")
+        return Response(text, media_type="text/html", headers=HEADERS)
+
+    names = ["*"] if host not in LOOPBACK else ["127.0.0.1", "localhost", "[::1]"]
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/api/schema", described),
+            Route("/api/strip.{kind}", strip),
+            *map(route, asked),
+            Mount("/page", StaticFiles(directory=Path(__file__).parent / "page")),
+        ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=names)],
+    )
+
+
+def serve(
+    session: Session, host: str = "127.0.0.1", port: int = 7860, say: Callable[[str], None] = print
+) -> None:
+    """Answer until interrupted.
+
+    Raises:
+        ValueError: If the port is taken.
+    """
+    import socket
+
+    import uvicorn
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+        except OSError as error:
+            raise ValueError(
+                f"cannot listen on {host}, port {port}: {error.strerror}; choose another --port"
+            ) from None
+        name = f"[{host}]" if ":" in host else host
+        say(f"http://{name}:{listening.getsockname()[1]}/")
+        config = uvicorn.Config(application(session, host), log_level="warning")
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+async def _guarded(answer: Callable[[Json], Json], request: Request) -> Response:
+    """The answer to a question, or what was wrong with it."""
+    if not request.headers.get("content-type", "").startswith("application/json"):
+        return _refuse("expected a question in JSON", 415)
+    content = b""
+    async for part in request.stream():
+        content += part
+        if len(content) > LARGEST:
+            return _refuse(f"the question has more than {LARGEST // 2**20} MB", 413)
+    try:
+        given = json.loads(content)
+        if not isinstance(given, dict):
+            raise ValueError("expected a question with names and values")
+        return JSONResponse(await run_in_threadpool(answer, given), headers=HEADERS)
+    except (ValueError, RecursionError) as error:
+        return _refuse(str(error), 400)
+
+
+def _query(given: Json) -> Query:
+    query = given.get("query", {})
+    if not isinstance(query, dict):
+        raise ValueError("query: expected names and values")
+    return Query.read(query)
+
+
+def _own(session: Session, given: Json) -> Json:
+    known = given.get("known", {})
+    if not isinstance(known, dict) or not isinstance(given.get("content"), str):
+        raise ValueError("own: expected the picture's content, in base64, and known values")
+    try:
+        content = base64.b64decode(given["content"], validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"own: the content is not base64: {error}") from None
+    name, row, inferred = own.adopt(session, content, known)
+    values = {k: float(row[k]) for k in row if not session.variables[k].shape}
+    return {"own": name, "inferred": inferred, "values": values}
+
+
+def _strip(session: Session, request: Request) -> Response:
+    """A sweep as a file: `/api/strip.png?q=LINK&of=NAME&model=0`."""
+    given = request.query_params
+    kind = request.path_params["kind"]
+    if kind not in ("png", "gif"):
+        raise HTTPException(404)
+    try:
+        k = int(given.get("model", "0"))
+        if not 0 <= k < len(session.models) or not session.images:
+            raise ValueError("there is no such model, or no image")
+        found = sweep(session, Query.of_link(given.get("q", "")), given.get("of", ""), k)
+    except ValueError as error:
+        return _refuse(str(error), 400)
+    image = session.images[0]
+    content = found.png(image) if kind == "png" else found.gif(image)
+    name = f'attachment; filename="sweep.{kind}"'
+    return Response(
+        content, media_type=f"image/{kind}", headers={**HEADERS, "Content-Disposition": name}
+    )
+
+
+def _refuse(message: str, status: int) -> Response:
+    return JSONResponse({"error": message}, status_code=status, headers=HEADERS)

@@ -1,0 +1,204 @@
+"""Answers to queries, with abduction done once a row.
+
+    seeing     x ~ p(x | e)                      against x ~ p(x)
+    doing      x ~ p(x | do(a))                  against x ~ p(x), with the same noise
+    imagining  x~ = f_a(u),  u ~ p(u | row)      against the row
+
+The noise `u` is kept by (model, row, draws, seed), so that a slider that moves costs the decoder
+alone. Everything of a query is in the query: a session has no current one, and many can ask.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from threading import RLock
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from rung3.explorer.opened import Opened
+from rung3.explorer.query import Query
+from rung3.provenance import Provenance
+from rung3.rows import Exogenous, Rows
+from rung3.scm import SCM
+from rung3.variables import Discrete, Image
+
+__all__ = ["Answer", "Session"]
+
+KEPT = 128
+"""Abductions and populations that are kept, the last used ones."""
+
+DRAWN, DRAWN_IMAGES = 1000, 64
+"""Rows that a population is drawn with: of numbers alone, and where there are images."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a query gives.
+
+    Attributes:
+        before: The row; on the first two rungs, rows of the population as it is, `(n, ...)`.
+        after: What it would have been, `(K, ...)` with K draws; or rows of the other population.
+        provenance: Each variable's status, and what the answer rests on.
+        imagined: Whether it is of one row.
+    """
+
+    before: Rows
+    after: Rows
+    provenance: Provenance
+    imagined: bool
+
+    def draws(self, name: str) -> Tensor:
+        """What a variable would be, with its draws as first axis, `(k, ...)`."""
+        return _draws(self.after, name)
+
+    def old(self, name: str) -> Tensor:
+        """What a variable was, likewise."""
+        return _draws(self.before, name)
+
+
+class Session:
+    """Models over the same variables, side by side, and rows to ask them about.
+
+    Args:
+        models: The models; rows and world are those of the first.
+        broken: Of runs that could not be opened, why.
+
+    Raises:
+        ValueError: If there is no model, or the variables of two differ.
+
+    Example:
+        >>> from rung3 import worlds
+        >>> world = worlds.lecture()
+        >>> session = Session([Opened("lecture", world, world.sample(5, seed=0), world)])
+        >>> answer = session.answer(Query(row=2, do={"x1": 5.0}))[0]
+        >>> answer.provenance.status
+        {'x1': 'intervened', 'x2': 'propagated'}
+    """
+
+    def __init__(self, models: Sequence[Opened], broken: Mapping[str, str] | None = None) -> None:
+        if not models:
+            raise ValueError("no model was given")
+        self.models = tuple(models)
+        self.broken = dict(broken or {})
+        self.rows, self.world = models[0].rows, models[0].world
+        self.variables = models[0].model.variables
+        for other in models[1:]:
+            if other.model.variables != self.variables:
+                raise ValueError(
+                    f"{other.name}: its variables are not those of {models[0].name}; runs side by "
+                    "side are asked the same question"
+                )
+        self.images = [k for k, variable in self.variables.items() if isinstance(variable, Image)]
+        self.lock = RLock()
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._own: OrderedDict[str, Rows] = OrderedDict()
+
+    # Asking --------------------------------------------------------------------------------------
+
+    def answer(self, query: Query) -> list[Answer]:
+        """The answer of each model.
+
+        Raises:
+            ValueError: If there is no such row or variable, or a value is outside its support.
+        """
+        self.check(query)
+        with self.lock, torch.no_grad():
+            return [self._answer(opened.model, k, query) for k, opened in enumerate(self.models)]
+
+    def truth(self, query: Query) -> Rows | None:
+        """The true counterfactual, where the world knows it."""
+        self.check(query)
+        if self.world is None or query.rung != "imagining" or query.own is not None:
+            return None
+        with self.lock, torch.no_grad():
+            try:
+                return self.world.counterfactual(
+                    self.factual(query), self.settings(query), hold=query.hold
+                )
+            except ValueError:  # a world need not know every counterfactual
+                return None
+
+    def factual(self, query: Query) -> Rows:
+        """The row that is asked about, without a batch axis."""
+        if query.own is None:
+            return self.rows[query.row]
+        return self._own[query.own]
+
+    def settings(self, query: Query) -> dict[str, Any]:
+        """The values that are set, as `SCM.do` takes them."""
+        whole = {k for k, v in self.variables.items() if isinstance(v, Discrete)}
+        return {k: int(v) if k in whole and v == int(v) else v for k, v in query.do.items()}
+
+    def noise(self, query: Query, k: int = 0) -> Exogenous:
+        """The noise behind the row, by model k; abducted once."""
+        model, row = self.models[k].model, self.factual(query)
+        return self.once(
+            ("noise", k, query.own, query.row, query.draws, query.seed),
+            lambda: model.abduct(row, particles=query.draws, seed=query.seed),
+        )
+
+    def acted(self, query: Query, model: SCM) -> SCM:
+        """The model in which the query's values are set, and what it holds is held."""
+        acted = model.do(self.settings(query))
+        row = self.factual(query)
+        below = set(query.hold) & set(acted.graph.descendants(list(query.do)))
+        return acted._do({k: row[k] for k in below}, held=frozenset(below)) if below else acted
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, kept under a key."""
+        with self.lock:
+            if key not in self._kept:
+                with torch.no_grad():
+                    self._kept[key] = make()
+            self._kept.move_to_end(key)
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+            found: T = self._kept[key]
+            return found
+
+    def adopt(self, name: str, row: Rows) -> None:
+        """Take a row of the user's own, to be asked about under a name."""
+        with self.lock:
+            self._own[name] = row
+            while len(self._own) > KEPT:
+                self._own.popitem(last=False)
+
+    def check(self, query: Query) -> None:
+        """Refuse a query that asks for what is not there."""
+        if query.own is None and query.row >= self.rows.n:
+            raise ValueError(f"row: {query.row}; the test rows are 0 to {self.rows.n - 1}")
+        if query.own is not None and query.own not in self._own:
+            raise ValueError("this image is not known here any more; upload it again")
+        self.models[0].model.graph.names((*query.do, *query.hold))
+        if both := [name for name in query.do if name in query.hold]:
+            raise ValueError(f"{both[0]}: cannot both be set and held")
+        for name, value in self.settings(query).items():
+            if self.variables[name].shape:
+                raise ValueError(f"{name}: only variables of one number can be set on the page")
+            self.variables[name].validate(name, value)
+
+    # The three rungs -----------------------------------------------------------------------------
+
+    def _answer(self, model: SCM, k: int, query: Query) -> Answer:
+        if query.rung == "imagining":
+            after = self.acted(query, model).predict(self.noise(query, k))
+            return Answer(self.factual(query), after, after.explain(), imagined=True)
+        n = DRAWN_IMAGES if self.images else DRAWN
+        before = self.once(("drawn", k, query.seed, n), lambda: model.sample(n, seed=query.seed))
+        values = self.settings(query)
+        if query.rung == "doing":
+            after = model.do(values).sample(n, seed=query.seed)
+        else:
+            after = model.sample(n, given=values or None, seed=query.seed)
+        return Answer(before, after, after.explain(), imagined=False)
+
+
+def _draws(rows: Rows, name: str) -> Tensor:
+    single = not rows.batched and rows.particles is None
+    return rows[name][None] if single else rows[name]

@@ -1,0 +1,94 @@
+"""Take it away: code that gives what the page shows, as Python and as a command."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+
+from rung3.explorer.opened import Opened
+from rung3.explorer.query import Query
+from rung3.explorer.session import DRAWN, DRAWN_IMAGES, Session
+from rung3.variables import Discrete
+
+__all__ = ["command", "python"]
+
+
+def python(session: Session, query: Query, k: int = 0) -> str:
+    """A script that gives `before` and `after` as model k answers, and draws the images.
+
+    Raises:
+        ValueError: If the query is wrong.
+    """
+    session.check(query)
+    opened = session.models[k]
+    values = repr(session.settings(query))
+    draws = DRAWN_IMAGES if session.images else DRAWN
+    lines = ["from rung3.runs import RunFolder", "", f"run = RunFolder({_place(opened)!r})"]
+    lines += ["model = run.model().requires_grad_(False)"]
+    if query.rung == "imagining":
+        if query.own is None:
+            lines += ["rows, world = run.test()", f"before = rows[{query.row}]"]
+        else:
+            lines += _own(session, query)
+        options = "".join(
+            [
+                f", hold={list(query.hold)}" if query.hold else "",
+                f", particles={query.draws}" if query.draws else "",
+                f", seed={query.seed}",
+            ]
+        )
+        lines += [f"after = model.counterfactual(before, do={values}{options})"]
+    else:
+        acted = f"model.do({values})" if query.rung == "doing" and query.do else "model"
+        given = f", given={values}" if query.rung == "seeing" and query.do else ""
+        lines += [f"before = model.sample({draws}, seed={query.seed})"]
+        lines += [f"after = {acted}.sample({draws}{given}, seed={query.seed})"]
+    lines += ["print(after.explain())"]
+    if session.images:
+        lines += ["", "from rung3.picture import picture", ""]
+        mean = "" if query.rung == "imagining" else ".mean(0)"
+        lines += [
+            f"picture(before[{name!r}]{mean}, after[{name!r}]{mean}).savefig({name + '.png'!r})"
+            for name in session.images
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def command(session: Session, query: Query, k: int = 0) -> str:
+    """A command that draws what model k imagines, or why there is none, as a comment."""
+    session.check(query)
+    if query.rung != "imagining" or query.own is not None or not query.do:
+        return "# the command asks what one test row would have been, had a variable been set"
+    parts = ["rung3", "counterfactual", _place(session.models[k]), "--row", str(query.row)]
+    for name, value in session.settings(query).items():
+        variable = session.variables[name]
+        if isinstance(variable, Discrete):
+            text = variable.labels[int(value)] if variable.labels else str(value)
+        else:
+            text = repr(value)
+        parts += ["--do", f"{name}={text}"]
+    for name in query.hold:
+        parts += ["--hold", name]
+    if query.draws:
+        parts += ["--particles", str(query.draws)]
+    return shlex.join([*parts, "--seed", str(query.seed)])
+
+
+def _place(opened: Opened) -> str:
+    return str(opened.path) if opened.path is not None else opened.name
+
+
+def _own(session: Session, query: Query) -> list[str]:
+    """Lines that make a row of the user's own."""
+    row, lines = session.factual(query), ["import base64, json", "import torch"]
+    for name in session.images:
+        levels = (row[name] * 255).round().byte()
+        text = base64.b64encode(levels.numpy().tobytes()).decode()
+        lines += [
+            f"levels = torch.frombuffer(bytearray(base64.b64decode({text!r})), dtype=torch.uint8)",
+            f"own = levels.reshape({tuple(levels.shape)}).float() / 255",
+        ]
+    others = {k: row[k].tolist() for k in session.variables if k not in session.images}
+    image = "".join(f", {name!r}: own" for name in session.images)
+    return [*lines, f"before = {{**json.loads({json.dumps(others)!r}){image}}}"]

@@ -1,0 +1,137 @@
+"""The page's server, over a real socket: what it answers, refuses, and keeps apart."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import io
+import json
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from PIL import Image as Pictures
+
+from rung3 import worlds
+from rung3.explorer import Opened, Query, Session, view
+
+pytest.importorskip("starlette", reason="the page's server needs rung3[web]")
+uvicorn = pytest.importorskip("uvicorn", reason="the page's server needs rung3[web]")
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    world = worlds.digits()
+    return Session([Opened("world", world, world.sample(60, seed=1), world)])
+
+
+@pytest.fixture(scope="module")
+def port(session: Session) -> Iterator[int]:
+    from rung3.explorer.server import application
+
+    server = uvicorn.Server(uvicorn.Config(application(session), port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join(5)
+
+
+def _send(
+    port: int, method: str, path: str, body: str = "", headers: dict[str, str] | None = None
+) -> tuple[int, bytes, dict[str, str]]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request(method, path, body.encode() or None, headers or {})
+    reply = connection.getresponse()
+    content = reply.read()
+    connection.close()
+    return reply.status, content, {k.lower(): v for k, v in reply.getheaders()}
+
+
+def _ask(port: int, what: str, query: dict[str, Any], **more: Any) -> tuple[int, Any]:
+    body = json.dumps({"query": query, **more})
+    status, content, _ = _send(port, "POST", f"/api/{what}", body, JSON)
+    return status, json.loads(content)
+
+
+def test_the_page_loads_nothing_from_elsewhere(port: int) -> None:
+    status, content, headers = _send(port, "GET", "/")
+    assert status == 200
+    assert "default-src 'self'" in headers["content-security-policy"]
+    text = content.decode()
+    for name in ("explorer.js", "arrows.js", "drawing.js", "explorer.css"):
+        status, part, _ = _send(port, "GET", f"/page/{name}")
+        assert status == 200
+        text += part.decode().replace("http://www.w3.org/2000/svg", "")
+    assert "//cdn" not in text
+    assert "https://" not in text
+    assert "http://" not in text
+
+
+def test_it_answers_as_the_session_does(port: int, session: Session) -> None:
+    query = Query(row=3, do={"thickness": 4.0})
+    status, said = _ask(port, "answer", {"row": 3, "do": {"thickness": 4}})
+    assert (status, said) == (200, json.loads(json.dumps(view.answer(session, query))))
+    for what, more in {"truth": {}, "belief": {}, "code": {}, "film": {"of": "digit"}}.items():
+        assert _ask(port, what, {"row": 3, "do": {"thickness": 4}}, **more)[0] == 200
+    status, said = _ask(port, "effects", {"row": 3, "do": {"thickness": 4}}, outcome="image")
+    assert (status, said["through"]) == (200, "intensity")
+
+
+def test_a_strip_can_be_saved(port: int) -> None:
+    link = Query(row=2).link()
+    for kind, form in (("png", "PNG"), ("gif", "GIF")):
+        status, content, headers = _send(port, "GET", f"/api/strip.{kind}?q={link}&of=digit")
+        assert status == 200
+        assert headers["content-disposition"].endswith(f'sweep.{kind}"')
+        assert Pictures.open(io.BytesIO(content)).format == form
+
+
+@pytest.mark.parametrize(
+    ("what", "query", "more", "message"),
+    [
+        ("answer", {"row": 60}, {}, "test rows are 0 to 59"),
+        ("answer", {"do": {"thickness": -3}}, {}, "outside its support"),
+        ("answer", {"do": {"thick": 1}}, {}, "no variable 'thick'; did you mean 'thickness'"),
+        ("effects", {"do": {"thickness": 3}}, {"outcome": "nothing"}, "nothing"),
+        ("film", {}, {"of": "image"}, "not a variable of one number"),
+        ("belief", {"rung": "doing"}, {}, "choose 'imagine'"),
+        ("own", {}, {"content": "?"}, "base64"),
+        ("own", {}, {"content": base64.b64encode(b"../x").decode()}, "not a PNG or JPEG"),
+    ],
+)
+def test_what_is_wrong_is_said_and_the_server_goes_on(
+    port: int, what: str, query: dict[str, Any], more: dict[str, Any], message: str
+) -> None:
+    status, said = _ask(port, what, query, **more)
+    assert status == 400
+    assert message in said["error"]
+    assert _ask(port, "answer", {"row": 1})[0] == 200
+
+
+def test_other_sites_pages_get_nothing(port: int) -> None:
+    assert _send(port, "GET", "/", headers={"Host": "evil.example"})[0] == 400
+    assert _send(port, "POST", "/api/answer", "{}", {"Content-Type": "text/plain"})[0] == 415
+    assert _send(port, "GET", "/page/../server.py")[0] == 404
+    assert _send(port, "GET", "/page/%2e%2e/server.py")[0] == 404
+    body = json.dumps({"content": "A" * 4_000_000})
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it need not read the rest
+        assert _send(port, "POST", "/api/own", body, JSON)[0] == 413
+
+
+def test_fifty_queries_of_ten_clients_each_get_their_own(port: int, session: Session) -> None:
+    queries = [Query(row=k, do={"thickness": 1.5 + k / 25}) for k in range(50)]
+    expected = [view.answer(session, query) for query in queries]
+    with ThreadPoolExecutor(10) as clients:
+        found = list(clients.map(lambda q: _ask(port, "answer", q.model_dump()), queries))
+    assert [status for status, _ in found] == [200] * 50
+    assert [said for _, said in found] == json.loads(json.dumps(expected))
+    assert len({said["models"][0]["images"]["image"]["after"] for _, said in found}) == 50
