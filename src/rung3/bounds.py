@@ -306,7 +306,7 @@ class _Program:
                 count = self.observed.sum(outside, keepdims=True)
                 if np.broadcast_to(count, self.observed.shape)[tuple(place)] == 0:
                     stratum = ", ".join(
-                        f"{k} = {_label(self.kinds[k], place[i])}"
+                        f"{k} = {self.kinds[k].label(place[i])}"
                         for i, k in enumerate(self.names)
                         if i not in outside
                     )
@@ -374,7 +374,3 @@ def _distribution(
         table = torch.from_numpy(counts / rows.n).reshape(shape)
     discrete = {k: v for k, v in kinds.items() if k in names and isinstance(v, Discrete)}
     return table.double().numpy(force=True), discrete
-
-
-def _label(kind: Discrete, code: int) -> str:
-    return kind.labels[code] if kind.labels else str(code)

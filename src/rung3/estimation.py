@@ -223,7 +223,7 @@ def _check_strata(
 
 def _spell(kind: Variable, value: Tensor) -> str:
     code = int(value)
-    return kind.labels[code] if isinstance(kind, Discrete) and kind.labels else str(code)
+    return kind.label(code) if isinstance(kind, Discrete) else str(code)
 
 
 def _features(

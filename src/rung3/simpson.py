@@ -246,7 +246,7 @@ def _causes(name: str, value: Tensor, kind: Variable) -> Iterator[Contrast]:
     everywhere = torch.ones(len(value), dtype=torch.bool)
     if isinstance(kind, Categorical) or (isinstance(kind, Discrete) and kind.classes == 2):
         for low, high in combinations(range(kind.classes), 2):
-            label = f"{name} = {_label(kind, high)} against {_label(kind, low)}"
+            label = f"{name} = {kind.label(high)} against {kind.label(low)}"
             yield label, (value == high).double(), (value == low) | (value == high)
     else:
         yield name, value.double(), everywhere
@@ -255,7 +255,7 @@ def _causes(name: str, value: Tensor, kind: Variable) -> Iterator[Contrast]:
 def _outcomes(name: str, value: Tensor, kind: Variable) -> Iterator[tuple[str, Tensor]]:
     if isinstance(kind, Categorical):
         for code in range(kind.classes):
-            yield f"{name} = {_label(kind, code)}", (value == code).double()
+            yield f"{name} = {kind.label(code)}", (value == code).double()
     else:
         yield name, value.double()
 
@@ -263,7 +263,7 @@ def _outcomes(name: str, value: Tensor, kind: Variable) -> Iterator[tuple[str, T
 def _strata(name: str, value: Tensor, kind: Variable, bins: int) -> Iterator[tuple[str, Tensor]]:
     if isinstance(kind, Discrete):
         for code in range(kind.classes):
-            yield (_label(kind, code) if kind.labels else f"{name} = {code}"), value == code
+            yield (kind.label(code) if kind.labels else f"{name} = {code}"), value == code
         return
     assert isinstance(kind, Continuous)
     cuts = torch.quantile(value.double(), torch.linspace(0, 1, bins + 1).double()).unique()
@@ -271,10 +271,6 @@ def _strata(name: str, value: Tensor, kind: Variable, bins: int) -> Iterator[tup
         last = bool(high == cuts[-1])
         inside = (value >= low) & ((value <= high) if last else (value < high))
         yield f"{name} in [{low:.3g}, {high:.3g}{']' if last else ')'}", inside
-
-
-def _label(kind: Discrete, code: int) -> str:
-    return kind.labels[code] if kind.labels else str(code)
 
 
 def _reversal(

@@ -226,6 +226,15 @@ class Discrete(Variable):
         if self.labels and len(self.labels) != self.classes:
             raise ValueError(f"{self.classes} classes, but {len(self.labels)} labels")
 
+    def label(self, code: int) -> str:
+        """The name of a category, or its code where they have none.
+
+        Example:
+            >>> Categorical(3).label(2), Binary(labels=("no", "yes")).label(1)
+            ('2', 'yes')
+        """
+        return self.labels[code] if self.labels else str(code)
+
     @property
     def shape(self) -> tuple[int, ...]:
         return ()

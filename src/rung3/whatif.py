@@ -117,7 +117,7 @@ def _spell(variable: Variable, value: Tensor) -> str:
     if isinstance(variable, Discrete):
         codes, counts = value.reshape(-1).long().unique(return_counts=True)
         most = int(counts.argmax())
-        label = variable.labels[int(codes[most])] if variable.labels else str(int(codes[most]))
+        label = variable.label(int(codes[most]))
         share = float(counts[most] / counts.sum())
         return label if share == 1 else f"{label} in {share:.0%} of draws"
     mean = f"{value.mean():.4g}"

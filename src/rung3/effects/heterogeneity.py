@@ -85,7 +85,7 @@ def heterogeneity(
         raise ValueError(f"{by}: expected one number a row, got shape {tuple(column.shape)}")
     if isinstance(kind, Discrete):
         codes = column.long()
-        names = [str(kind.labels[k]) if kind.labels else str(k) for k in range(kind.classes)]
+        names = [kind.label(k) for k in range(kind.classes)]
     else:
         if bins < 2:
             raise ValueError(f"bins={bins} must be at least 2")

@@ -161,8 +161,7 @@ def grid(
 def spell(variable: Variable, value: Tensor) -> str:
     """A scalar, or the mean (of categories the mode) of several draws, in words."""
     if isinstance(variable, Discrete):
-        code = int(value.reshape(-1).mode().values)
-        return variable.labels[code] if variable.labels else str(code)
+        return variable.label(int(value.reshape(-1).mode().values))
     return f"{float(value.float().mean()):.3g}"
 
 

@@ -42,9 +42,8 @@ def unchanged(model: SCM, image: str, do: Iterable[str]) -> list[str]:
         >>> unchanged(model, "x", ["a"]), unchanged(model, "x", ["b"])
         (['c'], ['a', 'c'])
     """
-    names = list(do)
-    touched = {*names, *model.graph.descendants(names)}
-    return [name for name in model.graph.parents(image) if name not in touched]
+    untouched = _untouched(model, do)
+    return [name for name in model.graph.parents(image) if name in untouched]
 
 
 def amplification(oracle: Oracle, before: Tensor, after: Tensor, values: Tensor) -> Tensor:
@@ -89,10 +88,14 @@ def moved(model: SCM, do: Iterable[str], before: Rows, after: Rows) -> dict[str,
         >>> moved(world, ["x2"], rows, world.counterfactual(rows, {"x2": 0.0}))
         {'x1': tensor([0., 0.])}
     """
-    names = list(do)
-    touched = {*names, *model.graph.descendants(names)}
     return {
         name: distance(model.variables[name], after[name], before[name])
-        for name in model.graph.order
-        if name not in touched
+        for name in _untouched(model, do)
     }
+
+
+def _untouched(model: SCM, do: Iterable[str]) -> list[str]:
+    """What is neither set nor a descendant of what is, in causal order."""
+    names = list(do)
+    touched = {*names, *model.graph.descendants(names)}
+    return [name for name in model.graph.order if name not in touched]

@@ -272,7 +272,7 @@ def _value(variable: Variable, value: Tensor) -> str:
     if value.ndim:
         return "\N{HORIZONTAL ELLIPSIS}"
     if isinstance(variable, Discrete):
-        return variable.labels[int(value)] if variable.labels else f"{int(value)}"
+        return variable.label(int(value))
     return f"{float(value):.3g}"
 
 

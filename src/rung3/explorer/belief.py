@@ -214,5 +214,5 @@ def _spell(opened: Opened, name: str, value: Tensor) -> str:
     variable = opened.model.variables[name]
     if isinstance(variable, Discrete):
         code = int(value.long().flatten().mode().values)
-        return variable.labels[code] if variable.labels else str(code)
+        return variable.label(code)
     return f"{float(value.double().mean()):.4g} {variable.unit}".rstrip()

@@ -230,7 +230,7 @@ def _spell(variable: Variable, value: Tensor) -> str:
     if isinstance(variable, Discrete):
         codes, counts = value.long().unique(return_counts=True)
         most = int(counts.argmax())
-        label = variable.labels[int(codes[most])] if variable.labels else str(int(codes[most]))
+        label = variable.label(int(codes[most]))
         share = float(counts[most] / counts.sum())
         return label if share == 1 else f"{label} ({share:.0%})"
     if variable.shape:
