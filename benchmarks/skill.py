@@ -4,7 +4,8 @@
 
 with x the factual image, x~ the mechanism's answer and x* the true counterfactual. The mechanism is
 handed the true counterfactual values of its parents, and each is set in turn to its values in other
-test rows. Skill is given with the noise of observation kept, and from the latents alone.
+test rows. Skill is given with the noise of observation kept, from the latents alone, and of the
+mean of answers to eight draws of the noise, each kept.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from rung3.mechanisms import Mechanism
 from rung3.rows import Noise, Rows
 
 __all__ = ["Question", "imagine", "nelbo", "questions", "scores"]
+
+KINDS = (("eps kept", True, 1), ("z alone", False, 1), ("mean of eight", True, 8))
+"""Of answers: their name, whether the noise of observation is kept, and the draws averaged."""
 
 
 class Question(NamedTuple):
@@ -75,11 +79,13 @@ def scores(mechanism: Mechanism, test: Rows, asked: Mapping[str, Question]) -> d
 
     found = {}
     for label, question in asked.items():
-        for kind, kept in (("eps kept", True), ("z alone", False)):
-            answer = imagine(mechanism, x, parents, question.parents, kept=kept)
-            found[f"skill, {label}, {kind}"] = 1 - error(answer, question.truth) / error(
-                x, question.truth
-            )
+        change = error(x, question.truth)
+        for kind, kept, draws in KINDS:
+            answers = [
+                imagine(mechanism, x, parents, question.parents, kept=kept) for _ in range(draws)
+            ]
+            answer = torch.stack(answers).mean(0)
+            found[f"skill, {label}, {kind}"] = 1 - error(answer, question.truth) / change
     again = imagine(mechanism, x, parents, parents, kept=False)
     return found | {"reconstruction from z, grey levels": error(again, x)}
 

@@ -190,6 +190,18 @@ def test_spread_is_the_deviation_over_particles(rows):
     assert "spread" not in assess(blobs.scm(blobs.Latent()), rows, particles=1)
 
 
+def test_the_mean_of_draws_is_nearer_to_the_truth_than_one_draw(rows):
+    class Forgetful(blobs.Latent):
+        """Answers from z alone, whose draws are right on average."""
+
+        def predict(self, noise, parents):
+            return super().predict({**noise, "eps": 0 * noise["eps"]}, parents)
+
+    metrics = assess(blobs.scm(Forgetful(blur=0.1)), rows, blobs.world(), particles=64)
+    found = metrics["truth"]["do(position)"]["image"]
+    assert found["averaged"]["error"]["mean"] < 0.5 * found["kept"]["error"]["mean"]
+
+
 def test_a_table_is_scored_against_truth_for_every_descendant():
     true = SCM(
         a=Equation("u"), b=Equation("2*a + u"), c=Equation("b - a + u"), world="true"

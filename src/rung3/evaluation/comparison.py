@@ -26,7 +26,7 @@ import torch
 from rung3.evaluation import pictures
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.comparison_page import picture_of, render, table
-from rung3.evaluation.examination import FACTUAL, OBSERVED
+from rung3.evaluation.examination import AVERAGED, FACTUAL, OBSERVED
 from rung3.evaluation.report import Report
 from rung3.evaluation.scores import Path as Key
 from rung3.evaluation.scores import put
@@ -331,7 +331,7 @@ def _of_models(path: Key, modes: list[str]) -> bool:
             _,
             who,
         ):
-            return who in modes or who == OBSERVED
+            return who in modes or who in (AVERAGED, OBSERVED)
         case ("log_prob", _, who):
             return who == MODEL
     return True

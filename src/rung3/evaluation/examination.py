@@ -40,13 +40,26 @@ from rung3.variables import Discrete, Image
 if TYPE_CHECKING:
     from rung3.scm import SCM
 
-__all__ = ["FACTUAL", "KEPT", "LATENT", "OBSERVED", "TRUTH", "Asked", "Examination", "Measure"]
+__all__ = [
+    "AVERAGED",
+    "FACTUAL",
+    "KEPT",
+    "LATENT",
+    "OBSERVED",
+    "TRUTH",
+    "Asked",
+    "Examination",
+    "Measure",
+]
 
 Measure: TypeAlias = Callable[[Tensor], Tensor]
 """Values of a parent `(n,)`, measured on images `(n, C, H, W)`."""
 
 KEPT, LATENT = "kept", "latent"
 """Modes: the noise of observation (a VAE's eps) kept as abducted; or prediction from z alone."""
+
+AVERAGED = "averaged"
+"""Compared with the truth too: the mean of the answers to several draws of the noise."""
 
 FACTUAL, OBSERVED, TRUTH = "factual", "observed", "truth"
 """The real test images, as the floor of a score; the true counterfactual, in a known world."""
@@ -188,6 +201,8 @@ class Examination:
             self._reverse(query, do, rows, mode, temperature)
         self._note(query, answers[KEPT])
         draws = self._draws(query, do, rows, isinstance(true, Rows))
+        if draws is not None and isinstance(true, Rows):
+            self._averaged(query, draws, true)
         if isinstance(true, Rows):
             self._effectiveness(query.label, TRUTH, true)
             self._measured(query.label, TRUTH, true)
@@ -315,6 +330,14 @@ class Examination:
                 deviation = found[name].std(0).reshape(rows.n, -1).mean(1)
                 self.add(("spread", query.label, name), name, scale(variable) * deviation)
         return found
+
+    def _averaged(self, query: Query, draws: Rows, true: Rows) -> None:
+        """The error of the mean of images, free of the accidents of a single draw."""
+        for name in query.affected(self.model):
+            variable = self.model.variables[name]
+            if isinstance(variable, Image):
+                error = distance(variable, draws[name].mean(0), true[name])
+                self.add(("truth", query.label, name, AVERAGED, "error"), name, error)
 
     def _note(self, query: Query, found: Rows) -> None:
         """What the answer rests on, in the words of its provenance."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from rung3.evaluation.collapse import UNUSED
-from rung3.evaluation.examination import FACTUAL, KEPT, LATENT, OBSERVED, TRUTH
+from rung3.evaluation.examination import AVERAGED, FACTUAL, KEPT, LATENT, OBSERVED, TRUTH
 from rung3.evaluation.truth import NOTHING
 
 __all__ = ["NONE", "Cell", "Table", "cell", "tables"]
 
-MODES = {KEPT: "noise kept", LATENT: "from z alone"}
+MODES = {KEPT: "noise kept", LATENT: "from z alone", AVERAGED: "mean of draws"}
 
 
 class Cell(NamedTuple):
