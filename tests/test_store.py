@@ -117,6 +117,7 @@ def test_a_folder_holds_a_description_and_weights_and_no_pickle(model: SCM, tmp_
     place = model.save(tmp_path / "new" / "model")
     assert sorted(file.name for file in place.iterdir()) == ["model.yaml", "weights.safetensors"]
     assert [file.name for file in place.parent.iterdir()] == ["model"]
+    assert len({file.stat().st_mode for file in place.iterdir()}) == 1  # who reads one, reads both
     said = yaml.safe_load((place / "model.yaml").read_text("utf-8"))
     assert said["variables"]["dose"] == {"kind": "Continuous", "unit": "µg"}
     assert said["mechanisms"]["dose"] == {
@@ -198,7 +199,7 @@ def test_a_model_that_is_there_is_replaced(folder: Path) -> None:
     assert [file.name for file in folder.parent.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("broken", ["save_file", "_sealed", "replace"])
+@pytest.mark.parametrize("broken", ["packed", "_sealed", "replace"])
 def test_when_writing_fails_what_was_there_stays(
     folder: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as packed
 from torch import Tensor
 
 from rung3 import mechanisms as families
@@ -57,7 +58,7 @@ def save(model: SCM, folder: str | Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        save_file(tensors, draft / WEIGHTS)
+        (draft / WEIGHTS).write_bytes(packed(tensors))
         said["weights"] = {"sha256": _hash(draft / WEIGHTS)}
         text = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
         (draft / MODEL).write_bytes(_sealed(text.encode()))

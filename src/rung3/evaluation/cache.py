@@ -125,7 +125,7 @@ def _question(rows: Rows, do: Mapping[str, Any], hold: Collection[str]) -> list[
 
 def _write(path: Path, rows: Rows) -> None:
     """Images of whole grey levels as bytes, which are a quarter as long."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {}
     for name, value in rows.items():
@@ -133,7 +133,7 @@ def _write(path: Path, rows: Rows) -> None:
         whole = value.dtype == torch.float32 and value.ndim == 4
         whole = whole and torch.equal(levels.clamp(0, 255) / 255, value)
         tensors[name] = (levels.byte() if whole else value).contiguous().cpu()
-    save_file(tensors, str(path))
+    path.write_bytes(save(tensors))
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:

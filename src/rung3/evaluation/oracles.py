@@ -75,7 +75,7 @@ class Oracles(Mapping[tuple[str, str], Oracle]):
 
     def save(self, path: str | Path) -> None:
         """Write weights and description to one safetensors file."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors: dict[str, Tensor] = {}
         described = []
@@ -83,7 +83,8 @@ class Oracles(Mapping[tuple[str, str], Oracle]):
             described.append({"of": [image, target], **oracle.config()})
             tensors |= {f"{k}.{name}": part for name, part in oracle.state_dict().items()}
         metadata = {"oracles": json.dumps(described), "origin": self.origin}
-        save_file({k: t.contiguous().cpu() for k, t in tensors.items()}, str(path), metadata)
+        whole = {name: part.contiguous().cpu() for name, part in tensors.items()}
+        Path(path).write_bytes(save(whole, metadata))
 
     @classmethod
     def load(cls, path: str | Path) -> Oracles:

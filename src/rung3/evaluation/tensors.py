@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 __all__ = ["read", "write"]
@@ -23,7 +23,7 @@ def write(path: Path, tensors: Mapping[tuple[str, ...], Tensor], said: Any) -> N
     flat = {
         json.dumps(key): value.detach().cpu().contiguous().clone() for key, value in tensors.items()
     }
-    save_file(flat, path, {"said": json.dumps(said)})
+    path.write_bytes(save(flat, {"said": json.dumps(said)}))
 
 
 def read(path: Path) -> tuple[dict[tuple[str, ...], Tensor], Any]:
