@@ -74,6 +74,38 @@ def test_run_refuses_a_finished_run(run: tuple[Path, str]) -> None:
     assert "--overwrite" in result.stderr
 
 
+def test_evaluate_asks_a_fitted_model_otherwise(run: tuple[Path, str]) -> None:
+    folder, _ = run
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    result = call("evaluate", folder, "--protocol", "ribeiro2023", "--set", "evaluation.n=10")
+    assert result.exit_code == 0, result.output
+    other = folder.with_name("run-ribeiro2023")
+    assert result.output.splitlines()[-1] == f"report: {other / 'report.html'}"
+    assert "fitting" not in result.output
+    assert "training the oracles" not in result.output
+    metrics = json.loads((other / "metrics.json").read_text())
+    assert metrics["settings"]["rows"] == 10
+    assert metrics["settings"]["targets"] == "marginal"
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert "--overwrite" in call("evaluate", folder, "--protocol", "ribeiro2023").stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.epochs=2", "training: a fitted model can be asked otherwise (evaluation...)"),
+        ("evaluation.protocol=lovelace1843", "expected one of monteiro2023, melistas2024"),
+    ],
+)
+def test_evaluate_refuses_what_would_need_another_model(
+    run: tuple[Path, str], tmp_path: Path, setting: str, message: str
+) -> None:
+    result = call("evaluate", run[0], "--set", setting, "--out", tmp_path / "again")
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+    assert not (tmp_path / "again").exists()
+
+
 @pytest.mark.parametrize("particles", [None, 3])
 def test_counterfactual_draws_and_explains(
     run: tuple[Path, str], tmp_path: Path, particles: int | None

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
-
-if TYPE_CHECKING:
-    from rung3.graph import CausalGraph
 
 __all__ = ["app"]
 
@@ -79,6 +75,28 @@ def run(
     report = made.run(folder, overwrite=overwrite, say=_say, progress=True)
     Console().print(report)
     _say(f"\nreport: [bold]{escape(str(folder / 'report.html'))}[/]")
+
+
+@app.command()
+def evaluate(
+    folder: RunPath,
+    protocol: Annotated[
+        str | None, typer.Option(help="A preset, such as melistas2024, or complete.")
+    ] = None,
+    settings: Settings = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; RUN-<protocol>.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier one.")] = False,
+) -> None:
+    """Ask a run's model other questions, without fitting it again; the answer is a run as well."""
+    from rung3.runs import RunFolder
+
+    asked = [*(settings or ()), *([f"evaluation.protocol={protocol}"] if protocol else ())]
+    target = out or folder.with_name(f"{folder.resolve().name}-{protocol or 'again'}")
+    study = RunFolder(folder).again(target, asked, overwrite)
+    Console().print(study.run(target, say=_say, progress=True))
+    _say(f"\nreport: [bold]{escape(str(target / 'report.html'))}[/]")
 
 
 @app.command()
@@ -303,51 +321,32 @@ def graph(
     ] = None,
 ) -> None:
     """Ask a causal graph, or draw it; only --data needs any."""
-    from rung3 import graph as graphs
+    from rung3.graph import draw
+    from rung3.graph_answers import answers
     from rung3.graph_source import read_graph
 
     found, square = read_graph(source)
-    known = given or ()
-    said: list[object] = []
-    if separated is not None and why:
-        said.append(graphs.separation(found, *separated, known))
-    elif separated is not None:
-        answer = "yes" if found.d_separated(*separated, known) else "no"
-        condition = f" given {', '.join(known)}" if known else ""
-        said.append(f"{separated[0]} and {separated[1]} d-separated{condition}: {answer}")
-    if adjustment is not None:
-        spelt = _sets(found.adjustment_sets(*adjustment))
-        said.append(f"adjustment sets for {adjustment[0]} on {adjustment[1]}: {spelt}")
-        if why:
-            said.append(graphs.check_adjustment(found, *adjustment, known))
-    if effect is not None:
-        said.append(found.roles(*effect))
-        said.append(f"front-door sets: {_sets(found.front_door_sets(*effect))}")
-        spelt = "; ".join(map(str, found.instruments(*effect)))
-        said.append(f"instruments: {spelt or 'none'}")
-    if query is not None:
-        from rung3 import identify
-
-        said.append(identify(found, query))
-    if structures:
-        said += graphs.structures(found)
-    if implied and data is None:
-        said += graphs.implications(found)
-    if data is not None:
-        import pandas as pd
-
-        said.append(graphs.falsify(found, {str(k): v for k, v in pd.read_csv(data).items()}))
-    if equivalent:
-        said.append(graphs.equivalence_class(found))
-    if write is not None:
-        said.append(_written(found, write))
+    said = answers(
+        found,
+        separated=separated,
+        given=given or (),
+        adjustment=adjustment,
+        effect=effect,
+        query=query,
+        why=why,
+        structures=structures,
+        implied=implied,
+        data=data,
+        equivalent=equivalent,
+        write=write,
+    )
     for line in said:
         _say(escape(str(line)))
     if not said:
         lines = [(name, ", ".join(found.parents(name))) for name in found.order]
         _print_table("graph", ["variable", "parents"], lines)
     if out is not None:
-        graphs.draw(found, square=square).savefig(out, dpi=150, transparent=True)
+        draw(found, square=square).savefig(out, dpi=150, transparent=True)
         _say(f"picture: [bold]{escape(str(out))}[/]")
 
 
@@ -367,21 +366,6 @@ def explore(
             f"{error}; install the page's server with pip install 'rung3[web]'"
         ) from None
     serve(Session(*open_runs(folders)), host, port, _say)
-
-
-def _sets(sets: list[set[str]]) -> str:
-    return "; ".join("{" + ", ".join(sorted(one)) + "}" for one in sets) or "none"
-
-
-def _written(found: CausalGraph, form: str) -> str:
-    from rung3.graph import to_dagitty, to_mermaid
-
-    writers: dict[str, Callable[[CausalGraph], str]] = {
-        "dagitty": to_dagitty, "mermaid": to_mermaid, "text": str,
-    }  # fmt: skip
-    if form not in writers:
-        raise ValueError(f"--write: expected one of {', '.join(writers)}, got {form!r}")
-    return writers[form](found)
 
 
 def _print_table(title: str, columns: list[str], lines: Any) -> None:

@@ -11,6 +11,7 @@ report.html       the report, and metrics.json its numbers; written last, with s
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,6 +115,38 @@ class RunFolder:
                 shutil.rmtree(path)
             else:
                 path.unlink()
+
+    def again(self, folder: str | Path, settings: Iterable[str], overwrite: bool = False) -> Study:
+        """Copy what was fitted here to another folder, where it is to be evaluated otherwise.
+
+        Args:
+            folder: The other folder; to run the study there is to evaluate.
+            settings: Changes of the study's evaluation, such as `evaluation.n=1000`.
+            overwrite: Remove what an earlier run left there.
+
+        Returns:
+            The study with these changes.
+
+        Raises:
+            ValueError: If training has not ended here, anything but the evaluation is changed, or
+                the folder may not be used.
+        """
+        from rung3.study import Study
+
+        model, own, other = self.model(), self.study(), RunFolder(folder)
+        changed = Study.load(self.study_path, settings)
+        if beyond := [name for name in own.differences(changed) if name != "evaluation"]:
+            raise ValueError(
+                f"{', '.join(beyond)}: a fitted model can be asked otherwise (evaluation...); "
+                "`rung3 run` fits another"
+            )
+        other.claim(changed, overwrite)
+        shutil.copy(self.history_path, other.history_path)
+        alike = own.evaluation.oracles == changed.evaluation.oracles
+        if alike and self.oracles_path.is_file():
+            shutil.copy(self.oracles_path, other.oracles_path)
+        model.save(other.model_path)
+        return changed
 
     def study(self) -> Study:
         """The study that was run here.
