@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rung3 import SCM, Categorical, Continuous, Image, fit, load, worlds
 from rung3.effects import along, average, mediate, uncertainty
+from rung3.evaluation.crps import crps
 from rung3.evaluation.distances import distance
 from rung3.evaluation.oracles import Oracle
 from rung3.mechanisms import Contaminated, Equation, Flow
@@ -167,6 +168,15 @@ def test_an_average_effect_on_it_counts_no_turn_of_the_seam() -> None:
     quarter = average(clock(), {"a": 0.1}, "c", versus={"a": 0.0}, n=200, seed=0)
     assert quarter.effect.item() == pytest.approx(0.15, abs=1e-6)
     assert quarter.high - quarter.low < 1e-6
+
+
+def test_a_cloud_on_it_is_scored_the_same_wherever_it_lies() -> None:
+    draws = 0.4 + 0.2 * torch.rand(9, 5)
+    true, line = 0.4 + 0.2 * torch.rand(5), Continuous(lower=0, upper=1)
+    expected = crps(line, draws, true)  # far from the seam a circle is a line
+    for turn in (0.0, 0.5, 0.7):
+        found = crps(HUE, HUE.wrap(draws + turn), HUE.wrap(true + turn))
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
 def test_its_mean_and_spread_have_no_seam() -> None:
