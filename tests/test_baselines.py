@@ -192,12 +192,22 @@ def test_retrieval_takes_the_class_then_the_numbers_then_the_image() -> None:
     assert found[1] == pytest.approx([0.8, 0.8, 0.8])
 
 
+def test_retrieval_goes_the_shorter_way_round_a_circle() -> None:
+    hue = Continuous(lower=0, upper=1, circular=True)
+    train = {"hue": torch.tensor([0.02, 0.7]), "x": torch.tensor([0.2, 0.9]).view(2, 1, 1, 1)}
+    wanted = {"hue": torch.tensor([0.95, 0.6])}  # 0.07 from 0.02, and 0.1 from 0.7
+    found = retrieval(train, "x", {"hue": hue}, nearest=1)(torch.zeros(2, 1, 1, 1), {}, wanted)
+    assert found.flatten().tolist() == pytest.approx([0.2, 0.9])
+
+
 @pytest.mark.parametrize(
     ("kind", "before", "after", "expected"),
     [
         (Continuous(), 1.0, 3.0, -1.0),
         (Continuous(lower=0), 2.0, 8.0, 0.5),
         (Continuous(lower=0, upper=10), 4.0, 1.0, 10.0),
+        (Continuous(lower=0, upper=1, circular=True), 0.9, 0.1, 0.7),
+        (Continuous(lower=0, upper=1, circular=True), 0.1, 0.3, 0.9),
         (Ordinal(5), 1, 3, 0),
         (Categorical(5), 1, 3, 1),
     ],

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from rung3 import SCM, Categorical, Continuous, Image, fit, load, worlds
+from rung3.effects import along, average, mediate, uncertainty
+from rung3.evaluation.crps import crps
 from rung3.evaluation.distances import distance
 from rung3.evaluation.oracles import Oracle
-from rung3.mechanisms import Equation, Flow
-from rung3.mechanisms.encoding import ParentEncoder
+from rung3.mechanisms import Contaminated, Equation, Flow
+from rung3.mechanisms.encoding import ParentEncoder, centre
 from rung3.propagation import generate
 from rung3.tasks import shifted
 from rung3.testing import CHECKS, prepare
@@ -129,3 +131,66 @@ def test_it_is_kept_in_a_model_file(tmp_path: Any) -> None:
     again = load(model.save(tmp_path / "model"))
     assert again.variables["hue"] == HUE
     assert torch.equal(again.sample(20, seed=0)["hue"], model.eval().sample(20, seed=0)["hue"])
+
+
+# Effects
+
+
+def clock() -> SCM:
+    """`a` turns `b` by its half and `c` by its whole, and `b` turns `c` once more; in turns."""
+    mechanisms = {
+        "a": Equation("u"),
+        "b": Contaminated("a/2", 0.1, outliers=0),
+        "c": Contaminated("0.9 + a + b", 0.1, outliers=0),
+    }
+    return SCM("a -> b; {a b} -> c", {"b": HUE, "c": HUE}, mechanisms)
+
+
+def test_effects_on_it_go_the_shorter_way_round() -> None:
+    model = clock()
+    rows = {
+        "a": torch.tensor([0.0, 0.1]),
+        "b": torch.tensor([0.9, 0.2]),
+        "c": torch.tensor([0.75, 0.3]),
+    }
+    more = {"a": lambda a: a + 0.2}
+    found = mediate(model, rows, more, "c", "b")
+    for effect, turn in ((found.direct, 0.2), (found.indirect, 0.1), (found.total, 0.3)):
+        torch.testing.assert_close(effect, torch.full((2,), turn))
+    assert found.interaction.abs().max() < 1e-6
+    torch.testing.assert_close(along(model, rows, more, "c", ["a -> c"]), found.direct)
+    back = {"a": lambda a: a - 0.2}
+    torch.testing.assert_close(mediate(model, rows, back, "c", "b").total, -found.total)
+    assert mediate(model, rows, {"a": lambda a: a}, "c", "b").total.abs().max() == 0
+
+
+def test_an_average_effect_on_it_counts_no_turn_of_the_seam() -> None:
+    quarter = average(clock(), {"a": 0.1}, "c", versus={"a": 0.0}, n=200, seed=0)
+    assert quarter.effect.item() == pytest.approx(0.15, abs=1e-6)
+    assert quarter.high - quarter.low < 1e-6
+
+
+def test_a_cloud_on_it_is_scored_the_same_wherever_it_lies() -> None:
+    draws = 0.4 + 0.2 * torch.rand(9, 5)
+    true, line = 0.4 + 0.2 * torch.rand(5), Continuous(lower=0, upper=1)
+    expected = crps(line, draws, true)  # far from the seam a circle is a line
+    for turn in (0.0, 0.5, 0.7):
+        found = crps(HUE, HUE.wrap(draws + turn), HUE.wrap(true + turn))
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_its_mean_and_spread_have_no_seam() -> None:
+    around = torch.tensor([0.9, 0.95, 0.1, 0.05, 0.0])
+    assert HUE.difference(centre(HUE, around), torch.zeros(())).abs() < 1e-6
+    found = []
+    for at in (0.45, 0.8):  # the same, turned: an outlier that stays, or a Gaussian that follows
+        hue = Contaminated(f"{at} + turn", 0.05, outliers=0.5)
+        model = SCM("turn -> hue", {"hue": HUE}, {"turn": Equation("u"), "hue": hue})
+        row, levels = {"turn": 0.0, "hue": at + 0.1}, (0.05, 0.95)
+        found.append(uncertainty(model, row, {"turn": 0.2}, "hue", quantiles=levels, seed=0))
+    here, there = found
+    assert here.std == pytest.approx(0.1, abs=0.02)
+    assert there.std == pytest.approx(here.std.item(), abs=1e-6)
+    assert HUE.difference(there.mean, here.mean) == pytest.approx(0.35, abs=1e-6)
+    assert [q.item() for q in here.quantiles.values()] == pytest.approx([0.55, 0.75])
+    assert [q.item() for q in there.quantiles.values()] == pytest.approx([0.9, 0.1])

@@ -12,7 +12,12 @@ import yaml
 from typer.testing import CliRunner
 
 from rung3.cli import app
+from rung3.evaluation import compare
+from rung3.evaluation.queries import plan
+from rung3.evaluation.replicates import replicates
+from rung3.evaluation.stability import disagreement
 from rung3.runs import RunFolder
+from rung3.study import Study
 from rung3.sweep import studies, sweep
 
 CHAIN: dict[str, Any] = {
@@ -124,3 +129,77 @@ def test_the_commands_compare_what_the_sweep_ran(study: Path, tmp_path: Path) ->
         result = call(*words)
         assert result.exit_code == 2
         assert len(result.stderr.splitlines()) == 1
+
+
+# Stability
+
+
+def test_another_seed_of_training_learns_the_same_rows_anew(study: Path) -> None:
+    one, two, same = studies(
+        study, ["training.seed=0,1,null"], ["mechanisms.y={kind: Flow}"]
+    ).values()
+
+    def rows(study: Study) -> list[torch.Tensor]:
+        splits = study.splits()
+        return [part["y"] for part in (splits.train, splits.validation, splits.test)]
+
+    def weights(study: Study) -> torch.Tensor:
+        return torch.cat([p.flatten() for p in study.model().parameters()])
+
+    assert all(torch.equal(a, b) for a, b in zip(rows(one), rows(two), strict=True))
+    assert not torch.equal(weights(one), weights(two))
+    assert torch.equal(weights(one), weights(same))
+
+
+def test_runs_of_other_training_seeds_are_compared_by_their_disagreement(
+    study: Path, tmp_path: Path
+) -> None:
+    flow = ["mechanisms.y={kind: Flow, bins: 4}", "evaluation.interventions=[x]"]
+    folders = sweep(study, ["training.seed=0,1,2", "training.lr=0.1,0.01"], tmp_path / "runs", flow)
+    assert len(replicates({name: RunFolder(path) for name, path in folders.items()})) == 2
+    chosen = {name: path for name, path in folders.items() if name.endswith("lr=0.1")}
+    path = ("stability", "do(x)", "y", "other seeds")
+    entry = compare(chosen).entries[path]
+    models = [RunFolder(path).model() for path in chosen.values()]
+    rows, _ = RunFolder(next(iter(chosen.values()))).test()
+    query = plan(models[0], rows, rows.n, ["x"], 0)[0]
+    expected = disagreement(models, rows, query.do, ["y"], seed=0)["y"].mean()
+    found = [run["mean"] for run in entry["runs"].values()]
+    assert len(set(found)) == 3
+    assert sum(found) / 3 == pytest.approx(float(expected), rel=1e-4)
+    assert float(expected) > 0.01
+    others = compare([folders["seed=0,lr=0.1"], folders["seed=0,lr=0.01"]]).entries
+    assert path not in others  # another rate is no other seed
+
+
+def test_stress_runs_a_study_with_each_arrow_and_each_label_wrong(study: Path) -> None:
+    found = studies(study, [], ["mechanisms={}", "evaluation.interventions=[x]"], stress=0.25)
+    wrong = ["without x to y", "y to x", "25% of x wrong", "25% of y wrong"]
+    assert list(found) == ["as it is", *wrong]
+    assert found["y to x"].model().graph.parents("x") == ("y",)
+    assert found["as it is"].graph == CHAIN["graph"]
+    assert found["25% of y wrong"].training.mislabelled == {"y": 0.25}
+    with pytest.warns(UserWarning, match=r"stress: .* is left out: .*arguments are"):
+        left = studies(study, [], ["evaluation.interventions=[x]"], stress=0.25)
+    assert list(left) == ["as it is", "25% of x wrong", "25% of y wrong"]
+    with pytest.raises(ValueError, match=r"another graph than as it is.*evaluation\.interventions"):
+        studies(study, [], ["mechanisms={}", "evaluation.interventions=null"], stress=0.25)
+
+
+def test_under_stress_a_model_loses_what_the_arrow_and_the_labels_told_it(
+    study: Path, tmp_path: Path
+) -> None:
+    """A line fitted to noise has no slope: its counterfactual stays where the row was."""
+    learned = ["mechanisms={}", "training.epochs=60", "evaluation.interventions={x: 1}"]
+    folders = sweep(study, [], tmp_path / "runs", learned, stress=0.9)
+    rows, _ = RunFolder(folders["as it is"]).test()
+
+    def moved(label: str) -> float:
+        model = RunFolder(folders[label]).model()
+        answer = model.counterfactual(rows, {"x": lambda x: x + 1}, seed=0)
+        return float((answer["y"] - rows["y"]).mean())
+
+    assert moved("as it is") == pytest.approx(2, abs=0.5)
+    assert moved("without x to y") == moved("y to x") == 0
+    assert abs(moved("90% of y wrong")) < 0.7
+    assert compare(folders).entries["log_prob", "y", "model"]["best"][0] == "as it is"

@@ -221,12 +221,13 @@ def tradeoff(
 def sweep(
     study: StudyPath,
     vary: Annotated[
-        list[str],
-        typer.Option(
-            metavar="KEY=VALUE,VALUE,...",
-            help="Such as mechanisms.image.beta=0.5,1,2; several give all combinations.",
-        ),
-    ],
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE,...", help="As training.seed=0,1,2; several: all pairs."),
+    ] = None,
+    stress: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Each arrow wrong, and this share of each label."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the runs; runs/<name>-sweep.")] = None,
     settings: Settings = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove earlier runs.")] = False,
@@ -237,9 +238,8 @@ def sweep(
     from rung3.sweep import sweep as run_all
 
     folder = out or Path("runs") / f"{Study.load(study, settings or ()).name}-sweep"
-    runs = run_all(
-        study, vary, folder, settings or (), overwrite=overwrite, say=_say, progress=True
-    )
+    asked: dict[str, Any] = {"stress": stress, "overwrite": overwrite}
+    runs = run_all(study, vary or (), folder, settings or (), say=_say, progress=True, **asked)
     found = side_by_side(runs)
     Console().print(found)
     _say(f"\npage: [bold]{escape(str(found.save(folder)))}[/]")

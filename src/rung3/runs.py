@@ -64,6 +64,11 @@ class RunFolder:
         """Whether the report is written."""
         return self.metrics_path.is_file() and self.report_path.is_file()
 
+    @property
+    def fitted(self) -> bool:
+        """Whether this is the folder of a run whose model is fitted."""
+        return self.study_path.is_file() and self.model_path.is_dir()
+
     def claim(self, study: Study, overwrite: bool = False) -> bool:
         """Make the folder the study's, or refuse.
 

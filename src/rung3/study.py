@@ -143,6 +143,7 @@ class Study(Part):
             ("variables",): self.variables,
             ("mechanisms",): self.mechanisms,
             ("training", "mechanisms"): self.training.mechanisms,
+            ("training", "mislabelled"): self.training.mislabelled,
             ("evaluation", "interventions"): asked if isinstance(asked, list) else (),
         }
         nodes = CausalGraph(self.graph).nodes
@@ -172,6 +173,11 @@ class Study(Part):
             as_objective(group.options["objective"], group.options.get("patience"))
             group.options["objective"].settable(model, group.mechanisms[0])
 
+    @property
+    def training_seed(self) -> int:
+        """Seed of the weights and of training: the study's, unless `training.seed` is another."""
+        return self.seed if self.training.seed is None else self.training.seed
+
     def save(self, path: str | Path) -> None:
         """Write the study with its paths absolute and its settings made."""
         said = self.model_dump(mode="json", exclude_unset=True)
@@ -190,7 +196,7 @@ class Study(Part):
         """The model before training; the same seed gives the same weights."""
         given = {name: _mechanism(said) for name, said in self.mechanisms.items()}
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+            torch.manual_seed(self.training_seed)
             return SCM(self.graph, self.declared(), given)
 
     def splits(self) -> Splits:
@@ -252,9 +258,14 @@ class Study(Part):
     def _fit(
         self, place: RunFolder, splits: Splits, say: Callable[[str], None], progress: bool
     ) -> None:
+        from rung3.evaluation.misspecification import mislabelled
         from rung3.training import fit
 
         model = self.model()
+        for name, share in self.training.mislabelled.items():
+            splits = splits._replace(
+                train=mislabelled(splits.train, name, share, self.training_seed)
+            )
         curves: dict[str, Any] = {}
         say(str(model))
         for k, group in enumerate(self.groups()):
@@ -269,7 +280,7 @@ class Study(Part):
                 splits.train,
                 splits.validation,
                 only=group.mechanisms,
-                seed=self.seed,
+                seed=self.training_seed,
                 checkpoints=place.checkpoints / str(k),
                 progress=progress,
                 **group.options,
@@ -352,7 +363,7 @@ class Study(Part):
             return Oracles.load(place.predictors_path)
         rows = self._halves(splits.train)[1]
         say(f"training the predictors on {rows.n} of the training rows")
-        found = fit_predictors(model, rows, splits.validation, self.seed, progress)
+        found = fit_predictors(model, rows, splits.validation, self.training_seed, progress)
         found.save(place.predictors_path)
         return found
 

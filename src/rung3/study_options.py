@@ -19,6 +19,7 @@ __all__ = ["Evaluation", "ProtocolOptions", "Training"]
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 EPOCHS = 2
 """Of a second training."""
@@ -106,12 +107,18 @@ class Training(Options):
     """How to fit: options for all mechanisms, and others for some.
 
     Args:
+        seed: Of weights, the order of rows and training's own draws; the study's if not given. The
+            data, the oracles and the questions are the study's always.
+        mislabelled: By variable, the share of training rows that are given the value of another,
+            to see what wrong labels do; the oracles see the right ones.
         accelerator: As Lightning names it, such as `cpu`.
         devices: Number of devices, or `auto`.
         checkpoint_every: Steps between checkpoints; one an epoch if not given.
         mechanisms: Options of single mechanisms, over those for all.
     """
 
+    seed: int | None = None
+    mislabelled: dict[str, Share] = Field(default_factory=dict)
     accelerator: str | None = None
     devices: Count | str | None = None
     checkpoint_every: Count | None = None

@@ -74,7 +74,7 @@ class Subject:
         if not value.is_floating_point():
             return float((value != expected).sum())
         v = self.mechanism.variable
-        apart = v.difference(value, expected) if isinstance(v, Continuous) else value - expected
+        apart = v.difference(value, expected)
         return float((apart.abs() / (expected.abs() + self.scale)).max())
 
 

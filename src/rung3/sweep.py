@@ -5,29 +5,41 @@ Values are as in the study file, so that whole parts can be varied too:
 
     mechanisms.image={kind: VAE, latent: 16},{kind: HVAE}
     training.objective=null,{kind: counterfactual, weight: 10}
+    training.seed=0,1,2                 the same rows, learned anew
+
+Under stress a study is run as it is, with each arrow of its graph wrong, and with a share of each
+label wrong (see `rung3.evaluation.misspecification`).
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import yaml
 
 from rung3.digests import digest
+from rung3.graph import CausalGraph
 from rung3.runs import RunFolder
 from rung3.study import Study
+from rung3.variables import Image
 
 __all__ = ["studies", "sweep"]
 
-FREE = ("mechanisms", "training", "data")
+FREE = ("mechanisms", "training", "data", "graph")
 """Parts that may differ between runs that are to be compared."""
 
 
 def studies(
-    path: str | Path, vary: Iterable[str], settings: Iterable[str] = ()
+    path: str | Path,
+    vary: Iterable[str],
+    settings: Iterable[str] = (),
+    *,
+    stress: float | None = None,
 ) -> dict[str, Study]:
     """The studies of a sweep, by what is special about each, such as `beta=0.5`.
 
@@ -35,12 +47,15 @@ def studies(
         path: The study file.
         vary: Each `key=value,value,...`; with several, all combinations.
         settings: Values to set in every study, such as `training.epochs=2`.
+        stress: Share of wrong labels, between 0 and 1, to put the study under stress.
 
     Raises:
         ValueError: If fewer than two studies come out, a value is given twice or is none that the
             study may have, or the test rows or questions would not be the same.
     """
     ways = [_ways(text) for text in vary]
+    if stress is not None:
+        ways.append(_wrong(path, list(settings), stress))
     made = {}
     for combination in itertools.product(*ways):
         label = ",".join(name for name, _ in combination)
@@ -62,6 +77,7 @@ def sweep(
     folder: str | Path,
     settings: Iterable[str] = (),
     *,
+    stress: float | None = None,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda text: None,
     progress: bool = False,
@@ -73,6 +89,7 @@ def sweep(
         vary: Each `key=value,value,...`.
         folder: Where the runs' folders are made.
         settings: Values to set in every study.
+        stress: As `studies` has it.
         overwrite: Remove earlier runs that are there.
         say: Called with a line on each step.
         progress: Show the progress of training and evaluation.
@@ -83,7 +100,7 @@ def sweep(
     Raises:
         ValueError: As `studies`, or if a folder holds something else; before anything is trained.
     """
-    made = studies(path, list(vary), settings)
+    made = studies(path, list(vary), settings, stress=stress)
     places = {label: RunFolder(Path(folder) / label) for label in made}
     for label, place in places.items():
         place.check(made[label], overwrite)
@@ -112,6 +129,30 @@ def _ways(text: str) -> list[tuple[str, str]]:
     return [(f"{name}={_short(value)}", f"{key}={value}") for value in said]
 
 
+def _wrong(path: str | Path, settings: list[str], share: float) -> list[tuple[str, str]]:
+    """Label and setting: as it is, each arrow wrong, wrong labels; an image is made no cause."""
+    from rung3.evaluation.misspecification import misdrawn
+
+    study = Study.load(path, settings)
+    images = [name for name, kind in study.declared().items() if isinstance(kind, Image)]
+    graph, found = CausalGraph(study.graph), [("as it is", f"name={study.name}")]
+    for label, drawn in misdrawn(graph).items():
+        if any(cause in images for cause, _ in set(drawn.edges) - set(graph.edges)):
+            continue
+        setting = f"graph={json.dumps(drawn.to_text())}"
+        try:
+            Study.load(path, [*settings, setting])
+        except ValueError as refused:
+            warnings.warn(f"stress: {label} is left out: {refused}", stacklevel=3)
+            continue
+        found.append((label.replace("->", "to"), setting))
+    return found + [
+        (f"{share:.0%} of {name} wrong", f"training.mislabelled={json.dumps({name: share})}")
+        for name in study.declared()
+        if name not in images
+    ]
+
+
 def _short(value: str) -> str:
     """A value as part of a folder's name.
 
@@ -131,6 +172,11 @@ def _check_comparable(made: dict[str, Study]) -> None:
             raise ValueError(
                 f"--vary: {label} differs from {first} in {bad[0]}: they would not be asked the "
                 f"same, and could not be compared; vary {', '.join(FREE)}"
+            )
+        if "graph" in parts and one.evaluation.interventions is None:
+            raise ValueError(
+                f"--vary: {label} has another graph than {first}, which decides what is asked: say "
+                "it in evaluation.interventions, such as [thickness, intensity]"
             )
         if "data" in parts and len({_rows(study) for study in (one, other)}) > 1:
             raise ValueError(

@@ -117,6 +117,10 @@ class Variable(ABC):
             )
         return tensor[finite]
 
+    def difference(self, x: Tensor, y: Tensor) -> Tensor:
+        """`x - y`; on a circle the shorter way round."""
+        return x - y
+
     def is_missing(self, value: Tensor) -> Tensor:
         """Mask `(n,)` of the rows of a batched value that are missing."""
         if not value.is_floating_point():

@@ -6,7 +6,8 @@ d, standard error `s = std(d_i) / sqrt(n)` and skewness `g`, the interval of `E[
     d - s h(q),  d - s h(-q),    q = t_{(1 + level) / 2, n - 1},    a = g / (3 sqrt(n)),
     h(q) = (cbrt(1 + 3 a (q - a/2)) - 1) / a,    h(q) = q for a = 0.
 
-Noise that both worlds have drops out of the differences, so they vary far less than either outcome.
+On a circle a difference is the shorter way round. Noise that both worlds have drops out of the
+differences, so they vary far less than either outcome.
 The plain t interval (a = 0) of skewed effects covers too seldom. Both are for the drawing of rows
 alone, not for that of learning the model.
 
@@ -117,7 +118,7 @@ def average(
     for world in worlds:
         require_identified(world, [outcome])
     treated, control = (_draw(world, outcome, n, base).double() for world in worlds)
-    return Average.of(treated - control, level)
+    return Average.of(model.variables[outcome].difference(treated, control), level)
 
 
 def controlled(

@@ -7,6 +7,8 @@ With the causes at x or, intervened, at x~, and a mediator M (lecture, Figure 30
     total    = Y(x~, M(x~)) - Y(x, M(x))
     total    = direct + indirect + interaction.
 
+On a circle every difference is the shorter way round.
+
 Outcomes are decoder means for images. All potential outcomes are of one noise, so every effect of a
 null intervention is exactly zero. Through the latents z of the outcome's own mechanism, where its
 parents cause them, they are the lecture's (pa~ after propagation down the graph)
@@ -17,7 +19,7 @@ parents cause them, they are the lecture's (pa~ after propagation down the graph
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -27,6 +29,7 @@ from rung3.effects.formulas import ALL, LATENT, NONE, Formulas, Via
 from rung3.effects.potential import Drawn, Imagined
 from rung3.scm import SCM
 from rung3.seeding import Seed
+from rung3.variables import Continuous, Variable
 
 __all__ = ["Averages", "Mediation", "mediate", "natural"]
 
@@ -69,6 +72,7 @@ class Mediation:
             indirect effect: they rest on the model's functions (Avin, Shpitser and Pearl 2005).
         particles: Number K of draws of the noise; `None` if effects have no such axis.
         batched: Whether effects have an axis of rows.
+        variable: The outcome's variable, which says what a difference is.
     """
 
     direct: Tensor
@@ -79,11 +83,12 @@ class Mediation:
     witnesses: tuple[str, ...] = ()
     particles: int | None = None
     batched: bool = True
+    variable: Variable = field(default_factory=Continuous)
 
     @property
     def interaction(self) -> Tensor:
         """What the total effect has beyond the sum of the direct and the indirect one."""
-        return self.total - self.direct - self.indirect
+        return self.variable.difference(self.total, self.direct + self.indirect)
 
     def average(self, level: float = 0.95) -> Averages:
         """The effects averaged over the rows (and, first, over particles); see `Average`.
@@ -162,16 +167,19 @@ def mediate(
     """
     asked = _Asked(model, do, versus, outcome, through, observed=True)
     worlds = Imagined(asked.formulas, asked.four, values, particles, seed)
-    base, direct, indirect, total = map(worlds.value, asked.four)
+    base, *changed = map(worlds.value, asked.four)
+    variable = model.variables[outcome]
+    direct, indirect, total = (worlds.shaped(variable.difference(y, base)) for y in changed)
     return Mediation(
-        direct=worlds.shaped(direct - base),
-        indirect=worlds.shaped(indirect - base),
-        total=worlds.shaped(total - base),
+        direct=direct,
+        indirect=indirect,
+        total=total,
         outcome=outcome,
         factual=worlds.shaped(base),
         witnesses=asked.witnesses,
         particles=particles,
         batched=worlds.rows.batched,
+        variable=variable,
     )
 
 
@@ -221,8 +229,10 @@ def natural(
     check_sample(n, level)
     asked = _Asked(model, do, versus, outcome, through, observed=False)
     worlds = Drawn(asked.formulas, asked.four, n, seed)
-    base, direct, indirect, total = map(worlds.value, asked.four)
-    found = Mediation(direct - base, indirect - base, total - base, outcome, base, asked.witnesses)
+    base, *changed = map(worlds.value, asked.four)
+    variable = model.variables[outcome]
+    direct, indirect, total = (variable.difference(y, base) for y in changed)
+    found = Mediation(direct, indirect, total, outcome, base, asked.witnesses, variable=variable)
     return found.average(level)
 
 

@@ -83,7 +83,7 @@ def along(
     pair = [formulas(route) for route in (Along(frozenset(wanted)), NONE)]
     worlds = Imagined(formulas, pair, values, particles, seed)
     active, base = map(worlds.value, pair)
-    return worlds.shaped(active - base)
+    return worlds.shaped(model.variables[outcome].difference(active, base))
 
 
 def _nodes(path: str | Sequence[str] | Path) -> Nodes:

@@ -2,8 +2,9 @@
 
     x~_k = f(x; do, u_k),     u_k ~ P(U | x),     k = 1, ..., K
 
-Means, standard deviations and quantiles of the x~_k, pixel by pixel. Draws are made a few at a time
-and then forgotten: of images the sums and the counts of grey levels are kept, whatever K is.
+Means, standard deviations and quantiles of the x~_k, pixel by pixel; on a circle, of how far they
+are from their mean direction, the shorter way round. Draws are made a few at a time and then
+forgotten: of images the sums and the counts of grey levels are kept, whatever K is.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import torch
 from torch import Tensor
 
 from rung3.effects.clouds import Clouds
+from rung3.mechanisms.encoding import centre
 from rung3.scm import SCM
 from rung3.seeding import Seed
-from rung3.variables import Image
+from rung3.variables import Continuous, Image, Variable
 
 __all__ = ["Uncertainty", "uncertainty"]
 
@@ -92,7 +94,8 @@ def uncertainty(
     clouds = Clouds(model, values, do, outcome, particles, temperature, seed)
     parts = []
     for _, _, draws in clouds:
-        tally = _Counts(clouds.variable) if isinstance(clouds.variable, Image) else _Draws()
+        v = clouds.variable
+        tally = _Counts(v) if isinstance(v, Image) else _Draws(v)
         for some in draws:
             tally.add(some.detach())
         parts.append(tally.summary(wanted))
@@ -116,7 +119,8 @@ class _Tally(ABC):
 class _Draws(_Tally):
     """Draws of numbers: few enough to be kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, variable: Variable) -> None:
+        self.line = variable if isinstance(variable, Continuous) else Continuous()
         self.kept: list[Tensor] = []
 
     def add(self, draws: Tensor) -> None:
@@ -124,9 +128,11 @@ class _Draws(_Tally):
 
     def summary(self, quantiles: list[float]) -> list[Tensor]:
         draws = torch.cat(self.kept).to(torch.get_default_dtype())
-        ordered = draws.sort(0).values
-        found = [ordered[_rank(q, len(draws)) - 1] for q in quantiles]
-        return [draws.mean(0), draws.std(0), *found]
+        origin = centre(self.line, draws) if self.line.circular else draws.new_zeros(())
+        away = self.line.difference(draws, origin).sort(0).values
+        found = [away.mean(0), *(away[_rank(q, len(away)) - 1] for q in quantiles)]
+        mean, *found = (self.line.wrap(origin + one) for one in found)
+        return [mean, away.std(0), *found]
 
 
 class _Counts(_Tally):

@@ -33,7 +33,7 @@ from rung3.variables import Image
 if TYPE_CHECKING:
     from rung3.scm import SCM
 
-__all__ = ["evaluate", "planned"]
+__all__ = ["complete", "evaluate", "planned"]
 
 FRESH = 20_000
 """Rows drawn from a known world to train oracles on, where no training rows are given."""
@@ -111,7 +111,7 @@ def evaluate(
     """
     base = base_seed(seed)
     protocol = _settled(protocol, interventions, n, particles, bootstrap)
-    rows, left_out = _complete(model, test)
+    rows, left_out = complete(model, test)
     asked = _asked_rows(protocol, rows, left_out)
     _check_truth(model, truth, rows)
     seeds = [base + k for k in range(protocol.seeds)]
@@ -201,8 +201,12 @@ def _settled(
     return replace(protocol or Protocol(), **changes)
 
 
-def _complete(model: SCM, given: Mapping[str, Any], what: str = "test") -> tuple[Rows, int]:
-    """Rows without missing values, and how many were left out."""
+def complete(model: SCM, given: Mapping[str, Any], what: str = "test") -> tuple[Rows, int]:
+    """Rows without missing values, and how many were left out.
+
+    Raises:
+        ValueError: If a variable is not there, or no row is complete.
+    """
     rows = as_rows(given, model.variables, torch.device("cpu"))
     lacking = [name for name in model.variables if name not in rows]
     if lacking:
@@ -284,7 +288,7 @@ def _reference(
         return None
     if train is not None:
         some = as_rows(train, model.variables, torch.device("cpu"))[:wanted]
-        rows, _ = _complete(model, some, "training")
+        rows, _ = complete(model, some, "training")
     elif truth is not None:
         rows = truth.sample(min(wanted, FRESH), seed=stream(seed, "reference"))
     rows = rows.to(model.device)

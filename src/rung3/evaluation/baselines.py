@@ -28,7 +28,7 @@ from torch import Generator, Tensor
 
 from rung3.evaluation.truth import Baseline
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, repeat_noise
-from rung3.mechanisms.encoding import deviation
+from rung3.mechanisms.encoding import centre, deviation
 from rung3.rows import Noise
 from rung3.seeding import Seed, base_seed, stream
 from rung3.variables import Continuous, Discrete, Image, Ordinal, Variable
@@ -129,7 +129,8 @@ def opposite(edit: Baseline, parents: Mapping[str, Variable]) -> Baseline:
     """Another baseline's answer to the opposite change: thinner where it should be thicker.
 
     A level pa is moved to `pa - (pa~ - pa)`, a positive number to `pa^2 / pa~`, as far as the
-    support goes. Categories have no opposite, and stay.
+    support goes; a point of a circle as far the other way round. Categories have no opposite, and
+    stay.
 
     Args:
         edit: The baseline.
@@ -154,7 +155,7 @@ def retrieval(
     """The training image that is nearest to the factual one, among those with the wanted parents.
 
     Those are, of the rows that agree in most of the discrete parents, the ones whose numbers are
-    nearest, in standard deviations of the training rows.
+    nearest, in standard deviations of the training rows; on a circle, the shorter way round.
 
     Args:
         train: Training rows.
@@ -172,8 +173,12 @@ def retrieval(
     pictures = torch.as_tensor(train[image])
     if not len(pictures):
         raise ValueError("train: expected at least one row to retrieve from, got none")
-    known = {name: torch.as_tensor(train[name]) for name in compared}
-    scale = {name: deviation(known[name].to(torch.get_default_dtype())) for name in compared}
+    known = {name: torch.as_tensor(train[name]).to(k.dtype) for name, k in compared.items()}
+    scale = {
+        name: deviation(kind.difference(known[name], centre(kind, known[name])))
+        for name, kind in compared.items()
+        if not isinstance(kind, Discrete)
+    }
 
     def distances(after: Parents) -> tuple[Tensor, Tensor]:
         """Discrete parents that differ, and the distance of the others, `(n, m)` each."""
@@ -184,8 +189,8 @@ def retrieval(
             if isinstance(kind, Discrete):
                 differ += wanted[:, None] != had[None]
             else:
-                gap = (wanted[:, None] - had[None]).reshape(*shape, -1) / scale[name]
-                far += gap.square().sum(-1)
+                gap = kind.difference(wanted[:, None], had[None]) / scale[name]
+                far += gap.reshape(*shape, -1).square().sum(-1)
         return differ, far
 
     def look_up(images: Tensor, after: Parents) -> Tensor:
@@ -280,6 +285,8 @@ class Edit(Mechanism):
 def _mirror(kind: Variable, before: Tensor, after: Tensor) -> Tensor:
     """The value as far from `before` as `after` is, on the other side."""
     match kind:
+        case Continuous(circular=True):
+            return kind.wrap(before - kind.difference(after, before))
         case Continuous(lower=0, dim=None, upper=upper):
             return (before.square() / after.clamp_min(1e-6)).clamp(0, upper)
         case Continuous(lower=lower, upper=upper):

@@ -27,10 +27,12 @@ from rung3.evaluation import pictures
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.comparison_page import picture_of, render, table
 from rung3.evaluation.examination import AVERAGED, FACTUAL, OBSERVED
+from rung3.evaluation.replicates import add_disagreement
 from rung3.evaluation.report import Report
 from rung3.evaluation.scores import Path as Key
 from rung3.evaluation.scores import put
 from rung3.evaluation.truth import NOTHING
+from rung3.runs import RunFolder
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -73,7 +75,8 @@ def compare(runs: Iterable[Report | str | Path] | Mapping[str, Report | str | Pa
 
     Args:
         runs: Two reports or more, or folders that hold one, such as those of finished runs; under
-            names of your own, or else the folders'.
+            names of your own, or else the folders'. Runs that differ in `training.seed` alone are
+            asked again, for how far their answers are apart.
 
     Returns:
         The comparison: `print` it, `save` it, read its `metrics`.
@@ -105,6 +108,9 @@ def compare(runs: Iterable[Report | str | Path] | Mapping[str, Report | str | Pa
     for name in others:
         if said := _unlike(reports[first], reports[name]):
             raise ValueError(f"{name} cannot be compared with {first}: {said}")
+    folders = [name for name, run in named.items() if not isinstance(run, Report)]
+    places = {name: RunFolder(str(named[name])) for name in folders}
+    add_disagreement(reports, {name: place for name, place in places.items() if place.fitted})
     return Comparison(reports)
 
 
@@ -251,7 +257,7 @@ class Comparison:
         return path
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from table(self)
+        yield from table(self, options.max_width)
 
     def __str__(self) -> str:
         from rich.console import Console

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from html import escape
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rung3.evaluation import page
@@ -13,6 +14,7 @@ from rung3.evaluation.tables import MODES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
     from rung3.evaluation.comparison import Comparison
 
@@ -40,6 +42,16 @@ HOW = (
     "rows are resampled, not trainings: whether another seed would turn the order round, only runs "
     "with other seeds of training tell."
 )
+
+SHORT = (
+    "Below each mean: the difference from the best (where nothing is better, from the first run), "
+    "paired over the same test rows. Bold with a star: the best, and all that cannot be told apart "
+    "from it. Intervals are on the page that --out writes; shown here from"
+)
+"""How to read a table without intervals."""
+
+NAMES, INTERVALS = 30, 30
+"""Columns of a console for the names of metrics, and for a run with its intervals."""
 
 DELTA = "\N{GREEK CAPITAL LETTER DELTA} "
 """Before a difference."""
@@ -100,35 +112,39 @@ def cells(line: Line) -> list[Cell]:
     return [_cell(line.found, name) for name in line.found["runs"]]
 
 
-def table(comparison: Comparison) -> Iterator[RenderableType]:
-    """The table in the console, with what to know about it."""
+def table(comparison: Comparison, width: int) -> Iterator[RenderableType]:
+    """The table in a console of some width, section by section, with what to know about it."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=SIMPLE_HEAD, title=_title(comparison), title_justify="left", pad_edge=False)
-    made.title_style = "bold"
-    made.add_column("", overflow="fold")
-    for name in comparison.reports:
-        made.add_column(name, justify="right", overflow="fold", vertical="top")
-    section = ""
-    for line in lines(comparison):
-        if line.section != section:
-            made.add_row(Text(f"\n{line.section}" if section else line.section, "bold"))
-            section = line.section
-        made.add_row(Text(line.name), *(_text(cell) for cell in cells(line)))
-    yield made
-    yield Text(HOW, "dim")
+    runs = list(comparison.reports)
+    wide = width >= NAMES + INTERVALS * len(runs)
+    drawn = [(line, [_text(cell, wide) for cell in cells(line)]) for line in lines(comparison)]
+    said = [text for _, own in drawn for cell in own for text in cell.plain.splitlines()]
+    each = max(map(len, said), default=0)
+    each = max(each, min(INTERVALS, (width - NAMES) // len(runs) - 1, max(map(len, runs))))
+    yield Text(_title(comparison), "bold")
+    for section, group in groupby(drawn, lambda pair: pair[0].section):
+        made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        made.add_column(section, width=max(NAMES, width - (each + 1) * len(runs)), overflow="fold")
+        for name in runs:
+            made.add_column(name, justify="right", width=each, overflow="fold", vertical="top")
+        for line, own in group:
+            made.add_row(Text(line.name), *own)
+        yield made
+    yield Text(HOW if wide else f"{SHORT} {NAMES + INTERVALS * len(runs)} columns on.", "dim")
     for note in notes(comparison):
         yield Text(note)
 
 
-def _text(cell: Cell) -> RenderableType:
+def _text(cell: Cell, wide: bool) -> Text:
+    """A cell, with its intervals if there is room for them."""
     from rich.text import Text
 
     value = (f"{cell.value} *", "bold") if cell.best else f"{cell.value}  "
-    notes = [f"\n{note}  " for note in (cell.interval, cell.difference) if note]
-    return Text.assemble(value, *((note, "dim") for note in notes))
+    notes = (cell.interval, cell.difference) if wide else (cell.difference.partition(" (")[0],)
+    return Text.assemble(value, *((f"\n{note}  ", "dim") for note in notes if note))
 
 
 def render(comparison: Comparison, pictures: Mapping[str, bytes]) -> str:

@@ -12,7 +12,10 @@ zero for one number. For a single certain answer it would be the mean absolute e
 Sorted, x_(1) <= ... <= x_(K), the second sum is `2 sum_k (2k - K - 1) x_(k)`. For categories
 `d(x, y)` is 1 where they differ, and the score half of Brier's.
 
-Sources: Gneiting and Raftery 2007 (JASA 102:477), section 5; Ferro 2014 (QJRMS 140:683), fair.
+On a circle d is the shorter arc, and the second sum is taken over pairs.
+
+Sources: Gneiting and Raftery 2007 (JASA 102:477), section 5; Ferro 2014 (QJRMS 140:683), fair;
+Grimit et al. 2006 (QJRMS 132:2925), on a circle.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rung3.evaluation.distances import scale
-from rung3.variables import Discrete, Variable
+from rung3.variables import Continuous, Discrete, Variable
 
 __all__ = ["crps"]
 
@@ -61,7 +64,10 @@ def crps(variable: Variable, draws: Tensor, true: Tensor) -> Tensor:
         agree = (n * (n - 1)).sum(-1).to(kind) / (K * (K - 1))
         return (draws != true).to(kind).mean(0) - (1 - agree) / 2
     draws, true = draws.to(kind), true.to(kind)
-    error = (draws - true).abs().mean(0)
+    error = variable.difference(draws, true).abs().mean(0)
+    if isinstance(variable, Continuous) and variable.circular:
+        apart = variable.difference(draws[:, None], draws[None]).abs().sum((0, 1))
+        return (error - apart / (2 * K * (K - 1))).reshape(len(true), -1).mean(1)
     rank = torch.arange(1, K + 1, device=draws.device, dtype=kind).view(-1, *[1] * true.ndim)
     spread = ((2 * rank - K - 1) * draws.sort(dim=0).values).sum(0) / (K * (K - 1))
     return scale(variable) * (error - spread).reshape(len(true), -1).mean(1)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rung3.variables import Continuous, Discrete, Image, Variable
+from rung3.variables import Discrete, Image, Variable
 
 __all__ = ["distance", "scale", "unit"]
 
@@ -56,5 +56,5 @@ def distance(variable: Variable, x: Tensor, y: Tensor) -> Tensor:
         return (x != y).to(torch.get_default_dtype())
     kind = torch.get_default_dtype()
     x, y = x.to(kind), y.to(kind)
-    error = variable.difference(x, y) if isinstance(variable, Continuous) else x - y
+    error = variable.difference(x, y)
     return scale(variable) * error.abs().reshape(len(x), -1).mean(1)

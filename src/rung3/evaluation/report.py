@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Self
 
 from rung3.evaluation import page, pictures, tensors
@@ -151,21 +152,15 @@ class Report:
             return Text.assemble(cell.value, (note, "dim"))
 
         for part in tables(self.metrics):
-            table = Table(
-                box=SIMPLE_HEAD,
-                title=part.title,
-                caption=part.note,
-                padding=(0, 1, 0, 0),
-                pad_edge=False,
-            )
-            table.title_style, table.caption_style = "bold", "dim"
-            table.title_justify = table.caption_justify = "left"
-            table.add_column(part.columns[0], overflow="fold")
+            table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+            words = " ".join(name for name, _ in part.rows).split()
+            room = max(options.max_width // 5, *map(len, words))
+            table.add_column(part.columns[0], no_wrap=True)
             for head in part.columns[1:]:
-                table.add_column(head, justify="right", vertical="bottom")
+                table.add_column(head, justify="right", vertical="bottom", overflow="fold")
             for name, cells in part.rows:
-                table.add_row(Text(name), *(text(cell) for cell in cells))
-            yield table
+                table.add_row(Text(fill(name, room)), *(text(cell) for cell in cells))
+            yield from (Text(part.title, "bold"), table, Text(f"{part.note}\n", "dim"))
         yield Text(page.summary(self.metrics))
         if more := [part.title.split(":")[0] for part in further(self.metrics)]:
             yield Text(f"On the page besides: {', '.join(more)}.", "dim")

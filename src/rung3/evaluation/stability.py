@@ -4,15 +4,15 @@ Of models i, j = 1 ... M of one kind (seeds, folds, checkpoints) and the same ro
 
     disagreement = 2/(M (M - 1)) sum_{i < j} d(x~_i, x~_j)
 
-in the outcome's unit. It is a floor of their mean error: with `x*` the truth,
-`d(x~_i, x~_j) <= d(x~_i, x*) + d(x~_j, x*)`, so at least one of two that disagree is wrong by half
-of it. It is no ceiling: models may agree and all be wrong; doing nothing never disagrees.
+in the outcome's unit, the mean over i of how far model i is from the others (`apart`). It is a
+floor of their mean error: with `x*` the truth, `d(x~_i, x~_j) <= d(x~_i, x*) + d(x~_j, x*)`, so at
+least one of two that disagree is wrong by half of it. It is no ceiling: models may agree and all be
+wrong; doing nothing never disagrees.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,7 +25,7 @@ from rung3.seeding import Seed, base_seed
 if TYPE_CHECKING:
     from rung3.scm import SCM
 
-__all__ = ["disagreement"]
+__all__ = ["apart", "disagreement"]
 
 
 def disagreement(
@@ -59,6 +59,37 @@ def disagreement(
         >>> disagreement([world, world], world.sample(2, seed=0), {"x1": 1.0}, ["x2"])
         {'x2': tensor([0., 0.])}
     """
+    found = apart(models, rows, do, names, temperature=temperature, seed=seed)
+    return {name: values.mean(0) for name, values in found.items()}
+
+
+def apart(
+    models: Sequence[SCM],
+    rows: Rows,
+    do: Mapping[str, Any],
+    names: Iterable[str],
+    *,
+    hold: Iterable[str] = (),
+    temperature: float = 1.0,
+    seed: Seed = None,
+) -> dict[str, Tensor]:
+    """Mean distance of each model's counterfactuals from the others', of each row.
+
+    Args:
+        models: As `disagreement`.
+        rows: A batch of rows.
+        do: The intervention, as `SCM.do` takes it.
+        names: Variables to compare.
+        hold: Variables that are kept as they were.
+        temperature: Factor on the noise of observation.
+        seed: Of abduction, the same for all models.
+
+    Returns:
+        By name, the mean distances `(M, n)`.
+
+    Raises:
+        ValueError: As `disagreement`.
+    """
     if len(models) < 2:
         raise ValueError(f"disagreement: expected two or more models, got {len(models)}")
     variables = models[0].variables
@@ -66,10 +97,13 @@ def disagreement(
         raise ValueError("disagreement: the models differ in their variables")
     base = base_seed(seed)
     answers = [
-        model.counterfactual(rows, do, seed=base, temperature=temperature) for model in models
+        model.counterfactual(rows, do, hold=hold, seed=base, temperature=temperature)
+        for model in models
     ]
-    pairs = list(combinations(answers, 2))
-    return {
-        name: torch.stack([distance(variables[name], a[name], b[name]) for a, b in pairs]).mean(0)
-        for name in names
-    }
+
+    def far(name: str, k: int) -> Tensor:
+        others = [other for other in answers if other is not answers[k]]
+        own = [distance(variables[name], answers[k][name], other[name]) for other in others]
+        return torch.stack(own).mean(0)
+
+    return {name: torch.stack([far(name, k) for k in range(len(models))]) for name in names}

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from rung3.mechanisms.base import Parents
 from rung3.variables import Binary, Categorical, Continuous, Image, Ordinal, Variable
 
-__all__ = ["Circle", "MLP", "ParentEncoder", "Standardise", "coding", "deviation"]
+__all__ = ["Circle", "MLP", "ParentEncoder", "Standardise", "centre", "coding", "deviation"]
 
 IMAGE_FEATURES = 32
 
@@ -89,6 +89,19 @@ class Circle(nn.Module):
         """Arrows `(n, *shape, 2)`, of any length, as the points that they show to."""
         angle = torch.atan2(arrow[..., 1], arrow[..., 0])
         return self.variable.wrap(self.variable.lower + angle / self.angle)
+
+
+def centre(variable: Variable, value: Tensor) -> Tensor:
+    """Mean of `(n, *shape)` values over rows; on a circle, where their mean arrow shows to.
+
+    Example:
+        >>> centre(Continuous(lower=0, upper=24, circular=True), torch.tensor([22.0, 1.0, 1.0]))
+        tensor(0.0106)
+    """
+    if isinstance(variable, Continuous) and variable.circular:
+        circle = Circle(variable)
+        return circle.inverse(circle(value).mean(0))
+    return value.mean(0)
 
 
 class ParentEncoder(nn.Module):
