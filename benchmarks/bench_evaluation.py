@@ -2,9 +2,9 @@
 
 Four interventions on real Morpho-MNIST test rows, with everything that a protocol can ask for: the
 learned oracles' metrics on all rows, truth and morphometry on the first of them. CPU time of this
-process, in seconds: of the model's mechanisms, of the world's, and of the rest. The second pass
-finds the truths in the cache. The model takes next to no time (an image is rescaled, and the finest
-grey levels are its noise of observation), or is a small VAE that is not trained.
+process, in seconds, part by part, on one thread. A second pass (`--passes 2`) finds the truths in
+the cache. The model takes next to no time (an image is rescaled, and the finest grey levels are its
+noise of observation), or is a small VAE that is not trained.
 
     python benchmarks/bench_evaluation.py --rows 10000 --truths 1000
     python benchmarks/bench_evaluation.py --rows 1000 --truths 100 --vae
@@ -17,8 +17,9 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,13 +28,28 @@ from torch import Generator, Tensor
 
 from rung3 import SCM, worlds
 from rung3.data import morphomnist
-from rung3.evaluation import Cache, Protocol, evaluate, fit_oracles
+from rung3.evaluation import (
+    Cache,
+    Oracle,
+    Protocol,
+    assessment,
+    evaluate,
+    fit_oracles,
+    probes,
+    sets,
+)
+from rung3.evaluation.bootstrap import Bootstrap
+from rung3.evaluation.examination import Examination
+from rung3.evaluation.realism import Realism
 from rung3.mechanisms import VAE, Equation
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, repeat_noise
 from rung3.rows import Noise
 
 DATA = Path(os.environ.get("RUNG3_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 GREY = 16
+
+MODEL, RENDERING = "the model's passes", "rendering of truths"
+DISTANCE, FRESH = "interventional distance", "rendering of fresh rows, for it"
 
 
 class Rescaled(Mechanism):
@@ -42,6 +58,9 @@ class Rescaled(Mechanism):
     abduction: ClassVar[Abduction] = "approximate"
     assumption: str = "images differ in intensity alone"
     observation_noise: ClassVar[tuple[str, ...]] = ("eps",)
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def build(self) -> None:
         """Nothing is learned."""
@@ -70,33 +89,67 @@ class Rescaled(Mechanism):
         return torch.zeros(len(value))
 
 
-@contextmanager
-def timed(model: SCM) -> Iterator[list[float]]:
-    """CPU seconds in the image's mechanism of a model: calls within calls count once."""
-    spent, depth = [0.0], [0]
-    kind = type(model.mechanisms["image"])
-    names = [name for name in ("abduct", "predict", "log_prob", "infer") if hasattr(kind, name)]
-    own = {name: getattr(kind, name) for name in names}
+class Clock:
+    """CPU seconds of this process by part: a call within a call counts for the inner one alone."""
 
-    def wrapped(name: str) -> Any:
-        def call(self: Any, *args: Any, **options: Any) -> Any:
-            start, depth[0] = time.process_time(), depth[0] + 1
+    def __init__(self) -> None:
+        self.spent: Counter[str] = Counter()
+        self.parts = ["everything else"]
+        self.since = time.process_time()
+
+    def turn(self) -> None:
+        """Book the time since the last turn."""
+        now = time.process_time()
+        self.spent[self.parts[-1]] += now - self.since
+        self.since = now
+
+    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, on this clock."""
+
+        @wraps(function)
+        def call(*args: Any, **options: Any) -> Any:
+            self.turn()
+            # Renderings of fresh rows of the world are kept apart: no cache holds them.
+            fresh = part == RENDERING and DISTANCE in self.parts
+            self.parts.append(FRESH if fresh else part)
             try:
-                return own[name](self, *args, **options)
+                return function(*args, **options)
             finally:
-                depth[0] -= 1
-                if not depth[0]:
-                    spent[0] += time.process_time() - start
+                self.turn()
+                self.parts.pop()
 
         return call
 
-    for name in names:
-        setattr(kind, name, wrapped(name))
-    try:
-        yield spent
-    finally:
+    def watch(self, part: str, owner: Any, *names: str) -> None:
+        """Put attributes of a module or class, where it has them, on this clock."""
         for name in names:
-            setattr(kind, name, own[name])
+            if hasattr(owner, name):
+                setattr(owner, name, self.timed(part, getattr(owner, name)))
+
+
+def watched(model: SCM, world: SCM) -> Clock:
+    """A clock on the parts of an evaluation."""
+    clock = Clock()
+    passes = ("abduct", "predict", "log_prob", "infer", "sample_noise")
+    clock.watch(MODEL, type(model.mechanisms["image"]), *passes)
+    clock.watch(RENDERING, type(world.mechanisms["image"]), *passes)
+    clock.watch("oracles", Oracle, "embed", "judge")
+    clock.watch("realism", Realism, "update", "compute")
+    clock.watch("similarity", probes, "ssim")
+    clock.watch("minimality", probes.Probes, "_minimality")
+    clock.watch("calibration", probes.Probes, "_calibration")
+    clock.watch("commutativity", probes.Probes, "commute")
+    clock.watch("stability", probes.Probes, "_stability")
+    clock.watch("composition", Examination, "null")
+    clock.watch("reversibility", Examination, "_reverse")
+    clock.watch("draws", Examination, "_draws")
+    clock.watch("recovery, prior, cost", sets, "recovery", "prior_distances", "cost")
+    clock.watch(DISTANCE, sets, "interventional")
+    clock.watch("densities", assessment, "densities", "divergences")
+    clock.watch("bootstrap", Bootstrap, "mean", "skill")
+    world.measures = {k: clock.timed("morphometry", f) for k, f in world.measures.items()}
+    world.baselines = {k: clock.timed("baselines", f) for k, f in world.baselines.items()}
+    return clock
 
 
 def main() -> None:
@@ -106,7 +159,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--truths", type=int, default=1_000)
     parser.add_argument("--vae", action="store_true", help="a small VAE that is not trained")
-    parser.add_argument("--passes", type=int, default=2)
+    parser.add_argument("--passes", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(1)
     world = worlds.morphomnist(DATA / "mnist", "test")
@@ -123,23 +176,31 @@ def main() -> None:
         interventions={**asked, "both": both}, n=options.rows, truth_n=options.truths
     )
     print(f"{options.rows} rows, {options.truths} truths; CPU seconds, one thread")
+    before = peak()
+    clock = watched(model, world)
     with tempfile.TemporaryDirectory() as folder:
         for k in range(options.passes):
-            with timed(model) as passes, timed(world) as rendering:
-                start = time.process_time()
-                evaluate(
-                    model, test, world, train, protocol=protocol, oracles=oracles,
-                    cache=Cache(folder), progress=False,
-                )  # fmt: skip
-                total = time.process_time() - start
-            rest = total - passes[0] - rendering[0]
-            print(
-                f"pass {k + 1}: {total:7.1f} in all, {passes[0]:7.1f} the model, "
-                f"{rendering[0]:7.1f} the world, {rest:7.1f} the rest",
-                flush=True,
-            )
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"peak of resident memory: {most:,.0f} MiB")
+            clock.turn()
+            clock.spent.clear()
+            evaluate(
+                model, test, world, train, protocol=protocol, oracles=oracles,
+                cache=Cache(folder), progress=False,
+            )  # fmt: skip
+            clock.turn()
+            rest = sum(s for part, s in clock.spent.items() if part not in (MODEL, RENDERING))
+            print(f"pass {k + 1}: {clock.spent.total():.1f} in all")
+            for part in (MODEL, RENDERING):
+                print(f"{clock.spent[part]:9.1f} {part}")
+            print(f"{rest:9.1f} the rest, of it")
+            for part, seconds in clock.spent.most_common():
+                if part not in (MODEL, RENDERING):
+                    print(f"{seconds:13.1f} {part}", flush=True)
+    print(f"peak of resident memory: {before:,.0f} MiB before it, {peak():,.0f} MiB after")
+
+
+def peak() -> float:
+    """Most MiB that were ever resident."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

@@ -64,6 +64,22 @@ def test_intervals_cover_as_often_as_they_say(n):
     assert 0.93 < covered / 1500 < 0.97
 
 
+def test_rows_without_a_score_are_left_out_of_the_mean_and_of_every_resample():
+    bootstrap, draw = Bootstrap(60, 1000), torch.Generator().manual_seed(1)
+    covered = 0
+    for sample in torch.randn(1000, 60, generator=draw):
+        sample[torch.randperm(60, generator=draw)[:35]] = torch.nan
+        found = bootstrap.mean(sample, partial=True)
+        assert found["mean"] == pytest.approx(sample.nanmean().item(), abs=1e-6)
+        covered += found["low"] <= 0 <= found["high"]
+    assert 0.925 < covered / 1000 < 0.975
+    whole = torch.randn(60, generator=draw)
+    assert bootstrap.mean(whole, partial=True) == bootstrap.mean(whole)
+    nobody = torch.full((60,), torch.nan)
+    assert bootstrap.mean(nobody, partial=True)["undefined"] == "no rows"
+    assert "60 of 60" in bootstrap.mean(nobody)["undefined"]
+
+
 def test_skill_is_resampled_row_by_row():
     baseline = torch.rand(50) + 0.5
     found = Bootstrap(50, 200).skill(0.25 * baseline, baseline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from rung3.evaluation.prior import apart, pit, prior_distances
 from rung3.evaluation.recovery import distance_correlation, rank_correlation, recovery
 from rung3.mechanisms import Equation
 from rung3.mechanisms.base import Abduction, Mechanism, Parents
-from rung3.rows import Noise
+from rung3.rows import Noise, Rows
 
 # Rank correlation
 
@@ -170,6 +171,19 @@ def test_recovery_ranks_models() -> None:
     measure, right = value(blobs.scm(Halves()), "image")
     assert measure == "distance correlation"
     assert right > 0.1 > 5 * abs(value(blobs.scm(Halves(shuffled=True)), "image")[1])
+
+
+def test_noise_of_whole_numbers_is_compared_too() -> None:
+    """A raw digit is the noise of its image: grey levels in bytes, and a label."""
+    rows = blobs.world().sample(200, seed=0)
+    noise = rows.noise or {}
+    levels = (100 * noise["image"]).to(torch.uint8) if isinstance(noise["image"], Tensor) else None
+    assert levels is not None
+    raw = {"raw": levels, "label": torch.arange(200)}
+    told = Rows(dict(rows), noise={**noise, "image": raw}, world=rows.world)
+    found: dict[str, Any] = recovery(blobs.scm(Halves()), told, seed=0)["image"]
+    assert found["measure"] == "distance correlation"
+    assert math.isfinite(found["value"])
 
 
 def test_recovery_needs_rows_that_carry_noise() -> None:

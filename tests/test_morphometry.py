@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from skimage import morphology, transform
 from torch import Tensor
 
 from rung3 import data
 from rung3.morphometry import (
+    _depth,
     _dilate,
     _kernel,
     _strokes,
@@ -122,6 +124,16 @@ def test_dilation_equals_placing_the_kernel_at_every_pixel(radius: int) -> None:
     footprint = np.abs(np.arange(-radius, radius + 1))[None] <= _kernel(radius)[:, None]
     expected = morphology.dilation(stroke, footprint)
     assert np.array_equal(_dilate(stroke, radius), expected)
+
+
+@pytest.mark.parametrize("smooth", [1, 2, 4])
+def test_the_axis_is_scikit_images_medial_axis(smooth: int) -> None:
+    draw = np.random.default_rng(smooth)
+    for _ in range(4):
+        field = ndimage.gaussian_filter(draw.normal(size=(50, 60)), smooth)
+        stroke = np.pad(field > 0, 1)
+        axis, distance = morphology.medial_axis(stroke, return_distance=True, rng=42)
+        assert _depth(stroke) == pytest.approx(distance[axis].mean(), abs=1e-12)
 
 
 def test_enlargement_is_the_published_one() -> None:

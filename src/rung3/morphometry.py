@@ -23,7 +23,6 @@ Sources: Castro et al. 2019, *Morpho-MNIST* (JMLR 20), section 2; Pawlowski et a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -44,6 +43,9 @@ MEASURE_SCALE = 4
 
 GROUP = 4
 """Images worked on at a time at `SCALE`, side by side: as many as a processor's cache can hold."""
+
+BAND = 64
+"""Rows that are blurred at a time: few, so that most of the matrix is left out."""
 
 ROUNDING = 1e-4
 """Added before cutting to eight bits, so that a sum of weights just below one is white."""
@@ -187,42 +189,73 @@ def _strokes(levels: Array, scale: int) -> Array:
     images = torch.from_numpy(levels).float() / 255
     large = resize_rows @ images @ resize_columns.T
     large = large.clamp(images.amin((1, 2), keepdim=True), images.amax((1, 2), keepdim=True))
-    large = (255 * (blur_rows @ large @ blur_columns.T) + ROUNDING).floor()
+    large = _blur(blur_columns, _blur(blur_rows, large).mT).mT
+    large = (255 * large + ROUNDING).floor()
     low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
     strokes: Array = ((large >= low + (high - low) / 2) & (high > low)).numpy()
     return strokes
 
 
+def _blur(blur: Tensor, images: Tensor) -> Tensor:
+    """`blur @ images`, along `(n, *H*, W)`, a band of the matrix at a time: the rest is zero."""
+    size = len(blur)
+    reach = int(blur[0].count_nonzero())
+    parts = []
+    for start in range(0, size, BAND):
+        seen = slice(max(0, start - reach), start + BAND + reach)
+        parts.append(blur[start : start + BAND, seen] @ images[:, seen])
+    return torch.cat(parts, dim=1)
+
+
 def _thickness(strokes: Array, scale: int) -> Array:
     """Twice the mean distance along the medial axis, `(n,)`, of strokes `(n, sH, sW)`."""
-    from skimage.morphology import medial_axis
+    return np.array([2 / scale * _depth(stroke) for stroke in strokes], dtype=float)
 
-    # One call for all, for each builds its table of neighbourhoods anew; a gap keeps them apart.
-    _, rows, columns = np.nonzero(strokes)
+
+def _depth(stroke: Array) -> float:
+    """Mean distance to the background along the medial axis; 0 where there is no stroke.
+
+    It is the axis of `skimage.morphology.medial_axis`, by the same compiled loop. That function
+    builds its table of neighbourhoods anew at every call, and works on the whole canvas.
+    """
+    from scipy.ndimage import distance_transform_edt
+    from skimage.morphology._skeletonize_various_cy import _skeletonize_loop
+
+    rows, columns = (np.flatnonzero(stroke.any(axis=axis)) for axis in (1, 0))
     if not rows.size:
-        return np.zeros(len(strokes))
-    strokes = strokes[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-    n, height, width = strokes.shape
-    canvas = np.zeros((n, height + 2, width + 2), dtype=bool)
-    canvas[:, 1:-1, 1:-1] = strokes
-    order = _OrderPerImage([int(stroke.sum()) for stroke in strokes])
-    axis, distance = medial_axis(canvas.reshape(-1, width + 2), return_distance=True, rng=order)
-    axis, distance = axis.reshape(n, -1), distance.reshape(n, -1)
-    total = np.where(axis, distance, 0).sum(axis=1)
-    mean: Array = total / np.maximum(axis.sum(axis=1), 1)
-    return 2 / scale * mean
+        return 0.0
+    stroke = np.pad(stroke[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)
+    at = np.flatnonzero(stroke)
+    i, j = np.divmod(at, stroke.shape[1])
+    nearest = distance_transform_edt(stroke, return_distances=False, return_indices=True)
+    nearest_i, nearest_j = nearest.reshape(2, -1)[:, at]
+    squares = (nearest_i - i) ** 2 + (nearest_j - j) ** 2
+    # Pixels go from the outside in, corners last, ties in a random order that is always the same.
+    axis = stroke.astype(np.uint8)
+    bands = axis[:-2] + axis[1:-1] + axis[2:]
+    around = (bands[:, :-2] + bands[:, 1:-1] + bands[:, 2:])[i - 1, j - 1]
+    ties = np.random.default_rng(42).permutation(len(at))
+    order = np.argsort((squares * 9 + 9 - around) * len(at) + ties)
+    _skeletonize_loop(axis, i, j, order.astype(np.int32), _kept())
+    return float(np.sqrt(squares[axis.ravel()[at] > 0]).mean())
 
 
-class _OrderPerImage(np.random.Generator):
-    """The random order in which a medial axis settles ties, the same whatever the neighbours."""
+@lru_cache(maxsize=1)
+def _kept() -> Array:
+    """Whether the centre stays, of every neighbourhood of 3 x 3 pixels, `(512,)`.
 
-    def __init__(self, sizes: Sequence[int]) -> None:
-        super().__init__(np.random.PCG64())
-        self.sizes = sizes
+    It does if without it the rest were in other than as many parts, or if it ends a line.
+    """
+    from scipy.ndimage import label
 
-    def permutation(self, x: Any, axis: int = 0) -> Any:
-        orders = [np.random.default_rng(42).permutation(size) for size in self.sizes]
-        return np.concatenate(orders)
+    with_it = (np.arange(512)[:, None] >> np.arange(9) & 1).reshape(512, 3, 3)
+    without = with_it.copy()
+    without[:, 1, 1] = 0
+    parts = [[label(p, np.ones((3, 3)))[1] for p in every] for every in (with_it, without)]
+    ends = with_it.sum(axis=(1, 2)) < 3
+    joins = np.array(parts[0]) != np.array(parts[1])
+    kept: Array = (with_it[:, 1, 1] == 1) & (joins | ends)
+    return kept.astype(np.uint8)
 
 
 def _dilate(stroke: Array, radius: int) -> Array:

@@ -21,8 +21,8 @@ from rung3.seeding import stream
 
 __all__ = ["Bootstrap", "nothing"]
 
-CHUNK = 5_000_000
-"""Indices drawn at once."""
+CHUNK = 1_000_000
+"""Indices drawn, and counts weighed, at once."""
 
 
 class Bootstrap:
@@ -48,23 +48,29 @@ class Bootstrap:
         self.resamples = resamples if n > 1 else 0
         self.seed = seed
         self.level = level
-        self._weights: Tensor | None = None
+        self._counts: Tensor | None = None
         self._others: dict[int, Bootstrap] = {}
 
     @property
-    def weights(self) -> Tensor:
-        """How often each resample holds each row, divided by n: `(B, n)`."""
-        if self._weights is None:
+    def counts(self) -> Tensor:
+        """How often each resample holds each row, `(B, n)`, in bytes."""
+        if self._counts is None:
             generator = stream(self.seed, "bootstrap")
-            size = max(1, CHUNK // self.n)
-            parts = []
-            for start in range(0, self.resamples, size):
-                rows = min(size, self.resamples - start)
-                drawn = torch.randint(self.n, (rows, self.n), generator=generator)
-                counts = torch.zeros(rows, self.n)
-                parts.append(counts.scatter_add_(1, drawn, torch.ones(rows, self.n)))
-            self._weights = torch.cat(parts) / self.n
-        return self._weights
+            self._counts = torch.zeros(self.resamples, self.n, dtype=torch.uint8)
+            one = torch.ones((), dtype=torch.uint8)
+            for part in self._counts.split(self._at_once):
+                drawn = torch.randint(self.n, part.shape, generator=generator)
+                part.scatter_add_(1, drawn, one.expand(part.shape))
+        return self._counts
+
+    @property
+    def _at_once(self) -> int:
+        return max(1, CHUNK // self.n)
+
+    def _resampled(self, scores: Tensor) -> Tensor:
+        """The mean over rows of scores `(n,)` in each resample, `(B,)`."""
+        parts = [part.float() @ scores for part in self.counts.split(self._at_once)]
+        return torch.cat(parts) / self.n
 
     def of(self, n: int) -> Bootstrap:
         """The same for another number of rows."""
@@ -74,19 +80,28 @@ class Bootstrap:
             self._others[n] = Bootstrap(n, self.asked, self.seed, self.level)
         return self._others[n]
 
-    def mean(self, scores: Tensor) -> dict[str, Any]:
+    def mean(self, scores: Tensor, *, partial: bool = False) -> dict[str, Any]:
         """The mean of one score a row `(n,)`: `mean`, `low`, `high`; `None` if some are not finite.
 
         Then `undefined` says how many.
+
+        Args:
+            scores: The scores.
+            partial: Whether NaN stands for rows that have none: the mean is then over the others,
+                of those in a resample that has any.
         """
-        if not scores.isfinite().all():
+        there = ~scores.isnan() if partial else torch.ones(len(scores), dtype=torch.bool)
+        if not there.any():
+            return nothing("no rows")
+        if not scores[there].isfinite().all():
             return nothing(f"{int((~scores.isfinite()).sum())} of {len(scores)} rows not finite")
-        scores = scores.float()
-        centre = scores.double().mean().item()
-        if not self.resamples:
+        centre = scores[there].double().mean().item()
+        if not self.resamples or int(there.sum()) < 2:
             return {"mean": centre, "low": None, "high": None}
-        resampled = centre + self.weights @ (scores - centre)
-        low, high = self._quantiles(resampled)
+        resampled = self._resampled((scores.float() - centre).where(there, 0.0))
+        if not there.all():
+            resampled = resampled / self._resampled(there.float())
+        low, high = self._quantiles(centre + resampled[resampled.isfinite()], int(there.sum()))
         return {"mean": centre, "low": low, "high": high}
 
     def skill(self, error: Tensor, baseline: Tensor) -> dict[str, Any]:
@@ -108,15 +123,15 @@ class Bootstrap:
         value = 1 - error.double().mean().item() / baseline.double().mean().item()
         if not self.resamples:
             return {"mean": value, "low": None, "high": None}
-        resampled = 1 - (self.weights @ error) / (self.weights @ baseline)
-        low, high = self._quantiles(resampled[resampled.isfinite()])
+        resampled = 1 - self._resampled(error) / self._resampled(baseline)
+        low, high = self._quantiles(resampled[resampled.isfinite()], self.n)
         return {"mean": value, "low": low, "high": high}
 
-    def _quantiles(self, values: Tensor) -> tuple[float, float]:
+    def _quantiles(self, values: Tensor, n: int) -> tuple[float, float]:
         from scipy.stats import norm, t
 
-        widen = (self.n / (self.n - 1)) ** 0.5
-        tail = float(norm.cdf(-widen * t.ppf((1 + self.level) / 2, self.n - 1)))
+        widen = (n / (n - 1)) ** 0.5
+        tail = float(norm.cdf(-widen * t.ppf((1 + self.level) / 2, n - 1)))
         at = torch.tensor([tail, 1 - tail], dtype=values.dtype)
         low, high = torch.quantile(values, at).tolist()
         return low, high

@@ -153,9 +153,9 @@ def _told(noise: Noise, observation: tuple[str, ...]) -> Noise:
 
 
 def _columns(noise: Noise) -> Tensor:
-    """Noise as one standardised vector a row, `(n, d)`."""
+    """Noise as one standardised vector a row, `(n, d)`; grey levels and labels as numbers."""
     parts = [noise] if isinstance(noise, Tensor) else list(noise.values())
-    columns = torch.cat([part.reshape(len(part), -1) for part in parts], dim=1)
+    columns = torch.cat([part.double().reshape(len(part), -1) for part in parts], dim=1)
     return (columns - columns.mean(0)) / deviation(columns)
 
 

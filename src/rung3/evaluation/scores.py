@@ -95,9 +95,7 @@ class Scores:
         nested: dict[str, Any] = {}
         for path in self:
             values = self[path]
-            if path in self._partial:
-                values = values[~values.isnan()]
-            found = bootstrap.of(len(values)).mean(values) if len(values) else nothing("no rows")
+            found = bootstrap.of(len(values)).mean(values, partial=path in self._partial)
             put(nested, path, {**found, "unit": self._units[path]})
         for path, reason in self._refused.items():
             put(nested, path, nothing(reason))
