@@ -60,7 +60,7 @@ WARM_UP = 0.11
 """Share of the steps; times a whole number it is never 1, where OneCycleLR divides by zero."""
 
 WIDTH = 40
-DEEPER = 24
+DEEPER = 16
 """Channels at half the image's size, and how many more at every coarser resolution."""
 
 AT_ONCE = 500
