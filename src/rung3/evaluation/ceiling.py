@@ -3,13 +3,16 @@
 In a known world the true counterfactual x* of an image x is known, and a network may be trained on
 it, with the parents before and after the intervention, pa and pa~:
 
-    x~ = clip(s(pa~) (x / s(pa) e^g + b)),     (g, b) = U-Net(x, x / s(pa); pa, pa~)
+    x~ = clip(s(pa~) (x / s(pa) e^g + b)),                         s(pa) = exp(w . log pa),
 
-    s(pa) = exp(w . log pa),                   min E |x~ - x*|
+    (g, b) = sum_k tanh|pa~_k - pa_k| (g_k, b_k),        (g_k, b_k) = U-Net(x, x / s(pa); pa, pa~),
 
-the logarithms being standardised, and of the parents that are positive numbers. It starts as the
-identity, and rescaling is one weight away: what the parents do to the brightness of the whole image
-is learned once, and not again for every change of shape.
+    min E |x~ - x*|,
+
+the logarithms and differences being standardised, the former of the parents that are positive
+numbers. Rescaling is one weight away: what the parents do to the brightness of the whole image is
+learned once, and not again for every change of shape. A parent that does not change says nothing,
+so a null intervention changes nothing.
 
 The pairs (x, x*) come from interventions on every cause of the image, to its values in other rows,
 which the world propagates. Both images are of one noise, so each pair is asked both ways. No
@@ -25,9 +28,9 @@ Source: Ronneberger et al. 2015 (arXiv 1505.04597).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -81,8 +84,8 @@ class Ceiling(nn.Module):
 
     Example:
         >>> ceiling = Ceiling(Image(1, 8, 8), {"s": Continuous(lower=0)}, width=8)
-        >>> x, s = torch.rand(2, 1, 8, 8), {"s": torch.ones(2)}
-        >>> torch.equal(ceiling(x, s, s), x)  # before training
+        >>> x, s = torch.randint(256, (2, 1, 8, 8)) / 255, {"s": torch.ones(2)}
+        >>> torch.equal(ceiling(x, s, s), x)
         True
     """
 
@@ -97,9 +100,9 @@ class Ceiling(nn.Module):
         self.image, self.parents, self.width = image, dict(parents), width
         self.skipped = dict(skipped or {})
         self.positive = [name for name, variable in parents.items() if _positive(variable)]
-        self.encoder = ParentEncoder(parents)
+        self.encoders = nn.ModuleList(ParentEncoder({k: v}) for k, v in parents.items())
         self.logs = Standardise((len(self.positive),))
-        inputs = 2 * self.encoder.width + len(self.positive)
+        inputs = 2 * ParentEncoder(parents).width + len(self.positive)
         self.context = nn.Sequential(MLP(inputs, CONTEXT), nn.SiLU())
         stages = [
             Stage(stage.resolution, wide, 2 if level else 3, wide // 2, 1 if level else 2)
@@ -108,21 +111,28 @@ class Ceiling(nn.Module):
         ]
         grid = Grid("image", image, stages)
         self.up = BottomUp(grid, stages, 2 * image.channels, CONTEXT)
-        self.down = TopDown(grid, stages, 2 * image.channels, CONTEXT, learned=False)
+        outputs = len(self.parents) * 2 * image.channels
+        self.down = TopDown(grid, stages, outputs, CONTEXT, learned=False)
         zero(self.down.out)
         self.powers = nn.Parameter(torch.zeros(len(self.positive)))
 
     def forward(self, image: Tensor, before: Parents, after: Parents) -> Tensor:
-        """The counterfactual image `(n, C, H, W)`, in [0, 1]."""
-        return self.unclipped(image, before, after).clamp(0, 1)
+        """The counterfactual image `(n, C, H, W)`, in [0, 1]; of whole levels if x is."""
+        found = self.unclipped(image, before, after).clamp(0, 1)
+        if self.image.bits is None:
+            return found
+        most = 2**self.image.bits - 1
+        return found.mul(most).round().div(most)
 
     def unclipped(self, image: Tensor, before: Parents, after: Parents) -> Tensor:
-        """The same before it is clipped to [0, 1]."""
+        """The same before it is clipped to [0, 1], and rounded."""
         n = len(image)
         old, new = (self.logs(self._logs(parents)) for parents in (before, after))
-        told = [self.encoder(before, n), self.encoder(after, n), (new - old).expand(n, -1)]
-        context = self.context(torch.cat(told, dim=1))
-        s, wanted = ((logs @ self.powers).exp()[:, None, None, None] for logs in (old, new))
+        told = [[encoder(p, n) for encoder in self.encoders] for p in (before, after)]
+        change = torch.stack([(b - a).norm(dim=1) for a, b in zip(*told, strict=True)], 1).tanh()
+        context = self.context(torch.cat([*told[0], *told[1], (new - old).expand(n, -1)], dim=1))
+        # Sums of products, not products of matrices: those would be rounded to bfloat16.
+        s, wanted = (logs.mul(self.powers).sum(1).exp()[:, None, None, None] for logs in (old, new))
         canonical = image / s
         features = self.up(torch.cat([image, canonical], dim=1), context)
 
@@ -131,13 +141,15 @@ class Ceiling(nn.Module):
             mean: Tensor = latent.mean(seen)
             return mean
 
-        gate, shift = self.down(context, skip).chunk(2, dim=1)
+        said = self.down(context, skip).unflatten(1, (len(self.parents), -1))
+        gate, shift = (change[:, :, None, None, None] * said).sum(1).chunk(2, dim=1)
         found: Tensor = wanted * (canonical * gate.clamp_max(6).exp() + shift)
         return found
 
     def calibrate(self, parents: Parents) -> None:
         """Take the location and scale of the parents from training data."""
-        self.encoder.calibrate(parents)
+        for encoder in cast(Iterable[ParentEncoder], self.encoders):
+            encoder.calibrate(parents)
         if self.positive:
             self.logs.calibrate(self._logs(parents))
 
@@ -271,7 +283,10 @@ def _train(
 
     steps, device = max(1, len(pairs.row) // BATCH), images.device
     rest = [weight for name, weight in ceiling.named_parameters() if name != "powers"]
-    groups = [{"params": rest}, {"params": [ceiling.powers]}]
+    groups: list[dict[str, Any]] = [
+        {"params": rest},
+        {"params": [ceiling.powers], "weight_decay": 0.0},
+    ]
     rates = [LEARNING_RATE, POWERS_RATE]
     optimizer = torch.optim.AdamW(groups, LEARNING_RATE, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
