@@ -165,7 +165,7 @@ class Ceiling(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Write description and weights, in half precision, to one safetensors file."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         said = {
             "image": self.image.config(),
@@ -178,7 +178,7 @@ class Ceiling(nn.Module):
             name: (part.half() if name in weights else part).detach().cpu().contiguous()
             for name, part in self.state_dict().items()
         }
-        save_file(tensors, str(path), {"ceiling": json.dumps(said)})
+        Path(path).write_bytes(save(tensors, {"ceiling": json.dumps(said)}))
 
     @classmethod
     def load(cls, path: str | Path) -> Ceiling:
