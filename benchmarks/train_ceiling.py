@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from rung3 import SCM, data, worlds
-from rung3.evaluation.ceiling import Ceiling, fit_ceiling
+from rung3.evaluation.ceiling import WIDTH, Ceiling, fit_ceiling
 from rung3.evaluation.distances import distance
 from rung3.rows import Rows
 from skill import Question, questions
@@ -34,9 +34,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     world = worlds.digits() if args.world == "digits" else worlds.morphomnist(args.mnist, "train")
     start = time.process_time()
-    ceiling = fit_ceiling(
-        world, "image", n=args.rows, epochs=args.epochs, width=args.width, seed=args.seed
-    )
+    options = {"width": args.width, "bfloat16": args.bfloat16, "seed": args.seed}
+    ceiling = fit_ceiling(world, "image", n=args.rows, epochs=args.epochs, **options)
     ceiling.save(args.out)
     print(f"{args.rows} rows, {args.epochs} epochs, width {args.width}, seed {args.seed}")
     print(f"{time.process_time() - start:.0f} CPU-seconds, {args.out.stat().st_size} bytes")
@@ -87,7 +86,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--morphomnist", type=Path, help="folder of Morpho-MNIST and truth.npz")
     parser.add_argument("--rows", type=int, default=16_000)
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--width", type=int, default=24)
+    parser.add_argument("--width", type=int, default=WIDTH)
+    parser.add_argument("--bfloat16", action="store_true", help="train in bfloat16")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

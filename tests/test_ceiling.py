@@ -75,11 +75,16 @@ def test_a_world_that_knows_nothing_is_refused() -> None:
         fit_ceiling(knows(halves.world()), "image", n=8, progress=False)
 
 
-def test_a_null_intervention_before_training_changes_nothing() -> None:
+def test_it_starts_as_the_identity() -> None:
     world = halves.world()
     rows, true = asked(world, 8, "left")
     fresh = Ceiling(Image(1, 8, 8), world.mechanisms["image"].parents, width=8)
     assert torch.equal(fresh(rows["image"], parents(rows), parents(true)), rows["image"])
+
+
+def test_a_null_intervention_changes_nothing(ceiling: Ceiling) -> None:
+    rows, _ = asked(halves.world(), 20, "left")
+    assert torch.equal(ceiling(rows["image"], parents(rows), parents(rows)), rows["image"])
 
 
 def test_what_is_saved_answers_alike(ceiling: Ceiling, tmp_path: Path) -> None:

@@ -96,6 +96,38 @@ def test_captions_say_what_the_causes_were_and_would_have_been(digits: Grid) -> 
     assert f"thickness {t:.3g}\nintensity {i:.3g}\ndigit {factual['digit'][1]}" in words
 
 
+def test_the_truth_stands_below_the_counterfactual_where_it_is_known() -> None:
+    world = worlds.digits()
+    rows, do = world.sample(2, seed=0), {"thickness": 2.0}
+    asked = {"thin": do, "same": {"digit": lambda digit: digit}}
+    found = grid(world, rows, asked, truth=world)
+    assert found.table()[0][-1] == "1.000"  # the world knows what it would have been
+    assert found.table()[1][-1] == "not known"  # doing nothing is right already
+    assert len(grid(world, rows, asked).table()[0]) == len(found.table()[0]) - 1
+    axes = found.figure().axes
+    shown = [ax.images[0].get_array() for ax in axes if len(ax.images) and not ax.axison]
+    true = world.counterfactual(rows, do)["image"]
+    assert sum(np.array_equal(image, true[1, 0]) for image in shown) == 2  # imagined, and true
+
+
+def test_where_the_world_does_not_know_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = worlds.digits()
+    rows, ask = world.sample(2, seed=0), world.counterfactual
+
+    def counterfactual(values: Any, do: dict[str, Any], **more: Any) -> Any:
+        if "digit" in do:
+            raise ValueError("image: nobody knows")
+        return ask(values, do, **more)
+
+    monkeypatch.setattr(world, "counterfactual", counterfactual)
+    asked = {"thin": {"thickness": 2.0}, "three": {"digit": 3}}
+    found = grid(worlds.digits(), rows, asked, truth=world)
+    assert [line[-1] for line in found.table()] == ["1.000", "not known"]
+    words = [text.get_text() for axes in found.figure().axes for text in axes.texts]
+    assert words.count("not known") == 2
+    assert not grid(worlds.digits(), rows, {"three": {"digit": 3}}, truth=world).known
+
+
 def scans() -> SCM:
     model = SCM(
         graph="age -> sick -> size; {age sick size} -> scan",

@@ -181,9 +181,9 @@ def effects(
         seed=seed,
     )
     figure = found.figure(scale)
-    columns = ["intervention", "through", "direct", "indirect", "total", "interaction"]
+    columns = ["intervention", "through", "direct", "indirect", "total", "interaction", "skill"]
     title = f"mean absolute effect on {found.outcome}, {found.unit}"
-    _print_table(title, columns, found.table())
+    _print_table(title, columns if found.known else columns[:-1], found.table())
     path = out or place.path / "effects.png"
     figure.savefig(path)
     _say(f"\npicture: [bold]{escape(str(path))}[/]")

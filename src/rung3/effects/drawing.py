@@ -26,7 +26,7 @@ SIGNED, SPREAD = "RdBu_r", "viridis"
 
 
 def draw(grid: Grid, scale: float | None = None) -> Figure:
-    """A picture of a grid: for each row its counterfactuals and, below, their effects.
+    """A picture of a grid: of each row its counterfactuals and, below, the truth and effects.
 
     Args:
         grid: What `rung3.effects.grid` found.
@@ -61,7 +61,11 @@ class _Drawing:
 
         self.grid, self.levels, self.most = grid, levels, most
         spread = grid.columns[0].imagined.particles is not None
-        self.bands = ["direct", "indirect", "total", *(["spread (s.d.)"] if spread else [])]
+        self.bands = [
+            *(["truth"] if grid.known else []),
+            *("direct", "indirect", "total"),
+            *(["spread (s.d.)"] if spread else []),
+        ]
         height, width = grid.image.shape[1:]
         self.cell = CELL * width / max(height, width), CELL * height / max(height, width)
         self.lines = sum(1 for _ in grid.scalars(grid.rows, 0)) + 1
@@ -89,36 +93,52 @@ class _Drawing:
             self._text(x, self.top, _head(column), 7)
         self._text(MARGIN + self.cell[0] / 2, self.top, "factual", 7)
         self._bar(0, SIGNED, -self.most, "effect")
-        if len(self.bands) > 3:
+        if "spread (s.d.)" in self.bands:
             self._bar(1, SPREAD, 0, "spread (s.d.)")
 
     def _column(self, row: int, k: int, column: Column) -> None:
-        """A counterfactual and its effects."""
+        """A counterfactual, the truth where it is known, and the effects."""
         draws = column.imagined[self.grid.outcome]
         few = draws if column.imagined.particles else draws[None]
         axes = self._axes(row, 0, k)
         show(axes, few[:, row].mean(0))
         self._caption(axes, row, column.imagined)
         found = column.effect
-        for band, effect in enumerate((found.direct, found.indirect, found.total), 1):
-            mean = effect if found.particles is None else effect.mean(0)
-            absent = band == 2 and not column.through
-            self._map(self._axes(row, band, k), None if absent else mean[row], SIGNED, -self.most)
-        if len(self.bands) > 3:
-            self._map(self._axes(row, 4, k), few[:, row].std(0), SPREAD, 0)
+        for band, name in enumerate(self.bands, 1):
+            axes = self._axes(row, band, k)
+            if name == "truth":
+                self._truth(axes, row, column)
+            elif name == "indirect" and not column.through:
+                self._blank(axes, "no mediator")
+            elif name.startswith("spread"):
+                self._map(axes, few[:, row].std(0), SPREAD, 0)
+            else:
+                effect: Tensor = getattr(found, name)
+                mean = effect if found.particles is None else effect.mean(0)
+                self._map(axes, mean[row], SIGNED, -self.most)
 
-    def _map(self, axes: Axes, values: Tensor | None, colours: str, least: float) -> None:
-        """A map of grey levels, averaged over channels; or the word that there is no mediator."""
+    def _truth(self, axes: Axes, row: int, column: Column) -> None:
+        """What would really have been."""
+        if column.true is None:
+            self._blank(axes, "not known")
+        else:
+            show(axes, column.true[self.grid.outcome][row])
+
+    def _blank(self, axes: Axes, word: str) -> None:
+        """An empty cell, and why."""
+        self._frame(axes)
+        axes.set_facecolor(ZERO)
+        axes.text(0.5, 0.5, word, ha="center", va="center", fontsize=6, color="#999999")
+
+    def _frame(self, axes: Axes) -> None:
         axes.set_xticks([])
         axes.set_yticks([])
         for spine in axes.spines.values():
             spine.set(color=PALE, linewidth=0.5)
-        if values is None:
-            axes.set_facecolor(ZERO)
-            axes.text(
-                0.5, 0.5, "no mediator", ha="center", va="center", fontsize=6, color="#999999"
-            )
-            return
+
+    def _map(self, axes: Axes, values: Tensor, colours: str, least: float) -> None:
+        """A map of grey levels, averaged over channels."""
+        self._frame(axes)
         shown = (self.levels * values.mean(0)).numpy(force=True)
         axes.imshow(shown, cmap=colours, vmin=least, vmax=self.most, interpolation="nearest")
 

@@ -43,7 +43,7 @@ def of_run(
     """
     model = run.model()
     columns = {f"do({text})": interventions(text.split(";"), model.variables) for text in do}
-    test, _ = run.test()
+    test, truth = run.test()
     wanted = list(rows)
     beyond = [row for row in wanted if not 0 <= row < test.n]
     if beyond or not wanted:
@@ -56,6 +56,7 @@ def of_run(
         through=list(through) or None,
         labels=[f"row {row}" for row in wanted],
         typical=test,
+        truth=truth,
         particles=particles,
         seed=seed,
     )

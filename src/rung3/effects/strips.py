@@ -1,7 +1,8 @@
 """The lecture's Figure 31: rows of images, a column an intervention, and how each change got there.
 
 Under every counterfactual stand its direct, indirect and total effect (see
-`rung3.effects.mediation`), all of them on one scale with zero in its middle.
+`rung3.effects.mediation`), all of them on one scale with zero in its middle; and, where a world is
+known, what would really have been.
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ class Column:
         imagined: The rows' counterfactuals, with a leading axis K if there are particles.
         effect: Its effects on the image.
         through: The mediators that it acts through; none if it acts directly alone.
+        true: What would really have been; none if no world is given, or it does not know.
     """
 
     label: str
     imagined: Rows
     effect: Mediation
     through: tuple[str, ...]
+    true: Rows | None = None
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,29 @@ class Grid:
                 at = row if values.particles is None else (slice(None), row)
                 yield name, spell(variable, values[name][at])
 
+    @property
+    def known(self) -> bool:
+        """Whether the truth of any column is known."""
+        return any(column.true is not None for column in self.columns)
+
+    def skill(self, column: Column) -> str:
+        """`1 - E |x~ - x*| / E |x - x*|` over these rows, x* the truth, in words."""
+        from rung3.evaluation.distances import distance
+
+        if column.true is None:
+            return "not known"
+        true = column.true[self.outcome]
+        found = column.imagined[self.outcome]
+        few = found if column.imagined.particles else found[None]
+        error = sum(float(distance(self.image, one, true).mean()) for one in few) / len(few)
+        nothing = float(distance(self.image, self.rows[self.outcome], true).mean())
+        return f"{1 - error / nothing:.3f}" if nothing else "not known"
+
     def table(self) -> list[tuple[str, ...]]:
-        """Of each column: what it acts through, and mean absolute effects over rows and pixels."""
+        """Of each column: what it acts through, mean absolute effects over rows and pixels, skill.
+
+        Skill is left out where no truth is known.
+        """
         from rung3.evaluation.distances import scale
 
         lines = []
@@ -91,6 +115,7 @@ class Grid:
             found = column.effect
             parts = (found.direct, found.indirect, found.total, found.interaction)
             sizes = [f"{scale(self.image) * float(part.abs().mean()):.2f}" for part in parts]
+            sizes += [self.skill(column)] if self.known else []
             lines.append((column.label, ", ".join(column.through) or "nothing", *sizes))
         return lines
 
@@ -110,6 +135,7 @@ def grid(
     through: str | Iterable[str] | None = None,
     labels: Sequence[str] | None = None,
     typical: Mapping[str, Any] | None = None,
+    truth: SCM | None = None,
     particles: int | None = None,
     seed: int = 0,
 ) -> Grid:
@@ -127,6 +153,7 @@ def grid(
             every variable between the causes that are set and the image.
         labels: A name of each row.
         typical: Rows that show which values are usual; those of the picture, if not given.
+        truth: The world that the rows come from, for what would really have been.
         particles: Number K of draws of the noise; their means and their spread are shown.
         seed: Of the draws.
 
@@ -151,7 +178,7 @@ def grid(
     wanted = _mediators(model, image, columns.values(), through)
     with torch.no_grad():
         made = [
-            _column(model, known, label, do, image, wanted, particles, seed)
+            _column(model, known, label, do, image, wanted, truth, particles, seed)
             for label, do in columns.items()
         ]
     names = tuple(labels) if labels is not None else tuple(f"row {k}" for k in range(known.n))
@@ -222,11 +249,16 @@ def _column(
     do: Mapping[str, Any],
     image: str,
     through: list[str],
+    truth: SCM | None,
     particles: int | None,
     seed: int,
 ) -> Column:
+    from rung3.evaluation.truth import true_counterfactual
+
     below = model.graph.descendants(list(do)) - set(do)
     own = [m for m in through if m in below or (m == LATENT and LATENT not in model.graph)]
     effect = mediate(model, rows, do, image, own, particles=particles, seed=seed)
     imagined = model.counterfactual(rows, do, particles=particles, seed=seed)
-    return Column(label, imagined, effect, tuple(own))
+    true = None if truth is None else true_counterfactual(truth, rows, do, model.device)
+    known = true if isinstance(true, Rows) else None
+    return Column(label, imagined, effect, tuple(own), known)

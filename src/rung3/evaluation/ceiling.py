@@ -3,13 +3,21 @@
 In a known world the true counterfactual x* of an image x is known, and a network may be trained on
 it, with the parents before and after the intervention, pa and pa~:
 
-    x~ = clip(x exp(g + w . log(pa~ / pa)) + b),     (g, b) = U-Net(x; pa, pa~),     min E |x~ - x*|
+    x~ = clip(s(pa~) (x / s(pa) e^g + b)),                         s(pa) = exp(w . log pa),
 
-the logarithms being of the parents that are positive numbers. It starts as the identity, and
-rescaling is one weight away. The pairs (x, x*) come from interventions on every cause of the image,
-to its values in other rows, which the world propagates. No mechanism is trained like that: in the
-real world there is no x*. So its skill is about what any mechanism of this size can reach, and
-tells what a question leaves open.
+    (g, b) = sum_k tanh|pa~_k - pa_k| (g_k, b_k),        (g_k, b_k) = U-Net(x, x / s(pa); pa, pa~),
+
+    min E |x~ - x*|,
+
+the logarithms and differences being standardised, the former of the parents that are positive
+numbers. Rescaling is one weight away: what the parents do to the brightness of the whole image is
+learned once, and not again for every change of shape. A parent that does not change says nothing,
+so a null intervention changes nothing.
+
+The pairs (x, x*) come from interventions on every cause of the image, to its values in other rows,
+which the world propagates. Both images are of one noise, so each pair is asked both ways. No
+mechanism is trained like that: in the real world there is no x*. So its skill is about what any
+mechanism of this size can reach, and tells what a question leaves open.
 
 The U-Net is a hierarchical VAE's pass up and chain down (`rung3.mechanisms.hierarchy`), with the
 posterior's means for latents.
@@ -20,9 +28,9 @@ Source: Ronneberger et al. 2015 (arXiv 1505.04597).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +39,7 @@ from rung3.evaluation.queries import plan
 from rung3.evaluation.truth import true_counterfactual
 from rung3.mechanisms.base import Parents
 from rung3.mechanisms.convolutional import zero
-from rung3.mechanisms.encoding import MLP, ParentEncoder
+from rung3.mechanisms.encoding import MLP, ParentEncoder, Standardise
 from rung3.mechanisms.hierarchy import BottomUp, Grid, Latent, Stage, TopDown, preset
 from rung3.rows import Rows
 from rung3.seeding import Seed, base_seed, stream
@@ -46,10 +54,17 @@ CONTEXT = 48
 """Width of the encoded parents."""
 
 LEARNING_RATE = 2e-3
+POWERS_RATE = 2e-2
+"""Learning rate of the weights w, each of which acts on all pixels."""
+
 BATCH = 32
 
 WARM_UP = 0.11
 """Share of the steps; times a whole number it is never 1, where OneCycleLR divides by zero."""
+
+WIDTH = 40
+DEEPER = 16
+"""Channels at half the image's size, and how many more at every coarser resolution."""
 
 AT_ONCE = 500
 """Rows whose counterfactuals are asked of the world at once."""
@@ -61,13 +76,16 @@ class Ceiling(nn.Module):
     Args:
         image: The image.
         parents: Its parents, by name.
-        width: Channels at half the image's size; half as many again at coarser ones.
+        width: Channels at half the image's size; `DEEPER` more at every coarser one.
         skipped: Interventions that it was not trained on, and why.
+
+    Attributes:
+        powers: The weights w of the parents that are positive numbers.
 
     Example:
         >>> ceiling = Ceiling(Image(1, 8, 8), {"s": Continuous(lower=0)}, width=8)
-        >>> x, s = torch.rand(2, 1, 8, 8), {"s": torch.ones(2)}
-        >>> torch.equal(ceiling(x, s, s), x)  # before training
+        >>> x, s = torch.randint(256, (2, 1, 8, 8)) / 255, {"s": torch.ones(2)}
+        >>> torch.equal(ceiling(x, s, s), x)
         True
     """
 
@@ -75,50 +93,70 @@ class Ceiling(nn.Module):
         self,
         image: Image,
         parents: Mapping[str, Variable],
-        width: int = 24,
+        width: int = WIDTH,
         skipped: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.image, self.parents, self.width = image, dict(parents), width
         self.skipped = dict(skipped or {})
         self.positive = [name for name, variable in parents.items() if _positive(variable)]
-        self.encoder = ParentEncoder(parents)
-        inputs = 2 * self.encoder.width + len(self.positive)
+        self.encoders = nn.ModuleList(ParentEncoder({k: v}) for k, v in parents.items())
+        self.logs = Standardise((len(self.positive),))
+        inputs = 2 * ParentEncoder(parents).width + len(self.positive)
         self.context = nn.Sequential(MLP(inputs, CONTEXT), nn.SiLU())
         stages = [
-            Stage(stage.resolution, wide, layers=1 if level else 2, latents=wide // 2, blocks=1)
+            Stage(stage.resolution, wide, 2 if level else 3, wide // 2, 1 if level else 2)
             for level, stage in enumerate(preset(image))
-            for wide in [width * 3 // 2 if level else width]
+            for wide in [width + level * DEEPER]
         ]
         grid = Grid("image", image, stages)
-        self.up = BottomUp(grid, stages, image.channels, CONTEXT)
-        self.down = TopDown(grid, stages, 2 * image.channels, CONTEXT, learned=False)
+        self.up = BottomUp(grid, stages, 2 * image.channels, CONTEXT)
+        outputs = len(self.parents) * 2 * image.channels
+        self.down = TopDown(grid, stages, outputs, CONTEXT, learned=False)
         zero(self.down.out)
         self.powers = nn.Parameter(torch.zeros(len(self.positive)))
 
     def forward(self, image: Tensor, before: Parents, after: Parents) -> Tensor:
-        """The counterfactual image `(n, C, H, W)`, in [0, 1]."""
-        return self.unclipped(image, before, after).clamp(0, 1)
+        """The counterfactual image `(n, C, H, W)`, in [0, 1]; of whole levels if x is."""
+        found = self.unclipped(image, before, after).clamp(0, 1)
+        if self.image.bits is None:
+            return found
+        most = 2**self.image.bits - 1
+        return found.mul(most).round().div(most)
 
     def unclipped(self, image: Tensor, before: Parents, after: Parents) -> Tensor:
-        """The same before it is clipped to [0, 1]."""
+        """The same before it is clipped to [0, 1], and rounded."""
         n = len(image)
-        ratios = image.new_zeros(n, len(self.positive))
-        for k, name in enumerate(self.positive):
-            ratios[:, k] = after[name].clamp_min(1e-6).log() - before[name].clamp_min(1e-6).log()
-        told = [self.encoder(before, n), self.encoder(after, n), ratios]
-        context = self.context(torch.cat(told, dim=1))
-        features = self.up(image, context)
+        old, new = (self.logs(self._logs(parents)) for parents in (before, after))
+        told = [[encoder(p, n) for encoder in self.encoders] for p in (before, after)]
+        change = torch.stack([(b - a).norm(dim=1) for a, b in zip(*told, strict=True)], 1).tanh()
+        context = self.context(torch.cat([*told[0], *told[1], (new - old).expand(n, -1)], dim=1))
+        # Sums of products, not products of matrices: those would be rounded to bfloat16.
+        s, wanted = (logs.mul(self.powers).sum(1).exp()[:, None, None, None] for logs in (old, new))
+        canonical = image / s
+        features = self.up(torch.cat([image, canonical], dim=1), context)
 
         def skip(latent: Latent, h: Tensor) -> Tensor:
             seen = torch.cat([h, features[latent.index]], dim=1).relu()
             mean: Tensor = latent.mean(seen)
             return mean
 
-        gate, shift = self.down(context, skip).chunk(2, dim=1)
-        gate = gate + (ratios @ self.powers)[:, None, None, None]
-        found: Tensor = image * gate.clamp_max(6).exp() + shift
+        said = self.down(context, skip).unflatten(1, (len(self.parents), -1))
+        gate, shift = (change[:, :, None, None, None] * said).sum(1).chunk(2, dim=1)
+        found: Tensor = wanted * (canonical * gate.clamp_max(6).exp() + shift)
         return found
+
+    def calibrate(self, parents: Parents) -> None:
+        """Take the location and scale of the parents from training data."""
+        for encoder in cast(Iterable[ParentEncoder], self.encoders):
+            encoder.calibrate(parents)
+        if self.positive:
+            self.logs.calibrate(self._logs(parents))
+
+    def _logs(self, parents: Parents) -> Tensor:
+        """Logarithms of the positive parents, `(n, k)`."""
+        parts = [parents[name].clamp_min(1e-6).log() for name in self.positive]
+        return torch.stack(parts, 1) if parts else self.powers.new_zeros(1, 0)
 
     def loss(self, image: Tensor, before: Parents, after: Parents, true: Tensor) -> Tensor:
         """`E |x~ - x*|`; its gradient is that before clipping wherever x~ is not x* after it."""
@@ -192,7 +230,8 @@ def fit_ceiling(
     *,
     n: int = 20_000,
     epochs: int = 2,
-    width: int = 24,
+    width: int = WIDTH,
+    bfloat16: bool = False,
     seed: Seed = 0,
     progress: bool = True,
 ) -> Ceiling:
@@ -202,8 +241,9 @@ def fit_ceiling(
         world: The world.
         image: The image.
         n: Rows that are drawn from it; each is asked one intervention on each cause.
-        epochs: Passes over all the answers.
+        epochs: Passes over all the answers, each asked one way or back, at random.
         width: Channels at half the image's size.
+        bfloat16: Whether to train in bfloat16, where the processor computes with it.
         seed: Of the rows, the targets, the weights and the order.
         progress: Whether to show a progress bar.
 
@@ -224,36 +264,52 @@ def fit_ceiling(
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(generator.initial_seed())
         ceiling = Ceiling(variable, parents, width, pairs.skipped).to(world.device)
-        ceiling.encoder.calibrate(before)
-        _train(ceiling, rows[image], before, pairs, epochs, generator, progress)
+        ceiling.calibrate(before)
+        _train(ceiling, rows[image], before, pairs, epochs, generator, bfloat16, progress)
     return ceiling.eval().requires_grad_(False)
 
 
 def _train(
     ceiling: Ceiling,
     images: Tensor,
-    before: Parents,
+    parents: Parents,
     pairs: Pairs,
     epochs: int,
     generator: torch.Generator,
+    bfloat16: bool,
     progress: bool,
 ) -> None:
     from rich.progress import track
 
-    steps = max(1, len(pairs.row) // BATCH)
-    optimizer = torch.optim.AdamW(ceiling.parameters(), LEARNING_RATE, betas=(0.9, 0.99))
+    steps, device = max(1, len(pairs.row) // BATCH), images.device
+    rest = [weight for name, weight in ceiling.named_parameters() if name != "powers"]
+    groups: list[dict[str, Any]] = [
+        {"params": rest},
+        {"params": [ceiling.powers], "weight_decay": 0.0},
+    ]
+    rates = [LEARNING_RATE, POWERS_RATE]
+    optimizer = torch.optim.AdamW(groups, LEARNING_RATE, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, LEARNING_RATE, total_steps=epochs * steps, pct_start=WARM_UP
+        optimizer, rates, total_steps=epochs * steps, pct_start=WARM_UP
     )
     for step in track(range(epochs * steps), "ceiling", disable=not progress, transient=True):
         if step % steps == 0:
             order = torch.randperm(len(pairs.row), generator=generator).tensor_split(steps)
-        at = order[step % steps].to(pairs.row.device)
+        at = order[step % steps].to(device)
+        back = (torch.rand(len(at), generator=generator) < 0.5).to(device)
         row = pairs.row[at]
-        old = {name: value[row] for name, value in before.items()}
-        new = {name: value[at] for name, value in pairs.after.items()}
+
+        def ends(one: Tensor, other: Tensor, back: Tensor = back) -> tuple[Tensor, Tensor]:
+            turn = back.view(-1, *(1 for _ in one.shape[1:]))
+            return torch.where(turn, other, one), torch.where(turn, one, other)
+
+        asked = {name: ends(value[row], pairs.after[name][at]) for name, value in parents.items()}
+        before, after = ({name: pair[k] for name, pair in asked.items()} for k in (0, 1))
+        image, true = ends(images[row], pairs.true[at])
         optimizer.zero_grad()
-        ceiling.loss(images[row], old, new, pairs.true[at]).backward()
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            loss = ceiling.loss(image, before, after, true)
+        loss.backward()
         nn.utils.clip_grad_norm_(ceiling.parameters(), 1.0)
         optimizer.step()
         schedule.step()
