@@ -14,7 +14,7 @@ import torch
 from PIL import Image as Pictures
 from typer.testing import CliRunner
 
-from rung3 import SCM, Continuous, Image, Rows, effects, worlds
+from rung3 import SCM, Binary, Continuous, Image, Rows, effects, worlds
 from rung3.cli import app
 from rung3.data import split as split_rows
 from rung3.evaluation.oracles import fit_oracles
@@ -168,6 +168,15 @@ def test_effect_maps_of_an_image(digits: Session) -> None:
     assert expected.indirect.abs().max() > 0.01
     shown = view.effects(digits, query, "image", None)
     assert shown["models"][1]["direct"]["edges"] == [["thickness", "image"]]
+
+
+def test_an_effect_on_a_binary_variable_is_a_difference_of_shares() -> None:
+    kinds = {"y": Binary()}
+    model = SCM("x -> m -> y; x -> y", kinds, {"x": Equation("u"), "m": Equation("x + u")})
+    session = Session([Opened("binary", model, model.requires_grad_(False).sample(5, seed=0))])
+    for particles in (1, 8):
+        found = view.effects(session, Query(do={"x": 1.0}, particles=particles), "y", None)
+        assert -1 <= float(found["models"][0]["total"]["said"]) <= 1
 
 
 def test_a_held_mediator_carries_nothing(chain: Session) -> None:

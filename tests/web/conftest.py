@@ -46,7 +46,7 @@ def trained() -> Opened:
     train, rows = world.sample(4_000, seed=0), world.sample(40, seed=1)
     torch.manual_seed(0)
     vae = SCM(world.graph, world.variables, {"image": VAE(latent=12, width=8, depth=1)})
-    fit(vae, train, epochs=4, batch_size=64, seed=0, progress=False)
+    fit(vae, train, epochs=10, batch_size=64, seed=0, progress=False)
     oracles = fit_oracles(vae, train, epochs=2, width=8, progress=False)
     return Opened("vae", vae.eval().requires_grad_(False), rows, world, oracles)
 
@@ -106,7 +106,7 @@ def hidden() -> Iterator[str]:
     """A front door: x causes m causes y, and a hidden cause joins x and y."""
     model = SCM("x -> m -> y; x <-> y").eval().requires_grad_(False)
     for parameter in model.parameters():
-        parameter += 0.3 * torch.randn(parameter.shape, generator=torch.manual_seed(0))
+        parameter += 0.15 * torch.randn(parameter.shape, generator=torch.manual_seed(0))
     with served(Session([Opened("front door", model, model.sample(200, seed=0))])) as address:
         yield address
 

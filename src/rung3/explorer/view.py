@@ -109,7 +109,7 @@ def effects(session: Session, query: Query, outcome: str, through: str | None) -
         split = maps.split(session, query, outcome, chosen, k)
         parts: Json = {"name": opened.name}
         for part in ("direct", "indirect", "total"):
-            value: Tensor = getattr(split.effects, part)
+            value: Tensor = getattr(split.effects, part).double()
             value = value if query.draws is None else value.mean(0)
             variable = session.variables[outcome]
             image = isinstance(variable, Image)

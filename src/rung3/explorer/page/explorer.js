@@ -14,16 +14,17 @@ page.update = async function update(settled = true) {
   if (asking) return;
   asking = true;
   let failed = false;
+  say("");
   while (asked !== JSON.stringify(state)) {
     asked = JSON.stringify(state);
     try {
       page.latest = await ask("answer");
-      say("");
       drawControls();
       drawNodes();
       await drawPictures();
       history.replaceState(null, "", "#" + page.latest.link);
       document.body.dataset.shown = page.latest.link;
+      if (failed) say("");
       failed = false;
     } catch (error) { refused(error); failed = true; }
     document.body.dataset.answers = 1 + Number(document.body.dataset.answers ?? 0);
@@ -69,10 +70,16 @@ function listen() {
   $("previous").addEventListener("click", step(-1));
   $("next").addEventListener("click", step(1));
   $("reset").addEventListener("click", () => { restore({}); change({}); });
-  addEventListener("hashchange", () => { if (location.hash.slice(1) !== page.latest?.link) { read(); change({}); } });
+  addEventListener("hashchange", () => { if (location.hash.slice(1) !== page.latest?.link) follow(); });
   folds.listen();
   own.listen();
   watch();
+}
+
+async function follow() {
+  const wrong = read();
+  await change({});
+  if (wrong) say(wrong);
 }
 
 function nameModels() {
@@ -85,7 +92,5 @@ function nameModels() {
 page.schema = await (await fetch("/api/schema")).json();
 nameModels();
 $("row").max = page.schema.rows - 1;
-say("");
-read();
 listen();
-await page.update();
+await follow();

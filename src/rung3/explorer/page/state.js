@@ -14,7 +14,7 @@ export async function ask(what, more = {}) {
     method: "POST", headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ query: state, ...more }),
   }).catch(() => { throw new Error("the server does not answer; is `rung3 explore` still running?"); });
-  const said = await reply.json();
+  const said = await reply.json().catch(() => ({}));
   if (!reply.ok) throw new Error(said.error ?? `the server answered ${reply.status}`);
   return said;
 }
@@ -36,10 +36,13 @@ export function restore(given) {
   Object.assign(state, structuredClone(START), given);
 }
 
+// The state that the link holds, and what is wrong with it.
 export function read() {
-  let given = {};
-  try { if (location.hash.length > 1) given = JSON.parse(decodeURIComponent(location.hash.slice(1))); } catch { say("this link cannot be read"); }
-  restore(given !== null && typeof given === "object" ? given : {});
+  try {
+    const given = location.hash.length > 1 ? JSON.parse(decodeURIComponent(location.hash.slice(1))) : {};
+    restore(given !== null && typeof given === "object" ? given : {});
+    return "";
+  } catch { restore({}); return "this link cannot be read"; }
 }
 
 export const shown = () => page.schema.graphs[state.shown] ?? page.schema.graphs[0];
