@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import torch
 from PIL import Image as Pictures
 from typer.testing import CliRunner
 
-from rung3 import SCM, Rows, effects, worlds
+from rung3 import SCM, Binary, Continuous, Image, Rows, effects, worlds
 from rung3.cli import app
+from rung3.data import split as split_rows
 from rung3.evaluation.oracles import fit_oracles
 from rung3.explorer import Opened, Query, Session, open_runs, view
 from rung3.explorer.belief import believe, densities
@@ -23,7 +25,7 @@ from rung3.explorer.own import LARGEST, adopt
 from rung3.explorer.pictures import image_png, signed_png
 from rung3.explorer.sweep import span, sweep
 from rung3.explorer.takeaway import command, python
-from rung3.mechanisms import VAE, Equation
+from rung3.mechanisms import HVAE, VAE, Equation, Stage
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +170,15 @@ def test_effect_maps_of_an_image(digits: Session) -> None:
     assert shown["models"][1]["direct"]["edges"] == [["thickness", "image"]]
 
 
+def test_an_effect_on_a_binary_variable_is_a_difference_of_shares() -> None:
+    kinds = {"y": Binary()}
+    model = SCM("x -> m -> y; x -> y", kinds, {"x": Equation("u"), "m": Equation("x + u")})
+    session = Session([Opened("binary", model, model.requires_grad_(False).sample(5, seed=0))])
+    for particles in (1, 8):
+        found = view.effects(session, Query(do={"x": 1.0}, particles=particles), "y", None)
+        assert -1 <= float(found["models"][0]["total"]["said"]) <= 1
+
+
 def test_a_held_mediator_carries_nothing(chain: Session) -> None:
     assert mediators(chain, Query(do={"x": 1.0}, hold=("m",)), "y") == []
     with pytest.raises(ValueError, match="set a variable first"):
@@ -207,6 +218,83 @@ def test_there_and_back_finds_a_way_that_does_not_lead_back() -> None:
     assert back[0].value == pytest.approx(0, abs=1e-5)
 
 
+def test_a_change_of_colour_shows_in_each_colour() -> None:
+    red, green = torch.zeros(2, 3, 2, 2)
+    red[0], green[1] = 0.5, 0.5
+    shown = np.asarray(Pictures.open(io.BytesIO(signed_png(green - red)))).astype(int)
+    assert shown.shape == (2, 6, 3)  # red, green and blue side by side
+    less, more, none = shown[0, 0], shown[0, 2], shown[0, 4]
+    assert less[2] > less[0] + 40
+    assert more[0] > more[2] + 40
+    assert none.min() > 240
+
+
+def test_what_a_row_lacks_is_drawn_given_the_rest() -> None:
+    kinds = {"x": Continuous(missing=True), "y": Continuous()}
+    model = SCM(None, kinds, {"x": Equation("u"), "y": Equation("x + u")})
+    rows = Rows({"x": torch.tensor([torch.nan, 1.0]), "y": torch.tensor([2.0, 1.0])})
+    session = Session([Opened("gaps", model, rows)])
+    query = Query(do={"x": 3.0}, particles=32)
+    assert session.lacking(query) == ["x"]
+    expected = model.counterfactual(rows[0], {"x": 3.0}, particles=32, seed=0)
+    assert torch.equal(session.answer(query)[0].draws("y"), expected["y"])
+    said = view.answer(session, query)
+    assert said["lacking"] == ["x"]
+    assert said["models"][0]["values"]["x"]["old"] == "missing"
+    assert session.lacking(Query(row=1)) == []
+    assert "particles=1," in python(session, Query(do={"x": 3.0}))
+
+
+def test_hidden_causes_are_drawn_and_what_they_hide_is_refused() -> None:
+    model = SCM("x -> y; x <-> y").requires_grad_(False).eval()
+    session = Session([Opened("bow", model, Rows({"x": torch.zeros(3), "y": torch.ones(3)}))])
+    assert view.schema(session)["graphs"][0]["bidirected"] == [["x", "y"]]
+    assert view.answer(session, Query())["models"][0]["values"]["y"]["new"] == "1"
+    for rung in ("doing", "imagining"):
+        with pytest.raises(ValueError, match="not identified"):
+            session.answer(Query(rung=rung, do={"x": 1.0}))
+
+
+def test_effects_through_latents_carry_both_on_all_paths() -> None:
+    stages = (Stage(8, 4, latents=2), Stage(4, 8, latents=2))
+    scan = HVAE(prior="conditional", stages=stages)
+    kinds = {"scan": Image(1, 16, 16)}
+    model = SCM("t -> i; {t i} -> scan", kinds, {"scan": scan}).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    session = Session([Opened("scans", model, model.sample(3, seed=0))])
+    query = Query(do={"t": 2.0})
+    assert mediators(session, query, "scan") == ["i", "latent"]
+    found = split(session, query, "scan", "latent")
+    expected = effects.mediate(model, session.rows[0], {"t": 2.0}, "scan", "latent", seed=0)
+    assert torch.equal(found.effects.indirect, expected.indirect)
+    assert expected.indirect.abs().max() > 1e-3
+    assert found.direct == found.indirect == [("t", "scan"), ("t", "i"), ("i", "scan")]
+
+
+def test_models_of_other_graphs_each_have_their_own() -> None:
+    one = SCM(x=Equation("u"), m=Equation("x + u"), y=Equation("m + u"))
+    other = SCM(x=Equation("u"), m=Equation("u"), y=Equation("x + m + u"))
+    rows = one.sample(20, seed=0)
+    session = Session([Opened("chain", one, rows), Opened("collider", other, rows)])
+    query = Query(do={"x": 1.0}, shown=1)
+    assert [graph["levels"]["m"] for graph in view.schema(session)["graphs"]] == [1, 0]
+    statuses = [model["status"]["m"] for model in view.answer(session, query)["models"]]
+    assert statuses == ["propagated", "observed"]
+    shown = view.effects(session, query, "y", None)
+    assert shown["through"] == "m"
+    assert shown["models"][1] == {"name": "collider", "lacks": "no path here is through m"}
+    with pytest.raises(ValueError, match="the models are 0 to 1"):
+        session.check(Query(shown=2))
+
+
+def test_in_a_population_what_follows_is_propagated(chain: Session) -> None:
+    said = view.answer(chain, Query(rung="doing", do={"m": 1.0}))["models"][0]["status"]
+    assert said == {"x": "sampled", "m": "intervened", "y": "propagated"}
+    said = view.answer(chain, Query(rung="seeing", do={"m": 1.0}))["models"][0]["status"]
+    assert said == {"x": "sampled", "m": "observed", "y": "sampled"}
+
+
 def test_parents_far_from_all_rows_are_told(chain: Session) -> None:
     near, far = (
         [b for b in believe(chain, Query(do={"x": x})) if b.check == "support"] for x in (0.1, 40.0)
@@ -243,6 +331,36 @@ def test_an_own_image_is_read_by_the_predictors_and_can_be_asked(digits: Session
     learned.adopt(name, row)
     answer = learned.answer(Query(own=name, do={"digit": 2}))[0]
     assert answer.draws("image").shape == (1, 1, 32, 32)
+    assert digits.inferred(Query(own=name)) == ("thickness", "intensity")
+    assert digits.inferred(Query(row=3)) == ()
+    assert view.schema(digits)["readable"] == ["thickness", "intensity", "digit"]
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        ({"thicknes": 3}, "thickness"),
+        ({"thickness": -3}, "outside its support"),
+        ({"thickness": [3, 4]}, "expected one value, got 2"),
+        ({"digit": "seven"}, "digit"),
+    ],
+)
+def test_wrong_known_values_are_refused(
+    digits: Session, known: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        adopt(digits, image_png(digits.rows["image"][3]), known)
+
+
+def test_what_no_predictor_reads_must_be_stated(digits: Session) -> None:
+    opened = digits.models[0]
+    blind = Session([Opened("blind", opened.model, opened.rows)])
+    image = image_png(digits.rows["image"][3])
+    with pytest.raises(ValueError, match="intensity, digit: no run has a predictor"):
+        adopt(blind, image, {"thickness": 3})
+    name, row, _ = adopt(blind, image, {"thickness": 3, "intensity": 200, "digit": 1})
+    assert row["digit"] == 1
+    assert blind.inferred(Query(own=name)) == ()
 
 
 def _png(size: tuple[int, int], colour: tuple[int, int, int], kind: str = "PNG") -> bytes:
@@ -354,6 +472,39 @@ def test_copied_command_gives_the_same_values(run: Path) -> None:
     assert picture.read_bytes() == expected.read_bytes()
 
 
+def test_answers_are_compared_with_training_rows(run: Path) -> None:
+    session = Session(*open_runs([run]))
+    seen = session.seen()
+    train, _ = split_rows(worlds.digits().sample(50, seed=0), 0.05, 0)
+    assert seen.trained
+    assert set(seen.rows) == {"thickness", "intensity", "digit"}
+    assert torch.equal(seen.rows["thickness"].sort().values, train["thickness"].sort().values)
+    query = Query(row=1, do={"thickness": 3.0})
+    assert any("of the training data" in b.said for b in believe(session, query))
+    found = densities(session, query)
+    assert all(d.trained and sum(d.counts) == train.n for d in found)
+    alone = Session([Opened("alone", session.models[0].model, session.rows)])
+    assert not alone.seen().trained
+
+
+def test_runs_of_one_name_are_told_apart(run: Path, tmp_path: Path) -> None:
+    copies = [tmp_path / "a" / "digits", tmp_path / "b" / "digits"]
+    for copy in copies:
+        shutil.copytree(run, copy)
+    found, broken = open_runs([*copies, copies[0]])
+    assert [opened.name for opened in found] == ["a/digits", "b/digits"]
+    assert broken == {}
+
+
+def test_predictors_that_cannot_be_read_are_left_out_and_told(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "digits"
+    shutil.copytree(run, copy)
+    (copy / "oracles.safetensors").write_bytes(b"cut short")
+    found, broken = open_runs([copy])
+    assert found[0].oracles is None
+    assert broken[str(copy)].startswith("its predictors are left out: ")
+
+
 def test_a_broken_run_is_told_and_the_others_open(run: Path, tmp_path: Path) -> None:
     found, broken = open_runs([tmp_path / "nothing", run])
     assert [opened.name for opened in found] == ["digits"]
@@ -367,7 +518,7 @@ def test_a_broken_run_is_told_and_the_others_open(run: Path, tmp_path: Path) -> 
 
 def test_the_page_is_told_all_of_a_table(chain: Session) -> None:
     said = view.schema(chain)
-    assert said["levels"] == {"x": 0, "m": 1, "y": 2}
+    assert said["graphs"][0]["levels"] == {"x": 0, "m": 1, "y": 2}
     assert said["images"] == []
     answer = view.answer(chain, Query(rung="doing", do={"x": 1.0}))["models"][0]
     plot = answer["values"]["y"]["populations"]

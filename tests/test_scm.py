@@ -318,6 +318,15 @@ def test_a_variable_that_is_held_leaves_the_direct_effect() -> None:
     assert torch.equal(cloud["c"][1], answer["c"])
 
 
+def test_a_model_that_holds_answers_as_a_counterfactual_that_does() -> None:
+    model, rows = chain(), chain().sample(5, seed=0)
+    acted = model.do(a=2.0).hold({"b": rows["b"]})
+    assert same(acted.predict(model.abduct(rows)), model.counterfactual(rows, {"a": 2.0}, hold="b"))
+    assert acted.predict(model.abduct(rows)).explain().status["b"] == "held"
+    with pytest.raises(ValueError, match="z"):
+        model.hold({"z": 1.0})
+
+
 def test_holding_what_is_not_downstream_changes_nothing() -> None:
     model, rows = chain(), chain().sample(200, seed=0)
     answer = model.counterfactual(rows, do={"d": 0.0}, hold=["a"])

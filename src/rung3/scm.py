@@ -229,6 +229,10 @@ class SCM(nn.Module):
         """
         return self._do({**({} if values is None else values), **more}, held=frozenset())
 
+    def hold(self, values: Values) -> Self:
+        """The same as `do`, of factual values that are kept: answers call the variables `held`."""
+        return self._do(values, held=frozenset(values))
+
     def _do(self, values: Values, held: frozenset[str]) -> Self:
         if unknown := [name for name in values if name not in self.variables]:
             raise ValueError(f"do: {spell_unknown(unknown, self.variables)}")
@@ -351,7 +355,7 @@ class SCM(nn.Module):
             raise ValueError(f"{both[0]}: cannot both be set and held")
         model = self.do(do)
         if below := kept & model.graph.descendants(list(do)):
-            model = model._do({name: rows[name] for name in below}, held=below)
+            model = model.hold({name: rows[name] for name in below})
         propagation.check_lengths(model, rows.n)
         nothing = Exogenous({}, n=rows.n, factual=rows, mechanisms=self.mechanisms)
         affected = propagation.affected(model, nothing)

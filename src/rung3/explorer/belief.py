@@ -21,7 +21,7 @@ from torch import Tensor
 from rung3.evaluation.distances import distance, unit
 from rung3.explorer.opened import Opened
 from rung3.explorer.query import Query
-from rung3.explorer.session import Answer, Session
+from rung3.explorer.session import Answer, Seen, Session
 from rung3.positivity import positivity
 from rung3.rows import Rows
 from rung3.variables import Discrete
@@ -52,7 +52,7 @@ class Belief:
 
 @dataclass(frozen=True)
 class Density:
-    """How a variable lies in rows that were not trained on, and where the answer lies in it.
+    """How a variable lies in the rows of training, and where the answer lies in it.
 
     Attributes:
         name: The variable.
@@ -61,6 +61,7 @@ class Density:
         old: The factual value.
         new: The new one, the mean over draws.
         outside: Whether the new one is outside the range of the training data.
+        trained: Whether the rows are those of training; if not, they were held out.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Density:
     old: float
     new: float
     outside: bool
+    trained: bool
 
 
 def believe(session: Session, query: Query, k: int = 0) -> list[Belief]:
@@ -83,11 +85,12 @@ def believe(session: Session, query: Query, k: int = 0) -> list[Belief]:
     opened, row = session.models[k], session.factual(query)
     if not query.do:
         return []
+    seen = session.seen(k)
     with session.lock, torch.no_grad():
         return [
             *_null(session, query, k, row),
             *_back(session, query, k, answer),
-            *_support(session, query, opened, answer, row),
+            *_support(session, query, opened, answer, seen),
             *_predictors(opened, answer),
             *_provenance(answer),
         ]
@@ -95,13 +98,13 @@ def believe(session: Session, query: Query, k: int = 0) -> list[Belief]:
 
 def densities(session: Session, query: Query, k: int = 0) -> list[Density]:
     """Where the new value of each variable that changed lies among other rows."""
-    answer = session.answer(query)[k]
+    answer, seen = session.answer(query)[k], session.seen(k)
     found = []
     for name, status in answer.provenance.status.items():
         variable = session.variables[name]
         if status not in ("intervened", "propagated") or variable.shape:
             continue
-        others = session.rows[name]
+        others = seen.rows[name]
         others = others[~variable.is_missing(others)].double()
         old, new = (float(part.double().mean()) for part in (answer.old(name), answer.draws(name)))
         if isinstance(variable, Discrete):
@@ -113,7 +116,7 @@ def densities(session: Session, query: Query, k: int = 0) -> list[Density]:
             counts, ends = torch.histogram(others, BINS, range=(low, high))
             edges = ends.tolist()
         outside = name in answer.provenance.outside
-        found.append(Density(name, edges, counts.tolist(), old, new, outside))
+        found.append(Density(name, edges, counts.tolist(), old, new, outside, seen.trained))
     return found
 
 
@@ -143,7 +146,7 @@ def _back(session: Session, query: Query, k: int, answer: Answer) -> Iterator[Be
         return
     back = model.do({name: row[name] for name in query.do})
     if kept := set(query.hold) & set(back.graph.descendants(list(query.do))):
-        back = back._do({name: row[name] for name in kept}, held=frozenset(kept))
+        back = back.hold({name: row[name] for name in kept})
     for name in _recomputed(session, query, k):
         yield _distance(session, "there and back", name, row, back.predict(noise), "")
 
@@ -152,7 +155,10 @@ def _distance(session: Session, check: str, name: str, row: Rows, other: Rows, h
     variable = session.variables[name]
     new = other[name] if other.batched or other.particles else other[name][None]
     error = float(distance(variable, row[name].expand_as(new), new).mean())
-    said = f"{name} is off by {error:.3g} {unit(variable)}".rstrip() + how
+    said = f"{name} is off by {error:.3g} {unit(variable)}".rstrip()
+    if isinstance(variable, Discrete):
+        said = f"{name} is the same in {1 - error:.0%} of draws"
+    said += how
     return Belief(check, name, said, error)
 
 
@@ -162,22 +168,19 @@ def _recomputed(session: Session, query: Query, k: int) -> list[str]:
 
 
 def _support(
-    session: Session, query: Query, opened: Opened, answer: Answer, row: Rows
+    session: Session, query: Query, opened: Opened, answer: Answer, seen: Seen
 ) -> Iterator[Belief]:
-    """Range of the training data, and distance to the nearest of the rows held out."""
+    """Range of the training data, and distance to the nearest of its rows."""
     for name, share in answer.provenance.outside.items():
         said = f"{name} lies outside the range of the training data in {share:.0%} of draws"
         yield Belief("support", name, said, share, good=False)
-    model = opened.model
     draws = Rows({name: answer.draws(name) for name in session.variables})
+    rows = "of the training data" if seen.trained else "that were held out of the training data"
     for name in query.do:
-        for found in positivity(model, session.rows, draws, name, draws[name]):
+        for found in positivity(opened.model, seen.rows, draws, name, draws[name]):
             together = ", ".join(found.jointly)
-            reach = "far from" if found.far else "near"
-            said = (
-                f"{together}{' together' if len(found.jointly) > 1 else ''}: {reach} rows of the "
-                "same data that were held out"
-            )
+            reach = "far from all rows" if found.far else "near rows"
+            said = f"{together}{' together' if len(found.jointly) > 1 else ''}: {reach} {rows}"
             yield Belief("support", name, said, found.far, good=not found.far)
 
 

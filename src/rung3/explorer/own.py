@@ -17,7 +17,7 @@ from rung3.explorer.session import Session
 from rung3.rows import Rows
 from rung3.variables import Continuous, Image
 
-__all__ = ["LARGEST", "adopt", "decode"]
+__all__ = ["LARGEST", "adopt", "decode", "readers"]
 
 LARGEST = 2 * 2**20
 """Bytes that an upload may have."""
@@ -66,6 +66,16 @@ def decode(content: bytes, name: str, variable: Image) -> Tensor:
     return (value.mean(0, keepdim=True) * 255).round() / 255
 
 
+def readers(session: Session) -> dict[str, Oracle]:
+    """Of each variable that a predictor reads off the one image, the first run's that has any."""
+    found: dict[str, Oracle] = {}
+    for opened in session.models:
+        for (image, name), oracle in (opened.oracles or {}).items():
+            if session.images == [image]:
+                found.setdefault(name, oracle)
+    return found
+
+
 def adopt(
     session: Session, content: bytes, known: Mapping[str, Any] | None = None
 ) -> tuple[str, Rows, list[str]]:
@@ -89,26 +99,27 @@ def adopt(
     variable = session.variables[name]
     assert isinstance(variable, Image)
     image = decode(content, name, variable)
+    session.models[0].model.graph.names(known or ())
     stated = {k: session.variables[k].validate(k, v) for k, v in (known or {}).items() if k != name}
+    for other, value in stated.items():
+        if value.shape != session.variables[other].shape:
+            raise ValueError(f"{other}: expected one value, got {len(value)}")
     values: dict[str, Tensor] = {**stated, name: image}
-    inferred = []
-    oracles: Mapping[tuple[str, str], Oracle] = session.models[0].oracles or {}
-    for other in session.variables:
-        if other in values:
-            continue
-        if (name, other) not in oracles:
-            raise ValueError(
-                f"{other}: the run has no predictor that reads it off {name}; state its value"
-            )
+    inferred = [other for other in session.variables if other not in values]
+    predictors = readers(session)
+    if unknown := [other for other in inferred if other not in predictors]:
+        raise ValueError(
+            f"{', '.join(unknown)}: no run has a predictor that reads it off {name}; state it"
+        )
+    for other in inferred:
         target = session.variables[other]
         with session.lock, torch.no_grad():
-            read = oracles[name, other].read(image[None])[0]
+            read = predictors[other].read(image[None])[0]
         if isinstance(target, Continuous):
             read = read.clamp(target.lower, target.upper)
         values[other] = target.validate(other, read)
-        inferred.append(other)
     digest = hashlib.sha256(content + repr(sorted(stated.items())).encode()).digest()
     key = base64.urlsafe_b64encode(digest[:9]).decode()
     row = Rows({k: values[k] for k in session.variables}, batched=False)
-    session.adopt(key, row)
+    session.adopt(key, row, inferred)
     return key, row, inferred

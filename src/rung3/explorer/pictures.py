@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -32,9 +33,15 @@ def image_png(image: Float[Tensor, "c h w"]) -> bytes:
 
 
 def signed_png(change: Float[Tensor, "c h w"]) -> bytes:
-    """A difference of two images, its channels averaged, on the fixed scale about zero."""
-    at = change.detach().cpu().mean(0) * (255 / SIGNED)
-    return _encode(_colours("RdBu_r")[((at.clamp(-1, 1) + 1) * 127.5).round().long().numpy()])
+    """A difference of two images, on the fixed scale about zero.
+
+    Of a colour image red, green and blue side by side, as a change of hue averages to nothing;
+    other channels averaged.
+    """
+    change = change.detach().cpu()
+    shown = torch.cat([*change], dim=1) if len(change) == 3 else change.mean(0)
+    at = (shown * (255 / SIGNED)).clamp(-1, 1)
+    return _encode(_colours("RdBu_r")[((at + 1) * 127.5).round().long().numpy()])
 
 
 def spread_png(spread: Float[Tensor, "c h w"]) -> bytes:

@@ -29,6 +29,7 @@ class Query(BaseModel):
         hold: Variables kept at their factual values.
         particles: Number of draws of the noise.
         seed: Of the draws.
+        shown: Whose values the graph shows, of several models, from 0.
 
     Example:
         >>> query = Query(row=3, do={"thickness": 4})
@@ -45,6 +46,7 @@ class Query(BaseModel):
     hold: tuple[str, ...] = ()
     particles: Annotated[int, Field(ge=1, le=MOST_PARTICLES)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    shown: Annotated[int, Field(ge=0)] = 0
 
     @property
     def draws(self) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -99,12 +100,13 @@ def application(session: Session, host: str = "127.0.0.1") -> Starlette:
 def serve(
     session: Session, host: str = "127.0.0.1", port: int = 7860, say: Callable[[str], None] = print
 ) -> None:
-    """Answer until interrupted.
+    """Answer until interrupted; the address is said as soon as it can be asked.
 
     Raises:
         ValueError: If the port is taken.
     """
     import socket
+    import threading
 
     import uvicorn
 
@@ -117,10 +119,21 @@ def serve(
             raise ValueError(
                 f"cannot listen on {host}, port {port}: {error.strerror}; choose another --port"
             ) from None
+        listening.listen()
         name = f"[{host}]" if ":" in host else host
+        threading.Thread(target=_warm, args=(session,), daemon=True).start()
         say(f"http://{name}:{listening.getsockname()[1]}/")
         config = uvicorn.Config(application(session, host), log_level="warning")
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def _warm(session: Session) -> None:
+    """The page's first answer, and the rows that answers are compared with."""
+    with contextlib.suppress(ValueError):  # the page will hear it
+        view.answer(session, Query())
+        view.truth(session, Query())
+    for k in range(len(session.models)):
+        session.seen(k)
 
 
 async def _guarded(answer: Callable[[Json], Json], request: Request) -> Response:

@@ -6,6 +6,8 @@
 
 The noise `u` is kept by (model, row, draws, seed), so that a slider that moves costs the decoder
 alone. Everything of a query is in the query: a session has no current one, and many can ask.
+
+What a row lacks is drawn given the rest (see `rung3.missing`), each time anew.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any, TypeVar
 
 import torch
@@ -35,6 +37,27 @@ DRAWN, DRAWN_IMAGES = 1000, 64
 """Rows that a population is drawn with: of numbers alone, and where there are images."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Rows that answers are compared with.
+
+    Attributes:
+        rows: The rows.
+        trained: Whether the model was trained on them; if not, they are those of the page.
+    """
+
+    rows: Rows
+    trained: bool
+
+
+@dataclass(frozen=True)
+class Own:
+    """A row of the user's own, and which of its values were inferred."""
+
+    row: Rows
+    inferred: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -97,7 +120,9 @@ class Session:
         self.images = [k for k, variable in self.variables.items() if isinstance(variable, Image)]
         self.lock = RLock()
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
-        self._own: OrderedDict[str, Rows] = OrderedDict()
+        self._own: OrderedDict[str, Own] = OrderedDict()
+        self._seen: dict[int, Seen] = {}
+        self._reading = Lock()
 
     # Asking --------------------------------------------------------------------------------------
 
@@ -128,7 +153,27 @@ class Session:
         """The row that is asked about, without a batch axis."""
         if query.own is None:
             return self.rows[query.row]
-        return self._own[query.own]
+        return self._own[query.own].row
+
+    def inferred(self, query: Query) -> tuple[str, ...]:
+        """What of the row was inferred, and not stated by the user."""
+        return () if query.own is None else self._own[query.own].inferred
+
+    def seen(self, k: int = 0) -> Seen:
+        """Rows that model k was trained on, where its run knows them; read once."""
+        with self._reading:  # not the session's lock: meanwhile the others are answered
+            if k not in self._seen:
+                try:
+                    rows = self.models[k].trained_on()
+                except (ValueError, OSError):
+                    rows = None
+                self._seen[k] = Seen(self.rows if rows is None else rows, rows is not None)
+            return self._seen[k]
+
+    def lacking(self, query: Query) -> list[str]:
+        """The variables that the row has no value of."""
+        row = self.factual(query)
+        return [k for k, v in self.variables.items() if bool(v.is_missing(row[k][None]).any())]
 
     def settings(self, query: Query) -> dict[str, Any]:
         """The values that are set, as `SCM.do` takes them."""
@@ -145,10 +190,9 @@ class Session:
 
     def acted(self, query: Query, model: SCM) -> SCM:
         """The model in which the query's values are set, and what it holds is held."""
-        acted = model.do(self.settings(query))
-        row = self.factual(query)
+        acted, row = model.do(self.settings(query)), self.factual(query)
         below = set(query.hold) & set(acted.graph.descendants(list(query.do)))
-        return acted._do({k: row[k] for k in below}, held=frozenset(below)) if below else acted
+        return acted.hold({name: row[name] for name in below}) if below else acted
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` gives, kept under a key."""
@@ -162,10 +206,10 @@ class Session:
             found: T = self._kept[key]
             return found
 
-    def adopt(self, name: str, row: Rows) -> None:
+    def adopt(self, name: str, row: Rows, inferred: Sequence[str] = ()) -> None:
         """Take a row of the user's own, to be asked about under a name."""
         with self.lock:
-            self._own[name] = row
+            self._own[name] = Own(row, tuple(inferred))
             while len(self._own) > KEPT:
                 self._own.popitem(last=False)
 
@@ -175,6 +219,8 @@ class Session:
             raise ValueError(f"row: {query.row}; the test rows are 0 to {self.rows.n - 1}")
         if query.own is not None and query.own not in self._own:
             raise ValueError("this image is not known here any more; upload it again")
+        if query.shown >= len(self.models):
+            raise ValueError(f"shown: {query.shown}; the models are 0 to {len(self.models) - 1}")
         self.models[0].model.graph.names((*query.do, *query.hold))
         if both := [name for name in query.do if name in query.hold]:
             raise ValueError(f"{both[0]}: cannot both be set and held")
@@ -187,8 +233,15 @@ class Session:
 
     def _answer(self, model: SCM, k: int, query: Query) -> Answer:
         if query.rung == "imagining":
-            after = self.acted(query, model).predict(self.noise(query, k))
-            return Answer(self.factual(query), after, after.explain(), imagined=True)
+            row = self.factual(query)
+            if self.lacking(query):
+                after = model.counterfactual(
+                    row, self.settings(query), hold=query.hold, particles=query.particles,
+                    seed=query.seed,
+                )  # fmt: skip
+            else:
+                after = self.acted(query, model).predict(self.noise(query, k))
+            return Answer(row, after, after.explain(), imagined=True)
         n = DRAWN_IMAGES if self.images else DRAWN
         before = self.once(("drawn", k, query.seed, n), lambda: model.sample(n, seed=query.seed))
         values = self.settings(query)

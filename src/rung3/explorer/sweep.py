@@ -28,14 +28,14 @@ class Sweep:
         values: Its values, in its own unit.
         labels: The same in words.
         images: Of each image variable, one a value, the mean over draws, `(steps, C, H, W)`.
-        numbers: Of each other variable that follows, the same, `(steps,)`.
+        numbers: Of each other variable of one number that follows, its draws at each value.
     """
 
     name: str
     values: list[float]
     labels: list[str]
     images: dict[str, Tensor]
-    numbers: dict[str, Tensor]
+    numbers: dict[str, list[Tensor]]
 
     def png(self, image: str) -> bytes:
         """The film strip, each value below its picture."""
@@ -111,14 +111,14 @@ def sweep(session: Session, query: Query, name: str, k: int = 0, steps: int = ST
         session.answer(query.model_copy(update={"do": {**query.do, name: value}}))[k]
         for value in values
     ]
-    follow = {
-        key for a in answers for key, s in a.provenance.status.items() if s == "propagated"
-    } | set(session.images)
-    means = {
+    follow = {k for a in answers for k, s in a.provenance.status.items() if s == "propagated"}
+    images = {
         key: torch.stack([a.draws(key).double().mean(0) for a in answers]).float()
-        for key in session.variables
-        if key in follow
+        for key in session.images
     }
-    images = {key: value for key, value in means.items() if key in session.images}
-    scalars = {k: v for k, v in means.items() if v.ndim == 1}
-    return Sweep(name, values, labels, images, scalars)
+    numbers = {
+        key: [a.draws(key) for a in answers]
+        for key, kind in session.variables.items()
+        if key in follow and not kind.shape
+    }
+    return Sweep(name, values, labels, images, numbers)

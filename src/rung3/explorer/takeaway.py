@@ -34,7 +34,7 @@ def python(session: Session, query: Query, k: int = 0) -> str:
         options = "".join(
             [
                 f", hold={list(query.hold)}" if query.hold else "",
-                f", particles={query.draws}" if query.draws else "",
+                f", particles={query.particles}" if query.draws or session.lacking(query) else "",
                 f", seed={query.seed}",
             ]
         )
@@ -70,8 +70,8 @@ def command(session: Session, query: Query, k: int = 0) -> str:
         parts += ["--do", f"{name}={text}"]
     for name in query.hold:
         parts += ["--hold", name]
-    if query.draws:
-        parts += ["--particles", str(query.draws)]
+    if query.draws or session.lacking(query):
+        parts += ["--particles", str(query.particles)]
     return shlex.join([*parts, "--seed", str(query.seed)])
 
 

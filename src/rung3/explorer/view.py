@@ -11,11 +11,14 @@ from torch import Tensor
 
 from rung3.explorer import maps, sweep
 from rung3.explorer.belief import believe, densities
+from rung3.explorer.own import LARGEST, readers
 from rung3.explorer.pictures import SIGNED, SPREAD, image_png, signed_png, spread_png, uri
 from rung3.explorer.query import Query
 from rung3.explorer.session import Answer, Session
 from rung3.explorer.takeaway import command, python
-from rung3.variables import Continuous, Discrete, Image, Variable
+from rung3.graph import CausalGraph
+from rung3.provenance import TRUSTED
+from rung3.variables import Categorical, Continuous, Discrete, Image, Variable
 
 __all__ = ["answer", "belief", "effects", "film", "schema", "taken", "truth"]
 
@@ -25,8 +28,7 @@ BINS = 24
 
 
 def schema(session: Session) -> Json:
-    """Models, variables and graph: what does not change."""
-    graph = session.models[0].model.graph
+    """Models, variables and graphs: what does not change."""
     return {
         "models": [opened.name for opened in session.models],
         "broken": session.broken,
@@ -34,11 +36,12 @@ def schema(session: Session) -> Json:
         "world": session.world is not None,
         "images": session.images,
         "own": len(session.images) == 1,
+        "readable": list(readers(session)),
+        "largest": LARGEST,
         "signed": SIGNED,
         "spread": SPREAD,
-        "levels": _levels(session),
-        "edges": [list(edge) for edge in graph.edges],
-        "bidirected": [list(edge) for edge in graph.bidirected],
+        "trusted": TRUSTED,
+        "graphs": [_graph(opened.model.graph) for opened in session.models],
         "variables": {name: _variable(session, name) for name in session.variables},
     }
 
@@ -48,14 +51,16 @@ def answer(session: Session, query: Query) -> Json:
     answers = session.answer(query)
     return {
         "link": query.link(),
+        "inferred": list(session.inferred(query)),
+        "lacking": session.lacking(query) if query.rung == "imagining" else [],
         "models": [
             {
                 "name": opened.name,
-                "status": dict(one.provenance.status),
+                "status": _statuses(opened.model.graph, one, query),
                 "outside": dict(one.provenance.outside),
                 "effective": one.provenance.effective_sample_size,
                 "values": {
-                    name: _values(session.variables[name], one, name)
+                    name: _values(session, one, name)
                     for name in session.variables
                     if name not in session.images
                 },
@@ -89,22 +94,28 @@ def truth(session: Session, query: Query) -> Json:
 
 def effects(session: Session, query: Query, outcome: str, through: str | None) -> Json:
     """Direct, indirect and total effect of each model, and the arrows that they come along."""
-    known = maps.mediators(session, query, outcome)
-    chosen = through or (known[0] if known else None)
+    session.check(query)
+    session.models[0].model.graph.names([outcome])
+    each = [maps.mediators(session, query, outcome, k) for k in range(len(session.models))]
+    known = list(dict.fromkeys(name for names in each for name in names))
+    chosen = through if through in known else next(iter(known), None)
     if chosen is None:
         return {"mediators": [], "models": []}
     found = []
     for k, opened in enumerate(session.models):
+        if chosen not in each[k]:
+            found.append({"name": opened.name, "lacks": f"no path here is through {chosen}"})
+            continue
         split = maps.split(session, query, outcome, chosen, k)
         parts: Json = {"name": opened.name}
         for part in ("direct", "indirect", "total"):
-            value: Tensor = getattr(split.effects, part)
+            value: Tensor = getattr(split.effects, part).double()
             value = value if query.draws is None else value.mean(0)
             variable = session.variables[outcome]
             image = isinstance(variable, Image)
             parts[part] = {
                 "png": uri(signed_png(value)) if image else None,
-                "said": f"{float(value.abs().mean()) * 255:.3g} grey levels"
+                "said": f"{float(value.abs().mean()) * 255:.3g} grey levels on average"
                 if image
                 else f"{float(value.mean()):+.4g} {variable.unit}".rstrip(),
                 "edges": [list(edge) for edge in getattr(split, part)],
@@ -141,7 +152,15 @@ def film(session: Session, query: Query, name: str) -> Json:
                     key: [uri(image_png(frame)) for frame in frames]
                     for key, frames in strip.images.items()
                 },
-                "numbers": {key: value.tolist() for key, value in strip.numbers.items()},
+                "words": {
+                    key: [_spell(session.variables[key], draws) for draws in each]
+                    for key, each in strip.numbers.items()
+                },
+                "numbers": {
+                    key: [float(draws.double().mean()) for draws in each]
+                    for key, each in strip.numbers.items()
+                    if not isinstance(session.variables[key], Categorical)
+                },
             }
         )
     return {"of": name, "models": found}
@@ -171,33 +190,58 @@ def _variable(session: Session, name: str) -> Json:
     return found
 
 
-def _levels(session: Session) -> dict[str, int]:
-    """Rows of the graph, causes above: a variable stands just above its nearest effect."""
-    graph = session.models[0].model.graph
+def _graph(graph: CausalGraph) -> Json:
+    """Arrows, and rows of the drawing, causes above: each just above its nearest effect."""
     depth: dict[str, int] = {}
     for name in graph.order:
         depth[name] = 1 + max((depth[parent] for parent in graph.parents(name)), default=-1)
     for name in reversed(graph.order):
         if below := [depth[child] for child in graph.children(name)]:
             depth[name] = max(depth[name], min(below) - 1)
-    return depth
+    return {
+        "edges": [list(edge) for edge in graph.edges],
+        "bidirected": [list(edge) for edge in graph.bidirected],
+        "levels": depth,
+    }
 
 
-def _values(variable: Variable, answer: Answer, name: str) -> Json:
-    """Old and new in words; as numbers where they are ones; both populations where it is of one."""
-    old, new = answer.old(name), answer.draws(name)
+def _statuses(graph: CausalGraph, answer: Answer, query: Query) -> dict[str, str]:
+    """Of every variable; in a population, what descends from a set one is propagated too."""
+    status: dict[str, str] = dict(answer.provenance.status)
+    if query.rung == "doing":
+        below = graph.do(*query.do).descendants(list(query.do)) - set(query.do)
+        status |= dict.fromkeys(below, "propagated")
+    return status
+
+
+def _values(session: Session, answer: Answer, name: str) -> Json:
+    """Old and new in words; as numbers where they are ones; and populations to see them among."""
+    variable, old, new = session.variables[name], answer.old(name), answer.draws(name)
     found: Json = {"old": _spell(variable, old), "new": _spell(variable, new)}
     if variable.shape:
         return found
-    found |= {"was": float(old.double().nanmean()), "is": float(new.double().nanmean())}
+    found |= {"was": _mean(old), "is": _mean(new)}
     if not answer.imagined:
         found["populations"] = _populations(variable, old, new)
+    elif not session.images:
+        edges, shares = _histogram(variable, [session.rows[name]])
+        found["among"] = {"edges": edges, "counts": shares[0]}
     return found
+
+
+def _mean(value: Tensor) -> float | None:
+    mean = float(value.double().nanmean())
+    return mean if math.isfinite(mean) else None
 
 
 def _populations(variable: Variable, old: Tensor, new: Tensor) -> Json:
     """Two histograms over the same bins, as shares."""
-    both = torch.cat([old, new]).double()
+    edges, shares = _histogram(variable, [old, new])
+    return {"edges": edges, "before": shares[0], "after": shares[1]}
+
+
+def _histogram(variable: Variable, parts: list[Tensor]) -> tuple[list[float], list[list[float]]]:
+    both = torch.cat(parts).double()
     both = both[~both.isnan()]
     if isinstance(variable, Discrete):
         edges = [code - 0.5 for code in range(variable.classes + 1)]
@@ -205,10 +249,9 @@ def _populations(variable: Variable, old: Tensor, new: Tensor) -> Json:
         low, high = float(both.quantile(0.002)), float(both.quantile(0.998))
         edges = torch.linspace(low, high if high > low else low + 1, BINS + 1).tolist()
     ends = torch.tensor(edges, dtype=torch.float64)
-    shares = [
-        (torch.histogram(part.double().cpu(), ends)[0] / len(part)).tolist() for part in (old, new)
+    return edges, [
+        (torch.histogram(part.double().cpu(), ends)[0] / len(part)).tolist() for part in parts
     ]
-    return {"edges": edges, "before": shares[0], "after": shares[1]}
 
 
 def _panels(answer: Answer, name: str) -> Json:
@@ -227,6 +270,8 @@ def _panels(answer: Answer, name: str) -> Json:
 
 def _spell(variable: Variable, value: Tensor) -> str:
     """A value, or the mean and deviation of several, with its unit."""
+    if bool(variable.is_missing(value).all()):
+        return "missing"
     if isinstance(variable, Discrete):
         codes, counts = value.long().unique(return_counts=True)
         most = int(counts.argmax())

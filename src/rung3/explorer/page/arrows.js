@@ -1,37 +1,75 @@
 // Arrows between the nodes as they stand: cut ones dotted with a cross, lit ones thick.
 import { svg } from "./drawing.js";
 
-export function drawArrows(canvas, graph, schema, cut, lit) {
+const GAP = 16;  // pixels between a node and an arrow that passes it
+
+export function drawArrows(canvas, graph, { edges, bidirected }, cut, lit) {
   const origin = graph.getBoundingClientRect(), boxes = {};
   for (const node of graph.querySelectorAll(".node")) {
-    const box = node.getBoundingClientRect();
-    boxes[node.dataset.name] = { x: box.left - origin.left + box.width / 2, top: box.top - origin.top, bottom: box.bottom - origin.top, width: box.width };
+    const box = node.getBoundingClientRect(), left = box.left - origin.left, top = box.top - origin.top;
+    boxes[node.dataset.name] = { left, top, width: box.width, x: left + box.width / 2, right: left + box.width, bottom: top + box.height, y: top + box.height / 2 };
   }
   const isLit = (a, b) => lit.some(([x, y]) => x === a && y === b);
   const tip = (id, kind) => svg("marker", { id, viewBox: "0 0 10 10", refX: 9, refY: 5, markerWidth: 9, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" },
     svg("path", { class: `tip ${kind}`, d: "M0 0L10 5L0 10z" }));
   canvas.replaceChildren(svg("defs", {}, tip("tip", ""), tip("tip-lit", "lit")));
+  const add = (kind, isCut, attributes) => {
+    const line = svg("path", { class: `arrow ${kind} ${isCut ? "cut" : ""}`, ...attributes });
+    canvas.append(line);
+    if (isCut) cross(canvas, line);
+  };
+
+  // Arrows into one node arrive side by side, in the order of where they come from.
+  const lanes = new Map(), taken = [];
+  for (const [a, b] of edges) lanes.set(`${a}>${b}`, lane(boxes, boxes[a], boxes[b], taken));
   const into = {};
-  for (const [a, b] of schema.edges) (into[b] ??= []).push(a);
-  for (const list of Object.values(into)) list.sort((p, q) => boxes[p].x - boxes[q].x);
-  for (const [a, b] of schema.edges) {
-    // Arrows into one node arrive side by side, in the order of where they come from.
-    const n = into[b].length, k = into[b].indexOf(a);
-    const from = boxes[a], to = boxes[b], x = to.x + (n > 1 ? ((k / (n - 1)) - 0.5) * to.width * 0.5 : 0);
-    const bend = Math.max(16, (to.top - from.bottom) / 2);
-    const kind = `${cut.has(b) ? "cut" : ""} ${isLit(a, b) ? "lit" : ""}`;
-    const line = svg("path", { class: `arrow ${kind}`, "data-edge": `${a}>${b}`, "marker-end": `url(#${isLit(a, b) ? "tip-lit" : "tip"})`,
-      d: `M${from.x} ${from.bottom} C${from.x} ${from.bottom + bend} ${x} ${to.top - bend} ${x} ${to.top - 2}` });
-    canvas.append(line);
-    if (cut.has(b)) cross(canvas, line);
+  for (const [a, b] of edges) (into[b] ??= []).push(a);
+  for (const [b, list] of Object.entries(into)) list.sort((p, q) => lanes.get(`${p}>${b}`).x - lanes.get(`${q}>${b}`).x);
+  for (const [a, b] of edges) {
+    const n = into[b].length, k = into[b].indexOf(a), from = boxes[a], to = boxes[b];
+    const x = to.x + (n > 1 ? ((k / (n - 1)) - 0.5) * to.width * 0.5 : 0), end = to.top - 2;
+    const { x: aside, top, bottom } = lanes.get(`${a}>${b}`);
+    const d = top === undefined
+      ? `M${from.x} ${from.bottom} ${curve(from.x, from.bottom, x, end)}`
+      : `M${from.x} ${from.bottom} ${curve(from.x, from.bottom, aside, top)} L${aside} ${bottom} ${curve(aside, bottom, x, end)}`;
+    add(isLit(a, b) ? "lit" : "", cut.has(b), { "data-edge": `${a}>${b}`, "marker-end": `url(#${isLit(a, b) ? "tip-lit" : "tip"})`, d });
   }
-  for (const [a, b] of schema.bidirected) {
-    const from = boxes[a], to = boxes[b], y = Math.min(from.top, to.top) - 26;
-    const line = svg("path", { class: `arrow hidden-cause ${cut.has(a) || cut.has(b) ? "cut" : ""}`, "data-edge": `${a}<>${b}`,
-      "marker-start": "url(#tip)", "marker-end": "url(#tip)", d: `M${from.x} ${from.top} C${from.x} ${y} ${to.x} ${y} ${to.x} ${to.top}` });
-    canvas.append(line);
-    if (cut.has(a) || cut.has(b)) cross(canvas, line);
+  for (const [a, b] of bidirected) {
+    add("hidden-cause", cut.has(a) || cut.has(b), { "data-edge": `${a}<>${b}`, "marker-start": "url(#tip)", "marker-end": "url(#tip)", d: bow(boxes, boxes[a], boxes[b]) });
   }
+}
+
+function curve(x, y, toX, toY) {
+  const bend = Math.max(GAP, (toY - y) / 2);
+  return `C${x} ${y + bend} ${toX} ${toY - bend} ${toX} ${toY}`;
+}
+
+function between(boxes, from, to) {
+  return Object.values(boxes).filter((box) => box.top > from.bottom && box.bottom < to.top);
+}
+
+function lane(boxes, from, to, taken) {
+  // Where an arrow passes the nodes between its ends: the free place nearest to the straight way.
+  const passed = between(boxes, from, to);
+  const free = (x) => passed.every((box) => x < box.left - GAP / 4 || x > box.right + GAP / 4) && taken.every((other) => Math.abs(x - other) > GAP / 2);
+  const beside = (box) => [1, 2, 3].flatMap((k) => [box.left - k * GAP, box.right + k * GAP]);
+  const places = [from.x, to.x, ...passed.flatMap(beside)].filter((x) => x > 2 && free(x));
+  if (!passed.length || !places.length) return { x: from.x };
+  const way = (x) => Math.abs(x - from.x) + Math.abs(x - to.x);
+  const x = places.reduce((best, place) => (way(place) < way(best) ? place : best));
+  taken.push(x);
+  return { x, top: Math.min(...passed.map((box) => box.top)), bottom: Math.max(...passed.map((box) => box.bottom)) };
+}
+
+function bow(boxes, a, b) {
+  // Over the tops of nodes side by side; otherwise past the right of all between them.
+  if (a.top < b.bottom && b.top < a.bottom) {
+    const y = Math.min(a.top, b.top) - 26;
+    return `M${a.x} ${a.top} C${a.x} ${y} ${b.x} ${y} ${b.x} ${b.top}`;
+  }
+  const [upper, lower] = a.top < b.top ? [a, b] : [b, a];
+  const right = Math.max(...[a, b, ...between(boxes, upper, lower)].map((box) => box.right)) + 2 * GAP;
+  return `M${a.right} ${a.y} C${right} ${a.y} ${right} ${b.y} ${b.right} ${b.y}`;
 }
 
 function cross(canvas, line) {

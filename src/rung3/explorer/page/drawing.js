@@ -1,4 +1,4 @@
-// Elements, and small plots: rows as bars, values as lines.
+// Elements, and small plots: rows as bars, values as lines; the bar of a scale of colours.
 export function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [key, value] of Object.entries(attributes)) {
@@ -24,25 +24,39 @@ function bars(shares, edges, low, high) {
     width: Math.max(1, (edges[k + 1] - edges[k]) * scale - 1), height: HEIGHT * share / most }));
 }
 
-function frame(title, low, high, unit, parts, legend) {
-  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}: ${legend}` }, ...parts);
-  return h("div", { class: "plot" }, h("h3", {}, title), drawing,
-    h("div", { class: "ends" }, h("span", {}, low), h("span", {}, unit), h("span", {}, high)), h("p", { class: "note" }, legend));
+function frame(name, [low, high], unit, parts, said, more = "") {
+  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": `${name}: ${said}` }, ...parts);
+  return h("div", { class: "plot" }, h("h3", {}, name), drawing,
+    h("div", { class: "ends" }, h("span", {}, low), h("span", {}, unit), h("span", {}, high)), more && h("p", { class: "note warn" }, more));
 }
 
-export function histogram(density, variable) {
-  const edges = variable.labels ? [...density.edges.map((code) => code - 0.5), density.edges.length - 0.5] : density.edges;
-  const low = edges[0], high = edges[edges.length - 1], at = (value) => (value - low) * WIDTH / (high - low);
-  const line = (value, kind) => svg("line", { class: kind, x1: at(value), x2: at(value), y1: 0, y2: HEIGHT });
-  const ends = variable.labels ? [variable.labels[0], variable.labels.at(-1)] : [low.toPrecision(3), high.toPrecision(3)];
-  return frame(density.name, ...ends, variable.unit, [...bars(density.counts, edges, low, high), line(density.old, "was"), line(density.new, "is")],
-    "bars: rows held out; line: as it was; dashed: the answer" + (density.outside ? "; outside the training range" : ""));
+// Plots of one kind, and once what is drawn in them.
+export const plots = (said, list) => (list.length ? h("div", {}, h("p", { class: "note" }, said), h("div", { class: "plots" }, ...list)) : null);
+
+const at = (value, low, high) => Math.min(WIDTH, Math.max(0, (value - low) * WIDTH / (high - low)));
+const line = (kind, x) => svg("line", { class: kind, x1: x, x2: x, y1: 0, y2: HEIGHT });
+const ends = ({ labels }, low, high) => (labels ? [labels[0], labels.at(-1)] : [low.toPrecision(3), high.toPrecision(3)]);
+
+export const AMONG = "line: as it was; dashed: the answer; bars: ";
+
+export function among(name, variable, { edges, counts }, was, is, more) {
+  const low = edges[0], high = edges.at(-1);
+  return frame(name, ends(variable, low, high), variable.unit, [...bars(counts, edges, low, high), line("was", at(was, low, high)), line("is", at(is, low, high))],
+    `${was} before, ${is} after, among other rows`, more);
 }
 
-export function populations(name, unit, { edges, before, after }) {
-  const low = edges[0], high = edges[edges.length - 1], most = Math.max(...after, 1e-9), scale = WIDTH / (high - low);
+export function populations(name, variable, { edges, before, after }) {
+  const low = edges[0], high = edges.at(-1), most = Math.max(...after, 1e-9), scale = WIDTH / (high - low);
   let path = `M0 ${HEIGHT}`;
   after.forEach((share, k) => { const y = HEIGHT * (1 - share / most) + 1; path += ` L${(edges[k] - low) * scale} ${y} L${(edges[k + 1] - low) * scale} ${y}`; });
-  return frame(name, low.toPrecision(3), high.toPrecision(3), unit, [...bars(before, edges, low, high), svg("path", { class: "now", d: `${path} L${WIDTH} ${HEIGHT}` })],
-    "bars: the population; line: the other one (each to its own height)");
+  return frame(name, ends(variable, low, high), variable.unit, [...bars(before, edges, low, high), svg("path", { class: "now", d: `${path} L${WIDTH} ${HEIGHT}` })],
+    "the population as it is, and the other one");
 }
+
+export function course(name, variable, xs, ys) {
+  const low = Math.min(...ys), high = Math.max(...ys), height = high - low || 1;
+  const points = ys.map((y, k) => `${at(xs[k], xs[0], xs.at(-1))},${HEIGHT - 4 - (HEIGHT - 8) * (y - low) / height}`).join(" ");
+  return frame(name, [`from ${low.toPrecision(3)}`, `to ${high.toPrecision(3)}`], variable.unit, [svg("polyline", { class: "now", points })], `from ${low} to ${high}`);
+}
+
+export const bar = (kind, low, high) => [h("div", { class: `bar ${kind}` }), h("div", { class: "ends" }, h("span", {}, low), h("span", {}, "grey levels"), h("span", {}, high))];
