@@ -13,7 +13,9 @@ from rung3.testing import check_mechanism
 MIXED = {"age": Continuous(), "ward": Categorical(3), "sick": Binary()}
 
 
-@pytest.mark.parametrize("options", [{"degree": 2}, {"hidden": (8,), "members": 2}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"degree": 2}, {"hidden": (8,)}, {"hidden": (8,), "spread": True}], ids=str
+)
 @pytest.mark.parametrize(
     "variable", [Continuous(), Continuous(lower=0), Continuous(dim=2)], ids=str
 )
@@ -38,7 +40,7 @@ def test_a_polynomial_is_that_of_least_squares() -> None:
 
 def test_a_counterfactual_moves_every_row_alike() -> None:
     """Rows with the same parents move by the same amount, whatever their noise is."""
-    mechanism = AdditiveNoise(hidden=(8,), members=2).bind("y", Continuous(), {"x": Continuous()})
+    mechanism = AdditiveNoise(hidden=(8,)).bind("y", Continuous(), {"x": Continuous()})
     y, x = torch.tensor([-3.0, 0.0, 40.0]), torch.zeros(3)
     again = mechanism.predict(mechanism.abduct(y, {"x": x}), {"x": x + 2})
     assert torch.allclose(again - y, (again - y)[:1].expand(3), atol=1e-4)
@@ -48,7 +50,7 @@ def test_the_networks_learn_a_curve_and_noise_that_is_not_normal() -> None:
     """`x3 = (x2 - 5)^3 / 15 + u`, of `worlds.suite("chain")`; doing nothing errs by 1.9."""
     world = worlds.suite("chain")
     rows, test = world.sample(4_000, seed=0), world.sample(500, seed=1)
-    model = SCM("x2 -> x3", mechanisms={"x3": AdditiveNoise(members=3)})
+    model = SCM("x2 -> x3", mechanisms={"x3": AdditiveNoise()})
     data = {"x2": rows["x2"], "x3": rows["x3"]}
     fit(model, data, epochs=12, seed=0, progress=False)
     truth = world.counterfactual(test, do={"x2": 2.0})["x3"]

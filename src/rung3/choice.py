@@ -3,18 +3,25 @@
 For each variable some mechanisms are tried, the simplest first. With l_c the log-likelihoods that
 candidate c gives to rows held out, and b the best of them on average, c is *as good* if
 
-    mean(l_b - l_c) <= max(MARGIN, 2 sd(l_b - l_c) / sqrt(n)).
+    mean(l_b - l_c) <= min(sd(l_b - l_c) / sqrt(n), NATS / N),
 
-Of those as good, the simplest whose noise is independent of the parents (`rung3.diagnosis`) is
-chosen; if there is none, the best, and it says so. The margin is there because candidates are
-trained for a quarter of the time: less than that is of the training, not of the mechanism. The
-likelihood tells a fit from a misfit, and of two mechanisms that fit alike the simpler one errs less
-off the data: a counterfactual often asks there. Neither tells assumptions apart that fit the same
-data (see the page on choosing).
+no worse than by one standard error (Breiman et al. 1984, *Classification and regression trees*),
+nor by more than some nats in all N rows that it learned from: what few parameters cost. Of those as
+good, the simplest whose noise is independent of the parents (`rung3.diagnosis`) is chosen;
+if there is none, the best, and it says so. A richer kind of noise (additive, with a spread, of any
+shape) is tried only where none before it is independent of the parents: richer ones then have
+nothing left to explain. Mechanisms that are trained, not solved, are tried with a quarter of the
+steps; among these, up to `MARGIN` a row does not count, as it is of the training. The winner goes on
+from its trial, on all rows.
+
+The likelihood tells a fit from a misfit, and of two mechanisms that fit alike the simpler one errs
+less off the data: a counterfactual often asks there. Neither tells assumptions apart that fit the
+same data (see the page on choosing).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -37,13 +44,16 @@ from rung3.mechanisms.encoding import ParentEncoder
 from rung3.rows import Rows, as_rows, spell_unknown
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed, stream
-from rung3.training import fit
-from rung3.variables import Categorical, Discrete, Image, Variable
+from rung3.training import calibrate, fit
+from rung3.variables import Categorical, Continuous, Discrete, Image, Variable
 
 __all__ = ["Choice", "Trial", "choose"]
 
-LEAST, TERMS, MARGIN = 50, 100, 0.03
-"""Rows that must be held out; most terms of a polynomial that is tried; nats that do not count."""
+LEAST, TERMS, MARGIN, NATS = 50, 100, 0.03, 10
+"""Rows that must be held out; most terms of a polynomial that is tried; nats that do not count, a
+row, of mechanisms that are trained; and nats that count, in all rows, of those that are solved."""
+MANY, POLISH = 65_536, 1e-4
+"""Rows a step, and its learning rate, of mechanisms that are solved beforehand."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,8 @@ class Trial:
         error: the standard error of that difference.
         independence: P-value that its noise and the parents are independent (NaN: no parents).
         level: What that is compared with.
+        least: Nats that do not count, and
+        most: nats that do, whatever the standard error.
     """
 
     mechanism: str
@@ -65,11 +77,13 @@ class Trial:
     error: float
     independence: float
     level: float
+    least: float
+    most: float
 
     @property
     def as_good(self) -> bool:
-        """Whether it is as good as the best, within the margin or two standard errors."""
-        return self.behind <= max(MARGIN, 2 * self.error)
+        """Whether it is as good as the best, as nearly as rows held out can tell."""
+        return self.behind <= max(self.least, min(self.error, self.most))
 
     @property
     def independent(self) -> bool:
@@ -108,29 +122,29 @@ class Choice:
         return "\n".join(lines)
 
 
-def candidates(variable: Variable, parents: Mapping[str, Variable]) -> list[Mechanism]:
-    """What is tried for a variable, the simplest first.
+def candidates(variable: Variable, parents: Mapping[str, Variable]) -> list[list[Mechanism]]:
+    """What is tried for a variable: kinds, the simplest first, and of each kind some.
 
-    Numbers: additive noise about a line, a parabola, a cubic, networks; then noise whose size
-    depends on the parents, and whose shape does. Categories: logistic, then networks.
+    Numbers: additive noise about a line, a parabola, a cubic, a network; then noise whose spread
+    depends on the parents; then noise whose shape does. Categories: logistic, then networks.
 
     Example:
         >>> from rung3 import Continuous
         >>> candidates(Categorical(3), {"age": Continuous()})
-        [GumbelMax(hidden=()), GumbelMax()]
+        [[GumbelMax(hidden=()), GumbelMax()]]
     """
     if not parents or isinstance(variable, Image):
-        return [default_mechanism(variable)]
+        return [[default_mechanism(variable)]]
     if isinstance(variable, Categorical) and type(default_mechanism(variable)) is GumbelMax:
-        return [GumbelMax(hidden=()), GumbelMax()]
+        return [[GumbelMax(hidden=()), GumbelMax()]]
     if isinstance(variable, Discrete):
-        return [InverseCDF(hidden=()), InverseCDF()]
-    flows: list[Mechanism] = [Flow(splines=0), Flow()]
-    if any(isinstance(kind, Image) for kind in parents.values()):
-        return flows
+        return [[InverseCDF(hidden=()), InverseCDF()]]
+    circular = isinstance(variable, Continuous) and variable.circular
+    if circular or any(isinstance(kind, Image) for kind in parents.values()):
+        return [[Flow(splines=0), Flow()]]
     width = ParentEncoder(parents).width
     polynomials = [AdditiveNoise(degree=k) for k in (1, 2, 3) if math.comb(width + k, k) <= TERMS]
-    return [*polynomials, AdditiveNoise(), *flows]
+    return [[*polynomials, AdditiveNoise()], [AdditiveNoise(spread=True)], [Flow()]]
 
 
 def choose(
@@ -150,12 +164,13 @@ def choose(
     Args:
         model: The model, whose named mechanisms are kept; it is left as it is.
         rows: Training rows; missing values as in `fit`.
-        among: Candidates of a variable, the simplest first; `candidates` where not given. A
-            variable named here is chosen for, also if its mechanism was.
+        among: Candidates of a variable, the simplest first, all of them tried; `candidates` where
+            not given. A variable named here is chosen for, also if its mechanism was.
         held_out: Share of the rows that judge the candidates.
         level: Of the test of independence, before Holm's correction for the candidates.
         seed: Of the split, of training and of what is drawn.
-        steps: Of the final fit, in whole epochs; candidates are tried with a quarter of it.
+        steps: Of the final fit, in whole epochs; candidates are tried with a quarter of it. Those
+            that are solved beforehand take one.
         batch_size: Rows a step, or an eighth of all if that is less.
         options: More options of `fit`.
 
@@ -195,35 +210,81 @@ def choose(
         raise ValueError(f"steps={steps} must be at least 4, and batch_size={batch_size} 1")
     options = {"progress": False, **options, "seed": base, "validation_share": 0}
     bound = model.mechanisms
-    tried = {
-        name: given.get(name) or candidates(m.variable, m.parents)
+    kinds = {
+        name: [given[name]] if name in given else candidates(m.variable, m.parents)
         for name, m in bound.items()
         if name in given or name in model.defaults
     }
-    scores: dict[str, list[tuple[torch.Tensor, float]]] = {name: [] for name in tried}
-    for k in range(max((len(found) for found in tried.values()), default=0)):
-        now = {name: found[k] for name, found in tried.items() if 1 < len(found) > k}
-        if now:
+    lines = {name: list(itertools.chain(*found)) for name, found in kinds.items()}
+    levels = {name: level / len(line) for name, line in lines.items() if len(line) > 1}
+    fitting = _Fitting(steps, batch_size, options)
+    judged: dict[str, list[_Judged]] = {name: [] for name in levels}
+    for k in range(max((len(kinds[name]) for name in levels), default=0)):
+        open_ = {
+            name: kinds[name][k]
+            for name, done in judged.items()
+            if len(kinds[name]) > k and not any(one.apart > levels[name] for one in done)
+        }
+        for tried in itertools.zip_longest(*open_.values()):
+            now = {name: m for name, m in zip(open_, tried, strict=True) if m is not None}
             trial = SCM(model.graph, model.variables, now)
-            epochs, size = _long(train.n, steps // 4, batch_size)
-            fit(trial, train, only=now, epochs=epochs, batch_size=size, **options)
+            fitting.trial(trial, train, now)
             for name in now:
-                scores[name].append(_judge(trial.mechanisms[name], held, base))
-    found, reasons, trials = {}, {}, {}
-    for name, mechanisms in tried.items():
-        if len(mechanisms) == 1:
-            found[name], reasons[name] = mechanisms[0], "nothing simpler or richer to compare with"
-            continue
-        trials[name] = _compare(mechanisms, scores[name], level / len(mechanisms))
-        index, reasons[name] = _decide(trials[name])
-        found[name] = mechanisms[index]
+                judged[name].append(_judge(trial.mechanisms[name], held, base))
+    found = {name: line[0] for name, line in lines.items()}
+    reasons = dict.fromkeys(found, "nothing simpler or richer to compare with")
+    trials = {name: _compare(done, levels[name], train.n) for name, done in judged.items()}
+    begun = {}
+    for name, told in trials.items():
+        index, reasons[name] = _decide(told)
+        found[name], begun[name] = lines[name][index], judged[name][index].mechanism
     kept = {name: m for name, m in bound.items() if name not in found}
     reasons |= dict.fromkeys(kept, "named by you")
     made = SCM(model.graph, model.variables, _fresh(kept) | found)
-    epochs, size = _long(table.n, steps, batch_size)
-    fit(made, table, epochs=epochs, batch_size=size, **options)
+    for name, mechanism in begun.items():
+        made.mechanisms[name].load_state_dict(mechanism.state_dict())
+    fitting.final(made, table)
     chosen = {name: m.describe() for name, m in made.mechanisms.items()}
     return Choice(made, chosen, {name: reasons[name] for name in chosen}, trials)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A candidate, fitted; held-out log-likelihoods `(n,)`; how independent its noise is."""
+
+    mechanism: Mechanism
+    log_probs: torch.Tensor
+    apart: float
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """How long mechanisms are trained: those that are solved before, hardly."""
+
+    steps: int
+    batch_size: int
+    options: Mapping[str, Any]
+
+    def trial(self, model: SCM, rows: Rows, names: Iterable[str]) -> None:
+        """Fit some mechanisms for a quarter of the steps."""
+        solved = {name: model.mechanisms[name] for name in names if model.mechanisms[name].solved}
+        calibrate(model, solved, rows, self.options["seed"])
+        model.requires_grad_(False)
+        self._train(model, rows, [name for name in names if name not in solved], self.steps // 4)
+
+    def final(self, model: SCM, rows: Rows) -> None:
+        """Fit all of them."""
+        solved = [name for name, m in model.mechanisms.items() if m.solved]
+        fit(model, rows, only=solved, epochs=1, batch_size=MANY, lr=POLISH, **self.options)
+        self._train(model, rows, [n for n in model.variables if n not in solved], self.steps)
+
+    def _train(self, model: SCM, rows: Rows, names: list[str], steps: int) -> None:
+        if names:
+            size = max(1, min(self.batch_size, rows.n // 8))
+            epochs = math.ceil(steps / max(1, rows.n // size))
+            for name in names:
+                model.mechanisms[name].requires_grad_(True)
+            fit(model, rows, only=names, epochs=epochs, batch_size=size, **self.options)
 
 
 def _check_varied(rows: Rows) -> None:
@@ -237,20 +298,14 @@ def _check_varied(rows: Rows) -> None:
             )
 
 
-def _long(n: int, steps: int, batch_size: int) -> tuple[int, int]:
-    """How many epochs of which batches make at least so many steps."""
-    size = max(1, min(batch_size, n // 8))
-    return math.ceil(steps / max(1, n // size)), size
-
-
 def _fresh(mechanisms: Mapping[str, Mechanism]) -> dict[str, Mechanism]:
     """The same mechanisms, without what binding gave them."""
     return {name: type(m)(**m.config()) for name, m in mechanisms.items()}
 
 
 @torch.no_grad()
-def _judge(mechanism: Mechanism, held: Rows, seed: int) -> tuple[torch.Tensor, float]:
-    """Held-out log-likelihoods `(n,)`, and the p-value that noise and parents are independent."""
+def _judge(mechanism: Mechanism, held: Rows, seed: int) -> _Judged:
+    """What rows held out say of a mechanism."""
     value, parents = Table(held, [mechanism]).all().of(mechanism)
     if len(value) < LEAST:
         raise ValueError(
@@ -261,21 +316,18 @@ def _judge(mechanism: Mechanism, held: Rows, seed: int) -> tuple[torch.Tensor, f
     apart = math.nan
     if mechanism.parents:
         apart = independence(mechanism.name, noise, parents, mechanism, seed)
-    return scores, apart
+    return _Judged(mechanism, scores, apart)
 
 
-def _compare(
-    mechanisms: list[Mechanism], scores: list[tuple[torch.Tensor, float]], level: float
-) -> list[Trial]:
-    best = max(scores, key=lambda score: float(score[0].mean()))[0]
+def _compare(judged: list[_Judged], level: float, rows: int) -> list[Trial]:
+    best = max(judged, key=lambda one: float(one.log_probs.mean()))
+    limits = (0.0, NATS / rows) if all(one.mechanism.solved for one in judged) else (MARGIN, 1.0)
     found = []
-    for mechanism, (own, apart) in zip(mechanisms, scores, strict=True):
-        difference = best - own
-        error = float(difference.std() / math.sqrt(len(own)))
-        mean = float(own.mean())
-        found.append(
-            Trial(mechanism.describe(), mean, float(difference.mean()), error, apart, level)
-        )
+    for one in judged:
+        behind = best.log_probs - one.log_probs
+        error = float(behind.std() / math.sqrt(len(behind)))
+        scores = float(one.log_probs.mean()), float(behind.mean()), error
+        found.append(Trial(one.mechanism.describe(), *scores, one.apart, level, *limits))
     return found
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from rung3.objectives import Counterfactual
 
-__all__ = ["History", "Options", "fit"]
+__all__ = ["History", "Options", "calibrate", "fit"]
 
 Schedule = Literal["constant", "cosine"]
 
@@ -268,7 +268,7 @@ def fit(
     chosen = _chosen(model, aim.images(model) if aim and only is None else only)
     also = aim.columns(model, chosen) if aim else []
     rows, held = _rows(model, train, validation, chosen, also, validation_share, options)
-    _calibrate(model, chosen, rows, options.seed)
+    calibrate(model, chosen, rows, options.seed)
     for name, mechanism in chosen.items():
         if name in model.fitted:
             mechanism.requires_grad_(True)
@@ -355,7 +355,8 @@ def _checked(
     return Rows({name: value.detach() for name, value in rows.items()})
 
 
-def _calibrate(model: SCM, chosen: Mapping[str, Mechanism], rows: Rows, seed: int) -> None:
+def calibrate(model: SCM, chosen: Mapping[str, Mechanism], rows: Rows, seed: int) -> None:
+    """Give mechanisms that were not fitted before their scales, and what else needs no steps."""
     for name, mechanism in chosen.items():
         if name in model.fitted:
             continue  # its weights belong to the scales that it has

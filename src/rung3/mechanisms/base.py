@@ -49,6 +49,7 @@ class Mechanism(nn.Module, ABC):
             sooner than usual, as losses of deep hierarchies jump.
         arguments: Names of the parents, where the mechanism itself says them (equations).
         wants_noise: Whether prediction uses the noise.
+        solved: Whether `calibrate` fits it, so that training has nothing left to do but polish.
         has_latent_mediator: Whether the parents cause latents, which then cause the value: whether
             `latents` and `outcome` answer.
         name: Name of the variable that it is bound to; empty before.
@@ -67,6 +68,7 @@ class Mechanism(nn.Module, ABC):
 
     arguments: tuple[str, ...] | None = None
     wants_noise: bool = True
+    solved: bool = False
     has_latent_mediator: bool = False
     name: str = ""
     variable: Variable

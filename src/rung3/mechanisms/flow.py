@@ -22,6 +22,9 @@ lies opposite of where it is cut open:
 h half its length. Turning changes no density. The network starts from the arrows `(cos, sin)` that
 are the least squares fit to the training data, linear in the encoded parents.
 
+A number without parents needs no training: few quantiles tell its distribution, and L-BFGS fits
+them in a moment, when the scales are taken from the data.
+
 A spline is the identity outside its box, whatever the parents; the affine map before it makes the
 parents act everywhere. Slopes lie within a factor `STEEP` of one, so that single precision carries
 a value to its noise and back.
@@ -45,6 +48,8 @@ from rung3.variables import Continuous
 __all__ = ["Flow"]
 
 STEEP = 100.0
+QUANTILES, SETTLED = 1_000, 40
+"""Of a number without parents: points that stand for its distribution; steps of L-BFGS."""
 
 
 class Flow(Mechanism):
@@ -94,6 +99,7 @@ class Flow(Mechanism):
         self.to_real = ToReal(self.variable)
         self.standardise = Standardise(self.variable.shape)
         self.flow = self._flow()
+        self.solved = not (self.encoder.width or self.variable.shape or self.variable.circular)
         if self.variable.circular:
             self.circle = Circle(self.variable)
             self.direction = MLP(self.encoder.width, 2 * self.features, self.hidden)
@@ -120,7 +126,7 @@ class Flow(Mechanism):
         return flow
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
-        """Take units, location and scale from the training data."""
+        """Take units, location and scale from the training data; alone, its distribution too."""
         self.encoder.calibrate(parents)
         if self.variable.circular:
             arrows = self.circle(value).reshape(len(value), -1)
@@ -129,6 +135,29 @@ class Flow(Mechanism):
         value = self._turned(value, parents)
         self.to_real.calibrate(value)
         self.standardise.calibrate(self.to_real(value)[0])
+        if self.solved and all(part.requires_grad for part in self.parameters()):
+            self._settle(value)
+
+    @torch.enable_grad()
+    def _settle(self, value: Tensor) -> None:
+        """Fit a number without parents, by the likelihood of so many of its quantiles."""
+        places = (torch.arange(QUANTILES) + 0.5) / QUANTILES * len(value)
+        points = value.detach().sort().values[places.long().to(value.device)]
+        before = {name: part.clone() for name, part in self.state_dict().items()}
+        optimizer = torch.optim.LBFGS(
+            self.parameters(), max_iter=SETTLED, line_search_fn="strong_wolfe"
+        )
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = self.loss(points, {})
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        optimizer.zero_grad()
+        if not self.loss(points, {}).isfinite():
+            self.load_state_dict(before)
 
     def _turned(self, value: Tensor, parents: Parents, sign: int = -1) -> Tensor:
         """A circle's values, turned so that the direction of their parents is in the middle."""
