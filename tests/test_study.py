@@ -203,7 +203,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     said: list[str] = []
     resumed = study.run(tmp_path / "stopped", say=said.append)
     assert (tmp_path / "stopped" / "model" / "weights.safetensors").stat().st_mtime_ns == trained
-    assert "going on where this run was stopped" in said[0]
+    assert "the model is fitted; going on from there" in said[0]
     assert without_speed(resumed.metrics) == without_speed(whole.metrics)
 
 

@@ -247,7 +247,8 @@ class Study(Part):
         """
         place = RunFolder(folder)
         if place.claim(self, overwrite):
-            say(f"{place.path}: going on where this run was stopped")
+            fitted = "the model is fitted; " if place.model_path.is_dir() else ""
+            say(f"{place.path}: {fitted}going on from there")
         splits = self.splits()
         if not place.model_path.is_dir():
             self._fit(place, splits, say, progress)
