@@ -330,9 +330,7 @@ def test_functions_that_set_other_values_are_told_apart() -> None:
     assert compare([asked(1.0), asked(1.0)]).metrics["truth"]
 
 
-def test_the_table_fits_a_console_of_eighty_columns_and_shows_intervals_where_there_is_room() -> (
-    None
-):
+def test_the_table_fits_eighty_columns_and_has_intervals_where_there_is_room() -> None:
     names = [f"beta={value}" for value in (0.25, 1, 4, 16)]
     found = compare({name: made({DRIFT: k + torch.rand(ROWS)}) for k, name in enumerate(names)})
 
