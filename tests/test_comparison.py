@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image as Picture
+from rich.console import Console
 
 import blobs
 from rung3 import Continuous, worlds
@@ -327,3 +328,23 @@ def test_functions_that_set_other_values_are_told_apart() -> None:
     with pytest.raises(ValueError, match=r"do\(x1\) sets other values"):
         compare([asked(1.0), asked(2.0)])
     assert compare([asked(1.0), asked(1.0)]).metrics["truth"]
+
+
+def test_the_table_fits_eighty_columns_and_has_intervals_where_there_is_room() -> None:
+    names = [f"beta={value}" for value in (0.25, 1, 4, 16)]
+    found = compare({name: made({DRIFT: k + torch.rand(ROWS)}) for k, name in enumerate(names)})
+
+    def printed(width: int) -> list[str]:
+        out = io.StringIO()
+        Console(file=out, width=width, color_system=None).print(found)
+        return out.getvalue().splitlines()
+
+    narrow, wide = printed(80), printed(160)
+    assert max(map(len, narrow)) <= 80
+    heads = next(line for line in narrow if "Composition" in line)
+    assert heads.split() == ["Composition", *names]
+    assert any("\N{GREEK CAPITAL LETTER DELTA} +1.0" in line for line in narrow)
+    mean = found.entries[DRIFT]["runs"]["beta=4"]
+    interval = f"{mean['low']:.2f} to {mean['high']:.2f}"
+    assert not any(interval in line for line in narrow)
+    assert any(interval in line for line in wide)

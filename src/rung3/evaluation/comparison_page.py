@@ -50,7 +50,7 @@ SHORT = (
 )
 """How to read a table without intervals."""
 
-NAMES, INTERVALS = 30, 30
+NAMES, INTERVALS = 30, 32
 """Columns of a console for the names of metrics, and for a run with its intervals."""
 
 DELTA = "\N{GREEK CAPITAL LETTER DELTA} "
@@ -123,11 +123,12 @@ def table(comparison: Comparison, width: int) -> Iterator[RenderableType]:
     drawn = [(line, [_text(cell, wide) for cell in cells(line)]) for line in lines(comparison)]
     said = [text for _, own in drawn for cell in own for text in cell.plain.splitlines()]
     each = max(map(len, said), default=0)
-    each = max(each, min(INTERVALS, (width - NAMES) // len(runs) - 1, max(map(len, runs))))
+    each = max(each, min((width - NAMES) // len(runs) - 2, max(map(len, runs))))
+    first = max(NAMES, width - 3 - (each + 2) * len(runs))  # a column is parted by two spaces
     yield Text(_title(comparison), "bold")
     for section, group in groupby(drawn, lambda pair: pair[0].section):
         made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        made.add_column(section, width=max(NAMES, width - (each + 1) * len(runs)), overflow="fold")
+        made.add_column(section, width=first, overflow="fold")
         for name in runs:
             made.add_column(name, justify="right", width=each, overflow="fold", vertical="top")
         for line, own in group:

@@ -216,9 +216,12 @@ def _draw(axes: Axes, panel: Panel, shades: Any) -> None:
         )
     if panel.floor is not None:
         axes.axhline(panel.floor, color=INK, linewidth=0.8, linestyle=":", zorder=0)
+        low, high = min(panel.points, key=_up), max(panel.points, key=_up)
+        end = int(low.place[0] < high.place[0])  # away from the point that is nearest to the line
         axes.annotate(
-            "real images", (1, panel.floor), xycoords=("axes fraction", "data"), ha="right",
-            xytext=(-2, 2), textcoords="offset points", fontsize=7, color=INK,
+            "real images", (end, panel.floor), xycoords=("axes fraction", "data"),
+            ha=("left", "right")[end], xytext=(2 - 4 * end, 2), textcoords="offset points",
+            fontsize=7, color=INK,
         )  # fmt: skip
     ends = [[end for value in values for end in value] for values in (xs, ys)]
     ends[1] += [] if panel.floor is None else [panel.floor]
@@ -234,6 +237,10 @@ def _draw(axes: Axes, panel: Panel, shades: Any) -> None:
         "better", (0.87, 0.87), (0.995, 0.995), xycoords="axes fraction", ha="right", va="top",
         fontsize=8, color=ACCENT, arrowprops={"arrowstyle": "->", "color": ACCENT},
     )  # fmt: skip
+
+
+def _up(point: Point) -> float:
+    return point.place[1]
 
 
 def _in_order(points: list[Point]) -> list[Point]:
