@@ -158,8 +158,11 @@ def measure(browser: Any, run: Path, name: str, moves: int) -> None:
 
 
 def main() -> None:
-    from playwright.sync_api import sync_playwright
-
+    try:
+        from playwright.sync_api import sync_playwright
+    except ModuleNotFoundError as error:
+        print(f"{error}: left out; pip install 'rung3[web,web-test]' for it")
+        return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -18,7 +18,9 @@ page.update = async function update(settled = true) {
   while (asked !== JSON.stringify(state)) {
     asked = JSON.stringify(state);
     try {
-      page.latest = await ask("answer");
+      const found = await ask("answer");
+      if (settle && asked !== JSON.stringify(state)) continue;  // let go meanwhile: only the last is drawn
+      page.latest = found;
       drawControls();
       drawNodes();
       await drawPictures();
