@@ -9,7 +9,8 @@ Of each run, with the command started anew:
     first paint, first answer      from going to the address, to the first thing that is painted
                (the browser's own record), and to pictures and values on the page
     slider     from letting go, after a drag across a tenth of the slider or more, to the picture of
-               that value on the page, decoded; what was asked while dragging is still under way
+               that value on the page, decoded; what was asked while dragging is still under way.
+               And the CPU that the server takes for an answer, with all that follows it
 
 Needs `rung3[web]`, playwright, and the system's chromium.
 """
@@ -49,6 +50,7 @@ LISTEN = """() => {
     new MutationObserver(close).observe(document.body, watched);
 }"""
 
+ANSWERS = "Number(document.body.dataset.answers)"
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 
 
@@ -90,20 +92,22 @@ def make_run(folder: Path, size: int) -> Path:
 
 
 @contextmanager
-def explored(run: Path) -> Iterator[tuple[str, float, float]]:
-    """`rung3 explore` of a run: its address, seconds until it was said, seconds of CPU."""
+def explored(run: Path) -> Iterator[tuple[int, str, float]]:
+    """`rung3 explore` of a run: its process, its address, and seconds until that was said."""
     command = [str(Path(sys.executable).parent / "rung3"), "explore", str(run), "--port", "0"]
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        address = server.stdout.readline().strip()
-        seconds = time.perf_counter() - start
-        fields = Path(f"/proc/{server.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         try:
-            yield address, seconds, cpu
+            yield server.pid, server.stdout.readline().strip(), time.perf_counter() - start
         finally:
             server.terminate()
+
+
+def cpu(process: int) -> float:
+    """Seconds of CPU that a process has taken (Linux)."""
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def drag(page: Any, name: str, share: float) -> None:
@@ -129,7 +133,8 @@ def drag(page: Any, name: str, share: float) -> None:
 
 
 def measure(browser: Any, run: Path, name: str, moves: int) -> None:
-    with explored(run) as (address, seconds, cpu):
+    with explored(run) as (server, address, seconds):
+        started = cpu(server)
         page = browser.new_page(viewport={"width": 1280, "height": 900}, bypass_csp=True)
         start = time.perf_counter()
         page.goto(address)
@@ -145,21 +150,28 @@ def measure(browser: Any, run: Path, name: str, moves: int) -> None:
             new = generator.uniform(0.05, 0.9)
             if abs(new - at) > 0.1:
                 places.append(at := new)
+        page.wait_for_timeout(3000)  # the rows of training are read meanwhile
+        before, answers = cpu(server), page.evaluate(ANSWERS)
         for share in places:
             drag(page, name, share)
+        each = (cpu(server) - before) / (page.evaluate(ANSWERS) - answers)
         times = np.array(page.evaluate("window.times"))[3:]
         page.close()
     low, middle, high = np.percentile(times, [5, 50, 95])
     print(run)
-    print(f"ready after {seconds:.1f} s ({cpu:.1f} s of CPU)")
+    print(f"ready after {seconds:.1f} s ({started:.1f} s of CPU)")
     print(f"first paint after {painted:.0f} ms, first answer after {1000 * first:.0f} ms")
     print(f"slider, {len(times)} drags: median {middle:.0f} ms, 5 % {low:.0f}, 95 % {high:.0f}")
+    print(f"CPU of the server: {1000 * each:.0f} ms an answer")
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
 
 
 def main() -> None:
-    from playwright.sync_api import sync_playwright
-
+    try:
+        from playwright.sync_api import sync_playwright
+    except ModuleNotFoundError as error:
+        print(f"{error}: left out; pip install 'rung3[web,web-test]' for it")
+        return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -67,7 +68,11 @@ def test_the_page_loads_nothing_from_elsewhere(port: int) -> None:
     assert status == 200
     assert "default-src 'self'" in headers["content-security-policy"]
     text = content.decode()
-    for name in ("explorer.js", "arrows.js", "drawing.js", "explorer.css"):
+    files = sorted(
+        path.name for path in resources.files("rung3.explorer").joinpath("page").iterdir()
+    )
+    assert {"explorer.js", "explorer.css"} < set(files)
+    for name in files:
         status, part, _ = _send(port, "GET", f"/page/{name}")
         assert status == 200
         text += part.decode().replace("http://www.w3.org/2000/svg", "")

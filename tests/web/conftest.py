@@ -46,7 +46,7 @@ def trained() -> Opened:
     train, rows = world.sample(4_000, seed=0), world.sample(40, seed=1)
     torch.manual_seed(0)
     vae = SCM(world.graph, world.variables, {"image": VAE(latent=12, width=8, depth=1)})
-    fit(vae, train, epochs=10, batch_size=64, seed=0, progress=False)
+    fit(vae, train, epochs=4, batch_size=64, seed=0, progress=False)
     oracles = fit_oracles(vae, train, epochs=2, width=8, progress=False)
     return Opened("vae", vae.eval().requires_grad_(False), rows, world, oracles)
 
@@ -55,6 +55,14 @@ def trained() -> Opened:
 def learned(trained: Opened) -> Iterator[str]:
     """A model alone: a world does not know the noise of an image of one's own."""
     with served(Session([trained])) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def drawn() -> Iterator[str]:
+    """The world of digits alone, whose populations look like digits."""
+    world = worlds.digits()
+    with served(Session([Opened("world", world, world.sample(40, seed=1), world)])) as address:
         yield address
 
 

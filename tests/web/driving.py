@@ -42,6 +42,7 @@ class Driver:
         self.page = browser.new_page(
             bypass_csp=True, viewport={"width": width, "height": 900}, color_scheme=scheme
         )
+        self.page.set_default_timeout(120_000)  # a busy machine is not a fault of the page
         self.faults: list[str] = []
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("request", self._look)

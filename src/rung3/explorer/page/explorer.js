@@ -6,38 +6,50 @@ import * as own from "./own.js";
 import { drawPictures, drawTruth } from "./pictures.js";
 import { $, WORDS, ask, change, page, read, restore, say, state } from "./state.js";
 
-let asking = false, asked = null, settle = false, version = 0;
+let asking = false, asked = null, turn = 0, settle = false, version = 0;
 
 page.update = async function update(settled = true) {
-  // One question at a time, and then the newest: a slider that moves leaves none behind.
+  // While a slider moves, one question at a time, and then the newest. Let go, it is asked at once,
+  // and what is under way is not waited for.
   settle ||= settled;
-  if (asking) return;
+  if (asking && (!settled || asked === JSON.stringify(state))) return;
+  const mine = ++turn;
   asking = true;
   let failed = false;
   say("");
   while (asked !== JSON.stringify(state)) {
     asked = JSON.stringify(state);
     try {
-      page.latest = await ask("answer");
+      const found = await ask("answer");
+      if (mine !== turn) return;
+      page.latest = found;
       drawControls();
       drawNodes();
       await drawPictures();
+      if (mine !== turn) return;
       history.replaceState(null, "", "#" + page.latest.link);
       document.body.dataset.shown = page.latest.link;
       if (failed) say("");
       failed = false;
-    } catch (error) { refused(error); failed = true; }
+    } catch (error) {
+      if (mine !== turn) return;
+      refused(error);
+      failed = true;
+    }
     document.body.dataset.answers = 1 + Number(document.body.dataset.answers ?? 0);
   }
   asking = false;
   if (failed) asked = null;  // the same may be asked again
-  if (!settle) return;
+  if (settle) await followUp();
+};
+
+async function followUp() {
   settle = false;
   const mine = ++version;
   await drawTruth();
   await folds.refresh();
   if (mine === version) document.body.dataset.settled = version;
-};
+}
 
 function refused(error) {
   // What was answered before stays, marked as such; the controls show what was asked.
