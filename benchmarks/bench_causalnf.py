@@ -4,7 +4,8 @@ The worlds of `rung3.worlds.suite`; protocol of CausalNF (arXiv 2306.05415): eve
 from the same 20,000 rows; each variable with descendants is set to its 25th, 50th and 75th
 percentile, in 5,000 other rows; the error of a row is the Euclidean norm, over all variables, of
 its counterfactual less the true one; its mean is printed, over rows and interventions. Seconds are
-CPU time of one process.
+CPU time of one process, libraries imported before. Then come the errors and seconds of `chosen`,
+divided by the others'.
 
 - `nothing`: the factual row, with the variable set.
 - `dowhy`: `gcm.auto` at its default quality, invertible (additive noise).
@@ -18,6 +19,7 @@ python benchmarks/bench_causalnf.py [--worlds NAME ...] [--contenders NAME ...] 
 from __future__ import annotations
 
 import argparse
+import importlib
 import time
 from collections.abc import Callable, Mapping
 
@@ -111,6 +113,12 @@ def maf(world: SCM, train: Rows, seed: int) -> Answer:
     return answer
 
 
+LIBRARIES = {
+    "dowhy": ["dowhy.gcm", "pandas"],
+    "maf": ["causalflows.flows"],
+    "flows": ["lightning"],
+    "chosen": ["lightning", "rung3.training_loop"],
+}
 CONTENDERS = {f.__name__: f for f in (nothing, dowhy, maf, flows, chosen)}
 
 
@@ -135,6 +143,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
+    for name in chosen.contenders:
+        for module in LIBRARIES.get(name, ()):
+            importlib.import_module(module)
     print(f"{ROWS} rows, seed {chosen.seed}, one thread: error (CPU seconds to fit)")
     print(f"{'world':10}" + "".join(f"{name:>20}" for name in chosen.contenders), flush=True)
     for which in chosen.worlds:
@@ -142,13 +153,18 @@ def main() -> None:
         train = world.sample(ROWS, seed=2 * chosen.seed)
         test = world.sample(TEST, seed=2 * chosen.seed + 1)
         print(f"{which:10}", end="", flush=True)
+        found = {}
         for name in chosen.contenders:
             start = time.process_time()
             answer = CONTENDERS[name](world, Rows(dict(train)), chosen.seed)
             seconds = time.process_time() - start
-            print(
-                f"{error(world, answer, train, test):12.3f} ({seconds:4.0f}s)", end="", flush=True
-            )
+            found[name] = error(world, answer, train, test), seconds
+            print(f"{found[name][0]:12.4f} ({seconds:5.1f}s)", end="", flush=True)
+        own = found.pop("chosen", None)
+        for name, (wrong, seconds) in found.items() if own else ():
+            if name != "nothing":
+                ratios = f"{own[0] / wrong:.2f} ({own[1] / seconds:.2f})"
+                print(f"  / {name} {ratios}", end="", flush=True)
         print(flush=True)
 
 

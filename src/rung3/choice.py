@@ -10,9 +10,9 @@ nor by more than some nats in all N rows that it learned from: what few paramete
 good, the simplest whose noise is independent of the parents (`rung3.diagnosis`) is chosen;
 if there is none, the best, and it says so. A richer kind of noise (additive, with a spread, of any
 shape) is tried only where none before it is independent of the parents: richer ones then have
-nothing left to explain. Mechanisms that are trained, not solved, are tried with a quarter of the
-steps; among these, up to `MARGIN` a row does not count, as it is of the training. The winner goes on
-from its trial, on all rows.
+nothing left to explain. Mechanisms that are trained, not solved, are tried with half of the steps;
+among these, up to `MARGIN` a row does not count, as it is of the training. The winner goes on from
+its trial, on all rows, with the other half.
 
 The likelihood tells a fit from a misfit, and of two mechanisms that fit alike the simpler one errs
 less off the data: a counterfactual often asks there. Neither tells assumptions apart that fit the
@@ -155,8 +155,8 @@ def choose(
     held_out: float = 0.2,
     level: float = 0.01,
     seed: Seed = 0,
-    steps: int = 1_500,
-    batch_size: int = 512,
+    steps: int = 600,
+    batch_size: int = 1_024,
     **options: Any,
 ) -> Choice:
     """Choose the mechanisms that a model's user did not name, by held-out rows, and fit them.
@@ -169,8 +169,8 @@ def choose(
         held_out: Share of the rows that judge the candidates.
         level: Of the test of independence, before Holm's correction for the candidates.
         seed: Of the split, of training and of what is drawn.
-        steps: Of the final fit, in whole epochs; candidates are tried with a quarter of it. Those
-            that are solved beforehand take one.
+        steps: Of training, in whole epochs: half for every trial, half for the winner to go on.
+            Mechanisms that are solved beforehand need none.
         batch_size: Rows a step, or an eighth of all if that is less.
         options: More options of `fit`.
 
@@ -206,8 +206,8 @@ def choose(
     table = Rows({name: value.detach() for name, value in checked.items()})
     _check_varied(table)
     train, held = split(table, held_out, base)
-    if steps < 4 or batch_size < 1:
-        raise ValueError(f"steps={steps} must be at least 4, and batch_size={batch_size} 1")
+    if steps < 2 or batch_size < 1:
+        raise ValueError(f"steps={steps} must be at least 2, and batch_size={batch_size} 1")
     options = {"progress": False, **options, "seed": base, "validation_share": 0}
     bound = model.mechanisms
     kinds = {
@@ -259,29 +259,30 @@ class _Judged:
 
 @dataclass(frozen=True)
 class _Fitting:
-    """How long mechanisms are trained: those that are solved before, hardly."""
+    """How mechanisms are trained: those that are solved beforehand, hardly."""
 
     steps: int
     batch_size: int
     options: Mapping[str, Any]
 
     def trial(self, model: SCM, rows: Rows, names: Iterable[str]) -> None:
-        """Fit some mechanisms for a quarter of the steps."""
+        """Fit some mechanisms, for half of the steps."""
         solved = {name: model.mechanisms[name] for name in names if model.mechanisms[name].solved}
         calibrate(model, solved, rows, self.options["seed"])
         model.requires_grad_(False)
-        self._train(model, rows, [name for name in names if name not in solved], self.steps // 4)
+        self._train(model, rows, [name for name in names if name not in solved])
 
     def final(self, model: SCM, rows: Rows) -> None:
-        """Fit all of them."""
+        """Fit all of them, as far as they still are to be."""
         solved = [name for name, m in model.mechanisms.items() if m.solved]
-        fit(model, rows, only=solved, epochs=1, batch_size=MANY, lr=POLISH, **self.options)
-        self._train(model, rows, [n for n in model.variables if n not in solved], self.steps)
+        once = {"epochs": 1, "batch_size": MANY, "lr": POLISH}
+        fit(model, rows, only=solved, **{**self.options, **once})
+        self._train(model, rows, [n for n in model.variables if n not in solved])
 
-    def _train(self, model: SCM, rows: Rows, names: list[str], steps: int) -> None:
+    def _train(self, model: SCM, rows: Rows, names: list[str]) -> None:
         if names:
             size = max(1, min(self.batch_size, rows.n // 8))
-            epochs = math.ceil(steps / max(1, rows.n // size))
+            epochs = math.ceil(self.steps / 2 / max(1, rows.n // size))
             for name in names:
                 model.mechanisms[name].requires_grad_(True)
             fit(model, rows, only=names, epochs=epochs, batch_size=size, **self.options)

@@ -78,7 +78,7 @@ class AdditiveNoise(Mechanism):
     def __init__(
         self,
         degree: int | None = None,
-        hidden: tuple[int, ...] = (8, 8),
+        hidden: tuple[int, ...] = (16,),
         spread: bool = False,
         regressor: Any = None,
     ) -> None:
@@ -155,12 +155,11 @@ class AdditiveNoise(Mechanism):
         """What m leaves, by its size; then m anew, where it is told more exactly."""
         assert isinstance(self.location, Regression)
         assert self.log_spread is not None
-        for _ in range(2):
-            self.log_spread.solve(z, spread, y - self.location(z))
-            told = self.log_spread(z)
-            self.seen.copy_(torch.stack([told.amin(0), told.amax(0)]))
-            weight = (-2 * told).exp()
-            self.location.solve(z, squares, y, weight / weight.mean(0))
+        self.log_spread.solve(z, spread, y - self.location(z))
+        told = self.log_spread(z)
+        self.seen.copy_(torch.stack([told.amin(0), told.amax(0)]))
+        weight = (-2 * told).exp()
+        self.location.solve(z, squares, y, weight / weight.mean(0))
 
     def config(self) -> dict[str, Any]:
         """The arguments that differ from their defaults.

@@ -48,7 +48,7 @@ from rung3.variables import Continuous
 __all__ = ["Flow"]
 
 STEEP = 100.0
-QUANTILES, SETTLED = 1_000, 40
+QUANTILES, SETTLED = 1_000, 20
 """Of a number without parents: points that stand for its distribution; steps of L-BFGS."""
 
 

@@ -15,8 +15,9 @@ approximation to Bayesian learning*): with the eigenvalues e of B
     k = sum b e / (b e + a),     a = k / |w|^2,     b = (n - k) / sum(g^2 / c),
 
 k the number of parameters that the data determine: of those that there are, no more. So a network
-needs no rows held out to stop by, and one that is too wide does no harm. It starts anew a few times
-from some rows, goes on from the most likely on more of them, and ends on all.
+needs no rows held out to stop by, and one that is too wide does no harm. Some start from few rows;
+the most likely go on with more of them, and end with all. f is their mean, as each errs in its own
+way where there are no data.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ __all__ = ["Regression", "spread", "squares"]
 
 STAGES = ((2_000, 60), (20_000, 20), (None, 3))
 """Rows, and steps on them at the most."""
+STARTS, MEMBERS, NEAR = 3, 2, 5
+"""Perceptrons that start; those that go on; how often their decay is found first, then."""
 CHUNK, ENOUGH, START, STUCK = 4_096, 1e-5, 1e-4, 1e3
 """Rows whose Jacobian is held at once; gain a row that is too little; damping: first and last."""
 
@@ -64,7 +67,7 @@ class _Point:
 
 
 class Regression(nn.Module):
-    """A line and a perceptron for each output, `(n, inputs) -> (n, outputs)`; without gradients.
+    """Lines and perceptrons, `(n, inputs) -> (n, outputs)`, some for each output; no gradients.
 
     Args:
         inputs: Number of features, at least 1; they should be standardised.
@@ -87,35 +90,36 @@ class Regression(nn.Module):
         layers = list(itertools.pairwise((inputs, *hidden, 1)))
         self.shapes = [(inputs, 1), *(s for a, b in layers for s in ((a, b), (b,)))]
         size = sum(math.prod(shape) for shape in self.shapes)
-        self.register_buffer("weights", torch.zeros(outputs, size))
+        self.register_buffer("weights", torch.zeros(outputs, MEMBERS, size))
 
     def forward(self, z: Tensor) -> Tensor:
-        return torch.stack([self._run(weights, z)[0] for weights in self.weights], 1)
+        told = [[self._run(weights, z)[0] for weights in own] for own in self.weights]
+        return torch.stack([torch.stack(members).mean(0) for members in told], 1)
 
-    def solve(self, z: Tensor, loss: Loss, *columns: Tensor, starts: int = 2) -> None:
+    def solve(self, z: Tensor, loss: Loss, *columns: Tensor) -> None:
         """Fit it, going on from the weights that it has, if any.
 
         Args:
             z: Features `(n, inputs)`.
             loss: Of `f` and of columns like it, `(n,)`: its value, derivative and curvature.
             columns: Those columns, each `(n, outputs)`.
-            starts: How often to start, if there are no weights yet.
         """
         made = [column.to(z) for column in columns]
         order = torch.randperm(len(z)).to(z.device)
         for k, own in enumerate(self.weights):
             given = [column[:, k] for column in made]
             fresh = not own.any()
-            first = [self._draw(z) for _ in range(starts)] if fresh else [own.double()]
-            found = [(w, torch.full_like(w, 1e-2), 1.0) for w in first]
+            first = [self._draw(z) for _ in range(STARTS)] if fresh else own.double()
+            found = [(weights, torch.full_like(weights, 1e-2), 1.0) for weights in first]
             for rows, steps in STAGES if fresh else STAGES[1:]:
                 if rows is None and len(z) <= STAGES[1][0]:
                     break
                 part = order[:rows]
                 some = [z[part], *(column[part] for column in given)]
-                ends = [self._descend(start, some, loss, steps) for start in found]
-                found = [max(ends, key=lambda end: end[0])[1]]
-            own.copy_(found[0][0])
+                ends = [self._descend(start, some, loss, steps, not fresh) for start in found]
+                ends = sorted(ends, key=lambda end: -end[0])[:MEMBERS]
+                found = [end[1] for end in ends]
+            own.copy_(torch.stack([weights for weights, *_ in found]))
 
     def _draw(self, z: Tensor) -> Tensor:
         """Weights to start from: the line nought, the perceptron's random."""
@@ -166,11 +170,18 @@ class Regression(nn.Module):
         return _Point(weights, n, value, max(chi2, 1e-12 * n), slope, curvature)
 
     def _descend(
-        self, start: tuple[Tensor, Tensor, float], data: list[Tensor], loss: Loss, steps: int
+        self,
+        start: tuple[Tensor, Tensor, float],
+        data: list[Tensor],
+        loss: Loss,
+        steps: int,
+        near: bool,
     ) -> tuple[float, tuple[Tensor, Tensor, float]]:
         """The log evidence where it ends, and weights, their decay and the precision there."""
         weights, decay, precision = start
         here, damping = self._look(weights, data, loss), START
+        for _ in range(NEAR if near else 0):
+            decay, precision = self._balance(here, decay, precision)
         one = torch.eye(len(weights)).to(weights)
         for _ in range(steps):
             slope = precision * here.slope + decay * here.weights
