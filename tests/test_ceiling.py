@@ -106,6 +106,16 @@ def test_it_is_determined_by_its_seed() -> None:
     assert not all(torch.equal(a, c) for a, _, c in pairs)
 
 
+def test_training_in_bfloat16_goes_nearly_the_same_way() -> None:
+    world = halves.world()
+    rows, true = asked(world, 20, "left")
+    ask = rows["image"], parents(rows), parents(true)
+    options: dict[str, Any] = {"n": 256, "epochs": 2, "width": 8, "progress": False}
+    full, half = (fit_ceiling(world, "image", bfloat16=b, **options) for b in (False, True))
+    assert not torch.equal(full.powers, half.powers) or not torch.equal(full(*ask), half(*ask))
+    torch.testing.assert_close(half(*ask), full(*ask), atol=0.1, rtol=0)
+
+
 def test_morphomnist_has_no_truth_under_do_digit(mnist_root: Path) -> None:
     world = worlds.morphomnist(mnist_root, "train")
     found = fit_ceiling(world, "image", n=4, epochs=1, width=8, progress=False)
