@@ -190,19 +190,19 @@ def test_rows_that_lack_a_variable_are_refused():
 
 @pytest.mark.slow
 def test_oracles_on_real_digits(morphomnist_root):
-    """Digit accuracy and thickness error on all official test rows, after 4 epochs of 60,000."""
+    """Errors on all official test rows, of oracles as `rung3 run` trains them, on 60,000 rows."""
     from rung3.data import morphomnist
     from rung3.worlds import digits
 
     train, test = (morphomnist(morphomnist_root, split) for split in ("train", "test"))
-    trained = fit_oracles(digits(), train, epochs=4, progress=False)
-    with torch.no_grad():
-        wrong, off = (
-            torch.cat([
-                oracle.error(test["image"][k : k + 500], test[name][k : k + 500])
-                for k in range(0, 10_000, 500)
-            ]).mean()
-            for name, oracle in ((n, trained["image", n]) for n in ("digit", "thickness"))
-        )  # fmt: skip
-    assert 1 - wrong >= 0.985
-    assert off <= 0.09
+    trained = fit_oracles(digits(), train, progress=False)
+    errors = {
+        name: torch.cat([
+            oracle.error(test["image"][k : k + 500], test[name][k : k + 500])
+            for k in range(0, 10_000, 500)
+        ]).mean().item()
+        for (_, name), oracle in trained.items()
+    }  # fmt: skip
+    assert 1 - errors["digit"] >= 0.985
+    assert errors["thickness"] <= 0.09
+    assert errors["intensity"] <= 1.6

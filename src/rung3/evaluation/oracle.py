@@ -30,7 +30,7 @@ __all__ = ["Oracle"]
 SHAPES, LEVELS = 48, 16
 """Numbers that an oracle sees in an image: of its shapes, and of its levels."""
 
-RANKS = 32
+RANKS = 128
 """Order statistics of the pixels, at most."""
 
 FINEST = 0.01
@@ -72,7 +72,7 @@ class Oracle(nn.Module):
         self.near, self.far, self.shapes = _layers(image, width)
         self.register_buffer("ranks", _ranks(image.height * image.width), persistent=False)
         inputs = image.channels * len(self.ranks)
-        self.levels = MLP(inputs, LEVELS, (64,))
+        self.levels = MLP(inputs, LEVELS, (128, 128))
         self.head = nn.Sequential(nn.SiLU(), nn.Linear(SHAPES + LEVELS, outputs))
         # As the images: on a CPU that takes a fifth less time.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -83,7 +83,8 @@ class Oracle(nn.Module):
         """What it sees in images `(n, C, H, W)`: the inputs of its last layer, `(n, 64)`."""
         x = (2 * images - 1).contiguous(memory_format=torch.channels_last)
         near = self.near(x)
-        shapes = self.shapes(torch.cat([self.far(near), near.amax((2, 3))], dim=1))
+        greatest = F.adaptive_max_pool2d(near, 1).flatten(1)  # amax, whose gradient is dear
+        shapes = self.shapes(torch.cat([self.far(near), greatest], dim=1))
         ordered = x.flatten(2).sort(dim=2, descending=True).values[:, :, self.ranks]
         return torch.cat([shapes, self.levels(ordered.flatten(1))], dim=1)
 

@@ -20,6 +20,29 @@ __all__ = ["Path", "Scores"]
 
 Path: TypeAlias = tuple[str, ...]
 
+ROOM = 1024
+"""Scores for which there is room at once."""
+
+
+class _Column:
+    """Numbers of which more come: in one tensor that doubles.
+
+    A small tensor a batch, kept between large ones that are freed, leaves holes in memory that none
+    of those fits again: gigabytes of them for 10,000 rows.
+    """
+
+    def __init__(self) -> None:
+        self.room = torch.empty(ROOM, dtype=torch.float32)
+        self.n = 0
+
+    def extend(self, values: Tensor) -> None:
+        """Add numbers, `(m,)`."""
+        end = self.n + len(values)
+        if end > len(self.room):
+            self.room = torch.cat([self.room[: self.n], self.room.new_empty(2 * end - self.n)])
+        self.room[self.n : end] = values
+        self.n = end
+
 
 class Scores:
     """One score a row under each path, such as `("composition", "image", "kept", "10")`.
@@ -33,7 +56,7 @@ class Scores:
     """
 
     def __init__(self) -> None:
-        self._parts: dict[Path, list[Tensor]] = {}
+        self._parts: dict[Path, _Column] = {}
         self._units: dict[Path, str] = {}
         self._refused: dict[Path, str] = {}
         self._partial: set[Path] = set()
@@ -48,7 +71,7 @@ class Scores:
             partial: Whether NaN stands for rows that have no such score, and are left out.
         """
         if path not in self._refused:
-            self._parts.setdefault(path, []).append(values.detach().float().cpu())
+            self._parts.setdefault(path, _Column()).extend(values.detach())
             self._units[path] = unit
             if partial:
                 self._partial.add(path)
@@ -70,7 +93,8 @@ class Scores:
         return iter(self._parts)
 
     def __getitem__(self, path: Path) -> Tensor:
-        return torch.cat(self._parts[path])
+        column = self._parts[path]
+        return column.room[: column.n].clone()
 
     def averaged(self, others: Sequence[Scores]) -> tuple[Scores, dict[Path, list[float]]]:
         """Every row's mean over itself and others that asked the same rows; and each one's mean.
