@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +128,12 @@ def test_dilation_equals_placing_the_kernel_at_every_pixel(radius: int) -> None:
 
 
 @pytest.mark.parametrize("smooth", [1, 2, 4])
-def test_the_axis_is_scikit_images_medial_axis(smooth: int) -> None:
+@pytest.mark.parametrize("loop", [True, False])
+def test_the_axis_is_scikit_images_medial_axis(
+    smooth: int, loop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not loop:
+        monkeypatch.setitem(sys.modules, "skimage.morphology._skeletonize_various_cy", None)
     draw = np.random.default_rng(smooth)
     for _ in range(4):
         field = ndimage.gaussian_filter(draw.normal(size=(50, 60)), smooth)

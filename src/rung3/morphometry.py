@@ -23,6 +23,7 @@ Sources: Castro et al. 2019, *Morpho-MNIST* (JMLR 20), section 2; Pawlowski et a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -215,16 +216,26 @@ def _thickness(strokes: Array, scale: int) -> Array:
 def _depth(stroke: Array) -> float:
     """Mean distance to the background along the medial axis; 0 where there is no stroke.
 
-    It is the axis of `skimage.morphology.medial_axis`, by the same compiled loop. That function
-    builds its table of neighbourhoods anew at every call, and works on the whole canvas.
+    It is the axis of `skimage.morphology.medial_axis`, by the same compiled loop where it is to be
+    had. That function builds its table of neighbourhoods anew at every call.
     """
-    from scipy.ndimage import distance_transform_edt
-    from skimage.morphology._skeletonize_various_cy import _skeletonize_loop
-
     rows, columns = (np.flatnonzero(stroke.any(axis=axis)) for axis in (1, 0))
     if not rows.size:
         return 0.0
     stroke = np.pad(stroke[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)
+    try:
+        from skimage.morphology._skeletonize_various_cy import _skeletonize_loop
+    except ImportError:  # it is private to scikit-image
+        from skimage.morphology import medial_axis
+
+        axis, distance = medial_axis(stroke, return_distance=True, rng=42)
+        return float(distance[axis].mean())
+    return _axis_depth(stroke, _skeletonize_loop)
+
+
+def _axis_depth(stroke: Array, thin: Callable[..., None]) -> float:
+    from scipy.ndimage import distance_transform_edt
+
     at = np.flatnonzero(stroke)
     i, j = np.divmod(at, stroke.shape[1])
     nearest = distance_transform_edt(stroke, return_distances=False, return_indices=True)
@@ -236,7 +247,7 @@ def _depth(stroke: Array) -> float:
     around = (bands[:, :-2] + bands[:, 1:-1] + bands[:, 2:])[i - 1, j - 1]
     ties = np.random.default_rng(42).permutation(len(at))
     order = np.argsort((squares * 9 + 9 - around) * len(at) + ties)
-    _skeletonize_loop(axis, i, j, order.astype(np.int32), _kept())
+    thin(axis, i, j, order.astype(np.int32), _kept())
     return float(np.sqrt(squares[axis.ravel()[at] > 0]).mean())
 
 
