@@ -21,6 +21,7 @@ same data (see the page on choosing).
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Iterable, Mapping
@@ -301,7 +302,11 @@ def _check_varied(rows: Rows) -> None:
 
 def _fresh(mechanisms: Mapping[str, Mechanism]) -> dict[str, Mechanism]:
     """The same mechanisms, without what binding gave them."""
-    return {name: type(m)(**m.config()) for name, m in mechanisms.items()}
+    made = {}
+    for name, mechanism in mechanisms.items():
+        arguments = inspect.signature(type(mechanism)).parameters
+        made[name] = type(mechanism)(**{k: getattr(mechanism, k) for k in arguments})
+    return made
 
 
 @torch.no_grad()
