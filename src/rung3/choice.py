@@ -7,11 +7,11 @@ candidate c gives to rows held out, and b the best of them on average, c is *as 
 
 no worse than by two standard errors, nor by more than some nats in all N rows that it learned from:
 what few parameters cost. Of those as good, the simplest whose noise is independent of the parents
-(`rung3.diagnosis`) is chosen; if there is none, the best, and it says so. A richer kind of noise (additive, with a spread, of any
-shape) is tried only where none before it is independent of the parents: richer ones then have
-nothing left to explain. Mechanisms that are trained, not solved, are tried with half of the steps;
-among these, up to `MARGIN` a row does not count, as it is of the training. The winner goes on from
-its trial, on all rows, with the other half.
+(`rung3.diagnosis`) is chosen; if there is none, the best, and it says so. A richer kind of noise
+(additive, with a spread, of any shape) is tried only where none before it is independent of the
+parents: richer ones then have nothing left to explain. Mechanisms that are trained, not solved, are
+tried with half of the steps; among these, up to `MARGIN` a row does not count, as it is of the
+training. The winner goes on from its trial, on all rows, with the other half.
 
 The likelihood tells a fit from a misfit, and of two mechanisms that fit alike the simpler one errs
 less off the data: a counterfactual often asks there. Neither tells assumptions apart that fit the
