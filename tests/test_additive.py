@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -40,10 +42,30 @@ def test_a_polynomial_is_that_of_least_squares() -> None:
 
 def test_a_counterfactual_moves_every_row_alike() -> None:
     """Rows with the same parents move by the same amount, whatever their noise is."""
+    torch.manual_seed(0)
     mechanism = AdditiveNoise(hidden=(8,)).bind("y", Continuous(), {"x": Continuous()})
+    seen = torch.linspace(-3, 3, 200)
+    mechanism.calibrate(seen.sin() + torch.randn(200), {"x": seen})
     y, x = torch.tensor([-3.0, 0.0, 40.0]), torch.zeros(3)
     again = mechanism.predict(mechanism.abduct(y, {"x": x}), {"x": x + 2})
+    assert (again - y).abs().min() > 0.1
     assert torch.allclose(again - y, (again - y)[:1].expand(3), atol=1e-4)
+
+
+def test_a_spread_scales_the_noise_and_stays_within_what_was_seen() -> None:
+    """`y = x + exp(x/2) u`: at x = 0 the noise is u, at 1 it is exp(1/2) u."""
+    torch.manual_seed(0)
+    x = torch.rand(4_000) * 4 - 2
+    y = x + (x / 2).exp() * torch.randn(4_000)
+    mechanism = AdditiveNoise(spread=True).bind("y", Continuous(), {"x": Continuous()})
+    mechanism.calibrate(y, {"x": x})
+    noise = mechanism.abduct(torch.tensor([1.0]), {"x": torch.zeros(1)})
+    told = mechanism.predict(noise, {"x": torch.ones(1)})
+    assert told.item() == pytest.approx(1 + math.exp(0.5), abs=0.2)
+    far = {"x": torch.tensor([2.0, 1e3])}
+    low, high = (mechanism.predict(torch.full((2,), u), far) for u in (-1.0, 1.0))
+    assert (high - low)[1] < 2 * (high - low)[0]
+    assert "spread" in mechanism.assumption
 
 
 def test_the_networks_learn_a_curve_and_noise_that_is_not_normal() -> None:
@@ -65,6 +87,8 @@ def test_what_it_cannot_model_is_refused() -> None:
         AdditiveNoise().bind("y", Continuous(), {"scan": Image(1, 8, 8)})
     with pytest.raises(ValueError, match="degree 3 in 40 features has 12341 terms"):
         AdditiveNoise(degree=3).bind("y", Continuous(), {"x": Continuous(dim=40)})
+    with pytest.raises(ValueError, match="degree=1 must be at least 1, and without spread=True"):
+        AdditiveNoise(degree=1, spread=True)
     with pytest.raises(ValueError, match="degree=0"):
         AdditiveNoise(degree=0)
 

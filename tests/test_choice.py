@@ -40,6 +40,29 @@ def test_noise_whose_size_depends_on_a_cause_is_not_called_additive() -> None:
     assert choice.reasons["y"].startswith("the best held-out likelihood")
 
 
+def test_richer_noise_is_tried_only_where_the_parents_tell_the_simpler() -> None:
+    world = SCM(x=Equation("u"), y=Equation("x**2 + 0.5*u"), z=Equation("x + exp(x/2)*u"))
+    choice = choose(SCM("x -> y; x -> z"), dict(world.sample(3_000, seed=0)), **QUICK)
+    assert choice.chosen["y"] == "AdditiveNoise(degree=2)"
+    assert len(choice.trials["y"]) == 4  # lines, curves, a network
+    assert choice.chosen["z"] == "AdditiveNoise(spread=True)"
+    assert not any(trial.independent for trial in choice.trials["z"][:4])
+    told = choice.model.counterfactual({"x": 0.0, "y": 0.0, "z": 1.0}, do={"x": 2.0})["z"]
+    assert told.item() == pytest.approx(2 + math.e, abs=0.3)
+
+
+def test_a_mechanism_that_was_brought_is_kept() -> None:
+    class Line:
+        def fit(self, features: object, target: object) -> None: ...
+
+        def predict(self, features: object) -> object:
+            return features[:, 0]  # type: ignore[index]
+
+    rows = worlds.lecture().sample(500, seed=0)
+    model = SCM("x1 -> x2", mechanisms={"x2": AdditiveNoise(regressor=Line())})
+    assert "regressor" in choose(model, rows, **QUICK).chosen["x2"]
+
+
 def test_if_every_candidates_noise_depends_on_the_parents_it_says_so() -> None:
     world = SCM(x=Equation("u"), y=Equation("x**2 + 0.5*u"))
     among = {"y": [AdditiveNoise(degree=1), AdditiveNoise(degree=1)]}
@@ -58,16 +81,15 @@ def test_what_the_user_named_is_kept() -> None:
 
 def test_candidates_fit_their_variable() -> None:
     x = {"x": Continuous()}
-    assert [type(m) for m in candidates(Binary(), x)] == [InverseCDF, InverseCDF]
-    assert [type(m) for m in candidates(Categorical(3), x)] == [GumbelMax, GumbelMax]
-    assert candidates(Continuous(), {})[0].describe() == "Flow()"
+    assert [type(m) for m in candidates(Binary(), x)[0]] == [InverseCDF, InverseCDF]
+    assert [type(m) for m in candidates(Categorical(3), x)[0]] == [GumbelMax, GumbelMax]
+    assert str(candidates(Continuous(), {})) == "[[Flow()]]"
     wide = {"x": Continuous(dim=30)}
-    assert [m.describe() for m in candidates(Continuous(), wide)] == [
-        "AdditiveNoise(degree=1)",
-        "AdditiveNoise()",
-        "Flow(splines=0)",
-        "Flow()",
-    ]
+    assert str(candidates(Continuous(), wide)) == (
+        "[[AdditiveNoise(degree=1), AdditiveNoise()], [AdditiveNoise(spread=True)], [Flow()]]"
+    )
+    clock = Continuous(lower=0, upper=24, circular=True)
+    assert str(candidates(clock, x)) == "[[Flow(splines=0), Flow()]]"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +98,7 @@ def test_candidates_fit_their_variable() -> None:
         ({"held_out": 1.0}, "held_out=1.0"),
         ({"among": {"z": [Flow()]}}, "unknown variable 'z'"),
         ({"among": {"x2": []}}, "x2: expected at least one"),
-        ({"steps": 1}, "steps=1 must be at least 4"),
+        ({"steps": 1}, "steps=1 must be at least 2"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, object], message: str) -> None:

@@ -169,7 +169,7 @@ def test_a_regressor_with_additive_noise(tmp_path: Path) -> None:
 def test_a_regressor_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="expected an object with fit and predict"):
         AdditiveNoise(regressor=Parabola)
-    with pytest.raises(ValueError, match="no degree beside it"):
+    with pytest.raises(ValueError, match="no degree or spread beside it"):
         AdditiveNoise(degree=2, regressor=Parabola())
     with pytest.raises(ValueError, match="y: a regressor gives one number"):
         AdditiveNoise(regressor=Parabola()).bind("y", Continuous(dim=2), X)

@@ -3,16 +3,15 @@
 For each variable some mechanisms are tried, the simplest first. With l_c the log-likelihoods that
 candidate c gives to rows held out, and b the best of them on average, c is *as good* if
 
-    mean(l_b - l_c) <= min(sd(l_b - l_c) / sqrt(n), NATS / N),
+    mean(l_b - l_c) <= min(2 sd(l_b - l_c) / sqrt(n), NATS / N),
 
-no worse than by one standard error (Breiman et al. 1984, *Classification and regression trees*),
-nor by more than some nats in all N rows that it learned from: what few parameters cost. Of those as
-good, the simplest whose noise is independent of the parents (`rung3.diagnosis`) is chosen;
-if there is none, the best, and it says so. A richer kind of noise (additive, with a spread, of any
-shape) is tried only where none before it is independent of the parents: richer ones then have
-nothing left to explain. Mechanisms that are trained, not solved, are tried with half of the steps;
-among these, up to `MARGIN` a row does not count, as it is of the training. The winner goes on from
-its trial, on all rows, with the other half.
+no worse than by two standard errors, nor by more than some nats in all N rows that it learned from:
+what few parameters cost. Of those as good, the simplest whose noise is independent of the parents
+(`rung3.diagnosis`) is chosen; if there is none, the best, and it says so. A richer kind of noise
+(additive, with a spread, of any shape) is tried only where none before it is independent of the
+parents: richer ones then have nothing left to explain. Mechanisms that are trained, not solved, are
+tried with half of the steps; among these, up to `MARGIN` a row does not count, as it is of the
+training. The winner goes on from its trial, on all rows, with the other half.
 
 The likelihood tells a fit from a misfit, and of two mechanisms that fit alike the simpler one errs
 less off the data: a counterfactual often asks there. Neither tells assumptions apart that fit the
@@ -21,6 +20,7 @@ same data (see the page on choosing).
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Iterable, Mapping
@@ -83,7 +83,7 @@ class Trial:
     @property
     def as_good(self) -> bool:
         """Whether it is as good as the best, as nearly as rows held out can tell."""
-        return self.behind <= max(self.least, min(self.error, self.most))
+        return self.behind <= max(self.least, min(2 * self.error, self.most))
 
     @property
     def independent(self) -> bool:
@@ -301,7 +301,11 @@ def _check_varied(rows: Rows) -> None:
 
 def _fresh(mechanisms: Mapping[str, Mechanism]) -> dict[str, Mechanism]:
     """The same mechanisms, without what binding gave them."""
-    return {name: type(m)(**m.config()) for name, m in mechanisms.items()}
+    made = {}
+    for name, mechanism in mechanisms.items():
+        arguments = inspect.signature(type(mechanism)).parameters
+        made[name] = type(mechanism)(**{k: getattr(mechanism, k) for k in arguments})
+    return made
 
 
 @torch.no_grad()

@@ -135,7 +135,8 @@ class Flow(Mechanism):
         value = self._turned(value, parents)
         self.to_real.calibrate(value)
         self.standardise.calibrate(self.to_real(value)[0])
-        if self.solved and all(part.requires_grad for part in self.parameters()):
+        varied = bool(value.amin() < value.amax())
+        if self.solved and varied and all(part.requires_grad for part in self.parameters()):
             self._settle(value)
 
     @torch.enable_grad()

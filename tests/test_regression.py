@@ -1,0 +1,77 @@
+"""Small networks by second-order steps: closed forms as oracles, and what the data determine."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from rung3.mechanisms.regression import Regression, spread, squares
+
+
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def solved(z: torch.Tensor, y: torch.Tensor) -> Regression:
+    torch.manual_seed(0)
+    regression = Regression(z.shape[1], (8,), y.shape[1])
+    regression.solve(z, squares, y, torch.ones_like(y))
+    return regression
+
+
+def test_derivatives_are_those_of_autograd() -> None:
+    """The Jacobian, and the derivative of each loss."""
+    torch.manual_seed(0)
+    regression = Regression(3, (4, 5))
+    z = draw(7, 3).double()
+    weights = regression._draw(z)
+    _, given, matrices = regression._run(weights, z)
+    told = regression._jacobian(given, matrices)
+    own = torch.autograd.functional.jacobian(lambda w: regression._run(w, z)[0], weights)
+    assert torch.allclose(told, own, atol=1e-12)
+    f, y = draw(7).double().requires_grad_(), draw(7, seed=1).double()
+    for loss, columns in ((squares, (y, y.abs())), (spread, (y,))):
+        value, slope, _ = loss(f, *columns)
+        assert torch.allclose(torch.autograd.grad(value.sum(), f)[0], slope)
+
+
+def test_of_a_line_it_learns_the_line() -> None:
+    """Where the truth is linear, the network errs about as little as least squares."""
+    z = draw(2_000, 2)
+    mean = z @ torch.tensor([[1.0, 0.5], [-2.0, 0.0]])
+    y = mean + draw(2_000, 2, seed=1)
+    error = (solved(z, y)(z) - mean).square().mean(0).sqrt()
+    line = torch.linalg.lstsq(z, y).solution
+    assert (error < 2 * ((z @ line - mean).square().mean(0).sqrt() + 0.02)).all()
+
+
+def test_it_goes_on_from_the_weights_that_it_has() -> None:
+    z = draw(3_000, 1)
+    mean = (2 * z).sin()
+    y = mean + 0.3 * draw(3_000, 1, seed=1)
+    regression = solved(z[:500], y[:500])
+    before = (regression(z) - mean).square().mean().sqrt()
+    regression.solve(z, squares, y, torch.ones_like(y))
+    after = (regression(z) - mean).square().mean().sqrt()
+    assert after < before < 0.15
+    assert after < 0.05
+
+
+def test_the_spread_is_that_of_what_is_left() -> None:
+    z = draw(5_000, 1)
+    rest = (z / 2).exp() * draw(5_000, 1, seed=1)
+    torch.manual_seed(0)
+    regression = Regression(1, (8,))
+    regression.solve(z, spread, rest)
+    at = torch.tensor([[-1.0], [0.0], [1.0]])
+    assert regression(at)[:, 0].exp().tolist() == pytest.approx(
+        [math.exp(-0.5), 1, math.exp(0.5)], rel=0.1
+    )
+
+
+@pytest.mark.parametrize("y", [torch.zeros(60, 1), torch.arange(60.0)[:, None] / 60], ids=str)
+def test_without_noise_or_without_change_it_stays_finite(y: torch.Tensor) -> None:
+    z = torch.linspace(-1, 1, 60)[:, None]
+    assert (solved(z, y)(z) - y).abs().max() < 0.01
