@@ -15,6 +15,7 @@ from rung3.evaluation import Ceiling, fit_ceiling
 from rung3.evaluation.distances import distance
 from rung3.mechanisms import Equation
 from rung3.rows import Rows
+from rung3.worlds.strokes import CEILINGS
 
 CAUSES = ("left", "right")
 
@@ -141,3 +142,22 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="holds no ceiling"):
         Ceiling.load(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("cause", ["thickness", "intensity", "digit"])
+def test_the_ceiling_that_ships_is_above_the_other_baselines(cause: str) -> None:
+    world = worlds.digits()
+    rows = world.sample(48, seed=4321)
+    true = world.counterfactual(rows, {cause: rows[cause].roll(1)})
+    ask = rows["image"], parents(rows), parents(true)
+    found = {name: skill(edit(*ask), rows, true) for name, edit in world.baselines.items()}
+    ceiling = found.pop("supervised ceiling")
+    assert ceiling > max(found.values(), default=0.0)
+
+
+def test_the_files_that_ship_are_small_and_readable() -> None:
+    files = list(CEILINGS.glob("*.safetensors"))
+    assert files
+    for path in files:
+        assert path.stat().st_size < 2e6
+        assert path.stat().st_mode & 0o444 == 0o444
