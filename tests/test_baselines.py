@@ -125,7 +125,8 @@ def test_doing_nothing_composes_and_reverses_perfectly(
         )
         back[name] = turned[1]["image"].mean().item()
     assert drift[NOTHING] == back[NOTHING] == 0
-    assert 0 < drift["wrong sign"] < drift["retrieval"] < drift["shuffled abduction"]
+    assert drift["wrong sign"] == 0  # of the ceiling, which moves nothing where nothing is set
+    assert 0 < drift["retrieval"] < drift["shuffled abduction"]
     assert 0 < back["wrong sign"] < back["retrieval"] < back["shuffled abduction"]
     assert composition(world, rows, "image", [1])[1].max() < 1e-3
 

@@ -96,7 +96,7 @@ def centre(variable: Variable, value: Tensor) -> Tensor:
 
     Example:
         >>> centre(Continuous(lower=0, upper=24, circular=True), torch.tensor([22.0, 1.0, 1.0]))
-        tensor(0.0106)
+        tensor(0.0241)
     """
     if isinstance(variable, Continuous) and variable.circular:
         circle = Circle(variable)
