@@ -472,6 +472,29 @@ def test_copied_command_gives_the_same_values(run: Path) -> None:
     assert picture.read_bytes() == expected.read_bytes()
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        Query(rung="doing", do={"thickness": 4.0, "digit": 2}, seed=3),
+        Query(rung="seeing", do={"digit": 2}),
+    ],
+)
+def test_copied_command_draws_the_same_population(run: Path, query: Query) -> None:
+    from rung3.picture import picture as drawn
+
+    session = Session(*open_runs([run]))
+    words = shlex.split(command(session, query))
+    assert words[:2] == ["rung3", "sample"]
+    result = CliRunner().invoke(app, [*words[1:], "--out", str(run / "copied.png")])
+    assert result.exit_code == 0, result.output
+    answer = session.answer(query)[0]
+    said = "do(thickness=4.0), do(digit=2)" if query.rung == "doing" else "given digit=2"
+    before, after = (rows["image"].mean(0) for rows in (answer.before, answer.after))
+    figure = drawn(before, after, title=said, names=("mean as it is", "mean as asked"))
+    figure.savefig(run / "expected.png", dpi=120)
+    assert (run / "copied.png").read_bytes() == (run / "expected.png").read_bytes()
+
+
 def test_answers_are_compared_with_training_rows(run: Path) -> None:
     session = Session(*open_runs([run]))
     seen = session.seen()

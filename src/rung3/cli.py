@@ -9,24 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
-from typer.core import TyperGroup
+
+from rung3.console import Plain, print_table, say, slug
 
 __all__ = ["app"]
-
-
-class Plain(TyperGroup):
-    """Commands whose errors are said in a line, without a traceback; exit code 2."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except (ValueError, OSError) as error:
-            if ctx.params.get("traceback"):
-                raise
-            _say(f"[bold red]error:[/] {escape(str(error))}", Console(stderr=True))
-            raise typer.Exit(2) from None
 
 
 app = typer.Typer(
@@ -56,7 +42,7 @@ def main(
 ) -> None:
     """Deep structural causal models: what would this image have looked like, had that been so?"""
     if show_version:
-        _say(f"rung3 {version('rung3')}")
+        say(f"rung3 {version('rung3')}")
         raise typer.Exit
 
 
@@ -72,9 +58,9 @@ def run(
 
     made = Study.load(study, settings or ())
     folder = out or Path("runs") / made.name
-    report = made.run(folder, overwrite=overwrite, say=_say, progress=True)
+    report = made.run(folder, overwrite=overwrite, say=say, progress=True)
     Console().print(report)
-    _say(f"\nreport: [bold]{escape(str(folder / 'report.html'))}[/]")
+    say(f"\nreport: [bold]{escape(str(folder / 'report.html'))}[/]")
 
 
 @app.command()
@@ -95,8 +81,8 @@ def evaluate(
     asked = [*(settings or ()), *([f"evaluation.protocol={protocol}"] if protocol else ())]
     target = out or folder.with_name(f"{folder.resolve().name}-{protocol or 'again'}")
     study = RunFolder(folder).again(target, asked, overwrite)
-    Console().print(study.run(target, say=_say, progress=True))
-    _say(f"\nreport: [bold]{escape(str(target / 'report.html'))}[/]")
+    Console().print(study.run(target, say=say, progress=True))
+    say(f"\nreport: [bold]{escape(str(target / 'report.html'))}[/]")
 
 
 @app.command()
@@ -106,7 +92,7 @@ def check(study: StudyPath, settings: Settings = None) -> None:
     from rung3.study import Study
 
     for title, columns, lines in inspect_study(Study.load(study, settings or ())).tables():
-        _print_table(title, columns, lines)
+        print_table(title, columns, lines)
 
 
 @app.command()
@@ -132,12 +118,42 @@ def counterfactual(
     columns = ["variable", "was", "would have been", "truth", "status"]
     known = answer.truth is not None
     lines = [line if known else (*line[:3], line[4]) for line in answer.table()]
-    _print_table(question, columns if known else [*columns[:3], columns[4]], lines)
-    _say(escape(str(answer.imagined.explain())))
+    print_table(question, columns if known else [*columns[:3], columns[4]], lines)
+    say(escape(str(answer.imagined.explain())))
     for name, figure in answer.pictures(question).items():
-        path = out or place.path / f"{name}-row{row}-{_slug(','.join(do))}.png"
+        path = out or place.path / f"{name}-row{row}-{slug(','.join(do))}.png"
         figure.savefig(path, dpi=120)
-        _say(f"\npicture: [bold]{escape(str(path))}[/]")
+        say(f"\npicture: [bold]{escape(str(path))}[/]")
+
+
+@app.command()
+def sample(
+    folder: RunPath,
+    do: Annotated[
+        list[str] | None,
+        typer.Option("--do", metavar="NAME=VALUE", help="Set in the whole population."),
+    ] = None,
+    given: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Evidence: only such rows.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", help="Rows to draw.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Picture to write; in RUN if not said.")] = None,
+) -> None:
+    """The population as it is, and given evidence or interventions, as a table and a picture."""
+    from rung3.population import draw
+    from rung3.runs import RunFolder
+
+    place = RunFolder(folder)
+    found = draw(place, do or (), given or (), n=n, seed=seed)
+    asked = [*(f"do({text})" for text in do or ()), *(f"given {text}" for text in given or ())]
+    question = ", ".join(asked) or "as it is"
+    print_table(f"{n} rows", ["variable", "as it is", question], found.table())
+    say(escape(str(found.after.explain())))
+    for name, figure in found.pictures(question).items():
+        path = out or place.path / f"{name}-{slug(question)}.png"
+        figure.savefig(path, dpi=120)
+        say(f"\npicture: [bold]{escape(str(path))}[/]")
 
 
 @app.command()
@@ -183,10 +199,10 @@ def effects(
     figure = found.figure(scale)
     columns = ["intervention", "through", "direct", "indirect", "total", "interaction", "skill"]
     title = f"mean absolute effect on {found.outcome}, {found.unit}"
-    _print_table(title, columns if found.known else columns[:-1], found.table())
+    print_table(title, columns if found.known else columns[:-1], found.table())
     path = out or place.path / "effects.png"
     figure.savefig(path)
-    _say(f"\npicture: [bold]{escape(str(path))}[/]")
+    say(f"\npicture: [bold]{escape(str(path))}[/]")
 
 
 @app.command()
@@ -200,7 +216,7 @@ def compare(
     found = side_by_side(folders)
     Console().print(found)
     if out is not None:
-        _say(f"\npage: [bold]{escape(str(found.save(out)))}[/]")
+        say(f"\npage: [bold]{escape(str(found.save(out)))}[/]")
 
 
 @app.command()
@@ -214,7 +230,7 @@ def tradeoff(
     from rung3.evaluation import tradeoff as draw
 
     draw(side_by_side(folders), times).savefig(out, dpi=150, transparent=True)
-    _say(f"picture: [bold]{escape(str(out))}[/]")
+    say(f"picture: [bold]{escape(str(out))}[/]")
 
 
 @app.command()
@@ -239,10 +255,10 @@ def sweep(
 
     folder = out or Path("runs") / f"{Study.load(study, settings or ()).name}-sweep"
     asked: dict[str, Any] = {"stress": stress, "overwrite": overwrite}
-    runs = run_all(study, vary or (), folder, settings or (), say=_say, progress=True, **asked)
+    runs = run_all(study, vary or (), folder, settings or (), say=say, progress=True, **asked)
     found = side_by_side(runs)
     Console().print(found)
-    _say(f"\npage: [bold]{escape(str(found.save(folder)))}[/]")
+    say(f"\npage: [bold]{escape(str(found.save(folder)))}[/]")
 
 
 @app.command()
@@ -274,7 +290,7 @@ def figure(
     found = of_runs(kind, places, rows=indices(rows), **options)
     path = out or places[0].path / f"{kind}.png"
     found.figure().savefig(path)
-    _say(f"picture: [bold]{escape(str(path))}[/]")
+    say(f"picture: [bold]{escape(str(path))}[/]")
 
 
 @app.command()
@@ -341,13 +357,13 @@ def graph(
         write=write,
     )
     for line in said:
-        _say(escape(str(line)))
+        say(escape(str(line)))
     if not said:
         lines = [(name, ", ".join(found.parents(name))) for name in found.order]
-        _print_table("graph", ["variable", "parents"], lines)
+        print_table("graph", ["variable", "parents"], lines)
     if out is not None:
         draw(found, square=square).savefig(out, dpi=150, transparent=True)
-        _say(f"picture: [bold]{escape(str(out))}[/]")
+        say(f"picture: [bold]{escape(str(out))}[/]")
 
 
 @app.command()
@@ -365,19 +381,4 @@ def explore(
         raise ValueError(
             f"{error}; install the page's server with pip install 'rung3[web]'"
         ) from None
-    serve(Session(*open_runs(folders)), host, port, _say)
-
-
-def _print_table(title: str, columns: list[str], lines: Any) -> None:
-    table = Table(*columns, title=title, title_justify="left", title_style="bold")
-    for line in lines:
-        table.add_row(*(escape(str(cell)) for cell in line))
-    Console().print(table)
-
-
-def _say(text: str, console: Console | None = None) -> None:
-    (console or Console()).print(text, highlight=False, soft_wrap=True)
-
-
-def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
+    serve(Session(*open_runs(folders)), host, port, say)

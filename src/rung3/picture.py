@@ -23,6 +23,7 @@ def picture(
     *,
     truth: Tensor | None = None,
     title: str = "",
+    names: tuple[str, str] = ("factual", "counterfactual"),
 ) -> Figure:
     """A row of panels: factual, counterfactual, truth if known, difference, spread if there is one.
 
@@ -35,6 +36,7 @@ def picture(
             their mean is shown, with K in its title, and their standard deviation beside it.
         truth: The true counterfactual, `(C, H, W)`.
         title: A line above.
+        names: What the first two panels are called.
 
     Returns:
         A matplotlib figure; `figure.savefig(path)` writes it.
@@ -48,8 +50,8 @@ def picture(
 
     draws = imagined if imagined.ndim == factual.ndim + 1 else imagined[None]
     mean = draws.mean(0)
-    counted = f"counterfactual ({len(draws)})" if len(draws) > 1 else "counterfactual"
-    panels: list[tuple[str, Tensor]] = [("factual", factual), (counted, mean)]
+    counted = f"{names[1]} ({len(draws)})" if len(draws) > 1 else names[1]
+    panels: list[tuple[str, Tensor]] = [(names[0], factual), (counted, mean)]
     if truth is not None:
         panels.append(("truth", truth))
     maps: list[tuple[str, Tensor, dict[str, Any]]] = []

@@ -18,7 +18,7 @@ from rung3.variables import Discrete, Image, Variable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["WhatIf", "ask"]
+__all__ = ["WhatIf", "ask", "spell"]
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class WhatIf:
         return [
             (
                 name,
-                _spell(variable, self.factual[name]),
-                _spell(variable, self.imagined[name]),
-                "" if self.truth is None else _spell(variable, self.truth[name]),
+                spell(variable, self.factual[name]),
+                spell(variable, self.imagined[name]),
+                "" if self.truth is None else spell(variable, self.truth[name]),
                 status[name],
             )
             for name, variable in self.variables.items()
@@ -108,7 +108,7 @@ def ask(
     return WhatIf(model.variables, factual, imagined, truth)
 
 
-def _spell(variable: Variable, value: Tensor) -> str:
+def spell(variable: Variable, value: Tensor) -> str:
     """A value, or the draws of one, in words."""
     if variable.shape:
         return "x".join(map(str, variable.shape)) + (

@@ -56,18 +56,26 @@ def python(session: Session, query: Query, k: int = 0) -> str:
 
 
 def command(session: Session, query: Query, k: int = 0) -> str:
-    """A command that draws what model k imagines, or why there is none, as a comment."""
+    """A command that gives what model k answers, or why there is none, as a comment."""
     session.check(query)
-    if query.rung != "imagining" or query.own is not None or not query.do:
+    if query.own is not None:
+        return "# an image of one's own is not in the run: take the script"
+    if query.rung == "imagining" and not query.do:
         return "# the command asks what one test row would have been, had a variable been set"
-    parts = ["rung3", "counterfactual", _place(session.models[k]), "--row", str(query.row)]
+    place, set_by = _place(session.models[k]), "--given" if query.rung == "seeing" else "--do"
+    words = []
     for name, value in session.settings(query).items():
         variable = session.variables[name]
         if isinstance(variable, Discrete):
             text = variable.labels[int(value)] if variable.labels else str(value)
         else:
             text = repr(value)
-        parts += ["--do", f"{name}={text}"]
+        words += [set_by, f"{name}={text}"]
+    if query.rung != "imagining":
+        draws = DRAWN_IMAGES if session.images else DRAWN
+        parts = ["rung3", "sample", place, *words, "-n", str(draws)]
+        return shlex.join([*parts, "--seed", str(query.seed)])
+    parts = ["rung3", "counterfactual", place, "--row", str(query.row), *words]
     for name in query.hold:
         parts += ["--hold", name]
     if query.draws or session.lacking(query):
