@@ -160,12 +160,17 @@ def _truth(metrics: Mapping[str, Any]) -> Iterator[Table]:
     answers = dict.fromkeys(
         who for part in known.values() for by_who in part.values() for who in by_who
     )
-    skilled = [who for who in answers if who != NOTHING]
+    own = [who for who in answers if who in MODES or who.startswith("eps")]
+    others = [who for who in answers if who not in (*own, NOTHING)]
     table = Table(
         "Against the true counterfactual",
-        "Skill is 1 - error / error of doing nothing: 1 is perfect, 0 is doing nothing. Baselines "
-        "are handed the true counterfactual parents.",
-        ["", "error", f"error of {NOTHING}", *(f"skill, {MODES.get(k, k)}" for k in skilled)],
+        "Skill is 1 - error / error of doing nothing: 1 is perfect, 0 is doing nothing.",
+        ["", "error", f"error of {NOTHING}", *(f"skill, {MODES.get(k, k)}" for k in own)],
+    )
+    baselines = Table(
+        "Skill of baselines",
+        "They are handed the true counterfactual parents, and no model.",
+        ["", *others],
     )
     for label, by_name in metrics.items():
         if label not in known:
@@ -174,9 +179,13 @@ def _truth(metrics: Mapping[str, Any]) -> Iterator[Table]:
             continue
         for name, by_who in by_name.items():
             cells = [cell(by_who[KEPT]["error"]), cell(by_who[NOTHING]["error"])]
-            cells += [cell(by_who[k]["skill"]) if k in by_who else NONE for k in skilled]
+            cells += [cell(by_who[k]["skill"]) if k in by_who else NONE for k in own]
             table.rows.append((f"{name} under {label}", cells))
+            if any(who in by_who for who in others):
+                cells = [cell(by_who[k]["skill"]) if k in by_who else NONE for k in others]
+                baselines.rows.append((f"{name} under {label}", cells))
     yield table
+    yield baselines
 
 
 def _spread(metrics: Mapping[str, Any]) -> Table:
