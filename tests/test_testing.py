@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from rung3 import Binary, Categorical, Continuous, Image, Ordinal
 from rung3.mechanisms import VAE, Equation, Flow, GumbelMax, InverseCDF
-from rung3.mechanisms.base import Mechanism
+from rung3.mechanisms.base import Abduction, Mechanism, repeat_noise
 from rung3.testing import CHECKS, MechanismError, Subject, check_mechanism, prepare
 from rung3.variables import Variable
 
@@ -243,3 +244,31 @@ def test_catches_a_missing_particles_axis() -> None:
 
 def test_not_invertible_is_one_listed_failure() -> None:
     assert "round trip: x: its equation is not monotone" in failures(Equation("u**2"), Continuous())
+
+
+def test_a_mechanism_without_a_constructor_has_no_arguments() -> None:
+    class Standard(Mechanism):
+        """Standard normal, whatever its parents."""
+
+        abduction: ClassVar[Abduction] = "exact"
+        assumption: str = "none"
+
+        def build(self) -> None: ...
+
+        def sample_noise(self, n: int, parents: Any, generator: Any = None) -> Tensor:
+            return torch.randn(n, generator=generator)
+
+        def predict(self, noise: Any, parents: Any) -> Tensor:
+            return torch.as_tensor(noise)
+
+        def abduct(
+            self, value: Tensor, parents: Any, particles: int | None = None, generator: Any = None
+        ) -> Any:
+            return repeat_noise(value, particles)
+
+        def log_prob(self, value: Tensor, parents: Any) -> Tensor:
+            return -(value.square() + math.log(2 * math.pi)) / 2
+
+    assert Standard().config() == {}
+    assert repr(Standard()) == "Standard()"
+    check_mechanism(Standard(), Continuous(), {})

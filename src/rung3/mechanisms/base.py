@@ -162,7 +162,9 @@ class Mechanism(nn.Module, ABC):
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments that differ from their defaults: what a model file stores."""
-        arguments = inspect.signature(type(self)).parameters
+        found = inspect.signature(type(self)).parameters.items()
+        # Without a constructor of its own it has that of torch modules: (*args, **kwargs).
+        arguments = {k: p for k, p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
         values = {name: getattr(self, name) for name in arguments}
         return {k: v for k, v in values.items() if v != arguments[k].default}
 
