@@ -7,8 +7,6 @@ import contextlib
 import http.client
 import io
 import json
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
@@ -19,9 +17,10 @@ from PIL import Image as Pictures
 
 from rung3 import worlds
 from rung3.explorer import Opened, Query, Session, view
+from serving import served
 
 pytest.importorskip("starlette", reason="the page's server needs rung3[web]")
-uvicorn = pytest.importorskip("uvicorn", reason="the page's server needs rung3[web]")
+pytest.importorskip("uvicorn", reason="the page's server needs rung3[web]")
 
 JSON = {"Content-Type": "application/json"}
 
@@ -34,16 +33,8 @@ def session() -> Session:
 
 @pytest.fixture(scope="module")
 def port(session: Session) -> Iterator[int]:
-    from rung3.explorer.server import application
-
-    server = uvicorn.Server(uvicorn.Config(application(session), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    thread.join(5)
+    with served(session) as found:
+        yield found
 
 
 def _send(

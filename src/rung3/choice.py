@@ -20,7 +20,6 @@ same data (see the page on choosing).
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import math
 from collections.abc import Iterable, Mapping
@@ -240,7 +239,7 @@ def choose(
         found[name], begun[name] = lines[name][index], judged[name][index].mechanism
     kept = {name: m for name, m in bound.items() if name not in found}
     reasons |= dict.fromkeys(kept, "named by you")
-    made = SCM(model.graph, model.variables, _fresh(kept) | found)
+    made = SCM(model.graph, model.variables, {name: m.again() for name, m in kept.items()} | found)
     for name, mechanism in begun.items():
         made.mechanisms[name].load_state_dict(mechanism.state_dict())
     fitting.final(made, table)
@@ -297,15 +296,6 @@ def _check_varied(rows: Rows) -> None:
                 f"{name}: all its values are {present[0].item():g}; leave the column out of the "
                 "graph, or name its mechanism and use fit"
             )
-
-
-def _fresh(mechanisms: Mapping[str, Mechanism]) -> dict[str, Mechanism]:
-    """The same mechanisms, without what binding gave them."""
-    made = {}
-    for name, mechanism in mechanisms.items():
-        arguments = inspect.signature(type(mechanism)).parameters
-        made[name] = type(mechanism)(**{k: getattr(mechanism, k) for k in arguments})
-    return made
 
 
 @torch.no_grad()

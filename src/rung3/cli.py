@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from rung3.console import Plain, print_table, say, slug
+from rung3.console import Plain, print_table, save_pictures, say, slug
 
 __all__ = ["app"]
 
@@ -120,10 +120,7 @@ def counterfactual(
     lines = [line if known else (*line[:3], line[4]) for line in answer.table()]
     print_table(question, columns if known else [*columns[:3], columns[4]], lines)
     say(escape(str(answer.imagined.explain())))
-    for name, figure in answer.pictures(question).items():
-        path = out or place.path / f"{name}-row{row}-{slug(','.join(do))}.png"
-        figure.savefig(path, dpi=120)
-        say(f"\npicture: [bold]{escape(str(path))}[/]")
+    save_pictures(answer.pictures(question), place.path, f"row{row}-{slug(','.join(do))}", out)
 
 
 @app.command()
@@ -150,10 +147,7 @@ def sample(
     question = ", ".join(asked) or "as it is"
     print_table(f"{n} rows", ["variable", "as it is", question], found.table())
     say(escape(str(found.after.explain())))
-    for name, figure in found.pictures(question).items():
-        path = out or place.path / f"{name}-{slug(question)}.png"
-        figure.savefig(path, dpi=120)
-        say(f"\npicture: [bold]{escape(str(path))}[/]")
+    save_pictures(found.pictures(question), place.path, slug(question), out)
 
 
 @app.command()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -10,7 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-__all__ = ["Plain", "print_table", "say", "slug"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Plain", "print_table", "save_pictures", "say", "slug"]
 
 
 class Plain(TyperGroup):
@@ -33,6 +38,16 @@ def print_table(title: str, columns: list[str], lines: Any) -> None:
     for line in lines:
         table.add_row(*(escape(str(cell)) for cell in line))
     Console().print(table)
+
+
+def save_pictures(
+    figures: Mapping[str, Figure], folder: Path, question: str, out: Path | None
+) -> None:
+    """Write the picture of each image, to `out` or by its name and the question, and say where."""
+    for name, figure in figures.items():
+        path = out or folder / f"{name}-{question}.png"
+        figure.savefig(path, dpi=120)
+        say(f"\npicture: [bold]{escape(str(path))}[/]")
 
 
 def say(text: str, console: Console | None = None) -> None:

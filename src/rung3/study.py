@@ -247,10 +247,10 @@ class Study(Part):
         """
         place = RunFolder(folder)
         if place.claim(self, overwrite):
-            fitted = "the model is fitted; " if place.model_path.is_dir() else ""
+            fitted = "the model is fitted; " if place.fitted else ""
             say(f"{place.path}: {fitted}going on from there")
         splits = self.splits()
-        if not place.model_path.is_dir():
+        if not place.fitted:
             self._fit(place, splits, say, progress)
         report = self._evaluate(place, splits, say, progress)
         report.save(place.path)

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import serving
 from rung3.explorer import Session
 
 
 @contextmanager
 def served(session: Session) -> Iterator[str]:
     """The address of a page that a session is behind."""
-    import uvicorn
-
-    from rung3.explorer.server import application
-
-    server = uvicorn.Server(uvicorn.Config(application(session), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(5)
+    with serving.served(session) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 class Driver:

@@ -46,6 +46,7 @@ __all__ = [
     "KEPT",
     "LATENT",
     "OBSERVED",
+    "SCALED",
     "TRUTH",
     "Asked",
     "Examination",
@@ -57,6 +58,9 @@ Measure: TypeAlias = Callable[[Tensor], Tensor]
 
 KEPT, LATENT = "kept", "latent"
 """Modes: the noise of observation (a VAE's eps) kept as abducted; or prediction from z alone."""
+
+SCALED = "eps x "
+"""Other modes: that noise times a factor, which follows."""
 
 AVERAGED = "averaged"
 """Compared with the truth too: the mean of the answers to several draws of the noise."""
@@ -88,7 +92,7 @@ def mode_of(temperature: float) -> str:
         >>> mode_of(1.0), mode_of(0.0), mode_of(0.1)
         ('kept', 'latent', 'eps x 0.1')
     """
-    return {1.0: KEPT, 0.0: LATENT}.get(temperature, f"eps x {temperature:g}")
+    return {1.0: KEPT, 0.0: LATENT}.get(temperature, f"{SCALED}{temperature:g}")
 
 
 @dataclass(frozen=True)
@@ -201,9 +205,9 @@ class Examination:
             self._reverse(query, do, rows, mode, temperature)
         self._note(query, answers[KEPT])
         draws = self._draws(query, do, rows, isinstance(true, Rows))
-        if draws is not None and isinstance(true, Rows):
-            self._averaged(query, draws, true)
         if isinstance(true, Rows):
+            if draws is not None:
+                self._averaged(query, draws, true)
             self._effectiveness(query.label, TRUTH, true)
             self._measured(query.label, TRUTH, true)
             self._baselines(query, rows, true)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from rung3.evaluation.collapse import UNUSED
-from rung3.evaluation.examination import AVERAGED, FACTUAL, KEPT, LATENT, OBSERVED, TRUTH
+from rung3.evaluation.examination import AVERAGED, FACTUAL, KEPT, LATENT, OBSERVED, SCALED, TRUTH
 from rung3.evaluation.truth import NOTHING
 
 __all__ = ["NONE", "Cell", "Table", "cell", "tables"]
@@ -160,7 +160,7 @@ def _truth(metrics: Mapping[str, Any]) -> Iterator[Table]:
     answers = dict.fromkeys(
         who for part in known.values() for by_who in part.values() for who in by_who
     )
-    own = [who for who in answers if who in MODES or who.startswith("eps")]
+    own = [who for who in answers if who in MODES or who.startswith(SCALED)]
     others = [who for who in answers if who not in (*own, NOTHING)]
     table = Table(
         "Against the true counterfactual",

@@ -81,14 +81,14 @@ def believe(session: Session, query: Query, k: int = 0) -> list[Belief]:
     """
     if query.rung != "imagining":
         raise ValueError("these checks are of one row that is imagined anew: choose 'imagine'")
-    answer = session.answer(query)[k]
+    answer = session.answer_of(query, k)
     opened, row = session.models[k], session.factual(query)
     if not query.do:
         return []
     seen = session.seen(k)
     with session.lock, torch.no_grad():
         return [
-            *_null(session, query, k, row),
+            *_null(session, query, k, row, answer),
             *_back(session, query, k, answer),
             *_support(session, query, opened, answer, seen),
             *_predictors(opened, answer),
@@ -98,7 +98,7 @@ def believe(session: Session, query: Query, k: int = 0) -> list[Belief]:
 
 def densities(session: Session, query: Query, k: int = 0) -> list[Density]:
     """Where the new value of each variable that changed lies among other rows."""
-    answer, seen = session.answer(query)[k], session.seen(k)
+    answer, seen = session.answer_of(query, k), session.seen(k)
     found = []
     for name, status in answer.provenance.status.items():
         variable = session.variables[name]
@@ -120,11 +120,11 @@ def densities(session: Session, query: Query, k: int = 0) -> list[Density]:
     return found
 
 
-def _null(session: Session, query: Query, k: int, row: Rows) -> Iterator[Belief]:
+def _null(session: Session, query: Query, k: int, row: Rows, answer: Answer) -> Iterator[Belief]:
     """Every variable that is set, set to what it was."""
     model, noise = session.models[k].model, session.noise(query, k)
     same = model.do({name: row[name] for name in query.do})
-    for name in _recomputed(session, query, k):
+    for name in _recomputed(answer):
         for temperature in (1.0, 0.0):
             if temperature == 0 and not model.mechanisms[name].observation_noise:
                 continue
@@ -144,10 +144,8 @@ def _back(session: Session, query: Query, k: int, answer: Answer) -> Iterator[Be
     except ValueError as error:  # a world knows the noise of its own rows alone
         yield Belief("there and back", ", ".join(query.do), f"cannot be asked: {error}")
         return
-    back = model.do({name: row[name] for name in query.do})
-    if kept := set(query.hold) & set(back.graph.descendants(list(query.do))):
-        back = back.hold({name: row[name] for name in kept})
-    for name in _recomputed(session, query, k):
+    back = session.acted(query, model, {name: row[name] for name in query.do})
+    for name in _recomputed(answer):
         yield _distance(session, "there and back", name, row, back.predict(noise), "")
 
 
@@ -162,8 +160,8 @@ def _distance(session: Session, check: str, name: str, row: Rows, other: Rows, h
     return Belief(check, name, said, error)
 
 
-def _recomputed(session: Session, query: Query, k: int) -> list[str]:
-    status = session.answer(query)[k].provenance.status
+def _recomputed(answer: Answer) -> list[str]:
+    status = answer.provenance.status
     return [name for name, value in status.items() if value == "propagated"]
 
 

@@ -132,9 +132,17 @@ class Session:
         Raises:
             ValueError: If there is no such row or variable, or a value is outside its support.
         """
+        return [self.answer_of(query, k) for k in range(len(self.models))]
+
+    def answer_of(self, query: Query, k: int) -> Answer:
+        """The answer of model k.
+
+        Raises:
+            ValueError: As `answer`.
+        """
         self.check(query)
         with self.lock, torch.no_grad():
-            return [self._answer(opened.model, k, query) for k, opened in enumerate(self.models)]
+            return self._answer(k, query)
 
     def truth(self, query: Query) -> Rows | None:
         """The true counterfactual, where the world knows it."""
@@ -188,9 +196,13 @@ class Session:
             lambda: model.abduct(row, particles=query.draws, seed=query.seed),
         )
 
-    def acted(self, query: Query, model: SCM) -> SCM:
-        """The model in which the query's values are set, and what it holds is held."""
-        acted, row = model.do(self.settings(query)), self.factual(query)
+    def acted(self, query: Query, model: SCM, values: Mapping[str, Any] | None = None) -> SCM:
+        """The model in which the query's values (or others, of the same variables) are set.
+
+        What the query holds is held.
+        """
+        acted = model.do(self.settings(query) if values is None else values)
+        row = self.factual(query)
         below = set(query.hold) & set(acted.graph.descendants(list(query.do)))
         return acted.hold({name: row[name] for name in below}) if below else acted
 
@@ -231,7 +243,8 @@ class Session:
 
     # The three rungs -----------------------------------------------------------------------------
 
-    def _answer(self, model: SCM, k: int, query: Query) -> Answer:
+    def _answer(self, k: int, query: Query) -> Answer:
+        model = self.models[k].model
         if query.rung == "imagining":
             row = self.factual(query)
             if self.lacking(query):

@@ -102,13 +102,13 @@ def sweep(session: Session, query: Query, name: str, k: int = 0, steps: int = ST
     variable = session.variables[name]
     if isinstance(variable, Discrete):
         values = [float(code) for code in range(variable.classes)]
-        labels = list(variable.labels) or [f"{value:g}" for value in values]
+        labels = [variable.label(code) for code in range(variable.classes)]
     else:
         low, high = span(session, name)
         values = torch.linspace(low, high, steps, dtype=torch.float64).tolist()
         labels = [f"{value:.3g}" for value in values]
     answers = [
-        session.answer(query.model_copy(update={"do": {**query.do, name: value}}))[k]
+        session.answer_of(query.model_copy(update={"do": {**query.do, name: value}}), k)
         for value in values
     ]
     follow = {k for a in answers for k, s in a.provenance.status.items() if s == "propagated"}

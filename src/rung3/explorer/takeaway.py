@@ -66,10 +66,7 @@ def command(session: Session, query: Query, k: int = 0) -> str:
     words = []
     for name, value in session.settings(query).items():
         variable = session.variables[name]
-        if isinstance(variable, Discrete):
-            text = variable.labels[int(value)] if variable.labels else str(value)
-        else:
-            text = repr(value)
+        text = variable.label(int(value)) if isinstance(variable, Discrete) else repr(value)
         words += [set_by, f"{name}={text}"]
     if query.rung != "imagining":
         draws = DRAWN_IMAGES if session.images else DRAWN

@@ -17,6 +17,7 @@ from rung3.explorer.query import Query
 from rung3.explorer.session import Answer, Session
 from rung3.explorer.takeaway import command, python
 from rung3.graph import CausalGraph
+from rung3.mechanisms.encoding import centre
 from rung3.provenance import TRUSTED
 from rung3.variables import Categorical, Continuous, Discrete, Image, Variable
 
@@ -185,8 +186,7 @@ def _variable(session: Session, name: str) -> Json:
         low, high = sweep.span(session, name)
         found |= {"low": low, "high": high}
         if isinstance(variable, Discrete):
-            codes = [str(code) for code in range(variable.classes)]
-            found["labels"] = list(variable.labels) or codes
+            found["labels"] = [variable.label(code) for code in range(variable.classes)]
     return found
 
 
@@ -281,10 +281,7 @@ def _spell(variable: Variable, value: Tensor) -> str:
     if variable.shape:
         return ", ".join(f"{v:.3g}" for v in value.double().mean(0).flatten()[:6].tolist())
     if isinstance(variable, Continuous) and variable.circular:
-        turn = 2 * math.pi / (variable.upper - variable.lower)
-        angle = (value.double() - variable.lower) * turn
-        mean = torch.atan2(angle.sin().mean(), angle.cos().mean()) % (2 * math.pi)
-        return f"{variable.lower + float(mean) / turn:.3g} {variable.unit}".rstrip()
+        return f"{float(centre(variable, value.double())):.3g} {variable.unit}".rstrip()
     value = value.double()
     spread = float(value.std()) if len(value) > 1 else 0.0
     more = f" ± {spread:.2g}" if spread > 0 else ""

@@ -162,11 +162,18 @@ class Mechanism(nn.Module, ABC):
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments that differ from their defaults: what a model file stores."""
+        return {k: v for k, (v, default) in self._constructed().items() if v != default}
+
+    def again(self) -> Self:
+        """The same mechanism, without what binding and training gave it."""
+        return type(self)(**{k: v for k, (v, _) in self._constructed().items()})
+
+    def _constructed(self) -> dict[str, tuple[Any, Any]]:
+        """The constructor's arguments, and their defaults."""
         found = inspect.signature(type(self)).parameters.items()
         # Without a constructor of its own it has that of torch modules: (*args, **kwargs).
         arguments = {k: p for k, p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-        values = {name: getattr(self, name) for name in arguments}
-        return {k: v for k, v in values.items() if v != arguments[k].default}
+        return {k: (getattr(self, k), p.default) for k, p in arguments.items()}
 
     def describe(self) -> str:
         """The mechanism as it would be written, such as `VAE(latent=16)`."""
