@@ -3,9 +3,9 @@
 The worlds of `rung3.worlds.suite`; protocol of CausalNF (arXiv 2306.05415): every contender learns
 from the same 20,000 rows; each variable with descendants is set to its 25th, 50th and 75th
 percentile, in 5,000 other rows; the error of a row is the Euclidean norm, over all variables, of
-its counterfactual less the true one; its mean is printed, over rows and interventions. Seconds are
-CPU time of one process, libraries imported before. Then come the errors and seconds of `chosen`,
-divided by the others'.
+its counterfactual less the true one. Its mean is printed, over rows, interventions and seeds, and
+the mean seconds of CPU time of one process, libraries imported before. Then come the errors and
+seconds of `chosen`, divided by the others'.
 
 - `nothing`: the factual row, with the variable set.
 - `dowhy`: `gcm.auto` at its default quality, invertible (additive noise).
@@ -13,7 +13,7 @@ divided by the others'.
   plateaus, 1,000 epochs of batches of 4,096), in its author's package `causalflows`.
 - `flows`: `rung3.fit` of the default mechanisms; `chosen`: `rung3.choose`, all of it timed.
 
-python benchmarks/bench_causalnf.py [--worlds NAME ...] [--contenders NAME ...] [--seed S]
+python benchmarks/bench_causalnf.py [--worlds NAME ...] [--contenders NAME ...] [--seeds S ...]
 """
 
 from __future__ import annotations
@@ -113,6 +113,8 @@ def maf(world: SCM, train: Rows, seed: int) -> Answer:
     return answer
 
 
+LAZY = "torch._dynamo"
+"""What torch imports when its first optimiser is made."""
 LIBRARIES = {
     "dowhy": ["dowhy.gcm", "pandas"],
     "maf": ["causalflows.flows"],
@@ -136,30 +138,36 @@ def error(world: SCM, answer: Answer, train: Rows, test: Rows) -> float:
     return float(torch.stack(norms).mean())
 
 
+def run(
+    world: SCM, contender: Callable[[SCM, Rows, int], Answer], seed: int
+) -> tuple[float, float]:
+    """Error, and seconds to fit."""
+    train, test = world.sample(ROWS, seed=2 * seed), world.sample(TEST, seed=2 * seed + 1)
+    start = time.process_time()
+    answer = contender(world, Rows(dict(train)), seed)
+    seconds = time.process_time() - start
+    return error(world, answer, train, test), seconds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--worlds", nargs="+", choices=list(SUITE), default=list(SUITE))
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    for name in chosen.contenders:
-        for module in LIBRARIES.get(name, ()):
-            importlib.import_module(module)
-    print(f"{ROWS} rows, seed {chosen.seed}, one thread: error (CPU seconds to fit)")
+    for module in (LAZY, *(m for name in chosen.contenders for m in LIBRARIES.get(name, ()))):
+        importlib.import_module(module)
+    print(f"{ROWS} rows, seeds {chosen.seeds}, one thread: mean error (CPU seconds to fit)")
     print(f"{'world':10}" + "".join(f"{name:>20}" for name in chosen.contenders), flush=True)
     for which in chosen.worlds:
         world = worlds.suite(which)
-        train = world.sample(ROWS, seed=2 * chosen.seed)
-        test = world.sample(TEST, seed=2 * chosen.seed + 1)
         print(f"{which:10}", end="", flush=True)
         found = {}
         for name in chosen.contenders:
-            start = time.process_time()
-            answer = CONTENDERS[name](world, Rows(dict(train)), chosen.seed)
-            seconds = time.process_time() - start
-            found[name] = error(world, answer, train, test), seconds
-            print(f"{found[name][0]:12.4f} ({seconds:5.1f}s)", end="", flush=True)
+            ran = [run(world, CONTENDERS[name], seed) for seed in chosen.seeds]
+            found[name] = [sum(each) / len(ran) for each in zip(*ran, strict=True)]
+            print(f"{found[name][0]:12.4f} ({found[name][1]:5.1f}s)", end="", flush=True)
         own = found.pop("chosen", None)
         for name, (wrong, seconds) in found.items() if own else ():
             if name != "nothing":

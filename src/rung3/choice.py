@@ -1,17 +1,21 @@
-"""`choose`: the simplest mechanism that held-out rows do not speak against, and the reason why.
+"""`choose`: the simplest mechanism that the rows do not speak against, and the reason why.
 
 For each variable some mechanisms are tried, the simplest first. With l_c the log-likelihoods that
-candidate c gives to rows held out, and b the best of them on average, c is *as good* if
+candidate c gives to rows, and b the best of them on average, c is *as good* if
 
-    mean(l_b - l_c) <= min(2 sd(l_b - l_c) / sqrt(n), NATS / N),
+    mean(l_b - l_c) <= min(2 sd(l_b - l_c) / sqrt(n), NATS / n),
 
-no worse than by two standard errors, nor by more than some nats in all N rows that it learned from:
-what few parameters cost. Of those as good, the simplest whose noise is independent of the parents
-(`rung3.diagnosis`) is chosen; if there is none, the best, and it says so. A richer kind of noise
-(additive, with a spread, of any shape) is tried only where none before it is independent of the
-parents: richer ones then have nothing left to explain. Mechanisms that are trained, not solved, are
-tried with half of the steps; among these, up to `MARGIN` a row does not count, as it is of the
-training. The winner goes on from its trial, on all rows, with the other half.
+no worse than by two standard errors, nor by more than some nats in all n rows. They are rows held
+out; if it is known how many parameters each candidate took from the rows that it learned from, the
+likelihood of these counts too, less that number (Akaike 1973), and tells so much finer differences.
+Of those as good, the simplest whose noise is independent of the parents (`rung3.diagnosis`) is
+chosen; if there is none, the best, and it says so.
+
+Richer ones are tried while there is something left to explain: once a candidate's noise is
+independent, no richer kind of noise (additive, with a spread, of any shape), and none of its kind
+after the first that is no better. Mechanisms that are trained, not solved, are tried with half of
+the steps; among these, up to `MARGIN` a row does not count, as it is of the training. The winner
+goes on from its trial, on all rows, with the other half.
 
 The likelihood tells a fit from a misfit, and of two mechanisms that fit alike the simpler one errs
 less off the data: a counterfactual often asks there. Neither tells assumptions apart that fit the
@@ -48,7 +52,7 @@ from rung3.variables import Categorical, Continuous, Discrete, Image, Variable
 
 __all__ = ["Choice", "Trial", "choose"]
 
-LEAST, TERMS, MARGIN, NATS = 50, 100, 0.03, 10
+LEAST, TERMS, MARGIN, NATS = 50, 100, 0.03, 7
 """Rows that must be held out; most terms of a polynomial that is tried; nats that do not count, a
 row, of mechanisms that are trained; and nats that count, in all rows, of those that are solved."""
 MANY, POLISH = 65_536, 1e-4
@@ -57,11 +61,11 @@ MANY, POLISH = 65_536, 1e-4
 
 @dataclass(frozen=True)
 class Trial:
-    """What held-out rows say of one candidate.
+    """What rows say of one candidate.
 
     Attributes:
         mechanism: The candidate, as it would be written.
-        log_prob: Mean log-likelihood in nats.
+        log_prob: Mean log-likelihood in nats, less what its parameters took (see the module).
         behind: How much less that is than the best candidate's; and
         error: the standard error of that difference.
         independence: P-value that its noise and the parents are independent (NaN: no parents).
@@ -81,7 +85,7 @@ class Trial:
 
     @property
     def as_good(self) -> bool:
-        """Whether it is as good as the best, as nearly as rows held out can tell."""
+        """Whether it is as good as the best, as nearly as the rows can tell."""
         return self.behind <= max(self.least, min(2 * self.error, self.most))
 
     @property
@@ -154,7 +158,7 @@ def choose(
     held_out: float = 0.2,
     level: float = 0.01,
     seed: Seed = 0,
-    steps: int = 600,
+    steps: int = 500,
     batch_size: int = 1_024,
     **options: Any,
 ) -> Choice:
@@ -218,21 +222,18 @@ def choose(
     levels = {name: level / len(line) for name, line in lines.items() if len(line) > 1}
     fitting = _Fitting(steps, batch_size, options)
     judged: dict[str, list[_Judged]] = {name: [] for name in levels}
-    for k in range(max((len(kinds[name]) for name in levels), default=0)):
-        open_ = {
-            name: kinds[name][k]
-            for name, done in judged.items()
-            if len(kinds[name]) > k and not any(one.apart > levels[name] for one in done)
-        }
-        for tried in itertools.zip_longest(*open_.values()):
-            now = {name: m for name, m in zip(open_, tried, strict=True) if m is not None}
-            trial = SCM(model.graph, model.variables, now)
-            fitting.trial(trial, train, now)
-            for name in now:
-                judged[name].append(_judge(trial.mechanisms[name], held, base))
+    while now := {
+        name: lines[name][len(done)]
+        for name, done in judged.items()
+        if not _enough(kinds[name], done, levels[name], name in given)
+    }:
+        trial = SCM(model.graph, model.variables, now)
+        fitting.trial(trial, train, now)
+        for name in now:
+            judged[name].append(_judge(trial.mechanisms[name], train, held, base))
     found = {name: line[0] for name, line in lines.items()}
     reasons = dict.fromkeys(found, "nothing simpler or richer to compare with")
-    trials = {name: _compare(done, levels[name], train.n) for name, done in judged.items()}
+    trials = {name: _compare(done, levels[name]) for name, done in judged.items()}
     begun = {}
     for name, told in trials.items():
         index, reasons[name] = _decide(told)
@@ -249,10 +250,19 @@ def choose(
 
 @dataclass(frozen=True)
 class _Judged:
-    """A candidate, fitted; held-out log-likelihoods `(n,)`; how independent its noise is."""
+    """A candidate, fitted, and what rows say of it.
+
+    Attributes:
+        mechanism: The candidate.
+        learned: Log-likelihoods of the rows that it learned from, each less its share of the
+            parameters; of none, where these are not known.
+        held: Log-likelihoods of the rows held out.
+        apart: How independent its noise is.
+    """
 
     mechanism: Mechanism
-    log_probs: torch.Tensor
+    learned: torch.Tensor
+    held: torch.Tensor
     apart: float
 
 
@@ -299,30 +309,52 @@ def _check_varied(rows: Rows) -> None:
 
 
 @torch.no_grad()
-def _judge(mechanism: Mechanism, held: Rows, seed: int) -> _Judged:
-    """What rows held out say of a mechanism."""
+def _judge(mechanism: Mechanism, train: Rows, held: Rows, seed: int) -> _Judged:
+    """What rows say of a mechanism."""
     value, parents = Table(held, [mechanism]).all().of(mechanism)
     if len(value) < LEAST:
         raise ValueError(
             f"{mechanism.name}: {len(value)} rows are held out; at least {LEAST} are needed"
         )
-    scores = mechanism.log_prob(value, parents).double()
     noise = mechanism.abduct(value, parents, None, stream(seed, f"abduct {mechanism.name}"))
     apart = math.nan
     if mechanism.parents:
         apart = independence(mechanism.name, noise, parents, mechanism, seed)
-    return _Judged(mechanism, scores, apart)
+    scores = mechanism.log_prob(value, parents).double()
+    learned = scores[:0]
+    if not math.isnan(mechanism.determined()):
+        learned = mechanism.log_prob(*Table(train, [mechanism]).all().of(mechanism)).double()
+        learned = learned - mechanism.determined() / len(learned)
+    return _Judged(mechanism, learned, scores, apart)
 
 
-def _compare(judged: list[_Judged], level: float, rows: int) -> list[Trial]:
-    best = max(judged, key=lambda one: float(one.log_probs.mean()))
-    limits = (0.0, NATS / rows) if all(one.mechanism.solved for one in judged) else (MARGIN, 1.0)
+def _scores(judged: list[_Judged]) -> list[torch.Tensor]:
+    """Log-likelihoods of rows held out, and, if known of all, of those that they learned from."""
+    known = all(len(one.learned) for one in judged)
+    return [torch.cat([one.learned, one.held]) if known else one.held for one in judged]
+
+
+def _enough(kinds: list[list[Mechanism]], judged: list[_Judged], level: float, every: bool) -> bool:
+    """Whether nothing richer has to be tried."""
+    ends = list(itertools.accumulate(len(kind) for kind in kinds))
+    if len(judged) in (0, ends[-1]) or every:
+        return len(judged) == ends[-1]
+    means = [float(some.mean()) for some in _scores(judged)]
+    settled = len(judged) in ends or means[-1] < max(means)
+    return settled and any(one.apart > level for one in judged)
+
+
+def _compare(judged: list[_Judged], level: float) -> list[Trial]:
+    scores = _scores(judged)
+    best = max(scores, key=lambda some: float(some.mean()))
+    solved = all(one.mechanism.solved for one in judged)
+    limits = (0.0, NATS / len(best)) if solved else (MARGIN, 1.0)
     found = []
-    for one in judged:
-        behind = best.log_probs - one.log_probs
+    for one, own in zip(judged, scores, strict=True):
+        behind = best - own
         error = float(behind.std() / math.sqrt(len(behind)))
-        scores = float(one.log_probs.mean()), float(behind.mean()), error
-        found.append(Trial(one.mechanism.describe(), *scores, one.apart, level, *limits))
+        told = float(own.mean()), float(behind.mean()), error
+        found.append(Trial(one.mechanism.describe(), *told, one.apart, level, *limits))
     return found
 
 
@@ -332,13 +364,13 @@ def _decide(trials: list[Trial]) -> tuple[int, str]:
     clean = [k for k in good if trials[k].independent]
     best = next(k for k, trial in enumerate(trials) if trial.behind == 0)
     if not clean:
-        reason = "the best held-out likelihood; but its noise depends on the parents: look for a "
+        reason = "the best likelihood; but its noise depends on the parents: look for a "
         return best, reason + "richer mechanism, or for causes that are not in the graph"
     index = clean[0]
     if index != best:
-        reason = "the simplest as good as the best on rows held out, noise independent of parents"
+        reason = "the simplest as good as the best, noise independent of parents"
     elif good[0] != index:
-        reason = "the best held-out likelihood; simpler ones' noise depends on the parents"
+        reason = "the best likelihood; simpler ones' noise depends on the parents"
     else:
-        reason = "the best held-out likelihood, and nothing simpler is as good"
+        reason = "the best likelihood, and nothing simpler is as good"
     return index, reason

@@ -12,7 +12,10 @@ a regression, and no more. All of it is fitted before the first step of training
 squares, a polynomial's in closed form, a network's by second-order steps (see
 `rung3.mechanisms.regression`), or by a regressor of scikit-learn, or one like those; s by the
 normal likelihood of what m leaves, after which m is fitted anew, each row weighted by 1 / s^2; and
-g by the likelihood of what is left then.
+g by the likelihood of what is left then. Least squares waste what noise that is not normal tells:
+with the Fisher information I = E[(log p_e)'^2], one row tells `I var(e) >= 1` times as much of m as
+they use of it. If there are rows enough to tell g from a normal for certain, m is fitted once more,
+by the likelihood of g (Bickel 1982, *On adaptive estimation*), and g after it.
 
 Identified under the assumption, whatever the noise's distribution (Hoyer et al. 2008, *Nonlinear
 causal discovery with additive noise models*; with a spread, but for rare cases, Immer et al. 2023,
@@ -22,7 +25,6 @@ tests it.
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any, ClassVar
 
@@ -32,15 +34,17 @@ from torch import Generator, Tensor, nn
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, one_tensor, repeat_noise
 from rung3.mechanisms.encoding import ParentEncoder, Standardise
 from rung3.mechanisms.flow import Flow
-from rung3.mechanisms.regression import Regression, spread, squares
+from rung3.mechanisms.polynomial import Polynomial
+from rung3.mechanisms.regression import Loss, Regression, spread, squares
 from rung3.mechanisms.support import ToReal
 from rung3.rows import Noise
 from rung3.variables import Continuous, Image
 
 __all__ = ["AdditiveNoise"]
 
-MOST, CHUNK = 500, 65_536
-"""Most terms of a polynomial; rows whose terms are held at once."""
+MOST, TELLS, GRID = 500, 500, 4_096
+"""Most terms of a polynomial; nats that g's likelihood must be above a normal's, in all rows (ten
+for each parameter of g); points that it is then taken from."""
 
 
 class AdditiveNoise(Mechanism):
@@ -48,17 +52,18 @@ class AdditiveNoise(Mechanism):
 
     Args:
         degree: Of the polynomial m in the encoded parents; a network if not given.
-        hidden: Widths of the network; a line runs beside it.
-        spread: Whether the noise's spread depends on the parents, by a network of these widths too.
+        hidden: Most units of the network; a line runs beside it.
+        spread: Whether the noise's spread depends on the parents, by such a network too.
         regressor: What has `fit(features, target)` and `predict(features)` of arrays `(n, d)` and
             `(n,)`, such as scikit-learn's; `fit` of the model fits it, on the parents' values as
             they are (categories one-hot). One that overfits makes the noise look too small. It
             cannot be saved, and gives no gradients.
 
     Raises:
-        ValueError: On a degree below 1, or beside a spread; on a regressor without `fit` and
-            `predict`, or beside a degree or a spread, or of a vector; on `build`, if the variable
-            is not continuous, a parent is an image, or the polynomial has too many terms.
+        ValueError: On a degree or a number of units below 1, or a degree beside a spread; on a
+            regressor without `fit` and `predict`, or beside a degree or a spread, or of a vector;
+            on `build`, if the variable is not continuous, a parent is an image, or the polynomial
+            has too many terms.
 
     Example:
         >>> from rung3 import SCM, fit, worlds
@@ -78,7 +83,7 @@ class AdditiveNoise(Mechanism):
     def __init__(
         self,
         degree: int | None = None,
-        hidden: tuple[int, ...] = (16,),
+        hidden: int = 16,
         spread: bool = False,
         regressor: Any = None,
     ) -> None:
@@ -92,8 +97,10 @@ class AdditiveNoise(Mechanism):
                 )
         if degree is not None and (degree < 1 or spread):
             raise ValueError(f"degree={degree} must be at least 1, and without spread={spread}")
+        if not isinstance(hidden, int) or hidden < 1:
+            raise ValueError(f"hidden={hidden!r} must be a number of units, at least 1")
         self.degree = degree
-        self.hidden = tuple(hidden)
+        self.hidden = hidden
         self.spread = spread
         self.regressor = regressor
         if spread:
@@ -113,7 +120,7 @@ class AdditiveNoise(Mechanism):
         self.to_real = ToReal(self.variable)
         self.standardise = Standardise(self.variable.shape)
         inputs, outputs = self.encoder.width, self.variable.dim or 1
-        self.location: _Polynomial | _Regressor | Regression | None = None
+        self.location: Polynomial | _Regressor | Regression | None = None
         if self.regressor is not None and (self.variable.shape or not inputs):
             raise ValueError(f"{self.name}: a regressor gives one number, from at least one parent")
         if self.regressor is not None:
@@ -127,14 +134,17 @@ class AdditiveNoise(Mechanism):
                     f"{self.name}: a polynomial of degree {self.degree} in {inputs} features has "
                     f"{terms} terms, more than {MOST}; give a lower degree, or none for networks"
                 )
-            self.location = _Polynomial(self.degree or 0, inputs, outputs)
+            self.location = Polynomial(self.degree or 0, inputs, outputs)
         self.log_spread = (
-            Regression(inputs, self.hidden, outputs) if self.spread and inputs else None
+            Regression(inputs, self.hidden, outputs, products=False)
+            if self.spread and inputs
+            else None
         )
         self.register_buffer("seen", torch.zeros(2, outputs))
         self.rest = Flow().bind(self.name, Continuous(dim=self.variable.dim), {})
         self.solved = self.rest.solved
 
+    @torch.no_grad()
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Fit it: units and scales, m, s, and the noise's distribution."""
         self.to_real.calibrate(value)
@@ -142,24 +152,85 @@ class AdditiveNoise(Mechanism):
             self.encoder.calibrate(parents)
             self.standardise.calibrate(self.to_real(value)[0])
         n, standard = len(value), self._standard(value)[0]
-        z, y = self.encoder(parents, n), standard.reshape(n, -1)
-        if isinstance(self.location, _Polynomial | _Regressor):
-            self.location.solve(z, y)
-        elif self.location is not None:
-            self.location.solve(z, squares, y, torch.ones_like(y))
-        if self.log_spread is not None:
-            self._solve_spread(z, y)
+        z = self.encoder(parents, n)
+        if isinstance(self.location, Polynomial | Regression):
+            self._solve(z, standard, parents)
+            return
+        if self.location is not None:
+            self.location.solve(z, standard)
         self.rest.calibrate(self._rest(standard, parents)[0], {})
 
-    def _solve_spread(self, z: Tensor, y: Tensor) -> None:
-        """What m leaves, by its size; then m anew, where it is told more exactly."""
+    def _solve(self, z: Tensor, standard: Tensor, parents: Parents) -> None:
+        """Fit m, s and g, going on from what they are, if they were fitted before."""
+        assert isinstance(self.location, Polynomial | Regression)
+        if not self.location.weights.any():
+            if self.log_spread is not None:
+                self._start_spread(z, standard.reshape(len(z), -1))
+            rest = self._round(z, standard, parents, squares)
+            told = self._likelihood(rest)
+            if told is None:
+                return
+        else:
+            told = self._likelihood(self._rest(standard, parents)[0])
+        self._round(z, standard, parents, told or squares)
+
+    def _start_spread(self, z: Tensor, y: Tensor) -> None:
+        """A first s, from a few rows, and from what m leaves there."""
         assert isinstance(self.location, Regression)
         assert self.log_spread is not None
-        self.log_spread.solve(z, spread, y - self.location(z))
-        told = self.log_spread(z)
-        self.seen.copy_(torch.stack([told.amin(0), told.amax(0)]))
-        weight = (-2 * told).exp()
-        self.location.solve(z, squares, y, weight / weight.mean(0))
+        self.location.solve(z, squares, y, torch.ones_like(y), rough=True)
+        self.log_spread.solve(z, spread, y - self.location(z), rough=True)
+        self.location.weights.zero_()
+
+    def _round(self, z: Tensor, standard: Tensor, parents: Parents, loss: Loss) -> Tensor:
+        """Fit m by this loss, on the scale that s gives each row, then s, and g of the rest."""
+        assert isinstance(self.location, Polynomial | Regression)
+        y = standard.reshape(len(z), -1)
+        if self.log_spread is None:
+            self.location.solve(z, loss, y, torch.ones_like(y))
+        else:
+            self.location.solve(z, loss, y, self.log_spread(z).exp())
+            self.log_spread.solve(z, spread, y - self.location(z))
+            told = self.log_spread(z)
+            self.seen.copy_(torch.stack([told.amin(0), told.amax(0)]))
+        rest = self._rest(standard, parents)[0]
+        self.rest.calibrate(rest, {})
+        return rest
+
+    @torch.no_grad()
+    def _likelihood(self, rest: Tensor) -> Loss | None:
+        """`-log p_e((y - f) / scale)`, if that tells much more of f than squares do."""
+        if not self.rest.solved:
+            return None
+        low, high = rest.aminmax()
+        grid = torch.linspace(float(low), float(high), GRID).to(rest)
+        log_p = self.rest.log_prob(grid, {})
+        step = grid[1] - grid[0]
+        slope = log_p.diff() / step
+
+        def look(e: Tensor) -> tuple[Tensor, Tensor]:
+            """`log p_e`, a line between points of the grid and beyond, and its derivative."""
+            place = ((e - low) / step).long().clamp(0, GRID - 2)
+            return log_p[place] + slope[place] * (e - grid[place]), slope[place]
+
+        told, score = look(rest)
+        normal = -(1 + math.log(2 * math.pi) + rest.var().log()) / 2
+        if not float((told.mean() - normal) * len(rest)) > TELLS:
+            return None
+        information = float(score.square().mean())
+
+        def loss(f: Tensor, y: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            told, score = look((y - f) / scale)
+            return -told, score / scale, information / scale.square()
+
+        return loss
+
+    def determined(self) -> float:
+        """Those of m and s; the noise's distribution takes the same, whatever they are."""
+        if isinstance(self.location, _Regressor):
+            return super().determined()
+        parts = [part for part in (self.location, self.log_spread) if part is not None]
+        return float(sum(part.determined.sum() for part in parts))
 
     def config(self) -> dict[str, Any]:
         """The arguments that differ from their defaults.
@@ -226,37 +297,6 @@ class AdditiveNoise(Mechanism):
         return self.rest.log_prob(rest, {}) + slope + own
 
 
-class _Polynomial(nn.Module):
-    """A polynomial `(n, inputs) -> (n, outputs)`, its constant included."""
-
-    coefficients: Tensor
-
-    def __init__(self, degree: int, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.terms = [
-            list(term)
-            for k in range(degree + 1)
-            for term in itertools.combinations_with_replacement(range(inputs), k)
-        ]
-        self.register_buffer("coefficients", torch.zeros(len(self.terms), outputs))
-
-    def _design(self, z: Tensor) -> Tensor:
-        return torch.stack([z[:, term].prod(1) for term in self.terms], 1)
-
-    def solve(self, z: Tensor, y: Tensor) -> None:
-        """Least squares; of the solutions, where there are many (one-hot codes), the least."""
-        terms = len(self.terms)
-        gram, target = z.new_zeros(terms, terms).double(), y.new_zeros(terms, y.shape[1]).double()
-        for some, own in zip(z.split(CHUNK), y.split(CHUNK), strict=True):
-            design = self._design(some.double())
-            gram += design.T @ design
-            target += design.T @ own.double()
-        self.coefficients.copy_(torch.linalg.pinv(gram, hermitian=True, rtol=1e-12) @ target)
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self._design(z) @ self.coefficients
-
-
 class _Regressor(nn.Module):
     """A regressor of arrays, `(n, inputs) -> (n, 1)`; without gradients."""
 
@@ -267,7 +307,7 @@ class _Regressor(nn.Module):
 
     def solve(self, z: Tensor, y: Tensor) -> None:
         """Fit it."""
-        self.regressor.fit(z.double().numpy(force=True), y[:, 0].double().numpy(force=True))
+        self.regressor.fit(z.double().numpy(force=True), y.double().numpy(force=True))
 
     def forward(self, z: Tensor) -> Tensor:
         try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
@@ -159,6 +160,10 @@ class Mechanism(nn.Module, ABC):
         low, high = self.observed
         beyond: Tensor = (value < low) | (value > high)
         return beyond.flatten(1).any(1) if beyond.ndim > 1 else beyond
+
+    def determined(self) -> float:
+        """How many parameters the training data determined, if that is known; else NaN."""
+        return math.nan
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments that differ from their defaults: what a model file stores."""

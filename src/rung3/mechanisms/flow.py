@@ -48,8 +48,11 @@ from rung3.variables import Continuous
 __all__ = ["Flow"]
 
 STEEP = 100.0
-QUANTILES, SETTLED = 1_000, 20
-"""Of a number without parents: points that stand for its distribution; steps of L-BFGS."""
+BOX, REACH = 5.0, 3.0
+"""Where a spline ends; where its inner knots lie, in units of the noise, when it starts."""
+QUANTILES, SETTLED, ENOUGH = 1_000, 10, 1e-5
+"""Of a number without parents: points that stand for its distribution; steps of L-BFGS at the most;
+the gain, in nats, that is too little."""
 
 
 class Flow(Mechanism):
@@ -141,17 +144,30 @@ class Flow(Mechanism):
 
     @torch.enable_grad()
     def _settle(self, value: Tensor) -> None:
-        """Fit a number without parents, by the likelihood of so many of its quantiles."""
-        places = (torch.arange(QUANTILES) + 0.5) / QUANTILES * len(value)
-        points = value.detach().sort().values[places.long().to(value.device)]
+        """Fit a number without parents, by the likelihood of so many of its quantiles.
+
+        They lie as a normal variable's would at equal steps, each with the weight of its share.
+        """
+        end = math.sqrt(2 * math.log(1 + len(value)))
+        steps = torch.linspace(-end, end, QUANTILES + 1, device=value.device).double()
+        edges = torch.special.ndtr(steps)
+        edges[0], edges[-1] = 0, 1
+        weight = edges.diff().float()
+        middle = (edges[1:] + edges[:-1]) / 2
+        points = value.detach().sort().values[(middle * len(value)).long()]
+        if self.splines and not any(bool(part.any()) for part in self.flow.phi):
+            self._start(points, middle)
         before = {name: part.clone() for name, part in self.state_dict().items()}
         optimizer = torch.optim.LBFGS(
-            self.parameters(), max_iter=SETTLED, line_search_fn="strong_wolfe"
+            self.parameters(),
+            max_iter=SETTLED,
+            tolerance_change=ENOUGH,
+            line_search_fn="strong_wolfe",
         )
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            loss = self.loss(points, {})
+            loss: Tensor = -(weight * self.log_prob(points, {})).sum()
             loss.backward()
             return loss
 
@@ -159,6 +175,28 @@ class Flow(Mechanism):
         optimizer.zero_grad()
         if not self.loss(points, {}).isfinite():
             self.load_state_dict(before)
+
+    @torch.no_grad()
+    def _start(self, points: Tensor, shares: Tensor) -> None:
+        """Let the first spline pass through the quantiles at its knots."""
+        inner = torch.linspace(-REACH, REACH, self.bins - 1)
+        near = torch.searchsorted(shares, torch.special.ndtr(inner).to(shares)).to(points.device)
+        inner = inner.to(points)
+        told = self._standard(points[near.clamp_max(QUANTILES - 1)], {})[0][:, 0]
+        sizes = []
+        for knots in (told.clamp(-0.99 * BOX, 0.99 * BOX), inner):
+            ends = knots.new_tensor([BOX])
+            sizes.append(torch.cat([-ends, knots, ends]).diff().clamp_min(BOX / 1_000).log())
+        steep = sizes[1] - sizes[0]
+        slopes = (steep[1:] + steep[:-1]) / 2
+        most = 0.9 * math.log(STEEP)
+        for part, made, limit in (
+            (self.flow.univariate.widths[0], sizes[0] - sizes[0].mean(), most / 2),
+            (self.flow.phi[2], sizes[1] - sizes[1].mean(), most / 2),
+            (self.flow.univariate.slopes[0], slopes, most),
+        ):
+            held = made.clamp(-limit, limit)
+            part.copy_(held / (1 - held.abs() * most / limit / math.log(STEEP)))
 
     def _turned(self, value: Tensor, parents: Parents, sign: int = -1) -> Tensor:
         """A circle's values, turned so that the direction of their parents is in the middle."""
