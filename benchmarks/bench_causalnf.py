@@ -11,6 +11,8 @@ seconds of `chosen`, divided by the others'.
 - `dowhy`: `gcm.auto` at its default quality, invertible (additive noise).
 - `maf`: CausalNF's causal masked autoregressive flow (32 x 3, ELU, Adam at 1e-3 falling on
   plateaus, 1,000 epochs of batches of 4,096), in its author's package `causalflows`.
+- `form`: the true equations of additive worlds, their constants fitted by least squares: about what
+  so many rows allow where noise is normal, to one who knows the form.
 - `flows`: `rung3.fit` of the default mechanisms; `chosen`: `rung3.choose`, all of it timed.
 
 python benchmarks/bench_causalnf.py [--worlds NAME ...] [--contenders NAME ...] [--seeds S ...]
@@ -20,8 +22,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
+import re
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +36,8 @@ from rung3 import SCM, Rows, fit, worlds
 from rung3.worlds.suite import SUITE
 
 ROWS, TEST = 20_000, 5_000
+CONSTANT = re.compile(r"(?<![\w.])(?<!\*\*)\d+(?:\.\d+)?")
+"""A number that is no exponent."""
 Answer = Callable[[Rows, str, float], Mapping[str, Tensor]]
 
 
@@ -113,6 +121,49 @@ def maf(world: SCM, train: Rows, seed: int) -> Answer:
     return answer
 
 
+def form(world: SCM, train: Rows, seed: int) -> Answer:
+    """The true equations, their constants fitted by least squares, from the true ones."""
+    import numpy as np
+    from scipy.optimize import least_squares
+
+    names = {
+        "exp": np.exp,
+        "log": np.log,
+        "tanh": np.tanh,
+        "sqrt": lambda x: np.sqrt(abs(x)),
+        "where": np.where,
+        "sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2,
+        "softplus": lambda x: np.logaddexp(0, x),
+    }
+    table = {k: v.double().numpy() for k, v in train.items()}
+    middle = 0.5 if world.world == "backdoor" else 0.0  # of its noise
+
+    def mean(code: Any, constants: Any, columns: Mapping[str, Any]) -> Any:
+        known = {**names, **columns, "c": constants, "u": middle}
+        return constants[-1] + eval(code, known)
+
+    fitted: dict[str, Callable[[Mapping[str, Any]], Any]] = {}
+    for k in world.graph.order:
+        if world.graph.parents(k):
+            text = SUITE[world.world][k]
+            start = [*(float(number) for number in CONSTANT.findall(text)), 0.0]
+            count = itertools.count()
+            text = CONSTANT.sub(lambda _, count=count: f"c[{next(count)}]", text)
+            told = partial(mean, compile(text, k, "eval"))
+            misses = lambda c, told=told, k=k: told(c, table) - table[k]  # noqa: E731
+            fitted[k] = partial(told, least_squares(misses, start).x)
+
+    def answer(rows: Rows, name: str, value: float) -> Mapping[str, Tensor]:
+        factual = {k: v.double().numpy() for k, v in rows.items()}
+        other = {**factual, name: np.full(rows.n, value)}
+        for k, curve in fitted.items():
+            if k != name:
+                other[k] = factual[k] + curve(other) - curve(factual)
+        return {k: torch.tensor(v) for k, v in other.items()}
+
+    return answer
+
+
 LAZY = "torch._dynamo"
 """What torch imports when its first optimiser is made."""
 LIBRARIES = {
@@ -121,7 +172,7 @@ LIBRARIES = {
     "flows": ["lightning"],
     "chosen": ["lightning", "rung3.training_loop"],
 }
-CONTENDERS = {f.__name__: f for f in (nothing, dowhy, maf, flows, chosen)}
+CONTENDERS = {f.__name__: f for f in (nothing, form, dowhy, maf, flows, chosen)}
 
 
 def error(world: SCM, answer: Answer, train: Rows, test: Rows) -> float:
