@@ -178,25 +178,29 @@ class Flow(Mechanism):
 
     @torch.no_grad()
     def _start(self, points: Tensor, shares: Tensor) -> None:
-        """Let the first spline pass through the quantiles at its knots."""
+        """Let the first spline pass through the quantiles at its knots, about.
+
+        A spline bends what it is given, w to w / (1 + |w| / b), lest it be too steep: undone here.
+        """
         inner = torch.linspace(-REACH, REACH, self.bins - 1)
         near = torch.searchsorted(shares, torch.special.ndtr(inner).to(shares)).to(points.device)
-        inner = inner.to(points)
         told = self._standard(points[near.clamp_max(QUANTILES - 1)], {})[0][:, 0]
-        sizes = []
-        for knots in (told.clamp(-0.99 * BOX, 0.99 * BOX), inner):
-            ends = knots.new_tensor([BOX])
-            sizes.append(torch.cat([-ends, knots, ends]).diff().clamp_min(BOX / 1_000).log())
-        steep = sizes[1] - sizes[0]
-        slopes = (steep[1:] + steep[:-1]) / 2
-        most = 0.9 * math.log(STEEP)
-        for part, made, limit in (
-            (self.flow.univariate.widths[0], sizes[0] - sizes[0].mean(), most / 2),
-            (self.flow.phi[2], sizes[1] - sizes[1].mean(), most / 2),
-            (self.flow.univariate.slopes[0], slopes, most),
+
+        def sizes(knots: Tensor) -> Tensor:
+            """Logarithms of the bins' sizes."""
+            end = knots.new_tensor([BOX])
+            return torch.cat([-end, knots, end]).diff().clamp_min(BOX / 1_000).log()
+
+        widths, heights = sizes(told.clamp(-0.99 * BOX, 0.99 * BOX)), sizes(inner.to(points))
+        steep = heights - widths
+        bound = math.log(STEEP)
+        for part, made, most in (
+            (self.flow.univariate.widths[0], widths - widths.mean(), bound / 2),
+            (self.flow.phi[2], heights - heights.mean(), bound / 2),
+            (self.flow.univariate.slopes[0], (steep[1:] + steep[:-1]) / 2, bound),
         ):
-            held = made.clamp(-limit, limit)
-            part.copy_(held / (1 - held.abs() * most / limit / math.log(STEEP)))
+            held = made.clamp(-0.9 * most, 0.9 * most)
+            part.copy_(held / (1 - held.abs() / most))
 
     def _turned(self, value: Tensor, parents: Parents, sign: int = -1) -> Tensor:
         """A circle's values, turned so that the direction of their parents is in the middle."""
