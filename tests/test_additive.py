@@ -37,7 +37,7 @@ def test_a_polynomial_is_that_of_least_squares() -> None:
     )
     curve = np.polyfit(x.double().numpy(), y.double().numpy(), 2)
     expected = np.polyval(curve, at.numpy()) - np.polyval(curve, 0)
-    assert moved.detach().numpy() == pytest.approx(expected, abs=1e-4)
+    assert moved.detach().numpy() == pytest.approx(expected, abs=3e-3)
 
 
 def test_a_counterfactual_moves_every_row_alike() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -13,13 +14,26 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_squares_give_least_squares() -> None:
+def test_lines_are_those_of_least_squares() -> None:
     z, y = draw(500, 2), draw(500, 2, seed=1)
-    polynomial = Polynomial(2, 2, outputs=2)
+    polynomial = Polynomial(1, 2, outputs=2)
     polynomial.solve(z, squares, y, torch.ones(500, 2))
-    one, (a, b) = torch.ones(500), z.T
-    design = torch.stack([one, a, b, a * a, a * b, b * b], 1)
+    design = torch.cat([torch.ones(500, 1), z], 1)
     assert torch.allclose(polynomial(z), design @ torch.linalg.lstsq(design, y).solution, atol=1e-4)
+    assert polynomial.determined.tolist() == [3, 3]
+
+
+def test_what_curves_no_more_than_noise_is_pruned() -> None:
+    """Of a product, its term stays what least squares make it; five curved terms go."""
+    z = draw(4_000, 3)
+    y = (z[:, 0] - 2 * z[:, 1] * z[:, 2] + draw(4_000, seed=1))[:, None]
+    polynomial = Polynomial(2, 3)
+    polynomial.solve(z, squares, y, torch.ones(4_000, 1))
+    told = dict(zip(map(tuple, polynomial.terms), polynomial.weights[:, 0].tolist(), strict=True))
+    assert told.pop((1, 2)) == pytest.approx(-2, abs=0.05)
+    assert told.pop((0,)) == pytest.approx(1, abs=0.05)
+    assert max(map(abs, told.values())) < 0.05
+    assert polynomial.determined < 7  # of ten
 
 
 def test_of_a_code_that_tells_all_twice_the_least_solution_is_taken() -> None:

@@ -156,9 +156,9 @@ def choose(
     *,
     among: Mapping[str, Iterable[Mechanism]] | None = None,
     held_out: float = 0.2,
-    level: float = 0.01,
+    level: float = 0.001,
     seed: Seed = 0,
-    steps: int = 500,
+    steps: int = 400,
     batch_size: int = 1_024,
     **options: Any,
 ) -> Choice:

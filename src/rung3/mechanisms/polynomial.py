@@ -1,4 +1,14 @@
-"""`Polynomial`: of encoded parents, fitted by Newton's method; least squares take one step."""
+"""`Polynomial`: of encoded parents, fitted by Newton's method; least squares take one step.
+
+Its curved terms, those of degree two and more, are then shrunk as far as the evidence says, each
+with a decay of its own (see `rung3.mechanisms.regression`): near the optimum w0 the loss is
+quadratic, of curvature B, so nothing more is asked of the rows. With S the inverse of
+`b B + diag(a)`, and a = 0 for the constant and the linear terms,
+
+    w = b S B w0,   k_j = 1 - a_j S_jj,   a_j = k_j / w_j^2,   b = (n - sum k) / sum(g^2 / c),
+
+in turn. What curves no more than noise does is pruned, and does no harm beyond the data.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +24,8 @@ __all__ = ["Polynomial"]
 
 CHUNK, STEPS, ENOUGH = 65_536, 20, 1e-6
 """Rows whose terms are held at once; most steps; gain a row, foreseen, that is too little."""
+ROUNDS, LEAST = 50, 1e-12
+"""Of shrinking; what no divisor falls below."""
 
 
 class Polynomial(nn.Module):
@@ -44,7 +56,7 @@ class Polynomial(nn.Module):
             for term in itertools.combinations_with_replacement(range(inputs), k)
         ]
         self.register_buffer("weights", torch.zeros(len(self.terms), outputs))
-        self.register_buffer("determined", torch.full((outputs,), float(len(self.terms))))
+        self.register_buffer("determined", torch.zeros(outputs))
 
     def forward(self, z: Tensor) -> Tensor:
         return self._design(z) @ self.weights
@@ -62,26 +74,55 @@ class Polynomial(nn.Module):
             best, at = math.inf, self.weights[:, k].double()
             step = torch.zeros_like(at)
             for _ in range(STEPS):
-                value, slope, curvature = self._look(at + step, data, loss)
+                value, chi2, slope, curvature = self._look(at + step, data, loss)
                 if value > best:
                     step = step / 2
                     continue
                 best, at = value, at + step
-                step = -torch.linalg.pinv(curvature, hermitian=True, rtol=1e-12) @ slope
+                step = -_inverse(curvature) @ slope
                 if -(slope @ step) / 2 < ENOUGH * len(z):
                     break
-            self.weights[:, k] = at + step
+            shrunk, self.determined[k] = self._shrink(at + step, curvature, chi2, len(z))
+            self.weights[:, k] = shrunk
 
-    def _look(self, at: Tensor, data: list[Tensor], loss: Loss) -> tuple[float, Tensor, Tensor]:
-        """The loss, its derivative and its curvature."""
-        value, slope, curvature = 0.0, torch.zeros_like(at), at.new_zeros(len(at), len(at))
+    def _look(
+        self, at: Tensor, data: list[Tensor], loss: Loss
+    ) -> tuple[float, float, Tensor, Tensor]:
+        """The loss, `sum(g^2 / c)`, the loss's derivative and its curvature."""
+        value = chi2 = 0.0
+        slope, curvature = torch.zeros_like(at), at.new_zeros(len(at), len(at))
         for z, *own in zip(*(column.split(CHUNK) for column in data), strict=True):
             design = self._design(z)
             height, g, c = loss(design @ at, *own)
             value += float(height.sum())
+            chi2 += float((g.square() / c).sum())
             slope += design.T @ g
             curvature += design.T @ (c[:, None] * design)
-        return value, slope, curvature
+        return value, chi2, slope, curvature
+
+    def _shrink(
+        self, best: Tensor, curvature: Tensor, chi2: float, n: int
+    ) -> tuple[Tensor, Tensor]:
+        """The terms, and how many of them the data determine."""
+        curved = best.new_tensor([len(term) > 1 for term in self.terms])
+        decay = LEAST * curved
+        precision = n / max(chi2, LEAST * n)
+        weights, kept = best, torch.ones_like(best)
+        for _ in range(ROUNDS if curved.any() else 0):
+            inverse = _inverse(precision * curvature + decay.diag())
+            weights = precision * inverse @ (curvature @ best)
+            kept = 1 - decay * inverse.diagonal()
+            decay = curved * kept.clamp_min(LEAST) / weights.square().clamp_min(LEAST)
+            off = weights - best
+            misfit = max(chi2 + float(off @ curvature @ off), LEAST * n)
+            precision = max(n - float(kept.sum()), 1.0) / misfit
+        return weights, kept.sum()
 
     def _design(self, z: Tensor) -> Tensor:
         return torch.stack([z[:, term].prod(1) for term in self.terms], 1)
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    """The inverse, or what comes nearest to it."""
+    inverse: Tensor = torch.linalg.pinv(matrix, hermitian=True, rtol=1e-12)
+    return inverse

@@ -154,7 +154,7 @@ class Regression(nn.Module):
         order = torch.randperm(len(z)).to(z.device)
         for k, (own, shares) in enumerate(zip(self.weights, self.shares, strict=True)):
             given = [made[0], *(column[:, k] for column in made[1:])]
-            old = [_started(weights) for weights in own.double() if weights.any()]
+            old = [_started(self._narrow(weights)) for weights in own.double() if weights.any()]
             found = old or self._grow([column[order[: FIRST[0]]] for column in given], loss)
             for rows, steps in () if rough else STAGES:
                 if rows is None and len(z) <= STAGES[0][0]:
@@ -241,6 +241,12 @@ class Regression(nn.Module):
         room = (0, self.hidden - len(top))
         wide = [nn.functional.pad(part, room).flatten() for part in (top.T, matrix)]
         return torch.cat([line[:, 0], *wide])
+
+    def _narrow(self, weights: Tensor) -> Tensor:
+        """The same network without the units that it does not use."""
+        line, top, matrix = self._split(weights)
+        used = top[:, 0] != 0
+        return torch.cat([line[:, 0], top[used, 0], matrix[:, used].flatten()])
 
     def _run(self, weights: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         """The output `(n,)`, and what the units say, `(n, units)`."""
