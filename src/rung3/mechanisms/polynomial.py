@@ -119,7 +119,12 @@ class Polynomial(nn.Module):
         return weights, kept.sum()
 
     def _design(self, z: Tensor) -> Tensor:
-        return torch.stack([z[:, term].prod(1) for term in self.terms], 1)
+        one, columns = z.new_ones(len(z)), list(z.T)
+        products = [
+            math.prod([columns[k] for k in term[1:]], start=columns[term[0]])
+            for term in self.terms[1:]
+        ]
+        return torch.stack([one, *products], 1)
 
 
 def _inverse(matrix: Tensor) -> Tensor:
