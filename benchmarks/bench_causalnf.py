@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from rung3 import SCM, Rows, fit, worlds
-from rung3.worlds.suite import SUITE
+from rung3.worlds.suite import ADDITIVE, SUITE
 
 ROWS, TEST = 20_000, 5_000
 CONSTANT = re.compile(r"(?<![\w.])(?<!\*\*)\d+(?:\.\d+)?")
@@ -216,6 +216,9 @@ def main() -> None:
         print(f"{which:10}", end="", flush=True)
         found = {}
         for name in chosen.contenders:
+            if name == "form" and which not in ADDITIVE:
+                print(f"{'-':>20}", end="", flush=True)
+                continue
             ran = [run(world, CONTENDERS[name], seed) for seed in chosen.seeds]
             found[name] = [sum(each) / len(ran) for each in zip(*ran, strict=True)]
             print(f"{found[name][0]:12.4f} ({found[name][1]:5.1f}s)", end="", flush=True)
