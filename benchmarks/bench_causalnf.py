@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from rung3 import SCM, Rows, fit, worlds
+from rung3.expressions import Expression
 from rung3.worlds.suite import ADDITIVE, SUITE
 
 ROWS, TEST = 20_000, 5_000
@@ -123,43 +124,32 @@ def maf(world: SCM, train: Rows, seed: int) -> Answer:
 
 def form(world: SCM, train: Rows, seed: int) -> Answer:
     """The true equations, their constants fitted by least squares, from the true ones."""
-    import numpy as np
     from scipy.optimize import least_squares
 
-    names = {
-        "exp": np.exp,
-        "log": np.log,
-        "tanh": np.tanh,
-        "sqrt": lambda x: np.sqrt(abs(x)),
-        "where": np.where,
-        "sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2,
-        "softplus": lambda x: np.logaddexp(0, x),
-    }
-    table = {k: v.double().numpy() for k, v in train.items()}
-    middle = 0.5 if world.world == "backdoor" else 0.0  # of its noise
+    table = {k: v.double() for k, v in train.items()}
+    middle = torch.tensor(0.5 if world.world == "backdoor" else 0.0)  # of its noise
 
-    def mean(code: Any, constants: Any, columns: Mapping[str, Any]) -> Any:
-        known = {**names, **columns, "c": constants, "u": middle}
-        return constants[-1] + eval(code, known)
+    def mean(curve: Expression, constants: Any, columns: Mapping[str, Tensor]) -> Tensor:
+        known = {f"c{j}": value for j, value in enumerate(torch.tensor(constants))}
+        return constants[-1] + curve(**columns, **known, u=middle)
 
-    fitted: dict[str, Callable[[Mapping[str, Any]], Any]] = {}
+    fitted: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {}
     for k in world.graph.order:
         if world.graph.parents(k):
             text = SUITE[world.world][k]
             start = [*(float(number) for number in CONSTANT.findall(text)), 0.0]
             count = itertools.count()
-            text = CONSTANT.sub(lambda _, count=count: f"c[{next(count)}]", text)
-            told = partial(mean, compile(text, k, "eval"))
-            misses = lambda c, told=told, k=k: told(c, table) - table[k]  # noqa: E731
+            told = partial(mean, Expression(CONSTANT.sub(lambda _, n=count: f"c{next(n)}", text)))
+            misses = lambda c, told=told, k=k: (told(c, table) - table[k]).numpy()  # noqa: E731
             fitted[k] = partial(told, least_squares(misses, start).x)
 
     def answer(rows: Rows, name: str, value: float) -> Mapping[str, Tensor]:
-        factual = {k: v.double().numpy() for k, v in rows.items()}
-        other = {**factual, name: np.full(rows.n, value)}
+        factual = {k: v.double() for k, v in rows.items()}
+        other = {**factual, name: torch.full((rows.n,), value).double()}
         for k, curve in fitted.items():
             if k != name:
                 other[k] = factual[k] + curve(other) - curve(factual)
-        return {k: torch.tensor(v) for k, v in other.items()}
+        return other
 
     return answer
 

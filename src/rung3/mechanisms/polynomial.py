@@ -18,14 +18,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-from rung3.mechanisms.regression import Loss
+from rung3.mechanisms.regression import LEAST, Loss, Point, look
 
 __all__ = ["Polynomial"]
 
 CHUNK, STEPS, ENOUGH = 65_536, 20, 1e-6
 """Rows whose terms are held at once; most steps; gain a row, foreseen, that is too little."""
-ROUNDS, LEAST = 50, 1e-12
-"""Of shrinking; what no divisor falls below."""
+ROUNDS = 50
+"""Of shrinking."""
 
 
 class Polynomial(nn.Module):
@@ -74,48 +74,37 @@ class Polynomial(nn.Module):
             best, at = math.inf, self.weights[:, k].double()
             step = torch.zeros_like(at)
             for _ in range(STEPS):
-                value, chi2, slope, curvature = self._look(at + step, data, loss)
-                if value > best:
+                here = self._look(at + step, data, loss)
+                if here.value > best:
                     step = step / 2
                     continue
-                best, at = value, at + step
-                step = -_inverse(curvature) @ slope
-                if -(slope @ step) / 2 < ENOUGH * len(z):
+                best, at = here.value, at + step
+                step = -_inverse(here.curvature) @ here.slope
+                if -(here.slope @ step) / 2 < ENOUGH * here.n:
                     break
-            shrunk, self.determined[k] = self._shrink(at + step, curvature, chi2, len(z))
+            shrunk, self.determined[k] = self._shrink(at + step, here)
             self.weights[:, k] = shrunk
 
-    def _look(
-        self, at: Tensor, data: list[Tensor], loss: Loss
-    ) -> tuple[float, float, Tensor, Tensor]:
-        """The loss, `sum(g^2 / c)`, the loss's derivative and its curvature."""
-        value = chi2 = 0.0
-        slope, curvature = torch.zeros_like(at), at.new_zeros(len(at), len(at))
-        for z, *own in zip(*(column.split(CHUNK) for column in data), strict=True):
+    def _look(self, at: Tensor, data: list[Tensor], loss: Loss) -> Point:
+        def run(z: Tensor) -> tuple[Tensor, Tensor]:
             design = self._design(z)
-            height, g, c = loss(design @ at, *own)
-            value += float(height.sum())
-            chi2 += float((g.square() / c).sum())
-            slope += design.T @ g
-            curvature += design.T @ (c[:, None] * design)
-        return value, chi2, slope, curvature
+            return design @ at, design
 
-    def _shrink(
-        self, best: Tensor, curvature: Tensor, chi2: float, n: int
-    ) -> tuple[Tensor, Tensor]:
+        return look(at, run, data, loss, CHUNK)
+
+    def _shrink(self, best: Tensor, here: Point) -> tuple[Tensor, Tensor]:
         """The terms, and how many of them the data determine."""
         curved = best.new_tensor([len(term) > 1 for term in self.terms])
-        decay = LEAST * curved
-        precision = n / max(chi2, LEAST * n)
+        decay, precision = LEAST * curved, here.n / here.chi2
         weights, kept = best, torch.ones_like(best)
         for _ in range(ROUNDS if curved.any() else 0):
-            inverse = _inverse(precision * curvature + decay.diag())
-            weights = precision * inverse @ (curvature @ best)
+            inverse = _inverse(precision * here.curvature + decay.diag())
+            weights = precision * inverse @ (here.curvature @ best)
             kept = 1 - decay * inverse.diagonal()
             decay = curved * kept.clamp_min(LEAST) / weights.square().clamp_min(LEAST)
             off = weights - best
-            misfit = max(chi2 + float(off @ curvature @ off), LEAST * n)
-            precision = max(n - float(kept.sum()), 1.0) / misfit
+            misfit = here.chi2 + max(float(off @ here.curvature @ off), 0.0)
+            precision = max(here.n - float(kept.sum()), 1.0) / misfit
         return weights, kept.sum()
 
     def _design(self, z: Tensor) -> Tensor:

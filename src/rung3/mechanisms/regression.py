@@ -35,7 +35,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Loss", "Regression", "spread", "squares"]
+__all__ = ["Loss", "Point", "Regression", "look", "spread", "squares"]
 
 FIRST, STAGES = (2_000, 60), ((20_000, 40), (None, 3))
 """Rows that networks start from, and steps on them at the most; and of those that go on."""
@@ -86,14 +86,43 @@ class _Network:
 
 
 @dataclass
-class _Point:
-    """What the loss looks like around some weights."""
+class Point:
+    """What the loss of n rows looks like around some weights.
+
+    Attributes:
+        n: Number of rows.
+        value: The loss.
+        chi2: `sum(g^2 / c)`.
+        slope: Its derivative `J'g`.
+        curvature: `J' diag(c) J`.
+    """
 
     n: int
     value: float
     chi2: float
     slope: Tensor
     curvature: Tensor
+
+
+def look(
+    weights: Tensor,
+    run: Callable[[Tensor], tuple[Tensor, Tensor]],
+    data: list[Tensor],
+    loss: Loss,
+    chunk: int,
+) -> Point:
+    """What the loss looks like around weights, whose f and J `run` tells of some features."""
+    n, size = len(data[0]), len(weights)
+    slope, curvature = weights.new_zeros(size), weights.new_zeros(size, size)
+    value = chi2 = 0.0
+    for q, *own in zip(*(column.split(chunk) for column in data), strict=True):
+        f, jacobian = run(q)
+        height, g, c = loss(f, *own)
+        value += float(height.double().sum())
+        chi2 += float((g.square() / c).double().sum())
+        slope += jacobian.T @ g
+        curvature += jacobian.T @ (c[:, None] * jacobian)
+    return Point(n, value, max(chi2, LEAST * n), slope, curvature)
 
 
 class Regression(nn.Module):
@@ -138,7 +167,9 @@ class Regression(nn.Module):
         told = []
         for own, shares in zip(self.weights, self.shares, strict=True):
             counted = [k for k, share in enumerate(shares.tolist()) if share]
-            told.append(sum((shares[k] * self._run(own[k], q)[0] for k in counted), q[:, 0] * 0))
+            told.append(
+                sum((shares[k] * self._run(own[k], q)[0] for k in counted), q.new_zeros(len(q)))
+            )
         return torch.stack(told, 1)
 
     def solve(self, z: Tensor, loss: Loss, *columns: Tensor, rough: bool = False) -> None:
@@ -265,19 +296,12 @@ class Regression(nn.Module):
             float(loss(self._run(weights, q)[0], *own)[0].double().sum()) for q, *own in parts
         )
 
-    def _look(self, weights: Tensor, data: list[Tensor], loss: Loss) -> _Point:
-        n, size = len(data[0]), len(weights)
-        slope, curvature = weights.new_zeros(size), weights.new_zeros(size, size)
-        value = chi2 = 0.0
-        for q, *own in zip(*(column.split(CHUNK) for column in data), strict=True):
+    def _look(self, weights: Tensor, data: list[Tensor], loss: Loss) -> Point:
+        def run(q: Tensor) -> tuple[Tensor, Tensor]:
             f, said = self._run(weights, q)
-            jacobian = self._jacobian(weights, q, said)
-            height, g, c = loss(f, *own)
-            value += float(height.double().sum())
-            chi2 += float((g.square() / c).double().sum())
-            slope += jacobian.T @ g
-            curvature += jacobian.T @ (c[:, None] * jacobian)
-        return _Point(n, value, max(chi2, LEAST * n), slope, curvature)
+            return f, self._jacobian(weights, q, said)
+
+        return look(weights, run, data, loss, CHUNK)
 
     def _descend(
         self, start: _Network, data: list[Tensor], loss: Loss, steps: int, near: bool = False
@@ -317,7 +341,7 @@ class Regression(nn.Module):
         return _Network(weights, decay, precision, evidence, determined)
 
     def _balance(
-        self, weights: Tensor, here: _Point, decay: Tensor, precision: float
+        self, weights: Tensor, here: Point, decay: Tensor, precision: float
     ) -> tuple[Tensor, float]:
         """The decays, and the precision, that make the data most likely."""
         kept = _determined(precision * here.curvature + decay.diag(), decay)
