@@ -104,7 +104,7 @@ def unusual(
     ancestors = _ancestors(model, outcome)
     if draws < 10 * BLOCKS:
         raise ValueError(f"draws={draws} must be at least {10 * BLOCKS}")
-    base = base_seed(seed)
+    base = base_seed(seed, "attribution")
     mechanisms = model.mechanisms
     given = model._rows(rows)
     batch = given if given.batched else {k: v.unsqueeze(0) for k, v in given.items()}
@@ -209,7 +209,7 @@ def shift(
     if unknown := [name for name in named if name not in before.variables]:
         raise ValueError(f"only: {spell_unknown(unknown, before.variables)}")
     players = [name for name in ancestors if name in named]
-    base = base_seed(seed)
+    base = base_seed(seed, "attribution")
     old, new = before.mechanisms, after.mechanisms
 
     def value(team: frozenset[str]) -> Tensor:

@@ -160,7 +160,7 @@ def units(model: SCM, seed: Seed = 0) -> Exogenous:
         raise ValueError(
             f"{list(model.confounding.members)}: expected a model without hidden common causes"
         )
-    base = base_seed(seed)
+    base = base_seed(seed, "units")
     kinds = {name: _responses(model, name, base) for name in model.graph.nodes}
     counts = {name: len(_first(noise)) for name, noise in kinds.items()}
     if (total := prod(counts.values())) * prod(s + 1 for s in shape_of(model.variables)) > MOST:

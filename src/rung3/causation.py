@@ -213,7 +213,7 @@ def of_model(
         raise ValueError(f"outcome: {outcome!r} is no effect of {cause!r}")
     if not 0 < level < 1:
         raise ValueError(f"level: expected a number between 0 and 1, got {level}")
-    base = base_seed(seed)
+    base = base_seed(seed, "causation")
     acted = [model.do({cause: value}) for value in (x, versus)]
     rows = model.sample(n, seed=base)
     noise = model.abduct(rows, seed=base)

@@ -115,11 +115,12 @@ def complete(
     if masks:
         _check(model, masks, rows.n)
         lacking = torch.stack(list(masks.values())).any(0).nonzero()[:, 0]
-        base = base_seed(seed)
+        base = base_seed(seed, "complete")
         for part, at in enumerate(lacking.split(max(1, MOST // count))):
             some = {k: v[at] for k, v in rows.items()}
             missing = {k: mask[at] for k, mask in masks.items()}
-            drawn, log_weights = _propose(model, some, missing, count, base + part)
+            now = base_seed(base, f"part {part}")
+            drawn, log_weights = _propose(model, some, missing, count, now)
             best = log_weights.amax(0)
             if (best == -math.inf).any() or best.isnan().any():
                 row = int(at[int((~best.isfinite()).nonzero()[0])])
@@ -130,7 +131,7 @@ def complete(
                 )
             weights = (log_weights - best).exp().double()
             sizes[at] = (weights.sum(0).square() / weights.square().sum(0)).to(sizes)
-            generator = stream(base + part, "resampling", model.device)
+            generator = stream(now, "resampling", model.device)
             kept = torch.multinomial(weights.T, particles, replacement=True, generator=generator).T
             column = torch.arange(len(at), device=model.device)
             for k in masks:
@@ -226,7 +227,7 @@ def _propose(
         heard = unsure if missing is None else unsure & ~missing
         if heard.any():
             at = heard.repeat(count)
-            with seeded(base, name, model.device):
+            with seeded(base_seed(base, "weights"), name, model.device):
                 said = mechanism.log_prob(value[at], {k: v[at] for k, v in parents.items()})
             log_weights[:, heard] += said.reshape(count, -1).to(log_weights)
     return {k: values[k].reshape(count, n, *values[k].shape[1:]) for k in masks}, log_weights

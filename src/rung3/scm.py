@@ -165,10 +165,10 @@ class SCM(nn.Module):
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise ValueError(f"n: expected a whole number of rows, at least 1, got {n!r}")
         identification.require_identified(self)
-        base = base_seed(seed)
         evidence = self._rows(given) if given else None
         if evidence is not None and evidence.batched:
             raise ValueError("given: expected one value a variable, got batches")
+        base = base_seed(seed, "condition" if evidence else "")
         fixed, size = conditioning.condition(self, dict(evidence or {}), n, base)
         values, noise = propagation.generate(self, n, base, fixed)
         known = self.world is not None and not fixed
@@ -206,7 +206,7 @@ class SCM(nn.Module):
         rows = self._rows(values)
         propagation.check_present(self, rows, "a density")
         identification.require_identified(self, rows)
-        return propagation.log_probs(self, rows, base_seed(seed))
+        return propagation.log_probs(self, rows, base_seed(seed, "log_prob"))
 
     # Rung 2: doing -------------------------------------------------------------------------------
 
@@ -279,7 +279,8 @@ class SCM(nn.Module):
         if particles is not None and not (whole and particles > 0):
             raise ValueError(f"particles: expected a whole number of at least 1, got {particles!r}")
         self._check_complete(rows)
-        return propagation.abduct(self, rows, wanted, particles, base_seed(seed))
+        base = base_seed(seed, "abduct" if particles is None else "particles")
+        return propagation.abduct(self, rows, wanted, particles, base)
 
     def predict(
         self,

@@ -1,8 +1,13 @@
-"""One stream of random numbers a variable, so that worlds share their noise.
+"""One stream of random numbers a purpose and variable, so that worlds share their noise.
 
-The stream of a variable depends on the seed and on the variable's name alone. Two models that are
-asked with the same seed therefore give the same noise to the variables they share, whatever was
-done to the others: answers before and after an intervention are paired.
+The stream of a variable depends on the seed, on what is asked for, and on the variable's name. Two
+models that are asked the same with the same seed therefore give the same noise to the variables
+they share, whatever was done to the others: answers before and after an intervention are paired.
+
+Whatever else is asked with that seed draws other numbers. A row that was sampled holds its noise;
+were its posterior drawn from the same stream, the draw would be that very noise, and every answer
+too good. So sampling takes the seed itself, every other verb one derived for its own purpose, and
+of verbs in a chain, each of which asks about the answer before, every link a fresh one (`chain`).
 """
 
 from __future__ import annotations
@@ -19,18 +24,33 @@ Seed: TypeAlias = int | Generator | None
 """An int, a generator (advanced by each call), or `None` to follow torch's own."""
 
 
-def base_seed(seed: Seed) -> int:
-    """The integer behind a seed; drawn from the generator, or from torch's own, if it is none.
+def base_seed(seed: Seed, purpose: str = "") -> int:
+    """The integer behind a seed, for one purpose.
+
+    Args:
+        seed: An int; where it is none, one is drawn from the generator, or from torch's own.
+        purpose: What it shall serve, such as `"abduct"`; the seed itself if not given.
 
     Raises:
         ValueError: If the seed is neither an int, a `torch.Generator` nor `None`.
     """
     if isinstance(seed, bool) or not (seed is None or isinstance(seed, int | Generator)):
         raise ValueError(f"seed: expected an int, a torch.Generator or None, got {seed!r}")
-    if isinstance(seed, int):
-        return seed
-    device = "cpu" if seed is None else seed.device
-    return int(torch.randint(2**62, (), generator=seed, device=device))
+    if not isinstance(seed, int):
+        device = "cpu" if seed is None else seed.device
+        seed = int(torch.randint(2**62, (), generator=seed, device=device))
+    return _number(f"{purpose}({seed})") if purpose else seed
+
+
+def chain(seed: Seed, purpose: str) -> Generator:
+    """A generator to hand to calls one after another: each takes a fresh seed from it.
+
+    Example:
+        >>> links = chain(0, "reversibility")
+        >>> base_seed(links) == base_seed(links)
+        False
+    """
+    return torch.Generator().manual_seed(base_seed(seed, purpose))
 
 
 def stream(seed: int, name: str, device: torch.device | str = "cpu") -> Generator:
@@ -40,8 +60,7 @@ def stream(seed: int, name: str, device: torch.device | str = "cpu") -> Generato
         >>> torch.rand(1, generator=stream(0, "x")) == torch.rand(1, generator=stream(0, "x"))
         tensor([True])
     """
-    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
+    return torch.Generator(device).manual_seed(_number(f"{seed}/{name}"))
 
 
 @contextmanager
@@ -63,3 +82,9 @@ def seeded(seed: int, name: str, device: torch.device | str = "cpu") -> Iterator
             with torch.cuda.device(place):
                 torch.cuda.manual_seed(own)
         yield
+
+
+def _number(key: str) -> int:
+    """63 bits that follow from a key, the same in every process and version."""
+    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1

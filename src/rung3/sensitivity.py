@@ -167,7 +167,7 @@ def sensitivity(
     for name, other_model in (others or {}).items():
         _check_other(model, name, other_model)
         models[name], assumptions[name] = other_model, "another model: it differs by its fit too"
-    base, answers = base_seed(seed), {}
+    base, answers = base_seed(seed, "sensitivity"), {}
     with torch.no_grad():
         for name, one in models.items():
             found = one.counterfactual(asked, do, particles=particles, seed=base)

@@ -362,7 +362,7 @@ def calibrate(model: SCM, chosen: Mapping[str, Mechanism], rows: Rows, seed: int
             continue  # its weights belong to the scales that it has
         value, parents = Table(rows, [mechanism]).all().of(mechanism)
         parents = {parent: column.to(model.device) for parent, column in parents.items()}
-        with seeded(seed, name, model.device), torch.no_grad():
+        with seeded(base_seed(seed, "calibrate"), name, model.device), torch.no_grad():
             mechanism.calibrate(value.to(model.device), parents)
 
 

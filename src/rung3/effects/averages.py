@@ -114,7 +114,7 @@ def average(
     """
     check_sample(n, level)
     check_outcome(model, outcome)
-    worlds, base = (model.do(do), model.do(versus)), base_seed(seed)
+    worlds, base = (model.do(do), model.do(versus)), base_seed(seed, "effects")
     for world in worlds:
         require_identified(world, [outcome])
     treated, control = (_draw(world, outcome, n, base).double() for world in worlds)

@@ -85,7 +85,7 @@ def coverage(
     wrong = [level for level in wanted if not 0 < level < 1]
     if wrong:
         raise ValueError(f"levels: expected numbers between 0 and 1, got {wrong[0]}")
-    base = base_seed(seed)
+    base = base_seed(seed, "coverage")
     clouds = Clouds(model, values, do, outcome, particles, 1.0, base)
     ties = stream(base, "ties", model.device)
     found, open_ = [], []

@@ -58,7 +58,7 @@ class Clouds:
         given = as_rows(values, model.variables, model.device)
         self.batched, self.rows = given.batched, _batched(given)
         self._query = plan(model, self.rows, self.rows.n, {"do": do}, 0)[0]
-        self._temperature, self._base = temperature, base_seed(seed)
+        self._temperature, self._base = temperature, base_seed(seed, "clouds")
 
     def __iter__(self) -> Iterator[tuple[Rows, Mapping[str, Any], Iterator[Tensor]]]:
         """Some rows, the intervention on them, and their outcomes, `(k, n, *shape)` at a time."""

@@ -126,7 +126,9 @@ class Imagined(Potentials):
             propagation.check_lengths(side, self.n)
         wanted = formulas.noises(asked)
         require_mechanisms(model, wanted)
-        self._abducted = model._abduct(self.rows, particles, seed, wanted)
+        self._abducted = model._abduct(
+            self.rows, particles, base_seed(seed, "effects"), wanted
+        )
 
     def noise_of(self, name: str) -> Noise:
         noise = self._abducted[name]
@@ -159,7 +161,7 @@ class Drawn(Potentials):
     def __init__(self, formulas: Formulas, asked: Sequence[Formula], n: int, seed: Seed) -> None:
         super().__init__(formulas, n)
         require_mechanisms(formulas.model, formulas.noises(asked), abducted=False)
-        self._base = base_seed(seed)
+        self._base = base_seed(seed, "effects")
 
     def noise_of(self, name: str) -> Noise:
         model = self.formulas.model

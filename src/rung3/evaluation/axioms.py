@@ -5,7 +5,8 @@ With `x* = f(x; do)` the counterfactual of a row,
     composition      d(x, f_0^m(x)),           f_0 = f(.; pa := their factual values)
     reversibility    d(x, (f_back f)^m(x)),    f_back = f(.; the set ones := their factual values)
 
-for m in {1, 10} null interventions and m in {1, 5} cycles; every answer is the next one's factual.
+for m in {1, 10} null interventions and m in {1, 5} cycles; every answer is the next one's factual,
+and its noise is abducted with fresh random numbers.
 Doing nothing at all passes both, so neither means anything without skill or effectiveness.
 
 Source: Galles and Pearl 1998; Monteiro et al. 2023 (arXiv 2303.01274), section 3.
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from rung3.evaluation.distances import distance
 from rung3.rows import Rows
-from rung3.seeding import Seed
+from rung3.seeding import Seed, chain
 from rung3.variables import Image
 
 if TYPE_CHECKING:
@@ -58,9 +59,10 @@ def composition(
         {1: tensor([0., 0.])}
     """
     wanted, found, now = set(times), {}, rows
+    links = chain(seed, "composition")
     do = {parent: rows[parent] for parent in model.graph.parents(outcome)}
     for m in range(1, max(wanted, default=0) + 1):
-        now = answer(model, now, do, temperature, seed)
+        now = answer(model, now, do, temperature, links)
         if m in wanted:
             found[m] = distance(model.variables[outcome], now[outcome], rows[outcome])
     return found
@@ -93,11 +95,11 @@ def reversibility(
         By m and outcome, the distance of each row, `(n,)`; of images, in grey levels.
     """
     wanted, names, now = set(times), list(outcomes), rows
-    back = {name: rows[name] for name in do}
+    back, links = {name: rows[name] for name in do}, chain(seed, "reversibility")
     found = {}
     for m in range(1, max(wanted, default=0) + 1):
-        now = answer(model, now, do, temperature, seed, hold)
-        now = answer(model, now, back, temperature, seed, hold)
+        now = answer(model, now, do, temperature, links, hold)
+        now = answer(model, now, back, temperature, links, hold)
         if m in wanted:
             found[m] = {k: distance(model.variables[k], now[k], rows[k]) for k in names}
     return found

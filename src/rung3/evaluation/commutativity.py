@@ -18,7 +18,7 @@ from torch import Tensor
 from rung3.evaluation.axioms import answer
 from rung3.evaluation.distances import distance
 from rung3.rows import Rows
-from rung3.seeding import Seed
+from rung3.seeding import Seed, chain
 
 if TYPE_CHECKING:
     from rung3.scm import SCM
@@ -68,11 +68,11 @@ def commutativity(
             f"got {first[0]!r} and {second[0]!r}"
         )
     held = {name: rows[name] for name in parents}
-    ends = []
+    ends, links = [], chain(seed, "commutativity")
     for one, other in ((first, second), (second, first)):
         now, do = rows, held
         for name, value in (one, other):
             do = {**do, name: value}
-            now = answer(model, now, do, temperature, seed)
+            now = answer(model, now, do, temperature, links)
         ends.append(now[outcome])
     return distance(model.variables[outcome], *ends)

@@ -62,7 +62,7 @@ def cost(
 
     if repeats < 1:
         raise ValueError(f"repeats: expected at least 1, got {repeats}")
-    base = base_seed(seed)
+    base = base_seed(seed, "cost")
     # Rows that a model drew may carry gradients, which the counter would follow.
     plain = {name: value.detach() for name, value in rows.items()}
     asked = Rows(plain, noise=rows.noise, world=rows.world)

@@ -16,7 +16,7 @@ from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.scores import Scores
 from rung3.mechanisms.base import Mechanism
 from rung3.rows import Rows
-from rung3.seeding import seeded
+from rung3.seeding import base_seed, seeded
 
 if TYPE_CHECKING:
     from rung3.scm import SCM
@@ -54,7 +54,7 @@ def densities(
         for who, asked in (("model", mechanism), ("world", _of(truth, name))):
             if asked is None:
                 continue
-            with seeded(seed, name, model.device):
+            with seeded(base_seed(seed, "log_prob"), name, model.device):
                 scores = _log_prob(asked, rows, batch_size, model.device)
             if scores is None:
                 continue

@@ -95,7 +95,7 @@ def apart(
     variables = models[0].variables
     if any(set(model.variables) != set(variables) for model in models):
         raise ValueError("disagreement: the models differ in their variables")
-    base = base_seed(seed)
+    base = base_seed(seed, "stability")
     answers = [
         model.counterfactual(rows, do, hold=hold, seed=base, temperature=temperature)
         for model in models

@@ -19,6 +19,7 @@ from rung3.evaluation.cache import Truths
 from rung3.evaluation.distances import distance
 from rung3.mechanisms.base import Mechanism
 from rung3.rows import Rows
+from rung3.seeding import base_seed
 
 if TYPE_CHECKING:
     from rung3.scm import SCM
@@ -56,8 +57,8 @@ def true_counterfactual(
     moved = {k: v.to(there) if isinstance(v, Tensor | Mechanism) else v for k, v in do.items()}
     asked = rows.to(there)
 
-    def ask() -> Rows:
-        return truth.counterfactual(asked, moved, hold=hold, seed=0)
+    def ask() -> Rows:  # under a seed of its own, lest a model that draws alike seem right
+        return truth.counterfactual(asked, moved, hold=hold, seed=base_seed(0, "truth"))
 
     try:
         found = ask() if truths is None else truths.ask(asked, moved, hold, ask)

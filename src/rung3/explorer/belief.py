@@ -24,6 +24,7 @@ from rung3.explorer.query import Query
 from rung3.explorer.session import Answer, Seen, Session
 from rung3.positivity import positivity
 from rung3.rows import Rows
+from rung3.seeding import base_seed
 from rung3.variables import Discrete
 
 __all__ = ["Belief", "Density", "believe", "densities"]
@@ -140,7 +141,7 @@ def _back(session: Session, query: Query, k: int, answer: Answer) -> Iterator[Be
     model, row = session.models[k].model, session.factual(query)
     draws = Rows({name: answer.draws(name) for name in session.variables})
     try:
-        noise = model.abduct(draws, seed=query.seed)
+        noise = model.abduct(draws, seed=base_seed(query.seed, "there and back"))
     except ValueError as error:  # a world knows the noise of its own rows alone
         yield Belief("there and back", ", ".join(query.do), f"cannot be asked: {error}")
         return

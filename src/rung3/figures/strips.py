@@ -14,6 +14,7 @@ from rung3.evaluation.axioms import answer
 from rung3.evaluation.distances import distance, unit
 from rung3.rows import Rows, spell_unknown
 from rung3.scm import SCM
+from rung3.seeding import Seed, chain
 from rung3.variables import Continuous, Discrete, Image, Variable
 
 if TYPE_CHECKING:
@@ -106,8 +107,9 @@ def composition(
     for title, model in models.items():
         now, seen = rows, [rows]
         errors: list[float | None] = [None]
+        links = chain(seed, "composition")
         for m in range(1, max(times) + 1):
-            now = asked.answer(model, now, null, temperature, seed + m)
+            now = asked.answer(model, now, null, temperature, links)
             if m in times:
                 seen.append(now)
                 errors.append(asked.error(now, rows))
@@ -206,9 +208,10 @@ def reversibility(
     for title, model in models.items():
         now, seen = rows, [rows]
         errors: list[float | None] = [None]
+        links = chain(seed, "reversibility")
         for m in range(1, max(times) + 1):
-            away = asked.answer(model, now, there, temperature, seed + 2 * m)
-            now = asked.answer(model, away, factual, temperature, seed + 2 * m + 1)
+            away = asked.answer(model, now, there, temperature, links)
+            now = asked.answer(model, away, factual, temperature, links)
             if m in times:
                 seen += [away, now]
                 errors += [None, asked.error(now, rows)]
@@ -258,7 +261,7 @@ class _Question:
 
     @torch.no_grad()
     def answer(
-        self, model: SCM, rows: Rows, do: Mapping[str, Any], temperature: float, seed: int
+        self, model: SCM, rows: Rows, do: Mapping[str, Any], temperature: float, seed: Seed
     ) -> Rows:
         """A model's counterfactual, which can be asked about again."""
         return answer(model, rows, do, temperature, seed)

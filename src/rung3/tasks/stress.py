@@ -122,7 +122,7 @@ def stress(
             for kind in kinds
             for size in many
         }
-    base = base_seed(seed)
+    base = base_seed(seed, "stress")
     discrete = isinstance(model.variables[label], Discrete)
     measure = score or (_accuracy if discrete else _error)
     scores = {}
