@@ -17,6 +17,7 @@ from rung3.effects import Average, Mediation, average, mediate, natural
 from rung3.mechanisms import VAE, Equation
 from rung3.mechanisms.base import Parents
 from rung3.rows import Noise
+from rung3.seeding import base_seed
 
 
 def linear() -> SCM:
@@ -166,7 +167,7 @@ def test_every_effect_of_a_null_intervention_is_exactly_zero(
 def test_effects_on_an_image_are_differences_of_decoder_means() -> None:
     model = deep()
     rows = model.sample(5, seed=0)
-    noise = model.abduct(rows, seed=2)
+    noise = model.abduct(rows, seed=base_seed(2, "effects"))
     imagined = model.do(b=3.0).predict(noise)
     effect = mediate(model, rows, {"b": 3.0}, "scan", "size", seed=2)
     mean = model.mechanisms["scan"].mean

@@ -11,6 +11,7 @@ from torch import Tensor
 from rung3 import SCM, Image
 from rung3.effects import Average, average, controlled, mediate, natural
 from rung3.mechanisms import VAE, Equation
+from rung3.seeding import base_seed
 
 
 def linear() -> SCM:
@@ -41,7 +42,7 @@ def test_in_a_linear_world_natural_effects_are_products_of_coefficients() -> Non
 @pytest.mark.parametrize("versus", [None, {"x": -0.5}])
 def test_natural_effects_are_those_of_potential_outcomes_by_hand(versus: Any) -> None:
     n, seed = 400, 3
-    u: Any = curved().sample(n, seed=seed).noise
+    u: Any = curved().sample(n, seed=base_seed(seed, "effects")).noise
     c = u["c"]
 
     def mediator(x: Tensor) -> Tensor:
@@ -85,7 +86,7 @@ def test_the_total_effect_is_the_average_effect() -> None:
 
 
 def test_a_population_and_its_rows_agree() -> None:
-    rows = curved().sample(300, seed=1)
+    rows = curved().sample(300, seed=base_seed(1, "effects"))
     found = natural(curved(), {"x": 1.0}, "y", "m", n=300, seed=1)
     same = mediate(curved(), rows, {"x": 1.0}, "y", "m").average()
     for name in ("direct", "indirect", "total"):

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, NoReturn
 import torch
 from torch import Generator, Tensor
 
-from rung3.mechanisms.base import Abduction, Mechanism, Parents
+from rung3.mechanisms.base import Abduction, Impossible, Mechanism, Parents
+from rung3.parts import in_parts
 from rung3.rows import Noise, spell_unknown
 from rung3.variables import Variable
 
@@ -28,6 +29,7 @@ class Intervention(Mechanism):
     """A mechanism put in place by `do`, over the one that it replaces."""
 
     abduction: ClassVar[Abduction] = "exact"
+    by_row: bool = False  # it may hold one value a row
     assumption: str = "set by intervention"
 
     def __init__(self, original: Mechanism, parents: Mapping[str, Variable], held: bool) -> None:
@@ -81,8 +83,7 @@ class SetTo(Intervention):
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         """0 where the value is the one set, minus infinity elsewhere (truncated factorisation)."""
-        same = torch.isclose(value, self.value.to(value)).reshape(len(value), -1).all(1)
-        return torch.where(same, 0.0, -torch.inf)
+        return torch.where(_same(value, self.value), 0.0, -torch.inf)
 
     def describe(self) -> str:
         if self.held:
@@ -128,10 +129,42 @@ class Apply(Intervention):
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         own = self.original.sample_noise(n, parents, generator) if self.natural else {}
-        if not self.random:
-            return own
+        return self._with_chance(own, n, generator) if self.random else own
+
+    def _with_chance(self, own: Noise, n: int, generator: Generator | None) -> Noise:
         u = torch.rand(n, generator=generator, device=self.observed.device)
-        return {CHANCE: u, **({OWN: own} if isinstance(own, Tensor) else own)}
+        parts = {OWN: own} if isinstance(own, Tensor) else own
+        inner = {f"{k}'" if k.startswith(CHANCE) else k: part for k, part in parts.items()}
+        return {CHANCE: u, **inner}
+
+    def abduct(
+        self,
+        value: Tensor,
+        parents: Parents,
+        particles: int | None = None,
+        generator: Generator | None = None,
+    ) -> Noise:
+        """Nothing: what chance gave cannot be told, nor what the value would have been."""
+        if not self.wants_noise:
+            wrong = ~_same(value, self.predict({}, parents))
+            if wrong.any():
+                raise Impossible(self.name, wrong, f"it is {self.describe()}, which gives another")
+        return {}
+
+    def takes(self, other: Mechanism) -> bool:
+        """Whether nothing must be drawn: chance is always new, to all but the function itself."""
+        if self is other or not self.wants_noise:
+            return True
+        return not self.random and self.original.takes(other)
+
+    def renew(
+        self, noise: Noise, other: Mechanism, parents: Parents, n: int, generator: Generator
+    ) -> Noise:
+        """What chance gives, and the noise of the value that the variable would have had."""
+        own: Noise = noise if self.natural else {}
+        if self.natural and not self.original.takes(other):
+            own = self.original.renew(noise, other, parents, n, generator)
+        return self._with_chance(own, n, generator) if self.random else own
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         """The function's value; `(1, *shape)` where it is one for all rows."""
@@ -140,12 +173,12 @@ class Apply(Intervention):
             if isinstance(noise, Tensor) or CHANCE not in noise:
                 self._not_known("what chance gave", "u")
             given["u"] = noise[CHANCE]
-            rest = {key: part for key, part in noise.items() if key != CHANCE}
+            rest = {k.removesuffix("'"): part for k, part in noise.items() if k != CHANCE}
             noise = rest.get(OWN, rest)
         if self.natural:
             if noise == {} and self.original.wants_noise:
                 self._not_known("the value it would have had", "itself")
-            given[self.name] = self.original.predict(noise, parents)
+            given[self.name] = in_parts(self.original, self.original.predict, noise, parents)
         result = torch.as_tensor(self.function(**given), device=self.observed.device)
         result = result if result.ndim > len(self.variable.shape) else result.unsqueeze(0)
         if result.isnan().any():
@@ -169,11 +202,15 @@ class Apply(Intervention):
             raise ValueError(
                 f"{self.name}: log_prob is not known under do({self.name}=function of {of})"
             )
-        same = torch.isclose(value, self.predict({}, parents).to(value)).reshape(len(value), -1)
-        return torch.where(same.all(1), 0.0, -torch.inf)
+        return torch.where(_same(value, self.predict({}, parents)), 0.0, -torch.inf)
 
     def describe(self) -> str:
         return f"set to a function of {', '.join(self.arguments) or 'nothing'}"
+
+
+def _same(value: Tensor, other: Tensor) -> Tensor:
+    """Mask `(n,)` of the rows whose values `(n, *shape)` are those of another, but for rounding."""
+    return torch.isclose(value, other.to(value)).reshape(len(value), -1).all(1)
 
 
 def intervene(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from rung3.confounding import abduct_member
 from rung3.interventions import SetTo
-from rung3.mechanisms.base import repeat_noise
+from rung3.mechanisms.base import Impossible, Mechanism, Parents, repeat_noise
+from rung3.parts import blocks, in_parts, joined
 from rung3.rows import Exogenous, Noise, Rows, map_noise
-from rung3.seeding import seeded, stream
+from rung3.seeding import base_seed, seeded, stream
 
 if TYPE_CHECKING:
     from rung3.scm import SCM
@@ -21,6 +22,7 @@ __all__ = [
     "affected",
     "check_lengths",
     "check_present",
+    "drawn_anew",
     "generate",
     "length",
     "log_probs",
@@ -57,7 +59,8 @@ def generate(
         parents = {parent: values[parent] for parent in mechanism.parents}
         generator = stream(base, name, model.device)
         noise[name] = mechanism.sample_noise(n, parents, generator)
-        values[name] = _batch(name, mechanism.predict(noise[name], parents), n)
+        value = in_parts(mechanism, mechanism.predict, noise[name], parents)
+        values[name] = _batch(name, value, n)
     return values, noise
 
 
@@ -73,8 +76,7 @@ def log_probs(model: SCM, rows: Rows, base: int) -> dict[str, Tensor]:
             raise ValueError(f"{name}: its parents {lacking} are not given")
         if model.confounding.members.keys().isdisjoint(mechanism.parents):
             parents = {parent: values[parent] for parent in mechanism.parents}
-            with seeded(base, name, model.device):
-                result[name] = mechanism.log_prob(values[name], parents)
+            result[name] = _log_prob(mechanism, values[name], parents, base)
     for district in model.confounding.districts(mechanisms):
         if not district.names.isdisjoint(values):
             with seeded(base, district.name, model.device):
@@ -97,15 +99,7 @@ def abduct(model: SCM, rows: Rows, wanted: set[str], particles: int | None, base
             own = known[name] if rows.batched else map_noise(lambda t: t[None], known[name])
             noise[name] = repeat_noise(own, particles)
             continue
-        mechanism, generator = mechanisms[name], stream(base, name, model.device)
-        parents = {p: values[p] for p in mechanism.parents if p in values}
-        heard = {p: hidden[p] for p in mechanism.parents if p in hidden}
-        if heard:
-            noise[name] = abduct_member(
-                mechanism, values[name], parents, heard, particles, generator
-            )
-        else:
-            noise[name] = mechanism.abduct(values[name], parents, particles, generator)
+        noise[name] = _abduct(mechanisms[name], rows, values, hidden, particles, base)
     return Exogenous(
         noise,
         n=rows.n,
@@ -113,7 +107,60 @@ def abduct(model: SCM, rows: Rows, wanted: set[str], particles: int | None, base
         factual=rows,
         mechanisms=mechanisms,
         kinds={k: "known" if k in known else mechanisms[k].abduction for k in wanted},
+        seed=base,
     )
+
+
+def _abduct(
+    mechanism: Mechanism,
+    rows: Rows,
+    values: Parents,
+    hidden: Parents,
+    particles: int | None,
+    base: int,
+) -> Noise:
+    """One variable's noise, block by block, given values and draws of hidden causes."""
+    name = mechanism.name
+    heard = {p: hidden[p] for p in mechanism.parents if p in hidden}
+    found = []
+    for at, source in _streams(mechanism, rows.n, base):
+        parents = {p: values[p][at] for p in mechanism.parents if p in values}
+        told, value = {p: h[..., at] for p, h in heard.items()}, values[name][at]
+        generator = stream(source, name, value.device)
+        try:
+            if heard:
+                own = abduct_member(mechanism, value, parents, told, particles, generator)
+            else:
+                own = mechanism.abduct(value, parents, particles, generator)
+        except Impossible as fault:
+            raise (fault.at(at.start + fault.row % len(value)) if rows.batched else fault) from None
+        found.append(own)
+    return joined(found, axis=0 if particles is None else 1)
+
+
+def _log_prob(mechanism: Mechanism, value: Tensor, parents: Parents, base: int) -> Tensor:
+    """`log p(x | pa)` of one variable, `(n,)`; a bound may draw random numbers, block by block."""
+    if mechanism.abduction != "approximate":
+        return in_parts(mechanism, mechanism.log_prob, value, parents)
+    found = []
+    for at, source in _streams(mechanism, len(value), base):
+        with seeded(source, mechanism.name, value.device):
+            some = {parent: column[at] for parent, column in parents.items()}
+            found.append(mechanism.log_prob(value[at], some))
+    return joined(found)
+
+
+def _streams(mechanism: Mechanism, n: int, base: int) -> Iterator[tuple[slice, int]]:
+    """Blocks of rows, and the seed of each."""
+    whole = [slice(0, n)] if not mechanism.by_row else blocks(mechanism.variable.shape, n)
+    for at in whole:
+        yield at, base_seed(base, f"from row {at.start}") if at.start else base
+
+
+def drawn_anew(model: SCM, noise: Exogenous, recomputed: Iterable[str]) -> set[str]:
+    """The recomputed variables that have other noise than was abducted: theirs is drawn anew."""
+    was, now = noise.mechanisms, model.mechanisms
+    return {k for k in recomputed if k in was and not now[k].takes(was[k])}
 
 
 def affected(model: SCM, noise: Exogenous) -> set[str]:
@@ -154,26 +201,34 @@ def predict(
 
     hidden = {k: noise[k] for k in model.confounding.members if k in noise}
     values: dict[str, Tensor] = {k: h for k, h in hidden.items() if isinstance(h, Tensor)}
-    mechanisms = model.mechanisms
+    mechanisms, anew = model.mechanisms, drawn_anew(model, noise, recomputed)
     for name in model.graph.order:
         mechanism = mechanisms[name]
         if name not in recomputed and noise.factual is not None:
             values[name] = split(name, unsqueeze(noise.factual, name))
             continue
         own: Noise = {}
-        if mechanism.wants_noise:
-            own = map_noise(merge, _temper(name, noise, mechanism.observation_noise, temperature))
         parents = {parent: merge(values[parent]) for parent in mechanism.parents}
+        if name in anew:
+            own = map_noise(merge, noise.get(name, {}))
+            was, source = noise.mechanisms[name], base_seed(noise.seed, "anew")
+            own = mechanism.renew(own, was, parents, rows, stream(source, name, model.device))
+        elif mechanism.wants_noise:
+            own = map_noise(merge, _named(name, noise))
+        own = _temper(own, mechanism.observation_noise, temperature)
         compute = mechanism.mean if name in mean else mechanism.predict
-        values[name] = split(name, compute(own, parents))
+        values[name] = split(name, in_parts(mechanism, compute, own, parents))
     return values
 
 
-def _temper(name: str, noise: Exogenous, keys: tuple[str, ...], temperature: float) -> Noise:
-    """A variable's noise, with the part that is of observation scaled by the temperature."""
+def _named(name: str, noise: Exogenous) -> Noise:
     if name not in noise:
         raise ValueError(f"{name}: its noise is needed, and was not abducted")
-    own = noise[name]
+    return noise[name]
+
+
+def _temper(own: Noise, keys: tuple[str, ...], temperature: float) -> Noise:
+    """A variable's noise, with the part that is of observation scaled by the temperature."""
     if isinstance(own, Tensor) or temperature == 1:
         return own
     return {key: part * temperature if key in keys else part for key, part in own.items()}

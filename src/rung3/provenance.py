@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import Tensor
 
 from rung3.interventions import Intervention
+from rung3.propagation import drawn_anew
 from rung3.rows import Exogenous
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ __all__ = ["Provenance", "Status", "of_prediction", "of_sample"]
 
 Status = Literal["observed", "intervened", "propagated", "held", "sampled"]
 Rung = Literal["seeing", "doing", "imagining"]
+
+ANEW = "noise drawn anew"
+"""How the noise was found of a mechanism that was put in, and has other noise than the old."""
 
 TRUSTED = 30.0
 """Effective sample size below which a row's answer is flagged."""
@@ -34,7 +38,8 @@ class Provenance:
             `held` (kept at its factual value although something upstream changed) or `sampled`.
         interventions: What `do` set, in words.
         abductions: How the noise of each recomputed variable was found: `known` (a world's own),
-            `exact`, `posterior` or `approximate`.
+            `exact`, `posterior` or `approximate`; `noise drawn anew` where `do` put in a mechanism with
+            other noise, or chance.
         assumptions: What the counterfactual of each recomputed variable rests on.
         outside: Share of rows whose value lies outside the training data's range, where it is not
             zero; those answers are extrapolations.
@@ -62,7 +67,9 @@ class Provenance:
         for name, status in self.status.items():
             details = [self.interventions.get(name, "")]
             if name in self.abductions:
-                details += [f"abduction {self.abductions[name]}", self.assumptions[name]]
+                found = self.abductions[name]
+                details += [found if found == ANEW else f"abduction {found}"]
+                details += [self.assumptions[name]]
             if name in self.outside:
                 details.append(f"outside the training range in {self.outside[name]:.0%} of rows")
             lines.append(f"  {name}: {status}" + "".join(f"; {d}" for d in details if d))
@@ -111,12 +118,17 @@ def of_prediction(
             status[name] = "held" if mechanism.held else "intervened"
         else:
             status[name] = "propagated"
+    anew = drawn_anew(model, noise, recomputed)
     used = [n for n in model.graph.nodes if n in recomputed and model.mechanisms[n].wants_noise]
     return Provenance(
         rung="doing" if noise.factual is None else "imagining",
         status=status,
         interventions=_interventions(model),
-        abductions={name: noise.kinds[name] for name in used if name in noise.kinds},
+        abductions={
+            name: ANEW if name in anew else noise.kinds[name]
+            for name in used
+            if name in anew or name in noise.kinds
+        },
         assumptions={name: model.mechanisms[name].assumption for name in used},
         outside=_outside(model, values, recomputed),
     )

@@ -115,8 +115,12 @@ def _caps(mechanism: Mechanism, factual: Parents, world: Parents, classes: int) 
     name, n = mechanism.name, len(factual[mechanism.name])
     value = factual[name].long()
     before = _probabilities(mechanism, factual, n, classes).gather(1, value[:, None])
-    if (before <= 0).any():
-        raise ValueError(f"{name}: a row's value has probability zero under its parents")
+    if (never := before[:, 0] <= 0).any():
+        row = int(never.nonzero()[0])
+        raise ValueError(
+            f"{name}: a row's value has probability zero under its parents, first in row {row}: "
+            f"{int(value[row])}"
+        )
     caps = _probabilities(mechanism, world, n, classes) / before
     same = torch.ones(n, dtype=torch.bool, device=caps.device)
     for parent in mechanism.parents:

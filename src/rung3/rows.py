@@ -16,6 +16,7 @@ from torch import Tensor
 from rung3.variables import Variable
 
 if TYPE_CHECKING:
+    from rung3.mechanisms.base import Mechanism
     from rung3.provenance import Provenance
 
 __all__ = ["Exogenous", "Noise", "Rows"]
@@ -158,6 +159,7 @@ class Exogenous(Mapping[str, Noise]):
             mechanism and ancestors' mechanisms are the same at prediction keeps its factual value.
         kinds: Of each variable, whether its abduction was `exact`, `posterior`, `approximate`, or
             its noise `known`.
+        seed: Of what a model draws anew, where its mechanisms have other noise.
     """
 
     def __init__(
@@ -167,8 +169,9 @@ class Exogenous(Mapping[str, Noise]):
         n: int,
         particles: int | None = None,
         factual: Rows | None = None,
-        mechanisms: Mapping[str, object] | None = None,
+        mechanisms: Mapping[str, Mechanism] | None = None,
         kinds: Mapping[str, str] | None = None,
+        seed: int = 0,
     ) -> None:
         self._noise = dict(noise)
         self.n = n
@@ -176,6 +179,7 @@ class Exogenous(Mapping[str, Noise]):
         self.factual = factual
         self.mechanisms = dict(mechanisms or {})
         self.kinds = dict(kinds or {})
+        self.seed = seed
 
     def __getitem__(self, name: str) -> Noise:
         return self._noise[name]
@@ -198,6 +202,7 @@ class Exogenous(Mapping[str, Noise]):
             factual=None if self.factual is None else self.factual.repeat(k),
             mechanisms=self.mechanisms,
             kinds=self.kinds,
+            seed=self.seed,
         )
 
     def __repr__(self) -> str:

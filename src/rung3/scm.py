@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from rung3 import conditioning, identification, missing, propagation, provenance
 from rung3.confounding import Confounding
 from rung3.graph import CausalGraph
-from rung3.interventions import intervene
+from rung3.interventions import Apply, intervene
 from rung3.mechanisms import default_mechanism, graph_of
 from rung3.mechanisms.base import Mechanism
 from rung3.rows import Exogenous, Noise, Rows, as_rows, spell_unknown
@@ -216,7 +216,8 @@ class SCM(nn.Module):
         Args:
             values: For each variable a number, a tensor with one value a row, a function (of its
                 parents, of the variable itself for the value it would have had, of `u` for a fresh
-                uniform number), or another mechanism.
+                uniform number), or another mechanism. In a counterfactual that one keeps the
+                noise of the old where both have the same prior; else its noise is drawn anew.
             more: The same, by keyword.
 
         Raises:
@@ -361,8 +362,16 @@ class SCM(nn.Module):
         nothing = Exogenous({}, n=rows.n, factual=rows, mechanisms=self.mechanisms)
         affected = propagation.affected(model, nothing)
         identification.require_imaginable(model, nothing, affected)
-        wanted = {name for name in affected if model.mechanisms[name].wants_noise}
+        anew = propagation.drawn_anew(model, nothing, affected)
+        wanted = {name for name in affected if self._is_asked(model, name, name in anew)}
         return model.predict(self._abduct(rows, particles, seed, wanted), temperature)
+
+    def _is_asked(self, model: SCM, name: str, anew: bool) -> bool:
+        """Whether a counterfactual asks for a variable's noise, or whether its value can be."""
+        new = model.mechanisms[name]
+        if anew:
+            return isinstance(new, Apply) and new.natural
+        return new.wants_noise or new is self.mechanisms[name]
 
     # What the verbs share ------------------------------------------------------------------------
 

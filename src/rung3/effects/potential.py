@@ -17,14 +17,12 @@ from torch import Tensor
 from rung3 import propagation
 from rung3.effects.formulas import LATENT, NONE, Formula, Formulas
 from rung3.identification import require_mechanisms
-from rung3.mechanisms.base import one_tensor
+from rung3.mechanisms.base import Mechanism, Parents, one_tensor
+from rung3.parts import in_parts
 from rung3.rows import Noise, as_rows, map_noise
 from rung3.seeding import Seed, base_seed, stream
 
 __all__ = ["Drawn", "Imagined", "Potentials"]
-
-NUMBERS = 2**21
-"""Numbers of an outcome decoded at once, about: more rows or particles take no more memory."""
 
 
 class Potentials(ABC):
@@ -34,10 +32,12 @@ class Potentials(ABC):
         formulas: Where the formulas come from.
         n: Number of rows.
         particles: Number K of draws of the noise for each; they are computed as K n rows.
+        seed: Of the draws.
     """
 
-    def __init__(self, formulas: Formulas, n: int, particles: int = 1) -> None:
+    def __init__(self, formulas: Formulas, n: int, particles: int, seed: Seed) -> None:
         self.formulas, self.n, self.particles = formulas, n, particles
+        self.base = base_seed(seed, "effects")
         self._values: dict[Formula, Any] = {}
         self._noise: dict[str, Noise] = {}
 
@@ -60,19 +60,26 @@ class Potentials(ABC):
         if mechanism is None:
             return self._fill(name, self.observed(name))
         parents = {parent.name: self.value(parent) for parent in formula.parents}
-        noise = self._own(self.formulas.owner(name)) if mechanism.wants_noise else {}
+        noise = self._own(mechanism, parents) if mechanism.wants_noise else {}
         if name != self.formulas.owner(name):
-            return self._in_parts(mechanism.latents, noise, parents)
+            return in_parts(mechanism, mechanism.latents, noise, parents)
         if name != self.formulas.outcome:
-            return self._fill(name, mechanism.predict(noise, parents))
+            return self._fill(name, in_parts(mechanism, mechanism.predict, noise, parents))
         if self.formulas.latent:
-            return self._in_parts(mechanism.outcome, parents.pop(LATENT), parents)
-        return self._in_parts(mechanism.mean, noise, parents)
+            return in_parts(mechanism, mechanism.outcome, parents.pop(LATENT), parents)
+        return in_parts(mechanism, mechanism.mean, noise, parents)
 
-    def _own(self, name: str) -> Noise:
+    def _own(self, mechanism: Mechanism, parents: Parents) -> Noise:
+        """The noise of a variable, or of a mechanism put in its place; drawn anew if it has to be."""
+        name = mechanism.name
         if name not in self._noise:
             self._noise[name] = self.noise_of(name)
-        return self._noise[name]
+        was = self.formulas.model.mechanisms[name]
+        if mechanism.takes(was):
+            return self._noise[name]
+        generator = stream(base_seed(self.base, "anew"), name, self.formulas.model.device)
+        rows = self.particles * self.n
+        return mechanism.renew(self._noise[name], was, parents, rows, generator)
 
     def _fill(self, name: str, value: Tensor) -> Tensor:
         """One value for all, one a row, or one a row and particle, as the last."""
@@ -82,22 +89,6 @@ class Potentials(ABC):
         if len(value) not in (1, rows):
             raise ValueError(f"{name}: {len(value)} values for {rows} rows")
         return value.expand(rows, *value.shape[1:]).contiguous()
-
-    def _in_parts(self, compute: Any, own: Noise, parents: Mapping[str, Tensor]) -> Any:
-        """`compute(own, parents)`, some rows at a time."""
-        rows = self.particles * self.n
-        shape = self.formulas.model.variables[self.formulas.outcome].shape
-        size = max(1, NUMBERS // torch.Size(shape).numel())
-        parts = []
-        for start in range(0, rows, size):
-            at = slice(start, start + size)
-            some = {name: value[at] for name, value in parents.items()}
-            parts.append(compute(map_noise(lambda t: t[at], own), some))  # noqa: B023
-        if len(parts) == 1:
-            return parts[0]
-        if isinstance(parts[0], Tensor):
-            return torch.cat(parts)
-        return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
 class Imagined(Potentials):
@@ -121,14 +112,12 @@ class Imagined(Potentials):
     ) -> None:
         model = formulas.model
         self.rows = as_rows(values, model.variables, model.device)
-        super().__init__(formulas, self.rows.n, particles or 1)
+        super().__init__(formulas, self.rows.n, particles or 1, seed)
         for side in formulas.sides:
             propagation.check_lengths(side, self.n)
         wanted = formulas.noises(asked)
         require_mechanisms(model, wanted)
-        self._abducted = model._abduct(
-            self.rows, particles, base_seed(seed, "effects"), wanted
-        )
+        self._abducted = model._abduct(self.rows, particles, self.base, wanted)
 
     def noise_of(self, name: str) -> Noise:
         noise = self._abducted[name]
@@ -149,7 +138,7 @@ class Imagined(Potentials):
 
 
 class Drawn(Potentials):
-    """Under noise drawn from its prior, the same as `SCM.sample` has under the same seed.
+    """Under noise drawn from its prior, the same in all worlds.
 
     Args:
         formulas: Where the formulas come from.
@@ -159,16 +148,15 @@ class Drawn(Potentials):
     """
 
     def __init__(self, formulas: Formulas, asked: Sequence[Formula], n: int, seed: Seed) -> None:
-        super().__init__(formulas, n)
+        super().__init__(formulas, n, 1, seed)
         require_mechanisms(formulas.model, formulas.noises(asked), abducted=False)
-        self._base = base_seed(seed, "effects")
 
     def noise_of(self, name: str) -> Noise:
         model = self.formulas.model
         mechanism = model.mechanisms[name]
         parents = {p: self.value(self.formulas.of(p, NONE)) for p in mechanism.parents}
-        return mechanism.sample_noise(self.n, parents, stream(self._base, name, model.device))
+        return mechanism.sample_noise(self.n, parents, stream(self.base, name, model.device))
 
     def observed(self, name: str) -> Tensor:
         model = self.formulas.model
-        return model.confounding.sample(self.n, self._base, model.device)[name]
+        return model.confounding.sample(self.n, self.base, model.device)[name]

@@ -18,6 +18,7 @@ from rung3.effects.formulas import LATENT
 from rung3.effects.mediation import Mediation, mediate
 from rung3.rows import Rows, as_rows
 from rung3.scm import SCM
+from rung3.seeding import base_seed
 from rung3.variables import Continuous, Discrete, Image, Variable
 
 if TYPE_CHECKING:
@@ -258,7 +259,8 @@ def _column(
     below = model.graph.descendants(list(do)) - set(do)
     own = [m for m in through if m in below or (m == LATENT and LATENT not in model.graph)]
     effect = mediate(model, rows, do, image, own, particles=particles, seed=seed)
-    imagined = model.counterfactual(rows, do, particles=particles, seed=seed)
+    paired = base_seed(seed, "effects")  # under the noise that the effects are of
+    imagined = model.counterfactual(rows, do, particles=particles, seed=paired)
     true = None if truth is None else true_counterfactual(truth, rows, do, model.device)
     known = true if isinstance(true, Rows) else None
     return Column(label, imagined, effect, tuple(own), known)

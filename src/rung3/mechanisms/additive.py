@@ -276,6 +276,9 @@ class AdditiveNoise(Mechanism):
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         return self.rest.sample_noise(n, {}, generator)
 
+    def noise_prior(self) -> str:
+        return self.rest.noise_prior()
+
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         rest = self.rest.predict(one_tensor(noise, self.name), {})
         mean, log_spread = self._map(parents, rest)

@@ -24,12 +24,34 @@ from torch import Generator, Tensor, nn
 from rung3.rows import Noise, map_noise
 from rung3.variables import Discrete, Image, Variable
 
-__all__ = ["Abduction", "Mechanism", "Parents"]
+__all__ = ["Abduction", "Impossible", "Mechanism", "Parents"]
 
 Abduction = Literal["exact", "posterior", "approximate"]
 Parents = Mapping[str, Tensor]
 
+NORMAL, UNIFORM = "Normal(0.0, 1.0)", "Uniform(0.0, 1.0)"
+"""Priors of noise; see `Mechanism.noise_prior`."""
+
 NO_MEDIATOR = "its mechanism has no latent mediator; use HVAE(prior='conditional')"
+
+
+class Impossible(ValueError):
+    """Evidence of probability zero: a value that its mechanism never gives.
+
+    Args:
+        name: Name of the variable.
+        never: Mask `(n, ...)` of what cannot be.
+        why: Which value, and why it cannot be.
+    """
+
+    def __init__(self, name: str, never: Tensor, why: str) -> None:
+        super().__init__(f"{name}: evidence has probability zero: {why}")
+        self.name, self.why = name, why
+        self.row = int(never.nonzero()[0, 0])
+
+    def at(self, row: int) -> ValueError:
+        """The same, naming the row."""
+        return ValueError(f"{self.name}: evidence has probability zero in row {row}: {self.why}")
 
 
 class Mechanism(nn.Module, ABC):
@@ -50,6 +72,7 @@ class Mechanism(nn.Module, ABC):
             sooner than usual, as losses of deep hierarchies jump.
         arguments: Names of the parents, where the mechanism itself says them (equations).
         wants_noise: Whether prediction uses the noise.
+        by_row: Whether a value hangs on the noise and the parents of its own row alone.
         solved: Whether `calibrate` fits it, so that training has nothing left to do but polish.
         has_latent_mediator: Whether the parents cause latents, which then cause the value: whether
             `latents` and `outcome` answer.
@@ -69,6 +92,7 @@ class Mechanism(nn.Module, ABC):
 
     arguments: tuple[str, ...] | None = None
     wants_noise: bool = True
+    by_row: bool = True
     solved: bool = False
     has_latent_mediator: bool = False
     name: str = ""
@@ -117,6 +141,33 @@ class Mechanism(nn.Module, ABC):
     def loss(self, value: Tensor, parents: Parents) -> Tensor:
         """What training minimises, averaged over rows: by default `-log p(x | pa)`."""
         return -self.log_prob(value, parents).mean()
+
+    def noise_prior(self) -> str:
+        """The prior of its noise, in words; noise is for mechanisms of one variable and prior."""
+        return self.describe()
+
+    def takes(self, other: Mechanism) -> bool:
+        """Whether the noise that another mechanism of the variable abducted is noise of this one.
+
+        If not, this one's noise is drawn anew, by `renew`.
+        """
+        if not self.wants_noise or self is other:
+            return True
+        return other.wants_noise and self.noise_prior() == other.noise_prior()
+
+    def renew(
+        self, noise: Noise, other: Mechanism, parents: Parents, n: int, generator: Generator
+    ) -> Noise:
+        """Noise of this mechanism where another was abducted with whose noise it does not take.
+
+        Args:
+            noise: What was abducted, `(n, ...)`; empty if nothing was.
+            other: With which mechanism.
+            parents: Values of this mechanism's parents, `(n, ...)`.
+            n: Number of rows.
+            generator: Source of what is drawn anew.
+        """
+        return self.sample_noise(n, parents, generator)
 
     def mean(self, noise: Noise, parents: Parents) -> Tensor:
         """The prediction without observation noise (a decoder's mean), shape `(n, *shape)`."""

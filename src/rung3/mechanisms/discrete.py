@@ -22,7 +22,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from rung3.mechanisms.base import Abduction, Mechanism, Parents, leading, one_tensor
+from rung3.mechanisms.base import UNIFORM, Abduction, Mechanism, Parents, leading, one_tensor
 from rung3.mechanisms.encoding import MLP, ParentEncoder
 from rung3.rows import Noise
 from rung3.variables import Discrete
@@ -138,6 +138,9 @@ class GumbelMax(_Discrete):
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         return _gumbel((n, self.classes), generator, self.observed.device)
 
+    def noise_prior(self) -> str:
+        return f"Gumbel(0, 1) of {self.classes} classes"
+
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         u = one_tensor(noise, self.name)
         return (self._perturbed(parents, len(u)) + u).argmax(-1).to(self.variable.dtype)
@@ -186,6 +189,9 @@ class InverseCDF(_Discrete):
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         return _uniform((n,), generator, self.observed.device)
+
+    def noise_prior(self) -> str:
+        return UNIFORM
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         u = one_tensor(noise, self.name)

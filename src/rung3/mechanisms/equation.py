@@ -19,7 +19,14 @@ from torch import distributions as td
 from torch.distributions import Distribution, Normal
 
 from rung3.expressions import Expression
-from rung3.mechanisms.base import Abduction, Mechanism, Parents, one_tensor, repeat_noise
+from rung3.mechanisms.base import (
+    Abduction,
+    Impossible,
+    Mechanism,
+    Parents,
+    one_tensor,
+    repeat_noise,
+)
 from rung3.rows import Noise
 from rung3.variables import Continuous
 
@@ -109,6 +116,10 @@ class Equation(Mechanism):
         expand = shape if self._distribution.batch_shape == () else ()
         return draw(self._distribution, (n, *expand), generator, self.observed.device)
 
+    def noise_prior(self) -> str:
+        parts = [p.tolist() if isinstance(p, Tensor) else p for p in self._made_of()]
+        return f"{type(self._distribution).__name__}({', '.join(map(str, parts))})"
+
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         given = {name: parents[name] for name in self.arguments}
         if self.wants_noise:
@@ -135,19 +146,17 @@ class Equation(Mechanism):
             return {}
         u, possible = self._invert(value, parents)
         if not possible.all():
-            raise ValueError(
-                f"{self.name}: evidence has probability zero: no noise on the support of "
-                f"{self._distribution} gives the value {value[~possible][0].item():g}"
-            )
+            at_fault = f"{value[~possible][0].item():g}"
+            why = f"no noise on the support of {self._distribution} gives the value {at_fault}"
+            raise Impossible(self.name, ~possible, why)
         return repeat_noise(u, particles)
 
     def _check_deterministic(self, value: Tensor, parents: Parents) -> None:
         wrong = ~torch.isclose(self.predict({}, parents), value, rtol=1e-4, atol=1e-5)
         if wrong.any():
-            raise ValueError(
-                f"{self.name}: evidence has probability zero: {value[wrong][0].item():g} is not "
-                f"what its deterministic equation gives"
-            )
+            at_fault = f"{value[wrong][0].item():g}"
+            why = f"{at_fault} is not what its deterministic equation gives"
+            raise Impossible(self.name, wrong, why)
 
     def _invert(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
         """The noise, and a mask of the values that some noise on its support gives."""
@@ -316,15 +325,19 @@ class Equation(Mechanism):
     def _noise_text(self) -> str | None:
         if self.noise is None or isinstance(self.noise, str):
             return self.noise
-        kind = type(self.noise).__name__
-        names = [n for n in inspect.signature(type(self.noise)).parameters if n != "validate_args"]
-        parameters = [getattr(self.noise, name) for name in names]
+        kind, parameters = type(self.noise).__name__, self._made_of()
         if kind not in NOISES or any(p.numel() > 1 for p in parameters):
             raise ValueError(
                 f"{self.name}: noise {self.noise} cannot be saved; use scalar parameters and one "
                 f"of {', '.join(NOISES)}"
             )
         return f"{kind}({', '.join(repr(float(p)) for p in parameters)})"
+
+    def _made_of(self) -> list[Any]:
+        """What the noise's distribution was made of, as far as it tells; else itself."""
+        own = self._distribution
+        names = inspect.signature(type(own)).parameters
+        return [getattr(own, k, id(own)) for k in names if k != "validate_args"]
 
     def describe(self) -> str:
         function = self.function if isinstance(self.function, str) else "<function>"

@@ -39,7 +39,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from rung3.mechanisms.base import Abduction, Mechanism, Parents, one_tensor, repeat_noise
+from rung3.mechanisms.base import (
+    NORMAL,
+    Abduction,
+    Mechanism,
+    Parents,
+    one_tensor,
+    repeat_noise,
+)
 from rung3.mechanisms.encoding import MLP, Circle, ParentEncoder, Standardise
 from rung3.mechanisms.support import ToReal
 from rung3.rows import Noise
@@ -231,6 +238,9 @@ class Flow(Mechanism):
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         shape = (n, *self.variable.shape)
         return torch.randn(shape, generator=generator, device=self.observed.device)
+
+    def noise_prior(self) -> str:
+        return NORMAL
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         u = one_tensor(noise, self.name)

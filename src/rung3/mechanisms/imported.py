@@ -26,7 +26,14 @@ from torch import distributions as td
 from torch.distributions import Distribution
 
 from rung3.mechanisms.additive import AdditiveNoise
-from rung3.mechanisms.base import Abduction, Mechanism, Parents, one_tensor, repeat_noise
+from rung3.mechanisms.base import (
+    Abduction,
+    Impossible,
+    Mechanism,
+    Parents,
+    one_tensor,
+    repeat_noise,
+)
 from rung3.mechanisms.equation import draw
 from rung3.rows import Noise
 from rung3.variables import Continuous, Variable
@@ -126,10 +133,8 @@ class Conditional(Mechanism):
     ) -> Noise:
         given, x = self._given(parents, len(value)), value.double()
         if not (possible := _support(given).check(x)).all():
-            raise ValueError(
-                f"{self.name}: evidence has probability zero: {float(x[~possible][0]):g} is "
-                f"outside the support of {given}"
-            )
+            why = f"{float(x[~possible][0]):g} is outside the support of {given}"
+            raise Impossible(self.name, ~possible, why)
         u = _noise(given, x, self.name)
         with torch.no_grad():
             again = _value(given, u, self.name)

@@ -17,7 +17,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from rung3.mechanisms.base import Abduction, Mechanism, Parents, one_tensor, repeat_noise
+from rung3.mechanisms.base import (
+    NORMAL,
+    Abduction,
+    Mechanism,
+    Parents,
+    one_tensor,
+    repeat_noise,
+)
 from rung3.mechanisms.equation import Equation
 from rung3.mechanisms.flow import Flow
 from rung3.rows import Noise
@@ -79,6 +86,9 @@ class Loaded(Mechanism):
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         return torch.randn(n, generator=generator, device=self.observed.device)
+
+    def noise_prior(self) -> str:
+        return NORMAL
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         u = (self._shared(parents) + one_tensor(noise, self.name)) * self.spread
