@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from rung3.mechanisms.base import Mechanism
+from rung3.precision import in_own_precision
 from rung3.rows import Noise, map_noise, spell_unknown
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed, stream
@@ -69,6 +70,7 @@ class Attribution:
         return "\n".join(lines)
 
 
+@in_own_precision
 @torch.no_grad()
 def unusual(
     model: SCM,
@@ -165,6 +167,7 @@ class Shift:
         return "\n".join(lines)
 
 
+@in_own_precision
 @torch.no_grad()
 def shift(
     before: SCM,

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from rung3.enumeration import shape_of
+from rung3.precision import in_own_precision
 from rung3.rows import Exogenous, Noise, map_noise
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed, stream
@@ -136,6 +137,7 @@ def check_axioms(
     return Axioms(*(_judge(axiom(table)) for axiom in (_effective, _composed, _reversed)))
 
 
+@in_own_precision
 def units(model: SCM, seed: Seed = 0) -> Exogenous:
     """One draw of the noise for every way in which the model's variables may respond.
 

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from rung3.bounds import Interval, optimise
 from rung3.columns import read
+from rung3.precision import in_own_precision
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed
 from rung3.variables import Discrete, Variable
@@ -170,6 +171,7 @@ def _bounded(
     return Causation(ask([(1, HELPED)], seen[1, 1]), ask([(0, HELPED)], seen[0, 0]), both)
 
 
+@in_own_precision
 def of_model(
     model: SCM,
     cause: str,

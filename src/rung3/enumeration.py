@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rung3.precision import in_own_precision
 from rung3.scm import SCM
 from rung3.variables import Discrete, Variable
 
@@ -23,6 +24,7 @@ MOST = 2**24
 """Cells that are enumerated at the most."""
 
 
+@in_own_precision
 def joint(model: SCM) -> Tensor:
     """`P(x)` of every combination of values, in double.
 

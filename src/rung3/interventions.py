@@ -75,11 +75,12 @@ class SetTo(Intervention):
         self.per_row = valid.ndim > len(self.variable.shape)
         if valid.is_floating_point() and valid.isnan().any():
             raise ValueError(f"{self.name}: cannot be set to NaN")
-        self.value = valid if self.per_row else valid.unsqueeze(0)
+        value = valid if self.per_row else valid.unsqueeze(0)
+        self.register_buffer("value", value, persistent=False)
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         """The value, `(1, *shape)` or `(n, *shape)`."""
-        return self.value
+        return self.value.to(self.variable.dtype)  # the model may have changed it since
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         """0 where the value is the one set, minus infinity elsewhere (truncated factorisation)."""

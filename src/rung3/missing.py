@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rung3.precision import in_own_precision
 from rung3.provenance import TRUSTED
 from rung3.rows import Rows, as_rows
 from rung3.seeding import Seed, base_seed, seeded, stream
@@ -68,6 +69,7 @@ def gaps(model: SCM, rows: Rows) -> dict[str, Tensor]:
     return masks
 
 
+@in_own_precision
 @torch.no_grad()
 def complete(
     model: SCM,

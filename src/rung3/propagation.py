@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from rung3.confounding import abduct_member
@@ -190,6 +191,8 @@ def predict(
     rows = n if k is None else n * k
 
     def merge(tensor: Tensor) -> Tensor:
+        if tensor.is_floating_point():  # the model may have another precision than at abduction
+            tensor = tensor.to(torch.promote_types(tensor.dtype, model.dtype))
         return tensor if k is None else tensor.reshape(rows, *tensor.shape[2:])
 
     def split(name: str, tensor: Tensor) -> Tensor:
@@ -205,7 +208,8 @@ def predict(
     for name in model.graph.order:
         mechanism = mechanisms[name]
         if name not in recomputed and noise.factual is not None:
-            values[name] = split(name, unsqueeze(noise.factual, name))
+            factual = unsqueeze(noise.factual, name).to(model.variables[name].dtype)
+            values[name] = split(name, factual)
             continue
         own: Noise = {}
         parents = {parent: merge(values[parent]) for parent in mechanism.parents}

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from rung3.interventions import SetTo
 from rung3.mechanisms.base import Mechanism, Parents
+from rung3.precision import in_own_precision
 from rung3.propagation import unsqueeze
 from rung3.rows import as_rows
 from rung3.scm import SCM
@@ -41,6 +42,7 @@ MOST = 2**16
 """Ways that the other world may go, at the most."""
 
 
+@in_own_precision
 @torch.no_grad()
 def row_bounds(
     model: SCM, rows: Mapping[str, Any], do: Mapping[str, Any], outcome: str, event: Any

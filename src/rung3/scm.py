@@ -29,6 +29,7 @@ from rung3.graph import CausalGraph
 from rung3.interventions import Apply, intervene
 from rung3.mechanisms import default_mechanism, graph_of
 from rung3.mechanisms.base import Mechanism
+from rung3.precision import in_own_precision
 from rung3.rows import Exogenous, Noise, Rows, as_rows, spell_unknown
 from rung3.seeding import Seed, base_seed
 from rung3.variables import Continuous, Variable
@@ -138,8 +139,17 @@ class SCM(nn.Module):
         device: torch.device = anchor.device
         return device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating type of the model's parameters, in which it answers."""
+        anchor: Any = self._anchor
+        found = (p.dtype for p in self.parameters() if p.is_floating_point())
+        dtype: torch.dtype = next(found, anchor.dtype)
+        return dtype
+
     # Rung 1: seeing ------------------------------------------------------------------------------
 
+    @in_own_precision
     def sample(self, n: int = 1, given: Values | None = None, seed: Seed = None) -> Rows:
         """Draw rows from `p(x)`, or from `p(x | given)`.
 
@@ -190,6 +200,7 @@ class SCM(nn.Module):
         """
         return torch.stack(list(self.log_probs(values, seed).values())).sum(0)
 
+    @in_own_precision
     def log_probs(self, values: Values, seed: Seed = None) -> dict[str, Tensor]:
         """`log p(x_k | pa_k)` of every variable given, `(n,)`; or a lower bound (VAEs).
 
@@ -234,6 +245,7 @@ class SCM(nn.Module):
         """The same as `do`, of factual values that are kept: answers call the variables `held`."""
         return self._do(values, held=frozenset(values))
 
+    @in_own_precision
     def _do(self, values: Values, held: frozenset[str]) -> Self:
         if unknown := [name for name in values if name not in self.variables]:
             raise ValueError(f"do: {spell_unknown(unknown, self.variables)}")
@@ -259,6 +271,7 @@ class SCM(nn.Module):
 
     # Rung 3: imagining ---------------------------------------------------------------------------
 
+    @in_own_precision
     def abduct(self, values: Values, particles: int | None = None, seed: Seed = None) -> Exogenous:
         """The exogenous noise behind rows, `P(U | x)` (lecture, Figure 14, step 1).
 
@@ -275,6 +288,7 @@ class SCM(nn.Module):
         """
         return self._abduct(self._rows(values), particles, seed, set(self.graph.nodes))
 
+    @in_own_precision
     def _abduct(self, rows: Rows, particles: int | None, seed: Seed, wanted: set[str]) -> Exogenous:
         whole = isinstance(particles, int) and not isinstance(particles, bool)
         if particles is not None and not (whole and particles > 0):
@@ -283,6 +297,7 @@ class SCM(nn.Module):
         base = base_seed(seed, "abduct" if particles is None else "particles")
         return propagation.abduct(self, rows, wanted, particles, base)
 
+    @in_own_precision
     def predict(
         self,
         noise: Exogenous | Mapping[str, Noise],
@@ -317,6 +332,7 @@ class SCM(nn.Module):
             provenance=provenance.of_prediction(self, values, noise, affected),
         )
 
+    @in_own_precision
     def counterfactual(
         self,
         values: Values,

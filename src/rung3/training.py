@@ -29,6 +29,7 @@ from rung3.batches import Table
 from rung3.confounding import District
 from rung3.interventions import Intervention
 from rung3.mechanisms.base import Mechanism
+from rung3.precision import in_own_precision
 from rung3.rows import Rows, as_rows, spell_unknown
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed, seeded
@@ -147,6 +148,7 @@ class Options:
         return {name: getattr(self, name) for name in names}
 
 
+@in_own_precision
 def fit(
     model: SCM,
     train: Mapping[str, Any],

@@ -26,6 +26,7 @@ from torch import Tensor
 from rung3 import propagation
 from rung3.effects.formulas import check_outcome
 from rung3.identification import require_identified
+from rung3.precision import in_own_precision
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed
 
@@ -79,6 +80,7 @@ class Average:
         return f"{self.effect:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
 
+@in_own_precision
 def average(
     model: SCM,
     do: Mapping[str, Any],

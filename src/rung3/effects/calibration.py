@@ -14,6 +14,7 @@ import torch
 
 from rung3.effects.averages import Average
 from rung3.effects.clouds import Clouds
+from rung3.precision import in_own_precision
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed, stream
 
@@ -43,6 +44,7 @@ class Coverage:
         return "\n".join(lines)
 
 
+@in_own_precision
 def coverage(
     model: SCM,
     truth: SCM,

@@ -27,6 +27,7 @@ from torch import Tensor
 from rung3.effects.averages import Average, check_sample
 from rung3.effects.formulas import ALL, LATENT, NONE, Formulas, Via
 from rung3.effects.potential import Drawn, Imagined
+from rung3.precision import in_own_precision
 from rung3.scm import SCM
 from rung3.seeding import Seed
 from rung3.variables import Continuous, Variable
@@ -121,6 +122,7 @@ class Mediation:
         )
 
 
+@in_own_precision
 def mediate(
     model: SCM,
     values: Mapping[str, Any],
@@ -183,6 +185,7 @@ def mediate(
     )
 
 
+@in_own_precision
 def natural(
     model: SCM,
     do: Mapping[str, Any],

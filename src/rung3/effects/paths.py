@@ -23,6 +23,7 @@ from rung3.effects.formulas import LATENT, NONE, Along, Formulas
 from rung3.effects.potential import Imagined
 from rung3.graph import CausalGraph
 from rung3.graph.paths import Path
+from rung3.precision import in_own_precision
 from rung3.scm import SCM
 from rung3.seeding import Seed
 
@@ -31,6 +32,7 @@ __all__ = ["along"]
 Nodes: TypeAlias = tuple[str, ...]
 
 
+@in_own_precision
 def along(
     model: SCM,
     values: Mapping[str, Any],

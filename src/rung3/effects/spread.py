@@ -20,6 +20,7 @@ from torch import Tensor
 
 from rung3.effects.clouds import Clouds
 from rung3.mechanisms.encoding import centre
+from rung3.precision import in_own_precision
 from rung3.scm import SCM
 from rung3.seeding import Seed
 from rung3.variables import Continuous, Image, Variable
@@ -47,6 +48,7 @@ class Uncertainty:
     particles: int
 
 
+@in_own_precision
 def uncertainty(
     model: SCM,
     values: Mapping[str, Any],

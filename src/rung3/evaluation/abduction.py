@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor
 
+from rung3.precision import in_own_precision
 from rung3.rows import Noise, Rows, map_noise
 from rung3.seeding import Seed, base_seed, stream
 
@@ -21,6 +22,7 @@ Abducted: TypeAlias = Noise | str
 AT_ONCE = 256
 
 
+@in_own_precision
 @torch.no_grad()
 def abducted(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, Abducted]:
     """The abducted noise of rows by variable, on the CPU; noise that rows carry is not looked at.

@@ -26,6 +26,7 @@ from rung3.evaluation.report import Report
 from rung3.evaluation.sets import REFERENCES, Sets, look
 from rung3.evaluation.summary import summarise
 from rung3.evaluation.truth import Baseline
+from rung3.precision import in_own_precision
 from rung3.rows import Rows, as_rows
 from rung3.seeding import Seed, base_seed, stream
 from rung3.variables import Image
@@ -39,6 +40,7 @@ FRESH = 20_000
 """Rows drawn from a known world to train oracles on, where no training rows are given."""
 
 
+@in_own_precision
 def evaluate(
     model: SCM,
     test: Mapping[str, Any],
