@@ -22,7 +22,7 @@ def read(
     variables: Mapping[str, Variable] | None = None,
     names: Iterable[str] | None = None,
 ) -> tuple[Rows, dict[str, Variable]]:
-    """The columns of a table, checked, and what each of them is.
+    """The columns of a table, checked, numbers in double, and what each of them is.
 
     Args:
         table: A mapping from name to values, a data frame, or rows.
@@ -46,7 +46,7 @@ def read(
     for name in chosen:
         stated = (variables or {}).get(name)
         kinds[name] = variable_of(name, columns[name]) if stated is None else stated
-    rows = as_rows({name: columns[name] for name in chosen}, kinds, torch.device("cpu"))
+    rows = as_rows({k: columns[k] for k in chosen}, kinds, torch.device("cpu"), exact=chosen)
     if not rows.batched or rows.n == 0:
         raise ValueError(f"expected a table of at least one row, got {rows}")
     return Rows(dict(rows)), kinds

@@ -366,7 +366,8 @@ class SCM(nn.Module):
     # What the verbs share ------------------------------------------------------------------------
 
     def _rows(self, values: Values) -> Rows:
-        return as_rows(values, self.variables, self.device)
+        wide = [name for name, mechanism in self.mechanisms.items() if mechanism.wide]
+        return as_rows(values, self.variables, self.device, exact=wide)
 
     def _check_given(self, rows: Rows) -> None:
         if lacking := [name for name in self.variables if name not in rows]:

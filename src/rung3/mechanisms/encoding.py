@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rung3.mechanisms.base import Parents
+from rung3.precision import Precise
 from rung3.variables import Binary, Categorical, Continuous, Image, Ordinal, Variable
 
 __all__ = ["Circle", "MLP", "ParentEncoder", "Standardise", "centre", "coding", "deviation"]
@@ -34,9 +35,13 @@ def deviation(value: Tensor) -> Tensor:
     return torch.where(constant, 1.0, value.std(0, correction=0))
 
 
-class Standardise(nn.Module):
-    """`(x - loc) / scale` with statistics of the training data."""
+class Standardise(Precise):
+    """`(x - loc) / scale` with statistics of the training data.
 
+    Numbers in double are centred in double, and come out in the module's own type.
+    """
+
+    precise = "loc"
     loc: Tensor
     scale: Tensor
 
@@ -48,15 +53,19 @@ class Standardise(nn.Module):
 
     def calibrate(self, value: Tensor) -> None:
         """Take mean and standard deviation from `(n, *shape)` values; a constant has scale 1."""
-        self.loc.copy_(value.mean(0))
+        self.keep(value.mean(0))
         self.scale.copy_(deviation(value))
 
     def forward(self, value: Tensor) -> Tensor:
-        return (value - self.loc) / self.scale
+        standard: Tensor = (self._exact(value) - self.loc) / self.scale
+        return standard.to(self.scale.dtype)
 
     def inverse(self, value: Tensor) -> Tensor:
         """Back to the original unit."""
-        return value * self.scale + self.loc
+        return self._exact(value) * self.scale + self.loc
+
+    def _exact(self, value: Tensor) -> Tensor:
+        return value.double() if self.wide else value
 
 
 class Circle(nn.Module):
@@ -83,7 +92,7 @@ class Circle(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         """`(n, *shape)` as `(n, *shape, 2)`."""
         angle = self.angle * (value - self.variable.lower)
-        return torch.stack([angle.cos(), angle.sin()], dim=-1)
+        return torch.stack([angle.cos(), angle.sin()], dim=-1).to(torch.get_default_dtype())
 
     def inverse(self, arrow: Tensor) -> Tensor:
         """Arrows `(n, *shape, 2)`, of any length, as the points that they show to."""
