@@ -27,6 +27,8 @@ from rung3.variables import Binary, Categorical, Continuous, Image, Ordinal, Var
 __all__ = ["Circle", "MLP", "ParentEncoder", "Standardise", "centre", "coding", "deviation"]
 
 IMAGE_FEATURES = 32
+POINT = 1e-3
+"""Scale of a constant's noise, of what its precision tells."""
 
 
 def deviation(value: Tensor) -> Tensor:
@@ -51,10 +53,18 @@ class Standardise(Precise):
         self.register_buffer("loc", torch.zeros(shape))
         self.register_buffer("scale", torch.ones(shape))
 
-    def calibrate(self, value: Tensor) -> None:
-        """Take mean and standard deviation from `(n, *shape)` values; a constant has scale 1."""
-        self.keep(value.mean(0))
+    def calibrate(self, value: Tensor, point: bool = False) -> None:
+        """Take mean and standard deviation from `(n, *shape)` values; a constant has scale 1.
+
+        As a `point` it has a scale so small that any noise gives it back.
+        """
+        constant = value.amax(0) == value.amin(0)
+        self.keep(torch.where(constant, value[0], value.mean(0)))  # a mean is rounded
         self.scale.copy_(deviation(value))
+        if point:
+            eps = torch.finfo(self.loc.dtype).eps
+            small = POINT * eps * self.loc.abs().clamp_min(eps)
+            self.scale.copy_(torch.where(constant, small, self.scale))
 
     def forward(self, value: Tensor) -> Tensor:
         standard: Tensor = (self._exact(value) - self.loc) / self.scale
