@@ -33,6 +33,7 @@ from torch import Tensor
 
 from rung3.bounds import Interval, optimise
 from rung3.columns import read, say_gaps
+from rung3.effects.averages import say_learned
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed
 from rung3.variables import Discrete, Variable
@@ -71,17 +72,19 @@ class Causation:
         sufficiency: PS; `None` where no row lacks both.
         both: PNS.
         gaps: How many rows of a table were left out, for a gap in either column.
+        learned: Whether they are of a model that was fitted, whose own error is not counted.
     """
 
     necessity: Interval | Share | None
     sufficiency: Interval | Share | None
     both: Interval | Share
     gaps: int = 0
+    learned: bool = False
 
     def __str__(self) -> str:
         names = {"necessity": "PN ", "sufficiency": "PS ", "both": "PNS"}
         lines = [f"{short} {getattr(self, name)}" for name, short in names.items()]
-        return "\n".join(lines) + say_gaps(self.gaps)
+        return "\n".join(lines) + say_gaps(self.gaps) + say_learned(self.learned)
 
 
 def of_table(
@@ -229,7 +232,8 @@ def of_model(
         return _share(hit[among], level) if among.any() else None
 
     both = _share(treated & ~control, level)
-    return Causation(share(~control, had & happened), share(treated, lacked & ~happened), both)
+    necessity, sufficiency = share(~control, had & happened), share(treated, lacked & ~happened)
+    return Causation(necessity, sufficiency, both, learned=bool(model.fitted))
 
 
 def _mask(model: SCM, name: str, event: Any, values: Tensor) -> Tensor:
