@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rung3.floating import in_own_precision
 from rung3.mechanisms.base import Mechanism
-from rung3.precision import in_own_precision
 from rung3.rows import Noise, map_noise, spell_unknown
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed, stream

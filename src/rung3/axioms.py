@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from rung3.enumeration import shape_of
-from rung3.precision import in_own_precision
+from rung3.floating import in_own_precision
 from rung3.rows import Exogenous, Noise, map_noise
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed, stream

@@ -21,7 +21,7 @@ is identified they agree.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from string import ascii_letters
@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rung3.columns import read
+from rung3.columns import read, say_gaps
 from rung3.enumeration import joint, shape_of
 from rung3.graph import CausalGraph
 from rung3.scm import SCM
@@ -53,10 +53,12 @@ class Interval:
     Attributes:
         low: The least value.
         high: The greatest value.
+        gaps: How many rows were left out, for a gap in a column that is used.
     """
 
     low: float
     high: float
+    gaps: int = 0
 
     @property
     def identified(self) -> bool:
@@ -67,7 +69,8 @@ class Interval:
         return self.low - 1e-6 <= value <= self.high + 1e-6
 
     def __str__(self) -> str:
-        return f"{self.low:.3f}" if self.identified else f"[{self.low:.3f}, {self.high:.3f}]"
+        found = f"{self.low:.3f}" if self.identified else f"[{self.low:.3f}, {self.high:.3f}]"
+        return found + say_gaps(self.gaps)
 
 
 def bounds(
@@ -126,7 +129,7 @@ def bounds(
         sought = sought - model.functional(*queries[1])
     rows = [model.matrix, *(model.functional(e, d)[None] for e, d, _ in results)]
     values = np.concatenate([model.values, np.array([p for _, _, p in results], dtype=float)])
-    return optimise(sought, np.concatenate(rows), values, slack)
+    return replace(optimise(sought, np.concatenate(rows), values, slack), gaps=model.gaps)
 
 
 def optimise(sought: Array, matrix: Array, values: Array, slack: float = 0.0) -> Interval:
@@ -209,7 +212,7 @@ class _Program:
     ) -> None:
         self.graph = graph
         self.names = list(graph.order)
-        self.observed, self.kinds = _distribution(source, self.names, variables)
+        self.observed, self.kinds, self.gaps = _distribution(source, self.names, variables)
         self.sizes = dict(zip(self.names, self.observed.shape, strict=True))
         letters = iter(ascii_letters)
         self.letter = {name: next(letters) for name in self.names}
@@ -355,8 +358,9 @@ def _einsum(operands: Sequence[Any], output: str) -> Array:
 
 def _distribution(
     source: Mapping[str, Any] | SCM, names: Sequence[str], variables: Mapping[str, Variable]
-) -> tuple[Array, dict[str, Discrete]]:
-    """P(v) of the named variables, in their order."""
+) -> tuple[Array, dict[str, Discrete], int]:
+    """P(v) of the named variables, in their order; and how many rows with gaps were left out."""
+    gaps = 0
     if isinstance(source, SCM):
         source.graph.names(names)
         whole = joint(source)
@@ -367,10 +371,11 @@ def _distribution(
         table = table.permute([kept.index(name) for name in names])
         kinds: Mapping[str, Variable] = source.variables
     else:
-        rows, kinds = read(source, variables, names)
+        rows, kinds, kept = read(source, variables, names)
+        gaps = int((~kept).sum())
         shape = shape_of({name: kinds[name] for name in names})
         codes = np.stack([rows[name].long().numpy(force=True) for name in names])
         counts = np.bincount(np.ravel_multi_index(tuple(codes), shape), minlength=prod(shape))
         table = torch.from_numpy(counts / rows.n).reshape(shape)
     discrete = {k: v for k, v in kinds.items() if k in names and isinstance(v, Discrete)}
-    return table.double().numpy(force=True), discrete
+    return table.double().numpy(force=True), discrete, gaps

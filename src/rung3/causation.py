@@ -24,7 +24,7 @@ An SCM answers for single rows, so of a model they are plain averages of its cou
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,8 +32,9 @@ import torch
 from torch import Tensor
 
 from rung3.bounds import Interval, optimise
-from rung3.columns import read
-from rung3.precision import in_own_precision
+from rung3.columns import read, say_gaps
+from rung3.effects.averages import say_learned
+from rung3.floating import in_own_precision
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed
 from rung3.variables import Discrete, Variable
@@ -71,15 +72,20 @@ class Causation:
         necessity: PN; `None` where no row has cause and outcome.
         sufficiency: PS; `None` where no row lacks both.
         both: PNS.
+        gaps: How many rows of a table were left out, for a gap in either column.
+        learned: Whether they are of a model that was fitted, whose own error is not counted.
     """
 
     necessity: Interval | Share | None
     sufficiency: Interval | Share | None
     both: Interval | Share
+    gaps: int = 0
+    learned: bool = False
 
     def __str__(self) -> str:
         names = {"necessity": "PN ", "sufficiency": "PS ", "both": "PNS"}
-        return "\n".join(f"{short} {getattr(self, name)}" for name, short in names.items())
+        lines = [f"{short} {getattr(self, name)}" for name, short in names.items()]
+        return "\n".join(lines) + say_gaps(self.gaps) + say_learned(self.learned)
 
 
 def of_table(
@@ -122,7 +128,7 @@ def of_table(
         PS  [0.600, 1.000]
         PNS [0.300, 0.500]
     """
-    rows, kinds = read(table, variables, [cause, outcome])
+    rows, kinds, kept = read(table, variables, [cause, outcome])
     for name in (cause, outcome):
         kind = kinds[name]
         if not isinstance(kind, Discrete) or kind.classes != 2:
@@ -136,7 +142,7 @@ def of_table(
         if empty:
             raise ValueError(f"{cause}: no rows in the stratum {cause} = {empty[0]}")
         experiment = seen[1, 1] / seen[1].sum(), seen[0, 1] / seen[0].sum()
-    return _bounded(seen, experiment, monotone)
+    return replace(_bounded(seen, experiment, monotone), gaps=int((~kept).sum()))
 
 
 def _bounded(
@@ -228,7 +234,8 @@ def of_model(
         return _share(hit[among], level) if among.any() else None
 
     both = _share(treated & ~control, level)
-    return Causation(share(~control, had & happened), share(treated, lacked & ~happened), both)
+    necessity, sufficiency = share(~control, had & happened), share(treated, lacked & ~happened)
+    return Causation(necessity, sufficiency, both, learned=bool(model.fitted))
 
 
 def _mask(model: SCM, name: str, event: Any, values: Tensor) -> Tensor:

@@ -1,4 +1,8 @@
-"""Columns of a table as variables: stated, or read off their values."""
+"""Columns of a table as variables: stated, or read off their values.
+
+Every statistic of a table is of its complete cases: the rows that have a value in all the columns
+that it uses. How many have not is said with the answer (`say_gaps`).
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from rung3.rows import Rows, as_rows, spell_unknown
 from rung3.variables import Binary, Categorical, Continuous, Variable
 
-__all__ = ["read", "variable_of"]
+__all__ = ["read", "say_gaps", "variable_of"]
 
 MOST = 20
 """Whole numbers from 0 count as categories up to here."""
@@ -21,35 +27,92 @@ def read(
     table: Mapping[str, Any],
     variables: Mapping[str, Variable] | None = None,
     names: Iterable[str] | None = None,
-) -> tuple[Rows, dict[str, Variable]]:
-    """The columns of a table, checked, and what each of them is.
+) -> tuple[Rows, dict[str, Variable], Tensor]:
+    """The columns of a table in its complete cases, checked, and what each of them is.
 
     Args:
         table: A mapping from name to values, a data frame, or rows.
         variables: What the columns are; `variable_of` where not given.
         names: Which columns; all if not given.
 
+    Returns:
+        The rows that have no gap in these columns, numbers in double; the variables; and which of
+        the table's rows they are, a mask `(n,)`.
+
     Raises:
-        ValueError: If a column is lacking, or its values do not fit its variable.
+        ValueError: If a column is lacking, or its values do not fit its variable; if no row is
+            complete.
 
     Example:
-        >>> rows, kinds = read({"drug": ["yes", "no", "yes"], "dose": [0.5, 1.0, 2.5]})
-        >>> rows["drug"], str(kinds["dose"])
-        (tensor([1, 0, 1]), 'Continuous()')
+        >>> table = {"drug": ["yes", "no", "yes"], "dose": [0.5, 1.0, float("nan")]}
+        >>> rows, kinds, kept = read(table)
+        >>> rows["drug"], str(kinds["dose"]), kept
+        (tensor([1, 0]), 'Continuous()', tensor([ True,  True, False]))
     """
     columns = {str(name): table[name] for name in table}
     chosen = list(columns) if names is None else list(dict.fromkeys(names))
     lacking = [name for name in chosen if name not in columns]
     if lacking:
         raise ValueError(f"the table lacks a column: {spell_unknown(lacking, columns)}")
+    used, kept = _complete({name: columns[name] for name in chosen})
     kinds = {}
     for name in chosen:
         stated = (variables or {}).get(name)
-        kinds[name] = variable_of(name, columns[name]) if stated is None else stated
-    rows = as_rows({name: columns[name] for name in chosen}, kinds, torch.device("cpu"))
+        kinds[name] = variable_of(name, used[name]) if stated is None else stated
+    rows = as_rows(used, kinds, torch.device("cpu"), exact=chosen)
     if not rows.batched or rows.n == 0:
         raise ValueError(f"expected a table of at least one row, got {rows}")
-    return Rows(dict(rows)), kinds
+    return Rows(dict(rows)), kinds, torch.from_numpy(kept)
+
+
+def say_gaps(gaps: int) -> str:
+    """What is added to an answer for so many rows that were left out.
+
+    Example:
+        >>> say_gaps(0), say_gaps(12)
+        ('', '; 12 rows with gaps left out')
+    """
+    return f"; {gaps:,} row{'s' * (gaps > 1)} with gaps left out" if gaps else ""
+
+
+def _complete(columns: Mapping[str, Any]) -> tuple[dict[str, Any], NDArray[np.bool_]]:
+    """The columns in the rows that have no gap in any, and which rows those are."""
+    missing = {name: _missing(values) for name, values in columns.items()}
+    sizes = {len(mask) for mask in missing.values()}
+    if len(sizes) != 1 or not any(mask.any() for mask in missing.values()):
+        return dict(columns), np.ones(max(sizes, default=0), dtype=bool)  # checked by `as_rows`
+    kept = ~np.logical_or.reduce(list(missing.values()))
+    if not kept.any():
+        counts = {name: int(mask.sum()) for name, mask in missing.items() if mask.any()}
+        raise ValueError(f"no row has all of {list(columns)}; missing in so many rows: {counts}")
+    return {name: _take(v, kept, missing[name]) for name, v in columns.items()}, kept
+
+
+def _missing(values: Any) -> NDArray[np.bool_]:
+    """Which entries of a column are NaN, None or another mark of a gap, `(n,)`."""
+    import pandas as pd
+
+    array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
+    mask = np.atleast_1d(pd.isna(array))
+    return np.asarray(mask.any(tuple(range(1, mask.ndim))))
+
+
+def _take(values: Any, kept: NDArray[np.bool_], missing: NDArray[np.bool_]) -> Any:
+    """A column's values in some rows, as they would be without the gaps.
+
+    Gaps make numbers of yes and no, and objects of numbers.
+    """
+    import pandas as pd
+
+    if isinstance(values, Tensor):
+        return values[torch.from_numpy(kept).to(values.device)]
+    array = np.asarray(values)
+    rest = array[kept]
+    if rest.dtype == object:
+        rest = pd.Series(list(rest)).infer_objects().to_numpy()
+    if missing.any() and rest.dtype.kind == "f" and np.isin(array[~missing], (0, 1)).all():
+        rest = rest.astype(np.int64)
+    return rest
 
 
 def variable_of(name: str, values: Any) -> Variable:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rung3.precision import in_own_precision
+from rung3.floating import in_own_precision
 from rung3.scm import SCM
 from rung3.variables import Discrete, Variable
 

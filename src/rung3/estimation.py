@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rung3.columns import read
+from rung3.columns import read, say_gaps
 from rung3.graph import CausalGraph, check_adjustment
 from rung3.m_estimation import Equations, Method
 from rung3.rows import Rows
@@ -66,6 +66,7 @@ class Effect:
             estimate rests on few rows.
         level: Nominal coverage of the intervals.
         n: Number of rows.
+        gaps: How many more rows were left out, for a gap in a column that is used.
     """
 
     effect: Estimate
@@ -76,10 +77,12 @@ class Effect:
     least: float
     level: float
     n: int
+    gaps: int = 0
 
     def __str__(self) -> str:
         given = ", ".join(self.adjusted) or "nothing"
-        return f"{self.effect} ({self.do} against {self.versus}), adjusted for {given}"
+        head = f"{self.effect} ({self.do} against {self.versus}), adjusted for {given}"
+        return head + say_gaps(self.gaps)
 
 
 def effect(
@@ -100,7 +103,8 @@ def effect(
     """Estimate the average effect of a discrete treatment by adjustment.
 
     Args:
-        table: A mapping from name to values, a data frame, or rows.
+        table: A mapping from name to values, a data frame, or rows; of its rows those that have
+            the treatment, the outcome and what is adjusted for.
         treatment: Name of the treatment.
         outcome: Name of the outcome: numbers, or levels taken as numbers.
         do: The value of the treatment.
@@ -132,7 +136,7 @@ def effect(
     if not 0 < level < 1 or degree < 1:
         raise ValueError(f"level={level} must lie between 0 and 1, and degree={degree} be positive")
     given = _adjustment(treatment, outcome, adjust, graph)
-    rows, kinds = read(table, variables, [treatment, outcome, *given])
+    rows, kinds, kept = read(table, variables, [treatment, outcome, *given])
     y = _outcome(outcome, rows[outcome], kinds[outcome], event)
     arms = _arms(treatment, rows[treatment], kinds[treatment], (do, versus))
     saturated = all(isinstance(kinds[name], Discrete) for name in given)
@@ -143,7 +147,8 @@ def effect(
     problem = Equations(y, arms, features, binary, method)
     values, spread = problem.solve()
     found = _intervals(values, spread, level, len(y) - 2 * features.shape[1])
-    return Effect(*found, given, method, problem.least(), level, len(y))
+    gaps = int((~kept).sum())
+    return Effect(*found, given, method, problem.least(), level, len(y), gaps)
 
 
 def _adjustment(

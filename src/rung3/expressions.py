@@ -41,8 +41,12 @@ def _truth(compare: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Tensor]:
 
 
 def _real(value: Any) -> Tensor:
-    """A tensor of the default type: its arithmetic neither overflows nor divides by zero."""
-    return torch.as_tensor(value, dtype=torch.get_default_dtype())
+    """A tensor in double: its arithmetic neither overflows nor divides by zero."""
+    return torch.as_tensor(value, dtype=torch.float64)
+
+
+def _bits(kind: torch.dtype) -> int:
+    return torch.finfo(kind).bits
 
 
 OPERATORS: Mapping[type[ast.AST], Callable[..., Any]] = {
@@ -121,8 +125,19 @@ class Expression:
 
     def __call__(self, **values: Tensor) -> Tensor:
         """The value under these arguments."""
-        real = {k: v if v.is_floating_point() else _real(v) for k, v in values.items()}
-        return torch.as_tensor(_evaluate(self._tree, real))
+        kind = torch.get_default_dtype()
+        real = {k: v if v.is_floating_point() else v.to(kind) for k, v in values.items()}
+        widest = max((v.dtype for v in real.values()), key=_bits, default=kind)
+        return torch.as_tensor(_evaluate(self._tree, real)).to(widest)
+
+    def affine(self, name: str) -> bool:
+        """Whether it is `a + b name`, read off the text: where a and b do not hold the name.
+
+        Example:
+            >>> [Expression(text).affine("u") for text in ("2*(u - x) / x", "x + exp(u)", "u*u")]
+            [True, False, False]
+        """
+        return _affine(self._tree, name)
 
     def __repr__(self) -> str:
         return f"Expression({self.text!r})"
@@ -133,6 +148,29 @@ def _depth(tree: ast.AST) -> int:
     while layer:
         depth, layer = depth + 1, [child for node in layer for child in ast.iter_child_nodes(node)]
     return depth
+
+
+def _affine(node: ast.AST, name: str) -> bool:
+    def free(part: ast.AST) -> bool:
+        return all(not isinstance(n, ast.Name) or n.id != name for n in ast.walk(part))
+
+    def affine(part: ast.AST) -> bool:
+        return _affine(part, name)
+
+    match node:
+        case ast.Name():
+            return True
+        case ast.UnaryOp(operand=operand):
+            return affine(operand)
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub(), right=right):
+            return affine(left) and affine(right)
+        case ast.BinOp(left=left, op=ast.Mult(), right=right) if free(left):
+            return affine(right)
+        case ast.BinOp(left=left, op=ast.Mult() | ast.Div(), right=right) if free(right):
+            return affine(left)
+        case ast.Call(func=ast.Name(id="where"), args=[condition, yes, no]) if free(condition):
+            return affine(yes) and affine(no)
+    return free(node)
 
 
 def _evaluate(node: ast.AST, values: Mapping[str, Tensor]) -> Any:
@@ -150,6 +188,6 @@ def _evaluate(node: ast.AST, values: Mapping[str, Tensor]) -> Any:
         case ast.Compare(left=left, ops=[op], comparators=[right]):
             return OPERATORS[type(op)](_evaluate(left, values), _evaluate(right, values))
         case ast.Call(func=ast.Name(id=name), args=args):
-            given = [torch.as_tensor(_evaluate(a, values)) for a in args]
-            return FUNCTIONS[name](*given)
+            given = [_evaluate(a, values) for a in args]
+            return FUNCTIONS[name](*(_real(a) if isinstance(a, float) else a for a in given))
     raise AssertionError(f"unchecked node {ast.dump(node)}")

@@ -41,6 +41,7 @@ class Intervention(Mechanism):
         self.held = held
         self.wants_noise = False
         self.register_buffer("observed", original.observed, persistent=False)
+        self.wide = original.wide
 
     def build(self) -> None:
         """Nothing: an intervention is made bound."""
@@ -71,7 +72,7 @@ class SetTo(Intervention):
 
     def __init__(self, original: Mechanism, value: Any, held: bool = False) -> None:
         super().__init__(original, {}, held)
-        valid = self.variable.validate(self.name, value).to(original.observed.device)
+        valid = self.variable.validate(self.name, value, self.wide).to(original.observed.device)
         self.per_row = valid.ndim > len(self.variable.shape)
         if valid.is_floating_point() and valid.isnan().any():
             raise ValueError(f"{self.name}: cannot be set to NaN")
@@ -184,7 +185,7 @@ class Apply(Intervention):
         result = result if result.ndim > len(self.variable.shape) else result.unsqueeze(0)
         if result.isnan().any():
             raise ValueError(f"{self.name}: the function that it is set to gives NaN")
-        return self.variable.validate(self.name, result)
+        return self.variable.validate(self.name, result, self.wide)
 
     def _not_known(self, what: str, of: str) -> NoReturn:
         raise ValueError(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rung3.precision import in_own_precision
+from rung3.floating import in_own_precision
 from rung3.provenance import TRUSTED
 from rung3.rows import Rows, as_rows
 from rung3.seeding import Seed, base_seed, seeded, stream

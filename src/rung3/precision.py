@@ -1,67 +1,77 @@
-"""A model answers in the floating type that it has, whatever torch's default is.
+"""Which numbers single precision cannot tell apart, and how they are kept.
 
-Numbers come into being all over a query: values are read, noise is drawn, constants are made. All
-follow torch's default type, so that while a model is asked this is the model's own. It is the
-process's: threads that ask models of different types at once should not.
+A number of torch's default type is rounded to within `eps |x| / 2`. Against the spread of a column
+that is nothing, unless the column lies far from zero for its width: unix times, coordinates, grams
+in tonnes. Such columns are kept in double (`held`), are centred in double
+(`rung3.mechanisms.encoding.Standardise`), and networks see what is left.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, Self
 
 import torch
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from rung3.scm import SCM
+__all__ = ["Precise", "held"]
 
-__all__ = ["in_own_precision", "own_precision"]
-
-F = TypeVar("F", bound=Callable[..., Any])
+SHARE, ALONE = 1e-3, 1 / 32
+"""What may be lost: so much of a column's deviation; of values without one, so much."""
 
 
-@contextmanager
-def own_precision(model: SCM) -> Iterator[None]:
-    """Let torch's default floating type be the model's.
+def held(value: Tensor, axes: int) -> Tensor:
+    """Numbers in torch's default type; in double where that would lose some of what they tell.
 
-    Raises:
-        ValueError: If it is of half precision, for which torch lacks what queries need.
+    Args:
+        value: Numbers, `(n, *shape)` or one value `shape`, NaN where missing.
+        axes: How many axes `shape` has.
 
     Example:
-        >>> from rung3 import worlds
-        >>> with own_precision(worlds.lecture().double()):
-        ...     torch.zeros(1)
-        tensor([0.], dtype=torch.float64)
+        >>> held(torch.tensor([1.0, 2.0]).double(), 0).dtype
+        torch.float32
+        >>> held(torch.tensor([1.7e9, 1.7e9 + 1]).double(), 0)
+        tensor([1.7000e+09, 1.7000e+09], dtype=torch.float64)
     """
-    own, before = model.dtype, torch.get_default_dtype()
-    if own not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"the model's parameters are {own}; queries need float32 or float64: call "
-            "model.float(), or model.double()"
-        )
-    if own == before:
-        yield
-        return
-    torch.set_default_dtype(own)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+    kind = torch.get_default_dtype()
+    exact = value if value.is_floating_point() else value.double()
+    if torch.finfo(exact.dtype).eps >= torch.finfo(kind).eps or not exact.numel():
+        return value.to(kind)
+    seen = exact.detach()
+    seen = seen if seen.ndim > axes else seen.unsqueeze(0)
+    most = seen.abs().nan_to_num(0).amax(0)
+    spread = (seen - seen.nanmean(0)).square().nanmean(0).sqrt().nan_to_num(0)
+    allowed = torch.where(spread > 0, SHARE * spread, ALONE)
+    lost = torch.finfo(kind).eps * most > allowed
+    return exact if lost.any() else value.to(kind)
 
 
-def in_own_precision(function: F) -> F:
-    """Run a function of a model, its first argument, in the model's floating type."""
-    first = next(iter(inspect.signature(function).parameters))
+class Precise(nn.Module):
+    """A module that keeps one buffer in double, if data in double gave it, whatever its weights are.
 
-    @functools.wraps(function)
-    def run(*arguments: Any, **named: Any) -> Any:
-        model = arguments[0] if arguments else named.get(first)
-        if model is None:
-            return function(*arguments, **named)  # which says that it lacks it
-        with own_precision(model):
-            return function(*arguments, **named)
+    Attributes:
+        precise: Name of the buffer.
+        wide: Whether it is kept in double.
+    """
 
-    return cast(F, run)
+    precise: str
+    wide: bool = False
+
+    def keep(self, value: Tensor) -> None:
+        """Put a statistic of data into the buffer, in the data's type."""
+        own = getattr(self, self.precise)
+        self.wide = value.dtype == torch.float64 != own.dtype
+        setattr(self, self.precise, value.to(own.device, torch.float64 if self.wide else own.dtype))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        before = getattr(self, self.precise, None)
+        super()._apply(fn, recurse)
+        if self.wide and before is not None:  # `.to(torch.float32)` would round it
+            setattr(self, self.precise, before.to(getattr(self, self.precise).device))
+        return self
+
+    def _load_from_state_dict(self, state: Any, prefix: str, *rest: Any) -> None:
+        saved, own = state.get(prefix + self.precise), getattr(self, self.precise, None)
+        if saved is not None and own is not None and saved.dtype == torch.float64 != own.dtype:
+            self.wide = True
+            setattr(self, self.precise, own.double())
+        super()._load_from_state_dict(state, prefix, *rest)

@@ -28,9 +28,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rung3.floating import in_own_precision
 from rung3.interventions import SetTo
 from rung3.mechanisms.base import Mechanism, Parents
-from rung3.precision import in_own_precision
 from rung3.propagation import unsqueeze
 from rung3.rows import as_rows
 from rung3.scm import SCM

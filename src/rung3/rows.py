@@ -7,7 +7,7 @@ variable, and remembers the rows that it was abducted from. Leading axes are `(n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import torch
@@ -210,7 +210,10 @@ class Exogenous(Mapping[str, Noise]):
 
 
 def as_rows(
-    values: Mapping[str, Any], variables: Mapping[str, Variable], device: torch.device
+    values: Mapping[str, Any],
+    variables: Mapping[str, Variable],
+    device: torch.device,
+    exact: Container[str] = (),
 ) -> Rows:
     """Check values against the variables, and give them as `Rows`, batched as they came.
 
@@ -218,6 +221,7 @@ def as_rows(
         values: A mapping or data frame of array-likes; names that are not variables are refused.
         variables: The variables of the model.
         device: Where the tensors shall lie.
+        exact: Names of numbers that are held in double, whatever they are.
 
     Raises:
         ValueError: Naming the variable, what was given and what was expected.
@@ -231,7 +235,7 @@ def as_rows(
     unknown = [name for name in given if name not in variables]
     if unknown:
         raise ValueError(f"{spell_unknown(unknown, variables)}")
-    checked = {k: variables[k].validate(k, value).to(device) for k, value in given.items()}
+    checked = {k: variables[k].validate(k, v, k in exact).to(device) for k, v in given.items()}
     if not checked:
         raise ValueError("no values were given")
     batched = {name: v.ndim > len(variables[name].shape) for name, v in checked.items()}

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 
 from rung3 import conditioning, identification, missing, propagation, provenance
 from rung3.confounding import Confounding
+from rung3.floating import in_own_precision
 from rung3.graph import CausalGraph
 from rung3.interventions import Apply, intervene
 from rung3.mechanisms import default_mechanism, graph_of
 from rung3.mechanisms.base import Mechanism
-from rung3.precision import in_own_precision
 from rung3.rows import Exogenous, Noise, Rows, as_rows, spell_unknown
 from rung3.seeding import Seed, base_seed
 from rung3.variables import Continuous, Variable
@@ -392,7 +392,8 @@ class SCM(nn.Module):
     # What the verbs share ------------------------------------------------------------------------
 
     def _rows(self, values: Values) -> Rows:
-        return as_rows(values, self.variables, self.device)
+        wide = [name for name, mechanism in self.mechanisms.items() if mechanism.wide]
+        return as_rows(values, self.variables, self.device, exact=wide)
 
     def _check_given(self, rows: Rows) -> None:
         if lacking := [name for name in self.variables if name not in rows]:

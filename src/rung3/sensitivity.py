@@ -32,10 +32,10 @@ import torch
 from torch import Generator, Tensor
 
 from rung3.evaluation.distances import distance, scale, unit
+from rung3.floating import in_own_precision
 from rung3.mechanisms import HVAE, Equation, Flow, GumbelMax, InverseCDF
 from rung3.mechanisms.autoencoder import Autoencoder
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, repeat_noise
-from rung3.precision import in_own_precision
 from rung3.row_bounds import row_bounds
 from rung3.rows import Noise, Rows, as_rows
 from rung3.scm import SCM

@@ -29,7 +29,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from rung3.columns import read
+from rung3.columns import read, say_gaps
 from rung3.graph import CausalGraph
 from rung3.rows import spell_unknown
 from rung3.variables import Categorical, Continuous, Discrete, Variable
@@ -76,6 +76,7 @@ class Reversal:
         advice: Which of the two is the effect of the cause: `aggregate`, `stratify`, `either`, or
             `neither`; `None` without a graph.
         reason: Why, naming the path; empty without a graph.
+        gaps: How many rows were left out, for a gap in any of the three.
     """
 
     cause: str
@@ -87,9 +88,11 @@ class Reversal:
     left_out: tuple[str, ...]
     advice: Advice | None
     reason: str
+    gaps: int = 0
 
     def __str__(self) -> str:
-        lines = [f"{self.contrast}, by {self.by}", f"  in all rows: {self.aggregate}"]
+        head = f"{self.contrast}, by {self.by}{say_gaps(self.gaps)}"
+        lines = [head, f"  in all rows: {self.aggregate}"]
         lines += [f"  {stratum}: {found}" for stratum, found in self.strata.items()]
         if self.advice is not None:
             lines.append(f"  {self.advice}: {self.reason}")
@@ -142,7 +145,8 @@ def reversals(
     named = [name for name in (cause, outcome, by) if name is not None]
     if len(set(named)) < len(named):
         raise ValueError(f"cause, outcome and by must differ, got {named}")
-    rows, kinds = read(table, variables)
+    alone = {name: read(table, variables, [name]) for name in map(str, table)}
+    kinds = {name: seen[name] for name, (_, seen, _) in alone.items()}
     unknown = [name for name in named if name not in kinds]
     if unknown:
         raise ValueError(f"the table lacks a column: {spell_unknown(unknown, kinds)}")
@@ -153,15 +157,17 @@ def reversals(
     if vectors:
         raise ValueError(f"{vectors[0]}: is {kinds[vectors[0]]}; expected a scalar column")
     known = [name for name in scalar if graph is None or name in graph]
+    whole = all(kept.all() for _, _, kept in alone.values()) and read(table, kinds)
     found = []
     for x, y in _pairs(known, cause, outcome, graph):
         for z in [by] if by is not None else [name for name in known if name not in (x, y)]:
             advice, reason = (None, "") if graph is None else advise(graph, x, y, z)
+            rows, _, kept = whole or read(table, kinds, [x, y, z])
             strata = dict(_strata(z, rows[z], kinds[z], bins))
             for contrast, a, b, within in _contrasts(x, y, rows, kinds):
                 seen = _reversal(a, b, within, strata, level)
                 if seen is not None:
-                    found.append(Reversal(x, y, z, contrast, *seen, advice, reason))
+                    found.append(Reversal(x, y, z, contrast, *seen, advice, reason, int((~kept).sum())))
     return found
 
 

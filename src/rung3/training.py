@@ -27,9 +27,10 @@ import torch
 
 from rung3.batches import Table
 from rung3.confounding import District
+from rung3.floating import in_own_precision
 from rung3.interventions import Intervention
 from rung3.mechanisms.base import Mechanism
-from rung3.precision import in_own_precision
+from rung3.remarks import remark
 from rung3.rows import Rows, as_rows, spell_unknown
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed, seeded
@@ -193,7 +194,8 @@ def fit(
 
     Args:
         model: The model; training goes on from the weights that it has.
-        train: Training rows. Those that lack a value (NaN) train the mechanisms that they can.
+        train: Training rows. Those that lack a value (NaN) train the mechanisms that they can; a
+            warning says how many do, and what that assumes (see `rung3.remarks`).
         validation: Validation rows; never the test set.
         epochs: Passes over the training rows.
         batch_size: Rows a step, over all devices.
@@ -225,6 +227,10 @@ def fit(
         max_seconds: Stop after so many seconds of training.
         objective: `"likelihood"`; or `"counterfactual"`, for images, to be fitted after the others:
             see `rung3.objectives.Counterfactual`, which has options.
+
+    Warns:
+        UserWarning: Of gaps; of a column with one value, with a value so far out that the others
+            look alike, or too close together for its precision.
 
     Returns:
         Losses by mechanism and epoch, and how long each epoch took.
@@ -270,6 +276,7 @@ def fit(
     chosen = _chosen(model, aim.images(model) if aim and only is None else only)
     also = aim.columns(model, chosen) if aim else []
     rows, held = _rows(model, train, validation, chosen, also, validation_share, options)
+    remark(chosen, rows)
     calibrate(model, chosen, rows, options.seed)
     for name, mechanism in chosen.items():
         if name in model.fitted:

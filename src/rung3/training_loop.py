@@ -32,6 +32,7 @@ from rung3.training import History, Options
 
 __all__ = ["Loop", "run"]
 
+DOUBLE = (64, "64", "64-true")
 REMARKS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"You're resuming from a checkpoint that ended before",  # rows are a function of the step
@@ -50,6 +51,8 @@ def run(
     """Train mechanisms in place, going on from the last checkpoint if there is one."""
     loop = Loop(mechanisms, train, validation, options, objectives or {})
     loop.train()
+    if options.precision in DOUBLE:  # before a checkpoint fills it, whose weights are in double
+        loop.double()
     callbacks: list[Callback] = []
     last = None
     if options.checkpoints is not None:

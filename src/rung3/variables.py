@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rung3.precision import held
+
 __all__ = ["Binary", "Categorical", "Continuous", "Image", "Ordinal", "Variable"]
 
 
@@ -72,12 +74,13 @@ class Variable(ABC):
         """The name of the kind of variable, in lower case."""
         return type(self).__name__.lower()
 
-    def validate(self, name: str, value: Any) -> Tensor:
+    def validate(self, name: str, value: Any, exact: bool = False) -> Tensor:
         """Check a value, batched or not, and hold it in the variable's type.
 
         Args:
             name: The variable's name, for the errors.
             value: Array-like of shape `(*shape)` or `(n, *shape)`, in the variable's own units.
+            exact: Whether numbers are held in double.
 
         Returns:
             The same values as a tensor, of the same shape.
@@ -102,7 +105,11 @@ class Variable(ABC):
         else:
             present = tensor
         self.check_support(name, present)
-        return tensor.to(self.dtype)
+        return self.hold(tensor, exact)
+
+    def hold(self, value: Tensor, exact: bool = False) -> Tensor:
+        """Values in the variable's type; numbers that it would round too much, in double."""
+        return value.to(self.dtype)
 
     def _check_finite(self, name: str, tensor: Tensor) -> Tensor:
         finite = tensor.isfinite()
@@ -192,8 +199,8 @@ class Continuous(Variable):
     def dtype(self) -> torch.dtype:
         return torch.get_default_dtype()
 
-    def validate(self, name: str, value: Any) -> Tensor:
-        return self.wrap(super().validate(name, value))
+    def hold(self, value: Tensor, exact: bool = False) -> Tensor:
+        return self.wrap(value.double() if exact else held(value, len(self.shape)))
 
     def check_support(self, name: str, value: Tensor) -> None:
         if not self.circular:
@@ -247,10 +254,10 @@ class Discrete(Variable):
     def dtype(self) -> torch.dtype:
         return torch.get_default_dtype() if self.missing else torch.int64
 
-    def validate(self, name: str, value: Any) -> Tensor:
+    def validate(self, name: str, value: Any, exact: bool = False) -> Tensor:
         if self.labels and not isinstance(value, Tensor):
             value = self._encode(name, value)
-        return super().validate(name, value)
+        return super().validate(name, value, exact)
 
     def _encode(self, name: str, value: Any) -> Any:
         array = np.asarray(value)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rung3.precision import held
 from rung3.rows import Rows
 from rung3.variables import Image, Variable
 
@@ -96,8 +97,9 @@ def _read_column(
             f"{path}: column {name!r} has values that are not numbers (first: {array[0]!r}); say "
             "what it is with variables=, or leave it out with columns="
         )
-    whole = array.dtype.kind in "biu"
-    return torch.tensor(array, dtype=torch.int64 if whole else torch.get_default_dtype())
+    if array.dtype.kind in "biu":
+        return torch.tensor(array, dtype=torch.int64)
+    return held(torch.tensor(array, dtype=torch.float64), 0)
 
 
 def _read_images(

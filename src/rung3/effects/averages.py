@@ -8,8 +8,9 @@ d, standard error `s = std(d_i) / sqrt(n)` and skewness `g`, the interval of `E[
 
 On a circle a difference is the shorter way round. Noise that both worlds have drops out of the
 differences, so they vary far less than either outcome.
-The plain t interval (a = 0) of skewed effects covers too seldom. Both are for the drawing of rows
-alone, not for that of learning the model.
+The plain t interval (a = 0) of skewed effects covers too seldom; and both do if differences are of
+yes and no: their interval is `rung3.effects.score`'s. All are for the drawing of rows alone, not
+for that of learning the model.
 
 Source: Hall 1992, *On the removal of skewness by transformation* (J. R. Statist. Soc. B 54).
 """
@@ -25,10 +26,12 @@ from torch import Tensor
 
 from rung3 import propagation
 from rung3.effects.formulas import check_outcome
+from rung3.effects.score import score_interval
+from rung3.floating import in_own_precision
 from rung3.identification import require_identified
-from rung3.precision import in_own_precision
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed
+from rung3.variables import Discrete
 
 __all__ = ["Average", "average", "check_sample", "controlled"]
 
@@ -43,6 +46,7 @@ class Average:
         high: Upper end.
         level: Nominal coverage of the interval.
         n: Number of pairs it was averaged over.
+        learned: Whether they are of a model that was fitted, whose own error is not counted.
     """
 
     effect: Tensor
@@ -50,10 +54,27 @@ class Average:
     high: Tensor
     level: float
     n: int
+    learned: bool = False
 
     @classmethod
-    def of(cls, differences: Tensor, level: float = 0.95) -> Self:
+    def of(
+        cls,
+        differences: Tensor,
+        level: float = 0.95,
+        *,
+        numbers: bool = False,
+        learned: bool = False,
+    ) -> Self:
         """The average of differences `(n, *shape)`, one for each of n independent rows.
+
+        Differences that all are -1, 0 or 1 (or that multiple of one number) count as those of yes
+        and no; truth values as shares.
+
+        Args:
+            differences: Those.
+            level: Nominal coverage of the interval.
+            numbers: Whether the outcome is a number: if all differences are equal, they are exact.
+            learned: Whether a model that was fitted made them.
 
         Raises:
             ValueError: If the level is not between 0 and 1, or there are fewer than two rows.
@@ -72,12 +93,29 @@ class Average:
         values = differences.double()
         mean, error = values.mean(0), values.std(0) / n**0.5
         q, a = float(stdtrit(n - 1, (1 + level) / 2)), _skewness(values - mean) / (3 * n**0.5)
-        return cls(mean, mean - error * _h(q, a), mean - error * _h(-q, a), level, n)
+        low, high = mean - error * _h(q, a), mean - error * _h(-q, a)
+        unit = values.abs().amax(0)
+        same = values.amin(0) == values.amax(0)
+        unit = torch.where(same & (unit == 0), 1.0, unit)
+        counted = ((values == 0) | (values.abs() == unit)).all(0)
+        counted &= ~same | ((unit == 1) & (not numbers))
+        if counted.any():
+            signed = differences.dtype != torch.bool
+            rose, fell = (values > 0).sum(0), (values < 0).sum(0)
+            ends = score_interval(rose, fell, n, level, signed)
+            low, high = (torch.where(counted, unit * e, o) for e, o in zip(ends, (low, high)))
+        return cls(mean, low, high, level, n, learned)
 
     def __str__(self) -> str:
         if self.effect.ndim:
             return f"average effect of shape {tuple(self.effect.shape)} over {self.n} rows"
-        return f"{self.effect:.4g} [{self.low:.4g}, {self.high:.4g}]"
+        found = f"{self.effect:.4g} [{self.low:.4g}, {self.high:.4g}]"
+        return found + say_learned(self.learned)
+
+
+def say_learned(learned: bool) -> str:
+    """What is added to an interval that leaves out the error of the model itself."""
+    return " (of the rows alone, not of learning the model)" if learned else ""
 
 
 @in_own_precision
@@ -120,7 +158,10 @@ def average(
     for world in worlds:
         require_identified(world, [outcome])
     treated, control = (_draw(world, outcome, n, base).double() for world in worlds)
-    return Average.of(model.variables[outcome].difference(treated, control), level)
+    variable = model.variables[outcome]
+    differences = variable.difference(treated, control)
+    exact = not isinstance(variable, Discrete)
+    return Average.of(differences, level, numbers=exact, learned=bool(model.fitted))
 
 
 def controlled(

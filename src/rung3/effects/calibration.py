@@ -14,7 +14,7 @@ import torch
 
 from rung3.effects.averages import Average
 from rung3.effects.clouds import Clouds
-from rung3.precision import in_own_precision
+from rung3.floating import in_own_precision
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed, stream
 

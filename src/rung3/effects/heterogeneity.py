@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rung3.columns import read
+from rung3.columns import read, say_gaps
 from rung3.effects.averages import Average
 from rung3.variables import Discrete
 
@@ -33,15 +33,18 @@ class Heterogeneity:
         groups: The average effect in each group, with its interval.
         explained: Share eta^2 of the effect's variance that the groups explain.
         p: P-value of the F test that they do not differ.
+        gaps: How many rows were left out, for a gap in the column.
     """
 
     by: str
     groups: Mapping[str, Average]
     explained: float
     p: float
+    gaps: int = 0
 
     def __str__(self) -> str:
         head = f"by {self.by}: {self.explained:.0%} of the effect's variance (p = {self.p:.2g})"
+        head += say_gaps(self.gaps)
         return "\n".join([head, *(f"    {k}: {v} in {v.n} rows" for k, v in self.groups.items())])
 
 
@@ -77,10 +80,11 @@ def heterogeneity(
         >>> [average.effect > 0 for average in found.groups.values()]
         [tensor(False), tensor(True)]
     """
-    table, kinds = read(rows, names=[by])
+    table, kinds, kept = read(rows, names=[by])
     column, kind = table[by], kinds[by]
-    if effect.shape != (table.n,):
-        raise ValueError(f"effect: expected shape ({table.n},), got {tuple(effect.shape)}")
+    if effect.shape != kept.shape:
+        raise ValueError(f"effect: expected shape ({len(kept)},), got {tuple(effect.shape)}")
+    effect = effect[kept.to(effect.device)]
     if column.ndim > 1:
         raise ValueError(f"{by}: expected one number a row, got shape {tuple(column.shape)}")
     if isinstance(kind, Discrete):
@@ -100,7 +104,7 @@ def heterogeneity(
         raise ValueError(f"{by}: the group {few[0]} has one row; give fewer bins, or more rows")
     explained, p = _f_test(list(parts.values()))
     groups = {name: Average.of(part, level) for name, part in parts.items()}
-    return Heterogeneity(by, groups, explained, p)
+    return Heterogeneity(by, groups, explained, p, int((~kept).sum()))
 
 
 def _f_test(parts: list[Tensor]) -> tuple[float, float]:

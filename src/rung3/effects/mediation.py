@@ -27,10 +27,10 @@ from torch import Tensor
 from rung3.effects.averages import Average, check_sample
 from rung3.effects.formulas import ALL, LATENT, NONE, Formulas, Via
 from rung3.effects.potential import Drawn, Imagined
-from rung3.precision import in_own_precision
+from rung3.floating import in_own_precision
 from rung3.scm import SCM
 from rung3.seeding import Seed
-from rung3.variables import Continuous, Variable
+from rung3.variables import Continuous, Discrete, Variable
 
 __all__ = ["Averages", "Mediation", "mediate", "natural"]
 
@@ -74,6 +74,7 @@ class Mediation:
         particles: Number K of draws of the noise; `None` if effects have no such axis.
         batched: Whether effects have an axis of rows.
         variable: The outcome's variable, which says what a difference is.
+        learned: Whether the model was fitted.
     """
 
     direct: Tensor
@@ -85,6 +86,7 @@ class Mediation:
     particles: int | None = None
     batched: bool = True
     variable: Variable = field(default_factory=Continuous)
+    learned: bool = False
 
     @property
     def interaction(self) -> Tensor:
@@ -111,7 +113,9 @@ class Mediation:
             raise ValueError("average: there is one row; an interval needs at least two")
 
         def mean(effect: Tensor) -> Average:
-            return Average.of(effect if self.particles is None else effect.mean(0), level)
+            each = effect if self.particles is None else effect.mean(0)
+            exact = not isinstance(self.variable, Discrete)
+            return Average.of(each, level, numbers=exact, learned=self.learned)
 
         return Averages(
             direct=mean(self.direct),
@@ -182,6 +186,7 @@ def mediate(
         particles=particles,
         batched=worlds.rows.batched,
         variable=variable,
+        learned=bool(model.fitted),
     )
 
 
@@ -235,7 +240,16 @@ def natural(
     base, *changed = map(worlds.value, asked.four)
     variable = model.variables[outcome]
     direct, indirect, total = (variable.difference(y, base) for y in changed)
-    found = Mediation(direct, indirect, total, outcome, base, asked.witnesses, variable=variable)
+    found = Mediation(
+        direct,
+        indirect,
+        total,
+        outcome,
+        base,
+        asked.witnesses,
+        variable=variable,
+        learned=bool(model.fitted),
+    )
     return found.average(level)
 
 

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from rung3.effects.formulas import LATENT, NONE, Along, Formulas
 from rung3.effects.potential import Imagined
+from rung3.floating import in_own_precision
 from rung3.graph import CausalGraph
 from rung3.graph.paths import Path
-from rung3.precision import in_own_precision
 from rung3.scm import SCM
 from rung3.seeding import Seed
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from rung3.effects.clouds import Clouds
+from rung3.floating import in_own_precision
 from rung3.mechanisms.encoding import centre
-from rung3.precision import in_own_precision
 from rung3.scm import SCM
 from rung3.seeding import Seed
 from rung3.variables import Continuous, Image, Variable
@@ -129,7 +129,8 @@ class _Draws(_Tally):
         self.kept.append(draws)
 
     def summary(self, quantiles: list[float]) -> list[Tensor]:
-        draws = torch.cat(self.kept).to(torch.get_default_dtype())
+        draws = torch.cat(self.kept)
+        draws = draws if draws.is_floating_point() else draws.to(torch.get_default_dtype())
         origin = centre(self.line, draws) if self.line.circular else draws.new_zeros(())
         away = self.line.difference(draws, origin).sort(0).values
         found = [away.mean(0), *(away[_rank(q, len(away)) - 1] for q in quantiles)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor
 
-from rung3.precision import in_own_precision
+from rung3.floating import in_own_precision
 from rung3.rows import Noise, Rows, map_noise
 from rung3.seeding import Seed, base_seed, stream
 

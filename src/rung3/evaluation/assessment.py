@@ -26,7 +26,7 @@ from rung3.evaluation.report import Report
 from rung3.evaluation.sets import REFERENCES, Sets, look
 from rung3.evaluation.summary import summarise
 from rung3.evaluation.truth import Baseline
-from rung3.precision import in_own_precision
+from rung3.floating import in_own_precision
 from rung3.rows import Rows, as_rows
 from rung3.seeding import Seed, base_seed, stream
 from rung3.variables import Image

@@ -150,7 +150,7 @@ class AdditiveNoise(Mechanism):
         self.to_real.calibrate(value)
         if not isinstance(self.location, _Regressor):  # which takes values as they are
             self.encoder.calibrate(parents)
-            self.standardise.calibrate(self.to_real(value)[0])
+            self.standardise.calibrate(self.to_real(value)[0], point=True)
         n, standard = len(value), self._standard(value)[0]
         z = self.encoder(parents, n)
         if isinstance(self.location, Polynomial | Regression):

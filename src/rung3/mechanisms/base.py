@@ -19,8 +19,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
+from rung3.precision import Precise
 from rung3.rows import Noise, map_noise
 from rung3.variables import Discrete, Image, Variable
 
@@ -54,7 +55,7 @@ class Impossible(ValueError):
         return ValueError(f"{self.name}: evidence has probability zero in row {row}: {self.why}")
 
 
-class Mechanism(nn.Module, ABC):
+class Mechanism(Precise, ABC):
     """A causal mechanism `x := f(pa, u)` (lecture 1.6, Figure 8).
 
     A subclass keeps every argument of its constructor under the argument's own name (that is how it
@@ -81,7 +82,7 @@ class Mechanism(nn.Module, ABC):
         parents: Its parents, by name.
         observed: `(2, *shape)` least and greatest value seen in training (NaN before), for
             continuous variables; `(classes,)` which categories were seen, for discrete ones; empty
-            for images.
+            for images. In double where the data are (see `rung3.precision`).
     """
 
     abduction: ClassVar[Abduction]
@@ -90,6 +91,7 @@ class Mechanism(nn.Module, ABC):
     learning_rate: ClassVar[float] = 1e-3
     betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
 
+    precise = "observed"
     arguments: tuple[str, ...] | None = None
     wants_noise: bool = True
     by_row: bool = True
@@ -195,7 +197,7 @@ class Mechanism(nn.Module, ABC):
             codes = value.long().unique()
             self.observed[codes] = True
         elif not isinstance(self.variable, Image):
-            self.observed.copy_(torch.stack([value.amin(0), value.amax(0)]))
+            self.keep(torch.stack([value.amin(0), value.amax(0)]))
         self.calibrate_networks(value, parents)
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:

@@ -119,9 +119,9 @@ class Contaminated(Mechanism):
         u, outlier = noise["u"], noise["outlier"]
         usual = self._inside(self._location(parents, len(u)) + self.scale * u)
         if not self.outliers:
-            return usual
-        far = self.low + (self.high - self.low) * torch.special.ndtr(u.double()).to(u)
-        return torch.where(outlier > 0, far, usual)
+            return self.variable.hold(usual, self.wide)
+        far = self.low + (self.high - self.low) * torch.special.ndtr(u.double())
+        return self.variable.hold(torch.where(outlier > 0, far, usual), self.wide)
 
     def _inside(self, value: Tensor) -> Tensor:
         """`T`."""
@@ -129,9 +129,9 @@ class Contaminated(Mechanism):
         return v.wrap(value) if v.circular else value.clamp(v.lower, v.upper)
 
     def _location(self, parents: Parents, n: int) -> Tensor:
-        """`m(pa)`, `(n,)`."""
-        found = self._expression(**{name: parents[name] for name in self.parents})
-        return found.to(self.variable.dtype).to(self.observed.device).expand(n)
+        """`m(pa)`, `(n,)`, in double."""
+        found = self._expression(**{name: parents[name].double() for name in self.parents})
+        return found.double().to(self.observed.device).expand(n)
 
     def abduct(
         self,
@@ -142,7 +142,7 @@ class Contaminated(Mechanism):
     ) -> Noise:
         shape = leading(len(value), particles)
         draws = torch.rand((3, *shape), generator=generator, device=value.device).double()
-        x, centre = value.double(), self._location(parents, len(value)).double()
+        x, centre = value.double(), self._location(parents, len(value))
         usual, far = self._log_usual(x, centre), self._log_outlier(x)
         total = torch.logaddexp(usual, far)
         if not (possible := total.isfinite()).all():
@@ -205,5 +205,5 @@ class Contaminated(Mechanism):
         return torch.where(possible, level, -torch.inf).to(x)
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
-        x, centre = value.double(), self._location(parents, len(value)).double()
+        x, centre = value.double(), self._location(parents, len(value))
         return torch.logaddexp(self._log_usual(x, centre), self._log_outlier(x)).to(value.dtype)

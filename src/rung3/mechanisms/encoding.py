@@ -21,11 +21,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rung3.mechanisms.base import Parents
+from rung3.precision import Precise
 from rung3.variables import Binary, Categorical, Continuous, Image, Ordinal, Variable
 
 __all__ = ["Circle", "MLP", "ParentEncoder", "Standardise", "centre", "coding", "deviation"]
 
 IMAGE_FEATURES = 32
+POINT = 1e-3
+"""Scale of a constant's noise, of what its precision tells."""
 
 
 def deviation(value: Tensor) -> Tensor:
@@ -34,9 +37,13 @@ def deviation(value: Tensor) -> Tensor:
     return torch.where(constant, 1.0, value.std(0, correction=0))
 
 
-class Standardise(nn.Module):
-    """`(x - loc) / scale` with statistics of the training data."""
+class Standardise(Precise):
+    """`(x - loc) / scale` with statistics of the training data.
 
+    Numbers in double are centred in double, and come out in the module's own type.
+    """
+
+    precise = "loc"
     loc: Tensor
     scale: Tensor
 
@@ -46,17 +53,29 @@ class Standardise(nn.Module):
         self.register_buffer("loc", torch.zeros(shape))
         self.register_buffer("scale", torch.ones(shape))
 
-    def calibrate(self, value: Tensor) -> None:
-        """Take mean and standard deviation from `(n, *shape)` values; a constant has scale 1."""
-        self.loc.copy_(value.mean(0))
+    def calibrate(self, value: Tensor, point: bool = False) -> None:
+        """Take mean and standard deviation from `(n, *shape)` values; a constant has scale 1.
+
+        As a `point` it has a scale so small that any noise gives it back.
+        """
+        constant = value.amax(0) == value.amin(0)
+        self.keep(torch.where(constant, value[0], value.mean(0)))  # a mean is rounded
         self.scale.copy_(deviation(value))
+        if point:
+            eps = torch.finfo(self.loc.dtype).eps
+            small = POINT * eps * self.loc.abs().clamp_min(eps)
+            self.scale.copy_(torch.where(constant, small, self.scale))
 
     def forward(self, value: Tensor) -> Tensor:
-        return (value - self.loc) / self.scale
+        standard: Tensor = (self._exact(value) - self.loc) / self.scale
+        return standard.to(self.scale.dtype)
 
     def inverse(self, value: Tensor) -> Tensor:
         """Back to the original unit."""
-        return value * self.scale + self.loc
+        return self._exact(value) * self.scale + self.loc
+
+    def _exact(self, value: Tensor) -> Tensor:
+        return value.double() if self.wide else value
 
 
 class Circle(nn.Module):
@@ -83,7 +102,7 @@ class Circle(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         """`(n, *shape)` as `(n, *shape, 2)`."""
         angle = self.angle * (value - self.variable.lower)
-        return torch.stack([angle.cos(), angle.sin()], dim=-1)
+        return torch.stack([angle.cos(), angle.sin()], dim=-1).to(torch.get_default_dtype())
 
     def inverse(self, arrow: Tensor) -> Tensor:
         """Arrows `(n, *shape, 2)`, of any length, as the points that they show to."""

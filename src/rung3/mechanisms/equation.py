@@ -1,16 +1,20 @@
 """`Equation`: a mechanism that is written down, `x := f(pa, u)`.
 
 Density, by change of variables (lecture 1.8.1): `log p(x|pa) = log p_U(u) - log |df/du|` at
-`u = f^-1(x; pa)`. The inverse is the one given; or exact where f is affine in u; or found by
-bisection where f is monotone in u, on the support of the noise; it must give the value back. A
-vector may mix the entries of u, if its inverse is given; all else is elementwise.
+`u = f^-1(x; pa)`. The inverse is the one given; or exact where f is affine in u, which a text says
+and a function shows at a few points; or found by bisection where f is monotone in u, on the support
+of the noise; it must give the value back. A vector may mix the entries of u, if its inverse is
+given; all else is elementwise.
+
+Numbers are computed in double, so that neither a large offset nor a small factor hides what the
+noise does; a function that holds tensors of single precision, and refuses others, in single.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import torch
@@ -28,7 +32,7 @@ from rung3.mechanisms.base import (
     repeat_noise,
 )
 from rung3.rows import Noise
-from rung3.variables import Continuous
+from rung3.variables import Continuous, Image
 
 __all__ = ["Equation"]
 
@@ -40,7 +44,9 @@ NOISES: dict[str, Callable[..., Distribution]] = {
     )
 }  # fmt: skip
 PROBES = (0.0, 1.0, -0.739085, 2.236068)  # affine functions are told from others here
-ROUNDS = 200  # halvings of the bracket; float precision ends it earlier
+ROUNDS = 200  # halvings of the bracket; the precision of numbers ends it earlier
+ROUNDED = 64  # roundings that a function may add up
+CLOSE = 1e-6  # how close the noise found must come to the value, which may be rounded to single
 
 
 class Equation(Mechanism):
@@ -108,6 +114,7 @@ class Equation(Mechanism):
                 f"{list(self._inverse_arguments)}"
             )
         self._value_name = next(iter(value_names), "")
+        self._double = not isinstance(self.variable, Image)
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         if not self.wants_noise:
@@ -123,16 +130,33 @@ class Equation(Mechanism):
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         given = {name: parents[name] for name in self.arguments}
         if self.wants_noise:
-            u = one_tensor(noise, self.name)
-            return self._value(self._function(**given, u=u), len(u), u.device)
-        n = len(next(iter(given.values()))) if given else 1
-        return self._value(self._function(**given), n, self.observed.device)
+            given["u"] = one_tensor(noise, self.name)
+        return self.variable.hold(self._value(given), self.wide)
 
-    def _value(self, result: Any, n: int, device: torch.device) -> Tensor:
-        value = torch.as_tensor(result, device=device).to(self.variable.dtype)
-        if isinstance(self.variable, Continuous):
-            value = self.variable.wrap(value)
-        return value.expand(n, *self.variable.shape)
+    def _value(self, given: Mapping[str, Tensor]) -> Tensor:
+        """What the function gives, `(n, *shape)`, as precise as it gives it."""
+        anchor = given.get("u", next(iter(given.values()), self.observed.new_empty(1)))
+        value = torch.as_tensor(self._call(given), device=anchor.device)
+        if not isinstance(self.variable, Continuous):
+            value = value.to(self.variable.dtype)
+        return value.expand(len(anchor), *self.variable.shape)
+
+    def _call(self, given: Mapping[str, Tensor]) -> Any:
+        if isinstance(self.variable, Image):
+            return self._function(**given)
+        if self._double:
+            try:
+                return self._function(**_cast(given, torch.float64))
+            except RuntimeError:  # of tensors of its own that double does not go with
+                result = self._function(**_cast(given, torch.get_default_dtype()))
+                self._double = False
+                return result
+        return self._function(**_cast(given, torch.get_default_dtype()))
+
+    def _at(self, u: Tensor, parents: Parents) -> Tensor:
+        """The prediction as it is compared: in the type of u."""
+        given = {name: parents[name] for name in self.arguments} | {"u": u}
+        return self.variable.hold(self._value(given), self._double).to(u.dtype)
 
     def abduct(
         self,
@@ -149,14 +173,20 @@ class Equation(Mechanism):
             at_fault = f"{value[~possible][0].item():g}"
             why = f"no noise on the support of {self._distribution} gives the value {at_fault}"
             raise Impossible(self.name, ~possible, why)
-        return repeat_noise(u, particles)
+        return repeat_noise(u.to(self.variable.hold(value).dtype), particles)
 
     def _check_deterministic(self, value: Tensor, parents: Parents) -> None:
-        wrong = ~torch.isclose(self.predict({}, parents), value, rtol=1e-4, atol=1e-5)
+        wrong = ~self._same(value, parents)
         if wrong.any():
             at_fault = f"{value[wrong][0].item():g}"
             why = f"{at_fault} is not what its deterministic equation gives"
             raise Impossible(self.name, wrong, why)
+
+    def _same(self, value: Tensor, parents: Parents) -> Tensor:
+        """Which values are those that an equation without noise gives."""
+        made = self.predict({}, parents)
+        wide = value.dtype == torch.float64 != torch.get_default_dtype()
+        return torch.isclose(made, value.to(made), rtol=1e-9 if wide else 1e-4, atol=1e-5)
 
     def _invert(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
         """The noise, and a mask of the values that some noise on its support gives."""
@@ -165,91 +195,100 @@ class Equation(Mechanism):
                 f"{self.name}: its noise {self._distribution} is discrete, which is for sampling "
                 "alone; abduction and densities need continuous noise, or GumbelMax or InverseCDF"
             )
+        x = value.double() if self._double else value
         if self._inverse is not None:
-            arguments = dict(parents) | {self._value_name: value}
+            arguments = dict(parents) | {self._value_name: x}
             given = {name: arguments[name] for name in self._inverse_arguments}
             u = torch.as_tensor(self._inverse(**given)).expand(value.shape)
         else:
-            affine = self._affine_inverse(value, parents)
-            u = self._bisect(value, parents) if affine is None else affine
+            u = self._find(x, value, parents)
         low, high = _ends(self._distribution)
         slack = 1e-4 * (1 + u.detach().abs())
         possible = (u >= low - slack) & (u <= high + slack) & u.isfinite()
         if self._inverse is None:
-            possible = possible & self._gives(u, value, parents)
+            right = self._gives(u, value, parents)
+            if self.variable.shape and not (right | u.isnan()).all():
+                again = self._at(u, parents)[~right][0].item()
+                raise ValueError(
+                    f"{self.name}: the noise found for the value {value[~right][0].item():g} gives "
+                    f"{again:g}: its equation mixes entries of u, or jumps; "
+                    "give Equation(..., inverse=...)"
+                )
+            possible = possible & right
         return u, possible
 
+    def _find(self, x: Tensor, value: Tensor, parents: Parents) -> Tensor:
+        text = isinstance(self._function, Expression)
+        if not text or self._function.affine("u"):
+            u = self._affine_inverse(x, parents)
+            if u is not None and (text or self._gives(u, value, parents).all()):
+                return u
+        return self._bisect(x, value, parents)
+
+    @torch.no_grad()
     def _gives(self, u: Tensor, value: Tensor, parents: Parents) -> Tensor:
-        """Which values the noise found gives; not those in the gap of a jump."""
-        with torch.no_grad():
-            again = self.predict(u, parents)
-        right = torch.isclose(again, value.to(again), rtol=1e-3, atol=1e-3)
-        if self.variable.shape and not (right | again.isnan()).all():
-            raise ValueError(
-                f"{self.name}: the noise found for the value {value[~right][0].item():g} gives "
-                f"{again[~right][0].item():g}: its equation mixes entries of u, or jumps; "
-                "give Equation(..., inverse=...)"
-            )
-        return right
+        """Which values the noise found gives, but for rounding; not those in the gap of a jump."""
+        again, given = self._at(u, parents), value.to(u.dtype)
+        aside = [self._at(self._clamp(u + step), parents) for step in (-1 - u.abs(), 1 + u.abs())]
+        nearest = torch.stack([(one - again).abs().nan_to_num(torch.inf) for one in aside]).amin(0)
+        size = given.abs() + torch.where(nearest.isfinite(), nearest, 0)
+        return (again - given).abs() <= max(CLOSE, self._rounding()) * size
 
-    def _affine_inverse(self, value: Tensor, parents: Parents) -> Tensor | None:
-        """`u = (x - a) / b` where `f = a + b u`; `None` where f is not affine in u."""
-        at = [self._at(u, value, parents) for u in PROBES]
+    def _affine_inverse(self, x: Tensor, parents: Parents) -> Tensor | None:
+        """`u = (x - a) / b` where `f = a + b u`; `None` where f is not affine in u, or flat."""
+        at = [self._at(torch.full_like(x, u), parents) for u in PROBES]
         offset, slope = at[0], at[1] - at[0]
-        scale = offset.abs() + slope.abs() + 1e-30
         for u, result in zip(PROBES[2:], at[2:], strict=True):
-            if not ((result - offset - slope * u).abs() <= 1e-5 * scale).all():
+            size = self._rounding() * (offset.abs() + at[1].abs() + result.abs())
+            if not ((result - offset - slope * u).abs() <= size).all():
                 return None
-        return None if (slope == 0).any() else (value - offset) / slope
+        return None if (slope == 0).any() else (x - offset) / slope
 
-    def _at(self, u: float, value: Tensor, parents: Parents) -> Tensor:
-        return self.predict(torch.full_like(value, u), parents)
-
-    def _bisect(self, value: Tensor, parents: Parents) -> Tensor:
+    def _bisect(self, x: Tensor, value: Tensor, parents: Parents) -> Tensor:
         with torch.no_grad():
-            low, high, sign, reached = self._bracket(value, parents)
+            low, high, sign, reached = self._bracket(x, parents)
             for _ in range(ROUNDS):
                 middle = (low + high) / 2
                 if ((middle == low) | (middle == high)).all():
                     break
-                above = sign * (self.predict(middle, parents) - value) > 0
+                above = sign * (self._at(middle, parents) - x) > 0
                 low, high = torch.where(above, low, middle), torch.where(above, middle, high)
             u = torch.where(reached, (low + high) / 2, torch.nan)
             self._check_steep(u, value, parents)
-        return self._polish(u, value, parents)
+        return self._polish(u, x, parents)
 
-    def _polish(self, u: Tensor, value: Tensor, parents: Parents) -> Tensor:
+    def _polish(self, u: Tensor, x: Tensor, parents: Parents) -> Tensor:
         """One Newton step: more digits, and the gradient of the implicit function."""
         slope = self._slope(u, parents).detach()
-        step = (self.predict(u, parents) - value) / slope
+        step = (self._at(u, parents) - x) / slope
         return u - torch.where(step.isfinite() & (step.abs() < 1e-2), step, torch.zeros_like(step))
 
-    def _bracket(self, value: Tensor, parents: Parents) -> tuple[Tensor, ...]:
+    def _bracket(self, x: Tensor, parents: Parents) -> tuple[Tensor, ...]:
         """Ends that enclose the noise, the sign of f's slope, and which values they reach."""
         low, high = _ends(self._distribution)
+        slack = torch.finfo(torch.float32).eps * x.abs()  # values may be rounded beyond f's ends
         width = 8.0
         while True:
-            ends = (
-                torch.full_like(value, max(low, -width)),
-                torch.full_like(value, min(high, width)),
-            )
-            at_low, at_high = (self.predict(end, parents) for end in ends)
+            ends = torch.full_like(x, max(low, -width)), torch.full_like(x, min(high, width))
+            at_low, at_high = (self._at(end, parents) for end in ends)
             sign = (at_high - at_low).sign()
-            inside = (sign * (at_low - value) <= 0) & (sign * (at_high - value) >= 0)
+            inside = (sign * (at_low - x) <= slack) & (sign * (at_high - x) >= -slack)
             if inside.all() or width > 1e9:
                 break
             width *= 8
-        self._check_monotone(value, parents, ends)
+        self._check_monotone(x, parents, ends)
         return (*ends, sign, inside)
 
-    def _check_monotone(self, value: Tensor, parents: Parents, ends: tuple[Tensor, Tensor]) -> None:
+    def _check_monotone(self, x: Tensor, parents: Parents, ends: tuple[Tensor, Tensor]) -> None:
+        """Refuse functions that rise and fall, or are flat, by more than they are rounded."""
         low, high = (float(end.reshape(-1)[0]) for end in ends)
         near = torch.linspace(max(low, -8.0), min(high, 8.0), 33).tolist()
         grid = sorted({low, *near, high})
-        steps = torch.stack([self._at(u, value, parents) for u in grid]).diff(dim=0)
-        tolerance = 1e-6 * (1 + value.abs())
-        mixed = (steps > tolerance).any(0) & (steps < -tolerance).any(0)
-        flat = (steps.abs() <= tolerance).all(0)
+        values = torch.stack([self._at(torch.full_like(x, u), parents) for u in grid])
+        steps = values.diff(dim=0)
+        rounded = self._rounding() * torch.maximum(values[1:].abs(), values[:-1].abs())
+        mixed = (steps > rounded).any(0) & (steps < -rounded).any(0)
+        flat = (steps.abs() <= rounded).all(0)
         if mixed.any() or flat.any():
             raise ValueError(
                 f"{self.name}: its equation is not monotone in u, so its noise cannot be found; "
@@ -259,8 +298,8 @@ class Equation(Mechanism):
     def _check_steep(self, u: Tensor, value: Tensor, parents: Parents) -> None:
         """Refuse values that a whole stretch of noise gives: of a step, or of a clipped end."""
         for step in (-1e-3, 1e-3):
-            near = (u + step * (1 + u.abs())).clamp(*_ends(self._distribution))
-            same = (near != u) & (self.predict(near, parents) == value)
+            near = self._clamp(u + step * (1 + u.abs()))
+            same = (near != u) & (self._at(near, parents).to(value.dtype) == value)
             flat = same & (self._slope(near, parents) == 0)
             if flat.any():
                 raise ValueError(
@@ -269,16 +308,23 @@ class Equation(Mechanism):
                     "use GumbelMax or InverseCDF for categories"
                 )
 
+    def _clamp(self, u: Tensor) -> Tensor:
+        return u.clamp(*_ends(self._distribution))
+
+    def _rounding(self) -> float:
+        """What roundings of the function may add up to, relatively."""
+        return ROUNDED * torch.finfo(torch.float64 if self._double else torch.float32).eps
+
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         if not self.wants_noise:
-            same = torch.isclose(self.predict({}, parents), value, rtol=1e-4, atol=1e-5)
-            return torch.where(same, 0.0, -torch.inf)
+            return torch.where(self._same(value, parents), 0.0, -torch.inf)
         u, possible = self._invert(value, parents)
         inside = torch.where(possible, u, _some_value(self._distribution))
         inside = _clamp(inside, *_ends(self._distribution))
         density = self._distribution.log_prob(inside).reshape(len(value), -1).sum(1)
         density = density - self._log_slope(inside, parents)
-        return torch.where(possible.reshape(len(value), -1).all(1), density, -torch.inf)
+        found = torch.where(possible.reshape(len(value), -1).all(1), density, -torch.inf)
+        return found.to(torch.get_default_dtype())
 
     def _log_slope(self, u: Tensor, parents: Parents) -> Tensor:
         """`log |det df/du|`, `(n,)`: of the whole Jacobian for vectors, else elementwise."""
@@ -293,7 +339,7 @@ class Equation(Mechanism):
         keep = torch.is_grad_enabled()
         with torch.enable_grad():
             at = u if u.requires_grad else u.detach().requires_grad_()
-            result = self.predict(at, parents)
+            result = self._at(at, parents)
             total = (result if entry is None else result[:, entry]).sum()
             if not total.requires_grad:  # comparisons, categories
                 return torch.zeros_like(at)
@@ -386,6 +432,10 @@ def draw(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return distribution.sample(shape).to(device)
+
+
+def _cast(given: Mapping[str, Tensor], kind: torch.dtype) -> dict[str, Tensor]:
+    return {k: v.to(kind) if v.is_floating_point() else v for k, v in given.items()}
 
 
 def _ends(distribution: Distribution) -> tuple[float, float]:

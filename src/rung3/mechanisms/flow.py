@@ -144,7 +144,7 @@ class Flow(Mechanism):
             self.lead.data.copy_(best.solution)
         value = self._turned(value, parents)
         self.to_real.calibrate(value)
-        self.standardise.calibrate(self.to_real(value)[0])
+        self.standardise.calibrate(self.to_real(value)[0], point=True)
         varied = bool(value.amin() < value.amax())
         if self.solved and varied and all(part.requires_grad for part in self.parameters()):
             self._settle(value)

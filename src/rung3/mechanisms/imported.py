@@ -122,7 +122,8 @@ class Conditional(Mechanism):
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         u = one_tensor(noise, self.name)
-        return _value(self._given(parents, len(u)), u.double(), self.name).to(self.variable.dtype)
+        made = _value(self._given(parents, len(u)), u.double(), self.name)
+        return self.variable.hold(made, self.wide)
 
     def abduct(
         self,

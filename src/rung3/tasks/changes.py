@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rung3.columns import read
+from rung3.columns import read, say_gaps
 from rung3.graph import CausalGraph
 from rung3.graph.falsification import correct
 from rung3.mechanisms.encoding import ParentEncoder, Standardise
@@ -60,6 +60,7 @@ class Change:
         p: Its p-value.
         adjusted: The p-value corrected for the number of mechanisms (Holm).
         changed: Whether that is at most the level.
+        gaps: How many rows of both data sets were left out, for a gap in a column of the graph.
     """
 
     variable: str
@@ -68,10 +69,12 @@ class Change:
     p: float
     adjusted: float
     changed: bool
+    gaps: int = 0
 
     def __str__(self) -> str:
         verdict = "changed" if self.changed else "no change seen"
-        return f"{self.mechanism}: {verdict} (F = {self.statistic:.2f}, p = {self.adjusted:.3g})"
+        found = f"{self.mechanism}: {verdict} (F = {self.statistic:.2f}, p = {self.adjusted:.3g})"
+        return found + say_gaps(self.gaps)
 
 
 def changes(
@@ -115,7 +118,7 @@ def changes(
     """
     if not 0 < level < 1:
         raise ValueError(f"level: expected a number between 0 and 1, got {level}")
-    rows, kinds = _together(source, target, graph, variables or {})
+    rows, kinds, gaps = _together(source, target, graph, variables or {})
     base = base_seed(seed)
     chosen = [_some(part.n, most, base, which) for which, part in enumerate(rows)]
     joint = Rows(
@@ -131,7 +134,9 @@ def changes(
         found[name] = _test(name, environment, own, joint, parents, base)
     adjusted = dict(zip(found, correct([p for _, p in found.values()], "holm"), strict=True))
     return [
-        Change(name, _spell(graph, name), statistic, p, adjusted[name], adjusted[name] <= level)
+        Change(
+            name, _spell(graph, name), statistic, p, adjusted[name], adjusted[name] <= level, gaps
+        )
         for name, (statistic, p) in found.items()
     ]
 
@@ -141,11 +146,14 @@ def _together(
     target: Mapping[str, Any],
     graph: CausalGraph,
     variables: Mapping[str, Variable],
-) -> tuple[tuple[Rows, Rows], dict[str, Variable]]:
-    """Both data sets with the same variables; of two readings the one with more categories."""
+) -> tuple[tuple[Rows, Rows], dict[str, Variable], int]:
+    """Both data sets with the same variables, and how many rows with gaps were left out.
+
+    Of two readings it is the one with more categories.
+    """
     kinds: dict[str, Variable] = dict(variables)
     for table in (source, target):
-        _, seen = read(table, variables, graph.nodes)
+        _, seen, _ = read(table, variables, graph.nodes)
         for name, kind in seen.items():
             before = kinds.get(name)
             if isinstance(before, Discrete) and isinstance(kind, Discrete):
@@ -153,9 +161,8 @@ def _together(
             else:
                 kinds.setdefault(name, kind)
     names = list(graph.nodes)
-    return (read(source, kinds, names)[0], read(target, kinds, names)[0]), {
-        k: kinds[k] for k in names
-    }
+    (before, _, some), (after, _, others) = (read(table, kinds, names) for table in (source, target))
+    return (before, after), {k: kinds[k] for k in names}, int((~some).sum() + (~others).sum())
 
 
 def _test(
@@ -250,7 +257,7 @@ def _encode(rows: Rows, parents: Mapping[str, Variable]) -> Tensor:
         if isinstance(kind, Image):
             parts.append(_summary(rows[name]))
         else:
-            encoder = ParentEncoder({name: kind})
+            encoder = ParentEncoder({name: kind}).double()
             encoder.calibrate(rows)
             parts.append(encoder(rows, rows.n).double())
     features = torch.cat(parts, 1)
