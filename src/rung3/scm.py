@@ -292,7 +292,7 @@ class SCM(nn.Module):
         Args:
             noise: What `abduct` gave, by this model or by one that it was made from with `do`.
             temperature: Factor on the noise of observation (a VAE's eps); 0 predicts from z alone.
-            mean: Variables of which to give the decoder's mean, without noise of observation.
+            mean: Variables of which to give the expected value over noise of observation.
 
         Returns:
             Rows shaped as the evidence was, with a leading axis K if there are particles.

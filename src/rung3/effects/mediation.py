@@ -9,9 +9,10 @@ With the causes at x or, intervened, at x~, and a mediator M (lecture, Figure 30
 
 On a circle every difference is the shorter way round.
 
-Outcomes are decoder means for images. All potential outcomes are of one noise, so every effect of a
-null intervention is exactly zero. Through the latents z of the outcome's own mechanism, where its
-parents cause them, they are the lecture's (pa~ after propagation down the graph)
+Outcomes are decoder means (expected pixels) for images. All potential outcomes are of one noise, so
+every effect of a null intervention is exactly zero. Through the latents z of the outcome's own
+mechanism, where its parents cause them, they are the lecture's (pa~ after propagation down the
+graph)
 
     DE = g(pa~, z) - g(pa, z),     IE = g(pa, z~) - g(pa, z),     TE = g(pa~, z~) - g(pa, z).
 """
