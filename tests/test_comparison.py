@@ -17,6 +17,7 @@ from rung3 import Continuous, worlds
 from rung3.evaluation import Oracles, Report, compare, evaluate
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.comparison_page import lines
+from rung3.evaluation.crps import crps
 from rung3.evaluation.examples import Example, Examples
 from rung3.evaluation.scores import Scores, put
 from rung3.graph import CausalGraph
@@ -348,3 +349,43 @@ def test_the_table_fits_eighty_columns_and_has_intervals_where_there_is_room() -
     interval = f"{mean['low']:.2f} to {mean['high']:.2f}"
     assert not any(interval in line for line in narrow)
     assert any(interval in line for line in wide)
+
+
+CRPS = ("calibration", "do(a)", "x", "crps")
+AVERAGED = (*ERROR[:3], "averaged", "error")
+
+
+def test_an_honest_posterior_is_not_beaten_by_a_point_nor_by_more_draws() -> None:
+    """Truth N(0, 1) a row: two honest clouds, of 8 and of 64 draws, and the certain answer 0."""
+    nothing, found = 3 * torch.ones(ROWS), {}
+    for name, particles in (("honest", 8), ("more", 64), ("certain", 8)):
+        true = torch.randn(ROWS, generator=torch.Generator().manual_seed(0))
+        draws = torch.randn(particles, ROWS, generator=torch.Generator().manual_seed(particles))
+        draws = 0 * draws if name == "certain" else draws
+        scores = {
+            ERROR: (draws[0] - true).abs(),
+            AVERAGED: (draws.mean(0) - true).abs(),
+            CRPS: crps(Continuous(), draws, true),
+            NOTHING: nothing,
+        }
+        report = made(scores, particles=particles)
+        skill = Bootstrap(ROWS, 200).skill(scores[CRPS], nothing)
+        put(report.metrics, (*CRPS[:-1], "crps skill"), skill)
+        found[name] = report
+    few = compare({k: found[k] for k in ("honest", "certain")})
+    assert few.entries[ERROR]["best"] == ["certain"]  # a single draw is punished for its honesty
+    skill = few.entries[*CRPS[:-1], "crps skill"]
+    assert skill["best"] == ["honest"]
+    assert skill["differences"]["certain"]["high"] < 0
+    assert few.entries[AVERAGED]["better"] == "lower"
+    assert not any("particles" in note for note in few.notes)
+    first = lines(few)[0]
+    assert first.section == "Against the true counterfactual"
+    assert first.name.startswith("CRPS")
+
+    unequal = compare({k: found[k] for k in ("honest", "more")})
+    assert unequal.entries[AVERAGED]["better"] is None
+    assert unequal.entries[AVERAGED]["best"] == []
+    assert set(unequal.entries[*CRPS[:-1], "crps skill"]["best"]) == {"honest", "more"}
+    assert any("particles: honest 8, more 64" in note for note in unequal.notes)
+    assert "are not ranked" in str(unequal)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from rung3 import SCM, Binary, Categorical, Continuous, Ordinal, worlds
-from rung3.mechanisms import Equation, InverseCDF
+from rung3 import SCM, Binary, Categorical, Continuous, Image, Ordinal, worlds
+from rung3.mechanisms import VAE, Equation, InverseCDF
 
 N = 4000
 
@@ -84,15 +84,108 @@ def test_the_effective_sample_size_is_that_of_the_weights() -> None:
     assert found == pytest.approx(10_000 * first**2 / second, rel=0.05)
 
 
-def test_evidence_that_tells_nothing_costs_nothing_and_rare_evidence_costs_much() -> None:
-    model = SCM(a=Equation("u"), b=Equation("0*a + u"), c=Equation("a + u/100"))
-    size = {
-        name: model.sample(5, given={name: value}, seed=0).explain().effective_sample_size
-        for name, value in {"b": 1.0, "c": 3.0}.items()
+def test_evidence_that_tells_nothing_costs_nothing() -> None:
+    model = SCM(a=Equation("u"), b=Equation("0*a + u"))
+    size = model.sample(5, given={"b": 1.0}, seed=0).explain().effective_sample_size
+    assert size == pytest.approx(10_000)
+
+
+@pytest.mark.parametrize(
+    ("y", "noise", "coefficient"),
+    [(12.0, 1.0, 1.0), (-20.0, 1.0, 1.0), (3.0, 0.01, 1.0), (40.0, 1.0, 3.0), (5.0, 1e-3, -2.0)],
+)
+def test_rare_evidence_is_conditioned_on_as_in_closed_form(
+    y: float, noise: float, coefficient: float
+) -> None:
+    """Of `y = a x + s u`: x given y has mean `a y / (a^2 + s^2)`, variance `s^2 / (a^2 + s^2)`."""
+    model = SCM(x=Equation("u"), y=Equation(f"{coefficient}*x + {noise}*u"))
+    rows = model.sample(2 * N, given={"y": y}, seed=0)
+    x, total = rows["x"].double(), coefficient**2 + noise**2
+    deviation = noise / total**0.5
+    assert x.mean().item() == pytest.approx(coefficient * y / total, abs=0.06 * deviation)
+    assert x.std().item() == pytest.approx(deviation, rel=0.05)
+    assert len(x.unique()) > N / 2
+    assert (rows.explain().effective_sample_size or 0) > N
+
+
+@pytest.mark.parametrize("given", [{"d": 15.0}, {"b": -9.0, "d": 3.0}, {"c": 8.0}])
+def test_rare_evidence_on_several_variables(given: dict[str, float]) -> None:
+    rows = linear().sample(N, given=given, seed=0)
+    means, covariance = gaussian(given)
+    for i, name in enumerate("abcd"):
+        within = 0.08 * max(covariance[i, i], 0) ** 0.5 + 1e-6
+        assert rows[name].double().mean().item() == pytest.approx(means[name], abs=within)
+
+
+def test_rare_evidence_that_two_causes_explain_keeps_both() -> None:
+    model = SCM(x=Equation("u"), y=Equation("x**2 + u/20"))
+    rows = model.sample(N, given={"y": 9.0}, seed=0)
+    assert rows["x"].abs().mean().item() == pytest.approx(3, abs=0.01)
+    assert (rows["x"] > 0).double().mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_rare_evidence_on_what_a_category_and_a_number_cause() -> None:
+    """Of `y = 10 k + x + u/10`, at 20: k is 2, however rare, and x as without it."""
+    kinds = {"k": Categorical(3), "x": Continuous(lower=0), "y": Continuous()}
+    tables = {
+        "k": InverseCDF(table=[0.99, 0.009, 0.001]),
+        "x": Equation("u", noise="Exponential(1)"),
+        "z": Equation("k + 0*x"),
+        "y": Equation("10*z + x + u/10"),
     }
-    assert size["b"] == pytest.approx(10_000)
-    assert size["c"] is not None
-    assert size["c"] < 30
+    rows = SCM("{k x} -> z; {z x} -> y", kinds, tables).sample(N, given={"y": 21.0}, seed=0)
+    assert rows["k"].eq(2).double().mean() > 0.999
+    assert rows["x"].mean().item() == pytest.approx(1 - 0.01, abs=0.01)
+    assert torch.equal(rows["z"], rows["k"].float())
+
+
+def test_rare_categories_are_summed_over() -> None:
+    kinds = {name: Binary() for name in "abc"}
+    tables = {
+        "a": InverseCDF(table=[1 - 1e-6, 1e-6]),
+        "b": InverseCDF(table=[[1 - 1e-6, 1e-6], [0.5, 0.5]]),
+        "c": InverseCDF(table=[[1.0, 0.0], [0.5, 0.5]]),
+    }
+    rows = SCM("a -> b -> c", kinds, tables).sample(N, given={"c": 1}, seed=0)
+    assert rows["b"].eq(1).all()
+    assert rows["a"].double().mean().item() == pytest.approx(1 / 3, abs=0.03)  # 0.5 to 1
+    assert rows.explain().effective_sample_size is None
+
+
+def test_rare_evidence_under_a_hidden_cause() -> None:
+    """`x` and `y` are correlated through h alone; given y, x has mean `rho y`."""
+    model = SCM("x <-> y", mechanisms={"x": Equation("u"), "y": Equation("u")})
+    with torch.no_grad():
+        for mechanism in model.mechanisms.values():
+            mechanism.weights.fill_(3.0)  # type: ignore[union-attr, operator]
+    rows = model.sample(N, given={"y": 6.0}, seed=0)
+    assert rows["x"].mean().item() == pytest.approx(0.9 * 6, abs=0.05)
+
+
+def test_rows_that_are_worth_too_few_say_so() -> None:
+    """What is unknown and has no density cannot be tempered."""
+    model = SCM(
+        "image -> y",
+        {"image": Image(1, 4, 4), "y": Continuous()},
+        {"image": VAE(latent=2, width=4), "y": Equation(lambda image, u: image.mean((1, 2, 3)) + u / 1e4)},
+    )
+    with pytest.warns(UserWarning, match="worth only .* independent ones: do not trust them"):
+        rows = model.sample(10, given={"y": 0.9}, seed=0)
+    assert (rows.explain().effective_sample_size or 99) < 30
+    assert "DO NOT TRUST" in str(rows.explain())
+
+
+def test_an_image_as_evidence_needs_what_causes_it() -> None:
+    model = SCM(
+        "s -> t -> image; s -> image; t -> y",
+        {"image": Image(1, 4, 4)},
+        {"image": VAE(latent=2, width=4)},
+    )
+    image = torch.zeros(1, 4, 4)
+    with pytest.raises(ValueError, match=r"image would weigh s by its likelihood.*give \['s'\] too"):
+        model.sample(3, given={"image": image, "t": 0.5})
+    rows = model.sample(50, given={"image": image, "t": 0.5, "s": 1.0, "y": 0.1}, seed=0)
+    assert rows.explain().effective_sample_size is None
 
 
 def test_more_rows_take_more_draws() -> None:

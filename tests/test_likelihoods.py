@@ -7,7 +7,14 @@ import torch
 from scipy import special, stats
 from torch import Tensor
 
-from rung3.mechanisms.likelihoods import DiscretisedGaussian, Gaussian, Normal, truncated_normal
+from rung3.mechanisms.likelihoods import (
+    DiscretisedGaussian,
+    Gaussian,
+    Likelihood,
+    Normal,
+    truncated_normal,
+)
+from rung3.mechanisms.logistic import DiscretisedLogistic
 
 LEVELS = torch.arange(256) / 255
 
@@ -24,6 +31,39 @@ def grid(n: int, bits: int = 8) -> tuple[Tensor, Normal]:
     mean = torch.rand(n)
     mean[::5] = torch.randint(2, (len(mean[::5]),)).float()
     return x, Normal(mean, torch.empty(n).uniform_(-8, 1))
+
+
+@pytest.mark.parametrize("pixels", [Gaussian(), DiscretisedGaussian(), DiscretisedLogistic()])
+@pytest.mark.parametrize("mean", [-0.2, 0.0, 0.003, 0.5, 0.98, 1.0])
+@pytest.mark.parametrize("log_scale", [-12.0, -6.0, -2.0, 0.0, 3.0])
+def test_the_mean_is_that_of_what_is_predicted(
+    pixels: Likelihood[Normal], mean: float, log_scale: float
+) -> None:
+    """Pixels are clamped: a black one, `mu = 0`, is not black on average."""
+    n, params = 40_000, normal(mean, log_scale)
+    eps = pixels.sample_noise((n,), torch.Generator().manual_seed(0), torch.device("cpu"))
+    drawn = pixels.predict(eps, params).double()
+    level = 0.5 / 255 if log_scale < -5 else 0.0  # to which pixels are rounded
+    within = 4 * drawn.std().item() / n**0.5 + level + 1e-5
+    assert pixels.mean(params).item() == pytest.approx(drawn.mean().item(), abs=within)
+
+
+def test_the_mean_of_a_black_pixel_in_closed_form() -> None:
+    black = normal(0.0, -2.0)
+    scale = math.exp(-2)
+    assert DiscretisedLogistic().mean(black).item() == pytest.approx(scale * math.log(2), abs=1e-4)
+    expected = scale / math.sqrt(2 * math.pi)
+    assert DiscretisedGaussian().mean(black).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_mean_has_gradients_at_every_scale() -> None:
+    mu = torch.linspace(0, 1, 11).requires_grad_()
+    for pixels in (Gaussian(), DiscretisedLogistic()):
+        for log_scale in (-12.0, -3.0, 5.0):
+            params = Normal(mu, torch.full((11,), log_scale))
+            (slope,) = torch.autograd.grad(pixels.mean(params).sum(), mu)
+            assert ((slope >= 0) & (slope <= 1 + 1e-3)).all()
+            assert slope.sum() > 0
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.003, 0.5, 0.98, 1.0])

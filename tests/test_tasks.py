@@ -12,6 +12,10 @@ from rung3.tasks import Kind, shifted, shifts, stress, task
 
 BIOPSY = CausalGraph("disease -> anatomy -> scan; age -> {disease anatomy}")
 SEGMENTATION = CausalGraph("age -> anatomy -> scan -> mask")
+SCANNED = CausalGraph(
+    "disease -> anatomy -> scan -> mask; {age sex} -> anatomy; scanner -> {coil scan}; coil -> scan; "
+    "reader -> mask"
+)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +50,17 @@ def test_the_direction_is_read_off_the_graph(
         (CausalGraph("x -> y"), "y", "x", "population", "P(x)", True),
         (CausalGraph("x -> reading -> y"), "y", "reading", "annotation", "P(reading | x)", False),
         (CausalGraph("x -> y -> bill"), "y", "bill", None, "P(bill | y)", True),
+        (SCANNED, "disease", "scanner", "acquisition", "P(scanner)", False),
+        (SCANNED, "disease", "coil", "acquisition", "P(coil | scanner)", False),
+        (SCANNED, "disease", "age", "population", "P(age)", False),
+        (SCANNED, "disease", "sex", "population", "P(sex)", False),
+        (SCANNED, "mask", "reader", "annotation", "P(reader)", False),
+        (CausalGraph("y -> x; thickness -> x"), "y", "thickness", "acquisition", "P(thickness)", False),
+        (CausalGraph("age -> z -> x -> y; s -> x"), "y", "s", "acquisition", "P(s)", True),
+        (CausalGraph("age -> z -> x -> y; s -> x"), "y", "age", "population", "P(age)", True),
+        (CausalGraph("a -> x -> y; b -> x"), "y", "a", "population", "P(a)", True),
+        (CausalGraph("z -> {x y}; reader -> y"), "y", "reader", "annotation", "P(reader)", False),
+        (CausalGraph("z -> {x y}; s -> x"), "y", "s", "acquisition", "P(s)", False),
     ],
 )
 def test_a_shift_is_named_by_where_the_environment_points(
@@ -67,6 +82,26 @@ def test_an_environment_may_change_several_mechanisms() -> None:
         "scan": "acquisition",
         "age": "population",
     }
+
+
+def test_a_cause_of_the_input_that_goes_with_the_label_is_of_the_subjects() -> None:
+    found = shifts(CausalGraph("y -> x; s -> x; y <-> s"), "y", "x")
+    assert found["s"].kind == "population"
+
+
+def test_other_subjects_are_scanned_by_the_same_scanner() -> None:
+    model = SCM(
+        age=Equation("u"),
+        disease=Equation("age + u"),
+        scanner=Equation("u"),
+        scan=Equation("disease + scanner + u"),
+    )
+    here = model.sample(100, seed=0)
+    there = shifted(model, "population", "disease", "scan").sample(100, seed=0)
+    assert torch.equal(here["scanner"], there["scanner"])
+    assert (there["age"] > here["age"] + 0.5).all()
+    remeasured = shifted(model, "acquisition", "disease", "scan", variable="scanner")
+    assert torch.equal(remeasured.sample(100, seed=0)["disease"], here["disease"])
 
 
 @pytest.mark.parametrize(

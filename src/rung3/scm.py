@@ -154,7 +154,8 @@ class SCM(nn.Module):
         """Draw rows from `p(x)`, or from `p(x | given)`.
 
         Conditioning is exact where everything upstream of the evidence is given too; otherwise by
-        likelihood weighting and resampling, with the effective sample size in `explain()`.
+        likelihood weighting and, where evidence is rare, by summing over categories or by tempering
+        (see `rung3.conditioning`), with the effective sample size in `explain()`: it warns below 30.
 
         Args:
             n: Number of rows.
@@ -165,7 +166,8 @@ class SCM(nn.Module):
             `n` rows; in a world they carry their noise.
 
         Raises:
-            ValueError: If the evidence is not a value of its variable, or has probability zero.
+            ValueError: If the evidence is not a value of its variable, or has probability zero; or
+                if it is an image and something that causes it is not given.
 
         Example:
             >>> from rung3 import worlds
@@ -309,7 +311,7 @@ class SCM(nn.Module):
         Args:
             noise: What `abduct` gave, by this model or by one that it was made from with `do`.
             temperature: Factor on the noise of observation (a VAE's eps); 0 predicts from z alone.
-            mean: Variables of which to give the decoder's mean, without noise of observation.
+            mean: Variables of which to give the expected value over noise of observation.
 
         Returns:
             Rows shaped as the evidence was, with a leading axis K if there are particles.

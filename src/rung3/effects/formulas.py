@@ -21,6 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from itertools import product
 from typing import Any
 
 from rung3.graph import CausalGraph
@@ -109,6 +110,29 @@ class Formula:
             found |= fresh
             left.extend(fresh)
         return found
+
+
+@dataclass(frozen=True)
+class District:
+    """A recanting district.
+
+    Attributes:
+        cause: A cause that one world needs both changed and unchanged, for
+        children: these effects of it.
+        names: The district, all of which hidden causes join.
+    """
+
+    cause: str
+    children: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{' and '.join(self.children)}: of a recanting district, as hidden causes join "
+            f"{', '.join(self.names)}; {self.cause} would have to have changed for one and not to "
+            "have changed for the other, and no data, experiments included, can tell such an effect "
+            "(Shpitser 2013)"
+        )
 
 
 class Formulas:
@@ -205,9 +229,38 @@ class Formulas:
         }
 
     def witnesses(self, formulas: Iterable[Formula]) -> tuple[str, ...]:
-        """Variables that one of the formulas has in two worlds at once, causes aside."""
-        twice = {name for formula in formulas for name in _repeated(formula)} - self.causes
+        """Variables that one of the formulas needs in two worlds at once, causes aside.
+
+        By themselves, or as two of a recanting district.
+        """
+        asked = list(formulas)
+        twice = {name for formula in asked for name in _repeated(formula)} - self.causes
+        twice |= {name for one in self.recanting(asked) for name in one.children}
         return tuple(name for name in self.graph.nodes if name in twice)
+
+    def recanting(self, formulas: Iterable[Formula]) -> list[District]:
+        """The recanting districts of the formulas: in one, a cause has both of its values.
+
+        With X set and nothing but causes of the outcome left, a district is what hidden causes
+        join. What its members do in one world is one distribution, of all that acts on them; two
+        members that one world asks with two values of a cause are seen together in no experiment,
+        and the formula is not identified (Shpitser 2013, Theorem 3).
+        """
+        graph = self.model.graph
+        above = {self.outcome, *graph.do(*self.causes).ancestors(self.outcome)} - self.causes
+        districts = [part for part in graph.subgraph(above).districts if len(part) > 1]
+        found: dict[District, None] = {}
+        for formula, names in product(formulas, districts):
+            asked: dict[str, dict[Formula, str]] = {}  # by cause, each value, and a child it is for
+            for part in formula.parts():
+                if (name := self.owner(part.name)) in names:
+                    for cause in (one for one in part.parents if one.name in self.causes):
+                        asked.setdefault(cause.name, {}).setdefault(cause, name)
+            for cause, heard in asked.items():
+                if len(heard) > 1:
+                    found[District(cause, graph.in_order(heard.values()), names)] = None
+        return list(found)
+
 
 
 def check_outcome(model: SCM, outcome: str) -> None:

@@ -9,9 +9,10 @@ With the causes at x or, intervened, at x~, and a mediator M (lecture, Figure 30
 
 On a circle every difference is the shorter way round.
 
-Outcomes are decoder means for images. All potential outcomes are of one noise, so every effect of a
-null intervention is exactly zero. Through the latents z of the outcome's own mechanism, where its
-parents cause them, they are the lecture's (pa~ after propagation down the graph)
+Outcomes are decoder means (expected pixels) for images. All potential outcomes are of one noise, so
+every effect of a null intervention is exactly zero. Through the latents z of the outcome's own
+mechanism, where its parents cause them, they are the lecture's (pa~ after propagation down the
+graph)
 
     DE = g(pa~, z) - g(pa, z),     IE = g(pa, z~) - g(pa, z),     TE = g(pa~, z~) - g(pa, z).
 """
@@ -69,8 +70,10 @@ class Mediation:
         outcome: Name of the outcome, whose unit the effects have.
         factual: The outcome that effects are counted from (a decoder's mean, for images).
         witnesses: Variables that one of these worlds needs both changed and unchanged, on different
-            paths. Where there are any, no data, experiments included, can tell the direct and the
-            indirect effect: they rest on the model's functions (Avin, Shpitser and Pearl 2005).
+            paths; or, joined by hidden causes, needs of a changed cause and of an unchanged one.
+            Where there are any, no data, experiments included, can tell the direct and the indirect
+            effect: they rest on the model's functions (Avin, Shpitser and Pearl 2005; Shpitser
+            2013).
         particles: Number K of draws of the noise; `None` if effects have no such axis.
         batched: Whether effects have an axis of rows.
         variable: The outcome's variable, which says what a difference is.
@@ -223,7 +226,8 @@ def natural(
         The averages, in the outcome's unit; see `Averages`.
 
     Raises:
-        ValueError: As `mediate`; or if n is less than 2, or the level not between 0 and 1.
+        ValueError: As `mediate`; if n is less than 2, or the level not between 0 and 1; or if there
+            is a recanting district, and `model.unidentified` is not `"allow"`.
 
     Example:
         >>> from rung3.mechanisms import Equation
@@ -236,6 +240,11 @@ def natural(
     """
     check_sample(n, level)
     asked = _Asked(model, do, versus, outcome, through, observed=False)
+    if model.unidentified != "allow" and (district := asked.formulas.recanting(asked.four)):
+        raise ValueError(
+            f"{district[0]}. To answer on the model's word alone, set model.unidentified = "
+            '"allow"; the total effect is that of effects.average'
+        )
     worlds = Drawn(asked.formulas, asked.four, n, seed)
     base, *changed = map(worlds.value, asked.four)
     variable = model.variables[outcome]

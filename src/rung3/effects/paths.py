@@ -5,10 +5,12 @@
 where `Y[P]` has every cause at its intervened value on the paths in P and at its factual one on all
 others (see `rung3.effects.formulas`). A *recanting witness* is a variable that a change comes to by
 one path and that hands it on along some paths but not along others: it would have to have changed
-and not to have changed at once. No data, experiments included, can tell such an effect; it is
-refused.
+and not to have changed at once. Of a *recanting district* two variables, joined by hidden causes,
+need this of a cause of both. No data, experiments included, can tell such an effect; it is refused.
 
-Source: Avin, Shpitser and Pearl 2005, *Identifiability of path-specific effects* (IJCAI).
+Sources: Avin, Shpitser and Pearl 2005, *Identifiability of path-specific effects* (IJCAI); Shpitser
+2013, *Counterfactual graphical models for longitudinal mediation analysis with unobserved
+confounding* (Cognitive Science 37).
 """
 
 from __future__ import annotations
@@ -56,8 +58,8 @@ def along(
             what `CausalGraph.causal_paths` gives. They may pass through `latent`, the latents of
             the outcome's mechanism, where its parents cause them.
         versus: What the intervention is compared with; the rows as they are, if not given.
-        recanting: Answer even if there is a recanting witness, on the word of the model's functions
-            alone.
+        recanting: Answer even if there is a recanting witness or district, on the word of the
+            model's functions alone.
         particles: Number K of draws of the noise.
         seed: An int, a `torch.Generator`, or `None` to follow torch's own.
 
@@ -66,7 +68,7 @@ def along(
 
     Raises:
         ValueError: If a path is not one of the graph from a cause to the outcome, or there is a
-            recanting witness; the message explains it.
+            recanting witness or district; the message explains it.
 
     Example:
         >>> from rung3.mechanisms import Equation
@@ -83,6 +85,8 @@ def along(
     if not recanting:
         _refuse_witness(wanted, graph, outcome)
     pair = [formulas(route) for route in (Along(frozenset(wanted)), NONE)]
+    if not recanting and (district := formulas.recanting(pair)):
+        raise ValueError(f"{district[0]}. Answer on the model's word alone with recanting=True")
     worlds = Imagined(formulas, pair, values, particles, seed)
     active, base = map(worlds.value, pair)
     return worlds.shaped(model.variables[outcome].difference(active, base))

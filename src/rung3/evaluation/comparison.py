@@ -11,6 +11,11 @@ cancels. For skill, with e_i the errors and e_i(0) those of doing nothing, rows 
 
 The best is the one with the best mean; who cannot be told apart from it, because the interval of
 the difference holds 0, is best too.
+
+A single draw, or the mean of few, is farther from the truth the more honestly uncertain a model is.
+The skill of the CRPS, `1 - sum_i CRPS_i / sum_i e_i(0)`, is fair to draws of the true posterior and
+to any number of them, and so comes first. The mean of K draws is nearer the more there are: scores
+that depend on K are not ranked where K differs.
 """
 
 from __future__ import annotations
@@ -45,6 +50,7 @@ BETTER = {
     "truth ssim": "higher",
     "truth error": "lower",
     "calibration crps": "lower",
+    "calibration crps skill": "higher",
     "minimality cld": "lower",
 } | dict.fromkeys(
     (
@@ -63,6 +69,9 @@ MODEL = "model"
 
 ASKED = ("world", "rows", "rows compared with the truth", "other parents")
 """Settings that must be the same."""
+
+CRPS = "crps skill"
+"""Of draws of the noise: what is left of the error of doing nothing."""
 
 ROUNDING = 1e-6
 """Of the greatest mean in the same unit: a difference below that is the arithmetic's."""
@@ -128,16 +137,26 @@ class Comparison:
             where nothing is better from the first) and `best` (names).
         entries: The same numbers by path, not nested.
         notes: What a reader should know before believing the numbers.
+        particles: Draws of the noise of each run, if they are not equally many.
     """
 
     def __init__(self, reports: Mapping[str, Report]) -> None:
         self.reports = dict(reports)
         self._resamples: dict[int, Bootstrap] = {}
+        counts = {name: report.metrics["settings"].get("particles") for name, report in reports.items()}
+        self.particles = counts if len(set(counts.values())) > 1 else {}
         self.metrics: Found = {}
         self.entries = dict(self._entries())
         for path, entry in self.entries.items():
             put(self.metrics, path, entry)
         self.notes = list(_notes(self.reports))
+        if self.particles:
+            said = ", ".join(f"{name} {count}" for name, count in self.particles.items())
+            self.notes.insert(
+                0,
+                f"Draws of the noise are not equally many (particles: {said}): the mean of draws, "
+                "their spread and their coverage depend on that, and are not ranked.",
+            )
 
     def _entries(self) -> Iterator[tuple[Key, Found]]:
         found = {name: dict(_leaves(report.metrics)) for name, report in self.reports.items()}
@@ -168,13 +187,13 @@ class Comparison:
             `mean`, `low`, `high`; `None` if rows' own scores are not known.
         """
         one, two = self.reports[name].scores, self.reports[other].scores
-        skill = path[-1] == "skill"
-        error = (*path[:-1], "error") if skill else path
+        skill = path[-1] in ("skill", CRPS)
+        error = (*path[:-1], "crps" if path[-1] == CRPS else "error") if skill else path
         if error not in one or error not in two or len(one[error]) != len(two[error]):
             return None
         change, base = one[error] - two[error], torch.ones(())
         if skill:
-            nothing = (*path[:3], NOTHING, "error")
+            nothing = ("truth", *path[1:3], NOTHING, "error")
             if nothing not in one:
                 return None
             base = one[nothing]
@@ -199,7 +218,7 @@ class Comparison:
         there = {name: found for name, found in by_run.items() if found is not None}
         unit = next(iter(there.values())).get("unit", "")
         known = {name: found["mean"] for name, found in there.items() if found["mean"] is not None}
-        better = _better(path, unit)
+        better = None if self.particles and _of_particles(path) else _better(path, unit)
         reference = _first(known, better)
         differences = {
             name: self.difference(path, name, reference)
@@ -341,6 +360,11 @@ def _of_models(path: Key, modes: list[str]) -> bool:
         case ("log_prob", _, who):
             return who == MODEL
     return True
+
+
+def _of_particles(path: Key) -> bool:
+    """Whether a score depends on how many draws of the noise there are."""
+    return AVERAGED in path or path[0] == "spread" or "coverage" in path[-1]
 
 
 def _better(path: Key, unit: str) -> str | None:

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rung3.evaluation import page
-from rung3.evaluation.examination import FACTUAL, KEPT
+from rung3.evaluation.examination import AVERAGED, FACTUAL, KEPT
 from rung3.evaluation.report import slug
 from rung3.evaluation.tables import MODES
 
@@ -67,11 +67,12 @@ td.best { font-weight: 650; } td.best small { font-weight: 400; }
 
 
 class Line(NamedTuple):
-    """A line of the table: a metric of every run."""
+    """A line of the table: a metric of every run, and its rank within its section."""
 
     section: str
     name: str
     found: Mapping[str, Any]
+    rank: int = 2
 
 
 class Cell(NamedTuple):
@@ -88,7 +89,7 @@ def lines(comparison: Comparison) -> list[Line]:
     entries = comparison.entries.items()
     found = [_line(path, e) for path, e in entries if FACTUAL in path or not _same(e)]
     order = [*SECTIONS.values(), *(line.section for line in found)]
-    return sorted(found, key=lambda line: order.index(line.section))
+    return sorted(found, key=lambda line: (order.index(line.section), line.rank))
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -227,8 +228,11 @@ def _title(comparison: Comparison) -> str:
 
 def _line(path: tuple[str, ...], found: Mapping[str, Any]) -> Line:
     section = SECTIONS.get(path[0], path[0].replace("_", " ").capitalize())
-    what = []
+    what, rank = [], 1 if AVERAGED in path else 2
     match path:
+        case ("calibration", label, name, kind) if kind in ("crps", "crps skill"):
+            section, rank = SECTIONS["truth"], 0
+            said = f"{kind.replace('crps', 'CRPS')} of {name} under {label}"
         case ("truth", label, name, mode, kind):
             said, what = f"{kind} of {name} under {label}", [mode]
         case ("effectiveness" | "measured", image, label, name, _) if label == FACTUAL:
@@ -245,7 +249,7 @@ def _line(path: tuple[str, ...], found: Mapping[str, Any]) -> Line:
             said = ", ".join(path[1:]) or path[0]
     said += "".join(_mode(mode) for mode in what)
     unit = f", {found['unit']}" if found["unit"] else ""
-    return Line(section, f"{said}{unit} {ARROWS[found['better']]}".rstrip(), found)
+    return Line(section, f"{said}{unit} {ARROWS[found['better']]}".rstrip(), found, rank)
 
 
 def _mode(mode: str) -> str:

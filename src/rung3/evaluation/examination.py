@@ -7,6 +7,7 @@
 | effectiveness, image, do, parent, mode | the oracle's error, or whether it is right |
 | measured, image, do, parent, mode | error of the parent as measured on the image |
 | truth, do, variable, who, error | distance from the true counterfactual |
+| calibration, do, variable, crps | CRPS of the particles |
 | spread, do, outcome | standard deviation over particles |
 
 `rung3.evaluation.probes` adds the scores that a protocol asks for besides. A score that cannot be
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from rung3.evaluation import axioms
 from rung3.evaluation.cache import Cache, Truths
+from rung3.evaluation.crps import crps
 from rung3.evaluation.distances import distance, scale, unit
 from rung3.evaluation.examples import Examples
 from rung3.evaluation.oracles import Oracles
@@ -336,9 +338,11 @@ class Examination:
         return found
 
     def _averaged(self, query: Query, draws: Rows, true: Rows) -> None:
-        """The error of the mean of images, free of the accidents of a single draw."""
+        """The draws against the truth: CRPS, fair to any honest spread; of images also their mean."""
         for name in query.affected(self.model):
             variable = self.model.variables[name]
+            path = ("calibration", query.label, name, "crps")
+            self.add(path, name, crps(variable, draws[name], true[name]))
             if isinstance(variable, Image):
                 error = distance(variable, draws[name].mean(0), true[name])
                 self.add(("truth", query.label, name, AVERAGED, "error"), name, error)

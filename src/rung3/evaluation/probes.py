@@ -6,7 +6,7 @@
 | truth, do, image, who, ssim | structural similarity to the truth | similarity |
 | minimality, image, do, mode, cld | latent divergence; too far; too near | minimality |
 | drift, image, do, parent, mode | how far what should stay has moved, by oracles | minimality |
-| calibration, do, variable, crps | CRPS of the draws; coverage 50%; coverage 90% | calibration |
+| calibration, do, variable, coverage 50% | of the truth by the draws; coverage 90% | calibration |
 | stability, do, variable, who | disagreement of two abductions, or of peers | stability |
 
 Each is one function of `rung3.evaluation`; here they are only called.
@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from rung3.evaluation.commutativity import commutativity
-from rung3.evaluation.crps import crps
 from rung3.evaluation.distances import distance
 from rung3.evaluation.examination import FACTUAL, KEPT, Asked, Examination, Sight
 from rung3.evaluation.minimality import alike, latent_divergence
@@ -156,7 +155,6 @@ class Probes:
         for name in asked.query.affected(self.model):
             variable, draws = self.model.variables[name], asked.draws[name]
             path = ("calibration", asked.query.label, name)
-            self.examination.add((*path, "crps"), name, crps(variable, draws, asked.true[name]))
             if bool((draws == draws[:1]).all()):
                 continue  # nothing is uncertain
             v, unsure = ranks(variable, [draws], asked.true[name], self.examination.ties)

@@ -44,6 +44,11 @@ def summarise(
     for path in [path for path in scores if path[0] == "truth" and path[-1] == "error"]:
         error, nothing = scores[path], scores[(*path[:3], NOTHING, "error")]
         put(metrics, (*path[:-1], "skill"), bootstrap.of(len(error)).skill(error, nothing))
+    for path in [path for path in scores if path[0] == "calibration" and path[-1] == "crps"]:
+        base = ("truth", *path[1:3], NOTHING, "error")
+        if base in scores and len(scores[base]) == len(score := scores[path]):
+            found = bootstrap.of(len(score)).skill(score, scores[base])
+            put(metrics, (*path[:-1], "crps skill"), found)
     for path, change in _amplified(scores, first):
         found = bootstrap.of(len(change)).mean(change)
         put(metrics, ("amplification", *path[1:]), {**found, "unit": scores.unit(path)})

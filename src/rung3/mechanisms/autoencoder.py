@@ -129,7 +129,7 @@ class Autoencoder(Mechanism):
         return self.pixels.predict(eps, self._params(latents, parents))
 
     def mean(self, noise: Noise, parents: Parents) -> Tensor:
-        """The decoder's mean `mu(z, pa)`, shape `(n, C, H, W)`: not rounded to levels."""
+        """The decoder's mean, the expected pixels given z and the parents, `(n, C, H, W)`."""
         return self.pixels.mean(self._params(self._parts(noise)[0], parents))
 
     def _params(self, latents: dict[str, Tensor], parents: Parents) -> Any:

@@ -172,7 +172,7 @@ class Mechanism(Precise, ABC):
         return self.sample_noise(n, parents, generator)
 
     def mean(self, noise: Noise, parents: Parents) -> Tensor:
-        """The prediction without observation noise (a decoder's mean), shape `(n, *shape)`."""
+        """The prediction averaged over noise of observation (a decoder's), `(n, *shape)`."""
         return self.predict(noise, parents)
 
     def latents(self, noise: Noise, parents: Parents) -> dict[str, Tensor]:

@@ -225,7 +225,7 @@ class HVAE(Autoencoder):
         return found
 
     def outcome(self, latents: Mapping[str, Tensor], parents: Parents) -> Tensor:
-        """The decoder's mean `g(pa, z)` under given latents and parents, `(n, C, H, W)`.
+        """The expected pixels `g(pa, z)` under given latents and parents, `(n, C, H, W)`.
 
         Raises:
             ValueError: If the prior is exogenous.

@@ -90,7 +90,7 @@ class Likelihood(ABC, Generic[Params]):
 
     @abstractmethod
     def mean(self, params: Params) -> Tensor:
-        """The expected pixels, in [0, 1], `(n, C, H, W)`: not rounded to levels."""
+        """The expected pixels, in [0, 1], `(n, C, H, W)`, before they are rounded to levels."""
 
     @abstractmethod
     def weights(self, params: Params, gamma: float) -> Tensor:
@@ -109,8 +109,32 @@ class Likelihood(ABC, Generic[Params]):
         """The pixels, in [0, 1], `(n, C, H, W)`."""
 
 
+def normal_integral(t: Tensor) -> Tensor:
+    """`t Phi(t) + phi(t)`."""
+    density: Tensor = (-0.5 * t.square()).exp() / math.sqrt(2 * math.pi)
+    return t * torch.special.ndtr(t) + density
+
+
+def clamped_mean(mu: Tensor, scale: Tensor, integral: Callable[[Tensor], Tensor]) -> Tensor:
+    """`E clamp(mu + scale eps)`, by the integral of the distribution function of eps."""
+    inside: Tensor = scale * (integral(mu / scale) - integral((mu - 1) / scale))
+    return inside.clamp(0, 1)
+
+
 class LocationScale(Likelihood[Normal]):
-    """What `x = mu + sigma eps` shares: mu and log sigma, in this order, for every channel."""
+    """What `x = mu + sigma eps` shares: mu and log sigma, in this order, for every channel.
+
+    Pixels are clamped to [0, 1], so their mean is not mu, and near black and white far from it:
+
+        E clamp(mu + sigma eps) = int_0^1 P(mu + sigma eps > t) dt
+                                = sigma (G(mu / sigma) - G((mu - 1) / sigma)),
+        G(t) = int_-inf^t F(v) dv,    F the distribution function of eps, which is symmetric.
+    """
+
+    @staticmethod
+    @abstractmethod
+    def integral(t: Tensor) -> Tensor:
+        """G, the integral of the distribution function of eps up to t."""
 
     def outputs(self, channels: int) -> int:
         return 2 * channels
@@ -120,7 +144,7 @@ class LocationScale(Likelihood[Normal]):
         return Normal(clamp(mean), self.bounded(log_scale))
 
     def mean(self, params: Normal) -> Tensor:
-        return params.mean
+        return clamped_mean(params.mean, params.log_scale.exp(), self.integral)
 
     def weights(self, params: Normal, gamma: float) -> Tensor:
         """`w_i ~ sigma_i^(2 gamma)` (Seitzer et al. 2022, arXiv 2203.09168)."""
@@ -136,7 +160,11 @@ class Gaussian(LocationScale):
         >>> pixels = Gaussian()
         >>> pixels.predict(pixels.abduct(torch.tensor([0.75]), normal), normal)
         tensor([0.7500])
+        >>> pixels.mean(Normal(torch.zeros(1), torch.tensor([-2.0])))  # black, or lighter
+        tensor([0.0540])
     """
+
+    integral = staticmethod(normal_integral)
 
     def log_prob(self, x: Tensor, params: Normal) -> Tensor:
         eps = self.abduct(x, params)
@@ -166,6 +194,8 @@ class DiscretisedGaussian(LocationScale):
     def __init__(self, bits: int = 8, min_log_scale: float = -6.0) -> None:
         super().__init__(min_log_scale)
         self.levels = 2**bits - 1
+
+    integral = staticmethod(normal_integral)
 
     def log_prob(self, x: Tensor, params: Normal) -> Tensor:
         return _log_bin(x, params.mean, params.log_scale, self.levels)

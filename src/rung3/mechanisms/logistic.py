@@ -48,6 +48,7 @@ class DiscretisedLogistic(LocationScale):
     """
 
     sample_noise: ClassVar[Callable[..., Tensor]] = staticmethod(standard_logistic)
+    integral = staticmethod(softplus)
 
     def __init__(self, bits: int = 8, min_log_scale: float = -6.0) -> None:
         super().__init__(min_log_scale)

@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from rung3.mechanisms.likelihoods import MARGIN, Likelihood
+from rung3.mechanisms.likelihoods import MARGIN, Likelihood, clamped_mean
 
 __all__ = ["LogisticMixture", "Mixture"]
 
@@ -122,8 +122,8 @@ class LogisticMixture(Likelihood[Mixture]):
         means = params.mean[:, :, :0]
         for c in range(params.mean.shape[2]):
             m, s = _centre(means, params, c), params.log_scale[:, :, c].exp()
-            inside = s * (softplus(m / s) - softplus((m - 1) / s))
-            means = torch.cat([means, inside.clamp(0, 1)[:, :, None]], dim=2)
+            inside = clamped_mean(m, s, softplus)
+            means = torch.cat([means, inside[:, :, None]], dim=2)
         mixed = (params.log_weight.exp()[:, :, None] * means).sum(1)
         mean: Tensor = (1 - self.floor) * mixed + 0.5 * self.floor
         return mean

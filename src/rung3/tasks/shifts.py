@@ -9,11 +9,17 @@ predicting Y from X:
 | the label, otherwise | P(y) or P(y given its causes) | prevalence |
 | an input with causes | P(x given z) | acquisition |
 | what Y causes and X shows (anatomy) | P(z given y) | manifestation |
-| what X causes and Y shows | P(z given x) | annotation |
-| what comes before (inputs without causes too) | P(z) | population |
+| what X causes and Y shows, or what acts on Y and on no X (an annotator) | P(z) | annotation |
+| what acts on inputs alone, beside what they show (a scanner) | P(z) | acquisition |
+| what else comes before (inputs without causes too) | P(z) | population |
 
 (Castro, Walker and Glocker 2020, Nature Communications 11:3673, Figure 4 and Table 1). The best
 predictor is the same in all environments if `Y` is d-separated from `E` given `X`.
+
+What an input shows is the label, or what is joined with it other than through the inputs. To predict
+a label that the inputs cause, this tells nothing: there it is what has causes of its own, and a
+scanner has none. Where no cause of an input has, a graph does not tell a scanner from what is
+scanned, and they are called population.
 """
 
 from __future__ import annotations
@@ -92,7 +98,7 @@ def shifts(
         acquisition shift: P(scan | anatomy); scan is measured otherwise; the best predictor changes
         >>> {name: shift.kind for name, shift in shifts(graph, "disease", "scan").items()}
         {'disease': 'prevalence', 'anatomy': 'manifestation', 'scan': 'acquisition',
-         'scanner': 'population', 'age': 'population'}
+         'scanner': 'acquisition', 'age': 'population'}
     """
     about = task(graph, label, inputs)
     if environment is None:
@@ -131,11 +137,25 @@ def _name(about: Task, name: str) -> tuple[Kind | None, str]:
         return "population", f"other subjects, among whom {name} differs"
     if name in before_inputs and name in graph.descendants(label):
         return "manifestation", f"{label} shows otherwise in {name}"
-    if name in before_label and name in graph.descendants(inputs):
+    if name in before_label and (name not in before_inputs or name in graph.descendants(inputs)):
         return "annotation", f"{label} is decided by way of another {name}"
+    if name in before_inputs and _measures(about, name):
+        return "acquisition", f"the inputs are measured by way of another {name}"
     if name in before_label or name in before_inputs:
         return "population", f"other subjects, among whom {name} differs"
     return None, f"{name} causes neither {label} nor its inputs"
+
+
+def _measures(about: Task, name: str) -> bool:
+    """Whether a cause of inputs is of how they come about, and not of what they show."""
+    graph, inputs = about.graph, set(about.inputs)
+    rest = graph.subgraph(set(graph.nodes) - inputs)
+    shown = {k for k in rest.nodes if k == about.label or not rest.d_separated(k, about.label)}
+    if about.direction in ("causal", "mixed"):
+        shown |= {k for k in rest.nodes if rest.parents(k) or rest.spouses(k) or rest.children(k)}
+    reached = {name, *rest.descendants(name)}
+    changed = [k for k in about.inputs if reached.intersection(graph.parents(k))]
+    return reached.isdisjoint(shown) and all(shown & graph.ancestors(k) for k in changed)
 
 
 def shifted(
