@@ -43,7 +43,7 @@ from rung3.variables import Continuous, Image
 __all__ = ["AdditiveNoise"]
 
 MOST, TELLS, GRID = 500, 500, 4_096
-"""Most terms of a polynomial; nats that g's likelihood must be above a normal's, in all rows (ten
+"""Most terms of a curved polynomial; nats that g's likelihood must be above a normal's, in all rows (ten
 for each parameter of g); points that it is then taken from."""
 
 
@@ -52,7 +52,7 @@ class AdditiveNoise(Mechanism):
 
     Args:
         degree: Of the polynomial m in the encoded parents; a network if not given.
-        hidden: Most units of the network; a line runs beside it.
+        hidden: Most units of the network, fewer the wider the parents; a line runs beside it.
         spread: Whether the noise's spread depends on the parents, by such a network too.
         regressor: What has `fit(features, target)` and `predict(features)` of arrays `(n, d)` and
             `(n,)`, such as scikit-learn's; `fit` of the model fits it, on the parents' values as
@@ -129,7 +129,7 @@ class AdditiveNoise(Mechanism):
             self.location = Regression(inputs, self.hidden, outputs)
         elif inputs:
             terms = math.comb(inputs + (self.degree or 0), inputs)
-            if terms > MOST:
+            if self.degree != 1 and terms > MOST:
                 raise ValueError(
                     f"{self.name}: a polynomial of degree {self.degree} in {inputs} features has "
                     f"{terms} terms, more than {MOST}; give a lower degree, or none for networks"
