@@ -83,13 +83,11 @@ def chance(t: float, draw: Callable[[int], Array], freedom: int) -> float:
 
 def exchangeable(a: Array, b: Array, strata: Codes) -> Array:
     """C."""
-    n = len(a)
-    count = np.bincount(strata)
-    outer = [(c[:, :, None] * c[:, None, :]).reshape(n, -1) for c in (a, b)]
-    sums = [np.zeros((len(count), o.shape[1])) for o in outer]
-    for total, part in zip(sums, outer, strict=True):
-        np.add.at(total, strata, part)
-    return crossed(*sums, weight=1 / np.maximum(count - 1, 1))
+    order = strata.argsort(kind="stable")
+    ends = np.flatnonzero(np.diff(strata[order])) + 1
+    parts = [(a[rows], b[rows]) for rows in np.split(order, ends)]
+    sums = [np.stack([(own[k].T @ own[k]).ravel() for own in parts]) for k in (0, 1)]
+    return crossed(*sums, weight=np.array([1 / max(len(own) - 1, 1) for own, _ in parts]))
 
 
 def crossed(a: Array, b: Array, weight: Array) -> Array:

@@ -1,10 +1,10 @@
 """Tests of conditional independence between columns of numbers and of categories.
 
 X and Y are regressed on Z, and their residuals e compared. Categories of X and Y count as the
-indicators of all levels but one. Categories in Z part the rows into strata, one for each
+indicators of all levels but one, or of the 20 that are most frequent. Categories in Z part the rows into strata, one for each
 combination; so do numbers of few values, as long as the strata hold 5 rows each on average. Every
-other number in Z enters by a cubic spline with 5 knots, more in more than 2,000 rows (a line in
-fewer than 200), and a value that many rows share, such as 0, by an indicator of its own: so Z may
+other number in Z enters by a cubic spline with 5 knots, up to 30 as rows grow (a line in fewer
+than 200), and a value that many rows share, such as 0, by an indicator of its own: so Z may
 act on X and Y along any smooth curves whose effects add up, with a step at such values.
 
 Two numbers in fewer than 200 rows without strata: the partial correlation r of the residuals, with
@@ -37,7 +37,7 @@ from rung3.graph.association import Array, Codes, association, crossed
 
 __all__ = ["Column", "Dependence", "residual_test"]
 
-KNOTS, LINEAR = 5, 200
+KNOTS, MOST, LINEAR = 5, 30, 200
 NUMBERS = 20
 """Whole numbers with more distinct values than this are numbers, with fewer categories."""
 STRATUM, SHARED, REACH = 5, 20, 3.0
@@ -127,10 +127,13 @@ def residual_test(x: Column, y: Column, given: Sequence[Column] = ()) -> Depende
 
 
 def _indicators(c: Column) -> Array:
-    """A number as one column, categories as one for every level but the first."""
+    """A number as one column, categories as one for every level but one, at most NUMBERS."""
     if not c.discrete:
         return c.values[:, None]
-    return np.asarray(c.values[:, None] == np.unique(c.values)[1:], dtype=np.float64)
+    levels, count = np.unique(c.values, return_counts=True)
+    common = levels[count.argsort(kind="stable")[::-1]][:NUMBERS]
+    chosen = np.sort(common) if len(levels) > NUMBERS else levels[1:]
+    return np.asarray(c.values[:, None] == chosen, dtype=np.float64)
 
 
 def _strata(given: Sequence[Column], n: int) -> tuple[Codes, list[Array]]:
@@ -159,7 +162,7 @@ def _spline(values: Array) -> Array:
     rest = values[other]
     if not len(rest):
         return indicators
-    knots = max(KNOTS, int(len(rest) ** 0.4 / 4))
+    knots = min(max(KNOTS, int(len(rest) ** 0.5 / 3)), MOST)
     inner = np.unique(np.quantile(rest, np.linspace(0, 1, knots + 2)))
     if len(rest) < LINEAR or len(inner) < 3:
         columns = (rest[:, None] - rest.mean()) / (rest.std() or 1)

@@ -50,6 +50,7 @@ class Mechanism(nn.Module, ABC):
             sooner than usual, as losses of deep hierarchies jump.
         arguments: Names of the parents, where the mechanism itself says them (equations).
         wants_noise: Whether prediction uses the noise.
+        atoms: Values that have a probability of their own, beside the density.
         solved: Whether `calibrate` fits it, so that training has nothing left to do but polish.
         has_latent_mediator: Whether the parents cause latents, which then cause the value: whether
             `latents` and `outcome` answer.
@@ -69,6 +70,7 @@ class Mechanism(nn.Module, ABC):
 
     arguments: tuple[str, ...] | None = None
     wants_noise: bool = True
+    atoms: tuple[float, ...] = ()
     solved: bool = False
     has_latent_mediator: bool = False
     name: str = ""
