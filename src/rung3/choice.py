@@ -8,7 +8,7 @@ candidate c gives to rows, and b the best of them on average, c is *as good* if
 no worse than by two standard errors, nor by more than some nats in all n rows. They are rows held
 out; if it is known how many parameters each candidate took from the rows that it learned from, the
 likelihood of these counts too, less that number (Akaike 1973), and tells so much finer differences.
-Of those as good, the simplest whose noise is independent of the parents (`rung3.diagnosis`) is
+Of those as good, the simplest whose noise is independent of the parents (`rung3.noise_test`) is
 chosen; if there is none, the best, and it says so.
 
 Richer ones are tried while there is something left to explain: once a candidate's noise is
@@ -34,7 +34,6 @@ import torch
 
 from rung3.batches import Table
 from rung3.data.splits import split
-from rung3.diagnosis import independence
 from rung3.mechanisms import (
     AdditiveNoise,
     Flow,
@@ -44,6 +43,7 @@ from rung3.mechanisms import (
     default_mechanism,
 )
 from rung3.mechanisms.encoding import ParentEncoder
+from rung3.noise_test import independence
 from rung3.rows import Rows, as_rows, spell_unknown
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed, stream

@@ -5,14 +5,10 @@ If `x := f(pa, u)` is right, then of rows that it did not learn from
 - the abducted noise follows its prior (calibration): the greatest distance between the two
   distribution functions is small (Kolmogorov and Smirnov; for scalar mechanisms, whether the
   probability integral transform is uniform); and
-- the abducted noise knows nothing of the parents (independence): with `a_j = cos(pi j F(u))` of the
-  noise and the same waves, indicators of categories and random waves of all parents together as b,
+- the abducted noise knows nothing of the parents (independence), neither at coarse scale nor of
+  rows whose parents are near (see `rung3.noise_test`).
 
-      E[(a - E a) (b - E b)'] = 0,
-
-  tested by Hotelling's T^2. The waves of u see where its mean, spread and skew move.
-
-P-values are corrected for the number of mechanisms by Holm's method. A mechanism that fails is
+P-values are corrected for the number of both tests, of all mechanisms, by Holm's method. A mechanism that fails is
 wrong, or learned too little; one that passes may still be wrong on the third rung.
 """
 
@@ -24,22 +20,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from rung3.batches import Table
 from rung3.graph.falsification import correct
 from rung3.interventions import Intervention
 from rung3.mechanisms.base import Mechanism, Parents
+from rung3.noise_test import coordinates, independence
 from rung3.rows import Noise, as_rows
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed, stream
-from rung3.tasks.changes import features, hotelling
-from rung3.variables import Continuous, Image
+from rung3.variables import Image
 
-__all__ = ["Diagnosis", "diagnose", "independence"]
+__all__ = ["Diagnosis", "diagnose"]
 
-LEAST, WAVES = 50, 8
-"""Rows that a diagnosis needs; random waves of all parents together."""
+LEAST = 50
+"""Rows that a diagnosis needs."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +100,7 @@ def diagnose(
         model: The model, fitted.
         rows: Rows held out of the fit; where values are missing, a row tests the mechanisms whose
             value and parents it has.
-        level: Chance of a false alarm of either kind, if all mechanisms are right.
+        level: Chance of any false alarm, of either kind, if all mechanisms are right.
         seed: Of the noise that is drawn.
 
     Returns:
@@ -144,38 +139,13 @@ def diagnose(
         error = float(density.std() / math.sqrt(len(value)))
         told = (mechanism.describe(), len(value), float(density.mean()), error)
         found[name] = (*told, distance, p, apart)
-    calibration = correct([line[5] for line in found.values()], "holm")
-    heard = [name for name, line in found.items() if not math.isnan(line[6])]
-    apart_of = dict(zip(heard, correct([found[k][6] for k in heard], "holm"), strict=True))
+    tests = {(k, i): line[i] for k, line in found.items() for i in (5, 6)}
+    asked = {key: p for key, p in tests.items() if not math.isnan(p)}
+    tests |= dict(zip(asked, correct(list(asked.values()), "holm"), strict=True))
     return [
-        Diagnosis(name, *line[:5], p, apart_of.get(name, math.nan), level)
-        for (name, line), p in zip(found.items(), calibration, strict=True)
+        Diagnosis(name, *line[:5], tests[name, 5], tests[name, 6], level)
+        for name, line in found.items()
     ]
-
-
-def independence(
-    name: str, noise: Noise, parents: Parents, mechanism: Mechanism, seed: int
-) -> float:
-    """The p-value that a mechanism's noise and its parents are independent.
-
-    Args:
-        name: The variable's name, for the error.
-        noise: Its abducted noise, `(n, ...)`.
-        parents: Its parents' values, `(n, ...)`.
-        mechanism: The mechanism, bound.
-        seed: Of the random waves.
-    """
-    columns = _columns(noise)
-    a = torch.cat([features(name, column, Continuous()) for column in columns.values()], 1)
-    parts = [features(k, parents[k], kind) for k, kind in mechanism.parents.items()]
-    joint = torch.cat(parts, 1)
-    turns = torch.randn(joint.shape[1], WAVES, generator=stream(seed, "waves")).to(joint)
-    if len(parts) > 1:
-        parts.append((joint @ turns + torch.arange(WAVES).to(joint)).cos())
-    b = torch.cat(parts, 1)
-    products = (a - a.mean(0))[:, :, None] * (b - b.mean(0))[:, None, :]
-    most = max(1, len(a) // 20)
-    return hotelling(name, products.flatten(1)[:, :most])[1]
 
 
 def _calibration(
@@ -184,22 +154,12 @@ def _calibration(
     """The greatest distance of any coordinate's distribution to its prior's, and its p-value."""
     from scipy.stats import ks_2samp
 
-    found = _columns(noise)
+    found = coordinates(noise)
     n = len(next(iter(found.values())))
     times = max(1, min(20, 200_000 // n))
     again = {k: v.repeat(times, *[1] * (v.ndim - 1)) for k, v in parents.items()}
     generator = stream(seed, f"prior {mechanism.name}", mechanism.observed.device)
-    prior = _columns(mechanism.sample_noise(times * n, again, generator))
+    prior = coordinates(mechanism.sample_noise(times * n, again, generator))
     tests = [ks_2samp(found[k].cpu().numpy(), prior[k].cpu().numpy()) for k in found]
     worst = min(tests, key=lambda test: float(test.pvalue))
     return float(worst.statistic), min(1.0, float(worst.pvalue) * len(tests))
-
-
-def _columns(noise: Noise) -> dict[str, Tensor]:
-    """The coordinates of noise, each `(n,)`."""
-    parts = {"": noise} if isinstance(noise, Tensor) else noise
-    return {
-        f"{key}{k}": column
-        for key, part in parts.items()
-        for k, column in enumerate(part.reshape(len(part), -1).double().T)
-    }

@@ -306,7 +306,9 @@ def _mass(subject: Subject, row: int) -> float:
     own = {k: v[row : row + 1].expand(n, *v.shape[1:]) for k, v in subject.parents.items()}
     drawn = m.predict(m.sample_noise(n, own, subject.generator("density")), own)
     assert isinstance(m.variable, Continuous)
-    return integrate(density, drawn, m.variable)
+    atoms = torch.tensor(m.atoms).to(m.variable.dtype)
+    inner = drawn[~torch.isin(drawn, atoms)] if m.atoms else drawn
+    return integrate(density, inner, m.variable) + float(density(atoms).sum() if m.atoms else 0)
 
 
 def _columns(noise: Noise) -> dict[str, Tensor]:

@@ -1,24 +1,29 @@
 """Tests of conditional independence between columns of numbers and of categories.
 
 X and Y are regressed on Z, and their residuals e compared. Categories of X and Y count as the
-indicators of all levels but one. Categories in Z part the rows into strata, one for each
-combination, and every number in Z enters by a cubic spline with 5 knots (a line in fewer than 200
-rows), so that Z may act on X and Y along any smooth curves whose effects add up.
+indicators of all levels but one, or of the 20 that are most frequent. Categories in Z part the rows into strata, one for each
+combination; so do numbers of few values, as long as the strata hold 5 rows each on average. Every
+other number in Z enters by a cubic spline with 5 knots, up to 30 as rows grow (a line in fewer
+than 200), and a value that many rows share, such as 0, by an indicator of its own: so Z may
+act on X and Y along any smooth curves whose effects add up, with a step at such values.
 
-Two numbers in fewer than 200 rows: the partial correlation r of the residuals, with q columns in
-the regression,
+Two numbers in fewer than 200 rows without strata: the partial correlation r of the residuals, with
+q columns in the regression,
 
     t = r sqrt(d / (1 - r^2)),      d = n - q - 1,      a Student t of d degrees of freedom;
 
 exact where X and Y are normal and linear in these columns. Else, the generalised covariance measure
-(Shah and Peters, Ann. Statist. 2020). With R_i the products of the residuals of row i, one for each
-pair of columns, their mean m and covariance C,
+(Shah and Peters, Ann. Statist. 2020), with its variance under the null hypothesis: of the products
+of residuals of both sides, m_i = e_i x f_i, one for each pair of columns,
 
-    f = m' C^-1 m (d - k) / k,      k = rank(C),        an F of k and d - k degrees of freedom
+    T = (sum m)' C^-1 (sum m),      C = sum_i E[e e' | z_i] x E[f f' | z_i] / (1 - h_i),
 
-as n grows (Hotelling's); for categories throughout it is close to the test of Cochran, Mantel and
-Haenszel. A number's column e is joined there by e^2, less its own regression on Z, so that a curve
-such as Y = X^2 and dependence of the variance are seen, too.
+the expectations regressed on Z like X and Y, h the leverages, T chi-squared of rank(C) degrees as n
+grows. Where Z is strata alone, this is the test of Cochran, Mantel and Haenszel. Where few rows
+decide, p comes from exchanging rows within strata (see `rung3.graph.association`), exact if Z is
+strata alone. A number's column e, with its long tails drawn in, is joined there by e^2, so that a
+curve such as Y = X^2 and dependence of the variance are seen, too. What is made of e is regressed
+on Z again, and so keeps its mean.
 """
 
 from __future__ import annotations
@@ -27,15 +32,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+
+from rung3.graph.association import Array, Codes, association, crossed
 
 __all__ = ["Column", "Dependence", "residual_test"]
 
-KNOTS, LINEAR = 5, 200
+KNOTS, MOST, LINEAR = 5, 30, 200
 NUMBERS = 20
 """Whole numbers with more distinct values than this are numbers, with fewer categories."""
-
-Array = npt.NDArray[np.float64]
+STRATUM, SHARED, REACH = 5, 20, 3.0
+"""Rows of a stratum, on average, and of a value with an indicator; what part of the rows must share
+it; where tails are cut, in units of what a tenth of the rows lies beyond."""
 
 
 class Column(NamedTuple):
@@ -98,56 +105,95 @@ def residual_test(x: Column, y: Column, given: Sequence[Column] = ()) -> Depende
     present = ~np.isnan([c.values for c in (x, y, *given)]).any(0)
     x, y, *given = (Column(c.values[present], c.discrete) for c in (x, y, *given))
     n = int(present.sum())
-    design = _design(given, n)
+    strata, numbers = _strata(given, n)
+    design = np.hstack([np.eye(strata.max(initial=0) + 1)[strata], *map(_spline, numbers)])
     basis, size, _ = np.linalg.svd(design, full_matrices=False)
     basis = basis[:, size > 1e-9 * size[:1]]
     free = n - basis.shape[1] - 1
     if free < 1:
         raise ValueError(f"{n} rows are too few to condition on {basis.shape[1]} columns")
     a, b = (_residuals(_indicators(c), basis) for c in (x, y))
-    if not (x.discrete or y.discrete) and n < LINEAR:
+    if not (x.discrete or y.discrete or strata.any()) and n < LINEAR:
         r = float(a[:, 0] @ b[:, 0]) / n
         t = r * np.sqrt(free / max(1 - r**2, 1e-300))
         return Dependence("partial correlation", float(t), float(2 * stats.t.sf(abs(t), free)), n)
     a, b = (
-        e if c.discrete else np.hstack([e, _residuals(e**2, basis)])
+        e if c.discrete else _residuals(_with_square(e), basis)
         for e, c in zip((a, b), (x, y), strict=True)
     )
-    products = (a[:, :, None] * b[:, None, :]).reshape(n, -1)
-    mean = products.mean(0)
-    spread = np.atleast_2d(np.cov(products, rowvar=False))
-    rank = int(np.linalg.matrix_rank(spread, hermitian=True))
-    f = float(mean @ np.linalg.pinv(spread, hermitian=True) @ mean) * (free - rank) / max(rank, 1)
-    p = float(stats.f.sf(f, rank, free - rank)) if 0 < rank < free else 1.0
-    return Dependence("generalised covariance", f, p, n)
+    covariance = _null_covariance(a, b, basis) if numbers else None
+    t, rank, p = association(a, b, strata, covariance)
+    return Dependence("generalised covariance", t / max(rank, 1), p, n)
 
 
 def _indicators(c: Column) -> Array:
-    """A number as one column, categories as one for every level but the first."""
+    """A number as one column, categories as one for every level but one, at most NUMBERS."""
     if not c.discrete:
         return c.values[:, None]
-    return np.asarray(c.values[:, None] == np.unique(c.values)[1:], dtype=np.float64)
+    levels, count = np.unique(c.values, return_counts=True)
+    common = levels[count.argsort(kind="stable")[::-1]][:NUMBERS]
+    chosen = np.sort(common) if len(levels) > NUMBERS else levels[1:]
+    return np.asarray(c.values[:, None] == chosen, dtype=np.float64)
 
 
-def _design(given: Sequence[Column], n: int) -> Array:
-    """The regressors `(n, q)`: strata of the categories, and a spline of each number."""
-    levels = np.array([c.values for c in given if c.discrete]).reshape(-1, n)
-    _, strata = np.unique(levels, axis=1, return_inverse=True)
-    parts = [np.eye(int(strata.max(initial=0)) + 1)[strata.reshape(n)]]
-    return np.hstack(parts + [_spline(c.values) for c in given if not c.discrete])
+def _strata(given: Sequence[Column], n: int) -> tuple[Codes, list[Array]]:
+    """The stratum of each row, `(n,)`, and the numbers that are left to regress on."""
+    strata, left = np.zeros(n, dtype=np.int64), []
+    for c in sorted(given, key=lambda c: not c.discrete):
+        levels, codes = np.unique(c.values, return_inverse=True)
+        _, joint = np.unique(strata * len(levels) + codes, return_inverse=True)
+        few = len(levels) <= NUMBERS and STRATUM * (joint.max(initial=0) + 1) <= n
+        if c.discrete or few:
+            strata = joint
+        else:
+            left.append(c.values)
+    return strata, left
 
 
 def _spline(values: Array) -> Array:
-    """A basis of cubic splines with knots at quantiles, `(n, KNOTS + 4)`; or a line `(n, 1)`."""
+    """Indicators of values that many rows share, and a spline, or a line, of the others."""
     from scipy.interpolate import BSpline
 
-    inner = np.unique(np.quantile(values, np.linspace(0, 1, KNOTS + 2))) if len(values) else values
-    if len(values) < LINEAR or len(inner) < KNOTS + 2:
-        line: Array = (values[:, None] - values.mean()) / (values.std() or 1)
-        return line
-    knots = np.concatenate([inner[:1].repeat(3), inner, inner[-1:].repeat(3)])
-    basis: Array = np.array(BSpline.design_matrix(values, knots, 3).toarray())
-    return basis
+    n = len(values)
+    levels, codes, count = np.unique(values, return_inverse=True, return_counts=True)
+    shared = count >= max(STRATUM, n / SHARED if len(levels) > NUMBERS else 0)
+    indicators = np.asarray(codes[:, None] == np.flatnonzero(shared), dtype=np.float64)
+    other = ~shared[codes]
+    rest = values[other]
+    if not len(rest):
+        return indicators
+    knots = min(max(KNOTS, int(len(rest) ** 0.5 / 3)), MOST)
+    inner = np.unique(np.quantile(rest, np.linspace(0, 1, knots + 2)))
+    if len(rest) < LINEAR or len(inner) < 3:
+        columns = (rest[:, None] - rest.mean()) / (rest.std() or 1)
+    else:
+        ends = np.concatenate([inner[:1].repeat(3), inner, inner[-1:].repeat(3)])
+        columns = BSpline.design_matrix(rest, ends, 3).toarray()
+    placed = np.zeros((n, columns.shape[1]))
+    placed[other] = columns
+    return np.hstack([indicators, placed])
+
+
+def _with_square(e: Array) -> Array:
+    """A residual, its tails drawn in, and its square, `(n, 2)`."""
+    reach = REACH * np.quantile(abs(e), 0.9)
+    e = e.clip(-reach, reach) if reach > 0 else e
+    return np.hstack([e, e**2])
+
+
+def _null_covariance(a: Array, b: Array, basis: Array) -> Array:
+    """C: what the products' sums would vary by if a and b depended on Z alone."""
+
+    def given_z(e: Array) -> Array:
+        """`E[e e' | z]` of each row, positive semidefinite, written in rows."""
+        n, k = e.shape
+        outer = (e[:, :, None] * e[:, None, :]).reshape(n, -1)
+        values, vectors = np.linalg.eigh((basis @ (basis.T @ outer)).reshape(n, k, k))
+        whole = (vectors * values.clip(0)[:, None, :]) @ vectors.transpose(0, 2, 1)
+        return np.asarray(whole.reshape(n, -1))
+
+    left = 1 - (basis**2).sum(1)
+    return crossed(given_z(a), given_z(b), weight=np.where(left > 1e-9, 1 / left.clip(1e-9), 0.0))
 
 
 def _residuals(columns: Array, basis: Array) -> Array:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from rung3.graph import CausalGraph
 from rung3.mechanisms.additive import AdditiveNoise
+from rung3.mechanisms.at_bounds import AtBounds
 from rung3.mechanisms.base import Mechanism
 from rung3.mechanisms.contaminated import Contaminated
 from rung3.mechanisms.discrete import GumbelMax, InverseCDF
@@ -17,6 +18,7 @@ from rung3.variables import Categorical, Continuous, Image, Variable
 
 __all__ = [
     "AdditiveNoise",
+    "AtBounds",
     "Conditional",
     "Contaminated",
     "Equation",

@@ -10,8 +10,8 @@ unless a spread is asked for, g a neural spline without any input, and, by chang
 With s = 1 a counterfactual is the factual value moved by `m(pa~) - m(pa)`, so its error is that of
 a regression, and no more. All of it is fitted before the first step of training: m by least
 squares, a polynomial's in closed form, a network's by second-order steps (see
-`rung3.mechanisms.regression`), or by a regressor of scikit-learn, or one like those; s by the
-normal likelihood of what m leaves, after which m is fitted anew, each row weighted by 1 / s^2; and
+`rung3.mechanisms.regression`), trees by boosting (`rung3.mechanisms.trees`), or by a regressor of
+scikit-learn, or one like those; s by the normal likelihood of what m leaves, after which m is fitted anew, each row weighted by 1 / s^2; and
 g by the likelihood of what is left then. Least squares waste what noise that is not normal tells:
 with the Fisher information I = E[(log p_e)'^2], one row tells `I var(e) >= 1` times as much of m as
 they use of it. If there are rows enough to tell g from a normal for certain, m is fitted once more,
@@ -37,13 +37,14 @@ from rung3.mechanisms.flow import Flow
 from rung3.mechanisms.polynomial import Polynomial
 from rung3.mechanisms.regression import Loss, Regression, spread, squares
 from rung3.mechanisms.support import ToReal
+from rung3.mechanisms.trees import Trees
 from rung3.rows import Noise
 from rung3.variables import Continuous, Image
 
 __all__ = ["AdditiveNoise"]
 
 MOST, TELLS, GRID = 500, 500, 4_096
-"""Most terms of a polynomial; nats that g's likelihood must be above a normal's, in all rows (ten
+"""Most terms of a curved polynomial; nats that g's likelihood must be above a normal's, in all rows (ten
 for each parameter of g); points that it is then taken from."""
 
 
@@ -52,17 +53,19 @@ class AdditiveNoise(Mechanism):
 
     Args:
         degree: Of the polynomial m in the encoded parents; a network if not given.
-        hidden: Most units of the network; a line runs beside it.
+        hidden: Most units of the network, fewer the wider the parents; a line runs beside it.
         spread: Whether the noise's spread depends on the parents, by such a network too.
+        trees: Most trees of a sum that m is instead, for functions with steps. Beyond the data it
+            is constant, and it gives no gradients.
         regressor: What has `fit(features, target)` and `predict(features)` of arrays `(n, d)` and
             `(n,)`, such as scikit-learn's; `fit` of the model fits it, on the parents' values as
             they are (categories one-hot). One that overfits makes the noise look too small. It
             cannot be saved, and gives no gradients.
 
     Raises:
-        ValueError: On a degree or a number of units below 1, or a degree beside a spread; on a
-            regressor without `fit` and `predict`, or beside a degree or a spread, or of a vector;
-            on `build`, if the variable is not continuous, a parent is an image, or the polynomial
+        ValueError: On a degree or a number of units or trees below 1, or two of degree, spread,
+            trees and regressor; on a regressor without `fit` and `predict`, or of a vector; on
+            `build`, if the variable is not continuous, a parent is an image, or the polynomial
             has too many terms.
 
     Example:
@@ -86,6 +89,7 @@ class AdditiveNoise(Mechanism):
         hidden: int = 16,
         spread: bool = False,
         regressor: Any = None,
+        trees: int | None = None,
     ) -> None:
         super().__init__()
         if regressor is not None:
@@ -95,6 +99,13 @@ class AdditiveNoise(Mechanism):
                     f"regressor={regressor!r}: expected an object with fit and predict, and no "
                     f"degree or spread beside it (degree={degree}, spread={spread})"
                 )
+        if trees is not None and (not isinstance(trees, int) or trees < 1):
+            raise ValueError(f"trees={trees!r} must be a number of trees, at least 1")
+        if trees is not None and (degree is not None or spread or regressor is not None):
+            raise ValueError(
+                f"trees={trees}: expected no degree, spread or regressor beside it "
+                f"(degree={degree}, spread={spread}, regressor={regressor!r})"
+            )
         if degree is not None and (degree < 1 or spread):
             raise ValueError(f"degree={degree} must be at least 1, and without spread={spread}")
         if not isinstance(hidden, int) or hidden < 1:
@@ -103,6 +114,7 @@ class AdditiveNoise(Mechanism):
         self.hidden = hidden
         self.spread = spread
         self.regressor = regressor
+        self.trees = trees
         if spread:
             self.assumption = (
                 "noise, times a spread that the parents set, adds to a function of them"
@@ -120,16 +132,18 @@ class AdditiveNoise(Mechanism):
         self.to_real = ToReal(self.variable)
         self.standardise = Standardise(self.variable.shape)
         inputs, outputs = self.encoder.width, self.variable.dim or 1
-        self.location: Polynomial | _Regressor | Regression | None = None
+        self.location: Polynomial | Regression | Trees | _Regressor | None = None
         if self.regressor is not None and (self.variable.shape or not inputs):
             raise ValueError(f"{self.name}: a regressor gives one number, from at least one parent")
         if self.regressor is not None:
             self.location = _Regressor(self.regressor, self.name)
+        elif inputs and self.trees is not None:
+            self.location = Trees(self.trees, outputs)
         elif inputs and self.degree is None:
             self.location = Regression(inputs, self.hidden, outputs)
         elif inputs:
             terms = math.comb(inputs + (self.degree or 0), inputs)
-            if terms > MOST:
+            if self.degree != 1 and terms > MOST:
                 raise ValueError(
                     f"{self.name}: a polynomial of degree {self.degree} in {inputs} features has "
                     f"{terms} terms, more than {MOST}; give a lower degree, or none for networks"
@@ -155,6 +169,10 @@ class AdditiveNoise(Mechanism):
         z = self.encoder(parents, n)
         if isinstance(self.location, Polynomial | Regression):
             self._solve(z, standard, parents)
+            return
+        if isinstance(self.location, Trees):
+            told = self.location.solve(z, standard.reshape(n, -1)).reshape(standard.shape)
+            self.rest.calibrate(standard - told, {})
             return
         if self.location is not None:
             self.location.solve(z, standard)
@@ -225,9 +243,14 @@ class AdditiveNoise(Mechanism):
 
         return loss
 
+    def loss(self, value: Tensor, parents: Parents) -> Tensor:
+        """`-log p(x | pa)`; in rows that trees learned from noise looks small: nothing to learn."""
+        loss = super().loss(value, parents)
+        return loss - (loss - loss.detach()) if isinstance(self.location, Trees) else loss
+
     def determined(self) -> float:
         """Those of m and s; the noise's distribution takes the same, whatever they are."""
-        if isinstance(self.location, _Regressor):
+        if isinstance(self.location, Trees | _Regressor):
             return super().determined()
         parts = [part for part in (self.location, self.log_spread) if part is not None]
         return float(sum(part.determined.sum() for part in parts))

@@ -74,6 +74,7 @@ class Mechanism(Precise, ABC):
         arguments: Names of the parents, where the mechanism itself says them (equations).
         wants_noise: Whether prediction uses the noise.
         by_row: Whether a value hangs on the noise and the parents of its own row alone.
+        atoms: Values that have a probability of their own, beside the density.
         solved: Whether `calibrate` fits it, so that training has nothing left to do but polish.
         has_latent_mediator: Whether the parents cause latents, which then cause the value: whether
             `latents` and `outcome` answer.
@@ -95,6 +96,7 @@ class Mechanism(Precise, ABC):
     arguments: tuple[str, ...] | None = None
     wants_noise: bool = True
     by_row: bool = True
+    atoms: tuple[float, ...] = ()
     solved: bool = False
     has_latent_mediator: bool = False
     name: str = ""

@@ -22,8 +22,8 @@ from rung3.mechanisms.regression import LEAST, Loss, Point, look
 
 __all__ = ["Polynomial"]
 
-CHUNK, STEPS, ENOUGH = 65_536, 20, 1e-6
-"""Rows whose terms are held at once; most steps; gain a row, foreseen, that is too little."""
+HELD, STEPS, ENOUGH = 4_000_000, 20, 1e-6
+"""Terms, in all rows, that are held at once; most steps; gain a row, foreseen, that is too little."""
 ROUNDS = 50
 """Of shrinking."""
 
@@ -90,7 +90,7 @@ class Polynomial(nn.Module):
             design = self._design(z)
             return design @ at, design
 
-        return look(at, run, data, loss, CHUNK)
+        return look(at, run, data, loss, max(1, HELD // len(self.terms)))
 
     def _shrink(self, best: Tensor, here: Point) -> tuple[Tensor, Tensor]:
         """The terms, and how many of them the data determine."""

@@ -42,9 +42,11 @@ FIRST, STAGES = (2_000, 60), ((20_000, 40), (None, 3))
 STARTS, MEMBERS, NEAR = 4, 3, 5
 """Networks of one size that start; those that go on; how often the decays of an old one are found
 before its first step."""
-DRAWN, STEEP, PRODUCTS = 1_000, 10.0, 14
+DRAWN, STEEP = 1_000, 10.0
 """Units, and rows, that the first are chosen from; how much steeper than the data are wide, at the
-most; most features with products."""
+most."""
+PRODUCTS, WEIGHTS = 14, 400
+"""Most features with products; most weights with units: a step takes the cube of their number."""
 CHUNK, ENOUGH, ALIKE, BEHIND = 4_096, 0.1, 0.1, 5.0
 """Rows whose Jacobian is held at once; and, in nats: a gain that is too little; between networks
 that are the same, but for what is pruned; and behind the best, what hardly counts."""
@@ -130,7 +132,8 @@ class Regression(nn.Module):
 
     Args:
         inputs: Number of features, at least 1; they should be standardised.
-        hidden: Most units of a perceptron.
+        hidden: Most units of a perceptron; fewer where there are many features, and from 200 on
+            none, which leaves the line.
         outputs: Number of outputs.
         products: Whether squares and products of the features are features too, if they are few.
             Beyond the data it may then grow as a square does.
@@ -154,9 +157,9 @@ class Regression(nn.Module):
     def __init__(self, inputs: int, hidden: int, outputs: int = 1, products: bool = True) -> None:
         super().__init__()
         pairs = inputs * (inputs + 1) // 2
-        self.hidden = hidden
         self.products = products and inputs + pairs <= PRODUCTS
         self.features = 1 + inputs + pairs * self.products
+        self.hidden = hidden = min(hidden, max(0, (WEIGHTS - self.features) // (1 + self.features)))
         size = self.features + hidden + self.features * hidden
         self.register_buffer("weights", torch.zeros(outputs, MEMBERS, size))
         self.register_buffer("shares", torch.zeros(outputs, MEMBERS))
