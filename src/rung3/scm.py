@@ -366,7 +366,10 @@ class SCM(nn.Module):
     # What the verbs share ------------------------------------------------------------------------
 
     def _rows(self, values: Values) -> Rows:
-        return as_rows(values, self.variables, self.device)
+        rows = as_rows(values, self.variables, self.device)
+        if rows.n == 0:
+            raise ValueError("no rows were given; expected at least one")
+        return rows
 
     def _check_given(self, rows: Rows) -> None:
         if lacking := [name for name in self.variables if name not in rows]:

@@ -36,6 +36,9 @@ Fit = Literal["crop", "pad"]
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 """Formats that are read, whatever a file is called: none that needs another program."""
 
+SAMPLE_FORMAT = 339
+"""The tag of a TIFF that says whether its numbers are signed."""
+
 GREY = ("1", "L", "LA")
 DEEP = ("F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's modes of grey in eight bits, and in more."""
@@ -123,12 +126,18 @@ class Picture:
             off = np.abs(pixels - back) * levels > TOLERANCE if real else pixels != back.round()
             if not off.any():
                 return level, "range" if self.codes and levels < most and top else ""
-        cure = "bits=None" if real else "the bits it was stored with (12 if they go to 4095)"
+        if real:
+            raise ValueError(
+                f"holds numbers that are no multiples of 1/{levels}, the levels of "
+                f"bits={image.bits}; declare bits=None"
+            )
+        cure = "the bits it was stored with (12 if it goes to 4095)"
         if self.bits:
             cure += f", or bits={self.bits} for all that its type holds"
+        spread = f" nor these spread over 0 to {most}" if most else ""
         raise ValueError(
-            f"holds pixels that are no levels of bits={image.bits}, neither 0, 1, ..., {levels} "
-            f"nor spread over 0 to {most}, and go up to {top:g}; declare {cure}"
+            f"holds numbers up to {top:g} that are not the levels of bits={image.bits}, 0 to "
+            f"{levels},{spread}; declare {cure}"
         )
 
 
@@ -154,6 +163,7 @@ def decode(source: Path | BinaryIO, formats: Sequence[str] = FORMATS) -> Picture
             with Files.open(source, formats=formats) as opened:
                 form, count = opened.format, getattr(opened, "n_frames", 1)
                 stored = str([tile[3] for tile in opened.tile])
+                signed = 2 in getattr(opened, "tag_v2", {}).get(SAMPLE_FORMAT, ())
                 opened.load()
                 picture = ImageOps.exif_transpose(opened)
             pixels, clear = _pixels(picture)
@@ -161,13 +171,18 @@ def decode(source: Path | BinaryIO, formats: Sequence[str] = FORMATS) -> Picture
         raise
     except Exception as error:  # a decoder may raise anything on a damaged file
         known = " or ".join([", ".join(formats[:-1]), formats[-1]])
-        raise ValueError(f"cannot be read: not a {known} picture: {error}") from None
+        raise ValueError(
+            f"cannot be read: not a {known} picture of grey in 1 to 16 bits or 32-bit floats, or "
+            f"of colours in 8 bits: {error}"
+        ) from None
     if count > 1 and form != "MPO":  # what cameras add to a JPEG are previews
         raise ValueError(f"holds {count} pictures; expected one")
     if clear:
         raise ValueError("has transparent pixels; save it on the background that it shall have")
     if ";16" in stored and pixels.dtype == np.uint8:
         raise ValueError("holds colours of 16 bits, of which 8 can be read; save it with 8")
+    if signed and pixels.dtype == np.uint8:
+        raise ValueError("holds signed numbers of 8 bits, which cannot be read; save it with 16")
     if pixels.dtype.kind == "f":
         return Picture(pixels, 1, codes=False)
     # A portable map says which number is white, and is decoded by it.
@@ -220,7 +235,7 @@ def read_images(
     present = files if image.missing else _needed(name, files)
     if image.channels not in (1, 3):
         raise ValueError(f"{name}: images of {image.channels} channels have no file type")
-    ways: dict[str, Path] = {}
+    unlike, ways = "", dict[str, Path]()
     resized: list[str] = []
     grey: list[str] = []
     values = torch.full((len(files), *image.shape), torch.nan, dtype=image.dtype)
@@ -229,10 +244,8 @@ def read_images(
             continue
         picture = _open(name, file)
         if picture.shape[:alike] != image.shape[:alike]:
-            raise ValueError(
-                f"{name}: {file} is {picture.shape}, but {files[0]} is {image.shape}; "
-                "give size=(height, width), or declare the column's Image"
-            )
+            unlike = unlike or f"{file} is {picture.shape}"
+            continue
         if image.channels == 1 and picture.shape[0] == 3:
             grey += [str(file)] if picture.colours else []
             picture = picture.grey()
@@ -242,6 +255,11 @@ def read_images(
             raise ValueError(f"{name}: image file {file} {error}") from None
         ways.setdefault(way, file)
         resized += [f"{file}, {change}"] if change else []
+    if unlike:
+        raise ValueError(
+            f"{name}: {unlike}, but {files[0]} is {image.shape}; give size=(height, width), or "
+            "declare the column's Image"
+        )
     if "codes" in ways and "range" in ways:
         raise ValueError(
             f"{name}: pixels of {ways['codes']} are at most {image.levels}, as codes of "

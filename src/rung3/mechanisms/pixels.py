@@ -58,8 +58,8 @@ def likelihood_of(
         if image.bits is not None:
             raise ValueError(
                 f"{name}: its pixels are whole levels (bits={image.bits}), and the likelihood is "
-                "gaussian, for real-valued ones; use likelihood='discretised', the same for levels, "
-                "or declare bits=None"
+                "gaussian, for real-valued ones; use likelihood='discretised', the same for "
+                "levels, or declare bits=None"
             )
         return Gaussian(min_log_scale)
     if image.bits is None:
