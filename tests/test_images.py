@@ -17,6 +17,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from rung3 import SCM, Binary, Continuous, Image, data
+from rung3.explorer.own import decode
 from rung3.mechanisms import VAE, Equation
 
 Array = np.ndarray[Any, Any]
@@ -359,3 +360,15 @@ def test_equations_of_images_answer_on_levels_or_are_told(tmp_path: Path) -> Non
     rows = SCM("scan", {"scan": Image(1, 2, 2)}, {"scan": equation}).sample(3, seed=0)
     with pytest.raises(ValueError, match=r"scan: .* no multiples of 1/255, .* or declare other"):
         SCM("scan", {"scan": Image(1, 2, 2)}).counterfactual(rows, do={})
+
+
+@pytest.mark.parametrize(
+    ("bits", "stored"),
+    [(12, numbers(4095, dtype="u2")), (8, numbers(255)), (1, 255 * numbers(1)), (1, numbers(1))],
+)
+def test_uploads_are_read_by_the_same_rules(tmp_path: Path, bits: int, stored: Array) -> None:
+    image, file = Image(1, 6, 8, bits=bits), save(tmp_path, stored)
+    given = decode((tmp_path / file).read_bytes(), "scan", image)
+    assert torch.equal(given, read(tmp_path, image, file)[0])
+    with pytest.raises(ValueError, match=r"^scan: holds numbers .* declare the bits"):
+        decode((tmp_path / save(tmp_path, numbers(201))).read_bytes(), "scan", Image(1, 6, 8, 1))

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+__all__ = ["Binary", "Categorical", "Continuous", "Image", "Ordinal", "Variable"]
+
 MOST_BITS = 16
 """Bits of a pixel whose levels single precision still tells apart with room to spare."""
 
 TOLERANCE = 0.02
 """Of a level's spacing: how far a pixel may lie off its level by rounding."""
-
-__all__ = ["Binary", "Categorical", "Continuous", "Image", "Ordinal", "Variable"]
 
 
 def to_tensor(name: str, value: Any) -> Tensor:
@@ -396,7 +396,7 @@ class Image(Variable):
 
 def levels_of(bits: int) -> int:
     """The number L of the levels `k / L`, `k = 0, ..., L`, that pixels of so many bits have."""
-    return 2**bits - 1
+    return (1 << bits) - 1
 
 
 KINDS: Mapping[str, type[Variable]] = {
@@ -432,7 +432,7 @@ def _check_range(name: str, value: Tensor, lower: float, upper: float, unit: str
 
 def _whole(size: object) -> bool:
     """Whether it is a whole number of at least 1; `True` and 1.0 are not."""
-    return isinstance(size, Integral) and not isinstance(size, bool) and size >= 1
+    return isinstance(size, Integral) and not isinstance(size, bool) and int(size) >= 1
 
 
 def _spell(shape: tuple[int | str, ...]) -> str:

@@ -160,7 +160,7 @@ def decode(source: Path | BinaryIO, formats: Sequence[str] = FORMATS) -> Picture
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Files.DecompressionBombWarning)
-            with Files.open(source, formats=formats) as opened:
+            with Files.open(source, formats=tuple(formats)) as opened:
                 form, count = opened.format, getattr(opened, "n_frames", 1)
                 stored = str([tile[3] for tile in opened.tile])
                 signed = 2 in getattr(opened, "tag_v2", {}).get(SAMPLE_FORMAT, ())
@@ -307,7 +307,7 @@ def _resize(pixels: Array, image: Image) -> tuple[Array, str]:
             )
         how = {"crop": "cropped and resized", "pad": "padded and resized"}[image.fit]
         if image.fit == "crop":
-            box, inner = goal / (goal / size).max(), goal
+            box, inner = np.minimum(goal / (goal / size).max(), size), goal
     top, left = (size - box) / 2
     part = (left, top, left + box[1], top + box[0])
     kind = Files.Resampling.NEAREST if image.bits == 1 else Files.Resampling.BILINEAR
