@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -53,7 +54,9 @@ def learn(mechanism: Autoencoder, steps: int = 400, seed: int = 0) -> Autoencode
     """The mechanism, bound to 2000 rows of the world and fitted to them."""
     torch.manual_seed(seed)
     world = Bars(2000, seed=0)
-    bound = mechanism.bind("image", world.image, world.parents)
+    real = mechanism.likelihood == "gaussian"
+    image = replace(world.image, bits=None) if real else world.image
+    bound = mechanism.bind("image", image, world.parents)
     bound.calibrate(world.x, {"s": world.s})
     optimiser = torch.optim.AdamW(bound.parameters(), 1e-2, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, steps)

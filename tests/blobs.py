@@ -48,7 +48,7 @@ def scm(image: Any, **more: Any) -> SCM:
     mechanism = image if isinstance(image, Mechanism) else Equation(image)
     return SCM(
         GRAPH,
-        variables={"image": Image(1, SIZE, SIZE)},
+        variables={"image": Image(1, SIZE, SIZE, bits=None)},
         mechanisms={
             "position": Equation("1.5*u"),
             "brightness": Equation("0.15 + 0.02*tanh(position) + 0.01*u"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -162,12 +163,19 @@ def test_pixels_that_are_predicted_badly_weigh_more_without_moving_the_weights(
 
 @pytest.mark.parametrize("likelihood", ["discretised", "logistic", "mixture", "gaussian"])
 def test_gradients_reach_every_parameter_and_are_finite(family: str, likelihood: str) -> None:
-    mechanism = perturbed(FAMILIES[family](likelihood=likelihood)).train()
+    image = replace(IMAGE, bits=None if likelihood == "gaussian" else 8)
+    mechanism = perturbed(FAMILIES[family](likelihood=likelihood), image).train()
     mechanism.loss(*draw()).backward()
     for name, parameter in mechanism.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().sum() > 0, name
+
+
+def test_whole_levels_under_a_likelihood_of_real_pixels_are_refused(family: str) -> None:
+    """Its answers would lie between the levels, where no image of the variable can."""
+    with pytest.raises(ValueError, match=r"scan: its pixels are whole levels \(bits=8\).*gaussian"):
+        FAMILIES[family](likelihood="gaussian").bind("scan", IMAGE, PARENTS)
 
 
 @pytest.mark.parametrize("likelihood", ["discretised", "logistic", "mixture"])

@@ -150,7 +150,9 @@ def test_queries_decode_with_the_decoder_that_was_trained(
 ) -> None:
     """The mean of a query is the mean that the loss saw, with no squashing of its own."""
     mechanism = VAE(latent=2, width=4, depth=1, likelihood=likelihood).bind(
-        "x", Image(1, 8, 8), {"size": Continuous()}
+        "x",
+        Image(1, 8, 8, bits=None if likelihood == "gaussian" else 8),
+        {"size": Continuous()},
     )
     for parameter in mechanism.parameters():
         parameter.data += 0.2 * torch.randn_like(parameter)

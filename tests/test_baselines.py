@@ -169,7 +169,7 @@ def test_baselines_are_evaluated_as_models_and_beside_them() -> None:
     assert skill["wrong sign"] < -0.2
     assert skill["kept"] < 0
     assert skill["kept"] == pytest.approx(skill["shuffled abduction"], abs=0.2)
-    assert found["composition"]["image"]["kept"]["1"]["mean"] > 5
+    assert found["composition"]["image"]["kept"]["1"]["mean"] > 5 / 255
 
 
 # Parts ----

@@ -206,7 +206,10 @@ def test_table_reads_numbers_categories_and_images(tmp_path: Path, suffix: str) 
 
 def test_table_without_variables(tmp_path: Path) -> None:
     path = write_table(tmp_path)
-    rows = data.table(path, columns=["age", "visits"], image_column="scan", size=(4, 4))
+    with pytest.warns(UserWarning, match="3 of 3 image files are not 4x4"):
+        rows = data.table(
+            path, columns=["age", "visits"], image_column="scan", size=(4, 4), fit="crop"
+        )
     assert rows["visits"].dtype == torch.int64
     assert rows["scan"].shape == (3, 1, 4, 4)
 

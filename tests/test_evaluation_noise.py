@@ -150,7 +150,7 @@ def wrong_brightness() -> SCM:
     """It takes the effect of the position on the brightness for noise."""
     return SCM(
         blobs.GRAPH,
-        variables={"image": Image(1, 12, 12)},
+        variables={"image": Image(1, 12, 12, bits=None)},
         mechanisms={
             "position": Equation("1.5*u"),
             "brightness": Equation("0.15 + 0.05*position + 0.01*u"),

@@ -82,7 +82,7 @@ def test_classifiers_are_scored_by_accuracy():
 
     world = SCM(
         "kind -> image",
-        {"kind": Categorical(3), "image": Image(3, 9, 7)},
+        {"kind": Categorical(3), "image": Image(3, 9, 7, bits=None)},
         {"image": Equation(image, noise="Uniform(0, 1)", inverse=lambda kind, image: (
             image - 0.2 - 0.3 * kind[:, None, None, None]) / 0.1)},
         world="kinds",

@@ -9,7 +9,7 @@ import torch
 from PIL import Image as Picture
 
 import blobs
-from rung3 import SCM, worlds
+from rung3 import SCM, Image, worlds
 from rung3.evaluation import Oracles, Report, evaluate
 from rung3.evaluation.report import slug
 from rung3.evaluation.tables import tables
@@ -44,6 +44,17 @@ def test_save_writes_numbers_page_and_pictures(report, tmp_path):
     assert json.loads((path.parent / "metrics.json").read_text()) == report.metrics
     for file in path.parent.glob("*.png"):
         Picture.open(file).verify()
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (40, 1), (1, 1), (2, 300)])
+def test_flat_and_narrow_images_have_a_report(shape, tmp_path):
+    equation = Equation(lambda t, u: 0.5 + 0 * t[:, None, None, None] + u / 4, "Uniform(0, 1)")
+    kinds = {"scan": Image(1, *shape, bits=None)}
+    world = SCM("t -> scan", kinds, {"t": Equation("u"), "scan": equation})
+    found = evaluate(world, world.sample(4, seed=0), train=world.sample(9, seed=1),
+                     oracles=Oracles({}), bootstrap=2, progress=False)  # fmt: skip
+    found.save(tmp_path)
+    assert height((tmp_path / "strip-do-t.png").read_bytes()) > 60
 
 
 def test_what_is_saved_is_loaded(report, tmp_path):

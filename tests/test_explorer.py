@@ -363,9 +363,9 @@ def test_what_no_predictor_reads_must_be_stated(digits: Session) -> None:
     assert blind.inferred(Query(own=name)) == ()
 
 
-def _png(size: tuple[int, int], colour: tuple[int, int, int], kind: str = "PNG") -> bytes:
+def _png(size: tuple[int, int], colour: tuple[int, ...], kind: str = "PNG") -> bytes:
     file = io.BytesIO()
-    Pictures.new("RGB", size, colour).save(file, kind)
+    Pictures.new("RGB" if len(colour) == 3 else "RGBA", size, colour).save(file, kind)
     return file.getvalue()
 
 
@@ -377,6 +377,7 @@ def _png(size: tuple[int, int], colour: tuple[int, int, int], kind: str = "PNG")
         (_png((32, 32), (9, 9, 9), "BMP"), "not a PNG or JPEG"),
         (_png((32, 32), (9, 9, 9))[:60], "not a PNG or JPEG"),
         (b"", "not a PNG or JPEG"),
+        (_png((32, 32), (9, 9, 9, 0)), "has transparent pixels"),
         (b"0" * (LARGEST + 1), "more than 2 MB"),
     ],
 )

@@ -134,7 +134,7 @@ def test_every_kind_of_variable_can_be_set() -> None:
         "im": Image(1, 4, 4),
     }
     model = SCM(graph="k -> sick -> v -> im", variables=variables)
-    picture = torch.rand(1, 4, 4)
+    picture = torch.randint(256, (1, 4, 4)) / 255
     acted = model.do(k="s", sick=True, v=[1.0, 2.0], im=lambda im: 1 - im)
     drawn, before = acted.sample(3, seed=0), model.do(k=2, sick=1, v=[1.0, 2.0]).sample(3, seed=0)
     assert drawn["k"].tolist() == [2, 2, 2]
@@ -142,7 +142,7 @@ def test_every_kind_of_variable_can_be_set() -> None:
     assert drawn["v"].tolist() == [[1.0, 2.0]] * 3
     close(drawn["im"], 1 - before["im"])
     assert torch.equal(model.do(im=picture).sample(2)["im"], picture.expand(2, 1, 4, 4))
-    several = torch.rand(2, 1, 4, 4)
+    several = torch.randint(256, (2, 1, 4, 4)) / 255
     assert torch.equal(model.do(im=several).sample(2)["im"], several)
     assert model.do(k=["s", "n"]).sample(2)["k"].tolist() == [2, 0]
     turned = model.do(k=lambda k: (k + 1) % 4).sample(50, seed=0)["k"]

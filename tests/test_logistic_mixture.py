@@ -213,7 +213,8 @@ def test_bad_arguments_are_refused(options: dict[str, float], message: str) -> N
 @pytest.mark.parametrize("kind", ["discretised", "gaussian", "mixture"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_every_likelihood_fills_in_the_contract(kind: str, channels: int) -> None:
-    pixels: Likelihood[object] = likelihood_of("scan", Image(channels, 4, 5), kind)
+    image = Image(channels, 4, 5, bits=None if kind == "gaussian" else 8)
+    pixels: Likelihood[object] = likelihood_of("scan", image, kind)
     params = pixels.params(torch.randn(2, pixels.outputs(channels), 4, 5))
     shape = (2, channels, 4, 5)
     x = torch.randint(256, shape) / 255

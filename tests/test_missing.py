@@ -108,6 +108,6 @@ def test_bad_input_is_refused() -> None:
 
 def test_a_bound_is_not_used_as_a_weight() -> None:
     model = SCM("x -> y", {"x": GAPPY, "y": Image(1, 8, 8)}, {"y": VAE(latent=2)})
-    rows = {"x": [NAN], "y": torch.rand(1, 1, 8, 8)}
+    rows = {"x": [NAN], "y": torch.randint(256, (1, 1, 8, 8)) / 255}
     with pytest.raises(ValueError, match=r"y: it would weigh what is missing .* only a bound"):
         complete(model, rows)

@@ -12,7 +12,7 @@ from scipy import ndimage
 from skimage import morphology, transform
 from torch import Tensor
 
-from rung3 import data
+from rung3 import data, worlds
 from rung3.morphometry import (
     _depth,
     _dilate,
@@ -140,6 +140,34 @@ def test_the_axis_is_scikit_images_medial_axis(
         stroke = np.pad(field > 0, 1)
         axis, distance = morphology.medial_axis(stroke, return_distance=True, rng=42)
         assert _depth(stroke) == pytest.approx(distance[axis].mean(), abs=1e-12)
+
+
+@pytest.mark.parametrize("loop", [True, False])
+@pytest.mark.parametrize("borders", ["left", "left right", "top bottom", "top left", "all", "wide"])
+def test_strokes_at_the_border_measure_as_published(
+    borders: str, loop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not loop:
+        monkeypatch.setitem(sys.modules, "skimage.morphology._skeletonize_various_cy", None)
+    image = torch.zeros(1, 1, 28, 28)
+    image[..., 12:15, 5:20] = 1
+    ends = {"left": np.s_[10:14, :9], "right": np.s_[10:14, 15:], "top": np.s_[:12, 3:6]}
+    ends |= {"bottom": np.s_[9:, 20:23], "wide": np.s_[3:25, :]}
+    for border in ends if borders == "all" else borders.split():
+        image[(..., *ends[border])] = 1
+    stroke = _strokes(255 * image[:, 0].double().numpy(), 4)[0]
+    axis, distance = morphology.medial_axis(stroke, return_distance=True, rng=42)
+    expected = 2 / 4 * distance[axis].mean()
+    assert measure_thickness(image).item() == pytest.approx(expected, abs=1e-6)
+    if loop:
+        drawn = measure_thickness(set_thickness(image, 14.0)).item()
+        assert abs(drawn - 14) < abs(expected - 14)
+
+
+def test_digits_as_thick_as_their_picture_can_be_measured() -> None:
+    rows = worlds.digits().sample(40, seed=0)
+    thick = set_thickness(rows["image"], 14.0)
+    assert bool((measure_thickness(thick) > measure_thickness(rows["image"])).all())
 
 
 def test_enlargement_is_the_published_one() -> None:

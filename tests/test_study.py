@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image as Pictures
 
 from rung3.check import check
 from rung3.evaluation import Oracles
@@ -332,3 +334,32 @@ def test_a_protocol_that_is_none_is_refused(table: Path, said: Any, message: str
     path = write(table.parent, changed(evaluation={"protocol": said}))
     with pytest.raises(ValueError, match=message):
         Study.load(path)
+
+
+def test_a_study_reads_several_image_columns_each_as_its_variable_says(tmp_path: Path) -> None:
+    draw, lines = np.random.default_rng(0), ["age,scan_file,mask"]
+    for k in range(12):
+        scan = draw.integers(0, 4096, (20, 16)).astype("u2")
+        Pictures.fromarray(scan).save(tmp_path / f"scan{k}.png")
+        Pictures.fromarray((scan > 2000).astype("u1")).save(tmp_path / f"mask{k}.png")
+        lines.append(f"{20 + k},scan{k}.png,mask{k}.png")
+    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    size = {"kind": "Image", "channels": 1, "height": 8, "width": 8}
+    said = {
+        "name": "scans",
+        "data": {"kind": "table", "path": "rows.csv", "columns": {"scan": "scan_file"}},
+        "graph": "age -> {scan mask}",
+        "variables": {
+            "scan": size | {"bits": 12, "fit": "crop"},
+            "mask": size | {"bits": 1, "fit": "pad"},
+        },
+        "mechanisms": {k: {"kind": "VAE", "latent": 1, "width": 4} for k in ("scan", "mask")},
+        "training": {"epochs": 1},
+    }
+    said["data"] |= {"test": 0.25, "validation": 0.2}
+    with pytest.warns(UserWarning, match="12 of 12 image files are not 8x8") as told:
+        found = check(Study.load(write(tmp_path, said)))
+    assert {str(w.message).split(":")[0] for w in told} == {"scan_file", "mask"}
+    assert found.splits.train["scan"].shape[1:] == found.splits.test["mask"].shape[1:] == (1, 8, 8)
+    assert set(found.splits.train["mask"].unique().tolist()) == {0, 1}
+    assert found.splits.train["mask"][..., 0].max() == 0  # padded: 20 x 16 in 8 x 8

@@ -155,7 +155,7 @@ def test_the_defaults_are_what_they_say() -> None:
 def test_images_darken_and_supports_are_kept() -> None:
     model = SCM(
         "y -> z -> x",
-        {"y": Continuous(), "z": Continuous(lower=0, upper=1), "x": Image(1, 4, 4)},
+        {"y": Continuous(), "z": Continuous(lower=0, upper=1), "x": Image(1, 4, 4, bits=None)},
         {
             "y": Equation("u"),
             "z": Equation("sigmoid(y + u)"),
@@ -165,6 +165,15 @@ def test_images_darken_and_supports_are_kept() -> None:
     darker = shifted(model, "acquisition", "y", "x").sample(50, seed=0)["x"]
     torch.testing.assert_close(darker, model.sample(50, seed=0)["x"] ** 2)
     assert shifted(model, "manifestation", "y", "x", size=9).sample(50, seed=0)["z"].max() == 1
+
+
+def test_darker_images_lie_on_the_levels_of_their_bits() -> None:
+    drawn = Equation(
+        lambda y, u: (31 * u).round() / 31 + 0 * y[:, None, None, None], "Uniform(0, 1)"
+    )
+    model = SCM("y -> x", {"x": Image(1, 4, 4, bits=5)}, {"y": Equation("u"), "x": drawn})
+    darker = shifted(model, "acquisition", "y", "x").sample(50, seed=0)["x"]
+    torch.testing.assert_close(darker, ((31 * model.sample(50, seed=0)["x"] ** 2).round() / 31))
 
 
 def test_a_change_of_ones_own_takes_the_place_of_the_default() -> None:

@@ -115,7 +115,7 @@ def test_a_change_of_images_is_seen_and_their_parents_is_not_taken_for_one() -> 
         return {"size": size, "image": (0.9 * disk + noise)[:, None]}
 
     graph = CausalGraph("size -> image")
-    kinds = {"image": Image(1, 12, 12)}
+    kinds = {"image": Image(1, 12, 12, bits=None)}
     same = changes(draw(0, 0.1), draw(0.5, 0.1), graph, variables=kinds)
     assert [one.changed for one in same] == [True, False]
     other = changes(draw(0, 0.1), draw(0, 0.2), graph, variables=kinds)

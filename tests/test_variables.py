@@ -78,6 +78,20 @@ def test_values_keep_their_shape_and_are_held_in_the_type_of_their_variable(
     assert np.array_equal(held.numpy(), np.asarray(given))
 
 
+@pytest.mark.parametrize("bits", range(1, 17))
+def test_every_level_is_accepted_however_it_was_computed(bits: int) -> None:
+    image = Image(1, 1, 2**bits, bits=bits)
+    levels = torch.arange(2**bits).view(1, 1, -1)
+    for value in (levels / image.levels, levels.double() / image.levels, 1 - levels / image.levels):
+        held = image.validate("x", value)
+        assert torch.equal(image.nearest(held).double(), (held.double() * image.levels).round().div(
+            image.levels).float().double())  # fmt: skip
+
+
+def test_sizes_may_be_numpys() -> None:
+    assert Image(*np.int64([1, 8, 8]), bits=np.uint8(4)) == Image(1, 8, 8, bits=4)
+
+
 def test_gradients_flow_through_validation() -> None:
     value = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
     (3 * Continuous(lower=0).validate("x", value)).sum().backward()
@@ -118,6 +132,13 @@ def test_arrays_are_copied_so_that_later_changes_do_not_reach_the_model() -> Non
         (Categorical(2, SIZES), [None, "large"], "x: 1 values are NaN; declare the variable with"),
         (Image(1, 1, 2), [[[0, 255]]], "x: expected an image of floats in [0, 1], got torch.int64"),
         (Image(1, 1, 2), [[[0.0, 1.5]]], "x: 1.5 is outside its support [0, 1]"),
+        (
+            Image(1, 1, 2),
+            [[[0.0, 0.5]]],
+            "x: 1 of 2 pixels, such as 0.5, are no multiples of 1/255",
+        ),
+        (Image(1, 1, 2, bits=1), [[[0.06, 0.94]]], "x: 2 of 2 pixels, such as 0.06, are no mult"),
+        (Image(1, 1, 2, bits=12), [[[0.0, 1 / 255]]], "x: 1 of 2 pixels, such as 0.00392157, are"),
     ],
 )
 def test_a_refusal_names_the_variable_what_was_given_and_what_was_expected(
@@ -186,6 +207,17 @@ def test_what_was_accepted_once_is_accepted_again(
         (lambda: Ordinal(3, labels=("low", "high")), "3 classes, but 2 labels"),
         (lambda: Binary(labels=("no",)), "2 classes, but 1 labels"),
         (lambda: Image(1, 0, 5), r"must be at least 1, got \(1, 0, 5\)"),
+        (lambda: Image(1.0, 8, 8), r"whole numbers .* got \(1\.0, 8, 8\)"),
+        (lambda: Image(1, True, 8), r"whole numbers .* got \(1, True, 8\)"),
+        (lambda: Image(1, 8, "8"), r"whole numbers .* got \(1, 8, '8'\)"),
+        *(
+            (
+                lambda bits=bits: Image(1, 8, 8, bits),
+                rf"bits={bits!r} must be a whole number from 1",
+            )
+            for bits in (0, -1, 3.5, 8.0, True, "8", 17)
+        ),
+        (lambda: Image(1, 8, 8, fit="stretch"), "fit='stretch': expected 'crop', 'pad', or None"),
     ],
 )
 def test_a_variable_that_cannot_be_is_refused(make: Any, message: str) -> None:

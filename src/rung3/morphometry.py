@@ -216,13 +216,16 @@ def _thickness(strokes: Array, scale: int) -> Array:
 def _depth(stroke: Array) -> float:
     """Mean distance to the background along the medial axis; 0 where there is no stroke.
 
+    Beyond the image's border there is no background, as in the published code.
+
     It is the axis of `skimage.morphology.medial_axis`, by the same compiled loop where it is to be
     had. That function builds its table of neighbourhoods anew at every call.
     """
     rows, columns = (np.flatnonzero(stroke.any(axis=axis)) for axis in (1, 0))
     if not rows.size:
         return 0.0
-    stroke = np.pad(stroke[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)
+    beside = [slice(max(at[0] - 1, 0), at[-1] + 2) for at in (rows, columns)]
+    stroke = np.ascontiguousarray(stroke[tuple(beside)])
     try:
         from skimage.morphology._skeletonize_various_cy import _skeletonize_loop
     except ImportError:  # it is private to scikit-image
@@ -242,13 +245,13 @@ def _axis_depth(stroke: Array, thin: Callable[..., None]) -> float:
     nearest_i, nearest_j = nearest.reshape(2, -1)[:, at]
     squares = (nearest_i - i) ** 2 + (nearest_j - j) ** 2
     # Pixels go from the outside in, corners last, ties in a random order that is always the same.
-    axis = stroke.astype(np.uint8)
+    axis = np.pad(stroke.astype(np.uint8), 1)
     bands = axis[:-2] + axis[1:-1] + axis[2:]
-    around = (bands[:, :-2] + bands[:, 1:-1] + bands[:, 2:])[i - 1, j - 1]
+    around = (bands[:, :-2] + bands[:, 1:-1] + bands[:, 2:])[i, j]
     ties = np.random.default_rng(42).permutation(len(at))
     order = np.argsort((squares * 9 + 9 - around) * len(at) + ties)
-    thin(axis, i, j, order.astype(np.int32), _kept())
-    return float(np.sqrt(squares[axis.ravel()[at] > 0]).mean())
+    thin(axis, i + 1, j + 1, order.astype(np.int32), _kept())
+    return float(np.sqrt(squares[axis[i + 1, j + 1] > 0]).mean())
 
 
 @lru_cache(maxsize=1)

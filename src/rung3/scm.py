@@ -395,7 +395,10 @@ class SCM(nn.Module):
 
     def _rows(self, values: Values) -> Rows:
         wide = [name for name, mechanism in self.mechanisms.items() if mechanism.wide]
-        return as_rows(values, self.variables, self.device, exact=wide)
+        rows = as_rows(values, self.variables, self.device, exact=wide)
+        if rows.n == 0:
+            raise ValueError("no rows were given; expected at least one")
+        return rows
 
     def _check_given(self, rows: Rows) -> None:
         if lacking := [name for name in self.variables if name not in rows]:

@@ -146,7 +146,7 @@ class MorphoMNISTData(_Source):
 
 
 class TableData(_Source):
-    """A CSV or Parquet table; a column may name image files.
+    """A CSV or Parquet table; the columns of image variables name files.
 
     Args:
         path: The table.

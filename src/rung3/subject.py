@@ -109,7 +109,7 @@ def _any_value(variable: Variable, n: int, generator: Generator) -> Tensor:
         return torch.randint(variable.classes, (n,), generator=generator).to(variable.dtype)
     uniform = torch.rand((n, *variable.shape), generator=generator)
     if isinstance(variable, Image):
-        levels = float(2 ** (variable.bits or 8) - 1)
+        levels = float(variable.levels or 255)
         return (uniform * levels).round() / levels
     assert isinstance(variable, Continuous)
     return _into(variable, 3 * uniform - 1.5, 1.5)

@@ -180,9 +180,9 @@ def check_rows(subject: Subject) -> str:
     parents = {name: value[some] for name, value in subject.parents.items()}
     expected = subject.value[some]
     alone = m.predict(noise, parents).expand_as(expected)  # one value may stand for all rows
-    if isinstance(m.variable, Image) and m.variable.bits:
+    if isinstance(m.variable, Image) and m.variable.levels:
         # Between two levels that are equally near, the last digit decides: in few pixels, by one.
-        level = 1.5 / (2**m.variable.bits - 1)
+        level = 1.5 / m.variable.levels
         if (alone != expected).float().mean() < 0.01:
             alone = torch.where((alone - expected).abs() < level, expected, alone)
     _close(subject, alone, expected)

@@ -11,7 +11,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from numbers import Integral
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,12 @@ from torch import Tensor
 from rung3.precision import held
 
 __all__ = ["Binary", "Categorical", "Continuous", "Image", "Ordinal", "Variable"]
+
+MOST_BITS = 16
+"""Bits of a pixel whose levels single precision still tells apart with room to spare."""
+
+TOLERANCE = 0.02
+"""Of a level's spacing: how far a pixel may lie off its level by rounding."""
 
 
 def to_tensor(name: str, value: Any) -> Tensor:
@@ -324,18 +331,47 @@ class Image(Variable):
         channels: 1 for grey, 3 for colour, any number for other modalities.
         height: Rows of pixels.
         width: Columns of pixels.
-        bits: Bits a pixel was stored with (values are multiples of 1 / (2**bits - 1)); `None`
-            for real-valued pixels.
+        bits: Bits that a pixel was stored with, from 1 (a mask) to 16: pixels are whole levels
+            `k / levels`, k from 0 to `levels = 2**bits - 1`. `None` for real-valued pixels.
+        fit: What becomes of image files of another aspect: `"crop"` to the middle, or `"pad"` with
+            black; `None` refuses them.
+
+    Raises:
+        ValueError: If a size is not a whole number of at least 1, or `bits` or `fit` none of these.
+
+    Example:
+        >>> Image(1, 1, 3, bits=2).validate("mask", [[[0, 1 / 3, 1.0]]])
+        tensor([[[0.0000, 0.3333, 1.0000]]])
     """
 
     channels: int
     height: int
     width: int
     bits: int | None = 8
+    fit: Literal["crop", "pad"] | None = None
 
     def __post_init__(self) -> None:
-        if min(self.shape) < 1:
-            raise ValueError(f"channels, height and width must be at least 1, got {self.shape}")
+        sizes = (self.channels, self.height, self.width)
+        if not all(_whole(size) for size in sizes):
+            raise ValueError(
+                f"channels, height and width are whole numbers and must be at least 1, got {sizes}"
+            )
+        if self.bits is not None and not (_whole(self.bits) and self.bits <= MOST_BITS):
+            raise ValueError(
+                f"bits={self.bits!r} must be a whole number from 1 (a mask) to {MOST_BITS}, or "
+                "None for real-valued pixels"
+            )
+        if self.fit not in (None, "crop", "pad"):
+            raise ValueError(f"fit={self.fit!r}: expected 'crop', 'pad', or None to refuse")
+
+    @property
+    def levels(self) -> int | None:
+        """The number L of the levels `k / L`, `k = 0, ..., L`; `None` for real-valued pixels."""
+        return None if self.bits is None else levels_of(self.bits)
+
+    def nearest(self, value: Tensor) -> Tensor:
+        """Each pixel as the level nearest to it; as it is where pixels are real-valued."""
+        return value if self.levels is None else (value * self.levels).round() / self.levels
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -352,6 +388,22 @@ class Image(Variable):
                 "divide 8-bit images by 255"
             )
         _check_range(name, value, 0, 1, self.unit)
+        if self.levels is None:
+            return  # any number of the range
+        level = value.to(self.dtype) * self.levels
+        off = (level - level.round()).abs() > TOLERANCE
+        if off.any():
+            raise ValueError(
+                f"{name}: {int(off.sum())} of {value.numel()} pixels, such as "
+                f"{value[off][0].item():g}, are no multiples of 1/{self.levels}, the levels of "
+                f"bits={self.bits}; round them, (x * {self.levels}).round() / {self.levels}, or "
+                "declare other bits, bits=None for real-valued pixels"
+            )
+
+
+def levels_of(bits: int) -> int:
+    """The number L of the levels `k / L`, `k = 0, ..., L`, that pixels of so many bits have."""
+    return (1 << bits) - 1
 
 
 KINDS: Mapping[str, type[Variable]] = {
@@ -383,6 +435,11 @@ def _check_range(name: str, value: Tensor, lower: float, upper: float, unit: str
             f"{name}: {worst:g} is outside its support [{lower:g}, {upper:g}]"
             + (f" {unit}" if unit else "")
         )
+
+
+def _whole(size: object) -> bool:
+    """Whether it is a whole number of at least 1; `True` and 1.0 are not."""
+    return isinstance(size, Integral) and not isinstance(size, bool) and int(size) >= 1
 
 
 def _spell(shape: tuple[int | str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""A table, CSV or Parquet, one row a subject; a column may name image files."""
+"""A table, CSV or Parquet, one row a subject; columns may name image files."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from rung3.precision import held
+from rung3.data.images import Fit, read_images
 from rung3.rows import Rows
 from rung3.variables import Image, Variable
 
@@ -25,20 +25,24 @@ def table(
     *,
     columns: Sequence[str] | None = None,
     variables: Mapping[str, Variable] | None = None,
-    image_column: str | None = None,
+    image_column: str | Sequence[str] | None = None,
     size: tuple[int, int] | None = None,
+    fit: Fit | None = None,
 ) -> Rows:
-    """Read a table, and the images that one of its columns names.
+    """Read a table, and the images that columns of it name.
 
     Args:
         path: A `.csv` or `.parquet` file.
         columns: Which columns to read; by default those of `variables`, else all.
         variables: What the columns are. Names of categories are turned into codes by their
-            `labels`, values are checked, and an image has the channels and size stated here.
-        image_column: Column of paths of image files, relative to the table's folder; by default the
-            one whose variable is an `Image`.
-        size: `(height, width)` that the images are resized to; by default none, and they must be
-            alike.
+            `labels`, values are checked, and images have the channels, size and bits stated here;
+            see `rung3.data.images` for what is read of their files.
+        image_column: Column, or columns, of paths of image files, relative to the table's folder,
+            besides those whose variable is an `Image`.
+        size: `(height, width)` that images without a variable are resized to; by default none, and
+            they must be alike.
+        fit: What becomes of those of another aspect: `"crop"` or `"pad"`, as of `Image`; by default
+            they are refused.
 
     Returns:
         Rows with one entry a column: numbers `(n,)` and images `(n, C, H, W)` in [0, 1].
@@ -49,22 +53,25 @@ def table(
     """
     path, variables = Path(path), dict(variables or {})
     frame = _read(path)
-    if image_column is None:
-        image_column = next((k for k, v in variables.items() if isinstance(v, Image)), None)
-    wanted = list(columns or variables or frame.columns)
-    if image_column is not None and image_column not in wanted:
-        wanted.append(image_column)
+    named = [image_column] if isinstance(image_column, str) else list(image_column or ())
+    images = [name for name, kind in variables.items() if isinstance(kind, Image)] + named
+    if frame.empty:
+        raise ValueError(f"{path} has no rows; expected at least one")
+    wanted = list(dict.fromkeys([*(columns or variables or frame.columns), *images]))
     missing = [name for name in wanted if name not in frame]
     if missing:
         raise ValueError(f"{path}: no column {missing[0]!r}; it has {list(frame.columns)}")
     values: dict[str, Tensor] = {}
     for name in wanted:
         variable = variables.get(name)
-        if name == image_column:
-            files = [path.parent / str(file) for file in frame[name]]
-            values[name] = _read_images(name, files, variable, size)
-        else:
+        if name not in images:
             values[name] = _read_column(path, name, frame[name], variable)
+        elif variable is None or isinstance(variable, Image):
+            paths = frame[name].fillna("").astype(str).str.strip()
+            files = [path.parent / file if file else None for file in paths]
+            values[name] = read_images(name, files, variable, size, fit)
+        else:
+            raise ValueError(f"{name} is {variable}, and an image_column; declare it an Image")
     return Rows(values)
 
 
@@ -100,45 +107,3 @@ def _read_column(
     if array.dtype.kind in "biu":
         return torch.tensor(array, dtype=torch.int64)
     return held(torch.tensor(array, dtype=torch.float64), 0)
-
-
-def _read_images(
-    name: str, files: Sequence[Path], variable: Variable | None, size: tuple[int, int] | None
-) -> Tensor:
-    channels = None
-    if isinstance(variable, Image):
-        channels, size = variable.channels, size or (variable.height, variable.width)
-    images = [_read_image(name, file, channels, size) for file in files]
-    for file, image in zip(files, images, strict=True):
-        if image.shape != images[0].shape:
-            raise ValueError(
-                f"{name}: {file} is {tuple(image.shape)}, but {files[0]} is "
-                f"{tuple(images[0].shape)}; give size=(height, width)"
-            )
-    stacked = torch.stack(images)
-    return stacked if variable is None else variable.validate(name, stacked)
-
-
-def _read_image(
-    name: str, file: Path, channels: int | None, size: tuple[int, int] | None
-) -> Tensor:
-    """One image, `(C, H, W)` in [0, 1]: grey or colour of 8 bits, or grey of 16."""
-    from PIL import Image as Pillow
-    from PIL import UnidentifiedImageError
-
-    try:
-        with Pillow.open(file) as opened:
-            opened.load()
-            picture: Pillow.Image = opened
-    except FileNotFoundError:
-        raise ValueError(f"{name}: image file {file} is missing") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{name}: image file {file} cannot be read: {error}") from None
-    deep = picture.mode.startswith("I")
-    if not deep:
-        grey = channels == 1 or (channels is None and picture.mode in ("L", "1"))
-        picture = picture.convert("L" if grey else "RGB")
-    if size is not None and picture.size != (size[1], size[0]):
-        picture = picture.resize((size[1], size[0]), Pillow.Resampling.BILINEAR)
-    pixels = np.asarray(picture, dtype=np.float32) / (65535 if deep else 255)
-    return torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1).contiguous()

@@ -23,7 +23,7 @@ from rung3.floating import in_own_precision
 from rung3.mechanisms.encoding import centre
 from rung3.scm import SCM
 from rung3.seeding import Seed
-from rung3.variables import Continuous, Image, Variable
+from rung3.variables import Continuous, Image, Variable, levels_of
 
 __all__ = ["Uncertainty", "uncertainty"]
 
@@ -142,7 +142,7 @@ class _Counts(_Tally):
     """Draws of images: the sums of their pixels, and how often each pixel had each grey level."""
 
     def __init__(self, image: Image) -> None:
-        self.levels = 1 << min(image.bits or 8, 8)
+        self.levels = levels_of(min(image.bits or 8, 8))
         self.particles = 0
         self.first: Tensor | None = None
 
@@ -150,11 +150,11 @@ class _Counts(_Tally):
         if self.first is None:
             self.first = draws[0]
             self.sums = torch.zeros(2, *self.first.shape, dtype=torch.float64, device=draws.device)
-            self.counts = draws.new_zeros((self.levels, *self.first.shape), dtype=torch.int32)
+            self.counts = draws.new_zeros((self.levels + 1, *self.first.shape), dtype=torch.int32)
         self.particles += len(draws)
         away = (draws - self.first).double()  # of a pixel that never changes the spread is zero
         self.sums += torch.stack([away.sum(0), away.square().sum(0)])
-        at = (draws * (self.levels - 1)).round().long()
+        at = (draws * self.levels).round().long()
         self.counts.scatter_add_(0, at, torch.ones_like(at, dtype=torch.int32))
 
     def summary(self, quantiles: list[float]) -> list[Tensor]:
@@ -163,7 +163,7 @@ class _Counts(_Tally):
         excess = self.particles / (self.particles - 1)
         std = (excess * (square - mean.square())).clamp_min(0).sqrt()
         below = self.counts.cumsum(0)
-        found = [(below < _rank(q, self.particles)).sum(0) / (self.levels - 1) for q in quantiles]
+        found = [(below < _rank(q, self.particles)).sum(0) / self.levels for q in quantiles]
         return [(self.first + mean).to(self.first), std.to(self.first), *found]
 
 

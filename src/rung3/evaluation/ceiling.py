@@ -119,10 +119,7 @@ class Ceiling(nn.Module):
     def forward(self, image: Tensor, before: Parents, after: Parents) -> Tensor:
         """The counterfactual image `(n, C, H, W)`, in [0, 1]; of whole levels if x is."""
         found = self.unclipped(image, before, after).clamp(0, 1)
-        if self.image.bits is None:
-            return found
-        most = 2**self.image.bits - 1
-        return found.mul(most).round().div(most)
+        return self.image.nearest(found)
 
     def unclipped(self, image: Tensor, before: Parents, after: Parents) -> Tensor:
         """The same before it is clipped to [0, 1], and rounded."""

@@ -18,8 +18,8 @@ __all__ = ["distance", "scale", "unit"]
 
 def scale(variable: Variable) -> float:
     """Grey levels of an image's range [0, 1]; 1 for every other variable."""
-    if isinstance(variable, Image) and variable.bits is not None:
-        return float(2**variable.bits - 1)
+    if isinstance(variable, Image) and variable.levels is not None:
+        return float(variable.levels)
     return 1.0
 
 

@@ -34,6 +34,9 @@ CELL = 128
 GAP = 8
 """Pixels between cells."""
 
+PITCH = 42
+"""Pixels from a cell to the next, at least: room for two lines of a name, however flat it is."""
+
 
 def strip(
     example: Example,
@@ -179,12 +182,12 @@ def _mosaic(
     """Bands `(columns, H, W, 3)` under one another, names at the left, heads and corner above."""
     columns, height, width, _ = bands[0][1].shape
     zoom = max(1, round(CELL / max(height, width)))
-    height, width = height * zoom + GAP, width * zoom + GAP
+    height, width = (max(side * zoom + GAP, PITCH) for side in (height, width))
     canvas = torch.zeros(len(bands) * height, columns * width, 4)
     for i, (_, cells) in enumerate(bands):
         for j, cell in enumerate(cells):
             large = cell.repeat_interleave(zoom, 0).repeat_interleave(zoom, 1)
-            place = canvas[i * height : (i + 1) * height - GAP, j * width : (j + 1) * width - GAP]
+            place = canvas[i * height :, j * width :][: len(large), : large.shape[1]]
             place[..., :3], place[..., 3] = large, 1
     names = [line for text in (corner, *(name for name, _ in bands)) for line in text.split("\n")]
     left, bottom = 0.2 + 0.075 * max(map(len, names)), 0.04
@@ -195,7 +198,7 @@ def _mosaic(
     figure = _figure(W, H)
     axes = figure.add_axes((left / W, bottom / H, across / W, down / H))
     axes.axis("off")
-    axes.imshow(canvas.numpy(), interpolation="nearest", aspect="auto")
+    axes.imshow(canvas.numpy(force=True), interpolation="nearest", aspect="auto")
     _captions(axes, bands, heads, corner, height, width, first_apart)
     if signed is not None:
         tall = min(down, 1.7)
@@ -255,7 +258,7 @@ def _signed(difference: Tensor) -> Tensor:
     from matplotlib import colormaps
 
     shade = (difference.float().mean(1).clamp(-1, 1) + 1) / 2
-    return torch.from_numpy(colormaps["RdBu_r"](shade.numpy())[..., :3]).float()
+    return torch.from_numpy(colormaps["RdBu_r"](shade.numpy(force=True))[..., :3]).float()
 
 
 def _change(name: str, variable: Variable, example: Example, k: int) -> str:

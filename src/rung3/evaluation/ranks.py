@@ -79,6 +79,6 @@ def covered(v: Tensor, unsure: Tensor, level: float) -> Tensor:
 
 def _whole(variable: Variable, value: Tensor) -> Tensor:
     """Pixels as whole grey levels, so that equal ones compare equal; codes as floats."""
-    if isinstance(variable, Image) and variable.bits is not None:
-        value = (value * (2**variable.bits - 1)).round()
+    if isinstance(variable, Image) and variable.levels is not None:
+        value = (value * variable.levels).round()
     return value if value.is_floating_point() else value.to(torch.get_default_dtype())

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rung3.data.images import decode as decode_file
 from rung3.evaluation.oracle import Oracle
 from rung3.explorer.session import Session
 from rung3.rows import Rows
@@ -23,6 +23,9 @@ LARGEST = 2 * 2**20
 """Bytes that an upload may have."""
 
 TYPES = ("PNG", "JPEG")
+
+COLOURED = 25
+"""Of 255, by how much the channels of a grey picture may differ, as in a JPEG they do."""
 
 
 def decode(content: bytes, name: str, variable: Image) -> Tensor:
@@ -36,34 +39,25 @@ def decode(content: bytes, name: str, variable: Image) -> Tensor:
     Raises:
         ValueError: If it is too large, of another type, broken, or of other size or colours.
     """
-    import numpy as np
-    from PIL import Image as Pictures
-
     if len(content) > LARGEST:
         raise ValueError(f"{name}: the file has more than {LARGEST // 2**20} MB")
+    if variable.channels not in (1, 3):
+        raise ValueError(f"{name}: images of {variable.channels} channels have no file type")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Pictures.DecompressionBombWarning)
-            picture = Pictures.open(io.BytesIO(content), formats=TYPES)
-            if picture.size != (variable.width, variable.height):
-                raise ValueError(
-                    f"{name}: the picture has {picture.width}x{picture.height} pixels, expected "
-                    f"{variable.width}x{variable.height}"
-                )
-            if variable.channels not in (1, 3):
-                raise ValueError(
-                    f"{name}: images of {variable.channels} channels have no file type"
-                )
-            picture.load()
-            pixels = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
-    except (OSError, SyntaxError, Pictures.DecompressionBombError, Warning) as error:
-        raise ValueError(f"{name}: not a {' or '.join(TYPES)} picture: {error}") from None
-    value = torch.from_numpy(pixels).movedim(-1, 0)
-    if variable.channels == 3:
-        return value.contiguous()
-    if float((value - value[:1]).abs().max()) > 0.1:
-        raise ValueError(f"{name}: the picture is in colour, expected shades of grey")
-    return (value.mean(0, keepdim=True) * 255).round() / 255
+        picture = decode_file(io.BytesIO(content), TYPES)
+        _, height, width = picture.shape
+        if (height, width) != (variable.height, variable.width):
+            raise ValueError(
+                f"the picture has {width}x{height} pixels, expected "
+                f"{variable.width}x{variable.height}"
+            )
+        if variable.channels == 1:
+            if picture.colours > COLOURED:
+                raise ValueError("the picture is in colour, expected shades of grey")
+            picture = picture.grey()
+        return picture.value(variable)[0].contiguous()
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def readers(session: Session) -> dict[str, Oracle]:

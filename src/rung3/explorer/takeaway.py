@@ -9,7 +9,7 @@ import shlex
 from rung3.explorer.opened import Opened
 from rung3.explorer.query import Query
 from rung3.explorer.session import DRAWN, DRAWN_IMAGES, Session
-from rung3.variables import Discrete
+from rung3.variables import Discrete, Image
 
 __all__ = ["command", "python"]
 
@@ -88,11 +88,15 @@ def _own(session: Session, query: Query) -> list[str]:
     """Lines that make a row of the user's own."""
     row, lines = session.factual(query), ["import base64, json", "import torch"]
     for name in session.images:
-        levels = (row[name] * 255).round().byte()
-        text = base64.b64encode(levels.numpy().tobytes()).decode()
+        variable = session.variables[name]
+        assert isinstance(variable, Image)
+        most = variable.levels or 65535  # the most that a picture file tells apart
+        kind = "uint8" if most < 256 else "int32"
+        levels = (row[name] * most).round().numpy().astype(kind)
+        text = base64.b64encode(levels.tobytes()).decode()
         lines += [
-            f"levels = torch.frombuffer(bytearray(base64.b64decode({text!r})), dtype=torch.uint8)",
-            f"own = levels.reshape({tuple(levels.shape)}).float() / 255",
+            f"levels = torch.frombuffer(bytearray(base64.b64decode({text!r})), dtype=torch.{kind})",
+            f"own = levels.reshape({tuple(levels.shape)}).float() / {most}",
         ]
     others = {k: row[k].tolist() for k in session.variables if k not in session.images}
     image = "".join(f", {name!r}: own" for name in session.images)

@@ -28,6 +28,8 @@ from torch import Generator, Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from rung3.variables import levels_of
+
 __all__ = ["DiscretisedGaussian", "Gaussian", "Likelihood", "LocationScale", "Normal"]
 
 MARGIN = 1 / 32
@@ -193,7 +195,7 @@ class DiscretisedGaussian(LocationScale):
 
     def __init__(self, bits: int = 8, min_log_scale: float = -6.0) -> None:
         super().__init__(min_log_scale)
-        self.levels = 2**bits - 1
+        self.levels = levels_of(bits)
 
     integral = staticmethod(normal_integral)
 

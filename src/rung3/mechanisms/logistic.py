@@ -21,6 +21,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 from rung3.mechanisms.likelihoods import MARGIN, LocationScale, Normal, clamp, round_level
+from rung3.variables import levels_of
 
 __all__ = ["DiscretisedLogistic"]
 
@@ -52,7 +53,7 @@ class DiscretisedLogistic(LocationScale):
 
     def __init__(self, bits: int = 8, min_log_scale: float = -6.0) -> None:
         super().__init__(min_log_scale)
-        self.levels = 2**bits - 1
+        self.levels = levels_of(bits)
 
     def log_prob(self, x: Tensor, params: Normal) -> Tensor:
         half, precision = 0.5 / self.levels, (-params.log_scale).exp()

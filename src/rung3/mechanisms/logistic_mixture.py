@@ -27,6 +27,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 from rung3.mechanisms.likelihoods import MARGIN, Likelihood, clamped_mean
+from rung3.variables import levels_of
 
 __all__ = ["LogisticMixture", "Mixture"]
 
@@ -89,7 +90,7 @@ class LogisticMixture(Likelihood[Mixture]):
             raise ValueError(f"components={components} must be at least 1")
         self.bits = bits
         self.components = components
-        self.levels = 2**bits - 1
+        self.levels = levels_of(bits)
         self.floor = LEAST * 2**bits
 
     def outputs(self, channels: int) -> int:

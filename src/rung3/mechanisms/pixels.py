@@ -45,8 +45,9 @@ def likelihood_of(
         min_log_scale: Lower bound of log-scales, with pixels from 0 to 1.
 
     Raises:
-        ValueError: If pixels are real-valued and the likelihood is discretised, if the likelihood
-            cannot have so many bits, or if the bound lies outside -12 to 0.
+        ValueError: If pixels are real-valued and the likelihood is for whole levels, or the other
+            way round; if the likelihood cannot have so many bits; or if the bound lies outside -12
+            to 0.
 
     Example:
         >>> likelihood_of("scan", Image(3, 8, 8), "mixture").outputs(3)
@@ -54,6 +55,12 @@ def likelihood_of(
     """
     check_kind(likelihood)
     if likelihood == "gaussian":
+        if image.bits is not None:
+            raise ValueError(
+                f"{name}: its pixels are whole levels (bits={image.bits}), and the likelihood is "
+                "gaussian, for real-valued ones; use likelihood='discretised', the same for "
+                "levels, or declare bits=None"
+            )
         return Gaussian(min_log_scale)
     if image.bits is None:
         raise ValueError(

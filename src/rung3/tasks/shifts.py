@@ -222,7 +222,7 @@ def _default(name: str, variable: Variable, rows: Rows, size: float, kind: Kind)
     """A function of the variable itself, as `do` takes it."""
     match variable:
         case Image():
-            return _named(lambda x: x ** (2.0**size), name)
+            return _named(lambda x: variable.nearest(x ** (2.0**size)), name)
         case Continuous(lower=lower, upper=upper):
             step = size * rows[name].std(0)
             if variable.circular:  # `do` wraps it

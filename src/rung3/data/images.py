@@ -1,0 +1,332 @@
+"""Image files as values of an image variable: what they hold, on the levels that it declares.
+
+A file of whole numbers from 0 to M (255 or 65535, by its type) is read in one of two ways, with
+`L = 2**bits - 1` the variable's levels:
+
+    codes   k / L    where M > L and nothing exceeds L: a mask of 0 and 1, 12-bit scans in 16 bits
+    range   v / M    else, where every v / M is the number of its type nearest to a level k / L
+
+Anything else is refused, as are 32-bit numbers above L. Files of floats must hold levels, or any
+numbers of [0, 1] where `bits` is `None`. A file is turned as its EXIF orientation says, and resized
+with its aspect kept: bilinearly to the nearest level, or by nearest neighbour where `bits` is 1.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rung3.variables import TOLERANCE, Image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Pillow
+
+__all__ = ["FORMATS", "Picture", "decode", "read_images"]
+
+Array = np.ndarray[Any, Any]
+Fit = Literal["crop", "pad"]
+
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
+"""Formats that are read, whatever a file is called: none that needs another program."""
+
+SAMPLE_FORMAT = 339
+"""The tag of a TIFF that says whether its numbers are signed."""
+
+GREY = ("1", "L", "LA")
+DEEP = ("F", "I", "I;16", "I;16B", "I;16L", "I;16N")
+"""Pillow's modes of grey in eight bits, and in more."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The pixels of a file.
+
+    Attributes:
+        pixels: As stored, `(H, W, C)`: grey, C = 1, or colour, C = 3.
+        most: White: the greatest number of the file's type, 1 for floats, `None` if not known.
+        codes: Whether the numbers may be codes of fewer bits than the type has.
+    """
+
+    pixels: Array
+    most: int | None
+    codes: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        height, width, channels = self.pixels.shape
+        return channels, height, width
+
+    @property
+    def bits(self) -> int | None:
+        """Bits of a pixel, as far as the type of the file says."""
+        return {255: 8, 65535: 16}.get(self.most or 0)
+
+    @property
+    def colours(self) -> int:
+        """The greatest difference of a pixel's channels, as stored; 0 where all is grey."""
+        return int(np.ptp(self.pixels.astype(np.int64), axis=2).max())
+
+    def grey(self) -> Picture:
+        """In shades of grey: colours by their luminance (ITU-R 601-2)."""
+        if not self.colours:
+            return Picture(self.pixels[..., :1], self.most, self.codes)
+        luma = (self.pixels @ np.array([0.299, 0.587, 0.114]))[..., None]
+        return Picture(luma.round(), self.most, self.codes)
+
+    def value(self, image: Image) -> tuple[Tensor, str, str]:
+        """The picture as a value of a variable.
+
+        Returns:
+            Pixels `(C, H, W)`; `codes` or `range`, or nothing where both are the same; and how they
+            were resized, if they were.
+
+        Raises:
+            ValueError: If the pixels are no levels of the image's bits, or the aspect is another
+                and the image does not say what then.
+        """
+        pixels, way = self._levels(image)
+        change = ""
+        if self.shape[1:] != image.shape[1:]:
+            pixels, how = _resize(pixels, image)
+            change = f"{_size(self.shape)}, {how}"
+        value = torch.from_numpy(pixels).movedim(-1, 0).to(image.dtype) / (image.levels or 1)
+        return value.expand(image.shape), way, change
+
+    def _levels(self, image: Image) -> tuple[Array, str]:
+        """The pixels as `k` of the levels `k / L`, or in [0, 1], and how they were read."""
+        pixels, top, least = self.pixels.astype(float), self.pixels.max(), self.pixels.min()
+        levels, most = image.levels, self.most
+        real = self.pixels.dtype.kind == "f" and self.most == 1
+        if not (least >= 0 and (most is None or top <= most)):
+            raise ValueError(
+                f"holds numbers from {least:g} to {top:g}; expected 0 to {most or levels or 1}: "
+                "shift and scale them so, (x - least) / (greatest - least), and write floats "
+                "(with bits=None) or unsigned numbers"
+            )
+        if levels is None:
+            if most is None:
+                raise ValueError(
+                    f"holds 32-bit numbers up to {top}, of which none is known to be white; write "
+                    "floats in [0, 1], or declare how many bits they have"
+                )
+            return pixels / most, ""
+        if self.codes and (most is None or levels < most) and top <= levels:
+            return pixels, "codes" if most and top else ""
+        if most is not None:
+            level = (pixels * levels / most).round()
+            back = level * most / levels
+            off = np.abs(pixels - back) * levels > TOLERANCE if real else pixels != back.round()
+            if not off.any():
+                return level, "range" if self.codes and levels < most and top else ""
+        if real:
+            raise ValueError(
+                f"holds numbers that are no multiples of 1/{levels}, the levels of "
+                f"bits={image.bits}; declare bits=None"
+            )
+        cure = "the bits it was stored with (12 if it goes to 4095)"
+        if self.bits:
+            cure += f", or bits={self.bits} for all that its type holds"
+        spread = f" nor these spread over 0 to {most}" if most else ""
+        raise ValueError(
+            f"holds numbers up to {top:g} that are not the levels of bits={image.bits}, 0 to "
+            f"{levels},{spread}; declare {cure}"
+        )
+
+
+def decode(source: Path | BinaryIO, formats: Sequence[str] = FORMATS) -> Picture:
+    """Read one picture, turned as its EXIF orientation says.
+
+    Args:
+        source: The file, or its content.
+        formats: Formats that it may have; others are never handed to a decoder.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it has another format, is damaged or has more pixels than Pillow holds safe
+            (89 million); if it holds several pictures, transparent pixels, or colours of more than
+            eight bits.
+    """
+    from PIL import Image as Files
+    from PIL import ImageOps
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Files.DecompressionBombWarning)
+            with Files.open(source, formats=tuple(formats)) as opened:
+                form, count = opened.format, getattr(opened, "n_frames", 1)
+                stored = str([tile[3] for tile in opened.tile])
+                signed = 2 in getattr(opened, "tag_v2", {}).get(SAMPLE_FORMAT, ())
+                opened.load()
+                picture = ImageOps.exif_transpose(opened)
+            pixels, clear = _pixels(picture)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a decoder may raise anything on a damaged file
+        known = " or ".join([", ".join(formats[:-1]), formats[-1]])
+        raise ValueError(
+            f"cannot be read: not a {known} picture of grey in 1 to 16 bits or 32-bit floats, or "
+            f"of colours in 8 bits: {error}"
+        ) from None
+    if count > 1 and form != "MPO":  # what cameras add to a JPEG are previews
+        raise ValueError(f"holds {count} pictures; expected one")
+    if clear:
+        raise ValueError("has transparent pixels; save it on the background that it shall have")
+    if ";16" in stored and pixels.dtype == np.uint8:
+        raise ValueError("holds colours of 16 bits, of which 8 can be read; save it with 8")
+    if signed and pixels.dtype == np.uint8:
+        raise ValueError("holds signed numbers of 8 bits, which cannot be read; save it with 16")
+    if pixels.dtype.kind == "f":
+        return Picture(pixels, 1, codes=False)
+    # A portable map says which number is white, and is decoded by it.
+    white = {1: 255, 2: 65535}.get(pixels.dtype.itemsize, 65535 if form == "PPM" else None)
+    return Picture(pixels, white, codes=form != "PPM")
+
+
+def _pixels(picture: Pillow) -> tuple[Array, bool]:
+    """Numbers `(H, W, C)` as stored, and whether some of them are transparent."""
+    if picture.mode in DEEP:
+        pixels = np.asarray(picture)[..., None]
+        hidden = picture.info.get("transparency")
+        return pixels.astype(pixels.dtype.newbyteorder("=")), bool((pixels == hidden).any())
+    seen = picture.convert("L" if picture.mode in GREY else "RGB")
+    clear = False
+    if picture.has_transparency_data:
+        clear = bool((np.asarray(picture.convert("RGBA"))[..., 3] < 255).any())
+    return np.atleast_3d(np.asarray(seen)), clear
+
+
+def read_images(
+    name: str,
+    files: Sequence[Path | None],
+    image: Image | None = None,
+    size: tuple[int, int] | None = None,
+    fit: Fit | None = None,
+) -> Tensor:
+    """Read image files as values of a variable.
+
+    Warns where files were resized, cropped or padded, or colours converted to grey.
+
+    Args:
+        name: The variable's name, for the errors.
+        files: The files; `None` where there is none.
+        image: The variable; if not given, as the first file is.
+        size: `(height, width)` of a variable that is not given.
+        fit: As of `Image`, of a variable that is not given.
+
+    Returns:
+        Images `(n, C, H, W)` in [0, 1]; NaN where there is none and the variable may be missing.
+
+    Raises:
+        ValueError: If a file is missing or unreadable, or does not fit the variable.
+    """
+    alike = 0 if image is not None else 3 if size is None else 1  # axes on which files must agree
+    if image is None:
+        first = _open(name, _needed(name, files)[0])
+        height, width = size or first.shape[1:]
+        image = Image(first.shape[0], height, width, first.bits, fit)
+    present = files if image.missing else _needed(name, files)
+    if image.channels not in (1, 3):
+        raise ValueError(f"{name}: images of {image.channels} channels have no file type")
+    unlike, ways = "", dict[str, Path]()
+    resized: list[str] = []
+    grey: list[str] = []
+    values = torch.full((len(files), *image.shape), torch.nan, dtype=image.dtype)
+    for value, file in zip(values, present, strict=True):
+        if file is None:
+            continue
+        picture = _open(name, file)
+        if picture.shape[:alike] != image.shape[:alike]:
+            unlike = unlike or f"{file} is {picture.shape}"
+            continue
+        if image.channels == 1 and picture.shape[0] == 3:
+            grey += [str(file)] if picture.colours else []
+            picture = picture.grey()
+        try:
+            value[:], way, change = picture.value(image)
+        except ValueError as error:
+            raise ValueError(f"{name}: image file {file} {error}") from None
+        ways.setdefault(way, file)
+        resized += [f"{file}, {change}"] if change else []
+    if unlike:
+        raise ValueError(
+            f"{name}: {unlike}, but {files[0]} is {image.shape}; give size=(height, width), or "
+            "declare the column's Image"
+        )
+    if "codes" in ways and "range" in ways:
+        raise ValueError(
+            f"{name}: pixels of {ways['codes']} are at most {image.levels}, as codes of "
+            f"bits={image.bits} are, and those of {ways['range']} go beyond; write all alike"
+        )
+    _tell(name, f"not {_size(image.shape)}", resized, len(files))
+    _tell(name, "in colour, and were converted to grey", grey, len(files))
+    return values
+
+
+def _needed(name: str, files: Sequence[Path | None]) -> list[Path]:
+    """The files, of which none may be lacking."""
+    present = [file for file in files if file is not None]
+    if len(present) < len(files):
+        rows = [row for row, file in enumerate(files) if file is None]
+        raise ValueError(
+            f"{name}: {len(rows)} of {len(files)} rows name no image file, row {rows[0]} first; "
+            "leave such rows out, or declare the variable with missing=True"
+        )
+    return present
+
+
+def _open(name: str, file: Path) -> Picture:
+    try:
+        return decode(file)
+    except FileNotFoundError:
+        raise ValueError(f"{name}: image file {file} is missing") from None
+    except ValueError as error:
+        raise ValueError(f"{name}: image file {file} {error}") from None
+
+
+def _resize(pixels: Array, image: Image) -> tuple[Array, str]:
+    """Pixels `(h, w, C)` at the size of the image, `(H, W, C)`, and what was done to them."""
+    from PIL import Image as Files
+
+    size, goal = np.array(pixels.shape[:2]), np.array([image.height, image.width])
+    inner = np.maximum(np.rint(size * (goal / size).min()), 1).astype(int)
+    box = size.astype(float)
+    how = "resized"
+    if (inner != goal).any():
+        if image.fit is None:
+            raise ValueError(
+                f"has {_size(pixels.shape[:2])} pixels, another aspect than "
+                f"{_size(image.shape)}; declare fit='crop' or fit='pad' to keep it"
+            )
+        how = {"crop": "cropped and resized", "pad": "padded and resized"}[image.fit]
+        if image.fit == "crop":
+            box, inner = np.minimum(goal / (goal / size).max(), size), goal
+    top, left = (size - box) / 2
+    part = (left, top, left + box[1], top + box[0])
+    kind = Files.Resampling.NEAREST if image.bits == 1 else Files.Resampling.BILINEAR
+    planes = [
+        np.asarray(Files.fromarray(plane).resize((inner[1], inner[0]), kind, part))
+        for plane in np.moveaxis(pixels, -1, 0).astype(np.float32, order="C")
+    ]
+    before = (goal - inner) // 2
+    around = [*zip(before, goal - inner - before, strict=True), (0, 0)]
+    drawn = np.pad(np.stack(planes, axis=-1), around)
+    return drawn if image.levels is None else np.rint(drawn), how
+
+
+def _size(shape: Sequence[int]) -> str:
+    """Height x width, of `(C, H, W)` or `(H, W)`."""
+    return "x".join(map(str, shape[-2:]))
+
+
+def _tell(name: str, what: str, found: list[str], n: int) -> None:
+    if found:
+        text = f"{name}: {len(found)} of {n} image files are {what} (first: {found[0]})"
+        warnings.warn(text, stacklevel=4)
