@@ -14,7 +14,6 @@ graph). Everything that has an order follows the order in which names are first 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from functools import cached_property
 from itertools import chain, islice
 from typing import TypeAlias
@@ -28,6 +27,7 @@ from rung3.graph.paths import Path, Step, walk
 from rung3.graph.projection import projected
 from rung3.graph.roles import Roles, roles
 from rung3.graph.text import checked_name, pairs_of, quote, read_graph, write
+from rung3.spelling import did_you_mean, listed
 
 Pair: TypeAlias = tuple[str, str]
 Names: TypeAlias = str | Iterable[str]
@@ -311,9 +311,8 @@ class CausalGraph:
         wanted = [names] if isinstance(names, str) else list(names)
         for name in wanted:
             if name not in self:
-                near = get_close_matches(str(name), self.nodes, n=1) or self.nodes
-                hint = " or ".join(map(repr, near))
-                raise ValueError(f"the graph has no variable {name!r}; did you mean {hint}?")
+                hint = did_you_mean(name, self.nodes) or listed(self.nodes, "its variables")
+                raise ValueError(f"the graph has no variable {name!r}; {hint}")
         return frozenset(wanted)
 
     def disjoint(self, **sets: Names) -> tuple[frozenset[str], ...]:

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from torch import distributions as td
 from torch.distributions import Distribution, Normal
 
-from rung3.expressions import Expression
+from rung3.expressions import Function
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, one_tensor, repeat_noise
 from rung3.rows import Noise
 from rung3.variables import Continuous
@@ -42,7 +42,9 @@ class Equation(Mechanism):
     Args:
         function: A Python function whose arguments are the parents' names and `u`, or text in the
             grammar of `rung3.expressions` (only text can be saved). It must treat every row alike:
-            it is called with tensors `(n, ...)`. Without `u` the variable is deterministic.
+            it is called with tensors `(n, ...)`. Without `u` the variable is deterministic. A parent
+            whose name is no word, or `u`, goes in quotes (`'"blood pressure" + u'`), or is taken
+            from all of them (`lambda v, /, u: v["blood pressure"] + u`).
         noise: Distribution of `u`: of `torch.distributions`, or text such as `"Gamma(10, 5)"`;
             standard normal if not given.
         inverse: `u` as a function (or text) of the value and the parents: the one argument that is
@@ -71,14 +73,16 @@ class Equation(Mechanism):
         self.function = function
         self.noise = noise
         self.inverse = inverse
-        self._function, arguments = _callable(function)
-        self._inverse: Callable[..., Any] | None = None
-        self._inverse_arguments: tuple[str, ...] = ()
-        if inverse is not None:
-            self._inverse, self._inverse_arguments = _callable(inverse)
+        self._function = Function(function)
+        self._inverse = None if inverse is None else Function(inverse)
+        if not (self._function.named and (self._inverse is None or self._inverse.named)):
+            raise ValueError(
+                "an equation's arguments must be named: its parents, and u for the noise; one "
+                "before a / takes all parents, as in lambda v, /, u: v['blood pressure'] + u"
+            )
         self._distribution = _distribution(noise)
-        self.wants_noise = "u" in arguments
-        self.arguments: tuple[str, ...] = tuple(name for name in arguments if name != "u")
+        self.wants_noise = "u" in self._function.words
+        self.arguments = None if self._function.whole else self._function.variables
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A copy that shares its distribution: torch cannot copy some of them (Gumbel, Weibull)."""
@@ -88,19 +92,21 @@ class Equation(Mechanism):
         return made
 
     def build(self) -> None:
-        if set(self.arguments) != set(self.parents):
+        if self.arguments is not None and set(self.arguments) != set(self.parents):
             raise ValueError(
                 f"{self.name}: the equation's arguments are {list(self.arguments)}, but the "
                 f"graph's parents of {self.name} are {list(self.parents)}"
             )
-        value_names = set(self._inverse_arguments) - set(self.parents)
-        if self._inverse is not None and len(value_names) != 1:
+        if self._inverse is None:
+            return
+        value_names = set(self._inverse.arguments) - set(self.parents)
+        if len(value_names) != 1:
             raise ValueError(
                 f"{self.name}: the inverse must have one argument beside the parents "
                 f"{list(self.parents)}, the value; its arguments are "
-                f"{list(self._inverse_arguments)}"
+                f"{list(self._inverse.arguments)}"
             )
-        self._value_name = next(iter(value_names), "")
+        (self._value_name,) = value_names
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         if not self.wants_noise:
@@ -110,12 +116,11 @@ class Equation(Mechanism):
         return draw(self._distribution, (n, *expand), generator, self.observed.device)
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
-        given = {name: parents[name] for name in self.arguments}
         if self.wants_noise:
             u = one_tensor(noise, self.name)
-            return self._value(self._function(**given, u=u), len(u), u.device)
-        n = len(next(iter(given.values()))) if given else 1
-        return self._value(self._function(**given), n, self.observed.device)
+            return self._value(self._function(parents, u=u), len(u), u.device)
+        n = len(parents[next(iter(self.parents))]) if self.parents else 1
+        return self._value(self._function(parents), n, self.observed.device)
 
     def _value(self, result: Any, n: int, device: torch.device) -> Tensor:
         value = torch.as_tensor(result, device=device).to(self.variable.dtype)
@@ -157,9 +162,8 @@ class Equation(Mechanism):
                 "alone; abduction and densities need continuous noise, or GumbelMax or InverseCDF"
             )
         if self._inverse is not None:
-            arguments = dict(parents) | {self._value_name: value}
-            given = {name: arguments[name] for name in self._inverse_arguments}
-            u = torch.as_tensor(self._inverse(**given)).expand(value.shape)
+            given = {**parents, self._value_name: value}
+            u = torch.as_tensor(self._inverse(given)).expand(value.shape)
         else:
             affine = self._affine_inverse(value, parents)
             u = self._bisect(value, parents) if affine is None else affine
@@ -329,18 +333,6 @@ class Equation(Mechanism):
     def describe(self) -> str:
         function = self.function if isinstance(self.function, str) else "<function>"
         return f"Equation({function!r})" + ("" if self.noise is None else f", u ~ {self.noise}")
-
-
-def _callable(function: Callable[..., Any] | str) -> tuple[Callable[..., Any], tuple[str, ...]]:
-    if isinstance(function, str):
-        expression = Expression(function)
-        return expression, expression.arguments
-    if not callable(function):
-        raise ValueError(f"expected a function or text, got {function!r}")
-    parameters = inspect.signature(function).parameters.values()
-    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD, p.POSITIONAL_ONLY) for p in parameters):
-        raise ValueError("an equation's arguments must be named: its parents, and u for the noise")
-    return function, tuple(p.name for p in parameters)
 
 
 def _distribution(noise: Distribution | str | None) -> Distribution:
