@@ -13,7 +13,7 @@ import torch
 from rung3.rows import Rows, as_rows, named, spell_unknown
 from rung3.variables import Binary, Categorical, Continuous, Variable
 
-__all__ = ["doubt", "read", "variable_of"]
+__all__ = ["amounts", "doubt", "read", "variable_of"]
 
 MOST = 20
 """Whole numbers from 0 count as categories up to here."""
@@ -99,6 +99,13 @@ def _of_objects(name: str, values: Any) -> Variable:
     if len(labels) < 2:
         raise ValueError(f"{name}: all its values are {labels}; expected at least two")
     return Binary(labels=labels) if len(labels) == 2 else Categorical(labels=labels)
+
+
+def amounts(kinds: Mapping[str, Variable], names: Iterable[str]) -> str:
+    """The end of an error that columns taken for categories may have caused: name and cure."""
+    said = [name for name in names if doubt(name, kinds[name])]
+    declared = ", ".join(f"{name!r}: Continuous()" for name in said)
+    return f", or declare what are amounts, variables={{{declared}}}" if said else ""
 
 
 def doubt(name: str, kind: Variable) -> str:

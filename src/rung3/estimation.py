@@ -25,11 +25,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rung3.columns import read
+from rung3.columns import amounts, read
 from rung3.graph import CausalGraph, check_adjustment
 from rung3.m_estimation import Equations, Method
 from rung3.rows import Rows
-from rung3.variables import Binary, Categorical, Continuous, Discrete, Variable
+from rung3.variables import Binary, Categorical, Continuous, Discrete, Variable, coded
 
 __all__ = ["Effect", "Estimate", "Method", "effect"]
 
@@ -87,8 +87,8 @@ def effect(
     treatment: str,
     outcome: str,
     *,
-    do: Any = 1,
-    versus: Any = 0,
+    do: Any = None,
+    versus: Any = None,
     adjust: Iterable[str] | None = None,
     graph: CausalGraph | None = None,
     method: Method = "aipw",
@@ -103,8 +103,8 @@ def effect(
         table: A mapping from name to values, a data frame, or rows.
         treatment: Name of the treatment.
         outcome: Name of the outcome: numbers, or levels taken as numbers.
-        do: The value of the treatment.
-        versus: The value that it is compared with.
+        do: The value of the treatment; 1 if not given (of a labelled one, the second).
+        versus: The value that it is compared with; 0 if not given (the first).
         adjust: Names of what is adjusted for. With a graph they are checked; if not given, it is
             the graph's minimal set that is nearest to the outcome.
         graph: The causal graph.
@@ -134,6 +134,7 @@ def effect(
     given = _adjustment(treatment, outcome, adjust, graph)
     rows, kinds = read(table, variables, [treatment, outcome, *given])
     y = _outcome(outcome, rows[outcome], kinds[outcome], event)
+    do, versus = coded(do, 1), coded(versus, 0)
     arms = _arms(treatment, rows[treatment], kinds[treatment], (do, versus))
     saturated = all(isinstance(kinds[name], Discrete) for name in given)
     features = _strata(rows, kinds, given) if saturated else _features(rows, kinds, given, degree)
@@ -141,7 +142,10 @@ def effect(
         _check_strata(rows, kinds, given, treatment, arms, (do, versus))
     binary = not saturated and (isinstance(kinds[outcome], Binary) or event is not None)
     problem = Equations(y, arms, features, binary, method)
-    values, spread = problem.solve()
+    try:
+        values, spread = problem.solve()
+    except ValueError as error:
+        raise ValueError(f"{error}{amounts(kinds, given)}") from None
     found = _intervals(values, spread, level, len(y) - 2 * features.shape[1])
     return Effect(*found, given, method, problem.least(), level, len(y))
 
@@ -175,7 +179,10 @@ def _outcome(name: str, value: Tensor, kind: Variable, event: Any) -> Tensor:
     if event is not None:
         return (value == kind.validate(name, event).to(value)).double()
     if isinstance(kind, Categorical) or kind.shape:
-        raise ValueError(f"{name}: is {kind}; expected numbers or levels, or give event=")
+        raise ValueError(
+            f"{name}: is {kind}; expected numbers or levels: give event=, or declare what it is, "
+            f"such as variables={{{name!r}: Continuous()}}"
+        )
     return value.double()
 
 
@@ -216,14 +223,13 @@ def _check_strata(
             first = int(features[:, int(empty[0])].nonzero()[0])
             stratum = ", ".join(f"{k} = {_spell(kinds[k], rows[k][first])}" for k in names)
             raise ValueError(
-                f"{treatment}: no rows with {treatment} = {value} in the stratum "
-                f"{stratum or 'of all rows'}; adjust for less, or join levels"
+                f"{treatment}: no rows with {treatment} = {_spell(kinds[treatment], value)} in the stratum "
+                f"{stratum or 'of all rows'}; adjust for less, or join levels{amounts(kinds, names)}"
             )
 
 
-def _spell(kind: Variable, value: Tensor) -> str:
-    code = int(value)
-    return kind.label(code) if isinstance(kind, Discrete) else str(code)
+def _spell(kind: Variable, value: Any) -> str:
+    return kind.label(int(kind.validate("", value))) if isinstance(kind, Discrete) else str(value)
 
 
 def _features(

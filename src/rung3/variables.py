@@ -85,6 +85,11 @@ def _objects(name: str, value: Any) -> np.ndarray[Any, Any]:
     return np.asarray(_array(name, value), dtype=object).reshape(-1)
 
 
+def coded(value: Any, code: int) -> Any:
+    """A value that was given, or else the one of this code: the default of arms and events."""
+    return torch.tensor(code) if value is None else value
+
+
 def _absent(value: Any) -> bool:
     """Whether a value stands for a missing one: None, NaN, or pandas' NA or NaT."""
     import pandas as pd
