@@ -35,7 +35,7 @@ from rung3.bounds import Interval, optimise
 from rung3.columns import read
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed
-from rung3.variables import Discrete, coded, Variable
+from rung3.variables import Discrete, Variable, coded
 
 __all__ = ["Causation", "Share", "of_model", "of_table"]
 
@@ -193,8 +193,8 @@ def of_model(
         outcome: Name of the outcome.
         x: The value of the cause; 1 if not given (of a labelled one, the second).
         versus: The value x' that it is compared with; 0 if not given (the first).
-        event: The value y of the outcome, as x is given; or a function of its values `(n, ...)` that gives a mask
-            `(n,)`, such as `lambda grade: grade >= 4`.
+        event: The value y of the outcome; 1 if not given (the second). Or a function of its values
+            `(n, ...)` that gives a mask `(n,)`, such as `lambda grade: grade >= 4`.
         n: Number of rows.
         level: Nominal coverage of the intervals, for the Monte Carlo error alone.
         seed: An int, a `torch.Generator`, or `None` to follow torch's own.

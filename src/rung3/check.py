@@ -157,7 +157,9 @@ def check(study: Study) -> Check:
     test, _ = complete(model, splits.test)  # as `evaluate` asks them
     n = min(evaluation.n or protocol.n or test.n, test.n)
     queries = planned(model, test, n, splits.train, protocol, study.seed)
-    found = [(q.label, p) for q in queries for p in _positivity_of(q, model, splits.train, test[:n])]
+    found = [
+        (q.label, p) for q in queries for p in _positivity_of(q, model, splits.train, test[:n])
+    ]
     seconds: dict[str, float] = {}
     objectives: dict[str, Counterfactual] = {}
     for group in study.groups():

@@ -1,4 +1,7 @@
-"""Columns of a table as variables: stated, or read off their values."""
+"""Columns of a table as variables: stated, or read off their values.
+
+Tables and models that are fitted infer alike, by `variable_of`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,9 @@ __all__ = ["amounts", "doubt", "read", "variable_of"]
 
 MOST = 20
 """Whole numbers from 0 count as categories up to here."""
+
+MANY = 5
+"""More categories of whole numbers than these may well be amounts."""
 
 
 def read(
@@ -60,7 +66,7 @@ def variable_of(name: str, values: Any) -> Variable:
 
     Text is categorical, with the values in alphabetical order as labels; so are whole numbers from
     0 to 19 (and booleans); of two categories, binary. Everything else is continuous: declare a
-    column that is not what it looks like. What is absent (None, NaN, `pandas.NA`) counts as nothing.
+    column that is not what it looks like. What is absent (None, NaN, `pandas.NA`) is passed over.
 
     Raises:
         ValueError: If a column of text has one value only, or mixes text and numbers.
@@ -110,7 +116,7 @@ def amounts(kinds: Mapping[str, Variable], names: Iterable[str]) -> str:
 
 def doubt(name: str, kind: Variable) -> str:
     """What to do if the whole numbers of a column are amounts; empty where that cannot be."""
-    if not isinstance(kind, Categorical) or kind.labels:
+    if not isinstance(kind, Categorical) or kind.labels or kind.classes <= MANY:
         return ""
     return (
         f"{name}: its whole numbers are taken for {kind.classes} categories; if they are amounts, "

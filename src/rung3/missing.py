@@ -202,13 +202,12 @@ def _check(model: SCM, masks: Mapping[str, Tensor], n: int) -> None:
                 "sample from the model"
             )
     for name, mechanism in model.mechanisms.items():
-        unsure = any(parent in masks for parent in mechanism.parents)
+        lacking = [parent for parent in mechanism.parents if parent in masks]
         whole = name not in masks or not masks[name].all()
-        if unsure and whole and mechanism.abduction == "approximate":
+        if lacking and whole and mechanism.abduction == "approximate":
             raise ValueError(
                 f"{name}: it would weigh what is missing above it by its likelihood, of which "
-                f"{mechanism.describe()} has only a bound; give "
-                f"{[parent for parent in mechanism.parents if parent in masks]}, or leave the row out"
+                f"{mechanism.describe()} has only a bound; give {lacking}, or leave such rows out"
             )
 
 

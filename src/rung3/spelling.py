@@ -18,8 +18,8 @@ def near(given: object, known: Iterable[object]) -> list[str]:
     """The known names that a misspelt one may have meant, nearest first, three at the most.
 
     Example:
-        >>> near("thicknes", ["digit", "thickness"]), near("PARI", ["Rome", "Paris"]), near("q", "xy")
-        (['thickness'], ['Paris'], [])
+        >>> near("thicknes", ["digit", "thickness"]), near("PARI", ["Rome", "Paris"])
+        (['thickness'], ['Paris'])
     """
     names = [str(name) for name in known]
     folded: dict[str, str] = {}

@@ -288,9 +288,9 @@ class Continuous(Variable):
 class Discrete(Variable):
     """One of finitely many values, coded 0, 1, ..., `classes - 1`; by name where it has labels.
 
-    Tensors hold codes, as all answers do. Any other value (text, a number, NumPy, pandas) is a label
-    where there are labels: a number or a boolean is the label that reads like it. What is meant as
-    codes goes through `codes`, which makes a tensor of it.
+    Tensors hold codes, as all answers do. Any other value (text, a number, NumPy, pandas) is a
+    label where there are labels: a number or a boolean is the label that reads like it. What is
+    meant as codes goes through `codes`, which makes a tensor of it.
     """
 
     classes: int = None  # type: ignore[assignment]  # as many as there are labels
@@ -300,7 +300,7 @@ class Discrete(Variable):
         object.__setattr__(self, "labels", _labels(self.labels))
         if self.classes is None:
             if not self.labels:
-                raise ValueError("expected the number of classes, or their labels")
+                raise TypeError("expected the number of classes, or their labels")
             object.__setattr__(self, "classes", len(self.labels))
         if isinstance(self.classes, bool) or not isinstance(self.classes, int | np.integer):
             raise ValueError(
