@@ -223,8 +223,9 @@ def _check_strata(
             first = int(features[:, int(empty[0])].nonzero()[0])
             stratum = ", ".join(f"{k} = {_spell(kinds[k], rows[k][first])}" for k in names)
             raise ValueError(
-                f"{treatment}: no rows with {treatment} = {_spell(kinds[treatment], value)} in the stratum "
-                f"{stratum or 'of all rows'}; adjust for less, or join levels{amounts(kinds, names)}"
+                f"{treatment}: no rows with {treatment} = {_spell(kinds[treatment], value)} in the "
+                f"stratum {stratum or 'of all rows'}; adjust for less, or join levels"
+                f"{amounts(kinds, names)}"
             )
 
 

@@ -1,8 +1,8 @@
 """Equations as text: a small arithmetic grammar, read without ever running the text.
 
 Numbers, names, `+ - * / **`, comparisons (giving 0 or 1), brackets, and the functions
-`exp log sqrt abs sin cos tanh sigmoid softplus minimum maximum where floor`. A name that is no word,
-or stands for something else (such as `u`, the noise), goes in quotes: `2*"blood pressure" + u`.
+`exp log sqrt abs sin cos tanh sigmoid softplus minimum maximum where floor`. A name that is no
+word, or stands for something else (as `u`, the noise), goes in quotes: `2*"blood pressure" + u`.
 """
 
 from __future__ import annotations
