@@ -17,7 +17,7 @@ Intervals come from `rung3.m_estimation`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from typing import Any, get_args
 
@@ -26,7 +26,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rung3.columns import amounts, read
-from rung3.graph import CausalGraph, check_adjustment
+from rung3.graph import CausalGraph, Query, check_adjustment
+from rung3.graph.causal_graph import as_graph
+from rung3.identification import identify
 from rung3.m_estimation import Equations, Method
 from rung3.rows import Rows
 from rung3.variables import Binary, Categorical, Continuous, Discrete, Variable, coded
@@ -66,6 +68,7 @@ class Effect:
             estimate rests on few rows.
         level: Nominal coverage of the intervals.
         n: Number of rows.
+        kinds: What was not declared, and read off its values.
     """
 
     effect: Estimate
@@ -76,10 +79,13 @@ class Effect:
     least: float
     level: float
     n: int
+    kinds: Mapping[str, Variable] = field(default_factory=dict)
 
     def __str__(self) -> str:
         given = ", ".join(self.adjusted) or "nothing"
-        return f"{self.effect} ({self.do} against {self.versus}), adjusted for {given}"
+        read_off = ", ".join(f"{name}: {kind}" for name, kind in self.kinds.items())
+        found = f"{self.effect} ({self.do} against {self.versus}), adjusted for {given}"
+        return f"{found}; read off their values: {read_off}" if read_off else found
 
 
 def effect(
@@ -90,7 +96,7 @@ def effect(
     do: Any = None,
     versus: Any = None,
     adjust: Iterable[str] | None = None,
-    graph: CausalGraph | None = None,
+    graph: Any = None,
     method: Method = "aipw",
     event: Any = None,
     degree: int = 1,
@@ -107,7 +113,7 @@ def effect(
         versus: The value that it is compared with; 0 if not given (the first).
         adjust: Names of what is adjusted for. With a graph they are checked; if not given, it is
             the graph's minimal set that is nearest to the outcome.
-        graph: The causal graph.
+        graph: The causal graph, or what makes one.
         method: `"standardise"`, `"ipw"` or `"aipw"`.
         event: A value of the outcome, whose probability is then the outcome.
         degree: Degree of the polynomial that continuous variables enter the models by.
@@ -147,11 +153,12 @@ def effect(
     except ValueError as error:
         raise ValueError(f"{error}{amounts(kinds, given)}") from None
     found = _intervals(values, spread, level, len(y) - 2 * features.shape[1])
-    return Effect(*found, given, method, problem.least(), level, len(y))
+    read_off = {name: kind for name, kind in kinds.items() if name not in (variables or {})}
+    return Effect(*found, given, method, problem.least(), level, len(y), read_off)
 
 
 def _adjustment(
-    treatment: str, outcome: str, adjust: Iterable[str] | None, graph: CausalGraph | None
+    treatment: str, outcome: str, adjust: Iterable[str] | None, graph: Any
 ) -> tuple[str, ...]:
     """What to adjust for, as the graph allows."""
     given = None if adjust is None else tuple([adjust] if isinstance(adjust, str) else adjust)
@@ -162,17 +169,26 @@ def _adjustment(
         if both or treatment == outcome:
             raise ValueError(f"treatment, outcome and adjust must differ, got {sorted(both)} twice")
         return given
+    graph = as_graph(graph)
     if given is None:
         found = graph.minimal_adjustment_set(treatment, outcome)
         if found is None:
             path = next((p for p in graph.backdoor_paths(treatment, outcome) if p.is_open()), "")
             raise ValueError(
                 f"no set of variables closes every back-door path of {treatment} and {outcome} "
-                f"({path}); see rung3.bounds for what the data allow"
+                f"({path}); {_other_way(graph, treatment, outcome)}"
             )
         return tuple(name for name in graph.nodes if name in found)
     check_adjustment(graph, treatment, outcome, given).require()
     return given
+
+
+def _other_way(graph: CausalGraph, treatment: str, outcome: str) -> str:
+    """How the effect is told all the same, where adjustment does not tell it."""
+    found = identify(graph, Query((outcome,), do=(treatment,)))
+    if not found:
+        return "see rung3.bounds for what the data allow"
+    return f"this estimates by adjustment alone, yet rung3.identify tells the effect: {found}"
 
 
 def _outcome(name: str, value: Tensor, kind: Variable, event: Any) -> Tensor:

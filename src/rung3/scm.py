@@ -28,6 +28,7 @@ from rung3 import conditioning, identification, missing, propagation, provenance
 from rung3.columns import doubt, variable_of
 from rung3.confounding import Confounding
 from rung3.graph import CausalGraph
+from rung3.graph.causal_graph import as_graph
 from rung3.interventions import intervene
 from rung3.mechanisms import default_mechanism, graph_of
 from rung3.mechanisms.base import Mechanism
@@ -96,9 +97,8 @@ class SCM(nn.Module):
             if not isinstance(kind, Variable):
                 raise ValueError(f"{name}: expected a variable, such as Binary(), got {kind!r}")
         graph = graph_of(given, variables or {}) if graph is None else graph
-        graph = graph if isinstance(graph, CausalGraph) else CausalGraph(graph)
         self.world = world
-        self._declare(graph, variables or {}, given)
+        self._declare(as_graph(graph), variables or {}, given)
 
     def _declare(
         self, graph: CausalGraph, declared: Mapping[str, Variable], given: Mapping[str, Mechanism]
