@@ -112,7 +112,7 @@ def test_arguments_are_the_names_in_the_order_in_which_they_are_evaluated() -> N
         ("True", "True"),
         ("None + u", "None"),
         ("2j*u", "2j"),
-        ("'text'", "'text'"),
+        ("b'text'", "b'text'"),
         ("f'{u}'", "f'{u}'"),
         ("(u, v)", "(u, v)"),
         ("1e999*u", "1e999"),

@@ -27,11 +27,11 @@ def model() -> SCM:
         ("b=b+2", "b", 5.0),
         ("b=a", "b", 1.0),
         ("c=yes", "c", 1.0),
-        ("c=0", "c", 0.0),
+        ("c=1-c", "c", 0.0),
     ],
 )
 def test_a_question_in_words_is_answered(model: SCM, text: str, name: str, value: float) -> None:
-    row = {"a": 1.0, "b": 3.0, "c": 1}
+    row = {"a": 1.0, "b": 3.0, "c": "yes"}
     answer = model.counterfactual(row, interventions([text], model.variables), seed=0)
     torch.testing.assert_close(answer[name].float(), torch.tensor(value))
 

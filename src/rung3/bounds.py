@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from rung3.columns import read, say_gaps
 from rung3.enumeration import joint, shape_of
 from rung3.graph import CausalGraph
+from rung3.graph.causal_graph import as_graph
 from rung3.scm import SCM
 from rung3.variables import Discrete, Variable
 
@@ -75,7 +76,7 @@ class Interval:
 
 def bounds(
     source: Mapping[str, Any] | SCM,
-    graph: CausalGraph,
+    graph: Any,
     event: Event,
     do: Event,
     *,
@@ -118,6 +119,7 @@ def bounds(
     """
     queries = [(event, do), *([] if versus is None else [(event, versus)])]
     results = list(known)
+    graph = as_graph(graph)
     asked = [*queries, *((e, d) for e, d, _ in results)]
     for one, action in asked:
         graph.disjoint(event=list(one), do=list(action))

@@ -37,7 +37,7 @@ from rung3.effects.averages import say_learned
 from rung3.floating import in_own_precision
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed
-from rung3.variables import Discrete, Variable
+from rung3.variables import Discrete, Variable, coded
 
 __all__ = ["Causation", "Share", "of_model", "of_table"]
 
@@ -183,9 +183,9 @@ def of_model(
     cause: str,
     outcome: str,
     *,
-    x: Any = 1,
-    versus: Any = 0,
-    event: Any = 1,
+    x: Any = None,
+    versus: Any = None,
+    event: Any = None,
     n: int = 10_000,
     level: float = 0.95,
     seed: Seed = None,
@@ -199,10 +199,10 @@ def of_model(
         model: The model.
         cause: Name of the cause.
         outcome: Name of the outcome.
-        x: The value of the cause.
-        versus: The value x' that it is compared with.
-        event: The value y of the outcome, or a function of its values `(n, ...)` that gives a mask
-            `(n,)`, such as `lambda grade: grade >= 4`.
+        x: The value of the cause; 1 if not given (of a labelled one, the second).
+        versus: The value x' that it is compared with; 0 if not given (the first).
+        event: The value y of the outcome; 1 if not given (the second). Or a function of its values
+            `(n, ...)` that gives a mask `(n,)`, such as `lambda grade: grade >= 4`.
         n: Number of rows.
         level: Nominal coverage of the intervals, for the Monte Carlo error alone.
         seed: An int, a `torch.Generator`, or `None` to follow torch's own.
@@ -216,6 +216,7 @@ def of_model(
         >>> print(of_model(worlds.exam(), "studied", "passed", seed=0).necessity)
         0.457 [0.442, 0.472]
     """
+    x, versus, event = coded(x, 1), coded(versus, 0), coded(event, 1)
     model.graph.names([cause, outcome])
     if outcome not in model.graph.descendants(cause):
         raise ValueError(f"outcome: {outcome!r} is no effect of {cause!r}")

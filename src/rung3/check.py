@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from rung3.batches import Table
-from rung3.evaluation.assessment import planned
+from rung3.evaluation.assessment import complete, planned
 from rung3.evaluation.queries import Query
+from rung3.expressions import Function
 from rung3.objectives import Counterfactual
 from rung3.positivity import Positivity, positivity
 from rung3.rows import Rows
@@ -153,9 +154,12 @@ def check(study: Study) -> Check:
     model, splits = study.model(), study.splits()
     evaluation = study.evaluation
     protocol = replace(evaluation.asking(), interventions=evaluation.asked(model.variables))
-    n = min(evaluation.n or protocol.n or splits.test.n, splits.test.n)
-    queries = planned(model, splits.test, n, splits.train, protocol, study.seed)
-    found = [(q.label, p) for q in queries for p in _positivity_of(q, model, splits, n)]
+    test, _ = complete(model, splits.test)  # as `evaluate` asks them
+    n = min(evaluation.n or protocol.n or test.n, test.n)
+    queries = planned(model, test, n, splits.train, protocol, study.seed)
+    found = [
+        (q.label, p) for q in queries for p in _positivity_of(q, model, splits.train, test[:n])
+    ]
     seconds: dict[str, float] = {}
     objectives: dict[str, Counterfactual] = {}
     for group in study.groups():
@@ -171,15 +175,17 @@ def check(study: Study) -> Check:
     return Check(model, splits, found, parameters, seconds, objectives)
 
 
-def _positivity_of(query: Query, model: SCM, splits: Splits, n: int) -> list[Positivity]:
-    rows: dict[str, Tensor] = {name: value[:n] for name, value in splits.test.items()}
-    for name, value in query.at(slice(n), torch.device("cpu")).items():
+def _positivity_of(query: Query, model: SCM, train: Rows, test: Rows) -> list[Positivity]:
+    rows = dict(test)
+    chance = torch.rand(test.n, generator=torch.Generator().manual_seed(0))
+    for name, value in query.at(slice(test.n), torch.device("cpu")).items():
         if callable(value) and not isinstance(value, Tensor):
-            value = value(**{a: rows[a] for a in inspect.signature(value).parameters})
-        shape = (n, *model.variables[name].shape)
-        rows[name] = torch.as_tensor(value, dtype=rows[name].dtype).expand(shape)
+            value = Function(value)({"u": chance, **rows})
+        variable = model.variables[name]
+        target = variable.read(name, value).to(rows[name].dtype)
+        rows[name] = target.expand(test.n, *variable.shape)
     asked = Rows(rows)
-    return [p for k in query.do for p in positivity(model, splits.train, asked, k, rows[k])]
+    return [p for k in query.do for p in positivity(model, train, asked, k, rows[k])]
 
 
 def _seconds(model: SCM, name: str, train: Rows, options: dict[str, Any]) -> float:

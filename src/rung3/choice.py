@@ -203,6 +203,7 @@ def choose(
     if empty := [name for name, tried in given.items() if not tried]:
         raise ValueError(f"among: {empty[0]}: expected at least one mechanism")
     base = base_seed(seed)
+    model.infer(rows)
     checked = as_rows(rows, model.variables, torch.device("cpu"))
     if lacking := [name for name in model.variables if name not in checked]:
         raise ValueError(f"{lacking[0]}: not among the rows' columns, which are {list(checked)}")

@@ -153,7 +153,9 @@ def sample(
 @app.command()
 def effects(
     folder: RunPath,
-    rows: Annotated[str, typer.Option(help="Which test rows, from 0.")] = "0,1,2,3",
+    rows: Annotated[
+        str | None, typer.Option(help="Which test rows, from 0; the first four whole ones.")
+    ] = None,
     do: Annotated[
         list[str] | None,
         typer.Option(
@@ -183,7 +185,7 @@ def effects(
     place = RunFolder(folder)
     found = of_run(
         place,
-        indices(rows),
+        None if rows is None else indices(rows),
         do or (),
         outcome=outcome,
         through=through or (),

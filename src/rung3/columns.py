@@ -1,12 +1,15 @@
 """Columns of a table as variables: stated, or read off their values.
 
-Every statistic of a table is of its complete cases: the rows that have a value in all the columns
-that it uses. How many have not is said with the answer (`say_gaps`).
+Tables and models that are fitted infer alike, by `variable_of`. Every statistic of a table is of
+its complete cases: the rows that have a value in all the columns that it uses. How many have not is
+said with the answer (`say_gaps`).
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,13 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rung3.rows import Rows, as_rows, spell_unknown
+from rung3.rows import Rows, as_rows, named, spell_unknown
 from rung3.variables import Binary, Categorical, Continuous, Variable
 
-__all__ = ["read", "say_gaps", "variable_of"]
+__all__ = ["amounts", "doubt", "read", "say_gaps", "variable_of"]
 
 MOST = 20
 """Whole numbers from 0 count as categories up to here."""
+
+MANY = 5
+"""More categories of whole numbers than these may well be amounts."""
 
 
 def read(
@@ -49,16 +55,17 @@ def read(
         >>> rows["drug"], str(kinds["dose"]), kept
         (tensor([1, 0]), 'Continuous()', tensor([ True,  True, False]))
     """
-    columns = {str(name): table[name] for name in table}
+    columns = named(table)
     chosen = list(columns) if names is None else list(dict.fromkeys(names))
     lacking = [name for name in chosen if name not in columns]
     if lacking:
         raise ValueError(f"the table lacks a column: {spell_unknown(lacking, columns)}")
     used, kept = _complete({name: columns[name] for name in chosen})
-    kinds = {}
+    stated = variables or {}
+    kinds = {name: stated.get(name) or variable_of(name, used[name]) for name in chosen}
     for name in chosen:
-        stated = (variables or {}).get(name)
-        kinds[name] = variable_of(name, used[name]) if stated is None else stated
+        if name not in stated and (said := doubt(name, kinds[name])):
+            warnings.warn(said, stacklevel=3)
     rows = as_rows(used, kinds, torch.device("cpu"), exact=chosen)
     if not rows.batched or rows.n == 0:
         raise ValueError(f"expected a table of at least one row, got {rows}")
@@ -120,10 +127,10 @@ def variable_of(name: str, values: Any) -> Variable:
 
     Text is categorical, with the values in alphabetical order as labels; so are whole numbers from
     0 to 19 (and booleans); of two categories, binary. Everything else is continuous: declare a
-    column that is not what it looks like.
+    column that is not what it looks like. What is absent (None, NaN, `pandas.NA`) is passed over.
 
     Raises:
-        ValueError: If a column of text has one value only.
+        ValueError: If a column of text has one value only, or mixes text and numbers.
 
     Example:
         >>> print(variable_of("age", [31.5, 44.0]), variable_of("ward", [0, 2, 1]))
@@ -131,13 +138,48 @@ def variable_of(name: str, values: Any) -> Variable:
     """
     array = values.numpy(force=True) if isinstance(values, torch.Tensor) else np.asarray(values)
     if array.dtype.kind not in "biuf":
-        labels = tuple(sorted({str(value) for value in array.reshape(-1)}))
-        if len(labels) < 2:
-            raise ValueError(f"{name}: all its values are {labels}; expected at least two")
-        return Binary(labels=labels) if len(labels) == 2 else Categorical(len(labels), labels)
+        return _of_objects(name, values)
     if array.dtype.kind == "f" or array.ndim != 1 or not array.size:
         return Continuous(dim=array.shape[1] if array.ndim == 2 else None)
     most = int(array.max())
     if array.min() < 0 or most >= MOST:
         return Continuous()
     return Binary() if most <= 1 else Categorical(most + 1)
+
+
+def _of_objects(name: str, values: Any) -> Variable:
+    """What a column is that NumPy holds as text or objects: of text, or with gaps among others."""
+    import pandas as pd
+
+    present = pd.Series(values, dtype=object).dropna().infer_objects()
+    kind = present.to_numpy().dtype.kind
+    if kind in "biuf":
+        return variable_of(name, present.to_numpy())
+    numbers = [value for value in present if isinstance(value, Real)]
+    if numbers and len(numbers) < len(present):
+        text = next(value for value in present if not isinstance(value, Real))
+        raise ValueError(
+            f"{name}: {text!r} stands among numbers, such as {numbers[0]!r}; correct it, leave it "
+            "empty, or make the column text"
+        )
+    labels = tuple(sorted({str(value) for value in present}))
+    if len(labels) < 2:
+        raise ValueError(f"{name}: all its values are {labels}; expected at least two")
+    return Binary(labels=labels) if len(labels) == 2 else Categorical(labels=labels)
+
+
+def amounts(kinds: Mapping[str, Variable], names: Iterable[str]) -> str:
+    """The end of an error that columns taken for categories may have caused: name and cure."""
+    said = [name for name in names if doubt(name, kinds[name])]
+    declared = ", ".join(f"{name!r}: Continuous()" for name in said)
+    return f", or declare what are amounts, variables={{{declared}}}" if said else ""
+
+
+def doubt(name: str, kind: Variable) -> str:
+    """What to do if the whole numbers of a column are amounts; empty where that cannot be."""
+    if not isinstance(kind, Categorical) or kind.labels or kind.classes <= MANY:
+        return ""
+    return (
+        f"{name}: its whole numbers are taken for {kind.classes} categories; if they are amounts, "
+        f"declare variables={{{name!r}: Continuous()}}"
+    )

@@ -17,7 +17,7 @@ Intervals come from `rung3.m_estimation`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from typing import Any, get_args
 
@@ -25,11 +25,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rung3.columns import read, say_gaps
-from rung3.graph import CausalGraph, check_adjustment
+from rung3.columns import amounts, read, say_gaps
+from rung3.graph import CausalGraph, Query, check_adjustment
+from rung3.graph.causal_graph import as_graph
+from rung3.identification import identify
 from rung3.m_estimation import Equations, Method
 from rung3.rows import Rows
-from rung3.variables import Binary, Categorical, Continuous, Discrete, Variable
+from rung3.variables import Binary, Categorical, Continuous, Discrete, Variable, coded
 
 __all__ = ["Effect", "Estimate", "Method", "effect"]
 
@@ -67,6 +69,7 @@ class Effect:
         level: Nominal coverage of the intervals.
         n: Number of rows.
         gaps: How many more rows were left out, for a gap in a column that is used.
+        kinds: What was not declared, and read off its values.
     """
 
     effect: Estimate
@@ -78,11 +81,14 @@ class Effect:
     level: float
     n: int
     gaps: int = 0
+    kinds: Mapping[str, Variable] = field(default_factory=dict)
 
     def __str__(self) -> str:
         given = ", ".join(self.adjusted) or "nothing"
+        read_off = ", ".join(f"{name}: {kind}" for name, kind in self.kinds.items())
         head = f"{self.effect} ({self.do} against {self.versus}), adjusted for {given}"
-        return head + say_gaps(self.gaps)
+        head += say_gaps(self.gaps)
+        return f"{head}; read off their values: {read_off}" if read_off else head
 
 
 def effect(
@@ -90,10 +96,10 @@ def effect(
     treatment: str,
     outcome: str,
     *,
-    do: Any = 1,
-    versus: Any = 0,
+    do: Any = None,
+    versus: Any = None,
     adjust: Iterable[str] | None = None,
-    graph: CausalGraph | None = None,
+    graph: Any = None,
     method: Method = "aipw",
     event: Any = None,
     degree: int = 1,
@@ -107,11 +113,11 @@ def effect(
             the treatment, the outcome and what is adjusted for.
         treatment: Name of the treatment.
         outcome: Name of the outcome: numbers, or levels taken as numbers.
-        do: The value of the treatment.
-        versus: The value that it is compared with.
+        do: The value of the treatment; 1 if not given (of a labelled one, the second).
+        versus: The value that it is compared with; 0 if not given (the first).
         adjust: Names of what is adjusted for. With a graph they are checked; if not given, it is
             the graph's minimal set that is nearest to the outcome.
-        graph: The causal graph.
+        graph: The causal graph, or what makes one.
         method: `"standardise"`, `"ipw"` or `"aipw"`.
         event: A value of the outcome, whose probability is then the outcome.
         degree: Degree of the polynomial that continuous variables enter the models by.
@@ -138,6 +144,7 @@ def effect(
     given = _adjustment(treatment, outcome, adjust, graph)
     rows, kinds, kept = read(table, variables, [treatment, outcome, *given])
     y = _outcome(outcome, rows[outcome], kinds[outcome], event)
+    do, versus = coded(do, 1), coded(versus, 0)
     arms = _arms(treatment, rows[treatment], kinds[treatment], (do, versus))
     saturated = all(isinstance(kinds[name], Discrete) for name in given)
     features = _strata(rows, kinds, given) if saturated else _features(rows, kinds, given, degree)
@@ -145,14 +152,18 @@ def effect(
         _check_strata(rows, kinds, given, treatment, arms, (do, versus))
     binary = not saturated and (isinstance(kinds[outcome], Binary) or event is not None)
     problem = Equations(y, arms, features, binary, method)
-    values, spread = problem.solve()
+    try:
+        values, spread = problem.solve()
+    except ValueError as error:
+        raise ValueError(f"{error}{amounts(kinds, given)}") from None
     found = _intervals(values, spread, level, len(y) - 2 * features.shape[1])
     gaps = int((~kept).sum())
-    return Effect(*found, given, method, problem.least(), level, len(y), gaps)
+    read_off = {name: kind for name, kind in kinds.items() if name not in (variables or {})}
+    return Effect(*found, given, method, problem.least(), level, len(y), gaps, read_off)
 
 
 def _adjustment(
-    treatment: str, outcome: str, adjust: Iterable[str] | None, graph: CausalGraph | None
+    treatment: str, outcome: str, adjust: Iterable[str] | None, graph: Any
 ) -> tuple[str, ...]:
     """What to adjust for, as the graph allows."""
     given = None if adjust is None else tuple([adjust] if isinstance(adjust, str) else adjust)
@@ -163,24 +174,36 @@ def _adjustment(
         if both or treatment == outcome:
             raise ValueError(f"treatment, outcome and adjust must differ, got {sorted(both)} twice")
         return given
+    graph = as_graph(graph)
     if given is None:
         found = graph.minimal_adjustment_set(treatment, outcome)
         if found is None:
             path = next((p for p in graph.backdoor_paths(treatment, outcome) if p.is_open()), "")
             raise ValueError(
                 f"no set of variables closes every back-door path of {treatment} and {outcome} "
-                f"({path}); see rung3.bounds for what the data allow"
+                f"({path}); {_other_way(graph, treatment, outcome)}"
             )
         return tuple(name for name in graph.nodes if name in found)
     check_adjustment(graph, treatment, outcome, given).require()
     return given
 
 
+def _other_way(graph: CausalGraph, treatment: str, outcome: str) -> str:
+    """How the effect is told all the same, where adjustment does not tell it."""
+    found = identify(graph, Query((outcome,), do=(treatment,)))
+    if not found:
+        return "see rung3.bounds for what the data allow"
+    return f"this estimates by adjustment alone, yet rung3.identify tells the effect: {found}"
+
+
 def _outcome(name: str, value: Tensor, kind: Variable, event: Any) -> Tensor:
     if event is not None:
         return (value == kind.validate(name, event).to(value)).double()
     if isinstance(kind, Categorical) or kind.shape:
-        raise ValueError(f"{name}: is {kind}; expected numbers or levels, or give event=")
+        raise ValueError(
+            f"{name}: is {kind}; expected numbers or levels: give event=, or declare what it is, "
+            f"such as variables={{{name!r}: Continuous()}}"
+        )
     return value.double()
 
 
@@ -221,14 +244,14 @@ def _check_strata(
             first = int(features[:, int(empty[0])].nonzero()[0])
             stratum = ", ".join(f"{k} = {_spell(kinds[k], rows[k][first])}" for k in names)
             raise ValueError(
-                f"{treatment}: no rows with {treatment} = {value} in the stratum "
-                f"{stratum or 'of all rows'}; adjust for less, or join levels"
+                f"{treatment}: no rows with {treatment} = {_spell(kinds[treatment], value)} in the "
+                f"stratum {stratum or 'of all rows'}; adjust for less, or join levels"
+                f"{amounts(kinds, names)}"
             )
 
 
-def _spell(kind: Variable, value: Tensor) -> str:
-    code = int(value)
-    return kind.label(code) if isinstance(kind, Discrete) else str(code)
+def _spell(kind: Variable, value: Any) -> str:
+    return kind.label(int(kind.validate("", value))) if isinstance(kind, Discrete) else str(value)
 
 
 def _features(

@@ -1,12 +1,14 @@
 """Equations as text: a small arithmetic grammar, read without ever running the text.
 
 Numbers, names, `+ - * / **`, comparisons (giving 0 or 1), brackets, and the functions
-`exp log sqrt abs sin cos tanh sigmoid softplus minimum maximum where floor`.
+`exp log sqrt abs sin cos tanh sigmoid softplus minimum maximum where floor`. A name that is no
+word, or stands for something else (as `u`, the noise), goes in quotes: `2*"blood pressure" + u`.
 """
 
 from __future__ import annotations
 
 import ast
+import inspect
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Expression"]
+__all__ = ["Expression", "Function"]
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "exp": torch.exp,
@@ -75,6 +77,11 @@ class Expression:
     Raises:
         ValueError: If the text is not of the grammar, quoting the part at fault.
 
+    Attributes:
+        arguments: The names in the text, in order of mention.
+        words: Those that stand there without quotes.
+        quoted: Those that stand there in quotes.
+
     Example:
         >>> Expression("3*x1 + u")(x1=torch.tensor(2.0), u=torch.tensor(1.0))
         tensor(7.)
@@ -88,18 +95,22 @@ class Expression:
             raise ValueError(f"equation {text!r}: not an arithmetic expression") from None
         if _depth(self._tree) > DEEPEST:
             raise ValueError(f"equation {text!r}: nested more than {DEEPEST} levels deep")
-        names: dict[str, None] = {}
+        names: dict[str, str] = {}  # as they are written, and as they are meant
         self._check(self._tree, names)
-        self.arguments = tuple(names)
+        self.arguments = tuple(dict.fromkeys(names.values()))
+        self.words = tuple(name for key, name in names.items() if key == name)
+        self.quoted = tuple(name for key, name in names.items() if key != name)
 
-    def _check(self, node: ast.AST, names: dict[str, None]) -> None:
+    def _check(self, node: ast.AST, names: dict[str, str]) -> None:
         match node:
             case ast.Constant(value=bool()):
                 self._refuse(node)
             case ast.Constant(value=int() | float() as value) if abs(value) < 1e300:
                 pass
             case ast.Name(id=name):
-                names[name] = None
+                names[name] = name
+            case ast.Constant(value=str() as name):
+                names[repr(name)] = name
             case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
                 self._check(left, names)
                 self._check(right, names)
@@ -123,11 +134,22 @@ class Expression:
             f"+ - * / ** and comparisons, and the functions {', '.join(FUNCTIONS)}"
         )
 
-    def __call__(self, **values: Tensor) -> Tensor:
-        """The value under these arguments."""
+    def __call__(self, variables: Mapping[str, Tensor] | None = None, /, **words: Tensor) -> Tensor:
+        """The value under these arguments.
+
+        Args:
+            variables: Values of quoted names; where not given, those of the words are taken.
+            words: Values of names without quotes.
+        """
+        given = {**(variables or {}), **words}
+        quoted = {repr(name): {**words, **(variables or {})}[name] for name in self.quoted}
         kind = torch.get_default_dtype()
-        real = {k: v if v.is_floating_point() else v.to(kind) for k, v in values.items()}
-        widest = max((v.dtype for v in real.values()), key=_bits, default=kind)
+        real = {
+            name: value if value.is_floating_point() else value.to(kind)
+            for name, value in (given | quoted).items()
+        }
+        asked = (real[name] for name in (*self.words, *quoted))
+        widest = max((value.dtype for value in asked), key=_bits, default=kind)
         return torch.as_tensor(_evaluate(self._tree, real)).to(widest)
 
     def affine(self, name: str) -> bool:
@@ -141,6 +163,62 @@ class Expression:
 
     def __repr__(self) -> str:
         return f"Expression({self.text!r})"
+
+
+class Function:
+    """A function of variables, by their names: Python's, or an expression.
+
+    An argument is a variable of that name. A Python function may ask for all of them at once, as a
+    mapping, in a positional-only argument: `lambda v, /, u: 2 * v["blood pressure"] + u`.
+
+    Args:
+        function: The function, an `Expression`, or its text.
+
+    Attributes:
+        words: Names of arguments; `u` may be the noise.
+        quoted: Names in quotes; `u` is then a variable.
+        arguments: Both, in order of mention.
+        whole: Whether it asks for all variables.
+        named: Whether every other argument has a name: there is no `*args` and the like.
+
+    Raises:
+        ValueError: If it is no function.
+
+    Example:
+        >>> add = Function(lambda v, /, u: v["blood pressure"] + u)
+        >>> add({"blood pressure": 120}, u=5), add.words, add.whole
+        (125, ('u',), True)
+    """
+
+    def __init__(self, function: Callable[..., Any] | str) -> None:
+        made = Expression(function) if isinstance(function, str) else function
+        self.whole, self.named = False, True
+        self.function = made
+        if isinstance(made, Expression):
+            self.words, self.quoted, self.arguments = made.words, made.quoted, made.arguments
+            return
+        if not callable(made):
+            raise ValueError(f"expected a function or text, got {made!r}")
+        parameters = list(inspect.signature(made).parameters.values())
+        self.whole = bool(parameters) and parameters[0].kind is inspect.Parameter.POSITIONAL_ONLY
+        named = parameters[self.whole :]
+        unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        self.named = all(p.kind not in (*unnamed, p.POSITIONAL_ONLY) for p in named)
+        self.words = self.arguments = tuple(p.name for p in named)
+        self.quoted: tuple[str, ...] = ()
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The arguments, where the word `u` is the noise."""
+        return tuple(k for k in self.arguments if k != "u" or "u" in self.quoted)
+
+    def __call__(self, variables: Mapping[str, Any] | None = None, /, **more: Any) -> Any:
+        """Its value, given variables, and what words stand for beside them."""
+        variables = variables or {}
+        words = {name: variables[name] for name in self.words if name not in more} | more
+        if self.whole or isinstance(self.function, Expression):
+            return self.function(variables, **words)
+        return self.function(**words)
 
 
 def _depth(tree: ast.AST) -> int:
@@ -179,6 +257,8 @@ def _evaluate(node: ast.AST, values: Mapping[str, Tensor]) -> Any:
             return float(value)
         case ast.Name(id=name):
             return values[name]
+        case ast.Constant(value=str() as name):
+            return values[repr(name)]
         case ast.BinOp(left=left, op=op, right=right):
             a, b = _evaluate(left, values), _evaluate(right, values)
             numbers = isinstance(a, float) and isinstance(b, float)

@@ -21,10 +21,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rung3.graph import CausalGraph, check_adjustment
 from rung3.graph.adjustment import minimal_adjustments
+from rung3.graph.causal_graph import as_graph
 from rung3.graph.estimand import Formula, Probability, product, sum_out
 from rung3.graph.front_door import minimal_front_doors
 from rung3.graph.id_algorithm import NotIdentified, identified
@@ -85,12 +86,12 @@ class Identification:
 
 
 def identify(
-    source: CausalGraph | SCM, query: str | Query, *, adjust: Names | None = None
+    source: CausalGraph | SCM | Any, query: str | Query, *, adjust: Names | None = None
 ) -> Identification:
     """Whether a query can be answered from observational data, by which formula, and if not, why.
 
     Args:
-        source: A graph; or a model, whose mechanisms then say what carries a counterfactual.
+        source: A graph, or what makes one; or a model, whose mechanisms then say what carries a counterfactual.
         query: Such as `"P(y | do(x), z)"` or `"P(y_{x} | x, y)"` (see `rung3.graph.query`).
         adjust: A set to adjust for, instead of one that is found.
 
@@ -107,7 +108,10 @@ def identify(
       hidden common causes (x <-> y) join {x, y}, all of which act on {y}: what x does to it cannot
       be told from what they share (a hedge)
     """
-    graph, model = (source, None) if isinstance(source, CausalGraph) else (source.origin, source)
+    from rung3.scm import SCM
+
+    model = source if isinstance(source, SCM) else None
+    graph = as_graph(source) if model is None else model.origin
     asked = read_query(query) if isinstance(query, str) else query
     if adjust is not None and asked.rung != "doing":
         raise ValueError(f"adjust: expected a query such as P(y | do(x)), got {asked}.")

@@ -7,17 +7,17 @@ the value that the variable would have had.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Generator, Tensor
 
+from rung3.expressions import Function
 from rung3.mechanisms.base import Abduction, Impossible, Mechanism, Parents
 from rung3.parts import in_parts
 from rung3.rows import Noise, spell_unknown
-from rung3.variables import Variable
+from rung3.variables import Discrete, Variable
 
 __all__ = ["Apply", "Intervention", "SetTo", "intervene"]
 
@@ -92,6 +92,8 @@ class SetTo(Intervention):
             return "held at its factual value"
         if self.per_row or self.variable.shape:
             return "set to a given value in each row" if self.per_row else "set to a given value"
+        if isinstance(self.variable, Discrete):
+            return f"set to {self.variable.label(int(self.value))}"
         return f"set to {self.value.item():g} {self.variable.unit}".rstrip()
 
 
@@ -101,30 +103,30 @@ class Apply(Intervention):
     Args:
         original: The mechanism that it replaces.
         function: Its arguments are matched by name: parents, the variable itself, or `u`, uniform
-            on [0, 1) and fresh in each row `(n,)`.
+            on [0, 1) and fresh in each row `(n,)` (unless a parent is called so). One before a `/`
+            takes all of these variables as a mapping, for names that are no words.
     """
 
     def __init__(self, original: Mechanism, function: Callable[..., Any]) -> None:
         try:
-            arguments = tuple(inspect.signature(function).parameters)
+            called = Function(function)
         except (TypeError, ValueError):
             raise ValueError(
                 f"do({original.name}=function): {function!r} does not say its arguments' names; "
                 f"write it as lambda {original.name}: ..."
             ) from None
         known = {**original.parents, original.name: original.variable}
-        random = "u" in arguments and "u" not in known
-        unknown = [name for name in arguments if name not in known and name != "u"]
-        if unknown:
+        random = "u" in called.words and "u" not in known
+        unknown = [name for name in called.arguments if name not in known]
+        if unknown and not (random and unknown == ["u"] and "u" not in called.quoted):
             raise ValueError(
                 f"do({original.name}=function): {spell_unknown(unknown, known)}; its arguments "
                 "must be parents, or the variable itself"
             )
-        natural = original.name in arguments
-        used = {k: v for k, v in original.parents.items() if natural or k in arguments}
+        natural = called.whole or original.name in called.arguments
+        used = {k: v for k, v in original.parents.items() if natural or k in called.arguments}
         super().__init__(original, used, held=False)
-        self.function = function
-        self.arguments: tuple[str, ...] = arguments
+        self.function = called
         self.natural, self.random = natural, random
         self.wants_noise = natural or random
         self.assumption = original.assumption
@@ -170,18 +172,19 @@ class Apply(Intervention):
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         """The function's value; `(1, *shape)` where it is one for all rows."""
-        given = {name: parents[name] for name in self.arguments if name in self.parents}
+        given, chance = {name: parents[name] for name in self.parents}, {}
         if self.random:
             if isinstance(noise, Tensor) or CHANCE not in noise:
                 self._not_known("what chance gave", "u")
-            given["u"] = noise[CHANCE]
+            chance["u"] = noise[CHANCE]
             rest = {k.removesuffix("'"): part for k, part in noise.items() if k != CHANCE}
             noise = rest.get(OWN, rest)
         if self.natural:
             if noise == {} and self.original.wants_noise:
                 self._not_known("the value it would have had", "itself")
             given[self.name] = in_parts(self.original, self.original.predict, noise, parents)
-        result = torch.as_tensor(self.function(**given), device=self.observed.device)
+        result = self.variable.read(self.name, self.function(given, **chance))
+        result = result.to(self.observed.device)
         result = result if result.ndim > len(self.variable.shape) else result.unsqueeze(0)
         if result.isnan().any():
             raise ValueError(f"{self.name}: the function that it is set to gives NaN")
@@ -207,7 +210,8 @@ class Apply(Intervention):
         return torch.where(_same(value, self.predict({}, parents)), 0.0, -torch.inf)
 
     def describe(self) -> str:
-        return f"set to a function of {', '.join(self.arguments) or 'nothing'}"
+        named = (*self.parents, self.name) if self.function.whole else self.function.arguments
+        return f"set to a function of {', '.join(named) or 'nothing'}"
 
 
 def _same(value: Tensor, other: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from rung3.seeding import Seed, base_seed, seeded, stream
 if TYPE_CHECKING:
     from rung3.scm import SCM
 
-__all__ = ["Completion", "complete", "counterfactual", "gaps"]
+__all__ = ["Completion", "complete", "counterfactual", "cure", "gaps"]
 
 PROPOSALS, MOST = 2_000, 1_000_000
 """Proposals for a row, if not said; values of a variable that are held at once."""
@@ -67,6 +67,18 @@ def gaps(model: SCM, rows: Rows) -> dict[str, Tensor]:
         if mask.any():
             masks[name] = mask
     return masks
+
+
+def cure(model: SCM, rows: Rows) -> str:
+    """What to do about rows with gaps: draw what they lack, or why that is not possible."""
+    try:
+        _check(model, gaps(model, rows), rows.n)
+    except ValueError as error:
+        return f"it cannot be drawn given the rest: {error}"
+    return (
+        "counterfactual(..., particles=) draws it given the rest, and so does "
+        "rung3.missing.complete"
+    )
 
 
 @in_own_precision
@@ -156,7 +168,7 @@ def counterfactual(
     batch = rows if rows.batched else Rows({k: v.unsqueeze(0) for k, v in rows.items()})
     base = base_seed(seed)
     found = complete(model, batch, particles, seed=base)
-    again = {k: _repeat(value, batch.n, particles) for k, value in do.items()}
+    again = {k: _repeat(model, k, value, particles) for k, value in do.items()}
     answer = model.counterfactual(found.rows, again, hold=hold, seed=base, temperature=temperature)
     said = replace(answer.explain(), inferred=found.shares, effective_sample_sizes=found.sizes)
 
@@ -172,14 +184,13 @@ def counterfactual(
     )
 
 
-def _repeat(value: Any, n: int, particles: int) -> Any:
+def _repeat(model: SCM, name: str, value: Any, particles: int) -> Any:
     """An intervention with one value a row, once for every particle; others as they are."""
-    if callable(value) or isinstance(value, str | int | float):
+    if name not in model.variables or (callable(value) and not isinstance(value, Tensor)):
         return value
-    tensor = torch.as_tensor(value)
-    if tensor.ndim and len(tensor) == n and n > 1:
-        return tensor.repeat(particles, *[1] * (tensor.ndim - 1))
-    return value
+    valid = model.variables[name].validate(name, value)
+    per_row = valid.ndim > len(model.variables[name].shape)
+    return valid.repeat(particles, *[1] * (valid.ndim - 1)) if per_row else valid
 
 
 def _check(model: SCM, masks: Mapping[str, Tensor], n: int) -> None:
@@ -194,12 +205,12 @@ def _check(model: SCM, masks: Mapping[str, Tensor], n: int) -> None:
                 "sample from the model"
             )
     for name, mechanism in model.mechanisms.items():
-        unsure = any(parent in masks for parent in mechanism.parents)
+        lacking = [parent for parent in mechanism.parents if parent in masks]
         whole = name not in masks or not masks[name].all()
-        if unsure and whole and mechanism.abduction == "approximate":
+        if lacking and whole and mechanism.abduction == "approximate":
             raise ValueError(
                 f"{name}: it would weigh what is missing above it by its likelihood, of which "
-                f"{mechanism.describe()} has only a bound; give {list(mechanism.parents)}"
+                f"{mechanism.describe()} has only a bound; give {lacking}, or leave such rows out"
             )
 
 

@@ -78,8 +78,9 @@ def draw(
     model = run.model()
     acted = interventions(do, model.variables)
     evidence = interventions(given, model.variables)
-    if unknown := [name for name, value in evidence.items() if callable(value)]:
-        raise ValueError(f"--given {unknown[0]}: expected a value, such as {unknown[0]}=4")
+    for name, value in evidence.items():
+        if callable(value):
+            raise ValueError(f"--given {name}: expected a value, such as {name}=4")
     with torch.no_grad():
         before = model.sample(n, seed=seed)
         other = model.do(acted) if acted else model

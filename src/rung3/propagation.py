@@ -11,6 +11,7 @@ from torch import Tensor
 from rung3.confounding import abduct_member
 from rung3.interventions import SetTo
 from rung3.mechanisms.base import Impossible, Mechanism, Parents, repeat_noise
+from rung3.missing import cure
 from rung3.parts import blocks, in_parts, joined
 from rung3.rows import Exogenous, Noise, Rows, map_noise
 from rung3.seeding import base_seed, seeded, stream
@@ -252,8 +253,7 @@ def check_present(model: SCM, rows: Rows, purpose: str) -> None:
         if missing.any():
             raise ValueError(
                 f"{name}: missing in {int(missing.sum())} rows (first: row "
-                f"{int(missing.nonzero()[0])}); {purpose} needs its value; counterfactual(..., "
-                "particles=) draws it given the rest, and so does rung3.missing.complete"
+                f"{int(missing.nonzero()[0])}); {purpose} needs its value; {cure(model, rows)}"
             )
 
 

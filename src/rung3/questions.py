@@ -1,12 +1,12 @@
-"""Interventions in words: `thickness=4`, `thickness=thickness+2`, `digit=three`."""
+"""Interventions in words: `thickness=4`, `thickness=thickness+2`, `digit=three`.
+
+Where a variable has labels, a text that is one is that label; a number is the label that reads so.
+"""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
-
-from torch import Tensor
 
 from rung3.expressions import Expression
 from rung3.rows import spell_unknown
@@ -18,8 +18,8 @@ __all__ = ["interventions", "value_of"]
 def interventions(texts: Iterable[str], variables: Mapping[str, Variable]) -> dict[str, Any]:
     """What `SCM.do` takes, from texts `name=value` and `name=expression`.
 
-    An expression may name the variable itself, for the value it would have had, and its parents. A
-    category may be given by its label.
+    An expression may name the variable itself, for the value it would have had, and its parents;
+    names that are no words go in quotes. A category is given by its label, if it has one.
 
     Raises:
         ValueError: If a text is not of that form, names an unknown variable, or one twice.
@@ -40,28 +40,27 @@ def interventions(texts: Iterable[str], variables: Mapping[str, Variable]) -> di
             raise ValueError(f"{text}: {spell_unknown([name], variables)}")
         if name in found:
             raise ValueError(f"{text}: {name} is set twice")
-        found[name] = value_of(value, variables[name])
+        found[name] = value_of(value, name, variables)
     return found
 
 
-def value_of(text: str, variable: Variable) -> Any:
-    """A number, a code, or a function of the names in the text.
+def value_of(text: str, name: str, variables: Mapping[str, Variable]) -> Any:
+    """What a variable is set to: a number, a label, or a function of the variables in the text.
 
     Raises:
-        ValueError: If the text is not an arithmetic expression.
+        ValueError: If the text is no label of a variable that has labels, and no arithmetic
+            expression of variables either.
     """
-    if isinstance(variable, Discrete) and text in variable.labels:
-        return variable.labels.index(text)
-    expression = Expression(text)
-    return _function(expression) if expression.arguments else float(expression())
-
-
-def _function(expression: Expression) -> Callable[..., Tensor]:
-    """The expression as a function whose signature names its arguments."""
-
-    def function(**values: Tensor) -> Tensor:
-        return expression(**values)
-
-    keywords = [inspect.Parameter(a, inspect.Parameter.KEYWORD_ONLY) for a in expression.arguments]
-    vars(function)["__signature__"] = inspect.Signature(keywords)
-    return function
+    variable = variables[name]
+    labelled = isinstance(variable, Discrete) and bool(variable.labels)
+    if labelled and text in ("True", "False", *variable.labels):
+        return text == "True" if text not in variable.labels else text
+    try:
+        expression = Expression(text)
+    except ValueError:
+        if labelled:
+            variable.validate(name, text)  # refuses, and says the labels
+        raise
+    if labelled and not set(expression.arguments) <= {"u", *variables}:
+        variable.validate(name, text)
+    return expression if expression.arguments else float(expression())

@@ -7,12 +7,13 @@ variable, and remembers the rows that it was abducted from. Leading axes are `(n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import torch
 from torch import Tensor
 
+from rung3.spelling import suggest
 from rung3.variables import Variable
 
 if TYPE_CHECKING:
@@ -226,12 +227,7 @@ def as_rows(
     Raises:
         ValueError: Naming the variable, what was given and what was expected.
     """
-    try:
-        given = dict(values)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"expected a mapping from variable to values, got {type(values).__name__}"
-        ) from None
+    given = named(values)
     unknown = [name for name in given if name not in variables]
     if unknown:
         raise ValueError(f"{spell_unknown(unknown, variables)}")
@@ -253,10 +249,20 @@ def as_rows(
     return Rows(checked, batched=all(batched.values()))
 
 
-def spell_unknown(unknown: list[str], known: Mapping[str, Any]) -> str:
-    """Say which names are unknown, with the nearest right one."""
-    import difflib
+def named(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Columns by their names as text: those of a frame may be whole numbers.
 
-    near = difflib.get_close_matches(unknown[0], list(known), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown variable {unknown[0]!r}; the variables are {list(known)}{hint}"
+    Raises:
+        ValueError: If it is no mapping or frame.
+    """
+    try:
+        return {str(name): column for name, column in dict(values).items()}
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"expected a mapping from variable to values, got {type(values).__name__}"
+        ) from None
+
+
+def spell_unknown(unknown: Sequence[object], known: Iterable[object]) -> str:
+    """Say which name is unknown, and which right ones are near."""
+    return f"unknown variable {unknown[0]!r}; {suggest(unknown[0], known, 'the variables')}"

@@ -40,7 +40,7 @@ from rung3.row_bounds import row_bounds
 from rung3.rows import Noise, Rows, as_rows
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed
-from rung3.variables import Binary, Discrete, Image, Variable
+from rung3.variables import Binary, Discrete, Image, Variable, coded
 
 __all__ = ["MODELLED", "Reversed", "Sensitivity", "alternatives", "sensitivity"]
 
@@ -343,7 +343,7 @@ def _codes(variable: Variable, outcome: str, event: Any) -> Tensor | None:
         return None
     if event is None and not isinstance(variable, Binary):
         raise ValueError(f"event: expected a value of {outcome}, which is {variable}")
-    return variable.validate(outcome, 1 if event is None else event).reshape(-1)
+    return variable.validate(outcome, coded(event, 1)).reshape(-1)
 
 
 def _check_other(model: SCM, name: str, other: SCM) -> None:

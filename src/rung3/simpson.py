@@ -31,6 +31,7 @@ from torch import Tensor
 
 from rung3.columns import read, say_gaps
 from rung3.graph import CausalGraph
+from rung3.graph.causal_graph import as_graph
 from rung3.rows import spell_unknown
 from rung3.variables import Categorical, Continuous, Discrete, Variable
 
@@ -105,7 +106,7 @@ def reversals(
     outcome: str | None = None,
     by: str | None = None,
     *,
-    graph: CausalGraph | None = None,
+    graph: Any = None,
     variables: Mapping[str, Variable] | None = None,
     bins: int = 4,
     level: float = 0.95,
@@ -151,6 +152,7 @@ def reversals(
     if unknown:
         raise ValueError(f"the table lacks a column: {spell_unknown(unknown, kinds)}")
     if graph is not None:
+        graph = as_graph(graph)
         graph.names(named)
     scalar = [name for name, kind in kinds.items() if kind.shape == ()]
     vectors = [name for name in named if name not in scalar]

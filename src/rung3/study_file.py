@@ -7,7 +7,6 @@ is what it looks like, and `1e-3` is a number.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,8 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic import ValidationInfo as Info
 from pydantic_core import ErrorDetails, PydanticCustomError
+
+from rung3.spelling import did_you_mean
 
 __all__ = ["FilePath", "Part", "Source", "nearest", "read", "unknown", "validated"]
 
@@ -138,8 +139,7 @@ def nearest(given: object, known: Iterable[str], what: str = "key") -> str:
         "unknown key 'epchs'; did you mean 'epochs'? allowed: epochs, lr"
     """
     known = list(known)
-    close = difflib.get_close_matches(str(given), known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = f"{did_you_mean(given, known)} ".lstrip()
     return f"unknown {what} {given!r}; {hint}allowed: {', '.join(known)}"
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+
 import torch
 from torch import Generator, Tensor
 

@@ -273,6 +273,7 @@ def fit(
         progress=progress,
         max_seconds=max_seconds,
     )
+    model.infer(train)
     chosen = _chosen(model, aim.images(model) if aim and only is None else only)
     also = aim.columns(model, chosen) if aim else []
     rows, held = _rows(model, train, validation, chosen, also, validation_share, options)

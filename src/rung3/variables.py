@@ -11,7 +11,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Integral
+from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from rung3.precision import held
+from rung3.spelling import did_you_mean
 
 __all__ = ["Binary", "Categorical", "Continuous", "Image", "Ordinal", "Variable"]
 
@@ -34,19 +36,79 @@ def to_tensor(name: str, value: Any) -> Tensor:
 
     Args:
         name: The variable's name, for the error.
-        value: Anything array-like; gradients of a tensor are kept.
+        value: Anything array-like; what is absent (None, NaN, `pandas.NA`) becomes NaN. Gradients
+            of a tensor are kept.
 
     Raises:
-        ValueError: If the value is not numeric.
+        ValueError: If a value is not a number, quoting it.
     """
     if isinstance(value, Tensor):
         return value
-    array = np.asarray(value)
+    if is_coded(value):
+        return torch.stack(tuple(value))
+    array = _array(name, value)
     if array.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{name}: expected numbers, got values of type {array.dtype}: {array.reshape(-1)[:3]}"
-        )
-    return torch.from_numpy(np.array(array, order="C"))
+        flat = _objects(name, value)
+        numbers = [_number(one) for one in flat]
+        if bad := [one for one, number in zip(flat, numbers, strict=True) if number is None]:
+            raise ValueError(
+                f"{name}: expected numbers, got values of type {array.dtype}: {bad[:3]}"
+            )
+        array = np.array(numbers, dtype=np.float64).reshape(array.shape)
+    held = WIDER.get(array.dtype.name, array.dtype.newbyteorder("="))
+    return torch.from_numpy(np.array(array, dtype=held, order="C"))
+
+
+def is_coded(value: Any) -> bool:
+    """Whether a value is a tensor, or a list of tensors: categories in it are codes."""
+    if isinstance(value, list | tuple) and value:
+        return all(isinstance(one, Tensor) for one in value)
+    return isinstance(value, Tensor)
+
+
+NUMBERS = (Real, Decimal, np.bool_)
+"""What counts as a number; booleans do."""
+
+WIDER: Mapping[str, type[Any]] = {
+    "uint16": np.int64,
+    "uint32": np.int64,
+    "uint64": np.float64,
+    np.dtype(np.longdouble).name: np.float64,
+}
+"""What torch has no arithmetic of, and what holds it instead."""
+
+
+def _array(name: str, value: Any) -> np.ndarray[Any, Any]:
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # lists of unequal length
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _objects(name: str, value: Any) -> np.ndarray[Any, Any]:
+    """The values as they were given, one after the other."""
+    if isinstance(value, list | tuple):  # NumPy makes text of [1, "a"], and numbers of [1, True]
+        value = np.asarray(value, dtype=object)
+    return np.asarray(_array(name, value), dtype=object).reshape(-1)
+
+
+def coded(value: Any, code: int) -> Any:
+    """A value that was given, or else the one of this code: the default of arms and events."""
+    return torch.tensor(code) if value is None else value
+
+
+def _absent(value: Any) -> bool:
+    """Whether a value stands for a missing one: None, NaN, or pandas' NA or NaT."""
+    import pandas as pd
+
+    return value is None or bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
+def _number(value: Any) -> float | None:
+    """A number, NaN for what is absent; `None` for anything else."""
+    if isinstance(value, NUMBERS):
+        return float(value)
+    return math.nan if _absent(value) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +162,7 @@ class Variable(ABC):
             >>> Continuous(lower=0).validate("thickness", [1, 2.5])
             tensor([1.0000, 2.5000])
         """
-        tensor = to_tensor(name, value)
+        tensor = self.read(name, value)
         tail = tuple(tensor.shape[tensor.ndim - len(self.shape) :])
         if tensor.ndim not in (len(self.shape), len(self.shape) + 1) or tail != self.shape:
             one, many = _spell(self.shape), _spell(("n", *self.shape))
@@ -117,6 +179,10 @@ class Variable(ABC):
     def hold(self, value: Tensor, exact: bool = False) -> Tensor:
         """Values in the variable's type; numbers that it would round too much, in double."""
         return value.to(self.dtype)
+
+    def read(self, name: str, value: Any) -> Tensor:
+        """What was given as a tensor, labels as their codes; its values are not checked."""
+        return to_tensor(name, value)
 
     def _check_finite(self, name: str, tensor: Tensor) -> Tensor:
         finite = tensor.isfinite()
@@ -232,13 +298,27 @@ class Continuous(Variable):
 
 @dataclass(frozen=True)
 class Discrete(Variable):
-    """One of finitely many values, coded 0, 1, ..., `classes - 1`; or by name, with `labels`."""
+    """One of finitely many values, coded 0, 1, ..., `classes - 1`; by name where it has labels.
 
-    classes: int
+    Tensors hold codes, as all answers do. Any other value (text, a number, NumPy, pandas) is a
+    label where there are labels: a number or a boolean is the label that reads like it. What is
+    meant as codes goes through `codes`, which makes a tensor of it.
+    """
+
+    classes: int = None  # type: ignore[assignment]  # as many as there are labels
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", tuple(self.labels))
+        object.__setattr__(self, "labels", _labels(self.labels))
+        if self.classes is None:
+            if not self.labels:
+                raise TypeError("expected the number of classes, or their labels")
+            object.__setattr__(self, "classes", len(self.labels))
+        if isinstance(self.classes, bool) or not isinstance(self.classes, int | np.integer):
+            raise ValueError(
+                f"classes={self.classes!r} is not a whole number; names go in labels=(...)"
+            )
+        object.__setattr__(self, "classes", int(self.classes))
         if self.classes < 2:
             raise ValueError(f"classes={self.classes} must be at least 2")
         if self.labels and len(self.labels) != self.classes:
@@ -253,6 +333,19 @@ class Discrete(Variable):
         """
         return self.labels[code] if self.labels else str(code)
 
+    def codes(self, values: Any) -> Tensor:
+        """Values that are meant as codes, whatever the labels: a tensor of whole numbers.
+
+        Example:
+            >>> education = Categorical(labels=("1", "2", "3"))
+            >>> education.validate("education", [1, 2]), education.codes([1, 2])
+            (tensor([0, 1]), tensor([1, 2]))
+
+        Raises:
+            ValueError: If a value is not a whole number from 0 to `classes - 1`.
+        """
+        return self.validate(self.kind, to_tensor(self.kind, values))
+
     @property
     def shape(self) -> tuple[int, ...]:
         return ()
@@ -261,22 +354,33 @@ class Discrete(Variable):
     def dtype(self) -> torch.dtype:
         return torch.get_default_dtype() if self.missing else torch.int64
 
-    def validate(self, name: str, value: Any, exact: bool = False) -> Tensor:
-        if self.labels and not isinstance(value, Tensor):
-            value = self._encode(name, value)
-        return super().validate(name, value, exact)
+    def read(self, name: str, value: Any) -> Tensor:
+        if not self.labels or is_coded(value):
+            return to_tensor(name, value)
+        import pandas as pd
 
-    def _encode(self, name: str, value: Any) -> Any:
-        array = np.asarray(value)
-        if array.dtype.kind in "biuf":
-            return array
-        codes = {label: float(code) for code, label in enumerate(self.labels)}
-        given = [math.nan if v is None or v != v else str(v) for v in array.reshape(-1)]
-        unknown = sorted({v for v in given if isinstance(v, str) and v not in codes})
-        if unknown:
-            raise ValueError(f"{name}: unknown category {unknown}; expected {list(self.labels)}")
-        flat = [codes[v] if isinstance(v, str) else v for v in given]
-        return np.array(flat).reshape(array.shape)
+        at, given = pd.factorize(_objects(name, value))  # -1 where it is absent
+        codes = [self._code(one) for one in given]
+        if unknown := [one for one, code in zip(given, codes, strict=True) if code is None]:
+            raise ValueError(f"{name}: unknown category {unknown[:3]}; {self._cure(unknown[0])}")
+        table = torch.tensor([*codes, math.nan], dtype=torch.float64)
+        found = table[torch.from_numpy(at)].reshape(_array(name, value).shape)
+        return found if found.isnan().any() else found.long()
+
+    def _code(self, value: Any) -> int | None:
+        """The code of the label that a value is."""
+        if str(value) in self.labels:
+            return self.labels.index(str(value))
+        number = float(value) if isinstance(value, NUMBERS) else math.nan
+        return next((k for k, label in enumerate(self.labels) if _reading(label) == number), None)
+
+    def _cure(self, value: Any) -> str:
+        """What was expected instead of an unknown category."""
+        if isinstance(value, NUMBERS):
+            cure = "if codes are meant, make a tensor of them with the variable's codes(...)"
+        else:
+            cure = did_you_mean(value, self.labels)
+        return f"expected {list(self.labels)}" + (f"; {cure}" if cure else "")
 
     def check_support(self, name: str, value: Tensor) -> None:
         value = value.double()  # booleans do not round
@@ -288,16 +392,48 @@ class Discrete(Variable):
             )
 
 
+def _labels(given: Any) -> tuple[str, ...]:
+    """Labels as text, each once; whole numbers without a decimal point.
+
+    Raises:
+        ValueError: If a label is missing or there twice.
+    """
+    if isinstance(given, str):
+        raise ValueError(f"labels={given!r}: expected one label a category, such as ('no', 'yes')")
+    labels = []
+    for one in given:
+        if _absent(one):
+            raise ValueError(f"labels: {one!r} stands for a missing value; expected a name")
+        whole = isinstance(one, float) and one.is_integer()
+        label = str(int(one)) if whole else str(one)
+        if label in labels:
+            raise ValueError(f"labels: {label!r} is there twice; every category needs its own")
+        labels.append(label)
+    return tuple(labels)
+
+
+def _reading(label: str) -> float:
+    """The number or truth value that a label reads as; NaN if it is neither."""
+    truth = {"true": 1.0, "false": 0.0}.get(label.strip().lower())
+    try:
+        return float(label) if truth is None else truth
+    except ValueError:
+        return math.nan
+
+
 @dataclass(frozen=True)
 class Categorical(Discrete):
     """One of `classes` unordered categories, coded 0, 1, ..., `classes - 1`.
 
     Args:
-        classes: Number of categories.
-        labels: Their names, in the order of the codes; values may then be given by name.
+        classes: Number of categories; as many as there are labels, if not given.
+        labels: Their names, in the order of the codes; values are then given by name.
+
+    Raises:
+        ValueError: If there are less than two, or labels are missing, twice, or another number.
 
     Example:
-        >>> Categorical(2, labels=("small", "large")).validate("size", ["large", "small"])
+        >>> Categorical(labels=("small", "large")).validate("size", ["large", "small"])
         tensor([1, 0])
     """
 
@@ -307,14 +443,14 @@ class Ordinal(Discrete):
     """One of `classes` ordered levels, coded 0 < 1 < ... < `classes - 1`.
 
     Args:
-        classes: Number of levels.
+        classes: Number of levels; as many as there are labels, if not given.
         labels: Their names, lowest first.
     """
 
 
 @dataclass(frozen=True)
 class Binary(Discrete):
-    """A no or yes, coded 0 and 1 (booleans are accepted).
+    """A no or yes, coded 0 and 1 (booleans are accepted where it has no labels).
 
     Args:
         labels: Names of 0 and 1.
@@ -419,7 +555,7 @@ def from_config(name: str, config: Mapping[str, Any]) -> Variable:
         raise ValueError(f"{name}: unknown kind of variable {kind!r}; expected {list(KINDS)}")
     try:
         return KINDS[kind](**fields)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: {kind}: {error}") from None
 
 

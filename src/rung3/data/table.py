@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rung3.precision import held
 from rung3.data.images import Fit, read_images
+from rung3.precision import held
 from rung3.rows import Rows
 from rung3.variables import Image, Variable
 

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING
 import torch
 
 from rung3.effects.strips import Grid, grid
+from rung3.missing import gaps
 from rung3.questions import interventions
+from rung3.rows import Rows
 
 if TYPE_CHECKING:
     from rung3.runs import RunFolder
+    from rung3.scm import SCM
 
 __all__ = ["indices", "of_run"]
 
 
 def of_run(
     run: RunFolder,
-    rows: Iterable[int] = range(4),
+    rows: Iterable[int] | None = None,
     do: Iterable[str] = (),
     *,
     outcome: str | None = None,
@@ -30,7 +33,7 @@ def of_run(
 
     Args:
         run: The folder of the run.
-        rows: Which test rows, from 0.
+        rows: Which test rows, from 0; the first four in which nothing is missing, if not given.
         do: One text a column, as `rung3.questions` reads it; several interventions at once are
             parted by semicolons. Usual ones, if there are none.
         outcome: Name of the image; the first that has causes, if not given.
@@ -44,7 +47,7 @@ def of_run(
     model = run.model()
     columns = {f"do({text})": interventions(text.split(";"), model.variables) for text in do}
     test, truth = run.test()
-    wanted = list(rows)
+    wanted = _whole(model, test)[:4] if rows is None else list(rows)
     beyond = [row for row in wanted if not 0 <= row < test.n]
     if beyond or not wanted:
         raise ValueError(f"rows: {beyond or 'none'}; the test rows are 0 to {test.n - 1}")
@@ -60,6 +63,14 @@ def of_run(
         particles=particles,
         seed=seed,
     )
+
+
+def _whole(model: SCM, rows: Rows) -> list[int]:
+    """The rows in which nothing is missing."""
+    lacking = torch.zeros(rows.n, dtype=torch.bool)
+    for mask in gaps(model, rows).values():
+        lacking |= mask
+    return [int(row) for row in (~lacking).nonzero()]
 
 
 def indices(text: str) -> list[int]:

@@ -214,15 +214,18 @@ def _usual(model: SCM, image: str, rows: Mapping[str, Any]) -> dict[str, dict[st
         variable = model.variables[name]
         if name not in model.graph.ancestors(image) or variable.shape:
             continue
-        values = torch.as_tensor(rows[name])
+        values = variable.validate(name, rows[name])
         if isinstance(variable, Continuous):
-            ends = torch.quantile(values[:100_000].double(), torch.tensor([0.05, 0.95]).double())
-            chosen: list[Any] = [float(f"{end:.3g}") for end in ends.tolist()]
+            present = values[~variable.is_missing(values)][:100_000].double()
+            if not len(present):
+                raise ValueError(f"{name}: missing in every row; say what it shall be set to")
+            ends = torch.quantile(present, torch.tensor([0.05, 0.95]).double())
+            chosen = torch.tensor([float(f"{end:.3g}") for end in ends.tolist()])
         else:
             assert isinstance(variable, Discrete)
-            chosen = [variable.classes // 3, (2 * variable.classes) // 3]
+            chosen = variable.codes([variable.classes // 3, (2 * variable.classes) // 3])
         for value in chosen:
-            found[f"do({name}={spell(variable, torch.tensor(value))})"] = {name: value}
+            found[f"do({name}={spell(variable, value)})"] = {name: value}
     return found
 
 

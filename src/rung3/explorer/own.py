@@ -94,7 +94,11 @@ def adopt(
     assert isinstance(variable, Image)
     image = decode(content, name, variable)
     session.models[0].model.graph.names(known or ())
-    stated = {k: session.variables[k].validate(k, v) for k, v in (known or {}).items() if k != name}
+    stated = {
+        k: session.variables[k].validate(k, v if isinstance(v, str) else session.value(k, v))
+        for k, v in (known or {}).items()
+        if k != name
+    }
     for other, value in stated.items():
         if value.shape != session.variables[other].shape:
             raise ValueError(f"{other}: expected one value, got {len(value)}")

@@ -185,8 +185,14 @@ class Session:
 
     def settings(self, query: Query) -> dict[str, Any]:
         """The values that are set, as `SCM.do` takes them."""
-        whole = {k for k, v in self.variables.items() if isinstance(v, Discrete)}
-        return {k: int(v) if k in whole and v == int(v) else v for k, v in query.do.items()}
+        return {k: self.value(k, v) for k, v in query.do.items()}
+
+    def value(self, name: str, code: float) -> Any:
+        """A number of the page, which knows categories by their codes, as the library takes it."""
+        variable = self.variables[name]
+        if not isinstance(variable, Discrete) or code not in range(variable.classes):
+            return code
+        return variable.label(int(code)) if variable.labels else int(code)
 
     def noise(self, query: Query, k: int = 0) -> Exogenous:
         """The noise behind the row, by model k; abducted once."""

@@ -9,7 +9,7 @@ import shlex
 from rung3.explorer.opened import Opened
 from rung3.explorer.query import Query
 from rung3.explorer.session import DRAWN, DRAWN_IMAGES, Session
-from rung3.variables import Discrete, Image
+from rung3.variables import Image
 
 __all__ = ["command", "python"]
 
@@ -65,9 +65,7 @@ def command(session: Session, query: Query, k: int = 0) -> str:
     place, set_by = _place(session.models[k]), "--given" if query.rung == "seeing" else "--do"
     words = []
     for name, value in session.settings(query).items():
-        variable = session.variables[name]
-        text = variable.label(int(value)) if isinstance(variable, Discrete) else repr(value)
-        words += [set_by, f"{name}={text}"]
+        words += [set_by, f"{name}={value}"]
     if query.rung != "imagining":
         draws = DRAWN_IMAGES if session.images else DRAWN
         parts = ["rung3", "sample", place, *words, "-n", str(draws)]
@@ -98,6 +96,10 @@ def _own(session: Session, query: Query) -> list[str]:
             f"levels = torch.frombuffer(bytearray(base64.b64decode({text!r})), dtype=torch.{kind})",
             f"own = levels.reshape({tuple(levels.shape)}).float() / {most}",
         ]
-    others = {k: row[k].tolist() for k in session.variables if k not in session.images}
+    others = {
+        k: row[k].tolist() if row[k].ndim else session.value(k, row[k].item())
+        for k in session.variables
+        if k not in session.images
+    }
     image = "".join(f", {name!r}: own" for name in session.images)
     return [*lines, f"before = {{**json.loads({json.dumps(others)!r}){image}}}"]

@@ -14,10 +14,9 @@ graph). Everything that has an order follows the order in which names are first 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from functools import cached_property
 from itertools import chain, islice
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import networkx as nx
 
@@ -28,6 +27,7 @@ from rung3.graph.paths import Path, Step, walk
 from rung3.graph.projection import projected
 from rung3.graph.roles import Roles, roles
 from rung3.graph.text import checked_name, pairs_of, quote, read_graph, write
+from rung3.spelling import did_you_mean, listed
 
 Pair: TypeAlias = tuple[str, str]
 Names: TypeAlias = str | Iterable[str]
@@ -311,9 +311,8 @@ class CausalGraph:
         wanted = [names] if isinstance(names, str) else list(names)
         for name in wanted:
             if name not in self:
-                near = get_close_matches(str(name), self.nodes, n=1) or self.nodes
-                hint = " or ".join(map(repr, near))
-                raise ValueError(f"the graph has no variable {name!r}; did you mean {hint}?")
+                hint = did_you_mean(name, self.nodes) or listed(self.nodes, "its variables")
+                raise ValueError(f"the graph has no variable {name!r}; {hint}")
         return frozenset(wanted)
 
     def disjoint(self, **sets: Names) -> tuple[frozenset[str], ...]:
@@ -386,6 +385,15 @@ class CausalGraph:
     def _sorted_pair(self, pair: Pair) -> Pair:
         left, right = self.in_order(pair)
         return left, right
+
+
+def as_graph(spec: Any) -> CausalGraph:
+    """A graph as it is, or the one that a text, pairs or a networkx graph describe.
+
+    >>> as_graph("x -> y") == as_graph(CausalGraph([("x", "y")]))
+    True
+    """
+    return spec if isinstance(spec, CausalGraph) else CausalGraph(spec)
 
 
 def _by_size(sets: Iterable[set[str]]) -> list[set[str]]:

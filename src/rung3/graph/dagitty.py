@@ -6,8 +6,9 @@ r"""Graphs in the text of DAGitty (dagitty.net; Textor et al., Int. J. Epidemiol
     attributes := "[" (key ["=" value]) ("," ...)* "]"
 
 A variable may be an ``exposure``, an ``outcome``, ``adjusted``, or ``latent``; ``pos="x,y"`` is its
-place in a drawing. Attributes of arrows, and any others, are left out. Text of DAGitty's other
-kinds of graph, whose arrows may be undirected, is refused.
+place in a drawing. Attributes of arrows, and any others, are left out. What would change answers is
+refused: variables that are ``selected``, for selection is not represented, and text of DAGitty's
+other kinds of graph, whose arrows may be undirected.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ ROLES = {
     "latent": "latents", "l": "latents", "unobserved": "latents", "u": "latents",
 }  # fmt: skip
 """DAGitty's names of what a variable can be, short and old ones too, and where they are kept."""
+
+
+SELECTED = {"selected", "selectednode", "s"}
+"""DAGitty's mark of what decides which rows there are."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,8 @@ def read_dagitty(text: str) -> Dagitty:
         text: As dagitty.net shows it under "Model code", or R's dagitty prints it.
 
     Raises:
-        ValueError: If it is not of that form, is no directed graph, or has a cycle.
+        ValueError: If it is not of that form, is no directed graph, has a cycle, or a variable is
+            marked as selected.
 
     >>> read = read_dagitty('dag { x [exposure] y [outcome] u [latent] u -> { x y } x -> y }')
     >>> read.exposures, read.outcomes, read.observed
@@ -87,6 +93,12 @@ def read_dagitty(text: str) -> Dagitty:
         elif arrow:
             edges += pairs if arrow == "->" else [(b, a) for a, b in pairs]
         else:
+            if marks := SELECTED & attributes.keys():
+                raise ValueError(
+                    f"{', '.join(group)} is marked {min(marks)!r} in DAGitty text: rows are there "
+                    "for some of its values alone, and such selection is not represented here. "
+                    "Leave the mark out for answers about the rows as if nothing were selected."
+                )
             for key, value in attributes.items():
                 if key in ROLES:
                     said[ROLES[key]] += group

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from rung3.graph.causal_graph import as_graph
 from rung3.graph.implications import Independence, implications
 from rung3.graph.independence import Column, Dependence, column, residual_test
 
@@ -82,7 +83,7 @@ class Falsification:
 
 
 def falsify(
-    graph: CausalGraph,
+    graph: Any,
     data: Mapping[str, Any],
     *,
     discrete: Iterable[str] | None = None,
@@ -119,6 +120,7 @@ def falsify(
         )
     if not 0 < level < 1:
         raise ValueError(f"level: expected a number between 0 and 1, got {level}.")
+    graph = as_graph(graph)
     columns = _columns(graph, data, None if discrete is None else graph.names(discrete))
     tested: dict[Independence, Dependence] = {}
     skipped = []

@@ -22,7 +22,7 @@ from rung3.graph.paths import Path, Step, Turn
 if TYPE_CHECKING:
     from rung3.graph.causal_graph import CausalGraph, Names
 
-__all__ = ["Separation", "connected", "open_path", "separation"]
+__all__ = ["Separation", "connected", "open_path", "passes", "separation"]
 
 
 @dataclass(frozen=True)
@@ -134,13 +134,24 @@ def _search(
     while frontier:
         state, before = frontier.popleft()
         yield state, before
-        arrow, node = state
-        for step in graph.steps[node]:
-            collider = arrow.endswith(">") and step[0].startswith("<")
-            passes = not arrow or (node in lifted if collider else node not in known)
-            if passes and step not in seen:
+        for step in graph.steps[state[1]]:
+            if step not in seen and passes(state, step, known, lifted):
                 seen.add(step)
                 frontier.append((step, state))
+
+
+def passes(state: Step, step: Step, known: Set[str], lifted: Set[str]) -> bool:
+    """Whether an open way that came to a node by an arrow may leave it by another.
+
+    Args:
+        state: The arrow that it came by, empty at its start, and the node.
+        step: The arrow that it leaves by, and where to.
+        known: What is given.
+        lifted: What is given, and its ancestors: the colliders that are open.
+    """
+    arrow, node = state
+    collider = arrow.endswith(">") and step[0].startswith("<")
+    return not arrow or (node in lifted if collider else node not in known)
 
 
 def _path(graph: CausalGraph, come: Mapping[Step, Step | None], last: Step) -> Path:

@@ -30,6 +30,10 @@ _TOKEN = re.compile(
 )
 
 
+_FOREIGN = re.compile(r"""\s*(?:strict\s+)?(?P<kind>(?:di)?graph|dag|pdag|mag|pag)\b\s*(?:[\w.]+|"[^"]*")?\s*\{""", re.I)
+"""The head of a graph in another language, such as `digraph name {`."""
+
+
 class Parsed(NamedTuple):
     """Names in order of mention, (cause, effect) pairs, and pairs with a hidden common cause."""
 
@@ -69,6 +73,8 @@ def parse(text: str) -> Parsed:
     >>> parse("{a b} -> c <-> d").edges
     [('a', 'c'), ('b', 'c')]
     """
+    if head := _FOREIGN.match(text):
+        raise ValueError(_foreign(head["kind"].lower()))
     nodes: list[str] = []
     edges: list[tuple[str, str]] = []
     bidirected: list[tuple[str, str]] = []
@@ -179,6 +185,16 @@ def _unreadable(text: str, start: int, at: int) -> ValueError:
         f"{where}: arrows are ->, <- or <->, and a name with characters other than letters, "
         f'digits, _ - . goes in quotes ("blood pressure").'
     )
+
+
+def _foreign(kind: str) -> str:
+    """What to say of a text whose head is `kind {`."""
+    if kind.endswith("graph"):
+        return (
+            f"this is Graphviz's text, {kind} {{ ... }}, which is not read here: leave out the head, "
+            'the braces and the attributes, as in "a -> b; b -> c".'
+        )
+    return f"this is DAGitty's text, {kind} {{ ... }}: read it with rung3.graph.read_dagitty(text)."
 
 
 def _chain(statement: str, tokens: list[_Token]) -> tuple[list[list[str]], list[str]]:

@@ -22,7 +22,7 @@ from torch import Generator, Tensor
 from torch import distributions as td
 from torch.distributions import Distribution, Normal
 
-from rung3.expressions import Expression
+from rung3.expressions import Expression, Function
 from rung3.mechanisms.base import (
     Abduction,
     Impossible,
@@ -55,7 +55,9 @@ class Equation(Mechanism):
     Args:
         function: A Python function whose arguments are the parents' names and `u`, or text in the
             grammar of `rung3.expressions` (only text can be saved). It must treat every row alike:
-            it is called with tensors `(n, ...)`. Without `u` the variable is deterministic.
+            it is called with tensors `(n, ...)`. Without `u` the variable is deterministic. A
+            parent whose name is no word, or `u`, goes in quotes (`'"blood pressure" + u'`), or is
+            taken from all of them (`lambda v, /, u: v["blood pressure"] + u`).
         noise: Distribution of `u`: of `torch.distributions`, or text such as `"Gamma(10, 5)"`;
             standard normal if not given.
         inverse: `u` as a function (or text) of the value and the parents: the one argument that is
@@ -84,14 +86,16 @@ class Equation(Mechanism):
         self.function = function
         self.noise = noise
         self.inverse = inverse
-        self._function, arguments = _callable(function)
-        self._inverse: Callable[..., Any] | None = None
-        self._inverse_arguments: tuple[str, ...] = ()
-        if inverse is not None:
-            self._inverse, self._inverse_arguments = _callable(inverse)
+        self._function = Function(function)
+        self._inverse = None if inverse is None else Function(inverse)
+        if not (self._function.named and (self._inverse is None or self._inverse.named)):
+            raise ValueError(
+                "an equation's arguments must be named: its parents, and u for the noise; one "
+                "before a / takes all parents, as in lambda v, /, u: v['blood pressure'] + u"
+            )
         self._distribution = _distribution(noise)
-        self.wants_noise = "u" in arguments
-        self.arguments: tuple[str, ...] = tuple(name for name in arguments if name != "u")
+        self.wants_noise = "u" in self._function.words
+        self.arguments = None if self._function.whole else self._function.variables
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A copy that shares its distribution: torch cannot copy some of them (Gumbel, Weibull)."""
@@ -101,20 +105,22 @@ class Equation(Mechanism):
         return made
 
     def build(self) -> None:
-        if set(self.arguments) != set(self.parents):
+        if self.arguments is not None and set(self.arguments) != set(self.parents):
             raise ValueError(
                 f"{self.name}: the equation's arguments are {list(self.arguments)}, but the "
                 f"graph's parents of {self.name} are {list(self.parents)}"
             )
-        value_names = set(self._inverse_arguments) - set(self.parents)
-        if self._inverse is not None and len(value_names) != 1:
+        self._double = not isinstance(self.variable, Image)
+        if self._inverse is None:
+            return
+        value_names = set(self._inverse.arguments) - set(self.parents)
+        if len(value_names) != 1:
             raise ValueError(
                 f"{self.name}: the inverse must have one argument beside the parents "
                 f"{list(self.parents)}, the value; its arguments are "
-                f"{list(self._inverse_arguments)}"
+                f"{list(self._inverse.arguments)}"
             )
-        self._value_name = next(iter(value_names), "")
-        self._double = not isinstance(self.variable, Image)
+        (self._value_name,) = value_names
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         if not self.wants_noise:
@@ -128,35 +134,32 @@ class Equation(Mechanism):
         return f"{type(self._distribution).__name__}({', '.join(map(str, parts))})"
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
-        given = {name: parents[name] for name in self.arguments}
-        if self.wants_noise:
-            given["u"] = one_tensor(noise, self.name)
-        return self.variable.hold(self._value(given), self.wide)
+        u = one_tensor(noise, self.name) if self.wants_noise else None
+        return self.variable.hold(self._value(parents, u), self.wide)
 
-    def _value(self, given: Mapping[str, Tensor]) -> Tensor:
+    def _value(self, parents: Parents, u: Tensor | None) -> Tensor:
         """What the function gives, `(n, *shape)`, as precise as it gives it."""
-        anchor = given.get("u", next(iter(given.values()), self.observed.new_empty(1)))
-        value = torch.as_tensor(self._call(given), device=anchor.device)
+        anchor = next(iter(parents.values()), self.observed.new_empty(1)) if u is None else u
+        value = torch.as_tensor(self._call(parents, u), device=anchor.device)
         if not isinstance(self.variable, Continuous):
             value = value.to(self.variable.dtype)
         return value.expand(len(anchor), *self.variable.shape)
 
-    def _call(self, given: Mapping[str, Tensor]) -> Any:
+    def _call(self, parents: Parents, u: Tensor | None) -> Any:
+        noise = {} if u is None else {"u": u}
         if isinstance(self.variable, Image):
-            return self._function(**given)
+            return self._function(parents, **noise)
         if self._double:
             try:
-                return self._function(**_cast(given, torch.float64))
+                return self._function(_cast(parents, torch.float64), **_cast(noise, torch.float64))
             except RuntimeError:  # of tensors of its own that double does not go with
-                result = self._function(**_cast(given, torch.get_default_dtype()))
                 self._double = False
-                return result
-        return self._function(**_cast(given, torch.get_default_dtype()))
+        kind = torch.get_default_dtype()
+        return self._function(_cast(parents, kind), **_cast(noise, kind))
 
     def _at(self, u: Tensor, parents: Parents) -> Tensor:
         """The prediction as it is compared: in the type of u."""
-        given = {name: parents[name] for name in self.arguments} | {"u": u}
-        return self.variable.hold(self._value(given), self._double).to(u.dtype)
+        return self.variable.hold(self._value(parents, u), self._double).to(u.dtype)
 
     def abduct(
         self,
@@ -197,9 +200,8 @@ class Equation(Mechanism):
             )
         x = value.double() if self._double else value
         if self._inverse is not None:
-            arguments = dict(parents) | {self._value_name: x}
-            given = {name: arguments[name] for name in self._inverse_arguments}
-            u = torch.as_tensor(self._inverse(**given)).expand(value.shape)
+            given = {**parents, self._value_name: x}
+            u = torch.as_tensor(self._inverse(given)).expand(value.shape)
         else:
             u = self._find(x, value, parents)
         low, high = _ends(self._distribution)
@@ -218,8 +220,8 @@ class Equation(Mechanism):
         return u, possible
 
     def _find(self, x: Tensor, value: Tensor, parents: Parents) -> Tensor:
-        text = isinstance(self._function, Expression)
-        if not text or self._function.affine("u"):
+        text = self._function.function
+        if not isinstance(text, Expression) or text.affine("u"):
             u = self._affine_inverse(x, parents)
             if u is not None and (text or self._gives(u, value, parents).all()):
                 return u
@@ -388,18 +390,6 @@ class Equation(Mechanism):
     def describe(self) -> str:
         function = self.function if isinstance(self.function, str) else "<function>"
         return f"Equation({function!r})" + ("" if self.noise is None else f", u ~ {self.noise}")
-
-
-def _callable(function: Callable[..., Any] | str) -> tuple[Callable[..., Any], tuple[str, ...]]:
-    if isinstance(function, str):
-        expression = Expression(function)
-        return expression, expression.arguments
-    if not callable(function):
-        raise ValueError(f"expected a function or text, got {function!r}")
-    parameters = inspect.signature(function).parameters.values()
-    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD, p.POSITIONAL_ONLY) for p in parameters):
-        raise ValueError("an equation's arguments must be named: its parents, and u for the noise")
-    return function, tuple(p.name for p in parameters)
 
 
 def _distribution(noise: Distribution | str | None) -> Distribution:

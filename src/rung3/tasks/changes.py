@@ -36,6 +36,7 @@ from torch.nn import functional as F
 
 from rung3.columns import read, say_gaps
 from rung3.graph import CausalGraph
+from rung3.graph.causal_graph import as_graph
 from rung3.graph.falsification import correct
 from rung3.mechanisms.encoding import ParentEncoder, Standardise
 from rung3.rows import Rows
@@ -80,7 +81,7 @@ class Change:
 def changes(
     source: Mapping[str, Any],
     target: Mapping[str, Any],
-    graph: CausalGraph,
+    graph: Any,
     *,
     variables: Mapping[str, Variable] | None = None,
     level: float = 0.05,
@@ -118,6 +119,7 @@ def changes(
     """
     if not 0 < level < 1:
         raise ValueError(f"level: expected a number between 0 and 1, got {level}")
+    graph = as_graph(graph)
     rows, kinds, gaps = _together(source, target, graph, variables or {})
     base = base_seed(seed)
     chosen = [_some(part.n, most, base, which) for which, part in enumerate(rows)]

@@ -1,0 +1,69 @@
+"""Names that were misspelt: which right ones are near."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+__all__ = ["did_you_mean", "listed", "near", "suggest"]
+
+MOST = 3
+"""Names that are suggested at the most."""
+
+LISTED = 20
+"""Names that are written out at the most."""
+
+
+def near(given: object, known: Iterable[object]) -> list[str]:
+    """The known names that a misspelt one may have meant, nearest first, three at the most.
+
+    Example:
+        >>> near("thicknes", ["digit", "thickness"]), near("PARI", ["Rome", "Paris"])
+        (['thickness'], ['Paris'])
+    """
+    names = [str(name) for name in known]
+    folded: dict[str, str] = {}
+    for name in names:
+        folded.setdefault(name.casefold(), name)
+    close = get_close_matches(str(given), names, n=MOST)
+    close += [folded[k] for k in get_close_matches(str(given).casefold(), folded, n=MOST)]
+    return list(dict.fromkeys(close))[:MOST]
+
+
+def did_you_mean(given: object, known: Iterable[object]) -> str:
+    """The question whether a near name was meant; empty if none is near.
+
+    Example:
+        >>> did_you_mean("Paris2", ["Paris1", "Paris", "Rome"])
+        "did you mean 'Paris1' or 'Paris'?"
+    """
+    close = [repr(name) for name in near(given, known)]
+    return f"did you mean {' or '.join(close)}?" if close else ""
+
+
+def suggest(given: object, known: Iterable[object], what: str) -> str:
+    """What to say of a misspelt name: the right ones, if they are few, and the near ones.
+
+    Args:
+        given: The name.
+        known: The right ones.
+        what: What these are, such as `"the variables"`.
+
+    Example:
+        >>> suggest("agee", ["age", "sex"], "the variables")
+        "the variables are ['age', 'sex']; did you mean 'age'?"
+    """
+    names = [str(name) for name in known]
+    hint = did_you_mean(given, names)
+    return listed(names, what) + (f"; {hint}" if hint else "")
+
+
+def listed(names: Sequence[str], what: str) -> str:
+    """The names in a list, of which twenty are written out.
+
+    Example:
+        >>> listed(["age", "sex"], "the variables")
+        "the variables are ['age', 'sex']"
+    """
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"{what} are {list(names[:LISTED])}{more}"
