@@ -30,7 +30,7 @@ from rung3.seeding import Seed, base_seed, seeded, stream
 if TYPE_CHECKING:
     from rung3.scm import SCM
 
-__all__ = ["Completion", "complete", "counterfactual", "cure", "gaps"]
+__all__ = ["Completion", "check_present", "complete", "counterfactual", "cure", "gaps"]
 
 PROPOSALS, MOST = 2_000, 1_000_000
 """Proposals for a row, if not said; values of a variable that are held at once."""
@@ -79,6 +79,18 @@ def cure(model: SCM, rows: Rows) -> str:
         "counterfactual(..., particles=) draws it given the rest, and so does "
         "rung3.missing.complete"
     )
+
+
+def check_present(model: SCM, rows: Rows, purpose: str) -> None:
+    """Refuse rows in which a variable that they have is missing (NaN)."""
+    for name in rows:
+        value = rows[name] if rows.batched else rows[name].unsqueeze(0)
+        missing = model.variables[name].is_missing(value)
+        if missing.any():
+            raise ValueError(
+                f"{name}: missing in {int(missing.sum())} rows (first: row "
+                f"{int(missing.nonzero()[0])}); {purpose} needs its value; {cure(model, rows)}"
+            )
 
 
 @in_own_precision

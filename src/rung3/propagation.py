@@ -11,7 +11,6 @@ from torch import Tensor
 from rung3.confounding import abduct_member
 from rung3.interventions import SetTo
 from rung3.mechanisms.base import Impossible, Mechanism, Parents, repeat_noise
-from rung3.missing import cure
 from rung3.parts import blocks, in_parts, joined
 from rung3.rows import Exogenous, Noise, Rows, map_noise
 from rung3.seeding import base_seed, seeded, stream
@@ -23,7 +22,6 @@ __all__ = [
     "abduct",
     "affected",
     "check_lengths",
-    "check_present",
     "drawn_anew",
     "generate",
     "length",
@@ -244,17 +242,6 @@ def check_lengths(model: SCM, n: int) -> None:
     for name, mechanism in model.mechanisms.items():
         if isinstance(mechanism, SetTo) and len(mechanism.value) not in (1, n):
             raise ValueError(f"do({name}=...): {len(mechanism.value)} values for {n} rows")
-
-
-def check_present(model: SCM, rows: Rows, purpose: str) -> None:
-    """Refuse rows in which a variable that they have is missing (NaN)."""
-    for name in rows:
-        missing = model.variables[name].is_missing(unsqueeze(rows, name))
-        if missing.any():
-            raise ValueError(
-                f"{name}: missing in {int(missing.sum())} rows (first: row "
-                f"{int(missing.nonzero()[0])}); {purpose} needs its value; {cure(model, rows)}"
-            )
 
 
 def unsqueeze(rows: Rows, name: str) -> Tensor:

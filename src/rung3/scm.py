@@ -269,7 +269,7 @@ class SCM(nn.Module):
             ValueError: If a variable given lacks a parent, or is missing in a row.
         """
         rows = self._rows(values)
-        propagation.check_present(self, rows, "a density")
+        missing.check_present(self, rows, "a density")
         identification.require_identified(self, rows)
         return propagation.log_probs(self, rows, base_seed(seed, "log_prob"))
 
@@ -461,7 +461,7 @@ class SCM(nn.Module):
 
     def _check_complete(self, rows: Rows) -> None:
         self._check_given(rows)
-        propagation.check_present(self, rows, "abduction")
+        missing.check_present(self, rows, "abduction")
 
     def save(self, folder: str | Path) -> Path:
         """Write the model to a folder; see `rung3.store.save`."""
