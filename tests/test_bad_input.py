@@ -170,3 +170,12 @@ def test_queries_decode_with_the_decoder_that_was_trained(
     torch.manual_seed(1)
     noise = mechanism.eval().abduct(x, parents)
     torch.testing.assert_close(mechanism.mean(noise, parents), seen[0])
+
+
+@pytest.mark.parametrize("ask", ["counterfactual", "abduct", "log_prob"])
+def test_no_rows_are_refused(ask: str) -> None:
+    kinds = {"x": Continuous(), "scan": Image(1, 8, 8)}
+    model = SCM("x -> scan", kinds, {"scan": VAE(latent=2, width=4, depth=1)})
+    none = {"x": [], "scan": torch.zeros(0, 1, 8, 8)}
+    with pytest.raises(ValueError, match="no rows were given; expected at least one"):
+        getattr(model, ask)(none, **({"do": {"x": 1.0}} if ask == "counterfactual" else {}))

@@ -242,8 +242,6 @@ def as_rows(
     sizes = {name: len(v) for name, v in checked.items() if batched[name]}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"variables differ in number of rows: {sizes}")
-    if 0 in sizes.values():
-        raise ValueError(f"no rows were given; expected at least one of {list(sizes)}")
     if isinstance(values, Rows) and values.particles is None:
         return Rows(checked, noise=values.noise, world=values.world, batched=values.batched)
     return Rows(checked, batched=all(batched.values()))
