@@ -134,9 +134,10 @@ class Apply(Intervention):
 
     def _with_chance(self, own: Noise, n: int, generator: Generator | None) -> Noise:
         u = torch.rand(n, generator=generator, device=self.observed.device)
-        parts = {OWN: own} if isinstance(own, Tensor) else own
-        inner = {f"{k}'" if k.startswith(CHANCE) else k: part for k, part in parts.items()}
-        return {CHANCE: u, **inner}
+        if isinstance(own, Tensor):
+            return {CHANCE: u, OWN: own}
+        deeper = (CHANCE, OWN)  # of a function that this one is applied to
+        return {CHANCE: u, **{f"{k}'" if k.startswith(deeper) else k: v for k, v in own.items()}}
 
     def abduct(
         self,
@@ -175,7 +176,7 @@ class Apply(Intervention):
                 self._not_known("what chance gave", "u")
             given["u"] = noise[CHANCE]
             rest = {k.removesuffix("'"): part for k, part in noise.items() if k != CHANCE}
-            noise = rest.get(OWN, rest)
+            noise = noise.get(OWN, rest)
         if self.natural:
             if noise == {} and self.original.wants_noise:
                 self._not_known("the value it would have had", "itself")

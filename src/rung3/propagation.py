@@ -140,9 +140,7 @@ def _abduct(
 
 
 def _log_prob(mechanism: Mechanism, value: Tensor, parents: Parents, base: int) -> Tensor:
-    """`log p(x | pa)` of one variable, `(n,)`; a bound may draw random numbers, block by block."""
-    if mechanism.abduction != "approximate":
-        return in_parts(mechanism, mechanism.log_prob, value, parents)
+    """`log p(x | pa)` of one variable, `(n,)`; a bound may draw random numbers."""
     found = []
     for at, source in _streams(mechanism, len(value), base):
         with seeded(source, mechanism.name, value.device):
