@@ -144,7 +144,15 @@ def there_and_back() -> None:
 
 def environments() -> None:
     here, other = worlds.scans(), {"other": worlds.scans().do(disease=1)}
-    stress(here, lambda rows: rows["scan"] > 1.8, "disease", "scan", environments=other, n=20, seed=SEED)
+    stress(
+        here,
+        lambda rows: rows["scan"] > 1.8,
+        "disease",
+        "scan",
+        environments=other,
+        n=20,
+        seed=SEED,
+    )
 
 
 UP = {"studied": 1}
