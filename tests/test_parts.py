@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rung3 import SCM, Binary, Categorical, Continuous, Image, Ordinal, Rows, parts
 from rung3.evaluation.cost import peak_memory
-from rung3.mechanisms import VAE, AdditiveNoise, Equation, Flow, GumbelMax
+from rung3.mechanisms import VAE, AdditiveNoise, Equation, GumbelMax
 
 N = 200
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NoReturn
 import torch
 from torch import Generator, Tensor
 
-from rung3.mechanisms.base import Abduction, Impossible, Mechanism, Parents
+from rung3.mechanisms.base import Abduction, ImpossibleError, Mechanism, Parents
 from rung3.parts import in_parts
 from rung3.rows import Noise, spell_unknown
 from rung3.variables import Variable
@@ -150,7 +150,9 @@ class Apply(Intervention):
         if not self.wants_noise:
             wrong = ~_same(value, self.predict({}, parents))
             if wrong.any():
-                raise Impossible(self.name, wrong, f"it is {self.describe()}, which gives another")
+                raise ImpossibleError(
+                    self.name, wrong, f"it is {self.describe()}, which gives another"
+                )
         return {}
 
     def takes(self, other: Mechanism) -> bool:

@@ -29,7 +29,7 @@ ROW, NUMBER = 4096, 170
 """Bytes that networks of the usual size hold for a row, and for each number of its value."""
 
 GRAIN = 64
-"""Rows of which parts are multiples: fewer take other paths through libraries, with other last bits."""
+"""Rows of which parts are multiples: others take other paths through libraries, with other bits."""
 
 BLOCK = 2**18
 """Numbers of noise that are drawn as one block, a row being at least four: never to be changed."""

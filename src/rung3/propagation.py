@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rung3.confounding import abduct_member
 from rung3.interventions import SetTo
-from rung3.mechanisms.base import Impossible, Mechanism, Parents, repeat_noise
+from rung3.mechanisms.base import ImpossibleError, Mechanism, Parents, repeat_noise
 from rung3.parts import blocks, in_parts, joined
 from rung3.rows import Exogenous, Noise, Rows, map_noise
 from rung3.seeding import base_seed, seeded, stream
@@ -133,7 +133,7 @@ def _abduct(
                 own = abduct_member(mechanism, value, parents, told, particles, generator)
             else:
                 own = mechanism.abduct(value, parents, particles, generator)
-        except Impossible as fault:
+        except ImpossibleError as fault:
             raise (fault.at(at.start + fault.row % len(value)) if rows.batched else fault) from None
         found.append(own)
     return joined(found, axis=0 if particles is None else 1)

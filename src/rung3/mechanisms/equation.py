@@ -21,7 +21,7 @@ from torch.distributions import Distribution, Normal
 from rung3.expressions import Expression
 from rung3.mechanisms.base import (
     Abduction,
-    Impossible,
+    ImpossibleError,
     Mechanism,
     Parents,
     one_tensor,
@@ -148,7 +148,7 @@ class Equation(Mechanism):
         if not possible.all():
             at_fault = f"{value[~possible][0].item():g}"
             why = f"no noise on the support of {self._distribution} gives the value {at_fault}"
-            raise Impossible(self.name, ~possible, why)
+            raise ImpossibleError(self.name, ~possible, why)
         return repeat_noise(u, particles)
 
     def _check_deterministic(self, value: Tensor, parents: Parents) -> None:
@@ -156,7 +156,7 @@ class Equation(Mechanism):
         if wrong.any():
             at_fault = f"{value[wrong][0].item():g}"
             why = f"{at_fault} is not what its deterministic equation gives"
-            raise Impossible(self.name, wrong, why)
+            raise ImpossibleError(self.name, wrong, why)
 
     def _invert(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
         """The noise, and a mask of the values that some noise on its support gives."""
