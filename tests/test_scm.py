@@ -782,7 +782,7 @@ def test_noise_that_is_needed_and_not_there_is_named() -> None:
         model.do(a=1.0).predict(without)
 
 
-# ImpossibleError evidence ------------------------------------------------------------------------------
+# Impossible evidence ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("particles", [None, 2])
