@@ -100,9 +100,9 @@ def test_nothing_is_decoded_twice() -> None:
 
 def test_few_rows_at_a_time_give_the_same_effects(monkeypatch: pytest.MonkeyPatch) -> None:
     model = world()
-    rows = model.sample(7, seed=0)
+    rows = model.sample(130, seed=0)
     whole = mediate(model, rows, {"t": 0.9}, "scan", "latent")
-    monkeypatch.setattr("rung3.effects.potential.NUMBERS", 12)
+    monkeypatch.setattr("rung3.parts.MEMORY", 1)
     parts = mediate(model, rows, {"t": 0.9}, "scan", "latent")
     torch.testing.assert_close(whole.direct, parts.direct)
     torch.testing.assert_close(whole.indirect, parts.indirect)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch import Tensor
+from torch import Generator, Tensor
 
 from rung3 import SCM, Binary, Categorical, Continuous, Image, Rows
-from rung3.mechanisms import Equation, Flow, GumbelMax, InverseCDF
+from rung3.effects import mediate, natural
+from rung3.mechanisms import AdditiveNoise, Equation, Flow, GumbelMax, InverseCDF, Mechanism
+from rung3.variables import Variable
 
 
 def chain() -> SCM:
@@ -293,9 +296,10 @@ def test_chance_joins_noise_that_comes_in_parts_or_not_at_all() -> None:
 
 
 def test_what_chance_gave_is_not_abducted() -> None:
-    model = SCM(a=Equation("u"), b=Equation("2*a + u"))
+    model = SCM(a=Equation("u"), b=Equation("2*a + u"), c=Equation("b + u"))
+    acted = model.do(b=lambda b, u: b + u)
     with pytest.raises(ValueError, match="b: what chance gave is not known"):
-        model.counterfactual({"a": 1.0, "b": 2.0}, do={"b": lambda b, u: b + u})
+        acted.counterfactual({"a": 1.0, "b": 2.0, "c": 0.0}, do={"a": 0.0})
     with pytest.raises(ValueError, match=r"log_prob is not known under do\(a=function of u\)"):
         model.do(a=lambda u: u).log_prob({"a": 0.5, "b": 1.0})
 
@@ -303,3 +307,92 @@ def test_what_chance_gave_is_not_abducted() -> None:
 def test_a_variable_called_u_is_still_a_parent() -> None:
     model = SCM("u -> b", mechanisms={"u": Equation(lambda: 3.0)})
     assert model.do(b=lambda u: 2 * u).sample(2, seed=0)["b"].tolist() == [6.0, 6.0]
+
+
+# Other noise --------------------------------------------------------------------------------------
+
+SPACES: dict[str, tuple[Variable, Mechanism]] = {
+    "normal": (Continuous(), Equation("x + u")),
+    "another normal": (Continuous(), Equation("x + u", noise="Normal(1, 2)")),
+    "uniform": (Continuous(), Equation("x + u", noise="Uniform(0, 1)")),
+    "flow": (Continuous(), Flow(hidden=(8,))),
+    "additive": (Continuous(), AdditiveNoise()),
+    "certain": (Continuous(), Equation("2*x")),
+    "gumbel": (Categorical(3), GumbelMax(hidden=(8,))),
+    "inverse": (Categorical(3), InverseCDF(hidden=(8,))),
+}
+SHARED = {frozenset(pair) for pair in combinations(("normal", "flow", "additive"), 2)}
+
+
+@pytest.mark.parametrize("particles", [None, 3])
+@pytest.mark.parametrize(("old", "new"), list(permutations(SPACES, 2)))
+def test_noise_of_another_prior_is_drawn_anew(old: str, new: str, particles: int | None) -> None:
+    (kind, was), (other, put_in) = SPACES[old], SPACES[new]
+    if kind != other:
+        return
+    torch.manual_seed(0)
+    model = SCM("x -> y", {"y": kind}, {"x": Equation("u"), "y": was})
+    rows = model.sample(4000, seed=0)
+    acted = model.do(y=put_in)
+    answer = acted.predict(model.abduct(rows, particles, seed=1))
+    told = answer.explain().abductions.get("y")
+    if new == "certain":
+        assert told is None
+        return
+    assert (told == "noise drawn anew") == (frozenset((old, new)) not in SHARED)
+    mechanism, x = acted.mechanisms["y"], rows["x"].repeat(particles or 1)
+    noise = mechanism.abduct(answer["y"].flatten(), {"x": x}, None, Generator().manual_seed(2))
+    prior = mechanism.sample_noise(len(x), {"x": x}, Generator().manual_seed(3))
+    assert isinstance(noise, Tensor)
+    assert isinstance(prior, Tensor)
+    if told == "noise drawn anew":
+        for mine, theirs in zip(
+            noise.reshape(len(x), -1).T, prior.reshape(len(x), -1).T, strict=True
+        ):
+            assert stats.ks_2samp(mine.detach(), theirs).pvalue > 1e-4
+        if particles:
+            assert not torch.equal(answer["y"][0], answer["y"][1])
+
+
+def test_a_new_equation_with_other_noise_gives_possible_values() -> None:
+    model = SCM(x=Equation("u"), y=Equation("x + u"))
+    put_in = Equation("x + u", noise="Uniform(0, 1)")
+    answer = model.counterfactual({"x": 0.0, "y": -2.0}, {"y": put_in}, seed=0)
+    assert 0 <= answer["y"] <= 1
+    assert "y: propagated; noise drawn anew" in str(answer.explain())
+    again = model.do(y=put_in).predict(model.abduct({"x": 0.0, "y": -2.0}, seed=0))
+    assert torch.equal(answer["y"], again["y"])
+    kept = model.counterfactual({"x": 0.0, "y": -2.0}, {"y": Equation("5*x + 2*u")})
+    assert kept["y"] == -4
+    assert kept.explain().abductions == {"y": "exact"}
+
+
+def test_a_policy_of_chance_is_followed_on_every_rung() -> None:
+    model = SCM(a=Equation("u"), b=Equation("2*a + u"), c=Equation("b + u"))
+    rows = model.sample(4000, seed=0)
+    policies: list[Any] = [
+        lambda b, u: torch.where(u < 0.25, b + 100, b),
+        lambda a, u: torch.where(u < 0.25, 2 * a + 100, 2 * a),
+    ]
+    for policy in policies:
+        for particles in (None, 2):
+            answer = model.counterfactual(rows, {"b": policy}, particles=particles, seed=0)
+            treated = answer["b"] > 50
+            assert treated.float().mean().item() == pytest.approx(0.25, abs=0.03)
+            close(answer["c"] - answer["b"], (rows["c"] - rows["b"]).expand_as(answer["c"]))
+            assert answer.explain().abductions["b"] == "noise drawn anew"
+        assert torch.equal(answer["a"][0], rows["a"])
+    twice = model.do(b=lambda b, u: b + u).do(b=lambda b, u: b + 100 * u)
+    moved = twice.predict(model.abduct(rows, seed=0))["b"] - rows["b"]
+    assert stats.kstest((moved / 100).numpy(), "uniform").pvalue > 1e-4
+
+
+def test_effects_of_another_mechanism_have_its_noise() -> None:
+    model = SCM(x=Equation("u"), m=Equation("x + u"), y=Equation("m + u"))
+    put_in = {"m": Equation("x + 10 + u", noise="Uniform(0, 1)")}
+    rows = model.sample(2000, seed=0)
+    found = mediate(model, rows, put_in, "y", [], seed=0)
+    new = found.total + rows["m"] - rows["x"] - 10
+    assert stats.kstest(new.numpy(), "uniform").pvalue > 1e-4
+    average = natural(model, put_in, "y", [], n=2000, seed=0).total
+    assert average.effect.item() == pytest.approx(10.5, abs=0.1)

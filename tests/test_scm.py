@@ -15,6 +15,7 @@ from scipy import stats
 from torch import Tensor
 
 from rung3 import SCM, Binary, Categorical, Continuous, Image, Ordinal, Rows, conditioning, worlds
+from rung3.effects import mediate
 from rung3.mechanisms import VAE, Equation, Flow, GumbelMax, InverseCDF, Mechanism
 from rung3.rows import Exogenous, Noise
 
@@ -779,3 +780,52 @@ def test_noise_that_is_needed_and_not_there_is_named() -> None:
     assert same(model.do(d=1.0).predict(without), model.do(d=1.0).predict(noise))
     with pytest.raises(ValueError, match="c: its noise is needed"):
         model.do(a=1.0).predict(without)
+
+
+# Impossible evidence ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("particles", [None, 2])
+@pytest.mark.parametrize(
+    "do",
+    [
+        {"c": 1.0},
+        {"c": 2.0},
+        {"x": lambda x: x + 1},
+        {"x": lambda x, u: x + u},
+        {"c": lambda u: u},
+        {"c": 0.0, "y": lambda y: y},
+    ],
+)
+def test_impossible_evidence_is_refused_by_counterfactuals_too(
+    do: dict[str, Any], particles: int | None
+) -> None:
+    model = SCM(c=Equation("u"), x=Equation("c"), y=Equation("x + u"))
+    rows = {"c": [1.0, 1.0], "x": [1.0, 5.0], "y": [5.0, 5.0]}
+    message = "x: evidence has probability zero in row 1: 5 is not what its deterministic equation"
+    with pytest.raises(ValueError, match=message):
+        model.abduct(rows)
+    with pytest.raises(ValueError, match=message):
+        model.counterfactual(rows, do, particles=particles)
+    single = {name: values[1] for name, values in rows.items()}
+    with pytest.raises(ValueError, match="x: evidence has probability zero: 5 is not"):
+        model.counterfactual(single, do, particles=particles)
+    held = model.counterfactual(rows, {"c": 2.0}, hold=["x"], particles=particles)
+    assert torch.equal(held["y"], torch.tensor([5.0, 5.0]).expand_as(held["y"]))
+    possible = {**rows, "x": [1.0, 1.0]}
+    null = model.counterfactual(possible, {"c": 1.0}, particles=particles)
+    assert torch.equal(null["y"], torch.tensor([5.0, 5.0]).expand_as(null["y"]))
+
+
+def test_impossible_evidence_under_a_function_that_was_set_is_refused() -> None:
+    model = SCM(c=Equation("u"), x=Equation("c + u"), y=Equation("x + u")).do(x=lambda c: 2 * c)
+    rows = {"c": [1.0, 1.0], "x": [2.0, 5.0], "y": [0.0, 0.0]}
+    with pytest.raises(ValueError, match="x: evidence has probability zero in row 1"):
+        model.counterfactual(rows, {"c": 1.0})
+
+
+def test_effects_refuse_impossible_evidence() -> None:
+    model = SCM(c=Equation("u"), x=Equation("c"), y=Equation("x + u"))
+    rows = {"c": [1.0, 1.0], "x": [1.0, 5.0], "y": [5.0, 5.0]}
+    with pytest.raises(ValueError, match="x: evidence has probability zero in row 1"):
+        mediate(model, rows, {"c": 2.0}, "y", [])

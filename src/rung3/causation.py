@@ -214,7 +214,7 @@ def of_model(
     Example:
         >>> from rung3 import worlds
         >>> print(of_model(worlds.exam(), "studied", "passed", seed=0).necessity)
-        0.457 [0.442, 0.472]
+        0.459 [0.444, 0.474]
     """
     x, versus, event = coded(x, 1), coded(versus, 0), coded(event, 1)
     model.graph.names([cause, outcome])

@@ -33,8 +33,8 @@ def own_precision(model: SCM) -> Iterator[None]:
     Example:
         >>> from rung3 import worlds
         >>> with own_precision(worlds.lecture().double()):
-        ...     torch.zeros(1)
-        tensor([0.], dtype=torch.float64)
+        ...     torch.zeros(1).dtype
+        torch.float64
     """
     own, before = model.dtype, torch.get_default_dtype()
     if own not in (torch.float32, torch.float64):

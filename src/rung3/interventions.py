@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from rung3.expressions import Function
-from rung3.mechanisms.base import Abduction, Impossible, Mechanism, Parents
+from rung3.mechanisms.base import Abduction, ImpossibleError, Mechanism, Parents
 from rung3.parts import in_parts
 from rung3.rows import Noise, spell_unknown
 from rung3.variables import Discrete, Variable
@@ -137,9 +137,10 @@ class Apply(Intervention):
 
     def _with_chance(self, own: Noise, n: int, generator: Generator | None) -> Noise:
         u = torch.rand(n, generator=generator, device=self.observed.device)
-        parts = {OWN: own} if isinstance(own, Tensor) else own
-        inner = {f"{k}'" if k.startswith(CHANCE) else k: part for k, part in parts.items()}
-        return {CHANCE: u, **inner}
+        if isinstance(own, Tensor):
+            return {CHANCE: u, OWN: own}
+        deeper = (CHANCE, OWN)  # of a function that this one is applied to
+        return {CHANCE: u, **{f"{k}'" if k.startswith(deeper) else k: v for k, v in own.items()}}
 
     def abduct(
         self,
@@ -152,7 +153,9 @@ class Apply(Intervention):
         if not self.wants_noise:
             wrong = ~_same(value, self.predict({}, parents))
             if wrong.any():
-                raise Impossible(self.name, wrong, f"it is {self.describe()}, which gives another")
+                raise ImpossibleError(
+                    self.name, wrong, f"it is {self.describe()}, which gives another"
+                )
         return {}
 
     def takes(self, other: Mechanism) -> bool:
@@ -178,7 +181,7 @@ class Apply(Intervention):
                 self._not_known("what chance gave", "u")
             chance["u"] = noise[CHANCE]
             rest = {k.removesuffix("'"): part for k, part in noise.items() if k != CHANCE}
-            noise = rest.get(OWN, rest)
+            noise = noise.get(OWN, rest)
         if self.natural:
             if noise == {} and self.original.wants_noise:
                 self._not_known("the value it would have had", "itself")

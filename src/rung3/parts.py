@@ -3,12 +3,14 @@
 What follows from its arguments row by row is the same whatever the parts. Random numbers are not:
 they come in blocks of rows, each with a stream of its own, whose size is a part of what a seed
 means, as the hash behind streams is (`rung3.seeding`). So memory may be set at will, and answers
-stay what they are, bit for bit.
+stay what they are, bit for bit. (On several threads libraries may split what is left over at the
+end in another order: there its last bit may differ.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, TypeVar, cast
 
 import torch
@@ -20,10 +22,14 @@ from rung3.rows import Noise, map_noise
 __all__ = ["blocks", "in_parts", "joined", "rows_at_once"]
 
 MEMORY = 2**28
-"""Bytes that a mechanism may hold while it computes, about, beside its arguments and its answer."""
+"""Bytes that a mechanism may hold while it computes, about, beside arguments and answer; the last
+part may hold twice as many."""
 
 ROW, NUMBER = 4096, 170
 """Bytes that networks of the usual size hold for a row, and for each number of its value."""
+
+GRAIN = 64
+"""Rows of which parts are multiples: others take other paths through libraries, with other bits."""
 
 BLOCK = 2**18
 """Numbers of noise that are drawn as one block, a row being at least four: never to be changed."""
@@ -32,16 +38,13 @@ T = TypeVar("T", bound=Noise)
 
 
 def rows_at_once(shape: Sequence[int]) -> int:
-    """Number of rows, of values of this shape, that fit the memory.
-
-    One alone is never computed: a single row is multiplied in another order than many, and differs
-    in its last bit.
+    """Number of rows, of values of this shape, that fit the memory: a multiple of `GRAIN`.
 
     Example:
         >>> rows_at_once(()), rows_at_once((1, 32, 32))
-        (62927, 1506)
+        (62912, 1472)
     """
-    return max(2, MEMORY // (ROW + NUMBER * torch.Size(shape).numel()))
+    return max(1, MEMORY // (ROW + NUMBER * torch.Size(shape).numel()) // GRAIN) * GRAIN
 
 
 def in_parts(
@@ -58,12 +61,12 @@ def in_parts(
     """
     parts = [first] if isinstance(first, Tensor) else list(first.values())
     n = max(map(len, [*parts, *parents.values()]), default=1)
-    count = n // rows_at_once(mechanism.variable.shape)
-    if count < 2 or not mechanism.by_row:
+    size = rows_at_once(mechanism.variable.shape)
+    if n < 2 * size or not mechanism.by_row:
         return compute(first, parents)
-    ends = [n * k // count for k in range(count + 1)]
+    ends = [*range(0, n // size * size, size), n]  # the last part has what is left over too
     found = []
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in pairwise(ends):
         at = slice(start, end)
         some = {name: value[at] for name, value in parents.items()}
         found.append(compute(map_noise(lambda part: part[at], first), some))  # noqa: B023

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rung3.confounding import abduct_member
 from rung3.interventions import SetTo
-from rung3.mechanisms.base import Impossible, Mechanism, Parents, repeat_noise
+from rung3.mechanisms.base import ImpossibleError, Mechanism, Parents, repeat_noise
 from rung3.parts import blocks, in_parts, joined
 from rung3.rows import Exogenous, Noise, Rows, map_noise
 from rung3.seeding import base_seed, seeded, stream
@@ -132,16 +132,14 @@ def _abduct(
                 own = abduct_member(mechanism, value, parents, told, particles, generator)
             else:
                 own = mechanism.abduct(value, parents, particles, generator)
-        except Impossible as fault:
+        except ImpossibleError as fault:
             raise (fault.at(at.start + fault.row % len(value)) if rows.batched else fault) from None
         found.append(own)
     return joined(found, axis=0 if particles is None else 1)
 
 
 def _log_prob(mechanism: Mechanism, value: Tensor, parents: Parents, base: int) -> Tensor:
-    """`log p(x | pa)` of one variable, `(n,)`; a bound may draw random numbers, block by block."""
-    if mechanism.abduction != "approximate":
-        return in_parts(mechanism, mechanism.log_prob, value, parents)
+    """`log p(x | pa)` of one variable, `(n,)`; a bound may draw random numbers."""
     found = []
     for at, source in _streams(mechanism, len(value), base):
         with seeded(source, mechanism.name, value.device):

@@ -38,8 +38,8 @@ class Provenance:
             `held` (kept at its factual value although something upstream changed) or `sampled`.
         interventions: What `do` set, in words.
         abductions: How the noise of each recomputed variable was found: `known` (a world's own),
-            `exact`, `posterior` or `approximate`; `noise drawn anew` where `do` put in a mechanism with
-            other noise, or chance.
+            `exact`, `posterior` or `approximate`; `noise drawn anew` where `do` put in chance, or a
+            mechanism with other noise.
         assumptions: What the counterfactual of each recomputed variable rests on.
         outside: Share of rows whose value lies outside the training data's range, where it is not
             zero; those answers are extrapolations.

@@ -220,12 +220,13 @@ class Formulas:
         return mechanism, tuple(self.of(parent, world) for parent in mechanism.parents)
 
     def noises(self, formulas: Iterable[Formula]) -> set[str]:
-        """Names of the variables whose noise these formulas need."""
+        """Names of the variables whose noise these formulas need, or whose equation is certain."""
         parts = reduce(set.union, (formula.parts() for formula in formulas), set[Formula]())
         return {
             self.owner(part.name)
             for part in parts
-            if part.mechanism is not None and part.mechanism.wants_noise
+            if part.mechanism is not None
+            and (part.mechanism.wants_noise or part.mechanism in self._natural.values())
         }
 
     def witnesses(self, formulas: Iterable[Formula]) -> tuple[str, ...]:

@@ -69,7 +69,7 @@ class Potentials(ABC):
         return in_parts(mechanism, mechanism.mean, noise, parents)
 
     def _own(self, mechanism: Mechanism, parents: Parents) -> Noise:
-        """The noise of a variable, or of a mechanism put in its place; drawn anew if it has to be."""
+        """The noise of a mechanism: the variable's, or drawn anew where it was put in its place."""
         name = mechanism.name
         if name not in self._noise:
             self._noise[name] = self.noise_of(name)

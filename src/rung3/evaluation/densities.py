@@ -54,7 +54,7 @@ def densities(
         for who, asked in (("model", mechanism), ("world", _of(truth, name))):
             if asked is None:
                 continue
-            with seeded(base_seed(seed, "log_prob"), name, model.device):
+            with seeded(base_seed(seed, "densities"), name, model.device):
                 scores = _log_prob(asked, rows, batch_size, model.device)
             if scores is None:
                 continue

@@ -25,7 +25,7 @@ from rung3.precision import Precise
 from rung3.rows import Noise, map_noise
 from rung3.variables import Discrete, Image, Variable
 
-__all__ = ["Abduction", "Impossible", "Mechanism", "Parents"]
+__all__ = ["Abduction", "ImpossibleError", "Mechanism", "Parents"]
 
 Abduction = Literal["exact", "posterior", "approximate"]
 Parents = Mapping[str, Tensor]
@@ -36,7 +36,7 @@ NORMAL, UNIFORM = "Normal(0.0, 1.0)", "Uniform(0.0, 1.0)"
 NO_MEDIATOR = "its mechanism has no latent mediator; use HVAE(prior='conditional')"
 
 
-class Impossible(ValueError):
+class ImpossibleError(ValueError):
     """Evidence of probability zero: a value that its mechanism never gives.
 
     Args:

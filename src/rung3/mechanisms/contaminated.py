@@ -27,7 +27,7 @@ import torch
 from torch import Generator, Tensor
 
 from rung3.expressions import Expression
-from rung3.mechanisms.base import Abduction, Impossible, Mechanism, Parents, leading
+from rung3.mechanisms.base import Abduction, ImpossibleError, Mechanism, Parents, leading
 from rung3.rows import Noise
 from rung3.variables import Continuous
 
@@ -147,7 +147,7 @@ class Contaminated(Mechanism):
         total = torch.logaddexp(usual, far)
         if not (possible := total.isfinite()).all():
             why = f"{value[~possible][0]:g} is never drawn under these parents"
-            raise Impossible(self.name, ~possible, why)
+            raise ImpossibleError(self.name, ~possible, why)
         outlier = draws[0] < (far - total).exp()
         share = ((x - self.low) / (self.high - self.low)) if self.outliers else x.new_tensor(0.5)
         tail = torch.finfo(torch.float32).tiny

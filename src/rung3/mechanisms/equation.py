@@ -25,7 +25,7 @@ from torch.distributions import Distribution, Normal
 from rung3.expressions import Expression, Function
 from rung3.mechanisms.base import (
     Abduction,
-    Impossible,
+    ImpossibleError,
     Mechanism,
     Parents,
     one_tensor,
@@ -175,7 +175,7 @@ class Equation(Mechanism):
         if not possible.all():
             at_fault = f"{value[~possible][0].item():g}"
             why = f"no noise on the support of {self._distribution} gives the value {at_fault}"
-            raise Impossible(self.name, ~possible, why)
+            raise ImpossibleError(self.name, ~possible, why)
         return repeat_noise(u.to(self.variable.hold(value).dtype), particles)
 
     def _check_deterministic(self, value: Tensor, parents: Parents) -> None:
@@ -183,7 +183,7 @@ class Equation(Mechanism):
         if wrong.any():
             at_fault = f"{value[wrong][0].item():g}"
             why = f"{at_fault} is not what its deterministic equation gives"
-            raise Impossible(self.name, wrong, why)
+            raise ImpossibleError(self.name, wrong, why)
 
     def _same(self, value: Tensor, parents: Parents) -> Tensor:
         """Which values are those that an equation without noise gives."""

@@ -28,7 +28,7 @@ from torch.distributions import Distribution
 from rung3.mechanisms.additive import AdditiveNoise
 from rung3.mechanisms.base import (
     Abduction,
-    Impossible,
+    ImpossibleError,
     Mechanism,
     Parents,
     one_tensor,
@@ -135,7 +135,7 @@ class Conditional(Mechanism):
         given, x = self._given(parents, len(value)), value.double()
         if not (possible := _support(given).check(x)).all():
             why = f"{float(x[~possible][0]):g} is outside the support of {given}"
-            raise Impossible(self.name, ~possible, why)
+            raise ImpossibleError(self.name, ~possible, why)
         u = _noise(given, x, self.name)
         with torch.no_grad():
             again = _value(given, u, self.name)
