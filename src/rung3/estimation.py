@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rung3.columns import read, say_gaps
+from rung3.columns import gaps, read, say_gaps
 from rung3.graph import CausalGraph, check_adjustment
 from rung3.m_estimation import Equations, Method
 from rung3.rows import Rows
@@ -136,7 +136,8 @@ def effect(
     if not 0 < level < 1 or degree < 1:
         raise ValueError(f"level={level} must lie between 0 and 1, and degree={degree} be positive")
     given = _adjustment(treatment, outcome, adjust, graph)
-    rows, kinds, kept = read(table, variables, [treatment, outcome, *given])
+    used = [treatment, outcome, *given]
+    rows, kinds = read(table, variables, used)
     y = _outcome(outcome, rows[outcome], kinds[outcome], event)
     arms = _arms(treatment, rows[treatment], kinds[treatment], (do, versus))
     saturated = all(isinstance(kinds[name], Discrete) for name in given)
@@ -147,8 +148,8 @@ def effect(
     problem = Equations(y, arms, features, binary, method)
     values, spread = problem.solve()
     found = _intervals(values, spread, level, len(y) - 2 * features.shape[1])
-    gaps = int((~kept).sum())
-    return Effect(*found, given, method, problem.least(), level, len(y), gaps)
+    least, left_out = problem.least(), gaps(table, used)
+    return Effect(*found, given, method, least, level, len(y), left_out)
 
 
 def _adjustment(
