@@ -76,8 +76,7 @@ def test_tests_of_a_graph_do_not_know_where_zero_is() -> None:
     assert max(p[0]) < 1e-6  # b causes y
     arrows = CausalGraph("t -> y; t -> b; b -> y")
     found = [
-        [one.p for one in changes(table(offset), table(offset + 1), arrows)]
-        for offset in (0, UNIX)
+        [one.p for one in changes(table(offset), table(offset + 1), arrows)] for offset in (0, UNIX)
     ]
     assert found[1] == pytest.approx(found[0], rel=1e-3, abs=1e-9)
 

@@ -48,7 +48,9 @@ def test_a_constant_is_fitted_as_that_number(value: float, mechanism: Mechanism)
     x = normal()
     rows = {"x": x, "c": np.full(400, value), "y": x}
     (found,) = said(model, rows)
-    assert found == f"fit: c: all its values are {value:g}: it is fitted as that number, and no other"
+    assert (
+        found == f"fit: c: all its values are {value:g}: it is fitted as that number, and no other"
+    )
     drawn = model.sample(300, seed=0)["c"].double()
     assert float((drawn - value).abs().max()) <= 1e-7 * abs(value)
     some = {name: column[:9] for name, column in rows.items()}

@@ -155,7 +155,6 @@ class ParentEncoder(nn.Module):
         encoded = [e(parents[k]) for k, e in zip(self.names, self.encoders, strict=True)]
         return torch.cat(encoded, dim=1)
 
-
     def plain(self, parents: Parents, n: int) -> Tensor:
         """The same with numbers as they are, in double."""
         if not self.names:

@@ -135,7 +135,15 @@ def changes(
     adjusted = dict(zip(found, correct([p for _, p in found.values()], "holm"), strict=True))
     left_out = gaps(source, graph.nodes) + gaps(target, graph.nodes)
     return [
-        Change(name, _spell(graph, name), statistic, p, adjusted[name], adjusted[name] <= level, left_out)
+        Change(
+            name,
+            _spell(graph, name),
+            statistic,
+            p,
+            adjusted[name],
+            adjusted[name] <= level,
+            left_out,
+        )
         for name, (statistic, p) in found.items()
     ]
 
