@@ -171,7 +171,7 @@ def optimise(sought: Array, matrix: Array, values: Array, slack: float = 0.0) ->
         if not found.success:
             raise ValueError(f"the linear program was not solved: {found.message}")
         ends.append(sign * float(found.fun))
-    return Interval(*ends)
+    return Interval(ends[0], ends[1])
 
 
 def _miss(matrix: Array, values: Array) -> float:

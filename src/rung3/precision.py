@@ -46,7 +46,7 @@ def held(value: Tensor, axes: int) -> Tensor:
 
 
 class Precise(nn.Module):
-    """A module that keeps one buffer in double, if data in double gave it, whatever its weights are.
+    """A module that keeps one buffer in double, whatever its weights are, if the data were.
 
     Attributes:
         precise: Name of the buffer.
@@ -64,7 +64,7 @@ class Precise(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         before = getattr(self, self.precise, None)
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.wide and before is not None:  # `.to(torch.float32)` would round it
             setattr(self, self.precise, before.to(getattr(self, self.precise).device))
         return self

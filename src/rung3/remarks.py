@@ -72,8 +72,9 @@ def _said(column: Tensor, point: bool) -> Iterator[str]:
         low, high = seen.aminmax()
         if low == high:
             if point:
-                doubt = " in single precision" if low.to(value.dtype) == (low + 1).to(value) else ""
-                yield f"all its values are {low:g}{doubt}: it is fitted as that number, and no other"
+                blurred = low.to(value.dtype) == (low + 1).to(value.dtype)
+                number = f"{low:g}{' in single precision' if blurred else ''}"
+                yield f"all its values are {number}: it is fitted as that number, and no other"
             continue
         ends = torch.tensor([TAIL, 1 - TAIL], dtype=torch.float64, device=seen.device)
         bulk, spread = float(_quantiles(seen, ends).diff()), float(seen.std(correction=0))

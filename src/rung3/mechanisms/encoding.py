@@ -158,7 +158,7 @@ class ParentEncoder(nn.Module):
     def plain(self, parents: Parents, n: int) -> Tensor:
         """The same with numbers as they are, in double."""
         if not self.names:
-            return self(parents, n)
+            return self.forward(parents, n)
         parts = [
             parents[k].double().reshape(n, -1)
             if isinstance(e, _Real) and isinstance(e.standardise, Standardise)

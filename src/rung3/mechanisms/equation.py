@@ -209,10 +209,10 @@ class Equation(Mechanism):
         return u, possible
 
     def _find(self, x: Tensor, value: Tensor, parents: Parents) -> Tensor:
-        text = isinstance(self._function, Expression)
-        if not text or self._function.affine("u"):
+        told = self._function.affine("u") if isinstance(self._function, Expression) else None
+        if told is not False:
             u = self._affine_inverse(x, parents)
-            if u is not None and (text or self._gives(u, value, parents).all()):
+            if u is not None and (told or self._gives(u, value, parents).all()):
                 return u
         return self._bisect(x, value, parents)
 
