@@ -247,3 +247,13 @@ def test_a_program_that_is_too_large_is_refused_by_name() -> None:
     graph = CausalGraph("{a b c d e x} -> y; x <-> y")
     with pytest.raises(ValueError, match=r"y has 2\^64 response functions of \['a'"):
         bounds(rows, graph, {"y": 1}, do={"x": 1})
+
+
+def test_rows_with_gaps_are_left_out_and_counted() -> None:
+    x, y = np.array([0, 0, 1, 1, 1, 0]), np.array([0, 1, 1, 1, 0, 0])
+    lost = np.array([0, 0, 0, 0, 1, 1], dtype=bool)
+    bow, event, do = CausalGraph("x -> y; x <-> y"), {"y": 1}, {"x": 1}
+    found = bounds({"x": x, "y": np.where(lost, np.nan, y)}, bow, event, do)
+    whole = bounds({"x": x[~lost], "y": y[~lost]}, bow, event, do)
+    assert (found.low, found.high, found.gaps) == (whole.low, whole.high, 2)
+    assert str(found) == f"{whole}; 2 rows with gaps left out"

@@ -225,3 +225,11 @@ def test_every_kind_of_row_is_told_apart() -> None:
         q[1 - at, kind] = 10
         found = of_table(rows_of(q), "x", "y", experiment=experiment(q)).both
         assert (found.low, found.high) == pytest.approx((float(kind == 1),) * 2, abs=1e-6)
+
+
+def test_rows_with_gaps_are_left_out_and_counted() -> None:
+    x, y = [1] * 50 + [0] * 50 + [1, None], [1] * 40 + [0] * 35 + [1] * 25 + [None, 1]
+    found = of_table({"x": x, "y": y}, "x", "y", exogenous=True, monotone=True)
+    whole = of_table({"x": x[:100], "y": y[:100]}, "x", "y", exogenous=True, monotone=True)
+    assert (found.necessity, found.both, found.gaps) == (whole.necessity, whole.both, 2)
+    assert str(found) == f"{whole}; 2 rows with gaps left out"

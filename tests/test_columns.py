@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rung3 import Binary, Categorical, Continuous
-from rung3.columns import read, variable_of
+from rung3.columns import complete_rows, gaps, read, variable_of
 from rung3.variables import Variable
 
 
@@ -48,7 +48,11 @@ def test_what_is_stated_counts() -> None:
     [
         ({"x": [1.0]}, {"names": ["y"]}, "lacks a column: unknown variable 'y'"),
         ({"x": ["a", "a"]}, {}, "x: all its values are"),
-        ({"x": [1.0, float("nan")]}, {}, "x: 1 values are NaN"),
+        (
+            {"x": [1.0, float("nan")], "y": [None, "a"]},
+            {},
+            r"no row has all of \['x', 'y'\]; missing in so many rows: {'x': 1, 'y': 1}",
+        ),
         ({"x": []}, {}, "at least one row"),
     ],
 )
@@ -57,3 +61,41 @@ def test_what_cannot_be_read_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         read(table, **options)  # type: ignore[arg-type]
+
+
+ZEROS_AND_ONES = [0, 1, None, 1, 0, None]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        ZEROS_AND_ONES,
+        np.array([0, 1, np.nan, 1, 0, np.nan]),
+        pd.Series(ZEROS_AND_ONES, dtype="Int64"),
+        pd.Series(ZEROS_AND_ONES, dtype="boolean"),
+        pd.Series(ZEROS_AND_ONES, dtype="Float64"),
+    ],
+    ids=["list", "array", "Int64", "boolean", "Float64"],
+)
+def test_a_gap_is_no_value_of_its_own(column: object) -> None:
+    table = {"x": column, "y": [1.5, np.nan, 2.5, 3.5, 4.5, 5.5]}
+    rows, kinds = read(table)
+    assert kinds == {"x": Binary(), "y": Continuous()}
+    assert rows["x"].tolist() == [0, 1, 0]
+    assert rows["y"].tolist() == [1.5, 3.5, 4.5]
+    assert complete_rows(table, ["x", "y"]).tolist() == [True, False, False, True, True, False]
+    assert (gaps(table, ["x"]), gaps(table, ["x", "y"])) == (2, 3)
+
+
+@pytest.mark.parametrize("dtype", ["object", "string", "category"])
+def test_text_with_gaps_has_no_label_for_them(dtype: str) -> None:
+    rows, kinds = read({"ward": pd.Series(["b", None, "a", "b"], dtype=dtype)})
+    assert kinds["ward"] == Binary(labels=("a", "b"))
+    assert rows["ward"].tolist() == [1, 0, 1]
+
+
+def test_numbers_of_a_table_are_in_double() -> None:
+    time = 1.7e9 + np.arange(4) / 8
+    rows, _ = read({"time": time, "x": [0.1, 0.2, 0.3, 0.4]})
+    assert rows["time"].tolist() == time.tolist()
+    assert rows["x"].tolist() == [0.1, 0.2, 0.3, 0.4]

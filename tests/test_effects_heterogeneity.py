@@ -42,3 +42,11 @@ def test_bad_input_is_refused() -> None:
         heterogeneity(effect, {"x": [0.1, 0.2, 0.3, 0.4]}, "x", bins=4)
     with pytest.raises(ValueError, match="lacks a column"):
         heterogeneity(effect, {"x": [0.1, 0.2, 0.3, 0.4]}, "y")
+
+
+def test_rows_with_gaps_are_left_out_and_counted() -> None:
+    effect = torch.tensor([1.0, 2.0, 5.0, 6.0, 90.0])
+    found = heterogeneity(effect, {"ward": ["A", "A", "B", "B", None]}, "ward")
+    assert {name: one.effect.item() for name, one in found.groups.items()} == {"A": 1.5, "B": 5.5}
+    assert found.gaps == 1
+    assert "1 row with gaps left out" in str(found)

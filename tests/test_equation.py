@@ -447,3 +447,55 @@ def test_what_is_not_text_cannot_be_saved(options: dict[str, Any], message: str)
 def test_an_equation_shows_its_text_and_noise() -> None:
     assert repr(Equation("3*x1 + u")) == "Equation('3*x1 + u')"
     assert repr(Equation(lambda u: u, "Gamma(10, 5)")) == "Equation('<function>'), u ~ Gamma(10, 5)"
+
+
+# Large offsets and small factors --------------------------------------------------------------
+
+SCALES = [1e-9, 1e-6, 1.0, 1e6]
+OFFSETS = [0.0, 1.0, 1e6]
+
+
+@pytest.mark.parametrize("factor", SCALES)
+@pytest.mark.parametrize(
+    "shape", ["exp(u)", "tanh(u + q)", "(u + q)**3", "u + q", "where(u > 4, 2*u - 4, u)"]
+)
+def test_an_inverse_does_not_depend_on_the_scale(shape: str, factor: float) -> None:
+    mechanism = bound(f"{factor!r}*({shape})" + " + 0*q" * ("q" not in shape))
+    parents = {"q": torch.tensor([2.0, -1.0, 0.5])}
+    u = torch.tensor([-0.7, 0.3, 2.1])
+    found = mechanism.abduct(mechanism.predict(u, parents), parents)
+    torch.testing.assert_close(found, u, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+@pytest.mark.parametrize("written", [True, False], ids=["text", "function"])
+def test_an_offset_does_not_make_a_curve_a_line(offset: float, written: bool) -> None:
+    """The noise of `c + q exp(u)` at 14.8 above c is log(14.8 / q), whatever c is."""
+    function: Any = lambda q, u: offset + q * torch.exp(u)  # noqa: E731
+    mechanism = bound(f"{offset!r} + q*exp(u)" if written else function)
+    value, parents = Continuous().validate("x", [offset + 14.8]), {"q": torch.tensor([2.0])}
+    assert mechanism.abduct(value, parents).item() == pytest.approx(math.log(7.4), abs=1e-3)
+    value, parents = Continuous().validate("x", [27 * 1e6**3]), {"q": torch.tensor([1e6])}
+    assert bound("(u + q)**3").abduct(value, parents).item() == pytest.approx(2e6, rel=1e-4)
+
+
+def test_a_bend_beyond_the_usual_noise_is_seen() -> None:
+    for function in ("where(u > 4, 2*u - 4, u)", lambda u: torch.where(u > 4, 2 * u - 4, u)):
+        assert bound(function).abduct(torch.tensor([10.0]), {}).item() == pytest.approx(7)
+
+
+@pytest.mark.parametrize("factor", SCALES)
+@pytest.mark.parametrize("shape", ["u**2", "sin(u)", "0*u + 1", "floor(u)"])
+def test_what_is_not_monotone_is_refused_at_any_scale(shape: str, factor: float) -> None:
+    mechanism = bound(f"{factor!r}*({shape})")
+    value = mechanism.predict(torch.tensor([0.4]), {})
+    with pytest.raises(ValueError, match="not monotone in u"):
+        mechanism.abduct(value, {})
+
+
+def test_a_function_that_holds_tensors_of_single_precision_is_called_with_such() -> None:
+    matrix = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+    mechanism = bound(lambda u: u @ matrix, variable=Continuous(dim=2))
+    u = torch.tensor([[1.0, -1.0]])
+    assert mechanism.predict(u, {}).tolist() == [[2.0, -3.0]]
+    torch.testing.assert_close(mechanism.abduct(mechanism.predict(u, {}), {}), u)

@@ -225,3 +225,20 @@ def test_a_constant_among_what_is_adjusted_for_does_no_harm() -> None:
     one = effect(table, "t", "y", adjust=["z", "w"]).effect
     other = effect(more, "t", "y", adjust=["z", "w", "c"], variables=kinds).effect
     assert (one.low, one.high) == pytest.approx((other.low, other.high))
+
+
+def test_rows_with_gaps_are_left_out_and_counted() -> None:
+    """A missing confounder was a stratum of its own (2.185; the truth is 2)."""
+    rng, n = np.random.default_rng(0), 4_000
+    z = rng.integers(0, 2, n)
+    t = (rng.random(n) < 0.2 + 0.6 * z).astype(int)
+    y = 2 * t + 3 * z + rng.normal(size=n)
+    gone, lost = rng.random(n) < 0.2, rng.random(n) < 0.1
+    labels = np.where(gone, None, np.array(["a", "b"], dtype=object)[z])
+    columns = {"z": labels, "t": t, "y": np.where(lost, np.nan, y), "other": np.full(n, np.nan)}
+    found = effect(columns, "t", "y", adjust=["z"])
+    kept = ~gone & ~lost
+    whole = effect({"z": z[kept], "t": t[kept], "y": y[kept]}, "t", "y", adjust=["z"])
+    assert (found.effect, found.n, found.gaps) == (whole.effect, kept.sum(), n - kept.sum())
+    assert found.effect.low < 2 < found.effect.high
+    assert str(found).endswith(f"adjusted for z; {found.gaps:,} rows with gaps left out")

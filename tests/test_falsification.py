@@ -217,3 +217,15 @@ def test_too_few_rows():
     rows = {name: values[:3] for name, values in mixed_rows(0).items()}
     with pytest.raises(ValueError, match=r"ill ⊥ age \| dose: 3 rows|2 rows|rows are too few"):
         falsify(TRUE, {**rows, "smoker": [True, False, True]}, discrete=["smoker", "dose", "ill"])
+
+
+def test_none_among_numbers_is_a_gap_and_makes_no_categories() -> None:
+    rng = np.random.default_rng(0)
+    a, c = rng.normal(size=(2, 300))
+    lost = rng.random(300) < 0.2
+    gappy = np.where(lost, np.nan, a)
+    columns = [gappy, [None if k else float(v) for k, v in zip(lost, a, strict=True)]]
+    columns += [pd.array(gappy, dtype="Float64")]
+    (first, *others) = (falsify(CausalGraph("a; c"), {"a": x, "c": c}) for x in columns)
+    assert all(other.findings == first.findings for other in others)
+    assert first.findings[0].found.n == (~lost).sum()

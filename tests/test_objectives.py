@@ -417,10 +417,11 @@ def test_rows_that_lack_a_value_train_by_what_they_have(predictors: Oracles, row
     oracles["image", "left"].target = Continuous(missing=True)
     some = {name: rows[name][:40].clone() for name in names}
     some["left"][::2] = torch.nan
-    fit(
-        model, some, epochs=2, batch_size=10, validation_share=0,
-        objective=Counterfactual(weight=1.0, after=0, predictors=oracles), **QUIET,
-    )  # fmt: skip
+    with pytest.warns(UserWarning, match=r"of 40 rows: image 20\)"):
+        fit(
+            model, some, epochs=2, batch_size=10, validation_share=0,
+            objective=Counterfactual(weight=1.0, after=0, predictors=oracles), **QUIET,
+        )  # fmt: skip
     assert all(p.isfinite().all() for p in model.mechanisms["image"].parameters())
     assert model.fitted["image"]["rows"] == 20
 

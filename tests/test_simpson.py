@@ -220,3 +220,19 @@ def test_a_vector_is_no_column_to_look_at() -> None:
     table = {"x": torch.randn(10, 2), "y": torch.randn(10)}
     with pytest.raises(ValueError, match=r"x: is Continuous.*expected a scalar column"):
         reversals(table, "x", "y", variables={"x": Continuous(dim=2)})
+
+
+def test_rows_with_gaps_are_left_out_and_counted_by_what_is_looked_at() -> None:
+    rng, n = np.random.default_rng(0), 600
+    z = rng.integers(0, 2, n)
+    x = rng.normal(size=n) + 4 * z
+    y = -x + 8 * z + rng.normal(size=n) / 4
+    lost = rng.random(n) < 0.2
+    columns = {"x": x, "y": y, "z": np.where(lost, np.nan, z), "w": np.full(n, 0.5)}
+    columns["w"][:50] = np.nan
+    (found,) = reversals(columns, "x", "y", "z")
+    kept = {"x": x[~lost], "y": y[~lost], "z": z[~lost]}
+    (whole,) = reversals(kept, "x", "y", "z")
+    assert found.strata == whole.strata
+    assert found.gaps == lost.sum()
+    assert str(found).splitlines()[0].endswith(f"; {lost.sum()} rows with gaps left out")

@@ -157,3 +157,15 @@ def test_readings_of_two_data_sets_are_joined() -> None:
     (found,) = changes(source, target, CausalGraph(nodes=["x"]), variables={"x": Categorical(5)})
     (read,) = changes(source, target, CausalGraph(nodes=["x"]))
     assert found == read
+
+
+def test_rows_with_gaps_are_left_out_and_counted() -> None:
+    world = worlds.lecture()
+    before, after = dict(world.sample(300, seed=0)), dict(world.sample(300, seed=1))
+    gappy = dict(before) | {"x2": before["x2"].clone()}
+    gappy["x2"][:30] = torch.nan
+    found = changes(gappy, after, world.graph)
+    whole = changes({k: v[30:] for k, v in before.items()}, after, world.graph)
+    assert [one.p for one in found] == [one.p for one in whole]
+    assert [one.gaps for one in found] == [30, 30]
+    assert str(found[0]).endswith("; 30 rows with gaps left out")

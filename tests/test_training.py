@@ -281,7 +281,8 @@ def test_a_row_without_y_trains_x_as_if_nothing_were_missing() -> None:
     options = {"epochs": 8, "batch_size": 400, "lr": 0.2, "schedule": "cosine"} | ALL
     fit(full, train, only=["x"], **options)
     train["y"] = train["y"].where(torch.rand(4000) < 0.5, torch.nan)
-    fit(model, train, **options)
+    with pytest.warns(UserWarning, match="rows with gaps train only"):
+        fit(model, train, **options)
 
     assert same(weights(model.mechanisms["x"]), weights(full.mechanisms["x"]))
     rows = int(train["y"].isfinite().sum())
@@ -296,7 +297,8 @@ def test_batches_in_which_nothing_trains_a_mechanism_are_passed_over() -> None:
     variables = {"x": Continuous(missing=True)}
     model = SCM("x; y", variables, {"x": Location(), "y": Location()})
     rows = {"x": [math.nan] * 7 + [1.0], "y": [1.0] * 8}
-    history = fit(model, rows, epochs=1, batch_size=1, lr=0.1, **ALL)
+    with pytest.warns(UserWarning, match=r"of 8 rows: x 1\)"):
+        history = fit(model, rows, epochs=1, batch_size=1, lr=0.1, **ALL)
     assert theta(model) == pytest.approx(0.1, abs=1e-4)  # one step of AdamW
     assert theta(model, "y") > 0.5
     assert history.training["x"] == pytest.approx([0.5])
@@ -737,6 +739,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "skipping": {"skip": 3.0, "ema": 0.9, "clip": 5.0},
     "by default": dict.fromkeys(PLAIN) | {"schedule": "cosine", "ema": 0.999, "clip": 1.0},
     "scheduled, clipped": {"schedule": "cosine", "warmup": 3, "clip": 0.5, "weight_decay": 0.1},
+    "in double": {"precision": "64-true", "ema": 0.9, "patience": 2},
 }
 EPOCHS, STEPS = 4, 5  # of 10 rows each: 54 of 60 are left to train on
 
@@ -779,6 +782,7 @@ def power_cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         ("skipping", 3, [7, 11]),
         ("by default", 3, [7, 11]),
         ("scheduled, clipped", 1, [5, 12, 19]),
+        ("in double", 3, [7, 11]),
     ],
 )
 def test_a_run_that_broke_off_ends_with_the_same_weights(

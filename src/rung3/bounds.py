@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rung3.columns import read, say_gaps
+from rung3.columns import gaps, read, say_gaps
 from rung3.enumeration import joint, shape_of
 from rung3.graph import CausalGraph
 from rung3.graph.causal_graph import as_graph
@@ -173,7 +173,7 @@ def optimise(sought: Array, matrix: Array, values: Array, slack: float = 0.0) ->
         if not found.success:
             raise ValueError(f"the linear program was not solved: {found.message}")
         ends.append(sign * float(found.fun))
-    return Interval(*ends)
+    return Interval(ends[0], ends[1])
 
 
 def _miss(matrix: Array, values: Array) -> float:
@@ -362,7 +362,7 @@ def _distribution(
     source: Mapping[str, Any] | SCM, names: Sequence[str], variables: Mapping[str, Variable]
 ) -> tuple[Array, dict[str, Discrete], int]:
     """P(v) of the named variables, in their order; and how many rows with gaps were left out."""
-    gaps = 0
+    left_out = 0
     if isinstance(source, SCM):
         source.graph.names(names)
         whole = joint(source)
@@ -373,11 +373,11 @@ def _distribution(
         table = table.permute([kept.index(name) for name in names])
         kinds: Mapping[str, Variable] = source.variables
     else:
-        rows, kinds, kept = read(source, variables, names)
-        gaps = int((~kept).sum())
+        rows, kinds = read(source, variables, names)
+        left_out = gaps(source, names)
         shape = shape_of({name: kinds[name] for name in names})
         codes = np.stack([rows[name].long().numpy(force=True) for name in names])
         counts = np.bincount(np.ravel_multi_index(tuple(codes), shape), minlength=prod(shape))
         table = torch.from_numpy(counts / rows.n).reshape(shape)
     discrete = {k: v for k, v in kinds.items() if k in names and isinstance(v, Discrete)}
-    return table.double().numpy(force=True), discrete, gaps
+    return table.double().numpy(force=True), discrete, left_out

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from rung3.bounds import Interval, optimise
-from rung3.columns import read, say_gaps
+from rung3.columns import gaps, read, say_gaps
 from rung3.effects.averages import say_learned
 from rung3.floating import in_own_precision
 from rung3.scm import SCM
@@ -128,7 +128,7 @@ def of_table(
         PS  [0.600, 1.000]
         PNS [0.300, 0.500]
     """
-    rows, kinds, kept = read(table, variables, [cause, outcome])
+    rows, kinds = read(table, variables, [cause, outcome])
     for name in (cause, outcome):
         kind = kinds[name]
         if not isinstance(kind, Discrete) or kind.classes != 2:
@@ -142,7 +142,7 @@ def of_table(
         if empty:
             raise ValueError(f"{cause}: no rows in the stratum {cause} = {empty[0]}")
         experiment = seen[1, 1] / seen[1].sum(), seen[0, 1] / seen[0].sum()
-    return replace(_bounded(seen, experiment, monotone), gaps=int((~kept).sum()))
+    return replace(_bounded(seen, experiment, monotone), gaps=gaps(table, [cause, outcome]))
 
 
 def _bounded(

@@ -44,6 +44,7 @@ from rung3.mechanisms import (
 )
 from rung3.mechanisms.encoding import ParentEncoder
 from rung3.noise_test import independence
+from rung3.remarks import quiet, remark
 from rung3.rows import Rows, as_rows, spell_unknown
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed, stream
@@ -209,6 +210,7 @@ def choose(
         raise ValueError(f"{lacking[0]}: not among the rows' columns, which are {list(checked)}")
     table = Rows({name: value.detach() for name, value in checked.items()})
     _check_varied(table)
+    remark(model.mechanisms, table)
     train, held = split(table, held_out, base)
     if steps < 2 or batch_size < 1:
         raise ValueError(f"steps={steps} must be at least 2, and batch_size={batch_size} 1")
@@ -286,7 +288,8 @@ class _Fitting:
         """Fit all of them, as far as they still are to be."""
         solved = [name for name, m in model.mechanisms.items() if m.solved]
         once = {"epochs": 1, "batch_size": MANY, "lr": POLISH}
-        fit(model, rows, only=solved, **{**self.options, **once})
+        with quiet():
+            fit(model, rows, only=solved, **{**self.options, **once})
         self._train(model, rows, [n for n in model.variables if n not in solved])
 
     def _train(self, model: SCM, rows: Rows, names: list[str]) -> None:
@@ -295,7 +298,8 @@ class _Fitting:
             epochs = math.ceil(self.steps / 2 / max(1, rows.n // size))
             for name in names:
                 model.mechanisms[name].requires_grad_(True)
-            fit(model, rows, only=names, epochs=epochs, batch_size=size, **self.options)
+            with quiet():
+                fit(model, rows, only=names, epochs=epochs, batch_size=size, **self.options)
 
 
 def _check_varied(rows: Rows) -> None:

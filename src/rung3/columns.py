@@ -1,8 +1,8 @@
 """Columns of a table as variables: stated, or read off their values.
 
 Tables and models that are fitted infer alike, by `variable_of`. Every statistic of a table is of
-its complete cases: the rows that have a value in all the columns that it uses. How many have not is
-said with the answer (`say_gaps`).
+its complete cases: the rows that have a value in all the columns that it uses. How many have not
+(`gaps`) is said with the answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from rung3.rows import Rows, as_rows, named, spell_unknown
 from rung3.variables import Binary, Categorical, Continuous, Variable
 
-__all__ = ["amounts", "doubt", "read", "say_gaps", "variable_of"]
+__all__ = ["amounts", "complete_rows", "doubt", "gaps", "read", "say_gaps", "variable_of"]
 
 MOST = 20
 """Whole numbers from 0 count as categories up to here."""
@@ -33,7 +33,7 @@ def read(
     table: Mapping[str, Any],
     variables: Mapping[str, Variable] | None = None,
     names: Iterable[str] | None = None,
-) -> tuple[Rows, dict[str, Variable], Tensor]:
+) -> tuple[Rows, dict[str, Variable]]:
     """The columns of a table in its complete cases, checked, and what each of them is.
 
     Args:
@@ -42,25 +42,24 @@ def read(
         names: Which columns; all if not given.
 
     Returns:
-        The rows that have no gap in these columns, numbers in double; the variables; and which of
-        the table's rows they are, a mask `(n,)`.
+        The rows that have no gap in these columns (`complete_rows`), numbers in double; and the
+        variables.
 
     Raises:
         ValueError: If a column is lacking, or its values do not fit its variable; if no row is
             complete.
 
     Example:
-        >>> table = {"drug": ["yes", "no", "yes"], "dose": [0.5, 1.0, float("nan")]}
-        >>> rows, kinds, kept = read(table)
-        >>> rows["drug"], str(kinds["dose"]), kept
-        (tensor([1, 0]), 'Continuous()', tensor([ True,  True, False]))
+        >>> rows, kinds = read({"drug": ["yes", "no", "yes"], "dose": [0.5, 1.0, None]})
+        >>> rows["drug"], str(kinds["dose"])
+        (tensor([1, 0]), 'Continuous()')
     """
     columns = named(table)
     chosen = list(columns) if names is None else list(dict.fromkeys(names))
     lacking = [name for name in chosen if name not in columns]
     if lacking:
         raise ValueError(f"the table lacks a column: {spell_unknown(lacking, columns)}")
-    used, kept = _complete({name: columns[name] for name in chosen})
+    used = _complete({name: columns[name] for name in chosen})
     stated = variables or {}
     kinds = {name: stated.get(name) or variable_of(name, used[name]) for name in chosen}
     for name in chosen:
@@ -69,30 +68,46 @@ def read(
     rows = as_rows(used, kinds, torch.device("cpu"), exact=chosen)
     if not rows.batched or rows.n == 0:
         raise ValueError(f"expected a table of at least one row, got {rows}")
-    return Rows(dict(rows)), kinds, torch.from_numpy(kept)
+    return Rows(dict(rows)), kinds
 
 
-def say_gaps(gaps: int) -> str:
+def complete_rows(table: Mapping[str, Any], names: Iterable[str]) -> Tensor:
+    """Which rows of a table have no gap in these columns, a mask `(n,)`."""
+    columns = named(table)
+    return ~torch.from_numpy(np.logical_or.reduce([_missing(columns[name]) for name in names]))
+
+
+def gaps(table: Mapping[str, Any], names: Iterable[str]) -> int:
+    """How many rows of a table have a gap in any of these columns.
+
+    Example:
+        >>> gaps({"a": [1.0, None, 3.0], "b": ["x", "y", None]}, ["a", "b"])
+        2
+    """
+    return int((~complete_rows(table, names)).sum())
+
+
+def say_gaps(count: int) -> str:
     """What is added to an answer for so many rows that were left out.
 
     Example:
         >>> say_gaps(0), say_gaps(12)
         ('', '; 12 rows with gaps left out')
     """
-    return f"; {gaps:,} row{'s' * (gaps > 1)} with gaps left out" if gaps else ""
+    return f"; {count:,} row{'s' * (count > 1)} with gaps left out" if count else ""
 
 
-def _complete(columns: Mapping[str, Any]) -> tuple[dict[str, Any], NDArray[np.bool_]]:
-    """The columns in the rows that have no gap in any, and which rows those are."""
+def _complete(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns in the rows that have no gap in any."""
     missing = {name: _missing(values) for name, values in columns.items()}
     sizes = {len(mask) for mask in missing.values()}
     if len(sizes) != 1 or not any(mask.any() for mask in missing.values()):
-        return dict(columns), np.ones(max(sizes, default=0), dtype=bool)  # checked by `as_rows`
+        return dict(columns)  # of one length, or `as_rows` says so
     kept = ~np.logical_or.reduce(list(missing.values()))
     if not kept.any():
         counts = {name: int(mask.sum()) for name, mask in missing.items() if mask.any()}
         raise ValueError(f"no row has all of {list(columns)}; missing in so many rows: {counts}")
-    return {name: _take(v, kept, missing[name]) for name, v in columns.items()}, kept
+    return {name: _take(v, kept, missing[name]) for name, v in columns.items()}
 
 
 def _missing(values: Any) -> NDArray[np.bool_]:

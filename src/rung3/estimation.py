@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rung3.columns import amounts, read, say_gaps
+from rung3.columns import amounts, gaps, read, say_gaps
 from rung3.graph import CausalGraph, Query, check_adjustment
 from rung3.graph.causal_graph import as_graph
 from rung3.identification import identify
@@ -142,7 +142,8 @@ def effect(
     if not 0 < level < 1 or degree < 1:
         raise ValueError(f"level={level} must lie between 0 and 1, and degree={degree} be positive")
     given = _adjustment(treatment, outcome, adjust, graph)
-    rows, kinds, kept = read(table, variables, [treatment, outcome, *given])
+    used = [treatment, outcome, *given]
+    rows, kinds = read(table, variables, used)
     y = _outcome(outcome, rows[outcome], kinds[outcome], event)
     do, versus = coded(do, 1), coded(versus, 0)
     arms = _arms(treatment, rows[treatment], kinds[treatment], (do, versus))
@@ -157,9 +158,9 @@ def effect(
     except ValueError as error:
         raise ValueError(f"{error}{amounts(kinds, given)}") from None
     found = _intervals(values, spread, level, len(y) - 2 * features.shape[1])
-    gaps = int((~kept).sum())
     read_off = {name: kind for name, kind in kinds.items() if name not in (variables or {})}
-    return Effect(*found, given, method, problem.least(), level, len(y), gaps, read_off)
+    least, left_out = problem.least(), gaps(table, used)
+    return Effect(*found, given, method, least, level, len(y), left_out, read_off)
 
 
 def _adjustment(

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from rung3.batches import Table
+from rung3.mechanisms.additive import AdditiveNoise
 from rung3.mechanisms.base import Mechanism
+from rung3.mechanisms.flow import Flow
 from rung3.rows import Rows
 from rung3.variables import Continuous, Variable
 
-__all__ = ["remark"]
+__all__ = ["quiet", "remark"]
 
 TAIL, BULK = 0.01, 1e-4
 """Share of rows on either side that count as far out; how narrow the others are, in deviations, if
@@ -33,16 +36,25 @@ def remark(mechanisms: Mapping[str, Mechanism], rows: Rows) -> None:
     schema: dict[str, Variable] = {}
     for mechanism in mechanisms.values():
         schema |= {mechanism.name: mechanism.variable, **mechanism.parents}
-    learned = {m.name for m in mechanisms.values() if any(True for _ in m.parameters())}
+    points = {m.name for m in mechanisms.values() if isinstance(m, Flow | AdditiveNoise)}
     for name, kind in schema.items():
         if isinstance(kind, Continuous) and name in rows:
-            lines += [f"{name}: {said}" for said in _said(rows[name], name in learned)]
+            lines += [f"{name}: {said}" for said in _said(rows[name], name in points)]
     for line in lines:
         warnings.warn(f"fit: {line}", stacklevel=3)
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without remarks: of fits that are a part of something, which remarks once."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "fit: ")
+        yield
+
+
 def _gaps(mechanisms: Mapping[str, Mechanism], rows: Rows) -> Iterator[str]:
-    table = Table(rows, mechanisms.values())
+    trained = [m for m in mechanisms.values() if any(True for _ in m.parameters())]
+    table = Table(rows, trained)
     if table.complete:
         counts = ", ".join(f"{k} {int(kept.sum()):,}" for k, kept in table.complete.items())
         yield (
@@ -52,16 +64,17 @@ def _gaps(mechanisms: Mapping[str, Mechanism], rows: Rows) -> Iterator[str]:
         )
 
 
-def _said(column: Tensor, learned: bool) -> Iterator[str]:
+def _said(column: Tensor, point: bool) -> Iterator[str]:
     for value in column.reshape(len(column), -1).unbind(1):
         seen = value[~value.isnan()].double()
         if not len(seen):
             continue
         low, high = seen.aminmax()
         if low == high:
-            if learned:
-                doubt = " in single precision" if low.to(value.dtype) == (low + 1).to(value) else ""
-                yield f"all its values are {low:g}{doubt}: it is fitted as that number, and no other"
+            if point:
+                blurred = low.to(value.dtype) == (low + 1).to(value.dtype)
+                number = f"{low:g}{' in single precision' if blurred else ''}"
+                yield f"all its values are {number}: it is fitted as that number, and no other"
             continue
         ends = torch.tensor([TAIL, 1 - TAIL], dtype=torch.float64, device=seen.device)
         bulk, spread = float(_quantiles(seen, ends).diff()), float(seen.std(correction=0))

@@ -29,7 +29,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from rung3.columns import read, say_gaps
+from rung3.columns import gaps, read, say_gaps
 from rung3.graph import CausalGraph
 from rung3.graph.causal_graph import as_graph
 from rung3.rows import spell_unknown
@@ -146,8 +146,7 @@ def reversals(
     named = [name for name in (cause, outcome, by) if name is not None]
     if len(set(named)) < len(named):
         raise ValueError(f"cause, outcome and by must differ, got {named}")
-    alone = {name: read(table, variables, [name]) for name in map(str, table)}
-    kinds = {name: seen[name] for name, (_, seen, _) in alone.items()}
+    kinds = {name: read(table, variables, [name])[1][name] for name in map(str, table)}
     unknown = [name for name in named if name not in kinds]
     if unknown:
         raise ValueError(f"the table lacks a column: {spell_unknown(unknown, kinds)}")
@@ -159,17 +158,18 @@ def reversals(
     if vectors:
         raise ValueError(f"{vectors[0]}: is {kinds[vectors[0]]}; expected a scalar column")
     known = [name for name in scalar if graph is None or name in graph]
-    whole = all(kept.all() for _, _, kept in alone.values()) and read(table, kinds)
+    whole = read(table, kinds)[0] if gaps(table, kinds) == 0 else None
     found = []
     for x, y in _pairs(known, cause, outcome, graph):
         for z in [by] if by is not None else [name for name in known if name not in (x, y)]:
             advice, reason = (None, "") if graph is None else advise(graph, x, y, z)
-            rows, _, kept = whole or read(table, kinds, [x, y, z])
+            rows = whole or read(table, kinds, [x, y, z])[0]
+            left_out = 0 if whole else gaps(table, [x, y, z])
             strata = dict(_strata(z, rows[z], kinds[z], bins))
             for contrast, a, b, within in _contrasts(x, y, rows, kinds):
                 seen = _reversal(a, b, within, strata, level)
                 if seen is not None:
-                    found.append(Reversal(x, y, z, contrast, *seen, advice, reason, int((~kept).sum())))
+                    found.append(Reversal(x, y, z, contrast, *seen, advice, reason, left_out))
     return found
 
 
@@ -313,8 +313,9 @@ def association(x: Tensor, y: Tensor, level: float = 0.95) -> Association | None
         return None
     from_mean = x - x.mean()
     scale = from_mean.square().sum()
-    slope = (from_mean * y).sum() / scale
-    residual = y - y.mean() - slope * from_mean
+    away = y - y.mean()
+    slope = (from_mean * away).sum() / scale
+    residual = away - slope * from_mean
     share = (1 - 1 / len(x) - from_mean.square() / scale).clamp_min(1e-9)  # of a lone row, zero
     spread = ((from_mean * residual).square() / share).sum().sqrt()
     half = t.ppf((1 + level) / 2, len(x) - 2) * spread / scale

@@ -103,7 +103,9 @@ class Average:
             signed = differences.dtype != torch.bool
             rose, fell = (values > 0).sum(0), (values < 0).sum(0)
             ends = score_interval(rose, fell, n, level, signed)
-            low, high = (torch.where(counted, unit * e, o) for e, o in zip(ends, (low, high)))
+            low, high = (
+                torch.where(counted, unit * e, o) for e, o in zip(ends, (low, high), strict=True)
+            )
         return cls(mean, low, high, level, n, learned)
 
     def __str__(self) -> str:

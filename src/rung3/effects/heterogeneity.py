@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rung3.columns import read, say_gaps
+from rung3.columns import complete_rows, read, say_gaps
 from rung3.effects.averages import Average
 from rung3.variables import Discrete
 
@@ -80,7 +80,8 @@ def heterogeneity(
         >>> [average.effect > 0 for average in found.groups.values()]
         [tensor(False), tensor(True)]
     """
-    table, kinds, kept = read(rows, names=[by])
+    table, kinds = read(rows, names=[by])
+    kept = complete_rows(rows, [by])
     column, kind = table[by], kinds[by]
     if effect.shape != kept.shape:
         raise ValueError(f"effect: expected shape ({len(kept)},), got {tuple(effect.shape)}")

@@ -74,11 +74,14 @@ def column(values: object, discrete: bool | None = None) -> Column | None:
     array = np.asarray(values)
     if array.ndim != 1:
         return None
+    there = array
+    if array.dtype == object:  # numbers beside None, or pandas' own mark of a gap
+        there = pd.Series(array).dropna().infer_objects().to_numpy()
     if discrete is None:
-        few = array.dtype.kind in "biu" and len(np.unique(array)) <= NUMBERS
-        discrete = few or array.dtype.kind not in "biuf"
+        few = there.dtype.kind in "biu" and len(np.unique(there)) <= NUMBERS
+        discrete = few or there.dtype.kind not in "biuf"
     if not discrete:
-        return Column(array.astype(np.float64), False)
+        return Column(pd.to_numeric(pd.Series(array)).to_numpy(np.float64, na_value=np.nan), False)
     codes, _ = pd.factorize(array, sort=False)
     return Column(np.where(codes < 0, np.nan, codes.astype(np.float64)), True)
 

@@ -166,7 +166,7 @@ class AdditiveNoise(Mechanism):
             self.encoder.calibrate(parents)
             self.standardise.calibrate(self.to_real(value)[0], point=True)
         n, standard = len(value), self._standard(value)[0]
-        z = self.encoder(parents, n)
+        z = self._features(parents, n)
         if isinstance(self.location, Polynomial | Regression):
             self._solve(z, standard, parents)
             return
@@ -277,13 +277,19 @@ class AdditiveNoise(Mechanism):
         """The value on the real line, standardised, and `log |dy/dx|`, `(n,)`."""
         real, slope = self.to_real(value)
         slope = (slope - self.standardise.scale.log()).reshape(len(value), -1).sum(1)
-        return self.standardise(real), slope
+        plain = isinstance(self.location, _Regressor)
+        return (real if plain else self.standardise(real)), slope
+
+    def _features(self, parents: Parents, n: int) -> Tensor:
+        """What m is a function of, `(n, width)`."""
+        plain = isinstance(self.location, _Regressor)
+        return self.encoder.plain(parents, n) if plain else self.encoder(parents, n)
 
     def _map(self, parents: Parents, like: Tensor) -> tuple[Tensor, Tensor]:
         """What m and log s are, each of the shape of `like`; s stays within what training saw."""
         if self.location is None:
             return torch.zeros_like(like), torch.zeros_like(like)
-        z = self.encoder(parents, len(like))
+        z = self._features(parents, len(like))
         mean = self.location(z).reshape(like.shape)
         if self.log_spread is None:
             return mean, torch.zeros_like(like)
@@ -305,7 +311,8 @@ class AdditiveNoise(Mechanism):
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         rest = self.rest.predict(one_tensor(noise, self.name), {})
         mean, log_spread = self._map(parents, rest)
-        return self.to_real.inverse(self.standardise.inverse(mean + log_spread.exp() * rest))
+        value = self.to_real.inverse(self.standardise.inverse(mean + log_spread.exp() * rest))
+        return self.variable.hold(value, self.wide)
 
     def abduct(
         self,
@@ -320,7 +327,8 @@ class AdditiveNoise(Mechanism):
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         standard, slope = self._standard(value)
         rest, own = self._rest(standard, parents)
-        return self.rest.log_prob(rest, {}) + slope + own
+        log_prob = self.rest.log_prob(rest, {}) + slope + own
+        return log_prob.to(self.standardise.scale.dtype)
 
 
 class _Regressor(nn.Module):

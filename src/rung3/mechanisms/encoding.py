@@ -155,6 +155,18 @@ class ParentEncoder(nn.Module):
         encoded = [e(parents[k]) for k, e in zip(self.names, self.encoders, strict=True)]
         return torch.cat(encoded, dim=1)
 
+    def plain(self, parents: Parents, n: int) -> Tensor:
+        """The same with numbers as they are, in double."""
+        if not self.names:
+            return self.forward(parents, n)
+        parts = [
+            parents[k].double().reshape(n, -1)
+            if isinstance(e, _Real) and isinstance(e.standardise, Standardise)
+            else e(parents[k])
+            for k, e in zip(self.names, self.encoders, strict=True)
+        ]
+        return torch.cat(parts, dim=1)
+
 
 def coding(variable: Variable) -> Standardise | Circle:
     """How numbers of a variable are given to a network, and read from it."""

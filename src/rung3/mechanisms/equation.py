@@ -221,9 +221,10 @@ class Equation(Mechanism):
 
     def _find(self, x: Tensor, value: Tensor, parents: Parents) -> Tensor:
         text = self._function.function
-        if not isinstance(text, Expression) or text.affine("u"):
+        told = text.affine("u") if isinstance(text, Expression) else None
+        if told is not False:
             u = self._affine_inverse(x, parents)
-            if u is not None and (text or self._gives(u, value, parents).all()):
+            if u is not None and (told or self._gives(u, value, parents).all()):
                 return u
         return self._bisect(x, value, parents)
 

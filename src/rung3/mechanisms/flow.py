@@ -264,7 +264,7 @@ class Flow(Mechanism):
         u, ladj = self._transform(parents, n).call_and_ladj(real)
         slope = slope + ladj.reshape(n, -1).sum(1)
         log_prob: Tensor = -0.5 * (u.square() + math.log(2 * math.pi)).sum(1) + slope
-        return log_prob
+        return log_prob.to(self.standardise.scale.dtype)
 
 
 class _Map(nn.Module):

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rung3.columns import read, say_gaps
+from rung3.columns import gaps, read, say_gaps
 from rung3.graph import CausalGraph
 from rung3.graph.causal_graph import as_graph
 from rung3.graph.falsification import correct
@@ -120,7 +120,7 @@ def changes(
     if not 0 < level < 1:
         raise ValueError(f"level: expected a number between 0 and 1, got {level}")
     graph = as_graph(graph)
-    rows, kinds, gaps = _together(source, target, graph, variables or {})
+    rows, kinds = _together(source, target, graph, variables or {})
     base = base_seed(seed)
     chosen = [_some(part.n, most, base, which) for which, part in enumerate(rows)]
     joint = Rows(
@@ -135,9 +135,16 @@ def changes(
         parents = {parent: kinds[parent] for parent in graph.parents(name)}
         found[name] = _test(name, environment, own, joint, parents, base)
     adjusted = dict(zip(found, correct([p for _, p in found.values()], "holm"), strict=True))
+    left_out = gaps(source, graph.nodes) + gaps(target, graph.nodes)
     return [
         Change(
-            name, _spell(graph, name), statistic, p, adjusted[name], adjusted[name] <= level, gaps
+            name,
+            _spell(graph, name),
+            statistic,
+            p,
+            adjusted[name],
+            adjusted[name] <= level,
+            left_out,
         )
         for name, (statistic, p) in found.items()
     ]
@@ -148,14 +155,11 @@ def _together(
     target: Mapping[str, Any],
     graph: CausalGraph,
     variables: Mapping[str, Variable],
-) -> tuple[tuple[Rows, Rows], dict[str, Variable], int]:
-    """Both data sets with the same variables, and how many rows with gaps were left out.
-
-    Of two readings it is the one with more categories.
-    """
+) -> tuple[tuple[Rows, Rows], dict[str, Variable]]:
+    """Both data sets with the same variables; of two readings the one with more categories."""
     kinds: dict[str, Variable] = dict(variables)
     for table in (source, target):
-        _, seen, _ = read(table, variables, graph.nodes)
+        _, seen = read(table, variables, graph.nodes)
         for name, kind in seen.items():
             before = kinds.get(name)
             if isinstance(before, Discrete) and isinstance(kind, Discrete):
@@ -163,8 +167,9 @@ def _together(
             else:
                 kinds.setdefault(name, kind)
     names = list(graph.nodes)
-    (before, _, some), (after, _, others) = (read(table, kinds, names) for table in (source, target))
-    return (before, after), {k: kinds[k] for k in names}, int((~some).sum() + (~others).sum())
+    return (read(source, kinds, names)[0], read(target, kinds, names)[0]), {
+        k: kinds[k] for k in names
+    }
 
 
 def _test(
