@@ -6,7 +6,8 @@ import math
 
 import pytest
 import torch
-from scipy.stats import norm
+from scipy.stats import gamma, laplace, norm, uniform
+from scipy.stats import t as student
 
 from rung3 import SCM, Binary, Categorical, fit, worlds
 from rung3.attribution import shift, unusual
@@ -39,6 +40,92 @@ def test_shares_sum_to_the_score_and_who_only_hands_on_is_not_blamed() -> None:
     assert total == pytest.approx(found.scores.item(), abs=1e-6)
     assert found.first() == "x"
     assert abs(found.shares["m"].item()) < 0.3 < found.shares["x"].item()
+
+
+def exact(row: dict[str, float]) -> dict[str, float]:
+    """Shares of `a = u, b = 2 a + u, c = a - b + u/2 = -u_a - u_b + u_c/2`, by Gaussian tails."""
+    noise = {"a": -row["a"], "b": -(row["b"] - 2 * row["a"])}
+    noise["c"] = row["c"] - noise["a"] - noise["b"]
+    variance = {"a": 1.0, "b": 1.0, "c": 0.25}
+
+    def v(team: frozenset[str]) -> torch.Tensor:
+        left = sum(variance[k] for k in variance if k not in team) ** 0.5
+        center = sum(noise[k] for k in team)
+        if not left:
+            return torch.tensor(0.0, dtype=torch.float64)
+        t = abs(row["c"])
+        logs = [norm.logsf((t - center) / left), norm.logcdf((-t - center) / left)]
+        return torch.tensor(logs, dtype=torch.float64).logsumexp(0)
+
+    return {k: float(share) for k, share in shapley("abc", v)[0].items()}
+
+
+def test_shares_far_in_the_tail_are_those_of_the_closed_form() -> None:
+    """Sets of noise that make the row one in e^75 are told as well as those that draws reach."""
+    model = SCM(a=Equation("u"), b=Equation("2*a + u"), c=Equation("a - b + u/2"))
+    rows = [{"a": 0.0, "b": 0.0, "c": 6.0}, {"a": 0.5, "b": 1.0, "c": 3.0},
+            {"a": -1.0, "b": 1.0, "c": -5.0}, {"a": 3.0, "b": 6.0, "c": -2.9}]  # fmt: skip
+    truth = [exact(row) for row in rows]
+    assert truth[0] == pytest.approx({"a": -11.7, "b": -11.7, "c": 33.1}, abs=0.05)
+    assert truth[1] == pytest.approx({"a": -2.01, "b": -2.16, "c": 7.26}, abs=0.01)
+    table = {k: [row[k] for row in rows] for k in "abc"}
+    found = unusual(model, table, "c", seed=0)
+    assert not found.bounded.any()
+    for k in "abc":
+        for row, expected in enumerate(truth):
+            error = found.errors[k][row].item()
+            assert found.shares[k][row].item() == pytest.approx(expected[k], abs=4 * error + 0.1)
+            assert error < 0.02 * abs(truth[row]["c"]) + 0.2
+
+
+@pytest.mark.parametrize("noise", ["Laplace(0, 1)", "Gamma(3, 2)", "Uniform(-1, 1)", "StudentT(4)"])
+def test_tails_of_any_noise(noise: str) -> None:
+    """`y = x + u`: given its own u, y is as extreme as where x is, of a tail that is known."""
+    model = SCM(x=Equation("u", noise=noise), y=Equation("x + u/100"))
+    quantile = {"Laplace(0, 1)": 15.0, "Gamma(3, 2)": 14.0, "StudentT(4)": 40.0}.get(noise, 0.99999)
+    found = unusual(model, {"x": [quantile], "y": [quantile]}, "y", seed=0)
+    kind = {
+        "Laplace(0, 1)": laplace(), "Gamma(3, 2)": gamma(3, scale=0.5),
+        "Uniform(-1, 1)": uniform(-1, 2), "StudentT(4)": student(4),
+    }[noise]  # fmt: skip
+    middle = kind.median()
+    sides = [kind.sf(quantile), kind.cdf(2 * middle - quantile)]
+    if noise == "Uniform(-1, 1)":  # u/100 blurs the end
+        assert found.scores.item() > 4
+        return
+    assert found.scores.item() == pytest.approx(-math.log(sum(sides)), rel=0.06)
+    assert found.first() == "x"
+
+
+def test_a_class_that_was_never_drawn_is_rarer_than_the_draws_can_tell() -> None:
+    kinds = {"x": Binary(), "y": Categorical(4)}
+    for last in ([0.9, 0.1, 0, 0], [0, 0, 0.9, 0.1]):
+        tables = {"x": InverseCDF(table=[0.5, 0.5]), "y": InverseCDF(table=[last] * 2)}
+        never = 3 if last[0] else 0
+        model = SCM("x -> y", kinds, tables)
+        found = unusual(model, {"x": [0, 1], "y": [never, last.index(0.9)]}, "y")
+        assert found.scores[0].item() >= math.log(5001) - 1e-6
+        assert found.scores[1].item() == pytest.approx(0, abs=1e-3)
+        assert found.bounded.tolist() == [True, False]
+        assert "AT LEAST" in str(found).splitlines()[0]
+
+
+def test_of_many_causes_what_draws_do_not_reach_is_said_to_be_a_bound() -> None:
+    equations = {f"x{k}": Equation("u") for k in range(9)}
+    model = SCM(**equations, y=Equation(f"{' + '.join(equations)} + u"))
+    rows = {name: [0.0, 0.5] for name in equations} | {"y": [20.0, 4.5]}
+    found = unusual(model, rows, "y", draws=1_000)
+    assert found.bounded.tolist() == [True, False]
+    assert found.first(0) == "y"
+
+
+def test_rows_are_shared_together_as_one_by_one() -> None:
+    model = SCM(x=Equation("u"), m=Equation("tanh(x) + u"), y=Equation("x*m + u"))
+    rows = dict(model.sample(4, seed=0))
+    found = unusual(model, rows, "y", draws=500)
+    for at in range(4):
+        one = unusual(model, {k: v[at : at + 1] for k, v in rows.items()}, "y", draws=500)
+        assert one.scores[0].item() == pytest.approx(found.scores[at].item(), abs=0.3)
 
 
 def test_the_stated_error_is_the_spread_over_seeds() -> None:

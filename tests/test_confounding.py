@@ -12,9 +12,11 @@ from torch import Tensor
 
 from rung3 import SCM, Binary, Categorical, CausalGraph, Continuous, effects, fit, load, worlds
 from rung3.bounds import bounds
+from rung3.diagnosis import diagnose
 from rung3.enumeration import joint, probability
 from rung3.mechanisms import Equation, Flow, InverseCDF
 from rung3.mechanisms.loaded import Loaded
+from rung3.plug_in import beside
 from rung3.worlds.hidden import CASES, Case
 
 
@@ -343,3 +345,56 @@ def test_the_worlds_are_of_their_graph_and_their_bounds_hold_the_truth(case: Cas
 def test_an_unknown_case_is_refused() -> None:
     with pytest.raises(ValueError, match=r"expected one of .*'bow-arc'.*got 'napkin'"):
         worlds.hidden_cause("napkin")  # type: ignore[arg-type]
+
+
+def hidden_slope(n: int, seed: int = 0, slope: bool = True) -> dict[str, Tensor]:
+    """`h; x = h + e/2; m = x + e; y = m + 2 h m + .3 e`: h sets how much m does; or it adds to y."""
+    generator = torch.Generator().manual_seed(seed)
+    h, *e = torch.randn(4, n, generator=generator).unbind(0)
+    x = h + e[0] / 2
+    m = x + e[1]
+    y = m + (2 * h * m if slope else 2 * h) + 0.3 * e[2]
+    return {"x": x, "m": m, "y": y}
+
+
+def test_a_cause_that_does_not_act_by_constant_loadings_is_warned_of_and_diagnosed() -> None:
+    """`E[y | do(x)] = x`; the Gaussian cause makes it 1.7 x, or worse."""
+    generator = torch.manual_seed(0)
+    assert generator is not None
+    linear = dict.fromkeys("xmy", Flow(0, hidden=()))
+    model = SCM("x -> m -> y; x <-> y", mechanisms=linear)
+    rows = hidden_slope(3_000)
+    with pytest.warns(UserWarning, match=r"by the model, and by .* by the back-door formula.*latent"):
+        fit(model, rows, epochs=10, progress=False)
+    found = {(one.cause, one.outcome): one for one in beside(model, rows)}
+    front = found["x", "y"]
+    assert front.method == "front-door"
+    low, high = front.levels
+    truth = high - low
+    assert front.by_formula == pytest.approx(truth, abs=4 * front.error)
+    said = {d.variable: d for d in diagnose(model, hidden_slope(3_000, seed=1))}
+    assert set(said) == {"x", "m", "y"}
+    assert not said["y"].independent
+    assert "constant loadings" in str(model.do(x=1.0).sample(3, seed=0).explain())
+
+
+def test_a_cause_that_adds_is_not_warned_of_and_passes_its_diagnosis() -> None:
+    generator = torch.manual_seed(0)
+    assert generator is not None
+    model = SCM("x -> m -> y; x <-> y", mechanisms=dict.fromkeys("xmy", Flow(0, hidden=())))
+    rows = hidden_slope(3_000, slope=False)
+    fit(model, rows, epochs=20, progress=False)
+    found = {(one.cause, one.outcome): one for one in beside(model, rows)}
+    assert found.keys() == {("x", "y"), ("m", "y")}
+    for one in found.values():
+        low, high = one.levels
+        assert one.by_formula == pytest.approx(high - low, abs=4 * one.error)
+        assert one.agree
+    said = {d.variable: d for d in diagnose(model, hidden_slope(3_000, seed=1, slope=False))}
+    assert all(d.independent and d.calibrated for d in said.values())
+
+
+def test_latent_classes_are_left_out_of_a_diagnosis() -> None:
+    model = discrete("x -> m -> y; x <-> y")
+    rows = model.sample(500, seed=0)
+    assert [d.variable for d in diagnose(model, rows)] == ["m"]

@@ -18,6 +18,11 @@ of numbers it is a mixture. One Gaussian cause of a clique of three or more cann
 every correlation; so k members have k - 1, the second of which spares the first member, and so on:
 with a triangle of loadings all correlations are within reach. In both kinds the likelihood is
 exact, and a district is trained as one.
+
+The Gaussian cause is an assumption: it adds to the noise of each member, always by as much (constant
+loadings). Where it acts otherwise, such as `y := m + 2 h m + u`, an effect that is identified, and
+so is right with any form that can be the truth, comes out wrong. `fit` therefore estimates the
+formula of identification beside it, and warns (`rung3.plug_in`); `diagnose` tests the form.
 """
 
 from __future__ import annotations
@@ -261,6 +266,27 @@ class District(nn.Module):
             now = so_far.flatten(1).logsumexp(1)
             result[name], total = now - total, now
         return result
+
+    def conditional_noise(self, values: Parents) -> dict[str, tuple[Tensor, dict[str, Variable]]]:
+        """Of Gaussian members, noise that the model says is its own, and what it must not depend on.
+
+        A member's noise given those of the members before it is normal, `z = L^-1 u`, and knows
+        nothing of these members, nor of what causes them or itself.
+
+        Args:
+            values: Of all members and their parents, `(n,)`.
+        """
+        _, u, _, loadings = self._noises(values)
+        lower = torch.linalg.cholesky(_correlation(loadings))
+        z = torch.linalg.solve_triangular(lower, u.T, upper=False)
+        heard: dict[str, Variable] = {}
+        found = {}
+        for (name, mechanism), noise in zip(self.mechanisms.items(), z, strict=True):
+            own = {k: kind for k, kind in mechanism.parents.items() if k not in self.causes}
+            heard = {**heard, **own}
+            found[name] = noise, dict(heard)
+            heard[name] = mechanism.variable
+        return found
 
     def posterior(
         self, values: Parents, particles: int | None, generator: Generator

@@ -17,7 +17,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import torch
 
@@ -104,10 +105,12 @@ def diagnose(
         seed: Of the noise that is drawn.
 
     Returns:
-        One diagnosis a variable, in the graph's order; images are left out.
+        One diagnosis a variable, in the graph's order; images are left out, and what latent classes
+        join. Of numbers that a Gaussian hidden cause joins, the noise given that of those before it
+        is tested, also against these and their causes.
 
     Raises:
-        ValueError: If there are fewer than 50 rows for a mechanism, or hidden causes join it.
+        ValueError: If there are fewer than 50 rows for a mechanism.
 
     Example:
         >>> from rung3 import SCM, worlds
@@ -119,8 +122,7 @@ def diagnose(
     """
     if not 0 < level < 1:
         raise ValueError(f"level: expected a number between 0 and 1, got {level}")
-    if model.confounding.members:
-        raise ValueError("diagnose: the noise of variables that hidden causes join is not its own")
+    joined = {k: d for d in model.confounding.districts(model.mechanisms) for k in d.names}
     given = as_rows(values=rows, variables=model.variables, device=model.device)
     base = base_seed(seed)
     found: dict[str, tuple[str, int, float, float, float, float, float]] = {}
@@ -129,13 +131,25 @@ def diagnose(
             raise ValueError(f"{name}: set by do(); diagnose the model that do() was called on")
         if isinstance(mechanism.variable, Image) or not mechanism.wants_noise:
             continue
-        value, parents = Table(given, [mechanism]).all().of(mechanism)
+        unit = cast(Mechanism, joined.get(name, mechanism))
+        value, parents = Table(given, [unit]).all().of(unit)
         if len(value) < LEAST:
             raise ValueError(f"{name}: {len(value)} rows; a diagnosis needs at least {LEAST}")
-        noise = mechanism.abduct(value, parents, None, stream(base, f"abduct {name}", model.device))
-        density = mechanism.log_prob(value, parents).double()
+        heard = mechanism
+        if (district := joined.get(name)) is not None:
+            if not district.gaussian:
+                continue
+            values = {**parents, district.name: value}
+            noise, kinds = district.conditional_noise(values)[name]
+            density = district.log_probs(values)[name].double()
+            parents = {k: values[k] for k in kinds}
+            heard = cast(Mechanism, SimpleNamespace(parents=kinds))
+        else:
+            generator = stream(base, f"abduct {name}", model.device)
+            noise = mechanism.abduct(value, parents, None, generator)
+            density = mechanism.log_prob(value, parents).double()
         distance, p = _calibration(mechanism, noise, parents, base)
-        apart = independence(name, noise, parents, mechanism, base) if parents else math.nan
+        apart = independence(name, noise, parents, heard, base) if parents else math.nan
         error = float(density.std() / math.sqrt(len(value)))
         told = (mechanism.describe(), len(value), float(density.mean()), error)
         found[name] = (*told, distance, p, apart)

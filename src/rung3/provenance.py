@@ -40,7 +40,8 @@ class Provenance:
         abductions: How the noise of each recomputed variable was found: `known` (a world's own),
             `exact`, `posterior` or `approximate`; `noise drawn anew` where `do` put in chance, or a
             mechanism with other noise.
-        assumptions: What the counterfactual of each recomputed variable rests on.
+        assumptions: What the counterfactual of each recomputed variable rests on; of rows that are
+            drawn, what the form of hidden causes adds.
         outside: Share of rows whose value lies outside the training data's range, where it is not
             zero; those answers are extrapolations.
         effective_sample_size: Where evidence was conditioned on by weighting.
@@ -68,8 +69,8 @@ class Provenance:
             details = [self.interventions.get(name, "")]
             if name in self.abductions:
                 found = self.abductions[name]
-                details += [found if found == ANEW else f"abduction {found}"]
-                details += [self.assumptions[name]]
+                details.append(found if found == ANEW else f"abduction {found}")
+            details.append(self.assumptions.get(name, ""))
             if name in self.outside:
                 details.append(f"outside the training range in {self.outside[name]:.0%} of rows")
             lines.append(f"  {name}: {status}" + "".join(f"; {d}" for d in details if d))
@@ -102,6 +103,11 @@ def of_sample(
         rung="doing" if interventions else "seeing",
         status=status,
         interventions=interventions,
+        assumptions={
+            name: mechanism.assumption
+            for name, mechanism in model.mechanisms.items()
+            if not model.confounding.members.keys().isdisjoint(mechanism.parents)
+        },
         outside=_outside(model, values, {*interventions, *evidence}),
         effective_sample_size=size,
     )

@@ -4,7 +4,7 @@
     sum_j phi_j = v(all) - v(none)                                    (Shapley 1953)
 
 Exactly, by all 2^d sets, for up to `EXACT` players; else over random orders, each with its reverse,
-and then with the standard error of their mean.
+and then with the standard error of their mean: as many as bring it below `ENOUGH` of what is shared.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from rung3.seeding import stream
 
 __all__ = ["shapley"]
 
-EXACT, ORDERS = 8, 100
-"""Most players that are shared among exactly; pairs of random orders for more."""
+EXACT, ORDERS, LEAST = 8, 100, 20
+"""Most players that are shared among exactly; pairs of random orders for more, at most and least."""
+
+ENOUGH = 0.01
+"""Standard error of a share, as a share of `v(all) - v(none)`, at which orders are enough."""
 
 
 def shapley(
@@ -63,7 +66,8 @@ def shapley(
         return shares, dict.fromkeys(players, zero)
     generator = stream(seed, "orders")
     added: dict[str, list[Tensor]] = {player: [] for player in players}
-    for _ in range(ORDERS):
+    total = v(frozenset(players)) - v(frozenset())
+    for count in range(1, ORDERS + 1):
         order = [players[k] for k in torch.randperm(d, generator=generator).tolist()]
         gains: dict[str, Tensor] = dict.fromkeys(players, zero)
         for way in (order, order[::-1]):
@@ -72,8 +76,12 @@ def shapley(
                 gains[player] = gains[player] + gain / 2
         for player in players:
             added[player].append(gains[player])
+        if count >= LEAST and count % 10 == 0:
+            left = torch.stack([torch.stack(own).std(0) for own in added.values()]) / count**0.5
+            if (left.reshape(d, -1).mean(1) <= ENOUGH * total.abs().mean()).all():
+                break
     stacked = {player: torch.stack(gains) for player, gains in added.items()}
     return (
         {player: gains.mean(0) for player, gains in stacked.items()},
-        {player: gains.std(0) / ORDERS**0.5 for player, gains in stacked.items()},
+        {player: gains.std(0) / len(gains) ** 0.5 for player, gains in stacked.items()},
     )

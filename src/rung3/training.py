@@ -30,6 +30,7 @@ from rung3.confounding import District
 from rung3.floating import in_own_precision
 from rung3.interventions import Intervention
 from rung3.mechanisms.base import Mechanism
+from rung3.plug_in import warn_of_formulas
 from rung3.remarks import remark
 from rung3.rows import Rows, as_rows, spell_unknown
 from rung3.scm import SCM
@@ -304,6 +305,8 @@ def fit(
         mechanism.requires_grad_(False)
     said = _provenance(chosen, rows, history, options)
     model.fitted = {**model.fitted, **remembered(model.fitted, said, losses)}
+    if any(isinstance(mechanism, District) for mechanism in learned.values()):
+        warn_of_formulas(model, rows)
     return history
 
 

@@ -59,7 +59,10 @@ class Loaded(Mechanism):
         self.inner = inner
         self.causes = tuple(causes)
         self.weights = nn.Parameter(torch.tensor([float(first) for first in causes.values()]))
-        self.assumption = f"{inner.assumption}; hidden causes act on it by Gaussian noise"
+        self.assumption = (
+            f"{inner.assumption}; hidden causes act on it by Gaussian noise of constant loadings: "
+            "as much whatever its parents are"
+        )
 
     def build(self) -> None:
         """Nothing: the mechanism within is bound already."""
