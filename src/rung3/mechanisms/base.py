@@ -164,7 +164,9 @@ class Mechanism(nn.Module, ABC):
         return beyond.flatten(1).any(1) if beyond.ndim > 1 else beyond
 
     def determined(self) -> float:
-        """How many parameters the training data determined, if that is known; else NaN."""
+        """How many parameters the training data determined: infinity, if it may learn rows by
+        heart; NaN, if that is not known.
+        """
         return math.nan
 
     def config(self) -> dict[str, Any]:
