@@ -13,7 +13,7 @@ there is none, the best, and it says so. The noise is that of the rows held out,
 of few parameters that of all rows.
 
 A curve is tried up to the first degree that is no better, and a network always once. Richer ones
-(trees, for steps; noise with a spread; noise of any shape) are tried while none of those before is
+(noise with a spread; trees, for steps; noise of any shape) are tried while none of those before is
 as good as the best with noise that passes the test at the level `DOUBT`. Mechanisms that are
 trained, not solved, are tried with half of the steps; the winner goes on from its trial, on all
 rows, with the other half. A number that lies at a bound of its support in several rows is modelled
@@ -130,9 +130,9 @@ class Choice:
 def candidates(variable: Variable, parents: Mapping[str, Variable]) -> list[list[Mechanism]]:
     """What is tried for a variable: kinds, the simplest first, and of each kind some.
 
-    Numbers: additive noise about a line, a parabola, a cubic, a network; about a sum of trees; then
-    noise whose spread depends on the parents; then noise whose shape does. Categories: logistic,
-    then networks.
+    Numbers: additive noise about a line, a parabola, a cubic, a network; then noise whose spread
+    depends on the parents; about a sum of trees; then noise whose shape depends on the parents.
+    Categories: logistic, then networks.
 
     Example:
         >>> from rung3 import Continuous
@@ -152,8 +152,8 @@ def candidates(variable: Variable, parents: Mapping[str, Variable]) -> list[list
     curves = [AdditiveNoise(degree=k) for k in (2, 3) if math.comb(width + k, k) <= TERMS]
     return [
         [AdditiveNoise(degree=1), *curves, AdditiveNoise()],
-        [AdditiveNoise(trees=TREES)],
         [AdditiveNoise(spread=True)],
+        [AdditiveNoise(trees=TREES)],
         [Flow()],
     ]
 
@@ -350,6 +350,7 @@ def _candidates(mechanism: Mechanism, rows: Rows) -> list[list[Mechanism]]:
     at_bound = (rows[mechanism.name] <= v.lower) | (rows[mechanism.name] >= v.upper)
     if int(at_bound.sum()) < BOUND:
         return kinds
+
     def at_bounds(one: Mechanism) -> AtBounds:
         line = isinstance(one, AdditiveNoise) and one.degree == 1
         return AtBounds(one, hidden=()) if line else AtBounds(one)

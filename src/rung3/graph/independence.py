@@ -1,11 +1,12 @@
 """Tests of conditional independence between columns of numbers and of categories.
 
 X and Y are regressed on Z, and their residuals e compared. Categories of X and Y count as the
-indicators of all levels but one, or of the 20 that are most frequent. Categories in Z part the rows into strata, one for each
-combination; so do numbers of few values, as long as the strata hold 5 rows each on average. Every
-other number in Z enters by a cubic spline with 5 knots, up to 30 as rows grow (a line in fewer
-than 200), and a value that many rows share, such as 0, by an indicator of its own: so Z may
-act on X and Y along any smooth curves whose effects add up, with a step at such values.
+indicators of all levels but one, or of the 20 that are most frequent. Categories in Z part the rows
+into strata, one for each combination; so do numbers of few values, as long as the strata hold 5
+rows each on average. Every other number in Z enters by a cubic spline with 5 knots, up to 30 as
+rows grow (a line in fewer than 200), and a value that many rows share, such as 0, by an indicator
+of its own: so Z may act on X and Y along any smooth curves whose effects add up, with a step at
+such values.
 
 Two numbers in fewer than 200 rows without strata: the partial correlation r of the residuals, with
 q columns in the regression,
@@ -199,9 +200,9 @@ def _null_covariance(a: Array, b: Array, basis: Array) -> Array:
         positive.append(whole.reshape(n, -1))
     left = 1 - (basis**2).sum(1)
     weight = np.where(left > 1e-9, 1 / left.clip(1e-9), 0.0)
-    large = crossed(*positive, weight=weight)
+    large = crossed(positive[0], positive[1], weight)
     large += 1e-9 * np.eye(len(large)) * max(large.diagonal().max(), 1e-9)
-    share, vectors = eigh(crossed(*regressed, weight=weight), large)
+    share, vectors = eigh(crossed(regressed[0], regressed[1], weight), large)
     turned = large @ vectors
     return np.asarray((turned * share.clip(PART)) @ turned.T)
 

@@ -11,12 +11,13 @@ With s = 1 a counterfactual is the factual value moved by `m(pa~) - m(pa)`, so i
 a regression, and no more. All of it is fitted before the first step of training: m by least
 squares, a polynomial's in closed form, a network's by second-order steps (see
 `rung3.mechanisms.regression`), trees by boosting (`rung3.mechanisms.trees`), or by a regressor of
-scikit-learn, or one like those; s by the normal likelihood of what m leaves, after which m is fitted anew, each row weighted by 1 / s^2; and
-g by the likelihood of what is left then. Least squares waste what noise that is not normal tells:
-with the Fisher information I = E[(log p_e)'^2], one row tells `I var(e) >= 1` times as much of m as
-they use of it. If there are rows enough to tell g from a normal for certain, m is fitted once more,
-by the likelihood of g (Bickel 1982, *On adaptive estimation*), and g after it; if only to tell that
-its tails are heavy, by that of a Student's t.
+scikit-learn, or one like those; s by the normal likelihood of what m leaves, after which m is
+fitted anew, each row weighted by 1 / s^2; and g by the likelihood of what is left then. Least
+squares waste what noise that is not normal tells: with the Fisher information I = E[(log p_e)'^2],
+one row tells `I var(e) >= 1` times as much of m as they use of it. If there are rows enough to tell
+g from a normal for certain, m is fitted once more, by the likelihood of g (Bickel 1982, *On
+adaptive estimation*), and g after it; if only to tell that its tails are heavy, by that of a
+Student's t.
 
 Identified under the assumption, whatever the noise's distribution (Hoyer et al. 2008, *Nonlinear
 causal discovery with additive noise models*; with a spread, but for rare cases, Immer et al. 2023,
@@ -45,8 +46,8 @@ from rung3.variables import Continuous, Image
 __all__ = ["AdditiveNoise"]
 
 MOST, TELLS, GRID = 500, 500, 4_096
-"""Most terms of a curved polynomial; nats that g's likelihood must be above a normal's, in all rows (ten
-for each parameter of g); points that it is then taken from."""
+"""Most terms of a curved polynomial; nats that g's likelihood must be above a normal's, in all rows
+(ten for each parameter of g); points that it is then taken from."""
 
 
 class AdditiveNoise(Mechanism):

@@ -164,9 +164,7 @@ class Mechanism(nn.Module, ABC):
         return beyond.flatten(1).any(1) if beyond.ndim > 1 else beyond
 
     def determined(self) -> float:
-        """How many parameters the training data determined: infinity, if it may learn rows by
-        heart; NaN, if that is not known.
-        """
+        """How many parameters the data determined (inf: rows by heart), or NaN, if not known."""
         return math.nan
 
     def config(self) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def spread(f: Tensor, rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def student(freedom: float, width: float) -> Loss:
-    """`-log t((y - f) / scale)` up to a constant, of Student's t of these degrees and this width."""
+    """`-log t((y - f) / scale)` up to a constant, of Student's t of this freedom and width."""
 
     def loss(f: Tensor, y: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rest, spread = (f - y) / scale, freedom * width**2
