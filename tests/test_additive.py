@@ -16,7 +16,9 @@ MIXED = {"age": Continuous(), "ward": Categorical(3), "sick": Binary()}
 
 
 @pytest.mark.parametrize(
-    "options", [{"degree": 2}, {"hidden": 8}, {"hidden": 8, "spread": True}], ids=str
+    "options",
+    [{"degree": 2}, {"hidden": 8}, {"hidden": 8, "spread": True}, {"trees": 20}],
+    ids=str,
 )
 @pytest.mark.parametrize(
     "variable", [Continuous(), Continuous(lower=0), Continuous(dim=2)], ids=str
@@ -104,6 +106,51 @@ def test_of_normal_noise_squares_tell_all() -> None:
     mechanism.calibrate(2 * x + e, {"x": x})
     rest = mechanism._rest(mechanism._standard(2 * x + e)[0], {"x": x})[0]
     assert mechanism._likelihood(rest) is None
+
+
+@pytest.mark.parametrize("options", [{"degree": 1}, {}], ids=str)
+def test_many_levels_get_their_means(options: dict[str, int]) -> None:
+    """Of 200 levels with 20 rows each; units and products are left out, so it takes moments."""
+    levels = torch.arange(4_000) % 200
+    g = torch.Generator().manual_seed(0)
+    y = 2 * torch.randn(200, generator=g)[levels] + torch.randn(4_000, generator=g)
+    mechanism = AdditiveNoise(**options).bind("y", Continuous(), {"x": Categorical(200)})
+    torch.manual_seed(0)
+    mechanism.calibrate(y, {"x": levels})
+    if not options:
+        assert mechanism.location.hidden == 0
+    told = mechanism._map({"x": torch.arange(200)}, torch.zeros(200))[0]
+    told = mechanism.standardise.inverse(told)
+    means = y.reshape(20, 200).mean(0)
+    assert (told - means).abs().mean() < 0.1  # shrunk by a tenth of their error, at the most
+
+
+def test_the_wider_the_parents_the_fewer_units() -> None:
+    from rung3.mechanisms.regression import WEIGHTS, Regression
+
+    for inputs in (1, 4, 5, 30, 80, 300):
+        made = Regression(inputs, 16)
+        assert made.weights.shape[-1] <= max(WEIGHTS, 1 + inputs)
+        assert made.hidden == 16 or made.hidden < WEIGHTS / inputs
+
+
+def test_heavy_tails_are_met_with_a_loss_that_bears_them() -> None:
+    """The line errs by far less than least squares do, from 300 rows."""
+    from scipy.stats import t
+
+    errors, others = [], []
+    for seed in range(6):
+        x, u = torch.randn(2, 300, generator=torch.Generator().manual_seed(seed)).double()
+        y = (2 * x + torch.from_numpy(t.ppf(torch.special.ndtr(u).numpy(), 1.5))).float()
+        x = x.float()
+        mechanism = AdditiveNoise(degree=1).bind("y", Continuous(), {"x": Continuous()})
+        mechanism.calibrate(y, {"x": x})
+        low, high = (
+            mechanism.predict(torch.zeros(1), {"x": torch.tensor([at])}) for at in (-1.0, 1.0)
+        )
+        errors.append(abs((high - low).item() - 4))
+        others.append(abs(2 * np.polyfit(x.numpy(), y.numpy(), 1)[0] - 4))
+    assert sum(errors) < 0.5 * sum(others)
 
 
 def test_what_it_cannot_model_is_refused() -> None:

@@ -3,19 +3,21 @@
 For each variable some mechanisms are tried, the simplest first. With l_c the log-likelihoods that
 candidate c gives to rows, and b the best of them on average, c is *as good* if
 
-    mean(l_b - l_c) <= min(2 sd(l_b - l_c) / sqrt(n), NATS / n),
+    mean(l_b - l_c) <= 2 sd(l_b - l_c) / sqrt(n),
 
-no worse than by two standard errors, nor by more than some nats in all n rows. They are rows held
-out; if it is known how many parameters each candidate took from the rows that it learned from, the
-likelihood of these counts too, less that number (Akaike 1973), and tells so much finer differences.
-Of those as good, the simplest whose noise is independent of the parents (`rung3.noise_test`) is
-chosen; if there is none, the best, and it says so.
+no worse than by two standard errors. The rows are those held out; where it is known how many
+parameters c and b took from the rows that they learned from, the likelihood of these counts too,
+less that number (Akaike 1973), and tells finer differences. Of those as good, the simplest whose
+noise is independent of the parents (`rung3.noise_test`, at coarse scale and at fine) is chosen; if
+there is none, the best, and it says so. The noise is that of the rows held out, and of mechanisms
+of few parameters that of all rows.
 
-Richer ones are tried while there is something left to explain: once a candidate's noise is
-independent, no richer kind of noise (additive, with a spread, of any shape), and none of its kind
-after the first that is no better. Mechanisms that are trained, not solved, are tried with half of
-the steps; among these, up to `MARGIN` a row does not count, as it is of the training. The winner
-goes on from its trial, on all rows, with the other half.
+A curve is tried up to the first degree that is no better, and a network always once. Richer ones
+(noise with a spread; trees, for steps; noise of any shape) are tried while none of those before is
+as good as the best with noise that passes the test at the level `DOUBT`. Mechanisms that are
+trained, not solved, are tried with half of the steps; the winner goes on from its trial, on all
+rows, with the other half. A number that lies at a bound of its support in several rows is modelled
+there by a probability, and by a candidate within (`AtBounds`).
 
 The likelihood tells a fit from a misfit, and of two mechanisms that fit alike the simpler one errs
 less off the data: a counterfactual often asks there. Neither tells assumptions apart that fit the
@@ -36,6 +38,7 @@ from rung3.batches import Table
 from rung3.data.splits import split
 from rung3.mechanisms import (
     AdditiveNoise,
+    AtBounds,
     Flow,
     GumbelMax,
     InverseCDF,
@@ -53,9 +56,12 @@ from rung3.variables import Categorical, Continuous, Discrete, Image, Variable
 
 __all__ = ["Choice", "Trial", "choose"]
 
-LEAST, TERMS, MARGIN, NATS = 50, 100, 0.03, 7
-"""Rows that must be held out; most terms of a polynomial that is tried; nats that do not count, a
-row, of mechanisms that are trained; and nats that count, in all rows, of those that are solved."""
+LEAST, TERMS, TREES, DOUBT = 50, 100, 200, 0.05
+"""Rows that must be held out; most terms of a curve that is tried; trees; the p-value from where
+nothing richer is."""
+ROWS_A_PARAMETER, BOUND = 20, 5
+"""Rows that a parameter must have, lest the noise of rows that it learned from look too well; rows
+at a bound that make it a value of its own."""
 MANY, POLISH = 65_536, 1e-4
 """Rows a step, and its learning rate, of mechanisms that are solved beforehand."""
 
@@ -71,8 +77,6 @@ class Trial:
         error: the standard error of that difference.
         independence: P-value that its noise and the parents are independent (NaN: no parents).
         level: What that is compared with.
-        least: Nats that do not count, and
-        most: nats that do, whatever the standard error.
     """
 
     mechanism: str
@@ -81,13 +85,11 @@ class Trial:
     error: float
     independence: float
     level: float
-    least: float
-    most: float
 
     @property
     def as_good(self) -> bool:
         """Whether it is as good as the best, as nearly as the rows can tell."""
-        return self.behind <= max(self.least, min(2 * self.error, self.most))
+        return self.behind <= 2 * self.error
 
     @property
     def independent(self) -> bool:
@@ -130,7 +132,8 @@ def candidates(variable: Variable, parents: Mapping[str, Variable]) -> list[list
     """What is tried for a variable: kinds, the simplest first, and of each kind some.
 
     Numbers: additive noise about a line, a parabola, a cubic, a network; then noise whose spread
-    depends on the parents; then noise whose shape does. Categories: logistic, then networks.
+    depends on the parents; about a sum of trees; then noise whose shape depends on the parents.
+    Categories: logistic, then networks.
 
     Example:
         >>> from rung3 import Continuous
@@ -147,8 +150,13 @@ def candidates(variable: Variable, parents: Mapping[str, Variable]) -> list[list
     if circular or any(isinstance(kind, Image) for kind in parents.values()):
         return [[Flow(splines=0), Flow()]]
     width = ParentEncoder(parents).width
-    polynomials = [AdditiveNoise(degree=k) for k in (1, 2, 3) if math.comb(width + k, k) <= TERMS]
-    return [[*polynomials, AdditiveNoise()], [AdditiveNoise(spread=True)], [Flow()]]
+    curves = [AdditiveNoise(degree=k) for k in (2, 3) if math.comb(width + k, k) <= TERMS]
+    return [
+        [AdditiveNoise(degree=1), *curves, AdditiveNoise()],
+        [AdditiveNoise(spread=True)],
+        [AdditiveNoise(trees=TREES)],
+        [Flow()],
+    ]
 
 
 def choose(
@@ -217,29 +225,30 @@ def choose(
     options = {"progress": False, **options, "seed": base, "validation_share": 0}
     bound = model.mechanisms
     kinds = {
-        name: [given[name]] if name in given else candidates(m.variable, m.parents)
+        name: [given[name]] if name in given else _candidates(m, table)
         for name, m in bound.items()
         if name in given or name in model.defaults
     }
     lines = {name: list(itertools.chain(*found)) for name, found in kinds.items()}
     levels = {name: level / len(line) for name, line in lines.items() if len(line) > 1}
     fitting = _Fitting(steps, batch_size, options)
-    judged: dict[str, list[_Judged]] = {name: [] for name in levels}
+    judged: dict[str, dict[int, _Judged]] = {name: {} for name in levels}
     while now := {
-        name: lines[name][len(done)]
+        name: index
         for name, done in judged.items()
-        if not _enough(kinds[name], done, levels[name], name in given)
+        if (index := _next(kinds[name], done, name in given)) is not None
     }:
-        trial = SCM(model.graph, model.variables, now)
+        trial = SCM(model.graph, model.variables, {k: lines[k][index] for k, index in now.items()})
         fitting.trial(trial, train, now)
-        for name in now:
-            judged[name].append(_judge(trial.mechanisms[name], train, held, base))
+        for name, index in now.items():
+            judged[name][index] = _judge(trial.mechanisms[name], train, held, base)
     found = {name: line[0] for name, line in lines.items()}
     reasons = dict.fromkeys(found, "nothing simpler or richer to compare with")
     trials = {name: _compare(done, levels[name]) for name, done in judged.items()}
     begun = {}
     for name, told in trials.items():
-        index, reasons[name] = _decide(told)
+        place, reasons[name] = _decide(told)
+        index = list(judged[name])[place]
         found[name], begun[name] = lines[name][index], judged[name][index].mechanism
     kept = {name: m for name, m in bound.items() if name not in found}
     reasons |= dict.fromkeys(kept, "named by you")
@@ -321,45 +330,78 @@ def _judge(mechanism: Mechanism, train: Rows, held: Rows, seed: int) -> _Judged:
         raise ValueError(
             f"{mechanism.name}: {len(value)} rows are held out; at least {LEAST} are needed"
         )
-    noise = mechanism.abduct(value, parents, None, stream(seed, f"abduct {mechanism.name}"))
+    scores = mechanism.log_prob(value, parents).double()
+    before, causes = Table(train, [mechanism]).all().of(mechanism)
+    learned, determined = scores[:0], mechanism.determined()
+    if math.isfinite(determined):
+        learned = mechanism.log_prob(before, causes).double() - determined / len(before)
+    elif math.isnan(determined):
+        determined = sum(parameter.numel() for parameter in mechanism.parameters())
     apart = math.nan
     if mechanism.parents:
+        if ROWS_A_PARAMETER * determined <= len(before):
+            value = torch.cat([before, value])
+            parents = {k: torch.cat([causes[k], parents[k]]) for k in parents}
+        noise = mechanism.abduct(value, parents, None, stream(seed, f"abduct {mechanism.name}"))
         apart = independence(mechanism.name, noise, parents, mechanism, seed)
-    scores = mechanism.log_prob(value, parents).double()
-    learned = scores[:0]
-    if not math.isnan(mechanism.determined()):
-        learned = mechanism.log_prob(*Table(train, [mechanism]).all().of(mechanism)).double()
-        learned = learned - mechanism.determined() / len(learned)
     return _Judged(mechanism, learned, scores, apart)
 
 
-def _scores(judged: list[_Judged]) -> list[torch.Tensor]:
-    """Log-likelihoods of rows held out, and, if known of all, of those that they learned from."""
-    known = all(len(one.learned) for one in judged)
-    return [torch.cat([one.learned, one.held]) if known else one.held for one in judged]
+def _candidates(mechanism: Mechanism, rows: Rows) -> list[list[Mechanism]]:
+    """What is tried for a variable, given how often it lies at a bound."""
+    v, kinds = mechanism.variable, candidates(mechanism.variable, mechanism.parents)
+    if not isinstance(v, Continuous) or v.shape or v.circular:
+        return kinds
+    at_bound = (rows[mechanism.name] <= v.lower) | (rows[mechanism.name] >= v.upper)
+    if int(at_bound.sum()) < BOUND:
+        return kinds
+
+    def at_bounds(one: Mechanism) -> AtBounds:
+        line = isinstance(one, AdditiveNoise) and one.degree == 1
+        return AtBounds(one, hidden=()) if line else AtBounds(one)
+
+    return [[at_bounds(one) for one in kind] for kind in kinds]
 
 
-def _enough(kinds: list[list[Mechanism]], judged: list[_Judged], level: float, every: bool) -> bool:
-    """Whether nothing richer has to be tried."""
-    ends = list(itertools.accumulate(len(kind) for kind in kinds))
-    if len(judged) in (0, ends[-1]) or every:
-        return len(judged) == ends[-1]
-    means = [float(some.mean()) for some in _scores(judged)]
-    settled = len(judged) in ends or means[-1] < max(means)
-    return settled and any(one.apart > level for one in judged)
+def _next(kinds: list[list[Mechanism]], done: dict[int, _Judged], every: bool) -> int | None:
+    """Which candidate is tried next; none, if what was tried is enough."""
+    first = 0
+    for kind in kinds:
+        last = first + len(kind) - 1
+        if last not in done:
+            tried = [index for index in done if index >= first]
+            if every or len(tried) < 2:
+                return first + len(tried)
+            *_, newest = trials = _compare({k: done[k] for k in tried}, 0.0)
+            better = newest.log_prob >= max(one.log_prob for one in trials)
+            return first + len(tried) if better else last
+        first = last + 1
+        if not every and any(t.as_good and t.independent for t in _compare(done, DOUBT)):
+            return None
+    return None
 
 
-def _compare(judged: list[_Judged], level: float) -> list[Trial]:
-    scores = _scores(judged)
-    best = max(scores, key=lambda some: float(some.mean()))
-    solved = all(one.mechanism.solved for one in judged)
-    limits = (0.0, NATS / len(best)) if solved else (MARGIN, 1.0)
+def _compare(done: Mapping[int, _Judged], level: float) -> list[Trial]:
+    """Each candidate beside the best; on all rows, where both tell what they took from them."""
+    judged = list(done.values())
+
+    def scores(one: _Judged, other: _Judged) -> torch.Tensor:
+        both = len(one.learned) and len(other.learned)
+        return torch.cat([one.learned, one.held]) if both else one.held
+
+    def behind(one: _Judged, other: _Judged) -> torch.Tensor:
+        return scores(other, one) - scores(one, other)
+
+    best = judged[0]
+    for one in judged[1:]:
+        if float(behind(best, one).mean()) > 0:
+            best = one
     found = []
-    for one, own in zip(judged, scores, strict=True):
-        behind = best - own
-        error = float(behind.std() / math.sqrt(len(behind)))
-        told = float(own.mean()), float(behind.mean()), error
-        found.append(Trial(one.mechanism.describe(), *told, one.apart, level, *limits))
+    for one in judged:
+        off = behind(one, best)
+        error = float(off.std() / math.sqrt(len(off)))
+        told = float(scores(one, one).mean()), float(off.mean()), error
+        found.append(Trial(one.mechanism.describe(), *told, one.apart, level))
     return found
 
 

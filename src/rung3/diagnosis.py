@@ -8,8 +8,9 @@ If `x := f(pa, u)` is right, then of rows that it did not learn from
 - the abducted noise knows nothing of the parents (independence), neither at coarse scale nor of
   rows whose parents are near (see `rung3.noise_test`).
 
-P-values are corrected for the number of both tests, of all mechanisms, by Holm's method. A mechanism that fails is
-wrong, or learned too little; one that passes may still be wrong on the third rung.
+P-values are corrected for the number of both tests, of all mechanisms, by Holm's method. A
+mechanism that fails is wrong, or learned too little; one that passes may still be wrong on the
+third rung.
 """
 
 from __future__ import annotations
@@ -153,11 +154,13 @@ def diagnose(
         error = float(density.std() / math.sqrt(len(value)))
         told = (mechanism.describe(), len(value), float(density.mean()), error)
         found[name] = (*told, distance, p, apart)
-    tests = {(k, i): line[i] for k, line in found.items() for i in (5, 6)}
+    tests: dict[tuple[str, str], float] = {}
+    for name, (*_, calibrated, apart) in found.items():
+        tests |= {(name, "noise"): calibrated, (name, "parents"): apart}
     asked = {key: p for key, p in tests.items() if not math.isnan(p)}
     tests |= dict(zip(asked, correct(list(asked.values()), "holm"), strict=True))
     return [
-        Diagnosis(name, *line[:5], tests[name, 5], tests[name, 6], level)
+        Diagnosis(name, *line[:5], tests[name, "noise"], tests[name, "parents"], level)
         for name, line in found.items()
     ]
 

@@ -22,8 +22,8 @@ import numpy.typing as npt
 __all__ = ["association", "chance"]
 
 FEW, DRAWS, SPARSE, HELD = 99, 999, 0.1, 2_000_000
-"""Exchanges, at first and in all; the product of both fourth moments, a row, from where they are drawn; numbers that are
-held at once."""
+"""Exchanges, at first and in all; the product of both fourth moments, a row, from where they are
+drawn; numbers that are held at once."""
 
 Array = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -87,7 +87,8 @@ def exchangeable(a: Array, b: Array, strata: Codes) -> Array:
     ends = np.flatnonzero(np.diff(strata[order])) + 1
     parts = [(a[rows], b[rows]) for rows in np.split(order, ends)]
     sums = [np.stack([(own[k].T @ own[k]).ravel() for own in parts]) for k in (0, 1)]
-    return crossed(*sums, weight=np.array([1 / max(len(own) - 1, 1) for own, _ in parts]))
+    weight = np.array([1 / max(len(own) - 1, 1) for own, _ in parts])
+    return crossed(sums[0], sums[1], weight)
 
 
 def crossed(a: Array, b: Array, weight: Array) -> Array:

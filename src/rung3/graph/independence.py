@@ -1,11 +1,12 @@
 """Tests of conditional independence between columns of numbers and of categories.
 
 X and Y are regressed on Z, and their residuals e compared. Categories of X and Y count as the
-indicators of all levels but one, or of the 20 that are most frequent. Categories in Z part the rows into strata, one for each
-combination; so do numbers of few values, as long as the strata hold 5 rows each on average. Every
-other number in Z enters by a cubic spline with 5 knots, up to 30 as rows grow (a line in fewer
-than 200), and a value that many rows share, such as 0, by an indicator of its own: so Z may
-act on X and Y along any smooth curves whose effects add up, with a step at such values.
+indicators of all levels but one, or of the 20 that are most frequent. Categories in Z part the rows
+into strata, one for each combination; so do numbers of few values, as long as the strata hold 5
+rows each on average. Every other number in Z enters by a cubic spline with 5 knots, up to 30 as
+rows grow (a line in fewer than 200), and a value that many rows share, such as 0, by an indicator
+of its own: so Z may act on X and Y along any smooth curves whose effects add up, with a step at
+such values.
 
 Two numbers in fewer than 200 rows without strata: the partial correlation r of the residuals, with
 q columns in the regression,
@@ -40,9 +41,10 @@ __all__ = ["Column", "Dependence", "residual_test"]
 KNOTS, MOST, LINEAR = 5, 30, 200
 NUMBERS = 20
 """Whole numbers with more distinct values than this are numbers, with fewer categories."""
-STRATUM, SHARED, REACH = 5, 20, 3.0
+STRATUM, SHARED, REACH, PART = 5, 20, 3.0, 0.3
 """Rows of a stratum, on average, and of a value with an indicator; what part of the rows must share
-it; where tails are cut, in units of what a tenth of the rows lies beyond."""
+it; where tails are cut, in units of what a tenth of the rows lies beyond; least part of a variance
+that regressions may leave."""
 
 
 class Column(NamedTuple):
@@ -165,9 +167,9 @@ def _spline(values: Array) -> Array:
     rest = values[other]
     if not len(rest):
         return indicators
-    knots = min(max(KNOTS, int(len(rest) ** 0.5 / 3)), MOST)
+    knots = min(max(KNOTS, int(len(rest) ** 0.5 / 3)), MOST, 1 + len(rest) // SHARED)
     inner = np.unique(np.quantile(rest, np.linspace(0, 1, knots + 2)))
-    if len(rest) < LINEAR or len(inner) < 3:
+    if n < LINEAR or len(inner) < 3:
         columns = (rest[:, None] - rest.mean()) / (rest.std() or 1)
     else:
         ends = np.concatenate([inner[:1].repeat(3), inner, inner[-1:].repeat(3)])
@@ -185,18 +187,27 @@ def _with_square(e: Array) -> Array:
 
 
 def _null_covariance(a: Array, b: Array, basis: Array) -> Array:
-    """C: what the products' sums would vary by if a and b depended on Z alone."""
+    """C: what the products' sums would vary by if a and b depended on Z alone.
 
-    def given_z(e: Array) -> Array:
-        """`E[e e' | z]` of each row, positive semidefinite, written in rows."""
-        n, k = e.shape
+    Regressed on Z, some `E[e e' | z]` may come out negative. With these taken for nought C is too
+    large; with them as they are it may be negative itself, and so is bounded by a part of that.
+    """
+    from scipy.linalg import eigh
+
+    n, regressed, positive = len(a), [], []
+    for e in (a, b):
         outer = (e[:, :, None] * e[:, None, :]).reshape(n, -1)
-        values, vectors = np.linalg.eigh((basis @ (basis.T @ outer)).reshape(n, k, k))
+        regressed.append(basis @ (basis.T @ outer))
+        values, vectors = np.linalg.eigh(regressed[-1].reshape(n, *e.shape[1:] * 2))
         whole = (vectors * values.clip(0)[:, None, :]) @ vectors.transpose(0, 2, 1)
-        return np.asarray(whole.reshape(n, -1))
-
+        positive.append(whole.reshape(n, -1))
     left = 1 - (basis**2).sum(1)
-    return crossed(given_z(a), given_z(b), weight=np.where(left > 1e-9, 1 / left.clip(1e-9), 0.0))
+    weight = np.where(left > 1e-9, 1 / left.clip(1e-9), 0.0)
+    large = crossed(positive[0], positive[1], weight)
+    large += 1e-9 * np.eye(len(large)) * max(large.diagonal().max(), 1e-9)
+    share, vectors = eigh(crossed(regressed[0], regressed[1], weight), large)
+    turned = large @ vectors
+    return np.asarray((turned * share.clip(PART)) @ turned.T)
 
 
 def _residuals(columns: Array, basis: Array) -> Array:

@@ -11,11 +11,13 @@ With s = 1 a counterfactual is the factual value moved by `m(pa~) - m(pa)`, so i
 a regression, and no more. All of it is fitted before the first step of training: m by least
 squares, a polynomial's in closed form, a network's by second-order steps (see
 `rung3.mechanisms.regression`), trees by boosting (`rung3.mechanisms.trees`), or by a regressor of
-scikit-learn, or one like those; s by the normal likelihood of what m leaves, after which m is fitted anew, each row weighted by 1 / s^2; and
-g by the likelihood of what is left then. Least squares waste what noise that is not normal tells:
-with the Fisher information I = E[(log p_e)'^2], one row tells `I var(e) >= 1` times as much of m as
-they use of it. If there are rows enough to tell g from a normal for certain, m is fitted once more,
-by the likelihood of g (Bickel 1982, *On adaptive estimation*), and g after it.
+scikit-learn, or one like those; s by the normal likelihood of what m leaves, after which m is
+fitted anew, each row weighted by 1 / s^2; and g by the likelihood of what is left then. Least
+squares waste what noise that is not normal tells: with the Fisher information I = E[(log p_e)'^2],
+one row tells `I var(e) >= 1` times as much of m as they use of it. If there are rows enough to tell
+g from a normal for certain, m is fitted once more, by the likelihood of g (Bickel 1982, *On
+adaptive estimation*), and g after it; if only to tell that its tails are heavy, by that of a
+Student's t.
 
 Identified under the assumption, whatever the noise's distribution (Hoyer et al. 2008, *Nonlinear
 causal discovery with additive noise models*; with a spread, but for rare cases, Immer et al. 2023,
@@ -35,7 +37,7 @@ from rung3.mechanisms.base import Abduction, Mechanism, Parents, one_tensor, rep
 from rung3.mechanisms.encoding import ParentEncoder, Standardise
 from rung3.mechanisms.flow import Flow
 from rung3.mechanisms.polynomial import Polynomial
-from rung3.mechanisms.regression import Loss, Regression, spread, squares
+from rung3.mechanisms.regression import Loss, Regression, heavy, spread, squares
 from rung3.mechanisms.support import ToReal
 from rung3.mechanisms.trees import Trees
 from rung3.rows import Noise
@@ -44,8 +46,8 @@ from rung3.variables import Continuous, Image
 __all__ = ["AdditiveNoise"]
 
 MOST, TELLS, GRID = 500, 500, 4_096
-"""Most terms of a curved polynomial; nats that g's likelihood must be above a normal's, in all rows (ten
-for each parameter of g); points that it is then taken from."""
+"""Most terms of a curved polynomial; nats that g's likelihood must be above a normal's, in all rows
+(ten for each parameter of g); points that it is then taken from."""
 
 
 class AdditiveNoise(Mechanism):
@@ -217,7 +219,7 @@ class AdditiveNoise(Mechanism):
 
     @torch.no_grad()
     def _likelihood(self, rest: Tensor) -> Loss | None:
-        """`-log p_e((y - f) / scale)`, if that tells much more of f than squares do."""
+        """`-log p_e((y - f) / scale)`, if that tells much more of f than squares do, or a t's."""
         if not self.rest.solved:
             return None
         low, high = rest.aminmax()
@@ -234,7 +236,7 @@ class AdditiveNoise(Mechanism):
         told, score = look(rest)
         normal = -(1 + math.log(2 * math.pi) + rest.var().log()) / 2
         if not float((told.mean() - normal) * len(rest)) > TELLS:
-            return None
+            return heavy(rest)
         information = float(score.square().mean())
 
         def loss(f: Tensor, y: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -251,7 +253,7 @@ class AdditiveNoise(Mechanism):
     def determined(self) -> float:
         """Those of m and s; the noise's distribution takes the same, whatever they are."""
         if isinstance(self.location, Trees | _Regressor):
-            return super().determined()
+            return math.inf
         parts = [part for part in (self.location, self.log_spread) if part is not None]
         return float(sum(part.determined.sum() for part in parts))
 

@@ -217,7 +217,7 @@ class Mechanism(Precise, ABC):
         return beyond.flatten(1).any(1) if beyond.ndim > 1 else beyond
 
     def determined(self) -> float:
-        """How many parameters the training data determined, if that is known; else NaN."""
+        """How many parameters the data determined (inf: rows by heart), or NaN, if not known."""
         return math.nan
 
     def config(self) -> dict[str, Any]:

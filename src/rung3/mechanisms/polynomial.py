@@ -23,7 +23,8 @@ from rung3.mechanisms.regression import LEAST, Loss, Point, look
 __all__ = ["Polynomial"]
 
 HELD, STEPS, ENOUGH = 4_000_000, 20, 1e-6
-"""Terms, in all rows, that are held at once; most steps; gain a row, foreseen, that is too little."""
+"""Terms, in all rows, that are held at once; most steps; gain a row, foreseen, that is too
+little."""
 ROUNDS = 50
 """Of shrinking."""
 
