@@ -12,6 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from rung3 import SCM, Binary, Categorical, Continuous, Image, Rows
+from rung3.expressions import Expression
 from rung3.mechanisms import Equation, Flow, GumbelMax, InverseCDF
 
 
@@ -303,3 +304,31 @@ def test_what_chance_gave_is_not_abducted() -> None:
 def test_a_variable_called_u_is_still_a_parent() -> None:
     model = SCM("u -> b", mechanisms={"u": Equation(lambda: 3.0)})
     assert model.do(b=lambda u: 2 * u).sample(2, seed=0)["b"].tolist() == [6.0, 6.0]
+
+
+@pytest.mark.parametrize("text", [True, False], ids=["text", "function"])
+def test_names_that_are_no_words_can_be_used(text: bool) -> None:
+    written: Any = "2*'blood pressure' + 'u' + u"
+    function: Any = lambda v, /, u: 2 * v["blood pressure"] + v["u"] + u  # noqa: E731
+    model = SCM(
+        '"blood pressure" -> y; u -> y',
+        mechanisms={
+            "blood pressure": Equation("u"),
+            "u": Equation("u"),
+            "y": Equation(written if text else function),
+        },
+    )
+    row = {"blood pressure": [1.0], "u": [2.0], "y": [5.0]}  # noise 1
+    assert model.counterfactual(row, do={"u": 3.0})["y"].item() == pytest.approx(6)
+    more: Any = Expression('"blood pressure" + 1') if text else lambda v, /: v["blood pressure"] + 1
+    assert model.counterfactual(row, {"blood pressure": more})["y"].item() == pytest.approx(7)
+    both: Any = Expression('"blood pressure" * "u"') if text else lambda v, /: v["u"] * 10
+    expected = 2.0 if text else 20.0
+    assert model.counterfactual(row, {"y": both})["y"].item() == pytest.approx(expected)
+
+
+def test_a_label_that_is_set_is_said_by_name() -> None:
+    model = SCM("k", {"k": Categorical(labels=("x", "y", "z"))})
+    said = model.do(k="z").sample(2).explain().interventions
+    assert said == {"k": "set to z"}
+    assert model.do(k=lambda k: "y").sample(2)["k"].tolist() == [1, 1]

@@ -196,8 +196,8 @@ def _outcome(name: str, value: Tensor, kind: Variable, event: Any) -> Tensor:
         return (value == kind.validate(name, event).to(value)).double()
     if isinstance(kind, Categorical) or kind.shape:
         raise ValueError(
-            f"{name}: is {kind}; expected numbers or levels: give event=, or declare what it is, "
-            f"such as variables={{{name!r}: Continuous()}}"
+            f"{name}: is {kind}; expected numbers or levels, or give event="
+            + amounts({name: kind}, [name])
         )
     return value.double()
 

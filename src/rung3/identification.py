@@ -91,7 +91,8 @@ def identify(
     """Whether a query can be answered from observational data, by which formula, and if not, why.
 
     Args:
-        source: A graph, or what makes one; or a model, whose mechanisms then say what carries a counterfactual.
+        source: A graph, or what makes one; or a model, whose mechanisms then say what carries a
+            counterfactual.
         query: Such as `"P(y | do(x), z)"` or `"P(y_{x} | x, y)"` (see `rung3.graph.query`).
         adjust: A set to adjust for, instead of one that is found.
 

@@ -289,12 +289,14 @@ class Discrete(Variable):
     """One of finitely many values, coded 0, 1, ..., `classes - 1`; by name where it has labels.
 
     Tensors hold codes, as all answers do. Any other value (text, a number, NumPy, pandas) is a
-    label where there are labels: a number or a boolean is the label that reads like it. What is
-    meant as codes goes through `codes`, which makes a tensor of it.
+    label where there are labels: a number or a boolean is the label that reads like it. Where
+    numbers are meant as codes, say so: once and for all with `coded`, or by `codes`, which makes a
+    tensor of them.
     """
 
     classes: int = None  # type: ignore[assignment]  # as many as there are labels
     labels: tuple[str, ...] = ()
+    coded: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", _labels(self.labels))
@@ -353,10 +355,12 @@ class Discrete(Variable):
             raise ValueError(f"{name}: unknown category {unknown[:3]}; {self._cure(unknown[0])}")
         table = torch.tensor([*codes, math.nan], dtype=torch.float64)
         found = table[torch.from_numpy(at)].reshape(_array(name, value).shape)
-        return found if found.isnan().any() else found.long()
+        return found
 
-    def _code(self, value: Any) -> int | None:
-        """The code of the label that a value is."""
+    def _code(self, value: Any) -> float | None:
+        """The code of the label that a value is, or of one that is a code."""
+        if self.coded and isinstance(value, NUMBERS):
+            return float(value)
         if str(value) in self.labels:
             return self.labels.index(str(value))
         number = float(value) if isinstance(value, NUMBERS) else math.nan
@@ -365,7 +369,7 @@ class Discrete(Variable):
     def _cure(self, value: Any) -> str:
         """What was expected instead of an unknown category."""
         if isinstance(value, NUMBERS):
-            cure = "if codes are meant, make a tensor of them with the variable's codes(...)"
+            cure = "if codes are meant, declare it with coded=True, or use its codes(...)"
         else:
             cure = did_you_mean(value, self.labels)
         return f"expected {list(self.labels)}" + (f"; {cure}" if cure else "")
@@ -416,6 +420,7 @@ class Categorical(Discrete):
     Args:
         classes: Number of categories; as many as there are labels, if not given.
         labels: Their names, in the order of the codes; values are then given by name.
+        coded: Whether numbers that are given are codes all the same, and text alone is labels.
 
     Raises:
         ValueError: If there are less than two, or labels are missing, twice, or another number.
@@ -433,6 +438,7 @@ class Ordinal(Discrete):
     Args:
         classes: Number of levels; as many as there are labels, if not given.
         labels: Their names, lowest first.
+        coded: As for `Categorical`.
     """
 
 
@@ -442,6 +448,7 @@ class Binary(Discrete):
 
     Args:
         labels: Names of 0 and 1.
+        coded: As for `Categorical`.
     """
 
     classes: int = field(default=2, init=False)
