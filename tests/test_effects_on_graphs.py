@@ -101,15 +101,16 @@ def test_front_doors_by_trying_all():
 
 def test_the_first_front_door_is_minimal_on_any_graph():
     some = 0
-    for seed in range(60):
-        graph = random_graph(seed, 6)
-        x, y = random.Random(seed).sample(graph.nodes, 2)
-        graph = CausalGraph(graph, bidirected=[(x, y)])
+    for seed in range(80):
+        graph, x, y = mediated(1000 + seed), "x", "y"
+        if seed % 2:
+            graph = random_graph(seed, 6, hidden=True)
+            x, y = random.Random(seed).sample(graph.nodes, 2)
         truth = minimal(front_doors(graph, x, y))
         found = graph.front_door_sets(x, y, limit=1)
         assert (found[0] in truth) if truth else (found == []), graph
         some += any(truth)
-    assert some > 5
+    assert some > 10
 
 
 def test_a_front_door_of_a_long_chain_is_found_in_linear_time():
