@@ -35,7 +35,8 @@ from rung3.bounds import Interval, optimise
 from rung3.columns import read
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed
-from rung3.variables import Discrete, Variable, coded
+from rung3.values import coded
+from rung3.variables import Discrete, Variable
 
 __all__ = ["Causation", "Share", "of_model", "of_table"]
 

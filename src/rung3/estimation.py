@@ -27,11 +27,12 @@ from torch.nn import functional as F
 
 from rung3.columns import amounts, read
 from rung3.graph import CausalGraph, Query, check_adjustment
-from rung3.graph.causal_graph import as_graph
+from rung3.graph.given import as_graph
 from rung3.identification import identify
 from rung3.m_estimation import Equations, Method
 from rung3.rows import Rows
-from rung3.variables import Binary, Categorical, Continuous, Discrete, Variable, coded
+from rung3.values import coded
+from rung3.variables import Binary, Categorical, Continuous, Discrete, Variable
 
 __all__ = ["Effect", "Estimate", "Method", "effect"]
 
