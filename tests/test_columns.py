@@ -24,6 +24,11 @@ from rung3.variables import Variable
         ([-1, 1], Continuous()),
         ([0.0, 1.0], Continuous()),
         (torch.zeros(5, 2), Continuous(dim=2)),
+        ([0, 1, None], Binary()),
+        ([1.5, None, pd.NA], Continuous()),
+        (pd.array([0, pd.NA, 3], dtype="Int64"), Categorical(4)),
+        (pd.array([True, None], dtype="boolean"), Binary()),
+        (pd.Series(["b", pd.NA, "a"], dtype="string", index=[3, 4, 5]), Binary(labels=("a", "b"))),
     ],
 )
 def test_a_column_is_what_its_values_say(values: object, expected: Variable) -> None:
@@ -54,6 +59,7 @@ def test_what_is_stated_counts() -> None:
             r"no row has all of \['x', 'y'\]; missing in so many rows: {'x': 1, 'y': 1}",
         ),
         ({"x": []}, {}, "at least one row"),
+        ({"x": [1, 2, "3 kg"]}, {}, "x: '3 kg' stands among numbers, such as 1"),
     ],
 )
 def test_what_cannot_be_read_is_refused(
@@ -99,3 +105,19 @@ def test_numbers_of_a_table_are_in_double() -> None:
     rows, _ = read({"time": time, "x": [0.1, 0.2, 0.3, 0.4]})
     assert rows["time"].tolist() == time.tolist()
     assert rows["x"].tolist() == [0.1, 0.2, 0.3, 0.4]
+
+
+def test_a_frame_may_have_whole_numbers_for_names() -> None:
+    rows, kinds = read(pd.DataFrame({0: [0, 1], 1: [0.5, 1.5]}))
+    assert list(rows) == ["0", "1"]
+    assert kinds == {"0": Binary(), "1": Continuous()}
+
+
+def test_whole_numbers_of_many_values_do_not_become_categories_in_silence() -> None:
+    table = {"visits": list(range(12)), "ward": [0, 1, 2] * 4}
+    with pytest.warns(
+        UserWarning, match=r"visits: .* 12 categories.*'visits': Continuous\(\)"
+    ) as said:
+        read(table)
+    assert len(said) == 1
+    read(table, {"visits": Continuous()})

@@ -364,7 +364,9 @@ def test_a_cause_that_does_not_act_by_constant_loadings_is_warned_of_and_diagnos
     linear = dict.fromkeys("xmy", Flow(0, hidden=()))
     model = SCM("x -> m -> y; x <-> y", mechanisms=linear)
     rows = hidden_slope(3_000)
-    with pytest.warns(UserWarning, match=r"by the model, and by .* by the back-door formula.*latent"):
+    with pytest.warns(
+        UserWarning, match=r"by the model, and by .* by the back-door formula.*latent"
+    ):
         fit(model, rows, epochs=10, progress=False)
     found = {(one.cause, one.outcome): one for one in beside(model, rows)}
     front = found["x", "y"]

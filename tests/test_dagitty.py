@@ -79,6 +79,7 @@ def test_round_trip_of_names(names):
         ("a -> b", "of the form 'dag { ... }'"),
         ("dag { a -- b }", "cannot read '-- b' in DAGitty text"),
         ("dag { a -> b -> a }", "cycle: a -> b -> a"),
+        ("dag { a [selected] b -> a }", "a is marked 'selected'.*selection is not represented"),
         ("dag { a -> }", "a variable is missing at 'the end'"),
         ("dag { -> a }", "a variable is missing at '->'"),
         ("dag { {a b -> c }", "a variable is missing at '->'"),

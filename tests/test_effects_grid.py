@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 import chain
-from rung3 import SCM, Binary, Continuous, Image, worlds
+from rung3 import SCM, Binary, Continuous, Image, Rows, worlds
 from rung3.cli import app
 from rung3.effects import Grid, grid, mediate
 from rung3.effects.of_run import indices, of_run
@@ -276,3 +276,16 @@ def test_indices() -> None:
     for wrong in ("", "1,,2", "-1", "1-3"):
         with pytest.raises(ValueError, match="rows: expected whole numbers"):
             indices(wrong)
+
+
+def test_rows_with_gaps_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = {"dose": Continuous(missing=True), "scan": Image(1, 8, 8)}
+    model = SCM("dose -> scan", kinds, {"scan": VAE(latent=2, width=4, depth=1)})
+    dose = torch.tensor([float("nan"), 1.0, 2.0, float("nan"), 3.0, 4.0, 5.0])
+    rows = Rows({"dose": dose, "scan": torch.zeros(7, 1, 8, 8)})
+    place = RunFolder(tmp_path)
+    monkeypatch.setattr(RunFolder, "model", lambda _: model)
+    monkeypatch.setattr(RunFolder, "test", lambda _: (rows, None))
+    found = of_run(place)
+    assert found.labels == ("row 1", "row 2", "row 4", "row 5")
+    assert [column.label for column in found.columns] == ["do(dose=1.2)", "do(dose=4.8)"]

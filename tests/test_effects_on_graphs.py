@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from itertools import combinations
+import time
+from itertools import combinations, pairwise
 
 import pytest
 
@@ -96,6 +97,29 @@ def test_front_doors_by_trying_all():
         several += len(truth) > 1
     assert some > 15
     assert several > 3
+
+
+def test_the_first_front_door_is_minimal_on_any_graph():
+    some = 0
+    for seed in range(80):
+        graph, x, y = mediated(1000 + seed), "x", "y"
+        if seed % 2:
+            graph = random_graph(seed, 6, hidden=True)
+            x, y = random.Random(seed).sample(graph.nodes, 2)
+        truth = minimal(front_doors(graph, x, y))
+        found = graph.front_door_sets(x, y, limit=1)
+        assert (found[0] in truth) if truth else (found == []), graph
+        some += any(truth)
+    assert some > 10
+
+
+def test_a_front_door_of_a_long_chain_is_found_in_linear_time():
+    """At 4,000 nodes: .3 s; minutes where every node is tried."""
+    names = ["x", *(f"m{k}" for k in range(4000)), "y"]
+    graph = CausalGraph(list(pairwise(names)), bidirected=[("x", "y")])
+    begun = time.perf_counter()
+    assert graph.front_door_sets("x", "y", limit=1) == [{"m3999"}]
+    assert time.perf_counter() - begun < 10
 
 
 @pytest.mark.parametrize(

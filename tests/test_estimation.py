@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rung3 import Binary, Categorical, CausalGraph, Continuous, data, worlds
+from rung3 import Binary, Categorical, CausalGraph, Continuous, data, identify, worlds
 from rung3.data.charig import VARIABLES
 from rung3.enumeration import probability
 from rung3.estimation import Method, effect
@@ -242,3 +242,35 @@ def test_rows_with_gaps_are_left_out_and_counted() -> None:
     assert (found.effect, found.n, found.gaps) == (whole.effect, kept.sum(), n - kept.sum())
     assert found.effect.low < 2 < found.effect.high
     assert str(found).endswith(f"adjusted for z; {found.gaps:,} rows with gaps left out")
+
+
+def test_a_graph_may_be_text() -> None:
+    table = {"x": [0, 1] * 50, "y": [0.0, 2.0] * 50}
+    found = effect(table, "x", "y", graph="x -> y")
+    assert found.effect.value == pytest.approx(2)
+    assert str(found).endswith("read off their values: x: Binary(), y: Continuous()")
+    told = identify("x -> m -> y; x <-> y", "P(y | do(x))")
+    assert told.method == "front-door"
+    with pytest.raises(ValueError, match=r"rung3.identify tells the effect: .*front-door \(m\)"):
+        effect(table, "x", "y", graph="x -> m -> y; x <-> y")
+
+
+def test_labels_that_are_numbers_name_the_arms() -> None:
+    arms = np.array([1, 2, 3] * 40)
+    kinds = {"arm": Categorical(labels=("1", "2", "3"))}
+    table = {"arm": arms, "y": 10.0 * arms * arms}
+    found = effect(table, "arm", "y", do=2, versus=1, adjust=[], variables=kinds)
+    assert found.effect.value == pytest.approx(30)
+    with pytest.raises(ValueError, match=r"unknown category \[0\]"):
+        effect(table, "arm", "y", do=1, versus=0, adjust=[], variables=kinds)
+
+
+@pytest.mark.filterwarnings("ignore:.*whole numbers:UserWarning")
+def test_columns_that_may_be_amounts_are_named_with_the_cure() -> None:
+    age = np.arange(200) % 20
+    table = {"t": (age > 9).astype(int), "age": age, "visits": age % 12}
+    with pytest.raises(ValueError, match=r"visits: is Categorical.*'visits': Continuous\(\)"):
+        effect(table, "t", "visits", adjust=[])
+    kinds = {"visits": Continuous()}
+    with pytest.raises(ValueError, match=r"variables=\{'age': Continuous\(\)\}"):
+        effect(table, "t", "visits", adjust=["age"], variables=kinds)

@@ -76,6 +76,9 @@ def test_names_of_any_kind():
         ("a -> ", "'a ->': it ends with an arrow"),
         ("a -> ; b", "'a ->': it ends with an arrow"),
         ("-> b", "'-> b': a variable is missing at '->'"),
+        ("digraph {\n a -> b; }", "this is Graphviz's text, digraph { ... }"),
+        ("strict digraph G { a -> b }", "this is Graphviz's text, digraph { ... }"),
+        ("dag { a -> b }", "this is DAGitty's text, dag { ... }: read it with"),
         ("a -> -> b", "'a -> -> b': a variable is missing at '->'"),
         (
             "x -> y\nblood pressure -> age",

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from rung3 import SCM, Binary, Categorical, Continuous, Image, Rows
 from rung3.effects import mediate, natural
+from rung3.expressions import Expression
 from rung3.mechanisms import AdditiveNoise, Equation, Flow, GumbelMax, InverseCDF, Mechanism
 from rung3.variables import Variable
 
@@ -396,3 +397,31 @@ def test_effects_of_another_mechanism_have_its_noise() -> None:
     assert stats.kstest(new.numpy(), "uniform").pvalue > 1e-4
     average = natural(model, put_in, "y", [], n=2000, seed=0).total
     assert average.effect.item() == pytest.approx(10.5, abs=0.1)
+
+
+@pytest.mark.parametrize("text", [True, False], ids=["text", "function"])
+def test_names_that_are_no_words_can_be_used(text: bool) -> None:
+    written: Any = "2*'blood pressure' + 'u' + u"
+    function: Any = lambda v, /, u: 2 * v["blood pressure"] + v["u"] + u  # noqa: E731
+    model = SCM(
+        '"blood pressure" -> y; u -> y',
+        mechanisms={
+            "blood pressure": Equation("u"),
+            "u": Equation("u"),
+            "y": Equation(written if text else function),
+        },
+    )
+    row = {"blood pressure": [1.0], "u": [2.0], "y": [5.0]}  # noise 1
+    assert model.counterfactual(row, do={"u": 3.0})["y"].item() == pytest.approx(6)
+    more: Any = Expression('"blood pressure" + 1') if text else lambda v, /: v["blood pressure"] + 1
+    assert model.counterfactual(row, {"blood pressure": more})["y"].item() == pytest.approx(7)
+    both: Any = Expression('"blood pressure" * "u"') if text else lambda v, /: v["u"] * 10
+    expected = 2.0 if text else 20.0
+    assert model.counterfactual(row, {"y": both})["y"].item() == pytest.approx(expected)
+
+
+def test_a_label_that_is_set_is_said_by_name() -> None:
+    model = SCM("k", {"k": Categorical(labels=("x", "y", "z"))})
+    said = model.do(k="z").sample(2).explain().interventions
+    assert said == {"k": "set to z"}
+    assert model.do(k=lambda k: "y").sample(2)["k"].tolist() == [1, 1]

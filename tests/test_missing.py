@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from rung3 import SCM, Binary, Continuous, Image
+from rung3 import SCM, Binary, Categorical, Continuous, Image
 from rung3.mechanisms import VAE, Equation, InverseCDF
 from rung3.missing import complete
 
@@ -111,3 +115,22 @@ def test_a_bound_is_not_used_as_a_weight() -> None:
     rows = {"x": [NAN], "y": torch.randint(256, (1, 1, 8, 8)) / 255}
     with pytest.raises(ValueError, match=r"y: it would weigh what is missing .* only a bound"):
         complete(model, rows)
+    for particles in (None, 4):  # the way out is not one that is refused in turn
+        with pytest.raises(ValueError, match=r"give \['x'\], or leave such rows out") as refused:
+            model.counterfactual(rows, {"x": 1.0}, particles=particles)
+        assert "missing.complete" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [list, np.array, lambda v: pd.Series(v, index=range(5, 5 + len(v)))],
+    ids=["list", "array", "series"],
+)
+def test_interventions_on_rows_with_gaps_come_in_any_form(make: Callable[[Any], Any]) -> None:
+    kinds = {"x": GAPPY, "arm": Categorical(labels=("low", "high")), "y": Continuous()}
+    model = SCM("x -> y; arm", kinds, {"x": Equation("u"), "y": Equation("x + u")})
+    rows = {"x": [NAN, 1.0], "arm": ["low", "low"], "y": [1.0, 2.0]}
+    do = {"arm": make(["high", "low"]), "x": make([1.0, 2.0])}
+    answer = model.counterfactual(rows, do=do, particles=3, seed=0)
+    assert torch.equal(answer["arm"], torch.tensor([1, 0]).expand(3, 2))
+    assert torch.equal(answer["x"], torch.tensor([1.0, 2.0]).expand(3, 2))

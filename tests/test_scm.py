@@ -14,10 +14,22 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from rung3 import SCM, Binary, Categorical, Continuous, Image, Ordinal, Rows, conditioning, worlds
+from rung3 import (
+    SCM,
+    Binary,
+    Categorical,
+    Continuous,
+    Image,
+    Ordinal,
+    Rows,
+    conditioning,
+    fit,
+    worlds,
+)
 from rung3.effects import mediate
 from rung3.mechanisms import VAE, Equation, Flow, GumbelMax, InverseCDF, Mechanism
 from rung3.rows import Exogenous, Noise
+from rung3.undeclared import infer
 
 
 def chain() -> SCM:
@@ -256,7 +268,9 @@ QUERIES: dict[str, Callable[[SCM, Rows, Any], list[Tensor]]] = {
         model.sample(5, given={"stage": 1}, seed=seed).values()
     ),
     "sample given an image": lambda model, rows, seed: list(
-        model.sample(5, given={k: rows[k][0] for k in ("dose", "stage", "scan")}, seed=seed).values()
+        model.sample(
+            5, given={k: rows[k][0] for k in ("dose", "stage", "scan")}, seed=seed
+        ).values()
     ),
     "abduct": lambda model, rows, seed: [
         part for noise in model.abduct(rows, seed=seed).values() for part in parts(noise)
@@ -355,6 +369,26 @@ def test_temperature_scales_the_noise_of_observation_alone() -> None:
     )
     chained = model.counterfactual(rows, {"dose": 2.0}, seed=1, temperature=0.0)
     assert same(chained, cold)
+
+
+def test_what_is_not_declared_is_read_off_its_column_when_fitted() -> None:
+    kinds = {"y": Continuous()}
+    model = SCM("{drug ward name} -> y; given -> y", kinds, {"given": Flow()})
+    table = {
+        "drug": [0, 1] * 30,
+        "ward": [2, 0, 1] * 20,
+        "name": ["ann", "bob", "cy"] * 20,
+        "given": [0, 1] * 30,
+        "y": np.random.default_rng(0).normal(size=60),
+    }
+    with pytest.warns(UserWarning, match=r"not declared, .* drug: Binary\(\), ward: Cat"):
+        fit(model, table, epochs=1, progress=False)
+    assert model.variables["drug"] == Binary()
+    assert model.variables["name"] == Categorical(labels=("ann", "bob", "cy"))
+    assert model.variables["given"] == Continuous()  # its mechanism models numbers
+    assert isinstance(model.mechanisms["drug"], InverseCDF)
+    assert infer(model, table) == {}
+    assert model.do(name="bob").sample(1)["name"].item() == 1
 
 
 def test_the_mean_is_the_decoders() -> None:

@@ -363,3 +363,40 @@ def test_a_study_reads_several_image_columns_each_as_its_variable_says(tmp_path:
     assert found.splits.train["scan"].shape[1:] == found.splits.test["mask"].shape[1:] == (1, 8, 8)
     assert set(found.splits.train["mask"].unique().tolist()) == {0, 1}
     assert found.splits.train["mask"][..., 0].max() == 0  # padded: 20 x 16 in 8 x 8
+
+
+def test_check_looks_at_rows_with_gaps(tmp_path: Path) -> None:
+    x = torch.randn(100)
+    lines = [f"{'' if k % 5 == 0 else f'{a:.4f}'},{2 * a:.4f}" for k, a in enumerate(x.tolist())]
+    (tmp_path / "rows.csv").write_text("\n".join(["x,y", *lines]))
+    said = {
+        "name": "gaps",
+        "data": {"kind": "table", "path": "rows.csv", "test": 0.5},
+        "graph": "x -> y",
+        "variables": {"x": {"kind": "Continuous", "missing": True}},
+        "evaluation": {"interventions": {"x": "x + 100"}},
+    }
+    (line,) = check(Study.load(write(tmp_path, said))).positivity
+    assert (line[0], line[1].outside, line[1].far) == ("do(x)", 1.0, 1.0)
+
+
+def test_numbers_of_a_table_are_labels_or_codes_as_is_said(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("level,sick\n" + "1,0\n2,1\n3,1\n2,0\n" * 10)
+    level: dict[str, Any] = {"kind": "Ordinal", "labels": ["1", "2", "3"]}
+    sick: dict[str, Any] = {"kind": "Binary", "labels": ["no", "yes"], "coded": True}
+    said = {
+        "name": "labels",
+        "data": {"kind": "table", "path": "rows.csv"},
+        "graph": "level -> sick",
+        "variables": {"level": level, "sick": sick},
+        "evaluation": {"interventions": {"level": 3}},
+    }
+    study = Study.load(write(tmp_path, said))
+    rows = study.splits().train
+    assert set(rows["level"].tolist()) == {0, 1, 2}
+    assert set(rows["sick"].tolist()) == {0, 1}
+    asked = study.evaluation.asked(study.model().variables)
+    assert study.model().do(asked).sample(1)["level"].item() == 2  # type: ignore[arg-type]
+    del sick["coded"]
+    with pytest.raises(ValueError, match=r"sick: unknown category .* declare it with coded=True"):
+        Study.load(write(tmp_path, said)).splits()

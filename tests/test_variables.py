@@ -110,7 +110,9 @@ def test_arrays_are_copied_so_that_later_changes_do_not_reach_the_model() -> Non
     ("variable", "given", "message"),
     [
         (Continuous(), "tall", "x: expected numbers, got values of type <U4: ['tall']"),
-        (Continuous(), [1, None], "x: expected numbers, got values of type object: [1 None]"),
+        (Continuous(), [1, None], "x: 1 values are NaN; declare the variable with missing=True"),
+        (Continuous(), [1, "a", 2], "x: expected numbers, got values of type <U21: ['a']"),
+        (Continuous(), [[1], [2, 3]], "x: setting an array element with a sequence"),
         (Continuous(), 1j, "x: expected numbers, got values of type complex128"),
         (Continuous(), [[1.0]], "x: expected shape () or (n,), got (1, 1)"),
         (Continuous(dim=2), [1.0, 2.0, 3.0], "x: expected shape (2,) or (n, 2), got (3,)"),
@@ -175,13 +177,77 @@ def test_values_beside_missing_ones_are_still_checked() -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [["large", "small"], np.array(["large", "small"]), pd.Series(["large", "small"]), [1, 0]],
-    ids=["list", "array", "series", "codes"],
+    [
+        ["large", "small"],
+        np.array(["large", "small"]),
+        pd.Series(["large", "small"], index=[7, 8], dtype="category"),
+        pd.array(["large", "small"], dtype="string"),
+        torch.tensor([1, 0]),
+        [torch.tensor(1), torch.tensor(0)],
+        Categorical(2, labels=SIZES).codes([1, 0]),
+    ],
+    ids=["list", "array", "series", "string", "tensor", "tensors", "codes"],
 )
 def test_categories_may_be_given_by_label_or_by_code(given: Any) -> None:
     variable = Categorical(2, labels=SIZES)
     assert variable.validate("size", given).tolist() == [1, 0]
     assert variable.validate("size", "large").item() == 1
+
+
+NUMBERED = Categorical(labels=("1", "2", "3"), missing=True)
+
+
+@pytest.mark.parametrize(
+    ("variable", "given", "codes"),
+    [
+        (NUMBERED, [1, 3], [0, 2]),
+        (NUMBERED, ["1", "3"], [0, 2]),
+        (NUMBERED, 2, 1),
+        (NUMBERED, np.array([1.0, np.nan, 3.0]), [0, np.nan, 2]),
+        (NUMBERED, pd.array([3, pd.NA], dtype="Int64"), [2, np.nan]),
+        (NUMBERED, pd.Series(["3", pd.NA], dtype="string"), [2, np.nan]),
+        (NUMBERED, torch.tensor([1, 2]), [1, 2]),
+        (NUMBERED, NUMBERED.codes([1, 2]), [1, 2]),
+        (Categorical(labels=(10, 20.0, 30)), [20, 10], [1, 0]),
+        (Categorical(labels=("01", "02")), [2, 1], [1, 0]),
+        (Binary(labels=(True, False)), [True, False, True], [0, 1, 0]),
+        (Binary(labels=(True, False)), ["True", np.False_], [0, 1]),
+        (Binary(labels=("true", "false"), missing=True), pd.array([True, None]), [0, np.nan]),
+        (Binary(labels=("no", "yes"), coded=True), [1, 0], [1, 0]),
+        (Binary(labels=("no", "yes"), coded=True), ["yes", 0], [1, 0]),
+        (Binary(missing=True), pd.array([True, None], dtype="boolean"), [1, np.nan]),
+        (Continuous(missing=True), [1, None, pd.NA, 2.5], [1, np.nan, np.nan, 2.5]),
+        (Continuous(), np.array([1, 2], ">f4"), [1, 2]),
+        (Continuous(), np.array([1, 2], "uint16"), [1, 2]),
+    ],
+    ids=str,
+)
+def test_a_value_that_reads_like_a_label_is_that_label(
+    variable: Variable, given: Any, codes: Any
+) -> None:
+    held = variable.validate("x", given)
+    np.testing.assert_array_equal(held.double().numpy(), np.array(codes, dtype=float))
+    assert torch.equal(variable.validate("x", held).nan_to_num(-1), held.nan_to_num(-1))
+
+
+@pytest.mark.parametrize(
+    ("variable", "given"),
+    [
+        (NUMBERED, [0]),
+        (NUMBERED, 4),
+        (NUMBERED, [1.5]),
+        (Categorical(labels=("low", "high")), [0, 1]),
+        (Binary(labels=("female", "male")), True),
+    ],
+)
+def test_codes_must_be_asked_for(variable: Variable, given: Any) -> None:
+    with pytest.raises(ValueError, match=r"x: unknown category .*coded=True, or use its codes"):
+        variable.validate("x", given)
+
+
+def test_a_misspelt_label_is_answered_with_the_near_ones() -> None:
+    with pytest.raises(ValueError, match=r"\['Pari'\].*did you mean 'Paris'\?$"):
+        Categorical(labels=("London", "Paris", "Rome")).validate("site", ["Rome", "Pari"])
 
 
 @given(
@@ -206,6 +272,11 @@ def test_what_was_accepted_once_is_accepted_again(
         (lambda: Categorical(1), "classes=1 must be at least 2"),
         (lambda: Ordinal(3, labels=("low", "high")), "3 classes, but 2 labels"),
         (lambda: Binary(labels=("no",)), "2 classes, but 1 labels"),
+        (lambda: Binary(labels=("no", "no")), "'no' is there twice"),
+        (lambda: Categorical(labels=(1, 2, "1")), "'1' is there twice"),
+        (lambda: Categorical(labels=("a", None)), "None stands for a missing value"),
+        (lambda: Categorical(labels="ab"), "expected one label a category"),
+        (lambda: Categorical(("a", "b")), "is not a whole number; names go in labels"),
         (lambda: Image(1, 0, 5), r"must be at least 1, got \(1, 0, 5\)"),
         (lambda: Image(1.0, 8, 8), r"whole numbers .* got \(1\.0, 8, 8\)"),
         (lambda: Image(1, True, 8), r"whole numbers .* got \(1, True, 8\)"),

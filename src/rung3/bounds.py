@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from rung3.columns import gaps, read, say_gaps
 from rung3.enumeration import joint, shape_of
 from rung3.graph import CausalGraph
-from rung3.graph.causal_graph import as_graph
+from rung3.graph.given import as_graph
 from rung3.scm import SCM
 from rung3.variables import Discrete, Variable
 

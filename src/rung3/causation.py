@@ -37,7 +37,8 @@ from rung3.effects.averages import say_learned
 from rung3.floating import in_own_precision
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed
-from rung3.variables import Discrete, Variable, coded
+from rung3.values import coded
+from rung3.variables import Discrete, Variable
 
 __all__ = ["Causation", "Share", "of_model", "of_table"]
 

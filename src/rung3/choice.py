@@ -52,6 +52,7 @@ from rung3.rows import Rows, as_rows, spell_unknown
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed, stream
 from rung3.training import calibrate, fit
+from rung3.undeclared import infer
 from rung3.variables import Categorical, Continuous, Discrete, Image, Variable
 
 __all__ = ["Choice", "Trial", "choose"]
@@ -212,7 +213,7 @@ def choose(
     if empty := [name for name, tried in given.items() if not tried]:
         raise ValueError(f"among: {empty[0]}: expected at least one mechanism")
     base = base_seed(seed)
-    model.infer(rows)
+    infer(model, rows)
     checked = as_rows(rows, model.variables, torch.device("cpu"))
     if lacking := [name for name in model.variables if name not in checked]:
         raise ValueError(f"{lacking[0]}: not among the rows' columns, which are {list(checked)}")

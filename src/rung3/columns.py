@@ -152,8 +152,9 @@ def variable_of(name: str, values: Any) -> Variable:
         Continuous() Categorical(classes=3)
     """
     array = values.numpy(force=True) if isinstance(values, torch.Tensor) else np.asarray(values)
-    if array.dtype.kind not in "biuf":
-        return _of_objects(name, values)
+    own = getattr(values, "dtype", array.dtype)  # pandas' own types: NumPy makes floats of gaps
+    if array.dtype.kind not in "biuf" or not isinstance(own, np.dtype | torch.dtype):
+        return _of_objects(name, values, typed=not isinstance(own, np.dtype))
     if array.dtype.kind == "f" or array.ndim != 1 or not array.size:
         return Continuous(dim=array.shape[1] if array.ndim == 2 else None)
     most = int(array.max())
@@ -162,14 +163,14 @@ def variable_of(name: str, values: Any) -> Variable:
     return Binary() if most <= 1 else Categorical(most + 1)
 
 
-def _of_objects(name: str, values: Any) -> Variable:
-    """What a column is that NumPy holds as text or objects: of text, or with gaps among others."""
+def _of_objects(name: str, values: Any, typed: bool) -> Variable:
+    """What a column is of text or of values with gaps, which pandas has a type for or not."""
     import pandas as pd
 
-    present = pd.Series(values, dtype=object).dropna().infer_objects()
-    kind = present.to_numpy().dtype.kind
-    if kind in "biuf":
-        return variable_of(name, present.to_numpy())
+    present = pd.Series(values, dtype=None if typed else object).dropna().infer_objects()
+    array = np.asarray(present)
+    if array.dtype.kind in "biuf":
+        return variable_of(name, array)
     numbers = [value for value in present if isinstance(value, Real)]
     if numbers and len(numbers) < len(present):
         text = next(value for value in present if not isinstance(value, Real))
@@ -185,16 +186,20 @@ def _of_objects(name: str, values: Any) -> Variable:
 
 def amounts(kinds: Mapping[str, Variable], names: Iterable[str]) -> str:
     """The end of an error that columns taken for categories may have caused: name and cure."""
-    said = [name for name in names if doubt(name, kinds[name])]
+    said = [name for name in names if _numbered(kinds[name])]
     declared = ", ".join(f"{name!r}: Continuous()" for name in said)
     return f", or declare what are amounts, variables={{{declared}}}" if said else ""
 
 
 def doubt(name: str, kind: Variable) -> str:
-    """What to do if the whole numbers of a column are amounts; empty where that cannot be."""
-    if not isinstance(kind, Categorical) or kind.labels or kind.classes <= MANY:
+    """What to do if the whole numbers of a column are amounts; empty where that is unlikely."""
+    if not (_numbered(kind) and isinstance(kind, Categorical) and kind.classes > MANY):
         return ""
     return (
         f"{name}: its whole numbers are taken for {kind.classes} categories; if they are amounts, "
         f"declare variables={{{name!r}: Continuous()}}"
     )
+
+
+def _numbered(kind: Variable) -> bool:
+    return isinstance(kind, Categorical) and not kind.labels

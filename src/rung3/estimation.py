@@ -27,11 +27,12 @@ from torch.nn import functional as F
 
 from rung3.columns import amounts, gaps, read, say_gaps
 from rung3.graph import CausalGraph, Query, check_adjustment
-from rung3.graph.causal_graph import as_graph
+from rung3.graph.given import as_graph
 from rung3.identification import identify
 from rung3.m_estimation import Equations, Method
 from rung3.rows import Rows
-from rung3.variables import Binary, Categorical, Continuous, Discrete, Variable, coded
+from rung3.values import coded
+from rung3.variables import Binary, Categorical, Continuous, Discrete, Variable
 
 __all__ = ["Effect", "Estimate", "Method", "effect"]
 
@@ -202,8 +203,8 @@ def _outcome(name: str, value: Tensor, kind: Variable, event: Any) -> Tensor:
         return (value == kind.validate(name, event).to(value)).double()
     if isinstance(kind, Categorical) or kind.shape:
         raise ValueError(
-            f"{name}: is {kind}; expected numbers or levels: give event=, or declare what it is, "
-            f"such as variables={{{name!r}: Continuous()}}"
+            f"{name}: is {kind}; expected numbers or levels, or give event="
+            + amounts({name: kind}, [name])
         )
     return value.double()
 

@@ -193,6 +193,7 @@ class Function:
     def __init__(self, function: Callable[..., Any] | str) -> None:
         made = Expression(function) if isinstance(function, str) else function
         self.whole, self.named = False, True
+        self.quoted: tuple[str, ...] = ()
         self.function = made
         if isinstance(made, Expression):
             self.words, self.quoted, self.arguments = made.words, made.quoted, made.arguments
@@ -200,12 +201,12 @@ class Function:
         if not callable(made):
             raise ValueError(f"expected a function or text, got {made!r}")
         parameters = list(inspect.signature(made).parameters.values())
-        self.whole = bool(parameters) and parameters[0].kind is inspect.Parameter.POSITIONAL_ONLY
+        first = parameters[0].kind if parameters and not inspect.isbuiltin(made) else None
+        self.whole = first is inspect.Parameter.POSITIONAL_ONLY
         named = parameters[self.whole :]
         unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         self.named = all(p.kind not in (*unnamed, p.POSITIONAL_ONLY) for p in named)
         self.words = self.arguments = tuple(p.name for p in named)
-        self.quoted: tuple[str, ...] = ()
 
     @property
     def variables(self) -> tuple[str, ...]:

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 from rung3.graph import CausalGraph, check_adjustment
 from rung3.graph.adjustment import minimal_adjustments
-from rung3.graph.causal_graph import as_graph
 from rung3.graph.estimand import Formula, Probability, product, sum_out
 from rung3.graph.front_door import minimal_front_doors
+from rung3.graph.given import as_graph
 from rung3.graph.id_algorithm import NotIdentified, identified
 from rung3.graph.query import Query, read_query
 from rung3.graph.twin import imagined
@@ -91,7 +91,8 @@ def identify(
     """Whether a query can be answered from observational data, by which formula, and if not, why.
 
     Args:
-        source: A graph, or what makes one; or a model, whose mechanisms then say what carries a counterfactual.
+        source: A graph, or what makes one; or a model, whose mechanisms then say what carries a
+            counterfactual.
         query: Such as `"P(y | do(x), z)"` or `"P(y_{x} | x, y)"` (see `rung3.graph.query`).
         adjust: A set to adjust for, instead of one that is found.
 

@@ -132,7 +132,9 @@ def warn_of_formulas(model: SCM, rows: Rows) -> None:
     """Warn where a model and a formula disagree."""
     apart = [str(one) for one in beside(model, rows) if not one.agree]
     if apart:
-        joined = next(k for k, v in model.confounding.variables.items() if isinstance(v, Continuous))
+        joined = next(
+            k for k, v in model.confounding.variables.items() if isinstance(v, Continuous)
+        )
         warnings.warn(
             f"{'; '.join(apart)}. The model lets hidden causes act on numbers by Gaussian noise of "
             "constant loadings, which these rows contradict, or it has learned too little: believe "

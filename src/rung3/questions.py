@@ -52,15 +52,17 @@ def value_of(text: str, name: str, variables: Mapping[str, Variable]) -> Any:
             expression of variables either.
     """
     variable = variables[name]
-    labelled = isinstance(variable, Discrete) and bool(variable.labels)
-    if labelled and text in ("True", "False", *variable.labels):
-        return text == "True" if text not in variable.labels else text
+    labels = variable.labels if isinstance(variable, Discrete) else ()
+    if text in labels:
+        return text
+    if labels and text in ("True", "False"):  # what YAML makes of true and false
+        return text == "True"
     try:
         expression = Expression(text)
     except ValueError:
-        if labelled:
+        if labels:
             variable.validate(name, text)  # refuses, and says the labels
         raise
-    if labelled and not set(expression.arguments) <= {"u", *variables}:
+    if labels and not set(expression.arguments) <= {"u", *variables}:
         variable.validate(name, text)
     return expression if expression.arguments else float(expression())

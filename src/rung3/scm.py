@@ -14,7 +14,6 @@ cut.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -25,15 +24,14 @@ import torch
 from torch import Tensor, nn
 
 from rung3 import conditioning, identification, missing, propagation, provenance
-from rung3.columns import doubt, variable_of
 from rung3.confounding import Confounding
 from rung3.floating import in_own_precision
 from rung3.graph import CausalGraph
-from rung3.graph.causal_graph import as_graph
+from rung3.graph.given import as_graph
 from rung3.interventions import Apply, intervene
 from rung3.mechanisms import default_mechanism, graph_of
 from rung3.mechanisms.base import Mechanism
-from rung3.rows import Exogenous, Noise, Rows, as_rows, named, spell_unknown
+from rung3.rows import Exogenous, Noise, Rows, as_rows, spell_unknown
 from rung3.seeding import Seed, base_seed
 from rung3.variables import Continuous, Variable
 
@@ -48,7 +46,7 @@ class SCM(nn.Module):
     Args:
         graph: A `CausalGraph`, or what makes one; if not given, read off the equations' arguments.
         variables: The variable of each node; where neither it nor its mechanism is given, `fit`
-            reads it off the column (see `infer`), and it is `Continuous()` until then. A hidden
+            reads it off the column (`rung3.undeclared`); until then it is `Continuous()`. A hidden
             common cause may be given too, by its arrow: `{"x <-> y": Categorical(4)}` (see
             `rung3.confounding`).
         mechanisms: The mechanism of each node; where not given, the default of its kind.
@@ -78,7 +76,7 @@ class SCM(nn.Module):
     measures: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({})
     baselines: Mapping[str, Callable[..., Tensor]] = MappingProxyType({})
     unidentified: Literal["refuse", "allow"] = "refuse"
-    _stated: tuple[Mapping[str, Variable], Mapping[str, Mechanism]] | None = None
+    stated: tuple[Mapping[str, Variable], Mapping[str, Mechanism]] | None = None
 
     def __init__(
         self,
@@ -99,9 +97,9 @@ class SCM(nn.Module):
                 raise ValueError(f"{name}: expected a variable, such as Binary(), got {kind!r}")
         graph = graph_of(given, variables or {}) if graph is None else graph
         self.world = world
-        self._declare(as_graph(graph), variables or {}, given)
+        self.declare(as_graph(graph), variables or {}, given)
 
-    def _declare(
+    def declare(
         self, graph: CausalGraph, declared: Mapping[str, Variable], given: Mapping[str, Mechanism]
     ) -> None:
         """Bind the mechanisms, given or of the kind's default, to their variables."""
@@ -110,10 +108,8 @@ class SCM(nn.Module):
         confounding = Confounding(graph, schema, free, declared)
         for names in (declared, given):
             known = {*graph.nodes, *(confounding.members if names is declared else ())}
-            unknown = [name for name in names if name not in known]
-            if unknown:
-                nodes = dict.fromkeys(graph.nodes)
-                raise ValueError(f"the graph lacks it: {spell_unknown(unknown, nodes)}")
+            if unknown := [name for name in names if name not in known]:
+                raise ValueError(f"the graph lacks it: {spell_unknown(unknown, graph.nodes)}")
         bound = {}
         for name in graph.nodes:
             parents = {parent: schema[parent] for parent in graph.parents(name)}
@@ -121,46 +117,7 @@ class SCM(nn.Module):
         self.defaults = frozenset(name for name in graph.nodes if name not in given)
         self._set_up(graph, schema, bound, confounding)
         if self.defaults - declared.keys():
-            self._stated = dict(declared), dict(given)
-
-    def infer(self, rows: Values) -> dict[str, Variable]:
-        """Take variables that were not declared for what their columns look like; `fit` does.
-
-        A variable whose mechanism was given stays what that models. It is said in a warning, and
-        only a model that was not fitted yet changes.
-
-        Args:
-            rows: A mapping from name to values, or a data frame.
-
-        Returns:
-            The variables that are no longer `Continuous()`, by name.
-
-        Example:
-            >>> import warnings
-            >>> model = SCM("drug -> cured")
-            >>> with warnings.catch_warnings(action="ignore"):
-            ...     print(model.infer({"drug": [0, 1], "cured": ["no", "yes"]})["cured"])
-            Binary(labels=('no', 'yes'))
-        """
-        if self._stated is None or self.fitted:
-            return {}
-        columns, (declared, given) = named(rows), self._stated
-        found = {}
-        for name in self.graph.in_order(self.defaults - declared.keys()):
-            kind = variable_of(name, columns[name]) if name in columns else Continuous()
-            if kind != Continuous():
-                found[name] = kind
-        if found:
-            device = self.device
-            self._declare(self.graph, {**declared, **found}, given)
-            self.to(device)
-            said = ", ".join(f"{name}: {kind}" for name, kind in found.items())
-            doubts = filter(None, (doubt(name, kind) for name, kind in found.items()))
-            warnings.warn(
-                "; ".join([f"not declared, and taken for what their values are: {said}", *doubts]),
-                stacklevel=3,
-            )
-        return found
+            self.stated = dict(declared), dict(given)
 
     def _set_up(
         self,

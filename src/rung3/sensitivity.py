@@ -40,7 +40,8 @@ from rung3.row_bounds import row_bounds
 from rung3.rows import Noise, Rows, as_rows
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed
-from rung3.variables import Binary, Discrete, Image, Variable, coded
+from rung3.values import coded
+from rung3.variables import Binary, Discrete, Image, Variable
 
 __all__ = ["MODELLED", "Reversed", "Sensitivity", "alternatives", "sensitivity"]
 

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from rung3.columns import gaps, read, say_gaps
 from rung3.graph import CausalGraph
-from rung3.graph.causal_graph import as_graph
+from rung3.graph.given import as_graph
 from rung3.rows import spell_unknown
 from rung3.variables import Categorical, Continuous, Discrete, Variable
 

@@ -35,6 +35,7 @@ from rung3.remarks import remark
 from rung3.rows import Rows, as_rows, spell_unknown
 from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed, seeded
+from rung3.undeclared import infer
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -274,7 +275,7 @@ def fit(
         progress=progress,
         max_seconds=max_seconds,
     )
-    model.infer(train)
+    infer(model, train)
     chosen = _chosen(model, aim.images(model) if aim and only is None else only)
     also = aim.columns(model, chosen) if aim else []
     rows, held = _rows(model, train, validation, chosen, also, validation_share, options)

@@ -11,8 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from rung3.precision import held
 from rung3.spelling import did_you_mean
+from rung3.values import NUMBERS, array_of, is_coded, labels_of, objects, reading, to_tensor
 
 __all__ = ["Binary", "Categorical", "Continuous", "Image", "Ordinal", "Variable"]
 
@@ -29,86 +29,6 @@ MOST_BITS = 16
 
 TOLERANCE = 0.02
 """Of a level's spacing: how far a pixel may lie off its level by rounding."""
-
-
-def to_tensor(name: str, value: Any) -> Tensor:
-    """Turn a number, list, NumPy array, pandas series or tensor into a tensor.
-
-    Args:
-        name: The variable's name, for the error.
-        value: Anything array-like; what is absent (None, NaN, `pandas.NA`) becomes NaN. Gradients
-            of a tensor are kept.
-
-    Raises:
-        ValueError: If a value is not a number, quoting it.
-    """
-    if isinstance(value, Tensor):
-        return value
-    if is_coded(value):
-        return torch.stack(tuple(value))
-    array = _array(name, value)
-    if array.dtype.kind not in "biuf":
-        flat = _objects(name, value)
-        numbers = [_number(one) for one in flat]
-        if bad := [one for one, number in zip(flat, numbers, strict=True) if number is None]:
-            raise ValueError(
-                f"{name}: expected numbers, got values of type {array.dtype}: {bad[:3]}"
-            )
-        array = np.array(numbers, dtype=np.float64).reshape(array.shape)
-    held = WIDER.get(array.dtype.name, array.dtype.newbyteorder("="))
-    return torch.from_numpy(np.array(array, dtype=held, order="C"))
-
-
-def is_coded(value: Any) -> bool:
-    """Whether a value is a tensor, or a list of tensors: categories in it are codes."""
-    if isinstance(value, list | tuple) and value:
-        return all(isinstance(one, Tensor) for one in value)
-    return isinstance(value, Tensor)
-
-
-NUMBERS = (Real, Decimal, np.bool_)
-"""What counts as a number; booleans do."""
-
-WIDER: Mapping[str, type[Any]] = {
-    "uint16": np.int64,
-    "uint32": np.int64,
-    "uint64": np.float64,
-    np.dtype(np.longdouble).name: np.float64,
-}
-"""What torch has no arithmetic of, and what holds it instead."""
-
-
-def _array(name: str, value: Any) -> np.ndarray[Any, Any]:
-    try:
-        return np.asarray(value)
-    except ValueError as error:  # lists of unequal length
-        raise ValueError(f"{name}: {error}") from None
-
-
-def _objects(name: str, value: Any) -> np.ndarray[Any, Any]:
-    """The values as they were given, one after the other."""
-    if isinstance(value, list | tuple):  # NumPy makes text of [1, "a"], and numbers of [1, True]
-        value = np.asarray(value, dtype=object)
-    return np.asarray(_array(name, value), dtype=object).reshape(-1)
-
-
-def coded(value: Any, code: int) -> Any:
-    """A value that was given, or else the one of this code: the default of arms and events."""
-    return torch.tensor(code) if value is None else value
-
-
-def _absent(value: Any) -> bool:
-    """Whether a value stands for a missing one: None, NaN, or pandas' NA or NaT."""
-    import pandas as pd
-
-    return value is None or bool(pd.api.types.is_scalar(value) and pd.isna(value))
-
-
-def _number(value: Any) -> float | None:
-    """A number, NaN for what is absent; `None` for anything else."""
-    if isinstance(value, NUMBERS):
-        return float(value)
-    return math.nan if _absent(value) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,15 +221,17 @@ class Discrete(Variable):
     """One of finitely many values, coded 0, 1, ..., `classes - 1`; by name where it has labels.
 
     Tensors hold codes, as all answers do. Any other value (text, a number, NumPy, pandas) is a
-    label where there are labels: a number or a boolean is the label that reads like it. What is
-    meant as codes goes through `codes`, which makes a tensor of it.
+    label where there are labels: a number or a boolean is the label that reads like it. Where
+    numbers are meant as codes, say so: once and for all with `coded`, or by `codes`, which makes a
+    tensor of them.
     """
 
     classes: int = None  # type: ignore[assignment]  # as many as there are labels
     labels: tuple[str, ...] = ()
+    coded: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", _labels(self.labels))
+        object.__setattr__(self, "labels", labels_of(self.labels))
         if self.classes is None:
             if not self.labels:
                 raise TypeError("expected the number of classes, or their labels")
@@ -359,25 +281,26 @@ class Discrete(Variable):
             return to_tensor(name, value)
         import pandas as pd
 
-        at, given = pd.factorize(_objects(name, value))  # -1 where it is absent
+        at, given = pd.factorize(objects(name, value))  # -1 where it is absent
         codes = [self._code(one) for one in given]
         if unknown := [one for one, code in zip(given, codes, strict=True) if code is None]:
             raise ValueError(f"{name}: unknown category {unknown[:3]}; {self._cure(unknown[0])}")
         table = torch.tensor([*codes, math.nan], dtype=torch.float64)
-        found = table[torch.from_numpy(at)].reshape(_array(name, value).shape)
-        return found if found.isnan().any() else found.long()
+        return table[torch.from_numpy(at)].reshape(array_of(name, value).shape)
 
-    def _code(self, value: Any) -> int | None:
-        """The code of the label that a value is."""
+    def _code(self, value: Any) -> float | None:
+        """The code of the label that a value is, or of one that is a code."""
+        if self.coded and isinstance(value, NUMBERS):
+            return float(value)
         if str(value) in self.labels:
             return self.labels.index(str(value))
         number = float(value) if isinstance(value, NUMBERS) else math.nan
-        return next((k for k, label in enumerate(self.labels) if _reading(label) == number), None)
+        return next((k for k, label in enumerate(self.labels) if reading(label) == number), None)
 
     def _cure(self, value: Any) -> str:
         """What was expected instead of an unknown category."""
         if isinstance(value, NUMBERS):
-            cure = "if codes are meant, make a tensor of them with the variable's codes(...)"
+            cure = "if codes are meant, declare it with coded=True, or use its codes(...)"
         else:
             cure = did_you_mean(value, self.labels)
         return f"expected {list(self.labels)}" + (f"; {cure}" if cure else "")
@@ -392,35 +315,6 @@ class Discrete(Variable):
             )
 
 
-def _labels(given: Any) -> tuple[str, ...]:
-    """Labels as text, each once; whole numbers without a decimal point.
-
-    Raises:
-        ValueError: If a label is missing or there twice.
-    """
-    if isinstance(given, str):
-        raise ValueError(f"labels={given!r}: expected one label a category, such as ('no', 'yes')")
-    labels = []
-    for one in given:
-        if _absent(one):
-            raise ValueError(f"labels: {one!r} stands for a missing value; expected a name")
-        whole = isinstance(one, float) and one.is_integer()
-        label = str(int(one)) if whole else str(one)
-        if label in labels:
-            raise ValueError(f"labels: {label!r} is there twice; every category needs its own")
-        labels.append(label)
-    return tuple(labels)
-
-
-def _reading(label: str) -> float:
-    """The number or truth value that a label reads as; NaN if it is neither."""
-    truth = {"true": 1.0, "false": 0.0}.get(label.strip().lower())
-    try:
-        return float(label) if truth is None else truth
-    except ValueError:
-        return math.nan
-
-
 @dataclass(frozen=True)
 class Categorical(Discrete):
     """One of `classes` unordered categories, coded 0, 1, ..., `classes - 1`.
@@ -428,6 +322,7 @@ class Categorical(Discrete):
     Args:
         classes: Number of categories; as many as there are labels, if not given.
         labels: Their names, in the order of the codes; values are then given by name.
+        coded: Whether numbers that are given are codes all the same, and text alone is labels.
 
     Raises:
         ValueError: If there are less than two, or labels are missing, twice, or another number.
@@ -445,6 +340,7 @@ class Ordinal(Discrete):
     Args:
         classes: Number of levels; as many as there are labels, if not given.
         labels: Their names, lowest first.
+        coded: As for `Categorical`.
     """
 
 
@@ -454,6 +350,7 @@ class Binary(Discrete):
 
     Args:
         labels: Names of 0 and 1.
+        coded: As for `Categorical`.
     """
 
     classes: int = field(default=2, init=False)

@@ -263,7 +263,6 @@ class Formulas:
         return list(found)
 
 
-
 def check_outcome(model: SCM, outcome: str) -> None:
     """Refuse an outcome that is unknown, or whose differences mean nothing.
 

@@ -143,7 +143,9 @@ class Comparison:
     def __init__(self, reports: Mapping[str, Report]) -> None:
         self.reports = dict(reports)
         self._resamples: dict[int, Bootstrap] = {}
-        counts = {name: report.metrics["settings"].get("particles") for name, report in reports.items()}
+        counts = {
+            name: report.metrics["settings"].get("particles") for name, report in reports.items()
+        }
         self.particles = counts if len(set(counts.values())) > 1 else {}
         self.metrics: Found = {}
         self.entries = dict(self._entries())

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import chain, islice
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import networkx as nx
 
@@ -385,15 +385,6 @@ class CausalGraph:
     def _sorted_pair(self, pair: Pair) -> Pair:
         left, right = self.in_order(pair)
         return left, right
-
-
-def as_graph(spec: Any) -> CausalGraph:
-    """A graph as it is, or the one that a text, pairs or a networkx graph describe.
-
-    >>> as_graph("x -> y") == as_graph(CausalGraph([("x", "y")]))
-    True
-    """
-    return spec if isinstance(spec, CausalGraph) else CausalGraph(spec)
 
 
 def _by_size(sets: Iterable[set[str]]) -> list[set[str]]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from rung3.graph.causal_graph import as_graph
+from rung3.graph.given import as_graph
 from rung3.graph.implications import Independence, implications
 from rung3.graph.independence import Column, Dependence, column, residual_test
 

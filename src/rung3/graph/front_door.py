@@ -12,9 +12,9 @@ if
        out of Z.
 
 What satisfies 2 and 3 is closed under union. So among the nodes R that may be chosen there is a
-greatest such set M(R), and a front-door set exists in R if and only if M(R) satisfies 1, too (Jeong,
-Tian and Bareinboim, NeurIPS 2022). Both steps here take linear time, as in Wienöbst, van der Zander
-and Liskiewicz (Linear-time algorithms for front-door adjustment, 2022).
+greatest such set M(R), and a front-door set exists in R if and only if M(R) satisfies 1, too
+(Jeong, Tian and Bareinboim, NeurIPS 2022). Both steps here take linear time, as in Wienöbst, van
+der Zander and Liskiewicz (Linear-time algorithms for front-door adjustment, 2022).
 
 M(R). No node of it is an ancestor of X, or 2 would fail; so it does not matter to colliders which
 arrows out of R there are. One search from Y, given X, without these arrows, finds what violates 3.
@@ -22,11 +22,12 @@ Each node that it comes to is dropped, and the steps along the arrows out of it,
 are taken then.
 
 A minimal set. Let A be the nodes of M(R) with a causal path to Y that meets no other of M(R), and
-B those of A with a causal path from X that meets no other of A. B meets every causal path, and needs
-all its nodes for it. A back door from it to Y must leave the last node of M(R) on its way by a
-causal path, without which M(R) would not do: a node of A. So S is the least set that holds B, and
-every node of A to which an open way leads from S without arrows out of A (but the last, taken
-backwards). Every other minimal set lacks some node v of S, and so lies in R - v.
+B those of A with a causal path from X that meets no other of A. B meets every causal path, and
+needs all its nodes for it. A back door from B to Y that is open must use an arrow out of M(R), for
+M(R) leaves none open. The last node that it leaves so, it leaves by a causal path to Y, and is one
+of A. So S is the least set that holds B, and every node of A to which an open way leads from S
+without arrows out of A (but the last, taken backwards). Every other minimal set lacks some node v
+of S, and so lies in R - v.
 """
 
 from __future__ import annotations

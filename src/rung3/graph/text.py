@@ -30,7 +30,10 @@ _TOKEN = re.compile(
 )
 
 
-_FOREIGN = re.compile(r"""\s*(?:strict\s+)?(?P<kind>(?:di)?graph|dag|pdag|mag|pag)\b\s*(?:[\w.]+|"[^"]*")?\s*\{""", re.I)
+_FOREIGN = re.compile(
+    r"""\s*(?:strict\s+)?(?P<kind>(?:di)?graph|p?dag|[mp]ag)\b\s*(?:[\w.]+|"[^"]*")?\s*\{""",
+    re.I,
+)
 """The head of a graph in another language, such as `digraph name {`."""
 
 
@@ -191,8 +194,8 @@ def _foreign(kind: str) -> str:
     """What to say of a text whose head is `kind {`."""
     if kind.endswith("graph"):
         return (
-            f"this is Graphviz's text, {kind} {{ ... }}, which is not read here: leave out the head, "
-            'the braces and the attributes, as in "a -> b; b -> c".'
+            f"this is Graphviz's text, {kind} {{ ... }}, which is not read here: leave out the "
+            'head, the braces and the attributes, as in "a -> b; b -> c".'
         )
     return f"this is DAGitty's text, {kind} {{ ... }}: read it with rung3.graph.read_dagitty(text)."
 

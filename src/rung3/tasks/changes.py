@@ -36,8 +36,8 @@ from torch.nn import functional as F
 
 from rung3.columns import gaps, read, say_gaps
 from rung3.graph import CausalGraph
-from rung3.graph.causal_graph import as_graph
 from rung3.graph.falsification import correct
+from rung3.graph.given import as_graph
 from rung3.mechanisms.encoding import ParentEncoder, Standardise
 from rung3.rows import Rows
 from rung3.seeding import Seed, base_seed, stream

@@ -1,0 +1,137 @@
+"""Values as people give them: numbers, lists, arrays, frames' columns, with gaps, as labels.
+
+A tensor is taken as it is. Whatever else is array-like becomes one here, or an error that quotes
+what is no number; which label a value is, is told by how both read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = [
+    "NUMBERS",
+    "array_of",
+    "coded",
+    "is_coded",
+    "labels_of",
+    "objects",
+    "reading",
+    "to_tensor",
+]
+
+NUMBERS = (Real, Decimal, np.bool_)
+"""What counts as a number; booleans do."""
+
+WIDER: Mapping[str, type[Any]] = {
+    "uint16": np.int64,
+    "uint32": np.int64,
+    "uint64": np.float64,
+    np.dtype(np.longdouble).name: np.float64,
+}
+"""What torch has no arithmetic of, and what holds it instead."""
+
+
+def to_tensor(name: str, value: Any) -> Tensor:
+    """Turn a number, list, NumPy array, pandas series or tensor into a tensor.
+
+    Args:
+        name: The variable's name, for the error.
+        value: Anything array-like; what is absent (None, NaN, `pandas.NA`) becomes NaN. Gradients
+            of a tensor are kept.
+
+    Raises:
+        ValueError: If a value is not a number, quoting it.
+    """
+    if isinstance(value, Tensor):
+        return value
+    if is_coded(value):
+        return torch.stack(tuple(value))
+    array = array_of(name, value)
+    if array.dtype.kind not in "biuf":
+        flat = objects(name, value)
+        numbers = [_number(one) for one in flat]
+        if bad := [one for one, number in zip(flat, numbers, strict=True) if number is None]:
+            raise ValueError(
+                f"{name}: expected numbers, got values of type {array.dtype}: {bad[:3]}"
+            )
+        array = np.array(numbers, dtype=np.float64).reshape(array.shape)
+    held = WIDER.get(array.dtype.name, array.dtype.newbyteorder("="))
+    return torch.from_numpy(np.array(array, dtype=held, order="C"))
+
+
+def is_coded(value: Any) -> bool:
+    """Whether a value is a tensor, or a list of tensors: categories in it are codes."""
+    if isinstance(value, list | tuple) and value:
+        return all(isinstance(one, Tensor) for one in value)
+    return isinstance(value, Tensor)
+
+
+def array_of(name: str, value: Any) -> np.ndarray[Any, Any]:
+    """A value as an array, or an error that names the variable."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # lists of unequal length
+        raise ValueError(f"{name}: {error}") from None
+
+
+def objects(name: str, value: Any) -> np.ndarray[Any, Any]:
+    """The values as they were given, one after the other."""
+    if isinstance(value, list | tuple):  # NumPy makes text of [1, "a"], and numbers of [1, True]
+        value = np.asarray(value, dtype=object)
+    return np.asarray(array_of(name, value), dtype=object).reshape(-1)
+
+
+def coded(value: Any, code: int) -> Any:
+    """A value that was given, or else the one of this code: the default of arms and events."""
+    return torch.tensor(code) if value is None else value
+
+
+def _absent(value: Any) -> bool:
+    """Whether a value stands for a missing one: None, NaN, or pandas' NA or NaT."""
+    import pandas as pd
+
+    return value is None or bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
+def _number(value: Any) -> float | None:
+    """A number, NaN for what is absent; `None` for anything else."""
+    if isinstance(value, NUMBERS):
+        return float(value)
+    return math.nan if _absent(value) else None
+
+
+def labels_of(given: Any) -> tuple[str, ...]:
+    """Labels as text, each once; whole numbers without a decimal point.
+
+    Raises:
+        ValueError: If a label is missing or there twice.
+    """
+    if isinstance(given, str):
+        raise ValueError(f"labels={given!r}: expected one label a category, such as ('no', 'yes')")
+    labels = []
+    for one in given:
+        if _absent(one):
+            raise ValueError(f"labels: {one!r} stands for a missing value; expected a name")
+        whole = isinstance(one, float) and one.is_integer()
+        label = str(int(one)) if whole else str(one)
+        if label in labels:
+            raise ValueError(f"labels: {label!r} is there twice; every category needs its own")
+        labels.append(label)
+    return tuple(labels)
+
+
+def reading(label: str) -> float:
+    """The number or truth value that a label reads as; NaN if it is neither."""
+    truth = {"true": 1.0, "false": 0.0}.get(label.strip().lower())
+    try:
+        return float(label) if truth is None else truth
+    except ValueError:
+        return math.nan
