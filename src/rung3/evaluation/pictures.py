@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["beside", "film", "graph", "losses", "png", "strip"]
 
 INK, ACCENT = "#7d8288", "#d1495b"
+COLOURS = (INK, ACCENT, "#3f88c5", "#e0a030", "#5aa469")
 DPI = 150
 
 CELL = 128
@@ -147,20 +149,22 @@ def losses(history: Mapping[str, Any]) -> bytes:
         history: By mechanism either losses, or curves by name: each a sequence of numbers, or of
             (step, loss) pairs.
     """
-    figure = _figure(3.1 * min(3, len(history)), 2.1 * -(-len(history) // 3))
-    panels = figure.subplots(-(-len(history) // 3), min(3, len(history)), squeeze=False).flat
-    for axes in panels:
+    rows, columns = -(-len(history) // 3), min(3, len(history))
+    figure = _figure(3.1 * columns, 2.1 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels[len(history) :]:
         axes.axis("off")
     for axes, (name, curves) in zip(panels, history.items(), strict=False):
-        axes.axis("on")
         named = curves if isinstance(curves, Mapping) else {"loss": curves}
-        for colour, (label, curve) in zip((INK, ACCENT, "#3f88c5"), named.items(), strict=False):
+        for colour, (label, curve) in zip(cycle(COLOURS), named.items(), strict=False):
             points = torch.as_tensor(curve, dtype=torch.float64)
             steps = points[:, 0] if points.ndim == 2 else torch.arange(1, len(points) + 1)
             values = points[:, 1] if points.ndim == 2 else points
-            axes.plot(steps, values, color=colour, linewidth=1.2, label=label)
+            dot = "." if len(points) == 1 else ""  # a line needs two
+            axes.plot(steps, values, marker=dot, color=colour, linewidth=1.2, label=label)
         axes.set_title(name, fontsize=9, color=INK, loc="left")
         axes.tick_params(colors=INK, labelsize=7)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(INK)
         if len(named) > 1:
