@@ -36,6 +36,7 @@ from rung3.objectives import as_objective
 from rung3.rows import Rows
 from rung3.runs import RunFolder
 from rung3.scm import SCM
+from rung3.stopping import stoppable
 from rung3.study_data import Data, Splits
 from rung3.study_file import Part, read, unknown, validated
 from rung3.study_options import Evaluation, Training
@@ -52,6 +53,8 @@ MECHANISMS: Mapping[str, type[Mechanism]] = {
     if name != "Mechanism" and inspect.isclass(getattr(mechanisms, name))
 }
 """The kinds of mechanism that a study may name."""
+
+AGAIN = "to run the study again goes on from there"
 
 
 def _of_kind(kinds: Mapping[str, type[Any]], fields: Mapping[str, Any]) -> Any:
@@ -244,16 +247,24 @@ class Study(Part):
 
         Raises:
             ValueError: If the folder may not be used, or the data do not fit the variables.
+            Stopped: If a signal ends it, with the step that it was at; run again, it goes on.
         """
         place = RunFolder(folder)
         if place.claim(self, overwrite):
             fitted = "the model is fitted; " if place.fitted else ""
             say(f"{place.path}: {fitted}going on from there")
-        splits = self.splits()
+        with stoppable("while reading the data", AGAIN):
+            splits = self.splits()
         if not place.fitted:
-            self._fit(place, splits, say, progress)
-        report = self._evaluate(place, splits, say, progress)
-        report.save(place.path)
+            with stoppable("while fitting", AGAIN):
+                self._fit(place, splits, say, progress)
+        with stoppable("while training the oracles", AGAIN):
+            model = place.model()
+            oracles = self._oracles(place, model, splits, say, progress)
+        with stoppable("while evaluating", AGAIN):
+            report = self._evaluate(place, model, oracles, splits, say, progress)
+        with stoppable("while writing the report", AGAIN):
+            report.save(place.path)
         return report
 
     def _fit(
@@ -297,12 +308,16 @@ class Study(Part):
         model.save(place.model_path)
 
     def _evaluate(
-        self, place: RunFolder, splits: Splits, say: Callable[[str], None], progress: bool
+        self,
+        place: RunFolder,
+        model: SCM,
+        oracles: Oracles,
+        splits: Splits,
+        say: Callable[[str], None],
+        progress: bool,
     ) -> Report:
         from rung3.evaluation import evaluate, user_cache
 
-        model = place.model()
-        oracles = self._oracles(place, model, splits, say, progress)
         asked = self.evaluation.n or self.evaluation.asking().n or splits.test.n
         say(f"evaluating on {asked} test rows")
         return evaluate(

@@ -231,6 +231,7 @@ def fit(
         ValueError: If the rows do not fit the model, before anything starts; if a loss or a weight
             is NaN or infinite, naming the mechanism and the step; if the checkpoint is of another
             run.
+        Stopped: If a signal ends it (Ctrl-C, SIGTERM, SIGHUP), with the step that it was at.
 
     Example:
         >>> from rung3 import SCM, worlds

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ from rung3.checkpoints import Checkpoints, check
 from rung3.mechanisms.base import Mechanism
 from rung3.objectives.loss import CounterfactualLoss
 from rung3.seeding import seeded
+from rung3.stopping import Stopped, stoppable
 from rung3.training import History, Options
 
 __all__ = ["Loop", "run"]
@@ -60,7 +62,13 @@ def run(
             last = path
     alone = options.devices == 1 and options.num_nodes == 1
     limit = None if options.max_seconds is None else timedelta(seconds=options.max_seconds)
-    with _quiet():
+    names, kept = ", ".join(mechanisms), options.checkpoints is not None
+    cure = "the same call goes on" if kept else "with checkpoints= it could go on from there"
+
+    def where() -> str:
+        return f"at step {loop.global_step} of fitting {names}"
+
+    with stoppable(where, cure), _quiet():
         trainer = Trainer(
             max_epochs=options.epochs,
             max_time=limit,
@@ -79,9 +87,11 @@ def run(
             limit_val_batches=0 if validation is None else 1.0,
             use_distributed_sampler=False,
         )
-        trainer.fit(loop, ckpt_path=last, weights_only=True if last else None)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(loop, ckpt_path=last, weights_only=True if last else None)
+        except SystemExit:  # what Lightning makes of a signal that a handler of the caller's takes
+            number = signal.SIGTERM if trainer.received_sigterm else signal.SIGINT
+            raise Stopped(number, where(), cure) from None
     loop.finish()
     return loop.history
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from rung3.evaluation.distances import scale, unit
 from rung3.evaluation.examples import Example, Sweep
 from rung3.graph.drawing import draw
+from rung3.picture import by_channel, signed
 from rung3.variables import Discrete, Image, Variable
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def strip(
 ) -> bytes | None:
     """Factual, counterfactual, truth where known, and differences, one column a test row.
 
-    Differences are drawn on a fixed scale, the whole range of the image to either side of zero.
+    Differences are drawn channel by channel, on a fixed scale, the whole range of the image to either
+    side of zero.
 
     Returns:
         A PNG; `None` if no image is affected.
@@ -61,9 +63,9 @@ def strip(
             bands.append(("from z alone", _colour(example.answers["latent"][name])))
         if example.truth is not None:
             bands.append(("truth", _colour(example.truth[name])))
-        bands.append(("difference\n(from factual)", _signed(after - before)))
+        bands += _differences("difference\n(from factual)", after - before)
         if example.truth is not None:
-            bands.append(("error\n(from truth)", _signed(after - example.truth[name])))
+            bands += _differences("error\n(from truth)", after - example.truth[name])
     if not bands:
         return None
     heads = [
@@ -108,7 +110,8 @@ def beside(
         near, what = first.factual[image], "difference"
         if first.truth is not None:
             near, what = first.truth[image], "error"
-        bands += [(f"{what}\n{name}", _signed(answer - near)) for name, answer in answers.items()]
+        for name, answer in answers.items():
+            bands += _differences(f"{what}\n{name}", answer - near)
     heads = [
         "\n".join(_change(name, variables[name], first, k) for name in chosen)
         for k in range(first.factual.n)
@@ -177,7 +180,7 @@ def _mosaic(
     bands: list[tuple[str, Tensor]],
     heads: list[str],
     corner: str,
-    signed: Variable | None,
+    differs: Variable | None,
     first_apart: bool = False,
 ) -> bytes:
     """Bands `(columns, H, W, 3)` under one another, names at the left, heads and corner above."""
@@ -192,7 +195,7 @@ def _mosaic(
             place[..., :3], place[..., 3] = large, 1
     names = [line for text in (corner, *(name for name, _ in bands)) for line in text.split("\n")]
     left, bottom = 0.2 + 0.075 * max(map(len, names)), 0.04
-    right = 0.1 if signed is None else 0.7
+    right = 0.1 if differs is None else 0.7
     top = 0.1 + 0.15 * max(head.count("\n") + 1 for head in heads)
     down, across = (side / DPI for side in canvas.shape[:2])
     W, H = left + across + right, bottom + down + top
@@ -201,10 +204,10 @@ def _mosaic(
     axes.axis("off")
     axes.imshow(canvas.numpy(), interpolation="nearest", aspect="auto")
     _captions(axes, bands, heads, corner, height, width, first_apart)
-    if signed is not None:
+    if differs is not None:
         tall = min(down, 1.7)
         bar = figure.add_axes(((W - 0.6) / W, (bottom + 0.06) / H, 0.08 / W, (tall - 0.3) / H))
-        _colour_bar(bar, signed)
+        _colour_bar(bar, differs)
     return png(figure)
 
 
@@ -234,9 +237,9 @@ def _captions(
 
 
 def _colour_bar(axes: Axes, variable: Variable) -> None:
-    values = torch.linspace(1, -1, 128).reshape(1, 1, 128, 1)
+    values = torch.linspace(1, -1, 128).reshape(128, 1)
     most = scale(variable)
-    axes.imshow(_signed(values)[0], aspect="auto", extent=(0, 1, -most, most))
+    axes.imshow(signed(values), aspect="auto", extent=(0, 1, -most, most))
     axes.set_xticks([])
     axes.set_yticks([-most, 0, most], [f"-{most:g}", "0", f"+{most:g}"])
     axes.yaxis.tick_right()
@@ -254,12 +257,17 @@ def _colour(images: Tensor) -> Tensor:
     return images.movedim(1, -1)
 
 
-def _signed(difference: Tensor) -> Tensor:
-    """Differences in [-1, 1], averaged over channels, from blue over white to red."""
-    from matplotlib import colormaps
+def _differences(name: str, difference: Tensor) -> list[tuple[str, Tensor]]:
+    """A band `(n, H, W, 3)` of each channel of differences `(n, C, H, W)` in [-1, 1]."""
+    channels = difference.split(1, dim=1)
+    said = ("red", "green", "blue") if len(channels) == 3 else range(1, len(channels) + 1)
+    heads = [f"{name}\n{one}" for one in said] if len(channels) > 1 else [name]
+    return [(head, _signed(one)) for head, one in zip(heads, channels, strict=True)]
 
-    shade = (difference.float().mean(1).clamp(-1, 1) + 1) / 2
-    return torch.from_numpy(colormaps["RdBu_r"](shade.numpy())[..., :3]).float()
+
+def _signed(difference: Tensor) -> Tensor:
+    """Differences `(n, C, H, W)` in [-1, 1] as colours `(n, H, C W, 3)`, from blue to red."""
+    return signed(by_channel(difference))
 
 
 def _change(name: str, variable: Variable, example: Example, k: int) -> str:
