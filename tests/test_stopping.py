@@ -160,15 +160,18 @@ def test_a_handler_of_the_callers_and_an_ignored_signal_are_left_alone() -> None
     assert heard == [signal.SIGTERM]
 
 
-def test_a_signal_that_python_drops_is_told_at_the_end_of_the_block() -> None:
+def test_a_signal_that_python_drops_is_told_at_the_end_of_the_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Dropped:
         def __del__(self) -> None:
             signal.raise_signal(signal.SIGTERM)
 
-    with pytest.warns(pytest.PytestUnraisableExceptionWarning), pytest.raises(Stopped) as caught:
-        with stoppable("while tidying up"):
-            Dropped()
-        raise AssertionError
+    dropped: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", dropped.append)
+    with pytest.raises(Stopped) as caught, stoppable("while tidying up"):
+        Dropped()
+    assert len(dropped) == 1
     assert str(caught.value) == "stopped by SIGTERM while tidying up"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from rung3.batches import Table
-from rung3.evaluation.assessment import planned
 from rung3.evaluation.queries import Query
 from rung3.objectives import Counterfactual
+from rung3.preflight import preflight
 from rung3.positivity import Positivity, positivity
 from rung3.rows import Rows
 from rung3.scm import SCM
@@ -151,11 +151,8 @@ def check(study: Study) -> Check:
         ValueError: If the data do not fit the variables, or an intervention is not possible.
     """
     model, splits = study.model(), study.splits()
-    evaluation = study.evaluation
-    protocol = replace(evaluation.asking(), interventions=evaluation.asked(model.variables))
-    n = min(evaluation.n or protocol.n or splits.test.n, splits.test.n)
-    queries = planned(model, splits.test, n, splits.train, protocol, study.seed)
-    found = [(q.label, p) for q in queries for p in _positivity_of(q, model, splits, n)]
+    asked = preflight(study, model, splits)
+    found = [(q.label, p) for q, rows in asked for p in _positivity_of(q, model, splits.train, rows)]
     seconds: dict[str, float] = {}
     objectives: dict[str, Counterfactual] = {}
     for group in study.groups():
@@ -171,15 +168,8 @@ def check(study: Study) -> Check:
     return Check(model, splits, found, parameters, seconds, objectives)
 
 
-def _positivity_of(query: Query, model: SCM, splits: Splits, n: int) -> list[Positivity]:
-    rows: dict[str, Tensor] = {name: value[:n] for name, value in splits.test.items()}
-    for name, value in query.at(slice(n), torch.device("cpu")).items():
-        if callable(value) and not isinstance(value, Tensor):
-            value = value(**{a: rows[a] for a in inspect.signature(value).parameters})
-        shape = (n, *model.variables[name].shape)
-        rows[name] = torch.as_tensor(value, dtype=rows[name].dtype).expand(shape)
-    asked = Rows(rows)
-    return [p for k in query.do for p in positivity(model, splits.train, asked, k, rows[k])]
+def _positivity_of(query: Query, model: SCM, train: Rows, asked: Rows) -> list[Positivity]:
+    return [p for k in query.do for p in positivity(model, train, asked, k, asked[k])]
 
 
 def _seconds(model: SCM, name: str, train: Rows, options: dict[str, Any]) -> float:

@@ -19,27 +19,38 @@ from __future__ import annotations
 
 import inspect
 import json
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self, get_type_hints
 
 import torch
 import yaml
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from rung3 import mechanisms, variables
 from rung3.graph import CausalGraph
 from rung3.mechanisms import Equation, Mechanism
+from rung3.memory import Bounded, require, row_bytes
 from rung3.objectives import as_objective
+from rung3.preflight import preflight
 from rung3.rows import Rows
 from rung3.runs import RunFolder
 from rung3.scm import SCM
 from rung3.stopping import stoppable
 from rung3.study_data import Data, Splits
 from rung3.study_file import Part, read, unknown, validated
-from rung3.study_options import Evaluation, Training
+from rung3.study_options import Evaluation, Training, WholeNumber
 from rung3.variables import Continuous, Variable
 
 if TYPE_CHECKING:
@@ -47,12 +58,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Study"]
 
+
+def _is_mechanism(kind: Any) -> bool:
+    return inspect.isclass(kind) and issubclass(kind, Mechanism)
+
+
 MECHANISMS: Mapping[str, type[Mechanism]] = {
     name: getattr(mechanisms, name)
     for name in mechanisms.__all__
-    if name != "Mechanism" and inspect.isclass(getattr(mechanisms, name))
+    if name != "Mechanism" and _is_mechanism(getattr(mechanisms, name))
 }
 """The kinds of mechanism that a study may name."""
+
+BROKEN = (TypeError, AttributeError, LookupError, OverflowError, RuntimeError, MemoryError)
+"""What a value of the wrong kind or size may end in, where nobody looked for it."""
+
+COPIES = 5
+"""Of the weights while they are trained: gradients, two moments and an average are as large."""
 
 AGAIN = "to run the study again goes on from there"
 
@@ -63,16 +85,31 @@ def _of_kind(kinds: Mapping[str, type[Any]], fields: Mapping[str, Any]) -> Any:
     kind = fields.pop("kind", None)
     if kind is None:
         raise ValueError(f"its kind is missing; one of {', '.join(kinds)}")
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise unknown(("kind",), kinds, "kind", kind)
     known = list(inspect.signature(kinds[kind]).parameters)
-    for key in fields:
+    types = get_type_hints(kinds[kind].__init__)
+    for key, value in fields.items():
         if key not in known:
             raise unknown((key,), known, f"field of {kind}")
+        if key != "labels":  # may be numbers, whose text is meant
+            _check_type(f"{kind}: {key}", value, types[key])
     try:
         return kinds[kind](**fields)
-    except TypeError as error:
+    except BROKEN as error:
         raise ValueError(f"{kind}: {error}") from None
+
+
+def _check_type(what: str, value: Any, hint: Any) -> None:
+    """Refuse a value that is not of the type that the argument declares."""
+    adapter: TypeAdapter[Any] = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    try:  # as JSON, where a list is a tuple
+        adapter.validate_json(json.dumps(value, default=str), strict=True)
+    except ValidationError as error:
+        said = error.errors(include_url=False)[0]["msg"]
+        if "isinstance" in said:
+            said = "Expected text: an object cannot be written in a study"
+        raise ValueError(f"{what}: {said[0].lower()}{said[1:]}, got {value!r:.80}") from None
 
 
 def _mechanism(said: str | Mapping[str, Any]) -> Mechanism:
@@ -85,13 +122,15 @@ def _check_variable(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _check_mechanism(said: dict[str, Any] | str) -> dict[str, Any] | str:
+def _check_mechanism(said: Any) -> Any:
+    if not isinstance(said, (dict, str)):
+        raise ValueError(f"expected an equation, or a kind and its fields; got {said!r:.80}")
     _mechanism(said)
     return said
 
 
 VariableFields = Annotated[dict[str, Any], AfterValidator(_check_variable)]
-MechanismFields = Annotated[dict[str, Any] | str, AfterValidator(_check_mechanism)]
+MechanismFields = Annotated[dict[str, Any] | str, BeforeValidator(_check_mechanism)]
 
 
 class Group(NamedTuple):
@@ -116,13 +155,11 @@ class Study(Part):
     """
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
-    seed: int = 0
+    seed: WholeNumber = 0
     data: Data
     graph: str
     variables: dict[str, VariableFields] = Field(default_factory=dict)
-    mechanisms: dict[str, Annotated[dict[str, Any] | str, AfterValidator(_check_mechanism)]] = (
-        Field(default_factory=dict)
-    )
+    mechanisms: dict[str, MechanismFields] = Field(default_factory=dict)
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
 
@@ -154,12 +191,33 @@ class Study(Part):
             for name in names:
                 if name not in nodes:
                     raise unknown((*place, name), nodes, "variable")
-        self._check_objectives(self.model())
-        try:
-            self.evaluation.asked(self.declared())
-        except ValueError as error:
-            raise ValueError(f"evaluation.interventions: {error}") from None
+        self._check_data()
+        model = self.model()
+        self._check_objectives(model)
+        self._check_questions(model)
         return self
+
+    def _check_data(self) -> None:
+        declared = self.declared()
+        size = row_bytes(declared)
+        require("variables: one row of them", size, "declare smaller images or vectors")
+        for part, count in self.data.drawn().items():
+            require(f"data.{part}: {count:,} rows", count * size, "ask for fewer")
+        columns = self.data.read_from()
+        for name, column in columns.items():
+            if name not in declared:
+                raise unknown(("data", "columns", name), declared, "variable")
+            if twice := [k for k in declared if k != name and columns.get(k, k) == column]:
+                raise ValueError(f"data.columns: {name} and {twice[0]} are both read from {column!r}")
+
+    def _check_questions(self, model: SCM) -> None:
+        try:
+            self.evaluation.asking_of(model.variables)
+            asked = self.evaluation.asked(model.variables)
+            for label, value in asked.items() if isinstance(asked, dict) else ():
+                model.do(value if isinstance(value, dict) else {label: value})
+        except ValueError as error:
+            raise ValueError(f"evaluation: {error}") from None
 
     def _check_objectives(self, model: SCM) -> None:
         aimed = {name: o for name, o in self.training.mechanisms.items() if o.objective}
@@ -198,9 +256,13 @@ class Study(Part):
     def model(self) -> SCM:
         """The model before training; the same seed gives the same weights."""
         given = {name: _mechanism(said) for name, said in self.mechanisms.items()}
-        with torch.random.fork_rng(devices=[]):
+        cure = "choose smaller variables or mechanisms"
+        with torch.random.fork_rng(devices=[]), Bounded("to train the model", COPIES, cure):
             torch.manual_seed(self.training_seed)
-            return SCM(self.graph, self.declared(), given)
+            try:
+                return SCM(self.graph, self.declared(), given)
+            except BROKEN as error:
+                raise ValueError(f"the model cannot be made: {error}") from None
 
     def splits(self) -> Splits:
         """The rows."""
@@ -255,6 +317,7 @@ class Study(Part):
             say(f"{place.path}: {fitted}going on from there")
         with stoppable("while reading the data", AGAIN):
             splits = self.splits()
+            preflight(self, self.model(), splits)
         if not place.fitted:
             with stoppable("while fitting", AGAIN):
                 self._fit(place, splits, say, progress)
@@ -287,17 +350,19 @@ class Study(Part):
                 predictors = self._predictors(place, model, splits, say, progress)
                 group.options["objective"] = replace(aim, predictors=predictors)
             say(f"fitting {', '.join(group.mechanisms)} on {splits.train.n} rows{by}")
-            history = fit(
-                model,
-                splits.train,
-                splits.validation,
-                only=group.mechanisms,
-                seed=self.training_seed,
-                checkpoints=place.checkpoints / str(k),
-                progress=progress,
-                **group.options,
-                **self.training.shared(),
-            )
+            with warnings.catch_warnings():  # a part that was finished before a kill is as it was
+                warnings.filterwarnings("ignore", "checkpoints: .* nothing was trained")
+                history = fit(
+                    model,
+                    splits.train,
+                    splits.validation,
+                    only=group.mechanisms,
+                    seed=self.training_seed,
+                    checkpoints=place.checkpoints / str(k),
+                    progress=progress,
+                    **group.options,
+                    **self.training.shared(),
+                )
             for name, losses in history.curves().items():
                 before = curves.setdefault(name, {})
                 curves[name] = before | {k: before.get(k, []) + v for k, v in losses.items()}
@@ -347,7 +412,7 @@ class Study(Part):
         if place.oracles_path.is_file():
             return Oracles.load(place.oracles_path)
         options = self.evaluation.oracles
-        rows = self._halves(splits.train)[0][: options.rows]
+        rows = self.halves(splits.train)[0][: options.rows]
         epochs: dict[str, Any] = {} if options.epochs is None else {"epochs": options.epochs}
         origin = f"{rows.n} of the training rows"
         say(f"training the oracles on {origin}")
@@ -377,13 +442,13 @@ class Study(Part):
 
         if place.predictors_path.is_file():
             return Oracles.load(place.predictors_path)
-        rows = self._halves(splits.train)[1]
+        rows = self.halves(splits.train)[1]
         say(f"training the predictors on {rows.n} of the training rows")
         found = fit_predictors(model, rows, splits.validation, self.training_seed, progress)
         found.save(place.predictors_path)
         return found
 
-    def _halves(self, train: Rows) -> tuple[Rows, Rows]:
+    def halves(self, train: Rows) -> tuple[Rows, Rows]:
         """What oracles and what predictors may see: all, or a half each if there are both."""
         half = train.n // 2 if any("objective" in g.options for g in self.groups()) else train.n
         return train[:half], train[half:]

@@ -315,7 +315,9 @@ def _spell(source: Source, fault: ErrorDetails) -> str:
         case "union_tag_not_found":
             return source.error(tuple(at), "missing its kind")
         case "value_error":
+            at = at if _leads(source.values, at) else at[:-1]
             return source.error(tuple(at), str(context["error"]))
+    at = at if _leads(source.values, at) else at[:-1]
     message = fault["msg"][0].lower() + fault["msg"][1:]
     return source.error(tuple(at), f"{message}, got {fault['input']!r}")
 

@@ -68,7 +68,7 @@ def run(
     def where() -> str:
         return f"at step {loop.global_step} of fitting {names}"
 
-    with stoppable(where, cure), _quiet():
+    with stoppable(where, cure), quiet():
         trainer = Trainer(
             max_epochs=options.epochs,
             max_time=limit,
@@ -92,6 +92,12 @@ def run(
         except SystemExit:  # what Lightning makes of a signal that a handler of the caller's takes
             number = signal.SIGTERM if trainer.received_sigterm else signal.SIGINT
             raise Stopped(number, where(), cure) from None
+    if last is not None and loop.began in (None, loop.global_step):
+        warnings.warn(
+            f"checkpoints: {options.checkpoints} holds this training, finished: nothing was trained, "
+            "and its weights were loaded; to train anew give another folder, or resume=False",
+            stacklevel=3,
+        )
     loop.finish()
     return loop.history
 
@@ -136,6 +142,7 @@ class Loop(LightningModule):
         self.sums: Tensor  # of losses and of rows: (training or validation, mechanisms, 2)
         self.elapsed = 0.0
         self.started = 0.0
+        self.began: int | None = None  # the first step of this call; none if nothing was left to do
         self.digests: dict[str, str] = {}
 
     @property
@@ -256,6 +263,7 @@ class Loop(LightningModule):
     def on_train_start(self) -> None:
         """Take up the rows at the step that a checkpoint left off, if anything is left to do."""
         self.order.step = self.trainer.global_step
+        self.began = self.trainer.global_step
         self.started = time.perf_counter()
         if len(self._stopped()) == len(self.names):
             self.trainer.should_stop = True
@@ -379,7 +387,7 @@ class Loop(LightningModule):
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without Lightning's remarks on the machine and on its own use of torch."""
     names = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda")
     loggers = [logging.getLogger(name) for name in names]

@@ -96,7 +96,7 @@ def _edges(
     along: dict[Edge, None] = {}
     past: dict[Edge, None] = {}
     for cause in causes:
-        for path in graph.causal_paths(cause, outcome):
+        for path in islice(graph.causal_paths(cause, outcome), LIT):
             edges = dict.fromkeys(pairwise(path.nodes))
             if through == LATENT or through in path.nodes:
                 along |= edges
