@@ -60,3 +60,22 @@ def test_command_report_and_page_have_one_scale_of_differences() -> None:
         page = np.asarray(Pictures.open(io.BytesIO(signed_png(change)))) / 255
         for found in (drawn.to_rgba(drawn.get_array())[0, 0, :3], report[0, 0, 0], page[0, 0]):
             np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+def test_the_what_if_that_the_readme_shows_first_changes_something() -> None:
+    from pathlib import Path
+
+    from rung3.study import Study
+
+    root = Path(__file__).resolve().parents[1]
+    assert "--row 4 --do thickness=4  # a thin 6 of 2.0 px and grey level 115" in (
+        root / "README.md"
+    ).read_text("utf-8")
+    study = Study.load(root / "studies" / "digits.yaml", ["data.test=5"])
+    row, world = study.data.test_rows(study.declared(), study.seed)[4], study.data.truth()
+    assert world is not None
+    imagined = world.counterfactual(row, {"thickness": 4.0})
+    assert int(row["digit"]) == 6
+    assert float(row["thickness"]) == pytest.approx(2.0, abs=0.05)
+    assert float(row["intensity"]) == pytest.approx(115, abs=0.5)
+    assert float((imagined["image"] - row["image"]).abs().mean()) > 20 / 255

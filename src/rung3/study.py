@@ -211,13 +211,15 @@ class Study(Part):
                 raise ValueError(f"data.columns: {name} and {twice[0]} are both read from {column!r}")
 
     def _check_questions(self, model: SCM) -> None:
+        place = "evaluation.interventions"
         try:
-            self.evaluation.asking_of(model.variables)
             asked = self.evaluation.asked(model.variables)
             for label, value in asked.items() if isinstance(asked, dict) else ():
                 model.do(value if isinstance(value, dict) else {label: value})
+            place = "evaluation"
+            self.evaluation.asking_of(model.variables)
         except ValueError as error:
-            raise ValueError(f"evaluation: {error}") from None
+            raise ValueError(f"{place}: {error}") from None
 
     def _check_objectives(self, model: SCM) -> None:
         aimed = {name: o for name, o in self.training.mechanisms.items() if o.objective}
