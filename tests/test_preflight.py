@@ -33,7 +33,7 @@ DIGITS: dict[str, Any] = {
 }
 
 
-class Trained(Exception):
+class TrainedError(Exception):
     """Training has begun."""
 
 
@@ -59,7 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "two.csv").write_text("\n".join(["x,y,group,empty", *lines[:2]]))
 
     def fit(*args: Any, **options: Any) -> None:
-        raise Trained
+        raise TrainedError
 
     monkeypatch.setattr(Study, "_fit", fit)
     return tmp_path
@@ -147,14 +147,14 @@ def test_what_follows_from_another_intervention_is_not_guessed_at(folder: Path) 
     asked = {"both": {"x": 1.0, "y": "log(y)"}}  # of a y that x changes: not known yet
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(put(STUDY, "evaluation.interventions", asked)), "utf-8")
-    with pytest.raises(Trained):
+    with pytest.raises(TrainedError):
         Study.load(path).run(folder / "run")
 
 
 def test_a_study_that_can_be_run_is_run(folder: Path) -> None:
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(STUDY), "utf-8")
-    with pytest.raises(Trained):
+    with pytest.raises(TrainedError):
         Study.load(path).run(folder / "run")
 
 
@@ -179,7 +179,7 @@ def test_evaluation_is_redone_on_a_fitted_model(
     assert weights.stat().st_mtime_ns == trained
     assert list(report.metrics["targets"]) == ["do(group)"]
     assert place.study() == other
-    with pytest.raises(ValueError, match="finished, and differs in evaluation; .*rung3 evaluate"):
+    with pytest.raises(ValueError, match=r"finished, and differs in evaluation; .*rung3 evaluate"):
         Study.load(path).run(place.path)
     with pytest.raises(ValueError, match="differs in training"):
         Study.load(path, ["training.epochs=2"]).run(place.path)

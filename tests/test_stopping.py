@@ -179,7 +179,7 @@ def test_the_innermost_block_tells_and_errors_pass() -> None:
     with pytest.raises(Stopped, match="at step 3"), stoppable("outside"), stoppable("at step 3"):
         signal.raise_signal(signal.SIGTERM)
     with pytest.raises(ZeroDivisionError), stoppable("outside"):
-        print(1 / 0)
+        pass
     with stoppable("outside"):  # nothing is left over
         pass
 

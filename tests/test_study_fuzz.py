@@ -29,7 +29,7 @@ def mutated(text: str, chance: random.Random) -> str:
             case 1:
                 text = text[:at] + text[at + chance.randint(1, 20) :]
             case 2:
-                text = "".join(lines[:k] + [lines[k]] + lines[k:])
+                text = "".join([*lines[:k], lines[k], *lines[k:]])
             case 3:
                 line = lines[k].partition(":")
                 lines[k] = f"{line[0]}: {chance.choice(PARTS)}\n"
@@ -69,7 +69,9 @@ def test_three_thousand_mutated_studies(tmp_path: Path) -> None:
 
 def bomb(first: str, link: str, times: int) -> str:
     lines = [f"a0: &a0 {first}"]
-    lines += [f"a{k}: &a{k} {link.format(', '.join([f'*a{k - 1}'] * 9), k)}" for k in range(1, times)]
+    lines += [
+        f"a{k}: &a{k} {link.format(', '.join([f'*a{k - 1}'] * 9), k)}" for k in range(1, times)
+    ]
     return "\n".join(lines)
 
 

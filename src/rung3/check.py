@@ -19,8 +19,8 @@ from torch import Tensor
 from rung3.batches import Table
 from rung3.evaluation.queries import Query
 from rung3.objectives import Counterfactual
-from rung3.preflight import preflight
 from rung3.positivity import Positivity, positivity
+from rung3.preflight import preflight
 from rung3.rows import Rows
 from rung3.scm import SCM
 from rung3.study import Study
@@ -152,7 +152,9 @@ def check(study: Study) -> Check:
     """
     model, splits = study.model(), study.splits()
     asked = preflight(study, model, splits)
-    found = [(q.label, p) for q, rows in asked for p in _positivity_of(q, model, splits.train, rows)]
+    found = [
+        (q.label, p) for q, rows in asked for p in _positivity_of(q, model, splits.train, rows)
+    ]
     seconds: dict[str, float] = {}
     objectives: dict[str, Counterfactual] = {}
     for group in study.groups():

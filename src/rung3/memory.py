@@ -17,8 +17,23 @@ from rung3.variables import Variable
 __all__ = ["Bounded", "available", "require", "row_bytes"]
 
 SIZED = frozenset(
-    "empty zeros ones full rand randn randint randperm arange linspace new_empty new_zeros "
-    "new_ones new_full empty_strided".split()
+    [
+        "empty",
+        "zeros",
+        "ones",
+        "full",
+        "rand",
+        "randn",
+        "randint",
+        "randperm",
+        "arange",
+        "linspace",
+        "new_empty",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "empty_strided",
+    ]
 )
 """Operators whose first list of whole numbers, or numbers, is the size of what they make."""
 

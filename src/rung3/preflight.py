@@ -83,7 +83,9 @@ def values_set(query: Query, model: SCM, rows: Rows) -> Rows:
         value = given[name]
         if isinstance(mechanism, Apply):
             moved = model.graph.descendants([other for other in given if other != name])
-            known = not any(a in moved and (a == name or a not in given) for a in mechanism.arguments)
+            known = not any(
+                a in moved and (a == name or a not in given) for a in mechanism.arguments
+            )
             value = _result(mechanism, values, rows.n)
             if known:
                 try:
@@ -97,9 +99,7 @@ def values_set(query: Query, model: SCM, rows: Rows) -> Rows:
 
 def _result(mechanism: Apply, values: Mapping[str, Tensor], n: int) -> Tensor:
     chance = torch.rand(n, generator=torch.Generator().manual_seed(0))
-    found: Any = mechanism.function(
-        **{a: values[a] if a in values else chance for a in mechanism.arguments}
-    )
+    found: Any = mechanism.function(**{a: values.get(a, chance) for a in mechanism.arguments})
     return torch.as_tensor(found)
 
 

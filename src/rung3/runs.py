@@ -73,8 +73,8 @@ class RunFolder:
         """Make the folder the study's, or refuse.
 
         Args:
-            study: The study that is to run here; where none is finished, its evaluation may have been
-                changed since.
+            study: The study that is to run here; where none is finished, its evaluation may have
+                been changed since.
             overwrite: Remove what an earlier run left.
 
         Returns:
@@ -108,9 +108,9 @@ class RunFolder:
         elif not overwrite and (found := self._differences(study)):
             if found == ["evaluation"]:
                 raise ValueError(
-                    f"{self.path} holds this run, finished, and differs in evaluation; ask its model "
-                    f"otherwise with `rung3 evaluate {self.path} --set evaluation...`, choose "
-                    "another folder with --out, or remove that run with --overwrite"
+                    f"{self.path} holds this run, finished, and differs in evaluation; ask its "
+                    f"model otherwise with `rung3 evaluate {self.path} --set evaluation...`, "
+                    "choose another folder with --out, or remove that run with --overwrite"
                 )
             raise ValueError(
                 f"{self.path} holds a run of a study that differs in {', '.join(found)}; choose "

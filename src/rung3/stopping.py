@@ -89,6 +89,6 @@ def stoppable(where: str | Callable[[], str] = "", cure: str = "") -> Iterator[N
         for number, handler in replaced.items():
             signal.signal(number, handler)
     # A signal that was raised where Python drops errors, as in a finaliser, is told here.
-    if stopped := main and _Signal.number or stopped:
+    if stopped := (main and _Signal.number) or stopped:
         _Signal.number = 0
         raise Stopped(stopped, where if isinstance(where, str) else where(), cure)

@@ -208,7 +208,9 @@ class Study(Part):
             if name not in declared:
                 raise unknown(("data", "columns", name), declared, "variable")
             if twice := [k for k in declared if k != name and columns.get(k, k) == column]:
-                raise ValueError(f"data.columns: {name} and {twice[0]} are both read from {column!r}")
+                raise ValueError(
+                    f"data.columns: {name} and {twice[0]} are both read from {column!r}"
+                )
 
     def _check_questions(self, model: SCM) -> None:
         place = "evaluation.interventions"

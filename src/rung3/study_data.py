@@ -28,7 +28,8 @@ def _share_or_path(given: Any) -> Any:
     """Refuse a number that is no share: it names no file either."""
     if isinstance(given, (int, float)) and not (isinstance(given, float) and 0 < given < 1):
         raise ValueError(
-            f"expected the share of rows to set aside, between 0 and 1, or another table; got {given}"
+            "expected the share of rows to set aside, between 0 and 1, or another table; got "
+            f"{given}"
         )
     if not isinstance(given, (float, str, Path)):
         raise ValueError(f"expected a share such as 0.2, or the path of a table; got {given!r}")
@@ -85,8 +86,8 @@ def _split(part: str, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
         return data.split(rows, share, seed)
     except ValueError:
         raise ValueError(
-            f"data.{part}: {share} of {rows.n} rows leaves a part empty; expected a share that sets "
-            "at least one row aside, and leaves one"
+            f"data.{part}: {share} of {rows.n} rows leaves a part empty; expected a share that "
+            "sets at least one row aside, and leaves one"
         ) from None
 
 

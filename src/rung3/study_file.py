@@ -225,7 +225,9 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
             kind = node.tag.rpartition(":")[2]
-            return _refuse(f"{node.value!r:.40} is no {kind}; quote it if it is text", node.start_mark)
+            return _refuse(
+                f"{node.value!r:.40} is no {kind}; quote it if it is text", node.start_mark
+            )
 
 
 def _refuse(problem: str, mark: yaml.Mark) -> NoReturn:

@@ -240,7 +240,9 @@ class Evaluation(Part):
         """The protocol with the options that go before it, and the interventions."""
         given = _given(self, ("n", "particles", "bootstrap"))
         asked = self.asked(variables)
-        return replace(self.asking(), **given, **({} if asked is None else {"interventions": asked}))
+        return replace(
+            self.asking(), **given, **({} if asked is None else {"interventions": asked})
+        )
 
     def asked(self, variables: Mapping[str, Variable]) -> dict[str, Any] | list[str] | None:
         """The interventions, as `evaluate` takes them.

@@ -94,8 +94,9 @@ def run(
             raise Stopped(number, where(), cure) from None
     if last is not None and loop.began in (None, loop.global_step):
         warnings.warn(
-            f"checkpoints: {options.checkpoints} holds this training, finished: nothing was trained, "
-            "and its weights were loaded; to train anew give another folder, or resume=False",
+            f"checkpoints: {options.checkpoints} holds this training, finished: nothing was "
+            "trained, and its weights were loaded; to train anew give another folder, or "
+            "resume=False",
             stacklevel=3,
         )
     loop.finish()

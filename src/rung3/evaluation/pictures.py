@@ -46,8 +46,8 @@ def strip(
 ) -> bytes | None:
     """Factual, counterfactual, truth where known, and differences, one column a test row.
 
-    Differences are drawn channel by channel, on a fixed scale, the whole range of the image to either
-    side of zero.
+    Differences are drawn channel by channel, on a fixed scale, the whole range of the image to
+    either side of zero.
 
     Returns:
         A PNG; `None` if no image is affected.

@@ -12,7 +12,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 

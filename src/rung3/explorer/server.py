@@ -125,8 +125,8 @@ def serve(
         if host not in LOOPBACK:
             token = secrets.token_urlsafe(16)
             say(
-                f"warning: {host} can be reached from other machines; whoever has this link can ask "
-                "the models and see the test rows, and it is not encrypted"
+                f"warning: {host} can be reached from other machines; whoever has this link can "
+                "ask the models and see the test rows, and it is not encrypted"
             )
             address += f"?token={token}"
         say(address)
@@ -200,9 +200,7 @@ def _strip(session: Session, request: Request) -> Response:
     image = session.images[0]
     content = found.png(image) if kind == "png" else found.gif(image)
     name = f'attachment; filename="sweep.{kind}"'
-    return Response(
-        content, media_type=f"image/{kind}", headers={"Content-Disposition": name}
-    )
+    return Response(content, media_type=f"image/{kind}", headers={"Content-Disposition": name})
 
 
 def _refuse(message: str, status: int) -> Response:
