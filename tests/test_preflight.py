@@ -101,6 +101,7 @@ MISTAKES: dict[str, tuple[str, Any, str]] = {
     "empty test": ("data.test", 0.001, "data.test: 0.001 of 60 rows leaves a part empty"),
     "empty validation": ("data.path", "two.csv", "data.(test|validation): .* rows leaves a part"),
     "labels": ("variables.group.labels", ["no", "maybe"], "group: unknown category"),
+    "labels as a word": ("variables.group.labels", "ny", "labels: .*array, got 'ny'"),
     "type of a field": ("variables.x", {"kind": "Continuous", "dim": 2.5}, "dim: .*integer"),
     "type of a unit": ("variables.x", {"kind": "Continuous", "unit": ["a"]}, "unit: .*string"),
     "hidden layers": ("mechanisms.group", {"kind": "GumbelMax", "hidden": 5}, "hidden: .*array"),

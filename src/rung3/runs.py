@@ -83,10 +83,9 @@ class RunFolder:
         Raises:
             ValueError: If the folder holds a finished run, a run of another study, or other things.
         """
-        self.check(study, overwrite)
+        self.check_claim(study, overwrite)
         if self.study_path.is_file():
             if not overwrite:
-                self._check_unfinished()
                 if (then := self.study()) != study:  # in what is asked: nothing is fitted anew
                     if then.evaluation.oracles != study.evaluation.oracles:
                         self.oracles_path.unlink(missing_ok=True)
@@ -96,6 +95,12 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         study.save(self.study_path)
         return False
+
+    def check_claim(self, study: Study, overwrite: bool = False) -> None:
+        """Refuse what `claim` refuses, and leave the folder as it is."""
+        self.check(study, overwrite)
+        if not overwrite and self.study_path.is_file():
+            self._check_unfinished()
 
     def check(self, study: Study, overwrite: bool = False) -> None:
         """Refuse if the folder holds a run of another study, or other things."""

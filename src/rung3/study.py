@@ -17,30 +17,23 @@ training: {epochs: 10}
 
 from __future__ import annotations
 
-import inspect
 import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 import torch
 import yaml
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ConfigDict,
     Field,
-    TypeAdapter,
-    ValidationError,
     model_validator,
 )
 
-from rung3 import mechanisms, variables
+from rung3 import variables
 from rung3.graph import CausalGraph
-from rung3.mechanisms import Equation, Mechanism
 from rung3.memory import Bounded, require, row_bytes
 from rung3.objectives import as_objective
 from rung3.preflight import preflight
@@ -50,6 +43,13 @@ from rung3.scm import SCM
 from rung3.stopping import stoppable
 from rung3.study_data import Data, Splits
 from rung3.study_file import Part, read, unknown, validated
+from rung3.study_kinds import (
+    BROKEN,
+    MechanismFields,
+    VariableFields,
+    mechanism_of,
+    of_kind,
+)
 from rung3.study_options import Evaluation, Training, WholeNumber
 from rung3.variables import Continuous, Variable
 
@@ -58,79 +58,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Study"]
 
-
-def _is_mechanism(kind: Any) -> bool:
-    return inspect.isclass(kind) and issubclass(kind, Mechanism)
-
-
-MECHANISMS: Mapping[str, type[Mechanism]] = {
-    name: getattr(mechanisms, name)
-    for name in mechanisms.__all__
-    if name != "Mechanism" and _is_mechanism(getattr(mechanisms, name))
-}
-"""The kinds of mechanism that a study may name."""
-
-BROKEN = (TypeError, AttributeError, LookupError, OverflowError, RuntimeError, MemoryError)
-"""What a value of the wrong kind or size may end in, where nobody looked for it."""
-
 COPIES = 5
 """Of the weights while they are trained: gradients, two moments and an average are as large."""
 
 AGAIN = "to run the study again goes on from there"
-
-
-def _of_kind(kinds: Mapping[str, type[Any]], fields: Mapping[str, Any]) -> Any:
-    """The object that `{kind: Name, field: value, ...}` describes."""
-    fields = dict(fields)
-    kind = fields.pop("kind", None)
-    if kind is None:
-        raise ValueError(f"its kind is missing; one of {', '.join(kinds)}")
-    if not isinstance(kind, str) or kind not in kinds:
-        raise unknown(("kind",), kinds, "kind", kind)
-    known = list(inspect.signature(kinds[kind]).parameters)
-    types = get_type_hints(kinds[kind].__init__)
-    for key, value in fields.items():
-        if key not in known:
-            raise unknown((key,), known, f"field of {kind}")
-        if key != "labels":  # may be numbers, whose text is meant
-            _check_type(f"{kind}: {key}", value, types[key])
-    try:
-        return kinds[kind](**fields)
-    except BROKEN as error:
-        raise ValueError(f"{kind}: {error}") from None
-
-
-def _check_type(what: str, value: Any, hint: Any) -> None:
-    """Refuse a value that is not of the type that the argument declares."""
-    adapter: TypeAdapter[Any] = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    try:  # as JSON, where a list is a tuple
-        adapter.validate_json(json.dumps(value, default=str), strict=True)
-    except ValidationError as error:
-        said = error.errors(include_url=False)[0]["msg"]
-        if "isinstance" in said:
-            said = "Expected text: an object cannot be written in a study"
-        raise ValueError(f"{what}: {said[0].lower()}{said[1:]}, got {value!r:.80}") from None
-
-
-def _mechanism(said: str | Mapping[str, Any]) -> Mechanism:
-    made: Mechanism = Equation(said) if isinstance(said, str) else _of_kind(MECHANISMS, said)
-    return made
-
-
-def _check_variable(fields: dict[str, Any]) -> dict[str, Any]:
-    _of_kind(variables.KINDS, fields)
-    return fields
-
-
-def _check_mechanism(said: Any) -> Any:
-    if not isinstance(said, (dict, str)):
-        raise ValueError(f"expected an equation, or a kind and its fields; got {said!r:.80}")
-    _mechanism(said)
-    return said
-
-
-VariableFields = Annotated[dict[str, Any], AfterValidator(_check_variable)]
-MechanismFields = Annotated[dict[str, Any] | str, BeforeValidator(_check_mechanism)]
 
 
 class Group(NamedTuple):
@@ -254,12 +185,12 @@ class Study(Part):
 
     def declared(self) -> dict[str, Variable]:
         """The variables, by name."""
-        made = {name: _of_kind(variables.KINDS, said) for name, said in self.variables.items()}
+        made = {name: of_kind(variables.KINDS, said) for name, said in self.variables.items()}
         return {name: made.get(name, Continuous()) for name in CausalGraph(self.graph).nodes}
 
     def model(self) -> SCM:
         """The model before training; the same seed gives the same weights."""
-        given = {name: _mechanism(said) for name, said in self.mechanisms.items()}
+        given = {name: mechanism_of(said) for name, said in self.mechanisms.items()}
         cure = "choose smaller variables or mechanisms"
         with torch.random.fork_rng(devices=[]), Bounded("to train the model", COPIES, cure):
             torch.manual_seed(self.training_seed)
@@ -316,12 +247,13 @@ class Study(Part):
             Stopped: If a signal ends it, with the step that it was at; run again, it goes on.
         """
         place = RunFolder(folder)
-        if place.claim(self, overwrite):
-            fitted = "the model is fitted; " if place.fitted else ""
-            say(f"{place.path}: {fitted}going on from there")
+        place.check_claim(self, overwrite)
         with stoppable("while reading the data", AGAIN):
             splits = self.splits()
             preflight(self, self.model(), splits)
+        if place.claim(self, overwrite):  # not before: a study that is refused leaves nothing
+            fitted = "the model is fitted; " if place.fitted else ""
+            say(f"{place.path}: {fitted}going on from there")
         if not place.fitted:
             with stoppable("while fitting", AGAIN):
                 self._fit(place, splits, say, progress)

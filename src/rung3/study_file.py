@@ -166,9 +166,9 @@ def _load(text: str, name: str) -> tuple[Any, dict[tuple[Any, ...], int]]:
     try:
         loader = _Loader(text)
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
+        at = text.count("\n", 0, error.position) + 1
         what = f"the character {chr(error.character)!r}"
-        raise ValueError(f"{name}:{line}: not YAML: {what} is not allowed; remove it") from None
+        raise ValueError(f"{name}:{at}: not YAML: {what} is not allowed; remove it") from None
     try:
         node = loader.get_single_node()
         if node is None:
@@ -194,13 +194,14 @@ class _Loader(yaml.SafeLoader):
         self.depth = 0
         self.sizes: dict[int, tuple[int, int]] = {}  # levels and values of each node
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> Any:
         """Compose a node, unless it is too deep, too large, or holds itself."""
-        mark, alias = self.peek_event().start_mark, self.check_event(yaml.AliasEvent)
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        mark, alias = event.start_mark, isinstance(event, yaml.AliasEvent)
         self.depth += 1
         if self.depth > DEEPEST:
             _refuse(f"nested more than {DEEPEST} levels deep", mark)
-        node = super().compose_node(parent, index)
+        node: Any = super().compose_node(parent, index)
         self.depth -= 1
         if alias:
             if id(node) not in self.sizes:

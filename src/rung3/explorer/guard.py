@@ -57,7 +57,8 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
         if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         request, fresh = Request(scope), False
 
         async def guarded(message: Message) -> None:
@@ -77,7 +78,7 @@ class Guard:
             app = PlainTextResponse(message, status, headers={"Connection": "close"})
         elif self.token:
             fresh = self._same(request.query_params.get("token", ""))
-        return await app(scope, receive, guarded)
+        await app(scope, receive, guarded)
 
     def _refusal(self, request: Request) -> tuple[str, int] | None:
         """Why a request is refused, and the status that says so."""
