@@ -129,23 +129,24 @@ def _check_devices(study: Study) -> None:
     """Refuse a precision, an accelerator or devices that Lightning would refuse."""
     shared = study.training.shared()
     asked = {k: v for k, v in shared.items() if k in ("accelerator", "devices")}
-    precisions = {group.options.get("precision") for group in study.groups()} - {None}
+    said = (group.options.get("precision") for group in study.groups())
+    precisions = sorted({precision for precision in said if precision is not None})
     if not asked and not precisions:
         return
     devices, cores = asked.get("devices"), os.cpu_count() or 1
     if isinstance(devices, int) and devices > max(cores, torch.cuda.device_count()):
         raise ValueError(f"training.devices: {devices}; this machine has {cores} cores")
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch import Trainer
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from rung3.training_loop import quiet
 
-    for precision in sorted(precisions) or [None]:
+    for precision in precisions or [None]:
         options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, **asked}
         try:
             with quiet():
                 Trainer(**options, enable_model_summary=False, precision=precision)
         except (MisconfigurationException, ValueError, RuntimeError, TypeError) as error:
-            said = asked | ({"precision": precision} if precision else {})
-            given = ", ".join(f"{k}={v!r}" for k, v in said.items())
+            wanted = asked | ({"precision": precision} if precision else {})
+            given = ", ".join(f"{k}={v!r}" for k, v in wanted.items())
             raise ValueError(f"training: {given} cannot be used here: {error}") from None

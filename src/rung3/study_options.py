@@ -238,11 +238,10 @@ class Evaluation(Part):
 
     def asking_of(self, variables: Mapping[str, Variable]) -> Protocol:
         """The protocol with the options that go before it, and the interventions."""
-        given = _given(self, ("n", "particles", "bootstrap"))
-        asked = self.asked(variables)
-        return replace(
-            self.asking(), **given, **({} if asked is None else {"interventions": asked})
-        )
+        given: dict[str, Any] = _given(self, ("n", "particles", "bootstrap"))
+        if (asked := self.asked(variables)) is not None:
+            given["interventions"] = asked
+        return replace(self.asking(), **given)
 
     def asked(self, variables: Mapping[str, Variable]) -> dict[str, Any] | list[str] | None:
         """The interventions, as `evaluate` takes them.
