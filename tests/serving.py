@@ -11,13 +11,13 @@ from rung3.explorer import Session
 
 
 @contextmanager
-def served(session: Session) -> Iterator[int]:
+def served(session: Session, host: str = "127.0.0.1", token: str = "") -> Iterator[int]:
     """The port of a page that a session is behind."""
     import uvicorn
 
-    from rung3.explorer.server import application
+    from rung3.explorer.server import configured
 
-    server = uvicorn.Server(uvicorn.Config(application(session), port=0, log_level="error"))
+    server = uvicorn.Server(configured(session, host, token, port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

@@ -154,7 +154,7 @@ def test_particles_are_averaged_and_their_spread_is_shown() -> None:
     figure = found.figure()
     effect = found.columns[0].effect.total.mean(0)
     shown = np.asarray(maps(figure)[2].get_array())
-    np.testing.assert_allclose(shown, 255 * effect[0].mean(0), atol=1e-3)
+    np.testing.assert_allclose(shown, 255 * np.hstack([*effect[0]]), atol=1e-3)
     drawn = [image for axes in figure.axes for image in axes.images]
     spread = [i for i in drawn if i.get_cmap().name == "viridis" and i.get_array().ndim == 2]
     scan = found.columns[0].imagined["scan"]

@@ -4,13 +4,14 @@ import io
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image as Picture
 
 import blobs
 from rung3 import SCM, Image, worlds
-from rung3.evaluation import Oracles, Report, evaluate
+from rung3.evaluation import Oracles, Report, evaluate, pictures
 from rung3.evaluation.report import slug
 from rung3.evaluation.tables import tables
 from rung3.mechanisms import Equation
@@ -55,6 +56,27 @@ def test_flat_and_narrow_images_have_a_report(shape, tmp_path):
                      oracles=Oracles({}), bootstrap=2, progress=False)  # fmt: skip
     found.save(tmp_path)
     assert height((tmp_path / "strip-do-t.png").read_bytes()) > 60
+
+
+def ink(png: bytes, colour: str) -> int:
+    """How many pixels are drawn in a colour."""
+    image = np.array(Picture.open(io.BytesIO(png)).convert("RGBA")).reshape(-1, 4)
+    pixels = torch.from_numpy(image).int()
+    wanted = torch.tensor([int(colour[k : k + 2], 16) for k in (1, 3, 5)])
+    return int(((pixels[:, :3] - wanted).abs().amax(1) < 12)[pixels[:, 3] > 200].sum())
+
+
+def test_every_curve_of_losses_is_drawn(report):
+    drawn = report.pictures()["losses"]
+    assert ink(drawn, pictures.ACCENT) > 300  # the validation curve, and its line in the legend
+    for k in range(1, 5):  # in one row and in two
+        histories = {f"v{j}": {"a": [3.0, 2.0], "b": [2.0, 4.0]} for j in range(k)}
+        assert ink(pictures.losses(histories), pictures.ACCENT) > 300 * k
+    many = {"x": {str(j): [j, j + 1.0] for j in range(5)}}
+    assert all(ink(pictures.losses(many), colour) > 300 for colour in pictures.COLOURS)
+    alone = pictures.losses({"x": {"training": [3.0], "validation": [2.0]}})
+    without = pictures.losses({"x": {"training": [3.0], "validation": []}})
+    assert ink(alone, pictures.ACCENT) > ink(without, pictures.ACCENT) + 10  # of one epoch, a dot
 
 
 def test_what_is_saved_is_loaded(report, tmp_path):

@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import io
 import json
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
@@ -121,6 +122,93 @@ def test_other_sites_pages_get_nothing(port: int) -> None:
     body = json.dumps({"content": "A" * 4_000_000})
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it need not read the rest
         assert _send(port, "POST", "/api/own", body, JSON)[0] == 413
+
+
+def test_every_answer_may_be_used_by_this_page_alone(port: int) -> None:
+    for path in ("/", "/page/explorer.js", "/api/strip.png?of=digit", "/api/nothing"):
+        headers = _send(port, "GET", path)[2]
+        assert headers["cross-origin-resource-policy"] == "same-origin", path
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    body = json.dumps({"query": {}})
+    cross = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+    assert _send(port, "POST", "/api/answer", body, {**JSON, **cross})[0] == 403
+    assert _send(port, "GET", "/api/strip.png?of=digit", headers=cross)[0] == 403
+    navigation = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert _send(port, "GET", "/", headers=navigation)[0] == 200  # a link that was sent
+    assert _send(port, "GET", "/api/schema", headers=navigation)[0] == 403
+    same = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}
+    assert _send(port, "POST", "/api/answer", body, {**JSON, **same})[0] == 200
+
+
+def test_a_question_that_is_too_long_closes_the_connection(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.putrequest("POST", "/api/own")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", str(10**9))
+    connection.endheaders()
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        for _ in range(64):
+            connection.send(b"A" * 2**16)
+    reply = connection.getresponse()
+    assert (reply.status, reply.getheader("connection")) == (413, "close")
+
+
+def test_headers_and_bodies_that_do_not_end_are_hung_up_on(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rung3.explorer import server, timed
+
+    monkeypatch.setattr(server, "SECONDS", 0.5)
+    monkeypatch.setattr(timed, "SECONDS", 0.5)
+    with served(session) as port:
+        for sent in (b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "):
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
+                slow.sendall(sent)
+                assert slow.recv(100) == b""
+        head = b"POST /api/answer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n"
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
+            slow.sendall(head + b"Content-Type: application/json\r\n\r\n{")
+            assert slow.recv(100).startswith(b"HTTP/1.1 408")
+        kept = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        for _ in range(2):
+            kept.request("POST", "/api/truth", json.dumps({"query": {"row": 3}}), JSON)
+            reply = kept.getresponse()
+            assert (reply.status, bool(reply.read())) == (200, True)
+        kept.close()
+
+
+def test_elsewhere_than_on_loopback_the_link_holds_a_token(session: Session) -> None:
+    here = {"Host": "192.0.2.7:7860"}  # an address; of names, only this machine's
+    with served(session, "0.0.0.0", "secret") as port:
+        for path in ("/", "/?token=wrong", "/api/schema", "/page/explorer.js"):
+            assert _send(port, "GET", path, headers=here)[0] == 403, path
+        status, _, headers = _send(port, "GET", "/?token=secret", headers=here)
+        assert status == 200
+        cookie = headers["set-cookie"]
+        assert "HttpOnly; SameSite=Strict" in cookie
+        known = {**here, "Cookie": cookie.partition(";")[0]}  # sent from now on
+        for path in ("/", "/api/schema", "/page/explorer.js"):
+            assert _send(port, "GET", path, headers=known)[0] == 200, path
+        assert _send(port, "POST", "/api/answer", "{}", {**known, **JSON})[0] == 200
+        assert _send(port, "GET", "/?token=secret", headers={"Host": "evil.example"})[0] == 400
+
+
+def test_listening_for_other_machines_is_warned_of(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import uvicorn
+
+    from rung3.explorer.server import serve
+
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
+    said: list[str] = []
+    serve(session, "0.0.0.0", 0, said.append)
+    assert "can be reached from other machines" in said[0]
+    assert "?token=" in said[1]
+    said.clear()
+    serve(session, "127.0.0.1", 0, said.append)
+    assert len(said) == 1
+    assert "token" not in said[0]
 
 
 def test_fifty_queries_of_ten_clients_each_get_their_own(port: int, session: Session) -> None:

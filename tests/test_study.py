@@ -12,6 +12,7 @@ import torch
 import yaml
 from PIL import Image as Pictures
 
+from rung3 import load
 from rung3.check import check
 from rung3.evaluation import Oracles
 from rung3.mechanisms import Equation, Flow
@@ -160,6 +161,7 @@ def test_running_leaves_everything_behind(table: Path, tmp_path: Path) -> None:
     assert set(json.loads(place.history_path.read_text())) == {"x", "group"}
     assert set(place.model().variables) == {"x", "y", "group"}
     assert place.test()[0].n == 60
+    assert str(load(folder)) == str(load(place.model_path))  # the folder of a run will do
     assert any("default of its kind" in line for line in said)
 
 

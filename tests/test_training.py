@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -637,7 +638,10 @@ def test_nothing_is_written_or_said_without_being_asked(
         ({"only": ["yy"]}, r"only: unknown variable 'yy'; the variables are \['x', 'y', 'z'\]"),
         ({"only": "xy"}, r"only='xy' must be a list of names, such as \['xy'\]"),
         ({"validation_share": 0, "patience": 2}, r"patience: needs validation rows"),
-        ({"validation_share": 1.0}, r"validation=1.0 of 10 rows leaves a part empty"),
+        (
+            {"validation_share": 1.0},
+            r"validation_share=1.0 of 10 training rows leaves a part empty",
+        ),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
@@ -859,7 +863,9 @@ def run(folder: Path, **changes: Any) -> tuple[float, History]:
 
 @pytest.mark.parametrize("patience", [None, 2])
 def test_a_run_that_had_ended_is_not_run_again(tmp_path: Path, patience: int | None) -> None:
-    first, again = (run(tmp_path, patience=patience) for _ in range(2))
+    first = run(tmp_path, patience=patience)
+    with pytest.warns(UserWarning, match="finished: nothing was trained"):
+        again = run(tmp_path, patience=patience)
     assert first == again
     assert len(first[1].seconds) == (6 if patience is None else 4)
 
@@ -974,3 +980,28 @@ def test_a_fitted_model_keeps_no_graph_of_its_parameters_and_can_be_fitted_again
     before = [p.clone() for p in model.parameters()]
     fit(model, rows, epochs=1, **QUIET)
     assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_a_finished_training_that_is_started_again_says_that_nothing_is_trained(
+    tmp_path: Path,
+) -> None:
+    rows = {"x": torch.randn(60, generator=torch.Generator().manual_seed(0))}
+    torch.manual_seed(0)
+    model = SCM("x")
+    options: dict[str, Any] = {"checkpoints": tmp_path, "batch_size": 30, "progress": False}
+    first = rung3.fit(model, rows, epochs=2, **options)
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.warns(UserWarning, match=r"finished: nothing was trained.*resume=False"):
+        again = rung3.fit(model, rows, epochs=2, **options)
+    assert again.training == first.training
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        anew = rung3.fit(model, rows, epochs=2, resume=False, **options)
+    assert anew.training != first.training  # from the weights that it has
+
+
+def test_too_few_rows_to_validate_on_are_told_with_the_argument() -> None:
+    message = r"validation_share=0.1 of 4 training rows .* validation_share=0 for none"
+    with pytest.raises(ValueError, match=message):
+        rung3.fit(SCM("x"), {"x": [1.0, 2.0, 3.0, 4.0]}, epochs=1, progress=False)

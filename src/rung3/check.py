@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from rung3.batches import Table
-from rung3.evaluation.assessment import complete, planned
 from rung3.evaluation.queries import Query
-from rung3.expressions import Function
 from rung3.objectives import Counterfactual
 from rung3.positivity import Positivity, positivity
+from rung3.preflight import preflight
 from rung3.rows import Rows
 from rung3.scm import SCM
 from rung3.study import Study
@@ -152,13 +151,9 @@ def check(study: Study) -> Check:
         ValueError: If the data do not fit the variables, or an intervention is not possible.
     """
     model, splits = study.model(), study.splits()
-    evaluation = study.evaluation
-    protocol = replace(evaluation.asking(), interventions=evaluation.asked(model.variables))
-    test, _ = complete(model, splits.test)  # as `evaluate` asks them
-    n = min(evaluation.n or protocol.n or test.n, test.n)
-    queries = planned(model, test, n, splits.train, protocol, study.seed)
+    asked = preflight(study, model, splits)
     found = [
-        (q.label, p) for q in queries for p in _positivity_of(q, model, splits.train, test[:n])
+        (q.label, p) for q, rows in asked for p in _positivity_of(q, model, splits.train, rows)
     ]
     seconds: dict[str, float] = {}
     objectives: dict[str, Counterfactual] = {}
@@ -175,17 +170,8 @@ def check(study: Study) -> Check:
     return Check(model, splits, found, parameters, seconds, objectives)
 
 
-def _positivity_of(query: Query, model: SCM, train: Rows, test: Rows) -> list[Positivity]:
-    rows = dict(test)
-    chance = torch.rand(test.n, generator=torch.Generator().manual_seed(0))
-    for name, value in query.at(slice(test.n), torch.device("cpu")).items():
-        if callable(value) and not isinstance(value, Tensor):
-            value = Function(value)({"u": chance, **rows})
-        variable = model.variables[name]
-        target = variable.read(name, value).to(rows[name].dtype)
-        rows[name] = target.expand(test.n, *variable.shape)
-    asked = Rows(rows)
-    return [p for k in query.do for p in positivity(model, train, asked, k, rows[k])]
+def _positivity_of(query: Query, model: SCM, train: Rows, asked: Rows) -> list[Positivity]:
+    return [p for k in query.do for p in positivity(model, train, asked, k, asked[k])]
 
 
 def _seconds(model: SCM, name: str, train: Rows, options: dict[str, Any]) -> float:

@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
+from rung3.stopping import Stopped, stoppable
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -19,17 +21,27 @@ __all__ = ["Plain", "print_table", "save_pictures", "say", "slug"]
 
 
 class Plain(TyperGroup):
-    """Commands whose errors are said in a line, without a traceback; exit code 2."""
+    """Commands whose errors are said in a line, without a traceback; exit code 2.
+
+    One that a signal stops ends with 128 and the signal's number.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
-        except (ValueError, OSError) as error:
+            with stoppable():
+                return super().invoke(ctx)
+        except (ValueError, OSError, MemoryError) as error:
             if ctx.params.get("traceback"):
                 raise
-            say(f"[bold red]error:[/] {escape(str(error))}", Console(stderr=True))
+            said = str(error) or "not enough memory"
+            say(f"[bold red]error:[/] {escape(said)}", Console(stderr=True))
             raise typer.Exit(2) from None
+        except Stopped as stopped:
+            said = f"stopped {stopped.where}".rstrip()
+            again = "; the same command goes on" if stopped.cure else ""
+            say(escape(f"\n{said}{again}"), Console(stderr=True))
+            raise typer.Exit(stopped.status) from None
 
 
 def print_table(title: str, columns: list[str], lines: Any) -> None:

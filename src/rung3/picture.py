@@ -11,10 +11,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["picture", "show"]
+__all__ = ["by_channel", "picture", "show", "signed"]
 
 WIDTH = 2.6
 """Inches of a panel."""
+
+SIGNED = "RdBu_r"
+"""Colours of a difference: blue is less, white none, red more, over the whole range of an image."""
+
+SPREAD = 0.25
+"""Standard deviation over draws at the end of the colours, of the range of an image."""
 
 
 def picture(
@@ -27,8 +33,8 @@ def picture(
 ) -> Figure:
     """A row of panels: factual, counterfactual, truth if known, difference, spread if there is one.
 
-    The difference is counterfactual minus factual, averaged over channels, on a scale with zero in
-    its middle: red is brighter than before, blue is darker.
+    The difference is counterfactual minus factual, its channels side by side, on the one scale that
+    reports and the page have too: red is brighter than before, blue is darker, from -1 to 1.
 
     Args:
         factual: The image as it was, `(C, H, W)` in [0, 1].
@@ -55,16 +61,14 @@ def picture(
     if truth is not None:
         panels.append(("truth", truth))
     maps: list[tuple[str, Tensor, dict[str, Any]]] = []
-    change = (mean - factual).mean(0)
-    most = max(float(change.abs().max()), 1 / 255)
-    maps.append(("difference", change, {"cmap": "RdBu_r", "vmin": -most, "vmax": most}))
+    change = by_channel(mean - factual)
+    maps.append(("difference", change, {"cmap": SIGNED, "vmin": -1, "vmax": 1}))
     if len(draws) > 1:
         spread = draws.std(0).mean(0)
-        most = max(float(spread.max()), 1 / 255)
-        maps.append(("spread (s.d.)", spread, {"cmap": "magma", "vmin": 0, "vmax": most}))
-    columns = len(panels) + len(maps)
-    figure = Figure(figsize=(WIDTH * columns, WIDTH + 0.7), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
+        maps.append(("spread (s.d.)", spread, {"cmap": "magma", "vmin": 0, "vmax": SPREAD}))
+    wide = [1] * len(panels) + [values.shape[1] // mean.shape[2] for _, values, _ in maps]
+    figure = Figure(figsize=(WIDTH * sum(wide), WIDTH + 0.7), layout="constrained")
+    axes = figure.subplots(1, len(wide), squeeze=False, width_ratios=wide)[0]
     for axis, (name, image) in zip(axes, panels, strict=False):
         show(axis, image, name)
     for axis, (name, values, scale) in zip(axes[len(panels) :], maps, strict=True):
@@ -75,6 +79,31 @@ def picture(
     if title:
         figure.suptitle(title)
     return figure
+
+
+def by_channel(maps: Tensor) -> Tensor:
+    """The channels of maps `(..., C, H, W)` side by side, `(..., H, C W)`.
+
+    Their mean would hide a change of hue.
+
+    Example:
+        >>> by_channel(torch.tensor([[[1.0]], [[-1.0]], [[0.0]]]))
+        tensor([[ 1., -1.,  0.]])
+    """
+    return torch.cat(maps.unbind(-3), dim=-1)
+
+
+def signed(difference: Tensor) -> Tensor:
+    """Differences `(...)` of images in [0, 1] as colours `(..., 3)`, the same in every picture.
+
+    Example:
+        >>> signed(torch.tensor([-1.0, 0.0, 1.0])).argmax(-1).tolist()
+        [2, 0, 0]
+    """
+    from matplotlib import colormaps
+
+    shade = (difference.detach().cpu().float().clamp(-1, 1) + 1) / 2
+    return torch.from_numpy(colormaps[SIGNED](shade.numpy())[..., :3]).float()
 
 
 def show(axes: Axes, image: Tensor, title: str = "") -> None:

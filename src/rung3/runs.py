@@ -73,7 +73,8 @@ class RunFolder:
         """Make the folder the study's, or refuse.
 
         Args:
-            study: The study that is to run here.
+            study: The study that is to run here; where none is finished, its evaluation may have
+                been changed since.
             overwrite: Remove what an earlier run left.
 
         Returns:
@@ -82,15 +83,24 @@ class RunFolder:
         Raises:
             ValueError: If the folder holds a finished run, a run of another study, or other things.
         """
-        self.check(study, overwrite)
+        self.check_claim(study, overwrite)
         if self.study_path.is_file():
             if not overwrite:
-                self._check_unfinished()
+                if (then := self.study()) != study:  # in what is asked: nothing is fitted anew
+                    if then.evaluation.oracles != study.evaluation.oracles:
+                        self.oracles_path.unlink(missing_ok=True)
+                    study.save(self.study_path)
                 return True
             self._clear()
         self.path.mkdir(parents=True, exist_ok=True)
         study.save(self.study_path)
         return False
+
+    def check_claim(self, study: Study, overwrite: bool = False) -> None:
+        """Refuse what `claim` refuses, and leave the folder as it is."""
+        self.check(study, overwrite)
+        if not overwrite and self.study_path.is_file():
+            self._check_unfinished()
 
     def check(self, study: Study, overwrite: bool = False) -> None:
         """Refuse if the folder holds a run of another study, or other things."""
@@ -100,11 +110,22 @@ class RunFolder:
                     f"{self.path} is there and is not the folder of a run; choose another with "
                     "--out"
                 )
-        elif not overwrite and (found := self.study().differences(study)):
+        elif not overwrite and (found := self._differences(study)):
+            if found == ["evaluation"]:
+                raise ValueError(
+                    f"{self.path} holds this run, finished, and differs in evaluation; ask its "
+                    f"model otherwise with `rung3 evaluate {self.path} --set evaluation...`, "
+                    "choose another folder with --out, or remove that run with --overwrite"
+                )
             raise ValueError(
                 f"{self.path} holds a run of a study that differs in {', '.join(found)}; choose "
                 "another folder with --out, or remove that run with --overwrite"
             )
+
+    def _differences(self, study: Study) -> list[str]:
+        """In what the run here differs: what is asked may change until the report is written."""
+        found = self.study().differences(study)
+        return found if self.finished or found != ["evaluation"] else []
 
     def _check_unfinished(self) -> None:
         if self.finished:

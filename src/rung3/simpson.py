@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from rung3.columns import gaps, read, say_gaps
-from rung3.graph import CausalGraph
+from rung3.graph import CausalGraph, Path
 from rung3.graph.given import as_graph
 from rung3.rows import spell_unknown
 from rung3.variables import Categorical, Continuous, Discrete, Variable
@@ -219,9 +219,10 @@ def advise(graph: CausalGraph, cause: str, outcome: str, by: str) -> tuple[Advic
 
 def _harm(graph: CausalGraph, cause: str, outcome: str, by: str) -> str:
     """What strata do that the graph forbids."""
-    for path in graph.causal_paths(cause, outcome):
-        if by in path.nodes:
-            return f"{by} is a mediator: its strata take away what passes along {path}"
+    first, last = (next(graph.causal_paths(*ends), None) for ends in ((cause, by), (by, outcome)))
+    if first and last:  # without a cycle, the two meet nowhere else
+        path = Path(first.nodes + last.nodes[1:], first.arrows + last.arrows, graph)
+        return f"{by} is a mediator: its strata take away what passes along {path}"
     for path in graph.paths(cause, outcome):
         if not path.directed and path.is_open(by) and not path.is_open():
             what = "a collider" if by in path.colliders else "an effect of a collider"

@@ -73,7 +73,7 @@ def load(folder: str | Path, mechanisms: Iterable[type[Mechanism]] = ()) -> SCM:
     """Read a model that `save` wrote.
 
     Args:
-        folder: Its folder.
+        folder: Its folder, or that of a run whose model is fitted.
         mechanisms: Classes of your own that it uses.
 
     Returns:
@@ -84,6 +84,8 @@ def load(folder: str | Path, mechanisms: Iterable[type[Mechanism]] = ()) -> SCM:
             mechanism; the message says which.
     """
     place = Path(folder)
+    if (place / "study.yaml").is_file() and (place / "model").is_dir():
+        place /= "model"
     for name in (MODEL, WEIGHTS):
         if not (place / name).is_file():
             raise ValueError(f"{place} is not a model's folder, or is incomplete: it lacks {name}")

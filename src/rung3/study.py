@@ -17,9 +17,9 @@ training: {epochs: 10}
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -27,18 +27,30 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 import torch
 import yaml
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    Field,
+    model_validator,
+)
 
-from rung3 import mechanisms, variables
+from rung3 import variables
 from rung3.graph import CausalGraph
-from rung3.mechanisms import Equation, Mechanism
+from rung3.memory import Bounded, require, row_bytes
 from rung3.objectives import as_objective
+from rung3.preflight import preflight
 from rung3.rows import Rows
 from rung3.runs import RunFolder
 from rung3.scm import SCM
+from rung3.stopping import stoppable
 from rung3.study_data import Data, Splits
 from rung3.study_file import Part, read, unknown, validated
-from rung3.study_options import Evaluation, Training
+from rung3.study_kinds import (
+    BROKEN,
+    MechanismFields,
+    VariableFields,
+    mechanism_of,
+    of_kind,
+)
+from rung3.study_options import Evaluation, Training, WholeNumber
 from rung3.variables import Continuous, Variable
 
 if TYPE_CHECKING:
@@ -46,49 +58,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Study"]
 
-MECHANISMS: Mapping[str, type[Mechanism]] = {
-    name: getattr(mechanisms, name)
-    for name in mechanisms.__all__
-    if name != "Mechanism" and inspect.isclass(getattr(mechanisms, name))
-}
-"""The kinds of mechanism that a study may name."""
+COPIES = 5
+"""Of the weights while they are trained: gradients, two moments and an average are as large."""
 
-
-def _of_kind(kinds: Mapping[str, type[Any]], fields: Mapping[str, Any]) -> Any:
-    """The object that `{kind: Name, field: value, ...}` describes."""
-    fields = dict(fields)
-    kind = fields.pop("kind", None)
-    if kind is None:
-        raise ValueError(f"its kind is missing; one of {', '.join(kinds)}")
-    if kind not in kinds:
-        raise unknown(("kind",), kinds, "kind", kind)
-    known = list(inspect.signature(kinds[kind]).parameters)
-    for key in fields:
-        if key not in known:
-            raise unknown((key,), known, f"field of {kind}")
-    try:
-        return kinds[kind](**fields)
-    except TypeError as error:
-        raise ValueError(f"{kind}: {error}") from None
-
-
-def _mechanism(said: str | Mapping[str, Any]) -> Mechanism:
-    made: Mechanism = Equation(said) if isinstance(said, str) else _of_kind(MECHANISMS, said)
-    return made
-
-
-def _check_variable(fields: dict[str, Any]) -> dict[str, Any]:
-    _of_kind(variables.KINDS, fields)
-    return fields
-
-
-def _check_mechanism(said: dict[str, Any] | str) -> dict[str, Any] | str:
-    _mechanism(said)
-    return said
-
-
-VariableFields = Annotated[dict[str, Any], AfterValidator(_check_variable)]
-MechanismFields = Annotated[dict[str, Any] | str, AfterValidator(_check_mechanism)]
+AGAIN = "to run the study again goes on from there"
 
 
 class Group(NamedTuple):
@@ -113,13 +86,11 @@ class Study(Part):
     """
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
-    seed: int = 0
+    seed: WholeNumber = 0
     data: Data
     graph: str
     variables: dict[str, VariableFields] = Field(default_factory=dict)
-    mechanisms: dict[str, Annotated[dict[str, Any] | str, AfterValidator(_check_mechanism)]] = (
-        Field(default_factory=dict)
-    )
+    mechanisms: dict[str, MechanismFields] = Field(default_factory=dict)
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
 
@@ -151,12 +122,37 @@ class Study(Part):
             for name in names:
                 if name not in nodes:
                     raise unknown((*place, name), nodes, "variable")
-        self._check_objectives(self.model())
-        try:
-            self.evaluation.asked(self.declared())
-        except ValueError as error:
-            raise ValueError(f"evaluation.interventions: {error}") from None
+        self._check_data()
+        model = self.model()
+        self._check_objectives(model)
+        self._check_questions(model)
         return self
+
+    def _check_data(self) -> None:
+        declared = self.declared()
+        size = row_bytes(declared)
+        require("variables: one row of them", size, "declare smaller images or vectors")
+        for part, count in self.data.drawn().items():
+            require(f"data.{part}: {count:,} rows", count * size, "ask for fewer")
+        columns = self.data.read_from()
+        for name, column in columns.items():
+            if name not in declared:
+                raise unknown(("data", "columns", name), declared, "variable")
+            if twice := [k for k in declared if k != name and columns.get(k, k) == column]:
+                raise ValueError(
+                    f"data.columns: {name} and {twice[0]} are both read from {column!r}"
+                )
+
+    def _check_questions(self, model: SCM) -> None:
+        place = "evaluation.interventions"
+        try:
+            asked = self.evaluation.asked(model.variables)
+            for label, value in asked.items() if isinstance(asked, dict) else ():
+                model.do(value if isinstance(value, dict) else {label: value})
+            place = "evaluation"
+            self.evaluation.asking_of(model.variables)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
 
     def _check_objectives(self, model: SCM) -> None:
         aimed = {name: o for name, o in self.training.mechanisms.items() if o.objective}
@@ -189,15 +185,19 @@ class Study(Part):
 
     def declared(self) -> dict[str, Variable]:
         """The variables, by name."""
-        made = {name: _of_kind(variables.KINDS, said) for name, said in self.variables.items()}
+        made = {name: of_kind(variables.KINDS, said) for name, said in self.variables.items()}
         return {name: made.get(name, Continuous()) for name in CausalGraph(self.graph).nodes}
 
     def model(self) -> SCM:
         """The model before training; the same seed gives the same weights."""
-        given = {name: _mechanism(said) for name, said in self.mechanisms.items()}
-        with torch.random.fork_rng(devices=[]):
+        given = {name: mechanism_of(said) for name, said in self.mechanisms.items()}
+        cure = "choose smaller variables or mechanisms"
+        with torch.random.fork_rng(devices=[]), Bounded("to train the model", COPIES, cure):
             torch.manual_seed(self.training_seed)
-            return SCM(self.graph, self.declared(), given)
+            try:
+                return SCM(self.graph, self.declared(), given)
+            except BROKEN as error:
+                raise ValueError(f"the model cannot be made: {error}") from None
 
     def splits(self) -> Splits:
         """The rows."""
@@ -244,16 +244,26 @@ class Study(Part):
 
         Raises:
             ValueError: If the folder may not be used, or the data do not fit the variables.
+            Stopped: If a signal ends it, with the step that it was at; run again, it goes on.
         """
         place = RunFolder(folder)
-        if place.claim(self, overwrite):
+        place.check_claim(self, overwrite)
+        with stoppable("while reading the data", AGAIN):
+            splits = self.splits()
+            preflight(self, self.model(), splits)
+        if place.claim(self, overwrite):  # not before: a study that is refused leaves nothing
             fitted = "the model is fitted; " if place.fitted else ""
             say(f"{place.path}: {fitted}going on from there")
-        splits = self.splits()
         if not place.fitted:
-            self._fit(place, splits, say, progress)
-        report = self._evaluate(place, splits, say, progress)
-        report.save(place.path)
+            with stoppable("while fitting", AGAIN):
+                self._fit(place, splits, say, progress)
+        with stoppable("while training the oracles", AGAIN):
+            model = place.model()
+            oracles = self._oracles(place, model, splits, say, progress)
+        with stoppable("while evaluating", AGAIN):
+            report = self._evaluate(place, model, oracles, splits, say, progress)
+        with stoppable("while writing the report", AGAIN):
+            report.save(place.path)
         return report
 
     def _fit(
@@ -276,17 +286,19 @@ class Study(Part):
                 predictors = self._predictors(place, model, splits, say, progress)
                 group.options["objective"] = replace(aim, predictors=predictors)
             say(f"fitting {', '.join(group.mechanisms)} on {splits.train.n} rows{by}")
-            history = fit(
-                model,
-                splits.train,
-                splits.validation,
-                only=group.mechanisms,
-                seed=self.training_seed,
-                checkpoints=place.checkpoints / str(k),
-                progress=progress,
-                **group.options,
-                **self.training.shared(),
-            )
+            with warnings.catch_warnings():  # a part that was finished before a kill is as it was
+                warnings.filterwarnings("ignore", "checkpoints: .* nothing was trained")
+                history = fit(
+                    model,
+                    splits.train,
+                    splits.validation,
+                    only=group.mechanisms,
+                    seed=self.training_seed,
+                    checkpoints=place.checkpoints / str(k),
+                    progress=progress,
+                    **group.options,
+                    **self.training.shared(),
+                )
             for name, losses in history.curves().items():
                 before = curves.setdefault(name, {})
                 curves[name] = before | {k: before.get(k, []) + v for k, v in losses.items()}
@@ -297,12 +309,16 @@ class Study(Part):
         model.save(place.model_path)
 
     def _evaluate(
-        self, place: RunFolder, splits: Splits, say: Callable[[str], None], progress: bool
+        self,
+        place: RunFolder,
+        model: SCM,
+        oracles: Oracles,
+        splits: Splits,
+        say: Callable[[str], None],
+        progress: bool,
     ) -> Report:
         from rung3.evaluation import evaluate, user_cache
 
-        model = place.model()
-        oracles = self._oracles(place, model, splits, say, progress)
         asked = self.evaluation.n or self.evaluation.asking().n or splits.test.n
         say(f"evaluating on {asked} test rows")
         return evaluate(
@@ -332,7 +348,7 @@ class Study(Part):
         if place.oracles_path.is_file():
             return Oracles.load(place.oracles_path)
         options = self.evaluation.oracles
-        rows = self._halves(splits.train)[0][: options.rows]
+        rows = self.halves(splits.train)[0][: options.rows]
         epochs: dict[str, Any] = {} if options.epochs is None else {"epochs": options.epochs}
         origin = f"{rows.n} of the training rows"
         say(f"training the oracles on {origin}")
@@ -362,13 +378,13 @@ class Study(Part):
 
         if place.predictors_path.is_file():
             return Oracles.load(place.predictors_path)
-        rows = self._halves(splits.train)[1]
+        rows = self.halves(splits.train)[1]
         say(f"training the predictors on {rows.n} of the training rows")
         found = fit_predictors(model, rows, splits.validation, self.training_seed, progress)
         found.save(place.predictors_path)
         return found
 
-    def _halves(self, train: Rows) -> tuple[Rows, Rows]:
+    def halves(self, train: Rows) -> tuple[Rows, Rows]:
         """What oracles and what predictors may see: all, or a half each if there are both."""
         half = train.n // 2 if any("objective" in g.options for g in self.groups()) else train.n
         return train[:half], train[half:]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Literal, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from rung3 import data, worlds
 from rung3.data.mnist import Split
@@ -19,8 +20,24 @@ from rung3.worlds.colour import Scenario
 __all__ = ["ColourData", "Data", "DigitsData", "MorphoMNISTData", "Splits", "TableData"]
 
 Variables = Mapping[str, Variable]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**62)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _share_or_path(given: Any) -> Any:
+    """Refuse a number that is no share: it names no file either."""
+    if isinstance(given, (int, float)) and not (isinstance(given, float) and 0 < given < 1):
+        raise ValueError(
+            "expected the share of rows to set aside, between 0 and 1, or another table; got "
+            f"{given}"
+        )
+    if not isinstance(given, (float, str, Path)):
+        raise ValueError(f"expected a share such as 0.2, or the path of a table; got {given!r}")
+    return given
+
+
+Held = Annotated[float | FilePath, BeforeValidator(_share_or_path)]
+"""Rows to test on: a share, or another table."""
 
 
 class Splits(NamedTuple):
@@ -49,10 +66,29 @@ class _Source(Part):
         """The world that the rows come from, where it is known."""
         return None
 
+    def drawn(self) -> dict[str, int]:
+        """How many rows are drawn, by the part of the file that says so."""
+        return {}
+
+    def read_from(self) -> dict[str, str]:
+        """The column that a variable is read from, where it has another name."""
+        return {}
+
     def splits(self, variables: Variables, seed: int) -> Splits:
         """All rows."""
-        train, validation = data.split(self.train_rows(variables, seed), self.validation, seed)
+        rows = self.train_rows(variables, seed)
+        train, validation = _split("validation", rows, self.validation, seed)
         return Splits(train, validation, self.test_rows(variables, seed), self.truth())
+
+
+def _split(part: str, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+    try:
+        return data.split(rows, share, seed)
+    except ValueError:
+        raise ValueError(
+            f"data.{part}: {share} of {rows.n} rows leaves a part empty; expected a share that "
+            "sets at least one row aside, and leaves one"
+        ) from None
 
 
 class DigitsData(_Source):
@@ -67,6 +103,9 @@ class DigitsData(_Source):
     kind: Literal["digits"]
     train: Count = 20_000
     test: Count = 1_000
+
+    def drawn(self) -> dict[str, int]:
+        return {"train": self.train, "test": self.test}
 
     def train_rows(self, variables: Variables, seed: int) -> Rows:
         return worlds.digits().sample(self.train, seed=2 * seed)
@@ -98,6 +137,9 @@ class ColourData(_Source):
     mnist: FilePath | None = None
     train: Count = 20_000
     test: Count = 1_000
+
+    def drawn(self) -> dict[str, int]:
+        return {"train": self.train, "test": self.test}
 
     def train_rows(self, variables: Variables, seed: int) -> Rows:
         return self._world("train").sample(self.train, seed=2 * seed)
@@ -158,25 +200,34 @@ class TableData(_Source):
     kind: Literal["table"]
     path: FilePath
     columns: dict[str, str] = Field(default_factory=dict)
-    test: Share | FilePath = 0.2
+    test: Held = 0.2
+
+    @model_validator(mode="after")
+    def _other_rows(self) -> Self:
+        if self.test == self.path:
+            raise ValueError("test: these are the training rows; name another table, or a share")
+        return self
+
+    def read_from(self) -> dict[str, str]:
+        return self.columns
 
     def train_rows(self, variables: Variables, seed: int) -> Rows:
         rows = self._read(self.path, variables)
-        return data.split(rows, self.test, seed)[0] if isinstance(self.test, float) else rows
+        return _split("test", rows, self.test, seed)[0] if isinstance(self.test, float) else rows
 
     def test_rows(self, variables: Variables, seed: int) -> Rows:
         if isinstance(self.test, float):
-            return data.split(self._read(self.path, variables), self.test, seed)[1]
+            return _split("test", self._read(self.path, variables), self.test, seed)[1]
         return self._read(self.test, variables)
 
     def splits(self, variables: Variables, seed: int) -> Splits:
         """All rows; the table is read once."""
         train = self._read(self.path, variables)
         if isinstance(self.test, float):
-            train, test = data.split(train, self.test, seed)
+            train, test = _split("test", train, self.test, seed)
         else:
             test = self._read(self.test, variables)
-        train, validation = data.split(train, self.validation, seed)
+        train, validation = _split("validation", train, self.validation, seed)
         return Splits(train, validation, test, None)
 
     def _read(self, path: FilePath, variables: Variables) -> Rows:

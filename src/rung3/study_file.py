@@ -2,7 +2,9 @@
 
 Text may hold `${NAME}` or `${NAME:-otherwise}`, replaced from the environment. Paths are relative
 to the file. Words are booleans only where they are `true` or `false`, so that `labels: [no, yes]`
-is what it looks like, and `1e-3` is a number.
+is what it looks like, and `1e-3` is a number; a date is text.
+
+A file is read within bounds (`LARGEST`, `DEEPEST`, `MOST`): none can make its reader hang.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
@@ -24,7 +26,11 @@ __all__ = ["FilePath", "Part", "Source", "nearest", "read", "unknown", "validate
 
 T = TypeVar("T", bound=BaseModel)
 
+LARGEST, DEEPEST, MOST = 2**20, 50, 50_000
+"""Bytes of a study file, levels of nesting, and values once its aliases are written out."""
+
 _BOOL, _FLOAT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"
+_DATE = "tag:yaml.org,2002:timestamp"
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -82,8 +88,12 @@ def read(path: str | Path, settings: Iterable[str] = ()) -> Source:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path} is missing; expected a study file (YAML)")
+    with path.open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError(f"{path} has more than {LARGEST:,} bytes; expected a study file (YAML)")
     try:
-        values, lines = _load(path.read_text(encoding="utf-8"), str(path))
+        values, lines = _load(content.decode("utf-8-sig"), str(path))
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not text; expected a study file (YAML)") from None
     if not isinstance(values, dict):
@@ -152,8 +162,13 @@ def unknown(
 
 
 def _load(text: str, name: str) -> tuple[Any, dict[tuple[Any, ...], int]]:
-    loader = _Loader(text)
     lines: dict[tuple[Any, ...], int] = {}
+    try:
+        loader = _Loader(text)
+    except yaml.reader.ReaderError as error:
+        at = text.count("\n", 0, error.position) + 1
+        what = f"the character {chr(error.character)!r}"
+        raise ValueError(f"{name}:{at}: not YAML: {what} is not allowed; remove it") from None
     try:
         node = loader.get_single_node()
         if node is None:
@@ -163,18 +178,65 @@ def _load(text: str, name: str) -> tuple[Any, dict[tuple[Any, ...], int]]:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"{name}{line}: not YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{name}: not YAML: {error}") from None
     finally:
         loader.dispose()
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML of numbers, text, `true` and `false`."""
+    """YAML of numbers, text, `true` and `false`, within bounds.
+
+    A node is measured as soon as it is composed, from the inside out: an alias counts as often as
+    it is used, and one that holds itself is still without a measure where it is met.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.depth = 0
+        self.sizes: dict[int, tuple[int, int]] = {}  # levels and values of each node
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> Any:
+        """Compose a node, unless it is too deep, too large, or holds itself."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        mark, alias = event.start_mark, isinstance(event, yaml.AliasEvent)
+        self.depth += 1
+        if self.depth > DEEPEST:
+            _refuse(f"nested more than {DEEPEST} levels deep", mark)
+        node: Any = super().compose_node(parent, index)
+        self.depth -= 1
+        if alias:
+            if id(node) not in self.sizes:
+                _refuse("an alias leads to what holds it", mark)
+            return node
+        parts = [] if isinstance(node, yaml.ScalarNode) else node.value
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in parts for part in pair]
+        below = [self.sizes[id(part)] for part in parts]
+        levels = 1 + max((levels for levels, _ in below), default=0)
+        values = 1 + sum(values for _, values in below)
+        if levels > DEEPEST or values > MOST:
+            _refuse(f"more than {DEEPEST} levels, or than {MOST:,} values, with its aliases", mark)
+        self.sizes[id(node)] = levels, values
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Make a value; one that is not what its tag says is a fault of the file."""
+        if not isinstance(node, yaml.ScalarNode):
+            return super().construct_object(node, deep)
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
+            kind = node.tag.rpartition(":")[2]
+            return _refuse(
+                f"{node.value!r:.40} is no {kind}; quote it if it is text", node.start_mark
+            )
+
+
+def _refuse(problem: str, mark: yaml.Mark) -> NoReturn:
+    raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [pair for pair in pairs if pair[0] not in (_BOOL, _FLOAT)]
+    first: [pair for pair in pairs if pair[0] not in (_BOOL, _FLOAT, _DATE)]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(_BOOL, re.compile("(?:true|True|false|False)$"), list("tTfF"))
@@ -203,6 +265,8 @@ def _walk(
             _walk(loader, item, (*at, index), lines, seen, name)
     elif isinstance(node, yaml.MappingNode):
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                _refuse("a key must be a word", key.start_mark)
             below = (*at, key.value)
             if below in lines and below[-1] != "<<":
                 raise ValueError(
@@ -254,7 +318,9 @@ def _spell(source: Source, fault: ErrorDetails) -> str:
         case "union_tag_not_found":
             return source.error(tuple(at), "missing its kind")
         case "value_error":
+            at = at if _leads(source.values, at) else at[:-1]
             return source.error(tuple(at), str(context["error"]))
+    at = at if _leads(source.values, at) else at[:-1]
     message = fault["msg"][0].lower() + fault["msg"][1:]
     return source.error(tuple(at), f"{message}, got {fault['input']!r}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
     from rung3.evaluation.protocol import Protocol
     from rung3.objectives import Counterfactual
 
-__all__ = ["Evaluation", "ProtocolOptions", "Training"]
+__all__ = ["Evaluation", "ProtocolOptions", "Training", "WholeNumber"]
 
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, lt=2**62)]
+WholeNumber = Annotated[int, Field(gt=-(2**62), lt=2**62)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 EPOCHS = 2
@@ -117,7 +119,7 @@ class Training(Options):
         mechanisms: Options of single mechanisms, over those for all.
     """
 
-    seed: int | None = None
+    seed: WholeNumber | None = None
     mislabelled: dict[str, Share] = Field(default_factory=dict)
     accelerator: str | None = None
     devices: Count | str | None = None
@@ -150,16 +152,16 @@ class ProtocolOptions(Part):
 
     preset: str | None = None
     targets: str | None = None
-    levels: int | None = None
+    levels: WholeNumber | None = None
     propagate: bool | None = None
     n: Count | None = None
-    truth_n: int | None = None
-    seeds: int | None = None
-    bootstrap: int | None = None
-    particles: int | None = None
+    truth_n: WholeNumber | None = None
+    seeds: WholeNumber | None = None
+    bootstrap: WholeNumber | None = None
+    particles: WholeNumber | None = None
     temperatures: list[float] | None = None
-    composition: list[int] | None = None
-    reversibility: list[int] | None = None
+    composition: list[WholeNumber] | None = None
+    reversibility: list[WholeNumber] | None = None
     measures: list[str] | None = None
 
     @model_validator(mode="after")
@@ -211,6 +213,20 @@ class Evaluation(Part):
     def _named(cls, said: Any) -> Any:
         return {"preset": said} if isinstance(said, str) else said
 
+    @field_validator("interventions", mode="before")
+    @classmethod
+    def _shaped(cls, said: Any) -> Any:
+        parts = said.values() if isinstance(said, dict) else []
+        alone = [v for part in parts for v in (part.values() if isinstance(part, dict) else [part])]
+        if not (said is None or isinstance(said, (list, dict))) or any(
+            not isinstance(value, (int, float, str)) for value in alone
+        ):
+            raise ValueError(
+                "expected names, or by name a number, a label or an expression, or by a label of "
+                f"one's own several of these; got {said!r:.80}"
+            )
+        return said
+
     def given(self) -> dict[str, Any]:
         """The options of `evaluate` that the file sets, the interventions aside."""
         given = _given(self, ("n", "particles", "bootstrap", "batch_size"))
@@ -219,6 +235,13 @@ class Evaluation(Part):
     def asking(self) -> Protocol:
         """The protocol, without the options that go before it."""
         return (self.protocol or ProtocolOptions()).made()
+
+    def asking_of(self, variables: Mapping[str, Variable]) -> Protocol:
+        """The protocol with the options that go before it, and the interventions."""
+        given: dict[str, Any] = _given(self, ("n", "particles", "bootstrap"))
+        if (asked := self.asked(variables)) is not None:
+            given["interventions"] = asked
+        return replace(self.asking(), **given)
 
     def asked(self, variables: Mapping[str, Variable]) -> dict[str, Any] | list[str] | None:
         """The interventions, as `evaluate` takes them.

@@ -192,7 +192,7 @@ def fit(
 
     With `checkpoints`, a run that was killed and is started again goes on from its last checkpoint,
     and ends with the weights that it would have had (on the CPU bit for bit, with the same number
-    of threads).
+    of threads). One that was finished is loaded, with a warning that nothing was trained.
 
     Args:
         model: The model; training goes on from the weights that it has.
@@ -241,6 +241,7 @@ def fit(
         ValueError: If the rows do not fit the model, before anything starts; if a loss or a weight
             is NaN or infinite, naming the mechanism and the step; if the checkpoint is of another
             run.
+        Stopped: If a signal ends it (Ctrl-C, SIGTERM, SIGHUP), with the step that it was at.
 
     Example:
         >>> from rung3 import SCM, worlds
@@ -345,7 +346,13 @@ def _rows(
         return rows, None
     from rung3.data.splits import split
 
-    return split(rows, share, options.seed)
+    try:
+        return split(rows, share, options.seed)
+    except ValueError:
+        raise ValueError(
+            f"validation_share={share} of {rows.n} training rows leaves a part empty; give "
+            "validation_share=0 for none, another share, or validation rows"
+        ) from None
 
 
 def _checked(

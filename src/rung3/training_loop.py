@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ from rung3.checkpoints import Checkpoints, check
 from rung3.mechanisms.base import Mechanism
 from rung3.objectives.loss import CounterfactualLoss
 from rung3.seeding import seeded
+from rung3.stopping import Stopped, stoppable
 from rung3.training import History, Options
 
 __all__ = ["Loop", "run"]
@@ -63,7 +65,13 @@ def run(
             last = path
     alone = options.devices == 1 and options.num_nodes == 1
     limit = None if options.max_seconds is None else timedelta(seconds=options.max_seconds)
-    with _quiet():
+    names, kept = ", ".join(mechanisms), options.checkpoints is not None
+    cure = "the same call goes on" if kept else "with checkpoints= it could go on from there"
+
+    def where() -> str:
+        return f"at step {loop.global_step} of fitting {names}"
+
+    with stoppable(where, cure), quiet():
         trainer = Trainer(
             max_epochs=options.epochs,
             max_time=limit,
@@ -82,9 +90,18 @@ def run(
             limit_val_batches=0 if validation is None else 1.0,
             use_distributed_sampler=False,
         )
-        trainer.fit(loop, ckpt_path=last, weights_only=True if last else None)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(loop, ckpt_path=last, weights_only=True if last else None)
+        except SystemExit:  # what Lightning makes of a signal that a handler of the caller's takes
+            number = signal.SIGTERM if trainer.received_sigterm else signal.SIGINT
+            raise Stopped(number, where(), cure) from None
+    if last is not None and loop.began in (None, loop.global_step):
+        warnings.warn(
+            f"checkpoints: {options.checkpoints} holds this training, finished: nothing was "
+            "trained, and its weights were loaded; to train anew give another folder, or "
+            "resume=False",
+            stacklevel=3,
+        )
     loop.finish()
     return loop.history
 
@@ -129,6 +146,7 @@ class Loop(LightningModule):
         self.sums: Tensor  # of losses and of rows: (training or validation, mechanisms, 2)
         self.elapsed = 0.0
         self.started = 0.0
+        self.began: int | None = None  # the first step of this call; none if nothing was left to do
         self.digests: dict[str, str] = {}
 
     @property
@@ -249,6 +267,7 @@ class Loop(LightningModule):
     def on_train_start(self) -> None:
         """Take up the rows at the step that a checkpoint left off, if anything is left to do."""
         self.order.step = self.trainer.global_step
+        self.began = self.trainer.global_step
         self.started = time.perf_counter()
         if len(self._stopped()) == len(self.names):
             self.trainer.should_stop = True
@@ -372,7 +391,7 @@ class Loop(LightningModule):
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without Lightning's remarks on the machine and on its own use of torch."""
     names = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda")
     loggers = [logging.getLogger(name) for name in names]

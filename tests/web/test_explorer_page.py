@@ -90,7 +90,14 @@ def test_a_number_can_be_typed_and_one_out_of_range_is_said(page: Driver, learne
     page.after(lambda: (typed.fill("-1"), typed.press("Enter")))
     assert "outside its support" in page.message()
     assert "stale" in page.page.locator("#pictures").get_attribute("class")
+    assert page.value("intensity") == "continuous"  # the value that it had is no answer to this
+    row = page.page.locator("#row")
+    page.after(lambda: (row.fill("9999"), row.press("Enter")))
+    assert "test rows are 0 to" in page.message()
+    assert page.value("intensity") == "continuous"
+    page.after(lambda: (row.fill("1"), row.press("Enter")))
     page.after(lambda: (typed.fill("3"), typed.press("Enter")))
+    assert "grey level" in page.value("intensity")
     assert page.message() == ""
     assert "stale" not in page.page.locator("#pictures").get_attribute("class")
 

@@ -32,8 +32,8 @@ def split(rows: Rows, validation: float = 0.1, seed: Seed = 0) -> tuple[Rows, Ro
     held = round(validation * rows.n) if 0 < validation < 1 else 0
     if not 0 < held < rows.n:
         raise ValueError(
-            f"validation={validation} of {rows.n} rows leaves a part empty; "
-            "expected a share between 0 and 1"
+            f"validation={validation} of {rows.n} rows leaves a part empty; expected a share "
+            "between 0 and 1 that sets at least one row aside, and leaves one"
         )
     generator = torch.Generator().manual_seed(base_seed(seed))
     order = torch.randperm(rows.n, generator=generator)

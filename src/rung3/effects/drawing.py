@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from rung3.picture import show
+from rung3.picture import by_channel, show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,9 +137,9 @@ class _Drawing:
             spine.set(color=PALE, linewidth=0.5)
 
     def _map(self, axes: Axes, values: Tensor, colours: str, least: float) -> None:
-        """A map of grey levels, averaged over channels."""
+        """A map of grey levels: channels side by side, or of a spread their mean."""
         self._frame(axes)
-        shown = (self.levels * values.mean(0)).numpy(force=True)
+        shown = (self.levels * (by_channel(values) if least else values.mean(0))).numpy(force=True)
         axes.imshow(shown, cmap=colours, vmin=least, vmax=self.most, interpolation="nearest")
 
     def _caption(self, axes: Axes, row: int, values: Any, bold: str = "") -> None:

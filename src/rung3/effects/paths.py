@@ -16,7 +16,7 @@ confounding* (Cognitive Science 37).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -30,6 +30,9 @@ from rung3.scm import SCM
 from rung3.seeding import Seed
 
 __all__ = ["along"]
+
+SHOWN = 10
+"""Paths that an error names, of exponentially many that there may be."""
 
 Nodes: TypeAlias = tuple[str, ...]
 
@@ -109,10 +112,12 @@ def _check(path: Nodes, graph: CausalGraph, causes: frozenset[str], outcome: str
     graph.names(path)
     broken = [pair for pair in pairwise(path) if pair not in graph.edges]
     if len(path) < 2 or path[0] not in causes or path[-1] != outcome or broken:
-        known = [str(p) for cause in sorted(causes) for p in graph.causal_paths(cause, outcome)]
+        ways = (p for cause in sorted(causes) for p in graph.causal_paths(cause, outcome))
+        known = [str(p) for p in islice(ways, SHOWN)]
+        more = " and more" if next(ways, None) else ""
         raise ValueError(
             f"paths: {_spell(path)!r} is no causal path from {' or '.join(sorted(causes))} to "
-            f"{outcome} after the intervention; there are {known}"
+            f"{outcome} after the intervention; there are {known}{more}"
         )
 
 

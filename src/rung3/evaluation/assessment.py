@@ -34,7 +34,7 @@ from rung3.variables import Image
 if TYPE_CHECKING:
     from rung3.scm import SCM
 
-__all__ = ["complete", "evaluate", "planned"]
+__all__ = ["complete", "evaluate", "planned", "prepared"]
 
 FRESH = 20_000
 """Rows drawn from a known world to train oracles on, where no training rows are given."""
@@ -113,9 +113,7 @@ def evaluate(
     """
     base = base_seed(seed)
     protocol = _settled(protocol, interventions, n, particles, bootstrap)
-    rows, left_out = complete(model, test)
-    asked = _asked_rows(protocol, rows, left_out)
-    _check_truth(model, truth, rows)
+    rows, left_out, asked = prepared(model, test, truth, protocol)
     seeds = [base + k for k in range(protocol.seeds)]
     plans = [planned(model, rows, asked, train, protocol, k) for k in seeds]
     if oracles is None:
@@ -221,6 +219,20 @@ def complete(model: SCM, given: Mapping[str, Any], what: str = "test") -> tuple[
     if missing.all():
         raise ValueError(f"{what}: each of the {rows.n} rows lacks a value, or there are none")
     return (rows[~missing] if missing.any() else rows), int(missing.sum())
+
+
+def prepared(
+    model: SCM, test: Mapping[str, Any], truth: SCM | None, protocol: Protocol
+) -> tuple[Rows, int, int]:
+    """Complete test rows, how many were left out for missing values, and how many are asked.
+
+    Raises:
+        ValueError: If they are fewer than the protocol asks for, or of another world.
+    """
+    rows, left_out = complete(model, test)
+    asked = _asked_rows(protocol, rows, left_out)
+    _check_truth(model, truth, rows)
+    return rows, left_out, asked
 
 
 def _asked_rows(protocol: Protocol, rows: Rows, left_out: int) -> int:

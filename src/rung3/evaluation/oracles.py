@@ -152,13 +152,7 @@ def fit_oracles(
     Raises:
         ValueError: If the rows do not fit the variables.
     """
-    rows = _rows_of(model, train)
-    pairs = [
-        (image, parent)
-        for image, variable in model.variables.items()
-        for parent in model.graph.parents(image)
-        if isinstance(variable, Image) and not isinstance(model.variables[parent], Image)
-    ]
+    rows, pairs = _rows_of(model, train), oracle_pairs(model)
     base = base_seed(seed)
     path = None
     if cache is not None and pairs:
@@ -178,6 +172,16 @@ def fit_oracles(
     if held is not None:
         oracles.measure(model, held)
     return oracles
+
+
+def oracle_pairs(model: SCM) -> list[tuple[str, str]]:
+    """Each image with each of its parents that is not an image."""
+    return [
+        (image, parent)
+        for image, variable in model.variables.items()
+        for parent in model.graph.parents(image)
+        if isinstance(variable, Image) and not isinstance(model.variables[parent], Image)
+    ]
 
 
 def _rows_of(model: SCM, values: Mapping[str, Any]) -> Rows:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from rung3.evaluation.distances import scale, unit
 from rung3.evaluation.examples import Example, Sweep
 from rung3.graph.drawing import draw
+from rung3.picture import by_channel, signed
 from rung3.variables import Discrete, Image, Variable
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["beside", "film", "graph", "losses", "png", "strip"]
 
 INK, ACCENT = "#7d8288", "#d1495b"
+COLOURS = (INK, ACCENT, "#3f88c5", "#e0a030", "#5aa469")
 DPI = 150
 
 CELL = 128
@@ -46,7 +49,8 @@ def strip(
 ) -> bytes | None:
     """Factual, counterfactual, truth where known, and differences, one column a test row.
 
-    Differences are drawn on a fixed scale, the whole range of the image to either side of zero.
+    Differences are drawn channel by channel, on a fixed scale, the whole range of the image to
+    either side of zero.
 
     Returns:
         A PNG; `None` if no image is affected.
@@ -62,9 +66,9 @@ def strip(
             bands.append(("from z alone", _colour(example.answers["latent"][name])))
         if example.truth is not None:
             bands.append(("truth", _colour(example.truth[name])))
-        bands.append(("difference\n(from factual)", _signed(after - before)))
+        bands += _differences("difference\n(from factual)", after - before)
         if example.truth is not None:
-            bands.append(("error\n(from truth)", _signed(after - example.truth[name])))
+            bands += _differences("error\n(from truth)", after - example.truth[name])
     if not bands:
         return None
     heads = [
@@ -109,7 +113,8 @@ def beside(
         near, what = first.factual[image], "difference"
         if first.truth is not None:
             near, what = first.truth[image], "error"
-        bands += [(f"{what}\n{name}", _signed(answer - near)) for name, answer in answers.items()]
+        for name, answer in answers.items():
+            bands += _differences(f"{what}\n{name}", answer - near)
     heads = [
         "\n".join(_change(name, variables[name], first, k) for name in chosen)
         for k in range(first.factual.n)
@@ -150,20 +155,22 @@ def losses(history: Mapping[str, Any]) -> bytes:
         history: By mechanism either losses, or curves by name: each a sequence of numbers, or of
             (step, loss) pairs.
     """
-    figure = _figure(3.1 * min(3, len(history)), 2.1 * -(-len(history) // 3))
-    panels = figure.subplots(-(-len(history) // 3), min(3, len(history)), squeeze=False).flat
-    for axes in panels:
+    rows, columns = -(-len(history) // 3), min(3, len(history))
+    figure = _figure(3.1 * columns, 2.1 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels[len(history) :]:
         axes.axis("off")
     for axes, (name, curves) in zip(panels, history.items(), strict=False):
-        axes.axis("on")
         named = curves if isinstance(curves, Mapping) else {"loss": curves}
-        for colour, (label, curve) in zip((INK, ACCENT, "#3f88c5"), named.items(), strict=False):
+        for colour, (label, curve) in zip(cycle(COLOURS), named.items(), strict=False):
             points = torch.as_tensor(curve, dtype=torch.float64)
             steps = points[:, 0] if points.ndim == 2 else torch.arange(1, len(points) + 1)
             values = points[:, 1] if points.ndim == 2 else points
-            axes.plot(steps, values, color=colour, linewidth=1.2, label=label)
+            dot = "." if len(points) == 1 else ""  # a line needs two
+            axes.plot(steps, values, marker=dot, color=colour, linewidth=1.2, label=label)
         axes.set_title(name, fontsize=9, color=INK, loc="left")
         axes.tick_params(colors=INK, labelsize=7)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(INK)
         if len(named) > 1:
@@ -176,7 +183,7 @@ def _mosaic(
     bands: list[tuple[str, Tensor]],
     heads: list[str],
     corner: str,
-    signed: Variable | None,
+    differs: Variable | None,
     first_apart: bool = False,
 ) -> bytes:
     """Bands `(columns, H, W, 3)` under one another, names at the left, heads and corner above."""
@@ -191,7 +198,7 @@ def _mosaic(
             place[..., :3], place[..., 3] = large, 1
     names = [line for text in (corner, *(name for name, _ in bands)) for line in text.split("\n")]
     left, bottom = 0.2 + 0.075 * max(map(len, names)), 0.04
-    right = 0.1 if signed is None else 0.7
+    right = 0.1 if differs is None else 0.7
     top = 0.1 + 0.15 * max(head.count("\n") + 1 for head in heads)
     down, across = (side / DPI for side in canvas.shape[:2])
     W, H = left + across + right, bottom + down + top
@@ -200,10 +207,10 @@ def _mosaic(
     axes.axis("off")
     axes.imshow(canvas.numpy(force=True), interpolation="nearest", aspect="auto")
     _captions(axes, bands, heads, corner, height, width, first_apart)
-    if signed is not None:
+    if differs is not None:
         tall = min(down, 1.7)
         bar = figure.add_axes(((W - 0.6) / W, (bottom + 0.06) / H, 0.08 / W, (tall - 0.3) / H))
-        _colour_bar(bar, signed)
+        _colour_bar(bar, differs)
     return png(figure)
 
 
@@ -233,9 +240,9 @@ def _captions(
 
 
 def _colour_bar(axes: Axes, variable: Variable) -> None:
-    values = torch.linspace(1, -1, 128).reshape(1, 1, 128, 1)
+    values = torch.linspace(1, -1, 128).reshape(128, 1)
     most = scale(variable)
-    axes.imshow(_signed(values)[0], aspect="auto", extent=(0, 1, -most, most))
+    axes.imshow(signed(values), aspect="auto", extent=(0, 1, -most, most))
     axes.set_xticks([])
     axes.set_yticks([-most, 0, most], [f"-{most:g}", "0", f"+{most:g}"])
     axes.yaxis.tick_right()
@@ -253,12 +260,17 @@ def _colour(images: Tensor) -> Tensor:
     return images.movedim(1, -1)
 
 
-def _signed(difference: Tensor) -> Tensor:
-    """Differences in [-1, 1], averaged over channels, from blue over white to red."""
-    from matplotlib import colormaps
+def _differences(name: str, difference: Tensor) -> list[tuple[str, Tensor]]:
+    """A band `(n, H, W, 3)` of each channel of differences `(n, C, H, W)` in [-1, 1]."""
+    channels = difference.split(1, dim=1)
+    said = ("red", "green", "blue") if len(channels) == 3 else range(1, len(channels) + 1)
+    heads = [f"{name}\n{one}" for one in said] if len(channels) > 1 else [name]
+    return [(head, _signed(one)) for head, one in zip(heads, channels, strict=True)]
 
-    shade = (difference.float().mean(1).clamp(-1, 1) + 1) / 2
-    return torch.from_numpy(colormaps["RdBu_r"](shade.numpy(force=True))[..., :3]).float()
+
+def _signed(difference: Tensor) -> Tensor:
+    """Differences `(n, C, H, W)` in [-1, 1] as colours `(n, H, C W, 3)`, from blue to red."""
+    return signed(by_channel(difference))
 
 
 def _change(name: str, variable: Variable, example: Example, k: int) -> str:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from math import inf
 from typing import Any, Literal, Self, get_args
 
 from rung3.rows import spell_unknown
@@ -125,7 +126,7 @@ class Protocol:
                 raise ValueError(f"{name}: expected at least {low}, got {value!r}")
         if self.n and self.truth_n and self.truth_n > self.n:
             raise ValueError(f"truth_n={self.truth_n}: more rows than are asked, n={self.n}")
-        if 1.0 not in self.temperatures or min(self.temperatures) < 0:
+        if 1.0 not in self.temperatures or not all(0 <= t < inf for t in self.temperatures):
             raise ValueError(
                 "temperatures: expected numbers of at least 0, 1 (noise kept as abducted) among "
                 f"them, got {self.temperatures}"

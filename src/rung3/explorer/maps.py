@@ -8,7 +8,6 @@ all paths carry both.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 
@@ -92,14 +91,22 @@ def split(session: Session, query: Query, outcome: str, through: str, k: int = 0
 def _edges(
     graph: CausalGraph, causes: list[str], outcome: str, through: str
 ) -> tuple[list[Edge], list[Edge]]:
-    """Arrows of the causal paths through the mediator, and of the others."""
-    along: dict[Edge, None] = {}
-    past: dict[Edge, None] = {}
-    for cause in causes:
-        for path in graph.causal_paths(cause, outcome):
-            edges = dict.fromkeys(pairwise(path.nodes))
-            if through == LATENT or through in path.nodes:
-                along |= edges
-            if through == LATENT or through not in path.nodes:
-                past |= edges
-    return list(along), list(past)
+    """Arrows of the causal paths through the mediator, and of the others.
+
+    The paths are not listed, as there can be exponentially many.
+    """
+    if through == LATENT:
+        every = _between(graph, causes, outcome)
+        return every, every
+    along = {*_between(graph, causes, through), *_between(graph, [through], outcome)}
+    into = [edge for edge in graph.edges if through in edge]
+    past = _between(graph.without_edges(into), causes, outcome)
+    reached = through in graph.descendants(causes) and outcome in graph.descendants(through)
+    return [edge for edge in graph.edges if reached and edge in along], past
+
+
+def _between(graph: CausalGraph, causes: list[str], outcome: str) -> list[Edge]:
+    """Arrows of the causal paths from any of the causes to the outcome."""
+    below = {*causes, *graph.descendants(causes)}
+    above = {outcome, *graph.ancestors(outcome)}
+    return [(a, b) for a, b in graph.edges if a in below and b in above and b not in causes]

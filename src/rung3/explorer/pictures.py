@@ -1,7 +1,7 @@
 """Images and maps as PNG, pixel for pixel: the page scales them up, and writes nothing on them.
 
-A signed map has one fixed scale, centred on zero: red where there is more, blue where there is
-less, both told apart by every kind of colour vision, and full colour from `SIGNED` grey levels on.
+A signed map has the one scale of all pictures, centred on zero: red where there is more, blue where
+there is less, both told apart by every kind of colour vision, over the whole range of an image.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rung3.picture import by_channel, signed
+
 __all__ = ["SIGNED", "SPREAD", "image_png", "signed_png", "spread_png", "uri"]
 
-SIGNED = 128
-"""Grey levels at either end of the colours of a signed map; beyond, the colour stays."""
+SIGNED = 255
+"""Grey levels at either end of the colours of a signed map."""
 
 SPREAD = 64
 """Grey levels (standard deviation) at the end of the colours of a spread."""
@@ -33,15 +34,8 @@ def image_png(image: Float[Tensor, "c h w"]) -> bytes:
 
 
 def signed_png(change: Float[Tensor, "c h w"]) -> bytes:
-    """A difference of two images, on the fixed scale about zero.
-
-    Of a colour image red, green and blue side by side, as a change of hue averages to nothing;
-    other channels averaged.
-    """
-    change = change.detach().cpu()
-    shown = torch.cat([*change], dim=1) if len(change) == 3 else change.mean(0)
-    at = (shown * (255 / SIGNED)).clamp(-1, 1)
-    return _encode(_colours("RdBu_r")[((at + 1) * 127.5).round().long().numpy()])
+    """A difference of two images, channels side by side, on the fixed scale about zero."""
+    return _encode((signed(by_channel(change)) * 255).round().byte().numpy())
 
 
 def spread_png(spread: Float[Tensor, "c h w"]) -> bytes:

@@ -1,15 +1,17 @@
 """The page's server: files of the page, and JSON answers. It keeps no state of a visitor.
 
-It listens on loopback unless told otherwise, answers no other site's page (the host's name is
-checked, questions must be JSON), and lets the page load nothing from elsewhere.
+It listens on loopback unless told otherwise, and lets the page load nothing from elsewhere. Who may
+ask, and for how long a question may take to arrive, is in `rung3.explorer.guard`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import contextlib
 import json
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,30 +20,18 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from rung3.explorer import own, view
+from rung3.explorer.guard import LOOPBACK, SECONDS, Guard
 from rung3.explorer.query import Query
 from rung3.explorer.session import Session
 from rung3.explorer.sweep import sweep
 
-__all__ = ["application", "serve"]
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; "
-        "form-action 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+__all__ = ["application", "configured", "serve"]
 
 LARGEST = 4 * own.LARGEST // 3 + 4096
 """Bytes of a question: an upload in base64, and some words."""
@@ -49,12 +39,13 @@ LARGEST = 4 * own.LARGEST // 3 + 4096
 Json = dict[str, Any]
 
 
-def application(session: Session, host: str = "127.0.0.1") -> Starlette:
+def application(session: Session, host: str = "127.0.0.1", token: str = "") -> Starlette:
     """The page and its answers.
 
     Args:
         session: Who answers.
         host: Where it listens; on loopback only requests to loopback's names are answered.
+        token: What the page's link must hold; elsewhere than on loopback.
     """
     asked: dict[str, Callable[[Json, Query], Json]] = {
         "answer": lambda given, query: view.answer(session, query),
@@ -75,16 +66,15 @@ def application(session: Session, host: str = "127.0.0.1") -> Starlette:
         return Route(f"/api/{name}", respond, methods=["POST"])
 
     async def described(request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(view.schema, session), headers=HEADERS)
+        return JSONResponse(await run_in_threadpool(view.schema, session))
 
     async def strip(request: Request) -> Response:
         return await run_in_threadpool(_strip, session, request)
 
     async def page(request: Request) -> Response:
         text = (Path(__file__).parent / "page" / "index.html").read_text(encoding="utf-8")
-        return Response(text, media_type="text/html", headers=HEADERS)
+        return Response(text, media_type="text/html")
 
-    names = ["*"] if host not in LOOPBACK else ["127.0.0.1", "localhost", "[::1]"]
     return Starlette(
         routes=[
             Route("/", page),
@@ -93,8 +83,17 @@ def application(session: Session, host: str = "127.0.0.1") -> Starlette:
             *map(route, asked),
             Mount("/page", StaticFiles(directory=Path(__file__).parent / "page")),
         ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=names)],
+        middleware=[Middleware(Guard, host=host, token=token)],
     )
+
+
+def configured(session: Session, host: str = "127.0.0.1", token: str = "", **options: Any) -> Any:
+    """How uvicorn serves the page: with limits on how long a question may take to arrive."""
+    import uvicorn
+
+    from rung3.explorer.timed import Timed
+
+    return uvicorn.Config(application(session, host, token), http=Timed, **options)
 
 
 def serve(
@@ -122,9 +121,16 @@ def serve(
         listening.listen()
         name = f"[{host}]" if ":" in host else host
         threading.Thread(target=_warm, args=(session,), daemon=True).start()
-        say(f"http://{name}:{listening.getsockname()[1]}/")
-        config = uvicorn.Config(application(session, host), log_level="warning")
-        uvicorn.Server(config).run(sockets=[listening])
+        address, token = f"http://{name}:{listening.getsockname()[1]}/", ""
+        if host not in LOOPBACK:
+            token = secrets.token_urlsafe(16)
+            say(
+                f"warning: {host} can be reached from other machines; whoever has this link can "
+                "ask the models and see the test rows, and it is not encrypted"
+            )
+            address += f"?token={token}"
+        say(address)
+        uvicorn.Server(configured(session, host, token, log_level="warning")).run([listening])
 
 
 def _warm(session: Session) -> None:
@@ -141,15 +147,19 @@ async def _guarded(answer: Callable[[Json], Json], request: Request) -> Response
     if not request.headers.get("content-type", "").startswith("application/json"):
         return _refuse("expected a question in JSON", 415)
     content = b""
-    async for part in request.stream():
-        content += part
-        if len(content) > LARGEST:
-            return _refuse(f"the question has more than {LARGEST // 2**20} MB", 413)
+    try:
+        async with asyncio.timeout(SECONDS):
+            async for part in request.stream():
+                content += part
+                if len(content) > LARGEST:
+                    return _refuse(f"the question has more than {LARGEST // 2**20} MB", 413)
+    except TimeoutError:
+        return _refuse(f"the question took more than {SECONDS} s to arrive", 408)
     try:
         given = json.loads(content)
         if not isinstance(given, dict):
             raise ValueError("expected a question with names and values")
-        return JSONResponse(await run_in_threadpool(answer, given), headers=HEADERS)
+        return JSONResponse(await run_in_threadpool(answer, given))
     except (ValueError, RecursionError) as error:
         return _refuse(str(error), 400)
 
@@ -190,10 +200,10 @@ def _strip(session: Session, request: Request) -> Response:
     image = session.images[0]
     content = found.png(image) if kind == "png" else found.gif(image)
     name = f'attachment; filename="sweep.{kind}"'
-    return Response(
-        content, media_type=f"image/{kind}", headers={**HEADERS, "Content-Disposition": name}
-    )
+    return Response(content, media_type=f"image/{kind}", headers={"Content-Disposition": name})
 
 
 def _refuse(message: str, status: int) -> Response:
-    return JSONResponse({"error": message}, status_code=status, headers=HEADERS)
+    """What was wrong; where the question was not read to its end, the connection is closed."""
+    close = {"Connection": "close"} if status in (408, 413, 415) else None
+    return JSONResponse({"error": message}, status_code=status, headers=close)

@@ -6,6 +6,7 @@ import base64
 import json
 import shlex
 
+from rung3.console import slug
 from rung3.explorer.opened import Opened
 from rung3.explorer.query import Query
 from rung3.explorer.session import DRAWN, DRAWN_IMAGES, Session
@@ -48,9 +49,11 @@ def python(session: Session, query: Query, k: int = 0) -> str:
     if session.images:
         lines += ["", "from rung3.picture import picture", ""]
         mean = "" if query.rung == "imagining" else ".mean(0)"
+        own = f"-{k}-{slug(opened.name)}" if len(session.models) > 1 else ""
+        files = {name: f"{slug(name)}{own}.png" for name in session.images}
         lines += [
-            f"picture(before[{name!r}]{mean}, after[{name!r}]{mean}).savefig({name + '.png'!r})"
-            for name in session.images
+            f"picture(before[{name!r}]{mean}, after[{name!r}]{mean}).savefig({file!r})"
+            for name, file in files.items()
         ]
     return "\n".join(lines) + "\n"
 

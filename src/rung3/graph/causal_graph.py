@@ -213,19 +213,22 @@ class CausalGraph:
         """
         return bool(nx.is_d_separator(self.expanded, *self.disjoint(x=x, y=y, given=given)))
 
-    def paths(self, x: str, y: str) -> Iterator[Path]:
-        """All paths between two variables, however their arrows point, shorter ones first."""
-        return self._paths(x, y, self.steps)
+    def paths(self, x: str, y: str, limit: int | None = None) -> Iterator[Path]:
+        """The paths between two variables, however their arrows point, shorter ones first.
 
-    def causal_paths(self, x: str, y: str) -> Iterator[Path]:
-        """The paths from x to y whose arrows all point forwards."""
+        There can be exponentially many; with a limit, the shortest are given.
+        """
+        return self._paths(x, y, self.steps, limit)
+
+    def causal_paths(self, x: str, y: str, limit: int | None = None) -> Iterator[Path]:
+        """The paths from x to y whose arrows all point forwards; as `paths` has it."""
         ahead = {name: [("->", child) for child in self.children(name)] for name in self.nodes}
-        return self._paths(x, y, ahead)
+        return self._paths(x, y, ahead, limit)
 
-    def backdoor_paths(self, x: str, y: str) -> Iterator[Path]:
-        """The paths between x and y whose first arrow points into x."""
+    def backdoor_paths(self, x: str, y: str, limit: int | None = None) -> Iterator[Path]:
+        """The paths between x and y whose first arrow points into x; as `paths` has it."""
         into = [step for step in self.steps[self._one(x)] if step[0] != "->"]
-        return self._paths(x, y, {**self.steps, x: into})
+        return self._paths(x, y, {**self.steps, x: into}, limit)
 
     # Effects
 
@@ -370,9 +373,12 @@ class CausalGraph:
         """What two equal graphs share, in whatever order they were written."""
         return frozenset(self.nodes), frozenset(self.edges), frozenset(map(frozenset, self._hidden))
 
-    def _paths(self, x: str, y: str, steps: Mapping[str, list[Step]]) -> Iterator[Path]:
+    def _paths(
+        self, x: str, y: str, steps: Mapping[str, list[Step]], limit: int | None
+    ) -> Iterator[Path]:
         self.disjoint(x=self._one(x), y=self._one(y))
-        return (Path(nodes, arrows, self) for nodes, arrows in walk(steps, x, y))
+        found = (Path(nodes, arrows, self) for nodes, arrows in walk(steps, x, y))
+        return islice(found, limit)
 
     def _one(self, name: str) -> str:
         """A name that the graph has."""

@@ -23,6 +23,7 @@ page.update = async function update(settled = true) {
       const found = await ask("answer");
       if (mine !== turn) return;
       page.latest = found;
+      page.stale = false;
       drawControls();
       drawNodes();
       await drawPictures();
@@ -54,8 +55,9 @@ async function followUp() {
 function refused(error) {
   // What was answered before stays, marked as such; the controls show what was asked.
   say(error.message);
+  page.stale = true;
   drawControls();
-  drawNodes(false);
+  drawNodes();
   $("pictures").classList.add("stale");
   $("question").textContent = "This question has no answer; what is below is of the one before.";
 }

@@ -37,7 +37,7 @@ function toggle(name) {
   const others = { ...state.do };
   if (name in others) delete others[name];
   else {
-    const value = page.latest?.models[state.shown]?.values[name];
+    const value = page.stale ? undefined : page.latest?.models[state.shown]?.values[name];
     const variable = page.schema.variables[name];
     const start = (state.rung === "imagining" ? value?.is : value?.was) ?? variable.low;
     others[name] = clamp(variable.labels ? Math.round(start) : Number(start.toPrecision(5)), variable);
@@ -47,14 +47,16 @@ function toggle(name) {
 
 const clamp = (value, variable) => Math.min(variable.high, Math.max(variable.low, value));
 
-export function drawNodes(answered = true) {
+export function drawNodes() {
   buildNodes();
-  const model = page.latest?.models[state.shown] ?? page.latest?.models[0];
+  // Where there is no answer, the values of the one before are not of this row.
+  const latest = page.stale ? null : page.latest;
+  const model = latest?.models[state.shown] ?? latest?.models[0];
   for (const node of document.querySelectorAll(".node")) {
     const name = node.dataset.name, set = name in state.do, value = model?.values[name];
-    const status = set ? (state.rung === "seeing" ? "observed" : "intervened") : (answered && model?.status[name]) || "";
+    const status = set ? (state.rung === "seeing" ? "observed" : "intervened") : model?.status[name] || "";
     node.className = `node ${status} ${set ? "chosen" : ""}`;
-    const inferred = page.latest?.inferred.includes(name) ? " · inferred" : "";
+    const inferred = latest?.inferred.includes(name) ? " · inferred" : "";
     node.querySelector(".status").textContent = status + inferred;
     const head = node.querySelector("button.head");
     head?.setAttribute("aria-pressed", set);

@@ -39,7 +39,7 @@ function panels(model, k, name, image, imagining) {
   slide();
   const slider = h("input", { type: "range", min: 0, max: 100, value: swipe, "aria-label": `${name}: swipe between the two`,
     oninput: (event) => { swipe = event.target.value; slide(); } });
-  const colours = channels === 3 ? "red, green and blue; " : "";
+  const colours = channels === 3 ? "red, green and blue; " : channels > 1 ? "channel by channel; " : "";
   const difference = picture(image.change, "difference", colours + image.moved, ...bar("signed", `−${page.schema.signed}`, `+${page.schema.signed}`));
   if (colours) difference.className = "wide";
   const few = h("div", { class: "panels", "data-model": k, "data-image": name },

@@ -2,7 +2,7 @@
 export const $ = (id) => document.getElementById(id);
 export const START = { rung: "imagining", row: 0, do: {}, hold: [], particles: 1, seed: 0, shown: 0 };
 export const state = structuredClone(START);
-export const page = { schema: null, latest: null, lit: [], update: null };
+export const page = { schema: null, latest: null, stale: false, lit: [], update: null };
 export const WORDS = {
   seeing: { title: "See: what goes with it", act: "observed", verb: "observe" },
   doing: { title: "Do: what if all were set so", act: "set", verb: "set" },
