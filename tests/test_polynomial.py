@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from rung3.mechanisms.losses import squares
 from rung3.mechanisms.polynomial import Polynomial
-from rung3.mechanisms.regression import squares
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

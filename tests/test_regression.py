@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from rung3.mechanisms.regression import Regression, spread, squares
+from rung3.mechanisms.losses import spread, squares
+from rung3.mechanisms.regression import Regression
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -35,17 +35,9 @@ from typing import Any
 import torch
 
 from rung3.batches import Table
+from rung3.candidates import candidates, suited
 from rung3.data.splits import split
-from rung3.mechanisms import (
-    AdditiveNoise,
-    AtBounds,
-    Flow,
-    GumbelMax,
-    InverseCDF,
-    Mechanism,
-    default_mechanism,
-)
-from rung3.mechanisms.encoding import ParentEncoder
+from rung3.mechanisms import Mechanism
 from rung3.noise_test import independence
 from rung3.remarks import quiet, remark
 from rung3.rows import Rows, as_rows, spell_unknown
@@ -53,16 +45,13 @@ from rung3.scm import SCM
 from rung3.seeding import Seed, base_seed, stream
 from rung3.training import calibrate, fit
 from rung3.undeclared import infer
-from rung3.variables import Categorical, Continuous, Discrete, Image, Variable
 
-__all__ = ["Choice", "Trial", "choose"]
+__all__ = ["Choice", "Trial", "candidates", "choose"]
 
-LEAST, TERMS, TREES, DOUBT = 50, 100, 200, 0.05
-"""Rows that must be held out; most terms of a curve that is tried; trees; the p-value from where
-nothing richer is."""
-ROWS_A_PARAMETER, BOUND = 20, 5
-"""Rows that a parameter must have, lest the noise of rows that it learned from look too well; rows
-at a bound that make it a value of its own."""
+LEAST, DOUBT = 50, 0.05
+"""Rows that must be held out; the p-value from where nothing richer is tried."""
+ROWS_A_PARAMETER = 20
+"""Rows that a parameter must have, lest the noise of rows that it learned from look too well."""
 MANY, POLISH = 65_536, 1e-4
 """Rows a step, and its learning rate, of mechanisms that are solved beforehand."""
 
@@ -127,37 +116,6 @@ class Choice:
             lines.append(f"{name}: {chosen}: {self.reasons[name]}")
             lines += [f"    {trial}" for trial in self.trials.get(name, ())]
         return "\n".join(lines)
-
-
-def candidates(variable: Variable, parents: Mapping[str, Variable]) -> list[list[Mechanism]]:
-    """What is tried for a variable: kinds, the simplest first, and of each kind some.
-
-    Numbers: additive noise about a line, a parabola, a cubic, a network; then noise whose spread
-    depends on the parents; about a sum of trees; then noise whose shape depends on the parents.
-    Categories: logistic, then networks.
-
-    Example:
-        >>> from rung3 import Continuous
-        >>> candidates(Categorical(3), {"age": Continuous()})
-        [[GumbelMax(hidden=()), GumbelMax()]]
-    """
-    if not parents or isinstance(variable, Image):
-        return [[default_mechanism(variable)]]
-    if isinstance(variable, Categorical) and type(default_mechanism(variable)) is GumbelMax:
-        return [[GumbelMax(hidden=()), GumbelMax()]]
-    if isinstance(variable, Discrete):
-        return [[InverseCDF(hidden=()), InverseCDF()]]
-    circular = isinstance(variable, Continuous) and variable.circular
-    if circular or any(isinstance(kind, Image) for kind in parents.values()):
-        return [[Flow(splines=0), Flow()]]
-    width = ParentEncoder(parents).width
-    curves = [AdditiveNoise(degree=k) for k in (2, 3) if math.comb(width + k, k) <= TERMS]
-    return [
-        [AdditiveNoise(degree=1), *curves, AdditiveNoise()],
-        [AdditiveNoise(spread=True)],
-        [AdditiveNoise(trees=TREES)],
-        [Flow()],
-    ]
 
 
 def choose(
@@ -226,7 +184,7 @@ def choose(
     options = {"progress": False, **options, "seed": base, "validation_share": 0}
     bound = model.mechanisms
     kinds = {
-        name: [given[name]] if name in given else _candidates(m, table)
+        name: [given[name]] if name in given else suited(m, table)
         for name, m in bound.items()
         if name in given or name in model.defaults
     }
@@ -346,22 +304,6 @@ def _judge(mechanism: Mechanism, train: Rows, held: Rows, seed: int) -> _Judged:
         noise = mechanism.abduct(value, parents, None, stream(seed, f"abduct {mechanism.name}"))
         apart = independence(mechanism.name, noise, parents, mechanism, seed)
     return _Judged(mechanism, learned, scores, apart)
-
-
-def _candidates(mechanism: Mechanism, rows: Rows) -> list[list[Mechanism]]:
-    """What is tried for a variable, given how often it lies at a bound."""
-    v, kinds = mechanism.variable, candidates(mechanism.variable, mechanism.parents)
-    if not isinstance(v, Continuous) or v.shape or v.circular:
-        return kinds
-    at_bound = (rows[mechanism.name] <= v.lower) | (rows[mechanism.name] >= v.upper)
-    if int(at_bound.sum()) < BOUND:
-        return kinds
-
-    def at_bounds(one: Mechanism) -> AtBounds:
-        line = isinstance(one, AdditiveNoise) and one.degree == 1
-        return AtBounds(one, hidden=()) if line else AtBounds(one)
-
-    return [[at_bounds(one) for one in kind] for kind in kinds]
 
 
 def _next(kinds: list[list[Mechanism]], done: dict[int, _Judged], every: bool) -> int | None:

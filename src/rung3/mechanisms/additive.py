@@ -36,8 +36,9 @@ from torch import Generator, Tensor, nn
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, one_tensor, repeat_noise
 from rung3.mechanisms.encoding import ParentEncoder, Standardise
 from rung3.mechanisms.flow import Flow
+from rung3.mechanisms.losses import Loss, heavy, spread, squares
 from rung3.mechanisms.polynomial import Polynomial
-from rung3.mechanisms.regression import Loss, Regression, heavy, spread, squares
+from rung3.mechanisms.regression import Regression
 from rung3.mechanisms.support import ToReal
 from rung3.mechanisms.trees import Trees
 from rung3.rows import Noise

@@ -45,7 +45,7 @@ class AtBounds(Mechanism):
         >>> paid = Continuous(lower=0)
         >>> mechanism = AtBounds().bind("wage", paid, {})
         >>> wage = torch.tensor([0.0, 12.5])
-        >>> mechanism.predict(mechanism.abduct(wage, {}), {})
+        >>> mechanism.predict(mechanism.abduct(wage, {}), {}).detach()
         tensor([ 0.0000, 12.5000])
     """
 

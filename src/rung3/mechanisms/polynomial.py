@@ -18,7 +18,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from rung3.mechanisms.regression import LEAST, Loss, Point, look
+from rung3.mechanisms.losses import Loss
+from rung3.mechanisms.regression import LEAST, Point, look
 
 __all__ = ["Polynomial"]
 
@@ -38,7 +39,7 @@ class Polynomial(nn.Module):
         outputs: Number of outputs.
 
     Example:
-        >>> from rung3.mechanisms.regression import squares
+        >>> from rung3.mechanisms.losses import squares
         >>> z = torch.linspace(-2, 2, 400)[:, None]
         >>> polynomial = Polynomial(2, 1)
         >>> polynomial.solve(z, squares, 3 * z**2, torch.ones(400, 1))
