@@ -11,7 +11,7 @@ from PIL import Image as Picture
 import blobs
 from rung3 import SCM, worlds
 from rung3.evaluation import Oracles, Report, evaluate
-from rung3.evaluation.report import slug
+from rung3.names import slug
 from rung3.evaluation.tables import tables
 from rung3.mechanisms import Equation
 

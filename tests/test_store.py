@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -199,21 +200,21 @@ def test_a_model_that_is_there_is_replaced(folder: Path) -> None:
     assert [file.name for file in folder.parent.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("broken", ["packed", "_sealed", "replace"])
+@pytest.mark.parametrize("broken", ["packed", "sealed", "replace", "fsync"])
+@pytest.mark.parametrize("which", ["weights", "model.yaml"])
 def test_when_writing_fails_what_was_there_stays(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+    folder: Path, monkeypatch: pytest.MonkeyPatch, broken: str, which: str
 ) -> None:
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    replace = rung3.store.os.replace
+    calls, real = [], getattr(os, broken, None)
 
-    def full(*arguments: Any) -> None:
-        paths = [Path(path) for path in arguments] if broken == "replace" else []
-        if paths and (paths[0].name.endswith("-old") or paths[1] != folder):
-            replace(*arguments)
-        else:
+    def full(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if real is None or len(calls) == {"weights": 1, "model.yaml": 2 + (broken == "fsync")}[which]:
             raise OSError("no space left on device")
+        return real(*arguments)
 
-    where = rung3.store.os if broken == "replace" else rung3.store
+    where = rung3.store if real is None else os
     with monkeypatch.context() as patch:
         patch.setattr(where, broken, full)
         with pytest.raises(OSError, match="no space left"):

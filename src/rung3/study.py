@@ -18,7 +18,7 @@ training: {epochs: 10}
 from __future__ import annotations
 
 import inspect
-import json
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +30,7 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from rung3 import mechanisms, variables
+from rung3.files import write_json, write_text
 from rung3.graph import CausalGraph
 from rung3.mechanisms import Equation, Mechanism
 from rung3.objectives import as_objective
@@ -87,6 +88,12 @@ def _check_mechanism(said: dict[str, Any] | str) -> dict[str, Any] | str:
     return said
 
 
+def _folder(name: str) -> str:
+    if not name.strip("."):
+        raise ValueError(f"{name!r} names no folder of its own; expected a name such as digits")
+    return name
+
+
 VariableFields = Annotated[dict[str, Any], AfterValidator(_check_variable)]
 MechanismFields = Annotated[dict[str, Any] | str, AfterValidator(_check_mechanism)]
 
@@ -112,7 +119,7 @@ class Study(Part):
         evaluation: Options of `evaluate`.
     """
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=100), AfterValidator(_folder)]
     seed: int = 0
     data: Data
     graph: str
@@ -178,10 +185,14 @@ class Study(Part):
         """Seed of the weights and of training: the study's, unless `training.seed` is another."""
         return self.seed if self.training.seed is None else self.training.seed
 
-    def save(self, path: str | Path) -> None:
-        """Write the study with its paths absolute and its settings made."""
+    def to_yaml(self) -> str:
+        """The study as text, with its paths absolute and its settings made."""
         said = self.model_dump(mode="json", exclude_unset=True)
-        Path(path).write_text(yaml.safe_dump(said, sort_keys=False, allow_unicode=True), "utf-8")
+        return yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
+
+    def save(self, path: str | Path) -> None:
+        """Write it as a file."""
+        write_text(path, self.to_yaml())
 
     def differences(self, other: Study) -> list[str]:
         """Names of the parts in which two studies differ."""
@@ -246,15 +257,19 @@ class Study(Part):
             ValueError: If the folder may not be used, or the data do not fit the variables.
         """
         place = RunFolder(folder)
-        if place.claim(self, overwrite):
-            fitted = "the model is fitted; " if place.fitted else ""
-            say(f"{place.path}: {fitted}going on from there")
-        splits = self.splits()
-        if not place.fitted:
-            self._fit(place, splits, say, progress)
-        report = self._evaluate(place, splits, say, progress)
-        report.save(place.path)
-        return report
+        place.check(self, overwrite)
+        with place.lock():
+            if place.claim(self, overwrite):
+                fitted = "the model is fitted; " if place.fitted else ""
+                say(f"{place.path}: {fitted}going on from there")
+            splits = self.splits()
+            if self.data.is_read:
+                place.remember(splits)
+            if not place.fitted:
+                self._fit(place, splits, say, progress)
+            report = self._evaluate(place, splits, say, progress)
+            report.save(place.path)
+            return report
 
     def _fit(
         self, place: RunFolder, splits: Splits, say: Callable[[str], None], progress: bool
@@ -293,7 +308,7 @@ class Study(Part):
             if history.seconds:
                 speed = median(history.rows_per_second)
                 say(f"  {sum(history.seconds):.0f} s of training, {speed:,.0f} rows a second")
-        place.history_path.write_text(json.dumps(curves), "utf-8")
+        write_json(place.history_path, curves)
         model.save(place.model_path)
 
     def _evaluate(
@@ -312,7 +327,7 @@ class Study(Part):
             splits.train,
             interventions=self.evaluation.asked(model.variables),
             oracles=oracles,
-            history=json.loads(place.history_path.read_text("utf-8")),
+            history=place.history(),
             seed=self.seed,
             cache=user_cache(),
             progress=progress,
@@ -327,10 +342,10 @@ class Study(Part):
         say: Callable[[str], None],
         progress: bool,
     ) -> Oracles:
-        from rung3.evaluation import Oracles, fit_oracles, user_cache
+        from rung3.evaluation import fit_oracles, user_cache
 
-        if place.oracles_path.is_file():
-            return Oracles.load(place.oracles_path)
+        if known := _kept(place.oracles_path):
+            return known
         options = self.evaluation.oracles
         rows = self._halves(splits.train)[0][: options.rows]
         epochs: dict[str, Any] = {} if options.epochs is None else {"epochs": options.epochs}
@@ -357,11 +372,10 @@ class Study(Part):
         progress: bool,
     ) -> Oracles:
         """Predictors for objectives, of rows that the oracles never see."""
-        from rung3.evaluation import Oracles
         from rung3.objectives import fit_predictors
 
-        if place.predictors_path.is_file():
-            return Oracles.load(place.predictors_path)
+        if known := _kept(place.predictors_path):
+            return known
         rows = self._halves(splits.train)[1]
         say(f"training the predictors on {rows.n} of the training rows")
         found = fit_predictors(model, rows, splits.validation, self.training_seed, progress)
@@ -372,3 +386,14 @@ class Study(Part):
         """What oracles and what predictors may see: all, or a half each if there are both."""
         half = train.n // 2 if any("objective" in g.options for g in self.groups()) else train.n
         return train[:half], train[half:]
+
+
+def _kept(path: Path) -> Oracles | None:
+    """What an earlier start of the run trained; none, with a warning, if the file is damaged."""
+    from rung3.evaluation import Oracles
+
+    try:
+        return Oracles.load(path) if path.is_file() else None
+    except ValueError as error:
+        warnings.warn(f"they are trained anew: {error}", stacklevel=2)
+        return None

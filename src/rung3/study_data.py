@@ -37,6 +37,11 @@ class _Source(Part):
 
     validation: Share = 0.05
 
+    @property
+    def is_read(self) -> bool:
+        """Whether rows are read from files, which may change; else a world draws them."""
+        return True
+
     @abstractmethod
     def train_rows(self, variables: Variables, seed: int) -> Rows:
         """The rows to train on, those for validation among them."""
@@ -68,6 +73,10 @@ class DigitsData(_Source):
     train: Count = 20_000
     test: Count = 1_000
 
+    @property
+    def is_read(self) -> bool:
+        return False
+
     def train_rows(self, variables: Variables, seed: int) -> Rows:
         return worlds.digits().sample(self.train, seed=2 * seed)
 
@@ -98,6 +107,10 @@ class ColourData(_Source):
     mnist: FilePath | None = None
     train: Count = 20_000
     test: Count = 1_000
+
+    @property
+    def is_read(self) -> bool:
+        return False
 
     def train_rows(self, variables: Variables, seed: int) -> Rows:
         return self._world("train").sample(self.train, seed=2 * seed)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from rung3.averaging import Average
 from rung3.batches import Batch, Shuffled, Sweep, Table
-from rung3.checkpoints import Checkpoints, check
+from rung3.checkpoints import Checkpoints, Sealed, check
 from rung3.mechanisms.base import Mechanism
 from rung3.objectives.loss import CounterfactualLoss
 from rung3.seeding import seeded
@@ -72,6 +72,7 @@ def run(
             logger=options.logger or False,
             log_every_n_steps=max(1, min(50, loop.steps)),
             callbacks=callbacks,
+            plugins=[Sealed()],
             enable_checkpointing=bool(callbacks),
             enable_progress_bar=options.progress,
             enable_model_summary=False,
@@ -79,7 +80,15 @@ def run(
             limit_val_batches=0 if validation is None else 1.0,
             use_distributed_sampler=False,
         )
-        trainer.fit(loop, ckpt_path=last, weights_only=True if last else None)
+        try:
+            trainer.fit(loop, ckpt_path=last, weights_only=True if last else None)
+        except Exception as error:
+            if last is None or loop.begun or isinstance(error, ValueError):
+                raise
+            raise ValueError(
+                f"checkpoints: {last} cannot be gone on from: {error}; delete it, give another "
+                "folder, or resume=False to start anew"
+            ) from error
     if trainer.interrupted:
         raise KeyboardInterrupt
     loop.finish()
@@ -127,6 +136,7 @@ class Loop(LightningModule):
         self.elapsed = 0.0
         self.started = 0.0
         self.digests: dict[str, str] = {}
+        self.begun = False
 
     @property
     def kept(self) -> nn.ModuleList:
@@ -245,6 +255,7 @@ class Loop(LightningModule):
 
     def on_train_start(self) -> None:
         """Take up the rows at the step that a checkpoint left off, if anything is left to do."""
+        self.begun = True
         self.order.step = self.trainer.global_step
         self.started = time.perf_counter()
         if len(self._stopped()) == len(self.names):

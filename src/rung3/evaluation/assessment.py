@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rung3.digests import digest
+from rung3.files import digest
 from rung3.evaluation import targets
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.cache import Cache
