@@ -39,7 +39,7 @@ def test_save_writes_numbers_page_and_pictures(report, tmp_path):
         "report.html", "metrics.json", "scores.safetensors", "examples.safetensors",
         "graph.png", "graph-do-position.png",
         "graph-do-brightness.png", "strip-do-position.png", "strip-do-brightness.png",
-        "sweep-position.png", "sweep-brightness.png", "losses.png",
+        "sweep-position.png", "sweep-brightness.png", "losses.png", "files.json",
     }  # fmt: skip
     assert json.loads((path.parent / "metrics.json").read_text()) == report.metrics
     for file in path.parent.glob("*.png"):

@@ -83,9 +83,11 @@ def write_json(path: str | Path, said: Any) -> None:
     write_text(path, _json(said))
 
 
-def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], said: Any = None) -> None:
-    """The same, of tensors by name and what else there is to say: sealed, for `read_tensors`."""
-    write(path, packed(tensors, said))
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], what: str, said: Any = None
+) -> None:
+    """The same, of tensors by name, what they are and what else there is to say: sealed."""
+    write(path, packed(tensors, what, said))
 
 
 def save_figure(figure: Figure, path: str | Path, **options: Any) -> None:
@@ -125,7 +127,7 @@ def listed(folder: Path) -> dict[str, str]:
     """Digests, by name, of what `publish` wrote in a folder, or began to write."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         found = json.loads((folder / LIST).read_bytes())["files"]
-        return {name: str(of) for name, of in found.items() if Path(name).name == name != ".."}
+        return {name: str(of) for name, of in found.items() if Path(name).name == name not in ("", "..")}
     return {}
 
 
@@ -177,20 +179,20 @@ def unsealed(content: bytes) -> bytes | None:
 # Reading -----------------------------------------------------------------------------------------
 
 
-def packed(tensors: Mapping[str, Tensor], said: Any = None) -> bytes:
+def packed(tensors: Mapping[str, Tensor], what: str, said: Any = None) -> bytes:
     """A safetensors file that holds its own digest, and anything that JSON can hold."""
     from safetensors.torch import save
 
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in sorted(tensors.items())}
-    text = _json(said)
+    text = _json({what: said})
     return save(plain, {"said": text, "sha256": _digest(plain, text)})
 
 
-def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], Any]:
+def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], Any]:
     """What `write_tensors` wrote: tensors in the order of their names, and what else was said.
 
     Raises:
-        ValueError: If the file cannot be read, is not whole, or was altered.
+        ValueError: If the file cannot be read, is not whole, was altered, or holds something else.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -199,12 +201,17 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], Any]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (OSError, SafetensorError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is truncated or cannot be read: {error}") from None
+        raise ValueError(f"{path}: cannot read {what} from it: {error}") from None
     if not {"said", "sha256"} <= metadata.keys():
-        raise ValueError(f"{path} has no digest: another program or an older rung3 wrote it")
+        raise ValueError(
+            f"{path}: holds no {what} that are sealed: another program, or an older rung3, wrote it"
+        )
     if _digest(tensors, metadata["said"]) != metadata["sha256"]:
-        raise ValueError(f"{path} is damaged: its content does not have the digest that it states")
-    return tensors, json.loads(metadata["said"])
+        raise ValueError(f"{path}: cannot read {what} from it: truncated or altered since")
+    said = json.loads(metadata["said"])
+    if what not in said:
+        raise ValueError(f"{path}: holds no {what}, but {', '.join(said)}")
+    return tensors, said[what]
 
 
 def parse_yaml(text: bytes, name: str) -> Any:

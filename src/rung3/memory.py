@@ -20,6 +20,9 @@ MAKERS = frozenset(
 )  # fmt: skip
 """Functions of torch that make a tensor from numbers."""
 
+MODULE = 4096
+"""Bytes that are taken around a tensor, at least."""
+
 
 def available(device: torch.device | None = None) -> float:
     """Bytes that may still be allocated on a device; infinite where nobody tells.
@@ -88,7 +91,7 @@ class _Bounded(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func in MAKERS:
-            self.left -= 8 * _count(func, args)
+            self.left -= 8 * _count(func, args) + MODULE
             if self.left < 0:
                 raise ValueError(
                     f"it asks for more than {self.most / 2**20:,.0f} MiB, and {self.why}"

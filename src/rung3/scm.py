@@ -14,6 +14,7 @@ cut.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +24,7 @@ import networkx as nx
 import torch
 from torch import Tensor, nn
 
-from rung3 import conditioning, identification, missing, propagation, provenance
+from rung3 import conditioning, identification, memory, missing, propagation, provenance
 from rung3.confounding import Confounding
 from rung3.graph import CausalGraph
 from rung3.interventions import intervene
@@ -165,12 +166,14 @@ class SCM(nn.Module):
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise ValueError(f"n: expected a whole number of rows, at least 1, got {n!r}")
         identification.require_identified(self)
+        self._check_room(n)
         base = base_seed(seed)
         evidence = self._rows(given) if given else None
         if evidence is not None and evidence.batched:
             raise ValueError("given: expected one value a variable, got batches")
         fixed, size = conditioning.condition(self, dict(evidence or {}), n, base)
         values, noise = propagation.generate(self, n, base, fixed)
+        propagation.check_numbers(self, values, self.graph.nodes)
         known = self.world is not None and not fixed
         own = {name: part for name, part in noise.items() if name not in self.replaced}
         return Rows(
@@ -279,6 +282,7 @@ class SCM(nn.Module):
         if particles is not None and not (whole and particles > 0):
             raise ValueError(f"particles: expected a whole number of at least 1, got {particles!r}")
         self._check_complete(rows)
+        self._check_room(rows.n, particles)
         return propagation.abduct(self, rows, wanted, particles, base_seed(seed))
 
     def predict(
@@ -306,6 +310,7 @@ class SCM(nn.Module):
         affected = propagation.affected(self, noise)
         identification.require_imaginable(self, noise, affected)
         values = propagation.predict(self, noise, affected, temperature, self.graph.names(mean))
+        propagation.check_numbers(self, values, affected)
         batched = noise.factual is None or noise.factual.batched
         axis = 0 if noise.particles is None else 1
         return Rows(
@@ -347,6 +352,7 @@ class SCM(nn.Module):
         """
         rows = self._rows(values)
         self._check_given(rows)
+        self._check_room(rows.n, particles)
         if particles is not None and missing.gaps(self, rows):
             return missing.counterfactual(self, rows, do, hold, particles, seed, temperature)
         self._check_complete(rows)
@@ -367,6 +373,14 @@ class SCM(nn.Module):
 
     def _rows(self, values: Values) -> Rows:
         return as_rows(values, self.variables, self.device)
+
+    def _check_room(self, n: int, particles: int | None = None) -> None:
+        """Refuse an answer that memory cannot hold, before any of it is made."""
+        numbers = sum(math.prod(variable.shape) for variable in self.variables.values())
+        draws = particles if isinstance(particles, int) else 1
+        what = f"{n:,} rows" + ("" if particles is None else f" with particles={particles:,}")
+        cure = "ask for fewer at once, such as rows[:1000]"
+        memory.require(n * draws * numbers, what, cure, self.device)
 
     def _check_given(self, rows: Rows) -> None:
         if lacking := [name for name in self.variables if name not in rows]:

@@ -344,7 +344,7 @@ class Study(Part):
     ) -> Oracles:
         from rung3.evaluation import fit_oracles, user_cache
 
-        if known := _kept(place.oracles_path):
+        if known := kept(place.oracles_path):
             return known
         options = self.evaluation.oracles
         rows = self._halves(splits.train)[0][: options.rows]
@@ -374,7 +374,7 @@ class Study(Part):
         """Predictors for objectives, of rows that the oracles never see."""
         from rung3.objectives import fit_predictors
 
-        if known := _kept(place.predictors_path):
+        if known := kept(place.predictors_path):
             return known
         rows = self._halves(splits.train)[1]
         say(f"training the predictors on {rows.n} of the training rows")
@@ -388,7 +388,7 @@ class Study(Part):
         return train[:half], train[half:]
 
 
-def _kept(path: Path) -> Oracles | None:
+def kept(path: Path) -> Oracles | None:
     """What an earlier start of the run trained; none, with a warning, if the file is damaged."""
     from rung3.evaluation import Oracles
 

@@ -39,6 +39,9 @@ REMARKS = (
     r"Found \d+ module\(s\) in eval mode",  # predictors are frozen
 )
 
+EXPLODED = 1e4
+"""Nats a number of a loss that no fit of scaled data comes to, but one that went astray."""
+
 
 def run(
     mechanisms: Mapping[str, Mechanism],
@@ -92,6 +95,12 @@ def run(
     if trainer.interrupted:
         raise KeyboardInterrupt
     loop.finish()
+    if not trainer.global_step:
+        warnings.warn(
+            f"no step was taken: max_seconds={options.max_seconds} were over at once, and the "
+            "weights are as they were; give more time",
+            stacklevel=3,
+        )
     return loop.history
 
 
@@ -333,6 +342,13 @@ class Loop(LightningModule):
                 self._broken(mechanism, "its weights are NaN or infinite after")
             if self.history.skipped.get(name) == self.trainer.global_step:
                 self._broken(mechanism, "its gradient diverged at every step, up to")
+            nats = self.history.training[name][-1:]
+            if nats and nats[0] > EXPLODED * math.prod(mechanism.variable.shape):
+                warnings.warn(
+                    f"{name}: its loss is {nats[0]:.3g} after training, so its answers mean "
+                    f"nothing; try a lower lr (now {self.options.lr or mechanism.learning_rate:g})",
+                    stacklevel=4,
+                )
 
     # Checkpoints ---------------------------------------------------------------------------------
 

@@ -137,9 +137,9 @@ def _write(path: Path, rows: Rows) -> None:
         whole = value.dtype == torch.float32 and value.ndim == 4
         whole = whole and torch.equal(levels.clamp(0, 255) / 255, value)
         tensors[name] = levels.byte() if whole else value
-    write_tensors(path, tensors)
+    write_tensors(path, tensors, "truths")
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    tensors, _ = read_tensors(path)
+    tensors, _ = read_tensors(path, "truths")
     return {k: t.float() / 255 if t.dtype == torch.uint8 else t for k, t in tensors.items()}

@@ -176,7 +176,7 @@ class Ceiling(nn.Module):
             name: part.half() if name in weights else part
             for name, part in self.state_dict().items()
         }
-        write_tensors(path, tensors, {"ceiling": said})
+        write_tensors(path, tensors, "ceiling", said)
 
     @classmethod
     def load(cls, path: str | Path) -> Ceiling:
@@ -185,13 +185,7 @@ class Ceiling(nn.Module):
         Raises:
             ValueError: If the file is missing or damaged, or is not one of a ceiling.
         """
-        try:
-            tensors, found = read_tensors(path)
-        except ValueError as error:
-            raise ValueError(f"{path}: cannot read a ceiling from it: {error}") from None
-        if not isinstance(found, dict) or "ceiling" not in found:
-            raise ValueError(f"{path}: holds no ceiling; expected a file written by Ceiling.save")
-        said = found["ceiling"]
+        tensors, said = read_tensors(path, "ceiling")
         image = from_config("image", said["image"])
         if not isinstance(image, Image):
             raise ValueError(f"{path}: expected an Image, got {image}")

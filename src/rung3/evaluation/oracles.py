@@ -79,7 +79,7 @@ class Oracles(Mapping[tuple[str, str], Oracle]):
         for k, ((image, target), oracle) in enumerate(self.items()):
             described.append({"of": [image, target], **oracle.config()})
             tensors |= {f"{k}.{name}": part for name, part in oracle.state_dict().items()}
-        write_tensors(path, tensors, {"oracles": described, "origin": self.origin})
+        write_tensors(path, tensors, "oracles", {"of": described, "origin": self.origin})
 
     @classmethod
     def load(cls, path: str | Path) -> Oracles:
@@ -88,14 +88,9 @@ class Oracles(Mapping[tuple[str, str], Oracle]):
         Raises:
             ValueError: If the file is missing or damaged, or is not one of oracles.
         """
-        try:
-            tensors, said = read_tensors(path)
-        except ValueError as error:
-            raise ValueError(f"{path}: cannot read oracles from it: {error}") from None
-        if not isinstance(said, dict) or "oracles" not in said:
-            raise ValueError(f"{path}: holds no oracles; expected a file written by Oracles.save")
+        tensors, said = read_tensors(path, "oracles")
         found = {}
-        for k, entry in enumerate(said["oracles"]):
+        for k, entry in enumerate(said["of"]):
             image, target = entry["of"]
             view = from_config(image, entry["image"])
             if not isinstance(view, Image):

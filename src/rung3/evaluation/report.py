@@ -100,7 +100,7 @@ class Report:
         numbers = json.dumps(self.metrics, indent=2, ensure_ascii=False, allow_nan=False)
         text = page.render(self.metrics, drawn, self.headings())
         contents = {f"{name}.png": png for name, png in drawn.items()}
-        contents |= {SCORES: self.scores.packed(), EXAMPLES: packed(shown, said)}
+        contents |= {SCORES: self.scores.packed(), EXAMPLES: packed(shown, "examples", said)}
         contents |= {NUMBERS: f"{numbers}\n".encode(), "report.html": text.encode()}
         publish(place, contents)
         return place / "report.html"
@@ -135,7 +135,7 @@ class Report:
                     "and run the study there again, which keeps the fitted model"
                 )
         scores = Scores.load(place / SCORES)
-        shown, said = read_tensors(place / EXAMPLES)
+        shown, said = read_tensors(place / EXAMPLES, "examples")
         variables = {name: from_config(name, v) for name, v in said["variables"].items()}
         values = {tuple(json.loads(key)): value for key, value in shown.items()}
         examples = Examples.restore(values, said["status"])

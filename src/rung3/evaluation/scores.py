@@ -129,7 +129,7 @@ class Scores:
     def packed(self) -> bytes:
         """Every row's scores, `(n,)` a path, and their units, as a safetensors file."""
         scores = {json.dumps(path): self[path] for path in self}
-        return packed(scores, {"scores": [[path, self.unit(path)] for path in self]})
+        return packed(scores, "scores", [[path, self.unit(path)] for path in self])
 
     @classmethod
     def load(cls, file: pathlib.Path) -> Self:
@@ -138,9 +138,9 @@ class Scores:
         Raises:
             ValueError: If the file is damaged.
         """
-        found, said = read_tensors(file)
+        found, units = read_tensors(file, "scores")
         scores = cls()
-        for path, unit in said["scores"]:
+        for path, unit in units:
             scores.add(tuple(path), found[json.dumps(path)], unit)
         return scores
 
