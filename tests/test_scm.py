@@ -779,3 +779,41 @@ def test_noise_that_is_needed_and_not_there_is_named() -> None:
     assert same(model.do(d=1.0).predict(without), model.do(d=1.0).predict(noise))
     with pytest.raises(ValueError, match="c: its noise is needed"):
         model.do(a=1.0).predict(without)
+
+
+# What cannot be answered -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("far", [1e15, 1e30])
+def test_an_answer_that_is_no_number_is_refused_with_its_causes(far: float) -> None:
+    model = SCM(t=Equation("u"), y=Equation(lambda t, u: u + 0 * (1e30 * t)))
+    rows = model.sample(3, seed=0)
+    message = f"y: what it would be is not a number in 3 of 3 rows, such as at t={far:.4g}"
+    for ask in (
+        lambda: model.counterfactual(rows, do={"t": far}),
+        lambda: model.counterfactual(rows, do={"t": far}, particles=2),
+        lambda: model.do(t=far).sample(3),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message.split(" in ")[0])):
+            ask()
+    with pytest.raises(ValueError, match=re.escape(message)):
+        model.counterfactual(rows, do={"t": far})
+    some = model.counterfactual(rows, do={"t": 2.0})
+    assert some["y"].equal(rows["y"])
+
+
+@pytest.mark.parametrize("particles", [None, 10**9])
+def test_what_memory_cannot_hold_is_refused_before_it_is_made(particles: int | None) -> None:
+    model = SCM("t -> i", {"i": Image(3, 64, 64)}, {"i": VAE(latent=2, width=2, depth=1)}).eval()
+    rows = model.sample(2, seed=0)
+    size = r"would take some [\d,]+ GiB of memory, and \d+ are free; ask for fewer at once"
+    if particles is None:
+        with pytest.raises(ValueError, match=rf"10,000,000,000 rows {size}"):
+            model.sample(10**10)
+        return
+    for ask in (
+        lambda: model.abduct(rows, particles=particles),
+        lambda: model.counterfactual(rows, do={"t": 0.0}, particles=particles),
+    ):
+        with pytest.raises(ValueError, match=rf"2 rows with particles=1,000,000,000 {size}"):
+            ask()

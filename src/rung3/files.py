@@ -201,13 +201,13 @@ def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], Any]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (OSError, SafetensorError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: cannot read {what} from it: {error}") from None
+        raise ValueError(f"{path} is truncated, or no file of tensors: cannot read {what}: {error}") from None
     if not {"said", "sha256"} <= metadata.keys():
         raise ValueError(
             f"{path}: holds no {what} that are sealed: another program, or an older rung3, wrote it"
         )
     if _digest(tensors, metadata["said"]) != metadata["sha256"]:
-        raise ValueError(f"{path}: cannot read {what} from it: truncated or altered since")
+        raise ValueError(f"{path} is damaged: cannot read {what}: it is not what was written")
     said = json.loads(metadata["said"])
     if what not in said:
         raise ValueError(f"{path}: holds no {what}, but {', '.join(said)}")
