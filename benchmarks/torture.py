@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-import torture  # noqa: E402
-from torture import Tally  # noqa: E402
+import torture
+from torture import Tally
 
 
 def main() -> None:

@@ -11,9 +11,9 @@ from PIL import Image as Picture
 import blobs
 from rung3 import SCM, worlds
 from rung3.evaluation import Oracles, Report, evaluate
-from rung3.names import slug
 from rung3.evaluation.tables import tables
 from rung3.mechanisms import Equation
+from rung3.names import slug
 
 HISTORY = {"image": {"train": [3.0, 2.0, 1.5], "validation": [3.2, 2.1, 1.7]}, "position": [1, 0.9]}
 

@@ -556,3 +556,13 @@ def test_particles_have_a_spread_and_draws(digits: Session) -> None:
     many = view.answer(digits, Query(row=1, do={"digit": 3}, particles=4))["models"][0]
     assert many["images"]["image"]["spread"].startswith("data:image/png;base64,")
     assert len(many["images"]["image"]["draws"]) == 4
+
+
+@pytest.mark.parametrize("rung", ["imagining", "doing"])
+def test_an_answer_that_is_no_number_is_refused_in_words(rung: Any) -> None:
+    model = SCM(t=Equation("u"), y=Equation(lambda t, u: u + 0 * (1e30 * t)))
+    session = Session([Opened("far", model, model.sample(5, seed=0))], {})
+    with pytest.raises(
+        ValueError, match=r"y: not a number in .*, such as at t=1e.15; ask for values"
+    ):
+        view.answer(session, Query(rung=rung, do={"t": 1e15}))

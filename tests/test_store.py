@@ -212,7 +212,10 @@ def test_when_writing_fails_what_was_there_stays(
 
     def full(*arguments: Any) -> Any:
         calls.append(arguments)
-        if real is None or len(calls) == {"weights": 1, "model.yaml": 2 + (broken == "fsync")}[which]:
+        if (
+            real is None
+            or len(calls) == {"weights": 1, "model.yaml": 2 + (broken == "fsync")}[which]
+        ):
             raise OSError("no space left on device")
         return real(*arguments)
 
@@ -352,7 +355,9 @@ def test_a_field_that_asks_for_more_than_there_are_weights_is_refused_at_once(
     said["mechanisms"]["a"][field] = size
     (place / "model.yaml").write_bytes(sealed(yaml.safe_dump(said, sort_keys=False).encode()))
     began = time.monotonic()
-    with pytest.raises(ValueError, match=rf"{place}: it asks for more than \d+ MiB, and its weights"):
+    with pytest.raises(
+        ValueError, match=rf"{place}: it asks for more than \d+ MiB, and its weights"
+    ):
         load(place)
     assert time.monotonic() - began < 20
 
@@ -388,7 +393,9 @@ def test_a_model_is_there_at_every_moment_of_its_replacement(
     SCM(c=Equation("u")).save(folder)
     monkeypatch.undo()
     assert len(seen) >= 6
-    assert sorted(seen) == seen == [["a", "b"]] * seen.count(["a", "b"]) + [["c"]] * seen.count(["c"])
+    assert (
+        sorted(seen) == seen == [["a", "b"]] * seen.count(["a", "b"]) + [["c"]] * seen.count(["c"])
+    )
     for k in range(3):
         SCM(**{f"m{k}": Equation("u")}).save(folder)
         assert len(list(folder.iterdir())) == 2

@@ -325,7 +325,12 @@ def test_overwriting_removes_what_the_run_wrote_and_nothing_else(
     folder, study = tmp_path / "run", Study.load(table)
     study.run(folder)
     wrote = {path for path in folder.rglob("*") if path.is_file()}
-    mine = ["graph-thesis.png", "strip-mine.png", "model/weights-mine.safetensors", "checkpoints/me"]
+    mine = [
+        "graph-thesis.png",
+        "strip-mine.png",
+        "model/weights-mine.safetensors",
+        "checkpoints/me",
+    ]
     for name in mine:
         (folder / name).write_text("mine")
     place = RunFolder(folder)
@@ -361,7 +366,7 @@ def test_a_study_that_is_damaged_in_its_run_is_refused(table: Path, tmp_path: Pa
     whole = place.study_path.read_bytes()
     for content in (whole.replace(b"seed: 3", b"seed: 4"), whole[:-20]):
         place.study_path.write_bytes(content)
-        with pytest.raises(ValueError, match="study.yaml is damaged, or was changed"):
+        with pytest.raises(ValueError, match=r"study\.yaml is damaged, or was changed"):
             place.study()
     place.study_path.write_bytes(whole.split(b"\n", 1)[1].replace(b"seed: 3", b"seed: 4"))
     assert place.study().seed == 4  # changed by hand, and its seal removed
@@ -373,9 +378,10 @@ def test_a_column_that_is_replaced_under_a_run_is_named(
 ) -> None:
     study, place = Study.load(table), RunFolder(tmp_path / "run")
     if begun:
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
             patch.setattr(Study, "_fit", stop)
-            study.run(place.path)
+            with pytest.raises(KeyboardInterrupt):
+                study.run(place.path)
     else:
         study.run(place.path)
     rows = table.parent / "rows.csv"

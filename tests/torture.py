@@ -259,8 +259,9 @@ def mutated_bytes(content: bytes, rng: random.Random) -> bytes:
 
 
 JUNK: tuple[Any, ...] = (
-    None, True, -1, 0, 3, 10**6, 10**9, 10**13, 10**40, 1e308, -1e308, float("nan"), float("inf"), "",
-    "x", "é" * 300, "../../x", "10", "1e5", [], [1], [[]], [10**9, 10**9], {}, {"kind": "Flow"}, {"a": {"b": [1]}},
+    None, True, -1, 0, 3, 10**6, 10**9, 10**13, 10**40, 1e308, -1e308, float("nan"), float("inf"),
+    "", "x", "é" * 300, "../../x", "10", "1e5", [], [1], [[]], [10**9, 10**9], {},
+    {"kind": "Flow"}, {"a": {"b": [1]}},
 )  # fmt: skip
 
 
@@ -390,8 +391,8 @@ def checkpoints(root: Path, n: int, seed: int = 0) -> tuple[Tally, Tally]:
     generator = torch.Generator().manual_seed(0)
     rows = {name: torch.randn(40, generator=generator) for name in "xy"}
     options: dict[str, Any] = {
-        "epochs": 2, "batch_size": 20, "progress": False, "accelerator": "cpu", "schedule": "constant",
-        "checkpoints": root / "run", "warmup": 0, "validation_share": 0.2,
+        "epochs": 2, "batch_size": 20, "progress": False, "accelerator": "cpu", "warmup": 0,
+        "schedule": "constant", "checkpoints": root / "run", "validation_share": 0.2,
     }  # fmt: skip
 
     def trained(epochs: int) -> list[Tensor]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from rung3.files import draft, sealed, unsealed
 
-__all__ = ["Checkpoints", "Sealed", "check"]
+__all__ = ["Checkpoints", "Sealed", "check", "resuming"]
 
 
 class Checkpoints(Checkpoint):
@@ -75,3 +76,21 @@ def check(path: Path) -> None:
             f"checkpoints: {path} is not a checkpoint of fit, or is truncated or damaged; delete "
             "it, give another folder, or resume=False to start anew"
         )
+
+
+@contextmanager
+def resuming(path: Path | None, begun: Callable[[], bool]) -> Iterator[None]:
+    """Refuse a checkpoint that fails in the block before training has begun.
+
+    Raises:
+        ValueError: If it does, with the cause.
+    """
+    try:
+        yield
+    except Exception as error:
+        if path is None or begun() or isinstance(error, ValueError):
+            raise
+        raise ValueError(
+            f"checkpoints: {path} cannot be gone on from: {error}; delete it, give another "
+            "folder, or resume=False to start anew"
+        ) from error

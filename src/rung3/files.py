@@ -1,7 +1,7 @@
 """Files: written whole or not at all, sealed where damage would pass unseen.
 
-A kill or a full disk leaves the file that was there, or the new one, never a part of it. What is not
-text that a person edits carries a digest of itself, which is checked before anything else is read.
+A kill or a full disk leaves the file that was there, or the new one, never a part of it. What is
+not text that a person edits carries its own digest, which is checked before anything else is read.
 """
 
 from __future__ import annotations
@@ -127,7 +127,9 @@ def listed(folder: Path) -> dict[str, str]:
     """Digests, by name, of what `publish` wrote in a folder, or began to write."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         found = json.loads((folder / LIST).read_bytes())["files"]
-        return {name: str(of) for name, of in found.items() if Path(name).name == name not in ("", "..")}
+        return {
+            name: str(of) for name, of in found.items() if Path(name).name == name not in ("", "..")
+        }
     return {}
 
 
@@ -201,7 +203,9 @@ def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], Any]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (OSError, SafetensorError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is truncated, or no file of tensors: cannot read {what}: {error}") from None
+        raise ValueError(
+            f"{path} is truncated, or no file of tensors: cannot read {what}: {error}"
+        ) from None
     if not {"said", "sha256"} <= metadata.keys():
         raise ValueError(
             f"{path}: holds no {what} that are sealed: another program, or an older rung3, wrote it"
@@ -225,12 +229,13 @@ def parse_yaml(text: bytes, name: str) -> Any:
     depth = aliases = 0
     try:
         for event in yaml.parse(text, yaml.SafeLoader):
+            line = event.start_mark.line + 1 if event.start_mark else 0
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             aliases += isinstance(event, yaml.AliasEvent)
             if depth > DEEPEST or aliases > ALIASES:
                 raise ValueError(
-                    f"{name}:{event.start_mark.line + 1}: expected YAML of at most {DEEPEST} "
+                    f"{name}:{line}: expected YAML of at most {DEEPEST} "
                     f"levels and {ALIASES} references"
                 )
         return yaml.safe_load(text)

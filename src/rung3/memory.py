@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+
+from rung3.variables import Variable
 
 __all__ = ["available", "bounded", "require"]
 
@@ -19,6 +21,9 @@ MAKERS = frozenset(
      torch.arange, torch.linspace, torch.logspace, torch.empty_strided, torch.randint}
 )  # fmt: skip
 """Functions of torch that make a tensor from numbers."""
+
+SMALL = 2**28
+"""Bytes that are never refused."""
 
 MODULE = 4096
 """Bytes that are taken around a tensor, at least."""
@@ -47,23 +52,28 @@ def available(device: torch.device | None = None) -> float:
     return min(found)
 
 
-def require(values: int, what: str, cure: str, device: torch.device | None = None) -> None:
-    """Refuse an answer that does not fit in memory.
+def require(
+    variables: Mapping[str, Variable], n: int, particles: int | None, device: torch.device
+) -> None:
+    """Refuse rows that do not fit in memory, with as much noise behind them.
 
     Args:
-        values: How many numbers it holds; with the noise behind them twice as many.
-        what: What is asked, for the message.
-        cure: What to ask instead.
-        device: Where it would lie.
+        variables: What each row has a value of.
+        n: Number of rows.
+        particles: Draws of each; `None` for one.
+        device: Where they would lie.
 
     Raises:
-        ValueError: With the memory that it takes, and what there is.
+        ValueError: With the memory that they take, and what there is.
     """
-    size = 2 * values * torch.get_default_dtype().itemsize
-    if size > 1 << 28 and size > (free := available(device)):
+    numbers = sum(math.prod(variable.shape) for variable in variables.values())
+    draws = particles if isinstance(particles, int) else 1
+    size = 2 * n * draws * numbers * torch.get_default_dtype().itemsize
+    if size > SMALL and size > (free := available(device)):
+        told = "" if particles is None else f" with particles={particles:,}"
         raise ValueError(
-            f"{what} would take some {size / 2**30:,.0f} GiB of memory, and {free / 2**30:,.0f} "
-            f"are free; {cure}"
+            f"{n:,} rows{told} would take some {size / 2**30:,.0f} GiB of memory, and "
+            f"{free / 2**30:,.0f} are free; ask for fewer at once, such as rows[:1000]"
         )
 
 
@@ -81,7 +91,7 @@ def bounded(most: int, why: str) -> Iterator[None]:
 class _Bounded(TorchFunctionMode):
     def __init__(self, most: int, why: str) -> None:
         super().__init__()
-        self.left, self.most, self.why = most, most, why
+        self.left, self.most, self.why = float(most), most, why
 
     def __torch_function__(
         self,
@@ -101,15 +111,11 @@ class _Bounded(TorchFunctionMode):
 
 def _count(func: Callable[..., Any], args: tuple[Any, ...]) -> float:
     """Numbers of a tensor that would be made, at least."""
-    if func is torch.arange and args:
-        start, end = (0, args[0]) if len(args) == 1 else args[:2]
-        return abs(float(end) - float(start)) / abs(float(args[2]) if len(args) > 2 else 1)
+    numbers = [float(part) for part in args if isinstance(part, int | float)]
+    sizes = next((part for part in args if isinstance(part, tuple | list)), None)
+    if func is torch.arange and numbers:
+        start, end, step = (0, numbers[0], 1) if len(numbers) == 1 else (*numbers, 1)[:3]
+        return abs(end - start) / abs(step)
     if func in (torch.linspace, torch.logspace):
-        return float(args[2]) if len(args) > 2 else 0
-    if func is torch.randint:
-        sizes = [part for part in args if isinstance(part, tuple | list)]
-        return math.prod(map(int, sizes[0])) if sizes else 0
-    sizes = args[0] if args and isinstance(args[0], tuple | list) else args
-    if func is torch.full:
-        sizes = args[0] if args else ()
-    return math.prod(int(n) for n in sizes if isinstance(n, int))
+        return max(numbers, default=0)
+    return math.prod(float(size) for size in (numbers if sizes is None else sizes))

@@ -20,7 +20,6 @@ __all__ = [
     "abduct",
     "affected",
     "check_lengths",
-    "check_numbers",
     "check_present",
     "generate",
     "length",
@@ -185,27 +184,6 @@ def check_lengths(model: SCM, n: int) -> None:
     for name, mechanism in model.mechanisms.items():
         if isinstance(mechanism, SetTo) and len(mechanism.value) not in (1, n):
             raise ValueError(f"do({name}=...): {len(mechanism.value)} values for {n} rows")
-
-
-def check_numbers(model: SCM, values: Mapping[str, Tensor], names: Iterable[str]) -> None:
-    """Refuse answers that are NaN or infinite: computed beyond what floats, or a model, can do."""
-    for name in [name for name in model.graph.order if name in names]:
-        flat = values[name].detach().reshape(-1, *model.variables[name].shape)
-        wrong = ~flat.isfinite().flatten(1).all(1) if flat.ndim > 1 else ~flat.isfinite()
-        if not wrong.any():
-            continue
-        row = int(wrong.nonzero()[0])
-        causes = {
-            parent: values[parent].detach().reshape(len(flat), -1)[row]
-            for parent, variable in model.mechanisms[name].parents.items()
-            if not variable.shape and values[parent].numel() == len(flat)
-        }
-        told = ", ".join(f"{parent}={float(value):.4g}" for parent, value in causes.items())
-        raise ValueError(
-            f"{name}: what it would be is not a number in {int(wrong.sum())} of {len(flat)} rows"
-            + (f", such as at {told}" if told else "")
-            + "; ask for values nearer to those that it is made for"
-        )
 
 
 def check_present(model: SCM, rows: Rows, purpose: str) -> None:

@@ -14,7 +14,6 @@ cut.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -166,14 +165,13 @@ class SCM(nn.Module):
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise ValueError(f"n: expected a whole number of rows, at least 1, got {n!r}")
         identification.require_identified(self)
-        self._check_room(n)
+        memory.require(self.variables, n, None, self.device)
         base = base_seed(seed)
         evidence = self._rows(given) if given else None
         if evidence is not None and evidence.batched:
             raise ValueError("given: expected one value a variable, got batches")
         fixed, size = conditioning.condition(self, dict(evidence or {}), n, base)
         values, noise = propagation.generate(self, n, base, fixed)
-        propagation.check_numbers(self, values, self.graph.nodes)
         known = self.world is not None and not fixed
         own = {name: part for name, part in noise.items() if name not in self.replaced}
         return Rows(
@@ -282,7 +280,7 @@ class SCM(nn.Module):
         if particles is not None and not (whole and particles > 0):
             raise ValueError(f"particles: expected a whole number of at least 1, got {particles!r}")
         self._check_complete(rows)
-        self._check_room(rows.n, particles)
+        memory.require(self.variables, rows.n, particles, self.device)
         return propagation.abduct(self, rows, wanted, particles, base_seed(seed))
 
     def predict(
@@ -310,7 +308,6 @@ class SCM(nn.Module):
         affected = propagation.affected(self, noise)
         identification.require_imaginable(self, noise, affected)
         values = propagation.predict(self, noise, affected, temperature, self.graph.names(mean))
-        propagation.check_numbers(self, values, affected)
         batched = noise.factual is None or noise.factual.batched
         axis = 0 if noise.particles is None else 1
         return Rows(
@@ -352,7 +349,7 @@ class SCM(nn.Module):
         """
         rows = self._rows(values)
         self._check_given(rows)
-        self._check_room(rows.n, particles)
+        memory.require(self.variables, rows.n, particles, self.device)
         if particles is not None and missing.gaps(self, rows):
             return missing.counterfactual(self, rows, do, hold, particles, seed, temperature)
         self._check_complete(rows)
@@ -373,14 +370,6 @@ class SCM(nn.Module):
 
     def _rows(self, values: Values) -> Rows:
         return as_rows(values, self.variables, self.device)
-
-    def _check_room(self, n: int, particles: int | None = None) -> None:
-        """Refuse an answer that memory cannot hold, before any of it is made."""
-        numbers = sum(math.prod(variable.shape) for variable in self.variables.values())
-        draws = particles if isinstance(particles, int) else 1
-        what = f"{n:,} rows" + ("" if particles is None else f" with particles={particles:,}")
-        cure = "ask for fewer at once, such as rows[:1000]"
-        memory.require(n * draws * numbers, what, cure, self.device)
 
     def _check_given(self, rows: Rows) -> None:
         if lacking := [name for name in self.variables if name not in rows]:

@@ -25,8 +25,8 @@ from safetensors.torch import load as unpacked
 from safetensors.torch import save as packed
 from torch import Tensor
 
-from rung3 import memory
 from rung3 import mechanisms as families
+from rung3 import memory
 from rung3.files import DRAFTS, parse_yaml, sealed, unsealed, write
 from rung3.interventions import Intervention
 from rung3.mechanisms import Mechanism

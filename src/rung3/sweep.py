@@ -23,8 +23,8 @@ from pathlib import Path
 import yaml
 
 from rung3.files import digest
-from rung3.names import slugs
 from rung3.graph import CausalGraph
+from rung3.names import slugs
 from rung3.runs import RunFolder
 from rung3.study import Study
 from rung3.variables import Image

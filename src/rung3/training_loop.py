@@ -24,9 +24,10 @@ from torch import Tensor, nn
 
 from rung3.averaging import Average
 from rung3.batches import Batch, Shuffled, Sweep, Table
-from rung3.checkpoints import Checkpoints, Sealed, check
+from rung3.checkpoints import Checkpoints, Sealed, check, resuming
 from rung3.mechanisms.base import Mechanism
 from rung3.objectives.loss import CounterfactualLoss
+from rung3.remarks import remark
 from rung3.seeding import seeded
 from rung3.training import History, Options
 
@@ -38,9 +39,6 @@ REMARKS = (
     r"Be aware that when using `ckpt_path`, callbacks",  # max_seconds may be given up
     r"Found \d+ module\(s\) in eval mode",  # predictors are frozen
 )
-
-EXPLODED = 1e4
-"""Nats a number of a loss that no fit of scaled data comes to, but one that went astray."""
 
 
 def run(
@@ -83,24 +81,12 @@ def run(
             limit_val_batches=0 if validation is None else 1.0,
             use_distributed_sampler=False,
         )
-        try:
+        with resuming(last, lambda: loop.begun):
             trainer.fit(loop, ckpt_path=last, weights_only=True if last else None)
-        except Exception as error:
-            if last is None or loop.begun or isinstance(error, ValueError):
-                raise
-            raise ValueError(
-                f"checkpoints: {last} cannot be gone on from: {error}; delete it, give another "
-                "folder, or resume=False to start anew"
-            ) from error
     if trainer.interrupted:
         raise KeyboardInterrupt
     loop.finish()
-    if not trainer.global_step:
-        warnings.warn(
-            f"no step was taken: max_seconds={options.max_seconds} were over at once, and the "
-            "weights are as they were; give more time",
-            stacklevel=3,
-        )
+    remark(loop.history, mechanisms, trainer.global_step, options)
     return loop.history
 
 
@@ -342,13 +328,6 @@ class Loop(LightningModule):
                 self._broken(mechanism, "its weights are NaN or infinite after")
             if self.history.skipped.get(name) == self.trainer.global_step:
                 self._broken(mechanism, "its gradient diverged at every step, up to")
-            nats = self.history.training[name][-1:]
-            if nats and nats[0] > EXPLODED * math.prod(mechanism.variable.shape):
-                warnings.warn(
-                    f"{name}: its loss is {nats[0]:.3g} after training, so its answers mean "
-                    f"nothing; try a lower lr (now {self.options.lr or mechanism.learning_rate:g})",
-                    stacklevel=4,
-                )
 
     # Checkpoints ---------------------------------------------------------------------------------
 

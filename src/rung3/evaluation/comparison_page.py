@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rung3.evaluation import page
 from rung3.evaluation.examination import FACTUAL, KEPT
-from rung3.names import slug, slugs
 from rung3.evaluation.tables import MODES
+from rung3.names import slug, slugs
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

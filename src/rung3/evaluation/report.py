@@ -15,8 +15,8 @@ from rung3.evaluation.further import further
 from rung3.evaluation.scores import Scores
 from rung3.evaluation.tables import Cell, tables
 from rung3.files import listed, packed, publish, read_tensors, sha256
-from rung3.names import slugs
 from rung3.graph import CausalGraph
+from rung3.names import slugs
 from rung3.variables import Variable, from_config
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import shlex
 from rung3.explorer.opened import Opened
 from rung3.explorer.query import Query
 from rung3.explorer.session import DRAWN, DRAWN_IMAGES, Session
+from rung3.names import slug
 from rung3.variables import Discrete
 
 __all__ = ["command", "python"]
@@ -49,8 +50,9 @@ def python(session: Session, query: Query, k: int = 0) -> str:
         lines += ["", "from rung3.picture import picture", ""]
         mean = "" if query.rung == "imagining" else ".mean(0)"
         lines += [
-            f"picture(before[{name!r}]{mean}, after[{name!r}]{mean}).savefig({name + '.png'!r})"
+            f"picture(before[{name!r}]{mean}, after[{name!r}]{mean}).savefig({file!r})"
             for name in session.images
+            for file in [f"{slug(name)}.png"]
         ]
     return "\n".join(lines) + "\n"
 
