@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from rung3 import files
+from rung3.console import save_pictures
 from rung3.names import LONGEST, slug, slugs
 
 
@@ -125,6 +126,14 @@ ALIASES = b"a: &a [x]\n" + b"".join(b"b%d: *a\n" % k for k in range(200))
 def test_yaml_that_would_hang_is_refused_at_once(text: bytes) -> None:
     with pytest.raises(ValueError, match=r"^model\.yaml"):
         files.parse_yaml(text, "model.yaml")
+
+
+def test_a_picture_is_written_into_the_run_whatever_its_variable_is_called(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    for name in ("../../ESCAPED", "x" * 300):
+        save_pictures({name: Figure(figsize=(1, 1))}, folder, "row0-t=1", None)
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(folder.iterdir())
+    assert len(list(folder.iterdir())) == 2
 
 
 # Names -------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from rung3.mechanisms import Equation, Flow
 from rung3.objectives import Counterfactual
 from rung3.runs import RunFolder
 from rung3.study import Study, kept
+from torture import IMAGES
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
 
@@ -214,23 +215,7 @@ def without_speed(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: part for name, part in metrics.items() if name != "speed"}
 
 
-DIGITS: dict[str, Any] = {
-    "name": "tiny",
-    "data": {"kind": "digits", "train": 80, "test": 10, "validation": 0.2},
-    "graph": "thickness -> intensity; {digit thickness intensity} -> image",
-    "variables": {
-        "digit": {"kind": "Categorical", "classes": 10},
-        "thickness": {"kind": "Continuous", "lower": 0},
-        "intensity": {"kind": "Continuous", "lower": 0, "upper": 255},
-        "image": {"kind": "Image", "channels": 1, "height": 32, "width": 32},
-    },
-    "mechanisms": {"image": {"kind": "VAE", "latent": 2, "width": 2, "depth": 1}},
-    "training": {"epochs": 1, "batch_size": 32},
-    "evaluation": {
-        "interventions": ["intensity"], "n": 4, "particles": 1, "bootstrap": 0,
-        "oracles": {"epochs": 1},
-    },
-}  # fmt: skip
+DIGITS: dict[str, Any] = IMAGES | {"name": "tiny", "training": {"epochs": 1, "batch_size": 32}}
 
 
 def aimed(**objective: Any) -> dict[str, Any]:

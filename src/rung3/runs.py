@@ -141,7 +141,7 @@ class RunFolder:
 
         if not self.study_path.is_file():
             return []
-        report = [self.path / name for name in (LIST, *listed(self.path))]
+        report = [self.path / name for name in (*listed(self.path), LIST)]
         model = written(self.model_path)
         rest = [self.history_path, self.oracles_path, self.predictors_path, self.data_path]
         return [*report, *model, *rest, *self.checkpoints.glob("[0-9]*/last.ckpt")]

@@ -75,7 +75,8 @@ def save(model: SCM, folder: str | Path) -> Path:
     try:
         write(target / MODEL, sealed(text.encode()))
     except OSError:
-        (target / name).unlink()
+        if target / name not in before:
+            (target / name).unlink()
         raise
     for old in before:
         if old.name not in (MODEL, name):
