@@ -27,7 +27,7 @@ from torch import Tensor
 
 from rung3 import mechanisms as families
 from rung3 import memory
-from rung3.files import DRAFTS, parse_yaml, sealed, unsealed, write
+from rung3.files import DRAFTS, LARGEST, parse_yaml, sealed, unsealed, write
 from rung3.interventions import Intervention
 from rung3.mechanisms import Mechanism
 from rung3.mechanisms.loaded import free
@@ -198,20 +198,23 @@ def _found(place: Path) -> tuple[dict[str, Any], bytes]:
     )
 
 
-def _bytes(path: Path) -> bytes | None:
+def _bytes(path: Path, most: int = -1) -> bytes | None:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(most)
     except OSError:
         return None
 
 
 def _read(path: Path) -> tuple[dict[str, Any], bytes]:
     """A description, and its bytes; its seal is checked before it is parsed."""
-    content = _bytes(path)
+    content = _bytes(path, LARGEST + 1)
     if content is None:
         raise ValueError(
             f"{path.parent} is not a model's folder, or is incomplete: it lacks {path.name}"
         )
+    if len(content) > LARGEST:
+        raise ValueError(f"{path} is not a model's description: it has {len(content):,} bytes")
     known = re.match(rb"format: (\d{1,9})\n", content)
     if known is None:
         raise ValueError(f"{path} is not a model's description: truncated or altered")
