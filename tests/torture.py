@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,7 +53,7 @@ class Tally:
 
     def note(self, fault: str | None) -> None:
         self.tried += 1
-        if fault is not None:
+        if fault:
             self.wrong.append(fault)
 
     @property
@@ -189,11 +190,10 @@ def _resumed(study: Study, text: str, place: Path, expected: dict[str, Any]) -> 
     return None
 
 
-def kills(said: dict[str, Any], root: Path, n: int, seed: int = 0) -> Tally:
+def kills(study: dict[str, Any], root: Path, n: int, seed: int = 0) -> Tally:
     """Kill the command at some moment, n times one run after the other; each must end alike."""
-    path, rng, tally = write_study(root / "study", said), random.Random(seed), Tally()
-    command = [sys.executable, "-m", "rung3", "run", str(path), "--out"]
-    command = [sys.executable, "-c", "from rung3.cli import app; app()", *command[3:]]
+    path, rng, tally = write_study(root / "study", study), random.Random(seed), Tally()
+    command = [sys.executable, "-c", "from rung3.cli import app; app()", "run", str(path), "--out"]
 
     def start(out: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -208,17 +208,17 @@ def kills(said: dict[str, Any], root: Path, n: int, seed: int = 0) -> Tally:
     for k in range(n):
         run = root / f"killed-{k}" / "run"
         process = start(run)
-        with_time = rng.uniform(0.2, 1) * lasted
+        after = rng.uniform(0.2, 1) * lasted
         try:
-            process.wait(with_time)
+            process.wait(after)
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         again = start(run)
-        said_last = again.communicate()[0].decode()
-        finished = again.returncode == 0 or "finished" in said_last
-        wrong = differences(outcome(run), expected) if finished else [said_last[-300:]]
-        tally.note(f"killed after {with_time:.1f} s: {wrong}" if wrong else None)
+        said = again.communicate()[0].decode()
+        finished = again.returncode == 0 or "this run, finished" in said
+        wrong = differences(outcome(run), expected) if finished else [said[-300:]]
+        tally.note(f"killed after {after:.1f} s: {wrong}" if wrong else None)
         shutil.rmtree(run.parent)
     return tally
 
@@ -334,7 +334,7 @@ def models(root: Path, n: int, seed: int = 0) -> tuple[Tally, Tally]:
         for other, whole in files.items():
             (place / other).write_bytes(content if other == name else whole)
         fault = refused(lambda: load(place), str(place))
-        damaged.note("loaded" if fault is None and content != files[name] else fault or None)
+        damaged.note("loaded" if fault is None and content != files[name] else fault)
     for _ in range(n):
         match rng.randrange(4):
             case 0:
@@ -344,7 +344,7 @@ def models(root: Path, n: int, seed: int = 0) -> tuple[Tally, Tally]:
                 seal_model(place, copy.deepcopy(said), other)
             case _:
                 seal_model(place, mutated_values(said, rng), weights)
-        resealed.note(refused(lambda: load(place), str(place)) or None)
+        resealed.note(refused(lambda: load(place), str(place)))
     return damaged, resealed
 
 
@@ -352,7 +352,9 @@ def refused(call: Callable[[], Any], name: str) -> str | None:
     """Nothing if a call gives an answer, `""` if one clear error; else what is wrong."""
     began = time.monotonic()
     try:
-        call()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            call()
         fault = None
     except ValueError as error:
         fault = "" if name in str(error) else f"does not name the file: {error}"
@@ -371,7 +373,7 @@ def polled(root: Path, saves: int) -> Tally:
 
     def read() -> None:
         while not over.is_set():
-            tally.note(refused(lambda: load(place), "") if tally.tried < 10**6 else None)
+            tally.note(refused(lambda: load(place), ""))
 
     thread = threading.Thread(target=read)
     thread.start()
@@ -415,7 +417,7 @@ def checkpoints(root: Path, n: int, seed: int = 0) -> tuple[Tally, Tally]:
         if k < n and fault is None:
             same = all(torch.equal(a, b) for a, b in zip(found[0], expected, strict=True))
             fault = None if same and content == whole else "went on, to other weights"
-        (damaged if k < n else resealed).note(fault or None)
+        (damaged if k < n else resealed).note(fault)
     return damaged, resealed
 
 
@@ -446,6 +448,6 @@ def kept(root: Path, n: int, seed: int = 0) -> Tally:
             fault = f"{name}: read as if nothing had happened"
         if content != whole and name in ("scores.safetensors", "metrics.json"):
             fault = "still called finished" if RunFolder(run).finished else fault
-        tally.note(fault or None)
+        tally.note(fault)
         file.write_bytes(whole)
     return tally
