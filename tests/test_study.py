@@ -349,7 +349,7 @@ def test_a_study_that_is_damaged_in_its_run_is_refused(table: Path, tmp_path: Pa
     place, study = RunFolder(tmp_path / "run"), Study.load(table)
     place.claim(study)
     whole = place.study_path.read_bytes()
-    for content in (whole.replace(b"seed: 3", b"seed: 4"), whole[:-20]):
+    for content in (whole.replace(b"seed: 3", b"seed: 4"), whole[:-20], b"#" + whole[1:][::-1]):
         place.study_path.write_bytes(content)
         with pytest.raises(ValueError, match=r"study\.yaml is damaged, or was changed"):
             place.study()

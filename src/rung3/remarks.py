@@ -11,7 +11,7 @@ from rung3.training import History, Options
 
 __all__ = ["remark"]
 
-EXPLODED = 1e4
+EXPLODED = 1e8
 """Nats a number of a loss that no fit of scaled data comes to, but one that went astray."""
 
 

@@ -205,7 +205,7 @@ class RunFolder:
                 "`rung3 run STUDY` makes one"
             )
         first, _, rest = self.study_path.read_bytes().partition(b"\n")
-        if first.startswith(SEAL) and first[len(SEAL) :] != sha256(rest).hexdigest().encode():
+        if first.startswith(b"#") and first != SEAL + sha256(rest).hexdigest().encode():
             raise ValueError(
                 f"{self.study_path} is damaged, or was changed: restore it from a copy, or run "
                 "the study anew with --overwrite; if you changed it, remove its first line"

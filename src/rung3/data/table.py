@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,9 +106,12 @@ def _read_csv(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:
         na_values={name: list(GAPS) for name in names if not labels[name]},
         keep_default_na=False,
     )
-    for name in names:
-        if labels[name]:
-            frame[name] = frame[name].mask(frame[name].isin(GAPS - labels[name]), None)
+    for name in (name for name in names if labels[name]):
+        texts = frame[name].mask(frame[name].isin(GAPS - labels[name]), None)
+        if not texts.isin(labels[name]).any():  # codes, perhaps
+            with suppress(ValueError):
+                texts = pd.to_numeric(texts)
+        frame[name] = texts
     return frame
 
 
