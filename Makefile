@@ -13,7 +13,7 @@ CODE := src tests benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env test test-all test-web lint demo docs bench bench-env format clean
+.PHONY: help env test test-all test-web lint demo docs bench bench-env torture format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench-env: $(BENCH_ENV)  ## create .venv-bench: rung3 beside DoWhy
 
 bench: $(BENCH_ENV)  ## side-by-side timings
 	for script in benchmarks/bench_*.py; do $(BENCH)/bin/python $$script || exit 1; done
+
+torture: $(ENV)  ## break runs and models many times over, and print what was right (an hour or so)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/torture.py
 
 format: $(ENV)  ## put the code in the project's format
 	$(BIN)/ruff check --fix $(CODE)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from rung3 import Categorical, Continuous, Image, Rows, data
+from rung3 import Binary, Categorical, Continuous, Image, Rows, data
 from rung3.data.idx import read_idx
 from rung3.data.mnist import FILES
 
@@ -306,3 +306,70 @@ def test_download_keeps_what_is_there_and_says_what_cannot_be_had(tmp_path: Path
     assert (folder / "train-images-idx3-ubyte.gz").read_bytes() == before
     with pytest.raises(ValueError, match=r"cannot be downloaded.*yourself"):
         data.download_mnist(tmp_path / "empty", url=(tmp_path / "nowhere").as_uri())
+
+
+# What a table says, and what is read -------------------------------------------------------------
+
+
+def csv(folder: Path, text: str) -> Path:
+    (folder / "t.csv").write_text(text)
+    return folder / "t.csv"
+
+
+@pytest.mark.parametrize(
+    ("labels", "cells", "codes"),
+    [
+        (("False", "True"), ["True", "False"], [1, 0]),
+        (("NA", "None"), ["NA", "None", "NA"], [0, 1, 0]),
+        (("01", "1"), ["01", "1"], [0, 1]),
+        (("1", "2", "3"), ["1", "2"], [0, 1]),
+        (("1.0", "1"), ["1", "1.0"], [1, 0]),
+        (("yes", "no"), ["yes", "no"], [0, 1]),
+        (("yes", "no"), ["1", "0", "1"], [1, 0, 1]),
+    ],
+)
+def test_labels_are_the_text_that_the_table_holds(
+    tmp_path: Path, labels: tuple[str, ...], cells: list[str], codes: list[int]
+) -> None:
+    path = csv(tmp_path, "\n".join(["a,x", *(f"{cell},1" for cell in cells)]))
+    kinds = {"a": Categorical(len(labels), labels), "x": Continuous()}
+    assert data.table(path, variables=kinds)["a"].tolist() == codes
+
+
+def test_a_word_for_nothing_is_missing_where_it_is_no_label(tmp_path: Path) -> None:
+    path = csv(tmp_path, "a,x\nNA,1\nn/a,NA\nno,\n")
+    kinds = {"a": Binary(labels=("no", "NA"), missing=True), "x": Continuous(missing=True)}
+    rows = data.table(path, variables=kinds)
+    assert rows["a"].nan_to_num(9).tolist() == [1, 9, 0]
+    assert rows["x"].nan_to_num(9).tolist() == [1, 9, 9]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x,y\n1,2,3\n4,5,6\n", "Expected 2 fields in line 2, saw 3"),
+        ("x,y\n1,2\n4,5,6\n", "Expected 2 fields in line 3, saw 3"),
+        ("x,y\n1,2,\n4,5,\n", "Expected 2 fields in line 2, saw 3"),
+        ("x,y,x\n1,2,3\n", "its header names 'x' twice"),
+        ("x,y\n1,2\n1e39,5\n", "x: 1 values are infinite, or beyond 3.4e.38, the largest of"),
+        ("x,y\n1,2\n-1e300,5\n", "x: 1 values are infinite, or beyond 3.4e.38, the largest of"),
+    ],
+)
+def test_a_table_that_would_be_read_as_another_is_refused(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"t.csv.*{message}"):
+        data.table(csv(tmp_path, text), variables={"x": Continuous(), "y": Continuous()})
+
+
+def test_a_number_too_large_for_any_column_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"x: 1e\+39 is too large for torch.float32"):
+        data.table(csv(tmp_path, "x\n1e39\n0.5\n"))
+
+
+def test_whole_numbers_that_are_rounded_are_named(tmp_path: Path) -> None:
+    path = csv(tmp_path, "x\n16777217\n-50000000\n12\n")
+    with pytest.warns(UserWarning, match=r"x: held as .*, 16777217 becomes 16777216 \(1 values\)"):
+        rows = data.table(path, variables={"x": Continuous()})
+    assert rows["x"].tolist() == [16777216, -50000000, 12]
+    assert data.table(path)["x"].tolist() == [16777217, -50000000, 12]

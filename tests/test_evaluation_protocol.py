@@ -318,13 +318,26 @@ def test_truths_are_rendered_once(tmp_path, monkeypatch):
     assert ask(test[:5], {k: v if k != "thickness" else v[:5] for k, v in asked.items()})[1] == 2
     for file in (tmp_path / "cache").rglob("*.safetensors"):
         file.write_bytes(b"damaged")
-    repaired, anew = ask(test, asked)
+    with pytest.warns(UserWarning, match=r"the cache is made anew: .*\.safetensors is truncated"):
+        repaired, anew = ask(test, asked)
     assert anew == 2
     assert repaired == first
     assert ask(test, {"thickness": lambda thickness: thickness + 1})[1] == 1
     assert (
         ask(test, {"thickness": lambda thickness: thickness + 1})[1] == 1
     )  # functions are not kept
+
+
+def test_a_cache_that_cannot_be_written_to_is_done_without(tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    cache, world = Cache(tmp_path / "cache"), worlds.digits()
+    rows = world.sample(2, seed=0)
+    with pytest.warns(UserWarning, match="nothing is kept in the cache"):
+        report = evaluate(
+            nothing(world), rows, world, interventions={"intensity": 128.0}, cache=cache,
+            measures={}, baselines={}, **QUICK,
+        )  # fmt: skip
+    assert report.metrics["truth"]
 
 
 def nothing(world: SCM) -> SCM:

@@ -12,9 +12,9 @@ from PIL import Image as Picture
 import blobs
 from rung3 import SCM, Image, worlds
 from rung3.evaluation import Oracles, Report, evaluate, pictures
-from rung3.evaluation.report import slug
 from rung3.evaluation.tables import tables
 from rung3.mechanisms import Equation
+from rung3.names import slug
 
 HISTORY = {"image": {"train": [3.0, 2.0, 1.5], "validation": [3.2, 2.1, 1.7]}, "position": [1, 0.9]}
 
@@ -40,7 +40,7 @@ def test_save_writes_numbers_page_and_pictures(report, tmp_path):
         "report.html", "metrics.json", "scores.safetensors", "examples.safetensors",
         "graph.png", "graph-do-position.png",
         "graph-do-brightness.png", "strip-do-position.png", "strip-do-brightness.png",
-        "sweep-position.png", "sweep-brightness.png", "losses.png",
+        "sweep-position.png", "sweep-brightness.png", "losses.png", "files.json",
     }  # fmt: skip
     assert json.loads((path.parent / "metrics.json").read_text()) == report.metrics
     for file in path.parent.glob("*.png"):

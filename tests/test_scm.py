@@ -863,3 +863,40 @@ def test_effects_refuse_impossible_evidence() -> None:
     rows = {"c": [1.0, 1.0], "x": [1.0, 5.0], "y": [5.0, 5.0]}
     with pytest.raises(ValueError, match="x: evidence has probability zero in row 1"):
         mediate(model, rows, {"c": 2.0}, "y", [])
+
+
+# What cannot be answered -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("far", [1e15, 1e30])
+def test_an_answer_that_is_no_number_is_flagged_with_its_causes(far: float) -> None:
+    model = SCM(t=Equation("u"), y=Equation(lambda t, u: u + 0 * (1e30 * t)))
+    rows = model.sample(3, seed=0)
+    for answer, n in (
+        (model.counterfactual(rows, do={"t": far}), 3),
+        (model.counterfactual(rows, do={"t": far}, particles=2), 6),
+        (model.do(t=far).sample(3), 3),
+    ):
+        said = answer.explain()
+        assert said.undefined == {"y": f"{n} of {n} rows, such as at t={far:.4g}"}
+        assert f"NOT A NUMBER in {n} of {n} rows" in str(said)
+    some = model.counterfactual(rows, do={"t": 2.0})
+    assert some["y"].equal(rows["y"])
+    assert some.explain().undefined == {}
+
+
+@pytest.mark.parametrize("particles", [None, 10**9])
+def test_what_memory_cannot_hold_is_refused_before_it_is_made(particles: int | None) -> None:
+    model = SCM("t -> i", {"i": Image(3, 64, 64)}, {"i": VAE(latent=2, width=2, depth=1)}).eval()
+    rows = model.sample(2, seed=0)
+    size = r"would take some [\d,]+ GiB of memory, and \d+ are free; ask for fewer at once"
+    if particles is None:
+        with pytest.raises(ValueError, match=rf"10,000,000,000 rows {size}"):
+            model.sample(10**10)
+        return
+    for ask in (
+        lambda: model.abduct(rows, particles=particles),
+        lambda: model.counterfactual(rows, do={"t": 0.0}, particles=particles),
+    ):
+        with pytest.raises(ValueError, match=rf"2 rows with particles=1,000,000,000 {size}"):
+            ask()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from torch import Tensor
 
 import rung3.store
 from rung3 import SCM, Binary, Categorical, Continuous, Image, Ordinal, fit, load
-from rung3.mechanisms import VAE, Equation, Flow, GumbelMax, InverseCDF
+from rung3.files import sealed, unsealed
+from rung3.mechanisms import VAE, Equation, Flow, GumbelMax, InverseCDF, Mechanism
 from rung3.variables import Variable
 
 VARIABLES: dict[str, Variable] = {
@@ -199,21 +202,24 @@ def test_a_model_that_is_there_is_replaced(folder: Path) -> None:
     assert [file.name for file in folder.parent.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("broken", ["packed", "_sealed", "replace"])
+@pytest.mark.parametrize("broken", ["packed", "sealed", "replace", "fsync"])
+@pytest.mark.parametrize("which", ["weights", "model.yaml"])
 def test_when_writing_fails_what_was_there_stays(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+    folder: Path, monkeypatch: pytest.MonkeyPatch, broken: str, which: str
 ) -> None:
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    replace = rung3.store.os.replace
+    calls, real = [], getattr(os, broken, None)
 
-    def full(*arguments: Any) -> None:
-        paths = [Path(path) for path in arguments] if broken == "replace" else []
-        if paths and (paths[0].name.endswith("-old") or paths[1] != folder):
-            replace(*arguments)
-        else:
+    def full(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if (
+            real is None
+            or len(calls) == {"weights": 1, "model.yaml": 2 + (broken == "fsync")}[which]
+        ):
             raise OSError("no space left on device")
+        return real(*arguments)
 
-    where = rung3.store.os if broken == "replace" else rung3.store
+    where = rung3.store if real is None else os
     with monkeypatch.context() as patch:
         patch.setattr(where, broken, full)
         with pytest.raises(OSError, match="no space left"):
@@ -314,6 +320,85 @@ def test_a_folder_that_is_incomplete_altered_or_newer_is_refused(
     change(folder)
     with pytest.raises(ValueError, match=message):
         load(folder)
+
+
+@pytest.mark.parametrize("kind", [None, True, 10**13, 1e308, "x", [], {"a": 1}])
+@pytest.mark.parametrize("at", ["graph", "variables", "mechanisms", "world", "fitted", "defaults"])
+def test_a_description_that_was_sealed_anew_is_one_error_or_none(
+    folder: Path, at: str, kind: Any
+) -> None:
+    text = unsealed((folder / "model.yaml").read_bytes())
+    said = yaml.safe_load(text or b"") | {at: kind}
+    (folder / "model.yaml").write_bytes(sealed(yaml.safe_dump(said, sort_keys=False).encode()))
+    try:
+        load(folder)
+    except ValueError as error:
+        assert str(folder) in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "field", "size"),
+    [
+        (VAE(latent=2, width=2, depth=1), "latent", 10**10),
+        (VAE(latent=2, width=2, depth=1), "width", 10**6),
+        (Flow(splines=1, hidden=(4,)), "splines", 10**9),
+        (Flow(splines=1, hidden=(4,)), "hidden", [10**6, 10**6]),
+        (Flow(splines=1, hidden=(4,)), "bins", 10**9),
+    ],
+)
+def test_a_field_that_asks_for_more_than_there_are_weights_is_refused_at_once(
+    tmp_path: Path, mechanism: Mechanism, field: str, size: Any
+) -> None:
+    variable = {"a": Image(1, 8, 8)} if isinstance(mechanism, VAE) else {}
+    place = SCM("b -> a", variable, {"a": mechanism, "b": Equation("u")}).save(tmp_path / "model")
+    said = yaml.safe_load(unsealed((place / "model.yaml").read_bytes()) or b"")
+    said["mechanisms"]["a"][field] = size
+    (place / "model.yaml").write_bytes(sealed(yaml.safe_dump(said, sort_keys=False).encode()))
+    began = time.monotonic()
+    with pytest.raises(
+        ValueError, match=rf"{place}: it asks for more than \d+ MiB, and its weights"
+    ):
+        load(place)
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("name", ["../weights.safetensors", "/etc/passwd", "model.yaml"])
+def test_weights_elsewhere_are_not_read(folder: Path, name: str) -> None:
+    said = yaml.safe_load(unsealed((folder / "model.yaml").read_bytes()) or b"")
+    said["weights"]["file"] = name
+    (folder / "model.yaml").write_bytes(sealed(yaml.safe_dump(said, sort_keys=False).encode()))
+    with pytest.raises(ValueError, match="its weights are called"):
+        load(folder)
+
+
+def test_a_model_of_an_older_version_is_read(folder: Path) -> None:
+    said = yaml.safe_load(unsealed((folder / "model.yaml").read_bytes()) or b"")
+    del said["weights"]["file"]
+    (folder / "model.yaml").write_bytes(sealed(yaml.safe_dump(said, sort_keys=False).encode()))
+    assert list(load(folder).variables) == ["a", "b"]
+
+
+def test_a_model_is_there_at_every_moment_of_its_replacement(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, unlink, seen = os.replace, Path.unlink, []
+
+    def watch(*arguments: Any, **options: Any) -> None:
+        seen.append([*load(folder).variables])
+        (replace if len(arguments) == 2 else unlink)(*arguments, **options)
+        seen.append([*load(folder).variables])
+
+    monkeypatch.setattr(os, "replace", watch)
+    monkeypatch.setattr(Path, "unlink", watch)
+    SCM(c=Equation("u")).save(folder)
+    monkeypatch.undo()
+    assert len(seen) >= 6
+    assert (
+        sorted(seen) == seen == [["a", "b"]] * seen.count(["a", "b"]) + [["c"]] * seen.count(["c"])
+    )
+    for k in range(3):
+        SCM(**{f"m{k}": Equation("u")}).save(folder)
+        assert len(list(folder.iterdir())) == 2
 
 
 class Wider(Flow):

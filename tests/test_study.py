@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from rung3.evaluation import Oracles
 from rung3.mechanisms import Equation, Flow
 from rung3.objectives import Counterfactual
 from rung3.runs import RunFolder
-from rung3.study import Study
+from rung3.study import Study, kept
+from torture import IMAGES
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
 
@@ -118,6 +120,8 @@ def test_groups_hold_every_mechanism_once_with_its_options(table: Path) -> None:
         ({"grpah": "x -> y"}, r"grpah: unknown key 'grpah'; did you mean 'graph'\? allowed: name"),
         ({"name": None}, "name: missing"),
         ({"name": "../escape"}, "name: .*pattern"),
+        ({"name": ".."}, r"name: '\.\.' names no folder of its own"),
+        ({"name": "x" * 300}, "name: .*at most 100"),
         ({"data": {"kind": "tabel"}}, "data.kind: unknown kind 'tabel'; did you mean 'table'"),
         ({"data": {"path": "rows.csv"}}, "data: missing its kind"),
         ({"data": {"kind": "table"}}, "data.path: missing"),
@@ -215,23 +219,7 @@ def without_speed(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: part for name, part in metrics.items() if name != "speed"}
 
 
-DIGITS: dict[str, Any] = {
-    "name": "tiny",
-    "data": {"kind": "digits", "train": 80, "test": 10, "validation": 0.2},
-    "graph": "thickness -> intensity; {digit thickness intensity} -> image",
-    "variables": {
-        "digit": {"kind": "Categorical", "classes": 10},
-        "thickness": {"kind": "Continuous", "lower": 0},
-        "intensity": {"kind": "Continuous", "lower": 0, "upper": 255},
-        "image": {"kind": "Image", "channels": 1, "height": 32, "width": 32},
-    },
-    "mechanisms": {"image": {"kind": "VAE", "latent": 2, "width": 2, "depth": 1}},
-    "training": {"epochs": 1, "batch_size": 32},
-    "evaluation": {
-        "interventions": ["intensity"], "n": 4, "particles": 1, "bootstrap": 0,
-        "oracles": {"epochs": 1},
-    },
-}  # fmt: skip
+DIGITS: dict[str, Any] = IMAGES | {"name": "tiny", "training": {"epochs": 1, "batch_size": 32}}
 
 
 def aimed(**objective: Any) -> dict[str, Any]:
@@ -315,6 +303,110 @@ def test_a_run_trains_predictors_that_do_not_judge_it(tmp_path: Path) -> None:
     curves = json.loads(place.history_path.read_text())
     assert len(curves["image"]["training"]) == 2
     assert "image, counterfactual" in curves
+
+
+# What is in the folder ---------------------------------------------------------------------------
+
+
+def test_overwriting_removes_what_the_run_wrote_and_nothing_else(
+    table: Path, tmp_path: Path
+) -> None:
+    folder, study = tmp_path / "run", Study.load(table)
+    study.run(folder)
+    wrote = {path for path in folder.rglob("*") if path.is_file()}
+    mine = [
+        "graph-thesis.png",
+        "strip-mine.png",
+        "model/weights-mine.safetensors",
+        "checkpoints/me",
+    ]
+    for name in mine:
+        (folder / name).write_text("mine")
+    place = RunFolder(folder)
+    place.claim(study, overwrite=True)
+    left = {path for path in wrote if path.is_file()}
+    assert left == {place.study_path}
+    assert all((folder / name).read_text() == "mine" for name in mine)
+
+
+def test_a_run_that_another_process_works_on_is_left_alone(table: Path, tmp_path: Path) -> None:
+    folder, study = tmp_path / "run", Study.load(table)
+    said = f"run is in use by process {os.getpid()} on "
+    for overwrite in (False, True):
+        with RunFolder(folder).lock(), pytest.raises(ValueError, match=said):
+            study.run(folder, overwrite=overwrite)
+        assert list(folder.iterdir()) == []
+
+
+def test_a_run_that_was_killed_as_it_began_is_still_a_run(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for name in ("lock", ".rung3-0123456789abcdef.part"):
+        (tmp_path / "run" / name).write_text("{")
+    place, study = RunFolder(tmp_path / "run"), Study.load(table)
+    place.check(study)
+    with place.lock():
+        assert not place.claim(study)
+    assert [path.name for path in place.path.iterdir()] == ["study.yaml"]
+
+
+def test_a_study_that_is_damaged_in_its_run_is_refused(table: Path, tmp_path: Path) -> None:
+    place, study = RunFolder(tmp_path / "run"), Study.load(table)
+    place.claim(study)
+    whole = place.study_path.read_bytes()
+    for content in (whole.replace(b"seed: 3", b"seed: 4"), whole[:-20], b"#" + whole[1:][::-1]):
+        place.study_path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"study\.yaml is damaged, or was changed"):
+            place.study()
+    place.study_path.write_bytes(whole.split(b"\n", 1)[1].replace(b"seed: 3", b"seed: 4"))
+    assert place.study().seed == 4  # changed by hand, and its seal removed
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_column_that_is_replaced_under_a_run_is_named(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    study, place = Study.load(table), RunFolder(tmp_path / "run")
+    if begun:
+        with monkeypatch.context() as patch:
+            patch.setattr(Study, "_fit", stop)
+            with pytest.raises(KeyboardInterrupt):
+                study.run(place.path)
+    else:
+        study.run(place.path)
+    rows = table.parent / "rows.csv"
+    lines = [line.split(",") for line in rows.read_text().splitlines()]
+    changed = [[x, str(float(y) + 1), g] for x, y, g in lines[1:]]
+    rows.write_text("\n".join(",".join(line) for line in [lines[0], *changed]))
+    message = "y: the data of .*run have changed since it was begun: this column of the t"
+    for ask in (place.test, lambda: study.run(place.path)):
+        if begun or ask == place.test:
+            with pytest.raises(ValueError, match=message):
+                ask()
+
+
+def stop(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_report_that_is_damaged_is_made_anew(table: Path, tmp_path: Path) -> None:
+    study, place = Study.load(table), RunFolder(tmp_path / "run")
+    study.run(place.path)
+    whole = place.report_path.read_text()
+    weights = (place.model_path / "weights.safetensors").stat().st_mtime_ns
+    place.report_path.write_text(whole[:143])
+    place.history_path.write_text("{")
+    assert not place.finished
+    with pytest.warns(UserWarning, match="history.json: no losses are shown"):
+        study.run(place.path)
+    assert place.finished
+    assert (place.model_path / "weights.safetensors").stat().st_mtime_ns == weights
+
+
+def test_predictors_that_are_damaged_are_trained_anew(tmp_path: Path) -> None:
+    (tmp_path / "oracles.safetensors").write_bytes(b"half a fi")
+    with pytest.warns(UserWarning, match="trained anew: .*oracles.safetensors"):
+        assert kept(tmp_path / "oracles.safetensors") is None
+    assert kept(tmp_path / "none") is None
 
 
 @pytest.mark.parametrize("said", ["ribeiro2023", {"preset": "ribeiro2023"}])

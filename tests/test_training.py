@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -1005,3 +1006,49 @@ def test_too_few_rows_to_validate_on_are_told_with_the_argument() -> None:
     message = r"validation_share=0.1 of 4 training rows .* validation_share=0 for none"
     with pytest.raises(ValueError, match=message):
         rung3.fit(SCM("x"), {"x": [1.0, 2.0, 3.0, 4.0]}, epochs=1, progress=False)
+
+
+# What training came to ---------------------------------------------------------------------------
+
+
+def test_no_step_at_all_is_said(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="no step was taken: max_seconds=1e-09 were over at once"):
+        run(tmp_path, max_seconds=1e-9)
+
+
+@pytest.mark.parametrize("lr", [1e3, 0.01])
+def test_a_loss_that_exploded_is_said(lr: float) -> None:
+    rows = {"x": torch.randn(200), "y": torch.randn(200)}
+    model = SCM("x -> y", mechanisms={k: Flow(splines=0, hidden=(4,)) for k in "xy"})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(model, rows, epochs=2, lr=lr, **QUIET)
+    said = [str(one.message) for one in caught]
+    assert any("y: its loss is " in text for text in said) == (lr > 1)
+    assert any("try a lower lr (now 1000)" in text for text in said) == (lr > 1)
+
+
+def test_a_checkpoint_of_one_other_bit_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, epochs=1)
+    file = tmp_path / "last.ckpt"
+    whole = file.read_bytes()
+    for at in range(40, len(whole), len(whole) // 9):
+        content = bytearray(whole)
+        content[at] ^= 1
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match="is truncated or damaged; delete it, give another"):
+            run(tmp_path)
+    file.write_bytes(whole)
+    assert run(tmp_path)[0] == run(tmp_path / "empty")[0]
+
+
+def test_checkpoints_are_drafted_where_they_belong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere(*_: Any, **__: Any) -> None:
+        raise OSError("no space left in the temporary folder")
+
+    for name in ("mkstemp", "mkdtemp", "NamedTemporaryFile", "TemporaryFile"):
+        monkeypatch.setattr(tempfile, name, nowhere)
+    run(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["last.ckpt"]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rung3.digests import digest
+from rung3.files import digest
 from rung3.mechanisms.base import Mechanism, Parents
 from rung3.rows import Rows
 from rung3.seeding import stream

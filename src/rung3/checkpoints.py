@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-__all__ = ["Checkpoints", "check"]
+from rung3.files import draft, sealed, unsealed
+
+__all__ = ["Checkpoints", "Sealed", "check", "resuming"]
 
 
 class Checkpoints(Checkpoint):
@@ -37,24 +42,55 @@ class Checkpoints(Checkpoint):
 
     def _save(self, trainer: Trainer) -> None:
         """Write beside the file, then replace it: a kill leaves the one or the other, whole."""
-        draft = self.path.with_suffix(".part")
-        trainer.save_checkpoint(draft, weights_only=False)
-        if trainer.is_global_zero:
-            os.replace(draft, self.path)
+        first = trainer.is_global_zero
+        with draft(self.path) if first else nullcontext(self.path) as path:
+            trainer.save_checkpoint(path, weights_only=False)
+
+
+class Sealed(TorchCheckpointIO):
+    """Checkpoints that end in their own digest: one that is damaged is not gone on from."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        Path(path).write_bytes(sealed(content.getvalue()))
 
 
 def check(path: Path) -> None:
     """Refuse a file that is no checkpoint of `fit`.
 
     Raises:
-        ValueError: If it is not, or is truncated.
+        ValueError: If it is not, or is truncated or damaged.
     """
     try:
-        known = "rung3" in torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = unsealed(path.read_bytes())
+        known = content is not None and "rung3" in torch.load(
+            io.BytesIO(content), map_location="cpu", weights_only=True
+        )
     except Exception:  # torch.load raises whatever the bytes make it stumble on
         known = False
     if not known:
         raise ValueError(
-            f"checkpoints: {path} is not a checkpoint of fit, or is truncated; delete it, give "
-            "another folder, or resume=False to start anew"
+            f"checkpoints: {path} is not a checkpoint of fit, or is truncated or damaged; delete "
+            "it, give another folder, or resume=False to start anew"
         )
+
+
+@contextmanager
+def resuming(path: Path | None, begun: Callable[[], bool]) -> Iterator[None]:
+    """Refuse a checkpoint that fails in the block before training has begun.
+
+    Raises:
+        ValueError: If it does, with the cause.
+    """
+    try:
+        yield
+    except Exception as error:
+        if path is None or begun() or isinstance(error, ValueError):
+            raise
+        raise ValueError(
+            f"checkpoints: {path} cannot be gone on from: {error}; delete it, give another "
+            "folder, or resume=False to start anew"
+        ) from error

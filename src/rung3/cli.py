@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from rung3.console import Plain, print_table, save_pictures, say, slug
+from rung3.console import Plain, print_table, save_picture, save_pictures, say
 
 __all__ = ["app"]
 
@@ -120,7 +120,7 @@ def counterfactual(
     lines = [line if known else (*line[:3], line[4]) for line in answer.table()]
     print_table(question, columns if known else [*columns[:3], columns[4]], lines)
     say(escape(str(answer.imagined.explain())))
-    save_pictures(answer.pictures(question), place.path, f"row{row}-{slug(','.join(do))}", out)
+    save_pictures(answer.pictures(question), place.path, f"row{row}-{','.join(do)}", out)
 
 
 @app.command()
@@ -147,7 +147,7 @@ def sample(
     question = ", ".join(asked) or "as it is"
     print_table(f"{n} rows", ["variable", "as it is", question], found.table())
     say(escape(str(found.after.explain())))
-    save_pictures(found.pictures(question), place.path, slug(question), out)
+    save_pictures(found.pictures(question), place.path, question, out)
 
 
 @app.command()
@@ -197,7 +197,7 @@ def effects(
     title = f"mean absolute effect on {found.outcome}, {found.unit}"
     print_table(title, columns if found.known else columns[:-1], found.table())
     path = out or place.path / "effects.png"
-    figure.savefig(path)
+    save_picture(figure, path)
     say(f"\npicture: [bold]{escape(str(path))}[/]")
 
 
@@ -225,7 +225,7 @@ def tradeoff(
     from rung3.evaluation import compare as side_by_side
     from rung3.evaluation import tradeoff as draw
 
-    draw(side_by_side(folders), times).savefig(out, dpi=150, transparent=True)
+    save_picture(draw(side_by_side(folders), times), out, dpi=150, transparent=True)
     say(f"picture: [bold]{escape(str(out))}[/]")
 
 
@@ -285,7 +285,7 @@ def figure(
     options: dict[str, Any] = {"change": change, "n": n, "temperature": temperature, "seed": seed}
     found = of_runs(kind, places, rows=indices(rows), **options)
     path = out or places[0].path / f"{kind}.png"
-    found.figure().savefig(path)
+    save_picture(found.figure(), path)
     say(f"picture: [bold]{escape(str(path))}[/]")
 
 
@@ -358,7 +358,7 @@ def graph(
         lines = [(name, ", ".join(found.parents(name))) for name in found.order]
         print_table("graph", ["variable", "parents"], lines)
     if out is not None:
-        draw(found, square=square).savefig(out, dpi=150, transparent=True)
+        save_picture(draw(found, square=square), out, dpi=150, transparent=True)
         say(f"picture: [bold]{escape(str(out))}[/]")
 
 

@@ -12,12 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
+from rung3.names import slug
 from rung3.stopping import Stopped, stoppable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Plain", "print_table", "save_pictures", "say", "slug"]
+__all__ = ["Plain", "print_table", "save_picture", "save_pictures", "say"]
 
 
 class Plain(TyperGroup):
@@ -57,16 +58,18 @@ def save_pictures(
 ) -> None:
     """Write the picture of each image, to `out` or by its name and the question, and say where."""
     for name, figure in figures.items():
-        path = out or folder / f"{name}-{question}.png"
-        figure.savefig(path, dpi=120)
+        path = out or folder / f"{slug(f'{name}-{question}')}.png"
+        save_picture(figure, path, dpi=120)
         say(f"\npicture: [bold]{escape(str(path))}[/]")
+
+
+def save_picture(figure: Figure, path: Path, **options: Any) -> None:
+    """Write a picture in the format that the path's ending names."""
+    from rung3.files import save_figure
+
+    save_figure(figure, path, **options)
 
 
 def say(text: str, console: Console | None = None) -> None:
     """Print a text with rich's markup, unbroken."""
     (console or Console()).print(text, highlight=False, soft_wrap=True)
-
-
-def slug(text: str) -> str:
-    """A text as part of a file's name."""
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text)

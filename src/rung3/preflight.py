@@ -56,7 +56,7 @@ def preflight(study: Study, model: SCM, splits: Splits) -> list[tuple[Query, Row
         require(draws, protocol.particles * size, LESS)
         resamples = f"{protocol.bootstrap:,} resamples of {rows.n} rows"
         require(resamples, protocol.bootstrap * rows.n, LESS)
-        with Bounded("what is asked", 1, LESS):
+        with Bounded("what is asked", LESS):
             queries = planned(model, rows, n, splits.train, protocol, study.seed)
         return [(query, values_set(query, model, rows[:n])) for query in queries]
     except ValueError as error:

@@ -42,6 +42,7 @@ class Provenance:
             mechanism with other noise.
         assumptions: What the counterfactual of each recomputed variable rests on; of rows that are
             drawn, what the form of hidden causes adds.
+        undefined: Where a value is NaN or infinite, in words: computed beyond what floats can hold.
         outside: Share of rows whose value lies outside the training data's range, where it is not
             zero; those answers are extrapolations.
         effective_sample_size: Where evidence was conditioned on by weighting.
@@ -58,6 +59,7 @@ class Provenance:
     effective_sample_size: float | None = None
     inferred: Mapping[str, float] = field(default_factory=dict)
     effective_sample_sizes: Tensor | None = None
+    undefined: Mapping[str, str] = field(default_factory=dict)
 
     def names(self, status: Status) -> list[str]:
         """The variables of one status."""
@@ -73,6 +75,8 @@ class Provenance:
             details.append(self.assumptions.get(name, ""))
             if name in self.outside:
                 details.append(f"outside the training range in {self.outside[name]:.0%} of rows")
+            if name in self.undefined:
+                details.append(f"NOT A NUMBER in {self.undefined[name]}")
             lines.append(f"  {name}: {status}" + "".join(f"; {d}" for d in details if d))
         if self.effective_sample_size is not None:
             few = ": DO NOT TRUST THEM" if self.effective_sample_size < TRUSTED else ""
@@ -110,6 +114,7 @@ def of_sample(
         },
         outside=_outside(model, values, {*interventions, *evidence}),
         effective_sample_size=size,
+        undefined=_undefined(model, values, set(model.graph.nodes)),
     )
 
 
@@ -138,6 +143,7 @@ def of_prediction(
         },
         assumptions={name: model.mechanisms[name].assumption for name in used},
         outside=_outside(model, values, recomputed),
+        undefined=_undefined(model, values, recomputed),
     )
 
 
@@ -152,3 +158,21 @@ def _outside(model: SCM, values: Mapping[str, Tensor], names: set[str]) -> dict[
         flat = values[name].detach().reshape(-1, *model.variables[name].shape)
         shares[name] = float(model.mechanisms[name].outside(flat).float().mean())
     return {name: share for name, share in shares.items() if share > 0}
+
+
+def _undefined(model: SCM, values: Mapping[str, Tensor], names: set[str]) -> dict[str, str]:
+    """In how many rows variables are no numbers, and at which values of their parents."""
+    found = {}
+    for name in (name for name in model.graph.nodes if name in names):
+        flat = values[name].detach().reshape(-1, *model.variables[name].shape)
+        wrong = ~flat.isfinite().reshape(len(flat), -1).all(1)
+        if wrong.any():
+            row, parents = int(wrong.nonzero()[0]), model.mechanisms[name].parents
+            at = [
+                f"{parent}={float(values[parent].detach().reshape(-1)[row]):.4g}"
+                for parent in parents
+                if parent in values and values[parent].numel() == len(flat)
+            ]
+            where = f", such as at {', '.join(at)}" if at else ""
+            found[name] = f"{int(wrong.sum())} of {len(flat)} rows{where}"
+    return found

@@ -1,44 +1,42 @@
 """The folder of a run: what it holds, whether it may be written to, and how it is opened again.
 
-study.yaml        the study as it was run: paths absolute, settings made
+study.yaml        the study as it was run: paths absolute, settings made, sealed by its first line
+data.json         digests of the rows' columns, where they were read from files
 checkpoints/      of training; from here a run that was killed goes on
-model/            the fitted model; written when training is done
 history.json      losses by mechanism and epoch
-report.html       the report, and metrics.json its numbers; written last, with scores.safetensors
-                  (every row's scores) and examples.safetensors (the rows that it shows)
+model/            the fitted model; written when training is done
+report.html       the report, and metrics.json its numbers, with scores.safetensors (every row's
+                  scores), examples.safetensors (the rows that it shows) and pictures
+files.json        digests of the report's files; written last, it says that the run is finished
+lock              while a process works on the run: which
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable
+import json
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
+from fnmatch import fnmatch
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from rung3.files import DRAFTS, LIST, digest, finished, listed, write, write_json
+from rung3.locks import lock
 
 if TYPE_CHECKING:
     from rung3.rows import Rows
     from rung3.scm import SCM
     from rung3.study import Study
+    from rung3.study_data import Splits
 
 __all__ = ["RunFolder"]
 
-HOLDS = (
-    "metrics.json",
-    "report.html",
-    "scores.safetensors",
-    "examples.safetensors",
-    "strip-*.png",
-    "sweep-*.png",
-    "graph*.png",
-    "losses.png",
-    "oracles.safetensors",
-    "predictors.safetensors",
-    "history.json",
-    "model",
-    "checkpoints",
-    "study.yaml",
-)
-"""What a run writes, as patterns, last first."""
+LOCK = "lock"
+
+SEAL = b"# sha256: "
 
 
 class RunFolder:
@@ -53,6 +51,7 @@ class RunFolder:
         self.study_path = self.path / "study.yaml"
         self.checkpoints = self.path / "checkpoints"
         self.model_path = self.path / "model"
+        self.data_path = self.path / "data.json"
         self.history_path = self.path / "history.json"
         self.oracles_path = self.path / "oracles.safetensors"
         self.predictors_path = self.path / "predictors.safetensors"
@@ -61,13 +60,25 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the report is written."""
-        return self.metrics_path.is_file() and self.report_path.is_file()
+        """Whether the report is written, and stands as it was written."""
+        return finished(self.path)
 
     @property
     def fitted(self) -> bool:
         """Whether this is the folder of a run whose model is fitted."""
-        return self.study_path.is_file() and self.model_path.is_dir()
+        needed = (self.study_path, self.history_path, self.model_path / "model.yaml")
+        return all(path.is_file() for path in needed)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other processes from writing to the run; its folder is made if it is not there.
+
+        Raises:
+            ValueError: If one writes to it now, naming process and host.
+        """
+        if os.environ.get("LOCAL_RANK", "0") != "0":  # started by the process that holds it
+            return nullcontext()
+        self.path.mkdir(parents=True, exist_ok=True)
+        return lock(self.path / LOCK, f"the run in {self.path}")
 
     def claim(self, study: Study, overwrite: bool = False) -> bool:
         """Make the folder the study's, or refuse.
@@ -75,7 +86,7 @@ class RunFolder:
         Args:
             study: The study that is to run here; where none is finished, its evaluation may have
                 been changed since.
-            overwrite: Remove what an earlier run left.
+            overwrite: Remove what an earlier run wrote, and nothing else.
 
         Returns:
             Whether an earlier run of the same study is continued.
@@ -84,17 +95,20 @@ class RunFolder:
             ValueError: If the folder holds a finished run, a run of another study, or other things.
         """
         self.check_claim(study, overwrite)
-        if self.study_path.is_file():
-            if not overwrite:
-                if (then := self.study()) != study:  # in what is asked: nothing is fitted anew
-                    if then.evaluation.oracles != study.evaluation.oracles:
-                        self.oracles_path.unlink(missing_ok=True)
-                    study.save(self.study_path)
-                return True
-            self._clear()
-        self.path.mkdir(parents=True, exist_ok=True)
-        study.save(self.study_path)
+        if self.study_path.is_file() and not overwrite:
+            self._remove(self._left())
+            if (then := self.study()) != study:  # in what is asked: nothing is fitted anew
+                if then.evaluation.oracles != study.evaluation.oracles:
+                    self.oracles_path.unlink(missing_ok=True)
+                self._keep(study)
+            return True
+        self._remove([*self._written(), *self._left()])
+        self._keep(study)
         return False
+
+    def _keep(self, study: Study) -> None:
+        text = study.to_yaml().encode()
+        write(self.study_path, SEAL + sha256(text).hexdigest().encode() + b"\n" + text)
 
     def check_claim(self, study: Study, overwrite: bool = False) -> None:
         """Refuse what `claim` refuses, and leave the folder as it is."""
@@ -105,7 +119,7 @@ class RunFolder:
     def check(self, study: Study, overwrite: bool = False) -> None:
         """Refuse if the folder holds a run of another study, or other things."""
         if not self.study_path.is_file():
-            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            if self.path.exists() and (not self.path.is_dir() or any(self._strange())):
                 raise ValueError(
                     f"{self.path} is there and is not the folder of a run; choose another with "
                     "--out"
@@ -134,13 +148,35 @@ class RunFolder:
                 "--overwrite, or elsewhere with --out"
             )
 
-    def _clear(self) -> None:
-        """Remove what a run writes, and nothing else; the study last, so that it stays a run's."""
-        for path in [path for pattern in HOLDS for path in self.path.glob(pattern)]:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+    def _strange(self) -> Iterator[Path]:
+        """What is in the folder beside what a run that was killed at its start leaves."""
+        for path in self.path.iterdir():
+            if path.name != LOCK and not fnmatch(path.name, DRAFTS):
+                yield path
+
+    def _left(self) -> list[Path]:
+        """Drafts that a kill left."""
+        places = (self.path, self.model_path, *self.checkpoints.glob("*"))
+        return [draft for place in places for draft in place.glob(DRAFTS)]
+
+    def _written(self) -> list[Path]:
+        """Files that the run wrote, last first; but for the study, which keeps it a run's."""
+        from rung3.store import written
+
+        if not self.study_path.is_file():
+            return []
+        report = [self.path / name for name in (*listed(self.path), LIST)]
+        model = written(self.model_path)
+        rest = [self.history_path, self.oracles_path, self.predictors_path, self.data_path]
+        return [*report, *model, *rest, *self.checkpoints.glob("[0-9]*/last.ckpt")]
+
+    def _remove(self, files: Iterable[Path]) -> None:
+        """Remove files, and folders of theirs that are empty then."""
+        for file in files:
+            file.unlink(missing_ok=True)
+        for folder in (self.model_path, *self.checkpoints.glob("*"), self.checkpoints):
+            with suppress(OSError):  # it is not there, or others keep things in it
+                folder.rmdir()
 
     def again(self, folder: str | Path, settings: Iterable[str], overwrite: bool = False) -> Study:
         """Copy what was fitted here to another folder, where it is to be evaluated otherwise.
@@ -161,17 +197,22 @@ class RunFolder:
 
         model, own, other = self.model(), self.study(), RunFolder(folder)
         changed = Study.load(self.study_path, settings)
+        if other.path.resolve() == self.path.resolve():
+            raise ValueError(f"{folder} is the run itself; name another folder with --out")
         if beyond := [name for name in own.differences(changed) if name != "evaluation"]:
             raise ValueError(
                 f"{', '.join(beyond)}: a fitted model can be asked otherwise (evaluation...); "
                 "`rung3 run` fits another"
             )
-        other.claim(changed, overwrite)
-        shutil.copy(self.history_path, other.history_path)
+        other.check(changed, overwrite)
         alike = own.evaluation.oracles == changed.evaluation.oracles
-        if alike and self.oracles_path.is_file():
-            shutil.copy(self.oracles_path, other.oracles_path)
-        model.save(other.model_path)
+        with other.lock():
+            other.claim(changed, overwrite)
+            kept = ["data_path", "history_path", *(["oracles_path"] if alike else [])]
+            for name in kept:
+                if (file := getattr(self, name)).is_file():
+                    write(getattr(other, name), file.read_bytes())
+            model.save(other.model_path)
         return changed
 
     def study(self) -> Study:
@@ -186,6 +227,12 @@ class RunFolder:
             raise ValueError(
                 f"{self.path} is not the folder of a run: it has no study.yaml; "
                 "`rung3 run STUDY` makes one"
+            )
+        first, _, rest = self.study_path.read_bytes().partition(b"\n")
+        if first.startswith(b"#") and first != SEAL + sha256(rest).hexdigest().encode():
+            raise ValueError(
+                f"{self.study_path} is damaged, or was changed: restore it from a copy, or run "
+                "the study anew with --overwrite; if you changed it, remove its first line"
             )
         return Study.load(self.study_path)
 
@@ -208,4 +255,47 @@ class RunFolder:
     def test(self) -> tuple[Rows, SCM | None]:
         """The study's test rows, and the world that they come from where it is known."""
         study = self.study()
-        return study.data.test_rows(study.declared(), study.seed), study.data.truth()
+        rows = study.data.test_rows(study.declared(), study.seed)
+        self.check_rows("test", rows)
+        return rows, study.data.truth()
+
+    def history(self) -> dict[str, Any]:
+        """Losses by mechanism and epoch; none, with a warning, if the file is damaged."""
+        try:
+            return dict(json.loads(self.history_path.read_bytes()))
+        except (OSError, ValueError, TypeError) as error:
+            warnings.warn(f"{self.history_path}: no losses are shown: {error}", stacklevel=2)
+            return {}
+
+    def remember(self, splits: Splits) -> None:
+        """Note digests of the rows, or refuse rows that are not those that were noted.
+
+        Raises:
+            ValueError: Naming the first column that has changed since the run began.
+        """
+        rows = {name: getattr(splits, name) for name in ("train", "validation", "test")}
+        if not self.data_path.is_file():
+            write_json(self.data_path, {name: _digests(part) for name, part in rows.items()})
+        for name, part in rows.items():
+            self.check_rows(name, part)
+
+    def check_rows(self, name: str, rows: Rows) -> None:
+        """Refuse rows that are not those of the run: `train`, `validation` or `test`.
+
+        Raises:
+            ValueError: Naming the first column that has changed since the run began.
+        """
+        noted: dict[str, str] = {}
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            noted = dict(json.loads(self.data_path.read_bytes())[name])
+        for column, found in _digests(rows).items():
+            if noted.get(column, found) != found:
+                raise ValueError(
+                    f"{column}: the data of {self.path} have changed since it was begun: this "
+                    f"column of the {name} rows is another; restore the data, or run the study "
+                    "anew, with --overwrite or another --out"
+                )
+
+
+def _digests(rows: Rows) -> dict[str, str]:
+    return {name: digest({name: value}) for name, value in rows.items()}

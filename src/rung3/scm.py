@@ -23,7 +23,7 @@ import networkx as nx
 import torch
 from torch import Tensor, nn
 
-from rung3 import conditioning, identification, missing, propagation, provenance
+from rung3 import conditioning, identification, memory, missing, propagation, provenance
 from rung3.confounding import Confounding
 from rung3.floating import in_own_precision
 from rung3.graph import CausalGraph
@@ -186,6 +186,7 @@ class SCM(nn.Module):
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise ValueError(f"n: expected a whole number of rows, at least 1, got {n!r}")
         identification.require_identified(self)
+        memory.require_rows(self.variables, n, None, self.device)
         evidence = self._rows(given) if given else None
         if evidence is not None and evidence.batched:
             raise ValueError("given: expected one value a variable, got batches")
@@ -305,6 +306,7 @@ class SCM(nn.Module):
         if particles is not None and not (whole and particles > 0):
             raise ValueError(f"particles: expected a whole number of at least 1, got {particles!r}")
         self._check_complete(rows)
+        memory.require_rows(self.variables, rows.n, particles, self.device)
         base = base_seed(seed, "abduct" if particles is None else "particles")
         return propagation.abduct(self, rows, wanted, particles, base)
 
@@ -376,6 +378,7 @@ class SCM(nn.Module):
         """
         rows = self._rows(values)
         self._check_given(rows)
+        memory.require_rows(self.variables, rows.n, particles, self.device)
         if particles is not None and missing.gaps(self, rows):
             return missing.counterfactual(self, rows, do, hold, particles, seed, temperature)
         self._check_complete(rows)

@@ -3,15 +3,17 @@
 `model.yaml` holds what a person can read: the graph, the variables, the mechanisms with their
 arguments, how they were fitted, the versions that wrote it, and the hash of the weights. Its last
 line is the hash of those before it: a description that was changed by hand fits no weights.
+
+A model that replaces another writes weights of another name first, then the description that names
+them, and then removes the old weights: a reader finds the one model or the other, at any moment.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
+import re
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,13 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load as unpacked
 from safetensors.torch import save as packed
 from torch import Tensor
 
 from rung3 import mechanisms as families
+from rung3 import memory
+from rung3.files import DRAFTS, LARGEST, parse_yaml, sealed, unsealed, write
 from rung3.interventions import Intervention
 from rung3.mechanisms import Mechanism
 from rung3.mechanisms.loaded import free
@@ -34,6 +38,12 @@ __all__ = ["load", "save"]
 
 FORMAT = 1
 MODEL, WEIGHTS = "model.yaml", "weights.safetensors"
+
+NAMED = re.compile(r"weights(-[0-9a-f]{8})?\.safetensors")
+"""Names of weights: the first, or with letters of their hash those that replaced others."""
+
+SPARE = 1 << 26
+"""Bytes that a model may ask for when it is built, beside four times those of its weights."""
 
 
 def save(model: SCM, folder: str | Path) -> Path:
@@ -55,18 +65,29 @@ def save(model: SCM, folder: str | Path) -> Path:
         raise ValueError(f"{target} is there and is not a model's folder: {other}; choose another")
     said = _describe(model)
     tensors = _tensors(model)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    content = packed(tensors)
+    known = hashlib.sha256(content).hexdigest()
+    before = written(target)
+    name = WEIGHTS if target / WEIGHTS not in before else f"weights-{known[:8]}.safetensors"
+    said["weights"] = {"file": name, "sha256": known}
+    text = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
+    write(target / name, content)
     try:
-        (draft / WEIGHTS).write_bytes(packed(tensors))
-        said["weights"] = {"sha256": _hash(draft / WEIGHTS)}
-        text = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
-        (draft / MODEL).write_bytes(_sealed(text.encode()))
-        draft.chmod(0o755)
-        _put(draft, target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        write(target / MODEL, sealed(text.encode()))
+    except OSError:
+        if target / name not in before:
+            (target / name).unlink()
+        raise
+    for old in before:
+        if old.name not in (MODEL, name):
+            old.unlink(missing_ok=True)
     return target
+
+
+def written(folder: Path) -> list[Path]:
+    """The files of a model in a folder, the description first."""
+    weights = [path for path in folder.glob("weights*") if NAMED.fullmatch(path.name)]
+    return [path for path in (folder / MODEL, *sorted(weights)) if path.is_file()]
 
 
 def load(folder: str | Path, mechanisms: Iterable[type[Mechanism]] = ()) -> SCM:
@@ -86,17 +107,17 @@ def load(folder: str | Path, mechanisms: Iterable[type[Mechanism]] = ()) -> SCM:
     place = Path(folder)
     if (place / "study.yaml").is_file() and (place / "model").is_dir():
         place /= "model"
-    for name in (MODEL, WEIGHTS):
-        if not (place / name).is_file():
-            raise ValueError(f"{place} is not a model's folder, or is incomplete: it lacks {name}")
-    said = _read(place / MODEL)
-    if _hash(place / WEIGHTS) != said["weights"]["sha256"]:
-        raise ValueError(
-            f"{place / WEIGHTS} is not the file that {MODEL} was written with: truncated or "
-            "altered; restore the folder from a copy"
-        )
-    model = _build(place, said, {kind.__name__: kind for kind in mechanisms})
-    _fill(model, load_file(place / WEIGHTS), place)
+    said, weights = _found(place)
+    try:
+        tensors = unpacked(weights)
+        with memory.Bounded(
+            "the model", f"its weights are {len(weights):,} bytes", most=4 * len(weights) + SPARE
+        ):
+            model = _build(said, {kind.__name__: kind for kind in mechanisms})
+        _fill(model, tensors)
+    except Exception as error:  # whatever a description that fits nothing makes them stumble on
+        cause = "" if isinstance(error, ValueError) else f"altered: {type(error).__name__}: "
+        raise ValueError(f"{place}: {cause}{error}") from error
     modules = _modules(model)
     for name in model.fitted.keys() & modules.keys():
         modules[name].requires_grad_(False)
@@ -150,64 +171,82 @@ def _modules(model: SCM) -> dict[str, Mechanism]:
     return model.mechanisms | model.confounding.mechanisms
 
 
-def _put(draft: Path, target: Path) -> None:
-    """Move the draft to its place; what was there is removed once the new one stands."""
-    old = draft.with_name(draft.name + "-old")
-    if target.exists():
-        os.replace(target, old)
-    try:
-        os.replace(draft, target)
-    except OSError:
-        if old.exists():
-            os.replace(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def _other(path: Path) -> str:
     """What is in the way of a model at a path, if anything is."""
     if not path.is_dir():
         return "it is a file" if path.exists() else ""
-    other = sorted(entry.name for entry in path.iterdir() if entry.name not in (MODEL, WEIGHTS))
+    names = sorted(entry.name for entry in path.iterdir())
+    other = [k for k in names if k != MODEL and not NAMED.fullmatch(k) and not fnmatch(k, DRAFTS)]
     return f"it holds {', '.join(other[:3])}" if other else ""
 
 
-def _sealed(text: bytes) -> bytes:
-    return text + f"sha256: {hashlib.sha256(text).hexdigest()}\n".encode()
+def _found(place: Path) -> tuple[dict[str, Any], bytes]:
+    """Description and weights that belong together; read again where a model is just replaced."""
+    before = None
+    while True:
+        said, text = _read(place / MODEL)
+        name = str(said["weights"].get("file", WEIGHTS))
+        if not NAMED.fullmatch(name):
+            raise ValueError(f"{place / MODEL} is altered: its weights are called {name!r}")
+        found = _bytes(place / name)
+        if found is not None and hashlib.sha256(found).hexdigest() == said["weights"]["sha256"]:
+            return said, found
+        if text == before:
+            break
+        before = text
+    if found is None:
+        raise ValueError(f"{place} is not a model's folder, or is incomplete: it lacks {name}")
+    raise ValueError(
+        f"{place / name} is not the file that {MODEL} was written with: truncated or altered; "
+        "restore the folder from a copy"
+    )
 
 
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content = path.read_bytes()
+def _bytes(path: Path, most: int = -1) -> bytes | None:
     try:
-        said = yaml.safe_load(content.decode())
-        found = int(said["format"])
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError):
-        raise ValueError(f"{path} is not a model's description: truncated or altered") from None
-    if found > FORMAT:
+        with path.open("rb") as file:
+            return file.read(most)
+    except OSError:
+        return None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], bytes]:
+    """A description, and its bytes; its seal is checked before it is parsed."""
+    content = _bytes(path, LARGEST + 1)
+    if content is None:
         raise ValueError(
-            f"{path} has format {found}, and this rung3 reads up to {FORMAT}: it was written by a "
-            f"newer rung3 ({said.get('written_by', {}).get('rung3', 'unknown')}); upgrade to read"
+            f"{path.parent} is not a model's folder, or is incomplete: it lacks {path.name}"
         )
-    if content != _sealed(content[: content.rfind(b"\nsha256: ") + 1]):
+    if len(content) > LARGEST:
+        raise ValueError(f"{path} is not a model's description: it has {len(content):,} bytes")
+    known = re.match(rb"format: (\d{1,9})\n", content)
+    if known is None:
+        raise ValueError(f"{path} is not a model's description: truncated or altered")
+    if int(known[1]) > FORMAT:
+        writer = re.search(rb"\n  rung3: ([\w.+-]{1,40})\n", content)
+        raise ValueError(
+            f"{path} has format {int(known[1])}, and this rung3 reads up to {FORMAT}: it was "
+            f"written by a newer rung3 ({writer[1].decode() if writer else 'unknown'}); upgrade to "
+            "read"
+        )
+    text = unsealed(content)
+    if text is None:
         raise ValueError(
             f"{path} is truncated or altered: its last line is not the hash of the others; restore "
             "the folder from a copy"
         )
-    return dict(said)
+    said = parse_yaml(text, str(path))
+    if not isinstance(said, dict) or not isinstance(said.get("weights"), dict):
+        raise ValueError(f"{path} is not a model's description: it says nothing of its weights")
+    return said, content
 
 
-def _build(place: Path, said: Mapping[str, Any], own: Mapping[str, type[Mechanism]]) -> SCM:
+def _build(said: Mapping[str, Any], own: Mapping[str, type[Mechanism]]) -> SCM:
+    if not isinstance(said["graph"], str):
+        raise ValueError(f"its graph is {said['graph']!r}")
     variables = {name: from_config(name, fields) for name, fields in said["variables"].items()}
     mechanisms = {name: _mechanism(name, f, own) for name, f in said["mechanisms"].items()}
-    try:
-        model = SCM(said["graph"], variables, mechanisms, world=said.get("world"))
-    except ValueError as error:
-        raise ValueError(f"{place / MODEL} is altered: {error}") from None
+    model = SCM(said["graph"], variables, mechanisms, world=said.get("world"))
     model.defaults = frozenset(said.get("defaults", ()))
     model.fitted = dict(said.get("fitted", {}))
     return model
@@ -230,7 +269,7 @@ def _mechanism(name: str, said: Mapping[str, Any], own: Mapping[str, type[Mechan
     return made
 
 
-def _fill(model: SCM, tensors: Mapping[str, Tensor], place: Path) -> None:
+def _fill(model: SCM, tensors: Mapping[str, Tensor]) -> None:
     for index, (name, mechanism) in enumerate(_modules(model).items()):
         prefix = f"{index}."
         own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -238,6 +277,4 @@ def _fill(model: SCM, tensors: Mapping[str, Tensor], place: Path) -> None:
             with torch.no_grad():
                 mechanism.load_state_dict(own)
         except RuntimeError as error:
-            raise ValueError(
-                f"{place}: {name}: weights do not fit its mechanism: {error}"
-            ) from None
+            raise ValueError(f"{name}: weights do not fit its mechanism: {error}") from None

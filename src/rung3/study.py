@@ -17,7 +17,6 @@ training: {epochs: 10}
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -27,12 +26,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 import torch
 import yaml
-from pydantic import (
-    Field,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, model_validator
 
 from rung3 import variables
+from rung3.files import write_json, write_text
 from rung3.graph import CausalGraph
 from rung3.memory import Bounded, require, row_bytes
 from rung3.objectives import as_objective
@@ -64,6 +61,12 @@ COPIES = 5
 AGAIN = "to run the study again goes on from there"
 
 
+def _folder(name: str) -> str:
+    if not name.strip("."):
+        raise ValueError(f"{name!r} names no folder of its own; expected a name such as digits")
+    return name
+
+
 class Group(NamedTuple):
     """Mechanisms that are fitted together, and the options of `fit` for them."""
 
@@ -85,7 +88,7 @@ class Study(Part):
         evaluation: Options of `evaluate`.
     """
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=100), AfterValidator(_folder)]
     seed: WholeNumber = 0
     data: Data
     graph: str
@@ -174,10 +177,14 @@ class Study(Part):
         """Seed of the weights and of training: the study's, unless `training.seed` is another."""
         return self.seed if self.training.seed is None else self.training.seed
 
-    def save(self, path: str | Path) -> None:
-        """Write the study with its paths absolute and its settings made."""
+    def to_yaml(self) -> str:
+        """The study as text, with its paths absolute and its settings made."""
         said = self.model_dump(mode="json", exclude_unset=True)
-        Path(path).write_text(yaml.safe_dump(said, sort_keys=False, allow_unicode=True), "utf-8")
+        return yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
+
+    def save(self, path: str | Path) -> None:
+        """Write it as a file."""
+        write_text(path, self.to_yaml())
 
     def differences(self, other: Study) -> list[str]:
         """Names of the parts in which two studies differ."""
@@ -192,7 +199,7 @@ class Study(Part):
         """The model before training; the same seed gives the same weights."""
         given = {name: mechanism_of(said) for name, said in self.mechanisms.items()}
         cure = "choose smaller variables or mechanisms"
-        with torch.random.fork_rng(devices=[]), Bounded("to train the model", COPIES, cure):
+        with torch.random.fork_rng(devices=[]), Bounded("to train the model", cure, COPIES):
             torch.manual_seed(self.training_seed)
             try:
                 return SCM(self.graph, self.declared(), given)
@@ -248,23 +255,26 @@ class Study(Part):
         """
         place = RunFolder(folder)
         place.check_claim(self, overwrite)
-        with stoppable("while reading the data", AGAIN):
-            splits = self.splits()
-            preflight(self, self.model(), splits)
-        if place.claim(self, overwrite):  # not before: a study that is refused leaves nothing
-            fitted = "the model is fitted; " if place.fitted else ""
-            say(f"{place.path}: {fitted}going on from there")
-        if not place.fitted:
-            with stoppable("while fitting", AGAIN):
-                self._fit(place, splits, say, progress)
-        with stoppable("while training the oracles", AGAIN):
-            model = place.model()
-            oracles = self._oracles(place, model, splits, say, progress)
-        with stoppable("while evaluating", AGAIN):
-            report = self._evaluate(place, model, oracles, splits, say, progress)
-        with stoppable("while writing the report", AGAIN):
-            report.save(place.path)
-        return report
+        with place.lock():
+            with stoppable("while reading the data", AGAIN):
+                splits = self.splits()
+                preflight(self, self.model(), splits)
+            if place.claim(self, overwrite):  # not before: a study that is refused leaves nothing
+                fitted = "the model is fitted; " if place.fitted else ""
+                say(f"{place.path}: {fitted}going on from there")
+            if self.data.is_read:
+                place.remember(splits)
+            if not place.fitted:
+                with stoppable("while fitting", AGAIN):
+                    self._fit(place, splits, say, progress)
+            with stoppable("while training the oracles", AGAIN):
+                model = place.model()
+                oracles = self._oracles(place, model, splits, say, progress)
+            with stoppable("while evaluating", AGAIN):
+                report = self._evaluate(place, model, oracles, splits, say, progress)
+            with stoppable("while writing the report", AGAIN):
+                report.save(place.path)
+            return report
 
     def _fit(
         self, place: RunFolder, splits: Splits, say: Callable[[str], None], progress: bool
@@ -305,7 +315,7 @@ class Study(Part):
             if history.seconds:
                 speed = median(history.rows_per_second)
                 say(f"  {sum(history.seconds):.0f} s of training, {speed:,.0f} rows a second")
-        place.history_path.write_text(json.dumps(curves), "utf-8")
+        write_json(place.history_path, curves)
         model.save(place.model_path)
 
     def _evaluate(
@@ -328,7 +338,7 @@ class Study(Part):
             splits.train,
             interventions=self.evaluation.asked(model.variables),
             oracles=oracles,
-            history=json.loads(place.history_path.read_text("utf-8")),
+            history=place.history(),
             seed=self.seed,
             cache=user_cache(),
             progress=progress,
@@ -343,10 +353,10 @@ class Study(Part):
         say: Callable[[str], None],
         progress: bool,
     ) -> Oracles:
-        from rung3.evaluation import Oracles, fit_oracles, user_cache
+        from rung3.evaluation import fit_oracles, user_cache
 
-        if place.oracles_path.is_file():
-            return Oracles.load(place.oracles_path)
+        if known := kept(place.oracles_path):
+            return known
         options = self.evaluation.oracles
         rows = self.halves(splits.train)[0][: options.rows]
         epochs: dict[str, Any] = {} if options.epochs is None else {"epochs": options.epochs}
@@ -373,11 +383,10 @@ class Study(Part):
         progress: bool,
     ) -> Oracles:
         """Predictors for objectives, of rows that the oracles never see."""
-        from rung3.evaluation import Oracles
         from rung3.objectives import fit_predictors
 
-        if place.predictors_path.is_file():
-            return Oracles.load(place.predictors_path)
+        if known := kept(place.predictors_path):
+            return known
         rows = self.halves(splits.train)[1]
         say(f"training the predictors on {rows.n} of the training rows")
         found = fit_predictors(model, rows, splits.validation, self.training_seed, progress)
@@ -388,3 +397,14 @@ class Study(Part):
         """What oracles and what predictors may see: all, or a half each if there are both."""
         half = train.n // 2 if any("objective" in g.options for g in self.groups()) else train.n
         return train[:half], train[half:]
+
+
+def kept(path: Path) -> Oracles | None:
+    """What an earlier start of the run trained; none, with a warning, if the file is damaged."""
+    from rung3.evaluation import Oracles
+
+    try:
+        return Oracles.load(path) if path.is_file() else None
+    except ValueError as error:
+        warnings.warn(f"they are trained anew: {error}", stacklevel=2)
+        return None

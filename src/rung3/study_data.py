@@ -54,6 +54,11 @@ class _Source(Part):
 
     validation: Share = 0.05
 
+    @property
+    def is_read(self) -> bool:
+        """Whether rows are read from files, which may change; else a world draws them."""
+        return True
+
     @abstractmethod
     def train_rows(self, variables: Variables, seed: int) -> Rows:
         """The rows to train on, those for validation among them."""
@@ -107,6 +112,10 @@ class DigitsData(_Source):
     def drawn(self) -> dict[str, int]:
         return {"train": self.train, "test": self.test}
 
+    @property
+    def is_read(self) -> bool:
+        return False
+
     def train_rows(self, variables: Variables, seed: int) -> Rows:
         return worlds.digits().sample(self.train, seed=2 * seed)
 
@@ -140,6 +149,10 @@ class ColourData(_Source):
 
     def drawn(self) -> dict[str, int]:
         return {"train": self.train, "test": self.test}
+
+    @property
+    def is_read(self) -> bool:
+        return False
 
     def train_rows(self, variables: Variables, seed: int) -> Rows:
         return self._world("train").sample(self.train, seed=2 * seed)

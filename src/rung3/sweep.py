@@ -22,8 +22,9 @@ from pathlib import Path
 
 import yaml
 
-from rung3.digests import digest
+from rung3.files import digest
 from rung3.graph import CausalGraph
+from rung3.names import slugs
 from rung3.runs import RunFolder
 from rung3.study import Study
 from rung3.variables import Image
@@ -101,7 +102,8 @@ def sweep(
         ValueError: As `studies`, or if a folder holds something else; before anything is trained.
     """
     made = studies(path, list(vary), settings, stress=stress)
-    places = {label: RunFolder(Path(folder) / label) for label in made}
+    names = slugs(made, keep=r"\w .,=+%-")
+    places = {label: RunFolder(Path(folder) / names[label]) for label in made}
     for label, place in places.items():
         place.check(made[label], overwrite)
     for k, (label, place) in enumerate(places.items(), 1):

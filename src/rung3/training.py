@@ -27,6 +27,7 @@ import torch
 
 from rung3.batches import Table
 from rung3.confounding import District
+from rung3.files import write_json
 from rung3.floating import in_own_precision
 from rung3.interventions import Intervention
 from rung3.mechanisms.base import Mechanism
@@ -80,7 +81,7 @@ class History:
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON."""
-        Path(path).write_text(json.dumps(asdict(self)), "utf-8")
+        write_json(path, asdict(self))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

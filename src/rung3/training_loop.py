@@ -23,9 +23,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
+from rung3.aftermath import remark_after
 from rung3.averaging import Average
 from rung3.batches import Batch, Shuffled, Sweep, Table
-from rung3.checkpoints import Checkpoints, check
+from rung3.checkpoints import Checkpoints, Sealed, check, resuming
 from rung3.mechanisms.base import Mechanism
 from rung3.objectives.loss import CounterfactualLoss
 from rung3.seeding import seeded
@@ -83,6 +84,7 @@ def run(
             logger=options.logger or False,
             log_every_n_steps=max(1, min(50, loop.steps)),
             callbacks=callbacks,
+            plugins=[Sealed()],
             enable_checkpointing=bool(callbacks),
             enable_progress_bar=options.progress,
             enable_model_summary=False,
@@ -91,7 +93,8 @@ def run(
             use_distributed_sampler=False,
         )
         try:
-            trainer.fit(loop, ckpt_path=last, weights_only=True if last else None)
+            with resuming(last, lambda: loop.began is not None):
+                trainer.fit(loop, ckpt_path=last, weights_only=True if last else None)
         except SystemExit:  # what Lightning makes of a signal that a handler of the caller's takes
             number = signal.SIGTERM if trainer.received_sigterm else signal.SIGINT
             raise Stopped(number, where(), cure) from None
@@ -103,6 +106,7 @@ def run(
             stacklevel=3,
         )
     loop.finish()
+    remark_after(loop.history, mechanisms, trainer.global_step, options)
     return loop.history
 
 

@@ -105,11 +105,16 @@ class Variable(ABC):
         return to_tensor(name, value)
 
     def _check_finite(self, name: str, tensor: Tensor) -> Tensor:
-        finite = tensor.isfinite()
+        held = torch.get_default_dtype()
+        kept = tensor.to(held)
+        finite = kept.isfinite()
         if finite.all():
             return tensor
-        if tensor.isinf().any():
-            raise ValueError(f"{name}: {int(tensor.isinf().sum())} values are infinite")
+        if kept.isinf().any():
+            raise ValueError(
+                f"{name}: {int(kept.isinf().sum())} values are infinite, or beyond "
+                f"{torch.finfo(held).max:.2g}, the largest of {held}"
+            )
         if not self.missing:
             raise ValueError(
                 f"{name}: {int((~finite).sum())} values are NaN; declare the variable with "

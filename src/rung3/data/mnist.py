@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rung3.data.idx import find, read_idx
+from rung3.files import write
 from rung3.rows import Rows
 
 __all__ = ["Split", "download_mnist", "file_prefix", "mnist", "raw_mnist", "to_images"]
@@ -136,6 +137,4 @@ def _download(url: str, path: Path, digest: str) -> None:
         ) from None
     if found != digest:
         raise ValueError(f"{url}: SHA-256 of its content is {found}, expected {digest}")
-    part = path.with_suffix(".part")
-    part.write_bytes(content)
-    part.replace(path)
+    write(path, content)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +21,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["table"]
+
+GAPS = frozenset(
+    {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
+     "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+)  # fmt: skip
+"""Words that stand for nothing, as pandas has them, unless they are labels."""
 
 
 def table(
@@ -52,7 +61,7 @@ def table(
             numbers or do not fit their variable.
     """
     path, variables = Path(path), dict(variables or {})
-    frame = _read(path)
+    frame = _read(path, variables)
     named = [image_column] if isinstance(image_column, str) else list(image_column or ())
     images = [name for name, kind in variables.items() if isinstance(kind, Image)] + named
     if frame.empty:
@@ -75,19 +84,44 @@ def table(
     return Rows(values)
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:
     import pandas as pd
 
     if not path.is_file():
         raise ValueError(f"{path} is missing; expected a table, .csv or .parquet")
     try:
         if path.suffix == ".csv":
-            return pd.read_csv(path)
+            return _read_csv(path, variables)
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
+        raise ValueError(f"{path} cannot be read: {str(error).strip()}") from None
     raise ValueError(f"{path}: expected a .csv or .parquet file")
+
+
+def _read_csv(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:
+    """Labels stay the text that they are: `NA` and `True` may be some, and `01` is not `1`."""
+    import pandas as pd
+
+    # Of two rows the second may not be longer: pandas would take what is left for an index.
+    head = pd.read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False)
+    names = head.iloc[0].tolist()
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"its header names {twice[0]!r} twice; expected names that differ")
+    labels = {k: set(getattr(variables.get(k), "labels", ())) for k in names}
+    frame = pd.read_csv(
+        path,
+        dtype={name: str for name in names if labels[name]},
+        na_values={name: list(GAPS) for name in names if not labels[name]},
+        keep_default_na=False,
+    )
+    for name in (name for name in names if labels[name]):
+        texts = frame[name].mask(frame[name].isin(GAPS - labels[name]), None)
+        if not texts.isin(labels[name]).any():  # codes, perhaps
+            with suppress(ValueError):
+                texts = pd.to_numeric(texts)
+        frame[name] = texts
+    return frame
 
 
 def _read_column(
@@ -95,7 +129,7 @@ def _read_column(
 ) -> Tensor:
     if variable is not None:
         try:
-            return variable.validate(name, column.to_numpy())
+            return _kept(name, column, variable.validate(name, column.to_numpy()))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     array = column.to_numpy()
@@ -105,5 +139,22 @@ def _read_column(
             "what it is with variables=, or leave it out with columns="
         )
     if array.dtype.kind in "biu":
-        return torch.tensor(array, dtype=torch.int64)
-    return held(torch.tensor(array, dtype=torch.float64), 0)
+        value = torch.tensor(array, dtype=torch.int64)
+    else:
+        value = held(torch.tensor(array, dtype=torch.float64), 0)
+    return _kept(name, column, value)
+
+
+def _kept(name: str, column: pd.Series[Any], value: Tensor) -> Tensor:
+    """The values as they are held, with a warning where whole numbers are no longer themselves."""
+    if column.dtype.kind in "iuf" and value.is_floating_point():
+        given, found = column.to_numpy(), value.double().numpy()
+        if (np.isinf(found) & np.isfinite(given)).any():
+            raise ValueError(f"{name}: {given[np.isinf(found)][0]:g} is too large for {value.dtype}")
+        if (lost := (given == np.round(given)) & (given != found)).any():
+            warnings.warn(
+                f"{name}: held as {value.dtype}, {given[lost][0]:.0f} becomes {found[lost][0]:.0f} "
+                f"({lost.sum()} values); subtract an offset, or leave identifiers out",
+                stacklevel=2,
+            )
+    return value

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rung3.digests import digest
 from rung3.evaluation import targets
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.cache import Cache
@@ -26,6 +25,7 @@ from rung3.evaluation.report import Report
 from rung3.evaluation.sets import REFERENCES, Sets, look
 from rung3.evaluation.summary import summarise
 from rung3.evaluation.truth import Baseline
+from rung3.files import digest
 from rung3.floating import in_own_precision
 from rung3.rows import Rows, as_rows
 from rung3.seeding import Seed, base_seed, stream

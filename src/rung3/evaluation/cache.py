@@ -12,22 +12,24 @@ import hashlib
 import inspect
 import os
 import sys
-import tempfile
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from rung3.digests import digest
+from rung3.files import digest, read_tensors, write_tensors
 from rung3.rows import Rows
 
 if TYPE_CHECKING:
     from rung3.scm import SCM
 
 __all__ = ["Cache", "Truths", "user_cache"]
+
+T = TypeVar("T")
 
 
 def user_cache() -> Cache:
@@ -52,16 +54,20 @@ class Cache:
         name = hashlib.sha256(text.encode()).hexdigest()[:32]
         return self.folder / kind / f"{name}.safetensors"
 
-    def keep(self, path: Path, write: Callable[[Path], object]) -> None:
-        """Write a file whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        os.close(handle)
+    def find(self, path: Path, read: Callable[[Path], T]) -> T | None:
+        """What a file holds; none if it is not there, or, with a warning, if it is damaged."""
         try:
-            write(Path(draft))
-            Path(draft).replace(path)
-        finally:
-            Path(draft).unlink(missing_ok=True)
+            return read(path) if path.is_file() else None
+        except (ValueError, OSError) as error:
+            warnings.warn(f"the cache is made anew: {error}", stacklevel=2)
+            return None
+
+    def keep(self, path: Path, write: Callable[[Path], object]) -> None:
+        """Write a file; with a warning, if that cannot be done."""
+        try:
+            write(path)
+        except OSError as error:
+            warnings.warn(f"nothing is kept in the cache {self.folder}: {error}", stacklevel=2)
 
 
 class Truths:
@@ -88,7 +94,7 @@ class Truths:
         if self.cache is None or not all(isinstance(v, Tensor | int | float) for v in do.values()):
             return ask()
         path = self.cache.path("truths", [*self._world, *_question(rows, do, hold)])
-        known = _read(path)
+        known = self.cache.find(path, _read)
         if known is not None:
             self.found += rows.n
             return Rows(known)
@@ -125,24 +131,15 @@ def _question(rows: Rows, do: Mapping[str, Any], hold: Collection[str]) -> list[
 
 def _write(path: Path, rows: Rows) -> None:
     """Images of whole grey levels as bytes, which are a quarter as long."""
-    from safetensors.torch import save
-
     tensors = {}
     for name, value in rows.items():
         levels = (value * 255).round()
         whole = value.dtype == torch.float32 and value.ndim == 4
         whole = whole and torch.equal(levels.clamp(0, 255) / 255, value)
-        tensors[name] = (levels.byte() if whole else value).contiguous().cpu()
-    path.write_bytes(save(tensors))
+        tensors[name] = levels.byte() if whole else value
+    write_tensors(path, tensors, "truths")
 
 
-def _read(path: Path) -> dict[str, Tensor] | None:
-    """The tensors of a file; none if it is not there, or damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(str(path))
-    except (OSError, SafetensorError):
-        return None
+def _read(path: Path) -> dict[str, Tensor]:
+    tensors, _ = read_tensors(path, "truths")
     return {k: t.float() / 255 if t.dtype == torch.uint8 else t for k, t in tensors.items()}

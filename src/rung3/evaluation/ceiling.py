@@ -27,7 +27,6 @@ Source: Ronneberger et al. 2015 (arXiv 1505.04597).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -37,6 +36,7 @@ from torch import Tensor, nn
 
 from rung3.evaluation.queries import plan
 from rung3.evaluation.truth import true_counterfactual
+from rung3.files import read_tensors, write_tensors
 from rung3.mechanisms.base import Parents
 from rung3.mechanisms.convolutional import zero
 from rung3.mechanisms.encoding import MLP, ParentEncoder, Standardise
@@ -162,8 +162,6 @@ class Ceiling(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Write description and weights, in half precision, to one safetensors file."""
-        from safetensors.torch import save
-
         said = {
             "image": self.image.config(),
             "parents": {name: variable.config() for name, variable in self.parents.items()},
@@ -172,29 +170,19 @@ class Ceiling(nn.Module):
         }
         weights = dict(self.named_parameters())
         tensors = {
-            name: (part.half() if name in weights else part).detach().cpu().contiguous()
+            name: part.half() if name in weights else part
             for name, part in self.state_dict().items()
         }
-        Path(path).write_bytes(save(tensors, {"ceiling": json.dumps(said)}))
+        write_tensors(path, tensors, "ceiling", said)
 
     @classmethod
     def load(cls, path: str | Path) -> Ceiling:
         """Read what `save` wrote, ready to answer.
 
         Raises:
-            ValueError: If the file is missing, or is not one of a ceiling.
+            ValueError: If the file is missing or damaged, or is not one of a ceiling.
         """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"{path}: cannot read a ceiling from it: {error}") from None
-        if "ceiling" not in metadata:
-            raise ValueError(f"{path}: holds no ceiling; expected a file written by Ceiling.save")
-        said = json.loads(metadata["ceiling"])
+        tensors, said = read_tensors(path, "ceiling")
         image = from_config("image", said["image"])
         if not isinstance(image, Image):
             raise ValueError(f"{path}: expected an Image, got {image}")

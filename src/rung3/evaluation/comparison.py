@@ -30,13 +30,14 @@ import torch
 
 from rung3.evaluation import pictures
 from rung3.evaluation.bootstrap import Bootstrap
-from rung3.evaluation.comparison_page import picture_of, render, table
+from rung3.evaluation.comparison_page import pictures_of, render, table
 from rung3.evaluation.examination import AVERAGED, FACTUAL, OBSERVED
 from rung3.evaluation.replicates import add_disagreement
 from rung3.evaluation.report import Report
 from rung3.evaluation.scores import Path as Key
 from rung3.evaluation.scores import put
 from rung3.evaluation.truth import NOTHING
+from rung3.files import write, write_text
 from rung3.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -247,14 +248,13 @@ class Comparison:
         drawn = {}
         if panels(self):
             drawn["tradeoff"] = pictures.png(tradeoff(self))
-        for label in first.examples.queries:
-            for mode in self.modes:
-                examples = {
-                    name: report.examples.queries[label] for name, report in self.reports.items()
-                }
-                found = pictures.beside(examples, mode, first.graph, first.variables)
-                if found is not None:
-                    drawn[picture_of(label, mode)] = found
+        for (label, mode), picture in pictures_of(self).items():
+            examples = {
+                name: report.examples.queries[label] for name, report in self.reports.items()
+            }
+            found = pictures.beside(examples, mode, first.graph, first.variables)
+            if found is not None:
+                drawn[picture] = found
         return drawn
 
     def save(self, folder: str | Path) -> Path:
@@ -267,15 +267,13 @@ class Comparison:
             The path of `comparison.html`.
         """
         place = Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
         drawn = self.pictures()
         for name, png in drawn.items():
-            (place / f"{name}.png").write_bytes(png)
+            write(place / f"{name}.png", png)
         numbers = json.dumps(self.metrics, indent=2, ensure_ascii=False, allow_nan=False)
-        (place / "comparison.json").write_text(numbers + "\n", "utf-8")
-        path = place / "comparison.html"
-        path.write_text(render(self, drawn), "utf-8")
-        return path
+        write_text(place / "comparison.json", numbers + "\n")
+        write_text(place / "comparison.html", render(self, drawn))
+        return place / "comparison.html"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from table(self, options.max_width)

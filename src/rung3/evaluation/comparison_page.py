@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rung3.evaluation import page
 from rung3.evaluation.examination import AVERAGED, FACTUAL, KEPT
-from rung3.evaluation.report import slug
 from rung3.evaluation.tables import MODES
+from rung3.names import slug, slugs
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rung3.evaluation.comparison import Comparison
 
-__all__ = ["picture_of", "render", "table"]
+__all__ = ["pictures_of", "render", "table"]
 
 SECTIONS = {
     "truth": "Against the true counterfactual",
@@ -194,9 +194,14 @@ def _td(cell: Cell) -> str:
     return f"<td{kind}>{escape(cell.value)}{star}{notes}</td>"
 
 
-def picture_of(label: str, mode: str) -> str:
-    """The name of the picture of an intervention, its answers given in a mode."""
-    return f"beside-{slug(label)}-{slug(mode)}"
+def pictures_of(comparison: Comparison) -> dict[tuple[str, str], str]:
+    """Names of the pictures by intervention and mode."""
+    labels = slugs(next(iter(comparison.reports.values())).examples.queries)
+    return {
+        (label, mode): f"beside-{name}-{slug(mode)}"
+        for label, name in labels.items()
+        for mode in comparison.modes
+    }
 
 
 def _tradeoff(pictures: Mapping[str, bytes]) -> str:
@@ -213,13 +218,11 @@ def _tradeoff(pictures: Mapping[str, bytes]) -> str:
 def _pictures(comparison: Comparison, pictures: Mapping[str, bytes]) -> Iterator[str]:
     if any(name.startswith("beside-") for name in pictures):
         yield "<h2>The same test rows under each model</h2>"
-    for label in next(iter(comparison.reports.values())).examples.queries:
-        for mode in comparison.modes:
-            name = picture_of(label, mode)
-            if name in pictures:
-                title = f"{label}{_mode(mode)}"
-                shown = f'<div class="wide">{page.figure(pictures[name], title)}</div>'
-                yield f"<h3>{escape(title)}</h3>\n{shown}"
+    for (label, mode), name in pictures_of(comparison).items():
+        if name in pictures:
+            title = f"{label}{_mode(mode)}"
+            shown = f'<div class="wide">{page.figure(pictures[name], title)}</div>'
+            yield f"<h3>{escape(title)}</h3>\n{shown}"
 
 
 def _title(comparison: Comparison) -> str:

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rung3.digests import digest
 from rung3.evaluation.distances import distance
+from rung3.files import digest
 from rung3.mechanisms.encoding import MLP, coding
 from rung3.variables import Discrete, Image, Variable
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rung3.digests import digest
 from rung3.evaluation.oracle import Oracle
+from rung3.files import digest, read_tensors, write_tensors
 from rung3.seeding import Seed, base_seed, stream
 from rung3.variables import Discrete, Image, Variable, from_config
 
@@ -75,36 +74,23 @@ class Oracles(Mapping[tuple[str, str], Oracle]):
 
     def save(self, path: str | Path) -> None:
         """Write weights and description to one safetensors file."""
-        from safetensors.torch import save
-
         tensors: dict[str, Tensor] = {}
         described = []
         for k, ((image, target), oracle) in enumerate(self.items()):
             described.append({"of": [image, target], **oracle.config()})
             tensors |= {f"{k}.{name}": part for name, part in oracle.state_dict().items()}
-        metadata = {"oracles": json.dumps(described), "origin": self.origin}
-        whole = {name: part.contiguous().cpu() for name, part in tensors.items()}
-        Path(path).write_bytes(save(whole, metadata))
+        write_tensors(path, tensors, "oracles", {"of": described, "origin": self.origin})
 
     @classmethod
     def load(cls, path: str | Path) -> Oracles:
         """Read what `save` wrote.
 
         Raises:
-            ValueError: If the file is missing, or is not one of oracles.
+            ValueError: If the file is missing or damaged, or is not one of oracles.
         """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"{path}: cannot read oracles from it: {error}") from None
-        if "oracles" not in metadata:
-            raise ValueError(f"{path}: holds no oracles; expected a file written by Oracles.save")
+        tensors, said = read_tensors(path, "oracles")
         found = {}
-        for k, entry in enumerate(json.loads(metadata["oracles"])):
+        for k, entry in enumerate(said["of"]):
             image, target = entry["of"]
             view = from_config(image, entry["image"])
             if not isinstance(view, Image):
@@ -119,7 +105,7 @@ class Oracles(Mapping[tuple[str, str], Oracle]):
                     "have now; train it anew"
                 ) from None
             found[image, target] = oracle
-        return cls(found, metadata.get("origin", ""))
+        return cls(found, said["origin"])
 
 
 def fit_oracles(
@@ -154,13 +140,12 @@ def fit_oracles(
     """
     rows, pairs = _rows_of(model, train), oracle_pairs(model)
     base = base_seed(seed)
-    path = None
+    path = oracles = None
     if cache is not None and pairs:
         settings = [str(pairs), str(epochs), str(width), str(base), str(model.variables)]
         path = cache.path("oracles", [digest(dict(rows)), *settings, LAYOUT])
-    if path is not None and path.is_file():
-        oracles = Oracles.load(path).to(model.device)
-    else:
+        oracles = cache.find(path, Oracles.load)
+    if oracles is None:
         found = {}
         for pair in pairs:
             variables = {name: model.variables[name] for name in pair}
@@ -169,6 +154,7 @@ def fit_oracles(
         oracles = Oracles(found, origin or f"{rows.n} training rows, {epochs} epochs")
         if path is not None and cache is not None:
             cache.keep(path, oracles.save)
+    oracles.to(model.device)
     if held is not None:
         oracles.measure(model, held)
     return oracles

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rung3.digests import digest
+from rung3.files import digest
 from rung3.mechanisms.base import Mechanism
 from rung3.rows import Rows, spell_unknown
 from rung3.seeding import stream

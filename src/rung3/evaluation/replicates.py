@@ -77,6 +77,8 @@ def _asked(runs: Sequence[RunFolder], report: Report) -> Iterator[tuple[Path, st
     study, models = runs[0].study(), [run.model().eval() for run in runs]
     model, options, splits = models[0], study.evaluation, study.splits()
     protocol = replace(options.asking(), interventions=options.asked(model.variables))
+    for name in ("train", "test"):
+        runs[0].check_rows(name, getattr(splits, name))
     rows, _ = complete(model, splits.test)
     n = report.metrics["settings"]["rows"]
     few = slice(min(ROWS, n))

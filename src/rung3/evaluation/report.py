@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Self
 
-from rung3.evaluation import page, pictures, tensors
+from rung3.evaluation import page, pictures
 from rung3.evaluation.examples import Examples
 from rung3.evaluation.further import further
 from rung3.evaluation.scores import Scores
 from rung3.evaluation.tables import Cell, tables
+from rung3.files import listed, packed, publish, read_tensors, sha256
 from rung3.graph import CausalGraph
+from rung3.names import slugs
 from rung3.variables import Variable, from_config
 
 if TYPE_CHECKING:
@@ -62,14 +63,16 @@ class Report:
     def pictures(self) -> dict[str, bytes]:
         """PNG files by name: `strip-...`, `sweep-...`, `graph`, `graph-...` and `losses`."""
         drawn = {"graph": pictures.graph(self.graph, self.variables)}
+        named = slugs(self.examples.queries)
         for label, example in self.examples.queries.items():
             chosen = [name for name, what in example.status.items() if what == "intervened"]
-            drawn[f"graph-{slug(label)}"] = pictures.graph(self.graph, self.variables, chosen)
+            drawn[f"graph-{named[label]}"] = pictures.graph(self.graph, self.variables, chosen)
             strip = pictures.strip(example, chosen, self.graph, self.variables)
             if strip is not None:
-                drawn[f"strip-{slug(label)}"] = strip
+                drawn[f"strip-{named[label]}"] = strip
+        swept = slugs(sweep.name for sweep in self.examples.sweeps)
         for sweep in self.examples.sweeps:
-            drawn[f"sweep-{slug(sweep.name)}"] = pictures.film(sweep, self.graph, self.variables)
+            drawn[f"sweep-{swept[sweep.name]}"] = pictures.film(sweep, self.graph, self.variables)
         if self.history:
             drawn["losses"] = pictures.losses(self.history)
         return drawn
@@ -77,7 +80,8 @@ class Report:
     def save(self, folder: str | Path) -> Path:
         """Write `metrics.json`, `report.html` (self-contained) and the pictures as PNG files.
 
-        Beside them, for `load`: every row's scores, and the rows that are shown.
+        Beside them, for `load`: every row's scores, and the rows that are shown. Last comes
+        `files.json`, with the digest of each.
 
         Args:
             folder: Where to; made if it is not there.
@@ -86,22 +90,20 @@ class Report:
             The path of `report.html`.
         """
         place = Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
         drawn = self.pictures()
-        for name, png in drawn.items():
-            (place / f"{name}.png").write_bytes(png)
-        self.scores.save(place / SCORES)
         said = {
             "graph": self.graph.to_text(),
             "variables": {name: variable.config() for name, variable in self.variables.items()},
             "status": self.examples.status(),
         }
-        tensors.write(place / EXAMPLES, self.examples.tensors(), said)
+        shown = {json.dumps(key): value for key, value in self.examples.tensors().items()}
         numbers = json.dumps(self.metrics, indent=2, ensure_ascii=False, allow_nan=False)
-        (place / NUMBERS).write_text(numbers + "\n", "utf-8")
-        path = place / "report.html"
-        path.write_text(page.render(self.metrics, drawn, self.headings()), "utf-8")
-        return path
+        text = page.render(self.metrics, drawn, self.headings())
+        contents = {f"{name}.png": png for name, png in drawn.items()}
+        contents |= {SCORES: self.scores.packed(), EXAMPLES: packed(shown, "examples", said)}
+        contents |= {NUMBERS: f"{numbers}\n".encode(), "report.html": text.encode()}
+        publish(place, contents)
+        return place / "report.html"
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -124,6 +126,8 @@ class Report:
             metrics = json.loads(numbers.read_text("utf-8"))
         except ValueError:
             raise ValueError(f"{numbers} is truncated or altered") from None
+        if listed(place).get(NUMBERS, known := sha256(numbers)) != known:
+            raise ValueError(f"{numbers} is altered: its digest is not the one in files.json")
         for name in (SCORES, EXAMPLES):
             if not (place / name).is_file():
                 raise ValueError(
@@ -131,14 +135,15 @@ class Report:
                     "and run the study there again, which keeps the fitted model"
                 )
         scores = Scores.load(place / SCORES)
-        shown, said = tensors.read(place / EXAMPLES)
+        shown, said = read_tensors(place / EXAMPLES, "examples")
         variables = {name: from_config(name, v) for name, v in said["variables"].items()}
-        examples = Examples.restore(shown, said["status"])
+        values = {tuple(json.loads(key)): value for key, value in shown.items()}
+        examples = Examples.restore(values, said["status"])
         return cls(metrics, CausalGraph(said["graph"]), variables, examples, {}, scores)
 
     def headings(self) -> dict[str, str]:
         """Label of each intervention by the ending of its pictures' names."""
-        return {slug(label): label for label in self.examples.queries}
+        return {name: label for label, name in slugs(self.examples.queries).items()}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.box import SIMPLE_HEAD
@@ -173,13 +178,3 @@ class Report:
         out = io.StringIO()
         Console(file=out, width=120, color_system=None).print(self)
         return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
-
-
-def slug(label: str) -> str:
-    """A label as part of a file's name.
-
-    Example:
-        >>> slug("do(thickness)")
-        'do-thickness'
-    """
-    return re.sub(r"[^\w.]+", "-", label).strip("-") or "unnamed"

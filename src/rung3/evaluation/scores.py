@@ -6,6 +6,7 @@ score that is not finite makes its mean undefined, and says so; the others are n
 
 from __future__ import annotations
 
+import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self, TypeAlias
@@ -13,8 +14,8 @@ from typing import Any, Self, TypeAlias
 import torch
 from torch import Tensor
 
-from rung3.evaluation import tensors
 from rung3.evaluation.bootstrap import Bootstrap, nothing
+from rung3.files import packed, read_tensors
 
 __all__ = ["Path", "Scores"]
 
@@ -125,21 +126,22 @@ class Scores:
             put(nested, path, nothing(reason))
         return nested
 
-    def save(self, file: pathlib.Path) -> None:
-        """Write every row's scores, `(n,)` a path, and their units."""
-        tensors.write(file, {path: self[path] for path in self}, [[p, self.unit(p)] for p in self])
+    def packed(self) -> bytes:
+        """Every row's scores, `(n,)` a path, and their units, as a safetensors file."""
+        scores = {json.dumps(path): self[path] for path in self}
+        return packed(scores, "scores", [[path, self.unit(path)] for path in self])
 
     @classmethod
     def load(cls, file: pathlib.Path) -> Self:
-        """What `save` wrote, in the same order.
+        """Read a file of `packed`, in the same order.
 
         Raises:
             ValueError: If the file is damaged.
         """
-        found, units = tensors.read(file)
+        found, units = read_tensors(file, "scores")
         scores = cls()
         for path, unit in units:
-            scores.add(tuple(path), found[tuple(path)], unit)
+            scores.add(tuple(path), found[json.dumps(path)], unit)
         return scores
 
 

@@ -76,6 +76,7 @@ class Opened:
         read = study.data.train_rows(study.declared(), study.seed)
         kept = Rows({k: read[k] for k, v in self.model.variables.items() if not _image(v)})
         train, _ = split(kept, study.data.validation, study.seed)
+        RunFolder(self.path).check_rows("train", train)
         order = torch.randperm(train.n, generator=torch.Generator().manual_seed(0))
         return train.select(order[:SAMPLE])
 

@@ -260,6 +260,7 @@ class Session:
                 )  # fmt: skip
             else:
                 after = self.acted(query, model).predict(self.noise(query, k))
+            _check_numbers(after)
             return Answer(row, after, after.explain(), imagined=True)
         n = DRAWN_IMAGES if self.images else DRAWN
         before = self.once(("drawn", k, query.seed, n), lambda: model.sample(n, seed=query.seed))
@@ -268,7 +269,14 @@ class Session:
             after = model.do(values).sample(n, seed=query.seed)
         else:
             after = model.sample(n, given=values or None, seed=query.seed)
+        _check_numbers(after)
         return Answer(before, after, after.explain(), imagined=False)
+
+
+def _check_numbers(rows: Rows) -> None:
+    """Refuse an answer that no picture can show."""
+    for name, where in rows.explain().undefined.items():
+        raise ValueError(f"{name}: not a number in {where}; ask for values nearer to the data")
 
 
 def _draws(rows: Rows, name: str) -> Tensor:

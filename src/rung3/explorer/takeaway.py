@@ -6,10 +6,10 @@ import base64
 import json
 import shlex
 
-from rung3.console import slug
 from rung3.explorer.opened import Opened
 from rung3.explorer.query import Query
 from rung3.explorer.session import DRAWN, DRAWN_IMAGES, Session
+from rung3.names import slug
 from rung3.variables import Image
 
 __all__ = ["command", "python"]

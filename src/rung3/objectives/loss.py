@@ -32,8 +32,8 @@ import torch
 from torch import Tensor, nn
 
 from rung3.batches import Batch
-from rung3.digests import digest
 from rung3.evaluation.oracles import Oracle
+from rung3.files import digest
 from rung3.mechanisms.autoencoder import Autoencoder
 from rung3.mechanisms.base import Mechanism, Parents
 from rung3.rows import Noise

@@ -1,0 +1,247 @@
+"""Files: written whole or not at all, sealed where damage would pass unseen.
+
+A kill or a full disk leaves the file that was there, or the new one, never a part of it. What is
+not text that a person edits carries its own digest, which is checked before anything else is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "DRAFTS", "digest", "draft", "finished", "listed", "packed", "parse_yaml", "publish",
+    "read_tensors", "save_figure", "sealed", "sha256", "unsealed", "write", "write_json",
+    "write_tensors", "write_text",
+]  # fmt: skip
+
+DRAFTS = ".rung3-*.part"
+"""Names of files that are being written; one that a kill left may be removed."""
+
+LIST = "files.json"
+
+SEAL = b"sha256: "
+
+DEEPEST, ALIASES, LARGEST = 50, 100, 1 << 24
+"""What a description may be: levels, references, and bytes."""
+
+
+# Writing -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def draft(path: str | Path) -> Iterator[Path]:
+    """A path to write to, beside the target; it takes the target's place once all is written.
+
+    Args:
+        path: The target; its folder is made if it is not there.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(DRAFTS.replace("*", secrets.token_hex(8)))
+    try:
+        yield beside
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    with suppress(OSError):  # not every system can open a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write(path: str | Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with draft(path) as beside:
+        beside.write_bytes(content)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """The same, of a text in UTF-8."""
+    write(path, text.encode())
+
+
+def write_json(path: str | Path, said: Any) -> None:
+    """The same, of what JSON can hold."""
+    write_text(path, _json(said))
+
+
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], what: str, said: Any = None
+) -> None:
+    """The same, of tensors by name, what they are and what else there is to say: sealed."""
+    write(path, packed(tensors, what, said))
+
+
+def save_figure(figure: Figure, path: str | Path, **options: Any) -> None:
+    """The same, of a figure, in the format that the path's ending names."""
+    kind = Path(path).suffix.removeprefix(".") or "png"
+    with draft(path) as beside:
+        figure.savefig(beside, format=kind, **options)
+
+
+# Lists of what was written -----------------------------------------------------------------------
+
+
+def publish(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files, and last of all the list of them, which says that all are there.
+
+    Files of an earlier list that are not among them are removed.
+    """
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    before = listed(folder)
+    write_json(folder / LIST, {"finished": False, "files": {**before, **digests}})
+    for name, content in contents.items():
+        write(folder / name, content)
+    for name in before.keys() - digests.keys():
+        (folder / name).unlink(missing_ok=True)
+    write_json(folder / LIST, {"finished": True, "files": digests})
+
+
+def finished(folder: Path) -> bool:
+    """Whether all that `publish` wrote stands, as it was written."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        done = json.loads((folder / LIST).read_bytes())["finished"] is True
+        return done and all(sha256(folder / k) == v for k, v in listed(folder).items())
+    return False
+
+
+def listed(folder: Path) -> dict[str, str]:
+    """Digests, by name, of what `publish` wrote in a folder, or began to write."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        found = json.loads((folder / LIST).read_bytes())["files"]
+        return {
+            name: str(of) for name, of in found.items() if Path(name).name == name not in ("", "..")
+        }
+    return {}
+
+
+# Digests and seals -------------------------------------------------------------------------------
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in 64 letters."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Twelve letters that change if any name, value or order does.
+
+    Example:
+        >>> import torch
+        >>> digest({"x": torch.zeros(2)}) == digest({"x": torch.zeros(2)})
+        True
+    """
+    return _digest(tensors)[:12]
+
+
+def _digest(tensors: Mapping[str, Tensor], said: str = "") -> str:
+    found = hashlib.sha256(said.encode())
+    for name, value in tensors.items():
+        found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        found.update(flat.view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def sealed(content: bytes) -> bytes:
+    """The content with a last line that is the digest of all before it."""
+    return content + SEAL + hashlib.sha256(content).hexdigest().encode() + b"\n"
+
+
+def unsealed(content: bytes) -> bytes | None:
+    """What `sealed` was given; `None` if it is truncated or altered.
+
+    Example:
+        >>> unsealed(sealed(b"all")), unsealed(sealed(b"all")[1:])
+        (b'all', None)
+    """
+    body = content[: -len(SEAL) - 65]
+    return body if content == sealed(body) else None
+
+
+# Reading -----------------------------------------------------------------------------------------
+
+
+def packed(tensors: Mapping[str, Tensor], what: str, said: Any = None) -> bytes:
+    """A safetensors file that holds its own digest, and anything that JSON can hold."""
+    from safetensors.torch import save
+
+    plain = {k: v.detach().cpu().contiguous().clone() for k, v in sorted(tensors.items())}
+    text = _json({what: said})
+    return save(plain, {"said": text, "sha256": _digest(plain, text)})
+
+
+def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], Any]:
+    """What `write_tensors` wrote: tensors in the order of their names, and what else was said.
+
+    Raises:
+        ValueError: If the file cannot be read, is not whole, was altered, or holds something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    except (OSError, SafetensorError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is truncated, or no file of tensors: cannot read {what}: {error}"
+        ) from None
+    if not {"said", "sha256"} <= metadata.keys():
+        raise ValueError(
+            f"{path}: holds no {what} that are sealed: another program, or an older rung3, wrote it"
+        )
+    if _digest(tensors, metadata["said"]) != metadata["sha256"]:
+        raise ValueError(f"{path} is damaged: cannot read {what}: it is not what was written")
+    said = json.loads(metadata["said"])
+    if what not in said:
+        raise ValueError(f"{path}: holds no {what}, but {', '.join(said)}")
+    return tensors, said[what]
+
+
+def parse_yaml(text: bytes, name: str) -> Any:
+    """YAML of bounded size, depth and references, so that none takes all time or memory.
+
+    Raises:
+        ValueError: If it is not YAML, or beyond these bounds.
+    """
+    if len(text) > LARGEST:
+        raise ValueError(f"{name}: {len(text):,} bytes of YAML; expected at most {LARGEST:,}")
+    depth = aliases = 0
+    try:
+        for event in yaml.parse(text, yaml.SafeLoader):
+            line = event.start_mark.line + 1 if event.start_mark else 0
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            aliases += isinstance(event, yaml.AliasEvent)
+            if depth > DEEPEST or aliases > ALIASES:
+                raise ValueError(
+                    f"{name}:{line}: expected YAML of at most {DEEPEST} "
+                    f"levels and {ALIASES} references"
+                )
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{name}: not YAML: {error}") from None
+
+
+def _json(said: Any) -> str:
+    return json.dumps(said, ensure_ascii=False)
