@@ -17,6 +17,7 @@ from rung3 import SCM, Categorical, Continuous, Image, effects, load
 from rung3.mechanisms import HVAE, Equation, Stage
 from rung3.mechanisms.autoencoder import Autoencoder
 from rung3.mechanisms.hierarchy import Latent
+from rung3.seeding import base_seed
 from rung3.testing import check_mechanism
 from rung3.variables import Variable
 
@@ -205,7 +206,8 @@ def test_every_effect_of_a_null_intervention_is_zero_in_a_model(
 def test_the_total_effect_is_the_same_by_whatever_way_it_comes() -> None:
     model, (x, parents) = whole(), draw()
     rows, do = {"scan": x, **parents}, {"digit": other(parents)["digit"]}
-    scan, noise = model.mechanisms["scan"], model.abduct(rows, seed=0)["scan"]
+    scan = model.mechanisms["scan"]
+    noise = model.abduct(rows, seed=base_seed(0, "effects"))["scan"]
     there = do | {"s": parents["s"] + do["digit"] - parents["digit"]}
     expected = scan.mean(noise, there) - scan.mean(noise, parents)
     for through in ("latent", ["s", "latent"], "s"):
