@@ -35,7 +35,7 @@ def did_you_mean(given: object, known: Iterable[object]) -> str:
 
     Example:
         >>> did_you_mean("Paris2", ["Paris1", "Paris", "Rome"])
-        "did you mean 'Paris1' or 'Paris'?"
+        "did you mean 'Paris' or 'Paris1'?"
     """
     close = [repr(name) for name in near(given, known)]
     return f"did you mean {' or '.join(close)}?" if close else ""

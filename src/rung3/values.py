@@ -96,9 +96,11 @@ def coded(value: Any, code: int) -> Any:
 
 def _absent(value: Any) -> bool:
     """Whether a value stands for a missing one: None, NaN, or pandas' NA or NaT."""
+    if value is None or isinstance(value, str | int | float):
+        return value is None or value != value
     import pandas as pd
 
-    return value is None or bool(pd.api.types.is_scalar(value) and pd.isna(value))
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
 def _number(value: Any) -> float | None:
