@@ -167,7 +167,10 @@ def test_rows_that_are_worth_too_few_say_so() -> None:
     model = SCM(
         "image -> y",
         {"image": Image(1, 4, 4), "y": Continuous()},
-        {"image": VAE(latent=2, width=4), "y": Equation(lambda image, u: image.mean((1, 2, 3)) + u / 1e4)},
+        {
+            "image": VAE(latent=2, width=4),
+            "y": Equation(lambda image, u: image.mean((1, 2, 3)) + u / 1e4),
+        },
     )
     with pytest.warns(UserWarning, match="worth only .* independent ones: do not trust them"):
         rows = model.sample(10, given={"y": 0.9}, seed=0)
@@ -182,7 +185,9 @@ def test_an_image_as_evidence_needs_what_causes_it() -> None:
         {"image": VAE(latent=2, width=4)},
     )
     image = torch.zeros(1, 4, 4)
-    with pytest.raises(ValueError, match=r"image would weigh s by its likelihood.*give \['s'\] too"):
+    with pytest.raises(
+        ValueError, match=r"image would weigh s by its likelihood.*give \['s'\] too"
+    ):
         model.sample(3, given={"image": image, "t": 0.5})
     rows = model.sample(50, given={"image": image, "t": 0.5, "s": 1.0, "y": 0.1}, seed=0)
     assert rows.explain().effective_sample_size is None

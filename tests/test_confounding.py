@@ -348,7 +348,7 @@ def test_an_unknown_case_is_refused() -> None:
 
 
 def hidden_slope(n: int, seed: int = 0, slope: bool = True) -> dict[str, Tensor]:
-    """`h; x = h + e/2; m = x + e; y = m + 2 h m + .3 e`: h sets how much m does; or it adds to y."""
+    """`h; x = h + e/2; m = x + e; y = m + 2 h m + .3 e`, or `y = m + 2 h + .3 e`."""
     generator = torch.Generator().manual_seed(seed)
     h, *e = torch.randn(4, n, generator=generator).unbind(0)
     x = h + e[0] / 2
@@ -364,7 +364,9 @@ def test_a_cause_that_does_not_act_by_constant_loadings_is_warned_of_and_diagnos
     linear = dict.fromkeys("xmy", Flow(0, hidden=()))
     model = SCM("x -> m -> y; x <-> y", mechanisms=linear)
     rows = hidden_slope(3_000)
-    with pytest.warns(UserWarning, match=r"by the model, and by .* by the back-door formula.*latent"):
+    with pytest.warns(
+        UserWarning, match=r"by the model, and by .* by the back-door formula.*latent"
+    ):
         fit(model, rows, epochs=10, progress=False)
     found = {(one.cause, one.outcome): one for one in beside(model, rows)}
     front = found["x", "y"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from rung3 import SCM, Binary, CausalGraph, Categorical
+from rung3 import SCM, Binary, Categorical, CausalGraph
 from rung3.effects import along, mediate, natural
 from rung3.effects.formulas import Along, Formulas
 from rung3.mechanisms import Equation

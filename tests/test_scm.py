@@ -255,7 +255,9 @@ QUERIES: dict[str, Callable[[SCM, Rows, Any], list[Tensor]]] = {
         model.sample(5, given={"stage": 1}, seed=seed).values()
     ),
     "sample given an image": lambda model, rows, seed: list(
-        model.sample(5, given={k: rows[k][0] for k in ("dose", "stage", "scan")}, seed=seed).values()
+        model.sample(
+            5, given={k: rows[k][0] for k in ("dose", "stage", "scan")}, seed=seed
+        ).values()
     ),
     "abduct": lambda model, rows, seed: [
         part for noise in model.abduct(rows, seed=seed).values() for part in parts(noise)

@@ -13,8 +13,8 @@ from rung3.tasks import Kind, shifted, shifts, stress, task
 BIOPSY = CausalGraph("disease -> anatomy -> scan; age -> {disease anatomy}")
 SEGMENTATION = CausalGraph("age -> anatomy -> scan -> mask")
 SCANNED = CausalGraph(
-    "disease -> anatomy -> scan -> mask; {age sex} -> anatomy; scanner -> {coil scan}; coil -> scan; "
-    "reader -> mask"
+    "disease -> anatomy -> scan -> mask; {age sex} -> anatomy; scanner -> {coil scan}; "
+    "coil -> scan; reader -> mask"
 )
 
 
@@ -55,7 +55,14 @@ def test_the_direction_is_read_off_the_graph(
         (SCANNED, "disease", "age", "population", "P(age)", False),
         (SCANNED, "disease", "sex", "population", "P(sex)", False),
         (SCANNED, "mask", "reader", "annotation", "P(reader)", False),
-        (CausalGraph("y -> x; thickness -> x"), "y", "thickness", "acquisition", "P(thickness)", False),
+        (
+            CausalGraph("y -> x; thickness -> x"),
+            "y",
+            "thickness",
+            "acquisition",
+            "P(thickness)",
+            False,
+        ),
         (CausalGraph("age -> z -> x -> y; s -> x"), "y", "s", "acquisition", "P(s)", True),
         (CausalGraph("age -> z -> x -> y; s -> x"), "y", "age", "population", "P(age)", True),
         (CausalGraph("a -> x -> y; b -> x"), "y", "a", "population", "P(a)", True),

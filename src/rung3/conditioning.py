@@ -67,7 +67,9 @@ def condition(
     heard = {p for name in upstream for p in mechanisms[name].parents}
     upstream |= heard & model.confounding.members.keys()
     unknown = {k: m for k, m in mechanisms.items() if k in upstream and k not in evidence}
-    unknown = {k: unknown[k] for k in (*model.confounding.members, *model.graph.order) if k in unknown}
+    unknown = {
+        k: unknown[k] for k in (*model.confounding.members, *model.graph.order) if k in unknown
+    }
     weighing = {k: mechanisms[k] for k in evidence if unknown.keys() & mechanisms[k].parents.keys()}
     _check(weighing, unknown)
     whole = {k: mechanisms[k] for k in evidence if k not in weighing}

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Generator, Tensor
 
-from rung3.confounding import abduct_member
 from rung3.interventions import SetTo
-from rung3.mechanisms.base import repeat_noise
+from rung3.mechanisms.base import Mechanism, Parents, repeat_noise
 from rung3.rows import Exogenous, Noise, Rows, map_noise
 from rung3.seeding import seeded, stream
 
@@ -101,7 +100,7 @@ def abduct(model: SCM, rows: Rows, wanted: set[str], particles: int | None, base
         parents = {p: values[p] for p in mechanism.parents if p in values}
         heard = {p: hidden[p] for p in mechanism.parents if p in hidden}
         if heard:
-            noise[name] = abduct_member(
+            noise[name] = _abduct_member(
                 mechanism, values[name], parents, heard, particles, generator
             )
         else:
@@ -216,3 +215,21 @@ def _batch(name: str, value: Tensor, n: int) -> Tensor:
     if len(value) not in (1, n):
         raise ValueError(f"{name}: {len(value)} values for {n} rows")
     return value.expand(n, *value.shape[1:]) if len(value) == 1 else value
+
+
+def _abduct_member(
+    mechanism: Mechanism,
+    value: Tensor,
+    parents: Parents,
+    hidden: Parents,
+    particles: int | None,
+    generator: Generator,
+) -> Noise:
+    """A member's noise given draws of its hidden causes, `(n,)` or `(K, n)` each."""
+    if particles is None:
+        return mechanism.abduct(value, {**parents, **hidden}, None, generator)
+    many = {k: v.repeat(particles, *[1] * (v.ndim - 1)) for k, v in parents.items()}
+    many |= {k: v.flatten() for k, v in hidden.items()}
+    repeated = value.repeat(particles, *[1] * (value.ndim - 1))
+    noise = mechanism.abduct(repeated, many, None, generator)
+    return map_noise(lambda t: t.reshape(particles, len(value), *t.shape[1:]), noise)
