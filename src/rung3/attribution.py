@@ -113,7 +113,8 @@ def unusual(
     base = base_seed(seed)
     given = model._rows(rows)
     batch = dict(given) if given.batched else {k: v.unsqueeze(0) for k, v in given.items()}
-    n, most = len(batch[outcome]), max(1, HELD // draws)
+    width = max(batch[name][0].numel() for name in ancestors)
+    n, most = len(batch[outcome]), max(1, HELD // (draws * width))
     scores, bounded, shares, errors = [], [], [], []
     for start in range(0, n, most):
         some = {name: value[start : start + most] for name, value in batch.items()}

@@ -34,7 +34,7 @@ CENTRE = 200_000
 """Draws of the outcome that its median, or the shares of its categories, are taken from."""
 
 HELD = 2**20
-"""Draws of a variable that are held at once."""
+"""Numbers of a variable that are held at once."""
 
 
 class Coalitions:
@@ -140,8 +140,10 @@ class Coalitions:
                 self.tails[team] = _log_shares(extreme)
         cases = [(team, row) for team, mask in few.items() for row in mask.nonzero()[:, 0].tolist()]
         generator = stream(self.base, "tails", self.reached.device)
-        for start in range(0, len(cases), HELD // SPLIT):
-            some = cases[start : start + HELD // SPLIT]
+        width = max(self.values[name][0].numel() for name in self.ancestors)
+        most = max(1, HELD // (SPLIT * width))
+        for start in range(0, len(cases), most):
+            some = cases[start : start + most]
             log_p, error, bound = self._log_tails(some, generator)
             # Values without each block, apart by as much as makes the jackknife give the error.
             apart = torch.randn(

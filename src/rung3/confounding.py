@@ -16,11 +16,9 @@ Two kinds of hidden cause, by district:
 With enough classes the second can be every distribution of response functions of discrete members;
 of numbers it is a mixture. One Gaussian cause of a clique of three or more cannot give its members
 every correlation; so k members have k - 1, the second of which spares the first member, and so on:
-with a triangle of loadings all correlations are within reach. In both kinds the likelihood is
-exact, and a district is trained as one.
-
-That it adds to noise, always by as much, is an assumption. Where it is wrong (`y := m + 2 h m + u`),
-so are effects that are identified: `fit` warns (`rung3.plug_in`), and `diagnose` tests it.
+with a triangle of loadings all correlations are within reach. That it adds to noise, always by as
+much, is an assumption. Where it is wrong (`y := m + 2 h m + u`), so are effects that are identified:
+`fit` warns (`rung3.plug_in`). In both kinds the likelihood is exact; a district is trained as one.
 """
 
 from __future__ import annotations
