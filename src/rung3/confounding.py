@@ -17,7 +17,7 @@ With enough classes the second can be every distribution of response functions o
 of numbers it is a mixture. One Gaussian cause of a clique of three or more cannot give its members
 every correlation; so k members have k - 1, the second of which spares the first member, and so on:
 with a triangle of loadings all correlations are within reach. That it adds to noise, always by as
-much, is an assumption. Where it is wrong (`y := m + 2 h m + u`), so are effects that are identified:
+much, is an assumption: where `y := m + 2 h m + u`, effects that are identified come out wrong, and
 `fit` warns (`rung3.plug_in`). In both kinds the likelihood is exact; a district is trained as one.
 """
 
