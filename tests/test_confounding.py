@@ -348,7 +348,7 @@ def test_an_unknown_case_is_refused() -> None:
 
 
 def hidden_slope(n: int, seed: int = 0, slope: bool = True) -> dict[str, Tensor]:
-    """`h; x = h + e/2; m = x + e; y = m + 2 h m + .3 e`: h sets how much m does; or it adds to y."""
+    """`h; x = h + e/2; m = x + e; y = m + 2 h m + .3 e`, or `y = m + 2 h + .3 e`."""
     generator = torch.Generator().manual_seed(seed)
     h, *e = torch.randn(4, n, generator=generator).unbind(0)
     x = h + e[0] / 2

@@ -14,8 +14,8 @@ from rung3.tasks import Kind, shifted, shifts, stress, task
 BIOPSY = CausalGraph("disease -> anatomy -> scan; age -> {disease anatomy}")
 SEGMENTATION = CausalGraph("age -> anatomy -> scan -> mask")
 SCANNED = CausalGraph(
-    "disease -> anatomy -> scan -> mask; {age sex} -> anatomy; scanner -> {coil scan}; coil -> scan; "
-    "reader -> mask"
+    "disease -> anatomy -> scan -> mask; {age sex} -> anatomy; scanner -> {coil scan}; "
+    "coil -> scan; reader -> mask"
 )
 
 

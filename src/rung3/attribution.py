@@ -19,34 +19,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
+from rung3.coalitions import BLOCKS, HELD, Coalitions, predict, prior
 from rung3.floating import in_own_precision
-from rung3.mechanisms.base import Mechanism
-from rung3.rows import Noise, Rows, map_noise, spell_unknown
+from rung3.rows import spell_unknown
 from rung3.scm import SCM
-from rung3.seeding import Seed, base_seed, stream
-from rung3.shapley import EXACT, shapley
-from rung3.tails import log_tails, moved
-from rung3.variables import Discrete, Image, Variable
+from rung3.seeding import Seed, base_seed
+from rung3.shapley import shapley
+from rung3.variables import Discrete
 
 __all__ = ["Attribution", "Shift", "shift", "unusual"]
-
-BLOCKS = 10
-"""Of draws, each left out once, for the error of a share (jackknife)."""
-
-FEW, SPLIT = 10, 500
-"""Extreme draws that tell a probability; draws at each level where there are fewer."""
-
-CENTRE = 200_000
-"""Draws of the outcome that its median, or the shares of its categories, are taken from."""
-
-HELD = 2**20
-"""Draws of a variable that are held at once."""
 
 
 @dataclass(frozen=True)
@@ -129,191 +115,24 @@ def unusual(
     base = base_seed(seed, "attribution")
     given = model._rows(rows)
     batch = dict(given) if given.batched else {k: v.unsqueeze(0) for k, v in given.items()}
-    parts = []
-    n, most = len(batch[outcome]), max(1, HELD // draws)
+    width = max(batch[name][0].numel() for name in ancestors)
+    n, most = len(batch[outcome]), max(1, HELD // (draws * width))
+    scores, bounded, shares, errors = [], [], [], []
     for start in range(0, n, most):
         some = {name: value[start : start + most] for name, value in batch.items()}
-        parts.append(_Unusual(model, some, outcome, ancestors, score, draws, base).shared())
+        sets = Coalitions(model, some, outcome, ancestors, score, draws, base)
+        own, error = sets.shapley()
+        shares.append(own)
+        errors.append(error)
+        scores.append(-sets.value(frozenset())[0])
+        bounded.append(sets.bounded)
     return Attribution(
         outcome,
-        torch.cat([part.scores for part in parts]),
-        {k: torch.cat([part.shares[k] for part in parts]) for k in parts[0].shares},
-        {k: torch.cat([part.errors[k] for part in parts]) for k in parts[0].errors},
-        torch.cat([part.bounded for part in parts]),
+        torch.cat(scores),
+        {k: torch.cat([own[k] for own in shares]) for k in shares[0]},
+        {k: torch.cat([error[k] for error in errors]) for k in errors[0]},
+        torch.cat(bounded),
     )
-
-
-class _Unusual:
-    """Rows whose outcome is unusual: v(S) of all of them at once, `(1 + BLOCKS, n)`.
-
-    Draws lie in `(draws, n, ...)`, flattened. From one set of players to the next only what
-    descends from those who differ is predicted again.
-    """
-
-    def __init__(
-        self,
-        model: SCM,
-        batch: Mapping[str, Tensor],
-        outcome: str,
-        ancestors: list[str],
-        score: Callable[[Tensor], Tensor] | None,
-        draws: int,
-        base: int,
-    ) -> None:
-        self.model, self.outcome, self.ancestors = model, outcome, ancestors
-        self.draws, self.n, self.base = draws, len(batch[outcome]), base
-        self.mechanisms = model.mechanisms
-        self.players = [name for name in ancestors if self.mechanisms[name].wants_noise]
-        self.prior = _prior(self.mechanisms, ancestors, draws, base, model.device)
-        kind = model.variables[outcome]
-        self.rate = score or _rareness(self._drawn(), kind)
-        self.continuous = not isinstance(kind, Discrete)
-        rows = Rows({name: batch[name] for name in model.variables})
-        abducted = model.abduct(rows, particles=draws, seed=base)
-        self.own = {k: abducted[k] for k in self.players}
-        self.flat = {
-            True: {k: map_noise(lambda t: t.flatten(0, 1), self.own[k]) for k in self.players},
-            False: {k: map_noise(self._spread, self.prior[k]) for k in self.players},
-        }
-        reached = self.rate(batch[outcome]).double()
-        self.reached = reached - 1e-5 * reached.abs() - 1e-6
-        self.below = {k: {k, *model.graph.descendants(k)} for k in self.players}
-        self.team: frozenset[str] = frozenset()
-        self.values = self._predicted(self.team, {}, set(ancestors))
-        self.bounded = torch.zeros(self.n, dtype=torch.bool, device=model.device)
-        self.tails: dict[frozenset[str], Tensor] = {}
-
-    def _drawn(self) -> Tensor:
-        """Draws of the outcome. A median needs many: far out, its error weighs like the row's."""
-        mechanisms, names = self.mechanisms, self.ancestors
-        if any(isinstance(mechanisms[name].variable, Image) for name in names):
-            return _predict(mechanisms, names, self.prior)[self.outcome]
-        many = max(self.draws, CENTRE)
-        noise = _prior(mechanisms, names, many, self.base, self.model.device)
-        return _predict(mechanisms, names, noise)[self.outcome]
-
-    def _spread(self, draws: Tensor) -> Tensor:
-        """Draws of the prior, the same for every row."""
-        return draws.unsqueeze(1).expand(-1, self.n, *draws.shape[1:]).flatten(0, 1)
-
-    def _predicted(
-        self, team: frozenset[str], known: Mapping[str, Tensor], again: set[str]
-    ) -> dict[str, Tensor]:
-        values = dict(known)
-        for name in (name for name in self.ancestors if name in again):
-            mechanism = self.mechanisms[name]
-            noise = self.flat[name in team][name] if mechanism.wants_noise else {}
-            parents = {parent: values[parent] for parent in mechanism.parents}
-            value = mechanism.predict(noise, parents)
-            values[name] = value.expand(self.draws * self.n, *value.shape[1:])
-        return values
-
-    def extreme(self, team: frozenset[str]) -> Tensor:
-        """Which draws are as extreme as the row, `(draws, n)`, with the noise of a team its own."""
-        if len(team) == len(self.players):
-            return torch.ones(self.draws, self.n, dtype=torch.bool, device=self.reached.device)
-        changed = team ^ self.team
-        again = set[str]().union(*(self.below[name] for name in changed))
-        self.values, self.team = self._predicted(team, self.values, again), team
-        told = self.rate(self.values[self.outcome]).double().reshape(self.draws, self.n)
-        return told >= self.reached
-
-    def value(self, team: frozenset[str]) -> Tensor:
-        """`log P(as extreme | noise of the team)`, then without each block of draws."""
-        if team not in self.tails:
-            extreme = self.extreme(team)
-            self.bounded |= extreme.sum(0) < FEW
-            self.tails[team] = _log_shares(extreme)
-        return self.tails[team]
-
-    def shared(self) -> Attribution:
-        """The Shapley values."""
-        if self.continuous and len(self.players) <= EXACT:
-            self._reach_tails()
-        shares, errors = shapley(self.players[::-1], self.value, self.base)
-        return Attribution(
-            self.outcome,
-            -self.value(frozenset())[0],
-            {k: shares[k][0] for k in self.players},
-            {k: _jackknife(shares[k], errors[k]) for k in self.players},
-            self.bounded,
-        )
-
-    def _reach_tails(self) -> None:
-        """Find by levels what few draws reach, for all sets of players together."""
-        few = {}
-        for size in range(len(self.players) + 1):
-            for team in map(frozenset, combinations(self.players[::-1], size)):
-                extreme = self.extreme(team)
-                few[team] = extreme.sum(0) < FEW
-                self.tails[team] = _log_shares(extreme)
-        cases = [(team, row) for team, mask in few.items() for row in mask.nonzero()[:, 0].tolist()]
-        generator = stream(self.base, "tails", self.reached.device)
-        for start in range(0, len(cases), HELD // SPLIT):
-            some = cases[start : start + HELD // SPLIT]
-            log_p, error, bound = self._log_tails(some, generator)
-            # Values without each block, apart by as much as makes the jackknife give the error.
-            apart = torch.randn(
-                BLOCKS, len(some), generator=generator, device=log_p.device, dtype=torch.float64
-            ) * (error * BLOCKS**0.5 / (BLOCKS - 1))
-            found = torch.cat([log_p[None], log_p + apart])
-            for at, (team, row) in enumerate(some):
-                self.tails[team][:, row] = found[:, at]
-                self.bounded[row] |= bound[at]
-
-    def _log_tails(
-        self, cases: list[tuple[frozenset[str], int]], generator: Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        device = self.reached.device
-        rows = torch.tensor([row for _, row in cases], device=device)
-        mine = {k: torch.tensor([k in t for t, _ in cases], device=device) for k in self.players}
-        shape = (len(cases), SPLIT)
-
-        def rate(state: Mapping[str, Noise]) -> Tensor:
-            noise = {k: map_noise(lambda t: t.flatten(0, 1), part) for k, part in state.items()}
-            told = self.rate(_predict(self.mechanisms, self.ancestors, noise)[self.outcome])
-            return told.double().reshape(shape).nan_to_num(-math.inf)
-
-        at = torch.randint(self.draws, shape, generator=generator, device=device)
-        state = {
-            k: _choose(
-                mine[k],
-                map_noise(lambda t: t[at, rows[:, None]], self.own[k]),
-                map_noise(lambda t: t[at], self.prior[k]),
-            )
-            for k in self.players
-        }
-
-        def step(state: dict[str, Noise], size: Tensor) -> dict[str, Noise]:
-            again = torch.rand(shape, generator=generator, device=device) < size
-            at = torch.randint(self.draws, shape, generator=generator, device=device)
-
-            def redrawn(part: Noise, k: str) -> Noise:
-                fresh = map_noise(lambda t: t[at, rows[:, None]], self.own[k])
-                return _choose(again, fresh, part)
-
-            return {
-                k: _choose(
-                    mine[k],
-                    redrawn(part, k),
-                    moved(self.mechanisms[k], part, self.prior[k], size, generator),
-                )
-                for k, part in state.items()
-            }
-
-        return log_tails(state, rate, step, self.reached[rows], generator)
-
-
-def _choose(mask: Tensor, yes: Noise, no: Noise) -> Noise:
-    """One noise or another, `(cases, N, ...)`, by a mask `(cases,)` or `(cases, N)`."""
-    if isinstance(yes, Tensor) and isinstance(no, Tensor):
-        return torch.where(mask.reshape(*mask.shape, *[1] * (yes.ndim - mask.ndim)), yes, no)
-    assert not isinstance(yes, Tensor)
-    assert not isinstance(no, Tensor)
-    return {
-        key: torch.where(mask.reshape(*mask.shape, *[1] * (part.ndim - mask.ndim)), part, no[key])
-        for key, part in yes.items()
-    }
 
 
 @dataclass(frozen=True)
@@ -392,8 +211,8 @@ def shift(
 
     def value(team: frozenset[str]) -> Tensor:
         mixed = {k: new[k] if k in team else old[k] for k in ancestors}
-        noise = _prior(mixed, ancestors, draws, base, before.device)
-        return _predict(mixed, ancestors, noise)[outcome].double()
+        noise = prior(mixed, ancestors, draws, base, before.device)
+        return predict(mixed, ancestors, noise)[outcome].double()
 
     shares, errors = shapley(players, value, base)
     ends = value(frozenset()), value(frozenset(players))
@@ -416,61 +235,3 @@ def _ancestors(model: SCM, outcome: str) -> list[str]:
         raise ValueError("attribution: hidden causes join variables, whose noise is not their own")
     wanted = {outcome, *model.graph.ancestors(outcome)}
     return [name for name in model.graph.order if name in wanted]
-
-
-def _prior(
-    mechanisms: Mapping[str, Mechanism], names: list[str], n: int, base: int, device: torch.device
-) -> dict[str, Noise]:
-    """Noise `(n, ...)`, the same for mechanisms of one family under one seed."""
-    values: dict[str, Tensor] = {}
-    noise: dict[str, Noise] = {}
-    for name in names:
-        mechanism = mechanisms[name]
-        parents = {parent: values[parent] for parent in mechanism.parents}
-        noise[name] = mechanism.sample_noise(n, parents, stream(base, name, device))
-        value = mechanism.predict(noise[name], parents)
-        values[name] = value.expand(n, *value.shape[1:])
-    return noise
-
-
-def _predict(
-    mechanisms: Mapping[str, Mechanism], names: list[str], noise: Mapping[str, Noise]
-) -> dict[str, Tensor]:
-    """Values `(n, ...)` of variables that have all their causes among the names."""
-    n = next(len(t) for part in noise.values() for t in _tensors(part))
-    values: dict[str, Tensor] = {}
-    for name in names:
-        parents = {parent: values[parent] for parent in mechanisms[name].parents}
-        value = mechanisms[name].predict(noise.get(name, {}), parents)
-        values[name] = value.expand(n, *value.shape[1:])
-    return values
-
-
-def _tensors(noise: Noise) -> list[Tensor]:
-    return [noise] if isinstance(noise, Tensor) else list(noise.values())
-
-
-def _rareness(drawn: Tensor, kind: Variable) -> Callable[[Tensor], Tensor]:
-    """How unusual values are, by default."""
-    if not isinstance(kind, Discrete):
-        middle = drawn.median()
-        return lambda value: (value - middle).abs()
-    counts = torch.bincount(drawn.long(), minlength=kind.classes).double()
-    rare = -(counts.clamp_min(0.5) / len(drawn)).log()  # half a draw: rarer than any that was seen
-    return lambda value: rare[value.long()]
-
-
-def _log_shares(extreme: Tensor) -> Tensor:
-    """Log-share of draws as extreme `(draws, n)`, then without each block; `(1 + BLOCKS, n)`."""
-    blocks = extreme.tensor_split(BLOCKS)
-    counts = torch.stack([block.sum(0) for block in blocks]).double()
-    sizes = torch.tensor([[len(block)] for block in blocks]).to(counts)
-    rest, others = counts.sum(0) - counts, sizes.sum(0) - sizes
-    found = torch.cat([counts.sum(0)[None], rest])
-    return ((1 + found) / (1 + torch.cat([sizes.sum(0)[None], others]))).log()
-
-
-def _jackknife(values: Tensor, order_error: Tensor) -> Tensor:
-    """Standard errors of the first values, from those without each block."""
-    apart = values[1:] - values[1:].mean(0)
-    return ((BLOCKS - 1) / BLOCKS * apart.square().sum(0) + order_error[0] ** 2).sqrt()

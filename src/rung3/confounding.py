@@ -16,13 +16,9 @@ Two kinds of hidden cause, by district:
 With enough classes the second can be every distribution of response functions of discrete members;
 of numbers it is a mixture. One Gaussian cause of a clique of three or more cannot give its members
 every correlation; so k members have k - 1, the second of which spares the first member, and so on:
-with a triangle of loadings all correlations are within reach. In both kinds the likelihood is
-exact, and a district is trained as one.
-
-The Gaussian cause is an assumption: it adds to the noise of each member, always by as much (constant
-loadings). Where it acts otherwise, such as `y := m + 2 h m + u`, an effect that is identified, and
-so is right with any form that can be the truth, comes out wrong. `fit` therefore estimates the
-formula of identification beside it, and warns (`rung3.plug_in`); `diagnose` tests the form.
+with a triangle of loadings all correlations are within reach. That it adds to noise, always by as
+much, is an assumption: where `y := m + 2 h m + u`, effects that are identified come out wrong, and
+`fit` warns (`rung3.plug_in`). In both kinds the likelihood is exact; a district is trained as one.
 """
 
 from __future__ import annotations
@@ -40,7 +36,6 @@ from rung3.mechanisms.base import Mechanism, Parents
 from rung3.mechanisms.discrete import GumbelMax
 from rung3.mechanisms.equation import Equation
 from rung3.mechanisms.loaded import Loaded, can_be_loaded
-from rung3.rows import Noise, map_noise
 from rung3.seeding import stream
 from rung3.variables import Categorical, Continuous, Discrete, Variable
 
@@ -268,22 +263,15 @@ class District(nn.Module):
         return result
 
     def conditional_noise(self, values: Parents) -> dict[str, tuple[Tensor, dict[str, Variable]]]:
-        """Of Gaussian members, noise that the model says is its own, and what it must not depend on.
+        """Of Gaussian members, the noise given that of those before, and what it must not know.
 
-        A member's noise given those of the members before it is normal, `z = L^-1 u`, and knows
-        nothing of these members, nor of what causes them or itself.
-
-        Args:
-            values: Of all members and their parents, `(n,)`.
+        It is normal, `z = L^-1 u`, and knows nothing of these members, their causes and its own.
         """
-        _, u, _, loadings = self._noises(values)
-        lower = torch.linalg.cholesky(_correlation(loadings))
-        z = torch.linalg.solve_triangular(lower, u.T, upper=False)
+        _, z, _, _ = self._whitened(values)
         heard: dict[str, Variable] = {}
         found = {}
         for (name, mechanism), noise in zip(self.mechanisms.items(), z, strict=True):
-            own = {k: kind for k, kind in mechanism.parents.items() if k not in self.causes}
-            heard = {**heard, **own}
+            heard |= {k: v for k, v in mechanism.parents.items() if k not in self.causes}
             found[name] = noise, dict(heard)
             heard[name] = mechanism.variable
         return found
@@ -361,12 +349,16 @@ class District(nn.Module):
                 loadings.append(torch.stack([own.get(k, u.new_zeros(())) for k in self.causes]))
         return names, torch.stack(noises, 1), torch.stack(slopes, 1), torch.stack(loadings)
 
-    def _gaussian(self, values: Parents) -> dict[str, Tensor]:
-        """`u_k` given those before it is normal: `z = L^-1 u` with `R = L L'`."""
+    def _whitened(self, values: Parents) -> tuple[list[str], Tensor, Tensor, Tensor]:
+        """Members given, `z = L^-1 u` `(K, n)` with `R = L L'`, slopes `(n, K)`, and L."""
         names, u, slope, loadings = self._noises(values)
         lower = torch.linalg.cholesky(_correlation(loadings))
-        z = torch.linalg.solve_triangular(lower, u.T, upper=False).T
-        log_prob = -0.5 * (z.square() + math.log(2 * math.pi)) - lower.diagonal().log() + slope
+        return names, torch.linalg.solve_triangular(lower, u.T, upper=False), slope, lower
+
+    def _gaussian(self, values: Parents) -> dict[str, Tensor]:
+        """`u_k` given those before it is normal."""
+        names, z, slope, lower = self._whitened(values)
+        log_prob = -0.5 * (z.T.square() + math.log(2 * math.pi)) - lower.diagonal().log() + slope
         return dict(zip(names, log_prob.unbind(1), strict=True))
 
     def _gaussian_posterior(
@@ -390,24 +382,6 @@ class District(nn.Module):
         return f"{said}; joined by {', '.join(self.causes)}"
 
     __repr__ = describe
-
-
-def abduct_member(
-    mechanism: Mechanism,
-    value: Tensor,
-    parents: Parents,
-    hidden: Parents,
-    particles: int | None,
-    generator: Generator,
-) -> Noise:
-    """A member's noise given draws of its hidden causes, `(n,)` or `(K, n)` each."""
-    if particles is None:
-        return mechanism.abduct(value, {**parents, **hidden}, None, generator)
-    many = {k: v.repeat(particles, *[1] * (v.ndim - 1)) for k, v in parents.items()}
-    many |= {k: v.flatten() for k, v in hidden.items()}
-    repeated = value.repeat(particles, *[1] * (value.ndim - 1))
-    noise = mechanism.abduct(repeated, many, None, generator)
-    return map_noise(lambda t: t.reshape(particles, len(value), *t.shape[1:]), noise)
 
 
 def _cliques(graph: CausalGraph) -> dict[str, tuple[str, ...]]:

@@ -136,7 +136,7 @@ def diagnose(
         value, parents = Table(given, [unit]).all().of(unit)
         if len(value) < LEAST:
             raise ValueError(f"{name}: {len(value)} rows; a diagnosis needs at least {LEAST}")
-        heard = mechanism
+        knows, noise = mechanism, cast(Noise, {})
         if (district := joined.get(name)) is not None:
             if not district.gaussian:
                 continue
@@ -144,13 +144,13 @@ def diagnose(
             noise, kinds = district.conditional_noise(values)[name]
             density = district.log_probs(values)[name].double()
             parents = {k: values[k] for k in kinds}
-            heard = cast(Mechanism, SimpleNamespace(parents=kinds))
+            knows = cast(Mechanism, SimpleNamespace(parents=kinds))
         else:
             generator = stream(base, f"abduct {name}", model.device)
             noise = mechanism.abduct(value, parents, None, generator)
             density = mechanism.log_prob(value, parents).double()
         distance, p = _calibration(mechanism, noise, parents, base)
-        apart = independence(name, noise, parents, heard, base) if parents else math.nan
+        apart = independence(name, noise, parents, knows, base) if parents else math.nan
         error = float(density.std() / math.sqrt(len(value)))
         told = (mechanism.describe(), len(value), float(density.mean()), error)
         found[name] = (*told, distance, p, apart)

@@ -1,4 +1,4 @@
-"""The formula of identification, estimated from rows, beside the answer of a model with hidden causes.
+"""The formula of identification, estimated from rows, beside a model with hidden causes.
 
 `rung3.confounding` lets a hidden cause act on numbers by Gaussian noise with constant loadings: the
 size of its influence depends on nothing. Data may say otherwise (`y := m + 2 h m + u`), and then an
@@ -43,8 +43,8 @@ ROWS, RESAMPLES, DRAWS, LEAST = 5_000, 50, 10_000, 100
 """Rows of a regression at the most; bootstraps; draws of the model; rows at the least."""
 
 ERRORS, DEVIATION, EFFECT = 4.0, 0.03, 0.15
-"""Standard errors, and shares of the outcome's deviation and of the effect: answers that disagree are
-farther apart than all three."""
+"""Standard errors, and shares of the outcome's deviation and of the effect: answers that disagree
+are farther apart than all three."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def beside(model: SCM, rows: Mapping[str, torch.Tensor]) -> Iterator[Beside]:
             by_model = np.array(own[1:]) - own[0]
             worst = int(np.argmax(np.abs(by_model - curve) - ERRORS * error))
             at = (float(levels[0]), float(levels[1 + worst]))
-            told = (float(part[worst]) for part in (by_model, curve, error))
-            yield Beside(cause, outcome, found.method, at, *told, deviation)
+            a, b, c = (float(part[worst]) for part in (by_model, curve, error))
+            yield Beside(cause, outcome, found.method, at, a, b, c, deviation)
 
 
 def warn_of_formulas(model: SCM, rows: Rows) -> None:
@@ -147,7 +147,7 @@ def warn_of_formulas(model: SCM, rows: Rows) -> None:
 def _columns(
     rows: Mapping[str, torch.Tensor], names: Iterable[str], kinds: Mapping[str, Variable]
 ) -> dict[str, Array] | None:
-    """Columns of each variable, `(n, width)`, in complete rows; `None` if there is no such table."""
+    """Columns of each variable, `(n, width)`, in complete rows; `None` if they make no table."""
     made: dict[str, Array] = {}
     for name in names:
         kind = kinds[name]

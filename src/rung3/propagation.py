@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from rung3.confounding import abduct_member
 from rung3.interventions import SetTo
 from rung3.mechanisms.base import ImpossibleError, Mechanism, Parents, repeat_noise
 from rung3.parts import blocks, in_parts, joined
@@ -129,7 +128,7 @@ def _abduct(
         generator = stream(source, name, value.device)
         try:
             if heard:
-                own = abduct_member(mechanism, value, parents, told, particles, generator)
+                own = _abduct_member(mechanism, value, parents, told, particles, generator)
             else:
                 own = mechanism.abduct(value, parents, particles, generator)
         except ImpossibleError as fault:
@@ -260,3 +259,21 @@ def _batch(name: str, value: Tensor, n: int) -> Tensor:
     if len(value) not in (1, n):
         raise ValueError(f"{name}: {len(value)} values for {n} rows")
     return value.expand(n, *value.shape[1:]) if len(value) == 1 else value
+
+
+def _abduct_member(
+    mechanism: Mechanism,
+    value: Tensor,
+    parents: Parents,
+    hidden: Parents,
+    particles: int | None,
+    generator: Generator,
+) -> Noise:
+    """A member's noise given draws of its hidden causes, `(n,)` or `(K, n)` each."""
+    if particles is None:
+        return mechanism.abduct(value, {**parents, **hidden}, None, generator)
+    many = {k: v.repeat(particles, *[1] * (v.ndim - 1)) for k, v in parents.items()}
+    many |= {k: v.flatten() for k, v in hidden.items()}
+    repeated = value.repeat(particles, *[1] * (value.ndim - 1))
+    noise = mechanism.abduct(repeated, many, None, generator)
+    return map_noise(lambda t: t.reshape(particles, len(value), *t.shape[1:]), noise)

@@ -79,8 +79,8 @@ class Provenance:
                 details.append(f"NOT A NUMBER in {self.undefined[name]}")
             lines.append(f"  {name}: {status}" + "".join(f"; {d}" for d in details if d))
         if self.effective_sample_size is not None:
-            few = ": DO NOT TRUST THEM" if self.effective_sample_size < TRUSTED else ""
-            lines.append(f"effective sample size: {self.effective_sample_size:.0f}{few}")
+            flag = ": DO NOT TRUST THEM" if self.effective_sample_size < TRUSTED else ""
+            lines.append(f"effective sample size: {self.effective_sample_size:.0f}{flag}")
         for name, share in self.inferred.items():
             lines.append(f"{name}: missing in {share:.0%} of rows, drawn given the rest")
         if self.effective_sample_sizes is not None:

@@ -164,7 +164,7 @@ class SCM(nn.Module):
 
         Conditioning is exact where everything upstream of the evidence is given too; otherwise by
         likelihood weighting and, where evidence is rare, by summing over categories or by tempering
-        (see `rung3.conditioning`), with the effective sample size in `explain()`: it warns below 30.
+        (`rung3.conditioning`), with the effective sample size in `explain()`; it warns below 30.
 
         Args:
             n: Number of rows.

@@ -4,7 +4,8 @@
     sum_j phi_j = v(all) - v(none)                                    (Shapley 1953)
 
 Exactly, by all 2^d sets, for up to `EXACT` players; else over random orders, each with its reverse,
-and then with the standard error of their mean: as many as bring it below `ENOUGH` of what is shared.
+and then with the standard error of their mean: as many as bring it below `ENOUGH` of what is
+shared.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from rung3.seeding import stream
 __all__ = ["shapley"]
 
 EXACT, ORDERS, LEAST = 8, 100, 20
-"""Most players that are shared among exactly; pairs of random orders for more, at most and least."""
+"""Most players that are shared among exactly; pairs of orders for more, at most and at least."""
 
 ENOUGH = 0.01
 """Standard error of a share, as a share of `v(all) - v(none)`, at which orders are enough."""

@@ -4,8 +4,8 @@
 
 where t_j is what one draw in `1 / KEPT` of those beyond t_{j-1} exceeds. Draws beyond a level are
 copied, and moved by steps that leave the prior of the noise as it is and stay beyond it (Au and
-Beck 2001, *Estimation of small failure probabilities by subset simulation*). Of m levels and N draws
-the logarithm has, draws of one level being correlated, an error of about
+Beck 2001, *Estimation of small failure probabilities by subset simulation*). Of m levels and N
+draws the logarithm has, draws of one level being correlated, an error of about
 
     sqrt(m (1 - KEPT) / (KEPT N) * 3).
 """
@@ -13,7 +13,7 @@ the logarithm has, draws of one level being correlated, an error of about
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,9 +23,9 @@ from rung3.mechanisms.additive import AdditiveNoise
 from rung3.mechanisms.base import Mechanism
 from rung3.mechanisms.equation import Equation
 from rung3.mechanisms.flow import Flow
-from rung3.rows import Noise
+from rung3.rows import Noise, map_noise
 
-__all__ = ["log_tails", "moved"]
+__all__ = ["choose", "log_tails", "moved"]
 
 KEPT, MOVES, LEVELS = 0.2, 4, 400
 """Share of draws beyond the next level; moves between two; levels at the most."""
@@ -81,15 +81,22 @@ def log_tails(
             return log_p, variance.sqrt(), bound
         weights = (t >= level[:, None]).double() + 1e-12
         kept = torch.multinomial(weights, n, replacement=True, generator=generator)
-        state, t = _select(state, kept), t.gather(1, kept)
+        state, t = _copied(state, kept), t.gather(1, kept)
         for _ in range(MOVES):
-            moved = step(state, size)
-            there = rate(moved)
+            further = step(state, size)
+            there = rate(further)
             accepted = (there >= level[:, None]) & (there != t)
-            state, t = _where(accepted, moved, state), torch.where(accepted, there, t)
+            state = {k: choose(accepted, further[k], part) for k, part in state.items()}
+            t = torch.where(accepted, there, t)
             found = accepted.to(size).mean(1, keepdim=True)
             size = (size * (found - 0.3).exp()).clamp(1e-3, 1e3)
     return log_p, variance.sqrt(), bound | open_
+
+
+def _copied(state: State, at: Tensor) -> State:
+    """The draws at `(cases, N)` of each case."""
+    rows = torch.arange(len(at), device=at.device)[:, None]
+    return {k: map_noise(lambda u: u[rows, at], part) for k, part in state.items()}
 
 
 def moved(
@@ -109,7 +116,10 @@ def moved(
     """
     density = _density(mechanism)
     if density is None or not isinstance(noise, Tensor) or not isinstance(prior, Tensor):
-        return redrawn(noise, prior, size, generator)
+        shape, device = (len(size), _width(noise)), size.device
+        at = torch.randint(_length(prior), shape, generator=generator, device=device)
+        again = torch.rand(shape, generator=generator, device=device) < size
+        return choose(again, map_noise(lambda t: t[at], prior), noise)
     axes = [1] * (noise.ndim - 2)
     step = size.reshape(-1, 1, *axes) * prior.double().std()
     walk = torch.randn(noise.shape, generator=generator, device=noise.device, dtype=torch.float64)
@@ -119,18 +129,12 @@ def moved(
     return torch.where(chance.log() < gain, there, noise)
 
 
-def redrawn(noise: Noise, pool: Noise, size: Tensor, generator: Generator) -> Noise:
-    """Noise `(cases, N, ...)` of which a share is drawn anew from a pool `(draws, ...)`."""
-    parts = [noise] if isinstance(noise, Tensor) else list(noise.values())
-    pools = [pool] if isinstance(pool, Tensor) else list(pool.values())
-    shape, device = parts[0].shape[:2], parts[0].device
-    fresh = torch.rand(shape, generator=generator, device=device) < size
-    at = torch.randint(len(pools[0]), shape, generator=generator, device=device)
-    made = [
-        torch.where(fresh.reshape(*shape, *[1] * (part.ndim - 2)), source[at], part)
-        for part, source in zip(parts, pools, strict=True)
-    ]
-    return made[0] if isinstance(noise, Tensor) else dict(zip(noise, made, strict=True))
+def _width(noise: Noise) -> int:
+    return (noise if isinstance(noise, Tensor) else next(iter(noise.values()))).shape[1]
+
+
+def _length(pool: Noise) -> int:
+    return len(pool if isinstance(pool, Tensor) else next(iter(pool.values())))
 
 
 def _density(mechanism: Mechanism) -> Callable[[Tensor], Tensor] | None:
@@ -153,25 +157,14 @@ def _density(mechanism: Mechanism) -> Callable[[Tensor], Tensor] | None:
     return density
 
 
-def _each(function: Callable[..., Tensor], *states: Mapping[str, Noise]) -> State:
-    """A function of every tensor of the noise."""
-    made: State = {}
-    for name, first in states[0].items():
-        if isinstance(first, Tensor):
-            made[name] = function(*(state[name] for state in states))
-        else:
-            parts = [state[name] for state in states]
-            made[name] = {key: function(*(part[key] for part in parts)) for key in first}  # type: ignore[call-overload]
-    return made
+def choose(mask: Tensor, yes: Noise, no: Noise) -> Noise:
+    """One noise or another, `(cases, N, ...)`, by a mask `(cases,)` or `(cases, N)`."""
 
+    def one(yes: Tensor, no: Tensor) -> Tensor:
+        return torch.where(mask.reshape(*mask.shape, *[1] * (yes.ndim - mask.ndim)), yes, no)
 
-def _select(state: State, at: Tensor) -> State:
-    rows = torch.arange(len(at), device=at.device)[:, None]
-    return _each(lambda tensor: tensor[rows, at], state)
-
-
-def _where(mask: Tensor, yes: State, no: State) -> State:
-    def choose(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(mask.reshape(*mask.shape, *[1] * (a.ndim - 2)), a, b)
-
-    return _each(choose, yes, no)
+    if isinstance(yes, Tensor) and isinstance(no, Tensor):
+        return one(yes, no)
+    assert not isinstance(yes, Tensor)
+    assert not isinstance(no, Tensor)
+    return {key: one(part, no[key]) for key, part in yes.items()}

@@ -4,8 +4,8 @@ Draws of the prior reach the posterior by small steps of a temperature, 0 = b_0 
 
     p_b(x) ~ prod_k p(x_k | pa_k) * prod_{k in e} p(e_k | pa_k)^b.
 
-Each step is as long as leaves a quarter of the draws effective; they are weighted and resampled, and
-then moved under `p_b`, all numbers together by a random walk of the draws' own covariance, each
+Each step is as long as leaves a quarter of the draws effective; they are weighted and resampled,
+and then moved under `p_b`, all numbers together by a random walk of the draws' own covariance, each
 category to another one, until they have forgotten where they were (Del Moral, Doucet and Jasra
 2006, *Sequential Monte Carlo samplers*, JRSS B 68:411).
 """
@@ -87,8 +87,8 @@ class Tempered:
         """Go from the prior to the posterior.
 
         Returns:
-            The effective sample size: draws that the last moves made new; or, if that is more (modes
-            far apart, between which nothing moves), draws of the prior that still have offspring.
+            The effective sample size: draws that the last moves made new; or, if that is more
+            (modes far apart, between which nothing moves), draws of the prior that have offspring.
         """
         b = 0.0
         for _ in range(STEPS):
@@ -214,7 +214,8 @@ def _root(draws: Tensor) -> Tensor:
     """A root of the covariance of draws `(m, d)`."""
     apart = draws - draws.mean(0)
     scale, vectors = torch.linalg.eigh(apart.T @ apart / len(draws))
-    return vectors * scale.clamp_min(0).sqrt()
+    root: Tensor = vectors * scale.clamp_min(0).sqrt()
+    return root
 
 
 def _correlation(start: Tensor, now: Tensor) -> float:

@@ -150,7 +150,9 @@ def _kept(name: str, column: pd.Series[Any], value: Tensor) -> Tensor:
     if column.dtype.kind in "iuf" and value.is_floating_point():
         given, found = column.to_numpy(), value.double().numpy()
         if (np.isinf(found) & np.isfinite(given)).any():
-            raise ValueError(f"{name}: {given[np.isinf(found)][0]:g} is too large for {value.dtype}")
+            raise ValueError(
+                f"{name}: {given[np.isinf(found)][0]:g} is too large for {value.dtype}"
+            )
         if (lost := (given == np.round(given)) & (given != found)).any():
             warnings.warn(
                 f"{name}: held as {value.dtype}, {given[lost][0]:.0f} becomes {found[lost][0]:.0f} "

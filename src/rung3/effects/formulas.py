@@ -129,9 +129,9 @@ class District:
     def __str__(self) -> str:
         return (
             f"{' and '.join(self.children)}: of a recanting district, as hidden causes join "
-            f"{', '.join(self.names)}; {self.cause} would have to have changed for one and not to "
-            "have changed for the other, and no data, experiments included, can tell such an effect "
-            "(Shpitser 2013)"
+            f"{', '.join(self.names)}; {self.cause} would have to have changed for one and not "
+            "to have changed for the other, and no data, experiments included, can tell such an "
+            "effect (Shpitser 2013)"
         )
 
 
@@ -252,14 +252,15 @@ class Formulas:
         districts = [part for part in graph.subgraph(above).districts if len(part) > 1]
         found: dict[District, None] = {}
         for formula, names in product(formulas, districts):
-            asked: dict[str, dict[Formula, str]] = {}  # by cause, each value, and a child it is for
-            for part in formula.parts():
-                if (name := self.owner(part.name)) in names:
-                    for cause in (one for one in part.parents if one.name in self.causes):
-                        asked.setdefault(cause.name, {}).setdefault(cause, name)
-            for cause, heard in asked.items():
-                if len(heard) > 1:
-                    found[District(cause, graph.in_order(heard.values()), names)] = None
+            heard: dict[str, dict[Formula, str]] = {}  # by cause, each value, and a child it is for
+            members = [part for part in formula.parts() if self.owner(part.name) in names]
+            for member in sorted(members, key=lambda part: names.index(self.owner(part.name))):
+                for value in (one for one in member.parents if one.name in self.causes):
+                    by_value = heard.setdefault(value.name, {})
+                    by_value.setdefault(value, self.owner(member.name))
+            for cause, children in heard.items():
+                if len(children) > 1:
+                    found[District(cause, graph.in_order(children.values()), names)] = None
         return list(found)
 
 

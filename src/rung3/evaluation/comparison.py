@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rung3.evaluation import pictures
+from rung3.evaluation.better import CRPS, better_of, of_particles
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.comparison_page import pictures_of, render, table
 from rung3.evaluation.examination import AVERAGED, FACTUAL, OBSERVED
@@ -45,23 +46,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "compare"]
 
-BETTER = {
-    "log_prob": "higher",
-    "truth skill": "higher",
-    "truth ssim": "higher",
-    "truth error": "lower",
-    "calibration crps": "lower",
-    "calibration crps skill": "higher",
-    "minimality cld": "lower",
-} | dict.fromkeys(
-    (
-        "composition", "reversibility", "effectiveness", "measured", "amplification", "drift",
-        "commutativity", "stability",
-    ),
-    "lower",
-)  # fmt: skip
-"""What is better, by the first name of a path, or its first and its last."""
-
 PLAIN = ("realism", "distance", "recovery", "prior", "cost")
 """Sections of single numbers, of sets of rows and of the model: without intervals."""
 
@@ -70,9 +54,6 @@ MODEL = "model"
 
 ASKED = ("world", "rows", "rows compared with the truth", "other parents")
 """Settings that must be the same."""
-
-CRPS = "crps skill"
-"""Of draws of the noise: what is left of the error of doing nothing."""
 
 ROUNDING = 1e-6
 """Of the greatest mean in the same unit: a difference below that is the arithmetic's."""
@@ -221,7 +202,7 @@ class Comparison:
         there = {name: found for name, found in by_run.items() if found is not None}
         unit = next(iter(there.values())).get("unit", "")
         known = {name: found["mean"] for name, found in there.items() if found["mean"] is not None}
-        better = None if self.particles and _of_particles(path) else _better(path, unit)
+        better = None if self.particles and of_particles(path) else better_of(path, unit)
         reference = _first(known, better)
         differences = {
             name: self.difference(path, name, reference)
@@ -360,19 +341,6 @@ def _of_models(path: Key, modes: list[str]) -> bool:
         case ("log_prob", _, who):
             return who == MODEL
     return True
-
-
-def _of_particles(path: Key) -> bool:
-    """Whether a score depends on how many draws of the noise there are."""
-    return AVERAGED in path or path[0] == "spread" or "coverage" in path[-1]
-
-
-def _better(path: Key, unit: str) -> str | None:
-    if FACTUAL in path:
-        return None
-    if unit == "accuracy" and path[0] == "effectiveness":
-        return "higher"
-    return BETTER.get(path[0]) or BETTER.get(f"{path[0]} {path[-1]}")
 
 
 def _first(means: Mapping[str, float], better: str | None) -> str | None:

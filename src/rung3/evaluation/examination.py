@@ -338,7 +338,7 @@ class Examination:
         return found
 
     def _averaged(self, query: Query, draws: Rows, true: Rows) -> None:
-        """The draws against the truth: CRPS, fair to any honest spread; of images also their mean."""
+        """Draws against the truth: CRPS, fair to an honest spread; of images their mean too."""
         for name in query.affected(self.model):
             variable = self.model.variables[name]
             path = ("calibration", query.label, name, "crps")

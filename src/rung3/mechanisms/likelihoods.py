@@ -113,8 +113,9 @@ class Likelihood(ABC, Generic[Params]):
 
 def normal_integral(t: Tensor) -> Tensor:
     """`t Phi(t) + phi(t)`."""
-    density: Tensor = (-0.5 * t.square()).exp() / math.sqrt(2 * math.pi)
-    return t * torch.special.ndtr(t) + density
+    density = (-0.5 * t.square()).exp() / math.sqrt(2 * math.pi)
+    integral: Tensor = t * torch.special.ndtr(t) + density
+    return integral
 
 
 def clamped_mean(mu: Tensor, scale: Tensor, integral: Callable[[Tensor], Tensor]) -> Tensor:

@@ -49,11 +49,14 @@ class DiscretisedLogistic(LocationScale):
     """
 
     sample_noise: ClassVar[Callable[..., Tensor]] = staticmethod(standard_logistic)
-    integral = staticmethod(softplus)
 
     def __init__(self, bits: int = 8, min_log_scale: float = -6.0) -> None:
         super().__init__(min_log_scale)
         self.levels = levels_of(bits)
+
+    @staticmethod
+    def integral(t: Tensor) -> Tensor:
+        return softplus(t)
 
     def log_prob(self, x: Tensor, params: Normal) -> Tensor:
         half, precision = 0.5 / self.levels, (-params.log_scale).exp()

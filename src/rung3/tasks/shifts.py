@@ -16,9 +16,9 @@ predicting Y from X:
 (Castro, Walker and Glocker 2020, Nature Communications 11:3673, Figure 4 and Table 1). The best
 predictor is the same in all environments if `Y` is d-separated from `E` given `X`.
 
-What an input shows is the label, or what is joined with it other than through the inputs. To predict
-a label that the inputs cause, this tells nothing: there it is what has causes of its own, and a
-scanner has none. Where no cause of an input has, a graph does not tell a scanner from what is
+What an input shows is the label, or what is joined with it other than through the inputs. To
+predict a label that the inputs cause, this tells nothing: there it is what has causes of its own,
+and a scanner has none. Where no cause of an input has, a graph does not tell a scanner from what is
 scanned, and they are called population.
 """
 
