@@ -71,7 +71,7 @@ def test_the_what_if_that_the_readme_shows_first_changes_something() -> None:
     assert "--row 4 --do thickness=4  # a thin 6 of 2.0 px and grey level 115" in (
         root / "README.md"
     ).read_text("utf-8")
-    study = Study.load(root / "studies" / "digits.yaml", ["data.test=5"])
+    study = Study.load(root / "studies" / "digits.yaml")
     row, world = study.data.test_rows(study.declared(), study.seed)[4], study.data.truth()
     assert world is not None
     imagined = world.counterfactual(row, {"thickness": 4.0})

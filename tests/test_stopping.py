@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from rung3 import SCM, fit
+from rung3.cli import app
 from rung3.stopping import Stopped, stoppable
 
 STUDY = """
@@ -54,56 +57,85 @@ STAGES = {
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    rows = torch.randn(200, 2).tolist()
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    rows = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)).tolist()
     (tmp_path / "rows.csv").write_text("\n".join(["x,y", *(f"{a},{b}" for a, b in rows)]))
     (tmp_path / "study.yaml").write_text(STUDY)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def run(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
-    def default() -> None:  # a runner in the background has Ctrl-C ignored
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False,
-        timeout=120, preexec_fn=default, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+def told(status: int, said: str, number: int, where: str) -> None:
+    assert status == 128 + number, said
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("stopped ")
+    assert last.endswith(f"{where}; the same command goes on")
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(
     ("stage", "name"),
     [
         ("data", "SIGTERM"),
-        ("fit", "SIGTERM"),
         ("fit", "SIGINT"),
-        ("fit", "SIGHUP"),
+        ("validation", "SIGHUP"),
+        ("oracles", "SIGHUP"),
         ("evaluation", "SIGINT"),
-        pytest.param("validation", "SIGTERM", marks=pytest.mark.slow),
-        pytest.param("oracles", "SIGHUP", marks=pytest.mark.slow),
-        pytest.param("oracles", "SIGTERM", marks=pytest.mark.slow),
-        pytest.param("report", "SIGINT", marks=pytest.mark.slow),
-        pytest.param("report", "SIGTERM", marks=pytest.mark.slow),
+        ("report", "SIGTERM"),
     ],
 )
 def test_a_stopped_run_says_where_and_the_same_command_goes_on(
+    folder: Path, stage: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, method, at, where = STAGES[stage]
+    module, owner = path.split(".")
+    whole, calls = getattr(getattr(import_module(f"rung3.{module}"), owner), method), []
+
+    def stopped(*args: Any, **options: Any) -> Any:
+        calls.append(None)
+        if len(calls) == at:
+            signal.raise_signal(getattr(signal, name))
+        return whole(*args, **options)
+
+    number = getattr(signal, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(getattr(import_module(f"rung3.{module}"), owner), method, stopped)
+        done = CliRunner().invoke(app, ["run", "study.yaml"])
+    told(done.exit_code, done.stderr, number, where)
+    if stage not in ("data", "fit", "report"):
+        return
+    again = CliRunner().invoke(app, ["run", "study.yaml"])
+    assert again.exit_code == 0, again.stderr
+    assert ("going on from there" in again.stdout) == (stage != "data")
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [
+        ("fit", "SIGTERM"),
+        *(
+            pytest.param(stage, name, marks=pytest.mark.slow)
+            for stage in STAGES
+            for name in ("SIGTERM", "SIGINT", "SIGHUP")
+            if (stage, name) != ("fit", "SIGTERM")
+        ),
+    ],
+)
+def test_the_process_of_a_stopped_run_ends_with_the_signals_status(
     folder: Path, stage: str, name: str
 ) -> None:
     path, method, at, where = STAGES[stage]
     module, owner = path.split(".")
     code = RUN.format(module=module, name=f"{owner}.{method}", at=at, signal=name)
-    done = run(folder, code)
-    assert done.returncode == 128 + getattr(signal, name), done.stderr
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("stopped "), done.stderr
-    assert last.endswith(f"{where}; the same command goes on")
-    assert "Traceback" not in done.stderr
-    if stage == "fit" and name != "SIGTERM":
-        return
-    again = run(folder, "from rung3.cli import app\napp(['run', 'study.yaml'])")
-    assert again.returncode == 0, again.stderr
-    assert ("going on from there" in again.stdout) == (stage != "data")
+
+    def default() -> None:  # a runner in the background has Ctrl-C ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False,
+        timeout=120, preexec_fn=default, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    told(done.returncode, done.stderr, getattr(signal, name), where)
 
 
 def stop_at(step: int, number: int) -> Any:
@@ -179,7 +211,7 @@ def test_the_innermost_block_tells_and_errors_pass() -> None:
     with pytest.raises(Stopped, match="at step 3"), stoppable("outside"), stoppable("at step 3"):
         signal.raise_signal(signal.SIGTERM)
     with pytest.raises(ZeroDivisionError), stoppable("outside"):
-        pass
+        raise ZeroDivisionError
     with stoppable("outside"):  # nothing is left over
         pass
 

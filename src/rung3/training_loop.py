@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
+from signal import SIGINT, SIGTERM
 from typing import Any
 
 import torch
@@ -64,18 +64,13 @@ def run(
         if options.resume and path.is_file():
             check(path)
             last = path
-    alone = options.devices == 1 and options.num_nodes == 1
-    limit = None if options.max_seconds is None else timedelta(seconds=options.max_seconds)
-    names, kept = ", ".join(mechanisms), options.checkpoints is not None
-    cure = "the same call goes on" if kept else "with checkpoints= it could go on from there"
-
-    def where() -> str:
-        return f"at step {loop.global_step} of fitting {names}"
-
-    with stoppable(where, cure), quiet():
+    alone = options.devices == options.num_nodes == 1
+    seconds = options.max_seconds
+    cure = "the same call goes on" if callbacks else "with checkpoints= it could go on from there"
+    with stoppable(loop.where, cure), quiet():
         trainer = Trainer(
             max_epochs=options.epochs,
-            max_time=limit,
+            max_time=None if seconds is None else timedelta(seconds=seconds),
             accelerator=options.accelerator,
             devices=options.devices,
             num_nodes=options.num_nodes,
@@ -96,15 +91,13 @@ def run(
             with resuming(last, lambda: loop.began is not None):
                 trainer.fit(loop, ckpt_path=last, weights_only=True if last else None)
         except SystemExit:  # what Lightning makes of a signal that a handler of the caller's takes
-            number = signal.SIGTERM if trainer.received_sigterm else signal.SIGINT
-            raise Stopped(number, where(), cure) from None
+            terminated = trainer.received_sigterm
+            raise Stopped(SIGTERM if terminated else SIGINT, loop.where(), cure) from None
     if last is not None and loop.began in (None, loop.global_step):
-        warnings.warn(
-            f"checkpoints: {options.checkpoints} holds this training, finished: nothing was "
-            "trained, and its weights were loaded; to train anew give another folder, or "
-            "resume=False",
-            stacklevel=3,
+        said = (
+            "finished: nothing was trained, only loaded; to train, resume=False or another folder"
         )
+        warnings.warn(f"checkpoints: {last} holds this training, {said}", stacklevel=3)
     loop.finish()
     remark_after(loop.history, mechanisms, trainer.global_step, options)
     return loop.history
@@ -157,6 +150,10 @@ class Loop(LightningModule):
     def kept(self) -> nn.ModuleList:
         """The mechanisms that are validated and kept: with averaged weights, if there are any."""
         return self.trained if self.average is None else self.average.module
+
+    def where(self) -> str:
+        """Where training is, for one who stops it."""
+        return f"at step {self.global_step} of fitting {', '.join(self.names)}"
 
     # The rows ------------------------------------------------------------------------------------
 
@@ -270,8 +267,7 @@ class Loop(LightningModule):
 
     def on_train_start(self) -> None:
         """Take up the rows at the step that a checkpoint left off, if anything is left to do."""
-        self.order.step = self.trainer.global_step
-        self.began = self.trainer.global_step
+        self.order.step = self.began = self.trainer.global_step
         self.started = time.perf_counter()
         if len(self._stopped()) == len(self.names):
             self.trainer.should_stop = True
