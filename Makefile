@@ -54,13 +54,13 @@ test-all: lint  ## the same with the slow tests
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 test-web: $(WEB)  ## the page in headless Chromium (system path), with screenshots into docs/explorer/
-	RUNG3_SCREENSHOTS=docs/explorer $(BIN)/python -m pytest tests/web tests/test_explorer_server.py
+	RUNG3_SCREENSHOTS=docs/explorer $(BIN)/python -m pytest tests/web tests/explorer/test_server.py
 
 demo: $(ENV)  ## the main job on the built-in digits world, ending in runs/digits/report.html
 	OMP_NUM_THREADS=1 $(BIN)/rung3 run studies/digits.yaml
 
 docs: $(DOCS)  ## run the examples of the pages, and build them into site/
-	$(BIN)/python -m pytest --quiet tests/test_docs.py
+	$(BIN)/python -m pytest --quiet tests/tour/test_docs.py
 	$(BIN)/zensical build --strict --clean
 
 bench-env: $(BENCH_ENV)  ## create .venv-bench: rung3 beside DoWhy

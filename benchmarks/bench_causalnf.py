@@ -33,8 +33,8 @@ import torch
 from torch import Tensor
 
 from rung3 import SCM, Rows, fit, worlds
-from rung3.expressions import Expression
-from rung3.worlds.suite import ADDITIVE, SUITE
+from rung3.data.expressions import Expression
+from rung3.worlds.tables import ADDITIVE, SUITE
 
 ROWS, TEST = 20_000, 5_000
 CONSTANT = re.compile(r"(?<![\w.])(?<!\*\*)\d+(?:\.\d+)?")
@@ -160,7 +160,7 @@ LIBRARIES = {
     "dowhy": ["dowhy.gcm", "pandas"],
     "maf": ["causalflows.flows"],
     "flows": ["lightning"],
-    "chosen": ["lightning", "rung3.training_loop"],
+    "chosen": ["lightning", "rung3.training.loop"],
 }
 CONTENDERS = {f.__name__: f for f in (nothing, form, dowhy, maf, flows, chosen)}
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from matplotlib import pyplot as plt
 
-from rung3.rows import map_noise
+from rung3.data.rows import map_noise
 from subjects import bound, mechanism_option, rows, training_step
 
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "cost.png"

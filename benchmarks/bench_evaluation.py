@@ -28,6 +28,7 @@ from torch import Generator, Tensor
 
 from rung3 import SCM, worlds
 from rung3.data import morphomnist
+from rung3.data.rows import Noise
 from rung3.evaluation import (
     Cache,
     Oracle,
@@ -39,11 +40,10 @@ from rung3.evaluation import (
     sets,
 )
 from rung3.evaluation.bootstrap import Bootstrap
-from rung3.evaluation.examination import Examination
-from rung3.evaluation.realism import Realism
+from rung3.evaluation.measures.realism import Realism
+from rung3.evaluation.runner import Examination
 from rung3.mechanisms import VAE, Equation
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, repeat_noise
-from rung3.rows import Noise
 
 DATA = Path(os.environ.get("RUNG3_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 GREY = 16

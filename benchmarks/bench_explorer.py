@@ -62,7 +62,7 @@ def make_run(folder: Path, size: int) -> Path:
 
     from rung3 import SCM, Categorical, Continuous, Image, worlds
     from rung3.mechanisms import HVAE
-    from rung3.study import Study
+    from rung3.study.study import Study
 
     folder.mkdir()
     rows = worlds.digits().sample(50, seed=0)

@@ -26,7 +26,7 @@ from rung3.graph import (
     structures,
     to_dagitty,
 )
-from rung3.identification import identify
+from rung3.scm.identifiability import identify
 
 QUESTIONS: dict[str, Callable[[CausalGraph, str, str, list[str]], object]] = {
     "d-separated, yes or no": lambda g, x, y, z: g.d_separated(x, y, z),

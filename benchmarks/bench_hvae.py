@@ -29,9 +29,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from contenders import IMAGE, Contender, autocast, clock_of, contenders, wait
+from rung3.data.rows import Rows
 from rung3.mechanisms import Mechanism
-from rung3.rows import Rows
-from rung3.study import Study
+from rung3.study.study import Study
 from skill import imagine, nelbo, questions, scores
 from subjects import rows
 

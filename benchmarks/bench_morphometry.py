@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from rung3 import data
-from rung3.morphometry import measure_thickness
+from rung3.worlds.strokes.morphometry import measure_thickness
 
 
 def timed(measure: Callable[[], Any]) -> tuple[float, np.ndarray]:

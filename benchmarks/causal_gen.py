@@ -22,10 +22,10 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from rung3.data.rows import Noise, Rows
+from rung3.data.variables import Categorical, Image
 from rung3.mechanisms import Mechanism
 from rung3.mechanisms.base import Abduction, Parents
-from rung3.rows import Noise, Rows
-from rung3.variables import Categorical, Image
 
 __all__ = ["CausalGen"]
 

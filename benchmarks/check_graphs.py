@@ -40,16 +40,9 @@ from y0.algorithm.simplify_latent import evans_simplify
 from y0.dsl import Variable
 from y0.graph import NxMixedGraph
 
-from rung3.graph import (
-    CausalGraph,
-    Query,
-    equivalence_class,
-    equivalent,
-    implications,
-    to_dagitty,
-)
+from rung3.graph import CausalGraph, Query, equivalence_class, equivalent, implications, to_dagitty
 from rung3.graph.separation import open_path
-from rung3.identification import identify
+from rung3.scm.identifiability import identify
 
 Answers = Iterator[tuple[str, object, object]]
 

@@ -18,9 +18,9 @@ import torch
 
 from causal_gen import CausalGen
 from rung3 import fit
+from rung3.data.rows import Rows
 from rung3.mechanisms import Mechanism
-from rung3.rows import Rows
-from rung3.study import Study
+from rung3.study.study import Study
 
 __all__ = ["IMAGE", "Contender", "autocast", "clock_of", "contenders", "wait"]
 

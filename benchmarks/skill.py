@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from rung3 import SCM
-from rung3.evaluation.distances import distance
-from rung3.evaluation.queries import plan
+from rung3.data.distances import distance
+from rung3.data.rows import Noise, Rows
+from rung3.evaluation.plan import plan
 from rung3.mechanisms import Mechanism
-from rung3.rows import Noise, Rows
 
 __all__ = ["Question", "imagine", "nelbo", "questions", "scores"]
 

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from rung3 import SCM, data, worlds
-from rung3.evaluation.ceiling import WIDTH, Ceiling, fit_ceiling
-from rung3.evaluation.distances import distance
-from rung3.rows import Rows
+from rung3.data.distances import distance
+from rung3.data.rows import Rows
+from rung3.evaluation.baselines.ceiling import WIDTH, Ceiling, fit_ceiling
 from skill import Question, questions
 
 CAUSES = ("thickness", "intensity", "digit")

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rung3 import effects, mechanisms, worlds
-    from rung3.choice import choose
-    from rung3.diagnosis import diagnose
+    from rung3.data.rows import Rows
+    from rung3.data.variables import Binary, Categorical, Continuous, Image, Ordinal
     from rung3.evaluation import evaluate
     from rung3.graph import CausalGraph
-    from rung3.identification import identify
-    from rung3.rows import Rows
-    from rung3.scm import SCM
-    from rung3.store import load
-    from rung3.training import fit
-    from rung3.variables import Binary, Categorical, Continuous, Image, Ordinal
+    from rung3.scm.identifiability import identify
+    from rung3.scm.scm import SCM
+    from rung3.scm.store import load
+    from rung3.training.choice import choose
+    from rung3.training.diagnosis import diagnose
+    from rung3.training.fitting import fit
 
 __version__ = version("rung3")
 
@@ -44,19 +44,19 @@ __all__ = [
 
 _HOME = {
     "SCM": "rung3.scm",
-    "Binary": "rung3.variables",
-    "Categorical": "rung3.variables",
+    "Binary": "rung3.data.variables",
+    "Categorical": "rung3.data.variables",
     "CausalGraph": "rung3.graph",
-    "Continuous": "rung3.variables",
-    "Image": "rung3.variables",
-    "Ordinal": "rung3.variables",
-    "Rows": "rung3.rows",
-    "choose": "rung3.choice",
-    "diagnose": "rung3.diagnosis",
+    "Continuous": "rung3.data.variables",
+    "Image": "rung3.data.variables",
+    "Ordinal": "rung3.data.variables",
+    "Rows": "rung3.data.rows",
+    "choose": "rung3.training.choice",
+    "diagnose": "rung3.training.diagnosis",
     "evaluate": "rung3.evaluation",
     "fit": "rung3.training",
-    "identify": "rung3.identification",
-    "load": "rung3.store",
+    "identify": "rung3.scm.identifiability",
+    "load": "rung3.scm.store",
 }
 _MODULES = ("effects", "mechanisms", "worlds")
 

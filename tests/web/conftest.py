@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from rung3 import SCM, Binary, Continuous, Image, Rows, fit, worlds
-from rung3.evaluation.oracles import fit_oracles
 from rung3.explorer import Opened, Session
 from rung3.mechanisms import HVAE, VAE, Equation, Stage
+from rung3.training.oracles.oracles import fit_oracles
 from web.driving import Driver, served
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
@@ -131,7 +131,7 @@ def bow() -> Iterator[str]:
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """The folder of a run: a study, and a model of it that has learned nothing."""
-    from rung3.study import Study
+    from rung3.study.study import Study
 
     world = worlds.digits()
     image = VAE(latent=2, width=4, depth=1)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import serving
+
 from rung3.explorer import Session
 
 

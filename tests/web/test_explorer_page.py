@@ -16,9 +16,9 @@ from PIL import Image as Pictures
 from typer.testing import CliRunner
 
 from rung3 import worlds
-from rung3.cli import app
+from rung3.cli.app import app
 from rung3.explorer import Opened, Session, open_runs
-from rung3.explorer.pictures import image_png, uri
+from rung3.explorer.png import image_png, uri
 from web.driving import Driver, served
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rung3.variables import TOLERANCE, Image
+from rung3.data.variables import TOLERANCE, Image
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Pillow

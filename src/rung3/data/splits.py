@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from rung3.rows import Rows
-from rung3.seeding import Seed, base_seed
+from rung3.data.rows import Rows
+from rung3.data.seeding import Seed, base_seed
 
 __all__ = ["split"]
 

@@ -10,12 +10,12 @@ one picture.
 """
 
 from rung3.effects.averages import Average, average, controlled
-from rung3.effects.calibration import Coverage, coverage
+from rung3.effects.coverage import Coverage, coverage
+from rung3.effects.grid import Grid, grid
 from rung3.effects.heterogeneity import Heterogeneity, heterogeneity
 from rung3.effects.mediation import Averages, Mediation, mediate, natural
 from rung3.effects.paths import along
-from rung3.effects.spread import Uncertainty, uncertainty
-from rung3.effects.strips import Grid, grid
+from rung3.effects.uncertainty import Uncertainty, uncertainty
 
 __all__ = [
     "Average",

@@ -24,14 +24,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from rung3 import propagation
+from rung3.data.seeding import Seed, base_seed
+from rung3.data.variables import Discrete
 from rung3.effects.formulas import check_outcome
 from rung3.effects.score import score_interval
-from rung3.floating import in_own_precision
-from rung3.identification import require_identified
-from rung3.scm import SCM
-from rung3.seeding import Seed, base_seed
-from rung3.variables import Discrete
+from rung3.scm import propagation
+from rung3.scm.floating import in_own_precision
+from rung3.scm.identifiability import require_identified
+from rung3.scm.scm import SCM
 
 __all__ = ["Average", "average", "check_sample", "controlled"]
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from rung3.picture import by_channel, show
+from rung3.cli.picture import by_channel, show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from rung3.effects.strips import Column, Grid
+    from rung3.effects.grid import Column, Grid
 
 __all__ = ["draw"]
 
@@ -39,7 +39,7 @@ def draw(grid: Grid, scale: float | None = None) -> Figure:
     Raises:
         ValueError: If the scale is not positive.
     """
-    from rung3.evaluation.distances import scale as levels
+    from rung3.data.distances import scale as levels
 
     most = levels(grid.image) if scale is None else scale
     if not most > 0:

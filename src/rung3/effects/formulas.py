@@ -24,10 +24,10 @@ from functools import reduce
 from itertools import product
 from typing import Any
 
+from rung3.data.variables import Categorical
 from rung3.graph import CausalGraph
 from rung3.mechanisms.base import NO_MEDIATOR, Mechanism
-from rung3.scm import SCM
-from rung3.variables import Categorical
+from rung3.scm.scm import SCM
 
 __all__ = ["ALL", "LATENT", "NONE", "Along", "Formula", "Formulas", "Route", "Via", "check_outcome"]
 

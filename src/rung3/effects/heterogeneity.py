@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rung3.columns import complete_rows, read, say_gaps
+from rung3.data.columns import complete_rows, read, say_gaps
+from rung3.data.variables import Discrete
 from rung3.effects.averages import Average
-from rung3.variables import Discrete
 
 __all__ = ["Heterogeneity", "heterogeneity"]
 

@@ -25,13 +25,13 @@ from typing import Any
 
 from torch import Tensor
 
+from rung3.data.seeding import Seed
+from rung3.data.variables import Continuous, Discrete, Variable
 from rung3.effects.averages import Average, check_sample
 from rung3.effects.formulas import ALL, LATENT, NONE, Formulas, Via
 from rung3.effects.potential import Drawn, Imagined
-from rung3.floating import in_own_precision
-from rung3.scm import SCM
-from rung3.seeding import Seed
-from rung3.variables import Continuous, Discrete, Variable
+from rung3.scm.floating import in_own_precision
+from rung3.scm.scm import SCM
 
 __all__ = ["Averages", "Mediation", "mediate", "natural"]
 

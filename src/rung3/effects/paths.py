@@ -21,13 +21,13 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
+from rung3.data.seeding import Seed
 from rung3.effects.formulas import LATENT, NONE, Along, Formulas
 from rung3.effects.potential import Imagined
-from rung3.floating import in_own_precision
 from rung3.graph import CausalGraph
 from rung3.graph.paths import Path
-from rung3.scm import SCM
-from rung3.seeding import Seed
+from rung3.scm.floating import in_own_precision
+from rung3.scm.scm import SCM
 
 __all__ = ["along"]
 

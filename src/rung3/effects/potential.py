@@ -13,13 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
-from rung3 import propagation
+from rung3.data.rows import Noise, as_rows, map_noise
+from rung3.data.seeding import Seed, base_seed, stream
 from rung3.effects.formulas import LATENT, NONE, Formula, Formulas
-from rung3.identification import require_mechanisms
 from rung3.mechanisms.base import Mechanism, Parents, one_tensor
-from rung3.parts import in_parts
-from rung3.rows import Noise, as_rows, map_noise
-from rung3.seeding import Seed, base_seed, stream
+from rung3.scm import propagation
+from rung3.scm.identifiability import require_mechanisms
+from rung3.scm.parts import in_parts
 
 __all__ = ["Drawn", "Imagined", "Potentials"]
 

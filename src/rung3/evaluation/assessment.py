@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rung3.data.cache import Cache
+from rung3.data.files import digest
+from rung3.data.rows import Rows, as_rows
+from rung3.data.seeding import Seed, base_seed, stream
+from rung3.data.variables import Image
 from rung3.evaluation import targets
 from rung3.evaluation.bootstrap import Bootstrap
-from rung3.evaluation.cache import Cache
-from rung3.evaluation.collapse import divergences
-from rung3.evaluation.densities import densities
-from rung3.evaluation.examination import Examination, Measure, Sight
-from rung3.evaluation.oracles import Oracles, fit_oracles
+from rung3.evaluation.measures.collapse import divergences
+from rung3.evaluation.measures.log_prob import densities
+from rung3.evaluation.measures.truth import Baseline
+from rung3.evaluation.plan import Query, plan
 from rung3.evaluation.probes import Probes
 from rung3.evaluation.protocol import Protocol
-from rung3.evaluation.queries import Query, plan
-from rung3.evaluation.report import Report
+from rung3.evaluation.report.report import Report
+from rung3.evaluation.runner import Examination, Measure, Sight
 from rung3.evaluation.sets import REFERENCES, Sets, look
 from rung3.evaluation.summary import summarise
-from rung3.evaluation.truth import Baseline
-from rung3.files import digest
-from rung3.floating import in_own_precision
-from rung3.rows import Rows, as_rows
-from rung3.seeding import Seed, base_seed, stream
-from rung3.variables import Image
+from rung3.scm.floating import in_own_precision
+from rung3.training.oracles.oracles import Oracles, fit_oracles
 
 if TYPE_CHECKING:
-    from rung3.scm import SCM
+    from rung3.scm.scm import SCM
 
 __all__ = ["complete", "evaluate", "planned", "prepared"]
 

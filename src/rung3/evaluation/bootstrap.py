@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rung3.seeding import stream
+from rung3.data.seeding import stream
 
 __all__ = ["Bootstrap", "nothing"]
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
-from rung3.provenance import Provenance, Status
-from rung3.rows import Rows
-from rung3.variables import Discrete, Image
+from rung3.data.rows import Rows
+from rung3.data.variables import Discrete, Image
+from rung3.scm.provenance import Provenance, Status
 
 if TYPE_CHECKING:
-    from rung3.evaluation.queries import Query
-    from rung3.scm import SCM
+    from rung3.evaluation.plan import Query
+    from rung3.scm.scm import SCM
 
 __all__ = ["Example", "Examples", "Sweep"]
 

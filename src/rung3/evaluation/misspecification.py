@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
+from rung3.data.rows import Rows, spell_unknown
+from rung3.data.seeding import Seed, base_seed, stream
 from rung3.graph import CausalGraph
-from rung3.rows import Rows, spell_unknown
-from rung3.seeding import Seed, base_seed, stream
 
 if TYPE_CHECKING:
-    from rung3.scm import SCM
+    from rung3.scm.scm import SCM
 
 __all__ = ["Scored", "changes", "mislabelled", "misdrawn"]
 

@@ -21,20 +21,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rung3.evaluation.commutativity import commutativity
-from rung3.evaluation.distances import distance
-from rung3.evaluation.examination import FACTUAL, KEPT, Asked, Examination, Sight
-from rung3.evaluation.minimality import alike, latent_divergence
-from rung3.evaluation.queries import Query
-from rung3.evaluation.ranks import covered, ranks
-from rung3.evaluation.similarity import ssim
-from rung3.evaluation.stability import disagreement
-from rung3.evaluation.truth import NOTHING
-from rung3.rows import Rows
-from rung3.variables import Image
+from rung3.data.distances import distance
+from rung3.data.ranks import covered, ranks
+from rung3.data.rows import Rows
+from rung3.data.variables import Image
+from rung3.evaluation.measures.commutativity import commutativity
+from rung3.evaluation.measures.minimality import alike, latent_divergence
+from rung3.evaluation.measures.similarity import ssim
+from rung3.evaluation.measures.stability import disagreement
+from rung3.evaluation.measures.truth import NOTHING
+from rung3.evaluation.plan import Query
+from rung3.evaluation.runner import FACTUAL, KEPT, Asked, Examination, Sight
 
 if TYPE_CHECKING:
-    from rung3.scm import SCM
+    from rung3.scm.scm import SCM
 
 __all__ = ["LEVELS", "Probes"]
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, fields
 from math import inf
 from typing import Any, Literal, Self, get_args
 
-from rung3.rows import spell_unknown
+from rung3.data.rows import spell_unknown
 
 __all__ = ["MEASURES", "PRESETS", "STANDARD", "Protocol", "Targets"]
 

@@ -14,8 +14,8 @@ from typing import Any, Self, TypeAlias
 import torch
 from torch import Tensor
 
+from rung3.data.files import packed, read_tensors
 from rung3.evaluation.bootstrap import Bootstrap, nothing
-from rung3.files import packed, read_tensors
 
 __all__ = ["Path", "Scores"]
 

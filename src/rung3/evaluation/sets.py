@@ -18,21 +18,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rung3.evaluation.cost import cost
-from rung3.evaluation.examination import FACTUAL, OBSERVED, Asked, Examination, Seen, Sight
-from rung3.evaluation.interventional import interventional
-from rung3.evaluation.oracles import Oracles
-from rung3.evaluation.prior import prior_distances
+from rung3.data.rows import Rows
+from rung3.data.variables import Image
+from rung3.evaluation.measures.cost import cost
+from rung3.evaluation.measures.interventional import interventional
+from rung3.evaluation.measures.prior import prior_distances
+from rung3.evaluation.measures.realism import Realism
+from rung3.evaluation.measures.recovery import recovery
+from rung3.evaluation.plan import Query
 from rung3.evaluation.probes import features_of
-from rung3.evaluation.queries import Query
-from rung3.evaluation.realism import Realism
-from rung3.evaluation.recovery import recovery
+from rung3.evaluation.runner import FACTUAL, OBSERVED, Asked, Examination, Seen, Sight
 from rung3.evaluation.scores import Path, put
-from rung3.rows import Rows
-from rung3.variables import Image
+from rung3.training.oracles.oracles import Oracles
 
 if TYPE_CHECKING:
-    from rung3.scm import SCM
+    from rung3.scm.scm import SCM
 
 __all__ = ["REFERENCES", "Sets", "look"]
 

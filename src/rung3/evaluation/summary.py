@@ -18,9 +18,9 @@ from typing import Any
 from torch import Tensor
 
 from rung3.evaluation.bootstrap import Bootstrap
-from rung3.evaluation.examination import FACTUAL, OBSERVED, Examination
+from rung3.evaluation.measures.truth import NOTHING
+from rung3.evaluation.runner import FACTUAL, OBSERVED, Examination
 from rung3.evaluation.scores import Path, Scores, put
-from rung3.evaluation.truth import NOTHING
 
 __all__ = ["summarise"]
 

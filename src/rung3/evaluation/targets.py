@@ -15,8 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
+from rung3.data.variables import Discrete, Variable
 from rung3.evaluation.protocol import Targets
-from rung3.variables import Discrete, Variable
 
 __all__ = ["draw"]
 

@@ -25,7 +25,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from rung3.explorer import own, view
+from rung3.explorer import answers as view
+from rung3.explorer import uploads as own
 from rung3.explorer.guard import LOOPBACK, SECONDS, Guard
 from rung3.explorer.query import Query
 from rung3.explorer.session import Session

@@ -7,7 +7,7 @@
 The noise `u` is kept by (model, row, draws, seed), so that a slider that moves costs the decoder
 alone. Everything of a query is in the query: a session has no current one, and many can ask.
 
-What a row lacks is drawn given the rest (see `rung3.missing`), each time anew.
+What a row lacks is drawn given the rest (see `rung3.scm.imputation`), each time anew.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from rung3.explorer.opened import Opened
+from rung3.data.rows import Exogenous, Rows
+from rung3.data.variables import Discrete, Image
 from rung3.explorer.query import Query
-from rung3.provenance import Provenance
-from rung3.rows import Exogenous, Rows
-from rung3.scm import SCM
-from rung3.variables import Discrete, Image
+from rung3.explorer.runs import Opened
+from rung3.scm.provenance import Provenance
+from rung3.scm.scm import SCM
 
 __all__ = ["Answer", "Session"]
 

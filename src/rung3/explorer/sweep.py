@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rung3.data.variables import Discrete
 from rung3.explorer.query import Query
 from rung3.explorer.session import Session
-from rung3.variables import Discrete
 
 __all__ = ["Sweep", "span", "sweep"]
 
@@ -41,7 +41,7 @@ class Sweep:
         """The film strip, each value below its picture."""
         from matplotlib.figure import Figure
 
-        from rung3.picture import show
+        from rung3.cli.picture import show
 
         frames = self.images[image]
         figure = Figure(figsize=(1.2 * len(frames), 1.5), layout="constrained")
@@ -59,7 +59,7 @@ class Sweep:
         """The same as a film, there and back, four pictures a second."""
         from PIL import Image
 
-        from rung3.explorer.pictures import image_png
+        from rung3.explorer.png import image_png
 
         frames = [Image.open(io.BytesIO(image_png(f))).convert("RGB") for f in self.images[image]]
         times = max(1, -(-EDGE // frames[0].height))

@@ -20,6 +20,7 @@ from typing import TypeAlias
 
 import networkx as nx
 
+from rung3.data.spelling import did_you_mean, listed
 from rung3.graph.adjustment import criterion, minimal_adjustments
 from rung3.graph.front_door import minimal_front_doors
 from rung3.graph.instruments import Instrument, instruments
@@ -27,7 +28,6 @@ from rung3.graph.paths import Path, Step, walk
 from rung3.graph.projection import projected
 from rung3.graph.roles import Roles, roles
 from rung3.graph.text import checked_name, pairs_of, quote, read_graph, write
-from rung3.spelling import did_you_mean, listed
 
 Pair: TypeAlias = tuple[str, str]
 Names: TypeAlias = str | Iterable[str]

@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 
+from rung3.data.rows import spell_unknown
+from rung3.data.variables import Categorical, Continuous, Image, Variable
 from rung3.graph import CausalGraph
-from rung3.mechanisms.additive import AdditiveNoise
+from rung3.mechanisms.adapters import Conditional, ZukoFlow, from_dowhy
+from rung3.mechanisms.additive.mechanism import AdditiveNoise
 from rung3.mechanisms.at_bounds import AtBounds
 from rung3.mechanisms.base import Mechanism
 from rung3.mechanisms.contaminated import Contaminated
@@ -11,10 +14,7 @@ from rung3.mechanisms.discrete import GumbelMax, InverseCDF
 from rung3.mechanisms.equation import Equation
 from rung3.mechanisms.flow import Flow
 from rung3.mechanisms.hvae import HVAE, Stage
-from rung3.mechanisms.imported import Conditional, ZukoFlow, from_dowhy
 from rung3.mechanisms.vae import VAE
-from rung3.rows import spell_unknown
-from rung3.variables import Categorical, Continuous, Image, Variable
 
 __all__ = [
     "AdditiveNoise",

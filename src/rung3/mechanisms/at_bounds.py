@@ -21,10 +21,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
+from rung3.data.rows import Noise
+from rung3.data.variables import Continuous, Ordinal
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, leading, one_tensor
 from rung3.mechanisms.discrete import InverseCDF
-from rung3.rows import Noise
-from rung3.variables import Continuous, Ordinal
 
 __all__ = ["AtBounds"]
 

@@ -1,9 +1,9 @@
 """What variational image mechanisms share: `x = h(eps; g(z, pa))`, noise `u = (latents, eps)`.
 
 The latents' noise is standard normal (lecture 1.8.2) and has an amortised posterior `q`; given the
-latents, the posterior of eps is exact (see `rung3.mechanisms.likelihoods`). Abduction draws the
-latents from q, and eps given what they decode to; prediction decodes the same noise under the new
-parents. The log-probability is bounded from below by
+latents, the posterior of eps is exact (see `rung3.mechanisms.likelihoods.base`). Abduction draws
+the latents from q, and eps given what they decode to; prediction decodes the same noise under the
+new parents. The log-probability is bounded from below by
 
     log p(x | pa) >= E_q[log p(x | z, pa)] - sum_i KL_i,
 
@@ -25,12 +25,12 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from rung3.data.rows import Noise
+from rung3.data.variables import Image
 from rung3.mechanisms.base import Abduction, Mechanism, Parents
-from rung3.mechanisms.context import Context
-from rung3.mechanisms.likelihoods import Likelihood
-from rung3.mechanisms.pixels import Kind, likelihood_of
-from rung3.rows import Noise
-from rung3.variables import Image
+from rung3.mechanisms.likelihoods.base import Likelihood
+from rung3.mechanisms.likelihoods.registry import Kind, likelihood_of
+from rung3.mechanisms.networks.context import Context
 
 __all__ = ["Autoencoder", "Inference", "check_counts", "gaussian_kl"]
 

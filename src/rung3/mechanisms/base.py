@@ -21,9 +21,9 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Generator, Tensor
 
-from rung3.precision import Precise
-from rung3.rows import Noise, map_noise
-from rung3.variables import Discrete, Image, Variable
+from rung3.data.precision import Precise
+from rung3.data.rows import Noise, map_noise
+from rung3.data.variables import Discrete, Image, Variable
 
 __all__ = ["Abduction", "ImpossibleError", "Mechanism", "Parents"]
 
@@ -83,7 +83,7 @@ class Mechanism(Precise, ABC):
         parents: Its parents, by name.
         observed: `(2, *shape)` least and greatest value seen in training (NaN before), for
             continuous variables; `(classes,)` which categories were seen, for discrete ones; empty
-            for images. In double where the data are (see `rung3.precision`).
+            for images. In double where the data are (see `rung3.data.precision`).
     """
 
     abduction: ClassVar[Abduction]

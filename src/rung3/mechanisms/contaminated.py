@@ -26,10 +26,10 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from rung3.expressions import Expression
+from rung3.data.expressions import Expression
+from rung3.data.rows import Noise
+from rung3.data.variables import Continuous
 from rung3.mechanisms.base import Abduction, ImpossibleError, Mechanism, Parents, leading
-from rung3.rows import Noise
-from rung3.variables import Continuous
 
 __all__ = ["Contaminated"]
 
@@ -41,7 +41,8 @@ class Contaminated(Mechanism):
     """A Gaussian with uniform outliers; noise `u` (standard normal) and `outlier` (0 or 1), `(n,)`.
 
     Args:
-        centre: `m(pa)` as text in the grammar of `rung3.expressions`; its names are the parents.
+        centre: `m(pa)` as text in the grammar of `rung3.data.expressions`; its names are the
+        parents.
         scale: Standard deviation s, in the variable's unit.
         outliers: Probability p of an outlier.
         between: Ends a and b of what outliers are uniform on; if not given, the support.

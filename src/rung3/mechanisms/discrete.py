@@ -22,10 +22,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from rung3.data.rows import Noise
+from rung3.data.variables import Discrete
 from rung3.mechanisms.base import UNIFORM, Abduction, Mechanism, Parents, leading, one_tensor
-from rung3.mechanisms.encoding import MLP, ParentEncoder
-from rung3.rows import Noise
-from rung3.variables import Discrete
+from rung3.mechanisms.networks.encoding import MLP, ParentEncoder
 
 __all__ = ["GumbelMax", "InverseCDF"]
 

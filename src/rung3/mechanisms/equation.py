@@ -22,7 +22,9 @@ from torch import Generator, Tensor
 from torch import distributions as td
 from torch.distributions import Distribution, Normal
 
-from rung3.expressions import Expression, Function
+from rung3.data.expressions import Expression, Function
+from rung3.data.rows import Noise
+from rung3.data.variables import Continuous, Image
 from rung3.mechanisms.base import (
     Abduction,
     ImpossibleError,
@@ -31,8 +33,6 @@ from rung3.mechanisms.base import (
     one_tensor,
     repeat_noise,
 )
-from rung3.rows import Noise
-from rung3.variables import Continuous, Image
 
 __all__ = ["Equation"]
 
@@ -54,9 +54,9 @@ class Equation(Mechanism):
 
     Args:
         function: A Python function whose arguments are the parents' names and `u`, or text in the
-            grammar of `rung3.expressions` (only text can be saved). It must treat every row alike:
-            it is called with tensors `(n, ...)`. Without `u` the variable is deterministic. A
-            parent whose name is no word, or `u`, goes in quotes (`'"blood pressure" + u'`), or is
+            grammar of `rung3.data.expressions` (only text can be saved). It must treat every row
+            alike: it is called with tensors `(n, ...)`. Without `u` the variable is deterministic.
+            A parent whose name is no word, or `u`, goes in quotes (`'"blood pressure" + u'`), or is
             taken from all of them (`lambda v, /, u: v["blood pressure"] + u`).
         noise: Distribution of `u`: of `torch.distributions`, or text such as `"Gamma(10, 5)"`;
             standard normal if not given.

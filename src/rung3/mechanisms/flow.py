@@ -39,18 +39,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from rung3.mechanisms.base import (
-    NORMAL,
-    Abduction,
-    Mechanism,
-    Parents,
-    one_tensor,
-    repeat_noise,
-)
-from rung3.mechanisms.encoding import MLP, Circle, ParentEncoder, Standardise
-from rung3.mechanisms.support import ToReal
-from rung3.rows import Noise
-from rung3.variables import Continuous
+from rung3.data.rows import Noise
+from rung3.data.variables import Continuous
+from rung3.mechanisms.base import NORMAL, Abduction, Mechanism, Parents, one_tensor, repeat_noise
+from rung3.mechanisms.networks.encoding import MLP, Circle, ParentEncoder, Standardise
+from rung3.mechanisms.networks.real_line import ToReal
 
 __all__ = ["Flow"]
 

@@ -30,12 +30,20 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Generator, Tensor
 
+from rung3.data.rows import Noise
+from rung3.data.variables import Image
 from rung3.mechanisms.autoencoder import Autoencoder, Inference, check_counts, gaussian_kl
 from rung3.mechanisms.base import Parents
-from rung3.mechanisms.hierarchy import BottomUp, Grid, Latent, Source, Stage, TopDown, preset
-from rung3.mechanisms.pixels import Kind, check_kind
-from rung3.rows import Noise
-from rung3.variables import Image
+from rung3.mechanisms.likelihoods.registry import Kind, check_kind
+from rung3.mechanisms.networks.hierarchy import (
+    BottomUp,
+    Grid,
+    Latent,
+    Source,
+    Stage,
+    TopDown,
+    preset,
+)
 
 __all__ = ["HVAE", "Stage"]
 
@@ -52,7 +60,7 @@ class HVAE(Autoencoder):
         stages: The resolutions, from fine to coarse, as `Stage`s or mappings of their fields; a
             preset for the image's size if not given.
         likelihood: `"logistic"`, `"discretised"` or `"mixture"` for pixels stored as whole levels,
-            `"gaussian"` for real ones; see `rung3.mechanisms.pixels`.
+            `"gaussian"` for real ones; see `rung3.mechanisms.likelihoods.registry`.
         beta: Weight of the KL divergences in the loss, after warm-up.
         warmup: Steps of training in which that weight rises from 0.
         free: Nats of each layer's divergence that cost nothing (free bits, arXiv 1606.04934).

@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
+from rung3.data.variables import Image
 from rung3.mechanisms.autoencoder import Autoencoder, Inference, check_counts, gaussian_kl
-from rung3.mechanisms.convolutional import ConvDecoder, ConvEncoder, Pyramid
-from rung3.mechanisms.pixels import Kind, check_kind
-from rung3.variables import Image
+from rung3.mechanisms.likelihoods.registry import Kind, check_kind
+from rung3.mechanisms.networks.convolutional import ConvDecoder, ConvEncoder, Pyramid
 
 __all__ = ["VAE"]
 
@@ -32,7 +32,7 @@ class VAE(Autoencoder):
     Args:
         latent: Length of z.
         likelihood: `"logistic"`, `"discretised"` or `"mixture"` for pixels stored as whole levels,
-            `"gaussian"` for real ones; see `rung3.mechanisms.pixels`.
+            `"gaussian"` for real ones; see `rung3.mechanisms.likelihoods.registry`.
         width: Channels at half the image's size; twice and four times as many below.
         depth: Residual blocks of the decoder at each resolution; the encoder has half as many.
         beta: Weight of the KL divergence in the loss, after cooling.

@@ -9,10 +9,10 @@ from typing import Literal
 
 import torch
 
-from rung3.data.charig import COUNTS, VARIABLES
+from rung3.data.readers.kidney_stones import COUNTS, VARIABLES
+from rung3.data.variables import Binary, Continuous
 from rung3.mechanisms import Equation, InverseCDF
-from rung3.scm import SCM
-from rung3.variables import Binary, Continuous
+from rung3.scm.scm import SCM
 
 __all__ = ["chocolate", "collider", "exam", "hospital", "kidney_stones"]
 
@@ -27,7 +27,7 @@ def kidney_stones() -> SCM:
     seeing says 0.78 and 0.826 (lecture 1.3, Figure 3).
 
     Example:
-        >>> from rung3.enumeration import probability
+        >>> from rung3.scm.enumeration import probability
         >>> world = kidney_stones()
         >>> round(probability(world, {"recovery": "yes"}, given={"treatment": "A"}), 3)
         0.78
@@ -106,7 +106,7 @@ def hospital() -> SCM:
     have flu far less often than those without (Berkson 1946, Biometrics Bulletin 2:47-53).
 
     Example:
-        >>> from rung3.enumeration import probability
+        >>> from rung3.scm.enumeration import probability
         >>> world = hospital()
         >>> flu = {"flu": 1}
         >>> round(probability(world, flu, given={"injury": 1}), 3)
@@ -137,7 +137,7 @@ def exam() -> SCM:
     if they study; with interest 50 % or 90 %. Studying never makes anybody fail (the mechanism is
     monotone), so of those who studied and passed a share `PN = 0.38 / 0.84` passed because of it,
     and of those who did neither a share `PS = 0.32 / 0.66` would have passed, had they studied
-    (lecture 1.1; see `rung3.causation`).
+    (lecture 1.1; see `rung3.effects.bounds.causation`).
 
     Example:
         >>> failed = {"interested": 0, "studied": 0, "passed": 0}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from rung3.data.variables import Binary, Continuous, Ordinal
 from rung3.mechanisms import Equation, InverseCDF
-from rung3.scm import SCM
-from rung3.variables import Binary, Continuous, Ordinal
+from rung3.scm.scm import SCM
 
 __all__ = ["scans"]
 
@@ -19,7 +19,7 @@ def scans() -> SCM:
         scan := lesion + u/2,             mark := 1{scan + u/2 > 1.5}
 
     Example:
-        >>> from rung3.tasks import task
+        >>> from rung3.evaluation.tasks import task
         >>> graph = scans().graph
         >>> task(graph, "disease", "scan").direction, task(graph, "mark", "scan").direction
         ('anti-causal', 'causal')

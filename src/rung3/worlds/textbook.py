@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from rung3.data.variables import Continuous
 from rung3.mechanisms import Equation
-from rung3.scm import SCM
-from rung3.variables import Continuous
+from rung3.scm.scm import SCM
 
 __all__ = ["lecture", "uniform"]
 

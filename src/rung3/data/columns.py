@@ -1,0 +1,205 @@
+"""Columns of a table as variables: stated, or read off their values.
+
+Tables and models that are fitted infer alike, by `variable_of`. Every statistic of a table is of
+its complete cases: the rows that have a value in all the columns that it uses. How many have not
+(`gaps`) is said with the answer.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rung3.data.rows import Rows, as_rows, named, spell_unknown
+from rung3.data.variables import Binary, Categorical, Continuous, Variable
+
+__all__ = ["amounts", "complete_rows", "doubt", "gaps", "read", "say_gaps", "variable_of"]
+
+MOST = 20
+"""Whole numbers from 0 count as categories up to here."""
+
+MANY = 5
+"""More categories of whole numbers than these may well be amounts."""
+
+
+def read(
+    table: Mapping[str, Any],
+    variables: Mapping[str, Variable] | None = None,
+    names: Iterable[str] | None = None,
+) -> tuple[Rows, dict[str, Variable]]:
+    """The columns of a table in its complete cases, checked, and what each of them is.
+
+    Args:
+        table: A mapping from name to values, a data frame, or rows.
+        variables: What the columns are; `variable_of` where not given.
+        names: Which columns; all if not given.
+
+    Returns:
+        The rows that have no gap in these columns (`complete_rows`), numbers in double; and the
+        variables.
+
+    Raises:
+        ValueError: If a column is lacking, or its values do not fit its variable; if no row is
+            complete.
+
+    Example:
+        >>> rows, kinds = read({"drug": ["yes", "no", "yes"], "dose": [0.5, 1.0, None]})
+        >>> rows["drug"], str(kinds["dose"])
+        (tensor([1, 0]), 'Continuous()')
+    """
+    columns = named(table)
+    chosen = list(columns) if names is None else list(dict.fromkeys(names))
+    lacking = [name for name in chosen if name not in columns]
+    if lacking:
+        raise ValueError(f"the table lacks a column: {spell_unknown(lacking, columns)}")
+    used = _complete({name: columns[name] for name in chosen})
+    stated = variables or {}
+    kinds = {name: stated.get(name) or variable_of(name, used[name]) for name in chosen}
+    for name in chosen:
+        if name not in stated and (said := doubt(name, kinds[name])):
+            warnings.warn(said, stacklevel=3)
+    rows = as_rows(used, kinds, torch.device("cpu"), exact=chosen)
+    if not rows.batched or rows.n == 0:
+        raise ValueError(f"expected a table of at least one row, got {rows}")
+    return Rows(dict(rows)), kinds
+
+
+def complete_rows(table: Mapping[str, Any], names: Iterable[str]) -> Tensor:
+    """Which rows of a table have no gap in these columns, a mask `(n,)`."""
+    columns = named(table)
+    return ~torch.from_numpy(np.logical_or.reduce([_missing(columns[name]) for name in names]))
+
+
+def gaps(table: Mapping[str, Any], names: Iterable[str]) -> int:
+    """How many rows of a table have a gap in any of these columns.
+
+    Example:
+        >>> gaps({"a": [1.0, None, 3.0], "b": ["x", "y", None]}, ["a", "b"])
+        2
+    """
+    return int((~complete_rows(table, names)).sum())
+
+
+def say_gaps(count: int) -> str:
+    """What is added to an answer for so many rows that were left out.
+
+    Example:
+        >>> say_gaps(0), say_gaps(12)
+        ('', '; 12 rows with gaps left out')
+    """
+    return f"; {count:,} row{'s' * (count > 1)} with gaps left out" if count else ""
+
+
+def _complete(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns in the rows that have no gap in any."""
+    missing = {name: _missing(values) for name, values in columns.items()}
+    sizes = {len(mask) for mask in missing.values()}
+    if len(sizes) != 1 or not any(mask.any() for mask in missing.values()):
+        return dict(columns)  # of one length, or `as_rows` says so
+    kept = ~np.logical_or.reduce(list(missing.values()))
+    if not kept.any():
+        counts = {name: int(mask.sum()) for name, mask in missing.items() if mask.any()}
+        raise ValueError(f"no row has all of {list(columns)}; missing in so many rows: {counts}")
+    return {name: _take(v, kept, missing[name]) for name, v in columns.items()}
+
+
+def _missing(values: Any) -> NDArray[np.bool_]:
+    """Which entries of a column are NaN, None or another mark of a gap, `(n,)`."""
+    import pandas as pd
+
+    array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
+    mask = np.atleast_1d(pd.isna(array))
+    return np.asarray(mask.any(tuple(range(1, mask.ndim))))
+
+
+def _take(values: Any, kept: NDArray[np.bool_], missing: NDArray[np.bool_]) -> Any:
+    """A column's values in some rows, as they would be without the gaps.
+
+    Gaps make numbers of yes and no, and objects of numbers.
+    """
+    import pandas as pd
+
+    if isinstance(values, Tensor):
+        return values[torch.from_numpy(kept).to(values.device)]
+    array = np.asarray(values)
+    rest = array[kept]
+    if rest.dtype == object:
+        rest = pd.Series(list(rest)).infer_objects().to_numpy()
+    if missing.any() and rest.dtype.kind == "f" and np.isin(array[~missing], (0, 1)).all():
+        rest = rest.astype(np.int64)
+    return rest
+
+
+def variable_of(name: str, values: Any) -> Variable:
+    """What a column is, by its values.
+
+    Text is categorical, with the values in alphabetical order as labels; so are whole numbers from
+    0 to 19 (and booleans); of two categories, binary. Everything else is continuous: declare a
+    column that is not what it looks like. What is absent (None, NaN, `pandas.NA`) is passed over.
+
+    Raises:
+        ValueError: If a column of text has one value only, or mixes text and numbers.
+
+    Example:
+        >>> print(variable_of("age", [31.5, 44.0]), variable_of("ward", [0, 2, 1]))
+        Continuous() Categorical(classes=3)
+    """
+    array = values.numpy(force=True) if isinstance(values, torch.Tensor) else np.asarray(values)
+    own = getattr(values, "dtype", array.dtype)  # pandas' own types: NumPy makes floats of gaps
+    if array.dtype.kind not in "biuf" or not isinstance(own, np.dtype | torch.dtype):
+        return _of_objects(name, values, typed=not isinstance(own, np.dtype))
+    if array.dtype.kind == "f" or array.ndim != 1 or not array.size:
+        return Continuous(dim=array.shape[1] if array.ndim == 2 else None)
+    most = int(array.max())
+    if array.min() < 0 or most >= MOST:
+        return Continuous()
+    return Binary() if most <= 1 else Categorical(most + 1)
+
+
+def _of_objects(name: str, values: Any, typed: bool) -> Variable:
+    """What a column is of text or of values with gaps, which pandas has a type for or not."""
+    import pandas as pd
+
+    present = pd.Series(values, dtype=None if typed else object).dropna().infer_objects()
+    array = np.asarray(present)
+    if array.dtype.kind in "biuf":
+        return variable_of(name, array)
+    numbers = [value for value in present if isinstance(value, Real)]
+    if numbers and len(numbers) < len(present):
+        text = next(value for value in present if not isinstance(value, Real))
+        raise ValueError(
+            f"{name}: {text!r} stands among numbers, such as {numbers[0]!r}; correct it, leave it "
+            "empty, or make the column text"
+        )
+    labels = tuple(sorted({str(value) for value in present}))
+    if len(labels) < 2:
+        raise ValueError(f"{name}: all its values are {labels}; expected at least two")
+    return Binary(labels=labels) if len(labels) == 2 else Categorical(labels=labels)
+
+
+def amounts(kinds: Mapping[str, Variable], names: Iterable[str]) -> str:
+    """The end of an error that columns taken for categories may have caused: name and cure."""
+    said = [name for name in names if _numbered(kinds[name])]
+    declared = ", ".join(f"{name!r}: Continuous()" for name in said)
+    return f", or declare what are amounts, variables={{{declared}}}" if said else ""
+
+
+def doubt(name: str, kind: Variable) -> str:
+    """What to do if the whole numbers of a column are amounts; empty where that is unlikely."""
+    if not (_numbered(kind) and isinstance(kind, Categorical) and kind.classes > MANY):
+        return ""
+    return (
+        f"{name}: its whole numbers are taken for {kind.classes} categories; if they are amounts, "
+        f"declare variables={{{name!r}: Continuous()}}"
+    )
+
+
+def _numbered(kind: Variable) -> bool:
+    return isinstance(kind, Categorical) and not kind.labels

@@ -1,0 +1,1 @@
+"""Readers of real data, one source a file."""

@@ -1,0 +1,162 @@
+"""A table, CSV or Parquet, one row a subject; columns may name image files."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rung3.data.images import Fit, read_images
+from rung3.data.precision import held
+from rung3.data.rows import Rows
+from rung3.data.variables import Image, Variable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["table"]
+
+GAPS = frozenset(
+    {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
+     "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+)  # fmt: skip
+"""Words that stand for nothing, as pandas has them, unless they are labels."""
+
+
+def table(
+    path: str | Path,
+    *,
+    columns: Sequence[str] | None = None,
+    variables: Mapping[str, Variable] | None = None,
+    image_column: str | Sequence[str] | None = None,
+    size: tuple[int, int] | None = None,
+    fit: Fit | None = None,
+) -> Rows:
+    """Read a table, and the images that columns of it name.
+
+    Args:
+        path: A `.csv` or `.parquet` file.
+        columns: Which columns to read; by default those of `variables`, else all.
+        variables: What the columns are. Names of categories are turned into codes by their
+            `labels`, values are checked, and images have the channels, size and bits stated here;
+            see `rung3.data.images` for what is read of their files.
+        image_column: Column, or columns, of paths of image files, relative to the table's folder,
+            besides those whose variable is an `Image`.
+        size: `(height, width)` that images without a variable are resized to; by default none, and
+            they must be alike.
+        fit: What becomes of those of another aspect: `"crop"` or `"pad"`, as of `Image`; by default
+            they are refused.
+
+    Returns:
+        Rows with one entry a column: numbers `(n,)` and images `(n, C, H, W)` in [0, 1].
+
+    Raises:
+        ValueError: If the file, a column or an image is missing or unreadable, or values are not
+            numbers or do not fit their variable.
+    """
+    path, variables = Path(path), dict(variables or {})
+    frame = _read(path, variables)
+    named = [image_column] if isinstance(image_column, str) else list(image_column or ())
+    images = [name for name, kind in variables.items() if isinstance(kind, Image)] + named
+    if frame.empty:
+        raise ValueError(f"{path} has no rows; expected at least one")
+    wanted = list(dict.fromkeys([*(columns or variables or frame.columns), *images]))
+    missing = [name for name in wanted if name not in frame]
+    if missing:
+        raise ValueError(f"{path}: no column {missing[0]!r}; it has {list(frame.columns)}")
+    values: dict[str, Tensor] = {}
+    for name in wanted:
+        variable = variables.get(name)
+        if name not in images:
+            values[name] = _read_column(path, name, frame[name], variable)
+        elif variable is None or isinstance(variable, Image):
+            paths = frame[name].fillna("").astype(str).str.strip()
+            files = [path.parent / file if file else None for file in paths]
+            values[name] = read_images(name, files, variable, size, fit)
+        else:
+            raise ValueError(f"{name} is {variable}, and an image_column; declare it an Image")
+    return Rows(values)
+
+
+def _read(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:
+    import pandas as pd
+
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; expected a table, .csv or .parquet")
+    try:
+        if path.suffix == ".csv":
+            return _read_csv(path, variables)
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read: {str(error).strip()}") from None
+    raise ValueError(f"{path}: expected a .csv or .parquet file")
+
+
+def _read_csv(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:
+    """Labels stay the text that they are: `NA` and `True` may be some, and `01` is not `1`."""
+    import pandas as pd
+
+    # Of two rows the second may not be longer: pandas would take what is left for an index.
+    head = pd.read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False)
+    names = head.iloc[0].tolist()
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"its header names {twice[0]!r} twice; expected names that differ")
+    labels = {k: set(getattr(variables.get(k), "labels", ())) for k in names}
+    frame = pd.read_csv(
+        path,
+        dtype={name: str for name in names if labels[name]},
+        na_values={name: list(GAPS) for name in names if not labels[name]},
+        keep_default_na=False,
+    )
+    for name in (name for name in names if labels[name]):
+        texts = frame[name].mask(frame[name].isin(GAPS - labels[name]), None)
+        if not texts.isin(labels[name]).any():  # codes, perhaps
+            with suppress(ValueError):
+                texts = pd.to_numeric(texts)
+        frame[name] = texts
+    return frame
+
+
+def _read_column(
+    path: Path, name: str, column: pd.Series[Any], variable: Variable | None
+) -> Tensor:
+    if variable is not None:
+        try:
+            return _kept(name, column, variable.validate(name, column.to_numpy()))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    array = column.to_numpy()
+    if array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{path}: column {name!r} has values that are not numbers (first: {array[0]!r}); say "
+            "what it is with variables=, or leave it out with columns="
+        )
+    if array.dtype.kind in "biu":
+        value = torch.tensor(array, dtype=torch.int64)
+    else:
+        value = held(torch.tensor(array, dtype=torch.float64), 0)
+    return _kept(name, column, value)
+
+
+def _kept(name: str, column: pd.Series[Any], value: Tensor) -> Tensor:
+    """The values as they are held, with a warning where whole numbers are no longer themselves."""
+    if column.dtype.kind in "iuf" and value.is_floating_point():
+        given, found = column.to_numpy(), value.double().numpy()
+        if (np.isinf(found) & np.isfinite(given)).any():
+            raise ValueError(
+                f"{name}: {given[np.isinf(found)][0]:g} is too large for {value.dtype}"
+            )
+        if (lost := (given == np.round(given)) & (given != found)).any():
+            warnings.warn(
+                f"{name}: held as {value.dtype}, {given[lost][0]:.0f} becomes {found[lost][0]:.0f} "
+                f"({lost.sum()} values); subtract an offset, or leave identifiers out",
+                stacklevel=2,
+            )
+    return value

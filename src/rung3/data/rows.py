@@ -1,0 +1,266 @@
+"""Rows and exogenous noise: the two things that every query takes and gives.
+
+`Rows` is a mapping from variable name to tensor. `Exogenous` is the same for the noise, one entry a
+variable, and remembers the rows that it was abducted from. Leading axes are `(n, ...)`, or
+`(K, n, ...)` with K particles; a row given without its batch axis is answered without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
+
+import torch
+from torch import Tensor
+
+from rung3.data.spelling import suggest
+from rung3.data.variables import Variable
+
+if TYPE_CHECKING:
+    from rung3.mechanisms.base import Mechanism
+    from rung3.scm.provenance import Provenance
+
+__all__ = ["Exogenous", "Noise", "Rows"]
+
+Noise: TypeAlias = Tensor | dict[str, Tensor]
+"""Exogenous noise of one mechanism: a tensor, or a dict of tensors (VAE: `z` and `eps`)."""
+
+Index: TypeAlias = int | slice | Tensor
+
+
+def map_noise(function: Callable[[Tensor], Tensor], noise: Noise) -> Noise:
+    """Apply a function to every tensor of a mechanism's noise."""
+    if isinstance(noise, Tensor):
+        return function(noise)
+    return {key: function(value) for key, value in noise.items()}
+
+
+class Rows(Mapping[str, Tensor]):
+    """Values of named variables, one entry a row.
+
+    Args:
+        values: Tensor of each variable, `(n, ...)`; without the batch axis if not `batched`, with
+            a leading axis K if `particles` is K.
+        noise: The exogenous noise that made the rows, where it is known.
+        world: Name of the world that the noise belongs to.
+        batched: Whether values have a batch axis.
+        particles: Number K of particles, or `None`.
+        provenance: How the values came about.
+
+    Example:
+        >>> rows = Rows({"x": torch.arange(5.0)})
+        >>> rows[1:3]["x"], rows.n
+        (tensor([1., 2.]), 5)
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Tensor],
+        *,
+        noise: Mapping[str, Noise] | None = None,
+        world: str | None = None,
+        batched: bool = True,
+        particles: int | None = None,
+        provenance: Provenance | None = None,
+    ) -> None:
+        self._values = dict(values)
+        self.noise = None if noise is None else dict(noise)
+        self.world = world
+        self.batched = batched
+        self.particles = particles
+        self.provenance = provenance
+
+    @property
+    def n(self) -> int:
+        """Number of rows (1 for a single, unbatched one)."""
+        if not self.batched:
+            return 1
+        axis = 0 if self.particles is None else 1
+        return next((value.shape[axis] for value in self._values.values()), 0)
+
+    @overload
+    def __getitem__(self, key: str) -> Tensor: ...
+    @overload
+    def __getitem__(self, key: Index) -> Rows: ...
+    def __getitem__(self, key: str | Index) -> Tensor | Rows:
+        if isinstance(key, str):
+            return self._values[key]
+        return self.select(key)
+
+    def select(self, index: Index) -> Rows:
+        """The rows at an index, a slice or a mask, with their noise; one index gives one row."""
+        if not self.batched:
+            raise ValueError("a single row cannot be sliced")
+        at: Any = index if self.particles is None else (slice(None), index)
+        noise = None
+        if self.noise is not None:
+            noise = {name: map_noise(lambda t: t[at], value) for name, value in self.noise.items()}
+        return Rows(
+            {name: value[at] for name, value in self._values.items()},
+            noise=noise,
+            world=self.world,
+            batched=isinstance(index, slice) or torch.as_tensor(index).ndim > 0,
+            particles=self.particles,
+            provenance=self.provenance,
+        )
+
+    def repeat(self, times: int) -> Rows:
+        """The rows' values, `times` over, as one batch: `(times n, ...)`."""
+        axis = 1 if self.batched else 0
+        parts = {
+            name: value.expand(times, *value.shape).flatten(0, axis) for name, value in self.items()
+        }
+        return Rows(parts, provenance=self.provenance)
+
+    def to(self, device: torch.device | str) -> Rows:
+        """The same rows on another device."""
+        noise = None
+        if self.noise is not None:
+            noise = {k: map_noise(lambda t: t.to(device), v) for k, v in self.noise.items()}
+        return Rows(
+            {name: value.to(device) for name, value in self._values.items()},
+            noise=noise,
+            world=self.world,
+            batched=self.batched,
+            particles=self.particles,
+            provenance=self.provenance,
+        )
+
+    def explain(self) -> Provenance:
+        """Where the values come from: see `rung3.scm.provenance.Provenance`.
+
+        Raises:
+            ValueError: If the rows are data, not the answer to a query.
+        """
+        if self.provenance is None:
+            raise ValueError("these rows are data: only answers to queries have a provenance")
+        return self.provenance
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}: {tuple(v.shape)}" for name, v in self._values.items())
+        known = "" if self.noise is None else f", noise of world {self.world!r} known"
+        return f"Rows({shapes}{known})"
+
+
+class Exogenous(Mapping[str, Noise]):
+    """Exogenous noise of every variable, P(U | rows): what `SCM.abduct` gives and `predict` takes.
+
+    Args:
+        noise: Noise of each variable, `(n, ...)`, or `(K, n, ...)` with particles.
+        n: Number of rows.
+        particles: Number K of particles, or `None`.
+        factual: The rows it was abducted from; `None` for noise drawn from the prior.
+        mechanisms: The mechanism of each variable that it was abducted with. A variable whose
+            mechanism and ancestors' mechanisms are the same at prediction keeps its factual value.
+        kinds: Of each variable, whether its abduction was `exact`, `posterior`, `approximate`, or
+            its noise `known`.
+        seed: Of what a model draws anew, where its mechanisms have other noise.
+    """
+
+    def __init__(
+        self,
+        noise: Mapping[str, Noise],
+        *,
+        n: int,
+        particles: int | None = None,
+        factual: Rows | None = None,
+        mechanisms: Mapping[str, Mechanism] | None = None,
+        kinds: Mapping[str, str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._noise = dict(noise)
+        self.n = n
+        self.particles = particles
+        self.factual = factual
+        self.mechanisms = dict(mechanisms or {})
+        self.kinds = dict(kinds or {})
+        self.seed = seed
+
+    def __getitem__(self, name: str) -> Noise:
+        return self._noise[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._noise)
+
+    def __len__(self) -> int:
+        return len(self._noise)
+
+    def flat(self) -> Exogenous:
+        """The same with the particles as rows of their own: `(K n, ...)`, particle by particle."""
+        if self.particles is None:
+            return self
+        k = self.particles
+        noise = {name: map_noise(lambda t: t.flatten(0, 1), part) for name, part in self.items()}
+        return Exogenous(
+            noise,
+            n=k * self.n,
+            factual=None if self.factual is None else self.factual.repeat(k),
+            mechanisms=self.mechanisms,
+            kinds=self.kinds,
+            seed=self.seed,
+        )
+
+    def __repr__(self) -> str:
+        return f"Exogenous({', '.join(self._noise)}; n={self.n}, particles={self.particles})"
+
+
+def as_rows(
+    values: Mapping[str, Any],
+    variables: Mapping[str, Variable],
+    device: torch.device,
+    exact: Container[str] = (),
+) -> Rows:
+    """Check values against the variables, and give them as `Rows`, batched as they came.
+
+    Args:
+        values: A mapping or data frame of array-likes; names that are not variables are refused.
+        variables: The variables of the model.
+        device: Where the tensors shall lie.
+        exact: Names of numbers that are held in double, whatever they are.
+
+    Raises:
+        ValueError: Naming the variable, what was given and what was expected.
+    """
+    given = named(values)
+    unknown = [name for name in given if name not in variables]
+    if unknown:
+        raise ValueError(f"{spell_unknown(unknown, variables)}")
+    checked = {k: variables[k].validate(k, v, k in exact).to(device) for k, v in given.items()}
+    if not checked:
+        raise ValueError("no values were given")
+    batched = {name: v.ndim > len(variables[name].shape) for name, v in checked.items()}
+    if len(set(batched.values())) > 1:
+        one = [name for name, b in batched.items() if not b]
+        many = [name for name, b in batched.items() if b]
+        raise ValueError(f"{one} are single values but {many} are batches; give all alike")
+    sizes = {name: len(v) for name, v in checked.items() if batched[name]}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"variables differ in number of rows: {sizes}")
+    if isinstance(values, Rows) and values.particles is None:
+        return Rows(checked, noise=values.noise, world=values.world, batched=values.batched)
+    return Rows(checked, batched=all(batched.values()))
+
+
+def named(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Columns by their names as text: those of a frame may be whole numbers.
+
+    Raises:
+        ValueError: If it is no mapping or frame.
+    """
+    try:
+        return {str(name): column for name, column in dict(values).items()}
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"expected a mapping from variable to values, got {type(values).__name__}"
+        ) from None
+
+
+def spell_unknown(unknown: Sequence[object], known: Iterable[object]) -> str:
+    """Say which name is unknown, and which right ones are near."""
+    return f"unknown variable {unknown[0]!r}; {suggest(unknown[0], known, 'the variables')}"

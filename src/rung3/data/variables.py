@@ -1,0 +1,484 @@
+"""Variables: what values a node of the graph can take, in which unit, of which shape.
+
+A variable is a schema and nothing else. Every value that enters the library passes through
+`Variable.validate` once; every parent is encoded for a network from the same schema
+(`rung3.mechanisms.networks.encoding`), so no mechanism knows more about a data set than this.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from numbers import Integral
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rung3.data.precision import held
+from rung3.data.spelling import did_you_mean
+from rung3.data.values import NUMBERS, array_of, is_coded, labels_of, objects, reading, to_tensor
+
+__all__ = ["Binary", "Categorical", "Continuous", "Image", "Ordinal", "Variable"]
+
+MOST_BITS = 16
+"""Bits of a pixel whose levels single precision still tells apart with room to spare."""
+
+TOLERANCE = 0.02
+"""Of a level's spacing: how far a pixel may lie off its level by rounding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variable(ABC):
+    """A node's support, unit and shape.
+
+    Args:
+        unit: Unit of the values, for axes and messages; `""` for none.
+        missing: Whether values may be missing (NaN). A discrete variable that may be missing is
+            held as float.
+    """
+
+    unit: str = ""
+    missing: bool = False
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one value: `()`, `(d,)` or `(C, H, W)`."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """Type in which values are held."""
+
+    @abstractmethod
+    def check_support(self, name: str, value: Tensor) -> None:
+        """Raise a `ValueError` if any (finite) value lies outside the support."""
+
+    @property
+    def kind(self) -> str:
+        """The name of the kind of variable, in lower case."""
+        return type(self).__name__.lower()
+
+    def validate(self, name: str, value: Any, exact: bool = False) -> Tensor:
+        """Check a value, batched or not, and hold it in the variable's type.
+
+        Args:
+            name: The variable's name, for the errors.
+            value: Array-like of shape `(*shape)` or `(n, *shape)`, in the variable's own units.
+            exact: Whether numbers are held in double.
+
+        Returns:
+            The same values as a tensor, of the same shape.
+
+        Raises:
+            ValueError: On a wrong shape, NaN where `missing` is not declared, infinity, or values
+                outside the support.
+
+        Example:
+            >>> Continuous(lower=0).validate("thickness", [1, 2.5])
+            tensor([1.0000, 2.5000])
+        """
+        tensor = self.read(name, value)
+        tail = tuple(tensor.shape[tensor.ndim - len(self.shape) :])
+        if tensor.ndim not in (len(self.shape), len(self.shape) + 1) or tail != self.shape:
+            one, many = _spell(self.shape), _spell(("n", *self.shape))
+            raise ValueError(
+                f"{name}: expected shape {one} or {many}, got {_spell(tuple(tensor.shape))}"
+            )
+        if tensor.is_floating_point():
+            present = self._check_finite(name, tensor.detach())
+        else:
+            present = tensor
+        self.check_support(name, present)
+        return self.hold(tensor, exact)
+
+    def hold(self, value: Tensor, exact: bool = False) -> Tensor:
+        """Values in the variable's type; numbers that it would round too much, in double."""
+        return value.to(self.dtype)
+
+    def read(self, name: str, value: Any) -> Tensor:
+        """What was given as a tensor, labels as their codes; its values are not checked."""
+        return to_tensor(name, value)
+
+    def _check_finite(self, name: str, tensor: Tensor) -> Tensor:
+        held = torch.get_default_dtype()
+        kept = tensor.to(held)
+        finite = kept.isfinite()
+        if finite.all():
+            return tensor
+        if kept.isinf().any():
+            raise ValueError(
+                f"{name}: {int(kept.isinf().sum())} values are infinite, or beyond "
+                f"{torch.finfo(held).max:.2g}, the largest of {held}"
+            )
+        if not self.missing:
+            raise ValueError(
+                f"{name}: {int((~finite).sum())} values are NaN; declare the variable with "
+                "missing=True if its values may be missing"
+            )
+        return tensor[finite]
+
+    def difference(self, x: Tensor, y: Tensor) -> Tensor:
+        """`x - y`; on a circle the shorter way round."""
+        return x - y
+
+    def is_missing(self, value: Tensor) -> Tensor:
+        """Mask `(n,)` of the rows of a batched value that are missing."""
+        if not value.is_floating_point():
+            return torch.zeros(len(value), dtype=torch.bool, device=value.device)
+        return value.isnan().flatten(1).any(1) if value.ndim > 1 else value.isnan()
+
+    def config(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, and the kind: what a model file stores."""
+        fields = {
+            name: getattr(self, name)
+            for name, spec in self.__dataclass_fields__.items()
+            if spec.init and getattr(self, name) != spec.default
+        }
+        return {"kind": type(self).__name__} | fields
+
+    def __str__(self) -> str:
+        fields = ", ".join(f"{k}={v!r}" for k, v in self.config().items() if k != "kind")
+        return f"{type(self).__name__}({fields})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continuous(Variable):
+    """A real number, or a vector of `dim` of them, between `lower` and `upper`.
+
+    On a circle (an angle, an hour, a hue) `upper` is `lower` again: every number is a point of it,
+    held as its equal in [lower, upper).
+
+    Args:
+        lower: Least value, in the variable's unit.
+        upper: Greatest value.
+        dim: Length of the vector; `None` for a scalar.
+        circular: Whether the values lie on a circle.
+
+    Raises:
+        ValueError: If lower is not less than upper, dim less than 1, or a circle has an end that is
+            infinite.
+
+    Example:
+        >>> print(Continuous(unit="px", lower=0))
+        Continuous(unit='px', lower=0)
+        >>> hour = Continuous(unit="h", lower=0, upper=24, circular=True)
+        >>> hour.validate("hour", [23.5, 25, -1])
+        tensor([23.5000,  1.0000, 23.0000])
+        >>> hour.difference(torch.tensor(23.0), torch.tensor(1.0))
+        tensor(-2.)
+    """
+
+    lower: float = -math.inf
+    upper: float = math.inf
+    dim: int | None = None
+    circular: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.lower < self.upper:
+            raise ValueError(f"lower={self.lower} must be less than upper={self.upper}")
+        if self.circular and math.isinf(self.upper - self.lower):
+            raise ValueError(
+                f"circular=True needs a finite lower and upper, where the circle closes; got "
+                f"lower={self.lower} and upper={self.upper}"
+            )
+        if self.dim is not None and self.dim < 1:
+            raise ValueError(f"dim={self.dim} must be at least 1, or None for a scalar")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return () if self.dim is None else (self.dim,)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.get_default_dtype()
+
+    def hold(self, value: Tensor, exact: bool = False) -> Tensor:
+        return self.wrap(value.double() if exact else held(value, len(self.shape)))
+
+    def check_support(self, name: str, value: Tensor) -> None:
+        if not self.circular:
+            _check_range(name, value, self.lower, self.upper, self.unit)
+
+    def wrap(self, value: Tensor) -> Tensor:
+        """Points of a circle as their equals in [lower, upper); other values as they are."""
+        if not self.circular:
+            return value
+        inside = (value >= self.lower) & (value < self.upper)
+        moved = self.lower + torch.remainder(value - self.lower, self.upper - self.lower)
+        moved = torch.where(moved < self.upper, moved, self.lower)
+        return torch.where(inside | value.isnan(), value, moved)
+
+    def difference(self, x: Tensor, y: Tensor) -> Tensor:
+        """`x - y`; on a circle the shorter way round, in [-h, h) with h half its length."""
+        if not self.circular:
+            return x - y
+        half = (self.upper - self.lower) / 2
+        return torch.remainder(x - y + half, 2 * half) - half
+
+
+@dataclass(frozen=True)
+class Discrete(Variable):
+    """One of finitely many values, coded 0, 1, ..., `classes - 1`; by name where it has labels.
+
+    Tensors hold codes, as all answers do. Any other value (text, a number, NumPy, pandas) is a
+    label where there are labels: a number or a boolean is the label that reads like it. Where
+    numbers are meant as codes, say so: once and for all with `coded`, or by `codes`, which makes a
+    tensor of them.
+    """
+
+    classes: int = None  # type: ignore[assignment]  # as many as there are labels
+    labels: tuple[str, ...] = ()
+    coded: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", labels_of(self.labels))
+        if self.classes is None:
+            if not self.labels:
+                raise TypeError("expected the number of classes, or their labels")
+            object.__setattr__(self, "classes", len(self.labels))
+        if isinstance(self.classes, bool) or not isinstance(self.classes, int | np.integer):
+            raise ValueError(
+                f"classes={self.classes!r} is not a whole number; names go in labels=(...)"
+            )
+        object.__setattr__(self, "classes", int(self.classes))
+        if self.classes < 2:
+            raise ValueError(f"classes={self.classes} must be at least 2")
+        if self.labels and len(self.labels) != self.classes:
+            raise ValueError(f"{self.classes} classes, but {len(self.labels)} labels")
+
+    def label(self, code: int) -> str:
+        """The name of a category, or its code where they have none.
+
+        Example:
+            >>> Categorical(3).label(2), Binary(labels=("no", "yes")).label(1)
+            ('2', 'yes')
+        """
+        return self.labels[code] if self.labels else str(code)
+
+    def codes(self, values: Any) -> Tensor:
+        """Values that are meant as codes, whatever the labels: a tensor of whole numbers.
+
+        Example:
+            >>> education = Categorical(labels=("1", "2", "3"))
+            >>> education.validate("education", [1, 2]), education.codes([1, 2])
+            (tensor([0, 1]), tensor([1, 2]))
+
+        Raises:
+            ValueError: If a value is not a whole number from 0 to `classes - 1`.
+        """
+        return self.validate(self.kind, to_tensor(self.kind, values))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.get_default_dtype() if self.missing else torch.int64
+
+    def read(self, name: str, value: Any) -> Tensor:
+        if not self.labels or is_coded(value):
+            return to_tensor(name, value)
+        import pandas as pd
+
+        at, given = pd.factorize(objects(name, value))  # -1 where it is absent
+        codes = [self._code(one) for one in given]
+        if unknown := [one for one, code in zip(given, codes, strict=True) if code is None]:
+            raise ValueError(f"{name}: unknown category {unknown[:3]}; {self._cure(unknown[0])}")
+        table = torch.tensor([*codes, math.nan], dtype=torch.float64)
+        return table[torch.from_numpy(at)].reshape(array_of(name, value).shape)
+
+    def _code(self, value: Any) -> float | None:
+        """The code of the label that a value is, or of one that is a code."""
+        if self.coded and isinstance(value, NUMBERS):
+            return float(value)
+        if str(value) in self.labels:
+            return self.labels.index(str(value))
+        number = float(value) if isinstance(value, NUMBERS) else math.nan
+        return next((k for k, label in enumerate(self.labels) if reading(label) == number), None)
+
+    def _cure(self, value: Any) -> str:
+        """What was expected instead of an unknown category."""
+        if isinstance(value, NUMBERS):
+            cure = "if codes are meant, declare it with coded=True, or use its codes(...)"
+        else:
+            cure = did_you_mean(value, self.labels)
+        return f"expected {list(self.labels)}" + (f"; {cure}" if cure else "")
+
+    def check_support(self, name: str, value: Tensor) -> None:
+        value = value.double()  # booleans do not round
+        wrong = (value < 0) | (value >= self.classes) | (value != value.round())
+        if wrong.any():
+            raise ValueError(
+                f"{name}: {value[wrong].reshape(-1)[0].item():g} is not a category; "
+                f"expected a whole number from 0 to {self.classes - 1}"
+            )
+
+
+@dataclass(frozen=True)
+class Categorical(Discrete):
+    """One of `classes` unordered categories, coded 0, 1, ..., `classes - 1`.
+
+    Args:
+        classes: Number of categories; as many as there are labels, if not given.
+        labels: Their names, in the order of the codes; values are then given by name.
+        coded: Whether numbers that are given are codes all the same, and text alone is labels.
+
+    Raises:
+        ValueError: If there are less than two, or labels are missing, twice, or another number.
+
+    Example:
+        >>> Categorical(labels=("small", "large")).validate("size", ["large", "small"])
+        tensor([1, 0])
+    """
+
+
+@dataclass(frozen=True)
+class Ordinal(Discrete):
+    """One of `classes` ordered levels, coded 0 < 1 < ... < `classes - 1`.
+
+    Args:
+        classes: Number of levels; as many as there are labels, if not given.
+        labels: Their names, lowest first.
+        coded: As for `Categorical`.
+    """
+
+
+@dataclass(frozen=True)
+class Binary(Discrete):
+    """A no or yes, coded 0 and 1 (booleans are accepted where it has no labels).
+
+    Args:
+        labels: Names of 0 and 1.
+        coded: As for `Categorical`.
+    """
+
+    classes: int = field(default=2, init=False)
+
+
+@dataclass(frozen=True)
+class Image(Variable):
+    """An image of `channels` x `height` x `width`, as floats in [0, 1].
+
+    Args:
+        channels: 1 for grey, 3 for colour, any number for other modalities.
+        height: Rows of pixels.
+        width: Columns of pixels.
+        bits: Bits that a pixel was stored with, from 1 (a mask) to 16: pixels are whole levels
+            `k / levels`, k from 0 to `levels = 2**bits - 1`. `None` for real-valued pixels.
+        fit: What becomes of image files of another aspect: `"crop"` to the middle, or `"pad"` with
+            black; `None` refuses them.
+
+    Raises:
+        ValueError: If a size is not a whole number of at least 1, or `bits` or `fit` none of these.
+
+    Example:
+        >>> Image(1, 1, 3, bits=2).validate("mask", [[[0, 1 / 3, 1.0]]])
+        tensor([[[0.0000, 0.3333, 1.0000]]])
+    """
+
+    channels: int
+    height: int
+    width: int
+    bits: int | None = 8
+    fit: Literal["crop", "pad"] | None = None
+
+    def __post_init__(self) -> None:
+        sizes = (self.channels, self.height, self.width)
+        if not all(_whole(size) for size in sizes):
+            raise ValueError(
+                f"channels, height and width are whole numbers and must be at least 1, got {sizes}"
+            )
+        if self.bits is not None and not (_whole(self.bits) and self.bits <= MOST_BITS):
+            raise ValueError(
+                f"bits={self.bits!r} must be a whole number from 1 (a mask) to {MOST_BITS}, or "
+                "None for real-valued pixels"
+            )
+        if self.fit not in (None, "crop", "pad"):
+            raise ValueError(f"fit={self.fit!r}: expected 'crop', 'pad', or None to refuse")
+
+    @property
+    def levels(self) -> int | None:
+        """The number L of the levels `k / L`, `k = 0, ..., L`; `None` for real-valued pixels."""
+        return None if self.bits is None else levels_of(self.bits)
+
+    def nearest(self, value: Tensor) -> Tensor:
+        """Each pixel as the level nearest to it; as it is where pixels are real-valued."""
+        return value if self.levels is None else (value * self.levels).round() / self.levels
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.channels, self.height, self.width)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.get_default_dtype()
+
+    def check_support(self, name: str, value: Tensor) -> None:
+        if not value.is_floating_point():
+            raise ValueError(
+                f"{name}: expected an image of floats in [0, 1], got {value.dtype}; "
+                "divide 8-bit images by 255"
+            )
+        _check_range(name, value, 0, 1, self.unit)
+        if self.levels is None:
+            return  # any number of the range
+        level = value.to(self.dtype) * self.levels
+        off = (level - level.round()).abs() > TOLERANCE
+        if off.any():
+            raise ValueError(
+                f"{name}: {int(off.sum())} of {value.numel()} pixels, such as "
+                f"{value[off][0].item():g}, are no multiples of 1/{self.levels}, the levels of "
+                f"bits={self.bits}; round them, (x * {self.levels}).round() / {self.levels}, or "
+                "declare other bits, bits=None for real-valued pixels"
+            )
+
+
+def levels_of(bits: int) -> int:
+    """The number L of the levels `k / L`, `k = 0, ..., L`, that pixels of so many bits have."""
+    return (1 << bits) - 1
+
+
+KINDS: Mapping[str, type[Variable]] = {
+    kind.__name__: kind for kind in (Continuous, Binary, Categorical, Ordinal, Image)
+}
+
+
+def from_config(name: str, config: Mapping[str, Any]) -> Variable:
+    """Make the variable that `Variable.config` described."""
+    fields = dict(config)
+    kind = fields.pop("kind", None)
+    if kind not in KINDS:
+        raise ValueError(f"{name}: unknown kind of variable {kind!r}; expected {list(KINDS)}")
+    try:
+        return KINDS[kind](**fields)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: {kind}: {error}") from None
+
+
+def _check_range(name: str, value: Tensor, lower: float, upper: float, unit: str) -> None:
+    if value.numel() == 0:
+        return
+    held = value.dtype if value.is_floating_point() else torch.float64  # 0.1 in float is above 0.1
+    least, most = torch.tensor([lower, upper], dtype=held).tolist()
+    low, high = (float(v) for v in torch.aminmax(value))
+    if low < least or high > most:
+        worst = low if low < least else high
+        raise ValueError(
+            f"{name}: {worst:g} is outside its support [{lower:g}, {upper:g}]"
+            + (f" {unit}" if unit else "")
+        )
+
+
+def _whole(size: object) -> bool:
+    """Whether it is a whole number of at least 1; `True` and 1.0 are not."""
+    return isinstance(size, Integral) and not isinstance(size, bool) and int(size) >= 1
+
+
+def _spell(shape: tuple[int | str, ...]) -> str:
+    return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"

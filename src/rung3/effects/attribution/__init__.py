@@ -1,0 +1,1 @@
+"""Attribution of an outlier or of a change to the mechanisms behind it."""

@@ -1,0 +1,311 @@
+r"""Which mechanisms changed between two environments?
+
+With E telling which data set a row is from, the mechanism of X is the same in both exactly if
+
+    X is independent of E given Pa(X),
+
+whatever the parents' distributions do. For functions f_j of X, and w_k of its parents, products of
+residuals then have mean zero,
+
+    R = (E - E^[E | pa]) (f_j(X) - E^[f_j(X) | pa]) w_k(pa),
+
+also where only one of the two regressions is right (the generalised covariance measure: Shah and
+Peters 2020, Annals of Statistics 48:1514-1538; with weights: Scheidegger et al. 2022, JMLR 23). The
+statistic is Hotelling's, `T^2 = n mean(R)' S^-1 mean(R)`, of `p` products, against F:
+
+    (n - p) / (p (n - 1)) T^2  ~  F(p, n - p).
+
+The f_j are `cos(pi j F(x))`, with F the distribution function of both data sets together (smooth
+tests of Neyman: a change of any kind moves some of them), or the indicators of categories. Images
+are summarised by their mean, spread, sharpness and principal components. Regressions are exact by
+strata where all parents are discrete, and ridge regressions on random Fourier features elsewhere,
+their penalty chosen by generalised cross-validation. P-values are corrected for the number of
+mechanisms by Holm's method.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rung3.data.columns import gaps, read, say_gaps
+from rung3.data.rows import Rows
+from rung3.data.seeding import Seed, base_seed, stream
+from rung3.data.variables import Discrete, Image, Variable
+from rung3.graph import CausalGraph
+from rung3.graph.falsification import correct
+from rung3.graph.given import as_graph
+from rung3.mechanisms.networks.encoding import ParentEncoder, Standardise
+
+__all__ = ["Change", "changes"]
+
+WAVES, COMPONENTS, FOURIER, WEIGHTS = 4, 4, 100, 4
+LEAST, ROWS_A_PRODUCT = 20, 20
+"""Rows that there must be; and that for each product of residuals, or weights are left out."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """Whether a mechanism differs between two data sets.
+
+    Attributes:
+        variable: Name of the variable.
+        mechanism: Its mechanism, such as `P(y | x)`.
+        statistic: The F statistic.
+        p: Its p-value.
+        adjusted: The p-value corrected for the number of mechanisms (Holm).
+        changed: Whether that is at most the level.
+        gaps: How many rows of both data sets were left out, for a gap in a column of the graph.
+    """
+
+    variable: str
+    mechanism: str
+    statistic: float
+    p: float
+    adjusted: float
+    changed: bool
+    gaps: int = 0
+
+    def __str__(self) -> str:
+        verdict = "changed" if self.changed else "no change seen"
+        found = f"{self.mechanism}: {verdict} (F = {self.statistic:.2f}, p = {self.adjusted:.3g})"
+        return found + say_gaps(self.gaps)
+
+
+def changes(
+    source: Mapping[str, Any],
+    target: Mapping[str, Any],
+    graph: Any,
+    *,
+    variables: Mapping[str, Variable] | None = None,
+    level: float = 0.05,
+    most: int = 5_000,
+    seed: Seed = 0,
+) -> list[Change]:
+    """Test every mechanism of a graph for a change between two data sets.
+
+    Args:
+        source: Rows of one environment: a mapping from name to values, a data frame, or rows.
+        target: Rows of the other.
+        graph: The causal graph; variables that hidden causes join are tested given their parents
+            alone, where a change of one may show in the other.
+        variables: What the columns are; read off both data sets' values where not given.
+        level: Chance of any false alarm, if nothing changed.
+        most: Rows of each data set that are looked at, at the most.
+        seed: Of the random features, and of which rows are looked at.
+
+    Returns:
+        One result for each variable, in the graph's order.
+
+    Raises:
+        ValueError: If a data set lacks a variable of the graph, its values do not fit, or there are
+            too few rows.
+
+    Example:
+        >>> from rung3 import worlds
+        >>> world = worlds.lecture()
+        >>> moved = world.do(x1=lambda x1: x1 + 1)
+        >>> before, after = world.sample(500, seed=0), moved.sample(500, seed=1)
+        >>> for change in changes(before, after, world.graph):
+        ...     print(change.variable, change.changed)
+        x1 True
+        x2 False
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level: expected a number between 0 and 1, got {level}")
+    graph = as_graph(graph)
+    rows, kinds = _together(source, target, graph, variables or {})
+    base = base_seed(seed)
+    chosen = [_some(part.n, most, base, which) for which, part in enumerate(rows)]
+    joint = Rows(
+        {k: torch.cat([p[k][i] for p, i in zip(rows, chosen, strict=True)]) for k in kinds}
+    )
+    environment = torch.cat(
+        [torch.full((len(i),), float(k)) for k, i in enumerate(chosen)]
+    ).double()
+    found = {}
+    for name in graph.nodes:
+        own = features(name, joint[name], kinds[name])
+        parents = {parent: kinds[parent] for parent in graph.parents(name)}
+        found[name] = _test(name, environment, own, joint, parents, base)
+    adjusted = dict(zip(found, correct([p for _, p in found.values()], "holm"), strict=True))
+    left_out = gaps(source, graph.nodes) + gaps(target, graph.nodes)
+    return [
+        Change(
+            name,
+            _spell(graph, name),
+            statistic,
+            p,
+            adjusted[name],
+            adjusted[name] <= level,
+            left_out,
+        )
+        for name, (statistic, p) in found.items()
+    ]
+
+
+def _together(
+    source: Mapping[str, Any],
+    target: Mapping[str, Any],
+    graph: CausalGraph,
+    variables: Mapping[str, Variable],
+) -> tuple[tuple[Rows, Rows], dict[str, Variable]]:
+    """Both data sets with the same variables; of two readings the one with more categories."""
+    kinds: dict[str, Variable] = dict(variables)
+    for table in (source, target):
+        _, seen = read(table, variables, graph.nodes)
+        for name, kind in seen.items():
+            before = kinds.get(name)
+            if isinstance(before, Discrete) and isinstance(kind, Discrete):
+                kinds[name] = max(before, kind, key=lambda k: k.classes)
+            else:
+                kinds.setdefault(name, kind)
+    names = list(graph.nodes)
+    return (read(source, kinds, names)[0], read(target, kinds, names)[0]), {
+        k: kinds[k] for k in names
+    }
+
+
+def _test(
+    name: str,
+    environment: Tensor,
+    own: Tensor,
+    rows: Rows,
+    parents: Mapping[str, Variable],
+    seed: int,
+) -> tuple[float, float]:
+    """The F statistic and its p-value."""
+    n = len(own)
+    residuals, weights = _regress(torch.cat([environment[:, None], own], 1), rows, parents, seed)
+    apart, own = residuals[:, :1], residuals[:, 1:]
+    allowed = max(1, n // (ROWS_A_PRODUCT * own.shape[1]))
+    products = (apart * own)[:, :, None] * weights[:, None, :allowed]
+    return hotelling(name, products.reshape(n, -1))
+
+
+def hotelling(name: str, products: Tensor) -> tuple[float, float]:
+    """The F statistic of products of residuals `(n, p)`, and its p-value: is their mean zero?
+
+    Raises:
+        ValueError: If there are too few rows, naming the variable.
+    """
+    from scipy.stats import f
+
+    n = len(products)
+    spread = products - products.mean(0)
+    covariance = spread.T @ spread / (n - 1)
+    values, vectors = torch.linalg.eigh(covariance)
+    kept = values > values.max().clamp_min(1e-12) * 1e-6
+    p = int(kept.sum())
+    if n < (least := max(LEAST, 2 * p)):
+        raise ValueError(f"{name}: {n} rows are too few to test its mechanism; expected {least}")
+    if not kept.any():
+        return 0.0, 1.0
+    means = (products.mean(0) @ vectors)[kept]
+    statistic = float(n * (means.square() / values[kept]).sum()) * (n - p) / (p * (n - 1))
+    return statistic, float(f.sf(statistic, p, n - p))
+
+
+def _regress(
+    outcome: Tensor, rows: Rows, parents: Mapping[str, Variable], seed: int
+) -> tuple[Tensor, Tensor]:
+    """Residuals `(n, d)` of outcomes on parents, and weights `(n, w)`: functions of the parents."""
+    n = len(outcome)
+    one = torch.ones(n, 1, dtype=torch.float64)
+    if not parents:
+        return outcome - outcome.mean(0), one
+    encoded = _encode(rows, parents)
+    weights = torch.cat([one, encoded[:, :WEIGHTS]], 1)
+    if all(isinstance(kind, Discrete) for kind in parents.values()):
+        codes = torch.stack([rows[name].long() for name in parents], 1)
+        _, stratum, size = codes.unique(dim=0, return_inverse=True, return_counts=True)
+        sums = torch.zeros(len(size), outcome.shape[1], dtype=torch.float64)
+        means = sums.index_add(0, stratum, outcome) / size[:, None]
+        freedom = (size / (size - 1).clamp_min(1)).sqrt()[stratum, None]
+        return (outcome - means[stratum]) * freedom, weights
+    generator = stream(seed, "features")
+    width = encoded.shape[1]
+    pairs = torch.randint(n, (2, 1000), generator=generator)
+    distance = (encoded[pairs[0]] - encoded[pairs[1]]).norm(dim=1).median().clamp_min(1e-6)
+    turns = torch.randn(width, FOURIER, generator=generator, dtype=torch.float64) / distance
+    starts = torch.rand(FOURIER, generator=generator, dtype=torch.float64) * 2 * math.pi
+    features = torch.cat([encoded, (encoded @ (2 * turns) + starts).cos()], 1)
+    return _ridge(features, outcome), weights
+
+
+def _ridge(features: Tensor, outcome: Tensor) -> Tensor:
+    """Residuals of ridge regression, each column's penalty by generalised cross-validation."""
+    n = len(features)
+    centred = outcome - outcome.mean(0)
+    u, s, _ = torch.linalg.svd(features - features.mean(0), full_matrices=False)
+    projected = u.T @ centred
+    best = torch.full((outcome.shape[1],), torch.inf, dtype=torch.float64)
+    residual = centred
+    for penalty in n * 10.0 ** torch.arange(-6.0, 1.1, 0.5).double():
+        shrunk = s.square() / (s.square() + penalty)
+        rest = centred - u @ (shrunk[:, None] * projected)
+        freedom = 1 - (1 + shrunk.sum()) / n
+        score = rest.square().mean(0) / freedom**2
+        residual = torch.where(score < best, rest / freedom.sqrt(), residual)
+        best = torch.minimum(best, score)
+    return residual
+
+
+def _encode(rows: Rows, parents: Mapping[str, Variable]) -> Tensor:
+    """Parents as standardised features `(n, width)`; images by their summaries."""
+    parts = []
+    for name, kind in parents.items():
+        if isinstance(kind, Image):
+            parts.append(_summary(rows[name]))
+        else:
+            encoder = ParentEncoder({name: kind}).double()
+            encoder.calibrate(rows)
+            parts.append(encoder(rows, rows.n).double())
+    features = torch.cat(parts, 1)
+    scale = Standardise((features.shape[1],)).double()
+    scale.calibrate(features)
+    standard: Tensor = scale(features)
+    return standard.detach()
+
+
+def features(name: str, value: Tensor, kind: Variable) -> Tensor:
+    """Functions of a variable, `(n, d)`, that a change of its distribution moves."""
+    if isinstance(kind, Discrete):
+        indicators = F.one_hot(value.long(), kind.classes).double()
+        return indicators[:, indicators.any(0)][:, 1:]
+    columns = _summary(value) if isinstance(kind, Image) else value.double().reshape(len(value), -1)
+    waves = 2 if columns.shape[1] > 2 else WAVES
+    ranks = columns.argsort(0).argsort(0).double()
+    for k in range(columns.shape[1]):  # ties share a rank
+        _, same, count = columns[:, k].unique(return_inverse=True, return_counts=True)
+        sums = torch.zeros(len(count), dtype=torch.float64).index_add(0, same, ranks[:, k])
+        ranks[:, k] = (sums / count)[same]
+    phase = math.pi * (ranks + 0.5) / len(value)
+    return torch.cat([(j * phase).cos() for j in range(1, waves + 1)], 1)
+
+
+def _summary(image: Tensor) -> Tensor:
+    """Mean, spread, sharpness and principal components of images, `(n, 3 + COMPONENTS)`."""
+    flat = image.double().flatten(1)
+    sharp = image.double().diff(dim=-1).square().flatten(1).mean(1)
+    small = F.adaptive_avg_pool2d(image.double(), 8).flatten(1)
+    _, _, directions = torch.linalg.svd(small - small.mean(0), full_matrices=False)
+    components = (small - small.mean(0)) @ directions[:COMPONENTS].T
+    return torch.cat([torch.stack([flat.mean(1), flat.std(1), sharp], 1), components], 1)
+
+
+def _some(n: int, most: int, seed: int, which: int) -> Tensor:
+    if n <= most:
+        return torch.arange(n)
+    return torch.randperm(n, generator=stream(seed, f"rows {which}"))[:most]
+
+
+def _spell(graph: CausalGraph, name: str) -> str:
+    parents = graph.parents(name)
+    return f"P({name} | {', '.join(parents)})" if parents else f"P({name})"

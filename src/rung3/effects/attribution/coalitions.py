@@ -1,0 +1,256 @@
+"""Sets of causes whose noise is a row's own: how probable it then is to be as unusual.
+
+    v(S) = log P(t(X) >= t(x) | U_S = u_S)
+
+for `rung3.effects.attribution.contributions`, with S a set of players, the causes whose noise is
+kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from itertools import combinations
+
+import torch
+from torch import Generator, Tensor
+
+from rung3.data.rows import Noise, Rows, map_noise
+from rung3.data.seeding import stream
+from rung3.data.variables import Discrete, Image, Variable
+from rung3.effects.attribution.shapley import EXACT, shapley
+from rung3.effects.attribution.tails import choose, log_tails, moved
+from rung3.mechanisms.base import Mechanism
+from rung3.scm.scm import SCM
+
+__all__ = ["BLOCKS", "HELD", "Coalitions", "predict", "prior"]
+
+BLOCKS = 10
+"""Of draws, each left out once, for the error of a share (jackknife)."""
+
+FEW, SPLIT = 10, 500
+"""Extreme draws that tell a probability; draws at each level where there are fewer."""
+
+CENTRE = 200_000
+"""Draws of the outcome that its median, or the shares of its categories, are taken from."""
+
+HELD = 2**20
+"""Numbers of a variable that are held at once."""
+
+
+class Coalitions:
+    """Rows whose outcome is unusual: v(S) of all of them at once, `(1 + BLOCKS, n)`.
+
+    Draws lie in `(draws, n, ...)`, flattened. From one set of players to the next only what
+    descends from those who differ is predicted again.
+    """
+
+    def __init__(
+        self,
+        model: SCM,
+        batch: Mapping[str, Tensor],
+        outcome: str,
+        ancestors: list[str],
+        score: Callable[[Tensor], Tensor] | None,
+        draws: int,
+        base: int,
+    ) -> None:
+        self.model, self.outcome, self.ancestors = model, outcome, ancestors
+        self.draws, self.n, self.base = draws, len(batch[outcome]), base
+        self.mechanisms = model.mechanisms
+        self.players = [name for name in ancestors if self.mechanisms[name].wants_noise]
+        self.prior = prior(self.mechanisms, ancestors, draws, base, model.device)
+        kind = model.variables[outcome]
+        self.rate = score or _rareness(self._drawn(), kind)
+        self.continuous = not isinstance(kind, Discrete)
+        rows = Rows({name: batch[name] for name in model.variables})
+        abducted = model.abduct(rows, particles=draws, seed=base)
+        self.own = {k: abducted[k] for k in self.players}
+        self.flat = {
+            True: {k: map_noise(lambda t: t.flatten(0, 1), self.own[k]) for k in self.players},
+            False: {k: map_noise(self._spread, self.prior[k]) for k in self.players},
+        }
+        reached = self.rate(batch[outcome]).double()
+        self.reached = reached - 1e-5 * reached.abs() - 1e-6
+        self.below = {k: {k, *model.graph.descendants(k)} for k in self.players}
+        self.team: frozenset[str] = frozenset()
+        self.values = self._predicted(self.team, {}, set(ancestors))
+        self.bounded = torch.zeros(self.n, dtype=torch.bool, device=model.device)
+        self.tails: dict[frozenset[str], Tensor] = {}
+
+    def _drawn(self) -> Tensor:
+        """Draws of the outcome. A median needs many: far out, its error weighs like the row's."""
+        mechanisms, names = self.mechanisms, self.ancestors
+        if any(isinstance(mechanisms[name].variable, Image) for name in names):
+            return predict(mechanisms, names, self.prior)[self.outcome]
+        many = max(self.draws, CENTRE)
+        noise = prior(mechanisms, names, many, self.base, self.model.device)
+        return predict(mechanisms, names, noise)[self.outcome]
+
+    def _spread(self, draws: Tensor) -> Tensor:
+        """Draws of the prior, the same for every row."""
+        return draws.unsqueeze(1).expand(-1, self.n, *draws.shape[1:]).flatten(0, 1)
+
+    def _predicted(
+        self, team: frozenset[str], known: Mapping[str, Tensor], again: set[str]
+    ) -> dict[str, Tensor]:
+        values = dict(known)
+        for name in (name for name in self.ancestors if name in again):
+            mechanism = self.mechanisms[name]
+            noise = self.flat[name in team][name] if mechanism.wants_noise else {}
+            parents = {parent: values[parent] for parent in mechanism.parents}
+            value = mechanism.predict(noise, parents)
+            values[name] = value.expand(self.draws * self.n, *value.shape[1:])
+        return values
+
+    def extreme(self, team: frozenset[str]) -> Tensor:
+        """Which draws are as extreme as the row, `(draws, n)`, with the noise of a team its own."""
+        if len(team) == len(self.players):
+            return torch.ones(self.draws, self.n, dtype=torch.bool, device=self.reached.device)
+        changed = team ^ self.team
+        again = set[str]().union(*(self.below[name] for name in changed))
+        self.values, self.team = self._predicted(team, self.values, again), team
+        told = self.rate(self.values[self.outcome]).double().reshape(self.draws, self.n)
+        return told >= self.reached
+
+    def value(self, team: frozenset[str]) -> Tensor:
+        """`log P(as extreme | noise of the team)`, then without each block of draws."""
+        if team not in self.tails:
+            extreme = self.extreme(team)
+            self.bounded |= extreme.sum(0) < FEW
+            self.tails[team] = _log_shares(extreme)
+        return self.tails[team]
+
+    def shapley(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The Shapley values of the rows, and their standard errors, `(n,)` each."""
+        if self.continuous and len(self.players) <= EXACT:
+            self._reach_tails()
+        shares, errors = shapley(self.players[::-1], self.value, self.base)
+        return (
+            {k: shares[k][0] for k in self.players},
+            {k: _jackknife(shares[k], errors[k]) for k in self.players},
+        )
+
+    def _reach_tails(self) -> None:
+        """Find by levels what few draws reach, for all sets of players together."""
+        few = {}
+        for size in range(len(self.players) + 1):
+            for team in map(frozenset, combinations(self.players[::-1], size)):
+                extreme = self.extreme(team)
+                few[team] = extreme.sum(0) < FEW
+                self.tails[team] = _log_shares(extreme)
+        cases = [(team, row) for team, mask in few.items() for row in mask.nonzero()[:, 0].tolist()]
+        generator = stream(self.base, "tails", self.reached.device)
+        width = max(self.values[name][0].numel() for name in self.ancestors)
+        most = max(1, HELD // (SPLIT * width))
+        for start in range(0, len(cases), most):
+            some = cases[start : start + most]
+            log_p, error, bound = self._log_tails(some, generator)
+            # Values without each block, apart by as much as makes the jackknife give the error.
+            apart = torch.randn(
+                BLOCKS, len(some), generator=generator, device=log_p.device, dtype=torch.float64
+            ) * (error * BLOCKS**0.5 / (BLOCKS - 1))
+            found = torch.cat([log_p[None], log_p + apart])
+            for at, (team, row) in enumerate(some):
+                self.tails[team][:, row] = found[:, at]
+                self.bounded[row] |= bound[at]
+
+    def _log_tails(
+        self, cases: list[tuple[frozenset[str], int]], generator: Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        device = self.reached.device
+        rows = torch.tensor([row for _, row in cases], device=device)
+        mine = {k: torch.tensor([k in t for t, _ in cases], device=device) for k in self.players}
+        shape = (len(cases), SPLIT)
+
+        def rate(state: Mapping[str, Noise]) -> Tensor:
+            noise = {k: map_noise(lambda t: t.flatten(0, 1), part) for k, part in state.items()}
+            told = self.rate(predict(self.mechanisms, self.ancestors, noise)[self.outcome])
+            return told.double().reshape(shape).nan_to_num(-math.inf)
+
+        at = torch.randint(self.draws, shape, generator=generator, device=device)
+        state = {
+            k: choose(
+                mine[k],
+                map_noise(lambda t: t[at, rows[:, None]], self.own[k]),
+                map_noise(lambda t: t[at], self.prior[k]),
+            )
+            for k in self.players
+        }
+
+        def step(state: dict[str, Noise], size: Tensor) -> dict[str, Noise]:
+            again = torch.rand(shape, generator=generator, device=device) < size
+            at = torch.randint(self.draws, shape, generator=generator, device=device)
+
+            def redrawn(part: Noise, k: str) -> Noise:
+                fresh = map_noise(lambda t: t[at, rows[:, None]], self.own[k])
+                return choose(again, fresh, part)
+
+            return {
+                k: choose(
+                    mine[k],
+                    redrawn(part, k),
+                    moved(self.mechanisms[k], part, self.prior[k], size, generator),
+                )
+                for k, part in state.items()
+            }
+
+        return log_tails(state, rate, step, self.reached[rows], generator)
+
+
+def prior(
+    mechanisms: Mapping[str, Mechanism], names: list[str], n: int, base: int, device: torch.device
+) -> dict[str, Noise]:
+    """Noise `(n, ...)`, the same for mechanisms of one family under one seed."""
+    values: dict[str, Tensor] = {}
+    noise: dict[str, Noise] = {}
+    for name in names:
+        mechanism = mechanisms[name]
+        parents = {parent: values[parent] for parent in mechanism.parents}
+        noise[name] = mechanism.sample_noise(n, parents, stream(base, name, device))
+        value = mechanism.predict(noise[name], parents)
+        values[name] = value.expand(n, *value.shape[1:])
+    return noise
+
+
+def predict(
+    mechanisms: Mapping[str, Mechanism], names: list[str], noise: Mapping[str, Noise]
+) -> dict[str, Tensor]:
+    """Values `(n, ...)` of variables that have all their causes among the names."""
+    n = next(len(t) for part in noise.values() for t in _tensors(part))
+    values: dict[str, Tensor] = {}
+    for name in names:
+        parents = {parent: values[parent] for parent in mechanisms[name].parents}
+        value = mechanisms[name].predict(noise.get(name, {}), parents)
+        values[name] = value.expand(n, *value.shape[1:])
+    return values
+
+
+def _tensors(noise: Noise) -> list[Tensor]:
+    return [noise] if isinstance(noise, Tensor) else list(noise.values())
+
+
+def _rareness(drawn: Tensor, kind: Variable) -> Callable[[Tensor], Tensor]:
+    """How unusual values are, by default."""
+    if not isinstance(kind, Discrete):
+        middle = drawn.median()
+        return lambda value: (value - middle).abs()
+    counts = torch.bincount(drawn.long(), minlength=kind.classes).double()
+    rare = -(counts.clamp_min(0.5) / len(drawn)).log()  # half a draw: rarer than any that was seen
+    return lambda value: rare[value.long()]
+
+
+def _log_shares(extreme: Tensor) -> Tensor:
+    """Log-share of draws as extreme `(draws, n)`, then without each block; `(1 + BLOCKS, n)`."""
+    blocks = extreme.tensor_split(BLOCKS)
+    counts = torch.stack([block.sum(0) for block in blocks]).double()
+    sizes = torch.tensor([[len(block)] for block in blocks]).to(counts)
+    rest, others = counts.sum(0) - counts, sizes.sum(0) - sizes
+    found = torch.cat([counts.sum(0)[None], rest])
+    return ((1 + found) / (1 + torch.cat([sizes.sum(0)[None], others]))).log()
+
+
+def _jackknife(values: Tensor, order_error: Tensor) -> Tensor:
+    """Standard errors of the first values, from those without each block."""
+    apart = values[1:] - values[1:].mean(0)
+    return ((BLOCKS - 1) / BLOCKS * apart.square().sum(0) + order_error[0] ** 2).sqrt()

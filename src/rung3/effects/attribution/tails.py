@@ -1,0 +1,170 @@
+"""Probabilities of tails that hardly any draw reaches: by levels, each a share of the last.
+
+    P(t >= t*) = P(t >= t_1) P(t >= t_2 | t >= t_1) ... P(t >= t* | t >= t_m),
+
+where t_j is what one draw in `1 / KEPT` of those beyond t_{j-1} exceeds. Draws beyond a level are
+copied, and moved by steps that leave the prior of the noise as it is and stay beyond it (Au and
+Beck 2001, *Estimation of small failure probabilities by subset simulation*). Of m levels and N
+draws the logarithm has, draws of one level being correlated, an error of about
+
+    sqrt(m (1 - KEPT) / (KEPT N) * 3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from rung3.data.rows import Noise, map_noise
+from rung3.mechanisms.additive.mechanism import AdditiveNoise
+from rung3.mechanisms.base import Mechanism
+from rung3.mechanisms.equation import Equation
+from rung3.mechanisms.flow import Flow
+
+__all__ = ["choose", "log_tails", "moved"]
+
+KEPT, MOVES, LEVELS = 0.2, 4, 400
+"""Share of draws beyond the next level; moves between two; levels at the most."""
+
+CORRELATED = 3.0
+"""Factor on the variance of each level, as its draws are not independent."""
+
+State = dict[str, Noise]
+
+
+def log_tails(
+    state: State,
+    rate: Callable[[State], Tensor],
+    step: Callable[[State, Tensor], State],
+    wanted: Tensor,
+    generator: Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`log P(t >= t*)` of several cases at once.
+
+    Args:
+        state: Noise of each case, drawn from its prior: tensors `(cases, N, ...)` by name.
+        rate: From noise to t, `(cases, N)`.
+        step: The noise moved by steps of sizes `(cases, 1)` such that its prior stays.
+        wanted: t* of each case, `(cases,)`.
+        generator: Of what is copied.
+
+    Returns:
+        The logarithms, `(cases,)`; their standard errors; and which of them are upper bounds only,
+        as no move led on.
+    """
+    t = rate(state)
+    cases, n = t.shape
+    log_p = torch.zeros(cases, dtype=torch.float64, device=t.device)
+    variance, bound = torch.zeros_like(log_p), torch.zeros_like(log_p, dtype=torch.bool)
+    level = torch.full_like(t[:, 0], -math.inf)
+    size = torch.full_like(t[:, :1], 0.5)
+    open_ = torch.ones_like(bound)
+    for _ in range(LEVELS):
+        beyond = torch.where(t > level[:, None], t, math.inf)
+        least = beyond.amin(1)  # a level must rise, also among ties
+        raised = torch.maximum(t.quantile(1 - KEPT, dim=1), least)
+        raised = torch.minimum(raised, wanted)
+        share = (t >= raised[:, None]).double().mean(1)
+        stuck = open_ & ((share == 0) | ~(t > level[:, None]).any(1))
+        log_p = torch.where(stuck, log_p - math.log(n), log_p)
+        bound, open_ = bound | stuck, open_ & ~stuck
+        log_p = torch.where(open_, log_p + share.log(), log_p)
+        more = CORRELATED * (1 - share) / (share * n)
+        variance = torch.where(open_, variance + more, variance)
+        level = torch.where(open_, raised, level)
+        open_ = open_ & (raised < wanted)
+        if not open_.any():
+            return log_p, variance.sqrt(), bound
+        weights = (t >= level[:, None]).double() + 1e-12
+        kept = torch.multinomial(weights, n, replacement=True, generator=generator)
+        state, t = _copied(state, kept), t.gather(1, kept)
+        for _ in range(MOVES):
+            further = step(state, size)
+            there = rate(further)
+            accepted = (there >= level[:, None]) & (there != t)
+            state = {k: choose(accepted, further[k], part) for k, part in state.items()}
+            t = torch.where(accepted, there, t)
+            found = accepted.to(size).mean(1, keepdim=True)
+            size = (size * (found - 0.3).exp()).clamp(1e-3, 1e3)
+    return log_p, variance.sqrt(), bound | open_
+
+
+def _copied(state: State, at: Tensor) -> State:
+    """The draws at `(cases, N)` of each case."""
+    rows = torch.arange(len(at), device=at.device)[:, None]
+    return {k: map_noise(lambda u: u[rows, at], part) for k, part in state.items()}
+
+
+def moved(
+    mechanism: Mechanism, noise: Noise, prior: Noise, size: Tensor, generator: Generator
+) -> Noise:
+    """Noise `(cases, N, ...)` moved such that its prior stays.
+
+    By a random walk, accepted by Metropolis's rule, where the noise has a density that is known;
+    else drawn anew, in a share of `size`.
+
+    Args:
+        mechanism: Whose noise it is.
+        noise: What it is.
+        prior: Draws of its prior, `(draws, ...)`.
+        size: Of the steps, `(cases, 1)`.
+        generator: Of the steps.
+    """
+    density = _density(mechanism)
+    if density is None or not isinstance(noise, Tensor) or not isinstance(prior, Tensor):
+        shape, device = (len(size), _width(noise)), size.device
+        at = torch.randint(_length(prior), shape, generator=generator, device=device)
+        again = torch.rand(shape, generator=generator, device=device) < size
+        return choose(again, map_noise(lambda t: t[at], prior), noise)
+    axes = [1] * (noise.ndim - 2)
+    step = size.reshape(-1, 1, *axes) * prior.double().std()
+    walk = torch.randn(noise.shape, generator=generator, device=noise.device, dtype=torch.float64)
+    there = (noise + step * walk).to(noise)
+    gain = density(there) - density(noise)
+    chance = torch.rand(gain.shape, generator=generator, device=noise.device)
+    return torch.where(chance.log() < gain, there, noise)
+
+
+def _width(noise: Noise) -> int:
+    return (noise if isinstance(noise, Tensor) else next(iter(noise.values()))).shape[1]
+
+
+def _length(pool: Noise) -> int:
+    return len(pool if isinstance(pool, Tensor) else next(iter(pool.values())))
+
+
+def _density(mechanism: Mechanism) -> Callable[[Tensor], Tensor] | None:
+    """The log-density of every entry of a mechanism's noise; `None` if it is not known."""
+    if isinstance(mechanism, Flow | AdditiveNoise):
+        return lambda u: -0.5 * u.double().square()
+    if not isinstance(mechanism, Equation) or mechanism._distribution.event_shape:
+        return None
+    distribution = mechanism._distribution
+    support: Any = distribution.support
+    if support.is_discrete:
+        return None
+
+    def density(u: Tensor) -> Tensor:
+        wide = u.double()
+        possible = support.check(wide)
+        inside = torch.where(possible, wide, distribution.sample().double())
+        return torch.where(possible, distribution.log_prob(inside).double(), -math.inf)
+
+    return density
+
+
+def choose(mask: Tensor, yes: Noise, no: Noise) -> Noise:
+    """One noise or another, `(cases, N, ...)`, by a mask `(cases,)` or `(cases, N)`."""
+
+    def one(yes: Tensor, no: Tensor) -> Tensor:
+        return torch.where(mask.reshape(*mask.shape, *[1] * (yes.ndim - mask.ndim)), yes, no)
+
+    if isinstance(yes, Tensor) and isinstance(no, Tensor):
+        return one(yes, no)
+    assert not isinstance(yes, Tensor)
+    assert not isinstance(no, Tensor)
+    return {key: one(part, no[key]) for key, part in yes.items()}

@@ -1,0 +1,1 @@
+"""Effects from a table and a graph, without a model."""

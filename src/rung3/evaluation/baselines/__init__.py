@@ -1,0 +1,1 @@
+"""Floors and ceilings that a model is compared with."""

@@ -1,0 +1,325 @@
+"""What the pictures of the axioms show: the answers of several models, and their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from rung3.data.distances import distance, unit
+from rung3.data.rows import Rows, spell_unknown
+from rung3.data.seeding import Seed, chain
+from rung3.data.variables import Continuous, Discrete, Image, Variable
+from rung3.effects.grid import spell
+from rung3.evaluation.measures.axioms import answer
+from rung3.scm.scm import SCM
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Comparison", "Panel", "composition", "effectiveness", "reversibility"]
+
+Reader = Callable[[Tensor], Tensor]
+"""Values of a variable `(n,)`, read off images `(n, C, H, W)`."""
+
+STEPS = 6
+"""Values that a number is set to."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One model's answers.
+
+    Attributes:
+        title: Its name.
+        note: What is said of it, behind its name.
+        images: The rows shown, by column: `(columns, rows, C, H, W)`.
+        errors: Mean error of each column, over all rows; `None` where there is none to tell.
+    """
+
+    title: str
+    note: str
+    images: Tensor
+    errors: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several models' answers to the same questions.
+
+    Attributes:
+        title: What is shown.
+        heads: What stands above each column.
+        labels: What stands beside each row.
+        error: What the errors are, with their unit.
+        panels: The models.
+    """
+
+    title: str
+    heads: tuple[str, ...]
+    labels: tuple[str, ...]
+    error: str
+    panels: tuple[Panel, ...]
+
+    def figure(self) -> Figure:
+        """The picture; see `rung3.evaluation.figures.drawing`."""
+        from rung3.evaluation.figures.drawing import draw
+
+        return draw(self)
+
+
+def composition(
+    models: Mapping[str, SCM],
+    rows: Rows,
+    *,
+    shown: Sequence[int] = range(4),
+    times: Sequence[int] = (1, 2, 5, 10, 20),
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> Comparison:
+    """Repeated null interventions: does the image stay what it was (lecture, Figure 35)?
+
+    Args:
+        models: Models of the same variables, by name.
+        rows: A batch of rows; errors are means over all of them.
+        shown: Which of them are drawn.
+        times: After how many null interventions to look.
+        temperature: Factor on a VAE's noise of observation: with 1 it would be handed the image
+            back, pixel by pixel, so 0 is what tells models apart.
+        seed: Of the abductions.
+
+    Raises:
+        ValueError: If models differ in their image or its causes, or there is no such row.
+
+    Example:
+        >>> from rung3 import worlds
+        >>> world = worlds.colour("digit-hue")
+        >>> found = composition({"truth": world}, world.sample(3, seed=0), shown=[0], times=[1, 3])
+        >>> found.heads, found.panels[0].errors
+        (('factual', '1', '3'), (None, 0.0, 0.0))
+    """
+    asked = _Question(models, rows, shown)
+    null = {name: rows[name] for name in asked.causes}
+    panels = []
+    for title, model in models.items():
+        now, seen = rows, [rows]
+        errors: list[float | None] = [None]
+        links = chain(seed, "composition")
+        for m in range(1, max(times) + 1):
+            now = asked.answer(model, now, null, temperature, links)
+            if m in times:
+                seen.append(now)
+                errors.append(asked.error(now, rows))
+        panels.append(asked.panel(title, "", seen, errors))
+    heads = ("factual", *map(str, times))
+    return asked.comparison("null interventions, one after another", heads, panels, "drift")
+
+
+def effectiveness(
+    models: Mapping[str, SCM],
+    rows: Rows,
+    change: str | None = None,
+    *,
+    truth: SCM | None = None,
+    readers: Mapping[str, Reader] | None = None,
+    shown: Sequence[int] = range(4),
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> Comparison:
+    """One cause is set, the others are held: does it alone change (lecture, Figure 36)?
+
+    Args:
+        models: Models of the same variables, by name.
+        rows: A batch of rows; errors are means over all of them.
+        change: The cause of the image that is set: to each of its categories, or to values over its
+            range. The first, if not given.
+        truth: The world, if known: it has a panel of its own, and errors are told from it.
+        readers: Functions that read causes off images: how far they are from
+            what was told is said of each panel.
+        shown: Which rows are drawn.
+        temperature: Factor on a VAE's noise of observation.
+        seed: Of the abductions.
+
+    Raises:
+        ValueError: If models differ in their image or its causes, `change` is no scalar cause of
+            it, or there is no such row.
+    """
+    asked = _Question(models, rows, shown)
+    name = asked.cause(change)
+    variable = asked.variables[name]
+    values = _values(variable, rows[name])
+    every = {"truth": truth, **models} if truth is not None else dict(models)
+    true: list[Rows] = []
+    panels = []
+    for title, model in every.items():
+        seen: list[Rows] = []
+        for value in values:
+            do = {k: rows[k] for k in asked.causes} | {name: value.expand(rows.n)}
+            seen.append(asked.answer(model, rows, do, temperature, seed))
+        if model is truth:
+            true = seen
+        found = [asked.error(one, best) for one, best in zip(seen, true, strict=False)]
+        errors: list[float | None] = [
+            None,
+            *(found if model is not truth and true else [None] * len(values)),
+        ]
+        note = asked.read(seen, readers or {})
+        panels.append(asked.panel(title, note, [rows, *seen], errors))
+    heads = ("factual", *(spell(variable, value) for value in values))
+    others = [k for k in asked.causes if k != name]
+    held = f", {' and '.join(others)} held" if others else ""
+    return asked.comparison(f"do({name}){held}", heads, panels, "error")
+
+
+def reversibility(
+    models: Mapping[str, SCM],
+    rows: Rows,
+    change: str | None = None,
+    *,
+    shown: Sequence[int] = range(4),
+    times: Sequence[int] = (1, 2, 5),
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> Comparison:
+    """A cause is set to something else and back, over and over (lecture, Figure 37).
+
+    Args:
+        models: Models of the same variables, by name.
+        rows: A batch of rows; errors are means over all of them.
+        change: The cause of the image that is set, the others held: to the category half of all
+            categories on, to the other side of its circle, or to its mirror image in its range. The
+            first, if not given.
+        shown: Which rows are drawn.
+        times: After how many times there and back to look.
+        temperature: Factor on a VAE's noise of observation.
+        seed: Of the abductions.
+
+    Raises:
+        ValueError: As `effectiveness`.
+    """
+    asked = _Question(models, rows, shown)
+    name = asked.cause(change)
+    factual = {k: rows[k] for k in asked.causes}
+    there = factual | {name: _opposite(asked.variables[name], rows[name])}
+    panels = []
+    for title, model in models.items():
+        now, seen = rows, [rows]
+        errors: list[float | None] = [None]
+        links = chain(seed, "reversibility")
+        for m in range(1, max(times) + 1):
+            away = asked.answer(model, now, there, temperature, links)
+            now = asked.answer(model, away, factual, temperature, links)
+            if m in times:
+                seen += [away, now]
+                errors += [None, asked.error(now, rows)]
+        panels.append(asked.panel(title, "", seen, errors))
+    heads = ("factual", *(f"{way}\n{m}" for m in times for way in ("there", "back")))
+    return asked.comparison(f"do({name}) there and back, again", heads, panels, "drift")
+
+
+class _Question:
+    """What all models are asked about: one image, its causes, and rows.
+
+    Args:
+        models: The models.
+        rows: The rows.
+        shown: Which of them are drawn.
+    """
+
+    def __init__(self, models: Mapping[str, SCM], rows: Rows, shown: Sequence[int]) -> None:
+        if not models:
+            raise ValueError("models: expected at least one")
+        first = next(iter(models.values()))
+        images = [k for k, v in first.variables.items() if isinstance(v, Image)]
+        images = [k for k in images if first.graph.parents(k)]
+        if not images:
+            raise ValueError("models: expected an image with causes, and there is none")
+        self.image, self.variables = images[0], first.variables
+        self.causes = [k for k in first.graph.parents(self.image) if not self.variables[k].shape]
+        for title, model in models.items():
+            if {*self.causes, self.image} - set(model.variables):
+                raise ValueError(
+                    f"{title}: its variables are {list(model.variables)}; expected those of the "
+                    f"first model, {list(self.variables)}"
+                )
+        beyond = [k for k in shown if not 0 <= k < rows.n]
+        if beyond or not shown:
+            raise ValueError(f"shown: {beyond or 'none'}; the rows are 0 to {rows.n - 1}")
+        self.rows, self.shown = rows, torch.tensor(list(shown))
+
+    def cause(self, asked: str | None) -> str:
+        """The cause that is set."""
+        if asked is None:
+            return self.causes[0]
+        if asked not in self.causes:
+            known = dict.fromkeys(self.causes)
+            raise ValueError(f"no scalar cause of {self.image}: {spell_unknown([asked], known)}")
+        return asked
+
+    @torch.no_grad()
+    def answer(
+        self, model: SCM, rows: Rows, do: Mapping[str, Any], temperature: float, seed: Seed
+    ) -> Rows:
+        """A model's counterfactual, which can be asked about again."""
+        return answer(model, rows, do, temperature, seed)
+
+    def error(self, found: Rows, expected: Rows) -> float:
+        """Mean error of the image over all rows."""
+        variable = self.variables[self.image]
+        return float(distance(variable, found[self.image], expected[self.image]).mean())
+
+    def read(self, answers: Sequence[Rows], readers: Mapping[str, Reader]) -> str:
+        """What is read off the answers, against what they were told to be."""
+        lines = []
+        for name in (name for name in self.causes if name in readers):
+            variable, read = self.variables[name], readers[name]
+            off = [distance(variable, read(rows[self.image]), rows[name]) for rows in answers]
+            mean = float(torch.cat(off).mean())
+            if isinstance(variable, Discrete):
+                lines.append(f"{name} right in {1 - mean:.0%}")
+            else:
+                lines.append(f"{name} off by {mean:.2g} {variable.unit}".rstrip())
+        return ", ".join(lines)
+
+    def panel(
+        self, title: str, note: str, seen: Sequence[Rows], errors: Sequence[float | None]
+    ) -> Panel:
+        """One model's panel."""
+        images = torch.stack([rows[self.image][self.shown].float().cpu() for rows in seen])
+        return Panel(title, note, images, tuple(errors))
+
+    def comparison(
+        self, title: str, heads: tuple[str, ...], panels: list[Panel], error: str
+    ) -> Comparison:
+        """All panels."""
+        few = self.rows[self.shown]
+        labels = [
+            "\n".join(f"{k} {spell(self.variables[k], few[k][row])}" for k in self.causes)
+            for row in range(few.n)
+        ]
+        measured = f"mean {error},\n{unit(self.variables[self.image])}"
+        return Comparison(title, heads, tuple(labels), measured, tuple(panels))
+
+
+def _values(variable: Variable, seen: Tensor) -> Tensor:
+    """Every category, or numbers over the circle, or between the 5 % and the 95 % quantile."""
+    if isinstance(variable, Discrete):
+        return torch.arange(variable.classes)[:12]
+    assert isinstance(variable, Continuous)
+    if variable.circular:
+        return torch.linspace(variable.lower, variable.upper, STEPS + 1)[:-1]
+    low, high = torch.quantile(seen.double(), torch.tensor([0.05, 0.95]).double()).tolist()
+    return torch.linspace(low, high, STEPS)
+
+
+def _opposite(variable: Variable, value: Tensor) -> Tensor:
+    """Another value for each row, as far away as may be."""
+    if isinstance(variable, Discrete):
+        return (value + variable.classes // 2) % variable.classes
+    assert isinstance(variable, Continuous)
+    if variable.circular:
+        return variable.wrap(value + (variable.upper - variable.lower) / 2)
+    return value.amin() + value.amax() - value

@@ -1,0 +1,1 @@
+"""Measures of an answer, one a file."""

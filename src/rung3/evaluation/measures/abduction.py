@@ -1,0 +1,58 @@
+"""The noise that a model abducts from many rows, some at a time, variable by variable."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+from torch import Tensor
+
+from rung3.data.rows import Noise, Rows, map_noise
+from rung3.data.seeding import Seed, base_seed, stream
+from rung3.scm.floating import in_own_precision
+
+if TYPE_CHECKING:
+    from rung3.scm.scm import SCM
+
+__all__ = ["Abducted", "abducted"]
+
+Abducted: TypeAlias = Noise | str
+"""Noise `(n, ...)`, or the words of a mechanism that refused to abduct it."""
+
+AT_ONCE = 256
+
+
+@in_own_precision
+@torch.no_grad()
+def abducted(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, Abducted]:
+    """The abducted noise of rows by variable, on the CPU; noise that rows carry is not looked at.
+
+    Example:
+        >>> from rung3 import worlds
+        >>> world = worlds.lecture()
+        >>> rows = world.sample(3, seed=0)
+        >>> torch.equal(abducted(world, rows)["x1"], rows["x1"] - 1)
+        True
+    """
+    base, bare = base_seed(seed), Rows(dict(rows)).to(model.device)
+    found: dict[str, Abducted] = {}
+    for name in model.mechanisms:
+        parts: list[Noise] = []
+        try:
+            for start in range(0, rows.n, AT_ONCE):
+                few = bare[start : start + AT_ONCE]
+                own = model._abduct(few, None, stream(base, f"{name} {start}"), {name})
+                parts.append(map_noise(Tensor.cpu, own[name]))
+        except ValueError as refused:
+            found[name] = str(refused)
+        else:
+            found[name] = _joined(parts)
+    return found
+
+
+def _joined(parts: list[Noise]) -> Noise:
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat([part for part in parts if isinstance(part, Tensor)])
+    dicts = [part for part in parts if isinstance(part, dict)]
+    return {name: torch.cat([part[name] for part in dicts]) for name in first}

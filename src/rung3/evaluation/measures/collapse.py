@@ -1,0 +1,71 @@
+"""Posterior collapse: layers of latents that tell nothing about the image.
+
+Averaged over images, the divergence of a layer's posterior from its prior is
+
+    E KL(q(u_i | u_>i, x, pa) || p(u_i)) = I(x; u_i | u_>i, pa) + E KL(q(u_i | u_>i, pa) || p(u_i)),
+
+at least the information that the layer has about the image, given the layers above it. Where it is
+next to nothing, abduction draws from the prior, whatever the image is, and the layer is *unused*.
+
+Source: Hoffman and Johnson 2016, *ELBO surgery*.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from rung3.data.rows import Rows
+from rung3.evaluation.bootstrap import Bootstrap
+from rung3.evaluation.measures.log_prob import batches
+from rung3.mechanisms.autoencoder import Autoencoder
+
+if TYPE_CHECKING:
+    from rung3.scm.scm import SCM
+
+__all__ = ["UNUSED", "divergences"]
+
+UNUSED = 0.1
+"""Nats a row below which a layer is called unused: a seventh of a bit about the image.
+
+It is of the layer, not of a dimension: a layer of a thousand dimensions that holds one bit is used.
+"""
+
+
+def divergences(
+    model: SCM, rows: Rows, batch_size: int, bootstrap: Bootstrap, seed: int
+) -> dict[str, Any]:
+    """Divergence of posterior from prior by layer of latents, of every autoencoder of a model.
+
+    Args:
+        model: The model.
+        rows: Test rows, complete.
+        batch_size: Rows at once.
+        bootstrap: Of that many rows.
+        seed: Of the draws from the posterior.
+
+    Returns:
+        By variable and layer, in the order in which they are decoded: `mean`, `low`, `high`,
+        `unit`, the number of `dimensions`, and whether it is `unused`.
+    """
+    found: dict[str, Any] = {}
+    for name, mechanism in model.mechanisms.items():
+        if not isinstance(mechanism, Autoencoder):
+            continue
+        parts: dict[str, list[Tensor]] = {}
+        sizes: dict[str, int] = {}
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for batch in batches(mechanism, rows, batch_size, model.device):
+                inferred = mechanism.infer(*batch)
+                for layer, kl in inferred.kl.items():
+                    parts.setdefault(layer, []).append(kl.cpu())
+                    sizes[layer] = inferred.noise[layer][0].numel()
+        found[name] = {}
+        for layer, part in parts.items():
+            mean = bootstrap.mean(torch.cat(part))
+            held = {"dimensions": sizes[layer], "unused": mean["mean"] < UNUSED}
+            found[name][layer] = {**mean, "unit": "nats", **held}
+    return found

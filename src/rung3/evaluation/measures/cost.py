@@ -1,0 +1,153 @@
+"""Cost of a counterfactual: time, network evaluations, arithmetic, memory, parameters.
+
+One call on a batch is looked at thrice: timed, with every network's calls and multiplications
+counted, and with every allocation of torch's recorded, whose running sum has the peak
+
+    max_t sum_{s <= t} (bytes taken - bytes given back at s),     beyond what was held before.
+
+What libraries allocate for themselves (threads, Python objects) is not in it. On a GPU it is the
+allocator's own peak.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rung3.data.rows import Rows
+from rung3.data.seeding import Seed, base_seed
+
+if TYPE_CHECKING:
+    from rung3.scm.scm import SCM
+
+__all__ = ["cost", "evaluations", "peak_memory"]
+
+MEBI = 2**20
+
+
+@torch.no_grad()
+def cost(
+    model: SCM, rows: Rows, do: Mapping[str, Any], *, repeats: int = 5, seed: Seed = None
+) -> dict[str, Any]:
+    """What one counterfactual of a batch costs.
+
+    Args:
+        model: The model.
+        rows: A batch; figures are for its size.
+        do: The intervention, as `SCM.do` takes it.
+        repeats: Timed calls, after one that is not; their median counts.
+        seed: Of abduction.
+
+    Returns:
+        `parameters`; `rows per second`; `evaluations`, by network (`image.decoder`) how often it is
+        called; `gflop per row`, of matrix products and convolutions, a multiplication and an
+        addition being two; `peak MiB`; and the number of `rows`.
+
+    Raises:
+        ValueError: If there are no repeats.
+
+    Example:
+        >>> from rung3 import worlds
+        >>> world = worlds.lecture()
+        >>> found = cost(world, world.sample(8, seed=0), {"x1": 0.0})
+        >>> found["parameters"], found["evaluations"], found["rows per second"] > 0
+        (0, {}, True)
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    if repeats < 1:
+        raise ValueError(f"repeats: expected at least 1, got {repeats}")
+    base = base_seed(seed, "cost")
+    # Rows that a model drew may carry gradients, which the counter would follow.
+    plain = {name: value.detach() for name, value in rows.items()}
+    asked = Rows(plain, noise=rows.noise, world=rows.world)
+
+    def ask() -> None:
+        model.counterfactual(asked, do, seed=base)
+
+    calls = evaluations(model, ask)
+    with FlopCounterMode(display=False) as counter:
+        ask()
+    seconds = statistics.median(_seconds(ask, model.device) for _ in range(repeats))
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "rows per second": rows.n / seconds,
+        "evaluations": calls,
+        "gflop per row": counter.get_total_flops() / rows.n / 1e9,
+        "peak MiB": peak_memory(ask, model.device) / MEBI,
+        "rows": rows.n,
+    }
+
+
+def evaluations(model: SCM, call: Callable[[], Any]) -> dict[str, int]:
+    """How often a call runs each network of a model: encoders, decoders, a flow's.
+
+    Args:
+        model: The model.
+        call: Asks it something.
+
+    Returns:
+        By `variable.network`, the number of runs, of the modules with parameters that a mechanism
+        holds; those that are not run are not listed.
+    """
+    calls: Counter[str] = Counter()
+    hooks = [
+        network.register_forward_pre_hook(lambda *_, key=f"{name}.{part}": calls.update([key]))
+        for name, mechanism in model.mechanisms.items()
+        for part, network in mechanism.named_children()
+        if any(True for _ in network.parameters())
+    ]
+    try:
+        call()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return dict(calls)
+
+
+def peak_memory(call: Callable[[], Any], device: torch.device | None = None) -> int:
+    """Most bytes that a call holds at once, beyond what was held before it.
+
+    Args:
+        call: What is looked at.
+        device: Where it runs, the CPU or a CUDA GPU; the CPU if not given.
+
+    Example:
+        >>> peak_memory(lambda: torch.zeros(1000) + torch.zeros(1000))
+        12000
+    """
+    if device is not None and device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        return torch.cuda.max_memory_allocated(device) - before
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
+        call()
+    events: Any = profile.profiler
+    changes = [
+        (event.start_ns(), event.nbytes())
+        for event in events.kineto_results.events()
+        if event.name() == "[memory]"
+    ]
+    held = most = 0
+    for _, change in sorted(changes):
+        held += change
+        most = max(most, held)
+    return most
+
+
+def _seconds(call: Callable[[], Any], device: torch.device) -> float:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    start = time.perf_counter()
+    call()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter() - start

@@ -1,0 +1,1 @@
+"""Reports as numbers, tables, pictures and pages."""

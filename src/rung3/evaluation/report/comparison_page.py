@@ -1,0 +1,298 @@
+"""A comparison as one table in the console, and as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from html import escape
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rung3.data.names import slug, slugs
+from rung3.evaluation.report import page
+from rung3.evaluation.report.tables import MODES
+from rung3.evaluation.runner import AVERAGED, FACTUAL, KEPT
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+    from rung3.evaluation.report.comparison import Comparison
+
+__all__ = ["pictures_of", "render", "table"]
+
+SECTIONS = {
+    "truth": "Against the true counterfactual",
+    "effectiveness": "Effectiveness, read off by oracles",
+    "measured": "Effectiveness, measured",
+    "composition": "Composition",
+    "reversibility": "Reversibility",
+    "log_prob": "Log-density of the test rows",
+    "spread": "Spread over draws of the noise",
+    "divergence": "Divergence of the latents from their prior",
+}
+"""Titles of sections, in their order."""
+
+ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}", None: ""}
+
+HOW = (
+    "Below each mean: its 95 % interval, and the difference from the best (where nothing is "
+    "better, from the first run), paired over the same test rows. Bold with a star: the best, and "
+    "all that cannot be told apart from it, as the interval of their difference holds 0. Each "
+    "interval stands for itself: of a hundred differences that are none, five seem to be some. And "
+    "rows are resampled, not trainings: whether another seed would turn the order round, only runs "
+    "with other seeds of training tell."
+)
+
+SHORT = (
+    "Below each mean: the difference from the best (where nothing is better, from the first run), "
+    "paired over the same test rows. Bold with a star: the best, and all that cannot be told apart "
+    "from it. Intervals are on the page that --out writes; shown here from"
+)
+"""How to read a table without intervals."""
+
+NAMES, INTERVALS = 30, 32
+"""Columns of a console for the names of metrics, and for a run with its intervals."""
+
+DELTA = "\N{GREEK CAPITAL LETTER DELTA} "
+"""Before a difference."""
+
+STYLE = """
+body { max-width: 90rem; }
+td:first-child { white-space: normal; min-width: 16rem; }
+td.section { font-weight: 600; padding-top: 1.4rem; }
+td.best { font-weight: 650; } td.best small { font-weight: 400; }
+.wide { overflow-x: auto; } .wide img { max-width: none; }
+.note { border-left: 3px solid var(--accent); padding-left: .8rem; }
+"""
+
+
+class Line(NamedTuple):
+    """A line of the table: a metric of every run, and its rank within its section."""
+
+    section: str
+    name: str
+    found: Mapping[str, Any]
+    rank: int = 2
+
+
+class Cell(NamedTuple):
+    """A run's mean, its interval and its difference from the best, as text."""
+
+    value: str
+    interval: str = ""
+    difference: str = ""
+    best: bool = False
+
+
+def lines(comparison: Comparison) -> list[Line]:
+    """The metrics in which runs differ, and floors, section by section."""
+    entries = comparison.entries.items()
+    found = [_line(path, e) for path, e in entries if FACTUAL in path or not _same(e)]
+    order = [*SECTIONS.values(), *(line.section for line in found)]
+    return sorted(found, key=lambda line: (order.index(line.section), line.rank))
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What to know about it, and the metrics that are the same in all runs."""
+    entries = comparison.entries.items()
+    same = [_line(path, e) for path, e in entries if FACTUAL not in path and _same(e)]
+    if not same:
+        return comparison.notes
+    said = "; ".join(f"{line.name} {cells(line)[0].value}" for line in same)
+    return [*comparison.notes, f"The same in all runs: {said}."]
+
+
+def _same(found: Mapping[str, Any]) -> bool:
+    """Whether every run has it, and the same."""
+    first, *others = found["runs"].values()
+    return first is not None and all(other == first for other in others)
+
+
+def cells(line: Line) -> list[Cell]:
+    """A line's cells, one a run."""
+    return [_cell(line.found, name) for name in line.found["runs"]]
+
+
+def table(comparison: Comparison, width: int) -> Iterator[RenderableType]:
+    """The table in a console of some width, section by section, with what to know about it."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    runs = list(comparison.reports)
+    wide = width >= NAMES + INTERVALS * len(runs)
+    drawn = [(line, [_text(cell, wide) for cell in cells(line)]) for line in lines(comparison)]
+    said = [text for _, own in drawn for cell in own for text in cell.plain.splitlines()]
+    each = max(map(len, said), default=0)
+    each = max(each, min((width - NAMES) // len(runs) - 2, max(map(len, runs))))
+    first = max(NAMES, width - 3 - (each + 2) * len(runs))  # a column is parted by two spaces
+    yield Text(_title(comparison), "bold")
+    for section, group in groupby(drawn, lambda pair: pair[0].section):
+        made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        made.add_column(section, width=first, overflow="fold")
+        for name in runs:
+            made.add_column(name, justify="right", width=each, overflow="fold", vertical="top")
+        for line, own in group:
+            made.add_row(Text(line.name), *own)
+        yield made
+    yield Text(HOW if wide else f"{SHORT} {NAMES + INTERVALS * len(runs)} columns on.", "dim")
+    for note in notes(comparison):
+        yield Text(note)
+
+
+def _text(cell: Cell, wide: bool) -> Text:
+    """A cell, with its intervals if there is room for them."""
+    from rich.text import Text
+
+    value = (f"{cell.value} *", "bold") if cell.best else f"{cell.value}  "
+    notes = (cell.interval, cell.difference) if wide else (cell.difference.partition(" (")[0],)
+    return Text.assemble(value, *((f"\n{note}  ", "dim") for note in notes if note))
+
+
+def render(comparison: Comparison, pictures: Mapping[str, bytes]) -> str:
+    """The page.
+
+    Args:
+        comparison: What to tell.
+        pictures: PNG files by name.
+    """
+    first = next(iter(comparison.reports.values()))
+    said = "".join(f"<p class='note'>{escape(note)}</p>\n" for note in notes(comparison))
+    parts = [
+        f"<h1>{escape(_title(comparison))}</h1>",
+        f'<p class="soft">{escape(page.summary(first.metrics))}</p>',
+        f'<div class="wide">{_html(comparison)}</div>',
+        f"<p class='soft'>{escape(HOW)}</p>",
+        said,
+        _tradeoff(pictures),
+        *_pictures(comparison, pictures),
+        "<h2>The models</h2>",
+        *(
+            f"<h3>{escape(name)}</h3>\n<pre>{escape(chr(10).join(report.metrics['model']))}</pre>"
+            for name, report in comparison.reports.items()
+        ),
+    ]
+    return page.document("rung3: comparison", parts, STYLE)
+
+
+def _html(comparison: Comparison) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("", *comparison.reports))
+    rows, section, across = [], "", len(comparison.reports) + 1
+    for line in lines(comparison):
+        if line.section != section:
+            section = line.section
+            rows.append(f'<tr><td class="section" colspan="{across}">{escape(section)}</td></tr>')
+        found = "".join(_td(cell) for cell in cells(line))
+        rows.append(f"<tr><td>{escape(line.name)}</td>{found}</tr>")
+    body = "\n".join(rows)
+    return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
+
+
+def _td(cell: Cell) -> str:
+    kind, star = (' class="best"', " *") if cell.best else ("", "")
+    notes = "".join(f"<small>{escape(n)}</small>" for n in (cell.interval, cell.difference) if n)
+    return f"<td{kind}>{escape(cell.value)}{star}{notes}</td>"
+
+
+def pictures_of(comparison: Comparison) -> dict[tuple[str, str], str]:
+    """Names of the pictures by intervention and mode."""
+    labels = slugs(next(iter(comparison.reports.values())).examples.queries)
+    return {
+        (label, mode): f"beside-{name}-{slug(mode)}"
+        for label, name in labels.items()
+        for mode in comparison.modes
+    }
+
+
+def _tradeoff(pictures: Mapping[str, bytes]) -> str:
+    if "tradeoff" not in pictures:
+        return ""
+    shown = page.figure(pictures["tradeoff"], "Composition against effectiveness")
+    return (
+        "<h2>The trade-off</h2>\n<p class='soft'>Composition against effectiveness, of answers "
+        "from z alone where there is a z. A model that does nothing stands at the left, high up, "
+        f"and has no skill.</p>\n<div class='wide'>{shown}</div>"
+    )
+
+
+def _pictures(comparison: Comparison, pictures: Mapping[str, bytes]) -> Iterator[str]:
+    if any(name.startswith("beside-") for name in pictures):
+        yield "<h2>The same test rows under each model</h2>"
+    for (label, mode), name in pictures_of(comparison).items():
+        if name in pictures:
+            title = f"{label}{_mode(mode)}"
+            shown = f'<div class="wide">{page.figure(pictures[name], title)}</div>'
+            yield f"<h3>{escape(title)}</h3>\n{shown}"
+
+
+def _title(comparison: Comparison) -> str:
+    return f"{len(comparison.reports)} models, the same questions"
+
+
+def _line(path: tuple[str, ...], found: Mapping[str, Any]) -> Line:
+    section = SECTIONS.get(path[0], path[0].replace("_", " ").capitalize())
+    what, rank = [], 1 if AVERAGED in path else 2
+    match path:
+        case ("calibration", label, name, kind) if kind in ("crps", "crps skill"):
+            section, rank = SECTIONS["truth"], 0
+            said = f"{kind.replace('crps', 'CRPS')} of {name} under {label}"
+        case ("truth", label, name, mode, kind):
+            said, what = f"{kind} of {name} under {label}", [mode]
+        case ("effectiveness" | "measured", image, label, name, _) if label == FACTUAL:
+            said = f"{name} of real {image}s (floor)"
+        case ("effectiveness" | "measured", _, label, name, mode):
+            said, what = f"{name} under {label}", [mode]
+        case ("composition", name, mode, m):
+            said, what = f"{name}, nothing changed {_times(m)}", [mode]
+        case ("reversibility", label, name, mode, m):
+            said, what = f"{name}, {label} and back {_times(m)}", [mode]
+        case ("log_prob", name, _):
+            said = name
+        case _:
+            said = ", ".join(path[1:]) or path[0]
+    said += "".join(_mode(mode) for mode in what)
+    unit = f", {found['unit']}" if found["unit"] else ""
+    return Line(section, f"{said}{unit} {ARROWS[found['better']]}".rstrip(), found, rank)
+
+
+def _mode(mode: str) -> str:
+    return "" if mode == KEPT else f", {MODES.get(mode, mode)}"
+
+
+def _cell(found: Mapping[str, Any], name: str) -> Cell:
+    own = found["runs"][name]
+    if own is None:
+        return Cell("\N{EN DASH}")
+    if own["mean"] is None:
+        return Cell("undefined")
+    change = found["differences"].get(name)
+    difference = ""
+    if change is not None and change["mean"] is not None:
+        difference = f"{DELTA}{_signed(change['mean'])}{_interval(change, _signed, ' (', ')')}"
+    interval = _interval(own, _number)
+    return Cell(_number(own["mean"]), interval, difference, name in found["best"])
+
+
+def _interval(found: Mapping[str, Any], spell: Any, left: str = "", right: str = "") -> str:
+    if found["low"] is None or found["low"] == found["high"]:
+        return ""
+    return f"{left}{spell(found['low'])} to {spell(found['high'])}{right}"
+
+
+def _number(value: float) -> str:
+    """Three digits or more.
+
+    Example:
+        >>> _number(0.12345), _number(12.345), _number(1234.5)
+        ('0.123', '12.3', '1,234')
+    """
+    size = round(abs(value), 3)
+    return f"{value:,.{3 if size < 1 else 2 if size < 10 else 1 if size < 100 else 0}f}"
+
+
+def _signed(value: float) -> str:
+    return f"{'+' if value > 0 else ''}{_number(value)}"
+
+
+def _times(m: str) -> str:
+    return "once" if m == "1" else f"{m} times"

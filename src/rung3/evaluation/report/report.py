@@ -1,0 +1,180 @@
+"""`Report`: what `evaluate` found, as numbers, as a table in the console, and as a page."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING, Any, Self
+
+from rung3.data.files import listed, packed, publish, read_tensors, sha256
+from rung3.data.names import slugs
+from rung3.data.variables import Variable, from_config
+from rung3.evaluation.examples import Examples
+from rung3.evaluation.report import page, pictures
+from rung3.evaluation.report.further import further
+from rung3.evaluation.report.tables import Cell, tables
+from rung3.evaluation.scores import Scores
+from rung3.graph import CausalGraph
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+__all__ = ["Report"]
+
+
+NUMBERS, SCORES, EXAMPLES = "metrics.json", "scores.safetensors", "examples.safetensors"
+
+WIDE = 110
+"""Columns of a console that has room for intervals."""
+
+
+class Report:
+    """Soundness of a model's counterfactuals.
+
+    Attributes:
+        metrics: All numbers: nested dicts that JSON can hold. Each mean is a dict of `mean`, `low`,
+            `high` (a 95 % interval over rows) and `unit`.
+        graph: The causal graph.
+        variables: Its variables.
+        examples: Rows that are shown as pictures.
+        history: Losses by name.
+        scores: Every row's scores, under the paths of the numbers.
+    """
+
+    def __init__(
+        self,
+        metrics: dict[str, Any],
+        graph: CausalGraph,
+        variables: Mapping[str, Variable],
+        examples: Examples,
+        history: Mapping[str, Any],
+        scores: Scores,
+    ) -> None:
+        self.metrics = metrics
+        self.graph = graph
+        self.variables = dict(variables)
+        self.examples = examples
+        self.history = dict(history)
+        self.scores = scores
+
+    def pictures(self) -> dict[str, bytes]:
+        """PNG files by name: `strip-...`, `sweep-...`, `graph`, `graph-...` and `losses`."""
+        drawn = {"graph": pictures.graph(self.graph, self.variables)}
+        named = slugs(self.examples.queries)
+        for label, example in self.examples.queries.items():
+            chosen = [name for name, what in example.status.items() if what == "intervened"]
+            drawn[f"graph-{named[label]}"] = pictures.graph(self.graph, self.variables, chosen)
+            strip = pictures.strip(example, chosen, self.graph, self.variables)
+            if strip is not None:
+                drawn[f"strip-{named[label]}"] = strip
+        swept = slugs(sweep.name for sweep in self.examples.sweeps)
+        for sweep in self.examples.sweeps:
+            drawn[f"sweep-{swept[sweep.name]}"] = pictures.film(sweep, self.graph, self.variables)
+        if self.history:
+            drawn["losses"] = pictures.losses(self.history)
+        return drawn
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `metrics.json`, `report.html` (self-contained) and the pictures as PNG files.
+
+        Beside them, for `load`: every row's scores, and the rows that are shown. Last comes
+        `files.json`, with the digest of each.
+
+        Args:
+            folder: Where to; made if it is not there.
+
+        Returns:
+            The path of `report.html`.
+        """
+        place = Path(folder)
+        drawn = self.pictures()
+        said = {
+            "graph": self.graph.to_text(),
+            "variables": {name: variable.config() for name, variable in self.variables.items()},
+            "status": self.examples.status(),
+        }
+        shown = {json.dumps(key): value for key, value in self.examples.tensors().items()}
+        numbers = json.dumps(self.metrics, indent=2, ensure_ascii=False, allow_nan=False)
+        text = page.render(self.metrics, drawn, self.headings())
+        contents = {f"{name}.png": png for name, png in drawn.items()}
+        contents |= {SCORES: self.scores.packed(), EXAMPLES: packed(shown, "examples", said)}
+        contents |= {NUMBERS: f"{numbers}\n".encode(), "report.html": text.encode()}
+        publish(place, contents)
+        return place / "report.html"
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a report that `save` wrote; it has no sweeps and no losses.
+
+        Args:
+            folder: Its folder, such as that of a finished run.
+
+        Raises:
+            ValueError: If the folder holds no report, or a file of it is missing or damaged.
+        """
+        place = Path(folder)
+        numbers = place / NUMBERS
+        if not numbers.is_file():
+            raise ValueError(
+                f"{place} holds no report: it has no {NUMBERS}; a finished `rung3 run`, or "
+                "Report.save, writes one"
+            )
+        try:
+            metrics = json.loads(numbers.read_text("utf-8"))
+        except ValueError:
+            raise ValueError(f"{numbers} is truncated or altered") from None
+        if listed(place).get(NUMBERS, known := sha256(numbers)) != known:
+            raise ValueError(f"{numbers} is altered: its digest is not the one in files.json")
+        for name in (SCORES, EXAMPLES):
+            if not (place / name).is_file():
+                raise ValueError(
+                    f"{place} has no {name}, as reports of older versions: remove its report.html "
+                    "and run the study there again, which keeps the fitted model"
+                )
+        scores = Scores.load(place / SCORES)
+        shown, said = read_tensors(place / EXAMPLES, "examples")
+        variables = {name: from_config(name, v) for name, v in said["variables"].items()}
+        values = {tuple(json.loads(key)): value for key, value in shown.items()}
+        examples = Examples.restore(values, said["status"])
+        return cls(metrics, CausalGraph(said["graph"]), variables, examples, {}, scores)
+
+    def headings(self) -> dict[str, str]:
+        """Label of each intervention by the ending of its pictures' names."""
+        return {name: label for label, name in slugs(self.examples.queries).items()}
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+        from rich.text import Text
+
+        wide = options.max_width >= WIDE
+
+        def text(cell: Cell) -> Text:
+            note = f"\n{cell.note}" if cell.note and wide else ""
+            return Text.assemble(cell.value, (note, "dim"))
+
+        for part in tables(self.metrics):
+            table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+            words = " ".join(name for name, _ in part.rows).split()
+            room = max(options.max_width // 5, *map(len, words))
+            table.add_column(part.columns[0], no_wrap=True)
+            for head in part.columns[1:]:
+                table.add_column(head, justify="right", vertical="bottom", overflow="fold")
+            for name, cells in part.rows:
+                table.add_row(Text(fill(name, room)), *(text(cell) for cell in cells))
+            yield from (Text(part.title, "bold"), table, Text(f"{part.note}\n", "dim"))
+        yield Text(page.summary(self.metrics))
+        if more := [part.title.split(":")[0] for part in further(self.metrics)]:
+            yield Text(f"On the page besides: {', '.join(more)}.", "dim")
+        if not wide:
+            yield Text(f"Intervals are in metrics.json; shown here from {WIDE} columns on.", "dim")
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        out = io.StringIO()
+        Console(file=out, width=120, color_system=None).print(self)
+        return "\n".join(line.rstrip() for line in out.getvalue().splitlines())

@@ -1,0 +1,275 @@
+"""The trade-off between composition and effectiveness (lecture, Figure 38), over several models.
+
+    across   composition: how far an image drifts when nothing is changed
+    up       effectiveness: the error of the attribute that was set, as it is read off the image
+    colour   skill: how much nearer to the true counterfactual than doing nothing
+
+One panel an intervention; the lower left is where one wants to be. A model that does nothing stands
+at the left edge of every panel, high up, and its colour is that of no skill: that is why the three
+belong together. Where a model has noise of observation (a VAE's eps) all three are of answers from
+z alone, as with eps kept composition is exact by construction.
+
+Source: Monteiro et al. 2023 (arXiv 2303.01274); De Sousa Ribeiro et al. 2023 (arXiv 2306.15764).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rung3.data.distances import unit as unit_of
+from rung3.evaluation.report.comparison import Comparison
+from rung3.evaluation.report.labels import label
+from rung3.evaluation.report.pictures import ACCENT, INK
+from rung3.evaluation.runner import FACTUAL, KEPT, LATENT, OBSERVED
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Panel", "Point", "panels", "tradeoff"]
+
+ACROSS = 3
+"""Panels in a line."""
+
+LOG = 3.0
+"""Ratio of the greatest value to the least from which on an axis is logarithmic."""
+
+COLOURS = "viridis"
+"""Even in lightness, and told apart by the colour-blind."""
+
+Interval = tuple[float, float, float]
+"""Mean, low and high; all the same where there is no interval."""
+
+
+class Point(NamedTuple):
+    """A model in a panel.
+
+    Attributes:
+        name: Of the model.
+        composition: Drift of the image, in its unit.
+        effectiveness: Error of the attribute, in its unit; for categories the share misread.
+        skill: Of the image; `None` where the truth is not known.
+    """
+
+    name: str
+    composition: Interval
+    effectiveness: Interval
+    skill: float | None
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """Where it stands in its panel."""
+        return self.composition[0], self.effectiveness[0]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One intervention.
+
+    Attributes:
+        title: Its label.
+        across: What composition is in.
+        up: What effectiveness is in.
+        points: The models.
+        floor: Error of the same reading on real test images.
+    """
+
+    title: str
+    across: str
+    up: str
+    points: list[Point]
+    floor: float | None
+
+
+def panels(comparison: Comparison, times: int = 1) -> list[Panel]:
+    """What the figure shows, as numbers: one panel an intervention on an attribute of an image.
+
+    Args:
+        comparison: The models.
+        times: Null interventions one after the other, as many as the reports have: 1 or 10.
+
+    Returns:
+        Those in which two models or more have composition and effectiveness.
+    """
+    return [panel for panel in _panels(comparison, str(times)) if len(panel.points) > 1]
+
+
+def tradeoff(comparison: Comparison, times: int = 1) -> Figure:
+    """Composition against effectiveness, with skill as colour; runs of a sweep are joined.
+
+    Args:
+        comparison: The models.
+        times: Null interventions one after the other, as many as the reports have: 1 or 10.
+
+    Returns:
+        A matplotlib figure; `figure.savefig(path)` writes it.
+
+    Raises:
+        ValueError: If no intervention has two models of known composition and effectiveness.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    shown = panels(comparison, times)
+    if not shown:
+        counts = {path[-1]: None for path in comparison.entries if path[0] == "composition"}
+        raise ValueError(
+            f"tradeoff: no intervention has composition ({times} times; known: "
+            f"{', '.join(counts) or 'none'}) and effectiveness on an image in two runs or more"
+        )
+    skills = [p.skill for panel in shown for p in panel.points if p.skill is not None]
+    scale = Normalize(min(skills), max(skills)) if skills else None
+    shades = ScalarMappable(scale, COLOURS)
+    down, across = -(-len(shown) // ACROSS), min(ACROSS, len(shown))
+    size = (3.5 * across + 0.6 * bool(skills), 3.5 * down)
+    figure = Figure(figsize=size, layout="constrained")
+    every = list(figure.subplots(down, across, squeeze=False).flat)
+    for axes in every[len(shown) :]:
+        axes.set_axis_off()
+    for axes, panel in zip(every, shown, strict=False):
+        _draw(axes, panel, shades)
+    if skills:
+        bar = figure.colorbar(shades, ax=every, aspect=28, pad=0.015)
+        bar.set_label("skill", color=INK, fontsize=8)
+        bar.ax.tick_params(colors=INK, labelsize=7)
+        bar.outline.set_visible(False)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes, panel in zip(every, shown, strict=False):
+        names = [point.name for point in panel.points]
+        label(axes, names, [point.place for point in panel.points], INK)
+    return figure
+
+
+def _panels(comparison: Comparison, times: str) -> Iterator[Panel]:
+    """By oracles where there are any, as the papers do; by measurement for what has none."""
+    seen = set()
+    for section in ("effectiveness", "measured"):
+        for image, by_title in comparison.metrics.get(section, {}).items():
+            for title, by_name in by_title.items():
+                for name, by_mode in by_name.items():
+                    if title == f"do({name})" and (image, name) not in seen:
+                        seen.add((image, name))
+                        yield _panel(comparison, section, image, title, name, times, by_mode)
+
+
+def _panel(
+    comparison: Comparison,
+    section: str,
+    image: str,
+    title: str,
+    name: str,
+    times: str,
+    by_mode: Mapping[str, Any],
+) -> Panel:
+    def of(run: str, *path: str) -> Any:
+        found = comparison.entries.get(path)
+        return None if found is None else found["runs"][run]
+
+    def drift_of(run: str, mode: str) -> Any:
+        return of(run, "composition", image, mode, times)
+
+    first, unit = next(iter(comparison.reports)), next(iter(by_mode.values()))["unit"]
+    right = unit == "accuracy"
+    points = []
+    for run in comparison.reports:
+        mode = LATENT if drift_of(run, LATENT) else KEPT
+        drift = _interval(drift_of(run, mode))
+        error = _interval(of(run, section, image, title, name, mode), right)
+        skill = of(run, "truth", title, image, mode, "skill")
+        if drift and error:
+            points.append(Point(run, drift, error, skill and skill["mean"]))
+    often = "" if times == "1" else f" {times} times"
+    grey = unit_of(comparison.reports[first].variables[image])
+    what = f"{name} misread, share" if right else f"error of {name}, {unit}".rstrip(", ")
+    up = f"effectiveness: {what}"
+    floor = _interval(of(first, section, image, FACTUAL, name, OBSERVED), right)
+    across = f"composition{often}: drift of {image}, {grey}"
+    return Panel(title, across, up, points, floor and floor[0])
+
+
+def _interval(found: Mapping[str, Any] | None, share_right: bool = False) -> Interval | None:
+    """Mean, low and high, so that lower is better."""
+    if found is None or found["mean"] is None:
+        return None
+    low, high = (found[k] if found[k] is not None else found["mean"] for k in ("low", "high"))
+    if share_right:
+        return 1 - found["mean"], 1 - high, 1 - low
+    return found["mean"], low, high
+
+
+def _draw(axes: Axes, panel: Panel, shades: Any) -> None:
+    xs, ys = [p.composition for p in panel.points], [p.effectiveness for p in panel.points]
+    joined = [point.place for point in _in_order(panel.points)]
+    axes.plot(*zip(*joined, strict=True), color=INK, linewidth=0.8, alpha=0.5, zorder=1)
+    for point, x, y in zip(panel.points, xs, ys, strict=True):
+        colour = INK if point.skill is None else shades.to_rgba(point.skill)
+        axes.errorbar(
+            x[0], y[0], xerr=_arms(x), yerr=_arms(y), color=INK, linewidth=0.8, zorder=2
+        )  # fmt: skip
+        axes.plot(
+            x[0], y[0], "o", color=colour, markersize=9, markeredgecolor=INK, markeredgewidth=0.6
+        )
+    if panel.floor is not None:
+        axes.axhline(panel.floor, color=INK, linewidth=0.8, linestyle=":", zorder=0)
+        low, high = min(panel.points, key=_up), max(panel.points, key=_up)
+        end = int(low.place[0] < high.place[0])  # away from the point that is nearest to the line
+        axes.annotate(
+            "real images", (end, panel.floor), xycoords=("axes fraction", "data"),
+            ha=("left", "right")[end], xytext=(2 - 4 * end, 2), textcoords="offset points",
+            fontsize=7, color=INK,
+        )  # fmt: skip
+    ends = [[end for value in values for end in value] for values in (xs, ys)]
+    ends[1] += [] if panel.floor is None else [panel.floor]
+    for axis, values in zip(("x", "y"), ends, strict=True):
+        _scale(axes, axis, values)
+    axes.set_title(panel.title, fontsize=9, color=INK, loc="left")
+    axes.set_xlabel(panel.across, fontsize=8, color=INK)
+    axes.set_ylabel(panel.up, fontsize=8, color=INK)
+    axes.tick_params(which="both", colors=INK, labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(INK)
+    axes.annotate(
+        "better", (0.87, 0.87), (0.995, 0.995), xycoords="axes fraction", ha="right", va="top",
+        fontsize=8, color=ACCENT, arrowprops={"arrowstyle": "->", "color": ACCENT},
+    )  # fmt: skip
+
+
+def _up(point: Point) -> float:
+    return point.place[1]
+
+
+def _in_order(points: list[Point]) -> list[Point]:
+    """The points by the number after an equals sign in their names; none if they are no sweep."""
+    found = [re.fullmatch(r"(.+)=([-+.\de]+)", point.name) for point in points]
+    swept = [match for match in found if match is not None]
+    if len(swept) < len(points) or len({match[1] for match in swept}) > 1:
+        return []
+    return sorted(points, key=lambda point: float(point.name.rpartition("=")[2]))
+
+
+def _arms(value: Interval) -> list[list[float]]:
+    mean, low, high = value
+    return [[max(0.0, mean - low)], [max(0.0, high - mean)]]
+
+
+def _scale(axes: Axes, axis: str, values: list[float]) -> None:
+    """A logarithmic axis where values span much, and room at its ends."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    low, high = min(values), max(values)
+    if low > 0 and high / low >= LOG:
+        room = (high / low) ** 0.15
+        axes.set(**{f"{axis}scale": "log", f"{axis}lim": (low / room, high * room)})
+        own = axes.xaxis if axis == "x" else axes.yaxis
+        own.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        own.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        own.set_minor_locator(NullLocator())
+        own.set_minor_formatter(NullFormatter())
+    else:
+        room = 0.15 * (high - low or abs(high) or 1.0)
+        axes.set(**{f"{axis}lim": (low - room if low > 0 or low < 0 else -room, high + room)})

@@ -1,0 +1,1 @@
+"""Identification of causal queries from a graph."""

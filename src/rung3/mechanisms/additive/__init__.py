@@ -1,0 +1,1 @@
+"""Additive noise around a regression."""

@@ -1,0 +1,1 @@
+"""Networks that mechanisms are built of."""

@@ -1,0 +1,69 @@
+"""The parents of an image as one vector, in which each has a share of its own.
+
+    c = (f_1(pa_1), ..., f_K(pa_K))
+
+What a layer takes from it, linearly, is then a sum over parents. Interventions set these to values
+that were seldom seen together, a thick stroke that is dark, say, where a function of all of them at
+once could say anything. What parents do together is left to the layers after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from rung3.data.variables import Variable
+from rung3.mechanisms.base import Parents
+from rung3.mechanisms.networks.encoding import MLP, ParentEncoder
+
+__all__ = ["Context"]
+
+WIDTH = 64
+"""Of the context, shared out among the parents."""
+
+LEAST = 8
+"""Least share of a parent, however many there are."""
+
+
+class Context(nn.Module):
+    """Parents' values, in their own units, as a vector `(n, width)`; zero where there are none.
+
+    Args:
+        parents: The parents' variables, by name.
+
+    Attributes:
+        width: Length of the vector.
+
+    Example:
+        >>> from rung3 import Binary, Continuous
+        >>> context = Context({"age": Continuous(unit="years"), "sick": Binary()})
+        >>> context({"age": torch.tensor([60.0]), "sick": torch.tensor([1])}, 1).shape
+        torch.Size([1, 64])
+    """
+
+    none: Tensor
+
+    def __init__(self, parents: Mapping[str, Variable]) -> None:
+        super().__init__()
+        share = max(LEAST, WIDTH // max(1, len(parents)))
+        encoders = [ParentEncoder({name: variable}) for name, variable in parents.items()]
+        self.encoders = nn.ModuleList(encoders)
+        self.networks = nn.ModuleList(
+            nn.Sequential(MLP(encoder.width, share, (WIDTH,)), nn.SiLU()) for encoder in encoders
+        )
+        self.width = share * len(parents) or 1
+        self.register_buffer("none", torch.zeros(1, 1), persistent=False)
+
+    def calibrate(self, parents: Parents) -> None:
+        """Take the location and scale of the parents from training data."""
+        for encoder in cast(Iterable[ParentEncoder], self.encoders):
+            encoder.calibrate(parents)
+
+    def forward(self, parents: Parents, n: int) -> Tensor:
+        """The context; `n` tells the number of rows where there are no parents."""
+        parts = zip(self.encoders, self.networks, strict=True)
+        shares = [network(encoder(parents, n)) for encoder, network in parts]
+        return torch.cat(shares, dim=1) if shares else self.none.expand(n, 1)

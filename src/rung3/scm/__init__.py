@@ -1,0 +1,5 @@
+"""Structural causal models: the verbs of the three rungs, and what carries them out."""
+
+from rung3.scm.scm import SCM, Values
+
+__all__ = ["SCM", "Values"]

@@ -1,0 +1,1 @@
+"""Hidden common causes, and the mechanisms that share them."""

@@ -1,0 +1,258 @@
+"""Rows with gaps: what is missing, drawn from its posterior given what is there.
+
+With o the values that a row has and m those that it lacks, proposals are drawn in the graph's order
+with o in place, and weighted by what o then has to say (likelihood weighting: Fung and Chang 1990),
+
+    m_s ~ prod_{k in m} p(m_k | pa_k),    w_s = prod_{k in o} p(o_k | pa_k),
+
+and K of them are kept, drawn in proportion to w (sampling importance resampling: Rubin 1987), which
+approaches `P(m | o)` as the proposals grow in number. Given the completed row, noise is abducted as
+ever. How far this can be trusted is each row's effective sample size, `(sum w)^2 / sum w^2`; below
+`TRUSTED` it is flagged. With the proposals all in vain, the evidence has probability zero as far as
+can be told, and that is an error: nothing falls back to the prior.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from rung3.data.rows import Rows, as_rows
+from rung3.data.seeding import Seed, base_seed, seeded, stream
+from rung3.scm.floating import in_own_precision
+from rung3.scm.provenance import TRUSTED
+
+if TYPE_CHECKING:
+    from rung3.scm.scm import SCM
+
+__all__ = ["Completion", "check_present", "complete", "counterfactual", "cure", "gaps"]
+
+PROPOSALS, MOST = 2_000, 1_000_000
+"""Proposals for a row, if not said; values of a variable that are held at once."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Rows whose gaps were filled, K times.
+
+    Attributes:
+        rows: The completed rows, `(K n, ...)`, particle by particle: `(K, n)` flattened.
+        particles: K.
+        sizes: Effective sample size of each row, `(n,)`; infinite where nothing was missing.
+        shares: Share of the rows that lacked a variable, by its name, where it is not zero.
+    """
+
+    rows: Rows
+    particles: int
+    sizes: Tensor
+    shares: Mapping[str, float]
+
+    @property
+    def trusted(self) -> Tensor:
+        """Mask `(n,)` of the rows whose effective sample size is at least `TRUSTED`."""
+        return self.sizes >= TRUSTED
+
+
+def gaps(model: SCM, rows: Rows) -> dict[str, Tensor]:
+    """Masks `(n,)` of where a variable is missing, for those that are missing anywhere."""
+    masks = {}
+    for name in rows:
+        value = rows[name] if rows.batched else rows[name].unsqueeze(0)
+        mask = model.variables[name].is_missing(value)
+        if mask.any():
+            masks[name] = mask
+    return masks
+
+
+def cure(model: SCM, rows: Rows) -> str:
+    """What to do about rows with gaps: draw what they lack, or why that is not possible."""
+    try:
+        _check(model, gaps(model, rows), rows.n)
+    except ValueError as error:
+        return f"it cannot be drawn given the rest: {error}"
+    return (
+        "counterfactual(..., particles=) draws it given the rest, and so does "
+        "rung3.scm.imputation.complete"
+    )
+
+
+def check_present(model: SCM, rows: Rows, purpose: str) -> None:
+    """Refuse rows in which a variable that they have is missing (NaN)."""
+    for name in rows:
+        value = rows[name] if rows.batched else rows[name].unsqueeze(0)
+        missing = model.variables[name].is_missing(value)
+        if missing.any():
+            raise ValueError(
+                f"{name}: missing in {int(missing.sum())} rows (first: row "
+                f"{int(missing.nonzero()[0])}); {purpose} needs its value; {cure(model, rows)}"
+            )
+
+
+@in_own_precision
+@torch.no_grad()
+def complete(
+    model: SCM,
+    values: Mapping[str, Any],
+    particles: int = 16,
+    *,
+    proposals: int | None = None,
+    seed: Seed = None,
+) -> Completion:
+    """Draw what rows lack from its posterior given what they have.
+
+    Args:
+        model: The model.
+        values: A value of every variable, NaN where it is missing.
+        particles: Number K of draws a row.
+        proposals: Draws that are weighted, a row: 2,000, or 20 K if that is more.
+        seed: An int, a `torch.Generator`, or `None` to follow torch's own.
+
+    Returns:
+        K completed rows for each, and how far they can be trusted.
+
+    Raises:
+        ValueError: If a row has no value at all, its values have probability zero, hidden causes
+            join variables, or a likelihood that is needed is only a bound.
+
+    Example:
+        >>> from rung3 import SCM, Continuous
+        >>> from rung3.mechanisms import Equation
+        >>> kinds = {"x": Continuous(missing=True), "y": Continuous()}
+        >>> model = SCM(None, kinds, x=Equation("u"), y=Equation("x + u"))
+        >>> found = complete(model, {"x": [float("nan")], "y": [2.0]}, 1000, seed=0)
+        >>> round(found.rows["x"].mean().item(), 1)  # E[x | y = 2] = 1
+        1.0
+    """
+    rows = as_rows(values, model.variables, model.device)
+    if not rows.batched:
+        raise ValueError("complete: expected a batch of rows, got a single one")
+    model._check_given(rows)
+    count = max(PROPOSALS, 20 * particles) if proposals is None else proposals
+    if particles < 1 or count < particles:
+        raise ValueError(f"proposals={count} must be at least particles={particles}, and that 1")
+    masks = gaps(model, rows)
+    own = {k: v.expand(particles, *v.shape).clone() for k, v in rows.items()}
+    sizes = torch.full((rows.n,), math.inf, device=model.device)
+    if masks:
+        _check(model, masks, rows.n)
+        lacking = torch.stack(list(masks.values())).any(0).nonzero()[:, 0]
+        base = base_seed(seed, "complete")
+        for part, at in enumerate(lacking.split(max(1, MOST // count))):
+            some = {k: v[at] for k, v in rows.items()}
+            missing = {k: mask[at] for k, mask in masks.items()}
+            now = base_seed(base, f"part {part}")
+            drawn, log_weights = _propose(model, some, missing, count, now)
+            best = log_weights.amax(0)
+            if (best == -math.inf).any() or best.isnan().any():
+                row = int(at[int((~best.isfinite()).nonzero()[0])])
+                lack = [k for k, mask in masks.items() if mask[row]]
+                raise ValueError(
+                    f"row {row}: its values have probability zero whatever {' and '.join(lack)} "
+                    f"may be, in {count} draws; correct the row, or give more proposals="
+                )
+            weights = (log_weights - best).exp().double()
+            sizes[at] = (weights.sum(0).square() / weights.square().sum(0)).to(sizes)
+            generator = stream(now, "resampling", model.device)
+            kept = torch.multinomial(weights.T, particles, replacement=True, generator=generator).T
+            column = torch.arange(len(at), device=model.device)
+            for k in masks:
+                own[k][:, at] = drawn[k][kept, column]
+    flat = Rows({k: v.flatten(0, 1) for k, v in own.items()})
+    shares = {k: float(mask.float().mean()) for k, mask in masks.items()}
+    return Completion(flat, particles, sizes, shares)
+
+
+def counterfactual(
+    model: SCM,
+    rows: Rows,
+    do: Mapping[str, Any],
+    hold: Iterable[str],
+    particles: int,
+    seed: Seed,
+    temperature: float,
+) -> Rows:
+    """`SCM.counterfactual` of rows with gaps, `(K, n, ...)`: complete them, then answer."""
+    batch = rows if rows.batched else Rows({k: v.unsqueeze(0) for k, v in rows.items()})
+    base = base_seed(seed)
+    found = complete(model, batch, particles, seed=base)
+    again = {k: _repeat(model, k, value, particles) for k, value in do.items()}
+    answer = model.counterfactual(found.rows, again, hold=hold, seed=base, temperature=temperature)
+    said = replace(answer.explain(), inferred=found.shares, effective_sample_sizes=found.sizes)
+
+    def fold(value: Tensor) -> Tensor:
+        folded = value.reshape(particles, batch.n, *value.shape[1:])
+        return folded if rows.batched else folded.squeeze(1)
+
+    return Rows(
+        {k: fold(v) for k, v in answer.items()},
+        batched=rows.batched,
+        particles=particles,
+        provenance=said,
+    )
+
+
+def _repeat(model: SCM, name: str, value: Any, particles: int) -> Any:
+    """An intervention with one value a row, once for every particle; others as they are."""
+    if name not in model.variables or (callable(value) and not isinstance(value, Tensor)):
+        return value
+    valid = model.variables[name].validate(name, value)
+    per_row = valid.ndim > len(model.variables[name].shape)
+    return valid.repeat(particles, *[1] * (valid.ndim - 1)) if per_row else valid
+
+
+def _check(model: SCM, masks: Mapping[str, Tensor], n: int) -> None:
+    """Refuse what cannot be completed."""
+    if model.confounding.members:
+        raise ValueError("rows with gaps: hidden causes join variables; give complete rows")
+    if len(masks) == len(model.variables):
+        empty = torch.stack(list(masks.values())).all(0)
+        if empty.any():
+            raise ValueError(
+                f"row {int(empty.nonzero()[0])}: all its values are missing; leave it out, or "
+                "sample from the model"
+            )
+    for name, mechanism in model.mechanisms.items():
+        lacking = [parent for parent in mechanism.parents if parent in masks]
+        whole = name not in masks or not masks[name].all()
+        if lacking and whole and mechanism.abduction == "approximate":
+            raise ValueError(
+                f"{name}: it would weigh what is missing above it by its likelihood, of which "
+                f"{mechanism.describe()} has only a bound; give {lacking}, or leave such rows out"
+            )
+
+
+def _propose(
+    model: SCM, rows: Mapping[str, Tensor], masks: Mapping[str, Tensor], count: int, base: int
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Values of what is missing anywhere, `(count, n, ...)`, and log-weights `(count, n)`."""
+    n = len(next(iter(rows.values())))
+    total = count * n
+    log_weights = torch.zeros(count, n, device=model.device)
+    values: dict[str, Tensor] = {}
+    for name in model.graph.order:
+        mechanism = model.mechanisms[name]
+        given = rows[name].repeat(count, *[1] * (rows[name].ndim - 1))
+        parents = {parent: values[parent] for parent in mechanism.parents}
+        missing = masks.get(name)
+        value = given
+        if missing is not None:
+            noise = mechanism.sample_noise(total, parents, stream(base, name, model.device))
+            drawn = mechanism.predict(noise, parents).to(given).expand(total, *given.shape[1:])
+            gap = missing.repeat(count).reshape(total, *[1] * (given.ndim - 1))
+            value = torch.where(gap, drawn, given)
+        values[name] = value
+        unsure = torch.zeros(n, dtype=torch.bool, device=model.device)
+        for parent in mechanism.parents:
+            unsure |= masks.get(parent, unsure)
+        heard = unsure if missing is None else unsure & ~missing
+        if heard.any():
+            at = heard.repeat(count)
+            with seeded(base_seed(base, "weights"), name, model.device):
+                said = mechanism.log_prob(value[at], {k: v[at] for k, v in parents.items()})
+            log_weights[:, heard] += said.reshape(count, -1).to(log_weights)
+    return {k: values[k].reshape(count, n, *values[k].shape[1:]) for k in masks}, log_weights

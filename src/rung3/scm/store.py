@@ -1,0 +1,280 @@
+"""Models on disk: a folder of `model.yaml` and `weights.safetensors`, and no pickle.
+
+`model.yaml` holds what a person can read: the graph, the variables, the mechanisms with their
+arguments, how they were fitted, the versions that wrote it, and the hash of the weights. Its last
+line is the hash of those before it: a description that was changed by hand fits no weights.
+
+A model that replaces another writes weights of another name first, then the description that names
+them, and then removes the old weights: a reader finds the one model or the other, at any moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatch
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from safetensors.torch import load as unpacked
+from safetensors.torch import save as packed
+from torch import Tensor
+
+from rung3 import mechanisms as families
+from rung3.data import memory
+from rung3.data.files import DRAFTS, LARGEST, parse_yaml, sealed, unsealed, write
+from rung3.data.variables import from_config
+from rung3.mechanisms import Mechanism
+from rung3.scm.districts.loaded import free
+from rung3.scm.interventions import Intervention
+from rung3.scm.scm import SCM
+
+__all__ = ["load", "save"]
+
+FORMAT = 1
+MODEL, WEIGHTS = "model.yaml", "weights.safetensors"
+
+NAMED = re.compile(r"weights(-[0-9a-f]{8})?\.safetensors")
+"""Names of weights: the first, or with letters of their hash those that replaced others."""
+
+SPARE = 1 << 26
+"""Bytes that a model may ask for when it is built, beside four times those of its weights."""
+
+
+def save(model: SCM, folder: str | Path) -> Path:
+    """Write a model; a model already there is replaced whole, or not at all.
+
+    Args:
+        model: The model.
+        folder: Where to; made if it is not there.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If a mechanism cannot be saved (a Python function, an intervention), naming the
+            variable; nothing is written then. Or if the folder holds something else.
+    """
+    target = Path(folder)
+    if other := _other(target):
+        raise ValueError(f"{target} is there and is not a model's folder: {other}; choose another")
+    said = _describe(model)
+    tensors = _tensors(model)
+    content = packed(tensors)
+    known = hashlib.sha256(content).hexdigest()
+    before = written(target)
+    name = WEIGHTS if target / WEIGHTS not in before else f"weights-{known[:8]}.safetensors"
+    said["weights"] = {"file": name, "sha256": known}
+    text = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
+    write(target / name, content)
+    try:
+        write(target / MODEL, sealed(text.encode()))
+    except OSError:
+        if target / name not in before:
+            (target / name).unlink()
+        raise
+    for old in before:
+        if old.name not in (MODEL, name):
+            old.unlink(missing_ok=True)
+    return target
+
+
+def written(folder: Path) -> list[Path]:
+    """The files of a model in a folder, the description first."""
+    weights = [path for path in folder.glob("weights*") if NAMED.fullmatch(path.name)]
+    return [path for path in (folder / MODEL, *sorted(weights)) if path.is_file()]
+
+
+def load(folder: str | Path, mechanisms: Iterable[type[Mechanism]] = ()) -> SCM:
+    """Read a model that `save` wrote.
+
+    Args:
+        folder: Its folder, or that of a run whose model is fitted.
+        mechanisms: Classes of your own that it uses.
+
+    Returns:
+        The model, on the CPU, in eval mode; the parameters of what was fitted are frozen.
+
+    Raises:
+        ValueError: If the folder is incomplete, altered, of a newer format, or uses an unknown
+            mechanism; the message says which.
+    """
+    place = Path(folder)
+    if (place / "study.yaml").is_file() and (place / "model").is_dir():
+        place /= "model"
+    said, weights = _found(place)
+    try:
+        tensors = unpacked(weights)
+        with memory.Bounded(
+            "the model", f"its weights are {len(weights):,} bytes", most=4 * len(weights) + SPARE
+        ):
+            model = _build(said, {kind.__name__: kind for kind in mechanisms})
+        _fill(model, tensors)
+    except Exception as error:  # whatever a description that fits nothing makes them stumble on
+        cause = "" if isinstance(error, ValueError) else f"altered: {type(error).__name__}: "
+        raise ValueError(f"{place}: {cause}{error}") from error
+    modules = _modules(model)
+    for name in model.fitted.keys() & modules.keys():
+        modules[name].requires_grad_(False)
+    return model.eval()
+
+
+def _describe(model: SCM) -> dict[str, Any]:
+    bound = model.mechanisms
+    changed = [name for name, mechanism in bound.items() if isinstance(mechanism, Intervention)]
+    if changed:
+        raise ValueError(
+            f"{changed[0]}: set by do(); save the model that do() was called on, not its result"
+        )
+    return {
+        "format": FORMAT,
+        "written_by": {name: version(name) for name in ("rung3", "torch", "zuko")},
+        "graph": model.graph.to_text(),
+        "world": model.world,
+        "variables": {
+            k: _plain(v.config())
+            for k, v in (model.variables | model.confounding.variables).items()
+        },
+        "mechanisms": {
+            name: {"kind": type(free(m)).__name__, **_plain(m.config())}
+            for name, m in bound.items()
+        },
+        "defaults": [name for name in bound if name in model.defaults],
+        "fitted": _plain(model.fitted),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, NumPy's numbers as Python's: what YAML's safe form knows."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _tensors(model: SCM) -> dict[str, Tensor]:
+    return {
+        f"{index}.{key}": tensor.detach().cpu().contiguous().clone()
+        for index, mechanism in enumerate(_modules(model).values())
+        for key, tensor in mechanism.state_dict().items()
+    }
+
+
+def _modules(model: SCM) -> dict[str, Mechanism]:
+    """What has weights: the mechanisms of the variables, and of hidden causes."""
+    return model.mechanisms | model.confounding.mechanisms
+
+
+def _other(path: Path) -> str:
+    """What is in the way of a model at a path, if anything is."""
+    if not path.is_dir():
+        return "it is a file" if path.exists() else ""
+    names = sorted(entry.name for entry in path.iterdir())
+    other = [k for k in names if k != MODEL and not NAMED.fullmatch(k) and not fnmatch(k, DRAFTS)]
+    return f"it holds {', '.join(other[:3])}" if other else ""
+
+
+def _found(place: Path) -> tuple[dict[str, Any], bytes]:
+    """Description and weights that belong together; read again where a model is just replaced."""
+    before = None
+    while True:
+        said, text = _read(place / MODEL)
+        name = str(said["weights"].get("file", WEIGHTS))
+        if not NAMED.fullmatch(name):
+            raise ValueError(f"{place / MODEL} is altered: its weights are called {name!r}")
+        found = _bytes(place / name)
+        if found is not None and hashlib.sha256(found).hexdigest() == said["weights"]["sha256"]:
+            return said, found
+        if text == before:
+            break
+        before = text
+    if found is None:
+        raise ValueError(f"{place} is not a model's folder, or is incomplete: it lacks {name}")
+    raise ValueError(
+        f"{place / name} is not the file that {MODEL} was written with: truncated or altered; "
+        "restore the folder from a copy"
+    )
+
+
+def _bytes(path: Path, most: int = -1) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(most)
+    except OSError:
+        return None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], bytes]:
+    """A description, and its bytes; its seal is checked before it is parsed."""
+    content = _bytes(path, LARGEST + 1)
+    if content is None:
+        raise ValueError(
+            f"{path.parent} is not a model's folder, or is incomplete: it lacks {path.name}"
+        )
+    if len(content) > LARGEST:
+        raise ValueError(f"{path} is not a model's description: it has {len(content):,} bytes")
+    known = re.match(rb"format: (\d{1,9})\n", content)
+    if known is None:
+        raise ValueError(f"{path} is not a model's description: truncated or altered")
+    if int(known[1]) > FORMAT:
+        writer = re.search(rb"\n  rung3: ([\w.+-]{1,40})\n", content)
+        raise ValueError(
+            f"{path} has format {int(known[1])}, and this rung3 reads up to {FORMAT}: it was "
+            f"written by a newer rung3 ({writer[1].decode() if writer else 'unknown'}); upgrade to "
+            "read"
+        )
+    text = unsealed(content)
+    if text is None:
+        raise ValueError(
+            f"{path} is truncated or altered: its last line is not the hash of the others; restore "
+            "the folder from a copy"
+        )
+    said = parse_yaml(text, str(path))
+    if not isinstance(said, dict) or not isinstance(said.get("weights"), dict):
+        raise ValueError(f"{path} is not a model's description: it says nothing of its weights")
+    return said, content
+
+
+def _build(said: Mapping[str, Any], own: Mapping[str, type[Mechanism]]) -> SCM:
+    if not isinstance(said["graph"], str):
+        raise ValueError(f"its graph is {said['graph']!r}")
+    variables = {name: from_config(name, fields) for name, fields in said["variables"].items()}
+    mechanisms = {name: _mechanism(name, f, own) for name, f in said["mechanisms"].items()}
+    model = SCM(said["graph"], variables, mechanisms, world=said.get("world"))
+    model.defaults = frozenset(said.get("defaults", ()))
+    model.fitted = dict(said.get("fitted", {}))
+    return model
+
+
+def _mechanism(name: str, said: Mapping[str, Any], own: Mapping[str, type[Mechanism]]) -> Mechanism:
+    fields = dict(said)
+    kind = fields.pop("kind", None)
+    known = {k: getattr(families, k) for k in families.__all__ if k[0].isupper()} | dict(own)
+    known.pop("Mechanism", None)
+    if kind not in known:
+        raise ValueError(
+            f"{name}: unknown mechanism {kind!r}; rung3 has {list(known)}; "
+            "give classes of your own as load(folder, mechanisms=[...])"
+        )
+    try:
+        made: Mechanism = known[kind](**fields)
+    except TypeError as error:
+        raise ValueError(f"{name}: {kind}: {error}") from None
+    return made
+
+
+def _fill(model: SCM, tensors: Mapping[str, Tensor]) -> None:
+    for index, (name, mechanism) in enumerate(_modules(model).items()):
+        prefix = f"{index}."
+        own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        try:
+            with torch.no_grad():
+                mechanism.load_state_dict(own)
+        except RuntimeError as error:
+            raise ValueError(f"{name}: weights do not fit its mechanism: {error}") from None

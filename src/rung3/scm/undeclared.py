@@ -1,0 +1,53 @@
+"""Variables of a model that were not declared: read off their columns when it is first fitted."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rung3.data.columns import doubt, variable_of
+from rung3.data.rows import named
+from rung3.data.variables import Continuous, Variable
+
+if TYPE_CHECKING:
+    from rung3.scm.scm import SCM
+
+__all__ = ["infer"]
+
+
+def infer(model: SCM, rows: Mapping[str, Any]) -> dict[str, Variable]:
+    """Take what was not declared for what its column looks like, as tables do; say so in a warning.
+
+    Only a model that was not fitted yet changes, in place. A variable whose mechanism was given
+    stays the number that it was bound as.
+
+    Args:
+        model: The model.
+        rows: A mapping from name to values, or a data frame.
+
+    Returns:
+        The variables that are no longer `Continuous()`, by name.
+
+    Example:
+        >>> from rung3 import SCM
+        >>> model = SCM("drug -> cured")
+        >>> with warnings.catch_warnings(action="ignore"):
+        ...     print(infer(model, {"drug": [0, 1], "cured": ["no", "yes"]})["cured"])
+        Binary(labels=('no', 'yes'))
+    """
+    if model.stated is None or model.fitted:
+        return {}
+    columns, (declared, given) = named(rows), model.stated
+    silent = [name for name in model.graph.nodes if name in model.defaults - declared.keys()]
+    kinds = {name: variable_of(name, columns[name]) for name in silent if name in columns}
+    found = {name: kind for name, kind in kinds.items() if kind != Continuous()}
+    if found:
+        device = model.device
+        model.declare(model.graph, {**declared, **found}, given)
+        model.to(device)
+        said = ", ".join(f"{name}: {kind}" for name, kind in found.items())
+        doubts = [text for name, kind in found.items() if (text := doubt(name, kind))]
+        told = "; ".join([f"not declared, and taken for what their values are: {said}", *doubts])
+        warnings.warn(told, stacklevel=3)
+    return found

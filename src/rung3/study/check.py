@@ -1,0 +1,233 @@
+"""The dry run of a study: what it would do, and whether its questions can be answered.
+
+Nothing is trained. A few real steps of each mechanism are timed, so that the time of training can
+be estimated: `epochs x steps an epoch x seconds a step`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rung3.data.rows import Rows
+from rung3.data.variables import Continuous, Discrete, Variable
+from rung3.evaluation.plan import Query
+from rung3.evaluation.positivity import Positivity, positivity
+from rung3.scm.scm import SCM
+from rung3.study.preflight import preflight
+from rung3.study.sources import Splits
+from rung3.study.study import Study
+from rung3.training.batches import Table
+from rung3.training.counterfactual import Counterfactual
+from rung3.training.fitting import fit
+
+__all__ = ["Check", "check"]
+
+STEPS = 5
+"""Steps that are timed, after one that is not."""
+
+CALIBRATE = 2_000
+"""Rows that the timed mechanisms take their scales from."""
+
+LATE = 10**9
+"""A step by which every schedule has come to its end."""
+
+Line = Sequence[str]
+Printed = tuple[str, list[str], list[Line]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a study would do.
+
+    Attributes:
+        model: The model, untrained.
+        splits: The rows.
+        positivity: How each intervention's targets lie in the training data, by its label.
+        parameters: Number of parameters of each mechanism.
+        seconds: Estimated time of training of each mechanism.
+        objectives: What images are trained by, where it is not the likelihood alone.
+    """
+
+    model: SCM
+    splits: Splits
+    positivity: list[tuple[str, Positivity]]
+    parameters: dict[str, int]
+    seconds: dict[str, float]
+    objectives: dict[str, Counterfactual]
+
+    def tables(self) -> list[Printed]:
+        """Title, columns and lines of each table to print."""
+        aims = [self._objectives()] if self.objectives else []
+        return [self._variables(), self._mechanisms(), *aims, self._rows(), self._positivity()]
+
+    def _variables(self) -> Printed:
+        columns = ["variable", "kind", "unit", "support", "in training", "parents"]
+        graph, train = self.model.graph, self.splits.train
+        lines: list[Line] = [
+            (
+                name,
+                variable.kind,
+                variable.unit,
+                _support(variable),
+                _seen(variable, train[name]),
+                ", ".join(graph.parents(name)),
+            )
+            for name, variable in self.model.variables.items()
+        ]
+        return "variables", columns, lines
+
+    def _mechanisms(self) -> Printed:
+        columns = ["variable", "mechanism", "chosen", "abduction", "parameters", "training"]
+        lines: list[Line] = [
+            (
+                name,
+                mechanism.describe(),
+                "default of its kind" if name in self.model.defaults else "by the study",
+                mechanism.abduction,
+                f"{self.parameters[name]:,}",
+                _duration(self.seconds[name]),
+            )
+            for name, mechanism in self.model.mechanisms.items()
+        ]
+        total = f"{sum(self.parameters.values()):,}"
+        lines.append(("all", "", "", "", total, "about " + _duration(sum(self.seconds.values()))))
+        return "mechanisms", columns, lines
+
+    def _objectives(self) -> Printed:
+        columns = ["variable", "objective", "likelihood", "set", "predictors of"]
+        lines: list[Line] = [
+            (
+                name,
+                repr(aim),
+                "held, in a second training" if aim.weight is None else "trained beside it",
+                ", ".join(aim.settable(self.model, name)),
+                ", ".join(aim.rehearsal(self.model, self.model.mechanisms[name]).read),
+            )
+            for name, aim in self.objectives.items()
+        ]
+        return "objectives", columns, lines
+
+    def _rows(self) -> Printed:
+        train, validation, test, truth = self.splits
+        known = "known" if truth is not None else "not known"
+        columns = ["training", "validation", "test", "true counterfactuals"]
+        return "rows", columns, [(str(train.n), str(validation.n), str(test.n), known)]
+
+    def _positivity(self) -> Printed:
+        title = (
+            "positivity: targets outside the training range, and farther from the training rows "
+            "than 99 % of those are from each other"
+        )
+        columns = ["intervention", "for", "range seen", "outside", "far", "together with"]
+        lines: list[Line] = [
+            (
+                label,
+                found.outcome or "",
+                found.seen,
+                f"{found.outside:.1%}",
+                f"{found.far:.1%}",
+                ", ".join(found.jointly[1:]),
+            )
+            for label, found in self.positivity
+        ]
+        return title, columns, lines
+
+
+def check(study: Study) -> Check:
+    """Read a study's data, and look at everything that can be known before training.
+
+    Args:
+        study: The study.
+
+    Raises:
+        ValueError: If the data do not fit the variables, or an intervention is not possible.
+    """
+    model, splits = study.model(), study.splits()
+    asked = preflight(study, model, splits)
+    found = [
+        (q.label, p) for q, rows in asked for p in _positivity_of(q, model, splits.train, rows)
+    ]
+    seconds: dict[str, float] = {}
+    objectives: dict[str, Counterfactual] = {}
+    for group in study.groups():
+        for name in group.mechanisms:
+            taken = _seconds(model, name, splits.train, group.options)
+            seconds[name] = seconds.get(name, 0.0) + taken
+            if "objective" in group.options:
+                objectives[name] = group.options["objective"]
+    parameters = {
+        name: sum(p.numel() for p in mechanism.parameters())
+        for name, mechanism in model.mechanisms.items()
+    }
+    return Check(model, splits, found, parameters, seconds, objectives)
+
+
+def _positivity_of(query: Query, model: SCM, train: Rows, asked: Rows) -> list[Positivity]:
+    return [p for k in query.do for p in positivity(model, train, asked, k, asked[k])]
+
+
+def _seconds(model: SCM, name: str, train: Rows, options: dict[str, Any]) -> float:
+    """Estimated seconds of training one mechanism."""
+    bound = model.mechanisms
+    (mechanism,) = model.confounding.units({name: bound[name]}, bound).values()
+    if mechanism.name != name:
+        return 0.0  # trained as one with another variable, and counted there
+    trained = [p for p in mechanism.parameters() if p.requires_grad]
+    if not trained:
+        return 0.0
+    defaults = inspect.signature(fit).parameters
+    size = min(options.get("batch_size", defaults["batch_size"].default), train.n)
+    epochs = options.get("epochs", defaults["epochs"].default)
+    aim = options.get("objective")
+    involved = [mechanism]
+    if aim:
+        loss = aim.rehearsal(model, mechanism)
+        carriers: Any = loss.carriers
+        involved += [*carriers]
+    table = Table(train, involved)
+    for one in involved:
+        one.calibrate(*table[:CALIBRATE].of(one))
+    batch = table[:size]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4)
+    taken = []
+    for _ in range(STEPS + 1):
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        cost = loss(mechanism, batch, LATE).total if aim else mechanism.loss(*batch.of(mechanism))
+        cost.backward()
+        optimizer.step()
+        taken.append(time.perf_counter() - start)
+    estimate: float = median(taken[1:]) * epochs * max(1, train.n // size)
+    return estimate
+
+
+def _support(variable: Variable) -> str:
+    match variable:
+        case Continuous(lower=lower, upper=upper, circular=circular):
+            ends = f"[{lower:g}, {upper:g})" if circular else f"[{lower:g}, {upper:g}]"
+            return ends + (f"^{variable.dim}" if variable.dim else "")
+        case Discrete(labels=labels, classes=classes):
+            return ", ".join(labels) or f"0 to {classes - 1}"
+        case _:
+            return "x".join(map(str, variable.shape)) + ", [0, 1]"
+
+
+def _seen(variable: Variable, value: Tensor) -> str:
+    present = value[~variable.is_missing(value)]
+    lacking = f", {len(value) - len(present)} missing" if len(present) < len(value) else ""
+    if isinstance(variable, Discrete):
+        counts = torch.bincount(present.long(), minlength=variable.classes)
+        return f"{int((counts > 0).sum())} of {variable.classes}{lacking}"
+    return f"{float(present.min()):.4g} to {float(present.max()):.4g}{lacking}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,301 @@
+"""The folder of a run: what it holds, whether it may be written to, and how it is opened again.
+
+study.yaml        the study as it was run: paths absolute, settings made, sealed by its first line
+data.json         digests of the rows' columns, where they were read from files
+checkpoints/      of training; from here a run that was killed goes on
+history.json      losses by mechanism and epoch
+model/            the fitted model; written when training is done
+report.html       the report, and metrics.json its numbers, with scores.safetensors (every row's
+                  scores), examples.safetensors (the rows that it shows) and pictures
+files.json        digests of the report's files; written last, it says that the run is finished
+lock              while a process works on the run: which
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
+from fnmatch import fnmatch
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rung3.data.files import DRAFTS, LIST, digest, finished, listed, write, write_json
+from rung3.study.locks import lock
+
+if TYPE_CHECKING:
+    from rung3.data.rows import Rows
+    from rung3.scm.scm import SCM
+    from rung3.study.sources import Splits
+    from rung3.study.study import Study
+
+__all__ = ["RunFolder"]
+
+LOCK = "lock"
+
+SEAL = b"# sha256: "
+
+
+class RunFolder:
+    """A folder that a study is run in.
+
+    Args:
+        path: The folder; it need not be there yet.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.study_path = self.path / "study.yaml"
+        self.checkpoints = self.path / "checkpoints"
+        self.model_path = self.path / "model"
+        self.data_path = self.path / "data.json"
+        self.history_path = self.path / "history.json"
+        self.oracles_path = self.path / "oracles.safetensors"
+        self.predictors_path = self.path / "predictors.safetensors"
+        self.report_path = self.path / "report.html"
+        self.metrics_path = self.path / "metrics.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the report is written, and stands as it was written."""
+        return finished(self.path)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether this is the folder of a run whose model is fitted."""
+        needed = (self.study_path, self.history_path, self.model_path / "model.yaml")
+        return all(path.is_file() for path in needed)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other processes from writing to the run; its folder is made if it is not there.
+
+        Raises:
+            ValueError: If one writes to it now, naming process and host.
+        """
+        if os.environ.get("LOCAL_RANK", "0") != "0":  # started by the process that holds it
+            return nullcontext()
+        self.path.mkdir(parents=True, exist_ok=True)
+        return lock(self.path / LOCK, f"the run in {self.path}")
+
+    def claim(self, study: Study, overwrite: bool = False) -> bool:
+        """Make the folder the study's, or refuse.
+
+        Args:
+            study: The study that is to run here; where none is finished, its evaluation may have
+                been changed since.
+            overwrite: Remove what an earlier run wrote, and nothing else.
+
+        Returns:
+            Whether an earlier run of the same study is continued.
+
+        Raises:
+            ValueError: If the folder holds a finished run, a run of another study, or other things.
+        """
+        self.check_claim(study, overwrite)
+        if self.study_path.is_file() and not overwrite:
+            self._remove(self._left())
+            if (then := self.study()) != study:  # in what is asked: nothing is fitted anew
+                if then.evaluation.oracles != study.evaluation.oracles:
+                    self.oracles_path.unlink(missing_ok=True)
+                self._keep(study)
+            return True
+        self._remove([*self._written(), *self._left()])
+        self._keep(study)
+        return False
+
+    def _keep(self, study: Study) -> None:
+        text = study.to_yaml().encode()
+        write(self.study_path, SEAL + sha256(text).hexdigest().encode() + b"\n" + text)
+
+    def check_claim(self, study: Study, overwrite: bool = False) -> None:
+        """Refuse what `claim` refuses, and leave the folder as it is."""
+        self.check(study, overwrite)
+        if not overwrite and self.study_path.is_file():
+            self._check_unfinished()
+
+    def check(self, study: Study, overwrite: bool = False) -> None:
+        """Refuse if the folder holds a run of another study, or other things."""
+        if not self.study_path.is_file():
+            if self.path.exists() and (not self.path.is_dir() or any(self._strange())):
+                raise ValueError(
+                    f"{self.path} is there and is not the folder of a run; choose another with "
+                    "--out"
+                )
+        elif not overwrite and (found := self._differences(study)):
+            if found == ["evaluation"]:
+                raise ValueError(
+                    f"{self.path} holds this run, finished, and differs in evaluation; ask its "
+                    f"model otherwise with `rung3 evaluate {self.path} --set evaluation...`, "
+                    "choose another folder with --out, or remove that run with --overwrite"
+                )
+            raise ValueError(
+                f"{self.path} holds a run of a study that differs in {', '.join(found)}; choose "
+                "another folder with --out, or remove that run with --overwrite"
+            )
+
+    def _differences(self, study: Study) -> list[str]:
+        """In what the run here differs: what is asked may change until the report is written."""
+        found = self.study().differences(study)
+        return found if self.finished or found != ["evaluation"] else []
+
+    def _check_unfinished(self) -> None:
+        if self.finished:
+            raise ValueError(
+                f"{self.path} holds this run, finished: see {self.report_path}; run it again with "
+                "--overwrite, or elsewhere with --out"
+            )
+
+    def _strange(self) -> Iterator[Path]:
+        """What is in the folder beside what a run that was killed at its start leaves."""
+        for path in self.path.iterdir():
+            if path.name != LOCK and not fnmatch(path.name, DRAFTS):
+                yield path
+
+    def _left(self) -> list[Path]:
+        """Drafts that a kill left."""
+        places = (self.path, self.model_path, *self.checkpoints.glob("*"))
+        return [draft for place in places for draft in place.glob(DRAFTS)]
+
+    def _written(self) -> list[Path]:
+        """Files that the run wrote, last first; but for the study, which keeps it a run's."""
+        from rung3.scm.store import written
+
+        if not self.study_path.is_file():
+            return []
+        report = [self.path / name for name in (*listed(self.path), LIST)]
+        model = written(self.model_path)
+        rest = [self.history_path, self.oracles_path, self.predictors_path, self.data_path]
+        return [*report, *model, *rest, *self.checkpoints.glob("[0-9]*/last.ckpt")]
+
+    def _remove(self, files: Iterable[Path]) -> None:
+        """Remove files, and folders of theirs that are empty then."""
+        for file in files:
+            file.unlink(missing_ok=True)
+        for folder in (self.model_path, *self.checkpoints.glob("*"), self.checkpoints):
+            with suppress(OSError):  # it is not there, or others keep things in it
+                folder.rmdir()
+
+    def again(self, folder: str | Path, settings: Iterable[str], overwrite: bool = False) -> Study:
+        """Copy what was fitted here to another folder, where it is to be evaluated otherwise.
+
+        Args:
+            folder: The other folder; to run the study there is to evaluate.
+            settings: Changes of the study's evaluation, such as `evaluation.n=1000`.
+            overwrite: Remove what an earlier run left there.
+
+        Returns:
+            The study with these changes.
+
+        Raises:
+            ValueError: If training has not ended here, anything but the evaluation is changed, or
+                the folder may not be used.
+        """
+        from rung3.study.study import Study
+
+        model, own, other = self.model(), self.study(), RunFolder(folder)
+        changed = Study.load(self.study_path, settings)
+        if other.path.resolve() == self.path.resolve():
+            raise ValueError(f"{folder} is the run itself; name another folder with --out")
+        if beyond := [name for name in own.differences(changed) if name != "evaluation"]:
+            raise ValueError(
+                f"{', '.join(beyond)}: a fitted model can be asked otherwise (evaluation...); "
+                "`rung3 run` fits another"
+            )
+        other.check(changed, overwrite)
+        alike = own.evaluation.oracles == changed.evaluation.oracles
+        with other.lock():
+            other.claim(changed, overwrite)
+            kept = ["data_path", "history_path", *(["oracles_path"] if alike else [])]
+            for name in kept:
+                if (file := getattr(self, name)).is_file():
+                    write(getattr(other, name), file.read_bytes())
+            model.save(other.model_path)
+        return changed
+
+    def study(self) -> Study:
+        """The study that was run here.
+
+        Raises:
+            ValueError: If this is not the folder of a run.
+        """
+        from rung3.study.study import Study
+
+        if not self.study_path.is_file():
+            raise ValueError(
+                f"{self.path} is not the folder of a run: it has no study.yaml; "
+                "`rung3 run STUDY` makes one"
+            )
+        first, _, rest = self.study_path.read_bytes().partition(b"\n")
+        if first.startswith(b"#") and first != SEAL + sha256(rest).hexdigest().encode():
+            raise ValueError(
+                f"{self.study_path} is damaged, or was changed: restore it from a copy, or run "
+                "the study anew with --overwrite; if you changed it, remove its first line"
+            )
+        return Study.load(self.study_path)
+
+    def model(self) -> SCM:
+        """The fitted model.
+
+        Raises:
+            ValueError: If training has not ended, or the model's files are altered.
+        """
+        from rung3.scm.store import load
+
+        study = self.study()
+        if not self.model_path.is_dir():
+            raise ValueError(
+                f"{self.path} has no fitted model yet: training has not ended; "
+                f"`rung3 run` of the study {study.name!r} goes on where it was stopped"
+            )
+        return load(self.model_path)
+
+    def test(self) -> tuple[Rows, SCM | None]:
+        """The study's test rows, and the world that they come from where it is known."""
+        study = self.study()
+        rows = study.data.test_rows(study.declared(), study.seed)
+        self.check_rows("test", rows)
+        return rows, study.data.truth()
+
+    def history(self) -> dict[str, Any]:
+        """Losses by mechanism and epoch; none, with a warning, if the file is damaged."""
+        try:
+            return dict(json.loads(self.history_path.read_bytes()))
+        except (OSError, ValueError, TypeError) as error:
+            warnings.warn(f"{self.history_path}: no losses are shown: {error}", stacklevel=2)
+            return {}
+
+    def remember(self, splits: Splits) -> None:
+        """Note digests of the rows, or refuse rows that are not those that were noted.
+
+        Raises:
+            ValueError: Naming the first column that has changed since the run began.
+        """
+        rows = {name: getattr(splits, name) for name in ("train", "validation", "test")}
+        if not self.data_path.is_file():
+            write_json(self.data_path, {name: _digests(part) for name, part in rows.items()})
+        for name, part in rows.items():
+            self.check_rows(name, part)
+
+    def check_rows(self, name: str, rows: Rows) -> None:
+        """Refuse rows that are not those of the run: `train`, `validation` or `test`.
+
+        Raises:
+            ValueError: Naming the first column that has changed since the run began.
+        """
+        noted: dict[str, str] = {}
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            noted = dict(json.loads(self.data_path.read_bytes())[name])
+        for column, found in _digests(rows).items():
+            if noted.get(column, found) != found:
+                raise ValueError(
+                    f"{column}: the data of {self.path} have changed since it was begun: this "
+                    f"column of the {name} rows is another; restore the data, or run the study "
+                    "anew, with --overwrite or another --out"
+                )
+
+
+def _digests(rows: Rows) -> dict[str, str]:
+    return {name: digest({name: value}) for name, value in rows.items()}

@@ -1,0 +1,256 @@
+"""Where a study's rows come from: one class for each `kind` of data in a study file."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from rung3 import data, worlds
+from rung3.data.readers.mnist import Split
+from rung3.data.rows import Rows
+from rung3.data.variables import Variable
+from rung3.scm.scm import SCM
+from rung3.study.parser import FilePath, Part
+from rung3.worlds.strokes.colour import Scenario
+
+__all__ = ["ColourData", "Data", "DigitsData", "MorphoMNISTData", "Splits", "TableData"]
+
+Variables = Mapping[str, Variable]
+Count = Annotated[int, Field(ge=1, lt=2**62)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _share_or_path(given: Any) -> Any:
+    """Refuse a number that is no share: it names no file either."""
+    if isinstance(given, (int, float)) and not (isinstance(given, float) and 0 < given < 1):
+        raise ValueError(
+            "expected the share of rows to set aside, between 0 and 1, or another table; got "
+            f"{given}"
+        )
+    if not isinstance(given, (float, str, Path)):
+        raise ValueError(f"expected a share such as 0.2, or the path of a table; got {given!r}")
+    return given
+
+
+Held = Annotated[float | FilePath, BeforeValidator(_share_or_path)]
+"""Rows to test on: a share, or another table."""
+
+
+class Splits(NamedTuple):
+    """The rows of a study, and the world that they come from where it is known."""
+
+    train: Rows
+    validation: Rows
+    test: Rows
+    truth: SCM | None
+
+
+class _Source(Part):
+    """Rows to train, validate and test on; validation rows are set aside from the training rows."""
+
+    validation: Share = 0.05
+
+    @property
+    def is_read(self) -> bool:
+        """Whether rows are read from files, which may change; else a world draws them."""
+        return True
+
+    @abstractmethod
+    def train_rows(self, variables: Variables, seed: int) -> Rows:
+        """The rows to train on, those for validation among them."""
+
+    @abstractmethod
+    def test_rows(self, variables: Variables, seed: int) -> Rows:
+        """The rows that nothing is fitted to."""
+
+    def truth(self) -> SCM | None:
+        """The world that the rows come from, where it is known."""
+        return None
+
+    def drawn(self) -> dict[str, int]:
+        """How many rows are drawn, by the part of the file that says so."""
+        return {}
+
+    def read_from(self) -> dict[str, str]:
+        """The column that a variable is read from, where it has another name."""
+        return {}
+
+    def splits(self, variables: Variables, seed: int) -> Splits:
+        """All rows."""
+        rows = self.train_rows(variables, seed)
+        train, validation = _split("validation", rows, self.validation, seed)
+        return Splits(train, validation, self.test_rows(variables, seed), self.truth())
+
+
+def _split(part: str, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+    try:
+        return data.split(rows, share, seed)
+    except ValueError:
+        raise ValueError(
+            f"data.{part}: {share} of {rows.n} rows leaves a part empty; expected a share that "
+            "sets at least one row aside, and leaves one"
+        ) from None
+
+
+class DigitsData(_Source):
+    """Rows drawn from `rung3.worlds.digits`.
+
+    Args:
+        train: Number of rows to train on.
+        test: Number of rows to test on.
+        validation: Share of the training rows set aside.
+    """
+
+    kind: Literal["digits"]
+    train: Count = 20_000
+    test: Count = 1_000
+
+    def drawn(self) -> dict[str, int]:
+        return {"train": self.train, "test": self.test}
+
+    @property
+    def is_read(self) -> bool:
+        return False
+
+    def train_rows(self, variables: Variables, seed: int) -> Rows:
+        return worlds.digits().sample(self.train, seed=2 * seed)
+
+    def test_rows(self, variables: Variables, seed: int) -> Rows:
+        return worlds.digits().sample(self.test, seed=2 * seed + 1)
+
+    def truth(self) -> SCM | None:
+        return worlds.digits()
+
+
+class ColourData(_Source):
+    """Rows drawn from `rung3.worlds.colour`.
+
+    Args:
+        scenario: Which causes the image has.
+        outliers: Probability that a confounded value is an outlier; 0 for no full support.
+        confounded: Whether the causes depend on each other.
+        mnist: Folder of the raw MNIST files, to paint those digits; drawn ones, if not given.
+        train: Number of rows to train on.
+        test: Number of rows to test on.
+        validation: Share of the training rows set aside.
+    """
+
+    kind: Literal["colour"]
+    scenario: Scenario
+    outliers: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    confounded: bool = True
+    mnist: FilePath | None = None
+    train: Count = 20_000
+    test: Count = 1_000
+
+    def drawn(self) -> dict[str, int]:
+        return {"train": self.train, "test": self.test}
+
+    @property
+    def is_read(self) -> bool:
+        return False
+
+    def train_rows(self, variables: Variables, seed: int) -> Rows:
+        return self._world("train").sample(self.train, seed=2 * seed)
+
+    def test_rows(self, variables: Variables, seed: int) -> Rows:
+        return self._world("test").sample(self.test, seed=2 * seed + 1)
+
+    def truth(self) -> SCM | None:
+        return self._world("test")
+
+    def _world(self, split: Split) -> SCM:
+        return worlds.colour(
+            self.scenario,
+            outliers=self.outliers,
+            confounded=self.confounded,
+            root=self.mnist,
+            split=split,
+        )
+
+
+class MorphoMNISTData(_Source):
+    """A Morpho-MNIST folder.
+
+    Args:
+        root: The folder.
+        mnist: Folder of the raw MNIST files; with it the true counterfactuals are known.
+        train: Number of training rows to read, from the first on; all if not given.
+        test: The same for test rows.
+        validation: Share of the training rows set aside.
+    """
+
+    kind: Literal["morphomnist"]
+    root: FilePath
+    mnist: FilePath | None = None
+    train: Count | None = None
+    test: Count | None = None
+
+    def train_rows(self, variables: Variables, seed: int) -> Rows:
+        return data.morphomnist(self.root, "train")[: self.train]
+
+    def test_rows(self, variables: Variables, seed: int) -> Rows:
+        return data.morphomnist(self.root, "test", mnist=self.mnist)[: self.test]
+
+    def truth(self) -> SCM | None:
+        return None if self.mnist is None else worlds.morphomnist(self.mnist, "test")
+
+
+class TableData(_Source):
+    """A CSV or Parquet table; the columns of image variables name files.
+
+    Args:
+        path: The table.
+        columns: Column that a variable is read from, where it has another name.
+        test: Another table, or the share of rows set aside at random.
+        validation: Share of the training rows set aside.
+    """
+
+    kind: Literal["table"]
+    path: FilePath
+    columns: dict[str, str] = Field(default_factory=dict)
+    test: Held = 0.2
+
+    @model_validator(mode="after")
+    def _other_rows(self) -> Self:
+        if self.test == self.path:
+            raise ValueError("test: these are the training rows; name another table, or a share")
+        return self
+
+    def read_from(self) -> dict[str, str]:
+        return self.columns
+
+    def train_rows(self, variables: Variables, seed: int) -> Rows:
+        rows = self._read(self.path, variables)
+        return _split("test", rows, self.test, seed)[0] if isinstance(self.test, float) else rows
+
+    def test_rows(self, variables: Variables, seed: int) -> Rows:
+        if isinstance(self.test, float):
+            return _split("test", self._read(self.path, variables), self.test, seed)[1]
+        return self._read(self.test, variables)
+
+    def splits(self, variables: Variables, seed: int) -> Splits:
+        """All rows; the table is read once."""
+        train = self._read(self.path, variables)
+        if isinstance(self.test, float):
+            train, test = _split("test", train, self.test, seed)
+        else:
+            test = self._read(self.test, variables)
+        train, validation = _split("validation", train, self.validation, seed)
+        return Splits(train, validation, test, None)
+
+    def _read(self, path: FilePath, variables: Variables) -> Rows:
+        column = {name: self.columns.get(name, name) for name in variables}
+        read = data.table(path, variables={column[name]: v for name, v in variables.items()})
+        return Rows({name: read[column[name]] for name in variables})
+
+
+Data = Annotated[
+    ColourData | DigitsData | MorphoMNISTData | TableData,
+    Field(discriminator="kind"),
+]
+"""What a study file's `data` may be."""

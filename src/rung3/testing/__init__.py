@@ -1,0 +1,19 @@
+"""The contract of a mechanism, as tests for ours and for yours."""
+
+from rung3.testing.contract import (
+    CHECKS,
+    MechanismError,
+    MechanismReport,
+    Subject,
+    check_mechanism,
+    prepare,
+)
+
+__all__ = [
+    "CHECKS",
+    "MechanismError",
+    "MechanismReport",
+    "Subject",
+    "check_mechanism",
+    "prepare",
+]

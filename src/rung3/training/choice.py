@@ -1,0 +1,366 @@
+"""`choose`: the simplest mechanism that the rows do not speak against, and the reason why.
+
+For each variable some mechanisms are tried, the simplest first. With l_c the log-likelihoods that
+candidate c gives to rows, and b the best of them on average, c is *as good* if
+
+    mean(l_b - l_c) <= 2 sd(l_b - l_c) / sqrt(n),
+
+no worse than by two standard errors. The rows are those held out; where it is known how many
+parameters c and b took from the rows that they learned from, the likelihood of these counts too,
+less that number (Akaike 1973), and tells finer differences. Of those as good, the simplest whose
+noise is independent of the parents (`rung3.training.noise_test`, at coarse scale and at fine) is
+chosen; if there is none, the best, and it says so. The noise is that of the rows held out, and of
+mechanisms of few parameters that of all rows.
+
+A curve is tried up to the first degree that is no better, and a network always once. Richer ones
+(noise with a spread; trees, for steps; noise of any shape) are tried while none of those before is
+as good as the best with noise that passes the test at the level `DOUBT`. Mechanisms that are
+trained, not solved, are tried with half of the steps; the winner goes on from its trial, on all
+rows, with the other half. A number that lies at a bound of its support in several rows is modelled
+there by a probability, and by a candidate within (`AtBounds`).
+
+The likelihood tells a fit from a misfit, and of two mechanisms that fit alike the simpler one errs
+less off the data: a counterfactual often asks there. Neither tells assumptions apart that fit the
+same data (see the page on choosing).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rung3.data.rows import Rows, as_rows, spell_unknown
+from rung3.data.seeding import Seed, base_seed, stream
+from rung3.data.splits import split
+from rung3.mechanisms import Mechanism
+from rung3.scm.scm import SCM
+from rung3.scm.undeclared import infer
+from rung3.training.batches import Table
+from rung3.training.candidates import candidates, suited
+from rung3.training.fitting import calibrate, fit
+from rung3.training.noise_test import independence
+from rung3.training.remarks import quiet, remark
+
+__all__ = ["Choice", "Trial", "candidates", "choose"]
+
+LEAST, DOUBT = 50, 0.05
+"""Rows that must be held out; the p-value from where nothing richer is tried."""
+ROWS_A_PARAMETER = 20
+"""Rows that a parameter must have, lest the noise of rows that it learned from look too well."""
+MANY, POLISH = 65_536, 1e-4
+"""Rows a step, and its learning rate, of mechanisms that are solved beforehand."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What rows say of one candidate.
+
+    Attributes:
+        mechanism: The candidate, as it would be written.
+        log_prob: Mean log-likelihood in nats, less what its parameters took (see the module).
+        behind: How much less that is than the best candidate's; and
+        error: the standard error of that difference.
+        independence: P-value that its noise and the parents are independent (NaN: no parents).
+        level: What that is compared with.
+    """
+
+    mechanism: str
+    log_prob: float
+    behind: float
+    error: float
+    independence: float
+    level: float
+
+    @property
+    def as_good(self) -> bool:
+        """Whether it is as good as the best, as nearly as the rows can tell."""
+        return self.behind <= 2 * self.error
+
+    @property
+    def independent(self) -> bool:
+        """Whether nothing speaks against the independence of noise and parents."""
+        return not self.independence <= self.level
+
+    def __str__(self) -> str:
+        apart = (
+            "" if math.isnan(self.independence) else f", independence p = {self.independence:.2g}"
+        )
+        behind = f"{self.behind:.4f} +- {self.error:.4f} behind" if self.behind else "the best"
+        return f"{self.mechanism}: log p = {self.log_prob:.4f}, {behind}{apart}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The mechanisms that were chosen, fitted, and why.
+
+    Attributes:
+        model: The model with the chosen mechanisms, fitted on all rows.
+        chosen: The mechanism of each variable, as it would be written.
+        reasons: Why, in one clause, by variable.
+        trials: What was tried, the simplest first, by variable.
+    """
+
+    model: SCM
+    chosen: Mapping[str, str]
+    reasons: Mapping[str, str]
+    trials: Mapping[str, list[Trial]]
+
+    def __str__(self) -> str:
+        lines = []
+        for name, chosen in self.chosen.items():
+            lines.append(f"{name}: {chosen}: {self.reasons[name]}")
+            lines += [f"    {trial}" for trial in self.trials.get(name, ())]
+        return "\n".join(lines)
+
+
+def choose(
+    model: SCM,
+    rows: Mapping[str, Any],
+    *,
+    among: Mapping[str, Iterable[Mechanism]] | None = None,
+    held_out: float = 0.2,
+    level: float = 0.001,
+    seed: Seed = 0,
+    steps: int = 400,
+    batch_size: int = 1_024,
+    **options: Any,
+) -> Choice:
+    """Choose the mechanisms that a model's user did not name, by held-out rows, and fit them.
+
+    Args:
+        model: The model, whose named mechanisms are kept; it is left as it is.
+        rows: Training rows; missing values as in `fit`.
+        among: Candidates of a variable, the simplest first, all of them tried; `candidates` where
+            not given. A variable named here is chosen for, also if its mechanism was.
+        held_out: Share of the rows that judge the candidates.
+        level: Of the test of independence, before Holm's correction for the candidates.
+        seed: Of the split, of training and of what is drawn.
+        steps: Of training, in whole epochs: half for every trial, half for the winner to go on.
+            Mechanisms that are solved beforehand need none.
+        batch_size: Rows a step, or an eighth of all if that is less.
+        options: More options of `fit`.
+
+    Returns:
+        A fitted model with the mechanisms chosen, and the reasons, to be printed.
+
+    Raises:
+        ValueError: If fewer than 50 rows are held out for a variable, a variable is unknown, a
+            column is lacking or has one value only, or hidden causes join variables.
+
+    Example:
+        >>> from rung3 import SCM, worlds
+        >>> from rung3.mechanisms import AdditiveNoise, Flow
+        >>> rows = worlds.lecture().sample(2_000, seed=0)
+        >>> among = {"x2": [AdditiveNoise(degree=1), Flow(splines=0)]}
+        >>> choice = choose(SCM("x1 -> x2"), rows, among=among, steps=400)
+        >>> choice.chosen["x2"]
+        'AdditiveNoise(degree=1)'
+    """
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out={held_out} must lie between 0 and 1")
+    if model.confounding.members:
+        raise ValueError("choose: hidden causes join variables; name their mechanisms and fit")
+    given = {name: list(tried) for name, tried in (among or {}).items()}
+    if unknown := [name for name in given if name not in model.variables]:
+        raise ValueError(f"among: {spell_unknown(unknown, model.variables)}")
+    if empty := [name for name, tried in given.items() if not tried]:
+        raise ValueError(f"among: {empty[0]}: expected at least one mechanism")
+    base = base_seed(seed)
+    infer(model, rows)
+    checked = as_rows(rows, model.variables, torch.device("cpu"))
+    if lacking := [name for name in model.variables if name not in checked]:
+        raise ValueError(f"{lacking[0]}: not among the rows' columns, which are {list(checked)}")
+    table = Rows({name: value.detach() for name, value in checked.items()})
+    _check_varied(table)
+    remark(model.mechanisms, table)
+    train, held = split(table, held_out, base)
+    if steps < 2 or batch_size < 1:
+        raise ValueError(f"steps={steps} must be at least 2, and batch_size={batch_size} 1")
+    options = {"progress": False, **options, "seed": base, "validation_share": 0}
+    bound = model.mechanisms
+    kinds = {
+        name: [given[name]] if name in given else suited(m, table)
+        for name, m in bound.items()
+        if name in given or name in model.defaults
+    }
+    lines = {name: list(itertools.chain(*found)) for name, found in kinds.items()}
+    levels = {name: level / len(line) for name, line in lines.items() if len(line) > 1}
+    fitting = _Fitting(steps, batch_size, options)
+    judged: dict[str, dict[int, _Judged]] = {name: {} for name in levels}
+    while now := {
+        name: index
+        for name, done in judged.items()
+        if (index := _next(kinds[name], done, name in given)) is not None
+    }:
+        trial = SCM(model.graph, model.variables, {k: lines[k][index] for k, index in now.items()})
+        fitting.trial(trial, train, now)
+        for name, index in now.items():
+            judged[name][index] = _judge(trial.mechanisms[name], train, held, base)
+    found = {name: line[0] for name, line in lines.items()}
+    reasons = dict.fromkeys(found, "nothing simpler or richer to compare with")
+    trials = {name: _compare(done, levels[name]) for name, done in judged.items()}
+    begun = {}
+    for name, told in trials.items():
+        place, reasons[name] = _decide(told)
+        index = list(judged[name])[place]
+        found[name], begun[name] = lines[name][index], judged[name][index].mechanism
+    kept = {name: m for name, m in bound.items() if name not in found}
+    reasons |= dict.fromkeys(kept, "named by you")
+    made = SCM(model.graph, model.variables, {name: m.again() for name, m in kept.items()} | found)
+    for name, mechanism in begun.items():
+        made.mechanisms[name].load_state_dict(mechanism.state_dict())
+    fitting.final(made, table)
+    chosen = {name: m.describe() for name, m in made.mechanisms.items()}
+    return Choice(made, chosen, {name: reasons[name] for name in chosen}, trials)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A candidate, fitted, and what rows say of it.
+
+    Attributes:
+        mechanism: The candidate.
+        learned: Log-likelihoods of the rows that it learned from, each less its share of the
+            parameters; of none, where these are not known.
+        held: Log-likelihoods of the rows held out.
+        apart: How independent its noise is.
+    """
+
+    mechanism: Mechanism
+    learned: torch.Tensor
+    held: torch.Tensor
+    apart: float
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """How mechanisms are trained: those that are solved beforehand, hardly."""
+
+    steps: int
+    batch_size: int
+    options: Mapping[str, Any]
+
+    def trial(self, model: SCM, rows: Rows, names: Iterable[str]) -> None:
+        """Fit some mechanisms, for half of the steps."""
+        solved = {name: model.mechanisms[name] for name in names if model.mechanisms[name].solved}
+        calibrate(model, solved, rows, self.options["seed"])
+        model.requires_grad_(False)
+        self._train(model, rows, [name for name in names if name not in solved])
+
+    def final(self, model: SCM, rows: Rows) -> None:
+        """Fit all of them, as far as they still are to be."""
+        solved = [name for name, m in model.mechanisms.items() if m.solved]
+        once = {"epochs": 1, "batch_size": MANY, "lr": POLISH}
+        with quiet():
+            fit(model, rows, only=solved, **{**self.options, **once})
+        self._train(model, rows, [n for n in model.variables if n not in solved])
+
+    def _train(self, model: SCM, rows: Rows, names: list[str]) -> None:
+        if names:
+            size = max(1, min(self.batch_size, rows.n // 8))
+            epochs = math.ceil(self.steps / 2 / max(1, rows.n // size))
+            for name in names:
+                model.mechanisms[name].requires_grad_(True)
+            with quiet():
+                fit(model, rows, only=names, epochs=epochs, batch_size=size, **self.options)
+
+
+def _check_varied(rows: Rows) -> None:
+    """Refuse a column of one value: it causes nothing, and nothing could be said of its causes."""
+    for name, column in rows.items():
+        present = column[~column.isnan()] if column.is_floating_point() else column
+        if present.ndim == 1 and len(present) and (present == present[0]).all():
+            raise ValueError(
+                f"{name}: all its values are {present[0].item():g}; leave the column out of the "
+                "graph, or name its mechanism and use fit"
+            )
+
+
+@torch.no_grad()
+def _judge(mechanism: Mechanism, train: Rows, held: Rows, seed: int) -> _Judged:
+    """What rows say of a mechanism."""
+    value, parents = Table(held, [mechanism]).all().of(mechanism)
+    if len(value) < LEAST:
+        raise ValueError(
+            f"{mechanism.name}: {len(value)} rows are held out; at least {LEAST} are needed"
+        )
+    scores = mechanism.log_prob(value, parents).double()
+    before, causes = Table(train, [mechanism]).all().of(mechanism)
+    learned, determined = scores[:0], mechanism.determined()
+    if math.isfinite(determined):
+        learned = mechanism.log_prob(before, causes).double() - determined / len(before)
+    elif math.isnan(determined):
+        determined = sum(parameter.numel() for parameter in mechanism.parameters())
+    apart = math.nan
+    if mechanism.parents:
+        if ROWS_A_PARAMETER * determined <= len(before):
+            value = torch.cat([before, value])
+            parents = {k: torch.cat([causes[k], parents[k]]) for k in parents}
+        noise = mechanism.abduct(value, parents, None, stream(seed, f"abduct {mechanism.name}"))
+        apart = independence(mechanism.name, noise, parents, mechanism, seed)
+    return _Judged(mechanism, learned, scores, apart)
+
+
+def _next(kinds: list[list[Mechanism]], done: dict[int, _Judged], every: bool) -> int | None:
+    """Which candidate is tried next; none, if what was tried is enough."""
+    first = 0
+    for kind in kinds:
+        last = first + len(kind) - 1
+        if last not in done:
+            tried = [index for index in done if index >= first]
+            if every or len(tried) < 2:
+                return first + len(tried)
+            *_, newest = trials = _compare({k: done[k] for k in tried}, 0.0)
+            better = newest.log_prob >= max(one.log_prob for one in trials)
+            return first + len(tried) if better else last
+        first = last + 1
+        if not every and any(t.as_good and t.independent for t in _compare(done, DOUBT)):
+            return None
+    return None
+
+
+def _compare(done: Mapping[int, _Judged], level: float) -> list[Trial]:
+    """Each candidate beside the best; on all rows, where both tell what they took from them."""
+    judged = list(done.values())
+
+    def scores(one: _Judged, other: _Judged) -> torch.Tensor:
+        both = len(one.learned) and len(other.learned)
+        return torch.cat([one.learned, one.held]) if both else one.held
+
+    def behind(one: _Judged, other: _Judged) -> torch.Tensor:
+        return scores(other, one) - scores(one, other)
+
+    best = judged[0]
+    for one in judged[1:]:
+        if float(behind(best, one).mean()) > 0:
+            best = one
+    found = []
+    for one in judged:
+        off = behind(one, best)
+        error = float(off.std() / math.sqrt(len(off)))
+        told = float(scores(one, one).mean()), float(off.mean()), error
+        found.append(Trial(one.mechanism.describe(), *told, one.apart, level))
+    return found
+
+
+def _decide(trials: list[Trial]) -> tuple[int, str]:
+    """Which trial, and why."""
+    good = [k for k, trial in enumerate(trials) if trial.as_good]
+    clean = [k for k in good if trials[k].independent]
+    best = next(k for k, trial in enumerate(trials) if trial.behind == 0)
+    if not clean:
+        reason = "the best likelihood; but its noise depends on the parents: look for a "
+        return best, reason + "richer mechanism, or for causes that are not in the graph"
+    index = clean[0]
+    if index != best:
+        reason = "the simplest as good as the best, noise independent of parents"
+    elif good[0] != index:
+        reason = "the best likelihood; simpler ones' noise depends on the parents"
+    else:
+        reason = "the best likelihood, and nothing simpler is as good"
+    return index, reason

@@ -1,0 +1,273 @@
+"""The counterfactual loss of one image mechanism, at one step of training.
+
+With x~ imagined for `do(a := a')`, the predictors' log-loss is, averaged over rows,
+
+    C = -sum_k log q_k(pa~_k | x~).
+
+Beside it stands the mechanism's own loss N (for autoencoders the negative bound, per dimension d,
+and C is divided by d too, so that a nat is a nat). In training *from the start* the loss is
+`N + w_t C`, where `w_t` is 0 at first and then rises to the weight. As a *constraint* `N <= c` it
+is the augmented Lagrangian of an inequality (Nocedal and Wright 2006, section 17.4),
+
+    C + (max(0, lambda + rho (N - c))^2 - lambda^2) / 2 rho,
+
+of which the gradient is that of `C + max(0, lambda + rho (N - c)) N`, the factor held: nothing
+pulls at a likelihood that is good enough, and a mechanism is never paid for a worse one. The
+multiplier ascends at every step, `lambda <- max(0, lambda + r rho (N - c))`; rho is the damping. At
+a factor of 1 a nat weighs as much as a nat: with r = 0.01 and rho = 100 that is where a gap of 0.01
+nats a dimension stands at once, and the multiplier alone after 100 steps of it.
+
+The image is encoded once. Its noise is abducted on the way: gradients reach the latents, and pass
+by the noise of observation (eps), which is kept as it is. Pixels are rounded to levels with the
+gradient of the identity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from rung3.data.files import digest
+from rung3.data.rows import Noise
+from rung3.mechanisms.autoencoder import Autoencoder
+from rung3.mechanisms.base import Mechanism, Parents
+from rung3.training.batches import Batch
+from rung3.training.oracles.oracles import Oracle
+
+if TYPE_CHECKING:
+    from rung3.training.counterfactual.objective import Counterfactual
+    from rung3.training.fitting import History
+
+__all__ = ["CounterfactualLoss", "Step", "propagate"]
+
+
+class Step(NamedTuple):
+    """What a step costs: what is minimised, and the mechanism's own loss in it."""
+
+    total: Tensor
+    own: Tensor
+
+
+class CounterfactualLoss(nn.Module):
+    """The loss above, with its state, which a checkpoint keeps.
+
+    Args:
+        options: The objective.
+        mechanism: The mechanism of the image.
+        chosen: Variables that may be set.
+        carriers: What is recomputed below them, up to the image, in topological order; frozen.
+        predictors: Measured oracles of the image's parents; frozen.
+
+    Attributes:
+        bound: The constraint c; NaN where there is none.
+        multiplier: Lambda.
+    """
+
+    bound: Tensor
+    multiplier: Tensor
+    sums: Tensor  # of C and of the factor of N, and how many, since the epoch began
+
+    def __init__(
+        self,
+        options: Counterfactual,
+        mechanism: Mechanism,
+        chosen: Sequence[str],
+        carriers: Sequence[Mechanism],
+        predictors: Mapping[str, Oracle],
+    ) -> None:
+        super().__init__()
+        self.options = options
+        self.name = mechanism.name
+        self.chosen = list(chosen)
+        self.carriers = nn.ModuleList(carriers)
+        self.predictors = nn.ModuleList(predictors.values())
+        self.read = list(predictors)
+        self.variables = dict(mechanism.parents)
+        for carrier in carriers:
+            self.variables |= {carrier.name: carrier.variable, **carrier.parents}
+        self.register_buffer("bound", torch.tensor(torch.nan))
+        self.register_buffer("multiplier", torch.zeros(()))
+        self.register_buffer("sums", torch.zeros(3))
+
+    def train(self, mode: bool = True) -> Self:
+        """Whatever the mode, what is frozen stays in evaluation mode."""
+        return super().train(False)
+
+    def forward(self, mechanism: Mechanism, batch: Batch, step: int) -> Step:
+        """The loss of a batch that has at least one row for the mechanism.
+
+        Args:
+            mechanism: The mechanism, in training mode.
+            batch: Its variables, and those that interventions involve.
+            step: Steps taken before.
+        """
+        value, parents = batch.of(mechanism)
+        weight = self.weight(step)
+        factual = self._factual(mechanism, batch)
+        at = self._rows(factual)
+        if weight == 0 or len(at) < 2:
+            own = mechanism.loss(value, parents)
+            return Step(own, own)
+        own, noise, size = _abduct(mechanism, value, parents, at)
+        imagined, changed = self._imagine({name: column[at] for name, column in factual.items()})
+        image = mechanism.predict(
+            self._temper(noise, mechanism), {name: imagined[name] for name in mechanism.parents}
+        )
+        cost = self._log_loss(value[at], image, imagined, changed)
+        factor = self._factor(own.detach())
+        self.sums += torch.stack([cost.detach(), factor, torch.ones_like(factor)])
+        return Step(weight * cost / size + factor * own, own)
+
+    def weight(self, step: int) -> float:
+        """The weight `w_t` of C; 1 under a constraint."""
+        options = self.options
+        if options.weight is None:
+            return 1.0
+        risen = (step + 1 - options.after) / max(options.ramp, 1)
+        return options.weight * min(max(risen, 0.0), 1.0)
+
+    def _factor(self, own: Tensor) -> Tensor:
+        """What N is multiplied by; under a constraint the multiplier goes a step on."""
+        options = self.options
+        if options.weight is not None:
+            return torch.ones_like(own)
+        push = options.damping * (own - self.bound)
+        factor = (self.multiplier + push).clamp_min(0)
+        risen = (self.multiplier + options.rate * push).clamp_min(0)
+        self.multiplier.copy_(torch.where(risen.isfinite(), risen, self.multiplier))
+        return factor
+
+    def _factual(self, mechanism: Mechanism, batch: Batch) -> dict[str, Tensor]:
+        """What interventions involve, in the rows that train the mechanism."""
+        complete = batch.complete.get(mechanism.name, slice(None))
+        return {name: batch.values[name][complete] for name in self.variables}
+
+    def _rows(self, factual: Mapping[str, Tensor]) -> Tensor:
+        """Which of them counterfactuals are made of: the first that lack no value."""
+        missing = [self.variables[name].is_missing(column) for name, column in factual.items()]
+        present = ~torch.stack(missing).any(0)
+        return present.nonzero().squeeze(1)[: math.ceil(self.options.share * len(present))]
+
+    @torch.no_grad()
+    def _imagine(self, factual: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], set[str]]:
+        """Set variables to other rows' values; also the names of what was set or recomputed."""
+        order = torch.randperm(len(self.chosen))[: self.options.at_once].tolist()
+        do = {}
+        for name in (self.chosen[k] for k in order):
+            do[name] = factual[name][torch.randperm(len(factual[name]))]
+        with torch.autocast(self.bound.device.type, enabled=False):  # flows need their digits
+            carriers: Any = self.carriers
+            return propagate(carriers, factual, do)
+
+    def _temper(self, noise: Noise, mechanism: Mechanism) -> Noise:
+        """The noise, that of observation kept in a share of the rows and 0 in the others."""
+        if self.options.kept == 1 or isinstance(noise, Tensor):
+            return noise
+        keys = mechanism.observation_noise
+        kept = torch.rand(len(next(iter(noise.values())))) < self.options.kept
+        return {
+            key: part * kept.to(part).reshape(-1, *[1] * (part.ndim - 1)) if key in keys else part
+            for key, part in noise.items()
+        }
+
+    def _log_loss(
+        self,
+        factual: Tensor,
+        image: Tensor,
+        parents: Parents,
+        changed: Container[str],
+    ) -> Tensor:
+        """C, of what the images should look like after a change of some parents."""
+        total = image.new_zeros(())
+        predictors: Any = self.predictors
+        for name, predictor in zip(self.read, predictors, strict=True):
+            if self.options.soft and name not in changed:
+                with torch.no_grad():
+                    sought = predictor.expected(factual)
+            else:
+                sought = predictor.told(parents[name])
+            total = total + predictor.log_loss(image, sought).mean()
+        return total
+
+    def note(self, history: History) -> None:
+        """Note the means since the last call, if there was a counterfactual at all."""
+        cost, factor, n = self.sums.tolist()
+        self.sums.zero_()
+        if n:
+            curves = history.counterfactual.setdefault(self.name, {})
+            curves.setdefault("log-loss of the predictors", []).append(cost / n)
+            curves.setdefault("factor of its own loss", []).append(factor / n)
+
+    def identity(self) -> dict[str, str]:
+        """What must be as it was for a run to go on."""
+        carriers: Any = self.carriers
+        frozen = {carrier.name: digest(carrier.state_dict()) for carrier in carriers}
+        own = self.options.predictors is None  # the checkpoint has them, with the same seed
+        return {
+            f"the objective of {self.name}": repr(self.options),
+            f"the predictors of {self.name}": "its own" if own else repr(self.digests()),
+            **{f"the mechanism of {name}, frozen": weights for name, weights in frozen.items()},
+        }
+
+    def digests(self) -> dict[str, str]:
+        """What stands for each predictor, by the variable that it reads."""
+        predictors: Any = self.predictors
+        return {name: p.digest() for name, p in zip(self.read, predictors, strict=True)}
+
+    def provenance(self) -> dict[str, Any]:
+        """By what it was trained, for the model's file."""
+        bound = float(self.bound)
+        constraint = {} if math.isnan(bound) else {"constraint": bound}
+        return {"kind": "counterfactual", **self.options.config(), "set": self.chosen} | constraint
+
+
+def propagate(
+    carriers: Iterable[Mechanism], factual: Mapping[str, Tensor], do: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], set[str]]:
+    """Counterfactual values of the variables that lie between an intervention and an image.
+
+    Abduction, action and prediction, as `SCM.counterfactual` has it, of these variables alone.
+
+    Args:
+        carriers: Mechanisms in topological order; those below `do` are recomputed.
+        factual: Values `(n, ...)` of them and of all their parents.
+        do: The values that variables are set to.
+
+    Returns:
+        All values, and the names of those that were set or recomputed.
+    """
+    found, changed = {**factual, **do}, set(do)
+    for mechanism in carriers:
+        name, parents = mechanism.name, list(mechanism.parents)
+        if name in do or changed.isdisjoint(parents):
+            continue
+        noise = mechanism.abduct(factual[name], {parent: factual[parent] for parent in parents})
+        found[name] = mechanism.predict(noise, {parent: found[parent] for parent in parents})
+        changed.add(name)
+    return found, changed
+
+
+def _abduct(
+    mechanism: Mechanism, value: Tensor, parents: Parents, at: Tensor
+) -> tuple[Tensor, Noise, int]:
+    """The mechanism's own loss, the noise of some rows, and how many values the loss is a mean of.
+
+    Autoencoders go through their encoder and decoder once for both.
+    """
+    if isinstance(mechanism, Autoencoder):
+        found = mechanism.infer(value, parents)
+        raw = found.raw[at].to(value)  # under mixed precision too, eps needs its digits
+        eps = mechanism.pixels.abduct(value[at], mechanism.pixels.params(raw))
+        noise: Noise = {"eps": eps} | {name: part[at] for name, part in found.noise.items()}
+        own, size = mechanism.objective(value, found), value[0].numel()
+    else:
+        own, size = mechanism.loss(value, parents), 1
+        noise = mechanism.abduct(value[at], {name: part[at] for name, part in parents.items()})
+    if isinstance(noise, Tensor):
+        return own, noise, size
+    keys = mechanism.observation_noise
+    return own, {k: part.detach() if k in keys else part for k, part in noise.items()}, size

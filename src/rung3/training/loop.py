@@ -1,0 +1,408 @@
+"""The Lightning module and trainer behind `rung3.fit`.
+
+Which rows make up a step, and every random number drawn in it, are functions of the seed, the step
+and the mechanism. A checkpoint therefore holds no random state, and a run that goes on from one
+does what it would have done.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from signal import SIGINT, SIGTERM
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+
+from rung3.data.seeding import seeded
+from rung3.mechanisms.base import Mechanism
+from rung3.training.aftermath import remark_after
+from rung3.training.averaging import Average
+from rung3.training.batches import Batch, Shuffled, Sweep, Table
+from rung3.training.checkpoints import Checkpoints, Sealed, check, resuming
+from rung3.training.counterfactual.loss import CounterfactualLoss
+from rung3.training.fitting import History, Options
+from rung3.training.stopping import Stopped, stoppable
+
+__all__ = ["Loop", "run"]
+
+DOUBLE = (64, "64", "64-true")
+REMARKS = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r"You're resuming from a checkpoint that ended before",  # rows are a function of the step
+    r"Be aware that when using `ckpt_path`, callbacks",  # max_seconds may be given up
+    r"Found \d+ module\(s\) in eval mode",  # predictors are frozen
+)
+
+
+def run(
+    mechanisms: Mapping[str, Mechanism],
+    train: Table,
+    validation: Table | None,
+    options: Options,
+    objectives: Mapping[str, CounterfactualLoss] | None = None,
+) -> History:
+    """Train mechanisms in place, going on from the last checkpoint if there is one."""
+    loop = Loop(mechanisms, train, validation, options, objectives or {})
+    loop.train()
+    if options.precision in DOUBLE:  # before a checkpoint fills it, whose weights are in double
+        loop.double()
+    callbacks: list[Callback] = []
+    last = None
+    if options.checkpoints is not None:
+        path = options.checkpoints / "last.ckpt"
+        callbacks.append(Checkpoints(path, options.checkpoint_every))
+        if options.resume and path.is_file():
+            check(path)
+            last = path
+    alone = options.devices == options.num_nodes == 1
+    seconds = options.max_seconds
+    cure = "the same call goes on" if callbacks else "with checkpoints= it could go on from there"
+    with stoppable(loop.where, cure), quiet():
+        trainer = Trainer(
+            max_epochs=options.epochs,
+            max_time=None if seconds is None else timedelta(seconds=seconds),
+            accelerator=options.accelerator,
+            devices=options.devices,
+            num_nodes=options.num_nodes,
+            strategy="auto" if alone else "ddp_find_unused_parameters_true",
+            precision=options.precision,
+            logger=options.logger or False,
+            log_every_n_steps=max(1, min(50, loop.steps)),
+            callbacks=callbacks,
+            plugins=[Sealed()],
+            enable_checkpointing=bool(callbacks),
+            enable_progress_bar=options.progress,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=0 if validation is None else 1.0,
+            use_distributed_sampler=False,
+        )
+        try:
+            with resuming(last, lambda: loop.began is not None):
+                trainer.fit(loop, ckpt_path=last, weights_only=True if last else None)
+        except SystemExit:  # what Lightning makes of a signal that a handler of the caller's takes
+            terminated = trainer.received_sigterm
+            raise Stopped(SIGTERM if terminated else SIGINT, loop.where(), cure) from None
+    if last is not None and loop.began in (None, loop.global_step):
+        said = (
+            "finished: nothing was trained, only loaded; to train, resume=False or another folder"
+        )
+        warnings.warn(f"checkpoints: {last} holds this training, {said}", stacklevel=3)
+    loop.finish()
+    remark_after(loop.history, mechanisms, trainer.global_step, options)
+    return loop.history
+
+
+class Loop(LightningModule):
+    """Mechanisms trained side by side on rows held in memory.
+
+    Args:
+        mechanisms: The bound mechanisms, by name.
+        train: Rows to train on.
+        validation: Rows to validate on, or `None`.
+        options: The options of `fit`.
+        objectives: By name, what is minimised instead of the mechanism's own loss.
+
+    Attributes:
+        history: Losses so far.
+        steps: Steps of one epoch.
+    """
+
+    def __init__(
+        self,
+        mechanisms: Mapping[str, Mechanism],
+        train: Table,
+        validation: Table | None,
+        options: Options,
+        objectives: Mapping[str, CounterfactualLoss],
+    ) -> None:
+        super().__init__()
+        self.names = list(mechanisms)
+        self.options = options
+        self.tables = {"training": train, "validation": validation}
+        self.trained = nn.ModuleList(mechanisms.values())
+        self.objectives = dict(objectives)
+        self.aims = nn.ModuleList(objectives.values())  # their state is saved, and moved
+        self.average = None if options.ema is None else Average(self.trained, options.ema)
+        self.steps = len(Shuffled(train, options.batch_size, options.seed))
+        self.history = History({name: [] for name in self.names})
+        if validation is not None:
+            self.history.validation |= {name: [] for name in self.names}
+        self.best: dict[str, tuple[float, int, dict[str, Tensor]]] = {}
+        self.register_buffer("sums", torch.zeros(2, len(self.names), 2), persistent=False)
+        self.sums: Tensor  # of losses and of rows: (training or validation, mechanisms, 2)
+        self.elapsed = 0.0
+        self.started = 0.0
+        self.began: int | None = None  # the first step of this call; none if nothing was left to do
+        self.digests: dict[str, str] = {}
+
+    @property
+    def kept(self) -> nn.ModuleList:
+        """The mechanisms that are validated and kept: with averaged weights, if there are any."""
+        return self.trained if self.average is None else self.average.module
+
+    def where(self) -> str:
+        """Where training is, for one who stops it."""
+        return f"at step {self.global_step} of fitting {', '.join(self.names)}"
+
+    # The rows ------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> Shuffled:
+        """The training rows in random order."""
+        size, seed = self.options.batch_size, self.options.seed
+        self.order = Shuffled(self._table("training"), size, seed, *self._place())
+        return self.order
+
+    def val_dataloader(self) -> Sweep:
+        """The validation rows in their order."""
+        return Sweep(self._table("validation"), self.options.batch_size, *self._place())
+
+    def _table(self, split: str) -> Table:
+        table = self.tables[split]
+        assert table is not None
+        return table.to(self.trainer.strategy.root_device)
+
+    def _place(self) -> tuple[int, int]:
+        return self.trainer.global_rank, self.trainer.world_size
+
+    # One step ------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """The sum of the losses of the mechanisms that are still trained."""
+        step = self.trainer.global_step
+        stopped = self._stopped()
+        losses = [
+            self._loss(0, k, name, mechanism, batch, step)
+            for k, (name, mechanism) in enumerate(zip(self.names, self.trained, strict=True))
+            if name not in stopped
+        ]
+        return torch.stack(losses).sum()
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Losses on rows held out; the random numbers are the same after every epoch."""
+        for k, (name, mechanism) in enumerate(zip(self.names, self.kept, strict=True)):
+            self._loss(1, k, name, mechanism, batch, index)
+
+    def _loss(
+        self, split: int, k: int, name: str, mechanism: Any, batch: Batch, step: int
+    ) -> Tensor:
+        value, parents = batch.of(mechanism)
+        if not len(value):
+            return self.sums.new_zeros((), requires_grad=True)
+        key = f"{name}/{('training', 'validation')[split]}/{step}/{self.trainer.global_rank}"
+        with seeded(self.options.seed, key, self.device):
+            loss: Tensor
+            if split == 0 and name in self.objectives:
+                loss, own = self.objectives[name](mechanism, batch, step)
+            else:
+                loss = own = mechanism.loss(value, parents)
+        if not loss.isfinite():
+            self._broken(mechanism, f"its loss is {loss.item()} at")
+        rows = loss.new_tensor(len(value))
+        self.sums[split, k] += torch.stack([own.detach() * rows, rows])
+        return loss
+
+    def _broken(self, mechanism: Any, what: str) -> None:
+        options = self.options
+        rate = options.lr or mechanism.learning_rate
+        raise ValueError(
+            f"{mechanism.name}: {what} step {self.trainer.global_step}; try a lower lr (now "
+            f"{rate:g}), a lower clip (now {options.clip}), precision='32-true' (now "
+            f"{options.precision!r}), or look for extreme values in "
+            f"{' and '.join([mechanism.name, *mechanism.parents])}"
+        )
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, with each mechanism's learning rate, set at every step, and betas."""
+        options, total = self.options, self.options.epochs * self.steps
+        modules: Any = self.trained
+        groups = [
+            {
+                "params": [p for p in mechanism.parameters() if p.requires_grad],
+                "lr": options.lr or mechanism.learning_rate,
+                "betas": mechanism.betas,
+            }
+            for mechanism in modules
+        ]
+        # Fused, it takes a fifth of the time; Lightning's loss scaling must unscale by itself.
+        fused = options.precision not in (16, "16", "16-mixed")
+        optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=fused)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: options.share(step, total)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Clip each mechanism by itself, and skip the step of one that diverges.
+
+        They have nothing to do with each other; without gradients, AdamW leaves a mechanism alone.
+        """
+        greatest = math.inf if self.options.clip is None else self.options.clip
+        for name, mechanism in zip(self.names, self.trained, strict=True):
+            norm = nn.utils.clip_grad_norm_(mechanism.parameters(), greatest)
+            if not norm.isfinite() or (self.options.skip and norm > self.options.skip):
+                mechanism.zero_grad()
+                self.history.skipped[name] = self.history.skipped.get(name, 0) + 1
+
+    def optimizer_step(self, *args: Any, **options: Any) -> None:
+        """Step, and move the average of the weights along."""
+        super().optimizer_step(*args, **options)
+        if self.average is not None:
+            self.average.update(self.trainer.global_step)
+
+    # One epoch -----------------------------------------------------------------------------------
+
+    def on_train_start(self) -> None:
+        """Take up the rows at the step that a checkpoint left off, if anything is left to do."""
+        self.order.step = self.began = self.trainer.global_step
+        self.started = time.perf_counter()
+        if len(self._stopped()) == len(self.names):
+            self.trainer.should_stop = True
+
+    def on_train_epoch_start(self) -> None:
+        """Start the clock anew."""
+        self.elapsed, self.started = 0.0, time.perf_counter()
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.elapsed, self.started = self.elapsed + now - self.started, now
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Count the steps of the epoch: `max_seconds` may end it early."""
+        self.done = batch_idx + 1
+
+    def on_validation_epoch_start(self) -> None:
+        """Stop the clock of training, and start the validation losses anew."""
+        self._tick()
+        self.sums[1] = 0
+
+    def on_validation_epoch_end(self) -> None:
+        """Note the validation losses, and keep the weights that are a mechanism's best."""
+        means = self._note(1, self.history.validation)
+        self.log("validation", sum(means.values()), prog_bar=True, rank_zero_only=True)
+        self.started = time.perf_counter()
+        if self.options.patience is None:
+            return
+        stopped = self._stopped()
+        for name, mechanism in zip(self.names, self.kept, strict=True):
+            epoch = len(self.history.validation[name])
+            if name not in stopped and means[name] < self.best.get(name, (torch.inf,))[0]:
+                state = {k: v.detach().clone() for k, v in mechanism.state_dict().items()}
+                self.best[name] = (means[name], epoch, state)
+        if len(self._stopped()) == len(self.names):
+            self.trainer.should_stop = True
+
+    def on_train_epoch_end(self) -> None:
+        """Note the training losses."""
+        self._tick()
+        self._note(0, self.history.training)
+        for objective in self.objectives.values():
+            objective.note(self.history)
+        self.history.seconds.append(self.elapsed)
+        seen = self.done * min(self.options.batch_size, self._table("training").n)
+        self.history.rows_per_second.append(seen / self.elapsed)
+
+    def _note(self, split: int, curves: dict[str, list[float]]) -> dict[str, float]:
+        total: Any = self.trainer.strategy.reduce(self.sums[split], reduce_op="sum")
+        means = dict(zip(self.names, (total[:, 0] / total[:, 1]).tolist(), strict=True))
+        for name, mean in means.items():
+            if mean == mean:  # NaN where nothing was trained any more
+                curves[name].append(mean)
+        label = ("training", "validation")[split]
+        self.log_dict({f"{label}/{k}": v for k, v in means.items()}, rank_zero_only=True)
+        self.sums[split] = 0
+        return means
+
+    def _stopped(self) -> set[str]:
+        """The mechanisms whose validation loss has not fallen for as long as patience allows."""
+        patience, epochs = self.options.patience, self.history.validation
+        if patience is None:
+            return set()
+        return {n for n, (_, epoch, _) in self.best.items() if len(epochs[n]) - epoch >= patience}
+
+    def finish(self) -> None:
+        """Leave the weights that were validated in the mechanisms: averaged, each one's best."""
+        if self.average is not None:
+            self.trained.load_state_dict(self.average.module.state_dict())
+        for name, mechanism in zip(self.names, self.trained, strict=True):
+            if name in self.best:
+                mechanism.load_state_dict(self.best[name][2])
+            if not all(parameter.isfinite().all() for parameter in mechanism.parameters()):
+                self._broken(mechanism, "its weights are NaN or infinite after")
+            if self.history.skipped.get(name) == self.trainer.global_step:
+                self._broken(mechanism, "its gradient diverged at every step, up to")
+
+    # Checkpoints ---------------------------------------------------------------------------------
+
+    def identity(self) -> dict[str, str]:
+        """What must be as it was for a run to go on."""
+        said = {key: repr(value) for key, value in self.options.identity().items()}
+        modules: Any = self.trained
+        for mechanism in modules:
+            schema = {mechanism.name: mechanism.variable, **mechanism.parents}
+            given = ", ".join(f"{name}: {variable}" for name, variable in schema.items())
+            said[f"the mechanism of {mechanism.name}"] = f"{mechanism} of ({given})"
+        if not self.digests:
+            self.digests = {k: table.digest() for k, table in self.tables.items() if table}
+        for objective in self.objectives.values():
+            said |= objective.identity()
+        return said | {f"the {split} rows": digest for split, digest in self.digests.items()}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Beside the weights: the history, the best weights, and what run it is."""
+        self._tick()
+        checkpoint["rung3"] = {
+            "identity": self.identity(),
+            "history": asdict(self.history),
+            "best": self.best,
+            "sums": self.sums,
+            "elapsed": self.elapsed,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with them, if it is the same run."""
+        saved, own = checkpoint["rung3"], self.identity()
+        then = saved["identity"]
+        other = [
+            f"{key} was {then.get(key)} and is {own.get(key)}"
+            for key in dict.fromkeys([*then, *own])
+            if then.get(key) != own.get(key)
+        ]
+        if other:
+            raise ValueError(
+                f"checkpoints: {self.options.checkpoints} holds another run ({'; '.join(other)}); "
+                "give another folder, or resume=False to start anew"
+            )
+        self.history, self.best = History(**saved["history"]), saved["best"]
+        self.sums, self.elapsed = saved["sums"].to(self.sums.device), saved["elapsed"]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Lightning's remarks on the machine and on its own use of torch."""
+    names = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for remark in REMARKS:
+                warnings.filterwarnings("ignore", remark)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Worlds of handwritten digits, drawn or read."""

@@ -1,0 +1,123 @@
+"""Columns of a table as variables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from rung3 import Binary, Categorical, Continuous
+from rung3.data.columns import complete_rows, gaps, read, variable_of
+from rung3.data.variables import Variable
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["no", "yes", "no"], Binary(labels=("no", "yes"))),
+        (["b", "a", "c"], Categorical(3, ("a", "b", "c"))),
+        ([True, False], Binary()),
+        ([0, 1, 1], Binary()),
+        (np.array([0, 4]), Categorical(5)),
+        (torch.tensor([3, 500]), Continuous()),
+        ([-1, 1], Continuous()),
+        ([0.0, 1.0], Continuous()),
+        (torch.zeros(5, 2), Continuous(dim=2)),
+        ([0, 1, None], Binary()),
+        ([1.5, None, pd.NA], Continuous()),
+        (pd.array([0, pd.NA, 3], dtype="Int64"), Categorical(4)),
+        (pd.array([True, None], dtype="boolean"), Binary()),
+        (pd.Series(["b", pd.NA, "a"], dtype="string", index=[3, 4, 5]), Binary(labels=("a", "b"))),
+    ],
+)
+def test_a_column_is_what_its_values_say(values: object, expected: Variable) -> None:
+    assert variable_of("x", values) == expected
+
+
+def test_a_data_frame_is_read_with_its_labels() -> None:
+    frame = pd.DataFrame({"drug": ["yes", "no"], "age": [30.5, 40.0], "id": [7, 8]})
+    rows, kinds = read(frame, names=["age", "drug"])
+    assert list(rows) == ["age", "drug"]
+    assert rows["drug"].tolist() == [1, 0]
+    assert kinds["drug"] == Binary(labels=("no", "yes"))
+
+
+def test_what_is_stated_counts() -> None:
+    rows, kinds = read({"x": [0.0, 1.0]}, {"x": Binary()})
+    assert (rows["x"].dtype, kinds["x"]) == (torch.int64, Binary())
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "message"),
+    [
+        ({"x": [1.0]}, {"names": ["y"]}, "lacks a column: unknown variable 'y'"),
+        ({"x": ["a", "a"]}, {}, "x: all its values are"),
+        (
+            {"x": [1.0, float("nan")], "y": [None, "a"]},
+            {},
+            r"no row has all of \['x', 'y'\]; missing in so many rows: {'x': 1, 'y': 1}",
+        ),
+        ({"x": []}, {}, "at least one row"),
+        ({"x": [1, 2, "3 kg"]}, {}, "x: '3 kg' stands among numbers, such as 1"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(
+    table: dict[str, object], options: dict[str, list[str]], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        read(table, **options)  # type: ignore[arg-type]
+
+
+ZEROS_AND_ONES = [0, 1, None, 1, 0, None]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        ZEROS_AND_ONES,
+        np.array([0, 1, np.nan, 1, 0, np.nan]),
+        pd.Series(ZEROS_AND_ONES, dtype="Int64"),
+        pd.Series(ZEROS_AND_ONES, dtype="boolean"),
+        pd.Series(ZEROS_AND_ONES, dtype="Float64"),
+    ],
+    ids=["list", "array", "Int64", "boolean", "Float64"],
+)
+def test_a_gap_is_no_value_of_its_own(column: object) -> None:
+    table = {"x": column, "y": [1.5, np.nan, 2.5, 3.5, 4.5, 5.5]}
+    rows, kinds = read(table)
+    assert kinds == {"x": Binary(), "y": Continuous()}
+    assert rows["x"].tolist() == [0, 1, 0]
+    assert rows["y"].tolist() == [1.5, 3.5, 4.5]
+    assert complete_rows(table, ["x", "y"]).tolist() == [True, False, False, True, True, False]
+    assert (gaps(table, ["x"]), gaps(table, ["x", "y"])) == (2, 3)
+
+
+@pytest.mark.parametrize("dtype", ["object", "string", "category"])
+def test_text_with_gaps_has_no_label_for_them(dtype: str) -> None:
+    rows, kinds = read({"ward": pd.Series(["b", None, "a", "b"], dtype=dtype)})
+    assert kinds["ward"] == Binary(labels=("a", "b"))
+    assert rows["ward"].tolist() == [1, 0, 1]
+
+
+def test_numbers_of_a_table_are_in_double() -> None:
+    time = 1.7e9 + np.arange(4) / 8
+    rows, _ = read({"time": time, "x": [0.1, 0.2, 0.3, 0.4]})
+    assert rows["time"].tolist() == time.tolist()
+    assert rows["x"].tolist() == [0.1, 0.2, 0.3, 0.4]
+
+
+def test_a_frame_may_have_whole_numbers_for_names() -> None:
+    rows, kinds = read(pd.DataFrame({0: [0, 1], 1: [0.5, 1.5]}))
+    assert list(rows) == ["0", "1"]
+    assert kinds == {"0": Binary(), "1": Continuous()}
+
+
+def test_whole_numbers_of_many_values_do_not_become_categories_in_silence() -> None:
+    table = {"visits": list(range(12)), "ward": [0, 1, 2] * 4}
+    with pytest.warns(
+        UserWarning, match=r"visits: .* 12 categories.*'visits': Continuous\(\)"
+    ) as said:
+        read(table)
+    assert len(said) == 1
+    read(table, {"visits": Continuous()})

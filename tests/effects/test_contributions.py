@@ -1,0 +1,204 @@
+"""Attribution against closed forms: Gaussian tails, linear changes, and Shapley's axioms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy.stats import gamma, laplace, norm, uniform
+from scipy.stats import t as student
+
+from rung3 import SCM, Binary, Categorical, fit, worlds
+from rung3.effects.attribution.contributions import shift, unusual
+from rung3.effects.attribution.shapley import shapley
+from rung3.evaluation.tasks import changes
+from rung3.mechanisms import Equation, Flow, InverseCDF
+
+
+def far(center: float, deviation: float, t: float) -> float:
+    """`log P(|N(center, deviation^2)| >= t)`."""
+    return math.log(norm.sf((t - center) / deviation) + norm.cdf((-t - center) / deviation))
+
+
+def test_shares_of_an_unusual_row_in_closed_form() -> None:
+    """`y = x + u`, both standard normal: all four values of v are Gaussian tails."""
+    model = SCM(x=Equation("u"), y=Equation("x + u"))
+    found = unusual(model, {"x": [2.0], "y": [2.5]}, "y", draws=100_000, seed=0)
+    none, x, y = far(0, math.sqrt(2), 2.5), far(2.0, 1, 2.5), far(0.5, 1, 2.5)
+    assert found.scores.item() == pytest.approx(-none, abs=0.05)
+    assert found.shares["x"].item() == pytest.approx(((x - none) + (0 - y)) / 2, abs=0.05)
+    assert found.shares["y"].item() == pytest.approx(((y - none) + (0 - x)) / 2, abs=0.05)
+    assert found.errors["x"].item() < 0.03
+    assert "y is one in " in str(found)
+
+
+def test_shares_sum_to_the_score_and_who_only_hands_on_is_not_blamed() -> None:
+    model = SCM(x=Equation("u"), m=Equation("2*x + u/100"), y=Equation("m + u/100"))
+    found = unusual(model, {"x": [3.0], "m": [6.0], "y": [6.0]}, "y", seed=0)
+    total = sum(share.item() for share in found.shares.values())
+    assert total == pytest.approx(found.scores.item(), abs=1e-6)
+    assert found.first() == "x"
+    assert abs(found.shares["m"].item()) < 0.3 < found.shares["x"].item()
+
+
+def exact(row: dict[str, float]) -> dict[str, float]:
+    """Shares of `a = u, b = 2 a + u, c = a - b + u/2 = -u_a - u_b + u_c/2`, by Gaussian tails."""
+    noise = {"a": -row["a"], "b": -(row["b"] - 2 * row["a"])}
+    noise["c"] = row["c"] - noise["a"] - noise["b"]
+    variance = {"a": 1.0, "b": 1.0, "c": 0.25}
+
+    def v(team: frozenset[str]) -> torch.Tensor:
+        left = sum(variance[k] for k in variance if k not in team) ** 0.5
+        center = sum(noise[k] for k in team)
+        if not left:
+            return torch.tensor(0.0, dtype=torch.float64)
+        t = abs(row["c"])
+        logs = [norm.logsf((t - center) / left), norm.logcdf((-t - center) / left)]
+        return torch.tensor(logs, dtype=torch.float64).logsumexp(0)
+
+    return {k: float(share) for k, share in shapley("abc", v)[0].items()}
+
+
+def test_shares_far_in_the_tail_are_those_of_the_closed_form() -> None:
+    """Sets of noise that make the row one in e^75 are told as well as those that draws reach."""
+    model = SCM(a=Equation("u"), b=Equation("2*a + u"), c=Equation("a - b + u/2"))
+    rows = [{"a": 0.0, "b": 0.0, "c": 6.0}, {"a": 0.5, "b": 1.0, "c": 3.0},
+            {"a": -1.0, "b": 1.0, "c": -5.0}, {"a": 3.0, "b": 6.0, "c": -2.9}]  # fmt: skip
+    truth = [exact(row) for row in rows]
+    assert truth[0] == pytest.approx({"a": -11.7, "b": -11.7, "c": 33.1}, abs=0.05)
+    assert truth[1] == pytest.approx({"a": -2.01, "b": -2.16, "c": 7.26}, abs=0.01)
+    table = {k: [row[k] for row in rows] for k in "abc"}
+    found = unusual(model, table, "c", seed=0)
+    assert not found.bounded.any()
+    for k in "abc":
+        for row, expected in enumerate(truth):
+            error = found.errors[k][row].item()
+            assert found.shares[k][row].item() == pytest.approx(expected[k], abs=4 * error + 0.1)
+            assert error < 0.02 * abs(truth[row]["c"]) + 0.2
+
+
+@pytest.mark.parametrize("noise", ["Laplace(0, 1)", "Gamma(3, 2)", "Uniform(-1, 1)", "StudentT(4)"])
+def test_tails_of_any_noise(noise: str) -> None:
+    """`y = x + u`: given its own u, y is as extreme as where x is, of a tail that is known."""
+    model = SCM(x=Equation("u", noise=noise), y=Equation("x + u/100"))
+    quantile = {"Laplace(0, 1)": 15.0, "Gamma(3, 2)": 14.0, "StudentT(4)": 40.0}.get(noise, 0.99999)
+    found = unusual(model, {"x": [quantile], "y": [quantile]}, "y", seed=0)
+    kind = {
+        "Laplace(0, 1)": laplace(), "Gamma(3, 2)": gamma(3, scale=0.5),
+        "Uniform(-1, 1)": uniform(-1, 2), "StudentT(4)": student(4),
+    }[noise]  # fmt: skip
+    middle = kind.median()
+    sides = [kind.sf(quantile), kind.cdf(2 * middle - quantile)]
+    if noise == "Uniform(-1, 1)":  # u/100 blurs the end
+        assert found.scores.item() > 4
+        return
+    assert found.scores.item() == pytest.approx(-math.log(sum(sides)), rel=0.06)
+    assert found.first() == "x"
+
+
+def test_a_class_that_was_never_drawn_is_rarer_than_the_draws_can_tell() -> None:
+    kinds = {"x": Binary(), "y": Categorical(4)}
+    for last in ([0.9, 0.1, 0, 0], [0, 0, 0.9, 0.1]):
+        tables = {"x": InverseCDF(table=[0.5, 0.5]), "y": InverseCDF(table=[last] * 2)}
+        never = 3 if last[0] else 0
+        model = SCM("x -> y", kinds, tables)
+        found = unusual(model, {"x": [0, 1], "y": [never, last.index(0.9)]}, "y")
+        assert found.scores[0].item() >= math.log(5001) - 1e-6
+        assert found.scores[1].item() == pytest.approx(0, abs=1e-3)
+        assert found.bounded.tolist() == [True, False]
+        assert "AT LEAST" in str(found).splitlines()[0]
+
+
+def test_of_many_causes_what_draws_do_not_reach_is_said_to_be_a_bound() -> None:
+    equations = {f"x{k}": Equation("u") for k in range(9)}
+    model = SCM(**equations, y=Equation(f"{' + '.join(equations)} + u"))
+    rows = {name: [0.0, 0.5] for name in equations} | {"y": [20.0, 4.5]}
+    found = unusual(model, rows, "y", draws=1_000)
+    assert found.bounded.tolist() == [True, False]
+    assert found.first(0) == "y"
+
+
+def test_rows_are_shared_together_as_one_by_one() -> None:
+    model = SCM(x=Equation("u"), m=Equation("tanh(x) + u"), y=Equation("x*m + u"))
+    rows = dict(model.sample(4, seed=0))
+    found = unusual(model, rows, "y", draws=500)
+    for at in range(4):
+        one = unusual(model, {k: v[at : at + 1] for k, v in rows.items()}, "y", draws=500)
+        assert one.scores[0].item() == pytest.approx(found.scores[at].item(), abs=0.3)
+
+
+def test_the_stated_error_is_the_spread_over_seeds() -> None:
+    model = SCM(x=Equation("u"), y=Equation("x + u"))
+    found = [unusual(model, {"x": [1.0], "y": [2.0]}, "y", draws=500, seed=s) for s in range(60)]
+    spread = torch.stack([f.shares["x"] for f in found]).std().item()
+    stated = torch.stack([f.errors["x"] for f in found]).mean().item()
+    assert 0.6 < spread / stated < 1.6
+
+
+def test_a_rare_category_is_unusual_by_its_own_noise() -> None:
+    kinds = {"x": Binary(), "y": Categorical(3)}
+    tables = {
+        "x": InverseCDF(table=[0.5, 0.5]),
+        "y": InverseCDF(table=[[0.9, 0.09, 0.01]] * 2),
+    }
+    found = unusual(SCM("x -> y", kinds, tables), {"x": [0], "y": [2]}, "y", draws=20_000)
+    assert found.scores.item() == pytest.approx(-math.log(0.01), abs=0.3)
+    assert found.shares["x"].item() == pytest.approx(0, abs=0.05)
+
+
+def test_a_change_is_shared_as_by_hand() -> None:
+    """Means move by 2 * 1 through x, by 3 in y, and `(4 - 2) * (0 + 1) / 2` each of the slope."""
+    before = SCM(x=Equation("u"), y=Equation("2*x + u"), z=Equation("y + u"))
+    after = SCM(x=Equation("u + 1"), y=Equation("4*x + u + 3"), z=Equation("y + u"))
+    found = shift(before, after, "z", draws=50_000)
+    assert found.after - found.before == pytest.approx(7, abs=0.05)
+    assert found.shares["x"] == pytest.approx(2 * 1 + (4 - 2) * 1 / 2, abs=0.05)
+    assert found.shares["y"] == pytest.approx(3 + (4 - 2) * 1 / 2, abs=0.05)
+    assert found.shares["z"] == 0
+    assert str(found).startswith("average z: ")
+
+
+def test_the_mechanism_that_changed_is_found_from_data() -> None:
+    world = worlds.lecture()
+    moved = SCM(x1=Equation("u + 1"), x2=Equation("3*x1 + u + 2"))
+    rows = [dict(m.sample(2_000, seed=s)) for s, m in enumerate((world, moved))]
+    changed = [c.variable for c in changes(*rows, world.graph) if c.changed]
+    assert changed == ["x2"]
+    models = []
+    for table in rows:
+        linear = {"x2": Flow(splines=0, hidden=())}
+        models.append(SCM("x1 -> x2", mechanisms={"x1": Flow(splines=0), **linear}))
+        fit(models[-1], table, epochs=8, progress=False)
+    found = shift(*models, "x2", only=changed)
+    assert found.shares == {"x2": pytest.approx(2, abs=0.2)}
+
+
+def test_shapley_of_many_players_is_by_random_orders_with_an_error() -> None:
+    players = [f"p{k}" for k in range(10)]
+
+    def v(team: frozenset[str]) -> torch.Tensor:
+        pair = 5.0 * ({"p0", "p1"} <= team)
+        return torch.tensor(sum(float(p[1:]) for p in team) + pair)
+
+    shares, errors = shapley(players, v, seed=0)
+    assert sum(s.item() for s in shares.values()) == pytest.approx(45 + 5)
+    assert shares["p7"].item() == pytest.approx(7)
+    assert shares["p0"].item() == pytest.approx(2.5, abs=4 * errors["p0"].item() + 1e-6)
+    assert shares["p1"].item() == pytest.approx(3.5, abs=4 * errors["p1"].item() + 1e-6)
+
+
+def test_bad_input_is_refused() -> None:
+    world = worlds.lecture()
+    rows = {"x1": [1.0], "x2": [3.0]}
+    with pytest.raises(ValueError, match="did you mean 'x2'"):
+        unusual(world, rows, "x22")
+    with pytest.raises(ValueError, match="draws=5 must be at least 100"):
+        unusual(world, rows, "x2", draws=5)
+    with pytest.raises(ValueError, match="the models differ"):
+        shift(world, SCM(x1=Equation("u"), x2=Equation("u")), "x2")
+    with pytest.raises(ValueError, match="only: unknown variable 'z'"):
+        shift(world, world, "x2", only=["z"])
+    three = SCM("y", {"y": Categorical(3)}, {"y": InverseCDF(table=[0.2, 0.3, 0.5])})
+    with pytest.raises(ValueError, match="has no average"):
+        shift(three, three, "y")

@@ -1,0 +1,179 @@
+"""The trade-off: the numbers of its panels, what is drawn of them, and names out of the way."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image as Picture
+
+from rung3 import Categorical, Continuous, Image
+from rung3.data.rows import Rows
+from rung3.evaluation import Report, compare, tradeoff
+from rung3.evaluation.bootstrap import Bootstrap
+from rung3.evaluation.examples import Example, Examples
+from rung3.evaluation.report.labels import label
+from rung3.evaluation.report.pictures import png
+from rung3.evaluation.report.tradeoff import panels
+from rung3.evaluation.scores import Scores, put
+from rung3.graph import CausalGraph
+from rung3.scm.provenance import Provenance
+
+ROWS = 50
+
+
+def made(
+    drift: float, error: float, skill: float | None, modes: tuple[str, ...] = ("kept",)
+) -> Report:
+    """A model whose image drifts, whose `a` is off and whose digit is misread that much."""
+    scores = Scores()
+    noise = 0.01 * (torch.rand(ROWS) - 0.5)
+    for mode in modes:
+        more = noise + (0 if mode == modes[-1] else 100)
+        scores.add(("composition", "x", mode, "1"), drift + more, "grey levels")
+        scores.add(("effectiveness", "x", "do(a)", "a", mode), error + more, "px")
+        scores.add(("effectiveness", "x", "do(d)", "a", mode), error + more, "px")
+        right = (torch.arange(ROWS) >= error * ROWS).float()
+        scores.add(("effectiveness", "x", "do(d)", "d", mode), right, "accuracy")
+    scores.add(("effectiveness", "x", "factual", "a", "observed"), torch.full((ROWS,), 0.05), "px")
+    metrics = scores.summary(Bootstrap(ROWS, 100))
+    if skill is not None:
+        for mode in modes:
+            value = {"mean": skill if mode == modes[-1] else -9.0, "low": None, "high": None}
+            put(metrics, ("truth", "do(a)", "x", mode, "skill"), value)
+    metrics["settings"] = {
+        "rows": ROWS, "seed": 0, "resamples": 100, "world": None, "digest of the rows": "a",
+        "digests of the targets": {},
+    }  # fmt: skip
+    variables = {"a": Continuous(unit="px"), "d": Categorical(3), "x": Image(1, 4, 4)}
+    shown = {"a": torch.zeros(2), "x": torch.zeros(2, 1, 4, 4)}
+    said = Provenance("imagining", {"a": "intervened", "x": "propagated"})
+    answers = {mode: Rows(shown, provenance=said) for mode in modes}
+    examples = Examples({"do(a)": Example(Rows(shown), answers, None)})
+    return Report(metrics, CausalGraph("{a d} -> x"), variables, examples, {}, scores)
+
+
+def sweep(**options: Any) -> dict[str, Report]:
+    values = {"beta=2": (4.0, 0.2, 0.6), "beta=0.5": (1.0, 0.8, 0.1), "beta=1": (2.0, 0.4, 0.4)}
+    return {name: made(*value, **options) for name, value in values.items()}
+
+
+def test_a_panel_for_each_attribute_that_was_set() -> None:
+    first, second = panels(compare(sweep()))
+    assert (first.title, second.title) == ("do(a)", "do(d)")
+    assert first.up == "effectiveness: error of a, px"
+    assert first.across == "composition: drift of x, grey levels"
+    assert second.up == "effectiveness: d misread, share"
+    point = first.points[0]
+    assert (point.name, point.skill) == ("beta=2", 0.6)
+    assert point.place == pytest.approx((4.0, 0.2), abs=1e-3)
+    assert point.composition[1] < point.composition[0] < point.composition[2]
+    assert first.floor == pytest.approx(0.05)
+    assert second.floor is None
+
+
+def test_what_has_an_oracle_is_not_shown_as_measured_too() -> None:
+    reports = sweep()
+    for report in reports.values():
+        found = report.metrics["effectiveness"]["x"]["do(a)"]["a"]
+        report.metrics["measured"] = {"x": {"do(a)": {"a": found}, "do(b)": {"b": found}}}
+    assert [panel.title for panel in panels(compare(reports))] == ["do(a)", "do(d)", "do(b)"]
+
+
+def test_four_panels_are_drawn_in_two_lines() -> None:
+    reports = sweep()
+    for report in reports.values():
+        found = report.metrics["effectiveness"]["x"]["do(a)"]["a"]
+        report.metrics["measured"] = {"x": {f"do({name})": {name: found} for name in "bc"}}
+    *four, empty, _, bar = tradeoff(compare(reports)).axes
+    assert len(four) == 4
+    assert not empty.axison
+    assert bar.get_ylabel() == "skill"
+
+
+def test_accuracy_is_turned_into_the_share_misread() -> None:
+    point = panels(compare(sweep()))[1].points[1]
+    mean, low, high = point.effectiveness
+    assert mean == pytest.approx(0.8)
+    assert low < mean < high
+    assert point.skill is None
+
+
+def test_answers_are_from_z_alone_where_there_is_a_z() -> None:
+    both = {"with": made(1.0, 0.5, 0.3, ("kept", "latent")), "without": made(2.0, 0.6, 0.2)}
+    points = panels(compare(both))[0].points
+    assert [point.composition[0] for point in points] == pytest.approx([1.0, 2.0], abs=1e-2)
+    assert [point.skill for point in points] == [0.3, 0.2]
+
+
+def test_the_figure_has_every_name_the_way_to_better_and_a_bar_for_skill() -> None:
+    figure = tradeoff(compare(sweep()))
+    first, second, bar = figure.axes
+    said = [text.get_text() for text in first.texts]
+    assert said == ["real images", "better", "beta=2", "beta=0.5", "beta=1"]
+    assert bar.get_ylabel() == "skill"
+    assert first.get_xscale() == first.get_yscale() == "log"
+    assert second.get_xscale() == "log"
+    Picture.open(io.BytesIO(png(figure))).verify()
+
+
+def test_runs_of_a_sweep_are_joined_in_the_order_of_their_values_and_others_are_not() -> None:
+    joined = tradeoff(compare(sweep())).axes[0].lines[0]
+    assert joined.get_xdata() == pytest.approx([1.0, 2.0, 4.0], abs=1e-2)
+    other = dict(zip(("vae", "hvae=1", "beta=2"), sweep().values(), strict=True))
+    lines = tradeoff(compare(other)).axes[0].lines
+    assert lines
+    assert all(len(line.get_xdata()) < 3 for line in lines)
+
+
+def test_without_a_truth_there_is_no_bar() -> None:
+    blind = {"one": made(1.0, 0.5, None), "two": made(1.1, 0.4, None)}
+    figure = tradeoff(compare(blind))
+    assert len(figure.axes) == 2
+    assert figure.axes[0].get_xscale() == "linear"
+
+
+def test_exact_composition_is_on_a_linear_axis() -> None:
+    exact = {"one": made(0.0, 0.5, 0.1), "two": made(9.0, 0.4, 0.2)}
+    assert tradeoff(compare(exact)).axes[0].get_xscale() == "linear"
+
+
+def test_what_nobody_measured_cannot_be_drawn() -> None:
+    with pytest.raises(ValueError, match=r"no intervention has composition \(7 times; known: 1\)"):
+        tradeoff(compare(sweep()), times=7)
+    without = sweep()
+    for report in without.values():
+        del report.metrics["effectiveness"]
+    with pytest.raises(ValueError, match="and effectiveness on an image in two runs or more"):
+        tradeoff(compare(without))
+    assert "tradeoff" not in compare(without).pictures()
+    assert "tradeoff" in compare(sweep()).pictures()
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [(0.5, 0.5), (0.5, 0.52)],
+        [(0.1, 0.1), (0.9, 0.9)],
+        [(0.02, 0.5), (0.98, 0.5)],
+        [(0.5, 0.5), (0.55, 0.5), (0.45, 0.5)],
+    ],
+)
+def test_names_cover_neither_each_other_nor_leave_the_axes(
+    points: list[tuple[float, float]],
+) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4, 4), dpi=100)
+    axes = figure.subplots()
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    label(axes, [f"model {k}" for k in range(len(points))], points, "black")
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in axes.texts]
+    frame = axes.get_window_extent()
+    for k, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:k])
+        assert frame.x0 <= box.x0 < box.x1 <= frame.x1
