@@ -20,16 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import networkx as nx
 
+from rung3.graph.mixed_graph import MixedGraph
 from rung3.graph.separation import separation
 from rung3.graph.separators import Nodes, closure, minimal_separators
-from rung3.graph.text import quote
-
-if TYPE_CHECKING:
-    from rung3.graph.causal_graph import CausalGraph, Names
+from rung3.graph.text import Names, quote
 
 __all__ = ["Adjustment", "check_adjustment", "criterion", "minimal_adjustments"]
 
@@ -72,7 +70,7 @@ class Adjustment:
 
 
 def check_adjustment(
-    graph: CausalGraph, treatment: Names, outcome: Names, given: Names = ()
+    graph: MixedGraph, treatment: Names, outcome: Names, given: Names = ()
 ) -> Adjustment:
     """Whether adjusting for these variables, minimal or not, gives the causal effect, and why not.
 
@@ -107,7 +105,7 @@ def check_adjustment(
     return Adjustment(x, y, z, (*faults, *left_open.values()))
 
 
-def _below(graph: CausalGraph, cause: Nodes, causal: Nodes, name: str) -> str:
+def _below(graph: MixedGraph, cause: Nodes, causal: Nodes, name: str) -> str:
     """Why a variable is never to be adjusted for, with the path that makes it so."""
     dag = graph.to_networkx()
     ways: list[list[str]] = [
@@ -129,7 +127,7 @@ class Criterion(NamedTuple):
     forbidden: set[str]
 
 
-def criterion(graph: CausalGraph, treatment: Nodes, outcome: Nodes) -> Criterion:
+def criterion(graph: MixedGraph, treatment: Nodes, outcome: Nodes) -> Criterion:
     """What the adjustment criterion asks of a treatment and an outcome.
 
     Args:
@@ -149,7 +147,7 @@ def criterion(graph: CausalGraph, treatment: Nodes, outcome: Nodes) -> Criterion
 
 
 def minimal_adjustments(
-    graph: CausalGraph, treatment: Nodes, outcome: Nodes, given: Nodes = frozenset()
+    graph: MixedGraph, treatment: Nodes, outcome: Nodes, given: Nodes = frozenset()
 ) -> Iterator[frozenset[str]]:
     """All minimal adjustment sets, the one nearest to the outcome first.
 

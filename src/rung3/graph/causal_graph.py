@@ -13,28 +13,26 @@ graph). Everything that has an order follows the order in which names are first 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
-from itertools import chain, islice
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import networkx as nx
 
-from rung3.data.spelling import did_you_mean, listed
 from rung3.graph.adjustment import criterion, minimal_adjustments
 from rung3.graph.front_door import minimal_front_doors
 from rung3.graph.instruments import Instrument, instruments
-from rung3.graph.paths import Path, Step, walk
-from rung3.graph.projection import projected
+from rung3.graph.mixed_graph import MixedGraph
+from rung3.graph.paths import Path, backdoor_paths, causal_paths, paths
 from rung3.graph.roles import Roles, roles
-from rung3.graph.text import checked_name, pairs_of, quote, read_graph, write
+from rung3.graph.text import Names
 
-Pair: TypeAlias = tuple[str, str]
-Names: TypeAlias = str | Iterable[str]
+__all__ = ["CausalGraph"]
 
 
-class CausalGraph:
-    """An acyclic causal graph, which never changes: surgery returns a new one.
+class CausalGraph(MixedGraph):
+    """An acyclic causal graph, and the questions that it answers before any data is seen.
+
+    It never changes: surgery returns a new one (`rung3.graph.mixed_graph`).
 
     Args:
         spec: Text in the grammar of `rung3.graph.text`, (cause, effect) pairs, a networkx
@@ -53,182 +51,22 @@ class CausalGraph:
     [{'size'}]
     """
 
-    def __init__(
-        self,
-        spec: str | Iterable[Pair] | nx.DiGraph | CausalGraph = "",
-        *,
-        nodes: Names = (),
-        bidirected: Iterable[Pair] = (),
-    ) -> None:
-        read = read_graph(spec.to_networkx() if isinstance(spec, CausalGraph) else spec)
-        hidden = [*read.bidirected, *pairs_of(bidirected, "bidirected")]
-        extra = map(checked_name, [nodes] if isinstance(nodes, str) else nodes)
-        mentioned = chain(read.nodes, *read.edges, *read.bidirected, extra, *hidden)
-        self._rank = {name: rank for rank, name in enumerate(dict.fromkeys(mentioned))}
-        self._dag = nx.DiGraph()
-        self._dag.add_nodes_from(self._rank)
-        self._dag.add_edges_from(sorted(set(read.edges), key=self._ranks))
-        if not nx.is_directed_acyclic_graph(self._dag):
-            cycle = _cycle(self._dag)
-            raise ValueError(f"the graph has a cycle: {cycle}; no variable may cause itself.")
-        if loops := [left for left, right in hidden if left == right]:
-            raise ValueError(f"{loops[0]!r} <-> itself: a hidden common cause needs two variables.")
-        self._hidden = tuple(sorted({self._sorted_pair(pair) for pair in hidden}, key=self._ranks))
-
-    @classmethod
-    def of(
-        cls, nodes: Iterable[str], edges: Iterable[Pair] = (), bidirected: Iterable[Pair] = ()
-    ) -> CausalGraph:
-        """A graph with these nodes, in this order, and these pairs of them."""
-        dag = nx.DiGraph()
-        dag.add_nodes_from(nodes)
-        dag.add_edges_from(edges)
-        return cls(dag, bidirected=bidirected)
-
-    # Structure
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """All names, in order of first mention."""
-        return tuple(self._rank)
-
-    @property
-    def edges(self) -> tuple[Pair, ...]:
-        """All (cause, effect) pairs, by the order of the causes, then of the effects."""
-        return tuple(self._dag.edges)
-
-    @property
-    def bidirected(self) -> tuple[Pair, ...]:
-        """All pairs with a hidden common cause, each in the order of `nodes`."""
-        return self._hidden
-
-    @cached_property
-    def order(self) -> tuple[str, ...]:
-        """Causes before effects; where that leaves a choice, first mentioned first."""
-        return tuple(nx.lexicographical_topological_sort(self._dag, key=self._rank.__getitem__))
-
-    @property
-    def roots(self) -> tuple[str, ...]:
-        """The nodes without parents."""
-        return tuple(name for name in self.nodes if not self._dag.pred[name])
-
-    @cached_property
-    def districts(self) -> tuple[tuple[str, ...], ...]:
-        """The nodes in parts that bidirected arrows connect (c-components)."""
-        mixed = nx.Graph()
-        mixed.add_nodes_from(self.nodes)
-        mixed.add_edges_from(self._hidden)
-        return tuple(self.in_order(part) for part in nx.connected_components(mixed))
-
-    def parents(self, name: str) -> tuple[str, ...]:
-        """The direct causes of a variable, in the order of `nodes`."""
-        return tuple(self._dag.pred[self._one(name)])
-
-    def children(self, name: str) -> tuple[str, ...]:
-        """The direct effects of a variable, in the order of `nodes`."""
-        return tuple(self._dag.succ[self._one(name)])
-
-    def spouses(self, name: str) -> tuple[str, ...]:
-        """The variables that share a hidden cause with this one, in the order of `nodes`."""
-        self._one(name)
-        return self.in_order(
-            {other for pair in self._hidden if name in pair for other in pair} - {name}
-        )
-
-    def ancestors(self, names: Names) -> frozenset[str]:
-        """The direct and indirect causes of one or several variables, these aside."""
-        known = self.names(names)
-        return frozenset[str]().union(*(nx.ancestors(self._dag, name) for name in known)) - known
-
-    def descendants(self, names: Names) -> frozenset[str]:
-        """The direct and indirect effects of one or several variables, these aside."""
-        known = self.names(names)
-        return frozenset[str]().union(*(nx.descendants(self._dag, name) for name in known)) - known
-
-    @cached_property
-    def steps(self) -> Mapping[str, list[Step]]:
-        """From each node: the arrow, as seen from it, and the neighbour."""
-        ways = {"->": self.children, "<-": self.parents, "<->": self.spouses}
-        return {
-            name: [(arrow, other) for arrow, others in ways.items() for other in others(name)]
-            for name in self.nodes
-        }
-
-    @cached_property
-    def expanded(self) -> nx.DiGraph:
-        """The graph with a node for each hidden common cause, named by its pair."""
-        expanded = self._dag.copy()
-        expanded.add_edges_from((pair, name) for pair in self._hidden for name in pair)
-        return expanded
-
-    # Surgery
-
-    def do(self, *names: str) -> CausalGraph:
-        """The graph after an intervention: no arrow, of either kind, points into these names."""
-        cut = self.names(names)
-        edges = [edge for edge in self.edges if edge[1] not in cut]
-        hidden = [pair for pair in self._hidden if not cut.intersection(pair)]
-        return self.of(self.nodes, edges, hidden)
-
-    def without_outgoing(self, *names: str) -> CausalGraph:
-        """The graph in which these names cause nothing: what joins them to others is back doors."""
-        cut = self.names(names)
-        return self.without_edges(edge for edge in self.edges if edge[0] in cut)
-
-    def without_edges(self, edges: Iterable[Pair]) -> CausalGraph:
-        """The graph without these (cause, effect) pairs; the bidirected arrows stay."""
-        cut = set(edges)
-        kept = [edge for edge in self.edges if edge not in cut]
-        return self.of(self.nodes, kept, self._hidden)
-
-    def subgraph(self, names: Names) -> CausalGraph:
-        """These variables, and the arrows among them."""
-        kept = self.names(names)
-        edges = [edge for edge in self.edges if kept.issuperset(edge)]
-        hidden = [pair for pair in self._hidden if kept.issuperset(pair)]
-        return self.of(self.in_order(kept), edges, hidden)
-
-    def hide(self, *names: str) -> CausalGraph:
-        """The graph of the others when these are not observed (see `rung3.graph.projection`).
-
-        >>> CausalGraph("wealth -> {chocolate prizes}").hide("wealth")
-        CausalGraph('chocolate <-> prizes')
-        """
-        gone = self.names(names)
-        arrows = projected(gone, self.edges, self._hidden)
-        return self.of(self.in_order(set(self.nodes) - gone), *arrows)
-
-    # Separation and paths
-
-    def d_separated(self, x: Names, y: Names, given: Names = ()) -> bool:
-        """Whether x and y are independent given Z in every model of the graph.
-
-        With bidirected arrows this is m-separation. `rung3.graph.separation` gives the reasons.
-
-        Raises:
-            ValueError: If a name is unknown or in two of the sets.
-
-        >>> CausalGraph("smoking -> tar -> cancer").d_separated("smoking", "cancer", given="tar")
-        True
-        """
-        return bool(nx.is_d_separator(self.expanded, *self.disjoint(x=x, y=y, given=given)))
+    # Paths
 
     def paths(self, x: str, y: str, limit: int | None = None) -> Iterator[Path]:
         """The paths between two variables, however their arrows point, shorter ones first.
 
         There can be exponentially many; with a limit, the shortest are given.
         """
-        return self._paths(x, y, self.steps, limit)
+        return islice(paths(self, x, y), limit)
 
     def causal_paths(self, x: str, y: str, limit: int | None = None) -> Iterator[Path]:
         """The paths from x to y whose arrows all point forwards; as `paths` has it."""
-        ahead = {name: [("->", child) for child in self.children(name)] for name in self.nodes}
-        return self._paths(x, y, ahead, limit)
+        return islice(causal_paths(self, x, y), limit)
 
     def backdoor_paths(self, x: str, y: str, limit: int | None = None) -> Iterator[Path]:
         """The paths between x and y whose first arrow points into x; as `paths` has it."""
-        into = [step for step in self.steps[self._one(x)] if step[0] != "->"]
-        return self._paths(x, y, {**self.steps, x: into}, limit)
+        return islice(backdoor_paths(self, x, y), limit)
 
     # Effects
 
@@ -303,103 +141,7 @@ class CausalGraph:
         """What every other variable is to a treatment and an outcome; see `rung3.graph.roles`."""
         return roles(self, treatment, outcome)
 
-    # Names
-
-    def names(self, names: Names) -> frozenset[str]:
-        """One name or several as a set, each of which the graph has.
-
-        Raises:
-            ValueError: If one is unknown; the message has the nearest right one.
-        """
-        wanted = [names] if isinstance(names, str) else list(names)
-        for name in wanted:
-            if name not in self:
-                hint = did_you_mean(name, self.nodes) or listed(self.nodes, "its variables")
-                raise ValueError(f"the graph has no variable {name!r}; {hint}")
-        return frozenset(wanted)
-
-    def disjoint(self, **sets: Names) -> tuple[frozenset[str], ...]:
-        """Sets of names that the graph has, none of which is in two of them.
-
-        Raises:
-            ValueError: If a name is unknown, or in two of the sets; the message names all three.
-        """
-        known = {label: self.names(names) for label, names in sets.items()}
-        owner: dict[str, str] = {}
-        for label, names in known.items():
-            for name in self.in_order(names):
-                if name in owner:
-                    raise ValueError(
-                        f"{name!r} is in both {owner[name]} and {label}; it can be in one only."
-                    )
-                owner[name] = label
-        return tuple(known.values())
-
-    def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Names that the graph has, in the order of `nodes`."""
-        return tuple(sorted(names, key=self._rank.__getitem__))
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name in self._rank
-
-    # As text, as a networkx graph, as a value
-
-    def to_text(self) -> str:
-        """The text that `CausalGraph` reads as this graph, names in the same order."""
-        return write(self.nodes, {name: self.parents(name) for name in self.nodes}, self._hidden)
-
-    def to_networkx(self) -> nx.DiGraph:
-        """A copy as a networkx graph; ``.graph["bidirected"]`` has the bidirected pairs."""
-        copy = self._dag.copy()
-        copy.graph["bidirected"] = self._hidden
-        return copy
-
-    def __str__(self) -> str:
-        return self.to_text()
-
-    def __repr__(self) -> str:
-        return f"CausalGraph({self.to_text()!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return self._key == other._key if isinstance(other, CausalGraph) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    # Internals
-
-    @cached_property
-    def _key(self) -> tuple[frozenset[object], ...]:
-        """What two equal graphs share, in whatever order they were written."""
-        return frozenset(self.nodes), frozenset(self.edges), frozenset(map(frozenset, self._hidden))
-
-    def _paths(
-        self, x: str, y: str, steps: Mapping[str, list[Step]], limit: int | None
-    ) -> Iterator[Path]:
-        self.disjoint(x=self._one(x), y=self._one(y))
-        found = (Path(nodes, arrows, self) for nodes, arrows in walk(steps, x, y))
-        return islice(found, limit)
-
-    def _one(self, name: str) -> str:
-        """A name that the graph has."""
-        self.names([name])
-        return name
-
-    def _ranks(self, pair: Pair) -> tuple[int, int]:
-        return self._rank[pair[0]], self._rank[pair[1]]
-
-    def _sorted_pair(self, pair: Pair) -> Pair:
-        left, right = self.in_order(pair)
-        return left, right
-
 
 def _by_size(sets: Iterable[set[str]]) -> list[set[str]]:
     """Smaller sets first, then by name."""
     return sorted(sets, key=lambda one: (len(one), sorted(one)))
-
-
-def _cycle(dag: nx.DiGraph) -> str:
-    """A cycle, from its first mentioned node back to it."""
-    names = [cause for cause, _ in nx.find_cycle(dag)]
-    start = names.index(min(names, key=list(dag).index))
-    return " -> ".join(map(quote, [*names[start:], *names[:start], names[start]]))

@@ -18,8 +18,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from rung3.graph.causal_graph import CausalGraph, Pair
-from rung3.graph.text import checked_name
+from rung3.graph.causal_graph import CausalGraph
+from rung3.graph.text import Pair, checked_name
 
 __all__ = ["Dagitty", "read_dagitty", "to_dagitty"]
 

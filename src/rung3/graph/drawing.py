@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from rung3.graph.mixed_graph import MixedGraph
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from rung3.graph.causal_graph import CausalGraph
 
 __all__ = ["draw", "to_mermaid"]
 
@@ -30,7 +30,7 @@ Place: TypeAlias = tuple[float, float]
 
 
 def draw(
-    graph: CausalGraph,
+    graph: MixedGraph,
     *,
     do: Collection[str] = (),
     given: Collection[str] = (),
@@ -105,7 +105,7 @@ def draw(
     return figure
 
 
-def _arrows(graph: CausalGraph) -> list[tuple[str, str, str]]:
+def _arrows(graph: MixedGraph) -> list[tuple[str, str, str]]:
     """The ends of each arrow, and matplotlib's name of its style."""
     edges = [(a, b, "-|>") for a, b in graph.edges]
     return edges + [(a, b, "<->") for a, b in graph.bidirected]
@@ -145,7 +145,7 @@ def _clear(
     return min(found)[3:]
 
 
-def to_mermaid(graph: CausalGraph, *, do: Collection[str] = ()) -> str:
+def to_mermaid(graph: MixedGraph, *, do: Collection[str] = ()) -> str:
     """The text of a Mermaid flowchart, which many pages of documentation draw.
 
     Args:
@@ -172,7 +172,7 @@ def to_mermaid(graph: CausalGraph, *, do: Collection[str] = ()) -> str:
     return "\n    ".join(["flowchart LR", *lines])
 
 
-def layout(graph: CausalGraph) -> dict[str, Place]:
+def layout(graph: MixedGraph) -> dict[str, Place]:
     """Places `(x, y)`: x is the generation; within one, y follows the mean of the parents."""
     generation: dict[str, int] = {}
     for name in graph.order:

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Self
 
-from rung3.graph.causal_graph import CausalGraph, Pair
+from rung3.graph.causal_graph import CausalGraph
 from rung3.graph.implications import implications
-from rung3.graph.text import quote
+from rung3.graph.text import Pair, quote
 
 __all__ = ["EquivalenceClass", "equivalence_class", "equivalent"]
 

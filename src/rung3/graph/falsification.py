@@ -16,16 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from rung3.graph.given import as_graph
 from rung3.graph.implications import Independence, implications
 from rung3.graph.independence import Column, Dependence, column, residual_test
-
-if TYPE_CHECKING:
-    from rung3.graph.causal_graph import CausalGraph
+from rung3.graph.mixed_graph import MixedGraph
 
 __all__ = ["Correction", "Falsification", "Finding", "falsify"]
 
@@ -163,7 +161,7 @@ def correct(p_values: Sequence[float], correction: Correction) -> list[float]:
 
 
 def _columns(
-    graph: CausalGraph, data: Mapping[str, Any], discrete: frozenset[str] | None
+    graph: MixedGraph, data: Mapping[str, Any], discrete: frozenset[str] | None
 ) -> dict[str, Column | None]:
     """The column of each variable; None where it has several numbers a row."""
     lacking = [name for name in graph.nodes if name not in data]

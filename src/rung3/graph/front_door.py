@@ -34,20 +34,17 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterator, Set
-from typing import TYPE_CHECKING
 
-from rung3.graph.paths import Step
+from rung3.graph.mixed_graph import MixedGraph
 from rung3.graph.separation import connected, passes
 from rung3.graph.separators import closure
-
-if TYPE_CHECKING:
-    from rung3.graph.causal_graph import CausalGraph
+from rung3.graph.text import Step
 
 __all__ = ["minimal_front_doors"]
 
 
 def minimal_front_doors(
-    graph: CausalGraph, treatment: Set[str], outcome: Set[str]
+    graph: MixedGraph, treatment: Set[str], outcome: Set[str]
 ) -> Iterator[frozenset[str]]:
     """All minimal sets that satisfy the front-door criterion, each once.
 

@@ -19,12 +19,9 @@ may imply constraints of another kind besides (Verma's), which are not listed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from rung3.graph.mixed_graph import MixedGraph
 from rung3.graph.separators import closure
-
-if TYPE_CHECKING:
-    from rung3.graph.causal_graph import CausalGraph
 
 __all__ = ["Independence", "implications"]
 
@@ -42,7 +39,7 @@ class Independence:
         return f"{self.x} \N{UP TACK} {self.y}{known}"
 
 
-def implications(graph: CausalGraph) -> tuple[Independence, ...]:
+def implications(graph: MixedGraph) -> tuple[Independence, ...]:
     """The basis of the independencies that a graph implies, in its causal order.
 
     Args:

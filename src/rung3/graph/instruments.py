@@ -17,12 +17,10 @@ If there is one, the minimal separator nearest to Y is one: it leaves Z dependen
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from rung3.graph.mixed_graph import MixedGraph
 from rung3.graph.separators import minimal_separators
-
-if TYPE_CHECKING:
-    from rung3.graph.causal_graph import CausalGraph
 
 __all__ = ["Instrument", "instruments"]
 
@@ -37,7 +35,7 @@ class Instrument(NamedTuple):
         return f"{self.name} given {', '.join(sorted(self.given))}" if self.given else self.name
 
 
-def instruments(graph: CausalGraph, treatment: str, outcome: str) -> Iterator[Instrument]:
+def instruments(graph: MixedGraph, treatment: str, outcome: str) -> Iterator[Instrument]:
     """The instruments for the effect of one variable on another, in the graph's order.
 
     Args:

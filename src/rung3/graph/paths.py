@@ -17,15 +17,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from rung3.graph.text import quote
-
-if TYPE_CHECKING:
-    from rung3.graph.causal_graph import CausalGraph
-
-Step: TypeAlias = tuple[str, str]
-"""An arrow, as seen from the node that it starts at, and the neighbour that it leads to."""
+from rung3.graph.mixed_graph import MixedGraph
+from rung3.graph.text import Step, quote
 
 Turn: TypeAlias = Literal["chain", "fork", "collider"]
 
@@ -42,7 +37,7 @@ class Path:
 
     nodes: tuple[str, ...]
     arrows: tuple[str, ...]
-    graph: CausalGraph = field(compare=False)
+    graph: MixedGraph = field(compare=False)
 
     @property
     def directed(self) -> bool:
@@ -98,6 +93,35 @@ class Path:
 
     def __repr__(self) -> str:
         return f"Path({str(self)!r})"
+
+
+def paths(graph: MixedGraph, x: str, y: str) -> Iterator[Path]:
+    """Yield all paths between two variables, however their arrows point, shorter ones first."""
+    return _paths(graph, x, y, graph.steps)
+
+
+def causal_paths(graph: MixedGraph, x: str, y: str) -> Iterator[Path]:
+    """Yield the paths from x to y whose arrows all point forwards, shorter ones first."""
+    return _paths(
+        graph,
+        x,
+        y,
+        {name: [("->", child) for child in graph.children(name)] for name in graph.nodes},
+    )
+
+
+def backdoor_paths(graph: MixedGraph, x: str, y: str) -> Iterator[Path]:
+    """Yield the paths between x and y whose first arrow points into x, shorter ones first."""
+    graph.names([x])
+    into = [step for step in graph.steps[x] if step[0] != "->"]
+    return _paths(graph, x, y, {**graph.steps, x: into})
+
+
+def _paths(
+    graph: MixedGraph, x: str, y: str, steps: Mapping[str, Sequence[Step]]
+) -> Iterator[Path]:
+    graph.disjoint(x=[x], y=[y])
+    return (Path(nodes, arrows, graph) for nodes, arrows in walk(steps, x, y))
 
 
 def walk(

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations, product
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rung3.graph.causal_graph import Pair
+from rung3.graph.text import Pair
 
 __all__ = ["projected"]
 

@@ -13,10 +13,8 @@ and through the other the outcome, not only through the treatment.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rung3.graph.causal_graph import CausalGraph, Pair
+from rung3.graph.mixed_graph import MixedGraph
+from rung3.graph.text import Pair
 
 __all__ = ["Roles", "roles"]
 
@@ -60,7 +58,7 @@ class Roles(dict[str, str]):
         return "\n".join(lines)
 
 
-def roles(graph: CausalGraph, treatment: str, outcome: str) -> Roles:
+def roles(graph: MixedGraph, treatment: str, outcome: str) -> Roles:
     """The role of every other variable; see this module.
 
     Args:

@@ -15,12 +15,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice, product
-from typing import TYPE_CHECKING
 
-from rung3.graph.paths import Path, Step, Turn
-
-if TYPE_CHECKING:
-    from rung3.graph.causal_graph import CausalGraph, Names
+from rung3.graph.mixed_graph import MixedGraph
+from rung3.graph.paths import Path, Turn, paths
+from rung3.graph.text import Names, Step
 
 __all__ = ["Separation", "connected", "open_path", "passes", "separation"]
 
@@ -61,7 +59,7 @@ class Separation:
 
 
 def separation(
-    graph: CausalGraph, x: Names, y: Names, given: Names = (), *, limit: int = 20
+    graph: MixedGraph, x: Names, y: Names, given: Names = (), *, limit: int = 20
 ) -> Separation:
     """Whether X and Y are separated given Z, with every path and what blocks it.
 
@@ -83,7 +81,7 @@ def separation(
       open: treatment <- size -> recovery
     """
     starts, goals, known = (graph.in_order(s) for s in graph.disjoint(x=x, y=y, given=given))
-    between = (path for a, b in product(starts, goals) for path in graph.paths(a, b))
+    between = (path for a, b in product(starts, goals) for path in paths(graph, a, b))
     listed = list(islice(between, limit + 1))
     complete = len(listed) <= limit
     opened = [path for path in listed[:limit] if path.is_open(known)]
@@ -94,7 +92,7 @@ def separation(
     return Separation(starts, goals, known, not opened, tuple(opened), tuple(blocked), complete)
 
 
-def open_path(graph: CausalGraph, x: Names, y: Names, given: Names = ()) -> Path | None:
+def open_path(graph: MixedGraph, x: Names, y: Names, given: Names = ()) -> Path | None:
     """A shortest path between X and Y that is open given Z; None if they are separated.
 
     Args:
@@ -112,7 +110,7 @@ def open_path(graph: CausalGraph, x: Names, y: Names, given: Names = ()) -> Path
     return None
 
 
-def connected(graph: CausalGraph, x: Names, given: Names = ()) -> set[str]:
+def connected(graph: MixedGraph, x: Names, given: Names = ()) -> set[str]:
     """X, and all variables not in Z that are not separated from X given Z.
 
     Args:
@@ -125,7 +123,7 @@ def connected(graph: CausalGraph, x: Names, given: Names = ()) -> set[str]:
 
 
 def _search(
-    graph: CausalGraph, starts: Sequence[str], known: Set[str]
+    graph: MixedGraph, starts: Sequence[str], known: Set[str]
 ) -> Iterator[tuple[Step, Step | None]]:
     """Every state that an open way comes to, nearest first, and the state before it."""
     lifted = known | graph.ancestors(known)
@@ -154,7 +152,7 @@ def passes(state: Step, step: Step, known: Set[str], lifted: Set[str]) -> bool:
     return not arrow or (node in lifted if collider else node not in known)
 
 
-def _path(graph: CausalGraph, come: Mapping[Step, Step | None], last: Step) -> Path:
+def _path(graph: MixedGraph, come: Mapping[Step, Step | None], last: Step) -> Path:
     """The path that the search came by."""
     nodes, arrows = list[str](), list[str]()
     state: Step | None = last

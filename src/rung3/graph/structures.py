@@ -15,12 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
-from rung3.graph.paths import Path, Step
-
-if TYPE_CHECKING:
-    from rung3.graph.causal_graph import CausalGraph
+from rung3.graph.mixed_graph import MixedGraph
+from rung3.graph.paths import Path
+from rung3.graph.text import Step
 
 __all__ = ["Kind", "Structure", "structures"]
 
@@ -64,7 +63,7 @@ class Structure:
 
 
 def structures(
-    graph: CausalGraph, kind: Kind | None = None, *, ends: tuple[str, str] | None = None
+    graph: MixedGraph, kind: Kind | None = None, *, ends: tuple[str, str] | None = None
 ) -> Iterator[Structure]:
     """All structures of a graph, one at a time, by their middle in the graph's order.
 
@@ -91,7 +90,7 @@ def structures(
     return found if ends is None else (one for one in found if set(one.ends) == set(ends))
 
 
-def _all(graph: CausalGraph, kind: Kind | None) -> Iterator[Structure]:
+def _all(graph: MixedGraph, kind: Kind | None) -> Iterator[Structure]:
     for middle in graph.nodes:
         towards = sorted(graph.steps[middle], key=lambda step: step[0] == "->")  # causes first
         for one, other in combinations(towards, 2):
@@ -104,14 +103,14 @@ def _all(graph: CausalGraph, kind: Kind | None) -> Iterator[Structure]:
                 yield Structure("M", path, middle)
 
 
-def _forks(graph: CausalGraph, middle: str) -> Iterator[list[Step]]:
+def _forks(graph: MixedGraph, middle: str) -> Iterator[list[Step]]:
     """The steps from an M's middle to either end, by a cause or by a hidden one."""
     for cause in graph.parents(middle):
         yield from ([("<-", cause), ("->", end)] for end in graph.children(cause) if end != middle)
     yield from ([("<->", spouse)] for spouse in graph.spouses(middle))
 
 
-def _through(graph: CausalGraph, left: list[Step], middle: str, right: list[Step]) -> Path | None:
+def _through(graph: MixedGraph, left: list[Step], middle: str, right: list[Step]) -> Path | None:
     """The path of two ways from its middle, if they have no node in common."""
     flipped = {"->": "<-", "<-": "->", "<->": "<->"}
     nodes = (*(node for _, node in reversed(left)), middle, *(node for _, node in right))

@@ -16,9 +16,18 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import networkx as nx
+
+Pair: TypeAlias = tuple[str, str]
+"""A cause and its effect, or two variables with a hidden common cause."""
+
+Names: TypeAlias = str | Iterable[str]
+"""One name or several."""
+
+Step: TypeAlias = tuple[str, str]
+"""An arrow, as seen from the node that it starts at, and the neighbour that it leads to."""
 
 WORD = r"\w(?:[\w.]|-(?=\w))*"
 """A name that needs no quotes, as a regular expression."""

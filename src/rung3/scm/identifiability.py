@@ -35,7 +35,7 @@ from rung3.graph.identification.twin import imagined
 
 if TYPE_CHECKING:
     from rung3.data.rows import Exogenous
-    from rung3.graph.causal_graph import Names
+    from rung3.graph.text import Names
     from rung3.scm.scm import SCM
 
 __all__ = ["Identification", "identify"]

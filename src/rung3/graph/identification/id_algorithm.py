@@ -28,7 +28,6 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rung3.graph.identification.estimand import (
     Formula,
@@ -39,11 +38,9 @@ from rung3.graph.identification.estimand import (
     sum_out,
     variables,
 )
+from rung3.graph.mixed_graph import MixedGraph
 from rung3.graph.separators import closure
 from rung3.graph.text import quote
-
-if TYPE_CHECKING:
-    from rung3.graph.causal_graph import CausalGraph
 
 __all__ = ["Hedge", "NotIdentified", "identified"]
 
@@ -79,7 +76,7 @@ class NotIdentified(Exception):  # noqa: N818 - the name of the finding
 
 
 def identified(
-    graph: CausalGraph, outcome: Set[str], treatment: Set[str], given: Set[str] = frozenset()
+    graph: MixedGraph, outcome: Set[str], treatment: Set[str], given: Set[str] = frozenset()
 ) -> Formula:
     """The formula of `P(outcome | do(treatment), given)` over the observational distribution.
 
@@ -106,13 +103,13 @@ def identified(
     return averaged(graph, found, outcome | treatment | given)
 
 
-def averaged(graph: CausalGraph, formula: Formula, asked: Set[str]) -> Formula:
+def averaged(graph: MixedGraph, formula: Formula, asked: Set[str]) -> Formula:
     """A formula, averaged over the variables that it names and its value does not depend on."""
     other = graph.in_order(variables(formula) - asked)
     return Sum(other, product([Probability(other), formula])) if other else formula
 
 
-def district_factor(graph: CausalGraph, part: Set[str]) -> Formula:
+def district_factor(graph: MixedGraph, part: Set[str]) -> Formula:
     """Q[part], of variables that bidirected arrows among them connect.
 
     Args:
@@ -126,7 +123,7 @@ def district_factor(graph: CausalGraph, part: Set[str]) -> Formula:
     return _within(graph, part, district, _observed(graph, district))
 
 
-def _joint(graph: CausalGraph, outcome: Set[str], treatment: Set[str]) -> Formula:
+def _joint(graph: MixedGraph, outcome: Set[str], treatment: Set[str]) -> Formula:
     """`P(outcome | do(treatment))`."""
     whole = graph.subgraph(outcome | graph.ancestors(outcome))
     acting = whole.subgraph(set(whole.nodes) - treatment)
@@ -135,7 +132,7 @@ def _joint(graph: CausalGraph, outcome: Set[str], treatment: Set[str]) -> Formul
     return sum_out(product(factors), whole.in_order(set(kept.nodes) - outcome))
 
 
-def _within(graph: CausalGraph, part: Set[str], district: Set[str], known: Formula) -> Formula:
+def _within(graph: MixedGraph, part: Set[str], district: Set[str], known: Formula) -> Formula:
     """Q[part] from `known`, the Q of the district that it is in."""
     inner = graph.subgraph(district)
     above = part | inner.ancestors(part)
@@ -154,12 +151,12 @@ def _within(graph: CausalGraph, part: Set[str], district: Set[str], known: Formu
     return _within(graph, part, smaller, product(factors))
 
 
-def _district(graph: CausalGraph, part: tuple[str, ...]) -> frozenset[str]:
+def _district(graph: MixedGraph, part: tuple[str, ...]) -> frozenset[str]:
     """The variables that bidirected arrows connect to a part."""
     return frozenset(closure(graph.spouses, part))
 
 
-def _observed(graph: CausalGraph, district: Set[str]) -> Formula:
+def _observed(graph: MixedGraph, district: Set[str]) -> Formula:
     """Q[district], each variable given those of its predecessors that it depends on."""
     factors = []
     for at, name in enumerate(graph.order):

@@ -20,20 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Set
 from itertools import product as pairs
-from typing import TYPE_CHECKING
 
 from rung3.graph.identification.estimand import Formula, product, ratio, rename, sum_out
 from rung3.graph.identification.id_algorithm import NotIdentified, averaged, district_factor
-
-if TYPE_CHECKING:
-    from rung3.graph.causal_graph import CausalGraph
+from rung3.graph.mixed_graph import MixedGraph
 
 __all__ = ["imagined"]
 
 
-def imagined(
-    graph: CausalGraph, outcome: Set[str], treatment: Set[str], given: Set[str]
-) -> Formula:
+def imagined(graph: MixedGraph, outcome: Set[str], treatment: Set[str], given: Set[str]) -> Formula:
     """The formula of `P(outcome_{treatment} | given)` over the observational distribution.
 
     Args:
@@ -77,7 +72,7 @@ def imagined(
     return averaged(graph, found, {symbol[name] for name in asked | setting})
 
 
-def _twin(graph: CausalGraph, treatment: Set[str]) -> tuple[CausalGraph, dict[str, str]]:
+def _twin(graph: MixedGraph, treatment: Set[str]) -> tuple[MixedGraph, dict[str, str]]:
     """The graph of both worlds, and the name of each variable in the imagined one."""
     below = graph.do(*treatment).descendants(treatment)
     mark = "*"
