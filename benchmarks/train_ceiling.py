@@ -1,12 +1,12 @@
 """Train the supervised ceiling of a world, and print its skill beside other baselines.
 
-    python benchmarks/train_ceiling.py digits --out src/rung3/worlds/ceilings/digits.safetensors
+    python benchmarks/train_ceiling.py digits --out FILE
     python benchmarks/train_ceiling.py morphomnist --mnist MNIST --morphomnist FOLDER --out FILE
 
 It trains on rows drawn from the world (for Morpho-MNIST, on raw training digits), and is tested on
 others: 500 fresh rows of the digits world, or the first 400 official test rows of Morpho-MNIST and
-their published true counterfactuals (`truth.npz`). A world takes the file up among its baselines
-once it lies in `src/rung3/worlds/ceilings/`.
+their published true counterfactuals (`truth.npz`). An evaluation has it among the world's
+baselines once it lies in `src/rung3/evaluation/baselines/ceilings/`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Parents of every kind as features: the table of `rung3.mechanisms.networks.encoding`, entry by entry."""
+"""Parents of every kind as features, entry by entry of the module's table."""
 
 from __future__ import annotations
 

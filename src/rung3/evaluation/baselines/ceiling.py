@@ -28,6 +28,7 @@ Source: Ronneberger et al. 2015 (arXiv 1505.04597).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -48,7 +49,10 @@ from rung3.mechanisms.networks.hierarchy import BottomUp, Grid, Latent, Stage, T
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM
 
-__all__ = ["Ceiling", "fit_ceiling"]
+__all__ = ["Ceiling", "fit_ceiling", "shipped_ceiling"]
+
+CEILINGS = Path(__file__).parent / "ceilings"
+"""Weights of the ceilings that ship, by the world's name."""
 
 CONTEXT = 48
 """Width of the encoded parents."""
@@ -207,6 +211,18 @@ class Pairs(NamedTuple):
     after: dict[str, Tensor]
     true: Tensor
     skipped: dict[str, str]
+
+
+@lru_cache
+def shipped_ceiling(world: str | None) -> Ceiling | None:
+    """Return the ceiling that ships for a world of this name, if there is one.
+
+    Example:
+        >>> sorted(shipped_ceiling("digits").parents), shipped_ceiling("lecture")
+        (['digit', 'intensity', 'thickness'], None)
+    """
+    weights = CEILINGS / f"{world}.safetensors"
+    return Ceiling.load(weights) if weights.is_file() else None
 
 
 def fit_ceiling(

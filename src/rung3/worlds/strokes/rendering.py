@@ -10,9 +10,7 @@ Source: Pawlowski et al. 2020 (arXiv 2006.06485), section 4.1 and appendix A.
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import Generator, Tensor
 
@@ -28,13 +26,7 @@ from rung3.worlds.strokes.morphometry import (
     set_thickness,
 )
 
-if TYPE_CHECKING:
-    from rung3.evaluation.baselines.ceiling import Ceiling
-
-__all__ = ["Rendering", "remorph", "rescale", "stroke_world", "supervised"]
-
-CEILINGS = Path(__file__).parent / "ceilings"
-"""Weights of the supervised ceilings, by the world's name."""
+__all__ = ["Rendering", "remorph", "rescale", "stroke_world"]
 
 
 class Rendering(Mechanism):
@@ -111,9 +103,6 @@ def stroke_world(render: Rendering, labels: Tensor, world: str) -> SCM:
     model.mechanisms["digit"].calibrate(labels, {})
     model.measures = {"thickness": measure_thickness, "intensity": measure_intensity}
     model.baselines = {"rescaling": rescale, "re-morphing": remorph}
-    weights = CEILINGS / f"{world}.safetensors"
-    if weights.is_file():
-        model.baselines |= {"supervised ceiling": partial(supervised, weights)}
     return model.requires_grad_(False).eval()
 
 
@@ -126,23 +115,3 @@ def rescale(image: Tensor, before: Parents, after: Parents) -> Tensor:
 def remorph(image: Tensor, before: Parents, after: Parents) -> Tensor:
     """The factual image dilated or eroded and rescaled, `(n, 1, H, W)`: a baseline."""
     return set_intensity(set_thickness(image, after["thickness"]), after["intensity"])
-
-
-def supervised(weights: Path, image: Tensor, before: Parents, after: Parents) -> Tensor:
-    """What a network answers that was trained on the truth, `(n, 1, H, W)`: a baseline.
-
-    Args:
-        weights: Its file, read at the first call; see `rung3.evaluation.baselines.ceiling`.
-        image: The factual image, `(n, 1, H, W)`.
-        before: Its parents.
-        after: Their counterfactual values.
-    """
-    answer: Tensor = _ceiling(weights).to(image.device)(image, before, after)
-    return answer
-
-
-@lru_cache
-def _ceiling(weights: Path) -> Ceiling:
-    from rung3.evaluation.baselines.ceiling import Ceiling
-
-    return Ceiling.load(weights)
