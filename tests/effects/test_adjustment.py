@@ -169,7 +169,7 @@ def test_the_graph_says_what_to_adjust_for() -> None:
          "lider z"),
         ("t -> z -> y", ["z"], "z is on a causal path from treatment to outcome: t -> z"),
         ("t -> y -> z", ["z"], "z is below a causal path from treatment to outcome: t -> y -> z"),
-        ("t -> y; t <-> y", None, r"no set of variables closes.*\(t <-> y\); see rung3.effects.bounds"),
+        ("t -> y; t <-> y", None, r"no set of variables closes.*\(t <-> y\); see rung3.eff"),
         ("t -> y", ["x"], "the graph has no variable 'x'"),
     ],
 )  # fmt: skip

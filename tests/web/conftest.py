@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from driving import Driver, served
 
 from rung3 import SCM, Binary, Continuous, Image, Rows, fit, worlds
 from rung3.explorer import Opened, Session
 from rung3.mechanisms import HVAE, VAE, Equation, Stage
 from rung3.training.oracles.oracles import fit_oracles
-from web.driving import Driver, served
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytest.importorskip("uvicorn", reason="needs rung3[web]")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from driving import Driver, served
 from PIL import Image as Pictures
 from typer.testing import CliRunner
 
@@ -19,7 +20,6 @@ from rung3 import worlds
 from rung3.cli.app import app
 from rung3.explorer import Opened, Session, open_runs
 from rung3.explorer.png import image_png, uri
-from web.driving import Driver, served
 
 
 def test_clicking_a_variable_sets_it_and_cuts_its_arrows(page: Driver, digits: str) -> None:

@@ -17,7 +17,7 @@ from rung3.data.rows import Rows, as_rows
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Image
 from rung3.evaluation import targets
-from rung3.evaluation.baselines.ceiling import shipped_ceiling
+from rung3.evaluation.baselines.baselines import of_world
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.collapse import divergences
 from rung3.evaluation.measures.log_prob import densities
@@ -122,7 +122,7 @@ def evaluate(
     _check_oracles(model, oracles)
     if truth is not None:
         measures = truth.measures if measures is None else measures
-        baselines = _baselines(truth, model.device) if baselines is None else baselines
+        baselines = of_world(truth, model.device) if baselines is None else baselines
     given = (model, truth, oracles, measures or {}, baselines or {}, protocol)
     examinations = [Examination(*given, k, cache) for k in seeds]
     first = examinations[0]
@@ -200,14 +200,6 @@ def _settled(
     }  # fmt: skip
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return replace(protocol or Protocol(), **changes)
-
-
-def _baselines(truth: SCM, device: torch.device) -> dict[str, Baseline]:
-    """The world's own baselines, and the supervised ceiling that ships with it."""
-    ceiling = shipped_ceiling(truth.world)
-    if ceiling is None:
-        return dict(truth.baselines)
-    return {**truth.baselines, "supervised ceiling": ceiling.to(device)}
 
 
 def complete(model: SCM, given: Mapping[str, Any], what: str = "test") -> tuple[Rows, int]:

@@ -29,6 +29,7 @@ from torch import Generator, Tensor
 from rung3.data.rows import Noise
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Continuous, Discrete, Image, Ordinal, Variable
+from rung3.evaluation.baselines.ceiling import shipped_ceiling
 from rung3.evaluation.measures.truth import Baseline
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, repeat_noise
 from rung3.mechanisms.networks.encoding import centre, deviation
@@ -42,6 +43,7 @@ __all__ = [
     "baselines",
     "by_noise",
     "identity",
+    "of_world",
     "opposite",
     "retrieval",
     "shuffled",
@@ -85,7 +87,7 @@ def baselines(
     if not isinstance(variable, Image) or not world.graph.parents(image):
         raise ValueError(f"image={image!r}: expected an image with causes, one of {world.graph}")
     mechanism = world.mechanisms[image]
-    found: dict[str, Baseline] = {**world.baselines}
+    found = of_world(world, world.device)
     if edit is None:
         edit = list(found.values())[-1] if found else by_noise(mechanism)
     found["wrong sign"] = opposite(edit, mechanism.parents)
@@ -93,6 +95,19 @@ def baselines(
     if train is not None:
         found["retrieval"] = retrieval(train, image, mechanism.parents)
     return found
+
+
+def of_world(world: SCM, device: torch.device) -> dict[str, Baseline]:
+    """Return a world's own baselines, and the supervised ceiling that ships with it.
+
+    Args:
+        world: The world.
+        device: Where the images lie that the baselines will be asked about.
+    """
+    ceiling = shipped_ceiling(world.world)
+    if ceiling is None:
+        return dict(world.baselines)
+    return {**world.baselines, "supervised ceiling": ceiling.to(device)}
 
 
 def identity(image: Tensor, before: Parents, after: Parents) -> Tensor:
