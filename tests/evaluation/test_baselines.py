@@ -22,7 +22,7 @@ from rung3.evaluation.baselines.baselines import (
     retrieval,
     shuffled,
 )
-from rung3.evaluation.measures.truth import NOTHING, Baseline
+from rung3.evaluation.measures.base import NOTHING, Baseline
 from rung3.training.oracles.oracles import Oracles
 
 N = 24

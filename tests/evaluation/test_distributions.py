@@ -15,7 +15,7 @@ from torchmetrics.image.kid import poly_mmd
 from rung3 import SCM, Binary, Continuous, Image
 from rung3.evaluation import Oracle, Oracles
 from rung3.evaluation.measures.interventional import interventional
-from rung3.evaluation.measures.realism import Realism, features
+from rung3.evaluation.measures.realism import FeatureDistances, features
 from rung3.evaluation.two_sample import Apart, compare, energy, gaussian, mmd, polynomial
 from rung3.mechanisms import Equation
 
@@ -78,7 +78,7 @@ def frechet(x: Tensor, y: Tensor) -> float:
 
 
 def fed(x: Tensor, y: Tensor, *sizes: int) -> dict[str, float]:
-    realism = Realism()
+    realism = FeatureDistances()
     for real, imagined in zip(x.split(list(sizes)), y.split(list(sizes)), strict=True):
         realism.update(real, imagined)
     return realism.compute()
@@ -149,9 +149,9 @@ def test_realism_ranks_answers(oracles: Oracles) -> None:
 
 def test_sets_of_different_size_are_refused() -> None:
     with pytest.raises(ValueError, match=r"as many real as imagined images, got \(3, 2\)"):
-        Realism().update(torch.zeros(3, 2), torch.zeros(4, 2))
+        FeatureDistances().update(torch.zeros(3, 2), torch.zeros(4, 2))
     with pytest.raises(ValueError, match="at least two images of each kind, got 0"):
-        Realism().compute()
+        FeatureDistances().compute()
 
 
 # Interventional distance

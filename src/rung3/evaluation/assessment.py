@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rung3.data.cache import Cache
+from rung3.data.cache import Cache, Truths
 from rung3.data.files import digest
 from rung3.data.rows import Rows, as_rows
 from rung3.data.seeding import Seed, base_seed, stream
@@ -19,16 +19,19 @@ from rung3.data.variables import Image
 from rung3.evaluation import targets
 from rung3.evaluation.baselines.baselines import of_world
 from rung3.evaluation.bootstrap import Bootstrap
-from rung3.evaluation.measures.collapse import divergences
-from rung3.evaluation.measures.log_prob import densities
-from rung3.evaluation.measures.truth import Baseline
-from rung3.evaluation.plan import Query, plan
-from rung3.evaluation.probes import Probes
+from rung3.evaluation.measures.base import (
+    Baseline,
+    Examination,
+    Reader,
+    Sight,
+    look,
+    mode_of,
+)
+from rung3.evaluation.measures.minimality import REFERENCES
+from rung3.evaluation.plan import Query, outcomes, plan
 from rung3.evaluation.protocol import Protocol
 from rung3.evaluation.report.report import Report
-from rung3.evaluation.runner import Examination, Measure, Sight
-from rung3.evaluation.sets import REFERENCES, Sets, look
-from rung3.evaluation.summary import summarise
+from rung3.evaluation.runner import Runner, summarise
 from rung3.scm.floating import in_own_precision
 from rung3.training.oracles.oracles import Oracles, fit_oracles
 
@@ -51,7 +54,7 @@ def evaluate(
     protocol: Protocol | str | None = None,
     interventions: Mapping[str, Any] | Iterable[str] | None = None,
     oracles: Oracles | None = None,
-    measures: Mapping[str, Measure] | None = None,
+    measures: Mapping[str, Reader] | None = None,
     baselines: Mapping[str, Baseline] | None = None,
     history: Mapping[str, Any] | None = None,
     peers: Sequence[SCM] = (),
@@ -123,37 +126,43 @@ def evaluate(
     if truth is not None:
         measures = truth.measures if measures is None else measures
         baselines = of_world(truth, model.device) if baselines is None else baselines
-    given = (model, truth, oracles, measures or {}, baselines or {}, protocol)
-    examinations = [Examination(*given, k, cache) for k in seeds]
-    first = examinations[0]
     known = asked if protocol.truth_n is None else min(protocol.truth_n, asked)
     with _evaluation_mode(model, oracles):
         reference = _reference(model, truth, train, oracles, protocol, asked, batch_size, base)
-        sets = Sets(first, reference)
-        probes = [Probes(examination, reference, peers) for examination in examinations]
+        truths = None if truth is None else Truths(cache, truth)
+        runners = [
+            Runner(
+                Examination(
+                    model, truth, oracles, measures or {}, baselines or {},
+                    wanted=protocol.measures,
+                    composition=protocol.composition,
+                    reversibility=protocol.reversibility,
+                    particles=protocol.particles,
+                    outcomes=outcomes(model),
+                    modes=_modes(model, protocol),
+                    seed=k,
+                    generator=stream(k, "abduction"),
+                    ties=stream(k, "ties", model.device),
+                    batch_size=batch_size,
+                    first=k == base,
+                    reference=reference,
+                    peers=peers,
+                ),
+                truths,
+            )
+            for k in seeds
+        ]  # fmt: skip
         for at in _batches(asked, known, batch_size, progress):
-            batch, compared = rows[at].to(model.device), at.start < known
-            sight = first.factual(batch, compared)
-            sets.factual(at, sight)
-            for probe, queries in zip(probes, plans, strict=True):
-                probe.examination.null(batch)
-                probe.commute(queries, at, batch)
-                for query in queries:
-                    do = query.at(at, model.device)
-                    found = probe.examination.ask(query, do, batch, sight, compared)
-                    probe.ask(found)
-                    if probe.examination is first:
-                        sets.ask(at, found)
+            batch = rows[at].to(model.device)
+            sight = look(oracles, batch, model.device, batch_size)
+            for runner, queries in zip(runners, plans, strict=True):
+                runner.ask(batch, at, queries, sight, at.start < known)
+        first = runners[0]
         first.examples.sweep(model, rows, plans[0])
         resamples = Bootstrap(asked, protocol.bootstrap, base)
-        metrics, scores = summarise(examinations, resamples)
-        of_all = resamples.of(rows.n)
-        seen, held = {}, {}
-        if "density" in protocol.measures:
-            seen = densities(model, truth, rows, batch_size, of_all, base, scores)
-            held = divergences(model, rows, batch_size, of_all, base)
-        metrics |= sets.compute(rows[:known], plans[0], base)
-    metrics["log_prob"], metrics["divergence"] = seen, held
+        metrics = summarise(runners, rows, plans[0], known, resamples)
+    metrics.setdefault("log_prob", {})
+    metrics.setdefault("divergence", {})
     metrics["targets"] = {query.label: query.outside(model) for query in plans[0]}
     metrics["settings"] = {
         "rows": asked,
@@ -182,7 +191,13 @@ def evaluate(
     }
     metrics["model"] = str(model).splitlines()
     curves, shown = dict(history or {}), first.examples
-    return Report(metrics, model.graph, model.variables, shown, curves, scores)
+    return Report(metrics, model.graph, model.variables, shown, curves, first.seen.scores)
+
+
+def _modes(model: SCM, protocol: Protocol) -> dict[str, float]:
+    """Return factors on the noise of observation by name; 1 alone, where there is no such noise."""
+    noisy = any(model.mechanisms[name].observation_noise for name in outcomes(model))
+    return {mode_of(factor): factor for factor in (protocol.temperatures if noisy else (1.0,))}
 
 
 def _settled(
@@ -307,7 +322,7 @@ def _reference(
     elif truth is not None:
         rows = truth.sample(min(wanted, FRESH), seed=stream(seed, "reference"))
     rows = rows.to(model.device)
-    return rows, look(model, oracles, rows, batch_size)
+    return rows, look(oracles, rows, model.device, batch_size)
 
 
 def _check_truth(model: SCM, truth: SCM | None, rows: Rows) -> None:

@@ -25,30 +25,17 @@ from math import inf
 from typing import Any, Literal, Self, get_args
 
 from rung3.data.rows import spell_unknown
+from rung3.evaluation import measures
 
 __all__ = ["MEASURES", "PRESETS", "STANDARD", "Protocol", "Targets"]
 
 Targets = Literal["permuted", "marginal", "forced", "grid"]
 """How values are drawn that a variable is set to; see `rung3.evaluation.targets`."""
 
-MEASURES: Mapping[str, str] = {
-    "composition": "drift under null interventions",
-    "reversibility": "drift there and back",
-    "spread": "standard deviation over draws of the noise",
-    "density": "log-density of the test rows, and divergence of latents from their prior",
-    "commutativity": "do(a) then do(b) against do(b) then do(a), by the image mechanism alone",
-    "similarity": "structural similarity to the true counterfactual",
-    "recovery": "rank correlation of abducted and true noise",
-    "minimality": "CLD, and drift of what is no descendant",
-    "realism": "KID and FID on the features of an oracle",
-    "distance": "energy distance of counterfactuals from the world's interventional rows",
-    "calibration": "CRPS, coverage of the truth, and whether noise follows its prior",
-    "stability": "disagreement of answers between seeds",
-    "cost": "images a second, network evaluations, peak memory, parameters",
-}
-"""What can be asked for, beside effectiveness and the error against the truth, always measured."""
+MEASURES: Mapping[str, str] = {m.name: m.about for m in measures.MEASURES if not m.always}
+"""What can be asked for, beside what is always measured."""
 
-STANDARD = frozenset({"composition", "reversibility", "spread", "density"})
+STANDARD = frozenset(m.name for m in measures.MEASURES if m.standard)
 """What is measured unless a protocol says otherwise; the rest takes more forward passes or rows."""
 
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from rung3.data.distances import unit
 from rung3.evaluation.assessment import complete, planned
 from rung3.evaluation.bootstrap import Bootstrap
+from rung3.evaluation.measures.base import KEPT, LATENT
 from rung3.evaluation.measures.stability import apart
-from rung3.evaluation.runner import KEPT, LATENT
 from rung3.evaluation.scores import Path, put
 
 if TYPE_CHECKING:

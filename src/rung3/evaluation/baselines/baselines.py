@@ -30,7 +30,7 @@ from rung3.data.rows import Noise
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Continuous, Discrete, Image, Ordinal, Variable
 from rung3.evaluation.baselines.ceiling import shipped_ceiling
-from rung3.evaluation.measures.truth import Baseline
+from rung3.evaluation.measures.base import Baseline
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, repeat_noise
 from rung3.mechanisms.networks.encoding import centre, deviation
 

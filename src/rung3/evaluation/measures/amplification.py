@@ -17,12 +17,22 @@ Source: Xia, Roschewitz, De Sousa Ribeiro, Jones and Glocker 2024 (arXiv 2403.09
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from rung3.data.distances import distance
 from rung3.data.rows import Rows
+from rung3.evaluation.bootstrap import Bootstrap
+from rung3.evaluation.measures.base import (
+    FACTUAL,
+    OBSERVED,
+    Asked,
+    Examination,
+    Measure,
+    Section,
+)
+from rung3.evaluation.scores import put
 from rung3.training.oracles.oracles import Oracle
 
 if TYPE_CHECKING:
@@ -30,7 +40,7 @@ if TYPE_CHECKING:
 
     from rung3.scm.scm import SCM
 
-__all__ = ["amplification", "drift", "moved", "unchanged"]
+__all__ = ["AMPLIFICATION", "DRIFT", "amplification", "drift", "moved", "score_drift", "unchanged"]
 
 
 def unchanged(model: SCM, image: str, do: Iterable[str]) -> list[str]:
@@ -99,3 +109,55 @@ def _untouched(model: SCM, do: Iterable[str]) -> list[str]:
     names = list(do)
     touched = {*names, *model.graph.descendants(names)}
     return [name for name in model.graph.order if name not in touched]
+
+
+def _amplified(seen: Examination, metrics: dict[str, Any], bootstrap: Bootstrap) -> None:
+    """Take each oracle's error on the factual off its error on the answer, row by row."""
+    scores = seen.scores
+    for path in list(scores):
+        if path[0] == "effectiveness" and path[3] in seen.untouched.get(path[2], ()):
+            kind, image, _, name, _ = path
+            errors, floor = scores[path], scores[kind, image, FACTUAL, name, OBSERVED]
+            change = errors - floor[: len(errors)]
+            change = -change if scores.unit(path) == "accuracy" else change
+            mean = bootstrap.of(len(change)).mean(change)
+            put(metrics, ("amplification", *path[1:]), {**mean, "unit": scores.unit(path)})
+
+
+def score_drift(seen: Examination, asked: Asked) -> None:
+    """Score how far what oracles read of unchanged attributes has moved."""
+    untouched = seen.untouched[asked.query.label]
+    images = set(seen.images(asked.query))
+    for mode in asked.answers:
+        for (image, name), now in asked.sights[mode].items():
+            if image in images and name in untouched:
+                before = asked.sights[FACTUAL][image, name].value
+                shift = distance(seen.model.variables[name], now.value, before)
+                seen.add(("drift", image, asked.query.label, name, mode), name, shift)
+
+
+AMPLIFICATION = Measure(
+    name="amplification",
+    about="error that an answer adds to what should not have changed",
+    sections=(
+        Section(
+            "amplification",
+            "Amplification: what should not have changed",
+            "Error of oracles on attributes that were not touched, less their error on the same "
+            "rows' real images. Doing nothing scores 0; the truth shows what the oracles alone are "
+            "to blame for.",
+            better={"": "lower"},
+            who=4,
+        ),
+    ),
+    always=True,
+    conclude=_amplified,
+)
+
+DRIFT = Section(
+    "drift",
+    "Drift: what oracles read of it",
+    "How far what an oracle reads has moved, of attributes that should have stayed.",
+    better={"": "lower"},
+    who=4,
+)

@@ -14,7 +14,7 @@ Source: Galles and Pearl 1998; Monteiro et al. 2023 (arXiv 2303.01274), section 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -23,11 +23,15 @@ from rung3.data.distances import distance
 from rung3.data.rows import Rows
 from rung3.data.seeding import Seed, chain
 from rung3.data.variables import Image
+from rung3.evaluation.measures.base import KEPT, MODES, Asked, Examination, Line, Measure, Section
+from rung3.evaluation.measures.table import Table, cell
+from rung3.evaluation.measures.table import times as spell_times
+from rung3.evaluation.scores import Path
 
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM
 
-__all__ = ["composition", "reversibility"]
+__all__ = ["COMPOSITION", "REVERSIBILITY", "answer", "composition", "reversibility"]
 
 
 def composition(
@@ -127,3 +131,98 @@ def answer(
         noise=rows.noise if known else None,
         world=rows.world if known else None,
     )
+
+
+def _null(seen: Examination, rows: Rows) -> None:
+    for name in seen.outcomes:
+        for mode, temperature in seen.modes.items():
+            paths = {m: ("composition", name, mode, str(m)) for m in seen.composition}
+            with seen.flagged(paths.values()):
+                drifts = composition(
+                    seen.model,
+                    rows,
+                    name,
+                    seen.composition,
+                    temperature=temperature,
+                    seed=seen.generator,
+                )
+                for m, drift in drifts.items():
+                    seen.add(paths[m], name, drift)
+
+
+def _reverse(seen: Examination, asked: Asked, mode: str) -> None:
+    names = [name for name in asked.query.affected(seen.model) if name in seen.outcomes]
+    paths = {
+        (m, name): ("reversibility", asked.query.label, name, mode, str(m))
+        for m in seen.reversibility
+        for name in names
+    }
+    with seen.flagged(paths.values()):
+        drifts = reversibility(
+            seen.model,
+            asked.rows,
+            asked.do,
+            names,
+            seen.reversibility,
+            hold=asked.query.hold,
+            temperature=seen.modes[mode],
+            seed=seen.generator,
+        )
+        for (m, name), path in paths.items():
+            seen.add(path, name, drifts[m][name])
+
+
+def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
+    composed, reversed_ = metrics.get("composition", {}), metrics.get("reversibility", {})
+    every = [
+        *composed.values(),
+        *(part for by_name in reversed_.values() for part in by_name.values()),
+    ]
+    modes = list(dict.fromkeys(mode for by_mode in every for mode in by_mode))
+    table = Table(
+        "Composition and reversibility",
+        "How far a value drifts when nothing is changed, or is changed and changed back. Doing "
+        "nothing at all scores 0 here: read it beside the other tables.",
+        ["", *(MODES.get(mode, mode) for mode in modes)],
+    )
+    for name, by_mode in composed.items():
+        for m in by_mode[KEPT]:
+            cells = [cell(by_mode[mode][m]) for mode in modes]
+            table.rows.append((f"{name}: nothing changed, {spell_times(m)}", cells))
+    for label, by_name in reversed_.items():
+        for name, by_mode in by_name.items():
+            for m in by_mode[KEPT]:
+                cells = [cell(by_mode[mode][m]) for mode in modes]
+                table.rows.append((f"{name}: {label} and back, {spell_times(m)}", cells))
+    yield table
+
+
+def _composition_line(path: Path) -> Line:
+    _, name, mode, m = path
+    return Line(f"{name}, nothing changed {spell_times(m)}", mode)
+
+
+def _reversibility_line(path: Path) -> Line:
+    _, label, name, mode, m = path
+    return Line(f"{name}, {label} and back {spell_times(m)}", mode)
+
+
+COMPOSITION = Measure(
+    name="composition",
+    about="drift under null interventions",
+    sections=(Section("composition", better={"": "lower"}, line=_composition_line),),
+    standard=True,
+    essential=True,
+    null=_null,
+    tables=_tables,
+)
+
+REVERSIBILITY = Measure(
+    name="reversibility",
+    about="drift there and back",
+    sections=(Section("reversibility", better={"": "lower"}, line=_reversibility_line),),
+    standard=True,
+    essential=True,
+    answered=_reverse,
+    tables=lambda metrics: (),  # stands in the table of composition
+)

@@ -20,14 +20,39 @@ Grimit et al. 2006 (QJRMS 132:2925), on a circle.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from rung3.data.distances import scale
+from rung3.data.ranks import covered, ranks
+from rung3.data.rows import Rows
 from rung3.data.variables import Continuous, Discrete, Variable
+from rung3.evaluation.bootstrap import Bootstrap
+from rung3.evaluation.measures.base import (
+    NOTHING,
+    Asked,
+    Examination,
+    Line,
+    Measure,
+    Section,
+    or_why,
+)
+from rung3.evaluation.measures.prior import PRIOR, prior_distances
+from rung3.evaluation.measures.recovery import MAX_ROWS
+from rung3.evaluation.plan import Query
+from rung3.evaluation.scores import Path, put
 
-__all__ = ["crps"]
+__all__ = ["CALIBRATION", "CRPS_SKILL", "DRAWS", "LEVELS", "crps"]
+
+CRPS_SKILL = "crps skill"
+"""Of draws of the noise: what they leave of the error of doing nothing, `1 - CRPS / error`."""
+
+LEVELS = (0.5, 0.9)
+"""Nominal levels of the intervals whose coverage is counted."""
 
 
 def crps(variable: Variable, draws: Tensor, true: Tensor) -> Tensor:
@@ -71,3 +96,78 @@ def crps(variable: Variable, draws: Tensor, true: Tensor) -> Tensor:
     rank = torch.arange(1, K + 1, device=draws.device, dtype=kind).view(-1, *[1] * true.ndim)
     spread = ((2 * rank - K - 1) * draws.sort(dim=0).values).sum(0) / (K * (K - 1))
     return scale(variable) * (error - spread).reshape(len(true), -1).mean(1)
+
+
+def _score(seen: Examination, asked: Asked) -> None:
+    """Score draws against the truth, fair to an honest spread."""
+    if asked.true is None or asked.draws is None:
+        return
+    for name in asked.query.affected(seen.model):
+        score = crps(seen.model.variables[name], asked.draws[name], asked.true[name])
+        seen.add(("calibration", asked.query.label, name, "crps"), name, score)
+
+
+def _skill(seen: Examination, metrics: dict[str, Any], bootstrap: Bootstrap) -> None:
+    scores = seen.scores
+    for path in [path for path in scores if path[0] == "calibration" and path[-1] == "crps"]:
+        base = ("truth", *path[1:3], NOTHING, "error")
+        if base in scores and len(scores[base]) == len(score := scores[path]):
+            skill = bootstrap.of(len(score)).skill(score, scores[base])
+            put(metrics, (*path[:-1], CRPS_SKILL), skill)
+
+
+def _line(path: Path) -> Line:
+    _, label, name, kind = path
+    if kind in ("crps", CRPS_SKILL):
+        return Line(f"{kind.replace('crps', 'CRPS')} of {name} under {label}", None, "truth", 0)
+    return Line(", ".join(path[1:]))
+
+
+DRAWS = Measure(
+    name="draws",
+    about="CRPS of draws of the noise, and its skill, where the truth is known",
+    sections=(
+        Section(
+            "calibration",
+            "Uncertainty: do the draws hold the truth?",
+            "CRPS, the lower the better, and how often the central intervals of the draws hold the "
+            "true value where they are unsure of it.",
+            better={"crps": "lower", CRPS_SKILL: "higher"},
+            line=_line,
+            counts_draws=lambda path: "coverage" in path[-1],
+        ),
+    ),
+    always=True,
+    asked=_score,
+    conclude=_skill,
+)
+
+
+def _cover(seen: Examination, asked: Asked) -> None:
+    """Count how often central intervals of the draws hold the truth."""
+    if asked.true is None or asked.draws is None:
+        return
+    for name in asked.query.affected(seen.model):
+        variable, draws = seen.model.variables[name], asked.draws[name]
+        if bool((draws == draws[:1]).all()):
+            continue  # nothing is uncertain
+        v, unsure = ranks(variable, [draws], asked.true[name], seen.ties)
+        for level in LEVELS:
+            path = ("calibration", asked.query.label, name, f"coverage {level:.0%}")
+            seen.scores.add(path, covered(v, unsure, level), "", partial=True)
+
+
+def _compute(
+    seen: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
+) -> dict[str, Any]:
+    some = rows[: min(known, MAX_ROWS)].to(seen.model.device)
+    return {"prior": or_why(lambda: prior_distances(seen.model, some, seen.seed))}
+
+
+CALIBRATION = Measure(
+    name="calibration",
+    about="coverage of the truth by draws, and whether noise follows its prior",
+    sections=(PRIOR,),
+    asked=_cover,
+    compute=_compute,
+)

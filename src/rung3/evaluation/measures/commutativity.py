@@ -11,6 +11,8 @@ so it is asked of the mechanism alone. Doing nothing at all passes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -19,11 +21,13 @@ from rung3.data.distances import distance
 from rung3.data.rows import Rows
 from rung3.data.seeding import Seed, chain
 from rung3.evaluation.measures.axioms import answer
+from rung3.evaluation.measures.base import Examination, Measure, Section
+from rung3.evaluation.plan import Query
 
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM
 
-__all__ = ["commutativity"]
+__all__ = ["COMMUTATIVITY", "commutativity"]
 
 
 def commutativity(
@@ -76,3 +80,50 @@ def commutativity(
             now = answer(model, now, do, temperature, links)
         ends.append(now[outcome])
     return distance(model.variables[outcome], *ends)
+
+
+def _pairs(seen: Examination, queries: Sequence[Query], at: slice, rows: Rows) -> None:
+    """Score every pair of interventions on two parents of an image."""
+    single = [query for query in queries if len(query.do) == 1]
+    for a, b in combinations(single, 2):
+        first, second = (next(iter(q.at(at, seen.model.device).items())) for q in (a, b))
+        names = {first[0], second[0]}
+        if _callable(value for _, value in (first, second)) or len(names) < 2:
+            continue
+        for image in seen.outcomes:
+            if names <= set(seen.model.graph.parents(image)):
+                _commute(seen, first, second, image, rows)
+
+
+def _commute(
+    seen: Examination, first: tuple[str, Any], second: tuple[str, Any], image: str, rows: Rows
+) -> None:
+    for mode, temperature in seen.modes.items():
+        path = ("commutativity", f"{first[0]}, {second[0]}", image, mode)
+        with seen.flagged([path]):
+            score = commutativity(
+                seen.model, rows, first, second, image,
+                temperature=temperature, seed=seen.generator,
+            )  # fmt: skip
+            seen.add(path, image, score)
+
+
+def _callable(values: Iterable[Any]) -> bool:
+    """Return whether some value is a function or a mechanism."""
+    return any(callable(value) and not isinstance(value, Tensor) for value in values)
+
+
+COMMUTATIVITY = Measure(
+    name="commutativity",
+    about="do(a) then do(b) against do(b) then do(a), by the image mechanism alone",
+    sections=(
+        Section(
+            "commutativity",
+            "Commutativity: does the order matter?",
+            "Distance of one intervention and then another from the other way round, by the "
+            "image's mechanism alone, other parents held. Doing nothing scores 0.",
+            better={"": "lower"},
+        ),
+    ),
+    pairs=_pairs,
+)

@@ -14,20 +14,26 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from rung3.data.rows import Rows
 from rung3.data.seeding import Seed, base_seed
+from rung3.evaluation.bootstrap import Bootstrap
+from rung3.evaluation.measures.base import Examination, Measure, Section, or_why
+from rung3.evaluation.plan import Query
 
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM
 
-__all__ = ["cost", "evaluations", "peak_memory"]
+__all__ = ["COST", "cost", "evaluations", "peak_memory"]
 
 MEBI = 2**20
+
+BATCH = 64
+"""Rows of the batch whose cost is taken."""
 
 
 @torch.no_grad()
@@ -151,3 +157,28 @@ def _seconds(call: Callable[[], Any], device: torch.device) -> float:
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
     return time.perf_counter() - start
+
+
+def _compute(
+    seen: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
+) -> dict[str, Any]:
+    if not queries:
+        return {}
+    batch = rows[: min(known, BATCH)].to(seen.model.device)
+    do = queries[0].at(slice(0, batch.n), seen.model.device)
+    return {"cost": or_why(lambda: cost(seen.model, batch, do, seed=seen.seed))}
+
+
+COST = Measure(
+    name="cost",
+    about="images a second, network evaluations, peak memory, parameters",
+    sections=(
+        Section(
+            "cost",
+            "Cost of a counterfactual",
+            "Of one batch on the device of the settings.",
+            plain=True,
+        ),
+    ),
+    compute=_compute,
+)

@@ -12,7 +12,7 @@ distribution. Beside each value stands what chance gives at this n.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +21,10 @@ from torch import Tensor
 from rung3.data.rows import Rows
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Image
+from rung3.evaluation.bootstrap import Bootstrap
+from rung3.evaluation.measures.base import Examination, Measure, Section, or_why
 from rung3.evaluation.measures.realism import features
+from rung3.evaluation.plan import Query
 from rung3.evaluation.two_sample import Apart, compare, energy, gaussian
 from rung3.mechanisms.networks.encoding import ParentEncoder, deviation
 from rung3.training.oracles.oracles import Oracles
@@ -29,7 +32,10 @@ from rung3.training.oracles.oracles import Oracles
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM
 
-__all__ = ["interventional"]
+__all__ = ["DISTANCE", "interventional"]
+
+SAMPLE = 500
+"""Rows of an interventional distribution, at most."""
 
 
 @torch.no_grad()
@@ -97,3 +103,48 @@ def _encoded(
     vectors = [torch.cat(column, dim=1).double() for column in columns]
     last = vectors[-1]
     return [(v - last.mean(0)) / deviation(last) for v in vectors]
+
+
+def _compute(
+    seen: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
+) -> dict[str, Any]:
+    return {"distance": {query.label: _apart(seen, query, known) for query in queries}}
+
+
+def _apart(seen: Examination, query: Query, known: int) -> Mapping[str, Any]:
+    if seen.truth is None:
+        return {"undefined": "the world is not known"}
+    if query.hold:
+        return {"undefined": "other parents are held, which is no intervention"}
+    n = min(known, SAMPLE)
+    do, world = query.at(slice(0, n), seen.model.device), seen.truth
+
+    def measure() -> dict[str, Any]:
+        read = {image for image, _ in seen.oracles}
+        names = [
+            name
+            for name, variable in seen.model.variables.items()
+            if name not in do and (not isinstance(variable, Image) or name in read)
+        ]
+        distances = interventional(
+            seen.model, world, do, names=names, oracles=seen.oracles, n=n, seed=seen.seed
+        )
+        return {name: value._asdict() for name, value in distances.items()}
+
+    return or_why(measure)
+
+
+DISTANCE = Measure(
+    name="distance",
+    about="energy distance of counterfactuals from the world's interventional rows",
+    sections=(
+        Section(
+            "distance",
+            "Rung two: distance from the world's interventional distribution",
+            "Fresh samples of both, compared jointly; below chance they cannot be told apart.",
+            plain=True,
+        ),
+    ),
+    rung=2,
+    compute=_compute,
+)

@@ -40,15 +40,36 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rung3.data.rows import Rows
 from rung3.data.variables import Discrete, Variable
+from rung3.evaluation.measures.amplification import DRIFT, score_drift
+from rung3.evaluation.measures.base import (
+    FACTUAL,
+    Asked,
+    Examination,
+    Measure,
+    Section,
+    Sight,
+    features_of,
+)
 
-__all__ = ["Minimality", "alike", "gaussian_divergence", "latent_divergence"]
+__all__ = [
+    "MINIMALITY",
+    "REFERENCES",
+    "LatentDivergence",
+    "alike",
+    "gaussian_divergence",
+    "latent_divergence",
+]
+
+REFERENCES = 1_000
+"""Real rows that counterfactuals are compared with, at most."""
 
 WEIGHTS = (0.8, 0.2)
 BINS = 10
 
 
-class Minimality(NamedTuple):
+class LatentDivergence(NamedTuple):
     """One score a row, `(n,)` each; NaN for a row without a reference.
 
     Attributes:
@@ -68,7 +89,7 @@ def latent_divergence(
     before: Bool[Tensor, "n m"],
     after: Bool[Tensor, "n m"],
     weights: tuple[float, float] = WEIGHTS,
-) -> Minimality:
+) -> LatentDivergence:
     """Counterfactual latent divergence of each row.
 
     Args:
@@ -93,7 +114,7 @@ def latent_divergence(
     near, far = distances <= delta[:, None], distances >= delta[:, None]
     too_far, too_near = _share(near, after), _share(far, before)
     cld = (weights[0] * too_far.exp() + weights[1] * too_near.exp()).log()
-    return Minimality(cld, too_far, too_near)
+    return LatentDivergence(cld, too_far, too_near)
 
 
 def alike(
@@ -147,3 +168,53 @@ def _share(hits: Tensor, among: Tensor) -> Tensor:
     """Share of hits among those that count, `(n,)`; NaN where there are none."""
     kind = torch.get_default_dtype()
     return (hits & among).sum(1).to(kind) / among.sum(1).to(kind)
+
+
+def _asked(seen: Examination, asked: Asked) -> None:
+    if seen.reference is not None:
+        for image in seen.images(asked.query):
+            for mode in asked.answers:
+                _diverge(seen, asked, image, mode, *seen.reference)
+    score_drift(seen, asked)
+
+
+def _diverge(
+    seen: Examination, asked: Asked, image: str, mode: str, reference: Rows, sight: Sight
+) -> None:
+    label = asked.query.label
+    paths = [("minimality", image, label, mode, k) for k in ("cld", "too far", "too near")]
+    with seen.flagged(paths):
+        others = features_of(sight, image)
+        before, after = (features_of(asked.sights[k], image) for k in (FACTUAL, mode))
+        old = _alike_in_all(seen, asked, asked.rows, reference)
+        new = _alike_in_all(seen, asked, asked.answers[mode], reference)
+        delta = (before - after).square().sum(1).sqrt()
+        divergence = latent_divergence(delta, torch.cdist(before, others), old, new)
+        for path, values in zip(paths, divergence, strict=True):
+            seen.scores.add(path, values, "", partial=True)
+
+
+def _alike_in_all(
+    seen: Examination, asked: Asked, rows: Rows, reference: Rows
+) -> Bool[Tensor, "n m"]:
+    """Return whether references have the same values of all that was set, `(n, m)`."""
+    each = [alike(seen.model.variables[k], rows[k], reference[k]) for k in asked.query.do]
+    return torch.stack(each).all(0)
+
+
+MINIMALITY = Measure(
+    name="minimality",
+    about="CLD, and drift of what is no descendant",
+    sections=(
+        Section(
+            "minimality",
+            "Minimality: counterfactual latent divergence",
+            "From 0 to 1, the lower the better, of two shares of real images: those with the new "
+            "value that are as near, and those with the old one that are as far. Doing nothing "
+            "scores 0.30: read it beside effectiveness.",
+            better={"cld": "lower"},
+        ),
+        DRIFT,
+    ),
+    asked=_asked,
+)

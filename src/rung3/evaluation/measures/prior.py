@@ -24,11 +24,20 @@ from torch import Tensor
 from rung3.data.rows import Noise, Rows
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.evaluation.measures.abduction import abducted
+from rung3.evaluation.measures.base import Section
 
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM
 
-__all__ = ["apart", "pit", "prior_distances"]
+__all__ = ["PRIOR", "apart", "pit", "prior_distances"]
+
+PRIOR = Section(
+    "prior",
+    "Abducted noise against its prior",
+    "Kolmogorov and Smirnov's distance of the noise of all rows from the prior; beside it what "
+    "chance gives.",
+    plain=True,
+)
 
 CHANCE = 0.8687
 """Mean of Kolmogorov's distribution, `sqrt(pi / 2) ln 2`."""

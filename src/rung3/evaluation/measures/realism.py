@@ -21,16 +21,31 @@ Sources: Heusel et al. 2017 (arXiv 1706.08500); Bińkowski et al. 2018 (arXiv 18
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rung3.data.rows import Rows
+from rung3.evaluation.bootstrap import Bootstrap
+from rung3.evaluation.measures.base import (
+    FACTUAL,
+    OBSERVED,
+    Asked,
+    Examination,
+    Measure,
+    Section,
+    Sight,
+    features_of,
+    or_why,
+)
+from rung3.evaluation.plan import Query
+from rung3.evaluation.scores import Path, put
 from rung3.evaluation.two_sample import mmd, polynomial
 from rung3.training.oracles.oracles import Oracle
 
-__all__ = ["Realism", "features"]
+__all__ = ["REALISM", "FeatureDistances", "features"]
 
 BLOCK = 100
 """Rows of each kind that are compared with one another at a time."""
@@ -70,7 +85,7 @@ def features(oracles: Iterable[Oracle], images: Tensor) -> Tensor:
     return torch.cat(seen, dim=1)
 
 
-class Realism:
+class FeatureDistances:
     """Collects features of real and of imagined images, as many of each; then KID and FID.
 
     Args:
@@ -81,7 +96,7 @@ class Realism:
 
     Example:
         >>> draw = torch.Generator().manual_seed(0)
-        >>> realism = Realism()
+        >>> realism = FeatureDistances()
         >>> for _ in range(10):
         ...     realism.update(*torch.randn(2, 60, 8, generator=draw))
         >>> found = realism.compute()
@@ -157,3 +172,53 @@ def _frechet(d: int) -> Any:
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     return FrechetInceptionDistance(_AsTheyAre(d))
+
+
+def _factual(seen: Examination, rows: Rows, at: slice, known: bool, sight: Sight) -> None:
+    """Collect the floor: real images against others, as many."""
+    for image in dict.fromkeys(image for image, _ in sight):
+        _collect(seen, at, ("realism", image, FACTUAL, OBSERVED), sight)
+
+
+def _asked(seen: Examination, asked: Asked) -> None:
+    if seen.first:
+        for image in seen.images(asked.query):
+            for mode in asked.answers:
+                path = ("realism", image, asked.query.label, mode)
+                _collect(seen, asked.at, path, asked.sights[mode])
+
+
+def _collect(seen: Examination, at: slice, path: Path, sight: Sight) -> None:
+    if seen.reference is None or at.start >= seen.reference[0].n:
+        return
+    real = features_of(seen.reference[1], path[1])[at]
+    imagined = features_of(sight, path[1])[: len(real)]
+    seen.collected.setdefault(path, FeatureDistances()).update(real, imagined)
+
+
+def _compute(
+    seen: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
+) -> dict[str, Any]:
+    numbers: dict[str, Any] = {}
+    for path, distances in seen.collected.items():
+        if path[0] == "realism":
+            put(numbers, path, or_why(distances.compute))
+    return numbers or {"realism": {"undefined": "no training rows, or no oracles, to compare with"}}
+
+
+REALISM = Measure(
+    name="realism",
+    about="KID and FID on the features of an oracle",
+    sections=(
+        Section(
+            "realism",
+            "Realism: are they distributed as real images?",
+            "In the features of the oracles. The factual images are the floor: real against other "
+            "real ones, as many. Doing nothing is perfect here.",
+            plain=True,
+        ),
+    ),
+    factual=_factual,
+    asked=_asked,
+    compute=_compute,
+)

@@ -21,7 +21,7 @@ Sources: Spearman 1904; Székely and Rizzo 2014 (Annals of Statistics 42:6), equ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,15 +29,18 @@ from torch import Tensor
 
 from rung3.data.rows import Noise, Rows, map_noise
 from rung3.data.seeding import Seed
+from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.abduction import abducted
+from rung3.evaluation.measures.base import Examination, Measure, Section, or_why
+from rung3.evaluation.plan import Query
 from rung3.mechanisms.networks.encoding import deviation
 
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM
 
-__all__ = ["distance_correlation", "rank_correlation", "recovery"]
+__all__ = ["MAX_ROWS", "RECOVERY", "distance_correlation", "rank_correlation", "recovery"]
 
-MOST = 2_000
+MAX_ROWS = 2_000
 """Rows between which distances are taken, at most: their matrix is held in memory."""
 
 
@@ -138,9 +141,9 @@ def recovery(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, dict[str, A
             value = float(rank_correlation(own, true).nanmean())
             found[name] = {"measure": "rank correlation", "value": value, "rows": rows.n}
         else:
-            few = slice(MOST)
+            few = slice(MAX_ROWS)
             value = distance_correlation(_columns(own)[few], _columns(true)[few])
-            count = min(rows.n, MOST)
+            count = min(rows.n, MAX_ROWS)
             found[name] = {"measure": "distance correlation", "value": value, "rows": count}
     return found
 
@@ -170,3 +173,26 @@ def _u_centred(x: Tensor) -> Tensor:
     own = d.sum(0) / (n - 2)
     centred = d - own[:, None] - own[None] + d.sum() / ((n - 1) * (n - 2))
     return centred.fill_diagonal_(0)
+
+
+def _compute(
+    seen: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
+) -> dict[str, Any]:
+    some = rows[: min(known, MAX_ROWS)].to(seen.model.device)
+    return {"recovery": or_why(lambda: recovery(seen.model, some, seen.seed))}
+
+
+RECOVERY = Measure(
+    name="recovery",
+    about="rank correlation of abducted and true noise",
+    sections=(
+        Section(
+            "recovery",
+            "Recovery: is the abducted noise the true one?",
+            "Rank correlation where both have one shape, else squared distance correlation; 1 is "
+            "recovered, 0 is unrelated.",
+            plain=True,
+        ),
+    ),
+    compute=_compute,
+)

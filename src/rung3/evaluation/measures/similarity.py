@@ -13,10 +13,17 @@ Source: Wang, Bovik, Sheikh and Simoncelli 2004 (IEEE Transactions on Image Proc
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["ssim"]
+from rung3.evaluation.measures.base import NOTHING, Asked, Examination, Measure
+from rung3.evaluation.measures.table import Table, table_of_means
+from rung3.evaluation.scores import Path
+
+__all__ = ["SIMILARITY", "ssim"]
 
 PADDING = 5
 """Pixels by which the window reaches beyond an image, which is mirrored there."""
@@ -48,3 +55,38 @@ def ssim(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> Float[Tens
     found = structural_similarity_index_measure(x, y, reduction="none", data_range=(0.0, 1.0))
     assert isinstance(found, Tensor)
     return found
+
+
+def _asked(seen: Examination, asked: Asked) -> None:
+    if asked.true is None:
+        return
+    for image in seen.images(asked.query):
+        answers: dict[str, Tensor] = {mode: rows[image] for mode, rows in asked.answers.items()}
+        for who, answer in (answers | {NOTHING: asked.rows[image]}).items():
+            path = ("truth", asked.query.label, image, who, "ssim")
+            with seen.flagged([path]):
+                seen.scores.add(path, ssim(answer.clamp(0, 1), asked.true[image]), "")
+
+
+def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
+    means: dict[Path, Any] = {
+        (f"{variable} under {label}", who): part["ssim"]
+        for label, by_name in metrics.get("truth", {}).items()
+        if "no truth" not in by_name
+        for variable, by_who in by_name.items()
+        for who, part in by_who.items()
+        if "ssim" in part
+    }
+    yield table_of_means(
+        "Structural similarity to the true counterfactual",
+        "1 is the same image; beside it, that of doing nothing.",
+        means,
+    )
+
+
+SIMILARITY = Measure(
+    name="similarity",
+    about="structural similarity to the true counterfactual",
+    asked=_asked,
+    tables=_tables,
+)

@@ -21,11 +21,12 @@ from torch import Tensor
 from rung3.data.distances import distance
 from rung3.data.rows import Rows
 from rung3.data.seeding import Seed, base_seed
+from rung3.evaluation.measures.base import KEPT, Asked, Examination, Measure, Section
 
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM
 
-__all__ = ["apart", "disagreement"]
+__all__ = ["STABILITY", "apart", "disagreement"]
 
 
 def disagreement(
@@ -107,3 +108,33 @@ def apart(
         return torch.stack(own).mean(0)
 
     return {name: torch.stack([far(name, k) for k in range(len(models))]) for name in names}
+
+
+def _asked(seen: Examination, asked: Asked) -> None:
+    names, label = asked.query.affected(seen.model), asked.query.label
+    second = seen.model.counterfactual(
+        asked.rows, asked.do, hold=asked.query.hold, seed=seen.generator
+    )
+    for name in names:
+        gap = distance(seen.model.variables[name], asked.answers[KEPT][name], second[name])
+        seen.add(("stability", label, name, "abductions"), name, gap)
+    if seen.peers and not asked.query.hold:
+        models = [seen.model, *seen.peers]
+        for name, gap in disagreement(models, asked.rows, asked.do, names, seed=0).items():
+            seen.add(("stability", label, name, "peers"), name, gap)
+
+
+STABILITY = Measure(
+    name="stability",
+    about="disagreement of answers between seeds",
+    sections=(
+        Section(
+            "stability",
+            "Stability: would it answer the same again?",
+            "Distance between answers to two draws of the abducted noise, and between models of "
+            "other seeds. Doing nothing never disagrees.",
+            better={"": "lower"},
+        ),
+    ),
+    asked=_asked,
+)

@@ -30,12 +30,12 @@ import torch
 
 from rung3.data.files import write, write_text
 from rung3.evaluation.bootstrap import Bootstrap
-from rung3.evaluation.measures.truth import NOTHING
+from rung3.evaluation.measures import SECTIONS
+from rung3.evaluation.measures.base import FACTUAL, NOTHING
+from rung3.evaluation.measures.calibration import CRPS_SKILL
 from rung3.evaluation.report import pictures
-from rung3.evaluation.report.better import CRPS, better_of, of_particles
 from rung3.evaluation.report.comparison_page import pictures_of, render, table
 from rung3.evaluation.report.report import Report
-from rung3.evaluation.runner import AVERAGED, FACTUAL, OBSERVED
 from rung3.evaluation.scores import Path as Key
 from rung3.evaluation.scores import put
 from rung3.study.folder import RunFolder
@@ -45,12 +45,6 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
 __all__ = ["Comparison", "compare"]
-
-PLAIN = ("realism", "distance", "recovery", "prior", "cost")
-"""Sections of single numbers, of sets of rows and of the model: without intervals."""
-
-MODEL = "model"
-"""Whose log-density it is."""
 
 ASKED = ("world", "rows", "rows compared with the truth", "other parents")
 """Settings that must be the same."""
@@ -171,8 +165,8 @@ class Comparison:
             `mean`, `low`, `high`; `None` if rows' own scores are not known.
         """
         one, two = self.reports[name].scores, self.reports[other].scores
-        skill = path[-1] in ("skill", CRPS)
-        error = (*path[:-1], "crps" if path[-1] == CRPS else "error") if skill else path
+        skill = path[-1] in ("skill", CRPS_SKILL)
+        error = (*path[:-1], "crps" if path[-1] == CRPS_SKILL else "error") if skill else path
         if error not in one or error not in two or len(one[error]) != len(two[error]):
             return None
         change, base = one[error] - two[error], torch.ones(())
@@ -202,7 +196,7 @@ class Comparison:
         there = {name: found for name, found in by_run.items() if found is not None}
         unit = next(iter(there.values())).get("unit", "")
         known = {name: found["mean"] for name, found in there.items() if found["mean"] is not None}
-        better = None if self.particles and of_particles(path) else better_of(path, unit)
+        better = None if self.particles and _counts_draws(path) else _better(path, unit)
         reference = _first(known, better)
         differences = {
             name: self.difference(path, name, reference)
@@ -323,24 +317,31 @@ def _leaves(metrics: Mapping[str, Any], path: Key = ()) -> Iterator[tuple[Key, F
                 yield (*path, name), dict(part)
             else:
                 yield from _leaves(part, (*path, name))
-        elif path[:1] and path[0] in PLAIN and isinstance(part, int | float):
+        elif path[:1] and _plain(path[0]) and isinstance(part, int | float):
             yield (*path, name), {"mean": float(part), "low": None, "high": None}
+
+
+def _plain(name: str) -> bool:
+    """Whether a section holds single numbers."""
+    section = SECTIONS.get(name)
+    return section is not None and section.plain
 
 
 def _of_models(path: Key, modes: list[str]) -> bool:
     """Whether it tells of a model (or is a floor), and not of a world, a truth or a baseline."""
-    match path:
-        case ("truth", _, _, who, _) | (
-            "effectiveness" | "measured" | "amplification" | "drift",
-            _,
-            _,
-            _,
-            who,
-        ):
-            return who in modes or who in (AVERAGED, OBSERVED)
-        case ("log_prob", _, who):
-            return who == MODEL
-    return True
+    section = SECTIONS.get(path[0])
+    return section is None or section.of_model(path, modes)
+
+
+def _counts_draws(path: Key) -> bool:
+    """Whether a score depends on how many draws of the noise there are."""
+    section = SECTIONS.get(path[0])
+    return section is not None and section.counts_draws(path)
+
+
+def _better(path: Key, unit: str) -> str | None:
+    section = SECTIONS.get(path[0])
+    return None if section is None else section.direction(path, unit)
 
 
 def _first(means: Mapping[str, float], better: str | None) -> str | None:

@@ -8,9 +8,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rung3.data.names import slug, slugs
+from rung3.evaluation.measures import MEASURES, SECTIONS
+from rung3.evaluation.measures.base import FACTUAL, KEPT, MODES
+from rung3.evaluation.measures.base import Line as Spelled
 from rung3.evaluation.report import page
-from rung3.evaluation.report.tables import MODES
-from rung3.evaluation.runner import AVERAGED, FACTUAL, KEPT
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,17 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["pictures_of", "render", "table"]
 
-SECTIONS = {
-    "truth": "Against the true counterfactual",
-    "effectiveness": "Effectiveness, read off by oracles",
-    "measured": "Effectiveness, measured",
-    "composition": "Composition",
-    "reversibility": "Reversibility",
-    "log_prob": "Log-density of the test rows",
-    "spread": "Spread over draws of the noise",
-    "divergence": "Divergence of the latents from their prior",
-}
-"""Titles of sections, in their order."""
+ORDER = [
+    section.name
+    for measure in sorted(MEASURES, key=lambda measure: not measure.essential)
+    for section in measure.sections
+]
+"""Sections from the first to the last: what a report deems essential goes before."""
 
 ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}", None: ""}
 
@@ -88,7 +84,7 @@ def lines(comparison: Comparison) -> list[Line]:
     """The metrics in which runs differ, and floors, section by section."""
     entries = comparison.entries.items()
     found = [_line(path, e) for path, e in entries if FACTUAL in path or not _same(e)]
-    order = [*SECTIONS.values(), *(line.section for line in found)]
+    order = [*map(_heading, ORDER), *(line.section for line in found)]
     return sorted(found, key=lambda line: (order.index(line.section), line.rank))
 
 
@@ -230,29 +226,23 @@ def _title(comparison: Comparison) -> str:
 
 
 def _line(path: tuple[str, ...], found: Mapping[str, Any]) -> Line:
-    section = SECTIONS.get(path[0], path[0].replace("_", " ").capitalize())
-    what, rank = [], 1 if AVERAGED in path else 2
-    match path:
-        case ("calibration", label, name, kind) if kind in ("crps", "crps skill"):
-            section, rank = SECTIONS["truth"], 0
-            said = f"{kind.replace('crps', 'CRPS')} of {name} under {label}"
-        case ("truth", label, name, mode, kind):
-            said, what = f"{kind} of {name} under {label}", [mode]
-        case ("effectiveness" | "measured", image, label, name, _) if label == FACTUAL:
-            said = f"{name} of real {image}s (floor)"
-        case ("effectiveness" | "measured", _, label, name, mode):
-            said, what = f"{name} under {label}", [mode]
-        case ("composition", name, mode, m):
-            said, what = f"{name}, nothing changed {_times(m)}", [mode]
-        case ("reversibility", label, name, mode, m):
-            said, what = f"{name}, {label} and back {_times(m)}", [mode]
-        case ("log_prob", name, _):
-            said = name
-        case _:
-            said = ", ".join(path[1:]) or path[0]
-    said += "".join(_mode(mode) for mode in what)
+    section = SECTIONS.get(path[0])
+    if section is None or section.line is None:
+        line = Spelled(", ".join(path[1:]) or path[0])
+    else:
+        line = section.line(path)
+    said = line.text + ("" if line.mode is None else _mode(line.mode))
     unit = f", {found['unit']}" if found["unit"] else ""
-    return Line(section, f"{said}{unit} {ARROWS[found['better']]}".rstrip(), found, rank)
+    heading = _heading(line.section or path[0])
+    return Line(heading, f"{said}{unit} {ARROWS[found['better']]}".rstrip(), found, line.rank)
+
+
+def _heading(name: str) -> str:
+    """Return what a section is called, given the first name of its paths."""
+    section = SECTIONS.get(name)
+    if section is not None and section.heading:
+        return section.heading
+    return name.replace("_", " ").capitalize()
 
 
 def _mode(mode: str) -> str:
@@ -292,7 +282,3 @@ def _number(value: float) -> str:
 
 def _signed(value: float) -> str:
     return f"{'+' if value > 0 else ''}{_number(value)}"
-
-
-def _times(m: str) -> str:
-    return "once" if m == "1" else f"{m} times"

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from rung3.evaluation.report.further import further
-from rung3.evaluation.report.tables import Cell, Table, tables
+from rung3.evaluation.measures.table import Cell, Table
+from rung3.evaluation.report.tables import further, tables
 
 __all__ = ["document", "figure", "render", "summary"]
 

@@ -13,9 +13,9 @@ from rung3.data.files import listed, packed, publish, read_tensors, sha256
 from rung3.data.names import slugs
 from rung3.data.variables import Variable, from_config
 from rung3.evaluation.examples import Examples
+from rung3.evaluation.measures.table import Cell
 from rung3.evaluation.report import page, pictures
-from rung3.evaluation.report.further import further
-from rung3.evaluation.report.tables import Cell, tables
+from rung3.evaluation.report.tables import further, tables
 from rung3.evaluation.scores import Scores
 from rung3.graph import CausalGraph
 

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rung3.data.distances import unit as unit_of
+from rung3.evaluation.measures.base import FACTUAL, KEPT, LATENT, OBSERVED
 from rung3.evaluation.report.comparison import Comparison
 from rung3.evaluation.report.labels import label
 from rung3.evaluation.report.pictures import ACCENT, INK
-from rung3.evaluation.runner import FACTUAL, KEPT, LATENT, OBSERVED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

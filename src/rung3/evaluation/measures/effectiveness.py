@@ -1,0 +1,151 @@
+"""Effectiveness: whether an image shows what it was told to (lecture 1.9).
+
+    e(d(x~), pa~)      the error of an oracle d, or of a measurement, on the answer x~
+
+Read off by oracles, networks that see the image alone, or measured. On real test images the same
+error is the floor: what the oracle itself is to blame for. Of a parent that should not have
+changed, the error beyond that of the same row's real image is amplification
+(`rung3.evaluation.measures.amplification`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rung3.data.distances import distance, unit
+from rung3.data.rows import Rows
+from rung3.data.variables import Discrete, Image
+from rung3.evaluation.measures.base import (
+    FACTUAL,
+    MODES,
+    OBSERVED,
+    TRUTH,
+    Asked,
+    Examination,
+    Line,
+    Measure,
+    Section,
+    Sight,
+    look,
+)
+from rung3.evaluation.measures.table import Table, cell
+from rung3.evaluation.scores import Path
+
+__all__ = ["EFFECTIVENESS"]
+
+
+def _factual(seen: Examination, rows: Rows, at: slice, known: bool, sight: Sight) -> None:
+    """Score the floor: errors of oracles, and of measurements where known, on real images."""
+    _read(seen, FACTUAL, OBSERVED, rows, sight)
+    if known:
+        _measure(seen, FACTUAL, OBSERVED, rows)
+
+
+def _answered(seen: Examination, asked: Asked, mode: str) -> None:
+    _read(seen, asked.query.label, mode, asked.answers[mode], asked.sights[mode])
+    if asked.known:
+        _measure(seen, asked.query.label, mode, asked.answers[mode])
+
+
+def _asked(seen: Examination, asked: Asked) -> None:
+    if asked.true is not None:
+        sight = look(seen.oracles, asked.true, seen.model.device, seen.batch_size)
+        _read(seen, asked.query.label, TRUTH, asked.true, sight)
+        _measure(seen, asked.query.label, TRUTH, asked.true)
+
+
+def _read(seen: Examination, label: str, mode: str, rows: Rows, sight: Sight) -> None:
+    """Score oracles against the values that the image was made for."""
+    for (image, name), oracle in seen.oracles.items():
+        error = distance(oracle.target, sight[image, name].value, rows[name])
+        if isinstance(oracle.target, Discrete):
+            score, of = 1 - error, "accuracy"
+        else:
+            score, of = error, unit(oracle.target)
+        seen.scores.add(("effectiveness", image, label, name, mode), score, of)
+
+
+def _measure(seen: Examination, label: str, mode: str, rows: Rows) -> None:
+    """Score measurements against the values that the image was made for."""
+    for image in seen.outcomes:
+        for name in seen.model.graph.parents(image):
+            if name in seen.readers and isinstance(seen.model.variables[image], Image):
+                path = ("measured", image, label, name, mode)
+                with seen.flagged([path]):
+                    measured = seen.readers[name](rows[image]).to(rows[name].device)
+                    error = distance(seen.model.variables[name], measured, rows[name])
+                    seen.add(path, name, error)
+
+
+def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
+    learned, measured = metrics.get("effectiveness", {}), metrics.get("measured", {})
+    for image in dict.fromkeys([*learned, *measured]):
+        kinds = {"oracle": learned.get(image, {}), "measured": measured.get(image, {})}
+        columns = [(kind, name) for kind, part in kinds.items() for name in part.get(FACTUAL, {})]
+        heads = [f"{name}, {_of(kinds[kind][FACTUAL][name])}, {kind}" for kind, name in columns]
+        table = Table(
+            f"Effectiveness: does the {image} show what it was told to?",
+            "Read off by oracles (networks that see the image alone), or measured. The first row "
+            "is their error on real test images, the floor of each column; rows of the truth are "
+            "their error on true counterfactuals.",
+            ["", *heads],
+        )
+        for label in next(iter(part for part in kinds.values() if part)):
+            whos = dict.fromkeys(
+                who for kind, name in columns for who in kinds[kind][label].get(name, {})
+            )
+            for who in whos:
+                cells = [
+                    cell(kinds[kind][label].get(name, {}).get(who), False) for kind, name in columns
+                ]
+                table.rows.append((_who(label, who, len(whos.keys() - {TRUTH}) > 1), cells))
+        yield table
+
+
+def _who(label: str, who: str, several: bool) -> str:
+    if who == OBSERVED:
+        return "real test images (floor)"
+    if who == TRUTH:
+        return f"{label}: the truth"
+    return f"{label}, {MODES.get(who, who)}" if several else label
+
+
+def _of(by_who: Mapping[str, Any]) -> str:
+    unit = by_who[OBSERVED].get("unit", "")
+    return str(unit) if unit == "accuracy" else f"MAE {unit}".rstrip()
+
+
+def _line(path: Path) -> Line:
+    _, image, label, name, mode = path
+    if label == FACTUAL:
+        return Line(f"{name} of real {image}s (floor)")
+    return Line(f"{name} under {label}", mode)
+
+
+EFFECTIVENESS = Measure(
+    name="effectiveness",
+    about="error of oracles and of measurements on what the image was told to show",
+    sections=(
+        Section(
+            "effectiveness",
+            heading="Effectiveness, read off by oracles",
+            better={"accuracy": "higher", "": "lower"},
+            who=4,
+            line=_line,
+        ),
+        Section(
+            "measured",
+            heading="Effectiveness, measured",
+            better={"": "lower"},
+            who=4,
+            line=_line,
+        ),
+    ),
+    always=True,
+    essential=True,
+    factual=_factual,
+    answered=_answered,
+    asked=_asked,
+    tables=_tables,
+)

@@ -1,0 +1,108 @@
+"""Tables of numbers: cells of a mean and its interval, and tables read off nested numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from rung3.evaluation.scores import Path
+
+__all__ = ["NONE", "Cell", "Table", "cell", "leaves", "table_of_means", "table_of_numbers", "times"]
+
+
+class Cell(NamedTuple):
+    """A number, and its interval or a remark."""
+
+    value: str
+    note: str = ""
+
+
+NONE = Cell("")
+
+
+@dataclass
+class Table:
+    """A table of numbers.
+
+    Attributes:
+        title: What it asks.
+        note: How to read it.
+        columns: Heads of its columns; the first holds the rows' names.
+        rows: Each a name, and a cell for every other column.
+    """
+
+    title: str
+    note: str
+    columns: list[str]
+    rows: list[tuple[str, list[Cell]]] = field(default_factory=list)
+
+
+def cell(number: Mapping[str, Any] | None, with_unit: bool = True) -> Cell:
+    """Return a mean with its interval, or why there is none."""
+    if number is None:
+        return NONE
+    if number["mean"] is None:
+        return Cell("undefined", number["undefined"])
+    unit = f" {number['unit']}" if with_unit and number.get("unit") else ""
+    digits = ".3g" if unit and unit != " nats" else ".3f"
+    if 0 < abs(number["mean"]) < 5e-4:
+        return Cell(f"< 0.001{unit}")
+    value = f"{number['mean']:{digits}}{unit}"
+    if number["low"] is None or number["low"] == number["high"]:
+        return Cell(value)
+    return Cell(value, f"{number['low']:{digits}} to {number['high']:{digits}}")
+
+
+def times(m: str) -> str:
+    """Return a count as an adverb.
+
+    Example:
+        >>> times("1"), times("10")
+        ('once', '10 times')
+    """
+    return "once" if m == "1" else f"{m} times"
+
+
+def leaves(nested: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Yield every mean of nested numbers with its path."""
+    for key, part in nested.items():
+        if isinstance(part, Mapping):
+            yield from [((*path, key), part)] if "mean" in part else leaves(part, (*path, key))
+
+
+def table_of_means(title: str, note: str, means: Mapping[Path, Any]) -> Table:
+    """Return a table with one row for each path but its last name, which is the column."""
+    columns = list(dict.fromkeys(path[-1] for path in means))
+    table = Table(title, note, ["", *columns])
+    for start in dict.fromkeys(path[:-1] for path in means):
+        cells = [cell(means.get((*start, column))) for column in columns]
+        table.rows.append((", ".join(start), cells))
+    return table
+
+
+def table_of_numbers(title: str, note: str, nested: Mapping[str, Any]) -> Table:
+    """Return a table of plain numbers and words, one row for what they are about."""
+    rows = dict(_rows(nested))
+    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+    table = Table(title, note, ["", *columns])
+    for path, row in rows.items():
+        cells = [_value(row[key]) if key in row else NONE for key in columns]
+        table.rows.append((", ".join(path), cells))
+    return table
+
+
+def _rows(nested: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield numbers and words by the path of what they are about."""
+    plain = {key: part for key, part in nested.items() if not isinstance(part, Mapping)}
+    if plain:
+        yield path, plain
+    for key, part in nested.items():
+        if isinstance(part, Mapping):
+            yield from _rows(part, (*path, key))
+
+
+def _value(value: Any) -> Cell:
+    if value is None:
+        return Cell("undefined")
+    return Cell(f"{value:.3g}" if isinstance(value, float) else str(value))
