@@ -14,8 +14,9 @@ from rung3.data.distances import distance
 from rung3.data.rows import Rows
 from rung3.evaluation import Oracles, composition, evaluate, reversibility
 from rung3.evaluation.bootstrap import Bootstrap
-from rung3.evaluation.plan import causes, outcomes, plan
+from rung3.evaluation.plan import plan
 from rung3.mechanisms import Equation
+from rung3.scm.query import causes, outcomes
 
 NO_ORACLES = Oracles({})
 

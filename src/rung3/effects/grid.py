@@ -195,7 +195,7 @@ def spell(variable: Variable, value: Tensor) -> str:
 
 def _image(model: SCM, outcome: str | None) -> str:
     """The image that is looked at."""
-    from rung3.evaluation.plan import outcomes
+    from rung3.scm.query import outcomes
 
     name = outcomes(model)[0] if outcome is None else outcome
     model.graph.names([name])

@@ -11,6 +11,7 @@ from torch import Tensor
 from rung3.data.rows import Rows, as_rows, map_noise
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.effects.formulas import check_outcome
+from rung3.scm.query import query
 from rung3.scm.scm import SCM
 
 __all__ = ["Clouds"]
@@ -48,8 +49,6 @@ class Clouds:
         temperature: float,
         seed: Seed,
     ) -> None:
-        from rung3.evaluation.plan import plan
-
         check_outcome(model, outcome)
         if isinstance(particles, bool) or not isinstance(particles, int) or particles < 2:
             raise ValueError(f"particles: expected a whole number of at least 2, got {particles!r}")
@@ -57,7 +56,7 @@ class Clouds:
         self.variable = model.variables[outcome]
         given = as_rows(values, model.variables, model.device)
         self.batched, self.rows = given.batched, _batched(given)
-        self._query = plan(model, self.rows, self.rows.n, {"do": do}, 0)[0]
+        self._query = query(model, self.rows.n, self.rows.n, "do", dict(do))
         self._temperature, self._base = temperature, base_seed(seed, "clouds")
 
     def __iter__(self) -> Iterator[tuple[Rows, Mapping[str, Any], Iterator[Tensor]]]:

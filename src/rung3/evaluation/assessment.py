@@ -28,11 +28,12 @@ from rung3.evaluation.measures.base import (
     mode_of,
 )
 from rung3.evaluation.measures.minimality import REFERENCES
-from rung3.evaluation.plan import Query, outcomes, plan
+from rung3.evaluation.plan import plan
 from rung3.evaluation.protocol import Protocol
 from rung3.evaluation.report.report import Report
 from rung3.evaluation.runner import Runner, summarise
 from rung3.scm.floating import in_own_precision
+from rung3.scm.query import Query, outcomes
 from rung3.training.oracles.oracles import Oracles, fit_oracles
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from rung3.data.variables import Discrete, Image
 from rung3.scm.provenance import Provenance, Status
 
 if TYPE_CHECKING:
-    from rung3.evaluation.plan import Query
+    from rung3.scm.query import Query
     from rung3.scm.scm import SCM
 
 __all__ = ["Example", "Examples", "Sweep"]

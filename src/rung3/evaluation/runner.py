@@ -19,8 +19,8 @@ from rung3.evaluation.examples import Examples
 from rung3.evaluation.measures import MEASURES, Measure
 from rung3.evaluation.measures.base import FACTUAL, KEPT, Asked, Examination, Sight, look
 from rung3.evaluation.measures.truth import forget, true_counterfactual
-from rung3.evaluation.plan import Query
 from rung3.evaluation.scores import put
+from rung3.scm.query import Query
 
 __all__ = ["Runner", "summarise"]
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from rung3.data.rows import Rows
 from rung3.data.variables import Continuous, Discrete, Variable
-from rung3.evaluation.plan import Query
 from rung3.evaluation.positivity import Positivity, positivity
+from rung3.scm.query import Query
 from rung3.scm.scm import SCM
 from rung3.study.preflight import preflight
 from rung3.study.sources import Splits

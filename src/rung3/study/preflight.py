@@ -19,7 +19,7 @@ from rung3.scm.interventions import Apply
 from rung3.scm.scm import SCM
 
 if TYPE_CHECKING:
-    from rung3.evaluation.plan import Query
+    from rung3.scm.query import Query
     from rung3.study.sources import Splits
     from rung3.study.study import Study
 

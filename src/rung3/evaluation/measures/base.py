@@ -23,8 +23,8 @@ from rung3.data.rows import Rows
 from rung3.data.variables import Image
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.table import Table, leaves, table_of_means, table_of_numbers
-from rung3.evaluation.plan import Query
 from rung3.evaluation.scores import Path, Scores
+from rung3.scm.query import Query
 from rung3.training.oracles.oracles import Oracles
 
 if TYPE_CHECKING:

@@ -43,8 +43,8 @@ from rung3.evaluation.measures.base import (
 )
 from rung3.evaluation.measures.prior import PRIOR, prior_distances
 from rung3.evaluation.measures.recovery import MAX_ROWS
-from rung3.evaluation.plan import Query
 from rung3.evaluation.scores import Path, put
+from rung3.scm.query import Query
 
 __all__ = ["CALIBRATION", "CRPS_SKILL", "DRAWS", "LEVELS", "crps"]
 

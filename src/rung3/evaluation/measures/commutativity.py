@@ -22,7 +22,7 @@ from rung3.data.rows import Rows
 from rung3.data.seeding import Seed, chain
 from rung3.evaluation.measures.axioms import answer
 from rung3.evaluation.measures.base import Examination, Measure, Section
-from rung3.evaluation.plan import Query
+from rung3.scm.query import Query
 
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM

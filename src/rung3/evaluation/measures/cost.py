@@ -23,7 +23,7 @@ from rung3.data.rows import Rows
 from rung3.data.seeding import Seed, base_seed
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.base import Examination, Measure, Section, or_why
-from rung3.evaluation.plan import Query
+from rung3.scm.query import Query
 
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM

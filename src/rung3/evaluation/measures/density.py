@@ -11,8 +11,8 @@ from rung3.evaluation.measures.base import MODEL, Examination, Line, Measure, Se
 from rung3.evaluation.measures.collapse import UNUSED, divergences
 from rung3.evaluation.measures.log_prob import densities
 from rung3.evaluation.measures.table import NONE, Cell, Table, cell
-from rung3.evaluation.plan import Query
 from rung3.evaluation.scores import Path
+from rung3.scm.query import Query
 
 __all__ = ["DENSITY"]
 

@@ -24,9 +24,9 @@ from rung3.data.variables import Image
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.base import Examination, Measure, Section, or_why
 from rung3.evaluation.measures.realism import features
-from rung3.evaluation.plan import Query
 from rung3.evaluation.two_sample import Apart, compare, energy, gaussian
 from rung3.mechanisms.networks.encoding import ParentEncoder, deviation
+from rung3.scm.query import Query
 from rung3.training.oracles.oracles import Oracles
 
 if TYPE_CHECKING:

@@ -40,9 +40,9 @@ from rung3.evaluation.measures.base import (
     features_of,
     or_why,
 )
-from rung3.evaluation.plan import Query
 from rung3.evaluation.scores import Path, put
 from rung3.evaluation.two_sample import mmd, polynomial
+from rung3.scm.query import Query
 from rung3.training.oracles.oracles import Oracle
 
 __all__ = ["REALISM", "FeatureDistances", "features"]

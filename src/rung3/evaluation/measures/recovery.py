@@ -32,8 +32,8 @@ from rung3.data.seeding import Seed
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.abduction import abducted
 from rung3.evaluation.measures.base import Examination, Measure, Section, or_why
-from rung3.evaluation.plan import Query
 from rung3.mechanisms.networks.encoding import deviation
+from rung3.scm.query import Query
 
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM
