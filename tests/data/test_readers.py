@@ -325,7 +325,6 @@ def csv(folder: Path, text: str) -> Path:
         (("1", "2", "3"), ["1", "2"], [0, 1]),
         (("1.0", "1"), ["1", "1.0"], [1, 0]),
         (("yes", "no"), ["yes", "no"], [0, 1]),
-        (("yes", "no"), ["1", "0", "1"], [1, 0, 1]),
     ],
 )
 def test_labels_are_the_text_that_the_table_holds(

@@ -241,7 +241,7 @@ def test_rows_with_gaps_are_left_out_and_counted() -> None:
     whole = effect({"z": z[kept], "t": t[kept], "y": y[kept]}, "t", "y", adjust=["z"])
     assert (found.effect, found.n, found.gaps) == (whole.effect, kept.sum(), n - kept.sum())
     assert found.effect.low < 2 < found.effect.high
-    assert str(found).endswith(f"adjusted for z; {found.gaps:,} rows with gaps left out")
+    assert f"adjusted for z; {found.gaps:,} rows with gaps left out; read off" in str(found)
 
 
 def test_a_graph_may_be_text() -> None:

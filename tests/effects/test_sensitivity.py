@@ -201,7 +201,7 @@ def test_bad_questions_are_refused() -> None:
     with pytest.raises(ValueError, match="others: the variables of 'seed 1'"):
         sensitivity(exam, FAILED, {"studied": 1}, "passed", others={"seed 1": worlds.lecture()})
     confounded = SCM("x -> y; x <-> y", {"x": Binary(), "y": Binary()})
-    with pytest.raises(ValueError, match=r"hidden common causes.*rung3\.bounds"):
+    with pytest.raises(ValueError, match=r"hidden common causes.*rung3\.effects\.bounds"):
         sensitivity(confounded, {"x": [0], "y": [0]}, {"x": 1}, "y")
     with pytest.raises(ValueError, match="cannot be turned round"):
         Reversed(GumbelMax().bind("x", Categorical(3), {}))

@@ -593,7 +593,7 @@ def test_the_code_of_each_of_two_models_saves_pictures_of_its_own(digits: Sessio
 
 @pytest.mark.parametrize("rung", ["imagining", "doing"])
 def test_an_answer_that_is_no_number_is_refused_in_words(rung: Any) -> None:
-    model = SCM(t=Equation("u"), y=Equation(lambda t, u: u + 0 * (1e30 * t)))
+    model = SCM(t=Equation("u"), y=Equation(lambda t, u: u + 0 * (1e300 * t)))
     session = Session([Opened("far", model, model.sample(5, seed=0))], {})
     with pytest.raises(
         ValueError, match=r"y: not a number in .*, such as at t=1e.15; ask for values"

@@ -161,7 +161,7 @@ def test_queries_decode_with_the_decoder_that_was_trained(
     log_prob = mechanism.pixels.log_prob
 
     def watched(value: Tensor, params: Any) -> Tensor:
-        seen.append(params.mean)
+        seen.append(mechanism.pixels.mean(params))
         return log_prob(value, params)
 
     monkeypatch.setattr(mechanism.pixels, "log_prob", watched)

@@ -80,7 +80,7 @@ MISTAKES: dict[str, tuple[str, Any, str]] = {
     "label, jointly": ("evaluation.interventions", {"a": {"x": 1, "group": "nope"}}, "group.*nope"),
     "unknown argument": ("evaluation.interventions", {"x": "z + 1"}, "unknown variable 'z'"),
     "child as argument": ("evaluation.interventions", {"x": "y + 1"}, "unknown variable 'y'"),
-    "code out of range": ("evaluation.interventions", {"group": 7}, "group: 7"),
+    "code out of range": ("evaluation.interventions", {"group": 7}, "group: unknown category"),
     "infinite": ("evaluation.interventions", {"x": "1/0"}, "x: 1 values are infinite"),
     "outside at some rows": ("evaluation.interventions", {"x": "log(x)"}, r"do\(x\): x: .*NaN"),
     "no category": ("evaluation.interventions", {"group": "group/2"}, "0.5 is not a category"),

@@ -483,8 +483,8 @@ def test_two_devices_train_and_skip_as_one(tmp_path: Path) -> None:
     script = tmp_path / "two.py"  # Lightning starts the second process from it
     script.write_text(
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "import test_training; test_training.torch.set_num_threads(1)\n"
-        "print(repr(test_training.spiky(2)))\n"
+        "import test_fitting; test_fitting.torch.set_num_threads(1)\n"
+        "print(repr(test_fitting.spiky(2)))\n"
     )
     run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
     one = spiky()
@@ -818,15 +818,15 @@ def test_a_run_that_broke_off_ends_with_the_same_weights(
 KILLED = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-import test_training
+import test_fitting
 from rung3.training.loop import Loop
 step = Loop.training_step
 def slow(*args):
     time.sleep(0.03)
     return step(*args)
 Loop.training_step = slow
-test_training.torch.set_num_threads(1)
-test_training.train_images(test_training.Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]) or None)
+test_fitting.torch.set_num_threads(1)
+test_fitting.train_images(test_fitting.Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]) or None)
 """
 
 

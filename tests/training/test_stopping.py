@@ -28,8 +28,8 @@ evaluation: {interventions: {x: 1}, bootstrap: 0, particles: 1}
 """
 
 RUN = """
-import os, signal
-from rung3 import {module} as module
+import importlib, os, signal
+module = importlib.import_module("rung3.{module}")
 
 whole, calls = module.{name}, []
 
@@ -47,12 +47,12 @@ app(["run", "study.yaml"])
 """
 
 STAGES = {
-    "data": ("study_data.TableData", "splits", 1, "while reading the data"),
-    "fit": ("training_loop.Loop", "training_step", 6, "at step 5 of fitting x, y"),
-    "validation": ("training_loop.Loop", "validation_step", 2, "of fitting x, y"),
-    "oracles": ("study.Study", "_oracles", 1, "while training the oracles"),
-    "evaluation": ("study.Study", "_evaluate", 1, "while evaluating"),
-    "report": ("evaluation.Report", "save", 1, "while writing the report"),
+    "data": ("study.sources.TableData", "splits", 1, "while reading the data"),
+    "fit": ("training.loop.Loop", "training_step", 6, "at step 5 of fitting x, y"),
+    "validation": ("training.loop.Loop", "validation_step", 2, "of fitting x, y"),
+    "oracles": ("study.study.Study", "_oracles", 1, "while training the oracles"),
+    "evaluation": ("study.study.Study", "_evaluate", 1, "while evaluating"),
+    "report": ("evaluation.report.report.Report", "save", 1, "while writing the report"),
 }
 
 
@@ -88,7 +88,7 @@ def test_a_stopped_run_says_where_and_the_same_command_goes_on(
     folder: Path, stage: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, method, at, where = STAGES[stage]
-    module, owner = path.split(".")
+    module, owner = path.rsplit(".", 1)
     whole, calls = getattr(getattr(import_module(f"rung3.{module}"), owner), method), []
 
     def stopped(*args: Any, **options: Any) -> Any:
@@ -125,7 +125,7 @@ def test_the_process_of_a_stopped_run_ends_with_the_signals_status(
     folder: Path, stage: str, name: str
 ) -> None:
     path, method, at, where = STAGES[stage]
-    module, owner = path.split(".")
+    module, owner = path.rsplit(".", 1)
     code = RUN.format(module=module, name=f"{owner}.{method}", at=at, signal=name)
 
     def default() -> None:  # a runner in the background has Ctrl-C ignored

@@ -35,15 +35,21 @@ Settings = Annotated[
 ]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        say(f"rung3 {version('rung3')}")
+        raise typer.Exit
+
+
 @app.callback(invoke_without_command=True)
 def main(
-    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version),
+    ] = False,
     traceback: Annotated[bool, typer.Option(help="Show where an error came from.")] = False,
 ) -> None:
     """Deep structural causal models: what would this image have looked like, had that been so?"""
-    if show_version:
-        say(f"rung3 {version('rung3')}")
-        raise typer.Exit
 
 
 @app.command()

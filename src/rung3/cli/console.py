@@ -12,9 +12,6 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from rung3.data.names import slug
-from rung3.training.stopping import Stopped, stoppable
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -29,6 +26,11 @@ class Plain(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
+        from rung3.training.stopping import (  # not for --help: torch takes a second
+            Stopped,
+            stoppable,
+        )
+
         try:
             with stoppable():
                 return super().invoke(ctx)
@@ -57,6 +59,8 @@ def save_pictures(
     figures: Mapping[str, Figure], folder: Path, question: str, out: Path | None
 ) -> None:
     """Write the picture of each image, to `out` or by its name and the question, and say where."""
+    from rung3.data.names import slug
+
     for name, figure in figures.items():
         path = out or folder / f"{slug(f'{name}-{question}')}.png"
         save_picture(figure, path, dpi=120)

@@ -204,8 +204,10 @@ def predict(
     for name in model.graph.order:
         mechanism = mechanisms[name]
         if name not in recomputed and noise.factual is not None:
-            factual = unsqueeze(noise.factual, name).to(model.variables[name].dtype)
-            values[name] = split(name, factual)
+            factual, kind = unsqueeze(noise.factual, name), model.variables[name].dtype
+            if factual.is_floating_point():  # values in double stay as exact as they are
+                kind = torch.promote_types(factual.dtype, kind)
+            values[name] = split(name, factual.to(kind))
             continue
         own: Noise = {}
         parents = {parent: merge(values[parent]) for parent in mechanism.parents}

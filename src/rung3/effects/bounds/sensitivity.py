@@ -326,7 +326,7 @@ def _affected(model: SCM, do: Mapping[str, Any], outcome: str) -> list[str]:
     if model.confounding.members:
         raise ValueError(
             f"hidden common causes {list(model.confounding.members)}: what they leave open is told "
-            "by rung3.effects.bounds.linear_program"
+            "by rung3.effects.bounds"
         )
     model.graph.names([outcome])
     graph = model.do(do).graph
