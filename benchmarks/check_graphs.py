@@ -40,7 +40,14 @@ from y0.algorithm.simplify_latent import evans_simplify
 from y0.dsl import Variable
 from y0.graph import NxMixedGraph
 
-from rung3.graph import CausalGraph, Query, equivalence_class, equivalent, implications, to_dagitty
+from rung3.graph import (
+    CausalGraph,
+    CausalQuery,
+    equivalence_class,
+    equivalent,
+    implications,
+    to_dagitty,
+)
 from rung3.graph.separation import open_path
 from rung3.scm.identifiability import identify
 
@@ -280,7 +287,7 @@ def formulas(graph: CausalGraph, rng: random.Random) -> Answers:
     x, y, z, w = rng.sample(graph.nodes, 4)
     theirs = y0_graph(graph)
     for do, given in (([x], []), ([x, w], []), ([x], [z])):
-        found = identify(graph, Query((y,), tuple(do), tuple(given)))
+        found = identify(graph, CausalQuery((y,), tuple(do), tuple(given)))
         sets = [{Variable(name) for name in names} for names in (do, [y], given)]
         try:
             estimand = identify_outcomes(theirs, *sets[:2], sets[2] or None)

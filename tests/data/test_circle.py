@@ -12,7 +12,7 @@ from torch import Tensor
 from rung3 import SCM, Categorical, Continuous, Image, fit, load, worlds
 from rung3.data.distances import distance
 from rung3.data.variables import Variable, from_config
-from rung3.effects import along, average, mediate, uncertainty
+from rung3.effects import average, mediate, path_specific, uncertainty
 from rung3.evaluation.measures.calibration import crps
 from rung3.evaluation.tasks import shifted
 from rung3.mechanisms import Contaminated, Equation, Flow
@@ -158,7 +158,7 @@ def test_effects_on_it_go_the_shorter_way_round() -> None:
     for effect, turn in ((found.direct, 0.2), (found.indirect, 0.1), (found.total, 0.3)):
         torch.testing.assert_close(effect, torch.full((2,), turn))
     assert found.interaction.abs().max() < 1e-6
-    torch.testing.assert_close(along(model, rows, more, "c", ["a -> c"]), found.direct)
+    torch.testing.assert_close(path_specific(model, rows, more, "c", ["a -> c"]), found.direct)
     back = {"a": lambda a: a - 0.2}
     torch.testing.assert_close(mediate(model, rows, back, "c", "b").total, -found.total)
     assert mediate(model, rows, {"a": lambda a: a}, "c", "b").total.abs().max() == 0

@@ -13,7 +13,7 @@ from torch import Tensor
 from rung3 import SCM, CausalGraph, Continuous, fit, load
 from rung3.data.precision import held
 from rung3.effects.tables.adjustment import effect
-from rung3.effects.tables.simpson import association, reversals
+from rung3.effects.tables.simpson import association, find_reversals
 from rung3.evaluation.tasks import changes
 from rung3.graph import falsify
 from rung3.mechanisms import AdditiveNoise, Equation, Flow
@@ -66,7 +66,7 @@ def test_statistics_of_a_table_do_not_know_where_zero_is() -> None:
     assert whole[0] is not None
     assert whole[1] is not None
     assert whole[1].slope == pytest.approx(whole[0].slope, abs=1e-6)
-    assert len(reversals(far, "t", "y", "b")) == len(reversals(near, "t", "y", "b"))
+    assert len(find_reversals(far, "t", "y", "b")) == len(find_reversals(near, "t", "y", "b"))
 
 
 def test_tests_of_a_graph_do_not_know_where_zero_is() -> None:

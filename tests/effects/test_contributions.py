@@ -10,7 +10,7 @@ from scipy.stats import gamma, laplace, norm, uniform
 from scipy.stats import t as student
 
 from rung3 import SCM, Binary, Categorical, fit, worlds
-from rung3.effects.attribution.contributions import shift, unusual
+from rung3.effects.attribution.contributions import attribute_anomaly, attribute_change
 from rung3.effects.attribution.shapley import shapley
 from rung3.evaluation.tasks import changes
 from rung3.mechanisms import Equation, Flow, InverseCDF
@@ -24,7 +24,7 @@ def far(center: float, deviation: float, t: float) -> float:
 def test_shares_of_an_unusual_row_in_closed_form() -> None:
     """`y = x + u`, both standard normal: all four values of v are Gaussian tails."""
     model = SCM(x=Equation("u"), y=Equation("x + u"))
-    found = unusual(model, {"x": [2.0], "y": [2.5]}, "y", draws=100_000, seed=0)
+    found = attribute_anomaly(model, {"x": [2.0], "y": [2.5]}, "y", draws=100_000, seed=0)
     none, x, y = far(0, math.sqrt(2), 2.5), far(2.0, 1, 2.5), far(0.5, 1, 2.5)
     assert found.scores.item() == pytest.approx(-none, abs=0.05)
     assert found.shares["x"].item() == pytest.approx(((x - none) + (0 - y)) / 2, abs=0.05)
@@ -35,7 +35,7 @@ def test_shares_of_an_unusual_row_in_closed_form() -> None:
 
 def test_shares_sum_to_the_score_and_who_only_hands_on_is_not_blamed() -> None:
     model = SCM(x=Equation("u"), m=Equation("2*x + u/100"), y=Equation("m + u/100"))
-    found = unusual(model, {"x": [3.0], "m": [6.0], "y": [6.0]}, "y", seed=0)
+    found = attribute_anomaly(model, {"x": [3.0], "m": [6.0], "y": [6.0]}, "y", seed=0)
     total = sum(share.item() for share in found.shares.values())
     assert total == pytest.approx(found.scores.item(), abs=1e-6)
     assert found.first() == "x"
@@ -69,7 +69,7 @@ def test_shares_far_in_the_tail_are_those_of_the_closed_form() -> None:
     assert truth[0] == pytest.approx({"a": -11.7, "b": -11.7, "c": 33.1}, abs=0.05)
     assert truth[1] == pytest.approx({"a": -2.01, "b": -2.16, "c": 7.26}, abs=0.01)
     table = {k: [row[k] for row in rows] for k in "abc"}
-    found = unusual(model, table, "c", seed=0)
+    found = attribute_anomaly(model, table, "c", seed=0)
     assert not found.bounded.any()
     for k in "abc":
         for row, expected in enumerate(truth):
@@ -83,7 +83,7 @@ def test_tails_of_any_noise(noise: str) -> None:
     """`y = x + u`: given its own u, y is as extreme as where x is, of a tail that is known."""
     model = SCM(x=Equation("u", noise=noise), y=Equation("x + u/100"))
     quantile = {"Laplace(0, 1)": 15.0, "Gamma(3, 2)": 14.0, "StudentT(4)": 40.0}.get(noise, 0.99999)
-    found = unusual(model, {"x": [quantile], "y": [quantile]}, "y", seed=0)
+    found = attribute_anomaly(model, {"x": [quantile], "y": [quantile]}, "y", seed=0)
     kind = {
         "Laplace(0, 1)": laplace(), "Gamma(3, 2)": gamma(3, scale=0.5),
         "Uniform(-1, 1)": uniform(-1, 2), "StudentT(4)": student(4),
@@ -103,7 +103,7 @@ def test_a_class_that_was_never_drawn_is_rarer_than_the_draws_can_tell() -> None
         tables = {"x": InverseCDF(table=[0.5, 0.5]), "y": InverseCDF(table=[last] * 2)}
         never = 3 if last[0] else 0
         model = SCM("x -> y", kinds, tables)
-        found = unusual(model, {"x": [0, 1], "y": [never, last.index(0.9)]}, "y")
+        found = attribute_anomaly(model, {"x": [0, 1], "y": [never, last.index(0.9)]}, "y")
         assert found.scores[0].item() >= math.log(5001) - 1e-6
         assert found.scores[1].item() == pytest.approx(0, abs=1e-3)
         assert found.bounded.tolist() == [True, False]
@@ -114,7 +114,7 @@ def test_of_many_causes_what_draws_do_not_reach_is_said_to_be_a_bound() -> None:
     equations = {f"x{k}": Equation("u") for k in range(9)}
     model = SCM(**equations, y=Equation(f"{' + '.join(equations)} + u"))
     rows = {name: [0.0, 0.5] for name in equations} | {"y": [20.0, 4.5]}
-    found = unusual(model, rows, "y", draws=1_000)
+    found = attribute_anomaly(model, rows, "y", draws=1_000)
     assert found.bounded.tolist() == [True, False]
     assert found.first(0) == "y"
 
@@ -122,15 +122,18 @@ def test_of_many_causes_what_draws_do_not_reach_is_said_to_be_a_bound() -> None:
 def test_rows_are_shared_together_as_one_by_one() -> None:
     model = SCM(x=Equation("u"), m=Equation("tanh(x) + u"), y=Equation("x*m + u"))
     rows = dict(model.sample(4, seed=0))
-    found = unusual(model, rows, "y", draws=500)
+    found = attribute_anomaly(model, rows, "y", draws=500)
     for at in range(4):
-        one = unusual(model, {k: v[at : at + 1] for k, v in rows.items()}, "y", draws=500)
+        one = attribute_anomaly(model, {k: v[at : at + 1] for k, v in rows.items()}, "y", draws=500)
         assert one.scores[0].item() == pytest.approx(found.scores[at].item(), abs=0.3)
 
 
 def test_the_stated_error_is_the_spread_over_seeds() -> None:
     model = SCM(x=Equation("u"), y=Equation("x + u"))
-    found = [unusual(model, {"x": [1.0], "y": [2.0]}, "y", draws=500, seed=s) for s in range(60)]
+    found = [
+        attribute_anomaly(model, {"x": [1.0], "y": [2.0]}, "y", draws=500, seed=s)
+        for s in range(60)
+    ]
     spread = torch.stack([f.shares["x"] for f in found]).std().item()
     stated = torch.stack([f.errors["x"] for f in found]).mean().item()
     assert 0.6 < spread / stated < 1.6
@@ -142,7 +145,7 @@ def test_a_rare_category_is_unusual_by_its_own_noise() -> None:
         "x": InverseCDF(table=[0.5, 0.5]),
         "y": InverseCDF(table=[[0.9, 0.09, 0.01]] * 2),
     }
-    found = unusual(SCM("x -> y", kinds, tables), {"x": [0], "y": [2]}, "y", draws=20_000)
+    found = attribute_anomaly(SCM("x -> y", kinds, tables), {"x": [0], "y": [2]}, "y", draws=20_000)
     assert found.scores.item() == pytest.approx(-math.log(0.01), abs=0.3)
     assert found.shares["x"].item() == pytest.approx(0, abs=0.05)
 
@@ -151,7 +154,7 @@ def test_a_change_is_shared_as_by_hand() -> None:
     """Means move by 2 * 1 through x, by 3 in y, and `(4 - 2) * (0 + 1) / 2` each of the slope."""
     before = SCM(x=Equation("u"), y=Equation("2*x + u"), z=Equation("y + u"))
     after = SCM(x=Equation("u + 1"), y=Equation("4*x + u + 3"), z=Equation("y + u"))
-    found = shift(before, after, "z", draws=50_000)
+    found = attribute_change(before, after, "z", draws=50_000)
     assert found.after - found.before == pytest.approx(7, abs=0.05)
     assert found.shares["x"] == pytest.approx(2 * 1 + (4 - 2) * 1 / 2, abs=0.05)
     assert found.shares["y"] == pytest.approx(3 + (4 - 2) * 1 / 2, abs=0.05)
@@ -170,7 +173,7 @@ def test_the_mechanism_that_changed_is_found_from_data() -> None:
         linear = {"x2": Flow(splines=0, hidden=())}
         models.append(SCM("x1 -> x2", mechanisms={"x1": Flow(splines=0), **linear}))
         fit(models[-1], table, epochs=8, progress=False)
-    found = shift(*models, "x2", only=changed)
+    found = attribute_change(*models, "x2", only=changed)
     assert found.shares == {"x2": pytest.approx(2, abs=0.2)}
 
 
@@ -192,13 +195,13 @@ def test_bad_input_is_refused() -> None:
     world = worlds.lecture()
     rows = {"x1": [1.0], "x2": [3.0]}
     with pytest.raises(ValueError, match="did you mean 'x2'"):
-        unusual(world, rows, "x22")
+        attribute_anomaly(world, rows, "x22")
     with pytest.raises(ValueError, match="draws=5 must be at least 100"):
-        unusual(world, rows, "x2", draws=5)
+        attribute_anomaly(world, rows, "x2", draws=5)
     with pytest.raises(ValueError, match="the models differ"):
-        shift(world, SCM(x1=Equation("u"), x2=Equation("u")), "x2")
+        attribute_change(world, SCM(x1=Equation("u"), x2=Equation("u")), "x2")
     with pytest.raises(ValueError, match="only: unknown variable 'z'"):
-        shift(world, world, "x2", only=["z"])
+        attribute_change(world, world, "x2", only=["z"])
     three = SCM("y", {"y": Categorical(3)}, {"y": InverseCDF(table=[0.2, 0.3, 0.5])})
     with pytest.raises(ValueError, match="has no average"):
-        shift(three, three, "y")
+        attribute_change(three, three, "y")

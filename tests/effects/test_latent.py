@@ -11,7 +11,7 @@ from chain import g, pixels, world, z_of
 from torch import Tensor
 
 from rung3 import SCM
-from rung3.effects import along, mediate, natural
+from rung3.effects import mediate, natural, path_specific
 from rung3.mechanisms import VAE, Equation
 
 
@@ -67,16 +67,18 @@ def test_paths_may_pass_through_the_latents() -> None:
     rows = model.sample(8, seed=0)
     h = by_hand(rows, 0.9)
     base = g(h["z"], h["t"], h["i"])
-    found = along(model, rows, {"t": 0.9}, "scan", ["t -> latent -> scan"])
+    found = path_specific(model, rows, {"t": 0.9}, "scan", ["t -> latent -> scan"])
     close(found, g(z_of(h["u"], h["t_"], h["i"]), h["t"], h["i"]) - base)
     split = mediate(model, rows, {"t": 0.9}, "scan", "latent")
     direct = ["t -> scan", "t -> i -> scan"]
     through = ["t -> latent -> scan", "t -> i -> latent -> scan"]
     with pytest.raises(ValueError, match="'i' is a recanting witness"):
-        along(model, rows, {"t": 0.9}, "scan", through)
+        path_specific(model, rows, {"t": 0.9}, "scan", through)
     assert split.witnesses == ("i",)
     for paths, effect in ((through, split.indirect), (through + direct, split.total)):
-        assert torch.equal(along(model, rows, {"t": 0.9}, "scan", paths, recanting=True), effect)
+        assert torch.equal(
+            path_specific(model, rows, {"t": 0.9}, "scan", paths, recanting=True), effect
+        )
 
 
 def test_every_effect_of_a_null_intervention_is_exactly_zero() -> None:

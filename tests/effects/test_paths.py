@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rung3 import SCM, Binary, Categorical, CausalGraph
-from rung3.effects import along, mediate, natural
+from rung3.effects import mediate, natural, path_specific
 from rung3.effects.formulas import Along, Formulas
 from rung3.mechanisms import Equation
 
@@ -42,7 +42,7 @@ WEIGHTS = {"x -> y": 1, "x -> a -> y": 20, "x -> a -> b -> y": 600, "x -> b -> y
 def test_in_a_linear_model_paths_are_products_of_coefficients(size: int) -> None:
     row = {"x": 0.0, "a": 0.5, "b": -1.0, "y": 0.0}
     for paths in combinations(WEIGHTS, size):
-        effect = along(several(), row, {"x": 1.0}, "y", paths, recanting=True)
+        effect = path_specific(several(), row, {"x": 1.0}, "y", paths, recanting=True)
         assert effect.item() == pytest.approx(sum(WEIGHTS[p] for p in paths), rel=1e-4, abs=1e-3)
 
 
@@ -63,9 +63,11 @@ def test_direct_and_indirect_effects_are_special_cases(
     avoided = [path for path in WEIGHTS if path not in met]
     options: dict[str, Any] = {"recanting": True, "particles": particles}
     split = mediate(model, rows, {"x": 1.5}, "y", through, particles=particles)
-    assert torch.equal(along(model, rows, {"x": 1.5}, "y", met, **options), split.indirect)
-    assert torch.equal(along(model, rows, {"x": 1.5}, "y", avoided, **options), split.direct)
-    assert torch.equal(along(model, rows, {"x": 1.5}, "y", WEIGHTS, **options), split.total)
+    assert torch.equal(path_specific(model, rows, {"x": 1.5}, "y", met, **options), split.indirect)
+    assert torch.equal(
+        path_specific(model, rows, {"x": 1.5}, "y", avoided, **options), split.direct
+    )
+    assert torch.equal(path_specific(model, rows, {"x": 1.5}, "y", WEIGHTS, **options), split.total)
     assert not torch.equal(split.direct, split.total)
 
 
@@ -75,7 +77,7 @@ def test_one_path_of_a_curved_model_by_hand() -> None:
     x, a, b = (rows[name] for name in "xab")
     x_ = torch.full_like(x, 0.7)
     b_ = b - a * x + a * x_  # x -> b with a as it was
-    effect = along(model, rows, {"x": 0.7}, "y", ["x -> b -> y"])
+    effect = path_specific(model, rows, {"x": 0.7}, "y", ["x -> b -> y"])
     torch.testing.assert_close(effect, (b_.tanh() - b.tanh()) * a, atol=1e-5, rtol=1e-4)
 
 
@@ -84,7 +86,7 @@ def test_paths_may_be_text_names_or_paths_of_the_graph() -> None:
     row = {"x": 0.0, "a": 0.5, "b": -1.0, "y": 0.0}
     path = next(p for p in model.graph.causal_paths("x", "y") if p.nodes == ("x", "b", "y"))
     given: list[Any] = ["x -> b -> y", ["x -> b -> y"], [["x", "b", "y"]], [path], path]
-    assert {along(model, row, {"x": 1.0}, "y", one).item() for one in given} == {100.0}
+    assert {path_specific(model, row, {"x": 1.0}, "y", one).item() for one in given} == {100.0}
 
 
 def test_each_of_several_causes_starts_its_own_paths() -> None:
@@ -97,16 +99,16 @@ def test_each_of_several_causes_starts_its_own_paths() -> None:
         (["a -> b -> y", "x -> y"], 301),
         (["x -> y", "x -> b -> y", "a -> y", "a -> b -> y"], 411),
     ]:
-        found = along(model, row, do, "y", paths, recanting=True)
+        found = path_specific(model, row, do, "y", paths, recanting=True)
         assert found.item() == pytest.approx(effect, rel=1e-4)
     with pytest.raises(ValueError, match="'x -> a -> y' is no causal path from a or x to y after"):
-        along(model, row, do, "y", ["x -> a -> y"])
+        path_specific(model, row, do, "y", ["x -> a -> y"])
 
 
 def test_effects_of_a_null_intervention_are_exactly_zero() -> None:
     rows = curved().sample(100, seed=0)
     for paths in (["x -> y"], ["x -> b -> y"], list(WEIGHTS)):
-        assert not along(curved(), rows, {"x": rows["x"]}, "y", paths).any()
+        assert not path_specific(curved(), rows, {"x": rows["x"]}, "y", paths).any()
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_effects_of_a_null_intervention_are_exactly_zero() -> None:
 def test_paths_that_make_no_sense_are_refused(paths: Sequence[str], message: str) -> None:
     row = {"x": 0.0, "a": 0.0, "b": 0.0, "y": 0.0}
     with pytest.raises(ValueError, match=message):
-        along(several(), row, {"x": 1.0}, "y", paths)
+        path_specific(several(), row, {"x": 1.0}, "y", paths)
 
 
 def test_a_witness_is_a_variable_that_one_world_has_twice() -> None:
@@ -151,9 +153,9 @@ def test_a_witness_is_a_variable_that_one_world_has_twice() -> None:
         rows = {name: torch.zeros(1) for name in names}
         if twice:
             with pytest.raises(ValueError, match=f"'({'|'.join(twice)})' is a recanting witness"):
-                along(model, rows, {"v0": 1.0}, "v5", paths)
+                path_specific(model, rows, {"v0": 1.0}, "v5", paths)
         else:  # answered; and the paths' edges say it all
-            along(model, rows, {"v0": 1.0}, "v5", paths)
+            path_specific(model, rows, {"v0": 1.0}, "v5", paths)
             edges = {pair for path in paths for pair in pairwise(path)}
             spanned = [p for p in every if edges.issuperset(pairwise(p))]
             assert sorted(spanned) == sorted(paths)
@@ -187,15 +189,15 @@ def test_effects_across_a_recanting_district_are_refused(
     if not children:
         natural(model, {"x": 1}, "y", through, n=10, **options)
         model.unidentified = "allow"  # mechanisms of single rows need more
-        along(model, row, {"x": 1}, "y", paths, **options)
+        path_specific(model, row, {"x": 1}, "y", paths, **options)
         assert mediate(model, row, {"x": 1}, "y", through, **options).witnesses == ()
         return
     said = " and ".join(children) + ": of a recanting district"
     with pytest.raises(ValueError, match=said):
         natural(model, {"x": 1}, "y", through, n=10, **options)
     with pytest.raises(ValueError, match=f"{said}.*recanting=True"):
-        along(model, row, {"x": 1}, "y", paths, **options)
+        path_specific(model, row, {"x": 1}, "y", paths, **options)
     model.unidentified = "allow"
     assert natural(model, {"x": 1}, "y", through, n=10, **options).witnesses == children
     assert mediate(model, row, {"x": 1}, "y", through, **options).witnesses == children
-    along(model, row, {"x": 1}, "y", paths, recanting=True, **options)
+    path_specific(model, row, {"x": 1}, "y", paths, recanting=True, **options)

@@ -11,13 +11,13 @@ import torch
 
 from rung3 import Categorical, CausalGraph, Continuous, data, worlds
 from rung3.data.readers.kidney_stones import VARIABLES
-from rung3.effects.tables.simpson import Reversal, advise, association, reversals
+from rung3.effects.tables.simpson import Reversal, advise, association, find_reversals
 
 CONFOUNDED = CausalGraph("z -> x; {z x} -> y")
 
 
 def kidney(**options: object) -> Reversal:
-    (found,) = reversals(data.kidney_stones(), "treatment", "recovery", **options)  # type: ignore[arg-type]
+    (found,) = find_reversals(data.kidney_stones(), "treatment", "recovery", **options)  # type: ignore[arg-type]
     return found
 
 
@@ -152,7 +152,7 @@ def line(seed: int = 0) -> dict[str, torch.Tensor]:
 
 def test_slopes_reverse_too() -> None:
     rows = line()
-    (found,) = reversals(rows, "x", "y")
+    (found,) = find_reversals(rows, "x", "y")
     assert found.contrast == "y with x"
     assert found.aggregate.slope == pytest.approx(np.polyfit(rows["x"], rows["y"], 1)[0])
     assert found.aggregate.slope > 0.5
@@ -165,16 +165,16 @@ def test_slopes_reverse_too() -> None:
 def test_a_continuous_column_makes_strata_by_its_quantiles() -> None:
     rows = line()
     rows["place"] = rows.pop("group") + torch.linspace(0, 0.1, 600)
-    (found,) = reversals(rows, "x", "y", bins=3)
+    (found,) = find_reversals(rows, "x", "y", bins=3)
     assert len(found.strata) == 3
     assert sum(part.n for part in found.strata.values()) == 600
 
 
 def test_reversals_are_found_without_being_told_where() -> None:
     rows = line() | {"coin": torch.randint(2, (600,))}
-    found = reversals(rows)
+    found = find_reversals(rows)
     assert {(each.cause, each.outcome, each.by) for each in found} >= {("x", "y", "group")}
-    assert reversals({"a": torch.randn(50), "b": torch.randn(50)}) == []
+    assert find_reversals({"a": torch.randn(50), "b": torch.randn(50)}) == []
 
 
 def test_levels_of_a_category_are_compared_two_by_two() -> None:
@@ -182,7 +182,7 @@ def test_levels_of_a_category_are_compared_two_by_two() -> None:
     drug = torch.where(rows["treatment"] == 1, 2, 0)
     more = {k: torch.cat([v, v[:50]]) for k, v in {**rows, "treatment": drug}.items()}
     more["treatment"][-50:] = 1
-    found = reversals(
+    found = find_reversals(
         more, "treatment", "recovery", variables={"treatment": Categorical(3, ("B", "C", "A"))}
     )
     assert "recovery with treatment = A against B" in {each.contrast for each in found}
@@ -193,13 +193,13 @@ def test_a_stratum_in_which_the_cause_does_not_vary_is_left_out_and_said() -> No
     rows["size"][-30:] = 2
     rows["treatment"][-30:] = 0
     rows["recovery"][-30:] = 1
-    found = reversals(rows, "treatment", "recovery")[0]
+    found = find_reversals(rows, "treatment", "recovery")[0]
     assert found.left_out == ("size = 2",)
 
 
 def test_where_no_stratum_differs_in_sign_there_is_no_reversal() -> None:
     rows = worlds.chocolate("common cause").sample(2000, seed=0)
-    assert reversals(rows, "chocolate", "prizes", "wealth") == []
+    assert find_reversals(rows, "chocolate", "prizes", "wealth") == []
 
 
 @pytest.mark.parametrize(
@@ -213,13 +213,13 @@ def test_where_no_stratum_differs_in_sign_there_is_no_reversal() -> None:
 )
 def test_what_cannot_be_looked_at_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        reversals(data.kidney_stones(), **options)  # type: ignore[arg-type]
+        find_reversals(data.kidney_stones(), **options)  # type: ignore[arg-type]
 
 
 def test_a_vector_is_no_column_to_look_at() -> None:
     table = {"x": torch.randn(10, 2), "y": torch.randn(10)}
     with pytest.raises(ValueError, match=r"x: is Continuous.*expected a scalar column"):
-        reversals(table, "x", "y", variables={"x": Continuous(dim=2)})
+        find_reversals(table, "x", "y", variables={"x": Continuous(dim=2)})
 
 
 def test_rows_with_gaps_are_left_out_and_counted_by_what_is_looked_at() -> None:
@@ -230,9 +230,9 @@ def test_rows_with_gaps_are_left_out_and_counted_by_what_is_looked_at() -> None:
     lost = rng.random(n) < 0.2
     columns = {"x": x, "y": y, "z": np.where(lost, np.nan, z), "w": np.full(n, 0.5)}
     columns["w"][:50] = np.nan
-    (found,) = reversals(columns, "x", "y", "z")
+    (found,) = find_reversals(columns, "x", "y", "z")
     kept = {"x": x[~lost], "y": y[~lost], "z": z[~lost]}
-    (whole,) = reversals(kept, "x", "y", "z")
+    (whole,) = find_reversals(kept, "x", "y", "z")
     assert found.strata == whole.strata
     assert found.gaps == lost.sum()
     assert str(found).splitlines()[0].endswith(f"; {lost.sum()} rows with gaps left out")

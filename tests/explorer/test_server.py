@@ -18,7 +18,7 @@ from PIL import Image as Pictures
 from serving import served
 
 from rung3 import worlds
-from rung3.explorer import Opened, Query, Session
+from rung3.explorer import Opened, PageState, Session
 from rung3.explorer import answers as view
 
 pytest.importorskip("starlette", reason="the page's server needs rung3[web]")
@@ -75,7 +75,7 @@ def test_the_page_loads_nothing_from_elsewhere(port: int) -> None:
 
 
 def test_it_answers_as_the_session_does(port: int, session: Session) -> None:
-    query = Query(row=3, do={"thickness": 4.0})
+    query = PageState(row=3, do={"thickness": 4.0})
     status, said = _ask(port, "answer", {"row": 3, "do": {"thickness": 4}})
     assert (status, said) == (200, json.loads(json.dumps(view.answer(session, query))))
     for what, more in {"truth": {}, "belief": {}, "code": {}, "film": {"of": "digit"}}.items():
@@ -85,7 +85,7 @@ def test_it_answers_as_the_session_does(port: int, session: Session) -> None:
 
 
 def test_a_strip_can_be_saved(port: int) -> None:
-    link = Query(row=2).link()
+    link = PageState(row=2).link()
     for kind, form in (("png", "PNG"), ("gif", "GIF")):
         status, content, headers = _send(port, "GET", f"/api/strip.{kind}?q={link}&of=digit")
         assert status == 200
@@ -213,7 +213,7 @@ def test_listening_for_other_machines_is_warned_of(
 
 
 def test_fifty_queries_of_ten_clients_each_get_their_own(port: int, session: Session) -> None:
-    queries = [Query(row=k, do={"thickness": 1.5 + k / 25}) for k in range(50)]
+    queries = [PageState(row=k, do={"thickness": 1.5 + k / 25}) for k in range(50)]
     expected = [view.answer(session, query) for query in queries]
     with ThreadPoolExecutor(10) as clients:
         found = list(clients.map(lambda q: _ask(port, "answer", q.model_dump()), queries))

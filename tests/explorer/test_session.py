@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from rung3 import SCM, Binary, Continuous, Image, Rows, effects, worlds
 from rung3.cli.app import app
 from rung3.data import split as split_rows
-from rung3.explorer import Opened, Query, Session, open_runs
+from rung3.explorer import Opened, PageState, Session, open_runs
 from rung3.explorer import answers as view
 from rung3.explorer.checks import believe, densities
 from rung3.explorer.effects import mediators, split
@@ -51,13 +51,13 @@ def chain() -> Session:
 
 
 def test_a_link_restores_the_whole_state() -> None:
-    query = Query(
+    query = PageState(
         rung="imagining", row=3, do={"a b": -1.5, "ü": 2}, hold=("m",), particles=4, seed=9
     )
     link = query.link()
     assert "%" in link
     assert " " not in link
-    assert Query.of_link(link) == query
+    assert PageState.of_link(link) == query
 
 
 @pytest.mark.parametrize(
@@ -73,22 +73,22 @@ def test_a_link_restores_the_whole_state() -> None:
 )
 def test_a_wrong_query_is_refused_by_name(given: Any, named: str) -> None:
     with pytest.raises(ValueError, match=rf"^{named}: .*got"):
-        Query.read(given)
+        PageState.read(given)
 
 
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        (Query(row=12), "test rows are 0 to 11"),
-        (Query(do={"thicknes": 1}), "thickness"),
-        (Query(do={"thickness": -1}), "outside its support"),
-        (Query(do={"digit": 2.5}), "not a category"),
-        (Query(do={"image": 0.5}), "one number"),
-        (Query(do={"thickness": 2}, hold=("thickness",)), "both be set and held"),
-        (Query(own="nobody"), "upload it again"),
+        (PageState(row=12), "test rows are 0 to 11"),
+        (PageState(do={"thicknes": 1}), "thickness"),
+        (PageState(do={"thickness": -1}), "outside its support"),
+        (PageState(do={"digit": 2.5}), "not a category"),
+        (PageState(do={"image": 0.5}), "one number"),
+        (PageState(do={"thickness": 2}, hold=("thickness",)), "both be set and held"),
+        (PageState(own="nobody"), "upload it again"),
     ],
 )
-def test_what_is_not_there_cannot_be_asked(digits: Session, query: Query, message: str) -> None:
+def test_what_is_not_there_cannot_be_asked(digits: Session, query: PageState, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         digits.answer(query)
 
@@ -97,7 +97,7 @@ def test_what_is_not_there_cannot_be_asked(digits: Session, query: Query, messag
 
 
 def test_imagining_is_the_counterfactual_of_the_row(digits: Session) -> None:
-    query = Query(row=4, do={"thickness": 4.0}, hold=("intensity",), particles=3, seed=7)
+    query = PageState(row=4, do={"thickness": 4.0}, hold=("intensity",), particles=3, seed=7)
     for opened, answer in zip(digits.models, digits.answer(query), strict=True):
         expected = opened.model.counterfactual(
             digits.rows[4], {"thickness": 4.0}, hold=["intensity"], particles=3, seed=7
@@ -112,17 +112,17 @@ def test_imagining_is_the_counterfactual_of_the_row(digits: Session) -> None:
 
 
 def test_noise_is_abducted_once_a_row(digits: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    digits.answer(Query(row=5, do={"thickness": 3.0}))
+    digits.answer(PageState(row=5, do={"thickness": 3.0}))
     monkeypatch.setattr(SCM, "abduct", lambda *_, **__: pytest.fail("abducted again"))
-    digits.answer(Query(row=5, do={"thickness": 4.0}))
-    digits.answer(Query(row=5, do={"digit": 4}))
+    digits.answer(PageState(row=5, do={"thickness": 4.0}))
+    digits.answer(PageState(row=5, do={"digit": 4}))
 
 
 def test_seeing_and_doing_differ_where_there_is_a_confounder() -> None:
     model = SCM(z=Equation("u"), x=Equation("z + 0.1*u"), y=Equation("z + u"))
     session = Session([Opened("fork", model, model.sample(10, seed=0))])
     seen, done = (
-        session.answer(Query(rung=rung, do={"x": 2.0}))[0].draws("y").mean().item()
+        session.answer(PageState(rung=rung, do={"x": 2.0}))[0].draws("y").mean().item()
         for rung in ("seeing", "doing")
     )
     assert seen == pytest.approx(2 * 1 / 1.01, abs=0.15)  # E[z | x=2] = 2 / (1 + 0.01)
@@ -130,11 +130,11 @@ def test_seeing_and_doing_differ_where_there_is_a_confounder() -> None:
 
 
 def test_the_truth_is_the_worlds(digits: Session) -> None:
-    query = Query(row=2, do={"thickness": 4.0})
+    query = PageState(row=2, do={"thickness": 4.0})
     truth = digits.truth(query)
     assert truth is not None
     assert torch.equal(truth["image"], digits.answer(query)[1].draws("image")[0])
-    assert digits.truth(Query(rung="doing")) is None
+    assert digits.truth(PageState(rung="doing")) is None
     assert view.truth(digits, query)["errors"][1] == {"image": 0}
 
 
@@ -149,7 +149,7 @@ def test_models_of_other_variables_are_not_put_side_by_side(
 
 
 def test_effects_are_those_of_mediate_and_light_their_own_arrows(chain: Session) -> None:
-    query = Query(row=3, do={"x": 1.5})
+    query = PageState(row=3, do={"x": 1.5})
     assert mediators(chain, query, "y") == ["m"]
     found = split(chain, query, "y", "m")
     shift = 1.5 - chain.rows["x"][3].item()
@@ -161,7 +161,7 @@ def test_effects_are_those_of_mediate_and_light_their_own_arrows(chain: Session)
 
 
 def test_effect_maps_of_an_image(digits: Session) -> None:
-    query = Query(row=0, do={"thickness": 1.8})
+    query = PageState(row=0, do={"thickness": 1.8})
     expected = effects.mediate(
         digits.models[1].model, digits.rows[0], {"thickness": 1.8}, "image", "intensity", seed=0
     )
@@ -177,22 +177,22 @@ def test_an_effect_on_a_binary_variable_is_a_difference_of_shares() -> None:
     model = SCM("x -> m -> y; x -> y", kinds, {"x": Equation("u"), "m": Equation("x + u")})
     session = Session([Opened("binary", model, model.requires_grad_(False).sample(5, seed=0))])
     for particles in (1, 8):
-        found = view.effects(session, Query(do={"x": 1.0}, particles=particles), "y", None)
+        found = view.effects(session, PageState(do={"x": 1.0}, particles=particles), "y", None)
         assert -1 <= float(found["models"][0]["total"]["said"]) <= 1
 
 
 def test_a_held_mediator_carries_nothing(chain: Session) -> None:
-    assert mediators(chain, Query(do={"x": 1.0}, hold=("m",)), "y") == []
+    assert mediators(chain, PageState(do={"x": 1.0}, hold=("m",)), "y") == []
     with pytest.raises(ValueError, match="set a variable first"):
-        split(chain, Query(), "y", "m")
+        split(chain, PageState(), "y", "m")
 
 
 def test_a_sweep_asks_the_query_at_each_value(digits: Session) -> None:
-    query = Query(row=1, do={"digit": 3})
+    query = PageState(row=1, do={"digit": 3})
     strip = sweep(digits, query, "thickness", 1, steps=3)
     low, high = span(digits, "thickness")
     assert strip.values == pytest.approx([low, (low + high) / 2, high])
-    middle = digits.answer(Query(row=1, do={"digit": 3, "thickness": strip.values[1]}))[1]
+    middle = digits.answer(PageState(row=1, do={"digit": 3, "thickness": strip.values[1]}))[1]
     assert torch.equal(strip.images["image"][1], middle.draws("image")[0])
     film = Pictures.open(io.BytesIO(strip.gif("image")))
     assert (film.format, getattr(film, "n_frames", 0), film.size) == ("GIF", 4, (96, 96))
@@ -201,7 +201,7 @@ def test_a_sweep_asks_the_query_at_each_value(digits: Session) -> None:
 
 
 def test_checks_of_an_answer(digits: Session) -> None:
-    query = Query(row=6, do={"thickness": 4.0})
+    query = PageState(row=6, do={"thickness": 4.0})
     exact = {(b.check, b.of): b for b in believe(digits, query, 1)}
     assert exact["null intervention", "image"].value == 0
     assert exact["abduction", "image"].said.startswith("image: its noise is known")
@@ -216,7 +216,7 @@ def test_checks_of_an_answer(digits: Session) -> None:
 def test_there_and_back_finds_a_way_that_does_not_lead_back() -> None:
     model = SCM(x=Equation("u"), y=Equation("x + u"))
     session = Session([Opened("line", model, model.sample(50, seed=0))])
-    back = [b for b in believe(session, Query(do={"x": 3.0})) if b.check == "there and back"]
+    back = [b for b in believe(session, PageState(do={"x": 3.0})) if b.check == "there and back"]
     assert back[0].value == pytest.approx(0, abs=1e-5)
 
 
@@ -236,25 +236,25 @@ def test_what_a_row_lacks_is_drawn_given_the_rest() -> None:
     model = SCM(None, kinds, {"x": Equation("u"), "y": Equation("x + u")})
     rows = Rows({"x": torch.tensor([torch.nan, 1.0]), "y": torch.tensor([2.0, 1.0])})
     session = Session([Opened("gaps", model, rows)])
-    query = Query(do={"x": 3.0}, particles=32)
+    query = PageState(do={"x": 3.0}, particles=32)
     assert session.lacking(query) == ["x"]
     expected = model.counterfactual(rows[0], {"x": 3.0}, particles=32, seed=0)
     assert torch.equal(session.answer(query)[0].draws("y"), expected["y"])
     said = view.answer(session, query)
     assert said["lacking"] == ["x"]
     assert said["models"][0]["values"]["x"]["old"] == "missing"
-    assert session.lacking(Query(row=1)) == []
-    assert "particles=1," in python(session, Query(do={"x": 3.0}))
+    assert session.lacking(PageState(row=1)) == []
+    assert "particles=1," in python(session, PageState(do={"x": 3.0}))
 
 
 def test_hidden_causes_are_drawn_and_what_they_hide_is_refused() -> None:
     model = SCM("x -> y; x <-> y").requires_grad_(False).eval()
     session = Session([Opened("bow", model, Rows({"x": torch.zeros(3), "y": torch.ones(3)}))])
     assert view.schema(session)["graphs"][0]["bidirected"] == [["x", "y"]]
-    assert view.answer(session, Query())["models"][0]["values"]["y"]["new"] == "1"
+    assert view.answer(session, PageState())["models"][0]["values"]["y"]["new"] == "1"
     for rung in ("doing", "imagining"):
         with pytest.raises(ValueError, match="not identified"):
-            session.answer(Query(rung=rung, do={"x": 1.0}))
+            session.answer(PageState(rung=rung, do={"x": 1.0}))
 
 
 def test_effects_through_latents_carry_both_on_all_paths() -> None:
@@ -265,7 +265,7 @@ def test_effects_through_latents_carry_both_on_all_paths() -> None:
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     session = Session([Opened("scans", model, model.sample(3, seed=0))])
-    query = Query(do={"t": 2.0})
+    query = PageState(do={"t": 2.0})
     assert mediators(session, query, "scan") == ["i", "latent"]
     found = split(session, query, "scan", "latent")
     expected = effects.mediate(model, session.rows[0], {"t": 2.0}, "scan", "latent", seed=0)
@@ -280,7 +280,7 @@ def test_models_of_other_graphs_each_have_their_own() -> None:
     other = SCM(x=Equation("u"), m=Equation("u"), y=Equation("x + m + u"))
     rows = one.sample(20, seed=0)
     session = Session([Opened("chain", one, rows), Opened("collider", other, rows)])
-    query = Query(do={"x": 1.0}, shown=1)
+    query = PageState(do={"x": 1.0}, shown=1)
     assert [graph["levels"]["m"] for graph in view.schema(session)["graphs"]] == [1, 0]
     statuses = [model["status"]["m"] for model in view.answer(session, query)["models"]]
     assert statuses == ["propagated", "observed"]
@@ -288,23 +288,24 @@ def test_models_of_other_graphs_each_have_their_own() -> None:
     assert shown["through"] == "m"
     assert shown["models"][1] == {"name": "collider", "lacks": "no path here is through m"}
     with pytest.raises(ValueError, match="the models are 0 to 1"):
-        session.check(Query(shown=2))
+        session.check(PageState(shown=2))
 
 
 def test_in_a_population_what_follows_is_propagated(chain: Session) -> None:
-    said = view.answer(chain, Query(rung="doing", do={"m": 1.0}))["models"][0]["status"]
+    said = view.answer(chain, PageState(rung="doing", do={"m": 1.0}))["models"][0]["status"]
     assert said == {"x": "sampled", "m": "intervened", "y": "propagated"}
-    said = view.answer(chain, Query(rung="seeing", do={"m": 1.0}))["models"][0]["status"]
+    said = view.answer(chain, PageState(rung="seeing", do={"m": 1.0}))["models"][0]["status"]
     assert said == {"x": "sampled", "m": "observed", "y": "sampled"}
 
 
 def test_parents_far_from_all_rows_are_told(chain: Session) -> None:
     near, far = (
-        [b for b in believe(chain, Query(do={"x": x})) if b.check == "support"] for x in (0.1, 40.0)
+        [b for b in believe(chain, PageState(do={"x": x})) if b.check == "support"]
+        for x in (0.1, 40.0)
     )
     assert all(b.good for b in near)
     assert any(b.good is False for b in far)
-    found = {d.name: d for d in densities(chain, Query(do={"x": 40.0}))}
+    found = {d.name: d for d in densities(chain, PageState(do={"x": 40.0}))}
     assert found["x"].new == 40
     assert found["x"].edges[-1] == pytest.approx(40)
     assert sum(found["x"].counts) == 400
@@ -332,10 +333,10 @@ def test_an_own_image_is_read_by_the_predictors_and_can_be_asked(digits: Session
     assert row["thickness"] == read
     learned = Session(digits.models[:1])
     learned.adopt(name, row)
-    answer = learned.answer(Query(own=name, do={"digit": 2}))[0]
+    answer = learned.answer(PageState(own=name, do={"digit": 2}))[0]
     assert answer.draws("image").shape == (1, 1, 32, 32)
-    assert digits.inferred(Query(own=name)) == ("thickness", "intensity")
-    assert digits.inferred(Query(row=3)) == ()
+    assert digits.inferred(PageState(own=name)) == ("thickness", "intensity")
+    assert digits.inferred(PageState(row=3)) == ()
     assert view.schema(digits)["readable"] == ["thickness", "intensity", "digit"]
 
 
@@ -363,7 +364,7 @@ def test_what_no_predictor_reads_must_be_stated(digits: Session) -> None:
         adopt(blind, image, {"thickness": 3})
     name, row, _ = adopt(blind, image, {"thickness": 3, "intensity": 200, "digit": 1})
     assert row["digit"] == 1
-    assert blind.inferred(Query(own=name)) == ()
+    assert blind.inferred(PageState(own=name)) == ()
 
 
 def _png(size: tuple[int, int], colour: tuple[int, ...], kind: str = "PNG") -> bytes:
@@ -424,13 +425,15 @@ def _run(code: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "query",
     [
-        Query(row=3, do={"thickness": 4.0, "digit": 2}, hold=("intensity",), particles=2, seed=5),
-        Query(rung="doing", do={"thickness": 4.0}),
-        Query(rung="seeing", do={"thickness": 3.0}),
+        PageState(
+            row=3, do={"thickness": 4.0, "digit": 2}, hold=("intensity",), particles=2, seed=5
+        ),
+        PageState(rung="doing", do={"thickness": 4.0}),
+        PageState(rung="seeing", do={"thickness": 3.0}),
     ],
 )
 def test_copied_python_gives_the_same_picture(
-    run: Path, query: Query, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, query: PageState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     session = Session(*open_runs([run]))
@@ -448,7 +451,7 @@ def test_copied_python_carries_an_own_image(
     known = {"digit": 1, "thickness": 2.1, "intensity": 200.3}
     name, _, inferred = adopt(session, image_png(digits.rows["image"][0]), known)
     assert inferred == []
-    query = Query(own=name, do={"thickness": 4.0})
+    query = PageState(own=name, do={"thickness": 4.0})
     after: Rows = _run(python(session, query))["after"]
     assert torch.equal(after["image"], session.answer(query)[0].after["image"])
     assert command(session, query).startswith("#")
@@ -456,7 +459,7 @@ def test_copied_python_carries_an_own_image(
 
 def test_copied_command_gives_the_same_values(run: Path) -> None:
     session = Session(*open_runs([run]))
-    query = Query(row=3, do={"thickness": 4.0, "digit": 2}, hold=("intensity",), particles=2)
+    query = PageState(row=3, do={"thickness": 4.0, "digit": 2}, hold=("intensity",), particles=2)
     words = shlex.split(command(session, query))
     assert words[0] == "rung3"
     picture = run / "copied.png"
@@ -479,11 +482,11 @@ def test_copied_command_gives_the_same_values(run: Path) -> None:
 @pytest.mark.parametrize(
     "query",
     [
-        Query(rung="doing", do={"thickness": 4.0, "digit": 2}, seed=3),
-        Query(rung="seeing", do={"digit": 2}),
+        PageState(rung="doing", do={"thickness": 4.0, "digit": 2}, seed=3),
+        PageState(rung="seeing", do={"digit": 2}),
     ],
 )
-def test_copied_command_draws_the_same_population(run: Path, query: Query) -> None:
+def test_copied_command_draws_the_same_population(run: Path, query: PageState) -> None:
     from rung3.cli.picture import picture as drawn
 
     session = Session(*open_runs([run]))
@@ -506,7 +509,7 @@ def test_answers_are_compared_with_training_rows(run: Path) -> None:
     assert seen.trained
     assert set(seen.rows) == {"thickness", "intensity", "digit"}
     assert torch.equal(seen.rows["thickness"].sort().values, train["thickness"].sort().values)
-    query = Query(row=1, do={"thickness": 3.0})
+    query = PageState(row=1, do={"thickness": 3.0})
     assert any("of the training data" in b.said for b in believe(session, query))
     found = densities(session, query)
     assert all(d.trained and sum(d.counts) == train.n for d in found)
@@ -547,17 +550,17 @@ def test_the_page_is_told_all_of_a_table(chain: Session) -> None:
     said = view.schema(chain)
     assert said["graphs"][0]["levels"] == {"x": 0, "m": 1, "y": 2}
     assert said["images"] == []
-    answer = view.answer(chain, Query(rung="doing", do={"x": 1.0}))["models"][0]
+    answer = view.answer(chain, PageState(rung="doing", do={"x": 1.0}))["models"][0]
     plot = answer["values"]["y"]["populations"]
     assert len(plot["edges"]) == len(plot["before"]) + 1
     assert sum(plot["before"]) == pytest.approx(1, abs=0.02)
-    assert view.film(chain, Query(row=1), "x")["models"][0]["numbers"].keys() == {"m", "y"}
+    assert view.film(chain, PageState(row=1), "x")["models"][0]["numbers"].keys() == {"m", "y"}
 
 
 def test_particles_have_a_spread_and_draws(digits: Session) -> None:
-    one = view.answer(digits, Query(row=1, do={"digit": 3}))["models"][0]["images"]["image"]
+    one = view.answer(digits, PageState(row=1, do={"digit": 3}))["models"][0]["images"]["image"]
     assert one["spread"] is None
-    many = view.answer(digits, Query(row=1, do={"digit": 3}, particles=4))["models"][0]
+    many = view.answer(digits, PageState(row=1, do={"digit": 3}, particles=4))["models"][0]
     assert many["images"]["image"]["spread"].startswith("data:image/png;base64,")
     assert len(many["images"]["image"]["draws"]) == 4
 
@@ -585,7 +588,9 @@ def test_arrows_of_effects_are_those_of_the_paths_and_not_listed_path_by_path() 
 
 def test_the_code_of_each_of_two_models_saves_pictures_of_its_own(digits: Session) -> None:
     assert len(digits.models) > 1
-    scripts = [python(digits, Query(do={"thickness": 3.0}), k) for k in range(len(digits.models))]
+    scripts = [
+        python(digits, PageState(do={"thickness": 3.0}), k) for k in range(len(digits.models))
+    ]
     files = [re.findall(r"savefig\('([^']+)'\)", script) for script in scripts]
     assert all(len(one) == 1 for one in files)
     assert len({one[0] for one in files}) == len(files)
@@ -598,4 +603,4 @@ def test_an_answer_that_is_no_number_is_refused_in_words(rung: Any) -> None:
     with pytest.raises(
         ValueError, match=r"y: not a number in .*, such as at t=1e.15; ask for values"
     ):
-        view.answer(session, Query(rung=rung, do={"t": 1e15}))
+        view.answer(session, PageState(rung=rung, do={"t": 1e15}))

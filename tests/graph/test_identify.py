@@ -10,7 +10,7 @@ import pytest
 from graphs import Tables, random_graph
 
 from rung3 import SCM, Binary, Categorical, Continuous, effects, identify
-from rung3.graph import CausalGraph, Query, evaluate
+from rung3.graph import CausalGraph, CausalQuery, evaluate
 from rung3.graph.identification.estimand import Probability, variables
 from rung3.mechanisms import Equation, Flow, GumbelMax
 
@@ -50,7 +50,7 @@ def test_every_query_is_answered_exactly_or_refused_rightly(size):
         names = random.Random(seed).sample(graph.nodes, size)
         x, y = set(names[: 1 + seed % 2]), {names[-1]}
         z = {names[2]} if seed % 3 == 0 and names[2] not in x | y else set()
-        found = identify(graph, Query(tuple(y), tuple(x), tuple(z)))
+        found = identify(graph, CausalQuery(tuple(y), tuple(x), tuple(z)))
         if not z:
             assert bool(found) is line_by_line(graph, y, x), (graph, x, y)
         refused += not found
@@ -90,7 +90,7 @@ def test_counterfactuals_of_random_models():
         unaffected = y not in graph.descendants(x)
         if not seen or (unaffected and y in seen):
             continue
-        found = identify(graph, Query((y,), (x,), tuple(seen), factual=True))
+        found = identify(graph, CausalQuery((y,), (x,), tuple(seen), factual=True))
         if not found:
             continue
         methods.add(found.method)

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import pytest
 
-from rung3.graph import Query, read_query
+from rung3.graph import CausalQuery, read_query
 
 
 @pytest.mark.parametrize(
     ("text", "query", "rung"),
     [
-        ("P(y)", Query(("y",)), "seeing"),
-        ("P(y, z | w, v)", Query(("y", "z"), (), ("w", "v")), "seeing"),
-        ("P(y | do(x))", Query(("y",), ("x",)), "doing"),
-        ("P( y|do( x , w ),z )", Query(("y",), ("x", "w"), ("z",)), "doing"),
-        ("P(y=1 | do(x=A, w='b c'), z=0.5)", Query(("y",), ("x", "w"), ("z",)), "doing"),
-        ("P(y | z, do(x))", Query(("y",), ("x",), ("z",)), "doing"),
-        ("P(y_{x} | x, y)", Query(("y",), ("x",), ("x", "y"), True), "imagining"),
-        ("P(y_{x=1}|x=0,y=0)", Query(("y",), ("x",), ("x", "y"), True), "imagining"),
-        ("P(y_{x, w}, z_{x, w} | e)", Query(("y", "z"), ("x", "w"), ("e",), True), "imagining"),
-        ("P(y_{x})", Query(("y",), ("x",)), "doing"),
-        ("P(y_{x} | z_{x})", Query(("y",), ("x",), ("z",)), "doing"),
-        ("P(y_t_{x_1} | x_1)", Query(("y_t",), ("x_1",), ("x_1",), True), "imagining"),
+        ("P(y)", CausalQuery(("y",)), "seeing"),
+        ("P(y, z | w, v)", CausalQuery(("y", "z"), (), ("w", "v")), "seeing"),
+        ("P(y | do(x))", CausalQuery(("y",), ("x",)), "doing"),
+        ("P( y|do( x , w ),z )", CausalQuery(("y",), ("x", "w"), ("z",)), "doing"),
+        ("P(y=1 | do(x=A, w='b c'), z=0.5)", CausalQuery(("y",), ("x", "w"), ("z",)), "doing"),
+        ("P(y | z, do(x))", CausalQuery(("y",), ("x",), ("z",)), "doing"),
+        ("P(y_{x} | x, y)", CausalQuery(("y",), ("x",), ("x", "y"), True), "imagining"),
+        ("P(y_{x=1}|x=0,y=0)", CausalQuery(("y",), ("x",), ("x", "y"), True), "imagining"),
+        (
+            "P(y_{x, w}, z_{x, w} | e)",
+            CausalQuery(("y", "z"), ("x", "w"), ("e",), True),
+            "imagining",
+        ),
+        ("P(y_{x})", CausalQuery(("y",), ("x",)), "doing"),
+        ("P(y_{x} | z_{x})", CausalQuery(("y",), ("x",), ("z",)), "doing"),
+        ("P(y_t_{x_1} | x_1)", CausalQuery(("y_t",), ("x_1",), ("x_1",), True), "imagining"),
         (
             'P("blood sugar"_{"my x"} | "my x")',
-            Query(("blood sugar",), ("my x",), ("my x",), True),
+            CausalQuery(("blood sugar",), ("my x",), ("my x",), True),
             "imagining",
         ),
     ],

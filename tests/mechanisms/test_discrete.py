@@ -251,7 +251,7 @@ def test_without_parents_calibration_is_all_the_training_that_there_is(family: A
     expected = torch.tensor([3.5, 2.5, 0.5, 1.5]) / 8
     torch.testing.assert_close(mechanism.log_prob(torch.arange(4), {}).exp(), expected)
     assert mechanism.observed.tolist() == [True, True, False, True]
-    assert mechanism.outside(torch.tensor([2, 3])).tolist() == [True, False]
+    assert mechanism.out_of_range(torch.tensor([2, 3])).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

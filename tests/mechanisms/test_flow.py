@@ -350,7 +350,7 @@ def test_what_is_no_number_is_refused(variable: Variable) -> None:
 def test_values_outside_the_training_range_are_told() -> None:
     flow = Flow().bind("x", Continuous(dim=2), {})
     x = torch.tensor([[0.0, 0.0], [1.0, math.pi]])
-    assert flow.outside(x + 50).tolist() == [False, False]
+    assert flow.out_of_range(x + 50).tolist() == [False, False]
     flow.calibrate(x, {})
     asked = torch.tensor([[0.0, 0.0], [1.0, 3.0], [1.1, 3.0], [0.5, -0.1]])
-    assert flow.outside(asked).tolist() == [False, False, True, True]
+    assert flow.out_of_range(asked).tolist() == [False, False, True, True]

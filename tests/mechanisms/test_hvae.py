@@ -153,7 +153,7 @@ def test_under_autocast_the_posterior_and_the_pixels_are_in_single_precision() -
         ({"likelihood": "bernoulli"}, "likelihood='bernoulli' must be one of"),
         ({"warmup": -1}, "warmup=-1 must be at least 0"),
         ({"beta": -1.0}, r"beta=-1\.0 .*must be at least 0"),
-        ({"free": float("nan")}, "free=nan must be at least 0"),
+        ({"free_nats": float("nan")}, "free_nats=nan must be at least 0"),
         ({"min_log_scale": 1.0}, r"min_log_scale=1\.0 must lie between"),
         ({"stages": []}, "stages: expected at least one Stage"),
         ({"stages": [{"resolution": 4, "widht": 8}]}, "stages: .*resolution, width.*'widht': 8"),
@@ -454,7 +454,7 @@ def test_free_nats_cost_nothing_and_the_rest_of_a_layer_does() -> None:
     low, _, high = sorted(kl)
     nothing = cost(plain, x, parents)
     for free in (0.0, (low + high) / 2, 2 * high):
-        charged = cost(bound(gamma=0.0, warmup=0, free=free), x, parents) - nothing
+        charged = cost(bound(gamma=0.0, warmup=0, free_nats=free), x, parents) - nothing
         assert charged == pytest.approx(sum(max(part, free) for part in kl), rel=1e-3)
 
 
@@ -468,7 +468,7 @@ def test_below_the_free_nats_the_divergence_has_no_gradient() -> None:
         mechanism.loss(x, parents).backward()
         return [p.grad for p in mechanism.parameters() if p.grad is not None]
 
-    free, none, charged = gradients(free=1e6), gradients(beta=0.0), gradients()
+    free, none, charged = gradients(free_nats=1e6), gradients(beta=0.0), gradients()
     assert all(torch.equal(one, two) for one, two in zip(free, none, strict=True))
     assert not all(torch.equal(one, two) for one, two in zip(free, charged, strict=True))
 
@@ -520,7 +520,7 @@ def test_checkpointing_halves_activations_and_leaves_gradients_as_they_are(prior
 @pytest.fixture(scope="module", params=["exogenous", "conditional"])
 def learned(request: pytest.FixtureRequest) -> Autoencoder:
     stages = [Stage(4, 12, blocks=1), Stage(2, 24, layers=2, latents=4, blocks=1)]
-    return learn(HVAE(request.param, stages, free=1.0), 250)
+    return learn(HVAE(request.param, stages, free_nats=1.0), 250)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rung3 import SCM, Binary, Categorical, Continuous, Image, Ordinal, effects, fit
-from rung3.effects.attribution.contributions import unusual
+from rung3.effects.attribution.contributions import attribute_anomaly
 from rung3.effects.bounds import causation
 from rung3.effects.bounds.sensitivity import MODELLED, sensitivity
 from rung3.mechanisms import VAE, AdditiveNoise, Equation, InverseCDF
@@ -74,7 +74,9 @@ QUERIES: dict[str, Callable[[SCM], Any]] = {
     "causation": lambda m: torch.tensor(
         causation.of_model(m, "k", "b", n=50, seed=0).both.low, dtype=F32
     ),
-    "unusual": lambda m: unusual(m, m.sample(1, seed=0), "w", draws=200, seed=0).scores.to(F32),
+    "unusual": lambda m: attribute_anomaly(
+        m, m.sample(1, seed=0), "w", draws=200, seed=0
+    ).scores.to(F32),
     "complete": lambda m: complete(
         SCM("a -> y", {"a": m.variables["a"]}).to(m.dtype), {"a": [torch.nan], "y": [1.0]}, 4
     ).rows["a"],

@@ -26,7 +26,7 @@ from rung3 import (
 from rung3.data import seeding
 from rung3.data.rows import Noise, map_noise
 from rung3.data.variables import Variable
-from rung3.effects.attribution.contributions import unusual
+from rung3.effects.attribution.contributions import attribute_anomaly
 from rung3.effects.bounds import causation
 from rung3.effects.bounds.sensitivity import MODELLED, sensitivity
 from rung3.effects.formulas import Formulas
@@ -37,7 +37,7 @@ from rung3.evaluation.measures.commutativity import commutativity
 from rung3.evaluation.measures.stability import disagreement
 from rung3.evaluation.measures.truth import true_counterfactual
 from rung3.evaluation.tasks import stress
-from rung3.explorer import Opened, Query, Session
+from rung3.explorer import Opened, PageState, Session
 from rung3.explorer.checks import believe
 from rung3.mechanisms import (
     HVAE,
@@ -139,7 +139,7 @@ def gaps() -> dict[str, Tensor]:
 def there_and_back() -> None:
     model = SCM(worlds.exam().graph, worlds.exam().variables, worlds.exam().mechanisms)
     session = Session([Opened("exam", model, exam_rows())])
-    believe(session, Query(rung="imagining", row=0, do={"studied": 1}, particles=3, seed=SEED))
+    believe(session, PageState(rung="imagining", row=0, do={"studied": 1}, particles=3, seed=SEED))
 
 
 def environments() -> None:
@@ -171,7 +171,9 @@ VERBS: dict[str, Callable[[], Any]] = {
     ),
     "causation": lambda: causation.of_model(worlds.exam(), "studied", "passed", n=20, seed=SEED),
     "sensitivity": lambda: sensitivity(worlds.exam(), exam_rows(), UP, "passed", seed=SEED),
-    "attribution": lambda: unusual(worlds.exam(), exam_rows()[:1], "passed", draws=200, seed=SEED),
+    "attribution": lambda: attribute_anomaly(
+        worlds.exam(), exam_rows()[:1], "passed", draws=200, seed=SEED
+    ),
     "axioms": lambda: check_axioms(worlds.exam(), seed=SEED),
     "composition": lambda: composition(worlds.exam(), exam_rows(), "passed", seed=SEED),
     "reversibility": lambda: reversibility(worlds.exam(), exam_rows(), UP, ["passed"], seed=SEED),

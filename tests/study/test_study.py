@@ -19,7 +19,7 @@ from rung3.mechanisms import Equation, Flow
 from rung3.study.check import check
 from rung3.study.folder import RunFolder
 from rung3.study.study import Study, kept
-from rung3.training.counterfactual import Counterfactual
+from rung3.training.counterfactual import CounterfactualObjective
 from torture import IMAGES
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
@@ -234,7 +234,7 @@ def test_an_objective_trains_images_last_beside_their_likelihood_or_after_it(
     groups = Study.load(write(tmp_path, aimed(weight=2, soft=True))).groups()
     assert [g.mechanisms for g in groups] == [causes, ["image"]]
     assert "objective" not in groups[0].options
-    assert groups[1].options["objective"] == Counterfactual(weight=2.0, soft=True)
+    assert groups[1].options["objective"] == CounterfactualObjective(weight=2.0, soft=True)
     assert groups[1].options["epochs"] == 1
 
     said = aimed(epochs=3, margin=0.1)
@@ -243,7 +243,7 @@ def test_an_objective_trains_images_last_beside_their_likelihood_or_after_it(
     first, second = Study.load(write(tmp_path, said)).groups()[1:]
     assert first.options == {"batch_size": 32, **own["image"]}
     assert second.options == {
-        "batch_size": 32, "clip": 5, "epochs": 3, "objective": Counterfactual(margin=0.1)
+        "batch_size": 32, "clip": 5, "epochs": 3, "objective": CounterfactualObjective(margin=0.1)
     }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from rung3.evaluation import Oracle, Oracles, fit_oracles
 from rung3.mechanisms import HVAE, VAE, Equation, Flow, Stage
 from rung3.mechanisms.base import Abduction, Mechanism, Parents
 from rung3.training.batches import Table
-from rung3.training.counterfactual import Counterfactual, fit_predictors
+from rung3.training.counterfactual import CounterfactualObjective, fit_predictors
 from rung3.training.counterfactual.loss import CounterfactualLoss, propagate
 
 QUIET: dict[str, Any] = {"progress": False, "accelerator": "cpu"}
@@ -91,7 +91,9 @@ def tiny(mechanism: Mechanism | None = None, fitted: bool = True) -> SCM:
 
 
 def bound(model: SCM, rows: Rows, predictors: Oracles, **options: Any) -> CounterfactualLoss:
-    aim = Counterfactual(predictors=predictors, **{"weight": 1.0, "after": 0, "ramp": 0} | options)
+    aim = CounterfactualObjective(
+        predictors=predictors, **{"weight": 1.0, "after": 0, "ramp": 0} | options
+    )
     image = model.mechanisms["image"]
     aim.columns(model, ["image"])
     return aim.prepare(model, {"image": image}, rows, None, 0, False)["image"]
@@ -145,16 +147,16 @@ def test_what_lies_below_an_intervention_is_what_the_model_itself_says(do: tuple
 def test_only_what_carries_an_intervention_is_recomputed_and_only_its_columns_are_needed() -> None:
     model = chain()
     model.fitted = {name: {} for name in ("a", "b", "c", "image")}
-    assert set(Counterfactual().columns(model, ["image"])) == {"b", "c", "a", "e"}
-    assert set(Counterfactual(intervene=["c"]).columns(model, ["image"])) == {"c"}
+    assert set(CounterfactualObjective().columns(model, ["image"])) == {"b", "c", "a", "e"}
+    assert set(CounterfactualObjective(intervene=["c"]).columns(model, ["image"])) == {"c"}
     model.fitted.pop("c")
-    Counterfactual(intervene=["c"]).columns(model, ["image"])
+    CounterfactualObjective(intervene=["c"]).columns(model, ["image"])
     with pytest.raises(ValueError, match=r"c: lies between .* image, and is not fitted yet; fit"):
-        Counterfactual().columns(model, ["image"])
+        CounterfactualObjective().columns(model, ["image"])
     changed = model.do(c=lambda a, b: a + b)
     changed.fitted = model.fitted
     with pytest.raises(ValueError, match=r"c: .*; fit the model before do\(c=\.\.\.\)"):
-        Counterfactual(intervene=["a"]).columns(changed, ["image"])
+        CounterfactualObjective(intervene=["a"]).columns(changed, ["image"])
 
 
 def test_values_are_permuted_within_the_batch_one_variable_or_several_at_a_time(
@@ -326,7 +328,10 @@ def test_until_the_objective_begins_training_is_that_by_likelihood(
     rows: Rows, predictors: Oracles
 ) -> None:
     found = []
-    for objective in ("likelihood", Counterfactual(weight=1.0, after=4, predictors=predictors)):
+    for objective in (
+        "likelihood",
+        CounterfactualObjective(weight=1.0, after=4, predictors=predictors),
+    ):
         model = tiny(fitted=False)
         fit(
             model, rows[:40], only=["image"], epochs=2, batch_size=20, validation_share=0,
@@ -342,7 +347,7 @@ def test_any_mechanism_of_images_can_be_trained_so(rows: Rows, predictors: Oracl
     plain = halves.render(rows["left"], rows["right"], torch.zeros_like(rows["image"]))
     history = fit(
         model, {**rows, "image": plain}, epochs=2, batch_size=50, lr=0.05, validation_share=0,
-        objective=Counterfactual(predictors=predictors, margin=1e6), **QUIET,
+        objective=CounterfactualObjective(predictors=predictors, margin=1e6), **QUIET,
     )  # fmt: skip
     assert model.mechanisms["image"].state_dict()["theta"].item() == pytest.approx(0.5, abs=0.1)
     costs = history.counterfactual["image"]["log-loss of the predictors"]
@@ -393,7 +398,9 @@ def test_hard_targets_amplify_what_labels_say_and_soft_ones_leave_it(
         fit(
             model, {**rows, "left": labels, "image": plain}, epochs=2, batch_size=50, lr=0.05,
             validation_share=0, **QUIET,
-            objective=Counterfactual(predictors=predictors, intervene=["right"], soft=soft),
+            objective=CounterfactualObjective(
+                predictors=predictors, intervene=["right"], soft=soft
+            ),
         )  # fmt: skip
         found[soft] = model.mechanisms["image"].state_dict()["theta"].item()
     assert found[False] > 0.5
@@ -420,7 +427,7 @@ def test_rows_that_lack_a_value_train_by_what_they_have(predictors: Oracles, row
     with pytest.warns(UserWarning, match=r"of 40 rows: image 20\)"):
         fit(
             model, some, epochs=2, batch_size=10, validation_share=0,
-            objective=Counterfactual(weight=1.0, after=0, predictors=oracles), **QUIET,
+            objective=CounterfactualObjective(weight=1.0, after=0, predictors=oracles), **QUIET,
         )  # fmt: skip
     assert all(p.isfinite().all() for p in model.mechanisms["image"].parameters())
     assert model.fitted["image"]["rows"] == 20
@@ -436,7 +443,9 @@ def test_rows_that_lack_what_lies_above_are_left_out_of_the_counterfactuals() ->
          "d": Equation("a + b + c + u"), "image": VAE(**TINY)},
     )  # fmt: skip
     mechanism = model.mechanisms["image"].train()
-    loss = Counterfactual(weight=1.0, after=0, ramp=0, share=1.0).rehearsal(model, mechanism)
+    loss = CounterfactualObjective(weight=1.0, after=0, ramp=0, share=1.0).rehearsal(
+        model, mechanism
+    )
     with torch.no_grad():
         rows = dict(model.sample(8, seed=0))
     rows["c"][:5] = torch.nan
@@ -502,7 +511,9 @@ def test_oracles_that_had_a_say_in_training_may_not_judge(
 ) -> None:
     model = tiny()
     options = {"epochs": 1, "batch_size": 20, "only": ["image"], **QUIET}
-    history = fit(model, rows[:60], objective=Counterfactual(predictors=predictors), **options)
+    history = fit(
+        model, rows[:60], objective=CounterfactualObjective(predictors=predictors), **options
+    )
     said = model.fitted["image"]["objective"]
     assert (said["kind"], said["set"]) == ("counterfactual", ["left", "right"])
     assert said["constraint"] > 0
@@ -514,7 +525,12 @@ def test_oracles_that_had_a_say_in_training_may_not_judge(
         {"image": Image(1, 8, 8)},
         {"left": Equation("u"), "right": Equation("0.5*left + u"), "image": VAE(**TINY)},
     )
-    fit(model, rows[:60], objective=Counterfactual(weight=1.0, predictors=predictors), **options)
+    fit(
+        model,
+        rows[:60],
+        objective=CounterfactualObjective(weight=1.0, predictors=predictors),
+        **options,
+    )
     model.save(tmp_path / "model")
     model = load(tmp_path / "model")
     fit(model, rows[:60], **options)
@@ -550,7 +566,7 @@ def test_oracles_that_had_a_say_in_training_may_not_judge(
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Counterfactual(**options)
+        CounterfactualObjective(**options)
 
 
 @pytest.mark.parametrize(
@@ -560,14 +576,22 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
         ("counterfactual", {"patience": 2}, r"patience: goes by the likelihood alone"),
         ("counterfactual", {}, r"image: not fitted yet, and the constraint is measured on a fitte"),
         (
-            Counterfactual(weight=1.0),
+            CounterfactualObjective(weight=1.0),
             {"only": ["left"]},
             r"left: the counterfactual objective is f",
         ),
-        (Counterfactual(weight=1.0, intervene=["lift"]), {}, r"intervene: unknown variable 'lift'"),
-        (Counterfactual(weight=1.0, intervene=["image"]), {}, r"image: has no cause that could be"),
         (
-            Counterfactual(weight=1.0, at_once=3),
+            CounterfactualObjective(weight=1.0, intervene=["lift"]),
+            {},
+            r"intervene: unknown variable 'lift'",
+        ),
+        (
+            CounterfactualObjective(weight=1.0, intervene=["image"]),
+            {},
+            r"image: has no cause that could be",
+        ),
+        (
+            CounterfactualObjective(weight=1.0, at_once=3),
             {},
             r"at_once=3: image has only \['left', 'right'\]",
         ),
@@ -595,7 +619,7 @@ def test_hidden_causes_on_the_way_to_the_image_are_refused(rows: Rows, arrow: st
     model = SCM(f"{halves.GRAPH}; {arrow}", {"image": Image(1, 8, 8)}, {"image": VAE(**TINY)})
     model.fitted = {"right": {}}
     with pytest.raises(ValueError, match=rf"needs causes that are seen, .*\({arrow}\) play a part"):
-        fit(model, rows, objective=Counterfactual(weight=1.0), **QUIET)
+        fit(model, rows, objective=CounterfactualObjective(weight=1.0), **QUIET)
 
 
 def test_predictors_of_something_else_are_refused(rows: Rows, predictors: Oracles) -> None:
@@ -622,7 +646,7 @@ def test_a_run_that_broke_off_ends_with_the_same_weights(
 ) -> None:
     from rung3.training.loop import Loop
 
-    aim = Counterfactual(weight=weight, after=2, ramp=4, rate=0.1, predictors=predictors)
+    aim = CounterfactualObjective(weight=weight, after=2, ramp=4, rate=0.1, predictors=predictors)
 
     def train(**where: Any) -> tuple[SCM, Any]:
         model = tiny()
@@ -657,17 +681,21 @@ def test_the_checkpoint_of_another_objective_is_refused(
     rows: Rows, predictors: Oracles, tmp_path: Path
 ) -> None:
     def train(**options: Any) -> None:
-        aim = Counterfactual(**{"predictors": predictors} | options)
+        aim = CounterfactualObjective(**{"predictors": predictors} | options)
         fit(tiny(), rows[:40], epochs=1, objective=aim, checkpoints=tmp_path, **QUIET)
 
     train()
-    with pytest.raises(ValueError, match=r"the objective of image was Counterfactual\(\) and is C"):
+    with pytest.raises(
+        ValueError, match=r"the objective of image was CounterfactualObjective\(\) and is C"
+    ):
         train(soft=True)
     others = copy.deepcopy(predictors)
     next(iter(others["image", "left"].parameters())).data[0] += 1e-3
     with pytest.raises(ValueError, match="the predictors of image was"):
         train(predictors=others)
-    with pytest.raises(ValueError, match=r"the objective of image was Counterfactual\(\) and is N"):
+    with pytest.raises(
+        ValueError, match=r"the objective of image was CounterfactualObjective\(\) and is N"
+    ):
         fit(tiny(), rows[:40], epochs=1, only=["image"], checkpoints=tmp_path, **QUIET)
 
 
@@ -685,7 +713,7 @@ def test_learned_carriers_must_be_as_they_were(
         before = weights(model.mechanisms["right"])  # type: ignore[arg-type]
         fit(
             model, rows[:40], epochs=1, checkpoints=tmp_path,
-            objective=Counterfactual(predictors=predictors), **QUIET,
+            objective=CounterfactualObjective(predictors=predictors), **QUIET,
         )  # fmt: skip
         assert same(before, weights(model.mechanisms["right"]))  # type: ignore[arg-type]
 
@@ -738,7 +766,7 @@ def test_a_model_that_does_not_listen_learns_to_within_its_likelihood() -> None:
     options = {"epochs": 6, "batch_size": 32, "lr": 3e-3, **QUIET}
     for soft in (False, True):
         model = copy.deepcopy(base)
-        aim = Counterfactual(predictors=judges, soft=soft)
+        aim = CounterfactualObjective(predictors=judges, soft=soft)
         fit(model, train, objective=aim, **options)
         assert skill(base, test, "left") < 0.05
         assert skill(model, test, "left") > 0.7
@@ -757,7 +785,7 @@ def test_from_the_start_it_takes_little_from_answers_that_are_good_already() -> 
     train, test = world.sample(2000, seed=0), world.sample(400, seed=1)
     judges = fit_oracles(world, train[:1500], train[1500:], epochs=6, width=16, progress=False)
     found = {}
-    aim = Counterfactual(weight=1.0, after=100, ramp=100, predictors=judges)
+    aim = CounterfactualObjective(weight=1.0, after=100, ramp=100, predictors=judges)
     for epochs, objective in ((12, "likelihood"), (8, aim)):
         torch.manual_seed(0)
         model = found[epochs] = halves.scm(VAE(latent=8, width=8, depth=1, cooling=0))

@@ -86,7 +86,7 @@ def evaluate(
 
     asked = [*(settings or ()), *([f"evaluation.protocol={protocol}"] if protocol else ())]
     target = out or folder.with_name(f"{folder.resolve().name}-{protocol or 'again'}")
-    study = RunFolder(folder).again(target, asked, overwrite)
+    study = RunFolder(folder).copy_fitted(target, asked, overwrite)
     Console().print(study.run(target, say=say, progress=True))
     say(f"\nreport: [bold]{escape(str(target / 'report.html'))}[/]")
 

@@ -3,8 +3,8 @@
     Y(x~) - Y(x),     both of the noise u ~ P(U | row),  or  u ~ P(U) for a population
 
 `mediate` splits the effect on each row by way, through variables or through the outcome's own
-latents; `along` follows single paths; `average`, `natural` and `controlled` speak of populations;
-`heterogeneity` says for whom they are larger; `uncertainty` and `coverage` how sure a
+latents; `path_specific` follows single paths; `average`, `natural` and `controlled` speak of
+populations; `heterogeneity` says for whom they are larger; `uncertainty` and `coverage` how sure a
 counterfactual is, and whether that is right; `grid` draws rows, interventions and effect maps as
 one picture.
 """
@@ -14,7 +14,7 @@ from rung3.effects.coverage import Coverage, coverage
 from rung3.effects.grid import Grid, grid
 from rung3.effects.heterogeneity import Heterogeneity, heterogeneity
 from rung3.effects.mediation import Averages, Mediation, mediate, natural
-from rung3.effects.paths import along
+from rung3.effects.paths import path_specific
 from rung3.effects.uncertainty import Uncertainty, uncertainty
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
     "Heterogeneity",
     "Mediation",
     "Uncertainty",
-    "along",
+    "path_specific",
     "average",
     "controlled",
     "coverage",

@@ -29,7 +29,7 @@ from rung3.graph.paths import Path
 from rung3.scm.floating import in_own_precision
 from rung3.scm.scm import SCM
 
-__all__ = ["along"]
+__all__ = ["path_specific"]
 
 SHOWN = 10
 """Paths that an error names, of exponentially many that there may be."""
@@ -38,7 +38,7 @@ Nodes: TypeAlias = tuple[str, ...]
 
 
 @in_own_precision
-def along(
+def path_specific(
     model: SCM,
     values: Mapping[str, Any],
     do: Mapping[str, Any],
@@ -76,7 +76,7 @@ def along(
     Example:
         >>> from rung3.mechanisms import Equation
         >>> model = SCM(x=Equation("u"), m=Equation("2*x + u"), y=Equation("3*x + 5*m + u"))
-        >>> along(model, {"x": 0.0, "m": 0.0, "y": 0.0}, {"x": 1.0}, "y", ["x -> m -> y"])
+        >>> path_specific(model, {"x": 0.0, "m": 0.0, "y": 0.0}, {"x": 1.0}, "y", ["x -> m -> y"])
         tensor(10.)
     """
     wanted = [_nodes(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]

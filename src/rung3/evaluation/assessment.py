@@ -164,7 +164,7 @@ def evaluate(
         metrics = summarise(runners, rows, plans[0], known, resamples)
     metrics.setdefault("log_prob", {})
     metrics.setdefault("divergence", {})
-    metrics["targets"] = {query.label: query.outside(model) for query in plans[0]}
+    metrics["targets"] = {query.label: query.out_of_range(model) for query in plans[0]}
     metrics["settings"] = {
         "rows": asked,
         "rows compared with the truth": known if truth is not None else 0,

@@ -3,8 +3,8 @@
 `Session` answers queries, in plain Python; `rung3.explorer.server` puts a page before it.
 """
 
-from rung3.explorer.query import Query
+from rung3.explorer.query import PageState
 from rung3.explorer.runs import Opened, open_runs
 from rung3.explorer.session import Answer, Session
 
-__all__ = ["Answer", "Opened", "Query", "Session", "open_runs"]
+__all__ = ["Answer", "Opened", "PageState", "Session", "open_runs"]

@@ -15,7 +15,7 @@ from rung3.explorer import sweep
 from rung3.explorer.checks import believe, densities
 from rung3.explorer.export import command, python
 from rung3.explorer.png import SIGNED, SPREAD, image_png, signed_png, spread_png, uri
-from rung3.explorer.query import Query
+from rung3.explorer.query import PageState
 from rung3.explorer.session import Answer, Session
 from rung3.explorer.uploads import LARGEST, readers
 from rung3.graph import CausalGraph
@@ -48,7 +48,7 @@ def schema(session: Session) -> Json:
     }
 
 
-def answer(session: Session, query: Query) -> Json:
+def answer(session: Session, query: PageState) -> Json:
     """The answer of each model to a query."""
     answers = session.answer(query)
     return {
@@ -73,7 +73,7 @@ def answer(session: Session, query: Query) -> Json:
     }
 
 
-def truth(session: Session, query: Query) -> Json:
+def truth(session: Session, query: PageState) -> Json:
     """The true counterfactual, where it is known; and of each model how far it is from it."""
     true = session.truth(query)
     if true is None:
@@ -94,7 +94,7 @@ def truth(session: Session, query: Query) -> Json:
     }
 
 
-def effects(session: Session, query: Query, outcome: str, through: str | None) -> Json:
+def effects(session: Session, query: PageState, outcome: str, through: str | None) -> Json:
     """Direct, indirect and total effect of each model, and the arrows that they come along."""
     session.check(query)
     session.models[0].model.graph.names([outcome])
@@ -126,7 +126,7 @@ def effects(session: Session, query: Query, outcome: str, through: str | None) -
     return {"mediators": known, "through": chosen, "outcome": outcome, "models": found}
 
 
-def belief(session: Session, query: Query) -> Json:
+def belief(session: Session, query: PageState) -> Json:
     """What can be checked of each model's answer."""
     return {
         "models": [
@@ -140,7 +140,7 @@ def belief(session: Session, query: Query) -> Json:
     }
 
 
-def film(session: Session, query: Query, name: str) -> Json:
+def film(session: Session, query: PageState, name: str) -> Json:
     """A sweep of each model: frames, or the values that follow."""
     found = []
     for k, opened in enumerate(session.models):
@@ -168,7 +168,7 @@ def film(session: Session, query: Query, name: str) -> Json:
     return {"of": name, "models": found}
 
 
-def taken(session: Session, query: Query) -> Json:
+def taken(session: Session, query: PageState) -> Json:
     """Code that gives what the page shows, model by model."""
     each = range(len(session.models))
     return {
@@ -206,7 +206,7 @@ def _graph(graph: CausalGraph) -> Json:
     }
 
 
-def _statuses(graph: CausalGraph, answer: Answer, query: Query) -> dict[str, str]:
+def _statuses(graph: CausalGraph, answer: Answer, query: PageState) -> dict[str, str]:
     """Of every variable; in a population, what descends from a set one is propagated too."""
     status: dict[str, str] = dict(answer.provenance.status)
     if query.rung == "doing":

@@ -23,7 +23,7 @@ from rung3.data.rows import Rows
 from rung3.data.seeding import base_seed
 from rung3.data.variables import Discrete
 from rung3.evaluation.positivity import positivity
-from rung3.explorer.query import Query
+from rung3.explorer.query import PageState
 from rung3.explorer.runs import Opened
 from rung3.explorer.session import Answer, Seen, Session
 
@@ -74,7 +74,7 @@ class Density:
     trained: bool
 
 
-def believe(session: Session, query: Query, k: int = 0) -> list[Belief]:
+def believe(session: Session, query: PageState, k: int = 0) -> list[Belief]:
     """Check what model k answers to a query of the third rung.
 
     Raises:
@@ -97,7 +97,7 @@ def believe(session: Session, query: Query, k: int = 0) -> list[Belief]:
         ]
 
 
-def densities(session: Session, query: Query, k: int = 0) -> list[Density]:
+def densities(session: Session, query: PageState, k: int = 0) -> list[Density]:
     """Where the new value of each variable that changed lies among other rows."""
     answer, seen = session.answer_of(query, k), session.seen(k)
     found = []
@@ -121,7 +121,9 @@ def densities(session: Session, query: Query, k: int = 0) -> list[Density]:
     return found
 
 
-def _null(session: Session, query: Query, k: int, row: Rows, answer: Answer) -> Iterator[Belief]:
+def _null(
+    session: Session, query: PageState, k: int, row: Rows, answer: Answer
+) -> Iterator[Belief]:
     """Every variable that is set, set to what it was."""
     model, noise = session.models[k].model, session.noise(query, k)
     same = model.do({name: row[name] for name in query.do})
@@ -136,7 +138,7 @@ def _null(session: Session, query: Query, k: int, row: Rows, answer: Answer) -> 
             )  # fmt: skip
 
 
-def _back(session: Session, query: Query, k: int, answer: Answer) -> Iterator[Belief]:
+def _back(session: Session, query: PageState, k: int, answer: Answer) -> Iterator[Belief]:
     """From each draw of the answer, the values that were set put back."""
     model, row = session.models[k].model, session.factual(query)
     draws = Rows({name: answer.draws(name) for name in session.variables})
@@ -167,7 +169,7 @@ def _recomputed(answer: Answer) -> list[str]:
 
 
 def _support(
-    session: Session, query: Query, opened: Opened, answer: Answer, seen: Seen
+    session: Session, query: PageState, opened: Opened, answer: Answer, seen: Seen
 ) -> Iterator[Belief]:
     """Range of the training data, and distance to the nearest of its rows."""
     for name, share in answer.provenance.outside.items():

@@ -13,7 +13,7 @@ import torch
 
 from rung3.effects import Mediation, mediate
 from rung3.effects.formulas import LATENT
-from rung3.explorer.query import Query
+from rung3.explorer.query import PageState
 from rung3.explorer.session import Session
 from rung3.graph import CausalGraph
 
@@ -44,7 +44,7 @@ class Split:
         return list(dict.fromkeys([*self.direct, *self.indirect]))
 
 
-def mediators(session: Session, query: Query, outcome: str, k: int = 0) -> list[str]:
+def mediators(session: Session, query: PageState, outcome: str, k: int = 0) -> list[str]:
     """What the effect on an outcome can be split by, the latents of its mechanism last."""
     opened = session.models[k]
     graph = opened.model.graph.do(*query.do)
@@ -54,7 +54,7 @@ def mediators(session: Session, query: Query, outcome: str, k: int = 0) -> list[
     return between + ([LATENT] if latent and outcome in after else [])
 
 
-def split(session: Session, query: Query, outcome: str, through: str, k: int = 0) -> Split:
+def split(session: Session, query: PageState, outcome: str, through: str, k: int = 0) -> Split:
     """Split the effect of a query of the third rung on an outcome.
 
     Args:

@@ -8,14 +8,14 @@ import shlex
 
 from rung3.data.names import slug
 from rung3.data.variables import Image
-from rung3.explorer.query import Query
+from rung3.explorer.query import PageState
 from rung3.explorer.runs import Opened
 from rung3.explorer.session import DRAWN, DRAWN_IMAGES, Session
 
 __all__ = ["command", "python"]
 
 
-def python(session: Session, query: Query, k: int = 0) -> str:
+def python(session: Session, query: PageState, k: int = 0) -> str:
     """A script that gives `before` and `after` as model k answers, and draws the images.
 
     Raises:
@@ -58,7 +58,7 @@ def python(session: Session, query: Query, k: int = 0) -> str:
     return "\n".join(lines) + "\n"
 
 
-def command(session: Session, query: Query, k: int = 0) -> str:
+def command(session: Session, query: PageState, k: int = 0) -> str:
     """A command that gives what model k answers, or why there is none, as a comment."""
     session.check(query)
     if query.own is not None:
@@ -85,7 +85,7 @@ def _place(opened: Opened) -> str:
     return str(opened.path) if opened.path is not None else opened.name
 
 
-def _own(session: Session, query: Query) -> list[str]:
+def _own(session: Session, query: PageState) -> list[str]:
     """Lines that make a row of the user's own."""
     row, lines = session.factual(query), ["import base64, json", "import torch"]
     for name in session.images:

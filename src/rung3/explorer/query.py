@@ -12,12 +12,12 @@ from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-__all__ = ["Query"]
+__all__ = ["PageState"]
 
 MOST_PARTICLES = 32
 
 
-class Query(BaseModel):
+class PageState(BaseModel):
     """One question to the models.
 
     Args:
@@ -32,8 +32,8 @@ class Query(BaseModel):
         shown: Whose values the graph shows, of several models, from 0.
 
     Example:
-        >>> query = Query(row=3, do={"thickness": 4})
-        >>> Query.of_link(query.link()) == query
+        >>> query = PageState(row=3, do={"thickness": 4})
+        >>> PageState.of_link(query.link()) == query
         True
     """
 
@@ -58,7 +58,7 @@ class Query(BaseModel):
         return quote(self.model_dump_json(exclude_defaults=True), safe="")
 
     @classmethod
-    def of_link(cls, text: str) -> Query:
+    def of_link(cls, text: str) -> PageState:
         """The query of a link's fragment.
 
         Raises:
@@ -67,7 +67,7 @@ class Query(BaseModel):
         return cls.read(unquote(text))
 
     @classmethod
-    def read(cls, given: str | bytes | dict[str, Any]) -> Query:
+    def read(cls, given: str | bytes | dict[str, Any]) -> PageState:
         """The query of a JSON text, or of its fields.
 
         Raises:

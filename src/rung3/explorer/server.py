@@ -28,7 +28,7 @@ from starlette.staticfiles import StaticFiles
 from rung3.explorer import answers as view
 from rung3.explorer import uploads as own
 from rung3.explorer.guard import LOOPBACK, SECONDS, Guard
-from rung3.explorer.query import Query
+from rung3.explorer.query import PageState
 from rung3.explorer.session import Session
 from rung3.explorer.sweep import sweep
 
@@ -48,7 +48,7 @@ def application(session: Session, host: str = "127.0.0.1", token: str = "") -> S
         host: Where it listens; on loopback only requests to loopback's names are answered.
         token: What the page's link must hold; elsewhere than on loopback.
     """
-    asked: dict[str, Callable[[Json, Query], Json]] = {
+    asked: dict[str, Callable[[Json, PageState], Json]] = {
         "answer": lambda given, query: view.answer(session, query),
         "truth": lambda given, query: view.truth(session, query),
         "belief": lambda given, query: view.belief(session, query),
@@ -137,8 +137,8 @@ def serve(
 def _warm(session: Session) -> None:
     """The page's first answer, and the rows that answers are compared with."""
     with contextlib.suppress(ValueError):  # the page will hear it
-        view.answer(session, Query())
-        view.truth(session, Query())
+        view.answer(session, PageState())
+        view.truth(session, PageState())
     for k in range(len(session.models)):
         session.seen(k)
 
@@ -165,11 +165,11 @@ async def _guarded(answer: Callable[[Json], Json], request: Request) -> Response
         return _refuse(str(error), 400)
 
 
-def _query(given: Json) -> Query:
+def _query(given: Json) -> PageState:
     query = given.get("query", {})
     if not isinstance(query, dict):
         raise ValueError("query: expected names and values")
-    return Query.read(query)
+    return PageState.read(query)
 
 
 def _own(session: Session, given: Json) -> Json:
@@ -195,7 +195,7 @@ def _strip(session: Session, request: Request) -> Response:
         k = int(given.get("model", "0"))
         if not 0 <= k < len(session.models) or not session.images:
             raise ValueError("there is no such model, or no image")
-        found = sweep(session, Query.of_link(given.get("q", "")), given.get("of", ""), k)
+        found = sweep(session, PageState.of_link(given.get("q", "")), given.get("of", ""), k)
     except ValueError as error:
         return _refuse(str(error), 400)
     image = session.images[0]

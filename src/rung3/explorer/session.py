@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rung3.data.rows import Exogenous, Rows
 from rung3.data.variables import Discrete, Image
-from rung3.explorer.query import Query
+from rung3.explorer.query import PageState
 from rung3.explorer.runs import Opened
 from rung3.scm.provenance import Provenance
 from rung3.scm.scm import SCM
@@ -99,7 +99,7 @@ class Session:
         >>> from rung3 import worlds
         >>> world = worlds.lecture()
         >>> session = Session([Opened("lecture", world, world.sample(5, seed=0), world)])
-        >>> answer = session.answer(Query(row=2, do={"x1": 5.0}))[0]
+        >>> answer = session.answer(PageState(row=2, do={"x1": 5.0}))[0]
         >>> answer.provenance.status
         {'x1': 'intervened', 'x2': 'propagated'}
     """
@@ -126,7 +126,7 @@ class Session:
 
     # Asking --------------------------------------------------------------------------------------
 
-    def answer(self, query: Query) -> list[Answer]:
+    def answer(self, query: PageState) -> list[Answer]:
         """The answer of each model.
 
         Raises:
@@ -134,7 +134,7 @@ class Session:
         """
         return [self.answer_of(query, k) for k in range(len(self.models))]
 
-    def answer_of(self, query: Query, k: int) -> Answer:
+    def answer_of(self, query: PageState, k: int) -> Answer:
         """The answer of model k.
 
         Raises:
@@ -144,7 +144,7 @@ class Session:
         with self.lock, torch.no_grad():
             return self._answer(k, query)
 
-    def truth(self, query: Query) -> Rows | None:
+    def truth(self, query: PageState) -> Rows | None:
         """The true counterfactual, where the world knows it."""
         self.check(query)
         if self.world is None or query.rung != "imagining" or query.own is not None:
@@ -157,13 +157,13 @@ class Session:
             except ValueError:  # a world need not know every counterfactual
                 return None
 
-    def factual(self, query: Query) -> Rows:
+    def factual(self, query: PageState) -> Rows:
         """The row that is asked about, without a batch axis."""
         if query.own is None:
             return self.rows[query.row]
         return self._own[query.own].row
 
-    def inferred(self, query: Query) -> tuple[str, ...]:
+    def inferred(self, query: PageState) -> tuple[str, ...]:
         """What of the row was inferred, and not stated by the user."""
         return () if query.own is None else self._own[query.own].inferred
 
@@ -178,12 +178,12 @@ class Session:
                 self._seen[k] = Seen(self.rows if rows is None else rows, rows is not None)
             return self._seen[k]
 
-    def lacking(self, query: Query) -> list[str]:
+    def lacking(self, query: PageState) -> list[str]:
         """The variables that the row has no value of."""
         row = self.factual(query)
         return [k for k, v in self.variables.items() if bool(v.is_missing(row[k][None]).any())]
 
-    def settings(self, query: Query) -> dict[str, Any]:
+    def settings(self, query: PageState) -> dict[str, Any]:
         """The values that are set, as `SCM.do` takes them."""
         return {k: self.value(k, v) for k, v in query.do.items()}
 
@@ -194,7 +194,7 @@ class Session:
             return code
         return variable.label(int(code)) if variable.labels else int(code)
 
-    def noise(self, query: Query, k: int = 0) -> Exogenous:
+    def noise(self, query: PageState, k: int = 0) -> Exogenous:
         """The noise behind the row, by model k; abducted once."""
         model, row = self.models[k].model, self.factual(query)
         return self.once(
@@ -202,7 +202,7 @@ class Session:
             lambda: model.abduct(row, particles=query.draws, seed=query.seed),
         )
 
-    def acted(self, query: Query, model: SCM, values: Mapping[str, Any] | None = None) -> SCM:
+    def acted(self, query: PageState, model: SCM, values: Mapping[str, Any] | None = None) -> SCM:
         """The model in which the query's values (or others, of the same variables) are set.
 
         What the query holds is held.
@@ -231,7 +231,7 @@ class Session:
             while len(self._own) > KEPT:
                 self._own.popitem(last=False)
 
-    def check(self, query: Query) -> None:
+    def check(self, query: PageState) -> None:
         """Refuse a query that asks for what is not there."""
         if query.own is None and query.row >= self.rows.n:
             raise ValueError(f"row: {query.row}; the test rows are 0 to {self.rows.n - 1}")
@@ -249,7 +249,7 @@ class Session:
 
     # The three rungs -----------------------------------------------------------------------------
 
-    def _answer(self, k: int, query: Query) -> Answer:
+    def _answer(self, k: int, query: PageState) -> Answer:
         model = self.models[k].model
         if query.rung == "imagining":
             row = self.factual(query)

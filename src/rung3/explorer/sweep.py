@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.variables import Discrete
-from rung3.explorer.query import Query
+from rung3.explorer.query import PageState
 from rung3.explorer.session import Session
 
 __all__ = ["Sweep", "span", "sweep"]
@@ -89,7 +89,7 @@ def span(session: Session, name: str) -> tuple[float, float]:
     return max(low - more, lower), min(high + more, upper)
 
 
-def sweep(session: Session, query: Query, name: str, k: int = 0, steps: int = STEPS) -> Sweep:
+def sweep(session: Session, query: PageState, name: str, k: int = 0, steps: int = STEPS) -> Sweep:
     """Ask a query of the third rung with one variable at each of its values.
 
     Raises:

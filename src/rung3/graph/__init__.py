@@ -11,7 +11,7 @@ from rung3.graph.drawing import draw, to_mermaid
 from rung3.graph.equivalence import EquivalenceClass, equivalence_class, equivalent
 from rung3.graph.falsification import Falsification, falsify
 from rung3.graph.identification.estimand import Formula, evaluate
-from rung3.graph.identification.query import Query, read_query
+from rung3.graph.identification.query import CausalQuery, read_query
 from rung3.graph.implications import Independence, implications
 from rung3.graph.instruments import Instrument
 from rung3.graph.paths import Path
@@ -37,7 +37,7 @@ __all__ = [
     "EquivalenceClass",
     "equivalence_class",
     "equivalent",
-    "Query",
+    "CausalQuery",
     "read_query",
     "Formula",
     "evaluate",

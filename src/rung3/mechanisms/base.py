@@ -75,7 +75,8 @@ class Mechanism(Precise, ABC):
         wants_noise: Whether prediction uses the noise.
         by_row: Whether a value hangs on the noise and the parents of its own row alone.
         atoms: Values that have a probability of their own, beside the density.
-        solved: Whether `calibrate` fits it, so that training has nothing left to do but polish.
+        closed_form: Whether `calibrate` fits it, so that training has nothing left but to polish.
+        renamed: Arguments by the names that they had in files of before, with their names of today.
         has_latent_mediator: Whether the parents cause latents, which then cause the value: whether
             `latents` and `outcome` answer.
         name: Name of the variable that it is bound to; empty before.
@@ -92,12 +93,14 @@ class Mechanism(Precise, ABC):
     learning_rate: ClassVar[float] = 1e-3
     betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
 
+    renamed: ClassVar[Mapping[str, str]] = {}
+
     precise = "observed"
     arguments: tuple[str, ...] | None = None
     wants_noise: bool = True
     by_row: bool = True
     atoms: tuple[float, ...] = ()
-    solved: bool = False
+    closed_form: bool = False
     has_latent_mediator: bool = False
     name: str = ""
     variable: Variable
@@ -205,7 +208,7 @@ class Mechanism(Precise, ABC):
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """What a family adds to `calibrate`; nothing by default."""
 
-    def outside(self, value: Tensor) -> Tensor:
+    def out_of_range(self, value: Tensor) -> Tensor:
         """Mask `(n,)` of the values outside the range seen in training (none if unknown)."""
         none = torch.zeros(len(value), dtype=torch.bool, device=value.device)
         if isinstance(self.variable, Image):
@@ -216,7 +219,7 @@ class Mechanism(Precise, ABC):
         beyond: Tensor = (value < low) | (value > high)
         return beyond.flatten(1).any(1) if beyond.ndim > 1 else beyond
 
-    def determined(self) -> float:
+    def effective_parameters(self) -> float:
         """How many parameters the data determined (inf: rows by heart), or NaN, if not known."""
         return math.nan
 
@@ -224,7 +227,7 @@ class Mechanism(Precise, ABC):
         """The constructor's arguments that differ from their defaults: what a model file stores."""
         return {k: v for k, (v, default) in self._constructed().items() if v != default}
 
-    def again(self) -> Self:
+    def clone(self) -> Self:
         """The same mechanism, without what binding and training gave it."""
         return type(self)(**{k: v for k, (v, _) in self._constructed().items()})
 

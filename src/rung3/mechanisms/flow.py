@@ -102,7 +102,7 @@ class Flow(Mechanism):
         self.to_real = ToReal(self.variable)
         self.standardise = Standardise(self.variable.shape)
         self.flow = self._flow()
-        self.solved = not (self.encoder.width or self.variable.shape or self.variable.circular)
+        self.closed_form = not (self.encoder.width or self.variable.shape or self.variable.circular)
         if self.variable.circular:
             self.circle = Circle(self.variable)
             self.direction = MLP(self.encoder.width, 2 * self.features, self.hidden)
@@ -139,7 +139,7 @@ class Flow(Mechanism):
         self.to_real.calibrate(value)
         self.standardise.calibrate(self.to_real(value)[0], point=True)
         varied = bool(value.amin() < value.amax())
-        if self.solved and varied and all(part.requires_grad for part in self.parameters()):
+        if self.closed_form and varied and all(part.requires_grad for part in self.parameters()):
             self._settle(value)
 
     @torch.enable_grad()

@@ -63,7 +63,7 @@ class HVAE(Autoencoder):
             `"gaussian"` for real ones; see `rung3.mechanisms.likelihoods.registry`.
         beta: Weight of the KL divergences in the loss, after warm-up.
         warmup: Steps of training in which that weight rises from 0.
-        free: Nats of each layer's divergence that cost nothing (free bits, arXiv 1606.04934).
+        free_nats: Nats of each layer's divergence that cost nothing (free bits, arXiv 1606.04934).
         gamma: Exponent of the weights of pixels in the loss, see `rung3.mechanisms.autoencoder`.
         mediator: With the conditional prior, how the counterfactual latents come about: by the
             `"chain"`, or by the published `"mixture"`.
@@ -91,6 +91,8 @@ class HVAE(Autoencoder):
     learning_rate: ClassVar[float] = 2e-3
     assumption: str = "a decoder with hierarchical Gaussian latents and pixel noise; an encoder"
 
+    renamed: ClassVar[Mapping[str, str]] = {"free": "free_nats"}
+
     def __init__(
         self,
         prior: Prior = "exogenous",
@@ -98,7 +100,7 @@ class HVAE(Autoencoder):
         likelihood: Kind = "logistic",
         beta: float = 1.0,
         warmup: int = 0,
-        free: float = 8.0,
+        free_nats: float = 8.0,
         gamma: float = 0.25,
         mediator: Mediator = "chain",
         alpha: float = 0.5,
@@ -116,8 +118,8 @@ class HVAE(Autoencoder):
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha={alpha} must lie between 0 and 1")
         check_counts(0, warmup=warmup)
-        if not (beta >= 0 and free >= 0):
-            raise ValueError(f"beta={beta} and free={free} must be at least 0")
+        if not (beta >= 0 and free_nats >= 0):
+            raise ValueError(f"beta={beta} and free_nats={free_nats} must be at least 0")
         self.prior = prior
         self.has_latent_mediator = prior == "conditional"
         self.stages = None if stages is None else tuple(_stage(given) for given in stages)
@@ -128,7 +130,7 @@ class HVAE(Autoencoder):
         self.likelihood = likelihood
         self.beta = beta
         self.warmup = warmup
-        self.free = free
+        self.free_nats = free_nats
         self.gamma = gamma
         self.mediator = mediator
         self.alpha = alpha
@@ -247,9 +249,9 @@ class HVAE(Autoencoder):
         return self.pixels.mean(self.pixels.params(raw))
 
     def _penalty(self, kl: dict[str, Tensor]) -> Tensor:
-        """`beta_t sum_i max(KL_i, free)`, each divergence averaged over rows."""
+        """`beta_t sum_i max(KL_i, free_nats)`, each divergence averaged over rows."""
         share = ((self.steps + 1) / max(self.warmup, 1)).clamp_max(1.0)
-        total = torch.stack([part.mean().clamp_min(self.free) for part in kl.values()]).sum()
+        total = torch.stack([part.mean().clamp_min(self.free_nats) for part in kl.values()]).sum()
         weighted: Tensor = self.beta * share * total
         return weighted
 

@@ -30,7 +30,7 @@ from rung3.graph.front_door import minimal_front_doors
 from rung3.graph.given import as_graph
 from rung3.graph.identification.estimand import Formula, Probability, product, sum_out
 from rung3.graph.identification.id_algorithm import NotIdentified, identified
-from rung3.graph.identification.query import Query, read_query
+from rung3.graph.identification.query import CausalQuery, read_query
 from rung3.graph.identification.twin import imagined
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Identification:
         obstacles: What no assumption on the mechanisms' form removes.
     """
 
-    query: Query
+    query: CausalQuery
     identified: bool
     method: str
     formula: Formula | None = None
@@ -87,7 +87,7 @@ class Identification:
 
 
 def identify(
-    source: CausalGraph | SCM | Any, query: str | Query, *, adjust: Names | None = None
+    source: CausalGraph | SCM | Any, query: str | CausalQuery, *, adjust: Names | None = None
 ) -> Identification:
     """Whether a query can be answered from observational data, by which formula, and if not, why.
 
@@ -131,7 +131,7 @@ def identify(
 
 
 def _doing(
-    graph: CausalGraph, asked: Query, y: Set[str], x: Set[str], z: Set[str]
+    graph: CausalGraph, asked: CausalQuery, y: Set[str], x: Set[str], z: Set[str]
 ) -> Identification:
     """The second rung: `P(y | do(x), z)`."""
     if not x & graph.ancestors(y | z):
@@ -152,7 +152,7 @@ def _doing(
         return Identification(asked, False, "", reason=str(fault))
 
 
-def _imagining(graph: CausalGraph, asked: Query, model: SCM | None) -> Identification:
+def _imagining(graph: CausalGraph, asked: CausalQuery, model: SCM | None) -> Identification:
     """The third rung: `P(y_{x} | e)`."""
     y, x, seen = (frozenset(names) for names in (asked.outcome, asked.do, asked.given))
     cut = graph.do(*x)
@@ -166,7 +166,7 @@ def _imagining(graph: CausalGraph, asked: Query, model: SCM | None) -> Identific
         raise ValueError(f"{asked}: {fixed[0]} is seen and not affected; leave it out on the left.")
     if not seen & (y | below):
         if not seen & x:
-            simpler = Query(asked.outcome, asked.do, asked.given)
+            simpler = CausalQuery(asked.outcome, asked.do, asked.given)
             found = _doing(graph, simpler, y, x, seen)
             reason = f"nothing that is seen is affected, so that it is {simpler}"
             return replace(found, query=asked, reason=f"{reason}; {found.reason}".rstrip("; "))
@@ -198,7 +198,7 @@ def _imagining(graph: CausalGraph, asked: Query, model: SCM | None) -> Identific
     )
 
 
-def _adjusting(graph: CausalGraph, asked: Query, block: Set[str]) -> Identification:
+def _adjusting(graph: CausalGraph, asked: CausalQuery, block: Set[str]) -> Identification:
     """The answer by a set that is given, or an error."""
     check_adjustment(graph, asked.do, asked.outcome, block | set(asked.given)).require()
     after = graph.in_order((block | set(asked.given)) & graph.descendants(asked.do))
@@ -207,7 +207,7 @@ def _adjusting(graph: CausalGraph, asked: Query, block: Set[str]) -> Identificat
     return _adjusted(graph, asked, block - set(asked.given))
 
 
-def _adjusted(graph: CausalGraph, asked: Query, block: Set[str]) -> Identification:
+def _adjusted(graph: CausalGraph, asked: CausalQuery, block: Set[str]) -> Identification:
     """`sum_w P(y | x, z, w) P(w | z)`; on the treated `P(w | x', z)`, x' being what x was."""
     y, x, z = (frozenset(names) for names in (asked.outcome, asked.do, asked.given))
     was = tuple(f"{name}'" for name in graph.in_order(x & z))
@@ -224,7 +224,9 @@ def _conditional(graph: CausalGraph, of: Set[str], given: Set[str] = frozenset()
 def _obstacle(graph: CausalGraph, name: str, exact: bool = True) -> str:
     """Why a variable's mechanism is not to be had from data, whatever its form; empty if it is."""
     causes = graph.parents(name)
-    found = _doing(graph, Query((name,), causes), {name}, set(causes), set()) if causes else None
+    found = (
+        _doing(graph, CausalQuery((name,), causes), {name}, set(causes), set()) if causes else None
+    )
     if found is not None and not found:
         return f"{name}: its mechanism is not identified, for {found.query} is not: {found.reason}"
     if not exact and graph.spouses(name):
@@ -277,9 +279,9 @@ def require_identified(model: SCM, asked: Iterable[str] | None = None) -> None:
             )
     causes = {cause for name in x for cause in model.graph.parents(name)}
     rest = graph.in_order((set(graph.nodes if asked is None else asked) | causes) - x)
-    found = identify(graph, Query(rest, graph.in_order(x))) if rest else None
+    found = identify(graph, CausalQuery(rest, graph.in_order(x))) if rest else None
     if found is not None and not found:
-        alone = [k for k in rest if identify(graph, Query((k,), graph.in_order(x)))]
+        alone = [k for k in rest if identify(graph, CausalQuery((k,), graph.in_order(x)))]
         hint = f"identified by themselves are: {', '.join(alone) or 'none'}"
         _refuse(f"{found}; {hint}" if len(rest) > 1 else str(found))
 

@@ -156,7 +156,7 @@ def _outside(model: SCM, values: Mapping[str, Tensor], names: set[str]) -> dict[
     shares = {}
     for name in (name for name in model.graph.nodes if name in names):
         flat = values[name].detach().reshape(-1, *model.variables[name].shape)
-        shares[name] = float(model.mechanisms[name].outside(flat).float().mean())
+        shares[name] = float(model.mechanisms[name].out_of_range(flat).float().mean())
     return {name: share for name, share in shares.items() if share > 0}
 
 

@@ -51,14 +51,14 @@ class Query:
         below = graph.descendants(list(self.do)) - self.do.keys() - self.hold
         return [name for name in model.graph.order if name in below]
 
-    def outside(self, model: SCM) -> dict[str, float]:
+    def out_of_range(self, model: SCM) -> dict[str, float]:
         """Share of the targets that lie outside the training data's range, by name."""
         found = {}
         for name in self.do:
             target = self.do[name]
             if isinstance(target, Tensor):
                 values = target if name in self.per_row else target[None]
-                mask = model.mechanisms[name].outside(values.to(model.device))
+                mask = model.mechanisms[name].out_of_range(values.to(model.device))
                 found[name] = float(mask.double().mean())
         return found
 

@@ -30,7 +30,7 @@ from rung3.data import memory
 from rung3.data.files import DRAFTS, LARGEST, parse_yaml, sealed, unsealed, write
 from rung3.data.variables import from_config
 from rung3.mechanisms import Mechanism
-from rung3.scm.districts.loaded import free
+from rung3.scm.districts.loaded import unwrapped
 from rung3.scm.interventions import Intervention
 from rung3.scm.scm import SCM
 
@@ -141,7 +141,7 @@ def _describe(model: SCM) -> dict[str, Any]:
             for k, v in (model.variables | model.confounding.variables).items()
         },
         "mechanisms": {
-            name: {"kind": type(free(m)).__name__, **_plain(m.config())}
+            name: {"kind": type(unwrapped(m)).__name__, **_plain(m.config())}
             for name, m in bound.items()
         },
         "defaults": [name for name in bound if name in model.defaults],
@@ -263,7 +263,8 @@ def _mechanism(name: str, said: Mapping[str, Any], own: Mapping[str, type[Mechan
             "give classes of your own as load(folder, mechanisms=[...])"
         )
     try:
-        made: Mechanism = known[kind](**fields)
+        today = known[kind].renamed
+        made: Mechanism = known[kind](**{today.get(k, k): v for k, v in fields.items()})
     except TypeError as error:
         raise ValueError(f"{name}: {kind}: {error}") from None
     return made

@@ -25,7 +25,7 @@ from rung3.study.preflight import preflight
 from rung3.study.sources import Splits
 from rung3.study.study import Study
 from rung3.training.batches import Table
-from rung3.training.counterfactual import Counterfactual
+from rung3.training.counterfactual import CounterfactualObjective
 from rung3.training.fitting import fit
 
 __all__ = ["Check", "check"]
@@ -61,7 +61,7 @@ class Check:
     positivity: list[tuple[str, Positivity]]
     parameters: dict[str, int]
     seconds: dict[str, float]
-    objectives: dict[str, Counterfactual]
+    objectives: dict[str, CounterfactualObjective]
 
     def tables(self) -> list[Printed]:
         """Title, columns and lines of each table to print."""
@@ -156,7 +156,7 @@ def check(study: Study) -> Check:
         (q.label, p) for q, rows in asked for p in _positivity_of(q, model, splits.train, rows)
     ]
     seconds: dict[str, float] = {}
-    objectives: dict[str, Counterfactual] = {}
+    objectives: dict[str, CounterfactualObjective] = {}
     for group in study.groups():
         for name in group.mechanisms:
             taken = _seconds(model, name, splits.train, group.options)

@@ -178,7 +178,9 @@ class RunFolder:
             with suppress(OSError):  # it is not there, or others keep things in it
                 folder.rmdir()
 
-    def again(self, folder: str | Path, settings: Iterable[str], overwrite: bool = False) -> Study:
+    def copy_fitted(
+        self, folder: str | Path, settings: Iterable[str], overwrite: bool = False
+    ) -> Study:
         """Copy what was fitted here to another folder, where it is to be evaluated otherwise.
 
         Args:

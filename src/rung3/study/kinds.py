@@ -44,6 +44,8 @@ def of_kind(kinds: Mapping[str, type[Any]], fields: Mapping[str, Any]) -> Any:
         raise ValueError(f"its kind is missing; one of {', '.join(kinds)}")
     if not isinstance(kind, str) or kind not in kinds:
         raise unknown(("kind",), kinds, "kind", kind)
+    today = getattr(kinds[kind], "renamed", {})  # of studies that were run before
+    fields = {today.get(key, key): value for key, value in fields.items()}
     known = list(inspect.signature(kinds[kind]).parameters)
     types = get_type_hints(kinds[kind].__init__)
     for key, value in fields.items():

@@ -14,7 +14,7 @@ from rung3.study.parser import Part
 
 if TYPE_CHECKING:
     from rung3.evaluation.protocol import Protocol
-    from rung3.training.counterfactual import Counterfactual
+    from rung3.training.counterfactual import CounterfactualObjective
 
 __all__ = ["Evaluation", "ProtocolOptions", "Training", "WholeNumber"]
 
@@ -28,7 +28,9 @@ EPOCHS = 2
 
 
 class Objective(Part):
-    """The counterfactual objective of images; see `rung3.training.counterfactual.Counterfactual`.
+    """The counterfactual objective of images.
+
+    It is `rung3.training.counterfactual.CounterfactualObjective`.
 
     Without a weight it is a second training, after that by likelihood, with rates and epochs of its
     own; with one, it is there from the start.
@@ -63,16 +65,16 @@ class Objective(Part):
             )
         return self
 
-    def made(self) -> Counterfactual:
+    def made(self) -> CounterfactualObjective:
         """The objective.
 
         Raises:
             ValueError: If an option is out of range.
         """
-        from rung3.training.counterfactual import Counterfactual
+        from rung3.training.counterfactual import CounterfactualObjective
 
         options = [name for name in type(self).model_fields if name not in ("kind", "epochs", "lr")]
-        return Counterfactual(**_given(self, options))
+        return CounterfactualObjective(**_given(self, options))
 
     def phases(self, options: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The options of the calls of `fit` for an image, one after the other."""

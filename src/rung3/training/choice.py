@@ -211,7 +211,7 @@ def choose(
         found[name], begun[name] = lines[name][index], judged[name][index].mechanism
     kept = {name: m for name, m in bound.items() if name not in found}
     reasons |= dict.fromkeys(kept, "named by you")
-    made = SCM(model.graph, model.variables, {name: m.again() for name, m in kept.items()} | found)
+    made = SCM(model.graph, model.variables, {name: m.clone() for name, m in kept.items()} | found)
     for name, mechanism in begun.items():
         made.mechanisms[name].load_state_dict(mechanism.state_dict())
     fitting.final(made, table)
@@ -247,14 +247,16 @@ class _Fitting:
 
     def trial(self, model: SCM, rows: Rows, names: Iterable[str]) -> None:
         """Fit some mechanisms, for half of the steps."""
-        solved = {name: model.mechanisms[name] for name in names if model.mechanisms[name].solved}
+        solved = {
+            name: model.mechanisms[name] for name in names if model.mechanisms[name].closed_form
+        }
         calibrate(model, solved, rows, self.options["seed"])
         model.requires_grad_(False)
         self._train(model, rows, [name for name in names if name not in solved])
 
     def final(self, model: SCM, rows: Rows) -> None:
         """Fit all of them, as far as they still are to be."""
-        solved = [name for name, m in model.mechanisms.items() if m.solved]
+        solved = [name for name, m in model.mechanisms.items() if m.closed_form]
         once = {"epochs": 1, "batch_size": MANY, "lr": POLISH}
         with quiet():
             fit(model, rows, only=solved, **{**self.options, **once})
@@ -291,7 +293,7 @@ def _judge(mechanism: Mechanism, train: Rows, held: Rows, seed: int) -> _Judged:
         )
     scores = mechanism.log_prob(value, parents).double()
     before, causes = Table(train, [mechanism]).all().of(mechanism)
-    learned, determined = scores[:0], mechanism.determined()
+    learned, determined = scores[:0], mechanism.effective_parameters()
     if math.isfinite(determined):
         learned = mechanism.log_prob(before, causes).double() - determined / len(before)
     elif math.isnan(determined):

@@ -41,7 +41,7 @@ from rung3.training.remarks import remark
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
-    from rung3.training.counterfactual import Counterfactual
+    from rung3.training.counterfactual import CounterfactualObjective
 
 __all__ = ["History", "Options", "calibrate", "fit"]
 
@@ -181,7 +181,7 @@ def fit(
     resume: bool = True,
     progress: bool = True,
     max_seconds: float | None = None,
-    objective: Counterfactual | Literal["likelihood", "counterfactual"] = "likelihood",
+    objective: CounterfactualObjective | Literal["likelihood", "counterfactual"] = "likelihood",
 ) -> History:
     """Train the mechanisms of a model, in place, with AdamW on a Lightning trainer.
 
@@ -229,7 +229,7 @@ def fit(
         progress: Whether to show a progress bar.
         max_seconds: Stop after so many seconds of training.
         objective: `"likelihood"`; or `"counterfactual"`, for images, to be fitted after the others:
-            see `rung3.training.counterfactual.Counterfactual`, which has options.
+            see `rung3.training.counterfactual.CounterfactualObjective`, which has options.
 
     Warns:
         UserWarning: Of gaps; of a column with one value, with a value so far out that the others

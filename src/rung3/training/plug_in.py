@@ -26,7 +26,7 @@ import torch
 
 from rung3.data.rows import Rows
 from rung3.data.variables import Categorical, Continuous, Variable
-from rung3.graph.identification.query import Query
+from rung3.graph.identification.query import CausalQuery
 from rung3.scm.identifiability import identify
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def beside(model: SCM, rows: Mapping[str, torch.Tensor]) -> Iterator[Beside]:
     for outcome in members:
         for cause in graph.in_order(graph.ancestors(outcome)):
             kind = model.variables[cause]
-            found = identify(graph, Query((outcome,), (cause,)))
+            found = identify(graph, CausalQuery((outcome,), (cause,)))
             if not isinstance(kind, Continuous) or kind.shape or kind.circular:
                 continue
             columns = _columns(rows, (cause, outcome, *found.through), model.variables)

@@ -1,17 +1,17 @@
 """Attribution: which cause made a row unusual, and which changed mechanism moved an average.
 
-`unusual`. With a score t of how unusual an outcome is, a row's outlier score and its sharing among
-the exogenous noises of what causes the outcome are (Budhathoki et al. 2022, *Causal structure-based
-root cause analysis of outliers*, ICML)
+`attribute_anomaly`. With a score t of how unusual an outcome is, a row's outlier score and its
+sharing among the exogenous noises of what causes the outcome are (Budhathoki et al. 2022, *Causal
+structure-based root cause analysis of outliers*, ICML)
 
     s(x) = -log P(t(X) >= t(x)),    v(S) = log P(t(X) >= t(x) | U_S = u_S),
 
 so that the Shapley values of v sum to s(x): noise is what is *new* at a variable, and a variable
 that only handed on what came from above is not blamed.
 
-`shift`. With two models of one graph, one of before and one of after, and `v(S) = E[Y]` where the
-mechanisms in S are those of after, the Shapley values of v sum to the change of the average
-(Budhathoki et al. 2021, *Why did the distribution change?*, AISTATS). Noise is paired throughout.
+`attribute_change`. With two models of one graph, one of before and one of after, and
+`v(S) = E[Y]` where the mechanisms in S are those of after, the Shapley values of v sum to the
+change of the average (Budhathoki et al. 2021, *Why did the distribution change?*, AISTATS). Noise is paired throughout.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rung3.effects.attribution.shapley import shapley
 from rung3.scm.floating import in_own_precision
 from rung3.scm.scm import SCM
 
-__all__ = ["Attribution", "Shift", "shift", "unusual"]
+__all__ = ["Attribution", "Shift", "attribute_change", "attribute_anomaly"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Attribution:
 
     Attributes:
         outcome: Name of the outcome.
-        scores: Outlier score of each row, `(n,)`, in nats: `-log P(as unusual, or more)`.
+        scores: Outlier score of each row, `(n,)`, in nats: `-log P(as attribute_anomaly, or more)`.
         shares: What the noise of each variable adds to it, `(n,)`; they sum to the scores.
         errors: Their standard errors, `(n,)`, of the draws (and of random orders, of many causes).
         bounded: Mask `(n,)` of the rows of which some probability is too small to be told: it is
@@ -75,7 +75,7 @@ class Attribution:
 
 @in_own_precision
 @torch.no_grad()
-def unusual(
+def attribute_anomaly(
     model: SCM,
     rows: Mapping[str, Any],
     outcome: str,
@@ -106,7 +106,7 @@ def unusual(
     Example:
         >>> from rung3.mechanisms import Equation
         >>> model = SCM(x=Equation("u"), y=Equation("x + u"))
-        >>> found = unusual(model, {"x": [4.0, 0.0], "y": [4.0, 4.0]}, "y")
+        >>> found = attribute_anomaly(model, {"x": [4.0, 0.0], "y": [4.0, 4.0]}, "y")
         >>> found.first(0), found.first(1)
         ('x', 'y')
     """
@@ -164,7 +164,7 @@ class Shift:
 
 @in_own_precision
 @torch.no_grad()
-def shift(
+def attribute_change(
     before: SCM,
     after: SCM,
     outcome: str,
@@ -192,7 +192,7 @@ def shift(
         >>> from rung3.mechanisms import Equation
         >>> before = SCM(x=Equation("u"), y=Equation("2*x + u"))
         >>> after = SCM(x=Equation("u + 1"), y=Equation("2*x + u + 3"))
-        >>> found = shift(before, after, "y")
+        >>> found = attribute_change(before, after, "y")
         >>> round(found.shares["x"], 3), round(found.shares["y"], 3)
         (2.0, 3.0)
     """

@@ -30,7 +30,7 @@ from rung3.data.rows import Rows
 from rung3.data.values import coded
 from rung3.data.variables import Binary, Categorical, Continuous, Discrete, Variable
 from rung3.effects.tables.m_estimation import Equations, Method
-from rung3.graph import CausalGraph, Query, check_adjustment
+from rung3.graph import CausalGraph, CausalQuery, check_adjustment
 from rung3.graph.given import as_graph
 from rung3.scm.identifiability import identify
 
@@ -192,7 +192,7 @@ def _adjustment(
 
 def _other_way(graph: CausalGraph, treatment: str, outcome: str) -> str:
     """How the effect is told all the same, where adjustment does not tell it."""
-    found = identify(graph, Query((outcome,), do=(treatment,)))
+    found = identify(graph, CausalQuery((outcome,), do=(treatment,)))
     if not found:
         return "see rung3.effects.bounds.linear_program for what the data allow"
     return f"this estimates by adjustment alone, yet rung3.identify tells the effect: {found}"

@@ -35,7 +35,7 @@ from rung3.data.variables import Categorical, Continuous, Discrete, Variable
 from rung3.graph import CausalGraph, Path
 from rung3.graph.given import as_graph
 
-__all__ = ["Advice", "Association", "Reversal", "advise", "association", "reversals"]
+__all__ = ["Advice", "Association", "Reversal", "advise", "association", "find_reversals"]
 
 Advice = Literal["aggregate", "stratify", "either", "neither"]
 Contrast = tuple[str, Tensor, Tensor]
@@ -100,7 +100,7 @@ class Reversal:
         return "\n".join(lines)
 
 
-def reversals(
+def find_reversals(
     table: Mapping[str, Any],
     cause: str | None = None,
     outcome: str | None = None,
@@ -132,7 +132,7 @@ def reversals(
         >>> from rung3 import data
         >>> from rung3.data.readers.kidney_stones import VARIABLES
         >>> graph = CausalGraph("size -> treatment; {size treatment} -> recovery")
-        >>> found, = reversals(data.kidney_stones(), "treatment", "recovery", graph=graph,
+        >>> found, = find_reversals(data.kidney_stones(), "treatment", "recovery", graph=graph,
         ...     variables=VARIABLES)
         >>> print(found)
         recovery with treatment = A against B, by size

@@ -23,11 +23,11 @@ from typing import Literal
 
 from rung3.graph.text import WORD, checked_name, quote
 
-__all__ = ["Query", "read_query"]
+__all__ = ["CausalQuery", "read_query"]
 
 
 @dataclass(frozen=True)
-class Query:
+class CausalQuery:
     """A distribution that is asked for.
 
     Attributes:
@@ -70,7 +70,7 @@ _TOKEN = re.compile(
 )
 
 
-def read_query(text: str) -> Query:
+def read_query(text: str) -> CausalQuery:
     """Read a query.
 
     Args:
@@ -80,7 +80,7 @@ def read_query(text: str) -> Query:
         ValueError: If it cannot be read, sets a variable twice, or asks of several worlds at once.
 
     >>> read_query("P(recovery | do(treatment=A), size)")
-    Query(outcome=('recovery',), do=('treatment',), given=('size',), factual=False)
+    CausalQuery(outcome=('recovery',), do=('treatment',), given=('size',), factual=False)
     >>> read_query("P(grade_{study} | study, grade)").rung
     'imagining'
     """
@@ -104,7 +104,7 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
         at = match.end()
 
 
-def _read(rest: deque[tuple[str, str]]) -> Query:
+def _read(rest: deque[tuple[str, str]]) -> CausalQuery:
     if [rest.popleft() for _ in range(min(2, len(rest)))] != [("word", "P"), ("mark", "(")]:
         raise ValueError("it does not start with P(")
     outcome: dict[str, tuple[str, ...]] = {}
@@ -137,7 +137,7 @@ def _read(rest: deque[tuple[str, str]]) -> Query:
 
 def _query(
     outcome: dict[str, tuple[str, ...]], do: tuple[str, ...], given: dict[str, tuple[str, ...]]
-) -> Query:
+) -> CausalQuery:
     """The query of terms, each with its subscript."""
     had = next(iter(outcome.values()))
     seen = set(given.values())
@@ -150,7 +150,7 @@ def _query(
     if len(set(had or do)) < len(had or do):
         raise ValueError("a variable is set twice")
     factual = bool(had) and seen == {()}
-    return Query(tuple(outcome), had or do, tuple(given), factual)
+    return CausalQuery(tuple(outcome), had or do, tuple(given), factual)
 
 
 def _several(worlds: str) -> str:

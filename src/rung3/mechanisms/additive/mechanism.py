@@ -159,7 +159,7 @@ class AdditiveNoise(Mechanism):
         )
         self.register_buffer("seen", torch.zeros(2, outputs))
         self.rest = Flow().bind(self.name, Continuous(dim=self.variable.dim), {})
-        self.solved = self.rest.solved
+        self.closed_form = self.rest.closed_form
 
     @torch.no_grad()
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
@@ -221,7 +221,7 @@ class AdditiveNoise(Mechanism):
     @torch.no_grad()
     def _likelihood(self, rest: Tensor) -> Loss | None:
         """`-log p_e((y - f) / scale)`, if that tells much more of f than squares do, or a t's."""
-        if not self.rest.solved:
+        if not self.rest.closed_form:
             return None
         low, high = rest.aminmax()
         grid = torch.linspace(float(low), float(high), GRID).to(rest)
@@ -251,7 +251,7 @@ class AdditiveNoise(Mechanism):
         loss = super().loss(value, parents)
         return loss - (loss - loss.detach()) if isinstance(self.location, Trees) else loss
 
-    def determined(self) -> float:
+    def effective_parameters(self) -> float:
         """Those of m and s; the noise's distribution takes the same, whatever they are."""
         if isinstance(self.location, Trees | _Regressor):
             return math.inf

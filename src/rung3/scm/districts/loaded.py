@@ -23,7 +23,7 @@ from rung3.mechanisms.base import NORMAL, Abduction, Mechanism, Parents, one_ten
 from rung3.mechanisms.equation import Equation
 from rung3.mechanisms.flow import Flow
 
-__all__ = ["Loaded", "can_be_loaded", "free"]
+__all__ = ["Loaded", "can_be_loaded", "unwrapped"]
 
 
 def can_be_loaded(mechanism: Mechanism, variable: Variable) -> bool:
@@ -120,7 +120,7 @@ class Loaded(Mechanism):
         return f"{self.inner.describe()}, loaded by {', '.join(self.causes)}"
 
 
-def free(mechanism: Mechanism) -> Mechanism:
+def unwrapped(mechanism: Mechanism) -> Mechanism:
     """The mechanism itself, without hidden causes."""
     return mechanism.inner if isinstance(mechanism, Loaded) else mechanism
 

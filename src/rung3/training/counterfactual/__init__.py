@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from rung3.training.counterfactual.loss import CounterfactualLoss
-from rung3.training.counterfactual.objective import Counterfactual, fit_predictors
+from rung3.training.counterfactual.objective import CounterfactualObjective, fit_predictors
 
-__all__ = ["Counterfactual", "as_objective", "fit_predictors", "remembered"]
+__all__ = ["CounterfactualObjective", "as_objective", "fit_predictors", "remembered"]
 
 
-def as_objective(given: Any, patience: int | None) -> Counterfactual | None:
+def as_objective(given: Any, patience: int | None) -> CounterfactualObjective | None:
     """The objective that `fit` was given, where it is not the likelihood.
 
     Raises:
@@ -19,10 +19,11 @@ def as_objective(given: Any, patience: int | None) -> Counterfactual | None:
     """
     if given == "likelihood":
         return None
-    made = Counterfactual() if given == "counterfactual" else given
-    if not isinstance(made, Counterfactual):
+    made = CounterfactualObjective() if given == "counterfactual" else given
+    if not isinstance(made, CounterfactualObjective):
         raise ValueError(
-            f"objective={given!r} must be 'likelihood', 'counterfactual' or a Counterfactual(...)"
+            f"objective={given!r} must be 'likelihood', 'counterfactual' or a "
+            "CounterfactualObjective(...)"
         )
     if patience is not None:
         raise ValueError("patience: goes by the likelihood alone; leave it out with this objective")

@@ -39,7 +39,7 @@ from rung3.training.batches import Batch
 from rung3.training.oracles.oracles import Oracle
 
 if TYPE_CHECKING:
-    from rung3.training.counterfactual.objective import Counterfactual
+    from rung3.training.counterfactual.objective import CounterfactualObjective
     from rung3.training.fitting import History
 
 __all__ = ["CounterfactualLoss", "Step", "propagate"]
@@ -73,7 +73,7 @@ class CounterfactualLoss(nn.Module):
 
     def __init__(
         self,
-        options: Counterfactual,
+        options: CounterfactualObjective,
         mechanism: Mechanism,
         chosen: Sequence[str],
         carriers: Sequence[Mechanism],

@@ -1,4 +1,4 @@
-"""`Counterfactual`: train an image mechanism for its answers, not for its likelihood alone.
+"""`CounterfactualObjective`: train an image mechanism for its answers, not its likelihood alone.
 
 An image mechanism may explain its data well and still not listen to its parents: what they say can
 be read off the image, and then the latents carry it. So let the images that it imagines be judged
@@ -40,7 +40,7 @@ from rung3.training.batches import Sweep, Table
 from rung3.training.counterfactual.loss import CounterfactualLoss
 from rung3.training.oracles.oracles import Oracle, Oracles, fit_oracles
 
-__all__ = ["Counterfactual", "fit_predictors"]
+__all__ = ["CounterfactualObjective", "fit_predictors"]
 
 FINE = 1e-4
 """Learning rate of a mechanism that was fitted before."""
@@ -63,7 +63,7 @@ AT_ONCE = 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counterfactual:
+class CounterfactualObjective:
     """The counterfactual objective of image mechanisms: `fit(model, rows, objective=...)`.
 
     Without a `weight` it is for a mechanism that was fitted by its likelihood before: the
@@ -95,8 +95,8 @@ class Counterfactual:
         ValueError: If an option is out of range.
 
     Example:
-        >>> Counterfactual(weight=1.0, soft=True)
-        Counterfactual(soft=True, weight=1.0)
+        >>> CounterfactualObjective(weight=1.0, soft=True)
+        CounterfactualObjective(soft=True, weight=1.0)
     """
 
     intervene: Collection[str] | None = None
@@ -141,7 +141,7 @@ class Counterfactual:
 
     def __repr__(self) -> str:
         said = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
-        return f"Counterfactual({said})"
+        return f"CounterfactualObjective({said})"
 
     def config(self) -> dict[str, Any]:
         """The options that differ from their defaults, the predictors aside."""
