@@ -11,7 +11,8 @@ that only handed on what came from above is not blamed.
 
 `attribute_change`. With two models of one graph, one of before and one of after, and
 `v(S) = E[Y]` where the mechanisms in S are those of after, the Shapley values of v sum to the
-change of the average (Budhathoki et al. 2021, *Why did the distribution change?*, AISTATS). Noise is paired throughout.
+change of the average (Budhathoki et al. 2021, *Why did the distribution change?*, AISTATS). Noise
+is paired throughout.
 """
 
 from __future__ import annotations
