@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from rung3.evaluation import evaluate
     from rung3.graph import CausalGraph
     from rung3.scm.identifiability import identify
-    from rung3.scm.scm import SCM
-    from rung3.scm.store import load
+    from rung3.scm.scm import SCM, load
     from rung3.training.choice import choose
     from rung3.training.diagnosis import diagnose
     from rung3.training.fitting import fit
@@ -56,7 +55,7 @@ _HOME = {
     "evaluate": "rung3.evaluation",
     "fit": "rung3.training",
     "identify": "rung3.scm.identifiability",
-    "load": "rung3.scm.store",
+    "load": "rung3.scm",
 }
 _MODULES = ("effects", "mechanisms", "worlds")
 

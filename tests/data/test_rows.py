@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from rung3 import Categorical, Continuous, Image
+from rung3.data.provenance import Provenance
 from rung3.data.rows import Exogenous, Noise, Rows, as_rows, map_noise, spell_unknown
 from rung3.data.variables import Variable
-from rung3.scm.provenance import Provenance
 
 CPU = torch.device("cpu")
 VARIABLES: dict[str, Variable] = {

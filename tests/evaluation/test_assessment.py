@@ -271,10 +271,7 @@ def blobs_like(world):
         return u + 0 * thickness[:, None, None, None]
 
     causes = {k: world.mechanisms[k] for k in ("thickness", "intensity", "digit")}
-    model = SCM(world.graph, world.variables, {"image": Equation(image)})
-    for name, mechanism in causes.items():
-        model._modules_by_order[model.graph.nodes.index(name)] = mechanism
-    return model
+    return SCM(world.graph, world.variables, {**causes, "image": Equation(image)})
 
 
 def test_the_worlds_measures_and_baselines_are_used():

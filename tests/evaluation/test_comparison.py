@@ -14,6 +14,7 @@ from PIL import Image as Picture
 from rich.console import Console
 
 from rung3 import Continuous, worlds
+from rung3.data.provenance import Provenance
 from rung3.data.rows import Rows
 from rung3.evaluation import Oracles, Report, compare, evaluate
 from rung3.evaluation.bootstrap import Bootstrap
@@ -23,7 +24,6 @@ from rung3.evaluation.report.comparison_page import lines
 from rung3.evaluation.scores import Scores, put
 from rung3.graph import CausalGraph
 from rung3.mechanisms import Equation
-from rung3.scm.provenance import Provenance
 
 ROWS = 200
 DRIFT = ("composition", "x", "kept", "1")

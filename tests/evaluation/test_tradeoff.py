@@ -10,6 +10,7 @@ import torch
 from PIL import Image as Picture
 
 from rung3 import Categorical, Continuous, Image
+from rung3.data.provenance import Provenance
 from rung3.data.rows import Rows
 from rung3.evaluation import Report, compare, tradeoff
 from rung3.evaluation.bootstrap import Bootstrap
@@ -19,7 +20,6 @@ from rung3.evaluation.report.pictures import png
 from rung3.evaluation.report.tradeoff import panels
 from rung3.evaluation.scores import Scores, put
 from rung3.graph import CausalGraph
-from rung3.scm.provenance import Provenance
 
 ROWS = 50
 

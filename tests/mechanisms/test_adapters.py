@@ -15,7 +15,8 @@ from torch import distributions as td
 from torch import nn
 
 from rung3 import SCM, Binary, Categorical, Continuous, fit
-from rung3.mechanisms import AdditiveNoise, Conditional, Equation, ZukoFlow, from_dowhy
+from rung3.mechanisms import AdditiveNoise, Conditional, Equation, ZukoFlow
+from rung3.scm.dowhy import from_dowhy
 from rung3.testing.contract import CHECKS, check_mechanism, prepare
 
 X = {"x": Continuous()}

@@ -35,7 +35,6 @@ from rung3.evaluation import Oracles, composition, reversibility
 from rung3.evaluation.exact_axioms import check_axioms
 from rung3.evaluation.measures.commutativity import commutativity
 from rung3.evaluation.measures.stability import disagreement
-from rung3.evaluation.measures.truth import true_counterfactual
 from rung3.evaluation.tasks import stress
 from rung3.explorer import Opened, PageState, Session
 from rung3.explorer.checks import believe
@@ -52,6 +51,7 @@ from rung3.mechanisms import (
     Stage,
 )
 from rung3.scm.imputation import complete
+from rung3.scm.truth import true_counterfactual
 
 N = 3000
 SEED = 7

@@ -8,17 +8,14 @@ variable, and remembers the rows that it was abducted from. Leading axes are `(n
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import Any, TypeAlias, overload
 
 import torch
 from torch import Tensor
 
+from rung3.data.provenance import Provenance
 from rung3.data.spelling import suggest
 from rung3.data.variables import Variable
-
-if TYPE_CHECKING:
-    from rung3.mechanisms.base import Mechanism
-    from rung3.scm.provenance import Provenance
 
 __all__ = ["Exogenous", "Noise", "Rows"]
 
@@ -104,6 +101,23 @@ class Rows(Mapping[str, Tensor]):
             provenance=self.provenance,
         )
 
+    @property
+    def batch(self) -> Rows:
+        """The same rows with a batch axis, whether or not they had one."""
+        if self.batched:
+            return self
+        axis = 0 if self.particles is None else 1
+        noise = None
+        if self.noise is not None:
+            noise = {k: map_noise(lambda t: t.unsqueeze(axis), v) for k, v in self.noise.items()}
+        return Rows(
+            {name: value.unsqueeze(axis) for name, value in self._values.items()},
+            noise=noise,
+            world=self.world,
+            particles=self.particles,
+            provenance=self.provenance,
+        )
+
     def repeat(self, times: int) -> Rows:
         """The rows' values, `times` over, as one batch: `(times n, ...)`."""
         axis = 1 if self.batched else 0
@@ -127,7 +141,7 @@ class Rows(Mapping[str, Tensor]):
         )
 
     def explain(self) -> Provenance:
-        """Where the values come from: see `rung3.scm.provenance.Provenance`.
+        """Where the values come from: see `rung3.data.provenance.Provenance`.
 
         Raises:
             ValueError: If the rows are data, not the answer to a query.
@@ -170,7 +184,7 @@ class Exogenous(Mapping[str, Noise]):
         n: int,
         particles: int | None = None,
         factual: Rows | None = None,
-        mechanisms: Mapping[str, Mechanism] | None = None,
+        mechanisms: Mapping[str, Any] | None = None,
         kinds: Mapping[str, str] | None = None,
         seed: int = 0,
     ) -> None:

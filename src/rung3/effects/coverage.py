@@ -17,6 +17,7 @@ from rung3.effects.averages import Average
 from rung3.effects.particles import Clouds
 from rung3.scm.floating import in_own_precision
 from rung3.scm.scm import SCM
+from rung3.scm.truth import true_counterfactual
 
 __all__ = ["Coverage", "coverage"]
 
@@ -81,7 +82,6 @@ def coverage(
         1.0
     """
     from rung3.data.ranks import covered, ranks
-    from rung3.evaluation.measures.truth import true_counterfactual
 
     wanted = list(levels)
     wrong = [level for level in wanted if not 0 < level < 1]

@@ -20,6 +20,7 @@ from rung3.data.variables import Continuous, Discrete, Image, Variable
 from rung3.effects.formulas import LATENT
 from rung3.effects.mediation import Mediation, mediate
 from rung3.scm.scm import SCM
+from rung3.scm.truth import true_counterfactual
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -257,8 +258,6 @@ def _column(
     particles: int | None,
     seed: int,
 ) -> Column:
-    from rung3.evaluation.measures.truth import true_counterfactual
-
     below = model.graph.descendants(list(do)) - set(do)
     own = [m for m in through if m in below or (m == LATENT and LATENT not in model.graph)]
     effect = mediate(model, rows, do, image, own, particles=particles, seed=seed)

@@ -116,7 +116,7 @@ class Imagined(Potentials):
             propagation.check_lengths(side, self.n)
         wanted = formulas.noises(asked)
         require_mechanisms(model, wanted)
-        self._abducted = model._abduct(self.rows, particles, self.base, wanted)
+        self._abducted = model.abduct_only(self.rows, wanted, particles, self.base)
 
     def noise_of(self, name: str) -> Noise:
         noise = self._abducted[name]
@@ -133,7 +133,7 @@ class Imagined(Potentials):
     def observed(self, name: str) -> Tensor:
         if name in self._abducted:  # a hidden cause, as far as the rows tell
             return one_tensor(self.noise_of(name), name)
-        return propagation.unsqueeze(self.rows, name)
+        return self.rows.batch[name]
 
 
 class Drawn(Potentials):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rung3.data.cache import Cache, Truths
+from rung3.data.cache import Cache
 from rung3.data.files import digest
 from rung3.data.rows import Rows, as_rows
 from rung3.data.seeding import Seed, base_seed, stream
@@ -34,6 +34,7 @@ from rung3.evaluation.report.report import Report
 from rung3.evaluation.runner import Runner, summarise
 from rung3.scm.floating import in_own_precision
 from rung3.scm.query import Query, outcomes
+from rung3.scm.truth import Truths
 from rung3.training.oracles.oracles import Oracles, fit_oracles
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
+from rung3.data.provenance import Provenance, Status
 from rung3.data.rows import Rows
 from rung3.data.variables import Discrete, Image
-from rung3.scm.provenance import Provenance, Status
 
 if TYPE_CHECKING:
     from rung3.scm.query import Query

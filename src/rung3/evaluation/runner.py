@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from rung3.data.cache import Truths
 from rung3.data.rows import Rows
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.examples import Examples
 from rung3.evaluation.measures import MEASURES, Measure
 from rung3.evaluation.measures.base import FACTUAL, KEPT, Asked, Examination, Sight, look
-from rung3.evaluation.measures.truth import forget, true_counterfactual
+from rung3.evaluation.measures.truth import forget
 from rung3.evaluation.scores import put
 from rung3.scm.query import Query
+from rung3.scm.truth import Truths, true_counterfactual
 
 __all__ = ["Runner", "summarise"]
 

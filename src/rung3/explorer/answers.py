@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rung3.data.provenance import TRUSTED
 from rung3.data.variables import Categorical, Continuous, Discrete, Image, Variable
 from rung3.explorer import effects as maps
 from rung3.explorer import sweep
@@ -20,7 +21,6 @@ from rung3.explorer.session import Answer, Session
 from rung3.explorer.uploads import LARGEST, readers
 from rung3.graph import CausalGraph
 from rung3.mechanisms.networks.encoding import centre
-from rung3.scm.provenance import TRUSTED
 
 __all__ = ["answer", "belief", "effects", "film", "schema", "taken", "truth"]
 

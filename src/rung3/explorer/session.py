@@ -21,11 +21,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from rung3.data.provenance import Provenance
 from rung3.data.rows import Exogenous, Rows
 from rung3.data.variables import Discrete, Image
 from rung3.explorer.query import PageState
 from rung3.explorer.runs import Opened
-from rung3.scm.provenance import Provenance
 from rung3.scm.scm import SCM
 
 __all__ = ["Answer", "Session"]

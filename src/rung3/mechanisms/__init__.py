@@ -1,11 +1,7 @@
 """Mechanisms `x := f(pa, u)`, one family a file; `rung3.mechanisms.base` is their contract."""
 
-from collections.abc import Mapping
-
-from rung3.data.rows import spell_unknown
 from rung3.data.variables import Categorical, Continuous, Image, Variable
-from rung3.graph import CausalGraph
-from rung3.mechanisms.adapters import Conditional, ZukoFlow, from_dowhy
+from rung3.mechanisms.adapters import Conditional, ZukoFlow
 from rung3.mechanisms.additive.mechanism import AdditiveNoise
 from rung3.mechanisms.at_bounds import AtBounds
 from rung3.mechanisms.base import Mechanism
@@ -31,8 +27,6 @@ __all__ = [
     "VAE",
     "ZukoFlow",
     "default_mechanism",
-    "from_dowhy",
-    "graph_of",
 ]
 
 
@@ -52,23 +46,3 @@ def default_mechanism(variable: Variable) -> Mechanism:
             return VAE() if bits else VAE(likelihood="gaussian")
         case _:
             return InverseCDF()
-
-
-def graph_of(mechanisms: Mapping[str, Mechanism], variables: Mapping[str, Variable]) -> CausalGraph:
-    """The graph that equations draw: their arguments are their parents.
-
-    Raises:
-        ValueError: If a mechanism does not say its parents.
-    """
-    silent = [name for name, mechanism in mechanisms.items() if mechanism.arguments is None]
-    silent += [name for name in variables if name not in mechanisms]
-    if silent or not mechanisms:
-        raise ValueError(
-            f"graph: not given, and {silent or 'nobody'} does not say its parents; "
-            'give SCM(graph="a -> b; ...") or an Equation for every variable'
-        )
-    edges = [(parent, name) for name, m in mechanisms.items() for parent in m.arguments or ()]
-    unknown = [parent for parent, _ in edges if parent not in mechanisms]
-    if unknown:
-        raise ValueError(f"an equation's argument: {spell_unknown(unknown, mechanisms)}")
-    return CausalGraph(edges, nodes=list(mechanisms))

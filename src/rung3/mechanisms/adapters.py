@@ -1,4 +1,4 @@
-"""Mechanisms brought along: conditional distributions of torch, flows of zuko, graphs of DoWhy-GCM.
+"""Mechanisms brought along: conditional distributions of torch, and flows of zuko.
 
 Whatever gives `p(x | pa)` becomes `x := f(pa, u)` by the map from value to noise that it has:
 
@@ -15,10 +15,9 @@ can be saved: a Python object is not a description, and rung3 reads no pickles.
 
 from __future__ import annotations
 
-import copy
 import inspect
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -26,8 +25,7 @@ from torch import distributions as td
 from torch.distributions import Distribution
 
 from rung3.data.rows import Noise
-from rung3.data.variables import Continuous, Variable
-from rung3.mechanisms.additive.mechanism import AdditiveNoise
+from rung3.data.variables import Continuous
 from rung3.mechanisms.base import (
     Abduction,
     ImpossibleError,
@@ -38,10 +36,7 @@ from rung3.mechanisms.base import (
 )
 from rung3.mechanisms.equation import draw
 
-if TYPE_CHECKING:
-    from rung3.scm.scm import SCM
-
-__all__ = ["Conditional", "ZukoFlow", "from_dowhy"]
+__all__ = ["Conditional", "ZukoFlow"]
 
 LOCATED = (td.Normal, td.Laplace, td.Cauchy, td.Gumbel)
 HALVINGS, DOUBLINGS = 100, 60
@@ -232,53 +227,6 @@ class ZukoFlow(Mechanism):
         n = len(value)
         log_prob: Tensor = self._given(parents, n).log_prob(value.reshape(n, -1))
         return log_prob
-
-
-def from_dowhy(model: Any, variables: Mapping[str, Variable] | None = None) -> SCM:
-    """A graph of DoWhy-GCM as an `SCM`, with the regressions that it has learned.
-
-    Nodes with a fitted `AdditiveNoiseModel` whose parents are numbers bring their regression, which
-    stays as it is; the distribution of their noise, and all other mechanisms, are what `fit` then
-    learns. DoWhy itself is not needed.
-
-    Args:
-        model: A causal model of `dowhy.gcm`, such as an `InvertibleStructuralCausalModel`.
-        variables: What the columns are, where they are not numbers.
-
-    Raises:
-        ValueError: If it has no graph with causal mechanisms.
-    """
-    from rung3.graph import CausalGraph
-    from rung3.scm.scm import SCM
-
-    try:
-        arrows = [(str(a), str(b)) for a, b in model.graph.edges]
-        nodes = {str(node): model.graph.nodes[node] for node in model.graph.nodes}
-    except AttributeError:
-        raise ValueError(f"expected a causal model of dowhy.gcm, got {model!r}") from None
-    kinds = dict(variables or {})
-    graph = CausalGraph.of(sorted(nodes), arrows)  # DoWhy's parents are in this order, too
-    mechanisms: dict[str, Mechanism] = {}
-    for name in graph.nodes:
-        brought = getattr(nodes[name].get("causal_mechanism"), "prediction_model", None)
-        parents = [kinds.get(parent, Continuous()) for parent in graph.parents(name)]
-        scalar = all(isinstance(kind, Continuous) and not kind.shape for kind in parents)
-        if brought is not None and scalar and isinstance(kinds.get(name, Continuous()), Continuous):
-            mechanisms[name] = AdditiveNoise(regressor=_Fitted(copy.deepcopy(brought)))
-    return SCM(graph, kinds, mechanisms)
-
-
-class _Fitted:
-    """A regression that is not fitted again."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-
-    def fit(self, features: Any, target: Any) -> _Fitted:
-        return self
-
-    def predict(self, features: Any) -> Any:
-        return self.model.predict(features)
 
 
 def _support(distribution: Distribution) -> Any:

@@ -17,20 +17,17 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
 
+from rung3.data.provenance import TRUSTED
 from rung3.data.seeding import seeded, stream
 from rung3.data.variables import Discrete
 from rung3.mechanisms.base import Mechanism
 from rung3.scm import propagation
-from rung3.scm.provenance import TRUSTED
+from rung3.scm.model import Model
 from rung3.scm.tempering import Tempered, can_be_tempered
-
-if TYPE_CHECKING:
-    from rung3.scm.scm import SCM
 
 __all__ = ["condition"]
 
@@ -42,7 +39,7 @@ CELLS = 2**20
 
 
 def condition(
-    model: SCM, evidence: Mapping[str, Tensor], n: int, base: int
+    model: Model, evidence: Mapping[str, Tensor], n: int, base: int
 ) -> tuple[dict[str, Tensor], float | None]:
     """Values `(n, ...)` of the evidence and all upstream of it, given the evidence.
 

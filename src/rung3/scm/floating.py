@@ -1,8 +1,8 @@
-"""A model answers in the floating type that it has, whatever torch's default is.
+"""A model answers in its own floating type, whatever torch's default is.
 
-Numbers come into being all over a query: values are read, noise is drawn, constants are made. All
-follow torch's default type, so that while a model is asked this is the model's own. It is the
-process's: threads that ask models of different types at once should not.
+A query makes numbers in many places: it reads values, draws noise, makes constants. All follow
+torch's default type, so the default is the model's type while it is asked. The default belongs to
+the process: do not ask models of different types from two threads at once.
 """
 
 from __future__ import annotations
@@ -11,21 +11,26 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
-
-if TYPE_CHECKING:
-    from rung3.scm.scm import SCM
 
 __all__ = ["in_own_precision", "own_precision"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Typed(Protocol):
+    """What has a floating type, such as a model."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That type."""
+
+
 @contextmanager
-def own_precision(model: SCM) -> Iterator[None]:
-    """Let torch's default floating type be the model's.
+def own_precision(model: Typed) -> Iterator[None]:
+    """Set torch's default floating type to the model's.
 
     Raises:
         ValueError: If it is of half precision, for which torch lacks what queries need.
@@ -60,7 +65,7 @@ def in_own_precision(function: F) -> F:
     def run(*arguments: Any, **named: Any) -> Any:
         model = arguments[0] if arguments else named.get(first)
         if model is None:
-            return function(*arguments, **named)  # which says that it lacks it
+            return function(*arguments, **named)  # it says what it lacks
         with own_precision(model):
             return function(*arguments, **named)
 

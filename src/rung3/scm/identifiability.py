@@ -22,21 +22,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rung3.graph import CausalGraph, check_adjustment
-from rung3.graph.adjustment import minimal_adjustments
+from rung3.graph.adjustment import check_adjustment, minimal_adjustments
+from rung3.graph.causal_graph import CausalGraph
 from rung3.graph.front_door import minimal_front_doors
 from rung3.graph.given import as_graph
 from rung3.graph.identification.estimand import Formula, Probability, product, sum_out
 from rung3.graph.identification.id_algorithm import NotIdentified, identified
 from rung3.graph.identification.query import CausalQuery, read_query
 from rung3.graph.identification.twin import imagined
-
-if TYPE_CHECKING:
-    from rung3.data.rows import Exogenous
-    from rung3.graph.text import Names
-    from rung3.scm.scm import SCM
+from rung3.graph.text import Names
+from rung3.scm.interventions import Apply
+from rung3.scm.model import Model
 
 __all__ = ["Identification", "identify"]
 
@@ -87,7 +85,7 @@ class Identification:
 
 
 def identify(
-    source: CausalGraph | SCM | Any, query: str | CausalQuery, *, adjust: Names | None = None
+    source: CausalGraph | Model | Any, query: str | CausalQuery, *, adjust: Names | None = None
 ) -> Identification:
     """Whether a query can be answered from observational data, by which formula, and if not, why.
 
@@ -111,9 +109,7 @@ def identify(
       hidden common causes (x <-> y) join {x, y}, all of which act on {y}: what x does to it cannot
       be told from what they share (a hedge)
     """
-    from rung3.scm.scm import SCM
-
-    model = source if isinstance(source, SCM) else None
+    model = source if isinstance(source, Model) else None
     graph = as_graph(source) if model is None else model.origin
     asked = read_query(query) if isinstance(query, str) else query
     if adjust is not None and asked.rung != "doing":
@@ -152,7 +148,7 @@ def _doing(
         return Identification(asked, False, "", reason=str(fault))
 
 
-def _imagining(graph: CausalGraph, asked: CausalQuery, model: SCM | None) -> Identification:
+def _imagining(graph: CausalGraph, asked: CausalQuery, model: Model | None) -> Identification:
     """The third rung: `P(y_{x} | e)`."""
     y, x, seen = (frozenset(names) for names in (asked.outcome, asked.do, asked.given))
     cut = graph.do(*x)
@@ -235,7 +231,7 @@ def _obstacle(graph: CausalGraph, name: str, exact: bool = True) -> str:
     return ""
 
 
-def _obstacles(model: SCM, names: Iterable[str], abducted: bool = True) -> tuple[str, ...]:
+def _obstacles(model: Model, names: Iterable[str], abducted: bool = True) -> tuple[str, ...]:
     """The obstacles of those variables whose mechanism is learned."""
     bound = model.mechanisms
     found = (
@@ -246,14 +242,14 @@ def _obstacles(model: SCM, names: Iterable[str], abducted: bool = True) -> tuple
     return tuple(filter(None, found))
 
 
-def _known(model: SCM, name: str) -> bool:
+def _known(model: Model, name: str) -> bool:
     """Whether a variable's mechanism is known, not learned from data."""
     if model.world is not None and name not in model.replaced:
         return True
     return not any(True for _ in model.mechanisms[name].parameters())
 
 
-def require_identified(model: SCM, asked: Iterable[str] | None = None) -> None:
+def require_identified(model: Model, asked: Iterable[str] | None = None) -> None:
     """Refuse an answer of a model after `do` if it is not identified from data.
 
     Args:
@@ -263,8 +259,6 @@ def require_identified(model: SCM, asked: Iterable[str] | None = None) -> None:
     Raises:
         ValueError: If it is not; the message has the reason, and what would be.
     """
-    from rung3.scm.interventions import Apply
-
     graph, x = model.origin, model.replaced
     learned = [name for name in graph.nodes if name not in x and not _known(model, name)]
     if model.unidentified == "allow" or not (graph.bidirected and x and learned):
@@ -286,23 +280,21 @@ def require_identified(model: SCM, asked: Iterable[str] | None = None) -> None:
         _refuse(f"{found}; {hint}" if len(rest) > 1 else str(found))
 
 
-def require_imaginable(model: SCM, noise: Exogenous, recomputed: Iterable[str]) -> None:
+def require_imaginable(model: Model, recomputed: Iterable[str]) -> None:
     """Refuse a counterfactual that rests on a mechanism which data cannot tell.
 
     Args:
         model: The model after `do`.
-        noise: What was abducted; noise without factual rows behind it is no counterfactual's.
         recomputed: The variables that are recomputed.
 
     Raises:
         ValueError: If one of them is such.
     """
     bound = model.mechanisms
-    if noise.factual is not None:
-        require_mechanisms(model, [name for name in recomputed if bound[name].wants_noise])
+    require_mechanisms(model, [name for name in recomputed if bound[name].wants_noise])
 
 
-def require_mechanisms(model: SCM, used: Iterable[str], abducted: bool = True) -> None:
+def require_mechanisms(model: Model, used: Iterable[str], abducted: bool = True) -> None:
     """Refuse an answer that rests on a mechanism which data cannot tell.
 
     Args:

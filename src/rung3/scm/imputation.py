@@ -15,22 +15,20 @@ can be told, and that is an error: nothing falls back to the prior.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from rung3.data.provenance import TRUSTED
 from rung3.data.rows import Rows, as_rows
 from rung3.data.seeding import Seed, base_seed, seeded, stream
 from rung3.scm.floating import in_own_precision
-from rung3.scm.provenance import TRUSTED
+from rung3.scm.model import Model
 
-if TYPE_CHECKING:
-    from rung3.scm.scm import SCM
-
-__all__ = ["Completion", "check_present", "complete", "counterfactual", "cure", "gaps"]
+__all__ = ["Completion", "check_present", "complete", "cure", "gaps", "refuse_gaps", "repeated"]
 
 PROPOSALS, MOST = 2_000, 1_000_000
 """Proposals for a row, if not said; values of a variable that are held at once."""
@@ -57,22 +55,34 @@ class Completion:
         """Mask `(n,)` of the rows whose effective sample size is at least `TRUSTED`."""
         return self.sizes >= TRUSTED
 
+    def fold(self, answer: Rows, batched: bool) -> Rows:
+        """The answer to a query of the completed rows, with the particles as a leading axis.
 
-def gaps(model: SCM, rows: Rows) -> dict[str, Tensor]:
+        Args:
+            answer: Values `(K n, ...)`.
+            batched: Whether the rows had a batch axis; the answer then is `(K, n, ...)`.
+        """
+        folded = {k: v.unflatten(0, (self.particles, -1)) for k, v in answer.items()}
+        return Rows(
+            folded if batched else {k: v.squeeze(1) for k, v in folded.items()},
+            batched=batched,
+            particles=self.particles,
+            provenance=replace(
+                answer.explain(), inferred=self.shares, effective_sample_sizes=self.sizes
+            ),
+        )
+
+
+def gaps(model: Model, rows: Rows) -> dict[str, Tensor]:
     """Masks `(n,)` of where a variable is missing, for those that are missing anywhere."""
-    masks = {}
-    for name in rows:
-        value = rows[name] if rows.batched else rows[name].unsqueeze(0)
-        mask = model.variables[name].is_missing(value)
-        if mask.any():
-            masks[name] = mask
-    return masks
+    masks = {name: model.variables[name].is_missing(v) for name, v in rows.batch.items()}
+    return {name: mask for name, mask in masks.items() if mask.any()}
 
 
-def cure(model: SCM, rows: Rows) -> str:
-    """What to do about rows with gaps: draw what they lack, or why that is not possible."""
+def cure(model: Model, masks: Mapping[str, Tensor], n: int) -> str:
+    """What to do about n rows with gaps: draw what they lack, or why that is not possible."""
     try:
-        _check(model, gaps(model, rows), rows.n)
+        _check(model, masks, n)
     except ValueError as error:
         return f"it cannot be drawn given the rest: {error}"
     return (
@@ -81,22 +91,28 @@ def cure(model: SCM, rows: Rows) -> str:
     )
 
 
-def check_present(model: SCM, rows: Rows, purpose: str) -> None:
-    """Refuse rows in which a variable that they have is missing (NaN)."""
-    for name in rows:
-        value = rows[name] if rows.batched else rows[name].unsqueeze(0)
-        missing = model.variables[name].is_missing(value)
-        if missing.any():
-            raise ValueError(
-                f"{name}: missing in {int(missing.sum())} rows (first: row "
-                f"{int(missing.nonzero()[0])}); {purpose} needs its value; {cure(model, rows)}"
-            )
+def check_present(model: Model, rows: Rows, purpose: str) -> None:
+    """Refuse rows in which a variable that they have is missing (NaN).
+
+    Raises:
+        ValueError: Naming the first such variable and row, and the cure.
+    """
+    refuse_gaps(model, gaps(model, rows), rows.n, purpose)
+
+
+def refuse_gaps(model: Model, masks: Mapping[str, Tensor], n: int, purpose: str) -> None:
+    """The same, given the masks of the gaps of n rows."""
+    for name, mask in masks.items():
+        raise ValueError(
+            f"{name}: missing in {int(mask.sum())} rows (first: row {int(mask.nonzero()[0])}); "
+            f"{purpose} needs its value; {cure(model, masks, n)}"
+        )
 
 
 @in_own_precision
 @torch.no_grad()
 def complete(
-    model: SCM,
+    model: Model,
     values: Mapping[str, Any],
     particles: int = 16,
     *,
@@ -131,7 +147,7 @@ def complete(
     rows = as_rows(values, model.variables, model.device)
     if not rows.batched:
         raise ValueError("complete: expected a batch of rows, got a single one")
-    model._check_given(rows)
+    model.check_given(rows)
     count = max(PROPOSALS, 20 * particles) if proposals is None else proposals
     if particles < 1 or count < particles:
         raise ValueError(f"proposals={count} must be at least particles={particles}, and that 1")
@@ -167,36 +183,7 @@ def complete(
     return Completion(flat, particles, sizes, shares)
 
 
-def counterfactual(
-    model: SCM,
-    rows: Rows,
-    do: Mapping[str, Any],
-    hold: Iterable[str],
-    particles: int,
-    seed: Seed,
-    temperature: float,
-) -> Rows:
-    """`SCM.counterfactual` of rows with gaps, `(K, n, ...)`: complete them, then answer."""
-    batch = rows if rows.batched else Rows({k: v.unsqueeze(0) for k, v in rows.items()})
-    base = base_seed(seed)
-    found = complete(model, batch, particles, seed=base)
-    again = {k: _repeat(model, k, value, particles) for k, value in do.items()}
-    answer = model.counterfactual(found.rows, again, hold=hold, seed=base, temperature=temperature)
-    said = replace(answer.explain(), inferred=found.shares, effective_sample_sizes=found.sizes)
-
-    def fold(value: Tensor) -> Tensor:
-        folded = value.reshape(particles, batch.n, *value.shape[1:])
-        return folded if rows.batched else folded.squeeze(1)
-
-    return Rows(
-        {k: fold(v) for k, v in answer.items()},
-        batched=rows.batched,
-        particles=particles,
-        provenance=said,
-    )
-
-
-def _repeat(model: SCM, name: str, value: Any, particles: int) -> Any:
+def repeated(model: Model, name: str, value: Any, particles: int) -> Any:
     """An intervention with one value a row, once for every particle; others as they are."""
     if name not in model.variables or (callable(value) and not isinstance(value, Tensor)):
         return value
@@ -205,7 +192,7 @@ def _repeat(model: SCM, name: str, value: Any, particles: int) -> Any:
     return valid.repeat(particles, *[1] * (valid.ndim - 1)) if per_row else valid
 
 
-def _check(model: SCM, masks: Mapping[str, Tensor], n: int) -> None:
+def _check(model: Model, masks: Mapping[str, Tensor], n: int) -> None:
     """Refuse what cannot be completed."""
     if model.confounding.members:
         raise ValueError("rows with gaps: hidden causes join variables; give complete rows")
@@ -227,7 +214,7 @@ def _check(model: SCM, masks: Mapping[str, Tensor], n: int) -> None:
 
 
 def _propose(
-    model: SCM, rows: Mapping[str, Tensor], masks: Mapping[str, Tensor], count: int, base: int
+    model: Model, rows: Mapping[str, Tensor], masks: Mapping[str, Tensor], count: int, base: int
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Values of what is missing anywhere, `(count, n, ...)`, and log-weights `(count, n)`."""
     n = len(next(iter(rows.values())))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Generator, Tensor
@@ -12,26 +13,22 @@ from rung3.data.rows import Exogenous, Noise, Rows, map_noise
 from rung3.data.seeding import base_seed, seeded, stream
 from rung3.mechanisms.base import ImpossibleError, Mechanism, Parents, repeat_noise
 from rung3.scm.interventions import SetTo
+from rung3.scm.model import Model
 from rung3.scm.parts import blocks, in_parts, joined
 
-if TYPE_CHECKING:
-    from rung3.scm.scm import SCM
-
 __all__ = [
+    "Changes",
     "abduct",
-    "affected",
     "check_lengths",
-    "drawn_anew",
     "generate",
     "length",
     "log_probs",
     "predict",
-    "unsqueeze",
 ]
 
 
 def generate(
-    model: SCM,
+    model: Model,
     n: int,
     base: int,
     fixed: Mapping[str, Tensor] | None = None,
@@ -63,10 +60,9 @@ def generate(
     return values, noise
 
 
-def log_probs(model: SCM, rows: Rows, base: int) -> dict[str, Tensor]:
+def log_probs(model: Model, rows: Rows, base: int) -> dict[str, Tensor]:
     """`log p(x_k | pa_k)` of each variable in the rows; see `SCM.log_probs`."""
-    mechanisms = model.mechanisms
-    values = {name: unsqueeze(rows, name) for name in rows}
+    mechanisms, values = model.mechanisms, dict(rows.batch)
     result = {}
     for name in rows:
         mechanism = mechanisms[name]
@@ -83,20 +79,21 @@ def log_probs(model: SCM, rows: Rows, base: int) -> dict[str, Tensor]:
     return {name: result[name] if rows.batched else result[name][0] for name in rows}
 
 
-def abduct(model: SCM, rows: Rows, wanted: set[str], particles: int | None, base: int) -> Exogenous:
+def abduct(
+    model: Model, rows: Rows, wanted: Set[str], particles: int | None, base: int
+) -> Exogenous:
     """The noise of the wanted variables, and of the hidden causes behind them."""
     known: Mapping[str, Noise] = {}
+    mechanisms, batch = model.mechanisms, rows.batch
     if model.world is not None and rows.world == model.world:
-        known = rows.noise or {}
-    mechanisms = model.mechanisms
-    values = {name: unsqueeze(rows, name) for name in rows}
+        known = batch.noise or {}
+    values = dict(batch)
     unknown = wanted - known.keys()
     hidden = model.confounding.abduct(mechanisms, values, unknown, particles, base)
     noise: dict[str, Noise] = dict(hidden)
     for name in (name for name in model.graph.order if name in wanted):
         if name in known:
-            own = known[name] if rows.batched else map_noise(lambda t: t[None], known[name])
-            noise[name] = repeat_noise(own, particles)
+            noise[name] = repeat_noise(known[name], particles)
             continue
         noise[name] = _abduct(mechanisms[name], rows, values, hidden, particles, base)
     return Exogenous(
@@ -120,31 +117,32 @@ def _abduct(
 ) -> Noise:
     """One variable's noise, block by block, given values and draws of hidden causes."""
     name = mechanism.name
-    heard = {p: hidden[p] for p in mechanism.parents if p in hidden}
-    found = []
+    causes = {p: hidden[p] for p in mechanism.parents if p in hidden}
+    parts = []
     for at, source in _streams(mechanism, rows.n, base):
         parents = {p: values[p][at] for p in mechanism.parents if p in values}
-        told, value = {p: h[..., at] for p, h in heard.items()}, values[name][at]
+        value = values[name][at]
         generator = stream(source, name, value.device)
         try:
-            if heard:
-                own = _abduct_member(mechanism, value, parents, told, particles, generator)
+            if causes:
+                drawn = {p: cause[..., at] for p, cause in causes.items()}
+                part = _abduct_member(mechanism, value, parents, drawn, particles, generator)
             else:
-                own = mechanism.abduct(value, parents, particles, generator)
+                part = mechanism.abduct(value, parents, particles, generator)
         except ImpossibleError as fault:
             raise (fault.at(at.start + fault.row % len(value)) if rows.batched else fault) from None
-        found.append(own)
-    return joined(found, axis=0 if particles is None else 1)
+        parts.append(part)
+    return joined(parts, axis=0 if particles is None else 1)
 
 
 def _log_prob(mechanism: Mechanism, value: Tensor, parents: Parents, base: int) -> Tensor:
     """`log p(x | pa)` of one variable, `(n,)`; a bound may draw random numbers."""
-    found = []
+    parts = []
     for at, source in _streams(mechanism, len(value), base):
         with seeded(source, mechanism.name, value.device):
-            some = {parent: column[at] for parent, column in parents.items()}
-            found.append(mechanism.log_prob(value[at], some))
-    return joined(found)
+            block = {parent: column[at] for parent, column in parents.items()}
+            parts.append(mechanism.log_prob(value[at], block))
+    return joined(parts)
 
 
 def _streams(mechanism: Mechanism, n: int, base: int) -> Iterator[tuple[slice, int]]:
@@ -154,73 +152,106 @@ def _streams(mechanism: Mechanism, n: int, base: int) -> Iterator[tuple[slice, i
         yield at, base_seed(base, f"from row {at.start}") if at.start else base
 
 
-def drawn_anew(model: SCM, noise: Exogenous, recomputed: Iterable[str]) -> set[str]:
-    """The recomputed variables that have other noise than was abducted: theirs is drawn anew."""
-    was, now = noise.mechanisms, model.mechanisms
-    return {k for k in recomputed if k in was and not now[k].takes(was[k])}
+@dataclass(frozen=True)
+class Changes:
+    """What a model computes anew when it predicts from noise that another one abducted.
+
+    Attributes:
+        recomputed: Variables whose mechanism, or an ancestor's, is not the one of abduction; all,
+            if there are no factual values.
+        drawn: Those of them that have other noise than was abducted: it is drawn anew.
+    """
+
+    recomputed: frozenset[str]
+    drawn: frozenset[str]
+
+    @classmethod
+    def of(cls, model: Model, before: Mapping[str, Any], factual: bool) -> Self:
+        """The changes of a model.
+
+        Args:
+            model: The model that predicts.
+            before: The mechanisms that noise was abducted with.
+            factual: Whether factual values are known.
+        """
+        now, recomputed = model.mechanisms, set[str]()
+        for name in model.graph.order:
+            mechanism = now[name]
+            changed = not factual or mechanism is not before.get(name)
+            if changed or not recomputed.isdisjoint(mechanism.parents):
+                recomputed.add(name)
+        drawn = {k for k in recomputed if k in before and not now[k].takes(before[k])}
+        return cls(frozenset(recomputed), frozenset(drawn))
 
 
-def affected(model: SCM, noise: Exogenous) -> set[str]:
-    """Variables whose mechanism, or an ancestor's, differs from the one of abduction."""
-    if noise.factual is None:
-        return set(model.graph.nodes)
-    mechanisms = model.mechanisms
-    found: set[str] = set()
-    for name in model.graph.order:
-        mechanism = mechanisms[name]
-        changed = mechanism is not noise.mechanisms.get(name)
-        if changed or not found.isdisjoint(mechanism.parents):
-            found.add(name)
-    return found
+@dataclass(frozen=True)
+class _Axes:
+    """The leading axes of noise, `(n,)` or `(K, n)`, which mechanisms see as one axis of rows."""
+
+    n: int
+    particles: int | None
+
+    @property
+    def rows(self) -> int:
+        """Length of that one axis: n, or K n."""
+        return self.n if self.particles is None else self.n * self.particles
+
+    def merge(self, tensor: Tensor) -> Tensor:
+        """`(n, ...)`, or `(K, n, ...)` as `(K n, ...)`."""
+        return tensor if self.particles is None else tensor.reshape(self.rows, *tensor.shape[2:])
+
+    def split(self, name: str, tensor: Tensor) -> Tensor:
+        """The inverse of `merge`; one value, or one for each row, is that of every particle."""
+        if self.particles is None:
+            return _batch(name, tensor, self.n)
+        if len(tensor) == self.rows:
+            return tensor.reshape(self.particles, self.n, *tensor.shape[1:])
+        return _batch(name, tensor, self.n).expand(self.particles, self.n, *tensor.shape[1:])
 
 
 def predict(
-    model: SCM,
+    model: Model,
     noise: Exogenous,
-    recomputed: set[str],
+    changes: Changes,
     temperature: float = 1.0,
     mean: frozenset[str] = frozenset(),
 ) -> dict[str, Tensor]:
     """Every variable's value, `(n, ...)` or `(K, n, ...)`; those not recomputed are factual."""
-    check_lengths(model, noise.n)
-    n, k = noise.n, noise.particles
-    rows = n if k is None else n * k
+    axes, own_type = _Axes(noise.n, noise.particles), model.dtype
+    factual = None if noise.factual is None else noise.factual.batch
 
     def merge(tensor: Tensor) -> Tensor:
         if tensor.is_floating_point():  # the model may have another precision than at abduction
-            tensor = tensor.to(torch.promote_types(tensor.dtype, model.dtype))
-        return tensor if k is None else tensor.reshape(rows, *tensor.shape[2:])
+            tensor = tensor.to(torch.promote_types(tensor.dtype, own_type))
+        return axes.merge(tensor)
 
-    def split(name: str, tensor: Tensor) -> Tensor:
-        if k is None:
-            return _batch(name, tensor, n)
-        if len(tensor) == rows:
-            return tensor.reshape(k, n, *tensor.shape[1:])
-        return _batch(name, tensor, n).expand(k, n, *tensor.shape[1:])
-
-    hidden = {k: noise[k] for k in model.confounding.members if k in noise}
-    values: dict[str, Tensor] = {k: h for k, h in hidden.items() if isinstance(h, Tensor)}
-    mechanisms, anew = model.mechanisms, drawn_anew(model, noise, recomputed)
+    causes = {name: noise[name] for name in model.confounding.members if name in noise}
+    values = {name: cause for name, cause in causes.items() if isinstance(cause, Tensor)}
+    mechanisms = model.mechanisms
     for name in model.graph.order:
         mechanism = mechanisms[name]
-        if name not in recomputed and noise.factual is not None:
-            factual, kind = unsqueeze(noise.factual, name), model.variables[name].dtype
-            if factual.is_floating_point():  # values in double stay as exact as they are
-                kind = torch.promote_types(factual.dtype, kind)
-            values[name] = split(name, factual.to(kind))
+        if factual is not None and name not in changes.recomputed:
+            values[name] = axes.split(name, _as_held(factual[name], model.variables[name].dtype))
             continue
         own: Noise = {}
         parents = {parent: merge(values[parent]) for parent in mechanism.parents}
-        if name in anew:
+        if name in changes.drawn:
             own = map_noise(merge, noise.get(name, {}))
-            was, source = noise.mechanisms[name], base_seed(noise.seed, "anew")
-            own = mechanism.renew(own, was, parents, rows, stream(source, name, model.device))
+            generator = stream(base_seed(noise.seed, "anew"), name, model.device)
+            own = mechanism.renew(own, noise.mechanisms[name], parents, axes.rows, generator)
         elif mechanism.wants_noise:
             own = map_noise(merge, _named(name, noise))
         own = _temper(own, mechanism.observation_noise, temperature)
         compute = mechanism.mean if name in mean else mechanism.predict
-        values[name] = split(name, in_parts(mechanism, compute, own, parents))
+        values[name] = axes.split(name, in_parts(mechanism, compute, own, parents))
     return values
+
+
+def _as_held(factual: Tensor, kind: torch.dtype) -> Tensor:
+    """A factual value in its variable's type; in double it stays as exact as it is."""
+    if factual.is_floating_point():
+        kind = torch.promote_types(factual.dtype, kind)
+    return factual.to(kind)
 
 
 def _named(name: str, noise: Exogenous) -> Noise:
@@ -236,16 +267,11 @@ def _temper(own: Noise, keys: tuple[str, ...], temperature: float) -> Noise:
     return {key: part * temperature if key in keys else part for key, part in own.items()}
 
 
-def check_lengths(model: SCM, n: int) -> None:
+def check_lengths(model: Model, n: int) -> None:
     """Refuse interventions with one value a row that do not fit `n` rows."""
     for name, mechanism in model.mechanisms.items():
         if isinstance(mechanism, SetTo) and len(mechanism.value) not in (1, n):
             raise ValueError(f"do({name}=...): {len(mechanism.value)} values for {n} rows")
-
-
-def unsqueeze(rows: Rows, name: str) -> Tensor:
-    """A variable's values with their batch axis."""
-    return rows[name] if rows.batched else rows[name].unsqueeze(0)
 
 
 def length(noise: Mapping[str, Noise]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,9 +13,7 @@ from rung3.data.files import digest
 from rung3.data.rows import spell_unknown
 from rung3.data.variables import Image
 from rung3.mechanisms.base import Mechanism
-
-if TYPE_CHECKING:
-    from rung3.scm.scm import SCM
+from rung3.scm.model import Model
 
 __all__ = ["Query", "causes", "check_names", "outcomes", "query"]
 
@@ -45,13 +43,13 @@ class Query:
         """A few letters that stand for the targets; functions and mechanisms are not in it."""
         return digest({k: v for k, v in self.do.items() if isinstance(v, Tensor)})
 
-    def affected(self, model: SCM) -> list[str]:
+    def affected(self, model: Model) -> list[str]:
         """Variables that may change: descendants that are not themselves set or held."""
         graph = model.graph.do(*self.hold) if self.hold else model.graph
         below = graph.descendants(list(self.do)) - self.do.keys() - self.hold
         return [name for name in model.graph.order if name in below]
 
-    def out_of_range(self, model: SCM) -> dict[str, float]:
+    def out_of_range(self, model: Model) -> dict[str, float]:
         """Share of the targets that lie outside the training data's range, by name."""
         found = {}
         for name in self.do:
@@ -63,20 +61,20 @@ class Query:
         return found
 
 
-def outcomes(model: SCM) -> list[str]:
+def outcomes(model: Model) -> list[str]:
     """The images that have parents; in a model without any, every variable that has parents."""
     caused = [name for name in model.graph.order if model.graph.parents(name)]
     images = [name for name in caused if isinstance(model.variables[name], Image)]
     return images or caused
 
 
-def causes(model: SCM) -> list[str]:
+def causes(model: Model) -> list[str]:
     """Every variable that some outcome descends from."""
     above = {cause for name in outcomes(model) for cause in model.graph.ancestors(name)}
     return [name for name in model.graph.order if name in above]
 
 
-def query(model: SCM, there: int, n: int, label: str, value: Any) -> Query:
+def query(model: Model, there: int, n: int, label: str, value: Any) -> Query:
     """Check one intervention, and give it its label.
 
     Args:
@@ -106,7 +104,7 @@ def query(model: SCM, there: int, n: int, label: str, value: Any) -> Query:
     return Query(label if together else f"do({label})", do, frozenset(per_row))
 
 
-def check_names(names: list[str], model: SCM) -> None:
+def check_names(names: list[str], model: Model) -> None:
     """Refuse names that the model does not have.
 
     Raises:

@@ -14,44 +14,28 @@ cut.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Self
 
-import networkx as nx
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rung3.data import memory
-from rung3.data.rows import Exogenous, Noise, Rows, as_rows, spell_unknown
+from rung3.data.rows import Exogenous, Noise, Rows
 from rung3.data.seeding import Seed, base_seed
-from rung3.data.variables import Continuous, Variable
-from rung3.graph import CausalGraph
-from rung3.graph.given import as_graph
-from rung3.mechanisms import default_mechanism, graph_of
 from rung3.mechanisms.base import Mechanism
-from rung3.scm import (
-    conditioning,
-    propagation,
-    provenance,
-)
-from rung3.scm import (
-    identifiability as identification,
-)
-from rung3.scm import (
-    imputation as missing,
-)
-from rung3.scm.districts.confounding import Confounding
+from rung3.scm import conditioning, identifiability, imputation, propagation, provenance, store
 from rung3.scm.floating import in_own_precision
-from rung3.scm.interventions import Apply, intervene
+from rung3.scm.interventions import Apply
+from rung3.scm.model import Model, Values
+from rung3.scm.propagation import Changes
 
-__all__ = ["SCM"]
-
-Values = Mapping[str, Any]
+__all__ = ["SCM", "load"]
 
 
-class SCM(nn.Module):
+class SCM(Model):
     """A structural causal model (lecture 1.6), learned, written down, or partly each.
 
     Args:
@@ -86,86 +70,6 @@ class SCM(nn.Module):
 
     measures: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({})
     baselines: Mapping[str, Callable[..., Tensor]] = MappingProxyType({})
-    unidentified: Literal["refuse", "allow"] = "refuse"
-    stated: tuple[Mapping[str, Variable], Mapping[str, Mechanism]] | None = None
-
-    def __init__(
-        self,
-        graph: Any = None,
-        variables: Mapping[str, Variable] | None = None,
-        mechanisms: Mapping[str, Mechanism] | None = None,
-        *,
-        world: str | None = None,
-        **equations: Mechanism,
-    ) -> None:
-        super().__init__()
-        given = {**(mechanisms or {}), **equations}
-        for name, mechanism in given.items():
-            if not isinstance(mechanism, Mechanism):
-                raise ValueError(f"{name}: expected a mechanism, such as Flow(), got {mechanism!r}")
-        for name, kind in (variables or {}).items():
-            if not isinstance(kind, Variable):
-                raise ValueError(f"{name}: expected a variable, such as Binary(), got {kind!r}")
-        graph = graph_of(given, variables or {}) if graph is None else graph
-        self.world = world
-        self.declare(as_graph(graph), variables or {}, given)
-
-    def declare(
-        self, graph: CausalGraph, declared: Mapping[str, Variable], given: Mapping[str, Mechanism]
-    ) -> None:
-        """Bind the mechanisms, given or of the kind's default, to their variables."""
-        schema = {name: declared.get(name, Continuous()) for name in graph.nodes}
-        free = {k: given[k] if k in given else default_mechanism(v) for k, v in schema.items()}
-        confounding = Confounding(graph, schema, free, declared)
-        for names in (declared, given):
-            known = {*graph.nodes, *(confounding.members if names is declared else ())}
-            if unknown := [name for name in names if name not in known]:
-                raise ValueError(f"the graph lacks it: {spell_unknown(unknown, graph.nodes)}")
-        bound = {}
-        for name in graph.nodes:
-            parents = {parent: schema[parent] for parent in graph.parents(name)}
-            bound[name] = confounding.bind(free[name], name, schema[name], parents)
-        self.defaults = frozenset(name for name in graph.nodes if name not in given)
-        self._set_up(graph, schema, bound, confounding)
-        if self.defaults - declared.keys():
-            self.stated = dict(declared), dict(given)
-
-    def _set_up(
-        self,
-        graph: CausalGraph,
-        variables: Mapping[str, Variable],
-        mechanisms: Mapping[str, Mechanism],
-        confounding: Confounding,
-    ) -> None:
-        self.graph = graph
-        self.confounding = confounding
-        self.variables = dict(variables)
-        self.fitted: dict[str, Any] = {}
-        self.replaced: frozenset[str] = frozenset()  # by `do`: the world knows no noise of theirs
-        self.origin = graph  # before any `do`
-        self._modules_by_order = nn.ModuleList(mechanisms[name] for name in graph.nodes)
-        self.register_buffer("_anchor", torch.empty(0), persistent=False)
-
-    @property
-    def mechanisms(self) -> dict[str, Mechanism]:
-        """The bound mechanism of each variable."""
-        modules: Iterable[Any] = self._modules_by_order
-        return dict(zip(self.graph.nodes, modules, strict=True))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model's parameters lie, and its answers."""
-        anchor: Any = self._anchor
-        device: torch.device = anchor.device
-        return device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The floating type of the model's parameters, in which it answers."""
-        anchor: Any = self._anchor
-        found = (p.dtype for p in self.parameters() if p.is_floating_point())
-        dtype: torch.dtype = next(found, anchor.dtype)
-        return dtype
 
     # Rung 1: seeing ------------------------------------------------------------------------------
 
@@ -197,9 +101,9 @@ class SCM(nn.Module):
         """
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise ValueError(f"n: expected a whole number of rows, at least 1, got {n!r}")
-        identification.require_identified(self)
+        identifiability.require_identified(self)
         memory.require_rows(self.variables, n, None, self.device)
-        evidence = self._rows(given) if given else None
+        evidence = self.read(given) if given else None
         if evidence is not None and evidence.batched:
             raise ValueError("given: expected one value a variable, got batches")
         base = base_seed(seed, "condition" if evidence else "")
@@ -238,60 +142,10 @@ class SCM(nn.Module):
         Raises:
             ValueError: If a variable given lacks a parent, or is missing in a row.
         """
-        rows = self._rows(values)
-        missing.check_present(self, rows, "a density")
-        identification.require_identified(self, rows)
+        rows = self.read(values)
+        imputation.check_present(self, rows, "a density")
+        identifiability.require_identified(self, rows)
         return propagation.log_probs(self, rows, base_seed(seed, "log_prob"))
-
-    # Rung 2: doing -------------------------------------------------------------------------------
-
-    def do(self, values: Values | None = None, /, **more: Any) -> Self:
-        """A new model in which variables are set; this one is untouched, parameters are shared.
-
-        Args:
-            values: For each variable a number, a tensor with one value a row, a function (of its
-                parents, of the variable itself for the value it would have had, of `u` for a fresh
-                uniform number), or another mechanism. In a counterfactual that one keeps the
-                noise of the old where both have the same prior; else its noise is drawn anew.
-            more: The same, by keyword.
-
-        Raises:
-            ValueError: On an unknown variable, or a value outside its support.
-
-        Example:
-            >>> from rung3 import worlds
-            >>> worlds.lecture().do(x1=lambda x1: x1 + 10).sample(2, seed=0)["x1"] > 5
-            tensor([True, True])
-        """
-        return self._do({**({} if values is None else values), **more}, held=frozenset())
-
-    def hold(self, values: Values) -> Self:
-        """The same as `do`, of factual values that are kept: answers call the variables `held`."""
-        return self._do(values, held=frozenset(values))
-
-    @in_own_precision
-    def _do(self, values: Values, held: frozenset[str]) -> Self:
-        if unknown := [name for name in values if name not in self.variables]:
-            raise ValueError(f"do: {spell_unknown(unknown, self.variables)}")
-        mechanisms = self.mechanisms
-        for name, value in values.items():
-            mechanisms[name] = intervene(mechanisms[name], value, self.variables, name in held)
-        arrows = nx.DiGraph()
-        arrows.add_nodes_from(self.graph.nodes)  # first, so that answers keep their order
-        hidden = self.confounding.members
-        arrows.add_edges_from(
-            (p, name) for name, m in mechanisms.items() for p in m.parents if p not in hidden
-        )
-        graph = CausalGraph(arrows, bidirected=self.graph.do(*values).bidirected)
-        model = type(self).__new__(type(self))
-        nn.Module.__init__(model)
-        model.defaults = self.defaults - values.keys()
-        model.world, model.training = self.world, self.training
-        model._set_up(graph, self.variables, mechanisms, self.confounding)
-        model.replaced = self.replaced | values.keys()
-        model.origin, model.unidentified = self.origin, self.unidentified
-        model._anchor = self._anchor
-        return model
 
     # Rung 3: imagining ---------------------------------------------------------------------------
 
@@ -310,17 +164,29 @@ class SCM(nn.Module):
         Raises:
             ValueError: If a value is missing or impossible, or a mechanism cannot be inverted.
         """
-        return self._abduct(self._rows(values), particles, seed, set(self.graph.nodes))
+        return self.abduct_only(self.read(values), self.graph.nodes, particles, seed)
 
     @in_own_precision
-    def _abduct(self, rows: Rows, particles: int | None, seed: Seed, wanted: set[str]) -> Exogenous:
-        whole = isinstance(particles, int) and not isinstance(particles, bool)
-        if particles is not None and not (whole and particles > 0):
-            raise ValueError(f"particles: expected a whole number of at least 1, got {particles!r}")
-        self._check_complete(rows)
+    def abduct_only(
+        self, rows: Rows, names: Iterable[str], particles: int | None = None, seed: Seed = None
+    ) -> Exogenous:
+        """The noise of some variables behind rows that were read, as `abduct` gives that of all.
+
+        Args:
+            rows: Rows as `read` gives them.
+            names: The variables whose noise is wanted.
+            particles: As for `abduct`.
+            seed: As for `abduct`.
+        """
+        _check_particles(particles)
+        self.check_given(rows)
+        imputation.check_present(self, rows, "abduction")
         memory.require_rows(self.variables, rows.n, particles, self.device)
+        return self._abduct(rows, set(names), particles, seed)
+
+    def _abduct(self, rows: Rows, names: Set[str], particles: int | None, seed: Seed) -> Exogenous:
         base = base_seed(seed, "abduct" if particles is None else "particles")
-        return propagation.abduct(self, rows, wanted, particles, base)
+        return propagation.abduct(self, rows, names, particles, base)
 
     @in_own_precision
     def predict(
@@ -345,16 +211,28 @@ class SCM(nn.Module):
         """
         if not isinstance(noise, Exogenous):
             noise = Exogenous(noise, n=propagation.length(noise))
-        affected = propagation.affected(self, noise)
-        identification.require_imaginable(self, noise, affected)
-        values = propagation.predict(self, noise, affected, temperature, self.graph.names(mean))
+        propagation.check_lengths(self, noise.n)
+        factual = noise.factual is not None
+        changes = Changes.of(self, noise.mechanisms, factual)
+        if factual:
+            identifiability.require_imaginable(self, changes.recomputed)
+        return self._predict(noise, changes, temperature, self.graph.names(mean))
+
+    def _predict(
+        self,
+        noise: Exogenous,
+        changes: Changes,
+        temperature: float,
+        mean: frozenset[str] = frozenset(),
+    ) -> Rows:
+        values = propagation.predict(self, noise, changes, temperature, mean)
         batched = noise.factual is None or noise.factual.batched
         axis = 0 if noise.particles is None else 1
         return Rows(
             {k: values[k] if batched else values[k].squeeze(axis) for k in self.graph.nodes},
             batched=batched,
             particles=noise.particles,
-            provenance=provenance.of_prediction(self, values, noise, affected),
+            provenance=provenance.of_prediction(self, values, noise, changes),
         )
 
     @in_own_precision
@@ -389,64 +267,67 @@ class SCM(nn.Module):
             >>> answer["x2"], answer.explain().status["x2"]
             (tensor(13.), 'propagated')
         """
-        rows = self._rows(values)
-        self._check_given(rows)
+        rows = self.read(values)
+        self.check_given(rows)
         memory.require_rows(self.variables, rows.n, particles, self.device)
-        if particles is not None and missing.gaps(self, rows):
-            return missing.counterfactual(self, rows, do, hold, particles, seed, temperature)
-        self._check_complete(rows)
-        kept = self.graph.names(hold)
-        if both := [name for name in do if name in kept]:
+        if masks := imputation.gaps(self, rows):
+            if particles is None:
+                imputation.refuse_gaps(self, masks, rows.n, "abduction")
+            base = base_seed(seed)
+            complete = imputation.complete(self, rows.batch, particles, seed=base)
+            do = {k: imputation.repeated(self, k, v, particles) for k, v in do.items()}
+            answer = self.counterfactual(
+                complete.rows, do, hold=hold, seed=base, temperature=temperature
+            )
+            return complete.fold(answer, rows.batched)
+        model = self._acted(rows, do, hold)
+        propagation.check_lengths(model, rows.n)
+        changes = Changes.of(model, self.mechanisms, factual=True)
+        identifiability.require_imaginable(model, changes.recomputed)
+        _check_particles(particles)
+        names = {name for name in changes.recomputed if self._is_needed(model, name, changes)}
+        return model._predict(self._abduct(rows, names, particles, seed), changes, temperature)
+
+    def _acted(self, rows: Rows, do: Values, hold: Iterable[str]) -> Self:
+        """The model after `do`, with factual values in the place of what is held."""
+        held = self.graph.names(hold)
+        if both := [name for name in do if name in held]:
             raise ValueError(f"{both[0]}: cannot both be set and held")
         model = self.do(do)
-        if below := kept & model.graph.descendants(list(do)):
-            model = model.hold({name: rows[name] for name in below})
-        propagation.check_lengths(model, rows.n)
-        nothing = Exogenous({}, n=rows.n, factual=rows, mechanisms=self.mechanisms)
-        affected = propagation.affected(model, nothing)
-        identification.require_imaginable(model, nothing, affected)
-        anew = propagation.drawn_anew(model, nothing, affected)
-        wanted = {name for name in affected if self._is_asked(model, name, name in anew)}
-        return model.predict(self._abduct(rows, particles, seed, wanted), temperature)
+        if held and (below := held & model.graph.descendants(list(do))):
+            return model.hold({name: rows[name] for name in below})
+        return model
 
-    def _is_asked(self, model: SCM, name: str, anew: bool) -> bool:
-        """Whether a counterfactual asks for a variable's noise, or whether its value can be."""
+    def _is_needed(self, model: Model, name: str, changes: Changes) -> bool:
+        """Whether a counterfactual needs a variable's noise, or has to check that there is any."""
         new = model.mechanisms[name]
-        if anew:
+        if name in changes.drawn:
             return isinstance(new, Apply) and new.natural
         return new.wants_noise or new is self.mechanisms[name]
 
-    # What the verbs share ------------------------------------------------------------------------
-
-    def _rows(self, values: Values) -> Rows:
-        wide = [name for name, mechanism in self.mechanisms.items() if mechanism.wide]
-        rows = as_rows(values, self.variables, self.device, exact=wide)
-        if rows.n == 0:
-            raise ValueError("no rows were given; expected at least one")
-        return rows
-
-    def _check_given(self, rows: Rows) -> None:
-        if lacking := [name for name in self.variables if name not in rows]:
-            raise ValueError(
-                f"{lacking[0]}: not given; abduction needs a value of every variable, "
-                f"and got {list(rows)}"
-            )
-
-    def _check_complete(self, rows: Rows) -> None:
-        self._check_given(rows)
-        missing.check_present(self, rows, "abduction")
-
     def save(self, folder: str | Path) -> Path:
         """Write the model to a folder; see `rung3.scm.store.save`."""
-        from rung3.scm.store import save
+        return store.save(self, folder)
 
-        return save(self, folder)
 
-    def __str__(self) -> str:
-        lines = [f"SCM: {self.graph}"]
-        for name, mechanism in self.mechanisms.items():
-            chosen = " (default of its kind)" if name in self.defaults else ""
-            lines.append(f"  {name}: {self.variables[name]} := {mechanism.describe()}{chosen}")
-        return "\n".join(lines)
+def load(folder: str | Path, mechanisms: Iterable[type[Mechanism]] = ()) -> SCM:
+    """Read a model that `SCM.save` wrote.
 
-    __repr__ = __str__
+    Args:
+        folder: Its folder, or that of a run whose model is fitted.
+        mechanisms: Classes of your own that it uses.
+
+    Returns:
+        The model, on the CPU, in eval mode; the parameters of what was fitted are frozen.
+
+    Raises:
+        ValueError: If the folder is incomplete, altered, of a newer format, or uses an unknown
+            mechanism; the message says which.
+    """
+    return store.load(SCM, folder, mechanisms)
+
+
+def _check_particles(particles: int | None) -> None:
+    whole = isinstance(particles, int) and not isinstance(particles, bool)
+    if particles is not None and not (whole and particles > 0):
+        raise ValueError(f"particles: expected a whole number of at least 1, got {particles!r}")

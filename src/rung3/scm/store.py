@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,12 +32,20 @@ from rung3.data.variables import from_config
 from rung3.mechanisms import Mechanism
 from rung3.scm.districts.loaded import unwrapped
 from rung3.scm.interventions import Intervention
-from rung3.scm.scm import SCM
+from rung3.scm.model import Model
 
 __all__ = ["load", "save"]
 
+M = TypeVar("M", bound=Model)
+
 FORMAT = 1
-MODEL, WEIGHTS = "model.yaml", "weights.safetensors"
+"""Version of the layout of a model's folder."""
+
+MODEL = "model.yaml"
+"""Name of the description."""
+
+WEIGHTS = "weights.safetensors"
+"""Name of the weights, unless they replaced others."""
 
 NAMED = re.compile(r"weights(-[0-9a-f]{8})?\.safetensors")
 """Names of weights: the first, or with letters of their hash those that replaced others."""
@@ -46,7 +54,7 @@ SPARE = 1 << 26
 """Bytes that a model may ask for when it is built, beside four times those of its weights."""
 
 
-def save(model: SCM, folder: str | Path) -> Path:
+def save(model: Model, folder: str | Path) -> Path:
     """Write a model; a model already there is replaced whole, or not at all.
 
     Args:
@@ -63,15 +71,14 @@ def save(model: SCM, folder: str | Path) -> Path:
     target = Path(folder)
     if other := _other(target):
         raise ValueError(f"{target} is there and is not a model's folder: {other}; choose another")
-    said = _describe(model)
-    tensors = _tensors(model)
-    content = packed(tensors)
-    known = hashlib.sha256(content).hexdigest()
+    description = _describe(model)
+    weights = packed(_tensors(model))
+    digest = hashlib.sha256(weights).hexdigest()
     before = written(target)
-    name = WEIGHTS if target / WEIGHTS not in before else f"weights-{known[:8]}.safetensors"
-    said["weights"] = {"file": name, "sha256": known}
-    text = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
-    write(target / name, content)
+    name = WEIGHTS if target / WEIGHTS not in before else f"weights-{digest[:8]}.safetensors"
+    description["weights"] = {"file": name, "sha256": digest}
+    text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
+    write(target / name, weights)
     try:
         write(target / MODEL, sealed(text.encode()))
     except OSError:
@@ -90,15 +97,13 @@ def written(folder: Path) -> list[Path]:
     return [path for path in (folder / MODEL, *sorted(weights)) if path.is_file()]
 
 
-def load(folder: str | Path, mechanisms: Iterable[type[Mechanism]] = ()) -> SCM:
-    """Read a model that `save` wrote.
+def load(kind: type[M], folder: str | Path, mechanisms: Iterable[type[Mechanism]] = ()) -> M:
+    """Read a model that `save` wrote; see `rung3.scm.scm.load`.
 
     Args:
+        kind: Class of the model.
         folder: Its folder, or that of a run whose model is fitted.
-        mechanisms: Classes of your own that it uses.
-
-    Returns:
-        The model, on the CPU, in eval mode; the parameters of what was fitted are frozen.
+        mechanisms: Classes of one's own that it uses.
 
     Raises:
         ValueError: If the folder is incomplete, altered, of a newer format, or uses an unknown
@@ -107,15 +112,15 @@ def load(folder: str | Path, mechanisms: Iterable[type[Mechanism]] = ()) -> SCM:
     place = Path(folder)
     if (place / "study.yaml").is_file() and (place / "model").is_dir():
         place /= "model"
-    said, weights = _found(place)
+    description, weights = _matching(place)
     try:
         tensors = unpacked(weights)
         with memory.Bounded(
             "the model", f"its weights are {len(weights):,} bytes", most=4 * len(weights) + SPARE
         ):
-            model = _build(said, {kind.__name__: kind for kind in mechanisms})
+            model = _build(kind, description, {family.__name__: family for family in mechanisms})
         _fill(model, tensors)
-    except Exception as error:  # whatever a description that fits nothing makes them stumble on
+    except Exception as error:  # an altered description may fail anywhere
         cause = "" if isinstance(error, ValueError) else f"altered: {type(error).__name__}: "
         raise ValueError(f"{place}: {cause}{error}") from error
     modules = _modules(model)
@@ -124,7 +129,7 @@ def load(folder: str | Path, mechanisms: Iterable[type[Mechanism]] = ()) -> SCM:
     return model.eval()
 
 
-def _describe(model: SCM) -> dict[str, Any]:
+def _describe(model: Model) -> dict[str, Any]:
     bound = model.mechanisms
     changed = [name for name, mechanism in bound.items() if isinstance(mechanism, Intervention)]
     if changed:
@@ -158,7 +163,7 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _tensors(model: SCM) -> dict[str, Tensor]:
+def _tensors(model: Model) -> dict[str, Tensor]:
     return {
         f"{index}.{key}": tensor.detach().cpu().contiguous().clone()
         for index, mechanism in enumerate(_modules(model).values())
@@ -166,9 +171,9 @@ def _tensors(model: SCM) -> dict[str, Tensor]:
     }
 
 
-def _modules(model: SCM) -> dict[str, Mechanism]:
+def _modules(model: Model) -> dict[str, Mechanism]:
     """What has weights: the mechanisms of the variables, and of hidden causes."""
-    return model.mechanisms | model.confounding.mechanisms
+    return {**model.mechanisms, **model.confounding.mechanisms}
 
 
 def _other(path: Path) -> str:
@@ -180,21 +185,22 @@ def _other(path: Path) -> str:
     return f"it holds {', '.join(other[:3])}" if other else ""
 
 
-def _found(place: Path) -> tuple[dict[str, Any], bytes]:
+def _matching(place: Path) -> tuple[dict[str, Any], bytes]:
     """Description and weights that belong together; read again where a model is just replaced."""
     before = None
     while True:
-        said, text = _read(place / MODEL)
-        name = str(said["weights"].get("file", WEIGHTS))
+        description, text = _read(place / MODEL)
+        listed = description["weights"]
+        name = str(listed.get("file", WEIGHTS))
         if not NAMED.fullmatch(name):
             raise ValueError(f"{place / MODEL} is altered: its weights are called {name!r}")
-        found = _bytes(place / name)
-        if found is not None and hashlib.sha256(found).hexdigest() == said["weights"]["sha256"]:
-            return said, found
-        if text == before:
+        weights = _bytes(place / name)
+        if weights is not None and hashlib.sha256(weights).hexdigest() == listed["sha256"]:
+            return description, weights
+        if text == before:  # nothing is being replaced: what lies there does not fit
             break
         before = text
-    if found is None:
+    if weights is None:
         raise ValueError(f"{place} is not a model's folder, or is incomplete: it lacks {name}")
     raise ValueError(
         f"{place / name} is not the file that {MODEL} was written with: truncated or altered; "
@@ -219,13 +225,13 @@ def _read(path: Path) -> tuple[dict[str, Any], bytes]:
         )
     if len(content) > LARGEST:
         raise ValueError(f"{path} is not a model's description: it has {len(content):,} bytes")
-    known = re.match(rb"format: (\d{1,9})\n", content)
-    if known is None:
+    form = re.match(rb"format: (\d{1,9})\n", content)
+    if form is None:
         raise ValueError(f"{path} is not a model's description: truncated or altered")
-    if int(known[1]) > FORMAT:
+    if int(form[1]) > FORMAT:
         writer = re.search(rb"\n  rung3: ([\w.+-]{1,40})\n", content)
         raise ValueError(
-            f"{path} has format {int(known[1])}, and this rung3 reads up to {FORMAT}: it was "
+            f"{path} has format {int(form[1])}, and this rung3 reads up to {FORMAT}: it was "
             f"written by a newer rung3 ({writer[1].decode() if writer else 'unknown'}); upgrade to "
             "read"
         )
@@ -235,25 +241,28 @@ def _read(path: Path) -> tuple[dict[str, Any], bytes]:
             f"{path} is truncated or altered: its last line is not the hash of the others; restore "
             "the folder from a copy"
         )
-    said = parse_yaml(text, str(path))
-    if not isinstance(said, dict) or not isinstance(said.get("weights"), dict):
+    description = parse_yaml(text, str(path))
+    if not isinstance(description, dict) or not isinstance(description.get("weights"), dict):
         raise ValueError(f"{path} is not a model's description: it says nothing of its weights")
-    return said, content
+    return description, content
 
 
-def _build(said: Mapping[str, Any], own: Mapping[str, type[Mechanism]]) -> SCM:
-    if not isinstance(said["graph"], str):
-        raise ValueError(f"its graph is {said['graph']!r}")
-    variables = {name: from_config(name, fields) for name, fields in said["variables"].items()}
-    mechanisms = {name: _mechanism(name, f, own) for name, f in said["mechanisms"].items()}
-    model = SCM(said["graph"], variables, mechanisms, world=said.get("world"))
-    model.defaults = frozenset(said.get("defaults", ()))
-    model.fitted = dict(said.get("fitted", {}))
+def _build(kind: type[M], description: Mapping[str, Any], own: Mapping[str, type[Mechanism]]) -> M:
+    graph = description["graph"]
+    if not isinstance(graph, str):
+        raise ValueError(f"its graph is {graph!r}")
+    variables = {name: from_config(name, f) for name, f in description["variables"].items()}
+    mechanisms = {name: _mechanism(name, f, own) for name, f in description["mechanisms"].items()}
+    model = kind(graph, variables, mechanisms, world=description.get("world"))
+    model.defaults = frozenset(description.get("defaults", ()))
+    model.fitted = dict(description.get("fitted", {}))
     return model
 
 
-def _mechanism(name: str, said: Mapping[str, Any], own: Mapping[str, type[Mechanism]]) -> Mechanism:
-    fields = dict(said)
+def _mechanism(
+    name: str, config: Mapping[str, Any], own: Mapping[str, type[Mechanism]]
+) -> Mechanism:
+    fields = dict(config)
     kind = fields.pop("kind", None)
     known = {k: getattr(families, k) for k in families.__all__ if k[0].isupper()} | dict(own)
     known.pop("Mechanism", None)
@@ -264,18 +273,17 @@ def _mechanism(name: str, said: Mapping[str, Any], own: Mapping[str, type[Mechan
         )
     try:
         today = known[kind].renamed
-        made: Mechanism = known[kind](**{today.get(k, k): v for k, v in fields.items()})
+        return known[kind](**{today.get(k, k): v for k, v in fields.items()})
     except TypeError as error:
         raise ValueError(f"{name}: {kind}: {error}") from None
-    return made
 
 
-def _fill(model: SCM, tensors: Mapping[str, Tensor]) -> None:
+def _fill(model: Model, tensors: Mapping[str, Tensor]) -> None:
     for index, (name, mechanism) in enumerate(_modules(model).items()):
         prefix = f"{index}."
-        own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         try:
             with torch.no_grad():
-                mechanism.load_state_dict(own)
+                mechanism.load_state_dict(state)
         except RuntimeError as error:
             raise ValueError(f"{name}: weights do not fit its mechanism: {error}") from None

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rung3.data.columns import doubt, variable_of
 from rung3.data.rows import named
 from rung3.data.variables import Continuous, Variable
-
-if TYPE_CHECKING:
-    from rung3.scm.scm import SCM
+from rung3.scm.model import Model
 
 __all__ = ["infer"]
 
 
-def infer(model: SCM, rows: Mapping[str, Any]) -> dict[str, Variable]:
+def infer(model: Model, rows: Mapping[str, Any]) -> dict[str, Variable]:
     """Take what was not declared for what its column looks like, as tables do; say so in a warning.
 
     Only a model that was not fitted yet changes, in place. A variable whose mechanism was given

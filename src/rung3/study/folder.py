@@ -244,7 +244,7 @@ class RunFolder:
         Raises:
             ValueError: If training has not ended, or the model's files are altered.
         """
-        from rung3.scm.store import load
+        from rung3.scm.scm import load
 
         study = self.study()
         if not self.model_path.is_dir():

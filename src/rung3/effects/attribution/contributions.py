@@ -115,8 +115,8 @@ def attribute_anomaly(
     if draws < 10 * BLOCKS:
         raise ValueError(f"draws={draws} must be at least {10 * BLOCKS}")
     base = base_seed(seed, "attribution")
-    given = model._rows(rows)
-    batch = dict(given) if given.batched else {k: v.unsqueeze(0) for k, v in given.items()}
+    given = model.read(rows)
+    batch = dict(given.batch)
     width = max(batch[name][0].numel() for name in ancestors)
     n, most = len(batch[outcome]), max(1, HELD // (draws * width))
     scores, bounded, shares, errors = [], [], [], []

@@ -33,7 +33,6 @@ from rung3.data.variables import Discrete
 from rung3.mechanisms.base import Mechanism, Parents
 from rung3.scm.floating import in_own_precision
 from rung3.scm.interventions import SetTo
-from rung3.scm.propagation import unsqueeze
 from rung3.scm.scm import SCM
 
 __all__ = ["row_bounds"]
@@ -70,7 +69,7 @@ def row_bounds(
         (tensor([0.4286], dtype=torch.float64), tensor([0.8571], dtype=torch.float64))
     """
     given = as_rows(rows, model.variables, model.device)
-    factual = {name: unsqueeze(given, name) for name in given}
+    factual = dict(given.batch)
     if lacking := [name for name in model.variables if name not in factual]:
         raise ValueError(f"{lacking[0]}: not given; every variable of the rows is needed")
     acted = model.do(do)

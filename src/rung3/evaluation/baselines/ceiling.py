@@ -39,12 +39,12 @@ from rung3.data.files import read_tensors, write_tensors
 from rung3.data.rows import Rows
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Continuous, Image, Variable, from_config
-from rung3.evaluation.measures.truth import true_counterfactual
 from rung3.evaluation.plan import plan
 from rung3.mechanisms.base import Parents
 from rung3.mechanisms.networks.convolutional import zero
 from rung3.mechanisms.networks.encoding import MLP, ParentEncoder, Standardise
 from rung3.mechanisms.networks.hierarchy import BottomUp, Grid, Latent, Stage, TopDown, preset
+from rung3.scm.truth import true_counterfactual
 
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM

@@ -41,7 +41,7 @@ def abducted(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, Abducted]:
         try:
             for start in range(0, rows.n, AT_ONCE):
                 few = bare[start : start + AT_ONCE]
-                own = model._abduct(few, None, stream(base, f"{name} {start}"), {name})
+                own = model.abduct_only(few, {name}, seed=stream(base, f"{name} {start}"))
                 parts.append(map_noise(Tensor.cpu, own[name]))
         except ValueError as refused:
             found[name] = str(refused)

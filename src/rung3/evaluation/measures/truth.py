@@ -9,16 +9,13 @@ counterfactual parents and never see a mechanism.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
-from rung3.data.cache import Truths
 from rung3.data.distances import distance
 from rung3.data.rows import Rows
-from rung3.data.seeding import base_seed
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.base import (
     AVERAGED,
@@ -36,47 +33,11 @@ from rung3.evaluation.measures.base import (
 )
 from rung3.evaluation.measures.table import NONE, Cell, Table, cell
 from rung3.evaluation.scores import Path, Scores, put
-from rung3.mechanisms.base import Mechanism
 
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM
 
-__all__ = ["AGAINST_TRUTH", "baseline_errors", "errors", "forget", "true_counterfactual"]
-
-
-def true_counterfactual(
-    truth: SCM,
-    rows: Rows,
-    do: Mapping[str, Any],
-    device: torch.device,
-    hold: Collection[str] = (),
-    truths: Truths | None = None,
-) -> Rows | str:
-    """What would really have been; or why nobody knows.
-
-    Args:
-        truth: The world.
-        rows: Rows that carry the world's noise, or from which it can be abducted.
-        do: The intervention.
-        device: Where the answer shall lie.
-        hold: Variables kept at their factual values.
-        truths: Where answers of this world may have been kept.
-
-    Returns:
-        The rows, or the world's own words where it refuses.
-    """
-    there = truth.device
-    moved = {k: v.to(there) if isinstance(v, Tensor | Mechanism) else v for k, v in do.items()}
-    asked = rows.to(there)
-
-    def ask() -> Rows:  # under a seed of its own, lest a model that draws alike seem right
-        return truth.counterfactual(asked, moved, hold=hold, seed=base_seed(0, "truth"))
-
-    try:
-        found = ask() if truths is None else truths.ask(asked, moved, hold, ask)
-        return found.to(device)
-    except ValueError as refused:
-        return str(refused)
+__all__ = ["AGAINST_TRUTH", "baseline_errors", "errors", "forget"]
 
 
 def errors(model: SCM, found: Rows, true: Rows, names: list[str]) -> dict[str, Tensor]:
