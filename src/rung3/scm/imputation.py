@@ -180,7 +180,7 @@ def counterfactual(
     batch = rows if rows.batched else Rows({k: v.unsqueeze(0) for k, v in rows.items()})
     base = base_seed(seed)
     found = complete(model, batch, particles, seed=base)
-    again = {k: _repeat(model, k, value, particles) for k, value in do.items()}
+    again = {k: _repeat(model, k, value, particles, batch.n) for k, value in do.items()}
     answer = model.counterfactual(found.rows, again, hold=hold, seed=base, temperature=temperature)
     said = replace(answer.explain(), inferred=found.shares, effective_sample_sizes=found.sizes)
 
@@ -196,13 +196,16 @@ def counterfactual(
     )
 
 
-def _repeat(model: SCM, name: str, value: Any, particles: int) -> Any:
+def _repeat(model: SCM, name: str, value: Any, particles: int, n: int) -> Any:
     """An intervention with one value a row, once for every particle; others as they are."""
     if name not in model.variables or (callable(value) and not isinstance(value, Tensor)):
         return value
     valid = model.variables[name].validate(name, value)
-    per_row = valid.ndim > len(model.variables[name].shape)
-    return valid.repeat(particles, *[1] * (valid.ndim - 1)) if per_row else valid
+    if valid.ndim == len(model.variables[name].shape):
+        return valid
+    if len(valid) not in (1, n):
+        raise ValueError(f"do({name}=...): {len(valid)} values for {n} rows")
+    return valid.expand(n, *valid.shape[1:]).repeat(particles, *[1] * (valid.ndim - 1))
 
 
 def _check(model: SCM, masks: Mapping[str, Tensor], n: int) -> None:

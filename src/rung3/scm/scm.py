@@ -320,6 +320,8 @@ class SCM(nn.Module):
         self._check_complete(rows)
         memory.require_rows(self.variables, rows.n, particles, self.device)
         base = base_seed(seed, "abduct" if particles is None else "particles")
+        if rows.provenance is not None and rows.provenance.seed is not None:
+            base = base_seed(base, f"after {rows.provenance.seed}")  # not what made these rows
         return propagation.abduct(self, rows, wanted, particles, base)
 
     @in_own_precision
