@@ -6,14 +6,21 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import typer
 import yaml
 from typer.testing import CliRunner
 
+from rung3 import Binary, Continuous
 from rung3.cli.app import app
+from rung3.cli.console import Plain
+from rung3.cli.whatif import spell
+from rung3.data.variables import Variable
 
 DIGITS: dict[str, Any] = {
     "name": "tiny",
@@ -251,6 +258,33 @@ def test_errors_are_said_without_a_traceback(
     assert result.stderr.startswith("error: ")
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_are_said_in_a_line() -> None:
+    group = typer.Typer(cls=Plain)
+    group.callback()(lambda: None)
+    group.command("go")(lambda: warnings.warn("rows [with] gaps", stacklevel=1))
+    result = CliRunner().invoke(group, ["go"])
+    assert (result.exit_code, result.stderr) == (0, "warning: rows [with] gaps\n")
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("variable", "values", "text"),
+    [
+        (Binary(labels=("no", "yes"), missing=True), NAN, "missing"),
+        (Binary(labels=("no", "yes"), missing=True), 1.0, "yes"),
+        (Binary(labels=("no", "yes"), missing=True), [1.0, 1.0, 0.0, 1.0], "yes in 75% of draws"),
+        (Continuous(unit="px", missing=True), NAN, "missing"),
+        (Continuous(unit="px"), [1.0, 3.0], "2 ± 1 px"),
+        (Continuous(unit="h", lower=0, upper=24, circular=True), [22.0, 4.0], "1 h"),
+    ],
+)
+def test_a_value_in_words(variable: Variable, values: Any, text: str) -> None:
+    assert spell(variable, torch.tensor(values)) == text
 
 
 def test_traceback_shows_where_an_error_came_from() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,6 +29,7 @@ from rung3.data.variables import Variable
         (torch.zeros(5, 2), Continuous(dim=2)),
         ([0, 1, None], Binary()),
         ([1.5, None, pd.NA], Continuous()),
+        ([Decimal("1.5"), None, Decimal("7")], Continuous()),
         (pd.array([0, pd.NA, 3], dtype="Int64"), Categorical(4)),
         (pd.array([True, None], dtype="boolean"), Binary()),
         (pd.Series(["b", pd.NA, "a"], dtype="string", index=[3, 4, 5]), Binary(labels=("a", "b"))),
@@ -60,6 +64,8 @@ def test_what_is_stated_counts() -> None:
         ),
         ({"x": []}, {}, "at least one row"),
         ({"x": [1, 2, "3 kg"]}, {}, "x: '3 kg' stands among numbers, such as 1"),
+        ({"x": pd.to_datetime(["2026-01-01", "2026-01-02"])}, {}, "x: '2026-01-01.*make dates"),
+        ({"x": pd.Series([datetime.date(2026, 1, 1), None])}, {}, "x: '2026-01-01.*make dates"),
     ],
 )
 def test_what_cannot_be_read_is_refused(
@@ -121,3 +127,13 @@ def test_whole_numbers_of_many_values_do_not_become_categories_in_silence() -> N
         read(table)
     assert len(said) == 1
     read(table, {"visits": Continuous()})
+
+
+def test_a_yes_or_no_in_floats_is_not_taken_for_a_number_in_silence() -> None:
+    with pytest.warns(UserWarning, match=r"x: its 0\.0 and 1\.0 .* declare variables={'x': Binary"):
+        read({"x": torch.tensor([1.0, 0.0, 1.0]), "y": [0.0, 1.0, 2.0]})
+
+
+def test_whole_numbers_with_gaps_are_what_they_are_without() -> None:
+    frame = pd.DataFrame({"ward": [0, 2, None, 1], "stay": [1.5, 2.0, 3.0, 4.0]})
+    assert read(frame)[1]["ward"] == Categorical(3)

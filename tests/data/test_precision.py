@@ -158,3 +158,14 @@ def test_equations_with_an_offset(text: str | Callable[..., Tensor]) -> None:
     rows = model.sample(200, seed=0)
     moved = model.counterfactual(rows, do={"x": lambda x: x + 1})["y"] - rows["y"]
     assert float((moved - 2).abs().max()) < 1e-5
+
+
+def test_one_time_for_all_rows_is_set_as_exactly_as_one_a_row(times: dict[str, np.ndarray]) -> None:
+    model = SCM("t -> x; {t x} -> y", mechanisms={"y": AdditiveNoise(degree=1)})
+    fit(model, times, epochs=10, batch_size=80, seed=0, progress=False)
+    row = {name: float(column[0]) for name, column in times.items()}
+    for do in (row["t"], torch.tensor(row["t"], dtype=torch.float64), np.float64(row["t"])):
+        assert model.counterfactual(row, do={"t": do})["y"].item() == pytest.approx(row["y"], 1e-13)
+    later = model.counterfactual(row, do={"t": row["t"] + 100, "x": row["x"]})["y"].item()
+    assert later - row["y"] == pytest.approx(-1, abs=0.1)
+    assert model.do(t=UNIX + 5).sample(3, seed=0)["t"].tolist() == [UNIX + 5] * 3

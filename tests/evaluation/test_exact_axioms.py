@@ -177,3 +177,14 @@ def test_what_cannot_be_checked_is_refused() -> None:
     many = SCM(chain, variables={f"v{i}": Binary() for i in range(15)})
     with pytest.raises(ValueError, match=r"units.*too many to check"):
         check_axioms(many)
+
+
+def test_categories_whose_names_are_digits_are_asked_by_their_codes() -> None:
+    made = model()
+    variables = {"b": Categorical(labels=("1", "2", "0")), "c": Ordinal(labels=("2", "1"))}
+    named = SCM(
+        made.graph,
+        made.variables | variables,
+        {name: mechanism.clone() for name, mechanism in made.mechanisms.items()},
+    )
+    assert str(check_axioms(named)) == str(check_axioms(made))

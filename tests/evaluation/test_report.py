@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image as Picture
 
-from rung3 import SCM, Image, worlds
+from rung3 import SCM, Categorical, Image, worlds
 from rung3.data.names import slug
 from rung3.evaluation import Oracles, Report, evaluate
 from rung3.evaluation.report import pictures
 from rung3.evaluation.report.tables import tables
-from rung3.mechanisms import Equation
+from rung3.mechanisms import Equation, InverseCDF
 
 HISTORY = {"image": {"train": [3.0, 2.0, 1.5], "validation": [3.2, 2.1, 1.7]}, "position": [1, 0.9]}
 
@@ -65,6 +65,20 @@ def ink(png: bytes, colour: str) -> int:
     pixels = torch.from_numpy(image).int()
     wanted = torch.tensor([int(colour[k : k + 2], 16) for k in (1, 3, 5)])
     return int(((pixels[:, :3] - wanted).abs().amax(1) < 12)[pixels[:, 3] > 200].sum())
+
+
+def test_categories_whose_names_are_digits_are_swept_by_their_codes():
+    equation = Equation(lambda t, u: t[:, None, None, None] / 2 + 0 * u, "Uniform(0, 1)")
+
+    def sweep(kind):
+        variables = {"t": kind, "scan": Image(1, 2, 2, bits=None)}
+        mechanisms = {"t": InverseCDF(table=[0.2, 0.3, 0.5]), "scan": equation.clone()}
+        world = SCM("t -> scan", variables, mechanisms, world="world")
+        report = evaluate(world, world.sample(4, seed=0), oracles=Oracles({}), bootstrap=0,
+                          progress=False)  # fmt: skip
+        return torch.stack([answer["scan"] for answer in report.examples.sweeps[0].answers])
+
+    assert torch.equal(sweep(Categorical(labels=("1", "2", "0"))), sweep(Categorical(3)))
 
 
 def test_every_curve_of_losses_is_drawn(report):

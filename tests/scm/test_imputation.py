@@ -134,3 +134,9 @@ def test_interventions_on_rows_with_gaps_come_in_any_form(make: Callable[[Any], 
     answer = model.counterfactual(rows, do=do, particles=3, seed=0)
     assert torch.equal(answer["arm"], torch.tensor([1, 0]).expand(3, 2))
     assert torch.equal(answer["x"], torch.tensor([1.0, 2.0]).expand(3, 2))
+
+
+def test_interventions_that_do_not_fit_the_rows_are_refused_with_the_numbers_given() -> None:
+    rows = {"x": [NAN, 0.0, 1.0], "y": [2.0, 1.0, 0.0], "z": [3.0, 2.0, 1.0]}
+    with pytest.raises(ValueError, match=r"do\(x=\.\.\.\): 2 values for 3 rows"):
+        chain().counterfactual(rows, {"x": [5.0, 6.0]}, particles=4, seed=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,8 @@ class Plain(TyperGroup):
         )
 
         try:
-            with stoppable():
+            with stoppable(), warnings.catch_warnings():
+                warnings.showwarning = _warn
                 return super().invoke(ctx)
         except (ValueError, OSError, MemoryError) as error:
             if ctx.params.get("traceback"):
@@ -45,6 +47,11 @@ class Plain(TyperGroup):
             again = "; the same command goes on" if stopped.cure else ""
             say(escape(f"\n{said}{again}"), Console(stderr=True))
             raise typer.Exit(stopped.status) from None
+
+
+def _warn(message: Warning | str, *where: Any, **more: Any) -> None:
+    """Print a warning as a line; where in the code it arose is of no use here."""
+    say(f"[yellow]warning:[/] {escape(str(message))}", Console(stderr=True))
 
 
 def print_table(title: str, columns: list[str], lines: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from numbers import Real
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rung3.data.rows import Rows, as_rows, named, spell_unknown
+from rung3.data.values import NUMBERS
 from rung3.data.variables import Binary, Categorical, Continuous, Variable
 
 __all__ = ["amounts", "complete_rows", "doubt", "gaps", "read", "say_gaps", "variable_of"]
@@ -63,7 +64,7 @@ def read(
     stated = variables or {}
     kinds = {name: stated.get(name) or variable_of(name, used[name]) for name in chosen}
     for name in chosen:
-        if name not in stated and (said := doubt(name, kinds[name])):
+        if name not in stated and (said := doubt(name, kinds[name], used[name])):
             warnings.warn(said, stacklevel=3)
     rows = as_rows(used, kinds, torch.device("cpu"), exact=chosen)
     if not rows.batched or rows.n == 0:
@@ -122,7 +123,7 @@ def _missing(values: Any) -> NDArray[np.bool_]:
 def _take(values: Any, kept: NDArray[np.bool_], missing: NDArray[np.bool_]) -> Any:
     """A column's values in some rows, as they would be without the gaps.
 
-    Gaps make numbers of yes and no, and objects of numbers.
+    Gaps make floats of whole numbers, and objects of numbers.
     """
     import pandas as pd
 
@@ -132,7 +133,7 @@ def _take(values: Any, kept: NDArray[np.bool_], missing: NDArray[np.bool_]) -> A
     rest = array[kept]
     if rest.dtype == object:
         rest = pd.Series(list(rest)).infer_objects().to_numpy()
-    if missing.any() and rest.dtype.kind == "f" and np.isin(array[~missing], (0, 1)).all():
+    if missing.any() and rest.dtype.kind == "f" and (rest == rest.astype(np.int64)).all():
         rest = rest.astype(np.int64)
     return rest
 
@@ -141,11 +142,13 @@ def variable_of(name: str, values: Any) -> Variable:
     """What a column is, by its values.
 
     Text is categorical, with the values in alphabetical order as labels; so are whole numbers from
-    0 to 19 (and booleans); of two categories, binary. Everything else is continuous: declare a
-    column that is not what it looks like. What is absent (None, NaN, `pandas.NA`) is passed over.
+    0 to 19 (and booleans); of two categories, binary. Everything else is continuous, 0.0 and 1.0
+    too: declare a column that is not what it looks like. What is absent (None, NaN, `pandas.NA`) is
+    passed over.
 
     Raises:
-        ValueError: If a column of text has one value only, or mixes text and numbers.
+        ValueError: If a column of text has one value only, or mixes text and numbers; if it is of
+            dates, durations or complex numbers.
 
     Example:
         >>> print(variable_of("age", [31.5, 44.0]), variable_of("ward", [0, 2, 1]))
@@ -171,16 +174,24 @@ def _of_objects(name: str, values: Any, typed: bool) -> Variable:
     array = np.asarray(present)
     if array.dtype.kind in "biuf":
         return variable_of(name, array)
-    numbers = [value for value in present if isinstance(value, Real)]
-    if numbers and len(numbers) < len(present):
-        text = next(value for value in present if not isinstance(value, Real))
+    if array.dtype.kind in "mMc" or any(isinstance(value, date | timedelta) for value in array):
+        raise ValueError(
+            f"{name}: {str(array[0])!r} is neither a number nor a category; make dates and "
+            "durations numbers, such as days since the first"
+        )
+    numbers = [value for value in present if isinstance(value, NUMBERS)]
+    if numbers and len(numbers) == len(present):
+        return variable_of(name, np.array(numbers, dtype=np.float64))  # decimals
+    if numbers:
+        text = next(value for value in present if not isinstance(value, NUMBERS))
         raise ValueError(
             f"{name}: {text!r} stands among numbers, such as {numbers[0]!r}; correct it, leave it "
             "empty, or make the column text"
         )
     labels = tuple(sorted({str(value) for value in present}))
     if len(labels) < 2:
-        raise ValueError(f"{name}: all its values are {labels}; expected at least two")
+        found = f"all its values are {labels[0]!r}" if labels else "it has no values"
+        raise ValueError(f"{name}: {found}; expected at least two categories")
     return Binary(labels=labels) if len(labels) == 2 else Categorical(labels=labels)
 
 
@@ -191,8 +202,17 @@ def amounts(kinds: Mapping[str, Variable], names: Iterable[str]) -> str:
     return f", or declare what are amounts, variables={{{declared}}}" if said else ""
 
 
-def doubt(name: str, kind: Variable) -> str:
-    """What to do if the whole numbers of a column are amounts; empty where that is unlikely."""
+def doubt(name: str, kind: Variable, values: Any) -> str:
+    """What to do if a column is not what it was taken for; empty where that is unlikely."""
+    if kind == Continuous():
+        array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
+        present = array[~_missing(values)] if array.ndim else array
+        if set(np.unique(present.astype(np.float64)).tolist()) != {0.0, 1.0}:
+            return ""
+        return (
+            f"{name}: its 0.0 and 1.0 are taken for a number; if they are no and yes, declare "
+            f"variables={{{name!r}: Binary()}}"
+        )
     if not (_numbered(kind) and isinstance(kind, Categorical) and kind.classes > MANY):
         return ""
     return (

@@ -92,7 +92,10 @@ class Expression:
         try:
             self._tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            raise ValueError(f"equation {text!r}: not an arithmetic expression") from None
+            raise ValueError(
+                f"equation {text!r}: not an arithmetic expression; a name that is no word goes in "
+                "quotes, as in 2*'blood pressure' + u"
+            ) from None
         if _depth(self._tree) > DEEPEST:
             raise ValueError(f"equation {text!r}: nested more than {DEEPEST} levels deep")
         names: dict[str, str] = {}  # as they are written, and as they are meant

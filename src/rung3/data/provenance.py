@@ -36,6 +36,7 @@ class Provenance:
         assumptions: What the counterfactual of each recomputed variable rests on; of rows that are
             drawn, what the form of hidden causes adds.
         undefined: Where a value is NaN or infinite, as text: computed beyond what floats can hold.
+        seed: Of the streams that noise was abducted from; a question about these rows takes others.
         outside: Share of rows whose value lies outside the training data's range, where it is not
             zero; those answers are extrapolations.
         effective_sample_size: Where evidence was conditioned on by weighting.
@@ -53,6 +54,7 @@ class Provenance:
     inferred: Mapping[str, float] = field(default_factory=dict)
     effective_sample_sizes: Tensor | None = None
     undefined: Mapping[str, str] = field(default_factory=dict)
+    seed: int | None = None
 
     def names(self, status: Status) -> list[str]:
         """The variables of one status."""

@@ -257,7 +257,13 @@ def as_rows(
     if len(set(sizes.values())) > 1:
         raise ValueError(f"variables differ in number of rows: {sizes}")
     if isinstance(values, Rows) and values.particles is None:
-        return Rows(checked, noise=values.noise, world=values.world, batched=values.batched)
+        return Rows(
+            checked,
+            noise=values.noise,
+            world=values.world,
+            batched=values.batched,
+            provenance=values.provenance,
+        )
     return Rows(checked, batched=all(batched.values()))
 
 

@@ -189,8 +189,11 @@ def grid(
 
 def spell(variable: Variable, value: Tensor) -> str:
     """A scalar, or the mean (of categories the mode) of several draws, in words."""
+    value = value.reshape(-1)
+    if bool(variable.is_missing(value).any()):
+        return "missing"
     if isinstance(variable, Discrete):
-        return variable.label(int(value.reshape(-1).mode().values))
+        return variable.label(int(value.mode().values))
     return f"{float(value.float().mean()):.3g}"
 
 

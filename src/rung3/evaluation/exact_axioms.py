@@ -203,7 +203,8 @@ def _answers(model: SCM, seed: Seed) -> Answerer:
     noise = units(model, seed)
 
     def ask(do: Do) -> Mapping[str, Tensor]:
-        return (model.do(do) if do else model).predict(noise)
+        codes = {name: torch.tensor(code) for name, code in do.items()}  # not labels, if digits are
+        return (model.do(codes) if do else model).predict(noise)
 
     return ask
 

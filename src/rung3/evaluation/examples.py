@@ -138,8 +138,7 @@ class Examples:
                 continue
             values = _range(model.variables[name], rows[name])
             if values is not None:
-                answers: list[Any] = values.tolist()
-                found = [model.counterfactual(few, {name: v}, seed=0).to("cpu") for v in answers]
+                found = [model.counterfactual(few, {name: v}, seed=0).to("cpu") for v in values]
                 self.sweeps.append(Sweep(name, values, few.to("cpu"), found))
 
 

@@ -109,6 +109,7 @@ class Equation(Mechanism):
             raise ValueError(
                 f"{self.name}: the equation's arguments are {list(self.arguments)}, but the "
                 f"graph's parents of {self.name} are {list(self.parents)}"
+                + ("; write a parent u as '\"u\"': the bare u is the noise" * ("u" in self.parents))
             )
         self._double = not isinstance(self.variable, Image)
         if self._inverse is None:

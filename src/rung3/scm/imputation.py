@@ -183,13 +183,16 @@ def complete(
     return Completion(flat, particles, sizes, shares)
 
 
-def repeated(model: Model, name: str, value: Any, particles: int) -> Any:
+def repeated(model: Model, name: str, value: Any, particles: int, n: int) -> Any:
     """An intervention with one value a row, once for every particle; others as they are."""
     if name not in model.variables or (callable(value) and not isinstance(value, Tensor)):
         return value
     valid = model.variables[name].validate(name, value)
-    per_row = valid.ndim > len(model.variables[name].shape)
-    return valid.repeat(particles, *[1] * (valid.ndim - 1)) if per_row else valid
+    if valid.ndim == len(model.variables[name].shape):
+        return valid
+    if len(valid) not in (1, n):
+        raise ValueError(f"do({name}=...): {len(valid)} values for {n} rows")
+    return valid.expand(n, *valid.shape[1:]).repeat(particles, *[1] * (valid.ndim - 1))
 
 
 def _check(model: Model, masks: Mapping[str, Tensor], n: int) -> None:

@@ -81,7 +81,7 @@ class SetTo(Intervention):
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         """The value, `(1, *shape)` or `(n, *shape)`."""
-        return self.value.to(self.variable.dtype)  # the model may have changed it since
+        return self.variable.hold(self.value, self.wide)  # the model may have changed its type
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         """0 where the value is the one set, minus infinity elsewhere (truncated factorisation)."""

@@ -63,6 +63,7 @@ def of_prediction(
         assumptions={name: mechanisms[name].assumption for name in used},
         outside=_outside(model, values, recomputed),
         undefined=_undefined(model, values, recomputed),
+        seed=noise.seed if noise.kinds else None,
     )
 
 

@@ -186,6 +186,8 @@ class SCM(Model):
 
     def _abduct(self, rows: Rows, names: Set[str], particles: int | None, seed: Seed) -> Exogenous:
         base = base_seed(seed, "abduct" if particles is None else "particles")
+        if rows.provenance is not None and rows.provenance.seed is not None:
+            base = base_seed(base, f"after {rows.provenance.seed}")  # not what made these rows
         return propagation.abduct(self, rows, names, particles, base)
 
     @in_own_precision
@@ -275,7 +277,7 @@ class SCM(Model):
                 imputation.refuse_gaps(self, masks, rows.n, "abduction")
             base = base_seed(seed)
             complete = imputation.complete(self, rows.batch, particles, seed=base)
-            do = {k: imputation.repeated(self, k, v, particles) for k, v in do.items()}
+            do = {k: imputation.repeated(self, k, v, particles, rows.batch.n) for k, v in do.items()}
             answer = self.counterfactual(
                 complete.rows, do, hold=hold, seed=base, temperature=temperature
             )

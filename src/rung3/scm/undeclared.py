@@ -44,8 +44,9 @@ def infer(model: Model, rows: Mapping[str, Any]) -> dict[str, Variable]:
         device = model.device
         model.declare(model.graph, {**declared, **found}, given)
         model.to(device)
-        said = ", ".join(f"{name}: {kind}" for name, kind in found.items())
-        doubts = [text for name, kind in found.items() if (text := doubt(name, kind))]
-        told = "; ".join([f"not declared, and taken for what their values are: {said}", *doubts])
-        warnings.warn(told, stacklevel=3)
+    taken = ", ".join(f"{name}: {kind}" for name, kind in found.items())
+    remarks = [f"not declared, and taken for what their values are: {taken}"] if found else []
+    remarks += [text for name, kind in kinds.items() if (text := doubt(name, kind, columns[name]))]
+    if remarks:
+        warnings.warn("; ".join(remarks), stacklevel=3)
     return found
