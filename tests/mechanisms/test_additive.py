@@ -126,12 +126,12 @@ def test_many_levels_get_their_means(options: dict[str, int]) -> None:
 
 
 def test_the_wider_the_parents_the_fewer_units() -> None:
-    from rung3.mechanisms.additive.regression import WEIGHTS, Regression
+    from rung3.mechanisms.additive.regression import SCHEDULE, Regression
 
     for inputs in (1, 4, 5, 30, 80, 300):
         made = Regression(inputs, 16)
-        assert made.weights.shape[-1] <= max(WEIGHTS, 1 + inputs)
-        assert made.hidden == 16 or made.hidden < WEIGHTS / inputs
+        assert made.weights.shape[-1] <= max(SCHEDULE.max_weights, 1 + inputs)
+        assert made.hidden == 16 or made.hidden < SCHEDULE.max_weights / inputs
 
 
 def test_heavy_tails_are_met_with_a_loss_that_bears_them() -> None:

@@ -19,7 +19,7 @@ from rung3 import Binary, Continuous, worlds
 from rung3.data.seeding import stream
 from rung3.data.variables import Variable
 from rung3.mechanisms import Equation
-from rung3.mechanisms.equation import NOISES
+from rung3.mechanisms.distributions import NOISES
 
 
 def bound(
