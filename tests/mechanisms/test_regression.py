@@ -25,11 +25,11 @@ def solved(z: torch.Tensor, y: torch.Tensor) -> Regression:
 def test_derivatives_are_those_of_autograd() -> None:
     """The Jacobian, and the derivative of each loss."""
     regression = Regression(3, 4)
-    q = regression._features(draw(7, 3)).double()
+    q = regression.design(draw(7, 3)).double()
     weights = draw(regression.features * 5 + 4).double()
-    told = regression._jacobian(weights, q, regression._run(weights, q)[1])
-    own = torch.autograd.functional.jacobian(lambda w: regression._run(w, q)[0], weights)
-    assert torch.allclose(told, own, atol=1e-12)
+    jacobian = regression.jacobian(weights, q, regression.run(weights, q)[1])
+    expected = torch.autograd.functional.jacobian(lambda w: regression.run(w, q)[0], weights)
+    assert torch.allclose(jacobian, expected, atol=1e-12)
     f, y = draw(7).double().requires_grad_(), draw(7, seed=1).double()
     for loss, columns in ((squared_error, (y, y.abs())), (normal_spread, (y,))):
         value, slope, _ = loss(f, *columns)

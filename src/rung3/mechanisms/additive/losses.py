@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import StudentT
 
-__all__ = ["Loss", "heavy_tailed", "normal_spread", "squared_error", "student_t"]
+__all__ = ["Loss", "adaptive", "heavy_tailed", "normal_spread", "squared_error", "student_t"]
 
 FREEDOMS = (1.5, 2.0, 3.0, 5.0, 8.0)
 """Degrees of freedom of the Student's t that are tried: above 8 they are nearly normal."""
@@ -20,8 +20,15 @@ FREEDOMS = (1.5, 2.0, 3.0, 5.0, 8.0)
 WIDTH_STEPS = 30
 """Steps of expectation and maximisation to a width: each closes a constant share of the gap."""
 
-LEAST_GAIN = 20.0
+TAIL_GAIN = 20.0
 """Nats, in all rows, that heavy tails must gain over a normal: far more than chance gives."""
+
+SHAPE_GAIN = 500.0
+"""Nats, in all rows, that a fitted density must gain over a normal: ten for each parameter of a
+flow."""
+
+GRID_POINTS = 4_096
+"""Points of noise that a fitted density is interpolated between."""
 
 Loss = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
@@ -58,7 +65,7 @@ def heavy_tailed(residual: Tensor) -> Loss | None:
     """
     square = residual.double().square()
     normal = -float(1 + math.log(2 * math.pi) + square.mean().log()) / 2 * len(residual)
-    highest, best = normal + LEAST_GAIN, None
+    highest, best = normal + TAIL_GAIN, None
     for freedom in FREEDOMS:
         width = square.median()
         for _ in range(WIDTH_STEPS):
@@ -67,3 +74,35 @@ def heavy_tailed(residual: Tensor) -> Loss | None:
         if log_prob > highest:
             highest, best = log_prob, student_t(freedom, float(width.sqrt()))
     return best
+
+
+@torch.no_grad()
+def adaptive(log_prob: Callable[[Tensor], Tensor], residual: Tensor) -> Loss | None:
+    """Return `-log p_e((y - f) / scale)`, or a t's, if it tells much more of f than squares do.
+
+    Args:
+        log_prob: `log p_e`, fitted to the residuals.
+        residual: The residuals, `(n,)`.
+    """
+    low, high = residual.aminmax()
+    grid = torch.linspace(float(low), float(high), GRID_POINTS).to(residual)
+    log_p = log_prob(grid)
+    step = grid[1] - grid[0]
+    slope = log_p.diff() / step
+
+    def interpolate(e: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `log p_e`, linear between points of the grid and beyond, and its slope."""
+        left = ((e - low) / step).long().clamp(0, GRID_POINTS - 2)
+        return log_p[left] + slope[left] * (e - grid[left]), slope[left]
+
+    fitted, score = interpolate(residual)
+    normal = -(1 + math.log(2 * math.pi) + residual.var().log()) / 2
+    if not float((fitted.mean() - normal) * len(residual)) > SHAPE_GAIN:
+        return heavy_tailed(residual)
+    information = float(score.square().mean())
+
+    def loss(f: Tensor, y: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        log_prob, score = interpolate((y - f) / scale)
+        return -log_prob, score / scale, information / scale.square()
+
+    return loss

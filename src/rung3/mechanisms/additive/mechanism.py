@@ -37,7 +37,7 @@ from torch import Generator, Tensor, nn
 
 from rung3.data.rows import Noise
 from rung3.data.variables import Continuous, Image, Variable
-from rung3.mechanisms.additive.losses import Loss, heavy_tailed, normal_spread, squared_error
+from rung3.mechanisms.additive.losses import Loss, adaptive, normal_spread, squared_error
 from rung3.mechanisms.additive.polynomial import Polynomial
 from rung3.mechanisms.additive.regression import Regression
 from rung3.mechanisms.additive.trees import Trees
@@ -56,12 +56,6 @@ MAX_CANDIDATE_TERMS = 100
 
 CANDIDATE_TREES = 200
 """Most trees of a sum that `choose` tries: boosting stops earlier where rows tell no more."""
-
-LEAST_GAIN = 500
-"""Nats, in all rows, that g's likelihood must be above a normal's: ten for each parameter of g."""
-
-GRID_POINTS = 4_096
-"""Points of noise that g's likelihood is interpolated between."""
 
 
 class AdditiveNoise(Invertible):
@@ -240,33 +234,11 @@ class AdditiveNoise(Invertible):
         self.rest.calibrate(residual, {})
         return residual
 
-    @torch.no_grad()
     def _likelihood(self, residual: Tensor) -> Loss | None:
-        """Return `-log p_e((y - f) / scale)`, or a t's, if it tells much more of f than squares."""
+        """Return the loss that fits m best, if it tells much more of m than squares do."""
         if not self.rest.closed_form:
             return None
-        low, high = residual.aminmax()
-        grid = torch.linspace(float(low), float(high), GRID_POINTS).to(residual)
-        log_p = self.rest.log_prob(grid, {})
-        step = grid[1] - grid[0]
-        slope = log_p.diff() / step
-
-        def interpolate(e: Tensor) -> tuple[Tensor, Tensor]:
-            """Return `log p_e`, linear between points of the grid and beyond, and its slope."""
-            left = ((e - low) / step).long().clamp(0, GRID_POINTS - 2)
-            return log_p[left] + slope[left] * (e - grid[left]), slope[left]
-
-        log_prob, score = interpolate(residual)
-        normal = -(1 + math.log(2 * math.pi) + residual.var().log()) / 2
-        if not float((log_prob.mean() - normal) * len(residual)) > LEAST_GAIN:
-            return heavy_tailed(residual)
-        information = float(score.square().mean())
-
-        def loss(f: Tensor, y: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            log_prob, score = interpolate((y - f) / scale)
-            return -log_prob, score / scale, information / scale.square()
-
-        return loss
+        return adaptive(lambda e: self.rest.log_prob(e, {}), residual)
 
     def loss(self, value: Tensor, parents: Parents) -> Tensor:
         """Return `-log p(x | pa)`; without gradients for trees, whose own rows show small noise."""
@@ -310,7 +282,7 @@ class AdditiveNoise(Invertible):
         plain = isinstance(self.location, _Regressor)
         return self.encoder.plain(parents, n) if plain else self.encoder(parents, n)
 
-    def _map(self, parents: Parents, like: Tensor) -> tuple[Tensor, Tensor]:
+    def moments(self, parents: Parents, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return m and log s, each of the shape of `like`; s stays within its range in training."""
         if self.location is None:
             return torch.zeros_like(like), torch.zeros_like(like)
@@ -323,7 +295,7 @@ class AdditiveNoise(Invertible):
 
     def _residual(self, standard: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
         """Return the noise e of the shape of `standard`, and `log |de/dy|`, `(n,)`."""
-        mean, log_spread = self._map(parents, standard)
+        mean, log_spread = self.moments(parents, standard)
         slope = -log_spread.reshape(len(standard), -1).sum(1)
         return (standard - mean) * (-log_spread).exp(), slope
 
@@ -335,7 +307,7 @@ class AdditiveNoise(Invertible):
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         residual = self.rest.predict(one_tensor(noise, self.name), {})
-        mean, log_spread = self._map(parents, residual)
+        mean, log_spread = self.moments(parents, residual)
         value = self.to_real.inverse(self.standardise.inverse(mean + log_spread.exp() * residual))
         return self.variable.hold(value, self.wide)
 

@@ -67,7 +67,7 @@ class Polynomial(nn.Module):
         self.register_buffer("determined", torch.zeros(outputs))
 
     def forward(self, z: Tensor) -> Tensor:
-        return self._design(z) @ self.weights
+        return self.design(z) @ self.weights
 
     def solve(self, z: Tensor, loss: Loss, *columns: Tensor) -> None:
         """Fit it; where there are many solutions (one-hot codes), the least is taken.
@@ -94,7 +94,7 @@ class Polynomial(nn.Module):
 
     def _expand(self, weights: Tensor, data: list[Tensor], loss: Loss) -> Quadratic:
         def run(z: Tensor) -> tuple[Tensor, Tensor]:
-            design = self._design(z)
+            design = self.design(z)
             return design @ weights, design
 
         return expand(weights, run, data, loss, max(1, CHUNK_TERMS // len(self.terms)))
@@ -115,7 +115,7 @@ class Polynomial(nn.Module):
             precision = max(here.n - float(shares.sum()), 1.0) / misfit
         return weights, shares.sum()
 
-    def _design(self, z: Tensor) -> Tensor:
+    def design(self, z: Tensor) -> Tensor:
         """Return the terms of features `(n, inputs)`, `(n, terms)`."""
         one, columns = z.new_ones(len(z)), list(z.T)
         products = [

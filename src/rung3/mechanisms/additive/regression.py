@@ -162,11 +162,11 @@ class Regression(nn.Module):
         self.register_buffer("determined", torch.zeros(outputs))
 
     def forward(self, z: Tensor) -> Tensor:
-        q = self._features(z)
+        q = self.design(z)
         outputs = []
         for weights, shares in zip(self.weights, self.shares, strict=True):
             members = [k for k, share in enumerate(shares.tolist()) if share]
-            parts = (shares[k] * self._run(weights[k], q)[0] for k in members)
+            parts = (shares[k] * self.run(weights[k], q)[0] for k in members)
             outputs.append(sum(parts, q.new_zeros(len(q))))
         return torch.stack(outputs, 1)
 
@@ -179,7 +179,7 @@ class Regression(nn.Module):
             columns: Those columns, each `(n, outputs)`.
             rough: Whether few rows are enough.
         """
-        features, columns = self._features(z), tuple(column.to(z) for column in columns)
+        features, columns = self.design(z), tuple(column.to(z) for column in columns)
         order = torch.randperm(len(z)).to(z.device)
         for k in range(len(self.weights)):
             data = [features, *(column[:, k] for column in columns)]
@@ -207,8 +207,8 @@ class Regression(nn.Module):
             )
         return networks
 
-    def _features(self, z: Tensor) -> Tensor:
-        """Return q, `(n, features)`."""
+    def design(self, z: Tensor) -> Tensor:
+        """Return q of features z, `(n, features)`."""
         parts = [z.new_ones(len(z), 1), z]
         if self.products:
             first, second = torch.triu_indices(z.shape[1], z.shape[1]).to(z.device)
@@ -220,7 +220,7 @@ class Regression(nn.Module):
         steps = SCHEDULE.first_steps
         line = data[0].new_zeros(self.features).double()
         grown = [self._descend(_started(line), data, loss, steps)]
-        sample = [self._run(grown[0].weights, data[0])[0], *data]
+        sample = [self.run(grown[0].weights, data[0])[0], *data]
         sample = [column[: SCHEDULE.drawn_units] for column in sample]
         sizes = [self.hidden >> k for k in range(self.hidden.bit_length())]
         pursued = [self._pursue(sample, loss, units) for units in sizes[: SCHEDULE.starts]]
@@ -291,13 +291,13 @@ class Regression(nn.Module):
         used = top[:, 0] != 0
         return torch.cat([line[:, 0], top[used, 0], matrix[:, used].flatten()])
 
-    def _run(self, weights: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, weights: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         """Return the output `(n,)`, and the activations of the units, `(n, units)`."""
         line, top, matrix = self._split(weights.to(q))
         activations = (q @ matrix).tanh()
         return (q @ line + activations @ top)[:, 0], activations
 
-    def _jacobian(self, weights: Tensor, q: Tensor, activations: Tensor) -> Tensor:
+    def jacobian(self, weights: Tensor, q: Tensor, activations: Tensor) -> Tensor:
         """Return `df / dw`, `(n, size)`."""
         back = self._split(weights.to(q))[1][:, 0] * (1 - activations.square())
         return torch.cat([q, activations, (q[:, :, None] * back[:, None, :]).flatten(1)], 1)
@@ -306,14 +306,14 @@ class Regression(nn.Module):
         """Return the loss of all rows."""
         chunks = zip(*(column.split(SCHEDULE.chunk_rows) for column in data), strict=True)
         return sum(
-            float(loss(self._run(weights, q)[0], *columns)[0].double().sum())
+            float(loss(self.run(weights, q)[0], *columns)[0].double().sum())
             for q, *columns in chunks
         )
 
     def _expand(self, weights: Tensor, data: list[Tensor], loss: Loss) -> Quadratic:
         def run(q: Tensor) -> tuple[Tensor, Tensor]:
-            f, activations = self._run(weights, q)
-            return f, self._jacobian(weights, q, activations)
+            f, activations = self.run(weights, q)
+            return f, self.jacobian(weights, q, activations)
 
         return expand(weights, run, data, loss, SCHEDULE.chunk_rows)
 

@@ -106,9 +106,9 @@ class Trees(nn.Module):
 
     def _fit(self, z: Tensor, y: Tensor) -> None:
         for output in range(y.shape[1]):
-            self._store(output, self._boost(z, y[:, output]))
+            self.store(output, self.boost(z, y[:, output]))
 
-    def _boost(self, z: Tensor, y: Tensor) -> Any:
+    def boost(self, z: Tensor, y: Tensor) -> Any:
         """Grow the trees of one output with scikit-learn."""
         from sklearn.ensemble import HistGradientBoostingRegressor
 
@@ -122,7 +122,7 @@ class Trees(nn.Module):
         )
         return boosting.fit(z.double().numpy(force=True), y.double().numpy(force=True))
 
-    def _store(self, output: int, boosting: Any) -> None:
+    def store(self, output: int, boosting: Any) -> None:
         """Copy the trees' arrays; leaves point to themselves, and missing trees give 0."""
         for part in (self.feature, self.below, self.sides, self.value):
             part[output] = 0
