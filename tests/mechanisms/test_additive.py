@@ -10,6 +10,8 @@ import torch
 
 from rung3 import SCM, Binary, Categorical, Continuous, Image, Rows, fit, worlds
 from rung3.mechanisms import AdditiveNoise
+from rung3.mechanisms.additive.losses import adaptive
+from rung3.mechanisms.additive.regression import SCHEDULE, Regression
 from rung3.testing.contract import check_mechanism
 
 MIXED = {"age": Continuous(), "ward": Categorical(3), "sick": Binary()}
@@ -104,8 +106,9 @@ def test_of_normal_noise_squares_tell_all() -> None:
     mechanism = AdditiveNoise(degree=1).bind("y", Continuous(), {"x": Continuous()})
     x, e = torch.randn(2, 5_000, generator=torch.Generator().manual_seed(0))
     mechanism.calibrate(2 * x + e, {"x": x})
-    rest = mechanism._rest(mechanism._standard(2 * x + e)[0], {"x": x})[0]
-    assert mechanism._likelihood(rest) is None
+    residual = mechanism.rest.predict(mechanism.abduct(2 * x + e, {"x": x}), {})
+    assert adaptive(lambda e: mechanism.rest.log_prob(e, {}), residual) is None
+    assert adaptive(lambda e: mechanism.rest.log_prob(e, {}), residual**3) is not None
 
 
 @pytest.mark.parametrize("options", [{"degree": 1}, {}], ids=str)
@@ -119,19 +122,18 @@ def test_many_levels_get_their_means(options: dict[str, int]) -> None:
     mechanism.calibrate(y, {"x": levels})
     if not options:
         assert mechanism.location.hidden == 0
-    told = mechanism._map({"x": torch.arange(200)}, torch.zeros(200))[0]
-    told = mechanism.standardise.inverse(told)
+    standard, _ = mechanism.moments({"x": torch.arange(200)}, torch.zeros(200))
     means = y.reshape(20, 200).mean(0)
-    assert (told - means).abs().mean() < 0.1  # shrunk by a tenth of their error, at the most
+    assert (
+        mechanism.standardise.inverse(standard) - means
+    ).abs().mean() < 0.1  # shrunk by a tenth of their error, at the most
 
 
 def test_the_wider_the_parents_the_fewer_units() -> None:
-    from rung3.mechanisms.additive.regression import WEIGHTS, Regression
-
     for inputs in (1, 4, 5, 30, 80, 300):
         made = Regression(inputs, 16)
-        assert made.weights.shape[-1] <= max(WEIGHTS, 1 + inputs)
-        assert made.hidden == 16 or made.hidden < WEIGHTS / inputs
+        assert made.weights.shape[-1] <= max(SCHEDULE.max_weights, 1 + inputs)
+        assert made.hidden == 16 or made.hidden < SCHEDULE.max_weights / inputs
 
 
 def test_heavy_tails_are_met_with_a_loss_that_bears_them() -> None:

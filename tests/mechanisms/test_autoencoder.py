@@ -91,13 +91,13 @@ def test_many_particles_are_decoded_a_few_at_a_time(
     mechanism: Autoencoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, parents = draw(3)
-    monkeypatch.setattr(autoencoder, "AT_ONCE", 7)
+    monkeypatch.setattr(autoencoder, "CHUNK_ROWS", 7)
     calls = Calls(mechanism)
     noise = mechanism.abduct(x, parents, particles=5)
     assert (len(calls.encoded), calls.decoded) == (1, [6, 6, 3])
     for k in range(5):
         assert torch.equal(mechanism.predict({p: v[k] for p, v in noise.items()}, parents), x)
-    monkeypatch.setattr(autoencoder, "AT_ONCE", 2)
+    monkeypatch.setattr(autoencoder, "CHUNK_ROWS", 2)
     assert mechanism.abduct(x, parents, particles=2)["eps"].shape == (2, 3, 1, 8, 12)
 
 

@@ -16,10 +16,11 @@ from torch import Tensor
 from torch import distributions as td
 
 from rung3 import Binary, Continuous, worlds
+from rung3.data.expressions import Function
 from rung3.data.seeding import stream
 from rung3.data.variables import Variable
 from rung3.mechanisms import Equation
-from rung3.mechanisms.equation import NOISES
+from rung3.mechanisms.distributions import NOISES, parse_distribution
 
 
 def bound(
@@ -69,18 +70,20 @@ CLOSED_FORMS: dict[str, tuple[str, str | None, Any]] = {
 def by_finite_differences(mechanism: Equation, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """`log p_U(u) + log du/dx`, with the noise between two neighbours of x found by bisection."""
 
+    function = Function(mechanism.function)
+
     def noise(value: float) -> float:
         low, high = -30.0, 30.0
         for _ in range(200):
             middle = (low + high) / 2
             u = torch.tensor([middle], dtype=torch.float64)
-            above = float(mechanism._function(u=u)) > value
+            above = float(function(u=u)) > value
             low, high = (low, middle) if above else (middle, high)
         return (low + high) / 2
 
     u = np.array([noise(value) for value in x])
     slope = np.array([(noise(v + 1e-6) - noise(v - 1e-6)) / 2e-6 for v in x])
-    prior = mechanism._distribution.log_prob(torch.from_numpy(u)).numpy()
+    prior = parse_distribution(mechanism.noise).log_prob(torch.from_numpy(u)).numpy()
     density: np.ndarray[Any, Any] = prior + np.log(slope)
     return density
 

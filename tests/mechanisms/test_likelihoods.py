@@ -7,13 +7,8 @@ import torch
 from scipy import special, stats
 from torch import Tensor
 
-from rung3.mechanisms.likelihoods.base import (
-    DiscretisedGaussian,
-    Gaussian,
-    Likelihood,
-    Normal,
-    truncated_normal,
-)
+from rung3.mechanisms.likelihoods.base import Likelihood, Normal
+from rung3.mechanisms.likelihoods.gaussian import DiscretisedGaussian, Gaussian, truncated_normal
 from rung3.mechanisms.likelihoods.logistic import DiscretisedLogistic
 
 LEVELS = torch.arange(256) / 255

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rung3.mechanisms.additive.losses import squares
+from rung3.mechanisms.additive.losses import squared_error
 from rung3.mechanisms.additive.polynomial import Polynomial
 
 
@@ -17,7 +17,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 def test_lines_are_those_of_least_squares() -> None:
     z, y = draw(500, 2), draw(500, 2, seed=1)
     polynomial = Polynomial(1, 2, outputs=2)
-    polynomial.solve(z, squares, y, torch.ones(500, 2))
+    polynomial.solve(z, squared_error, y, torch.ones(500, 2))
     design = torch.cat([torch.ones(500, 1), z], 1)
     assert torch.allclose(polynomial(z), design @ torch.linalg.lstsq(design, y).solution, atol=1e-4)
     assert polynomial.determined.tolist() == [3, 3]
@@ -28,7 +28,7 @@ def test_what_curves_no_more_than_noise_is_pruned() -> None:
     z = draw(4_000, 3)
     y = (z[:, 0] - 2 * z[:, 1] * z[:, 2] + draw(4_000, seed=1))[:, None]
     polynomial = Polynomial(2, 3)
-    polynomial.solve(z, squares, y, torch.ones(4_000, 1))
+    polynomial.solve(z, squared_error, y, torch.ones(4_000, 1))
     told = dict(zip(map(tuple, polynomial.terms), polynomial.weights[:, 0].tolist(), strict=True))
     assert told.pop((1, 2)) == pytest.approx(-2, abs=0.05)
     assert told.pop((0,)) == pytest.approx(1, abs=0.05)
@@ -40,7 +40,7 @@ def test_of_a_code_that_tells_all_twice_the_least_solution_is_taken() -> None:
     """One-hot codes and a constant: any of many solutions fits."""
     z = torch.eye(3).repeat(50, 1)
     polynomial = Polynomial(1, 3)
-    polynomial.solve(z, squares, z @ torch.tensor([[1.0], [2.0], [3.0]]), torch.ones(150, 1))
+    polynomial.solve(z, squared_error, z @ torch.tensor([[1.0], [2.0], [3.0]]), torch.ones(150, 1))
     assert torch.allclose(polynomial.weights[:, 0], torch.tensor([1.5, -0.5, 0.5, 1.5]), atol=1e-5)
 
 

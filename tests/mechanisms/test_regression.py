@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from rung3.mechanisms.additive.losses import spread, squares
+from rung3.mechanisms.additive.losses import normal_spread, squared_error
 from rung3.mechanisms.additive.regression import Regression
 
 
@@ -18,20 +18,20 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
 def solved(z: torch.Tensor, y: torch.Tensor) -> Regression:
     torch.manual_seed(0)
     regression = Regression(z.shape[1], 8, y.shape[1])
-    regression.solve(z, squares, y, torch.ones_like(y))
+    regression.solve(z, squared_error, y, torch.ones_like(y))
     return regression
 
 
 def test_derivatives_are_those_of_autograd() -> None:
     """The Jacobian, and the derivative of each loss."""
     regression = Regression(3, 4)
-    q = regression._features(draw(7, 3)).double()
+    q = regression.design(draw(7, 3)).double()
     weights = draw(regression.features * 5 + 4).double()
-    told = regression._jacobian(weights, q, regression._run(weights, q)[1])
-    own = torch.autograd.functional.jacobian(lambda w: regression._run(w, q)[0], weights)
-    assert torch.allclose(told, own, atol=1e-12)
+    jacobian = regression.jacobian(weights, q, regression.run(weights, q)[1])
+    expected = torch.autograd.functional.jacobian(lambda w: regression.run(w, q)[0], weights)
+    assert torch.allclose(jacobian, expected, atol=1e-12)
     f, y = draw(7).double().requires_grad_(), draw(7, seed=1).double()
-    for loss, columns in ((squares, (y, y.abs())), (spread, (y,))):
+    for loss, columns in ((squared_error, (y, y.abs())), (normal_spread, (y,))):
         value, slope, _ = loss(f, *columns)
         assert torch.allclose(torch.autograd.grad(value.sum(), f)[0], slope)
 
@@ -70,7 +70,7 @@ def test_it_goes_on_from_the_weights_that_it_has() -> None:
     y = mean + 0.3 * draw(3_000, 1, seed=1)
     regression = solved(z[:500], y[:500])
     before = (regression(z) - mean).square().mean().sqrt()
-    regression.solve(z, squares, y, torch.ones_like(y))
+    regression.solve(z, squared_error, y, torch.ones_like(y))
     after = (regression(z) - mean).square().mean().sqrt()
     assert after < before < 0.15
     assert after < 0.05
@@ -81,7 +81,7 @@ def test_the_spread_is_that_of_what_is_left() -> None:
     rest = (z / 2).exp() * draw(5_000, 1, seed=1)
     torch.manual_seed(0)
     regression = Regression(1, 8)
-    regression.solve(z, spread, rest)
+    regression.solve(z, normal_spread, rest)
     at = torch.tensor([[-1.0], [0.0], [1.0]])
     assert regression(at)[:, 0].exp().tolist() == pytest.approx(
         [math.exp(-0.5), 1, math.exp(0.5)], rel=0.1

@@ -24,8 +24,8 @@ def test_they_say_what_scikit_learn_says() -> None:
     y = torch.stack([z[:, 0].sign() + z[:, 1] ** 2, (3 * z[:, 2]).floor()], 1)
     trees = Trees(30, outputs=2)
     for k in (0, 1):
-        boosting = trees._grown(z, y[:, k])
-        trees._keep(k, boosting)
+        boosting = trees.boost(z, y[:, k])
+        trees.store(k, boosting)
         for at in (z, 10 * torch.randn(500, 3)):
             expected = boosting.predict(at.double().numpy())
             assert trees(at)[:, k].numpy() == pytest.approx(expected, abs=1e-5)
@@ -35,8 +35,8 @@ def test_rows_are_told_by_trees_that_did_not_see_them() -> None:
     torch.manual_seed(0)
     z, e = torch.rand(600, 1), torch.randn(600, 1)
     trees = Trees(100)
-    told = trees.solve(z, e)
-    assert (e - told).std() > e.std() > 1.02 * (e - trees(z)).std()
+    predictions = trees.solve(z, e)
+    assert (e - predictions).std() > e.std() > 1.02 * (e - trees(z)).std()
 
 
 def test_few_rows_are_enough_and_what_they_learned_is_replaced() -> None:

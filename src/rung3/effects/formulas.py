@@ -26,7 +26,8 @@ from typing import Any
 
 from rung3.data.variables import Categorical
 from rung3.graph import CausalGraph
-from rung3.mechanisms.base import NO_MEDIATOR, Mechanism
+from rung3.mechanisms.autoencoder import NO_MEDIATOR
+from rung3.mechanisms.base import Mechanism
 from rung3.scm.scm import SCM
 
 __all__ = ["ALL", "LATENT", "NONE", "Along", "Formula", "Formulas", "Route", "Via", "check_outcome"]

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
 from rung3.data.rows import Noise, as_rows, map_noise
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.effects.formulas import LATENT, NONE, Formula, Formulas
+from rung3.mechanisms.autoencoder import LatentMediator
 from rung3.mechanisms.base import Mechanism, Parents, one_tensor
 from rung3.scm import propagation
 from rung3.scm.identifiability import require_mechanisms
@@ -61,11 +62,12 @@ class Potentials(ABC):
         parents = {parent.name: self.value(parent) for parent in formula.parents}
         noise = self._own(mechanism, parents) if mechanism.wants_noise else {}
         if name != self.formulas.owner(name):
-            return in_parts(mechanism, mechanism.latents, noise, parents)
+            return in_parts(mechanism, cast(LatentMediator, mechanism).latents, noise, parents)
         if name != self.formulas.outcome:
             return self._fill(name, in_parts(mechanism, mechanism.predict, noise, parents))
         if self.formulas.latent:
-            return in_parts(mechanism, mechanism.outcome, parents.pop(LATENT), parents)
+            outcome = cast(LatentMediator, mechanism).outcome
+            return in_parts(mechanism, outcome, parents.pop(LATENT), parents)
         return in_parts(mechanism, mechanism.mean, noise, parents)
 
     def _own(self, mechanism: Mechanism, parents: Parents) -> Noise:

@@ -2,14 +2,14 @@
 
 Whatever gives `p(x | pa)` becomes `x := f(pa, u)` by the map from value to noise that it has:
 
-| brought | u of x | inverse |
+| adapted | u of x | inverse |
 |---|---|---|
 | a family with location m and scale s | `(x - m) / s` | `m + s u` |
 | a distribution of `T(b)` | that of `b = T^-1(x)` | T of its inverse |
 | any other with a distribution function F | `F(x)` | `F^-1(u)`, by halving if torch has none |
 | a zuko flow | its transform | the transform's inverse |
 
-Regressions are brought with `AdditiveNoise(regressor=...)`. All of it runs as it is, and none of it
+Regressions are adapted by `AdditiveNoise(regressor=...)`. All of these run as they are, and none
 can be saved: a Python object is not a description, and rung3 reads no pickles.
 """
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -26,23 +26,22 @@ from torch.distributions import Distribution
 
 from rung3.data.rows import Noise
 from rung3.data.variables import Continuous
-from rung3.mechanisms.base import (
-    Abduction,
-    ImpossibleError,
-    Mechanism,
-    Parents,
-    one_tensor,
-    repeat_noise,
-)
-from rung3.mechanisms.equation import draw
+from rung3.mechanisms.base import ImpossibleError, Invertible, Mechanism, Parents, one_tensor
+from rung3.mechanisms.distributions import draw
 
 __all__ = ["Conditional", "ZukoFlow"]
 
-LOCATED = (td.Normal, td.Laplace, td.Cauchy, td.Gumbel)
-HALVINGS, DOUBLINGS = 100, 60
+LOCATION_SCALE = (td.Normal, td.Laplace, td.Cauchy, td.Gumbel)
+"""Families of torch whose noise is `(x - m) / s`."""
+
+HALVINGS = 100
+"""Halvings of a bracket to a value: double precision has 53 binary digits, and few are lost."""
+
+DOUBLINGS = 60
+"""Doublings of a bracket's ends, from 1 to 1e18."""
 
 
-class Conditional(Mechanism):
+class Conditional(Invertible):
     """A conditional distribution of `torch.distributions`; noise `(n,)`, in double.
 
     Args:
@@ -62,8 +61,7 @@ class Conditional(Mechanism):
         tensor([1., 5.])
     """
 
-    abduction: ClassVar[Abduction] = "exact"
-    assumption: str = "monotone in the noise of the distribution that was brought"
+    assumption: str = "monotone in the noise of the distribution that was given"
 
     def __init__(self, distribution: Callable[..., Distribution]) -> None:
         super().__init__()
@@ -84,7 +82,7 @@ class Conditional(Mechanism):
             )
 
     def config(self) -> dict[str, Any]:
-        """Refused: what was brought is a Python object.
+        """Refuse: a Python object cannot be saved.
 
         Raises:
             ValueError: Always.
@@ -94,63 +92,60 @@ class Conditional(Mechanism):
     def describe(self) -> str:
         return f"Conditional({getattr(self.distribution, '__name__', 'module')})"
 
-    def _given(self, parents: Parents, n: int) -> Distribution:
-        given = {name: parents[name].double() for name in self.arguments or ()}
-        found = self.distribution(**given)
-        if not isinstance(found, Distribution):
-            raise ValueError(f"{self.name}: expected a torch distribution, got {found!r}")
-        if found.event_shape or found.batch_shape not in ((), (1,), (n,)):
+    def _conditional(self, parents: Parents, n: int) -> Distribution:
+        """Return `p(x | pa)`, of batch shape `(n,)`."""
+        values = {name: parents[name].double() for name in self.arguments or ()}
+        conditional = self.distribution(**values)
+        if not isinstance(conditional, Distribution):
+            raise ValueError(f"{self.name}: expected a torch distribution, got {conditional!r}")
+        if conditional.event_shape or conditional.batch_shape not in ((), (1,), (n,)):
             raise ValueError(
-                f"{self.name}: expected a distribution of batch shape ({n},), got {found}"
+                f"{self.name}: expected a distribution of batch shape ({n},), got {conditional}"
             )
-        if _support(found).is_discrete:
+        if _support(conditional).is_discrete:
             raise ValueError(
-                f"{self.name}: {found} is discrete, and no value tells its noise; use InverseCDF "
-                "or GumbelMax, with table= if its probabilities are known"
+                f"{self.name}: {conditional} is discrete, and no value tells its noise; use "
+                "InverseCDF or GumbelMax, with table= if its probabilities are known"
             )
-        expanded: Distribution = found.expand((n,))
+        expanded: Distribution = conditional.expand((n,))
         return expanded
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
-        given = self._given(parents, n)
-        return _noise(given, draw(given, (), generator, self.observed.device), self.name)
+        conditional = self._conditional(parents, n)
+        value = draw(conditional, (), generator, self.observed.device)
+        return _noise(conditional, value, self.name)
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         u = one_tensor(noise, self.name)
-        made = _value(self._given(parents, len(u)), u.double(), self.name)
-        return self.variable.hold(made, self.wide)
+        value = _value(self._conditional(parents, len(u)), u.double(), self.name)
+        return self.variable.hold(value, self.wide)
 
-    def abduct(
-        self,
-        value: Tensor,
-        parents: Parents,
-        particles: int | None = None,
-        generator: Generator | None = None,
-    ) -> Noise:
-        given, x = self._given(parents, len(value)), value.double()
-        if not (possible := _support(given).check(x)).all():
-            why = f"{float(x[~possible][0]):g} is outside the support of {given}"
+    def invert(self, value: Tensor, parents: Parents) -> Noise:
+        conditional, x = self._conditional(parents, len(value)), value.double()
+        if not (possible := _support(conditional).check(x)).all():
+            why = f"{float(x[~possible][0]):g} is outside the support of {conditional}"
             raise ImpossibleError(self.name, ~possible, why)
-        u = _noise(given, x, self.name)
+        u = _noise(conditional, x, self.name)
         with torch.no_grad():
-            again = _value(given, u, self.name)
-        lost = ~torch.isclose(again, x, rtol=1e-4, atol=1e-6)
+            returned = _value(conditional, u, self.name)
+        lost = ~torch.isclose(returned, x, rtol=1e-4, atol=1e-6)
         if lost.any():
             raise ValueError(
                 f"{self.name}: {float(x[lost][0]):g} lies so far out that no number of double "
-                f"precision tells its noise: {given} says it is all but impossible"
+                f"precision tells its noise: under {conditional} it is almost impossible"
             )
-        return repeat_noise(u, particles)
+        return u
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
-        given, x = self._given(parents, len(value)), value.double()
-        possible = _support(given).check(x)
-        drawn = x if possible.all() else torch.where(possible, x, given.sample())
-        log_prob = given.log_prob(drawn).where(possible, torch.tensor(-torch.inf).to(x))
+        conditional, x = self._conditional(parents, len(value)), value.double()
+        possible = _support(conditional).check(x)
+        # Elsewhere, torch refuses to give a density: a value drawn stands in.
+        inside = x if possible.all() else torch.where(possible, x, conditional.sample())
+        log_prob = conditional.log_prob(inside).where(possible, torch.tensor(-torch.inf).to(x))
         return log_prob.to(self.variable.dtype)
 
 
-class ZukoFlow(Mechanism):
+class ZukoFlow(Invertible):
     """A flow of zuko, trained or not; noise of the value's shape, from the flow's base.
 
     Args:
@@ -169,8 +164,7 @@ class ZukoFlow(Mechanism):
         tensor([1.5000])
     """
 
-    abduction: ClassVar[Abduction] = "exact"
-    assumption: str = "monotone in the noise of the flow that was brought"
+    assumption: str = "monotone in the noise of the flow that was given"
 
     def __init__(self, flow: Any) -> None:
         super().__init__()
@@ -186,7 +180,7 @@ class ZukoFlow(Mechanism):
             raise ValueError(f"{self.name}: ZukoFlow takes numbers and categories, no images")
 
     def config(self) -> dict[str, Any]:
-        """Refused: what was brought is a Python object.
+        """Refuse: a Python object cannot be saved.
 
         Raises:
             ValueError: Always.
@@ -196,36 +190,31 @@ class ZukoFlow(Mechanism):
     def describe(self) -> str:
         return f"ZukoFlow({type(self.flow).__name__})"
 
-    def _given(self, parents: Parents, n: int) -> Any:
+    def _conditional(self, parents: Parents, n: int) -> Any:
+        """Return `p(x | pa)`, a distribution of zuko, of batch shape `(n,)`."""
         if not self.parents:
             return self.flow()
         columns = [parents[name].reshape(n, -1) for name in self.parents]
         return self.flow(torch.cat(columns, 1).to(self.variable.dtype))
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
-        base = self._given(parents, n).base
-        drawn = draw(base, () if base.batch_shape else (n,), generator, self.observed.device)
-        return drawn.reshape(n, *self.variable.shape)
+        base = self._conditional(parents, n).base
+        u = draw(base, () if base.batch_shape else (n,), generator, self.observed.device)
+        return u.reshape(n, *self.variable.shape)
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         u = one_tensor(noise, self.name)
-        value: Tensor = self._given(parents, len(u)).transform.inv(u.reshape(len(u), -1))
+        value: Tensor = self._conditional(parents, len(u)).transform.inv(u.reshape(len(u), -1))
         return value.reshape(u.shape)
 
-    def abduct(
-        self,
-        value: Tensor,
-        parents: Parents,
-        particles: int | None = None,
-        generator: Generator | None = None,
-    ) -> Noise:
+    def invert(self, value: Tensor, parents: Parents) -> Noise:
         n = len(value)
-        u: Tensor = self._given(parents, n).transform(value.reshape(n, -1))
-        return repeat_noise(u.reshape(value.shape), particles)
+        u: Tensor = self._conditional(parents, n).transform(value.reshape(n, -1))
+        return u.reshape(value.shape)
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         n = len(value)
-        log_prob: Tensor = self._given(parents, n).log_prob(value.reshape(n, -1))
+        log_prob: Tensor = self._conditional(parents, n).log_prob(value.reshape(n, -1))
         return log_prob
 
 
@@ -234,59 +223,59 @@ def _support(distribution: Distribution) -> Any:
     return support
 
 
-def _noise(given: Distribution, value: Tensor, name: str) -> Tensor:
-    """The noise behind values."""
-    if isinstance(given, td.TransformedDistribution):
-        for transform in reversed(given.transforms):
+def _noise(conditional: Distribution, value: Tensor, name: str) -> Tensor:
+    """Return the noise behind values."""
+    if isinstance(conditional, td.TransformedDistribution):
+        for transform in reversed(conditional.transforms):
             value = transform.inv(value)
-        return _noise(given.base_dist, value, name)
-    if isinstance(given, LOCATED):
-        return (value - given.loc) / given.scale
-    return _cdf(given, value, name)
+        return _noise(conditional.base_dist, value, name)
+    if isinstance(conditional, LOCATION_SCALE):
+        return (value - conditional.loc) / conditional.scale
+    return _cdf(conditional, value, name)
 
 
-def _value(given: Distribution, u: Tensor, name: str) -> Tensor:
-    """The values that noise gives."""
-    if isinstance(given, td.TransformedDistribution):
-        value = _value(given.base_dist, u, name)
-        for transform in given.transforms:
+def _value(conditional: Distribution, u: Tensor, name: str) -> Tensor:
+    """Return the values that noise gives."""
+    if isinstance(conditional, td.TransformedDistribution):
+        value = _value(conditional.base_dist, u, name)
+        for transform in conditional.transforms:
             value = transform(value)
         return value
-    if isinstance(given, LOCATED):
-        return given.loc + given.scale * u
+    if isinstance(conditional, LOCATION_SCALE):
+        return conditional.loc + conditional.scale * u
     try:
-        return given.icdf(u)
+        return conditional.icdf(u)
     except NotImplementedError:
-        return _halve(given, u, name)
+        return _halve(conditional, u, name)
 
 
-def _cdf(given: Distribution, value: Tensor, name: str) -> Tensor:
+def _cdf(conditional: Distribution, value: Tensor, name: str) -> Tensor:
     try:
-        return given.cdf(value)
+        return conditional.cdf(value)
     except NotImplementedError:
         raise ValueError(
-            f"{name}: {given} cannot be inverted: torch has no distribution function of it; use "
-            "a location-scale family, a transformed one, or Equation with its noise"
+            f"{name}: {conditional} cannot be inverted: torch has no distribution function of it; "
+            "use a location-scale family, a transformed one, or Equation with its noise"
         ) from None
 
 
 @torch.no_grad()
-def _halve(given: Distribution, u: Tensor, name: str) -> Tensor:
-    """Where the distribution function is u, by halving brackets."""
-    support = _support(given)
+def _halve(conditional: Distribution, u: Tensor, name: str) -> Tensor:
+    """Find where the distribution function is u, by halving brackets."""
+    support = _support(conditional)
     low, high = (
         torch.as_tensor(getattr(support, end, other)).to(u).expand(u.shape)
         for end, other in (("lower_bound", -1.0), ("upper_bound", 1.0))
     )
     for _ in range(DOUBLINGS):
-        above = _cdf(given, low, name) > u if not hasattr(support, "lower_bound") else u < 0
-        below = _cdf(given, high, name) < u if not hasattr(support, "upper_bound") else u > 1
+        above = _cdf(conditional, low, name) > u if not hasattr(support, "lower_bound") else u < 0
+        below = _cdf(conditional, high, name) < u if not hasattr(support, "upper_bound") else u > 1
         if not (above.any() or below.any()):
             break
         low, high = torch.where(above, 2 * low, low), torch.where(below, 2 * high + 1, high)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        above = _cdf(given, middle, name) > u
+        above = _cdf(conditional, middle, name) > u
         low, high = torch.where(above, low, middle), torch.where(above, middle, high)
     return (low + high) / 2
 

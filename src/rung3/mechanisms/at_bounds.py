@@ -3,11 +3,11 @@
     x = end        with probability p_end(pa)            (one end, or two)
     x = f(pa, u)   else,
 
-f any other mechanism, of the values within. No map to the real line has a place for both: an end
-lies at infinity, and what stands for it there is regressed on like any other number. The noise is
-that of f, `within`, and a uniform one, `part`, which decides as in `InverseCDF`: the lower end, the
-values within, the upper end, in this order (a two-part, or hurdle, model: Cragg, Econometrica
-1971). Given x = end, the noise within is drawn from its prior: nothing is known of it.
+with f any other mechanism, for the values within. One map to the real line cannot do both: it puts
+an end at infinity, and a regression then takes whatever stands for it like any other number. The
+noise is that of f, `within`, and a uniform one, `part`, which decides as in `InverseCDF`: the lower
+end, the values within, the upper end, in this order (a two-part, or hurdle, model: Cragg,
+Econometrica 1971). Given x = end, the noise within is drawn from its prior: nothing is known of it.
 
 `log_prob` is the logarithm of a probability at the ends, and of a density within.
 """
@@ -30,7 +30,7 @@ __all__ = ["AtBounds"]
 
 
 class AtBounds(Mechanism):
-    """A mechanism within the bounds, and the probability to be at one; noise `part`, `within`.
+    """A mechanism within the bounds, and a probability to be at one; noise `part`, `within`.
 
     Args:
         within: Mechanism of the values within: one of rung3's, or its fields as a study names them,
@@ -62,11 +62,12 @@ class AtBounds(Mechanism):
             within = {"kind": type(within).__name__, **within.config()}
         self.within = dict(within) if within is not None else None
         self.hidden = tuple(hidden)
-        self.assumption = f"within the bounds: {self._made().assumption}; else uniform noise"
+        self.assumption = f"within the bounds: {self._inner().assumption}; else uniform noise"
 
     variable: Continuous
 
-    def _made(self) -> Mechanism:
+    def _inner(self) -> Mechanism:
+        """Return the mechanism of the values within, unbound."""
         from rung3 import mechanisms as families
 
         fields = {"kind": "Flow"} if self.within is None else dict(self.within)
@@ -80,8 +81,8 @@ class AtBounds(Mechanism):
 
     def build(self) -> None:
         v = self.variable
-        real = isinstance(v, Continuous) and not v.shape and not v.circular
-        ends = [end for end in (v.lower, v.upper) if abs(end) < torch.inf] if real else []
+        scalar = isinstance(v, Continuous) and not v.shape and not v.circular
+        ends = [end for end in (v.lower, v.upper) if abs(end) < torch.inf] if scalar else []
         if not ends:
             raise ValueError(
                 f"{self.name}: AtBounds models a number with a lower or an upper bound, and "
@@ -90,35 +91,35 @@ class AtBounds(Mechanism):
         self.atoms = tuple(ends)
         self.inside = int(v.lower > -torch.inf)
         self.part = InverseCDF(self.hidden).bind(self.name, Ordinal(len(ends) + 1), self.parents)
-        self.rest = self._made().bind(self.name, v, self.parents)
+        self.rest = self._inner().bind(self.name, v, self.parents)
 
     def _level(self, value: Tensor) -> Tensor:
-        """0, 1, ...: at the lower end, within, at the upper end."""
+        """Return which part a value is in: at the lower end, within, at the upper end, from 0."""
         inside = torch.full_like(value, self.inside, dtype=torch.long)
         at_low, at_high = value <= self.variable.lower, value >= self.variable.upper
         return inside.masked_fill(at_low, 0).masked_fill(at_high, len(self.atoms))
 
     def _within(self, value: Tensor) -> Tensor:
-        """The values, and some value within in the place of those at an end."""
+        """Return the values, with some value within in the place of those at an end."""
         low, high = self.variable.lower, self.variable.upper
         middle = max(low, high - 1) if low == -torch.inf else min((low + high) / 2, low + 1)
         return torch.where(self._level(value) == self.inside, value, middle)
 
     def _value(self, level: Tensor, within: Tensor) -> Tensor:
-        """The value of a level, whatever is within."""
+        """Return the value of a level, given the value within."""
         value = torch.where(level < self.inside, self.variable.lower, within)
         return torch.where(level > self.inside, self.variable.upper, value).to(within)
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
-        """Fit both parts, as far as they need no steps."""
+        """Fit both parts, as far as they need no training steps."""
         level = self._level(value)
-        some = level == self.inside
-        if not some.any():
+        within = level == self.inside
+        if not within.any():
             raise ValueError(
                 f"{self.name}: no value lies within its bounds; declare it as Binary or Ordinal"
             )
         self.part.calibrate(level, parents)
-        self.rest.calibrate(value[some], {k: v[some] for k, v in parents.items()})
+        self.rest.calibrate(value[within], {k: v[within] for k, v in parents.items()})
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         return {
@@ -140,8 +141,8 @@ class AtBounds(Mechanism):
     ) -> Noise:
         level, lead = self._level(value), leading(len(value), particles)
         part = self.part.abduct(level, parents, particles, generator)
-        times = {k: v.repeat(particles or 1, *[1] * (v.ndim - 1)) for k, v in parents.items()}
-        prior = self.rest.sample_noise(math.prod(lead), times, generator)
+        repeated = {k: v.repeat(particles or 1, *[1] * (v.ndim - 1)) for k, v in parents.items()}
+        prior = self.rest.sample_noise(math.prod(lead), repeated, generator)
         unknown = one_tensor(prior, self.name).reshape(lead)
         known = self.rest.abduct(self._within(value), parents, particles, generator)
         within = torch.where(level == self.inside, one_tensor(known, self.name), unknown)
@@ -153,4 +154,4 @@ class AtBounds(Mechanism):
         return self.part.log_prob(level, parents) + torch.where(level == self.inside, density, 0.0)
 
     def describe(self) -> str:
-        return f"AtBounds({self._made().describe() if self.within else ''})"
+        return f"AtBounds({self._inner().describe() if self.within else ''})"

@@ -11,16 +11,18 @@ with a term for each layer of latents. Training minimises, per dimension,
 
     sum_j w_j (-log p(x_j | z, pa)) + sum_i beta_i KL_i,
 
-the negative bound if all weights were one. They are there for the counterfactual, which a higher
-bound does not make better: `w_j ~ sigma_j^(2 gamma)`, of mean one and held fixed, because under the
-bound itself a pixel that is predicted badly gets a large sigma, and then hardly counts: means are
-learned slowly (Seitzer et al. 2022, arXiv 2203.09168). The beta_i are the family's own.
+which is the negative bound if all weights are one. The weights serve the counterfactual, which a
+higher bound does not make better: `w_j ~ sigma_j^(2 gamma)`, of mean one and without gradient.
+Under the bound itself a pixel that is predicted badly gets a large sigma, and then hardly counts,
+so that means are learned slowly (Seitzer et al. 2022, arXiv 2203.09168). The beta_i are the
+family's own.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -29,17 +31,29 @@ from rung3.data.rows import Noise
 from rung3.data.variables import Image
 from rung3.mechanisms.base import Abduction, Mechanism, Parents
 from rung3.mechanisms.likelihoods.base import Likelihood
-from rung3.mechanisms.likelihoods.registry import Kind, likelihood_of
+from rung3.mechanisms.likelihoods.registry import check_likelihood, likelihood_of
 from rung3.mechanisms.networks.context import Context
 
-__all__ = ["Autoencoder", "Inference", "check_counts", "gaussian_kl"]
+__all__ = ["Autoencoder", "Inference", "LatentMediator", "check_counts", "gaussian_kl"]
 
-AT_ONCE = 256
-"""Rows that are decoded at once when particles are drawn: it bounds the memory."""
+CHUNK_ROWS = 256
+"""Rows that are decoded together when particles are drawn: it bounds the memory."""
+
+NO_MEDIATOR = "its mechanism has no latent mediator; use HVAE(prior='conditional')"
+
+
+class LatentMediator(Protocol):
+    """What a mechanism adds to the contract if its parents cause latents, which cause the value."""
+
+    def latents(self, noise: Noise, parents: Parents) -> dict[str, Tensor]:
+        """Return the latents z that this noise gives under these parents, each `(n, ...)`."""
+
+    def outcome(self, latents: Mapping[str, Tensor], parents: Parents) -> Tensor:
+        """Return the mean `g(pa, z)` under these latents and parents, `(n, *shape)`."""
 
 
 class Inference(NamedTuple):
-    """One draw from the posterior: the latents' noise, what it decodes to, and what it costs.
+    """One draw from the posterior: the latents' noise, the decoder's output, and the divergence.
 
     Attributes:
         noise: Noise of the latents, by name, `(n, ...)`.
@@ -55,8 +69,17 @@ class Inference(NamedTuple):
 class Autoencoder(Mechanism):
     """A variational autoencoder of images, of any depth; a subclass gives encoder and decoder.
 
-    A subclass keeps `likelihood`, `gamma` and `min_log_scale` among its arguments. Sources: Kingma
-    and Welling 2014 (arXiv 1312.6114); Pawlowski, Castro and Glocker 2020 (arXiv 2006.06485).
+    Sources: Kingma and Welling 2014 (arXiv 1312.6114); Pawlowski, Castro and Glocker 2020 (arXiv
+    2006.06485).
+
+    Args:
+        likelihood: Name of the pixels' likelihood, in `rung3.mechanisms.likelihoods.registry`.
+        beta: Weight of the KL divergence in the loss.
+        gamma: Exponent of the weights of pixels in the loss.
+        min_log_scale: Lower bound of a pixel's log-scale, with pixels from 0 to 1.
+
+    Raises:
+        ValueError: If there is no such likelihood.
 
     Attributes:
         pixels: The likelihood of the pixels.
@@ -66,11 +89,16 @@ class Autoencoder(Mechanism):
     abduction: ClassVar[Abduction] = "approximate"
     observation_noise: ClassVar[tuple[str, ...]] = ("eps",)
 
-    likelihood: Kind
-    gamma: float
-    min_log_scale: float
     pixels: Likelihood[Any]
     steps: Tensor
+
+    def __init__(self, likelihood: str, beta: float, gamma: float, min_log_scale: float) -> None:
+        super().__init__()
+        check_likelihood(likelihood)
+        self.likelihood = likelihood
+        self.beta = beta
+        self.gamma = gamma
+        self.min_log_scale = min_log_scale
 
     def build(self) -> None:
         if not isinstance(self.variable, Image):
@@ -90,25 +118,25 @@ class Autoencoder(Mechanism):
 
     @abstractmethod
     def _prior(self, n: int, context: Tensor, generator: Generator | None) -> dict[str, Tensor]:
-        """The latents' noise from its prior, by name, `(n, ...)`."""
+        """Draw the latents' noise from its prior, by name, `(n, ...)`."""
 
     @abstractmethod
     def _encode(self, value: Tensor, context: Tensor) -> tuple[Tensor, ...]:
-        """What the posterior needs to know of the images; each `(n, ...)`."""
+        """Return what the posterior needs to know of the images; each `(n, ...)`."""
 
     @abstractmethod
     def _infer(
         self, features: tuple[Tensor, ...], context: Tensor, generator: Generator | None
     ) -> Inference:
-        """One draw from the posterior, given those features."""
+        """Draw once from the posterior, given those features."""
 
     @abstractmethod
     def _decode(self, noise: dict[str, Tensor], context: Tensor) -> Tensor:
-        """The decoder's output for the latents' noise, `(n, outputs, H, W)`."""
+        """Return the decoder's output for the latents' noise, `(n, outputs, H, W)`."""
 
     @abstractmethod
     def _penalty(self, kl: dict[str, Tensor]) -> Tensor:
-        """What the divergences cost at this step of training, in nats a row."""
+        """Return what the divergences cost at this step of training, in nats a row."""
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Take the location and scale of the parents from training data."""
@@ -129,7 +157,7 @@ class Autoencoder(Mechanism):
         return self.pixels.predict(eps, self._params(latents, parents))
 
     def mean(self, noise: Noise, parents: Parents) -> Tensor:
-        """The decoder's mean, the expected pixels given z and the parents, `(n, C, H, W)`."""
+        """Return the decoder's mean, the expected pixels given z and parents, `(n, C, H, W)`."""
         return self.pixels.mean(self._params(self._parts(noise)[0], parents))
 
     def _params(self, latents: dict[str, Tensor], parents: Parents) -> Any:
@@ -154,26 +182,26 @@ class Autoencoder(Mechanism):
 
         The images are encoded once, and the pass that draws the latents also decodes them.
         """
-        n, k = len(value), particles or 1
+        n, total = len(value), particles or 1
         context = self._context(parents, n)
         features = self._encode(value, context)
-        drawn: list[dict[str, Tensor]] = []
-        left = k
+        draws: list[dict[str, Tensor]] = []
+        left = total
         while left:
-            many = min(left, max(1, AT_ONCE // max(n, 1)))
-            tiled = tuple(part.repeat(many, *[1] * (part.ndim - 1)) for part in features)
-            found = self._infer(tiled, context.repeat(many, 1), generator)
-            images = value.repeat(many, 1, 1, 1)
-            eps = self.pixels.abduct(images, self.pixels.params(found.raw), generator)
-            drawn.append({**found.noise, "eps": eps})
-            left -= many
-        noise = {name: torch.cat([part[name] for part in drawn]) for name in drawn[0]}
+            copies = min(left, max(1, CHUNK_ROWS // max(n, 1)))
+            tiled = tuple(part.repeat(copies, *[1] * (part.ndim - 1)) for part in features)
+            inference = self._infer(tiled, context.repeat(copies, 1), generator)
+            images = value.repeat(copies, 1, 1, 1)
+            eps = self.pixels.abduct(images, self.pixels.params(inference.raw), generator)
+            draws.append({**inference.noise, "eps": eps})
+            left -= copies
+        noise = {name: torch.cat([draw[name] for draw in draws]) for name in draws[0]}
         if particles is None:
             return noise
-        return {name: part.reshape(k, n, *part.shape[1:]) for name, part in noise.items()}
+        return {name: part.reshape(total, n, *part.shape[1:]) for name, part in noise.items()}
 
     def infer(self, value: Tensor, parents: Parents) -> Inference:
-        """One draw from the posterior of the latents, with torch's own random numbers.
+        """Draw once from the posterior of the latents, with torch's own random numbers.
 
         Args:
             value: Images in [0, 1], `(n, C, H, W)`.
@@ -187,42 +215,58 @@ class Autoencoder(Mechanism):
         return self._infer(self._encode(value, context), context, None)
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
-        """A lower bound of `log p(x | pa)`, estimated with one draw, shape `(n,)`, in nats.
+        """Estimate a lower bound of `log p(x | pa)` with one draw, `(n,)`, in nats.
 
-        It is of the pixels' levels where the likelihood is for whole levels, and else a density
-        over [0, 1].
+        It is a log-probability of levels where the likelihood is for whole levels, and otherwise a
+        log-density over [0, 1].
         """
-        found = self.infer(value, parents)
-        log_prob = self.pixels.log_prob(value, self.pixels.params(found.raw)).flatten(1).sum(1)
-        return log_prob - torch.stack(list(found.kl.values())).sum(0)
+        inference = self.infer(value, parents)
+        log_prob = self.pixels.log_prob(value, self.pixels.params(inference.raw)).flatten(1).sum(1)
+        return log_prob - torch.stack(list(inference.kl.values())).sum(0)
 
     def loss(self, value: Tensor, parents: Parents) -> Tensor:
-        """The objective above, averaged over rows; in evaluation mode, the plain negative bound."""
+        """Return the objective of training, a mean over rows; in eval mode, the negative bound."""
         size = value[0].numel()
         if not self.training:
             return -self.log_prob(value, parents).mean() / size
         return self.objective(value, self.infer(value, parents))
 
-    def objective(self, value: Tensor, found: Inference) -> Tensor:
-        """The objective of training for one draw from the posterior; schedules go a step on.
+    def objective(self, value: Tensor, inference: Inference) -> Tensor:
+        """Return the objective of training for one draw from the posterior; counts a step.
 
         Args:
             value: Images in [0, 1], `(n, C, H, W)`.
-            found: What `infer` found for them.
+            inference: The result of `infer` for them.
 
         Returns:
             The objective in nats per dimension, averaged over rows, `()`.
         """
-        params = self.pixels.params(found.raw)
+        params = self.pixels.params(inference.raw)
         log_prob = self.pixels.log_prob(value, params)
         pixels = -(self.pixels.weights(params, self.gamma) * log_prob).mean()
-        penalty = self._penalty(found.kl)
+        penalty = self._penalty(inference.kl)
         self.steps += 1
         return pixels + penalty / value[0].numel()
 
+    def latents(self, noise: Noise, parents: Parents) -> dict[str, Tensor]:
+        """Refuse: without a conditional prior, latents mediate nothing.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(f"{self.name}: {NO_MEDIATOR}")
+
+    def outcome(self, latents: Mapping[str, Tensor], parents: Parents) -> Tensor:
+        """Refuse: without a conditional prior, latents mediate nothing.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(f"{self.name}: {NO_MEDIATOR}")
+
 
 def gaussian_kl(mean: Tensor, log_scale: Tensor) -> Tensor:
-    """`KL(N(mean, scale^2) || N(0, 1))` summed over all but the first axis, `(n,)` in nats.
+    """Return `KL(N(mean, scale^2) || N(0, 1))`, summed over all but the first axis, `(n,)`, nats.
 
     Example:
         >>> gaussian_kl(torch.tensor([[1.0, 1.0], [0.0, 0.0]]), torch.zeros(2, 2))

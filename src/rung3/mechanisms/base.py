@@ -7,6 +7,8 @@ configured first (`VAE(latent=16)`), and bound to its variable and parents by th
 
 Inside a mechanism values always have one batch axis: `(n, ...)`. Only abducted noise may have a
 second one in front, `(K, n, ...)`, when K particles are asked for.
+
+A family whose noise is a function of the value fills in `Invertible`, all others `Mechanism`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import copy
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -25,15 +27,16 @@ from rung3.data.precision import Precise
 from rung3.data.rows import Noise, map_noise
 from rung3.data.variables import Discrete, Image, Variable
 
-__all__ = ["Abduction", "ImpossibleError", "Mechanism", "Parents"]
+__all__ = ["Abduction", "ImpossibleError", "Invertible", "Mechanism", "Parents"]
 
 Abduction = Literal["exact", "posterior", "approximate"]
 Parents = Mapping[str, Tensor]
 
-NORMAL, UNIFORM = "Normal(0.0, 1.0)", "Uniform(0.0, 1.0)"
-"""Priors of noise; see `Mechanism.noise_prior`."""
+NORMAL = "Normal(0.0, 1.0)"
+"""Standard normal noise, as `Mechanism.noise_prior` writes it."""
 
-NO_MEDIATOR = "its mechanism has no latent mediator; use HVAE(prior='conditional')"
+UNIFORM = "Uniform(0.0, 1.0)"
+"""Uniform noise, as `Mechanism.noise_prior` writes it."""
 
 
 class ImpossibleError(ValueError):
@@ -41,8 +44,8 @@ class ImpossibleError(ValueError):
 
     Args:
         name: Name of the variable.
-        never: Mask `(n, ...)` of what cannot be.
-        why: Which value, and why it cannot be.
+        never: Mask `(n, ...)` of the impossible values.
+        why: Which value is impossible, and why.
     """
 
     def __init__(self, name: str, never: Tensor, why: str) -> None:
@@ -51,7 +54,7 @@ class ImpossibleError(ValueError):
         self.row = int(never.nonzero()[0, 0])
 
     def at(self, row: int) -> ValueError:
-        """The same, naming the row."""
+        """Return the same error, naming the row."""
         return ValueError(f"{self.name}: evidence has probability zero in row {row}: {self.why}")
 
 
@@ -64,21 +67,22 @@ class Mechanism(Precise, ABC):
     Attributes:
         abduction: `"exact"` (invertible), `"posterior"` (exact posterior of a many-to-one map) or
             `"approximate"` (amortised or numerical).
-        assumption: What a counterfactual rests on beside the graph, in one clause.
+        assumption: What a counterfactual rests on in addition to the graph, in one clause.
         observation_noise: Keys of the noise that are noise of observation alone (VAE: `eps`); a
             query's `temperature` scales them.
-        learning_rate: The highest learning rate that trains it well; `fit` takes it if not told
-            another.
-        betas: Decays of AdamW's averages of gradients and of their squares. The second forgets
-            sooner than usual, as losses of deep hierarchies jump.
+        learning_rate: The highest learning rate that trains it well; the default of `fit`.
+        betas: Decays of AdamW's averages of gradients and of their squares. The second is shorter
+            than usual, because the losses of deep hierarchies jump.
+        flexibility: How much it can express, among the families that `choose` tries: those of
+            lower flexibility come first.
         arguments: Names of the parents, where the mechanism itself says them (equations).
         wants_noise: Whether prediction uses the noise.
-        by_row: Whether a value hangs on the noise and the parents of its own row alone.
+        by_row: Whether a value depends only on the noise and the parents of its own row.
         atoms: Values that have a probability of their own, beside the density.
-        closed_form: Whether `calibrate` fits it, so that training has nothing left but to polish.
-        renamed: Arguments by the names that they had in files of before, with their names of today.
-        has_latent_mediator: Whether the parents cause latents, which then cause the value: whether
-            `latents` and `outcome` answer.
+        closed_form: Whether `calibrate` fits it, so that training has only to polish.
+        renamed: Former names of arguments, which saved models still use, with today's names.
+        has_latent_mediator: Whether the parents cause latents, which then cause the value, as
+            `rung3.mechanisms.autoencoder.LatentMediator` computes them.
         name: Name of the variable that it is bound to; empty before.
         variable: That variable.
         parents: Its parents, by name.
@@ -92,7 +96,7 @@ class Mechanism(Precise, ABC):
     observation_noise: ClassVar[tuple[str, ...]] = ()
     learning_rate: ClassVar[float] = 1e-3
     betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
-
+    flexibility: ClassVar[int] = 0
     renamed: ClassVar[Mapping[str, str]] = {}
 
     precise = "observed"
@@ -107,8 +111,20 @@ class Mechanism(Precise, ABC):
     parents: dict[str, Variable]
     observed: Tensor
 
+    @classmethod
+    def candidates(
+        cls, variable: Variable, parents: Mapping[str, Variable]
+    ) -> list[list[Mechanism]]:
+        """Name the mechanisms of this family that `choose` tries for a variable with parents.
+
+        Returns:
+            Groups of mechanisms, the simplest first; a later group is tried only if none before it
+            is good enough. Nothing by default.
+        """
+        return []
+
     def bind(self, name: str, variable: Variable, parents: Mapping[str, Variable]) -> Self:
-        """A copy of this mechanism, made for a variable and its parents.
+        """Return a copy of this mechanism, made for a variable and its parents.
 
         Raises:
             ValueError: If the mechanism cannot model such a variable.
@@ -129,7 +145,7 @@ class Mechanism(Precise, ABC):
 
     @abstractmethod
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
-        """The value `f(pa, u)`, shape `(n, *shape)`, in the variable's own unit."""
+        """Return the value `f(pa, u)`, shape `(n, *shape)`, in the variable's own unit."""
 
     @abstractmethod
     def abduct(
@@ -139,22 +155,22 @@ class Mechanism(Precise, ABC):
         particles: int | None = None,
         generator: Generator | None = None,
     ) -> Noise:
-        """Noise that gives this value under these parents: `(n, ...)`, or `(K, n, ...)`."""
+        """Return noise that gives this value under these parents: `(n, ...)`, or `(K, n, ...)`."""
 
     @abstractmethod
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
-        """`log p(x | pa)`, shape `(n,)`, in nats, in the variable's own unit; or a lower bound."""
+        """Return `log p(x | pa)` in the variable's own unit, or a lower bound, `(n,)`, in nats."""
 
     def loss(self, value: Tensor, parents: Parents) -> Tensor:
-        """What training minimises, averaged over rows: by default `-log p(x | pa)`."""
+        """Return what training minimises, averaged over rows: by default `-log p(x | pa)`."""
         return -self.log_prob(value, parents).mean()
 
     def noise_prior(self) -> str:
-        """The prior of its noise, in words; noise is for mechanisms of one variable and prior."""
+        """Describe the prior of its noise; mechanisms of one variable share noise of one prior."""
         return self.describe()
 
     def takes(self, other: Mechanism) -> bool:
-        """Whether the noise that another mechanism of the variable abducted is noise of this one.
+        """Tell whether noise that another mechanism of the variable abducted is noise of this one.
 
         If not, this one's noise is drawn anew, by `renew`.
         """
@@ -165,11 +181,11 @@ class Mechanism(Precise, ABC):
     def renew(
         self, noise: Noise, other: Mechanism, parents: Parents, n: int, generator: Generator
     ) -> Noise:
-        """Noise of this mechanism where another was abducted with whose noise it does not take.
+        """Draw noise of this mechanism where another one abducted noise that it cannot take.
 
         Args:
-            noise: What was abducted, `(n, ...)`; empty if nothing was.
-            other: With which mechanism.
+            noise: The abducted noise, `(n, ...)`; empty if there is none.
+            other: The mechanism that abducted it.
             parents: Values of this mechanism's parents, `(n, ...)`.
             n: Number of rows.
             generator: Source of what is drawn anew.
@@ -177,24 +193,20 @@ class Mechanism(Precise, ABC):
         return self.sample_noise(n, parents, generator)
 
     def mean(self, noise: Noise, parents: Parents) -> Tensor:
-        """The prediction averaged over noise of observation (a decoder's), `(n, *shape)`."""
+        """Return the prediction averaged over a decoder's noise of observation, `(n, *shape)`."""
         return self.predict(noise, parents)
 
-    def latents(self, noise: Noise, parents: Parents) -> dict[str, Tensor]:
-        """The endogenous latents z that this noise gives under these parents, each `(n, ...)`.
+    def reverse(self, noise: Tensor) -> Tensor | None:
+        """Return the noise at the opposite rank, `F^-1(1 - F(u))`; `None` where F is not known.
 
-        Raises:
-            ValueError: If the mechanism has none.
+        Noise of observation is left out. It gives a mechanism of the same `p(x | pa)` and other
+        counterfactuals; see `rung3.effects.bounds.sensitivity`.
         """
-        raise ValueError(f"{self.name}: {NO_MEDIATOR}")
+        return None
 
-    def outcome(self, latents: Mapping[str, Tensor], parents: Parents) -> Tensor:
-        """The mean `g(pa, z)` under these latents and parents, shape `(n, *shape)`.
-
-        Raises:
-            ValueError: If the mechanism has no such latents.
-        """
-        raise ValueError(f"{self.name}: {NO_MEDIATOR}")
+    def alternatives(self) -> Sequence[Mechanism]:
+        """Return bound mechanisms of the same `p(x | pa)` and other counterfactuals; here none."""
+        return ()
 
     def calibrate(self, value: Tensor, parents: Parents) -> None:
         """Take location, scale and range from training data, before the first step."""
@@ -206,40 +218,42 @@ class Mechanism(Precise, ABC):
         self.calibrate_networks(value, parents)
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
-        """What a family adds to `calibrate`; nothing by default."""
+        """Add what a family needs to `calibrate`; nothing by default."""
 
     def out_of_range(self, value: Tensor) -> Tensor:
-        """Mask `(n,)` of the values outside the range seen in training (none if unknown)."""
+        """Mask the values outside the range seen in training (none if unknown), `(n,)`."""
         none = torch.zeros(len(value), dtype=torch.bool, device=value.device)
         if isinstance(self.variable, Image):
             return none
         if isinstance(self.variable, Discrete):
             return ~self.observed[value.long()] if self.observed.any() else none
         low, high = self.observed
-        beyond: Tensor = (value < low) | (value > high)
-        return beyond.flatten(1).any(1) if beyond.ndim > 1 else beyond
+        outside: Tensor = (value < low) | (value > high)
+        return outside.flatten(1).any(1) if outside.ndim > 1 else outside
 
     def effective_parameters(self) -> float:
-        """How many parameters the data determined (inf: rows by heart), or NaN, if not known."""
+        """Return how many parameters the data determined: inf without limit, NaN if unknown."""
         return math.nan
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments that differ from their defaults: what a model file stores."""
+        """Return the constructor's arguments that differ from their defaults: what is saved."""
         return {k: v for k, (v, default) in self._constructed().items() if v != default}
 
     def clone(self) -> Self:
-        """The same mechanism, without what binding and training gave it."""
+        """Return the same mechanism, without what binding and training gave it."""
         return type(self)(**{k: v for k, (v, _) in self._constructed().items()})
 
     def _constructed(self) -> dict[str, tuple[Any, Any]]:
-        """The constructor's arguments, and their defaults."""
-        found = inspect.signature(type(self)).parameters.items()
-        # Without a constructor of its own it has that of torch modules: (*args, **kwargs).
-        arguments = {k: p for k, p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-        return {k: (getattr(self, k), p.default) for k, p in arguments.items()}
+        """Return the constructor's arguments, each with its default."""
+        # Without a constructor of its own it has that of torch modules, (*args, **kwargs).
+        return {
+            name: (getattr(self, name), parameter.default)
+            for name, parameter in inspect.signature(type(self)).parameters.items()
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        }
 
     def describe(self) -> str:
-        """The mechanism as it would be written, such as `VAE(latent=16)`."""
+        """Write the mechanism as code, such as `VAE(latent=16)`."""
         arguments = ", ".join(f"{k}={v!r}" for k, v in self.config().items())
         return f"{type(self).__name__}({arguments})"
 
@@ -247,20 +261,39 @@ class Mechanism(Precise, ABC):
         return self.describe()
 
 
+class Invertible(Mechanism):
+    """A mechanism whose noise is a function of the value and the parents: abduction is exact."""
+
+    abduction: ClassVar[Abduction] = "exact"
+
+    @abstractmethod
+    def invert(self, value: Tensor, parents: Parents) -> Noise:
+        """Return the noise that gives this value under these parents, `(n, ...)`."""
+
+    def abduct(
+        self,
+        value: Tensor,
+        parents: Parents,
+        particles: int | None = None,
+        generator: Generator | None = None,
+    ) -> Noise:
+        return repeat_noise(self.invert(value, parents), particles)
+
+
 def repeat_noise(noise: Noise, particles: int | None) -> Noise:
-    """Noise `(n, ...)` known exactly, as K equal particles `(K, n, ...)` without copying."""
+    """Repeat noise `(n, ...)` that is known exactly as K particles `(K, n, ...)`, uncopied."""
     if particles is None:
         return noise
     return map_noise(lambda tensor: tensor.expand(particles, *tensor.shape), noise)
 
 
 def leading(n: int, particles: int | None) -> tuple[int, ...]:
-    """The leading axes `(n,)` or `(K, n)`."""
+    """Return the leading axes `(n,)` or `(K, n)`."""
     return (n,) if particles is None else (particles, n)
 
 
 def one_tensor(noise: Noise, name: str) -> Tensor:
-    """The noise of a mechanism whose noise is one tensor.
+    """Return the noise of a mechanism whose noise is one tensor.
 
     Raises:
         ValueError: If it is a dict.
@@ -271,6 +304,7 @@ def one_tensor(noise: Noise, name: str) -> Tensor:
 
 
 def _nothing_observed(variable: Variable) -> Tensor:
+    """Return the buffer `observed` of a mechanism that has seen no data."""
     if isinstance(variable, Discrete):
         return torch.zeros(variable.classes, dtype=torch.bool)
     if isinstance(variable, Image):

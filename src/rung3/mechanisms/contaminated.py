@@ -1,9 +1,9 @@
-"""`Contaminated`: a Gaussian around what the parents say, and now and then an outlier.
+"""`Contaminated`: a Gaussian around a function of the parents, with occasional outliers.
 
     x := T(m(pa) + s u)          with probability 1 - p
     x := a + (b - a) Phi(u)      with probability p,              u ~ N(0, 1)
 
-T brings a value into its variable's support: round a circle of length L, `T(y) = y mod L`; else
+T brings a value into its variable's support: on a circle of length L, `T(y) = y mod L`; else
 `T(y) = min(max(y, lower), upper)`. The noise is u and which of the two it was. With
 `w_k = N(x + k L; m, s)` (k in Z on a circle, else k = 0) and U the density of outliers,
 
@@ -33,8 +33,21 @@ from rung3.mechanisms.base import Abduction, ImpossibleError, Mechanism, Parents
 
 __all__ = ["Contaminated"]
 
-REACH = 6.0
-"""Deviations to either side of the centre in which a circle's windings are told apart."""
+WINDING_RANGE = 6.0
+"""Standard deviations on either side of the centre that a circle's windings are summed over: what
+lies beyond has probability 2e-9."""
+
+LEAST_TAIL = torch.finfo(torch.float32).tiny
+"""Least share of the range below an outlier, which keeps its noise finite."""
+
+LEAST_UPPER_TAIL = 1e-16
+"""Least share of the range above an outlier: half of what double precision tells from zero."""
+
+LOWEST_END = -35.0
+"""Deviations from the centre of the furthest end: below -38, Phi is zero in double precision."""
+
+MAX_NOISE = 40.0
+"""Greatest noise beyond an end that values are clipped to, in standard deviations."""
 
 
 class Contaminated(Mechanism):
@@ -42,7 +55,7 @@ class Contaminated(Mechanism):
 
     Args:
         centre: `m(pa)` as text in the grammar of `rung3.data.expressions`; its names are the
-        parents.
+            parents.
         scale: Standard deviation s, in the variable's unit.
         outliers: Probability p of an outlier.
         between: Ends a and b of what outliers are uniform on; if not given, the support.
@@ -125,14 +138,14 @@ class Contaminated(Mechanism):
         return self.variable.hold(torch.where(outlier > 0, far, usual), self.wide)
 
     def _inside(self, value: Tensor) -> Tensor:
-        """`T`."""
+        """Apply T."""
         v = self.variable
         return v.wrap(value) if v.circular else value.clamp(v.lower, v.upper)
 
     def _location(self, parents: Parents, n: int) -> Tensor:
-        """`m(pa)`, `(n,)`, in double."""
-        found = self._expression(**{name: parents[name].double() for name in self.parents})
-        return found.double().to(self.observed.device).expand(n)
+        """Return `m(pa)`, `(n,)`, in double."""
+        centre = self._expression(**{name: parents[name].double() for name in self.parents})
+        return centre.double().to(self.observed.device).expand(n)
 
     def abduct(
         self,
@@ -151,40 +164,40 @@ class Contaminated(Mechanism):
             raise ImpossibleError(self.name, ~possible, why)
         outlier = draws[0] < (far - total).exp()
         share = ((x - self.low) / (self.high - self.low)) if self.outliers else x.new_tensor(0.5)
-        tail = torch.finfo(torch.float32).tiny
-        u_far = torch.special.ndtri(share.clamp(tail, 1 - 1e-16))
+        u_far = torch.special.ndtri(share.clamp(LEAST_TAIL, 1 - LEAST_UPPER_TAIL))
         u = torch.where(outlier, u_far, self._usual_noise(x, centre, draws[1], draws[2]))
         return {"u": u.to(value.dtype), "outlier": outlier.to(value.dtype)}
 
     def _usual_noise(self, x: Tensor, centre: Tensor, wound: Tensor, beyond: Tensor) -> Tensor:
-        """The u of what is no outlier; uniform draws choose where several would do."""
+        """Return the u of values that are no outliers; uniform draws choose where several fit."""
         u = (self._turns(x, centre) - centre) / self.scale
         if self.variable.circular:
+            # A winding k has probability in proportion to w_k: by inverse CDF.
             shares = torch.softmax(-u.square() / 2, dim=0).cumsum(0)
-            which = (wound[None] >= shares.view(-1, *[1] * (wound.ndim - 1), len(x))).sum(0)
+            winding = (wound[None] >= shares.view(-1, *[1] * (wound.ndim - 1), len(x))).sum(0)
             u = u.T.expand(*wound.shape, len(u))
-            return u.gather(-1, which.clamp_max(u.shape[-1] - 1)[..., None])[..., 0]
+            return u.gather(-1, winding.clamp_max(u.shape[-1] - 1)[..., None])[..., 0]
         below, above = self._clipped(x)
-        cut = torch.where(above, -u[0], u[0])
-        outside = torch.special.ndtri((1 - beyond) * torch.special.ndtr(cut.clamp_min(-35)))
-        drawn = torch.where(above, -outside, outside).clamp(-40, 40)
+        end = torch.where(above, -u[0], u[0])
+        outside = torch.special.ndtri((1 - beyond) * torch.special.ndtr(end.clamp_min(LOWEST_END)))
+        drawn = torch.where(above, -outside, outside).clamp(-MAX_NOISE, MAX_NOISE)
         return torch.where(below | above, drawn, u[0])
 
     def _turns(self, x: Tensor, centre: Tensor) -> Tensor:
-        """All numbers that T may have made x of, `(k, n)`; one, but on a circle."""
+        """Return all numbers that T maps to x, `(k, n)`; several only on a circle."""
         if not self.variable.circular:
             return x[None]
         length = self.variable.upper - self.variable.lower
-        most = math.ceil(REACH * self.scale / length) + 1
-        k = torch.arange(-most, most + 1, device=x.device, dtype=x.dtype)[:, None]
+        windings = math.ceil(WINDING_RANGE * self.scale / length) + 1
+        k = torch.arange(-windings, windings + 1, device=x.device, dtype=x.dtype)[:, None]
         return centre + self.variable.difference(x, centre) + length * k
 
     def _clipped(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether x lies at the lower, and at the upper end that T clips to."""
+        """Tell whether x lies at the lower, and at the upper end that T clips to."""
         return x <= self.variable.lower, x >= self.variable.upper
 
     def _log_usual(self, x: Tensor, centre: Tensor) -> Tensor:
-        """`log (1 - p) sum_k w_k`; at an end that is clipped to, its log-probability."""
+        """Return `log (1 - p) sum_k w_k`; at an end that T clips to, its log-probability."""
         if self.outliers == 1:
             return torch.full_like(x, -torch.inf)
         u = (self._turns(x, centre) - centre) / self.scale
@@ -197,7 +210,7 @@ class Contaminated(Mechanism):
         return density + math.log1p(-self.outliers)
 
     def _log_outlier(self, x: Tensor) -> Tensor:
-        """`log p U(x)`; none at an end that is clipped to: its probability outweighs a density."""
+        """Return `log p U(x)`; -inf at an end that T clips to, which has a probability."""
         possible = (x >= self.low) & (x <= self.high) & torch.tensor(self.outliers > 0)
         if not self.variable.circular and self.outliers < 1:
             below, above = self._clipped(x)

@@ -9,35 +9,48 @@ below T, `-log(exp(-g_j - l_j) + exp(-T))` with fresh `g_j`.
 `F_k = P(x <= k)`. Given `x = k`, `u ~ Uniform(F_{k-1}, F_k)`.
 
 The log-probabilities `l(pa)` come from a network, or from a table that is known. Both families fit
-any conditional distribution. They agree on rungs one and two and differ on three: data
-cannot tell them apart, and the choice is an assumption (Oberst and Sontag 2019, arXiv 1905.05824;
-Pawlowski et al. 2020, arXiv 2006.06485, appendix A).
+any conditional distribution. They agree on rungs one and two and differ on three: data cannot tell
+them apart, and the choice is an assumption (Oberst and Sontag 2019, arXiv 1905.05824; Pawlowski et
+al. 2020, arXiv 2006.06485, appendix A). Each is the other's alternative in a sensitivity analysis.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from rung3.data.rows import Noise
-from rung3.data.variables import Discrete
+from rung3.data.variables import Binary, Categorical, Discrete, Ordinal, Variable
 from rung3.mechanisms.base import UNIFORM, Abduction, Mechanism, Parents, leading, one_tensor
 from rung3.mechanisms.networks.encoding import MLP, ParentEncoder
 
 __all__ = ["GumbelMax", "InverseCDF"]
 
-LEAST = 1e-14
+LEAST_PROBABILITY = 1e-14
 """Least probability of a level: every level keeps an interval of noise of its own in double."""
 
-LEAST_LOG = -1e3
-"""Least log-probability that is perturbed: what a table calls impossible never wins."""
+LEAST_LOG_PROBABILITY = -1e3
+"""Least log-probability, in nats, that is perturbed: what a table calls impossible never wins."""
+
+PSEUDOCOUNT = 0.5
+"""Rows added to each category where a network starts from frequencies (Jeffreys' prior)."""
+
+ROUNDING = 1e-6
+"""How far the probabilities of a table's line may be from a sum of 1."""
+
+Family = TypeVar("Family", bound="Tabulated")
 
 
-class _Discrete(Mechanism):
-    """A conditional distribution over categories: logits by a network, or a table."""
+class Tabulated(Mechanism):
+    """A conditional distribution over categories: log-probabilities by a network, or a table.
+
+    A subclass says which category noise gives, and what the noise is given the category.
+    """
 
     abduction: ClassVar[Abduction] = "posterior"
     learning_rate: ClassVar[float] = 1e-2
@@ -64,7 +77,7 @@ class _Discrete(Mechanism):
         self.network = MLP(self.encoder.width, self.classes, self.hidden)
 
     def _read(self) -> Tensor:
-        """The table, checked."""
+        """Return the table, checked."""
         sizes = []
         for parent, variable in self.parents.items():
             if not isinstance(variable, Discrete):
@@ -80,7 +93,8 @@ class _Discrete(Mechanism):
                 f"{self.name}: expected a table of shape {expected}, with the axes ({axes}), got "
                 f"{tuple(table.shape)}"
             )
-        wrong = (table < 0).any(-1) | ((table.sum(-1) - 1).abs() > 1e-6) | table.isnan().any(-1)
+        off = (table.sum(-1) - 1).abs() > ROUNDING
+        wrong = (table < 0).any(-1) | off | table.isnan().any(-1)
         if wrong.any():
             raise ValueError(
                 f"{self.name}: the probabilities of a table's line must be at least 0 and sum to "
@@ -93,13 +107,13 @@ class _Discrete(Mechanism):
         if self.table is not None:
             return
         self.encoder.calibrate(parents)
-        counts = torch.bincount(value.long(), minlength=self.classes) + 0.5
+        counts = torch.bincount(value.long(), minlength=self.classes) + PSEUDOCOUNT
         last = list(self.network.parameters())[-1]
         with torch.no_grad():
             last.copy_((counts / counts.sum()).log())
 
     def log_probs(self, parents: Parents, n: int) -> Tensor:
-        """Log-probabilities of the categories, `(n, classes)`."""
+        """Return log-probabilities of the categories, `(n, classes)`."""
         if self.table is not None:
             known = self.logits[tuple(parents[name].long() for name in self.parents)]
             return known.expand(n, self.classes)
@@ -110,8 +124,36 @@ class _Discrete(Mechanism):
         table = self.log_probs(parents, len(value))
         return table.gather(1, value.long().unsqueeze(1)).squeeze(1)
 
+    @abstractmethod
+    def _category(self, noise: Tensor, parents: Parents) -> Tensor:
+        """Return the category that noise gives, `(n,)`."""
 
-class GumbelMax(_Discrete):
+    @abstractmethod
+    def _posterior(
+        self, code: Tensor, parents: Parents, lead: tuple[int, ...], generator: Generator | None
+    ) -> Tensor:
+        """Draw the noise given the categories `(n,)`, with the leading axes `(n,)` or `(K, n)`."""
+
+    def predict(self, noise: Noise, parents: Parents) -> Tensor:
+        return self._category(one_tensor(noise, self.name), parents).to(self.variable.dtype)
+
+    def abduct(
+        self,
+        value: Tensor,
+        parents: Parents,
+        particles: int | None = None,
+        generator: Generator | None = None,
+    ) -> Noise:
+        return self._posterior(value.long(), parents, leading(len(value), particles), generator)
+
+    def _as(self, family: type[Family]) -> Family:
+        """Return another family with the same network, or the same table."""
+        other = family(self.hidden, self.table).bind(self.name, self.variable, self.parents)
+        other.load_state_dict(self.state_dict())
+        return other.to(self.observed.device)
+
+
+class GumbelMax(Tabulated):
     """A category as the largest of perturbed log-probabilities; noise `(n, classes)`.
 
     Args:
@@ -123,7 +165,6 @@ class GumbelMax(_Discrete):
         ValueError: On `build`, if the variable is not discrete, or the table does not fit.
 
     Example:
-        >>> from rung3 import Categorical
         >>> mechanism = GumbelMax().bind("digit", Categorical(3), {})
         >>> digit = torch.tensor([0, 1, 2])
         >>> mechanism.predict(mechanism.abduct(digit, {}), {})
@@ -132,8 +173,18 @@ class GumbelMax(_Discrete):
 
     assumption: str = "Gumbel-max noise (counterfactual stability), not told by data"
 
-    def _perturbed(self, parents: Parents, n: int) -> Tensor:
-        return self.log_probs(parents, n).clamp_min(LEAST_LOG)
+    @classmethod
+    def candidates(
+        cls, variable: Variable, parents: Mapping[str, Variable]
+    ) -> list[list[Mechanism]]:
+        """Name a logistic regression, then a network, for categories without an order."""
+        return [[cls(hidden=()), cls()]] if isinstance(variable, Categorical) else []
+
+    def alternatives(self) -> Sequence[Mechanism]:
+        return [self._as(InverseCDF)]
+
+    def _finite(self, parents: Parents, n: int) -> Tensor:
+        return self.log_probs(parents, n).clamp_min(LEAST_LOG_PROBABILITY)
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         return _gumbel((n, self.classes), generator, self.observed.device)
@@ -141,27 +192,22 @@ class GumbelMax(_Discrete):
     def noise_prior(self) -> str:
         return f"Gumbel(0, 1) of {self.classes} classes"
 
-    def predict(self, noise: Noise, parents: Parents) -> Tensor:
-        u = one_tensor(noise, self.name)
-        return (self._perturbed(parents, len(u)) + u).argmax(-1).to(self.variable.dtype)
+    def _category(self, noise: Tensor, parents: Parents) -> Tensor:
+        return (self._finite(parents, len(noise)) + noise).argmax(-1)
 
-    def abduct(
-        self,
-        value: Tensor,
-        parents: Parents,
-        particles: int | None = None,
-        generator: Generator | None = None,
-    ) -> Noise:
-        logits = self._perturbed(parents, len(value))
-        lead, device = leading(len(value), particles), value.device
-        top = _gumbel((*lead, 1), generator, device)
-        others = _gumbel((*lead, self.classes), generator, device)
+    def _posterior(
+        self, code: Tensor, parents: Parents, lead: tuple[int, ...], generator: Generator | None
+    ) -> Tensor:
+        logits = self._finite(parents, len(code))
+        # Top-down: the maximum first, then the others, truncated below it.
+        top = _gumbel((*lead, 1), generator, code.device)
+        others = _gumbel((*lead, self.classes), generator, code.device)
         below = -torch.logaddexp(-others - logits, -top)
-        winner = F.one_hot(value.long(), self.classes).bool().expand(below.shape)
+        winner = F.one_hot(code, self.classes).bool().expand(below.shape)
         return torch.where(winner, top, below) - logits
 
 
-class InverseCDF(_Discrete):
+class InverseCDF(Tabulated):
     """A level as the number of cumulative probabilities that uniform noise exceeds; noise `(n,)`.
 
     Args:
@@ -181,11 +227,24 @@ class InverseCDF(_Discrete):
 
     assumption: str = "monotone in uniform noise, not told by data"
 
+    @classmethod
+    def candidates(
+        cls, variable: Variable, parents: Mapping[str, Variable]
+    ) -> list[list[Mechanism]]:
+        """Name a logistic regression, then a network, for binary and ordinal variables."""
+        return [[cls(hidden=()), cls()]] if isinstance(variable, Binary | Ordinal) else []
+
+    def alternatives(self) -> Sequence[Mechanism]:
+        return [self._as(GumbelMax)]
+
+    def reverse(self, noise: Tensor) -> Tensor | None:
+        return 1 - noise
+
     def cumulative(self, parents: Parents, n: int) -> Tensor:
-        """`P(x <= k)` for k = -1, 0, ..., classes - 1; shape `(n, classes + 1)`, in double."""
+        """Return `P(x <= k)` for k = -1, ..., classes - 1, `(n, classes + 1)`, in double."""
         probabilities = self.log_probs(parents, n).double().softmax(-1)
-        inner = (LEAST + (1 - self.classes * LEAST) * probabilities).cumsum(-1)[:, :-1]
-        return F.pad(F.pad(inner, (1, 0)), (0, 1), value=1.0)
+        floored = LEAST_PROBABILITY + (1 - self.classes * LEAST_PROBABILITY) * probabilities
+        return F.pad(F.pad(floored.cumsum(-1)[:, :-1], (1, 0)), (0, 1), value=1.0)
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         return _uniform((n,), generator, self.observed.device)
@@ -193,33 +252,26 @@ class InverseCDF(_Discrete):
     def noise_prior(self) -> str:
         return UNIFORM
 
-    def predict(self, noise: Noise, parents: Parents) -> Tensor:
-        u = one_tensor(noise, self.name)
-        inner = self.cumulative(parents, len(u))[:, 1:-1]
-        return (u.unsqueeze(-1) >= inner).sum(-1).to(self.variable.dtype)
+    def _category(self, noise: Tensor, parents: Parents) -> Tensor:
+        inner = self.cumulative(parents, len(noise))[:, 1:-1]
+        return (noise.unsqueeze(-1) >= inner).sum(-1)
 
-    def abduct(
-        self,
-        value: Tensor,
-        parents: Parents,
-        particles: int | None = None,
-        generator: Generator | None = None,
-    ) -> Noise:
-        ends = self.cumulative(parents, len(value))
-        code = value.long().unsqueeze(1)
-        low, high = ends.gather(1, code).squeeze(1), ends.gather(1, code + 1).squeeze(1)
-        u = _uniform(leading(len(value), particles), generator, value.device)
-        inside = low + u * (high - low)
+    def _posterior(
+        self, code: Tensor, parents: Parents, lead: tuple[int, ...], generator: Generator | None
+    ) -> Tensor:
+        ends, column = self.cumulative(parents, len(code)), code.unsqueeze(1)
+        low, high = ends.gather(1, column).squeeze(1), ends.gather(1, column + 1).squeeze(1)
+        inside = low + _uniform(lead, generator, code.device) * (high - low)
         return torch.minimum(inside, torch.nextafter(high, low))
 
 
 def _uniform(shape: tuple[int, ...], generator: Generator | None, device: torch.device) -> Tensor:
-    """Uniform on [0, 1), in double: finer than any probability that a network gives."""
+    """Draw uniformly from [0, 1), in double: finer than any probability that a network gives."""
     return torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
 
 
 def _gumbel(shape: tuple[int, ...], generator: Generator | None, device: torch.device) -> Tensor:
-    """Standard Gumbel noise, `-log(E)` of a standard exponential; in double, to keep ties away."""
+    """Draw standard Gumbel noise, `-log(E)` with E exponential; in double, so that no two tie."""
     exponential = torch.empty(shape, device=device, dtype=torch.float64)
     exponential.exponential_(generator=generator)
     return -exponential.clamp_min(torch.finfo(exponential.dtype).tiny).log()

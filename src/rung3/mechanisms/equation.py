@@ -4,10 +4,10 @@ Density, by change of variables (lecture 1.8.1): `log p(x|pa) = log p_U(u) - log
 `u = f^-1(x; pa)`. The inverse is the one given; or exact where f is affine in u, which a text says
 and a function shows at a few points; or found by bisection where f is monotone in u, on the support
 of the noise; it must give the value back. A vector may mix the entries of u, if its inverse is
-given; all else is elementwise.
+given; otherwise everything is elementwise.
 
-Numbers are computed in double, so that neither a large offset nor a small factor hides what the
-noise does; a function that holds tensors of single precision, and refuses others, in single.
+Numbers are computed in double precision, so that neither a large offset nor a small factor hides
+what the noise does; or in single, where a function holds tensors of single precision.
 """
 
 from __future__ import annotations
@@ -15,41 +15,63 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from torch import Generator, Tensor
-from torch import distributions as td
-from torch.distributions import Distribution, Normal
+from torch.distributions import Distribution
 
 from rung3.data.expressions import Expression, Function
 from rung3.data.rows import Noise
 from rung3.data.variables import Continuous, Image
-from rung3.mechanisms.base import (
-    Abduction,
-    ImpossibleError,
-    Mechanism,
-    Parents,
-    one_tensor,
-    repeat_noise,
+from rung3.mechanisms.base import ImpossibleError, Invertible, Parents, one_tensor
+from rung3.mechanisms.distributions import (
+    NOISES,
+    clamp_inside,
+    draw,
+    parse_distribution,
+    some_value,
+    support_ends,
 )
 
 __all__ = ["Equation"]
 
-NOISES: dict[str, Callable[..., Distribution]] = {
-    kind.__name__: kind
-    for kind in (
-        td.Normal, td.Uniform, td.Gamma, td.Beta, td.Exponential, td.Laplace, td.LogNormal,
-        td.Gumbel, td.StudentT, td.Cauchy, td.HalfNormal, td.Chi2, td.Weibull, td.Pareto,
-    )
-}  # fmt: skip
-PROBES = (0.0, 1.0, -0.739085, 2.236068)  # affine functions are told from others here
-ROUNDS = 200  # halvings of the bracket; the precision of numbers ends it earlier
-ROUNDED = 64  # roundings that a function may add up
-CLOSE = 1e-6  # how close the noise found must come to the value, which may be rounded to single
+AFFINE_PROBES = (0.0, 1.0, -0.739085, 2.236068)
+"""Noise at which a function shows whether it is affine: the first two give the line, and the others
+are at no special place."""
+
+HALVINGS = 200
+"""Most halvings of the bracket of a noise; the precision of numbers ends them earlier."""
+
+MAX_BRACKET = 1e9
+"""Half-width of a bracket of noise, in its own unit, from where on it is not widened further."""
+
+FIRST_BRACKET = 8.0
+"""Half-width of the first bracket: of standard normal noise, all but 1e-15."""
+
+GRID_POINTS = 33
+"""Points of the first bracket at which a function shows whether it rises and falls."""
+
+ROUNDINGS = 64
+"""Roundings that a function may add up, in units of the precision of its numbers."""
+
+CLOSE = 1e-6
+"""How close the noise must bring the value, relatively: the value may be in single precision."""
+
+SUPPORT_SLACK = 1e-4
+"""How far beyond its support noise may lie, relatively, as values are rounded."""
+
+FLAT_STEP = 1e-3
+"""Relative step of noise that must change the value: if not, many u give the same one."""
+
+MAX_NEWTON_STEP = 1e-2
+"""Largest step that polishes the noise: larger ones come of a slope near zero."""
+
+LEAST_TAIL = 1e-15
+"""Least probability beyond a reversed noise, which keeps it finite."""
 
 
-class Equation(Mechanism):
+class Equation(Invertible):
     """A known mechanism `x := f(pa, u)` (lecture 1.6 and 1.7.1).
 
     Args:
@@ -73,7 +95,6 @@ class Equation(Mechanism):
         tensor(13.)
     """
 
-    abduction: ClassVar[Abduction] = "exact"
     assumption: str = "the equation is the true mechanism"
 
     def __init__(
@@ -93,16 +114,16 @@ class Equation(Mechanism):
                 "an equation's arguments must be named: its parents, and u for the noise; one "
                 "before a / takes all parents, as in lambda v, /, u: v['blood pressure'] + u"
             )
-        self._distribution = _distribution(noise)
+        self._distribution = parse_distribution(noise)
         self.wants_noise = "u" in self._function.words
         self.arguments = None if self._function.whole else self._function.variables
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A copy that shares its distribution: torch cannot copy some of them (Gumbel, Weibull)."""
-        made = type(self).__new__(type(self))
-        memo |= {id(self): made, id(self._distribution): self._distribution}
-        made.__dict__ = copy.deepcopy(self.__dict__, memo)
-        return made
+        """Copy all but the distribution: torch cannot copy some of them (Gumbel, Weibull)."""
+        clone = type(self).__new__(type(self))
+        memo |= {id(self): clone, id(self._distribution): self._distribution}
+        clone.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return clone
 
     def build(self) -> None:
         if self.arguments is not None and set(self.arguments) != set(self.parents):
@@ -131,7 +152,7 @@ class Equation(Mechanism):
         return draw(self._distribution, (n, *expand), generator, self.observed.device)
 
     def noise_prior(self) -> str:
-        parts = [p.tolist() if isinstance(p, Tensor) else p for p in self._made_of()]
+        parts = [p.tolist() if isinstance(p, Tensor) else p for p in self._noise_parameters()]
         return f"{type(self._distribution).__name__}({', '.join(map(str, parts))})"
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
@@ -139,7 +160,7 @@ class Equation(Mechanism):
         return self.variable.hold(self._value(parents, u), self.wide)
 
     def _value(self, parents: Parents, u: Tensor | None) -> Tensor:
-        """What the function gives, `(n, *shape)`, as precise as it gives it."""
+        """Return what the function gives, `(n, *shape)`, in its own precision."""
         anchor = next(iter(parents.values()), self.observed.new_empty(1)) if u is None else u
         value = torch.as_tensor(self._call(parents, u), device=anchor.device)
         if not isinstance(self.variable, Continuous):
@@ -153,47 +174,40 @@ class Equation(Mechanism):
         if self._double:
             try:
                 return self._function(_cast(parents, torch.float64), **_cast(noise, torch.float64))
-            except RuntimeError:  # of tensors of its own that double does not go with
+            except RuntimeError:  # it holds tensors of its own that double does not go with
                 self._double = False
         kind = torch.get_default_dtype()
         return self._function(_cast(parents, kind), **_cast(noise, kind))
 
     def _at(self, u: Tensor, parents: Parents) -> Tensor:
-        """The prediction as it is compared: in the type of u."""
+        """Return the prediction as it is compared: in the type of u."""
         return self.variable.hold(self._value(parents, u), self._double).to(u.dtype)
 
-    def abduct(
-        self,
-        value: Tensor,
-        parents: Parents,
-        particles: int | None = None,
-        generator: Generator | None = None,
-    ) -> Noise:
+    def invert(self, value: Tensor, parents: Parents) -> Noise:
         if not self.wants_noise:
             self._check_deterministic(value, parents)
             return {}
         u, possible = self._invert(value, parents)
         if not possible.all():
-            at_fault = f"{value[~possible][0].item():g}"
-            why = f"no noise on the support of {self._distribution} gives the value {at_fault}"
+            first = f"{value[~possible][0].item():g}"
+            why = f"no noise on the support of {self._distribution} gives the value {first}"
             raise ImpossibleError(self.name, ~possible, why)
-        return repeat_noise(u.to(self.variable.hold(value).dtype), particles)
+        return u.to(self.variable.hold(value).dtype)
 
     def _check_deterministic(self, value: Tensor, parents: Parents) -> None:
         wrong = ~self._same(value, parents)
         if wrong.any():
-            at_fault = f"{value[wrong][0].item():g}"
-            why = f"{at_fault} is not what its deterministic equation gives"
+            why = f"{value[wrong][0].item():g} is not what its deterministic equation gives"
             raise ImpossibleError(self.name, wrong, why)
 
     def _same(self, value: Tensor, parents: Parents) -> Tensor:
-        """Which values are those that an equation without noise gives."""
-        made = self.predict({}, parents)
+        """Tell which values are those that an equation without noise gives."""
+        expected = self.predict({}, parents)
         wide = value.dtype == torch.float64 != torch.get_default_dtype()
-        return torch.isclose(made, value.to(made), rtol=1e-9 if wide else 1e-4, atol=1e-5)
+        return torch.isclose(expected, value.to(expected), rtol=1e-9 if wide else 1e-4, atol=1e-5)
 
     def _invert(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
-        """The noise, and a mask of the values that some noise on its support gives."""
+        """Return the noise, and a mask of the values that some noise on its support gives."""
         if self._distribution.support.is_discrete:  # type: ignore[union-attr]
             raise ValueError(
                 f"{self.name}: its noise {self._distribution} is discrete, which is for sampling "
@@ -201,57 +215,60 @@ class Equation(Mechanism):
             )
         x = value.double() if self._double else value
         if self._inverse is not None:
-            given = {**parents, self._value_name: x}
-            u = torch.as_tensor(self._inverse(given)).expand(value.shape)
+            arguments = {**parents, self._value_name: x}
+            u = torch.as_tensor(self._inverse(arguments)).expand(value.shape)
         else:
             u = self._find(x, value, parents)
-        low, high = _ends(self._distribution)
-        slack = 1e-4 * (1 + u.detach().abs())
+        low, high = support_ends(self._distribution)
+        slack = SUPPORT_SLACK * (1 + u.detach().abs())
         possible = (u >= low - slack) & (u <= high + slack) & u.isfinite()
         if self._inverse is None:
             right = self._gives(u, value, parents)
             if self.variable.shape and not (right | u.isnan()).all():
-                again = self._at(u, parents)[~right][0].item()
+                result = self._at(u, parents)[~right][0].item()
                 raise ValueError(
                     f"{self.name}: the noise found for the value {value[~right][0].item():g} gives "
-                    f"{again:g}: its equation mixes entries of u, or jumps; "
+                    f"{result:g}: its equation mixes entries of u, or jumps; "
                     "give Equation(..., inverse=...)"
                 )
             possible = possible & right
         return u, possible
 
     def _find(self, x: Tensor, value: Tensor, parents: Parents) -> Tensor:
+        """Return the noise of each value, by the line or by bisection; NaN where there is none."""
         text = self._function.function
-        told = text.affine("u") if isinstance(text, Expression) else None
-        if told is not False:
+        affine = text.affine("u") if isinstance(text, Expression) else None  # None: not known
+        if affine is not False:
             u = self._affine_inverse(x, parents)
-            if u is not None and (told or self._gives(u, value, parents).all()):
+            if u is not None and (affine or self._gives(u, value, parents).all()):
                 return u
         return self._bisect(x, value, parents)
 
     @torch.no_grad()
     def _gives(self, u: Tensor, value: Tensor, parents: Parents) -> Tensor:
-        """Which values the noise found gives, but for rounding; not those in the gap of a jump."""
-        again, given = self._at(u, parents), value.to(u.dtype)
-        aside = [self._at(self._clamp(u + step), parents) for step in (-1 - u.abs(), 1 + u.abs())]
-        nearest = torch.stack([(one - again).abs().nan_to_num(torch.inf) for one in aside]).amin(0)
-        size = given.abs() + torch.where(nearest.isfinite(), nearest, 0)
-        return (again - given).abs() <= max(CLOSE, self._rounding()) * size
+        """Tell which values the noise gives, up to rounding; not those in the gap of a jump."""
+        result, expected = self._at(u, parents), value.to(u.dtype)
+        # Rounding is relative to the value, and to how far the function moves nearby.
+        beside = [self._at(self._clamp(u + step), parents) for step in (-1 - u.abs(), 1 + u.abs())]
+        moves = torch.stack([(end - result).abs().nan_to_num(torch.inf) for end in beside]).amin(0)
+        size = expected.abs() + torch.where(moves.isfinite(), moves, 0)
+        return (result - expected).abs() <= max(CLOSE, self._rounding()) * size
 
     def _affine_inverse(self, x: Tensor, parents: Parents) -> Tensor | None:
-        """`u = (x - a) / b` where `f = a + b u`; `None` where f is not affine in u, or flat."""
-        at = [self._at(torch.full_like(x, u), parents) for u in PROBES]
+        """Return `u = (x - a) / b` where `f = a + b u`; `None` if f is not affine, or is flat."""
+        at = [self._at(torch.full_like(x, u), parents) for u in AFFINE_PROBES]
         offset, slope = at[0], at[1] - at[0]
-        for u, result in zip(PROBES[2:], at[2:], strict=True):
+        for u, result in zip(AFFINE_PROBES[2:], at[2:], strict=True):
             size = self._rounding() * (offset.abs() + at[1].abs() + result.abs())
             if not ((result - offset - slope * u).abs() <= size).all():
                 return None
         return None if (slope == 0).any() else (x - offset) / slope
 
     def _bisect(self, x: Tensor, value: Tensor, parents: Parents) -> Tensor:
+        """Return the noise by halving a bracket, and a Newton step; NaN where out of reach."""
         with torch.no_grad():
             low, high, sign, reached = self._bracket(x, parents)
-            for _ in range(ROUNDS):
+            for _ in range(HALVINGS):
                 middle = (low + high) / 2
                 if ((middle == low) | (middle == high)).all():
                     break
@@ -262,22 +279,24 @@ class Equation(Mechanism):
         return self._polish(u, x, parents)
 
     def _polish(self, u: Tensor, x: Tensor, parents: Parents) -> Tensor:
-        """One Newton step: more digits, and the gradient of the implicit function."""
+        """Take one Newton step: more digits, and the gradient of the implicit function."""
         slope = self._slope(u, parents).detach()
         step = (self._at(u, parents) - x) / slope
-        return u - torch.where(step.isfinite() & (step.abs() < 1e-2), step, torch.zeros_like(step))
+        return u - torch.where(
+            step.isfinite() & (step.abs() < MAX_NEWTON_STEP), step, torch.zeros_like(step)
+        )
 
     def _bracket(self, x: Tensor, parents: Parents) -> tuple[Tensor, ...]:
-        """Ends that enclose the noise, the sign of f's slope, and which values they reach."""
-        low, high = _ends(self._distribution)
+        """Return ends around the noise, the sign of f's slope, and which values they reach."""
+        low, high = support_ends(self._distribution)
         slack = torch.finfo(torch.float32).eps * x.abs()  # values may be rounded beyond f's ends
-        width = 8.0
+        width = FIRST_BRACKET
         while True:
             ends = torch.full_like(x, max(low, -width)), torch.full_like(x, min(high, width))
             at_low, at_high = (self._at(end, parents) for end in ends)
             sign = (at_high - at_low).sign()
             inside = (sign * (at_low - x) <= slack) & (sign * (at_high - x) >= -slack)
-            if inside.all() or width > 1e9:
+            if inside.all() or width > MAX_BRACKET:
                 break
             width *= 8
         self._check_monotone(x, parents, ends)
@@ -286,7 +305,9 @@ class Equation(Mechanism):
     def _check_monotone(self, x: Tensor, parents: Parents, ends: tuple[Tensor, Tensor]) -> None:
         """Refuse functions that rise and fall, or are flat, by more than they are rounded."""
         low, high = (float(end.reshape(-1)[0]) for end in ends)
-        near = torch.linspace(max(low, -8.0), min(high, 8.0), 33).tolist()
+        near = torch.linspace(
+            max(low, -FIRST_BRACKET), min(high, FIRST_BRACKET), GRID_POINTS
+        ).tolist()
         grid = sorted({low, *near, high})
         values = torch.stack([self._at(torch.full_like(x, u), parents) for u in grid])
         steps = values.diff(dim=0)
@@ -301,7 +322,7 @@ class Equation(Mechanism):
 
     def _check_steep(self, u: Tensor, value: Tensor, parents: Parents) -> None:
         """Refuse values that a whole stretch of noise gives: of a step, or of a clipped end."""
-        for step in (-1e-3, 1e-3):
+        for step in (-FLAT_STEP, FLAT_STEP):
             near = self._clamp(u + step * (1 + u.abs()))
             same = (near != u) & (self._at(near, parents).to(value.dtype) == value)
             flat = same & (self._slope(near, parents) == 0)
@@ -313,25 +334,25 @@ class Equation(Mechanism):
                 )
 
     def _clamp(self, u: Tensor) -> Tensor:
-        return u.clamp(*_ends(self._distribution))
+        return u.clamp(*support_ends(self._distribution))
 
     def _rounding(self) -> float:
-        """What roundings of the function may add up to, relatively."""
-        return ROUNDED * torch.finfo(torch.float64 if self._double else torch.float32).eps
+        """Return what roundings of the function may add up to, relatively."""
+        return ROUNDINGS * torch.finfo(torch.float64 if self._double else torch.float32).eps
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         if not self.wants_noise:
             return torch.where(self._same(value, parents), 0.0, -torch.inf)
         u, possible = self._invert(value, parents)
-        inside = torch.where(possible, u, _some_value(self._distribution))
-        inside = _clamp(inside, *_ends(self._distribution))
+        inside = torch.where(possible, u, some_value(self._distribution))
+        inside = clamp_inside(inside, *support_ends(self._distribution))
         density = self._distribution.log_prob(inside).reshape(len(value), -1).sum(1)
         density = density - self._log_slope(inside, parents)
-        found = torch.where(possible.reshape(len(value), -1).all(1), density, -torch.inf)
-        return found.to(torch.get_default_dtype())
+        log_prob = torch.where(possible.reshape(len(value), -1).all(1), density, -torch.inf)
+        return log_prob.to(torch.get_default_dtype())
 
     def _log_slope(self, u: Tensor, parents: Parents) -> Tensor:
-        """`log |det df/du|`, `(n,)`: of the whole Jacobian for vectors, else elementwise."""
+        """Return `log |det df/du|`, `(n,)`: of the Jacobian for vectors, otherwise elementwise."""
         if u.ndim != 2:
             return self._slope(u, parents).abs().log().reshape(len(u), -1).sum(1)
         rows = [self._slope(u, parents, entry) for entry in range(u.shape[1])]
@@ -339,7 +360,7 @@ class Equation(Mechanism):
         return log_det
 
     def _slope(self, u: Tensor, parents: Parents, entry: int | None = None) -> Tensor:
-        """`df/du`, elementwise; or of one entry of a vector, `df_i/du`."""
+        """Return `df/du`, elementwise; or of one entry of a vector, `df_i/du`."""
         keep = torch.is_grad_enabled()
         with torch.enable_grad():
             at = u if u.requires_grad else u.detach().requires_grad_()
@@ -349,16 +370,16 @@ class Equation(Mechanism):
                 return torch.zeros_like(at)
             return torch.autograd.grad(total, at, create_graph=keep)[0]
 
-    def reverse(self, u: Tensor) -> Tensor | None:
-        """`F^-1(1 - F(u))`, the noise at the opposite rank; `None` where F^-1 is not known."""
+    def reverse(self, noise: Tensor) -> Tensor | None:
         try:
-            rank = self._distribution.cdf(u.double())
-            return self._distribution.icdf((1 - rank).clamp(1e-15, 1 - 1e-15)).to(u)
+            rank = self._distribution.cdf(noise.double())
+            reversed_rank = (1 - rank).clamp(LEAST_TAIL, 1 - LEAST_TAIL)
+            return self._distribution.icdf(reversed_rank).to(noise)
         except NotImplementedError:
             return None
 
     def config(self) -> dict[str, Any]:
-        """The text of the equation, of its noise and of its inverse.
+        """Return the text of the equation, of its noise and of its inverse.
 
         Raises:
             ValueError: If any is a Python function, which cannot be saved.
@@ -375,7 +396,7 @@ class Equation(Mechanism):
     def _noise_text(self) -> str | None:
         if self.noise is None or isinstance(self.noise, str):
             return self.noise
-        kind, parameters = type(self.noise).__name__, self._made_of()
+        kind, parameters = type(self.noise).__name__, self._noise_parameters()
         if kind not in NOISES or any(p.numel() > 1 for p in parameters):
             raise ValueError(
                 f"{self.name}: noise {self.noise} cannot be saved; use scalar parameters and one "
@@ -383,68 +404,16 @@ class Equation(Mechanism):
             )
         return f"{kind}({', '.join(repr(float(p)) for p in parameters)})"
 
-    def _made_of(self) -> list[Any]:
-        """What the noise's distribution was made of, as far as it tells; else itself."""
-        own = self._distribution
-        names = inspect.signature(type(own)).parameters
-        return [getattr(own, k, id(own)) for k in names if k != "validate_args"]
+    def _noise_parameters(self) -> list[Any]:
+        """Return the parameters of the noise's distribution; its identity for any it hides."""
+        distribution = self._distribution
+        names = inspect.signature(type(distribution)).parameters
+        return [getattr(distribution, k, id(distribution)) for k in names if k != "validate_args"]
 
     def describe(self) -> str:
         function = self.function if isinstance(self.function, str) else "<function>"
         return f"Equation({function!r})" + ("" if self.noise is None else f", u ~ {self.noise}")
 
 
-def _distribution(noise: Distribution | str | None) -> Distribution:
-    if noise is None:
-        return Normal(0.0, 1.0)
-    if isinstance(noise, Distribution):
-        return noise
-    name, _, rest = str(noise).partition("(")
-    try:
-        parameters = [float(p) for p in rest.rstrip(") ").split(",") if p.strip()]
-        made: Distribution = NOISES[name.strip()](*parameters, validate_args=True)
-    except (KeyError, ValueError, TypeError):
-        raise ValueError(
-            f"noise {noise!r}: expected one of {', '.join(NOISES)} with its parameters, such as "
-            '"Gamma(10, 5)"'
-        ) from None
-    return made
-
-
-def draw(
-    distribution: Distribution,
-    shape: tuple[int, ...],
-    generator: Generator | None,
-    device: torch.device,
-) -> Tensor:
-    """Draw under a generator: `torch.distributions` know only torch's own."""
-    if generator is None:
-        return distribution.sample(shape).to(device)
-    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return distribution.sample(shape).to(device)
-
-
-def _cast(given: Mapping[str, Tensor], kind: torch.dtype) -> dict[str, Tensor]:
-    return {k: v.to(kind) if v.is_floating_point() else v for k, v in given.items()}
-
-
-def _ends(distribution: Distribution) -> tuple[float, float]:
-    """Least and greatest value of the noise."""
-    support: Any = distribution.support
-    low = float(getattr(support, "lower_bound", -torch.inf))
-    return low, float(getattr(support, "upper_bound", torch.inf))
-
-
-def _clamp(u: Tensor, low: float, high: float) -> Tensor:
-    """Just inside the support: torch's densities leave out one end or the other."""
-    eps = torch.finfo(u.dtype).eps
-    floor = low + eps * max(abs(low), eps) if low > -torch.inf else low
-    return u.clamp(floor, high - eps * abs(high) if high < torch.inf else high)
-
-
-def _some_value(distribution: Distribution) -> float:
-    """A value inside the support, to stand in for those that are not."""
-    low, high = _ends(distribution)
-    return (low + high) / 2 if abs(low + high) < torch.inf else max(low, -1.0) + 1.0
+def _cast(values: Mapping[str, Tensor], kind: torch.dtype) -> dict[str, Tensor]:
+    return {k: v.to(kind) if v.is_floating_point() else v for k, v in values.items()}

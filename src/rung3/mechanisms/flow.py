@@ -19,20 +19,21 @@ lies opposite of where it is cut open:
 
     x' = (x - m(pa)) mod 2h in [-h, h),   and x' in the place of x,
 
-h half its length. Turning changes no density. The network starts from the arrows `(cos, sin)` that
-are the least squares fit to the training data, linear in the encoded parents.
+with h half its length. Turning changes no density. The network starts from the arrows `(cos, sin)`
+that fit the training data best in least squares, linear in the encoded parents.
 
-A number without parents needs no training: few quantiles tell its distribution, and L-BFGS fits
-them in a moment, when the scales are taken from the data.
+A number without parents needs no training: a few of its quantiles tell its distribution, and L-BFGS
+fits them in a moment, in `calibrate`.
 
 A spline is the identity outside its box, whatever the parents; the affine map before it makes the
-parents act everywhere. Slopes lie within a factor `STEEP` of one, so that single precision carries
-a value to its noise and back.
+parents act everywhere. Slopes lie within a factor `MAX_SLOPE` of one, so that single precision
+carries a value to its noise and back.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -40,22 +41,37 @@ import torch
 from torch import Generator, Tensor, nn
 
 from rung3.data.rows import Noise
-from rung3.data.variables import Continuous
-from rung3.mechanisms.base import NORMAL, Abduction, Mechanism, Parents, one_tensor, repeat_noise
+from rung3.data.variables import Continuous, Image, Variable
+from rung3.mechanisms.base import NORMAL, Invertible, Mechanism, Parents, one_tensor
 from rung3.mechanisms.networks.encoding import MLP, Circle, ParentEncoder, Standardise
 from rung3.mechanisms.networks.real_line import ToReal
 
 __all__ = ["Flow"]
 
-STEEP = 100.0
-BOX, REACH = 5.0, 3.0
-"""Where a spline ends; where its inner knots lie, in units of the noise, when it starts."""
-QUANTILES, SETTLED, ENOUGH = 1_000, 10, 1e-5
-"""Of a number without parents: points that stand for its distribution; steps of L-BFGS at the most;
-the gain, in nats, that is too little."""
+MAX_SLOPE = 100.0
+"""Greatest slope of a spline, and inverse of the least: beyond, single precision loses digits."""
+
+BOX = 5.0
+"""Half the width of a spline's box, in standard deviations of the noise; the default of zuko."""
+
+KNOT_RANGE = 3.0
+"""Greatest inner knot of a spline that starts from quantiles, in deviations of the noise: few rows
+lie further out."""
+
+LEAST_BIN = BOX / 1_000
+"""Least width of a bin of a spline that starts from quantiles: equal values make no jump."""
+
+QUANTILES = 1_000
+"""Points that stand for the distribution of a number without parents."""
+
+LBFGS_STEPS = 10
+"""Most steps that fit these points: from the quantiles, few are needed."""
+
+LBFGS_TOLERANCE = 1e-5
+"""Gain, in nats, below which these steps end."""
 
 
-class Flow(Mechanism):
+class Flow(Invertible):
     """A conditional neural spline flow, for scalars and vectors; noise of the value's shape.
 
     Args:
@@ -75,8 +91,8 @@ class Flow(Mechanism):
         True
     """
 
-    abduction: ClassVar[Abduction] = "exact"
     learning_rate: ClassVar[float] = 1e-2
+    flexibility: ClassVar[int] = 2
     assumption: str = "monotone in Gaussian noise (each coordinate given those before)"
 
     def __init__(
@@ -90,6 +106,16 @@ class Flow(Mechanism):
         self.hidden = tuple(hidden)
 
     variable: Continuous
+
+    @classmethod
+    def candidates(
+        cls, variable: Variable, parents: Mapping[str, Variable]
+    ) -> list[list[Mechanism]]:
+        """Name splines; before them a Gaussian, where `AdditiveNoise` is no candidate."""
+        if not isinstance(variable, Continuous):
+            return []
+        image = any(isinstance(parent, Image) for parent in parents.values())
+        return [[cls(splines=0), cls()]] if image or variable.circular else [[cls()]]
 
     def build(self) -> None:
         if not isinstance(self.variable, Continuous):
@@ -109,7 +135,7 @@ class Flow(Mechanism):
             for parameter in list(self.direction.parameters())[-2:]:
                 nn.init.zeros_(parameter)
             lead = torch.zeros(self.encoder.width + 1, self.features, 2)
-            lead[-1, :, 0] = 1
+            lead[-1, :, 0] = 1  # the last feature is a one: without parents, all point to angle 0
             self.lead = nn.Parameter(lead.flatten(1))
 
     def _flow(self) -> Any:
@@ -129,7 +155,7 @@ class Flow(Mechanism):
         return flow
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
-        """Take units, location and scale from the training data; alone, its distribution too."""
+        """Take units, location and scale from the data; without parents, the distribution too."""
         self.encoder.calibrate(parents)
         if self.variable.circular:
             arrows = self.circle(value).reshape(len(value), -1)
@@ -140,10 +166,10 @@ class Flow(Mechanism):
         self.standardise.calibrate(self.to_real(value)[0], point=True)
         varied = bool(value.amin() < value.amax())
         if self.closed_form and varied and all(part.requires_grad for part in self.parameters()):
-            self._settle(value)
+            self._fit_quantiles(value)
 
     @torch.enable_grad()
-    def _settle(self, value: Tensor) -> None:
+    def _fit_quantiles(self, value: Tensor) -> None:
         """Fit a number without parents, by the likelihood of so many of its quantiles.
 
         They lie as a normal variable's would at equal steps, each with the weight of its share.
@@ -156,12 +182,12 @@ class Flow(Mechanism):
         middle = (edges[1:] + edges[:-1]) / 2
         points = value.detach().sort().values[(middle * len(value)).long()]
         if self.splines and not any(bool(part.any()) for part in self.flow.phi):
-            self._start(points, middle)
+            self._start_splines(points, middle)
         before = {name: part.clone() for name, part in self.state_dict().items()}
         optimizer = torch.optim.LBFGS(
             self.parameters(),
-            max_iter=SETTLED,
-            tolerance_change=ENOUGH,
+            max_iter=LBFGS_STEPS,
+            tolerance_change=LBFGS_TOLERANCE,
             line_search_fn="strong_wolfe",
         )
 
@@ -177,33 +203,29 @@ class Flow(Mechanism):
             self.load_state_dict(before)
 
     @torch.no_grad()
-    def _start(self, points: Tensor, shares: Tensor) -> None:
-        """Let the first spline pass through the quantiles at its knots, about.
-
-        A spline bends what it is given, w to w / (1 + |w| / b), lest it be too steep: undone here.
-        """
-        inner = torch.linspace(-REACH, REACH, self.bins - 1)
+    def _start_splines(self, points: Tensor, shares: Tensor) -> None:
+        """Let the first spline pass near the quantiles at its knots."""
+        inner = torch.linspace(-KNOT_RANGE, KNOT_RANGE, self.bins - 1)
         near = torch.searchsorted(shares, torch.special.ndtr(inner).to(shares)).to(points.device)
-        told = self._standard(points[near.clamp_max(QUANTILES - 1)], {})[0][:, 0]
-
-        def sizes(knots: Tensor) -> Tensor:
-            """Logarithms of the bins' sizes."""
-            end = knots.new_tensor([BOX])
-            return torch.cat([-end, knots, end]).diff().clamp_min(BOX / 1_000).log()
-
-        widths, heights = sizes(told.clamp(-0.99 * BOX, 0.99 * BOX)), sizes(inner.to(points))
-        steep = heights - widths
-        bound = math.log(STEEP)
-        for part, made, most in (
+        knots = self._standard(points[near.clamp_max(QUANTILES - 1)], {})[0][:, 0]
+        widths, heights = (
+            _log_sizes(knots.clamp(-0.99 * BOX, 0.99 * BOX)),
+            _log_sizes(inner.to(points)),
+        )
+        slopes = heights - widths
+        bound = math.log(MAX_SLOPE)
+        for parameter, target, limit in (
             (self.flow.univariate.widths[0], widths - widths.mean(), bound / 2),
             (self.flow.phi[2], heights - heights.mean(), bound / 2),
-            (self.flow.univariate.slopes[0], (steep[1:] + steep[:-1]) / 2, bound),
+            (self.flow.univariate.slopes[0], (slopes[1:] + slopes[:-1]) / 2, bound),
         ):
-            held = made.clamp(-0.9 * most, 0.9 * most)
-            part.copy_(held / (1 - held.abs() / most))
+            # A spline takes w / (1 + |w| / limit) in the place of a parameter w, so that it is
+            # never too steep: its inverse gives the parameter.
+            inside = target.clamp(-0.9 * limit, 0.9 * limit)
+            parameter.copy_(inside / (1 - inside.abs() / limit))
 
     def _turned(self, value: Tensor, parents: Parents, sign: int = -1) -> Tensor:
-        """A circle's values, turned so that the direction of their parents is in the middle."""
+        """Turn a circle's values so that the direction of their parents is in the middle."""
         if not self.variable.circular:
             return value
         features = self._features(parents, len(value))
@@ -213,16 +235,16 @@ class Flow(Mechanism):
         return self.variable.wrap(value + sign * turn)
 
     def _features(self, parents: Parents, n: int) -> Tensor:
-        """Encoded parents and a one, `(n, width + 1)`."""
+        """Return encoded parents and a one, `(n, width + 1)`."""
         features = self.encoder(parents, n)
         return torch.cat([features, features.new_ones(n, 1)], dim=1)
 
     def _transform(self, parents: Parents, n: int) -> Any:
-        """From y to u, `(n, features)`, under the parents of each row."""
+        """Return the map from y to u, `(n, features)`, under the parents of each row."""
         return self.flow(self.encoder(parents, n) if self.encoder.width else None)
 
     def _standard(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
-        """The value before the flow, `(n, features)`, and `log |dy/dx|`, `(n,)`."""
+        """Return the value before the flow, `(n, features)`, and `log |dy/dx|`, `(n,)`."""
         n = len(value)
         real, slope = self.to_real(self._turned(value, parents))
         slope = (slope - self.standardise.scale.log()).reshape(n, -1).sum(1)
@@ -242,15 +264,12 @@ class Flow(Mechanism):
         value = self.to_real.inverse(self.standardise.inverse(real.reshape(u.shape)))
         return self._turned(value, parents, sign=1)
 
-    def abduct(
-        self,
-        value: Tensor,
-        parents: Parents,
-        particles: int | None = None,
-        generator: Generator | None = None,
-    ) -> Noise:
+    def invert(self, value: Tensor, parents: Parents) -> Noise:
         u: Tensor = self._transform(parents, len(value))(self._standard(value, parents)[0])
-        return repeat_noise(u.reshape(value.shape), particles)
+        return u.reshape(value.shape)
+
+    def reverse(self, noise: Tensor) -> Tensor | None:
+        return -noise
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         n, (real, slope) = len(value), self._standard(value, parents)
@@ -258,6 +277,12 @@ class Flow(Mechanism):
         slope = slope + ladj.reshape(n, -1).sum(1)
         log_prob: Tensor = -0.5 * (u.square() + math.log(2 * math.pi)).sum(1) + slope
         return log_prob.to(self.standardise.scale.dtype)
+
+
+def _log_sizes(knots: Tensor) -> Tensor:
+    """Return the logarithms of the sizes of the bins between inner knots."""
+    end = knots.new_tensor([BOX])
+    return torch.cat([-end, knots, end]).diff().clamp_min(LEAST_BIN).log()
 
 
 class _Map(nn.Module):
@@ -275,7 +300,7 @@ class _Map(nn.Module):
         self.slopes = nn.ParameterList(torch.zeros(features, bins - 1) for _ in range(splines))
 
     def forward(self, loc: Tensor, log_scale: Tensor, *heights: Tensor) -> Any:
-        """The map, whose parameters are `(n, features)` and `(n, features, bins)`, unbounded."""
+        """Return the map of parameters `(n, features)` and `(n, features, bins)`, unbounded."""
         from zuko.transforms import (
             ComposedTransform,
             MonotonicAffineTransform,
@@ -283,7 +308,7 @@ class _Map(nn.Module):
         )
 
         splines = [
-            MonotonicRQSTransform(*knots, slope=1 / STEEP)
+            MonotonicRQSTransform(*knots, slope=1 / MAX_SLOPE)
             for knots in zip(self.widths, heights, self.slopes, strict=True)
         ]
         return ComposedTransform(MonotonicAffineTransform(loc, log_scale).inv, *splines)

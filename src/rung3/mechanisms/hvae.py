@@ -7,7 +7,7 @@ chain, and z_i is taken to be u_i itself: the latents are part of the noise (lec
 With the *conditional* prior the parents enter the chain: then the latents are endogenous, a
 mediator between the parents and the image, and only the u_i are noise (lecture, Figures 27 to 29).
 
-Either way the posterior is one of the noise, `q(u_i | u_>i, x, pa) = N(a_i, b_i^2)`, and its
+In both cases the posterior is one of the noise, `q(u_i | u_>i, x, pa) = N(a_i, b_i^2)`, and its
 divergence from the prior is that of `q(z_i | ...)` from `p(z_i | ...)`, since the map between u_i
 and z_i is affine. Abduction draws the u_i from coarse to fine, and the counterfactual mediator runs
 the same chain on them under the new parents: it is the identity when the parents are the same.
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Generator, Tensor
@@ -34,18 +34,10 @@ from rung3.data.rows import Noise
 from rung3.data.variables import Image
 from rung3.mechanisms.autoencoder import Autoencoder, Inference, check_counts, gaussian_kl
 from rung3.mechanisms.base import Parents
-from rung3.mechanisms.likelihoods.registry import Kind, check_kind
-from rung3.mechanisms.networks.hierarchy import (
-    BottomUp,
-    Grid,
-    Latent,
-    Source,
-    Stage,
-    TopDown,
-    preset,
-)
+from rung3.mechanisms.networks.hierarchy import BottomUp, Latent, Source, TopDown
+from rung3.mechanisms.networks.stages import Grid, Stage, preset
 
-__all__ = ["HVAE", "Stage"]
+__all__ = ["HVAE"]
 
 Prior = Literal["exogenous", "conditional"]
 Mediator = Literal["chain", "mixture"]
@@ -97,7 +89,7 @@ class HVAE(Autoencoder):
         self,
         prior: Prior = "exogenous",
         stages: Iterable[Stage | Mapping[str, int]] | None = None,
-        likelihood: Kind = "logistic",
+        likelihood: str = "logistic",
         beta: float = 1.0,
         warmup: int = 0,
         free_nats: float = 8.0,
@@ -107,8 +99,7 @@ class HVAE(Autoencoder):
         min_log_scale: float = -7.5,
         checkpointing: bool = False,
     ) -> None:
-        super().__init__()
-        check_kind(likelihood)
+        super().__init__(likelihood, beta, gamma, min_log_scale)
         _check_choice("prior", prior, ("exogenous", "conditional"))
         _check_choice("mediator", mediator, ("chain", "mixture"))
         if mediator == "mixture" and prior != "conditional":
@@ -122,19 +113,15 @@ class HVAE(Autoencoder):
             raise ValueError(f"beta={beta} and free_nats={free_nats} must be at least 0")
         self.prior = prior
         self.has_latent_mediator = prior == "conditional"
-        self.stages = None if stages is None else tuple(_stage(given) for given in stages)
+        self.stages = None if stages is None else tuple(_stage(stage) for stage in stages)
         if self.stages == ():
             raise ValueError(
                 "stages: expected at least one Stage, such as Stage(16, 32, latents=8)"
             )
-        self.likelihood = likelihood
-        self.beta = beta
         self.warmup = warmup
         self.free_nats = free_nats
-        self.gamma = gamma
         self.mediator = mediator
         self.alpha = alpha
-        self.min_log_scale = min_log_scale
         self.checkpointing = checkpointing
 
     def _networks(self, image: Image, outputs: int) -> None:
@@ -147,10 +134,10 @@ class HVAE(Autoencoder):
         if not any(stage.latents for stage in stages):
             raise ValueError(f"{self.name}: no stage has latents, such as Stage(16, 32, latents=8)")
         grid = Grid(self.name, image, stages)
-        again = self.checkpointing
-        self.encoder = BottomUp(grid, stages, image.channels, self.context.width, again)
+        context, checkpointing = self.context.width, self.checkpointing
+        self.encoder = BottomUp(grid, stages, image.channels, context, checkpointing)
         self.decoder = TopDown(
-            grid, stages, outputs, self.context.width, self.has_latent_mediator, again
+            grid, stages, outputs, context, self.has_latent_mediator, checkpointing
         )
 
     def _prior(self, n: int, context: Tensor, generator: Generator | None) -> dict[str, Tensor]:
@@ -166,8 +153,9 @@ class HVAE(Autoencoder):
 
             def source(latent: Latent, h: Tensor) -> Tensor:
                 m, s = latent.prior(h)
-                noise[f"{latent.name} mean"], noise[f"{latent.name} scale"] = m, width * s
-                return m + s * noise[latent.name]
+                u = noise[latent.name]
+                noise.update(Mixed(u, m, width * s).named(latent))
+                return m + s * u
 
             self.decoder(context, source)
         return noise
@@ -191,24 +179,22 @@ class HVAE(Autoencoder):
                 noise[latent.name] = u
             else:
                 m, s = latent.prior(h)
-                noise[latent.name] = e
-                noise[f"{latent.name} mean"] = m + s * mean
-                noise[f"{latent.name} scale"] = s * log_scale.exp()
+                noise.update(Mixed(e, m + s * mean, s * log_scale.exp()).named(latent))
             return latent.place(h, u)
 
         raw = self.decoder(context, source)
         return Inference(noise, raw, kl)
 
     def _z(self, noise: dict[str, Tensor]) -> Source:
-        """The latents that noise gives, layer after layer."""
+        """Return the source of the latents that noise gives, layer after layer."""
 
         def source(latent: Latent, h: Tensor) -> Tensor:
             if self.mediator == "chain":
                 return latent.place(h, noise[latent.name])
             a, (m_p, s_p) = self.alpha, latent.prior(h)
-            m_q, s_q = noise[f"{latent.name} mean"], noise[f"{latent.name} scale"]
+            u, m_q, s_q = Mixed.of(latent, noise)
             deviation = (a**2 * s_q**2 + (1 - a) ** 2 * s_p**2).sqrt()
-            return a * m_q + (1 - a) * m_p + deviation * noise[latent.name]
+            return a * m_q + (1 - a) * m_p + deviation * u
 
         return source
 
@@ -217,7 +203,7 @@ class HVAE(Autoencoder):
         return raw
 
     def latents(self, noise: Noise, parents: Parents) -> dict[str, Tensor]:
-        """The latents `z1`, `z2`, ... that the noise gives under these parents, `(n, ...)` each.
+        """Return the latents `z1`, `z2`, ... that noise gives under these parents, `(n, ...)` each.
 
         Raises:
             ValueError: If the prior is exogenous: the latents are noise, and mediate nothing.
@@ -225,17 +211,17 @@ class HVAE(Autoencoder):
         if not self.has_latent_mediator:
             return super().latents(noise, parents)
         parts, eps = self._parts(noise)
-        found, z = {}, self._z(parts)
+        latents, z_of = {}, self._z(parts)
 
         def source(latent: Latent, h: Tensor) -> Tensor:
-            found[latent.name.replace("u", "z")] = drawn = z(latent, h)
-            return drawn
+            latents[latent.mediator] = z = z_of(latent, h)
+            return z
 
         self.decoder(self._context(parents, len(eps)), source)
-        return found
+        return latents
 
     def outcome(self, latents: Mapping[str, Tensor], parents: Parents) -> Tensor:
-        """The expected pixels `g(pa, z)` under given latents and parents, `(n, C, H, W)`.
+        """Return the expected pixels `g(pa, z)` under latents and parents, `(n, C, H, W)`.
 
         Raises:
             ValueError: If the prior is exogenous.
@@ -243,42 +229,72 @@ class HVAE(Autoencoder):
         if not self.has_latent_mediator:
             return super().outcome(latents, parents)
         n = len(next(iter(latents.values())))
-        raw = self.decoder(
-            self._context(parents, n), lambda latent, _: latents[latent.name.replace("u", "z")]
-        )
+        raw = self.decoder(self._context(parents, n), lambda latent, _: latents[latent.mediator])
         return self.pixels.mean(self.pixels.params(raw))
 
     def _penalty(self, kl: dict[str, Tensor]) -> Tensor:
-        """`beta_t sum_i max(KL_i, free_nats)`, each divergence averaged over rows."""
+        """Return `beta_t sum_i max(KL_i, free_nats)`, each divergence averaged over rows."""
         share = ((self.steps + 1) / max(self.warmup, 1)).clamp_max(1.0)
         total = torch.stack([part.mean().clamp_min(self.free_nats) for part in kl.values()]).sum()
         weighted: Tensor = self.beta * share * total
         return weighted
 
+    def reverse(self, noise: Tensor) -> Tensor | None:
+        return -noise if self.mediator == "chain" else None
+
     def config(self) -> dict[str, Any]:
-        """The arguments that differ from their defaults, stages as mappings."""
+        """Return the arguments that differ from their defaults, stages as mappings."""
         config = super().config()
         if self.stages is not None:
             config["stages"] = [_fields(stage) for stage in self.stages]
         return config
 
 
+class Mixed(NamedTuple):
+    """One layer's noise under `mediator="mixture"`, each `(n, channels, ...)`.
+
+    Attributes:
+        u: The noise u' that is common to the factual and the counterfactual latents.
+        mean: Mean `m_q` of the posterior of the latents.
+        scale: Scale `s_q` of that posterior.
+    """
+
+    u: Tensor
+    mean: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, latent: Latent, noise: Mapping[str, Tensor]) -> Self:
+        """Read one layer's part of the mechanism's noise."""
+        return cls(*(noise[name] for name in cls.names(latent)))
+
+    @staticmethod
+    def names(latent: Latent) -> tuple[str, str, str]:
+        """Return what the parts are called in the mechanism's noise."""
+        return latent.name, f"{latent.name} mean", f"{latent.name} scale"
+
+    def named(self, latent: Latent) -> dict[str, Tensor]:
+        """Return the parts as the mechanism's noise holds them."""
+        return dict(zip(self.names(latent), self, strict=True))
+
+
 def _fields(stage: Stage) -> dict[str, int]:
-    """The fields that differ from their defaults."""
+    """Return the fields that differ from their defaults."""
     values = {field: getattr(stage, field.name) for field in fields(stage)}
     return {field.name: value for field, value in values.items() if value != field.default}
 
 
-def _stage(given: Stage | Mapping[str, int]) -> Stage:
-    if isinstance(given, Stage):
-        return given
+def _stage(stage: Stage | Mapping[str, int]) -> Stage:
+    """Read a stage from the mapping of its fields that a study or a saved model holds."""
+    if isinstance(stage, Stage):
+        return stage
     known = [field.name for field in fields(Stage)]
-    if not isinstance(given, Mapping) or not {"resolution", "width"} <= given.keys() <= {*known}:
+    if not isinstance(stage, Mapping) or not {"resolution", "width"} <= stage.keys() <= {*known}:
         raise ValueError(
             f"stages: expected a Stage or a mapping of its {', '.join(known)} (the first two are "
-            f"needed), got {given!r}"
+            f"needed), got {stage!r}"
         )
-    return Stage(**given)
+    return Stage(**stage)
 
 
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -4,8 +4,8 @@ The posterior of z is amortised, `q(z | x, pa) = N(m(x, pa), s(x, pa)^2)`; see
 `rung3.mechanisms.autoencoder` for the bound, the loss, and how abduction and prediction follow.
 
 The weight `beta_t` of its divergence falls from 100 beta to beta in the first `cooling` steps, by
-equal factors. At first the decoder can use the parents alone; what they explain need not be stored
-in z afterwards, where it would work against an intervention.
+equal factors. So the decoder learns from the parents first, and z does not store what they
+explain: stored there, it would work against an intervention.
 """
 
 from __future__ import annotations
@@ -17,13 +17,18 @@ from torch import Generator, Tensor
 
 from rung3.data.variables import Image
 from rung3.mechanisms.autoencoder import Autoencoder, Inference, check_counts, gaussian_kl
-from rung3.mechanisms.likelihoods.registry import Kind, check_kind
 from rung3.mechanisms.networks.convolutional import ConvDecoder, ConvEncoder, Pyramid
 
 __all__ = ["VAE"]
 
-HOT = 100.0
-"""Factor on beta at the first step."""
+INITIAL_BETA_FACTOR = 100.0
+"""Factor on beta at the first step: so high that z tells nothing of the image yet."""
+
+MIN_LOG_SCALE = -7.0
+"""Least log-scale of the posterior of z: a finer one would tell nothing more."""
+
+MAX_LOG_SCALE = 3.0
+"""Greatest log-scale of the posterior of z: a wild network must not overflow."""
 
 
 class VAE(Autoencoder):
@@ -37,8 +42,8 @@ class VAE(Autoencoder):
         depth: Residual blocks of the decoder at each resolution; the encoder has half as many.
         beta: Weight of the KL divergence in the loss, after cooling.
         cooling: Steps of training in which that weight falls from 100 beta to beta.
-        gamma: Exponent of the weights in the loss: 0 for the likelihood itself, 1 for a mean as
-            least squares would have it; a mixture has no scale, and weights of one.
+        gamma: Exponent of the weights in the loss: 0 for the likelihood itself, 1 for a mean as in
+            least squares; a mixture has no scale, and weights of one.
         min_log_scale: Lower bound of log sigma, with pixels from 0 to 1.
 
     Raises:
@@ -60,7 +65,7 @@ class VAE(Autoencoder):
     def __init__(
         self,
         latent: int = 32,
-        likelihood: Kind = "logistic",
+        likelihood: str = "logistic",
         width: int = 16,
         depth: int = 3,
         beta: float = 1.0,
@@ -68,18 +73,13 @@ class VAE(Autoencoder):
         gamma: float = 0.25,
         min_log_scale: float = -7.5,
     ) -> None:
-        super().__init__()
-        check_kind(likelihood)
+        super().__init__(likelihood, beta, gamma, min_log_scale)
         check_counts(1, latent=latent, width=width, depth=depth)
         check_counts(0, cooling=cooling)
         self.latent = latent
-        self.likelihood = likelihood
         self.width = width
         self.depth = depth
-        self.beta = beta
         self.cooling = cooling
-        self.gamma = gamma
-        self.min_log_scale = min_log_scale
 
     def _networks(self, image: Image, outputs: int) -> None:
         pyramid = Pyramid(image, self.width)
@@ -92,9 +92,9 @@ class VAE(Autoencoder):
         return {"z": torch.randn((n, self.latent), generator=generator, device=context.device)}
 
     def _encode(self, value: Tensor, context: Tensor) -> tuple[Tensor, ...]:
-        """Mean and log-scale of `q(z | x, pa)`, each `(n, latent)`."""
+        """Return mean and log-scale of `q(z | x, pa)`, each `(n, latent)`."""
         mean, log_scale = self.encoder(value, context).chunk(2, dim=1)
-        return mean, log_scale.clamp(-7, 3)
+        return mean, log_scale.clamp(MIN_LOG_SCALE, MAX_LOG_SCALE)
 
     def _infer(
         self, features: tuple[Tensor, ...], context: Tensor, generator: Generator | None
@@ -109,7 +109,10 @@ class VAE(Autoencoder):
         return raw
 
     def _penalty(self, kl: dict[str, Tensor]) -> Tensor:
-        """`beta_t` times the divergence, averaged over rows."""
+        """Return `beta_t` times the divergence, averaged over rows."""
         left: Any = (self.cooling - self.steps).clamp_min(0) / max(self.cooling, 1)
-        weighted: Tensor = self.beta * HOT**left * kl["z"].mean()
+        weighted: Tensor = self.beta * INITIAL_BETA_FACTOR**left * kl["z"].mean()
         return weighted
+
+    def reverse(self, noise: Tensor) -> Tensor | None:
+        return -noise

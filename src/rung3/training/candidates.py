@@ -2,66 +2,53 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
+from rung3 import mechanisms
 from rung3.data.rows import Rows
-from rung3.data.variables import Categorical, Continuous, Discrete, Image, Variable
-from rung3.mechanisms import (
-    AdditiveNoise,
-    AtBounds,
-    Flow,
-    GumbelMax,
-    InverseCDF,
-    Mechanism,
-    default_mechanism,
-)
-from rung3.mechanisms.networks.encoding import ParentEncoder
+from rung3.data.variables import Continuous, Image, Variable
+from rung3.mechanisms import AdditiveNoise, AtBounds, Mechanism, default_mechanism
 
 __all__ = ["candidates", "suited"]
 
-TERMS, TREES, BOUND = 100, 200, 5
-"""Most terms of a curve that is tried; trees; rows at a bound that make it a value of its own."""
+FAMILIES = sorted(
+    (
+        family
+        for family in map(vars(mechanisms).get, mechanisms.__all__)
+        if isinstance(family, type) and issubclass(family, Mechanism)
+    ),
+    key=lambda family: family.flexibility,
+)
+"""All families of mechanisms, the least flexible first; most name no candidates."""
+
+BOUND_ROWS = 5
+"""Rows at a bound from where on it is a value of its own: fewer may be there by chance."""
 
 
 def candidates(variable: Variable, parents: Mapping[str, Variable]) -> list[list[Mechanism]]:
-    """What is tried for a variable: kinds, the simplest first, and of each kind some.
+    """Return what is tried for a variable: groups of mechanisms, the simplest first.
 
-    Numbers: additive noise about a line, a parabola, a cubic, a network; then noise whose spread
-    depends on the parents; about a sum of trees; then noise whose shape depends on the parents.
-    Categories: logistic, then networks.
+    Each family names its own (`Mechanism.candidates`). Numbers: additive noise about a line, a
+    parabola, a cubic, a network; then noise whose spread depends on the parents; about a sum of
+    trees; then noise whose shape depends on the parents. Categories: logistic, then networks.
 
     Example:
-        >>> from rung3 import Continuous
+        >>> from rung3 import Categorical, Continuous
         >>> candidates(Categorical(3), {"age": Continuous()})
         [[GumbelMax(hidden=()), GumbelMax()]]
     """
     if not parents or isinstance(variable, Image):
         return [[default_mechanism(variable)]]
-    if isinstance(variable, Categorical) and type(default_mechanism(variable)) is GumbelMax:
-        return [[GumbelMax(hidden=()), GumbelMax()]]
-    if isinstance(variable, Discrete):
-        return [[InverseCDF(hidden=()), InverseCDF()]]
-    circular = isinstance(variable, Continuous) and variable.circular
-    if circular or any(isinstance(kind, Image) for kind in parents.values()):
-        return [[Flow(splines=0), Flow()]]
-    width = ParentEncoder(parents).width
-    curves = [AdditiveNoise(degree=k) for k in (2, 3) if math.comb(width + k, k) <= TERMS]
-    return [
-        [AdditiveNoise(degree=1), *curves, AdditiveNoise()],
-        [AdditiveNoise(spread=True)],
-        [AdditiveNoise(trees=TREES)],
-        [Flow()],
-    ]
+    return [group for family in FAMILIES for group in family.candidates(variable, parents)]
 
 
 def suited(mechanism: Mechanism, rows: Rows) -> list[list[Mechanism]]:
-    """What is tried for a variable, given how often it lies at a bound."""
+    """Return what is tried for a variable, given how often it lies at a bound."""
     v, kinds = mechanism.variable, candidates(mechanism.variable, mechanism.parents)
     if not isinstance(v, Continuous) or v.shape or v.circular:
         return kinds
     at_bound = (rows[mechanism.name] <= v.lower) | (rows[mechanism.name] >= v.upper)
-    if int(at_bound.sum()) < BOUND:
+    if int(at_bound.sum()) < BOUND_ROWS:
         return kinds
 
     def at_bounds(one: Mechanism) -> AtBounds:

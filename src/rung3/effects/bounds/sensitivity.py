@@ -37,8 +37,6 @@ from rung3.data.seeding import Seed, base_seed
 from rung3.data.values import coded
 from rung3.data.variables import Binary, Discrete, Image, Variable
 from rung3.effects.bounds.per_row import row_bounds
-from rung3.mechanisms import HVAE, Equation, Flow, GumbelMax, InverseCDF
-from rung3.mechanisms.autoencoder import Autoencoder
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, repeat_noise
 from rung3.scm.floating import in_own_precision
 from rung3.scm.scm import SCM
@@ -198,18 +196,17 @@ def alternatives(mechanism: Mechanism) -> dict[str, Mechanism]:
 
     Example:
         >>> from rung3 import Categorical
+        >>> from rung3.mechanisms import GumbelMax
         >>> list(alternatives(GumbelMax().bind("ward", Categorical(3), {})))
         ['InverseCDF', 'InverseCDF, noise reversed']
     """
-    match mechanism:
-        case GumbelMax():
-            other = _same_probabilities(InverseCDF, mechanism)
-            return {"InverseCDF": other, "InverseCDF, noise reversed": Reversed(other)}
-        case InverseCDF():
-            other = _same_probabilities(GumbelMax, mechanism)
-            return {"GumbelMax": other, "noise reversed": Reversed(mechanism)}
-        case _:
-            return {"noise reversed": Reversed(mechanism)} if _reversible(mechanism) else {}
+    others: dict[str, Mechanism] = {}
+    for other in mechanism.alternatives():
+        kind = type(other).__name__
+        others[kind] = other
+        if _reversible(other):
+            others[f"{kind}, noise reversed"] = Reversed(other)
+    return others | ({"noise reversed": Reversed(mechanism)} if _reversible(mechanism) else {})
 
 
 class Reversed(Mechanism):
@@ -288,37 +285,17 @@ class Reversed(Mechanism):
         return {**parts, **{f"before {name}": part for name, part in before.items()}}
 
     def _turn(self, key: str, part: Tensor) -> Tensor:
-        """`F^-1(1 - F(u))`; noise of observation stays."""
-        match self.mechanism:
-            case InverseCDF():
-                return 1 - part
-            case Equation() as equation:
-                turned = equation.reverse(part)
-                assert turned is not None
-                return turned
-            case _:
-                return part if key in self.mechanism.observation_noise else -part
+        """Return `F^-1(1 - F(u))`; noise of observation stays."""
+        if key in self.mechanism.observation_noise:
+            return part
+        turned = self.mechanism.reverse(part)
+        assert turned is not None
+        return turned
 
 
 def _reversible(mechanism: Mechanism) -> bool:
-    """Whether its noise is uniform, or symmetric about zero, or has quantiles that are known."""
-    match mechanism:
-        case HVAE():
-            return mechanism.mediator == "chain"
-        case Equation():
-            return mechanism.wants_noise and mechanism.reverse(torch.zeros(1)) is not None
-        case _:
-            return isinstance(mechanism, Flow | InverseCDF | Autoencoder)
-
-
-def _same_probabilities(
-    kind: type[GumbelMax | InverseCDF], mechanism: GumbelMax | InverseCDF
-) -> GumbelMax | InverseCDF:
-    """The other family with the same network, or the same table."""
-    made = kind(mechanism.hidden, mechanism.table)
-    bound = made.bind(mechanism.name, mechanism.variable, mechanism.parents)
-    bound.load_state_dict(mechanism.state_dict())
-    return bound.to(mechanism.observed.device)
+    """Tell whether a mechanism knows the noise at the opposite rank."""
+    return mechanism.wants_noise and mechanism.reverse(torch.zeros(1)) is not None
 
 
 def _affected(model: SCM, do: Mapping[str, Any], outcome: str) -> list[str]:

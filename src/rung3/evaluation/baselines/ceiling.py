@@ -43,7 +43,8 @@ from rung3.evaluation.plan import plan
 from rung3.mechanisms.base import Parents
 from rung3.mechanisms.networks.convolutional import zero
 from rung3.mechanisms.networks.encoding import MLP, ParentEncoder, Standardise
-from rung3.mechanisms.networks.hierarchy import BottomUp, Grid, Latent, Stage, TopDown, preset
+from rung3.mechanisms.networks.hierarchy import BottomUp, Latent, TopDown
+from rung3.mechanisms.networks.stages import Grid, Stage, preset
 from rung3.scm.truth import true_counterfactual
 
 if TYPE_CHECKING:

@@ -8,61 +8,68 @@ unless a spread is asked for, g a neural spline without any input, and, by chang
     log p(x | pa) = log p_e((T(x) - m(pa)) / s(pa)) - log s(pa) + log |dT/dx|.
 
 With s = 1 a counterfactual is the factual value moved by `m(pa~) - m(pa)`, so its error is that of
-a regression, and no more. All of it is fitted before the first step of training: m by least
-squares, a polynomial's in closed form, a network's by second-order steps (see
+a regression, and no more. Everything is fitted before the first step of training. m is fitted by
+least squares: a polynomial in closed form, a network by second-order steps (see
 `rung3.mechanisms.additive.regression`), trees by boosting (`rung3.mechanisms.additive.trees`), or
-by a regressor of scikit-learn, or one like those; s by the normal likelihood of what m leaves,
-after which m is fitted anew, each row weighted by 1 / s^2; and g by the likelihood of what is left
-then. Least squares waste what noise that is not normal tells: with the Fisher information I =
-E[(log p_e)'^2], one row tells `I var(e) >= 1` times as much of m as they use of it. If there are
-rows enough to tell g from a normal for certain, m is fitted once more, by the likelihood of g
-(Bickel 1982, *On adaptive estimation*), and g after it; if only to tell that its tails are heavy,
-by that of a Student's t.
+by a regressor of scikit-learn, or one like those. s is fitted by the normal likelihood of what m
+leaves, and then m anew, each row weighted by 1 / s^2; and g by the likelihood of the rest.
 
-Identified under the assumption, whatever the noise's distribution (Hoyer et al. 2008, *Nonlinear
-causal discovery with additive noise models*; with a spread, but for rare cases, Immer et al. 2023,
-*On the identifiability and estimation of causal location-scale noise models*); `rung3.diagnose`
-tests it.
+Least squares waste what noise that is not normal tells: with the Fisher information I =
+E[(log p_e)'^2], one row tells `I var(e) >= 1` times as much of m as they use of it. If there are
+enough rows to tell g from a normal for certain, m is fitted once more, by the likelihood of g
+(Bickel 1982, *On adaptive estimation*), and then g again; if there are only enough to tell that its
+tails are heavy, by that of a Student's t.
+
+The counterfactual is identified under the assumption, whatever the noise's distribution (Hoyer et
+al. 2008, *Nonlinear causal discovery with additive noise models*; with a spread, except in rare
+cases, Immer et al. 2023, *On the identifiability and estimation of causal location-scale noise
+models*); `rung3.diagnose` tests it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
 
 from rung3.data.rows import Noise
-from rung3.data.variables import Continuous, Image
-from rung3.mechanisms.additive.losses import Loss, heavy, spread, squares
+from rung3.data.variables import Continuous, Image, Variable
+from rung3.mechanisms.additive.losses import Loss, adaptive, normal_spread, squared_error
 from rung3.mechanisms.additive.polynomial import Polynomial
 from rung3.mechanisms.additive.regression import Regression
 from rung3.mechanisms.additive.trees import Trees
-from rung3.mechanisms.base import Abduction, Mechanism, Parents, one_tensor, repeat_noise
+from rung3.mechanisms.base import Invertible, Mechanism, Parents, one_tensor
 from rung3.mechanisms.flow import Flow
 from rung3.mechanisms.networks.encoding import ParentEncoder, Standardise
 from rung3.mechanisms.networks.real_line import ToReal
 
 __all__ = ["AdditiveNoise"]
 
-MOST, TELLS, GRID = 500, 500, 4_096
-"""Most terms of a curved polynomial; nats that g's likelihood must be above a normal's, in all rows
-(ten for each parameter of g); points that it is then taken from."""
+MAX_TERMS = 500
+"""Most terms of a curved polynomial: a step takes the cube of their number."""
+
+MAX_CANDIDATE_TERMS = 100
+"""Most terms of a polynomial that `choose` tries: more would take too many rows to tell."""
+
+CANDIDATE_TREES = 200
+"""Most trees of a sum that `choose` tries: boosting stops earlier where rows tell no more."""
 
 
-class AdditiveNoise(Mechanism):
+class AdditiveNoise(Invertible):
     """A regression on the parents plus noise independent of them; noise of the value's shape.
 
     Args:
-        degree: Of the polynomial m in the encoded parents; a network if not given.
-        hidden: Most units of the network, fewer the wider the parents; a line runs beside it.
+        degree: Degree of the polynomial m in the encoded parents; a network if not given.
+        hidden: Most units of the network, fewer the wider the parents; a line is added to it.
         spread: Whether the noise's spread depends on the parents, by such a network too.
         trees: Most trees of a sum that m is instead, for functions with steps. Beyond the data it
             is constant, and it gives no gradients.
-        regressor: What has `fit(features, target)` and `predict(features)` of arrays `(n, d)` and
-            `(n,)`, such as scikit-learn's; `fit` of the model fits it, on the parents' values as
-            they are (categories one-hot). One that overfits makes the noise look too small. It
+        regressor: An object with `fit(features, target)` and `predict(features)` of arrays `(n, d)`
+            and `(n,)`, such as scikit-learn's. `fit` of the model fits it, on the parents' values
+            as they are (categories one-hot). One that overfits makes the noise look too small. It
             cannot be saved, and gives no gradients.
 
     Raises:
@@ -82,8 +89,8 @@ class AdditiveNoise(Mechanism):
     """
 
     seen: Tensor
-    abduction: ClassVar[Abduction] = "exact"
     learning_rate: ClassVar[float] = 1e-2
+    flexibility: ClassVar[int] = 1
     assumption: str = "noise adds to a function of the parents, and does not depend on them"
 
     def __init__(
@@ -95,24 +102,7 @@ class AdditiveNoise(Mechanism):
         trees: int | None = None,
     ) -> None:
         super().__init__()
-        if regressor is not None:
-            lacking = [verb for verb in ("fit", "predict") if not callable(_verb(regressor, verb))]
-            if lacking or isinstance(regressor, type) or degree is not None or spread:
-                raise ValueError(
-                    f"regressor={regressor!r}: expected an object with fit and predict, and no "
-                    f"degree or spread beside it (degree={degree}, spread={spread})"
-                )
-        if trees is not None and (not isinstance(trees, int) or trees < 1):
-            raise ValueError(f"trees={trees!r} must be a number of trees, at least 1")
-        if trees is not None and (degree is not None or spread or regressor is not None):
-            raise ValueError(
-                f"trees={trees}: expected no degree, spread or regressor beside it "
-                f"(degree={degree}, spread={spread}, regressor={regressor!r})"
-            )
-        if degree is not None and (degree < 1 or spread):
-            raise ValueError(f"degree={degree} must be at least 1, and without spread={spread}")
-        if not isinstance(hidden, int) or hidden < 1:
-            raise ValueError(f"hidden={hidden!r} must be a number of units, at least 1")
+        _check_arguments(degree, hidden, spread, regressor, trees)
         self.degree = degree
         self.hidden = hidden
         self.spread = spread
@@ -122,6 +112,25 @@ class AdditiveNoise(Mechanism):
             self.assumption = (
                 "noise, times a spread that the parents set, adds to a function of them"
             )
+
+    @classmethod
+    def candidates(
+        cls, variable: Variable, parents: Mapping[str, Variable]
+    ) -> list[list[Mechanism]]:
+        """Name a line, curves and a network; then a spread; then trees, for steps."""
+        circular = isinstance(variable, Continuous) and variable.circular
+        if not isinstance(variable, Continuous) or circular:
+            return []
+        if any(isinstance(parent, Image) for parent in parents.values()):
+            return []
+        width = ParentEncoder(parents).width
+        degrees = [k for k in (2, 3) if math.comb(width + k, k) <= MAX_CANDIDATE_TERMS]
+        curves = [cls(degree=degree) for degree in degrees]
+        return [
+            [cls(degree=1), *curves, cls()],
+            [cls(spread=True)],
+            [cls(trees=CANDIDATE_TREES)],
+        ]
 
     def build(self) -> None:
         if not isinstance(self.variable, Continuous):
@@ -135,23 +144,7 @@ class AdditiveNoise(Mechanism):
         self.to_real = ToReal(self.variable)
         self.standardise = Standardise(self.variable.shape)
         inputs, outputs = self.encoder.width, self.variable.dim or 1
-        self.location: Polynomial | Regression | Trees | _Regressor | None = None
-        if self.regressor is not None and (self.variable.shape or not inputs):
-            raise ValueError(f"{self.name}: a regressor gives one number, from at least one parent")
-        if self.regressor is not None:
-            self.location = _Regressor(self.regressor, self.name)
-        elif inputs and self.trees is not None:
-            self.location = Trees(self.trees, outputs)
-        elif inputs and self.degree is None:
-            self.location = Regression(inputs, self.hidden, outputs)
-        elif inputs:
-            terms = math.comb(inputs + (self.degree or 0), inputs)
-            if self.degree != 1 and terms > MOST:
-                raise ValueError(
-                    f"{self.name}: a polynomial of degree {self.degree} in {inputs} features has "
-                    f"{terms} terms, more than {MOST}; give a lower degree, or none for networks"
-                )
-            self.location = Polynomial(self.degree or 0, inputs, outputs)
+        self.location = self._location(inputs, outputs)
         self.log_spread = (
             Regression(inputs, self.hidden, outputs, products=False)
             if self.spread and inputs
@@ -161,9 +154,33 @@ class AdditiveNoise(Mechanism):
         self.rest = Flow().bind(self.name, Continuous(dim=self.variable.dim), {})
         self.closed_form = self.rest.closed_form
 
+    def _location(
+        self, inputs: int, outputs: int
+    ) -> Polynomial | Regression | Trees | _Regressor | None:
+        """Return m, unfitted; without parents it is zero, and none is needed."""
+        if self.regressor is not None:
+            if self.variable.shape or not inputs:
+                raise ValueError(
+                    f"{self.name}: a regressor gives one number, from at least one parent"
+                )
+            return _Regressor(self.regressor, self.name)
+        if not inputs:
+            return None
+        if self.trees is not None:
+            return Trees(self.trees, outputs)
+        if self.degree is None:
+            return Regression(inputs, self.hidden, outputs)
+        terms = math.comb(inputs + self.degree, inputs)
+        if self.degree != 1 and terms > MAX_TERMS:
+            raise ValueError(
+                f"{self.name}: a polynomial of degree {self.degree} in {inputs} features has "
+                f"{terms} terms, more than {MAX_TERMS}; give a lower degree, or none for networks"
+            )
+        return Polynomial(self.degree, inputs, outputs)
+
     @torch.no_grad()
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
-        """Fit it: units and scales, m, s, and the noise's distribution."""
+        """Fit everything: units and scales, m, s, and the noise's distribution."""
         self.to_real.calibrate(value)
         if not isinstance(self.location, _Regressor):  # which takes values as they are
             self.encoder.calibrate(parents)
@@ -174,92 +191,69 @@ class AdditiveNoise(Mechanism):
             self._solve(z, standard, parents)
             return
         if isinstance(self.location, Trees):
-            told = self.location.solve(z, standard.reshape(n, -1)).reshape(standard.shape)
-            self.rest.calibrate(standard - told, {})
+            predicted = self.location.solve(z, standard.reshape(n, -1)).reshape(standard.shape)
+            self.rest.calibrate(standard - predicted, {})
             return
         if self.location is not None:
             self.location.solve(z, standard)
-        self.rest.calibrate(self._rest(standard, parents)[0], {})
+        self.rest.calibrate(self._residual(standard, parents)[0], {})
 
     def _solve(self, z: Tensor, standard: Tensor, parents: Parents) -> None:
-        """Fit m, s and g, going on from what they are, if they were fitted before."""
+        """Fit m, s and g, starting from what they are, if they were fitted before."""
         assert isinstance(self.location, Polynomial | Regression)
-        if not self.location.weights.any():
-            if self.log_spread is not None:
-                self._start_spread(z, standard.reshape(len(z), -1))
-            rest = self._round(z, standard, parents, squares)
-            told = self._likelihood(rest)
-            if told is None:
-                return
-        else:
-            told = self._likelihood(self._rest(standard, parents)[0])
-        self._round(z, standard, parents, told or squares)
+        if self.location.weights.any():
+            likelihood = self._likelihood(self._residual(standard, parents)[0])
+            self._fit(z, standard, parents, likelihood or squared_error)
+            return
+        if self.log_spread is not None:
+            self._start_spread(z, standard.reshape(len(z), -1))
+        residual = self._fit(z, standard, parents, squared_error)
+        if (likelihood := self._likelihood(residual)) is not None:
+            self._fit(z, standard, parents, likelihood)
 
     def _start_spread(self, z: Tensor, y: Tensor) -> None:
-        """A first s, from a few rows, and from what m leaves there."""
+        """Fit a first s, to what a rough m leaves in a few rows."""
         assert isinstance(self.location, Regression)
         assert self.log_spread is not None
-        self.location.solve(z, squares, y, torch.ones_like(y), rough=True)
-        self.log_spread.solve(z, spread, y - self.location(z), rough=True)
+        self.location.solve(z, squared_error, y, torch.ones_like(y), rough=True)
+        self.log_spread.solve(z, normal_spread, y - self.location(z), rough=True)
         self.location.weights.zero_()
 
-    def _round(self, z: Tensor, standard: Tensor, parents: Parents, loss: Loss) -> Tensor:
-        """Fit m by this loss, on the scale that s gives each row, then s, and g of the rest."""
+    def _fit(self, z: Tensor, standard: Tensor, parents: Parents, loss: Loss) -> Tensor:
+        """Fit m by this loss, on the scale that s gives each row; then s; then g to the rest."""
         assert isinstance(self.location, Polynomial | Regression)
         y = standard.reshape(len(z), -1)
         if self.log_spread is None:
             self.location.solve(z, loss, y, torch.ones_like(y))
         else:
             self.location.solve(z, loss, y, self.log_spread(z).exp())
-            self.log_spread.solve(z, spread, y - self.location(z))
-            told = self.log_spread(z)
-            self.seen.copy_(torch.stack([told.amin(0), told.amax(0)]))
-        rest = self._rest(standard, parents)[0]
-        self.rest.calibrate(rest, {})
-        return rest
+            self.log_spread.solve(z, normal_spread, y - self.location(z))
+            log_spread = self.log_spread(z)
+            self.seen.copy_(torch.stack([log_spread.amin(0), log_spread.amax(0)]))
+        residual = self._residual(standard, parents)[0]
+        self.rest.calibrate(residual, {})
+        return residual
 
-    @torch.no_grad()
-    def _likelihood(self, rest: Tensor) -> Loss | None:
-        """`-log p_e((y - f) / scale)`, if that tells much more of f than squares do, or a t's."""
+    def _likelihood(self, residual: Tensor) -> Loss | None:
+        """Return the loss that fits m best, if it tells much more of m than squares do."""
         if not self.rest.closed_form:
             return None
-        low, high = rest.aminmax()
-        grid = torch.linspace(float(low), float(high), GRID).to(rest)
-        log_p = self.rest.log_prob(grid, {})
-        step = grid[1] - grid[0]
-        slope = log_p.diff() / step
-
-        def look(e: Tensor) -> tuple[Tensor, Tensor]:
-            """`log p_e`, a line between points of the grid and beyond, and its derivative."""
-            place = ((e - low) / step).long().clamp(0, GRID - 2)
-            return log_p[place] + slope[place] * (e - grid[place]), slope[place]
-
-        told, score = look(rest)
-        normal = -(1 + math.log(2 * math.pi) + rest.var().log()) / 2
-        if not float((told.mean() - normal) * len(rest)) > TELLS:
-            return heavy(rest)
-        information = float(score.square().mean())
-
-        def loss(f: Tensor, y: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            told, score = look((y - f) / scale)
-            return -told, score / scale, information / scale.square()
-
-        return loss
+        return adaptive(lambda e: self.rest.log_prob(e, {}), residual)
 
     def loss(self, value: Tensor, parents: Parents) -> Tensor:
-        """`-log p(x | pa)`; in rows that trees learned from noise looks small: nothing to learn."""
+        """Return `-log p(x | pa)`; without gradients for trees, whose own rows show small noise."""
         loss = super().loss(value, parents)
         return loss - (loss - loss.detach()) if isinstance(self.location, Trees) else loss
 
     def effective_parameters(self) -> float:
-        """Those of m and s; the noise's distribution takes the same, whatever they are."""
+        """Count those of m and s; the noise's distribution always has the same number."""
         if isinstance(self.location, Trees | _Regressor):
             return math.inf
         parts = [part for part in (self.location, self.log_spread) if part is not None]
         return float(sum(part.determined.sum() for part in parts))
 
     def config(self) -> dict[str, Any]:
-        """The arguments that differ from their defaults.
+        """Return the arguments that differ from their defaults.
 
         Raises:
             ValueError: If there is a regressor, which cannot be saved.
@@ -277,19 +271,19 @@ class AdditiveNoise(Mechanism):
         return super().describe()
 
     def _standard(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """The value on the real line, standardised, and `log |dy/dx|`, `(n,)`."""
+        """Return the value on the real line, standardised, and `log |dy/dx|`, `(n,)`."""
         real, slope = self.to_real(value)
         slope = (slope - self.standardise.scale.log()).reshape(len(value), -1).sum(1)
         plain = isinstance(self.location, _Regressor)
         return (real if plain else self.standardise(real)), slope
 
     def _features(self, parents: Parents, n: int) -> Tensor:
-        """What m is a function of, `(n, width)`."""
+        """Return the features that m is a function of, `(n, width)`."""
         plain = isinstance(self.location, _Regressor)
         return self.encoder.plain(parents, n) if plain else self.encoder(parents, n)
 
-    def _map(self, parents: Parents, like: Tensor) -> tuple[Tensor, Tensor]:
-        """What m and log s are, each of the shape of `like`; s stays within what training saw."""
+    def moments(self, parents: Parents, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return m and log s, each of the shape of `like`; s stays within its range in training."""
         if self.location is None:
             return torch.zeros_like(like), torch.zeros_like(like)
         z = self._features(parents, len(like))
@@ -299,9 +293,9 @@ class AdditiveNoise(Mechanism):
         low, high = self.seen
         return mean, self.log_spread(z).clamp(low, high).reshape(like.shape)
 
-    def _rest(self, standard: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
-        """The noise e of the shape of `standard`, and `log |de/dy|`, `(n,)`."""
-        mean, log_spread = self._map(parents, standard)
+    def _residual(self, standard: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
+        """Return the noise e of the shape of `standard`, and `log |de/dy|`, `(n,)`."""
+        mean, log_spread = self.moments(parents, standard)
         slope = -log_spread.reshape(len(standard), -1).sum(1)
         return (standard - mean) * (-log_spread).exp(), slope
 
@@ -312,25 +306,18 @@ class AdditiveNoise(Mechanism):
         return self.rest.noise_prior()
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
-        rest = self.rest.predict(one_tensor(noise, self.name), {})
-        mean, log_spread = self._map(parents, rest)
-        value = self.to_real.inverse(self.standardise.inverse(mean + log_spread.exp() * rest))
+        residual = self.rest.predict(one_tensor(noise, self.name), {})
+        mean, log_spread = self.moments(parents, residual)
+        value = self.to_real.inverse(self.standardise.inverse(mean + log_spread.exp() * residual))
         return self.variable.hold(value, self.wide)
 
-    def abduct(
-        self,
-        value: Tensor,
-        parents: Parents,
-        particles: int | None = None,
-        generator: Generator | None = None,
-    ) -> Noise:
-        rest = self._rest(self._standard(value)[0], parents)[0]
-        return repeat_noise(self.rest.abduct(rest, {}), particles)
+    def invert(self, value: Tensor, parents: Parents) -> Noise:
+        return self.rest.invert(self._residual(self._standard(value)[0], parents)[0], {})
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         standard, slope = self._standard(value)
-        rest, own = self._rest(standard, parents)
-        log_prob = self.rest.log_prob(rest, {}) + slope + own
+        residual, spread_slope = self._residual(standard, parents)
+        log_prob = self.rest.log_prob(residual, {}) + slope + spread_slope
         return log_prob.to(self.standardise.scale.dtype)
 
 
@@ -348,11 +335,32 @@ class _Regressor(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         try:
-            told = self.regressor.predict(z.double().numpy(force=True))
+            predicted = self.regressor.predict(z.double().numpy(force=True))
         except (ValueError, AttributeError) as error:
             raise ValueError(f"{self.name}: its regressor: {error}") from None
-        return torch.as_tensor(told, device=z.device).to(z).reshape(len(z), 1)
+        return torch.as_tensor(predicted, device=z.device).to(z).reshape(len(z), 1)
 
 
-def _verb(regressor: Any, verb: str) -> Any:
-    return getattr(regressor, verb, None)
+def _check_arguments(
+    degree: int | None, hidden: int, spread: bool, regressor: Any, trees: int | None
+) -> None:
+    """Refuse arguments of `AdditiveNoise` that are out of range, or do not go together."""
+    if regressor is not None:
+        verbs = [getattr(regressor, verb, None) for verb in ("fit", "predict")]
+        usable = all(map(callable, verbs)) and not isinstance(regressor, type)
+        if not usable or degree is not None or spread:
+            raise ValueError(
+                f"regressor={regressor!r}: expected an object with fit and predict, and no "
+                f"degree or spread beside it (degree={degree}, spread={spread})"
+            )
+    if trees is not None and (not isinstance(trees, int) or trees < 1):
+        raise ValueError(f"trees={trees!r} must be a number of trees, at least 1")
+    if trees is not None and (degree is not None or spread or regressor is not None):
+        raise ValueError(
+            f"trees={trees}: expected no degree, spread or regressor beside it "
+            f"(degree={degree}, spread={spread}, regressor={regressor!r})"
+        )
+    if degree is not None and (degree < 1 or spread):
+        raise ValueError(f"degree={degree} must be at least 1, and without spread={spread}")
+    if not isinstance(hidden, int) or hidden < 1:
+        raise ValueError(f"hidden={hidden!r} must be a number of units, at least 1")

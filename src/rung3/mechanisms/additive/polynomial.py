@@ -1,13 +1,13 @@
-"""`Polynomial`: of encoded parents, fitted by Newton's method; least squares take one step.
+"""`Polynomial`: a function of encoded parents, fitted by Newton's method; squares take one step.
 
 Its curved terms, those of degree two and more, are then shrunk as far as the evidence says, each
 with a decay of its own (see `rung3.mechanisms.additive.regression`): near the optimum w0 the loss
-is quadratic, of curvature B, so nothing more is asked of the rows. With S the inverse of
+is quadratic, of curvature B, so the rows are not needed again. With S the inverse of
 `b B + diag(a)`, and a = 0 for the constant and the linear terms,
 
     w = b S B w0,   k_j = 1 - a_j S_jj,   a_j = k_j / w_j^2,   b = (n - sum k) / sum(g^2 / c),
 
-in turn. What curves no more than noise does is pruned, and does no harm beyond the data.
+in turn. Terms that curve no more than noise does are pruned, and do no harm beyond the data.
 """
 
 from __future__ import annotations
@@ -19,30 +19,36 @@ import torch
 from torch import Tensor, nn
 
 from rung3.mechanisms.additive.losses import Loss
-from rung3.mechanisms.additive.regression import LEAST, Point, look
+from rung3.mechanisms.additive.quadratic import LEAST_DIVISOR, Quadratic, expand
 
 __all__ = ["Polynomial"]
 
-HELD, STEPS, ENOUGH = 4_000_000, 20, 1e-6
-"""Terms, in all rows, that are held at once; most steps; gain a row, foreseen, that is too
-little."""
-ROUNDS = 50
-"""Of shrinking."""
+CHUNK_TERMS = 4_000_000
+"""Terms, in all rows, that are held at a time: it bounds the memory to 32 MB."""
+
+NEWTON_STEPS = 20
+"""Most steps of Newton's method: squares take one, likelihoods a few."""
+
+LEAST_GAIN = 1e-6
+"""Expected gain of a step, in nats a row, below which the steps end."""
+
+SHRINK_ROUNDS = 50
+"""Rounds in which decays and terms are found in turn: they settle in fewer."""
 
 
 class Polynomial(nn.Module):
     """Polynomials, `(n, inputs) -> (n, outputs)`, constants included; no gradients.
 
     Args:
-        degree: At least 1.
+        degree: Highest degree of a term, at least 1.
         inputs: Number of features; they should be standardised.
         outputs: Number of outputs.
 
     Example:
-        >>> from rung3.mechanisms.additive.losses import squares
+        >>> from rung3.mechanisms.additive.losses import squared_error
         >>> z = torch.linspace(-2, 2, 400)[:, None]
         >>> polynomial = Polynomial(2, 1)
-        >>> polynomial.solve(z, squares, 3 * z**2, torch.ones(400, 1))
+        >>> polynomial.solve(z, squared_error, 3 * z**2, torch.ones(400, 1))
         >>> bool((polynomial(z) - 3 * z**2).abs().max() < 1e-5)
         True
     """
@@ -61,55 +67,56 @@ class Polynomial(nn.Module):
         self.register_buffer("determined", torch.zeros(outputs))
 
     def forward(self, z: Tensor) -> Tensor:
-        return self._design(z) @ self.weights
+        return self.design(z) @ self.weights
 
     def solve(self, z: Tensor, loss: Loss, *columns: Tensor) -> None:
-        """Fit it; of the solutions, where there are many (one-hot codes), the least.
+        """Fit it; where there are many solutions (one-hot codes), the least is taken.
 
         Args:
             z: Features `(n, inputs)`.
-            loss: As in `Regression.solve`.
-            columns: As there, each `(n, outputs)`.
+            loss: Of `f` and of columns like it, `(n,)`: its value, derivative and curvature.
+            columns: Those columns, each `(n, outputs)`.
         """
         for k in range(self.weights.shape[1]):
             data = [z.double(), *(column[:, k].double() for column in columns)]
-            best, at = math.inf, self.weights[:, k].double()
-            step = torch.zeros_like(at)
-            for _ in range(STEPS):
-                here = self._look(at + step, data, loss)
-                if here.value > best:
+            lowest, weights = math.inf, self.weights[:, k].double()
+            step = torch.zeros_like(weights)
+            for _ in range(NEWTON_STEPS):
+                here = self._expand(weights + step, data, loss)
+                if here.value > lowest:
                     step = step / 2
                     continue
-                best, at = here.value, at + step
+                lowest, weights = here.value, weights + step
                 step = -_inverse(here.curvature) @ here.slope
-                if -(here.slope @ step) / 2 < ENOUGH * here.n:
+                if -(here.slope @ step) / 2 < LEAST_GAIN * here.n:
                     break
-            shrunk, self.determined[k] = self._shrink(at + step, here)
-            self.weights[:, k] = shrunk
+            self.weights[:, k], self.determined[k] = self._shrink(weights + step, here)
 
-    def _look(self, at: Tensor, data: list[Tensor], loss: Loss) -> Point:
+    def _expand(self, weights: Tensor, data: list[Tensor], loss: Loss) -> Quadratic:
         def run(z: Tensor) -> tuple[Tensor, Tensor]:
-            design = self._design(z)
-            return design @ at, design
+            design = self.design(z)
+            return design @ weights, design
 
-        return look(at, run, data, loss, max(1, HELD // len(self.terms)))
+        return expand(weights, run, data, loss, max(1, CHUNK_TERMS // len(self.terms)))
 
-    def _shrink(self, best: Tensor, here: Point) -> tuple[Tensor, Tensor]:
-        """The terms, and how many of them the data determine."""
-        curved = best.new_tensor([len(term) > 1 for term in self.terms])
-        decay, precision = LEAST * curved, here.n / here.chi2
-        weights, kept = best, torch.ones_like(best)
-        for _ in range(ROUNDS if curved.any() else 0):
+    def _shrink(self, optimum: Tensor, here: Quadratic) -> tuple[Tensor, Tensor]:
+        """Return the shrunk terms, and how many of them the data determine."""
+        curved = optimum.new_tensor([len(term) > 1 for term in self.terms])
+        decay, precision = LEAST_DIVISOR * curved, here.n / here.chi2
+        weights, shares = optimum, torch.ones_like(optimum)
+        for _ in range(SHRINK_ROUNDS if curved.any() else 0):
             inverse = _inverse(precision * here.curvature + decay.diag())
-            weights = precision * inverse @ (here.curvature @ best)
-            kept = 1 - decay * inverse.diagonal()
-            decay = curved * kept.clamp_min(LEAST) / weights.square().clamp_min(LEAST)
-            off = weights - best
-            misfit = here.chi2 + max(float(off @ here.curvature @ off), 0.0)
-            precision = max(here.n - float(kept.sum()), 1.0) / misfit
-        return weights, kept.sum()
+            weights = precision * inverse @ (here.curvature @ optimum)
+            shares = 1 - decay * inverse.diagonal()
+            squares = weights.square().clamp_min(LEAST_DIVISOR)
+            decay = curved * shares.clamp_min(LEAST_DIVISOR) / squares
+            shift = weights - optimum
+            misfit = here.chi2 + max(float(shift @ here.curvature @ shift), 0.0)
+            precision = max(here.n - float(shares.sum()), 1.0) / misfit
+        return weights, shares.sum()
 
-    def _design(self, z: Tensor) -> Tensor:
+    def design(self, z: Tensor) -> Tensor:
+        """Return the terms of features `(n, inputs)`, `(n, terms)`."""
         one, columns = z.new_ones(len(z)), list(z.T)
         products = [
             math.prod([columns[k] for k in term[1:]], start=columns[term[0]])
@@ -119,6 +126,6 @@ class Polynomial(nn.Module):
 
 
 def _inverse(matrix: Tensor) -> Tensor:
-    """The inverse, or what comes nearest to it."""
+    """Return the inverse, or the pseudoinverse where there is none."""
     inverse: Tensor = torch.linalg.pinv(matrix, hermitian=True, rtol=1e-12)
     return inverse

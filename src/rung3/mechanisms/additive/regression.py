@@ -3,9 +3,10 @@
     f(z) = c'q + v' tanh(W q),      E(w) = sum_i l(f_i),
 
 a line and a perceptron side by side, both of q = (1, z) and, if there are few features, their
-squares and products: causes that act together then take one unit, not many. With g_i = dl/df and
-c_i the curvature (expected d2l/df2), J the Jacobian of f and B = J' diag(c) J, a step is that of
-Levenberg and Marquardt on `b E + sum a_j w_j^2 / 2`, damped by m:
+squares and products: causes that act together then take one unit, not many. With the derivative g,
+the expected curvature c and the Jacobian J of f in the weights w, and B = J' diag(c) J (see
+`rung3.mechanisms.additive.quadratic`), a step is that of Levenberg and Marquardt on
+`b E + sum a_j w_j^2 / 2`, damped by m:
 
     (b (B + n m) + diag(a)) dw = -(b J'g + a w).
 
@@ -17,43 +18,88 @@ the weights that share a decay,
 
     a = sum k_j / sum w_j^2,     b = (n - sum k) / sum(g^2 / c),
 
-sum k being the number of parameters that the data determine: what they do not ask for is pruned.
-So a network needs no rows held out to stop by, and one that is too wide does no harm.
+with sum k the number of parameters that the data determine: weights that the data do not ask for
+are pruned. So a network needs no rows held out to stop by, and one that is too wide does no harm.
 
 Networks of one unit, of two, of four... start from few rows. Their units are the best of many that
 are drawn at random, chosen one after the other by what those before leave unexplained (orthogonal
 matching pursuit): from random units alone, steps hardly find a narrow ridge. The best of each size
-go on with more rows, and end with all; f is their mean, weighted by their evidence.
+continue with more rows, and end with all; f is their mean, weighted by their evidence.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from rung3.mechanisms.additive.losses import Loss
+from rung3.mechanisms.additive.quadratic import LEAST_DIVISOR, Quadratic, expand
 
-__all__ = ["Point", "Regression", "look"]
+__all__ = ["SCHEDULE", "Regression", "Schedule"]
 
-FIRST, STAGES = (2_000, 60), ((20_000, 40), (None, 3))
-"""Rows that networks start from, and steps on them at the most; and of those that go on."""
-STARTS, MEMBERS, NEAR = 4, 3, 5
-"""Networks of one size that start; those that go on; how often the decays of an old one are found
-before its first step."""
-DRAWN, STEEP = 1_000, 10.0
-"""Units, and rows, that the first are chosen from; how much steeper than the data are wide, at the
-most."""
-PRODUCTS, WEIGHTS = 14, 400
-"""Most features with products; most weights with units: a step takes the cube of their number."""
-CHUNK, ENOUGH, ALIKE, BEHIND = 4_096, 0.1, 0.1, 5.0
-"""Rows whose Jacobian is held at once; and, in nats: a gain that is too little; between networks
-that are the same, but for what is pruned; and behind the best, what hardly counts."""
-START, STUCK, LEAST = 1e-4, 1e3, 1e-12
-"""Damping: the first and the most; what no divisor falls below."""
+
+@dataclass(frozen=True)
+class Schedule:
+    """How networks are drawn, fitted and compared; features and values are standardised."""
+
+    first_rows: int = 2_000
+    """Rows that new networks are fitted to: enough to tell which sizes are worth more."""
+    first_steps: int = 60
+    """Most steps on these rows."""
+    middle_rows: int = 20_000
+    """Rows that the best networks continue with."""
+    middle_steps: int = 40
+    """Most steps on these rows."""
+    final_steps: int = 3
+    """Most steps on all rows, where there are more: the networks are nearly there."""
+
+    starts: int = 4
+    """Times that units are drawn: each gives a network of every size up to its number of units."""
+    members: int = 3
+    """Most networks that continue, and that f is the mean of."""
+    rebalancings: int = 5
+    """Times that the decays of a network of before are found anew before its first step."""
+
+    drawn_units: int = 1_000
+    """Random units that the first are chosen from, on as many rows."""
+    max_steepness: float = 10.0
+    """Greatest factor of a random unit's steepness, relative to the data's width; its inverse is
+    the least."""
+    least_novelty: float = 1e-4
+    """Share of a unit's squares that must be new to those chosen: less is rounding."""
+
+    max_product_features: int = 14
+    """Most features, products included, where squares and products are features."""
+    max_weights: int = 400
+    """Most weights of a network with units: a step takes the cube of their number."""
+    chunk_rows: int = 4_096
+    """Rows whose Jacobian is held at a time: it bounds the memory."""
+
+    least_gain: float = 0.1
+    """Gain of a step, in nats, below which the steps end."""
+    same_evidence: float = 0.1
+    """Nats of evidence within which two networks are one and the same, but for pruned units."""
+    max_behind: float = 5.0
+    """Nats of evidence behind the best network from where on one hardly counts."""
+
+    first_damping: float = 1e-4
+    """Damping of the first step, relative to the curvature a row."""
+    max_damping: float = 1e3
+    """Damping from where on a step is too small to matter."""
+    first_decay: float = 1e-2
+    """Decay of all weights at the start: weak, as nothing is known of their size."""
+    least_decay: float = 1e-6
+    """Least decay that the evidence may choose: below, a weight is as good as free."""
+    least_determined: float = 1e-6
+    """Least number of parameters that one decay is found from: rounding may make it negative."""
+    max_decay: float = 1e6
+    """Greatest decay that the evidence may choose: above, a weight is as good as zero."""
+
+
+SCHEDULE = Schedule()
 
 
 @dataclass(eq=False)
@@ -61,10 +107,10 @@ class _Network:
     """Weights in a row (c, v and W), and what they were found with.
 
     Attributes:
-        weights: Those.
-        decay: Of each.
-        precision: Of the loss.
-        evidence: Its logarithm.
+        weights: The weights, `(size,)`.
+        decay: The decay of each.
+        precision: Precision b of the loss.
+        evidence: Logarithm of the evidence, in nats.
         determined: How many parameters the data determine.
     """
 
@@ -73,46 +119,6 @@ class _Network:
     precision: float = 1.0
     evidence: float = -math.inf
     determined: float = 0.0
-
-
-@dataclass
-class Point:
-    """What the loss of n rows looks like around some weights.
-
-    Attributes:
-        n: Number of rows.
-        value: The loss.
-        chi2: `sum(g^2 / c)`.
-        slope: Its derivative `J'g`.
-        curvature: `J' diag(c) J`.
-    """
-
-    n: int
-    value: float
-    chi2: float
-    slope: Tensor
-    curvature: Tensor
-
-
-def look(
-    weights: Tensor,
-    run: Callable[[Tensor], tuple[Tensor, Tensor]],
-    data: list[Tensor],
-    loss: Loss,
-    chunk: int,
-) -> Point:
-    """What the loss looks like around weights, whose f and J `run` tells of some features."""
-    n, size = len(data[0]), len(weights)
-    slope, curvature = weights.new_zeros(size), weights.new_zeros(size, size)
-    value = chi2 = 0.0
-    for q, *own in zip(*(column.split(chunk) for column in data), strict=True):
-        f, jacobian = run(q)
-        height, g, c = loss(f, *own)
-        value += float(height.double().sum())
-        chi2 += float((g.square() / c).double().sum())
-        slope += jacobian.T @ g
-        curvature += jacobian.T @ (c[:, None] * jacobian)
-    return Point(n, value, max(chi2, LEAST * n), slope, curvature)
 
 
 class Regression(nn.Module):
@@ -130,11 +136,11 @@ class Regression(nn.Module):
         determined: How many parameters the data determined, `(outputs,)`.
 
     Example:
-        >>> from rung3.mechanisms.additive.losses import squares
+        >>> from rung3.mechanisms.additive.losses import squared_error
         >>> _ = torch.manual_seed(0)
         >>> z = torch.linspace(-2, 2, 400)[:, None]
         >>> regression = Regression(1, 8)
-        >>> regression.solve(z, squares, (3 * z).sin(), torch.ones(400, 1))
+        >>> regression.solve(z, squared_error, (3 * z).sin(), torch.ones(400, 1))
         >>> bool((regression(z) - (3 * z).sin()).abs().max() < 0.01)
         True
     """
@@ -146,23 +152,23 @@ class Regression(nn.Module):
     def __init__(self, inputs: int, hidden: int, outputs: int = 1, products: bool = True) -> None:
         super().__init__()
         pairs = inputs * (inputs + 1) // 2
-        self.products = products and inputs + pairs <= PRODUCTS
+        self.products = products and inputs + pairs <= SCHEDULE.max_product_features
         self.features = 1 + inputs + pairs * self.products
-        self.hidden = hidden = min(hidden, max(0, (WEIGHTS - self.features) // (1 + self.features)))
+        room = max(0, (SCHEDULE.max_weights - self.features) // (1 + self.features))
+        self.hidden = hidden = min(hidden, room)
         size = self.features + hidden + self.features * hidden
-        self.register_buffer("weights", torch.zeros(outputs, MEMBERS, size))
-        self.register_buffer("shares", torch.zeros(outputs, MEMBERS))
+        self.register_buffer("weights", torch.zeros(outputs, SCHEDULE.members, size))
+        self.register_buffer("shares", torch.zeros(outputs, SCHEDULE.members))
         self.register_buffer("determined", torch.zeros(outputs))
 
     def forward(self, z: Tensor) -> Tensor:
-        q = self._features(z)
-        told = []
-        for own, shares in zip(self.weights, self.shares, strict=True):
-            counted = [k for k, share in enumerate(shares.tolist()) if share]
-            told.append(
-                sum((shares[k] * self._run(own[k], q)[0] for k in counted), q.new_zeros(len(q)))
-            )
-        return torch.stack(told, 1)
+        q = self.design(z)
+        outputs = []
+        for weights, shares in zip(self.weights, self.shares, strict=True):
+            members = [k for k, share in enumerate(shares.tolist()) if share]
+            parts = (shares[k] * self.run(weights[k], q)[0] for k in members)
+            outputs.append(sum(parts, q.new_zeros(len(q))))
+        return torch.stack(outputs, 1)
 
     def solve(self, z: Tensor, loss: Loss, *columns: Tensor, rough: bool = False) -> None:
         """Fit it, going on from the weights that it has, if any.
@@ -173,28 +179,36 @@ class Regression(nn.Module):
             columns: Those columns, each `(n, outputs)`.
             rough: Whether few rows are enough.
         """
-        made = [self._features(z), *(column.to(z) for column in columns)]
+        features, columns = self.design(z), tuple(column.to(z) for column in columns)
         order = torch.randperm(len(z)).to(z.device)
-        for k, (own, shares) in enumerate(zip(self.weights, self.shares, strict=True)):
-            given = [made[0], *(column[:, k] for column in made[1:])]
-            old = [_started(self._narrow(weights)) for weights in own.double() if weights.any()]
-            found = old or self._grow([column[order[: FIRST[0]]] for column in given], loss)
-            for rows, steps in () if rough else STAGES:
-                if rows is None and len(z) <= STAGES[0][0]:
-                    break
-                some = [column[order[:rows]] for column in given]
-                ends = [self._descend(network, some, loss, steps, bool(old)) for network in found]
-                found = _distinct(ends)
-            own.zero_()
-            shares.zero_()
-            for place, network in zip(own, found, strict=False):
+        for k in range(len(self.weights)):
+            data = [features, *(column[:, k] for column in columns)]
+            networks = self._fit([column[order] for column in data], loss, k, rough)
+            self.weights[k].zero_()
+            self.shares[k].zero_()
+            for place, network in zip(self.weights[k], networks, strict=False):
                 place.copy_(self._wide(network.weights))
-            likely = torch.tensor([network.evidence for network in found])
-            shares[: len(found)] = likely.softmax(0)
-            self.determined[k] = found[0].determined
+            evidence = torch.tensor([network.evidence for network in networks])
+            self.shares[k, : len(networks)] = evidence.softmax(0)
+            self.determined[k] = networks[0].determined
 
-    def _features(self, z: Tensor) -> Tensor:
-        """q, `(n, features)`."""
+    def _fit(self, data: list[Tensor], loss: Loss, output: int, rough: bool) -> list[_Network]:
+        """Fit the networks of one output to rows in random order, to few of them first."""
+        n, before = len(data[0]), self.weights[output].double()
+        old = [_started(self._narrow(weights)) for weights in before if weights.any()]
+        networks = old or self._grow([column[: SCHEDULE.first_rows] for column in data], loss)
+        stages = [] if rough else [(SCHEDULE.middle_rows, SCHEDULE.middle_steps)]
+        if not rough and n > SCHEDULE.middle_rows:
+            stages.append((n, SCHEDULE.final_steps))
+        for rows, steps in stages:
+            some = [column[:rows] for column in data]
+            networks = _distinct(
+                [self._descend(network, some, loss, steps, bool(old)) for network in networks]
+            )
+        return networks
+
+    def design(self, z: Tensor) -> Tensor:
+        """Return q of features z, `(n, features)`."""
         parts = [z.new_ones(len(z), 1), z]
         if self.products:
             first, second = torch.triu_indices(z.shape[1], z.shape[1]).to(z.device)
@@ -202,113 +216,122 @@ class Regression(nn.Module):
         return torch.cat(parts, 1)
 
     def _grow(self, data: list[Tensor], loss: Loss) -> list[_Network]:
-        """The most likely network, and those of more units, which more rows may make likelier."""
-        none = data[0].new_zeros(self.features).double()
-        grown = [self._descend(_started(none), data, loss, FIRST[1])]
-        some = [self._run(grown[0].weights, data[0])[0], *data]
-        some = [column[:DRAWN] for column in some]
-        pursued = [
-            self._pursue(some, loss, self.hidden >> k) for k in range(STARTS) if self.hidden >> k
-        ]
-        for units in (self.hidden >> k for k in reversed(range(self.hidden.bit_length()))):
-            for matrix in (drawn for drawn in pursued if drawn.shape[1] >= units):
-                top = matrix.new_zeros(units)
-                start = torch.cat([none, top, matrix[:, :units].flatten()])
-                grown.append(self._descend(_started(start), data, loss, FIRST[1]))
-            grown.sort(key=lambda one: -one.evidence)
+        """Return the most likely new network, and larger ones that more rows may make likelier."""
+        steps = SCHEDULE.first_steps
+        line = data[0].new_zeros(self.features).double()
+        grown = [self._descend(_started(line), data, loss, steps)]
+        sample = [self.run(grown[0].weights, data[0])[0], *data]
+        sample = [column[: SCHEDULE.drawn_units] for column in sample]
+        sizes = [self.hidden >> k for k in range(self.hidden.bit_length())]
+        pursued = [self._pursue(sample, loss, units) for units in sizes[: SCHEDULE.starts]]
+        for units in reversed(sizes):
+            for matrix in (chosen for chosen in pursued if chosen.shape[1] >= units):
+                start = torch.cat([line, matrix.new_zeros(units), matrix[:, :units].flatten()])
+                grown.append(self._descend(_started(start), data, loss, steps))
+            grown.sort(key=lambda network: -network.evidence)
+            # A size whose best network is hardly larger than one of half of it has had enough.
             if self._units(grown[0].weights) < units // 2:
                 break
         best: dict[int, _Network] = {}
         for network in grown:
             best.setdefault(self._units(network.weights), network)
         least = self._units(grown[0].weights)
-        return [network for units, network in best.items() if units >= least][:MEMBERS]
+        return [network for units, network in best.items() if units >= least][: SCHEDULE.members]
 
     def _pursue(self, data: list[Tensor], loss: Loss, units: int) -> Tensor:
-        """W of units that explain what the line leaves, the best first, `(features, units)`."""
+        """Choose W of units that explain what the line leaves, best first, `(features, units)`."""
         line, q, *columns = data
         _, g, c = loss(line, *columns)
-        size = q.square().mean(0).sqrt().clamp_min(LEAST)[:, None]
-        kept = torch.rand(self.features, DRAWN) < torch.rand(DRAWN)
-        steep = STEEP ** (2 * torch.rand(DRAWN) - 1)
-        matrix = (torch.randn(self.features, DRAWN) * kept * steep).to(q) / size
-        through = q[torch.randint(len(q), (DRAWN,)).to(q.device)]  # where a unit is nought
-        matrix[0] = -(through[:, 1:] * matrix[1:].T).sum(1)
-        root = c.sqrt()[:, None]
-        rest, said = -g[:, None] / root, root * (q @ matrix).tanh()
-        whole = said.square().sum(0)
+        drawn, root = self._draw_units(q), c.sqrt()[:, None]
+        residual, candidates = -g[:, None] / root, root * (q @ drawn).tanh()
+        total = candidates.square().sum(0)
         basis = torch.linalg.qr(root * q)[0]
         chosen = []
         for _ in range(units):
-            rest = rest - basis @ (basis.T @ rest)
-            said = said - basis @ (basis.T @ said)
-            left = said.square().sum(0)
-            told = (rest.T @ said)[0].square() / left.clamp_min(LEAST)
-            best = int(told.where(left > 1e-4 * whole, 0).argmax())
+            residual = residual - basis @ (basis.T @ residual)
+            candidates = candidates - basis @ (basis.T @ candidates)
+            new = candidates.square().sum(0)
+            explained = (residual.T @ candidates)[0].square() / new.clamp_min(LEAST_DIVISOR)
+            best = int(explained.where(new > SCHEDULE.least_novelty * total, 0).argmax())
             chosen.append(best)
-            basis = said[:, [best]] / left[best].sqrt().clamp_min(LEAST)
-        return matrix[:, chosen].double()
+            basis = candidates[:, [best]] / new[best].sqrt().clamp_min(LEAST_DIVISOR)
+        return drawn[:, chosen].double()
+
+    def _draw_units(self, q: Tensor) -> Tensor:
+        """Draw W of random units, of few features or many, flat or steep, `(features, units)`."""
+        count, steepest = SCHEDULE.drawn_units, SCHEDULE.max_steepness
+        size = q.square().mean(0).sqrt().clamp_min(LEAST_DIVISOR)[:, None]
+        used = torch.rand(self.features, count) < torch.rand(count)
+        steepness = steepest ** (2 * torch.rand(count) - 1)
+        drawn = (torch.randn(self.features, count) * used * steepness).to(q) / size
+        centre = q[torch.randint(len(q), (count,)).to(q.device)]  # the row where a unit is zero
+        drawn[0] = -(centre[:, 1:] * drawn[1:].T).sum(1)
+        return drawn
 
     def _units(self, weights: Tensor) -> int:
+        """Return the number of units that so many weights are of."""
         return (len(weights) - self.features) // (1 + self.features)
 
     def _split(self, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Take them apart: c and v, one column each, and W."""
+        """Take weights apart: c and v, one column each, and W."""
         width, units = self.features, self._units(weights)
         line, top, matrix = weights.split([width, units, width * units])
         return line.view(width, 1), top.view(units, 1), matrix.view(width, units)
 
     def _wide(self, weights: Tensor) -> Tensor:
-        """The same network with as many units as there is room for."""
+        """Return the same network with as many units as there is room for."""
         line, top, matrix = self._split(weights)
         room = (0, self.hidden - len(top))
         wide = [nn.functional.pad(part, room).flatten() for part in (top.T, matrix)]
         return torch.cat([line[:, 0], *wide])
 
     def _narrow(self, weights: Tensor) -> Tensor:
-        """The same network without the units that it does not use."""
+        """Return the same network without the units that it does not use."""
         line, top, matrix = self._split(weights)
         used = top[:, 0] != 0
         return torch.cat([line[:, 0], top[used, 0], matrix[:, used].flatten()])
 
-    def _run(self, weights: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-        """The output `(n,)`, and what the units say, `(n, units)`."""
+    def run(self, weights: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output `(n,)`, and the activations of the units, `(n, units)`."""
         line, top, matrix = self._split(weights.to(q))
-        said = (q @ matrix).tanh()
-        return (q @ line + said @ top)[:, 0], said
+        activations = (q @ matrix).tanh()
+        return (q @ line + activations @ top)[:, 0], activations
 
-    def _jacobian(self, weights: Tensor, q: Tensor, said: Tensor) -> Tensor:
-        """`df / dw`, `(n, size)`."""
-        back = self._split(weights.to(q))[1][:, 0] * (1 - said.square())
-        return torch.cat([q, said, (q[:, :, None] * back[:, None, :]).flatten(1)], 1)
+    def jacobian(self, weights: Tensor, q: Tensor, activations: Tensor) -> Tensor:
+        """Return `df / dw`, `(n, size)`."""
+        back = self._split(weights.to(q))[1][:, 0] * (1 - activations.square())
+        return torch.cat([q, activations, (q[:, :, None] * back[:, None, :]).flatten(1)], 1)
 
     def _value(self, weights: Tensor, data: list[Tensor], loss: Loss) -> float:
-        parts = zip(*(column.split(CHUNK) for column in data), strict=True)
+        """Return the loss of all rows."""
+        chunks = zip(*(column.split(SCHEDULE.chunk_rows) for column in data), strict=True)
         return sum(
-            float(loss(self._run(weights, q)[0], *own)[0].double().sum()) for q, *own in parts
+            float(loss(self.run(weights, q)[0], *columns)[0].double().sum())
+            for q, *columns in chunks
         )
 
-    def _look(self, weights: Tensor, data: list[Tensor], loss: Loss) -> Point:
+    def _expand(self, weights: Tensor, data: list[Tensor], loss: Loss) -> Quadratic:
         def run(q: Tensor) -> tuple[Tensor, Tensor]:
-            f, said = self._run(weights, q)
-            return f, self._jacobian(weights, q, said)
+            f, activations = self.run(weights, q)
+            return f, self.jacobian(weights, q, activations)
 
-        return look(weights, run, data, loss, CHUNK)
+        return expand(weights, run, data, loss, SCHEDULE.chunk_rows)
 
     def _descend(
-        self, start: _Network, data: list[Tensor], loss: Loss, steps: int, near: bool = False
+        self, start: _Network, data: list[Tensor], loss: Loss, steps: int, fitted: bool = False
     ) -> _Network:
-        """Where it ends."""
+        """Take steps from a network, and return where they end, with its evidence."""
         weights, decay, precision = start.weights, start.decay, start.precision
-        here, damping = self._look(weights, data, loss), START
-        for _ in range(NEAR if near else 0):
+        here, damping = self._expand(weights, data, loss), SCHEDULE.first_damping
+        for _ in range(SCHEDULE.rebalancings if fitted else 0):
             decay, precision = self._balance(weights, here, decay, precision)
-        one = torch.eye(len(weights)).to(weights)
+        identity = torch.eye(len(weights)).to(weights)
         for _ in range(steps):
             slope = precision * here.slope + decay * weights
             before = precision * here.value + float((decay * weights.square()).sum()) / 2
-            while damping < STUCK:
-                matrix = precision * (here.curvature + damping * here.n * one) + decay.diag()
+            # More damping makes a step shorter, and steeper, until the loss falls.
+            while damping < SCHEDULE.max_damping:
+                matrix = precision * (here.curvature + damping * here.n * identity) + decay.diag()
                 factor, failed = torch.linalg.cholesky_ex(matrix)
                 new = weights - torch.cholesky_solve(slope[:, None], factor)[:, 0]
                 after = precision * self._value(new, data, loss)
@@ -318,47 +341,55 @@ class Regression(nn.Module):
                 damping *= 10
             else:
                 break
-            weights, here, damping = new, self._look(new, data, loss), damping / 10
+            weights, here, damping = new, self._expand(new, data, loss), damping / 10
             decay, precision = self._balance(weights, here, decay, precision)
-            if gain < ENOUGH:
+            if gain < SCHEDULE.least_gain:
                 break
-        matrix = precision * here.curvature + decay.diag()
-        evidence = (
-            float(decay.log().sum() - torch.linalg.slogdet(matrix)[1])
-            + here.n * math.log(precision)
-            - 2 * precision * here.value
-            - float((decay * weights.square()).sum())
-        ) / 2
-        determined = float(_determined(matrix, decay).sum())
-        return _Network(weights, decay, precision, evidence, determined)
+        return _judged(weights, here, decay, precision)
 
     def _balance(
-        self, weights: Tensor, here: Point, decay: Tensor, precision: float
+        self, weights: Tensor, here: Quadratic, decay: Tensor, precision: float
     ) -> tuple[Tensor, float]:
-        """The decays, and the precision, that make the data most likely."""
-        kept = _determined(precision * here.curvature + decay.diag(), decay)
-        made = []
-        for some, own in zip(self._split(kept), self._split(weights), strict=True):
-            most = some.sum(1, True).clamp_min(1e-6) / own.square().sum(1, True).clamp_min(LEAST)
-            made.append(most.clamp(1e-6, 1e6).expand_as(own).flatten())
-        return torch.cat(made), max(here.n - float(kept.sum()), 1.0) / here.chi2
+        """Return the decays, and the precision, that make the data most likely."""
+        determined = _determined(precision * here.curvature + decay.diag(), decay)
+        decays = []
+        for shares, part in zip(self._split(determined), self._split(weights), strict=True):
+            squares = part.square().sum(1, True).clamp_min(LEAST_DIVISOR)
+            best = shares.sum(1, True).clamp_min(SCHEDULE.least_determined) / squares
+            best = best.clamp(SCHEDULE.least_decay, SCHEDULE.max_decay)
+            decays.append(best.expand_as(part).flatten())
+        return torch.cat(decays), max(here.n - float(determined.sum()), 1.0) / here.chi2
 
 
 def _started(weights: Tensor) -> _Network:
-    return _Network(weights, torch.full_like(weights, 1e-2))
+    """Return a network at its start: its decays are not found yet."""
+    return _Network(weights, torch.full_like(weights, SCHEDULE.first_decay))
+
+
+def _judged(weights: Tensor, here: Quadratic, decay: Tensor, precision: float) -> _Network:
+    """Return a network with its evidence, by Laplace's method."""
+    matrix = precision * here.curvature + decay.diag()
+    evidence = (
+        float(decay.log().sum() - torch.linalg.slogdet(matrix)[1])
+        + here.n * math.log(precision)
+        - 2 * precision * here.value
+        - float((decay * weights.square()).sum())
+    ) / 2
+    return _Network(weights, decay, precision, evidence, float(_determined(matrix, decay).sum()))
 
 
 def _determined(matrix: Tensor, decay: Tensor) -> Tensor:
-    """How far the data, rather than the decay, determine each weight: from 0 to 1."""
-    kept: Tensor = 1 - decay * torch.linalg.inv(matrix).diagonal()
-    return kept
+    """Return how far the data, rather than the decay, determine each weight: from 0 to 1."""
+    shares: Tensor = 1 - decay * torch.linalg.inv(matrix).diagonal()
+    return shares
 
 
 def _distinct(networks: list[_Network]) -> list[_Network]:
-    """The most likely first, without those that hardly count, or are one like another, pruned."""
-    kept: list[_Network] = []
-    for one in sorted(networks, key=lambda one: -one.evidence):
-        behind = [best.evidence - one.evidence for best in kept]
-        if not kept or (min(behind) > ALIKE and max(behind) < BEHIND):
-            kept.append(one)
-    return kept
+    """Return the most likely first, without those far behind, or equal to a better one."""
+    distinct: list[_Network] = []
+    for network in sorted(networks, key=lambda network: -network.evidence):
+        behind = [better.evidence - network.evidence for better in distinct]
+        new = not distinct or min(behind) > SCHEDULE.same_evidence
+        if new and max(behind, default=0.0) < SCHEDULE.max_behind:
+            distinct.append(network)
+    return distinct

@@ -5,11 +5,11 @@
 with l_t(z) the leaf of tree t that z falls into, found by going left where a feature is at most a
 threshold. Scikit-learn's histogram gradient boosting grows them (Friedman 2001, *Greedy function
 approximation*; Ke et al. 2017, *LightGBM*), each by what those before leave of the squares, until
-rows held out tell no more; thresholds lie between 255 bins of the rows. They are kept as arrays,
+rows held out tell no more; thresholds lie between 255 bins of the rows. They are stored as arrays,
 and evaluated here.
 
-Trees fit the rows that they learned from too well, so the noise is read from rows that they did
-not: of each fold of the rows, from trees that the other folds grew.
+Trees fit the rows that they learned from too well, so the noise is read from other rows: of each
+fold of the rows, from trees that the other folds grew.
 """
 
 from __future__ import annotations
@@ -22,10 +22,20 @@ from torch import Tensor, nn
 
 __all__ = ["Trees"]
 
-LEAVES, RATE, LEAST, FOLDS = 24, 0.1, 20, 4
-"""Of a tree; of learning; rows of a leaf; folds of the rows."""
-CHUNK = 1_000_000
-"""Leaves that are looked for at once."""
+MAX_LEAVES = 24
+"""Most leaves of a tree: some causes act together, and few at once."""
+
+LEARNING_RATE = 0.1
+"""Share of a tree's step that is taken; scikit-learn's default."""
+
+LEAST_ROWS = 20
+"""Least rows of a leaf, so that its value is no row's own; scikit-learn's default."""
+
+FOLDS = 4
+"""Folds of the rows: each is predicted by trees that the other three grew."""
+
+CHUNK_LEAVES = 1_000_000
+"""Leaves that are looked up at a time: it bounds the memory."""
 
 
 class Trees(nn.Module):
@@ -52,7 +62,7 @@ class Trees(nn.Module):
 
     def __init__(self, trees: int, outputs: int = 1) -> None:
         super().__init__()
-        shape = (outputs, trees, 2 * LEAVES - 1)
+        shape = (outputs, trees, 2 * MAX_LEAVES - 1)
         self.register_buffer("feature", torch.zeros(shape, dtype=torch.long))
         self.register_buffer("below", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("sides", torch.zeros(*shape, 2, dtype=torch.long))
@@ -61,54 +71,59 @@ class Trees(nn.Module):
         self.register_buffer("depth", torch.zeros(outputs, dtype=torch.long))
 
     def forward(self, z: Tensor) -> Tensor:
-        size = max(1, CHUNK // self.feature.shape[1])
-        return torch.cat([self._told(some) for some in z.split(size)]).to(z)
+        size = max(1, CHUNK_LEAVES // self.feature.shape[1])
+        return torch.cat([self._sums(rows) for rows in z.split(size)]).to(z)
 
-    def _told(self, z: Tensor) -> Tensor:
-        """Go down all trees at once; a leaf is its own child."""
-        z, told = z.double(), []
+    def _sums(self, z: Tensor) -> Tensor:
+        """Return the sums over trees, in double, `(n, outputs)`."""
+        z, outputs = z.double(), []
         for k, start in enumerate(self.start):
             tree = torch.arange(self.feature.shape[1], device=z.device)
-            at = tree.new_zeros(len(z), len(tree))
+            node = tree.new_zeros(len(z), len(tree))
+            # All rows go down all trees in step: a leaf is its own child, so no row goes too far.
             for _ in range(int(self.depth[k])):
-                right = z.gather(1, self.feature[k][tree, at]) > self.below[k][tree, at]
-                at = self.sides[k][tree, at, right.long()]
-            told.append(start + self.value[k][tree, at].sum(1))
-        return torch.stack(told, 1)
+                right = z.gather(1, self.feature[k][tree, node]) > self.below[k][tree, node]
+                node = self.sides[k][tree, node, right.long()]
+            outputs.append(start + self.value[k][tree, node].sum(1))
+        return torch.stack(outputs, 1)
 
     @torch.no_grad()
     def solve(self, z: Tensor, y: Tensor) -> Tensor:
-        """Grow them, and tell y of each row by trees that did not learn from it, `(n, outputs)`.
+        """Grow them, and predict each row by trees that did not learn from it, `(n, outputs)`.
 
         Args:
             z: Features `(n, inputs)`.
-            y: What they shall tell, `(n, outputs)`.
+            y: Targets, `(n, outputs)`.
         """
         fold = torch.randperm(len(z)) % min(FOLDS, len(z))
-        told = torch.zeros_like(y)
-        for part in [*fold.unique().tolist(), None] if len(z) > 2 * LEAST else [None]:
-            some = fold != part if part is not None else fold >= 0
-            for k in range(y.shape[1]):
-                self._keep(k, self._grown(z[some], y[some, k]))
-            held = ~some if part is not None else fold < 0
-            told[held] = self(z[held])
-        return told
+        predictions = torch.zeros_like(y)
+        for left_out in fold.unique().tolist() if len(z) > 2 * LEAST_ROWS else []:
+            held_out = fold == left_out
+            self._fit(z[~held_out], y[~held_out])
+            predictions[held_out] = self(z[held_out])
+        self._fit(z, y)
+        return predictions
 
-    def _grown(self, z: Tensor, y: Tensor) -> Any:
+    def _fit(self, z: Tensor, y: Tensor) -> None:
+        for output in range(y.shape[1]):
+            self.store(output, self.boost(z, y[:, output]))
+
+    def boost(self, z: Tensor, y: Tensor) -> Any:
+        """Grow the trees of one output with scikit-learn."""
         from sklearn.ensemble import HistGradientBoostingRegressor
 
         boosting = HistGradientBoostingRegressor(
             max_iter=self.feature.shape[1],
-            max_leaf_nodes=LEAVES,
-            learning_rate=RATE,
-            min_samples_leaf=LEAST,
-            early_stopping=len(z) > 10 * LEAST,
+            max_leaf_nodes=MAX_LEAVES,
+            learning_rate=LEARNING_RATE,
+            min_samples_leaf=LEAST_ROWS,
+            early_stopping=len(z) > 10 * LEAST_ROWS,
             random_state=0,
         )
         return boosting.fit(z.double().numpy(force=True), y.double().numpy(force=True))
 
-    def _keep(self, output: int, boosting: Any) -> None:
-        """Take the trees' arrays over; leaves point to themselves, and trees not grown say 0."""
+    def store(self, output: int, boosting: Any) -> None:
+        """Copy the trees' arrays; leaves point to themselves, and missing trees give 0."""
         for part in (self.feature, self.below, self.sides, self.value):
             part[output] = 0
         self.start[output] = float(np.ravel(boosting._baseline_prediction)[0])

@@ -27,17 +27,18 @@ from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 from rung3.data.variables import levels_of
-from rung3.mechanisms.likelihoods.base import MARGIN, Likelihood, clamped_mean
+from rung3.mechanisms.likelihoods.base import EDGE_SHARE, Likelihood, clamped_mean
 
 __all__ = ["LogisticMixture", "Mixture"]
 
-LEAST = 2.0**-18
+LEAST_PROBABILITY = 2.0**-18
 """Least probability of a level: 64 times what `Phi(eps)` resolves, eps in single precision."""
 
-INSET = LEAST / 8
-"""Probability, at the edges of a bin, that abducted noise keeps clear of (a quarter at most)."""
+INSET = LEAST_PROBABILITY / 8
+"""Probability, at each edge of a bin, that abducted noise stays clear of (at most a quarter)."""
 
-MOST_BITS = 12
+MAX_BITS = 12
+"""Most bits of a pixel: the floor of so many levels would take 1/64 of the probability."""
 
 
 class Mixture(NamedTuple):
@@ -79,11 +80,13 @@ class LogisticMixture(Likelihood[Mixture]):
         True
     """
 
+    whole_levels = True
+
     def __init__(self, bits: int = 8, min_log_scale: float = -6.0, components: int = 10) -> None:
         super().__init__(min_log_scale)
-        if not 1 <= bits <= MOST_BITS:
+        if not 1 <= bits <= MAX_BITS:
             raise ValueError(
-                f"bits={bits} must lie between 1 and {MOST_BITS} for a mixture of logistics; "
+                f"bits={bits} must lie between 1 and {MAX_BITS} for a mixture of logistics; "
                 "use the discretised Gaussian for more"
             )
         if components < 1:
@@ -91,18 +94,19 @@ class LogisticMixture(Likelihood[Mixture]):
         self.bits = bits
         self.components = components
         self.levels = levels_of(bits)
-        self.floor = LEAST * 2**bits
+        self.floor = LEAST_PROBABILITY * 2**bits
 
     def outputs(self, channels: int) -> int:
-        """`K (1 + 2 C + C (C - 1) / 2)`: 3 K for grey and 10 K for colour."""
+        """Return `K (1 + 2 C + C (C - 1) / 2)`: 3 K for grey and 10 K for colour."""
         return self.components * (1 + 2 * channels + channels * (channels - 1) // 2)
 
     def params(self, raw: Float[Tensor, "n k h w"]) -> Mixture:
-        """Means start spread over [0, 1], so that components differ from the first step."""
+        """Start the means spread over [0, 1], so that components differ from the first step."""
         count = self.components
-        per = raw.unflatten(1, (count, -1))
-        channels = next(c for c in range(1, per.shape[2]) if self.outputs(c) == raw.shape[1])
-        weight, mean, log_scale, coefficient = per.split(
+        components = raw.unflatten(1, (count, -1))
+        sizes = range(1, components.shape[2])
+        channels = next(c for c in sizes if self.outputs(c) == raw.shape[1])
+        weight, mean, log_scale, coefficient = components.split(
             [1, channels, channels, channels * (channels - 1) // 2], dim=2
         )
         start = (torch.arange(count, device=raw.device, dtype=raw.dtype) + 0.5) / count
@@ -114,11 +118,11 @@ class LogisticMixture(Likelihood[Mixture]):
         )
 
     def mean(self, params: Mixture) -> Tensor:
-        """Of each component, the mean of its logistic clamped to [0, 1]; then over components.
+        """Average the components, each the mean of its logistic clamped to [0, 1].
 
         `int_0^1 sigmoid((m - t) / s) dt = s (softplus(m / s) - softplus((m - 1) / s))`. For one
-        channel it is the expectation, but for what levels round off; the next ones follow from the
-        means of those before them.
+        channel it is the expectation, except for rounding to levels; the next channels follow from
+        the means of those before them.
         """
         means = params.mean[:, :, :0]
         for c in range(params.mean.shape[2]):
@@ -130,23 +134,23 @@ class LogisticMixture(Likelihood[Mixture]):
         return mean
 
     def weights(self, params: Mixture, gamma: float) -> Tensor:
-        """One for every pixel, whatever gamma: a mixture has no single sigma to weigh by."""
+        """Return 1 for every pixel, whatever gamma: a mixture has no single sigma to weigh by."""
         return params.log_weight.new_ones(())
 
     def log_prob(self, x: Tensor, params: Mixture) -> Tensor:
-        """`log P(x_c | x_{< c})` of every channel: they add up to that of the pixel, in nats."""
+        """Return `log P(x_c | x_{< c})` of every channel, in nats; their sum is the pixel's."""
         log_prob, log_weight = [], params.log_weight
         for c in range(x.shape[1]):
             joint = self._joint(x[:, c], _given(x[:, :c], params, log_weight))
             log_prob.append(joint.logsumexp(1))
             log_weight = joint - log_prob[c][:, None]
         mixed = torch.stack(log_prob, dim=1) + math.log1p(-self.floor)
-        return torch.logaddexp(mixed, mixed.new_tensor(math.log(LEAST)))
+        return torch.logaddexp(mixed, mixed.new_tensor(math.log(LEAST_PROBABILITY)))
 
     def abduct(self, x: Tensor, params: Mixture, generator: Generator | None = None) -> Tensor:
         double, value = _double(params), x.double()
         v = torch.rand(x.shape, generator=generator, dtype=value.dtype, device=x.device)
-        half, eps, log_weight = (1 - MARGIN) * 0.5 / self.levels, [], double.log_weight
+        half, eps, log_weight = (1 - EDGE_SHARE) * 0.5 / self.levels, [], double.log_weight
         for c in range(x.shape[1]):
             pixel, channel = value[:, c], _given(value[:, :c], double, log_weight)
             low = self._cdf(pixel - half, channel).masked_fill(pixel < half, 0)
@@ -170,7 +174,7 @@ class LogisticMixture(Likelihood[Mixture]):
         return x
 
     def _joint(self, x: Tensor, channel: _Channel) -> Tensor:
-        """`log w_k P_k(x)`, `(n, K, H, W)`, for a channel's pixels `(n, H, W)`.
+        """Return `log w_k P_k(x)`, `(n, K, H, W)`, for a channel's pixels `(n, H, W)`.
 
         With `b - a = w`: `sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(-w))`.
         """
@@ -184,15 +188,15 @@ class LogisticMixture(Likelihood[Mixture]):
         return joint
 
     def _cdf(self, t: Tensor, channel: _Channel) -> Tensor:
-        """`F(t)`, `(n, H, W)`."""
+        """Return `F(t)`, `(n, H, W)`."""
         z = (t[:, None] - channel.mean) * (-channel.log_scale).exp()
         mixed = (channel.log_weight.exp() * z.sigmoid()).sum(1)
-        cdf: Tensor = (1 - self.floor) * mixed + LEAST * (self.levels * t + 0.5)
+        cdf: Tensor = (1 - self.floor) * mixed + LEAST_PROBABILITY * (self.levels * t + 0.5)
         return cdf
 
     @torch.no_grad()
     def _level(self, p: Tensor, channel: _Channel) -> Tensor:
-        """The level k, from 0 to L, in whose bin F passes p: the first with `F >= p` at its end."""
+        """Find the level k, from 0 to L, in whose bin F passes p: the first that ends above p."""
         low, high = torch.zeros_like(p), torch.full_like(p, self.levels)
         for _ in range(self.bits):
             middle = ((low + high) / 2).floor()
@@ -201,24 +205,24 @@ class LogisticMixture(Likelihood[Mixture]):
         return low
 
     def _step(self, p: Tensor, x: Tensor, channel: _Channel) -> Tensor:
-        """Zero, with the gradient of `F^-1(p)` at x; none where that lies outside [0, 1]."""
+        """Return zero, with the gradient of `F^-1(p)` at x; none where that lies outside [0, 1]."""
         gap = p - self._cdf(x, channel)
         z = (x.detach()[:, None] - channel.mean) * (-channel.log_scale).exp()
         peaks = channel.log_weight.exp() * z.sigmoid() * (-z).sigmoid() * (-channel.log_scale).exp()
-        slope = (1 - self.floor) * peaks.sum(1) + LEAST * self.levels
+        slope = (1 - self.floor) * peaks.sum(1) + LEAST_PROBABILITY * self.levels
         inside = ((x > 0) | (gap > 0)) & ((x < 1) | (gap < 0))
         step: Tensor = (gap - gap.detach()) / slope.detach() * inside
         return step
 
 
 def _given(earlier: Tensor, params: Mixture, log_weight: Tensor) -> _Channel:
-    """The channel that follows those of `earlier`, `(n, c, H, W)`."""
+    """Return the channel that follows those of `earlier`, `(n, c, H, W)`."""
     c = earlier.shape[1]
     return _Channel(log_weight, _centre(earlier[:, None], params, c), params.log_scale[:, :, c])
 
 
 def _centre(earlier: Tensor, params: Mixture, c: int) -> Tensor:
-    """`m_kc`, `(n, K, H, W)`, given the channels before, `(n, 1 or K, c, H, W)`."""
+    """Return `m_kc`, `(n, K, H, W)`, given the channels before, `(n, 1 or K, c, H, W)`."""
     if c == 0:
         return params.mean[:, :, 0]
     slopes = params.coefficient[:, :, c * (c - 1) // 2 : c * (c + 1) // 2]
@@ -226,4 +230,5 @@ def _centre(earlier: Tensor, params: Mixture, c: int) -> Tensor:
 
 
 def _double(params: Mixture) -> Mixture:
+    # In single precision, the bins of a sharp component would not be told apart.
     return Mixture(*(p.double() for p in params))

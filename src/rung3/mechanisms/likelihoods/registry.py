@@ -10,33 +10,44 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from rung3.data.variables import Image
-from rung3.mechanisms.likelihoods.base import DiscretisedGaussian, Gaussian, Likelihood
+from rung3.mechanisms.likelihoods.base import Likelihood
+from rung3.mechanisms.likelihoods.gaussian import DiscretisedGaussian, Gaussian
 from rung3.mechanisms.likelihoods.logistic import DiscretisedLogistic
 from rung3.mechanisms.likelihoods.mixture import LogisticMixture
 
-__all__ = ["Kind", "check_kind", "likelihood_of"]
+__all__ = ["LIKELIHOODS", "check_likelihood", "likelihood_of"]
 
-Kind = Literal["discretised", "logistic", "mixture", "gaussian"]
+LIKELIHOODS: Mapping[str, type[Likelihood[Any]]] = MappingProxyType(
+    {
+        "discretised": DiscretisedGaussian,
+        "logistic": DiscretisedLogistic,
+        "mixture": LogisticMixture,
+        "gaussian": Gaussian,
+    }
+)
+"""The class of each name; one for whole levels is made with `bits`, and all with
+`min_log_scale`."""
 
 
-def check_kind(likelihood: str) -> None:
+def check_likelihood(name: str) -> None:
     """Refuse a name that no likelihood has.
 
     Raises:
         ValueError: If it is none of those above.
     """
-    if likelihood not in get_args(Kind):
-        names = ", ".join(map(repr, get_args(Kind)))
-        raise ValueError(f"likelihood={likelihood!r} must be one of {names}")
+    if name not in [*LIKELIHOODS]:
+        raise ValueError(f"likelihood={name!r} must be one of {', '.join(map(repr, LIKELIHOODS))}")
 
 
 def likelihood_of(
-    name: str, image: Image, likelihood: Kind, min_log_scale: float = -6.0
+    name: str, image: Image, likelihood: str, min_log_scale: float = -6.0
 ) -> Likelihood[Any]:
-    """The likelihood of an image's pixels.
+    """Return the likelihood of an image's pixels.
 
     Args:
         name: The variable's name, for errors.
@@ -53,24 +64,21 @@ def likelihood_of(
         >>> likelihood_of("scan", Image(3, 8, 8), "mixture").outputs(3)
         100
     """
-    check_kind(likelihood)
-    if likelihood == "gaussian":
-        if image.bits is not None:
-            raise ValueError(
-                f"{name}: its pixels are whole levels (bits={image.bits}), and the likelihood is "
-                "gaussian, for real-valued ones; use likelihood='discretised', the same for "
-                "levels, or declare bits=None"
-            )
-        return Gaussian(min_log_scale)
-    if image.bits is None:
+    check_likelihood(likelihood)
+    kind = LIKELIHOODS[likelihood]
+    if image.bits is not None and not kind.whole_levels:
+        raise ValueError(
+            f"{name}: its pixels are whole levels (bits={image.bits}), and the likelihood is "
+            f"{likelihood}, for real-valued ones; use likelihood='discretised', the same for "
+            "levels, or declare bits=None"
+        )
+    if image.bits is None and kind.whole_levels:
         raise ValueError(
             f"{name}: its pixels are real-valued (bits=None), and the likelihood is {likelihood}, "
             "for whole levels; use likelihood='gaussian', or say how many bits they have"
         )
-    if likelihood == "mixture":
-        try:
-            return LogisticMixture(image.bits, min_log_scale)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    kind = DiscretisedLogistic if likelihood == "logistic" else DiscretisedGaussian
-    return kind(image.bits, min_log_scale)
+    levels: dict[str, Any] = {"bits": image.bits} if kind.whole_levels else {}
+    try:
+        return kind(**levels, min_log_scale=min_log_scale)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None

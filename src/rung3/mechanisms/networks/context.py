@@ -2,9 +2,9 @@
 
     c = (f_1(pa_1), ..., f_K(pa_K))
 
-What a layer takes from it, linearly, is then a sum over parents. Interventions set these to values
-that were seldom seen together, a thick stroke that is dark, say, where a function of all of them at
-once could say anything. What parents do together is left to the layers after.
+What a layer takes from it, linearly, is then a sum over parents. Interventions set parents to
+values that were seldom seen together, such as a thick stroke that is dark, where a function of all
+of them at once could take any value. What parents do together is left to the layers that follow.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from rung3.mechanisms.networks.encoding import MLP, ParentEncoder
 __all__ = ["Context"]
 
 WIDTH = 64
-"""Of the context, shared out among the parents."""
+"""Length of the context, divided among the parents; and of their networks' hidden layer."""
 
-LEAST = 8
-"""Least share of a parent, however many there are."""
+LEAST_SHARE = 8
+"""Least length of a parent's share, however many parents there are."""
 
 
 class Context(nn.Module):
-    """Parents' values, in their own units, as a vector `(n, width)`; zero where there are none.
+    """A mapping of parents' values, in their own units, to a vector `(n, width)`; 0 without any.
 
     Args:
         parents: The parents' variables, by name.
@@ -48,7 +48,7 @@ class Context(nn.Module):
 
     def __init__(self, parents: Mapping[str, Variable]) -> None:
         super().__init__()
-        share = max(LEAST, WIDTH // max(1, len(parents)))
+        share = max(LEAST_SHARE, WIDTH // max(1, len(parents)))
         encoders = [ParentEncoder({name: variable}) for name, variable in parents.items()]
         self.encoders = nn.ModuleList(encoders)
         self.networks = nn.ModuleList(
@@ -63,7 +63,7 @@ class Context(nn.Module):
             encoder.calibrate(parents)
 
     def forward(self, parents: Parents, n: int) -> Tensor:
-        """The context; `n` tells the number of rows where there are no parents."""
+        """Return the context; `n` is the number of rows, needed where there are no parents."""
         parts = zip(self.encoders, self.networks, strict=True)
         shares = [network(encoder(parents, n)) for encoder, network in parts]
         return torch.cat(shares, dim=1) if shares else self.none.expand(n, 1)

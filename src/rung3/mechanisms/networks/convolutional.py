@@ -1,4 +1,4 @@
-"""Convolutional networks between an image and a vector, with a context felt at every depth.
+"""Convolutional networks between an image and a vector, with a context at every depth.
 
 Both are pyramids of residual blocks. The image is halved (`k -> k / 2`) until its shorter side has
 fewer than 8 pixels left, with `width`, `2 width` and then `4 width` channels. In every block the
@@ -7,13 +7,13 @@ those of the state:
 
     h <- e^a(c) h,    h <- h + W2 * relu(g(c) (W1 * relu(h)) + b(c)),
 
-with a = b = 0, g = 1 and W2 = 0 at the start, and |a| at most `LIMIT`. So parents can scale what
-latents put into the state, not only add to it: a stroke that gets twice as bright does so in every
-detail. And where a is a sum over parents, their factors multiply.
+with a = b = 0, g = 1 and W2 = 0 at the start, and |a| at most `MAX_LOG_GAIN`. So parents can scale
+what latents put into the state, not only add to it: a stroke that gets twice as bright does so in
+every detail. And where a is a sum over parents, their factors multiply.
 
-No block works at full resolution: pixels enter and leave as 2x2 squares (pixel unshuffle and
-shuffle), which is where a CPU's time would go. Any height and width will do: images are padded at
-the right and bottom to a multiple of the pyramid's stride, and cropped again.
+No block works at full resolution, where most of a CPU's time would go: pixels enter and leave as
+2x2 squares (pixel unshuffle and shuffle). Any height and width will do: images are padded at the
+right and bottom to a multiple of the pyramid's stride, and cropped again.
 """
 
 from __future__ import annotations
@@ -30,8 +30,12 @@ from rung3.data.variables import Image
 
 __all__ = ["Block", "ConvDecoder", "ConvEncoder", "Pyramid", "channels_last", "zero"]
 
-LIMIT = 3.0
-"""Of the logarithm of a factor on the state."""
+MAX_LOG_GAIN = 3.0
+"""Greatest logarithm of a factor on the state, and minus the least: factors of several blocks
+multiply, and must not overflow."""
+
+COARSEST = 4
+"""Least pixels of a pyramid's shorter side, at its coarsest resolution."""
 
 
 class Pyramid:
@@ -48,7 +52,7 @@ class Pyramid:
 
     def __init__(self, image: Image, width: int) -> None:
         self.channels, self.height, self.width = image.channels, image.height, image.width
-        levels = max(1, int(math.log2(min(self.height, self.width) / 4)))
+        levels = max(1, int(math.log2(min(self.height, self.width) / COARSEST)))
         stride = 2**levels
         self.grid = (math.ceil(self.height / stride), math.ceil(self.width / stride))
         self.padding = (
@@ -63,12 +67,12 @@ class Pyramid:
         return (self.widths[-1], *self.grid)
 
     def pad(self, image: Tensor) -> Tensor:
-        """The image as the pyramid holds it, its last rows and columns repeated."""
+        """Pad the image to the pyramid's size, its last rows and columns repeated."""
         right, bottom = self.padding
         return F.pad(image, (0, right, 0, bottom), mode="replicate") if right or bottom else image
 
     def crop(self, image: Tensor) -> Tensor:
-        """The image without its padding."""
+        """Return the image without its padding."""
         return image[..., : self.height, : self.width]
 
 
@@ -91,7 +95,7 @@ class Block(nn.Module):
             zero(layer)
 
     def forward(self, h: Tensor, context: Tensor) -> Tensor:
-        h = h * self.gain(context)[:, :, None, None].clamp(-LIMIT, LIMIT).exp()
+        h = h * self.gain(context)[:, :, None, None].clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN).exp()
         scale, shift = self.film(context)[:, :, None, None].chunk(2, dim=1)
         inner = self.first(h.relu()) * (1 + scale) + shift
         out: Tensor = h + self.second(inner.relu())
@@ -186,7 +190,7 @@ class ConvDecoder(nn.Module):
 
 
 def channels_last(h: Tensor) -> Tensor:
-    """The layout in which convolutions run fastest on CPUs (measured: up to 1.4 times as fast)."""
+    """Return the layout in which convolutions run fastest on CPUs (measured: up to 1.4 times)."""
     return h.contiguous(memory_format=torch.channels_last)
 
 

@@ -27,12 +27,14 @@ from rung3.mechanisms.base import Parents
 __all__ = ["Circle", "MLP", "ParentEncoder", "Standardise", "centre", "coding", "deviation"]
 
 IMAGE_FEATURES = 32
-POINT = 1e-3
-"""Scale of a constant's noise, of what its precision tells."""
+"""Features of an image that is a parent."""
+
+POINT_SCALE = 1e-3
+"""Scale of a constant, in units of its precision: any noise then gives the constant back."""
 
 
 def deviation(value: Tensor) -> Tensor:
-    """Standard deviation of `(n, *shape)` values over rows; 1 where they are all the same."""
+    """Return the deviation of `(n, *shape)` values over rows; 1 where they are all the same."""
     constant = value.amax(0) == value.amin(0)  # whose deviation rounds to more than zero
     return torch.where(constant, 1.0, value.std(0, correction=0))
 
@@ -56,14 +58,14 @@ class Standardise(Precise):
     def calibrate(self, value: Tensor, point: bool = False) -> None:
         """Take mean and standard deviation from `(n, *shape)` values; a constant has scale 1.
 
-        As a `point` it has a scale so small that any noise gives it back.
+        With `point`, a constant has a scale so small that any noise gives it back.
         """
         constant = value.amax(0) == value.amin(0)
         self.keep(torch.where(constant, value[0], value.mean(0)))  # a mean is rounded
         self.scale.copy_(deviation(value))
         if point:
             eps = torch.finfo(self.loc.dtype).eps
-            small = POINT * eps * self.loc.abs().clamp_min(eps)
+            small = POINT_SCALE * eps * self.loc.abs().clamp_min(eps)
             self.scale.copy_(torch.where(constant, small, self.scale))
 
     def forward(self, value: Tensor) -> Tensor:
@@ -71,7 +73,7 @@ class Standardise(Precise):
         return standard.to(self.scale.dtype)
 
     def inverse(self, value: Tensor) -> Tensor:
-        """Back to the original unit."""
+        """Map back to the original unit."""
         return self._exact(value) * self.scale + self.loc
 
     def _exact(self, value: Tensor) -> Tensor:
@@ -86,7 +88,7 @@ class Circle(nn.Module):
 
     Example:
         >>> hour = Circle(Continuous(lower=0, upper=24, circular=True))
-        >>> hour.inverse(3 * hour(torch.tensor([6.0, 23.0])))  # the length of the arrow is nothing
+        >>> hour.inverse(3 * hour(torch.tensor([6.0, 23.0])))  # an arrow's length has no effect
         tensor([ 6., 23.])
     """
 
@@ -97,21 +99,21 @@ class Circle(nn.Module):
         self.shape = (*variable.shape, 2)
 
     def calibrate(self, value: Tensor) -> None:
-        """Nothing: a circle has a scale of its own."""
+        """Do nothing: a circle has a scale of its own."""
 
     def forward(self, value: Tensor) -> Tensor:
-        """`(n, *shape)` as `(n, *shape, 2)`."""
+        """Turn points `(n, *shape)` into arrows `(n, *shape, 2)`."""
         angle = self.angle * (value - self.variable.lower)
         return torch.stack([angle.cos(), angle.sin()], dim=-1).to(torch.get_default_dtype())
 
     def inverse(self, arrow: Tensor) -> Tensor:
-        """Arrows `(n, *shape, 2)`, of any length, as the points that they show to."""
+        """Turn arrows `(n, *shape, 2)`, of any length, into the points that they show to."""
         angle = torch.atan2(arrow[..., 1], arrow[..., 0])
         return self.variable.wrap(self.variable.lower + angle / self.angle)
 
 
 def centre(variable: Variable, value: Tensor) -> Tensor:
-    """Mean of `(n, *shape)` values over rows; on a circle, where their mean arrow shows to.
+    """Return the mean of `(n, *shape)` values over rows; on a circle, that of their arrows.
 
     Example:
         >>> centre(Continuous(lower=0, upper=24, circular=True), torch.tensor([22.0, 1.0, 1.0]))
@@ -124,7 +126,7 @@ def centre(variable: Variable, value: Tensor) -> Tensor:
 
 
 class ParentEncoder(nn.Module):
-    """A mapping of parents' values, in their own units, as features `(n, width)`.
+    """A mapping of parents' values, in their own units, to features `(n, width)`.
 
     Args:
         parents: The parents' variables, by name.
@@ -148,7 +150,7 @@ class ParentEncoder(nn.Module):
                 encoder.standardise.calibrate(parents[name])
 
     def forward(self, parents: Parents, n: int) -> Tensor:
-        """Features `(n, width)`; `n` tells the number of rows where there are no parents."""
+        """Return features `(n, width)`; `n` is the number of rows, needed without parents."""
         if not self.names:
             device = next((b.device for b in self.buffers()), None)
             return torch.empty(n, 0, device=device)
@@ -156,7 +158,7 @@ class ParentEncoder(nn.Module):
         return torch.cat(encoded, dim=1)
 
     def plain(self, parents: Parents, n: int) -> Tensor:
-        """The same with numbers as they are, in double."""
+        """Return the same with numbers as they are, in double."""
         if not self.names:
             return self.forward(parents, n)
         parts = [
@@ -169,7 +171,7 @@ class ParentEncoder(nn.Module):
 
 
 def coding(variable: Variable) -> Standardise | Circle:
-    """How numbers of a variable are given to a network, and read from it."""
+    """Return how numbers of a variable are given to a network, and read from it."""
     if isinstance(variable, Continuous) and variable.circular:
         return Circle(variable)
     return Standardise(variable.shape)
@@ -262,7 +264,7 @@ class _Constant(nn.Module):
 
 
 def MLP(inputs: int, outputs: int, hidden: tuple[int, ...] = (64, 64)) -> nn.Module:
-    """A plain perceptron `(n, inputs) -> (n, outputs)`; without inputs, a learned constant."""
+    """Make a perceptron `(n, inputs) -> (n, outputs)`; without inputs, a learned constant."""
     if inputs == 0:
         return _Constant(outputs)
     widths = (inputs, *hidden)

@@ -8,7 +8,7 @@
 | `[a, b]` | `logit((x - a) / (b - a))` | |
 
 `s` is the training data's deviation, so that the map fits any unit. The ends of the support are
-at infinity; values closer to them than `MARGIN` (of `s`, or of `b - a`) are moved to that distance.
+at infinity; values closer to them than `LEAST_DISTANCE` are moved to that distance.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from rung3.mechanisms.networks.encoding import deviation
 
 __all__ = ["ToReal"]
 
-MARGIN = 1e-6
+LEAST_DISTANCE = 1e-6
+"""Least distance to an end, in units of `s`, or of `b - a`: single precision's digits."""
 
 
 class ToReal(nn.Module):
@@ -46,22 +47,22 @@ class ToReal(nn.Module):
         self.scale.copy_(deviation(value))
 
     def forward(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """`y` and `log |dy/dx|`, both of the shape of `value`."""
+        """Return `y` and `log |dy/dx|`, both of the shape of `value`."""
         if math.isinf(self.lower) and math.isinf(self.upper):
             return value, torch.zeros_like(value)
         if math.isinf(self.upper) or math.isinf(self.lower):
             distance = value - self.lower if math.isinf(self.upper) else self.upper - value
-            v = (distance / self.scale).clamp_min(MARGIN)
+            v = (distance / self.scale).clamp_min(LEAST_DISTANCE)
             slope = -torch.log(-torch.expm1(-v))  # v + log(1 - exp(-v)) = log(exp(v) - 1)
             y = self.scale * (v - slope)
             return (y if math.isinf(self.upper) else -y), slope
         width = self.upper - self.lower
-        left = ((value - self.lower) / width).clamp_min(MARGIN)
-        right = ((self.upper - value) / width).clamp_min(MARGIN)
+        left = ((value - self.lower) / width).clamp_min(LEAST_DISTANCE)
+        right = ((self.upper - value) / width).clamp_min(LEAST_DISTANCE)
         return left.log() - right.log(), -left.log() - right.log() - math.log(width)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Back into the support."""
+        """Map back into the support."""
         if math.isinf(self.lower) and math.isinf(self.upper):
             return y
         if math.isinf(self.upper):

@@ -1,0 +1,65 @@
+"""`Quadratic`: the sum of a loss over rows, expanded to second order around some weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rung3.mechanisms.additive.losses import Loss
+
+__all__ = ["LEAST_DIVISOR", "Quadratic", "expand"]
+
+LEAST_DIVISOR = 1e-12
+"""Least value of a divisor, in standardised units: it keeps quotients finite."""
+
+
+@dataclass
+class Quadratic:
+    """What the loss of n rows is like near some weights w, at which `f = f(w)`.
+
+    With g_i = dl/df and c_i the expected d2l/df2 of row i, and J the Jacobian of f in w.
+
+    Attributes:
+        n: Number of rows.
+        value: The loss, `sum(l)`.
+        chi2: `sum(g^2 / c)`.
+        slope: Its derivative `J'g`, `(size,)`.
+        curvature: `J' diag(c) J`, `(size, size)`.
+    """
+
+    n: int
+    value: float
+    chi2: float
+    slope: Tensor
+    curvature: Tensor
+
+
+def expand(
+    weights: Tensor,
+    run: Callable[[Tensor], tuple[Tensor, Tensor]],
+    data: list[Tensor],
+    loss: Loss,
+    chunk_rows: int,
+) -> Quadratic:
+    """Expand the loss around weights.
+
+    Args:
+        weights: The weights, `(size,)`; their number is needed alone.
+        run: Gives f `(n,)` and its Jacobian `(n, size)` at these weights, for features `(n, d)`.
+        data: The features, and the loss's columns `(n,)`.
+        loss: The loss.
+        chunk_rows: Rows whose Jacobian is held at a time.
+    """
+    n, size = len(data[0]), len(weights)
+    slope, curvature = weights.new_zeros(size), weights.new_zeros(size, size)
+    value = chi2 = 0.0
+    for features, *columns in zip(*(column.split(chunk_rows) for column in data), strict=True):
+        f, jacobian = run(features)
+        height, g, c = loss(f, *columns)
+        value += float(height.double().sum())
+        chi2 += float((g.square() / c).double().sum())
+        slope += jacobian.T @ g
+        curvature += jacobian.T @ (c[:, None] * jacobian)
+    return Quadratic(n, value, max(chi2, LEAST_DIVISOR * n), slope, curvature)
