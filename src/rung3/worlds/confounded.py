@@ -53,7 +53,7 @@ def hidden_cause(case: Case, numbers: bool = False) -> SCM:
         ValueError: If there is no such case.
 
     Example:
-        >>> from rung3.effects.bounds.linear_program import bounds
+        >>> from rung3.effects.bounds import bounds
         >>> from rung3.scm.enumeration import probability
         >>> world = hidden_cause("front door")
         >>> round(probability(world.do(x=1), {"y": 1}), 3)

@@ -137,7 +137,7 @@ def exam() -> SCM:
     if they study; with interest 50 % or 90 %. Studying never makes anybody fail (the mechanism is
     monotone), so of those who studied and passed a share `PN = 0.38 / 0.84` passed because of it,
     and of those who did neither a share `PS = 0.32 / 0.66` would have passed, had they studied
-    (lecture 1.1; see `rung3.effects.bounds.causation`).
+    (lecture 1.1; see `rung3.effects.bounds.probabilities_of_causation`).
 
     Example:
         >>> failed = {"interested": 0, "studied": 0, "passed": 0}
