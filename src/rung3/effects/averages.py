@@ -83,7 +83,7 @@ def average_of(
 
 
 def _t_interval(values: Tensor, level: float) -> tuple[Tensor, Tensor]:
-    """Both ends of the t interval, corrected for skewness, of values `(n, *shape)`."""
+    """Return the ends of the t interval, corrected for skewness, of values `(n, *shape)`."""
     from scipy.special import stdtrit
 
     n, mean = len(values), values.mean(0)
