@@ -48,7 +48,7 @@ from rung3.graph import (
     implications,
     to_dagitty,
 )
-from rung3.graph.separation import open_path
+from rung3.graph.m_separation import open_path
 from rung3.scm.identifiability import identify
 
 Answers = Iterator[tuple[str, object, object]]

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from rung3 import SCM, CausalGraph, Continuous, fit, load
 from rung3.data.precision import held
-from rung3.effects.tables.adjustment import effect
-from rung3.effects.tables.simpson import association, find_reversals
+from rung3.effects.tables import association, effect, find_reversals
 from rung3.evaluation.tasks import changes
 from rung3.graph import falsify
 from rung3.mechanisms import AdditiveNoise, Equation, Flow

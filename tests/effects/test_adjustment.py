@@ -11,7 +11,8 @@ from torch import Tensor
 
 from rung3 import Binary, Categorical, CausalGraph, Continuous, data, identify, worlds
 from rung3.data.readers.kidney_stones import VARIABLES
-from rung3.effects.tables.adjustment import Method, effect
+from rung3.effects.tables import effect
+from rung3.effects.tables.adjustment import Method
 from rung3.scm.enumeration import probability
 
 METHODS: tuple[Method, ...] = ("standardise", "ipw", "aipw")

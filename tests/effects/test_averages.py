@@ -15,7 +15,8 @@ from torch import Tensor
 from rung3 import SCM, Binary, Categorical, Continuous, Image, Rows
 from rung3.data.rows import Noise
 from rung3.data.seeding import base_seed
-from rung3.effects import Average, Mediation, average, mediate, natural
+from rung3.effects import Estimate, Mediation, average, mediate, natural
+from rung3.effects.averages import average_of
 from rung3.mechanisms import VAE, Equation
 from rung3.mechanisms.base import Parents
 
@@ -314,7 +315,7 @@ def test_averages_are_over_particles_and_then_over_rows() -> None:
     found = effect.average(level=0.9)
     each = effect.total.double().mean(0)
     torch.testing.assert_close(found.total.effect, each.mean(0))
-    one = Average.of(each[:, 0, 3, 4], level=0.9, numbers=True)
+    one = average_of(each[:, 0, 3, 4], level=0.9, numbers=True)
     for end in ("low", "high"):
         torch.testing.assert_close(getattr(found.total, end)[0, 3, 4], getattr(one, end))
     assert (found.total.n, found.total.level) == (6, 0.9)
@@ -362,22 +363,22 @@ def test_paired_noise_leaves_no_error_where_every_effect_is_alike() -> None:
 
 def test_intervals_of_symmetric_effects_are_t_intervals_and_those_of_skewed_ones_are_not() -> None:
     values = torch.tensor([-3.0, -1.0, -1.0, 0.0, 1.0, 1.0, 3.0]).double()
-    found = Average.of(values, level=0.9)
+    found = average_of(values, level=0.9)
     half = t.ppf(0.95, 6) * values.std() / math.sqrt(7)
     torch.testing.assert_close(found.high, half)
     torch.testing.assert_close(found.low, -half)
-    skewed = Average.of(values.exp(), level=0.9)
+    skewed = average_of(values.exp(), level=0.9)
     assert skewed.high - skewed.effect > 2 * (skewed.effect - skewed.low)
-    mirrored = Average.of(-values.exp(), level=0.9)
+    mirrored = average_of(-values.exp(), level=0.9)
     torch.testing.assert_close(mirrored.low, -skewed.high)
-    near = Average.of(values + 1e-7 * values.exp(), level=0.9)  # either side of a = 0
+    near = average_of(values + 1e-7 * values.exp(), level=0.9)  # either side of a = 0
     torch.testing.assert_close(near.high, found.high, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("n", [12, 60])
 def test_intervals_of_skewed_effects_cover_as_often_as_they_say(n: int) -> None:
     draws = torch.distributions.Exponential(torch.ones(4000)).sample((n,))
-    found = Average.of(draws)
+    found = average_of(draws)
     covered = ((found.low <= 1) & (found.high >= 1)).double().mean()
     assert 0.93 <= covered <= 0.96  # the plain t interval: 0.91 and 0.94
 
@@ -409,7 +410,7 @@ def test_intervals_cover_as_often_as_they_say(n: int, level: float) -> None:
     assert abs(sum(covered) / len(covered) - level) < 3 * error
 
 
-ASK: dict[str, Callable[[SCM, int], Average]] = {
+ASK: dict[str, Callable[[SCM, int], Estimate]] = {
     "average": lambda world, seed: average(
         world, {"x": 1.0}, "y", versus={"x": -1.0}, n=60, seed=seed
     ),

@@ -10,8 +10,8 @@ import torch
 from hidden import random_world
 
 from rung3 import SCM, worlds
-from rung3.effects.bounds.causation import Causation, Share, of_model, of_table
-from rung3.effects.bounds.linear_program import Interval
+from rung3.effects import Estimate
+from rung3.effects.bounds import Causation, probabilities_of_causation
 from rung3.scm.enumeration import probability
 
 
@@ -45,9 +45,9 @@ def experiment(q: np.ndarray) -> tuple[float, float]:
     return p[1] + p[3], p[2] + p[3]
 
 
-def parts(found: Causation) -> list[Interval]:
+def parts(found: Causation) -> list[Estimate]:
     made = [found.necessity, found.sufficiency, found.both]
-    assert all(isinstance(one, Interval) for one in made)
+    assert all(isinstance(one, Estimate) and one.value is None for one in made)
     return made  # type: ignore[return-value]
 
 
@@ -69,7 +69,7 @@ def tian_and_pearl(q: np.ndarray) -> list[tuple[float, float]]:
 @pytest.mark.parametrize("seed", range(10))
 def test_bounds_are_those_of_tian_and_pearl_and_contain_the_truth(seed: int) -> None:
     q = kinds(seed)
-    found = parts(of_table(rows_of(q), "x", "y", experiment=experiment(q)))
+    found = parts(probabilities_of_causation(rows_of(q), "x", "y", experiment=experiment(q)))
     for one, closed, true in zip(found, tian_and_pearl(q), truth(q), strict=True):
         assert (one.low, one.high) == pytest.approx(closed, abs=1e-6)
         assert true in one
@@ -79,7 +79,7 @@ def test_bounds_are_those_of_tian_and_pearl_and_contain_the_truth(seed: int) -> 
 def test_observations_alone_say_little(seed: int) -> None:
     """`0 <= PNS <= P(x, y) + P(x', y')`, and nothing on PN and PS."""
     q = kinds(seed)
-    necessity, sufficiency, both = parts(of_table(rows_of(q), "x", "y"))
+    necessity, sufficiency, both = parts(probabilities_of_causation(rows_of(q), "x", "y"))
     p = q / q.sum()
     assert (necessity.low, necessity.high) == pytest.approx((0, 1), abs=1e-6)
     assert (sufficiency.low, sufficiency.high) == pytest.approx((0, 1), abs=1e-6)
@@ -90,7 +90,9 @@ def test_observations_alone_say_little(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_where_nobody_is_hurt_all_three_are_exact(seed: int) -> None:
     q = kinds(seed, monotone=True)
-    found = parts(of_table(rows_of(q), "x", "y", experiment=experiment(q), monotone=True))
+    found = parts(
+        probabilities_of_causation(rows_of(q), "x", "y", experiment=experiment(q), monotone=True)
+    )
     assert all(one.identified for one in found)
     assert [one.low for one in found] == pytest.approx(truth(q), abs=1e-5)
 
@@ -98,10 +100,12 @@ def test_where_nobody_is_hurt_all_three_are_exact(seed: int) -> None:
 def test_without_confounding_they_are_the_excess_risks() -> None:
     """Monotone and exogenous: PN = (p - q) / p, PS = (p - q) / (1 - q), PNS = p - q."""
     x, y = [1] * 50 + [0] * 50, [1] * 40 + [0] * 35 + [1] * 25
-    found = parts(of_table({"x": x, "y": y}, "x", "y", exogenous=True, monotone=True))
+    found = parts(
+        probabilities_of_causation({"x": x, "y": y}, "x", "y", exogenous=True, monotone=True)
+    )
     assert [one.low for one in found] == pytest.approx([0.3 / 0.8, 0.3 / 0.5, 0.3], abs=1e-6)
     assert all(one.identified for one in found)
-    free = parts(of_table({"x": x, "y": y}, "x", "y", exogenous=True))
+    free = parts(probabilities_of_causation({"x": x, "y": y}, "x", "y", exogenous=True))
     ends = [(one.low, one.high) for one in free]
     assert ends[0] == pytest.approx((0.375, 0.5 / 0.8), abs=1e-6)
     assert ends[1] == pytest.approx((0.6, 1.0), abs=1e-6)
@@ -122,15 +126,15 @@ def exam_by_hand() -> tuple[float, float, float]:
     )
 
 
-def shares(found: Causation) -> list[Share]:
+def shares(found: Causation) -> list[Estimate]:
     made = [found.necessity, found.sufficiency, found.both]
-    assert all(isinstance(one, Share) for one in made)
+    assert all(isinstance(one, Estimate) and one.value is not None for one in made)
     return made  # type: ignore[return-value]
 
 
 def test_would_i_have_passed_had_i_studied() -> None:
     expected = exam_by_hand()
-    found = shares(of_model(worlds.exam(), "studied", "passed", n=60_000, seed=0))
+    found = shares(probabilities_of_causation(worlds.exam(), "studied", "passed", n=60_000, seed=0))
     assert [one.value for one in found] == pytest.approx(expected, abs=0.012)
     assert all(one.low < one.value < one.high for one in found)
 
@@ -139,7 +143,9 @@ def test_a_table_of_the_exam_agrees_with_its_world() -> None:
     world = worlds.exam()
     rows = world.sample(60_000, seed=0)
     known = [probability(world.do(studied=s), {"passed": 1}) for s in (1, 0)]
-    found = of_table(rows, "studied", "passed", experiment=(known[0], known[1]), monotone=True)
+    found = probabilities_of_causation(
+        rows, "studied", "passed", experiment=(known[0], known[1]), monotone=True
+    )
     assert [one.low for one in parts(found)] == pytest.approx(exam_by_hand(), abs=0.02)
 
 
@@ -163,16 +169,16 @@ def enumerated(world: SCM) -> tuple[float, float, float]:
 def test_the_counterfactuals_of_a_model_agree_with_enumeration(seed: int) -> None:
     """Not monotone: every response function has weight."""
     world = random_world("x -> y; x <-> y", seed, alpha=1.0)
-    found = shares(of_model(world, "x", "y", n=40_000, seed=0))
+    found = shares(probabilities_of_causation(world, "x", "y", n=40_000, seed=0))
     assert [one.value for one in found] == pytest.approx(enumerated(world), abs=0.02)
 
 
 def test_events_of_continuous_outcomes_are_functions() -> None:
     """x2 = 3 x1 + u: it exceeds 3 under x1 = 1 and not under x1 = 0 if 0 < u <= 3."""
-    found = of_model(
+    found = probabilities_of_causation(
         worlds.lecture(), "x1", "x2", x=1.0, versus=0.0, event=lambda v: v > 3, n=20_000, seed=0
     )
-    assert isinstance(found.both, Share)
+    assert isinstance(found.both, Estimate)
     assert found.both.value == pytest.approx(0.49865, abs=0.012)
     assert found.necessity is None  # no row has x1 = 1 exactly
 
@@ -183,7 +189,7 @@ def test_the_intervals_of_shares_cover(at: int) -> None:
     """1,000 tables of 200 rows: 93 to 97 % is three standard errors either way."""
     covered = 0
     for seed in range(1000):
-        found = of_model(worlds.exam(), "studied", "passed", n=200, seed=seed)
+        found = probabilities_of_causation(worlds.exam(), "studied", "passed", n=200, seed=seed)
         share = (found.necessity, found.sufficiency, found.both)[at]
         assert share is not None
         covered += share.low <= exam_by_hand()[at] <= share.high
@@ -204,17 +210,17 @@ def test_the_intervals_of_shares_cover(at: int) -> None:
 def test_what_cannot_be_is_refused(options: dict[str, object], message: str) -> None:
     rows = rows_of(kinds(0)) | {"many": torch.arange(int(kinds(0).sum())) % 3}
     with pytest.raises(ValueError, match=message):
-        of_table(rows, **{"cause": "x", "outcome": "y", **options})  # type: ignore[arg-type]
+        probabilities_of_causation(rows, **{"cause": "x", "outcome": "y", **options})  # type: ignore[arg-type]
 
 
 def test_a_cause_that_never_varies_is_refused() -> None:
     with pytest.raises(ValueError, match="x: no rows in the stratum x = 1"):
-        of_table({"x": [0, 0], "y": [0, 1]}, "x", "y", exogenous=True)
+        probabilities_of_causation({"x": [0, 0], "y": [0, 1]}, "x", "y", exogenous=True)
 
 
 def test_an_outcome_that_is_no_effect_is_refused() -> None:
     with pytest.raises(ValueError, match="'studied' is no effect of 'passed'"):
-        of_model(worlds.exam(), "passed", "studied")
+        probabilities_of_causation(worlds.exam(), "passed", "studied")
 
 
 def test_every_kind_of_row_is_told_apart() -> None:
@@ -223,13 +229,35 @@ def test_every_kind_of_row_is_told_apart() -> None:
         q = np.zeros((2, 4), dtype=int)
         q[at, kind] = 10
         q[1 - at, kind] = 10
-        found = of_table(rows_of(q), "x", "y", experiment=experiment(q)).both
+        found = probabilities_of_causation(rows_of(q), "x", "y", experiment=experiment(q)).both
         assert (found.low, found.high) == pytest.approx((float(kind == 1),) * 2, abs=1e-6)
 
 
 def test_rows_with_gaps_are_left_out_and_counted() -> None:
     x, y = [1] * 50 + [0] * 50 + [1, None], [1] * 40 + [0] * 35 + [1] * 25 + [None, 1]
-    found = of_table({"x": x, "y": y}, "x", "y", exogenous=True, monotone=True)
-    whole = of_table({"x": x[:100], "y": y[:100]}, "x", "y", exogenous=True, monotone=True)
+    found = probabilities_of_causation({"x": x, "y": y}, "x", "y", exogenous=True, monotone=True)
+    whole = probabilities_of_causation(
+        {"x": x[:100], "y": y[:100]}, "x", "y", exogenous=True, monotone=True
+    )
     assert (found.necessity, found.both, found.gaps) == (whole.necessity, whole.both, 2)
     assert str(found) == f"{whole}; 2 rows with gaps left out"
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "named"),
+    [
+        ("model", {"monotone": True}, "^monotone: for a table as source"),
+        ("model", {"experiment": (0.5, 0.5), "exogenous": True}, "^experiment, exogenous: for a"),
+        ("model", {"variables": {}}, "^variables: .* is a model; leave out it"),
+        ("table", {"seed": 0}, "^seed: for a model as source, and this one is a table"),
+        ("table", {"x": 0, "versus": 0, "event": 0}, "^x, versus, event: .*leave out them"),
+        ("table", {"n": 5, "level": 0.5}, "^n, level: "),
+    ],
+)
+def test_arguments_of_the_other_source_are_refused_by_name(
+    source: str, options: dict[str, object], named: str
+) -> None:
+    sources = {"model": worlds.exam(), "table": rows_of(kinds(0))}
+    names = {"model": ("studied", "passed"), "table": ("x", "y")}
+    with pytest.raises(ValueError, match=named):
+        probabilities_of_causation(sources[source], *names[source], **options)  # type: ignore[arg-type]

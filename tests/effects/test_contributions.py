@@ -10,7 +10,7 @@ from scipy.stats import gamma, laplace, norm, uniform
 from scipy.stats import t as student
 
 from rung3 import SCM, Binary, Categorical, fit, worlds
-from rung3.effects.attribution.contributions import attribute_anomaly, attribute_change
+from rung3.effects.attribution import attribute_anomaly, attribute_change
 from rung3.effects.attribution.shapley import shapley
 from rung3.evaluation.tasks import changes
 from rung3.mechanisms import Equation, Flow, InverseCDF

@@ -8,7 +8,8 @@ import torch
 from hidden import random_world
 
 from rung3 import SCM, Binary, Categorical, CausalGraph, worlds
-from rung3.effects.bounds.linear_program import Interval, bounds
+from rung3.effects import Estimate
+from rung3.effects.bounds import bounds
 from rung3.mechanisms import InverseCDF
 from rung3.scm.enumeration import probability
 
@@ -27,7 +28,7 @@ IDENTIFIED = ["back door", "back door with a hidden cause", "front door", "confo
 PAIRS = [case for case in CASES if case not in ("napkin", "two hidden causes")]
 
 
-def asked(world: SCM, case: str) -> tuple[Interval, float]:
+def asked(world: SCM, case: str) -> tuple[Estimate, float]:
     found = bounds(world, CausalGraph(CASES[case]), {"y": 1}, do={"x": 1}, versus={"x": 0})
     truth = [probability(world.do(x=x), {"y": 1}) for x in (0, 1)]
     return found, truth[1] - truth[0]

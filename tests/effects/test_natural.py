@@ -10,7 +10,8 @@ from torch import Tensor
 
 from rung3 import SCM, Image
 from rung3.data.seeding import base_seed
-from rung3.effects import Average, average, controlled, mediate, natural
+from rung3.effects import average, controlled, mediate, natural
+from rung3.effects.averages import average_of
 from rung3.mechanisms import VAE, Equation
 
 
@@ -68,7 +69,7 @@ def test_natural_effects_are_those_of_potential_outcomes_by_hand(versus: Any) ->
     for name, each in truth.items():
         one = getattr(found, name)
         assert one.effect.item() == pytest.approx(each.mean().item(), abs=1e-4)
-        by_hand = Average.of(each)
+        by_hand = average_of(each)
         torch.testing.assert_close(one.low, by_hand.low, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(one.high, by_hand.high, atol=1e-4, rtol=1e-4)
     m = torch.tensor(0.8)

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from rung3 import SCM, Binary, Categorical, worlds
-from rung3.effects.bounds.causation import of_table
+from rung3.effects.bounds import probabilities_of_causation, row_bounds
 from rung3.effects.bounds.linear_program import optimise
-from rung3.effects.bounds.per_row import row_bounds
 from rung3.mechanisms import GumbelMax, InverseCDF
 
 
@@ -37,7 +36,7 @@ def test_necessity_is_bounded_as_tian_and_pearl_bound_it(p: float, q: float) -> 
     assert found == pytest.approx([max(0, (p - q) / p), min(1, (1 - q) / p)], abs=1e-6)
     rows = {"x": [1] * 1000 + [0] * 1000}
     rows["y"] = [int(k < 1000 * p) for k in range(1000)] + [int(k < 1000 * q) for k in range(1000)]
-    pn = of_table(rows, "x", "y", exogenous=True).necessity
+    pn = probabilities_of_causation(rows, "x", "y", exogenous=True).necessity
     assert found == pytest.approx([pn.low, pn.high], abs=1e-6)  # type: ignore[union-attr]
 
 

@@ -8,7 +8,8 @@ import torch
 from scipy.stats import binom, binomtest, multinomial
 
 from rung3 import SCM, Binary, fit
-from rung3.effects import Average, average
+from rung3.effects import Estimate, average
+from rung3.effects.averages import average_of
 from rung3.effects.score import score_interval
 from rung3.mechanisms import Equation, InverseCDF
 
@@ -52,20 +53,20 @@ def test_averages_of_yes_and_no_cover_as_often_as_they_say(up: float, down: floa
     rng, n = np.random.default_rng(0), 100
     counts = multinomial(n, [up, down, 1 - up - down]).rvs(300, random_state=rng)
     columns = [np.repeat([1.0, -1.0, 0.0], one) for one in counts]
-    found = Average.of(torch.from_numpy(np.stack(columns, 1)))
+    found = average_of(torch.from_numpy(np.stack(columns, 1)))
     covered = (found.low <= up - down) & (found.high >= up - down)
     assert covered.double().mean() > 0.92
     assert (found.high > found.low).all()
 
 
 def test_equal_differences_of_numbers_are_exact_and_of_yes_and_no_are_not() -> None:
-    def ends(found: Average) -> list[float]:
+    def ends(found: Estimate) -> list[float]:
         return [round(float(end), 3) for end in (found.low, found.high)]
 
-    assert ends(Average.of(torch.full((50,), 3.0))) == [3, 3]
-    assert ends(Average.of(torch.ones(50), numbers=True)) == [1, 1]
-    assert ends(Average.of(torch.zeros(50))) == [-0.071, 0.071]
-    assert ends(Average.of(torch.zeros(50, dtype=torch.bool))) == [0, 0.071]
+    assert ends(average_of(torch.full((50,), 3.0))) == [3, 3]
+    assert ends(average_of(torch.ones(50), numbers=True)) == [1, 1]
+    assert ends(average_of(torch.zeros(50))) == [-0.071, 0.071]
+    assert ends(average_of(torch.zeros(50, dtype=torch.bool))) == [0, 0.071]
     never = InverseCDF(table=[[1.0, 0.0], [1.0, 0.0]])
     model = SCM("x -> y", {"x": Binary(), "y": Binary()}, {"y": never})
     found = average(model, {"x": 1}, "y", versus={"x": 0}, n=100, seed=0)

@@ -11,7 +11,7 @@ import torch
 
 from rung3 import Categorical, CausalGraph, Continuous, data, worlds
 from rung3.data.readers.kidney_stones import VARIABLES
-from rung3.effects.tables.simpson import Reversal, advise, association, find_reversals
+from rung3.effects.tables import Reversal, advise, association, find_reversals
 
 CONFOUNDED = CausalGraph("z -> x; {z x} -> y")
 

@@ -10,7 +10,7 @@ import pytest
 from graphs import random_graph
 from matplotlib.patches import FancyArrowPatch
 
-from rung3.graph import CausalGraph, draw, to_mermaid
+from rung3.graph import CausalGraph, draw_graph, to_mermaid
 from rung3.graph.drawing import layout
 
 
@@ -44,7 +44,7 @@ def outline(arrow):
     ],
 )
 def test_arrows_pass_boxes_by(text):
-    figure = draw(CausalGraph(text))
+    figure = draw_graph(CausalGraph(text))
     arrows, boxes = arrows_and_boxes(figure)
     for arrow in arrows:
         x, y = outline(arrow).T
@@ -56,7 +56,7 @@ def test_arrows_pass_boxes_by(text):
 def test_all_is_in_the_picture():
     for seed in range(4):
         graph = random_graph(seed, 7, hidden=True)
-        figure = draw(graph)
+        figure = draw_graph(graph)
         arrows, boxes = arrows_and_boxes(figure)
         assert len(arrows) == len(graph.edges) + len(graph.bidirected)
         assert len(boxes) == len(graph.nodes)
@@ -76,10 +76,10 @@ def test_all_is_in_the_picture():
 
 def test_what_is_set_stands_out_and_its_causes_are_cut():
     graph = CausalGraph("z -> x -> y; x <-> y")
-    figure = draw(graph, do=["x"], given=["z"], square=["y"])
+    figure = draw_graph(graph, do=["x"], given=["z"], square=["y"])
     arrows, _ = arrows_and_boxes(figure)
     assert [arrow.get_linestyle() for arrow in arrows] == [":", "-", ":"]
-    plain, _ = arrows_and_boxes(draw(graph))
+    plain, _ = arrows_and_boxes(draw_graph(graph))
     assert [arrow.get_linestyle() for arrow in plain] == ["-", "-", "--"]
     widths = {
         text.get_text(): text.get_bbox_patch().get_linewidth() for text in figure.axes[0].texts
@@ -89,16 +89,16 @@ def test_what_is_set_stands_out_and_its_causes_are_cut():
 
 def test_places_of_ones_own_and_no_graph():
     places = {"a": (0.0, 0.0), "b": (2.0, 1.0)}
-    figure = draw(CausalGraph("a -> b"), positions=places)
+    figure = draw_graph(CausalGraph("a -> b"), positions=places)
     first, second = (np.array(text.get_position()) for text in figure.axes[0].texts)
     assert (second - first > 0).all()
     out = io.BytesIO()
-    draw(CausalGraph("")).savefig(out)
+    draw_graph(CausalGraph("")).savefig(out)
     assert out.getvalue().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="positions: 'b' has none"):
-        draw(CausalGraph("a -> b"), positions={"a": (0, 0)})
+        draw_graph(CausalGraph("a -> b"), positions={"a": (0, 0)})
     with pytest.raises(ValueError, match="no variable 'c'"):
-        draw(CausalGraph("a -> b"), do=["c"])
+        draw_graph(CausalGraph("a -> b"), do=["c"])
 
 
 def test_causes_stand_left_of_effects():

@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from rung3 import SCM, Binary, Categorical, CausalGraph, Continuous, effects, fit, load, worlds
-from rung3.effects.bounds.linear_program import bounds
+from rung3.effects.bounds import bounds
 from rung3.mechanisms import Equation, Flow, InverseCDF
 from rung3.scm.districts.loaded import Loaded
 from rung3.scm.enumeration import joint, probability

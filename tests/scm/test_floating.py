@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from rung3 import SCM, Binary, Categorical, Continuous, Image, Ordinal, effects, fit
-from rung3.effects.attribution.contributions import attribute_anomaly
-from rung3.effects.bounds import causation
-from rung3.effects.bounds.sensitivity import MODELLED, sensitivity
+from rung3.effects.attribution import attribute_anomaly
+from rung3.effects.bounds import probabilities_of_causation, sensitivity
+from rung3.effects.bounds.sensitivity_analysis import MODELLED
 from rung3.mechanisms import VAE, AdditiveNoise, Equation, InverseCDF
 from rung3.scm.imputation import complete
 
@@ -72,7 +72,7 @@ QUERIES: dict[str, Callable[[SCM], Any]] = {
         m, m.sample(4, seed=0), {"a": 1.0}, "w", particles=2
     ).answers[MODELLED],
     "causation": lambda m: torch.tensor(
-        causation.of_model(m, "k", "b", n=50, seed=0).both.low, dtype=F32
+        probabilities_of_causation(m, "k", "b", n=50, seed=0).both.low, dtype=F32
     ),
     "unusual": lambda m: attribute_anomaly(
         m, m.sample(1, seed=0), "w", draws=200, seed=0

@@ -26,9 +26,10 @@ from rung3 import (
 from rung3.data import seeding
 from rung3.data.rows import Noise, map_noise
 from rung3.data.variables import Variable
-from rung3.effects.attribution.contributions import attribute_anomaly
-from rung3.effects.bounds import causation
-from rung3.effects.bounds.sensitivity import MODELLED, sensitivity
+from rung3.effects import Estimate
+from rung3.effects.attribution import attribute_anomaly
+from rung3.effects.bounds import probabilities_of_causation, sensitivity
+from rung3.effects.bounds.sensitivity_analysis import MODELLED
 from rung3.effects.formulas import Formulas
 from rung3.effects.potential import Drawn
 from rung3.evaluation import Oracles, composition, reversibility
@@ -169,7 +170,9 @@ VERBS: dict[str, Callable[[], Any]] = {
         worlds.lecture(), worlds.lecture(), worlds.lecture().sample(5, seed=1), {"x1": 1.0}, "x2",
         seed=SEED,
     ),
-    "causation": lambda: causation.of_model(worlds.exam(), "studied", "passed", n=20, seed=SEED),
+    "causation": lambda: probabilities_of_causation(
+        worlds.exam(), "studied", "passed", n=20, seed=SEED
+    ),
     "sensitivity": lambda: sensitivity(worlds.exam(), exam_rows(), UP, "passed", seed=SEED),
     "attribution": lambda: attribute_anomaly(
         worlds.exam(), exam_rows()[:1], "passed", draws=200, seed=SEED
@@ -245,9 +248,9 @@ def failed(n: int = 20_000, seed: int = 0) -> Rows:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_probabilities_of_causation(seed: int) -> None:
-    found = causation.of_model(coin(), "x", "y", seed=seed)
+    found = probabilities_of_causation(coin(), "x", "y", seed=seed)
     for share, exact in ((found.necessity, 0.5), (found.sufficiency, 3 / 7), (found.both, 0.3)):
-        assert isinstance(share, causation.Share)
+        assert isinstance(share, Estimate)
         assert share.value == pytest.approx(exact, abs=0.03)
 
 

@@ -341,7 +341,7 @@ def graph(
     """Ask a causal graph, or draw it; only --data needs any."""
     from rung3.cli.graph import answers
     from rung3.cli.graph_source import read_graph
-    from rung3.graph import draw
+    from rung3.graph import draw_graph
 
     found, square = read_graph(source)
     said = answers(
@@ -364,7 +364,7 @@ def graph(
         lines = [(name, ", ".join(found.parents(name))) for name in found.order]
         print_table("graph", ["variable", "parents"], lines)
     if out is not None:
-        save_picture(draw(found, square=square), out, dpi=150, transparent=True)
+        save_picture(draw_graph(found, square=square), out, dpi=150, transparent=True)
         say(f"picture: [bold]{escape(str(out))}[/]")
 
 

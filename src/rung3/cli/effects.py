@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rung3.data.questions import interventions
+from rung3.data.expressions import interventions
 from rung3.data.rows import Rows
 from rung3.effects.grid import Grid, grid
 from rung3.scm.imputation import gaps
@@ -34,8 +34,8 @@ def of_run(
     Args:
         run: The folder of the run.
         rows: Which test rows, from 0; the first four in which nothing is missing, if not given.
-        do: One text a column, as `rung3.data.questions` reads it; several interventions at once are
-            parted by semicolons. Usual ones, if there are none.
+        do: One text a column, as `rung3.data.expressions` reads it; several interventions at once
+            are parted by semicolons. Usual ones, if there are none.
         outcome: Name of the image; the first that has causes, if not given.
         through: Mediators; those of `grid`, if there are none.
         particles: Number K of draws of the noise.

@@ -10,7 +10,7 @@ import torch
 
 from rung3.cli.picture import picture
 from rung3.cli.whatif import spell
-from rung3.data.questions import interventions
+from rung3.data.expressions import interventions
 from rung3.data.rows import Rows
 from rung3.data.variables import Image, Variable
 from rung3.study.folder import RunFolder
@@ -66,7 +66,7 @@ def draw(
 
     Args:
         run: The folder of the run.
-        do: Interventions, as `rung3.data.questions` reads them.
+        do: Interventions, as `rung3.data.expressions` reads them.
         given: Evidence, `name=value` each; after the interventions, if there are any.
         n: Number of rows.
         seed: Seed of the draws, the same for both.

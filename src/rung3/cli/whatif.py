@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rung3.cli.picture import picture
-from rung3.data.questions import interventions
+from rung3.data.expressions import interventions
 from rung3.data.rows import Rows
 from rung3.data.variables import Continuous, Discrete, Image, Variable
 from rung3.mechanisms.networks.encoding import centre
@@ -80,7 +80,7 @@ def ask(
     Args:
         run: The folder of the run.
         row: Which test row, from 0.
-        do: Interventions, as `rung3.data.questions` reads them.
+        do: Interventions, as `rung3.data.expressions` reads them.
         hold: Variables kept at their factual values.
         particles: Number K of draws of the noise; `None` for one.
         seed: Seed of those draws.

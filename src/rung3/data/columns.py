@@ -2,7 +2,7 @@
 
 Tables and models that are fitted infer alike, by `variable_of`. Every statistic of a table is of
 its complete cases: the rows that have a value in all the columns that it uses. How many have not
-(`gaps`) is said with the answer.
+(`gaps`) is printed with the answer.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from rung3.data.variables import Binary, Categorical, Continuous, Variable
 
 __all__ = ["amounts", "complete_rows", "doubt", "gaps", "read", "say_gaps", "variable_of"]
 
-MOST = 20
-"""Whole numbers from 0 count as categories up to here."""
+MAX_CATEGORIES = 20
+"""Whole numbers from 0 count as categories below this."""
 
-MANY = 5
+DOUBTFUL_CLASSES = 5
 """More categories of whole numbers than these may well be amounts."""
 
 
@@ -35,7 +35,7 @@ def read(
     variables: Mapping[str, Variable] | None = None,
     names: Iterable[str] | None = None,
 ) -> tuple[Rows, dict[str, Variable]]:
-    """The columns of a table in its complete cases, checked, and what each of them is.
+    """Read the complete cases of a table's columns, and what each of them is.
 
     Args:
         table: A mapping from name to values, a data frame, or rows.
@@ -64,8 +64,8 @@ def read(
     stated = variables or {}
     kinds = {name: stated.get(name) or variable_of(name, used[name]) for name in chosen}
     for name in chosen:
-        if name not in stated and (said := doubt(name, kinds[name], used[name])):
-            warnings.warn(said, stacklevel=3)
+        if name not in stated and (advice := doubt(name, kinds[name], used[name])):
+            warnings.warn(advice, stacklevel=3)
     rows = as_rows(used, kinds, torch.device("cpu"), exact=chosen)
     if not rows.batched or rows.n == 0:
         raise ValueError(f"expected a table of at least one row, got {rows}")
@@ -73,13 +73,13 @@ def read(
 
 
 def complete_rows(table: Mapping[str, Any], names: Iterable[str]) -> Tensor:
-    """Which rows of a table have no gap in these columns, a mask `(n,)`."""
+    """Return which rows of a table have no gap in these columns, a mask `(n,)`."""
     columns = named(table)
     return ~torch.from_numpy(np.logical_or.reduce([_missing(columns[name]) for name in names]))
 
 
 def gaps(table: Mapping[str, Any], names: Iterable[str]) -> int:
-    """How many rows of a table have a gap in any of these columns.
+    """Count the rows of a table that have a gap in any of these columns.
 
     Example:
         >>> gaps({"a": [1.0, None, 3.0], "b": ["x", "y", None]}, ["a", "b"])
@@ -89,7 +89,7 @@ def gaps(table: Mapping[str, Any], names: Iterable[str]) -> int:
 
 
 def say_gaps(count: int) -> str:
-    """What is added to an answer for so many rows that were left out.
+    """Return what is added to an answer that leaves out so many rows.
 
     Example:
         >>> say_gaps(0), say_gaps(12)
@@ -99,20 +99,20 @@ def say_gaps(count: int) -> str:
 
 
 def _complete(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns in the rows that have no gap in any."""
+    """Return the columns in the rows that have no gap in any."""
     missing = {name: _missing(values) for name, values in columns.items()}
     sizes = {len(mask) for mask in missing.values()}
     if len(sizes) != 1 or not any(mask.any() for mask in missing.values()):
         return dict(columns)  # of one length, or `as_rows` says so
-    kept = ~np.logical_or.reduce(list(missing.values()))
-    if not kept.any():
+    complete = ~np.logical_or.reduce(list(missing.values()))
+    if not complete.any():
         counts = {name: int(mask.sum()) for name, mask in missing.items() if mask.any()}
         raise ValueError(f"no row has all of {list(columns)}; missing in so many rows: {counts}")
-    return {name: _take(v, kept, missing[name]) for name, v in columns.items()}
+    return {name: _take(v, complete, missing[name]) for name, v in columns.items()}
 
 
 def _missing(values: Any) -> NDArray[np.bool_]:
-    """Which entries of a column are NaN, None or another mark of a gap, `(n,)`."""
+    """Return which entries of a column are NaN, None or another mark of a gap, `(n,)`."""
     import pandas as pd
 
     array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
@@ -120,17 +120,17 @@ def _missing(values: Any) -> NDArray[np.bool_]:
     return np.asarray(mask.any(tuple(range(1, mask.ndim))))
 
 
-def _take(values: Any, kept: NDArray[np.bool_], missing: NDArray[np.bool_]) -> Any:
-    """A column's values in some rows, as they would be without the gaps.
+def _take(values: Any, rows: NDArray[np.bool_], missing: NDArray[np.bool_]) -> Any:
+    """Return a column's values in some rows, as they would be without the gaps.
 
     Gaps make floats of whole numbers, and objects of numbers.
     """
     import pandas as pd
 
     if isinstance(values, Tensor):
-        return values[torch.from_numpy(kept).to(values.device)]
+        return values[torch.from_numpy(rows).to(values.device)]
     array = np.asarray(values)
-    rest = array[kept]
+    rest = array[rows]
     if rest.dtype == object:
         rest = pd.Series(list(rest)).infer_objects().to_numpy()
     if missing.any() and rest.dtype.kind == "f" and (rest == rest.astype(np.int64)).all():
@@ -139,7 +139,7 @@ def _take(values: Any, kept: NDArray[np.bool_], missing: NDArray[np.bool_]) -> A
 
 
 def variable_of(name: str, values: Any) -> Variable:
-    """What a column is, by its values.
+    """Infer what a column is from its values.
 
     Text is categorical, with the values in alphabetical order as labels; so are whole numbers from
     0 to 19 (and booleans); of two categories, binary. Everything else is continuous, 0.0 and 1.0
@@ -155,19 +155,19 @@ def variable_of(name: str, values: Any) -> Variable:
         Continuous() Categorical(classes=3)
     """
     array = values.numpy(force=True) if isinstance(values, torch.Tensor) else np.asarray(values)
-    own = getattr(values, "dtype", array.dtype)  # pandas' own types: NumPy makes floats of gaps
-    if array.dtype.kind not in "biuf" or not isinstance(own, np.dtype | torch.dtype):
-        return _of_objects(name, values, typed=not isinstance(own, np.dtype))
+    dtype = getattr(values, "dtype", array.dtype)  # of pandas: NumPy makes floats of gaps
+    if array.dtype.kind not in "biuf" or not isinstance(dtype, np.dtype | torch.dtype):
+        return _of_objects(name, values, typed=not isinstance(dtype, np.dtype))
     if array.dtype.kind == "f" or array.ndim != 1 or not array.size:
         return Continuous(dim=array.shape[1] if array.ndim == 2 else None)
     most = int(array.max())
-    if array.min() < 0 or most >= MOST:
+    if array.min() < 0 or most >= MAX_CATEGORIES:
         return Continuous()
     return Binary() if most <= 1 else Categorical(most + 1)
 
 
 def _of_objects(name: str, values: Any, typed: bool) -> Variable:
-    """What a column is of text or of values with gaps, which pandas has a type for or not."""
+    """Infer what a column of text is, or one with gaps, which pandas may have a type for."""
     import pandas as pd
 
     present = pd.Series(values, dtype=None if typed else object).dropna().infer_objects()
@@ -196,14 +196,14 @@ def _of_objects(name: str, values: Any, typed: bool) -> Variable:
 
 
 def amounts(kinds: Mapping[str, Variable], names: Iterable[str]) -> str:
-    """The end of an error that columns taken for categories may have caused: name and cure."""
-    said = [name for name in names if _numbered(kinds[name])]
-    declared = ", ".join(f"{name!r}: Continuous()" for name in said)
-    return f", or declare what are amounts, variables={{{declared}}}" if said else ""
+    """Return the end of an error that columns taken for categories may have caused."""
+    numbered = [name for name in names if _numbered(kinds[name])]
+    declared = ", ".join(f"{name!r}: Continuous()" for name in numbered)
+    return f", or declare what are amounts, variables={{{declared}}}" if numbered else ""
 
 
 def doubt(name: str, kind: Variable, values: Any) -> str:
-    """What to do if a column is not what it was taken for; empty where that is unlikely."""
+    """Return what to do if a column is not what it was taken for; empty where that is unlikely."""
     if kind == Continuous():
         array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
         present = array[~_missing(values)] if array.ndim else array
@@ -213,7 +213,9 @@ def doubt(name: str, kind: Variable, values: Any) -> str:
             f"{name}: its 0.0 and 1.0 are taken for a number; if they are no and yes, declare "
             f"variables={{{name!r}: Binary()}}"
         )
-    if not (_numbered(kind) and isinstance(kind, Categorical) and kind.classes > MANY):
+    if not (
+        _numbered(kind) and isinstance(kind, Categorical) and kind.classes > DOUBTFUL_CLASSES
+    ):
         return ""
     return (
         f"{name}: its whole numbers are taken for {kind.classes} categories; if they are amounts, "

@@ -17,14 +17,14 @@ __all__ = ["distance", "scale", "unit"]
 
 
 def scale(variable: Variable) -> float:
-    """Grey levels of an image's range [0, 1]; 1 for every other variable."""
+    """Return the grey levels of an image's range [0, 1]; 1 for every other variable."""
     if isinstance(variable, Image) and variable.levels is not None:
         return float(variable.levels)
     return 1.0
 
 
 def unit(variable: Variable) -> str:
-    """The unit that distances are in."""
+    """Return the unit that distances are in."""
     match variable:
         case Image(bits=None):
             return "of the range"
@@ -37,7 +37,7 @@ def unit(variable: Variable) -> str:
 
 
 def distance(variable: Variable, x: Tensor, y: Tensor) -> Tensor:
-    """Mean absolute error of each row, in the variable's own unit, `(n,)`.
+    """Return the mean absolute error of each row, in the variable's own unit, `(n,)`.
 
     It is computed in floating point: the difference of two whole grey levels held in eight bits
     would wrap around.

@@ -3,6 +3,9 @@
 Numbers, names, `+ - * / **`, comparisons (giving 0 or 1), brackets, and the functions
 `exp log sqrt abs sin cos tanh sigmoid softplus minimum maximum where floor`. A name that is no
 word, or stands for something else (as `u`, the noise), goes in quotes: `2*"blood pressure" + u`.
+
+Interventions are text as well: `thickness=4`, `thickness=thickness+2`, `digit=three`. Where a
+variable has labels, a text that is one is that label; a number is the label that reads so.
 """
 
 from __future__ import annotations
@@ -10,13 +13,16 @@ from __future__ import annotations
 import ast
 import inspect
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Expression", "Function"]
+from rung3.data.rows import spell_unknown
+from rung3.data.variables import Discrete, Variable
+
+__all__ = ["Expression", "Function", "interventions", "value_of"]
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "exp": torch.exp,
@@ -34,8 +40,11 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "where": lambda condition, yes, no: torch.where(condition > 0, yes, no),
 }
 
-ARITY: Mapping[str, int] = {"minimum": 2, "maximum": 2, "where": 3}  # of all others, one
-DEEPEST = 200  # levels of nesting; Python's stack is not much deeper
+ARITY: Mapping[str, int] = {"minimum": 2, "maximum": 2, "where": 3}
+"""Numbers of arguments; every other function has one."""
+
+MAX_DEPTH = 200
+"""Levels of nesting, at most: Python's stack is not much deeper."""
 
 
 def _truth(compare: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Tensor]:
@@ -43,7 +52,7 @@ def _truth(compare: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Tensor]:
 
 
 def _real(value: Any) -> Tensor:
-    """A tensor in double: its arithmetic neither overflows nor divides by zero."""
+    """Return a tensor in double: its arithmetic neither overflows nor divides by zero."""
     return torch.as_tensor(value, dtype=torch.float64)
 
 
@@ -96,8 +105,8 @@ class Expression:
                 f"equation {text!r}: not an arithmetic expression; a name that is no word goes in "
                 "quotes, as in 2*'blood pressure' + u"
             ) from None
-        if _depth(self._tree) > DEEPEST:
-            raise ValueError(f"equation {text!r}: nested more than {DEEPEST} levels deep")
+        if _depth(self._tree) > MAX_DEPTH:
+            raise ValueError(f"equation {text!r}: nested more than {MAX_DEPTH} levels deep")
         names: dict[str, str] = {}  # as they are written, and as they are meant
         self._check(self._tree, names)
         self.arguments = tuple(dict.fromkeys(names.values()))
@@ -138,7 +147,7 @@ class Expression:
         )
 
     def __call__(self, variables: Mapping[str, Tensor] | None = None, /, **words: Tensor) -> Tensor:
-        """The value under these arguments.
+        """Return the value under these arguments.
 
         Args:
             variables: Values of quoted names; where not given, those of the words are taken.
@@ -151,12 +160,12 @@ class Expression:
             name: value if value.is_floating_point() else value.to(kind)
             for name, value in (given | quoted).items()
         }
-        asked = (real[name] for name in (*self.words, *quoted))
-        widest = max((value.dtype for value in asked), key=_bits, default=kind)
+        used = (real[name] for name in (*self.words, *quoted))
+        widest = max((value.dtype for value in used), key=_bits, default=kind)
         return torch.as_tensor(_evaluate(self._tree, real)).to(widest)
 
     def affine(self, name: str) -> bool:
-        """Whether it is `a + b name`, read off the text: where a and b do not hold the name.
+        """Return whether it reads as `a + b name`, where a and b do not hold the name.
 
         Example:
             >>> [Expression(text).affine("u") for text in ("2*(u - x) / x", "x + exp(u)", "u*u")]
@@ -194,17 +203,17 @@ class Function:
     """
 
     def __init__(self, function: Callable[..., Any] | str) -> None:
-        made = Expression(function) if isinstance(function, str) else function
+        called = Expression(function) if isinstance(function, str) else function
         self.whole, self.named = False, True
         self.quoted: tuple[str, ...] = ()
-        self.function = made
-        if isinstance(made, Expression):
-            self.words, self.quoted, self.arguments = made.words, made.quoted, made.arguments
+        self.function = called
+        if isinstance(called, Expression):
+            self.words, self.quoted, self.arguments = called.words, called.quoted, called.arguments
             return
-        if not callable(made):
-            raise ValueError(f"expected a function or text, got {made!r}")
-        parameters = list(inspect.signature(made).parameters.values())
-        first = parameters[0].kind if parameters and not inspect.isbuiltin(made) else None
+        if not callable(called):
+            raise ValueError(f"expected a function or text, got {called!r}")
+        parameters = list(inspect.signature(called).parameters.values())
+        first = parameters[0].kind if parameters and not inspect.isbuiltin(called) else None
         self.whole = first is inspect.Parameter.POSITIONAL_ONLY
         named = parameters[self.whole :]
         unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -217,7 +226,7 @@ class Function:
         return tuple(k for k in self.arguments if k != "u" or "u" in self.quoted)
 
     def __call__(self, variables: Mapping[str, Any] | None = None, /, **more: Any) -> Any:
-        """Its value, given variables, and what words stand for beside them."""
+        """Return its value, given variables, and what other words stand for."""
         variables = variables or {}
         words = {name: variables[name] for name in self.words if name not in more} | more
         if self.whole or isinstance(self.function, Expression):
@@ -275,3 +284,56 @@ def _evaluate(node: ast.AST, values: Mapping[str, Tensor]) -> Any:
             given = [_evaluate(a, values) for a in args]
             return FUNCTIONS[name](*(_real(a) if isinstance(a, float) else a for a in given))
     raise AssertionError(f"unchecked node {ast.dump(node)}")
+
+
+def interventions(texts: Iterable[str], variables: Mapping[str, Variable]) -> dict[str, Any]:
+    """Read interventions, as `SCM.do` takes them, from `name=value` and `name=expression`.
+
+    An expression may name the variable itself, for the value it would have had, and its parents;
+    names that are no words go in quotes. A category is given by its label, if it has one.
+
+    Raises:
+        ValueError: If a text is not of that form, names an unknown variable, or one twice.
+
+    Example:
+        >>> import torch
+        >>> from rung3 import Continuous
+        >>> do = interventions(["t=t+2", "i=64"], {"t": Continuous(), "i": Continuous()})
+        >>> do["t"](t=torch.tensor(1.0)), do["i"]
+        (tensor(3.), 64.0)
+    """
+    actions: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name or not value:
+            raise ValueError(f"{text}: expected name=value, such as thickness=4")
+        if name not in variables:
+            raise ValueError(f"{text}: {spell_unknown([name], variables)}")
+        if name in actions:
+            raise ValueError(f"{text}: {name} is set twice")
+        actions[name] = value_of(value, name, variables)
+    return actions
+
+
+def value_of(text: str, name: str, variables: Mapping[str, Variable]) -> Any:
+    """Read what a variable is set to: a number, a label, or a function of variables.
+
+    Raises:
+        ValueError: If the text is no label of a variable that has labels, and no arithmetic
+            expression of variables either.
+    """
+    variable = variables[name]
+    labels = variable.labels if isinstance(variable, Discrete) else ()
+    if text in labels:
+        return text
+    if labels and text in ("True", "False"):  # what YAML makes of true and false
+        return text == "True"
+    try:
+        expression = Expression(text)
+    except ValueError:
+        if labels:
+            variable.validate(name, text)  # refuses, and says the labels
+        raise
+    if labels and not set(expression.arguments) <= {"u", *variables}:
+        variable.validate(name, text)
+    return expression if expression.arguments else float(expression())

@@ -32,11 +32,19 @@ DRAFTS = ".rung3-*.part"
 """Names of files that are being written; one that a kill left may be removed."""
 
 LIST = "files.json"
+"""Name of the file that lists what `publish` wrote in a folder, with digests."""
 
 SEAL = b"sha256: "
+"""Start of the last line of a sealed text; the digest follows."""
 
-DEEPEST, ALIASES, LARGEST = 50, 100, 1 << 24
-"""What a description may be: levels, references, and bytes."""
+MAX_DEPTH = 50
+"""Levels of a YAML text, at most: few enough for a recursive parser."""
+
+MAX_ALIASES = 100
+"""References in a YAML text: each may multiply what it stands for."""
+
+MAX_BYTES = 1 << 24
+"""Bytes of a YAML text, 16 MiB: descriptions take some kilobytes."""
 
 
 # Writing -----------------------------------------------------------------------------------------
@@ -44,7 +52,7 @@ DEEPEST, ALIASES, LARGEST = 50, 100, 1 << 24
 
 @contextmanager
 def draft(path: str | Path) -> Iterator[Path]:
-    """A path to write to, beside the target; it takes the target's place once all is written.
+    """Give a path to write to, which takes the target's place once all is written.
 
     Args:
         path: The target; its folder is made if it is not there.
@@ -74,24 +82,24 @@ def write(path: str | Path, content: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """The same, of a text in UTF-8."""
+    """Write a text in UTF-8, as `write` does."""
     write(path, text.encode())
 
 
-def write_json(path: str | Path, said: Any) -> None:
-    """The same, of what JSON can hold."""
-    write_text(path, _json(said))
+def write_json(path: str | Path, value: Any) -> None:
+    """Write what JSON can hold, as `write` does."""
+    write_text(path, _json(value))
 
 
 def write_tensors(
-    path: str | Path, tensors: Mapping[str, Tensor], what: str, said: Any = None
+    path: str | Path, tensors: Mapping[str, Tensor], what: str, metadata: Any = None
 ) -> None:
-    """The same, of tensors by name, what they are and what else there is to say: sealed."""
-    write(path, packed(tensors, what, said))
+    """Write tensors by name, with metadata and a digest, as `write` does."""
+    write(path, packed(tensors, what, metadata))
 
 
 def save_figure(figure: Figure, path: str | Path, **options: Any) -> None:
-    """The same, of a figure, in the format that the path's ending names."""
+    """Write a figure in the format that the path's ending names, as `write` does."""
     kind = Path(path).suffix.removeprefix(".") or "png"
     with draft(path) as beside:
         figure.savefig(beside, format=kind, **options)
@@ -116,7 +124,7 @@ def publish(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def finished(folder: Path) -> bool:
-    """Whether all that `publish` wrote stands, as it was written."""
+    """Return whether all that `publish` wrote is there, unchanged."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         done = json.loads((folder / LIST).read_bytes())["finished"] is True
         return done and all(sha256(folder / k) == v for k, v in listed(folder).items())
@@ -124,11 +132,13 @@ def finished(folder: Path) -> bool:
 
 
 def listed(folder: Path) -> dict[str, str]:
-    """Digests, by name, of what `publish` wrote in a folder, or began to write."""
+    """Return the digests, by name, of what `publish` wrote in a folder, or began to write."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        found = json.loads((folder / LIST).read_bytes())["files"]
+        digests = json.loads((folder / LIST).read_bytes())["files"]
         return {
-            name: str(of) for name, of in found.items() if Path(name).name == name not in ("", "..")
+            name: str(value)
+            for name, value in digests.items()
+            if Path(name).name == name not in ("", "..")
         }
     return {}
 
@@ -137,13 +147,13 @@ def listed(folder: Path) -> dict[str, str]:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, in 64 letters."""
+    """Return the SHA-256 of a file, in 64 letters."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """Twelve letters that change if any name, value or order does.
+    """Return twelve letters that change if any name, value or order does.
 
     Example:
         >>> import torch
@@ -153,22 +163,22 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return _digest(tensors)[:12]
 
 
-def _digest(tensors: Mapping[str, Tensor], said: str = "") -> str:
-    found = hashlib.sha256(said.encode())
+def _digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    hashed = hashlib.sha256(text.encode())
     for name, value in tensors.items():
-        found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        hashed.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         flat = value.detach().cpu().contiguous().reshape(-1)
-        found.update(flat.view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        hashed.update(flat.view(torch.uint8).numpy().data)
+    return hashed.hexdigest()
 
 
 def sealed(content: bytes) -> bytes:
-    """The content with a last line that is the digest of all before it."""
+    """Return the content with a last line that is the digest of all before it."""
     return content + SEAL + hashlib.sha256(content).hexdigest().encode() + b"\n"
 
 
 def unsealed(content: bytes) -> bytes | None:
-    """What `sealed` was given; `None` if it is truncated or altered.
+    """Return what `sealed` was given; `None` if it is truncated or altered.
 
     Example:
         >>> unsealed(sealed(b"all")), unsealed(sealed(b"all")[1:])
@@ -181,17 +191,17 @@ def unsealed(content: bytes) -> bytes | None:
 # Reading -----------------------------------------------------------------------------------------
 
 
-def packed(tensors: Mapping[str, Tensor], what: str, said: Any = None) -> bytes:
-    """A safetensors file that holds its own digest, and anything that JSON can hold."""
+def packed(tensors: Mapping[str, Tensor], what: str, metadata: Any = None) -> bytes:
+    """Return a safetensors file that holds its own digest, and anything that JSON can hold."""
     from safetensors.torch import save
 
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in sorted(tensors.items())}
-    text = _json({what: said})
+    text = _json({what: metadata})
     return save(plain, {"said": text, "sha256": _digest(plain, text)})
 
 
 def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], Any]:
-    """What `write_tensors` wrote: tensors in the order of their names, and what else was said.
+    """Read what `write_tensors` wrote: tensors in the order of their names, and metadata.
 
     Raises:
         ValueError: If the file cannot be read, is not whole, was altered, or holds something else.
@@ -212,20 +222,20 @@ def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], Any]:
         )
     if _digest(tensors, metadata["said"]) != metadata["sha256"]:
         raise ValueError(f"{path} is damaged: cannot read {what}: it is not what was written")
-    said = json.loads(metadata["said"])
-    if what not in said:
-        raise ValueError(f"{path}: holds no {what}, but {', '.join(said)}")
-    return tensors, said[what]
+    content = json.loads(metadata["said"])
+    if what not in content:
+        raise ValueError(f"{path}: holds no {what}, but {', '.join(content)}")
+    return tensors, content[what]
 
 
 def parse_yaml(text: bytes, name: str) -> Any:
-    """YAML of bounded size, depth and references, so that none takes all time or memory.
+    """Parse YAML of bounded size, depth and references, and so in bounded time and memory.
 
     Raises:
         ValueError: If it is not YAML, or beyond these bounds.
     """
-    if len(text) > LARGEST:
-        raise ValueError(f"{name}: {len(text):,} bytes of YAML; expected at most {LARGEST:,}")
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"{name}: {len(text):,} bytes of YAML; expected at most {MAX_BYTES:,}")
     depth = aliases = 0
     try:
         for event in yaml.parse(text, yaml.SafeLoader):
@@ -233,15 +243,15 @@ def parse_yaml(text: bytes, name: str) -> Any:
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             aliases += isinstance(event, yaml.AliasEvent)
-            if depth > DEEPEST or aliases > ALIASES:
+            if depth > MAX_DEPTH or aliases > MAX_ALIASES:
                 raise ValueError(
-                    f"{name}:{line}: expected YAML of at most {DEEPEST} "
-                    f"levels and {ALIASES} references"
+                    f"{name}:{line}: expected YAML of at most {MAX_DEPTH} "
+                    f"levels and {MAX_ALIASES} references"
                 )
         return yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{name}: not YAML: {error}") from None
 
 
-def _json(said: Any) -> str:
-    return json.dumps(said, ensure_ascii=False)
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -75,14 +75,14 @@ class Picture:
         return int(np.ptp(self.pixels.astype(np.int64), axis=2).max())
 
     def grey(self) -> Picture:
-        """In shades of grey: colours by their luminance (ITU-R 601-2)."""
+        """Convert to shades of grey: colours by their luminance (ITU-R 601-2)."""
         if not self.colours:
             return Picture(self.pixels[..., :1], self.most, self.codes)
         luma = (self.pixels @ np.array([0.299, 0.587, 0.114]))[..., None]
         return Picture(luma.round(), self.most, self.codes)
 
     def value(self, image: Image) -> tuple[Tensor, str, str]:
-        """The picture as a value of a variable.
+        """Return the picture as a value of a variable.
 
         Returns:
             Pixels `(C, H, W)`; `codes` or `range`, or nothing where both are the same; and how they
@@ -101,7 +101,7 @@ class Picture:
         return value.expand(image.shape), way, change
 
     def _levels(self, image: Image) -> tuple[Array, str]:
-        """The pixels as `k` of the levels `k / L`, or in [0, 1], and how they were read."""
+        """Return pixels as `k` of the levels `k / L`, or in [0, 1], and how they were read."""
         pixels, top, least = self.pixels.astype(float), self.pixels.max(), self.pixels.min()
         levels, most = image.levels, self.most
         real = self.pixels.dtype.kind == "f" and self.most == 1
@@ -191,7 +191,7 @@ def decode(source: Path | BinaryIO, formats: Sequence[str] = FORMATS) -> Picture
 
 
 def _pixels(picture: Pillow) -> tuple[Array, bool]:
-    """Numbers `(H, W, C)` as stored, and whether some of them are transparent."""
+    """Return numbers `(H, W, C)` as stored, and whether some of them are transparent."""
     if picture.mode in DEEP:
         pixels = np.asarray(picture)[..., None]
         hidden = picture.info.get("transparency")
@@ -271,7 +271,7 @@ def read_images(
 
 
 def _needed(name: str, files: Sequence[Path | None]) -> list[Path]:
-    """The files, of which none may be lacking."""
+    """Return the files, and refuse any that is missing."""
     present = [file for file in files if file is not None]
     if len(present) < len(files):
         rows = [row for row, file in enumerate(files) if file is None]
@@ -292,7 +292,7 @@ def _open(name: str, file: Path) -> Picture:
 
 
 def _resize(pixels: Array, image: Image) -> tuple[Array, str]:
-    """Pixels `(h, w, C)` at the size of the image, `(H, W, C)`, and what was done to them."""
+    """Resize pixels `(h, w, C)` to the image's size, `(H, W, C)`, and say how."""
     from PIL import Image as Files
 
     size, goal = np.array(pixels.shape[:2]), np.array([image.height, image.width])
@@ -322,11 +322,11 @@ def _resize(pixels: Array, image: Image) -> tuple[Array, str]:
 
 
 def _size(shape: Sequence[int]) -> str:
-    """Height x width, of `(C, H, W)` or `(H, W)`."""
+    """Write height x width, of `(C, H, W)` or `(H, W)`."""
     return "x".join(map(str, shape[-2:]))
 
 
-def _tell(name: str, what: str, found: list[str], n: int) -> None:
-    if found:
-        text = f"{name}: {len(found)} of {n} image files are {what} (first: {found[0]})"
+def _tell(name: str, what: str, files: list[str], n: int) -> None:
+    if files:
+        text = f"{name}: {len(files)} of {n} image files are {what} (first: {files[0]})"
         warnings.warn(text, stacklevel=4)

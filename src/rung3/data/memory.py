@@ -1,4 +1,4 @@
-"""Memory: what there is, and the refusal of what cannot fit, before it is allocated."""
+"""Memory: how much is available, and the refusal of what cannot fit, before it is allocated."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ SIZED = frozenset(
 )  # fmt: skip
 """Functions of torch that make a tensor from numbers."""
 
-SMALL = 2**28
-"""Bytes that are never refused."""
+ALWAYS_ALLOWED = 2**28
+"""Bytes that are never refused: 256 MiB."""
 
-AROUND = 4096
+TENSOR_OVERHEAD = 4096
 """Bytes that a tensor takes beside its numbers, at least."""
 
 MAX_TENSORS = 20_000
-"""Tensors of a model: it has some ten a layer, and each takes its time to make."""
+"""Tensors of a model: about ten a layer, and each takes time to make."""
 
 
 def available(device: torch.device | None = None) -> float:
-    """Bytes that may still be allocated on a device; infinite where nobody tells.
+    """Return the bytes that may still be allocated on a device; infinite if unknown.
 
     Example:
         >>> available() > 0
@@ -43,18 +43,18 @@ def available(device: torch.device | None = None) -> float:
     """
     if device is not None and device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    found = [math.inf]
+    limits = [math.inf]
     with suppress(OSError, ValueError, IndexError):
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        found.append(1024 * float(lines["MemAvailable"].split()[0]))
+        limits.append(1024 * float(lines["MemAvailable"].split()[0]))
     with suppress(OSError, ValueError):  # of a container; "max" is no number
         group = Path("/sys/fs/cgroup")
         most = float((group / "memory.max").read_text())
-        found.append(most - float((group / "memory.current").read_text()))
-    if len(found) == 1:
+        limits.append(most - float((group / "memory.current").read_text()))
+    if len(limits) == 1:
         with suppress(ValueError, OSError, AttributeError):
-            found.append(float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE"))
-    return min(found)
+            limits.append(float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE"))
+    return min(limits)
 
 
 def require(what: str, needed: float, cure: str) -> None:
@@ -63,7 +63,7 @@ def require(what: str, needed: float, cure: str) -> None:
     Raises:
         ValueError: With what it is, what it takes, what there is, and the cure.
     """
-    if needed > SMALL and needed > (there := available()):
+    if needed > ALWAYS_ALLOWED and needed > (there := available()):
         raise ValueError(
             f"{what} would take {_spell(needed)} of memory, and {_spell(there)} are free; {cure}"
         )
@@ -85,16 +85,16 @@ def require_rows(
     """
     draws = particles if isinstance(particles, int) else 1
     size = 2 * n * draws * row_bytes(variables)
-    if size > SMALL and size > (free := available(device)):
-        told = "" if particles is None else f" with particles={particles:,}"
+    if size > ALWAYS_ALLOWED and size > (free := available(device)):
+        remark = "" if particles is None else f" with particles={particles:,}"
         raise ValueError(
-            f"{n:,} rows{told} would take some {size / 2**30:,.0f} GiB of memory, and "
+            f"{n:,} rows{remark} would take some {size / 2**30:,.0f} GiB of memory, and "
             f"{free / 2**30:,.0f} are free; ask for fewer at once, such as rows[:1000]"
         )
 
 
 def row_bytes(variables: Mapping[str, Variable]) -> int:
-    """Bytes that a row takes.
+    """Return the bytes that a row takes.
 
     Example:
         >>> from rung3 import Continuous, Image
@@ -121,14 +121,14 @@ class Bounded(TorchFunctionMode):
         super().__init__()
         self.what, self.cure, self.copies, self.most = what, cure, copies, most
         self.needed = 0.0
-        self.made = 0
+        self.tensors = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Add up what is about to be made."""
+        """Add up the tensor that is about to be made."""
         if func.__name__ in SIZED:
             given = args if "size" not in (kwargs or {}) else (kwargs["size"],)
-            self.needed += self.copies * (4 * _count(func.__name__, given) + AROUND)
-            self.made += 1
+            self.needed += self.copies * (4 * _count(func.__name__, given) + TENSOR_OVERHEAD)
+            self.tensors += 1
             self._check()
         return func(*args, **(kwargs or {}))
 
@@ -137,14 +137,14 @@ class Bounded(TorchFunctionMode):
             require(self.what, self.needed, self.cure)
         elif self.needed > self.most:
             raise ValueError(f"it asks for more than {self.most / 2**20:,.0f} MiB, and {self.cure}")
-        if self.made > MAX_TENSORS:
+        if self.tensors > MAX_TENSORS:
             raise ValueError(
                 f"{self.what} would have more than {MAX_TENSORS:,} tensors; {self.cure}"
             )
 
 
 def _count(name: str, args: Any) -> float:
-    """How many numbers a tensor would have that a function makes of these arguments, at least."""
+    """Count the numbers of the tensor that a function makes of these arguments, at least."""
     numbers = [float(part) for part in args if isinstance(part, int | float)]
     if name == "arange" and numbers:
         start, end, step = (0, numbers[0], 1) if len(numbers) == 1 else (*numbers, 1)[:3]

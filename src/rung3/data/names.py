@@ -14,7 +14,7 @@ LONGEST = 80
 
 
 def slug(text: str, keep: str = r"\w.-") -> str:
-    """A text as part of a file's name: short, of letters, digits, `_`, `.` and `-`.
+    """Return a text as part of a file's name: short, of letters, digits, `_`, `.` and `-`.
 
     Args:
         text: The text.
@@ -29,7 +29,7 @@ def slug(text: str, keep: str = r"\w.-") -> str:
 
 
 def slugs(texts: Iterable[str], keep: str = r"\w.-") -> dict[str, str]:
-    """The same of several texts: no two are alike, nor differ in capitals alone.
+    """Return slugs of several texts, no two alike nor differing in capitals alone.
 
     Example:
         >>> slugs(["t up!", "t up?", "do(t)"])
@@ -41,6 +41,6 @@ def slugs(texts: Iterable[str], keep: str = r"\w.-") -> dict[str, str]:
 
 
 def _marked(name: str, text: str) -> str:
-    """A name cut short, with a few letters that stand for the text."""
+    """Cut a name short, and add a few letters that stand for the text."""
     cut = name.encode()[: LONGEST - 9].decode(errors="ignore")
     return f"{cut}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -1,4 +1,4 @@
-"""Which numbers single precision cannot tell apart, and how they are kept.
+"""Numbers that single precision cannot tell apart are kept in double.
 
 A number of torch's default type is rounded to within `eps |x| / 2`. Against the spread of a column
 that is nothing, unless the column lies far from zero for its width: unix times, coordinates, grams
@@ -15,12 +15,15 @@ from torch import Tensor, nn
 
 __all__ = ["Precise", "held"]
 
-SHARE, ALONE = 1e-3, 1 / 32
-"""What may be lost: so much of a column's deviation; of values without one, so much."""
+MAX_RELATIVE_LOSS = 1e-3
+"""Rounding that a column may suffer, relative to its standard deviation."""
+
+MAX_LOSS = 1 / 32
+"""Rounding that values without deviation may suffer, in their unit."""
 
 
 def held(value: Tensor, axes: int) -> Tensor:
-    """Numbers in torch's default type; in double where that would lose some of what they tell.
+    """Return numbers in torch's default type, or in double where that would lose some.
 
     Args:
         value: Numbers, `(n, *shape)` or one value `shape`, NaN where missing.
@@ -40,7 +43,7 @@ def held(value: Tensor, axes: int) -> Tensor:
     seen = seen if seen.ndim > axes else seen.unsqueeze(0)
     most = seen.abs().nan_to_num(0).amax(0)
     spread = (seen - seen.nanmean(0)).square().nanmean(0).sqrt().nan_to_num(0)
-    allowed = torch.where(spread > 0, SHARE * spread, ALONE)
+    allowed = torch.where(spread > 0, MAX_RELATIVE_LOSS * spread, MAX_LOSS)
     lost = torch.finfo(kind).eps * most > allowed
     return exact if lost.any() else value.to(kind)
 

@@ -25,7 +25,7 @@ __all__ = ["covered", "ranks"]
 def ranks(
     variable: Variable, draws: Iterable[Tensor], true: Tensor, ties: Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The truth's rank v among the draws, and where there is anything to be unsure of.
+    """Return the truth's rank v among the draws, and where there is any uncertainty.
 
     Args:
         variable: The variable; pixels are compared in whole grey levels.
@@ -78,7 +78,7 @@ def covered(v: Tensor, unsure: Tensor, level: float) -> Tensor:
 
 
 def _whole(variable: Variable, value: Tensor) -> Tensor:
-    """Pixels as whole grey levels, so that equal ones compare equal; codes as floats."""
+    """Return pixels as whole grey levels, so that equal ones compare equal; codes as floats."""
     if isinstance(variable, Image) and variable.levels is not None:
         value = (value * variable.levels).round()
     return value if value.is_floating_point() else value.to(torch.get_default_dtype())

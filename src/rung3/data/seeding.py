@@ -25,7 +25,7 @@ Seed: TypeAlias = int | Generator | None
 
 
 def base_seed(seed: Seed, purpose: str = "") -> int:
-    """The integer behind a seed, for one purpose.
+    """Return the integer behind a seed, for one purpose.
 
     Args:
         seed: An int; where it is none, one is drawn from the generator, or from torch's own.
@@ -43,7 +43,7 @@ def base_seed(seed: Seed, purpose: str = "") -> int:
 
 
 def chain(seed: Seed, purpose: str) -> Generator:
-    """A generator to hand to calls one after another: each takes a fresh seed from it.
+    """Return a generator for calls one after another: each takes a fresh seed from it.
 
     Example:
         >>> links = chain(0, "reversibility")
@@ -54,7 +54,7 @@ def chain(seed: Seed, purpose: str) -> Generator:
 
 
 def stream(seed: int, name: str, device: torch.device | str = "cpu") -> Generator:
-    """The generator of one named stream under a seed.
+    """Return the generator of one named stream under a seed.
 
     Example:
         >>> torch.rand(1, generator=stream(0, "x")) == torch.rand(1, generator=stream(0, "x"))
@@ -85,6 +85,6 @@ def seeded(seed: int, name: str, device: torch.device | str = "cpu") -> Iterator
 
 
 def _number(key: str) -> int:
-    """63 bits that follow from a key, the same in every process and version."""
+    """Return 63 bits that follow from a key, the same in every process and version."""
     digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

@@ -1,4 +1,4 @@
-"""Names that were misspelt: which right ones are near."""
+"""Suggestions for misspelt names: which right ones are near."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from difflib import get_close_matches
 
 __all__ = ["did_you_mean", "listed", "near", "suggest"]
 
-MOST = 3
-"""Names that are suggested at the most."""
+MAX_SUGGESTED = 3
+"""Names that are suggested, at most."""
 
-LISTED = 20
-"""Names that are written out at the most."""
+MAX_LISTED = 20
+"""Names that are written out, at most."""
 
 
 def near(given: object, known: Iterable[object]) -> list[str]:
-    """The known names that a misspelt one may have meant, nearest first, three at the most.
+    """Return the known names that a misspelt one may mean, nearest first, at most three.
 
     Example:
         >>> near("thicknes", ["digit", "thickness"]), near("PARI", ["Rome", "Paris"])
@@ -25,13 +25,13 @@ def near(given: object, known: Iterable[object]) -> list[str]:
     folded: dict[str, str] = {}
     for name in names:
         folded.setdefault(name.casefold(), name)
-    close = get_close_matches(str(given), names, n=MOST)
-    close += [folded[k] for k in get_close_matches(str(given).casefold(), folded, n=MOST)]
-    return list(dict.fromkeys(close))[:MOST]
+    close = get_close_matches(str(given), names, n=MAX_SUGGESTED)
+    close += [folded[k] for k in get_close_matches(str(given).casefold(), folded, n=MAX_SUGGESTED)]
+    return list(dict.fromkeys(close))[:MAX_SUGGESTED]
 
 
 def did_you_mean(given: object, known: Iterable[object]) -> str:
-    """The question whether a near name was meant; empty if none is near.
+    """Ask whether a near name was meant; empty if none is near.
 
     Example:
         >>> did_you_mean("Paris2", ["Paris1", "Paris", "Rome"])
@@ -42,7 +42,7 @@ def did_you_mean(given: object, known: Iterable[object]) -> str:
 
 
 def suggest(given: object, known: Iterable[object], what: str) -> str:
-    """What to say of a misspelt name: the right ones, if they are few, and the near ones.
+    """Say which names are right, if they are few, and which are near a misspelt one.
 
     Args:
         given: The name.
@@ -59,11 +59,11 @@ def suggest(given: object, known: Iterable[object], what: str) -> str:
 
 
 def listed(names: Sequence[str], what: str) -> str:
-    """The names in a list, of which twenty are written out.
+    """List names, of which twenty are written out.
 
     Example:
         >>> listed(["age", "sex"], "the variables")
         "the variables are ['age', 'sex']"
     """
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return f"{what} are {list(names[:LISTED])}{more}"
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return f"{what} are {list(names[:MAX_LISTED])}{more}"

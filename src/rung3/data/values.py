@@ -68,14 +68,14 @@ def to_tensor(name: str, value: Any) -> Tensor:
 
 
 def is_coded(value: Any) -> bool:
-    """Whether a value is a tensor, or a list of tensors: categories in it are codes."""
+    """Return whether a value is a tensor, or a list of tensors: categories are then codes."""
     if isinstance(value, list | tuple) and value:
         return all(isinstance(one, Tensor) for one in value)
     return isinstance(value, Tensor)
 
 
 def array_of(name: str, value: Any) -> np.ndarray[Any, Any]:
-    """A value as an array, or an error that names the variable."""
+    """Return a value as an array, or an error that names the variable."""
     try:
         return np.asarray(value)
     except ValueError as error:  # lists of unequal length
@@ -83,19 +83,19 @@ def array_of(name: str, value: Any) -> np.ndarray[Any, Any]:
 
 
 def objects(name: str, value: Any) -> np.ndarray[Any, Any]:
-    """The values as they were given, one after the other."""
+    """Return the values as they were given, one after the other."""
     if isinstance(value, list | tuple):  # NumPy makes text of [1, "a"], and numbers of [1, True]
         value = np.asarray(value, dtype=object)
     return np.asarray(array_of(name, value), dtype=object).reshape(-1)
 
 
 def coded(value: Any, code: int) -> Any:
-    """A value that was given, or else the one of this code: the default of arms and events."""
+    """Return a value that was given, or else this code: the default of arms and events."""
     return torch.tensor(code) if value is None else value
 
 
 def _absent(value: Any) -> bool:
-    """Whether a value stands for a missing one: None, NaN, or pandas' NA or NaT."""
+    """Return whether a value marks a missing one: None, NaN, or pandas' NA or NaT."""
     if value is None or isinstance(value, str | int | float):
         return value is None or value != value
     import pandas as pd
@@ -104,14 +104,14 @@ def _absent(value: Any) -> bool:
 
 
 def _number(value: Any) -> float | None:
-    """A number, NaN for what is absent; `None` for anything else."""
+    """Return a number, NaN for a missing value; `None` for anything else."""
     if isinstance(value, NUMBERS):
         return float(value)
     return math.nan if _absent(value) else None
 
 
 def labels_of(given: Any) -> tuple[str, ...]:
-    """Labels as text, each once; whole numbers without a decimal point.
+    """Return labels as text, each once; whole numbers without a decimal point.
 
     Raises:
         ValueError: If a label is missing or there twice.
@@ -131,7 +131,7 @@ def labels_of(given: Any) -> tuple[str, ...]:
 
 
 def reading(label: str) -> float:
-    """The number or truth value that a label reads as; NaN if it is neither."""
+    """Return the number or truth value that a label reads as; NaN if it is neither."""
     truth = {"true": 1.0, "false": 0.0}.get(label.strip().lower())
     try:
         return float(label) if truth is None else truth

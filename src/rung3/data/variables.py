@@ -97,22 +97,22 @@ class Variable(ABC):
         return self.hold(tensor, exact)
 
     def hold(self, value: Tensor, exact: bool = False) -> Tensor:
-        """Values in the variable's type; numbers that it would round too much, in double."""
+        """Return values in the variable's type; in double what that would round too much."""
         return value.to(self.dtype)
 
     def read(self, name: str, value: Any) -> Tensor:
-        """What was given as a tensor, labels as their codes; its values are not checked."""
+        """Read a value as a tensor, labels as their codes; its values are not checked."""
         return to_tensor(name, value)
 
     def _check_finite(self, name: str, tensor: Tensor) -> Tensor:
         held = torch.get_default_dtype()
-        kept = tensor.to(held)
-        finite = kept.isfinite()
+        converted = tensor.to(held)
+        finite = converted.isfinite()
         if finite.all():
             return tensor
-        if kept.isinf().any():
+        if converted.isinf().any():
             raise ValueError(
-                f"{name}: {int(kept.isinf().sum())} values are infinite, or beyond "
+                f"{name}: {int(converted.isinf().sum())} values are infinite, or beyond "
                 f"{torch.finfo(held).max:.2g}, the largest of {held}"
             )
         if not self.missing:
@@ -123,17 +123,17 @@ class Variable(ABC):
         return tensor[finite]
 
     def difference(self, x: Tensor, y: Tensor) -> Tensor:
-        """`x - y`; on a circle the shorter way round."""
+        """Return `x - y`; on a circle the shorter way round."""
         return x - y
 
     def is_missing(self, value: Tensor) -> Tensor:
-        """Mask `(n,)` of the rows of a batched value that are missing."""
+        """Return a mask `(n,)` of the rows of a batched value that are missing."""
         if not value.is_floating_point():
             return torch.zeros(len(value), dtype=torch.bool, device=value.device)
         return value.isnan().flatten(1).any(1) if value.ndim > 1 else value.isnan()
 
     def config(self) -> dict[str, Any]:
-        """The fields that differ from their defaults, and the kind: what a model file stores."""
+        """Return the kind and the fields that differ from their defaults, for a model file."""
         fields = {
             name: getattr(self, name)
             for name, spec in self.__dataclass_fields__.items()
@@ -205,7 +205,7 @@ class Continuous(Variable):
             _check_range(name, value, self.lower, self.upper, self.unit)
 
     def wrap(self, value: Tensor) -> Tensor:
-        """Points of a circle as their equals in [lower, upper); other values as they are."""
+        """Map points of a circle to their equals in [lower, upper); other values stay."""
         if not self.circular:
             return value
         inside = (value >= self.lower) & (value < self.upper)
@@ -214,7 +214,7 @@ class Continuous(Variable):
         return torch.where(inside | value.isnan(), value, moved)
 
     def difference(self, x: Tensor, y: Tensor) -> Tensor:
-        """`x - y`; on a circle the shorter way round, in [-h, h) with h half its length."""
+        """Return `x - y`; on a circle the shorter way round, in [-h, h) with h half its length."""
         if not self.circular:
             return x - y
         half = (self.upper - self.lower) / 2
@@ -252,7 +252,7 @@ class Discrete(Variable):
             raise ValueError(f"{self.classes} classes, but {len(self.labels)} labels")
 
     def label(self, code: int) -> str:
-        """The name of a category, or its code where they have none.
+        """Return the name of a category, or its code where they have none.
 
         Example:
             >>> Categorical(3).label(2), Binary(labels=("no", "yes")).label(1)
@@ -261,7 +261,7 @@ class Discrete(Variable):
         return self.labels[code] if self.labels else str(code)
 
     def codes(self, values: Any) -> Tensor:
-        """Values that are meant as codes, whatever the labels: a tensor of whole numbers.
+        """Return values that are meant as codes, whatever the labels: whole numbers in a tensor.
 
         Example:
             >>> education = Categorical(labels=("1", "2", "3"))
@@ -294,7 +294,7 @@ class Discrete(Variable):
         return table[torch.from_numpy(at)].reshape(array_of(name, value).shape)
 
     def _code(self, value: Any) -> float | None:
-        """The code of the label that a value is, or of one that is a code."""
+        """Return the code of the label that a value is, or of one that is a code."""
         if self.coded and isinstance(value, NUMBERS):
             return float(value)
         if str(value) in self.labels:
@@ -303,7 +303,7 @@ class Discrete(Variable):
         return next((k for k, label in enumerate(self.labels) if reading(label) == number), None)
 
     def _cure(self, value: Any) -> str:
-        """What was expected instead of an unknown category."""
+        """Say what was expected instead of an unknown category."""
         if isinstance(value, NUMBERS):
             cure = "if codes are meant, declare it with coded=True, or use its codes(...)"
         else:
@@ -408,7 +408,7 @@ class Image(Variable):
         return None if self.bits is None else levels_of(self.bits)
 
     def nearest(self, value: Tensor) -> Tensor:
-        """Each pixel as the level nearest to it; as it is where pixels are real-valued."""
+        """Round each pixel to the nearest level; real-valued pixels stay."""
         return value if self.levels is None else (value * self.levels).round() / self.levels
 
     @property
@@ -440,7 +440,7 @@ class Image(Variable):
 
 
 def levels_of(bits: int) -> int:
-    """The number L of the levels `k / L`, `k = 0, ..., L`, that pixels of so many bits have."""
+    """Return the number L of the levels `k / L`, `k = 0, ..., L`, of pixels of so many bits."""
     return (1 << bits) - 1
 
 
@@ -476,7 +476,7 @@ def _check_range(name: str, value: Tensor, lower: float, upper: float, unit: str
 
 
 def _whole(size: object) -> bool:
-    """Whether it is a whole number of at least 1; `True` and 1.0 are not."""
+    """Return whether it is a whole number of at least 1; `True` and 1.0 are not."""
     return isinstance(size, Integral) and not isinstance(size, bool) and int(size) >= 1
 
 

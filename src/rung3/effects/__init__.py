@@ -7,20 +7,24 @@ latents; `path_specific` follows single paths; `average`, `natural` and `control
 populations; `heterogeneity` says for whom they are larger; `uncertainty` and `coverage` how sure a
 counterfactual is, and whether that is right; `grid` draws rows, interventions and effect maps as
 one picture.
+
+`rung3.effects.tables` estimates effects from a table, without a model; `rung3.effects.bounds` says
+what data leave open; `rung3.effects.attribution` which mechanism made a row unusual, or changed.
 """
 
-from rung3.effects.averages import Average, average, controlled
-from rung3.effects.coverage import Coverage, coverage
+from rung3.effects.averages import average, controlled
+from rung3.effects.estimate import Estimate
 from rung3.effects.grid import Grid, grid
-from rung3.effects.heterogeneity import Heterogeneity, heterogeneity
+from rung3.effects.groups import Heterogeneity, heterogeneity
+from rung3.effects.interval_coverage import Coverage, coverage
 from rung3.effects.mediation import Averages, Mediation, mediate, natural
 from rung3.effects.paths import path_specific
-from rung3.effects.uncertainty import Uncertainty, uncertainty
+from rung3.effects.spread import Uncertainty, uncertainty
 
 __all__ = [
-    "Average",
     "Averages",
     "Coverage",
+    "Estimate",
     "Grid",
     "Heterogeneity",
     "Mediation",

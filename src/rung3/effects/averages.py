@@ -8,9 +8,9 @@ d, standard error `s = std(d_i) / sqrt(n)` and skewness `g`, the interval of `E[
 
 On a circle a difference is the shorter way round. Noise that both worlds have drops out of the
 differences, so they vary far less than either outcome.
-The plain t interval (a = 0) of skewed effects covers too seldom; and both do if differences are of
-yes and no: their interval is `rung3.effects.score`'s. All are for the drawing of rows alone, not
-for that of learning the model.
+The plain t interval (a = 0) of skewed effects covers too rarely, and both do if the differences are
+of yes and no: these have the interval of `rung3.effects.score`. Every interval is for the drawing
+of rows alone, not for learning the model.
 
 Source: Hall 1992, *On the removal of skewness by transformation* (J. R. Statist. Soc. B 54).
 """
@@ -18,14 +18,14 @@ Source: Hall 1992, *On the removal of skewness by transformation* (J. R. Statist
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rung3.data.seeding import Seed, base_seed
 from rung3.data.variables import Discrete
+from rung3.effects.estimate import AVERAGE, Estimate
 from rung3.effects.formulas import check_outcome
 from rung3.effects.score import score_interval
 from rung3.scm import propagation
@@ -33,91 +33,63 @@ from rung3.scm.floating import in_own_precision
 from rung3.scm.identifiability import require_identified
 from rung3.scm.scm import SCM
 
-__all__ = ["Average", "average", "check_sample", "controlled"]
+__all__ = ["average", "average_of", "check_sample", "controlled"]
 
 
-@dataclass(frozen=True)
-class Average:
-    """An average effect and its interval, in the outcome's unit.
+def average_of(
+    differences: Tensor, level: float = 0.95, *, numbers: bool = False, learned: bool = False
+) -> Estimate[Tensor]:
+    """Estimate the average of differences `(n, *shape)`, one for each of n independent rows.
 
-    Attributes:
-        effect: Mean difference, of the outcome's shape.
-        low: Lower end of the interval.
-        high: Upper end.
+    Differences that all are -1, 0 or 1 (or that multiple of one number) count as those of yes
+    and no; truth values as shares.
+
+    Args:
+        differences: One a row, in the outcome's unit.
         level: Nominal coverage of the interval.
-        n: Number of pairs it was averaged over.
-        learned: Whether they are of a model that was fitted, whose own error is not counted.
+        numbers: Whether the outcome is a number: if all differences are equal, they are exact.
+        learned: Whether the differences are of a model that was fitted.
+
+    Returns:
+        The average and its interval, of the outcome's shape.
+
+    Raises:
+        ValueError: If the level is not between 0 and 1, or there are fewer than two rows.
+
+    Example:
+        >>> import torch
+        >>> print(average_of(torch.tensor([1.0, 2.0, 3.0])))
+        2 [-0.4841, 4.484]
+        >>> print(average_of(torch.tensor([1.0, 1.0, 4.0])))  # skewed
+        2 [-0.9203, 16.13]
     """
-
-    effect: Tensor
-    low: Tensor
-    high: Tensor
-    level: float
-    n: int
-    learned: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        differences: Tensor,
-        level: float = 0.95,
-        *,
-        numbers: bool = False,
-        learned: bool = False,
-    ) -> Self:
-        """The average of differences `(n, *shape)`, one for each of n independent rows.
-
-        Differences that all are -1, 0 or 1 (or that multiple of one number) count as those of yes
-        and no; truth values as shares.
-
-        Args:
-            differences: Those.
-            level: Nominal coverage of the interval.
-            numbers: Whether the outcome is a number: if all differences are equal, they are exact.
-            learned: Whether a model that was fitted made them.
-
-        Raises:
-            ValueError: If the level is not between 0 and 1, or there are fewer than two rows.
-
-        Example:
-            >>> import torch
-            >>> print(Average.of(torch.tensor([1.0, 2.0, 3.0])))
-            2 [-0.4841, 4.484]
-            >>> print(Average.of(torch.tensor([1.0, 1.0, 4.0])))  # skewed
-            2 [-0.9203, 16.13]
-        """
-        from scipy.special import stdtrit
-
-        n = len(differences) if differences.ndim else 0
-        check_sample(n, level)
-        values = differences.double()
-        mean, error = values.mean(0), values.std(0) / n**0.5
-        q, a = float(stdtrit(n - 1, (1 + level) / 2)), _skewness(values - mean) / (3 * n**0.5)
-        low, high = mean - error * _h(q, a), mean - error * _h(-q, a)
-        unit = values.abs().amax(0)
-        same = values.amin(0) == values.amax(0)
-        unit = torch.where(same & (unit == 0), 1.0, unit)
-        counted = ((values == 0) | (values.abs() == unit)).all(0)
-        counted &= ~same | ((unit == 1) & (not numbers))
-        if counted.any():
-            signed = differences.dtype != torch.bool
-            rose, fell = (values > 0).sum(0), (values < 0).sum(0)
-            ends = score_interval(rose, fell, n, level, signed)
-            low, high = (
-                torch.where(counted, unit * e, o) for e, o in zip(ends, (low, high), strict=True)
-            )
-        return cls(mean, low, high, level, n, learned)
-
-    def __str__(self) -> str:
-        if self.effect.ndim:
-            return f"average effect of shape {tuple(self.effect.shape)} over {self.n} rows"
-        found = f"{self.effect:.4g} [{self.low:.4g}, {self.high:.4g}]"
-        return found + say_learned(self.learned)
+    n = len(differences) if differences.ndim else 0
+    check_sample(n, level)
+    values = differences.double()
+    mean, (low, high) = values.mean(0), _t_interval(values, level)
+    unit = values.abs().amax(0)
+    same = values.amin(0) == values.amax(0)
+    unit = torch.where(same & (unit == 0), 1.0, unit)
+    counted = ((values == 0) | (values.abs() == unit)).all(0)
+    counted &= ~same | ((unit == 1) & (not numbers))
+    if counted.any():
+        rose, fell = (values > 0).sum(0), (values < 0).sum(0)
+        ends = score_interval(rose, fell, n, level, signed=differences.dtype != torch.bool)
+        low, high = (
+            torch.where(counted, unit * share, end)
+            for share, end in zip(ends, (low, high), strict=True)
+        )
+    return Estimate(mean, low, high, n, level, learned=learned, form=AVERAGE)
 
 
-def say_learned(learned: bool) -> str:
-    """What is added to an interval that leaves out the error of the model itself."""
-    return " (of the rows alone, not of learning the model)" if learned else ""
+def _t_interval(values: Tensor, level: float) -> tuple[Tensor, Tensor]:
+    """Return the ends of the t interval, corrected for skewness, of values `(n, *shape)`."""
+    from scipy.special import stdtrit
+
+    n, mean = len(values), values.mean(0)
+    error = values.std(0) / n**0.5
+    q, a = float(stdtrit(n - 1, (1 + level) / 2)), _skewness(values - mean) / (3 * n**0.5)
+    return mean - error * _h(q, a), mean - error * _h(-q, a)
 
 
 @in_own_precision
@@ -130,10 +102,10 @@ def average(
     n: int = 10_000,
     level: float = 0.95,
     seed: Seed = None,
-) -> Average:
-    """Average effect of an intervention, `E[Y | do] - E[Y | versus]`, with paired noise.
+) -> Estimate[Tensor]:
+    """Estimate the average effect `E[Y | do] - E[Y | versus]` with paired noise.
 
-    Nothing that does not cause the outcome is drawn.
+    Only the outcome and its causes are drawn.
 
     Args:
         model: The model.
@@ -163,7 +135,7 @@ def average(
     variable = model.variables[outcome]
     differences = variable.difference(treated, control)
     exact = not isinstance(variable, Discrete)
-    return Average.of(differences, level, numbers=exact, learned=bool(model.fitted))
+    return average_of(differences, level, numbers=exact, learned=bool(model.fitted))
 
 
 def controlled(
@@ -176,8 +148,8 @@ def controlled(
     n: int = 10_000,
     level: float = 0.95,
     seed: Seed = None,
-) -> Average:
-    """Controlled direct effect: of an intervention, with other variables set in both worlds.
+) -> Estimate[Tensor]:
+    """Estimate a controlled direct effect: other variables are set in both worlds.
 
         CDE(m) = E[Y | do(x~, m)] - E[Y | do(x, m)]
 
@@ -197,8 +169,8 @@ def controlled(
     Example:
         >>> from rung3.mechanisms import Equation
         >>> model = SCM(x=Equation("u"), m=Equation("x + u"), y=Equation("x*m + u"))
-        >>> found = controlled(model, {"x": 1.0}, "y", at={"m": 5.0}, versus={"x": 0.0}, seed=0)
-        >>> round(found.effect.item(), 4)
+        >>> direct = controlled(model, {"x": 1.0}, "y", at={"m": 5.0}, versus={"x": 0.0}, seed=0)
+        >>> round(direct.effect.item(), 4)
         5.0
     """
     both = [name for name in at if name in do or name in (versus or {})]
@@ -209,27 +181,27 @@ def controlled(
 
 
 def _draw(world: SCM, outcome: str, n: int, base: int) -> Tensor:
-    """The outcome in n rows of a world, `(n, *shape)`."""
+    """Draw the outcome in n rows of a world, `(n, *shape)`."""
     needed = {outcome, *world.graph.ancestors(outcome)}
     return propagation.generate(world, n, base, only=needed)[0][outcome]
 
 
 def _skewness(away: Tensor) -> Tensor:
-    """Third moment of deviations `(n, *shape)` over that of their spread; 0 if there is none."""
+    """Return the skewness of deviations `(n, *shape)` from the mean; 0 where all are alike."""
     spread = away.square().mean(0).sqrt()
     skewness: Tensor = (away**3).mean(0) / torch.where(spread > 0, spread, torch.inf) ** 3
     return skewness
 
 
 def _h(q: float, a: Tensor) -> Tensor:
-    """Quantile q of a mean's t statistic, for data of skewness `3 a sqrt(n)`."""
+    """Return the quantile q of a mean's t statistic, for data of skewness `3 a sqrt(n)`."""
     cube = 1 + 3 * a * (q - a / 2)
     root = cube.sign() * cube.abs() ** (1 / 3)
     return torch.where(a.abs() < 1e-6, q, (root - 1) / a)
 
 
 def check_sample(n: Any, level: float) -> None:
-    """Refuse what no interval can be made of.
+    """Check that an interval can be made of n rows at this level.
 
     Raises:
         ValueError: If n is no whole number of at least 2, or the level not between 0 and 1.

@@ -1,4 +1,4 @@
-"""Potential outcomes as formulas: who is asked with which of two values of the causes.
+"""Potential outcomes as formulas: which mechanism gets which of two values of the causes.
 
 With the causes at c or, intervened, at c~, a potential outcome such as `Y(c~, M(c))` is a nested
 formula: each variable's own mechanism, of its own noise, over formulas of its parents,
@@ -46,7 +46,7 @@ class Route(ABC):
 
     @abstractmethod
     def back(self, parent: str) -> Route:
-        """The route one step further back."""
+        """Return the route one step further back."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,13 @@ class Formula:
     parents: tuple[Formula, ...] = ()
 
     def parts(self) -> set[Formula]:
-        """All formulas that this one is made of, itself among them."""
-        found, left = {self}, [self]
+        """Return all formulas that this one is made of, itself among them."""
+        parts, left = {self}, [self]
         while left:
-            fresh = set(left.pop().parents) - found
-            found |= fresh
+            fresh = set(left.pop().parents) - parts
+            parts |= fresh
             left.extend(fresh)
-        return found
+        return parts
 
 
 @dataclass(frozen=True)
@@ -175,24 +175,24 @@ class Formulas:
         self._affected = self.graph.descendants(self.causes)
         self._natural = model.mechanisms
         self._settings = [side.mechanisms for side in self.sides]
-        self._found: dict[tuple[str, Route], Formula] = {}
+        self._formulas: dict[tuple[str, Route], Formula] = {}
         self._distinct: dict[tuple[str, int, tuple[Formula, ...]], Formula] = {}
 
     def of(self, name: str, route: Route) -> Formula:
-        """The value of a variable that is carried on by a route."""
-        if (name, route) not in self._found:
-            mechanism, parents = self._made(name, route)
+        """Return the formula of a variable whose value a route carries on."""
+        if (name, route) not in self._formulas:
+            mechanism, parents = self._parts_of(name, route)
             key = name, id(mechanism), parents
-            self._found[name, route] = self._distinct.setdefault(
+            self._formulas[name, route] = self._distinct.setdefault(
                 key, Formula(name, mechanism, parents)
             )
-        return self._found[name, route]
+        return self._formulas[name, route]
 
     def __call__(self, route: Route) -> Formula:
-        """The outcome in which the paths of a route are active."""
+        """Return the outcome in which the paths of a route are active."""
         return self.of(self.outcome, route)
 
-    def _made(self, name: str, route: Route) -> tuple[Mechanism | None, tuple[Formula, ...]]:
+    def _parts_of(self, name: str, route: Route) -> tuple[Mechanism | None, tuple[Formula, ...]]:
         if name in self.model.confounding.members:
             return None, ()
         if name in self.causes:
@@ -205,11 +205,11 @@ class Formulas:
         return mechanism, tuple(self.of(p, route.back(p)) for p in parents)
 
     def owner(self, name: str) -> str:
-        """The variable whose mechanism and noise a value is made of: the outcome, for latents."""
+        """Return the variable whose mechanism and noise make a value: the outcome, for latents."""
         return self.outcome if self.latent and name == LATENT else name
 
     def _cause(self, name: str, active: bool) -> tuple[Mechanism | None, tuple[Formula, ...]]:
-        """A cause as one of the settings has it; as observed, if that one leaves it alone.
+        """Return a cause as one of the settings has it; as observed, if that one leaves it alone.
 
         Where the other setting asks for its natural value, that is made of its noise on both sides:
         they then agree to the last digit if nothing is really changed.
@@ -221,7 +221,7 @@ class Formulas:
         return mechanism, tuple(self.of(parent, world) for parent in mechanism.parents)
 
     def noises(self, formulas: Iterable[Formula]) -> set[str]:
-        """Names of the variables whose noise these formulas need, or whose equation is certain."""
+        """Return the variables whose noise these formulas need, or whose equation is certain."""
         parts = reduce(set.union, (formula.parts() for formula in formulas), set[Formula]())
         return {
             self.owner(part.name)
@@ -231,17 +231,17 @@ class Formulas:
         }
 
     def witnesses(self, formulas: Iterable[Formula]) -> tuple[str, ...]:
-        """Variables that one of the formulas needs in two worlds at once, causes aside.
+        """Return the variables that one of the formulas needs in two worlds at once, causes aside.
 
-        By themselves, or as two of a recanting district.
+        A variable counts by itself, or as one of two in a recanting district.
         """
-        asked = list(formulas)
-        twice = {name for formula in asked for name in _repeated(formula)} - self.causes
-        twice |= {name for one in self.recanting(asked) for name in one.children}
+        outcomes = list(formulas)
+        twice = {name for formula in outcomes for name in _repeated(formula)} - self.causes
+        twice |= {name for one in self.recanting(outcomes) for name in one.children}
         return tuple(name for name in self.graph.nodes if name in twice)
 
     def recanting(self, formulas: Iterable[Formula]) -> list[District]:
-        """The recanting districts of the formulas: in one, a cause has both of its values.
+        """Return the recanting districts of the formulas: in each, a cause has both its values.
 
         With X set and nothing but causes of the outcome left, a district is what hidden causes
         join. What its members do in one world is one distribution, of all that acts on them; two
@@ -251,25 +251,25 @@ class Formulas:
         graph = self.model.graph
         above = {self.outcome, *graph.do(*self.causes).ancestors(self.outcome)} - self.causes
         districts = [part for part in graph.subgraph(above).districts if len(part) > 1]
-        found: dict[District, None] = {}
+        recanting: dict[District, None] = {}
         for formula, names in product(formulas, districts):
-            heard: dict[str, dict[Formula, str]] = {}  # by cause, each value, and a child it is for
+            given: dict[str, dict[Formula, str]] = {}  # by cause, each value, and a child it is for
             members = [part for part in formula.parts() if self.owner(part.name) in names]
             for member in sorted(members, key=lambda part: names.index(self.owner(part.name))):
                 for value in (one for one in member.parents if one.name in self.causes):
-                    by_value = heard.setdefault(value.name, {})
+                    by_value = given.setdefault(value.name, {})
                     by_value.setdefault(value, self.owner(member.name))
-            for cause, children in heard.items():
+            for cause, children in given.items():
                 if len(children) > 1:
-                    found[District(cause, graph.in_order(children.values()), names)] = None
-        return list(found)
+                    recanting[District(cause, graph.in_order(children.values()), names)] = None
+        return list(recanting)
 
 
 def check_outcome(model: SCM, outcome: str) -> None:
     """Refuse an outcome that is unknown, or whose differences mean nothing.
 
     Raises:
-        ValueError: If so.
+        ValueError: If the outcome is unknown, or a category without order.
     """
     model.graph.names([outcome])
     if isinstance(model.variables[outcome], Categorical):
@@ -280,7 +280,7 @@ def check_outcome(model: SCM, outcome: str) -> None:
 
 
 def _with_latent(model: SCM, outcome: str) -> CausalGraph:
-    """The graph with the outcome's latents between its parents and itself."""
+    """Return the graph with the outcome's latents between its parents and itself."""
     if not model.mechanisms[outcome].has_latent_mediator:
         raise ValueError(f"{outcome}: {NO_MEDIATOR}")
     parents = model.graph.parents(outcome)
@@ -289,6 +289,7 @@ def _with_latent(model: SCM, outcome: str) -> CausalGraph:
 
 
 def _repeated(formula: Formula) -> Iterator[str]:
+    """Give the variables that a formula holds more than once."""
     seen: set[str] = set()
     for part in formula.parts():
         if part.name in seen:

@@ -27,7 +27,8 @@ from torch import Tensor
 
 from rung3.data.seeding import Seed
 from rung3.data.variables import Continuous, Discrete, Variable
-from rung3.effects.averages import Average, check_sample
+from rung3.effects.averages import average_of, check_sample
+from rung3.effects.estimate import Estimate
 from rung3.effects.formulas import ALL, LATENT, NONE, Formulas, Via
 from rung3.effects.potential import Drawn, Imagined
 from rung3.scm.floating import in_own_precision
@@ -41,17 +42,17 @@ class Averages:
     """Average effects, each with its interval.
 
     Attributes:
-        direct: Of the cause, with the mediators as they would be without it.
-        indirect: Of the mediators' response, with the cause as it is without it.
-        total: Of both.
-        interaction: What the total has beyond the sum of the two.
+        direct: Effect of the cause, with the mediators as they would be without it.
+        indirect: Effect of the mediators' response, with the cause as it is without it.
+        total: Effect of both.
+        interaction: Part of the total beyond the sum of the two.
         witnesses: See `Mediation`.
     """
 
-    direct: Average
-    indirect: Average
-    total: Average
-    interaction: Average
+    direct: Estimate[Tensor]
+    indirect: Estimate[Tensor]
+    total: Estimate[Tensor]
+    interaction: Estimate[Tensor]
     witnesses: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -93,11 +94,11 @@ class Mediation:
 
     @property
     def interaction(self) -> Tensor:
-        """What the total effect has beyond the sum of the direct and the indirect one."""
+        """Part of the total effect beyond the sum of the direct and the indirect one."""
         return self.variable.difference(self.total, self.direct + self.indirect)
 
     def average(self, level: float = 0.95) -> Averages:
-        """The effects averaged over the rows (and, first, over particles); see `Average`.
+        """Average the effects over the rows (and, first, over particles); see `Estimate`.
 
         Raises:
             ValueError: If there are fewer than two rows, or the level is not between 0 and 1.
@@ -115,10 +116,10 @@ class Mediation:
         if not self.batched:
             raise ValueError("average: there is one row; an interval needs at least two")
 
-        def mean(effect: Tensor) -> Average:
+        def mean(effect: Tensor) -> Estimate[Tensor]:
             each = effect if self.particles is None else effect.mean(0)
             exact = not isinstance(self.variable, Discrete)
-            return Average.of(each, level, numbers=exact, learned=self.learned)
+            return average_of(each, level, numbers=exact, learned=self.learned)
 
         return Averages(
             direct=mean(self.direct),
@@ -174,9 +175,9 @@ def mediate(
         >>> effect.direct, effect.indirect, effect.total
         (tensor(3.), tensor(10.), tensor(13.))
     """
-    asked = _Asked(model, do, versus, outcome, through, observed=True)
-    worlds = Imagined(asked.formulas, asked.four, values, particles, seed)
-    base, *changed = map(worlds.value, asked.four)
+    question = _Question(model, do, versus, outcome, through, observed=True)
+    worlds = Imagined(question.formulas, question.four, values, particles, seed)
+    base, *changed = map(worlds.value, question.four)
     variable = model.variables[outcome]
     direct, indirect, total = (worlds.shaped(variable.difference(y, base)) for y in changed)
     return Mediation(
@@ -185,7 +186,7 @@ def mediate(
         total=total,
         outcome=outcome,
         factual=worlds.shaped(base),
-        witnesses=asked.witnesses,
+        witnesses=question.witnesses,
         particles=particles,
         batched=worlds.rows.batched,
         variable=variable,
@@ -205,7 +206,7 @@ def natural(
     level: float = 0.95,
     seed: Seed = None,
 ) -> Averages:
-    """Natural direct, indirect and total effect in the population that the model describes.
+    """Estimate natural direct, indirect and total effects in the model's population.
 
         NDE = E[Y(x~, M(x)) - Y(x, M(x))],     NIE = E[Y(x, M(x~)) - Y(x, M(x))]
 
@@ -239,30 +240,30 @@ def natural(
         interaction ...
     """
     check_sample(n, level)
-    asked = _Asked(model, do, versus, outcome, through, observed=False)
-    if model.unidentified != "allow" and (district := asked.formulas.recanting(asked.four)):
+    question = _Question(model, do, versus, outcome, through, observed=False)
+    if model.unidentified != "allow" and (district := question.formulas.recanting(question.four)):
         raise ValueError(
             f"{district[0]}. To answer on the model's word alone, set model.unidentified = "
             '"allow"; the total effect is that of effects.average'
         )
-    worlds = Drawn(asked.formulas, asked.four, n, seed)
-    base, *changed = map(worlds.value, asked.four)
+    worlds = Drawn(question.formulas, question.four, n, seed)
+    base, *changed = map(worlds.value, question.four)
     variable = model.variables[outcome]
     direct, indirect, total = (variable.difference(y, base) for y in changed)
-    found = Mediation(
+    effects = Mediation(
         direct,
         indirect,
         total,
         outcome,
         base,
-        asked.witnesses,
+        question.witnesses,
         variable=variable,
         learned=bool(model.fitted),
     )
-    return found.average(level)
+    return effects.average(level)
 
 
-class _Asked:
+class _Question:
     """The four potential outcomes of a question: factual, direct, indirect, total."""
 
     def __init__(

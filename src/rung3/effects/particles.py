@@ -16,11 +16,11 @@ from rung3.scm.scm import SCM
 
 __all__ = ["Clouds"]
 
-PARTICLES = 8
-"""Draws at once."""
+CHUNK_PARTICLES = 8
+"""Draws of the noise at once, so that memory does not grow with their number."""
 
-NUMBERS = 2**17
-"""Numbers of an outcome at once, about, in the rows of one batch."""
+CHUNK_NUMBERS = 2**17
+"""Numbers of an outcome in the rows of one batch: 128 images of 32 x 32."""
 
 
 class Clouds:
@@ -60,19 +60,19 @@ class Clouds:
         self._temperature, self._base = temperature, base_seed(seed, "clouds")
 
     def __iter__(self) -> Iterator[tuple[Rows, Mapping[str, Any], Iterator[Tensor]]]:
-        """Some rows, the intervention on them, and their outcomes, `(k, n, *shape)` at a time."""
-        size = max(1, NUMBERS // torch.Size(self.variable.shape).numel())
+        """Give some rows, the intervention on them, and their outcomes `(k, n, *shape)` in turn."""
+        size = max(1, CHUNK_NUMBERS // torch.Size(self.variable.shape).numel())
         for start in range(0, self.rows.n, size):
             at = slice(start, start + size)
-            few, do = self.rows[at], self._query.at(at, self.model.device)
-            yield few, do, self._draws(few, do, start)
+            rows, do = self.rows[at], self._query.at(at, self.model.device)
+            yield rows, do, self._draws(rows, do, start)
 
     def _draws(self, rows: Rows, do: Mapping[str, Any], start: int) -> Iterator[Tensor]:
-        for first in range(0, self.particles, PARTICLES):
+        for first in range(0, self.particles, CHUNK_PARTICLES):
             answer = self.model.counterfactual(
                 rows,
                 do,
-                particles=min(PARTICLES, self.particles - first),
+                particles=min(CHUNK_PARTICLES, self.particles - first),
                 seed=stream(self._base, f"row {start}, particle {first}"),
                 temperature=self._temperature,
             )
@@ -80,7 +80,7 @@ class Clouds:
 
 
 def _batched(rows: Rows) -> Rows:
-    """The same rows with a batch axis."""
+    """Return the same rows with a batch axis."""
     if rows.batched:
         return rows
     noise = {k: map_noise(lambda t: t[None], part) for k, part in (rows.noise or {}).items()}

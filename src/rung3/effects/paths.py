@@ -3,9 +3,9 @@
     effect(P) = Y[P] - Y[{}]
 
 where `Y[P]` has every cause at its intervened value on the paths in P and at its factual one on all
-others (see `rung3.effects.formulas`). A *recanting witness* is a variable that a change comes to by
-one path and that hands it on along some paths but not along others: it would have to have changed
-and not to have changed at once. Of a *recanting district* two variables, joined by hidden causes,
+others (see `rung3.effects.formulas`). A *recanting witness* is a variable that a change reaches by
+one path, and that passes it on along some paths but not along others: it would have to have changed
+and not to have changed at once. In a *recanting district* two variables, joined by hidden causes,
 need this of a cause of both. No data, experiments included, can tell such an effect; it is refused.
 
 Sources: Avin, Shpitser and Pearl 2005, *Identifiability of path-specific effects* (IJCAI); Shpitser
@@ -31,8 +31,8 @@ from rung3.scm.scm import SCM
 
 __all__ = ["path_specific"]
 
-SHOWN = 10
-"""Paths that an error names, of exponentially many that there may be."""
+SHOWN_PATHS = 10
+"""Paths that an error names; there may be exponentially many."""
 
 Nodes: TypeAlias = tuple[str, ...]
 
@@ -50,7 +50,7 @@ def path_specific(
     particles: int | None = None,
     seed: Seed = None,
 ) -> Tensor:
-    """The effect on each row that is transmitted along directed paths, and along these alone.
+    """Compute the effect on each row along some directed paths, and along these alone.
 
     Args:
         model: The model; its mechanisms answer for every potential outcome.
@@ -96,15 +96,15 @@ def path_specific(
 
 
 def _nodes(path: str | Sequence[str] | Path) -> Nodes:
-    """The names on a path, in order."""
+    """Return the names on a path, in order."""
     if isinstance(path, Path):
         return path.nodes
     if not isinstance(path, str):
         return tuple(path)
-    read = CausalGraph(path)
-    if read.bidirected or list(read.edges) != list(pairwise(read.order)):
+    graph = CausalGraph(path)
+    if graph.bidirected or list(graph.edges) != list(pairwise(graph.order)):
         raise ValueError(f"paths: {path!r} is not one directed path, such as 'x -> m -> y'")
-    return read.order
+    return graph.order
 
 
 def _check(path: Nodes, graph: CausalGraph, causes: frozenset[str], outcome: str) -> None:
@@ -113,7 +113,7 @@ def _check(path: Nodes, graph: CausalGraph, causes: frozenset[str], outcome: str
     broken = [pair for pair in pairwise(path) if pair not in graph.edges]
     if len(path) < 2 or path[0] not in causes or path[-1] != outcome or broken:
         ways = (p for cause in sorted(causes) for p in graph.causal_paths(cause, outcome))
-        known = [str(p) for p in islice(ways, SHOWN)]
+        known = [str(p) for p in islice(ways, SHOWN_PATHS)]
         more = " and more" if next(ways, None) else ""
         raise ValueError(
             f"paths: {_spell(path)!r} is no causal path from {' or '.join(sorted(causes))} to "
@@ -122,6 +122,7 @@ def _check(path: Nodes, graph: CausalGraph, causes: frozenset[str], outcome: str
 
 
 def _refuse_witness(paths: list[Nodes], graph: CausalGraph, outcome: str) -> None:
+    """Refuse paths that make a variable a recanting witness."""
     wanted = set(paths)
     for path in paths:
         for k in range(1, len(path) - 1):

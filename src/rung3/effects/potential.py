@@ -43,14 +43,14 @@ class Potentials(ABC):
 
     @abstractmethod
     def noise_of(self, name: str) -> Noise:
-        """The noise of a variable, `(K n, ...)`."""
+        """Return the noise of a variable, `(K n, ...)`."""
 
     @abstractmethod
     def observed(self, name: str) -> Tensor:
-        """What a variable was, `(n, *shape)`."""
+        """Return the observed value of a variable, `(n, *shape)`."""
 
     def value(self, formula: Formula) -> Any:
-        """The value of a formula, `(K n, *shape)`; of latents, by their names."""
+        """Return the value of a formula, `(K n, *shape)`; of latents, by their names."""
         if formula not in self._values:
             self._values[formula] = self._compute(formula)
         return self._values[formula]
@@ -60,7 +60,7 @@ class Potentials(ABC):
         if mechanism is None:
             return self._fill(name, self.observed(name))
         parents = {parent.name: self.value(parent) for parent in formula.parents}
-        noise = self._own(mechanism, parents) if mechanism.wants_noise else {}
+        noise = self._noise_for(mechanism, parents) if mechanism.wants_noise else {}
         if name != self.formulas.owner(name):
             return in_parts(mechanism, cast(LatentMediator, mechanism).latents, noise, parents)
         if name != self.formulas.outcome:
@@ -70,8 +70,8 @@ class Potentials(ABC):
             return in_parts(mechanism, outcome, parents.pop(LATENT), parents)
         return in_parts(mechanism, mechanism.mean, noise, parents)
 
-    def _own(self, mechanism: Mechanism, parents: Parents) -> Noise:
-        """The noise of a mechanism: the variable's, or drawn anew where it was put in its place."""
+    def _noise_for(self, mechanism: Mechanism, parents: Parents) -> Noise:
+        """Return a mechanism's noise: the variable's, or drawn anew where it was replaced."""
         name = mechanism.name
         if name not in self._noise:
             self._noise[name] = self.noise_of(name)
@@ -83,7 +83,7 @@ class Potentials(ABC):
         return mechanism.renew(self._noise[name], was, parents, rows, generator)
 
     def _fill(self, name: str, value: Tensor) -> Tensor:
-        """One value for all, one a row, or one a row and particle, as the last."""
+        """Repeat one value for all, or one a row, for every row and particle."""
         rows = self.particles * self.n
         if len(value) == self.n:
             value = value.expand(self.particles, *value.shape).flatten(0, 1)
@@ -127,7 +127,7 @@ class Imagined(Potentials):
         return map_noise(lambda tensor: tensor.flatten(0, 1), noise)
 
     def shaped(self, value: Tensor) -> Tensor:
-        """A value `(K n, *shape)` as the rows came: with or without particles, and a batch axis."""
+        """Shape a value `(K n, *shape)` like the rows: with or without particles and batch axis."""
         value = value.unflatten(0, (self.particles, self.n))
         value = value if self.rows.batched else value.squeeze(1)
         return value.squeeze(0) if self._abducted.particles is None else value

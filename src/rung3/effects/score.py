@@ -1,4 +1,4 @@
-r"""Intervals of a mean of what is -1, 0 or 1: shares, and differences of paired yes and no.
+r"""Intervals of a mean of values -1, 0 or 1: shares, and differences of paired yes and no.
 
 Of n pairs b rose and c fell. The mean theta = P(rose) - P(fell) is tested by
 
@@ -23,12 +23,13 @@ from torch import Tensor
 __all__ = ["score_interval"]
 
 HALVINGS = 60
+"""Bisections of [-1, 1]: down to the rounding error of a double, 2^-53."""
 
 
 def score_interval(
     rose: Tensor, fell: Tensor, n: int, level: float, signed: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Both ends, of the shape of the counts, in double.
+    """Return both ends of the interval, of the shape of the counts, in double.
 
     Args:
         rose: How many are 1.
@@ -47,7 +48,7 @@ def score_interval(
     z = float(ndtri((1 + level) / 2))
 
     def beyond(theta: Tensor) -> Tensor:
-        """`b - c - n theta` in units of its deviation under theta."""
+        """Return `b - c - n theta` in units of its deviation under theta."""
         linear = (2 * n - b + c) * theta - b - c
         root = (linear.square() + 8 * n * c * theta * (1 - theta)).clamp_min(0).sqrt()
         q = (root - linear) / (4 * n) if signed else torch.zeros_like(theta)

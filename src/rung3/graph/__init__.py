@@ -7,17 +7,17 @@ give answers with their reasons.
 from rung3.graph.adjustment import Adjustment, check_adjustment
 from rung3.graph.causal_graph import CausalGraph
 from rung3.graph.dagitty import Dagitty, read_dagitty, to_dagitty
-from rung3.graph.drawing import draw, to_mermaid
+from rung3.graph.drawing import draw_graph, to_mermaid
 from rung3.graph.equivalence import EquivalenceClass, equivalence_class, equivalent
 from rung3.graph.falsification import Falsification, falsify
 from rung3.graph.identification.estimand import Formula, evaluate
 from rung3.graph.identification.query import CausalQuery, read_query
-from rung3.graph.implications import Independence, implications
 from rung3.graph.instruments import Instrument
+from rung3.graph.local_markov import Independence, implications
+from rung3.graph.m_separation import Separation, separation
+from rung3.graph.path_structures import Structure, structures
 from rung3.graph.paths import Path
 from rung3.graph.roles import Roles
-from rung3.graph.separation import Separation, separation
-from rung3.graph.structures import Structure, structures
 
 __all__ = [
     "CausalGraph",
@@ -44,6 +44,6 @@ __all__ = [
     "Dagitty",
     "read_dagitty",
     "to_dagitty",
-    "draw",
+    "draw_graph",
     "to_mermaid",
 ]

@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 import networkx as nx
 
+from rung3.graph.m_separation import separation
 from rung3.graph.mixed_graph import MixedGraph
-from rung3.graph.separation import separation
 from rung3.graph.separators import Nodes, closure, minimal_separators
 from rung3.graph.text import Names, quote
 
@@ -72,7 +72,7 @@ class Adjustment:
 def check_adjustment(
     graph: MixedGraph, treatment: Names, outcome: Names, given: Names = ()
 ) -> Adjustment:
-    """Whether adjusting for these variables, minimal or not, gives the causal effect, and why not.
+    """Say whether adjusting for these variables gives the causal effect, and why not.
 
     Args:
         graph: The graph.
@@ -95,9 +95,9 @@ def check_adjustment(
     faults = [
         _below(graph, cause, rule.causal, name) for name in graph.in_order(known & rule.forbidden)
     ]
-    kept = graph.without_edges(set(graph.edges).difference(rule.backdoor.edges))
+    remaining = graph.without_edges(set(graph.edges).difference(rule.backdoor.edges))
     left_open: dict[bool, str] = {}
-    for path in separation(kept, cause, effect, known).open:
+    for path in separation(remaining, cause, effect, known).open:
         opens = f"it opens the path {path}, by the collider {' and '.join(path.colliders)}"
         leaves = f"it leaves open the path {path}"
         left_open.setdefault(path.is_open(), leaves if path.is_open() else opens)
@@ -106,7 +106,7 @@ def check_adjustment(
 
 
 def _below(graph: MixedGraph, cause: Nodes, causal: Nodes, name: str) -> str:
-    """Why a variable is never to be adjusted for, with the path that makes it so."""
+    """Say why a variable is never to be adjusted for, with the path that makes it so."""
     dag = graph.to_networkx()
     ways: list[list[str]] = [
         [*nx.shortest_path(dag, start, middle), *nx.shortest_path(dag, middle, name)[1:]]
@@ -128,7 +128,7 @@ class Criterion(NamedTuple):
 
 
 def criterion(graph: MixedGraph, treatment: Nodes, outcome: Nodes) -> Criterion:
-    """What the adjustment criterion asks of a treatment and an outcome.
+    """Return what the adjustment criterion asks of a treatment and an outcome.
 
     Args:
         graph: The graph.
@@ -137,9 +137,9 @@ def criterion(graph: MixedGraph, treatment: Nodes, outcome: Nodes) -> Criterion:
     """
     dag = graph.expanded
     cut = nx.restricted_view(dag, [], list(dag.in_edges(treatment)))
-    kept = nx.restricted_view(dag, [], list(dag.out_edges(treatment)))
+    inert = nx.restricted_view(dag, [], list(dag.out_edges(treatment)))
     after = closure(cut.successors, treatment) - treatment
-    causal = after & closure(kept.predecessors, outcome)
+    causal = after & closure(inert.predecessors, outcome)
     backdoor = nx.restricted_view(
         dag, [], [edge for edge in dag.out_edges(treatment) if edge[1] in causal]
     )
@@ -149,7 +149,7 @@ def criterion(graph: MixedGraph, treatment: Nodes, outcome: Nodes) -> Criterion:
 def minimal_adjustments(
     graph: MixedGraph, treatment: Nodes, outcome: Nodes, given: Nodes = frozenset()
 ) -> Iterator[frozenset[str]]:
-    """All minimal adjustment sets, the one nearest to the outcome first.
+    """Yield all minimal adjustment sets, the one nearest to the outcome first.
 
     Without hidden causes this first one gives the least asymptotic variance of all minimal sets
     (Rotnitzky and Smucler, JMLR 2020).

@@ -1,4 +1,4 @@
-"""Do two sets of columns go together, row by row, more than chance makes them?
+"""Association of two sets of columns, row by row, beyond what chance makes.
 
 Of a `(n, j)` and b `(n, k)`, both centred in each stratum s of rows, the sums of products are
 M = sum_i a_i b_i'. If rows of one stratum could as well be exchanged, M has mean zero and, as it is
@@ -21,9 +21,17 @@ import numpy.typing as npt
 
 __all__ = ["association", "chance"]
 
-FEW, DRAWS, SPARSE, HELD = 99, 999, 0.1, 2_000_000
-"""Exchanges, at first and in all; the product of both fourth moments, a row, from where they are
-drawn; numbers that are held at once."""
+FIRST_DRAWS = 99
+"""Random exchanges of rows at first: enough where many of them reach T."""
+
+ALL_DRAWS = 999
+"""Random exchanges of rows where few of the first reach T: p-values down to 0.001."""
+
+SPARSE = 0.1
+"""Product of both fourth moments, per row, above which T is not normal and rows are exchanged."""
+
+CHUNK_NUMBERS = 2_000_000
+"""Numbers held at once: 16 MB in double."""
 
 Array = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -32,7 +40,7 @@ Codes = npt.NDArray[np.int64]
 def association(
     a: Array, b: Array, strata: Codes, covariance: Array | None = None
 ) -> tuple[float, int, float]:
-    """T, its degrees of freedom, and the p-value.
+    """Test whether two sets of columns go together: T, degrees of freedom, and p-value.
 
     Args:
         a: Columns `(n, j)`, centred in each stratum.
@@ -61,7 +69,7 @@ def association(
 
 
 def chance(t: float, draw: Callable[[int], Array], freedom: int) -> float:
-    """The p-value of T among draws under the null hypothesis; of few, if many of them reach it.
+    """Return the p-value of T among draws under the null hypothesis.
 
     A T beyond all draws is given the tail of chi-squared, on the scale of the draws.
 
@@ -70,10 +78,10 @@ def chance(t: float, draw: Callable[[int], Array], freedom: int) -> float:
     """
     from scipy.stats import chi2
 
-    for draws in (FEW, DRAWS):
+    for draws in (FIRST_DRAWS, ALL_DRAWS):
         drawn = draw(draws)
         reached = int((drawn >= t * (1 - 1e-9)).sum())
-        if 10 * reached >= FEW:
+        if 10 * reached >= FIRST_DRAWS:
             break
     if reached:
         return (1 + reached) / (1 + draws)
@@ -82,54 +90,54 @@ def chance(t: float, draw: Callable[[int], Array], freedom: int) -> float:
 
 
 def exchangeable(a: Array, b: Array, strata: Codes) -> Array:
-    """C."""
+    """Return C, the covariance of M if rows of one stratum can be exchanged."""
     order = strata.argsort(kind="stable")
     ends = np.flatnonzero(np.diff(strata[order])) + 1
     parts = [(a[rows], b[rows]) for rows in np.split(order, ends)]
-    sums = [np.stack([(own[k].T @ own[k]).ravel() for own in parts]) for k in (0, 1)]
-    weight = np.array([1 / max(len(own) - 1, 1) for own, _ in parts])
+    sums = [np.stack([(part[k].T @ part[k]).ravel() for part in parts]) for k in (0, 1)]
+    weight = np.array([1 / max(len(part) - 1, 1) for part, _ in parts])
     return crossed(sums[0], sums[1], weight)
 
 
 def crossed(a: Array, b: Array, weight: Array) -> Array:
-    """`sum_i w_i (a_i x b_i)` of matrices written in rows, `(m, j j)` and `(m, k k)`."""
+    """Return `sum_i w_i (a_i x b_i)` of matrices written in rows, `(m, j j)` and `(m, k k)`."""
     j, k = (round(c.shape[1] ** 0.5) for c in (a, b))
     total = (a * weight[:, None]).T @ b
     return total.reshape(j, j, k, k).transpose(0, 2, 1, 3).reshape(j * k, j * k)
 
 
 def _drawn(a: Array, b: Array, strata: Codes, draws: int) -> Array:
-    """M of rows exchanged at random, `(draws, j, k)`."""
+    """Compute M of rows exchanged at random, `(draws, j, k)`."""
     rng = np.random.default_rng(draws)
     order = strata.argsort(kind="stable")
-    own, several = a[order].T, len(np.unique(strata)) > 1
-    found = []
-    for some in np.array_split(np.arange(draws), 1 + draws * b.size // HELD):
+    fixed, several = a[order].T, len(np.unique(strata)) > 1
+    sums = []
+    for some in np.array_split(np.arange(draws), 1 + draws * b.size // CHUNK_NUMBERS):
         moved = rng.random((len(some), len(a)))
         if several:
             moved = moved + strata
-        found.append(own @ b[moved.argsort(1)])
-    return np.concatenate(found)
+        sums.append(fixed @ b[moved.argsort(1)])
+    return np.concatenate(sums)
 
 
 def _sizes(sums: Array, inverse: Array) -> Array:
-    """T of each M, `(draws,)`."""
+    """Compute T of each M, `(draws,)`."""
     flat = sums.reshape(len(sums), -1)
     return np.asarray(((flat @ inverse) * flat).sum(1))
 
 
 def _inverse(covariance: Array) -> tuple[Array, int]:
-    """Its inverse, where it has one, and its rank."""
+    """Return the inverse of a covariance, on its range, and its rank."""
     size = np.sqrt(covariance.diagonal())
     size = np.where(size > 0, size, 1.0)
     values, vectors = np.linalg.eigh(covariance / np.outer(size, size))
-    kept = values > 1e-9 * max(1, len(values))
-    turned = vectors[:, kept] / size[:, None]
-    return (turned / values[kept]) @ turned.T, int(kept.sum())
+    positive = values > 1e-9 * max(1, len(values))
+    turned = vectors[:, positive] / size[:, None]
+    return (turned / values[positive]) @ turned.T, int(positive.sum())
 
 
 def _fourth(columns: Array) -> float:
-    """The greatest fourth moment of any column of unit variance."""
+    """Return the greatest fourth moment of any column of unit variance."""
     square = (columns**2).mean(0)
     some = square > 0
     return float(((columns[:, some] ** 4).mean(0) / square[some] ** 2).max(initial=0.0))

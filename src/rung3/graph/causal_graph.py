@@ -1,4 +1,4 @@
-"""Causal graphs: who listens to whom, and what follows from that before any data is seen.
+"""Causal graphs: which variable causes which, and what follows from that before any data is seen.
 
 A graph has an arrow ``a -> b`` where a is a parent of b, so that ``b := f(pa(b), u_b)``, and a
 bidirected arrow ``a <-> b`` where a hidden common cause makes the noises of a and b dependent.
@@ -54,18 +54,18 @@ class CausalGraph(MixedGraph):
     # Paths
 
     def paths(self, x: str, y: str, limit: int | None = None) -> Iterator[Path]:
-        """The paths between two variables, however their arrows point, shorter ones first.
+        """Yield the paths between two variables, however their arrows point, shorter ones first.
 
         There can be exponentially many; with a limit, the shortest are given.
         """
         return islice(paths(self, x, y), limit)
 
     def causal_paths(self, x: str, y: str, limit: int | None = None) -> Iterator[Path]:
-        """The paths from x to y whose arrows all point forwards; as `paths` has it."""
+        """Yield the paths from x to y whose arrows all point forwards, as `paths` does."""
         return islice(causal_paths(self, x, y), limit)
 
     def backdoor_paths(self, x: str, y: str, limit: int | None = None) -> Iterator[Path]:
-        """The paths between x and y whose first arrow points into x; as `paths` has it."""
+        """Yield the paths between x and y whose first arrow points into x, as `paths` does."""
         return islice(backdoor_paths(self, x, y), limit)
 
     # Effects
@@ -73,7 +73,7 @@ class CausalGraph(MixedGraph):
     def adjustment_sets(
         self, treatment: Names, outcome: Names, limit: int | None = None
     ) -> list[set[str]]:
-        """All minimal sets to adjust for, so as to read a causal effect off observational data.
+        """Return all minimal sets to adjust for, to read a causal effect off observational data.
 
         Complete: a set is listed if and only if it satisfies the adjustment criterion and none of
         its proper subsets does (see `rung3.graph.adjustment`). There can be exponentially many;
@@ -89,20 +89,20 @@ class CausalGraph(MixedGraph):
         >>> CausalGraph("x -> y; x <-> y").adjustment_sets("x", "y")
         []
         """
-        found = minimal_adjustments(self, *self.disjoint(treatment=treatment, outcome=outcome))
-        return _by_size(map(set, islice(found, limit)))
+        sets = minimal_adjustments(self, *self.disjoint(treatment=treatment, outcome=outcome))
+        return _by_size(map(set, islice(sets, limit)))
 
     def minimal_adjustment_set(self, treatment: Names, outcome: Names) -> set[str] | None:
-        """One minimal set to adjust for, in polynomial time; None if no set will do.
+        """Return a minimal set to adjust for, in polynomial time; `None` if there is none.
 
         Of all minimal sets it is the nearest to the outcome, which without bidirected arrows is the
         one of least asymptotic variance (see `rung3.graph.adjustment`).
         """
-        found = minimal_adjustments(self, *self.disjoint(treatment=treatment, outcome=outcome))
-        return next(map(set[str], found), None)
+        sets = minimal_adjustments(self, *self.disjoint(treatment=treatment, outcome=outcome))
+        return next(map(set[str], sets), None)
 
     def is_adjustment_set(self, treatment: Names, outcome: Names, given: Names) -> bool:
-        """Whether adjusting for these variables, minimal or not, gives the causal effect.
+        """Return whether adjusting for these variables, minimal or not, gives the causal effect.
 
         `rung3.graph.check_adjustment` says why not.
         """
@@ -114,7 +114,7 @@ class CausalGraph(MixedGraph):
     def front_door_sets(
         self, treatment: Names, outcome: Names, limit: int | None = None
     ) -> list[set[str]]:
-        """All minimal sets by which the front-door criterion gives a causal effect.
+        """Return all minimal sets by which the front-door criterion gives a causal effect.
 
         Complete, and given as `adjustment_sets` are; see `rung3.graph.front_door`.
 
@@ -122,11 +122,11 @@ class CausalGraph(MixedGraph):
         ...     "smoking", "cancer")
         [{'tar'}]
         """
-        found = minimal_front_doors(self, *self.disjoint(treatment=treatment, outcome=outcome))
-        return _by_size(map(set, islice(found, limit)))
+        sets = minimal_front_doors(self, *self.disjoint(treatment=treatment, outcome=outcome))
+        return _by_size(map(set, islice(sets, limit)))
 
     def instruments(self, treatment: str, outcome: str) -> list[Instrument]:
-        """The instruments for an effect, each with what to condition on.
+        """Return the instruments for an effect, each with what to condition on.
 
         Those whose conditioning set lies among the ancestors of instrument and outcome; see
         `rung3.graph.instruments`.
@@ -138,10 +138,10 @@ class CausalGraph(MixedGraph):
         return list(instruments(self, treatment, outcome))
 
     def roles(self, treatment: str, outcome: str) -> Roles:
-        """What every other variable is to a treatment and an outcome; see `rung3.graph.roles`."""
+        """Return what each variable is to a treatment and an outcome (`rung3.graph.roles`)."""
         return roles(self, treatment, outcome)
 
 
 def _by_size(sets: Iterable[set[str]]) -> list[set[str]]:
-    """Smaller sets first, then by name."""
+    """Sort sets by size, then by name."""
     return sorted(sets, key=lambda one: (len(one), sorted(one)))

@@ -29,11 +29,10 @@ ROLES = {
     "adjusted": "adjusted", "a": "adjusted", "adjustednode": "adjusted",
     "latent": "latents", "l": "latents", "unobserved": "latents", "u": "latents",
 }  # fmt: skip
-"""DAGitty's names of what a variable can be, short and old ones too, and where they are kept."""
-
+"""DAGitty's names of the roles of variables, short and old ones too, and the field of each."""
 
 SELECTED = {"selected", "selectednode", "s"}
-"""DAGitty's mark of what decides which rows there are."""
+"""DAGitty's marks of a variable that decides which rows there are."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def read_dagitty(text: str) -> Dagitty:
     nodes: dict[str, None] = {}
     edges: list[Pair] = []
     hidden: list[Pair] = []
-    said: dict[str, list[str]] = {place: [] for place in dict.fromkeys(ROLES.values())}
+    members: dict[str, list[str]] = {place: [] for place in dict.fromkeys(ROLES.values())}
     positions: dict[str, tuple[float, float]] = {}
     for group, arrow, right, attributes in _statements(_tokens(head["body"])):
         nodes.update(dict.fromkeys([*group, *right]))
@@ -101,16 +100,16 @@ def read_dagitty(text: str) -> Dagitty:
                 )
             for key, value in attributes.items():
                 if key in ROLES:
-                    said[ROLES[key]] += group
+                    members[ROLES[key]] += group
                 if key == "pos":
                     positions.update(dict.fromkeys(group, _position(group[0], value)))
     graph = CausalGraph.of(nodes, edges, hidden)
-    kept = {place: tuple(dict.fromkeys(names)) for place, names in said.items()}
-    return Dagitty(graph, **kept, positions=positions)
+    roles = {place: tuple(dict.fromkeys(names)) for place, names in members.items()}
+    return Dagitty(graph, **roles, positions=positions)
 
 
 def is_dagitty(text: str) -> bool:
-    """Whether a text has the form of DAGitty's, and not of `rung3.graph.text`."""
+    """Return whether a text has the form of DAGitty's, and not of `rung3.graph.text`."""
     return _WHOLE.match(text) is not None
 
 
@@ -123,7 +122,7 @@ def to_dagitty(
     latents: Iterable[str] = (),
     positions: Mapping[str, tuple[float, float]] | None = None,
 ) -> str:
-    """The text that DAGitty reads as this graph.
+    """Return the text that DAGitty reads as this graph.
 
     Args:
         graph: The graph.
@@ -169,14 +168,14 @@ _ATTRIBUTE = re.compile(r'(\w+)\s*(?:=\s*(?:"([^"]*)"|([^,\]\s]+)))?')
 
 
 def _quoted(name: str) -> str:
-    r"""The name bare if it is a plain word, in double quotes otherwise."""
+    r"""Return the name bare if it is a plain word, in double quotes otherwise."""
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", name):
         return name
     return '"' + re.sub(r'(["\\])', r"\\\1", name) + '"'
 
 
 def _tokens(body: str) -> Iterator[tuple[str, str]]:
-    """The kind and the text of each token between the braces."""
+    """Yield the kind and the text of each token between the braces."""
     at, end = 0, len(body.rstrip())
     while at < end:
         match = _TOKEN.match(body, at)
@@ -195,7 +194,7 @@ def _tokens(body: str) -> Iterator[tuple[str, str]]:
 def _statements(
     tokens: Iterable[tuple[str, str]],
 ) -> Iterator[tuple[list[str], str, list[str], dict[str, str]]]:
-    """Each link as its left names, arrow and right names; a lone group with its attributes."""
+    """Yield each link: left names, arrow and right names; or a lone group's attributes."""
     rest = deque(tokens)
     while rest:
         if rest[0] == ("mark", ";"):
@@ -216,7 +215,7 @@ def _statements(
 
 
 def _group(rest: deque[tuple[str, str]]) -> list[str]:
-    """Takes one name, or several in braces, off the tokens."""
+    """Take one name, or several in braces, off the tokens."""
     kind, text = rest.popleft() if rest else ("", "the end")
     if kind in ("word", "quoted"):
         return [checked_name(text)]
@@ -231,11 +230,11 @@ def _group(rest: deque[tuple[str, str]]) -> list[str]:
 
 
 def _attributes(rest: deque[tuple[str, str]]) -> dict[str, str]:
-    """Takes what stands in brackets, if anything does, off the tokens."""
+    """Take what stands in brackets off the tokens, if anything does."""
     if not rest or rest[0][0] != "attributes":
         return {}
-    found = _ATTRIBUTE.findall(rest.popleft()[1])
-    return {key: quoted or plain for key, quoted, plain in found}
+    attributes = _ATTRIBUTE.findall(rest.popleft()[1])
+    return {key: quoted or plain for key, quoted, plain in attributes}
 
 
 def _position(name: str, text: str) -> tuple[float, float]:

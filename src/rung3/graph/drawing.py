@@ -6,7 +6,7 @@ nothing, so that they read on a light and on a dark page; a hidden common cause 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -14,22 +14,40 @@ import numpy as np
 from rung3.graph.mixed_graph import MixedGraph
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
-__all__ = ["draw", "to_mermaid"]
+__all__ = ["draw_graph", "layout", "to_mermaid"]
 
-INK, ACCENT = "#7d8288", "#d1495b"
+INK = "#7d8288"
+"""Colour of lines and text: a middle grey, which reads on light and on dark pages."""
 
-ACROSS, UP, MARGIN, GAP = 1.75, 0.62, 0.1, 0.04
-"""Inches between generations, between variables of one (1.2 apart), around all, and past a box."""
+ACCENT = "#d1495b"
+"""Colour of what is set."""
+
+COLUMN = 1.75
+"""Inches between generations."""
+
+ROW = 0.62
+"""Inches of one unit of y."""
+
+SPACING = 1.2
+"""Units of y between the variables of one generation."""
+
+MARGIN = 0.1
+"""Inches around everything."""
+
+CLEARANCE = 0.04
+"""Inches that an arrow keeps from a box that it passes."""
 
 BENDS = (0.0, -0.18, 0.18, -0.3, 0.3, -0.45, 0.45, -0.6, 0.6)
-"""How much an arrow may bend, in the order in which that is tried."""
+"""Curvatures of an arrow (matplotlib's `rad`), in the order in which they are tried."""
 
 Place: TypeAlias = tuple[float, float]
 
 
-def draw(
+def draw_graph(
     graph: MixedGraph,
     *,
     do: Collection[str] = (),
@@ -37,11 +55,11 @@ def draw(
     square: Collection[str] = (),
     positions: Mapping[str, Place] | None = None,
 ) -> Figure:
-    """A picture of a graph.
+    """Draw a graph.
 
     Args:
         graph: The graph.
-        do: Variables that are set: they stand out, and what would act on them is dotted: it is cut.
+        do: Variables that are set: they stand out, and the arrows that this cuts are dotted.
         given: Variables that are conditioned on: their boxes are bold.
         square: Variables with square corners, such as images.
         positions: The place of each variable, one apart, y upwards; if not given, by generation.
@@ -53,51 +71,24 @@ def draw(
         ValueError: If the graph lacks a name.
     """
     from matplotlib.figure import Figure
-    from matplotlib.patches import FancyArrowPatch
 
     graph.disjoint(do=do, given=given)
     graph.names(square)
     places = layout(graph) if positions is None else positions
     if lacking := [name for name in graph.nodes if name not in places]:
         raise ValueError(f"positions: {lacking[0]!r} has none; they are of {list(places)}.")
-    at = {name: (ACROSS * places[name][0], UP * places[name][1]) for name in graph.nodes}
+    at = {name: (COLUMN * places[name][0], ROW * places[name][1]) for name in graph.nodes}
     figure = Figure()
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
-    texts = {}
-    for name, place in at.items():
-        hot = name in do
-        style = "square,pad=0.5" if name in square else "round,pad=0.5,rounding_size=0.9"
-        texts[name] = axes.text(
-            *place, name, ha="center", va="center", fontsize=9.5, zorder=3,
-            color="white" if hot else INK,
-            bbox={
-                "boxstyle": style, "facecolor": ACCENT if hot else "none",
-                "edgecolor": ACCENT if hot else INK, "linewidth": 2.5 if name in given else 1,
-            },
-        )  # fmt: skip
-    figure.draw_without_rendering()
-    boxes = {}
-    for name, text in texts.items():
-        patch = text.get_bbox_patch()
-        size = patch.get_window_extent() if patch else text.get_window_extent()
-        boxes[name] = (size.width / figure.dpi / 2, size.height / figure.dpi / 2)
-    extent = [corner for name in at for corner in _corners(at[name], boxes[name])]
-    bends: dict[frozenset[str], float] = {}
-    for a, b, style in _arrows(graph):
-        others = [(at[name], boxes[name]) for name in graph.nodes if name not in (a, b)]
-        bends[frozenset((a, b))], curve = _clear(at[a], at[b], others, bends.get(frozenset((a, b))))
-        extent += curve
-        cut = b in do or (style == "<->" and a in do)
-        axes.add_patch(
-            FancyArrowPatch(
-                at[a], at[b], arrowstyle=style, mutation_scale=11, color=INK, linewidth=1,
-                linestyle=":" if cut else "--" if style == "<->" else "-", alpha=0.6 if cut else 1,
-                patchA=texts[a].get_bbox_patch(), patchB=texts[b].get_bbox_patch(),
-                shrinkA=2, shrinkB=3, zorder=4,  # above the boxes: they are placed when drawn
-                connectionstyle=f"arc3,rad={bends[frozenset((a, b))]}",
-            )
-        )  # fmt: skip
+    texts = {
+        name: _box(axes, name, place, name in do, name in given, name in square)
+        for name, place in at.items()
+    }
+    figure.draw_without_rendering()  # boxes have a size once they are drawn
+    sizes = {name: _half_size(text, figure.dpi) for name, text in texts.items()}
+    extent = [corner for name in at for corner in _corners(at[name], sizes[name])]
+    extent += _draw_arrows(axes, graph, set(do), at, sizes, texts)
     x, y = ([place[axis] for place in extent] or [0.0] for axis in (0, 1))
     axes.set_xlim(min(x) - MARGIN, max(x) + MARGIN)
     axes.set_ylim(min(y) - MARGIN, max(y) + MARGIN)
@@ -105,8 +96,59 @@ def draw(
     return figure
 
 
+def _box(axes: Axes, name: str, place: Place, hot: bool, bold: bool, square: bool) -> Text:
+    """Draw a variable's name in its box."""
+    style = "square,pad=0.5" if square else "round,pad=0.5,rounding_size=0.9"
+    return axes.text(
+        *place, name, ha="center", va="center", fontsize=9.5, zorder=3,
+        color="white" if hot else INK,
+        bbox={
+            "boxstyle": style, "facecolor": ACCENT if hot else "none",
+            "edgecolor": ACCENT if hot else INK, "linewidth": 2.5 if bold else 1,
+        },
+    )  # fmt: skip
+
+
+def _half_size(text: Text, dpi: float) -> Place:
+    """Return half the width and half the height of a drawn box, in inches."""
+    patch = text.get_bbox_patch()
+    size = patch.get_window_extent() if patch else text.get_window_extent()
+    return size.width / dpi / 2, size.height / dpi / 2
+
+
+def _draw_arrows(
+    axes: Axes,
+    graph: MixedGraph,
+    do: Set[str],
+    at: Mapping[str, Place],
+    sizes: Mapping[str, Place],
+    texts: Mapping[str, Text],
+) -> list[Place]:
+    """Draw every arrow past the boxes in its way, and return points along all of them."""
+    from matplotlib.patches import FancyArrowPatch
+
+    points: list[Place] = []
+    bends: dict[frozenset[str], float] = {}
+    for a, b, style in _arrows(graph):
+        others = [(at[name], sizes[name]) for name in graph.nodes if name not in (a, b)]
+        ends = frozenset((a, b))
+        bends[ends], curve = _clear(at[a], at[b], others, bends.get(ends))
+        points += curve
+        cut = b in do or (style == "<->" and a in do)
+        axes.add_patch(
+            FancyArrowPatch(
+                at[a], at[b], arrowstyle=style, mutation_scale=11, color=INK, linewidth=1,
+                linestyle=":" if cut else "--" if style == "<->" else "-", alpha=0.6 if cut else 1,
+                patchA=texts[a].get_bbox_patch(), patchB=texts[b].get_bbox_patch(),
+                shrinkA=2, shrinkB=3, zorder=4,  # above the boxes: they are placed when drawn
+                connectionstyle=f"arc3,rad={bends[ends]}",
+            )
+        )  # fmt: skip
+    return points
+
+
 def _arrows(graph: MixedGraph) -> list[tuple[str, str, str]]:
-    """The ends of each arrow, and matplotlib's name of its style."""
+    """Return the ends of each arrow, and matplotlib's name of its style."""
     edges = [(a, b, "-|>") for a, b in graph.edges]
     return edges + [(a, b, "<->") for a, b in graph.bidirected]
 
@@ -118,7 +160,7 @@ def _corners(place: Place, half: Place) -> list[Place]:
 def _clear(
     start: Place, end: Place, boxes: list[tuple[Place, Place]], taken: float | None
 ) -> tuple[float, list[Place]]:
-    """The least bend of an arrow that leads it past boxes, and points along it.
+    """Find the least bend of an arrow that leads it past boxes, and points along it.
 
     Args:
         start: Where it starts.
@@ -127,7 +169,7 @@ def _clear(
         taken: The bend of another arrow between the same two.
     """
     (x0, y0), (x2, y2) = start, end
-    found: list[tuple[bool, int, int, float, list[Place]]] = []
+    ways: list[tuple[bool, int, int, float, list[Place]]] = []
     for bend in BENDS:
         x1, y1 = (x0 + x2) / 2 + bend * (y2 - y0), (y0 + y2) / 2 - bend * (x2 - x0)
         curve = [
@@ -138,15 +180,15 @@ def _clear(
             for t in np.linspace(0, 1, 41).tolist()
         ]
         struck = sum(
-            any(abs(x - a) < w + GAP and abs(y - b) < h + GAP for x, y in curve)
+            any(abs(x - a) < w + CLEARANCE and abs(y - b) < h + CLEARANCE for x, y in curve)
             for (a, b), (w, h) in boxes
         )
-        found.append((bend == taken, struck, len(found), bend, curve))
-    return min(found)[3:]
+        ways.append((bend == taken, struck, len(ways), bend, curve))
+    return min(ways)[3:]
 
 
 def to_mermaid(graph: MixedGraph, *, do: Collection[str] = ()) -> str:
-    """The text of a Mermaid flowchart, which many pages of documentation draw.
+    """Return the text of a Mermaid flowchart, which many documentation pages draw.
 
     Args:
         graph: The graph.
@@ -173,7 +215,7 @@ def to_mermaid(graph: MixedGraph, *, do: Collection[str] = ()) -> str:
 
 
 def layout(graph: MixedGraph) -> dict[str, Place]:
-    """Places `(x, y)`: x is the generation; within one, y follows the mean of the parents."""
+    """Place variables at `(x, y)`: x is the generation, y follows the mean of the parents."""
     generation: dict[str, int] = {}
     for name in graph.order:
         generation[name] = 1 + max((generation[p] for p in graph.parents(name)), default=-1)
@@ -185,10 +227,10 @@ def layout(graph: MixedGraph) -> dict[str, Place]:
                 key=lambda k: sum(place[p][1] for p in graph.parents(k)) / len(graph.parents(k))
             )
         for k, name in enumerate(members):
-            place[name] = (float(level), 1.2 * (k - (len(members) - 1) / 2))
+            place[name] = (float(level), SPACING * (k - (len(members) - 1) / 2))
     return place
 
 
 def _escaped(name: str) -> str:
-    """A name within the quotes of Mermaid's text."""
+    """Return a name as it stands between the quotes of Mermaid's text."""
     return name.replace("&", "&amp;").replace('"', "&quot;")

@@ -22,7 +22,7 @@ from itertools import combinations
 from typing import Self
 
 from rung3.graph.causal_graph import CausalGraph
-from rung3.graph.implications import implications
+from rung3.graph.local_markov import implications
 from rung3.graph.text import Pair, quote
 
 __all__ = ["EquivalenceClass", "equivalence_class", "equivalent"]
@@ -77,13 +77,13 @@ class EquivalenceClass:
             ((a, b), "--") for a, b in (sorted(p, key=rank.__getitem__) for p in self.undirected)
         ]
         pairs.sort(key=lambda one: [rank[name] for name in one[0]])
-        said = [f"{quote(a)} {arrow} {quote(b)}" for (a, b), arrow in pairs]
+        links = [f"{quote(a)} {arrow} {quote(b)}" for (a, b), arrow in pairs]
         joined = {name for pair, _ in pairs for name in pair}
-        return "; ".join([*said, *(quote(name) for name in self.nodes if name not in joined)])
+        return "; ".join([*links, *(quote(name) for name in self.nodes if name not in joined)])
 
 
 def equivalence_class(graph: CausalGraph) -> EquivalenceClass:
-    """The Markov equivalence class of a graph without bidirected arrows.
+    """Return the Markov equivalence class of a graph without bidirected arrows.
 
     Args:
         graph: The graph.
@@ -92,8 +92,8 @@ def equivalence_class(graph: CausalGraph) -> EquivalenceClass:
         ValueError: If it has bidirected arrows: `equivalent` compares such graphs.
 
     >>> from rung3.graph import CausalGraph
-    >>> found = equivalence_class(CausalGraph("a -> b -> c; b -> d <- e"))
-    >>> print(found, "|", len(list(found)))
+    >>> members = equivalence_class(CausalGraph("a -> b -> c; b -> d <- e"))
+    >>> print(members, "|", len(list(members)))
     a -- b; b -- c; b -> d; e -> d | 3
     """
     if graph.bidirected:
@@ -117,7 +117,7 @@ def equivalence_class(graph: CausalGraph) -> EquivalenceClass:
 
 
 def equivalent(graph: CausalGraph, other: CausalGraph) -> bool:
-    """Whether two graphs imply the same independencies, bidirected arrows included.
+    """Return whether two graphs imply the same independencies, bidirected arrows included.
 
     Args:
         graph: A graph.
@@ -158,14 +158,14 @@ class _Partial:
             self.beside[a][b] = self.beside[b][a] = None
 
     def copy(self) -> Self:
-        made = type(self)(self.before, (), ())
-        made.before = {name: set(others) for name, others in self.before.items()}
-        made.after = {name: set(others) for name, others in self.after.items()}
-        made.beside = {name: dict(others) for name, others in self.beside.items()}
-        return made
+        copy = type(self)(self.before, (), ())
+        copy.before = {name: set(others) for name, others in self.before.items()}
+        copy.after = {name: set(others) for name, others in self.after.items()}
+        copy.beside = {name: dict(others) for name, others in self.beside.items()}
+        return copy
 
     def graph(self) -> CausalGraph:
-        """The directed graph, nodes in the same order."""
+        """Return the directed graph, nodes in the same order."""
         edges = ((cause, name) for name, causes in self.before.items() for cause in causes)
         return CausalGraph.of(self.before, edges)
 
@@ -188,13 +188,13 @@ class _Partial:
         return True
 
     def _near(self, a: str, b: str) -> Iterator[Pair]:
-        """What a new arrow a -> b may make follow."""
+        """Return the pairs that a new arrow a -> b may orient."""
         for one in {a, b} | self.after[b]:
             for other in self.beside[one]:
                 yield from ((one, other), (other, one))
 
     def _follows(self, a: str, b: str) -> bool:
-        """Whether one of the rules orients a - b as a -> b."""
+        """Return whether one of the rules orients a - b as a -> b."""
         beside = self.beside[a].keys()
         return (
             any(not self._adjacent(c, b) for c in self.before[a])

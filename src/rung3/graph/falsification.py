@@ -21,8 +21,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from rung3.graph.given import as_graph
-from rung3.graph.implications import Independence, implications
 from rung3.graph.independence import Column, Dependence, column, residual_test
+from rung3.graph.local_markov import Independence, implications
 from rung3.graph.mixed_graph import MixedGraph
 
 __all__ = ["Correction", "Falsification", "Finding", "falsify"]
@@ -33,7 +33,7 @@ Test: TypeAlias = Callable[[Column, Column, Sequence[Column]], Dependence]
 
 @dataclass(frozen=True)
 class Finding:
-    """One statement, what its test found, and the p-value corrected for the number of tests."""
+    """One statement, the result of its test, and the p-value corrected for the number of tests."""
 
     independence: Independence
     found: Dependence
@@ -95,7 +95,7 @@ def falsify(
         graph: The graph.
         data: A column for each of its variables: a pandas frame, rows of a model, or any mapping to
             arrays `(n,)` of numbers or categories, NaN where missing. Other columns are left alone.
-        discrete: The variables that are categories; if not said, those that hold no numbers, and
+        discrete: The variables that are categories; if not given, those that hold no numbers, and
             those that hold whole numbers with at most 20 distinct values.
         correction: For the number of tests: `holm`, `bonferroni`, `bh` or `none`.
         level: Chance of error.
@@ -141,7 +141,7 @@ def falsify(
 
 
 def correct(p_values: Sequence[float], correction: Correction) -> list[float]:
-    """P-values corrected for their number, in the same order.
+    """Correct p-values for their number, in the same order.
 
     >>> correct([0.01, 0.04, 0.03], "holm"), correct([0.01, 0.04, 0.03], "bh")
     ([0.03, 0.06, 0.06], [0.03, 0.04, 0.04])
@@ -163,7 +163,7 @@ def correct(p_values: Sequence[float], correction: Correction) -> list[float]:
 def _columns(
     graph: MixedGraph, data: Mapping[str, Any], discrete: frozenset[str] | None
 ) -> dict[str, Column | None]:
-    """The column of each variable; None where it has several numbers a row."""
+    """Return the column of each variable; `None` where it has several numbers a row."""
     lacking = [name for name in graph.nodes if name not in data]
     if lacking:
         raise ValueError(

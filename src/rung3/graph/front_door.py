@@ -18,7 +18,7 @@ der Zander and Liskiewicz (Linear-time algorithms for front-door adjustment, 202
 
 M(R). No node of it is an ancestor of X, or 2 would fail; so it does not matter to colliders which
 arrows out of R there are. One search from Y, given X, without these arrows, finds what violates 3.
-Each node that it comes to is dropped, and the steps along the arrows out of it, which had to wait,
+Each node that it reaches is dropped, and the steps along the arrows out of it, which had to wait,
 are taken then.
 
 A minimal set. Let A be the nodes of M(R) with a causal path to Y that meets no other of M(R), and
@@ -35,8 +35,8 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterator, Set
 
+from rung3.graph.m_separation import connected, passes
 from rung3.graph.mixed_graph import MixedGraph
-from rung3.graph.separation import connected, passes
 from rung3.graph.separators import closure
 from rung3.graph.text import Step
 
@@ -46,7 +46,7 @@ __all__ = ["minimal_front_doors"]
 def minimal_front_doors(
     graph: MixedGraph, treatment: Set[str], outcome: Set[str]
 ) -> Iterator[frozenset[str]]:
-    """All minimal sets that satisfy the front-door criterion, each once.
+    """Yield all minimal sets that satisfy the front-door criterion, each once.
 
     The first takes time linear in the size of the graph; each further one, so much times its own
     size.
@@ -63,7 +63,7 @@ def minimal_front_doors(
         return (step for step in graph.steps[state[1]] if passes(state, step, treatment, lifted))
 
     def greatest(room: Set[str]) -> frozenset[str] | None:
-        """M(R), if it meets every causal path."""
+        """Return M(R), if it meets every causal path."""
         chosen = set(room)
         waiting = defaultdict[str, list[Step]](list)  # steps along the arrows out of a chosen node
         frontier = deque[Step](("", name) for name in outcome)
@@ -83,12 +83,12 @@ def minimal_front_doors(
         return None if reached & outcome else frozenset(chosen)
 
     def smallest(room: frozenset[str]) -> frozenset[str]:
-        """S, of M(R)."""
+        """Return S, of M(R)."""
         before = closure(lambda node: () if node in room else graph.parents(node), outcome)
         last = before & room
         behind = closure(lambda node: () if node in last else graph.children(node), treatment)
-        found = behind & last
-        frontier = deque[Step](("", name) for name in found)
+        chosen = behind & last
+        frontier = deque[Step](("", name) for name in chosen)
         seen = set[Step]()
         while frontier:
             state = frontier.popleft()
@@ -99,9 +99,9 @@ def minimal_front_doors(
                 if step[0] == "->" and state[1] in last:
                     continue
                 if step[1] in last:
-                    found.add(step[1])
+                    chosen.add(step[1])
                 frontier.append(("", step[1]) if step[1] in last else step)
-        return frozenset(found)
+        return frozenset(chosen)
 
     queue = deque([greatest(unconfounded - treatment - outcome)])
     seen: set[frozenset[str] | None] = {None}
@@ -109,8 +109,8 @@ def minimal_front_doors(
         room = queue.popleft()
         if room in seen or room is None:
             continue
-        found = smallest(room)
-        if found not in seen:
-            yield found
-        seen |= {room, found}
-        queue.extend(greatest(room - {node}) for node in graph.in_order(found))
+        minimal = smallest(room)
+        if minimal not in seen:
+            yield minimal
+        seen |= {room, minimal}
+        queue.extend(greatest(room - {node}) for node in graph.in_order(minimal))

@@ -10,7 +10,7 @@ __all__ = ["as_graph"]
 
 
 def as_graph(spec: Any) -> CausalGraph:
-    """A graph as it is, or the one that a text, pairs or a networkx graph describe.
+    """Return a graph as it is, or make one from text, pairs or a networkx graph.
 
     >>> as_graph("x -> y") == as_graph(CausalGraph([("x", "y")]))
     True

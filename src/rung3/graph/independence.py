@@ -22,9 +22,9 @@ of residuals of both sides, m_i = e_i x f_i, one for each pair of columns,
 the expectations regressed on Z like X and Y, h the leverages, T chi-squared of rank(C) degrees as n
 grows. Where Z is strata alone, this is the test of Cochran, Mantel and Haenszel. Where few rows
 decide, p comes from exchanging rows within strata (see `rung3.graph.association`), exact if Z is
-strata alone. A number's column e, with its long tails drawn in, is joined there by e^2, so that a
-curve such as Y = X^2 and dependence of the variance are seen, too. What is made of e is regressed
-on Z again, and so keeps its mean.
+strata alone. A number's column e, with its long tails clipped, is joined there by e^2, so that a
+curve such as Y = X^2 and dependence of the variance are seen, too. Both columns are regressed on
+Z again, and so keep their mean.
 """
 
 from __future__ import annotations
@@ -38,13 +38,29 @@ from rung3.graph.association import Array, Codes, association, crossed
 
 __all__ = ["Column", "Dependence", "residual_test"]
 
-KNOTS, MOST, LINEAR = 5, 30, 200
-NUMBERS = 20
+MIN_KNOTS = 5
+"""Inner knots of a spline in few rows: enough for one bend each way."""
+
+MAX_KNOTS = 30
+"""Inner knots of a spline, at most: more fit noise and cost time."""
+
+LINEAR_ROWS = 200
+"""Rows below which regressions are linear, and two numbers have the exact test of normal ones."""
+
+MAX_CATEGORIES = 20
 """Whole numbers with more distinct values than this are numbers, with fewer categories."""
-STRATUM, SHARED, REACH, PART = 5, 20, 3.0, 0.3
-"""Rows of a stratum, on average, and of a value with an indicator; what part of the rows must share
-it; where tails are cut, in units of what a tenth of the rows lies beyond; least part of a variance
-that regressions may leave."""
+
+STRATUM_ROWS = 5
+"""Rows of a stratum on average, and of a value with an indicator, at least."""
+
+SHARED_PART = 20
+"""A value has an indicator if at least one row in this many has it."""
+
+TAIL_REACH = 3.0
+"""Where tails are clipped, in units of what a tenth of the rows lies beyond."""
+
+MIN_VARIANCE = 0.3
+"""Smallest part of a variance that a regressed covariance may leave of the positive one."""
 
 
 class Column(NamedTuple):
@@ -55,7 +71,7 @@ class Column(NamedTuple):
 
 
 class Dependence(NamedTuple):
-    """What a test found: its name, statistic and p-value, and in how many rows."""
+    """Result of a test: its name, statistic and p-value, and the number of rows."""
 
     name: str
     statistic: float
@@ -64,7 +80,7 @@ class Dependence(NamedTuple):
 
 
 def column(values: object, discrete: bool | None = None) -> Column | None:
-    """A column of data as a test takes it; None if it has several numbers a row.
+    """Return a column of data as a test takes it; `None` if it has several numbers a row.
 
     Args:
         values: Array-like, `(n,)`: numbers, truth values, text or categories.
@@ -80,8 +96,8 @@ def column(values: object, discrete: bool | None = None) -> Column | None:
     if array.dtype == object:  # numbers beside None, or pandas' own mark of a gap
         there = pd.Series(array).dropna().infer_objects().to_numpy()
     if discrete is None:
-        few = there.dtype.kind in "biu" and len(np.unique(there)) <= NUMBERS
-        discrete = few or there.dtype.kind not in "biuf"
+        sparse = there.dtype.kind in "biu" and len(np.unique(there)) <= MAX_CATEGORIES
+        discrete = sparse or there.dtype.kind not in "biuf"
     if not discrete:
         return Column(pd.to_numeric(pd.Series(array)).to_numpy(np.float64, na_value=np.nan), False)
     codes, _ = pd.factorize(array, sort=False)
@@ -118,7 +134,7 @@ def residual_test(x: Column, y: Column, given: Sequence[Column] = ()) -> Depende
     if free < 1:
         raise ValueError(f"{n} rows are too few to condition on {basis.shape[1]} columns")
     a, b = (_residuals(_indicators(c), basis) for c in (x, y))
-    if not (x.discrete or y.discrete or strata.any()) and n < LINEAR:
+    if not (x.discrete or y.discrete or strata.any()) and n < LINEAR_ROWS:
         r = float(a[:, 0] @ b[:, 0]) / n
         t = r * np.sqrt(free / max(1 - r**2, 1e-300))
         return Dependence("partial correlation", float(t), float(2 * stats.t.sf(abs(t), free)), n)
@@ -132,23 +148,23 @@ def residual_test(x: Column, y: Column, given: Sequence[Column] = ()) -> Depende
 
 
 def _indicators(c: Column) -> Array:
-    """A number as one column, categories as one for every level but one, at most NUMBERS."""
+    """Return a number as one column, categories as indicators of every level but one."""
     if not c.discrete:
         return c.values[:, None]
     levels, count = np.unique(c.values, return_counts=True)
-    common = levels[count.argsort(kind="stable")[::-1]][:NUMBERS]
-    chosen = np.sort(common) if len(levels) > NUMBERS else levels[1:]
+    common = levels[count.argsort(kind="stable")[::-1]][:MAX_CATEGORIES]
+    chosen = np.sort(common) if len(levels) > MAX_CATEGORIES else levels[1:]
     return np.asarray(c.values[:, None] == chosen, dtype=np.float64)
 
 
 def _strata(given: Sequence[Column], n: int) -> tuple[Codes, list[Array]]:
-    """The stratum of each row, `(n,)`, and the numbers that are left to regress on."""
+    """Return the stratum of each row, `(n,)`, and the numbers left to regress on."""
     strata, left = np.zeros(n, dtype=np.int64), []
     for c in sorted(given, key=lambda c: not c.discrete):
         levels, codes = np.unique(c.values, return_inverse=True)
         _, joint = np.unique(strata * len(levels) + codes, return_inverse=True)
-        few = len(levels) <= NUMBERS and STRATUM * (joint.max(initial=0) + 1) <= n
-        if c.discrete or few:
+        sparse = len(levels) <= MAX_CATEGORIES and STRATUM_ROWS * (joint.max(initial=0) + 1) <= n
+        if c.discrete or sparse:
             strata = joint
         else:
             left.append(c.values)
@@ -156,20 +172,20 @@ def _strata(given: Sequence[Column], n: int) -> tuple[Codes, list[Array]]:
 
 
 def _spline(values: Array) -> Array:
-    """Indicators of values that many rows share, and a spline, or a line, of the others."""
+    """Return indicators of values that many rows share, and a spline or line of the rest."""
     from scipy.interpolate import BSpline
 
     n = len(values)
     levels, codes, count = np.unique(values, return_inverse=True, return_counts=True)
-    shared = count >= max(STRATUM, n / SHARED if len(levels) > NUMBERS else 0)
+    shared = count >= max(STRATUM_ROWS, n / SHARED_PART if len(levels) > MAX_CATEGORIES else 0)
     indicators = np.asarray(codes[:, None] == np.flatnonzero(shared), dtype=np.float64)
     other = ~shared[codes]
     rest = values[other]
     if not len(rest):
         return indicators
-    knots = min(max(KNOTS, int(len(rest) ** 0.5 / 3)), MOST, 1 + len(rest) // SHARED)
+    knots = min(max(MIN_KNOTS, int(len(rest) ** 0.5 / 3)), MAX_KNOTS, 1 + len(rest) // SHARED_PART)
     inner = np.unique(np.quantile(rest, np.linspace(0, 1, knots + 2)))
-    if n < LINEAR or len(inner) < 3:
+    if n < LINEAR_ROWS or len(inner) < 3:
         columns = (rest[:, None] - rest.mean()) / (rest.std() or 1)
     else:
         ends = np.concatenate([inner[:1].repeat(3), inner, inner[-1:].repeat(3)])
@@ -180,17 +196,17 @@ def _spline(values: Array) -> Array:
 
 
 def _with_square(e: Array) -> Array:
-    """A residual, its tails drawn in, and its square, `(n, 2)`."""
-    reach = REACH * np.quantile(abs(e), 0.9)
+    """Return a residual, its tails clipped, and its square, `(n, 2)`."""
+    reach = TAIL_REACH * np.quantile(abs(e), 0.9)
     e = e.clip(-reach, reach) if reach > 0 else e
     return np.hstack([e, e**2])
 
 
 def _null_covariance(a: Array, b: Array, basis: Array) -> Array:
-    """C: what the products' sums would vary by if a and b depended on Z alone.
+    """Return C: the covariance of the sums of products if a and b depend on Z alone.
 
-    Regressed on Z, some `E[e e' | z]` may come out negative. With these taken for nought C is too
-    large; with them as they are it may be negative itself, and so is bounded by a part of that.
+    Regressed on Z, some `E[e e' | z]` may come out negative. With these set to zero C is too large;
+    with them as they are it may be negative itself, and so is bounded by a part of the former.
     """
     from scipy.linalg import eigh
 
@@ -207,11 +223,11 @@ def _null_covariance(a: Array, b: Array, basis: Array) -> Array:
     large += 1e-9 * np.eye(len(large)) * max(large.diagonal().max(), 1e-9)
     share, vectors = eigh(crossed(regressed[0], regressed[1], weight), large)
     turned = large @ vectors
-    return np.asarray((turned * share.clip(PART)) @ turned.T)
+    return np.asarray((turned * share.clip(MIN_VARIANCE)) @ turned.T)
 
 
 def _residuals(columns: Array, basis: Array) -> Array:
-    """What an orthonormal basis leaves of columns, in units of its size; zeros if it is nothing."""
+    """Return standardised residuals on an orthonormal basis; zeros where nothing is left."""
     centred = columns - columns.mean(0)
     rest = centred - basis @ (basis.T @ centred)
     size = np.sqrt((rest**2).sum(0))

@@ -36,7 +36,7 @@ class Instrument(NamedTuple):
 
 
 def instruments(graph: MixedGraph, treatment: str, outcome: str) -> Iterator[Instrument]:
-    """The instruments for the effect of one variable on another, in the graph's order.
+    """Yield the instruments for the effect of one variable on another, in order.
 
     Args:
         graph: The graph.

@@ -75,7 +75,7 @@ class MixedGraph:
     def of(
         cls, nodes: Iterable[str], edges: Iterable[Pair] = (), bidirected: Iterable[Pair] = ()
     ) -> Self:
-        """A graph with these nodes, in this order, and these pairs of them."""
+        """Make a graph of these nodes, in this order, and these pairs of them."""
         dag = nx.DiGraph()
         dag.add_nodes_from(nodes)
         dag.add_edges_from(edges)
@@ -117,27 +117,27 @@ class MixedGraph:
         return tuple(self.in_order(part) for part in nx.connected_components(mixed))
 
     def parents(self, name: str) -> tuple[str, ...]:
-        """The direct causes of a variable, in the order of `nodes`."""
+        """Return the direct causes of a variable, in the order of `nodes`."""
         return tuple(self._dag.pred[self._one(name)])
 
     def children(self, name: str) -> tuple[str, ...]:
-        """The direct effects of a variable, in the order of `nodes`."""
+        """Return the direct effects of a variable, in the order of `nodes`."""
         return tuple(self._dag.succ[self._one(name)])
 
     def spouses(self, name: str) -> tuple[str, ...]:
-        """The variables that share a hidden cause with this one, in the order of `nodes`."""
+        """Return the variables that share a hidden cause with this one, in order."""
         self._one(name)
         return self.in_order(
             {other for pair in self._hidden if name in pair for other in pair} - {name}
         )
 
     def ancestors(self, names: Names) -> frozenset[str]:
-        """The direct and indirect causes of one or several variables, these aside."""
+        """Return the direct and indirect causes of one or several variables, these aside."""
         known = self.names(names)
         return frozenset[str]().union(*(nx.ancestors(self._dag, name) for name in known)) - known
 
     def descendants(self, names: Names) -> frozenset[str]:
-        """The direct and indirect effects of one or several variables, these aside."""
+        """Return the direct and indirect effects of one or several variables, these aside."""
         known = self.names(names)
         return frozenset[str]().union(*(nx.descendants(self._dag, name) for name in known)) - known
 
@@ -160,32 +160,32 @@ class MixedGraph:
     # Surgery
 
     def do(self, *names: str) -> Self:
-        """The graph after an intervention: no arrow, of either kind, points into these names."""
+        """Return the graph after an intervention: no arrow points into these names."""
         cut = self.names(names)
         edges = [edge for edge in self.edges if edge[1] not in cut]
         hidden = [pair for pair in self._hidden if not cut.intersection(pair)]
         return self.of(self.nodes, edges, hidden)
 
     def without_outgoing(self, *names: str) -> Self:
-        """The graph in which these names cause nothing: what joins them to others is back doors."""
+        """Return the graph without the arrows out of these names: only their back doors stay."""
         cut = self.names(names)
         return self.without_edges(edge for edge in self.edges if edge[0] in cut)
 
     def without_edges(self, edges: Iterable[Pair]) -> Self:
-        """The graph without these (cause, effect) pairs; the bidirected arrows stay."""
+        """Return the graph without these (cause, effect) pairs; bidirected arrows stay."""
         cut = set(edges)
-        kept = [edge for edge in self.edges if edge not in cut]
-        return self.of(self.nodes, kept, self._hidden)
+        left = [edge for edge in self.edges if edge not in cut]
+        return self.of(self.nodes, left, self._hidden)
 
     def subgraph(self, names: Names) -> Self:
-        """These variables, and the arrows among them."""
-        kept = self.names(names)
-        edges = [edge for edge in self.edges if kept.issuperset(edge)]
-        hidden = [pair for pair in self._hidden if kept.issuperset(pair)]
-        return self.of(self.in_order(kept), edges, hidden)
+        """Return the graph of these variables, and the arrows among them."""
+        inside = self.names(names)
+        edges = [edge for edge in self.edges if inside.issuperset(edge)]
+        hidden = [pair for pair in self._hidden if inside.issuperset(pair)]
+        return self.of(self.in_order(inside), edges, hidden)
 
     def hide(self, *names: str) -> Self:
-        """The graph of the others when these are not observed (see `rung3.graph.projection`).
+        """Return the graph of the others when these are not observed (`rung3.graph.projection`).
 
         >>> MixedGraph("wealth -> {chocolate prizes}").hide("wealth")
         MixedGraph('chocolate <-> prizes')
@@ -197,7 +197,7 @@ class MixedGraph:
     # Separation
 
     def d_separated(self, x: Names, y: Names, given: Names = ()) -> bool:
-        """Whether x and y are independent given Z in every model of the graph.
+        """Return whether x and y are independent given Z in every model of the graph.
 
         With bidirected arrows this is m-separation. `rung3.graph.separation` gives the reasons.
 
@@ -212,7 +212,7 @@ class MixedGraph:
     # Names
 
     def names(self, names: Names) -> frozenset[str]:
-        """One name or several as a set, each of which the graph has.
+        """Return one name or several as a set, all of which the graph has.
 
         Raises:
             ValueError: If one is unknown; the message has the nearest right one.
@@ -225,7 +225,7 @@ class MixedGraph:
         return frozenset(wanted)
 
     def disjoint(self, **sets: Names) -> tuple[frozenset[str], ...]:
-        """Sets of names that the graph has, none of which is in two of them.
+        """Return sets of names that the graph has, none of which is in two of them.
 
         Raises:
             ValueError: If a name is unknown, or in two of the sets; the message names all three.
@@ -242,7 +242,7 @@ class MixedGraph:
         return tuple(known.values())
 
     def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Names that the graph has, in the order of `nodes`."""
+        """Sort names by the order of `nodes`."""
         return tuple(sorted(names, key=self._rank.__getitem__))
 
     def __contains__(self, name: object) -> bool:
@@ -251,11 +251,11 @@ class MixedGraph:
     # As text, as a networkx graph, as a value
 
     def to_text(self) -> str:
-        """The text that a graph is read from as this graph, names in the same order."""
+        """Write the text from which this graph is read, names in the same order."""
         return write(self.nodes, {name: self.parents(name) for name in self.nodes}, self._hidden)
 
     def to_networkx(self) -> nx.DiGraph:
-        """A copy as a networkx graph; ``.graph["bidirected"]`` has the bidirected pairs."""
+        """Copy the graph to networkx; ``.graph["bidirected"]`` has the bidirected pairs."""
         copy = self._dag.copy()
         copy.graph["bidirected"] = self._hidden
         return copy
@@ -280,7 +280,7 @@ class MixedGraph:
         return frozenset(self.nodes), frozenset(self.edges), frozenset(map(frozenset, self._hidden))
 
     def _one(self, name: str) -> str:
-        """A name that the graph has."""
+        """Return a name that the graph has, or refuse it."""
         self.names([name])
         return name
 
@@ -293,7 +293,7 @@ class MixedGraph:
 
 
 def _cycle(dag: nx.DiGraph) -> str:
-    """A cycle, from its first mentioned node back to it."""
+    """Return a cycle, from its first mentioned node back to it."""
     names = [cause for cause, _ in nx.find_cycle(dag)]
     start = names.index(min(names, key=list(dag).index))
     return " -> ".join(map(quote, [*names[start:], *names[:start], names[start]]))

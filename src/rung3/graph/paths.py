@@ -67,7 +67,7 @@ class Path:
         return tuple(node for node, kind in self.turns.items() if kind == "collider")
 
     def blocked_by(self, given: str | Iterable[str] = ()) -> tuple[str, ...]:
-        """The nodes that block the path, in its order; none if it is open.
+        """Return the nodes that block the path, in its order; none if it is open.
 
         Args:
             given: The names conditioned on.
@@ -84,7 +84,7 @@ class Path:
         )
 
     def is_open(self, given: str | Iterable[str] = ()) -> bool:
-        """Whether nothing blocks the path given these names; see `blocked_by`."""
+        """Return whether nothing blocks the path given these names; see `blocked_by`."""
         return not self.blocked_by(given)
 
     def __str__(self) -> str:
@@ -127,7 +127,7 @@ def _paths(
 def walk(
     steps: Mapping[str, Sequence[Step]], start: str, goal: str
 ) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """All ways from start to goal that visit no node twice, shorter ones first.
+    """Yield all ways from start to goal that visit no node twice, shorter ones first.
 
     Depth first, as far as the goal is still near enough; then again for ways one step longer, while
     there are any. Time between two ways is polynomial, but for those that were found before.
@@ -172,7 +172,7 @@ def walk(
 
 
 def _distances(back: Mapping[str, Sequence[str]], goal: str, walked: Set[str]) -> dict[str, int]:
-    """The number of steps to the goal from every node that can still come to it."""
+    """Count the steps to the goal from every node that can reach it."""
     distance = {goal: 0}
     frontier = deque([goal])
     while frontier:

@@ -22,7 +22,7 @@ __all__ = ["projected"]
 def projected(
     names: Iterable[str], edges: Sequence[Pair], bidirected: Sequence[Pair]
 ) -> tuple[list[Pair], list[Pair]]:
-    """The arrows of both kinds once some variables are hidden.
+    """Return the arrows of both kinds once some variables are hidden.
 
     Args:
         names: The variables to hide.

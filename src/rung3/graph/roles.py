@@ -29,13 +29,13 @@ class Roles(dict[str, str]):
     hidden: tuple[Pair, ...] = ()
 
     def having(self, role: str) -> tuple[str, ...]:
-        """The variables that have a role.
+        """Return the variables that have a role.
 
         >>> from rung3.graph import CausalGraph
         >>> CausalGraph("age -> drug -> dose -> cured").roles("drug", "cured").having("mediator")
         ('dose',)
         """
-        return tuple(name for name, own in self.items() if own == role)
+        return tuple(name for name, other in self.items() if other == role)
 
     @property
     def confounders(self) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ class Roles(dict[str, str]):
 
 
 def roles(graph: MixedGraph, treatment: str, outcome: str) -> Roles:
-    """The role of every other variable; see this module.
+    """Return the role of every other variable; see this module.
 
     Args:
         graph: The graph.
@@ -90,9 +90,9 @@ def roles(graph: MixedGraph, treatment: str, outcome: str) -> Roles:
             return "instrument" if inert.d_separated(name, outcome) else "cause of treatment"
         return "effect of treatment" if name in effects else "unrelated"
 
-    found = Roles((k, role(k)) for k in graph.nodes if k not in (treatment, outcome))
+    result = Roles((k, role(k)) for k in graph.nodes if k not in (treatment, outcome))
     near, far = causes | {treatment}, causes_outcome | {outcome}
-    found.hidden = tuple(
+    result.hidden = tuple(
         (a, b) for a, b in graph.bidirected if (a in near and b in far) or (b in near and a in far)
     )
-    return found
+    return result

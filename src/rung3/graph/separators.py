@@ -29,7 +29,7 @@ def minimal_separators(
     allowed: Sequence[str],
     given: Nodes = frozenset(),
 ) -> Iterator[frozenset[str]]:
-    """All minimal sets that d-separate two sets of nodes, each once.
+    """Yield all minimal sets that d-separate two sets of nodes, each once.
 
     Args:
         dag: The graph, hidden common causes included as nodes.
@@ -52,7 +52,7 @@ def _undirected(
     far: Nodes,
     rank: Mapping[str, int],
 ) -> Iterator[frozenset[str]]:
-    """All minimal sets of chosen nodes that part two sides of an undirected graph, each once.
+    """Yield all minimal sets that separate two sides of an undirected graph, each once.
 
     Args:
         links: The neighbours of each node.
@@ -75,10 +75,10 @@ def _undirected(
     queue = deque([] if first is None else [first])
     seen = set(queue)
     while queue:
-        found = queue.popleft()
-        yield found
-        side = part(near, found)
-        for node in sorted(found, key=rank.__getitem__):
+        minimal = queue.popleft()
+        yield minimal
+        side = part(near, minimal)
+        for node in sorted(minimal, key=rank.__getitem__):
             other = separator(side | {node})
             if other is not None and other not in seen:
                 seen.add(other)
@@ -86,7 +86,7 @@ def _undirected(
 
 
 def closure(step: Callable[[Node], Iterable[Node]], start: Iterable[Node]) -> set[Node]:
-    """Everything that steps lead to from the start, which is included."""
+    """Return everything that steps lead to from the start, which is included."""
     seen = set(start)
     frontier = list(seen)
     while frontier:

@@ -60,7 +60,7 @@ class _Token(NamedTuple):
 
 
 def quote(name: str) -> str:
-    r"""The name as it is written in a text: bare if it is a word, in double quotes otherwise.
+    r"""Write a name: bare if it is a word, in double quotes otherwise.
 
     >>> quote("age"), quote("blood pressure")
     ('age', '"blood pressure"')
@@ -71,7 +71,7 @@ def quote(name: str) -> str:
 
 
 def parse(text: str) -> Parsed:
-    """Reads a graph from text, in the grammar of this module.
+    """Read a graph from text, in the grammar of this module.
 
     Args:
         text: The statements, separated by ``;`` or newlines.
@@ -102,7 +102,7 @@ def parse(text: str) -> Parsed:
 
 
 def read_graph(spec: object) -> Parsed:
-    """Reads a graph from text, from a networkx graph, or from (cause, effect) pairs.
+    """Read a graph from text, from a networkx graph, or from (cause, effect) pairs.
 
     Args:
         spec: The text; the graph, whose ``.graph["bidirected"]`` may have pairs; or the pairs.
@@ -124,7 +124,7 @@ def read_graph(spec: object) -> Parsed:
 
 
 def pairs_of(given: Iterable[object], what: str) -> list[tuple[str, str]]:
-    """The given pairs as tuples, or an error that says what takes pairs."""
+    """Return the given pairs as tuples, or refuse what is none, saying what takes pairs."""
     pairs: list[tuple[str, str]] = []
     for pair in given:
         both = () if isinstance(pair, str) or not isinstance(pair, Iterable) else tuple(pair)
@@ -135,7 +135,7 @@ def pairs_of(given: Iterable[object], what: str) -> list[tuple[str, str]]:
 
 
 def checked_name(name: object) -> str:
-    """The name as it is, if it can be one."""
+    """Return a name as it is, if it can be one."""
     if not isinstance(name, str) or not name:
         raise ValueError(f"a variable's name is a string that is not empty, got {name!r}")
     return name
@@ -144,30 +144,30 @@ def checked_name(name: object) -> str:
 def write(
     nodes: Sequence[str], causes: dict[str, Sequence[str]], bidirected: Iterable[tuple[str, str]]
 ) -> str:
-    """The text from which `parse` reads the same graph, with the same order of first mention.
+    """Write the text from which `parse` reads the same graph, names in the same order.
 
     Args:
         nodes: The names, in order.
         causes: The parents of each name.
         bidirected: The pairs with a hidden common cause.
     """
-    said = [(tuple(causes[name]), "->", name) for name in nodes if causes[name]]
-    said += [((left,), "<->", right) for left, right in bidirected]
-    mentioned = dict.fromkeys(name for left, _, right in said for name in (*left, right))
+    statements = [(tuple(causes[name]), "->", name) for name in nodes if causes[name]]
+    statements += [((left,), "<->", right) for left, right in bidirected]
+    mentioned = dict.fromkeys(name for left, _, right in statements for name in (*left, right))
     alone = [name for name in nodes if name not in mentioned]
-    statements = [f"{_group(left)} {arrow} {quote(right)}" for left, arrow, right in said]
+    texts = [f"{_group(left)} {arrow} {quote(right)}" for left, arrow, right in statements]
     if [*mentioned, *alone] == list(nodes):
-        return "; ".join(statements + [quote(name) for name in alone])
-    return "; ".join([_group(nodes), *statements])
+        return "; ".join(texts + [quote(name) for name in alone])
+    return "; ".join([_group(nodes), *texts])
 
 
 def _group(names: Sequence[str]) -> str:
-    """One name as it is, several in braces."""
+    """Write one name as it is, several in braces."""
     return quote(names[0]) if len(names) == 1 else "{" + " ".join(map(quote, names)) + "}"
 
 
 def _statements(text: str) -> Iterator[tuple[str, list[_Token]]]:
-    """Cuts a text into statements: each one's source, and its tokens without space."""
+    """Cut a text into statements: each one's source, and its tokens without space."""
     tokens: list[_Token] = []
     start = at = 0
     inside = False
@@ -188,7 +188,7 @@ def _statements(text: str) -> Iterator[tuple[str, list[_Token]]]:
 
 
 def _unreadable(text: str, start: int, at: int) -> ValueError:
-    """The error for a text of which no token can be made from `at` on."""
+    """Return the error for a text of which no token can be made from `at` on."""
     rest = re.split(r"[;\n]", text[at:])[0]
     where = f"cannot read {rest.strip()!r} in the graph {(text[start:at] + rest).strip()!r}"
     if rest[0] in "\"'":
@@ -200,7 +200,7 @@ def _unreadable(text: str, start: int, at: int) -> ValueError:
 
 
 def _foreign(kind: str) -> str:
-    """What to say of a text whose head is `kind {`."""
+    """Say what a text is whose head is `kind {`."""
     if kind.endswith("graph"):
         return (
             f"this is Graphviz's text, {kind} {{ ... }}, which is not read here: leave out the "
@@ -210,7 +210,7 @@ def _foreign(kind: str) -> str:
 
 
 def _chain(statement: str, tokens: list[_Token]) -> tuple[list[list[str]], list[str]]:
-    """Reads one statement: n groups of names, and the n - 1 arrows between them."""
+    """Read one statement: n groups of names, and the n - 1 arrows between them."""
     rest = deque(tokens)
     groups: list[list[str]] = []
     arrows: list[str] = []
@@ -231,7 +231,7 @@ def _chain(statement: str, tokens: list[_Token]) -> tuple[list[list[str]], list[
 
 
 def _read_group(rest: deque[_Token]) -> list[str]:
-    """Takes one name, or several in braces, off the tokens."""
+    """Take one name, or several in braces, off the tokens."""
     if not rest:
         raise ValueError("it ends with an arrow; a variable is missing on its right")
     token = rest.popleft()
@@ -252,7 +252,7 @@ def _read_group(rest: deque[_Token]) -> list[str]:
 
 
 def _read_name(token: _Token) -> str:
-    """The name that a token stands for."""
+    """Return the name that a token stands for."""
     if token.kind == "word":
         return token.text
     return checked_name(re.sub(r"\\(.)", r"\1", token.text[1:-1], flags=re.DOTALL))

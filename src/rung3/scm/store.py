@@ -27,7 +27,7 @@ from torch import Tensor
 
 from rung3 import mechanisms as families
 from rung3.data import memory
-from rung3.data.files import DRAFTS, LARGEST, parse_yaml, sealed, unsealed, write
+from rung3.data.files import DRAFTS, MAX_BYTES, parse_yaml, sealed, unsealed, write
 from rung3.data.variables import from_config
 from rung3.mechanisms import Mechanism
 from rung3.scm.districts.loaded import unwrapped
@@ -218,12 +218,12 @@ def _bytes(path: Path, most: int = -1) -> bytes | None:
 
 def _read(path: Path) -> tuple[dict[str, Any], bytes]:
     """A description, and its bytes; its seal is checked before it is parsed."""
-    content = _bytes(path, LARGEST + 1)
+    content = _bytes(path, MAX_BYTES + 1)
     if content is None:
         raise ValueError(
             f"{path.parent} is not a model's folder, or is incomplete: it lacks {path.name}"
         )
-    if len(content) > LARGEST:
+    if len(content) > MAX_BYTES:
         raise ValueError(f"{path} is not a model's description: it has {len(content):,} bytes")
     form = re.match(rb"format: (\d{1,9})\n", content)
     if form is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from rung3.data.questions import interventions
+from rung3.data.expressions import interventions
 from rung3.data.variables import Variable
 from rung3.study.parser import Part
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from rung3.data.rows import Noise
 from rung3.data.seeding import stream
 from rung3.data.variables import Continuous, Discrete
-from rung3.effects.attribution.changes import features
+from rung3.effects.attribution.mechanism_changes import features
 from rung3.graph.association import association
 from rung3.mechanisms.base import Mechanism, Parents
 

@@ -40,7 +40,7 @@ RATES = {"h": 0.25, "z": 0.35, "x": 0.3, "m": 0.3}
 
 
 def hidden_cause(case: Case, numbers: bool = False) -> SCM:
-    """A world with a hidden common cause, binary or linear and Gaussian.
+    """Build a world with a hidden common cause, binary or linear and Gaussian.
 
     Args:
         case: `"back door"`, `"front door"`, `"instrument"` or `"bow-arc"`.
@@ -53,7 +53,7 @@ def hidden_cause(case: Case, numbers: bool = False) -> SCM:
         ValueError: If there is no such case.
 
     Example:
-        >>> from rung3.effects.bounds.linear_program import bounds
+        >>> from rung3.effects.bounds import bounds
         >>> from rung3.scm.enumeration import probability
         >>> world = hidden_cause("front door")
         >>> round(probability(world.do(x=1), {"y": 1}), 3)
@@ -82,7 +82,7 @@ def hidden_cause(case: Case, numbers: bool = False) -> SCM:
 
 
 def _table(parents: tuple[str, ...]) -> Tensor:
-    """`P(1) = 0.1 + sum of rates`, nested by the parents in the order of the graph."""
+    """Tabulate `P(1) = 0.1 + sum of rates`, nested by the parents in the graph's order."""
     sizes = [3 if p == "h" else 2 for p in parents]
     table = torch.zeros(*sizes, 2)
     for values in product(*(range(size) for size in sizes)):

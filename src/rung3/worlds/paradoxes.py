@@ -20,7 +20,7 @@ Explanation = Literal["chocolate causes prizes", "prizes cause chocolate", "comm
 
 
 def kidney_stones() -> SCM:
-    """Simpson's paradox: treatment A is better for small and for large stones, and looks worse.
+    """Build Simpson's paradox: treatment A is better for small and large stones, and looks worse.
 
     Probabilities are the shares among the 700 patients of `rung3.data.kidney_stones`. By adjustment
     for the size of the stone, `P(recovery | do(A)) = 0.833` and `P(recovery | do(B)) = 0.779`;
@@ -49,7 +49,7 @@ def kidney_stones() -> SCM:
 
 
 def chocolate(explanation: Explanation) -> SCM:
-    """Chocolate eaten in a country, and its Nobel prizes: three causes of one correlation.
+    """Build one of three explanations of why a country's chocolate and Nobel prizes correlate.
 
     Both are in standard deviations. Under each explanation they are jointly Gaussian with the same
     correlation `r = 0.791` (Messerli 2012, New England Journal of Medicine 367:1562-1564, of 23
@@ -85,7 +85,7 @@ def chocolate(explanation: Explanation) -> SCM:
 
 
 def collider() -> SCM:
-    """`x3 := x1 + x2 + u3`, the causes independent and standard normal (lecture, Figure 11 b).
+    """Build `x3 := x1 + x2 + u3`, causes independent and standard normal (lecture, Figure 11 b).
 
     Given `x3` the causes depend on each other, with correlation `-1/2`: when one explains the
     effect, the other need not.
@@ -99,7 +99,7 @@ def collider() -> SCM:
 
 
 def hospital() -> SCM:
-    """Selection: flu and injury are independent, but not among the patients of a hospital.
+    """Build a selection: flu and injury are independent, but not among a hospital's patients.
 
     `P(flu) = P(injury) = 0.1`. Either one brings a person to hospital with probability 0.5, both
     with 0.75, and the healthy come with probability 0.05. Among the admitted, those with an injury
@@ -131,13 +131,13 @@ def hospital() -> SCM:
 
 
 def exam() -> SCM:
-    """Would I have passed, had I studied? Interest makes students study, and pass anyway.
+    """Build an exam: interest makes students study, and makes them pass anyway.
 
     Half are interested; of them 80 % study, of the others 20 %. Without interest 30 % pass, or 60 %
     if they study; with interest 50 % or 90 %. Studying never makes anybody fail (the mechanism is
     monotone), so of those who studied and passed a share `PN = 0.38 / 0.84` passed because of it,
     and of those who did neither a share `PS = 0.32 / 0.66` would have passed, had they studied
-    (lecture 1.1; see `rung3.effects.bounds.causation`).
+    (lecture 1.1; see `rung3.effects.bounds.probabilities_of_causation`).
 
     Example:
         >>> failed = {"interested": 0, "studied": 0, "passed": 0}

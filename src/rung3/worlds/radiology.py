@@ -10,7 +10,7 @@ __all__ = ["scans"]
 
 
 def scans() -> SCM:
-    """Disease shows in the anatomy, the anatomy in a scan, and a reader marks what the scan shows.
+    """Build a clinic: disease shows in the anatomy, that in a scan, which a reader marks.
 
     Predicting the disease (known from a biopsy) from the scan is anti-causal; predicting the mark
     is causal. With `age` in three levels and standard normal noise:

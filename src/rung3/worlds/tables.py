@@ -65,7 +65,7 @@ ADDITIVE = tuple(name for name in SUITE if name not in ("scaled", "spread", "sha
 
 
 def suite(name: str) -> SCM:
-    """A world of the suite, by its name in `SUITE`.
+    """Build a world of the suite, by its name in `SUITE`.
 
     Args:
         name: `triangle`, `chain`, `fork`, `simpson`, `symprod`, `backdoor`; `scaled`, `spread`,

@@ -10,7 +10,7 @@ __all__ = ["lecture", "uniform"]
 
 
 def lecture() -> SCM:
-    """`x1 := u1 + 1`, `x2 := 3 x1 + u2`, standard normal noise (lecture 1.7.1).
+    """Build `x1 := u1 + 1`, `x2 := 3 x1 + u2`, with standard normal noise (lecture 1.7.1).
 
     Example:
         >>> lecture().counterfactual({"x1": 2.0, "x2": 4.0}, do={"x1": 5.0})["x2"]
@@ -20,7 +20,7 @@ def lecture() -> SCM:
 
 
 def uniform() -> SCM:
-    """`x := 2u + 1`, `u ~ Uniform(0, 1)`: a density of one half on [1, 3] (lecture, Figure 17).
+    """Build `x := 2u + 1`, `u ~ Uniform(0, 1)`: of density one half on [1, 3] (lecture, Figure 17).
 
     Example:
         >>> uniform().log_prob({"x": 2.0}).exp()

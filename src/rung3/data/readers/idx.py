@@ -19,7 +19,7 @@ __all__ = ["find", "parse_idx", "read_idx"]
 
 
 def find(root: str | Path, name: str) -> Path:
-    """The file of that name in a folder, plain or with `.gz`.
+    """Find the file of that name in a folder, plain or with `.gz`.
 
     Raises:
         ValueError: If the folder or the file is not there.

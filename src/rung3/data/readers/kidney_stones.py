@@ -33,7 +33,7 @@ COUNTS = (((36, 234), (6, 81)), ((25, 55), (71, 192)))
 
 
 def kidney_stones() -> Rows:
-    """The 700 patients, one a row: `size` (1 is large), `treatment` (1 is A), `recovery`.
+    """Return the 700 patients, one a row: `size` (1 is large), `treatment` (1 is A), `recovery`.
 
     Example:
         >>> rows = kidney_stones()

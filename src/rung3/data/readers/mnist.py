@@ -58,7 +58,7 @@ def mnist(root: str | Path, split: Split = "train", *, size: int = 32) -> Rows:
 
 
 def raw_mnist(root: str | Path, split: Split = "train") -> tuple[Tensor, Tensor]:
-    """The images `(n, 28, 28)` and labels `(n,)` of a folder as they are, uint8.
+    """Read the images `(n, 28, 28)` and labels `(n,)` of a folder as they are, uint8.
 
     Raises:
         ValueError: As `mnist`.
@@ -77,7 +77,7 @@ def raw_mnist(root: str | Path, split: Split = "train") -> tuple[Tensor, Tensor]
 
 
 def to_images(levels: Tensor, size: int) -> Tensor:
-    """Grey levels `(n, h, w)` as images `(n, 1, size, size)` in [0, 1], padded with black.
+    """Turn grey levels `(n, h, w)` into images `(n, 1, size, size)` in [0, 1], padded.
 
     Raises:
         ValueError: If they do not fit.
@@ -90,7 +90,7 @@ def to_images(levels: Tensor, size: int) -> Tensor:
 
 
 def file_prefix(split: Split) -> str:
-    """How the files of a split begin.
+    """Return how the file names of a split begin.
 
     Raises:
         ValueError: If there is no such split.
@@ -129,12 +129,12 @@ def _download(url: str, path: Path, digest: str) -> None:
     try:
         with urlopen(url, timeout=60) as response:
             content: bytes = response.read()
-        found = hashlib.sha256(gzip.decompress(content)).hexdigest()
+        actual = hashlib.sha256(gzip.decompress(content)).hexdigest()
     except (URLError, OSError, EOFError) as error:
         raise ValueError(
             f"{url} cannot be downloaded: {error}; put {path.name} into {path.parent} yourself, or "
             "name another place with url="
         ) from None
-    if found != digest:
-        raise ValueError(f"{url}: SHA-256 of its content is {found}, expected {digest}")
+    if actual != digest:
+        raise ValueError(f"{url}: SHA-256 of its content is {actual}, expected {digest}")
     write(path, content)

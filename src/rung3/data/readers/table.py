@@ -100,7 +100,7 @@ def _read(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:
 
 
 def _read_csv(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:
-    """Labels stay the text that they are: `NA` and `True` may be some, and `01` is not `1`."""
+    """Read a CSV file; labels stay text: `NA` and `True` may be some, and `01` is not `1`."""
     import pandas as pd
 
     # Of two rows the second may not be longer: pandas would take what is left for an index.
@@ -146,17 +146,17 @@ def _read_column(
 
 
 def _kept(name: str, column: pd.Series[Any], value: Tensor) -> Tensor:
-    """The values as they are held, with a warning where whole numbers are no longer themselves."""
+    """Return the values as they are held; warn where whole numbers change."""
     if column.dtype.kind in "iuf" and value.is_floating_point():
-        given, found = column.to_numpy(), value.double().numpy()
-        if (np.isinf(found) & np.isfinite(given)).any():
+        given, stored = column.to_numpy(), value.double().numpy()
+        if (np.isinf(stored) & np.isfinite(given)).any():
             raise ValueError(
-                f"{name}: {given[np.isinf(found)][0]:g} is too large for {value.dtype}"
+                f"{name}: {given[np.isinf(stored)][0]:g} is too large for {value.dtype}"
             )
-        if (lost := (given == np.round(given)) & (given != found)).any():
+        if (lost := (given == np.round(given)) & (given != stored)).any():
             warnings.warn(
-                f"{name}: held as {value.dtype}, {given[lost][0]:.0f} becomes {found[lost][0]:.0f} "
-                f"({lost.sum()} values); subtract an offset, or leave identifiers out",
+                f"{name}: held as {value.dtype}, {given[lost][0]:.0f} becomes "
+                f"{stored[lost][0]:.0f} ({lost.sum()} values); subtract an offset, or leave identifiers out",
                 stacklevel=2,
             )
     return value

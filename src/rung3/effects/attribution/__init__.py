@@ -1,1 +1,11 @@
-"""Attribution of an outlier or of a change to the mechanisms behind it."""
+"""Attribution of an outlier, or of a change, to the mechanisms behind it."""
+
+from rung3.effects.attribution.contributions import (
+    Attribution,
+    Shift,
+    attribute_anomaly,
+    attribute_change,
+)
+from rung3.effects.attribution.mechanism_changes import Change, changes
+
+__all__ = ["Attribution", "Change", "Shift", "attribute_anomaly", "attribute_change", "changes"]

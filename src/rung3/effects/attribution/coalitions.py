@@ -1,8 +1,8 @@
-"""Sets of causes whose noise is a row's own: how probable it then is to be as unusual.
+"""Sets of causes that keep a row's own noise: how probable is it then to be as unusual?
 
     v(S) = log P(t(X) >= t(x) | U_S = u_S)
 
-for `rung3.effects.attribution.contributions`, with S a set of players, the causes whose noise is
+for `rung3.effects.attribution.contributions`, with S a set of players: the causes whose noise is
 kept.
 """
 
@@ -18,24 +18,28 @@ from torch import Generator, Tensor
 from rung3.data.rows import Noise, Rows, map_noise
 from rung3.data.seeding import stream
 from rung3.data.variables import Discrete, Image, Variable
-from rung3.effects.attribution.shapley import EXACT, shapley
-from rung3.effects.attribution.tails import choose, log_tails, moved
+from rung3.effects.attribution.shapley import MAX_EXACT, shapley
+from rung3.effects.attribution.tails import log_tails, moved
+from rung3.effects.noise import choose_noise
 from rung3.mechanisms.base import Mechanism
 from rung3.scm.scm import SCM
 
-__all__ = ["BLOCKS", "HELD", "Coalitions", "predict", "prior"]
+__all__ = ["BLOCKS", "CHUNK_NUMBERS", "Coalitions", "predict", "prior"]
 
 BLOCKS = 10
-"""Of draws, each left out once, for the error of a share (jackknife)."""
+"""Blocks of draws, each left out once, for the standard error of a share (jackknife)."""
 
-FEW, SPLIT = 10, 500
-"""Extreme draws that tell a probability; draws at each level where there are fewer."""
+MIN_EXTREME = 10
+"""Extreme draws that a probability needs, so that its relative error is at most a third."""
 
-CENTRE = 200_000
-"""Draws of the outcome that its median, or the shares of its categories, are taken from."""
+LEVEL_DRAWS = 500
+"""Draws at each level, where fewer than `MIN_EXTREME` are extreme."""
 
-HELD = 2**20
-"""Numbers of a variable that are held at once."""
+CENTRE_DRAWS = 200_000
+"""Draws of the outcome for its median: far out, an error of the median weighs like the row's."""
+
+CHUNK_NUMBERS = 2**20
+"""Numbers of a variable held at once: 8 MB in double."""
 
 
 class Coalitions:
@@ -79,23 +83,24 @@ class Coalitions:
         self.tails: dict[frozenset[str], Tensor] = {}
 
     def _drawn(self) -> Tensor:
-        """Draws of the outcome. A median needs many: far out, its error weighs like the row's."""
+        """Draw the outcome, for its median or the shares of its categories."""
         mechanisms, names = self.mechanisms, self.ancestors
         if any(isinstance(mechanisms[name].variable, Image) for name in names):
             return predict(mechanisms, names, self.prior)[self.outcome]
-        many = max(self.draws, CENTRE)
+        many = max(self.draws, CENTRE_DRAWS)
         noise = prior(mechanisms, names, many, self.base, self.model.device)
         return predict(mechanisms, names, noise)[self.outcome]
 
     def _spread(self, draws: Tensor) -> Tensor:
-        """Draws of the prior, the same for every row."""
+        """Repeat draws of the prior for every row."""
         return draws.unsqueeze(1).expand(-1, self.n, *draws.shape[1:]).flatten(0, 1)
 
     def _predicted(
-        self, team: frozenset[str], known: Mapping[str, Tensor], again: set[str]
+        self, team: frozenset[str], known: Mapping[str, Tensor], stale: set[str]
     ) -> dict[str, Tensor]:
+        """Predict the stale variables, with the noise of a team its own."""
         values = dict(known)
-        for name in (name for name in self.ancestors if name in again):
+        for name in (name for name in self.ancestors if name in stale):
             mechanism = self.mechanisms[name]
             noise = self.flat[name in team][name] if mechanism.wants_noise else {}
             parents = {parent: values[parent] for parent in mechanism.parents}
@@ -104,26 +109,26 @@ class Coalitions:
         return values
 
     def extreme(self, team: frozenset[str]) -> Tensor:
-        """Which draws are as extreme as the row, `(draws, n)`, with the noise of a team its own."""
+        """Return which draws are as extreme as the row, `(draws, n)`, if a team keeps its noise."""
         if len(team) == len(self.players):
             return torch.ones(self.draws, self.n, dtype=torch.bool, device=self.reached.device)
         changed = team ^ self.team
-        again = set[str]().union(*(self.below[name] for name in changed))
-        self.values, self.team = self._predicted(team, self.values, again), team
-        told = self.rate(self.values[self.outcome]).double().reshape(self.draws, self.n)
-        return told >= self.reached
+        stale = set[str]().union(*(self.below[name] for name in changed))
+        self.values, self.team = self._predicted(team, self.values, stale), team
+        scores = self.rate(self.values[self.outcome]).double().reshape(self.draws, self.n)
+        return scores >= self.reached
 
     def value(self, team: frozenset[str]) -> Tensor:
-        """`log P(as extreme | noise of the team)`, then without each block of draws."""
+        """Return `log P(as extreme | noise of the team)`, then without each block of draws."""
         if team not in self.tails:
             extreme = self.extreme(team)
-            self.bounded |= extreme.sum(0) < FEW
+            self.bounded |= extreme.sum(0) < MIN_EXTREME
             self.tails[team] = _log_shares(extreme)
         return self.tails[team]
 
     def shapley(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The Shapley values of the rows, and their standard errors, `(n,)` each."""
-        if self.continuous and len(self.players) <= EXACT:
+        """Return the Shapley values of the rows, and their standard errors, `(n,)` each."""
+        if self.continuous and len(self.players) <= MAX_EXACT:
             self._reach_tails()
         shares, errors = shapley(self.players[::-1], self.value, self.base)
         return (
@@ -133,44 +138,47 @@ class Coalitions:
 
     def _reach_tails(self) -> None:
         """Find by levels what few draws reach, for all sets of players together."""
-        few = {}
+        rare = {}
         for size in range(len(self.players) + 1):
             for team in map(frozenset, combinations(self.players[::-1], size)):
                 extreme = self.extreme(team)
-                few[team] = extreme.sum(0) < FEW
+                rare[team] = extreme.sum(0) < MIN_EXTREME
                 self.tails[team] = _log_shares(extreme)
-        cases = [(team, row) for team, mask in few.items() for row in mask.nonzero()[:, 0].tolist()]
+        cases = [
+            (team, row) for team, mask in rare.items() for row in mask.nonzero()[:, 0].tolist()
+        ]
         generator = stream(self.base, "tails", self.reached.device)
         width = max(self.values[name][0].numel() for name in self.ancestors)
-        most = max(1, HELD // (SPLIT * width))
-        for start in range(0, len(cases), most):
-            some = cases[start : start + most]
+        chunk = max(1, CHUNK_NUMBERS // (LEVEL_DRAWS * width))
+        for start in range(0, len(cases), chunk):
+            some = cases[start : start + chunk]
             log_p, error, bound = self._log_tails(some, generator)
-            # Values without each block, apart by as much as makes the jackknife give the error.
+            # The jackknife of these values without each block gives back the error by levels.
             apart = torch.randn(
                 BLOCKS, len(some), generator=generator, device=log_p.device, dtype=torch.float64
             ) * (error * BLOCKS**0.5 / (BLOCKS - 1))
-            found = torch.cat([log_p[None], log_p + apart])
+            values = torch.cat([log_p[None], log_p + apart])
             for at, (team, row) in enumerate(some):
-                self.tails[team][:, row] = found[:, at]
+                self.tails[team][:, row] = values[:, at]
                 self.bounded[row] |= bound[at]
 
     def _log_tails(
         self, cases: list[tuple[frozenset[str], int]], generator: Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return `log P` of each case, its standard error, and whether it is a bound only."""
         device = self.reached.device
         rows = torch.tensor([row for _, row in cases], device=device)
         mine = {k: torch.tensor([k in t for t, _ in cases], device=device) for k in self.players}
-        shape = (len(cases), SPLIT)
+        shape = (len(cases), LEVEL_DRAWS)
 
         def rate(state: Mapping[str, Noise]) -> Tensor:
             noise = {k: map_noise(lambda t: t.flatten(0, 1), part) for k, part in state.items()}
-            told = self.rate(predict(self.mechanisms, self.ancestors, noise)[self.outcome])
-            return told.double().reshape(shape).nan_to_num(-math.inf)
+            score = self.rate(predict(self.mechanisms, self.ancestors, noise)[self.outcome])
+            return score.double().reshape(shape).nan_to_num(-math.inf)
 
         at = torch.randint(self.draws, shape, generator=generator, device=device)
         state = {
-            k: choose(
+            k: choose_noise(
                 mine[k],
                 map_noise(lambda t: t[at, rows[:, None]], self.own[k]),
                 map_noise(lambda t: t[at], self.prior[k]),
@@ -179,15 +187,15 @@ class Coalitions:
         }
 
         def step(state: dict[str, Noise], size: Tensor) -> dict[str, Noise]:
-            again = torch.rand(shape, generator=generator, device=device) < size
+            renewed = torch.rand(shape, generator=generator, device=device) < size
             at = torch.randint(self.draws, shape, generator=generator, device=device)
 
             def redrawn(part: Noise, k: str) -> Noise:
                 fresh = map_noise(lambda t: t[at, rows[:, None]], self.own[k])
-                return choose(again, fresh, part)
+                return choose_noise(renewed, fresh, part)
 
             return {
-                k: choose(
+                k: choose_noise(
                     mine[k],
                     redrawn(part, k),
                     moved(self.mechanisms[k], part, self.prior[k], size, generator),
@@ -201,7 +209,7 @@ class Coalitions:
 def prior(
     mechanisms: Mapping[str, Mechanism], names: list[str], n: int, base: int, device: torch.device
 ) -> dict[str, Noise]:
-    """Noise `(n, ...)`, the same for mechanisms of one family under one seed."""
+    """Draw noise `(n, ...)`, the same for mechanisms of one family under one seed."""
     values: dict[str, Tensor] = {}
     noise: dict[str, Noise] = {}
     for name in names:
@@ -216,7 +224,7 @@ def prior(
 def predict(
     mechanisms: Mapping[str, Mechanism], names: list[str], noise: Mapping[str, Noise]
 ) -> dict[str, Tensor]:
-    """Values `(n, ...)` of variables that have all their causes among the names."""
+    """Predict variables `(n, ...)` that have all their causes among the names."""
     n = next(len(t) for part in noise.values() for t in _tensors(part))
     values: dict[str, Tensor] = {}
     for name in names:
@@ -231,7 +239,7 @@ def _tensors(noise: Noise) -> list[Tensor]:
 
 
 def _rareness(drawn: Tensor, kind: Variable) -> Callable[[Tensor], Tensor]:
-    """How unusual values are, by default."""
+    """Return the default measure of how unusual a value is."""
     if not isinstance(kind, Discrete):
         middle = drawn.median()
         return lambda value: (value - middle).abs()
@@ -241,16 +249,16 @@ def _rareness(drawn: Tensor, kind: Variable) -> Callable[[Tensor], Tensor]:
 
 
 def _log_shares(extreme: Tensor) -> Tensor:
-    """Log-share of draws as extreme `(draws, n)`, then without each block; `(1 + BLOCKS, n)`."""
+    """Return the log-share of extreme draws, then without each block, `(1 + BLOCKS, n)`."""
     blocks = extreme.tensor_split(BLOCKS)
     counts = torch.stack([block.sum(0) for block in blocks]).double()
     sizes = torch.tensor([[len(block)] for block in blocks]).to(counts)
     rest, others = counts.sum(0) - counts, sizes.sum(0) - sizes
-    found = torch.cat([counts.sum(0)[None], rest])
-    return ((1 + found) / (1 + torch.cat([sizes.sum(0)[None], others]))).log()
+    counted = torch.cat([counts.sum(0)[None], rest])
+    return ((1 + counted) / (1 + torch.cat([sizes.sum(0)[None], others]))).log()
 
 
 def _jackknife(values: Tensor, order_error: Tensor) -> Tensor:
-    """Standard errors of the first values, from those without each block."""
+    """Return standard errors of the first values, from those without each block."""
     apart = values[1:] - values[1:].mean(0)
     return ((BLOCKS - 1) / BLOCKS * apart.square().sum(0) + order_error[0] ** 2).sqrt()

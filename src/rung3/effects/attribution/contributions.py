@@ -6,11 +6,11 @@ structure-based root cause analysis of outliers*, ICML)
 
     s(x) = -log P(t(X) >= t(x)),    v(S) = log P(t(X) >= t(x) | U_S = u_S),
 
-so that the Shapley values of v sum to s(x): noise is what is *new* at a variable, and a variable
-that only handed on what came from above is not blamed.
+so that the Shapley values of v sum to s(x). Noise is what is *new* at a variable: a variable that
+only handed on what came from its causes is not blamed.
 
-`attribute_change`. With two models of one graph, one of before and one of after, and
-`v(S) = E[Y]` where the mechanisms in S are those of after, the Shapley values of v sum to the
+`attribute_change`. With two models of one graph, one from before and one from after a change, and
+`v(S) = E[Y]` where the mechanisms in S are those from after, the Shapley values of v sum to the
 change of the average (Budhathoki et al. 2021, *Why did the distribution change?*, AISTATS). Noise
 is paired throughout.
 """
@@ -28,12 +28,18 @@ from torch import Tensor
 from rung3.data.rows import spell_unknown
 from rung3.data.seeding import Seed, base_seed
 from rung3.data.variables import Discrete
-from rung3.effects.attribution.coalitions import BLOCKS, HELD, Coalitions, predict, prior
+from rung3.effects.attribution.coalitions import (
+    BLOCKS,
+    CHUNK_NUMBERS,
+    Coalitions,
+    predict,
+    prior,
+)
 from rung3.effects.attribution.shapley import shapley
 from rung3.scm.floating import in_own_precision
 from rung3.scm.scm import SCM
 
-__all__ = ["Attribution", "Shift", "attribute_change", "attribute_anomaly"]
+__all__ = ["Attribution", "Shift", "attribute_anomaly", "attribute_change"]
 
 
 @dataclass(frozen=True)
@@ -42,12 +48,13 @@ class Attribution:
 
     Attributes:
         outcome: Name of the outcome.
-        scores: Outlier score of each row, `(n,)`, in nats: `-log P(as attribute_anomaly, or more)`.
-        shares: What the noise of each variable adds to it, `(n,)`; they sum to the scores.
-        errors: Their standard errors, `(n,)`, of the draws (and of random orders, of many causes).
-        bounded: Mask `(n,)` of the rows of which some probability is too small to be told: it is
-            then taken for the least that the draws can tell, and so the scores and the shares are
-            bounds, farther from zero in truth, and their errors do not hold.
+        scores: Outlier score of each row, `(n,)`, in nats: `-log P(as unusual, or more)`.
+        shares: What the noise of each variable adds to the score, `(n,)`; they sum to the scores.
+        errors: Standard errors of the shares, `(n,)`, from the draws (and, with many causes, from
+            the random orders).
+        bounded: Mask `(n,)` of the rows for which a probability is too small for the draws. The
+            smallest that they can tell stands in for it: scores and shares are then bounds, the
+            true ones are farther from zero, and the errors do not hold.
     """
 
     outcome: str
@@ -57,16 +64,16 @@ class Attribution:
     bounded: Tensor
 
     def first(self, row: int = 0) -> str:
-        """The variable whose noise explains most of a row."""
+        """Return the variable whose noise explains most of a row."""
         return max(self.shares, key=lambda name: float(self.shares[name][row]))
 
     def __str__(self) -> str:
         lines = []
         for row in range(min(5, len(self.scores))):
             score = float(self.scores[row])
-            few = " (AT LEAST: too rare for the draws, so that these are bounds)"
-            few = few if self.bounded[row] else ""
-            lines.append(f"row {row}: {self.outcome} is one in {math.exp(score):.3g}{few}, for")
+            bounded = " (AT LEAST: too rare for the draws, so that these are bounds)"
+            remark = bounded if self.bounded[row] else ""
+            lines.append(f"row {row}: {self.outcome} is one in {math.exp(score):.3g}{remark}, for")
             ranked = sorted(self.shares, key=lambda name: -float(self.shares[name][row]))
             for name in ranked:
                 part, error = float(self.shares[name][row]), float(self.errors[name][row])
@@ -85,11 +92,11 @@ def attribute_anomaly(
     draws: int = 5_000,
     seed: Seed = 0,
 ) -> Attribution:
-    """Share among the causes of an outcome how unusual it is.
+    """Attribute how unusual an outcome is to the noise of its causes.
 
-    Probabilities are shares of draws. Those of fewer than 10 draws are found by levels, for numbers
-    and up to 8 causes (see `rung3.effects.attribution.tails`); otherwise the answer says that it is
-    a bound.
+    Probabilities are shares of draws. Those of fewer than 10 draws are estimated by levels, for
+    numbers and up to 8 causes (see `rung3.effects.attribution.tails`); otherwise the answer says
+    that it is a bound.
 
     Args:
         model: The model.
@@ -107,8 +114,8 @@ def attribute_anomaly(
     Example:
         >>> from rung3.mechanisms import Equation
         >>> model = SCM(x=Equation("u"), y=Equation("x + u"))
-        >>> found = attribute_anomaly(model, {"x": [4.0, 0.0], "y": [4.0, 4.0]}, "y")
-        >>> found.first(0), found.first(1)
+        >>> attribution = attribute_anomaly(model, {"x": [4.0, 0.0], "y": [4.0, 4.0]}, "y")
+        >>> attribution.first(0), attribution.first(1)
         ('x', 'y')
     """
     ancestors = _ancestors(model, outcome)
@@ -118,20 +125,20 @@ def attribute_anomaly(
     given = model.read(rows)
     batch = dict(given.batch)
     width = max(batch[name][0].numel() for name in ancestors)
-    n, most = len(batch[outcome]), max(1, HELD // (draws * width))
+    n, chunk = len(batch[outcome]), max(1, CHUNK_NUMBERS // (draws * width))
     scores, bounded, shares, errors = [], [], [], []
-    for start in range(0, n, most):
-        some = {name: value[start : start + most] for name, value in batch.items()}
-        sets = Coalitions(model, some, outcome, ancestors, score, draws, base)
-        own, error = sets.shapley()
-        shares.append(own)
+    for start in range(0, n, chunk):
+        part = {name: value[start : start + chunk] for name, value in batch.items()}
+        sets = Coalitions(model, part, outcome, ancestors, score, draws, base)
+        share, error = sets.shapley()
+        shares.append(share)
         errors.append(error)
         scores.append(-sets.value(frozenset())[0])
         bounded.append(sets.bounded)
     return Attribution(
         outcome,
         torch.cat(scores),
-        {k: torch.cat([own[k] for own in shares]) for k in shares[0]},
+        {k: torch.cat([share[k] for share in shares]) for k in shares[0]},
         {k: torch.cat([error[k] for error in errors]) for k in errors[0]},
         torch.cat(bounded),
     )
@@ -143,10 +150,10 @@ class Shift:
 
     Attributes:
         outcome: Name of the outcome.
-        before: Its average under the first model; and
-        after: under the second.
+        before: Average of the outcome under the first model.
+        after: Average of the outcome under the second model.
         shares: What each mechanism's change adds to the difference; they sum to it.
-        errors: Their standard errors, of the draws alone: how well the models fit is not in them.
+        errors: Standard errors of the shares, from the draws alone: the fit is not in them.
     """
 
     outcome: str
@@ -174,14 +181,14 @@ def attribute_change(
     draws: int = 20_000,
     seed: Seed = 0,
 ) -> Shift:
-    """Share the change of an outcome's average among the mechanisms that changed.
+    """Attribute the change of an outcome's average to the mechanisms that changed.
 
     Args:
         before: A model fitted on the first data set.
         after: One of the same graph, fitted on the second.
         outcome: Name of the outcome: a number, or a category of two (its share).
-        only: The mechanisms that changed, as `rung3.evaluation.tasks.changes` tells; all others are
-            taken from `before`. All of what causes the outcome if not given.
+        only: Names of the mechanisms that changed, as `rung3.effects.attribution.changes` finds
+            them; all others are taken from `before`. The outcome and all its causes if not given.
         draws: Draws of the noise.
         seed: Of the draws.
 
@@ -193,8 +200,8 @@ def attribute_change(
         >>> from rung3.mechanisms import Equation
         >>> before = SCM(x=Equation("u"), y=Equation("2*x + u"))
         >>> after = SCM(x=Equation("u + 1"), y=Equation("2*x + u + 3"))
-        >>> found = attribute_change(before, after, "y")
-        >>> round(found.shares["x"], 3), round(found.shares["y"], 3)
+        >>> shift = attribute_change(before, after, "y")
+        >>> round(shift.shares["x"], 3), round(shift.shares["y"], 3)
         (2.0, 3.0)
     """
     ancestors = _ancestors(before, outcome)
@@ -228,7 +235,7 @@ def attribute_change(
 
 
 def _ancestors(model: SCM, outcome: str) -> list[str]:
-    """The outcome and what causes it, causes first."""
+    """Return the outcome and its causes, causes first."""
     if outcome not in model.variables:
         raise ValueError(f"outcome: {spell_unknown([outcome], model.variables)}")
     if model.variables[outcome].shape:

@@ -3,9 +3,9 @@
     phi_j = sum_{S not holding j} |S|! (d - 1 - |S|)! / d! (v(S + j) - v(S)),
     sum_j phi_j = v(all) - v(none)                                    (Shapley 1953)
 
-Exactly, by all 2^d sets, for up to `EXACT` players; else over random orders, each with its reverse,
-and then with the standard error of their mean: as many as bring it below `ENOUGH` of what is
-shared.
+They are exact, from all 2^d sets, for up to `MAX_EXACT` players. For more they are averages over
+random orders, each with its reverse, and come with a standard error: orders are added until it is
+below `RELATIVE_ERROR` of what is shared.
 """
 
 from __future__ import annotations
@@ -20,11 +20,17 @@ from rung3.data.seeding import stream
 
 __all__ = ["shapley"]
 
-EXACT, ORDERS, LEAST = 8, 100, 20
-"""Most players that are shared among exactly; pairs of orders for more, at most and at least."""
+MAX_EXACT = 8
+"""Players at most whose 2^d sets are all computed: 256 values of v."""
 
-ENOUGH = 0.01
-"""Standard error of a share, as a share of `v(all) - v(none)`, at which orders are enough."""
+MAX_ORDERS = 100
+"""Pairs of random orders at most, for more players."""
+
+MIN_ORDERS = 20
+"""Pairs of random orders at least, before their standard error is relied on."""
+
+RELATIVE_ERROR = 0.01
+"""Standard error of a share, relative to `v(all) - v(none)`, at which the orders end."""
 
 
 def shapley(
@@ -34,8 +40,8 @@ def shapley(
 
     Args:
         players: Their names.
-        value: v, of any shape; called once for a set.
-        seed: Of the random orders, if there are too many players.
+        value: The function v, of any shape; called once a set.
+        seed: Seed of the random orders, if there are too many players.
 
     Returns:
         Each player's share, and the standard error that random orders leave, both of v's shape.
@@ -56,7 +62,7 @@ def shapley(
 
     d = len(players)
     zero = torch.zeros_like(v(frozenset()))
-    if d <= EXACT:
+    if d <= MAX_EXACT:
         shares = dict.fromkeys(players, zero)
         for code in range(2**d):
             team = frozenset(p for k, p in enumerate(players) if code >> k & 1)
@@ -68,7 +74,7 @@ def shapley(
     generator = stream(seed, "orders")
     added: dict[str, list[Tensor]] = {player: [] for player in players}
     total = v(frozenset(players)) - v(frozenset())
-    for count in range(1, ORDERS + 1):
+    for count in range(1, MAX_ORDERS + 1):
         order = [players[k] for k in torch.randperm(d, generator=generator).tolist()]
         gains: dict[str, Tensor] = dict.fromkeys(players, zero)
         for way in (order, order[::-1]):
@@ -77,9 +83,9 @@ def shapley(
                 gains[player] = gains[player] + gain / 2
         for player in players:
             added[player].append(gains[player])
-        if count >= LEAST and count % 10 == 0:
-            left = torch.stack([torch.stack(own).std(0) for own in added.values()]) / count**0.5
-            if (left.reshape(d, -1).mean(1) <= ENOUGH * total.abs().mean()).all():
+        if count >= MIN_ORDERS and count % 10 == 0:
+            left = torch.stack([torch.stack(gains).std(0) for gains in added.values()]) / count**0.5
+            if (left.reshape(d, -1).mean(1) <= RELATIVE_ERROR * total.abs().mean()).all():
                 break
     stacked = {player: torch.stack(gains) for player, gains in added.items()}
     return (

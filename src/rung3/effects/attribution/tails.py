@@ -1,8 +1,8 @@
-"""Probabilities of tails that hardly any draw reaches: by levels, each a share of the last.
+"""Probabilities of tails that few draws reach: by levels, each a share of the one before.
 
     P(t >= t*) = P(t >= t_1) P(t >= t_2 | t >= t_1) ... P(t >= t* | t >= t_m),
 
-where t_j is what one draw in `1 / KEPT` of those beyond t_{j-1} exceeds. Draws beyond a level are
+where a share `KEPT` of the draws beyond t_{j-1} exceeds t_j. Draws beyond a level are
 copied, and moved by steps that leave the prior of the noise as it is and stay beyond it (Au and
 Beck 2001, *Estimation of small failure probabilities by subset simulation*). Of m levels and N
 draws the logarithm has, draws of one level being correlated, an error of about
@@ -20,15 +20,25 @@ import torch
 from torch import Generator, Tensor
 
 from rung3.data.rows import Noise, map_noise
+from rung3.effects.noise import choose_noise
 from rung3.mechanisms.additive.mechanism import AdditiveNoise
 from rung3.mechanisms.base import Mechanism
 from rung3.mechanisms.equation import Equation
 from rung3.mechanisms.flow import Flow
 
-__all__ = ["choose", "log_tails", "moved"]
+__all__ = ["log_tails", "moved"]
 
-KEPT, MOVES, LEVELS = 0.2, 4, 400
-"""Share of draws beyond the next level; moves between two; levels at the most."""
+KEPT = 0.2
+"""Share of draws beyond the next level: near the best trade of levels against draws (Au, Beck)."""
+
+MOVES = 4
+"""Steps of each draw between two levels, so that copies of one draw part."""
+
+MAX_LEVELS = 400
+"""Levels at most: they reach probabilities of 1e-279, near the smallest number in double."""
+
+TARGET_ACCEPTANCE = 0.3
+"""Share of accepted steps that the size of steps is adapted to."""
 
 CORRELATED = 3.0
 """Factor on the variance of each level, as its draws are not independent."""
@@ -43,18 +53,18 @@ def log_tails(
     wanted: Tensor,
     generator: Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`log P(t >= t*)` of several cases at once.
+    """Estimate `log P(t >= t*)` of several cases at once.
 
     Args:
         state: Noise of each case, drawn from its prior: tensors `(cases, N, ...)` by name.
-        rate: From noise to t, `(cases, N)`.
-        step: The noise moved by steps of sizes `(cases, 1)` such that its prior stays.
+        rate: Function from noise to t, `(cases, N)`.
+        step: Function that moves the noise by steps of sizes `(cases, 1)` and keeps its prior.
         wanted: t* of each case, `(cases,)`.
-        generator: Of what is copied.
+        generator: Source of the random choice of copies.
 
     Returns:
         The logarithms, `(cases,)`; their standard errors; and which of them are upper bounds only,
-        as no move led on.
+        because no move reached the next level.
     """
     t = rate(state)
     cases, n = t.shape
@@ -63,7 +73,7 @@ def log_tails(
     level = torch.full_like(t[:, 0], -math.inf)
     size = torch.full_like(t[:, :1], 0.5)
     open_ = torch.ones_like(bound)
-    for _ in range(LEVELS):
+    for _ in range(MAX_LEVELS):
         beyond = torch.where(t > level[:, None], t, math.inf)
         least = beyond.amin(1)  # a level must rise, also among ties
         raised = torch.maximum(t.quantile(1 - KEPT, dim=1), least)
@@ -80,21 +90,21 @@ def log_tails(
         if not open_.any():
             return log_p, variance.sqrt(), bound
         weights = (t >= level[:, None]).double() + 1e-12
-        kept = torch.multinomial(weights, n, replacement=True, generator=generator)
-        state, t = _copied(state, kept), t.gather(1, kept)
+        copied = torch.multinomial(weights, n, replacement=True, generator=generator)
+        state, t = _copied(state, copied), t.gather(1, copied)
         for _ in range(MOVES):
-            further = step(state, size)
-            there = rate(further)
-            accepted = (there >= level[:, None]) & (there != t)
-            state = {k: choose(accepted, further[k], part) for k, part in state.items()}
-            t = torch.where(accepted, there, t)
-            found = accepted.to(size).mean(1, keepdim=True)
-            size = (size * (found - 0.3).exp()).clamp(1e-3, 1e3)
+            proposed = step(state, size)
+            proposed_t = rate(proposed)
+            accepted = (proposed_t >= level[:, None]) & (proposed_t != t)
+            state = {k: choose_noise(accepted, proposed[k], part) for k, part in state.items()}
+            t = torch.where(accepted, proposed_t, t)
+            acceptance = accepted.to(size).mean(1, keepdim=True)
+            size = (size * (acceptance - TARGET_ACCEPTANCE).exp()).clamp(1e-3, 1e3)
     return log_p, variance.sqrt(), bound | open_
 
 
 def _copied(state: State, at: Tensor) -> State:
-    """The draws at `(cases, N)` of each case."""
+    """Return the draws at `(cases, N)` of each case."""
     rows = torch.arange(len(at), device=at.device)[:, None]
     return {k: map_noise(lambda u: u[rows, at], part) for k, part in state.items()}
 
@@ -102,24 +112,24 @@ def _copied(state: State, at: Tensor) -> State:
 def moved(
     mechanism: Mechanism, noise: Noise, prior: Noise, size: Tensor, generator: Generator
 ) -> Noise:
-    """Noise `(cases, N, ...)` moved such that its prior stays.
+    """Move noise `(cases, N, ...)` so that its prior stays.
 
-    By a random walk, accepted by Metropolis's rule, where the noise has a density that is known;
-    else drawn anew, in a share of `size`.
+    It takes a step of a random walk, accepted by Metropolis's rule, where the density of the noise
+    is known; else it is drawn anew, in a share `size` of the rows.
 
     Args:
-        mechanism: Whose noise it is.
-        noise: What it is.
+        mechanism: The mechanism whose noise it is.
+        noise: The noise, `(cases, N, ...)`.
         prior: Draws of its prior, `(draws, ...)`.
-        size: Of the steps, `(cases, 1)`.
-        generator: Of the steps.
+        size: Size of the steps, `(cases, 1)`.
+        generator: Source of the random steps.
     """
     density = _density(mechanism)
     if density is None or not isinstance(noise, Tensor) or not isinstance(prior, Tensor):
         shape, device = (len(size), _width(noise)), size.device
         at = torch.randint(_length(prior), shape, generator=generator, device=device)
-        again = torch.rand(shape, generator=generator, device=device) < size
-        return choose(again, map_noise(lambda t: t[at], prior), noise)
+        redrawn = torch.rand(shape, generator=generator, device=device) < size
+        return choose_noise(redrawn, map_noise(lambda t: t[at], prior), noise)
     axes = [1] * (noise.ndim - 2)
     step = size.reshape(-1, 1, *axes) * prior.double().std()
     walk = torch.randn(noise.shape, generator=generator, device=noise.device, dtype=torch.float64)
@@ -138,7 +148,7 @@ def _length(pool: Noise) -> int:
 
 
 def _density(mechanism: Mechanism) -> Callable[[Tensor], Tensor] | None:
-    """The log-density of every entry of a mechanism's noise; `None` if it is not known."""
+    """Return the log-density of every entry of a mechanism's noise; `None` if it is not known."""
     if isinstance(mechanism, Flow | AdditiveNoise):
         return lambda u: -0.5 * u.double().square()
     if not isinstance(mechanism, Equation) or mechanism._distribution.event_shape:
@@ -155,16 +165,3 @@ def _density(mechanism: Mechanism) -> Callable[[Tensor], Tensor] | None:
         return torch.where(possible, distribution.log_prob(inside).double(), -math.inf)
 
     return density
-
-
-def choose(mask: Tensor, yes: Noise, no: Noise) -> Noise:
-    """One noise or another, `(cases, N, ...)`, by a mask `(cases,)` or `(cases, N)`."""
-
-    def one(yes: Tensor, no: Tensor) -> Tensor:
-        return torch.where(mask.reshape(*mask.shape, *[1] * (yes.ndim - mask.ndim)), yes, no)
-
-    if isinstance(yes, Tensor) and isinstance(no, Tensor):
-        return one(yes, no)
-    assert not isinstance(yes, Tensor)
-    assert not isinstance(no, Tensor)
-    return {key: one(part, no[key]) for key, part in yes.items()}

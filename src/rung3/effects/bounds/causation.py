@@ -35,39 +35,20 @@ from rung3.data.columns import gaps, read, say_gaps
 from rung3.data.seeding import Seed, base_seed
 from rung3.data.values import coded
 from rung3.data.variables import Discrete, Variable
-from rung3.effects.averages import say_learned
-from rung3.effects.bounds.linear_program import Interval, optimise
+from rung3.effects.bounds.linear_program import optimise
+from rung3.effects.estimate import Estimate, say_learned
 from rung3.scm.floating import in_own_precision
 from rung3.scm.scm import SCM
 
-__all__ = ["Causation", "Share", "of_model", "of_table"]
+__all__ = ["Causation", "probabilities_of_causation"]
 
 NEVER, HELPED, HURT, ALWAYS = range(4)
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share of rows, with its Monte Carlo interval.
-
-    Attributes:
-        value: The share.
-        low: Lower end of the interval (Wilson's).
-        high: Upper end.
-        n: Number of rows that it is a share of.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+"""The kinds of rows: Y happens in neither world, under x only, under x' only, or in both."""
 
 
 @dataclass(frozen=True)
 class Causation:
-    """The three probabilities of causation.
+    """The three probabilities of causation: bounds from a table, shares of rows from a model.
 
     Attributes:
         necessity: PN; `None` where no row has cause and outcome.
@@ -77,9 +58,9 @@ class Causation:
         learned: Whether they are of a model that was fitted, whose own error is not counted.
     """
 
-    necessity: Interval | Share | None
-    sufficiency: Interval | Share | None
-    both: Interval | Share
+    necessity: Estimate[float] | None
+    sufficiency: Estimate[float] | None
+    both: Estimate[float]
     gaps: int = 0
     learned: bool = False
 
@@ -89,8 +70,8 @@ class Causation:
         return "\n".join(lines) + say_gaps(self.gaps) + say_learned(self.learned)
 
 
-def of_table(
-    table: Mapping[str, Any],
+def probabilities_of_causation(
+    source: SCM | Mapping[str, Any],
     cause: str,
     outcome: str,
     *,
@@ -98,37 +79,93 @@ def of_table(
     exogenous: bool = False,
     monotone: bool = False,
     variables: Mapping[str, Variable] | None = None,
+    x: Any = None,
+    versus: Any = None,
+    event: Any = None,
+    n: int | None = None,
+    level: float | None = None,
+    seed: Seed = None,
 ) -> Causation:
-    """What a table of two binary columns says about the probabilities of causation.
+    """Bound the probabilities of causation from a table, or compute them from a model.
+
+    A table of two binary columns leaves bounds, each of which is one number where it is identified.
+    A model answers by its counterfactuals: noise is abducted from `n` of its rows, and each row is
+    predicted under x and under x'. Like every counterfactual, that answer rests on the mechanisms,
+    not on data alone.
 
     Args:
-        table: Observations: a mapping from name to values, a data frame, or rows.
-        cause: Name of the cause; its value 1 is x, 0 is x'.
-        outcome: Name of the outcome; its value 1 is y.
-        experiment: `P(y | do(x))` and `P(y | do(x'))`, where they are known: from an experiment, or
-            by adjustment (`rung3.effects.tables.adjustment.effect`).
-        exogenous: Whether nothing confounds the two, so that seeing is doing.
-        monotone: Whether the cause never prevents the outcome.
-        variables: What the columns are; read off their values where not given.
-
-    Returns:
-        Bounds, each of which is one number where it is identified.
+        source: Observations (a mapping from name to values, a data frame, or rows), or a model.
+        cause: Name of the cause; in a table its value 1 is x, and 0 is x'.
+        outcome: Name of the outcome; in a table its value 1 is y.
+        experiment: Of a table: `P(y | do(x))` and `P(y | do(x'))`, where they are known, from an
+            experiment or by adjustment (`rung3.effects.tables.effect`).
+        exogenous: Of a table: whether nothing confounds the two, so that seeing is doing.
+        monotone: Of a table: whether the cause never prevents the outcome.
+        variables: Of a table: what the columns are; read off their values where not given.
+        x: Of a model: the value of the cause; 1 if not given (of a labelled one, the second).
+        versus: Of a model: the value x' that it is compared with; 0 if not given (the first).
+        event: Of a model: the value y of the outcome; 1 if not given (the second). Or a function of
+            its values `(n, ...)` that gives a mask `(n,)`, such as `lambda grade: grade >= 4`.
+        n: Of a model: number of rows; 10,000 if not given.
+        level: Of a model: nominal coverage of the intervals (Wilson's), for the Monte Carlo error
+            alone; 0.95 if not given.
+        seed: Of a model: an int, a `torch.Generator`, or `None` to follow torch's own.
 
     Raises:
-        ValueError: If a column is not binary, probabilities are none, or assumptions contradict
-            each other or the data.
+        ValueError: If an argument does not belong to the source. Of a table: if a column is not
+            binary, probabilities are none, or assumptions contradict each other or the data. Of a
+            model: if a name is unknown, the outcome is no effect of the cause, or a value does not
+            fit its variable.
 
     Example:
         >>> table = {"studied": [1] * 50 + [0] * 50, "passed": [1] * 40 + [0] * 35 + [1] * 25}
-        >>> print(of_table(table, "studied", "passed", exogenous=True, monotone=True))
-        PN  0.375
-        PS  0.600
-        PNS 0.300
-        >>> print(of_table(table, "studied", "passed", exogenous=True))
+        >>> print(probabilities_of_causation(table, "studied", "passed", exogenous=True))
         PN  [0.375, 0.625]
         PS  [0.600, 1.000]
         PNS [0.300, 0.500]
+        >>> print(probabilities_of_causation(table, "studied", "passed", exogenous=True,
+        ...     monotone=True))
+        PN  0.375
+        PS  0.600
+        PNS 0.300
+        >>> from rung3 import worlds
+        >>> print(probabilities_of_causation(worlds.exam(), "studied", "passed", seed=0).necessity)
+        0.459 [0.444, 0.474]
     """
+    of_table = {
+        "experiment": experiment,
+        "exogenous": exogenous or None,
+        "monotone": monotone or None,
+        "variables": variables,
+    }
+    of_model = {"x": x, "versus": versus, "event": event, "n": n, "level": level, "seed": seed}
+    if isinstance(source, SCM):
+        _refuse(of_table, "a table", "a model")
+        rows, coverage = 10_000 if n is None else n, 0.95 if level is None else level
+        return _of_model(source, cause, outcome, x, versus, event, rows, coverage, seed)
+    _refuse(of_model, "a model", "a table")
+    return _of_table(source, cause, outcome, experiment, exogenous, monotone, variables)
+
+
+def _refuse(arguments: Mapping[str, Any], other: str, source: str) -> None:
+    """Refuse arguments that only the other kind of source has a use for."""
+    if unfit := [name for name, value in arguments.items() if value is not None]:
+        raise ValueError(
+            f"{', '.join(unfit)}: for {other} as source, and this one is {source}; leave out "
+            f"{'it' if len(unfit) == 1 else 'them'}"
+        )
+
+
+def _of_table(
+    table: Mapping[str, Any],
+    cause: str,
+    outcome: str,
+    experiment: tuple[float, float] | None,
+    exogenous: bool,
+    monotone: bool,
+    variables: Mapping[str, Variable] | None,
+) -> Causation:
+    """Bound the probabilities by what a table and assumptions allow."""
     rows, kinds = read(table, variables, [cause, outcome])
     for name in (cause, outcome):
         kind = kinds[name]
@@ -149,7 +186,7 @@ def of_table(
 def _bounded(
     seen: np.ndarray[Any, Any], experiment: tuple[float, float] | None, monotone: bool
 ) -> Causation:
-    """The linear programs over q(x, kind), given `P(x, y)` as `(2, 2)`."""
+    """Solve the linear programs over q(x, kind), given `P(x, y)` as `(2, 2)`."""
     kinds = [NEVER, HELPED, ALWAYS] if monotone else [NEVER, HELPED, HURT, ALWAYS]
     happens = {0: (HURT, ALWAYS), 1: (HELPED, ALWAYS)}  # under x' and under x
 
@@ -168,7 +205,7 @@ def _bounded(
         matrix.append(row(*under(x, 1, (0, 1))))
         values.append(known)
 
-    def ask(cells: list[tuple[int, int]], given: float) -> Interval | None:
+    def ask(cells: list[tuple[int, int]], given: float) -> Estimate[float] | None:
         if given == 0:
             return None
         return optimise(row(*cells) / given, np.stack(matrix), np.array(values))
@@ -179,44 +216,18 @@ def _bounded(
 
 
 @in_own_precision
-def of_model(
+def _of_model(
     model: SCM,
     cause: str,
     outcome: str,
-    *,
-    x: Any = None,
-    versus: Any = None,
-    event: Any = None,
-    n: int = 10_000,
-    level: float = 0.95,
-    seed: Seed = None,
+    x: Any,
+    versus: Any,
+    event: Any,
+    n: int,
+    level: float,
+    seed: Seed,
 ) -> Causation:
-    """The probabilities of causation in a model, by its counterfactuals.
-
-    Noise is abducted from `n` rows of the model, and each row is predicted under x and under x'.
-    Like every counterfactual, the answer rests on the mechanisms, not on data alone.
-
-    Args:
-        model: The model.
-        cause: Name of the cause.
-        outcome: Name of the outcome.
-        x: The value of the cause; 1 if not given (of a labelled one, the second).
-        versus: The value x' that it is compared with; 0 if not given (the first).
-        event: The value y of the outcome; 1 if not given (the second). Or a function of its values
-            `(n, ...)` that gives a mask `(n,)`, such as `lambda grade: grade >= 4`.
-        n: Number of rows.
-        level: Nominal coverage of the intervals, for the Monte Carlo error alone.
-        seed: An int, a `torch.Generator`, or `None` to follow torch's own.
-
-    Raises:
-        ValueError: If a name is unknown, the outcome is no effect of the cause, or a value does not
-            fit its variable.
-
-    Example:
-        >>> from rung3 import worlds
-        >>> print(of_model(worlds.exam(), "studied", "passed", seed=0).necessity)
-        0.459 [0.444, 0.474]
-    """
+    """Count the rows of a model whose counterfactuals meet each definition."""
     x, versus, event = coded(x, 1), coded(versus, 0), coded(event, 1)
     model.graph.names([cause, outcome])
     if outcome not in model.graph.descendants(cause):
@@ -232,7 +243,7 @@ def of_model(
     values = [model.variables[cause].validate(cause, value) for value in (x, versus)]
     had, lacked = (rows[cause] == value for value in values)
 
-    def share(hit: Tensor, among: Tensor) -> Share | None:
+    def share(hit: Tensor, among: Tensor) -> Estimate[float] | None:
         return _share(hit[among], level) if among.any() else None
 
     both = _share(treated & ~control, level)
@@ -241,6 +252,7 @@ def of_model(
 
 
 def _mask(model: SCM, name: str, event: Any, values: Tensor) -> Tensor:
+    """Return in which rows an event happened, `(n,)`."""
     if callable(event) and not isinstance(event, Tensor):
         mask = torch.as_tensor(event(values))
     else:
@@ -250,9 +262,10 @@ def _mask(model: SCM, name: str, event: Any, values: Tensor) -> Tensor:
     return mask.bool()
 
 
-def _share(hit: Tensor, level: float) -> Share:
+def _share(hit: Tensor, level: float) -> Estimate[float]:
+    """Return the share of hits, with Wilson's interval."""
     from scipy.stats import binomtest
 
     count, n = int(hit.sum()), len(hit)
-    found = binomtest(count, n).proportion_ci(level, "wilson")
-    return Share(count / n, float(found.low), float(found.high), n)
+    interval = binomtest(count, n).proportion_ci(level, "wilson")
+    return Estimate(count / n, float(interval.low), float(interval.high), n, level)

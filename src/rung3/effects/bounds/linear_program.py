@@ -21,7 +21,7 @@ is identified they agree.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from math import prod
 from string import ascii_letters
@@ -31,47 +31,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rung3.data.columns import gaps, read, say_gaps
+from rung3.data.columns import gaps, read
 from rung3.data.variables import Discrete, Variable
+from rung3.effects.estimate import BOUNDS, Estimate
 from rung3.graph import CausalGraph
 from rung3.graph.given import as_graph
 from rung3.scm.enumeration import joint, shape_of
 from rung3.scm.scm import SCM
 
-__all__ = ["Interval", "bounds", "optimise"]
+__all__ = ["bounds", "optimise"]
 
 Array: TypeAlias = NDArray[np.float64]
 Event: TypeAlias = Mapping[str, Any]
 
-MOST = 20_000_000
-"""Entries of the linear program, at the most."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """What data and graph allow a quantity to be, all of it and nothing else.
-
-    Attributes:
-        low: The least value.
-        high: The greatest value.
-        gaps: How many rows were left out, for a gap in a column that is used.
-    """
-
-    low: float
-    high: float
-    gaps: int = 0
-
-    @property
-    def identified(self) -> bool:
-        """Whether there is one value only, to within 1e-6."""
-        return self.high - self.low < 1e-6
-
-    def __contains__(self, value: float) -> bool:
-        return self.low - 1e-6 <= value <= self.high + 1e-6
-
-    def __str__(self) -> str:
-        found = f"{self.low:.3f}" if self.identified else f"[{self.low:.3f}, {self.high:.3f}]"
-        return found + say_gaps(self.gaps)
+MAX_ENTRIES = 20_000_000
+"""Entries of the matrix of a linear program, at most: 160 MB in double."""
 
 
 def bounds(
@@ -85,8 +59,8 @@ def bounds(
     monotone: Mapping[str, str | Iterable[str]] | None = None,
     variables: Mapping[str, Variable] | None = None,
     slack: float = 0.0,
-) -> Interval:
-    """What `P(event | do)` can be, or its difference from `P(event | versus)`.
+) -> Estimate[float]:
+    """Bound `P(event | do)`, or its difference from `P(event | versus)`.
 
     Args:
         source: Rows, or a model whose distribution (of the graph's nodes) is taken as the data's.
@@ -101,7 +75,8 @@ def bounds(
             graph by chance.
 
     Returns:
-        The least and the greatest value; one number where the query is identified.
+        The least and the greatest value that data and graph allow, as an estimate without a value;
+        both agree where the query is `identified`.
 
     Raises:
         ValueError: If a variable is unknown or not discrete, an event is also set, treatments lie
@@ -120,12 +95,12 @@ def bounds(
     queries = [(event, do), *([] if versus is None else [(event, versus)])]
     results = list(known)
     graph = as_graph(graph)
-    asked = [*queries, *((e, d) for e, d, _ in results)]
-    for one, action in asked:
+    everything = [*queries, *((e, d) for e, d, _ in results)]
+    for one, action in everything:
         graph.disjoint(event=list(one), do=list(action))
-    goals = frozenset(name for one, _ in asked for name in one)
+    goals = frozenset(name for one, _ in everything for name in one)
     kept = graph.subgraph(goals | graph.ancestors(goals))
-    model = _Program(source, kept, variables or {}, [d for _, d in asked], monotone or {})
+    model = _Program(source, kept, variables or {}, [d for _, d in everything], monotone or {})
     sought = model.functional(*queries[0])
     if versus is not None:
         sought = sought - model.functional(*queries[1])
@@ -134,8 +109,8 @@ def bounds(
     return replace(optimise(sought, np.concatenate(rows), values, slack), gaps=model.gaps)
 
 
-def optimise(sought: Array, matrix: Array, values: Array, slack: float = 0.0) -> Interval:
-    """Least and greatest `sought q` over distributions q with `matrix q = values`, up to slack.
+def optimise(sought: Array, matrix: Array, values: Array, slack: float = 0.0) -> Estimate[float]:
+    """Find the range of `sought q` over distributions q with `matrix q = values`, up to slack.
 
     Args:
         sought: Coefficients `(columns,)`.
@@ -163,26 +138,26 @@ def optimise(sought: Array, matrix: Array, values: Array, slack: float = 0.0) ->
         }
     ends = []
     for sign in (1, -1):
-        found = linprog(sign * sought, **pairs, bounds=(0, None), method="highs")
-        if found.status == 2:
+        optimum = linprog(sign * sought, **pairs, bounds=(0, None), method="highs")
+        if optimum.status == 2:
             raise ValueError(
                 "data and assumptions contradict each other: no model of the graph comes closer to "
                 f"the given probabilities than {_miss(matrix, values):.3g}; look at the graph and "
                 "at what is said to be monotone, or give slack= if this is chance"
             )
-        if not found.success:
-            raise ValueError(f"the linear program was not solved: {found.message}")
-        ends.append(sign * float(found.fun))
-    return Interval(ends[0], ends[1])
+        if not optimum.success:
+            raise ValueError(f"the linear program was not solved: {optimum.message}")
+        ends.append(sign * float(optimum.fun))
+    return Estimate(None, ends[0], ends[1], form=BOUNDS)
 
 
 def _miss(matrix: Array, values: Array) -> float:
-    """The least slack with which there is a distribution."""
+    """Return the least slack with which there is a distribution."""
     from scipy.optimize import linprog
 
     rows, columns = matrix.shape
     missed = -np.ones((rows, 1))
-    found = linprog(
+    optimum = linprog(
         np.r_[np.zeros(columns), 1.0],
         A_ub=np.block([[matrix, missed], [-matrix, missed]]),
         b_ub=np.r_[values, -values],
@@ -191,7 +166,7 @@ def _miss(matrix: Array, values: Array) -> float:
         bounds=(0, None),
         method="highs",
     )
-    return float(found.fun)
+    return float(optimum.fun)
 
 
 class _Program:
@@ -233,7 +208,7 @@ class _Program:
         self.matrix, self.values = self._constraints()
 
     def functional(self, event: Event, do: Event) -> Array:
-        """`P(event | do)` as coefficients of q, `(columns,)`."""
+        """Return `P(event | do)` as coefficients of q, `(columns,)`."""
         fixed = {name: self._codes(name, value) for name, value in do.items() if name in self.names}
         for name, codes in fixed.items():
             if len(codes) != 1:
@@ -260,13 +235,13 @@ class _Program:
         return np.broadcast_to(part.reshape(shape), self.columns).reshape(-1)
 
     def _constraints(self) -> tuple[Array, Array]:
-        """Q[S](v), for every v that it depends on and that the data know it for."""
+        """Return Q[S](v) for every v that it depends on and that occurs in the data."""
         if not self.district:
             return np.zeros((0, 1)), np.zeros(0)
         parents = {p for name in self.district for p in self.graph.parents(name)}
         scope = [name for name in self.names if name in parents or name in self.district]
         rows = prod(self.sizes[name] for name in scope)
-        if rows * prod(self.columns) > MOST:
+        if rows * prod(self.columns) > MAX_ENTRIES:
             raise ValueError(
                 f"bounds: {' and '.join(self.district)} have {prod(self.columns):,} joint response "
                 f"functions and {rows:,} observable values: too many; leave out variables or levels"
@@ -283,7 +258,7 @@ class _Program:
         return matrix[seen], values[seen]
 
     def _factor(self, members: Sequence[str]) -> Array:
-        """Q[S] as an array over all nodes; NaN where the data hold no row of a stratum."""
+        """Return Q[S] as an array over all nodes; NaN where a stratum has no rows."""
         result = np.ones(self.observed.shape)
         for name in members:
             axis = self.names.index(name)
@@ -293,7 +268,7 @@ class _Program:
         return result
 
     def _others(self, name: str, *, given_only: bool) -> tuple[int, ...]:
-        """Axes of the nodes that are not in `{k} + T_k` (or, not in `T_k`)."""
+        """Return the axes of the nodes that are not in `{k} + T_k` (or not in `T_k`)."""
         so_far = self.graph.subgraph(self.names[: self.names.index(name) + 1])
         near = next(s for s in so_far.districts if name in s)
         kept = {*near, *(p for k in near for p in so_far.parents(k))}
@@ -318,14 +293,14 @@ class _Program:
                     raise ValueError(f"{name}: the query needs the stratum {stratum}: no rows")
 
     def _responses(self, monotone: Mapping[str, str | Iterable[str]]) -> dict[str, Array]:
-        """Of each node of the district: 1 where a function gives a value, `(R, *parents, K)`."""
+        """Tabulate response functions: 1 where one gives a value, `(R, *parents, K)`, by node."""
         self.graph.names(list(monotone))
-        found = {}
+        tables = {}
         for name in self.district:
             parents = self.graph.parents(name)
             shape = [self.sizes[p] for p in parents]
             size, configurations = self.sizes[name], prod(shape)
-            if size**configurations > MOST:
+            if size**configurations > MAX_ENTRIES:
                 raise ValueError(
                     f"bounds: {name} has {size}^{configurations} response functions of "
                     f"{list(parents)}: too many; leave out parents or levels"
@@ -338,8 +313,8 @@ class _Program:
                     raise ValueError(f"monotone: {parent!r} is no parent of {name!r}")
                 steps = np.diff(table, axis=1 + parents.index(parent))
                 table = table[(steps >= 0).reshape(len(table), -1).all(1)]
-            found[name] = (table[..., None] == np.arange(size)).astype(float)
-        return found
+            tables[name] = (table[..., None] == np.arange(size)).astype(float)
+        return tables
 
     def _axes(self, name: str) -> str:
         return self._spell([*self.graph.parents(name), name])
@@ -361,7 +336,7 @@ def _einsum(operands: Sequence[Any], output: str) -> Array:
 def _distribution(
     source: Mapping[str, Any] | SCM, names: Sequence[str], variables: Mapping[str, Variable]
 ) -> tuple[Array, dict[str, Discrete], int]:
-    """P(v) of the named variables, in their order; and how many rows with gaps were left out."""
+    """Return P(v) of the named variables, their kinds, and the number of rows with gaps."""
     left_out = 0
     if isinstance(source, SCM):
         source.graph.names(names)

@@ -29,30 +29,13 @@ from rung3.data.columns import amounts, gaps, read, say_gaps
 from rung3.data.rows import Rows
 from rung3.data.values import coded
 from rung3.data.variables import Binary, Categorical, Continuous, Discrete, Variable
+from rung3.effects.estimate import Estimate
 from rung3.effects.tables.m_estimation import Equations, Method
 from rung3.graph import CausalGraph, CausalQuery, check_adjustment
 from rung3.graph.given import as_graph
 from rung3.scm.identifiability import identify
 
-__all__ = ["Effect", "Estimate", "Method", "effect"]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its interval.
-
-    Attributes:
-        value: The estimate.
-        low: Lower end of the interval.
-        high: Upper end.
-    """
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+__all__ = ["Effect", "Method", "effect"]
 
 
 @dataclass(frozen=True)
@@ -63,19 +46,19 @@ class Effect:
         effect: `E[Y | do] - E[Y | versus]`, in the outcome's unit.
         do: `E[Y | do]`.
         versus: `E[Y | versus]`.
-        adjusted: What was adjusted for.
-        method: How.
-        least: The least estimated probability of an arm in any row: far below 1 / n of it, the
-            estimate rests on few rows.
+        adjusted: Names of the variables that were adjusted for.
+        method: How it was estimated.
+        least: Smallest estimated probability of an arm in any row; where it is far below 1 / n,
+            the estimate rests on few rows.
         level: Nominal coverage of the intervals.
         n: Number of rows.
         gaps: How many more rows were left out, for a gap in a column that is used.
-        kinds: What was not declared, and read off its values.
+        kinds: Variables that were not declared, and were read off their values.
     """
 
-    effect: Estimate
-    do: Estimate
-    versus: Estimate
+    effect: Estimate[float]
+    do: Estimate[float]
+    versus: Estimate[float]
     adjusted: tuple[str, ...]
     method: Method
     least: float
@@ -158,16 +141,25 @@ def effect(
         values, spread = problem.solve()
     except ValueError as error:
         raise ValueError(f"{error}{amounts(kinds, given)}") from None
-    found = _intervals(values, spread, level, len(y) - 2 * features.shape[1])
-    read_off = {name: kind for name, kind in kinds.items() if name not in (variables or {})}
-    least, left_out = problem.least(), gaps(table, used)
-    return Effect(*found, given, method, least, level, len(y), left_out, read_off)
+    difference, treated, control = _intervals(values, spread, level, len(y) - 2 * features.shape[1])
+    return Effect(
+        effect=difference,
+        do=treated,
+        versus=control,
+        adjusted=given,
+        method=method,
+        least=problem.least(),
+        level=level,
+        n=len(y),
+        gaps=gaps(table, used),
+        kinds={name: kind for name, kind in kinds.items() if name not in (variables or {})},
+    )
 
 
 def _adjustment(
     treatment: str, outcome: str, adjust: Iterable[str] | None, graph: Any
 ) -> tuple[str, ...]:
-    """What to adjust for, as the graph allows."""
+    """Return what to adjust for, as the graph allows."""
     given = None if adjust is None else tuple([adjust] if isinstance(adjust, str) else adjust)
     if graph is None:
         if given is None:
@@ -178,24 +170,26 @@ def _adjustment(
         return given
     graph = as_graph(graph)
     if given is None:
-        found = graph.minimal_adjustment_set(treatment, outcome)
-        if found is None:
+        minimal = graph.minimal_adjustment_set(treatment, outcome)
+        if minimal is None:
             path = next((p for p in graph.backdoor_paths(treatment, outcome) if p.is_open()), "")
             raise ValueError(
                 f"no set of variables closes every back-door path of {treatment} and {outcome} "
                 f"({path}); {_other_way(graph, treatment, outcome)}"
             )
-        return tuple(name for name in graph.nodes if name in found)
+        return tuple(name for name in graph.nodes if name in minimal)
     check_adjustment(graph, treatment, outcome, given).require()
     return given
 
 
 def _other_way(graph: CausalGraph, treatment: str, outcome: str) -> str:
-    """How the effect is told all the same, where adjustment does not tell it."""
-    found = identify(graph, CausalQuery((outcome,), do=(treatment,)))
-    if not found:
-        return "see rung3.effects.bounds.linear_program for what the data allow"
-    return f"this estimates by adjustment alone, yet rung3.identify tells the effect: {found}"
+    """Return the end of the refusal: how the effect is identified, if not by adjustment."""
+    identification = identify(graph, CausalQuery((outcome,), do=(treatment,)))
+    if not identification:
+        return "see rung3.effects.bounds.bounds for what the data allow"
+    return (
+        f"this estimates by adjustment alone, yet rung3.identify tells the effect: {identification}"
+    )
 
 
 def _outcome(name: str, value: Tensor, kind: Variable, event: Any) -> Tensor:
@@ -210,7 +204,7 @@ def _outcome(name: str, value: Tensor, kind: Variable, event: Any) -> Tensor:
 
 
 def _arms(name: str, value: Tensor, kind: Variable, arms: tuple[Any, Any]) -> Tensor:
-    """Masks of the rows of both arms, `(2, n)`."""
+    """Return masks of the rows of both arms, `(2, n)`."""
     if not isinstance(kind, Discrete):
         raise ValueError(
             f"{name}: is {kind}; expected a discrete treatment: cut it into levels, or declare it "
@@ -223,7 +217,7 @@ def _arms(name: str, value: Tensor, kind: Variable, arms: tuple[Any, Any]) -> Te
 
 
 def _strata(rows: Rows, kinds: Mapping[str, Variable], names: tuple[str, ...]) -> Tensor:
-    """One indicator for each combination of values that occurs, `(n, strata)`."""
+    """Return an indicator for each combination of values that occurs, `(n, strata)`."""
     if not names:
         return torch.ones(rows.n, 1, dtype=torch.float64)
     codes = torch.stack([rows[name].long() for name in names], 1)
@@ -259,7 +253,7 @@ def _spell(kind: Variable, value: Any) -> str:
 def _features(
     rows: Rows, kinds: Mapping[str, Variable], names: tuple[str, ...], degree: int
 ) -> Tensor:
-    """A constant, indicators of categories, and products of up to `degree`, `(n, width)`."""
+    """Return a constant, indicators of categories and products up to `degree`, `(n, width)`."""
     columns = []
     for name in names:
         kind, value = kinds[name], rows[name]
@@ -272,27 +266,26 @@ def _features(
             raise ValueError(
                 f"{name}: is {kind}; adjust for numbers or categories that describe it"
             )
-    made = [torch.ones(rows.n, dtype=torch.float64)]
+    terms = [torch.ones(rows.n, dtype=torch.float64)]
     for power in range(1, degree + 1):
         for factors in combinations_with_replacement(columns, power):
             column = torch.stack(factors).prod(0)
-            new = torch.stack([*made, column], 1)
-            if torch.linalg.matrix_rank(new) == new.shape[1]:
-                made.append(column)
-    return torch.stack(made, 1)
+            longer = torch.stack([*terms, column], 1)
+            # A product that the earlier terms already span (an indicator squared) is left out.
+            if torch.linalg.matrix_rank(longer) == longer.shape[1]:
+                terms.append(column)
+    return torch.stack(terms, 1)
 
 
-def _intervals(
-    mu: Tensor, covariance: Tensor, level: float, freedom: int
-) -> tuple[Estimate, Estimate, Estimate]:
-    """The difference and both means, with intervals of Student's t."""
+def _intervals(mu: Tensor, covariance: Tensor, level: float, freedom: int) -> list[Estimate[float]]:
+    """Return the difference and both means, with intervals of Student's t."""
     from scipy.stats import t
 
     z = float(t.ppf((1 + level) / 2, max(1, freedom)))
     weights = torch.tensor([[1.0, -1.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     values = weights @ mu
     half = z * (weights @ covariance @ weights.T).diagonal().clamp_min(0).sqrt()
-    found = [
-        Estimate(float(v), float(v - h), float(v + h)) for v, h in zip(values, half, strict=True)
+    return [
+        Estimate(float(v), float(v - h), float(v + h), level=level)
+        for v, h in zip(values, half, strict=True)
     ]
-    return found[0], found[1], found[2]

@@ -22,8 +22,14 @@ __all__ = ["Equations", "Method"]
 
 Method = Literal["standardise", "ipw", "aipw"]
 
-ROUNDS, CLOSE, NEVER = 50, 1e-9, 1e-7
-"""Newton steps at the most; when a score counts as zero; and a probability as none."""
+MAX_STEPS = 50
+"""Newton steps of a logistic model, at most; one that needs more does not converge."""
+
+CONVERGED = 1e-9
+"""Score, averaged over rows, that counts as zero: far below any standard error."""
+
+MIN_PROBABILITY = 1e-7
+"""Probability of an arm that counts as zero: its rows would weigh ten million times others."""
 
 
 class Equations:
@@ -50,7 +56,7 @@ class Equations:
         self.width = features.shape[1]
 
     def psi(self, theta: Tensor, inflate: Tensor | float = 1.0) -> Tensor:
-        """The equations, `(n, 4 p + 2)`, at theta: both outcome models, propensities and means."""
+        """Return the equations `(n, 4 p + 2)` at theta: outcome models, propensities and means."""
         parts, means = [], []
         models, mu = theta[:-2].reshape(2, 2, self.width), theta[-2:]
         for arm, (beta, gamma), mean in zip(self.arms, models, mu, strict=True):
@@ -69,7 +75,7 @@ class Equations:
         return torch.cat([*parts, torch.stack(means, 1)], 1)
 
     def solve(self) -> tuple[Tensor, Tensor]:
-        """The two means, and their covariance `(2, 2)`."""
+        """Return the two means, and their covariance `(2, 2)`."""
         n, count = len(self.y), 4 * self.width + 2
         models = []
         for arm in self.arms:
@@ -78,12 +84,12 @@ class Equations:
             models.append(_fit(self.features, arm, True))
         theta = torch.cat([*models, torch.zeros(2, dtype=torch.float64)])
         self.theta = theta
-        if self.least() < NEVER:
+        if self.least() < MIN_PROBABILITY:
             raise ValueError(
                 "what is adjusted for tells the treatment without error in some rows: there is "
                 "nothing to compare them with (positivity); adjust for less"
             )
-        # the means enter linearly, each with its own slope
+        # The means enter linearly, each with its own slope: one Newton step is exact.
         offset = self.psi(theta)[:, -2:].mean(0)
         slope = torch.ones(2, dtype=torch.float64)
         if self.method == "ipw":
@@ -96,7 +102,7 @@ class Equations:
         return theta[-2:], (bread @ meat @ bread.T / n)[-2:, -2:]
 
     def _inflation(self) -> Tensor:
-        """`1 / sqrt(1 - h)` of each row in its arm's outcome model, `(n,)`."""
+        """Return `1 / sqrt(1 - h)` of each row in its arm's outcome model, `(n,)`."""
         result = torch.ones(len(self.y), dtype=torch.float64)
         for arm, beta in zip(self.arms > 0, self.theta[:-2].reshape(2, 2, -1)[:, 0], strict=True):
             inside = self.features[arm]
@@ -112,24 +118,24 @@ class Equations:
         return [torch.sigmoid(self.features @ gamma) for gamma in gammas]
 
     def least(self) -> float:
-        """The least estimated probability of an arm."""
+        """Return the smallest estimated probability of an arm."""
         return min(float(share.min()) for share in self._arm_shares())
 
 
 def _fit(features: Tensor, y: Tensor, binary: bool) -> Tensor:
-    """Least squares, or logistic regression by Newton's method: `sum_i x_i (y_i - m_i) = 0`."""
+    """Fit least squares, or a logistic model by Newton's method: `sum_i x_i (y_i - m_i) = 0`."""
     if len(features) < features.shape[1]:
         raise ValueError(
             f"{len(features)} rows of an arm are too few for {features.shape[1]} terms"
         )
     if not binary:
-        least: Tensor = torch.linalg.lstsq(features, y[:, None], driver="gelsd").solution
-        return least[:, 0]
+        solution: Tensor = torch.linalg.lstsq(features, y[:, None], driver="gelsd").solution
+        return solution[:, 0]
     beta = torch.zeros(features.shape[1], dtype=torch.float64)
-    for _ in range(ROUNDS):
+    for _ in range(MAX_STEPS):
         mean = torch.sigmoid(features @ beta)
         score = features.T @ (y - mean) / len(y)
-        if score.abs().max() < CLOSE:
+        if score.abs().max() < CONVERGED:
             return beta
         information = (features * (mean * (1 - mean))[:, None]).T @ features / len(y)
         step = torch.linalg.lstsq(information, score[:, None], driver="gelsd").solution[:, 0]

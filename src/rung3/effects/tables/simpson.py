@@ -32,34 +32,15 @@ from torch import Tensor
 from rung3.data.columns import gaps, read, say_gaps
 from rung3.data.rows import spell_unknown
 from rung3.data.variables import Categorical, Continuous, Discrete, Variable
+from rung3.effects.estimate import SLOPE, Estimate
 from rung3.graph import CausalGraph, Path
 from rung3.graph.given import as_graph
 
-__all__ = ["Advice", "Association", "Reversal", "advise", "association", "find_reversals"]
+__all__ = ["Advice", "Reversal", "advise", "association", "find_reversals"]
 
 Advice = Literal["aggregate", "stratify", "either", "neither"]
 Contrast = tuple[str, Tensor, Tensor]
-"""What is compared, in words; its value in each row; the rows that it is about."""
-
-
-@dataclass(frozen=True)
-class Association:
-    """Slope of the outcome on the cause, with its interval.
-
-    Attributes:
-        slope: In units of the outcome a unit of the cause.
-        low: Lower end of the interval.
-        high: Upper end.
-        n: Number of rows.
-    """
-
-    slope: float
-    low: float
-    high: float
-    n: int
-
-    def __str__(self) -> str:
-        return f"{self.slope:+.3g} [{self.low:+.3g}, {self.high:+.3g}] (n = {self.n})"
+"""A label of what is compared, its value in each row, and a mask of the rows that it is about."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +51,9 @@ class Reversal:
         cause: Name of the cause.
         outcome: Name of the outcome.
         by: Name of the variable whose strata reverse it.
-        contrast: What is compared, in words.
+        contrast: What is compared, as text.
         aggregate: The association in all rows.
-        strata: That in each stratum.
+        strata: The association in each stratum.
         left_out: Strata in which the cause does not vary.
         advice: Which of the two is the effect of the cause: `aggregate`, `stratify`, `either`, or
             `neither`; `None` without a graph.
@@ -84,8 +65,8 @@ class Reversal:
     outcome: str
     by: str
     contrast: str
-    aggregate: Association
-    strata: Mapping[str, Association]
+    aggregate: Estimate[float]
+    strata: Mapping[str, Estimate[float]]
     left_out: tuple[str, ...]
     advice: Advice | None
     reason: str
@@ -94,7 +75,7 @@ class Reversal:
     def __str__(self) -> str:
         head = f"{self.contrast}, by {self.by}{say_gaps(self.gaps)}"
         lines = [head, f"  in all rows: {self.aggregate}"]
-        lines += [f"  {stratum}: {found}" for stratum, found in self.strata.items()]
+        lines += [f"  {stratum}: {slope}" for stratum, slope in self.strata.items()]
         if self.advice is not None:
             lines.append(f"  {self.advice}: {self.reason}")
         return "\n".join(lines)
@@ -132,9 +113,9 @@ def find_reversals(
         >>> from rung3 import data
         >>> from rung3.data.readers.kidney_stones import VARIABLES
         >>> graph = CausalGraph("size -> treatment; {size treatment} -> recovery")
-        >>> found, = find_reversals(data.kidney_stones(), "treatment", "recovery", graph=graph,
+        >>> reversal, = find_reversals(data.kidney_stones(), "treatment", "recovery", graph=graph,
         ...     variables=VARIABLES)
-        >>> print(found)
+        >>> print(reversal)
         recovery with treatment = A against B, by size
           in all rows: -0.0457 [-0.105, +0.0133] (n = 700)
           small: +0.0644 [-0.00308, +0.132] (n = 357)
@@ -143,23 +124,12 @@ def find_reversals(
     """
     if bins < 2 or not 0 < level < 1:
         raise ValueError(f"bins={bins} must be at least 2, and level={level} between 0 and 1")
-    named = [name for name in (cause, outcome, by) if name is not None]
-    if len(set(named)) < len(named):
-        raise ValueError(f"cause, outcome and by must differ, got {named}")
     kinds = {name: read(table, variables, [name])[1][name] for name in map(str, table)}
-    unknown = [name for name in named if name not in kinds]
-    if unknown:
-        raise ValueError(f"the table lacks a column: {spell_unknown(unknown, kinds)}")
-    if graph is not None:
-        graph = as_graph(graph)
-        graph.names(named)
-    scalar = [name for name, kind in kinds.items() if kind.shape == ()]
-    vectors = [name for name in named if name not in scalar]
-    if vectors:
-        raise ValueError(f"{vectors[0]}: is {kinds[vectors[0]]}; expected a scalar column")
-    known = [name for name in scalar if graph is None or name in graph]
+    named = [name for name in (cause, outcome, by) if name is not None]
+    graph = None if graph is None else as_graph(graph)
+    known = _scalar_columns(kinds, named, graph)
     whole = read(table, kinds)[0] if gaps(table, kinds) == 0 else None
-    found = []
+    reversals = []
     for x, y in _pairs(known, cause, outcome, graph):
         for z in [by] if by is not None else [name for name in known if name not in (x, y)]:
             advice, reason = (None, "") if graph is None else advise(graph, x, y, z)
@@ -167,14 +137,34 @@ def find_reversals(
             left_out = 0 if whole else gaps(table, [x, y, z])
             strata = dict(_strata(z, rows[z], kinds[z], bins))
             for contrast, a, b, within in _contrasts(x, y, rows, kinds):
-                seen = _reversal(a, b, within, strata, level)
-                if seen is not None:
-                    found.append(Reversal(x, y, z, contrast, *seen, advice, reason, left_out))
-    return found
+                reversed_ = _reversal(a, b, within, strata, level)
+                if reversed_ is not None:
+                    reversals.append(
+                        Reversal(x, y, z, contrast, *reversed_, advice, reason, left_out)
+                    )
+    return reversals
+
+
+def _scalar_columns(
+    kinds: Mapping[str, Variable], named: list[str], graph: CausalGraph | None
+) -> list[str]:
+    """Return the scalar columns that the graph knows; refuse names that are not among them."""
+    if len(set(named)) < len(named):
+        raise ValueError(f"cause, outcome and by must differ, got {named}")
+    unknown = [name for name in named if name not in kinds]
+    if unknown:
+        raise ValueError(f"the table lacks a column: {spell_unknown(unknown, kinds)}")
+    if graph is not None:
+        graph.names(named)
+    scalar = [name for name, kind in kinds.items() if kind.shape == ()]
+    vectors = [name for name in named if name not in scalar]
+    if vectors:
+        raise ValueError(f"{vectors[0]}: is {kinds[vectors[0]]}; expected a scalar column")
+    return [name for name in scalar if graph is None or name in graph]
 
 
 def advise(graph: CausalGraph, cause: str, outcome: str, by: str) -> tuple[Advice, str]:
-    """Whether the effect of the cause is the association in all rows, or that within strata.
+    """Say whether the effect of the cause is the association in all rows or within strata.
 
     Args:
         graph: The causal graph.
@@ -218,7 +208,7 @@ def advise(graph: CausalGraph, cause: str, outcome: str, by: str) -> tuple[Advic
 
 
 def _harm(graph: CausalGraph, cause: str, outcome: str, by: str) -> str:
-    """What strata do that the graph forbids."""
+    """Say why strata would not give the effect."""
     first, last = (next(graph.causal_paths(*ends), None) for ends in ((cause, by), (by, outcome)))
     if first and last:  # without a cycle, the two meet nowhere else
         path = Path(first.nodes + last.nodes[1:], first.arrows + last.arrows, graph)
@@ -233,7 +223,7 @@ def _harm(graph: CausalGraph, cause: str, outcome: str, by: str) -> str:
 def _pairs(
     names: list[str], cause: str | None, outcome: str | None, graph: CausalGraph | None
 ) -> Iterator[tuple[str, str]]:
-    """Pairs to look at; each once, as the sign of a slope does not depend on its direction."""
+    """List the pairs to look at, each once: the sign of a slope does not depend on direction."""
     if cause is not None or outcome is not None:
         causes = names if cause is None else [cause]
         outcomes = names if outcome is None else [outcome]
@@ -284,11 +274,11 @@ def _strata(name: str, value: Tensor, kind: Variable, bins: int) -> Iterator[tup
 
 def _reversal(
     a: Tensor, b: Tensor, within: Tensor, strata: Mapping[str, Tensor], level: float
-) -> tuple[Association, dict[str, Association], tuple[str, ...]] | None:
+) -> tuple[Estimate[float], dict[str, Estimate[float]], tuple[str, ...]] | None:
     whole = association(a[within], b[within], level)
     if whole is None or whole.slope == 0:
         return None
-    parts: dict[str, Association] = {}
+    parts: dict[str, Estimate[float]] = {}
     for stratum, inside in strata.items():
         part = association(a[within & inside], b[within & inside], level)
         if part is None:
@@ -300,8 +290,8 @@ def _reversal(
     return (whole, parts, left_out) if len(parts) > 1 else None
 
 
-def association(x: Tensor, y: Tensor, level: float = 0.95) -> Association | None:
-    """The slope of y on x, with its interval; none where x does not vary.
+def association(x: Tensor, y: Tensor, level: float = 0.95) -> Estimate[float] | None:
+    """Estimate the slope of y on x; return `None` where x does not vary.
 
     Args:
         x: The cause, `(n,)`.
@@ -317,7 +307,10 @@ def association(x: Tensor, y: Tensor, level: float = 0.95) -> Association | None
     away = y - y.mean()
     slope = (from_mean * away).sum() / scale
     residual = away - slope * from_mean
-    share = (1 - 1 / len(x) - from_mean.square() / scale).clamp_min(1e-9)  # of a lone row, zero
+    share = (1 - 1 / len(x) - from_mean.square() / scale).clamp_min(
+        1e-9
+    )  # zero for a row that alone decides the slope
     spread = ((from_mean * residual).square() / share).sum().sqrt()
     half = t.ppf((1 + level) / 2, len(x) - 2) * spread / scale
-    return Association(float(slope), float(slope - half), float(slope + half), len(x))
+    low, high = float(slope - half), float(slope + half)
+    return Estimate(float(slope), low, high, len(x), level, form=SLOPE)

@@ -17,7 +17,7 @@ from rung3.cli.picture import by_channel, signed
 from rung3.data.distances import scale, unit
 from rung3.data.variables import Discrete, Image, Variable
 from rung3.evaluation.examples import Example, Sweep
-from rung3.graph.drawing import draw
+from rung3.graph.drawing import draw_graph
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -145,7 +145,7 @@ def graph(
     Variables that are set stand out, and what would act on them is dotted: it is cut.
     """
     square = [name for name, variable in variables.items() if isinstance(variable, Image)]
-    return png(draw(causes, do=chosen, square=square))
+    return png(draw_graph(causes, do=chosen, square=square))
 
 
 def losses(history: Mapping[str, Any]) -> bytes:

@@ -4,7 +4,7 @@ Source: Castro, Walker and Glocker 2020, *Causality matters in medical imaging*,
 Communications 11:3673 (lecture 1.4).
 """
 
-from rung3.effects.attribution.changes import Change, changes
+from rung3.effects.attribution.mechanism_changes import Change, changes
 from rung3.evaluation.tasks.direction import Direction, Task, task
 from rung3.evaluation.tasks.shifts import Kind, Shift, shifted, shifts
 from rung3.evaluation.tasks.stress import Stress, stress

@@ -68,7 +68,7 @@ Formula: TypeAlias = Probability | Sum | Product | Ratio
 
 
 def variables(formula: Formula) -> frozenset[str]:
-    """The variables that a formula depends on: those not summed over."""
+    """Return the variables that a formula depends on: those not summed over."""
     match formula:
         case Probability(of, given):
             return frozenset((*of, *given))
@@ -81,7 +81,7 @@ def variables(formula: Formula) -> frozenset[str]:
 
 
 def rename(formula: Formula, names: Mapping[str, str]) -> Formula:
-    """A formula with other names for some of the variables that it depends on."""
+    """Rename some of the variables that a formula depends on."""
 
     def named(of: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(names.get(name, name) for name in of)
@@ -99,7 +99,7 @@ def rename(formula: Formula, names: Mapping[str, str]) -> Formula:
 
 
 def product(factors: Iterable[Formula]) -> Formula:
-    """A product, flat; a single factor is itself."""
+    """Multiply formulas into one flat product; a single factor is itself."""
     flat = [inner for factor in factors for inner in _factors(factor)]
     return flat[0] if len(flat) == 1 else Product(tuple(flat))
 
@@ -109,7 +109,7 @@ def _factors(formula: Formula) -> list[Formula]:
 
 
 def sum_out(formula: Formula, over: Iterable[str]) -> Formula:
-    """A formula summed over variables, as simple as it easily gets.
+    """Sum a formula over variables, and simplify it where that is easy.
 
     A variable that one probability alone is of drops out of it; factors that do not depend on what
     is summed over stay outside of the sum.
@@ -129,8 +129,8 @@ def sum_out(formula: Formula, over: Iterable[str]) -> Formula:
                 continue
             match factors[within[0]]:
                 case Probability(of, given) if name in of:
-                    kept = tuple(other for other in of if other != name)
-                    simpler: list[Formula] = [Probability(kept, given)] if kept else []
+                    others = tuple(other for other in of if other != name)
+                    simpler: list[Formula] = [Probability(others, given)] if others else []
                 case Sum(inner_over, inner):
                     simpler = _factors(sum_out(inner, (*inner_over, name)))
                 case _:
@@ -144,7 +144,7 @@ def sum_out(formula: Formula, over: Iterable[str]) -> Formula:
 
 
 def ratio(top: Formula, bottom: Formula) -> Formula:
-    """A formula over another, without the factors that they have in common.
+    """Divide one formula by another, without the factors that they have in common.
 
     >>> a, b = Probability(("a",)), Probability(("b",), ("a",))
     >>> print(ratio(Product((a, b)), a))
@@ -161,7 +161,7 @@ def ratio(top: Formula, bottom: Formula) -> Formula:
 def evaluate(
     formula: Formula, joint: npt.ArrayLike, names: Sequence[str]
 ) -> npt.NDArray[np.float64]:
-    """The value of a formula on a table of probabilities.
+    """Evaluate a formula on a table of probabilities.
 
     Args:
         formula: The formula.
@@ -189,9 +189,9 @@ def evaluate(
         raise ValueError(f"the table lacks {unknown[0]!r}; its variables are {list(names)}.")
 
     def margin(of: Collection[str]) -> npt.NDArray[np.float64]:
-        kept = [source[name] for name in of]
-        part = table.sum(tuple(at for at in range(table.ndim) if at not in kept))
-        part = part.transpose(np.argsort(np.argsort(kept)).tolist())  # in the order of `of`
+        axes = [source[name] for name in of]
+        part = table.sum(tuple(at for at in range(table.ndim) if at not in axes))
+        part = part.transpose(np.argsort(np.argsort(axes)).tolist())  # in the order of `of`
         part = part.transpose(np.argsort([axis[name] for name in of]).tolist())
         shape = np.ones(len(axis), dtype=int)
         shape[sorted(axis[name] for name in of)] = part.shape
@@ -214,8 +214,8 @@ def evaluate(
             case Ratio(top, bottom):
                 return _divide(value(top), value(bottom))
 
-    kept = [*names, *(f"{name}'" for name in names if f"{name}'" in free)]
-    return value(formula).squeeze(tuple(axis[name] for name in axis if name not in kept))
+    wanted = [*names, *(f"{name}'" for name in names if f"{name}'" in free)]
+    return value(formula).squeeze(tuple(axis[name] for name in axis if name not in wanted))
 
 
 def _divide(
@@ -227,20 +227,20 @@ def _divide(
 
 
 def _spell(formula: Formula, shown: dict[str, str] | None = None) -> str:
-    """A formula as text; `shown` are the names as they are written in this place."""
+    """Write a formula as text; `shown` are the names as they are written in this place."""
     named = {name: _shown(name) for name in variables(formula)} if shown is None else shown
     match formula:
         case Probability(of, given):
-            said = [", ".join(named[name] for name in names) for names in (of, given) if names]
-            return f"P({' | '.join(said)})"
+            parts = [", ".join(named[name] for name in names) for names in (of, given) if names]
+            return f"P({' | '.join(parts)})"
         case Sum(over, inner):
             bound = dict(named)
             for name in over:
                 bound[name] = _shown(name)
                 while bound[name] in named.values():
                     bound[name] += "'"
-            said = [bound[name] for name in over]
-            under = said[0] if len(said) == 1 else f"{{{', '.join(said)}}}"
+            bounds = [bound[name] for name in over]
+            under = bounds[0] if len(bounds) == 1 else f"{{{', '.join(bounds)}}}"
             return f"\N{GREEK CAPITAL LETTER SIGMA}_{under} {_spell(inner, bound)}"
         case Product(factors):
             ordered = sorted(factors, key=lambda factor: isinstance(factor, Sum))
@@ -255,6 +255,6 @@ def _spell(formula: Formula, shown: dict[str, str] | None = None) -> str:
 
 
 def _shown(name: str) -> str:
-    """A name as it is written, primes outside of quotes."""
+    """Write a name, its primes outside of quotes."""
     bare = name.rstrip("'")
     return quote(bare) + name[len(bare) :] if bare else quote(name)

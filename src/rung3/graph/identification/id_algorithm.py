@@ -78,7 +78,7 @@ class NotIdentified(Exception):  # noqa: N818 - the name of the finding
 def identified(
     graph: MixedGraph, outcome: Set[str], treatment: Set[str], given: Set[str] = frozenset()
 ) -> Formula:
-    """The formula of `P(outcome | do(treatment), given)` over the observational distribution.
+    """Find the formula of `P(outcome | do(treatment), given)` over what is observed.
 
     Args:
         graph: The graph.
@@ -99,18 +99,18 @@ def identified(
         if done.without_outgoing(z).d_separated(outcome, z, others):
             return identified(graph, outcome, treatment | {z}, given - {z})
     joint = _joint(graph, outcome | given, treatment)
-    found = ratio(joint, sum_out(joint, graph.in_order(outcome))) if given else joint
-    return averaged(graph, found, outcome | treatment | given)
+    formula = ratio(joint, sum_out(joint, graph.in_order(outcome))) if given else joint
+    return averaged(graph, formula, outcome | treatment | given)
 
 
-def averaged(graph: MixedGraph, formula: Formula, asked: Set[str]) -> Formula:
-    """A formula, averaged over the variables that it names and its value does not depend on."""
-    other = graph.in_order(variables(formula) - asked)
+def averaged(graph: MixedGraph, formula: Formula, free: Set[str]) -> Formula:
+    """Average a formula over variables that it names but does not depend on."""
+    other = graph.in_order(variables(formula) - free)
     return Sum(other, product([Probability(other), formula])) if other else formula
 
 
 def district_factor(graph: MixedGraph, part: Set[str]) -> Formula:
-    """Q[part], of variables that bidirected arrows among them connect.
+    """Find Q[part], of variables that bidirected arrows among them connect.
 
     Args:
         graph: The graph.
@@ -124,16 +124,16 @@ def district_factor(graph: MixedGraph, part: Set[str]) -> Formula:
 
 
 def _joint(graph: MixedGraph, outcome: Set[str], treatment: Set[str]) -> Formula:
-    """`P(outcome | do(treatment))`."""
+    """Find `P(outcome | do(treatment))`."""
     whole = graph.subgraph(outcome | graph.ancestors(outcome))
     acting = whole.subgraph(set(whole.nodes) - treatment)
-    kept = acting.subgraph(outcome | acting.ancestors(outcome))
-    factors = [district_factor(whole, frozenset(part)) for part in kept.districts]
-    return sum_out(product(factors), whole.in_order(set(kept.nodes) - outcome))
+    relevant = acting.subgraph(outcome | acting.ancestors(outcome))
+    factors = [district_factor(whole, frozenset(part)) for part in relevant.districts]
+    return sum_out(product(factors), whole.in_order(set(relevant.nodes) - outcome))
 
 
 def _within(graph: MixedGraph, part: Set[str], district: Set[str], known: Formula) -> Formula:
-    """Q[part] from `known`, the Q of the district that it is in."""
+    """Find Q[part] from `known`, the Q of the district that it is in."""
     inner = graph.subgraph(district)
     above = part | inner.ancestors(part)
     total = sum_out(known, graph.in_order(district - above))
@@ -152,12 +152,12 @@ def _within(graph: MixedGraph, part: Set[str], district: Set[str], known: Formul
 
 
 def _district(graph: MixedGraph, part: tuple[str, ...]) -> frozenset[str]:
-    """The variables that bidirected arrows connect to a part."""
+    """Return the variables that bidirected arrows connect to a part."""
     return frozenset(closure(graph.spouses, part))
 
 
 def _observed(graph: MixedGraph, district: Set[str]) -> Formula:
-    """Q[district], each variable given those of its predecessors that it depends on."""
+    """Return Q[district]: each variable given the predecessors that it depends on."""
     factors = []
     for at, name in enumerate(graph.order):
         if name in district:

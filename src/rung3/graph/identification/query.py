@@ -119,14 +119,14 @@ def _read(rest: deque[tuple[str, str]]) -> CausalQuery:
             rest.popleft()
             do += _settings(rest, ")")
         else:
-            name, own = _name(rest), tuple[str, ...]()
+            name, subscript = _name(rest), tuple[str, ...]()
             if rest and rest[0][0] == "sub":
                 rest.popleft()
-                own = _settings(rest, "}")
+                subscript = _settings(rest, "}")
             if name in side:
-                twice = own or side[name]
+                twice = subscript or side[name]
                 raise ValueError(_several(f"{name} twice") if twice else f"{name!r} is there twice")
-            side[name] = own
+            side[name] = subscript
         token = rest.popleft() if rest else ("", "the end")
     if token != ("mark", ")"):
         raise ValueError(f"a closing bracket was expected at {token[1]!r}")
@@ -138,15 +138,18 @@ def _read(rest: deque[tuple[str, str]]) -> CausalQuery:
 def _query(
     outcome: dict[str, tuple[str, ...]], do: tuple[str, ...], given: dict[str, tuple[str, ...]]
 ) -> CausalQuery:
-    """The query of terms, each with its subscript."""
+    """Make a query of terms, each with its subscript."""
     had = next(iter(outcome.values()))
     seen = set(given.values())
     if not had and seen - {()}:
         raise ValueError("a subscript is on the right of the bar only")
     if set(outcome.values()) != {had} or len(seen) > 1 or (had and (do or not seen <= {(), had})):
         worlds = dict.fromkeys([*outcome.values(), *given.values(), *([do] if do else [])])
-        said = [f"under do({', '.join(map(quote, own))})" if own else "as it was" for own in worlds]
-        raise ValueError(_several(", ".join(said)))
+        names = [
+            f"under do({', '.join(map(quote, names))})" if names else "as it was"
+            for names in worlds
+        ]
+        raise ValueError(_several(", ".join(names)))
     if len(set(had or do)) < len(had or do):
         raise ValueError("a variable is set twice")
     factual = bool(had) and seen == {()}
@@ -154,18 +157,18 @@ def _query(
 
 
 def _several(worlds: str) -> str:
-    """Why a query of several worlds at once is refused, and what to ask instead."""
+    """Say why a query of several worlds at once is refused, and what to ask instead."""
     return (
         f"it asks of several worlds at once ({worlds}), and no data, not even experiments, show "
         "one row in two worlds: how they go together rests on the mechanisms alone. Ask for the "
-        "outcome in one world given what was seen; rung3.effects.bounds.causation has the "
-        "probabilities of necessity and sufficiency, and SCM.counterfactual has single rows in "
-        "several worlds"
+        "outcome in one world given what was seen. "
+        "rung3.effects.bounds.probabilities_of_causation has the probabilities of necessity and "
+        "sufficiency, and SCM.counterfactual has single rows in several worlds"
     )
 
 
 def _settings(rest: deque[tuple[str, str]], closing: str) -> tuple[str, ...]:
-    """Takes names up to a closing mark off the tokens."""
+    """Take names up to a closing mark off the tokens."""
     names = [_name(rest)]
     while rest and rest[0] == ("mark", ","):
         rest.popleft()
@@ -176,7 +179,7 @@ def _settings(rest: deque[tuple[str, str]], closing: str) -> tuple[str, ...]:
 
 
 def _name(rest: deque[tuple[str, str]]) -> str:
-    """Takes a name, and its value if it has one, off the tokens."""
+    """Take a name, and its value if it has one, off the tokens."""
     kind, text = rest.popleft() if rest else ("", "the end")
     if kind not in ("word", "quoted"):
         raise ValueError(f"a variable is missing at {text!r}")

@@ -29,7 +29,7 @@ __all__ = ["imagined"]
 
 
 def imagined(graph: MixedGraph, outcome: Set[str], treatment: Set[str], given: Set[str]) -> Formula:
-    """The formula of `P(outcome_{treatment} | given)` over the observational distribution.
+    """Find the formula of `P(outcome_{treatment} | given)` over what is observed.
 
     Args:
         graph: The graph.
@@ -54,8 +54,8 @@ def imagined(graph: MixedGraph, outcome: Set[str], treatment: Set[str], given: S
         inert = name not in star and not seen & graph.descendants(name)
         if inert and twin.without_outgoing(name).d_separated(goal, name, seen | setting):
             return imagined(graph, outcome, treatment | {name}, seen)
-    asked = goal | given
-    relevant = (asked | twin.ancestors(asked)) - setting
+    named = goal | given
+    relevant = (named | twin.ancestors(named)) - setting
     needed = {base[name] for name in relevant}
     whole = graph.subgraph(needed | graph.ancestors(needed))
     symbol = {name: f"{name}'" if name in star else base[name] for name in twin.nodes}
@@ -66,14 +66,14 @@ def imagined(graph: MixedGraph, outcome: Set[str], treatment: Set[str], given: S
             if copies.setdefault(base[name], name) != name:
                 raise NotIdentified(_both(base[name], {base[one] for one in part}))
         factor = district_factor(whole, frozenset(base[name] for name in part))
-        factors.append(rename(factor, {own: symbol[copy] for own, copy in copies.items()}))
-    total = sum_out(product(factors), [symbol[n] for n in twin.nodes if n in relevant - asked])
-    found = ratio(total, sum_out(total, graph.in_order(outcome)))
-    return averaged(graph, found, {symbol[name] for name in asked | setting})
+        factors.append(rename(factor, {name: symbol[copy] for name, copy in copies.items()}))
+    total = sum_out(product(factors), [symbol[n] for n in twin.nodes if n in relevant - named])
+    formula = ratio(total, sum_out(total, graph.in_order(outcome)))
+    return averaged(graph, formula, {symbol[name] for name in named | setting})
 
 
 def _twin(graph: MixedGraph, treatment: Set[str]) -> tuple[MixedGraph, dict[str, str]]:
-    """The graph of both worlds, and the name of each variable in the imagined one."""
+    """Return the graph of both worlds, and the name of each variable in the imagined one."""
     below = graph.do(*treatment).descendants(treatment)
     mark = "*"
     while any(f"{name}{mark}" in graph for name in graph.nodes):

@@ -26,7 +26,7 @@ __all__ = ["grey", "measure_hue", "measure_saturation", "paint"]
 def paint(
     shape: Float[Tensor, "n 1 h w"], hue: Float[Tensor, " n"], saturation: Float[Tensor, " n"]
 ) -> Float[Tensor, "n 3 h w"]:
-    """Grey images in a colour each.
+    """Paint grey images, each in one colour.
 
     Args:
         shape: Grey images on black, in [0, 1].
@@ -50,12 +50,12 @@ def paint(
 
 
 def grey(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
-    """The shape that was painted: the largest channel of each pixel."""
+    """Return the shape that was painted: the largest channel of each pixel."""
     return images.amax(1, keepdim=True)
 
 
 def measure_hue(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
-    """Hue of the strokes, in turns, in [0, 1); 0 for what has no colour.
+    """Measure the hue of the strokes, in turns, in [0, 1); 0 for what has no colour.
 
     Args:
         images: Strokes on black, in [0, 1].
@@ -75,7 +75,7 @@ def measure_hue(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
 
 
 def measure_saturation(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
-    """Saturation of the strokes, in [0, 1]; 0 for a blank image.
+    """Measure the saturation of the strokes, in [0, 1]; 0 for a blank image.
 
     Args:
         images: Strokes on black, in [0, 1].
@@ -91,7 +91,7 @@ def measure_saturation(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
 
 
 def _mean_colour(images: Tensor) -> Tensor:
-    """Mean colour of the bright pixels, `(n, 3)`."""
+    """Return the mean colour of the bright pixels, `(n, 3)`."""
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images: expected shape (n, 3, H, W), got {tuple(images.shape)}")
     shape = images.amax(1, keepdim=True)

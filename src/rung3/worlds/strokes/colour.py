@@ -66,7 +66,7 @@ def colour(
     root: str | Path | None = None,
     split: Split = "train",
 ) -> SCM:
-    """A world of colour digits, RGB images of 32 x 32; every counterfactual is exact.
+    """Build a world of colour digits, RGB images of 32 x 32; every counterfactual is exact.
 
     Args:
         scenario: Which causes the image has: `"digit-hue"`, `"digit-thickness"`, `"thickness-hue"`
@@ -117,7 +117,7 @@ def colour(
 
 
 def _uniform(name: str) -> Equation:
-    """A cause that is uniform on its range."""
+    """Return the mechanism of a cause that is uniform on its range."""
     low, high = RANGES[name]
     text, inverse = f"{low} + {high - low}*u", f"({name} - {low})/{high - low}"
     return Equation(text, noise="Uniform(0, 1)", inverse=inverse)

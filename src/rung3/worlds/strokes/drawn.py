@@ -92,7 +92,7 @@ NOISE: dict[str, tuple[int, ...]] = {
 
 
 def digits() -> SCM:
-    """Digits drawn as strokes; digit uniform, thickness and intensity as in Morpho-MNIST.
+    """Build a world of drawn digits, with thickness and intensity as in Morpho-MNIST.
 
     Every counterfactual is exact, under `do(digit)` too: the same handwriting draws another digit.
 
@@ -168,7 +168,7 @@ def draw_noise(n: int, generator: Generator | None = None) -> dict[str, Tensor]:
 
 
 def _segments(noise: dict[str, Tensor], digit: Int[Tensor, " n"]) -> Float[Tensor, "n 16 2 2"]:
-    """End points `(n, segment, end, xy)` of the strokes, in pixels from the image's centre."""
+    """Return end points `(n, segment, end, xy)` of the strokes, in pixels from the centre."""
     templates, curves = (t.to(noise["points"]) for t in _templates())
     points = templates[digit] + 0.035 * noise["points"]
     height = 19.0 * torch.exp(0.08 * noise["size"])
@@ -184,7 +184,7 @@ def _segments(noise: dict[str, Tensor], digit: Int[Tensor, " n"]) -> Float[Tenso
 
 
 def _distance(ends: Float[Tensor, "n s 2 2"]) -> Float[Tensor, "n 1024"]:
-    """Distance of every pixel's centre to the nearest segment, in pixels.
+    """Return the distance of every pixel's centre to the nearest segment, in pixels.
 
     In a segment's own axes, with its middle the origin and L its length, a point (a, b) along and
     across it has squared distance `max(|a| - L/2, 0)^2 + b^2`.
@@ -206,7 +206,7 @@ def _distance(ends: Float[Tensor, "n s 2 2"]) -> Float[Tensor, "n 1024"]:
 def _shade(
     distance: Float[Tensor, "n p"], thickness: Float[Tensor, " n"], intensity: Float[Tensor, " n"]
 ) -> Float[Tensor, "n p"]:
-    """Grey values in [0, 1] of pixels at a distance from the stroke's middle."""
+    """Return grey values in [0, 1] of pixels at a distance from the stroke's middle."""
     coverage = (thickness[:, None] / 2 + 0.5 - distance).clamp_(0, 1)
     bright = coverage >= coverage.amax(1, keepdim=True) / 2
     middle = coverage.masked_fill(~bright, torch.nan).nanmedian(1).values
@@ -216,7 +216,7 @@ def _shade(
 
 @lru_cache(maxsize=1)
 def _templates() -> tuple[Tensor, Tensor]:
-    """Control points about the centre, `(10, POINTS, 2)`, and curves, `(10, 2 SEGMENTS, POINTS)`.
+    """Tabulate control points `(10, POINTS, 2)` and curves `(10, 2 SEGMENTS, POINTS)`.
 
     The second maps a digit's control points to the ends of its segments.
     """
@@ -237,7 +237,7 @@ def _templates() -> tuple[Tensor, Tensor]:
 
 
 def _catmull_rom(stroke: Stroke, segments: int) -> Float[Tensor, "segments1 points"]:
-    """Weights of the control points in the ends of a curve's segments.
+    """Return weights of the control points in the ends of a curve's segments.
 
     Between its points 1 and 2 of four, at s in [0, 1], the uniform Catmull-Rom curve is
     `1/2 [1 s s^2 s^3] M p`; an open curve is continued in a straight line past both ends.

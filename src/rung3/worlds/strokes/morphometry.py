@@ -53,7 +53,7 @@ ROUNDING = 1e-4
 
 
 def measure_thickness(images: Tensor, *, scale: int = MEASURE_SCALE) -> Tensor:
-    """Mean thickness of the strokes, `t(x)`.
+    """Measure the mean thickness of the strokes, `t(x)`.
 
     Args:
         images: Strokes on black, `(n, 1, H, W)`, in [0, 1].
@@ -77,7 +77,7 @@ def measure_thickness(images: Tensor, *, scale: int = MEASURE_SCALE) -> Tensor:
 
 
 def measure_intensity(images: Tensor) -> Tensor:
-    """Grey level of the strokes, `i(x)`.
+    """Measure the grey level of the strokes, `i(x)`.
 
     Args:
         images: Strokes on black, `(n, 1, H, W)`, in [0, 1].
@@ -150,7 +150,7 @@ def set_intensity(images: Tensor, intensity: Tensor | float) -> Tensor:
 
 
 def _groups(n: int, scale: int) -> list[slice]:
-    """Images to work on at a time: the more, the less they are enlarged."""
+    """Split images into groups to work on at a time: the larger, the less they are enlarged."""
     size = max(1, GROUP * SCALE**2 // scale**2)
     return [slice(k, k + size) for k in range(0, n, size)]
 
@@ -169,7 +169,7 @@ def _morph(levels: Array, target: Array) -> Array:
 
 
 def _own_thickness(levels: Array, strokes: Array) -> Array:
-    """Thickness at the scale of `set_thickness`; remembered, for an image is often set again."""
+    """Measure thickness at the scale of `set_thickness`, from a cache where it is known."""
     keys = [blake2b(image.tobytes(), digest_size=16).digest() for image in levels]
     known = {key: _KNOWN[key] for key in keys if key in _KNOWN}
     new = [k for k, key in enumerate(keys) if key not in known]
@@ -198,7 +198,7 @@ def _strokes(levels: Array, scale: int) -> Array:
 
 
 def _blur(blur: Tensor, images: Tensor) -> Tensor:
-    """`blur @ images`, along `(n, *H*, W)`, a band of the matrix at a time: the rest is zero."""
+    """Compute `blur @ images` along `(n, *H*, W)`, by bands of the matrix: the rest is zero."""
     size = len(blur)
     reach = int(blur[0].count_nonzero())
     parts = []
@@ -209,12 +209,12 @@ def _blur(blur: Tensor, images: Tensor) -> Tensor:
 
 
 def _thickness(strokes: Array, scale: int) -> Array:
-    """Twice the mean distance along the medial axis, `(n,)`, of strokes `(n, sH, sW)`."""
+    """Return twice the mean distance along the medial axis, `(n,)`, of `(n, sH, sW)`."""
     return np.array([2 / scale * _depth(stroke) for stroke in strokes], dtype=float)
 
 
 def _depth(stroke: Array) -> float:
-    """Mean distance to the background along the medial axis; 0 where there is no stroke.
+    """Return the mean distance to the background along the medial axis; 0 without a stroke.
 
     Beyond the image's border there is no background, as in the published code.
 
@@ -256,7 +256,7 @@ def _axis_depth(stroke: Array, thin: Callable[..., None]) -> float:
 
 @lru_cache(maxsize=1)
 def _kept() -> Array:
-    """Whether the centre stays, of every neighbourhood of 3 x 3 pixels, `(512,)`.
+    """Tabulate whether the centre of each neighbourhood of 3 x 3 pixels stays, `(512,)`.
 
     It does if without it the rest were in other than as many parts, or if it ends a line.
     """
@@ -273,7 +273,7 @@ def _kept() -> Array:
 
 
 def _dilate(stroke: Array, radius: int) -> Array:
-    """The union of `K_r` centred on every pixel of a stroke.
+    """Return the union of `K_r` centred on every pixel of a stroke.
 
     A pixel of `K_r` and all nearer the centre in both coordinates are in it, so it is enough to
     place it on the stroke's boundary, as one run of pixels a row, with a +1 and a -1 at its ends.
@@ -293,7 +293,7 @@ def _dilate(stroke: Array, radius: int) -> Array:
 
 @lru_cache(maxsize=256)
 def _kernel(radius: int) -> Array:
-    """Half-widths of the 2r + 1 rows of `K_r`.
+    """Return half-widths of the 2r + 1 rows of `K_r`.
 
     A disk of radius 16 r, drawn in (32 r + 1)^2 pixels, is blurred over +-21 pixels and sampled at
     2r + 1 places a side: a place is in if the blur brings it anything of the disk.
@@ -307,7 +307,7 @@ def _kernel(radius: int) -> Array:
 
 @lru_cache(maxsize=16)
 def _enlargement(size: int, scale: int) -> tuple[Tensor, Tensor]:
-    """Matrices of the cubic enlargement, `(s size, size)`, and of the blur after it."""
+    """Return matrices of the cubic enlargement, `(s size, size)`, and of the blur after it."""
     from scipy.ndimage import gaussian_filter1d, zoom
 
     resize = zoom(np.eye(size), (scale, 1), order=3, mode="mirror", grid_mode=True)
@@ -317,7 +317,7 @@ def _enlargement(size: int, scale: int) -> tuple[Tensor, Tensor]:
 
 @lru_cache(maxsize=16)
 def _reduction(size: int) -> Tensor:
-    """Matrix of the blur and the cubic reduction after it, `(size / 16, size)`."""
+    """Return the matrix of the blur and the cubic reduction after it, `(size / 16, size)`."""
     from scipy.ndimage import gaussian_filter1d, zoom
 
     blur = gaussian_filter1d(np.eye(size), SCALE / 3, axis=0, mode="reflect")
@@ -325,14 +325,14 @@ def _reduction(size: int) -> Tensor:
 
 
 def _intensity(levels: Array) -> Array:
-    """Median grey level at or above half range, `(n,)`, of grey levels `(n, H, W)`."""
+    """Return the median grey level at or above half range, `(n,)`, of `(n, H, W)`."""
     low, high = (f(levels, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
     bright = np.where(levels >= low + (high - low) / 2, levels, np.nan)
     return np.asarray(np.nanmedian(bright, axis=(1, 2)))
 
 
 def _to_levels(images: Tensor) -> Array:
-    """Grey levels `(n, H, W)`, whole numbers from 0 to 255, of images in [0, 1]."""
+    """Return grey levels `(n, H, W)`, whole numbers from 0 to 255, of images in [0, 1]."""
     if images.ndim != 4 or images.shape[1] != 1:
         raise ValueError(f"images: expected shape (n, 1, H, W), got {tuple(images.shape)}")
     if images.numel() and not (images.min() >= 0 and images.max() <= 1):

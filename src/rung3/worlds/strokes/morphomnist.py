@@ -29,7 +29,7 @@ __all__ = ["RawDigit", "morphomnist"]
 
 
 def morphomnist(root: str | Path, split: Split = "train") -> SCM:
-    """The true world of Morpho-MNIST "thickness-intensity", over a folder of raw MNIST files.
+    """Build the true world of Morpho-MNIST "thickness-intensity" over a folder of raw MNIST files.
 
     It answers counterfactuals of rows that carry their raw digit: those that it samples, and those
     of `rung3.data.morphomnist(folder, mnist=root)`.

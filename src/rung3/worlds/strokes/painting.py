@@ -40,11 +40,11 @@ class Painting(Rendering):
     def shape_noise(
         self, n: int, parents: Parents, generator: Generator | None
     ) -> dict[str, Tensor]:
-        """Noise of the shape, `(n, ...)`."""
+        """Draw the noise of the shape, `(n, ...)`."""
 
     @abstractmethod
     def shape(self, noise: dict[str, Tensor], parents: Parents) -> Tensor:
-        """The shape in grey, `(n, 1, 32, 32)`, strokes on black."""
+        """Draw the shape in grey, `(n, 1, 32, 32)`, strokes on black."""
 
     def check_painted(self) -> None:
         """Refuse parents that a coloured digit does not have.
@@ -134,7 +134,7 @@ class PaintedMNIST(Painting):
 
 
 def measures(names: tuple[str, ...]) -> dict[str, Callable[[Tensor], Tensor]]:
-    """How these variables are measured on images; the digit cannot be."""
+    """Return how these variables are measured on images; the digit cannot be."""
     known: dict[str, Callable[[Tensor], Tensor]] = {
         "hue": measure_hue,
         "saturation": measure_saturation,
@@ -144,7 +144,7 @@ def measures(names: tuple[str, ...]) -> dict[str, Callable[[Tensor], Tensor]]:
 
 
 def baselines(names: tuple[str, ...]) -> dict[str, Callable[..., Tensor]]:
-    """Images made without a model: repainted, and re-morphed if thickness is among the variables.
+    """Return baselines without a model: repainting, and re-morphing if thickness is a variable.
 
     Repainting keeps the shape, and so is exact where colour alone is changed.
     """
@@ -159,7 +159,7 @@ def baselines(names: tuple[str, ...]) -> dict[str, Callable[..., Tensor]]:
 def repaint(
     image: Tensor, before: Mapping[str, Tensor], after: Mapping[str, Tensor], morph: bool
 ) -> Tensor:
-    """The factual shape in the counterfactual colour, `(n, 3, H, W)`: a baseline.
+    """Paint the factual shape in the counterfactual colour, `(n, 3, H, W)`: a baseline.
 
     Args:
         image: The factual image, `(n, 3, H, W)`.

@@ -39,7 +39,7 @@ class RawDigits(nn.Module):
     def draw(
         self, name: str, n: int, digit: Tensor | None, generator: Generator | None
     ) -> dict[str, Tensor]:
-        """Noise `raw` `(n, 1, 28, 28)`, uint8, and `label` `(n,)`.
+        """Draw noise `raw` `(n, 1, 28, 28)`, uint8, and `label` `(n,)`.
 
         Args:
             name: The image's name, for errors.
@@ -63,7 +63,7 @@ class RawDigits(nn.Module):
 
 
 def raw_of(name: str, noise: Noise, digit: Tensor | None, drawn: str) -> Tensor:
-    """The raw digits that noise holds, `(n, 1, 28, 28)`, if they are of the class asked for.
+    """Return the raw digits in noise, `(n, 1, 28, 28)`, if they are of the class asked for.
 
     Args:
         name: The image's name, for errors.

@@ -54,7 +54,7 @@ class Rendering(Mechanism):
         particles: int | None = None,
         generator: Generator | None = None,
     ) -> Noise:
-        """Refused: a world abducts from the noise that its rows carry.
+        """Refuse: a world abducts from the noise that its rows carry.
 
         Raises:
             ValueError: Always.
@@ -65,7 +65,7 @@ class Rendering(Mechanism):
         )
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
-        """Refused: nobody knows the density of the drawn images.
+        """Refuse: the density of the drawn images is not known.
 
         Raises:
             ValueError: Always.
@@ -74,7 +74,7 @@ class Rendering(Mechanism):
 
 
 def stroke_world(render: Rendering, labels: Tensor, world: str) -> SCM:
-    """The world of a rendering.
+    """Build the world of a rendering.
 
     Args:
         render: The mechanism of the image, 32 x 32.
@@ -107,11 +107,11 @@ def stroke_world(render: Rendering, labels: Tensor, world: str) -> SCM:
 
 
 def rescale(image: Tensor, before: Parents, after: Parents) -> Tensor:
-    """The factual image times the ratio of intensities, `(n, 1, H, W)`: a baseline."""
+    """Multiply the factual image by the ratio of intensities, `(n, 1, H, W)`: a baseline."""
     factor = after["intensity"] / before["intensity"]
     return (image * factor[:, None, None, None]).clamp(0, 1)
 
 
 def remorph(image: Tensor, before: Parents, after: Parents) -> Tensor:
-    """The factual image dilated or eroded and rescaled, `(n, 1, H, W)`: a baseline."""
+    """Dilate or erode the factual image, and rescale it, `(n, 1, H, W)`: a baseline."""
     return set_intensity(set_thickness(image, after["thickness"]), after["intensity"])

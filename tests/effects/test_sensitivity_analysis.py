@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from rung3 import SCM, Binary, Categorical, Continuous, Image, worlds
-from rung3.effects.bounds.sensitivity import MODELLED, Reversed, alternatives, sensitivity
+from rung3.effects.bounds import Reversed, sensitivity
+from rung3.effects.bounds.alternatives import alternatives
+from rung3.effects.bounds.sensitivity_analysis import MODELLED
 from rung3.mechanisms import HVAE, VAE, Equation, Flow, GumbelMax, InverseCDF, Mechanism, Stage
 from rung3.scm.enumeration import joint
 
@@ -203,7 +205,7 @@ def test_bad_questions_are_refused() -> None:
     confounded = SCM("x -> y; x <-> y", {"x": Binary(), "y": Binary()})
     with pytest.raises(ValueError, match=r"hidden common causes.*rung3\.effects\.bounds"):
         sensitivity(confounded, {"x": [0], "y": [0]}, {"x": 1}, "y")
-    with pytest.raises(ValueError, match="cannot be turned round"):
+    with pytest.raises(ValueError, match="cannot be reversed"):
         Reversed(GumbelMax().bind("x", Categorical(3), {}))
     said = str(sensitivity(exam, FAILED, {"studied": lambda studied: 1 - studied}, "passed"))
     assert "not known (do: studied must be set to a value" in said

@@ -1,4 +1,4 @@
-"""The structures that every path is made of, found in a graph and named (lecture, Figure 11).
+"""The structures that every path is made of (lecture, Figure 11).
 
     fork       a <- m -> b              dependent; independent given m    Figure 11 a: confounding
     collider   a -> m <- b              independent; dependent given m    Figure 11 b: selection
@@ -65,7 +65,7 @@ class Structure:
 def structures(
     graph: MixedGraph, kind: Kind | None = None, *, ends: tuple[str, str] | None = None
 ) -> Iterator[Structure]:
-    """All structures of a graph, one at a time, by their middle in the graph's order.
+    """Yield all structures of a graph, by their middle in the graph's order.
 
     Args:
         graph: The graph.
@@ -76,8 +76,8 @@ def structures(
         ValueError: If the kind is none, or a name is unknown.
 
     >>> from rung3.graph import CausalGraph
-    >>> for found in structures(CausalGraph("size -> {treatment recovery}; treatment -> recovery")):
-    ...     print(found.kind, found.path)
+    >>> for one in structures(CausalGraph("size -> {treatment recovery}; treatment -> recovery")):
+    ...     print(one.kind, one.path)
     fork treatment <- size -> recovery
     chain size -> treatment -> recovery
     collider size -> recovery <- treatment
@@ -86,8 +86,8 @@ def structures(
         raise ValueError(f"kind: expected one of {', '.join(get_args(Kind))}, got {kind!r}.")
     if ends is not None:
         graph.disjoint(ends=[ends[0]], other=[ends[1]])
-    found = _all(graph, kind)
-    return found if ends is None else (one for one in found if set(one.ends) == set(ends))
+    every = _all(graph, kind)
+    return every if ends is None else (one for one in every if set(one.ends) == set(ends))
 
 
 def _all(graph: MixedGraph, kind: Kind | None) -> Iterator[Structure]:
@@ -104,14 +104,14 @@ def _all(graph: MixedGraph, kind: Kind | None) -> Iterator[Structure]:
 
 
 def _forks(graph: MixedGraph, middle: str) -> Iterator[list[Step]]:
-    """The steps from an M's middle to either end, by a cause or by a hidden one."""
+    """Yield the steps from an M's middle to either end, by a cause or by a hidden one."""
     for cause in graph.parents(middle):
         yield from ([("<-", cause), ("->", end)] for end in graph.children(cause) if end != middle)
     yield from ([("<->", spouse)] for spouse in graph.spouses(middle))
 
 
 def _through(graph: MixedGraph, left: list[Step], middle: str, right: list[Step]) -> Path | None:
-    """The path of two ways from its middle, if they have no node in common."""
+    """Return the path of two ways from its middle, if they have no node in common."""
     flipped = {"->": "<-", "<-": "->", "<->": "<->"}
     nodes = (*(node for _, node in reversed(left)), middle, *(node for _, node in right))
     arrows = (*(flipped[arrow] for arrow, _ in reversed(left)), *(arrow for arrow, _ in right))

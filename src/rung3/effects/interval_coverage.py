@@ -1,4 +1,4 @@
-"""Whether the spread of counterfactuals can be trusted: how often it holds the truth.
+"""Coverage: how often the spread of counterfactuals holds the truth.
 
 Where the world is known, so is the true counterfactual. If the model's draws are from the right
 posterior, it is as good as one more of them: see `rung3.data.ranks`.
@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from rung3.data.seeding import Seed, base_seed, stream
-from rung3.effects.averages import Average
+from rung3.effects.averages import average_of
+from rung3.effects.estimate import Estimate
 from rung3.effects.particles import Clouds
 from rung3.scm.floating import in_own_precision
 from rung3.scm.scm import SCM
@@ -27,15 +29,15 @@ class Coverage:
     """How often intervals of a model's particles hold the true counterfactual.
 
     Attributes:
-        shares: By nominal level p, the share of intervals that hold the truth (of a row's pixels,
-            averaged over rows), with its own 95 % interval over rows.
-        certain: Share of all pixels or numbers left out: those in which all particles and the truth
-            agree, so that there is nothing to be unsure of.
+        shares: By nominal level p, the share of intervals that hold the truth (among the pixels of
+            a row, averaged over rows), with its own 95 % interval over rows.
+        certain: Share of all pixels or numbers left out, because all particles and the truth agree
+            there and nothing is uncertain.
         outcome: Name of the outcome.
         particles: Number K of particles.
     """
 
-    shares: Mapping[float, Average]
+    shares: Mapping[float, Estimate[Tensor]]
     certain: float
     outcome: str
     particles: int
@@ -57,7 +59,7 @@ def coverage(
     levels: Iterable[float] = (0.5, 0.9),
     seed: Seed = None,
 ) -> Coverage:
-    """How often the true counterfactual lies within the model's intervals.
+    """Count how often the true counterfactual lies within the model's intervals.
 
     Args:
         model: The model.
@@ -90,18 +92,18 @@ def coverage(
     base = base_seed(seed, "coverage")
     clouds = Clouds(model, values, do, outcome, particles, 1.0, base)
     ties = stream(base, "ties", model.device)
-    found, open_ = [], []
-    for rows, asked, draws in clouds:
-        true = true_counterfactual(truth, rows, asked, model.device)
+    places, open_ = [], []
+    for rows, action, draws in clouds:
+        true = true_counterfactual(truth, rows, action, model.device)
         if isinstance(true, str):
             raise ValueError(f"truth: {true}")
         rank, uncertain = ranks(clouds.variable, draws, true[outcome], ties)
-        found.append(rank)
+        places.append(rank)
         open_.append(uncertain)
     n = clouds.rows.n
-    v, uncertain = torch.cat(found).reshape(n, -1), torch.cat(open_).reshape(n, -1)
+    v, uncertain = torch.cat(places).reshape(n, -1), torch.cat(open_).reshape(n, -1)
     left = uncertain.any(1)
     shares = {
-        level: Average.of(covered(v, uncertain, level)[left]) for level in wanted if left.any()
+        level: average_of(covered(v, uncertain, level)[left]) for level in wanted if left.any()
     }
     return Coverage(shares, 1 - float(uncertain.double().mean()), outcome, particles)

@@ -6,7 +6,7 @@ bidirected arrows this is d-separation). If they are, X and Y are independent gi
 of the graph; if not, they are dependent in almost every one.
 
 A path that is open is found in linear time. The state of the search is a node and the arrow by
-which it was come to, so that each step can be judged. Its shortest way visits no node twice.
+which the search reached it, so that each step can be judged. Its shortest way visits no node twice.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Separation:
 def separation(
     graph: MixedGraph, x: Names, y: Names, given: Names = (), *, limit: int = 20
 ) -> Separation:
-    """Whether X and Y are separated given Z, with every path and what blocks it.
+    """Say whether X and Y are separated given Z, with every path and what blocks it.
 
     Args:
         graph: The graph.
@@ -93,7 +93,7 @@ def separation(
 
 
 def open_path(graph: MixedGraph, x: Names, y: Names, given: Names = ()) -> Path | None:
-    """A shortest path between X and Y that is open given Z; None if they are separated.
+    """Find a shortest path between X and Y that is open given Z; `None` if separated.
 
     Args:
         graph: The graph.
@@ -111,7 +111,7 @@ def open_path(graph: MixedGraph, x: Names, y: Names, given: Names = ()) -> Path 
 
 
 def connected(graph: MixedGraph, x: Names, given: Names = ()) -> set[str]:
-    """X, and all variables not in Z that are not separated from X given Z.
+    """Return X, and all variables not in Z that are not separated from X given Z.
 
     Args:
         graph: The graph.
@@ -125,7 +125,7 @@ def connected(graph: MixedGraph, x: Names, given: Names = ()) -> set[str]:
 def _search(
     graph: MixedGraph, starts: Sequence[str], known: Set[str]
 ) -> Iterator[tuple[Step, Step | None]]:
-    """Every state that an open way comes to, nearest first, and the state before it."""
+    """Yield every state that an open way reaches, nearest first, and the state before it."""
     lifted = known | graph.ancestors(known)
     frontier: deque[tuple[Step, Step | None]] = deque((("", name), None) for name in starts)
     seen = {state for state, _ in frontier}
@@ -139,7 +139,7 @@ def _search(
 
 
 def passes(state: Step, step: Step, known: Set[str], lifted: Set[str]) -> bool:
-    """Whether an open way that came to a node by an arrow may leave it by another.
+    """Return whether an open way that enters a node by one arrow may leave by another.
 
     Args:
         state: The arrow that it came by, empty at its start, and the node.
@@ -153,7 +153,7 @@ def passes(state: Step, step: Step, known: Set[str], lifted: Set[str]) -> bool:
 
 
 def _path(graph: MixedGraph, come: Mapping[Step, Step | None], last: Step) -> Path:
-    """The path that the search came by."""
+    """Return the path by which the search reached a state."""
     nodes, arrows = list[str](), list[str]()
     state: Step | None = last
     while state is not None:
@@ -164,14 +164,14 @@ def _path(graph: MixedGraph, come: Mapping[Step, Step | None], last: Step) -> Pa
 
 
 def _reason(path: Path, given: Sequence[str]) -> str:
-    """One line: the path, and what blocks it, or what opens its colliders."""
+    """Write one line: the path, and what blocks it, or what opens its colliders."""
     if blocks := path.blocked_by(given):
         whys = [f"{node} ({_block(path.turns[node])})" for node in blocks]
         return f"  blocked: {path}, by {' and '.join(whys)}"
     opened = []
     for node in path.colliders:
-        told = "is" if node in given else "has an effect that is"
-        opened.append(f"{node} (a collider) {told} given")
+        state = "is" if node in given else "has an effect that is"
+        opened.append(f"{node} (a collider) {state} given")
     return f"  open: {path}" + (f", for {' and '.join(opened)}" if opened else "")
 
 

@@ -9,7 +9,7 @@ import pytest
 from graphs import random_graph, subsets
 
 from rung3.graph import CausalGraph, separation
-from rung3.graph.separation import connected, open_path
+from rung3.graph.m_separation import connected, open_path
 
 
 @pytest.mark.parametrize("hidden", [False, True])

@@ -40,7 +40,7 @@ class Independence:
 
 
 def implications(graph: MixedGraph) -> tuple[Independence, ...]:
-    """The basis of the independencies that a graph implies, in its causal order.
+    """Return a basis of the independencies that a graph implies, in its causal order.
 
     Args:
         graph: The graph.
@@ -61,10 +61,10 @@ def implications(graph: MixedGraph) -> tuple[Independence, ...]:
         district = closure(lambda node: beside[node] & within, [name])
         return district.union(*(causes[node] for node in district)) - {name}
 
-    found = []
+    basis = []
     for at, v in enumerate(graph.order):
         for w in graph.order[:at]:
             known = blanket(v, up[v] | up[w])
             if w not in known:
-                found.append(Independence(v, w, graph.in_order(known)))
-    return tuple(found)
+                basis.append(Independence(v, w, graph.in_order(known)))
+    return tuple(basis)

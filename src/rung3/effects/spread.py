@@ -1,4 +1,4 @@
-"""How sure a counterfactual is: maps of its spread over draws of the noise.
+"""Uncertainty of a counterfactual: maps of its spread over draws of the noise.
 
     x~_k = f(x; do, u_k),     u_k ~ P(U | x),     k = 1, ..., K
 
@@ -60,9 +60,9 @@ def uncertainty(
     temperature: float = 1.0,
     seed: Seed = None,
 ) -> Uncertainty:
-    """The spread of each row's counterfactual, over draws of the noise that the row may have had.
+    """Map the spread of each row's counterfactual over draws of its noise.
 
-    It is that of what the row leaves open, under the model; not that of learning the model.
+    It is the uncertainty that the row leaves open under the model, not that of learning the model.
 
     Args:
         model: The model.
@@ -75,7 +75,7 @@ def uncertainty(
         seed: An int, a `torch.Generator`, or `None` to follow torch's own.
 
     Returns:
-        The maps.
+        Mean, standard deviation and quantiles.
 
     Raises:
         ValueError: If there are fewer than two particles, a level is not between 0 and 1, or the
@@ -98,44 +98,44 @@ def uncertainty(
     for _, _, draws in clouds:
         v = clouds.variable
         tally = _Counts(v) if isinstance(v, Image) else _Draws(v)
-        for some in draws:
-            tally.add(some.detach())
+        for part in draws:
+            tally.add(part.detach())
         parts.append(tally.summary(wanted))
     whole = [torch.cat(maps) for maps in zip(*parts, strict=True)]
-    mean, std, *found = whole if clouds.batched else [one.squeeze(0) for one in whole]
-    return Uncertainty(mean, std, dict(zip(wanted, found, strict=True)), outcome, particles)
+    mean, std, *levels = whole if clouds.batched else [one.squeeze(0) for one in whole]
+    return Uncertainty(mean, std, dict(zip(wanted, levels, strict=True)), outcome, particles)
 
 
 class _Tally(ABC):
-    """What is kept of draws."""
+    """A running summary of draws."""
 
     @abstractmethod
     def add(self, draws: Tensor) -> None:
-        """Take in draws `(k, n, *shape)`."""
+        """Add draws `(k, n, *shape)`."""
 
     @abstractmethod
     def summary(self, quantiles: list[float]) -> list[Tensor]:
-        """Mean, standard deviation and quantiles, each `(n, *shape)`."""
+        """Return mean, standard deviation and quantiles, each `(n, *shape)`."""
 
 
 class _Draws(_Tally):
-    """Draws of numbers: few enough to be kept."""
+    """Draws of numbers, which are few enough to store."""
 
     def __init__(self, variable: Variable) -> None:
         self.line = variable if isinstance(variable, Continuous) else Continuous()
-        self.kept: list[Tensor] = []
+        self.draws: list[Tensor] = []
 
     def add(self, draws: Tensor) -> None:
-        self.kept.append(draws)
+        self.draws.append(draws)
 
     def summary(self, quantiles: list[float]) -> list[Tensor]:
-        draws = torch.cat(self.kept)
+        draws = torch.cat(self.draws)
         draws = draws if draws.is_floating_point() else draws.to(torch.get_default_dtype())
         origin = centre(self.line, draws) if self.line.circular else draws.new_zeros(())
         away = self.line.difference(draws, origin).sort(0).values
-        found = [away.mean(0), *(away[_rank(q, len(away)) - 1] for q in quantiles)]
-        mean, *found = (self.line.wrap(origin + one) for one in found)
-        return [mean, away.std(0), *found]
+        centred = [away.mean(0), *(away[_rank(q, len(away)) - 1] for q in quantiles)]
+        mean, *levels = (self.line.wrap(origin + value) for value in centred)
+        return [mean, away.std(0), *levels]
 
 
 class _Counts(_Tally):
@@ -163,10 +163,10 @@ class _Counts(_Tally):
         excess = self.particles / (self.particles - 1)
         std = (excess * (square - mean.square())).clamp_min(0).sqrt()
         below = self.counts.cumsum(0)
-        found = [(below < _rank(q, self.particles)).sum(0) / self.levels for q in quantiles]
-        return [(self.first + mean).to(self.first), std.to(self.first), *found]
+        reached = [(below < _rank(q, self.particles)).sum(0) / self.levels for q in quantiles]
+        return [(self.first + mean).to(self.first), std.to(self.first), *reached]
 
 
 def _rank(q: float, particles: int) -> int:
-    """How many of the particles make a share of at least q."""
+    """Return how many of the particles make a share of at least q."""
     return max(1, math.ceil(q * particles - 1e-9))

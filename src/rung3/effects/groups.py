@@ -1,4 +1,4 @@
-"""Effect heterogeneity: for whom is an effect larger?
+"""Effect heterogeneity: for which groups of rows is an effect larger?
 
 With the effect tau_i of each row and groups g of a column (quantiles of a number, or categories),
 
@@ -19,7 +19,8 @@ from torch import Tensor
 
 from rung3.data.columns import complete_rows, read, say_gaps
 from rung3.data.variables import Discrete
-from rung3.effects.averages import Average
+from rung3.effects.averages import average_of
+from rung3.effects.estimate import Estimate
 
 __all__ = ["Heterogeneity", "heterogeneity"]
 
@@ -29,7 +30,7 @@ class Heterogeneity:
     """How an effect differs between groups of rows.
 
     Attributes:
-        by: The column that the groups are of.
+        by: The column that makes the groups.
         groups: The average effect in each group, with its interval.
         explained: Share eta^2 of the effect's variance that the groups explain.
         p: P-value of the F test that they do not differ.
@@ -37,7 +38,7 @@ class Heterogeneity:
     """
 
     by: str
-    groups: Mapping[str, Average]
+    groups: Mapping[str, Estimate[Tensor]]
     explained: float
     p: float
     gaps: int = 0
@@ -56,7 +57,7 @@ def heterogeneity(
     bins: int = 4,
     level: float = 0.95,
 ) -> Heterogeneity:
-    """Average effects in groups of rows.
+    """Estimate average effects in groups of rows.
 
     Args:
         effect: The effect on each row, `(n,)`: a difference of two potential outcomes, such as
@@ -76,16 +77,16 @@ def heterogeneity(
         >>> model = SCM(x=Equation("u"), d=Equation("u"), y=Equation("x*d + u"))
         >>> rows = model.sample(400, seed=0)
         >>> treated = model.counterfactual(rows, do={"d": lambda d: d + 1})
-        >>> found = heterogeneity(treated["y"] - rows["y"], rows, "x", bins=2)
-        >>> [average.effect > 0 for average in found.groups.values()]
+        >>> effects = heterogeneity(treated["y"] - rows["y"], rows, "x", bins=2)
+        >>> [average.effect > 0 for average in effects.groups.values()]
         [tensor(False), tensor(True)]
     """
     table, kinds = read(rows, names=[by])
-    kept = complete_rows(rows, [by])
+    complete = complete_rows(rows, [by])
     column, kind = table[by], kinds[by]
-    if effect.shape != kept.shape:
-        raise ValueError(f"effect: expected shape ({len(kept)},), got {tuple(effect.shape)}")
-    effect = effect[kept.to(effect.device)]
+    if effect.shape != complete.shape:
+        raise ValueError(f"effect: expected shape ({len(complete)},), got {tuple(effect.shape)}")
+    effect = effect[complete.to(effect.device)]
     if column.ndim > 1:
         raise ValueError(f"{by}: expected one number a row, got shape {tuple(column.shape)}")
     if isinstance(kind, Discrete):
@@ -101,15 +102,15 @@ def heterogeneity(
     if len(present) < 2:
         raise ValueError(f"{by}: all rows are in one group; it has nothing to tell apart")
     parts = {names[k]: effect[codes == k].detach().double() for k in present}
-    if few := [name for name, part in parts.items() if len(part) < 2]:
-        raise ValueError(f"{by}: the group {few[0]} has one row; give fewer bins, or more rows")
+    if small := [name for name, part in parts.items() if len(part) < 2]:
+        raise ValueError(f"{by}: the group {small[0]} has one row; give fewer bins, or more rows")
     explained, p = _f_test(list(parts.values()))
-    groups = {name: Average.of(part, level) for name, part in parts.items()}
-    return Heterogeneity(by, groups, explained, p, int((~kept).sum()))
+    groups = {name: average_of(part, level) for name, part in parts.items()}
+    return Heterogeneity(by, groups, explained, p, int((~complete).sum()))
 
 
 def _f_test(parts: list[Tensor]) -> tuple[float, float]:
-    """Share of the variance between groups, and its p-value."""
+    """Return the share of the variance between groups, and its p-value."""
     from scipy.stats import f
 
     joint = torch.cat(parts)

@@ -60,7 +60,7 @@ class Change:
         statistic: The F statistic.
         p: Its p-value.
         adjusted: The p-value corrected for the number of mechanisms (Holm).
-        changed: Whether that is at most the level.
+        changed: Whether the corrected p-value is at most the level.
         gaps: How many rows of both data sets were left out, for a gap in a column of the graph.
     """
 
@@ -74,8 +74,8 @@ class Change:
 
     def __str__(self) -> str:
         verdict = "changed" if self.changed else "no change seen"
-        found = f"{self.mechanism}: {verdict} (F = {self.statistic:.2f}, p = {self.adjusted:.3g})"
-        return found + say_gaps(self.gaps)
+        line = f"{self.mechanism}: {verdict} (F = {self.statistic:.2f}, p = {self.adjusted:.3g})"
+        return line + say_gaps(self.gaps)
 
 
 def changes(
@@ -97,8 +97,8 @@ def changes(
             alone, where a change of one may show in the other.
         variables: What the columns are; read off both data sets' values where not given.
         level: Chance of any false alarm, if nothing changed.
-        most: Rows of each data set that are looked at, at the most.
-        seed: Of the random features, and of which rows are looked at.
+        most: Rows of each data set that are used, at most.
+        seed: Seed of the random features, and of the choice of rows.
 
     Returns:
         One result for each variable, in the graph's order.
@@ -129,12 +129,12 @@ def changes(
     environment = torch.cat(
         [torch.full((len(i),), float(k)) for k, i in enumerate(chosen)]
     ).double()
-    found = {}
+    tests = {}
     for name in graph.nodes:
         own = features(name, joint[name], kinds[name])
         parents = {parent: kinds[parent] for parent in graph.parents(name)}
-        found[name] = _test(name, environment, own, joint, parents, base)
-    adjusted = dict(zip(found, correct([p for _, p in found.values()], "holm"), strict=True))
+        tests[name] = _test(name, environment, own, joint, parents, base)
+    adjusted = dict(zip(tests, correct([p for _, p in tests.values()], "holm"), strict=True))
     left_out = gaps(source, graph.nodes) + gaps(target, graph.nodes)
     return [
         Change(
@@ -146,7 +146,7 @@ def changes(
             adjusted[name] <= level,
             left_out,
         )
-        for name, (statistic, p) in found.items()
+        for name, (statistic, p) in tests.items()
     ]
 
 
@@ -156,7 +156,7 @@ def _together(
     graph: CausalGraph,
     variables: Mapping[str, Variable],
 ) -> tuple[tuple[Rows, Rows], dict[str, Variable]]:
-    """Both data sets with the same variables; of two readings the one with more categories."""
+    """Read both data sets with the same variables, with the categories that occur in either."""
     kinds: dict[str, Variable] = dict(variables)
     for table in (source, target):
         _, seen = read(table, variables, graph.nodes)
@@ -180,7 +180,7 @@ def _test(
     parents: Mapping[str, Variable],
     seed: int,
 ) -> tuple[float, float]:
-    """The F statistic and its p-value."""
+    """Return the F statistic and its p-value."""
     n = len(own)
     residuals, weights = _regress(torch.cat([environment[:, None], own], 1), rows, parents, seed)
     apart, own = residuals[:, :1], residuals[:, 1:]
@@ -215,7 +215,7 @@ def hotelling(name: str, products: Tensor) -> tuple[float, float]:
 def _regress(
     outcome: Tensor, rows: Rows, parents: Mapping[str, Variable], seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Residuals `(n, d)` of outcomes on parents, and weights `(n, w)`: functions of the parents."""
+    """Return residuals `(n, d)` of outcomes on parents, and functions `(n, w)` of the parents."""
     n = len(outcome)
     one = torch.ones(n, 1, dtype=torch.float64)
     if not parents:
@@ -240,7 +240,7 @@ def _regress(
 
 
 def _ridge(features: Tensor, outcome: Tensor) -> Tensor:
-    """Residuals of ridge regression, each column's penalty by generalised cross-validation."""
+    """Return residuals of ridge regressions with penalties by generalised cross-validation."""
     n = len(features)
     centred = outcome - outcome.mean(0)
     u, s, _ = torch.linalg.svd(features - features.mean(0), full_matrices=False)
@@ -258,7 +258,7 @@ def _ridge(features: Tensor, outcome: Tensor) -> Tensor:
 
 
 def _encode(rows: Rows, parents: Mapping[str, Variable]) -> Tensor:
-    """Parents as standardised features `(n, width)`; images by their summaries."""
+    """Encode parents as standardised features `(n, width)`; images by their summaries."""
     parts = []
     for name, kind in parents.items():
         if isinstance(kind, Image):

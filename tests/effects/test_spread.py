@@ -145,7 +145,7 @@ def test_no_more_is_held_for_more_particles() -> None:
 def test_rows_are_taken_some_at_a_time_with_what_is_asked_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rung3.effects.particles.NUMBERS", 2 * 20)
+    monkeypatch.setattr("rung3.effects.particles.CHUNK_NUMBERS", 2 * 20)
     model = world()
     rows = model.sample(5, seed=0)
     targets = torch.linspace(-1, 1, 5)

@@ -1,0 +1,91 @@
+"""An estimate with its interval: the form in which effects, shares, slopes and bounds are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from torch import Tensor
+
+from rung3.data.columns import say_gaps
+
+__all__ = ["AVERAGE", "BOUNDS", "PROPORTION", "SLOPE", "Estimate", "say_learned"]
+
+Number = TypeVar("Number", float, Tensor)
+
+PROPORTION = "{0.value:.3f} [{0.low:.3f}, {0.high:.3f}]"
+"""How a probability, a share of rows or a mean of a table is printed."""
+
+AVERAGE = "{0.value:.4g} [{0.low:.4g}, {0.high:.4g}]"
+"""How an average of any unit and size is printed."""
+
+SLOPE = "{0.value:+.3g} [{0.low:+.3g}, {0.high:+.3g}] (n = {0.n})"
+"""How a slope is printed, of which the sign matters."""
+
+BOUNDS = "[{0.low:.3f}, {0.high:.3f}]"
+"""How bounds are printed, between which no value is preferred."""
+
+IDENTIFIED = "{0.low:.3f}"
+"""How bounds are printed that leave one value."""
+
+TOLERANCE = 1e-6
+"""Distance of two probabilities that counts as none: about the precision of the linear programs."""
+
+
+@dataclass(frozen=True)
+class Estimate(Generic[Number]):
+    """A number and the interval that it lies in; or, of bounds, the interval alone.
+
+    Attributes:
+        value: The estimate; `None` of bounds, which prefer no value in the interval.
+        low: Lower end of the interval, of the value's shape.
+        high: Upper end.
+        n: Number of rows behind it; 0 where the rows are counted elsewhere.
+        level: Nominal coverage of the interval; bounds hold always.
+        gaps: How many rows were left out, for a gap in a column that is used.
+        learned: Whether it is of a model that was fitted, whose own error is not counted.
+        form: How it is printed.
+
+    Example:
+        >>> print(Estimate(0.5, 0.4, 0.6), Estimate(None, 0.4, 0.6, form=BOUNDS))
+        0.500 [0.400, 0.600] [0.400, 0.600]
+    """
+
+    value: Number | None
+    low: Number
+    high: Number
+    n: int = 0
+    level: float = 0.95
+    gaps: int = 0
+    learned: bool = False
+    form: str = field(default=PROPORTION, repr=False, compare=False)
+
+    @property
+    def effect(self) -> Number:
+        """The value, where it is an effect."""
+        assert self.value is not None
+        return self.value
+
+    @property
+    def slope(self) -> Number:
+        """The value, where it is a slope: in units of the outcome a unit of the cause."""
+        return self.effect
+
+    @property
+    def identified(self) -> bool:
+        """Whether the interval holds one value only, to within 1e-6."""
+        return bool((self.high - self.low) < TOLERANCE)
+
+    def __contains__(self, value: float) -> bool:
+        return bool(self.low - TOLERANCE <= value) and bool(value <= self.high + TOLERANCE)
+
+    def __str__(self) -> str:
+        if isinstance(self.value, Tensor) and self.value.ndim:
+            return f"average effect of shape {tuple(self.value.shape)} over {self.n} rows"
+        form = IDENTIFIED if self.value is None and self.identified else self.form
+        return form.format(self) + say_gaps(self.gaps) + say_learned(self.learned)
+
+
+def say_learned(learned: bool) -> str:
+    """Return what is added to an interval that leaves out the error of the model itself."""
+    return " (of the rows alone, not of learning the model)" if learned else ""
