@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rung3.cli.picture import picture
 from rung3.cli.whatif import spell
+from rung3.data.pictures import picture
 from rung3.data.questions import interventions
 from rung3.data.rows import Rows
 from rung3.data.variables import Image, Variable

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from rung3.data.pictures import ACCENT, INK
 from rung3.graph.mixed_graph import MixedGraph
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["draw", "to_mermaid"]
-
-INK, ACCENT = "#7d8288", "#d1495b"
 
 ACROSS, UP, MARGIN, GAP = 1.75, 0.62, 0.1, 0.04
 """Inches between generations, between variables of one (1.2 apart), around all, and past a box."""

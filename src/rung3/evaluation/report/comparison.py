@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rung3.data.files import write, write_text
+from rung3.data.pictures import png
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures import SECTIONS
 from rung3.evaluation.measures.base import FACTUAL, NOTHING
@@ -222,7 +223,7 @@ class Comparison:
         first = next(iter(self.reports.values()))
         drawn = {}
         if panels(self):
-            drawn["tradeoff"] = pictures.png(tradeoff(self))
+            drawn["tradeoff"] = png(tradeoff(self))
         for (label, mode), picture in pictures_of(self).items():
             examples = {
                 name: report.examples.queries[label] for name, report in self.reports.items()
@@ -243,8 +244,8 @@ class Comparison:
         """
         place = Path(folder)
         drawn = self.pictures()
-        for name, png in drawn.items():
-            write(place / f"{name}.png", png)
+        for name, picture in drawn.items():
+            write(place / f"{name}.png", picture)
         numbers = json.dumps(self.metrics, indent=2, ensure_ascii=False, allow_nan=False)
         write_text(place / "comparison.json", numbers + "\n")
         write_text(place / "comparison.html", render(self, drawn))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+from rung3.data.pictures import uri
 from rung3.evaluation.measures.table import Cell, Table
 from rung3.evaluation.report.tables import further, tables
 
@@ -150,10 +150,8 @@ def _image(
 def figure(png: bytes, text: str, kind: str = "") -> str:
     """A picture, embedded, at two thirds of its pixels."""
     width = int.from_bytes(png[16:20], "big") * 2 // 3
-    source = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-    return (
-        f'<figure class="{kind}"><img width="{width}" alt="{escape(text)}" src="{source}"></figure>'
-    )
+    image = f'<img width="{width}" alt="{escape(text)}" src="{uri(png)}">'
+    return f'<figure class="{kind}">{image}</figure>'
 
 
 def _settings(metrics: Mapping[str, Any]) -> str:

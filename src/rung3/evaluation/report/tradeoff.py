@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rung3.data.distances import unit as unit_of
+from rung3.data.pictures import ACCENT, INK, SEQUENTIAL
 from rung3.evaluation.measures.base import FACTUAL, KEPT, LATENT, OBSERVED
 from rung3.evaluation.report.comparison import Comparison
 from rung3.evaluation.report.labels import label
-from rung3.evaluation.report.pictures import ACCENT, INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,9 +36,6 @@ ACROSS = 3
 
 LOG = 3.0
 """Ratio of the greatest value to the least from which on an axis is logarithmic."""
-
-COLOURS = "viridis"
-"""Even in lightness, and told apart by the colour-blind."""
 
 Interval = tuple[float, float, float]
 """Mean, low and high; all the same where there is no interval."""
@@ -123,7 +120,7 @@ def tradeoff(comparison: Comparison, times: int = 1) -> Figure:
         )
     skills = [p.skill for panel in shown for p in panel.points if p.skill is not None]
     scale = Normalize(min(skills), max(skills)) if skills else None
-    shades = ScalarMappable(scale, COLOURS)
+    shades = ScalarMappable(scale, SEQUENTIAL)
     down, across = -(-len(shown) // ACROSS), min(ACROSS, len(shown))
     size = (3.5 * across + 0.6 * bool(skills), 3.5 * down)
     figure = Figure(figsize=size, layout="constrained")

@@ -1,4 +1,11 @@
-"""What the pictures of the axioms show: the answers of several models, and their errors."""
+"""The axioms as pictures: several models asked the same of the same rows, side by side.
+
+    composition      x, f_0(x), f_0(f_0(x)), ...                    (lecture, Figure 35)
+    effectiveness    f(x; do(k := v)) for every v, all else held    (Figure 36)
+    reversibility    x, there, back, there, back, ...               (Figure 37)
+
+with `f_0` a null intervention. Every column's mean error over the rows stands beneath it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.distances import distance, unit
+from rung3.data.pictures import ACCENT, GAP, INK, MARGIN, Sheet, cell_size, line, show
 from rung3.data.rows import Rows, spell_unknown
 from rung3.data.seeding import Seed, chain
 from rung3.data.variables import Continuous, Discrete, Image, Variable
@@ -27,6 +35,24 @@ Reader = Callable[[Tensor], Tensor]
 
 STEPS = 6
 """Values that a number is set to."""
+
+CELL = 0.56
+"""Inches of an image's longer side: a comparison has many columns."""
+
+LABELS = 0.95
+"""Inches for what stands beside the rows."""
+
+WIDE = 9
+"""Columns from which on panels stand below each other."""
+
+TITLE = 8.5
+"""Points of the letters of titles."""
+
+HEAD = 6.5
+"""Points of the letters above columns, of errors, and of notes."""
+
+LABEL = 6.0
+"""Points of the letters beside rows."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +91,12 @@ class Comparison:
     panels: tuple[Panel, ...]
 
     def figure(self) -> Figure:
-        """The picture; see `rung3.evaluation.figures.drawing`."""
-        from rung3.evaluation.figures.drawing import draw
+        """Draw the models side by side, or below each other if they are wide.
 
-        return draw(self)
+        Returns:
+            A matplotlib figure; `figure.savefig(path)` writes it.
+        """
+        return _Drawing(self).sheet.figure
 
 
 def composition(
@@ -323,3 +351,66 @@ def _opposite(variable: Variable, value: Tensor) -> Tensor:
     if variable.circular:
         return variable.wrap(value + (variable.upper - variable.lower) / 2)
     return value.amin() + value.amax() - value
+
+
+class _Drawing:
+    """The picture of a comparison, and where everything lies on it.
+
+    Args:
+        comparison: What is drawn.
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+        panels = comparison.panels
+        columns, rows, _, height, width = panels[0].images.shape
+        self.cell = cell_size(height, width, CELL)
+        self.step = self.cell[0] + GAP, self.cell[1] + GAP
+        lines = max(head.count("\n") for head in comparison.heads) + 1
+        self.top = line(TITLE) + (lines + 1) * line(HEAD)
+        self.scored = any(error is not None for panel in panels for error in panel.errors)
+        bottom = 2.5 * line(HEAD) if self.scored else GAP
+        wide = columns * self.step[0]
+        tall = self.top + rows * self.step[1] + bottom
+        across = 1 if columns >= WIDE else len(panels)
+        left, head = MARGIN + LABELS, 2 * line(TITLE)
+        right = left + across * wide + (across - 1) * 3 * MARGIN
+        down = head + -(-len(panels) // across) * tall
+        self.sheet = Sheet(right + MARGIN, down + MARGIN / 2, paper="white")
+        self.sheet.text(MARGIN, 1.3 * line(TITLE), comparison.title, TITLE, weight="bold")
+        for k, panel in enumerate(panels):
+            row, column = divmod(k, across)
+            place = left + column * (wide + 3 * MARGIN), head + row * tall
+            self._panel(panel, *place, first=column == 0)
+
+    def _panel(self, panel: Panel, x: float, y: float, first: bool) -> None:
+        """Draw one model's answers, their left edge at x and their upper edge at y."""
+        text, top = self.sheet.text, y + self.top
+        title = y + line(TITLE)
+        text(x, title, panel.title, TITLE, weight="bold", color=ACCENT, va="baseline")
+        if panel.note:
+            after = x + 0.08 * len(panel.title) + 0.2
+            text(after, title, panel.note, HEAD, color=INK, va="baseline")
+        for k, head in enumerate(self.comparison.heads):
+            text(self._centre(x, k), top - GAP, head, HEAD, ha="center")
+        for row, label in enumerate(self.comparison.labels):
+            if first:
+                middle = top + row * self.step[1] + self.cell[1] / 2
+                text(x - 2 * GAP, middle, label, LABEL, ha="right", va="center")
+            for k in range(len(self.comparison.heads)):
+                place = x + k * self.step[0], top + row * self.step[1]
+                show(self.sheet.axes(*place, *self.cell), panel.images[k, row])
+        below = top + len(self.comparison.labels) * self.step[1]
+        for k, error in enumerate(panel.errors):
+            if error is not None:
+                text(self._centre(x, k), below, _short(error), HEAD, ha="center", va="top")
+        if first and self.scored:
+            text(x - 2 * GAP, below, self.comparison.error, LABEL, ha="right", va="top", color=INK)
+
+    def _centre(self, x: float, column: int) -> float:
+        """Return the middle of a column of a panel whose left edge is at x."""
+        return x + column * self.step[0] + self.cell[0] / 2
+
+
+def _short(error: float) -> str:
+    return "0" if error == 0 else f"{error:.2g}" if error < 10 else f"{error:.0f}"
