@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-    from rung3.evaluation.report.comparison import Comparison
+    from rung3.evaluation.report.compared import Compared
 
 __all__ = ["pictures_of", "render", "table"]
 
@@ -80,7 +80,7 @@ class Cell(NamedTuple):
     best: bool = False
 
 
-def lines(comparison: Comparison) -> list[Line]:
+def lines(comparison: Compared) -> list[Line]:
     """The metrics in which runs differ, and floors, section by section."""
     entries = comparison.entries.items()
     found = [_line(path, e) for path, e in entries if FACTUAL in path or not _same(e)]
@@ -88,7 +88,7 @@ def lines(comparison: Comparison) -> list[Line]:
     return sorted(found, key=lambda line: (order.index(line.section), line.rank))
 
 
-def notes(comparison: Comparison) -> list[str]:
+def notes(comparison: Compared) -> list[str]:
     """What to know about it, and the metrics that are the same in all runs."""
     entries = comparison.entries.items()
     same = [_line(path, e) for path, e in entries if FACTUAL not in path and _same(e)]
@@ -109,7 +109,7 @@ def cells(line: Line) -> list[Cell]:
     return [_cell(line.found, name) for name in line.found["runs"]]
 
 
-def table(comparison: Comparison, width: int) -> Iterator[RenderableType]:
+def table(comparison: Compared, width: int) -> Iterator[RenderableType]:
     """The table in a console of some width, section by section, with what to know about it."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -145,7 +145,7 @@ def _text(cell: Cell, wide: bool) -> Text:
     return Text.assemble(value, *((f"\n{note}  ", "dim") for note in notes if note))
 
 
-def render(comparison: Comparison, pictures: Mapping[str, bytes]) -> str:
+def render(comparison: Compared, pictures: Mapping[str, bytes]) -> str:
     """The page.
 
     Args:
@@ -171,7 +171,7 @@ def render(comparison: Comparison, pictures: Mapping[str, bytes]) -> str:
     return page.document("rung3: comparison", parts, STYLE)
 
 
-def _html(comparison: Comparison) -> str:
+def _html(comparison: Compared) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in ("", *comparison.reports))
     rows, section, across = [], "", len(comparison.reports) + 1
     for line in lines(comparison):
@@ -190,7 +190,7 @@ def _td(cell: Cell) -> str:
     return f"<td{kind}>{escape(cell.value)}{star}{notes}</td>"
 
 
-def pictures_of(comparison: Comparison) -> dict[tuple[str, str], str]:
+def pictures_of(comparison: Compared) -> dict[tuple[str, str], str]:
     """Names of the pictures by intervention and mode."""
     labels = slugs(next(iter(comparison.reports.values())).examples.queries)
     return {
@@ -211,7 +211,7 @@ def _tradeoff(pictures: Mapping[str, bytes]) -> str:
     )
 
 
-def _pictures(comparison: Comparison, pictures: Mapping[str, bytes]) -> Iterator[str]:
+def _pictures(comparison: Compared, pictures: Mapping[str, bytes]) -> Iterator[str]:
     if any(name.startswith("beside-") for name in pictures):
         yield "<h2>The same test rows under each model</h2>"
     for (label, mode), name in pictures_of(comparison).items():
@@ -221,7 +221,7 @@ def _pictures(comparison: Comparison, pictures: Mapping[str, bytes]) -> Iterator
             yield f"<h3>{escape(title)}</h3>\n{shown}"
 
 
-def _title(comparison: Comparison) -> str:
+def _title(comparison: Compared) -> str:
     return f"{len(comparison.reports)} models, the same questions"
 
 

@@ -15,27 +15,32 @@ Source: Monteiro et al. 2023 (arXiv 2303.01274); De Sousa Ribeiro et al. 2023 (a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rung3.data.distances import unit as unit_of
 from rung3.data.pictures import ACCENT, INK, SEQUENTIAL
 from rung3.evaluation.measures.base import FACTUAL, KEPT, LATENT, OBSERVED
-from rung3.evaluation.report.comparison import Comparison
-from rung3.evaluation.report.labels import label
+from rung3.evaluation.report.compared import Compared
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Panel", "Point", "panels", "tradeoff"]
+__all__ = ["Panel", "Point", "label", "panels", "tradeoff"]
 
 ACROSS = 3
 """Panels in a line."""
 
 LOG = 3.0
 """Ratio of the greatest value to the least from which on an axis is logarithmic."""
+
+NAME = 7.5
+"""Points of the letters of a model's name."""
+
+AWAY = 6
+"""Points between a name and its point."""
 
 Interval = tuple[float, float, float]
 """Mean, low and high; all the same where there is no interval."""
@@ -81,7 +86,7 @@ class Panel:
     floor: float | None
 
 
-def panels(comparison: Comparison, times: int = 1) -> list[Panel]:
+def panels(comparison: Compared, times: int = 1) -> list[Panel]:
     """What the figure shows, as numbers: one panel an intervention on an attribute of an image.
 
     Args:
@@ -94,7 +99,7 @@ def panels(comparison: Comparison, times: int = 1) -> list[Panel]:
     return [panel for panel in _panels(comparison, str(times)) if len(panel.points) > 1]
 
 
-def tradeoff(comparison: Comparison, times: int = 1) -> Figure:
+def tradeoff(comparison: Compared, times: int = 1) -> Figure:
     """Composition against effectiveness, with skill as colour; runs of a sweep are joined.
 
     Args:
@@ -142,7 +147,7 @@ def tradeoff(comparison: Comparison, times: int = 1) -> Figure:
     return figure
 
 
-def _panels(comparison: Comparison, times: str) -> Iterator[Panel]:
+def _panels(comparison: Compared, times: str) -> Iterator[Panel]:
     """By oracles where there are any, as the papers do; by measurement for what has none."""
     seen = set()
     for section in ("effectiveness", "measured"):
@@ -155,7 +160,7 @@ def _panels(comparison: Comparison, times: str) -> Iterator[Panel]:
 
 
 def _panel(
-    comparison: Comparison,
+    comparison: Compared,
     section: str,
     image: str,
     title: str,
@@ -270,3 +275,57 @@ def _scale(axes: Axes, axis: str, values: list[float]) -> None:
     else:
         room = 0.15 * (high - low or abs(high) or 1.0)
         axes.set(**{f"{axis}lim": (low - room if low > 0 or low < 0 else -room, high + room)})
+
+
+class Box(NamedTuple):
+    """Centre and half sides of what is in the way, in pixels."""
+
+    x: float
+    y: float
+    wide: float
+    high: float
+
+    def overlap(self, other: Box) -> float:
+        """Area that two boxes share."""
+        across = self.wide + other.wide - abs(self.x - other.x)
+        up = self.high + other.high - abs(self.y - other.y)
+        return max(0.0, across) * max(0.0, up)
+
+
+def label(
+    axes: Axes, names: Sequence[str], points: Sequence[tuple[float, float]], ink: str
+) -> None:
+    """Write each name beside its point, once limits and layout of the axes stand.
+
+    Args:
+        axes: The axes.
+        names: A name for each point.
+        points: In data coordinates.
+        ink: Colour of the names.
+    """
+    pixel = axes.figure.dpi / 72
+    frame = axes.get_window_extent()
+    side = AWAY * pixel
+    taken = [Box(x, y, side, side) for x, y in axes.transData.transform(points)]
+    for name, point, own in zip(names, points, list(taken), strict=True):
+        wide, high = 0.3 * NAME * len(name) * pixel, 0.6 * NAME * pixel
+        corners = {
+            (right, up): Box(own.x + right * (own.wide + wide), own.y + up * own.high, wide, high)
+            for right in (1, -1)
+            for up in (1, -1)
+        }
+        cost = {
+            corner: _outside(box, frame.x0, frame.x1) + sum(map(box.overlap, taken))
+            for corner, box in corners.items()
+        }
+        right, up = min(cost, key=lambda corner: cost[corner])
+        taken.append(corners[right, up])
+        axes.annotate(
+            name, point, (right * AWAY, up * AWAY), textcoords="offset points", fontsize=NAME,
+            color=ink, ha="left" if right > 0 else "right", va="center",
+        )  # fmt: skip
+
+
+def _outside(box: Box, left: float, right: float) -> float:
+    """Area of a box that lies beyond the left or the right."""
+    return max(0.0, box.x + box.wide - right, left - box.x + box.wide) * box.high
