@@ -13,9 +13,9 @@ from torch import Tensor
 from rung3 import SCM, Categorical, Continuous, Image, worlds
 from rung3.data.rows import Rows
 from rung3.evaluation import Cache, Oracles, Protocol, evaluate
+from rung3.evaluation.plan import draw_targets
 from rung3.evaluation.protocol import MEASURES
 from rung3.evaluation.scores import Scores
-from rung3.evaluation.targets import draw
 from rung3.mechanisms import Equation
 
 NO_ORACLES = Oracles({})
@@ -24,7 +24,7 @@ QUICK: dict[str, Any] = {"oracles": NO_ORACLES, "progress": False, "bootstrap": 
 
 def drawn(kind: Any, test: Tensor, train: Tensor, levels: int = 9, variable: Any = None) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return draw(kind, "t", variable or Continuous(), test, train, levels, generator)
+    return draw_targets(kind, "t", variable or Continuous(), test, train, levels, generator)
 
 
 @pytest.fixture(scope="module")

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from rung3.data.cache import Cache, Truths
 from rung3.data.files import digest
 from rung3.data.rows import Rows, as_rows
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Image
-from rung3.evaluation import targets
 from rung3.evaluation.baselines.baselines import of_world
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.base import (
@@ -28,18 +25,18 @@ from rung3.evaluation.measures.base import (
     mode_of,
 )
 from rung3.evaluation.measures.minimality import REFERENCES
-from rung3.evaluation.plan import plan
+from rung3.evaluation.plan import planned
 from rung3.evaluation.protocol import Protocol
 from rung3.evaluation.report.report import Report
 from rung3.evaluation.runner import Runner, summarise
 from rung3.scm.floating import in_own_precision
-from rung3.scm.query import Query, outcomes
+from rung3.scm.query import outcomes
 from rung3.training.oracles.oracles import Oracles, fit_oracles
 
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM
 
-__all__ = ["complete", "evaluate", "planned", "prepared"]
+__all__ = ["complete", "evaluate", "prepared"]
 
 FRESH = 20_000
 """Rows drawn from a known world to train oracles on, where no training rows are given."""
@@ -259,47 +256,6 @@ def _asked_rows(protocol: Protocol, rows: Rows, left_out: int) -> int:
         if wanted is not None and wanted > there:
             raise ValueError(f"{name}={wanted}: there are but {there} test rows")
     return rows.n if protocol.n is None else min(protocol.n, rows.n)
-
-
-def planned(
-    model: SCM,
-    rows: Rows,
-    n: int,
-    train: Mapping[str, Any] | None,
-    protocol: Protocol,
-    seed: int,
-) -> list[Query]:
-    """The interventions that a protocol asks of the first `n` rows.
-
-    Raises:
-        ValueError: If a name is unknown, or a target is no value of its variable.
-    """
-    draw: Callable[[str], Tensor] | None = None
-    if protocol.targets != "permuted":
-        draw = partial(_draw, model, rows, train, protocol, seed)
-    asked = protocol.interventions
-    return plan(model, rows, n, asked, seed, draw, propagate=protocol.propagate)
-
-
-def _draw(
-    model: SCM,
-    rows: Rows,
-    train: Mapping[str, Any] | None,
-    protocol: Protocol,
-    seed: int,
-    name: str,
-) -> Tensor:
-    variable = model.variables[name]
-    values = rows[name]
-    if train is not None:
-        if name not in train:
-            raise ValueError(f"{name}: not in the training rows, which its targets are drawn from")
-        values = variable.validate(name, train[name]).cpu()
-        values = values[~variable.is_missing(values)]
-    generator = stream(seed, f"targets/{name}")
-    return targets.draw(
-        protocol.targets, name, variable, rows[name], values, protocol.levels, generator
-    )
 
 
 def _reference(

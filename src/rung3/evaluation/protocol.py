@@ -30,7 +30,7 @@ from rung3.evaluation import measures
 __all__ = ["MEASURES", "PRESETS", "STANDARD", "Protocol", "Targets"]
 
 Targets = Literal["permuted", "marginal", "forced", "grid"]
-"""How values are drawn that a variable is set to; see `rung3.evaluation.targets`."""
+"""How values are drawn that a variable is set to; see `rung3.evaluation.plan`."""
 
 MEASURES: Mapping[str, str] = {m.name: m.about for m in measures.MEASURES if not m.always}
 """What can be asked for, beside what is always measured."""

@@ -157,6 +157,7 @@ class Compared:
             "best": best,
         }
 
+
 def _leaves(metrics: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, Entry]]:
     """Every mean with its interval, or plain number, and its path."""
     for name, part in metrics.items():
