@@ -13,8 +13,8 @@ from torch import Tensor
 from rung3 import SCM, Categorical, Continuous, Image, worlds
 from rung3.data.rows import Rows
 from rung3.evaluation import Cache, Oracles, Protocol, evaluate
+from rung3.evaluation.measures.registry import optional
 from rung3.evaluation.plan import draw_targets
-from rung3.evaluation.protocol import MEASURES
 from rung3.evaluation.scores import Scores
 from rung3.mechanisms import Equation
 
@@ -113,7 +113,7 @@ def test_presets_are_had_by_name_and_may_be_changed():
     assert not Protocol.monteiro2023().propagate
     assert Protocol.melistas2024().targets == "forced"
     assert Protocol.ribeiro2023().reversibility == (1,)
-    assert Protocol.complete().measures == MEASURES.keys()
+    assert Protocol.complete().measures == optional().keys()
     with pytest.raises(ValueError, match="expected one of monteiro2023"):
         Protocol.named("melistas")
     with pytest.raises(ValueError, match="did you mean 'targets'"):

@@ -68,7 +68,7 @@ def evaluate(
 
     By default it measures effectiveness, error and skill against the truth where that is known,
     composition, reversibility, spread and log-densities. A protocol may ask for more, which
-    takes longer: see `Protocol` and its `MEASURES`.
+    takes longer: see `Protocol`.
 
     Args:
         model: The model: of images and their causes, or of a table.

@@ -25,17 +25,14 @@ from math import inf
 from typing import Any, Literal, Self, get_args
 
 from rung3.data.rows import spell_unknown
-from rung3.evaluation import measures
+from rung3.evaluation.measures import registry
 
-__all__ = ["MEASURES", "PRESETS", "STANDARD", "Protocol", "Targets"]
+__all__ = ["PRESETS", "STANDARD", "Protocol", "Targets"]
 
 Targets = Literal["permuted", "marginal", "forced", "grid"]
 """How values are drawn that a variable is set to; see `rung3.evaluation.plan`."""
 
-MEASURES: Mapping[str, str] = {m.name: m.about for m in measures.MEASURES if not m.always}
-"""What can be asked for, beside what is always measured."""
-
-STANDARD = frozenset(m.name for m in measures.MEASURES if m.standard)
+STANDARD = frozenset(measure.name for measure in registry.MEASURES if measure.standard)
 """What is measured unless a protocol says otherwise; the rest takes more forward passes or rows."""
 
 
@@ -60,7 +57,7 @@ class Protocol:
             with: 1 keeps it as abducted and must be there, 0 predicts from z alone.
         composition: Numbers m of null interventions after which to look.
         reversibility: Numbers m of cycles after which to look.
-        measures: Names out of `MEASURES`.
+        measures: Names of measures: `rung3.evaluation.measures.registry.optional()`.
 
     Raises:
         ValueError: If a field is out of its range.
@@ -146,7 +143,7 @@ class Protocol:
     @classmethod
     def complete(cls, **changes: Any) -> Self:
         """Everything that can be measured."""
-        return cls(**{"measures": frozenset(MEASURES)} | changes)
+        return cls(**{"measures": frozenset(registry.optional())} | changes)
 
     @classmethod
     def monteiro2023(cls, **changes: Any) -> Self:
@@ -225,8 +222,9 @@ PRESETS = ("monteiro2023", "melistas2024", "ribeiro2023", "complete")
 
 def _checked(names: Iterable[str]) -> frozenset[str]:
     names = [names] if isinstance(names, str) else list(names)
-    if unknown := [name for name in names if name not in MEASURES]:
+    known = registry.optional()
+    if unknown := [name for name in names if name not in known]:
         raise ValueError(
-            f"measures: unknown measure {unknown[0]!r}; expected some of {', '.join(MEASURES)}"
+            f"measures: unknown measure {unknown[0]!r}; expected some of {', '.join(known)}"
         )
     return frozenset(names)

@@ -16,8 +16,8 @@ from rung3.data.cache import Truths
 from rung3.data.rows import Rows
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.examples import Examples
-from rung3.evaluation.measures import MEASURES, Measure
-from rung3.evaluation.measures.base import FACTUAL, KEPT, Asked, Examination, Sight, look
+from rung3.evaluation.measures import registry
+from rung3.evaluation.measures.base import FACTUAL, KEPT, Asked, Examination, Measure, Sight, look
 from rung3.evaluation.measures.truth import forget, true_counterfactual
 from rung3.evaluation.scores import put
 from rung3.scm.query import Query
@@ -42,7 +42,7 @@ class Runner:
     def __init__(self, seen: Examination, truths: Truths | None) -> None:
         self.seen = seen
         self.truths = truths
-        self.measures = [m for m in MEASURES if m.always or m.name in seen.wanted]
+        self.measures = [m for m in registry.MEASURES if m.always or m.name in seen.wanted]
         self.examples = Examples()
         self.refused: dict[str, str] = {}
         self.notes: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 """`Measure`: one thing that an evaluation measures, as one object beside its formula.
 
 The runner asks a model and calls the functions of every measure that is wanted, in the order of
-`rung3.evaluation.measures.MEASURES`; the report, the comparison and the protocol read names,
+`rung3.evaluation.measures.registry`; the report, the comparison and the protocol read names,
 titles, notes and directions off the same objects.
 
 Scores of rows are kept under paths whose first name is that of a `Section`. A score that cannot be

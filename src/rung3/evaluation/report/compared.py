@@ -26,9 +26,9 @@ from typing import Any
 import torch
 
 from rung3.evaluation.bootstrap import Bootstrap
-from rung3.evaluation.measures import SECTIONS
 from rung3.evaluation.measures.base import FACTUAL, NOTHING
 from rung3.evaluation.measures.calibration import CRPS_SKILL
+from rung3.evaluation.measures.registry import sections
 from rung3.evaluation.report.report import Report
 from rung3.evaluation.scores import Path, put
 
@@ -172,24 +172,24 @@ def _leaves(metrics: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path,
 
 def _plain(name: str) -> bool:
     """Whether a section holds single numbers."""
-    section = SECTIONS.get(name)
+    section = sections().get(name)
     return section is not None and section.plain
 
 
 def _of_models(path: Path, modes: list[str]) -> bool:
     """Whether it tells of a model (or is a floor), and not of a world, a truth or a baseline."""
-    section = SECTIONS.get(path[0])
+    section = sections().get(path[0])
     return section is None or section.of_model(path, modes)
 
 
 def _counts_draws(path: Path) -> bool:
     """Whether a score depends on how many draws of the noise there are."""
-    section = SECTIONS.get(path[0])
+    section = sections().get(path[0])
     return section is not None and section.counts_draws(path)
 
 
 def _better(path: Path, unit: str) -> str | None:
-    section = SECTIONS.get(path[0])
+    section = sections().get(path[0])
     return None if section is None else section.direction(path, unit)
 
 

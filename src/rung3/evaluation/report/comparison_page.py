@@ -8,9 +8,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rung3.data.names import slug, slugs
-from rung3.evaluation.measures import MEASURES, SECTIONS
 from rung3.evaluation.measures.base import FACTUAL, KEPT, MODES
 from rung3.evaluation.measures.base import Line as Spelled
+from rung3.evaluation.measures.registry import sections
 from rung3.evaluation.report import page
 
 if TYPE_CHECKING:
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from rung3.evaluation.report.compared import Compared
 
 __all__ = ["pictures_of", "render", "table"]
-
-ORDER = [
-    section.name
-    for measure in sorted(MEASURES, key=lambda measure: not measure.essential)
-    for section in measure.sections
-]
-"""Sections from the first to the last: what a report deems essential goes before."""
 
 ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}", None: ""}
 
@@ -84,7 +77,7 @@ def lines(comparison: Compared) -> list[Line]:
     """The metrics in which runs differ, and floors, section by section."""
     entries = comparison.entries.items()
     found = [_line(path, e) for path, e in entries if FACTUAL in path or not _same(e)]
-    order = [*map(_heading, ORDER), *(line.section for line in found)]
+    order = [*map(_heading, sections()), *(line.section for line in found)]
     return sorted(found, key=lambda line: (order.index(line.section), line.rank))
 
 
@@ -226,7 +219,7 @@ def _title(comparison: Compared) -> str:
 
 
 def _line(path: tuple[str, ...], found: Mapping[str, Any]) -> Line:
-    section = SECTIONS.get(path[0])
+    section = sections().get(path[0])
     if section is None or section.line is None:
         line = Spelled(", ".join(path[1:]) or path[0])
     else:
@@ -239,7 +232,7 @@ def _line(path: tuple[str, ...], found: Mapping[str, Any]) -> Line:
 
 def _heading(name: str) -> str:
     """Return what a section is called, given the first name of its paths."""
-    section = SECTIONS.get(name)
+    section = sections().get(name)
     if section is not None and section.heading:
         return section.heading
     return name.replace("_", " ").capitalize()
