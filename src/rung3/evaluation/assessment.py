@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,17 +20,17 @@ from rung3.evaluation.measures.base import (
     Baseline,
     Examination,
     Reader,
-    Sight,
-    look,
+    Readings,
     mode_of,
+    read_images,
 )
-from rung3.evaluation.measures.minimality import REFERENCES
+from rung3.evaluation.measures.registry import chosen
 from rung3.evaluation.plan import planned
 from rung3.evaluation.protocol import Protocol
 from rung3.evaluation.report.report import Report
 from rung3.evaluation.runner import Runner, summarise
 from rung3.scm.floating import in_own_precision
-from rung3.scm.query import outcomes
+from rung3.scm.query import Query, outcomes
 from rung3.training.oracles.oracles import Oracles, fit_oracles
 
 if TYPE_CHECKING:
@@ -116,80 +116,133 @@ def evaluate(
     base = base_seed(seed)
     protocol = _settled(protocol, interventions, n, particles, bootstrap)
     rows, left_out, asked = prepared(model, test, truth, protocol)
-    seeds = [base + k for k in range(protocol.seeds)]
+    seeds = range(base, base + protocol.seeds)
     plans = [planned(model, rows, asked, train, protocol, k) for k in seeds]
     if oracles is None:
-        oracles = _own_oracles(model, test, truth, train, base, progress, cache)
+        oracles = _fit_oracles(model, test, truth, train, base, progress, cache)
     _check_oracles(model, oracles)
     if truth is not None:
         measures = truth.measures if measures is None else measures
         baselines = of_world(truth, model.device) if baselines is None else baselines
-    known = asked if protocol.truth_n is None else min(protocol.truth_n, asked)
+    setup = _Setup(
+        model, truth, rows, left_out, asked, protocol, seeds, plans, oracles, measures or {},
+        baselines or {}, peers, batch_size,
+    )  # fmt: skip
     with _evaluation_mode(model, oracles):
-        reference = _reference(model, truth, train, oracles, protocol, asked, batch_size, base)
-        truths = None if truth is None else Truths(cache, truth)
-        runners = [
-            Runner(
-                Examination(
-                    model, truth, oracles, measures or {}, baselines or {},
-                    wanted=protocol.measures,
-                    composition=protocol.composition,
-                    reversibility=protocol.reversibility,
-                    particles=protocol.particles,
-                    outcomes=outcomes(model),
-                    modes=_modes(model, protocol),
-                    seed=k,
-                    generator=stream(k, "abduction"),
-                    ties=stream(k, "ties", model.device),
-                    batch_size=batch_size,
-                    first=k == base,
-                    reference=reference,
-                    peers=peers,
-                ),
-                truths,
-            )
-            for k in seeds
-        ]  # fmt: skip
-        for at in _batches(asked, known, batch_size, progress):
-            batch = rows[at].to(model.device)
-            sight = look(oracles, batch, model.device, batch_size)
-            for runner, queries in zip(runners, plans, strict=True):
-                runner.ask(batch, at, queries, sight, at.start < known)
-        first = runners[0]
-        first.examples.sweep(model, rows, plans[0])
+        runners = _run(setup, _reference(setup, train), cache, progress)
         resamples = Bootstrap(asked, protocol.bootstrap, base)
-        metrics = summarise(runners, rows, plans[0], known, resamples)
-    metrics.setdefault("log_prob", {})
-    metrics.setdefault("divergence", {})
+        metrics = summarise(runners, rows, plans[0], setup.known, resamples)
     metrics["targets"] = {query.label: query.out_of_range(model) for query in plans[0]}
-    metrics["settings"] = {
-        "rows": asked,
-        "rows compared with the truth": known if truth is not None else 0,
-        "rows left out for missing values": left_out,
-        "seed": base,
+    metrics["settings"] = _settings(setup)
+    metrics["model"] = str(model).splitlines()
+    first, curves = runners[0], dict(history or {})
+    scores = first.exam.scores
+    return Report(metrics, model.graph, model.variables, first.examples, curves, scores)
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """An evaluation before it is run: what is asked of the model, and what judges its answers.
+
+    Attributes:
+        model: The model.
+        truth: The world, if known.
+        rows: The complete test rows.
+        left_out: Number of rows that were left out for missing values.
+        n: Number of rows that are asked.
+        protocol: What is asked and measured.
+        seeds: One for each time that everything is asked.
+        plans: The interventions of each seed.
+        oracles: Oracles by (image, parent).
+        readers: Functions that measure a parent on images.
+        baselines: Functions that give an image without a model.
+        peers: Models of other seeds that should agree with the model.
+        batch_size: Rows at once.
+    """
+
+    model: SCM
+    truth: SCM | None
+    rows: Rows
+    left_out: int
+    n: int
+    protocol: Protocol
+    seeds: Sequence[int]
+    plans: Sequence[list[Query]]
+    oracles: Oracles
+    readers: Mapping[str, Reader]
+    baselines: Mapping[str, Baseline]
+    peers: Sequence[SCM]
+    batch_size: int
+
+    @property
+    def known(self) -> int:
+        """Number of rows that are compared with the truth, if it is known."""
+        limit = self.protocol.truth_n
+        return self.n if limit is None else min(limit, self.n)
+
+    def examination(self, seed: int, reference: tuple[Rows, Readings] | None) -> Examination:
+        """Return an examination of the model with one of the seeds."""
+        protocol = self.protocol
+        return Examination(
+            self.model, self.truth, self.oracles, self.readers, self.baselines,
+            measures=chosen(protocol.measures),
+            composition=protocol.composition,
+            reversibility=protocol.reversibility,
+            particles=protocol.particles,
+            outcomes=outcomes(self.model),
+            modes=_modes(self.model, protocol),
+            batch_size=self.batch_size,
+            reference=reference,
+            peers=self.peers,
+            seed=seed,
+            first=seed == self.seeds[0],
+        )  # fmt: skip
+
+
+def _run(
+    setup: _Setup, reference: tuple[Rows, Readings] | None, cache: Cache | None, progress: bool
+) -> list[Runner]:
+    """Ask everything, batch by batch, with each seed."""
+    model, rows, known, size = setup.model, setup.rows, setup.known, setup.batch_size
+    truths = None if setup.truth is None else Truths(cache, setup.truth)
+    runners = [Runner(setup.examination(seed, reference), truths) for seed in setup.seeds]
+    for at in _batches(setup.n, known, size, progress):
+        batch = rows[at].to(model.device)
+        readings = read_images(setup.oracles, batch, model.device, size)
+        for runner, queries in zip(runners, setup.plans, strict=True):
+            runner.ask(batch, at, queries, readings, at.start < known)
+    runners[0].examples.sweep(model, rows, setup.plans[0])
+    return runners
+
+
+def _settings(setup: _Setup) -> dict[str, Any]:
+    """Return how the numbers came about, and digests of what was asked."""
+    model, truth, protocol, oracles = setup.model, setup.truth, setup.protocol, setup.oracles
+    return {
+        "rows": setup.n,
+        "rows compared with the truth": setup.known if truth is not None else 0,
+        "rows left out for missing values": setup.left_out,
+        "seed": setup.seeds[0],
         "seeds": protocol.seeds,
         "targets": protocol.targets,
         "other parents": "propagated" if protocol.propagate else "held",
         "measures": sorted(protocol.measures),
         "particles": protocol.particles,
         "resamples": protocol.bootstrap,
-        "batch size": batch_size,
+        "batch size": setup.batch_size,
         "device": str(model.device),
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "oracles trained on": oracles.origin if len(oracles) else "no oracles",
         "world": truth.world if truth is not None else None,
-        "digest of the rows": digest(rows[:asked]),
-        "digests of the targets": {query.label: query.digest() for query in plans[0]},
+        "digest of the rows": digest(setup.rows[: setup.n]),
+        "digests of the targets": {query.label: query.digest() for query in setup.plans[0]},
         "steps skipped in training": {
-            name: said["skipped_steps"]
-            for name, said in model.fitted.items()
-            if "skipped_steps" in said
+            name: record["skipped_steps"]
+            for name, record in model.fitted.items()
+            if "skipped_steps" in record
         },
     }
-    metrics["model"] = str(model).splitlines()
-    curves, shown = dict(history or {}), first.examples
-    return Report(metrics, model.graph, model.variables, shown, curves, first.seen.scores)
 
 
 def _modes(model: SCM, protocol: Protocol) -> dict[str, float]:
@@ -258,28 +311,20 @@ def _asked_rows(protocol: Protocol, rows: Rows, left_out: int) -> int:
     return rows.n if protocol.n is None else min(protocol.n, rows.n)
 
 
-def _reference(
-    model: SCM,
-    truth: SCM | None,
-    train: Mapping[str, Any] | None,
-    oracles: Oracles,
-    protocol: Protocol,
-    n: int,
-    batch_size: int,
-    seed: int,
-) -> tuple[Rows, Sight] | None:
-    """Real rows that are not asked, training rows or fresh ones of the world, and their sight."""
-    sizes = {"realism": n, "minimality": min(n, REFERENCES)}
-    wanted = max((size for name, size in sizes.items() if name in protocol.measures), default=0)
-    if not wanted or not len(oracles) or (train is None and truth is None):
+def _reference(setup: _Setup, train: Mapping[str, Any] | None) -> tuple[Rows, Readings] | None:
+    """Return real rows that are not asked, of training or fresh ones, and their readings."""
+    model, truth, oracles = setup.model, setup.truth, setup.oracles
+    limits = [measure.references for measure in chosen(setup.protocol.measures)]
+    count = max(setup.n if limit is None else min(setup.n, limit) for limit in limits)
+    if not count or not len(oracles) or (train is None and truth is None):
         return None
     if train is not None:
-        some = as_rows(train, model.variables, torch.device("cpu"))[:wanted]
+        some = as_rows(train, model.variables, torch.device("cpu"))[:count]
         rows, _ = complete(model, some, "training")
     elif truth is not None:
-        rows = truth.sample(min(wanted, FRESH), seed=stream(seed, "reference"))
+        rows = truth.sample(min(count, FRESH), seed=stream(setup.seeds[0], "reference"))
     rows = rows.to(model.device)
-    return rows, look(oracles, rows, model.device, batch_size)
+    return rows, read_images(oracles, rows, model.device, setup.batch_size)
 
 
 def _check_truth(model: SCM, truth: SCM | None, rows: Rows) -> None:
@@ -312,7 +357,7 @@ def _check_oracles(model: SCM, oracles: Oracles) -> None:
             )
 
 
-def _own_oracles(
+def _fit_oracles(
     model: SCM,
     test: Mapping[str, Any],
     truth: SCM | None,

@@ -27,7 +27,7 @@ from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.base import (
     FACTUAL,
     OBSERVED,
-    Asked,
+    Answers,
     Examination,
     Measure,
     Section,
@@ -111,11 +111,11 @@ def _untouched(model: SCM, do: Iterable[str]) -> list[str]:
     return [name for name in model.graph.order if name not in touched]
 
 
-def _amplified(seen: Examination, metrics: dict[str, Any], bootstrap: Bootstrap) -> None:
+def _amplified(exam: Examination, metrics: dict[str, Any], bootstrap: Bootstrap) -> None:
     """Take each oracle's error on the factual off its error on the answer, row by row."""
-    scores = seen.scores
+    scores = exam.scores
     for path in list(scores):
-        if path[0] == "effectiveness" and path[3] in seen.untouched.get(path[2], ()):
+        if path[0] == "effectiveness" and path[3] in exam.untouched.get(path[2], ()):
             kind, image, _, name, _ = path
             errors, floor = scores[path], scores[kind, image, FACTUAL, name, OBSERVED]
             change = errors - floor[: len(errors)]
@@ -124,16 +124,16 @@ def _amplified(seen: Examination, metrics: dict[str, Any], bootstrap: Bootstrap)
             put(metrics, ("amplification", *path[1:]), {**mean, "unit": scores.unit(path)})
 
 
-def score_drift(seen: Examination, asked: Asked) -> None:
+def score_drift(exam: Examination, answers: Answers) -> None:
     """Score how far what oracles read of unchanged attributes has moved."""
-    untouched = seen.untouched[asked.query.label]
-    images = set(seen.images(asked.query))
-    for mode in asked.answers:
-        for (image, name), now in asked.sights[mode].items():
+    untouched = exam.untouched[answers.query.label]
+    images = set(exam.images(answers.query))
+    for mode in answers.by_mode:
+        for (image, name), now in answers.readings[mode].items():
             if image in images and name in untouched:
-                before = asked.sights[FACTUAL][image, name].value
-                shift = distance(seen.model.variables[name], now.value, before)
-                seen.add(("drift", image, asked.query.label, name, mode), name, shift)
+                before = answers.readings[FACTUAL][image, name].value
+                shift = distance(exam.model.variables[name], now.value, before)
+                exam.add(("drift", image, answers.query.label, name, mode), name, shift)
 
 
 AMPLIFICATION = Measure(

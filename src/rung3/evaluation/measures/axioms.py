@@ -23,7 +23,7 @@ from rung3.data.distances import distance
 from rung3.data.rows import Rows
 from rung3.data.seeding import Seed, chain
 from rung3.data.variables import Image
-from rung3.evaluation.measures.base import KEPT, MODES, Asked, Examination, Line, Measure, Section
+from rung3.evaluation.measures.base import KEPT, MODES, Answers, Examination, Line, Measure, Section
 from rung3.evaluation.measures.table import Table, cell
 from rung3.evaluation.measures.table import times as spell_times
 from rung3.evaluation.scores import Path
@@ -133,43 +133,43 @@ def answer(
     )
 
 
-def _null(seen: Examination, rows: Rows) -> None:
-    for name in seen.outcomes:
-        for mode, temperature in seen.modes.items():
-            paths = {m: ("composition", name, mode, str(m)) for m in seen.composition}
-            with seen.flagged(paths.values()):
+def _on_null(exam: Examination, rows: Rows) -> None:
+    for name in exam.outcomes:
+        for mode, temperature in exam.modes.items():
+            paths = {m: ("composition", name, mode, str(m)) for m in exam.composition}
+            with exam.flagged(paths.values()):
                 drifts = composition(
-                    seen.model,
+                    exam.model,
                     rows,
                     name,
-                    seen.composition,
+                    exam.composition,
                     temperature=temperature,
-                    seed=seen.generator,
+                    seed=exam.generator,
                 )
                 for m, drift in drifts.items():
-                    seen.add(paths[m], name, drift)
+                    exam.add(paths[m], name, drift)
 
 
-def _reverse(seen: Examination, asked: Asked, mode: str) -> None:
-    names = [name for name in asked.query.affected(seen.model) if name in seen.outcomes]
+def _reverse(exam: Examination, answers: Answers, mode: str) -> None:
+    names = [name for name in answers.query.affected(exam.model) if name in exam.outcomes]
     paths = {
-        (m, name): ("reversibility", asked.query.label, name, mode, str(m))
-        for m in seen.reversibility
+        (m, name): ("reversibility", answers.query.label, name, mode, str(m))
+        for m in exam.reversibility
         for name in names
     }
-    with seen.flagged(paths.values()):
+    with exam.flagged(paths.values()):
         drifts = reversibility(
-            seen.model,
-            asked.rows,
-            asked.do,
+            exam.model,
+            answers.rows,
+            answers.do,
             names,
-            seen.reversibility,
-            hold=asked.query.hold,
-            temperature=seen.modes[mode],
-            seed=seen.generator,
+            exam.reversibility,
+            hold=answers.query.hold,
+            temperature=exam.modes[mode],
+            seed=exam.generator,
         )
         for (m, name), path in paths.items():
-            seen.add(path, name, drifts[m][name])
+            exam.add(path, name, drifts[m][name])
 
 
 def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
@@ -213,7 +213,7 @@ COMPOSITION = Measure(
     sections=(Section("composition", better={"": "lower"}, line=_composition_line),),
     standard=True,
     essential=True,
-    null=_null,
+    on_null=_on_null,
     tables=_tables,
 )
 
@@ -223,6 +223,6 @@ REVERSIBILITY = Measure(
     sections=(Section("reversibility", better={"": "lower"}, line=_reversibility_line),),
     standard=True,
     essential=True,
-    answered=_reverse,
+    on_answer=_reverse,
     tables=lambda metrics: (),  # stands in the table of composition
 )

@@ -160,13 +160,13 @@ def _seconds(call: Callable[[], Any], device: torch.device) -> float:
 
 
 def _compute(
-    seen: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
+    exam: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
 ) -> dict[str, Any]:
     if not queries:
         return {}
-    batch = rows[: min(known, BATCH)].to(seen.model.device)
-    do = queries[0].at(slice(0, batch.n), seen.model.device)
-    return {"cost": or_why(lambda: cost(seen.model, batch, do, seed=seen.seed))}
+    batch = rows[: min(known, BATCH)].to(exam.model.device)
+    do = queries[0].at(slice(0, batch.n), exam.model.device)
+    return {"cost": or_why(lambda: cost(exam.model, batch, do, seed=exam.seed))}
 
 
 COST = Measure(

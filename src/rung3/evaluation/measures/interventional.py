@@ -106,28 +106,28 @@ def _encoded(
 
 
 def _compute(
-    seen: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
+    exam: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
 ) -> dict[str, Any]:
-    return {"distance": {query.label: _apart(seen, query, known) for query in queries}}
+    return {"distance": {query.label: _apart(exam, query, known) for query in queries}}
 
 
-def _apart(seen: Examination, query: Query, known: int) -> Mapping[str, Any]:
-    if seen.truth is None:
+def _apart(exam: Examination, query: Query, known: int) -> Mapping[str, Any]:
+    if exam.truth is None:
         return {"undefined": "the world is not known"}
     if query.hold:
         return {"undefined": "other parents are held, which is no intervention"}
     n = min(known, SAMPLE)
-    do, world = query.at(slice(0, n), seen.model.device), seen.truth
+    do, world = query.at(slice(0, n), exam.model.device), exam.truth
 
     def measure() -> dict[str, Any]:
-        read = {image for image, _ in seen.oracles}
+        read = {image for image, _ in exam.oracles}
         names = [
             name
-            for name, variable in seen.model.variables.items()
+            for name, variable in exam.model.variables.items()
             if name not in do and (not isinstance(variable, Image) or name in read)
         ]
         distances = interventional(
-            seen.model, world, do, names=names, oracles=seen.oracles, n=n, seed=seen.seed
+            exam.model, world, do, names=names, oracles=exam.oracles, n=n, seed=exam.seed
         )
         return {name: value._asdict() for name, value in distances.items()}
 

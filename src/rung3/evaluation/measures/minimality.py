@@ -45,11 +45,11 @@ from rung3.data.variables import Discrete, Variable
 from rung3.evaluation.measures.amplification import DRIFT, score_drift
 from rung3.evaluation.measures.base import (
     FACTUAL,
-    Asked,
+    Answers,
     Examination,
     Measure,
+    Readings,
     Section,
-    Sight,
     features_of,
 )
 
@@ -170,35 +170,35 @@ def _share(hits: Tensor, among: Tensor) -> Tensor:
     return (hits & among).sum(1).to(kind) / among.sum(1).to(kind)
 
 
-def _asked(seen: Examination, asked: Asked) -> None:
-    if seen.reference is not None:
-        for image in seen.images(asked.query):
-            for mode in asked.answers:
-                _diverge(seen, asked, image, mode, *seen.reference)
-    score_drift(seen, asked)
+def _on_answers(exam: Examination, answers: Answers) -> None:
+    if exam.reference is not None:
+        for image in exam.images(answers.query):
+            for mode in answers.by_mode:
+                _diverge(exam, answers, image, mode, *exam.reference)
+    score_drift(exam, answers)
 
 
 def _diverge(
-    seen: Examination, asked: Asked, image: str, mode: str, reference: Rows, sight: Sight
+    exam: Examination, answers: Answers, image: str, mode: str, reference: Rows, readings: Readings
 ) -> None:
-    label = asked.query.label
+    label = answers.query.label
     paths = [("minimality", image, label, mode, k) for k in ("cld", "too far", "too near")]
-    with seen.flagged(paths):
-        others = features_of(sight, image)
-        before, after = (features_of(asked.sights[k], image) for k in (FACTUAL, mode))
-        old = _alike_in_all(seen, asked, asked.rows, reference)
-        new = _alike_in_all(seen, asked, asked.answers[mode], reference)
+    with exam.flagged(paths):
+        others = features_of(readings, image)
+        before, after = (features_of(answers.readings[k], image) for k in (FACTUAL, mode))
+        old = _alike_in_all(exam, answers, answers.rows, reference)
+        new = _alike_in_all(exam, answers, answers.by_mode[mode], reference)
         delta = (before - after).square().sum(1).sqrt()
         divergence = latent_divergence(delta, torch.cdist(before, others), old, new)
         for path, values in zip(paths, divergence, strict=True):
-            seen.scores.add(path, values, "", partial=True)
+            exam.scores.add(path, values, "", partial=True)
 
 
 def _alike_in_all(
-    seen: Examination, asked: Asked, rows: Rows, reference: Rows
+    exam: Examination, answers: Answers, rows: Rows, reference: Rows
 ) -> Bool[Tensor, "n m"]:
     """Return whether references have the same values of all that was set, `(n, m)`."""
-    each = [alike(seen.model.variables[k], rows[k], reference[k]) for k in asked.query.do]
+    each = [alike(exam.model.variables[k], rows[k], reference[k]) for k in answers.query.do]
     return torch.stack(each).all(0)
 
 
@@ -216,5 +216,6 @@ MINIMALITY = Measure(
         ),
         DRIFT,
     ),
-    asked=_asked,
+    references=REFERENCES,
+    on_answers=_on_answers,
 )

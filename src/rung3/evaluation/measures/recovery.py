@@ -176,10 +176,10 @@ def _u_centred(x: Tensor) -> Tensor:
 
 
 def _compute(
-    seen: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
+    exam: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
 ) -> dict[str, Any]:
-    some = rows[: min(known, MAX_ROWS)].to(seen.model.device)
-    return {"recovery": or_why(lambda: recovery(seen.model, some, seen.seed))}
+    some = rows[: min(known, MAX_ROWS)].to(exam.model.device)
+    return {"recovery": or_why(lambda: recovery(exam.model, some, exam.seed))}
 
 
 RECOVERY = Measure(

@@ -6,6 +6,8 @@ depend on: a new measure goes to the end.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from rung3.evaluation.measures.amplification import AMPLIFICATION
 from rung3.evaluation.measures.axioms import COMPOSITION, REVERSIBILITY
 from rung3.evaluation.measures.base import Measure, Section
@@ -23,7 +25,7 @@ from rung3.evaluation.measures.spread import SPREAD
 from rung3.evaluation.measures.stability import STABILITY
 from rung3.evaluation.measures.truth import AGAINST_TRUTH
 
-__all__ = ["MEASURES", "optional", "sections"]
+__all__ = ["MEASURES", "chosen", "optional", "sections"]
 
 MEASURES: tuple[Measure, ...] = (
     AGAINST_TRUTH,
@@ -49,6 +51,11 @@ MEASURES: tuple[Measure, ...] = (
 def optional() -> dict[str, str]:
     """Return what can be asked for, and what it measures, beside what is always measured."""
     return {measure.name: measure.about for measure in MEASURES if not measure.always}
+
+
+def chosen(names: Collection[str]) -> list[Measure]:
+    """Return the measures of these names, and those that are always measured."""
+    return [measure for measure in MEASURES if measure.always or measure.name in names]
 
 
 def sections() -> dict[str, Section]:

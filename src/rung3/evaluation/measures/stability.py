@@ -21,7 +21,7 @@ from torch import Tensor
 from rung3.data.distances import distance
 from rung3.data.rows import Rows
 from rung3.data.seeding import Seed, base_seed
-from rung3.evaluation.measures.base import KEPT, Asked, Examination, Measure, Section
+from rung3.evaluation.measures.base import KEPT, Answers, Examination, Measure, Section
 
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM
@@ -110,18 +110,18 @@ def apart(
     return {name: torch.stack([far(name, k) for k in range(len(models))]) for name in names}
 
 
-def _asked(seen: Examination, asked: Asked) -> None:
-    names, label = asked.query.affected(seen.model), asked.query.label
-    second = seen.model.counterfactual(
-        asked.rows, asked.do, hold=asked.query.hold, seed=seen.generator
+def _on_answers(exam: Examination, answers: Answers) -> None:
+    names, label = answers.query.affected(exam.model), answers.query.label
+    second = exam.model.counterfactual(
+        answers.rows, answers.do, hold=answers.query.hold, seed=exam.generator
     )
     for name in names:
-        gap = distance(seen.model.variables[name], asked.answers[KEPT][name], second[name])
-        seen.add(("stability", label, name, "abductions"), name, gap)
-    if seen.peers and not asked.query.hold:
-        models = [seen.model, *seen.peers]
-        for name, gap in disagreement(models, asked.rows, asked.do, names, seed=0).items():
-            seen.add(("stability", label, name, "peers"), name, gap)
+        gap = distance(exam.model.variables[name], answers.by_mode[KEPT][name], second[name])
+        exam.add(("stability", label, name, "abductions"), name, gap)
+    if exam.peers and not answers.query.hold:
+        models = [exam.model, *exam.peers]
+        for name, gap in disagreement(models, answers.rows, answers.do, names, seed=0).items():
+            exam.add(("stability", label, name, "peers"), name, gap)
 
 
 STABILITY = Measure(
@@ -136,5 +136,5 @@ STABILITY = Measure(
             better={"": "lower"},
         ),
     ),
-    asked=_asked,
+    on_answers=_on_answers,
 )
