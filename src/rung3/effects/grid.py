@@ -110,7 +110,7 @@ class Grid:
         return unit(self.image)
 
     def scalars(self, values: Rows, row: int) -> Iterator[tuple[str, str]]:
-        """Names and values, in words, of the image's parents in one row; means over particles."""
+        """Yield the image's parents in one row, by name, as text; means over particles."""
         for name in self.model.graph.parents(self.outcome):
             variable = self.model.variables[name]
             if not variable.shape:
@@ -123,7 +123,7 @@ class Grid:
         return any(column.true is not None for column in self.columns)
 
     def skill(self, column: Column) -> str:
-        """`1 - E |x~ - x*| / E |x - x*|` over these rows, x* the truth, in words."""
+        """Return `1 - E |x~ - x*| / E |x - x*|` over these rows as text, x* being the truth."""
         if column.true is None:
             return "not known"
         true = column.true[self.outcome]
@@ -134,7 +134,7 @@ class Grid:
         return f"{1 - error / nothing:.3f}" if nothing else "not known"
 
     def table(self) -> list[tuple[str, ...]]:
-        """Of each column: what it acts through, mean absolute effects over rows and pixels, skill.
+        """Return by column its mediators, mean absolute effects over rows and pixels, and skill.
 
         Skill is left out where no truth is known.
         """
@@ -228,14 +228,14 @@ def grid(
 
 
 def spell(variable: Variable, value: Tensor) -> str:
-    """A scalar, or the mean (of categories the mode) of several draws, in words."""
+    """Return a scalar as text, or the mean (of categories the mode) of several draws."""
     if isinstance(variable, Discrete):
         return variable.label(int(value.reshape(-1).mode().values))
     return f"{float(value.float().mean()):.3g}"
 
 
 def _image(model: SCM, outcome: str | None) -> str:
-    """The image that is looked at."""
+    """Return the image's name, once it is known to be one."""
     from rung3.scm.query import outcomes
 
     name = outcomes(model)[0] if outcome is None else outcome
@@ -249,7 +249,7 @@ def _image(model: SCM, outcome: str | None) -> str:
 
 
 def _usual(model: SCM, image: str, rows: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Two values of each scalar cause: its 5 % and 95 % quantile, or two of its categories."""
+    """Set each scalar cause to its 5 % and 95 % quantile, or to two of its categories."""
     found = {}
     for name in model.graph.order:
         variable = model.variables[name]
@@ -276,7 +276,7 @@ def _mediators(
     asked: Iterable[Mapping[str, Any]],
     through: str | Iterable[str] | None,
 ) -> list[str]:
-    """The mediators of any column."""
+    """Return the mediators of any column."""
     if through is None:
         if model.mechanisms[image].has_latent_mediator:
             return [LATENT]

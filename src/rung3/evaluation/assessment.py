@@ -64,7 +64,7 @@ def evaluate(
     cache: Cache | None = None,
     progress: bool = True,
 ) -> Report:
-    """How sound a model's counterfactuals are (lecture 1.9), with 95 % intervals over rows.
+    """Measure how sound a model's counterfactuals are (lecture 1.9), with 95 % intervals over rows.
 
     By default it measures effectiveness, error and skill against the truth where that is known,
     composition, reversibility, spread and log-densities. A protocol may ask for more, which
@@ -258,7 +258,7 @@ def _settled(
     particles: int | None,
     bootstrap: int | None,
 ) -> Protocol:
-    """The protocol, with what was given beside it."""
+    """Return the protocol with the fields that were given beside it."""
     if isinstance(protocol, str):
         protocol = Protocol.named(protocol)
     given = {
@@ -269,7 +269,7 @@ def _settled(
 
 
 def complete(model: SCM, given: Mapping[str, Any], what: str = "test") -> tuple[Rows, int]:
-    """Rows without missing values, and how many were left out.
+    """Return the rows without missing values, and how many were left out.
 
     Raises:
         ValueError: If a variable is not there, or no row is complete.
@@ -291,7 +291,7 @@ def complete(model: SCM, given: Mapping[str, Any], what: str = "test") -> tuple[
 def prepared(
     model: SCM, test: Mapping[str, Any], truth: SCM | None, protocol: Protocol
 ) -> tuple[Rows, int, int]:
-    """Complete test rows, how many were left out for missing values, and how many are asked.
+    """Return the complete test rows, how many lacked a value, and how many are asked.
 
     Raises:
         ValueError: If they are fewer than the protocol asks for, or of another world.
@@ -303,7 +303,7 @@ def prepared(
 
 
 def _asked_rows(protocol: Protocol, rows: Rows, left_out: int) -> int:
-    """How many rows are asked: never fewer than were asked for, but for missing values."""
+    """Return how many rows are asked: as many as the protocol wants, but for missing values."""
     there = rows.n + left_out
     for name, wanted in (("n", protocol.n), ("truth_n", protocol.truth_n)):
         if wanted is not None and wanted > there:
@@ -381,7 +381,7 @@ def _fit_oracles(
 
 @contextmanager
 def _evaluation_mode(model: SCM, oracles: Oracles) -> Iterator[None]:
-    """Model and oracles in evaluation mode, without gradients; the model's mode is restored."""
+    """Hold model and oracles in evaluation mode, without gradients; restore the model's."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     oracles.to(model.device).freeze()
@@ -394,7 +394,7 @@ def _evaluation_mode(model: SCM, oracles: Oracles) -> Iterator[None]:
 
 
 def _batches(n: int, known: int, size: int, progress: bool) -> Iterator[slice]:
-    """Batches of the rows; those whose truth is asked come first, and in batches of their own."""
+    """Yield batches of the rows; those whose truth is asked come first, in batches of their own."""
     from rich.progress import track
 
     parts = [slice(k, min(k + size, known)) for k in range(0, known, size)]

@@ -139,7 +139,7 @@ def check_axioms(
 
 @in_own_precision
 def units(model: SCM, seed: Seed = 0) -> Exogenous:
-    """One draw of the noise for every way in which the model's variables may respond.
+    """Return a draw of the noise for every way in which the model's variables may respond.
 
     All that noise can say of a discrete variable is which function of its parents it is: finitely
     many are possible. Among `DRAWS` draws of each mechanism's noise one of each function is kept,
@@ -176,7 +176,7 @@ def units(model: SCM, seed: Seed = 0) -> Exogenous:
 
 
 def _responses(model: SCM, name: str, seed: int) -> Noise:
-    """Noise of a mechanism, one for each function of the parents that it may make of it."""
+    """Return noise of a mechanism, one for each function of the parents that it can give."""
     mechanism = model.mechanisms[name]
     shape = shape_of({p: model.variables[p] for p in mechanism.parents}) or (1,)
     if DRAWS * prod(shape) > MOST:
@@ -239,14 +239,14 @@ class _Table:
             self._rows[frozenset(do.items())] = row
 
     def interventions(self, *without: str) -> Iterator[dict[str, int]]:
-        """All that may be set, of the variables that are not named."""
+        """Yield every intervention on the variables that are not named."""
         names = [name for name in self.names if name not in without]
         for chosen in product(*([None, *range(self.sizes[name])] for name in names)):
             found = zip(names, chosen, strict=True)
             yield {name: value for name, value in found if value is not None}
 
     def __call__(self, name: str, do: Do) -> Tensor:
-        """`Y_x(u)`, `(units,)`."""
+        """Return `Y_x(u)`, `(units,)`."""
         return self._rows[frozenset(do.items())][self.names.index(name)]
 
 

@@ -46,7 +46,7 @@ class Example:
         return self.answers["kept"].explain().status
 
     def parts(self) -> dict[tuple[str, ...], Rows]:
-        """All rows: `factual`, `answers` by mode, `truth`."""
+        """Return all rows: `factual`, `answers` by mode, `truth`."""
         found: dict[tuple[str, ...], Rows] = {("factual",): self.factual}
         found |= {("answers", mode): rows for mode, rows in self.answers.items()}
         return found if self.truth is None else {**found, ("truth",): self.truth}
@@ -94,7 +94,7 @@ class Examples:
             self.queries[label].truth = None
 
     def tensors(self) -> dict[tuple[str, ...], Tensor]:
-        """Every value by label, `factual`, mode or `truth`, and variable; without the sweeps."""
+        """Return values by label, `factual`, mode or `truth`, and variable; without the sweeps."""
         return {
             (label, *who, name): value
             for label, example in self.queries.items()
@@ -103,14 +103,14 @@ class Examples:
         }
 
     def status(self) -> dict[str, dict[str, str]]:
-        """By label and variable, whether it was observed, intervened, propagated or held."""
+        """Return by label and variable whether it was observed, intervened, propagated or held."""
         return {label: dict(example.status) for label, example in self.queries.items()}
 
     @classmethod
     def restore(
         cls, tensors: Mapping[tuple[str, ...], Tensor], status: Mapping[str, Mapping[str, Any]]
     ) -> Self:
-        """The examples that `tensors` and `status` told."""
+        """Restore the examples that `tensors` and `status` describe."""
         found: dict[tuple[str, ...], dict[str, Tensor]] = {}
         for (*who, name), value in tensors.items():
             found.setdefault(tuple(who), {})[name] = value
@@ -144,7 +144,7 @@ class Examples:
 
 
 def _range(variable: Any, values: Tensor) -> Tensor | None:
-    """Categories, or values from the 2 % to the 98 % quantile; none for vectors and images."""
+    """Return categories, or values from the 2 % to the 98 % quantile; none for arrays."""
     if isinstance(variable, Discrete):
         return torch.arange(variable.classes)[:12]
     if variable.shape:

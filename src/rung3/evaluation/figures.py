@@ -108,7 +108,7 @@ def composition(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Comparison:
-    """Repeated null interventions: does the image stay what it was (lecture, Figure 35)?
+    """Repeat null interventions: does the image stay what it was (lecture, Figure 35)?
 
     Args:
         models: Models of the same variables, by name.
@@ -157,7 +157,7 @@ def effectiveness(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Comparison:
-    """One cause is set, the others are held: does it alone change (lecture, Figure 36)?
+    """Set one cause and hold the others: does it alone change (lecture, Figure 36)?
 
     Args:
         models: Models of the same variables, by name.
@@ -212,7 +212,7 @@ def reversibility(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Comparison:
-    """A cause is set to something else and back, over and over (lecture, Figure 37).
+    """Set a cause to another value and back, over and over (lecture, Figure 37).
 
     Args:
         models: Models of the same variables, by name.
@@ -279,7 +279,7 @@ class _Question:
         self.rows, self.shown = rows, torch.tensor(list(shown))
 
     def cause(self, asked: str | None) -> str:
-        """The cause that is set."""
+        """Return the cause that is set."""
         if asked is None:
             return self.causes[0]
         if asked not in self.causes:
@@ -291,16 +291,16 @@ class _Question:
     def answer(
         self, model: SCM, rows: Rows, do: Mapping[str, Any], temperature: float, seed: Seed
     ) -> Rows:
-        """A model's counterfactual, which can be asked about again."""
+        """Return a model's counterfactual, as rows that can be asked about in turn."""
         return answer(model, rows, do, temperature, seed)
 
     def error(self, found: Rows, expected: Rows) -> float:
-        """Mean error of the image over all rows."""
+        """Return the mean error of the image over all rows."""
         variable = self.variables[self.image]
         return float(distance(variable, found[self.image], expected[self.image]).mean())
 
     def read(self, answers: Sequence[Rows], readers: Mapping[str, Reader]) -> str:
-        """What is read off the answers, against what they were told to be."""
+        """Return as text how far what is read off the answers is from what was set."""
         lines = []
         for name in (name for name in self.causes if name in readers):
             variable, read = self.variables[name], readers[name]
@@ -315,14 +315,14 @@ class _Question:
     def panel(
         self, title: str, note: str, seen: Sequence[Rows], errors: Sequence[float | None]
     ) -> Panel:
-        """One model's panel."""
+        """Return one model's panel."""
         images = torch.stack([rows[self.image][self.shown].float().cpu() for rows in seen])
         return Panel(title, note, images, tuple(errors))
 
     def comparison(
         self, title: str, heads: tuple[str, ...], panels: list[Panel], error: str
     ) -> Comparison:
-        """All panels."""
+        """Return the comparison of all panels."""
         few = self.rows[self.shown]
         labels = [
             "\n".join(f"{k} {spell(self.variables[k], few[k][row])}" for k in self.causes)
@@ -333,7 +333,7 @@ class _Question:
 
 
 def _values(variable: Variable, seen: Tensor) -> Tensor:
-    """Every category, or numbers over the circle, or between the 5 % and the 95 % quantile."""
+    """Return every category, or numbers over the circle, or from the 5 % to the 95 % quantile."""
     if isinstance(variable, Discrete):
         return torch.arange(variable.classes)[:12]
     assert isinstance(variable, Continuous)
@@ -344,7 +344,7 @@ def _values(variable: Variable, seen: Tensor) -> Tensor:
 
 
 def _opposite(variable: Variable, value: Tensor) -> Tensor:
-    """Another value for each row, as far away as may be."""
+    """Return another value for each row, as far away as possible."""
     if isinstance(variable, Discrete):
         return (value + variable.classes // 2) % variable.classes
     assert isinstance(variable, Continuous)

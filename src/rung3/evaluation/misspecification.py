@@ -30,7 +30,7 @@ Scored: TypeAlias = Mapping[str, float]
 
 
 def misdrawn(graph: CausalGraph) -> dict[str, CausalGraph]:
-    """The graph with one arrow wrong, by what is wrong with it.
+    """Return graphs with one arrow wrong, by what is wrong with them.
 
     Example:
         >>> list(misdrawn(CausalGraph("a -> b -> c; a -> c")))
@@ -48,7 +48,7 @@ def misdrawn(graph: CausalGraph) -> dict[str, CausalGraph]:
 
 
 def mislabelled(rows: Rows, name: str, share: float, seed: Seed = None) -> Rows:
-    """Rows some of which have the value of another: wrong labels.
+    """Return rows some of which have the value of another row: wrong labels.
 
     Args:
         rows: Training rows.
@@ -88,7 +88,7 @@ def changes(
     graphs: Mapping[str, CausalGraph] | None = None,
     seed: Seed = None,
 ) -> dict[str, dict[str, float] | str]:
-    """How scores change when the model is fitted with a wrong graph, or to wrong labels.
+    """Measure how scores change when the model is fitted with a wrong graph, or to wrong labels.
 
     Args:
         fit: Makes a model of a graph and fits it to rows.

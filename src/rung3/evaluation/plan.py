@@ -50,7 +50,7 @@ def plan(
     *,
     propagate: bool = True,
 ) -> list[Query]:
-    """The interventions to ask of the first `n` test rows.
+    """Plan the interventions to ask of the first `n` test rows.
 
     Args:
         model: The model.
@@ -88,7 +88,7 @@ def planned(
     protocol: Protocol,
     seed: int,
 ) -> list[Query]:
-    """The interventions that a protocol asks of the first `n` rows.
+    """Plan the interventions that a protocol asks of the first `n` rows.
 
     Raises:
         ValueError: If a name is unknown, or a target is no value of its variable.
@@ -122,7 +122,7 @@ def _draw(
 
 
 def _held(model: SCM, query: Query) -> frozenset[str]:
-    """The other parents of the images, as far as they descend from what is set."""
+    """Return the other parents of the images, as far as they descend from what is set."""
     images = [name for name in outcomes(model) if isinstance(model.variables[name], Image)]
     if not images:
         raise ValueError("propagate=False holds the other parents of images, and there are none")
@@ -144,7 +144,7 @@ def draw_targets(
     levels: int,
     generator: Generator,
 ) -> Tensor:
-    """Targets for every test row, `(n, *shape)`.
+    """Draw targets for every test row, `(n, *shape)`.
 
     Args:
         kind: How.
@@ -189,7 +189,7 @@ def _grid(variable: Variable, train: Tensor, levels: int) -> Tensor:
 def _forced(
     name: str, variable: Variable, test: Tensor, train: Tensor, levels: int, generator: Generator
 ) -> Tensor:
-    """Places among the distinct values, sorted, with the run of the row's own bin left out."""
+    """Draw uniformly among the distinct values outside the row's bin."""
     values = train.unique()
     if isinstance(variable, Discrete):
         edges = (values[1:] + values[:-1]) / 2

@@ -123,7 +123,7 @@ class Protocol:
 
     @classmethod
     def named(cls, name: str, **changes: Any) -> Self:
-        """A preset by its name, with some fields changed.
+        """Return a preset by its name, with some fields changed.
 
         Raises:
             ValueError: If there is no such preset or field.
@@ -142,12 +142,12 @@ class Protocol:
 
     @classmethod
     def complete(cls, **changes: Any) -> Self:
-        """Everything that can be measured."""
+        """Return a protocol that measures everything."""
         return cls(**{"measures": frozenset(registry.optional())} | changes)
 
     @classmethod
     def monteiro2023(cls, **changes: Any) -> Self:
-        """As *Measuring axiomatic soundness of counterfactual image models* asks.
+        """Ask as *Measuring axiomatic soundness of counterfactual image models* does.
 
         A counterfactual is there a function of the image, its parents and their counterfactual
         values: the image mechanism alone is asked, one parent at a time, its values drawn from the
@@ -170,7 +170,7 @@ class Protocol:
 
     @classmethod
     def melistas2024(cls, **changes: Any) -> Self:
-        """As *Benchmarking counterfactual image generation* asks.
+        """Ask as *Benchmarking counterfactual image generation* does.
 
         One cause at a time is forced to another of nine bins of its range, uniformly among the
         distinct values there, and its effects are propagated; eps is scaled by 0.1 in every answer.
@@ -197,7 +197,7 @@ class Protocol:
 
     @classmethod
     def ribeiro2023(cls, **changes: Any) -> Self:
-        """As *High fidelity image counterfactuals with probabilistic causal models* asks.
+        """Ask as *High fidelity image counterfactuals with probabilistic causal models* does.
 
         One cause at a time is set to values drawn from the training rows, and its effects are
         propagated by the model's own mechanisms. Effectiveness by predictors, composition, and

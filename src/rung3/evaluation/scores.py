@@ -87,7 +87,7 @@ class Scores:
         self._parts = {path: part for path, part in self._parts.items() if not unwanted(path)}
 
     def unit(self, path: Path) -> str:
-        """The unit of a path's scores."""
+        """Return the unit of a path's scores."""
         return self._units[path]
 
     def __iter__(self) -> Iterator[Path]:
@@ -98,7 +98,7 @@ class Scores:
         return column.room[: column.n].clone()
 
     def averaged(self, others: Sequence[Scores]) -> tuple[Scores, dict[Path, list[float]]]:
-        """Every row's mean over itself and others that asked the same rows; and each one's mean.
+        """Average rows over itself and others that asked the same; return each one's mean too.
 
         What is refused in one of them is refused; what is in this one alone stays as it is.
         """
@@ -116,7 +116,7 @@ class Scores:
         return mean, means
 
     def summary(self, bootstrap: Bootstrap) -> dict[str, Any]:
-        """Means with intervals and units, as nested dicts along the paths."""
+        """Return means with intervals and units, as nested dicts along the paths."""
         nested: dict[str, Any] = {}
         for path in self:
             values = self[path]
@@ -127,7 +127,7 @@ class Scores:
         return nested
 
     def packed(self) -> bytes:
-        """Every row's scores, `(n,)` a path, and their units, as a safetensors file."""
+        """Return every row's scores, `(n,)` a path, and their units, as a safetensors file."""
         scores = {json.dumps(path): self[path] for path in self}
         return packed(scores, "scores", [[path, self.unit(path)] for path in self])
 

@@ -61,7 +61,7 @@ def baselines(
     edit: Baseline | None = None,
     seed: Seed = 0,
 ) -> dict[str, Baseline]:
-    """Every baseline that a world and training rows allow, for `evaluate(..., baselines=)`.
+    """Return every baseline that a world and training rows allow, for `evaluate(..., baselines=)`.
 
     Doing nothing (`identity`) is not among them: `evaluate` always compares with it.
 
@@ -111,12 +111,12 @@ def of_world(world: SCM, device: torch.device) -> dict[str, Baseline]:
 
 
 def identity(image: Tensor, before: Parents, after: Parents) -> Tensor:
-    """The factual image, whatever was asked."""
+    """Return the factual image, whatever the intervention."""
     return image
 
 
 def by_noise(mechanism: Mechanism) -> Baseline:
-    """The answer of a mechanism, where noise can be told from the image: `f(pa~, f^-1(x; pa))`."""
+    """Return the answer of a mechanism whose noise the image determines: `f(pa~, f^-1(x; pa))`."""
 
     def answer(image: Tensor, before: Parents, after: Parents) -> Tensor:
         return mechanism.predict(mechanism.abduct(image, before), after)
@@ -125,7 +125,7 @@ def by_noise(mechanism: Mechanism) -> Baseline:
 
 
 def shuffled(mechanism: Mechanism, seed: Seed = 0) -> Baseline:
-    """`f(pa~, u')`: the right mechanism and the right parents, with the noise of someone else.
+    """Return `f(pa~, u')`: the right mechanism and the right parents, with another row's noise.
 
     Args:
         mechanism: The bound mechanism of the image: the world's, or a model's own.
@@ -141,7 +141,7 @@ def shuffled(mechanism: Mechanism, seed: Seed = 0) -> Baseline:
 
 
 def opposite(edit: Baseline, parents: Mapping[str, Variable]) -> Baseline:
-    """Another baseline's answer to the opposite change: thinner where it should be thicker.
+    """Return another baseline's answer to the opposite change: thinner where it should be thicker.
 
     A level pa is moved to `pa - (pa~ - pa)`, a positive number to `pa^2 / pa~`, as far as the
     support goes; a point of a circle as far the other way round. Categories have no opposite, and
@@ -167,7 +167,7 @@ def opposite(edit: Baseline, parents: Mapping[str, Variable]) -> Baseline:
 def retrieval(
     train: Mapping[str, Any], image: str, parents: Mapping[str, Variable], nearest: int = 32
 ) -> Baseline:
-    """The training image that is nearest to the factual one, among those with the wanted parents.
+    """Return the training image nearest to the factual one, among those with the wanted parents.
 
     Those are, of the rows that agree in most of the discrete parents, the ones whose numbers are
     nearest, in standard deviations of the training rows; on a circle, the shorter way round.
@@ -196,7 +196,7 @@ def retrieval(
     }
 
     def distances(after: Parents) -> tuple[Tensor, Tensor]:
-        """Discrete parents that differ, and the distance of the others, `(n, m)` each."""
+        """Count the discrete parents that differ, and measure the others, `(n, m)` each."""
         shape = (len(next(iter(after.values()))), len(pictures))
         differ, far = torch.zeros(shape), torch.zeros(shape)
         for name, kind in compared.items():
@@ -225,7 +225,7 @@ def retrieval(
 
 
 def as_model(world: SCM, image: str, baseline: Baseline) -> SCM:
-    """The world with a baseline in the place of its image's mechanism: a model like any other.
+    """Put a baseline in the place of a world's image mechanism: a model like any other.
 
     It knows the causes' true mechanisms, and no noise: `evaluate(as_model(...), rows, world)`.
 
@@ -262,10 +262,10 @@ class Edit(Mechanism):
         self.baseline = baseline
 
     def build(self) -> None:
-        """Nothing: a baseline comes complete."""
+        """Build nothing: a baseline comes complete."""
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
-        """Refused: there is nothing to edit.
+        """Refuse: there is no factual image to edit.
 
         Raises:
             ValueError: Always.
@@ -289,7 +289,7 @@ class Edit(Mechanism):
         return repeat_noise({self.name: value, **before}, particles)
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
-        """Refused: an edit has no density.
+        """Refuse: an edit has no density.
 
         Raises:
             ValueError: Always.
@@ -298,7 +298,7 @@ class Edit(Mechanism):
 
 
 def _mirror(kind: Variable, before: Tensor, after: Tensor) -> Tensor:
-    """The value as far from `before` as `after` is, on the other side."""
+    """Return the value as far from `before` as `after` is, on the other side."""
     match kind:
         case Continuous(circular=True):
             return kind.wrap(before - kind.difference(after, before))

@@ -121,12 +121,12 @@ class Ceiling(nn.Module):
         self.powers = nn.Parameter(torch.zeros(len(self.positive)))
 
     def forward(self, image: Tensor, before: Parents, after: Parents) -> Tensor:
-        """The counterfactual image `(n, C, H, W)`, in [0, 1]; of whole levels if x is."""
+        """Return the counterfactual image `(n, C, H, W)`, in [0, 1]; of whole levels if x is."""
         found = self.unclipped(image, before, after).clamp(0, 1)
         return self.image.nearest(found)
 
     def unclipped(self, image: Tensor, before: Parents, after: Parents) -> Tensor:
-        """The same before it is clipped to [0, 1], and rounded."""
+        """Return the same before it is clipped to [0, 1] and rounded."""
         n = len(image)
         old, new = (self.logs(self._logs(parents)) for parents in (before, after))
         told = [[encoder(p, n) for encoder in self.encoders] for p in (before, after)]
@@ -155,12 +155,12 @@ class Ceiling(nn.Module):
             self.logs.calibrate(self._logs(parents))
 
     def _logs(self, parents: Parents) -> Tensor:
-        """Logarithms of the positive parents, `(n, k)`."""
+        """Return the logarithms of the positive parents, `(n, k)`."""
         parts = [parents[name].clamp_min(1e-6).log() for name in self.positive]
         return torch.stack(parts, 1) if parts else self.powers.new_zeros(1, 0)
 
     def loss(self, image: Tensor, before: Parents, after: Parents, true: Tensor) -> Tensor:
-        """`E |x~ - x*|`; its gradient is that before clipping wherever x~ is not x* after it."""
+        """Return `E |x~ - x*|`; its gradient passes the clipping wherever x~ is not x* after it."""
         found = self.unclipped(image, before, after)
         return ((found - true).abs() * (found.clamp(0, 1) != true)).mean()
 
@@ -317,7 +317,7 @@ def _train(
 
 
 def _ask(world: SCM, rows: Rows, image: str, seed: int) -> Pairs:
-    """Every cause in turn set to its values in other rows: what the image would have been."""
+    """Ask for the image with each cause in turn set to its values in other rows."""
     causes = [name for name in world.graph.order if name in world.graph.ancestors(image)]
     parts = [slice(k, min(k + AT_ONCE, rows.n)) for k in range(0, rows.n, AT_ONCE)]
     answers: list[Rows] = []

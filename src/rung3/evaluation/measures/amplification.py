@@ -44,7 +44,7 @@ __all__ = ["AMPLIFICATION", "DRIFT", "amplification", "drift", "moved", "score_d
 
 
 def unchanged(model: SCM, image: str, do: Iterable[str]) -> list[str]:
-    """The image's parents that an intervention leaves as they were.
+    """Return the image's parents that an intervention leaves as they were.
 
     Example:
         >>> from rung3 import SCM
@@ -57,7 +57,7 @@ def unchanged(model: SCM, image: str, do: Iterable[str]) -> list[str]:
 
 
 def amplification(oracle: Oracle, before: Tensor, after: Tensor, values: Tensor) -> Tensor:
-    """The oracle's error on counterfactuals less its error on their factuals, `(n,)`.
+    """Return the oracle's error on counterfactuals less its error on their factuals, `(n,)`.
 
     Args:
         oracle: Reads a parent that should not have changed.
@@ -72,7 +72,7 @@ def amplification(oracle: Oracle, before: Tensor, after: Tensor, values: Tensor)
 
 
 def drift(oracle: Oracle, before: Tensor, after: Tensor) -> Tensor:
-    """How far what the oracle reads has moved, `(n,)`, in the variable's unit.
+    """Return how far what the oracle reads has moved, `(n,)`, in the variable's unit.
 
     Args:
         oracle: Reads a parent that should not have changed.
@@ -83,7 +83,7 @@ def drift(oracle: Oracle, before: Tensor, after: Tensor) -> Tensor:
 
 
 def moved(model: SCM, do: Iterable[str], before: Rows, after: Rows) -> dict[str, Tensor]:
-    """How far each non-descendant's value has moved, `(n,)`; exactly zero in a sound model.
+    """Return how far each non-descendant's value has moved, `(n,)`; exactly zero in a sound model.
 
     Args:
         model: Whose graph and variables are meant.
@@ -105,7 +105,7 @@ def moved(model: SCM, do: Iterable[str], before: Rows, after: Rows) -> dict[str,
 
 
 def _untouched(model: SCM, do: Iterable[str]) -> list[str]:
-    """What is neither set nor a descendant of what is, in causal order."""
+    """Return what is neither set nor a descendant of what is, in causal order."""
     names = list(do)
     touched = {*names, *model.graph.descendants(names)}
     return [name for name in model.graph.order if name not in touched]

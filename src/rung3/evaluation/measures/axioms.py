@@ -43,7 +43,7 @@ def composition(
     temperature: float = 1.0,
     seed: Seed = None,
 ) -> dict[int, Tensor]:
-    """How far the outcome drifts under null interventions on its parents.
+    """Measure how far the outcome drifts under null interventions on its parents.
 
     Args:
         model: The model.
@@ -83,7 +83,7 @@ def reversibility(
     temperature: float = 1.0,
     seed: Seed = None,
 ) -> dict[int, dict[str, Tensor]]:
-    """How far outcomes drift when an intervention is made and unmade.
+    """Measure how far outcomes drift when an intervention is made and unmade.
 
     Args:
         model: The model.
@@ -117,7 +117,7 @@ def answer(
     seed: Seed = None,
     hold: Collection[str] = (),
 ) -> Rows:
-    """A counterfactual that can be asked about again.
+    """Return a counterfactual as rows that can be asked about in turn.
 
     Where a world knows the noise, it stays; images are cut to their range, as storing them would.
     """

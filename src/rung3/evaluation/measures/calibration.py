@@ -56,7 +56,7 @@ LEVELS = (0.5, 0.9)
 
 
 def crps(variable: Variable, draws: Tensor, true: Tensor) -> Tensor:
-    """The fair score of each row, in the variable's own unit (grey levels for images), `(n,)`.
+    """Return the fair score of each row, in the variable's unit (grey levels for images), `(n,)`.
 
     Args:
         variable: The variable.

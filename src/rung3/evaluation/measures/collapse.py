@@ -37,7 +37,7 @@ It is of the layer, not of a dimension: a layer of a thousand dimensions that ho
 def divergences(
     model: SCM, rows: Rows, batch_size: int, bootstrap: Bootstrap, seed: int
 ) -> dict[str, Any]:
-    """Divergence of posterior from prior by layer of latents, of every autoencoder of a model.
+    """Measure the divergence of posterior from prior by layer of latents, for every autoencoder.
 
     Args:
         model: The model.

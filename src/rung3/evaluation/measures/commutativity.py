@@ -40,7 +40,7 @@ def commutativity(
     temperature: float = 1.0,
     seed: Seed = None,
 ) -> Tensor:
-    """How far the outcome depends on the order of two interventions on its parents, `(n,)`.
+    """Measure how far the outcome depends on the order of two interventions on its parents, `(n,)`.
 
     Args:
         model: The model.

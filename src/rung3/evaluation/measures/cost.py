@@ -40,7 +40,7 @@ BATCH = 64
 def cost(
     model: SCM, rows: Rows, do: Mapping[str, Any], *, repeats: int = 5, seed: Seed = None
 ) -> dict[str, Any]:
-    """What one counterfactual of a batch costs.
+    """Measure what one counterfactual of a batch costs.
 
     Args:
         model: The model.
@@ -91,7 +91,7 @@ def cost(
 
 
 def evaluations(model: SCM, call: Callable[[], Any]) -> dict[str, int]:
-    """How often a call runs each network of a model: encoders, decoders, a flow's.
+    """Count how often a call runs each network of a model: encoders, decoders, a flow's.
 
     Args:
         model: The model.
@@ -117,7 +117,7 @@ def evaluations(model: SCM, call: Callable[[], Any]) -> dict[str, int]:
 
 
 def peak_memory(call: Callable[[], Any], device: torch.device | None = None) -> int:
-    """Most bytes that a call holds at once, beyond what was held before it.
+    """Return the most bytes that a call holds at once, beyond what was held before it.
 
     Args:
         call: What is looked at.

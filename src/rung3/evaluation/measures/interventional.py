@@ -50,7 +50,7 @@ def interventional(
     deals: int = 200,
     seed: Seed = None,
 ) -> dict[str, Apart]:
-    """Distance of the model's interventional distribution from the world's.
+    """Measure the distance of the model's interventional distribution from the world's.
 
     Args:
         model: The model.
@@ -90,7 +90,7 @@ def interventional(
 def _encoded(
     model: SCM, samples: list[Rows], names: list[str], oracles: Oracles | None
 ) -> list[Tensor]:
-    """Samples as vectors `(n, d)`, standardised by the last one."""
+    """Return samples as vectors `(n, d)`, standardised by the last one."""
     plain = {k: model.variables[k] for k in names if not isinstance(model.variables[k], Image)}
     encoder = ParentEncoder(plain).to(model.device)
     columns = [[encoder(rows, rows.n)] for rows in samples]

@@ -33,7 +33,7 @@ def densities(
     seed: int,
     keep: Scores | None = None,
 ) -> dict[str, Any]:
-    """Mean log-density of rows under the model and, where it has one, under the world.
+    """Return the mean log-density of rows under the model and, where it has one, the world.
 
     Args:
         model: The model.
@@ -74,7 +74,7 @@ def _of(truth: SCM | None, name: str) -> Mechanism | None:
 def _log_prob(
     mechanism: Mechanism, rows: Mapping[str, Tensor], size: int, device: torch.device
 ) -> Tensor | None:
-    """Log-densities `(n,)`; `None` if the mechanism says that it has none."""
+    """Return log-densities `(n,)`; `None` if the mechanism says that it has none."""
     if any(name not in rows for name in mechanism.parents):
         return None  # a hidden cause: it has one together with others alone
     parts = []
@@ -89,7 +89,7 @@ def _log_prob(
 def batches(
     mechanism: Mechanism, rows: Mapping[str, Tensor], size: int, device: torch.device
 ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    """A mechanism's values `(n, *shape)` and those of its parents, so many rows at once."""
+    """Yield a mechanism's values `(n, *shape)` and those of its parents, so many rows at once."""
     own = rows[mechanism.name]
     for start in range(0, len(own), size):
         at = slice(start, start + size)

@@ -90,7 +90,7 @@ def latent_divergence(
     after: Bool[Tensor, "n m"],
     weights: tuple[float, float] = WEIGHTS,
 ) -> LatentDivergence:
-    """Counterfactual latent divergence of each row.
+    """Return the counterfactual latent divergence of each row.
 
     Args:
         delta: Distance of each counterfactual from its factual, `(n,)`.
@@ -120,7 +120,7 @@ def latent_divergence(
 def alike(
     variable: Variable, values: Tensor, reference: Tensor, bins: int = BINS
 ) -> Bool[Tensor, "n m"]:
-    """Whether rows have the same value as references: the same class, or the same bin of numbers.
+    """Return whether rows have a reference's value: its class, or its bin of numbers.
 
     Args:
         variable: The variable, of single values.
@@ -148,7 +148,7 @@ def alike(
 def gaussian_divergence(
     q: tuple[Tensor, Tensor], p: tuple[Tensor, Tensor]
 ) -> Float[Tensor, "*rows"]:
-    """`KL(N(m_q, s_q^2) || N(m_p, s_p^2))` in nats, averaged over dimensions; the rows broadcast.
+    """Return `KL(N(m_q, s_q^2) || N(m_p, s_p^2))` in nats, averaged over dimensions.
 
     Args:
         q: Mean and log-deviation, each `(..., d)`.
@@ -165,7 +165,7 @@ def gaussian_divergence(
 
 
 def _share(hits: Tensor, among: Tensor) -> Tensor:
-    """Share of hits among those that count, `(n,)`; NaN where there are none."""
+    """Return the share of hits among those that count, `(n,)`; NaN where there are none."""
     kind = torch.get_default_dtype()
     return (hits & among).sum(1).to(kind) / among.sum(1).to(kind)
 

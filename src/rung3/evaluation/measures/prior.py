@@ -44,7 +44,7 @@ CHANCE = 0.8687
 
 
 def pit(noise: Tensor, prior: Tensor) -> Tensor:
-    """Rank of each number of the noise among the prior's draws of it, in [0, 1].
+    """Return the rank of each number of the noise among the prior's draws of it, in [0, 1].
 
     Args:
         noise: Abducted noise `(n, *shape)`.
@@ -72,7 +72,7 @@ def pit(noise: Tensor, prior: Tensor) -> Tensor:
 
 
 def apart(v: Tensor) -> Tensor:
-    """Kolmogorov-Smirnov distance of each number's distribution over rows from U(0, 1).
+    """Return the Kolmogorov-Smirnov distance of each number's distribution over rows from U(0, 1).
 
     Args:
         v: Transformed noise `(n, *shape)`, in [0, 1].
@@ -91,7 +91,7 @@ def apart(v: Tensor) -> Tensor:
 
 
 def prior_distances(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, dict[str, Any]]:
-    """How far the abducted noise of rows is from its prior, by variable and part of the noise.
+    """Measure how far the abducted noise of rows is from its prior, by variable and part.
 
     Args:
         model: The model.

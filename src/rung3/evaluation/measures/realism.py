@@ -53,7 +53,7 @@ BLOCK = 100
 
 @torch.no_grad()
 def features(oracles: Iterable[Oracle], images: Tensor) -> Tensor:
-    """What oracles see of images `(n, C, H, W)`: the inputs of their last layers, `(n, d)`.
+    """Return the inputs of oracles' last layers, `(n, d)`, for images `(n, C, H, W)`.
 
     Args:
         oracles: Oracles of one image, in evaluation mode.
@@ -137,7 +137,7 @@ class FeatureDistances:
         self._waiting = [waiting]
 
     def compute(self) -> dict[str, Any]:
-        """`kid`, its standard error `kid error`, `fid`, and the number `n` of images of each kind.
+        """Return `kid`, its standard error `kid error`, `fid`, and the number `n` of images a kind.
 
         Rows that fill no block count for FID alone. `kid` is `None` without a full block, its error
         without two.

@@ -45,7 +45,7 @@ MAX_ROWS = 2_000
 
 
 def rank_correlation(found: Tensor, true: Tensor) -> Tensor:
-    """Absolute rank correlation over rows, of each number by itself, `(*shape)`.
+    """Return the absolute rank correlation over rows, of each number by itself, `(*shape)`.
 
     Args:
         found: Abducted noise `(n, *shape)`.
@@ -76,7 +76,7 @@ def rank_correlation(found: Tensor, true: Tensor) -> Tensor:
 
 
 def distance_correlation(x: Tensor, y: Tensor) -> float:
-    """Bias-corrected squared distance correlation of paired rows.
+    """Return the bias-corrected squared distance correlation of paired rows.
 
     Args:
         x: Points `(n, ...)`, n at least 4.
@@ -102,7 +102,7 @@ def distance_correlation(x: Tensor, y: Tensor) -> float:
 
 
 def recovery(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, dict[str, Any]]:
-    """How well a model recovers the noise of rows, by variable.
+    """Measure how well a model recovers the noise of rows, by variable.
 
     Of a model's noise the part that only observes (a VAE's eps) is left out; of parts of noise
     every number is standardised, so that none outweighs the others by its unit.
@@ -149,21 +149,21 @@ def recovery(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, dict[str, A
 
 
 def _told(noise: Noise, observation: tuple[str, ...]) -> Noise:
-    """Noise without the parts of observation."""
+    """Return noise without the parts of observation."""
     if isinstance(noise, Mapping):
         return {name: part for name, part in noise.items() if name not in observation}
     return noise
 
 
 def _columns(noise: Noise) -> Tensor:
-    """Noise as one standardised vector a row, `(n, d)`; grey levels and labels as numbers."""
+    """Return noise as a standardised vector a row, `(n, d)`; grey levels and labels as numbers."""
     parts = [noise] if isinstance(noise, Tensor) else list(noise.values())
     columns = torch.cat([part.double().reshape(len(part), -1) for part in parts], dim=1)
     return (columns - columns.mean(0)) / deviation(columns)
 
 
 def _u_centred(x: Tensor) -> Tensor:
-    """Pairwise distances `(n, n)`, U-centred: rows and columns sum to zero, and so does the rest.
+    """Return pairwise distances `(n, n)`, U-centred: every row and every column sums to zero.
 
     The diagonal is zero, and means are over n (n - 3).
     """

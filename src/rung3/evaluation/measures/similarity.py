@@ -30,7 +30,7 @@ PADDING = 5
 
 
 def ssim(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
-    """Structural similarity of each pair of images, at most 1; the higher the better.
+    """Return the structural similarity of each pair of images, at most 1; the higher the better.
 
     Args:
         x: Images `(n, C, H, W)`, cut to [0, 1].

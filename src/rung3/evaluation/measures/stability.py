@@ -38,7 +38,7 @@ def disagreement(
     temperature: float = 1.0,
     seed: Seed = None,
 ) -> dict[str, Tensor]:
-    """Mean distance between models' counterfactuals, of each row.
+    """Return the mean distance between models' counterfactuals, of each row.
 
     Args:
         models: Two or more models of the same variables.
@@ -74,7 +74,7 @@ def apart(
     temperature: float = 1.0,
     seed: Seed = None,
 ) -> dict[str, Tensor]:
-    """Mean distance of each model's counterfactuals from the others', of each row.
+    """Return the mean distance of each model's counterfactuals from the others', of each row.
 
     Args:
         models: As `disagreement`.

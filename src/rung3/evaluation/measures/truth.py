@@ -80,14 +80,14 @@ def true_counterfactual(
 
 
 def errors(model: SCM, found: Rows, true: Rows, names: list[str]) -> dict[str, Tensor]:
-    """Distance of each variable from the truth, in each row, `(n,)`."""
+    """Return the distance of each variable from the truth, in each row, `(n,)`."""
     return {name: distance(model.variables[name], found[name], true[name]) for name in names}
 
 
 def baseline_errors(
     model: SCM, rows: Rows, true: Rows, image: str, baselines: Mapping[str, Baseline]
 ) -> dict[str, Tensor]:
-    """Distance of each baseline's image from the truth, `(n,)`, by the baseline's name."""
+    """Return the distance of each baseline's image from the truth, `(n,)`, by name."""
     before = {name: rows[name] for name in model.graph.parents(image)}
     after = {name: true[name] for name in before}
     variable = model.variables[image]

@@ -96,7 +96,7 @@ class Compared:
         return list(dict.fromkeys(mode for example in examples for mode in example.answers))
 
     def difference(self, path: Path, name: str, other: str) -> Entry | None:
-        """Mean score of one model less that of another, over the same rows.
+        """Return the mean score of one model less that of another, over the same rows.
 
         Args:
             path: Of the score, such as `("composition", "image", "kept", "1")`.
@@ -159,7 +159,7 @@ class Compared:
 
 
 def _leaves(metrics: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, Entry]]:
-    """Every mean with its interval, or plain number, and its path."""
+    """Yield every mean with its interval, or plain number, and its path."""
     for name, part in metrics.items():
         if isinstance(part, Mapping):
             if "mean" in part:
@@ -171,19 +171,19 @@ def _leaves(metrics: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path,
 
 
 def _plain(name: str) -> bool:
-    """Whether a section holds single numbers."""
+    """Return whether a section holds single numbers."""
     section = sections().get(name)
     return section is not None and section.plain
 
 
 def _of_models(path: Path, modes: list[str]) -> bool:
-    """Whether it tells of a model (or is a floor), and not of a world, a truth or a baseline."""
+    """Return whether it tells of a model (or is a floor), not of a world, a truth or a baseline."""
     section = sections().get(path[0])
     return section is None or section.of_model(path, modes)
 
 
 def _counts_draws(path: Path) -> bool:
-    """Whether a score depends on how many draws of the noise there are."""
+    """Return whether a score depends on how many draws of the noise there are."""
     section = sections().get(path[0])
     return section is not None and section.counts_draws(path)
 
@@ -194,7 +194,7 @@ def _better(path: Path, unit: str) -> str | None:
 
 
 def _first(means: Mapping[str, float], better: str | None) -> str | None:
-    """The best, or where nothing is better the first."""
+    """Return the best, or where nothing is better the first."""
     if not means or better is None:
         return next(iter(means), None)
     sign = 1 if better == "higher" else -1
@@ -214,7 +214,7 @@ def _interval(found: Entry) -> Entry:
 
 
 def _notes(reports: Mapping[str, Report]) -> Iterator[str]:
-    """What stands between the numbers and a conclusion."""
+    """Yield what a reader should know before believing the numbers."""
     first, *others = reports.values()
     for path in first.scores:
         if path[0] == "effectiveness" and path[2] == FACTUAL:

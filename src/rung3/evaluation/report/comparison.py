@@ -81,7 +81,7 @@ class Comparison(Compared):
     """
 
     def pictures(self) -> dict[str, bytes]:
-        """PNG files by name: `tradeoff` if known; `beside-...`, the same rows under each model."""
+        """Draw PNG files by name: `tradeoff` if known; `beside-...`, the same rows by model."""
         first = next(iter(self.reports.values()))
         drawn = {}
         if panels(self):
@@ -125,7 +125,7 @@ class Comparison(Compared):
 
 
 def _named(runs: list[Report | str | Path]) -> dict[str, Report | str | Path]:
-    """By the folder's name, with as many of the folders above it as tell all runs apart."""
+    """Name runs by their folders, with as many of the folders above as tell all runs apart."""
     folders = [None if isinstance(run, Report) else Path(run).resolve() for run in runs]
     for folder in folders:
         if folder is not None and folders.count(folder) > 1:
@@ -140,7 +140,7 @@ def _named(runs: list[Report | str | Path]) -> dict[str, Report | str | Path]:
 
 
 def _unlike(one: Report, two: Report) -> str:
-    """In what two reports were asked differently, or nothing."""
+    """Return in what two reports were asked differently, or an empty string."""
     a, b = one.metrics["settings"], two.metrics["settings"]
     for key in ASKED:
         if a.get(key) != b.get(key):
@@ -163,7 +163,7 @@ def _unlike(one: Report, two: Report) -> str:
 
 
 def _same_values(one: Report, two: Report, label: str) -> bool:
-    """Whether the shown rows were set to the same values, by whatever function."""
+    """Return whether the shown rows were set to the same values, by whatever function."""
     a, b = one.examples.queries[label], two.examples.queries[label]
     chosen = [name for name, what in a.status.items() if what == "intervened"]
     mine, others = (example.answers["kept"] for example in (a, b))

@@ -74,7 +74,7 @@ class Cell(NamedTuple):
 
 
 def lines(comparison: Compared) -> list[Line]:
-    """The metrics in which runs differ, and floors, section by section."""
+    """Return the metrics in which runs differ, and floors, section by section."""
     entries = comparison.entries.items()
     found = [_line(path, e) for path, e in entries if FACTUAL in path or not _same(e)]
     order = [*map(_heading, sections()), *(line.section for line in found)]
@@ -82,7 +82,7 @@ def lines(comparison: Compared) -> list[Line]:
 
 
 def notes(comparison: Compared) -> list[str]:
-    """What to know about it, and the metrics that are the same in all runs."""
+    """Return what to know about it, and the metrics that are the same in all runs."""
     entries = comparison.entries.items()
     same = [_line(path, e) for path, e in entries if FACTUAL not in path and _same(e)]
     if not same:
@@ -92,18 +92,18 @@ def notes(comparison: Compared) -> list[str]:
 
 
 def _same(found: Mapping[str, Any]) -> bool:
-    """Whether every run has it, and the same."""
+    """Return whether every run has it, and the same."""
     first, *others = found["runs"].values()
     return first is not None and all(other == first for other in others)
 
 
 def cells(line: Line) -> list[Cell]:
-    """A line's cells, one a run."""
+    """Return a line's cells, one a run."""
     return [_cell(line.found, name) for name in line.found["runs"]]
 
 
 def table(comparison: Compared, width: int) -> Iterator[RenderableType]:
-    """The table in a console of some width, section by section, with what to know about it."""
+    """Yield the table for a console of some width, section by section, with its notes."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -130,7 +130,7 @@ def table(comparison: Compared, width: int) -> Iterator[RenderableType]:
 
 
 def _text(cell: Cell, wide: bool) -> Text:
-    """A cell, with its intervals if there is room for them."""
+    """Return a cell, with its intervals if there is room for them."""
     from rich.text import Text
 
     value = (f"{cell.value} *", "bold") if cell.best else f"{cell.value}  "
@@ -139,7 +139,7 @@ def _text(cell: Cell, wide: bool) -> Text:
 
 
 def render(comparison: Compared, pictures: Mapping[str, bytes]) -> str:
-    """The page.
+    """Return the page as HTML.
 
     Args:
         comparison: What to tell.
@@ -184,7 +184,7 @@ def _td(cell: Cell) -> str:
 
 
 def pictures_of(comparison: Compared) -> dict[tuple[str, str], str]:
-    """Names of the pictures by intervention and mode."""
+    """Return the names of the pictures by intervention and mode."""
     labels = slugs(next(iter(comparison.reports.values())).examples.queries)
     return {
         (label, mode): f"beside-{name}-{slug(mode)}"
@@ -263,7 +263,7 @@ def _interval(found: Mapping[str, Any], spell: Any, left: str = "", right: str =
 
 
 def _number(value: float) -> str:
-    """Three digits or more.
+    """Return a number with three digits or more.
 
     Example:
         >>> _number(0.12345), _number(12.345), _number(1234.5)

@@ -61,7 +61,7 @@ class Report:
         self.scores = scores
 
     def pictures(self) -> dict[str, bytes]:
-        """PNG files by name: `strip-...`, `sweep-...`, `graph`, `graph-...` and `losses`."""
+        """Draw PNG files by name: `strip-...`, `sweep-...`, `graph`, `graph-...` and `losses`."""
         drawn = {"graph": pictures.graph(self.graph, self.variables)}
         named = slugs(self.examples.queries)
         for label, example in self.examples.queries.items():

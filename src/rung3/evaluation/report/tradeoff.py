@@ -87,7 +87,7 @@ class Panel:
 
 
 def panels(comparison: Compared, times: int = 1) -> list[Panel]:
-    """What the figure shows, as numbers: one panel an intervention on an attribute of an image.
+    """Return what the figure shows, as numbers: a panel for each intervention on an attribute.
 
     Args:
         comparison: The models.
@@ -100,7 +100,7 @@ def panels(comparison: Compared, times: int = 1) -> list[Panel]:
 
 
 def tradeoff(comparison: Compared, times: int = 1) -> Figure:
-    """Composition against effectiveness, with skill as colour; runs of a sweep are joined.
+    """Draw composition against effectiveness, with skill as colour; runs of a sweep are joined.
 
     Args:
         comparison: The models.
@@ -148,7 +148,7 @@ def tradeoff(comparison: Compared, times: int = 1) -> Figure:
 
 
 def _panels(comparison: Compared, times: str) -> Iterator[Panel]:
-    """By oracles where there are any, as the papers do; by measurement for what has none."""
+    """Yield panels read by oracles where there are any, as in the papers, else by measurement."""
     seen = set()
     for section in ("effectiveness", "measured"):
         for image, by_title in comparison.metrics.get(section, {}).items():
@@ -195,7 +195,7 @@ def _panel(
 
 
 def _interval(found: Mapping[str, Any] | None, share_right: bool = False) -> Interval | None:
-    """Mean, low and high, so that lower is better."""
+    """Return mean, low and high, so that lower is better."""
     if found is None or found["mean"] is None:
         return None
     low, high = (found[k] if found[k] is not None else found["mean"] for k in ("low", "high"))
@@ -246,7 +246,7 @@ def _up(point: Point) -> float:
 
 
 def _in_order(points: list[Point]) -> list[Point]:
-    """The points by the number after an equals sign in their names; none if they are no sweep."""
+    """Sort points by the number after an equals sign in their names; none if they are no sweep."""
     found = [re.fullmatch(r"(.+)=([-+.\de]+)", point.name) for point in points]
     swept = [match for match in found if match is not None]
     if len(swept) < len(points) or len({match[1] for match in swept}) > 1:
@@ -260,7 +260,7 @@ def _arms(value: Interval) -> list[list[float]]:
 
 
 def _scale(axes: Axes, axis: str, values: list[float]) -> None:
-    """A logarithmic axis where values span much, and room at its ends."""
+    """Make an axis logarithmic where values span much, and leave room at its ends."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     low, high = min(values), max(values)
@@ -286,7 +286,7 @@ class Box(NamedTuple):
     high: float
 
     def overlap(self, other: Box) -> float:
-        """Area that two boxes share."""
+        """Return the area that two boxes share."""
         across = self.wide + other.wide - abs(self.x - other.x)
         up = self.high + other.high - abs(self.y - other.y)
         return max(0.0, across) * max(0.0, up)
@@ -327,5 +327,5 @@ def label(
 
 
 def _outside(box: Box, left: float, right: float) -> float:
-    """Area of a box that lies beyond the left or the right."""
+    """Return the area of a box that lies beyond the left or the right."""
     return max(0.0, box.x + box.wide - right, left - box.x + box.wide) * box.high
