@@ -127,9 +127,9 @@ class Grid:
         if column.true is None:
             return "not known"
         true = column.true[self.outcome]
-        found = column.imagined[self.outcome]
-        few = found if column.imagined.particles else found[None]
-        error = sum(float(distance(self.image, one, true).mean()) for one in few) / len(few)
+        imagined = column.imagined[self.outcome]
+        draws = imagined if column.imagined.particles else imagined[None]
+        error = sum(float(distance(self.image, one, true).mean()) for one in draws) / len(draws)
         nothing = float(distance(self.image, self.rows[self.outcome], true).mean())
         return f"{1 - error / nothing:.3f}" if nothing else "not known"
 
@@ -140,8 +140,8 @@ class Grid:
         """
         lines = []
         for column in self.columns:
-            found = column.effect
-            parts = (found.direct, found.indirect, found.total, found.interaction)
+            effect = column.effect
+            parts = (effect.direct, effect.indirect, effect.total, effect.interaction)
             sizes = [f"{grey_levels(self.image) * float(part.abs().mean()):.2f}" for part in parts]
             sizes += [self.skill(column)] if self.known else []
             lines.append((column.label, ", ".join(column.through) or "nothing", *sizes))
@@ -162,10 +162,10 @@ class Grid:
             ValueError: If the scale is not positive.
         """
         levels = grey_levels(self.image)
-        most = levels if scale is None else scale
-        if not most > 0:
-            raise ValueError(f"scale: expected a positive number, got {most}")
-        return _Drawing(self, levels, most).sheet.figure
+        end = levels if scale is None else scale
+        if not end > 0:
+            raise ValueError(f"scale: expected a positive number, got {end}")
+        return _Drawing(self, levels, end).sheet.figure
 
 
 def grid(
@@ -219,12 +219,12 @@ def grid(
         raise ValueError(f"{image}: nothing to set: no scalar causes it")
     wanted = _mediators(model, image, columns.values(), through)
     with torch.no_grad():
-        made = [
+        answers = [
             _column(model, known, label, do, image, wanted, truth, particles, seed)
             for label, do in columns.items()
         ]
     names = tuple(labels) if labels is not None else tuple(f"row {k}" for k in range(known.n))
-    return Grid(model, image, known, names, tuple(made))
+    return Grid(model, image, known, names, tuple(answers))
 
 
 def spell(variable: Variable, value: Tensor) -> str:
@@ -250,7 +250,7 @@ def _image(model: SCM, outcome: str | None) -> str:
 
 def _usual(model: SCM, image: str, rows: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Set each scalar cause to its 5 % and 95 % quantile, or to two of its categories."""
-    found = {}
+    settings = {}
     for name in model.graph.order:
         variable = model.variables[name]
         if name not in model.graph.ancestors(image) or variable.shape:
@@ -266,21 +266,21 @@ def _usual(model: SCM, image: str, rows: Mapping[str, Any]) -> dict[str, dict[st
             assert isinstance(variable, Discrete)
             chosen = variable.codes([variable.classes // 3, (2 * variable.classes) // 3])
         for value in chosen:
-            found[f"do({name}={spell(variable, value)})"] = {name: value}
-    return found
+            settings[f"do({name}={spell(variable, value)})"] = {name: value}
+    return settings
 
 
 def _mediators(
     model: SCM,
     image: str,
-    asked: Iterable[Mapping[str, Any]],
+    interventions: Iterable[Mapping[str, Any]],
     through: str | Iterable[str] | None,
 ) -> list[str]:
     """Return the mediators of any column."""
     if through is None:
         if model.mechanisms[image].has_latent_mediator:
             return [LATENT]
-        below = {name for do in asked for name in model.graph.descendants(list(do))}
+        below = {name for do in interventions for name in model.graph.descendants(list(do))}
         return [name for name in model.graph.order if name in below & model.graph.ancestors(image)]
     wanted = [through] if isinstance(through, str) else list(through)
     model.graph.names(name for name in wanted if name != LATENT or LATENT in model.graph)
@@ -301,13 +301,13 @@ def _column(
     from rung3.evaluation.measures.truth import true_counterfactual
 
     below = model.graph.descendants(list(do)) - set(do)
-    own = [m for m in through if m in below or (m == LATENT and LATENT not in model.graph)]
-    effect = mediate(model, rows, do, image, own, particles=particles, seed=seed)
+    mediators = [m for m in through if m in below or (m == LATENT and LATENT not in model.graph)]
+    effect = mediate(model, rows, do, image, mediators, particles=particles, seed=seed)
     paired = base_seed(seed, "effects")  # under the noise that the effects are of
     imagined = model.counterfactual(rows, do, particles=particles, seed=paired)
     true = None if truth is None else true_counterfactual(truth, rows, do, model.device)
     known = true if isinstance(true, Rows) else None
-    return Column(label, imagined, effect, tuple(own), known)
+    return Column(label, imagined, effect, tuple(mediators), known)
 
 
 class _Drawing:
@@ -319,8 +319,8 @@ class _Drawing:
         most: Effect at the end of the colours, in grey levels.
     """
 
-    def __init__(self, grid: Grid, levels: float, most: float) -> None:
-        self.grid, self.levels, self.most = grid, levels, most
+    def __init__(self, grid: Grid, levels: float, end: float) -> None:
+        self.grid, self.levels, self.most = grid, levels, end
         spread = grid.columns[0].imagined.particles is not None
         self.bands = [
             *(["truth"] if grid.known else []),
@@ -340,7 +340,7 @@ class _Drawing:
         self._heads()
         for row, label in enumerate(grid.labels):
             self._row(row, label)
-        self._bar(0, "effect", DIVERGING, -most)
+        self._bar(0, "effect", DIVERGING, -end)
         if spread:
             self._bar(1, SPREAD, SEQUENTIAL, 0.0)
 

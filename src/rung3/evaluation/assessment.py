@@ -297,9 +297,9 @@ def prepared(
         ValueError: If they are fewer than the protocol asks for, or of another world.
     """
     rows, left_out = complete(model, test)
-    asked = _asked_rows(protocol, rows, left_out)
+    n = _asked_rows(protocol, rows, left_out)
     _check_truth(model, truth, rows)
-    return rows, left_out, asked
+    return rows, left_out, n
 
 
 def _asked_rows(protocol: Protocol, rows: Rows, left_out: int) -> int:

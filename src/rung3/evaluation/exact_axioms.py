@@ -191,8 +191,8 @@ def _responses(model: SCM, name: str, seed: int) -> Noise:
         }
         answers.append(mechanism.predict(noise, parents).expand(DRAWS))
     _, kind = torch.stack(answers, 1).unique(dim=0, return_inverse=True)
-    found = [int((kind == k).nonzero()[0]) for k in range(int(kind.max()) + 1)]
-    return map_noise(lambda part: part[found], noise)
+    draws = [int((kind == k).nonzero()[0]) for k in range(int(kind.max()) + 1)]
+    return map_noise(lambda part: part[draws], noise)
 
 
 def _first(noise: Noise) -> Tensor:
@@ -242,8 +242,8 @@ class _Table:
         """Yield every intervention on the variables that are not named."""
         names = [name for name in self.names if name not in without]
         for chosen in product(*([None, *range(self.sizes[name])] for name in names)):
-            found = zip(names, chosen, strict=True)
-            yield {name: value for name, value in found if value is not None}
+            pairs = zip(names, chosen, strict=True)
+            yield {name: value for name, value in pairs if value is not None}
 
     def __call__(self, name: str, do: Do) -> Tensor:
         """Return `Y_x(u)`, `(units,)`."""
@@ -257,9 +257,9 @@ Case: TypeAlias = tuple[Tensor, Tensor, str]
 def _effective(table: _Table) -> Iterator[Case]:
     for do in table.interventions():
         for name, value in do.items():
-            found = table(name, do)
-            said = f"{name} is not {value} under {_spell(do)}"
-            yield torch.ones_like(found, dtype=torch.bool), found == value, said
+            values = table(name, do)
+            broken = f"{name} is not {value} under {_spell(do)}"
+            yield torch.ones_like(values, dtype=torch.bool), values == value, broken
 
 
 def _composed(table: _Table) -> Iterator[Case]:
@@ -268,11 +268,11 @@ def _composed(table: _Table) -> Iterator[Case]:
             for value in range(table.sizes[w]):
                 premise, more = table(w, do) == value, do | {w: value}
                 for y in (name for name in table.names if name != w):
-                    said = (
+                    broken = (
                         f"{w} = {value} under {_spell(do)}, but {y} differs between that and "
                         f"{_spell(more)}"
                     )
-                    yield premise, table(y, more) == table(y, do), said
+                    yield premise, table(y, more) == table(y, do), broken
 
 
 def _reversed(table: _Table) -> Iterator[Case]:
@@ -283,11 +283,11 @@ def _reversed(table: _Table) -> Iterator[Case]:
             for this, that in product(range(table.sizes[y]), range(table.sizes[w])):
                 by_w, by_y = do | {w: that}, do | {y: this}
                 premise = (table(y, by_w) == this) & (table(w, by_y) == that)
-                said = (
+                broken = (
                     f"{y} = {this} under {_spell(by_w)}, and {w} = {that} under {_spell(by_y)}, "
                     f"but {y} is not {this} under {_spell(do)}"
                 )
-                yield premise, table(y, do) == this, said
+                yield premise, table(y, do) == this, broken
 
 
 def _judge(cases: Iterator[Case]) -> Verdict:

@@ -47,9 +47,9 @@ class Example:
 
     def parts(self) -> dict[tuple[str, ...], Rows]:
         """Return all rows: `factual`, `answers` by mode, `truth`."""
-        found: dict[tuple[str, ...], Rows] = {("factual",): self.factual}
-        found |= {("answers", mode): rows for mode, rows in self.answers.items()}
-        return found if self.truth is None else {**found, ("truth",): self.truth}
+        parts: dict[tuple[str, ...], Rows] = {("factual",): self.factual}
+        parts |= {("answers", mode): rows for mode, rows in self.answers.items()}
+        return parts if self.truth is None else {**parts, ("truth",): self.truth}
 
 
 @dataclass
@@ -111,36 +111,38 @@ class Examples:
         cls, tensors: Mapping[tuple[str, ...], Tensor], status: Mapping[str, Mapping[str, Any]]
     ) -> Self:
         """Restore the examples that `tensors` and `status` describe."""
-        found: dict[tuple[str, ...], dict[str, Tensor]] = {}
+        rows: dict[tuple[str, ...], dict[str, Tensor]] = {}
         for (*who, name), value in tensors.items():
-            found.setdefault(tuple(who), {})[name] = value
+            rows.setdefault(tuple(who), {})[name] = value
         examples = cls()
-        for label, said in status.items():
-            provenance = Provenance("imagining", said)
+        for label, record in status.items():
+            provenance = Provenance("imagining", record)
             answers = {
                 who[-1]: Rows(values, provenance=provenance)
-                for who, values in found.items()
+                for who, values in rows.items()
                 if who[:2] == (label, "answers")
             }
-            true = found.get((label, "truth"))
+            true = rows.get((label, "truth"))
             examples.queries[label] = Example(
-                Rows(found[label, "factual"]), answers, None if true is None else Rows(true)
+                Rows(rows[label, "factual"]), answers, None if true is None else Rows(true)
             )
         return examples
 
     def sweep(self, model: SCM, rows: Rows, queries: list[Query], shown: int = 4) -> None:
         """Ask for every value of each variable that was intervened on alone."""
         names = dict.fromkeys(name for q in queries if len(q.do) == 1 for name in q.do)
-        few = rows[:shown].to(model.device)
+        factual = rows[:shown].to(model.device)
         for name in names:
             below = model.graph.descendants([name])
             if not any(isinstance(model.variables[k], Image) for k in below - {name}):
                 continue
             values = _range(model.variables[name], rows[name])
             if values is not None:
-                answers: list[Any] = values.tolist()
-                found = [model.counterfactual(few, {name: v}, seed=0).to("cpu") for v in answers]
-                self.sweeps.append(Sweep(name, values, few.to("cpu"), found))
+                answers = [
+                    model.counterfactual(factual, {name: value}, seed=0).to("cpu")
+                    for value in values.tolist()
+                ]
+                self.sweeps.append(Sweep(name, values, factual.to("cpu"), answers))
 
 
 def _range(variable: Any, values: Tensor) -> Tensor | None:

@@ -129,21 +129,21 @@ def composition(
         >>> found.heads, found.panels[0].errors
         (('factual', '1', '3'), (None, 0.0, 0.0))
     """
-    asked = _Question(models, rows, shown)
-    null = {name: rows[name] for name in asked.causes}
+    question = _Question(models, rows, shown)
+    null = {name: rows[name] for name in question.causes}
     panels = []
     for title, model in models.items():
         now, seen = rows, [rows]
         errors: list[float | None] = [None]
         links = chain(seed, "composition")
         for m in range(1, max(times) + 1):
-            now = asked.answer(model, now, null, temperature, links)
+            now = question.answer(model, now, null, temperature, links)
             if m in times:
                 seen.append(now)
-                errors.append(asked.error(now, rows))
-        panels.append(asked.panel(title, "", seen, errors))
+                errors.append(question.error(now, rows))
+        panels.append(question.panel(title, "", seen, errors))
     heads = ("factual", *map(str, times))
-    return asked.comparison("null interventions, one after another", heads, panels, "drift")
+    return question.comparison("null interventions, one after another", heads, panels, "drift")
 
 
 def effectiveness(
@@ -175,31 +175,31 @@ def effectiveness(
         ValueError: If models differ in their image or its causes, `change` is no scalar cause of
             it, or there is no such row.
     """
-    asked = _Question(models, rows, shown)
-    name = asked.cause(change)
-    variable = asked.variables[name]
+    question = _Question(models, rows, shown)
+    name = question.cause(change)
+    variable = question.variables[name]
     values = _values(variable, rows[name])
-    every = {"truth": truth, **models} if truth is not None else dict(models)
+    answering = {"truth": truth, **models} if truth is not None else dict(models)
     true: list[Rows] = []
     panels = []
-    for title, model in every.items():
+    for title, model in answering.items():
         seen: list[Rows] = []
         for value in values:
-            do = {k: rows[k] for k in asked.causes} | {name: value.expand(rows.n)}
-            seen.append(asked.answer(model, rows, do, temperature, seed))
+            do = {k: rows[k] for k in question.causes} | {name: value.expand(rows.n)}
+            seen.append(question.answer(model, rows, do, temperature, seed))
         if model is truth:
             true = seen
-        found = [asked.error(one, best) for one, best in zip(seen, true, strict=False)]
+        deviations = [question.error(one, best) for one, best in zip(seen, true, strict=False)]
         errors: list[float | None] = [
             None,
-            *(found if model is not truth and true else [None] * len(values)),
+            *(deviations if model is not truth and true else [None] * len(values)),
         ]
-        note = asked.read(seen, readers or {})
-        panels.append(asked.panel(title, note, [rows, *seen], errors))
+        note = question.read(seen, readers or {})
+        panels.append(question.panel(title, note, [rows, *seen], errors))
     heads = ("factual", *(spell(variable, value) for value in values))
-    others = [k for k in asked.causes if k != name]
+    others = [k for k in question.causes if k != name]
     held = f", {' and '.join(others)} held" if others else ""
-    return asked.comparison(f"do({name}){held}", heads, panels, "error")
+    return question.comparison(f"do({name}){held}", heads, panels, "error")
 
 
 def reversibility(
@@ -228,24 +228,24 @@ def reversibility(
     Raises:
         ValueError: As `effectiveness`.
     """
-    asked = _Question(models, rows, shown)
-    name = asked.cause(change)
-    factual = {k: rows[k] for k in asked.causes}
-    there = factual | {name: _opposite(asked.variables[name], rows[name])}
+    question = _Question(models, rows, shown)
+    name = question.cause(change)
+    factual = {k: rows[k] for k in question.causes}
+    there = factual | {name: _opposite(question.variables[name], rows[name])}
     panels = []
     for title, model in models.items():
         now, seen = rows, [rows]
         errors: list[float | None] = [None]
         links = chain(seed, "reversibility")
         for m in range(1, max(times) + 1):
-            away = asked.answer(model, now, there, temperature, links)
-            now = asked.answer(model, away, factual, temperature, links)
+            away = question.answer(model, now, there, temperature, links)
+            now = question.answer(model, away, factual, temperature, links)
             if m in times:
                 seen += [away, now]
-                errors += [None, asked.error(now, rows)]
-        panels.append(asked.panel(title, "", seen, errors))
+                errors += [None, question.error(now, rows)]
+        panels.append(question.panel(title, "", seen, errors))
     heads = ("factual", *(f"{way}\n{m}" for m in times for way in ("there", "back")))
-    return asked.comparison(f"do({name}) there and back, again", heads, panels, "drift")
+    return question.comparison(f"do({name}) there and back, again", heads, panels, "drift")
 
 
 class _Question:
@@ -278,14 +278,14 @@ class _Question:
             raise ValueError(f"shown: {beyond or 'none'}; the rows are 0 to {rows.n - 1}")
         self.rows, self.shown = rows, torch.tensor(list(shown))
 
-    def cause(self, asked: str | None) -> str:
+    def cause(self, name: str | None) -> str:
         """Return the cause that is set."""
-        if asked is None:
+        if name is None:
             return self.causes[0]
-        if asked not in self.causes:
+        if name not in self.causes:
             known = dict.fromkeys(self.causes)
-            raise ValueError(f"no scalar cause of {self.image}: {spell_unknown([asked], known)}")
-        return asked
+            raise ValueError(f"no scalar cause of {self.image}: {spell_unknown([name], known)}")
+        return name
 
     @torch.no_grad()
     def answer(
@@ -294,10 +294,10 @@ class _Question:
         """Return a model's counterfactual, as rows that can be asked about in turn."""
         return answer(model, rows, do, temperature, seed)
 
-    def error(self, found: Rows, expected: Rows) -> float:
+    def error(self, answers: Rows, expected: Rows) -> float:
         """Return the mean error of the image over all rows."""
         variable = self.variables[self.image]
-        return float(distance(variable, found[self.image], expected[self.image]).mean())
+        return float(distance(variable, answers[self.image], expected[self.image]).mean())
 
     def read(self, answers: Sequence[Rows], readers: Mapping[str, Reader]) -> str:
         """Return as text how far what is read off the answers is from what was set."""
@@ -323,10 +323,10 @@ class _Question:
         self, title: str, heads: tuple[str, ...], panels: list[Panel], error: str
     ) -> Comparison:
         """Return the comparison of all panels."""
-        few = self.rows[self.shown]
+        rows = self.rows[self.shown]
         labels = [
-            "\n".join(f"{k} {spell(self.variables[k], few[k][row])}" for k in self.causes)
-            for row in range(few.n)
+            "\n".join(f"{k} {spell(self.variables[k], rows[k][row])}" for k in self.causes)
+            for row in range(rows.n)
         ]
         measured = f"mean {error},\n{unit(self.variables[self.image])}"
         return Comparison(title, heads, tuple(labels), measured, tuple(panels))

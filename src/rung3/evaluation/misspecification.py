@@ -36,15 +36,15 @@ def misdrawn(graph: CausalGraph) -> dict[str, CausalGraph]:
         >>> list(misdrawn(CausalGraph("a -> b -> c; a -> c")))
         ['without a -> b', 'b -> a', 'without a -> c', 'without b -> c', 'c -> b']
     """
-    found = {}
+    graphs = {}
     for cause, effect in graph.edges:
         without = graph.without_edges([(cause, effect)])
-        found[f"without {cause} -> {effect}"] = without
+        graphs[f"without {cause} -> {effect}"] = without
         if effect not in without.descendants(cause):
             edges = [*without.edges, (effect, cause)]
             turned = CausalGraph.of(graph.nodes, edges, graph.bidirected)
-            found[f"{effect} -> {cause}"] = turned
-    return found
+            graphs[f"{effect} -> {cause}"] = turned
+    return graphs
 
 
 def mislabelled(rows: Rows, name: str, share: float, seed: Seed = None) -> Rows:
@@ -115,12 +115,12 @@ def changes(
     for name, share in (labels or {}).items():
         label = f"{share:.0%} of {name} wrong"
         wrong[label] = (graph, mislabelled(rows, name, share, base))
-    found: dict[str, dict[str, float] | str] = {}
+    by_perturbation: dict[str, dict[str, float] | str] = {}
     for label, (drawn, given) in wrong.items():
         try:
             scores = ask(fit(drawn, given))
         except ValueError as refused:
-            found[label] = str(refused)
+            by_perturbation[label] = str(refused)
             continue
-        found[label] = {name: scores[name] - score for name, score in right.items()}
-    return found
+        by_perturbation[label] = {name: scores[name] - score for name, score in right.items()}
+    return by_perturbation

@@ -96,8 +96,8 @@ def planned(
     draw: Callable[[str], Tensor] | None = None
     if protocol.targets != "permuted":
         draw = partial(_draw, model, rows, train, protocol, seed)
-    asked = protocol.interventions
-    return plan(model, rows, n, asked, seed, draw, propagate=protocol.propagate)
+    interventions = protocol.interventions
+    return plan(model, rows, n, interventions, seed, draw, propagate=protocol.propagate)
 
 
 def _draw(
@@ -180,8 +180,8 @@ def draw_targets(
 
 def _grid(variable: Variable, train: Tensor, levels: int) -> Tensor:
     if isinstance(variable, Discrete):
-        found: Tensor = train.unique()
-        return found
+        classes: Tensor = train.unique()
+        return classes
     low, high = torch.quantile(train[:100_000].double(), torch.tensor(EDGES).double()).tolist()
     return torch.linspace(low, high, levels, dtype=train.dtype)
 
@@ -196,8 +196,8 @@ def _forced(
     else:
         edges = torch.linspace(float(values[0]), float(values[-1]), levels + 1)[1:-1]
     edges = edges.double()
-    bins, own = (torch.bucketize(v.double(), edges) for v in (values, test))
-    first, last = torch.searchsorted(bins, own), torch.searchsorted(bins, own, right=True)
+    bins, row_bins = (torch.bucketize(v.double(), edges) for v in (values, test))
+    first, last = torch.searchsorted(bins, row_bins), torch.searchsorted(bins, row_bins, right=True)
     others = len(values) - (last - first)
     if (others == 0).any():
         raise ValueError(f"{name}: all training values lie in one bin, so none can be forced")

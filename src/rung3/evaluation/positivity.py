@@ -73,15 +73,15 @@ def positivity(model: SCM, train: Rows, rows: Rows, name: str, target: Tensor) -
     present = ~model.variables[name].is_missing(train[name])
     seen, outside = _range(model, train[name][present], name, target)
     below = model.graph.descendants(name)
-    found = []
+    results = []
     for child in model.graph.children(name) or (None,):
         names: tuple[str, ...] = (name,)
         if child is not None:
             others = (p for p in model.graph.parents(child) if p not in below and p != name)
             names += tuple(p for p in others if not isinstance(model.variables[p], Image))
         far = _far(model, train, {**rows, name: target}, names)
-        found.append(Positivity(name, child, names, seen, outside, far))
-    return found
+        results.append(Positivity(name, child, names, seen, outside, far))
+    return results
 
 
 def _range(model: SCM, value: Tensor, name: str, target: Tensor) -> tuple[str, float]:
@@ -108,8 +108,8 @@ def _far(model: SCM, train: Rows, rows: dict[str, Tensor], names: tuple[str, ...
     encoder = ParentEncoder(variables)
     encoder.calibrate(sample)
     data = encoder(sample, sample.n).numpy(force=True)
-    asked = encoder(rows, len(rows[names[0]])).numpy(force=True)
+    points = encoder(rows, len(rows[names[0]])).numpy(force=True)
     tree = cKDTree(data)
-    own = tree.query(data, k=2)[0][:, 1]
-    limit = np.quantile(own, QUANTILE)
-    return float((tree.query(asked)[0] > limit).mean())
+    nearest = tree.query(data, k=2)[0][:, 1]
+    limit = np.quantile(nearest, QUANTILE)
+    return float((tree.query(points)[0] > limit).mean())

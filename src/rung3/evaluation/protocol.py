@@ -137,8 +137,8 @@ class Protocol:
         known = {field.name: None for field in fields(cls)}
         if unknown := [key for key in changes if key not in known]:
             raise ValueError(f"protocol: {spell_unknown(unknown, known)}")
-        made: Self = getattr(cls, name)(**changes)
-        return made
+        protocol: Self = getattr(cls, name)(**changes)
+        return protocol
 
     @classmethod
     def complete(cls, **changes: Any) -> Self:
@@ -160,13 +160,13 @@ class Protocol:
         rows, where the paper has rows without confounding, which real data lack; composition from
         z alone beside it, as with eps kept it is exact by construction.
         """
-        own: dict[str, Any] = {
+        preset: dict[str, Any] = {
             "targets": "marginal",
             "propagate": False,
             "seeds": 3,
             "measures": frozenset({"composition", "reversibility", "cost"}),
         }
-        return cls(**own | changes)
+        return cls(**preset | changes)
 
     @classmethod
     def melistas2024(cls, **changes: Any) -> Self:
@@ -186,14 +186,14 @@ class Protocol:
         published defects corrected; oracles that see the image alone (its thickness classifier is
         told the intensity). LPIPS is left out: its weights cannot be had offline.
         """
-        own: dict[str, Any] = {
+        preset: dict[str, Any] = {
             "targets": "forced",
             "levels": 9,
             "temperatures": (1.0, 0.1),
             "reversibility": (),
             "measures": frozenset({"composition", "realism", "minimality", "cost"}),
         }
-        return cls(**own | changes)
+        return cls(**preset | changes)
 
     @classmethod
     def ribeiro2023(cls, **changes: Any) -> Self:
@@ -208,12 +208,12 @@ class Protocol:
         training has seen, where the paper judges by the predictors of the same kind that its
         counterfactual training pleases; grey levels for distances.
         """
-        own: dict[str, Any] = {
+        preset: dict[str, Any] = {
             "targets": "marginal",
             "reversibility": (1,),
             "measures": frozenset({"composition", "reversibility", "cost"}),
         }
-        return cls(**own | changes)
+        return cls(**preset | changes)
 
 
 PRESETS = ("monteiro2023", "melistas2024", "ribeiro2023", "complete")

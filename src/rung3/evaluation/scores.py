@@ -102,12 +102,12 @@ class Scores:
 
         What is refused in one of them is refused; what is in this one alone stays as it is.
         """
-        every, mean = [self, *others], Scores()
-        for scores in every:
+        all_scores, mean = [self, *others], Scores()
+        for scores in all_scores:
             mean._refused = scores._refused | mean._refused
         means = {}
         for path in self:
-            values = torch.stack([scores[path] for scores in every if path in scores._parts])
+            values = torch.stack([scores[path] for scores in all_scores if path in scores._parts])
             partial = path in self._partial
             average = values.nanmean(0) if partial else values.mean(0)
             mean.add(path, average, self._units[path], partial=partial)
@@ -120,8 +120,8 @@ class Scores:
         nested: dict[str, Any] = {}
         for path in self:
             values = self[path]
-            found = bootstrap.of(len(values)).mean(values, partial=path in self._partial)
-            put(nested, path, {**found, "unit": self._units[path]})
+            mean = bootstrap.of(len(values)).mean(values, partial=path in self._partial)
+            put(nested, path, {**mean, "unit": self._units[path]})
         for path, reason in self._refused.items():
             put(nested, path, nothing(reason))
         return nested
@@ -138,10 +138,10 @@ class Scores:
         Raises:
             ValueError: If the file is damaged.
         """
-        found, units = read_tensors(file, "scores")
+        tensors, units = read_tensors(file, "scores")
         scores = cls()
         for path, unit in units:
-            scores.add(tuple(path), found[json.dumps(path)], unit)
+            scores.add(tuple(path), tensors[json.dumps(path)], unit)
         return scores
 
 

@@ -107,11 +107,11 @@ def compare(
         (True, True)
     """
     K, n = _joint(x, y, kernel), len(x)
-    own = _hands(n, K)
+    hands = _hands(n, K)
     orders = torch.stack([torch.randperm(2 * n, generator=generator) for _ in range(deals)])
-    dealt = _discrepancy(K, own[orders.to(own.device)])
+    dealt = _discrepancy(K, hands[orders.to(hands.device)])
     chance = torch.quantile(dealt, 0.95)
-    return Apart(float(_discrepancy(K, own[None])[0]), float(chance))
+    return Apart(float(_discrepancy(K, hands[None])[0]), float(chance))
 
 
 def _joint(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:

@@ -87,14 +87,14 @@ def baselines(
     if not isinstance(variable, Image) or not world.graph.parents(image):
         raise ValueError(f"image={image!r}: expected an image with causes, one of {world.graph}")
     mechanism = world.mechanisms[image]
-    found = of_world(world, world.device)
+    answers = of_world(world, world.device)
     if edit is None:
-        edit = list(found.values())[-1] if found else by_noise(mechanism)
-    found["wrong sign"] = opposite(edit, mechanism.parents)
-    found["shuffled abduction"] = shuffled(mechanism, seed)
+        edit = list(answers.values())[-1] if answers else by_noise(mechanism)
+    answers["wrong sign"] = opposite(edit, mechanism.parents)
+    answers["shuffled abduction"] = shuffled(mechanism, seed)
     if train is not None:
-        found["retrieval"] = retrieval(train, image, mechanism.parents)
-    return found
+        answers["retrieval"] = retrieval(train, image, mechanism.parents)
+    return answers
 
 
 def of_world(world: SCM, device: torch.device) -> dict[str, Baseline]:

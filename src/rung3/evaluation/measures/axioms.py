@@ -62,14 +62,14 @@ def composition(
         >>> composition(world, world.sample(2, seed=0), "x2", [1])
         {1: tensor([0., 0.])}
     """
-    wanted, found, now = set(times), {}, rows
+    wanted, drifts, now = set(times), {}, rows
     links = chain(seed, "composition")
     do = {parent: rows[parent] for parent in model.graph.parents(outcome)}
     for m in range(1, max(wanted, default=0) + 1):
         now = answer(model, now, do, temperature, links)
         if m in wanted:
-            found[m] = distance(model.variables[outcome], now[outcome], rows[outcome])
-    return found
+            drifts[m] = distance(model.variables[outcome], now[outcome], rows[outcome])
+    return drifts
 
 
 def reversibility(
@@ -100,13 +100,13 @@ def reversibility(
     """
     wanted, names, now = set(times), list(outcomes), rows
     back, links = {name: rows[name] for name in do}, chain(seed, "reversibility")
-    found = {}
+    drifts = {}
     for m in range(1, max(wanted, default=0) + 1):
         now = answer(model, now, do, temperature, links, hold)
         now = answer(model, now, back, temperature, links, hold)
         if m in wanted:
-            found[m] = {k: distance(model.variables[k], now[k], rows[k]) for k in names}
-    return found
+            drifts[m] = {k: distance(model.variables[k], now[k], rows[k]) for k in names}
+    return drifts
 
 
 def answer(
@@ -121,12 +121,12 @@ def answer(
 
     Where a world knows the noise, it stays; images are cut to their range, as storing them would.
     """
-    found = model.counterfactual(rows, do, hold=hold, temperature=temperature, seed=seed)
+    imagined = model.counterfactual(rows, do, hold=hold, temperature=temperature, seed=seed)
     known = model.world is not None and rows.world == model.world
     return Rows(
         {
             k: v.clamp(0, 1) if isinstance(model.variables[k], Image) else v
-            for k, v in found.items()
+            for k, v in imagined.items()
         },
         noise=rows.noise if known else None,
         world=rows.world if known else None,
@@ -174,11 +174,11 @@ def _reverse(exam: Examination, answers: Answers, mode: str) -> None:
 
 def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
     composed, reversed_ = metrics.get("composition", {}), metrics.get("reversibility", {})
-    every = [
+    by_modes = [
         *composed.values(),
         *(part for by_name in reversed_.values() for part in by_name.values()),
     ]
-    modes = list(dict.fromkeys(mode for by_mode in every for mode in by_mode))
+    modes = list(dict.fromkeys(mode for by_mode in by_modes for mode in by_mode))
     table = Table(
         "Composition and reversibility",
         "How far a value drifts when nothing is changed, or is changed and changed back. Doing "

@@ -50,7 +50,7 @@ def divergences(
         By variable and layer, in the order in which they are decoded: `mean`, `low`, `high`,
         `unit`, the number of `dimensions`, and whether it is `unused`.
     """
-    found: dict[str, Any] = {}
+    by_variable: dict[str, Any] = {}
     for name, mechanism in model.mechanisms.items():
         if not isinstance(mechanism, Autoencoder):
             continue
@@ -63,9 +63,9 @@ def divergences(
                 for layer, kl in inferred.kl.items():
                     parts.setdefault(layer, []).append(kl.cpu())
                     sizes[layer] = inferred.noise[layer][0].numel()
-        found[name] = {}
+        by_variable[name] = {}
         for layer, part in parts.items():
             mean = bootstrap.mean(torch.cat(part))
             held = {"dimensions": sizes[layer], "unused": mean["mean"] < UNUSED}
-            found[name][layer] = {**mean, "unit": "nats", **held}
-    return found
+            by_variable[name][layer] = {**mean, "unit": "nats", **held}
+    return by_variable

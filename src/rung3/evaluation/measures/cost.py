@@ -71,10 +71,10 @@ def cost(
     base = base_seed(seed, "cost")
     # Rows that a model drew may carry gradients, which the counter would follow.
     plain = {name: value.detach() for name, value in rows.items()}
-    asked = Rows(plain, noise=rows.noise, world=rows.world)
+    factual = Rows(plain, noise=rows.noise, world=rows.world)
 
     def ask() -> None:
-        model.counterfactual(asked, do, seed=base)
+        model.counterfactual(factual, do, seed=base)
 
     calls = evaluations(model, ask)
     with FlopCounterMode(display=False) as counter:
@@ -142,11 +142,11 @@ def peak_memory(call: Callable[[], Any], device: torch.device | None = None) -> 
         for event in events.kineto_results.events()
         if event.name() == "[memory]"
     ]
-    held = most = 0
+    held = peak = 0
     for _, change in sorted(changes):
         held += change
-        most = max(most, held)
-    return most
+        peak = max(peak, held)
+    return peak
 
 
 def _seconds(call: Callable[[], Any], device: torch.device) -> float:

@@ -80,8 +80,8 @@ def interventional(
         raise ValueError("interventional: every variable is set; there is nothing to compare")
     base = base_seed(seed)
     true = world.do(do).sample(n, seed=stream(base, "world")).to(model.device)
-    found = model.do(do).sample(n, seed=stream(base, "model"))
-    x, y = _encoded(model, [found, true], wanted, oracles)
+    imagined = model.do(do).sample(n, seed=stream(base, "model"))
+    x, y = _encoded(model, [imagined, true], wanted, oracles)
     generator = stream(base, "deals")
     kernels = {"mmd": gaussian(y), "energy": energy}
     return {name: compare(x, y, kernel, deals, generator) for name, kernel in kernels.items()}
@@ -95,11 +95,11 @@ def _encoded(
     encoder = ParentEncoder(plain).to(model.device)
     columns = [[encoder(rows, rows.n)] for rows in samples]
     for image in (k for k in names if k not in plain):
-        own = [oracle for (of, _), oracle in (oracles or {}).items() if of == image]
-        if not own:
+        of_image = [oracle for (of, _), oracle in (oracles or {}).items() if of == image]
+        if not of_image:
             raise ValueError(f"interventional: {image} is an image, and has no oracle")
         for column, rows in zip(columns, samples, strict=True):
-            column.append(features(own, rows[image]))
+            column.append(features(of_image, rows[image]))
     vectors = [torch.cat(column, dim=1).double() for column in columns]
     last = vectors[-1]
     return [(v - last.mean(0)) / deviation(last) for v in vectors]

@@ -48,23 +48,23 @@ def densities(
         By variable, by `model` and `world`: `mean`, `low`, `high`, `unit`, `bound` (whether it is a
         lower bound), and `impossible`, the number of rows of density zero (then there is no mean).
     """
-    found: dict[str, Any] = {}
-    for name, mechanism in model.mechanisms.items():
-        found[name] = {}
-        for who, asked in (("model", mechanism), ("world", _of(truth, name))):
-            if asked is None:
+    by_variable: dict[str, Any] = {}
+    for name in model.mechanisms:
+        by_variable[name] = {}
+        for who, mechanism in (("model", model.mechanisms[name]), ("world", _of(truth, name))):
+            if mechanism is None:
                 continue
             with seeded(base_seed(seed, "densities"), name, model.device):
-                scores = _log_prob(asked, rows, batch_size, model.device)
+                scores = _log_prob(mechanism, rows, batch_size, model.device)
             if scores is None:
                 continue
             if keep is not None:
                 keep.add(("log_prob", name, who), scores, "nats")
             zero = int((~scores.isfinite()).sum())
             mean = {"mean": None, "low": None, "high": None} if zero else bootstrap.mean(scores)
-            bound = asked.abduction == "approximate"
-            found[name][who] = {**mean, "unit": "nats", "bound": bound, "impossible": zero}
-    return found
+            bound = mechanism.abduction == "approximate"
+            by_variable[name][who] = {**mean, "unit": "nats", "bound": bound, "impossible": zero}
+    return by_variable
 
 
 def _of(truth: SCM | None, name: str) -> Mechanism | None:
@@ -90,8 +90,8 @@ def batches(
     mechanism: Mechanism, rows: Mapping[str, Tensor], size: int, device: torch.device
 ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """Yield a mechanism's values `(n, *shape)` and those of its parents, so many rows at once."""
-    own = rows[mechanism.name]
-    for start in range(0, len(own), size):
+    values = rows[mechanism.name]
+    for start in range(0, len(values), size):
         at = slice(start, start + size)
         parents = {name: rows[name][at].to(device) for name in mechanism.parents}
-        yield own[at].to(device), parents
+        yield values[at].to(device), parents

@@ -112,7 +112,7 @@ def prior_distances(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, dict
     """
     base = base_seed(seed)
     chance = CHANCE * math.sqrt(2 / rows.n)
-    found: dict[str, dict[str, Any]] = {}
+    by_variable: dict[str, dict[str, Any]] = {}
     for name, noise in abducted(model, rows, base).items():
         mechanism = model.mechanisms[name]
         if isinstance(noise, str) or not set(mechanism.parents) <= set(rows):
@@ -120,15 +120,15 @@ def prior_distances(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, dict
         parents = {parent: rows[parent].to(model.device) for parent in mechanism.parents}
         generator = stream(base, f"prior/{name}", model.device)
         prior = _parts(mechanism.sample_noise(rows.n, parents, generator))
-        found[name] = {}
-        for part, own in _parts(noise).items():
-            distances = apart(pit(own, prior[part].cpu()))
-            found[name][part] = {
+        by_variable[name] = {}
+        for part, values in _parts(noise).items():
+            distances = apart(pit(values, prior[part].cpu()))
+            by_variable[name][part] = {
                 "distance": float(distances.mean()),
                 "worst": float(distances.max()),
                 "chance": chance,
             }
-    return found
+    return by_variable
 
 
 def _parts(noise: Noise) -> dict[str, Tensor]:

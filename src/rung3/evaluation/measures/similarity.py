@@ -52,9 +52,9 @@ def ssim(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> Float[Tens
             f"SSIM: its window needs images of more than {PADDING} pixels a side, "
             f"got {tuple(x.shape[2:])}"
         )
-    found = structural_similarity_index_measure(x, y, reduction="none", data_range=(0.0, 1.0))
-    assert isinstance(found, Tensor)
-    return found
+    similarity = structural_similarity_index_measure(x, y, reduction="none", data_range=(0.0, 1.0))
+    assert isinstance(similarity, Tensor)
+    return similarity
 
 
 def _on_answers(exam: Examination, answers: Answers) -> None:

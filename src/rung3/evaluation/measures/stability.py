@@ -60,8 +60,8 @@ def disagreement(
         >>> disagreement([world, world], world.sample(2, seed=0), {"x1": 1.0}, ["x2"])
         {'x2': tensor([0., 0.])}
     """
-    found = apart(models, rows, do, names, temperature=temperature, seed=seed)
-    return {name: values.mean(0) for name, values in found.items()}
+    distances = apart(models, rows, do, names, temperature=temperature, seed=seed)
+    return {name: values.mean(0) for name, values in distances.items()}
 
 
 def apart(
@@ -104,8 +104,8 @@ def apart(
 
     def far(name: str, k: int) -> Tensor:
         others = [other for other in answers if other is not answers[k]]
-        own = [distance(variables[name], answers[k][name], other[name]) for other in others]
-        return torch.stack(own).mean(0)
+        gaps = [distance(variables[name], answers[k][name], other[name]) for other in others]
+        return torch.stack(gaps).mean(0)
 
     return {name: torch.stack([far(name, k) for k in range(len(models))]) for name in names}
 

@@ -79,9 +79,9 @@ def true_counterfactual(
         return str(refused)
 
 
-def errors(model: SCM, found: Rows, true: Rows, names: list[str]) -> dict[str, Tensor]:
+def errors(model: SCM, imagined: Rows, true: Rows, names: list[str]) -> dict[str, Tensor]:
     """Return the distance of each variable from the truth, in each row, `(n,)`."""
-    return {name: distance(model.variables[name], found[name], true[name]) for name in names}
+    return {name: distance(model.variables[name], imagined[name], true[name]) for name in names}
 
 
 def baseline_errors(

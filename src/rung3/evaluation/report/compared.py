@@ -55,7 +55,7 @@ class Compared:
             where nothing is better from the first) and `best` (names).
         entries: The same numbers by path, not nested.
         notes: What a reader should know before believing the numbers.
-        particles: Draws of the noise of each run, if they are not equally many.
+        particles: Number of draws of the noise of each run, where it differs.
     """
 
     def __init__(self, reports: Mapping[str, Report]) -> None:
@@ -71,23 +71,23 @@ class Compared:
             put(self.metrics, path, entry)
         self.notes = list(_notes(self.reports))
         if self.particles:
-            said = ", ".join(f"{name} {count}" for name, count in self.particles.items())
+            listed = ", ".join(f"{name} {count}" for name, count in self.particles.items())
             self.notes.insert(
                 0,
-                f"Draws of the noise are not equally many (particles: {said}): the mean of draws, "
-                "their spread and their coverage depend on that, and are not ranked.",
+                f"The number of draws of the noise differs (particles: {listed}): the mean of "
+                "draws, their spread and their coverage depend on it, and are not ranked.",
             )
 
     def _entries(self) -> Iterator[tuple[Path, Entry]]:
-        found = {name: dict(_leaves(report.metrics)) for name, report in self.reports.items()}
-        most: dict[str, float] = {}
-        for leaf in (leaf for leaves in found.values() for leaf in leaves.values()):
+        leaves_of = {name: dict(_leaves(report.metrics)) for name, report in self.reports.items()}
+        greatest: dict[str, float] = {}
+        for leaf in (leaf for leaves in leaves_of.values() for leaf in leaves.values()):
             unit = leaf.get("unit", "")
-            most[unit] = max(most.get(unit, 0.0), abs(leaf["mean"] or 0.0))
-        for path in dict.fromkeys(path for leaves in found.values() for path in leaves):
+            greatest[unit] = max(greatest.get(unit, 0.0), abs(leaf["mean"] or 0.0))
+        for path in dict.fromkeys(path for leaves in leaves_of.values() for path in leaves):
             if _of_models(path, self.modes):
-                by_run = {name: leaves.get(path) for name, leaves in found.items()}
-                yield path, self._entry(path, by_run, most)
+                by_run = {name: leaves.get(path) for name, leaves in leaves_of.items()}
+                yield path, self._entry(path, by_run, greatest)
 
     @property
     def modes(self) -> list[str]:
@@ -128,16 +128,16 @@ class Compared:
     def _bootstrap(self, n: int) -> Bootstrap:
         if n not in self._resamples:
             settings = [report.metrics["settings"] for report in self.reports.values()]
-            times = max(said["resamples"] for said in settings)
+            times = max(setting["resamples"] for setting in settings)
             self._resamples[n] = Bootstrap(n, times, settings[0]["seed"])
         return self._resamples[n]
 
     def _entry(
-        self, path: Path, by_run: Mapping[str, Entry | None], most: Mapping[str, float]
+        self, path: Path, by_run: Mapping[str, Entry | None], greatest: Mapping[str, float]
     ) -> Entry:
-        there = {name: found for name, found in by_run.items() if found is not None}
-        unit = next(iter(there.values())).get("unit", "")
-        known = {name: found["mean"] for name, found in there.items() if found["mean"] is not None}
+        present = {name: mean for name, mean in by_run.items() if mean is not None}
+        unit = next(iter(present.values())).get("unit", "")
+        known = {name: mean["mean"] for name, mean in present.items() if mean["mean"] is not None}
         better = None if self.particles and _counts_draws(path) else _better(path, unit)
         reference = _first(known, better)
         differences = {
@@ -147,12 +147,12 @@ class Compared:
         }
         best: list[str] = []
         if better and reference is not None:
-            near = ROUNDING * most[unit]
+            near = ROUNDING * greatest[unit]
             best = [k for k in known if k == reference or _holds_zero(differences[k], near)]
         return {
             "unit": unit,
             "better": better,
-            "runs": {k: found and _interval(found) for k, found in by_run.items()},
+            "runs": {k: mean and _interval(mean) for k, mean in by_run.items()},
             "differences": differences,
             "best": best,
         }
@@ -209,8 +209,8 @@ def _holds_zero(difference: Entry | None, near: float) -> bool:
     return bool(difference["low"] <= near and difference["high"] >= -near)
 
 
-def _interval(found: Entry) -> Entry:
-    return {name: found[name] for name in ("mean", "low", "high")}
+def _interval(mean: Entry) -> Entry:
+    return {name: mean[name] for name in ("mean", "low", "high")}
 
 
 def _notes(reports: Mapping[str, Report]) -> Iterator[str]:

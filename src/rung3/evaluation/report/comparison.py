@@ -90,9 +90,9 @@ class Comparison(Compared):
             examples = {
                 name: report.examples.queries[label] for name, report in self.reports.items()
             }
-            found = pictures.beside(examples, mode, first.graph, first.variables)
-            if found is not None:
-                drawn[picture] = found
+            beside = pictures.beside(examples, mode, first.graph, first.variables)
+            if beside is not None:
+                drawn[picture] = beside
         return drawn
 
     def save(self, folder: str | Path) -> Path:

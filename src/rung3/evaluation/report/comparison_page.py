@@ -76,9 +76,9 @@ class Cell(NamedTuple):
 def lines(comparison: Compared) -> list[Line]:
     """Return the metrics in which runs differ, and floors, section by section."""
     entries = comparison.entries.items()
-    found = [_line(path, e) for path, e in entries if FACTUAL in path or not _same(e)]
-    order = [*map(_heading, sections()), *(line.section for line in found)]
-    return sorted(found, key=lambda line: (order.index(line.section), line.rank))
+    spelled = [_line(path, e) for path, e in entries if FACTUAL in path or not _same(e)]
+    order = [*map(_heading, sections()), *(line.section for line in spelled)]
+    return sorted(spelled, key=lambda line: (order.index(line.section), line.rank))
 
 
 def notes(comparison: Compared) -> list[str]:
@@ -87,13 +87,13 @@ def notes(comparison: Compared) -> list[str]:
     same = [_line(path, e) for path, e in entries if FACTUAL not in path and _same(e)]
     if not same:
         return comparison.notes
-    said = "; ".join(f"{line.name} {cells(line)[0].value}" for line in same)
-    return [*comparison.notes, f"The same in all runs: {said}."]
+    listed = "; ".join(f"{line.name} {cells(line)[0].value}" for line in same)
+    return [*comparison.notes, f"The same in all runs: {listed}."]
 
 
-def _same(found: Mapping[str, Any]) -> bool:
+def _same(entry: Mapping[str, Any]) -> bool:
     """Return whether every run has it, and the same."""
-    first, *others = found["runs"].values()
+    first, *others = entry["runs"].values()
     return first is not None and all(other == first for other in others)
 
 
@@ -111,19 +111,19 @@ def table(comparison: Compared, width: int) -> Iterator[RenderableType]:
     runs = list(comparison.reports)
     wide = width >= NAMES + INTERVALS * len(runs)
     drawn = [(line, [_text(cell, wide) for cell in cells(line)]) for line in lines(comparison)]
-    said = [text for _, own in drawn for cell in own for text in cell.plain.splitlines()]
-    each = max(map(len, said), default=0)
+    printed = [text for _, texts in drawn for cell in texts for text in cell.plain.splitlines()]
+    each = max(map(len, printed), default=0)
     each = max(each, min((width - NAMES) // len(runs) - 2, max(map(len, runs))))
     first = max(NAMES, width - 3 - (each + 2) * len(runs))  # a column is parted by two spaces
     yield Text(_title(comparison), "bold")
     for section, group in groupby(drawn, lambda pair: pair[0].section):
-        made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        made.add_column(section, width=first, overflow="fold")
+        block = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        block.add_column(section, width=first, overflow="fold")
         for name in runs:
-            made.add_column(name, justify="right", width=each, overflow="fold", vertical="top")
-        for line, own in group:
-            made.add_row(Text(line.name), *own)
-        yield made
+            block.add_column(name, justify="right", width=each, overflow="fold", vertical="top")
+        for line, texts in group:
+            block.add_row(Text(line.name), *texts)
+        yield block
     yield Text(HOW if wide else f"{SHORT} {NAMES + INTERVALS * len(runs)} columns on.", "dim")
     for note in notes(comparison):
         yield Text(note)
@@ -146,13 +146,13 @@ def render(comparison: Compared, pictures: Mapping[str, bytes]) -> str:
         pictures: PNG files by name.
     """
     first = next(iter(comparison.reports.values()))
-    said = "".join(f"<p class='note'>{escape(note)}</p>\n" for note in notes(comparison))
+    remarks = "".join(f"<p class='note'>{escape(note)}</p>\n" for note in notes(comparison))
     parts = [
         f"<h1>{escape(_title(comparison))}</h1>",
         f'<p class="soft">{escape(page.summary(first.metrics))}</p>',
         f'<div class="wide">{_html(comparison)}</div>',
         f"<p class='soft'>{escape(HOW)}</p>",
-        said,
+        remarks,
         _tradeoff(pictures),
         *_pictures(comparison, pictures),
         "<h2>The models</h2>",
@@ -171,8 +171,8 @@ def _html(comparison: Compared) -> str:
         if line.section != section:
             section = line.section
             rows.append(f'<tr><td class="section" colspan="{across}">{escape(section)}</td></tr>')
-        found = "".join(_td(cell) for cell in cells(line))
-        rows.append(f"<tr><td>{escape(line.name)}</td>{found}</tr>")
+        columns = "".join(_td(cell) for cell in cells(line))
+        rows.append(f"<tr><td>{escape(line.name)}</td>{columns}</tr>")
     body = "\n".join(rows)
     return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
 
@@ -218,16 +218,16 @@ def _title(comparison: Compared) -> str:
     return f"{len(comparison.reports)} models, the same questions"
 
 
-def _line(path: tuple[str, ...], found: Mapping[str, Any]) -> Line:
+def _line(path: tuple[str, ...], entry: Mapping[str, Any]) -> Line:
     section = sections().get(path[0])
     if section is None or section.line is None:
         line = Spelled(", ".join(path[1:]) or path[0])
     else:
         line = section.line(path)
-    said = line.text + ("" if line.mode is None else _mode(line.mode))
-    unit = f", {found['unit']}" if found["unit"] else ""
+    text = line.text + ("" if line.mode is None else _mode(line.mode))
+    unit = f", {entry['unit']}" if entry["unit"] else ""
     heading = _heading(line.section or path[0])
-    return Line(heading, f"{said}{unit} {ARROWS[found['better']]}".rstrip(), found, line.rank)
+    return Line(heading, f"{text}{unit} {ARROWS[entry['better']]}".rstrip(), entry, line.rank)
 
 
 def _heading(name: str) -> str:
@@ -242,24 +242,24 @@ def _mode(mode: str) -> str:
     return "" if mode == KEPT else f", {MODES.get(mode, mode)}"
 
 
-def _cell(found: Mapping[str, Any], name: str) -> Cell:
-    own = found["runs"][name]
-    if own is None:
+def _cell(entry: Mapping[str, Any], name: str) -> Cell:
+    mean = entry["runs"][name]
+    if mean is None:
         return Cell("\N{EN DASH}")
-    if own["mean"] is None:
+    if mean["mean"] is None:
         return Cell("undefined")
-    change = found["differences"].get(name)
+    change = entry["differences"].get(name)
     difference = ""
     if change is not None and change["mean"] is not None:
         difference = f"{DELTA}{_signed(change['mean'])}{_interval(change, _signed, ' (', ')')}"
-    interval = _interval(own, _number)
-    return Cell(_number(own["mean"]), interval, difference, name in found["best"])
+    interval = _interval(mean, _number)
+    return Cell(_number(mean["mean"]), interval, difference, name in entry["best"])
 
 
-def _interval(found: Mapping[str, Any], spell: Any, left: str = "", right: str = "") -> str:
-    if found["low"] is None or found["low"] == found["high"]:
+def _interval(mean: Mapping[str, Any], spell: Any, left: str = "", right: str = "") -> str:
+    if mean["low"] is None or mean["low"] == mean["high"]:
         return ""
-    return f"{left}{spell(found['low'])} to {spell(found['high'])}{right}"
+    return f"{left}{spell(mean['low'])} to {spell(mean['high'])}{right}"
 
 
 def _number(value: float) -> str:

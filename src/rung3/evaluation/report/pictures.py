@@ -136,8 +136,8 @@ def film(sweep: Sweep, causes: CausalGraph, variables: Mapping[str, Variable]) -
     bands = []
     for k in range(sweep.factual.n):
         cells = [sweep.factual[image][k], *(answer[image][k] for answer in sweep.answers)]
-        own = _value(variable, sweep.factual[sweep.name][k])
-        bands.append((own, _colour(torch.stack(cells))))
+        value = _value(variable, sweep.factual[sweep.name][k])
+        bands.append((value, _colour(torch.stack(cells))))
     return _mosaic(bands, heads, _named(sweep.name, variable), None, first_apart=True)
 
 
@@ -222,9 +222,9 @@ def _mosaic(
         colour = ACCENT if first_apart and j > 0 else INK
         sheet.text(left + (j + 0.47) * wide, above, head, HEAD, ha="center", color=colour)
     if differs is not None:
-        most, title = scale(differs), unit(differs).replace(" ", "\n")
+        end, title = scale(differs), unit(differs).replace(" ", "\n")
         height = min(down, 1.7) - 0.3
-        sheet.bar(sheet.width - 0.6, top + 0.24, height, title, DIVERGING, -most, most)
+        sheet.bar(sheet.width - 0.6, top + 0.24, height, title, DIVERGING, -end, end)
     return png(sheet.figure)
 
 

@@ -129,19 +129,19 @@ def tradeoff(comparison: Compared, times: int = 1) -> Figure:
     down, across = -(-len(shown) // ACROSS), min(ACROSS, len(shown))
     size = (3.5 * across + 0.6 * bool(skills), 3.5 * down)
     figure = Figure(figsize=size, layout="constrained")
-    every = list(figure.subplots(down, across, squeeze=False).flat)
-    for axes in every[len(shown) :]:
+    axes_list = list(figure.subplots(down, across, squeeze=False).flat)
+    for axes in axes_list[len(shown) :]:
         axes.set_axis_off()
-    for axes, panel in zip(every, shown, strict=False):
+    for axes, panel in zip(axes_list, shown, strict=False):
         _draw(axes, panel, shades)
     if skills:
-        bar = figure.colorbar(shades, ax=every, aspect=28, pad=0.015)
+        bar = figure.colorbar(shades, ax=axes_list, aspect=28, pad=0.015)
         bar.set_label("skill", color=INK, fontsize=8)
         bar.ax.tick_params(colors=INK, labelsize=7)
         bar.outline.set_visible(False)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    for axes, panel in zip(every, shown, strict=False):
+    for axes, panel in zip(axes_list, shown, strict=False):
         names = [point.name for point in panel.points]
         label(axes, names, [point.place for point in panel.points], INK)
     return figure
@@ -169,8 +169,8 @@ def _panel(
     by_mode: Mapping[str, Any],
 ) -> Panel:
     def of(run: str, *path: str) -> Any:
-        found = comparison.entries.get(path)
-        return None if found is None else found["runs"][run]
+        entry = comparison.entries.get(path)
+        return None if entry is None else entry["runs"][run]
 
     def drift_of(run: str, mode: str) -> Any:
         return of(run, "composition", image, mode, times)
@@ -185,23 +185,23 @@ def _panel(
         skill = of(run, "truth", title, image, mode, "skill")
         if drift and error:
             points.append(Point(run, drift, error, skill and skill["mean"]))
-    often = "" if times == "1" else f" {times} times"
+    repeated = "" if times == "1" else f" {times} times"
     grey = unit_of(comparison.reports[first].variables[image])
     what = f"{name} misread, share" if right else f"error of {name}, {unit}".rstrip(", ")
     up = f"effectiveness: {what}"
     floor = _interval(of(first, section, image, FACTUAL, name, OBSERVED), right)
-    across = f"composition{often}: drift of {image}, {grey}"
+    across = f"composition{repeated}: drift of {image}, {grey}"
     return Panel(title, across, up, points, floor and floor[0])
 
 
-def _interval(found: Mapping[str, Any] | None, share_right: bool = False) -> Interval | None:
+def _interval(mean: Mapping[str, Any] | None, share_right: bool = False) -> Interval | None:
     """Return mean, low and high, so that lower is better."""
-    if found is None or found["mean"] is None:
+    if mean is None or mean["mean"] is None:
         return None
-    low, high = (found[k] if found[k] is not None else found["mean"] for k in ("low", "high"))
+    low, high = (mean[k] if mean[k] is not None else mean["mean"] for k in ("low", "high"))
     if share_right:
-        return 1 - found["mean"], 1 - high, 1 - low
-    return found["mean"], low, high
+        return 1 - mean["mean"], 1 - high, 1 - low
+    return mean["mean"], low, high
 
 
 def _draw(axes: Axes, panel: Panel, shades: Any) -> None:
@@ -247,8 +247,8 @@ def _up(point: Point) -> float:
 
 def _in_order(points: list[Point]) -> list[Point]:
     """Sort points by the number after an equals sign in their names; none if they are no sweep."""
-    found = [re.fullmatch(r"(.+)=([-+.\de]+)", point.name) for point in points]
-    swept = [match for match in found if match is not None]
+    matches = [re.fullmatch(r"(.+)=([-+.\de]+)", point.name) for point in points]
+    swept = [match for match in matches if match is not None]
     if len(swept) < len(points) or len({match[1] for match in swept}) > 1:
         return []
     return sorted(points, key=lambda point: float(point.name.rpartition("=")[2]))
@@ -267,11 +267,11 @@ def _scale(axes: Axes, axis: str, values: list[float]) -> None:
     if low > 0 and high / low >= LOG:
         room = (high / low) ** 0.15
         axes.set(**{f"{axis}scale": "log", f"{axis}lim": (low / room, high * room)})
-        own = axes.xaxis if axis == "x" else axes.yaxis
-        own.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        own.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        own.set_minor_locator(NullLocator())
-        own.set_minor_formatter(NullFormatter())
+        side = axes.xaxis if axis == "x" else axes.yaxis
+        side.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        side.set_minor_locator(NullLocator())
+        side.set_minor_formatter(NullFormatter())
     else:
         room = 0.15 * (high - low or abs(high) or 1.0)
         axes.set(**{f"{axis}lim": (low - room if low > 0 or low < 0 else -room, high + room)})
@@ -307,10 +307,10 @@ def label(
     frame = axes.get_window_extent()
     side = AWAY * pixel
     taken = [Box(x, y, side, side) for x, y in axes.transData.transform(points)]
-    for name, point, own in zip(names, points, list(taken), strict=True):
+    for name, point, box in zip(names, points, list(taken), strict=True):
         wide, high = 0.3 * NAME * len(name) * pixel, 0.6 * NAME * pixel
         corners = {
-            (right, up): Box(own.x + right * (own.wide + wide), own.y + up * own.high, wide, high)
+            (right, up): Box(box.x + right * (box.wide + wide), box.y + up * box.high, wide, high)
             for right in (1, -1)
             for up in (1, -1)
         }

@@ -67,9 +67,9 @@ class Shift:
     reason: str
 
     def __str__(self) -> str:
-        kept = "stays" if self.invariant else "changes"
+        change = "stays" if self.invariant else "changes"
         name = f"{self.kind} shift" if self.kind else "no shift of this task"
-        return f"{name}: {self.mechanism}; {self.reason}; the best predictor {kept}"
+        return f"{name}: {self.mechanism}; {self.reason}; the best predictor {change}"
 
 
 def shifts(
@@ -119,9 +119,9 @@ def _shift(about: Task, name: str) -> Shift:
     mechanism = f"P({name} | {', '.join(parents)})" if parents else f"P({name})"
     arrow = (ENVIRONMENT + name, name)
     pointed = CausalGraph([*graph.edges, arrow], nodes=graph.nodes, bidirected=graph.bidirected)
-    kept = pointed.d_separated(arrow[0], label, given=inputs)
+    invariant = pointed.d_separated(arrow[0], label, given=inputs)
     kind, reason = _name(about, name)
-    return Shift(name, kind, mechanism, kept, reason)
+    return Shift(name, kind, mechanism, invariant, reason)
 
 
 def _name(about: Task, name: str) -> tuple[Kind | None, str]:
@@ -204,9 +204,9 @@ def shifted(
     known = shifts(model.graph, label, inputs)
     names = [name for name, shift in known.items() if shift.kind == kind]
     if not names:
-        made = sorted({shift.kind for shift in known.values() if shift.kind})
+        kinds = sorted({shift.kind for shift in known.values() if shift.kind})
         direction = task(model.graph, label, inputs)
-        raise ValueError(f"{direction}: such a task has no {kind} shift; it has {made}")
+        raise ValueError(f"{direction}: such a task has no {kind} shift; it has {kinds}")
     if variable is not None:
         model.graph.names(variable)
         if variable not in names:

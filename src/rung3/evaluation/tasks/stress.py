@@ -141,8 +141,8 @@ def stress(
         name: Fared(_interval(draw, own), _interval(draw, own.float() - scores["source"].float()))
         for name, own in scores.items()
     }
-    said = "score" if score else "accuracy" if discrete else "negative absolute error"
-    return Stress(label, said, fared, level, n)
+    measured = "score" if score else "accuracy" if discrete else "negative absolute error"
+    return Stress(label, measured, fared, level, n)
 
 
 def _accuracy(predicted: Any, truth: Tensor) -> Tensor:
@@ -160,8 +160,8 @@ def _error(predicted: Any, truth: Tensor) -> Tensor:
 
 
 def _interval(draw: Bootstrap, scores: Tensor) -> tuple[float, float, float]:
-    found = draw.mean(scores)
-    return found["mean"], found["low"], found["high"]
+    mean = draw.mean(scores)
+    return mean["mean"], mean["low"], mean["high"]
 
 
 def _spell(value: tuple[float, float, float], form: str) -> str:
