@@ -204,9 +204,9 @@ def test_seeds_ask_again_and_rows_are_averaged_over_them(rows):
 
 
 def test_more_rows_than_there_are_is_an_error(rows):
-    with pytest.raises(ValueError, match="n=61: there are but 60 test rows"):
+    with pytest.raises(ValueError, match="n=61: there are only 60 test rows"):
         evaluate(blobs.world(), rows, n=61, **QUICK)
-    with pytest.raises(ValueError, match="truth_n=99: there are but 60 test rows"):
+    with pytest.raises(ValueError, match="truth_n=99: there are only 60 test rows"):
         evaluate(blobs.world(), rows, protocol=Protocol(truth_n=99), **QUICK)
 
 

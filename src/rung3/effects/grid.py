@@ -2,7 +2,7 @@
 
 Under every counterfactual stand its direct, indirect and total effect (see
 `rung3.effects.mediation`), all of them on one scale with zero in its middle; and, where a world is
-known, what would really have been.
+known, the true counterfactual.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Column:
         imagined: The rows' counterfactuals, with a leading axis K if there are particles.
         effect: Its effects on the image.
         through: The mediators that it acts through; none if it acts directly alone.
-        true: What would really have been; none if no world is given, or it does not know.
+        true: The true counterfactuals; `None` if no world is given, or it does not know them.
     """
 
     label: str
@@ -195,7 +195,7 @@ def grid(
             every variable between the causes that are set and the image.
         labels: A name of each row.
         typical: Rows that show which values are usual; those of the picture, if not given.
-        truth: The world that the rows come from, for what would really have been.
+        truth: The world that the rows come from, for the true counterfactuals.
         particles: Number K of draws of the noise; their means and their spread are shown.
         seed: Of the draws.
 
@@ -259,7 +259,7 @@ def _usual(model: SCM, image: str, rows: Mapping[str, Any]) -> dict[str, dict[st
         if isinstance(variable, Continuous):
             present = values[~variable.is_missing(values)][:100_000].double()
             if not len(present):
-                raise ValueError(f"{name}: missing in every row; say what it shall be set to")
+                raise ValueError(f"{name}: missing in every row; give the values to set it to")
             ends = torch.quantile(present, torch.tensor([0.05, 0.95]).double())
             chosen = torch.tensor([float(f"{end:.3g}") for end in ends.tolist()])
         else:
@@ -316,11 +316,11 @@ class _Drawing:
     Args:
         grid: What is drawn.
         levels: Grey levels of the image's range.
-        most: Effect at the end of the colours, in grey levels.
+        end: Effect at the end of the colours, in grey levels.
     """
 
     def __init__(self, grid: Grid, levels: float, end: float) -> None:
-        self.grid, self.levels, self.most = grid, levels, end
+        self.grid, self.levels, self.end = grid, levels, end
         spread = grid.columns[0].imagined.particles is not None
         self.bands = [
             *(["truth"] if grid.known else []),
@@ -377,10 +377,10 @@ class _Drawing:
             else:
                 effect: Tensor = getattr(column.effect, name)
                 mean = effect if column.effect.particles is None else effect.mean(0)
-                self._map(axes, by_channel(mean[row]), DIVERGING, -self.most)
+                self._map(axes, by_channel(mean[row]), DIVERGING, -self.end)
 
     def _truth(self, axes: Axes, row: int, column: Column) -> None:
-        """Draw what would really have been."""
+        """Draw the true counterfactual."""
         if column.true is None:
             self._blank(axes, "not known")
         else:
@@ -396,7 +396,7 @@ class _Drawing:
         """Draw a map `(H, W)` of shares of the image's range, in grey levels."""
         _frame(axes)
         shown = (self.levels * values).numpy(force=True)
-        axes.imshow(shown, cmap=colours, vmin=low, vmax=self.most, interpolation="nearest")
+        axes.imshow(shown, cmap=colours, vmin=low, vmax=self.end, interpolation="nearest")
 
     def _caption(self, row: int, column: int, values: Any, bold: str = "") -> None:
         """Write the image's causes above it."""
@@ -418,9 +418,9 @@ class _Drawing:
         """Draw a colour bar at the right, with its unit."""
         x = self.sheet.width - MARGIN - BARS + 0.15
         y = self.top + self.captions + place * (BAR + 0.6)
-        extend = "neither" if self.most >= self.levels else "both" if low else "max"
+        extend = "neither" if self.end >= self.levels else "both" if low else "max"
         title = f"{name},\n{self.grid.unit}"
-        self.sheet.bar(x, y, BAR, title, colours, low, self.most, extend)
+        self.sheet.bar(x, y, BAR, title, colours, low, self.end, extend)
         if place == 0:
             self.sheet.text(x, y + BAR + GAP, "the same scale\nin every map", CAPTION, va="top")
 

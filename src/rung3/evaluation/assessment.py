@@ -1,4 +1,4 @@
-"""`evaluate`: every axiom, and the truth where it is known, of every test row, in one pass."""
+"""`evaluate`: the axioms, and the truth where it is known, on every test row, in one pass."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def evaluate(
     Raises:
         ValueError: If rows do not fit the variables, are fewer than `n`, are of another world than
             `truth`, the training rows are the test rows, a target is no value of its variable, or
-            an oracle had its say in the training of the model.
+            an oracle took part in the training of the model.
 
     Example:
         >>> from rung3 import worlds
@@ -284,7 +284,7 @@ def complete(model: SCM, given: Mapping[str, Any], what: str = "test") -> tuple[
     for name, variable in model.variables.items():
         missing |= variable.is_missing(rows[name])
     if missing.all():
-        raise ValueError(f"{what}: each of the {rows.n} rows lacks a value, or there are none")
+        raise ValueError(f"{what}: each of the {rows.n} rows lacks a value, or there are no rows")
     return (rows[~missing] if missing.any() else rows), int(missing.sum())
 
 
@@ -307,7 +307,7 @@ def _asked_rows(protocol: Protocol, rows: Rows, left_out: int) -> int:
     there = rows.n + left_out
     for name, wanted in (("n", protocol.n), ("truth_n", protocol.truth_n)):
         if wanted is not None and wanted > there:
-            raise ValueError(f"{name}={wanted}: there are but {there} test rows")
+            raise ValueError(f"{name}={wanted}: there are only {there} test rows")
     return rows.n if protocol.n is None else min(protocol.n, rows.n)
 
 
@@ -342,17 +342,17 @@ def _check_truth(model: SCM, truth: SCM | None, rows: Rows) -> None:
     if rows.world is not None and truth.world is not None and rows.world != truth.world:
         raise ValueError(
             f"truth: it is the world {truth.world!r}, but the test rows are from {rows.world!r}; "
-            "their noise means nothing to it"
+            "its noise is not theirs"
         )
 
 
 def _check_oracles(model: SCM, oracles: Oracles) -> None:
-    """Refuse to let a model be judged by what it was trained to please."""
+    """Refuse oracles that the model was trained to please."""
     for (image, name), oracle in oracles.items():
         if oracle.digest() in model.fitted.get(image, {}).get("predictors", ()):
             raise ValueError(
                 f"oracles: the one that reads {name} off {image} was a predictor of the "
-                f"counterfactual objective that {image} was trained by; let others judge it, of "
+                f"counterfactual objective that {image} was trained by; fit others, with "
                 "another seed, other rows, or another width: fit_oracles(model, rows, seed=...)"
             )
 

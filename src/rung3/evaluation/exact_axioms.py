@@ -41,11 +41,11 @@ Do: TypeAlias = Mapping[str, int]
 Answerer: TypeAlias = Callable[[Do], Mapping[str, Tensor]]
 """Every variable's value `(units,)` under an intervention: a table of potential responses."""
 
-MOST = 2**24
-"""Answers that are compared, at the most: units times interventions."""
+MAX_ANSWERS = 2**24
+"""Answers that are compared, at most: units times interventions."""
 
 DRAWS = 4096
-"""Draws of each mechanism's noise, among which its response functions are looked for."""
+"""Draws of each mechanism's noise in which its response functions are sought."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Verdict:
     Attributes:
         cases: How often its premise held: units times interventions.
         broken: How often its conclusion then did not.
-        counterexample: The first of these, in words; empty where there is none.
+        counterexample: The first of these, as text; empty where there is none.
     """
 
     cases: int
@@ -165,7 +165,8 @@ def units(model: SCM, seed: Seed = 0) -> Exogenous:
     base = base_seed(seed, "units")
     kinds = {name: _responses(model, name, base) for name in model.graph.nodes}
     counts = {name: len(_first(noise)) for name, noise in kinds.items()}
-    if (total := prod(counts.values())) * prod(s + 1 for s in shape_of(model.variables)) > MOST:
+    interventions = prod(size + 1 for size in shape_of(model.variables))
+    if (total := prod(counts.values())) * interventions > MAX_ANSWERS:
         raise ValueError(f"{total:,} units, {counts}, under every intervention: too many to check")
     picks = torch.cartesian_prod(*(torch.arange(count) for count in counts.values()))
     columns = picks.reshape(total, -1).unbind(1)
@@ -179,7 +180,7 @@ def _responses(model: SCM, name: str, seed: int) -> Noise:
     """Return noise of a mechanism, one for each function of the parents that it can give."""
     mechanism = model.mechanisms[name]
     shape = shape_of({p: model.variables[p] for p in mechanism.parents}) or (1,)
-    if DRAWS * prod(shape) > MOST:
+    if DRAWS * prod(shape) > MAX_ANSWERS:
         raise ValueError(f"{name}: {prod(shape):,} values of its parents are too many to check")
     cells = torch.ones(shape).nonzero().unbind(1)
     first = {p: cell[:1].expand(DRAWS) for p, cell in zip(mechanism.parents, cells, strict=False)}
@@ -232,7 +233,7 @@ class _Table:
                     f"under {_spell(do)} the answers have the shape {tuple(row.shape[1:])}, "
                     f"expected one a unit, {tuple(first.shape[1:])}"
                 )
-            if row.shape[1] * count > MOST:
+            if row.shape[1] * count > MAX_ANSWERS:
                 raise ValueError(
                     f"{row.shape[1]:,} units under {count:,} interventions are too many to check"
                 )

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["Example", "Examples", "Sweep"]
 
 SHOWN = 10
-"""Test rows shown under each intervention."""
+"""Number of test rows shown under each intervention."""
 
 STEPS = 9
-"""Values of a sweep."""
+"""Number of values of a sweep."""
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Example:
     Attributes:
         factual: The rows as they were.
         answers: The model's answers, by mode.
-        truth: What would really have been, where it is known.
+        truth: The true counterfactuals, where they are known.
     """
 
     factual: Rows

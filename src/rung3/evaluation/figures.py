@@ -61,9 +61,9 @@ class Panel:
 
     Attributes:
         title: Its name.
-        note: What is said of it, behind its name.
+        note: A remark, written behind its name.
         images: The rows shown, by column: `(columns, rows, C, H, W)`.
-        errors: Mean error of each column, over all rows; `None` where there is none to tell.
+        errors: Mean error of each column, over all rows; `None` where there is none.
     """
 
     title: str
@@ -164,9 +164,9 @@ def effectiveness(
         rows: A batch of rows; errors are means over all of them.
         change: The cause of the image that is set: to each of its categories, or to values over its
             range. The first, if not given.
-        truth: The world, if known: it has a panel of its own, and errors are told from it.
-        readers: Functions that read causes off images: how far they are from
-            what was told is said of each panel.
+        truth: The world, if known: it has a panel of its own, and errors are distances from it.
+        readers: Functions that read causes off images: each panel notes how far the causes are
+            from the values that were set.
         shown: Which rows are drawn.
         temperature: Factor on a VAE's noise of observation.
         seed: Of the abductions.
@@ -245,11 +245,11 @@ def reversibility(
                 errors += [None, question.error(now, rows)]
         panels.append(question.panel(title, "", seen, errors))
     heads = ("factual", *(f"{way}\n{m}" for m in times for way in ("there", "back")))
-    return question.comparison(f"do({name}) there and back, again", heads, panels, "drift")
+    return question.comparison(f"do({name}) there and back", heads, panels, "drift")
 
 
 class _Question:
-    """What all models are asked about: one image, its causes, and rows.
+    """The question that all models are asked: one image, its causes, and rows.
 
     Args:
         models: The models.

@@ -197,6 +197,7 @@ def _forced(
         edges = torch.linspace(float(values[0]), float(values[-1]), levels + 1)[1:-1]
     edges = edges.double()
     bins, row_bins = (torch.bucketize(v.double(), edges) for v in (values, test))
+    # A place past those of the row's own bin is moved on by their number.
     first, last = torch.searchsorted(bins, row_bins), torch.searchsorted(bins, row_bins, right=True)
     others = len(values) - (last - first)
     if (others == 0).any():

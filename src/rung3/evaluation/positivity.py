@@ -25,10 +25,11 @@ from rung3.scm.scm import SCM
 
 __all__ = ["Positivity", "positivity"]
 
-SAMPLE = 5_000
-"""Training rows, at most, that targets are compared with."""
+MAX_ROWS = 5_000
+"""Training rows that targets are compared with, at most."""
 
 QUANTILE = 0.99
+"""Share of training rows whose nearest neighbour counts as near."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Positivity:
         variable: What is set.
         outcome: The child that is asked; `None` for a variable without children.
         jointly: The outcome's parents that were looked at together.
-        seen: The range of the training data, in words.
+        seen: The range of the training data, as text.
         outside: Share of targets outside that range.
         far: Share of targets whose nearest training row is farther than the data's own are.
     """
@@ -104,7 +105,7 @@ def _far(model: SCM, train: Rows, rows: dict[str, Tensor], names: tuple[str, ...
     missing = torch.stack([v.is_missing(train[name]) for name, v in variables.items()]).any(0)
     chosen = (~missing).nonzero().flatten()
     order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))
-    sample = train.select(chosen[order[:SAMPLE]])
+    sample = train.select(chosen[order[:MAX_ROWS]])
     encoder = ParentEncoder(variables)
     encoder.calibrate(sample)
     data = encoder(sample, sample.n).numpy(force=True)

@@ -21,8 +21,8 @@ __all__ = ["Path", "Scores"]
 
 Path: TypeAlias = tuple[str, ...]
 
-ROOM = 1024
-"""Scores for which there is room at once."""
+CAPACITY = 1024
+"""Scores that a column has room for at first."""
 
 
 class _Column:
@@ -33,7 +33,7 @@ class _Column:
     """
 
     def __init__(self) -> None:
-        self.room = torch.empty(ROOM, dtype=torch.float32)
+        self.room = torch.empty(CAPACITY, dtype=torch.float32)
         self.n = 0
 
     def extend(self, values: Tensor) -> None:

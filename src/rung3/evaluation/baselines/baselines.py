@@ -1,4 +1,4 @@
-"""Baselines that keep metrics honest: answers whose worth is known beforehand.
+"""Baselines that keep metrics honest: answers whose quality is known beforehand.
 
 Each gives the image from the factual one, its parents, and their counterfactual values,
 `x~ = g(x; pa, pa~)`:
@@ -7,7 +7,7 @@ Each gives the image from the factual one, its parents, and their counterfactual
 |---|---|---|
 | doing nothing | x | composes and reverses perfectly; has skill 0 and no effect |
 | wrong sign | `g(x; pa, pa~')`, pa~' as far from pa the other way | skill below 0 |
-| shuffled abduction | `f(pa~, u')`, u' of someone else | real, with the effect; of someone else |
+| shuffled abduction | `f(pa~, u')`, u' of another row | real, with the effect; another image |
 | retrieval | a training image with parents near pa~ | the same, and nothing generated |
 
 Beside them stand a world's own (rescaling, re-morphing), and the supervised ceiling
@@ -49,7 +49,7 @@ __all__ = [
     "shuffled",
 ]
 
-AT_ONCE = 64
+CHUNK_ROWS = 64
 """Rows for which images are looked up at once."""
 
 
@@ -195,21 +195,8 @@ def retrieval(
         if not isinstance(kind, Discrete)
     }
 
-    def distances(after: Parents) -> tuple[Tensor, Tensor]:
-        """Count the discrete parents that differ, and measure the others, `(n, m)` each."""
-        shape = (len(next(iter(after.values()))), len(pictures))
-        differ, far = torch.zeros(shape), torch.zeros(shape)
-        for name, kind in compared.items():
-            wanted, had = after[name].cpu(), known[name]
-            if isinstance(kind, Discrete):
-                differ += wanted[:, None] != had[None]
-            else:
-                gap = kind.difference(wanted[:, None], had[None]) / scale[name]
-                far += gap.reshape(*shape, -1).square().sum(-1)
-        return differ, far
-
     def look_up(images: Tensor, after: Parents) -> Tensor:
-        differ, far = distances(after)
+        differ, far = _parent_distances(compared, after, known, scale)
         far = far.masked_fill(differ > differ.amin(1, keepdim=True), torch.inf)
         far, rows = far.topk(min(nearest, len(pictures)), largest=False)
         unlike = (pictures[rows] - images.cpu()[:, None]).abs().flatten(2).mean(2)
@@ -217,11 +204,37 @@ def retrieval(
         return pictures[rows.gather(1, best[:, None]).squeeze(1)].to(images)
 
     def answer(image: Tensor, before: Parents, after: Parents) -> Tensor:
-        parts = [slice(k, k + AT_ONCE) for k in range(0, len(image), AT_ONCE)]
+        parts = [slice(k, k + CHUNK_ROWS) for k in range(0, len(image), CHUNK_ROWS)]
         wanted = [{name: after[name][at] for name in compared} for at in parts]
         return torch.cat([look_up(image[at], a) for at, a in zip(parts, wanted, strict=True)])
 
     return answer
+
+
+def _parent_distances(
+    kinds: Mapping[str, Variable],
+    wanted: Parents,
+    known: Mapping[str, Tensor],
+    scale: Mapping[str, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Count the discrete parents that differ, and measure the others, `(n, m)` each.
+
+    Args:
+        kinds: The parents that are compared.
+        wanted: Their values, `(n, *shape)` each.
+        known: Their values in the training rows, `(m, *shape)` each.
+        scale: The standard deviation of those that are not discrete.
+    """
+    sizes = len(next(iter(wanted.values()))), len(next(iter(known.values())))
+    differ, far = torch.zeros(sizes), torch.zeros(sizes)
+    for name, kind in kinds.items():
+        left, right = wanted[name].cpu()[:, None], known[name][None]
+        if isinstance(kind, Discrete):
+            differ += left != right
+        else:
+            gap = kind.difference(left, right) / scale[name]
+            far += gap.reshape(*sizes, -1).square().sum(-1)
+    return differ, far
 
 
 def as_model(world: SCM, image: str, baseline: Baseline) -> SCM:

@@ -58,19 +58,24 @@ CONTEXT = 48
 """Width of the encoded parents."""
 
 LEARNING_RATE = 2e-3
+"""Learning rate of all weights but w."""
+
 POWERS_RATE = 2e-2
 """Learning rate of the weights w, each of which acts on all pixels."""
 
 BATCH = 32
+"""Pairs of images in a step of training."""
 
 WARM_UP = 0.11
 """Share of the steps; times a whole number it is never 1, where OneCycleLR divides by zero."""
 
 WIDTH = 40
-DEEPER = 16
-"""Channels at half the image's size, and how many more at every coarser resolution."""
+"""Channels at half the image's size."""
 
-AT_ONCE = 500
+DEEPER = 16
+"""Channels that every coarser resolution has more."""
+
+CHUNK_ROWS = 500
 """Rows whose counterfactuals are asked of the world at once."""
 
 
@@ -337,7 +342,7 @@ def _either_way(
 def _ask(world: SCM, rows: Rows, image: str, seed: int) -> Pairs:
     """Ask for the image with each cause in turn set to its values in other rows."""
     causes = [name for name in world.graph.order if name in world.graph.ancestors(image)]
-    parts = [slice(k, min(k + AT_ONCE, rows.n)) for k in range(0, rows.n, AT_ONCE)]
+    parts = [slice(k, min(k + CHUNK_ROWS, rows.n)) for k in range(0, rows.n, CHUNK_ROWS)]
     answers: list[Rows] = []
     places: list[Tensor] = []
     skipped = {}

@@ -144,8 +144,8 @@ AMPLIFICATION = Measure(
             "amplification",
             "Amplification: what should not have changed",
             "Error of oracles on attributes that were not touched, less their error on the same "
-            "rows' real images. Doing nothing scores 0; the truth shows what the oracles alone are "
-            "to blame for.",
+            "rows' real images. Doing nothing scores 0; the line of the truth shows the error "
+            "of the oracles alone.",
             better={"": "lower"},
             who=4,
         ),

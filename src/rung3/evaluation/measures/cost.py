@@ -1,7 +1,7 @@
 """Cost of a counterfactual: time, network evaluations, arithmetic, memory, parameters.
 
-One call on a batch is looked at thrice: timed, with every network's calls and multiplications
-counted, and with every allocation of torch's recorded, whose running sum has the peak
+One call on a batch is repeated: timed, with every network's calls and multiplications counted,
+and with every allocation of torch's recorded, whose running sum has the peak
 
     max_t sum_{s <= t} (bytes taken - bytes given back at s),     beyond what was held before.
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["COST", "cost", "evaluations", "peak_memory"]
 
 MEBI = 2**20
+"""Bytes of a MiB."""
 
 BATCH = 64
 """Rows of the batch whose cost is taken."""

@@ -1,10 +1,10 @@
-"""Effectiveness: whether an image shows what it was told to (lecture 1.9).
+"""Effectiveness: whether an image shows the values that it was asked for (lecture 1.9).
 
     e(d(x~), pa~)      the error of an oracle d, or of a measurement, on the answer x~
 
 Read off by oracles, networks that see the image alone, or measured. On real test images the same
-error is the floor: what the oracle itself is to blame for. Of a parent that should not have
-changed, the error beyond that of the same row's real image is amplification
+error is the floor, which is the oracle's own. For a parent that should not have changed, the
+error beyond that of the same row's real image is amplification
 (`rung3.evaluation.measures.amplification`).
 """
 
@@ -85,7 +85,7 @@ def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
         columns = [(kind, name) for kind, part in kinds.items() for name in part.get(FACTUAL, {})]
         heads = [f"{name}, {_of(kinds[kind][FACTUAL][name])}, {kind}" for kind, name in columns]
         table = Table(
-            f"Effectiveness: does the {image} show what it was told to?",
+            f"Effectiveness: does the {image} show the values it was asked for?",
             "Read off by oracles (networks that see the image alone), or measured. The first row "
             "is their error on real test images, the floor of each column; rows of the truth are "
             "their error on true counterfactuals.",
@@ -125,7 +125,7 @@ def _line(path: Path) -> Line:
 
 EFFECTIVENESS = Measure(
     name="effectiveness",
-    about="error of oracles and of measurements on what the image was told to show",
+    about="error of oracles and measurements on the values that the image should show",
     sections=(
         Section(
             "effectiveness",

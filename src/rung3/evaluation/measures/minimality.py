@@ -66,7 +66,10 @@ REFERENCES = 1_000
 """Real rows that counterfactuals are compared with, at most."""
 
 WEIGHTS = (0.8, 0.2)
+"""Weights of too far and of too near."""
+
 BINS = 10
+"""Bins of equal shares that numbers are compared in."""
 
 
 class LatentDivergence(NamedTuple):

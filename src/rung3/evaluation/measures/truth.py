@@ -2,7 +2,7 @@
 
     error = d(x~, x*),      skill = 1 - mean d(x~, x*) / mean d(x, x*)
 
-with x the factual value, x~ the model's answer and x* what would really have been. Skill 1 is
+with x the factual value, x~ the model's answer and x* the true counterfactual. Skill 1 is
 perfect, 0 is doing nothing; it is printed beside that of simple baselines, which are handed the
 counterfactual parents and never see a mechanism.
 """

@@ -39,8 +39,11 @@ SHORT = (
 )
 """How to read a table without intervals."""
 
-NAMES, INTERVALS = 30, 32
-"""Columns of a console for the names of metrics, and for a run with its intervals."""
+NAMES = 30
+"""Columns of a console for the names of metrics."""
+
+INTERVALS = 32
+"""Columns of a console for a run with its intervals."""
 
 DELTA = "\N{GREEK CAPITAL LETTER DELTA} "
 """Before a difference."""

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["Report"]
 
 
-NUMBERS, SCORES, EXAMPLES = "metrics.json", "scores.safetensors", "examples.safetensors"
+NUMBERS = "metrics.json"
+"""File of all means with their intervals."""
+
+SCORES = "scores.safetensors"
+"""File of every row's scores."""
+
+EXAMPLES = "examples.safetensors"
+"""File of the rows that are shown as pictures."""
 
 WIDE = 110
 """Columns of a console that has room for intervals."""
