@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,27 +30,19 @@ from torch import Generator, Tensor
 from rung3 import SCM, worlds
 from rung3.data import morphomnist
 from rung3.data.rows import Noise
-from rung3.evaluation import (
-    Cache,
-    Oracle,
-    Protocol,
-    assessment,
-    evaluate,
-    fit_oracles,
-    probes,
-    sets,
-)
+from rung3.evaluation import Cache, Oracle, Protocol, evaluate, fit_oracles
 from rung3.evaluation.bootstrap import Bootstrap
-from rung3.evaluation.measures.realism import Realism
-from rung3.evaluation.runner import Examination
+from rung3.evaluation.measures import Measure, registry
 from rung3.mechanisms import VAE, Equation
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, repeat_noise
 
 DATA = Path(os.environ.get("RUNG3_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 GREY = 16
 
-MODEL, RENDERING = "the model's passes", "rendering of truths"
-DISTANCE, FRESH = "interventional distance", "rendering of fresh rows, for it"
+MODEL = "the model's passes"
+RENDERING = "rendering of truths"
+DISTANCE = "distance"
+FRESH = "rendering of fresh rows, for the distance"
 
 
 class Rescaled(Mechanism):
@@ -120,6 +113,17 @@ class Clock:
 
         return call
 
+    def measure(self, measure: Measure) -> Measure:
+        """The measure with all its functions on this clock, under its own name."""
+        functions = {field.name: getattr(measure, field.name) for field in fields(measure)}
+        timed = {
+            name: self.timed(measure.name, function)
+            for name, function in functions.items()
+            if name in ("compute", "conclude") or name.startswith("on_")
+            if function is not None
+        }
+        return replace(measure, **timed)
+
     def watch(self, part: str, owner: Any, *names: str) -> None:
         """Put attributes of a module or class, where it has them, on this clock."""
         for name in names:
@@ -127,29 +131,17 @@ class Clock:
                 setattr(owner, name, self.timed(part, getattr(owner, name)))
 
 
-def watched(model: SCM, world: SCM) -> Clock:
-    """A clock on the parts of an evaluation."""
+def watched(model: SCM, world: SCM) -> tuple[Clock, tuple[Measure, ...]]:
+    """A clock on the parts of an evaluation, and the measures on it."""
     clock = Clock()
     passes = ("abduct", "predict", "log_prob", "infer", "sample_noise")
     clock.watch(MODEL, type(model.mechanisms["image"]), *passes)
     clock.watch(RENDERING, type(world.mechanisms["image"]), *passes)
     clock.watch("oracles", Oracle, "embed", "judge")
-    clock.watch("realism", Realism, "update", "compute")
-    clock.watch("similarity", probes, "ssim")
-    clock.watch("minimality", probes.Probes, "_minimality")
-    clock.watch("calibration", probes.Probes, "_calibration")
-    clock.watch("commutativity", probes.Probes, "commute")
-    clock.watch("stability", probes.Probes, "_stability")
-    clock.watch("composition", Examination, "null")
-    clock.watch("reversibility", Examination, "_reverse")
-    clock.watch("draws", Examination, "_draws")
-    clock.watch("recovery, prior, cost", sets, "recovery", "prior_distances", "cost")
-    clock.watch(DISTANCE, sets, "interventional")
-    clock.watch("densities", assessment, "densities", "divergences")
     clock.watch("bootstrap", Bootstrap, "mean", "skill")
     world.measures = {k: clock.timed("morphometry", f) for k, f in world.measures.items()}
     world.baselines = {k: clock.timed("baselines", f) for k, f in world.baselines.items()}
-    return clock
+    return clock, tuple(clock.measure(measure) for measure in registry.MEASURES)
 
 
 def main() -> None:
@@ -176,7 +168,7 @@ def main() -> None:
         interventions={**asked, "both": both}, n=options.rows, truth_n=options.truths
     )
     print(f"{options.rows} rows, {options.truths} truths; CPU seconds, one thread")
-    clock = watched(model, world)
+    clock, registry.MEASURES = watched(model, world)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = resident("VmRSS")
     with tempfile.TemporaryDirectory() as folder:

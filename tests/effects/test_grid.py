@@ -9,6 +9,7 @@ import chain
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from typer.testing import CliRunner
 
 from rung3 import SCM, Binary, Continuous, Image, Rows, worlds
@@ -30,6 +31,11 @@ def maps(figure: Any) -> list[Any]:
     """The signed maps, from left to right in each band, band by band."""
     drawn = [image for axes in figure.axes for image in axes.images]
     return [image for image in drawn if image.get_cmap().name == "RdBu_r"]
+
+
+def texts(figure: Any) -> list[str]:
+    """Everything that is written on a figure."""
+    return [text.get_text() for text in figure.findobj(Text)]
 
 
 def test_by_default_every_cause_is_set_to_two_values(digits: Grid) -> None:
@@ -65,7 +71,7 @@ def test_every_map_has_one_scale_with_zero_in_its_middle(digits: Grid) -> None:
     assert len(drawn) == 2 * (2 * 3 + 4 * 2)  # where there is no mediator, no indirect effect
     assert {image.get_clim() for image in drawn} == {(-255.0, 255.0)}
     assert {image.get_clim() for image in maps(digits.figure(scale=50))} == {(-50.0, 50.0)}
-    words = [text.get_text() for axes in figure.axes for text in axes.texts]
+    words = texts(figure)
     assert words.count("no mediator") == 2 * 4
     assert words.count("direct") == words.count("total") == 2
     ticks = [text.get_text() for text in figure.axes[-1].get_yticklabels()]
@@ -86,7 +92,7 @@ def test_the_maps_show_the_effects(digits: Grid) -> None:
 
 
 def test_captions_say_what_the_causes_were_and_would_have_been(digits: Grid) -> None:
-    words = [text.get_text() for axes in digits.figure().axes for text in axes.texts]
+    words = texts(digits.figure())
     factual = digits.rows
     for row in range(2):
         t, i, d = (factual[name][row].item() for name in ("thickness", "intensity", "digit"))
@@ -123,7 +129,7 @@ def test_where_the_world_does_not_know_it_says_so(monkeypatch: pytest.MonkeyPatc
     asked = {"thin": {"thickness": 2.0}, "three": {"digit": 3}}
     found = grid(worlds.digits(), rows, asked, truth=world)
     assert [line[-1] for line in found.table()] == ["1.000", "not known"]
-    words = [text.get_text() for axes in found.figure().axes for text in axes.texts]
+    words = texts(found.figure())
     assert words.count("not known") == 2
     assert not grid(worlds.digits(), rows, {"three": {"digit": 3}}, truth=world).known
 

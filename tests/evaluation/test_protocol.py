@@ -13,9 +13,9 @@ from torch import Tensor
 from rung3 import SCM, Categorical, Continuous, Image, worlds
 from rung3.data.rows import Rows
 from rung3.evaluation import Cache, Oracles, Protocol, evaluate
-from rung3.evaluation.protocol import MEASURES
+from rung3.evaluation.measures.registry import optional
+from rung3.evaluation.plan import draw_targets
 from rung3.evaluation.scores import Scores
-from rung3.evaluation.targets import draw
 from rung3.mechanisms import Equation
 
 NO_ORACLES = Oracles({})
@@ -24,7 +24,7 @@ QUICK: dict[str, Any] = {"oracles": NO_ORACLES, "progress": False, "bootstrap": 
 
 def drawn(kind: Any, test: Tensor, train: Tensor, levels: int = 9, variable: Any = None) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return draw(kind, "t", variable or Continuous(), test, train, levels, generator)
+    return draw_targets(kind, "t", variable or Continuous(), test, train, levels, generator)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_presets_are_had_by_name_and_may_be_changed():
     assert not Protocol.monteiro2023().propagate
     assert Protocol.melistas2024().targets == "forced"
     assert Protocol.ribeiro2023().reversibility == (1,)
-    assert Protocol.complete().measures == MEASURES.keys()
+    assert Protocol.complete().measures == optional().keys()
     with pytest.raises(ValueError, match="expected one of monteiro2023"):
         Protocol.named("melistas")
     with pytest.raises(ValueError, match="did you mean 'targets'"):
@@ -204,9 +204,9 @@ def test_seeds_ask_again_and_rows_are_averaged_over_them(rows):
 
 
 def test_more_rows_than_there_are_is_an_error(rows):
-    with pytest.raises(ValueError, match="n=61: there are but 60 test rows"):
+    with pytest.raises(ValueError, match="n=61: there are only 60 test rows"):
         evaluate(blobs.world(), rows, n=61, **QUICK)
-    with pytest.raises(ValueError, match="truth_n=99: there are but 60 test rows"):
+    with pytest.raises(ValueError, match="truth_n=99: there are only 60 test rows"):
         evaluate(blobs.world(), rows, protocol=Protocol(truth_n=99), **QUICK)
 
 

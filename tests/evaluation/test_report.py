@@ -12,6 +12,7 @@ from PIL import Image as Picture
 
 from rung3 import SCM, Categorical, Image, worlds
 from rung3.data.names import slug
+from rung3.data.pictures import ACCENT, CURVES, signed
 from rung3.evaluation import Oracles, Report, evaluate
 from rung3.evaluation.report import pictures
 from rung3.evaluation.report.tables import tables
@@ -83,15 +84,15 @@ def test_categories_whose_names_are_digits_are_swept_by_their_codes():
 
 def test_every_curve_of_losses_is_drawn(report):
     drawn = report.pictures()["losses"]
-    assert ink(drawn, pictures.ACCENT) > 300  # the validation curve, and its line in the legend
+    assert ink(drawn, ACCENT) > 300  # the validation curve, and its line in the legend
     for k in range(1, 5):  # in one row and in two
         histories = {f"v{j}": {"a": [3.0, 2.0], "b": [2.0, 4.0]} for j in range(k)}
-        assert ink(pictures.losses(histories), pictures.ACCENT) > 300 * k
+        assert ink(pictures.losses(histories), ACCENT) > 300 * k
     many = {"x": {str(j): [j, j + 1.0] for j in range(5)}}
-    assert all(ink(pictures.losses(many), colour) > 300 for colour in pictures.COLOURS)
+    assert all(ink(pictures.losses(many), colour) > 300 for colour in CURVES)
     alone = pictures.losses({"x": {"training": [3.0], "validation": [2.0]}})
     without = pictures.losses({"x": {"training": [3.0], "validation": []}})
-    assert ink(alone, pictures.ACCENT) > ink(without, pictures.ACCENT) + 10  # of one epoch, a dot
+    assert ink(alone, ACCENT) > ink(without, ACCENT) + 10  # of one epoch, a dot
 
 
 def test_what_is_saved_is_loaded(report, tmp_path):
@@ -198,15 +199,13 @@ def test_truth_is_drawn_only_where_it_is_known(report):
 
 
 def test_differences_are_on_a_fixed_scale_with_zero_in_its_middle():
-    from rung3.evaluation.report.pictures import _signed
-
     values = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0]).reshape(5, 1, 1, 1)
-    colours = _signed(values).reshape(5, 3)
+    colours = signed(values).reshape(5, 3)
     assert (colours[2] > 0.95).all()  # white
     assert colours[4, 0] > colours[4, 2]  # brighter is red
     assert colours[0, 2] > colours[0, 0]  # darker is blue
-    torch.testing.assert_close(_signed(0.5 * values)[1], _signed(values * 0.5)[1])
-    assert not torch.equal(_signed(0.5 * values)[4], _signed(values)[4])  # not stretched
+    torch.testing.assert_close(signed(0.5 * values)[1], signed(values * 0.5)[1])
+    assert not torch.equal(signed(0.5 * values)[4], signed(values)[4])  # not stretched
 
 
 def test_the_console_shows_every_table_with_intervals(report):

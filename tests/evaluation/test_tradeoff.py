@@ -10,14 +10,13 @@ import torch
 from PIL import Image as Picture
 
 from rung3 import Categorical, Continuous, Image
+from rung3.data.pictures import png
 from rung3.data.provenance import Provenance
 from rung3.data.rows import Rows
 from rung3.evaluation import Report, compare, tradeoff
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.examples import Example, Examples
-from rung3.evaluation.report.labels import label
-from rung3.evaluation.report.pictures import png
-from rung3.evaluation.report.tradeoff import panels
+from rung3.evaluation.report.tradeoff import label, panels
 from rung3.evaluation.scores import Scores, put
 from rung3.graph import CausalGraph
 

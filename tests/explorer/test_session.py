@@ -466,7 +466,7 @@ def test_copied_command_gives_the_same_values(run: Path) -> None:
     result = CliRunner().invoke(app, [*words[1:], "--out", str(picture)])
     assert result.exit_code == 0, result.output
     assert "held" in result.output
-    from rung3.cli.picture import picture as drawn
+    from rung3.data.pictures import picture as drawn
 
     answer = session.answer(query)[0]
     expected = run / "expected.png"
@@ -487,7 +487,7 @@ def test_copied_command_gives_the_same_values(run: Path) -> None:
     ],
 )
 def test_copied_command_draws_the_same_population(run: Path, query: PageState) -> None:
-    from rung3.cli.picture import picture as drawn
+    from rung3.data.pictures import picture as drawn
 
     session = Session(*open_runs([run]))
     words = shlex.split(command(session, query))

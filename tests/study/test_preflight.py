@@ -85,7 +85,7 @@ MISTAKES: dict[str, tuple[str, Any, str]] = {
     "outside at some rows": ("evaluation.interventions", {"x": "log(x)"}, r"do\(x\): x: .*NaN"),
     "no category": ("evaluation.interventions", {"group": "group/2"}, "0.5 is not a category"),
     "no names": ("evaluation.interventions", 3, "expected names, or by name a number"),
-    "more rows than there are": ("evaluation.n", 1000, "n=1000: there are but 12 test rows"),
+    "more rows than there are": ("evaluation.n", 1000, "n=1000: there are only 12 test rows"),
     "truth of more rows": ("evaluation.protocol", {"n": 9, "truth_n": 10}, "truth_n=10: more"),
     "propagate": ("evaluation.protocol", {"propagate": False}, "there are none"),
     "measure": ("evaluation.protocol", {"measures": ["skil"]}, "unknown measure 'skil'"),

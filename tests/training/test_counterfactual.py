@@ -534,7 +534,7 @@ def test_oracles_that_had_a_say_in_training_may_not_judge(
     model.save(tmp_path / "model")
     model = load(tmp_path / "model")
     fit(model, rows[:60], **options)
-    message = "oracles: the one that reads left off image was a predictor .*; let others judge it"
+    message = "oracles: the one that reads left off image was a predictor .*; fit others"
     quick = {"bootstrap": 0, "progress": False, "n": 4, "particles": 1}
     with pytest.raises(ValueError, match=message):
         evaluate(model, rows[:10], oracles=predictors, **quick)

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from rung3.data.rows import Rows
 from rung3.evaluation import Oracles
-from rung3.evaluation.figures.strips import (
+from rung3.evaluation.figures import (
     Comparison,
     Reader,
     composition,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rung3.cli.picture import picture
 from rung3.cli.whatif import spell
 from rung3.data.expressions import interventions
+from rung3.data.pictures import picture
 from rung3.data.rows import Rows
 from rung3.data.variables import Image, Variable
 from rung3.study.folder import RunFolder

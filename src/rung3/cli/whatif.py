@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from rung3.cli.picture import picture
 from rung3.data.expressions import interventions
+from rung3.data.pictures import picture
 from rung3.data.rows import Rows
 from rung3.data.variables import Continuous, Discrete, Image, Variable
 from rung3.mechanisms.networks.encoding import centre
@@ -53,7 +53,7 @@ class WhatIf:
         ]
 
     def pictures(self, title: str = "") -> dict[str, Figure]:
-        """A picture of each image variable; see `rung3.cli.picture`."""
+        """A picture of each image variable; see `rung3.data.pictures`."""
         images = [name for name, v in self.variables.items() if isinstance(v, Image)]
         return {
             name: picture(

@@ -213,9 +213,7 @@ def doubt(name: str, kind: Variable, values: Any) -> str:
             f"{name}: its 0.0 and 1.0 are taken for a number; if they are no and yes, declare "
             f"variables={{{name!r}: Binary()}}"
         )
-    if not (
-        _numbered(kind) and isinstance(kind, Categorical) and kind.classes > DOUBTFUL_CLASSES
-    ):
+    if not (_numbered(kind) and isinstance(kind, Categorical) and kind.classes > DOUBTFUL_CLASSES):
         return ""
     return (
         f"{name}: its whole numbers are taken for {kind.classes} categories; if they are amounts, "

@@ -2,7 +2,7 @@
 
 Under every counterfactual stand its direct, indirect and total effect (see
 `rung3.effects.mediation`), all of them on one scale with zero in its middle; and, where a world is
-known, what would really have been.
+known, the true counterfactual.
 """
 
 from __future__ import annotations
@@ -14,6 +14,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rung3.data.distances import distance, unit
+from rung3.data.distances import scale as grey_levels
+from rung3.data.pictures import (
+    CELL,
+    DIVERGING,
+    GAP,
+    INK,
+    MARGIN,
+    PALE,
+    SEQUENTIAL,
+    ZERO,
+    Sheet,
+    by_channel,
+    cell_size,
+    line,
+    show,
+)
 from rung3.data.rows import Rows, as_rows
 from rung3.data.seeding import base_seed
 from rung3.data.variables import Continuous, Discrete, Image, Variable
@@ -23,9 +40,25 @@ from rung3.scm.scm import SCM
 from rung3.scm.truth import true_counterfactual
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["Column", "Grid", "grid"]
+
+HEAD = 7.0
+"""Points of the letters above columns and beside bands."""
+
+CAPTION = 5.5
+"""Points of the letters above an image."""
+
+BARS = 0.95
+"""Inches that the colour bars and their titles take at the right."""
+
+BAR = 1.6
+"""Inches that a colour bar is high."""
+
+SPREAD = "spread (s.d.)"
+"""Name of the band of standard deviations over draws."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +70,7 @@ class Column:
         imagined: The rows' counterfactuals, with a leading axis K if there are particles.
         effect: Its effects on the image.
         through: The mediators that it acts through; none if it acts directly alone.
-        true: What would really have been; none if no world is given, or it does not know.
+        true: The true counterfactuals; `None` if no world is given, or it does not know them.
     """
 
     label: str
@@ -75,12 +108,10 @@ class Grid:
     @property
     def unit(self) -> str:
         """The unit of effects on it."""
-        from rung3.data.distances import unit
-
         return unit(self.image)
 
     def scalars(self, values: Rows, row: int) -> Iterator[tuple[str, str]]:
-        """Names and values, in words, of the image's parents in one row; means over particles."""
+        """Yield the image's parents in one row, by name, as text; means over particles."""
         for name in self.model.graph.parents(self.outcome):
             variable = self.model.variables[name]
             if not variable.shape:
@@ -93,39 +124,49 @@ class Grid:
         return any(column.true is not None for column in self.columns)
 
     def skill(self, column: Column) -> str:
-        """`1 - E |x~ - x*| / E |x - x*|` over these rows, x* the truth, in words."""
-        from rung3.data.distances import distance
-
+        """Return `1 - E |x~ - x*| / E |x - x*|` over these rows as text, x* being the truth."""
         if column.true is None:
             return "not known"
         true = column.true[self.outcome]
-        found = column.imagined[self.outcome]
-        few = found if column.imagined.particles else found[None]
-        error = sum(float(distance(self.image, one, true).mean()) for one in few) / len(few)
+        imagined = column.imagined[self.outcome]
+        draws = imagined if column.imagined.particles else imagined[None]
+        error = sum(float(distance(self.image, one, true).mean()) for one in draws) / len(draws)
         nothing = float(distance(self.image, self.rows[self.outcome], true).mean())
         return f"{1 - error / nothing:.3f}" if nothing else "not known"
 
     def table(self) -> list[tuple[str, ...]]:
-        """Of each column: what it acts through, mean absolute effects over rows and pixels, skill.
+        """Return by column its mediators, mean absolute effects over rows and pixels, and skill.
 
         Skill is left out where no truth is known.
         """
-        from rung3.data.distances import scale
-
         lines = []
         for column in self.columns:
-            found = column.effect
-            parts = (found.direct, found.indirect, found.total, found.interaction)
-            sizes = [f"{scale(self.image) * float(part.abs().mean()):.2f}" for part in parts]
+            effect = column.effect
+            parts = (effect.direct, effect.indirect, effect.total, effect.interaction)
+            sizes = [f"{grey_levels(self.image) * float(part.abs().mean()):.2f}" for part in parts]
             sizes += [self.skill(column)] if self.known else []
             lines.append((column.label, ", ".join(column.through) or "nothing", *sizes))
         return lines
 
     def figure(self, scale: float | None = None) -> Figure:
-        """The picture; see `rung3.effects.drawing`."""
-        from rung3.effects.drawing import draw
+        """Draw each row's counterfactuals and, below them, the truth and the effects.
 
-        return draw(self, scale)
+        Args:
+            scale: Effect at the end of the colours, in grey levels (of real-valued images, as a
+                share of their range); the image's whole range, if not given. What is beyond gets
+                the colour of the end.
+
+        Returns:
+            A matplotlib figure; `figure.savefig(path)` writes it.
+
+        Raises:
+            ValueError: If the scale is not positive.
+        """
+        levels = grey_levels(self.image)
+        end = levels if scale is None else scale
+        if not end > 0:
+            raise ValueError(f"scale: expected a positive number, got {end}")
+        return _Drawing(self, levels, end).sheet.figure
 
 
 def grid(
@@ -155,7 +196,7 @@ def grid(
             every variable between the causes that are set and the image.
         labels: A name of each row.
         typical: Rows that show which values are usual; those of the picture, if not given.
-        truth: The world that the rows come from, for what would really have been.
+        truth: The world that the rows come from, for the true counterfactuals.
         particles: Number K of draws of the noise; their means and their spread are shown.
         seed: Of the draws.
 
@@ -179,16 +220,16 @@ def grid(
         raise ValueError(f"{image}: nothing to set: no scalar causes it")
     wanted = _mediators(model, image, columns.values(), through)
     with torch.no_grad():
-        made = [
+        answers = [
             _column(model, known, label, do, image, wanted, truth, particles, seed)
             for label, do in columns.items()
         ]
     names = tuple(labels) if labels is not None else tuple(f"row {k}" for k in range(known.n))
-    return Grid(model, image, known, names, tuple(made))
+    return Grid(model, image, known, names, tuple(answers))
 
 
 def spell(variable: Variable, value: Tensor) -> str:
-    """A scalar, or the mean (of categories the mode) of several draws, in words."""
+    """Return a scalar as text, or the mean (of categories the mode) of several draws."""
     value = value.reshape(-1)
     if bool(variable.is_missing(value).any()):
         return "missing"
@@ -198,7 +239,7 @@ def spell(variable: Variable, value: Tensor) -> str:
 
 
 def _image(model: SCM, outcome: str | None) -> str:
-    """The image that is looked at."""
+    """Return the image's name, once it is known to be one."""
     from rung3.scm.query import outcomes
 
     name = outcomes(model)[0] if outcome is None else outcome
@@ -212,8 +253,8 @@ def _image(model: SCM, outcome: str | None) -> str:
 
 
 def _usual(model: SCM, image: str, rows: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Two values of each scalar cause: its 5 % and 95 % quantile, or two of its categories."""
-    found = {}
+    """Set each scalar cause to its 5 % and 95 % quantile, or to two of its categories."""
+    settings = {}
     for name in model.graph.order:
         variable = model.variables[name]
         if name not in model.graph.ancestors(image) or variable.shape:
@@ -222,28 +263,28 @@ def _usual(model: SCM, image: str, rows: Mapping[str, Any]) -> dict[str, dict[st
         if isinstance(variable, Continuous):
             present = values[~variable.is_missing(values)][:100_000].double()
             if not len(present):
-                raise ValueError(f"{name}: missing in every row; say what it shall be set to")
+                raise ValueError(f"{name}: missing in every row; give the values to set it to")
             ends = torch.quantile(present, torch.tensor([0.05, 0.95]).double())
             chosen = torch.tensor([float(f"{end:.3g}") for end in ends.tolist()])
         else:
             assert isinstance(variable, Discrete)
             chosen = variable.codes([variable.classes // 3, (2 * variable.classes) // 3])
         for value in chosen:
-            found[f"do({name}={spell(variable, value)})"] = {name: value}
-    return found
+            settings[f"do({name}={spell(variable, value)})"] = {name: value}
+    return settings
 
 
 def _mediators(
     model: SCM,
     image: str,
-    asked: Iterable[Mapping[str, Any]],
+    interventions: Iterable[Mapping[str, Any]],
     through: str | Iterable[str] | None,
 ) -> list[str]:
-    """The mediators of any column."""
+    """Return the mediators of any column."""
     if through is None:
         if model.mechanisms[image].has_latent_mediator:
             return [LATENT]
-        below = {name for do in asked for name in model.graph.descendants(list(do))}
+        below = {name for do in interventions for name in model.graph.descendants(list(do))}
         return [name for name in model.graph.order if name in below & model.graph.ancestors(image)]
     wanted = [through] if isinstance(through, str) else list(through)
     model.graph.names(name for name in wanted if name != LATENT or LATENT in model.graph)
@@ -262,10 +303,140 @@ def _column(
     seed: int,
 ) -> Column:
     below = model.graph.descendants(list(do)) - set(do)
-    own = [m for m in through if m in below or (m == LATENT and LATENT not in model.graph)]
-    effect = mediate(model, rows, do, image, own, particles=particles, seed=seed)
+    mediators = [m for m in through if m in below or (m == LATENT and LATENT not in model.graph)]
+    effect = mediate(model, rows, do, image, mediators, particles=particles, seed=seed)
     paired = base_seed(seed, "effects")  # under the noise that the effects are of
     imagined = model.counterfactual(rows, do, particles=particles, seed=paired)
     true = None if truth is None else true_counterfactual(truth, rows, do, model.device)
     known = true if isinstance(true, Rows) else None
-    return Column(label, imagined, effect, tuple(own), known)
+    return Column(label, imagined, effect, tuple(mediators), known)
+
+
+class _Drawing:
+    """The picture of a grid, and where its cells are.
+
+    Args:
+        grid: What is drawn.
+        levels: Grey levels of the image's range.
+        end: Effect at the end of the colours, in grey levels.
+    """
+
+    def __init__(self, grid: Grid, levels: float, end: float) -> None:
+        self.grid, self.levels, self.end = grid, levels, end
+        spread = grid.columns[0].imagined.particles is not None
+        self.bands = [
+            *(["truth"] if grid.known else []),
+            *("direct", "indirect", "total"),
+            *([SPREAD] if spread else []),
+        ]
+        _, height, width = grid.image.shape
+        self.cell = cell_size(height, width, CELL)
+        lines = sum(1 for _ in grid.scalars(grid.rows, 0))
+        self.captions = lines * line(CAPTION) + line(HEAD)
+        self.block = self.captions + (1 + len(self.bands)) * (self.cell[1] + GAP) + 2 * GAP
+        heads = max(_head(column).count("\n") for column in grid.columns) + 1
+        self.top = MARGIN + heads * line(HEAD) + GAP
+        across = (1 + len(grid.columns)) * (self.cell[0] + GAP)
+        down = self.top + grid.rows.n * self.block + MARGIN
+        self.sheet = Sheet(2 * MARGIN + across + BARS, down, paper="white")
+        self._heads()
+        for row, label in enumerate(grid.labels):
+            self._row(row, label)
+        self._bar(0, "effect", DIVERGING, -end)
+        if spread:
+            self._bar(1, SPREAD, SEQUENTIAL, 0.0)
+
+    def _heads(self) -> None:
+        for k, head in enumerate(["factual", *map(_head, self.grid.columns)]):
+            centre = self._corner(0, 0, k)[0] + self.cell[0] / 2
+            self.sheet.text(centre, self.top - GAP, head, HEAD, ha="center")
+
+    def _row(self, row: int, label: str) -> None:
+        """Draw the factual image, the names of the bands, and the columns of one row."""
+        show(self._axes(row, 0, 0), self.grid.rows[self.grid.outcome][row])
+        self._caption(row, 0, self.grid.rows, bold=label)
+        for band, name in enumerate(self.bands, 1):
+            x, y = self._corner(row, band, 0)
+            wide, tall = self.cell
+            self.sheet.text(x + 0.95 * wide, y + tall / 2, name, HEAD, ha="right", va="center")
+        for k, column in enumerate(self.grid.columns, 1):
+            self._column(row, k, column)
+
+    def _column(self, row: int, k: int, column: Column) -> None:
+        """Draw a counterfactual, the truth where it is known, and the effects."""
+        images = column.imagined[self.grid.outcome]
+        draws = images if column.imagined.particles else images[None]
+        show(self._axes(row, 0, k), draws[:, row].mean(0))
+        self._caption(row, k, column.imagined)
+        for band, name in enumerate(self.bands, 1):
+            axes = self._axes(row, band, k)
+            if name == "truth":
+                self._truth(axes, row, column)
+            elif name == "indirect" and not column.through:
+                self._blank(axes, "no mediator")
+            elif name == SPREAD:
+                self._map(axes, draws[:, row].std(0).mean(0), SEQUENTIAL, 0.0)
+            else:
+                effect: Tensor = getattr(column.effect, name)
+                mean = effect if column.effect.particles is None else effect.mean(0)
+                self._map(axes, by_channel(mean[row]), DIVERGING, -self.end)
+
+    def _truth(self, axes: Axes, row: int, column: Column) -> None:
+        """Draw the true counterfactual."""
+        if column.true is None:
+            self._blank(axes, "not known")
+        else:
+            show(axes, column.true[self.grid.outcome][row])
+
+    def _blank(self, axes: Axes, reason: str) -> None:
+        """Leave a cell empty, and say why."""
+        _frame(axes)
+        axes.set_facecolor(ZERO)
+        axes.text(0.5, 0.5, reason, ha="center", va="center", fontsize=CAPTION, color=INK)
+
+    def _map(self, axes: Axes, values: Tensor, colours: str, low: float) -> None:
+        """Draw a map `(H, W)` of shares of the image's range, in grey levels."""
+        _frame(axes)
+        shown = (self.levels * values).numpy(force=True)
+        axes.imshow(shown, cmap=colours, vmin=low, vmax=self.end, interpolation="nearest")
+
+    def _caption(self, row: int, column: int, values: Any, bold: str = "") -> None:
+        """Write the image's causes above it."""
+        lines = [f"{name} {value}" for name, value in self.grid.scalars(values, row)]
+        x, y = self._corner(row, 0, column)
+        self.sheet.text(x, y - 0.02, "\n".join(lines), CAPTION)
+        self.sheet.text(x, y - 0.02 - len(lines) * line(CAPTION), bold, HEAD, weight="bold")
+
+    def _corner(self, row: int, band: int, column: int) -> tuple[float, float]:
+        """Return the upper left corner of the cell of a band of a row, in a column."""
+        wide, tall = self.cell
+        down = self.top + row * self.block + self.captions + band * (tall + GAP)
+        return MARGIN + column * (wide + GAP), down
+
+    def _axes(self, row: int, band: int, column: int) -> Axes:
+        return self.sheet.axes(*self._corner(row, band, column), *self.cell)
+
+    def _bar(self, place: int, name: str, colours: str, low: float) -> None:
+        """Draw a colour bar at the right, with its unit."""
+        x = self.sheet.width - MARGIN - BARS + 0.15
+        y = self.top + self.captions + place * (BAR + 0.6)
+        extend = "neither" if self.end >= self.levels else "both" if low else "max"
+        title = f"{name},\n{self.grid.unit}"
+        self.sheet.bar(x, y, BAR, title, colours, low, self.end, extend)
+        if place == 0:
+            self.sheet.text(x, y + BAR + GAP, "the same scale\nin every map", CAPTION, va="top")
+
+
+def _frame(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set(color=PALE, linewidth=0.5)
+
+
+def _head(column: Column) -> str:
+    """Return a column's label, broken where it is long."""
+    parts = [part.strip().replace("=", " = ") for part in column.label.split(";")]
+    if len(parts) == 1 and len(parts[0]) > 16:
+        return parts[0].replace(" = ", "\n= ")
+    return ";\n".join(parts)

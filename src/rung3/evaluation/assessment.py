@@ -1,34 +1,31 @@
-"""`evaluate`: every axiom, and the truth where it is known, of every test row, in one pass."""
+"""`evaluate`: the axioms, and the truth where it is known, on every test row, in one pass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from rung3.data.cache import Cache
 from rung3.data.files import digest
 from rung3.data.rows import Rows, as_rows
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Image
-from rung3.evaluation import targets
 from rung3.evaluation.baselines.baselines import of_world
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.base import (
     Baseline,
     Examination,
     Reader,
-    Sight,
-    look,
+    Readings,
     mode_of,
+    read_images,
 )
-from rung3.evaluation.measures.minimality import REFERENCES
-from rung3.evaluation.plan import plan
+from rung3.evaluation.measures.registry import chosen
+from rung3.evaluation.plan import planned
 from rung3.evaluation.protocol import Protocol
 from rung3.evaluation.report.report import Report
 from rung3.evaluation.runner import Runner, summarise
@@ -40,7 +37,7 @@ from rung3.training.oracles.oracles import Oracles, fit_oracles
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM
 
-__all__ = ["complete", "evaluate", "planned", "prepared"]
+__all__ = ["complete", "evaluate", "prepared"]
 
 FRESH = 20_000
 """Rows drawn from a known world to train oracles on, where no training rows are given."""
@@ -68,11 +65,11 @@ def evaluate(
     cache: Cache | None = None,
     progress: bool = True,
 ) -> Report:
-    """How sound a model's counterfactuals are (lecture 1.9), with 95 % intervals over rows.
+    """Measure how sound a model's counterfactuals are (lecture 1.9), with 95 % intervals over rows.
 
     By default it measures effectiveness, error and skill against the truth where that is known,
     composition, reversibility, spread and log-densities. A protocol may ask for more, which
-    takes longer: see `Protocol` and its `MEASURES`.
+    takes longer: see `Protocol`.
 
     Args:
         model: The model: of images and their causes, or of a table.
@@ -108,7 +105,7 @@ def evaluate(
     Raises:
         ValueError: If rows do not fit the variables, are fewer than `n`, are of another world than
             `truth`, the training rows are the test rows, a target is no value of its variable, or
-            an oracle had its say in the training of the model.
+            an oracle took part in the training of the model.
 
     Example:
         >>> from rung3 import worlds
@@ -120,80 +117,133 @@ def evaluate(
     base = base_seed(seed)
     protocol = _settled(protocol, interventions, n, particles, bootstrap)
     rows, left_out, asked = prepared(model, test, truth, protocol)
-    seeds = [base + k for k in range(protocol.seeds)]
+    seeds = range(base, base + protocol.seeds)
     plans = [planned(model, rows, asked, train, protocol, k) for k in seeds]
     if oracles is None:
-        oracles = _own_oracles(model, test, truth, train, base, progress, cache)
+        oracles = _fit_oracles(model, test, truth, train, base, progress, cache)
     _check_oracles(model, oracles)
     if truth is not None:
         measures = truth.measures if measures is None else measures
         baselines = of_world(truth, model.device) if baselines is None else baselines
-    known = asked if protocol.truth_n is None else min(protocol.truth_n, asked)
+    setup = _Setup(
+        model, truth, rows, left_out, asked, protocol, seeds, plans, oracles, measures or {},
+        baselines or {}, peers, batch_size,
+    )  # fmt: skip
     with _evaluation_mode(model, oracles):
-        reference = _reference(model, truth, train, oracles, protocol, asked, batch_size, base)
-        truths = None if truth is None else Truths(cache, truth)
-        runners = [
-            Runner(
-                Examination(
-                    model, truth, oracles, measures or {}, baselines or {},
-                    wanted=protocol.measures,
-                    composition=protocol.composition,
-                    reversibility=protocol.reversibility,
-                    particles=protocol.particles,
-                    outcomes=outcomes(model),
-                    modes=_modes(model, protocol),
-                    seed=k,
-                    generator=stream(k, "abduction"),
-                    ties=stream(k, "ties", model.device),
-                    batch_size=batch_size,
-                    first=k == base,
-                    reference=reference,
-                    peers=peers,
-                ),
-                truths,
-            )
-            for k in seeds
-        ]  # fmt: skip
-        for at in _batches(asked, known, batch_size, progress):
-            batch = rows[at].to(model.device)
-            sight = look(oracles, batch, model.device, batch_size)
-            for runner, queries in zip(runners, plans, strict=True):
-                runner.ask(batch, at, queries, sight, at.start < known)
-        first = runners[0]
-        first.examples.sweep(model, rows, plans[0])
+        runners = _run(setup, _reference(setup, train), cache, progress)
         resamples = Bootstrap(asked, protocol.bootstrap, base)
-        metrics = summarise(runners, rows, plans[0], known, resamples)
-    metrics.setdefault("log_prob", {})
-    metrics.setdefault("divergence", {})
+        metrics = summarise(runners, rows, plans[0], setup.known, resamples)
     metrics["targets"] = {query.label: query.out_of_range(model) for query in plans[0]}
-    metrics["settings"] = {
-        "rows": asked,
-        "rows compared with the truth": known if truth is not None else 0,
-        "rows left out for missing values": left_out,
-        "seed": base,
+    metrics["settings"] = _settings(setup)
+    metrics["model"] = str(model).splitlines()
+    first, curves = runners[0], dict(history or {})
+    scores = first.exam.scores
+    return Report(metrics, model.graph, model.variables, first.examples, curves, scores)
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """An evaluation before it is run: what is asked of the model, and what judges its answers.
+
+    Attributes:
+        model: The model.
+        truth: The world, if known.
+        rows: The complete test rows.
+        left_out: Number of rows that were left out for missing values.
+        n: Number of rows that are asked.
+        protocol: What is asked and measured.
+        seeds: One for each time that everything is asked.
+        plans: The interventions of each seed.
+        oracles: Oracles by (image, parent).
+        readers: Functions that measure a parent on images.
+        baselines: Functions that give an image without a model.
+        peers: Models of other seeds that should agree with the model.
+        batch_size: Rows at once.
+    """
+
+    model: SCM
+    truth: SCM | None
+    rows: Rows
+    left_out: int
+    n: int
+    protocol: Protocol
+    seeds: Sequence[int]
+    plans: Sequence[list[Query]]
+    oracles: Oracles
+    readers: Mapping[str, Reader]
+    baselines: Mapping[str, Baseline]
+    peers: Sequence[SCM]
+    batch_size: int
+
+    @property
+    def known(self) -> int:
+        """Number of rows that are compared with the truth, if it is known."""
+        limit = self.protocol.truth_n
+        return self.n if limit is None else min(limit, self.n)
+
+    def examination(self, seed: int, reference: tuple[Rows, Readings] | None) -> Examination:
+        """Return an examination of the model with one of the seeds."""
+        protocol = self.protocol
+        return Examination(
+            self.model, self.truth, self.oracles, self.readers, self.baselines,
+            measures=chosen(protocol.measures),
+            composition=protocol.composition,
+            reversibility=protocol.reversibility,
+            particles=protocol.particles,
+            outcomes=outcomes(self.model),
+            modes=_modes(self.model, protocol),
+            batch_size=self.batch_size,
+            reference=reference,
+            peers=self.peers,
+            seed=seed,
+            first=seed == self.seeds[0],
+        )  # fmt: skip
+
+
+def _run(
+    setup: _Setup, reference: tuple[Rows, Readings] | None, cache: Cache | None, progress: bool
+) -> list[Runner]:
+    """Ask everything, batch by batch, with each seed."""
+    model, rows, known, size = setup.model, setup.rows, setup.known, setup.batch_size
+    truths = None if setup.truth is None else Truths(cache, setup.truth)
+    runners = [Runner(setup.examination(seed, reference), truths) for seed in setup.seeds]
+    for at in _batches(setup.n, known, size, progress):
+        batch = rows[at].to(model.device)
+        readings = read_images(setup.oracles, batch, model.device, size)
+        for runner, queries in zip(runners, setup.plans, strict=True):
+            runner.ask(batch, at, queries, readings, at.start < known)
+    runners[0].examples.sweep(model, rows, setup.plans[0])
+    return runners
+
+
+def _settings(setup: _Setup) -> dict[str, Any]:
+    """Return how the numbers came about, and digests of what was asked."""
+    model, truth, protocol, oracles = setup.model, setup.truth, setup.protocol, setup.oracles
+    return {
+        "rows": setup.n,
+        "rows compared with the truth": setup.known if truth is not None else 0,
+        "rows left out for missing values": setup.left_out,
+        "seed": setup.seeds[0],
         "seeds": protocol.seeds,
         "targets": protocol.targets,
         "other parents": "propagated" if protocol.propagate else "held",
         "measures": sorted(protocol.measures),
         "particles": protocol.particles,
         "resamples": protocol.bootstrap,
-        "batch size": batch_size,
+        "batch size": setup.batch_size,
         "device": str(model.device),
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "oracles trained on": oracles.origin if len(oracles) else "no oracles",
         "world": truth.world if truth is not None else None,
-        "digest of the rows": digest(rows[:asked]),
-        "digests of the targets": {query.label: query.digest() for query in plans[0]},
+        "digest of the rows": digest(setup.rows[: setup.n]),
+        "digests of the targets": {query.label: query.digest() for query in setup.plans[0]},
         "steps skipped in training": {
-            name: said["skipped_steps"]
-            for name, said in model.fitted.items()
-            if "skipped_steps" in said
+            name: record["skipped_steps"]
+            for name, record in model.fitted.items()
+            if "skipped_steps" in record
         },
     }
-    metrics["model"] = str(model).splitlines()
-    curves, shown = dict(history or {}), first.examples
-    return Report(metrics, model.graph, model.variables, shown, curves, first.seen.scores)
 
 
 def _modes(model: SCM, protocol: Protocol) -> dict[str, float]:
@@ -209,7 +259,7 @@ def _settled(
     particles: int | None,
     bootstrap: int | None,
 ) -> Protocol:
-    """The protocol, with what was given beside it."""
+    """Return the protocol with the fields that were given beside it."""
     if isinstance(protocol, str):
         protocol = Protocol.named(protocol)
     given = {
@@ -220,7 +270,7 @@ def _settled(
 
 
 def complete(model: SCM, given: Mapping[str, Any], what: str = "test") -> tuple[Rows, int]:
-    """Rows without missing values, and how many were left out.
+    """Return the rows without missing values, and how many were left out.
 
     Raises:
         ValueError: If a variable is not there, or no row is complete.
@@ -235,96 +285,47 @@ def complete(model: SCM, given: Mapping[str, Any], what: str = "test") -> tuple[
     for name, variable in model.variables.items():
         missing |= variable.is_missing(rows[name])
     if missing.all():
-        raise ValueError(f"{what}: each of the {rows.n} rows lacks a value, or there are none")
+        raise ValueError(f"{what}: each of the {rows.n} rows lacks a value, or there are no rows")
     return (rows[~missing] if missing.any() else rows), int(missing.sum())
 
 
 def prepared(
     model: SCM, test: Mapping[str, Any], truth: SCM | None, protocol: Protocol
 ) -> tuple[Rows, int, int]:
-    """Complete test rows, how many were left out for missing values, and how many are asked.
+    """Return the complete test rows, how many lacked a value, and how many are asked.
 
     Raises:
         ValueError: If they are fewer than the protocol asks for, or of another world.
     """
     rows, left_out = complete(model, test)
-    asked = _asked_rows(protocol, rows, left_out)
+    n = _asked_rows(protocol, rows, left_out)
     _check_truth(model, truth, rows)
-    return rows, left_out, asked
+    return rows, left_out, n
 
 
 def _asked_rows(protocol: Protocol, rows: Rows, left_out: int) -> int:
-    """How many rows are asked: never fewer than were asked for, but for missing values."""
+    """Return how many rows are asked: as many as the protocol wants, but for missing values."""
     there = rows.n + left_out
     for name, wanted in (("n", protocol.n), ("truth_n", protocol.truth_n)):
         if wanted is not None and wanted > there:
-            raise ValueError(f"{name}={wanted}: there are but {there} test rows")
+            raise ValueError(f"{name}={wanted}: there are only {there} test rows")
     return rows.n if protocol.n is None else min(protocol.n, rows.n)
 
 
-def planned(
-    model: SCM,
-    rows: Rows,
-    n: int,
-    train: Mapping[str, Any] | None,
-    protocol: Protocol,
-    seed: int,
-) -> list[Query]:
-    """The interventions that a protocol asks of the first `n` rows.
-
-    Raises:
-        ValueError: If a name is unknown, or a target is no value of its variable.
-    """
-    draw: Callable[[str], Tensor] | None = None
-    if protocol.targets != "permuted":
-        draw = partial(_draw, model, rows, train, protocol, seed)
-    asked = protocol.interventions
-    return plan(model, rows, n, asked, seed, draw, propagate=protocol.propagate)
-
-
-def _draw(
-    model: SCM,
-    rows: Rows,
-    train: Mapping[str, Any] | None,
-    protocol: Protocol,
-    seed: int,
-    name: str,
-) -> Tensor:
-    variable = model.variables[name]
-    values = rows[name]
-    if train is not None:
-        if name not in train:
-            raise ValueError(f"{name}: not in the training rows, which its targets are drawn from")
-        values = variable.validate(name, train[name]).cpu()
-        values = values[~variable.is_missing(values)]
-    generator = stream(seed, f"targets/{name}")
-    return targets.draw(
-        protocol.targets, name, variable, rows[name], values, protocol.levels, generator
-    )
-
-
-def _reference(
-    model: SCM,
-    truth: SCM | None,
-    train: Mapping[str, Any] | None,
-    oracles: Oracles,
-    protocol: Protocol,
-    n: int,
-    batch_size: int,
-    seed: int,
-) -> tuple[Rows, Sight] | None:
-    """Real rows that are not asked, training rows or fresh ones of the world, and their sight."""
-    sizes = {"realism": n, "minimality": min(n, REFERENCES)}
-    wanted = max((size for name, size in sizes.items() if name in protocol.measures), default=0)
-    if not wanted or not len(oracles) or (train is None and truth is None):
+def _reference(setup: _Setup, train: Mapping[str, Any] | None) -> tuple[Rows, Readings] | None:
+    """Return real rows that are not asked, of training or fresh ones, and their readings."""
+    model, truth, oracles = setup.model, setup.truth, setup.oracles
+    limits = [measure.references for measure in chosen(setup.protocol.measures)]
+    count = max(setup.n if limit is None else min(setup.n, limit) for limit in limits)
+    if not count or not len(oracles) or (train is None and truth is None):
         return None
     if train is not None:
-        some = as_rows(train, model.variables, torch.device("cpu"))[:wanted]
+        some = as_rows(train, model.variables, torch.device("cpu"))[:count]
         rows, _ = complete(model, some, "training")
     elif truth is not None:
-        rows = truth.sample(min(wanted, FRESH), seed=stream(seed, "reference"))
+        rows = truth.sample(min(count, FRESH), seed=stream(setup.seeds[0], "reference"))
     rows = rows.to(model.device)
-    return rows, look(oracles, rows, model.device, batch_size)
+    return rows, read_images(oracles, rows, model.device, setup.batch_size)
 
 
 def _check_truth(model: SCM, truth: SCM | None, rows: Rows) -> None:
@@ -342,22 +343,22 @@ def _check_truth(model: SCM, truth: SCM | None, rows: Rows) -> None:
     if rows.world is not None and truth.world is not None and rows.world != truth.world:
         raise ValueError(
             f"truth: it is the world {truth.world!r}, but the test rows are from {rows.world!r}; "
-            "their noise means nothing to it"
+            "its noise is not theirs"
         )
 
 
 def _check_oracles(model: SCM, oracles: Oracles) -> None:
-    """Refuse to let a model be judged by what it was trained to please."""
+    """Refuse oracles that the model was trained to please."""
     for (image, name), oracle in oracles.items():
         if oracle.digest() in model.fitted.get(image, {}).get("predictors", ()):
             raise ValueError(
                 f"oracles: the one that reads {name} off {image} was a predictor of the "
-                f"counterfactual objective that {image} was trained by; let others judge it, of "
+                f"counterfactual objective that {image} was trained by; fit others, with "
                 "another seed, other rows, or another width: fit_oracles(model, rows, seed=...)"
             )
 
 
-def _own_oracles(
+def _fit_oracles(
     model: SCM,
     test: Mapping[str, Any],
     truth: SCM | None,
@@ -381,7 +382,7 @@ def _own_oracles(
 
 @contextmanager
 def _evaluation_mode(model: SCM, oracles: Oracles) -> Iterator[None]:
-    """Model and oracles in evaluation mode, without gradients; the model's mode is restored."""
+    """Hold model and oracles in evaluation mode, without gradients; restore the model's."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     oracles.to(model.device).freeze()
@@ -394,7 +395,7 @@ def _evaluation_mode(model: SCM, oracles: Oracles) -> Iterator[None]:
 
 
 def _batches(n: int, known: int, size: int, progress: bool) -> Iterator[slice]:
-    """Batches of the rows; those whose truth is asked come first, and in batches of their own."""
+    """Yield batches of the rows; those whose truth is asked come first, in batches of their own."""
     from rich.progress import track
 
     parts = [slice(k, min(k + size, known)) for k in range(0, known, size)]

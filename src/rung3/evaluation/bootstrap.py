@@ -68,12 +68,12 @@ class Bootstrap:
         return max(1, CHUNK // self.n)
 
     def _resampled(self, scores: Tensor) -> Tensor:
-        """The mean over rows of scores `(n,)` in each resample, `(B,)`."""
+        """Return the mean over rows of scores `(n,)` in each resample, `(B,)`."""
         parts = [part.float() @ scores for part in self.counts.split(self._at_once)]
         return torch.cat(parts) / self.n
 
     def of(self, n: int) -> Bootstrap:
-        """The same for another number of rows."""
+        """Return the same for another number of rows."""
         if n == self.n:
             return self
         if n not in self._others:
@@ -81,7 +81,7 @@ class Bootstrap:
         return self._others[n]
 
     def mean(self, scores: Tensor, *, partial: bool = False) -> dict[str, Any]:
-        """The mean of one score a row `(n,)`: `mean`, `low`, `high`; `None` if some are not finite.
+        """Return the mean of scores `(n,)`: `mean`, `low`, `high`; `None` if some are not finite.
 
         Then `undefined` says how many.
 
@@ -105,7 +105,7 @@ class Bootstrap:
         return {"mean": centre, "low": low, "high": high}
 
     def skill(self, error: Tensor, baseline: Tensor) -> dict[str, Any]:
-        """`1 - mean(error) / mean(baseline)`, rows resampled together.
+        """Return `1 - mean(error) / mean(baseline)`, rows resampled together.
 
         Args:
             error: Error of each row, `(n,)`.
@@ -138,5 +138,5 @@ class Bootstrap:
 
 
 def nothing(why: str) -> dict[str, Any]:
-    """No mean and no interval, and why."""
+    """Return no mean and no interval, and the reason."""
     return {"mean": None, "low": None, "high": None, "undefined": why}

@@ -41,11 +41,11 @@ Do: TypeAlias = Mapping[str, int]
 Answerer: TypeAlias = Callable[[Do], Mapping[str, Tensor]]
 """Every variable's value `(units,)` under an intervention: a table of potential responses."""
 
-MOST = 2**24
-"""Answers that are compared, at the most: units times interventions."""
+MAX_ANSWERS = 2**24
+"""Answers that are compared, at most: units times interventions."""
 
 DRAWS = 4096
-"""Draws of each mechanism's noise, among which its response functions are looked for."""
+"""Draws of each mechanism's noise in which its response functions are sought."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Verdict:
     Attributes:
         cases: How often its premise held: units times interventions.
         broken: How often its conclusion then did not.
-        counterexample: The first of these, in words; empty where there is none.
+        counterexample: The first of these, as text; empty where there is none.
     """
 
     cases: int
@@ -139,7 +139,7 @@ def check_axioms(
 
 @in_own_precision
 def units(model: SCM, seed: Seed = 0) -> Exogenous:
-    """One draw of the noise for every way in which the model's variables may respond.
+    """Return a draw of the noise for every way in which the model's variables may respond.
 
     All that noise can say of a discrete variable is which function of its parents it is: finitely
     many are possible. Among `DRAWS` draws of each mechanism's noise one of each function is kept,
@@ -165,7 +165,8 @@ def units(model: SCM, seed: Seed = 0) -> Exogenous:
     base = base_seed(seed, "units")
     kinds = {name: _responses(model, name, base) for name in model.graph.nodes}
     counts = {name: len(_first(noise)) for name, noise in kinds.items()}
-    if (total := prod(counts.values())) * prod(s + 1 for s in shape_of(model.variables)) > MOST:
+    interventions = prod(size + 1 for size in shape_of(model.variables))
+    if (total := prod(counts.values())) * interventions > MAX_ANSWERS:
         raise ValueError(f"{total:,} units, {counts}, under every intervention: too many to check")
     picks = torch.cartesian_prod(*(torch.arange(count) for count in counts.values()))
     columns = picks.reshape(total, -1).unbind(1)
@@ -176,10 +177,10 @@ def units(model: SCM, seed: Seed = 0) -> Exogenous:
 
 
 def _responses(model: SCM, name: str, seed: int) -> Noise:
-    """Noise of a mechanism, one for each function of the parents that it may make of it."""
+    """Return noise of a mechanism, one for each function of the parents that it can give."""
     mechanism = model.mechanisms[name]
     shape = shape_of({p: model.variables[p] for p in mechanism.parents}) or (1,)
-    if DRAWS * prod(shape) > MOST:
+    if DRAWS * prod(shape) > MAX_ANSWERS:
         raise ValueError(f"{name}: {prod(shape):,} values of its parents are too many to check")
     cells = torch.ones(shape).nonzero().unbind(1)
     first = {p: cell[:1].expand(DRAWS) for p, cell in zip(mechanism.parents, cells, strict=False)}
@@ -191,8 +192,8 @@ def _responses(model: SCM, name: str, seed: int) -> Noise:
         }
         answers.append(mechanism.predict(noise, parents).expand(DRAWS))
     _, kind = torch.stack(answers, 1).unique(dim=0, return_inverse=True)
-    found = [int((kind == k).nonzero()[0]) for k in range(int(kind.max()) + 1)]
-    return map_noise(lambda part: part[found], noise)
+    draws = [int((kind == k).nonzero()[0]) for k in range(int(kind.max()) + 1)]
+    return map_noise(lambda part: part[draws], noise)
 
 
 def _first(noise: Noise) -> Tensor:
@@ -233,21 +234,21 @@ class _Table:
                     f"under {_spell(do)} the answers have the shape {tuple(row.shape[1:])}, "
                     f"expected one a unit, {tuple(first.shape[1:])}"
                 )
-            if row.shape[1] * count > MOST:
+            if row.shape[1] * count > MAX_ANSWERS:
                 raise ValueError(
                     f"{row.shape[1]:,} units under {count:,} interventions are too many to check"
                 )
             self._rows[frozenset(do.items())] = row
 
     def interventions(self, *without: str) -> Iterator[dict[str, int]]:
-        """All that may be set, of the variables that are not named."""
+        """Yield every intervention on the variables that are not named."""
         names = [name for name in self.names if name not in without]
         for chosen in product(*([None, *range(self.sizes[name])] for name in names)):
-            found = zip(names, chosen, strict=True)
-            yield {name: value for name, value in found if value is not None}
+            pairs = zip(names, chosen, strict=True)
+            yield {name: value for name, value in pairs if value is not None}
 
     def __call__(self, name: str, do: Do) -> Tensor:
-        """`Y_x(u)`, `(units,)`."""
+        """Return `Y_x(u)`, `(units,)`."""
         return self._rows[frozenset(do.items())][self.names.index(name)]
 
 
@@ -258,9 +259,9 @@ Case: TypeAlias = tuple[Tensor, Tensor, str]
 def _effective(table: _Table) -> Iterator[Case]:
     for do in table.interventions():
         for name, value in do.items():
-            found = table(name, do)
-            said = f"{name} is not {value} under {_spell(do)}"
-            yield torch.ones_like(found, dtype=torch.bool), found == value, said
+            values = table(name, do)
+            broken = f"{name} is not {value} under {_spell(do)}"
+            yield torch.ones_like(values, dtype=torch.bool), values == value, broken
 
 
 def _composed(table: _Table) -> Iterator[Case]:
@@ -269,11 +270,11 @@ def _composed(table: _Table) -> Iterator[Case]:
             for value in range(table.sizes[w]):
                 premise, more = table(w, do) == value, do | {w: value}
                 for y in (name for name in table.names if name != w):
-                    said = (
+                    broken = (
                         f"{w} = {value} under {_spell(do)}, but {y} differs between that and "
                         f"{_spell(more)}"
                     )
-                    yield premise, table(y, more) == table(y, do), said
+                    yield premise, table(y, more) == table(y, do), broken
 
 
 def _reversed(table: _Table) -> Iterator[Case]:
@@ -284,11 +285,11 @@ def _reversed(table: _Table) -> Iterator[Case]:
             for this, that in product(range(table.sizes[y]), range(table.sizes[w])):
                 by_w, by_y = do | {w: that}, do | {y: this}
                 premise = (table(y, by_w) == this) & (table(w, by_y) == that)
-                said = (
+                broken = (
                     f"{y} = {this} under {_spell(by_w)}, and {w} = {that} under {_spell(by_y)}, "
                     f"but {y} is not {this} under {_spell(do)}"
                 )
-                yield premise, table(y, do) == this, said
+                yield premise, table(y, do) == this, broken
 
 
 def _judge(cases: Iterator[Case]) -> Verdict:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["Example", "Examples", "Sweep"]
 
 SHOWN = 10
-"""Test rows shown under each intervention."""
+"""Number of test rows shown under each intervention."""
 
 STEPS = 9
-"""Values of a sweep."""
+"""Number of values of a sweep."""
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Example:
     Attributes:
         factual: The rows as they were.
         answers: The model's answers, by mode.
-        truth: What would really have been, where it is known.
+        truth: The true counterfactuals, where they are known.
     """
 
     factual: Rows
@@ -46,10 +46,10 @@ class Example:
         return self.answers["kept"].explain().status
 
     def parts(self) -> dict[tuple[str, ...], Rows]:
-        """All rows: `factual`, `answers` by mode, `truth`."""
-        found: dict[tuple[str, ...], Rows] = {("factual",): self.factual}
-        found |= {("answers", mode): rows for mode, rows in self.answers.items()}
-        return found if self.truth is None else {**found, ("truth",): self.truth}
+        """Return all rows: `factual`, `answers` by mode, `truth`."""
+        parts: dict[tuple[str, ...], Rows] = {("factual",): self.factual}
+        parts |= {("answers", mode): rows for mode, rows in self.answers.items()}
+        return parts if self.truth is None else {**parts, ("truth",): self.truth}
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Examples:
             self.queries[label].truth = None
 
     def tensors(self) -> dict[tuple[str, ...], Tensor]:
-        """Every value by label, `factual`, mode or `truth`, and variable; without the sweeps."""
+        """Return values by label, `factual`, mode or `truth`, and variable; without the sweeps."""
         return {
             (label, *who, name): value
             for label, example in self.queries.items()
@@ -103,47 +103,50 @@ class Examples:
         }
 
     def status(self) -> dict[str, dict[str, str]]:
-        """By label and variable, whether it was observed, intervened, propagated or held."""
+        """Return by label and variable whether it was observed, intervened, propagated or held."""
         return {label: dict(example.status) for label, example in self.queries.items()}
 
     @classmethod
     def restore(
         cls, tensors: Mapping[tuple[str, ...], Tensor], status: Mapping[str, Mapping[str, Any]]
     ) -> Self:
-        """The examples that `tensors` and `status` told."""
-        found: dict[tuple[str, ...], dict[str, Tensor]] = {}
+        """Restore the examples that `tensors` and `status` describe."""
+        rows: dict[tuple[str, ...], dict[str, Tensor]] = {}
         for (*who, name), value in tensors.items():
-            found.setdefault(tuple(who), {})[name] = value
+            rows.setdefault(tuple(who), {})[name] = value
         examples = cls()
-        for label, said in status.items():
-            provenance = Provenance("imagining", said)
+        for label, record in status.items():
+            provenance = Provenance("imagining", record)
             answers = {
                 who[-1]: Rows(values, provenance=provenance)
-                for who, values in found.items()
+                for who, values in rows.items()
                 if who[:2] == (label, "answers")
             }
-            true = found.get((label, "truth"))
+            true = rows.get((label, "truth"))
             examples.queries[label] = Example(
-                Rows(found[label, "factual"]), answers, None if true is None else Rows(true)
+                Rows(rows[label, "factual"]), answers, None if true is None else Rows(true)
             )
         return examples
 
     def sweep(self, model: SCM, rows: Rows, queries: list[Query], shown: int = 4) -> None:
         """Ask for every value of each variable that was intervened on alone."""
         names = dict.fromkeys(name for q in queries if len(q.do) == 1 for name in q.do)
-        few = rows[:shown].to(model.device)
+        factual = rows[:shown].to(model.device)
         for name in names:
             below = model.graph.descendants([name])
             if not any(isinstance(model.variables[k], Image) for k in below - {name}):
                 continue
             values = _range(model.variables[name], rows[name])
             if values is not None:
-                found = [model.counterfactual(few, {name: v}, seed=0).to("cpu") for v in values]
-                self.sweeps.append(Sweep(name, values, few.to("cpu"), found))
+                answers = [
+                    model.counterfactual(factual, {name: value}, seed=0).to("cpu")
+                    for value in values
+                ]
+                self.sweeps.append(Sweep(name, values, factual.to("cpu"), answers))
 
 
 def _range(variable: Any, values: Tensor) -> Tensor | None:
-    """Categories, or values from the 2 % to the 98 % quantile; none for vectors and images."""
+    """Return categories, or values from the 2 % to the 98 % quantile; none for arrays."""
     if isinstance(variable, Discrete):
         return torch.arange(variable.classes)[:12]
     if variable.shape:

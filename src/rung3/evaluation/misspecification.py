@@ -30,25 +30,25 @@ Scored: TypeAlias = Mapping[str, float]
 
 
 def misdrawn(graph: CausalGraph) -> dict[str, CausalGraph]:
-    """The graph with one arrow wrong, by what is wrong with it.
+    """Return graphs with one arrow wrong, by what is wrong with them.
 
     Example:
         >>> list(misdrawn(CausalGraph("a -> b -> c; a -> c")))
         ['without a -> b', 'b -> a', 'without a -> c', 'without b -> c', 'c -> b']
     """
-    found = {}
+    graphs = {}
     for cause, effect in graph.edges:
         without = graph.without_edges([(cause, effect)])
-        found[f"without {cause} -> {effect}"] = without
+        graphs[f"without {cause} -> {effect}"] = without
         if effect not in without.descendants(cause):
             edges = [*without.edges, (effect, cause)]
             turned = CausalGraph.of(graph.nodes, edges, graph.bidirected)
-            found[f"{effect} -> {cause}"] = turned
-    return found
+            graphs[f"{effect} -> {cause}"] = turned
+    return graphs
 
 
 def mislabelled(rows: Rows, name: str, share: float, seed: Seed = None) -> Rows:
-    """Rows some of which have the value of another: wrong labels.
+    """Return rows some of which have the value of another row: wrong labels.
 
     Args:
         rows: Training rows.
@@ -88,7 +88,7 @@ def changes(
     graphs: Mapping[str, CausalGraph] | None = None,
     seed: Seed = None,
 ) -> dict[str, dict[str, float] | str]:
-    """How scores change when the model is fitted with a wrong graph, or to wrong labels.
+    """Measure how scores change when the model is fitted with a wrong graph, or to wrong labels.
 
     Args:
         fit: Makes a model of a graph and fits it to rows.
@@ -115,12 +115,12 @@ def changes(
     for name, share in (labels or {}).items():
         label = f"{share:.0%} of {name} wrong"
         wrong[label] = (graph, mislabelled(rows, name, share, base))
-    found: dict[str, dict[str, float] | str] = {}
+    by_perturbation: dict[str, dict[str, float] | str] = {}
     for label, (drawn, given) in wrong.items():
         try:
             scores = ask(fit(drawn, given))
         except ValueError as refused:
-            found[label] = str(refused)
+            by_perturbation[label] = str(refused)
             continue
-        found[label] = {name: scores[name] - score for name, score in right.items()}
-    return found
+        by_perturbation[label] = {name: scores[name] - score for name, score in right.items()}
+    return by_perturbation

@@ -25,10 +25,11 @@ from rung3.scm.scm import SCM
 
 __all__ = ["Positivity", "positivity"]
 
-SAMPLE = 5_000
-"""Training rows, at most, that targets are compared with."""
+MAX_ROWS = 5_000
+"""Training rows that targets are compared with, at most."""
 
 QUANTILE = 0.99
+"""Share of training rows whose nearest neighbour counts as near."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Positivity:
         variable: What is set.
         outcome: The child that is asked; `None` for a variable without children.
         jointly: The outcome's parents that were looked at together.
-        seen: The range of the training data, in words.
+        seen: The range of the training data, as text.
         outside: Share of targets outside that range.
         far: Share of targets whose nearest training row is farther than the data's own are.
     """
@@ -73,15 +74,15 @@ def positivity(model: SCM, train: Rows, rows: Rows, name: str, target: Tensor) -
     present = ~model.variables[name].is_missing(train[name])
     seen, outside = _range(model, train[name][present], name, target)
     below = model.graph.descendants(name)
-    found = []
+    results = []
     for child in model.graph.children(name) or (None,):
         names: tuple[str, ...] = (name,)
         if child is not None:
             others = (p for p in model.graph.parents(child) if p not in below and p != name)
             names += tuple(p for p in others if not isinstance(model.variables[p], Image))
         far = _far(model, train, {**rows, name: target}, names)
-        found.append(Positivity(name, child, names, seen, outside, far))
-    return found
+        results.append(Positivity(name, child, names, seen, outside, far))
+    return results
 
 
 def _range(model: SCM, value: Tensor, name: str, target: Tensor) -> tuple[str, float]:
@@ -104,12 +105,12 @@ def _far(model: SCM, train: Rows, rows: dict[str, Tensor], names: tuple[str, ...
     missing = torch.stack([v.is_missing(train[name]) for name, v in variables.items()]).any(0)
     chosen = (~missing).nonzero().flatten()
     order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))
-    sample = train.select(chosen[order[:SAMPLE]])
+    sample = train.select(chosen[order[:MAX_ROWS]])
     encoder = ParentEncoder(variables)
     encoder.calibrate(sample)
     data = encoder(sample, sample.n).numpy(force=True)
-    asked = encoder(rows, len(rows[names[0]])).numpy(force=True)
+    points = encoder(rows, len(rows[names[0]])).numpy(force=True)
     tree = cKDTree(data)
-    own = tree.query(data, k=2)[0][:, 1]
-    limit = np.quantile(own, QUANTILE)
-    return float((tree.query(asked)[0] > limit).mean())
+    nearest = tree.query(data, k=2)[0][:, 1]
+    limit = np.quantile(nearest, QUANTILE)
+    return float((tree.query(points)[0] > limit).mean())

@@ -25,17 +25,14 @@ from math import inf
 from typing import Any, Literal, Self, get_args
 
 from rung3.data.rows import spell_unknown
-from rung3.evaluation import measures
+from rung3.evaluation.measures import registry
 
-__all__ = ["MEASURES", "PRESETS", "STANDARD", "Protocol", "Targets"]
+__all__ = ["PRESETS", "STANDARD", "Protocol", "Targets"]
 
 Targets = Literal["permuted", "marginal", "forced", "grid"]
-"""How values are drawn that a variable is set to; see `rung3.evaluation.targets`."""
+"""How values are drawn that a variable is set to; see `rung3.evaluation.plan`."""
 
-MEASURES: Mapping[str, str] = {m.name: m.about for m in measures.MEASURES if not m.always}
-"""What can be asked for, beside what is always measured."""
-
-STANDARD = frozenset(m.name for m in measures.MEASURES if m.standard)
+STANDARD = frozenset(measure.name for measure in registry.MEASURES if measure.standard)
 """What is measured unless a protocol says otherwise; the rest takes more forward passes or rows."""
 
 
@@ -60,7 +57,7 @@ class Protocol:
             with: 1 keeps it as abducted and must be there, 0 predicts from z alone.
         composition: Numbers m of null interventions after which to look.
         reversibility: Numbers m of cycles after which to look.
-        measures: Names out of `MEASURES`.
+        measures: Names of measures: `rung3.evaluation.measures.registry.optional()`.
 
     Raises:
         ValueError: If a field is out of its range.
@@ -126,7 +123,7 @@ class Protocol:
 
     @classmethod
     def named(cls, name: str, **changes: Any) -> Self:
-        """A preset by its name, with some fields changed.
+        """Return a preset by its name, with some fields changed.
 
         Raises:
             ValueError: If there is no such preset or field.
@@ -140,17 +137,17 @@ class Protocol:
         known = {field.name: None for field in fields(cls)}
         if unknown := [key for key in changes if key not in known]:
             raise ValueError(f"protocol: {spell_unknown(unknown, known)}")
-        made: Self = getattr(cls, name)(**changes)
-        return made
+        protocol: Self = getattr(cls, name)(**changes)
+        return protocol
 
     @classmethod
     def complete(cls, **changes: Any) -> Self:
-        """Everything that can be measured."""
-        return cls(**{"measures": frozenset(MEASURES)} | changes)
+        """Return a protocol that measures everything."""
+        return cls(**{"measures": frozenset(registry.optional())} | changes)
 
     @classmethod
     def monteiro2023(cls, **changes: Any) -> Self:
-        """As *Measuring axiomatic soundness of counterfactual image models* asks.
+        """Ask as *Measuring axiomatic soundness of counterfactual image models* does.
 
         A counterfactual is there a function of the image, its parents and their counterfactual
         values: the image mechanism alone is asked, one parent at a time, its values drawn from the
@@ -163,17 +160,17 @@ class Protocol:
         rows, where the paper has rows without confounding, which real data lack; composition from
         z alone beside it, as with eps kept it is exact by construction.
         """
-        own: dict[str, Any] = {
+        preset: dict[str, Any] = {
             "targets": "marginal",
             "propagate": False,
             "seeds": 3,
             "measures": frozenset({"composition", "reversibility", "cost"}),
         }
-        return cls(**own | changes)
+        return cls(**preset | changes)
 
     @classmethod
     def melistas2024(cls, **changes: Any) -> Self:
-        """As *Benchmarking counterfactual image generation* asks.
+        """Ask as *Benchmarking counterfactual image generation* does.
 
         One cause at a time is forced to another of nine bins of its range, uniformly among the
         distinct values there, and its effects are propagated; eps is scaled by 0.1 in every answer.
@@ -189,18 +186,18 @@ class Protocol:
         published defects corrected; oracles that see the image alone (its thickness classifier is
         told the intensity). LPIPS is left out: its weights cannot be had offline.
         """
-        own: dict[str, Any] = {
+        preset: dict[str, Any] = {
             "targets": "forced",
             "levels": 9,
             "temperatures": (1.0, 0.1),
             "reversibility": (),
             "measures": frozenset({"composition", "realism", "minimality", "cost"}),
         }
-        return cls(**own | changes)
+        return cls(**preset | changes)
 
     @classmethod
     def ribeiro2023(cls, **changes: Any) -> Self:
-        """As *High fidelity image counterfactuals with probabilistic causal models* asks.
+        """Ask as *High fidelity image counterfactuals with probabilistic causal models* does.
 
         One cause at a time is set to values drawn from the training rows, and its effects are
         propagated by the model's own mechanisms. Effectiveness by predictors, composition, and
@@ -211,12 +208,12 @@ class Protocol:
         training has seen, where the paper judges by the predictors of the same kind that its
         counterfactual training pleases; grey levels for distances.
         """
-        own: dict[str, Any] = {
+        preset: dict[str, Any] = {
             "targets": "marginal",
             "reversibility": (1,),
             "measures": frozenset({"composition", "reversibility", "cost"}),
         }
-        return cls(**own | changes)
+        return cls(**preset | changes)
 
 
 PRESETS = ("monteiro2023", "melistas2024", "ribeiro2023", "complete")
@@ -225,8 +222,9 @@ PRESETS = ("monteiro2023", "melistas2024", "ribeiro2023", "complete")
 
 def _checked(names: Iterable[str]) -> frozenset[str]:
     names = [names] if isinstance(names, str) else list(names)
-    if unknown := [name for name in names if name not in MEASURES]:
+    known = registry.optional()
+    if unknown := [name for name in names if name not in known]:
         raise ValueError(
-            f"measures: unknown measure {unknown[0]!r}; expected some of {', '.join(MEASURES)}"
+            f"measures: unknown measure {unknown[0]!r}; expected some of {', '.join(known)}"
         )
     return frozenset(names)

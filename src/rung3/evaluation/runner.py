@@ -7,7 +7,7 @@ observation; `rung3.evaluation.measures` say what becomes of the answers.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,8 +15,14 @@ import torch
 from rung3.data.rows import Rows
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.examples import Examples
-from rung3.evaluation.measures import MEASURES, Measure
-from rung3.evaluation.measures.base import FACTUAL, KEPT, Asked, Examination, Sight, look
+from rung3.evaluation.measures.base import (
+    FACTUAL,
+    KEPT,
+    Answers,
+    Examination,
+    Readings,
+    read_images,
+)
 from rung3.evaluation.measures.truth import forget
 from rung3.evaluation.scores import put
 from rung3.scm.query import Query
@@ -29,7 +35,7 @@ class Runner:
     """Asks a model batch by batch, with one seed, and hands the answers to the measures.
 
     Args:
-        seen: The model under examination, and what measures may use.
+        exam: The model under examination, and what measures may use.
         truths: True counterfactuals of the world, if it is known.
 
     Attributes:
@@ -39,17 +45,16 @@ class Runner:
         seconds: Number of rows, and how long their counterfactuals took.
     """
 
-    def __init__(self, seen: Examination, truths: Truths | None) -> None:
-        self.seen = seen
+    def __init__(self, exam: Examination, truths: Truths | None) -> None:
+        self.exam = exam
         self.truths = truths
-        self.measures = [m for m in MEASURES if m.always or m.name in seen.wanted]
         self.examples = Examples()
         self.refused: dict[str, str] = {}
         self.notes: dict[str, Any] = {}
         self.seconds: list[tuple[int, float]] = []
 
     def ask(
-        self, rows: Rows, at: slice, queries: Sequence[Query], sight: Sight, known: bool
+        self, rows: Rows, at: slice, queries: Sequence[Query], readings: Readings, known: bool
     ) -> None:
         """Ask everything of one batch of rows.
 
@@ -57,88 +62,92 @@ class Runner:
             rows: The factual rows.
             at: Their place among all that are asked.
             queries: The interventions.
-            sight: What the oracles see in their images.
+            readings: What the oracles read in their images.
             known: Whether they are compared with the truth.
         """
-        seen = self.seen
-        if seen.first:
-            for measure in self.measures:
-                if measure.factual:
-                    measure.factual(seen, rows, at, known, sight)
-        for measure in self.measures:
-            if measure.null:
-                measure.null(seen, rows)
-        for measure in self.measures:
-            if measure.pairs:
-                measure.pairs(seen, queries, at, rows)
+        exam = self.exam
+        if exam.first:
+            for measure in exam.measures:
+                if measure.on_factual:
+                    measure.on_factual(exam, rows, at, known, readings)
+        for measure in exam.measures:
+            if measure.on_null:
+                measure.on_null(exam, rows)
+        for measure in exam.measures:
+            if measure.on_pairs:
+                measure.on_pairs(exam, queries, at, rows)
         for query in queries:
-            do = query.at(at, seen.model.device)
+            do = query.at(at, exam.model.device)
             true = self._true(query, do, rows) if known else None
-            asked = Asked(query, at, do, rows, known, true, sights={FACTUAL: sight})
-            self._answer(asked)
+            answers = Answers(query, at, do, rows, known, true, readings={FACTUAL: readings})
+            self._answer(answers)
 
-    def _answer(self, asked: Asked) -> None:
+    def _answer(self, answers: Answers) -> None:
         """Ask for one intervention in every mode, then for draws, and have all of it measured."""
-        seen, query = self.seen, asked.query
-        for mode, temperature in seen.modes.items():
-            answer = self._timed(asked, temperature)
-            asked.answers[mode] = answer
-            asked.sights[mode] = look(seen.oracles, answer, seen.model.device, seen.batch_size)
-            for measure in self.measures:
-                if measure.answered:
-                    measure.answered(seen, asked, mode)
-        self._note(query, asked.answers[KEPT])
-        if seen.particles > 1 and (
-            "spread" in seen.wanted or (asked.true is not None and "calibration" in seen.wanted)
-        ):
-            asked.draws = seen.model.counterfactual(
-                asked.rows,
-                asked.do,
+        exam, query = self.exam, answers.query
+        device, batch_size = exam.model.device, exam.batch_size
+        for mode, temperature in exam.modes.items():
+            answer = self._timed(answers, temperature)
+            answers.by_mode[mode] = answer
+            answers.readings[mode] = read_images(exam.oracles, answer, device, batch_size)
+            for measure in exam.measures:
+                if measure.on_answer:
+                    measure.on_answer(exam, answers, mode)
+        self._note(query, answers.by_mode[KEPT])
+        if exam.particles > 1 and self._needs_draws(answers):
+            answers.draws = exam.model.counterfactual(
+                answers.rows,
+                answers.do,
                 hold=query.hold,
-                particles=seen.particles,
-                seed=seen.generator,
+                particles=exam.particles,
+                seed=exam.generator,
             )
-        self.examples.add(query.label, asked.rows, asked.answers, asked.true)
-        for measure in self.measures:
-            if measure.asked:
-                measure.asked(seen, asked)
+        self.examples.add(query.label, answers.rows, answers.by_mode, answers.true)
+        for measure in exam.measures:
+            if measure.on_answers:
+                measure.on_answers(exam, answers)
 
-    def _timed(self, asked: Asked, temperature: float) -> Rows:
-        device = self.seen.model.device
+    def _needs_draws(self, answers: Answers) -> bool:
+        """Return whether a measure needs answers to several draws of the noise."""
+        needs = {measure.draws for measure in self.exam.measures}
+        return "always" in needs or ("with truth" in needs and answers.true is not None)
+
+    def _timed(self, answers: Answers, temperature: float) -> Rows:
+        device = self.exam.model.device
         _wait(device)
         start = time.perf_counter()
-        answer = self.seen.model.counterfactual(
-            asked.rows,
-            asked.do,
-            hold=asked.query.hold,
-            seed=self.seen.generator,
+        answer = self.exam.model.counterfactual(
+            answers.rows,
+            answers.do,
+            hold=answers.query.hold,
+            seed=self.exam.generator,
             temperature=temperature,
         )
         _wait(device)
-        self.seconds.append((asked.rows.n, time.perf_counter() - start))
+        self.seconds.append((answers.rows.n, time.perf_counter() - start))
         return answer
 
     def _true(self, query: Query, do: Mapping[str, Any], rows: Rows) -> Rows | None:
-        """Return what would really have been; once the world refuses, nothing, for all rows."""
-        seen = self.seen
-        if seen.truth is None or query.label in self.refused:
+        """Return the true counterfactual; once the world refuses, nothing, for all rows."""
+        exam = self.exam
+        if exam.truth is None or query.label in self.refused:
             return None
-        device = seen.model.device
-        true = true_counterfactual(seen.truth, rows, do, device, query.hold, self.truths)
+        device = exam.model.device
+        true = true_counterfactual(exam.truth, rows, do, device, query.hold, self.truths)
         if isinstance(true, Rows):
             return true
         self.refused[query.label] = true
         self.examples.forget_truth(query.label)
-        forget(seen.scores, query.label)
+        forget(exam.scores, query.label)
         return None
 
     def _note(self, query: Query, answer: Rows) -> None:
-        """Keep what the answer rests on, in the words of its provenance."""
+        """Keep the provenance of the answer, and which variables the intervention leaves alone."""
         if query.label not in self.notes:
             self.notes[query.label] = str(answer.explain()).splitlines()
-            changed = {*query.do, *query.affected(self.seen.model)}
-            unchanged = frozenset(self.seen.model.variables) - changed
-            self.seen.untouched[query.label] = unchanged
+            changed = {*query.do, *query.affected(self.exam.model)}
+            unchanged = frozenset(self.exam.model.variables) - changed
+            self.exam.untouched[query.label] = unchanged
 
 
 def summarise(
@@ -162,35 +171,22 @@ def summarise(
         means as `by seed`; where there is no mean, `undefined` says why.
     """
     first, *others = runners
-    seen, measures = first.seen, first.measures
-    seen.scores, by_seed = seen.scores.averaged([other.seen.scores for other in others])
-    metrics = seen.scores.summary(bootstrap)
-    for measure in measures:
+    exam = first.exam
+    exam.scores, by_seed = exam.scores.averaged([other.exam.scores for other in others])
+    metrics = exam.scores.summary(bootstrap)
+    for measure in exam.measures:
         if measure.conclude:
-            measure.conclude(seen, metrics, bootstrap)
+            measure.conclude(exam, metrics, bootstrap)
     for path, means in by_seed.items() if others else ():
         put(metrics, (*path, "by seed"), means)
     for label, reason in first.refused.items():
         put(metrics, ("truth", label), {"no truth": reason})
     metrics["provenance"] = first.notes
     metrics["speed"] = {"per second": _speed(first.seconds)}
-    return metrics | _computed(measures, seen, rows, queries, known, bootstrap)
-
-
-def _computed(
-    measures: Iterable[Measure],
-    seen: Examination,
-    rows: Rows,
-    queries: Sequence[Query],
-    known: int,
-    bootstrap: Bootstrap,
-) -> dict[str, Any]:
-    """Return what is measured of sets of rows, and of the model."""
-    numbers: dict[str, Any] = {}
-    for measure in measures:
+    for measure in exam.measures:
         if measure.compute:
-            numbers |= measure.compute(seen, rows, queries, known, bootstrap)
-    return numbers
+            metrics |= measure.compute(exam, rows, queries, known, bootstrap)
+    return metrics | {name: metrics.get(name, {}) for name in ("log_prob", "divergence")}
 
 
 def _speed(seconds: Sequence[tuple[int, float]]) -> float | None:

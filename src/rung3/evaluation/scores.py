@@ -21,8 +21,8 @@ __all__ = ["Path", "Scores"]
 
 Path: TypeAlias = tuple[str, ...]
 
-ROOM = 1024
-"""Scores for which there is room at once."""
+CAPACITY = 1024
+"""Scores that a column has room for at first."""
 
 
 class _Column:
@@ -33,7 +33,7 @@ class _Column:
     """
 
     def __init__(self) -> None:
-        self.room = torch.empty(ROOM, dtype=torch.float32)
+        self.room = torch.empty(CAPACITY, dtype=torch.float32)
         self.n = 0
 
     def extend(self, values: Tensor) -> None:
@@ -87,7 +87,7 @@ class Scores:
         self._parts = {path: part for path, part in self._parts.items() if not unwanted(path)}
 
     def unit(self, path: Path) -> str:
-        """The unit of a path's scores."""
+        """Return the unit of a path's scores."""
         return self._units[path]
 
     def __iter__(self) -> Iterator[Path]:
@@ -98,16 +98,16 @@ class Scores:
         return column.room[: column.n].clone()
 
     def averaged(self, others: Sequence[Scores]) -> tuple[Scores, dict[Path, list[float]]]:
-        """Every row's mean over itself and others that asked the same rows; and each one's mean.
+        """Average rows over itself and others that asked the same; return each one's mean too.
 
         What is refused in one of them is refused; what is in this one alone stays as it is.
         """
-        every, mean = [self, *others], Scores()
-        for scores in every:
+        all_scores, mean = [self, *others], Scores()
+        for scores in all_scores:
             mean._refused = scores._refused | mean._refused
         means = {}
         for path in self:
-            values = torch.stack([scores[path] for scores in every if path in scores._parts])
+            values = torch.stack([scores[path] for scores in all_scores if path in scores._parts])
             partial = path in self._partial
             average = values.nanmean(0) if partial else values.mean(0)
             mean.add(path, average, self._units[path], partial=partial)
@@ -116,18 +116,18 @@ class Scores:
         return mean, means
 
     def summary(self, bootstrap: Bootstrap) -> dict[str, Any]:
-        """Means with intervals and units, as nested dicts along the paths."""
+        """Return means with intervals and units, as nested dicts along the paths."""
         nested: dict[str, Any] = {}
         for path in self:
             values = self[path]
-            found = bootstrap.of(len(values)).mean(values, partial=path in self._partial)
-            put(nested, path, {**found, "unit": self._units[path]})
+            mean = bootstrap.of(len(values)).mean(values, partial=path in self._partial)
+            put(nested, path, {**mean, "unit": self._units[path]})
         for path, reason in self._refused.items():
             put(nested, path, nothing(reason))
         return nested
 
     def packed(self) -> bytes:
-        """Every row's scores, `(n,)` a path, and their units, as a safetensors file."""
+        """Return every row's scores, `(n,)` a path, and their units, as a safetensors file."""
         scores = {json.dumps(path): self[path] for path in self}
         return packed(scores, "scores", [[path, self.unit(path)] for path in self])
 
@@ -138,10 +138,10 @@ class Scores:
         Raises:
             ValueError: If the file is damaged.
         """
-        found, units = read_tensors(file, "scores")
+        tensors, units = read_tensors(file, "scores")
         scores = cls()
         for path, unit in units:
-            scores.add(tuple(path), found[json.dumps(path)], unit)
+            scores.add(tuple(path), tensors[json.dumps(path)], unit)
         return scores
 
 

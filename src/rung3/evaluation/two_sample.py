@@ -46,17 +46,17 @@ class Apart(NamedTuple):
 
 
 def polynomial(x: Tensor, y: Tensor) -> Tensor:
-    """`(x'y / d + 1)^3`."""
+    """Return `(x'y / d + 1)^3`."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
 def energy(x: Tensor, y: Tensor) -> Tensor:
-    """`-|x - y|`: the squared discrepancy is then the energy distance."""
+    """Return `-|x - y|`: the squared discrepancy is then the energy distance."""
     return -torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def gaussian(sample: Float[Tensor, "n d"]) -> Kernel:
-    """The Gaussian kernel whose bandwidth is the median distance between rows of a sample."""
+    """Return the Gaussian kernel whose bandwidth is the median distance between a sample's rows."""
     distances = torch.nn.functional.pdist(sample.double())
     width = distances[distances > 0].median() if bool((distances > 0).any()) else 1.0
 
@@ -67,7 +67,7 @@ def gaussian(sample: Float[Tensor, "n d"]) -> Kernel:
 
 
 def mmd(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"], kernel: Kernel) -> float:
-    """The unbiased squared discrepancy of two samples of the same size.
+    """Return the unbiased squared discrepancy of two samples of the same size.
 
     Raises:
         ValueError: If there are fewer than two rows each.
@@ -88,7 +88,7 @@ def compare(
     deals: int = 200,
     generator: Generator | None = None,
 ) -> Apart:
-    """The same, beside what chance gives.
+    """Return the unbiased squared discrepancy beside what chance gives.
 
     Args:
         x: Rows of one sample, `(n, d)`.
@@ -107,15 +107,15 @@ def compare(
         (True, True)
     """
     K, n = _joint(x, y, kernel), len(x)
-    own = _hands(n, K)
+    hands = _hands(n, K)
     orders = torch.stack([torch.randperm(2 * n, generator=generator) for _ in range(deals)])
-    dealt = _discrepancy(K, own[orders.to(own.device)])
+    dealt = _discrepancy(K, hands[orders.to(hands.device)])
     chance = torch.quantile(dealt, 0.95)
-    return Apart(float(_discrepancy(K, own[None])[0]), float(chance))
+    return Apart(float(_discrepancy(K, hands[None])[0]), float(chance))
 
 
 def _joint(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
-    """The kernel of all rows, `(2n, 2n)`, with zeros on its diagonal."""
+    """Return the kernel of all rows, `(2n, 2n)`, with zeros on its diagonal."""
     if len(x) < 2:
         raise ValueError(f"two samples: expected at least two rows each, got {len(x)}")
     both = torch.cat([x, y]).double()
@@ -123,12 +123,12 @@ def _joint(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
 
 
 def _hands(n: int, like: Tensor) -> Tensor:
-    """The deal as it is: 1 for rows of the first sample, -1 for those of the second."""
+    """Return the deal as it is: 1 for rows of the first sample, -1 for those of the second."""
     return torch.cat([like.new_ones(n), -like.new_ones(n)])
 
 
 def _discrepancy(K: Tensor, s: Tensor) -> Tensor:
-    """The discrepancy under each of some deals `(deals, 2n)`, `(deals,)`."""
+    """Return the discrepancy under each of some deals `(deals, 2n)`, as `(deals,)`."""
     n, S = len(K) // 2, K.sum()
     form = ((s @ K) * s).sum(1)
     return (S + form) / (2 * n * (n - 1)) - (S - form) / (2 * n**2)

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rung3.data.pictures import uri
 from rung3.data.provenance import TRUSTED
 from rung3.data.variables import Categorical, Continuous, Discrete, Image, Variable
 from rung3.explorer import effects as maps
 from rung3.explorer import sweep
 from rung3.explorer.checks import believe, densities
 from rung3.explorer.export import command, python
-from rung3.explorer.png import SIGNED, SPREAD, image_png, signed_png, spread_png, uri
+from rung3.explorer.png import SIGNED, SPREAD, image_png, signed_png, spread_png
 from rung3.explorer.query import PageState
 from rung3.explorer.session import Answer, Session
 from rung3.explorer.uploads import LARGEST, readers

@@ -47,7 +47,7 @@ def python(session: Session, query: PageState, k: int = 0) -> str:
         lines += [f"after = {acted}.sample({draws}{given}, seed={query.seed})"]
     lines += ["print(after.explain())"]
     if session.images:
-        lines += ["", "from rung3.cli.picture import picture", ""]
+        lines += ["", "from rung3.data.pictures import picture", ""]
         mean = "" if query.rung == "imagining" else ".mean(0)"
         own = f"-{k}-{slug(opened.name)}" if len(session.models) > 1 else ""
         files = {name: f"{slug(name)}{own}.png" for name in session.images}

@@ -1,66 +1,43 @@
-"""Images and maps as PNG, pixel for pixel: the page scales them up, and writes nothing on them.
-
-A signed map has the one scale of all pictures, centred on zero: red where there is more, blue where
-there is less, both told apart by every kind of colour vision, over the whole range of an image.
-"""
+"""Images and maps as PNG, pixel for pixel: the page scales them up, and writes nothing on them."""
 
 from __future__ import annotations
 
-import base64
 import io
-from functools import cache
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from rung3.cli.picture import by_channel, signed
+from rung3.data.pictures import SEQUENTIAL, SPREAD_END, by_channel, pixels, shade, signed
 
-__all__ = ["SIGNED", "SPREAD", "image_png", "signed_png", "spread_png", "uri"]
+__all__ = ["SIGNED", "SPREAD", "image_png", "signed_png", "spread_png"]
 
 SIGNED = 255
 """Grey levels at either end of the colours of a signed map."""
 
-SPREAD = 64
+SPREAD = round(255 * SPREAD_END)
 """Grey levels (standard deviation) at the end of the colours of a spread."""
 
 
 def image_png(image: Float[Tensor, "c h w"]) -> bytes:
-    """An image in [0, 1]: three channels in colour, any others as the grey of their mean."""
-    pixels = image.detach().cpu().clamp(0, 1)
-    shown = pixels.movedim(0, -1) if len(pixels) == 3 else pixels.mean(0)
-    return _encode((shown * 255).round().byte().numpy())
+    """Return an image in [0, 1] as PNG: three channels in colour, any others as their mean grey."""
+    return _encode(pixels(image))
 
 
 def signed_png(change: Float[Tensor, "c h w"]) -> bytes:
-    """A difference of two images, channels side by side, on the fixed scale about zero."""
-    return _encode((signed(by_channel(change)) * 255).round().byte().numpy())
+    """Return a difference of two images as PNG: channels side by side, on the scale about zero."""
+    return _encode(signed(by_channel(change)))
 
 
 def spread_png(spread: Float[Tensor, "c h w"]) -> bytes:
-    """A standard deviation over draws, its channels averaged, on a fixed scale from zero."""
-    at = spread.detach().cpu().mean(0) * (255 / SPREAD)
-    return _encode(_colours("cividis")[(at.clamp(0, 1) * 255).round().long().numpy()])
+    """Return a standard deviation over draws as PNG: its channels averaged, from zero on."""
+    return _encode(shade(spread.mean(0), SEQUENTIAL, 0, SPREAD_END))
 
 
-def uri(png: bytes) -> str:
-    """The picture as an address that holds it."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-@cache
-def _colours(name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The 256 colours of a scale, `(256, 3)`."""
-    from matplotlib import colormaps
-
-    shades: np.ndarray[Any, Any] = colormaps[name](np.arange(256), bytes=True)
-    return shades[:, :3]
-
-
-def _encode(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+def _encode(shown: Float[Tensor, "h w *colours"]) -> bytes:
     from PIL import Image
 
+    levels = (shown * 255).round().byte().numpy()
     file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", compress_level=1)
+    Image.fromarray(np.ascontiguousarray(levels)).save(file, "PNG", compress_level=1)
     return file.getvalue()

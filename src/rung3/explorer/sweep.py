@@ -41,7 +41,7 @@ class Sweep:
         """The film strip, each value below its picture."""
         from matplotlib.figure import Figure
 
-        from rung3.cli.picture import show
+        from rung3.data.pictures import show
 
         frames = self.images[image]
         figure = Figure(figsize=(1.2 * len(frames), 1.5), layout="constrained")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from rung3.data.pictures import ACCENT, INK
 from rung3.graph.mixed_graph import MixedGraph
 
 if TYPE_CHECKING:
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 __all__ = ["draw_graph", "layout", "to_mermaid"]
-
-INK = "#7d8288"
-"""Colour of lines and text: a middle grey, which reads on light and on dark pages."""
-
-ACCENT = "#d1495b"
-"""Colour of what is set."""
 
 COLUMN = 1.75
 """Inches between generations."""

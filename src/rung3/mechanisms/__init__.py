@@ -29,5 +29,3 @@ __all__ = [
     "ZukoFlow",
     "default_mechanism",
 ]
-
-

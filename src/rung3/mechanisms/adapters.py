@@ -26,7 +26,7 @@ from torch.distributions import Distribution
 
 from rung3.data.rows import Noise
 from rung3.data.variables import Continuous
-from rung3.mechanisms.base import ImpossibleError, Invertible, Mechanism, Parents, one_tensor
+from rung3.mechanisms.base import ImpossibleError, Invertible, Parents, one_tensor
 from rung3.mechanisms.distributions import draw
 
 __all__ = ["Conditional", "ZukoFlow"]

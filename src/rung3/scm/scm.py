@@ -277,7 +277,8 @@ class SCM(Model):
                 imputation.refuse_gaps(self, masks, rows.n, "abduction")
             base = base_seed(seed)
             complete = imputation.complete(self, rows.batch, particles, seed=base)
-            do = {k: imputation.repeated(self, k, v, particles, rows.batch.n) for k, v in do.items()}
+            n = rows.batch.n
+            do = {k: imputation.repeated(self, k, v, particles, n) for k, v in do.items()}
             answer = self.counterfactual(
                 complete.rows, do, hold=hold, seed=base, temperature=temperature
             )

@@ -42,7 +42,8 @@ def preflight(study: Study, model: SCM, splits: Splits) -> list[tuple[Query, Row
     Raises:
         ValueError: Naming the part of the study that cannot be done, and why.
     """
-    from rung3.evaluation.assessment import planned, prepared
+    from rung3.evaluation.assessment import prepared
+    from rung3.evaluation.plan import planned
 
     _check_devices(study)
     for name, mechanism in model.mechanisms.items():

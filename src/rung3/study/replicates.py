@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from rung3.data.distances import unit
-from rung3.evaluation.assessment import complete, planned
+from rung3.evaluation.assessment import complete
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.base import KEPT, LATENT
 from rung3.evaluation.measures.stability import apart
+from rung3.evaluation.plan import planned
 from rung3.evaluation.scores import Path, put
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Baselines that keep metrics honest: answers whose worth is known beforehand.
+"""Baselines that keep metrics honest: answers whose quality is known beforehand.
 
 Each gives the image from the factual one, its parents, and their counterfactual values,
 `x~ = g(x; pa, pa~)`:
@@ -7,7 +7,7 @@ Each gives the image from the factual one, its parents, and their counterfactual
 |---|---|---|
 | doing nothing | x | composes and reverses perfectly; has skill 0 and no effect |
 | wrong sign | `g(x; pa, pa~')`, pa~' as far from pa the other way | skill below 0 |
-| shuffled abduction | `f(pa~, u')`, u' of someone else | real, with the effect; of someone else |
+| shuffled abduction | `f(pa~, u')`, u' of another row | real, with the effect; another image |
 | retrieval | a training image with parents near pa~ | the same, and nothing generated |
 
 Beside them stand a world's own (rescaling, re-morphing), and the supervised ceiling
@@ -49,7 +49,7 @@ __all__ = [
     "shuffled",
 ]
 
-AT_ONCE = 64
+CHUNK_ROWS = 64
 """Rows for which images are looked up at once."""
 
 
@@ -61,7 +61,7 @@ def baselines(
     edit: Baseline | None = None,
     seed: Seed = 0,
 ) -> dict[str, Baseline]:
-    """Every baseline that a world and training rows allow, for `evaluate(..., baselines=)`.
+    """Return every baseline that a world and training rows allow, for `evaluate(..., baselines=)`.
 
     Doing nothing (`identity`) is not among them: `evaluate` always compares with it.
 
@@ -87,14 +87,14 @@ def baselines(
     if not isinstance(variable, Image) or not world.graph.parents(image):
         raise ValueError(f"image={image!r}: expected an image with causes, one of {world.graph}")
     mechanism = world.mechanisms[image]
-    found = of_world(world, world.device)
+    answers = of_world(world, world.device)
     if edit is None:
-        edit = list(found.values())[-1] if found else by_noise(mechanism)
-    found["wrong sign"] = opposite(edit, mechanism.parents)
-    found["shuffled abduction"] = shuffled(mechanism, seed)
+        edit = list(answers.values())[-1] if answers else by_noise(mechanism)
+    answers["wrong sign"] = opposite(edit, mechanism.parents)
+    answers["shuffled abduction"] = shuffled(mechanism, seed)
     if train is not None:
-        found["retrieval"] = retrieval(train, image, mechanism.parents)
-    return found
+        answers["retrieval"] = retrieval(train, image, mechanism.parents)
+    return answers
 
 
 def of_world(world: SCM, device: torch.device) -> dict[str, Baseline]:
@@ -111,12 +111,12 @@ def of_world(world: SCM, device: torch.device) -> dict[str, Baseline]:
 
 
 def identity(image: Tensor, before: Parents, after: Parents) -> Tensor:
-    """The factual image, whatever was asked."""
+    """Return the factual image, whatever the intervention."""
     return image
 
 
 def by_noise(mechanism: Mechanism) -> Baseline:
-    """The answer of a mechanism, where noise can be told from the image: `f(pa~, f^-1(x; pa))`."""
+    """Return the answer of a mechanism whose noise the image determines: `f(pa~, f^-1(x; pa))`."""
 
     def answer(image: Tensor, before: Parents, after: Parents) -> Tensor:
         return mechanism.predict(mechanism.abduct(image, before), after)
@@ -125,7 +125,7 @@ def by_noise(mechanism: Mechanism) -> Baseline:
 
 
 def shuffled(mechanism: Mechanism, seed: Seed = 0) -> Baseline:
-    """`f(pa~, u')`: the right mechanism and the right parents, with the noise of someone else.
+    """Return `f(pa~, u')`: the right mechanism and the right parents, with another row's noise.
 
     Args:
         mechanism: The bound mechanism of the image: the world's, or a model's own.
@@ -141,7 +141,7 @@ def shuffled(mechanism: Mechanism, seed: Seed = 0) -> Baseline:
 
 
 def opposite(edit: Baseline, parents: Mapping[str, Variable]) -> Baseline:
-    """Another baseline's answer to the opposite change: thinner where it should be thicker.
+    """Return another baseline's answer to the opposite change: thinner where it should be thicker.
 
     A level pa is moved to `pa - (pa~ - pa)`, a positive number to `pa^2 / pa~`, as far as the
     support goes; a point of a circle as far the other way round. Categories have no opposite, and
@@ -167,7 +167,7 @@ def opposite(edit: Baseline, parents: Mapping[str, Variable]) -> Baseline:
 def retrieval(
     train: Mapping[str, Any], image: str, parents: Mapping[str, Variable], nearest: int = 32
 ) -> Baseline:
-    """The training image that is nearest to the factual one, among those with the wanted parents.
+    """Return the training image nearest to the factual one, among those with the wanted parents.
 
     Those are, of the rows that agree in most of the discrete parents, the ones whose numbers are
     nearest, in standard deviations of the training rows; on a circle, the shorter way round.
@@ -195,21 +195,8 @@ def retrieval(
         if not isinstance(kind, Discrete)
     }
 
-    def distances(after: Parents) -> tuple[Tensor, Tensor]:
-        """Discrete parents that differ, and the distance of the others, `(n, m)` each."""
-        shape = (len(next(iter(after.values()))), len(pictures))
-        differ, far = torch.zeros(shape), torch.zeros(shape)
-        for name, kind in compared.items():
-            wanted, had = after[name].cpu(), known[name]
-            if isinstance(kind, Discrete):
-                differ += wanted[:, None] != had[None]
-            else:
-                gap = kind.difference(wanted[:, None], had[None]) / scale[name]
-                far += gap.reshape(*shape, -1).square().sum(-1)
-        return differ, far
-
     def look_up(images: Tensor, after: Parents) -> Tensor:
-        differ, far = distances(after)
+        differ, far = _parent_distances(compared, after, known, scale)
         far = far.masked_fill(differ > differ.amin(1, keepdim=True), torch.inf)
         far, rows = far.topk(min(nearest, len(pictures)), largest=False)
         unlike = (pictures[rows] - images.cpu()[:, None]).abs().flatten(2).mean(2)
@@ -217,15 +204,41 @@ def retrieval(
         return pictures[rows.gather(1, best[:, None]).squeeze(1)].to(images)
 
     def answer(image: Tensor, before: Parents, after: Parents) -> Tensor:
-        parts = [slice(k, k + AT_ONCE) for k in range(0, len(image), AT_ONCE)]
+        parts = [slice(k, k + CHUNK_ROWS) for k in range(0, len(image), CHUNK_ROWS)]
         wanted = [{name: after[name][at] for name in compared} for at in parts]
         return torch.cat([look_up(image[at], a) for at, a in zip(parts, wanted, strict=True)])
 
     return answer
 
 
+def _parent_distances(
+    kinds: Mapping[str, Variable],
+    wanted: Parents,
+    known: Mapping[str, Tensor],
+    scale: Mapping[str, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Count the discrete parents that differ, and measure the others, `(n, m)` each.
+
+    Args:
+        kinds: The parents that are compared.
+        wanted: Their values, `(n, *shape)` each.
+        known: Their values in the training rows, `(m, *shape)` each.
+        scale: The standard deviation of those that are not discrete.
+    """
+    sizes = len(next(iter(wanted.values()))), len(next(iter(known.values())))
+    differ, far = torch.zeros(sizes), torch.zeros(sizes)
+    for name, kind in kinds.items():
+        left, right = wanted[name].cpu()[:, None], known[name][None]
+        if isinstance(kind, Discrete):
+            differ += left != right
+        else:
+            gap = kind.difference(left, right) / scale[name]
+            far += gap.reshape(*sizes, -1).square().sum(-1)
+    return differ, far
+
+
 def as_model(world: SCM, image: str, baseline: Baseline) -> SCM:
-    """The world with a baseline in the place of its image's mechanism: a model like any other.
+    """Put a baseline in the place of a world's image mechanism: a model like any other.
 
     It knows the causes' true mechanisms, and no noise: `evaluate(as_model(...), rows, world)`.
 
@@ -262,10 +275,10 @@ class Edit(Mechanism):
         self.baseline = baseline
 
     def build(self) -> None:
-        """Nothing: a baseline comes complete."""
+        """Build nothing: a baseline comes complete."""
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
-        """Refused: there is nothing to edit.
+        """Refuse: there is no factual image to edit.
 
         Raises:
             ValueError: Always.
@@ -289,7 +302,7 @@ class Edit(Mechanism):
         return repeat_noise({self.name: value, **before}, particles)
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
-        """Refused: an edit has no density.
+        """Refuse: an edit has no density.
 
         Raises:
             ValueError: Always.
@@ -298,7 +311,7 @@ class Edit(Mechanism):
 
 
 def _mirror(kind: Variable, before: Tensor, after: Tensor) -> Tensor:
-    """The value as far from `before` as `after` is, on the other side."""
+    """Return the value as far from `before` as `after` is, on the other side."""
     match kind:
         case Continuous(circular=True):
             return kind.wrap(before - kind.difference(after, before))

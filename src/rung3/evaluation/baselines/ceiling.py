@@ -59,19 +59,24 @@ CONTEXT = 48
 """Width of the encoded parents."""
 
 LEARNING_RATE = 2e-3
+"""Learning rate of all weights but w."""
+
 POWERS_RATE = 2e-2
 """Learning rate of the weights w, each of which acts on all pixels."""
 
 BATCH = 32
+"""Pairs of images in a step of training."""
 
 WARM_UP = 0.11
 """Share of the steps; times a whole number it is never 1, where OneCycleLR divides by zero."""
 
 WIDTH = 40
-DEEPER = 16
-"""Channels at half the image's size, and how many more at every coarser resolution."""
+"""Channels at half the image's size."""
 
-AT_ONCE = 500
+DEEPER = 16
+"""Channels that every coarser resolution has more."""
+
+CHUNK_ROWS = 500
 """Rows whose counterfactuals are asked of the world at once."""
 
 
@@ -122,31 +127,32 @@ class Ceiling(nn.Module):
         self.powers = nn.Parameter(torch.zeros(len(self.positive)))
 
     def forward(self, image: Tensor, before: Parents, after: Parents) -> Tensor:
-        """The counterfactual image `(n, C, H, W)`, in [0, 1]; of whole levels if x is."""
-        found = self.unclipped(image, before, after).clamp(0, 1)
-        return self.image.nearest(found)
+        """Return the counterfactual image `(n, C, H, W)`, in [0, 1]; of whole levels if x is."""
+        return self.image.nearest(self.unclipped(image, before, after).clamp(0, 1))
 
     def unclipped(self, image: Tensor, before: Parents, after: Parents) -> Tensor:
-        """The same before it is clipped to [0, 1], and rounded."""
+        """Return the same before it is clipped to [0, 1] and rounded."""
         n = len(image)
         old, new = (self.logs(self._logs(parents)) for parents in (before, after))
-        told = [[encoder(p, n) for encoder in self.encoders] for p in (before, after)]
-        change = torch.stack([(b - a).norm(dim=1) for a, b in zip(*told, strict=True)], 1).tanh()
-        context = self.context(torch.cat([*told[0], *told[1], (new - old).expand(n, -1)], dim=1))
+        encoded = [[encoder(p, n) for encoder in self.encoders] for p in (before, after)]
+        moves = [(b - a).norm(dim=1) for a, b in zip(*encoded, strict=True)]
+        change = torch.stack(moves, 1).tanh()
+        ratios = (new - old).expand(n, -1)
+        context = self.context(torch.cat([*encoded[0], *encoded[1], ratios], dim=1))
         # Sums of products, not products of matrices: those would be rounded to bfloat16.
         s, wanted = (logs.mul(self.powers).sum(1).exp()[:, None, None, None] for logs in (old, new))
         canonical = image / s
         features = self.up(torch.cat([image, canonical], dim=1), context)
 
         def skip(latent: Latent, h: Tensor) -> Tensor:
-            seen = torch.cat([h, features[latent.index]], dim=1).relu()
-            mean: Tensor = latent.mean(seen)
+            joined = torch.cat([h, features[latent.index]], dim=1).relu()
+            mean: Tensor = latent.mean(joined)
             return mean
 
-        said = self.down(context, skip).unflatten(1, (len(self.parents), -1))
-        gate, shift = (change[:, :, None, None, None] * said).sum(1).chunk(2, dim=1)
-        found: Tensor = wanted * (canonical * gate.clamp_max(6).exp() + shift)
-        return found
+        outputs = self.down(context, skip).unflatten(1, (len(self.parents), -1))
+        gate, shift = (change[:, :, None, None, None] * outputs).sum(1).chunk(2, dim=1)
+        counterfactual: Tensor = wanted * (canonical * gate.clamp_max(6).exp() + shift)
+        return counterfactual
 
     def calibrate(self, parents: Parents) -> None:
         """Take the location and scale of the parents from training data."""
@@ -156,18 +162,18 @@ class Ceiling(nn.Module):
             self.logs.calibrate(self._logs(parents))
 
     def _logs(self, parents: Parents) -> Tensor:
-        """Logarithms of the positive parents, `(n, k)`."""
+        """Return the logarithms of the positive parents, `(n, k)`."""
         parts = [parents[name].clamp_min(1e-6).log() for name in self.positive]
         return torch.stack(parts, 1) if parts else self.powers.new_zeros(1, 0)
 
     def loss(self, image: Tensor, before: Parents, after: Parents, true: Tensor) -> Tensor:
-        """`E |x~ - x*|`; its gradient is that before clipping wherever x~ is not x* after it."""
-        found = self.unclipped(image, before, after)
-        return ((found - true).abs() * (found.clamp(0, 1) != true)).mean()
+        """Return `E |x~ - x*|`; its gradient passes the clipping wherever x~ is not x* after it."""
+        answer = self.unclipped(image, before, after)
+        return ((answer - true).abs() * (answer.clamp(0, 1) != true)).mean()
 
     def save(self, path: str | Path) -> None:
         """Write description and weights, in half precision, to one safetensors file."""
-        said = {
+        description = {
             "image": self.image.config(),
             "parents": {name: variable.config() for name, variable in self.parents.items()},
             "width": self.width,
@@ -178,7 +184,7 @@ class Ceiling(nn.Module):
             name: part.half() if name in weights else part
             for name, part in self.state_dict().items()
         }
-        write_tensors(path, tensors, "ceiling", said)
+        write_tensors(path, tensors, "ceiling", description)
 
     @classmethod
     def load(cls, path: str | Path) -> Ceiling:
@@ -187,13 +193,14 @@ class Ceiling(nn.Module):
         Raises:
             ValueError: If the file is missing or damaged, or is not one of a ceiling.
         """
-        tensors, said = read_tensors(path, "ceiling")
-        image = from_config("image", said["image"])
+        tensors, description = read_tensors(path, "ceiling")
+        image = from_config("image", description["image"])
         if not isinstance(image, Image):
             raise ValueError(f"{path}: expected an Image, got {image}")
-        parents = {name: from_config(name, config) for name, config in said["parents"].items()}
+        configs = description["parents"]
+        parents = {name: from_config(name, config) for name, config in configs.items()}
         with torch.random.fork_rng(devices=[]):
-            ceiling = cls(image, parents, said["width"], said["skipped"])
+            ceiling = cls(image, parents, description["width"], description["skipped"])
         ceiling.load_state_dict(tensors)
         return ceiling.eval().requires_grad_(False)
 
@@ -283,46 +290,62 @@ def _train(
 ) -> None:
     from rich.progress import track
 
-    steps, device = max(1, len(pairs.row) // BATCH), images.device
-    rest = [weight for name, weight in ceiling.named_parameters() if name != "powers"]
-    groups: list[dict[str, Any]] = [
-        {"params": rest},
-        {"params": [ceiling.powers], "weight_decay": 0.0},
-    ]
-    rates = [LEARNING_RATE, POWERS_RATE]
-    optimizer = torch.optim.AdamW(groups, LEARNING_RATE, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rates, total_steps=epochs * steps, pct_start=WARM_UP
-    )
+    steps = max(1, len(pairs.row) // BATCH)
+    optimizer, schedule = _optimizer(ceiling, epochs * steps)
     for step in track(range(epochs * steps), "ceiling", disable=not progress, transient=True):
         if step % steps == 0:
             order = torch.randperm(len(pairs.row), generator=generator).tensor_split(steps)
-        at = order[step % steps].to(device)
-        back = (torch.rand(len(at), generator=generator) < 0.5).to(device)
-        row = pairs.row[at]
-
-        def ends(one: Tensor, other: Tensor, back: Tensor = back) -> tuple[Tensor, Tensor]:
-            turn = back.view(-1, *(1 for _ in one.shape[1:]))
-            return torch.where(turn, other, one), torch.where(turn, one, other)
-
-        asked = {name: ends(value[row], pairs.after[name][at]) for name, value in parents.items()}
-        before, after = ({name: pair[k] for name, pair in asked.items()} for k in (0, 1))
-        image, true = ends(images[row], pairs.true[at])
+        batch = _either_way(images, parents, pairs, order[step % steps], generator)
         optimizer.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            loss = ceiling.loss(image, before, after, true)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
+            loss = ceiling.loss(*batch)
         loss.backward()
         nn.utils.clip_grad_norm_(ceiling.parameters(), 1.0)
         optimizer.step()
         schedule.step()
 
 
+def _optimizer(
+    ceiling: Ceiling, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Return the optimiser and its schedule over so many steps."""
+    rest = [weight for name, weight in ceiling.named_parameters() if name != "powers"]
+    groups: list[dict[str, Any]] = [
+        {"params": rest},
+        {"params": [ceiling.powers], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, LEARNING_RATE, betas=(0.9, 0.99))
+    rates = [LEARNING_RATE, POWERS_RATE]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, rates, total_steps=steps, pct_start=WARM_UP
+    )
+    return optimizer, schedule
+
+
+def _either_way(
+    images: Tensor, parents: Parents, pairs: Pairs, at: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Parents, Parents, Tensor]:
+    """Return image, parents before and after, and truth of pairs, each one way or back."""
+    at = at.to(images.device)
+    back = (torch.rand(len(at), generator=generator) < 0.5).to(images.device)
+    row = pairs.row[at]
+
+    def ends(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        turn = back.view(-1, *(1 for _ in one.shape[1:]))
+        return torch.where(turn, other, one), torch.where(turn, one, other)
+
+    both = {name: ends(value[row], pairs.after[name][at]) for name, value in parents.items()}
+    before, after = ({name: pair[k] for name, pair in both.items()} for k in (0, 1))
+    image, true = ends(images[row], pairs.true[at])
+    return image, before, after, true
+
+
 def _ask(world: SCM, rows: Rows, image: str, seed: int) -> Pairs:
-    """Every cause in turn set to its values in other rows: what the image would have been."""
+    """Ask for the image with each cause in turn set to its values in other rows."""
     causes = [name for name in world.graph.order if name in world.graph.ancestors(image)]
-    parts = [slice(k, min(k + AT_ONCE, rows.n)) for k in range(0, rows.n, AT_ONCE)]
+    parts = [slice(k, min(k + CHUNK_ROWS, rows.n)) for k in range(0, rows.n, CHUNK_ROWS)]
     answers: list[Rows] = []
-    asked: list[Tensor] = []
+    places: list[Tensor] = []
     skipped = {}
     for query in plan(world, rows, rows.n, causes, seed):
         for at in parts:
@@ -332,11 +355,11 @@ def _ask(world: SCM, rows: Rows, image: str, seed: int) -> Pairs:
                 skipped[query.label] = found
                 break
             answers.append(found)
-            asked.append(torch.arange(at.start, at.stop, device=world.device))
+            places.append(torch.arange(at.start, at.stop, device=world.device))
     if not answers:
         raise ValueError(f"world: it knows the truth of no intervention on {image}: {skipped}")
     return Pairs(
-        torch.cat(asked),
+        torch.cat(places),
         {name: torch.cat([a[name] for a in answers]) for name in world.graph.parents(image)},
         torch.cat([answer[image] for answer in answers]),
         skipped,

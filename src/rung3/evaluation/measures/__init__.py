@@ -1,51 +1,6 @@
-"""Everything that an evaluation measures: one object a measure, beside its formula.
+"""Everything that an evaluation measures: one object a measure, beside its formula."""
 
-The order of `MEASURES` is that in which they are asked, which the random numbers of a report
-depend on: a new measure goes to the end.
-"""
-
-from collections.abc import Mapping
-
-from rung3.evaluation.measures.amplification import AMPLIFICATION
-from rung3.evaluation.measures.axioms import COMPOSITION, REVERSIBILITY
 from rung3.evaluation.measures.base import Measure, Section
-from rung3.evaluation.measures.calibration import CALIBRATION, DRAWS
-from rung3.evaluation.measures.commutativity import COMMUTATIVITY
-from rung3.evaluation.measures.cost import COST
-from rung3.evaluation.measures.density import DENSITY
-from rung3.evaluation.measures.effectiveness import EFFECTIVENESS
-from rung3.evaluation.measures.interventional import DISTANCE
-from rung3.evaluation.measures.minimality import MINIMALITY
-from rung3.evaluation.measures.realism import REALISM
-from rung3.evaluation.measures.recovery import RECOVERY
-from rung3.evaluation.measures.similarity import SIMILARITY
-from rung3.evaluation.measures.spread import SPREAD
-from rung3.evaluation.measures.stability import STABILITY
-from rung3.evaluation.measures.truth import AGAINST_TRUTH
+from rung3.evaluation.measures.registry import MEASURES
 
-__all__ = ["MEASURES", "SECTIONS", "Measure", "Section"]
-
-MEASURES = (
-    AGAINST_TRUTH,
-    EFFECTIVENESS,
-    AMPLIFICATION,
-    COMPOSITION,
-    REVERSIBILITY,
-    SPREAD,
-    DRAWS,
-    COMMUTATIVITY,
-    SIMILARITY,
-    MINIMALITY,
-    REALISM,
-    RECOVERY,
-    CALIBRATION,
-    STABILITY,
-    DISTANCE,
-    COST,
-    DENSITY,
-)
-
-SECTIONS: Mapping[str, Section] = {
-    section.name: section for measure in MEASURES for section in measure.sections
-}
-"""The sections of a report's numbers, by the first name of their paths."""
+__all__ = ["MEASURES", "Measure", "Section"]

@@ -25,7 +25,7 @@ AT_ONCE = 256
 @in_own_precision
 @torch.no_grad()
 def abducted(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, Abducted]:
-    """The abducted noise of rows by variable, on the CPU; noise that rows carry is not looked at.
+    """Return the abducted noise of rows by variable, on the CPU; noise that rows carry is ignored.
 
     Example:
         >>> from rung3 import worlds

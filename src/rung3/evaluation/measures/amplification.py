@@ -27,7 +27,7 @@ from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.base import (
     FACTUAL,
     OBSERVED,
-    Asked,
+    Answers,
     Examination,
     Measure,
     Section,
@@ -44,7 +44,7 @@ __all__ = ["AMPLIFICATION", "DRIFT", "amplification", "drift", "moved", "score_d
 
 
 def unchanged(model: SCM, image: str, do: Iterable[str]) -> list[str]:
-    """The image's parents that an intervention leaves as they were.
+    """Return the image's parents that an intervention leaves as they were.
 
     Example:
         >>> from rung3 import SCM
@@ -57,7 +57,7 @@ def unchanged(model: SCM, image: str, do: Iterable[str]) -> list[str]:
 
 
 def amplification(oracle: Oracle, before: Tensor, after: Tensor, values: Tensor) -> Tensor:
-    """The oracle's error on counterfactuals less its error on their factuals, `(n,)`.
+    """Return the oracle's error on counterfactuals less its error on their factuals, `(n,)`.
 
     Args:
         oracle: Reads a parent that should not have changed.
@@ -72,7 +72,7 @@ def amplification(oracle: Oracle, before: Tensor, after: Tensor, values: Tensor)
 
 
 def drift(oracle: Oracle, before: Tensor, after: Tensor) -> Tensor:
-    """How far what the oracle reads has moved, `(n,)`, in the variable's unit.
+    """Return how far what the oracle reads has moved, `(n,)`, in the variable's unit.
 
     Args:
         oracle: Reads a parent that should not have changed.
@@ -83,7 +83,7 @@ def drift(oracle: Oracle, before: Tensor, after: Tensor) -> Tensor:
 
 
 def moved(model: SCM, do: Iterable[str], before: Rows, after: Rows) -> dict[str, Tensor]:
-    """How far each non-descendant's value has moved, `(n,)`; exactly zero in a sound model.
+    """Return how far each non-descendant's value has moved, `(n,)`; exactly zero in a sound model.
 
     Args:
         model: Whose graph and variables are meant.
@@ -105,17 +105,17 @@ def moved(model: SCM, do: Iterable[str], before: Rows, after: Rows) -> dict[str,
 
 
 def _untouched(model: SCM, do: Iterable[str]) -> list[str]:
-    """What is neither set nor a descendant of what is, in causal order."""
+    """Return what is neither set nor a descendant of what is, in causal order."""
     names = list(do)
     touched = {*names, *model.graph.descendants(names)}
     return [name for name in model.graph.order if name not in touched]
 
 
-def _amplified(seen: Examination, metrics: dict[str, Any], bootstrap: Bootstrap) -> None:
+def _amplified(exam: Examination, metrics: dict[str, Any], bootstrap: Bootstrap) -> None:
     """Take each oracle's error on the factual off its error on the answer, row by row."""
-    scores = seen.scores
+    scores = exam.scores
     for path in list(scores):
-        if path[0] == "effectiveness" and path[3] in seen.untouched.get(path[2], ()):
+        if path[0] == "effectiveness" and path[3] in exam.untouched.get(path[2], ()):
             kind, image, _, name, _ = path
             errors, floor = scores[path], scores[kind, image, FACTUAL, name, OBSERVED]
             change = errors - floor[: len(errors)]
@@ -124,16 +124,16 @@ def _amplified(seen: Examination, metrics: dict[str, Any], bootstrap: Bootstrap)
             put(metrics, ("amplification", *path[1:]), {**mean, "unit": scores.unit(path)})
 
 
-def score_drift(seen: Examination, asked: Asked) -> None:
+def score_drift(exam: Examination, answers: Answers) -> None:
     """Score how far what oracles read of unchanged attributes has moved."""
-    untouched = seen.untouched[asked.query.label]
-    images = set(seen.images(asked.query))
-    for mode in asked.answers:
-        for (image, name), now in asked.sights[mode].items():
+    untouched = exam.untouched[answers.query.label]
+    images = set(exam.images(answers.query))
+    for mode in answers.by_mode:
+        for (image, name), now in answers.readings[mode].items():
             if image in images and name in untouched:
-                before = asked.sights[FACTUAL][image, name].value
-                shift = distance(seen.model.variables[name], now.value, before)
-                seen.add(("drift", image, asked.query.label, name, mode), name, shift)
+                before = answers.readings[FACTUAL][image, name].value
+                shift = distance(exam.model.variables[name], now.value, before)
+                exam.add(("drift", image, answers.query.label, name, mode), name, shift)
 
 
 AMPLIFICATION = Measure(
@@ -144,8 +144,8 @@ AMPLIFICATION = Measure(
             "amplification",
             "Amplification: what should not have changed",
             "Error of oracles on attributes that were not touched, less their error on the same "
-            "rows' real images. Doing nothing scores 0; the truth shows what the oracles alone are "
-            "to blame for.",
+            "rows' real images. Doing nothing scores 0; the line of the truth shows the error "
+            "of the oracles alone.",
             better={"": "lower"},
             who=4,
         ),

@@ -23,7 +23,7 @@ from rung3.data.distances import distance
 from rung3.data.rows import Rows
 from rung3.data.seeding import Seed, chain
 from rung3.data.variables import Image
-from rung3.evaluation.measures.base import KEPT, MODES, Asked, Examination, Line, Measure, Section
+from rung3.evaluation.measures.base import KEPT, MODES, Answers, Examination, Line, Measure, Section
 from rung3.evaluation.measures.table import Table, cell
 from rung3.evaluation.measures.table import times as spell_times
 from rung3.evaluation.scores import Path
@@ -43,7 +43,7 @@ def composition(
     temperature: float = 1.0,
     seed: Seed = None,
 ) -> dict[int, Tensor]:
-    """How far the outcome drifts under null interventions on its parents.
+    """Measure how far the outcome drifts under null interventions on its parents.
 
     Args:
         model: The model.
@@ -62,14 +62,14 @@ def composition(
         >>> composition(world, world.sample(2, seed=0), "x2", [1])
         {1: tensor([0., 0.])}
     """
-    wanted, found, now = set(times), {}, rows
+    wanted, drifts, now = set(times), {}, rows
     links = chain(seed, "composition")
     do = {parent: rows[parent] for parent in model.graph.parents(outcome)}
     for m in range(1, max(wanted, default=0) + 1):
         now = answer(model, now, do, temperature, links)
         if m in wanted:
-            found[m] = distance(model.variables[outcome], now[outcome], rows[outcome])
-    return found
+            drifts[m] = distance(model.variables[outcome], now[outcome], rows[outcome])
+    return drifts
 
 
 def reversibility(
@@ -83,7 +83,7 @@ def reversibility(
     temperature: float = 1.0,
     seed: Seed = None,
 ) -> dict[int, dict[str, Tensor]]:
-    """How far outcomes drift when an intervention is made and unmade.
+    """Measure how far outcomes drift when an intervention is made and unmade.
 
     Args:
         model: The model.
@@ -100,13 +100,13 @@ def reversibility(
     """
     wanted, names, now = set(times), list(outcomes), rows
     back, links = {name: rows[name] for name in do}, chain(seed, "reversibility")
-    found = {}
+    drifts = {}
     for m in range(1, max(wanted, default=0) + 1):
         now = answer(model, now, do, temperature, links, hold)
         now = answer(model, now, back, temperature, links, hold)
         if m in wanted:
-            found[m] = {k: distance(model.variables[k], now[k], rows[k]) for k in names}
-    return found
+            drifts[m] = {k: distance(model.variables[k], now[k], rows[k]) for k in names}
+    return drifts
 
 
 def answer(
@@ -117,68 +117,68 @@ def answer(
     seed: Seed = None,
     hold: Collection[str] = (),
 ) -> Rows:
-    """A counterfactual that can be asked about again.
+    """Return a counterfactual as rows that can be asked about in turn.
 
     Where a world knows the noise, it stays; images are cut to their range, as storing them would.
     """
-    found = model.counterfactual(rows, do, hold=hold, temperature=temperature, seed=seed)
+    imagined = model.counterfactual(rows, do, hold=hold, temperature=temperature, seed=seed)
     known = model.world is not None and rows.world == model.world
     return Rows(
         {
             k: v.clamp(0, 1) if isinstance(model.variables[k], Image) else v
-            for k, v in found.items()
+            for k, v in imagined.items()
         },
         noise=rows.noise if known else None,
         world=rows.world if known else None,
     )
 
 
-def _null(seen: Examination, rows: Rows) -> None:
-    for name in seen.outcomes:
-        for mode, temperature in seen.modes.items():
-            paths = {m: ("composition", name, mode, str(m)) for m in seen.composition}
-            with seen.flagged(paths.values()):
+def _on_null(exam: Examination, rows: Rows) -> None:
+    for name in exam.outcomes:
+        for mode, temperature in exam.modes.items():
+            paths = {m: ("composition", name, mode, str(m)) for m in exam.composition}
+            with exam.flagged(paths.values()):
                 drifts = composition(
-                    seen.model,
+                    exam.model,
                     rows,
                     name,
-                    seen.composition,
+                    exam.composition,
                     temperature=temperature,
-                    seed=seen.generator,
+                    seed=exam.generator,
                 )
                 for m, drift in drifts.items():
-                    seen.add(paths[m], name, drift)
+                    exam.add(paths[m], name, drift)
 
 
-def _reverse(seen: Examination, asked: Asked, mode: str) -> None:
-    names = [name for name in asked.query.affected(seen.model) if name in seen.outcomes]
+def _reverse(exam: Examination, answers: Answers, mode: str) -> None:
+    names = [name for name in answers.query.affected(exam.model) if name in exam.outcomes]
     paths = {
-        (m, name): ("reversibility", asked.query.label, name, mode, str(m))
-        for m in seen.reversibility
+        (m, name): ("reversibility", answers.query.label, name, mode, str(m))
+        for m in exam.reversibility
         for name in names
     }
-    with seen.flagged(paths.values()):
+    with exam.flagged(paths.values()):
         drifts = reversibility(
-            seen.model,
-            asked.rows,
-            asked.do,
+            exam.model,
+            answers.rows,
+            answers.do,
             names,
-            seen.reversibility,
-            hold=asked.query.hold,
-            temperature=seen.modes[mode],
-            seed=seen.generator,
+            exam.reversibility,
+            hold=answers.query.hold,
+            temperature=exam.modes[mode],
+            seed=exam.generator,
         )
         for (m, name), path in paths.items():
-            seen.add(path, name, drifts[m][name])
+            exam.add(path, name, drifts[m][name])
 
 
 def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
     composed, reversed_ = metrics.get("composition", {}), metrics.get("reversibility", {})
-    every = [
+    by_modes = [
         *composed.values(),
         *(part for by_name in reversed_.values() for part in by_name.values()),
     ]
-    modes = list(dict.fromkeys(mode for by_mode in every for mode in by_mode))
+    modes = list(dict.fromkeys(mode for by_mode in by_modes for mode in by_mode))
     table = Table(
         "Composition and reversibility",
         "How far a value drifts when nothing is changed, or is changed and changed back. Doing "
@@ -213,7 +213,7 @@ COMPOSITION = Measure(
     sections=(Section("composition", better={"": "lower"}, line=_composition_line),),
     standard=True,
     essential=True,
-    null=_null,
+    on_null=_on_null,
     tables=_tables,
 )
 
@@ -223,6 +223,6 @@ REVERSIBILITY = Measure(
     sections=(Section("reversibility", better={"": "lower"}, line=_reversibility_line),),
     standard=True,
     essential=True,
-    answered=_reverse,
+    on_answer=_reverse,
     tables=lambda metrics: (),  # stands in the table of composition
 )

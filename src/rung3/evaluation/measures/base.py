@@ -1,7 +1,7 @@
 """`Measure`: one thing that an evaluation measures, as one object beside its formula.
 
 The runner asks a model and calls the functions of every measure that is wanted, in the order of
-`rung3.evaluation.measures.MEASURES`; the report, the comparison and the protocol read names,
+`rung3.evaluation.measures.registry`; the report, the comparison and the protocol read names,
 titles, notes and directions off the same objects.
 
 Scores of rows are kept under paths whose first name is that of a `Section`. A score that cannot be
@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Generator, Tensor
 
 from rung3.data.distances import unit
 from rung3.data.rows import Rows
+from rung3.data.seeding import stream
 from rung3.data.variables import Image
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.table import Table, leaves, table_of_means, table_of_numbers
@@ -41,17 +42,17 @@ __all__ = [
     "OBSERVED",
     "SCALED",
     "TRUTH",
-    "Asked",
+    "Answers",
     "Baseline",
     "Examination",
     "Line",
     "Measure",
     "Reader",
     "Section",
-    "Seen",
-    "Sight",
+    "Reading",
+    "Readings",
     "features_of",
-    "look",
+    "read_images",
     "mode_of",
     "or_why",
 ]
@@ -62,17 +63,26 @@ Reader: TypeAlias = Callable[[Tensor], Tensor]
 Baseline: TypeAlias = Callable[[Tensor, Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 """An image `(n, C, H, W)` from the factual image, its parents, and their counterfactual values."""
 
-KEPT, LATENT = "kept", "latent"
-"""Modes: the noise of observation (a VAE's eps) kept as abducted; or prediction from z alone."""
+KEPT = "kept"
+"""Mode of answers whose noise of observation (a VAE's eps) is kept as abducted."""
+
+LATENT = "latent"
+"""Mode of answers that are predicted from z alone."""
 
 SCALED = "eps x "
-"""Other modes: that noise times a factor, which follows."""
+"""Start of the other modes: the noise of observation times a factor, which follows."""
 
 AVERAGED = "averaged"
-"""Compared with the truth too: the mean of the answers to several draws of the noise."""
+"""Mode of the mean of the answers to several draws of the noise."""
 
-FACTUAL, OBSERVED, TRUTH = "factual", "observed", "truth"
-"""The real test images, as the floor of a score; the true counterfactual, in a known world."""
+FACTUAL = "factual"
+"""Stands for an intervention, where a score is of the real test images: its floor."""
+
+OBSERVED = "observed"
+"""Stands for a mode, where a score is of the real test images."""
+
+TRUTH = "truth"
+"""Stands for a mode, where a score is of the true counterfactual."""
 
 NOTHING = "doing nothing"
 """The baseline that answers with the factual row."""
@@ -84,11 +94,11 @@ MODES = {KEPT: "noise kept", LATENT: "from z alone", AVERAGED: "mean of draws"}
 """How modes are called in tables."""
 
 
-class Seen(NamedTuple):
-    """What an oracle saw in images.
+class Reading(NamedTuple):
+    """What an oracle reads in images.
 
     Attributes:
-        value: What it reads, `(n, *shape)`, in the variable's unit.
+        value: The variable's value, `(n, *shape)`, in its unit.
         features: The inputs of its last layer, `(n, d)`.
     """
 
@@ -96,13 +106,13 @@ class Seen(NamedTuple):
     features: Tensor
 
 
-Sight: TypeAlias = Mapping[tuple[str, str], Seen]
-"""What each oracle saw, by image and variable."""
+Readings: TypeAlias = Mapping[tuple[str, str], Reading]
+"""What each oracle reads, by image and variable."""
 
 
 @dataclass
-class Asked:
-    """One intervention on a batch of rows, and what was answered.
+class Answers:
+    """One intervention on a batch of rows, and the answers to it.
 
     Attributes:
         query: The intervention.
@@ -111,9 +121,9 @@ class Asked:
         rows: The factual rows.
         known: Whether these rows are compared with the truth, and read by measurement.
         true: The true counterfactuals, of all these rows or of none.
-        answers: The model's answers, by mode.
-        draws: Answers to draws of the noise, with a leading axis, where they were wanted.
-        sights: What the oracles saw in the images, by mode, and in the factual ones.
+        by_mode: The model's answers, by mode.
+        draws: Answers to draws of the noise, with a leading axis, where a measure needs them.
+        readings: What the oracles read in the images, by mode, and in the factual ones.
     """
 
     query: Query
@@ -122,9 +132,9 @@ class Asked:
     rows: Rows
     known: bool
     true: Rows | None
-    answers: dict[str, Rows] = field(default_factory=dict)
+    by_mode: dict[str, Rows] = field(default_factory=dict)
     draws: Rows | None = None
-    sights: dict[str, Sight] = field(default_factory=dict)
+    readings: dict[str, Readings] = field(default_factory=dict)
 
 
 @dataclass
@@ -137,19 +147,19 @@ class Examination:
         oracles: Oracles by (image, parent).
         readers: Functions that measure a parent on images.
         baselines: Functions that give an image without a model.
-        wanted: Names of the measures that are asked for.
+        measures: The measures that are asked for.
         composition: Numbers of null interventions after which to look.
         reversibility: Numbers of cycles after which to look.
         particles: Draws of the noise, where more than one is needed.
         outcomes: The images that have causes; without any, every variable that has.
         modes: Factors on the noise of observation, by the mode's name.
+        batch_size: Rows at once.
+        reference: Real rows that are not asked, and what the oracles read in them.
+        peers: Models of other seeds that should agree with it.
         seed: Of everything random.
+        first: Whether it is the examination of the first seed.
         generator: Of the abductions.
         ties: Of ranks between equal values.
-        batch_size: Rows at once.
-        first: Whether it is the examination of the first seed.
-        reference: Real rows that are not asked, and what the oracles see in them.
-        peers: Models of other seeds that should agree with it.
         scores: Scores of rows.
         untouched: By intervention, the variables that it does not change.
         collected: What measures of sets collect over batches, by path.
@@ -160,22 +170,26 @@ class Examination:
     oracles: Oracles
     readers: Mapping[str, Reader]
     baselines: Mapping[str, Baseline]
-    wanted: frozenset[str]
+    measures: Sequence[Measure]
     composition: Sequence[int]
     reversibility: Sequence[int]
     particles: int
     outcomes: Sequence[str]
     modes: Mapping[str, float]
-    seed: int
-    generator: Generator
-    ties: Generator
     batch_size: int
-    first: bool = True
-    reference: tuple[Rows, Sight] | None = None
-    peers: Sequence[SCM] = ()
+    reference: tuple[Rows, Readings] | None
+    peers: Sequence[SCM]
+    seed: int
+    first: bool
+    generator: Generator = field(init=False)
+    ties: Generator = field(init=False)
     scores: Scores = field(default_factory=Scores)
     untouched: dict[str, frozenset[str]] = field(default_factory=dict)
     collected: dict[Path, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.generator = stream(self.seed, "abduction")
+        self.ties = stream(self.seed, "ties", self.model.device)
 
     def add(self, path: Path, name: str, scores: Tensor) -> None:
         """Add scores of rows, `(n,)`, in the unit of a variable's distances."""
@@ -274,12 +288,16 @@ class Measure:
         always: Whether it is measured whatever a protocol says.
         essential: Whether the console shows it; the page shows everything.
         rung: Rung of the ladder that it is about; lower ones come first in a report.
-        factual: Called with real test rows, their place, whether the truth is asked of them, and
-            what the oracles see in them; with the first seed alone.
-        null: Called with a batch of rows, to ask for what changes nothing.
-        pairs: Called with all interventions, the rows' place, and the rows.
-        answered: Called after each answer to an intervention, with its mode.
-        asked: Called once all modes of an intervention are answered.
+        draws: Whether it needs answers to several draws of the noise: `never`, `always`, or only
+            `with truth`, of rows that are compared with the truth.
+        references: Number of real rows, other than those that are asked, which it compares with at
+            most; `None` for as many as are asked.
+        on_factual: Called with real test rows, their place, whether they are compared with the
+            truth, and what the oracles read in them; with the first seed alone.
+        on_null: Called with a batch of rows, to ask for what changes nothing.
+        on_pairs: Called with all interventions, the rows' place, and the rows.
+        on_answer: Called after each answer to an intervention, with its mode.
+        on_answers: Called once all modes of an intervention are answered.
         compute: Gives numbers of sets of rows, and of the model, from all rows, the interventions,
             and how many rows were compared with the truth; with the first seed alone.
         conclude: Adds to the numbers of rows what follows from several scores of a row.
@@ -293,11 +311,13 @@ class Measure:
     always: bool = False
     essential: bool = False
     rung: int = 3
-    factual: Callable[[Examination, Rows, slice, bool, Sight], None] | None = None
-    null: Callable[[Examination, Rows], None] | None = None
-    pairs: Callable[[Examination, Sequence[Query], slice, Rows], None] | None = None
-    answered: Callable[[Examination, Asked, str], None] | None = None
-    asked: Callable[[Examination, Asked], None] | None = None
+    draws: Literal["never", "always", "with truth"] = "never"
+    references: int | None = 0
+    on_factual: Callable[[Examination, Rows, slice, bool, Readings], None] | None = None
+    on_null: Callable[[Examination, Rows], None] | None = None
+    on_pairs: Callable[[Examination, Sequence[Query], slice, Rows], None] | None = None
+    on_answer: Callable[[Examination, Answers, str], None] | None = None
+    on_answers: Callable[[Examination, Answers], None] | None = None
     compute: Callable[[Examination, Rows, Sequence[Query], int, Bootstrap], Metrics] | None = None
     conclude: Callable[[Examination, Metrics, Bootstrap], None] | None = None
     tables: Callable[[Mapping[str, Any]], Iterable[Table]] | None = None
@@ -321,33 +341,33 @@ def mode_of(temperature: float) -> str:
     return {1.0: KEPT, 0.0: LATENT}.get(temperature, f"{SCALED}{temperature:g}")
 
 
-def look(oracles: Oracles, rows: Rows, device: torch.device, batch_size: int) -> Sight:
-    """Return what the oracles see in the images of rows, some at a time."""
-    sight = {}
+def read_images(oracles: Oracles, rows: Rows, device: torch.device, batch_size: int) -> Readings:
+    """Return what the oracles read in the images of rows, some at a time."""
+    readings = {}
     for (image, name), oracle in oracles.items():
         values, features = [], []
         for images in rows[image].split(batch_size):
-            seen = oracle.embed(images.to(device))
-            features.append(seen)
-            values.append(oracle.value(oracle.judge(seen)))
-        sight[image, name] = Seen(torch.cat(values), torch.cat(features))
-    return sight
+            embedded = oracle.embed(images.to(device))
+            features.append(embedded)
+            values.append(oracle.value(oracle.judge(embedded)))
+        readings[image, name] = Reading(torch.cat(values), torch.cat(features))
+    return readings
 
 
-def features_of(sight: Sight, image: str) -> Tensor:
-    """Return what all oracles of an image see in it, `(n, d)`.
+def features_of(readings: Readings, image: str) -> Tensor:
+    """Return the features of an image in all its oracles, `(n, d)`.
 
     Raises:
         ValueError: If there are none.
     """
-    features = [seen.features for (of, _), seen in sight.items() if of == image]
+    features = [reading.features for (of, _), reading in readings.items() if of == image]
     if not features:
         raise ValueError(f"{image}: no oracle sees it")
     return torch.cat(features, dim=1)
 
 
 def or_why(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what is measured, `None` for what is not finite; or the words of what refuses."""
+    """Return what is measured, `None` for what is not finite; or the message of an error."""
     try:
         return {name: _finite(value) for name, value in measure().items()}
     except ValueError as refused:

@@ -34,7 +34,7 @@ from rung3.data.variables import Continuous, Discrete, Variable
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.base import (
     NOTHING,
-    Asked,
+    Answers,
     Examination,
     Line,
     Measure,
@@ -56,7 +56,7 @@ LEVELS = (0.5, 0.9)
 
 
 def crps(variable: Variable, draws: Tensor, true: Tensor) -> Tensor:
-    """The fair score of each row, in the variable's own unit (grey levels for images), `(n,)`.
+    """Return the fair score of each row, in the variable's unit (grey levels for images), `(n,)`.
 
     Args:
         variable: The variable.
@@ -98,17 +98,17 @@ def crps(variable: Variable, draws: Tensor, true: Tensor) -> Tensor:
     return scale(variable) * (error - spread).reshape(len(true), -1).mean(1)
 
 
-def _score(seen: Examination, asked: Asked) -> None:
+def _score(exam: Examination, answers: Answers) -> None:
     """Score draws against the truth, fair to an honest spread."""
-    if asked.true is None or asked.draws is None:
+    if answers.true is None or answers.draws is None:
         return
-    for name in asked.query.affected(seen.model):
-        score = crps(seen.model.variables[name], asked.draws[name], asked.true[name])
-        seen.add(("calibration", asked.query.label, name, "crps"), name, score)
+    for name in answers.query.affected(exam.model):
+        score = crps(exam.model.variables[name], answers.draws[name], answers.true[name])
+        exam.add(("calibration", answers.query.label, name, "crps"), name, score)
 
 
-def _skill(seen: Examination, metrics: dict[str, Any], bootstrap: Bootstrap) -> None:
-    scores = seen.scores
+def _skill(exam: Examination, metrics: dict[str, Any], bootstrap: Bootstrap) -> None:
+    scores = exam.scores
     for path in [path for path in scores if path[0] == "calibration" and path[-1] == "crps"]:
         base = ("truth", *path[1:3], NOTHING, "error")
         if base in scores and len(scores[base]) == len(score := scores[path]):
@@ -138,36 +138,37 @@ DRAWS = Measure(
         ),
     ),
     always=True,
-    asked=_score,
+    on_answers=_score,
     conclude=_skill,
 )
 
 
-def _cover(seen: Examination, asked: Asked) -> None:
+def _cover(exam: Examination, answers: Answers) -> None:
     """Count how often central intervals of the draws hold the truth."""
-    if asked.true is None or asked.draws is None:
+    if answers.true is None or answers.draws is None:
         return
-    for name in asked.query.affected(seen.model):
-        variable, draws = seen.model.variables[name], asked.draws[name]
+    for name in answers.query.affected(exam.model):
+        variable, draws = exam.model.variables[name], answers.draws[name]
         if bool((draws == draws[:1]).all()):
             continue  # nothing is uncertain
-        v, unsure = ranks(variable, [draws], asked.true[name], seen.ties)
+        v, unsure = ranks(variable, [draws], answers.true[name], exam.ties)
         for level in LEVELS:
-            path = ("calibration", asked.query.label, name, f"coverage {level:.0%}")
-            seen.scores.add(path, covered(v, unsure, level), "", partial=True)
+            path = ("calibration", answers.query.label, name, f"coverage {level:.0%}")
+            exam.scores.add(path, covered(v, unsure, level), "", partial=True)
 
 
 def _compute(
-    seen: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
+    exam: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
 ) -> dict[str, Any]:
-    some = rows[: min(known, MAX_ROWS)].to(seen.model.device)
-    return {"prior": or_why(lambda: prior_distances(seen.model, some, seen.seed))}
+    some = rows[: min(known, MAX_ROWS)].to(exam.model.device)
+    return {"prior": or_why(lambda: prior_distances(exam.model, some, exam.seed))}
 
 
 CALIBRATION = Measure(
     name="calibration",
     about="coverage of the truth by draws, and whether noise follows its prior",
     sections=(PRIOR,),
-    asked=_cover,
+    draws="with truth",
+    on_answers=_cover,
     compute=_compute,
 )

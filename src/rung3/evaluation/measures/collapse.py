@@ -37,7 +37,7 @@ It is of the layer, not of a dimension: a layer of a thousand dimensions that ho
 def divergences(
     model: SCM, rows: Rows, batch_size: int, bootstrap: Bootstrap, seed: int
 ) -> dict[str, Any]:
-    """Divergence of posterior from prior by layer of latents, of every autoencoder of a model.
+    """Measure the divergence of posterior from prior by layer of latents, for every autoencoder.
 
     Args:
         model: The model.
@@ -50,7 +50,7 @@ def divergences(
         By variable and layer, in the order in which they are decoded: `mean`, `low`, `high`,
         `unit`, the number of `dimensions`, and whether it is `unused`.
     """
-    found: dict[str, Any] = {}
+    by_variable: dict[str, Any] = {}
     for name, mechanism in model.mechanisms.items():
         if not isinstance(mechanism, Autoencoder):
             continue
@@ -63,9 +63,9 @@ def divergences(
                 for layer, kl in inferred.kl.items():
                     parts.setdefault(layer, []).append(kl.cpu())
                     sizes[layer] = inferred.noise[layer][0].numel()
-        found[name] = {}
+        by_variable[name] = {}
         for layer, part in parts.items():
             mean = bootstrap.mean(torch.cat(part))
             held = {"dimensions": sizes[layer], "unused": mean["mean"] < UNUSED}
-            found[name][layer] = {**mean, "unit": "nats", **held}
-    return found
+            by_variable[name][layer] = {**mean, "unit": "nats", **held}
+    return by_variable

@@ -40,7 +40,7 @@ def commutativity(
     temperature: float = 1.0,
     seed: Seed = None,
 ) -> Tensor:
-    """How far the outcome depends on the order of two interventions on its parents, `(n,)`.
+    """Measure how far the outcome depends on the order of two interventions on its parents, `(n,)`.
 
     Args:
         model: The model.
@@ -82,30 +82,30 @@ def commutativity(
     return distance(model.variables[outcome], *ends)
 
 
-def _pairs(seen: Examination, queries: Sequence[Query], at: slice, rows: Rows) -> None:
+def _on_pairs(exam: Examination, queries: Sequence[Query], at: slice, rows: Rows) -> None:
     """Score every pair of interventions on two parents of an image."""
     single = [query for query in queries if len(query.do) == 1]
     for a, b in combinations(single, 2):
-        first, second = (next(iter(q.at(at, seen.model.device).items())) for q in (a, b))
+        first, second = (next(iter(q.at(at, exam.model.device).items())) for q in (a, b))
         names = {first[0], second[0]}
         if _callable(value for _, value in (first, second)) or len(names) < 2:
             continue
-        for image in seen.outcomes:
-            if names <= set(seen.model.graph.parents(image)):
-                _commute(seen, first, second, image, rows)
+        for image in exam.outcomes:
+            if names <= set(exam.model.graph.parents(image)):
+                _commute(exam, first, second, image, rows)
 
 
 def _commute(
-    seen: Examination, first: tuple[str, Any], second: tuple[str, Any], image: str, rows: Rows
+    exam: Examination, first: tuple[str, Any], second: tuple[str, Any], image: str, rows: Rows
 ) -> None:
-    for mode, temperature in seen.modes.items():
+    for mode, temperature in exam.modes.items():
         path = ("commutativity", f"{first[0]}, {second[0]}", image, mode)
-        with seen.flagged([path]):
+        with exam.flagged([path]):
             score = commutativity(
-                seen.model, rows, first, second, image,
-                temperature=temperature, seed=seen.generator,
+                exam.model, rows, first, second, image,
+                temperature=temperature, seed=exam.generator,
             )  # fmt: skip
-            seen.add(path, image, score)
+            exam.add(path, image, score)
 
 
 def _callable(values: Iterable[Any]) -> bool:
@@ -125,5 +125,5 @@ COMMUTATIVITY = Measure(
             better={"": "lower"},
         ),
     ),
-    pairs=_pairs,
+    on_pairs=_on_pairs,
 )

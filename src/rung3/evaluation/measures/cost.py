@@ -1,7 +1,7 @@
 """Cost of a counterfactual: time, network evaluations, arithmetic, memory, parameters.
 
-One call on a batch is looked at thrice: timed, with every network's calls and multiplications
-counted, and with every allocation of torch's recorded, whose running sum has the peak
+One call on a batch is repeated: timed, with every network's calls and multiplications counted,
+and with every allocation of torch's recorded, whose running sum has the peak
 
     max_t sum_{s <= t} (bytes taken - bytes given back at s),     beyond what was held before.
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["COST", "cost", "evaluations", "peak_memory"]
 
 MEBI = 2**20
+"""Bytes of a MiB."""
 
 BATCH = 64
 """Rows of the batch whose cost is taken."""
@@ -40,7 +41,7 @@ BATCH = 64
 def cost(
     model: SCM, rows: Rows, do: Mapping[str, Any], *, repeats: int = 5, seed: Seed = None
 ) -> dict[str, Any]:
-    """What one counterfactual of a batch costs.
+    """Measure what one counterfactual of a batch costs.
 
     Args:
         model: The model.
@@ -71,10 +72,10 @@ def cost(
     base = base_seed(seed, "cost")
     # Rows that a model drew may carry gradients, which the counter would follow.
     plain = {name: value.detach() for name, value in rows.items()}
-    asked = Rows(plain, noise=rows.noise, world=rows.world)
+    factual = Rows(plain, noise=rows.noise, world=rows.world)
 
     def ask() -> None:
-        model.counterfactual(asked, do, seed=base)
+        model.counterfactual(factual, do, seed=base)
 
     calls = evaluations(model, ask)
     with FlopCounterMode(display=False) as counter:
@@ -91,7 +92,7 @@ def cost(
 
 
 def evaluations(model: SCM, call: Callable[[], Any]) -> dict[str, int]:
-    """How often a call runs each network of a model: encoders, decoders, a flow's.
+    """Count how often a call runs each network of a model: encoders, decoders, a flow's.
 
     Args:
         model: The model.
@@ -117,7 +118,7 @@ def evaluations(model: SCM, call: Callable[[], Any]) -> dict[str, int]:
 
 
 def peak_memory(call: Callable[[], Any], device: torch.device | None = None) -> int:
-    """Most bytes that a call holds at once, beyond what was held before it.
+    """Return the most bytes that a call holds at once, beyond what was held before it.
 
     Args:
         call: What is looked at.
@@ -142,11 +143,11 @@ def peak_memory(call: Callable[[], Any], device: torch.device | None = None) -> 
         for event in events.kineto_results.events()
         if event.name() == "[memory]"
     ]
-    held = most = 0
+    held = peak = 0
     for _, change in sorted(changes):
         held += change
-        most = max(most, held)
-    return most
+        peak = max(peak, held)
+    return peak
 
 
 def _seconds(call: Callable[[], Any], device: torch.device) -> float:
@@ -160,13 +161,13 @@ def _seconds(call: Callable[[], Any], device: torch.device) -> float:
 
 
 def _compute(
-    seen: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
+    exam: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
 ) -> dict[str, Any]:
     if not queries:
         return {}
-    batch = rows[: min(known, BATCH)].to(seen.model.device)
-    do = queries[0].at(slice(0, batch.n), seen.model.device)
-    return {"cost": or_why(lambda: cost(seen.model, batch, do, seed=seen.seed))}
+    batch = rows[: min(known, BATCH)].to(exam.model.device)
+    do = queries[0].at(slice(0, batch.n), exam.model.device)
+    return {"cost": or_why(lambda: cost(exam.model, batch, do, seed=exam.seed))}
 
 
 COST = Measure(

@@ -18,13 +18,13 @@ __all__ = ["DENSITY"]
 
 
 def _compute(
-    seen: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
+    exam: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
 ) -> dict[str, Any]:
     """Give log-densities and divergences of all test rows, asked or not."""
-    of_all, size, seed = bootstrap.of(rows.n), seen.batch_size, seen.seed
+    of_all, size, seed = bootstrap.of(rows.n), exam.batch_size, exam.seed
     return {
-        "log_prob": densities(seen.model, seen.truth, rows, size, of_all, seed, seen.scores),
-        "divergence": divergences(seen.model, rows, size, of_all, seed),
+        "log_prob": densities(exam.model, exam.truth, rows, size, of_all, seed, exam.scores),
+        "divergence": divergences(exam.model, rows, size, of_all, seed),
     }
 
 

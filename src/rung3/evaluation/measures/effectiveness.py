@@ -1,10 +1,10 @@
-"""Effectiveness: whether an image shows what it was told to (lecture 1.9).
+"""Effectiveness: whether an image shows the values that it was asked for (lecture 1.9).
 
     e(d(x~), pa~)      the error of an oracle d, or of a measurement, on the answer x~
 
 Read off by oracles, networks that see the image alone, or measured. On real test images the same
-error is the floor: what the oracle itself is to blame for. Of a parent that should not have
-changed, the error beyond that of the same row's real image is amplification
+error is the floor, which is the oracle's own. For a parent that should not have changed, the
+error beyond that of the same row's real image is amplification
 (`rung3.evaluation.measures.amplification`).
 """
 
@@ -21,13 +21,13 @@ from rung3.evaluation.measures.base import (
     MODES,
     OBSERVED,
     TRUTH,
-    Asked,
+    Answers,
     Examination,
     Line,
     Measure,
+    Readings,
     Section,
-    Sight,
-    look,
+    read_images,
 )
 from rung3.evaluation.measures.table import Table, cell
 from rung3.evaluation.scores import Path
@@ -35,47 +35,47 @@ from rung3.evaluation.scores import Path
 __all__ = ["EFFECTIVENESS"]
 
 
-def _factual(seen: Examination, rows: Rows, at: slice, known: bool, sight: Sight) -> None:
+def _on_factual(exam: Examination, rows: Rows, at: slice, known: bool, readings: Readings) -> None:
     """Score the floor: errors of oracles, and of measurements where known, on real images."""
-    _read(seen, FACTUAL, OBSERVED, rows, sight)
+    _read(exam, FACTUAL, OBSERVED, rows, readings)
     if known:
-        _measure(seen, FACTUAL, OBSERVED, rows)
+        _measure(exam, FACTUAL, OBSERVED, rows)
 
 
-def _answered(seen: Examination, asked: Asked, mode: str) -> None:
-    _read(seen, asked.query.label, mode, asked.answers[mode], asked.sights[mode])
-    if asked.known:
-        _measure(seen, asked.query.label, mode, asked.answers[mode])
+def _on_answer(exam: Examination, answers: Answers, mode: str) -> None:
+    _read(exam, answers.query.label, mode, answers.by_mode[mode], answers.readings[mode])
+    if answers.known:
+        _measure(exam, answers.query.label, mode, answers.by_mode[mode])
 
 
-def _asked(seen: Examination, asked: Asked) -> None:
-    if asked.true is not None:
-        sight = look(seen.oracles, asked.true, seen.model.device, seen.batch_size)
-        _read(seen, asked.query.label, TRUTH, asked.true, sight)
-        _measure(seen, asked.query.label, TRUTH, asked.true)
+def _on_answers(exam: Examination, answers: Answers) -> None:
+    if answers.true is not None:
+        readings = read_images(exam.oracles, answers.true, exam.model.device, exam.batch_size)
+        _read(exam, answers.query.label, TRUTH, answers.true, readings)
+        _measure(exam, answers.query.label, TRUTH, answers.true)
 
 
-def _read(seen: Examination, label: str, mode: str, rows: Rows, sight: Sight) -> None:
+def _read(exam: Examination, label: str, mode: str, rows: Rows, readings: Readings) -> None:
     """Score oracles against the values that the image was made for."""
-    for (image, name), oracle in seen.oracles.items():
-        error = distance(oracle.target, sight[image, name].value, rows[name])
+    for (image, name), oracle in exam.oracles.items():
+        error = distance(oracle.target, readings[image, name].value, rows[name])
         if isinstance(oracle.target, Discrete):
             score, of = 1 - error, "accuracy"
         else:
             score, of = error, unit(oracle.target)
-        seen.scores.add(("effectiveness", image, label, name, mode), score, of)
+        exam.scores.add(("effectiveness", image, label, name, mode), score, of)
 
 
-def _measure(seen: Examination, label: str, mode: str, rows: Rows) -> None:
+def _measure(exam: Examination, label: str, mode: str, rows: Rows) -> None:
     """Score measurements against the values that the image was made for."""
-    for image in seen.outcomes:
-        for name in seen.model.graph.parents(image):
-            if name in seen.readers and isinstance(seen.model.variables[image], Image):
+    for image in exam.outcomes:
+        for name in exam.model.graph.parents(image):
+            if name in exam.readers and isinstance(exam.model.variables[image], Image):
                 path = ("measured", image, label, name, mode)
-                with seen.flagged([path]):
-                    measured = seen.readers[name](rows[image]).to(rows[name].device)
-                    error = distance(seen.model.variables[name], measured, rows[name])
-                    seen.add(path, name, error)
+                with exam.flagged([path]):
+                    measured = exam.readers[name](rows[image]).to(rows[name].device)
+                    error = distance(exam.model.variables[name], measured, rows[name])
+                    exam.add(path, name, error)
 
 
 def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
@@ -85,7 +85,7 @@ def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
         columns = [(kind, name) for kind, part in kinds.items() for name in part.get(FACTUAL, {})]
         heads = [f"{name}, {_of(kinds[kind][FACTUAL][name])}, {kind}" for kind, name in columns]
         table = Table(
-            f"Effectiveness: does the {image} show what it was told to?",
+            f"Effectiveness: does the {image} show the values it was asked for?",
             "Read off by oracles (networks that see the image alone), or measured. The first row "
             "is their error on real test images, the floor of each column; rows of the truth are "
             "their error on true counterfactuals.",
@@ -125,7 +125,7 @@ def _line(path: Path) -> Line:
 
 EFFECTIVENESS = Measure(
     name="effectiveness",
-    about="error of oracles and of measurements on what the image was told to show",
+    about="error of oracles and measurements on the values that the image should show",
     sections=(
         Section(
             "effectiveness",
@@ -144,8 +144,8 @@ EFFECTIVENESS = Measure(
     ),
     always=True,
     essential=True,
-    factual=_factual,
-    answered=_answered,
-    asked=_asked,
+    on_factual=_on_factual,
+    on_answer=_on_answer,
+    on_answers=_on_answers,
     tables=_tables,
 )

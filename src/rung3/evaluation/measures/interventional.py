@@ -50,7 +50,7 @@ def interventional(
     deals: int = 200,
     seed: Seed = None,
 ) -> dict[str, Apart]:
-    """Distance of the model's interventional distribution from the world's.
+    """Measure the distance of the model's interventional distribution from the world's.
 
     Args:
         model: The model.
@@ -80,8 +80,8 @@ def interventional(
         raise ValueError("interventional: every variable is set; there is nothing to compare")
     base = base_seed(seed)
     true = world.do(do).sample(n, seed=stream(base, "world")).to(model.device)
-    found = model.do(do).sample(n, seed=stream(base, "model"))
-    x, y = _encoded(model, [found, true], wanted, oracles)
+    imagined = model.do(do).sample(n, seed=stream(base, "model"))
+    x, y = _encoded(model, [imagined, true], wanted, oracles)
     generator = stream(base, "deals")
     kernels = {"mmd": gaussian(y), "energy": energy}
     return {name: compare(x, y, kernel, deals, generator) for name, kernel in kernels.items()}
@@ -90,44 +90,44 @@ def interventional(
 def _encoded(
     model: SCM, samples: list[Rows], names: list[str], oracles: Oracles | None
 ) -> list[Tensor]:
-    """Samples as vectors `(n, d)`, standardised by the last one."""
+    """Return samples as vectors `(n, d)`, standardised by the last one."""
     plain = {k: model.variables[k] for k in names if not isinstance(model.variables[k], Image)}
     encoder = ParentEncoder(plain).to(model.device)
     columns = [[encoder(rows, rows.n)] for rows in samples]
     for image in (k for k in names if k not in plain):
-        own = [oracle for (of, _), oracle in (oracles or {}).items() if of == image]
-        if not own:
+        of_image = [oracle for (of, _), oracle in (oracles or {}).items() if of == image]
+        if not of_image:
             raise ValueError(f"interventional: {image} is an image, and has no oracle")
         for column, rows in zip(columns, samples, strict=True):
-            column.append(features(own, rows[image]))
+            column.append(features(of_image, rows[image]))
     vectors = [torch.cat(column, dim=1).double() for column in columns]
     last = vectors[-1]
     return [(v - last.mean(0)) / deviation(last) for v in vectors]
 
 
 def _compute(
-    seen: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
+    exam: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
 ) -> dict[str, Any]:
-    return {"distance": {query.label: _apart(seen, query, known) for query in queries}}
+    return {"distance": {query.label: _apart(exam, query, known) for query in queries}}
 
 
-def _apart(seen: Examination, query: Query, known: int) -> Mapping[str, Any]:
-    if seen.truth is None:
+def _apart(exam: Examination, query: Query, known: int) -> Mapping[str, Any]:
+    if exam.truth is None:
         return {"undefined": "the world is not known"}
     if query.hold:
         return {"undefined": "other parents are held, which is no intervention"}
     n = min(known, SAMPLE)
-    do, world = query.at(slice(0, n), seen.model.device), seen.truth
+    do, world = query.at(slice(0, n), exam.model.device), exam.truth
 
     def measure() -> dict[str, Any]:
-        read = {image for image, _ in seen.oracles}
+        read = {image for image, _ in exam.oracles}
         names = [
             name
-            for name, variable in seen.model.variables.items()
+            for name, variable in exam.model.variables.items()
             if name not in do and (not isinstance(variable, Image) or name in read)
         ]
         distances = interventional(
-            seen.model, world, do, names=names, oracles=seen.oracles, n=n, seed=seen.seed
+            exam.model, world, do, names=names, oracles=exam.oracles, n=n, seed=exam.seed
         )
         return {name: value._asdict() for name, value in distances.items()}
 

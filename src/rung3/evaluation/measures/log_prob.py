@@ -33,7 +33,7 @@ def densities(
     seed: int,
     keep: Scores | None = None,
 ) -> dict[str, Any]:
-    """Mean log-density of rows under the model and, where it has one, under the world.
+    """Return the mean log-density of rows under the model and, where it has one, the world.
 
     Args:
         model: The model.
@@ -48,23 +48,23 @@ def densities(
         By variable, by `model` and `world`: `mean`, `low`, `high`, `unit`, `bound` (whether it is a
         lower bound), and `impossible`, the number of rows of density zero (then there is no mean).
     """
-    found: dict[str, Any] = {}
-    for name, mechanism in model.mechanisms.items():
-        found[name] = {}
-        for who, asked in (("model", mechanism), ("world", _of(truth, name))):
-            if asked is None:
+    by_variable: dict[str, Any] = {}
+    for name in model.mechanisms:
+        by_variable[name] = {}
+        for who, mechanism in (("model", model.mechanisms[name]), ("world", _of(truth, name))):
+            if mechanism is None:
                 continue
             with seeded(base_seed(seed, "densities"), name, model.device):
-                scores = _log_prob(asked, rows, batch_size, model.device)
+                scores = _log_prob(mechanism, rows, batch_size, model.device)
             if scores is None:
                 continue
             if keep is not None:
                 keep.add(("log_prob", name, who), scores, "nats")
             zero = int((~scores.isfinite()).sum())
             mean = {"mean": None, "low": None, "high": None} if zero else bootstrap.mean(scores)
-            bound = asked.abduction == "approximate"
-            found[name][who] = {**mean, "unit": "nats", "bound": bound, "impossible": zero}
-    return found
+            bound = mechanism.abduction == "approximate"
+            by_variable[name][who] = {**mean, "unit": "nats", "bound": bound, "impossible": zero}
+    return by_variable
 
 
 def _of(truth: SCM | None, name: str) -> Mechanism | None:
@@ -74,7 +74,7 @@ def _of(truth: SCM | None, name: str) -> Mechanism | None:
 def _log_prob(
     mechanism: Mechanism, rows: Mapping[str, Tensor], size: int, device: torch.device
 ) -> Tensor | None:
-    """Log-densities `(n,)`; `None` if the mechanism says that it has none."""
+    """Return log-densities `(n,)`; `None` if the mechanism says that it has none."""
     if any(name not in rows for name in mechanism.parents):
         return None  # a hidden cause: it has one together with others alone
     parts = []
@@ -89,9 +89,9 @@ def _log_prob(
 def batches(
     mechanism: Mechanism, rows: Mapping[str, Tensor], size: int, device: torch.device
 ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    """A mechanism's values `(n, *shape)` and those of its parents, so many rows at once."""
-    own = rows[mechanism.name]
-    for start in range(0, len(own), size):
+    """Yield a mechanism's values `(n, *shape)` and those of its parents, so many rows at once."""
+    values = rows[mechanism.name]
+    for start in range(0, len(values), size):
         at = slice(start, start + size)
         parents = {name: rows[name][at].to(device) for name in mechanism.parents}
-        yield own[at].to(device), parents
+        yield values[at].to(device), parents

@@ -45,11 +45,11 @@ from rung3.data.variables import Discrete, Variable
 from rung3.evaluation.measures.amplification import DRIFT, score_drift
 from rung3.evaluation.measures.base import (
     FACTUAL,
-    Asked,
+    Answers,
     Examination,
     Measure,
+    Readings,
     Section,
-    Sight,
     features_of,
 )
 
@@ -66,7 +66,10 @@ REFERENCES = 1_000
 """Real rows that counterfactuals are compared with, at most."""
 
 WEIGHTS = (0.8, 0.2)
+"""Weights of too far and of too near."""
+
 BINS = 10
+"""Bins of equal shares that numbers are compared in."""
 
 
 class LatentDivergence(NamedTuple):
@@ -90,7 +93,7 @@ def latent_divergence(
     after: Bool[Tensor, "n m"],
     weights: tuple[float, float] = WEIGHTS,
 ) -> LatentDivergence:
-    """Counterfactual latent divergence of each row.
+    """Return the counterfactual latent divergence of each row.
 
     Args:
         delta: Distance of each counterfactual from its factual, `(n,)`.
@@ -120,7 +123,7 @@ def latent_divergence(
 def alike(
     variable: Variable, values: Tensor, reference: Tensor, bins: int = BINS
 ) -> Bool[Tensor, "n m"]:
-    """Whether rows have the same value as references: the same class, or the same bin of numbers.
+    """Return whether rows have a reference's value: its class, or its bin of numbers.
 
     Args:
         variable: The variable, of single values.
@@ -148,7 +151,7 @@ def alike(
 def gaussian_divergence(
     q: tuple[Tensor, Tensor], p: tuple[Tensor, Tensor]
 ) -> Float[Tensor, "*rows"]:
-    """`KL(N(m_q, s_q^2) || N(m_p, s_p^2))` in nats, averaged over dimensions; the rows broadcast.
+    """Return `KL(N(m_q, s_q^2) || N(m_p, s_p^2))` in nats, averaged over dimensions.
 
     Args:
         q: Mean and log-deviation, each `(..., d)`.
@@ -165,40 +168,40 @@ def gaussian_divergence(
 
 
 def _share(hits: Tensor, among: Tensor) -> Tensor:
-    """Share of hits among those that count, `(n,)`; NaN where there are none."""
+    """Return the share of hits among those that count, `(n,)`; NaN where there are none."""
     kind = torch.get_default_dtype()
     return (hits & among).sum(1).to(kind) / among.sum(1).to(kind)
 
 
-def _asked(seen: Examination, asked: Asked) -> None:
-    if seen.reference is not None:
-        for image in seen.images(asked.query):
-            for mode in asked.answers:
-                _diverge(seen, asked, image, mode, *seen.reference)
-    score_drift(seen, asked)
+def _on_answers(exam: Examination, answers: Answers) -> None:
+    if exam.reference is not None:
+        for image in exam.images(answers.query):
+            for mode in answers.by_mode:
+                _diverge(exam, answers, image, mode, *exam.reference)
+    score_drift(exam, answers)
 
 
 def _diverge(
-    seen: Examination, asked: Asked, image: str, mode: str, reference: Rows, sight: Sight
+    exam: Examination, answers: Answers, image: str, mode: str, reference: Rows, readings: Readings
 ) -> None:
-    label = asked.query.label
+    label = answers.query.label
     paths = [("minimality", image, label, mode, k) for k in ("cld", "too far", "too near")]
-    with seen.flagged(paths):
-        others = features_of(sight, image)
-        before, after = (features_of(asked.sights[k], image) for k in (FACTUAL, mode))
-        old = _alike_in_all(seen, asked, asked.rows, reference)
-        new = _alike_in_all(seen, asked, asked.answers[mode], reference)
+    with exam.flagged(paths):
+        others = features_of(readings, image)
+        before, after = (features_of(answers.readings[k], image) for k in (FACTUAL, mode))
+        old = _alike_in_all(exam, answers, answers.rows, reference)
+        new = _alike_in_all(exam, answers, answers.by_mode[mode], reference)
         delta = (before - after).square().sum(1).sqrt()
         divergence = latent_divergence(delta, torch.cdist(before, others), old, new)
         for path, values in zip(paths, divergence, strict=True):
-            seen.scores.add(path, values, "", partial=True)
+            exam.scores.add(path, values, "", partial=True)
 
 
 def _alike_in_all(
-    seen: Examination, asked: Asked, rows: Rows, reference: Rows
+    exam: Examination, answers: Answers, rows: Rows, reference: Rows
 ) -> Bool[Tensor, "n m"]:
     """Return whether references have the same values of all that was set, `(n, m)`."""
-    each = [alike(seen.model.variables[k], rows[k], reference[k]) for k in asked.query.do]
+    each = [alike(exam.model.variables[k], rows[k], reference[k]) for k in answers.query.do]
     return torch.stack(each).all(0)
 
 
@@ -216,5 +219,6 @@ MINIMALITY = Measure(
         ),
         DRIFT,
     ),
-    asked=_asked,
+    references=REFERENCES,
+    on_answers=_on_answers,
 )

@@ -44,7 +44,7 @@ CHANCE = 0.8687
 
 
 def pit(noise: Tensor, prior: Tensor) -> Tensor:
-    """Rank of each number of the noise among the prior's draws of it, in [0, 1].
+    """Return the rank of each number of the noise among the prior's draws of it, in [0, 1].
 
     Args:
         noise: Abducted noise `(n, *shape)`.
@@ -72,7 +72,7 @@ def pit(noise: Tensor, prior: Tensor) -> Tensor:
 
 
 def apart(v: Tensor) -> Tensor:
-    """Kolmogorov-Smirnov distance of each number's distribution over rows from U(0, 1).
+    """Return the Kolmogorov-Smirnov distance of each number's distribution over rows from U(0, 1).
 
     Args:
         v: Transformed noise `(n, *shape)`, in [0, 1].
@@ -91,7 +91,7 @@ def apart(v: Tensor) -> Tensor:
 
 
 def prior_distances(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, dict[str, Any]]:
-    """How far the abducted noise of rows is from its prior, by variable and part of the noise.
+    """Measure how far the abducted noise of rows is from its prior, by variable and part.
 
     Args:
         model: The model.
@@ -112,7 +112,7 @@ def prior_distances(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, dict
     """
     base = base_seed(seed)
     chance = CHANCE * math.sqrt(2 / rows.n)
-    found: dict[str, dict[str, Any]] = {}
+    by_variable: dict[str, dict[str, Any]] = {}
     for name, noise in abducted(model, rows, base).items():
         mechanism = model.mechanisms[name]
         if isinstance(noise, str) or not set(mechanism.parents) <= set(rows):
@@ -120,15 +120,15 @@ def prior_distances(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, dict
         parents = {parent: rows[parent].to(model.device) for parent in mechanism.parents}
         generator = stream(base, f"prior/{name}", model.device)
         prior = _parts(mechanism.sample_noise(rows.n, parents, generator))
-        found[name] = {}
-        for part, own in _parts(noise).items():
-            distances = apart(pit(own, prior[part].cpu()))
-            found[name][part] = {
+        by_variable[name] = {}
+        for part, values in _parts(noise).items():
+            distances = apart(pit(values, prior[part].cpu()))
+            by_variable[name][part] = {
                 "distance": float(distances.mean()),
                 "worst": float(distances.max()),
                 "chance": chance,
             }
-    return found
+    return by_variable
 
 
 def _parts(noise: Noise) -> dict[str, Tensor]:

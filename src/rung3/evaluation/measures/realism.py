@@ -32,11 +32,11 @@ from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.base import (
     FACTUAL,
     OBSERVED,
-    Asked,
+    Answers,
     Examination,
     Measure,
+    Readings,
     Section,
-    Sight,
     features_of,
     or_why,
 )
@@ -53,7 +53,7 @@ BLOCK = 100
 
 @torch.no_grad()
 def features(oracles: Iterable[Oracle], images: Tensor) -> Tensor:
-    """What oracles see of images `(n, C, H, W)`: the inputs of their last layers, `(n, d)`.
+    """Return the inputs of oracles' last layers, `(n, d)`, for images `(n, C, H, W)`.
 
     Args:
         oracles: Oracles of one image, in evaluation mode.
@@ -137,7 +137,7 @@ class FeatureDistances:
         self._waiting = [waiting]
 
     def compute(self) -> dict[str, Any]:
-        """`kid`, its standard error `kid error`, `fid`, and the number `n` of images of each kind.
+        """Return `kid`, its standard error `kid error`, `fid`, and the number `n` of images a kind.
 
         Rows that fill no block count for FID alone. `kid` is `None` without a full block, its error
         without two.
@@ -174,33 +174,33 @@ def _frechet(d: int) -> Any:
     return FrechetInceptionDistance(_AsTheyAre(d))
 
 
-def _factual(seen: Examination, rows: Rows, at: slice, known: bool, sight: Sight) -> None:
+def _on_factual(exam: Examination, rows: Rows, at: slice, known: bool, readings: Readings) -> None:
     """Collect the floor: real images against others, as many."""
-    for image in dict.fromkeys(image for image, _ in sight):
-        _collect(seen, at, ("realism", image, FACTUAL, OBSERVED), sight)
+    for image in dict.fromkeys(image for image, _ in readings):
+        _collect(exam, at, ("realism", image, FACTUAL, OBSERVED), readings)
 
 
-def _asked(seen: Examination, asked: Asked) -> None:
-    if seen.first:
-        for image in seen.images(asked.query):
-            for mode in asked.answers:
-                path = ("realism", image, asked.query.label, mode)
-                _collect(seen, asked.at, path, asked.sights[mode])
+def _on_answers(exam: Examination, answers: Answers) -> None:
+    if exam.first:
+        for image in exam.images(answers.query):
+            for mode in answers.by_mode:
+                path = ("realism", image, answers.query.label, mode)
+                _collect(exam, answers.at, path, answers.readings[mode])
 
 
-def _collect(seen: Examination, at: slice, path: Path, sight: Sight) -> None:
-    if seen.reference is None or at.start >= seen.reference[0].n:
+def _collect(exam: Examination, at: slice, path: Path, readings: Readings) -> None:
+    if exam.reference is None or at.start >= exam.reference[0].n:
         return
-    real = features_of(seen.reference[1], path[1])[at]
-    imagined = features_of(sight, path[1])[: len(real)]
-    seen.collected.setdefault(path, FeatureDistances()).update(real, imagined)
+    real = features_of(exam.reference[1], path[1])[at]
+    imagined = features_of(readings, path[1])[: len(real)]
+    exam.collected.setdefault(path, FeatureDistances()).update(real, imagined)
 
 
 def _compute(
-    seen: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
+    exam: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
 ) -> dict[str, Any]:
     numbers: dict[str, Any] = {}
-    for path, distances in seen.collected.items():
+    for path, distances in exam.collected.items():
         if path[0] == "realism":
             put(numbers, path, or_why(distances.compute))
     return numbers or {"realism": {"undefined": "no training rows, or no oracles, to compare with"}}
@@ -218,7 +218,8 @@ REALISM = Measure(
             plain=True,
         ),
     ),
-    factual=_factual,
-    asked=_asked,
+    references=None,
+    on_factual=_on_factual,
+    on_answers=_on_answers,
     compute=_compute,
 )

@@ -44,11 +44,11 @@ MAX_ROWS = 2_000
 """Rows between which distances are taken, at most: their matrix is held in memory."""
 
 
-def rank_correlation(found: Tensor, true: Tensor) -> Tensor:
-    """Absolute rank correlation over rows, of each number by itself, `(*shape)`.
+def rank_correlation(noise: Tensor, true: Tensor) -> Tensor:
+    """Return the absolute rank correlation over rows, of each number by itself, `(*shape)`.
 
     Args:
-        found: Abducted noise `(n, *shape)`.
+        noise: Abducted noise `(n, *shape)`.
         true: The world's noise `(n, *shape)`.
 
     Returns:
@@ -64,19 +64,19 @@ def rank_correlation(found: Tensor, true: Tensor) -> Tensor:
     """
     from torchmetrics.functional.regression import spearman_corrcoef
 
-    if found.shape != true.shape or len(found) < 2:
+    if noise.shape != true.shape or len(noise) < 2:
         raise ValueError(
-            f"rank correlation: expected two or more rows of one shape, got {tuple(found.shape)} "
+            f"rank correlation: expected two or more rows of one shape, got {tuple(noise.shape)} "
             f"and {tuple(true.shape)}"
         )
-    a, b = (part.double().reshape(len(part), -1) for part in (found, true))
+    a, b = (part.double().reshape(len(part), -1) for part in (noise, true))
     rho = spearman_corrcoef(a, b).abs().reshape(-1)
     constant = (a.amax(0) == a.amin(0)) | (b.amax(0) == b.amin(0))
-    return rho.masked_fill(constant, torch.nan).reshape(found.shape[1:])
+    return rho.masked_fill(constant, torch.nan).reshape(noise.shape[1:])
 
 
 def distance_correlation(x: Tensor, y: Tensor) -> float:
-    """Bias-corrected squared distance correlation of paired rows.
+    """Return the bias-corrected squared distance correlation of paired rows.
 
     Args:
         x: Points `(n, ...)`, n at least 4.
@@ -102,7 +102,7 @@ def distance_correlation(x: Tensor, y: Tensor) -> float:
 
 
 def recovery(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, dict[str, Any]]:
-    """How well a model recovers the noise of rows, by variable.
+    """Measure how well a model recovers the noise of rows, by variable.
 
     Of a model's noise the part that only observes (a VAE's eps) is left out; of parts of noise
     every number is standardised, so that none outweighs the others by its unit.
@@ -128,58 +128,58 @@ def recovery(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, dict[str, A
     """
     if not rows.noise:
         raise ValueError("recovery: the rows carry no noise; expected rows sampled from a world")
-    found: dict[str, dict[str, Any]] = {}
+    by_variable: dict[str, dict[str, Any]] = {}
     for name, noise in abducted(model, rows, seed).items():
         if name not in rows.noise:
             continue
         if isinstance(noise, str):
-            found[name] = {"refused": noise}
+            by_variable[name] = {"refused": noise}
             continue
-        own = _told(noise, model.mechanisms[name].observation_noise)
+        latent = _told(noise, model.mechanisms[name].observation_noise)
         true = map_noise(Tensor.cpu, rows.noise[name])
-        if isinstance(own, Tensor) and isinstance(true, Tensor) and own.shape == true.shape:
-            value = float(rank_correlation(own, true).nanmean())
-            found[name] = {"measure": "rank correlation", "value": value, "rows": rows.n}
+        if isinstance(latent, Tensor) and isinstance(true, Tensor) and latent.shape == true.shape:
+            value = float(rank_correlation(latent, true).nanmean())
+            by_variable[name] = {"measure": "rank correlation", "value": value, "rows": rows.n}
         else:
-            few = slice(MAX_ROWS)
-            value = distance_correlation(_columns(own)[few], _columns(true)[few])
+            first = slice(MAX_ROWS)
+            value = distance_correlation(_columns(latent)[first], _columns(true)[first])
             count = min(rows.n, MAX_ROWS)
-            found[name] = {"measure": "distance correlation", "value": value, "rows": count}
-    return found
+            by_variable[name] = {"measure": "distance correlation", "value": value, "rows": count}
+    return by_variable
 
 
 def _told(noise: Noise, observation: tuple[str, ...]) -> Noise:
-    """Noise without the parts of observation."""
+    """Return noise without the parts of observation."""
     if isinstance(noise, Mapping):
         return {name: part for name, part in noise.items() if name not in observation}
     return noise
 
 
 def _columns(noise: Noise) -> Tensor:
-    """Noise as one standardised vector a row, `(n, d)`; grey levels and labels as numbers."""
+    """Return noise as a standardised vector a row, `(n, d)`; grey levels and labels as numbers."""
     parts = [noise] if isinstance(noise, Tensor) else list(noise.values())
     columns = torch.cat([part.double().reshape(len(part), -1) for part in parts], dim=1)
     return (columns - columns.mean(0)) / deviation(columns)
 
 
 def _u_centred(x: Tensor) -> Tensor:
-    """Pairwise distances `(n, n)`, U-centred: rows and columns sum to zero, and so does the rest.
+    """Return pairwise distances `(n, n)`, U-centred: every row and every column sums to zero.
 
     The diagonal is zero, and means are over n (n - 3).
     """
     n = len(x)
     flat = x.double().reshape(n, -1)
     d = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")
-    own = d.sum(0) / (n - 2)
-    centred = d - own[:, None] - own[None] + d.sum() / ((n - 1) * (n - 2))
+    means = d.sum(0) / (n - 2)
+    centred = d - means[:, None] - means[None] + d.sum() / ((n - 1) * (n - 2))
     return centred.fill_diagonal_(0)
 
 
 def _compute(
-    seen: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
+    exam: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
 ) -> dict[str, Any]:
-    some = rows[: min(known, MAX_ROWS)].to(seen.model.device)
-    return {"recovery": or_why(lambda: recovery(seen.model, some, seen.seed))}
+    some = rows[: min(known, MAX_ROWS)].to(exam.model.device)
+    return {"recovery": or_why(lambda: recovery(exam.model, some, exam.seed))}
 
 
 RECOVERY = Measure(

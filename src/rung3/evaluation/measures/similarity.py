@@ -19,7 +19,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from rung3.evaluation.measures.base import NOTHING, Asked, Examination, Measure
+from rung3.evaluation.measures.base import NOTHING, Answers, Examination, Measure
 from rung3.evaluation.measures.table import Table, table_of_means
 from rung3.evaluation.scores import Path
 
@@ -30,7 +30,7 @@ PADDING = 5
 
 
 def ssim(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
-    """Structural similarity of each pair of images, at most 1; the higher the better.
+    """Return the structural similarity of each pair of images, at most 1; the higher the better.
 
     Args:
         x: Images `(n, C, H, W)`, cut to [0, 1].
@@ -52,20 +52,20 @@ def ssim(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> Float[Tens
             f"SSIM: its window needs images of more than {PADDING} pixels a side, "
             f"got {tuple(x.shape[2:])}"
         )
-    found = structural_similarity_index_measure(x, y, reduction="none", data_range=(0.0, 1.0))
-    assert isinstance(found, Tensor)
-    return found
+    similarity = structural_similarity_index_measure(x, y, reduction="none", data_range=(0.0, 1.0))
+    assert isinstance(similarity, Tensor)
+    return similarity
 
 
-def _asked(seen: Examination, asked: Asked) -> None:
-    if asked.true is None:
+def _on_answers(exam: Examination, answers: Answers) -> None:
+    if answers.true is None:
         return
-    for image in seen.images(asked.query):
-        answers: dict[str, Tensor] = {mode: rows[image] for mode, rows in asked.answers.items()}
-        for who, answer in (answers | {NOTHING: asked.rows[image]}).items():
-            path = ("truth", asked.query.label, image, who, "ssim")
-            with seen.flagged([path]):
-                seen.scores.add(path, ssim(answer.clamp(0, 1), asked.true[image]), "")
+    for image in exam.images(answers.query):
+        shown = {mode: rows[image] for mode, rows in answers.by_mode.items()}
+        for who, imagined in (shown | {NOTHING: answers.rows[image]}).items():
+            path = ("truth", answers.query.label, image, who, "ssim")
+            with exam.flagged([path]):
+                exam.scores.add(path, ssim(imagined.clamp(0, 1), answers.true[image]), "")
 
 
 def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
@@ -87,6 +87,6 @@ def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
 SIMILARITY = Measure(
     name="similarity",
     about="structural similarity to the true counterfactual",
-    asked=_asked,
+    on_answers=_on_answers,
     tables=_tables,
 )

@@ -10,20 +10,20 @@ from typing import Any
 
 from rung3.data.distances import scale
 from rung3.data.variables import Discrete
-from rung3.evaluation.measures.base import Asked, Examination, Measure, Section
+from rung3.evaluation.measures.base import Answers, Examination, Measure, Section
 from rung3.evaluation.measures.table import Table, cell
 
 __all__ = ["SPREAD"]
 
 
-def _asked(seen: Examination, asked: Asked) -> None:
-    if asked.draws is None:
+def _on_answers(exam: Examination, answers: Answers) -> None:
+    if answers.draws is None:
         return
-    for name in asked.query.affected(seen.model):
-        variable = seen.model.variables[name]
-        if name in seen.outcomes and not isinstance(variable, Discrete):
-            deviation = asked.draws[name].std(0).reshape(asked.rows.n, -1).mean(1)
-            seen.add(("spread", asked.query.label, name), name, scale(variable) * deviation)
+    for name in answers.query.affected(exam.model):
+        variable = exam.model.variables[name]
+        if name in exam.outcomes and not isinstance(variable, Discrete):
+            deviation = answers.draws[name].std(0).reshape(answers.rows.n, -1).mean(1)
+            exam.add(("spread", answers.query.label, name), name, scale(variable) * deviation)
 
 
 def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
@@ -50,6 +50,7 @@ SPREAD = Measure(
     ),
     standard=True,
     essential=True,
-    asked=_asked,
+    draws="always",
+    on_answers=_on_answers,
     tables=_tables,
 )

@@ -21,7 +21,7 @@ from torch import Tensor
 from rung3.data.distances import distance
 from rung3.data.rows import Rows
 from rung3.data.seeding import Seed, base_seed
-from rung3.evaluation.measures.base import KEPT, Asked, Examination, Measure, Section
+from rung3.evaluation.measures.base import KEPT, Answers, Examination, Measure, Section
 
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM
@@ -38,7 +38,7 @@ def disagreement(
     temperature: float = 1.0,
     seed: Seed = None,
 ) -> dict[str, Tensor]:
-    """Mean distance between models' counterfactuals, of each row.
+    """Return the mean distance between models' counterfactuals, of each row.
 
     Args:
         models: Two or more models of the same variables.
@@ -60,8 +60,8 @@ def disagreement(
         >>> disagreement([world, world], world.sample(2, seed=0), {"x1": 1.0}, ["x2"])
         {'x2': tensor([0., 0.])}
     """
-    found = apart(models, rows, do, names, temperature=temperature, seed=seed)
-    return {name: values.mean(0) for name, values in found.items()}
+    distances = apart(models, rows, do, names, temperature=temperature, seed=seed)
+    return {name: values.mean(0) for name, values in distances.items()}
 
 
 def apart(
@@ -74,7 +74,7 @@ def apart(
     temperature: float = 1.0,
     seed: Seed = None,
 ) -> dict[str, Tensor]:
-    """Mean distance of each model's counterfactuals from the others', of each row.
+    """Return the mean distance of each model's counterfactuals from the others', of each row.
 
     Args:
         models: As `disagreement`.
@@ -104,24 +104,24 @@ def apart(
 
     def far(name: str, k: int) -> Tensor:
         others = [other for other in answers if other is not answers[k]]
-        own = [distance(variables[name], answers[k][name], other[name]) for other in others]
-        return torch.stack(own).mean(0)
+        gaps = [distance(variables[name], answers[k][name], other[name]) for other in others]
+        return torch.stack(gaps).mean(0)
 
     return {name: torch.stack([far(name, k) for k in range(len(models))]) for name in names}
 
 
-def _asked(seen: Examination, asked: Asked) -> None:
-    names, label = asked.query.affected(seen.model), asked.query.label
-    second = seen.model.counterfactual(
-        asked.rows, asked.do, hold=asked.query.hold, seed=seen.generator
+def _on_answers(exam: Examination, answers: Answers) -> None:
+    names, label = answers.query.affected(exam.model), answers.query.label
+    second = exam.model.counterfactual(
+        answers.rows, answers.do, hold=answers.query.hold, seed=exam.generator
     )
     for name in names:
-        gap = distance(seen.model.variables[name], asked.answers[KEPT][name], second[name])
-        seen.add(("stability", label, name, "abductions"), name, gap)
-    if seen.peers and not asked.query.hold:
-        models = [seen.model, *seen.peers]
-        for name, gap in disagreement(models, asked.rows, asked.do, names, seed=0).items():
-            seen.add(("stability", label, name, "peers"), name, gap)
+        gap = distance(exam.model.variables[name], answers.by_mode[KEPT][name], second[name])
+        exam.add(("stability", label, name, "abductions"), name, gap)
+    if exam.peers and not answers.query.hold:
+        models = [exam.model, *exam.peers]
+        for name, gap in disagreement(models, answers.rows, answers.do, names, seed=0).items():
+            exam.add(("stability", label, name, "peers"), name, gap)
 
 
 STABILITY = Measure(
@@ -136,5 +136,5 @@ STABILITY = Measure(
             better={"": "lower"},
         ),
     ),
-    asked=_asked,
+    on_answers=_on_answers,
 )

@@ -2,7 +2,7 @@
 
     error = d(x~, x*),      skill = 1 - mean d(x~, x*) / mean d(x, x*)
 
-with x the factual value, x~ the model's answer and x* what would really have been. Skill 1 is
+with x the factual value, x~ the model's answer and x* the true counterfactual. Skill 1 is
 perfect, 0 is doing nothing; it is printed beside that of simple baselines, which are handed the
 counterfactual parents and never see a mechanism.
 """
@@ -24,7 +24,7 @@ from rung3.evaluation.measures.base import (
     NOTHING,
     SCALED,
     TRUTH,
-    Asked,
+    Answers,
     Baseline,
     Examination,
     Line,
@@ -40,15 +40,15 @@ if TYPE_CHECKING:
 __all__ = ["AGAINST_TRUTH", "baseline_errors", "errors", "forget"]
 
 
-def errors(model: SCM, found: Rows, true: Rows, names: list[str]) -> dict[str, Tensor]:
-    """Distance of each variable from the truth, in each row, `(n,)`."""
-    return {name: distance(model.variables[name], found[name], true[name]) for name in names}
+def errors(model: SCM, imagined: Rows, true: Rows, names: list[str]) -> dict[str, Tensor]:
+    """Return the distance of each variable from the truth, in each row, `(n,)`."""
+    return {name: distance(model.variables[name], imagined[name], true[name]) for name in names}
 
 
 def baseline_errors(
     model: SCM, rows: Rows, true: Rows, image: str, baselines: Mapping[str, Baseline]
 ) -> dict[str, Tensor]:
-    """Distance of each baseline's image from the truth, `(n,)`, by the baseline's name."""
+    """Return the distance of each baseline's image from the truth, `(n,)`, by name."""
     before = {name: rows[name] for name in model.graph.parents(image)}
     after = {name: true[name] for name in before}
     variable = model.variables[image]
@@ -65,35 +65,35 @@ def forget(scores: Scores, label: str) -> None:
     )
 
 
-def _answered(seen: Examination, asked: Asked, mode: str) -> None:
-    if asked.true is not None:
-        _against(seen, asked, mode, asked.answers[mode], asked.true)
+def _on_answer(exam: Examination, answers: Answers, mode: str) -> None:
+    if answers.true is not None:
+        _against(exam, answers, mode, answers.by_mode[mode], answers.true)
 
 
-def _asked(seen: Examination, asked: Asked) -> None:
+def _on_answers(exam: Examination, answers: Answers) -> None:
     """Score the mean of draws, which is free of the accidents of one, and the baselines."""
-    if asked.true is None:
+    if answers.true is None:
         return
-    if asked.draws is not None:
-        for name in seen.images(asked.query):
-            mean = asked.draws[name].mean(0)
-            error = distance(seen.model.variables[name], mean, asked.true[name])
-            seen.add(("truth", asked.query.label, name, AVERAGED, "error"), name, error)
-    _against(seen, asked, NOTHING, asked.rows, asked.true)
-    for image in seen.images(asked.query):
-        by_baseline = baseline_errors(seen.model, asked.rows, asked.true, image, seen.baselines)
+    if answers.draws is not None:
+        for name in exam.images(answers.query):
+            mean = answers.draws[name].mean(0)
+            error = distance(exam.model.variables[name], mean, answers.true[name])
+            exam.add(("truth", answers.query.label, name, AVERAGED, "error"), name, error)
+    _against(exam, answers, NOTHING, answers.rows, answers.true)
+    for image in exam.images(answers.query):
+        by_baseline = baseline_errors(exam.model, answers.rows, answers.true, image, exam.baselines)
         for who, error in by_baseline.items():
-            seen.add(("truth", asked.query.label, image, who, "error"), image, error)
+            exam.add(("truth", answers.query.label, image, who, "error"), image, error)
 
 
-def _against(seen: Examination, asked: Asked, who: str, answer: Rows, true: Rows) -> None:
-    names = asked.query.affected(seen.model)
-    for name, error in errors(seen.model, answer, true, names).items():
-        seen.add(("truth", asked.query.label, name, who, "error"), name, error)
+def _against(exam: Examination, answers: Answers, who: str, answer: Rows, true: Rows) -> None:
+    names = answers.query.affected(exam.model)
+    for name, error in errors(exam.model, answer, true, names).items():
+        exam.add(("truth", answers.query.label, name, who, "error"), name, error)
 
 
-def _skill(seen: Examination, metrics: dict[str, Any], bootstrap: Bootstrap) -> None:
-    scores = seen.scores
+def _skill(exam: Examination, metrics: dict[str, Any], bootstrap: Bootstrap) -> None:
+    scores = exam.scores
     for path in [path for path in scores if path[0] == "truth" and path[-1] == "error"]:
         error, nothing = scores[path], scores[(*path[:3], NOTHING, "error")]
         put(metrics, (*path[:-1], "skill"), bootstrap.of(len(error)).skill(error, nothing))
@@ -153,8 +153,8 @@ AGAINST_TRUTH = Measure(
     ),
     always=True,
     essential=True,
-    answered=_answered,
-    asked=_asked,
+    on_answer=_on_answer,
+    on_answers=_on_answers,
     conclude=_skill,
     tables=_tables,
 )

@@ -8,25 +8,18 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rung3.data.names import slug, slugs
-from rung3.evaluation.measures import MEASURES, SECTIONS
 from rung3.evaluation.measures.base import FACTUAL, KEPT, MODES
 from rung3.evaluation.measures.base import Line as Spelled
+from rung3.evaluation.measures.registry import sections
 from rung3.evaluation.report import page
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-    from rung3.evaluation.report.comparison import Comparison
+    from rung3.evaluation.report.compared import Compared
 
 __all__ = ["pictures_of", "render", "table"]
-
-ORDER = [
-    section.name
-    for measure in sorted(MEASURES, key=lambda measure: not measure.essential)
-    for section in measure.sections
-]
-"""Sections from the first to the last: what a report deems essential goes before."""
 
 ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}", None: ""}
 
@@ -46,8 +39,11 @@ SHORT = (
 )
 """How to read a table without intervals."""
 
-NAMES, INTERVALS = 30, 32
-"""Columns of a console for the names of metrics, and for a run with its intervals."""
+NAMES = 30
+"""Columns of a console for the names of metrics."""
+
+INTERVALS = 32
+"""Columns of a console for a run with its intervals."""
 
 DELTA = "\N{GREEK CAPITAL LETTER DELTA} "
 """Before a difference."""
@@ -80,37 +76,37 @@ class Cell(NamedTuple):
     best: bool = False
 
 
-def lines(comparison: Comparison) -> list[Line]:
-    """The metrics in which runs differ, and floors, section by section."""
+def lines(comparison: Compared) -> list[Line]:
+    """Return the metrics in which runs differ, and floors, section by section."""
     entries = comparison.entries.items()
-    found = [_line(path, e) for path, e in entries if FACTUAL in path or not _same(e)]
-    order = [*map(_heading, ORDER), *(line.section for line in found)]
-    return sorted(found, key=lambda line: (order.index(line.section), line.rank))
+    spelled = [_line(path, e) for path, e in entries if FACTUAL in path or not _same(e)]
+    order = [*map(_heading, sections()), *(line.section for line in spelled)]
+    return sorted(spelled, key=lambda line: (order.index(line.section), line.rank))
 
 
-def notes(comparison: Comparison) -> list[str]:
-    """What to know about it, and the metrics that are the same in all runs."""
+def notes(comparison: Compared) -> list[str]:
+    """Return what to know about it, and the metrics that are the same in all runs."""
     entries = comparison.entries.items()
     same = [_line(path, e) for path, e in entries if FACTUAL not in path and _same(e)]
     if not same:
         return comparison.notes
-    said = "; ".join(f"{line.name} {cells(line)[0].value}" for line in same)
-    return [*comparison.notes, f"The same in all runs: {said}."]
+    listed = "; ".join(f"{line.name} {cells(line)[0].value}" for line in same)
+    return [*comparison.notes, f"The same in all runs: {listed}."]
 
 
-def _same(found: Mapping[str, Any]) -> bool:
-    """Whether every run has it, and the same."""
-    first, *others = found["runs"].values()
+def _same(entry: Mapping[str, Any]) -> bool:
+    """Return whether every run has it, and the same."""
+    first, *others = entry["runs"].values()
     return first is not None and all(other == first for other in others)
 
 
 def cells(line: Line) -> list[Cell]:
-    """A line's cells, one a run."""
+    """Return a line's cells, one a run."""
     return [_cell(line.found, name) for name in line.found["runs"]]
 
 
-def table(comparison: Comparison, width: int) -> Iterator[RenderableType]:
-    """The table in a console of some width, section by section, with what to know about it."""
+def table(comparison: Compared, width: int) -> Iterator[RenderableType]:
+    """Yield the table for a console of some width, section by section, with its notes."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -118,26 +114,26 @@ def table(comparison: Comparison, width: int) -> Iterator[RenderableType]:
     runs = list(comparison.reports)
     wide = width >= NAMES + INTERVALS * len(runs)
     drawn = [(line, [_text(cell, wide) for cell in cells(line)]) for line in lines(comparison)]
-    said = [text for _, own in drawn for cell in own for text in cell.plain.splitlines()]
-    each = max(map(len, said), default=0)
+    printed = [text for _, texts in drawn for cell in texts for text in cell.plain.splitlines()]
+    each = max(map(len, printed), default=0)
     each = max(each, min((width - NAMES) // len(runs) - 2, max(map(len, runs))))
     first = max(NAMES, width - 3 - (each + 2) * len(runs))  # a column is parted by two spaces
     yield Text(_title(comparison), "bold")
     for section, group in groupby(drawn, lambda pair: pair[0].section):
-        made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        made.add_column(section, width=first, overflow="fold")
+        block = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        block.add_column(section, width=first, overflow="fold")
         for name in runs:
-            made.add_column(name, justify="right", width=each, overflow="fold", vertical="top")
-        for line, own in group:
-            made.add_row(Text(line.name), *own)
-        yield made
+            block.add_column(name, justify="right", width=each, overflow="fold", vertical="top")
+        for line, texts in group:
+            block.add_row(Text(line.name), *texts)
+        yield block
     yield Text(HOW if wide else f"{SHORT} {NAMES + INTERVALS * len(runs)} columns on.", "dim")
     for note in notes(comparison):
         yield Text(note)
 
 
 def _text(cell: Cell, wide: bool) -> Text:
-    """A cell, with its intervals if there is room for them."""
+    """Return a cell, with its intervals if there is room for them."""
     from rich.text import Text
 
     value = (f"{cell.value} *", "bold") if cell.best else f"{cell.value}  "
@@ -145,21 +141,21 @@ def _text(cell: Cell, wide: bool) -> Text:
     return Text.assemble(value, *((f"\n{note}  ", "dim") for note in notes if note))
 
 
-def render(comparison: Comparison, pictures: Mapping[str, bytes]) -> str:
-    """The page.
+def render(comparison: Compared, pictures: Mapping[str, bytes]) -> str:
+    """Return the page as HTML.
 
     Args:
         comparison: What to tell.
         pictures: PNG files by name.
     """
     first = next(iter(comparison.reports.values()))
-    said = "".join(f"<p class='note'>{escape(note)}</p>\n" for note in notes(comparison))
+    remarks = "".join(f"<p class='note'>{escape(note)}</p>\n" for note in notes(comparison))
     parts = [
         f"<h1>{escape(_title(comparison))}</h1>",
         f'<p class="soft">{escape(page.summary(first.metrics))}</p>',
         f'<div class="wide">{_html(comparison)}</div>',
         f"<p class='soft'>{escape(HOW)}</p>",
-        said,
+        remarks,
         _tradeoff(pictures),
         *_pictures(comparison, pictures),
         "<h2>The models</h2>",
@@ -171,15 +167,15 @@ def render(comparison: Comparison, pictures: Mapping[str, bytes]) -> str:
     return page.document("rung3: comparison", parts, STYLE)
 
 
-def _html(comparison: Comparison) -> str:
+def _html(comparison: Compared) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in ("", *comparison.reports))
     rows, section, across = [], "", len(comparison.reports) + 1
     for line in lines(comparison):
         if line.section != section:
             section = line.section
             rows.append(f'<tr><td class="section" colspan="{across}">{escape(section)}</td></tr>')
-        found = "".join(_td(cell) for cell in cells(line))
-        rows.append(f"<tr><td>{escape(line.name)}</td>{found}</tr>")
+        columns = "".join(_td(cell) for cell in cells(line))
+        rows.append(f"<tr><td>{escape(line.name)}</td>{columns}</tr>")
     body = "\n".join(rows)
     return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
 
@@ -190,8 +186,8 @@ def _td(cell: Cell) -> str:
     return f"<td{kind}>{escape(cell.value)}{star}{notes}</td>"
 
 
-def pictures_of(comparison: Comparison) -> dict[tuple[str, str], str]:
-    """Names of the pictures by intervention and mode."""
+def pictures_of(comparison: Compared) -> dict[tuple[str, str], str]:
+    """Return the names of the pictures by intervention and mode."""
     labels = slugs(next(iter(comparison.reports.values())).examples.queries)
     return {
         (label, mode): f"beside-{name}-{slug(mode)}"
@@ -211,7 +207,7 @@ def _tradeoff(pictures: Mapping[str, bytes]) -> str:
     )
 
 
-def _pictures(comparison: Comparison, pictures: Mapping[str, bytes]) -> Iterator[str]:
+def _pictures(comparison: Compared, pictures: Mapping[str, bytes]) -> Iterator[str]:
     if any(name.startswith("beside-") for name in pictures):
         yield "<h2>The same test rows under each model</h2>"
     for (label, mode), name in pictures_of(comparison).items():
@@ -221,25 +217,25 @@ def _pictures(comparison: Comparison, pictures: Mapping[str, bytes]) -> Iterator
             yield f"<h3>{escape(title)}</h3>\n{shown}"
 
 
-def _title(comparison: Comparison) -> str:
+def _title(comparison: Compared) -> str:
     return f"{len(comparison.reports)} models, the same questions"
 
 
-def _line(path: tuple[str, ...], found: Mapping[str, Any]) -> Line:
-    section = SECTIONS.get(path[0])
+def _line(path: tuple[str, ...], entry: Mapping[str, Any]) -> Line:
+    section = sections().get(path[0])
     if section is None or section.line is None:
         line = Spelled(", ".join(path[1:]) or path[0])
     else:
         line = section.line(path)
-    said = line.text + ("" if line.mode is None else _mode(line.mode))
-    unit = f", {found['unit']}" if found["unit"] else ""
+    text = line.text + ("" if line.mode is None else _mode(line.mode))
+    unit = f", {entry['unit']}" if entry["unit"] else ""
     heading = _heading(line.section or path[0])
-    return Line(heading, f"{said}{unit} {ARROWS[found['better']]}".rstrip(), found, line.rank)
+    return Line(heading, f"{text}{unit} {ARROWS[entry['better']]}".rstrip(), entry, line.rank)
 
 
 def _heading(name: str) -> str:
     """Return what a section is called, given the first name of its paths."""
-    section = SECTIONS.get(name)
+    section = sections().get(name)
     if section is not None and section.heading:
         return section.heading
     return name.replace("_", " ").capitalize()
@@ -249,28 +245,28 @@ def _mode(mode: str) -> str:
     return "" if mode == KEPT else f", {MODES.get(mode, mode)}"
 
 
-def _cell(found: Mapping[str, Any], name: str) -> Cell:
-    own = found["runs"][name]
-    if own is None:
+def _cell(entry: Mapping[str, Any], name: str) -> Cell:
+    mean = entry["runs"][name]
+    if mean is None:
         return Cell("\N{EN DASH}")
-    if own["mean"] is None:
+    if mean["mean"] is None:
         return Cell("undefined")
-    change = found["differences"].get(name)
+    change = entry["differences"].get(name)
     difference = ""
     if change is not None and change["mean"] is not None:
         difference = f"{DELTA}{_signed(change['mean'])}{_interval(change, _signed, ' (', ')')}"
-    interval = _interval(own, _number)
-    return Cell(_number(own["mean"]), interval, difference, name in found["best"])
+    interval = _interval(mean, _number)
+    return Cell(_number(mean["mean"]), interval, difference, name in entry["best"])
 
 
-def _interval(found: Mapping[str, Any], spell: Any, left: str = "", right: str = "") -> str:
-    if found["low"] is None or found["low"] == found["high"]:
+def _interval(mean: Mapping[str, Any], spell: Any, left: str = "", right: str = "") -> str:
+    if mean["low"] is None or mean["low"] == mean["high"]:
         return ""
-    return f"{left}{spell(found['low'])} to {spell(found['high'])}{right}"
+    return f"{left}{spell(mean['low'])} to {spell(mean['high'])}{right}"
 
 
 def _number(value: float) -> str:
-    """Three digits or more.
+    """Return a number with three digits or more.
 
     Example:
         >>> _number(0.12345), _number(12.345), _number(1234.5)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+from rung3.data.pictures import uri
 from rung3.evaluation.measures.table import Cell, Table
 from rung3.evaluation.report.tables import further, tables
 
@@ -47,7 +47,7 @@ details { margin: .4rem 0; } summary { cursor: pointer; color: var(--soft); }
 def render(
     metrics: Mapping[str, Any], pictures: Mapping[str, bytes], labels: Mapping[str, str]
 ) -> str:
-    """The page.
+    """Return the page as HTML.
 
     Args:
         metrics: The numbers.
@@ -69,7 +69,7 @@ def render(
 
 
 def document(title: str, parts: Iterable[str], style: str = "") -> str:
-    """A page of these parts, in the reports' style and what is added to it."""
+    """Return a page of these parts, in the reports' style and what is added to it."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -80,7 +80,7 @@ def document(title: str, parts: Iterable[str], style: str = "") -> str:
 
 
 def summary(metrics: Mapping[str, Any]) -> str:
-    """One line on how the numbers came about."""
+    """Return one line on how the numbers came about."""
     settings, speed = metrics["settings"], metrics["speed"]["per second"]
     parts = [f"{settings['rows']} test rows"]
     if settings["rows left out for missing values"]:
@@ -148,12 +148,10 @@ def _image(
 
 
 def figure(png: bytes, text: str, kind: str = "") -> str:
-    """A picture, embedded, at two thirds of its pixels."""
+    """Return a picture, embedded, at two thirds of its pixels."""
     width = int.from_bytes(png[16:20], "big") * 2 // 3
-    source = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-    return (
-        f'<figure class="{kind}"><img width="{width}" alt="{escape(text)}" src="{source}"></figure>'
-    )
+    image = f'<img width="{width}" alt="{escape(text)}" src="{uri(png)}">'
+    return f'<figure class="{kind}">{image}</figure>'
 
 
 def _settings(metrics: Mapping[str, Any]) -> str:

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["Report"]
 
 
-NUMBERS, SCORES, EXAMPLES = "metrics.json", "scores.safetensors", "examples.safetensors"
+NUMBERS = "metrics.json"
+"""File of all means with their intervals."""
+
+SCORES = "scores.safetensors"
+"""File of every row's scores."""
+
+EXAMPLES = "examples.safetensors"
+"""File of the rows that are shown as pictures."""
 
 WIDE = 110
 """Columns of a console that has room for intervals."""
@@ -61,7 +68,7 @@ class Report:
         self.scores = scores
 
     def pictures(self) -> dict[str, bytes]:
-        """PNG files by name: `strip-...`, `sweep-...`, `graph`, `graph-...` and `losses`."""
+        """Draw PNG files by name: `strip-...`, `sweep-...`, `graph`, `graph-...` and `losses`."""
         drawn = {"graph": pictures.graph(self.graph, self.variables)}
         named = slugs(self.examples.queries)
         for label, example in self.examples.queries.items():
@@ -91,7 +98,7 @@ class Report:
         """
         place = Path(folder)
         drawn = self.pictures()
-        said = {
+        description = {
             "graph": self.graph.to_text(),
             "variables": {name: variable.config() for name, variable in self.variables.items()},
             "status": self.examples.status(),
@@ -100,7 +107,7 @@ class Report:
         numbers = json.dumps(self.metrics, indent=2, ensure_ascii=False, allow_nan=False)
         text = page.render(self.metrics, drawn, self.headings())
         contents = {f"{name}.png": png for name, png in drawn.items()}
-        contents |= {SCORES: self.scores.packed(), EXAMPLES: packed(shown, "examples", said)}
+        contents |= {SCORES: self.scores.packed(), EXAMPLES: packed(shown, "examples", description)}
         contents |= {NUMBERS: f"{numbers}\n".encode(), "report.html": text.encode()}
         publish(place, contents)
         return place / "report.html"
@@ -135,11 +142,11 @@ class Report:
                     "and run the study there again, which keeps the fitted model"
                 )
         scores = Scores.load(place / SCORES)
-        shown, said = read_tensors(place / EXAMPLES, "examples")
-        variables = {name: from_config(name, v) for name, v in said["variables"].items()}
+        shown, description = read_tensors(place / EXAMPLES, "examples")
+        variables = {name: from_config(name, v) for name, v in description["variables"].items()}
         values = {tuple(json.loads(key)): value for key, value in shown.items()}
-        examples = Examples.restore(values, said["status"])
-        return cls(metrics, CausalGraph(said["graph"]), variables, examples, {}, scores)
+        examples = Examples.restore(values, description["status"])
+        return cls(metrics, CausalGraph(description["graph"]), variables, examples, {}, scores)
 
     def headings(self) -> dict[str, str]:
         """Label of each intervention by the ending of its pictures' names."""

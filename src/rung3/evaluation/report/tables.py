@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rung3.evaluation.measures import MEASURES
+from rung3.evaluation.measures import registry
 from rung3.evaluation.measures.table import Table
 
 __all__ = ["further", "tables"]
@@ -22,5 +22,7 @@ def further(metrics: Mapping[str, Any]) -> list[Table]:
 
 
 def _shown(metrics: Mapping[str, Any], essential: bool) -> list[Table]:
-    chosen = sorted((m for m in MEASURES if m.essential == essential), key=lambda m: m.rung)
+    chosen = sorted(
+        (m for m in registry.MEASURES if m.essential == essential), key=lambda m: m.rung
+    )
     return [table for measure in chosen for table in measure.show(metrics)]

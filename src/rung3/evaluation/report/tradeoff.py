@@ -15,21 +15,20 @@ Source: Monteiro et al. 2023 (arXiv 2303.01274); De Sousa Ribeiro et al. 2023 (a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rung3.data.distances import unit as unit_of
+from rung3.data.pictures import ACCENT, INK, SEQUENTIAL
 from rung3.evaluation.measures.base import FACTUAL, KEPT, LATENT, OBSERVED
-from rung3.evaluation.report.comparison import Comparison
-from rung3.evaluation.report.labels import label
-from rung3.evaluation.report.pictures import ACCENT, INK
+from rung3.evaluation.report.compared import Compared
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Panel", "Point", "panels", "tradeoff"]
+__all__ = ["Panel", "Point", "label", "panels", "tradeoff"]
 
 ACROSS = 3
 """Panels in a line."""
@@ -37,8 +36,11 @@ ACROSS = 3
 LOG = 3.0
 """Ratio of the greatest value to the least from which on an axis is logarithmic."""
 
-COLOURS = "viridis"
-"""Even in lightness, and told apart by the colour-blind."""
+NAME = 7.5
+"""Points of the letters of a model's name."""
+
+AWAY = 6
+"""Points between a name and its point."""
 
 Interval = tuple[float, float, float]
 """Mean, low and high; all the same where there is no interval."""
@@ -84,8 +86,8 @@ class Panel:
     floor: float | None
 
 
-def panels(comparison: Comparison, times: int = 1) -> list[Panel]:
-    """What the figure shows, as numbers: one panel an intervention on an attribute of an image.
+def panels(comparison: Compared, times: int = 1) -> list[Panel]:
+    """Return what the figure shows, as numbers: a panel for each intervention on an attribute.
 
     Args:
         comparison: The models.
@@ -97,8 +99,8 @@ def panels(comparison: Comparison, times: int = 1) -> list[Panel]:
     return [panel for panel in _panels(comparison, str(times)) if len(panel.points) > 1]
 
 
-def tradeoff(comparison: Comparison, times: int = 1) -> Figure:
-    """Composition against effectiveness, with skill as colour; runs of a sweep are joined.
+def tradeoff(comparison: Compared, times: int = 1) -> Figure:
+    """Draw composition against effectiveness, with skill as colour; runs of a sweep are joined.
 
     Args:
         comparison: The models.
@@ -123,30 +125,30 @@ def tradeoff(comparison: Comparison, times: int = 1) -> Figure:
         )
     skills = [p.skill for panel in shown for p in panel.points if p.skill is not None]
     scale = Normalize(min(skills), max(skills)) if skills else None
-    shades = ScalarMappable(scale, COLOURS)
+    shades = ScalarMappable(scale, SEQUENTIAL)
     down, across = -(-len(shown) // ACROSS), min(ACROSS, len(shown))
     size = (3.5 * across + 0.6 * bool(skills), 3.5 * down)
     figure = Figure(figsize=size, layout="constrained")
-    every = list(figure.subplots(down, across, squeeze=False).flat)
-    for axes in every[len(shown) :]:
+    axes_list = list(figure.subplots(down, across, squeeze=False).flat)
+    for axes in axes_list[len(shown) :]:
         axes.set_axis_off()
-    for axes, panel in zip(every, shown, strict=False):
+    for axes, panel in zip(axes_list, shown, strict=False):
         _draw(axes, panel, shades)
     if skills:
-        bar = figure.colorbar(shades, ax=every, aspect=28, pad=0.015)
+        bar = figure.colorbar(shades, ax=axes_list, aspect=28, pad=0.015)
         bar.set_label("skill", color=INK, fontsize=8)
         bar.ax.tick_params(colors=INK, labelsize=7)
         bar.outline.set_visible(False)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    for axes, panel in zip(every, shown, strict=False):
+    for axes, panel in zip(axes_list, shown, strict=False):
         names = [point.name for point in panel.points]
         label(axes, names, [point.place for point in panel.points], INK)
     return figure
 
 
-def _panels(comparison: Comparison, times: str) -> Iterator[Panel]:
-    """By oracles where there are any, as the papers do; by measurement for what has none."""
+def _panels(comparison: Compared, times: str) -> Iterator[Panel]:
+    """Yield panels read by oracles where there are any, as in the papers, else by measurement."""
     seen = set()
     for section in ("effectiveness", "measured"):
         for image, by_title in comparison.metrics.get(section, {}).items():
@@ -158,7 +160,7 @@ def _panels(comparison: Comparison, times: str) -> Iterator[Panel]:
 
 
 def _panel(
-    comparison: Comparison,
+    comparison: Compared,
     section: str,
     image: str,
     title: str,
@@ -167,8 +169,8 @@ def _panel(
     by_mode: Mapping[str, Any],
 ) -> Panel:
     def of(run: str, *path: str) -> Any:
-        found = comparison.entries.get(path)
-        return None if found is None else found["runs"][run]
+        entry = comparison.entries.get(path)
+        return None if entry is None else entry["runs"][run]
 
     def drift_of(run: str, mode: str) -> Any:
         return of(run, "composition", image, mode, times)
@@ -183,23 +185,23 @@ def _panel(
         skill = of(run, "truth", title, image, mode, "skill")
         if drift and error:
             points.append(Point(run, drift, error, skill and skill["mean"]))
-    often = "" if times == "1" else f" {times} times"
+    repeated = "" if times == "1" else f" {times} times"
     grey = unit_of(comparison.reports[first].variables[image])
     what = f"{name} misread, share" if right else f"error of {name}, {unit}".rstrip(", ")
     up = f"effectiveness: {what}"
     floor = _interval(of(first, section, image, FACTUAL, name, OBSERVED), right)
-    across = f"composition{often}: drift of {image}, {grey}"
+    across = f"composition{repeated}: drift of {image}, {grey}"
     return Panel(title, across, up, points, floor and floor[0])
 
 
-def _interval(found: Mapping[str, Any] | None, share_right: bool = False) -> Interval | None:
-    """Mean, low and high, so that lower is better."""
-    if found is None or found["mean"] is None:
+def _interval(mean: Mapping[str, Any] | None, share_right: bool = False) -> Interval | None:
+    """Return mean, low and high, so that lower is better."""
+    if mean is None or mean["mean"] is None:
         return None
-    low, high = (found[k] if found[k] is not None else found["mean"] for k in ("low", "high"))
+    low, high = (mean[k] if mean[k] is not None else mean["mean"] for k in ("low", "high"))
     if share_right:
-        return 1 - found["mean"], 1 - high, 1 - low
-    return found["mean"], low, high
+        return 1 - mean["mean"], 1 - high, 1 - low
+    return mean["mean"], low, high
 
 
 def _draw(axes: Axes, panel: Panel, shades: Any) -> None:
@@ -244,9 +246,9 @@ def _up(point: Point) -> float:
 
 
 def _in_order(points: list[Point]) -> list[Point]:
-    """The points by the number after an equals sign in their names; none if they are no sweep."""
-    found = [re.fullmatch(r"(.+)=([-+.\de]+)", point.name) for point in points]
-    swept = [match for match in found if match is not None]
+    """Sort points by the number after an equals sign in their names; none if they are no sweep."""
+    matches = [re.fullmatch(r"(.+)=([-+.\de]+)", point.name) for point in points]
+    swept = [match for match in matches if match is not None]
     if len(swept) < len(points) or len({match[1] for match in swept}) > 1:
         return []
     return sorted(points, key=lambda point: float(point.name.rpartition("=")[2]))
@@ -258,18 +260,72 @@ def _arms(value: Interval) -> list[list[float]]:
 
 
 def _scale(axes: Axes, axis: str, values: list[float]) -> None:
-    """A logarithmic axis where values span much, and room at its ends."""
+    """Make an axis logarithmic where values span much, and leave room at its ends."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     low, high = min(values), max(values)
     if low > 0 and high / low >= LOG:
         room = (high / low) ** 0.15
         axes.set(**{f"{axis}scale": "log", f"{axis}lim": (low / room, high * room)})
-        own = axes.xaxis if axis == "x" else axes.yaxis
-        own.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        own.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        own.set_minor_locator(NullLocator())
-        own.set_minor_formatter(NullFormatter())
+        side = axes.xaxis if axis == "x" else axes.yaxis
+        side.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        side.set_minor_locator(NullLocator())
+        side.set_minor_formatter(NullFormatter())
     else:
         room = 0.15 * (high - low or abs(high) or 1.0)
         axes.set(**{f"{axis}lim": (low - room if low > 0 or low < 0 else -room, high + room)})
+
+
+class Box(NamedTuple):
+    """Centre and half sides of what is in the way, in pixels."""
+
+    x: float
+    y: float
+    wide: float
+    high: float
+
+    def overlap(self, other: Box) -> float:
+        """Return the area that two boxes share."""
+        across = self.wide + other.wide - abs(self.x - other.x)
+        up = self.high + other.high - abs(self.y - other.y)
+        return max(0.0, across) * max(0.0, up)
+
+
+def label(
+    axes: Axes, names: Sequence[str], points: Sequence[tuple[float, float]], ink: str
+) -> None:
+    """Write each name beside its point, once limits and layout of the axes stand.
+
+    Args:
+        axes: The axes.
+        names: A name for each point.
+        points: In data coordinates.
+        ink: Colour of the names.
+    """
+    pixel = axes.figure.dpi / 72
+    frame = axes.get_window_extent()
+    side = AWAY * pixel
+    taken = [Box(x, y, side, side) for x, y in axes.transData.transform(points)]
+    for name, point, box in zip(names, points, list(taken), strict=True):
+        wide, high = 0.3 * NAME * len(name) * pixel, 0.6 * NAME * pixel
+        corners = {
+            (right, up): Box(box.x + right * (box.wide + wide), box.y + up * box.high, wide, high)
+            for right in (1, -1)
+            for up in (1, -1)
+        }
+        cost = {
+            corner: _outside(box, frame.x0, frame.x1) + sum(map(box.overlap, taken))
+            for corner, box in corners.items()
+        }
+        right, up = min(cost, key=lambda corner: cost[corner])
+        taken.append(corners[right, up])
+        axes.annotate(
+            name, point, (right * AWAY, up * AWAY), textcoords="offset points", fontsize=NAME,
+            color=ink, ha="left" if right > 0 else "right", va="center",
+        )  # fmt: skip
+
+
+def _outside(box: Box, left: float, right: float) -> float:
+    """Return the area of a box that lies beyond the left or the right."""
+    return max(0.0, box.x + box.wide - right, left - box.x + box.wide) * box.high

@@ -47,7 +47,7 @@ class Task:
 
 
 def task(graph: CausalGraph, label: str, inputs: str | Iterable[str]) -> Task:
-    """The task of predicting a label from inputs.
+    """Describe the task of predicting a label from inputs.
 
     Args:
         graph: The causal graph.
@@ -87,5 +87,5 @@ def task(graph: CausalGraph, label: str, inputs: str | Iterable[str]) -> Task:
 
 
 def _way(graph: CausalGraph, cause: str, effect: str) -> str:
-    """A directed path, in words."""
+    """Return a directed path as text."""
     return str(next(graph.causal_paths(cause, effect)))

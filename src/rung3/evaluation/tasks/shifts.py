@@ -67,15 +67,15 @@ class Shift:
     reason: str
 
     def __str__(self) -> str:
-        kept = "stays" if self.invariant else "changes"
+        change = "stays" if self.invariant else "changes"
         name = f"{self.kind} shift" if self.kind else "no shift of this task"
-        return f"{name}: {self.mechanism}; {self.reason}; the best predictor {kept}"
+        return f"{name}: {self.mechanism}; {self.reason}; the best predictor {change}"
 
 
 def shifts(
     graph: CausalGraph, label: str, inputs: str | Iterable[str], environment: str | None = None
 ) -> dict[str, Shift]:
-    """The shifts of a task: of those variables that an environment points at, or of all.
+    """Return the shifts of a task: of those variables that an environment points at, or of all.
 
     Args:
         graph: The causal graph.
@@ -119,9 +119,9 @@ def _shift(about: Task, name: str) -> Shift:
     mechanism = f"P({name} | {', '.join(parents)})" if parents else f"P({name})"
     arrow = (ENVIRONMENT + name, name)
     pointed = CausalGraph([*graph.edges, arrow], nodes=graph.nodes, bidirected=graph.bidirected)
-    kept = pointed.d_separated(arrow[0], label, given=inputs)
+    invariant = pointed.d_separated(arrow[0], label, given=inputs)
     kind, reason = _name(about, name)
-    return Shift(name, kind, mechanism, kept, reason)
+    return Shift(name, kind, mechanism, invariant, reason)
 
 
 def _name(about: Task, name: str) -> tuple[Kind | None, str]:
@@ -147,7 +147,7 @@ def _name(about: Task, name: str) -> tuple[Kind | None, str]:
 
 
 def _measures(about: Task, name: str) -> bool:
-    """Whether a cause of inputs is of how they come about, and not of what they show."""
+    """Return whether a cause of inputs acts on how they are measured, not on what they show."""
     graph, inputs = about.graph, set(about.inputs)
     rest = graph.subgraph(set(graph.nodes) - inputs)
     shown = {k for k in rest.nodes if k == about.label or not rest.d_separated(k, about.label)}
@@ -168,7 +168,7 @@ def shifted(
     variable: str | None = None,
     change: Any = None,
 ) -> SCM:
-    """The model in a shifted environment: a new model, made with `do`.
+    """Return the model in a shifted environment: a new model, made with `do`.
 
     What is done to a variable by default, under the same noise:
 
@@ -204,9 +204,9 @@ def shifted(
     known = shifts(model.graph, label, inputs)
     names = [name for name, shift in known.items() if shift.kind == kind]
     if not names:
-        made = sorted({shift.kind for shift in known.values() if shift.kind})
+        kinds = sorted({shift.kind for shift in known.values() if shift.kind})
         direction = task(model.graph, label, inputs)
-        raise ValueError(f"{direction}: such a task has no {kind} shift; it has {made}")
+        raise ValueError(f"{direction}: such a task has no {kind} shift; it has {kinds}")
     if variable is not None:
         model.graph.names(variable)
         if variable not in names:
@@ -219,7 +219,7 @@ def shifted(
 
 
 def _default(name: str, variable: Variable, rows: Rows, size: float, kind: Kind) -> Any:
-    """A function of the variable itself, as `do` takes it."""
+    """Return a function of the variable itself, as `do` takes it."""
     match variable:
         case Image():
             return _named(lambda x: variable.nearest(x ** (2.0**size)), name)
@@ -245,7 +245,7 @@ def _default(name: str, variable: Variable, rows: Rows, size: float, kind: Kind)
 
 
 def _named(change: Callable[..., Tensor], *names: str) -> Callable[..., Tensor]:
-    """The function with arguments of these names: `do` matches arguments by name."""
+    """Return the function with arguments of these names: `do` matches arguments by name."""
 
     def applied(**values: Tensor) -> Tensor:
         return change(*(values[name] for name in names))

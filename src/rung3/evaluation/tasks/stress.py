@@ -6,7 +6,7 @@ another environment, and the difference of their scores has the interval of a me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -113,15 +113,8 @@ def stress(
     names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
     known = shifts(model.graph, label, names)
     if environments is None:
-        kinds = [kind for kind in get_args(Kind) if kind in {s.kind for s in known.values()}]
-        many = list(sizes)
-        environments = {
-            kind if len(many) == 1 else f"{kind} x{size:g}": shifted(
-                model, kind, label, names, size=size
-            )
-            for kind in kinds
-            for size in many
-        }
+        kinds = {shift.kind for shift in known.values()}
+        environments = _shifted(model, kinds, label, names, list(sizes))
     base = base_seed(seed, "stress")
     discrete = isinstance(model.variables[label], Discrete)
     measure = score or (_accuracy if discrete else _error)
@@ -136,13 +129,32 @@ def stress(
                 f"{name}: expected one score a row, ({n},), got {tuple(scores[name].shape)}; "
                 "a predictor gives labels (n,) or scores of the classes (n, K)"
             )
-    draw = Bootstrap(n, seed=base, level=level)
-    fared = {
-        name: Fared(_interval(draw, own), _interval(draw, own.float() - scores["source"].float()))
-        for name, own in scores.items()
+    bootstrap = Bootstrap(n, seed=base, level=level)
+    source = scores["source"].float()
+    results = {
+        name: Fared(_interval(bootstrap, there), _interval(bootstrap, there.float() - source))
+        for name, there in scores.items()
     }
-    said = "score" if score else "accuracy" if discrete else "negative absolute error"
-    return Stress(label, said, fared, level, n)
+    measured = "score" if score else "accuracy" if discrete else "negative absolute error"
+    return Stress(label, measured, results, level, n)
+
+
+def _shifted(
+    model: SCM,
+    kinds: Collection[Kind | None],
+    label: str,
+    inputs: tuple[str, ...],
+    sizes: Sequence[float],
+) -> dict[str, SCM]:
+    """Return the model under each kind of shift, of each size, by name."""
+    return {
+        kind if len(sizes) == 1 else f"{kind} x{size:g}": shifted(
+            model, kind, label, inputs, size=size
+        )
+        for kind in get_args(Kind)
+        if kind in kinds
+        for size in sizes
+    }
 
 
 def _accuracy(predicted: Any, truth: Tensor) -> Tensor:
@@ -159,9 +171,9 @@ def _error(predicted: Any, truth: Tensor) -> Tensor:
     return -(guess - truth).abs() if guess.shape == truth.shape else guess
 
 
-def _interval(draw: Bootstrap, scores: Tensor) -> tuple[float, float, float]:
-    found = draw.mean(scores)
-    return found["mean"], found["low"], found["high"]
+def _interval(bootstrap: Bootstrap, scores: Tensor) -> tuple[float, float, float]:
+    mean = bootstrap.mean(scores)
+    return mean["mean"], mean["low"], mean["high"]
 
 
 def _spell(value: tuple[float, float, float], form: str) -> str:

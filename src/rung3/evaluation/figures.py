@@ -1,4 +1,11 @@
-"""What the pictures of the axioms show: the answers of several models, and their errors."""
+"""The axioms as pictures: several models asked the same of the same rows, side by side.
+
+    composition      x, f_0(x), f_0(f_0(x)), ...                    (lecture, Figure 35)
+    effectiveness    f(x; do(k := v)) for every v, all else held    (Figure 36)
+    reversibility    x, there, back, there, back, ...               (Figure 37)
+
+with `f_0` a null intervention. Every column's mean error over the rows stands beneath it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.distances import distance, unit
+from rung3.data.pictures import ACCENT, GAP, INK, MARGIN, Sheet, cell_size, line, show
 from rung3.data.rows import Rows, spell_unknown
 from rung3.data.seeding import Seed, chain
 from rung3.data.variables import Continuous, Discrete, Image, Variable
@@ -28,6 +36,24 @@ Reader = Callable[[Tensor], Tensor]
 STEPS = 6
 """Values that a number is set to."""
 
+CELL = 0.56
+"""Inches of an image's longer side: a comparison has many columns."""
+
+LABELS = 0.95
+"""Inches for what stands beside the rows."""
+
+WIDE = 9
+"""Columns from which on panels stand below each other."""
+
+TITLE = 8.5
+"""Points of the letters of titles."""
+
+HEAD = 6.5
+"""Points of the letters above columns, of errors, and of notes."""
+
+LABEL = 6.0
+"""Points of the letters beside rows."""
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -35,9 +61,9 @@ class Panel:
 
     Attributes:
         title: Its name.
-        note: What is said of it, behind its name.
+        note: A remark, written behind its name.
         images: The rows shown, by column: `(columns, rows, C, H, W)`.
-        errors: Mean error of each column, over all rows; `None` where there is none to tell.
+        errors: Mean error of each column, over all rows; `None` where there is none.
     """
 
     title: str
@@ -65,10 +91,12 @@ class Comparison:
     panels: tuple[Panel, ...]
 
     def figure(self) -> Figure:
-        """The picture; see `rung3.evaluation.figures.drawing`."""
-        from rung3.evaluation.figures.drawing import draw
+        """Draw the models side by side, or below each other if they are wide.
 
-        return draw(self)
+        Returns:
+            A matplotlib figure; `figure.savefig(path)` writes it.
+        """
+        return _Drawing(self).sheet.figure
 
 
 def composition(
@@ -80,7 +108,7 @@ def composition(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Comparison:
-    """Repeated null interventions: does the image stay what it was (lecture, Figure 35)?
+    """Repeat null interventions: does the image stay what it was (lecture, Figure 35)?
 
     Args:
         models: Models of the same variables, by name.
@@ -101,21 +129,21 @@ def composition(
         >>> found.heads, found.panels[0].errors
         (('factual', '1', '3'), (None, 0.0, 0.0))
     """
-    asked = _Question(models, rows, shown)
-    null = {name: rows[name] for name in asked.causes}
+    question = _Question(models, rows, shown)
+    null = {name: rows[name] for name in question.causes}
     panels = []
     for title, model in models.items():
         now, seen = rows, [rows]
         errors: list[float | None] = [None]
         links = chain(seed, "composition")
         for m in range(1, max(times) + 1):
-            now = asked.answer(model, now, null, temperature, links)
+            now = question.answer(model, now, null, temperature, links)
             if m in times:
                 seen.append(now)
-                errors.append(asked.error(now, rows))
-        panels.append(asked.panel(title, "", seen, errors))
+                errors.append(question.error(now, rows))
+        panels.append(question.panel(title, "", seen, errors))
     heads = ("factual", *map(str, times))
-    return asked.comparison("null interventions, one after another", heads, panels, "drift")
+    return question.comparison("null interventions, one after another", heads, panels, "drift")
 
 
 def effectiveness(
@@ -129,16 +157,16 @@ def effectiveness(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Comparison:
-    """One cause is set, the others are held: does it alone change (lecture, Figure 36)?
+    """Set one cause and hold the others: does it alone change (lecture, Figure 36)?
 
     Args:
         models: Models of the same variables, by name.
         rows: A batch of rows; errors are means over all of them.
         change: The cause of the image that is set: to each of its categories, or to values over its
             range. The first, if not given.
-        truth: The world, if known: it has a panel of its own, and errors are told from it.
-        readers: Functions that read causes off images: how far they are from
-            what was told is said of each panel.
+        truth: The world, if known: it has a panel of its own, and errors are distances from it.
+        readers: Functions that read causes off images: each panel notes how far the causes are
+            from the values that were set.
         shown: Which rows are drawn.
         temperature: Factor on a VAE's noise of observation.
         seed: Of the abductions.
@@ -147,31 +175,31 @@ def effectiveness(
         ValueError: If models differ in their image or its causes, `change` is no scalar cause of
             it, or there is no such row.
     """
-    asked = _Question(models, rows, shown)
-    name = asked.cause(change)
-    variable = asked.variables[name]
+    question = _Question(models, rows, shown)
+    name = question.cause(change)
+    variable = question.variables[name]
     values = _values(variable, rows[name])
-    every = {"truth": truth, **models} if truth is not None else dict(models)
+    answering = {"truth": truth, **models} if truth is not None else dict(models)
     true: list[Rows] = []
     panels = []
-    for title, model in every.items():
+    for title, model in answering.items():
         seen: list[Rows] = []
         for value in values:
-            do = {k: rows[k] for k in asked.causes} | {name: value.expand(rows.n)}
-            seen.append(asked.answer(model, rows, do, temperature, seed))
+            do = {k: rows[k] for k in question.causes} | {name: value.expand(rows.n)}
+            seen.append(question.answer(model, rows, do, temperature, seed))
         if model is truth:
             true = seen
-        found = [asked.error(one, best) for one, best in zip(seen, true, strict=False)]
+        deviations = [question.error(one, best) for one, best in zip(seen, true, strict=False)]
         errors: list[float | None] = [
             None,
-            *(found if model is not truth and true else [None] * len(values)),
+            *(deviations if model is not truth and true else [None] * len(values)),
         ]
-        note = asked.read(seen, readers or {})
-        panels.append(asked.panel(title, note, [rows, *seen], errors))
+        note = question.read(seen, readers or {})
+        panels.append(question.panel(title, note, [rows, *seen], errors))
     heads = ("factual", *(spell(variable, value) for value in values))
-    others = [k for k in asked.causes if k != name]
+    others = [k for k in question.causes if k != name]
     held = f", {' and '.join(others)} held" if others else ""
-    return asked.comparison(f"do({name}){held}", heads, panels, "error")
+    return question.comparison(f"do({name}){held}", heads, panels, "error")
 
 
 def reversibility(
@@ -184,7 +212,7 @@ def reversibility(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Comparison:
-    """A cause is set to something else and back, over and over (lecture, Figure 37).
+    """Set a cause to another value and back, over and over (lecture, Figure 37).
 
     Args:
         models: Models of the same variables, by name.
@@ -200,28 +228,28 @@ def reversibility(
     Raises:
         ValueError: As `effectiveness`.
     """
-    asked = _Question(models, rows, shown)
-    name = asked.cause(change)
-    factual = {k: rows[k] for k in asked.causes}
-    there = factual | {name: _opposite(asked.variables[name], rows[name])}
+    question = _Question(models, rows, shown)
+    name = question.cause(change)
+    factual = {k: rows[k] for k in question.causes}
+    there = factual | {name: _opposite(question.variables[name], rows[name])}
     panels = []
     for title, model in models.items():
         now, seen = rows, [rows]
         errors: list[float | None] = [None]
         links = chain(seed, "reversibility")
         for m in range(1, max(times) + 1):
-            away = asked.answer(model, now, there, temperature, links)
-            now = asked.answer(model, away, factual, temperature, links)
+            away = question.answer(model, now, there, temperature, links)
+            now = question.answer(model, away, factual, temperature, links)
             if m in times:
                 seen += [away, now]
-                errors += [None, asked.error(now, rows)]
-        panels.append(asked.panel(title, "", seen, errors))
+                errors += [None, question.error(now, rows)]
+        panels.append(question.panel(title, "", seen, errors))
     heads = ("factual", *(f"{way}\n{m}" for m in times for way in ("there", "back")))
-    return asked.comparison(f"do({name}) there and back, again", heads, panels, "drift")
+    return question.comparison(f"do({name}) there and back", heads, panels, "drift")
 
 
 class _Question:
-    """What all models are asked about: one image, its causes, and rows.
+    """The question that all models are asked: one image, its causes, and rows.
 
     Args:
         models: The models.
@@ -250,29 +278,29 @@ class _Question:
             raise ValueError(f"shown: {beyond or 'none'}; the rows are 0 to {rows.n - 1}")
         self.rows, self.shown = rows, torch.tensor(list(shown))
 
-    def cause(self, asked: str | None) -> str:
-        """The cause that is set."""
-        if asked is None:
+    def cause(self, name: str | None) -> str:
+        """Return the cause that is set."""
+        if name is None:
             return self.causes[0]
-        if asked not in self.causes:
+        if name not in self.causes:
             known = dict.fromkeys(self.causes)
-            raise ValueError(f"no scalar cause of {self.image}: {spell_unknown([asked], known)}")
-        return asked
+            raise ValueError(f"no scalar cause of {self.image}: {spell_unknown([name], known)}")
+        return name
 
     @torch.no_grad()
     def answer(
         self, model: SCM, rows: Rows, do: Mapping[str, Any], temperature: float, seed: Seed
     ) -> Rows:
-        """A model's counterfactual, which can be asked about again."""
+        """Return a model's counterfactual, as rows that can be asked about in turn."""
         return answer(model, rows, do, temperature, seed)
 
-    def error(self, found: Rows, expected: Rows) -> float:
-        """Mean error of the image over all rows."""
+    def error(self, answers: Rows, expected: Rows) -> float:
+        """Return the mean error of the image over all rows."""
         variable = self.variables[self.image]
-        return float(distance(variable, found[self.image], expected[self.image]).mean())
+        return float(distance(variable, answers[self.image], expected[self.image]).mean())
 
     def read(self, answers: Sequence[Rows], readers: Mapping[str, Reader]) -> str:
-        """What is read off the answers, against what they were told to be."""
+        """Return as text how far what is read off the answers is from what was set."""
         lines = []
         for name in (name for name in self.causes if name in readers):
             variable, read = self.variables[name], readers[name]
@@ -287,25 +315,25 @@ class _Question:
     def panel(
         self, title: str, note: str, seen: Sequence[Rows], errors: Sequence[float | None]
     ) -> Panel:
-        """One model's panel."""
+        """Return one model's panel."""
         images = torch.stack([rows[self.image][self.shown].float().cpu() for rows in seen])
         return Panel(title, note, images, tuple(errors))
 
     def comparison(
         self, title: str, heads: tuple[str, ...], panels: list[Panel], error: str
     ) -> Comparison:
-        """All panels."""
-        few = self.rows[self.shown]
+        """Return the comparison of all panels."""
+        rows = self.rows[self.shown]
         labels = [
-            "\n".join(f"{k} {spell(self.variables[k], few[k][row])}" for k in self.causes)
-            for row in range(few.n)
+            "\n".join(f"{k} {spell(self.variables[k], rows[k][row])}" for k in self.causes)
+            for row in range(rows.n)
         ]
         measured = f"mean {error},\n{unit(self.variables[self.image])}"
         return Comparison(title, heads, tuple(labels), measured, tuple(panels))
 
 
 def _values(variable: Variable, seen: Tensor) -> Tensor:
-    """Every category, or numbers over the circle, or between the 5 % and the 95 % quantile."""
+    """Return every category, or numbers over the circle, or from the 5 % to the 95 % quantile."""
     if isinstance(variable, Discrete):
         return torch.arange(variable.classes)[:12]
     assert isinstance(variable, Continuous)
@@ -316,10 +344,73 @@ def _values(variable: Variable, seen: Tensor) -> Tensor:
 
 
 def _opposite(variable: Variable, value: Tensor) -> Tensor:
-    """Another value for each row, as far away as may be."""
+    """Return another value for each row, as far away as possible."""
     if isinstance(variable, Discrete):
         return (value + variable.classes // 2) % variable.classes
     assert isinstance(variable, Continuous)
     if variable.circular:
         return variable.wrap(value + (variable.upper - variable.lower) / 2)
     return value.amin() + value.amax() - value
+
+
+class _Drawing:
+    """The picture of a comparison, and where everything lies on it.
+
+    Args:
+        comparison: What is drawn.
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+        panels = comparison.panels
+        columns, rows, _, height, width = panels[0].images.shape
+        self.cell = cell_size(height, width, CELL)
+        self.step = self.cell[0] + GAP, self.cell[1] + GAP
+        lines = max(head.count("\n") for head in comparison.heads) + 1
+        self.top = line(TITLE) + (lines + 1) * line(HEAD)
+        self.scored = any(error is not None for panel in panels for error in panel.errors)
+        bottom = 2.5 * line(HEAD) if self.scored else GAP
+        wide = columns * self.step[0]
+        tall = self.top + rows * self.step[1] + bottom
+        across = 1 if columns >= WIDE else len(panels)
+        left, head = MARGIN + LABELS, 2 * line(TITLE)
+        right = left + across * wide + (across - 1) * 3 * MARGIN
+        down = head + -(-len(panels) // across) * tall
+        self.sheet = Sheet(right + MARGIN, down + MARGIN / 2, paper="white")
+        self.sheet.text(MARGIN, 1.3 * line(TITLE), comparison.title, TITLE, weight="bold")
+        for k, panel in enumerate(panels):
+            row, column = divmod(k, across)
+            place = left + column * (wide + 3 * MARGIN), head + row * tall
+            self._panel(panel, *place, first=column == 0)
+
+    def _panel(self, panel: Panel, x: float, y: float, first: bool) -> None:
+        """Draw one model's answers, their left edge at x and their upper edge at y."""
+        text, top = self.sheet.text, y + self.top
+        title = y + line(TITLE)
+        text(x, title, panel.title, TITLE, weight="bold", color=ACCENT, va="baseline")
+        if panel.note:
+            after = x + 0.08 * len(panel.title) + 0.2
+            text(after, title, panel.note, HEAD, color=INK, va="baseline")
+        for k, head in enumerate(self.comparison.heads):
+            text(self._centre(x, k), top - GAP, head, HEAD, ha="center")
+        for row, label in enumerate(self.comparison.labels):
+            if first:
+                middle = top + row * self.step[1] + self.cell[1] / 2
+                text(x - 2 * GAP, middle, label, LABEL, ha="right", va="center")
+            for k in range(len(self.comparison.heads)):
+                place = x + k * self.step[0], top + row * self.step[1]
+                show(self.sheet.axes(*place, *self.cell), panel.images[k, row])
+        below = top + len(self.comparison.labels) * self.step[1]
+        for k, error in enumerate(panel.errors):
+            if error is not None:
+                text(self._centre(x, k), below, _short(error), HEAD, ha="center", va="top")
+        if first and self.scored:
+            text(x - 2 * GAP, below, self.comparison.error, LABEL, ha="right", va="top", color=INK)
+
+    def _centre(self, x: float, column: int) -> float:
+        """Return the middle of a column of a panel whose left edge is at x."""
+        return x + column * self.step[0] + self.cell[0] / 2
+
+
+def _short(error: float) -> str:
+    return "0" if error == 0 else f"{error:.2g}" if error < 10 else f"{error:.0f}"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from rung3.cli.picture import picture
+from rung3.data.pictures import by_channel, picture, signed
 
 
 def panels(figure: Any) -> dict[str, Any]:
@@ -49,14 +49,13 @@ def test_command_report_and_page_have_one_scale_of_differences() -> None:
     from matplotlib import colormaps
     from PIL import Image as Pictures
 
-    from rung3.evaluation.report.pictures import _signed
     from rung3.explorer.png import signed_png
 
     for size in (0.01, -0.01, 0.4, -0.4):
         change = torch.full((1, 2, 2), size)
         expected = np.array(colormaps["RdBu_r"]((size + 1) / 2)[:3])
         drawn = panels(picture(torch.zeros(1, 2, 2), change))["difference"].images[0]
-        report = _signed(change[None])
+        report = signed(by_channel(change[None]))
         page = np.asarray(Pictures.open(io.BytesIO(signed_png(change)))) / 255
         for found in (drawn.to_rgba(drawn.get_array())[0, 0, :3], report[0, 0, 0], page[0, 0]):
             np.testing.assert_allclose(found, expected, atol=0.01)
