@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from rung3.cli.whatif import counterfactual
 
 __all__ = ["app"]
 
-COMMANDS = [
+COMMANDS: list[Callable[..., None]] = [
     *(run, evaluate, check),
     *(counterfactual, sample, effects),
     *(compare, tradeoff, sweep, figure),

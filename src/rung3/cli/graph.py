@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -198,7 +198,11 @@ def _implications(
 def _written(causal: CausalGraph, form: str | None) -> Iterator[str]:
     from rung3.graph import to_dagitty, to_mermaid
 
-    writers = {"dagitty": to_dagitty, "mermaid": to_mermaid, "text": str}
+    writers: dict[str, Callable[[CausalGraph], str]] = {
+        "dagitty": to_dagitty,
+        "mermaid": to_mermaid,
+        "text": str,
+    }
     if form is None:
         return
     if form not in writers:
