@@ -83,7 +83,7 @@ def test_a_wrong_query_is_refused_by_name(given: Any, named: str) -> None:
         (PageState(do={"thicknes": 1}), "thickness"),
         (PageState(do={"thickness": -1}), "outside its support"),
         (PageState(do={"digit": 2.5}), "not a category"),
-        (PageState(do={"image": 0.5}), "only a single number"),
+        (PageState(do={"image": 0.5}), "only a variable with a single number"),
         (PageState(do={"thickness": 2}, hold=("thickness",)), "both be set and held"),
         (PageState(upload="nobody"), "upload it again"),
     ],
