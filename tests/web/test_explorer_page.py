@@ -188,7 +188,7 @@ def test_whether_to_believe_it(page: Driver, learned: str) -> None:
         assert part in text
     assert checks.locator(".plot").count() == 2
     assert checks.locator(".plot .is").count() == 2
-    page.shot("belief", whole=True)
+    page.shot("checks", whole=True)
 
 
 def test_a_sweep_is_shown_and_saved(page: Driver, learned: str) -> None:
@@ -260,7 +260,7 @@ def test_a_drawn_image_is_asked_with_what_is_known_and_inferred(page: Driver, le
     page.open(learned)
     page.draw()
     page.page.locator("#known [name=digit]").select_option("1")
-    page.shot("own")
+    page.shot("upload")
     page.after(page.page.locator("#take").click)
     marks = {"digit": "observed", "thickness": "observed · inferred"}
     assert {name: page.status(name) for name in marks} == marks

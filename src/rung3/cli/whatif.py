@@ -145,17 +145,24 @@ def ask(
 
 def spell(variable: Variable, value: Tensor) -> str:
     """Return a value, or a summary of several draws of one, as text."""
-    from rung3.data.variables import Discrete, Image
+    from rung3.data.variables import Continuous, Discrete, Image
+    from rung3.mechanisms.networks.encoding import centre
 
     if variable.shape:
         size = "x".join(map(str, variable.shape))
         return f"{size} image" if isinstance(variable, Image) else size
+    value = value.reshape(-1)
+    value = value[~variable.is_missing(value)]
+    if len(value) == 0:
+        return "missing"
     if isinstance(variable, Discrete):
-        codes, counts = value.reshape(-1).long().unique(return_counts=True)
+        codes, counts = value.long().unique(return_counts=True)
         most = int(counts.argmax())
         label = variable.label(int(codes[most]))
         share = float(counts[most] / counts.sum())
         return label if share == 1 else f"{label} in {share:.0%} of draws"
+    if isinstance(variable, Continuous) and variable.circular:
+        return f"{float(centre(variable, value)):.4g} {variable.unit}".rstrip()
     mean = f"{value.mean():.4g}"
     spread = value.std(correction=0) if value.numel() > 1 else 0.0
     return f"{mean} ± {spread:.2g} {variable.unit}".strip() if spread else f"{mean} {variable.unit}"
