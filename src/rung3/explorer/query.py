@@ -19,9 +19,9 @@ MAX_PARTICLES = 32
 
 
 class PageState(BaseModel):
-    """One question to the models.
+    """One query to the models.
 
-    Args:
+    Attributes:
         rung: The rung of the ladder of causation.
         row: Which test row the query is about, from 0, on the third rung.
         upload: Key of an uploaded image in the place of a test row; see `Session.add_upload`.
