@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from rung3 import SCM, Binary, Continuous, Image, Rows, worlds
 from rung3.cli.app import app
-from rung3.cli.effects import indices, of_run
+from rung3.cli.arguments import indices
+from rung3.cli.effects import grid_of_run
 from rung3.effects import Grid, grid, mediate
 from rung3.mechanisms import VAE, Equation
 from rung3.study.folder import RunFolder
@@ -255,7 +256,7 @@ def test_the_command_takes_rows_columns_and_mediators(run: Path, tmp_path: Path)
 
 
 def test_rows_of_a_run_keep_their_numbers(run: Path) -> None:
-    found = of_run(RunFolder(run), [5, 2], ["thickness=2"])
+    found = grid_of_run(RunFolder(run), [5, 2], ["thickness=2"])
     test, _ = RunFolder(run).test()
     assert found.labels == ("row 5", "row 2")
     assert torch.equal(found.rows["image"], test["image"][[5, 2]])
@@ -292,6 +293,6 @@ def test_rows_with_gaps_are_passed_over(tmp_path: Path, monkeypatch: pytest.Monk
     place = RunFolder(tmp_path)
     monkeypatch.setattr(RunFolder, "model", lambda _: model)
     monkeypatch.setattr(RunFolder, "test", lambda _: (rows, None))
-    found = of_run(place)
+    found = grid_of_run(place)
     assert found.labels == ("row 1", "row 2", "row 4", "row 5")
     assert [column.label for column in found.columns] == ["do(dose=1.2)", "do(dose=4.8)"]

@@ -78,7 +78,7 @@ def test_it_answers_as_the_session_does(port: int, session: Session) -> None:
     query = PageState(row=3, do={"thickness": 4.0})
     status, said = _ask(port, "answer", {"row": 3, "do": {"thickness": 4}})
     assert (status, said) == (200, json.loads(json.dumps(view.answer(session, query))))
-    for what, more in {"truth": {}, "belief": {}, "code": {}, "film": {"of": "digit"}}.items():
+    for what, more in {"truth": {}, "checks": {}, "code": {}, "sweep": {"name": "digit"}}.items():
         assert _ask(port, what, {"row": 3, "do": {"thickness": 4}}, **more)[0] == 200
     status, said = _ask(port, "effects", {"row": 3, "do": {"thickness": 4}}, outcome="image")
     assert (status, said["through"]) == (200, "intensity")
@@ -87,7 +87,7 @@ def test_it_answers_as_the_session_does(port: int, session: Session) -> None:
 def test_a_strip_can_be_saved(port: int) -> None:
     link = PageState(row=2).link()
     for kind, form in (("png", "PNG"), ("gif", "GIF")):
-        status, content, headers = _send(port, "GET", f"/api/strip.{kind}?q={link}&of=digit")
+        status, content, headers = _send(port, "GET", f"/api/strip.{kind}?q={link}&name=digit")
         assert status == 200
         assert headers["content-disposition"].endswith(f'sweep.{kind}"')
         assert Pictures.open(io.BytesIO(content)).format == form
@@ -100,10 +100,10 @@ def test_a_strip_can_be_saved(port: int) -> None:
         ("answer", {"do": {"thickness": -3}}, {}, "outside its support"),
         ("answer", {"do": {"thick": 1}}, {}, "no variable 'thick'; did you mean 'thickness'"),
         ("effects", {"do": {"thickness": 3}}, {"outcome": "nothing"}, "nothing"),
-        ("film", {}, {"of": "image"}, "not a variable of one number"),
-        ("belief", {"rung": "doing"}, {}, "choose 'imagine'"),
-        ("own", {}, {"content": "?"}, "base64"),
-        ("own", {}, {"content": base64.b64encode(b"../x").decode()}, "not a PNG or JPEG"),
+        ("sweep", {}, {"name": "image"}, "not a variable of one number"),
+        ("checks", {"rung": "doing"}, {}, "choose 'imagine'"),
+        ("upload", {}, {"content": "?"}, "base64"),
+        ("upload", {}, {"content": base64.b64encode(b"../x").decode()}, "not a PNG or JPEG"),
     ],
 )
 def test_what_is_wrong_is_said_and_the_server_goes_on(
@@ -122,18 +122,18 @@ def test_other_sites_pages_get_nothing(port: int) -> None:
     assert _send(port, "GET", "/page/%2e%2e/server.py")[0] == 404
     body = json.dumps({"content": "A" * 4_000_000})
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it need not read the rest
-        assert _send(port, "POST", "/api/own", body, JSON)[0] == 413
+        assert _send(port, "POST", "/api/upload", body, JSON)[0] == 413
 
 
 def test_every_answer_may_be_used_by_this_page_alone(port: int) -> None:
-    for path in ("/", "/page/explorer.js", "/api/strip.png?of=digit", "/api/nothing"):
+    for path in ("/", "/page/explorer.js", "/api/strip.png?name=digit", "/api/nothing"):
         headers = _send(port, "GET", path)[2]
         assert headers["cross-origin-resource-policy"] == "same-origin", path
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
     body = json.dumps({"query": {}})
     cross = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
     assert _send(port, "POST", "/api/answer", body, {**JSON, **cross})[0] == 403
-    assert _send(port, "GET", "/api/strip.png?of=digit", headers=cross)[0] == 403
+    assert _send(port, "GET", "/api/strip.png?name=digit", headers=cross)[0] == 403
     navigation = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     assert _send(port, "GET", "/", headers=navigation)[0] == 200  # a link that was sent
     assert _send(port, "GET", "/api/schema", headers=navigation)[0] == 403
@@ -143,7 +143,7 @@ def test_every_answer_may_be_used_by_this_page_alone(port: int) -> None:
 
 def test_a_question_that_is_too_long_closes_the_connection(port: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.putrequest("POST", "/api/own")
+    connection.putrequest("POST", "/api/upload")
     connection.putheader("Content-Type", "application/json")
     connection.putheader("Content-Length", str(10**9))
     connection.endheaders()

@@ -20,12 +20,12 @@ from rung3.cli.app import app
 from rung3.data import split as split_rows
 from rung3.explorer import Opened, PageState, Session, open_runs
 from rung3.explorer import answers as view
-from rung3.explorer.checks import believe, densities
+from rung3.explorer.checks import densities, run_checks
 from rung3.explorer.effects import mediators, split
 from rung3.explorer.export import command, python
 from rung3.explorer.png import image_png, signed_png
-from rung3.explorer.sweep import span, sweep
-from rung3.explorer.uploads import LARGEST, adopt
+from rung3.explorer.sweep import run_sweep, span
+from rung3.explorer.uploads import MAX_BYTES, add_image
 from rung3.mechanisms import HVAE, VAE, Equation, Stage
 from rung3.training.oracles.oracles import fit_oracles
 
@@ -83,9 +83,9 @@ def test_a_wrong_query_is_refused_by_name(given: Any, named: str) -> None:
         (PageState(do={"thicknes": 1}), "thickness"),
         (PageState(do={"thickness": -1}), "outside its support"),
         (PageState(do={"digit": 2.5}), "not a category"),
-        (PageState(do={"image": 0.5}), "one number"),
+        (PageState(do={"image": 0.5}), "only a variable with a single number"),
         (PageState(do={"thickness": 2}, hold=("thickness",)), "both be set and held"),
-        (PageState(own="nobody"), "upload it again"),
+        (PageState(upload="nobody"), "upload it again"),
     ],
 )
 def test_what_is_not_there_cannot_be_asked(digits: Session, query: PageState, message: str) -> None:
@@ -178,18 +178,18 @@ def test_an_effect_on_a_binary_variable_is_a_difference_of_shares() -> None:
     session = Session([Opened("binary", model, model.requires_grad_(False).sample(5, seed=0))])
     for particles in (1, 8):
         found = view.effects(session, PageState(do={"x": 1.0}, particles=particles), "y", None)
-        assert -1 <= float(found["models"][0]["total"]["said"]) <= 1
+        assert -1 <= float(found["models"][0]["total"]["text"]) <= 1
 
 
 def test_a_held_mediator_carries_nothing(chain: Session) -> None:
     assert mediators(chain, PageState(do={"x": 1.0}, hold=("m",)), "y") == []
-    with pytest.raises(ValueError, match="set a variable first"):
+    with pytest.raises(ValueError, match="and set a variable"):
         split(chain, PageState(), "y", "m")
 
 
 def test_a_sweep_asks_the_query_at_each_value(digits: Session) -> None:
     query = PageState(row=1, do={"digit": 3})
-    strip = sweep(digits, query, "thickness", 1, steps=3)
+    strip = run_sweep(digits, query, "thickness", 1, steps=3)
     low, high = span(digits, "thickness")
     assert strip.values == pytest.approx([low, (low + high) / 2, high])
     middle = digits.answer(PageState(row=1, do={"digit": 3, "thickness": strip.values[1]}))[1]
@@ -202,21 +202,29 @@ def test_a_sweep_asks_the_query_at_each_value(digits: Session) -> None:
 
 def test_checks_of_an_answer(digits: Session) -> None:
     query = PageState(row=6, do={"thickness": 4.0})
-    exact = {(b.check, b.of): b for b in believe(digits, query, 1)}
+    exact = {(check.name, check.variable): check for check in run_checks(digits, query, 1)}
     assert exact["null intervention", "image"].value == 0
-    assert exact["abduction", "image"].said.startswith("image: its noise is known")
-    learned = believe(digits, query, 0)
-    without = [b for b in learned if "without the noise of observation" in b.said]
-    assert [b.of for b in without] == ["image"]
+    assert exact["abduction", "image"].text.startswith("image: its noise is known")
+    learned = run_checks(digits, query, 0)
+    without = [check for check in learned if "without the noise of observation" in check.text]
+    assert [check.variable for check in without] == ["image"]
     assert without[0].value is not None
     assert without[0].value > 1
-    assert {b.of for b in learned if b.check == "predictors"} == {"thickness", "intensity", "digit"}
+    assert {check.variable for check in learned if check.name == "predictors"} == {
+        "thickness",
+        "intensity",
+        "digit",
+    }
 
 
 def test_there_and_back_finds_a_way_that_does_not_lead_back() -> None:
     model = SCM(x=Equation("u"), y=Equation("x + u"))
     session = Session([Opened("line", model, model.sample(50, seed=0))])
-    back = [b for b in believe(session, PageState(do={"x": 3.0})) if b.check == "there and back"]
+    back = [
+        check
+        for check in run_checks(session, PageState(do={"x": 3.0}))
+        if check.name == "there and back"
+    ]
     assert back[0].value == pytest.approx(0, abs=1e-5)
 
 
@@ -237,13 +245,13 @@ def test_what_a_row_lacks_is_drawn_given_the_rest() -> None:
     rows = Rows({"x": torch.tensor([torch.nan, 1.0]), "y": torch.tensor([2.0, 1.0])})
     session = Session([Opened("gaps", model, rows)])
     query = PageState(do={"x": 3.0}, particles=32)
-    assert session.lacking(query) == ["x"]
+    assert session.missing(query) == ["x"]
     expected = model.counterfactual(rows[0], {"x": 3.0}, particles=32, seed=0)
     assert torch.equal(session.answer(query)[0].draws("y"), expected["y"])
     said = view.answer(session, query)
-    assert said["lacking"] == ["x"]
+    assert said["missing"] == ["x"]
     assert said["models"][0]["values"]["x"]["old"] == "missing"
-    assert session.lacking(PageState(row=1)) == []
+    assert session.missing(PageState(row=1)) == []
     assert "particles=1," in python(session, PageState(do={"x": 3.0}))
 
 
@@ -286,7 +294,7 @@ def test_models_of_other_graphs_each_have_their_own() -> None:
     assert statuses == ["propagated", "observed"]
     shown = view.effects(session, query, "y", None)
     assert shown["through"] == "m"
-    assert shown["models"][1] == {"name": "collider", "lacks": "no path here is through m"}
+    assert shown["models"][1] == {"name": "collider", "none": "no path here is through m"}
     with pytest.raises(ValueError, match="the models are 0 to 1"):
         session.check(PageState(shown=2))
 
@@ -300,11 +308,11 @@ def test_in_a_population_what_follows_is_propagated(chain: Session) -> None:
 
 def test_parents_far_from_all_rows_are_told(chain: Session) -> None:
     near, far = (
-        [b for b in believe(chain, PageState(do={"x": x})) if b.check == "support"]
+        [check for check in run_checks(chain, PageState(do={"x": x})) if check.name == "support"]
         for x in (0.1, 40.0)
     )
-    assert all(b.good for b in near)
-    assert any(b.good is False for b in far)
+    assert all(check.good for check in near)
+    assert any(check.good is False for check in far)
     found = {d.name: d for d in densities(chain, PageState(do={"x": 40.0}))}
     assert found["x"].new == 40
     assert found["x"].edges[-1] == pytest.approx(40)
@@ -324,7 +332,7 @@ def test_a_signed_map_is_centred_on_white() -> None:
 
 def test_an_own_image_is_read_by_the_predictors_and_can_be_asked(digits: Session) -> None:
     image = digits.rows["image"][3]
-    name, row, inferred = adopt(digits, image_png(image), {"digit": 7})
+    name, row, inferred = add_image(digits, image_png(image), {"digit": 7})
     assert inferred == ["thickness", "intensity"]
     assert torch.equal(row["image"], image)
     oracles = digits.models[0].oracles
@@ -332,10 +340,10 @@ def test_an_own_image_is_read_by_the_predictors_and_can_be_asked(digits: Session
     read = oracles["image", "thickness"].read(image[None])[0].clamp(min=0)
     assert row["thickness"] == read
     learned = Session(digits.models[:1])
-    learned.adopt(name, row)
-    answer = learned.answer(PageState(own=name, do={"digit": 2}))[0]
+    learned.add_upload(name, row)
+    answer = learned.answer(PageState(upload=name, do={"digit": 2}))[0]
     assert answer.draws("image").shape == (1, 1, 32, 32)
-    assert digits.inferred(PageState(own=name)) == ("thickness", "intensity")
+    assert digits.inferred(PageState(upload=name)) == ("thickness", "intensity")
     assert digits.inferred(PageState(row=3)) == ()
     assert view.schema(digits)["readable"] == ["thickness", "intensity", "digit"]
 
@@ -353,7 +361,7 @@ def test_wrong_known_values_are_refused(
     digits: Session, known: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        adopt(digits, image_png(digits.rows["image"][3]), known)
+        add_image(digits, image_png(digits.rows["image"][3]), known)
 
 
 def test_what_no_predictor_reads_must_be_stated(digits: Session) -> None:
@@ -361,10 +369,10 @@ def test_what_no_predictor_reads_must_be_stated(digits: Session) -> None:
     blind = Session([Opened("blind", opened.model, opened.rows)])
     image = image_png(digits.rows["image"][3])
     with pytest.raises(ValueError, match="intensity, digit: no run has a predictor"):
-        adopt(blind, image, {"thickness": 3})
-    name, row, _ = adopt(blind, image, {"thickness": 3, "intensity": 200, "digit": 1})
+        add_image(blind, image, {"thickness": 3})
+    name, row, _ = add_image(blind, image, {"thickness": 3, "intensity": 200, "digit": 1})
     assert row["digit"] == 1
-    assert blind.inferred(PageState(own=name)) == ()
+    assert blind.inferred(PageState(upload=name)) == ()
 
 
 def _png(size: tuple[int, int], colour: tuple[int, ...], kind: str = "PNG") -> bytes:
@@ -382,12 +390,12 @@ def _png(size: tuple[int, int], colour: tuple[int, ...], kind: str = "PNG") -> b
         (_png((32, 32), (9, 9, 9))[:60], "not a PNG or JPEG"),
         (b"", "not a PNG or JPEG"),
         (_png((32, 32), (9, 9, 9, 0)), "has transparent pixels"),
-        (b"0" * (LARGEST + 1), "more than 2 MB"),
+        (b"0" * (MAX_BYTES + 1), "more than 2 MB"),
     ],
 )
 def test_bad_uploads_are_refused(digits: Session, content: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        adopt(digits, content)
+        add_image(digits, content)
 
 
 # Taking it away ----------------------------------------------------------------------------------
@@ -449,9 +457,9 @@ def test_copied_python_carries_an_own_image(
     opened = open_runs([run])[0][0]
     session = Session([Opened("own", opened.model, opened.rows, path=run)])
     known = {"digit": 1, "thickness": 2.1, "intensity": 200.3}
-    name, _, inferred = adopt(session, image_png(digits.rows["image"][0]), known)
+    name, _, inferred = add_image(session, image_png(digits.rows["image"][0]), known)
     assert inferred == []
-    query = PageState(own=name, do={"thickness": 4.0})
+    query = PageState(upload=name, do={"thickness": 4.0})
     after: Rows = _run(python(session, query))["after"]
     assert torch.equal(after["image"], session.answer(query)[0].after["image"])
     assert command(session, query).startswith("#")
@@ -504,17 +512,17 @@ def test_copied_command_draws_the_same_population(run: Path, query: PageState) -
 
 def test_answers_are_compared_with_training_rows(run: Path) -> None:
     session = Session(*open_runs([run]))
-    seen = session.seen()
+    reference = session.reference()
     train, _ = split_rows(worlds.digits().sample(50, seed=0), 0.05, 0)
-    assert seen.trained
-    assert set(seen.rows) == {"thickness", "intensity", "digit"}
-    assert torch.equal(seen.rows["thickness"].sort().values, train["thickness"].sort().values)
+    assert reference.trained
+    assert set(reference.rows) == {"thickness", "intensity", "digit"}
+    assert torch.equal(reference.rows["thickness"].sort().values, train["thickness"].sort().values)
     query = PageState(row=1, do={"thickness": 3.0})
-    assert any("of the training data" in b.said for b in believe(session, query))
+    assert any("of the training data" in check.text for check in run_checks(session, query))
     found = densities(session, query)
     assert all(d.trained and sum(d.counts) == train.n for d in found)
     alone = Session([Opened("alone", session.models[0].model, session.rows)])
-    assert not alone.seen().trained
+    assert not alone.reference().trained
 
 
 def test_runs_of_one_name_are_told_apart(run: Path, tmp_path: Path) -> None:
@@ -554,7 +562,7 @@ def test_the_page_is_told_all_of_a_table(chain: Session) -> None:
     plot = answer["values"]["y"]["populations"]
     assert len(plot["edges"]) == len(plot["before"]) + 1
     assert sum(plot["before"]) == pytest.approx(1, abs=0.02)
-    assert view.film(chain, PageState(row=1), "x")["models"][0]["numbers"].keys() == {"m", "y"}
+    assert view.sweep(chain, PageState(row=1), "x")["models"][0]["numbers"].keys() == {"m", "y"}
 
 
 def test_particles_have_a_spread_and_draws(digits: Session) -> None:
@@ -568,7 +576,7 @@ def test_particles_have_a_spread_and_draws(digits: Session) -> None:
 def test_arrows_of_effects_are_those_of_the_paths_and_not_listed_path_by_path() -> None:
     from itertools import combinations, islice, pairwise
 
-    from rung3.explorer.effects import _edges
+    from rung3.explorer.effects import edges_by_path
     from rung3.graph import CausalGraph
 
     graph = CausalGraph("x -> m -> y; x -> y; x -> a -> m; m -> b -> y; a -> y; c -> y; m -> z")
@@ -576,11 +584,11 @@ def test_arrows_of_effects_are_those_of_the_paths_and_not_listed_path_by_path() 
         paths = [path.nodes for path in graph.causal_paths("x", "y")]
         along = {edge for nodes in paths if through in nodes for edge in pairwise(nodes)}
         past = {edge for nodes in paths if through not in nodes for edge in pairwise(nodes)}
-        found = _edges(graph, ["x"], "y", through)
+        found = edges_by_path(graph, ["x"], "y", through)
         assert (set(found[0]), set(found[1])) == (along, past)
     names = [f"v{k}" for k in range(22)]  # a million paths
     dense = CausalGraph("; ".join(f"{a} -> {b}" for a, b in combinations(names, 2)))
-    along, past = map(set, _edges(dense, ["v0"], "v21", "v10"))
+    along, past = map(set, edges_by_path(dense, ["v0"], "v21", "v10"))
     assert (len(along), len(past)) == (231 - 10 * 11, 231 - 21)  # all but those that jump over v10
     assert len(list(dense.causal_paths("v0", "v21", limit=5))) == 5
     assert str(next(islice(dense.paths("v0", "v21", limit=2), 1))) == "v0 -> v21"

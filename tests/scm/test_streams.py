@@ -38,7 +38,7 @@ from rung3.evaluation.measures.commutativity import commutativity
 from rung3.evaluation.measures.stability import disagreement
 from rung3.evaluation.tasks import stress
 from rung3.explorer import Opened, PageState, Session
-from rung3.explorer.checks import believe
+from rung3.explorer.checks import run_checks
 from rung3.mechanisms import (
     HVAE,
     VAE,
@@ -140,7 +140,9 @@ def gaps() -> dict[str, Tensor]:
 def there_and_back() -> None:
     model = SCM(worlds.exam().graph, worlds.exam().variables, worlds.exam().mechanisms)
     session = Session([Opened("exam", model, exam_rows())])
-    believe(session, PageState(rung="imagining", row=0, do={"studied": 1}, particles=3, seed=SEED))
+    run_checks(
+        session, PageState(rung="imagining", row=0, do={"studied": 1}, particles=3, seed=SEED)
+    )
 
 
 def environments() -> None:

@@ -69,7 +69,7 @@ def told(status: int, said: str, number: int, where: str) -> None:
     assert status == 128 + number, said
     last = said.strip().splitlines()[-1]
     assert last.startswith("stopped ")
-    assert last.endswith(f"{where}; the same command goes on")
+    assert last.endswith(f"{where}; run the same command again to resume")
     assert "Traceback" not in said
 
 

@@ -183,29 +183,29 @@ def test_whether_to_believe_it(page: Driver, learned: str) -> None:
     page.open(learned)
     page.click("thickness")
     page.set("thickness", 4.5)
-    belief = page.unfold("belief")
-    text = belief.inner_text()
+    checks = page.unfold("checks")
+    text = checks.inner_text()
     for part in ("null intervention", "there and back", "support", "predictors", "abduction"):
         assert part in text
-    assert belief.locator(".plot").count() == 2
-    assert belief.locator(".plot .is").count() == 2
-    page.shot("belief", whole=True)
+    assert checks.locator(".plot").count() == 2
+    assert checks.locator(".plot .is").count() == 2
+    page.shot("checks", whole=True)
 
 
 def test_a_sweep_is_shown_and_saved(page: Driver, learned: str) -> None:
     page.open(learned)
     page.click("thickness")
-    film = page.unfold("film")
-    assert film.locator(".strip img").count() == 9
+    sweep = page.unfold("sweep")
+    assert sweep.locator(".strip img").count() == 9
     page.shot("sweep", whole=True)
     for kind, form in (("PNG", "PNG"), ("GIF", "GIF")):
         with page.page.expect_download() as saved:
-            film.get_by_role("link", name=kind).click()
+            sweep.get_by_role("link", name=kind).click()
         assert saved.value.suggested_filename == f"sweep.{kind.lower()}"
         content = Path(saved.value.path()).read_bytes()
         assert Pictures.open(io.BytesIO(content)).format == form
-    film.locator("select").select_option("digit")
-    page.page.locator("#film .strip img").nth(9).wait_for()
+    sweep.locator("select").select_option("digit")
+    page.page.locator("#sweep .strip img").nth(9).wait_for()
 
 
 def test_copied_code_gives_the_picture_of_the_page(
@@ -261,7 +261,7 @@ def test_a_drawn_image_is_asked_with_what_is_known_and_inferred(page: Driver, le
     page.open(learned)
     page.draw()
     page.page.locator("#known [name=digit]").select_option("1")
-    page.shot("own")
+    page.shot("upload")
     page.after(page.page.locator("#take").click)
     marks = {"digit": "observed", "thickness": "observed · inferred"}
     assert {name: page.status(name) for name in marks} == marks
@@ -344,7 +344,7 @@ def test_without_predictors_all_must_be_stated(browser: Any, trained: Opened) ->
     [
         ('{"do":{"thickness":-1}}', "outside its support"),
         ('{"row":4000}', "the test rows are 0 to 39"),
-        ('{"own":"gone"}', "upload it again"),
+        ('{"upload":"gone"}', "upload it again"),
         ('{"colour":1}', "colour"),
         ('{"do":', "cannot be read"),
         ("7", ""),
@@ -408,7 +408,7 @@ def test_all_of_it_is_reached_by_keyboard(page: Driver, learned: str) -> None:
     tab_to("e.dataset.part === 'total'")
     keys.press("Enter")
     assert len(page.arrows("lit")) == 3
-    for part in ("belief", "film", "code"):
+    for part in ("checks", "sweep", "code"):
         tab_to(f"e.parentElement.id === '{part}'")
         keys.press("Enter")
         page.page.locator(f"#{part} .body[aria-busy=false]").wait_for()
@@ -427,12 +427,12 @@ def test_a_table_has_values_and_plots(page: Driver, table: str) -> None:
     assert page.page.locator("#pictures img").count() == 0
     assert page.page.locator("#pictures .plot").count() == 4
     assert page.page.locator("#own").is_hidden()
-    assert page.unfold("film").locator("polyline").count() == 2
-    assert {"no", "yes"} & set(page.page.locator("#film td").all_inner_texts())
+    assert page.unfold("sweep").locator("polyline").count() == 2
+    assert {"no", "yes"} & set(page.page.locator("#sweep td").all_inner_texts())
     effects = page.unfold("effects")
     effects.locator("[data-part=total]").wait_for()
     assert "mg" not in effects.inner_text()
-    page.unfold("belief")
+    page.unfold("checks")
     page.shot("table", whole=True)
     page.rung("Do")
     assert page.page.locator("#pictures .plot").count() == 4
@@ -484,9 +484,9 @@ def test_hidden_common_causes(page: Driver, hidden: str) -> None:
     assert page.status("y") == "propagated"
     assert page.arrows("cut") == {"x<>y"}
     assert "→" in page.value("y")
-    for part in ("effects", "belief", "film", "code"):
+    for part in ("effects", "checks", "sweep", "code"):
         page.unfold(part)
-    assert "hidden causes act on it" in page.page.locator("#belief").inner_text()
+    assert "hidden causes act on it" in page.page.locator("#checks").inner_text()
     page.rung("Do")
     assert page.status("y") == "propagated"
     page.shot("hidden")
@@ -518,7 +518,7 @@ def test_nothing_is_wider_than_the_window(
     page = Driver(browser, width)
     page.open(request.getfixturevalue(world))
     page.click({"digits": "thickness", "table": "dose", "colours": "hue", "hidden": "x"}[world])
-    for part in ("effects", "belief", "film", "code"):
+    for part in ("effects", "checks", "sweep", "code"):
         page.unfold(part)
     assert page.page.evaluate("document.documentElement.scrollWidth") <= width
     page.page.close()

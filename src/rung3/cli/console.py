@@ -1,9 +1,10 @@
-"""What the commands share: errors in a line, tables, texts, names of files."""
+"""What the commands share: errors and warnings in a line, tables, texts, pictures."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,11 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Plain", "print_table", "save_picture", "save_pictures", "say"]
+__all__ = ["Plain", "print_table", "save_picture", "save_pictures", "say", "say_path"]
 
 
 class Plain(TyperGroup):
-    """Commands whose errors are said in a line, without a traceback; exit code 2.
+    """Commands whose errors and warnings are one line each, without a traceback; exit code 2.
 
     One that a signal stops ends with 128 and the signal's number.
     """
@@ -33,29 +34,36 @@ class Plain(TyperGroup):
         )
 
         try:
-            with stoppable(), warnings.catch_warnings():
-                warnings.showwarning = _warn
+            with stoppable(), _plain_warnings():
                 return super().invoke(ctx)
         except (ValueError, OSError, MemoryError) as error:
             if ctx.params.get("traceback"):
                 raise
-            said = str(error) or "not enough memory"
-            say(f"[bold red]error:[/] {escape(said)}", Console(stderr=True))
+            message = str(error) or "not enough memory"
+            say(f"[bold red]error:[/] {escape(message)}", Console(stderr=True))
             raise typer.Exit(2) from None
         except Stopped as stopped:
-            said = f"stopped {stopped.where}".rstrip()
-            again = "; the same command goes on" if stopped.cure else ""
-            say(escape(f"\n{said}{again}"), Console(stderr=True))
+            message = f"stopped {stopped.where}".rstrip()
+            cure = "; run the same command again to resume" if stopped.cure else ""
+            say(escape(f"\n{message}{cure}"), Console(stderr=True))
             raise typer.Exit(stopped.status) from None
 
 
-def _warn(message: Warning | str, *where: Any, **more: Any) -> None:
-    """Print a warning as a line; where in the code it arose is of no use here."""
-    say(f"[yellow]warning:[/] {escape(str(message))}", Console(stderr=True))
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print each warning that is raised meanwhile as one line on stderr, without its place."""
+
+    def show(message: Warning | str, *place: Any, **options: Any) -> None:
+        text = " ".join(str(message).split())
+        say(f"[bold yellow]warning:[/] {escape(text)}", Console(stderr=True))
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
-def print_table(title: str, columns: list[str], lines: Any) -> None:
-    """Print a table of cells, each as it is."""
+def print_table(title: str, columns: Sequence[str], lines: Iterable[Iterable[object]]) -> None:
+    """Print a table, with the text of each cell as it is."""
     table = Table(*columns, title=title, title_justify="left", title_style="bold")
     for line in lines:
         table.add_row(*(escape(str(cell)) for cell in line))
@@ -63,15 +71,15 @@ def print_table(title: str, columns: list[str], lines: Any) -> None:
 
 
 def save_pictures(
-    figures: Mapping[str, Figure], folder: Path, question: str, out: Path | None
+    figures: Mapping[str, Figure], folder: Path, title: str, out: Path | None
 ) -> None:
-    """Write the picture of each image, to `out` or by its name and the question, and say where."""
+    """Write the picture of each image to `out`, or to a file named by image and title."""
     from rung3.data.names import slug
 
     for name, figure in figures.items():
-        path = out or folder / f"{slug(f'{name}-{question}')}.png"
+        path = out or folder / f"{slug(f'{name}-{title}')}.png"
         save_picture(figure, path, dpi=120)
-        say(f"\npicture: [bold]{escape(str(path))}[/]")
+        say_path("picture", path)
 
 
 def save_picture(figure: Figure, path: Path, **options: Any) -> None:
@@ -79,6 +87,11 @@ def save_picture(figure: Figure, path: Path, **options: Any) -> None:
     from rung3.data.files import save_figure
 
     save_figure(figure, path, **options)
+
+
+def say_path(what: str, path: Path) -> None:
+    """Print where a file was written."""
+    say(f"\n{what}: [bold]{escape(str(path))}[/]")
 
 
 def say(text: str, console: Console | None = None) -> None:

@@ -1,28 +1,61 @@
-"""The pictures of the axioms for the runs of studies: what the command `rung3 figure` draws."""
+"""The command `rung3 figure`: the axioms as pictures, for several runs side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rung3.data.rows import Rows
-from rung3.evaluation import Oracles
-from rung3.evaluation.figures import (
-    Comparison,
-    Reader,
-    composition,
-    effectiveness,
-    reversibility,
-)
-from rung3.scm.scm import SCM
-from rung3.study.folder import RunFolder
+import typer
 
-__all__ = ["Kind", "of_runs"]
+from rung3.cli.arguments import Out, Seed, indices
+from rung3.cli.console import save_picture, say_path
 
-Kind = Literal["composition", "effectiveness", "reversibility"]
+if TYPE_CHECKING:
+    from rung3.data.rows import Rows
+    from rung3.evaluation.figures import Comparison, Reader
+    from rung3.scm.scm import SCM
+    from rung3.study.folder import RunFolder
+
+__all__ = ["KINDS", "figure", "strips_of_runs"]
+
+KINDS = ("composition", "effectiveness", "reversibility")
+"""The axioms that can be drawn."""
 
 
-def of_runs(
+def figure(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
+    change: Annotated[
+        str | None, typer.Option(help="The cause that is set; by default, the image's first.")
+    ] = None,
+    rows: Annotated[str, typer.Option(help="Which test rows to draw, from 0.")] = "0,1,2,3",
+    n: Annotated[int, typer.Option("-n", help="Test rows that errors are means over.")] = 200,
+    temperature: Annotated[
+        float, typer.Option(help="Factor on the noise of observation; 1 keeps all of it.")
+    ] = 0.0,
+    seed: Seed = 0,
+    out: Out = None,
+) -> None:
+    """Draw an axiom for several runs side by side, as in the lecture's Figures 35, 36 and 37."""
+    from rung3.study.folder import RunFolder
+
+    runs = [RunFolder(folder) for folder in folders]
+    strips = strips_of_runs(
+        kind,
+        runs,
+        change=change,
+        rows=indices(rows),
+        n=n,
+        temperature=temperature,
+        seed=seed,
+    )
+    path = out or runs[0].path / f"{kind}.png"
+    save_picture(strips.figure(), path)
+    say_path("picture", path)
+
+
+def strips_of_runs(
     kind: str,
     runs: Sequence[RunFolder],
     *,
@@ -37,37 +70,38 @@ def of_runs(
     Args:
         kind: `"composition"`, `"effectiveness"` or `"reversibility"`.
         runs: The folders.
-        change: The cause that is set; the image's first, if not given.
+        change: The cause that is set; by default, the image's first.
         rows: Which test rows are drawn.
         n: Number of test rows that errors are means over.
         temperature: Factor on a VAE's noise of observation.
-        seed: Of the abductions.
+        seed: Seed of the abductions.
 
     Raises:
         ValueError: If there is no such kind of picture, a run has no fitted model, or the runs'
             models do not fit the rows.
     """
-    if kind not in get_args(Kind):
-        raise ValueError(f"{kind}: expected one of {', '.join(get_args(Kind))}")
+    from rung3.evaluation.figures import composition, effectiveness, reversibility
+
+    if kind not in KINDS:
+        raise ValueError(f"{kind}: expected one of {', '.join(KINDS)}")
     if kind == "composition" and change is not None:
         raise ValueError(f"change={change!r}: a null intervention changes nothing")
-    models: dict[str, SCM] = {}
-    for run in runs:
-        name = run.study().name
-        models[name if name not in models else str(run.path)] = run.model()
+    models = _models(runs)
     test, world = runs[0].test()
     if n < 1 or max(rows, default=0) >= test.n:
         raise ValueError(f"rows: n={n}, rows={list(rows)}; the test rows are 0 to {test.n - 1}")
-    asked = test[: max(n, max(rows, default=0) + 1)]
+    factual = test[: max(n, max(rows, default=0) + 1)]
     if kind == "composition":
-        return composition(models, asked, shown=rows, temperature=temperature, seed=seed)
+        return composition(models, factual, shown=rows, temperature=temperature, seed=seed)
     if kind == "reversibility":
-        return reversibility(models, asked, change, shown=rows, temperature=temperature, seed=seed)
+        return reversibility(
+            models, factual, change, shown=rows, temperature=temperature, seed=seed
+        )
     return effectiveness(
         models,
-        asked,
+        factual,
         change,
-        truth=_truth(world, asked, change, next(iter(models.values()))),
+        truth=_truth(world, factual, change),
         readers=_readers(runs[0], world),
         shown=rows,
         temperature=temperature,
@@ -75,8 +109,19 @@ def of_runs(
     )
 
 
-def _truth(world: SCM | None, rows: Rows, change: str | None, model: SCM) -> SCM | None:
-    """The world, unless it does not know what the rows would have been."""
+def _models(runs: Sequence[RunFolder]) -> dict[str, SCM]:
+    """Return the runs' models by the names of their studies, or by folder where two agree."""
+    models: dict[str, SCM] = {}
+    for run in runs:
+        name = run.study().name
+        models[name if name not in models else str(run.path)] = run.model()
+    return models
+
+
+def _truth(world: SCM | None, rows: Rows, change: str | None) -> SCM | None:
+    """Return the world, unless it does not know the counterfactuals of the rows."""
+    from rung3.evaluation.figures import effectiveness
+
     if world is None:
         return None
     try:
@@ -87,9 +132,11 @@ def _truth(world: SCM | None, rows: Rows, change: str | None, model: SCM) -> SCM
 
 
 def _readers(run: RunFolder, world: SCM | None) -> Mapping[str, Reader]:
-    """What reads causes off images: the world's measures, and else the run's oracles."""
-    found: dict[str, Reader] = {}
+    """Return what reads causes off images: the world's measures, else the run's oracles."""
+    from rung3.training.oracles.oracles import Oracles
+
+    readers: dict[str, Reader] = {}
     if run.oracles_path.is_file():
         oracles = Oracles.load(run.oracles_path)
-        found |= {name: oracle.read for (_, name), oracle in oracles.items()}
-    return found | dict(world.measures if world is not None else {})
+        readers |= {name: oracle.read for (_, name), oracle in oracles.items()}
+    return readers | dict(world.measures if world is not None else {})

@@ -1,97 +1,214 @@
-"""What `rung3 graph` answers, in lines."""
+"""The command `rung3 graph`: ask a causal graph, or draw it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rung3 import graph as graphs
-from rung3.graph import CausalGraph
+import typer
+from rich.markup import escape
 
-__all__ = ["answers"]
+from rung3.cli.console import print_table, save_picture, say, say_path
 
-WRITERS: dict[str, Callable[[CausalGraph], str]] = {
-    "dagitty": graphs.to_dagitty,
-    "mermaid": graphs.to_mermaid,
-    "text": str,
-}
+if TYPE_CHECKING:
+    from rung3.graph import CausalGraph
+
+__all__ = ["graph", "read_graph"]
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY_OR_TEXT", help='A study file, or text such as "a -> b <- c"; DAGitty\'s too.'
+    ),
+]
+
+Separated = Annotated[
+    tuple[str, str] | None, typer.Option(metavar="X Y", help="Say whether X and Y are d-separated.")
+]
+
+Given = Annotated[list[str] | None, typer.Option(help="Condition on this variable.")]
+
+Adjustment = Annotated[
+    tuple[str, str] | None,
+    typer.Option(metavar="X Y", help="List minimal adjustment sets for the effect of X on Y."),
+]
+
+Effect = Annotated[
+    tuple[str, str] | None,
+    typer.Option(metavar="X Y", help="List roles of the others, front-door sets, instruments."),
+]
+
+Query = Annotated[
+    str | None,
+    typer.Option("--identify", metavar="QUERY", help='Identify a query, such as "P(y | do(x))".'),
+]
+
+Why = Annotated[
+    bool, typer.Option("--why", help="Give reasons: paths, or what --given does as adjustment.")
+]
+
+Structures = Annotated[
+    bool, typer.Option("--structures", help="List chains, forks, colliders, M-structures.")
+]
+
+Implied = Annotated[bool, typer.Option("--implied", help="List the implied independencies.")]
+
+Data = Annotated[Path | None, typer.Option(help="Test these independencies against a table (CSV).")]
+
+Equivalent = Annotated[
+    bool, typer.Option("--equivalent", help="Print what all equivalent graphs share.")
+]
+
+Format = Annotated[
+    str | None,
+    typer.Option(metavar="FORMAT", help="Print the graph as dagitty, mermaid or text."),
+]
 
 
-def answers(
-    graph: CausalGraph,
-    *,
-    separated: tuple[str, str] | None = None,
-    given: Sequence[str] = (),
-    adjustment: tuple[str, str] | None = None,
-    effect: tuple[str, str] | None = None,
-    query: str | None = None,
-    why: bool = False,
-    structures: bool = False,
-    implied: bool = False,
-    data: Path | None = None,
-    equivalent: bool = False,
-    write: str | None = None,
-) -> list[object]:
-    """Answers to what is asked, each to be printed; none if nothing is.
+def graph(
+    source: Source,
+    out: Annotated[Path | None, typer.Option(help="Picture to write.")] = None,
+    separated: Separated = None,
+    given: Given = None,
+    adjustment: Adjustment = None,
+    effect: Effect = None,
+    query: Query = None,
+    why: Why = False,
+    structures: Structures = False,
+    implied: Implied = False,
+    data: Data = None,
+    equivalent: Equivalent = False,
+    write: Format = None,
+) -> None:
+    """Answer questions about a causal graph, or draw it; no data or model is needed."""
+    causal, images = read_graph(source)
+    answers = [
+        *_separation(causal, separated, given or (), why),
+        *_adjustment(causal, adjustment, given or (), why),
+        *_effect(causal, effect),
+        *_identified(causal, query),
+        *_implications(causal, structures, implied, data, equivalent),
+        *_written(causal, write),
+    ]
+    for answer in answers:
+        say(escape(str(answer)))
+    if not answers:
+        lines = [(name, ", ".join(causal.parents(name))) for name in causal.order]
+        print_table("graph", ["variable", "parents"], lines)
+    if out is not None:
+        from rung3.graph import draw_graph
+
+        save_picture(draw_graph(causal, square=images), out, dpi=150, transparent=True)
+        say_path("picture", out)
+
+
+def read_graph(source: str) -> tuple[CausalGraph, list[str]]:
+    """Read the graph of a study file or of a text, and which of its variables are images.
 
     Args:
-        graph: The causal graph.
-        separated: Two variables: are they d-separated, given those of `given`?
-        given: The condition; with `why`, the adjustment set that is judged.
-        adjustment: Cause and effect, whose minimal adjustment sets are wanted.
-        effect: Cause and effect, for the roles of the others, front-door sets and instruments.
-        query: Such as `P(y | do(x))`, to be identified.
-        why: Give reasons too.
-        structures: Chains, forks, colliders and M-structures.
-        implied: The independencies that the graph implies.
-        data: A table (CSV) that these are tested against.
-        equivalent: What all graphs of its equivalence class share.
-        write: A format to write the graph in: dagitty, mermaid or text.
+        source: The path of a study file (YAML), or text: ours or DAGitty's.
 
     Raises:
-        ValueError: If a variable or the format is unknown, or the query cannot be read.
+        ValueError: If it is neither.
 
     Example:
-        >>> answers(CausalGraph("a -> b -> c"), separated=("a", "c"), given=["b"])
-        ['a and c d-separated given b: yes']
+        >>> str(read_graph("a -> b")[0])
+        'a -> b'
     """
-    said: list[object] = []
-    if separated is not None and why:
-        said.append(graphs.separation(graph, *separated, given))
-    elif separated is not None:
-        answer = "yes" if graph.d_separated(*separated, given) else "no"
-        condition = f" given {', '.join(given)}" if given else ""
-        said.append(f"{separated[0]} and {separated[1]} d-separated{condition}: {answer}")
-    if adjustment is not None:
-        spelt = _sets(graph.adjustment_sets(*adjustment))
-        said.append(f"adjustment sets for {adjustment[0]} on {adjustment[1]}: {spelt}")
-        if why:
-            said.append(graphs.check_adjustment(graph, *adjustment, given))
-    if effect is not None:
-        said.append(graph.roles(*effect))
-        said.append(f"front-door sets: {_sets(graph.front_door_sets(*effect))}")
-        spelt = "; ".join(map(str, graph.instruments(*effect)))
-        said.append(f"instruments: {spelt or 'none'}")
+    from rung3.graph import CausalGraph
+    from rung3.graph.dagitty import is_dagitty, read_dagitty
+
+    if Path(source).suffix in (".yaml", ".yml"):
+        from rung3.data.variables import Image
+        from rung3.study.study import Study
+
+        study = Study.load(source)
+        images = [name for name, kind in study.declared().items() if isinstance(kind, Image)]
+        return CausalGraph(study.graph), images
+    if is_dagitty(source):
+        return read_dagitty(source).observed, []
+    return CausalGraph(source), []
+
+
+# Each of the following answers one option, and yields nothing where it is not given.
+
+
+def _separation(
+    causal: CausalGraph, pair: tuple[str, str] | None, given: Sequence[str], why: bool
+) -> Iterator[object]:
+    from rung3.graph import separation
+
+    if pair is None:
+        return
+    if why:
+        yield separation(causal, *pair, given)
+        return
+    answer = "yes" if causal.d_separated(*pair, given) else "no"
+    condition = f" given {', '.join(given)}" if given else ""
+    yield f"{pair[0]} and {pair[1]} d-separated{condition}: {answer}"
+
+
+def _adjustment(
+    causal: CausalGraph, pair: tuple[str, str] | None, given: Sequence[str], why: bool
+) -> Iterator[object]:
+    from rung3.graph import check_adjustment
+
+    if pair is None:
+        return
+    sets = causal.adjustment_sets(*pair)
+    yield f"adjustment sets for {pair[0]} on {pair[1]}: {_spell_sets(sets)}"
+    if why:
+        yield check_adjustment(causal, *pair, given)
+
+
+def _effect(causal: CausalGraph, pair: tuple[str, str] | None) -> Iterator[object]:
+    if pair is None:
+        return
+    yield causal.roles(*pair)
+    yield f"front-door sets: {_spell_sets(causal.front_door_sets(*pair))}"
+    yield f"instruments: {'; '.join(map(str, causal.instruments(*pair))) or 'none'}"
+
+
+def _identified(causal: CausalGraph, query: str | None) -> Iterator[object]:
     if query is not None:
         from rung3 import identify
 
-        said.append(identify(graph, query))
+        yield identify(causal, query)
+
+
+def _implications(
+    causal: CausalGraph, structures: bool, implied: bool, data: Path | None, equivalent: bool
+) -> Iterator[object]:
+    from rung3 import graph as graphs
+
     if structures:
-        said += graphs.structures(graph)
+        yield from graphs.structures(causal)
     if implied and data is None:
-        said += graphs.implications(graph)
+        yield from graphs.implications(causal)
     if data is not None:
         import pandas as pd
 
-        said.append(graphs.falsify(graph, {str(k): v for k, v in pd.read_csv(data).items()}))
+        columns = {str(name): column for name, column in pd.read_csv(data).items()}
+        yield graphs.falsify(causal, columns)
     if equivalent:
-        said.append(graphs.equivalence_class(graph))
-    if write is not None:
-        if write not in WRITERS:
-            raise ValueError(f"--write: expected one of {', '.join(WRITERS)}, got {write!r}")
-        said.append(WRITERS[write](graph))
-    return said
+        yield graphs.equivalence_class(causal)
 
 
-def _sets(sets: list[set[str]]) -> str:
-    return "; ".join("{" + ", ".join(sorted(one)) + "}" for one in sets) or "none"
+def _written(causal: CausalGraph, form: str | None) -> Iterator[str]:
+    from rung3.graph import to_dagitty, to_mermaid
+
+    writers: dict[str, Callable[[CausalGraph], str]] = {
+        "dagitty": to_dagitty,
+        "mermaid": to_mermaid,
+        "text": str,
+    }
+    if form is None:
+        return
+    if form not in writers:
+        raise ValueError(f"--write: expected one of {', '.join(writers)}, got {form!r}")
+    yield writers[form](causal)
+
+
+def _spell_sets(sets: Sequence[set[str]]) -> str:
+    return "; ".join("{" + ", ".join(sorted(names)) + "}" for names in sets) or "none"

@@ -1,29 +1,56 @@
-"""The first two rungs for a run: the population as it is, and given evidence or interventions."""
+"""The command `rung3 sample`: a run's population as it is, and given evidence or interventions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-import torch
+import typer
+from rich.markup import escape
 
+from rung3.cli.arguments import Out, RunPath, Seed
+from rung3.cli.console import print_table, save_pictures, say
 from rung3.cli.whatif import spell
-from rung3.data.expressions import interventions
-from rung3.data.pictures import picture
-from rung3.data.rows import Rows
-from rung3.data.variables import Image, Variable
-from rung3.study.folder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Population", "draw"]
+    from rung3.data.rows import Rows
+    from rung3.data.variables import Variable
+    from rung3.study.folder import RunFolder
+
+__all__ = ["Population", "draw_population", "sample"]
+
+
+def sample(
+    folder: RunPath,
+    do: Annotated[
+        list[str] | None,
+        typer.Option("--do", metavar="NAME=VALUE", help="Set a variable for the whole population."),
+    ] = None,
+    given: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Evidence: draw only such rows.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", help="Number of rows to draw.")] = 1000,
+    seed: Seed = 0,
+    out: Out = None,
+) -> None:
+    """Draw the population as it is, and given evidence or interventions."""
+    from rung3.study.folder import RunFolder
+
+    run = RunFolder(folder)
+    population = draw_population(run, do or (), given or (), n=n, seed=seed)
+    query = [*(f"do({text})" for text in do or ()), *(f"given {text}" for text in given or ())]
+    title = ", ".join(query) or "as it is"
+    print_table(f"{n} rows", ["variable", "as it is", title], population.table())
+    say(escape(str(population.after.explain())))
+    save_pictures(population.pictures(title), run.path, title, out)
 
 
 @dataclass(frozen=True)
 class Population:
-    """Rows of a model's population, and of the one that was asked for.
+    """Rows of a model's population, before and after a query.
 
     Attributes:
         variables: The variables of the model.
@@ -36,25 +63,28 @@ class Population:
     after: Rows
 
     def table(self) -> list[tuple[str, str, str]]:
-        """Of each variable: name, and mean and deviation (or the most frequent) in both."""
+        """Return each variable's name, and its mean and deviation or mode, before and after."""
         return [
             (name, spell(variable, self.before[name]), spell(variable, self.after[name]))
             for name, variable in self.variables.items()
         ]
 
     def pictures(self, title: str = "") -> dict[str, Figure]:
-        """Of each image variable: the mean image of both, and their difference."""
-        images = [name for name, v in self.variables.items() if isinstance(v, Image)]
+        """Draw the mean of each image before and after, and the difference."""
+        from rung3.data.pictures import picture
+        from rung3.data.variables import Image
+
         names = ("mean as it is", "mean as asked")
         return {
             name: picture(
                 self.before[name].mean(0), self.after[name].mean(0), title=title, names=names
             )
-            for name in images
+            for name, variable in self.variables.items()
+            if isinstance(variable, Image)
         }
 
 
-def draw(
+def draw_population(
     run: RunFolder,
     do: Iterable[str] = (),
     given: Iterable[str] = (),
@@ -62,7 +92,7 @@ def draw(
     n: int = 1000,
     seed: int = 0,
 ) -> Population:
-    """Draw rows of a run's population, and of another.
+    """Draw rows of a run's population as it is, and given evidence or interventions.
 
     Args:
         run: The folder of the run.
@@ -72,18 +102,21 @@ def draw(
         seed: Seed of the draws, the same for both.
 
     Raises:
-        ValueError: If the run has no fitted model, there is no such variable, or evidence is no
-            value.
+        ValueError: If the run has no fitted model, there is no such variable, or evidence is an
+            expression instead of a value.
     """
+    import torch
+
+    from rung3.data.expressions import interventions
+
     model = run.model()
-    acted = interventions(do, model.variables)
+    settings = interventions(do, model.variables)
     evidence = interventions(given, model.variables)
     for name, value in evidence.items():
         if callable(value):
             raise ValueError(f"--given {name}: expected a value, such as {name}=4")
     with torch.no_grad():
         before = model.sample(n, seed=seed)
-        other = model.do(acted) if acted else model
-        return Population(
-            model.variables, before, other.sample(n, given=evidence or None, seed=seed)
-        )
+        acted = model.do(settings) if settings else model
+        after = acted.sample(n, given=evidence or None, seed=seed)
+    return Population(model.variables, before, after)

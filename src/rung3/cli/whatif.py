@@ -1,25 +1,51 @@
-"""A what-if of one row of a run, and its answer to read and to look at."""
+"""The command `rung3 counterfactual`: one test row of a run, and what it would have been."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-import torch
-from torch import Tensor
+import typer
+from rich.markup import escape
 
-from rung3.data.expressions import interventions
-from rung3.data.pictures import picture
-from rung3.data.rows import Rows
-from rung3.data.variables import Continuous, Discrete, Image, Variable
-from rung3.mechanisms.networks.encoding import centre
-from rung3.study.folder import RunFolder
+from rung3.cli.arguments import Out, Particles, RunPath, Seed
+from rung3.cli.console import print_table, save_pictures, say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch import Tensor
 
-__all__ = ["WhatIf", "ask", "spell"]
+    from rung3.data.rows import Rows
+    from rung3.data.variables import Variable
+    from rung3.study.folder import RunFolder
+
+__all__ = ["WhatIf", "ask", "counterfactual", "spell"]
+
+
+def counterfactual(
+    folder: RunPath,
+    do: Annotated[
+        list[str],
+        typer.Option("--do", metavar="NAME=VALUE", help="thickness=4, or thickness=thickness+2."),
+    ],
+    row: Annotated[int, typer.Option(help="Which test row, from 0.")] = 0,
+    hold: Annotated[
+        list[str] | None, typer.Option(help="A variable kept at its factual value.")
+    ] = None,
+    particles: Particles = None,
+    seed: Seed = 0,
+    out: Out = None,
+) -> None:
+    """Ask what one test row would have been, as a table and a picture."""
+    from rung3.study.folder import RunFolder
+
+    run = RunFolder(folder)
+    answer = ask(run, row, do, hold=hold or (), particles=particles, seed=seed)
+    title = f"row {row}: do({', '.join(do)})"
+    print_table(title, answer.columns, answer.table())
+    say(escape(str(answer.imagined.explain())))
+    save_pictures(answer.pictures(title), run.path, f"row{row}-{','.join(do)}", out)
 
 
 @dataclass(frozen=True)
@@ -38,23 +64,26 @@ class WhatIf:
     imagined: Rows
     truth: Rows | None
 
-    def table(self) -> list[tuple[str, str, str, str, str]]:
-        """Of each variable: name, value before, value after, true value if known, and status."""
+    @property
+    def columns(self) -> list[str]:
+        """The heads of the table; `truth` only where it is known."""
+        known = [] if self.truth is None else ["truth"]
+        return ["variable", "was", "would have been", *known, "status"]
+
+    def table(self) -> list[list[str]]:
+        """Return a line for each variable: its name, values before and after, and status."""
         status = self.imagined.explain().status
+        rows = [row for row in (self.factual, self.imagined, self.truth) if row is not None]
         return [
-            (
-                name,
-                spell(variable, self.factual[name]),
-                spell(variable, self.imagined[name]),
-                "" if self.truth is None else spell(variable, self.truth[name]),
-                status[name],
-            )
+            [name, *(spell(variable, row[name]) for row in rows), status[name]]
             for name, variable in self.variables.items()
         ]
 
     def pictures(self, title: str = "") -> dict[str, Figure]:
-        """A picture of each image variable; see `rung3.data.pictures`."""
-        images = [name for name, v in self.variables.items() if isinstance(v, Image)]
+        """Draw a picture of each image variable; see `rung3.data.pictures`."""
+        from rung3.data.pictures import picture
+        from rung3.data.variables import Image
+
         return {
             name: picture(
                 self.factual[name],
@@ -62,7 +91,8 @@ class WhatIf:
                 truth=None if self.truth is None else self.truth[name],
                 title=title,
             )
-            for name in images
+            for name, variable in self.variables.items()
+            if isinstance(variable, Image)
         }
 
 
@@ -88,33 +118,39 @@ def ask(
     Raises:
         ValueError: If the run has no fitted model, or there is no such row or variable.
     """
+    import torch
+
+    from rung3.data.expressions import interventions
+
     model = run.model()
-    questions = interventions(do, model.variables)
-    if not questions:
-        raise ValueError("nothing to ask: say what shall be different with --do name=value")
+    settings = interventions(do, model.variables)
+    if not settings:
+        raise ValueError("no intervention was given: set a variable with --do name=value")
     test, world = run.test()
     if not 0 <= row < test.n:
         raise ValueError(f"--row {row}: the test rows are 0 to {test.n - 1}")
-    factual, kept = test[row], list(hold)
+    factual, held = test[row], list(hold)
     with torch.no_grad():
         imagined = model.counterfactual(
-            factual, questions, hold=kept, particles=particles, seed=seed
+            factual, settings, hold=held, particles=particles, seed=seed
         )
         truth = None
         if world is not None:
             try:
-                truth = world.counterfactual(factual, questions, hold=kept)
+                truth = world.counterfactual(factual, settings, hold=held)
             except ValueError:  # a world need not know every counterfactual
                 truth = None
     return WhatIf(model.variables, factual, imagined, truth)
 
 
 def spell(variable: Variable, value: Tensor) -> str:
-    """A value, or the draws of one, in words."""
+    """Return a value, or a summary of several draws of one, as text."""
+    from rung3.data.variables import Continuous, Discrete, Image
+    from rung3.mechanisms.networks.encoding import centre
+
     if variable.shape:
-        return "x".join(map(str, variable.shape)) + (
-            " image" if isinstance(variable, Image) else ""
-        )
+        size = "x".join(map(str, variable.shape))
+        return f"{size} image" if isinstance(variable, Image) else size
     value = value.reshape(-1)
     value = value[~variable.is_missing(value)]
     if len(value) == 0:

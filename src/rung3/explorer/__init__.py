@@ -1,6 +1,6 @@
 """The explorer: a page on which the causal graph is the control panel (`rung3 explore RUN...`).
 
-`Session` answers queries, in plain Python; `rung3.explorer.server` puts a page before it.
+`Session` answers queries in plain Python; `rung3.explorer.server` serves the page.
 """
 
 from rung3.explorer.query import PageState

@@ -1,4 +1,4 @@
-"""What the page is told: answers as plain JSON, pictures as addresses that hold them."""
+"""Answers of a session as JSON for the page, with pictures as data URIs."""
 
 from __future__ import annotations
 
@@ -12,35 +12,42 @@ from torch import Tensor
 from rung3.data.pictures import uri
 from rung3.data.provenance import TRUSTED
 from rung3.data.variables import Categorical, Continuous, Discrete, Image, Variable
-from rung3.explorer import effects as maps
-from rung3.explorer import sweep
-from rung3.explorer.checks import believe, densities
+from rung3.explorer.checks import densities, run_checks
+from rung3.explorer.effects import mediators, split
 from rung3.explorer.export import command, python
 from rung3.explorer.png import SIGNED, SPREAD, image_png, signed_png, spread_png
 from rung3.explorer.query import PageState
 from rung3.explorer.session import Answer, Session
-from rung3.explorer.uploads import LARGEST, readers
+from rung3.explorer.sweep import run_sweep, span
+from rung3.explorer.uploads import MAX_BYTES, readers
 from rung3.graph import CausalGraph
 from rung3.mechanisms.networks.encoding import centre
 
-__all__ = ["answer", "belief", "effects", "film", "schema", "taken", "truth"]
+__all__ = ["answer", "checks", "code", "effects", "schema", "sweep", "truth"]
 
 Json = dict[str, Any]
 
 BINS = 24
+"""Bins of a histogram."""
+
+MAX_DRAWS = 8
+"""Draws of an image that the page shows one by one."""
+
+MAX_NUMBERS = 6
+"""Numbers of a vector that are written out."""
 
 
 def schema(session: Session) -> Json:
-    """Models, variables and graphs: what does not change."""
+    """Return models, variables and graphs: all that does not change."""
     return {
         "models": [opened.name for opened in session.models],
         "broken": session.broken,
         "rows": session.rows.n,
         "world": session.world is not None,
         "images": session.images,
-        "own": len(session.images) == 1,
+        "uploads": len(session.images) == 1,
         "readable": list(readers(session)),
-        "largest": LARGEST,
+        "largest": MAX_BYTES,
         "signed": SIGNED,
         "spread": SPREAD,
         "trusted": TRUSTED,
@@ -50,12 +57,12 @@ def schema(session: Session) -> Json:
 
 
 def answer(session: Session, query: PageState) -> Json:
-    """The answer of each model to a query."""
+    """Return the answer of each model to a query."""
     answers = session.answer(query)
     return {
         "link": query.link(),
         "inferred": list(session.inferred(query)),
-        "lacking": session.lacking(query) if query.rung == "imagining" else [],
+        "missing": session.missing(query) if query.rung == "imagining" else [],
         "models": [
             {
                 "name": opened.name,
@@ -75,7 +82,7 @@ def answer(session: Session, query: PageState) -> Json:
 
 
 def truth(session: Session, query: PageState) -> Json:
-    """The true counterfactual, where it is known; and of each model how far it is from it."""
+    """Return the true counterfactual, where it is known, and each model's error."""
     true = session.truth(query)
     if true is None:
         return {"known": False}
@@ -96,44 +103,44 @@ def truth(session: Session, query: PageState) -> Json:
 
 
 def effects(session: Session, query: PageState, outcome: str, through: str | None) -> Json:
-    """Direct, indirect and total effect of each model, and the arrows that they come along."""
+    """Return each model's direct, indirect and total effect, and the arrows that carry them."""
     session.check(query)
     session.models[0].model.graph.names([outcome])
-    each = [maps.mediators(session, query, outcome, k) for k in range(len(session.models))]
-    known = list(dict.fromkeys(name for names in each for name in names))
+    by_model = [mediators(session, query, outcome, k) for k in range(len(session.models))]
+    known = list(dict.fromkeys(name for names in by_model for name in names))
     chosen = through if through in known else next(iter(known), None)
     if chosen is None:
         return {"mediators": [], "models": []}
-    found = []
+    models = []
     for k, opened in enumerate(session.models):
-        if chosen not in each[k]:
-            found.append({"name": opened.name, "lacks": f"no path here is through {chosen}"})
+        if chosen not in by_model[k]:
+            models.append({"name": opened.name, "none": f"no path here is through {chosen}"})
             continue
-        split = maps.split(session, query, outcome, chosen, k)
-        parts: Json = {"name": opened.name}
+        parts = split(session, query, outcome, chosen, k)
+        model: Json = {"name": opened.name}
         for part in ("direct", "indirect", "total"):
-            value: Tensor = getattr(split.effects, part).double()
+            value: Tensor = getattr(parts.effects, part).double()
             value = value if query.draws is None else value.mean(0)
             variable = session.variables[outcome]
             image = isinstance(variable, Image)
-            parts[part] = {
+            model[part] = {
                 "png": uri(signed_png(value)) if image else None,
-                "said": f"{float(value.abs().mean()) * 255:.3g} grey levels on average"
+                "text": f"{float(value.abs().mean()) * 255:.3g} grey levels on average"
                 if image
                 else f"{float(value.mean()):+.4g} {variable.unit}".rstrip(),
-                "edges": [list(edge) for edge in getattr(split, part)],
+                "edges": [list(edge) for edge in getattr(parts, part)],
             }
-        found.append(parts)
-    return {"mediators": known, "through": chosen, "outcome": outcome, "models": found}
+        models.append(model)
+    return {"mediators": known, "through": chosen, "outcome": outcome, "models": models}
 
 
-def belief(session: Session, query: PageState) -> Json:
-    """What can be checked of each model's answer."""
+def checks(session: Session, query: PageState) -> Json:
+    """Return the checks of each model's answer."""
     return {
         "models": [
             {
                 "name": opened.name,
-                "checks": [asdict(check) for check in believe(session, query, k)],
+                "checks": [asdict(check) for check in run_checks(session, query, k)],
                 "densities": [asdict(density) for density in densities(session, query, k)],
             }
             for k, opened in enumerate(session.models)
@@ -141,12 +148,12 @@ def belief(session: Session, query: PageState) -> Json:
     }
 
 
-def film(session: Session, query: PageState, name: str) -> Json:
-    """A sweep of each model: frames, or the values that follow."""
-    found = []
+def sweep(session: Session, query: PageState, name: str) -> Json:
+    """Return a sweep of each model: frames, or the values that follow."""
+    models = []
     for k, opened in enumerate(session.models):
-        strip = sweep.sweep(session, query, name, k)
-        found.append(
+        strip = run_sweep(session, query, name, k)
+        models.append(
             {
                 "name": opened.name,
                 "values": strip.values,
@@ -155,45 +162,45 @@ def film(session: Session, query: PageState, name: str) -> Json:
                     key: [uri(image_png(frame)) for frame in frames]
                     for key, frames in strip.images.items()
                 },
-                "words": {
-                    key: [_spell(session.variables[key], draws) for draws in each]
-                    for key, each in strip.numbers.items()
+                "texts": {
+                    key: [_spell(session.variables[key], draws) for draws in values]
+                    for key, values in strip.numbers.items()
                 },
                 "numbers": {
-                    key: [float(draws.double().mean()) for draws in each]
-                    for key, each in strip.numbers.items()
+                    key: [float(draws.double().mean()) for draws in values]
+                    for key, values in strip.numbers.items()
                     if not isinstance(session.variables[key], Categorical)
                 },
             }
         )
-    return {"of": name, "models": found}
+    return {"name": name, "models": models}
 
 
-def taken(session: Session, query: PageState) -> Json:
-    """Code that gives what the page shows, model by model."""
-    each = range(len(session.models))
+def code(session: Session, query: PageState) -> Json:
+    """Return code that computes what the page shows, model by model."""
+    models = range(len(session.models))
     return {
-        "python": "\n".join(python(session, query, k) for k in each),
-        "command": "\n".join(command(session, query, k) for k in each),
+        "python": "\n".join(python(session, query, k) for k in models),
+        "command": "\n".join(command(session, query, k) for k in models),
     }
 
 
 def _variable(session: Session, name: str) -> Json:
     variable = session.variables[name]
-    found: Json = {"kind": variable.kind, "unit": variable.unit, "settable": not variable.shape}
+    schema: Json = {"kind": variable.kind, "unit": variable.unit, "settable": not variable.shape}
     if isinstance(variable, Image):
-        found |= {"height": variable.height, "width": variable.width}
-        found |= {"channels": variable.channels}
+        schema |= {"height": variable.height, "width": variable.width}
+        schema |= {"channels": variable.channels}
     elif not variable.shape:
-        low, high = sweep.span(session, name)
-        found |= {"low": low, "high": high}
+        low, high = span(session, name)
+        schema |= {"low": low, "high": high}
         if isinstance(variable, Discrete):
-            found["labels"] = [variable.label(code) for code in range(variable.classes)]
-    return found
+            schema["labels"] = [variable.label(code) for code in range(variable.classes)]
+    return schema
 
 
 def _graph(graph: CausalGraph) -> Json:
-    """Arrows, and rows of the drawing, causes above: each just above its nearest effect."""
+    """Return arrows, and levels of nodes: each cause just above its nearest effect."""
     depth: dict[str, int] = {}
     for name in graph.order:
         depth[name] = 1 + max((depth[parent] for parent in graph.parents(name)), default=-1)
@@ -208,7 +215,7 @@ def _graph(graph: CausalGraph) -> Json:
 
 
 def _statuses(graph: CausalGraph, answer: Answer, query: PageState) -> dict[str, str]:
-    """Of every variable; in a population, what descends from a set one is propagated too."""
+    """Return statuses; in a population, descendants of a set variable are propagated too."""
     status: dict[str, str] = dict(answer.provenance.status)
     if query.rung == "doing":
         below = graph.do(*query.do).descendants(list(query.do)) - set(query.do)
@@ -217,18 +224,18 @@ def _statuses(graph: CausalGraph, answer: Answer, query: PageState) -> dict[str,
 
 
 def _values(session: Session, answer: Answer, name: str) -> Json:
-    """Old and new in words; as numbers where they are ones; and populations to see them among."""
+    """Return old and new values as text and, of scalars, as numbers with rows to compare."""
     variable, old, new = session.variables[name], answer.old(name), answer.draws(name)
-    found: Json = {"old": _spell(variable, old), "new": _spell(variable, new)}
+    values: Json = {"old": _spell(variable, old), "new": _spell(variable, new)}
     if variable.shape:
-        return found
-    found |= {"was": _mean(old), "is": _mean(new)}
+        return values
+    values |= {"was": _mean(old), "is": _mean(new)}
     if not answer.imagined:
-        found["populations"] = _populations(variable, old, new)
+        values["populations"] = _populations(variable, old, new)
     elif not session.images:
         edges, shares = _histogram(variable, [session.rows[name]])
-        found["among"] = {"edges": edges, "counts": shares[0]}
-    return found
+        values["among"] = {"edges": edges, "counts": shares[0]}
+    return values
 
 
 def _mean(value: Tensor) -> float | None:
@@ -237,7 +244,7 @@ def _mean(value: Tensor) -> float | None:
 
 
 def _populations(variable: Variable, old: Tensor, new: Tensor) -> Json:
-    """Two histograms over the same bins, as shares."""
+    """Return two histograms over the same bins, as shares."""
     edges, shares = _histogram(variable, [old, new])
     return {"edges": edges, "before": shares[0], "after": shares[1]}
 
@@ -259,19 +266,18 @@ def _histogram(variable: Variable, parts: list[Tensor]) -> tuple[list[float], li
 def _panels(answer: Answer, name: str) -> Json:
     old, new = answer.old(name), answer.draws(name)
     before, after = old.mean(0), new.mean(0)
-    found: Json = {
+    return {
         "before": uri(image_png(before)),
         "after": uri(image_png(after)),
         "change": uri(signed_png(after - before)),
         "moved": f"{float((after - before).abs().mean()) * 255:.3g} grey levels on average",
         "spread": uri(spread_png(new.std(0))) if len(new) > 1 else None,
-        "draws": [uri(image_png(one)) for one in new[:8]] if len(new) > 1 else [],
+        "draws": [uri(image_png(one)) for one in new[:MAX_DRAWS]] if len(new) > 1 else [],
     }
-    return found
 
 
 def _spell(variable: Variable, value: Tensor) -> str:
-    """A value, or the mean and deviation of several, with its unit."""
+    """Return a value, or the mean and standard deviation of several, with its unit."""
     if bool(variable.is_missing(value).all()):
         return "missing"
     if isinstance(variable, Discrete):
@@ -281,7 +287,9 @@ def _spell(variable: Variable, value: Tensor) -> str:
         share = float(counts[most] / counts.sum())
         return label if share == 1 else f"{label} ({share:.0%})"
     if variable.shape:
-        return ", ".join(f"{v:.3g}" for v in value.double().mean(0).flatten()[:6].tolist())
+        return ", ".join(
+            f"{v:.3g}" for v in value.double().mean(0).flatten()[:MAX_NUMBERS].tolist()
+        )
     if isinstance(variable, Continuous) and variable.circular:
         return f"{float(centre(variable, value.double())):.3g} {variable.unit}".rstrip()
     value = value.double()

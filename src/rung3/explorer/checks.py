@@ -1,12 +1,12 @@
-"""Should I believe it? What can be checked of one answer without knowing the truth.
+"""Checks of one answer that need no knowledge of the truth.
 
-    null intervention   d(x, f(pa,  u))                  nothing was changed: nothing may change
-    there and back      d(x, f(pa,  u')),  u' ~ p(u | x~)  the way back leads to where it began
-    support             are the new parents like those of other rows?
-    predictors          does a network that reads the parents off images read the new ones?
-    provenance          which abductions were exact, posterior or approximate
+    null intervention   d(x, f(pa, u))                   setting the old values changes nothing
+    there and back      d(x, f(pa, u')),  u' ~ p(u | x~)  setting them afterwards restores the row
+    support             whether the new parents are like those of other rows
+    predictors          whether an oracle reads the new parents off the new image
+    abduction           whether the noise is exact, from the posterior or approximate
 
-With all of the noise kept, the first is nought by construction; so it is also asked of a prediction
+With all of the noise kept, the first error is zero by construction. It is therefore also computed
 without the noise of observation, where the mechanism has any.
 """
 
@@ -25,44 +25,45 @@ from rung3.data.variables import Discrete
 from rung3.evaluation.positivity import positivity
 from rung3.explorer.query import PageState
 from rung3.explorer.runs import Opened
-from rung3.explorer.session import Answer, Seen, Session
+from rung3.explorer.session import Answer, Reference, Session
 
-__all__ = ["Belief", "Density", "believe", "densities"]
+__all__ = ["Check", "Density", "densities", "run_checks"]
 
 BINS = 24
+"""Bins of a histogram."""
 
 
 @dataclass(frozen=True)
-class Belief:
-    """One check.
+class Check:
+    """The result of a check on one variable.
 
     Attributes:
-        check: Its name.
-        of: The variable that it looks at.
-        said: What it found, in words.
+        name: Which check.
+        variable: The variable.
+        text: The result as a sentence.
         value: The number behind it, where there is one.
-        good: Whether it speaks for the answer; `None` where that is the reader's to judge.
+        good: Whether it supports the answer; `None` where the reader has to judge.
     """
 
-    check: str
-    of: str
-    said: str
+    name: str
+    variable: str
+    text: str
     value: float | None = None
     good: bool | None = None
 
 
 @dataclass(frozen=True)
 class Density:
-    """How a variable lies in the rows of training, and where the answer lies in it.
+    """A histogram of a variable in the training rows, and where the answer lies in it.
 
     Attributes:
         name: The variable.
         edges: Ends of the bins, one more than counts; or the codes of categories.
-        counts: Rows in each bin, or of each category.
+        counts: Number of rows in each bin or category.
         old: The factual value.
-        new: The new one, the mean over draws.
-        outside: Whether the new one is outside the range of the training data.
-        trained: Whether the rows are those of training; if not, they were held out.
+        new: The new value, the mean over draws.
+        outside: Whether the new value is outside the range of the training data.
+        trained: Whether the model was trained on the rows; if not, they were held out.
     """
 
     name: str
@@ -74,38 +75,38 @@ class Density:
     trained: bool
 
 
-def believe(session: Session, query: PageState, k: int = 0) -> list[Belief]:
-    """Check what model k answers to a query of the third rung.
+def run_checks(session: Session, query: PageState, k: int = 0) -> list[Check]:
+    """Check model k's answer to a query of the third rung.
 
     Raises:
         ValueError: If the query is of another rung, or wrong.
     """
     if query.rung != "imagining":
-        raise ValueError("these checks are of one row that is imagined anew: choose 'imagine'")
+        raise ValueError("the checks need one row: choose 'imagine'")
     answer = session.answer_of(query, k)
     opened, row = session.models[k], session.factual(query)
     if not query.do:
         return []
-    seen = session.seen(k)
+    reference = session.reference(k)
     with session.lock, torch.no_grad():
         return [
             *_null(session, query, k, row, answer),
             *_back(session, query, k, answer),
-            *_support(session, query, opened, answer, seen),
+            *_support(session, query, opened, answer, reference),
             *_predictors(opened, answer),
             *_provenance(answer),
         ]
 
 
 def densities(session: Session, query: PageState, k: int = 0) -> list[Density]:
-    """Where the new value of each variable that changed lies among other rows."""
-    answer, seen = session.answer_of(query, k), session.seen(k)
-    found = []
+    """Return a histogram of other rows for each variable that changed."""
+    answer, reference = session.answer_of(query, k), session.reference(k)
+    histograms = []
     for name, status in answer.provenance.status.items():
         variable = session.variables[name]
         if status not in ("intervened", "propagated") or variable.shape:
             continue
-        others = seen.rows[name]
+        others = reference.rows[name]
         others = others[~variable.is_missing(others)].double()
         old, new = (float(part.double().mean()) for part in (answer.old(name), answer.draws(name)))
         if isinstance(variable, Discrete):
@@ -117,50 +118,51 @@ def densities(session: Session, query: PageState, k: int = 0) -> list[Density]:
             counts, ends = torch.histogram(others, BINS, range=(low, high))
             edges = ends.tolist()
         outside = name in answer.provenance.outside
-        found.append(Density(name, edges, counts.tolist(), old, new, outside, seen.trained))
-    return found
+        histograms.append(
+            Density(name, edges, counts.tolist(), old, new, outside, reference.trained)
+        )
+    return histograms
 
 
-def _null(
-    session: Session, query: PageState, k: int, row: Rows, answer: Answer
-) -> Iterator[Belief]:
-    """Every variable that is set, set to what it was."""
+def _null(session: Session, query: PageState, k: int, row: Rows, answer: Answer) -> Iterator[Check]:
+    """Set every variable that the query sets to its old value."""
     model, noise = session.models[k].model, session.noise(query, k)
     same = model.do({name: row[name] for name in query.do})
     for name in _recomputed(answer):
         for temperature in (1.0, 0.0):
             if temperature == 0 and not model.mechanisms[name].observation_noise:
                 continue
-            again = same.predict(noise, temperature)
+            unchanged = same.predict(noise, temperature)
             yield _distance(
-                session, "null intervention", name, row, again,
+                session, "null intervention", name, row, unchanged,
                 "" if temperature else " without the noise of observation",
             )  # fmt: skip
 
 
-def _back(session: Session, query: PageState, k: int, answer: Answer) -> Iterator[Belief]:
-    """From each draw of the answer, the values that were set put back."""
+def _back(session: Session, query: PageState, k: int, answer: Answer) -> Iterator[Check]:
+    """Set the old values again, starting from each draw of the answer."""
     model, row = session.models[k].model, session.factual(query)
     draws = Rows({name: answer.draws(name) for name in session.variables})
     try:
         noise = model.abduct(draws, seed=base_seed(query.seed, "there and back"))
-    except ValueError as error:  # a world knows the noise of its own rows alone
-        yield Belief("there and back", ", ".join(query.do), f"cannot be asked: {error}")
+    except ValueError as error:  # a world knows the noise of its own rows only
+        yield Check("there and back", ", ".join(query.do), f"not available: {error}")
         return
-    back = session.acted(query, model, {name: row[name] for name in query.do})
+    back = session.intervened(query, model, {name: row[name] for name in query.do})
     for name in _recomputed(answer):
         yield _distance(session, "there and back", name, row, back.predict(noise), "")
 
 
-def _distance(session: Session, check: str, name: str, row: Rows, other: Rows, how: str) -> Belief:
+def _distance(
+    session: Session, check: str, name: str, row: Rows, other: Rows, condition: str
+) -> Check:
     variable = session.variables[name]
     new = other[name] if other.batched or other.particles else other[name][None]
     error = float(distance(variable, row[name].expand_as(new), new).mean())
-    said = f"{name} is off by {error:.3g} {unit(variable)}".rstrip()
+    text = f"{name} is off by {error:.3g} {unit(variable)}".rstrip()
     if isinstance(variable, Discrete):
-        said = f"{name} is the same in {1 - error:.0%} of draws"
-    said += how
-    return Belief(check, name, said, error)
+        text = f"{name} is the same in {1 - error:.0%} of draws"
+    return Check(check, name, text + condition, error)
 
 
 def _recomputed(answer: Answer) -> list[str]:
@@ -169,49 +171,50 @@ def _recomputed(answer: Answer) -> list[str]:
 
 
 def _support(
-    session: Session, query: PageState, opened: Opened, answer: Answer, seen: Seen
-) -> Iterator[Belief]:
-    """Range of the training data, and distance to the nearest of its rows."""
+    session: Session, query: PageState, opened: Opened, answer: Answer, reference: Reference
+) -> Iterator[Check]:
+    """Compare with the range of the training data and with the nearest rows."""
     for name, share in answer.provenance.outside.items():
-        said = f"{name} lies outside the range of the training data in {share:.0%} of draws"
-        yield Belief("support", name, said, share, good=False)
+        text = f"{name} lies outside the range of the training data in {share:.0%} of draws"
+        yield Check("support", name, text, share, good=False)
     draws = Rows({name: answer.draws(name) for name in session.variables})
-    rows = "of the training data" if seen.trained else "that were held out of the training data"
+    rows = "of the training data" if reference.trained else "held out of the training data"
     for name in query.do:
-        for found in positivity(opened.model, seen.rows, draws, name, draws[name]):
-            together = ", ".join(found.jointly)
-            reach = "far from all rows" if found.far else "near rows"
-            said = f"{together}{' together' if len(found.jointly) > 1 else ''}: {reach} {rows}"
-            yield Belief("support", name, said, found.far, good=not found.far)
+        for result in positivity(opened.model, reference.rows, draws, name, draws[name]):
+            names = ", ".join(result.jointly)
+            together = " together" if len(result.jointly) > 1 else ""
+            where = "far from all rows" if result.far else "near rows"
+            text = f"{names}{together}: {where} {rows}"
+            yield Check("support", name, text, result.far, good=not result.far)
 
 
-def _predictors(opened: Opened, answer: Answer) -> Iterator[Belief]:
+def _predictors(opened: Opened, answer: Answer) -> Iterator[Check]:
     for (image, name), oracle in (opened.oracles or {}).items():
         if answer.provenance.status[image] == "observed":
             continue
         target = opened.model.variables[name]
-        read = oracle.read(answer.draws(image))
+        predicted = oracle.read(answer.draws(image))
         before = float(oracle.error(answer.old(image), answer.old(name)).mean())
         error = float(oracle.error(answer.draws(image), answer.draws(name)).mean())
-        wanted = _spell(opened, name, answer.draws(name))
-        said = f"reads {name} {_spell(opened, name, read)} where it should be {wanted}"
+        target_text = _spell(opened, name, answer.draws(name))
+        text = f"reads {name} as {_spell(opened, name, predicted)}; it should be {target_text}"
         if isinstance(target, Discrete):
-            yield Belief("predictors", name, said, error, good=error == 0)
+            yield Check("predictors", name, text, error, good=error == 0)
         else:
-            said += f" (off by {error:.3g}; on the image as it was by {before:.3g})"
-            yield Belief("predictors", name, said, error)
+            text += f" (off by {error:.3g}; on the original image by {before:.3g})"
+            yield Check("predictors", name, text, error)
 
 
-def _provenance(answer: Answer) -> Iterator[Belief]:
-    words = {
+def _provenance(answer: Answer) -> Iterator[Check]:
+    meanings = {
         "known": "its noise is known",
-        "exact": "its noise was found exactly",
+        "exact": "its noise is exact",
         "posterior": "its noise is a draw from the exact posterior",
         "approximate": "its noise is approximate",
     }
     for name, kind in answer.provenance.abductions.items():
-        rests = answer.provenance.assumptions.get(name, "")
-        yield Belief("abduction", name, f"{name}: {words[kind]}; {rests}".rstrip("; "))
+        assumption = answer.provenance.assumptions.get(name, "")
+        yield Check("abduction", name, f"{name}: {meanings[kind]}; {assumption}".rstrip("; "))
 
 
 def _spell(opened: Opened, name: str, value: Tensor) -> str:

@@ -1,8 +1,8 @@
-"""How a change reaches an outcome, and by which arrows: direct, indirect and total effect.
+"""Direct, indirect and total effects of a query on an outcome, and the arrows that carry each.
 
-The direct effect comes along the causal paths that avoid the mediator, the indirect one along
-those through it; see `rung3.effects.mediation`. Through the latents of an image's own mechanism,
-all paths carry both.
+The causal paths that avoid the mediator carry the direct effect, those through it the indirect
+one; see `rung3.effects.mediation`. With the latents of an image's own mechanism as mediator, all
+paths carry both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rung3.explorer.query import PageState
 from rung3.explorer.session import Session
 from rung3.graph import CausalGraph
 
-__all__ = ["Split", "mediators", "split"]
+__all__ = ["Split", "edges_by_path", "mediators", "split"]
 
 Edge = tuple[str, str]
 
@@ -27,10 +27,10 @@ class Split:
     """Effects of a query on an outcome.
 
     Attributes:
-        effects: The maps; with draws they have them as first axis.
+        effects: The effects; the first axis is that of the draws, if there are several.
         through: The mediator.
-        direct: Arrows that the direct effect comes along.
-        indirect: Arrows that the indirect one comes along.
+        direct: Arrows that carry the direct effect.
+        indirect: Arrows that carry the indirect effect.
     """
 
     effects: Mediation
@@ -40,12 +40,12 @@ class Split:
 
     @property
     def total(self) -> list[Edge]:
-        """Arrows that the total effect comes along."""
+        """Arrows that carry the total effect."""
         return list(dict.fromkeys([*self.direct, *self.indirect]))
 
 
 def mediators(session: Session, query: PageState, outcome: str, k: int = 0) -> list[str]:
-    """What the effect on an outcome can be split by, the latents of its mechanism last."""
+    """Return what an effect on an outcome can be split by, the latents of its mechanism last."""
     opened = session.models[k]
     graph = opened.model.graph.do(*query.do)
     after = set(graph.descendants(list(query.do))) - set(query.do) - set(query.hold)
@@ -58,8 +58,8 @@ def split(session: Session, query: PageState, outcome: str, through: str, k: int
     """Split the effect of a query of the third rung on an outcome.
 
     Args:
-        session: Whose models and rows.
-        query: What is set. Held variables cut the paths through them.
+        session: Models and rows.
+        query: The query; variables that it holds cut the paths through them.
         outcome: Name of the outcome.
         through: One of `mediators`.
         k: Which model.
@@ -69,35 +69,35 @@ def split(session: Session, query: PageState, outcome: str, through: str, k: int
     """
     session.check(query)
     if query.rung != "imagining" or not query.do:
-        raise ValueError("effects are of one row that is imagined anew: set a variable first")
+        raise ValueError("effects need one row: choose 'imagine' and set a variable")
     if outcome not in session.variables:
         raise ValueError(f"outcome: {outcome!r}; the variables are {list(session.variables)}")
     known = mediators(session, query, outcome, k)
     if through not in known:
         raise ValueError(f"through: {through!r}; {outcome} can be reached through {known}")
     row, values = session.factual(query), session.settings(query)
-    kept = {name: row[name] for name in query.hold if name not in query.do}
+    held = {name: row[name] for name in query.hold if name not in query.do}
     model = session.models[k].model
     with session.lock, torch.no_grad():
         effects = mediate(
-            model.do(kept) if kept else model, row, values, outcome, through,
+            model.do(held) if held else model, row, values, outcome, through,
             particles=query.draws, seed=query.seed,
         )  # fmt: skip
-    graph = model.graph.do(*query.do, *kept)
-    along, past = _edges(graph, list(query.do), outcome, through)
-    return Split(effects, through, past, along)
+    graph = model.graph.do(*query.do, *held)
+    indirect, direct = edges_by_path(graph, list(query.do), outcome, through)
+    return Split(effects, through, direct, indirect)
 
 
-def _edges(
+def edges_by_path(
     graph: CausalGraph, causes: list[str], outcome: str, through: str
 ) -> tuple[list[Edge], list[Edge]]:
-    """Arrows of the causal paths through the mediator, and of the others.
+    """Return the arrows of the causal paths through a mediator, and those of the other paths.
 
-    The paths are not listed, as there can be exponentially many.
+    The paths are not listed, because there can be exponentially many.
     """
     if through == LATENT:
-        every = _between(graph, causes, outcome)
-        return every, every
+        edges = _between(graph, causes, outcome)
+        return edges, edges
     along = {*_between(graph, causes, through), *_between(graph, [through], outcome)}
     into = [edge for edge in graph.edges if through in edge]
     past = _between(graph.without_edges(into), causes, outcome)
@@ -106,7 +106,7 @@ def _edges(
 
 
 def _between(graph: CausalGraph, causes: list[str], outcome: str) -> list[Edge]:
-    """Arrows of the causal paths from any of the causes to the outcome."""
+    """Return the arrows of the causal paths from any of the causes to the outcome."""
     below = {*causes, *graph.descendants(causes)}
     above = {outcome, *graph.ancestors(outcome)}
     return [(a, b) for a, b in graph.edges if a in below and b in above and b not in causes]

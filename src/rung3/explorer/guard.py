@@ -1,8 +1,8 @@
-"""Who may ask the page, and what every answer carries.
+"""Which requests are answered, and the headers of every answer.
 
-- The host's name must be one of this machine's: another name may have been made to lead here.
-- Another site's page gets nothing; its links to the page are followed.
-- Elsewhere than on loopback the page's link holds a token, kept in a cookie from then on.
+- The host name must be one of this machine's, as another may have been made to resolve to it.
+- Pages of other sites get no answers; links to the page from there work.
+- Beyond loopback, the page's link holds a token, which is then kept in a cookie.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 __all__ = ["LOOPBACK", "SECONDS", "Guard"]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Names of this machine that no other machine can reach."""
 
 SECONDS = 20
-"""What the headers of a question, and its body, may take to arrive."""
+"""Seconds that the headers of a request, and its body, may take to arrive."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -38,12 +39,12 @@ HEADERS = {
 
 
 class Guard:
-    """Answers only those who may ask.
+    """Middleware that answers only requests that may be answered.
 
     Args:
         app: The page.
-        host: Where it listens.
-        token: What the link must hold; empty for none.
+        host: Where the server listens.
+        token: A secret that the link must hold; empty for none.
     """
 
     def __init__(self, app: ASGIApp, host: str, token: str) -> None:
@@ -67,8 +68,8 @@ class Guard:
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
                 if fresh:
-                    kept = f"{self.cookie}={self.token}; HttpOnly; SameSite=Strict; Path=/"
-                    headers.append("Set-Cookie", kept)
+                    cookie = f"{self.cookie}={self.token}; HttpOnly; SameSite=Strict; Path=/"
+                    headers.append("Set-Cookie", cookie)
             await send(message)
 
         refused = self._refusal(request)
@@ -81,9 +82,9 @@ class Guard:
         await app(scope, receive, guarded)
 
     def _refusal(self, request: Request) -> tuple[str, int] | None:
-        """Why a request is refused, and the status that says so."""
+        """Return why a request is refused, and the HTTP status; `None` if it is answered."""
         if not self._ours(request.headers.get("host", "")):
-            return "this is not the name of the page's machine", 400
+            return "this host name is not one of the page's machine", 400
         link = request.url.path == "/" and request.headers.get("sec-fetch-mode") == "navigate"
         if request.headers.get("sec-fetch-site") == "cross-site" and not link:
             return "another site's page gets no answers", 403
@@ -102,7 +103,7 @@ class Guard:
 
 
 def _is_address(name: str) -> bool:
-    """Whether it is an address itself: only a name can be made to lead elsewhere."""
+    """Return whether a host is an IP address: only a name can be made to resolve elsewhere."""
     try:
         ipaddress.ip_address(name)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a person has asked: the whole state of the page, so that a link restores it.
+"""The query on the page, which is its whole state: a link with it restores the page.
 
 seeing     p(x | e)               e: values that are observed
 doing      p(x | do(a))           a: values that are set, in the population
@@ -14,22 +14,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 __all__ = ["PageState"]
 
-MOST_PARTICLES = 32
+MAX_PARTICLES = 32
+"""Draws of the noise in one answer, so that it stays quick."""
 
 
 class PageState(BaseModel):
-    """One question to the models.
+    """One query to the models.
 
-    Args:
-        rung: Which rung of the ladder it stands on.
-        row: Which test row is imagined anew, from 0.
-        own: Name of an image of the user's own, in the place of a test row; see `Session.adopt`.
-        do: Values that are set, or on the first rung observed, in the variables' own units; a code
-            for a category.
+    Attributes:
+        rung: The rung of the ladder of causation.
+        row: Which test row the query is about, from 0, on the third rung.
+        upload: Key of an uploaded image in the place of a test row; see `Session.add_upload`.
+        do: Values that are set, or on the first rung observed, in the variables' units; of a
+            category, its code.
         hold: Variables kept at their factual values.
         particles: Number of draws of the noise.
-        seed: Of the draws.
-        shown: Whose values the graph shows, of several models, from 0.
+        seed: Seed of the draws.
+        shown: Which model's values the graph shows, from 0.
 
     Example:
         >>> query = PageState(row=3, do={"thickness": 4})
@@ -41,34 +42,34 @@ class PageState(BaseModel):
 
     rung: Literal["seeing", "doing", "imagining"] = "imagining"
     row: Annotated[int, Field(ge=0)] = 0
-    own: str | None = None
+    upload: str | None = None
     do: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=dict)
     hold: tuple[str, ...] = ()
-    particles: Annotated[int, Field(ge=1, le=MOST_PARTICLES)] = 1
+    particles: Annotated[int, Field(ge=1, le=MAX_PARTICLES)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     shown: Annotated[int, Field(ge=0)] = 0
 
     @property
     def draws(self) -> int | None:
-        """The particles as `SCM.abduct` takes them."""
+        """The number of particles as `SCM.abduct` takes it: `None` for one."""
         return self.particles if self.particles > 1 else None
 
     def link(self) -> str:
-        """The query as the fragment of a link."""
+        """Return the query as the fragment of a link."""
         return quote(self.model_dump_json(exclude_defaults=True), safe="")
 
     @classmethod
     def of_link(cls, text: str) -> PageState:
-        """The query of a link's fragment.
+        """Read the query of a link's fragment.
 
         Raises:
-            ValueError: If it is not that of a query.
+            ValueError: If it holds no query.
         """
         return cls.read(unquote(text))
 
     @classmethod
     def read(cls, given: str | bytes | dict[str, Any]) -> PageState:
-        """The query of a JSON text, or of its fields.
+        """Read a query from JSON text, or from its fields.
 
         Raises:
             ValueError: Naming the field that is wrong, what was given and what was expected.

@@ -1,4 +1,4 @@
-"""A run, opened to be explored: its model, the rows to look at, and who can judge."""
+"""Opened runs: model, test rows, and where known the world and the oracles."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from rung3.training.oracles.oracles import Oracles
 
 __all__ = ["Opened", "open_runs"]
 
-SAMPLE = 5_000
-"""Training rows, at most, that answers are compared with."""
+MAX_ROWS = 5_000
+"""Training rows, at most, that answers are compared with: enough for histograms, and quick."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A model and what is known of it.
+    """A model and what is known about it.
 
     Attributes:
         name: What the page calls it.
@@ -32,7 +32,7 @@ class Opened:
         world: The world that they come from, where it is known.
         oracles: Predictors of the image's causes, where the run trained any.
         path: The run's folder, if there is one.
-        lacks: What of the run could not be read and is done without, in words.
+        problem: What could not be read of the run and is left out, as text; empty for nothing.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Opened:
     world: SCM | None = None
     oracles: Oracles | None = None
     path: Path | None = None
-    lacks: str = ""
+    problem: str = ""
 
     @classmethod
     def of_run(cls, path: str | Path, name: str = "") -> Opened:
@@ -49,7 +49,7 @@ class Opened:
 
         Args:
             path: The folder.
-            name: What the page calls it; the folder's name, if not given.
+            name: What the page calls it; by default, the folder's name.
 
         Raises:
             ValueError: If it is not one, training has not ended, or its model's files are altered.
@@ -57,15 +57,18 @@ class Opened:
         run, place = RunFolder(path), Path(path).resolve()
         model = run.model().eval().requires_grad_(False)
         rows, world = run.test()
-        oracles, lacks = None, ""
+        oracles, problem = None, ""
         try:
             oracles = Oracles.load(run.oracles_path) if run.oracles_path.is_file() else None
         except ValueError as error:
-            lacks = f"its predictors are left out: {error}"
-        return cls(name or place.name, model, rows, world, oracles, place, lacks)
+            problem = f"its predictors are left out: {error}"
+        return cls(name or place.name, model, rows, world, oracles, place, problem)
 
     def trained_on(self) -> Rows | None:
-        """A sample of the rows that the model was trained on, without images; `None` if not known.
+        """Return some of the rows that the model was trained on, without images.
+
+        Returns:
+            At most 5,000 rows, or `None` if there is no folder of a run to read them from.
 
         Raises:
             ValueError: If the data of the run's study cannot be read.
@@ -73,46 +76,45 @@ class Opened:
         if self.path is None:
             return None
         study = RunFolder(self.path).study()
-        read = study.data.train_rows(study.declared(), study.seed)
-        kept = Rows({k: read[k] for k, v in self.model.variables.items() if not _image(v)})
-        train, _ = split(kept, study.data.validation, study.seed)
+        rows = study.data.train_rows(study.declared(), study.seed)
+        variables = self.model.variables.items()
+        small = Rows({name: rows[name] for name, v in variables if not isinstance(v, Image)})
+        train, _ = split(small, study.data.validation, study.seed)
         RunFolder(self.path).check_rows("train", train)
         order = torch.randperm(train.n, generator=torch.Generator().manual_seed(0))
-        return train.select(order[:SAMPLE])
+        return train.select(order[:MAX_ROWS])
 
 
 def open_runs(paths: Iterable[str | Path]) -> tuple[list[Opened], dict[str, str]]:
-    """Open runs, each once, and say of those that cannot be opened, or not in full, why.
+    """Open runs, each once.
 
-    They are called by their folders' names; where two agree, by as much of the paths as tells them
-    apart.
+    Each is named after its folder; where two names agree, by as much of the paths as differs.
+
+    Returns:
+        The opened runs; and by path, why a run could not be opened, or not in full.
 
     Raises:
-        ValueError: If none can.
+        ValueError: If none can be opened.
     """
     places = {Path(path).resolve(): str(path) for path in paths}
-    found, broken = [], {}
+    opened, broken = [], {}
     for (place, given), name in zip(places.items(), _names([*places]), strict=True):
         try:
-            found.append(Opened.of_run(place, name))
+            opened.append(Opened.of_run(place, name))
         except (ValueError, OSError) as error:
             broken[given] = f"could not be opened: {error}"
             continue
-        if found[-1].lacks:
-            broken[given] = found[-1].lacks
-    if not found:
-        said = "; ".join(f"{given} {why}" for given, why in broken.items())
-        raise ValueError(said or "no run was given")
-    return found, broken
+        if opened[-1].problem:
+            broken[given] = opened[-1].problem
+    if not opened:
+        reasons = "; ".join(f"{given} {why}" for given, why in broken.items())
+        raise ValueError(reasons or "no run was given")
+    return opened, broken
 
 
 def _names(places: Sequence[Path]) -> list[str]:
-    """The shortest ends of different paths that differ."""
+    """Return the shortest ends of different paths that differ."""
     depth = 1
     while len({place.parts[-depth:] for place in places}) < len(places):
         depth += 1
     return [str(Path(*place.parts[-depth:])) for place in places]
-
-
-def _image(variable: object) -> bool:
-    return isinstance(variable, Image)

@@ -1,7 +1,7 @@
-"""The page's server: files of the page, and JSON answers. It keeps no state of a visitor.
+"""The server of the page: its files, and answers as JSON. It keeps no state about a visitor.
 
-It listens on loopback unless told otherwise, and lets the page load nothing from elsewhere. Who may
-ask, and for how long a question may take to arrive, is in `rung3.explorer.guard`.
+It listens on loopback by default, and the page loads nothing from elsewhere. `rung3.explorer.guard`
+decides which requests are answered.
 """
 
 from __future__ import annotations
@@ -25,49 +25,48 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from rung3.explorer import answers as view
-from rung3.explorer import uploads as own
+from rung3.explorer import answers, uploads
 from rung3.explorer.guard import LOOPBACK, SECONDS, Guard
 from rung3.explorer.query import PageState
 from rung3.explorer.session import Session
-from rung3.explorer.sweep import sweep
+from rung3.explorer.sweep import run_sweep
 
 __all__ = ["application", "configured", "serve"]
 
-LARGEST = 4 * own.LARGEST // 3 + 4096
-"""Bytes of a question: an upload in base64, and some words."""
+MAX_REQUEST = 4 * uploads.MAX_BYTES // 3 + 4096
+"""Bytes of a request: an upload in base64, and some text."""
 
 Json = dict[str, Any]
 
 
 def application(session: Session, host: str = "127.0.0.1", token: str = "") -> Starlette:
-    """The page and its answers.
+    """Build the page and its answers.
 
     Args:
-        session: Who answers.
-        host: Where it listens; on loopback only requests to loopback's names are answered.
-        token: What the page's link must hold; elsewhere than on loopback.
+        session: The session that answers.
+        host: Where the server listens; on loopback, only requests to loopback's names are answered.
+        token: A secret that the page's link must hold; empty on loopback.
     """
-    asked: dict[str, Callable[[Json, PageState], Json]] = {
-        "answer": lambda given, query: view.answer(session, query),
-        "truth": lambda given, query: view.truth(session, query),
-        "belief": lambda given, query: view.belief(session, query),
-        "effects": lambda given, query: view.effects(
+    replies: dict[str, Callable[[Json, PageState], Json]] = {
+        "answer": lambda given, query: answers.answer(session, query),
+        "truth": lambda given, query: answers.truth(session, query),
+        "checks": lambda given, query: answers.checks(session, query),
+        "effects": lambda given, query: answers.effects(
             session, query, str(given.get("outcome")), given.get("through")
         ),
-        "film": lambda given, query: view.film(session, query, str(given.get("of"))),
-        "code": lambda given, query: view.taken(session, query),
-        "own": lambda given, query: _own(session, given),
+        "sweep": lambda given, query: answers.sweep(session, query, str(given.get("name"))),
+        "code": lambda given, query: answers.code(session, query),
+        "upload": lambda given, query: _upload(session, given),
     }
 
     def route(name: str) -> Route:
         async def respond(request: Request) -> Response:
-            return await _guarded(lambda given: asked[name](given, _query(given)), request)
+            return await _guarded(lambda given: replies[name](given, _query(given)), request)
 
         return Route(f"/api/{name}", respond, methods=["POST"])
 
     async def described(request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(view.schema, session))
+        return JSONResponse(await run_in_threadpool(answers.schema, session))
 
     async def strip(request: Request) -> Response:
         return await run_in_threadpool(_strip, session, request)
@@ -81,7 +80,7 @@ def application(session: Session, host: str = "127.0.0.1", token: str = "") -> S
             Route("/", page),
             Route("/api/schema", described),
             Route("/api/strip.{kind}", strip),
-            *map(route, asked),
+            *map(route, replies),
             Mount("/page", StaticFiles(directory=Path(__file__).parent / "page")),
         ],
         middleware=[Middleware(Guard, host=host, token=token)],
@@ -89,7 +88,7 @@ def application(session: Session, host: str = "127.0.0.1", token: str = "") -> S
 
 
 def configured(session: Session, host: str = "127.0.0.1", token: str = "", **options: Any) -> Any:
-    """How uvicorn serves the page: with limits on how long a question may take to arrive."""
+    """Return uvicorn's configuration, with limits on how long a request may take to arrive."""
     import uvicorn
 
     from rung3.explorer.timed import Timed
@@ -100,7 +99,7 @@ def configured(session: Session, host: str = "127.0.0.1", token: str = "", **opt
 def serve(
     session: Session, host: str = "127.0.0.1", port: int = 7860, say: Callable[[str], None] = print
 ) -> None:
-    """Answer until interrupted; the address is said as soon as it can be asked.
+    """Serve the page until interrupted; print its address as soon as it answers.
 
     Raises:
         ValueError: If the port is taken.
@@ -126,8 +125,8 @@ def serve(
         if host not in LOOPBACK:
             token = secrets.token_urlsafe(16)
             say(
-                f"warning: {host} can be reached from other machines; whoever has this link can "
-                "ask the models and see the test rows, and it is not encrypted"
+                f"warning: {host} can be reached from other machines; anyone with this link can "
+                "query the models and see the test rows, and the connection is not encrypted"
             )
             address += f"?token={token}"
         say(address)
@@ -135,31 +134,31 @@ def serve(
 
 
 def _warm(session: Session) -> None:
-    """The page's first answer, and the rows that answers are compared with."""
-    with contextlib.suppress(ValueError):  # the page will hear it
-        view.answer(session, PageState())
-        view.truth(session, PageState())
+    """Compute the page's first answer, and read the rows that answers are compared with."""
+    with contextlib.suppress(ValueError):  # the page will show it
+        answers.answer(session, PageState())
+        answers.truth(session, PageState())
     for k in range(len(session.models)):
-        session.seen(k)
+        session.reference(k)
 
 
 async def _guarded(answer: Callable[[Json], Json], request: Request) -> Response:
-    """The answer to a question, or what was wrong with it."""
+    """Return the answer to a request, or what was wrong with it."""
     if not request.headers.get("content-type", "").startswith("application/json"):
-        return _refuse("expected a question in JSON", 415)
+        return _refuse("expected a request in JSON", 415)
     content = b""
     try:
         async with asyncio.timeout(SECONDS):
             async for part in request.stream():
                 content += part
-                if len(content) > LARGEST:
-                    return _refuse(f"the question has more than {LARGEST // 2**20} MB", 413)
+                if len(content) > MAX_REQUEST:
+                    return _refuse(f"the request has more than {MAX_REQUEST // 2**20} MB", 413)
     except TimeoutError:
-        return _refuse(f"the question took more than {SECONDS} s to arrive", 408)
+        return _refuse(f"the request took more than {SECONDS} s to arrive", 408)
     try:
         given = json.loads(content)
         if not isinstance(given, dict):
-            raise ValueError("expected a question with names and values")
+            raise ValueError("expected an object with names and values")
         return JSONResponse(await run_in_threadpool(answer, given))
     except (ValueError, RecursionError) as error:
         return _refuse(str(error), 400)
@@ -172,21 +171,21 @@ def _query(given: Json) -> PageState:
     return PageState.read(query)
 
 
-def _own(session: Session, given: Json) -> Json:
+def _upload(session: Session, given: Json) -> Json:
     known = given.get("known", {})
     if not isinstance(known, dict) or not isinstance(given.get("content"), str):
-        raise ValueError("own: expected the picture's content, in base64, and known values")
+        raise ValueError("upload: expected the picture's content in base64, and known values")
     try:
         content = base64.b64decode(given["content"], validate=True)
     except binascii.Error as error:
-        raise ValueError(f"own: the content is not base64: {error}") from None
-    name, row, inferred = own.adopt(session, content, known)
+        raise ValueError(f"upload: the content is not base64: {error}") from None
+    key, row, inferred = uploads.add_image(session, content, known)
     values = {k: float(row[k]) for k in row if not session.variables[k].shape}
-    return {"own": name, "inferred": inferred, "values": values}
+    return {"upload": key, "inferred": inferred, "values": values}
 
 
 def _strip(session: Session, request: Request) -> Response:
-    """A sweep as a file: `/api/strip.png?q=LINK&of=NAME&model=0`."""
+    """Return a sweep as a file: `/api/strip.png?q=LINK&name=NAME&model=0`."""
     given = request.query_params
     kind = request.path_params["kind"]
     if kind not in ("png", "gif"):
@@ -195,16 +194,17 @@ def _strip(session: Session, request: Request) -> Response:
         k = int(given.get("model", "0"))
         if not 0 <= k < len(session.models) or not session.images:
             raise ValueError("there is no such model, or no image")
-        found = sweep(session, PageState.of_link(given.get("q", "")), given.get("of", ""), k)
+        query = PageState.of_link(given.get("q", ""))
+        strip = run_sweep(session, query, given.get("name", ""), k)
     except ValueError as error:
         return _refuse(str(error), 400)
     image = session.images[0]
-    content = found.png(image) if kind == "png" else found.gif(image)
+    content = strip.png(image) if kind == "png" else strip.gif(image)
     name = f'attachment; filename="sweep.{kind}"'
     return Response(content, media_type=f"image/{kind}", headers={"Content-Disposition": name})
 
 
 def _refuse(message: str, status: int) -> Response:
-    """What was wrong; where the question was not read to its end, the connection is closed."""
+    """Return what was wrong; close the connection where the request was not read to its end."""
     close = {"Connection": "close"} if status in (408, 413, 415) else None
     return JSONResponse({"error": message}, status_code=status, headers=close)

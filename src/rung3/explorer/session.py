@@ -1,13 +1,13 @@
-"""Answers to queries, with abduction done once a row.
+"""Answers to queries; the noise of a row is abducted once and kept.
 
     seeing     x ~ p(x | e)                      against x ~ p(x)
     doing      x ~ p(x | do(a))                  against x ~ p(x), with the same noise
     imagining  x~ = f_a(u),  u ~ p(u | row)      against the row
 
-The noise `u` is kept by (model, row, draws, seed), so that a slider that moves costs the decoder
-alone. Everything of a query is in the query: a session has no current one, and many can ask.
+The noise `u` is cached by (model, row, draws, seed), so that moving a slider costs only a pass
+through the decoder. A session has no current query, so that many visitors can ask at once.
 
-What a row lacks is drawn given the rest (see `rung3.scm.imputation`), each time anew.
+Missing values of a row are drawn given the others (see `rung3.scm.imputation`), in each answer.
 """
 
 from __future__ import annotations
@@ -30,22 +30,25 @@ from rung3.scm.scm import SCM
 
 __all__ = ["Answer", "Session"]
 
-KEPT = 128
-"""Abductions and populations that are kept, the last used ones."""
+MAX_CACHED = 128
+"""Abductions, populations and uploads that are kept; the least recently used go first."""
 
-DRAWN, DRAWN_IMAGES = 1000, 64
-"""Rows that a population is drawn with: of numbers alone, and where there are images."""
+POPULATION_ROWS = 1000
+"""Rows drawn from a population without images: enough for a histogram."""
+
+POPULATION_IMAGES = 64
+"""Rows drawn from a population with images: an image costs a pass through a decoder."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Seen:
+class Reference:
     """Rows that answers are compared with.
 
     Attributes:
         rows: The rows.
-        trained: Whether the model was trained on them; if not, they are those of the page.
+        trained: Whether the model was trained on them; if not, they are the page's test rows.
     """
 
     rows: Rows
@@ -53,8 +56,8 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Own:
-    """A row of the user's own, and which of its values were inferred."""
+class Upload:
+    """The row of an uploaded image, and which of its values were inferred."""
 
     row: Rows
     inferred: tuple[str, ...]
@@ -62,13 +65,13 @@ class Own:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a query gives.
+    """The answer to a query.
 
     Attributes:
         before: The row; on the first two rungs, rows of the population as it is, `(n, ...)`.
-        after: What it would have been, `(K, ...)` with K draws; or rows of the other population.
+        after: Its counterfactual, `(K, ...)` with K draws; or rows of the other population.
         provenance: Each variable's status, and what the answer rests on.
-        imagined: Whether it is of one row.
+        imagined: Whether it is about one row.
     """
 
     before: Rows
@@ -77,11 +80,11 @@ class Answer:
     imagined: bool
 
     def draws(self, name: str) -> Tensor:
-        """What a variable would be, with its draws as first axis, `(k, ...)`."""
+        """Return a variable's new values, with the draws as first axis, `(k, ...)`."""
         return _draws(self.after, name)
 
     def old(self, name: str) -> Tensor:
-        """What a variable was, likewise."""
+        """Return a variable's old values, with the draws as first axis, `(k, ...)`."""
         return _draws(self.before, name)
 
 
@@ -90,7 +93,7 @@ class Session:
 
     Args:
         models: The models; rows and world are those of the first.
-        broken: Of runs that could not be opened, why.
+        broken: Why runs could not be opened, by path.
 
     Raises:
         ValueError: If there is no model, or the variables of two differ.
@@ -114,20 +117,20 @@ class Session:
         for other in models[1:]:
             if other.model.variables != self.variables:
                 raise ValueError(
-                    f"{other.name}: its variables are not those of {models[0].name}; runs side by "
-                    "side are asked the same question"
+                    f"{other.name}: its variables are not those of {models[0].name}; only runs "
+                    "with the same variables can answer the same question"
                 )
         self.images = [k for k, variable in self.variables.items() if isinstance(variable, Image)]
         self.lock = RLock()
-        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
-        self._own: OrderedDict[str, Own] = OrderedDict()
-        self._seen: dict[int, Seen] = {}
+        self._cache: OrderedDict[Hashable, Any] = OrderedDict()
+        self._uploads: OrderedDict[str, Upload] = OrderedDict()
+        self._references: dict[int, Reference] = {}
         self._reading = Lock()
 
-    # Asking --------------------------------------------------------------------------------------
+    # Queries -------------------------------------------------------------------------------------
 
     def answer(self, query: PageState) -> list[Answer]:
-        """The answer of each model.
+        """Return the answer of each model.
 
         Raises:
             ValueError: If there is no such row or variable, or a value is outside its support.
@@ -135,19 +138,19 @@ class Session:
         return [self.answer_of(query, k) for k in range(len(self.models))]
 
     def answer_of(self, query: PageState, k: int) -> Answer:
-        """The answer of model k.
+        """Return the answer of model k.
 
         Raises:
-            ValueError: As `answer`.
+            ValueError: If there is no such row or variable, or a value is outside its support.
         """
         self.check(query)
         with self.lock, torch.no_grad():
             return self._answer(k, query)
 
     def truth(self, query: PageState) -> Rows | None:
-        """The true counterfactual, where the world knows it."""
+        """Return the true counterfactual, where the world knows it."""
         self.check(query)
-        if self.world is None or query.rung != "imagining" or query.own is not None:
+        if self.world is None or query.rung != "imagining" or query.upload is not None:
             return None
         with self.lock, torch.no_grad():
             try:
@@ -158,85 +161,96 @@ class Session:
                 return None
 
     def factual(self, query: PageState) -> Rows:
-        """The row that is asked about, without a batch axis."""
-        if query.own is None:
+        """Return the row that the query is about, without a batch axis."""
+        if query.upload is None:
             return self.rows[query.row]
-        return self._own[query.own].row
+        return self._uploads[query.upload].row
 
     def inferred(self, query: PageState) -> tuple[str, ...]:
-        """What of the row was inferred, and not stated by the user."""
-        return () if query.own is None else self._own[query.own].inferred
+        """Return the variables of an upload that were inferred, not stated by the user."""
+        return () if query.upload is None else self._uploads[query.upload].inferred
 
-    def seen(self, k: int = 0) -> Seen:
-        """Rows that model k was trained on, where its run knows them; read once."""
-        with self._reading:  # not the session's lock: meanwhile the others are answered
-            if k not in self._seen:
+    def reference(self, k: int = 0) -> Reference:
+        """Return rows that model k was trained on, or else the test rows; read once."""
+        with self._reading:  # not the session's lock: others are answered meanwhile
+            if k not in self._references:
                 try:
                     rows = self.models[k].trained_on()
                 except (ValueError, OSError):
                     rows = None
-                self._seen[k] = Seen(self.rows if rows is None else rows, rows is not None)
-            return self._seen[k]
+                self._references[k] = Reference(
+                    self.rows if rows is None else rows, rows is not None
+                )
+            return self._references[k]
 
-    def lacking(self, query: PageState) -> list[str]:
-        """The variables that the row has no value of."""
+    def missing(self, query: PageState) -> list[str]:
+        """Return the variables whose value is missing in the row."""
         row = self.factual(query)
         return [k for k, v in self.variables.items() if bool(v.is_missing(row[k][None]).any())]
 
     def settings(self, query: PageState) -> dict[str, Any]:
-        """The values that are set, as `SCM.do` takes them."""
+        """Return the values that are set, as `SCM.do` takes them."""
         return {k: self.value(k, v) for k, v in query.do.items()}
 
     def value(self, name: str, code: float) -> Any:
-        """A number of the page, which knows categories by their codes, as the library takes it."""
+        """Return a number from the page, where categories are codes, as the library takes it."""
         variable = self.variables[name]
         if not isinstance(variable, Discrete) or code not in range(variable.classes):
             return code
         return variable.label(int(code)) if variable.labels else int(code)
 
     def noise(self, query: PageState, k: int = 0) -> Exogenous:
-        """The noise behind the row, by model k; abducted once."""
+        """Abduct the noise of the row by model k, once."""
         model, row = self.models[k].model, self.factual(query)
-        return self.once(
-            ("noise", k, query.own, query.row, query.draws, query.seed),
+        return self.cached(
+            ("noise", k, query.upload, query.row, query.draws, query.seed),
             lambda: model.abduct(row, particles=query.draws, seed=query.seed),
         )
 
-    def acted(self, query: PageState, model: SCM, values: Mapping[str, Any] | None = None) -> SCM:
-        """The model in which the query's values (or others, of the same variables) are set.
+    def intervened(
+        self, query: PageState, model: SCM, values: Mapping[str, Any] | None = None
+    ) -> SCM:
+        """Return the model in which the query's variables are set and held.
 
-        What the query holds is held.
+        Args:
+            query: The query.
+            model: The model.
+            values: Values to set, where they are not those of the query.
         """
         acted = model.do(self.settings(query) if values is None else values)
         row = self.factual(query)
         below = set(query.hold) & set(acted.graph.descendants(list(query.do)))
         return acted.hold({name: row[name] for name in below}) if below else acted
 
-    def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What `make` gives, kept under a key."""
+    def cached(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return what `compute` returns, computed once for a key."""
         with self.lock:
-            if key not in self._kept:
+            if key not in self._cache:
                 with torch.no_grad():
-                    self._kept[key] = make()
-            self._kept.move_to_end(key)
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-            found: T = self._kept[key]
-            return found
+                    self._cache[key] = compute()
+            self._cache.move_to_end(key)
+            while len(self._cache) > MAX_CACHED:
+                self._cache.popitem(last=False)
+            value: T = self._cache[key]
+            return value
 
-    def adopt(self, name: str, row: Rows, inferred: Sequence[str] = ()) -> None:
-        """Take a row of the user's own, to be asked about under a name."""
+    def add_upload(self, key: str, row: Rows, inferred: Sequence[str] = ()) -> None:
+        """Keep the row of an uploaded image under a key that queries can name."""
         with self.lock:
-            self._own[name] = Own(row, tuple(inferred))
-            while len(self._own) > KEPT:
-                self._own.popitem(last=False)
+            self._uploads[key] = Upload(row, tuple(inferred))
+            while len(self._uploads) > MAX_CACHED:
+                self._uploads.popitem(last=False)
 
     def check(self, query: PageState) -> None:
-        """Refuse a query that asks for what is not there."""
-        if query.own is None and query.row >= self.rows.n:
+        """Check that the row, the variables and the values of a query exist.
+
+        Raises:
+            ValueError: Naming what is wrong, and what there is.
+        """
+        if query.upload is None and query.row >= self.rows.n:
             raise ValueError(f"row: {query.row}; the test rows are 0 to {self.rows.n - 1}")
-        if query.own is not None and query.own not in self._own:
-            raise ValueError("this image is not known here any more; upload it again")
+        if query.upload is not None and query.upload not in self._uploads:
+            raise ValueError("the server no longer has this image; upload it again")
         if query.shown >= len(self.models):
             raise ValueError(f"shown: {query.shown}; the models are 0 to {len(self.models) - 1}")
         self.models[0].model.graph.names((*query.do, *query.hold))
@@ -244,7 +258,9 @@ class Session:
             raise ValueError(f"{both[0]}: cannot both be set and held")
         for name, value in self.settings(query).items():
             if self.variables[name].shape:
-                raise ValueError(f"{name}: only variables of one number can be set on the page")
+                raise ValueError(
+                    f"{name}: only a variable with a single number can be set on the page"
+                )
             self.variables[name].validate(name, value)
 
     # The three rungs -----------------------------------------------------------------------------
@@ -253,17 +269,19 @@ class Session:
         model = self.models[k].model
         if query.rung == "imagining":
             row = self.factual(query)
-            if self.lacking(query):
+            if self.missing(query):
                 after = model.counterfactual(
                     row, self.settings(query), hold=query.hold, particles=query.particles,
                     seed=query.seed,
                 )  # fmt: skip
             else:
-                after = self.acted(query, model).predict(self.noise(query, k))
+                after = self.intervened(query, model).predict(self.noise(query, k))
             _check_numbers(after)
             return Answer(row, after, after.explain(), imagined=True)
-        n = DRAWN_IMAGES if self.images else DRAWN
-        before = self.once(("drawn", k, query.seed, n), lambda: model.sample(n, seed=query.seed))
+        n = POPULATION_IMAGES if self.images else POPULATION_ROWS
+        before = self.cached(
+            ("population", k, query.seed, n), lambda: model.sample(n, seed=query.seed)
+        )
         values = self.settings(query)
         if query.rung == "doing":
             after = model.do(values).sample(n, seed=query.seed)
@@ -274,7 +292,7 @@ class Session:
 
 
 def _check_numbers(rows: Rows) -> None:
-    """Refuse an answer that no picture can show."""
+    """Refuse an answer with infinite or undefined values, which no picture can show."""
     for name, where in rows.explain().undefined.items():
         raise ValueError(f"{name}: not a number in {where}; ask for values nearer to the data")
 

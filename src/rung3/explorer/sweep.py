@@ -1,4 +1,4 @@
-"""A sweep: one variable over its range, everything else of the query as it is, as a film strip."""
+"""A sweep: a query with one variable at each value of its range, as a strip of images."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from rung3.data.variables import Discrete
 from rung3.explorer.query import PageState
 from rung3.explorer.session import Session
 
-__all__ = ["Sweep", "span", "sweep"]
+__all__ = ["Sweep", "run_sweep", "span"]
 
 STEPS = 9
-EDGE = 96
-"""Least height of a picture that is written, in pixels."""
+"""Values of a continuous variable, from one end of its range to the other."""
+
+MIN_HEIGHT = 96
+"""Height of a frame of a film, in pixels: smaller images are enlarged by a whole factor."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,10 @@ class Sweep:
 
     Attributes:
         name: The variable.
-        values: Its values, in its own unit.
-        labels: The same in words.
-        images: Of each image variable, one a value, the mean over draws, `(steps, C, H, W)`.
-        numbers: Of each other variable of one number that follows, its draws at each value.
+        values: Its values, in its unit.
+        labels: The values as text.
+        images: For each image variable, the mean over draws at each value, `(steps, C, H, W)`.
+        numbers: For each scalar variable that follows, its draws at each value.
     """
 
     name: str
@@ -38,7 +40,7 @@ class Sweep:
     numbers: dict[str, list[Tensor]]
 
     def png(self, image: str) -> bytes:
-        """The film strip, each value below its picture."""
+        """Return the strip as a PNG file, each value below its image."""
         from matplotlib.figure import Figure
 
         from rung3.data.pictures import show
@@ -56,13 +58,13 @@ class Sweep:
         return file.getvalue()
 
     def gif(self, image: str) -> bytes:
-        """The same as a film, there and back, four pictures a second."""
+        """Return a film as a GIF file: the range up and down, four frames a second."""
         from PIL import Image
 
         from rung3.explorer.png import image_png
 
         frames = [Image.open(io.BytesIO(image_png(f))).convert("RGB") for f in self.images[image]]
-        times = max(1, -(-EDGE // frames[0].height))
+        times = max(1, -(-MIN_HEIGHT // frames[0].height))
         size = (times * frames[0].width, times * frames[0].height)
         large = [frame.resize(size, Image.Resampling.NEAREST) for frame in frames]
         file = io.BytesIO()
@@ -74,9 +76,9 @@ class Sweep:
 
 
 def span(session: Session, name: str) -> tuple[float, float]:
-    """Where a variable's slider goes: the range of the rows, a tenth more on either side.
+    """Return the ends of a variable's slider: the range of the rows and a tenth more at each end.
 
-    Within the variable's support; for categories, the first and the last code.
+    The range stays in the variable's support; for categories, it is the first and last code.
     """
     variable = session.variables[name]
     if isinstance(variable, Discrete):
@@ -89,16 +91,18 @@ def span(session: Session, name: str) -> tuple[float, float]:
     return max(low - more, lower), min(high + more, upper)
 
 
-def sweep(session: Session, query: PageState, name: str, k: int = 0, steps: int = STEPS) -> Sweep:
-    """Ask a query of the third rung with one variable at each of its values.
+def run_sweep(
+    session: Session, query: PageState, name: str, k: int = 0, steps: int = STEPS
+) -> Sweep:
+    """Answer a query of the third rung with one variable at each of its values.
 
     Raises:
-        ValueError: If there is no such variable, it is no single number, or it is held.
+        ValueError: If there is no such variable, it is not a single number, or it is held.
     """
     if name not in session.variables or session.variables[name].shape:
         raise ValueError(f"sweep: {name!r} is not a variable of one number")
     if query.rung != "imagining":
-        raise ValueError("a sweep is of one row that is imagined anew: choose 'imagine'")
+        raise ValueError("a sweep needs one row: choose 'imagine'")
     variable = session.variables[name]
     if isinstance(variable, Discrete):
         values = [float(code) for code in range(variable.classes)]
@@ -111,7 +115,8 @@ def sweep(session: Session, query: PageState, name: str, k: int = 0, steps: int 
         session.answer_of(query.model_copy(update={"do": {**query.do, name: value}}), k)
         for value in values
     ]
-    follow = {k for a in answers for k, s in a.provenance.status.items() if s == "propagated"}
+    statuses = [status for answer in answers for status in answer.provenance.status.items()]
+    follow = {key for key, status in statuses if status == "propagated"}
     images = {
         key: torch.stack([a.draws(key).double().mean(0) for a in answers]).float()
         for key in session.images

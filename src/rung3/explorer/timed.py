@@ -1,4 +1,4 @@
-"""Connections whose headers must arrive in time: otherwise a few slow ones hold them all."""
+"""Connections with a time limit on headers, so that a few slow clients cannot block the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Timed"]
 
 
 class Timed(H11Protocol):
-    """HTTP/1.1 as uvicorn speaks it, hanging up on headers that do not end."""
+    """HTTP/1.1 as in uvicorn, closing connections whose headers do not arrive in time."""
 
     late: asyncio.TimerHandle | None = None
 
@@ -24,7 +24,7 @@ class Timed(H11Protocol):
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Stop the clock once the headers are whole; start it again for the next ones."""
+        """Stop the clock once the headers are complete; start it again for the next request."""
         super().data_received(data)
         self._watch()
 

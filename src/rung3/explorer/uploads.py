@@ -1,4 +1,4 @@
-"""An image of the user's own: decoded safely, its unknown causes read off it by oracles."""
+"""Uploaded images: decoded safely, with unknown causes read off the image by oracles."""
 
 from __future__ import annotations
 
@@ -17,30 +17,32 @@ from rung3.data.variables import Continuous, Image
 from rung3.explorer.session import Session
 from rung3.training.oracles.oracle import Oracle
 
-__all__ = ["LARGEST", "adopt", "decode", "readers"]
+__all__ = ["MAX_BYTES", "add_image", "decode", "readers"]
 
-LARGEST = 2 * 2**20
-"""Bytes that an upload may have."""
+MAX_BYTES = 2 * 2**20
+"""Bytes of an upload, at most."""
 
 TYPES = ("PNG", "JPEG")
+"""File types that are decoded."""
 
-COLOURED = 25
-"""Of 255, by how much the channels of a grey picture may differ, as in a JPEG they do."""
+MAX_COLOUR = 25
+"""Levels, of 255, by which the channels of a grey picture may differ, as they do in a JPEG."""
 
 
 def decode(content: bytes, name: str, variable: Image) -> Tensor:
-    """An uploaded picture as a value of an image variable, `(C, H, W)`.
+    """Decode an uploaded picture into a value of an image variable, `(C, H, W)`.
 
     Args:
         content: The bytes of a PNG or JPEG file.
-        name: The variable's name, for the errors.
-        variable: What it must be.
+        name: The variable's name, for error messages.
+        variable: The image variable.
 
     Raises:
-        ValueError: If it is too large, of another type, broken, or of other size or colours.
+        ValueError: If the file is too large, broken or of another type, or the picture has another
+            size or other colours.
     """
-    if len(content) > LARGEST:
-        raise ValueError(f"{name}: the file has more than {LARGEST // 2**20} MB")
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{name}: the file has more than {MAX_BYTES // 2**20} MB")
     if variable.channels not in (1, 3):
         raise ValueError(f"{name}: images of {variable.channels} channels have no file type")
     try:
@@ -52,7 +54,7 @@ def decode(content: bytes, name: str, variable: Image) -> Tensor:
                 f"{variable.width}x{variable.height}"
             )
         if variable.channels == 1:
-            if picture.colours > COLOURED:
+            if picture.colours > MAX_COLOUR:
                 raise ValueError("the picture is in colour, expected shades of grey")
             picture = picture.grey()
         return picture.value(variable)[0].contiguous()
@@ -61,19 +63,19 @@ def decode(content: bytes, name: str, variable: Image) -> Tensor:
 
 
 def readers(session: Session) -> dict[str, Oracle]:
-    """Of each variable that a predictor reads off the one image, the first run's that has any."""
-    found: dict[str, Oracle] = {}
+    """Return an oracle for each variable that a run's oracle reads off the one image."""
+    oracles: dict[str, Oracle] = {}
     for opened in session.models:
         for (image, name), oracle in (opened.oracles or {}).items():
             if session.images == [image]:
-                found.setdefault(name, oracle)
-    return found
+                oracles.setdefault(name, oracle)
+    return oracles
 
 
-def adopt(
+def add_image(
     session: Session, content: bytes, known: Mapping[str, Any] | None = None
 ) -> tuple[str, Rows, list[str]]:
-    """Make an uploaded picture a row of the session.
+    """Add an uploaded picture to the session as a row.
 
     Args:
         session: The session.
@@ -81,14 +83,16 @@ def adopt(
         known: Values that the user states, by variable; the others are inferred.
 
     Returns:
-        The name that a query asks for it by, the row, and the variables that were inferred.
+        The key of the upload in a query, the row, and the variables that were inferred.
 
     Raises:
-        ValueError: If the picture is not one of the variable's, or a cause is neither stated nor
-            read by a predictor.
+        ValueError: If the picture does not fit the variable, or a cause is neither stated nor read
+            by an oracle.
     """
     if len(session.images) != 1:
-        raise ValueError(f"an own picture needs one image variable; there are {session.images}")
+        raise ValueError(
+            f"an upload needs a model with one image variable; this one has {session.images}"
+        )
     name = session.images[0]
     variable = session.variables[name]
     assert isinstance(variable, Image)
@@ -104,20 +108,20 @@ def adopt(
             raise ValueError(f"{other}: expected one value, got {len(value)}")
     values: dict[str, Tensor] = {**stated, name: image}
     inferred = [other for other in session.variables if other not in values]
-    predictors = readers(session)
-    if unknown := [other for other in inferred if other not in predictors]:
+    oracles = readers(session)
+    if unknown := [other for other in inferred if other not in oracles]:
         raise ValueError(
             f"{', '.join(unknown)}: no run has a predictor that reads it off {name}; state it"
         )
     for other in inferred:
         target = session.variables[other]
         with session.lock, torch.no_grad():
-            read = predictors[other].read(image[None])[0]
+            read = oracles[other].read(image[None])[0]
         if isinstance(target, Continuous):
             read = read.clamp(target.lower, target.upper)
         values[other] = target.validate(other, read)
     digest = hashlib.sha256(content + repr(sorted(stated.items())).encode()).digest()
     key = base64.urlsafe_b64encode(digest[:9]).decode()
     row = Rows({k: values[k] for k in session.variables}, batched=False)
-    session.adopt(key, row, inferred)
+    session.add_upload(key, row, inferred)
     return key, row, inferred

@@ -1,4 +1,4 @@
-// Arrows between the nodes as they stand: cut ones dotted with a cross, lit ones thick.
+// Arrows between the nodes: cut ones dotted with a cross, highlighted ones thick.
 import { svg } from "./drawing.js";
 
 const GAP = 16;  // pixels between a node and an arrow that passes it

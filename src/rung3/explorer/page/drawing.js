@@ -1,4 +1,4 @@
-// Elements, and small plots: rows as bars, values as lines; the bar of a scale of colours.
+// Elements, small plots (rows as bars, values as lines), and colour bars.
 export function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [key, value] of Object.entries(attributes)) {
@@ -24,14 +24,14 @@ function bars(shares, edges, low, high) {
     width: Math.max(1, (edges[k + 1] - edges[k]) * scale - 1), height: HEIGHT * share / most }));
 }
 
-function frame(name, [low, high], unit, parts, said, more = "") {
-  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": `${name}: ${said}` }, ...parts);
+function frame(name, [low, high], unit, parts, text, more = "") {
+  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": `${name}: ${text}` }, ...parts);
   return h("div", { class: "plot" }, h("h3", {}, name), drawing,
     h("div", { class: "ends" }, h("span", {}, low), h("span", {}, unit), h("span", {}, high)), more && h("p", { class: "note warn" }, more));
 }
 
-// Plots of one kind, and once what is drawn in them.
-export const plots = (said, list) => (list.length ? h("div", {}, h("p", { class: "note" }, said), h("div", { class: "plots" }, ...list)) : null);
+// Several plots below one note that says what they show.
+export const plots = (note, list) => (list.length ? h("div", {}, h("p", { class: "note" }, note), h("div", { class: "plots" }, ...list)) : null);
 
 const at = (value, low, high) => Math.min(WIDTH, Math.max(0, (value - low) * WIDTH / (high - low)));
 const line = (kind, x) => svg("line", { class: kind, x1: x, x2: x, y1: 0, y2: HEIGHT });
@@ -50,7 +50,7 @@ export function populations(name, variable, { edges, before, after }) {
   let path = `M0 ${HEIGHT}`;
   after.forEach((share, k) => { const y = HEIGHT * (1 - share / most) + 1; path += ` L${(edges[k] - low) * scale} ${y} L${(edges[k + 1] - low) * scale} ${y}`; });
   return frame(name, ends(variable, low, high), variable.unit, [...bars(before, edges, low, high), svg("path", { class: "now", d: `${path} L${WIDTH} ${HEIGHT}` })],
-    "the population as it is, and the other one");
+    "the population as it is, and the population asked for");
 }
 
 export function course(name, variable, xs, ys) {

@@ -1,28 +1,28 @@
-// The page: one state, which is the query and the link; everything else is drawn from answers to it.
+// The page: one state, which is the query and the link; all else is drawn from the answers to it.
 import { h } from "./drawing.js";
 import * as folds from "./folds.js";
 import { drawNodes, watch } from "./graph.js";
-import * as own from "./own.js";
+import * as uploads from "./uploads.js";
 import { drawPictures, drawTruth } from "./pictures.js";
 import { $, WORDS, ask, change, page, read, restore, say, state } from "./state.js";
 
-let asking = false, asked = null, turn = 0, settle = false, version = 0;
+let asking = false, sent = null, turn = 0, settle = false, version = 0;
 
 page.update = async function update(settled = true) {
-  // While a slider moves, one question at a time, and then the newest. Let go, it is asked at once,
-  // and what is under way is not waited for.
+  // While a slider moves, ask one query at a time, then the newest. When it is released, ask at once,
+  // without waiting for the query under way.
   settle ||= settled;
-  if (asking && (!settled || asked === JSON.stringify(state))) return;
+  if (asking && (!settled || sent === JSON.stringify(state))) return;
   const mine = ++turn;
   asking = true;
   let failed = false;
   say("");
-  while (asked !== JSON.stringify(state)) {
-    asked = JSON.stringify(state);
+  while (sent !== JSON.stringify(state)) {
+    sent = JSON.stringify(state);
     try {
-      const found = await ask("answer");
+      const answer = await ask("answer");
       if (mine !== turn) return;
-      page.latest = found;
+      page.latest = answer;
       page.stale = false;
       drawControls();
       drawNodes();
@@ -40,7 +40,7 @@ page.update = async function update(settled = true) {
     document.body.dataset.answers = 1 + Number(document.body.dataset.answers ?? 0);
   }
   asking = false;
-  if (failed) asked = null;  // the same may be asked again
+  if (failed) sent = null;  // the same query may be sent again
   if (settle) await followUp();
 };
 
@@ -53,13 +53,13 @@ async function followUp() {
 }
 
 function refused(error) {
-  // What was answered before stays, marked as such; the controls show what was asked.
+  // The previous answer stays, marked as stale; the controls show the new query.
   say(error.message);
   page.stale = true;
   drawControls();
   drawNodes();
   $("pictures").classList.add("stale");
-  $("question").textContent = "This question has no answer; what is below is of the one before.";
+  $("question").textContent = "This question has no answer; the page still shows the previous one.";
 }
 
 function drawControls() {
@@ -69,7 +69,7 @@ function drawControls() {
   $("rowfield").hidden = !imagining;
   for (const id of ["row", "particles", "seed"]) if (document.activeElement !== $(id)) $(id).value = state[id];
   $("particles").parentElement.hidden = !imagining;
-  $("hint").textContent = `Click a variable to ${WORDS[state.rung].verb} it` + (imagining ? "; what follows from it can be held." : ".");
+  $("hint").textContent = `Click a variable to ${WORDS[state.rung].verb} it` + (imagining ? "; a variable that follows from it can be held." : ".");
 }
 
 function listen() {
@@ -77,16 +77,16 @@ function listen() {
   $("shown").addEventListener("change", (event) => change({ shown: Number(event.target.value) }));
   for (const id of ["row", "particles", "seed"]) $(id).addEventListener("change", (event) => {
     if (event.target.value === "") return;
-    if (id === "row") delete state.own;
+    if (id === "row") delete state.upload;
     change({ [id]: Number(event.target.value) });
   });
-  const step = (by) => () => { delete state.own; change({ row: (state.row + by + page.schema.rows) % page.schema.rows }); };
+  const step = (by) => () => { delete state.upload; change({ row: (state.row + by + page.schema.rows) % page.schema.rows }); };
   $("previous").addEventListener("click", step(-1));
   $("next").addEventListener("click", step(1));
   $("reset").addEventListener("click", () => { restore({}); change({}); });
   addEventListener("hashchange", () => { if (location.hash.slice(1) !== page.latest?.link) follow(); });
   folds.listen();
-  own.listen();
+  uploads.listen();
   watch();
 }
 

@@ -1,13 +1,13 @@
-// The graph, whose nodes are the controls: each says its status and its value, old beside new.
+// The graph, whose nodes are the controls: each shows its status, and its old and new value.
 import { drawArrows } from "./arrows.js";
 import { h } from "./drawing.js";
 import { $, WORDS, bare, change, page, shown, state } from "./state.js";
 
 const MEANINGS = {
-  observed: { seeing: "seen to be so", imagining: "as it was: nothing above it was set" },
+  observed: { seeing: "has the observed value", imagining: "as it was: no cause of it was set" },
   intervened: { doing: "set; the arrows into it are cut", imagining: "set; the arrows into it are cut" },
   propagated: { doing: "follows from what is set", imagining: "follows from what is set" },
-  held: { imagining: "would follow, and is kept as it was" },
+  held: { imagining: "would follow, but is kept as it was" },
   sampled: { seeing: "drawn given what is observed", doing: "drawn as in the population" },
 };
 let built = null;
@@ -49,7 +49,7 @@ const clamp = (value, variable) => Math.min(variable.high, Math.max(variable.low
 
 export function drawNodes() {
   buildNodes();
-  // Where there is no answer, the values of the one before are not of this row.
+  // Without an answer, the previous values may belong to another row.
   const latest = page.stale ? null : page.latest;
   const model = latest?.models[state.shown] ?? latest?.models[0];
   for (const node of document.querySelectorAll(".node")) {
@@ -60,8 +60,8 @@ export function drawNodes() {
     node.querySelector(".status").textContent = status + inferred;
     const head = node.querySelector("button.head");
     head?.setAttribute("aria-pressed", set);
-    head?.setAttribute("title", set ? `Let ${name} go` : `${WORDS[state.rung].verb} ${name}`);
-    const words = value ? (value.old === value.new ? [value.new] : [h("s", {}, bare(value.old, name)), " → ", value.new]) : [kind(name)];
+    head?.setAttribute("title", set ? `Release ${name}` : `${WORDS[state.rung].verb} ${name}`);
+    const words = value ? (value.old === value.new ? [value.new] : [h("s", {}, bare(value.old, name)), " → ", value.new]) : [kindOf(name)];
     node.querySelector(".value").replaceChildren(...words);
     control(node, name, set, status);
     const note = node.querySelector(".note");
@@ -72,14 +72,14 @@ export function drawNodes() {
   arrows();
 }
 
-function kind(name) {
-  const { kind: said, width, height, channels } = page.schema.variables[name];
-  return width ? `${width}×${height} image${channels === 3 ? " in colour" : ""}` : said;
+function kindOf(name) {
+  const { kind, width, height, channels } = page.schema.variables[name];
+  return width ? `${width}×${height} image${channels === 3 ? " in colour" : ""}` : kind;
 }
 
 function legend() {
-  const found = Object.entries(MEANINGS).filter(([, means]) => means[state.rung]);
-  $("legend").replaceChildren(...found.map(([status, means]) => h("li", {}, h("span", { class: `swatch ${status}` }), h("b", {}, status), ` ${means[state.rung]}`)));
+  const entries = Object.entries(MEANINGS).filter(([, means]) => means[state.rung]);
+  $("legend").replaceChildren(...entries.map(([status, means]) => h("li", {}, h("span", { class: `swatch ${status}` }), h("b", {}, status), ` ${means[state.rung]}`)));
 }
 
 function control(node, name, set, status) {
@@ -112,7 +112,7 @@ function setters(name, variable) {
 const round = (step) => { const unit = 10 ** Math.floor(Math.log10(step)); return [1, 2, 5, 10].find((times) => times * unit >= step) * unit; };
 
 const keeper = (name, keep) => h("button", { type: "button", class: "small",
-  onclick: () => change({ hold: keep ? [...state.hold, name] : state.hold.filter((other) => other !== name) }) }, keep ? "hold" : "let it follow");
+  onclick: () => change({ hold: keep ? [...state.hold, name] : state.hold.filter((other) => other !== name) }) }, keep ? "hold" : "release");
 
 export function arrows() {
   if (!page.schema || !built) return;

@@ -1,4 +1,4 @@
-// The answer: pictures of each model, or values and plots where there are none; and the truth.
+// The answer: images of each model, or values and plots where there are none; and the truth.
 import { AMONG, among, bar, h, plots, populations } from "./drawing.js";
 import { $, WORDS, ask, bare, page, state } from "./state.js";
 
@@ -10,8 +10,8 @@ export async function drawPictures() {
   const parts = models.flatMap((model, k) => {
     const images = Object.entries(model.images);
     const title = models.length > 1 ? [h("h2", {}, model.name)] : [];
-    const said = models.length > 1 && imagining && images.length ? [h("p", { class: "note", "data-changed": k }, changed(model))] : [];
-    return [...title, ...said, ...effective(model), ...images.flatMap(([name, image]) => panels(model, k, name, image, imagining)),
+    const note = models.length > 1 && imagining && images.length ? [h("p", { class: "note", "data-changed": k }, changed(model))] : [];
+    return [...title, ...note, ...effective(model), ...images.flatMap(([name, image]) => panels(model, k, name, image, imagining)),
       ...(images.length && imagining ? [] : [table(model, imagining)])];
   });
   await Promise.all(parts.flatMap((part) => [...part.querySelectorAll("img")]).map((img) => img.decode().catch(() => {})));
@@ -20,12 +20,12 @@ export async function drawPictures() {
   $("question").textContent = question();
 }
 
-const changed = (model) => Object.entries(model.values).filter(([, v]) => v.old !== v.new).map(([name, v]) => `${name} ${bare(v.old, name)} → ${v.new}`).join(" · ") || "nothing is changed";
+const changed = (model) => Object.entries(model.values).filter(([, v]) => v.old !== v.new).map(([name, v]) => `${name} ${bare(v.old, name)} → ${v.new}`).join(" · ") || "nothing changes";
 
 function effective(model) {
   if (!model.effective) return [];
-  const few = model.effective < page.schema.trusted;
-  return [h("p", { class: few ? "note warn" : "note" }, `effective sample size ${Math.round(model.effective)}${few ? ": too few rows are like this to be trusted" : ""}`)];
+  const low = model.effective < page.schema.trusted;
+  return [h("p", { class: low ? "note warn" : "note" }, `effective sample size ${Math.round(model.effective)}${low ? ": too few rows are like this to trust the answer" : ""}`)];
 }
 
 function panels(model, k, name, image, imagining) {
@@ -42,16 +42,16 @@ function panels(model, k, name, image, imagining) {
   const colours = channels === 3 ? "red, green and blue; " : channels > 1 ? "channel by channel; " : "";
   const difference = picture(image.change, "difference", colours + image.moved, ...bar("signed", `−${page.schema.signed}`, `+${page.schema.signed}`));
   if (colours) difference.className = "wide";
-  const few = h("div", { class: "panels", "data-model": k, "data-image": name },
+  const row = h("div", { class: "panels", "data-model": k, "data-image": name },
     picture(image.before, one, ""),
     picture(image.after, two, image.spread && imagining ? "mean of the draws" : ""),
-    awaited() ? h("figure", { class: "truth waiting" }, h("img", { src: BLANK, alt: "" }), h("figcaption", {}, "in truth", h("small", {}, "…"))) : null,
+    awaited() ? h("figure", { class: "truth waiting" }, h("img", { src: BLANK, alt: "" }), h("figcaption", {}, "truth", h("small", {}, "…"))) : null,
     difference,
-    h("figure", {}, over, slider, h("figcaption", {}, "swipe", h("small", {}, `left ${one}, right the other`))));
-  few.style.setProperty("--ratio", width / height);
-  if (image.spread) few.append(picture(image.spread, "spread", "standard deviation over draws", ...bar("spread", "0", `${page.schema.spread}`)));
-  if (!image.draws.length) return [few];
-  return [few, h("div", {}, h("h3", {}, imagining ? "Draws" : "Rows drawn"), h("div", { class: "draws" }, ...image.draws.map((d) => h("img", { src: d, alt: "one draw" }))))];
+    h("figure", {}, over, slider, h("figcaption", {}, "swipe", h("small", {}, `left: ${one}; right: ${two}`))));
+  row.style.setProperty("--ratio", width / height);
+  if (image.spread) row.append(picture(image.spread, "spread", "standard deviation over draws", ...bar("spread", "0", `${page.schema.spread}`)));
+  if (!image.draws.length) return [row];
+  return [row, h("div", {}, h("h3", {}, imagining ? "Draws" : "Rows drawn"), h("div", { class: "draws" }, ...image.draws.map((d) => h("img", { src: d, alt: "one draw" }))))];
 }
 
 function table(model, imagining) {
@@ -61,8 +61,8 @@ function table(model, imagining) {
     const variable = page.schema.variables[name];
     return v.populations ? populations(name, variable, v.populations) : v.among && v.was !== null ? among(name, variable, v.among, v.was, v.is, "") : null;
   });
-  const said = imagining ? `${AMONG}the rows of this page` : "bars: the population as it is; line: the other one; each to its own height";
-  return h("div", {}, h("div", { class: "scroll" }, h("table", {}, h("tr", {}, ...heads.map((head) => h("th", { scope: "col" }, head))), ...lines)), plots(said, drawn.filter(Boolean)));
+  const note = imagining ? `${AMONG}the rows of this page` : "bars: the population as it is; line: the population asked for; each scaled to its own height";
+  return h("div", {}, h("div", { class: "scroll" }, h("table", {}, h("tr", {}, ...heads.map((head) => h("th", { scope: "col" }, head))), ...lines)), plots(note, drawn.filter(Boolean)));
 }
 
 function question() {
@@ -70,30 +70,30 @@ function question() {
     const { labels, unit } = page.schema.variables[name];
     return `${name} = ${labels ? labels[value] : Number(value.toPrecision(4))}${unit ? " " + unit : ""}`;
   });
-  const lacking = page.latest.lacking.length ? `; ${page.latest.lacking.join(", ")} missing, drawn given the rest` : "";
+  const missing = page.latest.missing.length ? `; ${page.latest.missing.join(", ")} missing, drawn given the rest` : "";
   const held = state.hold.length ? `; ${state.hold.join(", ")} held` : "";
-  if (!parts.length) return `${WORDS[state.rung].title}. Nothing is ${WORDS[state.rung].act} yet${lacking}.`;
+  if (!parts.length) return `${WORDS[state.rung].title}. Nothing is ${WORDS[state.rung].act} yet${missing}.`;
   const of = { seeing: `p( · | ${parts.join(", ")})`, doing: `p( · | do(${parts.join(", ")}))`,
-    imagining: `${state.own ? "your image" : `row ${state.row}`} under do(${parts.join(", ")})${held}${lacking}` }[state.rung];
+    imagining: `${state.upload ? "your image" : `row ${state.row}`} under do(${parts.join(", ")})${held}${missing}` }[state.rung];
   return `${WORDS[state.rung].title}: ${of}`;
 }
 
-// The truth comes after the answer, into the place kept for it.
-const awaited = () => page.schema.world && state.rung === "imagining" && !state.own && Object.keys(state.do).length > 0;
+// The truth comes after the answer, and fills the place left for it.
+const awaited = () => page.schema.world && state.rung === "imagining" && !state.upload && Object.keys(state.do).length > 0;
 
 export async function drawTruth() {
   if (!awaited()) return;
   const { latest } = page;
-  const found = await ask("truth").catch(() => ({ known: false }));
+  const truth = await ask("truth").catch(() => ({ known: false }));
   if (latest !== page.latest) return;
   for (const place of document.querySelectorAll(".truth.waiting")) {
     const { model, image } = place.parentElement.dataset;
-    if (!found.known) place.querySelector("small").textContent = "not known of this question";
-    else place.replaceWith(h("figure", { class: "truth" }, h("img", { src: found.images[image], alt: `${image} in truth` }),
-      h("figcaption", {}, "in truth", h("small", {}, `the answer is off by ${found.errors[model][image].toPrecision(3)} grey levels on average`))));
+    if (!truth.known) place.querySelector("small").textContent = "not known for this question";
+    else place.replaceWith(h("figure", { class: "truth" }, h("img", { src: truth.images[image], alt: `${image} truth` }),
+      h("figcaption", {}, "truth", h("small", {}, `the answer is off by ${truth.errors[model][image].toPrecision(3)} grey levels on average`))));
   }
   for (const node of document.querySelectorAll(".node.propagated")) {
-    const value = found.values?.[node.dataset.name];
+    const value = truth.values?.[node.dataset.name];
     if (value !== undefined) node.querySelector(".value").append(h("span", { class: "status" }, ` truth ${bare(value, node.dataset.name)}`));
   }
 }

@@ -1,12 +1,12 @@
-// The page's one state: the query, which is also the link; and what was last answered to it.
+// The state of the page: the query, which is also the link, and the latest answer.
 export const $ = (id) => document.getElementById(id);
 export const START = { rung: "imagining", row: 0, do: {}, hold: [], particles: 1, seed: 0, shown: 0 };
 export const state = structuredClone(START);
 export const page = { schema: null, latest: null, stale: false, lit: [], update: null };
 export const WORDS = {
-  seeing: { title: "See: what goes with it", act: "observed", verb: "observe" },
-  doing: { title: "Do: what if all were set so", act: "set", verb: "set" },
-  imagining: { title: "Imagine: what this one would have been", act: "set", verb: "set" },
+  seeing: { title: "See: what goes with what is observed", act: "observed", verb: "observe" },
+  doing: { title: "Do: what if everyone were set to it", act: "set", verb: "set" },
+  imagining: { title: "Imagine: what this row would have been", act: "set", verb: "set" },
 };
 
 export async function ask(what, more = {}) {
@@ -14,9 +14,9 @@ export async function ask(what, more = {}) {
     method: "POST", headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ query: state, ...more }),
   }).catch(() => { throw new Error("the server does not answer; is `rung3 explore` still running?"); });
-  const said = await reply.json().catch(() => ({}));
-  if (!reply.ok) throw new Error(said.error ?? `the server answered ${reply.status}`);
-  return said;
+  const answer = await reply.json().catch(() => ({}));
+  if (!reply.ok) throw new Error(answer.error ?? `the server answered ${reply.status}`);
+  return answer;
 }
 
 export function say(message) {
@@ -36,7 +36,7 @@ export function restore(given) {
   Object.assign(state, structuredClone(START), given);
 }
 
-// The state that the link holds, and what is wrong with it.
+// Restore the state that the link holds; return what is wrong with it.
 export function read() {
   try {
     const given = location.hash.length > 1 ? JSON.parse(decodeURIComponent(location.hash.slice(1))) : {};

@@ -1,13 +1,13 @@
-// An image of one's own: uploaded or drawn, what is known of it typed, the rest inferred.
+// The dialog for an image of your own: uploaded or drawn, with known values typed and others inferred.
 import { h } from "./drawing.js";
 import { $, ask, change, page } from "./state.js";
 
-const EDGE = 256;
+const EDGE = 256;  // pixels of the longer side of the canvas
 
 export function listen() {
   const { schema } = page;
-  $("own").hidden = !schema.own;
-  if (!schema.own) return;
+  $("own").hidden = !schema.uploads;
+  if (!schema.uploads) return;
   const { width, height, channels } = schema.variables[schema.images[0]];
   $("wanted").textContent = `${width}×${height} pixels, ${channels === 3 ? "in colour" : "in shades of grey"}, PNG or JPEG, at most ${schema.largest >> 20} MB.`;
   $("known").replaceChildren(...Object.keys(schema.variables).filter((name) => !schema.images.includes(name)).map(field));
@@ -26,10 +26,10 @@ export function listen() {
 function field(name) {
   const { labels, unit, settable } = page.schema.variables[name];
   const read = page.schema.readable.includes(name);
-  const said = read ? "inferred" : "needed: nothing reads it off the image";
-  const input = !settable ? h("span", { class: "hint" }, "not of one number")
-    : labels ? h("select", { name }, h("option", { value: "" }, said), ...labels.map((label, code) => h("option", { value: code }, label)))
-      : h("input", { name, type: "number", step: "any", placeholder: said });
+  const hint = read ? "inferred" : "needed: no predictor reads it";
+  const input = !settable ? h("span", { class: "hint" }, "not a single number")
+    : labels ? h("select", { name }, h("option", { value: "" }, hint), ...labels.map((label, code) => h("option", { value: code }, label)))
+      : h("input", { name, type: "number", step: "any", placeholder: hint });
   return h("label", { class: "known" }, `${name}${unit ? `, ${unit}` : ""}`, input);
 }
 
@@ -75,8 +75,8 @@ async function adopt(blob) {
     const bytes = new Uint8Array(await blob.arrayBuffer());
     let text = "";
     for (let i = 0; i < bytes.length; i += 0x8000) text += String.fromCharCode(...bytes.subarray(i, i + 0x8000));
-    const found = await ask("own", { content: btoa(text), known: known() });
+    const reply = await ask("upload", { content: btoa(text), known: known() });
     $("upload").close();
-    change({ own: found.own, rung: "imagining", do: {}, hold: [] });
+    change({ upload: reply.upload, rung: "imagining", do: {}, hold: [] });
   } catch (error) { refuse(error.message); }
 }

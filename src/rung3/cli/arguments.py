@@ -1,0 +1,57 @@
+"""The arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "Out",
+    "Particles",
+    "RunPath",
+    "RunPaths",
+    "Seed",
+    "Settings",
+    "StudyPath",
+    "indices",
+]
+
+StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (YAML).")]
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+
+RunPaths = Annotated[
+    list[Path], typer.Argument(metavar="RUN RUN...", help="The folders of two or more runs.")
+]
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a value, such as training.epochs=2."),
+]
+
+Seed = Annotated[int, typer.Option(help="Seed of the draws.")]
+
+Particles = Annotated[int | None, typer.Option(help="Number of draws of the noise.", min=1)]
+
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "--output", help="Picture to write; by default, a file in RUN."),
+]
+
+
+def indices(text: str) -> list[int]:
+    """Return whole numbers from text, such as `0,3,7`.
+
+    Raises:
+        ValueError: If the text is something else.
+
+    Example:
+        >>> indices("0, 3,7")
+        [0, 3, 7]
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise ValueError(f"rows: expected whole numbers such as 0,3,7, got {text!r}")
+    return [int(part) for part in parts]

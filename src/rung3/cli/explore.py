@@ -1,0 +1,31 @@
+"""The command `rung3 explore`: the page on finished runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rung3.cli.console import say
+
+__all__ = ["explore"]
+
+
+def explore(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; by default, this machine alone.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 7860,
+) -> None:
+    """Serve a page on this machine where the causal graph is the control panel."""
+    from rung3.explorer import Session, open_runs
+
+    try:
+        from rung3.explorer.server import serve
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{error}; install the page's server with pip install 'rung3[web]'"
+        ) from None
+    serve(Session(*open_runs(folders)), host, port, say)

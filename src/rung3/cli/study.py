@@ -1,0 +1,131 @@
+"""The commands on studies and their runs: run, evaluate, check, sweep, compare, tradeoff."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from rung3.cli.arguments import RunPath, RunPaths, Settings, StudyPath
+from rung3.cli.console import print_table, save_picture, say, say_path
+
+__all__ = ["check", "compare", "evaluate", "run", "sweep", "tradeoff"]
+
+
+def run(
+    study: StudyPath,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; by default, runs/<name>.")
+    ] = None,
+    settings: Settings = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run.")] = False,
+) -> None:
+    """Run a study: data, fit, evaluate, report. A run that was stopped resumes where it was."""
+    from rung3.study.study import Study
+
+    loaded = Study.load(study, settings or ())
+    folder = out or Path("runs") / loaded.name
+    Console().print(loaded.run(folder, overwrite=overwrite, say=say, progress=True))
+    say_path("report", folder / "report.html")
+
+
+def evaluate(
+    folder: RunPath,
+    protocol: Annotated[
+        str | None, typer.Option(help="A preset, such as melistas2024, or complete.")
+    ] = None,
+    settings: Settings = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; by default, RUN-<protocol>.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove an earlier evaluation.")
+    ] = False,
+) -> None:
+    """Evaluate a run's model in another way, without fitting it again; the result is a run too."""
+    from rung3.study.folder import RunFolder
+
+    changes = [*(settings or ()), *([f"evaluation.protocol={protocol}"] if protocol else ())]
+    target = out or folder.with_name(f"{folder.resolve().name}-{protocol or 'again'}")
+    study = RunFolder(folder).copy_fitted(target, changes, overwrite)
+    Console().print(study.run(target, say=say, progress=True))
+    say_path("report", target / "report.html")
+
+
+def check(study: StudyPath, settings: Settings = None) -> None:
+    """Make a dry run: what a study would do, and whether its questions can be answered."""
+    from rung3.study.check import check as dry_run
+    from rung3.study.study import Study
+
+    for title, columns, lines in dry_run(Study.load(study, settings or ())).tables():
+        print_table(title, columns, lines)
+
+
+def sweep(
+    study: StudyPath,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE,...",
+            help="Values to try, such as training.seed=0,1,2; with several, all combinations.",
+        ),
+    ] = None,
+    stress: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="Make each arrow wrong in turn, and this share of each label."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the runs; by default, runs/<name>-sweep.")
+    ] = None,
+    settings: Settings = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove earlier runs.")] = False,
+) -> None:
+    """Run a study for each value of a setting and compare the runs; finished ones are kept."""
+    from rung3.evaluation import compare as compare_runs
+    from rung3.study.study import Study
+    from rung3.study.sweep import sweep as run_all
+
+    folder = out or Path("runs") / f"{Study.load(study, settings or ()).name}-sweep"
+    runs = run_all(
+        study,
+        vary or (),
+        folder,
+        settings or (),
+        stress=stress,
+        overwrite=overwrite,
+        say=say,
+        progress=True,
+    )
+    comparison = compare_runs(runs)
+    Console().print(comparison)
+    say_path("page", comparison.save(folder))
+
+
+def compare(
+    folders: RunPaths,
+    out: Annotated[Path | None, typer.Option(help="Folder to write the page to.")] = None,
+) -> None:
+    """Compare runs on the same test rows: values, paired differences, pictures side by side."""
+    from rung3.evaluation import compare as compare_runs
+
+    comparison = compare_runs(folders)
+    Console().print(comparison)
+    if out is not None:
+        say_path("page", comparison.save(out))
+
+
+def tradeoff(
+    folders: RunPaths,
+    times: Annotated[int, typer.Option(help="Number of null interventions in a row.")] = 1,
+    out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("tradeoff.png"),
+) -> None:
+    """Draw composition against effectiveness, with skill as colour."""
+    from rung3.evaluation import compare as compare_runs
+    from rung3.evaluation import tradeoff as draw_tradeoff
+
+    save_picture(draw_tradeoff(compare_runs(folders), times), out, dpi=150, transparent=True)
+    say_path("picture", out)

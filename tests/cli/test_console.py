@@ -1,0 +1,65 @@
+"""What is printed: errors and warnings, each in a line."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+from command import call, write
+
+from rung3.study.check import Check
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "nowhere.yaml"], "nowhere.yaml is missing"),
+        (["check", "{study}", "--set", "training.epcohs=1"], "did you mean 'epochs'"),
+        (["run", "{study}", "--out", "{folder}"], "is not the folder of a run"),
+        (["counterfactual", "{folder}", "--do", "a=1"], "is not the folder of a run"),
+        (["counterfactual", "{run}", "--do", "thicknes=1"], "did you mean 'thickness'"),
+        (["counterfactual", "{run}", "--do", "thickness=1", "--row", "99"], "rows are 0 to 39"),
+        (["counterfactual", "{run}", "--do", "thickness=-1"], "outside its support"),
+        (["counterfactual", "{run}", "--do", "digit=3", "--hold", "digit"], "both be set and held"),
+        (["graph", "a -> b -> a"], "a -> b -> a"),
+        (["graph", "a -> b", "--separated", "a", "c"], "no variable 'c'"),
+        (["graph", "a -> b", "--identify", "P(b | do(c))"], "no variable 'c'"),
+        (["graph", "a -> b", "--identify", "b"], "it does not start with P("),
+        (["graph", "a -> b", "--write", "dot"], "expected one of dagitty, mermaid, text"),
+        (["graph", "dag {{ a -> b -> a }}"], "cycle: a -> b -> a"),
+        (["graph", "a <-> b", "--equivalent"], "this one has a <-> b"),
+    ],
+)
+def test_errors_are_said_without_a_traceback(
+    run: tuple[Path, str], tmp_path: Path, words: list[str], message: str
+) -> None:
+    names = {"study": write(tmp_path), "folder": tmp_path, "run": run[0]}
+    result = call(*(word.format(**names) for word in words))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_traceback_shows_where_an_error_came_from() -> None:
+    result = call("--traceback", "run", "nowhere.yaml")
+    assert isinstance(result.exception, ValueError)
+
+
+def test_a_warning_is_one_line_on_stderr(
+    run: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warn(_: Check) -> list[object]:
+        warnings.warn("the rows are few;\n  take [more]", stacklevel=1)
+        return []
+
+    monkeypatch.setattr(Check, "tables", warn)
+    before = warnings.showwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        result = call("check", run[0] / "study.yaml")
+        assert warnings.showwarning is before
+    assert result.exit_code == 0, result.output
+    assert result.stderr == "warning: the rows are few; take [more]\n"
+    assert result.stdout == ""

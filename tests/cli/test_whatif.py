@@ -1,0 +1,55 @@
+"""One test row, and what it would have been."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from command import call
+
+from rung3 import Categorical, Continuous, Image
+from rung3.cli.whatif import spell
+from rung3.data.variables import Variable
+
+
+@pytest.mark.parametrize("particles", [None, 3])
+def test_counterfactual_draws_and_explains(
+    run: tuple[Path, str], tmp_path: Path, particles: int | None
+) -> None:
+    out = tmp_path / "cf.png"
+    words = ["counterfactual", run[0], "--row", 2, "--do", "thickness=thickness+2", "--out", out]
+    result = call(*words, "--hold", "intensity", *(["--particles", 3] if particles else []))
+    assert result.exit_code == 0, result.output
+    assert out.read_bytes().startswith(b"\x89PNG")
+    lines = {name: line for line in result.stdout.splitlines() for name in line.split()[1:2]}
+    was, became = (float(x) for x in re.findall(r"([\d.]+) px", lines["thickness"])[:2])
+    assert became == pytest.approx(was + 2, abs=0.01)
+    assert "intervened" in lines["thickness"]
+    assert "held" in lines["intensity"]
+    assert "propagated" in lines["image"]
+    assert "rung: imagining" in result.stdout
+
+
+def test_counterfactual_writes_into_the_run_where_nothing_is_said(run: tuple[Path, str]) -> None:
+    result = call("counterfactual", run[0], "--do", "digit=3")
+    assert result.exit_code == 0, result.output
+    assert (run[0] / "image-row0-digit-3.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("variable", "values", "text"),
+    [
+        (Continuous(unit="px"), [2.0, 4.0], "3 ± 1 px"),
+        (Continuous(unit="px"), [2.0, math.nan], "2 px"),
+        (Continuous(), [math.nan], "missing"),
+        (Continuous(lower=0, upper=1, circular=True, unit="turns"), [0.95, 0.07], "0.01 turns"),
+        (Categorical(labels=("a", "b")), [1, 1, 0, 1], "b in 75% of draws"),
+        (Categorical(labels=("a", "b")), [1, 1], "b"),
+        (Image(1, 4, 6), [0.0] * 24, "1x4x6 image"),
+    ],
+)
+def test_a_value_or_its_draws_as_text(variable: Variable, values: list[float], text: str) -> None:
+    assert spell(variable, torch.tensor(values)).strip() == text
