@@ -69,7 +69,7 @@ bench: $(BENCH_ENV)  ## side-by-side timings
 	for script in benchmarks/bench_*.py; do $(BENCH)/bin/python $$script || exit 1; done
 
 torture: $(ENV)  ## break runs and models many times over, and print what was right (an hour or so)
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/torture.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/check_torture.py
 
 format: $(ENV)  ## put the code in the project's format
 	$(BIN)/ruff check --fix $(CODE)

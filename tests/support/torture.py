@@ -1,7 +1,7 @@
 """Ways to break runs, models and checkpoints, and what must be right afterwards.
 
 Each function tries some number of cases and gives how many were tried and what was wrong. The tests
-try a few, `benchmarks/torture.py` many.
+try a few, `benchmarks/check_torture.py` many.
 """
 
 from __future__ import annotations
