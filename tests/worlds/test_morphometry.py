@@ -151,6 +151,7 @@ def test_strokes_at_the_border_measure_as_published(
         monkeypatch.setitem(sys.modules, "skimage.morphology._skeletonize_various_cy", None)
     image = torch.zeros(1, 1, 28, 28)
     image[..., 12:15, 5:20] = 1
+    ends: dict[str, tuple[slice, slice]]
     ends = {"left": np.s_[10:14, :9], "right": np.s_[10:14, 15:], "top": np.s_[:12, 3:6]}
     ends |= {"bottom": np.s_[9:, 20:23], "wide": np.s_[3:25, :]}
     for border in ends if borders == "all" else borders.split():
