@@ -261,8 +261,7 @@ class Counted(Equation):
     ],
 )
 def test_worlds_that_are_equal_are_computed_once(y: str, through: Any, worlds: int) -> None:
-    variables = {"x": Equation("u"), "m": Equation("x + u"), "n": Equation("x + m + u")}
-    model = SCM(**variables, y=Counted(y))
+    model = SCM(x=Equation("u"), m=Equation("x + u"), n=Equation("x + m + u"), y=Counted(y))
     rows = {name: torch.zeros(2) for name in model.variables}
     mediate(model, rows, {"x": 1.0}, "y", through)
     assert model.mechanisms["y"].calls == worlds
