@@ -9,7 +9,7 @@ ENV := $(VENV)/.installed
 DOCS := $(VENV)/.installed-docs
 BENCH_ENV := $(BENCH)/.installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
-CODE := src tests benchmarks
+CODE := src tests benchmarks .ci
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -42,10 +42,11 @@ $(WEB): $(ENV)
 	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[dev,web,web-test]'
 	@touch $@
 
-lint: $(ENV)  ## ruff and mypy
+lint: $(ENV)  ## ruff, mypy, and the order of the packages
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
-	$(BIN)/mypy src
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 test: lint  ## linters, types and the quick tests, one process a core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto

@@ -17,8 +17,9 @@ import argparse
 import os
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,19 +30,9 @@ from torch import Generator, Tensor
 from rung3 import SCM, worlds
 from rung3.data import morphomnist
 from rung3.data.rows import Noise
-from rung3.evaluation import (
-    Cache,
-    Oracle,
-    Protocol,
-    assessment,
-    evaluate,
-    fit_oracles,
-    probes,
-    sets,
-)
+from rung3.evaluation import Cache, Oracle, Protocol, evaluate, fit_oracles, runner
 from rung3.evaluation.bootstrap import Bootstrap
-from rung3.evaluation.measures.realism import Realism
-from rung3.evaluation.runner import Examination
+from rung3.evaluation.measures import MEASURES, Measure
 from rung3.mechanisms import VAE, Equation
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, repeat_noise
 
@@ -49,7 +40,10 @@ DATA = Path(os.environ.get("RUNG3_DATA", Path(__file__).resolve().parents[2] / "
 GREY = 16
 
 MODEL, RENDERING = "the model's passes", "rendering of truths"
-DISTANCE, FRESH = "interventional distance", "rendering of fresh rows, for it"
+DISTANCE, FRESH = "distance", "rendering of fresh rows, for the distance"
+
+PARTS = ("factual", "null", "pairs", "answered", "asked", "compute", "conclude")
+"""What an evaluation calls of a measure."""
 
 
 class Rescaled(Mechanism):
@@ -93,7 +87,7 @@ class Clock:
     """CPU seconds of this process by part: a call within a call counts for the inner one alone."""
 
     def __init__(self) -> None:
-        self.spent: Counter[str] = Counter()
+        self.spent: defaultdict[str, float] = defaultdict(float)
         self.parts = ["everything else"]
         self.since = time.process_time()
 
@@ -126,6 +120,13 @@ class Clock:
             if hasattr(owner, name):
                 setattr(owner, name, self.timed(part, getattr(owner, name)))
 
+    def measure(self, measure: Measure) -> Measure:
+        """The same measure, all of whose parts are on this clock."""
+        parts = {name: getattr(measure, name) for name in PARTS}
+        timed: dict[str, Any]
+        timed = {name: self.timed(measure.name, part) for name, part in parts.items() if part}
+        return replace(measure, **timed)
+
 
 def watched(model: SCM, world: SCM) -> Clock:
     """A clock on the parts of an evaluation."""
@@ -134,18 +135,7 @@ def watched(model: SCM, world: SCM) -> Clock:
     clock.watch(MODEL, type(model.mechanisms["image"]), *passes)
     clock.watch(RENDERING, type(world.mechanisms["image"]), *passes)
     clock.watch("oracles", Oracle, "embed", "judge")
-    clock.watch("realism", Realism, "update", "compute")
-    clock.watch("similarity", probes, "ssim")
-    clock.watch("minimality", probes.Probes, "_minimality")
-    clock.watch("calibration", probes.Probes, "_calibration")
-    clock.watch("commutativity", probes.Probes, "commute")
-    clock.watch("stability", probes.Probes, "_stability")
-    clock.watch("composition", Examination, "null")
-    clock.watch("reversibility", Examination, "_reverse")
-    clock.watch("draws", Examination, "_draws")
-    clock.watch("recovery, prior, cost", sets, "recovery", "prior_distances", "cost")
-    clock.watch(DISTANCE, sets, "interventional")
-    clock.watch("densities", assessment, "densities", "divergences")
+    setattr(runner, "MEASURES", tuple(map(clock.measure, MEASURES)))  # noqa: B010
     clock.watch("bootstrap", Bootstrap, "mean", "skill")
     world.measures = {k: clock.timed("morphometry", f) for k, f in world.measures.items()}
     world.baselines = {k: clock.timed("baselines", f) for k, f in world.baselines.items()}
@@ -189,11 +179,11 @@ def main() -> None:
             )  # fmt: skip
             clock.turn()
             rest = sum(s for part, s in clock.spent.items() if part not in (MODEL, RENDERING))
-            print(f"pass {k + 1}: {clock.spent.total():.1f} in all")
+            print(f"pass {k + 1}: {sum(clock.spent.values()):.1f} in all")
             for part in (MODEL, RENDERING):
                 print(f"{clock.spent[part]:9.1f} {part}")
             print(f"{rest:9.1f} the rest, of it")
-            for part, seconds in clock.spent.most_common():
+            for part, seconds in sorted(clock.spent.items(), key=lambda item: -item[1]):
                 if part not in (MODEL, RENDERING):
                     print(f"{seconds:13.1f} {part}", flush=True)
     most = resident("VmHWM")

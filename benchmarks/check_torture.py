@@ -3,8 +3,8 @@
     python benchmarks/check_torture.py                 all of it, about an hour on one core
     python benchmarks/check_torture.py --share 0.1     a tenth of it
 
-What is tried is in `tests/support/torture.py`; the tests try a few of each. Ends in failure if anything was
-wrong, and says what.
+What is tried is in `tests/support/torture.py`; the tests try a few of each. Ends in failure if
+anything was wrong, and says what.
 """
 
 from __future__ import annotations

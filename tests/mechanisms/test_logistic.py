@@ -117,8 +117,8 @@ def test_a_saturated_pixel_knows_its_noise_on_one_side_only() -> None:
 def test_truncated_logistic_has_the_right_distribution_however_far_out(
     low: float, high: float
 ) -> None:
-    ends = (torch.full((20_000,), end).double() for end in (low, high))
-    u = truncated_logistic(*ends)
+    ends = [torch.full((20_000,), end).double() for end in (low, high)]
+    u = truncated_logistic(ends[0], ends[1])
     assert low <= u.min() <= u.max() <= high
     # Mirrored to the left, where F(u) / F(high) has its digits: log F = -log(1 + exp(-u)).
     a, b, u = (low, high, u) if low + high < 0 else (-high, -low, -u)

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import halves
 import pytest
@@ -488,7 +488,8 @@ def test_predictors_that_were_not_measured_are_measured_and_the_ones_given_are_l
         oracle.residual.fill_(torch.nan)
         oracle.explained.fill_(torch.nan)
     loss = bound(tiny(), rows[800:], given)
-    for name, oracle in zip(loss.read, loss.predictors, strict=True):
+    for name, read in zip(loss.read, loss.predictors, strict=True):
+        oracle = cast(Oracle, read)
         assert torch.equal(oracle.residual, predictors["image", name].residual)
     assert all(oracle.explained.isnan() for oracle in given.values())
     assert loss.digests() == {n: predictors["image", n].digest() for n in ("left", "right")}
@@ -535,7 +536,7 @@ def test_oracles_that_had_a_say_in_training_may_not_judge(
     model = load(tmp_path / "model")
     fit(model, rows[:60], **options)
     message = "oracles: the one that reads left off image was a predictor .*; let others judge it"
-    quick = {"bootstrap": 0, "progress": False, "n": 4, "particles": 1}
+    quick: dict[str, Any] = {"bootstrap": 0, "progress": False, "n": 4, "particles": 1}
     with pytest.raises(ValueError, match=message):
         evaluate(model, rows[:10], oracles=predictors, **quick)
     others = fit_oracles(halves.world(), rows[:200], epochs=1, seed=6, progress=False)
@@ -786,7 +787,8 @@ def test_from_the_start_it_takes_little_from_answers_that_are_good_already() -> 
     judges = fit_oracles(world, train[:1500], train[1500:], epochs=6, width=16, progress=False)
     found = {}
     aim = CounterfactualObjective(weight=1.0, after=100, ramp=100, predictors=judges)
-    for epochs, objective in ((12, "likelihood"), (8, aim)):
+    aims: dict[int, Any] = {12: "likelihood", 8: aim}
+    for epochs, objective in aims.items():
         torch.manual_seed(0)
         model = found[epochs] = halves.scm(VAE(latent=8, width=8, depth=1, cooling=0))
         fit(
