@@ -4,6 +4,7 @@ import itertools
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -83,7 +84,8 @@ def test_channels_follow_each_other_by_their_coefficients() -> None:
 
 
 @pytest.mark.parametrize("log_scale", [-12.0, -6.0, -1.0])
-def test_gradients_are_finite_in_the_far_tails(log_scale: float) -> None:
+def test_gradients_are_right_in_the_far_tails(log_scale: float) -> None:
+    """Those of `log(c P + 2^-18)`, with `c = 1 - 2^-10` and a single component."""
     x = torch.tensor([0.0, 1.0, 0.25, 1.0]).view(4, 1, 1, 1)
     mean = torch.tensor([1.0, 0.0, 0.75, 40.0]).view(4, 1, 1, 1, 1).requires_grad_()
     scale = torch.full_like(mean, log_scale).requires_grad_()
@@ -91,10 +93,20 @@ def test_gradients_are_finite_in_the_far_tails(log_scale: float) -> None:
     log_prob = LogisticMixture(min_log_scale=-12).log_prob(
         x, Mixture(weight, mean, scale, mean[:, :, :0])
     )
-    gradients = torch.autograd.grad(log_prob.sum(), (mean, scale, weight))
-    assert log_prob.isfinite().all()
-    assert log_prob.min() >= math.log(2**-18) - 1e-5
-    assert all(gradient.isfinite().all() for gradient in gradients)
+    by_mean, by_scale, by_weight = torch.autograd.grad(log_prob.sum(), (mean, scale, weight))
+    bin_ = np.array([[-math.inf, 0.5], [254.5, math.inf], [63.25, 64.25], [254.5, math.inf]]) / 255
+    s = math.exp(log_scale)
+    ends = (bin_ - mean.detach().flatten().double().numpy()[:, None]) / s
+    law, share = stats.logistic, 1 - 2**-10
+    density = law.pdf(ends)
+    moment = np.where(np.isinf(ends), 0, ends) * density
+    right = ends[:, 0] > 0
+    total = np.where(right, law.sf(ends) @ [1, -1], law.cdf(ends) @ [-1, 1]) * share + 2**-18
+    np.testing.assert_allclose(log_prob.detach().flatten(), np.log(total), atol=1e-4)
+    for found, change in ((by_mean, density @ [1, -1] / s), (by_scale, moment @ [1, -1])):
+        truth = share * change / total
+        np.testing.assert_allclose(found.flatten(), truth, rtol=2e-3, atol=1e-5)
+    np.testing.assert_allclose(by_weight.flatten(), 1 - 2**-18 / total, atol=1e-4)
 
 
 @pytest.mark.parametrize("spread", [0.3, 3.0, 30.0])
