@@ -9,7 +9,7 @@ ENV := $(VENV)/.installed
 DOCS := $(VENV)/.installed-docs
 BENCH_ENV := $(BENCH)/.installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
-CODE := src tests benchmarks
+CODE := src tests benchmarks .ci
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -42,10 +42,11 @@ $(WEB): $(ENV)
 	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[dev,web,web-test]'
 	@touch $@
 
-lint: $(ENV)  ## ruff and mypy
+lint: $(ENV)  ## ruff, mypy, and the order of the packages
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
-	$(BIN)/mypy src
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 test: lint  ## linters, types and the quick tests, one process a core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
@@ -69,7 +70,7 @@ bench: $(BENCH_ENV)  ## side-by-side timings
 	for script in benchmarks/bench_*.py; do $(BENCH)/bin/python $$script || exit 1; done
 
 torture: $(ENV)  ## break runs and models many times over, and print what was right (an hour or so)
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/torture.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/check_torture.py
 
 format: $(ENV)  ## put the code in the project's format
 	$(BIN)/ruff check --fix $(CODE)

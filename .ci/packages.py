@@ -38,10 +38,10 @@ WORDS = {
 def licence(package: Distribution) -> str:
     """The licence that a package states, as an SPDX expression; as it says, if it is not known."""
     metadata = package.metadata
-    if expression := metadata.get("License-Expression"):
-        return expression
+    if expressions := metadata.get_all("License-Expression"):
+        return str(expressions[0])
     classified = [c for c in metadata.get_all("Classifier") or [] if c.startswith("License ::")]
-    said = [c.rpartition("::")[2].strip() for c in classified] or [metadata.get("License", "")]
+    said = [c.rpartition("::")[2].strip() for c in classified] or metadata.get_all("License", [""])
     found = [
         text if is_good(text) else next((v for k, v in WORDS.items() if re.search(k, text)), text)
         for text in said

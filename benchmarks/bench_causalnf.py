@@ -25,7 +25,7 @@ import importlib
 import itertools
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -122,6 +122,11 @@ def maf(world: SCM, train: Rows, seed: int) -> Answer:
     return answer
 
 
+def named(count: Iterator[int], _: object) -> str:
+    """The name of the next constant."""
+    return f"c{next(count)}"
+
+
 def form(world: SCM, train: Rows, seed: int) -> Answer:
     """The true equations, their constants fitted by least squares, from the true ones."""
     from scipy.optimize import least_squares
@@ -131,15 +136,16 @@ def form(world: SCM, train: Rows, seed: int) -> Answer:
 
     def mean(curve: Expression, constants: Any, columns: Mapping[str, Tensor]) -> Tensor:
         known = {f"c{j}": value for j, value in enumerate(torch.tensor(constants))}
-        return constants[-1] + curve(**columns, **known, u=middle)
+        value: Tensor = constants[-1] + curve(**columns, **known, u=middle)
+        return value
 
     fitted: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {}
     for k in world.graph.order:
         if world.graph.parents(k):
-            text = SUITE[world.world][k]
+            text = SUITE[str(world.world)][k]
             start = [*(float(number) for number in CONSTANT.findall(text)), 0.0]
             count = itertools.count()
-            told = partial(mean, Expression(CONSTANT.sub(lambda _, n=count: f"c{next(n)}", text)))
+            told = partial(mean, Expression(CONSTANT.sub(partial(named, count), text)))
             misses = lambda c, told=told, k=k: (told(c, table) - table[k]).numpy()  # noqa: E731
             fitted[k] = partial(told, least_squares(misses, start).x)
 
@@ -213,7 +219,9 @@ def main() -> None:
             found[name] = [sum(each) / len(ran) for each in zip(*ran, strict=True)]
             print(f"{found[name][0]:12.4f} ({found[name][1]:5.1f}s)", end="", flush=True)
         own = found.pop("chosen", None)
-        for name, (wrong, seconds) in found.items() if own else ():
+        for name, (wrong, seconds) in found.items():
+            if own is None:
+                break
             if name != "nothing":
                 ratios = f"{own[0] / wrong:.2f} ({own[1] / seconds:.2f})"
                 print(f"  / {name} {ratios}", end="", flush=True)

@@ -17,7 +17,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import wraps
@@ -86,7 +86,7 @@ class Clock:
     """CPU seconds of this process by part: a call within a call counts for the inner one alone."""
 
     def __init__(self) -> None:
-        self.spent: Counter[str] = Counter()
+        self.spent: defaultdict[str, float] = defaultdict(float)
         self.parts = ["everything else"]
         self.since = time.process_time()
 
@@ -181,11 +181,11 @@ def main() -> None:
             )  # fmt: skip
             clock.turn()
             rest = sum(s for part, s in clock.spent.items() if part not in (MODEL, RENDERING))
-            print(f"pass {k + 1}: {clock.spent.total():.1f} in all")
+            print(f"pass {k + 1}: {sum(clock.spent.values()):.1f} in all")
             for part in (MODEL, RENDERING):
                 print(f"{clock.spent[part]:9.1f} {part}")
             print(f"{rest:9.1f} the rest, of it")
-            for part, seconds in clock.spent.most_common():
+            for part, seconds in sorted(clock.spent.items(), key=lambda item: -item[1]):
                 if part not in (MODEL, RENDERING):
                     print(f"{seconds:13.1f} {part}", flush=True)
     most = resident("VmHWM")

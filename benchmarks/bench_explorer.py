@@ -144,7 +144,8 @@ def measure(browser: Any, run: Path, name: str, moves: int) -> None:
         page.locator(f".node[data-name={name}] button.head").click()
         page.locator(f".node[data-name={name}] input[type=range]").wait_for()
         page.evaluate(LISTEN)
-        places, at = [], 0.5
+        places: list[Any] = []
+        at = 0.5
         generator = np.random.default_rng(0)
         while len(places) < moves + 3:
             new = generator.uniform(0.05, 0.9)

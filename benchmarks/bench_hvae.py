@@ -91,7 +91,7 @@ def counterfactuals(who: Contender, size: int, options: argparse.Namespace) -> f
         for batch in zip(images, before, after, strict=True):
             imagine(who.mechanism, *batch)
     wait(device)
-    return n / (clock() - start)
+    return float(n / (clock() - start))
 
 
 def _batches(
@@ -112,7 +112,7 @@ def gigaflops(mechanism: Mechanism, options: argparse.Namespace) -> dict[str, fl
     def count(run: Callable[[], object]) -> float:
         with FlopCounterMode(display=False) as counter:
             run()
-        return counter.get_total_flops() / n / 1e9
+        return float(counter.get_total_flops()) / n / 1e9
 
     return {
         "training": count(lambda: own.train().loss(value, before).backward()),

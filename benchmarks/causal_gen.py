@@ -12,10 +12,10 @@ mu clamped to the range. Source: De Sousa Ribeiro et al. 2023 (arXiv 2306.15764)
 from __future__ import annotations
 
 import argparse
+import collections.abc
 import importlib
 import math
 import sys
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -117,14 +117,16 @@ class CausalGen(Mechanism):
         assert isinstance(noise, dict)
         latents = [noise[f"z{k}"] for k in range(len(noise) - 1)]
         mean, scale = self.network.forward_latents(latents, parents=self._context(parents))
-        return ((mean + scale * noise["eps"]).clamp(-1, 1) + 1) / 2
+        image: Tensor = ((mean + scale * noise["eps"]).clamp(-1, 1) + 1) / 2
+        return image
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         """A lower bound of `log p(x | pa)`, estimated with one draw of z, shape `(n,)`, in nats."""
         x = 2 * value - 1
         h, stats = self.network.decoder(parents=self._context(parents), x=self.network.encoder(x))
         kl = torch.stack([layer["kl"].flatten(1).sum(1) for layer in stats]).sum(0)
-        return -math.prod(self.variable.shape) * self.network.likelihood.nll(h, x) - kl
+        bound: Tensor = -math.prod(self.variable.shape) * self.network.likelihood.nll(h, x) - kl
+        return bound
 
     def loss(self, value: Tensor, parents: Parents) -> Tensor:
         elbo: Tensor = self.network(2 * value - 1, self._context(parents))["elbo"]
@@ -132,7 +134,7 @@ class CausalGen(Mechanism):
 
     def training_steps(
         self, rows: Rows, batch_size: int | None = None, seed: int = 0, autocast: Any = None
-    ) -> Iterator[int]:
+    ) -> collections.abc.Generator[int, None, None]:
         """Its training loop, a step with every `next`; `close()` leaves the averaged weights.
 
         Args:

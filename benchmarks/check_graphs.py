@@ -109,8 +109,8 @@ def separations(graph: CausalGraph, rng: random.Random) -> Answers:
         yield "m-separation, its definition, path by path", mine, not connected(graph, x, y, known)
         yield "m-separation, pgmpy", mine, admg.is_mseparated(x, y, set(known))
         canonical = nx.is_d_separator(with_latents(graph), {x}, {y}, set(known))
-        found = open_path(graph, x, y, known)
-        yield "an open path is found, networkx on the canonical graph", found is None, canonical
+        closed = open_path(graph, x, y, known) is None
+        yield "an open path is found, networkx on the canonical graph", closed, canonical
         if not graph.bidirected:  # its moral graph leaves out what districts join
             left, right, *conditions = map(Variable, (x, y, *known))
             judged = are_d_separated(y0_graph(graph), left, right, conditions=conditions)
@@ -125,9 +125,9 @@ def separations(graph: CausalGraph, rng: random.Random) -> Answers:
         yield "a statement of the basis is implied, pgmpy", True, separated
     gone = set(rng.sample(graph.nodes, 2))
     theirs = evans_simplify(y0_graph(graph), latents={Variable(name) for name in gone})
-    rest = graph.hide(*gone)
-    mine = set(rest.edges), set(map(frozenset, rest.bidirected))
-    yield "the graph when two variables are hidden, y0", mine, (
+    shown = graph.hide(*gone)
+    arrows = set(shown.edges), set(map(frozenset, shown.bidirected))
+    yield "the graph when two variables are hidden, y0", arrows, (
         {(str(a), str(b)) for a, b in theirs.directed.edges},
         {frozenset(map(str, pair)) for pair in theirs.undirected.edges},
     )  # fmt: skip
@@ -267,7 +267,7 @@ def learned(dag: nx.DiGraph) -> Dag:
     return made
 
 
-def pag(graph: CausalGraph) -> set[tuple[object, ...]]:
+def pag(graph: CausalGraph) -> set[tuple[tuple[str, str], ...]]:
     """The partial ancestral graph, as marked pairs."""
     dag = learned(with_latents(graph))
     latents = [node for node in dag.get_nodes() if node.get_name() not in graph.nodes]

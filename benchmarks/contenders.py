@@ -10,7 +10,7 @@ import argparse
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, Protocol
 from unittest.mock import patch
 
@@ -36,7 +36,8 @@ PILOT = 64
 class Contender(Protocol):
     """A bound mechanism, and how it is trained."""
 
-    mechanism: Mechanism
+    @property
+    def mechanism(self) -> Mechanism: ...
 
     def rate(self, rows: Rows, batch_size: int) -> float:
         """Images a second in one pass of training over the rows, its first step aside."""
@@ -93,7 +94,7 @@ class Theirs:
         self.seed, self.device = study.seed, torch.device(options.device)
         self.clock, self.autocast = clock_of(options), autocast(options)
 
-    def _steps(self, rows: Rows, batch_size: int | None = None) -> Iterator[int]:
+    def _steps(self, rows: Rows, batch_size: int | None = None) -> Generator[int, None, None]:
         here = rows.to(self.device)
         self.mechanism.calibrate(here[IMAGE], {k: here[k] for k in self.mechanism.parents})
         return self.mechanism.training_steps(here, batch_size, self.seed, self.autocast)
@@ -119,8 +120,11 @@ class Theirs:
 
 def contenders(study: Study, options: argparse.Namespace) -> dict[str, Callable[[], Contender]]:
     """By name, what makes each."""
-    ours = {"rung3": lambda: Ours(study, options)}
-    return ({"causal-gen": lambda: Theirs(study, options)} if options.rival else {}) | ours
+    made: dict[str, Callable[[], Contender]] = {}
+    if options.rival:
+        made["causal-gen"] = lambda: Theirs(study, options)
+    made["rung3"] = lambda: Ours(study, options)
+    return made
 
 
 def clock_of(options: argparse.Namespace) -> Callable[[], float]:

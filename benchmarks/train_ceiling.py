@@ -23,6 +23,7 @@ from rung3 import SCM, data, worlds
 from rung3.data.distances import distance
 from rung3.data.rows import Rows
 from rung3.evaluation.baselines.ceiling import WIDTH, Ceiling, fit_ceiling
+from rung3.evaluation.measures.base import Baseline
 from skill import Question, questions
 
 CAUSES = ("thickness", "intensity", "digit")
@@ -72,7 +73,8 @@ def scores(world: SCM, ceiling: Ceiling, test: Rows, asked: dict[str, Question])
     for label, (after, true) in asked.items():
         nothing = distance(variable, image, true).mean()
         lines.append(f"{label}: doing nothing {nothing:.2f} grey levels; skill")
-        for name, baseline in {**world.baselines, "this ceiling": ceiling}.items():
+        baselines: dict[str, Baseline] = {**world.baselines, "this ceiling": ceiling}
+        for name, baseline in baselines.items():
             error = distance(variable, baseline(image, before, after), true).mean()
             lines.append(f"    {name:20} {1 - error / nothing:.3f}")
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ def test_a_column_is_what_its_values_say(values: object, expected: Variable) -> 
 
 
 def test_a_data_frame_is_read_with_its_labels() -> None:
-    frame = pd.DataFrame({"drug": ["yes", "no"], "age": [30.5, 40.0], "id": [7, 8]})
+    frame: Any = pd.DataFrame({"drug": ["yes", "no"], "age": [30.5, 40.0], "id": [7, 8]})
     rows, kinds = read(frame, names=["age", "drug"])
     assert list(rows) == ["age", "drug"]
     assert rows["drug"].tolist() == [1, 0]
@@ -114,7 +115,8 @@ def test_numbers_of_a_table_are_in_double() -> None:
 
 
 def test_a_frame_may_have_whole_numbers_for_names() -> None:
-    rows, kinds = read(pd.DataFrame({0: [0, 1], 1: [0.5, 1.5]}))
+    frame: Any = pd.DataFrame({0: [0, 1], 1: [0.5, 1.5]})
+    rows, kinds = read(frame)
     assert list(rows) == ["0", "1"]
     assert kinds == {"0": Binary(), "1": Continuous()}
 

@@ -195,7 +195,8 @@ def test_images_are_turned_as_their_exif_orientation_says(
     pixels = numbers(255 if dtype == "u1" else 65535, dtype=dtype)
     upright = np.rot90(pixels, turns)
     file = save(tmp_path, pixels, exif=exif)
-    value = read(tmp_path, Image(1, *upright.shape, bits=8 if dtype == "u1" else 16), file)
+    height, width = upright.shape
+    value = read(tmp_path, Image(1, height, width, bits=8 if dtype == "u1" else 16), file)
     white = np.iinfo(dtype).max
     assert torch.equal((value[0, 0] * white).round(), torch.tensor(upright.astype("f4")))
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from noises import whole as whole_noise
 from torch import Tensor
 
 from rung3 import Categorical, Continuous, Image
@@ -74,7 +75,7 @@ def test_an_index_selects_rows_with_their_noise(
     axis = 0 if k is None else 1
     chosen = torch.tensor(kept, dtype=torch.long)
     assert torch.equal(some["v"], whole["v"].index_select(axis, chosen))
-    assert torch.equal(some.noise["x"], 10 * some["x"])
+    assert torch.equal(whole_noise(some.noise["x"]), 10 * some["x"])
     assert torch.equal(some.noise["v"]["z"], some["x"][..., None] + 1)
     assert torch.equal(some.noise["v"]["eps"], -some["x"])
 
@@ -129,7 +130,7 @@ def test_moving_rows_moves_the_noise_too() -> None:
     moved = rows(4, 2).to("meta")
     assert moved.noise is not None
     assert isinstance(moved.noise["v"], dict)
-    held = [*moved.values(), moved.noise["x"], *moved.noise["v"].values()]
+    held = [*moved.values(), whole_noise(moved.noise["x"]), *moved.noise["v"].values()]
     assert {tensor.device.type for tensor in held} == {"meta"}
     assert (moved.n, moved.particles, moved.world, moved.batched) == (4, 2, "w", True)
 
@@ -137,9 +138,10 @@ def test_moving_rows_moves_the_noise_too() -> None:
 def test_particles_laid_flat_keep_their_rows_beside_them() -> None:
     factual = Rows({"x": torch.tensor([1.0, 2.0])})
     x = torch.tensor([[1.1, 2.1], [1.2, 2.2], [1.3, 2.3]])
-    noise = {"x": x, "v": {"z": x[..., None]}}
+    noise: dict[str, Noise] = {"x": x, "v": {"z": x[..., None]}}
     told = {"x": "posterior", "v": "approximate"}
-    cloud = Exogenous(noise, n=2, particles=3, factual=factual, mechanisms={"x": 1}, kinds=told)
+    made: dict[str, Any] = {"x": 1}
+    cloud = Exogenous(noise, n=2, particles=3, factual=factual, mechanisms=made, kinds=told)
     flat = cloud.flat()
     assert (flat.n, flat.particles) == (6, None)
     assert isinstance(flat["x"], Tensor)
@@ -165,7 +167,7 @@ def test_noise_is_mapped_part_by_part() -> None:
 # Reading rows from what users have
 
 
-BATCH = {"size": [1.0, 2.0], "place": np.zeros((2, 2)), "kind": ["c", "a"]}
+BATCH: dict[str, Any] = {"size": [1.0, 2.0], "place": np.zeros((2, 2)), "kind": ["c", "a"]}
 
 
 def test_a_batch_and_a_single_row_are_told_apart() -> None:
@@ -179,7 +181,7 @@ def test_a_batch_and_a_single_row_are_told_apart() -> None:
 
 
 def test_a_data_frame_is_a_batch_whatever_its_index() -> None:
-    frame = pd.DataFrame({"size": [1.0, 2.0], "kind": ["c", "a"]}, index=[7, 3])
+    frame: Any = pd.DataFrame({"size": [1.0, 2.0], "kind": ["c", "a"]}, index=[7, 3])
     read = as_rows(frame, VARIABLES, CPU)
     assert parts(read)["values"] == {"size": [1.0, 2.0], "kind": [2, 0]}
 

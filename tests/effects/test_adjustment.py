@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from rung3.effects.tables.adjustment import Method
 from rung3.scm.enumeration import probability
 
 METHODS: tuple[Method, ...] = ("standardise", "ipw", "aipw")
-KIDNEY = {"do": "A", "versus": "B", "variables": VARIABLES}
+KIDNEY: dict[str, Any] = {"do": "A", "versus": "B", "variables": VARIABLES}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -235,7 +236,8 @@ def test_rows_with_gaps_are_left_out_and_counted() -> None:
     t = (rng.random(n) < 0.2 + 0.6 * z).astype(int)
     y = 2 * t + 3 * z + rng.normal(size=n)
     gone, lost = rng.random(n) < 0.2, rng.random(n) < 0.1
-    labels = np.where(gone, None, np.array(["a", "b"], dtype=object)[z])
+    labels = np.array(["a", "b"], dtype=object)[z]
+    labels[gone] = None
     columns = {"z": labels, "t": t, "y": np.where(lost, np.nan, y), "other": np.full(n, np.nan)}
     found = effect(columns, "t", "y", adjust=["z"])
     kept = ~gone & ~lost

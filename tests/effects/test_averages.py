@@ -262,8 +262,7 @@ class Counted(Equation):
     ],
 )
 def test_worlds_that_are_equal_are_computed_once(y: str, through: Any, worlds: int) -> None:
-    variables = {"x": Equation("u"), "m": Equation("x + u"), "n": Equation("x + m + u")}
-    model = SCM(**variables, y=Counted(y))
+    model = SCM(x=Equation("u"), m=Equation("x + u"), n=Equation("x + m + u"), y=Counted(y))
     rows = {name: torch.zeros(2) for name in model.variables}
     mediate(model, rows, {"x": 1.0}, "y", through)
     assert model.mechanisms["y"].calls == worlds
@@ -445,14 +444,16 @@ def test_intervals_cover_in_a_thousand_studies(ask: str) -> None:
     assert 0.93 <= sum(covered) / len(covered) <= 0.97
 
 
-def test_averages_have_the_shape_of_the_outcome() -> None:
+def test_averages_of_a_vector_are_those_of_its_parts() -> None:
+    slopes = torch.tensor([1.0, 2.0, -3.0])
     model = SCM(
         graph="x -> v",
         variables={"v": Continuous(dim=3)},
-        mechanisms={"x": Equation("u")},
+        mechanisms={"x": Equation("u"), "v": Equation(lambda x, u: x[:, None] * slopes + u)},
     )
-    found = average(model, {"x": 1.0}, "v", n=10, seed=0)
-    assert found.effect.shape == found.low.shape == found.high.shape == (3,)
+    found = average(model, {"x": 1.0}, "v", versus={"x": -1.0}, n=10, seed=0)
+    for part in (found.effect, found.low, found.high):  # every row has the same effect
+        torch.testing.assert_close(part.float(), 2 * slopes, atol=1e-5, rtol=0)
 
 
 def test_average_effects_on_categories_are_differences_of_their_means() -> None:

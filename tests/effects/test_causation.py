@@ -152,7 +152,7 @@ def test_a_table_of_the_exam_agrees_with_its_world() -> None:
 def enumerated(world: SCM) -> tuple[float, float, float]:
     """PN, PS and PNS of a world whose only noise is its hidden node, row by row."""
     hidden = next(name for name in world.graph.nodes if name.startswith("u_"))
-    weights = world.mechanisms[hidden].table  # type: ignore[attr-defined]
+    weights = world.mechanisms[hidden].config()["table"]
     totals = np.zeros((3, 2))
     for u, weight in enumerate(weights):
         fixed = world.do({hidden: u})

@@ -112,7 +112,7 @@ def test_a_class_that_was_never_drawn_is_rarer_than_the_draws_can_tell() -> None
 
 def test_of_many_causes_what_draws_do_not_reach_is_said_to_be_a_bound() -> None:
     equations = {f"x{k}": Equation("u") for k in range(9)}
-    model = SCM(**equations, y=Equation(f"{' + '.join(equations)} + u"))
+    model = SCM(mechanisms={**equations, "y": Equation(f"{' + '.join(equations)} + u")})
     rows = {name: [0.0, 0.5] for name in equations} | {"y": [20.0, 4.5]}
     found = attribute_anomaly(model, rows, "y", draws=1_000)
     assert found.bounded.tolist() == [True, False]
@@ -166,14 +166,14 @@ def test_the_mechanism_that_changed_is_found_from_data() -> None:
     world = worlds.lecture()
     moved = SCM(x1=Equation("u + 1"), x2=Equation("3*x1 + u + 2"))
     rows = [dict(m.sample(2_000, seed=s)) for s, m in enumerate((world, moved))]
-    changed = [c.variable for c in changes(*rows, world.graph) if c.changed]
+    changed = [c.variable for c in changes(rows[0], rows[1], world.graph) if c.changed]
     assert changed == ["x2"]
     models = []
     for table in rows:
         linear = {"x2": Flow(splines=0, hidden=())}
         models.append(SCM("x1 -> x2", mechanisms={"x1": Flow(splines=0), **linear}))
         fit(models[-1], table, epochs=8, progress=False)
-    found = attribute_change(*models, "x2", only=changed)
+    found = attribute_change(models[0], models[1], "x2", only=changed)
     assert found.shares == {"x2": pytest.approx(2, abs=0.2)}
 
 

@@ -28,6 +28,11 @@ def digits() -> Grid:
     return grid(world, world.sample(2, seed=0), typical=world.sample(200, seed=1))
 
 
+def pixels(image: Any) -> np.ndarray:
+    """What a picture shows."""
+    return np.asarray(image.get_array())
+
+
 def maps(figure: Any) -> list[Any]:
     """The signed maps, from left to right in each band, band by band."""
     drawn = [image for axes in figure.axes for image in axes.images]
@@ -106,13 +111,13 @@ def test_captions_say_what_the_causes_were_and_would_have_been(digits: Grid) -> 
 def test_the_truth_stands_below_the_counterfactual_where_it_is_known() -> None:
     world = worlds.digits()
     rows, do = world.sample(2, seed=0), {"thickness": 2.0}
-    asked = {"thin": do, "same": {"digit": lambda digit: digit}}
+    asked: dict[str, Any] = {"thin": do, "same": {"digit": lambda digit: digit}}
     found = grid(world, rows, asked, truth=world)
     assert found.table()[0][-1] == "1.000"  # the world knows what it would have been
     assert found.table()[1][-1] == "not known"  # doing nothing is right already
     assert len(grid(world, rows, asked).table()[0]) == len(found.table()[0]) - 1
     axes = found.figure().axes
-    shown = [ax.images[0].get_array() for ax in axes if len(ax.images) and not ax.axison]
+    shown = [pixels(ax.images[0]) for ax in axes if len(ax.images) and not ax.axison]
     true = world.counterfactual(rows, do)["image"]
     assert sum(np.array_equal(image, true[1, 0]) for image in shown) == 2  # imagined, and true
 
@@ -127,7 +132,7 @@ def test_where_the_world_does_not_know_it_says_so(monkeypatch: pytest.MonkeyPatc
         return ask(values, do, **more)
 
     monkeypatch.setattr(world, "counterfactual", counterfactual)
-    asked = {"thin": {"thickness": 2.0}, "three": {"digit": 3}}
+    asked: dict[str, Any] = {"thin": {"thickness": 2.0}, "three": {"digit": 3}}
     found = grid(worlds.digits(), rows, asked, truth=world)
     assert [line[-1] for line in found.table()] == ["1.000", "not known"]
     words = texts(found.figure())
@@ -163,9 +168,9 @@ def test_particles_are_averaged_and_their_spread_is_shown() -> None:
     shown = np.asarray(maps(figure)[2].get_array())
     np.testing.assert_allclose(shown, 255 * np.hstack([*effect[0]]), atol=1e-3)
     drawn = [image for axes in figure.axes for image in axes.images]
-    spread = [i for i in drawn if i.get_cmap().name == "viridis" and i.get_array().ndim == 2]
+    spread = [i for i in drawn if i.get_cmap().name == "viridis" and pixels(i).ndim == 2]
     scan = found.columns[0].imagined["scan"]
-    np.testing.assert_allclose(spread[1].get_array(), 255 * scan[:, 1].std(0).mean(0), atol=1e-3)
+    np.testing.assert_allclose(pixels(spread[1]), 255 * scan[:, 1].std(0).mean(0), atol=1e-3)
     assert spread[1].get_clim() == (0, 255)
     assert dict(found.scalars(rows, 0))["sick"] in ("no", "yes")
     width, height = figure.axes[0].get_position().size * figure.get_size_inches()

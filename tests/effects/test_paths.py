@@ -156,8 +156,8 @@ def test_a_witness_is_a_variable_that_one_world_has_twice() -> None:
                 path_specific(model, rows, {"v0": 1.0}, "v5", paths)
         else:  # answered; and the paths' edges say it all
             path_specific(model, rows, {"v0": 1.0}, "v5", paths)
-            edges = {pair for path in paths for pair in pairwise(path)}
-            spanned = [p for p in every if edges.issuperset(pairwise(p))]
+            along = {pair for path in paths for pair in pairwise(path)}
+            spanned = [p for p in every if along.issuperset(pairwise(p))]
             assert sorted(spanned) == sorted(paths)
         answers.append(bool(twice))
     assert 10 < sum(answers) < len(answers) - 10

@@ -26,7 +26,7 @@ def pair(mechanism: Mechanism, kind: Continuous | Image | Categorical) -> SCM:
     return model.eval()
 
 
-CASES = {
+CASES: dict[str, tuple[Mechanism, Continuous | Image | Categorical]] = {
     "flow": (Flow(), Continuous(lower=0)),
     "vector": (Flow(), Continuous(dim=3)),
     "equation": (Equation("s + s*u", noise="Uniform(0, 1)"), Continuous()),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import blobs
 import numpy as np
@@ -22,8 +23,8 @@ NO_ORACLES = Oracles({})
 
 
 def assess(model, test, truth=None, **options):
-    options = {"oracles": NO_ORACLES, "progress": False, "bootstrap": 100, "particles": 2} | options
-    return evaluate(model, test, truth, **options).metrics
+    quick: dict[str, Any] = {"oracles": NO_ORACLES, "progress": False, "bootstrap": 100}
+    return evaluate(model, test, truth, **{**quick, "particles": 2, **options}).metrics
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import blobs
 import halves
@@ -97,7 +98,7 @@ def test_under_do_digit_only_another_digit_helps(
 def test_the_ceiling_stands_between_the_truth_and_doing_nothing() -> None:
     world = halves.world()
     ceiling = fit_ceiling(world, "image", n=1024, epochs=3, width=16, progress=False)
-    known = {NOTHING: identity, "ceiling": ceiling}
+    known: dict[str, Baseline] = {NOTHING: identity, "ceiling": ceiling}
     known |= baselines(world, "image", world.sample(2000, seed=2), edit=ceiling)
     found = skills(world, world.sample(200, seed=1), "left", known)
     assert 1 > found["ceiling"] > 0.5
@@ -167,7 +168,11 @@ def test_baselines_are_evaluated_as_models_and_beside_them() -> None:
     world = blobs.world()
     test, known = world.sample(N, seed=1), baselines(world, "image", world.sample(500, seed=2))
     model = as_model(world, "image", known["shuffled abduction"])
-    options = {"oracles": Oracles({}), "interventions": ["position"], "bootstrap": 0}
+    options: dict[str, Any] = {
+        "oracles": Oracles({}),
+        "interventions": ["position"],
+        "bootstrap": 0,
+    }
     found = evaluate(model, test, world, baselines=known, progress=False, **options).metrics
     truth = found["truth"]["do(position)"]["image"]
     skill = {name: part["skill"]["mean"] for name, part in truth.items()}
@@ -189,7 +194,8 @@ def test_retrieval_takes_the_class_then_the_numbers_then_the_image() -> None:
         "x": torch.tensor([0.0, 0.2, 0.8, 0.9]).view(4, 1, 1, 1),
     }
     kinds = {"d": Categorical(3), "t": Continuous()}
-    image, before = torch.tensor([0.9, 0.1, 0.0]).view(3, 1, 1, 1), {}
+    image = torch.tensor([0.9, 0.1, 0.0]).view(3, 1, 1, 1)
+    before: dict[str, torch.Tensor] = {}
     wanted = {"d": torch.tensor([1, 1, 2]), "t": torch.tensor([0.0, 8.0, 9.0])}
     found = [
         retrieval(train, "x", kinds, nearest)(image, before, wanted).flatten().tolist()

@@ -45,7 +45,7 @@ def skill(found: Tensor, rows: Rows, true: Rows) -> float:
 def test_it_beats_rescaling(ceiling: Ceiling, cause: str) -> None:
     rows, true = asked(halves.world(), 200, cause)
     before, after = parents(rows), parents(true)
-    factor = sum(after.values()) / sum(before.values())
+    factor = torch.stack([*after.values()]).sum(0) / torch.stack([*before.values()]).sum(0)
     rescaled = (rows["image"] * factor[:, None, None, None]).clamp(0, 1)
     found = skill(ceiling(rows["image"], before, after), rows, true)
     assert found > skill(rescaled, rows, true) + 0.1

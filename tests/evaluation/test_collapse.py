@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from noises import levels
 from torch import Tensor, nn
 
 from rung3 import SCM, Image, evaluate
@@ -32,23 +34,30 @@ def rows_of(model: SCM, n: int = 12) -> Rows:
 
 def collapse(latent: Latent, shift: float = 0.0) -> None:
     """Make the posterior N(shift, 1) in every dimension, whatever the image is."""
-    for layer in (latent.mean, latent.log_scale):
-        nn.init.zeros_(layer.weight)
-        nn.init.zeros_(layer.bias)
+    for parameter in (*latent.mean.parameters(), *latent.log_scale.parameters()):
+        nn.init.zeros_(parameter)
+    assert latent.mean.bias is not None
     nn.init.constant_(latent.mean.bias, shift)
+
+
+def layer(model: SCM, k: int) -> Latent:
+    """A layer of the image's latents."""
+    decoder: Any = model.mechanisms["scan"].decoder
+    latent = decoder.latents[k]
+    assert isinstance(latent, Latent)
+    return latent
 
 
 @pytest.fixture
 def collapsed() -> SCM:
     """Of three layers, the middle one tells nothing."""
     model = model_of(HVAE("conditional", STAGES))
-    _, middle, _ = model.mechanisms["scan"].decoder.latents
-    collapse(middle)
+    collapse(layer(model, 1))
     return model
 
 
 @torch.no_grad()
-def found(model: SCM, rows: Rows, batch_size: int = 5) -> dict[str, dict[str, object]]:
+def found(model: SCM, rows: Rows, batch_size: int = 5) -> dict[str, dict[str, Any]]:
     return divergences(model, rows, batch_size, Bootstrap(rows.n, 50), seed=0)["scan"]
 
 
@@ -67,11 +76,10 @@ def test_a_collapsed_layer_is_called_unused_and_the_others_are_not(collapsed: SC
 @pytest.mark.parametrize("factor", [0.9, 1.1])
 def test_the_threshold_is_of_a_row_and_a_layer(collapsed: SCM, factor: float) -> None:
     """18 dimensions whose posterior is N(t, 1) have a divergence of `18 t^2 / 2` nats."""
-    middle = collapsed.mechanisms["scan"].decoder.latents[1]
-    collapse(middle, shift=math.sqrt(2 * factor * UNUSED / 18))
-    layer = found(collapsed, rows_of(collapsed))["u2"]
-    assert layer["mean"] == pytest.approx(factor * UNUSED, rel=1e-4)
-    assert layer["unused"] == (factor < 1)
+    collapse(layer(collapsed, 1), shift=math.sqrt(2 * factor * UNUSED / 18))
+    middle = found(collapsed, rows_of(collapsed))["u2"]
+    assert middle["mean"] == pytest.approx(factor * UNUSED, rel=1e-4)
+    assert middle["unused"] == (factor < 1)
 
 
 def test_batches_make_no_difference_to_what_needs_no_draw(collapsed: SCM) -> None:
@@ -85,7 +93,8 @@ def test_batches_make_no_difference_to_what_needs_no_draw(collapsed: SCM) -> Non
 
 def test_a_vae_has_one_layer_and_a_table_has_none() -> None:
     model = model_of(VAE(latent=3, width=4, depth=1))
-    head = model.mechanisms["scan"].encoder.head[-1]
+    encoder: Any = model.mechanisms["scan"].encoder
+    head = encoder.head[-1]
     nn.init.ones_(head.bias)
     assert not found(model, rows_of(model))["z"]["unused"]
     for parameter in head.parameters():
@@ -97,7 +106,7 @@ def test_a_vae_has_one_layer_and_a_table_has_none() -> None:
     assert divergences(numbers, numbers.sample(5, seed=0), 5, Bootstrap(5, 0), seed=0) == {}
 
 
-def report_of(model: SCM, **options: int) -> Report:
+def report_of(model: SCM, **options: Any) -> Report:
     options = {"bootstrap": 20, "particles": 2} | options
     return evaluate(model, rows_of(model), oracles=Oracles({}), progress=False, **options)
 
@@ -133,6 +142,6 @@ def test_divergence_bounds_what_a_layer_tells(collapsed: SCM) -> None:
 
     def drawn(scans: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(0)
-        return mechanism.abduct(scans, {"s": rows["s"]}, generator=generator)["u2"]
+        return levels(mechanism.abduct(scans, {"s": rows["s"]}, generator=generator))["u2"]
 
     assert torch.equal(drawn(rows["scan"]), drawn(rows["scan"].flip(0)))

@@ -222,6 +222,7 @@ def test_other_variables_are_refused() -> None:
 
 
 def test_a_single_run_none_and_the_same_twice_are_refused(tmp_path: Any) -> None:
+    alone: Any
     for alone in ([ONE], ONE):
         with pytest.raises(ValueError, match="expected two runs or more, got report 1"):
             compare(alone)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import answers
 import blobs
 import numpy as np
@@ -16,7 +18,7 @@ from rung3 import SCM, Binary, Continuous, Image
 from rung3.evaluation import Oracle, Oracles
 from rung3.evaluation.measures.interventional import interventional
 from rung3.evaluation.measures.realism import FeatureDistances, features
-from rung3.evaluation.two_sample import Apart, compare, energy, gaussian, mmd, polynomial
+from rung3.evaluation.two_sample import Apart, Kernel, compare, energy, gaussian, mmd, polynomial
 from rung3.mechanisms import Equation
 
 # Two samples
@@ -50,11 +52,10 @@ def test_energy_distance_is_scipys_but_for_the_bias() -> None:
 
 
 @pytest.mark.parametrize("kernel", [polynomial, energy])
-def test_discrepancy_is_unbiased_and_chance_is_its_quantile(kernel: object) -> None:
+def test_discrepancy_is_unbiased_and_chance_is_its_quantile(kernel: Kernel) -> None:
     draw = torch.Generator().manual_seed(1)
     found = [
-        compare(*torch.randn(2, 20, 3, generator=draw), kernel, 100, draw)  # type: ignore[arg-type]
-        for _ in range(200)
+        compare(x, y, kernel, 100, draw) for x, y in torch.randn(200, 2, 20, 3, generator=draw)
     ]
     values = np.array([apart.value for apart in found])
     assert abs(values.mean()) < 4 * values.std() / np.sqrt(200)
@@ -157,7 +158,7 @@ def test_sets_of_different_size_are_refused() -> None:
 # Interventional distance
 
 
-def table(slope: float = 1.0, joint: float = 1.0, **more: str) -> SCM:
+def table(slope: float = 1.0, joint: float = 1.0, **more: Any) -> SCM:
     mechanisms = {
         "a": Equation("u"),
         "b": Equation(f"{slope}*a + u"),
@@ -196,7 +197,7 @@ def test_a_wrong_dependence_shows_though_every_variable_alone_is_right() -> None
 
 def test_categories_and_images_are_compared_too(oracles: Oracles) -> None:
     world, wrong = blobs.world(), blobs.scm(blobs.wrong_sign)
-    options = {"names": ["image"], "oracles": oracles, "n": 200, "seed": 0}
+    options: dict[str, Any] = {"names": ["image"], "oracles": oracles, "n": 200, "seed": 0}
     do = {"position": 1.0}
     right = interventional(world, world, do, **options)["mmd"]
     off = interventional(wrong, world, do, **options)["mmd"]

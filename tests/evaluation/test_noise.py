@@ -115,7 +115,7 @@ class Halves(Mechanism):
     def __init__(self, shuffled: bool = False, wide: float = 1.0) -> None:
         super().__init__()
         self.shuffled = shuffled
-        self.wide = wide
+        self.breadth = wide
 
     def build(self) -> None: ...
 
@@ -140,7 +140,7 @@ class Halves(Mechanism):
     ) -> Noise:
         u = 10 * (value - blobs.base(parents["position"], parents["brightness"]))
         found = self._halves(u.roll(1, 0) if self.shuffled else u)
-        return {"z": 0.5 + self.wide * (found["z"] - 0.5), "eps": found["eps"]}
+        return {"z": 0.5 + self.breadth * (found["z"] - 0.5), "eps": found["eps"]}
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         return torch.zeros(len(value))
@@ -165,7 +165,9 @@ def value(model: SCM, name: str) -> tuple[str, float]:
 
 
 def test_recovery_ranks_models() -> None:
-    assert value(blobs.world(), "brightness") == ("rank correlation", pytest.approx(1, abs=1e-5))
+    measure, number = value(blobs.world(), "brightness")
+    assert measure == "rank correlation"
+    assert number == pytest.approx(1, abs=1e-5)
     assert value(blobs.world(), "image")[1] == pytest.approx(1, abs=1e-2)
     assert value(wrong_brightness(), "brightness")[1] < 0.5
     measure, right = value(blobs.scm(Halves()), "image")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from typing import Any
 
 import blobs
 import numpy as np
@@ -52,7 +53,8 @@ def test_save_writes_numbers_page_and_pictures(report, tmp_path):
 @pytest.mark.parametrize("shape", [(1, 40), (40, 1), (1, 1), (2, 300)])
 def test_flat_and_narrow_images_have_a_report(shape, tmp_path):
     equation = Equation(lambda t, u: 0.5 + 0 * t[:, None, None, None] + u / 4, "Uniform(0, 1)")
-    kinds = {"scan": Image(1, *shape, bits=None)}
+    height, width = shape
+    kinds = {"scan": Image(1, height, width, bits=None)}
     world = SCM("t -> scan", kinds, {"t": Equation("u"), "scan": equation})
     found = evaluate(world, world.sample(4, seed=0), train=world.sample(9, seed=1),
                      oracles=Oracles({}), bootstrap=2, progress=False)  # fmt: skip
@@ -130,7 +132,7 @@ def test_a_folder_that_is_no_whole_report_is_refused(report, tmp_path, name, con
 
 def test_rows_and_targets_have_digests_of_their_own(report):
     world = blobs.world()
-    said = {"oracles": Oracles({}), "bootstrap": 0, "progress": False}
+    said: dict[str, Any] = {"oracles": Oracles({}), "bootstrap": 0, "progress": False}
 
     def digests(rows, **options):
         settings = evaluate(blobs.scm(blobs.Latent()), rows, **said, **options).metrics["settings"]

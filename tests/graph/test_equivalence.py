@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from itertools import combinations, islice, product
+from typing import Any
 
 import networkx as nx
 import pytest
@@ -28,7 +29,7 @@ def all_graphs(names):
 
 
 def test_all_classes_of_four_variables():
-    classes = {}
+    classes: dict[Any, set[CausalGraph]] = {}
     for graph in all_graphs("abcd"):
         classes.setdefault(frozenset(statements(graph)), set()).add(graph)
     assert (sum(map(len, classes.values())), len(classes)) == (543, 185)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -247,13 +248,19 @@ def test_what_cannot_depend_is_not_rejected():
     assert residual_test(category(np.zeros(300)), number(e)).p == 1
 
 
+def read(values: Any, discrete: bool | None = None) -> Column:
+    found = column(values, discrete)
+    assert found is not None
+    return found
+
+
 def test_columns_are_read_as_what_they_are():
-    assert not column(np.arange(30)).discrete
-    assert column(np.arange(30) % 4).discrete
-    assert not column(np.arange(30) % 4, discrete=False).discrete
-    assert not column(torch.rand(5)).discrete
-    assert column(np.array([True, False])).discrete
-    named = column(pd.Series(["b", None, "a", "b"], dtype="category"))
+    assert not read(np.arange(30)).discrete
+    assert read(np.arange(30) % 4).discrete
+    assert not read(np.arange(30) % 4, discrete=False).discrete
+    assert not read(torch.rand(5)).discrete
+    assert read(np.array([True, False])).discrete
+    named = read(pd.Series(["b", None, "a", "b"], dtype="category"))
     assert named.discrete
     assert np.isnan(named.values[1])
     assert named.values[0] == named.values[3] != named.values[2]
@@ -287,7 +294,7 @@ def test_a_true_graph_stands_and_wrong_ones_fall():
     assert not found.rejected
     for wrong in ("age -> smoker -> dose -> ill", "{age smoker} -> dose -> ill"):
         assert falsify(CausalGraph(wrong), mixed_rows(0)).rejected
-    frame = pd.DataFrame(mixed_rows(0))
+    frame: Any = pd.DataFrame(mixed_rows(0))
     assert falsify(TRUE, frame) == found
     said = str(falsify(CausalGraph("{age smoker} -> dose -> ill"), frame)).splitlines()
     assert said[0] == "1 of 3 implied independencies are rejected at 0.05 (holm)"

@@ -59,12 +59,13 @@ def test_every_query_is_answered_exactly_or_refused_rightly(size):
             assert found.formula is None
             continue
         model = Tables(graph, seed)
+        assert found.formula is not None
         answer = evaluate(found.formula, model.observed(), graph.nodes)
         for at in product((0, 1), repeat=len(x)):
             set_to = dict(zip(sorted(x), at, strict=True))
             values = model.values(set_to)
             truth = model.table([values[name] for name in sorted(y | z)])
-            truth = truth / truth.sum(sorted(y | z).index(*y), keepdims=True)
+            truth = truth / truth.sum(sorted(y | z).index(min(y)), keepdims=True)
             where = tuple(set_to.get(name, slice(None)) for name in graph.nodes)
             mine = np.broadcast_to(answer, [2] * size)[where].squeeze()
             kept = [name for name in graph.nodes if name not in x]
@@ -96,6 +97,7 @@ def test_counterfactuals_of_random_models():
         methods.add(found.method)
         model = Tables(graph, seed)
         fact = model.values()
+        assert found.formula is not None
         answer = evaluate(found.formula, model.observed(), graph.nodes)
         axes = [
             *graph.nodes,
@@ -125,7 +127,9 @@ def test_what_is_seen_is_not_set_where_it_acts_on_other_evidence():
     one = identify(graph, "P(y | do(x), c, d)")
     model = Tables(graph, 3)
     fact, imagined = model.values(), model.values({"x": 1})
-    answers = [evaluate(f.formula, model.observed(), graph.nodes) for f in (found, one)]
+    assert found.formula is not None
+    assert one.formula is not None
+    answers = [evaluate(f, model.observed(), graph.nodes) for f in (found.formula, one.formula)]
     for c, d in product((0, 1), repeat=2):
         rows = (fact["c"] == c) & (fact["d"] == d) & (fact["m"] == 1)
         truth = model.chance[rows & (imagined["y"] == 1)].sum() / model.chance[rows].sum()
@@ -208,7 +212,7 @@ def test_bad_queries(query, says):
 def test_the_formula_needs_its_variables():
     with pytest.raises(ValueError, match="the table lacks 'z'"):
         evaluate(Probability(("z",)), np.ones((2, 2)) / 4, ["x", "y"])
-    empty = evaluate(Probability(("y",), ("x",)), [[0.5, 0.5], [0, 0]], ["x", "y"])
+    empty = evaluate(Probability(("y",), ("x",)), np.array([[0.5, 0.5], [0, 0]]), ["x", "y"])
     assert np.isnan(empty[1]).all()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import combinations
+from typing import Any, cast
 
 import pytest
 from graphs import random_graph
@@ -80,6 +81,6 @@ def _reverse(path):
 def test_bad_input():
     graph = CausalGraph("a -> b -> c")
     with pytest.raises(ValueError, match="expected one of chain, fork, collider, M, got 'star'"):
-        structures(graph, "star")
+        structures(graph, cast(Any, "star"))
     with pytest.raises(ValueError, match="no variable 'd'"):
         structures(graph, ends=("a", "d"))

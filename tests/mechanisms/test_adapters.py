@@ -97,7 +97,8 @@ def test_what_cannot_be_inverted_says_so() -> None:
     poisson = Conditional(lambda x: td.Poisson(x.exp())).bind("y", Continuous(lower=0), X)
     with pytest.raises(ValueError, match=r"y: Poisson.* is discrete.*use InverseCDF"):
         poisson.abduct(one, {"x": one})
-    wrong: Any = Conditional(lambda x: 3).bind("y", Continuous(), X)
+    number: Any = 3
+    wrong = Conditional(lambda x: number).bind("y", Continuous(), X)
     with pytest.raises(ValueError, match="y: expected a torch distribution, got 3"):
         wrong.log_prob(one, {"x": one})
     with pytest.raises(ValueError, match=r"arguments are \['z'\], but .* are \['x'\]"):

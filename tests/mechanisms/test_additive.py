@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,9 +26,9 @@ MIXED = {"age": Continuous(), "ward": Categorical(3), "sick": Binary()}
 @pytest.mark.parametrize(
     "variable", [Continuous(), Continuous(lower=0), Continuous(dim=2)], ids=str
 )
-def test_the_contract(options: dict[str, object], variable: Continuous) -> None:
+def test_the_contract(options: dict[str, Any], variable: Continuous) -> None:
     torch.manual_seed(0)
-    check_mechanism(AdditiveNoise(**options), variable, MIXED)  # type: ignore[arg-type]
+    check_mechanism(AdditiveNoise(**options), variable, MIXED)
 
 
 def test_a_polynomial_is_that_of_least_squares() -> None:
@@ -85,7 +86,7 @@ def test_the_networks_learn_a_curve_and_noise_that_is_not_normal() -> None:
 
 
 @pytest.mark.parametrize("options", [{"degree": 1}, {}, {"spread": True}], ids=str)
-def test_noise_with_edges_tells_more_than_its_variance(options: dict[str, int]) -> None:
+def test_noise_with_edges_tells_more_than_its_variance(options: dict[str, Any]) -> None:
     """Of noise between bounds, the line errs by far less than least squares do (by 1 / n)."""
     errors, others = [], []
     for seed in range(3):
@@ -112,7 +113,7 @@ def test_of_normal_noise_squares_tell_all() -> None:
 
 
 @pytest.mark.parametrize("options", [{"degree": 1}, {}], ids=str)
-def test_many_levels_get_their_means(options: dict[str, int]) -> None:
+def test_many_levels_get_their_means(options: dict[str, Any]) -> None:
     """Of 200 levels with 20 rows each; units and products are left out, so it takes moments."""
     levels = torch.arange(4_000) % 200
     g = torch.Generator().manual_seed(0)
@@ -121,6 +122,7 @@ def test_many_levels_get_their_means(options: dict[str, int]) -> None:
     torch.manual_seed(0)
     mechanism.calibrate(y, {"x": levels})
     if not options:
+        assert isinstance(mechanism.location, Regression)
         assert mechanism.location.hidden == 0
     standard, _ = mechanism.moments({"x": torch.arange(200)}, torch.zeros(200))
     means = y.reshape(20, 200).mean(0)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from noises import levels
 from scipy import stats
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
@@ -60,8 +62,9 @@ class Calls:
     def __init__(self, mechanism: Autoencoder) -> None:
         self.encoded: list[int] = []
         self.decoded: list[int] = []
-        mechanism.encoder.register_forward_hook(lambda _m, given, _o: self.encoded.append(given))
-        mechanism.decoder.register_forward_hook(lambda _m, _g, out: self.decoded.append(len(out)))
+        networks: Any = mechanism
+        networks.encoder.register_forward_hook(lambda _m, given, _o: self.encoded.append(given))
+        networks.decoder.register_forward_hook(lambda _m, _g, out: self.decoded.append(len(out)))
 
 
 @pytest.mark.parametrize("particles", [None, 1, 5])
@@ -70,7 +73,7 @@ def test_abduction_encodes_once_and_its_pass_decodes(
 ) -> None:
     x, parents = draw()
     calls = Calls(mechanism)
-    noise = mechanism.abduct(x, parents, particles)
+    noise = levels(mechanism.abduct(x, parents, particles))
     assert (len(calls.encoded), calls.decoded) == (1, [5 * (particles or 1)])
     lead = (5,) if particles is None else (particles, 5)
     assert all(part.shape[: len(lead)] == lead for part in noise.values())
@@ -93,19 +96,19 @@ def test_many_particles_are_decoded_a_few_at_a_time(
     x, parents = draw(3)
     monkeypatch.setattr(autoencoder, "CHUNK_ROWS", 7)
     calls = Calls(mechanism)
-    noise = mechanism.abduct(x, parents, particles=5)
+    noise = levels(mechanism.abduct(x, parents, particles=5))
     assert (len(calls.encoded), calls.decoded) == (1, [6, 6, 3])
     for k in range(5):
         assert torch.equal(mechanism.predict({p: v[k] for p, v in noise.items()}, parents), x)
     monkeypatch.setattr(autoencoder, "CHUNK_ROWS", 2)
-    assert mechanism.abduct(x, parents, particles=2)["eps"].shape == (2, 3, 1, 8, 12)
+    assert levels(mechanism.abduct(x, parents, particles=2))["eps"].shape == (2, 3, 1, 8, 12)
 
 
 @torch.no_grad()
 def test_particles_in_a_batch_are_distributed_as_draws_one_by_one(mechanism: Autoencoder) -> None:
     x, parents = draw(2)
-    together = mechanism.abduct(x, parents, particles=400)
-    singly = [mechanism.abduct(x, parents) for _ in range(80)]
+    together = levels(mechanism.abduct(x, parents, particles=400))
+    singly = [levels(mechanism.abduct(x, parents)) for _ in range(80)]
     for name, part in together.items():
         other = torch.stack([draw[name] for draw in singly])
         assert part.shape[1:] == other.shape[1:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -169,5 +171,6 @@ def test_every_parent_of_every_kind_is_heard(
     moved = (parents[parent] != other[parent]).flatten(1 if parents[parent].ndim > 1 else 0)
     assert torch.equal(differs, moved.any(1) if moved.ndim > 1 else moved)
     bound.loss(value, parents).backward()
-    encoder = bound.encoder.encoders[list(MIXED).index(parent)]  # type: ignore[union-attr,index]
+    encoder: Any = bound.encoder
+    encoder = encoder.encoders[list(MIXED).index(parent)]
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in encoder.parameters())

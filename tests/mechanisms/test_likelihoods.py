@@ -185,6 +185,7 @@ def test_mean_is_clamped_and_its_gradient_stopped_only_where_it_leads_out() -> N
     assert params.mean.tolist() == [[[[0, 0, 0.5, 1, 1]]]]
     down = torch.tensor([1.0, -1, 1, 1, -1])
     (params.mean.flatten() * down).sum().backward()
+    assert raw.grad is not None
     assert raw.grad.tolist() == [0, -1, 1, 1, 0]
 
 

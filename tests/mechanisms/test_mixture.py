@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -11,7 +13,7 @@ from torch import Tensor
 from rung3.data.variables import Image
 from rung3.mechanisms.likelihoods.base import Likelihood
 from rung3.mechanisms.likelihoods.mixture import LogisticMixture, Mixture
-from rung3.mechanisms.likelihoods.registry import likelihood_of
+from rung3.mechanisms.likelihoods.registry import Kind, likelihood_of
 
 
 def mixture(
@@ -61,8 +63,8 @@ def test_a_single_logistic_is_that_of_scipy() -> None:
     x = levels(8)
     log_prob = LogisticMixture().log_prob(x, of((1.0, 0.3, -3.0), n=256)).flatten().double()
     edges = torch.cat([torch.tensor([-math.inf]), (torch.arange(255) + 0.5) / 255])
-    edges = torch.cat([edges, torch.tensor([math.inf])]).double().numpy()
-    bins = torch.from_numpy(stats.logistic(0.3, math.exp(-3)).cdf(edges)).diff()
+    edges = torch.cat([edges, torch.tensor([math.inf])]).double()
+    bins = torch.from_numpy(stats.logistic(0.3, math.exp(-3)).cdf(edges.numpy())).diff()
     expected = (1 - 2**-10) * bins + 2**-18
     torch.testing.assert_close(log_prob, expected.log(), rtol=0, atol=1e-4)
 
@@ -82,7 +84,8 @@ def test_channels_follow_each_other_by_their_coefficients() -> None:
 
 
 @pytest.mark.parametrize("log_scale", [-12.0, -6.0, -1.0])
-def test_gradients_are_finite_in_the_far_tails(log_scale: float) -> None:
+def test_gradients_are_right_in_the_far_tails(log_scale: float) -> None:
+    """Those of `log(c P + 2^-18)`, with `c = 1 - 2^-10` and a single component."""
     x = torch.tensor([0.0, 1.0, 0.25, 1.0]).view(4, 1, 1, 1)
     mean = torch.tensor([1.0, 0.0, 0.75, 40.0]).view(4, 1, 1, 1, 1).requires_grad_()
     scale = torch.full_like(mean, log_scale).requires_grad_()
@@ -90,10 +93,20 @@ def test_gradients_are_finite_in_the_far_tails(log_scale: float) -> None:
     log_prob = LogisticMixture(min_log_scale=-12).log_prob(
         x, Mixture(weight, mean, scale, mean[:, :, :0])
     )
-    gradients = torch.autograd.grad(log_prob.sum(), (mean, scale, weight))
-    assert log_prob.isfinite().all()
-    assert log_prob.min() >= math.log(2**-18) - 1e-5
-    assert all(gradient.isfinite().all() for gradient in gradients)
+    by_mean, by_scale, by_weight = torch.autograd.grad(log_prob.sum(), (mean, scale, weight))
+    bin_ = np.array([[-math.inf, 0.5], [254.5, math.inf], [63.25, 64.25], [254.5, math.inf]]) / 255
+    s = math.exp(log_scale)
+    ends = (bin_ - mean.detach().flatten().double().numpy()[:, None]) / s
+    law, share = stats.logistic, 1 - 2**-10
+    density = law.pdf(ends)
+    moment = np.where(np.isinf(ends), 0, ends) * density
+    right = ends[:, 0] > 0
+    total = np.where(right, law.sf(ends) @ [1, -1], law.cdf(ends) @ [-1, 1]) * share + 2**-18
+    np.testing.assert_allclose(log_prob.detach().flatten(), np.log(total), atol=1e-4)
+    for found, change in ((by_mean, density @ [1, -1] / s), (by_scale, moment @ [1, -1])):
+        truth = share * change / total
+        np.testing.assert_allclose(found.flatten(), truth, rtol=2e-3, atol=1e-5)
+    np.testing.assert_allclose(by_weight.flatten(), 1 - 2**-18 / total, atol=1e-4)
 
 
 @pytest.mark.parametrize("spread", [0.3, 3.0, 30.0])
@@ -148,7 +161,7 @@ def test_prediction_is_monotone_and_the_median_at_zero() -> None:
     params = mixture(pixels, n, spread=3.0)
     x = pixels.predict(torch.linspace(-6, 6, n).view(n, 1, 1, 1), params).flatten()
     assert (x.diff() >= 0).all()
-    assert (x[0], x[-1]) == (0, 1)
+    assert x[[0, -1]].tolist() == [0, 1]
     median = pixels.predict(torch.zeros(1, 1, 1, 1), Mixture(*(p[:1] for p in params)))
     cdf = pixels.log_prob(levels(8), Mixture(*(p[:256] for p in params))).flatten().exp().cumsum(0)
     assert median.item() * 255 == (cdf < 0.5).sum()
@@ -205,14 +218,14 @@ def test_predictions_follow_what_was_seen_and_stay_in_range() -> None:
         ({"min_log_scale": -20.0}, "min_log_scale=-20"),
     ],
 )
-def test_bad_arguments_are_refused(options: dict[str, float], message: str) -> None:
+def test_bad_arguments_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LogisticMixture(**options)
 
 
 @pytest.mark.parametrize("kind", ["discretised", "gaussian", "mixture"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
-def test_every_likelihood_fills_in_the_contract(kind: str, channels: int) -> None:
+def test_every_likelihood_fills_in_the_contract(kind: Kind, channels: int) -> None:
     image = Image(channels, 4, 5, bits=None if kind == "gaussian" else 8)
     pixels: Likelihood[object] = likelihood_of("scan", image, kind)
     params = pixels.params(torch.randn(2, pixels.outputs(channels), 4, 5))

@@ -3,10 +3,12 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from bars import NOISE, Bars, learn
+from noises import levels
 from torch import Tensor
 
 from rung3 import Binary, Categorical, Continuous, Image
@@ -19,7 +21,7 @@ from rung3.testing.contract import check_mechanism
 PARENTS: dict[str, Variable] = {"digit": Categorical(3), "thickness": Continuous(lower=0)}
 
 
-def bound(image: Image, **options: object) -> VAE:
+def bound(image: Image, **options: Any) -> VAE:
     options = {"latent": 3, "width": 4, "depth": 1} | options
     if options.get("likelihood") == "gaussian":
         image = replace(image, bits=None)
@@ -44,7 +46,7 @@ def test_shapes_and_round_trip(shape: tuple[int, int, int], likelihood: str) -> 
     image = Image(*shape)
     mechanism = bound(image, likelihood=likelihood)
     x, parents = draw(image)
-    noise = mechanism.abduct(x, parents)
+    noise = levels(mechanism.abduct(x, parents))
     assert {k: v.shape for k, v in noise.items()} == {"z": (6, 3), "eps": (6, *shape)}
     again = mechanism.predict(noise, parents)
     if likelihood != "gaussian":
@@ -107,7 +109,7 @@ def test_the_same_seed_gives_the_same_noise_and_another_seed_another() -> None:
     x, parents = draw(image)
 
     def noise(seed: int) -> dict[str, Tensor]:
-        return mechanism.abduct(x, parents, generator=torch.Generator().manual_seed(seed))
+        return levels(mechanism.abduct(x, parents, generator=torch.Generator().manual_seed(seed)))
 
     first, again, other = noise(0), noise(0), noise(1)
     for part in ("z", "eps"):
@@ -119,7 +121,7 @@ def test_particles_are_draws_of_both_parts_and_each_reproduces_the_image() -> No
     image = Image(1, 8, 10)
     mechanism = bound(image)
     x, parents = draw(image)
-    noise = mechanism.abduct(x, parents, particles=4)
+    noise = levels(mechanism.abduct(x, parents, particles=4))
     assert {k: v.shape for k, v in noise.items()} == {"z": (4, 6, 3), "eps": (4, 6, 1, 8, 10)}
     for k in range(4):
         assert torch.equal(mechanism.predict({p: v[k] for p, v in noise.items()}, parents), x)
@@ -130,7 +132,7 @@ def test_the_mean_is_that_of_predictions_over_draws_of_eps() -> None:
     image = Image(1, 8, 8)
     mechanism = bound(image)
     x, parents = draw(image)
-    noise = mechanism.abduct(x, parents)
+    noise = levels(mechanism.abduct(x, parents))
     other = parents | {"thickness": parents["thickness"] + 1}
     mean = mechanism.mean(noise, other)
     generator = torch.Generator().manual_seed(0)
@@ -158,7 +160,7 @@ def test_works_without_parents() -> None:
 
 
 def test_every_argument_is_kept_under_its_name() -> None:
-    options = {
+    options: dict[str, Any] = {
         "latent": 3,
         "likelihood": "gaussian",
         "width": 5,
@@ -192,7 +194,7 @@ def test_state_reproduces_the_mechanism() -> None:
         ({"min_log_scale": 1.0}, r"min_log_scale=1\.0 must lie between"),
     ],
 )
-def test_bad_arguments_are_refused(options: dict[str, object], message: str) -> None:
+def test_bad_arguments_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         VAE(**options).bind("image", Image(1, 8, 8), {})
 
@@ -232,7 +234,7 @@ def test_learned_noise_is_standard_normal_and_the_bound_near_the_truth(
 ) -> None:
     world = Bars(300, seed=2)
     parents = {"s": world.s}
-    eps = learned.abduct(world.x, parents)["eps"]
+    eps = levels(learned.abduct(world.x, parents))["eps"]
     assert abs(eps.mean()) < 0.1
     assert eps.std().item() == pytest.approx(1, abs=0.15)
     truth = -world.entropy(learned.likelihood == "discretised")
@@ -248,7 +250,7 @@ def test_a_mixture_learns_each_pixels_distribution_whatever_z_holds() -> None:
         world = Bars(300, seed=1)
         other, parents = world.s.flip(0), {"s": world.s}
         truth = world.render(other)
-        noise = learned.abduct(world.x, parents)
+        noise = levels(learned.abduct(world.x, parents))
         kept = learned.predict(noise, {"s": other})
         bound = learned.log_prob(world.x, parents).mean()
     nothing = (world.x - truth).abs().mean()

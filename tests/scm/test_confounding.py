@@ -95,7 +95,7 @@ def test_three_joined_noises_may_have_any_correlations(signs: tuple[float, float
         value.backward()
         return value
 
-    search.step(loss)  # type: ignore[no-untyped-call]
+    search.step(loss)
     again = model.sample(40_000, seed=0)
     found = torch.stack([again[k] for k in "xyz"]).corrcoef()
     torch.testing.assert_close(found, truth, atol=0.02, rtol=0)

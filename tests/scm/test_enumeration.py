@@ -32,7 +32,7 @@ def model(seed: int = 0) -> SCM:
 
 def test_the_joint_is_the_product_of_the_tables() -> None:
     made = model()
-    tables = [torch.tensor(made.mechanisms[name].table) for name in "abc"]  # type: ignore[attr-defined]
+    tables = [torch.tensor(made.mechanisms[name].config()["table"]) for name in "abc"]
     found = joint(made)
     for a, b, c in itertools.product(range(2), range(3), range(4)):
         expected = tables[0][a] * tables[1][a, b] * tables[2][a, b, c]

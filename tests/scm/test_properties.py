@@ -198,7 +198,8 @@ def by_hand(
     numbers: dict[str, Any], values: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray | float, np.ndarray | float]:
     """Location and scale of a variable given its parents' values."""
-    mean, inner = numbers["shift"], 0.0
+    mean: np.ndarray | float = numbers["shift"]
+    inner: np.ndarray | float = 0.0
     for parent, weight in numbers["weights"].items():
         mean = mean + weight * np.tanh(values[parent])
         inner = inner + values[parent]

@@ -397,7 +397,7 @@ def test_a_model_is_there_at_every_moment_of_its_replacement(
         sorted(seen) == seen == [["a", "b"]] * seen.count(["a", "b"]) + [["c"]] * seen.count(["c"])
     )
     for k in range(3):
-        SCM(**{f"m{k}": Equation("u")}).save(folder)
+        SCM(mechanisms={f"m{k}": Equation("u")}).save(folder)
         assert len(list(folder.iterdir())) == 2
 
 

@@ -202,14 +202,14 @@ CHAINS = ("composition", "reversibility", "commutativity")
 def streams(monkeypatch: pytest.MonkeyPatch, verb: Callable[[], Any]) -> list[str]:
     """The streams that a verb draws from, and how often."""
     seen: list[str] = []
-    number = seeding._number
+    number = seeding.number_of
 
     def spy(key: str) -> int:
         seen.append(key)
         return number(key)
 
     with monkeypatch.context() as patched:
-        patched.setattr(seeding, "_number", spy)
+        patched.setattr(seeding, "number_of", spy)
         verb()
     ours = [key for key in seen if "/" in key]
     return [key for key in ours if not key.startswith(("1/", "1001/"))]  # rows asked about

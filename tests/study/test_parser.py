@@ -11,7 +11,7 @@ from rung3.study.parser import FilePath, Part, read, validated
 
 
 class Inner(Part):
-    size: int = Field(1, ge=1)
+    size: int = Field(default=1, ge=1)
     place: FilePath = Path("here")
 
 

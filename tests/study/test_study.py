@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image as Pictures
+from torture import IMAGES
 
 from rung3 import load
 from rung3.evaluation import Oracles
@@ -20,7 +21,6 @@ from rung3.study.check import check
 from rung3.study.folder import RunFolder
 from rung3.study.study import Study, kept
 from rung3.training.counterfactual import CounterfactualObjective
-from torture import IMAGES
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
 
@@ -157,7 +157,8 @@ def test_what_was_run_is_what_is_saved(table: Path, tmp_path: Path) -> None:
 
 
 def test_running_leaves_everything_behind(table: Path, tmp_path: Path) -> None:
-    folder, said = tmp_path / "run", []
+    folder = tmp_path / "run"
+    said: list[str] = []
     report = Study.load(table).run(folder, say=said.append)
     place = RunFolder(folder)
     assert place.finished
@@ -439,7 +440,7 @@ def test_a_study_reads_several_image_columns_each_as_its_variable_says(tmp_path:
         lines.append(f"{20 + k},scan{k}.png,mask{k}.png")
     (tmp_path / "rows.csv").write_text("\n".join(lines))
     size = {"kind": "Image", "channels": 1, "height": 8, "width": 8}
-    said = {
+    said: dict[str, Any] = {
         "name": "scans",
         "data": {"kind": "table", "path": "rows.csv", "columns": {"scan": "scan_file"}},
         "graph": "age -> {scan mask}",

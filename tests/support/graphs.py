@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection, Iterable, Mapping, Set
 from itertools import chain, combinations, pairwise, permutations
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from rung3.graph import CausalGraph
+
+Pairs: TypeAlias = Collection[tuple[str, str]]
+Link: TypeAlias = tuple[str, bool, str, bool]
+Values: TypeAlias = dict[str, "np.ndarray[Any, Any]"]
 
 
 def random_graph(seed: int, size: int, hidden: bool) -> CausalGraph:
@@ -21,14 +27,13 @@ def random_graph(seed: int, size: int, hidden: bool) -> CausalGraph:
     return CausalGraph(edges, nodes=sorted(names), bidirected=bidirected)
 
 
-def subsets(names):
+def subsets(names: Iterable[str]) -> list[set[str]]:
     names = sorted(names)
-    return [
-        set(s) for s in chain.from_iterable(combinations(names, k) for k in range(len(names) + 1))
-    ]
+    sizes = range(len(names) + 1)
+    return [set(s) for s in chain.from_iterable(combinations(names, k) for k in sizes)]
 
 
-def reachable(edges, start):
+def reachable(edges: Pairs, start: str) -> set[str]:
     """The start and everything that directed edges lead to from it."""
     seen = {start}
     while more := {b for a, b in edges if a in seen} - seen:
@@ -36,29 +41,29 @@ def reachable(edges, start):
     return seen
 
 
-def marked_paths(graph, x, y):
+def marked_paths(graph: CausalGraph, x: str, y: str) -> list[list[Link]]:
     """All paths, as lists of (node, head at node?, next, head at next?), by trying permutations."""
     links = [(a, False, b, True) for a, b in graph.edges] + [
         (b, True, a, False) for a, b in graph.edges
     ]
     links += [(a, True, b, True) for a, b in graph.bidirected]
     links += [(b, True, a, True) for a, b in graph.bidirected]
-    between = {}
+    between: dict[tuple[str, str], list[Link]] = {}
     for link in links:
         between.setdefault((link[0], link[2]), []).append(link)
     inner = [name for name in graph.nodes if name not in (x, y)]
-    found = []
+    found: list[list[Link]] = []
     for length in range(len(inner) + 1):
         for middle in permutations(inner, length):
             trail = [x, *middle, y]
-            partial = [[]]
+            partial: list[list[Link]] = [[]]
             for pair in pairwise(trail):
                 partial = [[*done, link] for done in partial for link in between.get(pair, [])]
             found += partial
     return found
 
 
-def is_open(graph, path, known):
+def is_open(graph: CausalGraph, path: list[Link], known: Set[str]) -> bool:
     for come, go in pairwise(path):
         node = come[2]
         if come[3] and go[1]:
@@ -69,11 +74,11 @@ def is_open(graph, path, known):
     return True
 
 
-def is_causal(path):
+def is_causal(path: list[Link]) -> bool:
     return all(not tail and head for _, tail, _, head in path)
 
 
-def valid_adjustments(graph, x, y):
+def valid_adjustments(graph: CausalGraph, x: str, y: str) -> list[set[str]]:
     """All sets that satisfy the criterion as Shpitser et al. (2010) word it, for single x and y."""
     paths = marked_paths(graph, x, y)
     on_the_way = {link[2] for path in paths if is_causal(path) for link in path}
@@ -87,11 +92,11 @@ def valid_adjustments(graph, x, y):
     ]
 
 
-def minimal(sets):
+def minimal(sets: list[set[str]]) -> list[set[str]]:
     return [one for one in sets if not any(other < one for other in sets)]
 
 
-def moral_separated(graph, x, y, known):
+def moral_separated(graph: CausalGraph, x: Set[str], y: Set[str], known: Set[str]) -> bool:
     """d-separation for sets by Lauritzen's moralised ancestral graph, hidden causes as nodes."""
     edges = [*graph.edges, *((f"hidden {a}{b}", c) for a, b in graph.bidirected for c in (a, b))]
     nodes = set().union(*(reachable([(b, a) for a, b in edges], name) for name in x | y | known))
@@ -103,7 +108,7 @@ def moral_separated(graph, x, y, known):
     return not any(reachable(both_ways, name) & y for name in x)
 
 
-def statements(graph):
+def statements(graph: CausalGraph) -> set[tuple[frozenset[str], frozenset[str]]]:
     """All pairs and sets that separate them, each as ({x, y}, Z)."""
     return {
         (frozenset(pair), frozenset(known))
@@ -120,7 +125,7 @@ class Tables:
     and of noise of its own with four values, two of which fix the variable.
     """
 
-    def __init__(self, graph, seed):
+    def __init__(self, graph: CausalGraph, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self.graph = graph
         size = [2] * len(graph.bidirected) + [4] * len(graph.nodes)
@@ -130,15 +135,16 @@ class Tables:
         )
         self.hidden = dict(zip(graph.bidirected, grid, strict=False))
         self.own = dict(zip(graph.nodes, grid[len(graph.bidirected) :], strict=True))
-        self.functions = {}
+        self.functions: Values = {}
         for name in graph.nodes:
             inputs = len(graph.parents(name)) + sum(name in pair for pair in graph.bidirected)
             self.functions[name] = rng.integers(0, 2, (2,) * inputs + (4,))
             self.functions[name][..., :2] = 0, 1
 
-    def values(self, do=()):
+    def values(self, do: Mapping[str, int] | None = None) -> Values:
         """Every variable's value for every value of the noise, some of them set."""
-        found = {}
+        found: Values = {}
+        do = do or {}
         for name in self.graph.order:
             causes = [found[cause] for cause in self.graph.parents(name)]
             causes += [column for pair, column in self.hidden.items() if name in pair]
@@ -146,12 +152,12 @@ class Tables:
             found[name] = np.full_like(drawn, do[name]) if name in do else drawn
         return found
 
-    def table(self, columns):
+    def table(self, columns: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         """The joint distribution of columns of values."""
         joint = np.zeros([2] * len(columns))
         np.add.at(joint, tuple(columns), self.chance)
         return joint
 
-    def observed(self):
+    def observed(self) -> np.ndarray[Any, Any]:
         values = self.values()
         return self.table([values[name] for name in self.graph.nodes])

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import torch
 
 from rung3 import SCM, Binary, Categorical, CausalGraph
-from rung3.mechanisms import InverseCDF
+from rung3.data.variables import Variable
+from rung3.mechanisms import InverseCDF, Mechanism
 
 
 def responses(parents: int, values: int = 2) -> torch.Tensor:
@@ -30,7 +31,10 @@ def random_world(
     """
     graph = CausalGraph(text)
     generator = torch.Generator().manual_seed(seed)
-    edges, kinds, mechanisms = list(graph.edges), {}, {}
+    edges = list(graph.edges)
+    kinds: dict[str, Variable] = {}
+    mechanisms: dict[str, Mechanism] = {}
+    values: dict[str, torch.Tensor] = {}
     for district in graph.districts:
         tables = [responses(len(graph.parents(name))) for name in district]
         sizes = [len(table) for table in tables]
@@ -44,14 +48,12 @@ def random_world(
         types = torch.cartesian_prod(*[torch.arange(s) for s in sizes]).reshape(total, -1)
         for k, name in enumerate(district):
             edges.append((hidden, name))
-            value = tables[k][types[:, k]]  # (total, 2, ..., 2)
             kinds[name] = Binary()
-            mechanisms[name] = value
+            values[name] = tables[k][types[:, k]]  # (total, 2, ..., 2)
     made = CausalGraph(edges)
     for name in graph.nodes:
-        value = mechanisms[name]
         source = [next(p for p in made.parents(name) if p.startswith("u_")), *graph.parents(name)]
         axes = [source.index(p) for p in made.parents(name)]
-        value = value.permute(axes)
+        value = values[name].permute(axes)
         mechanisms[name] = InverseCDF(table=torch.stack([1.0 - value, 1.0 * value], -1))
     return SCM(made, kinds, mechanisms)

@@ -1,7 +1,7 @@
 """Ways to break runs, models and checkpoints, and what must be right afterwards.
 
 Each function tries some number of cases and gives how many were tried and what was wrong. The tests
-try a few, `benchmarks/torture.py` many.
+try a few, `benchmarks/check_torture.py` many.
 """
 
 from __future__ import annotations
@@ -142,7 +142,8 @@ def crashes(
         chosen: Which moments to go on from, of so many.
     """
     study = Study.load(write_study(root / "study", said))
-    live, copies = root / "live", []
+    live = root / "live"
+    copies: list[tuple[str, Path]] = []
     replace = os.replace
 
     def snapshot(text: str, draft: bytes | None = None, beside: Path | None = None) -> None:
@@ -340,8 +341,8 @@ def models(root: Path, n: int, seed: int = 0) -> tuple[Tally, Tally]:
             case 0:
                 seal_model(place, copy.deepcopy(said), mutated_bytes(weights, rng))
             case 1:
-                other = packed(mutated_tensors(unpacked(weights), rng))
-                seal_model(place, copy.deepcopy(said), other)
+                mutated = packed(mutated_tensors(unpacked(weights), rng))
+                seal_model(place, copy.deepcopy(said), mutated)
             case _:
                 seal_model(place, mutated_values(said, rng), weights)
         resealed.note(refused(lambda: load(place), str(place)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from rung3 import SCM, Binary, Categorical, Continuous, choose, diagnose, fit, w
 from rung3.mechanisms import AdditiveNoise, Equation, Flow, GumbelMax, InverseCDF
 from rung3.training.choice import candidates
 
-QUICK = {"steps": 400, "batch_size": 256}
+QUICK: dict[str, Any] = {"steps": 400, "batch_size": 256}
 
 
 def test_a_parabola_with_additive_noise_is_found() -> None:
@@ -201,10 +202,10 @@ def test_what_often_lies_at_a_bound_is_modelled_there() -> None:
         ({"steps": 1}, "steps=1 must be at least 2"),
     ],
 )
-def test_bad_options_are_refused(options: dict[str, object], message: str) -> None:
+def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     rows = worlds.lecture().sample(300, seed=0)
     with pytest.raises(ValueError, match=message):
-        choose(SCM("x1 -> x2"), rows, **options)  # type: ignore[arg-type]
+        choose(SCM("x1 -> x2"), rows, **options)
 
 
 def test_too_few_rows_to_judge_by_are_refused() -> None:

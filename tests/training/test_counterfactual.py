@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import halves
 import pytest
@@ -167,7 +167,7 @@ def test_values_are_permuted_within_the_batch_one_variable_or_several_at_a_time(
     for many, found in seen.items():
         loss = bound(tiny(), rows, predictors, at_once=many)
         for _ in range(20):
-            imagined, changed = loss._imagine(factual)
+            imagined, changed = loss.imagine(factual)
             moved = [n for n in factual if not torch.equal(imagined[n], factual[n])]
             permuted = [
                 n for n in moved if torch.equal(imagined[n].sort().values, factual[n].sort().values)
@@ -214,7 +214,7 @@ def test_noise_of_observation_is_kept_in_a_share_of_the_rows(
     mechanism = tiny().mechanisms["image"]
     noise = {"z": torch.ones(200, 2), "eps": torch.ones(200, 1, 8, 8)}
     for kept in (0.0, 0.5, 1.0):
-        found: Any = bound(tiny(), rows, predictors, kept=kept)._temper(noise, mechanism)
+        found: Any = bound(tiny(), rows, predictors, kept=kept).temper(noise, mechanism)
         assert torch.equal(found["z"], noise["z"])
         shares = found["eps"].flatten(1).mean(1)
         assert set(shares.unique().tolist()) <= {0.0, 1.0}
@@ -251,7 +251,7 @@ def test_the_log_loss_is_that_of_the_predictors_at_the_counterfactual_parents(
         oracle = predictors["image", name]
         normal = torch.distributions.Normal(oracle(image), oracle.residual)
         expected -= normal.log_prob(oracle.standardise(values))
-    found = loss._log_loss(rows["image"][20:30], image, parents, {"left", "right"})
+    found = loss.log_loss(rows["image"][20:30], image, parents, {"left", "right"})
     torch.testing.assert_close(found, expected.mean())
 
 
@@ -264,15 +264,15 @@ def test_a_soft_target_is_what_the_factual_image_shows_and_labels_do_not_matter(
     hard, soft = (bound(tiny(), rows, predictors, soft=soft) for soft in (False, True))
     changed = {"left"}
     same_label, other_label = (
-        soft._log_loss(factual, factual, p, changed) for p in (parents, other)
+        soft.log_loss(factual, factual, p, changed) for p in (parents, other)
     )
     assert same_label == other_label
-    assert hard._log_loss(factual, factual, other, changed) > same_label + 1
-    least = soft._log_loss(factual, factual, parents, {"left"})
-    darker = soft._log_loss(factual, 0.7 * factual, parents, {"left"})
+    assert hard.log_loss(factual, factual, other, changed) > same_label + 1
+    least = soft.log_loss(factual, factual, parents, {"left"})
+    darker = soft.log_loss(factual, 0.7 * factual, parents, {"left"})
     assert darker > least
     # What was set, or lies below, is still asked for.
-    assert soft._log_loss(factual, factual, other, {"left", "right"}) > least + 1
+    assert soft.log_loss(factual, factual, other, {"left", "right"}) > least + 1
 
 
 def test_soft_targets_of_categories_are_the_predictors_probabilities() -> None:
@@ -295,16 +295,16 @@ def test_the_multiplier_holds_the_loss_below_its_bound_and_never_pulls_it_up(
     loss = bound(tiny(), rows, predictors, weight=None, rate=0.1, damping=50.0)
     loss.bound.fill_(1.0)
     # Above the bound by 0.2: damping alone at first, and then the multiplier too.
-    assert loss._factor(torch.tensor(1.2)).item() == pytest.approx(10)
+    assert loss.factor(torch.tensor(1.2)).item() == pytest.approx(10)
     assert loss.multiplier.item() == pytest.approx(1)
-    assert loss._factor(torch.tensor(1.2)).item() == pytest.approx(11)
+    assert loss.factor(torch.tensor(1.2)).item() == pytest.approx(11)
     assert loss.multiplier.item() == pytest.approx(2)
     # Below it: less, down to nothing, and nothing negative.
-    assert loss._factor(torch.tensor(0.98)).item() == pytest.approx(1, rel=1e-4)
-    assert loss._factor(torch.tensor(0.5)).item() == 0
+    assert loss.factor(torch.tensor(0.98)).item() == pytest.approx(1, rel=1e-4)
+    assert loss.factor(torch.tensor(0.5)).item() == 0
     assert loss.multiplier.item() == 0
     loss.multiplier.fill_(3.0)
-    loss._factor(torch.tensor(math.nan))
+    loss.factor(torch.tensor(math.nan))
     assert loss.multiplier.item() == 3
 
 
@@ -450,7 +450,7 @@ def test_rows_that_lack_what_lies_above_are_left_out_of_the_counterfactuals() ->
         rows = dict(model.sample(8, seed=0))
     rows["c"][:5] = torch.nan
     table = Table(Rows(rows), [mechanism], ["a", "b", "c", "d"])
-    assert loss._rows(loss._factual(mechanism, table.all())).tolist() == [5, 6, 7]
+    assert loss.rows(loss.factual(mechanism, table.all())).tolist() == [5, 6, 7]
     rows["c"][:] = torch.nan
     table = Table(Rows(rows), [mechanism], ["a", "b", "c", "d"])
     step = loss(mechanism, table.all(), 0)
@@ -488,7 +488,8 @@ def test_predictors_that_were_not_measured_are_measured_and_the_ones_given_are_l
         oracle.residual.fill_(torch.nan)
         oracle.explained.fill_(torch.nan)
     loss = bound(tiny(), rows[800:], given)
-    for name, oracle in zip(loss.read, loss.predictors, strict=True):
+    for name, read in zip(loss.read, loss.predictors, strict=True):
+        oracle = cast(Oracle, read)
         assert torch.equal(oracle.residual, predictors["image", name].residual)
     assert all(oracle.explained.isnan() for oracle in given.values())
     assert loss.digests() == {n: predictors["image", n].digest() for n in ("left", "right")}
@@ -535,7 +536,7 @@ def test_oracles_that_had_a_say_in_training_may_not_judge(
     model = load(tmp_path / "model")
     fit(model, rows[:60], **options)
     message = "oracles: the one that reads left off image was a predictor .*; fit others"
-    quick = {"bootstrap": 0, "progress": False, "n": 4, "particles": 1}
+    quick: dict[str, Any] = {"bootstrap": 0, "progress": False, "n": 4, "particles": 1}
     with pytest.raises(ValueError, match=message):
         evaluate(model, rows[:10], oracles=predictors, **quick)
     others = fit_oracles(halves.world(), rows[:200], epochs=1, seed=6, progress=False)
@@ -786,7 +787,8 @@ def test_from_the_start_it_takes_little_from_answers_that_are_good_already() -> 
     judges = fit_oracles(world, train[:1500], train[1500:], epochs=6, width=16, progress=False)
     found = {}
     aim = CounterfactualObjective(weight=1.0, after=100, ramp=100, predictors=judges)
-    for epochs, objective in ((12, "likelihood"), (8, aim)):
+    aims: dict[int, Any] = {12: "likelihood", 8: aim}
+    for epochs, objective in aims.items():
         torch.manual_seed(0)
         model = found[epochs] = halves.scm(VAE(latent=8, width=8, depth=1, cooling=0))
         fit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from rung3 import SCM, Continuous, choose, fit
 from rung3.mechanisms import AdditiveNoise, Equation, Flow
 from rung3.mechanisms.base import Mechanism
 
-QUICK = {"epochs": 2, "seed": 0, "progress": False}
+QUICK: dict[str, Any] = {"epochs": 2, "seed": 0, "progress": False}
 
 
 def normal(n: int = 400) -> np.ndarray:

@@ -89,7 +89,8 @@ def test_a_stopped_run_says_where_and_the_same_command_goes_on(
 ) -> None:
     path, method, at, where = STAGES[stage]
     module, owner = path.rsplit(".", 1)
-    whole, calls = getattr(getattr(import_module(f"rung3.{module}"), owner), method), []
+    whole = getattr(getattr(import_module(f"rung3.{module}"), owner), method)
+    calls: list[None] = []
 
     def stopped(*args: Any, **options: Any) -> Any:
         calls.append(None)

@@ -104,7 +104,7 @@ def scans() -> Iterator[str]:
     model = SCM("t -> i; {t i} -> scan", {"scan": Image(1, 16, 16)}, {**equations, "scan": image})
     torch.manual_seed(0)
     for parameter in model.requires_grad_(False).parameters():
-        parameter += 0.1 * torch.randn_like(parameter)
+        parameter.add_(torch.randn_like(parameter), alpha=0.1)
     with served(Session([Opened("scans", model.eval(), model.sample(5, seed=0))])) as address:
         yield address
 
@@ -114,7 +114,8 @@ def hidden() -> Iterator[str]:
     """A front door: x causes m causes y, and a hidden cause joins x and y."""
     model = SCM("x -> m -> y; x <-> y").eval().requires_grad_(False)
     for parameter in model.parameters():
-        parameter += 0.15 * torch.randn(parameter.shape, generator=torch.manual_seed(0))
+        noise = torch.randn(parameter.shape, generator=torch.manual_seed(0))
+        parameter.add_(noise, alpha=0.15)
     with served(Session([Opened("front door", model, model.sample(200, seed=0))])) as address:
         yield address
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ class Driver:
         found = self.page.locator(f"img[alt='{image} {title}']").first
         return str(found.get_attribute("src"))
 
-    def arrows(self, kind: str) -> set[str]:
+    def arrows(self, kind: str) -> Set[str]:
         """The arrows that are `cut` or `lit`, as `a>b`."""
         found = self.page.locator(f".arrow.{kind}")
         return {str(found.nth(k).get_attribute("data-edge")) for k in range(found.count())}

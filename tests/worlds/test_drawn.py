@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rung3 import Rows, worlds
-from rung3.worlds.strokes.drawn import _distance, draw, draw_noise
+from rung3.worlds.strokes.drawn import draw, draw_noise, segment_distance
 from rung3.worlds.strokes.morphometry import measure_intensity, measure_thickness
 
 
@@ -76,7 +76,7 @@ def test_distance_to_a_segment_is_that_of_its_nearest_point() -> None:
     along = torch.linspace(0, 1, 2001)[:, None, None, None, None]
     points = (ends[:, :, 0] + along[..., 0] * (ends[:, :, 1] - ends[:, :, 0])).transpose(0, 1)
     expected = torch.stack([torch.cdist(pixels, p.reshape(-1, 2)).amin(1) for p in points])
-    torch.testing.assert_close(_distance(ends), expected, atol=1e-2, rtol=0)
+    torch.testing.assert_close(segment_distance(ends), expected, atol=1e-2, rtol=0)
 
 
 def test_drawing_in_parts_gives_the_same_images() -> None:

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from rung3 import data, worlds
 from rung3.worlds.strokes.morphometry import (
-    _depth,
-    _dilate,
-    _kernel,
-    _strokes,
+    dilated,
+    kernel_widths,
+    mean_depth,
     measure_intensity,
     measure_thickness,
     set_intensity,
     set_thickness,
+    stroke_masks,
 )
 
 
@@ -114,7 +114,7 @@ def test_no_images_give_no_answers() -> None:
 def test_kernel_is_what_the_published_reduction_leaves_of_a_disk(radius: int) -> None:
     disk = morphology.disk(16 * radius, dtype=np.float64)
     published = transform.pyramid_reduce(disk, downscale=16, order=1, channel_axis=None) != 0
-    half = _kernel(radius)
+    half = kernel_widths(radius)
     offset = np.abs(np.arange(-radius, radius + 1))
     assert np.array_equal(offset[None] <= half[:, None], published)
 
@@ -122,9 +122,9 @@ def test_kernel_is_what_the_published_reduction_leaves_of_a_disk(radius: int) ->
 @pytest.mark.parametrize("radius", [0, 1, 3, 9])
 def test_dilation_equals_placing_the_kernel_at_every_pixel(radius: int) -> None:
     stroke = np.random.default_rng(0).random((40, 50)) > 0.99
-    footprint = np.abs(np.arange(-radius, radius + 1))[None] <= _kernel(radius)[:, None]
+    footprint = np.abs(np.arange(-radius, radius + 1))[None] <= kernel_widths(radius)[:, None]
     expected = morphology.dilation(stroke, footprint)
-    assert np.array_equal(_dilate(stroke, radius), expected)
+    assert np.array_equal(dilated(stroke, radius), expected)
 
 
 @pytest.mark.parametrize("smooth", [1, 2, 4])
@@ -139,7 +139,7 @@ def test_the_axis_is_scikit_images_medial_axis(
         field = ndimage.gaussian_filter(draw.normal(size=(50, 60)), smooth)
         stroke = np.pad(field > 0, 1)
         axis, distance = morphology.medial_axis(stroke, return_distance=True, rng=42)
-        assert _depth(stroke) == pytest.approx(distance[axis].mean(), abs=1e-12)
+        assert mean_depth(stroke) == pytest.approx(distance[axis].mean(), abs=1e-12)
 
 
 @pytest.mark.parametrize("loop", [True, False])
@@ -151,11 +151,12 @@ def test_strokes_at_the_border_measure_as_published(
         monkeypatch.setitem(sys.modules, "skimage.morphology._skeletonize_various_cy", None)
     image = torch.zeros(1, 1, 28, 28)
     image[..., 12:15, 5:20] = 1
+    ends: dict[str, tuple[slice, slice]]
     ends = {"left": np.s_[10:14, :9], "right": np.s_[10:14, 15:], "top": np.s_[:12, 3:6]}
     ends |= {"bottom": np.s_[9:, 20:23], "wide": np.s_[3:25, :]}
     for border in ends if borders == "all" else borders.split():
         image[(..., *ends[border])] = 1
-    stroke = _strokes(255 * image[:, 0].double().numpy(), 4)[0]
+    stroke = stroke_masks(255 * image[:, 0].double().numpy(), 4)[0]
     axis, distance = morphology.medial_axis(stroke, return_distance=True, rng=42)
     expected = 2 / 4 * distance[axis].mean()
     assert measure_thickness(image).item() == pytest.approx(expected, abs=1e-6)
@@ -172,7 +173,7 @@ def test_digits_as_thick_as_their_picture_can_be_measured() -> None:
 
 def test_enlargement_is_the_published_one() -> None:
     levels = np.random.default_rng(0).integers(0, 256, (2, 12, 12)).astype(np.uint8)
-    ours = _strokes(levels.astype(float), 16)
+    ours = stroke_masks(levels.astype(float), 16)
     for image, stroke in zip(levels, ours, strict=True):
         large = transform.pyramid_expand(image, upscale=16, order=3, channel_axis=None)
         low, high = np.floor(255 * large.min()), np.floor(255 * large.max())

@@ -205,6 +205,7 @@ def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], Any]:
 
     Raises:
         ValueError: If the file cannot be read, is not whole, was altered, or holds something else.
+            Files of version 0.1.0 have no digest, and are read unchecked.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -216,6 +217,8 @@ def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], Any]:
         raise ValueError(
             f"{path} is truncated, or no file of tensors: cannot read {what}: {error}"
         ) from None
+    if "sha256" not in metadata and (before := _said_before_seals(metadata, what)) is not None:
+        return tensors, before
     if not {"said", "sha256"} <= metadata.keys():
         raise ValueError(
             f"{path}: holds no {what} that are sealed: another program, or an older rung3, wrote it"
@@ -226,6 +229,24 @@ def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], Any]:
     if what not in content:
         raise ValueError(f"{path}: holds no {what}, but {', '.join(content)}")
     return tensors, content[what]
+
+
+def _said_before_seals(metadata: Mapping[str, str], what: str) -> Any:
+    """Return what else a file of version 0.1.0 says; `None` for any other file.
+
+    Such a file has no seal. It holds one entry `said`, or one of the name of what it holds.
+    """
+    try:
+        if metadata.keys() == {"said"}:
+            said = json.loads(metadata["said"])
+            return None if isinstance(said, dict) and what in said else said  # a seal was removed
+        if what in metadata:
+            said = json.loads(metadata[what])
+            others = {key: text for key, text in metadata.items() if key != what}
+            return {"of": said, **others} if others else said
+    except ValueError:
+        pass
+    return None
 
 
 def parse_yaml(text: bytes, name: str) -> Any:

@@ -39,7 +39,7 @@ def base_seed(seed: Seed, purpose: str = "") -> int:
     if not isinstance(seed, int):
         device = "cpu" if seed is None else seed.device
         seed = int(torch.randint(2**62, (), generator=seed, device=device))
-    return _number(f"{purpose}({seed})") if purpose else seed
+    return number_of(f"{purpose}({seed})") if purpose else seed
 
 
 def chain(seed: Seed, purpose: str) -> Generator:
@@ -60,7 +60,7 @@ def stream(seed: int, name: str, device: torch.device | str = "cpu") -> Generato
         >>> torch.rand(1, generator=stream(0, "x")) == torch.rand(1, generator=stream(0, "x"))
         tensor([True])
     """
-    return torch.Generator(device).manual_seed(_number(f"{seed}/{name}"))
+    return torch.Generator(device).manual_seed(number_of(f"{seed}/{name}"))
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def seeded(seed: int, name: str, device: torch.device | str = "cpu") -> Iterator
         yield
 
 
-def _number(key: str) -> int:
+def number_of(key: str) -> int:
     """Return 63 bits that follow from a key, the same in every process and version."""
     digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

@@ -38,6 +38,12 @@ LOCK = "lock"
 
 SEAL = b"# sha256: "
 
+UNLISTED = (
+    "metrics.json", "report.html", "scores.safetensors", "examples.safetensors",
+    "strip-*.png", "sweep-*.png", "graph*.png", "losses.png",
+)  # fmt: skip
+"""Files of the report in a run of version 0.1.0, which has no list of them."""
+
 
 class RunFolder:
     """A folder that a study is run in.
@@ -61,7 +67,16 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the report is written, and stands as it was written."""
+        if self._unlisted:
+            return self.metrics_path.is_file() and self.report_path.is_file()
         return finished(self.path)
+
+    @property
+    def _unlisted(self) -> bool:
+        """Whether version 0.1.0 wrote the run: its study has no seal, its files have no list."""
+        if not self.study_path.is_file() or (self.path / LIST).is_file():
+            return False
+        return not self.study_path.read_bytes().startswith(SEAL)
 
     @property
     def fitted(self) -> bool:
@@ -166,6 +181,8 @@ class RunFolder:
         if not self.study_path.is_file():
             return []
         report = [self.path / name for name in (*listed(self.path), LIST)]
+        if self._unlisted:
+            report += [path for pattern in UNLISTED for path in self.path.glob(pattern)]
         model = written(self.model_path)
         rest = [self.history_path, self.oracles_path, self.predictors_path, self.data_path]
         return [*report, *model, *rest, *self.checkpoints.glob("[0-9]*/last.ckpt")]

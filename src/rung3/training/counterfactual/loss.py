@@ -107,18 +107,18 @@ class CounterfactualLoss(nn.Module):
         """
         value, parents = batch.of(mechanism)
         weight = self.weight(step)
-        factual = self._factual(mechanism, batch)
-        at = self._rows(factual)
+        factual = self.factual(mechanism, batch)
+        at = self.rows(factual)
         if weight == 0 or len(at) < 2:
             own = mechanism.loss(value, parents)
             return Step(own, own)
         own, noise, size = _abduct(mechanism, value, parents, at)
-        imagined, changed = self._imagine({name: column[at] for name, column in factual.items()})
+        imagined, changed = self.imagine({name: column[at] for name, column in factual.items()})
         image = mechanism.predict(
-            self._temper(noise, mechanism), {name: imagined[name] for name in mechanism.parents}
+            self.temper(noise, mechanism), {name: imagined[name] for name in mechanism.parents}
         )
-        cost = self._log_loss(value[at], image, imagined, changed)
-        factor = self._factor(own.detach())
+        cost = self.log_loss(value[at], image, imagined, changed)
+        factor = self.factor(own.detach())
         self.sums += torch.stack([cost.detach(), factor, torch.ones_like(factor)])
         return Step(weight * cost / size + factor * own, own)
 
@@ -130,7 +130,7 @@ class CounterfactualLoss(nn.Module):
         risen = (step + 1 - options.after) / max(options.ramp, 1)
         return options.weight * min(max(risen, 0.0), 1.0)
 
-    def _factor(self, own: Tensor) -> Tensor:
+    def factor(self, own: Tensor) -> Tensor:
         """What N is multiplied by; under a constraint the multiplier goes a step on."""
         options = self.options
         if options.weight is not None:
@@ -141,19 +141,19 @@ class CounterfactualLoss(nn.Module):
         self.multiplier.copy_(torch.where(risen.isfinite(), risen, self.multiplier))
         return factor
 
-    def _factual(self, mechanism: Mechanism, batch: Batch) -> dict[str, Tensor]:
+    def factual(self, mechanism: Mechanism, batch: Batch) -> dict[str, Tensor]:
         """What interventions involve, in the rows that train the mechanism."""
         complete = batch.complete.get(mechanism.name, slice(None))
         return {name: batch.values[name][complete] for name in self.variables}
 
-    def _rows(self, factual: Mapping[str, Tensor]) -> Tensor:
+    def rows(self, factual: Mapping[str, Tensor]) -> Tensor:
         """Which of them counterfactuals are made of: the first that lack no value."""
         missing = [self.variables[name].is_missing(column) for name, column in factual.items()]
         present = ~torch.stack(missing).any(0)
         return present.nonzero().squeeze(1)[: math.ceil(self.options.share * len(present))]
 
     @torch.no_grad()
-    def _imagine(self, factual: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], set[str]]:
+    def imagine(self, factual: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], set[str]]:
         """Set variables to other rows' values; also the names of what was set or recomputed."""
         order = torch.randperm(len(self.chosen))[: self.options.at_once].tolist()
         do = {}
@@ -163,7 +163,7 @@ class CounterfactualLoss(nn.Module):
             carriers: Any = self.carriers
             return propagate(carriers, factual, do)
 
-    def _temper(self, noise: Noise, mechanism: Mechanism) -> Noise:
+    def temper(self, noise: Noise, mechanism: Mechanism) -> Noise:
         """The noise, that of observation kept in a share of the rows and 0 in the others."""
         if self.options.kept == 1 or isinstance(noise, Tensor):
             return noise
@@ -174,7 +174,7 @@ class CounterfactualLoss(nn.Module):
             for key, part in noise.items()
         }
 
-    def _log_loss(
+    def log_loss(
         self,
         factual: Tensor,
         image: Tensor,

@@ -154,7 +154,7 @@ def draw(
     images = ends.new_empty(len(digit), SIZE * SIZE)
     for k in range(0, len(digit), CHUNK):
         at = slice(k, k + CHUNK)
-        images[at] = _shade(_distance(ends[at]), thickness[at], intensity[at])
+        images[at] = _shade(segment_distance(ends[at]), thickness[at], intensity[at])
     return images.view(-1, 1, SIZE, SIZE)
 
 
@@ -183,7 +183,7 @@ def _segments(noise: dict[str, Tensor], digit: Int[Tensor, " n"]) -> Float[Tenso
     return ends + (0.8 * noise["position"])[:, None, None]
 
 
-def _distance(ends: Float[Tensor, "n s 2 2"]) -> Float[Tensor, "n 1024"]:
+def segment_distance(ends: Float[Tensor, "n s 2 2"]) -> Float[Tensor, "n 1024"]:
     """Return the distance of every pixel's centre to the nearest segment, in pixels.
 
     In a segment's own axes, with its middle the origin and L its length, a point (a, b) along and

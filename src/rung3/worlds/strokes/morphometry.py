@@ -72,7 +72,7 @@ def measure_thickness(images: Tensor, *, scale: int = MEASURE_SCALE) -> Tensor:
         3.85...
     """
     levels = _to_levels(images)
-    found = [_thickness(_strokes(levels[k], scale), scale) for k in _groups(len(levels), scale)]
+    found = [_thickness(stroke_masks(levels[k], scale), scale) for k in _groups(len(levels), scale)]
     return torch.from_numpy(np.concatenate([np.zeros(0), *found])).to(images)
 
 
@@ -157,11 +157,11 @@ def _groups(n: int, scale: int) -> list[slice]:
 
 def _morph(levels: Array, target: Array) -> Array:
     """Set the thickness of grey levels, `(n, H, W)`."""
-    strokes = _strokes(levels, SCALE)
+    strokes = stroke_masks(levels, SCALE)
     delta = target - _own_thickness(levels, strokes)
     for stroke, change in zip(strokes, delta.tolist(), strict=True):
         radius = int(SCALE * abs(change) / 2)
-        stroke[:] = _dilate(stroke, radius) if change >= 0 else ~_dilate(~stroke, radius)
+        stroke[:] = dilated(stroke, radius) if change >= 0 else ~dilated(~stroke, radius)
     rows, columns = _reduction(strokes.shape[1]), _reduction(strokes.shape[2])
     reduced = (rows @ torch.from_numpy(strokes).double() @ columns.T).clamp(0, 1)
     drawn: Array = (255 * reduced + ROUNDING).floor().numpy()
@@ -183,7 +183,7 @@ def _own_thickness(levels: Array, strokes: Array) -> Array:
 _KNOWN: dict[bytes, float] = {}
 
 
-def _strokes(levels: Array, scale: int) -> Array:
+def stroke_masks(levels: Array, scale: int) -> Array:
     """Enlarge grey levels `(n, H, W)` and binarise at half range: `(n, sH, sW)`, bool."""
     resize_rows, blur_rows = _enlargement(levels.shape[1], scale)
     resize_columns, blur_columns = _enlargement(levels.shape[2], scale)
@@ -210,10 +210,10 @@ def _blur(blur: Tensor, images: Tensor) -> Tensor:
 
 def _thickness(strokes: Array, scale: int) -> Array:
     """Return twice the mean distance along the medial axis, `(n,)`, of `(n, sH, sW)`."""
-    return np.array([2 / scale * _depth(stroke) for stroke in strokes], dtype=float)
+    return np.array([2 / scale * mean_depth(stroke) for stroke in strokes], dtype=float)
 
 
-def _depth(stroke: Array) -> float:
+def mean_depth(stroke: Array) -> float:
     """Return the mean distance to the background along the medial axis; 0 without a stroke.
 
     Beyond the image's border there is no background, as in the published code.
@@ -272,7 +272,7 @@ def _kept() -> Array:
     return kept.astype(np.uint8)
 
 
-def _dilate(stroke: Array, radius: int) -> Array:
+def dilated(stroke: Array, radius: int) -> Array:
     """Return the union of `K_r` centred on every pixel of a stroke.
 
     A pixel of `K_r` and all nearer the centre in both coordinates are in it, so it is enough to
@@ -281,7 +281,7 @@ def _dilate(stroke: Array, radius: int) -> Array:
     from scipy.ndimage import binary_erosion
 
     rows, columns = np.nonzero(stroke & ~binary_erosion(stroke, border_value=1))
-    reach = _kernel(radius)
+    reach = kernel_widths(radius)
     height, width = stroke.shape[0] + 2 * radius, stroke.shape[1] + 2 * radius + 1
     at = (rows[:, None] + np.arange(2 * radius + 1)) * width + columns[:, None] + radius
     starts = np.bincount((at - reach).ravel(), minlength=height * width)
@@ -292,7 +292,7 @@ def _dilate(stroke: Array, radius: int) -> Array:
 
 
 @lru_cache(maxsize=256)
-def _kernel(radius: int) -> Array:
+def kernel_widths(radius: int) -> Array:
     """Return half-widths of the 2r + 1 rows of `K_r`.
 
     A disk of radius 16 r, drawn in (32 r + 1)^2 pixels, is blurred over +-21 pixels and sampled at

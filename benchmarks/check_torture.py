@@ -1,10 +1,10 @@
 """Break runs, models and checkpoints many times over, and print what was right.
 
-    python benchmarks/torture.py                 all of it, about an hour on one core
-    python benchmarks/torture.py --share 0.1     a tenth of it
+    python benchmarks/check_torture.py                 all of it, about an hour on one core
+    python benchmarks/check_torture.py --share 0.1     a tenth of it
 
-What is tried is in `tests/torture.py`; the tests try a few of each. Ends in failure if anything was
-wrong, and says what.
+What is tried is in `tests/support/torture.py`; the tests try a few of each. Ends in failure if
+anything was wrong, and says what.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 import torture
 from torture import Tally
