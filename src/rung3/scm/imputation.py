@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -97,16 +97,17 @@ def check_present(model: Model, rows: Rows, purpose: str) -> None:
     Raises:
         ValueError: Naming the first such variable and row, and the cure.
     """
-    refuse_gaps(model, gaps(model, rows), rows.n, purpose)
+    if masks := gaps(model, rows):
+        refuse_gaps(model, masks, rows.n, purpose)
 
 
-def refuse_gaps(model: Model, masks: Mapping[str, Tensor], n: int, purpose: str) -> None:
-    """The same, given the masks of the gaps of n rows."""
-    for name, mask in masks.items():
-        raise ValueError(
-            f"{name}: missing in {int(mask.sum())} rows (first: row {int(mask.nonzero()[0])}); "
-            f"{purpose} needs its value; {cure(model, masks, n)}"
-        )
+def refuse_gaps(model: Model, masks: Mapping[str, Tensor], n: int, purpose: str) -> NoReturn:
+    """Refuse n rows, given the masks of their gaps."""
+    name, mask = next(iter(masks.items()))
+    raise ValueError(
+        f"{name}: missing in {int(mask.sum())} rows (first: row {int(mask.nonzero()[0])}); "
+        f"{purpose} needs its value; {cure(model, masks, n)}"
+    )
 
 
 @in_own_precision

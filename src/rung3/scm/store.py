@@ -264,6 +264,7 @@ def _mechanism(
 ) -> Mechanism:
     fields = dict(config)
     kind = fields.pop("kind", None)
+    known: dict[str, type[Mechanism]]
     known = {k: getattr(families, k) for k in families.__all__ if k[0].isupper()} | dict(own)
     known.pop("Mechanism", None)
     if kind not in known:
