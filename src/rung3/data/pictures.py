@@ -126,7 +126,7 @@ class Sheet:
             size: Of its letters, points.
             style: Other properties of matplotlib's text.
         """
-        style = {"va": "bottom", "color": self.ink, "linespacing": 1.15} | style
+        style = {"va": "bottom", "color": self.ink, "linespacing": 1.15, **style}
         self.figure.text(x / self.width, 1 - y / self.height, text, fontsize=size, **style)
 
     def bar(
