@@ -126,8 +126,8 @@ class Sheet:
             size: Of its letters, points.
             style: Other properties of matplotlib's text.
         """
-        style = {"va": "bottom", "color": self.ink, "linespacing": 1.15, "fontsize": size} | style
-        self.figure.text(x / self.width, 1 - y / self.height, text, None, **style)
+        style = {"va": "bottom", "color": self.ink, "linespacing": 1.15, **style}
+        self.figure.text(x / self.width, 1 - y / self.height, text, fontsize=size, **style)
 
     def bar(
         self,

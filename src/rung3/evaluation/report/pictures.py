@@ -44,6 +44,9 @@ NAME = 8.5
 HEAD = 7.5
 """Points of the letters above a column."""
 
+STEPS = (1, 2, 2.5, 5, 10)
+"""Multiples between ticks, those of matplotlib's default."""
+
 
 def strip(
     example: Example,
@@ -172,6 +175,8 @@ def losses(history: Mapping[str, Any]) -> bytes:
 
 def _losses(axes: Axes, title: str, curves: Mapping[str, Any]) -> None:
     """Draw one mechanism's curves."""
+    from matplotlib.ticker import MaxNLocator
+
     for colour, (label, curve) in zip(cycle(CURVES), curves.items(), strict=False):
         points = torch.as_tensor(curve, dtype=torch.float64)
         steps = points[:, 0] if points.ndim == 2 else torch.arange(1, len(points) + 1)
@@ -180,7 +185,7 @@ def _losses(axes: Axes, title: str, curves: Mapping[str, Any]) -> None:
         axes.plot(steps, values, marker=dot, color=colour, linewidth=1.2, label=label)
     axes.set_title(title, fontsize=9, color=INK, loc="left")
     axes.tick_params(colors=INK, labelsize=7)
-    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=STEPS, integer=True, min_n_ticks=1))
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(INK)
     if len(curves) > 1:
