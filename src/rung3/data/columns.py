@@ -193,9 +193,7 @@ def amounts(kinds: Mapping[str, Variable], names: Iterable[str]) -> str:
 
 def doubt(name: str, kind: Variable) -> str:
     """Return what to do if a column's whole numbers are amounts; empty where unlikely."""
-    if not (
-        _numbered(kind) and isinstance(kind, Categorical) and kind.classes > DOUBTFUL_CLASSES
-    ):
+    if not (_numbered(kind) and isinstance(kind, Categorical) and kind.classes > DOUBTFUL_CLASSES):
         return ""
     return (
         f"{name}: its whole numbers are taken for {kind.classes} categories; if they are amounts, "
