@@ -2,12 +2,11 @@
 
 from rung3.worlds.confounded import hidden_cause
 from rung3.worlds.paradoxes import chocolate, collider, exam, hospital, kidney_stones
-from rung3.worlds.radiology import scans
 from rung3.worlds.strokes.colour import colour
 from rung3.worlds.strokes.drawn import digits
 from rung3.worlds.strokes.morphomnist import morphomnist
 from rung3.worlds.tables import suite
-from rung3.worlds.textbook import lecture, uniform
+from rung3.worlds.textbook import lecture, scans, uniform
 
 __all__ = [
     "chocolate",

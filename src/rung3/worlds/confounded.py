@@ -33,10 +33,13 @@ CASES: dict[Case, str] = {
     "instrument": "z -> x -> y; x <-> y",
     "bow-arc": "x -> y; x <-> y",
 }
-
+"""Graph of each case without h."""
 
 SLOPES = {"z": 0.8, "x": 1.5, "m": 1.5}
+"""Slope of each cause in a linear world."""
+
 RATES = {"h": 0.25, "z": 0.35, "x": 0.3, "m": 0.3}
+"""Rise of P(1) with each cause, a unit, in a binary world."""
 
 
 def hidden_cause(case: Case, numbers: bool = False) -> SCM:

@@ -70,11 +70,11 @@ def chocolate(explanation: Explanation) -> SCM:
         chocolate causes prizes: 1.6
         common cause: 0.0
     """
-    listens, alone = "0.791*{} + sqrt(1 - 0.791**2)*u", "u"
+    effect, alone = "0.791*{} + sqrt(1 - 0.791**2)*u", "u"
     shares = "sqrt(0.791)*wealth + sqrt(1 - 0.791)*u"
     texts: dict[str, dict[str, str]] = {
-        "chocolate causes prizes": {"chocolate": alone, "prizes": listens.format("chocolate")},
-        "prizes cause chocolate": {"chocolate": listens.format("prizes"), "prizes": alone},
+        "chocolate causes prizes": {"chocolate": alone, "prizes": effect.format("chocolate")},
+        "prizes cause chocolate": {"chocolate": effect.format("prizes"), "prizes": alone},
         "common cause": {"wealth": alone, "chocolate": shares, "prizes": shares},
     }
     if explanation not in texts:
@@ -141,8 +141,8 @@ def exam() -> SCM:
 
     Example:
         >>> failed = {"interested": 0, "studied": 0, "passed": 0}
-        >>> again = exam().counterfactual(failed, do={"studied": 1}, particles=10_000, seed=0)
-        >>> round(again["passed"].float().mean().item(), 1)
+        >>> imagined = exam().counterfactual(failed, do={"studied": 1}, particles=10_000, seed=0)
+        >>> round(imagined["passed"].float().mean().item(), 1)
         0.4
     """
     passed = torch.tensor([[0.3, 0.6], [0.5, 0.9]])

@@ -156,8 +156,8 @@ def _kept(name: str, column: pd.Series[Any], value: Tensor) -> Tensor:
         if (lost := (given == np.round(given)) & (given != stored)).any():
             warnings.warn(
                 f"{name}: held as {value.dtype}, {given[lost][0]:.0f} becomes "
-                f"{stored[lost][0]:.0f} ({lost.sum()} values); subtract an offset, or "
-                "leave identifiers out",
+                f"{stored[lost][0]:.0f} ({lost.sum()} values); subtract an offset, or leave "
+                "identifiers out",
                 stacklevel=2,
             )
     return value

@@ -44,7 +44,7 @@ VARIABLES: dict[str, Variable] = {
 }
 
 RANGES = {"thickness": (1.5, 6.0), "hue": (0.0, 1.0), "saturation": (0.3, 1.0)}
-"""What outliers, and causes that nothing confounds, are uniform on."""
+"""Ranges that outliers, and causes without confounding, are uniform on."""
 
 CENTRES: dict[str, dict[str, tuple[str, str, float]]] = {
     "digit-hue": {"hue": ("digit", "digit/10 + 0.05", 0.05)},
@@ -55,7 +55,7 @@ CENTRES: dict[str, dict[str, tuple[str, str, float]]] = {
         "saturation": ("hue", "0.3 + 0.7*hue", 0.05),
     },
 }
-"""Of each scenario: what each confounded variable listens to, around which centre, and s."""
+"""By scenario and confounded variable: its cause, its centre given the cause, and s."""
 
 
 def colour(
@@ -72,7 +72,7 @@ def colour(
         scenario: Which causes the image has: `"digit-hue"`, `"digit-thickness"`, `"thickness-hue"`
             or `"digit-hue-saturation"`.
         outliers: Probability p of a confounded value to be an outlier; 0 for no full support.
-        confounded: Whether the causes depend on each other; if not, `outliers` says nothing.
+        confounded: Whether the causes depend on each other; if not, `outliers` has no effect.
         root: Folder of the MNIST IDX files, to paint those digits; drawn ones, if not given. What
             an MNIST digit would have been as another is not known, and refused.
         split: Which of the MNIST digits.

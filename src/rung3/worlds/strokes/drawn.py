@@ -25,7 +25,7 @@ from torch import Generator, Tensor
 from rung3.data.rows import Noise
 from rung3.mechanisms.base import Parents
 from rung3.scm.scm import SCM
-from rung3.worlds.strokes.rendering import Rendering, stroke_world
+from rung3.worlds.strokes.rendering import StrokeRendering, stroke_world
 
 __all__ = ["Handwriting", "digits", "draw", "draw_noise"]
 
@@ -33,16 +33,16 @@ Point = tuple[float, float]
 Stroke = tuple[int, ...]
 
 SIZE = 32
-"""Pixels a side."""
+"""Pixels a side of an image."""
 
 SEGMENTS = 16
-"""Segments of a digit."""
+"""Straight segments of a digit: at 32 pixels its curves look smooth."""
 
 POINTS = 10
 """Control points of a digit, at most."""
 
-CHUNK = 128
-"""Images drawn at once: few enough that their distances stay in the cache."""
+CHUNK_IMAGES = 128
+"""Images drawn at once: few enough that their distances stay in the processor's cache."""
 
 # (control points, strokes): x to the right and y down, in a box of height 1. A stroke is a curve
 # through the points it names; two strokes that share an end meet there in a corner, and a stroke
@@ -106,7 +106,7 @@ def digits() -> SCM:
     return stroke_world(Handwriting(), torch.arange(10), world="digits")
 
 
-class Handwriting(Rendering):
+class Handwriting(StrokeRendering):
     """`image := draw(digit, thickness, intensity; u)`, `u` a handwriting, all standard normal."""
 
     def __init__(self) -> None:
@@ -152,8 +152,8 @@ def draw(
     """
     ends = _segments(noise, digit)
     images = ends.new_empty(len(digit), SIZE * SIZE)
-    for k in range(0, len(digit), CHUNK):
-        at = slice(k, k + CHUNK)
+    for k in range(0, len(digit), CHUNK_IMAGES):
+        at = slice(k, k + CHUNK_IMAGES)
         images[at] = _shade(segment_distance(ends[at]), thickness[at], intensity[at])
     return images.view(-1, 1, SIZE, SIZE)
 

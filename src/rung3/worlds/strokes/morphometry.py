@@ -42,14 +42,18 @@ SCALE = 16
 MEASURE_SCALE = 4
 """Enlargement at which thickness is measured, unless asked otherwise."""
 
-GROUP = 4
-"""Images worked on at a time at `SCALE`, side by side: as many as a processor's cache can hold."""
+GROUP_IMAGES = 4
+"""Images worked on at a time at `SCALE`: as many as a processor's cache can hold."""
 
-BAND = 64
-"""Rows that are blurred at a time: few, so that most of the matrix is left out."""
+BAND_ROWS = 64
+"""Rows that are blurred at a time: so few that most of the banded matrix is left out."""
 
 ROUNDING = 1e-4
 """Added before cutting to eight bits, so that a sum of weights just below one is white."""
+
+
+MAX_KNOWN = 200_000
+"""Thicknesses that are remembered, at most: some tens of MB."""
 
 
 def measure_thickness(images: Tensor, *, scale: int = MEASURE_SCALE) -> Tensor:
@@ -72,8 +76,10 @@ def measure_thickness(images: Tensor, *, scale: int = MEASURE_SCALE) -> Tensor:
         3.85...
     """
     levels = _to_levels(images)
-    found = [_thickness(stroke_masks(levels[k], scale), scale) for k in _groups(len(levels), scale)]
-    return torch.from_numpy(np.concatenate([np.zeros(0), *found])).to(images)
+    thicknesses = [
+        _thickness(stroke_masks(levels[k], scale), scale) for k in _groups(len(levels), scale)
+    ]
+    return torch.from_numpy(np.concatenate([np.zeros(0), *thicknesses])).to(images)
 
 
 def measure_intensity(images: Tensor) -> Tensor:
@@ -151,14 +157,14 @@ def set_intensity(images: Tensor, intensity: Tensor | float) -> Tensor:
 
 def _groups(n: int, scale: int) -> list[slice]:
     """Split images into groups to work on at a time: the larger, the less they are enlarged."""
-    size = max(1, GROUP * SCALE**2 // scale**2)
+    size = max(1, GROUP_IMAGES * SCALE**2 // scale**2)
     return [slice(k, k + size) for k in range(0, n, size)]
 
 
 def _morph(levels: Array, target: Array) -> Array:
     """Set the thickness of grey levels, `(n, H, W)`."""
     strokes = stroke_masks(levels, SCALE)
-    delta = target - _own_thickness(levels, strokes)
+    delta = target - _known_thickness(levels, strokes)
     for stroke, change in zip(strokes, delta.tolist(), strict=True):
         radius = int(SCALE * abs(change) / 2)
         stroke[:] = dilated(stroke, radius) if change >= 0 else ~dilated(~stroke, radius)
@@ -168,19 +174,20 @@ def _morph(levels: Array, target: Array) -> Array:
     return drawn
 
 
-def _own_thickness(levels: Array, strokes: Array) -> Array:
+def _known_thickness(levels: Array, strokes: Array) -> Array:
     """Measure thickness at the scale of `set_thickness`, from a cache where it is known."""
     keys = [blake2b(image.tobytes(), digest_size=16).digest() for image in levels]
     known = {key: _KNOWN[key] for key in keys if key in _KNOWN}
     new = [k for k, key in enumerate(keys) if key not in known]
     known |= zip([keys[k] for k in new], _thickness(strokes[new], SCALE).tolist(), strict=True)
-    if len(_KNOWN) > 200_000:
+    if len(_KNOWN) > MAX_KNOWN:
         _KNOWN.clear()
     _KNOWN.update(known)
     return np.array([known[key] for key in keys])
 
 
 _KNOWN: dict[bytes, float] = {}
+"""Thickness of images by their digest, in pixels."""
 
 
 def stroke_masks(levels: Array, scale: int) -> Array:
@@ -202,9 +209,9 @@ def _blur(blur: Tensor, images: Tensor) -> Tensor:
     size = len(blur)
     reach = int(blur[0].count_nonzero())
     parts = []
-    for start in range(0, size, BAND):
-        seen = slice(max(0, start - reach), start + BAND + reach)
-        parts.append(blur[start : start + BAND, seen] @ images[:, seen])
+    for start in range(0, size, BAND_ROWS):
+        seen = slice(max(0, start - reach), start + BAND_ROWS + reach)
+        parts.append(blur[start : start + BAND_ROWS, seen] @ images[:, seen])
     return torch.cat(parts, dim=1)
 
 
@@ -218,8 +225,8 @@ def mean_depth(stroke: Array) -> float:
 
     Beyond the image's border there is no background, as in the published code.
 
-    It is the axis of `skimage.morphology.medial_axis`, by the same compiled loop where it is to be
-    had. That function builds its table of neighbourhoods anew at every call.
+    It is the axis of `skimage.morphology.medial_axis`, by the same compiled loop where that is
+    available: the function itself builds its table of neighbourhoods anew at every call.
     """
     rows, columns = (np.flatnonzero(stroke.any(axis=axis)) for axis in (1, 0))
     if not rows.size:
@@ -250,15 +257,15 @@ def _axis_depth(stroke: Array, thin: Callable[..., None]) -> float:
     around = (bands[:, :-2] + bands[:, 1:-1] + bands[:, 2:])[i, j]
     ties = np.random.default_rng(42).permutation(len(at))
     order = np.argsort((squares * 9 + 9 - around) * len(at) + ties)
-    thin(axis, i + 1, j + 1, order.astype(np.int32), _kept())
+    thin(axis, i + 1, j + 1, order.astype(np.int32), _stays())
     return float(np.sqrt(squares[axis[i + 1, j + 1] > 0]).mean())
 
 
 @lru_cache(maxsize=1)
-def _kept() -> Array:
+def _stays() -> Array:
     """Tabulate whether the centre of each neighbourhood of 3 x 3 pixels stays, `(512,)`.
 
-    It does if without it the rest were in other than as many parts, or if it ends a line.
+    It stays if removing it would change the number of connected parts, or if it ends a line.
     """
     from scipy.ndimage import label
 
@@ -268,8 +275,8 @@ def _kept() -> Array:
     parts = [[label(p, np.ones((3, 3)))[1] for p in every] for every in (with_it, without)]
     ends = with_it.sum(axis=(1, 2)) < 3
     joins = np.array(parts[0]) != np.array(parts[1])
-    kept: Array = (with_it[:, 1, 1] == 1) & (joins | ends)
-    return kept.astype(np.uint8)
+    stays: Array = (with_it[:, 1, 1] == 1) & (joins | ends)
+    return stays.astype(np.uint8)
 
 
 def dilated(stroke: Array, radius: int) -> Array:

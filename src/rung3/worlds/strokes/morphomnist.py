@@ -22,8 +22,8 @@ from rung3.data.variables import Image
 from rung3.mechanisms.base import Parents
 from rung3.scm.scm import SCM
 from rung3.worlds.strokes.morphometry import set_intensity, set_thickness
-from rung3.worlds.strokes.raw import RawDigits, raw_of
-from rung3.worlds.strokes.rendering import Rendering, stroke_world
+from rung3.worlds.strokes.raw import RawRendering, raw_of
+from rung3.worlds.strokes.rendering import StrokeRendering, stroke_world
 
 __all__ = ["RawDigit", "morphomnist"]
 
@@ -45,22 +45,13 @@ def morphomnist(root: str | Path, split: Split = "train") -> SCM:
     return stroke_world(RawDigit(str(root), split), labels.long(), world=WORLD)
 
 
-class RawDigit(Rendering):
+class RawDigit(RawRendering, StrokeRendering):
     """`image := render(raw, thickness, intensity)`; noise `raw` `(n, 1, 28, 28)`, `label` `(n,)`.
 
     Args:
         root: Folder of the MNIST IDX files.
         split: Where raw digits are drawn from.
     """
-
-    def __init__(self, root: str, split: Split = "train") -> None:
-        super().__init__()
-        self.root = root
-        self.split = split
-
-    def build(self) -> None:
-        self.check_parents()
-        self.digits = RawDigits(self.root, self.split)
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         return self.digits.draw(self.name, n, parents["digit"], generator)

@@ -3,7 +3,7 @@
     image := paint(shape(digit, thickness; u), hue, saturation)       (see
     `rung3.worlds.strokes.colorimetry`)
 
-What the image's parents do not say belongs to its noise, and no counterfactual changes it:
+What the image's parents do not determine belongs to its noise, and no counterfactual changes it:
 
     digit uniform (of MNIST: that of a raw digit drawn from all), thickness ~ U(2, 4) px (of MNIST:
     as written), hue ~ U(0, 1), saturation 1.
@@ -18,13 +18,13 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from rung3.data.readers.mnist import Split, to_images
+from rung3.data.readers.mnist import to_images
 from rung3.data.rows import Noise
 from rung3.mechanisms.base import Parents
 from rung3.worlds.strokes.colorimetry import grey, measure_hue, measure_saturation, paint
 from rung3.worlds.strokes.drawn import SIZE, draw, draw_noise
 from rung3.worlds.strokes.morphometry import measure_thickness, set_thickness
-from rung3.worlds.strokes.raw import RawDigits, raw_of
+from rung3.worlds.strokes.raw import RawRendering, raw_of
 from rung3.worlds.strokes.rendering import Rendering
 
 __all__ = ["DrawnColour", "PaintedMNIST", "baselines", "measures"]
@@ -46,12 +46,7 @@ class Painting(Rendering):
     def shape(self, noise: dict[str, Tensor], parents: Parents) -> Tensor:
         """Draw the shape in grey, `(n, 1, 32, 32)`, strokes on black."""
 
-    def check_painted(self) -> None:
-        """Refuse parents that a coloured digit does not have.
-
-        Raises:
-            ValueError: Naming them.
-        """
+    def check_parents(self) -> None:
         if unknown := [name for name in self.parents if name not in PARTS]:
             raise ValueError(f"{self.name}: its parents may be {list(PARTS)}, got {unknown}")
 
@@ -82,7 +77,7 @@ class DrawnColour(Painting):
         super().__init__()
 
     def build(self) -> None:
-        self.check_painted()
+        self.check_parents()
 
     def shape_noise(
         self, n: int, parents: Parents, generator: Generator | None
@@ -101,7 +96,7 @@ class DrawnColour(Painting):
         return draw(noise, given["digit"].long(), thickness, white)
 
 
-class PaintedMNIST(Painting):
+class PaintedMNIST(Painting, RawRendering):
     """A raw MNIST digit, dilated or eroded if thickness is a parent, in a colour.
 
     Noise: `raw` `(n, 1, 28, 28)`, its `label` `(n,)`, and `hue` if it is no parent.
@@ -110,15 +105,6 @@ class PaintedMNIST(Painting):
         root: Folder of the MNIST IDX files.
         split: Where raw digits are drawn from.
     """
-
-    def __init__(self, root: str, split: Split = "train") -> None:
-        super().__init__()
-        self.root = root
-        self.split = split
-
-    def build(self) -> None:
-        self.check_painted()
-        self.digits = RawDigits(self.root, self.split)
 
     def shape_noise(
         self, n: int, parents: Parents, generator: Generator | None
@@ -148,12 +134,12 @@ def baselines(names: tuple[str, ...]) -> dict[str, Callable[..., Tensor]]:
 
     Repainting keeps the shape, and so is exact where colour alone is changed.
     """
-    found: dict[str, Callable[..., Tensor]] = {}
+    known: dict[str, Callable[..., Tensor]] = {}
     if {"hue", "saturation"} & set(names):
-        found["repainting"] = partial(repaint, morph=False)
+        known["repainting"] = partial(repaint, morph=False)
     if "thickness" in names:
-        found["re-morphing"] = partial(repaint, morph=True)
-    return found
+        known["re-morphing"] = partial(repaint, morph=True)
+    return known
 
 
 def repaint(

@@ -7,8 +7,9 @@ from torch import Generator, Tensor, nn
 
 from rung3.data.readers.mnist import Split, raw_mnist
 from rung3.data.rows import Noise
+from rung3.worlds.strokes.rendering import Rendering
 
-__all__ = ["RawDigits", "raw_of"]
+__all__ = ["RawDigits", "RawRendering", "raw_of"]
 
 
 class RawDigits(nn.Module):
@@ -60,6 +61,24 @@ class RawDigits(nn.Module):
             raise ValueError(f"{name}: {self.root} has no raw digit of some class asked for")
         place = (share * self.counts[digit]).long()
         return {"raw": self.raw[self.starts[digit] + place], "label": digit}
+
+
+class RawRendering(Rendering):
+    """A rendering whose noise is a raw MNIST digit.
+
+    Args:
+        root: Folder of the MNIST IDX files.
+        split: Where raw digits are drawn from.
+    """
+
+    def __init__(self, root: str, split: Split = "train") -> None:
+        super().__init__()
+        self.root = root
+        self.split = split
+
+    def build(self) -> None:
+        self.check_parents()
+        self.digits = RawDigits(self.root, self.split)
 
 
 def raw_of(name: str, noise: Noise, digit: Tensor | None, drawn: str) -> Tensor:

@@ -10,6 +10,7 @@ Source: Pawlowski et al. 2020 (arXiv 2006.06485), section 4.1 and appendix A.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import ClassVar
 
 from torch import Generator, Tensor
@@ -26,7 +27,7 @@ from rung3.worlds.strokes.morphometry import (
     set_thickness,
 )
 
-__all__ = ["Rendering", "remorph", "rescale", "stroke_world"]
+__all__ = ["Rendering", "StrokeRendering", "remorph", "rescale", "stroke_world"]
 
 
 class Rendering(Mechanism):
@@ -35,17 +36,13 @@ class Rendering(Mechanism):
     abduction: ClassVar[Abduction] = "exact"
     assumption: str = "the rendering is the true mechanism"
 
+    @abstractmethod
     def check_parents(self) -> None:
-        """Refuse other parents than the digit, its thickness and its intensity.
+        """Refuse parents that the rendering does not show.
 
         Raises:
             ValueError: Naming those given.
         """
-        if set(self.parents) != {"digit", "thickness", "intensity"}:
-            raise ValueError(
-                f"{self.name}: its parents must be digit, thickness and intensity, "
-                f"got {list(self.parents)}"
-            )
 
     def abduct(
         self,
@@ -73,13 +70,24 @@ class Rendering(Mechanism):
         raise ValueError(f"{self.name}: the density of rendered images is not known")
 
 
-def stroke_world(render: Rendering, labels: Tensor, world: str) -> SCM:
+class StrokeRendering(Rendering):
+    """A rendering of a digit in grey, with a thickness and an intensity."""
+
+    def check_parents(self) -> None:
+        if set(self.parents) != {"digit", "thickness", "intensity"}:
+            raise ValueError(
+                f"{self.name}: its parents must be digit, thickness and intensity, "
+                f"got {list(self.parents)}"
+            )
+
+
+def stroke_world(render: StrokeRendering, labels: Tensor, world: str) -> SCM:
     """Build the world of a rendering.
 
     Args:
         render: The mechanism of the image, 32 x 32.
-        labels: Digits whose frequencies are those of the world, `(m,)`.
-        world: Its name.
+        labels: Digits whose frequencies the world has, `(m,)`.
+        world: Name of the world.
     """
     model = SCM(
         graph="thickness -> intensity; {digit thickness intensity} -> image",
