@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -11,65 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from models import ROWS, chain, every_kind, parts, same
 from noises import whole
-from scipy import stats
 from torch import Tensor
 
-from rung3 import SCM, Binary, Categorical, Continuous, Image, Ordinal, Rows, fit, worlds
-from rung3.data.rows import Exogenous, Noise
-from rung3.effects import mediate
-from rung3.mechanisms import VAE, Equation, Flow, GumbelMax, InverseCDF, Mechanism
+from rung3 import SCM, Binary, Categorical, Continuous, Ordinal, Rows, fit, worlds
+from rung3.data.rows import Noise
+from rung3.mechanisms import Equation, Flow, GumbelMax, InverseCDF
 from rung3.scm import conditioning
 from rung3.scm.undeclared import infer
 
-
-def chain() -> SCM:
-    """`a := u`, `b := exp(a/2) u`, `c := a b + 2 u`, and d beside them."""
-    return SCM(
-        a=Equation("u"),
-        b=Equation("exp(a/2) * u"),
-        c=Equation("a*b + 2*u"),
-        d=Equation("3*u"),
-    )
-
-
-def every_kind() -> SCM:
-    """An untrained model of every kind of variable and mechanism, away from where it starts."""
-    model = SCM(
-        graph="site -> dose -> stage; {site dose} -> sick; {dose stage} -> scan; dose -> place",
-        variables={
-            "site": Categorical(4),
-            "dose": Continuous(unit="mg", lower=0),
-            "stage": Ordinal(3),
-            "sick": Binary(),
-            "place": Continuous(dim=2),
-            "scan": Image(1, 8, 9),
-        },
-        mechanisms={"scan": VAE(latent=3, width=4, depth=1)},
-    )
-    for parameter in model.parameters():
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    return model.eval()
-
-
-def row() -> dict[str, Any]:
-    return {"a": 0.5, "b": -1.0, "c": 2.0, "d": 1.0}
-
-
-def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    return list(one) == list(other) and all(torch.equal(one[k], other[k]) for k in one)
-
-
-def wrong(value: object) -> Any:
-    """What neither a mechanism nor a variable is, for `a`."""
-    return {"a": value}
-
-
-def parts(noise: Noise) -> list[Tensor]:
-    return [noise] if isinstance(noise, Tensor) else list(noise.values())
-
-
-# The three verbs
+# The three verbs ----------------------------------------------------------------------------------
 
 
 def test_the_verbs_give_what_one_finds_by_hand() -> None:
@@ -254,8 +205,7 @@ def test_particles_follow_the_posterior_and_the_two_families_differ_on_rung_thre
     assert abs(found[GumbelMax, 0] - found[InverseCDF, 0]).max() > 0.05
 
 
-# Seeds
-
+# Seeds --------------------------------------------------------------------------------------------
 
 QUERIES: dict[str, Callable[[SCM, Rows, Any], list[Tensor]]] = {
     "sample": lambda model, rows, seed: list(model.sample(5, seed=seed).values()),
@@ -312,8 +262,6 @@ def test_what_is_no_seed_is_refused(seed: Any) -> None:
 
 
 # hold, temperature, mean
-
-
 def test_a_variable_that_is_held_leaves_the_direct_effect() -> None:
     model, rows = chain(), chain().sample(20, seed=0)
     answer = model.counterfactual(rows, do={"a": 2.0}, hold=["b"])
@@ -399,207 +347,7 @@ def test_the_mean_is_the_decoders() -> None:
         acted.predict(noise, mean=["scann"])
 
 
-# What an answer rests on
-
-
-def test_explain_says_what_was_done_to_each_variable_and_what_it_rests_on() -> None:
-    model = every_kind()
-    rows = model.sample(5, seed=0)
-    do = {"dose": lambda dose: dose + 1, "sick": 1}
-    answer = model.counterfactual(rows, do, hold=["place"]).explain()
-    assert answer.rung == "imagining"
-    assert answer.status == {
-        "site": "observed",
-        "dose": "intervened",
-        "stage": "propagated",
-        "sick": "intervened",
-        "place": "held",
-        "scan": "propagated",
-    }
-    assert answer.names("propagated") == ["stage", "scan"]
-    assert answer.interventions == {
-        "dose": "set to a function of dose",
-        "sick": "set to 1",
-        "place": "held at its factual value",
-    }
-    assert answer.abductions["stage"] == "posterior"
-    assert answer.abductions["scan"] == "approximate"
-    assert "not told by data" in answer.assumptions["stage"]
-    text = str(answer)
-    for line in (
-        "rung: imagining",
-        "  site: observed",
-        "  sick: intervened; set to 1",
-        "  stage: propagated; abduction posterior; monotone in uniform noise, not told by data",
-    ):
-        assert line in text.splitlines()
-
-
-@pytest.mark.parametrize(
-    ("mechanism", "variable", "kind"),
-    [
-        (Equation("a + u"), Continuous(), "exact"),
-        (Flow(), Continuous(), "exact"),
-        (GumbelMax(), Categorical(3), "posterior"),
-        (InverseCDF(), Binary(), "posterior"),
-        (VAE(latent=2, width=4), Image(1, 8, 8), "approximate"),
-    ],
-)
-def test_kinds_of_abduction(mechanism: Mechanism, variable: Any, kind: str) -> None:
-    model = SCM(
-        graph="a -> x",
-        variables={"x": variable},
-        mechanisms={"a": Equation("u"), "x": mechanism},
-    )
-    answer = model.counterfactual(model.sample(2, seed=0), do={"a": 1.0}, seed=0)
-    assert answer.explain().abductions == {"x": kind}
-    assert answer.explain().assumptions == {"x": model.mechanisms["x"].assumption}
-
-
-def test_rungs_and_statuses_of_samples() -> None:
-    model = chain()
-    assert model.sample(2).explain().rung == "seeing"
-    doing = model.do(b=1.0).sample(2, given={"a": 0.0}).explain()
-    assert doing.rung == "doing"
-    assert doing.status == {
-        "a": "observed", "b": "intervened", "c": "sampled", "d": "sampled",
-    }  # fmt: skip
-    with pytest.raises(ValueError, match="these rows are data"):
-        Rows({"a": torch.zeros(2)}).explain()
-
-
-def test_answers_outside_the_training_range_are_given_and_flagged() -> None:
-    model = SCM(graph="a -> b", mechanisms={"a": Flow(), "b": Equation("2*a + u")})
-    seen = {"a": torch.linspace(-1, 1, 100), "b": torch.linspace(-3, 3, 100)}
-    for name, mechanism in model.mechanisms.items():
-        mechanism.calibrate(seen[name], {parent: seen[parent] for parent in mechanism.parents})
-    rows = {"a": torch.zeros(4), "b": torch.zeros(4)}
-    far = torch.tensor([0.0, 0.5, 2.0, 1000.0])
-    answer = model.counterfactual(rows, do={"a": far})
-    torch.testing.assert_close(answer["b"], 2 * far)
-    assert answer.explain().outside == {"a": 0.5, "b": 0.5}
-    assert "outside the training range in 50% of rows" in str(answer.explain())
-    assert model.do(a=50.0).sample(2).explain().outside == {"a": 1.0}
-    assert model.sample(2, given={"a": 50.0}).explain().outside == {"a": 1.0}
-    assert model.counterfactual(rows, do={"a": 0.1}).explain().outside == {}
-
-
-# Densities
-
-
-def test_log_prob_is_the_sum_over_the_variables_in_closed_form() -> None:
-    model, rows = chain(), chain().sample(30, seed=0)
-    a, b, c, d = (rows[name].double().numpy() for name in "abcd")
-    truth = {
-        "a": stats.norm.logpdf(a),
-        "b": stats.norm.logpdf(b, scale=np.exp(a / 2)),
-        "c": stats.norm.logpdf(c, loc=a * b, scale=2),
-        "d": stats.norm.logpdf(d, scale=3),
-    }
-    found = model.log_probs(rows)
-    for name, expected in truth.items():
-        np.testing.assert_allclose(found[name], expected, atol=1e-3)
-    np.testing.assert_allclose(model.log_prob(rows), sum(truth.values()), atol=1e-3)
-    assert model.log_prob(rows[0]).shape == ()
-    some = {"a": rows["a"], "b": rows["b"]}
-    assert list(model.log_probs(some)) == ["a", "b"]
-    np.testing.assert_allclose(model.log_prob(some), truth["a"] + truth["b"], atol=1e-3)
-
-
-def test_a_bound_is_drawn_under_its_seed_and_torch_is_left_alone() -> None:
-    torch.manual_seed(0)
-    model = SCM("scan", {"scan": Image(1, 8, 8)}, {"scan": VAE(latent=3, width=4, depth=1)})
-    scan = torch.randint(256, (4, 1, 8, 8)) / 255
-    before = torch.get_rng_state()
-    bounds = [model.log_prob({"scan": scan}, seed=seed) for seed in (0, 0, 1)]
-    assert torch.equal(bounds[0], model.log_probs({"scan": scan}, seed=0)["scan"])
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(bounds[0], bounds[1])
-    assert not torch.equal(bounds[0], bounds[2])
-    follows = []
-    for _ in range(2):
-        torch.manual_seed(5)
-        follows.append([model.log_prob({"scan": scan}) for _ in range(2)])
-    assert all(torch.equal(*pair) for pair in zip(*follows, strict=True))
-    assert not torch.equal(*follows[0])
-
-
-def test_log_prob_under_an_intervention_is_the_truncated_factorisation() -> None:
-    acted = chain().do(b=2.0)
-    rows = {"a": [0.0, 0.0], "b": [2.0, 2.1]}
-    found = acted.log_prob(rows)
-    assert found.tolist() == pytest.approx([stats.norm.logpdf(0), -np.inf])
-
-
-# Gradients and devices
-
-
-def test_gradients_flow_through_values_and_interventions() -> None:
-    model = chain()
-    values = {k: torch.tensor([v], requires_grad=True) for k, v in row().items()}
-    target = torch.tensor([2.0], requires_grad=True)
-    model.counterfactual(values, do={"a": target})["c"].sum().backward()
-    # c~ = a~ exp((a~ - a)/2) b + c - a b
-    grown = float(np.exp((2 - 0.5) / 2))
-    gradients = {k: v.grad.item() for k, v in values.items() if v.grad is not None}
-    assert gradients == pytest.approx({"a": grown + 1.0, "b": 2 * grown - 0.5, "c": 1.0}, rel=1e-4)
-    assert target.grad is not None
-    assert target.grad.item() == pytest.approx(-grown * (1 + 2 / 2), rel=1e-4)
-
-
-def test_gradients_flow_through_functions_densities_and_every_continuous_kind() -> None:
-    model = every_kind()
-    rows = model.sample(3, seed=0)
-    shift = torch.tensor(1.0, requires_grad=True)
-    cold: dict[str, Any] = {"temperature": 0.0}
-    answer = model.counterfactual(rows, {"dose": lambda dose: dose + shift}, seed=0, **cold)
-    for name in ("dose", "place"):
-        (gradient,) = torch.autograd.grad(answer[name].sum(), shift, retain_graph=True)
-        assert gradient.isfinite()
-        assert gradient.abs() > 1e-6, name
-    a = torch.tensor([0.3], requires_grad=True)
-    chain().log_prob({"a": a}).sum().backward()
-    assert a.grad is not None
-    assert a.grad.item() == pytest.approx(-0.3)
-
-
-def test_queries_follow_the_grad_mode() -> None:
-    model = every_kind()
-    rows = model.sample(2, seed=0)
-    assert model.counterfactual(rows, {"dose": 2.0})["place"].requires_grad
-    with torch.no_grad():
-        assert not model.counterfactual(rows, {"dose": 2.0})["place"].requires_grad
-        assert not model.log_prob({"site": [0]}).requires_grad
-
-
-GPU = pytest.param(
-    "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-)
-
-
-@pytest.mark.parametrize("device", ["cpu", GPU])
-def test_to_moves_queries_and_answers(device: str) -> None:
-    model = every_kind()
-    rows = model.sample(3, seed=0)
-    acted = model.do(sick=1)
-    model.to(device)
-    assert model.device.type == device
-    model.do(stage=0).to(device)
-    for answer in (
-        model.counterfactual(rows, {"dose": 2.0, "sick": lambda site, sick: 1 - sick}, seed=0),
-        model.counterfactual(rows, {"dose": rows["dose"]}, particles=2, hold=["stage"], seed=0),
-        model.sample(2, given={"site": 1}, seed=0),
-        acted.to(device).sample(2, seed=0),
-        {"log_prob": model.log_prob({"site": [1]})},
-    ):
-        assert {value.device.type for value in answer.values()} == {device}
-    assert model.to("cpu").device.type == "cpu"
-
-
-# What goes in
-
-
-ROWS = {"a": [0.0, 1.0, 2.0], "b": [1.0, 1.0, 0.0], "c": [3.0, -1.0, 0.0], "d": [0.0, 0.0, 1.0]}
+# What goes in -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -660,7 +408,7 @@ def test_the_default_of_each_kind_is_chosen_and_said() -> None:
     assert every_kind().defaults == {"site", "dose", "stage", "sick", "place"}
 
 
-# Worlds
+# Worlds -------------------------------------------------------------------------------------------
 
 
 def test_a_world_abducts_from_the_noise_of_its_rows() -> None:
@@ -684,215 +432,3 @@ def test_rows_of_a_world_that_was_changed_carry_no_noise_of_what_was_replaced(ne
     torch.testing.assert_close(noise["x1"], rows["x1"] - 1)
     torch.testing.assert_close(noise["x2"], rows["x2"] - 3 * rows["x1"], atol=1e-4, rtol=1e-4)
     assert noise.kinds == {"x1": "exact", "x2": "known"}
-
-
-# What is refused
-
-
-def categories() -> SCM:
-    variables = {"a": Categorical(3), "b": Continuous(lower=0, unit="px", missing=True)}
-    return SCM(graph="a -> b", variables=variables)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: SCM(a=Equation("b + u"), b=Equation("a + u")), "cycle: b -> a -> b"),
-        (lambda: SCM(graph="a -> b; b -> a"), "cycle"),
-        (lambda: SCM(b=Equation("a + u")), "argument: unknown variable 'a'.*are .'b'."),
-        (lambda: SCM(graph="a -> b", variables={"bb": Binary()}), "'bb'.*did you mean 'b'"),
-        (lambda: SCM(graph="a -> b", mechanisms={"bb": Flow()}), "'bb'.*did you mean 'b'"),
-        (lambda: SCM(graph="a -> b", mechanisms={"b": Equation("u")}),
-         "b: the equation's arguments are .., but the graph's parents of b are .'a'."),
-        (lambda: SCM(graph="a", variables={"a": Binary()}, mechanisms={"a": Flow()}),
-         "a: Flow models numbers, and a is Binary"),
-        (lambda: SCM(graph="a", mechanisms={"a": GumbelMax()}), "a: GumbelMax models categories"),
-        (lambda: SCM(a=Flow()), "graph: not given, and .'a'. does not say its parents"),
-        (lambda: SCM(graph="a", mechanisms=wrong(Flow)),
-         r"a: expected a mechanism, such as Flow\(\), got <class"),
-        (lambda: SCM(graph="a", variables=wrong("continuous")),
-         r"a: expected a variable, such as Binary\(\), got 'continuous'"),
-    ],
-)  # fmt: skip
-def test_models_that_do_not_fit_together_are_refused(make: Callable[[], SCM], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make()
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ({"a": [0, 1]}, r"b: not given; abduction needs a value of every variable.*\['a'\]"),
-        ({"a": [0], "b": [1.0], "c": [0]}, r"unknown variable 'c'; the variables are \['a', 'b'\]"),
-        ({"a": [0, 3], "b": [1.0, 1.0]}, "a: 3 is not a category; expected .* from 0 to 2"),
-        ({"a": [0.5], "b": [1.0]}, "a: 0.5 is not a category"),
-        ({"a": [-1], "b": [1.0]}, "a: -1 is not a category"),
-        ({"a": [0, 1], "b": [1.0, -2.0]}, r"b: -2 is outside its support \[0, inf\] px"),
-        ({"a": [0], "b": [np.inf]}, "b: 1 values are infinite"),
-        ({"a": [np.nan], "b": [1.0]}, "a: 1 values are NaN; declare .* missing=True"),
-        ({"a": [0, 0, 0], "b": [1.0, 1.0, np.nan]}, r"b: missing in 1 rows \(first: row 2\)"),
-        ({"a": [0, 1], "b": [1.0]}, "differ in number of rows: {'a': 2, 'b': 1}"),
-        ({"a": 0, "b": [1.0]}, r"\['a'\] are single values but \['b'\] are batches"),
-        ({"a": [0], "b": [[1.0]]}, r"b: expected shape \(\) or \(n,\), got \(1, 1\)"),
-        ({"a": [0], "b": ["much"]}, "b: expected numbers, got values of type"),
-        ({}, "no values were given"),
-        (3, "expected a mapping from variable to values, got int"),
-    ],
-)
-def test_rows_that_do_not_fit_are_refused_before_any_work(rows: Any, message: str) -> None:
-    model = categories()
-    for ask in (model.abduct, lambda r: model.counterfactual(r, do={"a": 1})):
-        with pytest.raises(ValueError, match=message):
-            ask(rows)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"do": {"aa": 1}}, "do: unknown variable 'aa'.*did you mean 'a'"),
-        ({"do": {"a": 3}}, "a: 3 is not a category; expected a whole number from 0 to 2"),
-        ({"do": {"a": 1}, "hold": ["bb"]}, "no variable 'bb'; did you mean 'b'"),
-        ({"do": {"a": 1}, "hold": ["a"]}, "a: cannot both be set and held"),
-        ({"do": {"a": 1}, "particles": 0}, "particles: .* whole number of at least 1, got 0"),
-        ({"do": {"a": 1}, "particles": 2.5}, "particles: .* whole number of at least 1, got 2.5"),
-        ({"do": {"a": 1}, "particles": True}, "particles: .* whole number .*, got True"),
-        ({"do": {"a": [0, 1, 2]}}, "a=...: 3 values for 2 rows"),
-    ],
-)
-def test_questions_that_do_not_fit_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message.replace("...:", r"\.\.\.\):")):
-        categories().counterfactual({"a": [0, 1], "b": [1.0, 2.0]}, **options)
-
-
-@pytest.mark.parametrize("n", [0, -1, 2.0, True, "3"])
-def test_what_is_no_number_of_rows_is_refused(n: Any) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"at least 1, got {n!r}")):
-        chain().sample(n)
-
-
-def test_densities_name_a_parent_that_is_not_given_and_a_value_that_is_missing() -> None:
-    with pytest.raises(ValueError, match=r"c: its parents \['b'\] are not given"):
-        chain().log_prob({"a": [0.0], "c": [1.0]})
-    for values in ({"a": [0, 1], "b": [1.0, np.nan]}, {"b": [1.0, np.nan], "a": [0, 1]}):
-        with pytest.raises(ValueError, match=r"b: missing in 1 rows \(first: row 1\)"):
-            categories().log_prob(values)
-
-
-def test_a_mechanism_that_cannot_be_inverted_says_so_and_is_not_asked_without_need() -> None:
-    model = SCM(a=Equation("u**2"), b=Equation("a + u"), c=Equation("b + sin(u)"))
-    rows = {"a": [1.0], "b": [2.0], "c": [2.5]}
-    with pytest.raises(ValueError, match=r"a: its equation is not monotone in u.*inverse="):
-        model.abduct(rows)
-    with pytest.raises(ValueError, match="c: its equation is not monotone in u"):
-        model.counterfactual(rows, do={"a": 2.0})
-    assert model.counterfactual(rows, do={"a": 2.0}, hold=["c"])["b"].item() == 3.0
-
-
-def test_evidence_that_cannot_be_is_refused() -> None:
-    model = SCM(a=Equation("u", noise="Uniform(0, 1)"), b=Equation("2*a"))
-    with pytest.raises(ValueError, match="a: evidence has probability zero"):
-        model.abduct({"a": 2.0, "b": 4.0})
-    with pytest.raises(ValueError, match="b: evidence has probability zero: 3 is not what"):
-        model.abduct({"a": 0.5, "b": 3.0})
-
-
-def test_noise_that_is_needed_and_not_there_is_named() -> None:
-    model = chain()
-    with pytest.raises(ValueError, match="b: its noise is needed, and was not abducted"):
-        model.predict({"a": torch.zeros(2)})
-    noise = model.abduct(ROWS)
-    without = Exogenous(
-        {k: v for k, v in noise.items() if k != "c"},
-        n=noise.n,
-        factual=noise.factual,
-        mechanisms=noise.mechanisms,
-    )
-    assert same(model.do(d=1.0).predict(without), model.do(d=1.0).predict(noise))
-    with pytest.raises(ValueError, match="c: its noise is needed"):
-        model.do(a=1.0).predict(without)
-
-
-# Impossible evidence ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("particles", [None, 2])
-@pytest.mark.parametrize(
-    "do",
-    [
-        {"c": 1.0},
-        {"c": 2.0},
-        {"x": lambda x: x + 1},
-        {"x": lambda x, u: x + u},
-        {"c": lambda u: u},
-        {"c": 0.0, "y": lambda y: y},
-    ],
-)
-def test_impossible_evidence_is_refused_by_counterfactuals_too(
-    do: dict[str, Any], particles: int | None
-) -> None:
-    model = SCM(c=Equation("u"), x=Equation("c"), y=Equation("x + u"))
-    rows = {"c": [1.0, 1.0], "x": [1.0, 5.0], "y": [5.0, 5.0]}
-    message = "x: evidence has probability zero in row 1: 5 is not what its deterministic equation"
-    with pytest.raises(ValueError, match=message):
-        model.abduct(rows)
-    with pytest.raises(ValueError, match=message):
-        model.counterfactual(rows, do, particles=particles)
-    single = {name: values[1] for name, values in rows.items()}
-    with pytest.raises(ValueError, match="x: evidence has probability zero: 5 is not"):
-        model.counterfactual(single, do, particles=particles)
-    held = model.counterfactual(rows, {"c": 2.0}, hold=["x"], particles=particles)
-    assert torch.equal(held["y"], torch.tensor([5.0, 5.0]).expand_as(held["y"]))
-    possible = {**rows, "x": [1.0, 1.0]}
-    null = model.counterfactual(possible, {"c": 1.0}, particles=particles)
-    assert torch.equal(null["y"], torch.tensor([5.0, 5.0]).expand_as(null["y"]))
-
-
-def test_impossible_evidence_under_a_function_that_was_set_is_refused() -> None:
-    model = SCM(c=Equation("u"), x=Equation("c + u"), y=Equation("x + u")).do(x=lambda c: 2 * c)
-    rows = {"c": [1.0, 1.0], "x": [2.0, 5.0], "y": [0.0, 0.0]}
-    with pytest.raises(ValueError, match="x: evidence has probability zero in row 1"):
-        model.counterfactual(rows, {"c": 1.0})
-
-
-def test_effects_refuse_impossible_evidence() -> None:
-    model = SCM(c=Equation("u"), x=Equation("c"), y=Equation("x + u"))
-    rows = {"c": [1.0, 1.0], "x": [1.0, 5.0], "y": [5.0, 5.0]}
-    with pytest.raises(ValueError, match="x: evidence has probability zero in row 1"):
-        mediate(model, rows, {"c": 2.0}, "y", [])
-
-
-# What cannot be answered -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("far", [1e15, 1e30])
-def test_an_answer_that_is_no_number_is_flagged_with_its_causes(far: float) -> None:
-    model = SCM(t=Equation("u"), y=Equation(lambda t, u: u + 0 * (1e300 * t)))
-    rows = model.sample(3, seed=0)
-    for answer, n in (
-        (model.counterfactual(rows, do={"t": far}), 3),
-        (model.counterfactual(rows, do={"t": far}, particles=2), 6),
-        (model.do(t=far).sample(3), 3),
-    ):
-        said = answer.explain()
-        assert said.undefined == {"y": f"{n} of {n} rows, such as at t={far:.4g}"}
-        assert f"NOT A NUMBER in {n} of {n} rows" in str(said)
-    some = model.counterfactual(rows, do={"t": 2.0})
-    assert some["y"].equal(rows["y"])
-    assert some.explain().undefined == {}
-
-
-@pytest.mark.parametrize("particles", [None, 10**9])
-def test_what_memory_cannot_hold_is_refused_before_it_is_made(particles: int | None) -> None:
-    model = SCM("t -> i", {"i": Image(3, 64, 64)}, {"i": VAE(latent=2, width=2, depth=1)}).eval()
-    rows = model.sample(2, seed=0)
-    size = r"would take some [\d,]+ GiB of memory, and \d+ are free; ask for fewer at once"
-    if particles is None:
-        with pytest.raises(ValueError, match=rf"10,000,000,000 rows {size}"):
-            model.sample(10**10)
-        return
-    for ask in (
-        lambda: model.abduct(rows, particles=particles),
-        lambda: model.counterfactual(rows, do={"t": 0.0}, particles=particles),
-    ):
-        with pytest.raises(ValueError, match=rf"2 rows with particles=1,000,000,000 {size}"):
-            ask()
