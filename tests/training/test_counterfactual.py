@@ -21,6 +21,7 @@ from rung3.mechanisms.base import Abduction, Mechanism, Parents
 from rung3.training.batches import Table
 from rung3.training.counterfactual import CounterfactualObjective, fit_predictors
 from rung3.training.counterfactual.loss import CounterfactualLoss, propagate
+from rung3.training.counterfactual.preparation import columns, prepare, rehearsal
 
 QUIET: dict[str, Any] = {"progress": False, "accelerator": "cpu"}
 TINY: dict[str, Any] = {"latent": 2, "width": 2, "depth": 1, "cooling": 0}
@@ -95,8 +96,8 @@ def bound(model: SCM, rows: Rows, predictors: Oracles, **options: Any) -> Counte
         predictors=predictors, **{"weight": 1.0, "after": 0, "ramp": 0} | options
     )
     image = model.mechanisms["image"]
-    aim.columns(model, ["image"])
-    return aim.prepare(model, {"image": image}, rows, None, 0, False)["image"]
+    columns(aim, model, ["image"])
+    return prepare(aim, model, {"image": image}, rows, None, 0, False)["image"]
 
 
 def weights(model: SCM) -> dict[str, Tensor]:
@@ -147,16 +148,16 @@ def test_what_lies_below_an_intervention_is_what_the_model_itself_says(do: tuple
 def test_only_what_carries_an_intervention_is_recomputed_and_only_its_columns_are_needed() -> None:
     model = chain()
     model.fitted = {name: {} for name in ("a", "b", "c", "image")}
-    assert set(CounterfactualObjective().columns(model, ["image"])) == {"b", "c", "a", "e"}
-    assert set(CounterfactualObjective(intervene=["c"]).columns(model, ["image"])) == {"c"}
+    assert set(columns(CounterfactualObjective(), model, ["image"])) == {"b", "c", "a", "e"}
+    assert set(columns(CounterfactualObjective(intervene=["c"]), model, ["image"])) == {"c"}
     model.fitted.pop("c")
-    CounterfactualObjective(intervene=["c"]).columns(model, ["image"])
+    columns(CounterfactualObjective(intervene=["c"]), model, ["image"])
     with pytest.raises(ValueError, match=r"c: lies between .* image, and is not fitted yet; fit"):
-        CounterfactualObjective().columns(model, ["image"])
+        columns(CounterfactualObjective(), model, ["image"])
     changed = model.do(c=lambda a, b: a + b)
     changed.fitted = model.fitted
     with pytest.raises(ValueError, match=r"c: .*; fit the model before do\(c=\.\.\.\)"):
-        CounterfactualObjective(intervene=["a"]).columns(changed, ["image"])
+        columns(CounterfactualObjective(intervene=["a"]), changed, ["image"])
 
 
 def test_values_are_permuted_within_the_batch_one_variable_or_several_at_a_time(
@@ -214,7 +215,9 @@ def test_noise_of_observation_is_kept_in_a_share_of_the_rows(
     mechanism = tiny().mechanisms["image"]
     noise = {"z": torch.ones(200, 2), "eps": torch.ones(200, 1, 8, 8)}
     for kept in (0.0, 0.5, 1.0):
-        found: Any = bound(tiny(), rows, predictors, kept=kept)._temper(noise, mechanism)
+        found: Any = bound(tiny(), rows, predictors, kept=kept).temper(
+            noise, mechanism, 200, torch.arange(200)
+        )
         assert torch.equal(found["z"], noise["z"])
         shares = found["eps"].flatten(1).mean(1)
         assert set(shares.unique().tolist()) <= {0.0, 1.0}
@@ -251,7 +254,7 @@ def test_the_log_loss_is_that_of_the_predictors_at_the_counterfactual_parents(
         oracle = predictors["image", name]
         normal = torch.distributions.Normal(oracle(image), oracle.residual)
         expected -= normal.log_prob(oracle.standardise(values))
-    found = loss._log_loss(rows["image"][20:30], image, parents, {"left", "right"})
+    found = loss.log_loss(rows["image"][20:30], image, parents, {"left", "right"})
     torch.testing.assert_close(found, expected.mean())
 
 
@@ -264,15 +267,15 @@ def test_a_soft_target_is_what_the_factual_image_shows_and_labels_do_not_matter(
     hard, soft = (bound(tiny(), rows, predictors, soft=soft) for soft in (False, True))
     changed = {"left"}
     same_label, other_label = (
-        soft._log_loss(factual, factual, p, changed) for p in (parents, other)
+        soft.log_loss(factual, factual, p, changed) for p in (parents, other)
     )
     assert same_label == other_label
-    assert hard._log_loss(factual, factual, other, changed) > same_label + 1
-    least = soft._log_loss(factual, factual, parents, {"left"})
-    darker = soft._log_loss(factual, 0.7 * factual, parents, {"left"})
+    assert hard.log_loss(factual, factual, other, changed) > same_label + 1
+    least = soft.log_loss(factual, factual, parents, {"left"})
+    darker = soft.log_loss(factual, 0.7 * factual, parents, {"left"})
     assert darker > least
     # What was set, or lies below, is still asked for.
-    assert soft._log_loss(factual, factual, other, {"left", "right"}) > least + 1
+    assert soft.log_loss(factual, factual, other, {"left", "right"}) > least + 1
 
 
 def test_soft_targets_of_categories_are_the_predictors_probabilities() -> None:
@@ -443,14 +446,13 @@ def test_rows_that_lack_what_lies_above_are_left_out_of_the_counterfactuals() ->
          "d": Equation("a + b + c + u"), "image": VAE(**TINY)},
     )  # fmt: skip
     mechanism = model.mechanisms["image"].train()
-    loss = CounterfactualObjective(weight=1.0, after=0, ramp=0, share=1.0).rehearsal(
-        model, mechanism
-    )
+    objective = CounterfactualObjective(weight=1.0, after=0, ramp=0, share=1.0)
+    loss = rehearsal(objective, model, mechanism)
     with torch.no_grad():
         rows = dict(model.sample(8, seed=0))
     rows["c"][:5] = torch.nan
     table = Table(Rows(rows), [mechanism], ["a", "b", "c", "d"])
-    assert loss._rows(loss._factual(mechanism, table.all())).tolist() == [5, 6, 7]
+    assert loss.usable(table.all().columns("abcd", mechanism)).tolist() == [5, 6, 7]
     rows["c"][:] = torch.nan
     table = Table(Rows(rows), [mechanism], ["a", "b", "c", "d"])
     step = loss(mechanism, table.all(), 0)
@@ -553,7 +555,7 @@ def test_oracles_that_had_a_say_in_training_may_not_judge(
     [
         ({"intervene": "left"}, r"intervene='left' must be a list of names"),
         ({"intervene": []}, r"intervene=\[\] must be a list of names"),
-        ({"at_once": 0}, r"at_once=0 must be at least 1"),
+        ({"at_once": 0}, r"at_once=0 must be a whole number of at least 1"),
         ({"intervene": ["left"], "at_once": 2}, r"at_once=2 must be at least 1, and at most the"),
         ({"kept": 1.5}, r"kept=1.5 must be a share between 0 and 1"),
         ({"share": 0.0}, r"share=0.0 must be a share between 0 and 1"),
@@ -561,7 +563,7 @@ def test_oracles_that_had_a_say_in_training_may_not_judge(
         ({"weight": math.nan}, r"weight=nan must be greater than 0"),
         ({"margin": -0.1}, r"margin=-0.1 must be at least 0"),
         ({"damping": math.inf}, r"damping=inf must be at least 0"),
-        ({"predictors": "oracles"}, r"predictors: expected Oracles, as fit_oracles gives them"),
+        ({"predictors": "oracles"}, r"predictors='oracles' must be Oracles, as fit_oracles returns them"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:

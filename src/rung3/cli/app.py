@@ -60,11 +60,11 @@ def run(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run.")] = False,
 ) -> None:
     """Run a study: data, fit, evaluate, report. A run that was killed goes on where it was."""
-    from rung3.study.study import Study
+    from rung3.study import Study, run_study
 
     made = Study.load(study, settings or ())
     folder = out or Path("runs") / made.name
-    report = made.run(folder, overwrite=overwrite, say=say, progress=True)
+    report = run_study(made, folder, overwrite=overwrite, say=say, progress=True)
     Console().print(report)
     say(f"\nreport: [bold]{escape(str(folder / 'report.html'))}[/]")
 
@@ -82,12 +82,12 @@ def evaluate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier one.")] = False,
 ) -> None:
     """Ask a run's model other questions, without fitting it again; the answer is a run as well."""
-    from rung3.study.folder import RunFolder
+    from rung3.study import RunFolder, run_study
 
     asked = [*(settings or ()), *([f"evaluation.protocol={protocol}"] if protocol else ())]
     target = out or folder.with_name(f"{folder.resolve().name}-{protocol or 'again'}")
     study = RunFolder(folder).copy_fitted(target, asked, overwrite)
-    Console().print(study.run(target, say=say, progress=True))
+    Console().print(run_study(study, target, say=say, progress=True))
     say(f"\nreport: [bold]{escape(str(target / 'report.html'))}[/]")
 
 
@@ -213,9 +213,9 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Folder to write the page to.")] = None,
 ) -> None:
     """Runs on the same test rows: values, paired differences, the best, pictures side by side."""
-    from rung3.evaluation import compare as side_by_side
+    from rung3.study import compare_runs
 
-    found = side_by_side(folders)
+    found = compare_runs(folders)
     Console().print(found)
     if out is not None:
         say(f"\npage: [bold]{escape(str(found.save(out)))}[/]")
@@ -228,10 +228,10 @@ def tradeoff(
     out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("tradeoff.png"),
 ) -> None:
     """Composition against effectiveness, with skill as colour, as a picture."""
-    from rung3.evaluation import compare as side_by_side
     from rung3.evaluation import tradeoff as draw
+    from rung3.study import compare_runs
 
-    save_picture(draw(side_by_side(folders), times), out, dpi=150, transparent=True)
+    save_picture(draw(compare_runs(folders), times), out, dpi=150, transparent=True)
     say(f"picture: [bold]{escape(str(out))}[/]")
 
 
@@ -251,14 +251,13 @@ def sweep(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove earlier runs.")] = False,
 ) -> None:
     """Run a study for each value of a setting, and compare the runs; finished ones are kept."""
-    from rung3.evaluation import compare as side_by_side
-    from rung3.study.study import Study
+    from rung3.study import Study, compare_runs
     from rung3.study.sweep import sweep as run_all
 
     folder = out or Path("runs") / f"{Study.load(study, settings or ()).name}-sweep"
     asked: dict[str, Any] = {"stress": stress, "overwrite": overwrite}
     runs = run_all(study, vary or (), folder, settings or (), say=say, progress=True, **asked)
-    found = side_by_side(runs)
+    found = compare_runs(runs)
     Console().print(found)
     say(f"\npage: [bold]{escape(str(found.save(folder)))}[/]")
 
