@@ -19,6 +19,7 @@ from rung3.evaluation import Oracles, Report, compare
 from rung3.mechanisms import HVAE
 from rung3.study import Study
 from rung3.study.folder import RunFolder
+from rung3.study.run import run_study
 
 BEFORE = Path(__file__).resolve().parents[1] / "support" / "before"
 
@@ -126,7 +127,9 @@ def test_a_run_is_evaluated_again_with_its_own_oracles_and_compared(
     run: RunFolder, tmp_path: Path, settings: list[str]
 ) -> None:
     study = run.copy_fitted(tmp_path / "again", settings)
-    report = study.run(tmp_path / "again")  # a warning, as where oracles are trained anew, fails
+    report = run_study(
+        study, tmp_path / "again"
+    )  # a warning, as where oracles are trained anew, fails
     if settings:
         assert report.metrics["settings"]["rows"] == 6
         with pytest.raises(ValueError, match="again cannot be compared with run"):

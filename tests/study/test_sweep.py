@@ -12,11 +12,10 @@ import yaml
 from typer.testing import CliRunner
 
 from rung3.cli.app import app
-from rung3.evaluation import compare
 from rung3.evaluation.measures.stability import disagreement
 from rung3.evaluation.plan import plan
+from rung3.study.comparison import compare_runs, replicates
 from rung3.study.folder import RunFolder
-from rung3.study.replicates import replicates
 from rung3.study.study import Study
 from rung3.study.sweep import studies, sweep
 
@@ -159,7 +158,7 @@ def test_runs_of_other_training_seeds_are_compared_by_their_disagreement(
     assert len(replicates({name: RunFolder(path) for name, path in folders.items()})) == 2
     chosen = {name: path for name, path in folders.items() if name.endswith("lr=0.1")}
     path = ("stability", "do(x)", "y", "other seeds")
-    entry = compare(chosen).entries[path]
+    entry = compare_runs(chosen).entries[path]
     models = [RunFolder(path).model() for path in chosen.values()]
     rows, _ = RunFolder(next(iter(chosen.values()))).test()
     query = plan(models[0], rows, rows.n, ["x"], 0)[0]
@@ -168,7 +167,7 @@ def test_runs_of_other_training_seeds_are_compared_by_their_disagreement(
     assert len(set(found)) == 3
     assert sum(found) / 3 == pytest.approx(float(expected), rel=1e-4)
     assert float(expected) > 0.01
-    others = compare([folders["seed=0,lr=0.1"], folders["seed=0,lr=0.01"]]).entries
+    others = compare_runs([folders["seed=0,lr=0.1"], folders["seed=0,lr=0.01"]]).entries
     assert path not in others  # another rate is no other seed
 
 
@@ -202,4 +201,4 @@ def test_under_stress_a_model_loses_what_the_arrow_and_the_labels_told_it(
     assert moved("as it is") == pytest.approx(2, abs=0.5)
     assert moved("without x to y") == moved("y to x") == 0
     assert abs(moved("90% of y wrong")) < 0.7
-    assert compare(folders).entries["log_prob", "y", "model"]["best"][0] == "as it is"
+    assert compare_runs(folders).entries["log_prob", "y", "model"]["best"][0] == "as it is"

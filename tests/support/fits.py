@@ -14,7 +14,7 @@ from rung3 import SCM, Binary, Continuous, Image
 from rung3.data.rows import Noise
 from rung3.mechanisms import VAE, Equation, Flow
 from rung3.mechanisms.base import Abduction, Mechanism, Parents
-from rung3.training.fitting import History
+from rung3.training.options import History
 
 PLAIN: dict[str, Any] = {
     "lr": 1e-3, "schedule": "constant", "warmup": 0, "ema": None, "clip": None,

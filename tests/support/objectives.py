@@ -15,6 +15,7 @@ from rung3.mechanisms import VAE
 from rung3.mechanisms.base import Abduction, Mechanism, Parents
 from rung3.training.counterfactual import CounterfactualObjective
 from rung3.training.counterfactual.loss import CounterfactualLoss
+from rung3.training.counterfactual.preparation import columns, prepare
 
 TINY: dict[str, Any] = {"latent": 2, "width": 2, "depth": 1, "cooling": 0}
 
@@ -67,5 +68,5 @@ def bound(model: SCM, rows: Rows, predictors: Oracles, **options: Any) -> Counte
         predictors=predictors, **{"weight": 1.0, "after": 0, "ramp": 0} | options
     )
     image = model.mechanisms["image"]
-    aim.columns(model, ["image"])
-    return aim.prepare(model, {"image": image}, rows, None, 0, False)["image"]
+    columns(aim, model, ["image"])
+    return prepare(aim, model, {"image": image}, rows, None, 0, False)["image"]

@@ -38,6 +38,7 @@ from rung3.data.files import sealed, unsealed
 from rung3.evaluation import Oracles, Report
 from rung3.mechanisms import VAE, Equation, Flow, InverseCDF
 from rung3.study.folder import RunFolder
+from rung3.study.run import run_study
 from rung3.study.study import Study
 
 PATIENCE = 60.0
@@ -165,7 +166,7 @@ def crashes(
             snapshot(f"all of {name}")
 
     with patch.object(os, "replace", noted), cache(live / "cache"):
-        study.run(live / "run")
+        run_study(study, live / "run")
     expected, tally = outcome(live / "run"), Tally()
     for k in chosen(len(copies)):
         text, place = copies[k]
@@ -179,7 +180,7 @@ def _resumed(study: Study, text: str, place: Path, expected: dict[str, Any]) -> 
     try:
         with cache(place / "cache"):
             if not RunFolder(run).finished:
-                study.run(run)
+                run_study(study, run)
         if wrong := differences(outcome(run), expected):
             return f"{text}: {', '.join(wrong)} differ"
         if left := [str(path) for path in run.rglob(".rung3-*")]:
@@ -429,7 +430,7 @@ def kept(root: Path, n: int, seed: int = 0) -> Tally:
     study = Study.load(write_study(root / "study", said))
     run = root / "run"
     with cache(root / "cache"):
-        study.run(run)
+        run_study(study, run)
     reads: dict[str, Callable[[Path], Any]] = {
         "oracles.safetensors": Oracles.load,
         "predictors.safetensors": Oracles.load,

@@ -115,7 +115,7 @@ def test_oracles_that_had_a_say_in_training_may_not_judge(
     [
         ({"intervene": "left"}, r"intervene='left' must be a list of names"),
         ({"intervene": []}, r"intervene=\[\] must be a list of names"),
-        ({"at_once": 0}, r"at_once=0 must be at least 1"),
+        ({"at_once": 0}, r"at_once=0 must be a whole number of at least 1"),
         ({"intervene": ["left"], "at_once": 2}, r"at_once=2 must be at least 1, and at most the"),
         ({"kept": 1.5}, r"kept=1.5 must be a share between 0 and 1"),
         ({"share": 0.0}, r"share=0.0 must be a share between 0 and 1"),
@@ -123,7 +123,10 @@ def test_oracles_that_had_a_say_in_training_may_not_judge(
         ({"weight": math.nan}, r"weight=nan must be greater than 0"),
         ({"margin": -0.1}, r"margin=-0.1 must be at least 0"),
         ({"damping": math.inf}, r"damping=inf must be at least 0"),
-        ({"predictors": "oracles"}, r"predictors: expected Oracles, as fit_oracles gives them"),
+        (
+            {"predictors": "oracles"},
+            r"predictors='oracles' must be Oracles, as fit_oracles returns",
+        ),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:

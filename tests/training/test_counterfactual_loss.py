@@ -21,6 +21,7 @@ from rung3.mechanisms.base import Abduction, Mechanism, Parents
 from rung3.training.batches import Table
 from rung3.training.counterfactual import CounterfactualObjective
 from rung3.training.counterfactual.loss import propagate
+from rung3.training.counterfactual.preparation import columns, rehearsal
 
 # What is imagined ---------------------------------------------------------------------------------
 
@@ -62,16 +63,16 @@ def test_what_lies_below_an_intervention_is_what_the_model_itself_says(do: tuple
 def test_only_what_carries_an_intervention_is_recomputed_and_only_its_columns_are_needed() -> None:
     model = chain()
     model.fitted = {name: {} for name in ("a", "b", "c", "image")}
-    assert set(CounterfactualObjective().columns(model, ["image"])) == {"b", "c", "a", "e"}
-    assert set(CounterfactualObjective(intervene=["c"]).columns(model, ["image"])) == {"c"}
+    assert set(columns(CounterfactualObjective(), model, ["image"])) == {"b", "c", "a", "e"}
+    assert set(columns(CounterfactualObjective(intervene=["c"]), model, ["image"])) == {"c"}
     model.fitted.pop("c")
-    CounterfactualObjective(intervene=["c"]).columns(model, ["image"])
+    columns(CounterfactualObjective(intervene=["c"]), model, ["image"])
     with pytest.raises(ValueError, match=r"c: lies between .* image, and is not fitted yet; fit"):
-        CounterfactualObjective().columns(model, ["image"])
+        columns(CounterfactualObjective(), model, ["image"])
     changed = model.do(c=lambda a, b: a + b)
     changed.fitted = model.fitted
     with pytest.raises(ValueError, match=r"c: .*; fit the model before do\(c=\.\.\.\)"):
-        CounterfactualObjective(intervene=["a"]).columns(changed, ["image"])
+        columns(CounterfactualObjective(intervene=["a"]), changed, ["image"])
 
 
 def test_values_are_permuted_within_the_batch_one_variable_or_several_at_a_time(
@@ -129,7 +130,9 @@ def test_noise_of_observation_is_kept_in_a_share_of_the_rows(
     mechanism = tiny().mechanisms["image"]
     noise = {"z": torch.ones(200, 2), "eps": torch.ones(200, 1, 8, 8)}
     for kept in (0.0, 0.5, 1.0):
-        found: Any = bound(tiny(), rows, predictors, kept=kept).temper(noise, mechanism)
+        found: Any = bound(tiny(), rows, predictors, kept=kept).temper(
+            noise, mechanism, 200, torch.arange(200)
+        )
         assert torch.equal(found["z"], noise["z"])
         shares = found["eps"].flatten(1).mean(1)
         assert set(shares.unique().tolist()) <= {0.0, 1.0}
@@ -358,14 +361,13 @@ def test_rows_that_lack_what_lies_above_are_left_out_of_the_counterfactuals() ->
          "d": Equation("a + b + c + u"), "image": VAE(**TINY)},
     )  # fmt: skip
     mechanism = model.mechanisms["image"].train()
-    loss = CounterfactualObjective(weight=1.0, after=0, ramp=0, share=1.0).rehearsal(
-        model, mechanism
-    )
+    objective = CounterfactualObjective(weight=1.0, after=0, ramp=0, share=1.0)
+    loss = rehearsal(objective, model, mechanism)
     with torch.no_grad():
         rows = dict(model.sample(8, seed=0))
     rows["c"][:5] = torch.nan
     table = Table(Rows(rows), [mechanism], ["a", "b", "c", "d"])
-    assert loss.rows(loss.factual(mechanism, table.all())).tolist() == [5, 6, 7]
+    assert loss.usable(table.all().columns("abcd", mechanism)).tolist() == [5, 6, 7]
     rows["c"][:] = torch.nan
     table = Table(Rows(rows), [mechanism], ["a", "b", "c", "d"])
     step = loss(mechanism, table.all(), 0)

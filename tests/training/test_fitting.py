@@ -34,7 +34,7 @@ import rung3
 from rung3 import SCM, Binary, Continuous, Rows, load
 from rung3.data import split
 from rung3.mechanisms import Equation, Flow
-from rung3.training.fitting import History
+from rung3.training.options import History
 
 
 def numpys_state() -> list[int]:
@@ -257,17 +257,17 @@ def test_nothing_is_written_or_said_without_being_asked(
         ({"max_seconds": 0}, r"max_seconds=0 must be greater than 0"),
         ({"weight_decay": -0.1}, r"weight_decay=-0.1 must be at least 0"),
         ({"epochs": None}, r"epochs=None must be a whole number of at least 1"),
-        ({"warmup": -1}, r"warmup=-1 must be at least 0"),
-        ({"ema": 1.0}, r"ema=1.0 must lie between 0 and 1, such as 0.999"),
+        ({"warmup": -1}, r"warmup=-1 must be a whole number of at least 0"),
+        ({"ema": 1.0}, r"ema=1.0 must be between 0 and 1, such as 0.999"),
         ({"schedule": "step"}, r"schedule='step' must be one of \('constant', 'cosine'\)"),
         ({"checkpoint_every": 5}, r"checkpoint_every: say the folder too, with checkpoints="),
-        ({"seed": 0.5}, r"seed: expected an int, a torch.Generator or None, got 0.5"),
+        ({"seed": 0.5}, r"seed=0.5 must be an int, a torch.Generator or None"),
         ({"only": ["yy"]}, r"only: unknown variable 'yy'; the variables are \['x', 'y', 'z'\]"),
         ({"only": "xy"}, r"only='xy' must be a list of names, such as \['xy'\]"),
         ({"validation_share": 0, "patience": 2}, r"patience: needs validation rows"),
         (
             {"validation_share": 1.0},
-            r"validation_share=1.0 of 10 training rows leaves a part empty",
+            r"validation_share=1.0 must be at least 0 and less than 1",
         ),
     ],
 )

@@ -30,7 +30,7 @@ import rung3
 from rung3 import SCM, Image
 from rung3.mechanisms import VAE
 from rung3.mechanisms.base import Parents
-from rung3.training.fitting import History, Options
+from rung3.training.options import History, Options
 
 # How the weights move -----------------------------------------------------------------------------
 

@@ -50,8 +50,8 @@ STAGES = {
     "data": ("study.sources.TableData", "splits", 1, "while reading the data"),
     "fit": ("training.loop.Loop", "training_step", 6, "at step 5 of fitting x, y"),
     "validation": ("training.loop.Loop", "validation_step", 2, "of fitting x, y"),
-    "oracles": ("study.study.Study", "_oracles", 1, "while training the oracles"),
-    "evaluation": ("study.study.Study", "_evaluate", 1, "while evaluating"),
+    "oracles": ("study.run", "fit_oracles", 1, "while training the oracles"),
+    "evaluation": ("study.run", "evaluate", 1, "while evaluating"),
     "report": ("evaluation.report.report.Report", "save", 1, "while writing the report"),
 }
 

@@ -23,11 +23,12 @@ def run(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run.")] = False,
 ) -> None:
     """Run a study: data, fit, evaluate, report. A run that was stopped resumes where it was."""
+    from rung3.study.run import run_study
     from rung3.study.study import Study
 
     loaded = Study.load(study, settings or ())
     folder = out or Path("runs") / loaded.name
-    Console().print(loaded.run(folder, overwrite=overwrite, say=say, progress=True))
+    Console().print(run_study(loaded, folder, overwrite=overwrite, say=say, progress=True))
     say_path("report", folder / "report.html")
 
 
@@ -46,11 +47,12 @@ def evaluate(
 ) -> None:
     """Evaluate a run's model in another way, without fitting it again; the result is a run too."""
     from rung3.study.folder import RunFolder
+    from rung3.study.run import run_study
 
     changes = [*(settings or ()), *([f"evaluation.protocol={protocol}"] if protocol else ())]
     target = out or folder.with_name(f"{folder.resolve().name}-{protocol or 'again'}")
     study = RunFolder(folder).copy_fitted(target, changes, overwrite)
-    Console().print(study.run(target, say=say, progress=True))
+    Console().print(run_study(study, target, say=say, progress=True))
     say_path("report", target / "report.html")
 
 
@@ -85,7 +87,7 @@ def sweep(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove earlier runs.")] = False,
 ) -> None:
     """Run a study for each value of a setting and compare the runs; finished ones are kept."""
-    from rung3.evaluation import compare as compare_runs
+    from rung3.study import compare_runs
     from rung3.study.study import Study
     from rung3.study.sweep import sweep as run_all
 
@@ -110,7 +112,7 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Folder to write the page to.")] = None,
 ) -> None:
     """Compare runs on the same test rows: values, paired differences, pictures side by side."""
-    from rung3.evaluation import compare as compare_runs
+    from rung3.study import compare_runs
 
     comparison = compare_runs(folders)
     Console().print(comparison)
@@ -124,8 +126,8 @@ def tradeoff(
     out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("tradeoff.png"),
 ) -> None:
     """Draw composition against effectiveness, with skill as colour."""
-    from rung3.evaluation import compare as compare_runs
     from rung3.evaluation import tradeoff as draw_tradeoff
+    from rung3.study import compare_runs
 
     save_picture(draw_tradeoff(compare_runs(folders), times), out, dpi=150, transparent=True)
     say_path("picture", out)

@@ -6,7 +6,6 @@ be estimated: `epochs x steps an epoch x seconds a step`.
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +25,8 @@ from rung3.study.sources import Splits
 from rung3.study.study import Study
 from rung3.training.batches import Table
 from rung3.training.counterfactual import CounterfactualObjective
-from rung3.training.fitting import fit
+from rung3.training.counterfactual.preparation import rehearsal, settable
+from rung3.training.options import Options
 
 __all__ = ["Check", "check"]
 
@@ -108,8 +108,8 @@ class Check:
                 name,
                 repr(aim),
                 "held, in a second training" if aim.weight is None else "trained beside it",
-                ", ".join(aim.settable(self.model, name)),
-                ", ".join(aim.rehearsal(self.model, self.model.mechanisms[name]).read),
+                ", ".join(settable(aim, self.model, name)),
+                ", ".join(rehearsal(aim, self.model, self.model.mechanisms[name]).read),
             )
             for name, aim in self.objectives.items()
         ]
@@ -183,13 +183,12 @@ def _seconds(model: SCM, name: str, train: Rows, options: dict[str, Any]) -> flo
     trained = [p for p in mechanism.parameters() if p.requires_grad]
     if not trained:
         return 0.0
-    defaults = inspect.signature(fit).parameters
-    size = min(options.get("batch_size", defaults["batch_size"].default), train.n)
-    epochs = options.get("epochs", defaults["epochs"].default)
+    size = min(options.get("batch_size", Options.batch_size), train.n)
+    epochs = options.get("epochs", Options.epochs)
     aim = options.get("objective")
     involved = [mechanism]
     if aim:
-        loss = aim.rehearsal(model, mechanism)
+        loss = rehearsal(aim, model, mechanism)
         carriers: Any = loss.carriers
         involved += [*carriers]
     table = Table(train, involved)

@@ -21,16 +21,15 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from fnmatch import fnmatch
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rung3.data.files import DRAFTS, LIST, digest, finished, listed, write, write_json
+from rung3.data.rows import Rows
+from rung3.scm.scm import SCM
+from rung3.scm.store import load, written
 from rung3.study.locks import lock
-
-if TYPE_CHECKING:
-    from rung3.data.rows import Rows
-    from rung3.scm.scm import SCM
-    from rung3.study.sources import Splits
-    from rung3.study.study import Study
+from rung3.study.sources import Splits
+from rung3.study.study import Study
 
 __all__ = ["RunFolder"]
 
@@ -63,6 +62,7 @@ class RunFolder:
         self.predictors_path = self.path / "predictors.safetensors"
         self.report_path = self.path / "report.html"
         self.metrics_path = self.path / "metrics.json"
+        self._read: tuple[bytes, Study] | None = None  # the study's file, and what it says
 
     @property
     def finished(self) -> bool:
@@ -176,16 +176,18 @@ class RunFolder:
 
     def _written(self) -> list[Path]:
         """Files that the run wrote, last first; but for the study, which keeps it a run's."""
-        from rung3.scm.store import written
-
         if not self.study_path.is_file():
             return []
+        checkpoints = [self.checkpoints]
+        with suppress(ValueError):  # a study that is damaged names no other folder
+            checkpoints += filter(None, [self.study().training.checkpoints])
         report = [self.path / name for name in (*listed(self.path), LIST)]
         if self._unlisted:
             report += [path for pattern in UNLISTED for path in self.path.glob(pattern)]
         model = written(self.model_path)
         rest = [self.history_path, self.oracles_path, self.predictors_path, self.data_path]
-        return [*report, *model, *rest, *self.checkpoints.glob("[0-9]*/last.ckpt")]
+        saved = [path for folder in checkpoints for path in folder.glob("[0-9]*/last.ckpt")]
+        return [*report, *model, *rest, *saved]
 
     def _remove(self, files: Iterable[Path]) -> None:
         """Remove files, and folders of theirs that are empty then."""
@@ -212,8 +214,6 @@ class RunFolder:
             ValueError: If training has not ended here, anything but the evaluation is changed, or
                 the folder may not be used.
         """
-        from rung3.study.study import Study
-
         model, own, other = self.model(), self.study(), RunFolder(folder)
         changed = Study.load(self.study_path, settings)
         if other.path.resolve() == self.path.resolve():
@@ -240,20 +240,27 @@ class RunFolder:
         Raises:
             ValueError: If this is not the folder of a run.
         """
-        from rung3.study.study import Study
-
         if not self.study_path.is_file():
             raise ValueError(
                 f"{self.path} is not the folder of a run: it has no study.yaml; "
                 "`rung3 run STUDY` makes one"
             )
-        first, _, rest = self.study_path.read_bytes().partition(b"\n")
-        if first.startswith(b"#") and first != SEAL + sha256(rest).hexdigest().encode():
+        content = self.study_path.read_bytes()
+        if self._read is None or self._read[0] != content:
+            self._read = content, Study.load(self.study_path, sealed=self._sealed(content))
+        return self._read[1]
+
+    def _sealed(self, content: bytes) -> bool:
+        """Return whether a study's file bears the seal of this command, and refuse a wrong one."""
+        first, _, rest = content.partition(b"\n")
+        if not first.startswith(b"#"):
+            return False
+        if first != SEAL + sha256(rest).hexdigest().encode():
             raise ValueError(
                 f"{self.study_path} is damaged, or was changed: restore it from a copy, or run "
                 "the study anew with --overwrite; if you changed it, remove its first line"
             )
-        return Study.load(self.study_path)
+        return True
 
     def model(self) -> SCM:
         """The fitted model.
@@ -261,8 +268,6 @@ class RunFolder:
         Raises:
             ValueError: If training has not ended, or the model's files are altered.
         """
-        from rung3.scm.scm import load
-
         study = self.study()
         if not self.model_path.is_dir():
             raise ValueError(

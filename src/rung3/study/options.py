@@ -1,136 +1,150 @@
-"""The options of a study: how to fit, and what to ask."""
+"""The options of a study: how to fit, and what to ask.
+
+They are those of the library: keys, bounds and defaults are read off its own dataclasses
+(`rung3.training.Options`, `CounterfactualObjective`, `rung3.evaluation.Protocol`). What stands here
+is what a file says otherwise: a path instead of an object, a name instead of a list.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from rung3.data.expressions import interventions
+from rung3.data.validation import Count, Positive, Share, types
 from rung3.data.variables import Variable
-from rung3.study.parser import Part
+from rung3.evaluation.protocol import Protocol
+from rung3.study.parser import FilePath, Part
+from rung3.training.counterfactual.objective import CounterfactualObjective
+from rung3.training.options import Options
 
-if TYPE_CHECKING:
-    from rung3.evaluation.protocol import Protocol
-    from rung3.training.counterfactual import CounterfactualObjective
+__all__ = ["Evaluation", "FitOptions", "ProtocolOptions", "Training", "WholeNumber"]
 
-__all__ = ["Evaluation", "ProtocolOptions", "Training", "WholeNumber"]
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, lt=2**62)]
 WholeNumber = Annotated[int, Field(gt=-(2**62), lt=2**62)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
-EPOCHS = 2
-"""Of a second training."""
+SECOND_EPOCHS = 2
+"""Epochs of a second training, by an objective without a weight."""
+
+FIRST_TRAINING = ("epochs", "lr", "schedule", "warmup", "patience")
+"""Options of an image that are of its first training alone."""
+
+WHOLE_RUN = ("seed", "validation_share", "checkpoints")
+"""Options of `fit` that hold for the whole run, and not for single mechanisms."""
 
 
-class Objective(Part):
+class Derived(Part):
+    """A part whose keys are the fields of a dataclass, but for those that it declares itself."""
+
+    def __init_subclass__(
+        cls, of: type | None = None, without: Container[str] = (), **settings: Any
+    ) -> None:
+        super().__init_subclass__(**settings)
+        declared = {name for base in cls.__mro__ for name in vars(base).get("__annotations__", ())}
+        for name, (kind, default) in types(of).items() if of else ():
+            if name not in declared and name not in without:
+                cls.__annotations__[name] = kind
+                setattr(cls, name, default)
+
+    def given(self, without: Container[str] = ()) -> dict[str, Any]:
+        """Return the options that the file sets."""
+        names = [name for name in type(self).model_fields if name in self.model_fields_set]
+        return {name: getattr(self, name) for name in names if name not in without}
+
+
+class Objective(Derived, of=CounterfactualObjective):
     """The counterfactual objective of images.
-
-    It is `rung3.training.counterfactual.CounterfactualObjective`.
 
     Without a weight it is a second training, after that by likelihood, with rates and epochs of its
     own; with one, it is there from the start.
 
     Args:
+        predictors: File of oracles to train against, as `Oracles.save` writes it.
         epochs: Epochs of the second training, 2 if not given.
-        lr: Its learning rate.
+        lr: Learning rate of the second training.
     """
 
-    kind: Literal["counterfactual"]
-    intervene: list[str] | None = None
-    at_once: Count | None = None
-    soft: bool | None = None
-    kept: float | None = None
-    share: float | None = None
-    weight: Positive | None = None
-    after: int | None = None
-    ramp: int | None = None
-    margin: float | None = None
-    rate: float | None = None
-    damping: float | None = None
+    kind: Literal["counterfactual"] = "counterfactual"
+    predictors: FilePath | None = None
     epochs: Count | None = None
     lr: Positive | None = None
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        self.made()
-        if self.weight is not None and (self.epochs or self.lr):
+        if self.value().weight is not None and (self.epochs or self.lr):
             raise ValueError(
                 "epochs and lr are of a second training, and with a weight there is none; leave "
                 "them out"
             )
         return self
 
-    def made(self) -> CounterfactualObjective:
-        """The objective.
+    def value(self) -> CounterfactualObjective:
+        """Return the objective, without its predictors.
 
         Raises:
             ValueError: If an option is out of range.
         """
-        from rung3.training.counterfactual import CounterfactualObjective
-
-        options = [name for name in type(self).model_fields if name not in ("kind", "epochs", "lr")]
-        return CounterfactualObjective(**_given(self, options))
+        return CounterfactualObjective(**self.given(("kind", "predictors", "epochs", "lr")))
 
     def phases(self, options: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The options of the calls of `fit` for an image, one after the other."""
-        if self.weight is not None:
-            return [{**options, "objective": self.made()}]
-        own = {"objective": self.made()} | _given(self, ("epochs", "lr"))
-        first = ("epochs", "lr", "schedule", "warmup", "patience")  # are of the first training
-        rest = {name: value for name, value in options.items() if name not in first}
-        return [dict(options), {"epochs": EPOCHS, **rest, **own}]
+        """Return the options of the calls of `fit` for an image, one after the other."""
+        objective = self.value()
+        if objective.weight is not None:
+            return [{**options, "objective": objective}]
+        second = {name: v for name, v in options.items() if name not in FIRST_TRAINING}
+        own = {k: v for k, v in (("epochs", self.epochs), ("lr", self.lr)) if v is not None}
+        second = {"epochs": SECOND_EPOCHS, **second, "objective": objective, **own}
+        return [dict(options), second]
 
 
-class Options(Part):
-    """Options of `rung3.fit`; what is not given is as `fit` has it, and `null` is its `None`."""
-
-    epochs: Count | None = None
-    batch_size: Count | None = None
-    lr: Positive | None = None
-    weight_decay: Annotated[float, Field(ge=0)] | None = None
-    schedule: Literal["constant", "cosine"] | None = None
-    warmup: Annotated[int, Field(ge=0)] | None = None
-    clip: Positive | None = None
-    skip: Positive | None = None
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    patience: Count | None = None
-    precision: str | None = None
-    objective: Objective | None = None
-
-    def given(self) -> dict[str, Any]:
-        """The options that the file sets."""
-        return {k: getattr(self, k) for k in Options.model_fields if k in self.model_fields_set}
+def _by_name(value: Any) -> Any:
+    """Read an objective that is named, as `fit` takes it, as a part of the file."""
+    named = {"likelihood": None, "counterfactual": {"kind": "counterfactual"}}
+    return named.get(value, value) if isinstance(value, str) else value
 
 
-class Training(Options):
+class FitOptions(Derived, of=Options, without=WHOLE_RUN):
+    """Options of `rung3.fit`, which hold where a file does not say otherwise.
+
+    Args:
+        logger: Whether Lightning's default logger writes beside the checkpoints.
+        objective: What images are trained by, if not by their likelihood.
+    """
+
+    logger: bool | None = None
+    objective: Annotated[Objective | None, BeforeValidator(_by_name)] = None
+
+
+class Training(FitOptions, of=Options):
     """How to fit: options for all mechanisms, and others for some.
 
     Args:
-        seed: Of weights, the order of rows and training's own draws; the study's if not given. The
-            data, the oracles and the questions are the study's always.
+        seed: Seed of weights, the order of rows and training's own draws; the study's if not given.
+            The data, the oracles and the questions always have the study's.
+        validation_share: Share of the training rows set aside, instead of `data.validation`; 0 for
+            none.
+        checkpoints: Folder of the checkpoints; in the run's folder if not given.
         mislabelled: By variable, the share of training rows that are given the value of another,
             to see what wrong labels do; the oracles see the right ones.
-        accelerator: As Lightning names it, such as `cpu`.
-        devices: Number of devices, or `auto`.
-        checkpoint_every: Steps between checkpoints; one an epoch if not given.
-        mechanisms: Options of single mechanisms, over those for all.
+        mechanisms: Options of single mechanisms, instead of those for all.
     """
 
     seed: WholeNumber | None = None
+    checkpoints: FilePath | None = None
     mislabelled: dict[str, Share] = Field(default_factory=dict)
-    accelerator: str | None = None
-    devices: Count | str | None = None
-    checkpoint_every: Count | None = None
-    mechanisms: dict[str, Options] = Field(default_factory=dict)
+    mechanisms: dict[str, FitOptions] = Field(default_factory=dict)
 
     def shared(self) -> dict[str, Any]:
-        """The options that hold for every call of `fit`."""
-        return _given(self, ("accelerator", "devices", "checkpoint_every"))
+        """Return the options of every call of `fit` that the file sets."""
+        return self.given((*WHOLE_RUN, "mislabelled", "mechanisms"))
+
+    @property
+    def share_set_aside(self) -> float | None:
+        """The share of the training rows set aside, where it is said here."""
+        share: float | None = self.given().get("validation_share")
+        return share
 
 
 class OracleOptions(Part):
@@ -145,46 +159,58 @@ class OracleOptions(Part):
     rows: Count | None = None
 
 
-class ProtocolOptions(Part):
+Target = float | str
+"""A number, a label or an expression."""
+
+
+def _shaped(value: Any) -> Any:
+    """Refuse what is neither names nor targets by name."""
+    parts = value.values() if isinstance(value, dict) else []
+    alone = [v for part in parts for v in (part.values() if isinstance(part, dict) else [part])]
+    if not (value is None or isinstance(value, (list, dict))) or any(
+        not isinstance(target, (int, float, str)) for target in alone
+    ):
+        raise ValueError(
+            "expected names, or by name a number, a label or an expression, or by a label of "
+            f"one's own several of these; got {value!r:.80}"
+        )
+    return value
+
+
+Interventions = Annotated[
+    list[str] | dict[str, Target | dict[str, Target]] | None, BeforeValidator(_shaped)
+]
+
+
+def _preset(value: Any) -> Any:
+    return {"preset": value} if isinstance(value, str) else value
+
+
+class ProtocolOptions(Derived, of=Protocol):
     """What is asked and measured, as `rung3.evaluation.Protocol` takes it.
 
     Args:
         preset: A preset that the rest changes, such as `melistas2024`, or `complete`.
+        interventions: As `Evaluation` takes them.
     """
 
     preset: str | None = None
-    targets: str | None = None
-    levels: WholeNumber | None = None
-    propagate: bool | None = None
-    n: Count | None = None
-    truth_n: WholeNumber | None = None
-    seeds: WholeNumber | None = None
-    bootstrap: WholeNumber | None = None
-    particles: WholeNumber | None = None
-    temperatures: list[float] | None = None
-    composition: list[WholeNumber] | None = None
-    reversibility: list[WholeNumber] | None = None
-    measures: list[str] | None = None
+    interventions: Interventions = None
+    measures: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        self.made()
+        self.value()
         return self
 
-    def made(self) -> Protocol:
-        """The protocol.
+    def value(self) -> Protocol:
+        """Return the protocol, without its interventions.
 
         Raises:
             ValueError: If a field is out of its range, or the preset unknown.
         """
-        from rung3.evaluation.protocol import Protocol
-
-        names = [name for name in type(self).model_fields if name != "preset"]
-        changes = _given(self, names)
+        changes = self.given(("preset", "interventions"))
         return Protocol.named(self.preset, **changes) if self.preset else Protocol(**changes)
-
-
-Asked = float | str
 
 
 class Evaluation(Part):
@@ -199,68 +225,55 @@ class Evaluation(Part):
         particles: Draws of the noise, for the spread.
         bootstrap: Resamples, for the intervals.
         batch_size: Rows at once.
+        peers: Folders of runs of the same study with other seeds of training: how far their answers
+            are apart is the model's stability.
         oracles: How oracles are trained.
     """
 
-    protocol: ProtocolOptions | None = None
-    interventions: list[str] | dict[str, Asked | dict[str, Asked]] | None = None
+    protocol: Annotated[ProtocolOptions | None, BeforeValidator(_preset)] = None
+    interventions: Interventions = None
     n: Count | None = None
     particles: Count | None = None
     bootstrap: Annotated[int, Field(ge=0)] | None = None
     batch_size: Count | None = None
+    peers: list[FilePath] = Field(default_factory=list)
     oracles: OracleOptions = OracleOptions()
 
-    @field_validator("protocol", mode="before")
-    @classmethod
-    def _named(cls, said: Any) -> Any:
-        return {"preset": said} if isinstance(said, str) else said
+    def protocol_of(self, variables: Mapping[str, Variable]) -> Protocol:
+        """Return the protocol, with the options that go before it, and the interventions.
 
-    @field_validator("interventions", mode="before")
-    @classmethod
-    def _shaped(cls, said: Any) -> Any:
-        parts = said.values() if isinstance(said, dict) else []
-        alone = [v for part in parts for v in (part.values() if isinstance(part, dict) else [part])]
-        if not (said is None or isinstance(said, (list, dict))) or any(
-            not isinstance(value, (int, float, str)) for value in alone
-        ):
-            raise ValueError(
-                "expected names, or by name a number, a label or an expression, or by a label of "
-                f"one's own several of these; got {said!r:.80}"
-            )
-        return said
+        Raises:
+            ValueError: If a field is out of its range, a name is unknown, or a text is not an
+                expression.
+        """
+        changes: dict[str, Any] = {
+            name: value
+            for name in ("n", "particles", "bootstrap")
+            if (value := getattr(self, name)) is not None
+        }
+        if (asked := self.interventions_of(variables)) is not None:
+            changes["interventions"] = asked
+        return replace((self.protocol or ProtocolOptions()).value(), **changes)
 
-    def given(self) -> dict[str, Any]:
-        """The options of `evaluate` that the file sets, the interventions aside."""
-        given = _given(self, ("n", "particles", "bootstrap", "batch_size"))
-        return {"protocol": self.asking(), **given}
-
-    def asking(self) -> Protocol:
-        """The protocol, without the options that go before it."""
-        return (self.protocol or ProtocolOptions()).made()
-
-    def asking_of(self, variables: Mapping[str, Variable]) -> Protocol:
-        """The protocol with the options that go before it, and the interventions."""
-        given: dict[str, Any] = _given(self, ("n", "particles", "bootstrap"))
-        if (asked := self.asked(variables)) is not None:
-            given["interventions"] = asked
-        return replace(self.asking(), **given)
-
-    def asked(self, variables: Mapping[str, Variable]) -> dict[str, Any] | list[str] | None:
-        """The interventions, as `evaluate` takes them.
+    def interventions_of(
+        self, variables: Mapping[str, Variable]
+    ) -> dict[str, Any] | list[str] | None:
+        """Return the interventions, as `evaluate` takes them.
 
         Raises:
             ValueError: If a name is unknown, or a text not an expression.
         """
-        if not isinstance(self.interventions, dict):
-            return self.interventions
-        return {
-            label: interventions((f"{k}={v}" for k, v in said.items()), variables)
-            if isinstance(said, dict)
-            else interventions([f"{label}={said}"], variables)[label]
-            for label, said in self.interventions.items()
-        }
+        given = self.interventions
+        if given is None and self.protocol is not None:
+            given = self.protocol.interventions
+        if not isinstance(given, dict):
+            return given
+        return {label: _targets(label, target, variables) for label, target in given.items()}
 
 
-def _given(part: Part, names: Iterable[str]) -> dict[str, Any]:
-    found = {name: getattr(part, name) for name in names}
-    return {name: value for name, value in found.items() if value is not None}
+def _targets(
+    label: str, target: Target | dict[str, Target], variables: Mapping[str, Variable]
+) -> Any:
+    if isinstance(target, dict):
+        return interventions((f"{name}={value}" for name, value in target.items()), variables)
+    return interventions([f"{label}={target}"], variables)[label]

@@ -26,10 +26,20 @@ __all__ = ["FilePath", "Part", "Source", "nearest", "read", "unknown", "validate
 
 T = TypeVar("T", bound=BaseModel)
 
-LARGEST, DEEPEST, MOST = 2**20, 50, 50_000
-"""Bytes of a study file, levels of nesting, and values once its aliases are written out."""
+LARGEST = 2**20
+"""Bytes of a study file, at most."""
 
-_BOOL, _FLOAT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"
+DEEPEST = 50
+"""Levels of nesting, at most."""
+
+MOST = 50_000
+"""Values, at most, once aliases are written out."""
+
+GREATEST = 2**62
+"""Whole numbers are less than this: torch counts in 64 bits, and doubles a seed."""
+
+_BOOL = "tag:yaml.org,2002:bool"
+_FLOAT = "tag:yaml.org,2002:float"
 _DATE = "tag:yaml.org,2002:timestamp"
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
@@ -105,14 +115,21 @@ def read(path: str | Path, settings: Iterable[str] = ()) -> Source:
     return source
 
 
-def validated(model: type[T], source: Source) -> T:
-    """The source's values as a checked model.
+def validated(model: type[T], source: Source, **context: Any) -> T:
+    """Return the source's values as a checked model.
+
+    Args:
+        model: The model.
+        source: The values.
+        context: More for its validators to know.
 
     Raises:
         ValueError: With one line for each fault: file, line, key, what was given and expected.
     """
     try:
-        return model.model_validate(source.values, context={"folder": source.path.parent})
+        return model.model_validate(
+            source.values, context={"folder": source.path.parent, **context}
+        )
     except ValidationError as error:
         faults = [_spell(source, fault) for fault in error.errors(include_url=False)]
         raise ValueError("\n".join(faults)) from None
@@ -129,6 +146,10 @@ class Part(BaseModel):
         for key in values if isinstance(values, Mapping) else ():
             if key not in cls.model_fields:
                 raise unknown((key,), cls.model_fields)
+            parts = values[key] if isinstance(values[key], list) else [values[key]]
+            if any(isinstance(part, int) and abs(part) >= GREATEST for part in parts):
+                hint = f"whole numbers must be less than 2**62, got {values[key]!r:.40}"
+                raise PydanticCustomError("unknown_key", "{hint}", {"key": (key,), "hint": hint})
         return values
 
 

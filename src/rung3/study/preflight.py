@@ -6,33 +6,33 @@ everything that the oracles and the evaluation need is looked at.
 
 from __future__ import annotations
 
-import os
+import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rung3.data.memory import Bounded, require, row_bytes
 from rung3.data.rows import Rows
+from rung3.evaluation.assessment import evaluate, prepared
+from rung3.evaluation.plan import planned
 from rung3.scm.interventions import Apply
+from rung3.scm.query import Query
 from rung3.scm.scm import SCM
+from rung3.study.folder import RunFolder
+from rung3.study.sources import Splits
+from rung3.study.study import Study
+from rung3.training.options import Options
+from rung3.training.oracles.oracles import oracle_pairs
 
-if TYPE_CHECKING:
-    from rung3.scm.query import Query
-    from rung3.study.sources import Splits
-    from rung3.study.study import Study
-
-__all__ = ["preflight", "values_set"]
-
-BATCH = 256
-"""Rows that `evaluate` asks at once, where a study does not say."""
+__all__ = ["batch_size_of", "preflight", "values_set"]
 
 LESS = "ask for less"
 
 
 def preflight(study: Study, model: SCM, splits: Splits) -> list[tuple[Query, Rows]]:
-    """The questions that a study asks, each with its rows as set, if all can be trained and asked.
+    """Return the questions that a study asks, each with its rows as set, if all can be answered.
 
     Args:
         study: The study.
@@ -42,17 +42,15 @@ def preflight(study: Study, model: SCM, splits: Splits) -> list[tuple[Query, Row
     Raises:
         ValueError: Naming the part of the study that cannot be done, and why.
     """
-    from rung3.evaluation.assessment import prepared
-    from rung3.evaluation.plan import planned
-
     _check_devices(study)
     for name, mechanism in model.mechanisms.items():
         _check_seen(f"training: {name}", splits.train, model, [name, *mechanism.parents], 1)
     _check_oracles(study, model, splits.train)
-    protocol = study.evaluation.asking_of(model.variables)
+    _check_peers(study, model)
+    protocol = study.evaluation.protocol_of(model.variables)
     try:
         rows, _, n = prepared(model, splits.test, splits.truth, protocol)
-        size = min(study.evaluation.batch_size or BATCH, n) * row_bytes(model.variables)
+        size = min(batch_size_of(study), n) * row_bytes(model.variables)
         draws = f"{protocol.particles:,} particles of a batch of rows"
         require(draws, protocol.particles * size, LESS)
         resamples = f"{protocol.bootstrap:,} resamples of {rows.n} rows"
@@ -64,8 +62,14 @@ def preflight(study: Study, model: SCM, splits: Splits) -> list[tuple[Query, Row
         raise ValueError(f"evaluation: {error}") from None
 
 
+def batch_size_of(study: Study) -> int:
+    """Return the rows that `evaluate` asks at once."""
+    default: int = inspect.signature(evaluate).parameters["batch_size"].default
+    return study.evaluation.batch_size or default
+
+
 def values_set(query: Query, model: SCM, rows: Rows) -> Rows:
-    """The rows with what a question sets, all else as it was.
+    """Return the rows with what a question sets, all else as it was.
 
     Args:
         query: The question.
@@ -116,8 +120,6 @@ def _check_seen(what: str, rows: Rows, model: SCM, names: list[str], least: int)
 
 
 def _check_oracles(study: Study, model: SCM, train: Rows) -> None:
-    from rung3.training.oracles.oracles import oracle_pairs
-
     seen, others = study.halves(train)
     for pair in oracle_pairs(model):
         _check_seen("evaluation.oracles", seen[: study.evaluation.oracles.rows], model, [*pair], 2)
@@ -125,28 +127,31 @@ def _check_oracles(study: Study, model: SCM, train: Rows) -> None:
             _check_seen("training.objective: predictors", others, model, [*pair], 2)
 
 
+def _check_peers(study: Study, model: SCM) -> None:
+    """Refuse peers that are not models of the same variables."""
+    for path in study.evaluation.peers:
+        try:
+            variables = RunFolder(path).model().variables
+        except ValueError as error:
+            raise ValueError(f"evaluation.peers: {error}") from None
+        if variables != model.variables:
+            raise ValueError(f"evaluation.peers: {path} is a model of other variables")
+
+
 def _check_devices(study: Study) -> None:
     """Refuse a precision, an accelerator or devices that Lightning would refuse."""
-    shared = study.training.shared()
-    asked = {k: v for k, v in shared.items() if k in ("accelerator", "devices")}
-    said = (group.options.get("precision") for group in study.groups())
-    precisions = sorted({precision for precision in said if precision is not None})
-    if not asked and not precisions:
+    names = ("accelerator", "devices", "num_nodes", "precision")
+    combinations = {
+        repr(asked): asked
+        for group in study.groups()
+        if (asked := {k: group.options[k] for k in names if k in group.options})
+    }
+    if not combinations:
         return
-    devices, cores = asked.get("devices"), os.cpu_count() or 1
-    if isinstance(devices, int) and devices > max(cores, torch.cuda.device_count()):
-        raise ValueError(f"training.devices: {devices}; this machine has {cores} cores")
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-    from lightning.pytorch import Trainer
+    from rung3.training.loop import check_devices  # Lightning takes seconds to import
 
-    from rung3.training.loop import quiet
-
-    for precision in precisions or [None]:
-        options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, **asked}
+    for asked in combinations.values():
         try:
-            with quiet():
-                Trainer(**options, enable_model_summary=False, precision=precision)
-        except (MisconfigurationException, ValueError, RuntimeError, TypeError) as error:
-            wanted = asked | ({"precision": precision} if precision else {})
-            given = ", ".join(f"{k}={v!r}" for k, v in wanted.items())
-            raise ValueError(f"training: {given} cannot be used here: {error}") from None
+            check_devices(Options(**asked))
+        except ValueError as error:
+            raise ValueError(f"training.{error}") from None

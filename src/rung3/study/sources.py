@@ -79,11 +79,20 @@ class _Source(Part):
         """The column that a variable is read from, where it has another name."""
         return {}
 
-    def splits(self, variables: Variables, seed: int) -> Splits:
-        """All rows."""
-        rows = self.train_rows(variables, seed)
-        train, validation = _split("validation", rows, self.validation, seed)
+    def splits(self, variables: Variables, seed: int, share: float | None = None) -> Splits:
+        """Read or draw all rows.
+
+        Args:
+            variables: What each column holds.
+            seed: Of the draws, and of the rows that are set aside.
+            share: Share of the training rows set aside, instead of `validation`; 0 for none.
+        """
+        train, validation = self._set_aside(self.train_rows(variables, seed), seed, share)
         return Splits(train, validation, self.test_rows(variables, seed), self.truth())
+
+    def _set_aside(self, rows: Rows, seed: int, share: float | None) -> tuple[Rows, Rows]:
+        share = self.validation if share is None else share
+        return _split("validation", rows, share, seed) if share else (rows, rows[:0])
 
 
 def _split(part: str, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
@@ -233,14 +242,14 @@ class TableData(_Source):
             return _split("test", self._read(self.path, variables), self.test, seed)[1]
         return self._read(self.test, variables)
 
-    def splits(self, variables: Variables, seed: int) -> Splits:
-        """All rows; the table is read once."""
+    def splits(self, variables: Variables, seed: int, share: float | None = None) -> Splits:
+        """Read all rows, the table once."""
         train = self._read(self.path, variables)
         if isinstance(self.test, float):
             train, test = _split("test", train, self.test, seed)
         else:
             test = self._read(self.test, variables)
-        train, validation = _split("validation", train, self.validation, seed)
+        train, validation = self._set_aside(train, seed, share)
         return Splits(train, validation, test, None)
 
     def _read(self, path: FilePath, variables: Variables) -> Rows:

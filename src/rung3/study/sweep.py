@@ -25,8 +25,10 @@ import yaml
 from rung3.data.files import digest
 from rung3.data.names import slugs
 from rung3.data.variables import Image
+from rung3.evaluation.misspecification import misdrawn
 from rung3.graph import CausalGraph
 from rung3.study.folder import RunFolder
+from rung3.study.run import run_study
 from rung3.study.study import Study
 
 __all__ = ["studies", "sweep"]
@@ -111,7 +113,7 @@ def sweep(
             say(f"{k} of {len(made)}: {label} is finished, in {place.path}")
             continue
         say(f"{k} of {len(made)}: {label}")
-        made[label].run(place.path, overwrite=overwrite, say=say, progress=progress)
+        run_study(made[label], place.path, overwrite=overwrite, say=say, progress=progress)
     return {label: place.path for label, place in places.items()}
 
 
@@ -133,8 +135,6 @@ def _ways(text: str) -> list[tuple[str, str]]:
 
 def _wrong(path: str | Path, settings: list[str], share: float) -> list[tuple[str, str]]:
     """Label and setting: as it is, each arrow wrong, wrong labels; an image is made no cause."""
-    from rung3.evaluation.misspecification import misdrawn
-
     study = Study.load(path, settings)
     images = [name for name, kind in study.declared().items() if isinstance(kind, Image)]
     graph, found = CausalGraph(study.graph), [("as it is", f"name={study.name}")]

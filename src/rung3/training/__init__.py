@@ -1,5 +1,6 @@
 """Fit mechanisms to rows, choose their families, and diagnose the fit."""
 
-from rung3.training.fitting import History, Options, calibrate, fit
+from rung3.training.fitting import calibrate, fit
+from rung3.training.options import History, Options
 
 __all__ = ["History", "Options", "calibrate", "fit"]

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 
 from rung3.mechanisms.base import Mechanism
-from rung3.training.fitting import History, Options
+from rung3.training.options import History, Options
 
 __all__ = ["remark_after"]
 

@@ -7,8 +7,10 @@ steps of one batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,24 +19,9 @@ from rung3.data.files import digest
 from rung3.data.rows import Rows
 from rung3.data.seeding import stream
 from rung3.mechanisms.base import Mechanism, Parents
+from rung3.training.processes import DrawnAsOne
 
 __all__ = ["Batch", "Shuffled", "Sweep", "Table"]
-
-
-class Batch(NamedTuple):
-    """Values of some rows, and which of them train a mechanism (all, where not given)."""
-
-    values: dict[str, Tensor]
-    complete: dict[str, Tensor]
-
-    def of(self, mechanism: Mechanism) -> tuple[Tensor, Parents]:
-        """The mechanism's own value and its parents, in the rows that have them all."""
-        value = self.values[mechanism.name]
-        parents = {name: self.values[name] for name in mechanism.parents}
-        if mechanism.name not in self.complete:
-            return value, parents
-        rows = self.complete[mechanism.name]
-        return value[rows], {name: parent[rows] for name, parent in parents.items()}
 
 
 class Table:
@@ -69,25 +56,131 @@ class Table:
                 self.complete[mechanism.name] = ~missing
 
     def all(self) -> Batch:
-        """All rows."""
-        return Batch(self.values, self.complete)
+        """Return all rows."""
+        return Batch(self, slice(None))
 
     def __getitem__(self, index: slice | Tensor) -> Batch:
-        values = {name: value[index] for name, value in self.values.items()}
-        return Batch(values, {name: rows[index] for name, rows in self.complete.items()})
+        return Batch(self, index)
 
     def digest(self) -> str:
-        """A few letters that change if any value does, or the rows' order."""
+        """Return a few letters that change if any value does, or the rows' order."""
         return digest(self.values)
 
     def to(self, device: torch.device) -> Table:
-        """This table on the device, if it takes up less than half the memory that is free there."""
+        """Put this table on the device, if it takes less than half of its free memory."""
         tensors = [*self.values.values(), *self.complete.values()]
         size = sum(tensor.nbytes for tensor in tensors)
         if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 2:
             self.values = {name: value.to(device) for name, value in self.values.items()}
             self.complete = {name: rows.to(device) for name, rows in self.complete.items()}
         return self
+
+
+class Batch:
+    """Some rows of a table, and which of them are this process's.
+
+    A mechanism trains on the rows that have its value and its parents'. These are dealt out to the
+    processes one by one, so that all have as much to do whatever is missing.
+
+    Args:
+        table: The table.
+        index: Which of its rows.
+        rank: Number of this process.
+        devices: Number of processes that share the batch.
+        send: What is done to each column on its way: it is moved to a device, in a precision.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        index: slice | Tensor,
+        rank: int = 0,
+        devices: int = 1,
+        send: Callable[[Tensor], Tensor] = lambda column: column,
+    ) -> None:
+        self.table = table
+        self.index = index
+        self.rank = rank
+        self.devices = devices
+        self.send = send
+
+    def sent(self, send: Callable[[Tensor], Tensor]) -> Batch:
+        """Return the same rows, with something done to each column on its way."""
+        return Batch(self.table, self.index, self.rank, self.devices, send)
+
+    @property
+    def values(self) -> dict[str, Tensor]:
+        """All columns, of this process's rows."""
+        return {name: self._take(name, self._own(self.index)) for name in self.table.values}
+
+    def of(self, mechanism: Mechanism) -> tuple[Tensor, Parents]:
+        """Return the mechanism's own value and its parents, in the rows that have them all.
+
+        A process that has none of the batch's rows borrows one, which counts for nothing: its loss
+        must hang on the same parameters as that of the others.
+        """
+        own = self._own(self._complete(mechanism))
+        value, *parents = (self._take(name, own) for name in (mechanism.name, *mechanism.parents))
+        return value, dict(zip(mechanism.parents, parents, strict=True))
+
+    def columns(self, names: Iterable[str], mechanism: Mechanism) -> dict[str, Tensor]:
+        """Return columns, in the rows of all processes that train the mechanism."""
+        complete = self._complete(mechanism)
+        return {name: self._take(name, complete) for name in names}
+
+    def total(self, mechanism: Mechanism) -> int:
+        """Return how many rows train the mechanism, over all processes."""
+        complete = self._complete(mechanism)
+        if isinstance(complete, slice):
+            return len(range(*complete.indices(self.table.n)))
+        return len(complete)
+
+    def count(self, mechanism: Mechanism) -> int:
+        """Return how many of them are this process's."""
+        return len(range(self.rank, self.total(mechanism), self.devices))
+
+    def weight(self, mechanism: Mechanism) -> float:
+        """Return what this process's mean counts for in the mean over all processes."""
+        return self.count(mechanism) * self.devices / self.total(mechanism)
+
+    def deal(self, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Deal out some of the rows that train a mechanism.
+
+        Args:
+            at: Their numbers among all rows that train it.
+
+        Returns:
+            Which of `at` are this process's, and their numbers among its own rows.
+        """
+        which = (at % self.devices == self.rank).nonzero().squeeze(1)
+        return which, at[which] // self.devices
+
+    def drawn_as_one(self, mechanism: Mechanism) -> AbstractContextManager[Any]:
+        """Let noise of this process's rows be what one process would draw for them."""
+        if self.devices == 1:
+            return nullcontext()
+        total = self.total(mechanism)
+        own = torch.arange(total)[self.rank :: self.devices]
+        own = own if len(own) else torch.zeros(1, dtype=torch.long)
+        return DrawnAsOne(len(own), total, own)
+
+    def _complete(self, mechanism: Mechanism) -> slice | Tensor:
+        """Return the rows that have the mechanism's value and all its parents."""
+        if mechanism.name not in self.table.complete:
+            return self.index
+        complete = self.table.complete[mechanism.name][self.index]
+        rows = torch.arange(self.table.n, device=complete.device)[self.index]
+        return rows[complete]
+
+    def _own(self, rows: slice | Tensor) -> slice | Tensor:
+        """Return this process's part of rows, or a row that it borrows."""
+        if self.devices == 1 or isinstance(rows, slice):
+            return rows
+        own = rows[self.rank :: self.devices]
+        return own if len(own) else rows[:1]
+
+    def _take(self, name: str, rows: slice | Tensor) -> Tensor:
+        return self.send(self.table.values[name][rows])
 
 
 class Shuffled:
@@ -97,8 +190,8 @@ class Shuffled:
         table: The rows.
         size: Rows a step, over all devices; what is left over at an epoch's end waits for the next.
         seed: Of the order.
-        rank: Which part of every batch is this device's.
-        devices: Number of parts.
+        rank: Number of this process.
+        devices: Number of processes that share every batch.
 
     Attributes:
         step: The step that comes next.
@@ -108,7 +201,8 @@ class Shuffled:
         self.table = table
         self.size = min(size, table.n)
         self.seed = seed
-        self.part = slice(rank, None, devices)
+        self.rank = rank
+        self.devices = devices
         self.step = 0
         self._epoch = -1
         self._order = torch.empty(0)
@@ -127,23 +221,28 @@ class Shuffled:
             self._order = order.to(next(iter(self.table.values.values())).device)
             self._epoch = epoch
         self.step += 1
-        return self.table[self._order[place * self.size : (place + 1) * self.size][self.part]]
+        index = self._order[place * self.size : (place + 1) * self.size]
+        return Batch(self.table, index, self.rank, self.devices)
 
 
 class Sweep:
     """All rows once, in their order.
 
+    Every process has as many batches, so that all take part in what follows the last; those at the
+    end may be empty.
+
     Args:
         table: The rows.
         size: Rows a batch.
-        rank: Which batches are this device's.
-        devices: Number of devices.
+        rank: Which batches are this process's.
+        devices: Number of processes.
     """
 
     def __init__(self, table: Table, size: int, rank: int = 0, devices: int = 1) -> None:
         self.table = table
         self.size = size
-        self.starts = range(rank * size, table.n, devices * size)
+        batches = math.ceil(table.n / size / devices)
+        self.starts = [(k * devices + rank) * size for k in range(batches)]
 
     def __len__(self) -> int:
         return len(self.starts)

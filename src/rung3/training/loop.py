@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -19,9 +20,12 @@ from signal import SIGINT, SIGTERM
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
+from torch.distributed import DistStoreError
 
 from rung3.data.seeding import seeded
 from rung3.mechanisms.base import Mechanism
@@ -30,12 +34,24 @@ from rung3.training.averaging import Average
 from rung3.training.batches import Batch, Shuffled, Sweep, Table
 from rung3.training.checkpoints import Checkpoints, Sealed, check, resuming
 from rung3.training.counterfactual.loss import CounterfactualLoss
-from rung3.training.fitting import History, Options
+from rung3.training.options import History, Options
+from rung3.training.processes import summed
 from rung3.training.stopping import Stopped, stoppable
 
-__all__ = ["Loop", "run"]
+__all__ = ["Loop", "check_devices", "quiet", "run", "trainer_on"]
 
 DOUBLE = (64, "64", "64-true")
+"""Precisions in which weights are doubles."""
+
+WAIT = timedelta(minutes=10)
+"""How long a process waits for the others, which may be saving or compiling, before it gives up."""
+
+PLACES = ("accelerator", "devices", "num_nodes", "precision")
+"""Options that a machine may not be able to fulfil."""
+
+RENDEZVOUS = frozenset({"MASTER_ADDR", "SLURM_JOB_ID", "TORCHELASTIC_RUN_ID"})
+"""Variables of which one is set where processes on several machines find each other."""
+
 REMARKS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"You're resuming from a checkpoint that ended before",  # rows are a function of the step
@@ -58,31 +74,26 @@ def run(
         loop.double()
     callbacks: list[Callback] = []
     last = None
-    if options.checkpoints is not None:
-        path = options.checkpoints / "last.ckpt"
+    if options.folder is not None:
+        path = options.folder / "last.ckpt"
         callbacks.append(Checkpoints(path, options.checkpoint_every))
         if options.resume and path.is_file():
             check(path)
             last = path
-    alone = options.devices == options.num_nodes == 1
     seconds = options.max_seconds
     cure = "the same call goes on" if callbacks else "with checkpoints= it could go on from there"
     with stoppable(loop.where, cure), quiet():
-        trainer = Trainer(
+        trainer = trainer_on(
+            options,
             max_epochs=options.epochs,
             max_time=None if seconds is None else timedelta(seconds=seconds),
-            accelerator=options.accelerator,
-            devices=options.devices,
-            num_nodes=options.num_nodes,
-            strategy="auto" if alone else "ddp_find_unused_parameters_true",
-            precision=options.precision,
             logger=options.logger or False,
+            default_root_dir=options.folder,
             log_every_n_steps=max(1, min(50, loop.steps)),
             callbacks=callbacks,
             plugins=[Sealed()],
             enable_checkpointing=bool(callbacks),
             enable_progress_bar=options.progress,
-            enable_model_summary=False,
             num_sanity_val_steps=0,
             limit_val_batches=0 if validation is None else 1.0,
             use_distributed_sampler=False,
@@ -93,6 +104,11 @@ def run(
         except SystemExit:  # what Lightning makes of a signal that a handler of the caller's takes
             terminated = trainer.received_sigterm
             raise Stopped(SIGTERM if terminated else SIGINT, loop.where(), cure) from None
+        except DistStoreError:
+            raise ValueError(
+                f"num_nodes={options.num_nodes}, devices={options.devices!r}: not all processes "
+                f"came within {WAIT}; start the same command on every machine"
+            ) from None
     if last is not None and loop.began in (None, loop.global_step):
         said = (
             "finished: nothing was trained, only loaded; to train, resume=False or another folder"
@@ -101,6 +117,46 @@ def run(
     loop.finish()
     remark_after(loop.history, mechanisms, trainer.global_step, options)
     return loop.history
+
+
+def trainer_on(options: Options, **more: Any) -> Trainer:
+    """Return a Lightning trainer on the devices that the options name.
+
+    Raises:
+        ValueError: If they cannot be had here.
+    """
+    devices, cores = options.devices, os.cpu_count() or 1
+    if isinstance(devices, int) and devices > max(cores, torch.cuda.device_count()):
+        raise ValueError(f"devices: {devices}; this machine has {cores} cores")
+    if options.num_nodes > 1 and RENDEZVOUS.isdisjoint(os.environ):
+        raise ValueError(
+            f"num_nodes={options.num_nodes}: where the others are is not said; start the same "
+            "command on every machine with torchrun or srun, or with MASTER_ADDR, MASTER_PORT and "
+            "NODE_RANK set"
+        )
+    strategy = DDPStrategy(timeout=WAIT, find_unused_parameters=True, broadcast_buffers=False)
+    asked = {name: getattr(options, name) for name in PLACES}
+    try:
+        return Trainer(
+            **asked,
+            strategy="auto" if devices == options.num_nodes == 1 else strategy,
+            enable_model_summary=False,
+            **more,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError, TypeError) as error:
+        given = [f"{k}={v!r}" for k, v in asked.items() if v != getattr(Options, k)]
+        text = " ".join(str(error).split())
+        raise ValueError(f"{', '.join(given)} cannot be used here: {text}") from None
+
+
+def check_devices(options: Options) -> None:
+    """Refuse devices and a precision that cannot be had here.
+
+    Raises:
+        ValueError: If so.
+    """
+    with quiet():
+        trainer_on(options, logger=False, enable_checkpointing=False)
 
 
 class Loop(LightningModule):
@@ -139,8 +195,9 @@ class Loop(LightningModule):
         if validation is not None:
             self.history.validation |= {name: [] for name in self.names}
         self.best: dict[str, tuple[float, int, dict[str, Tensor]]] = {}
-        self.register_buffer("sums", torch.zeros(2, len(self.names), 2), persistent=False)
-        self.sums: Tensor  # of losses and of rows: (training or validation, mechanisms, 2)
+        # Of losses and of rows of this process: (training or validation, mechanisms, 2).
+        self.sums = torch.zeros(2, len(self.names), 2, dtype=torch.float64)
+        self.idle: set[str] = set()  # mechanisms that no row of the step trains
         self.elapsed = 0.0
         self.started = 0.0
         self.began: int | None = None  # the first step of this call; none if nothing was left to do
@@ -167,6 +224,11 @@ class Loop(LightningModule):
         """The validation rows in their order."""
         return Sweep(self._table("validation"), self.options.batch_size, *self._place())
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
+        """Let columns come in the trainer's precision, to the device, as they are asked for."""
+        convert = self.trainer.precision_plugin.convert_input
+        return batch.sent(lambda column: convert(column).to(device))
+
     def _table(self, split: str) -> Table:
         table = self.tables[split]
         assert table is not None
@@ -178,9 +240,10 @@ class Loop(LightningModule):
     # One step ------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """The sum of the losses of the mechanisms that are still trained."""
+        """Return the sum of the losses of the mechanisms that are still trained."""
         step = self.trainer.global_step
         stopped = self._stopped()
+        self.idle = set()
         losses = [
             self._loss(0, k, name, mechanism, batch, step)
             for k, (name, mechanism) in enumerate(zip(self.names, self.trained, strict=True))
@@ -189,27 +252,38 @@ class Loop(LightningModule):
         return torch.stack(losses).sum()
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Losses on rows held out; the random numbers are the same after every epoch."""
+        """Add up losses on rows held out; random numbers are the same after every epoch."""
+        rank, devices = self._place()
         for k, (name, mechanism) in enumerate(zip(self.names, self.kept, strict=True)):
-            self._loss(1, k, name, mechanism, batch, index)
+            self._loss(1, k, name, mechanism, batch, index * devices + rank)
 
     def _loss(
         self, split: int, k: int, name: str, mechanism: Any, batch: Batch, step: int
     ) -> Tensor:
-        value, parents = batch.of(mechanism)
-        if not len(value):
-            return self.sums.new_zeros((), requires_grad=True)
-        key = f"{name}/{('training', 'validation')[split]}/{step}/{self.trainer.global_rank}"
+        """Return a loss whose mean over all processes is that over all their rows."""
+        if not batch.total(mechanism):
+            if split == 1:
+                return torch.zeros((), device=self.device)
+            self.idle.add(name)
+            trained = next(p for p in mechanism.parameters() if p.requires_grad)
+            return 0 * trained.sum()  # every loss must hang on a parameter
+        # The last part was the process's number once; it keeps the streams of one process.
+        key = f"{name}/{('training', 'validation')[split]}/{step}/0"
         with seeded(self.options.seed, key, self.device):
             loss: Tensor
             if split == 0 and name in self.objectives:
                 loss, own = self.objectives[name](mechanism, batch, step)
             else:
-                loss = own = mechanism.loss(value, parents)
+                value, parents = batch.of(mechanism)
+                with batch.drawn_as_one(mechanism):
+                    own = mechanism.loss(value, parents)
+                loss = own * batch.weight(mechanism)
         if not loss.isfinite():
             self._broken(mechanism, f"its loss is {loss.item()} at")
-        rows = loss.new_tensor(len(value))
-        self.sums[split, k] += torch.stack([own.detach() * rows, rows])
+        count = batch.count(mechanism)
+        self.sums[split, k] += torch.tensor(
+            [float(own.detach()) * count, count], dtype=torch.float64
+        )
         return loss
 
     def _broken(self, mechanism: Any, what: str) -> None:
@@ -252,6 +326,9 @@ class Loop(LightningModule):
         """
         greatest = math.inf if self.options.clip is None else self.options.clip
         for name, mechanism in zip(self.names, self.trained, strict=True):
+            if name in self.idle:
+                mechanism.zero_grad()
+                continue
             norm = nn.utils.clip_grad_norm_(mechanism.parameters(), greatest)
             if not norm.isfinite() or (self.options.skip and norm > self.options.skip):
                 mechanism.zero_grad()
@@ -309,14 +386,17 @@ class Loop(LightningModule):
         """Note the training losses."""
         self._tick()
         self._note(0, self.history.training)
-        for objective in self.objectives.values():
-            objective.note(self.history)
+        for name, objective in self.objectives.items():
+            objective.sums = self._summed(objective.sums)
+            curves = self.history.counterfactual.setdefault(name, {})
+            for part, mean in objective.means().items():
+                curves.setdefault(part, []).append(mean)
         self.history.seconds.append(self.elapsed)
         seen = self.done * min(self.options.batch_size, self._table("training").n)
         self.history.rows_per_second.append(seen / self.elapsed)
 
     def _note(self, split: int, curves: dict[str, list[float]]) -> dict[str, float]:
-        total: Any = self.trainer.strategy.reduce(self.sums[split], reduce_op="sum")
+        total = self._summed(self.sums[split])
         means = dict(zip(self.names, (total[:, 0] / total[:, 1]).tolist(), strict=True))
         for name, mean in means.items():
             if mean == mean:  # NaN where nothing was trained any more
@@ -326,8 +406,14 @@ class Loop(LightningModule):
         self.sums[split] = 0
         return means
 
+    def _summed(self, counts: Tensor) -> Tensor:
+        """Return counts summed over all processes."""
+        if self.trainer.world_size == 1:
+            return counts.clone()
+        return summed(counts.to(self.device)).cpu()
+
     def _stopped(self) -> set[str]:
-        """The mechanisms whose validation loss has not fallen for as long as patience allows."""
+        """Return the mechanisms whose validation loss has not fallen for the patience given."""
         patience, epochs = self.options.patience, self.history.validation
         if patience is None:
             return set()
@@ -368,7 +454,8 @@ class Loop(LightningModule):
             "identity": self.identity(),
             "history": asdict(self.history),
             "best": self.best,
-            "sums": self.sums,
+            "sums": self._summed(self.sums),
+            "objectives": {k: self._summed(o.sums) for k, o in self.objectives.items()},
             "elapsed": self.elapsed,
         }
 
@@ -387,7 +474,14 @@ class Loop(LightningModule):
                 "give another folder, or resume=False to start anew"
             )
         self.history, self.best = History(**saved["history"]), saved["best"]
-        self.sums, self.elapsed = saved["sums"].to(self.sums.device), saved["elapsed"]
+        self.elapsed = saved["elapsed"]
+        sums = dict(saved.get("objectives", {}))
+        for k, name in enumerate(self.objectives):  # checkpoints of before have them as buffers
+            sums.setdefault(name, checkpoint["state_dict"].pop(f"aims.{k}.sums", torch.zeros(3)))
+        if self.trainer.is_global_zero:  # they are of all processes: one goes on from them
+            self.sums = saved["sums"].cpu().double()
+            for name, objective in self.objectives.items():
+                objective.sums = sums[name].cpu().double()
 
 
 @contextmanager

@@ -4,7 +4,7 @@ With `a_j = cos(pi j F(u))` of the noise, F its distribution function, which see
 spread and skew move, and b the same waves of every parent, indicators of categories, and random
 waves of all parents together,
 
-- coarse: the sums of (a - E a) (b - E b)' are nought, but for chance (`rung3.graph.association`);
+- coarse: the sums of (a - E a) (b - E b)' are zero, but for chance (`rung3.graph.association`);
 - fine: the noise of a row tells nothing of the noise of rows whose parents are near. With a made
   white, and i ~ j the pairs among the NEAR nearest neighbours along one numeric parent, or in all,
 
@@ -25,18 +25,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rung3.data.independence import features
 from rung3.data.rows import Noise
 from rung3.data.seeding import stream
 from rung3.data.variables import Continuous, Discrete
-from rung3.effects.attribution.mechanism_changes import features
 from rung3.graph.association import association
 from rung3.mechanisms.base import Mechanism, Parents
 
 __all__ = ["coordinates", "independence"]
 
-WAVES, COLUMNS, NEAR, MOST = 8, 100, 5, 20_000
-"""Random waves of all parents together; columns of b, those that vary most; neighbours; rows whose
-neighbours are looked for."""
+WAVES = 8
+"""Random waves of all parents together."""
+
+COLUMNS = 100
+"""Columns of b, at most: those that vary most."""
+
+NEAR = 5
+"""Neighbours of a row."""
+
+MOST = 20_000
+"""Rows whose neighbours are looked for, at most: the search takes `n log n`."""
 
 
 def independence(

@@ -32,9 +32,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from rung3.data.columns import gaps, read, say_gaps
+from rung3.data.independence import features, hotelling, summary
 from rung3.data.rows import Rows
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Discrete, Image, Variable
@@ -45,9 +45,14 @@ from rung3.mechanisms.networks.encoding import ParentEncoder, Standardise
 
 __all__ = ["Change", "changes"]
 
-WAVES, COMPONENTS, FOURIER, WEIGHTS = 4, 4, 100, 4
-LEAST, ROWS_A_PRODUCT = 20, 20
-"""Rows that there must be; and that for each product of residuals, or weights are left out."""
+FOURIER = 100
+"""Random Fourier features of a regression."""
+
+WEIGHTS = 4
+"""Columns of the parents that products of residuals are weighted by, at most."""
+
+ROWS_A_PRODUCT = 20
+"""Rows for each product of residuals; with fewer, weights are left out."""
 
 
 @dataclass(frozen=True)
@@ -189,29 +194,6 @@ def _test(
     return hotelling(name, products.reshape(n, -1))
 
 
-def hotelling(name: str, products: Tensor) -> tuple[float, float]:
-    """The F statistic of products of residuals `(n, p)`, and its p-value: is their mean zero?
-
-    Raises:
-        ValueError: If there are too few rows, naming the variable.
-    """
-    from scipy.stats import f
-
-    n = len(products)
-    spread = products - products.mean(0)
-    covariance = spread.T @ spread / (n - 1)
-    values, vectors = torch.linalg.eigh(covariance)
-    kept = values > values.max().clamp_min(1e-12) * 1e-6
-    p = int(kept.sum())
-    if n < (least := max(LEAST, 2 * p)):
-        raise ValueError(f"{name}: {n} rows are too few to test its mechanism; expected {least}")
-    if not kept.any():
-        return 0.0, 1.0
-    means = (products.mean(0) @ vectors)[kept]
-    statistic = float(n * (means.square() / values[kept]).sum()) * (n - p) / (p * (n - 1))
-    return statistic, float(f.sf(statistic, p, n - p))
-
-
 def _regress(
     outcome: Tensor, rows: Rows, parents: Mapping[str, Variable], seed: int
 ) -> tuple[Tensor, Tensor]:
@@ -262,7 +244,7 @@ def _encode(rows: Rows, parents: Mapping[str, Variable]) -> Tensor:
     parts = []
     for name, kind in parents.items():
         if isinstance(kind, Image):
-            parts.append(_summary(rows[name]))
+            parts.append(summary(rows[name]))
         else:
             encoder = ParentEncoder({name: kind}).double()
             encoder.calibrate(rows)
@@ -272,32 +254,6 @@ def _encode(rows: Rows, parents: Mapping[str, Variable]) -> Tensor:
     scale.calibrate(features)
     standard: Tensor = scale(features)
     return standard.detach()
-
-
-def features(name: str, value: Tensor, kind: Variable) -> Tensor:
-    """Functions of a variable, `(n, d)`, that a change of its distribution moves."""
-    if isinstance(kind, Discrete):
-        indicators = F.one_hot(value.long(), kind.classes).double()
-        return indicators[:, indicators.any(0)][:, 1:]
-    columns = _summary(value) if isinstance(kind, Image) else value.double().reshape(len(value), -1)
-    waves = 2 if columns.shape[1] > 2 else WAVES
-    ranks = columns.argsort(0).argsort(0).double()
-    for k in range(columns.shape[1]):  # ties share a rank
-        _, same, count = columns[:, k].unique(return_inverse=True, return_counts=True)
-        sums = torch.zeros(len(count), dtype=torch.float64).index_add(0, same, ranks[:, k])
-        ranks[:, k] = (sums / count)[same]
-    phase = math.pi * (ranks + 0.5) / len(value)
-    return torch.cat([(j * phase).cos() for j in range(1, waves + 1)], 1)
-
-
-def _summary(image: Tensor) -> Tensor:
-    """Mean, spread, sharpness and principal components of images, `(n, 3 + COMPONENTS)`."""
-    flat = image.double().flatten(1)
-    sharp = image.double().diff(dim=-1).square().flatten(1).mean(1)
-    small = F.adaptive_avg_pool2d(image.double(), 8).flatten(1)
-    _, _, directions = torch.linalg.svd(small - small.mean(0), full_matrices=False)
-    components = (small - small.mean(0)) @ directions[:COMPONENTS].T
-    return torch.cat([torch.stack([flat.mean(1), flat.std(1), sharp], 1), components], 1)
 
 
 def _some(n: int, most: int, seed: int, which: int) -> Tensor:

@@ -17,13 +17,11 @@ from rung3.evaluation.report.compared import Compared
 from rung3.evaluation.report.comparison_page import pictures_of, render, table
 from rung3.evaluation.report.report import Report
 from rung3.evaluation.report.tradeoff import panels, tradeoff
-from rung3.study.folder import RunFolder
-from rung3.study.replicates import add_disagreement
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "compare", "named_runs"]
 
 ASKED = ("world", "rows", "rows compared with the truth", "other parents")
 """Settings that must be the same."""
@@ -33,9 +31,8 @@ def compare(runs: Iterable[Report | str | Path] | Mapping[str, Report | str | Pa
     """Compare what was found of several models on the same test rows.
 
     Args:
-        runs: Two reports or more, or folders that hold one, such as those of finished runs; under
-            names of your own, or else the folders'. Runs that differ in `training.seed` alone are
-            asked again, for how far their answers are apart.
+        runs: Two reports or more, or folders that hold one; under names of your own, or else the
+            folders'. Of finished runs, `rung3.study.compare_runs` finds more.
 
     Returns:
         The comparison: `print` it, `save` it, read its `metrics`.
@@ -58,7 +55,7 @@ def compare(runs: Iterable[Report | str | Path] | Mapping[str, Report | str | Pa
     """
     if isinstance(runs, Report | str | Path):
         runs = [runs]
-    named = dict(runs) if isinstance(runs, Mapping) else _named(list(runs))
+    named = dict(runs) if isinstance(runs, Mapping) else named_runs(list(runs))
     if len(named) < 2:
         got = ", ".join(named) or "none"
         raise ValueError(f"compare: expected two runs or more, got {got}")
@@ -67,9 +64,6 @@ def compare(runs: Iterable[Report | str | Path] | Mapping[str, Report | str | Pa
     for name in others:
         if said := _unlike(reports[first], reports[name]):
             raise ValueError(f"{name} cannot be compared with {first}: {said}")
-    folders = [name for name, run in named.items() if not isinstance(run, Report)]
-    places = {name: RunFolder(str(named[name])) for name in folders}
-    add_disagreement(reports, {name: place for name, place in places.items() if place.fitted})
     return Comparison(reports)
 
 
@@ -124,8 +118,8 @@ class Comparison(Compared):
         return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
-def _named(runs: list[Report | str | Path]) -> dict[str, Report | str | Path]:
-    """Name runs by their folders, with as many of the folders above as tell all runs apart."""
+def named_runs(runs: list[Report | str | Path]) -> dict[str, Report | str | Path]:
+    """Name runs by their folders, with as many of the folders above it as tell all apart."""
     folders = [None if isinstance(run, Report) else Path(run).resolve() for run in runs]
     for folder in folders:
         if folder is not None and folders.count(folder) > 1:

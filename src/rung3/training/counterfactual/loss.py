@@ -26,7 +26,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from contextlib import nullcontext
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -36,11 +37,9 @@ from rung3.data.rows import Noise
 from rung3.mechanisms.autoencoder import Autoencoder
 from rung3.mechanisms.base import Mechanism, Parents
 from rung3.training.batches import Batch
+from rung3.training.counterfactual.objective import CounterfactualObjective
 from rung3.training.oracles.oracles import Oracle
-
-if TYPE_CHECKING:
-    from rung3.training.counterfactual.objective import CounterfactualObjective
-    from rung3.training.fitting import History
+from rung3.training.processes import DrawnAsOne, summed
 
 __all__ = ["CounterfactualLoss", "Step", "propagate"]
 
@@ -65,11 +64,11 @@ class CounterfactualLoss(nn.Module):
     Attributes:
         bound: The constraint c; NaN where there is none.
         multiplier: Lambda.
+        sums: Of C and of the factor of N, and how many, since the epoch began; of this process.
     """
 
     bound: Tensor
     multiplier: Tensor
-    sums: Tensor  # of C and of the factor of N, and how many, since the epoch began
 
     def __init__(
         self,
@@ -91,7 +90,7 @@ class CounterfactualLoss(nn.Module):
             self.variables |= {carrier.name: carrier.variable, **carrier.parents}
         self.register_buffer("bound", torch.tensor(torch.nan))
         self.register_buffer("multiplier", torch.zeros(()))
-        self.register_buffer("sums", torch.zeros(3))
+        self.sums = torch.zeros(3, dtype=torch.float64)
 
     def train(self, mode: bool = True) -> Self:
         """Whatever the mode, what is frozen stays in evaluation mode."""
@@ -107,20 +106,30 @@ class CounterfactualLoss(nn.Module):
         """
         value, parents = batch.of(mechanism)
         weight = self.weight(step)
-        factual = self.factual(mechanism, batch)
-        at = self.rows(factual)
+        factual = batch.columns(self.variables, mechanism)
+        at = self.usable(factual)
         if weight == 0 or len(at) < 2:
-            own = mechanism.loss(value, parents)
-            return Step(own, own)
-        own, noise, size = _abduct(mechanism, value, parents, at)
-        imagined, changed = self.imagine({name: column[at] for name, column in factual.items()})
+            with batch.drawn_as_one(mechanism):
+                own = mechanism.loss(value, parents)
+            return Step(own if batch.devices == 1 else own * batch.weight(mechanism), own)
+        which, local = batch.deal(at)
+        count = len(which)
+        if not count:  # a process without any of these rows takes one, which counts for nothing
+            which = local = at.new_zeros(1)
+        own, noise, size = _abduct(mechanism, value, parents, local, batch, (len(at), which))
+        imagined, changed = self._imagine({name: column[at] for name, column in factual.items()})
         image = mechanism.predict(
-            self.temper(noise, mechanism), {name: imagined[name] for name in mechanism.parents}
+            self.temper(noise, mechanism, len(at), which),
+            {name: imagined[name][which] for name in mechanism.parents},
         )
-        cost = self.log_loss(value[at], image, imagined, changed)
-        factor = self.factor(own.detach())
-        self.sums += torch.stack([cost.detach(), factor, torch.ones_like(factor)])
-        return Step(weight * cost / size + factor * own, own)
+        own_imagined = {name: column[which] for name, column in imagined.items()}
+        cost = self.log_loss(value[local], image, own_imagined, changed) * (count / len(at))
+        mean = summed(own.detach() * batch.count(mechanism)) / batch.total(mechanism)
+        factor = self._factor(mean)
+        parts = [float(cost.detach()), float(factor) / batch.devices, 1 / batch.devices]
+        self.sums += torch.tensor(parts, dtype=torch.float64)
+        own_part = factor * own * batch.weight(mechanism)
+        return Step(weight * cost * batch.devices / size + own_part, own)
 
     def weight(self, step: int) -> float:
         """The weight `w_t` of C; 1 under a constraint."""
@@ -141,13 +150,8 @@ class CounterfactualLoss(nn.Module):
         self.multiplier.copy_(torch.where(risen.isfinite(), risen, self.multiplier))
         return factor
 
-    def factual(self, mechanism: Mechanism, batch: Batch) -> dict[str, Tensor]:
-        """What interventions involve, in the rows that train the mechanism."""
-        complete = batch.complete.get(mechanism.name, slice(None))
-        return {name: batch.values[name][complete] for name in self.variables}
-
-    def rows(self, factual: Mapping[str, Tensor]) -> Tensor:
-        """Which of them counterfactuals are made of: the first that lack no value."""
+    def usable(self, factual: Mapping[str, Tensor]) -> Tensor:
+        """Return which rows counterfactuals are made of: the first that lack no value."""
         missing = [self.variables[name].is_missing(column) for name, column in factual.items()]
         present = ~torch.stack(missing).any(0)
         return present.nonzero().squeeze(1)[: math.ceil(self.options.share * len(present))]
@@ -163,12 +167,19 @@ class CounterfactualLoss(nn.Module):
             carriers: Any = self.carriers
             return propagate(carriers, factual, do)
 
-    def temper(self, noise: Noise, mechanism: Mechanism) -> Noise:
-        """The noise, that of observation kept in a share of the rows and 0 in the others."""
+    def temper(self, noise: Noise, mechanism: Mechanism, n: int, which: Tensor) -> Noise:
+        """Return the noise, that of observation kept in a share of the rows and 0 in the others.
+
+        Args:
+            noise: Noise of this process's rows.
+            mechanism: The mechanism.
+            n: Number of rows of all processes.
+            which: Which of these are this process's.
+        """
         if self.options.kept == 1 or isinstance(noise, Tensor):
             return noise
         keys = mechanism.observation_noise
-        kept = torch.rand(len(next(iter(noise.values())))) < self.options.kept
+        kept = (torch.rand(n) < self.options.kept)[which.cpu()]
         return {
             key: part * kept.to(part).reshape(-1, *[1] * (part.ndim - 1)) if key in keys else part
             for key, part in noise.items()
@@ -181,7 +192,7 @@ class CounterfactualLoss(nn.Module):
         parents: Parents,
         changed: Container[str],
     ) -> Tensor:
-        """C, of what the images should look like after a change of some parents."""
+        """Return C, of what the images should look like after a change of some parents."""
         total = image.new_zeros(())
         predictors: Any = self.predictors
         for name, predictor in zip(self.read, predictors, strict=True):
@@ -193,14 +204,16 @@ class CounterfactualLoss(nn.Module):
             total = total + predictor.log_loss(image, sought).mean()
         return total
 
-    def note(self, history: History) -> None:
-        """Note the means since the last call, if there was a counterfactual at all."""
+    def means(self) -> dict[str, float]:
+        """Return the means since the last call, if there was a counterfactual at all."""
         cost, factor, n = self.sums.tolist()
         self.sums.zero_()
-        if n:
-            curves = history.counterfactual.setdefault(self.name, {})
-            curves.setdefault("log-loss of the predictors", []).append(cost / n)
-            curves.setdefault("factor of its own loss", []).append(factor / n)
+        if not n:
+            return {}
+        return {
+            "log-loss of the predictors": cost / n,
+            "factor of its own loss": factor / n,
+        }
 
     def identity(self) -> dict[str, str]:
         """What must be as it was for a run to go on."""
@@ -252,21 +265,31 @@ def propagate(
 
 
 def _abduct(
-    mechanism: Mechanism, value: Tensor, parents: Parents, at: Tensor
+    mechanism: Mechanism,
+    value: Tensor,
+    parents: Parents,
+    local: Tensor,
+    batch: Batch,
+    dealt: tuple[int, Tensor],
 ) -> tuple[Tensor, Noise, int]:
-    """The mechanism's own loss, the noise of some rows, and how many values the loss is a mean of.
+    """Return the mechanism's own loss, noise of some rows, and how many values the loss averages.
 
     Autoencoders go through their encoder and decoder once for both.
     """
+    some = DrawnAsOne(len(local), *dealt) if batch.devices > 1 else nullcontext()
     if isinstance(mechanism, Autoencoder):
-        found = mechanism.infer(value, parents)
-        raw = found.raw[at].to(value)  # under mixed precision too, eps needs its digits
-        eps = mechanism.pixels.abduct(value[at], mechanism.pixels.params(raw))
-        noise: Noise = {"eps": eps} | {name: part[at] for name, part in found.noise.items()}
-        own, size = mechanism.objective(value, found), value[0].numel()
+        with batch.drawn_as_one(mechanism):
+            inference = mechanism.infer(value, parents)
+        raw = inference.raw[local].to(value)  # under mixed precision too, eps needs its digits
+        with some:
+            eps = mechanism.pixels.abduct(value[local], mechanism.pixels.params(raw))
+        noise: Noise = {"eps": eps} | {k: part[local] for k, part in inference.noise.items()}
+        own, size = mechanism.objective(value, inference), value[0].numel()
     else:
-        own, size = mechanism.loss(value, parents), 1
-        noise = mechanism.abduct(value[at], {name: part[at] for name, part in parents.items()})
+        with batch.drawn_as_one(mechanism):
+            own, size = mechanism.loss(value, parents), 1
+        with some:
+            noise = mechanism.abduct(value[local], {k: part[local] for k, part in parents.items()})
     if isinstance(noise, Tensor):
         return own, noise, size
     keys = mechanism.observation_noise

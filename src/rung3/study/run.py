@@ -1,0 +1,190 @@
+"""Do what a study says: data -> fit -> save -> evaluate -> report."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rung3.data.files import write_json
+from rung3.evaluation import Report, evaluate, user_cache
+from rung3.evaluation.misspecification import mislabelled
+from rung3.scm.scm import SCM
+from rung3.study.folder import RunFolder
+from rung3.study.preflight import batch_size_of, preflight
+from rung3.study.sources import Splits
+from rung3.study.study import Group, Study
+from rung3.training.counterfactual.preparation import fit_predictors
+from rung3.training.fitting import fit
+from rung3.training.options import History
+from rung3.training.oracles.oracles import Oracles, fit_oracles
+from rung3.training.stopping import stoppable
+
+__all__ = ["run_study", "saved_oracles"]
+
+CURE = "to run the study again goes on from there"
+
+
+def run_study(
+    study: Study,
+    folder: str | Path,
+    *,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+    progress: bool = False,
+) -> Report:
+    """Read the data, fit, save, evaluate, and write the report.
+
+    A run that was killed is continued from its last checkpoint when it is run again.
+
+    Args:
+        study: The study.
+        folder: Where everything is written; see `rung3.study.folder`.
+        overwrite: Remove an earlier run that is there.
+        say: Called with a line on each step.
+        progress: Show the progress of training and evaluation.
+
+    Returns:
+        The report, which is saved too.
+
+    Raises:
+        ValueError: If the folder may not be used, or the data do not fit the variables.
+        Stopped: If a signal ends it, with the step that it was at; run again, it goes on.
+    """
+    place = RunFolder(folder)
+    place.check_claim(study, overwrite)
+    with place.lock():
+        with stoppable("while reading the data", CURE):
+            splits, untrained = study.splits(), study.model()
+            preflight(study, untrained, splits)
+        if place.claim(study, overwrite):  # not before: a study that is refused leaves nothing
+            fitted = "the model is fitted; " if place.fitted else ""
+            say(f"{place.path}: {fitted}going on from there")
+        if study.data.is_read:
+            place.remember(splits)
+        run = _Run(study, place, splits, say, progress)
+        if not place.fitted:
+            with stoppable("while fitting", CURE):
+                run.fit(untrained)
+        with stoppable("while training the oracles", CURE):
+            model = place.model()
+            oracles = run.oracles(model)
+        with stoppable("while evaluating", CURE):
+            report = run.evaluate(model, oracles)
+        with stoppable("while writing the report", CURE):
+            report.save(place.path)
+        return report
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The steps of a run."""
+
+    study: Study
+    place: RunFolder
+    splits: Splits
+    say: Callable[[str], None]
+    progress: bool
+
+    def fit(self, model: SCM) -> None:
+        """Fit a model group by group, and write the losses and the model."""
+        study, train = self.study, self.splits.train
+        for name, share in study.training.mislabelled.items():
+            train = mislabelled(train, name, share, study.training_seed)
+        curves: dict[str, Any] = {}
+        self.say(str(model))
+        for k, group in enumerate(study.groups()):
+            history = self._fit_group(k, group, model, self.splits._replace(train=train))
+            for name, losses in history.curves().items():
+                before = curves.setdefault(name, {})
+                curves[name] = before | {k: before.get(k, []) + v for k, v in losses.items()}
+            if history.seconds:
+                speed = median(history.rows_per_second)
+                self.say(f"  {sum(history.seconds):.0f} s of training, {speed:,.0f} rows a second")
+        write_json(self.place.history_path, curves)
+        model.save(self.place.model_path)
+
+    def _fit_group(self, k: int, group: Group, model: SCM, splits: Splits) -> History:
+        study, by, held = self.study, "", splits.validation
+        folder = study.training.checkpoints or self.place.checkpoints
+        options = {"progress": self.progress, "validation_share": 0.0, **group.options}
+        options |= {"seed": study.training_seed, "checkpoints": folder / str(k)}
+        if objective := options.get("objective"):
+            by = ", counterfactually"
+            predictors = self._predictors(model, splits, group)
+            options["objective"] = replace(objective, predictors=predictors)
+        self.say(f"fitting {', '.join(group.mechanisms)} on {splits.train.n} rows{by}")
+        with warnings.catch_warnings():  # a part that was finished before a kill is as it was
+            warnings.filterwarnings("ignore", "checkpoints: .* nothing was trained")
+            validation = held if held.n else None
+            return fit(model, splits.train, validation, only=group.mechanisms, **options)
+
+    def _predictors(self, model: SCM, splits: Splits, group: Group) -> Oracles:
+        """Return predictors for an objective: those given, or of rows that no oracle sees."""
+        study = self.study
+        own = study.training.mechanisms.get(group.mechanisms[0])
+        given = own.objective if own and own.objective else study.training.objective
+        if given and given.predictors:
+            return Oracles.load(given.predictors)
+        if saved := saved_oracles(self.place.predictors_path):
+            return saved
+        rows, held = study.halves(splits.train)[1], splits.validation
+        self.say(f"training the predictors on {rows.n} of the training rows")
+        predictors = fit_predictors(
+            model, rows, held if held.n else None, study.training_seed, self.progress
+        )
+        predictors.save(self.place.predictors_path)
+        return predictors
+
+    def oracles(self, model: SCM) -> Oracles:
+        """Return the oracles that judge effectiveness: those of an earlier start, or new ones."""
+        if saved := saved_oracles(self.place.oracles_path):
+            return saved
+        options = self.study.evaluation.oracles
+        rows = self.study.halves(self.splits.train)[0][: options.rows]
+        epochs: dict[str, Any] = {} if options.epochs is None else {"epochs": options.epochs}
+        origin = f"{rows.n} of the training rows"
+        self.say(f"training the oracles on {origin}")
+        oracles = fit_oracles(
+            model,
+            rows,
+            seed=self.study.seed,
+            progress=self.progress,
+            origin=origin,
+            cache=user_cache(),
+            **epochs,
+        )
+        oracles.save(self.place.oracles_path)
+        return oracles
+
+    def evaluate(self, model: SCM, oracles: Oracles) -> Report:
+        """Ask the fitted model what the study asks."""
+        study, splits = self.study, self.splits
+        protocol = study.evaluation.protocol_of(model.variables)
+        self.say(f"evaluating on {protocol.n or splits.test.n} test rows")
+        return evaluate(
+            model,
+            splits.test,
+            splits.truth,
+            splits.train,
+            protocol=protocol,
+            oracles=oracles,
+            history=self.place.history(),
+            peers=[RunFolder(peer).model() for peer in study.evaluation.peers],
+            seed=study.seed,
+            batch_size=batch_size_of(study),
+            cache=user_cache(),
+            progress=self.progress,
+        )
+
+
+def saved_oracles(path: Path) -> Oracles | None:
+    """Return what an earlier start of the run trained; with a warning none, if it is damaged."""
+    try:
+        return Oracles.load(path) if path.is_file() else None
+    except ValueError as error:
+        warnings.warn(f"they are trained anew: {error}", stacklevel=2)
+        return None
