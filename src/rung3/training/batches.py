@@ -16,7 +16,7 @@ from torch import Tensor
 from rung3.data.files import digest
 from rung3.data.rows import Rows
 from rung3.data.seeding import stream
-from rung3.mechanisms.base import Mechanism, Parents
+from rung3.mechanisms.base import Parents, Trainable
 
 __all__ = ["Batch", "Shuffled", "Sweep", "Table"]
 
@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     values: dict[str, Tensor]
     complete: dict[str, Tensor]
 
-    def of(self, mechanism: Mechanism) -> tuple[Tensor, Parents]:
+    def of(self, mechanism: Trainable) -> tuple[Tensor, Parents]:
         """The mechanism's own value and its parents, in the rows that have them all."""
         value = self.values[mechanism.name]
         parents = {name: self.values[name] for name in mechanism.parents}
@@ -50,7 +50,7 @@ class Table:
     """
 
     def __init__(
-        self, rows: Rows, mechanisms: Iterable[Mechanism], also: Iterable[str] = ()
+        self, rows: Rows, mechanisms: Iterable[Trainable], also: Iterable[str] = ()
     ) -> None:
         self.n = rows.n
         self.values: dict[str, Tensor] = {name: rows[name] for name in also}

@@ -24,7 +24,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from rung3.data.seeding import seeded
-from rung3.mechanisms.base import Mechanism
+from rung3.mechanisms.base import Trainable
 from rung3.training.aftermath import remark_after
 from rung3.training.averaging import Average
 from rung3.training.batches import Batch, Shuffled, Sweep, Table
@@ -45,7 +45,7 @@ REMARKS = (
 
 
 def run(
-    mechanisms: Mapping[str, Mechanism],
+    mechanisms: Mapping[str, Trainable],
     train: Table,
     validation: Table | None,
     options: Options,
@@ -120,7 +120,7 @@ class Loop(LightningModule):
 
     def __init__(
         self,
-        mechanisms: Mapping[str, Mechanism],
+        mechanisms: Mapping[str, Trainable],
         train: Table,
         validation: Table | None,
         options: Options,
