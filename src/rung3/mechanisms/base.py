@@ -21,13 +21,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from rung3.data.precision import Precise
 from rung3.data.rows import Noise, map_noise
 from rung3.data.variables import Discrete, Image, Variable
 
-__all__ = ["Abduction", "ImpossibleError", "Invertible", "Mechanism", "Parents"]
+__all__ = ["Abduction", "ImpossibleError", "Invertible", "Mechanism", "Parents", "Trainable"]
 
 Abduction = Literal["exact", "posterior", "approximate"]
 Parents = Mapping[str, Tensor]
@@ -58,7 +58,43 @@ class ImpossibleError(ValueError):
         return ValueError(f"{self.name}: evidence has probability zero in row {row}: {self.why}")
 
 
-class Mechanism(Precise, ABC):
+class Trainable(nn.Module, ABC):
+    """What training needs: one mechanism, or those that hidden causes join as one.
+
+    Attributes:
+        name: Name of its variable.
+        variable: That variable.
+        parents: What its loss is given beside its value, by name.
+    """
+
+    name: str
+    variable: Variable
+    parents: dict[str, Variable]
+
+    @property
+    @abstractmethod
+    def learning_rate(self) -> float:
+        """The highest learning rate that trains it well; `fit` takes it if not told another."""
+
+    @property
+    @abstractmethod
+    def betas(self) -> tuple[float, float]:
+        """Decays of AdamW's averages of gradients and of their squares."""
+
+    @abstractmethod
+    def calibrate(self, value: Tensor, parents: Parents) -> None:
+        """Take location, scale and range from training data, before the first step."""
+
+    @abstractmethod
+    def loss(self, value: Tensor, parents: Parents) -> Tensor:
+        """What training minimises, averaged over rows."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What is trained, as it would be written."""
+
+
+class Mechanism(Precise, Trainable):
     """A causal mechanism `x := f(pa, u)` (lecture 1.6, Figure 8).
 
     A subclass keeps every argument of its constructor under the argument's own name (that is how it

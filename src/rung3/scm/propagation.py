@@ -217,7 +217,7 @@ def predict(
     mean: frozenset[str] = frozenset(),
 ) -> dict[str, Tensor]:
     """Every variable's value, `(n, ...)` or `(K, n, ...)`; those not recomputed are factual."""
-    axes, own_type = _Axes(noise.n, noise.particles), model.dtype
+    axes, own_type = _Axes(noise.n, noise.particles), torch.get_default_dtype()
     factual = None if noise.factual is None else noise.factual.batch
 
     def merge(tensor: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from rung3.data.files import digest
 from rung3.data.rows import spell_unknown
 from rung3.data.variables import Image
+from rung3.graph.causal_graph import CausalGraph
 from rung3.mechanisms.base import Mechanism
 from rung3.scm.model import Model
 
@@ -45,8 +47,7 @@ class Query:
 
     def affected(self, model: Model) -> list[str]:
         """Variables that may change: descendants that are not themselves set or held."""
-        graph = model.graph.do(*self.hold) if self.hold else model.graph
-        below = graph.descendants(list(self.do)) - self.do.keys() - self.hold
+        below = _below(model.graph, frozenset(self.do), self.hold)
         return [name for name in model.graph.order if name in below]
 
     def out_of_range(self, model: Model) -> dict[str, float]:
@@ -59,6 +60,12 @@ class Query:
                 mask = model.mechanisms[name].out_of_range(values.to(model.device))
                 found[name] = float(mask.double().mean())
         return found
+
+
+@lru_cache(maxsize=256)  # every measure asks it of every batch of rows
+def _below(graph: CausalGraph, do: frozenset[str], hold: frozenset[str]) -> frozenset[str]:
+    """The descendants of what is set, without what is set or held."""
+    return graph.do(*hold).descendants(do) - do - hold
 
 
 def outcomes(model: Model) -> list[str]:

@@ -220,6 +220,7 @@ class SCM(Model):
             identifiability.require_imaginable(self, changes.recomputed)
         return self._predict(noise, changes, temperature, self.graph.names(mean))
 
+    @in_own_precision
     def _predict(
         self,
         noise: Exogenous,
@@ -272,9 +273,10 @@ class SCM(Model):
         rows = self.read(values)
         self.check_given(rows)
         memory.require_rows(self.variables, rows.n, particles, self.device)
-        if masks := imputation.gaps(self, rows):
-            if particles is None:
-                imputation.refuse_gaps(self, masks, rows.n, "abduction")
+        masks = imputation.gaps(self, rows)
+        if particles is None:
+            imputation.refuse_gaps(self, masks, rows.n, "abduction")
+        elif masks:
             base = base_seed(seed)
             complete = imputation.complete(self, rows.batch, particles, seed=base)
             n = rows.batch.n

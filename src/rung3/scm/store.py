@@ -274,9 +274,10 @@ def _mechanism(
         )
     try:
         today = known[kind].renamed
-        return known[kind](**{today.get(k, k): v for k, v in fields.items()})
+        mechanism: Mechanism = known[kind](**{today.get(k, k): v for k, v in fields.items()})
     except TypeError as error:
         raise ValueError(f"{name}: {kind}: {error}") from None
+    return mechanism
 
 
 def _fill(model: Model, tensors: Mapping[str, Tensor]) -> None:

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping
 
-from rung3.mechanisms.base import Mechanism
+from rung3.mechanisms.base import Trainable
 from rung3.training.options import History, Options
 
 __all__ = ["remark_after"]
@@ -16,7 +16,7 @@ EXPLODED = 1e8
 
 
 def remark_after(
-    history: History, mechanisms: Mapping[str, Mechanism], steps: int, options: Options
+    history: History, mechanisms: Mapping[str, Trainable], steps: int, options: Options
 ) -> None:
     """Warn of a mechanism whose loss exploded, and if there was time for no step at all."""
     if not steps:

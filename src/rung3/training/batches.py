@@ -18,7 +18,7 @@ from torch import Tensor
 from rung3.data.files import digest
 from rung3.data.rows import Rows
 from rung3.data.seeding import stream
-from rung3.mechanisms.base import Mechanism, Parents
+from rung3.mechanisms.base import Parents, Trainable
 from rung3.training.processes import DrawnAsOne
 
 __all__ = ["Batch", "Shuffled", "Sweep", "Table"]
@@ -37,7 +37,7 @@ class Table:
     """
 
     def __init__(
-        self, rows: Rows, mechanisms: Iterable[Mechanism], also: Iterable[str] = ()
+        self, rows: Rows, mechanisms: Iterable[Trainable], also: Iterable[str] = ()
     ) -> None:
         self.n = rows.n
         self.values: dict[str, Tensor] = {name: rows[name] for name in also}
@@ -113,7 +113,7 @@ class Batch:
         """All columns, of this process's rows."""
         return {name: self._take(name, self._own(self.index)) for name in self.table.values}
 
-    def of(self, mechanism: Mechanism) -> tuple[Tensor, Parents]:
+    def of(self, mechanism: Trainable) -> tuple[Tensor, Parents]:
         """Return the mechanism's own value and its parents, in the rows that have them all.
 
         A process that has none of the batch's rows borrows one, which counts for nothing: its loss
@@ -123,23 +123,23 @@ class Batch:
         value, *parents = (self._take(name, own) for name in (mechanism.name, *mechanism.parents))
         return value, dict(zip(mechanism.parents, parents, strict=True))
 
-    def columns(self, names: Iterable[str], mechanism: Mechanism) -> dict[str, Tensor]:
+    def columns(self, names: Iterable[str], mechanism: Trainable) -> dict[str, Tensor]:
         """Return columns, in the rows of all processes that train the mechanism."""
         complete = self._complete(mechanism)
         return {name: self._take(name, complete) for name in names}
 
-    def total(self, mechanism: Mechanism) -> int:
+    def total(self, mechanism: Trainable) -> int:
         """Return how many rows train the mechanism, over all processes."""
         complete = self._complete(mechanism)
         if isinstance(complete, slice):
             return len(range(*complete.indices(self.table.n)))
         return len(complete)
 
-    def count(self, mechanism: Mechanism) -> int:
+    def count(self, mechanism: Trainable) -> int:
         """Return how many of them are this process's."""
         return len(range(self.rank, self.total(mechanism), self.devices))
 
-    def weight(self, mechanism: Mechanism) -> float:
+    def weight(self, mechanism: Trainable) -> float:
         """Return what this process's mean counts for in the mean over all processes."""
         return self.count(mechanism) * self.devices / self.total(mechanism)
 
@@ -155,7 +155,7 @@ class Batch:
         which = (at % self.devices == self.rank).nonzero().squeeze(1)
         return which, at[which] // self.devices
 
-    def drawn_as_one(self, mechanism: Mechanism) -> AbstractContextManager[Any]:
+    def drawn_as_one(self, mechanism: Trainable) -> AbstractContextManager[Any]:
         """Let noise of this process's rows be what one process would draw for them."""
         if self.devices == 1:
             return nullcontext()
@@ -164,7 +164,7 @@ class Batch:
         own = own if len(own) else torch.zeros(1, dtype=torch.long)
         return DrawnAsOne(len(own), total, own)
 
-    def _complete(self, mechanism: Mechanism) -> slice | Tensor:
+    def _complete(self, mechanism: Trainable) -> slice | Tensor:
         """Return the rows that have the mechanism's value and all its parents."""
         if mechanism.name not in self.table.complete:
             return self.index

@@ -132,7 +132,7 @@ def diagnose(
             raise ValueError(f"{name}: set by do(); diagnose the model that do() was called on")
         if isinstance(mechanism.variable, Image) or not mechanism.wants_noise:
             continue
-        unit = cast(Mechanism, joined.get(name, mechanism))
+        unit = joined.get(name, mechanism)
         value, parents = Table(given, [unit]).all().of(unit)
         if len(value) < LEAST:
             raise ValueError(f"{name}: {len(value)} rows; a diagnosis needs at least {LEAST}")

@@ -24,8 +24,8 @@ from rung3.data.rows import Rows, as_rows, spell_unknown
 from rung3.data.seeding import base_seed, seeded
 from rung3.data.splits import split
 from rung3.data.validation import takes
-from rung3.mechanisms.base import Mechanism
-from rung3.scm.districts.confounding import District
+from rung3.mechanisms.base import Trainable
+from rung3.scm.districts.district import District
 from rung3.scm.floating import in_own_precision
 from rung3.scm.interventions import Intervention
 from rung3.scm.scm import SCM
@@ -116,7 +116,8 @@ def fit(
 
         if objective:
             seed, progress = settings.seed, settings.progress
-            losses = prepare(objective, model, learned, rows, held, seed, progress)
+            images = {name: model.mechanisms[name] for name in learned}
+            losses = prepare(objective, model, images, rows, held, seed, progress)
         table = Table(rows, learned.values(), also)
         validated = None if held is None else Table(held, learned.values())
         dtype = next(p.dtype for m in learned.values() for p in m.parameters())
@@ -134,7 +135,7 @@ def fit(
     return history
 
 
-def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Mechanism]:
+def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Trainable]:
     """The mechanisms to train, by name; those that hidden causes join, as one."""
     if isinstance(only, str):
         raise ValueError(f"only={only!r} must be a list of names, such as {[only]}")
@@ -153,7 +154,7 @@ def _rows(
     model: SCM,
     train: Mapping[str, Any],
     validation: Mapping[str, Any] | None,
-    chosen: Mapping[str, Mechanism],
+    chosen: Mapping[str, Trainable],
     also: Collection[str],
     options: Options,
 ) -> tuple[Rows, Rows | None]:
@@ -178,7 +179,7 @@ def _rows(
 def _checked(
     model: SCM,
     values: Mapping[str, Any],
-    chosen: Mapping[str, Mechanism],
+    chosen: Mapping[str, Trainable],
     also: Collection[str],
     which: str,
 ) -> Rows:
@@ -196,7 +197,7 @@ def _checked(
     return Rows({name: value.detach() for name, value in rows.items()})
 
 
-def calibrate(model: SCM, chosen: Mapping[str, Mechanism], rows: Rows, seed: int) -> None:
+def calibrate(model: SCM, chosen: Mapping[str, Trainable], rows: Rows, seed: int) -> None:
     """Give mechanisms that were not fitted before their scales, and what else needs no steps."""
     for name, mechanism in chosen.items():
         if name in model.fitted:
@@ -208,7 +209,7 @@ def calibrate(model: SCM, chosen: Mapping[str, Mechanism], rows: Rows, seed: int
 
 
 def _provenance(
-    chosen: Mapping[str, Mechanism], rows: Rows, history: History, options: Options
+    chosen: Mapping[str, Trainable], rows: Rows, history: History, options: Options
 ) -> dict[str, dict[str, Any]]:
     """When and how each mechanism was fitted: what a model file keeps."""
     when = datetime.now(UTC).isoformat(timespec="seconds")

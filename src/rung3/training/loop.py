@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.distributed import DistStoreError
 
 from rung3.data.seeding import seeded
-from rung3.mechanisms.base import Mechanism
+from rung3.mechanisms.base import Trainable
 from rung3.training.aftermath import remark_after
 from rung3.training.averaging import Average
 from rung3.training.batches import Batch, Shuffled, Sweep, Table
@@ -61,7 +61,7 @@ REMARKS = (
 
 
 def run(
-    mechanisms: Mapping[str, Mechanism],
+    mechanisms: Mapping[str, Trainable],
     train: Table,
     validation: Table | None,
     options: Options,
@@ -176,7 +176,7 @@ class Loop(LightningModule):
 
     def __init__(
         self,
-        mechanisms: Mapping[str, Mechanism],
+        mechanisms: Mapping[str, Trainable],
         train: Table,
         validation: Table | None,
         options: Options,

@@ -17,7 +17,7 @@ from torch import Tensor
 from rung3.data.rows import Rows
 from rung3.data.variables import Continuous, Variable
 from rung3.mechanisms.additive.mechanism import AdditiveNoise
-from rung3.mechanisms.base import Mechanism
+from rung3.mechanisms.base import Trainable
 from rung3.mechanisms.flow import Flow
 from rung3.training.batches import Table
 
@@ -30,7 +30,7 @@ DIGITS = 100
 """How many roundings of single precision a column must span."""
 
 
-def remark(mechanisms: Mapping[str, Mechanism], rows: Rows) -> None:
+def remark(mechanisms: Mapping[str, Trainable], rows: Rows) -> None:
     """Warn of gaps, of columns with one value, and of those that their scale does not fit."""
     lines = [*_gaps(mechanisms, rows)]
     schema: dict[str, Variable] = {}
@@ -52,7 +52,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _gaps(mechanisms: Mapping[str, Mechanism], rows: Rows) -> Iterator[str]:
+def _gaps(mechanisms: Mapping[str, Trainable], rows: Rows) -> Iterator[str]:
     trained = [m for m in mechanisms.values() if any(True for _ in m.parameters())]
     table = Table(rows, trained)
     if table.complete:
