@@ -188,7 +188,7 @@ def _seconds(model: SCM, name: str, train: Rows, options: dict[str, Any]) -> flo
     aim = options.get("objective")
     involved = [mechanism]
     if aim:
-        loss = rehearsal(aim, model, mechanism)
+        loss = rehearsal(aim, model, bound[name])
         carriers: Any = loss.carriers
         involved += [*carriers]
     table = Table(train, involved)

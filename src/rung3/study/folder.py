@@ -25,8 +25,8 @@ from typing import Any
 
 from rung3.data.files import DRAFTS, LIST, digest, finished, listed, write, write_json
 from rung3.data.rows import Rows
-from rung3.scm.scm import SCM
-from rung3.scm.store import load, written
+from rung3.scm.scm import SCM, load
+from rung3.scm.store import written
 from rung3.study.locks import lock
 from rung3.study.sources import Splits
 from rung3.study.study import Study
