@@ -15,7 +15,7 @@ __all__ = ["infer"]
 
 
 def infer(model: Model, rows: Mapping[str, Any]) -> dict[str, Variable]:
-    """Take what was not declared for what its column looks like, as tables do; say so in a warning.
+    """Read undeclared variables off their columns, as tables do, with a warning that names them.
 
     Only a model that was not fitted yet changes, in place. A variable whose mechanism was given
     stays the number that it was bound as.
@@ -39,13 +39,13 @@ def infer(model: Model, rows: Mapping[str, Any]) -> dict[str, Variable]:
     columns, (declared, given) = named(rows), model.stated
     silent = [name for name in model.graph.nodes if name in model.defaults - declared.keys()]
     kinds = {name: variable_of(name, columns[name]) for name in silent if name in columns}
-    found = {name: kind for name, kind in kinds.items() if kind != Continuous()}
-    if found:
+    inferred = {name: kind for name, kind in kinds.items() if kind != Continuous()}
+    if inferred:
         device = model.device
-        model.declare(model.graph, {**declared, **found}, given)
+        model.declare(model.graph, {**declared, **inferred}, given)
         model.to(device)
-        said = ", ".join(f"{name}: {kind}" for name, kind in found.items())
-        doubts = [text for name, kind in found.items() if (text := doubt(name, kind))]
-        told = "; ".join([f"not declared, and taken for what their values are: {said}", *doubts])
-        warnings.warn(told, stacklevel=3)
-    return found
+        listed = ", ".join(f"{name}: {kind}" for name, kind in inferred.items())
+        doubts = [text for name, kind in inferred.items() if (text := doubt(name, kind))]
+        lines = [f"not declared, and taken for what their values are: {listed}", *doubts]
+        warnings.warn("; ".join(lines), stacklevel=3)
+    return inferred
