@@ -267,6 +267,7 @@ class SCM(Model):
             >>> answer["x2"], answer.explain().status["x2"]
             (tensor(13.), 'propagated')
         """
+        _check_particles(particles)
         rows = self.read(values)
         self.check_given(rows)
         memory.require_rows(self.variables, rows.n, particles, self.device)
@@ -285,7 +286,6 @@ class SCM(Model):
         propagation.check_lengths(model, rows.n)
         changes = Changes.of(model, self.mechanisms, factual=True)
         identifiability.require_imaginable(model, changes.recomputed)
-        _check_particles(particles)
         names = {name for name in changes.recomputed if self._is_needed(model, name, changes)}
         return model._predict(self._abduct(rows, names, particles, seed), changes, temperature)
 
