@@ -18,7 +18,7 @@ from rung3.evaluation.tasks import shifted
 from rung3.mechanisms import Contaminated, Equation, Flow
 from rung3.mechanisms.networks.encoding import ParentEncoder, centre
 from rung3.scm.propagation import generate
-from rung3.testing.contract import CHECKS, prepare
+from rung3.testing import CHECKS, prepare
 from rung3.training.oracles.oracles import Oracle
 
 HUE = Continuous(lower=0, upper=1, circular=True)

@@ -52,6 +52,17 @@ def test_rows_are_a_mapping_from_variable_to_tensor() -> None:
         some["y"]
 
 
+@pytest.mark.parametrize("k", [None, 3])
+def test_a_row_alone_is_a_batch_of_one(k: int | None) -> None:
+    several = rows(5, k)
+    assert several.batch is several
+    alone = several[2]
+    assert not alone.batched
+    assert parts(alone.batch) == parts(several[2:3])
+    assert (alone.batch.n, alone.batch.batched, alone.batch.particles) == (1, True, k)
+    assert alone.batch.world == "w"
+
+
 @pytest.mark.parametrize(
     ("index", "kept"),
     [

@@ -17,7 +17,7 @@ from torch import nn
 from rung3 import SCM, Binary, Categorical, Continuous, fit
 from rung3.mechanisms import AdditiveNoise, Conditional, Equation, ZukoFlow
 from rung3.scm.dowhy import from_dowhy
-from rung3.testing.contract import CHECKS, check_mechanism, prepare
+from rung3.testing import CHECKS, check_mechanism, prepare
 
 X = {"x": Continuous()}
 AT = {"x": torch.linspace(-2, 2, 2_000)}

@@ -13,7 +13,7 @@ from scipy import integrate, stats
 from rung3 import SCM, Categorical, Continuous, load
 from rung3.data.variables import Variable
 from rung3.mechanisms import Contaminated, Equation
-from rung3.testing.contract import CHECKS, prepare
+from rung3.testing import CHECKS, prepare
 
 HUE = Continuous(lower=0, upper=1, circular=True)
 SHARE = Continuous(lower=0, upper=1)

@@ -110,6 +110,15 @@ def test_bad_input_is_refused() -> None:
         complete(chain(), {"x": [1.0], "y": [NAN], "z": [1.0]}, 4, proposals=3)
 
 
+@pytest.mark.parametrize("particles", [0, -1, True, 2.5])
+@pytest.mark.parametrize("y", [1.0, NAN])
+def test_a_number_of_particles_that_is_none_is_refused_with_and_without_gaps(
+    particles: Any, y: float
+) -> None:
+    with pytest.raises(ValueError, match="particles: expected a whole number of at least 1, got"):
+        chain().counterfactual({"x": 0.0, "y": y, "z": 0.0}, {"x": 1.0}, particles=particles)
+
+
 def test_a_bound_is_not_used_as_a_weight() -> None:
     model = SCM("x -> y", {"x": GAPPY, "y": Image(1, 8, 8)}, {"y": VAE(latent=2)})
     rows = {"x": [NAN], "y": torch.randint(256, (1, 1, 8, 8)) / 255}

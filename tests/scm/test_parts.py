@@ -61,7 +61,7 @@ def test_answers_are_the_same_whatever_the_memory(
     torch.set_num_threads(1)
     try:
         whole = answers(model, rows)
-        for memory in (1, 10 * parts.GRAIN * parts.ROW):
+        for memory in (1, 10 * parts.GRAIN * parts.ROW_BYTES):
             monkeypatch.setattr(parts, "MEMORY", memory)
             assert parts.rows_at_once(()) < N / 2 or memory > 1
             for name, found in answers(model, rows).items():

@@ -133,6 +133,42 @@ def test_no_intervention_gives_the_factual_bit_for_bit() -> None:
     assert same(model.predict(model.abduct(rows)), rows)
 
 
+def test_the_mechanisms_are_one_mapping_that_cannot_be_written() -> None:
+    model = chain()
+    assert list(model.mechanisms) == list(model.graph.nodes)
+    mechanisms: Any = model.mechanisms
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        mechanisms["a"] = Equation("2*u")
+    modules = dict(model.named_modules()).values()
+    assert all(any(m is module for module in modules) for m in model.mechanisms.values())
+
+
+def test_the_noise_of_some_variables_is_that_of_all() -> None:
+    model = every_kind()
+    rows = model.read(Rows(dict(model.sample(5, seed=0))))
+    whole, part = model.abduct(rows, seed=1), model.abduct_only(rows, {"scan", "dose"}, seed=1)
+    assert list(part) == ["dose", "scan"]
+    assert same(part["scan"], whole["scan"])  # type: ignore[arg-type]
+    assert torch.equal(part["dose"], whole["dose"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("n", [None, 7])
+def test_a_counterfactual_checks_each_value_once(
+    n: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, checked = chain(), []
+    rows = {k: [v] * n if n else v for k, v in row().items()}
+    validate = Continuous.validate
+
+    def counted(kind: Continuous, name: str, value: Any, exact: bool = False) -> Tensor:
+        checked.append(name)
+        return validate(kind, name, value, exact)
+
+    monkeypatch.setattr(Continuous, "validate", counted)
+    model.counterfactual(rows, do={"a": 1.0}, seed=0)
+    assert checked == [*row(), "a"]
+
+
 def test_do_makes_a_new_model_that_shares_parameters_and_leaves_the_old_one() -> None:
     model = every_kind()
     rows = model.sample(5, seed=0)

@@ -15,7 +15,7 @@ from rung3 import Binary, Categorical, Continuous, Image, Ordinal
 from rung3.data.variables import Variable
 from rung3.mechanisms import VAE, Equation, Flow, GumbelMax, InverseCDF
 from rung3.mechanisms.base import Abduction, Mechanism, repeat_noise
-from rung3.testing.contract import CHECKS, MechanismError, Subject, check_mechanism, prepare
+from rung3.testing import CHECKS, MechanismError, Subject, check_mechanism, prepare
 
 MIXED: dict[str, Variable] = {
     "age": Continuous(lower=0),

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def user_cache() -> Cache:
-    """The user's cache: `RUNG3_CACHE`, or `rung3` in `XDG_CACHE_HOME`, or in `~/.cache`."""
+    """Give the user's cache: `RUNG3_CACHE`, or `rung3` in `XDG_CACHE_HOME`, or in `~/.cache`."""
     beside = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rung3"
     return Cache(os.environ.get("RUNG3_CACHE") or beside)
 
@@ -36,13 +36,13 @@ class Cache:
         self.folder = Path(folder)
 
     def path(self, kind: str, parts: Iterable[str]) -> Path:
-        """The file of these parts."""
+        """Name the file of these parts."""
         text = "\n".join([version("rung3"), kind, *parts])
         name = hashlib.sha256(text.encode()).hexdigest()[:32]
         return self.folder / kind / f"{name}.safetensors"
 
     def find(self, path: Path, read: Callable[[Path], T]) -> T | None:
-        """What a file holds; none if it is not there, or, with a warning, if it is damaged."""
+        """Read a file; `None` if it is not there, or, with a warning, if it is damaged."""
         try:
             return read(path) if path.is_file() else None
         except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Rows and exogenous noise: the two things that every query takes and gives.
+"""Rows and exogenous noise: what every query takes and gives.
 
 `Rows` is a mapping from variable name to tensor. `Exogenous` is the same for the noise, one entry a
 variable, and remembers the rows that it was abducted from. Leading axes are `(n, ...)`, or
@@ -85,7 +85,7 @@ class Rows(Mapping[str, Tensor]):
         return self.select(key)
 
     def select(self, index: Index) -> Rows:
-        """The rows at an index, a slice or a mask, with their noise; one index gives one row."""
+        """Select rows by an index, a slice or a mask, with their noise; one index gives one row."""
         if not self.batched:
             raise ValueError("a single row cannot be sliced")
         at: Any = index if self.particles is None else (slice(None), index)
@@ -119,7 +119,7 @@ class Rows(Mapping[str, Tensor]):
         )
 
     def repeat(self, times: int) -> Rows:
-        """The rows' values, `times` over, as one batch: `(times n, ...)`."""
+        """Repeat the rows as one batch, `(times n, ...)`."""
         axis = 1 if self.batched else 0
         parts = {
             name: value.expand(times, *value.shape).flatten(0, axis) for name, value in self.items()
@@ -127,7 +127,7 @@ class Rows(Mapping[str, Tensor]):
         return Rows(parts, provenance=self.provenance)
 
     def to(self, device: torch.device | str) -> Rows:
-        """The same rows on another device."""
+        """Move the rows to another device."""
         noise = None
         if self.noise is not None:
             noise = {k: map_noise(lambda t: t.to(device), v) for k, v in self.noise.items()}
@@ -141,7 +141,7 @@ class Rows(Mapping[str, Tensor]):
         )
 
     def explain(self) -> Provenance:
-        """Where the values come from: see `rung3.data.provenance.Provenance`.
+        """Say where the values come from: see `rung3.data.provenance.Provenance`.
 
         Raises:
             ValueError: If the rows are data, not the answer to a query.
@@ -206,7 +206,7 @@ class Exogenous(Mapping[str, Noise]):
         return len(self._noise)
 
     def flat(self) -> Exogenous:
-        """The same with the particles as rows of their own: `(K n, ...)`, particle by particle."""
+        """Make the particles rows, `(K n, ...)`, particle by particle."""
         if self.particles is None:
             return self
         k = self.particles
@@ -235,8 +235,8 @@ def as_rows(
     Args:
         values: A mapping or data frame of array-likes; names that are not variables are refused.
         variables: The variables of the model.
-        device: Where the tensors shall lie.
-        exact: Names of numbers that are held in double, whatever they are.
+        device: Where the tensors lie.
+        exact: Names of numbers that are always held in double.
 
     Raises:
         ValueError: Naming the variable, what was given and what was expected.
@@ -268,7 +268,7 @@ def as_rows(
 
 
 def named(values: Mapping[Any, Any]) -> dict[str, Any]:
-    """Columns by their names as text: those of a frame may be whole numbers.
+    """Name columns by text: the names in a frame may be whole numbers.
 
     Raises:
         ValueError: If it is no mapping or frame.
@@ -282,5 +282,5 @@ def named(values: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def spell_unknown(unknown: Sequence[object], known: Iterable[object]) -> str:
-    """Say which name is unknown, and which right ones are near."""
+    """Say which name is unknown, and which known ones are near."""
     return f"unknown variable {unknown[0]!r}; {suggest(unknown[0], known, 'the variables')}"

@@ -4,12 +4,12 @@ Where everything upstream of the evidence is given as well, forward sampling is 
 everything upstream of the evidence is drawn forward with the evidence clamped, each draw is
 weighted by `prod_{k in e} p(e_k | pa_k)`, and rows are resampled in proportion (likelihood
 weighting; Fung and Chang 1990). How far that can be trusted is the effective sample size
-`(sum w)^2 / sum w^2`. Where it is below `ENOUGH`, as evidence is rare or tells much, rows are
+`(sum w)^2 / sum w^2`. Where it is below `ENOUGH`, because evidence is rare or tells much, rows are
 
-- drawn from the exact posterior, summed over all combinations, of categories alone;
-- else led there by tempering, of numbers and categories (see `rung3.scm.tempering`).
+- drawn from the exact posterior, summed over all combinations, if all are categories;
+- else moved there by tempering, if all are numbers and categories (see `rung3.scm.tempering`).
 
-Below `TRUSTED`, in spite of that, it warns.
+If the size is still below `TRUSTED`, a warning says so.
 """
 
 from __future__ import annotations
@@ -31,17 +31,23 @@ from rung3.scm.tempering import Tempered, can_be_tempered
 
 __all__ = ["condition"]
 
-PROPOSALS, ENOUGH, TEMPERED = 10_000, 1_000, 4_000
-"""Draws that are weighted; effective ones below which something better is done; draws for that."""
+PROPOSALS = 10_000
+"""Draws that are weighted."""
 
-CELLS = 2**20
-"""Combinations of categories that are summed over, at the most."""
+ENOUGH = 1_000
+"""Effective sample size below which a better, slower way is taken."""
+
+TEMPERED = 4_000
+"""Draws that are tempered."""
+
+MOST_CELLS = 2**20
+"""Most combinations of categories that are summed over."""
 
 
 def condition(
     model: Model, evidence: Mapping[str, Tensor], n: int, base: int
 ) -> tuple[dict[str, Tensor], float | None]:
-    """Values `(n, ...)` of the evidence and all upstream of it, given the evidence.
+    """Draw the evidence and all upstream of it, `(n, ...)`, given the evidence.
 
     Args:
         model: The model.
@@ -61,8 +67,8 @@ def condition(
             raise ValueError(f"given: {name} is NaN; leave out what is not known")
     mechanisms = {**model.confounding.mechanisms, **model.mechanisms}
     upstream = set(model.graph.ancestors(list(evidence))) | set(evidence)
-    heard = {p for name in upstream for p in mechanisms[name].parents}
-    upstream |= heard & model.confounding.members.keys()
+    causes = {p for name in upstream for p in mechanisms[name].parents}
+    upstream |= causes & model.confounding.members.keys()
     unknown = {k: m for k, m in mechanisms.items() if k in upstream and k not in evidence}
     unknown = {
         k: unknown[k] for k in (*model.confounding.members, *model.graph.order) if k in unknown
@@ -80,7 +86,7 @@ def condition(
     weights = (log_weights - log_weights.max()).exp().double().nan_to_num(0)
     size = float(weights.sum() ** 2 / weights.square().sum().clamp_min(1e-300))
     generator = stream(base, "resampling", model.device)
-    if size < ENOUGH and (cells := _cells(unknown)) <= CELLS:
+    if size < ENOUGH and (cells := _cells(unknown)) <= MOST_CELLS:
         return _exact(unknown, weighing, evidence, cells, n, generator), None
     if size == 0:
         _refuse(evidence)
@@ -102,7 +108,7 @@ def condition(
 
 
 def _cells(unknown: Mapping[str, Mechanism]) -> float:
-    """Combinations of what is unknown, if it is of categories; else infinite."""
+    """Count the combinations of what is unknown; infinite if not all are categories."""
     kinds = [mechanism.variable for mechanism in unknown.values() if mechanism.wants_noise]
     return math.prod(kind.classes if isinstance(kind, Discrete) else math.inf for kind in kinds)
 
@@ -115,7 +121,7 @@ def _exact(
     n: int,
     generator: Generator,
 ) -> dict[str, Tensor]:
-    """Rows of the exact posterior, by the probability of every combination of categories."""
+    """Draw from the exact posterior, by the probability of every combination of categories."""
     values = _clamp(evidence, int(cells))
     at = torch.arange(int(cells), device=generator.device)
     for name, mechanism in unknown.items():
@@ -153,7 +159,7 @@ def _clamp(evidence: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
 def _log_weights(
     evidence: Mapping[str, Mechanism], values: Mapping[str, Tensor], base: int, device: torch.device
 ) -> Tensor:
-    """`sum log p(e_k | pa_k)` of each draw, `(m,)`."""
+    """Compute `sum log p(e_k | pa_k)` of each draw, `(m,)`."""
     total = torch.zeros((), device=device)
     with torch.no_grad(), seeded(base, "weights", device):  # a bound may be a random one
         for name, mechanism in evidence.items():

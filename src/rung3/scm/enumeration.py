@@ -20,13 +20,13 @@ from rung3.scm.scm import SCM
 
 __all__ = ["joint", "probability"]
 
-MOST = 2**24
-"""Cells that are enumerated at the most."""
+MOST_CELLS = 2**24
+"""Most combinations of values that are enumerated."""
 
 
 @in_own_precision
 def joint(model: SCM) -> Tensor:
-    """`P(x)` of every combination of values, in double.
+    """Compute `P(x)` of every combination of values, in double.
 
     Args:
         model: A model whose variables are all discrete.
@@ -52,7 +52,7 @@ def joint(model: SCM) -> Tensor:
 def probability(
     model: SCM, event: Mapping[str, Any], given: Mapping[str, Any] | None = None
 ) -> float:
-    """`P(event | given)`.
+    """Compute `P(event | given)`.
 
     Args:
         model: A model whose variables are all discrete.
@@ -60,7 +60,7 @@ def probability(
         given: The same, for what is conditioned on.
 
     Raises:
-        ValueError: If a name is unknown, a value is none of its variable, or `given` is impossible.
+        ValueError: If a name is unknown, a value is not in its support, or `given` is impossible.
 
     Example:
         >>> from rung3 import worlds
@@ -77,7 +77,7 @@ def probability(
 
 
 def shape_of(variables: Mapping[str, Variable]) -> tuple[int, ...]:
-    """The number of values of each variable: the shape of a table of all combinations.
+    """Give the shape of a table of all combinations: the number of values of each variable.
 
     Raises:
         ValueError: If a variable is not discrete, or there are too many combinations.
@@ -87,7 +87,7 @@ def shape_of(variables: Mapping[str, Variable]) -> tuple[int, ...]:
         if not isinstance(variable, Discrete):
             raise ValueError(f"{name}: is {variable}; only discrete variables can be enumerated")
         sizes.append(variable.classes)
-    if (cells := torch.Size(sizes).numel()) > MOST:
+    if (cells := torch.Size(sizes).numel()) > MOST_CELLS:
         raise ValueError(f"{cells:,} combinations of {list(variables)} are too many to enumerate")
     return tuple(sizes)
 
@@ -97,7 +97,7 @@ def _restrict(table: Tensor, model: SCM, event: Mapping[str, Any]) -> Tensor:
     for name, values in event.items():
         codes = model.variables[name].validate(name, values).long().reshape(-1)
         axis = model.graph.nodes.index(name)
-        kept = torch.zeros(table.shape[axis], dtype=table.dtype, device=table.device)
-        kept[codes] = 1
-        table = table * kept.reshape(-1, *[1] * (table.ndim - axis - 1))
+        indicator = torch.zeros(table.shape[axis], dtype=table.dtype, device=table.device)
+        indicator[codes] = 1
+        table = table * indicator.reshape(-1, *[1] * (table.ndim - axis - 1))
     return table

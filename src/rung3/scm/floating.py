@@ -41,16 +41,16 @@ def own_precision(model: Typed) -> Iterator[None]:
         ...     torch.zeros(1).dtype
         torch.float64
     """
-    own, before = model.dtype, torch.get_default_dtype()
-    if own not in (torch.float32, torch.float64):
+    wanted, before = model.dtype, torch.get_default_dtype()
+    if wanted not in (torch.float32, torch.float64):
         raise ValueError(
-            f"the model's parameters are {own}; queries need float32 or float64: call "
+            f"the model's parameters are {wanted}; queries need float32 or float64: call "
             "model.float(), or model.double()"
         )
-    if own == before:
+    if wanted == before:
         yield
         return
-    torch.set_default_dtype(own)
+    torch.set_default_dtype(wanted)
     try:
         yield
     finally:

@@ -77,7 +77,7 @@ class Identification:
             lines = [f"= {self.formula}", *lines] if self.formula else lines
         elif self.assumptions and not self.obstacles:
             head = f"{self.query} is not identified by data alone; what carries it:"
-            lines += [f"{name}: {said}" for name, said in self.assumptions.items()]
+            lines += [f"{name}: {form}" for name, form in self.assumptions.items()]
         else:
             head = f"{self.query} is not identified"
             lines += self.obstacles
@@ -87,7 +87,7 @@ class Identification:
 def identify(
     source: CausalGraph | Model | Any, query: str | CausalQuery, *, adjust: Names | None = None
 ) -> Identification:
-    """Whether a query can be answered from observational data, by which formula, and if not, why.
+    """Say whether a query can be answered from observational data, by which formula, or why not.
 
     Args:
         source: A graph, or what makes one; or a model, whose mechanisms then say what carries a
@@ -111,72 +111,72 @@ def identify(
     """
     model = source if isinstance(source, Model) else None
     graph = as_graph(source) if model is None else model.origin
-    asked = read_query(query) if isinstance(query, str) else query
-    if adjust is not None and asked.rung != "doing":
-        raise ValueError(f"adjust: expected a query such as P(y | do(x)), got {asked}.")
-    if asked.rung == "imagining":
-        graph.disjoint(outcome=asked.outcome, do=asked.do)
-        graph.names(asked.given)
-        return _imagining(graph, asked, model)
-    y, x, z = graph.disjoint(outcome=asked.outcome, do=asked.do, given=asked.given)
+    query = read_query(query) if isinstance(query, str) else query
+    if adjust is not None and query.rung != "doing":
+        raise ValueError(f"adjust: expected a query such as P(y | do(x)), got {query}.")
+    if query.rung == "imagining":
+        graph.disjoint(outcome=query.outcome, do=query.do)
+        graph.names(query.given)
+        return _imagining(graph, query, model)
+    y, x, z = graph.disjoint(outcome=query.outcome, do=query.do, given=query.given)
     if adjust is not None:
-        return _adjusting(graph, asked, graph.names(adjust))
+        return _adjusting(graph, query, graph.names(adjust))
     if not x:
-        return Identification(asked, True, "observation", _conditional(graph, y, z))
-    return _doing(graph, asked, y, x, z)
+        return Identification(query, True, "observation", _conditional(graph, y, z))
+    return _doing(graph, query, y, x, z)
 
 
 def _doing(
-    graph: CausalGraph, asked: CausalQuery, y: Set[str], x: Set[str], z: Set[str]
+    graph: CausalGraph, query: CausalQuery, y: Set[str], x: Set[str], z: Set[str]
 ) -> Identification:
     """The second rung: `P(y | do(x), z)`."""
     if not x & graph.ancestors(y | z):
-        return Identification(asked, True, "no effect", _conditional(graph, y, z))
+        return Identification(query, True, "no effect", _conditional(graph, y, z))
     if not z & graph.descendants(x):
         block = next(minimal_adjustments(graph, x, y, z), None)
         if block is not None and not (z and block & graph.descendants(x)):
-            return _adjusted(graph, asked, block)
+            return _adjusted(graph, query, block)
     front = None if z else next(minimal_front_doors(graph, x, y), None)
     if front is not None:
         inner = product([_conditional(graph, y, x | front), _conditional(graph, x)])
         outer = [_conditional(graph, front, x), sum_out(inner, graph.in_order(x))]
         formula = sum_out(product(outer), graph.in_order(front))
-        return Identification(asked, True, "front-door", formula, graph.in_order(front))
+        return Identification(query, True, "front-door", formula, graph.in_order(front))
     try:
-        return Identification(asked, True, "ID algorithm", identified(graph, y, x, z))
+        return Identification(query, True, "ID algorithm", identified(graph, y, x, z))
     except NotIdentified as fault:
-        return Identification(asked, False, "", reason=str(fault))
+        return Identification(query, False, "", reason=str(fault))
 
 
-def _imagining(graph: CausalGraph, asked: CausalQuery, model: Model | None) -> Identification:
+def _imagining(graph: CausalGraph, query: CausalQuery, model: Model | None) -> Identification:
     """The third rung: `P(y_{x} | e)`."""
-    y, x, seen = (frozenset(names) for names in (asked.outcome, asked.do, asked.given))
+    y, x, seen = (frozenset(names) for names in (query.outcome, query.do, query.given))
     cut = graph.do(*x)
     below = cut.descendants(x)
     if not y & (below | x):
-        reason = f"{', '.join(asked.do)} has no effect on it, so that it is what it was"
+        reason = f"{', '.join(query.do)} has no effect on it, so that it is what it was"
         was = (*(f"{name}'" for name in graph.in_order(seen & x)), *graph.in_order(seen - x))
         formula = None if y & seen else Probability(graph.in_order(y), was)
-        return Identification(asked, True, "no effect", formula, reason=reason)
+        return Identification(query, True, "no effect", formula, reason=reason)
     if fixed := graph.in_order(y & seen - below):
-        raise ValueError(f"{asked}: {fixed[0]} is seen and not affected; leave it out on the left.")
+        raise ValueError(f"{query}: {fixed[0]} is seen and not affected; leave it out on the left.")
     if not seen & (y | below):
         if not seen & x:
-            simpler = CausalQuery(asked.outcome, asked.do, asked.given)
-            found = _doing(graph, simpler, y, x, seen)
+            simpler = CausalQuery(query.outcome, query.do, query.given)
+            answer = _doing(graph, simpler, y, x, seen)
             reason = f"nothing that is seen is affected, so that it is {simpler}"
-            return replace(found, query=asked, reason=f"{reason}; {found.reason}".rstrip("; "))
+            return replace(answer, query=query, reason=f"{reason}; {answer.reason}".rstrip("; "))
         block = next(minimal_adjustments(graph, x, y, seen - x), None) if x <= seen else None
         if block is not None and not block & below:
-            return _adjusted(graph, asked, block)
+            return _adjusted(graph, query, block)
     try:
-        return Identification(asked, True, "ID* algorithm", imagined(graph, y, x, seen))
+        return Identification(query, True, "ID* algorithm", imagined(graph, y, x, seen))
     except NotIdentified as fault:
         reason = str(fault)
     between = graph.in_order(below & (y | cut.ancestors(y)))
     if model is None:
         return Identification(
-            asked,
+            query,
             False,
             "assumption",
             reason=reason,
@@ -185,7 +185,7 @@ def _imagining(graph: CausalGraph, asked: CausalQuery, model: Model | None) -> I
         )
     bound = model.mechanisms
     return Identification(
-        asked,
+        query,
         False,
         "assumption",
         reason=reason,
@@ -194,23 +194,23 @@ def _imagining(graph: CausalGraph, asked: CausalQuery, model: Model | None) -> I
     )
 
 
-def _adjusting(graph: CausalGraph, asked: CausalQuery, block: Set[str]) -> Identification:
+def _adjusting(graph: CausalGraph, query: CausalQuery, block: Set[str]) -> Identification:
     """The answer by a set that is given, or an error."""
-    check_adjustment(graph, asked.do, asked.outcome, block | set(asked.given)).require()
-    after = graph.in_order((block | set(asked.given)) & graph.descendants(asked.do))
-    if asked.given and after:
-        raise ValueError(f"{asked}: {after[0]} is an effect of {', '.join(asked.do)}.")
-    return _adjusted(graph, asked, block - set(asked.given))
+    check_adjustment(graph, query.do, query.outcome, block | set(query.given)).require()
+    after = graph.in_order((block | set(query.given)) & graph.descendants(query.do))
+    if query.given and after:
+        raise ValueError(f"{query}: {after[0]} is an effect of {', '.join(query.do)}.")
+    return _adjusted(graph, query, block - set(query.given))
 
 
-def _adjusted(graph: CausalGraph, asked: CausalQuery, block: Set[str]) -> Identification:
+def _adjusted(graph: CausalGraph, query: CausalQuery, block: Set[str]) -> Identification:
     """`sum_w P(y | x, z, w) P(w | z)`; on the treated `P(w | x', z)`, x' being what x was."""
-    y, x, z = (frozenset(names) for names in (asked.outcome, asked.do, asked.given))
+    y, x, z = (frozenset(names) for names in (query.outcome, query.do, query.given))
     was = tuple(f"{name}'" for name in graph.in_order(x & z))
     seen = Probability(graph.in_order(block), (*was, *graph.in_order(z - x)))
     parts = [_conditional(graph, y, x | z | block), *([seen] if block else [])]
     formula = sum_out(product(parts), graph.in_order(block))
-    return Identification(asked, True, "back-door", formula, graph.in_order(block))
+    return Identification(query, True, "back-door", formula, graph.in_order(block))
 
 
 def _conditional(graph: CausalGraph, of: Set[str], given: Set[str] = frozenset()) -> Formula:
@@ -218,13 +218,13 @@ def _conditional(graph: CausalGraph, of: Set[str], given: Set[str] = frozenset()
 
 
 def _obstacle(graph: CausalGraph, name: str, exact: bool = True) -> str:
-    """Why a variable's mechanism is not to be had from data, whatever its form; empty if it is."""
+    """Say why data cannot identify a variable's mechanism, whatever its form; empty if they can."""
     causes = graph.parents(name)
-    found = (
-        _doing(graph, CausalQuery((name,), causes), {name}, set(causes), set()) if causes else None
-    )
-    if found is not None and not found:
-        return f"{name}: its mechanism is not identified, for {found.query} is not: {found.reason}"
+    if causes:
+        answer = _doing(graph, CausalQuery((name,), causes), {name}, set(causes), set())
+        if not answer:
+            reason = f"{answer.query} is not: {answer.reason}"
+            return f"{name}: its mechanism is not identified, for {reason}"
     if not exact and graph.spouses(name):
         other = graph.spouses(name)[0]
         return f"{name}: {other} tells of its noise too ({name} <-> {other}), and is not asked"
@@ -234,12 +234,12 @@ def _obstacle(graph: CausalGraph, name: str, exact: bool = True) -> str:
 def _obstacles(model: Model, names: Iterable[str], abducted: bool = True) -> tuple[str, ...]:
     """The obstacles of those variables whose mechanism is learned."""
     bound = model.mechanisms
-    found = (
+    obstacles = (
         _obstacle(model.origin, name, bound[name].abduction == "exact" or not abducted)
         for name in names
         if not _known(model, name)
     )
-    return tuple(filter(None, found))
+    return tuple(filter(None, obstacles))
 
 
 def _known(model: Model, name: str) -> bool:
@@ -273,29 +273,29 @@ def require_identified(model: Model, asked: Iterable[str] | None = None) -> None
             )
     causes = {cause for name in x for cause in model.graph.parents(name)}
     rest = graph.in_order((set(graph.nodes if asked is None else asked) | causes) - x)
-    found = identify(graph, CausalQuery(rest, graph.in_order(x))) if rest else None
-    if found is not None and not found:
+    answer = identify(graph, CausalQuery(rest, graph.in_order(x))) if rest else None
+    if answer is not None and not answer:
         alone = [k for k in rest if identify(graph, CausalQuery((k,), graph.in_order(x)))]
         hint = f"identified by themselves are: {', '.join(alone) or 'none'}"
-        _refuse(f"{found}; {hint}" if len(rest) > 1 else str(found))
+        _refuse(f"{answer}; {hint}" if len(rest) > 1 else str(answer))
 
 
 def require_imaginable(model: Model, recomputed: Iterable[str]) -> None:
-    """Refuse a counterfactual that rests on a mechanism which data cannot tell.
+    """Refuse a counterfactual that rests on a mechanism that data cannot identify.
 
     Args:
         model: The model after `do`.
         recomputed: The variables that are recomputed.
 
     Raises:
-        ValueError: If one of them is such.
+        ValueError: If one of them has such a mechanism.
     """
     bound = model.mechanisms
     require_mechanisms(model, [name for name in recomputed if bound[name].wants_noise])
 
 
 def require_mechanisms(model: Model, used: Iterable[str], abducted: bool = True) -> None:
-    """Refuse an answer that rests on a mechanism which data cannot tell.
+    """Refuse an answer that rests on a mechanism that data cannot identify.
 
     Args:
         model: The model.
@@ -303,7 +303,7 @@ def require_mechanisms(model: Model, used: Iterable[str], abducted: bool = True)
         abducted: Whether their noise is told from rows, rather than drawn.
 
     Raises:
-        ValueError: If one of them is such.
+        ValueError: If one of them has such a mechanism.
     """
     if model.unidentified == "allow" or not model.origin.bidirected:
         return

@@ -1,15 +1,15 @@
-"""Rows with gaps: what is missing, drawn from its posterior given what is there.
+"""Rows with gaps: what is missing is drawn from its posterior given what is there.
 
 With o the values that a row has and m those that it lacks, proposals are drawn in the graph's order
-with o in place, and weighted by what o then has to say (likelihood weighting: Fung and Chang 1990),
+with o in place, and weighted by the likelihood of o (likelihood weighting: Fung and Chang 1990),
 
     m_s ~ prod_{k in m} p(m_k | pa_k),    w_s = prod_{k in o} p(o_k | pa_k),
 
 and K of them are kept, drawn in proportion to w (sampling importance resampling: Rubin 1987), which
 approaches `P(m | o)` as the proposals grow in number. Given the completed row, noise is abducted as
-ever. How far this can be trusted is each row's effective sample size, `(sum w)^2 / sum w^2`; below
-`TRUSTED` it is flagged. With the proposals all in vain, the evidence has probability zero as far as
-can be told, and that is an error: nothing falls back to the prior.
+usual. Each row's effective sample size, `(sum w)^2 / sum w^2`, says how far this can be trusted;
+below `TRUSTED` it is flagged. If every proposal has weight zero, so has the evidence as far as can
+be seen, and that is an error: nothing falls back to the prior.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ from rung3.scm.model import Model
 
 __all__ = ["Completion", "check_present", "complete", "cure", "gaps", "refuse_gaps", "repeated"]
 
-PROPOSALS, MOST = 2_000, 1_000_000
-"""Proposals for a row, if not said; values of a variable that are held at once."""
+PROPOSALS = 2_000
+"""Proposals for a row, if not given."""
+
+AT_ONCE = 1_000_000
+"""Values of a variable that are held at once."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Completion:
         return self.sizes >= TRUSTED
 
     def fold(self, answer: Rows, batched: bool) -> Rows:
-        """The answer to a query of the completed rows, with the particles as a leading axis.
+        """Give the answer for the completed rows the particles as a leading axis.
 
         Args:
             answer: Values `(K n, ...)`.
@@ -74,13 +77,13 @@ class Completion:
 
 
 def gaps(model: Model, rows: Rows) -> dict[str, Tensor]:
-    """Masks `(n,)` of where a variable is missing, for those that are missing anywhere."""
+    """Mask `(n,)` where a variable is missing, for those that are missing anywhere."""
     masks = {name: model.variables[name].is_missing(v) for name, v in rows.batch.items()}
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
 def cure(model: Model, masks: Mapping[str, Tensor], n: int) -> str:
-    """What to do about n rows with gaps: draw what they lack, or why that is not possible."""
+    """Say what to do about n rows with gaps: draw what they lack, or why that is not possible."""
     try:
         _check(model, masks, n)
     except ValueError as error:
@@ -141,8 +144,8 @@ def complete(
         >>> from rung3.mechanisms import Equation
         >>> kinds = {"x": Continuous(missing=True), "y": Continuous()}
         >>> model = SCM(None, kinds, x=Equation("u"), y=Equation("x + u"))
-        >>> found = complete(model, {"x": [float("nan")], "y": [2.0]}, 1000, seed=0)
-        >>> round(found.rows["x"].mean().item(), 1)  # E[x | y = 2] = 1
+        >>> completion = complete(model, {"x": [float("nan")], "y": [2.0]}, 1000, seed=0)
+        >>> round(completion.rows["x"].mean().item(), 1)  # E[x | y = 2] = 1
         1.0
     """
     rows = as_rows(values, model.variables, model.device)
@@ -153,39 +156,53 @@ def complete(
     if particles < 1 or count < particles:
         raise ValueError(f"proposals={count} must be at least particles={particles}, and that 1")
     masks = gaps(model, rows)
-    own = {k: v.expand(particles, *v.shape).clone() for k, v in rows.items()}
+    filled = {k: v.expand(particles, *v.shape).clone() for k, v in rows.items()}
     sizes = torch.full((rows.n,), math.inf, device=model.device)
     if masks:
         _check(model, masks, rows.n)
         lacking = torch.stack(list(masks.values())).any(0).nonzero()[:, 0]
         base = base_seed(seed, "complete")
-        for part, at in enumerate(lacking.split(max(1, MOST // count))):
-            some = {k: v[at] for k, v in rows.items()}
-            missing = {k: mask[at] for k, mask in masks.items()}
-            now = base_seed(base, f"part {part}")
-            drawn, log_weights = _propose(model, some, missing, count, now)
-            best = log_weights.amax(0)
-            if (best == -math.inf).any() or best.isnan().any():
-                row = int(at[int((~best.isfinite()).nonzero()[0])])
-                lack = [k for k, mask in masks.items() if mask[row]]
-                raise ValueError(
-                    f"row {row}: its values have probability zero whatever {' and '.join(lack)} "
-                    f"may be, in {count} draws; correct the row, or give more proposals="
-                )
-            weights = (log_weights - best).exp().double()
-            sizes[at] = (weights.sum(0).square() / weights.square().sum(0)).to(sizes)
-            generator = stream(now, "resampling", model.device)
-            kept = torch.multinomial(weights.T, particles, replacement=True, generator=generator).T
-            column = torch.arange(len(at), device=model.device)
-            for k in masks:
-                own[k][:, at] = drawn[k][kept, column]
-    flat = Rows({k: v.flatten(0, 1) for k, v in own.items()})
+        for part, at in enumerate(lacking.split(max(1, AT_ONCE // count))):
+            _fill(model, rows, masks, at, count, base_seed(base, f"part {part}"), filled, sizes)
+    flat = Rows({k: v.flatten(0, 1) for k, v in filled.items()})
     shares = {k: float(mask.float().mean()) for k, mask in masks.items()}
     return Completion(flat, particles, sizes, shares)
 
 
+def _fill(
+    model: Model,
+    rows: Rows,
+    masks: Mapping[str, Tensor],
+    at: Tensor,
+    count: int,
+    base: int,
+    filled: Mapping[str, Tensor],
+    sizes: Tensor,
+) -> None:
+    """Fill the rows at some places, `(K, n, ...)`, and their effective sample sizes, in place."""
+    part = {k: v[at] for k, v in rows.items()}
+    missing = {k: mask[at] for k, mask in masks.items()}
+    drawn, log_weights = _propose(model, part, missing, count, base)
+    best = log_weights.amax(0)
+    if (best == -math.inf).any() or best.isnan().any():
+        row = int(at[int((~best.isfinite()).nonzero()[0])])
+        lack = [k for k, mask in masks.items() if mask[row]]
+        raise ValueError(
+            f"row {row}: its values have probability zero whatever {' and '.join(lack)} "
+            f"may be, in {count} draws; correct the row, or give more proposals="
+        )
+    weights = (log_weights - best).exp().double()
+    sizes[at] = (weights.sum(0).square() / weights.square().sum(0)).to(sizes)
+    generator = stream(base, "resampling", model.device)
+    particles = len(next(iter(filled.values())))
+    chosen = torch.multinomial(weights.T, particles, replacement=True, generator=generator).T
+    column = torch.arange(len(at), device=model.device)
+    for k in masks:
+        filled[k][:, at] = drawn[k][chosen, column]
+
+
 def repeated(model: Model, name: str, value: Any, particles: int, n: int) -> Any:
-    """An intervention with one value a row, once for every particle; others as they are."""
+    """Repeat an intervention with one value a row for every particle; leave others as they are."""
     if name not in model.variables or (callable(value) and not isinstance(value, Tensor)):
         return value
     valid = model.variables[name].validate(name, value)
@@ -220,7 +237,7 @@ def _check(model: Model, masks: Mapping[str, Tensor], n: int) -> None:
 def _propose(
     model: Model, rows: Mapping[str, Tensor], masks: Mapping[str, Tensor], count: int, base: int
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Values of what is missing anywhere, `(count, n, ...)`, and log-weights `(count, n)`."""
+    """Draw what is missing anywhere, `(count, n, ...)`, and log-weights `(count, n)`."""
     n = len(next(iter(rows.values())))
     total = count * n
     log_weights = torch.zeros(count, n, device=model.device)
@@ -240,10 +257,10 @@ def _propose(
         unsure = torch.zeros(n, dtype=torch.bool, device=model.device)
         for parent in mechanism.parents:
             unsure |= masks.get(parent, unsure)
-        heard = unsure if missing is None else unsure & ~missing
-        if heard.any():
-            at = heard.repeat(count)
+        weighing = unsure if missing is None else unsure & ~missing
+        if weighing.any():
+            at = weighing.repeat(count)
             with seeded(base_seed(base, "weights"), name, model.device):
-                said = mechanism.log_prob(value[at], {k: v[at] for k, v in parents.items()})
-            log_weights[:, heard] += said.reshape(count, -1).to(log_weights)
+                log_prob = mechanism.log_prob(value[at], {k: v[at] for k, v in parents.items()})
+            log_weights[:, weighing] += log_prob.reshape(count, -1).to(log_weights)
     return {k: values[k].reshape(count, n, *values[k].shape[1:]) for k in masks}, log_weights

@@ -21,8 +21,11 @@ from rung3.scm.parts import in_parts
 
 __all__ = ["Apply", "Intervention", "SetTo", "intervene"]
 
-CHANCE, OWN = "do:u", "do:own"
-"""Keys of an intervention's own noise, and of its variable's."""
+CHANCE = "do:u"
+"""Key of the uniform noise that a function draws."""
+
+NATURAL = "do:own"
+"""Key of the noise of the value that the variable would have had."""
 
 
 class Intervention(Mechanism):
@@ -44,7 +47,7 @@ class Intervention(Mechanism):
         self.wide = original.wide
 
     def build(self) -> None:
-        """Nothing: an intervention is made bound."""
+        """Do nothing: an intervention is made bound."""
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         return {}
@@ -80,11 +83,11 @@ class SetTo(Intervention):
         self.register_buffer("value", value, persistent=False)
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
-        """The value, `(1, *shape)` or `(n, *shape)`."""
+        """Give the value, `(1, *shape)` or `(n, *shape)`."""
         return self.variable.hold(self.value, self.wide)  # the model may have changed its type
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
-        """0 where the value is the one set, minus infinity elsewhere (truncated factorisation)."""
+        """Give 0 where the value is the one set, else minus infinity (truncated factorisation)."""
         return torch.where(_same(value, self.value), 0.0, -torch.inf)
 
     def describe(self) -> str:
@@ -104,7 +107,7 @@ class Apply(Intervention):
         original: The mechanism that it replaces.
         function: Its arguments are matched by name: parents, the variable itself, or `u`, uniform
             on [0, 1) and fresh in each row `(n,)` (unless a parent is called so). One before a `/`
-            takes all of these variables as a mapping, for names that are no words.
+            takes all of these variables as a mapping, for names that are not identifiers.
     """
 
     def __init__(self, original: Mechanism, function: Callable[..., Any]) -> None:
@@ -132,15 +135,16 @@ class Apply(Intervention):
         self.assumption = original.assumption
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
-        own = self.original.sample_noise(n, parents, generator) if self.natural else {}
-        return self._with_chance(own, n, generator) if self.random else own
+        noise = self.original.sample_noise(n, parents, generator) if self.natural else {}
+        return self._with_chance(noise, n, generator) if self.random else noise
 
-    def _with_chance(self, own: Noise, n: int, generator: Generator | None) -> Noise:
+    def _with_chance(self, natural: Noise, n: int, generator: Generator | None) -> Noise:
         u = torch.rand(n, generator=generator, device=self.observed.device)
-        if isinstance(own, Tensor):
-            return {CHANCE: u, OWN: own}
-        deeper = (CHANCE, OWN)  # of a function that this one is applied to
-        return {CHANCE: u, **{f"{k}'" if k.startswith(deeper) else k: v for k, v in own.items()}}
+        if isinstance(natural, Tensor):
+            return {CHANCE: u, NATURAL: natural}
+        deeper = (CHANCE, NATURAL)  # keys of a function that this one is applied to
+        primed = {f"{k}'" if k.startswith(deeper) else k: v for k, v in natural.items()}
+        return {CHANCE: u, **primed}
 
     def abduct(
         self,
@@ -149,7 +153,7 @@ class Apply(Intervention):
         particles: int | None = None,
         generator: Generator | None = None,
     ) -> Noise:
-        """Nothing: what chance gave cannot be told, nor what the value would have been."""
+        """Give nothing: a function tells neither its chance nor what the value would have been."""
         if not self.wants_noise:
             wrong = ~_same(value, self.predict({}, parents))
             if wrong.any():
@@ -159,7 +163,7 @@ class Apply(Intervention):
         return {}
 
     def takes(self, other: Mechanism) -> bool:
-        """Whether nothing must be drawn: chance is always new, to all but the function itself."""
+        """Say whether nothing must be drawn: chance is new to all but the function itself."""
         if self is other or not self.wants_noise:
             return True
         return not self.random and self.original.takes(other)
@@ -167,21 +171,21 @@ class Apply(Intervention):
     def renew(
         self, noise: Noise, other: Mechanism, parents: Parents, n: int, generator: Generator
     ) -> Noise:
-        """What chance gives, and the noise of the value that the variable would have had."""
-        own: Noise = noise if self.natural else {}
+        """Draw chance, and the noise of the value that the variable would have had."""
+        natural: Noise = noise if self.natural else {}
         if self.natural and not self.original.takes(other):
-            own = self.original.renew(noise, other, parents, n, generator)
-        return self._with_chance(own, n, generator) if self.random else own
+            natural = self.original.renew(noise, other, parents, n, generator)
+        return self._with_chance(natural, n, generator) if self.random else natural
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
-        """The function's value; `(1, *shape)` where it is one for all rows."""
+        """Apply the function; `(1, *shape)` where it gives one value for all rows."""
         given, chance = {name: parents[name] for name in self.parents}, {}
         if self.random:
             if isinstance(noise, Tensor) or CHANCE not in noise:
                 self._not_known("what chance gave", "u")
             chance["u"] = noise[CHANCE]
             rest = {k.removesuffix("'"): part for k, part in noise.items() if k != CHANCE}
-            noise = noise.get(OWN, rest)
+            noise = noise.get(NATURAL, rest)
         if self.natural:
             if noise == {} and self.original.wants_noise:
                 self._not_known("the value it would have had", "itself")
@@ -200,7 +204,7 @@ class Apply(Intervention):
         )
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
-        """Known only where the function uses neither the variable's own natural value nor chance.
+        """Give it where the function uses neither the variable's natural value nor chance.
 
         Raises:
             ValueError: If it does.
@@ -218,14 +222,14 @@ class Apply(Intervention):
 
 
 def _same(value: Tensor, other: Tensor) -> Tensor:
-    """Mask `(n,)` of the rows whose values `(n, *shape)` are those of another, but for rounding."""
+    """Mask `(n,)` the rows whose values `(n, *shape)` equal the other's, up to rounding."""
     return torch.isclose(value, other.to(value)).reshape(len(value), -1).all(1)
 
 
 def intervene(
     original: Mechanism, value: Any, variables: Mapping[str, Variable], held: bool = False
 ) -> Mechanism:
-    """The mechanism that `do(name=value)` puts in the place of the original.
+    """Make the mechanism that `do(name=value)` puts in the place of the original.
 
     Args:
         original: The bound mechanism of the variable.
@@ -251,8 +255,8 @@ def _rebind(
             f"{original.name}: the new mechanism is for {mechanism.variable}, "
             f"expected {original.variable}"
         )
-    said = tuple(mechanism.parents) if mechanism.name else mechanism.arguments
-    names = [name for name in original.parents if name in variables] if said is None else said
+    stated = tuple(mechanism.parents) if mechanism.name else mechanism.arguments
+    names = [name for name in original.parents if name in variables] if stated is None else stated
     unknown = [name for name in names if name not in variables]
     if unknown:
         raise ValueError(f"do({original.name}=mechanism): {spell_unknown(unknown, variables)}")

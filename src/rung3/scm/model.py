@@ -128,7 +128,7 @@ class Model(nn.Module):
     # Doing ---------------------------------------------------------------------------------------
 
     def do(self, values: Values | None = None, /, **more: Any) -> Self:
-        """A new model in which variables are set; this one is untouched, parameters are shared.
+        """Give a new model in which variables are set; this one stays, and parameters are shared.
 
         Args:
             values: For each variable a number, a tensor with one value a row, a function (of its
@@ -148,12 +148,12 @@ class Model(nn.Module):
         return self._replace({**({} if values is None else values), **more}, held=False)
 
     def hold(self, values: Values) -> Self:
-        """The same as `do`, of factual values that are kept: answers call the variables `held`."""
+        """Do the same with factual values that are kept: answers call the variables `held`."""
         return self._replace(values, held=True)
 
     @in_own_precision
     def _replace(self, values: Values, held: bool) -> Self:
-        """The model with other mechanisms of some variables."""
+        """Give the model with other mechanisms of some variables."""
         if unknown := [name for name in values if name not in self.variables]:
             raise ValueError(f"do: {spell_unknown(unknown, self.variables)}")
         new = {

@@ -1,10 +1,10 @@
-"""Rows some at a time, so that a query holds a stated memory, however many rows it is asked about.
+"""Rows in parts, so that a query needs a bounded memory, however many rows it is asked about.
 
-What follows from its arguments row by row is the same whatever the parts. Random numbers are not:
-they come in blocks of rows, each with a stream of its own, whose size is a part of what a seed
-means, as the hash behind streams is (`rung3.data.seeding`). So memory may be set at will, and
-answers stay what they are, bit for bit. (On several threads libraries may split what is left over
-at the end in another order: there its last bit may differ.)
+What is computed row by row does not depend on the parts. Random numbers do: they are drawn in
+blocks of rows, each with its own stream. The size of a block belongs to the meaning of a seed, as
+the hash behind streams does (`rung3.data.seeding`). So `MEMORY` may be changed, and answers stay
+the same, bit for bit. (On several threads, libraries may split the remainder in another order, and
+its last bit may differ.)
 """
 
 from __future__ import annotations
@@ -22,39 +22,43 @@ from rung3.mechanisms.base import Mechanism, Parents
 __all__ = ["blocks", "in_parts", "joined", "rows_at_once"]
 
 MEMORY = 2**28
-"""Bytes that a mechanism may hold while it computes, about, beside arguments and answer; the last
-part may hold twice as many."""
+"""Bytes, roughly, that a mechanism may hold while it computes, beside arguments and answer; the
+last part may hold twice as many."""
 
-ROW, NUMBER = 4096, 170
-"""Bytes that networks of the usual size hold for a row, and for each number of its value."""
+ROW_BYTES = 4096
+"""Bytes that networks of the usual size hold for a row."""
+
+NUMBER_BYTES = 170
+"""Bytes that they hold for each number of its value."""
 
 GRAIN = 64
-"""Rows of which parts are multiples: others take other paths through libraries, with other bits."""
+"""Rows; parts are multiples of it, as libraries compute other sizes with other rounding."""
 
 BLOCK = 2**18
-"""Numbers of noise that are drawn as one block, a row being at least four: never to be changed."""
+"""Numbers of noise that are drawn as one block, with at least four a row. Do not change it: every
+seed would give other numbers."""
 
 T = TypeVar("T", bound=Noise)
 
 
 def rows_at_once(shape: Sequence[int]) -> int:
-    """Number of rows, of values of this shape, that fit the memory: a multiple of `GRAIN`.
+    """Give the number of rows, of values of this shape, that fit the memory: a multiple of `GRAIN`.
 
     Example:
         >>> rows_at_once(()), rows_at_once((1, 32, 32))
         (62912, 1472)
     """
-    return max(1, MEMORY // (ROW + NUMBER * torch.Size(shape).numel()) // GRAIN) * GRAIN
+    return max(1, MEMORY // (ROW_BYTES + NUMBER_BYTES * torch.Size(shape).numel()) // GRAIN) * GRAIN
 
 
 def in_parts(
     mechanism: Mechanism, compute: Callable[[Any, Parents], T], first: Noise, parents: Parents
 ) -> T:
-    """`compute(first, parents)`, some rows at a time.
+    """Compute `compute(first, parents)` in parts of the rows.
 
     Args:
-        mechanism: Whose function it is; those that `do` makes are asked about all rows at once, as
-            they may hold one value a row.
+        mechanism: The mechanism that computes; those that `do` makes compute all rows at once, as
+            they may hold one value for each.
         compute: Gives values or noise `(n, ...)`, each of its own row alone.
         first: Noise or values, `(n, ...)`.
         parents: The parents' values, `(n, ...)`.
@@ -65,28 +69,29 @@ def in_parts(
     if n < 2 * size or not mechanism.by_row:
         return compute(first, parents)
     ends = [*range(0, n // size * size, size), n]  # the last part has what is left over too
-    found = []
+    computed = []
     for start, end in pairwise(ends):
         at = slice(start, end)
-        some = {name: value[at] for name, value in parents.items()}
-        found.append(compute(map_noise(lambda part: part[at], first), some))  # noqa: B023
-    return joined(found)
+        part_parents = {name: value[at] for name, value in parents.items()}
+        part_first = map_noise(lambda part: part[at], first)  # noqa: B023
+        computed.append(compute(part_first, part_parents))
+    return joined(computed)
 
 
 def blocks(shape: Sequence[int], n: int) -> Iterator[slice]:
-    """The rows that draw their random numbers together."""
+    """Give the slices of rows that draw their random numbers together."""
     size = max(1, BLOCK // max(4, torch.Size(shape).numel()))
     for start in range(0, max(n, 1), size):
         yield slice(start, min(n, start + size))
 
 
 def joined(parts: Sequence[T], axis: int = 0) -> T:
-    """The noise of all rows, of that of some at a time."""
+    """Join the values or the noise of parts of the rows."""
     if len(parts) == 1:
         return parts[0]
     several: Any = parts
     if isinstance(parts[0], Tensor):
-        found: Any = torch.cat(several, axis)
+        whole: Any = torch.cat(several, axis)
     else:
-        found = {k: torch.cat([part[k] for part in several], axis) for k in parts[0]}
-    return cast(T, found)
+        whole = {k: torch.cat([part[k] for part in several], axis) for k in parts[0]}
+    return cast(T, whole)

@@ -233,17 +233,18 @@ def predict(
         if factual is not None and name not in changes.recomputed:
             values[name] = axes.split(name, _as_held(factual[name], model.variables[name].dtype))
             continue
-        own: Noise = {}
+        used: Noise = {}
         parents = {parent: merge(values[parent]) for parent in mechanism.parents}
         if name in changes.drawn:
-            own = map_noise(merge, noise.get(name, {}))
+            abducted = map_noise(merge, noise.get(name, {}))
             generator = stream(base_seed(noise.seed, "anew"), name, model.device)
-            own = mechanism.renew(own, noise.mechanisms[name], parents, axes.rows, generator)
+            before = noise.mechanisms[name]
+            used = mechanism.renew(abducted, before, parents, axes.rows, generator)
         elif mechanism.wants_noise:
-            own = map_noise(merge, _named(name, noise))
-        own = _temper(own, mechanism.observation_noise, temperature)
+            used = map_noise(merge, _named(name, noise))
+        used = _temper(used, mechanism.observation_noise, temperature)
         compute = mechanism.mean if name in mean else mechanism.predict
-        values[name] = axes.split(name, in_parts(mechanism, compute, own, parents))
+        values[name] = axes.split(name, in_parts(mechanism, compute, used, parents))
     return values
 
 
@@ -260,11 +261,11 @@ def _named(name: str, noise: Exogenous) -> Noise:
     return noise[name]
 
 
-def _temper(own: Noise, keys: tuple[str, ...], temperature: float) -> Noise:
-    """A variable's noise, with the part that is of observation scaled by the temperature."""
-    if isinstance(own, Tensor) or temperature == 1:
-        return own
-    return {key: part * temperature if key in keys else part for key, part in own.items()}
+def _temper(noise: Noise, keys: tuple[str, ...], temperature: float) -> Noise:
+    """A variable's noise, its noise of observation scaled by the temperature."""
+    if isinstance(noise, Tensor) or temperature == 1:
+        return noise
+    return {key: part * temperature if key in keys else part for key, part in noise.items()}
 
 
 def check_lengths(model: Model, n: int) -> None:

@@ -1,4 +1,4 @@
-"""`Query`: one intervention, asked of every row, and which variables it concerns."""
+"""`Query`: one intervention, asked of every row, and the variables that it concerns."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Query:
     hold: frozenset[str] = frozenset()
 
     def at(self, rows: slice, device: torch.device) -> dict[str, Any]:
-        """What `do` is for some of the rows."""
+        """Give what `do` is for some of the rows."""
         chosen = {k: v[rows] if k in self.per_row else v for k, v in self.do.items()}
         return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in chosen.items()}
 
     def digest(self) -> str:
-        """A few letters that stand for the targets; functions and mechanisms are not in it."""
+        """Give a few letters that stand for the targets; functions and mechanisms are left out."""
         return digest({k: v for k, v in self.do.items() if isinstance(v, Tensor)})
 
     def affected(self, model: Model) -> list[str]:
@@ -52,14 +52,13 @@ class Query:
 
     def out_of_range(self, model: Model) -> dict[str, float]:
         """Share of the targets that lie outside the training data's range, by name."""
-        found = {}
-        for name in self.do:
-            target = self.do[name]
+        shares = {}
+        for name, target in self.do.items():
             if isinstance(target, Tensor):
                 values = target if name in self.per_row else target[None]
                 mask = model.mechanisms[name].out_of_range(values.to(model.device))
-                found[name] = float(mask.double().mean())
-        return found
+                shares[name] = float(mask.double().mean())
+        return shares
 
 
 @lru_cache(maxsize=256)  # every measure asks it of every batch of rows

@@ -1,4 +1,4 @@
-"""`SCM`: a graph, and one mechanism a variable; every query is composed of its verbs.
+"""`SCM`: a graph, and one mechanism for each variable; every query is composed of its verbs.
 
     x_k := f_k(pa_k, u_k),   p(x) = prod_k p(x_k | pa_k)            (lecture 1.6 and 1.7)
 
@@ -8,8 +8,7 @@ A counterfactual is abduction, action, prediction (lecture, Figure 14):
 
 At prediction a variable keeps its factual value, bit for bit, unless its own mechanism or that of
 an ancestor differs from the one its noise was abducted with. Every other variable is recomputed
-from its noise and its parents, also when nothing really changed: a null intervention has no short
-cut.
+from its noise and its parents, even if no value changes: a null intervention takes no short cut.
 """
 
 from __future__ import annotations
@@ -107,19 +106,19 @@ class SCM(Model):
         if evidence is not None and evidence.batched:
             raise ValueError("given: expected one value a variable, got batches")
         base = base_seed(seed, "condition" if evidence else "")
-        fixed, size = conditioning.condition(self, dict(evidence or {}), n, base)
-        values, noise = propagation.generate(self, n, base, fixed)
-        known = self.world is not None and not fixed
-        own = {name: part for name, part in noise.items() if name not in self.replaced}
+        clamped, size = conditioning.condition(self, dict(evidence or {}), n, base)
+        values, noise = propagation.generate(self, n, base, clamped)
+        known = self.world is not None and not clamped
+        unset = {name: part for name, part in noise.items() if name not in self.replaced}
         return Rows(
             {name: values[name] for name in self.graph.nodes},
-            noise=own if known else None,
+            noise=unset if known else None,
             world=self.world if known else None,
             provenance=provenance.of_sample(self, values, evidence or {}, size),
         )
 
     def log_prob(self, values: Values, seed: Seed = None) -> Tensor:
-        """`log p(x)` in nats, in the variables' own units, `(n,)`: the sum of `log_probs`.
+        """Compute `log p(x)` in nats, in the variables' own units, `(n,)`: the sum of `log_probs`.
 
         Example:
             >>> from rung3 import worlds
@@ -130,7 +129,7 @@ class SCM(Model):
 
     @in_own_precision
     def log_probs(self, values: Values, seed: Seed = None) -> dict[str, Tensor]:
-        """`log p(x_k | pa_k)` of every variable given, `(n,)`; or a lower bound (VAEs).
+        """Compute `log p(x_k | pa_k)` of each variable given, `(n,)`; or a lower bound (VAEs).
 
         Of variables that hidden causes join, given the earlier ones of them too: they sum to
         `log p(x)`.
@@ -151,7 +150,7 @@ class SCM(Model):
 
     @in_own_precision
     def abduct(self, values: Values, particles: int | None = None, seed: Seed = None) -> Exogenous:
-        """The exogenous noise behind rows, `P(U | x)` (lecture, Figure 14, step 1).
+        """Infer the exogenous noise behind rows, `P(U | x)` (lecture, Figure 14, step 1).
 
         Args:
             values: A value of every variable.
@@ -170,7 +169,7 @@ class SCM(Model):
     def abduct_only(
         self, rows: Rows, names: Iterable[str], particles: int | None = None, seed: Seed = None
     ) -> Exogenous:
-        """The noise of some variables behind rows that were read, as `abduct` gives that of all.
+        """Infer the noise of some variables alone, behind rows that `read` gave.
 
         Args:
             rows: Rows as `read` gives them.
@@ -197,7 +196,7 @@ class SCM(Model):
         temperature: float = 1.0,
         mean: Iterable[str] = (),
     ) -> Rows:
-        """The rows that this model makes of the noise (lecture, Figure 14, step 3).
+        """Compute the rows that this model makes of the noise (lecture, Figure 14, step 3).
 
         Args:
             noise: What `abduct` gave, by this model or by one that it was made from with `do`.
@@ -249,7 +248,7 @@ class SCM(Model):
         seed: Seed = None,
         temperature: float = 1.0,
     ) -> Rows:
-        """What these rows would have been, had variables been set: abduct, act, predict.
+        """Say what these rows would have been, had variables been set: abduct, act, predict.
 
         Args:
             values: A value of every variable.
@@ -270,13 +269,13 @@ class SCM(Model):
             >>> answer["x2"], answer.explain().status["x2"]
             (tensor(13.), 'propagated')
         """
+        _check_particles(particles)
         rows = self.read(values)
         self.check_given(rows)
         memory.require_rows(self.variables, rows.n, particles, self.device)
-        masks = imputation.gaps(self, rows)
-        if particles is None:
-            imputation.refuse_gaps(self, masks, rows.n, "abduction")
-        elif masks:
+        if masks := imputation.gaps(self, rows):
+            if particles is None:
+                imputation.refuse_gaps(self, masks, rows.n, "abduction")
             base = base_seed(seed)
             complete = imputation.complete(self, rows.batch, particles, seed=base)
             n = rows.batch.n
@@ -289,7 +288,6 @@ class SCM(Model):
         propagation.check_lengths(model, rows.n)
         changes = Changes.of(model, self.mechanisms, factual=True)
         identifiability.require_imaginable(model, changes.recomputed)
-        _check_particles(particles)
         names = {name for name in changes.recomputed if self._is_needed(model, name, changes)}
         return model._predict(self._abduct(rows, names, particles, seed), changes, temperature)
 
@@ -304,7 +302,7 @@ class SCM(Model):
         return model
 
     def _is_needed(self, model: Model, name: str, changes: Changes) -> bool:
-        """Whether a counterfactual needs a variable's noise, or has to check that there is any."""
+        """Say whether a counterfactual needs a variable's noise, or has to check that it exists."""
         new = model.mechanisms[name]
         if name in changes.drawn:
             return isinstance(new, Apply) and new.natural

@@ -247,12 +247,16 @@ def _read(path: Path) -> tuple[dict[str, Any], bytes]:
     return description, content
 
 
-def _build(kind: type[M], description: Mapping[str, Any], own: Mapping[str, type[Mechanism]]) -> M:
+def _build(
+    kind: type[M], description: Mapping[str, Any], brought: Mapping[str, type[Mechanism]]
+) -> M:
     graph = description["graph"]
     if not isinstance(graph, str):
         raise ValueError(f"its graph is {graph!r}")
     variables = {name: from_config(name, f) for name, f in description["variables"].items()}
-    mechanisms = {name: _mechanism(name, f, own) for name, f in description["mechanisms"].items()}
+    mechanisms = {
+        name: _mechanism(name, f, brought) for name, f in description["mechanisms"].items()
+    }
     model = kind(graph, variables, mechanisms, world=description.get("world"))
     model.defaults = frozenset(description.get("defaults", ()))
     model.fitted = dict(description.get("fitted", {}))
@@ -260,12 +264,12 @@ def _build(kind: type[M], description: Mapping[str, Any], own: Mapping[str, type
 
 
 def _mechanism(
-    name: str, config: Mapping[str, Any], own: Mapping[str, type[Mechanism]]
+    name: str, config: Mapping[str, Any], brought: Mapping[str, type[Mechanism]]
 ) -> Mechanism:
     fields = dict(config)
     kind = fields.pop("kind", None)
     known: dict[str, type[Mechanism]]
-    known = {k: getattr(families, k) for k in families.__all__ if k[0].isupper()} | dict(own)
+    known = {k: getattr(families, k) for k in families.__all__ if k[0].isupper()} | dict(brought)
     known.pop("Mechanism", None)
     if kind not in known:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Draws from `p(x | e)` where the evidence is rare: tempered, and moved by Metropolis and Hastings.
+"""Draws from `p(x | e)` where the evidence is rare: tempered, and moved by Metropolis-Hastings.
 
 Draws of the prior reach the posterior by small steps of a temperature, 0 = b_0 < ... < b_T = 1, of
 
@@ -24,21 +24,27 @@ from rung3.scm.interventions import Intervention
 
 __all__ = ["Tempered", "can_be_tempered"]
 
-STEPS, MOVES, LAST = 200, 10, 40
-"""Temperatures, moves at each, and at the last, at the most."""
+MOST_STEPS = 200
+"""Most temperatures."""
 
-LEFT = 0.25
-"""Share of the draws that are to stay effective in a step."""
+MOST_MOVES = 10
+"""Most moves at each temperature but the last."""
+
+MOST_LAST_MOVES = 40
+"""Most moves at the last temperature."""
+
+EFFECTIVE = 0.25
+"""Share of the draws that stay effective in a step."""
 
 FORGOTTEN = 0.1
-"""Correlation with where draws were, below which they are taken for new."""
+"""Correlation with where draws were, below which they count as new."""
 
-HELD = 0.3
-"""Share of moves that a random walk should have accepted."""
+ACCEPTED = 0.3
+"""Share of a random walk's moves that should be accepted."""
 
 
 def can_be_tempered(mechanisms: Mapping[str, Mechanism]) -> bool:
-    """Whether unknown variables have densities, and are numbers or categories."""
+    """Say whether unknown variables have densities, and are numbers or categories."""
     return all(
         not mechanism.wants_noise
         or (
@@ -55,9 +61,9 @@ class Tempered:
 
     Args:
         unknown: Mechanisms of what is drawn, causes before effects.
-        evidence: Mechanisms of the evidence that hears of it.
-        values: Draws of the prior, `(m, ...)`, and the evidence, as often.
-        generator: Of the moves.
+        evidence: Mechanisms of the evidence, which have them as parents.
+        values: Draws of the prior, and the evidence repeated, `(m, ...)`.
+        generator: Source of the moves.
 
     Attributes:
         values: The draws; those that follow from others are recomputed.
@@ -84,26 +90,26 @@ class Tempered:
 
     @torch.no_grad()
     def run(self) -> float:
-        """Go from the prior to the posterior.
+        """Move the draws from the prior to the posterior.
 
         Returns:
             The effective sample size: draws that the last moves made new; or, if that is more
             (modes far apart, between which nothing moves), draws of the prior that have offspring.
         """
         b = 0.0
-        for _ in range(STEPS):
+        for _ in range(MOST_STEPS):
             step = self._step(1 - b)
             b = 1.0 if step >= 1 - b else b + step
             weights = _weights(self.likelihood, step)
             self._take(torch.multinomial(weights, len(weights), True, generator=self.generator))
-            left = self._move(b, MOVES if b < 1 else LAST)
+            left = self._move(b, MOST_MOVES if b < 1 else MOST_LAST_MOVES)
             if b == 1:
                 return max(len(weights) * (1 - left), _effective(self.lineage.bincount().double()))
         return 1.0
 
     def _step(self, most: float) -> float:
-        """The longest step of the temperature that leaves enough of the draws effective."""
-        least = LEFT * len(self.likelihood)
+        """Find the longest step of the temperature that leaves enough of the draws effective."""
+        least = EFFECTIVE * len(self.likelihood)
         if _effective(_weights(self.likelihood, most)) >= least:
             return most
         low, high = -80.0, math.log(most)
@@ -119,7 +125,7 @@ class Tempered:
         self.lineage = self.lineage[at]
 
     def _move(self, b: float, most: int) -> float:
-        """Move until draws have forgotten where they were; the correlation that is left."""
+        """Move until draws have forgotten where they were; give the correlation that is left."""
         start = self._flat()
         root = _root(start[:, : start.shape[1] - sum(self.categories.values())])
         left = 1.0
@@ -150,7 +156,7 @@ class Tempered:
             shape = (m, *[1] * (value.ndim - 1))
             proposed[name] = torch.where(within.reshape(shape), moved, value)
         share = self._accept(proposed, inside, b)
-        self.walk = min(10.0, self.walk * math.exp(share - HELD))
+        self.walk = min(10.0, self.walk * math.exp(share - ACCEPTED))
 
     def _flip(self, name: str, classes: int, b: float) -> None:
         old = self.values[name]
@@ -159,7 +165,7 @@ class Tempered:
         self._accept({**self.values, name: moved}, torch.ones_like(old, dtype=torch.bool), b)
 
     def _accept(self, proposed: dict[str, Tensor], inside: Tensor, b: float) -> float:
-        """Metropolis's rule; the share that was accepted."""
+        """Accept by Metropolis's rule; give the share that was accepted."""
         prior, likelihood = self._log_probs(proposed)
         u = torch.rand(len(prior), generator=self.generator, device=prior.device)
         gain = prior - self.prior + b * (likelihood - self.likelihood)
@@ -172,9 +178,9 @@ class Tempered:
         return float(accepted.double().mean())
 
     def _log_probs(self, values: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Of what is unknown, and of the evidence, `(m,)`; values that follow are recomputed."""
+        """Compute the prior and the likelihood, `(m,)`, and the values that follow from others."""
         m = len(next(iter(values.values())))
-        found = []
+        sums = []
         for mechanisms in (self.unknown, self.evidence):
             total = torch.zeros(m, dtype=torch.float64, device=self.generator.device)
             for name, mechanism in mechanisms.items():
@@ -183,11 +189,11 @@ class Tempered:
                     values[name] = mechanism.predict({}, parents).expand_as(values[name])
                     continue
                 total = total + mechanism.log_prob(values[name], parents).double()
-            found.append(total.nan_to_num(-math.inf, posinf=math.inf))
-        return found[0], found[1]
+            sums.append(total.nan_to_num(-math.inf, posinf=math.inf))
+        return sums[0], sums[1]
 
     def _flat(self) -> Tensor:
-        """All that moves as columns, `(m, d)`, numbers first; categories by indicators."""
+        """Lay out all that moves as columns, `(m, d)`, numbers first; categories by indicators."""
         m = len(self.likelihood)
         columns = [self.values[name].double().reshape(m, -1) for name in self.numbers]
         columns += [
@@ -211,7 +217,7 @@ def _effective(weights: Tensor) -> float:
 
 
 def _root(draws: Tensor) -> Tensor:
-    """A root of the covariance of draws `(m, d)`."""
+    """Take a root of the covariance of draws `(m, d)`."""
     apart = draws - draws.mean(0)
     scale, vectors = torch.linalg.eigh(apart.T @ apart / len(draws))
     root: Tensor = vectors * scale.clamp_min(0).sqrt()
@@ -219,8 +225,8 @@ def _root(draws: Tensor) -> Tensor:
 
 
 def _correlation(start: Tensor, now: Tensor) -> float:
-    """The greatest of the columns' correlations, `(m, d)` each."""
+    """Find the greatest of the columns' correlations, `(m, d)` each."""
     a, b = start - start.mean(0), now - now.mean(0)
     spread = (a.square().mean(0) * b.square().mean(0)).sqrt()
-    found = (a * b).mean(0)[spread > 0] / spread[spread > 0]
-    return min(1.0, max(0.0, float(found.max()))) if len(found) else 0.0
+    correlations = (a * b).mean(0)[spread > 0] / spread[spread > 0]
+    return min(1.0, max(0.0, float(correlations.max()))) if len(correlations) else 0.0

@@ -67,15 +67,11 @@ class Truths:
     Args:
         cache: The cache; `None` for none.
         world: The world.
-
-    Attributes:
-        found: Number of rows that were answered from the cache.
     """
 
     def __init__(self, cache: Cache | None, world: SCM) -> None:
         self.world = world
         self.cache = cache if _is_described(world) else None
-        self.found = 0
         self._world = _fingerprint(world) if self.cache else []
 
     def ask(
@@ -94,7 +90,6 @@ class Truths:
         path = self.cache.path("truths", [*self._world, *_query_parts(rows, do, hold)])
         known = self.cache.find(path, _read)
         if known is not None:
-            self.found += rows.n
             return Rows(known)
         answer = ask()
         self.cache.keep(path, lambda draft: _write(draft, answer))

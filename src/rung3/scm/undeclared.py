@@ -15,7 +15,7 @@ __all__ = ["infer"]
 
 
 def infer(model: Model, rows: Mapping[str, Any]) -> dict[str, Variable]:
-    """Take what was not declared for what its column looks like, as tables do; say so in a warning.
+    """Read undeclared variables off their columns, as tables do, with a warning that names them.
 
     Only a model that was not fitted yet changes, in place. A variable whose mechanism was given
     stays the number that it was bound as.
@@ -39,14 +39,14 @@ def infer(model: Model, rows: Mapping[str, Any]) -> dict[str, Variable]:
     columns, (declared, given) = named(rows), model.stated
     silent = [name for name in model.graph.nodes if name in model.defaults - declared.keys()]
     kinds = {name: variable_of(name, columns[name]) for name in silent if name in columns}
-    found = {name: kind for name, kind in kinds.items() if kind != Continuous()}
-    if found:
+    inferred = {name: kind for name, kind in kinds.items() if kind != Continuous()}
+    if inferred:
         device = model.device
-        model.declare(model.graph, {**declared, **found}, given)
+        model.declare(model.graph, {**declared, **inferred}, given)
         model.to(device)
-    taken = ", ".join(f"{name}: {kind}" for name, kind in found.items())
-    remarks = [f"not declared, and taken for what their values are: {taken}"] if found else []
+    listed = ", ".join(f"{name}: {kind}" for name, kind in inferred.items())
+    remarks = [f"not declared, and taken for what their values are: {listed}"] if inferred else []
     remarks += [text for name, kind in kinds.items() if (text := doubt(name, kind, columns[name]))]
     if remarks:
         warnings.warn("; ".join(remarks), stacklevel=3)
-    return found
+    return inferred

@@ -23,10 +23,10 @@ from rung3.mechanisms.base import Mechanism
 from rung3.testing.case import Subject, far, prepare
 from rung3.testing.integration import integrate
 
-__all__ = ["CHECKS", "MechanismError", "MechanismReport", "Subject", "check_mechanism", "prepare"]
+__all__ = ["CHECKS", "MechanismError", "MechanismReport", "check_mechanism"]
 
 SURPRISE = 1e-4
-"""Probability below which a difference of distributions is called one."""
+"""Probability below which two distributions count as different."""
 
 
 class MechanismError(ValueError):
@@ -148,14 +148,14 @@ def check_outside(subject: Subject) -> str:
     """`predict(abduct(x)) = x` for values and parents up to 50 deviations away."""
     m = subject.mechanism
     if not isinstance(m.variable, Continuous):
-        return "not asked: the support is all that there is"
+        return "not checked: the support is all that there is"
     rows, parents = min(subject.n, 64), {}
     for name, variable in m.parents.items():
         parents[name] = far(variable, subject.parents[name])[:rows]
     value = far(m.variable, subject.value)[:rows]
     possible = m.log_prob(value, parents).isfinite()
     if not possible.any():
-        return "not asked: no value that far has a density"
+        return "not checked: no value that far has a density"
     return _round_trip(subject, value[possible], {k: v[possible] for k, v in parents.items()})
 
 
@@ -167,18 +167,18 @@ def check_particles(subject: Subject) -> str:
     axis = {name: (k, *shape) for name, shape in _shape_of(subject.noise).items()}
     _expect("abduct(particles=3)", _shape_of(noise), axis)
     for index in range(k):
-        own = map_noise(itemgetter(index), noise)
-        _close(subject, subject.mechanism.predict(own, subject.parents), subject.value)
+        particle = map_noise(itemgetter(index), noise)
+        _close(subject, subject.mechanism.predict(particle, subject.parents), subject.value)
     return f"{k} particles"
 
 
 @torch.no_grad()
 def check_rows(subject: Subject) -> str:
     """A row's value does not depend on the rows beside it."""
-    m, some = subject.mechanism, slice(1, 4)
-    noise = map_noise(lambda part: part[some], subject.noise)
-    parents = {name: value[some] for name, value in subject.parents.items()}
-    expected = subject.value[some]
+    m, at = subject.mechanism, slice(1, 4)
+    noise = map_noise(lambda part: part[at], subject.noise)
+    parents = {name: value[at] for name, value in subject.parents.items()}
+    expected = subject.value[at]
     alone = m.predict(noise, parents).expand_as(expected)  # one value may stand for all rows
     if isinstance(m.variable, Image) and m.variable.levels:
         # Between two levels that are equally near, the last digit decides: in few pixels, by one.
@@ -198,8 +198,8 @@ def check_seed(subject: Subject) -> str:
             raise MechanismError(f"{name} differs between two calls with one seed")
     if not torch.equal(before, torch.random.get_rng_state()):
         raise MechanismError("torch's own random state moved, although a generator was given")
-    again = subject.mechanism.predict(subject.noise, subject.parents)
-    if not torch.equal(again, subject.value):
+    repeated = subject.mechanism.predict(subject.noise, subject.parents)
+    if not torch.equal(repeated, subject.value):
         raise MechanismError("predict differs between two calls with the same noise and parents")
     parts = [part for _, part in _parts(subject.noise)]
     if parts and _same(subject.draw("one"), subject.draw("two")):
@@ -219,10 +219,10 @@ def check_saving(subject: Subject) -> str:
         if m.name not in str(error):
             raise
         return f"refused: {error}"
-    again = type(m)(**config).bind(m.name, m.variable, m.parents)
-    again.load_state_dict(load(save({k: v.contiguous() for k, v in m.state_dict().items()})))
-    _expect("config()", again.config(), config)
-    if not torch.equal(again.predict(subject.noise, subject.parents), subject.value):
+    loaded = type(m)(**config).bind(m.name, m.variable, m.parents)
+    loaded.load_state_dict(load(save({k: v.contiguous() for k, v in m.state_dict().items()})))
+    _expect("config()", loaded.config(), config)
+    if not torch.equal(loaded.predict(subject.noise, subject.parents), subject.value):
         raise MechanismError("predictions differ after saving and loading")
     return "the same after saving and loading"
 
@@ -232,9 +232,9 @@ def check_density(subject: Subject) -> str:
     """The density integrates to one; over the categories, it sums to one."""
     m = subject.mechanism
     if m.abduction == "approximate":
-        return "not asked: approximate"
+        return "not checked: approximate"
     if isinstance(m.variable, Image) or not m.wants_noise:
-        return "not asked: there is no density to integrate"
+        return "not checked: there is no density to integrate"
     masses = [_mass(subject, row) for row in range(min(4, subject.n))]
     worst = max(masses, key=lambda mass: abs(mass - 1))
     if not abs(worst - 1) <= 0.01:
@@ -247,17 +247,17 @@ def check_noise(subject: Subject) -> str:
     """Noise abducted over data drawn from the mechanism follows its prior."""
     from scipy.stats import ks_2samp
 
-    found, prior = _columns(subject.abduct("posterior")), _columns(subject.draw("prior"))
-    if not found:
-        return "not asked: no noise"
-    tests = {k: ks_2samp(found[k].numpy(), prior[k].numpy()) for k in found}
+    abducted, prior = _columns(subject.abduct("posterior")), _columns(subject.draw("prior"))
+    if not abducted:
+        return "not checked: no noise"
+    tests = {k: ks_2samp(abducted[k].numpy(), prior[k].numpy()) for k in abducted}
     worst = min(tests, key=lambda k: float(tests[k].pvalue))
-    told = f"distance to the prior {tests[worst].statistic:.3f} (Kolmogorov-Smirnov, {worst})"
+    measured = f"distance to the prior {tests[worst].statistic:.3f} (Kolmogorov-Smirnov, {worst})"
     if subject.mechanism.abduction == "approximate":
-        return told
+        return measured
     if tests[worst].pvalue < SURPRISE / len(tests):
-        raise MechanismError(f"abducted noise does not follow its prior: {told}")
-    return told
+        raise MechanismError(f"abducted noise does not follow its prior: {measured}")
+    return measured
 
 
 CHECKS: dict[str, Check] = {
@@ -303,8 +303,8 @@ def _mass(subject: Subject, row: int) -> float:
     if isinstance(m.variable, Discrete):
         return float(density(torch.arange(m.variable.classes).to(m.variable.dtype)).sum())
     n = subject.n
-    own = {k: v[row : row + 1].expand(n, *v.shape[1:]) for k, v in subject.parents.items()}
-    drawn = m.predict(m.sample_noise(n, own, subject.generator("density")), own)
+    parents = {k: v[row : row + 1].expand(n, *v.shape[1:]) for k, v in subject.parents.items()}
+    drawn = m.predict(m.sample_noise(n, parents, subject.generator("density")), parents)
     assert isinstance(m.variable, Continuous)
     atoms = torch.tensor(m.atoms).to(m.variable.dtype)
     inner = drawn[~torch.isin(drawn, atoms)] if m.atoms else drawn

@@ -44,10 +44,10 @@ from rung3.scm.districts.loaded import Loaded, can_be_loaded
 __all__ = ["CLASSES", "Confounding"]
 
 CLASSES = 8
-"""Latent classes of a hidden cause, where not said."""
+"""Latent classes of a hidden cause, if not given."""
 
-MOST = 4096
-"""Joint classes of the hidden causes of a district, at the most."""
+MOST_CLASSES = 4096
+"""Most joint classes of the hidden causes of a district."""
 
 
 class Confounding(nn.Module):
@@ -60,7 +60,7 @@ class Confounding(nn.Module):
         chosen: `Categorical(classes)` for some hidden causes, by names such as `"x <-> y"`.
 
     Attributes:
-        members: By each hidden cause, the names of the variables that listen to it.
+        members: By each hidden cause, the names of its children.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Confounding(nn.Module):
                 for k, kind in self.variables.items()
                 if isinstance(kind, Discrete) and self.members[k][0] in district
             }
-            if math.prod(sizes.values()) > MOST:
+            if math.prod(sizes.values()) > MOST_CLASSES:
                 raise ValueError(
                     f"{' and '.join(sizes)}: {math.prod(sizes.values()):,} joint classes are too "
                     f"many to sum over; give fewer, such as variables={{{next(iter(sizes))!r}: "
@@ -168,11 +168,11 @@ class Confounding(nn.Module):
                 (name, cause) for cause in mechanism.parents if cause in self.members
             )
         roots = self.mechanisms
-        found = []
+        districts = []
         for part in nx.connected_components(links):
             listeners = {k: mechanisms[k] for k in self.order if k in part}
-            found.append(District(listeners, {k: r for k, r in roots.items() if k in part}))
-        return found
+            districts.append(District(listeners, {k: r for k, r in roots.items() if k in part}))
+        return districts
 
     def units(
         self, chosen: Mapping[str, Mechanism], mechanisms: Mapping[str, Mechanism]
@@ -196,7 +196,7 @@ def _cliques(graph: CausalGraph) -> dict[str, tuple[str, ...]]:
     """The maximal cliques of bidirected arrows, by names such as `"x <-> y"`."""
     mixed = nx.Graph(list(graph.bidirected))
     rank = graph.order.index
-    found = sorted(
+    cliques = sorted(
         (sorted(part, key=rank) for part in nx.find_cliques(mixed)), key=lambda c: [*map(rank, c)]
     )
-    return {" <-> ".join(names): tuple(names) for names in found}
+    return {" <-> ".join(names): tuple(names) for names in cliques}

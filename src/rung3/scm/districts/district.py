@@ -15,7 +15,7 @@ from rung3.scm.districts.loaded import Loaded
 
 __all__ = ["District"]
 
-RATE = 5e-2
+LEARNING_RATE = 5e-2
 """Learning rate of joined Gaussian noises: loadings and slopes trade off, and lower rates stop
 half-way."""
 
@@ -37,7 +37,7 @@ class District(Trainable):
         betas: The first member's.
     """
 
-    learning_rate: float = RATE
+    learning_rate: float = LEARNING_RATE
     betas: tuple[float, float] = (0.9, 0.99)
 
     def __init__(
@@ -81,7 +81,7 @@ class District(Trainable):
         return -torch.stack(list(self.log_probs(values).values())).sum(0).mean()
 
     def log_probs(self, values: Parents) -> dict[str, Tensor]:
-        """Of each member that is given: `log p(x_k | pa_k, and the members before it)`, `(n,)`."""
+        """Compute `log p(x_k | pa_k, members before it)` of each member given, `(n,)`."""
         if self.gaussian:
             return self._gaussian(values)
         result: dict[str, Tensor] = {}
@@ -94,18 +94,18 @@ class District(Trainable):
         return result
 
     def conditional_noise(self, values: Parents) -> dict[str, tuple[Tensor, dict[str, Variable]]]:
-        """Of Gaussian members, the noise given that of those before, and what it must not know.
+        """Give Gaussian members' noise given that of those before, and what it is independent of.
 
-        It is normal, `z = L^-1 u`, and knows nothing of these members, their causes and its own.
+        It is normal, `z = L^-1 u`, and independent of those members, their parents and its own.
         """
         _, z, _, _ = self._whitened(values)
-        heard: dict[str, Variable] = {}
-        found = {}
+        known: dict[str, Variable] = {}
+        conditional = {}
         for (name, mechanism), noise in zip(self.mechanisms.items(), z, strict=True):
-            heard |= {k: v for k, v in mechanism.parents.items() if k not in self.causes}
-            found[name] = noise, dict(heard)
-            heard[name] = mechanism.variable
-        return found
+            known |= {k: v for k, v in mechanism.parents.items() if k not in self.causes}
+            conditional[name] = noise, dict(known)
+            known[name] = mechanism.variable
+        return conditional
 
     def posterior(
         self, values: Parents, particles: int | None, generator: Generator
@@ -138,24 +138,27 @@ class District(Trainable):
         return total.unsqueeze(0)
 
     def _tables(self, values: Parents) -> dict[str, Tensor]:
-        """`log p(x_k | pa_k, h)` of each member given, `(n, classes, ...)`, 1 where not heard."""
+        """Tabulate `log p(x_k | pa_k, h)` of each member given, `(n, classes, ...)`.
+
+        The axis of a cause that is not a parent of the member has length 1.
+        """
         result = {}
         for name, mechanism in self.mechanisms.items():
             if name not in values:
                 continue
-            n, heard = len(values[name]), [k for k in self.causes if k in mechanism.parents]
-            sizes = [self._classes(k) for k in heard]
-            codes = torch.cartesian_prod(*[torch.arange(s) for s in sizes]).reshape(-1, len(heard))
+            n, causes = len(values[name]), [k for k in self.causes if k in mechanism.parents]
+            sizes = [self._classes(k) for k in causes]
+            codes = torch.cartesian_prod(*[torch.arange(s) for s in sizes]).reshape(-1, len(causes))
             codes = codes.to(values[name].device)
             count = len(codes)
             given = {
-                p: codes[:, heard.index(p)].repeat(n)
-                if p in heard
+                p: codes[:, causes.index(p)].repeat(n)
+                if p in causes
                 else values[p].repeat_interleave(count, 0)
                 for p in mechanism.parents
             }
             table = mechanism.log_prob(values[name].repeat_interleave(count, 0), given)
-            shape = [self._classes(k) if k in heard else 1 for k in self.causes]
+            shape = [self._classes(k) if k in causes else 1 for k in self.causes]
             result[name] = table.reshape(n, *shape)
         return result
 
@@ -176,8 +179,10 @@ class District(Trainable):
                 names.append(name)
                 noises.append(u)
                 slopes.append(mechanism.slope(values[name], values, u))
-                own = dict(zip(mechanism.causes, mechanism.loadings, strict=True))
-                loadings.append(torch.stack([own.get(k, u.new_zeros(())) for k in self.causes]))
+                by_cause = dict(zip(mechanism.causes, mechanism.loadings, strict=True))
+                loadings.append(
+                    torch.stack([by_cause.get(k, u.new_zeros(())) for k in self.causes])
+                )
         return names, torch.stack(noises, 1), torch.stack(slopes, 1), torch.stack(loadings)
 
     def _whitened(self, values: Parents) -> tuple[list[str], Tensor, Tensor, Tensor]:
@@ -209,8 +214,8 @@ class District(Trainable):
 
     def describe(self) -> str:
         """The members' mechanisms, and their hidden causes."""
-        said = "; ".join(f"{name}: {m}" for name, m in self.mechanisms.items())
-        return f"{said}; joined by {', '.join(self.causes)}"
+        members = "; ".join(f"{name}: {m}" for name, m in self.mechanisms.items())
+        return f"{members}; joined by {', '.join(self.causes)}"
 
     __repr__ = describe
 
