@@ -381,6 +381,12 @@ def test_what_is_not_declared_is_read_off_its_column_when_fitted() -> None:
     assert model.do(name="bob").sample(1)["name"].item() == 1
 
 
+def test_a_yes_or_no_in_floats_is_not_taken_for_a_number_in_silence() -> None:
+    model, table = SCM("a -> b"), {"a": torch.tensor([1.0, 0.0] * 20), "b": torch.arange(40) / 7}
+    with pytest.warns(UserWarning, match=r"a: its 0\.0 and 1\.0 .* variables={'a': Binary\(\)}"):
+        assert infer(model, table) == {}
+
+
 def test_the_mean_is_the_decoders() -> None:
     model = every_kind()
     rows = model.sample(4, seed=0)

@@ -271,6 +271,14 @@ def _mechanism(name: str, said: Mapping[str, Any], own: Mapping[str, type[Mechan
 
 
 def _fill(model: SCM, tensors: Mapping[str, Tensor]) -> None:
+    trained = {
+        tensors[key].dtype
+        for index, mechanism in enumerate(_modules(model).values())
+        for name, _ in mechanism.named_parameters()
+        if (key := f"{index}.{name}") in tensors
+    }
+    if torch.float64 in trained:  # it answers as it did
+        model.double()
     for index, (name, mechanism) in enumerate(_modules(model).items()):
         prefix = f"{index}."
         own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -183,7 +183,7 @@ class Tempered:
                     values[name] = mechanism.predict({}, parents).expand_as(values[name])
                     continue
                 total = total + mechanism.log_prob(values[name], parents).double()
-            found.append(total.nan_to_num(-math.inf, posinf=math.inf))
+            found.append(total.nan_to_num(-math.inf, posinf=math.inf, neginf=-math.inf))
         return found[0], found[1]
 
     def _flat(self) -> Tensor:
@@ -203,7 +203,10 @@ class Tempered:
 
 
 def _weights(likelihood: Tensor, power: float) -> Tensor:
-    return (power * (likelihood - likelihood.max())).exp()
+    best = likelihood.max()
+    if best.isneginf():  # no draw is possible yet: none is better than another
+        return torch.ones_like(likelihood)
+    return (power * (likelihood - best)).exp()
 
 
 def _effective(weights: Tensor) -> float:

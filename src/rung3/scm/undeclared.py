@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rung3.data.columns import doubt, variable_of
+from rung3.data.columns import doubt, doubt_number, variable_of
 from rung3.data.rows import named
 from rung3.data.variables import Continuous, Variable
 
@@ -48,7 +48,9 @@ def infer(model: SCM, rows: Mapping[str, Any]) -> dict[str, Variable]:
         model.to(device)
     taken = ", ".join(f"{name}: {kind}" for name, kind in found.items())
     remarks = [f"not declared, and taken for what their values are: {taken}"] if found else []
-    remarks += [text for name, kind in kinds.items() if (text := doubt(name, kind, columns[name]))]
+    remarks += [text for name, kind in found.items() if (text := doubt(name, kind))]
+    numbers = [name for name, kind in kinds.items() if kind == Continuous()]
+    remarks += [text for name in numbers if (text := doubt_number(name, columns[name]))]
     if remarks:
         warnings.warn("; ".join(remarks), stacklevel=3)
     return found

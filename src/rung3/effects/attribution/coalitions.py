@@ -166,7 +166,7 @@ class Coalitions:
         def rate(state: Mapping[str, Noise]) -> Tensor:
             noise = {k: map_noise(lambda t: t.flatten(0, 1), part) for k, part in state.items()}
             told = self.rate(predict(self.mechanisms, self.ancestors, noise)[self.outcome])
-            return told.double().reshape(shape).nan_to_num(-math.inf)
+            return told.double().reshape(shape).nan_to_num(-math.inf, math.inf, -math.inf)
 
         at = torch.randint(self.draws, shape, generator=generator, device=device)
         state = {
