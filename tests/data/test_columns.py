@@ -131,11 +131,6 @@ def test_whole_numbers_of_many_values_do_not_become_categories_in_silence() -> N
     read(table, {"visits": Continuous()})
 
 
-def test_a_yes_or_no_in_floats_is_not_taken_for_a_number_in_silence() -> None:
-    with pytest.warns(UserWarning, match=r"x: its 0\.0 and 1\.0 .* declare variables={'x': Binary"):
-        read({"x": torch.tensor([1.0, 0.0, 1.0]), "y": [0.0, 1.0, 2.0]})
-
-
 def test_whole_numbers_with_gaps_are_what_they_are_without() -> None:
     frame = pd.DataFrame({"ward": [0, 2, None, 1], "stay": [1.5, 2.0, 3.0, 4.0]})
     assert read(frame)[1]["ward"] == Categorical(3)

@@ -12,7 +12,7 @@ import torch
 from scipy import integrate, stats
 
 from rung3 import SCM, Binary, Categorical, Continuous, Image, Ordinal, worlds
-from rung3.mechanisms import VAE, Equation, InverseCDF
+from rung3.mechanisms import VAE, Equation, GumbelMax, InverseCDF
 
 N = 4000
 
@@ -288,3 +288,18 @@ def test_evidence_that_does_not_fit_is_refused(given: dict[str, Any], message: s
     )
     with pytest.raises(ValueError, match=message):
         model.sample(3, given=given)
+
+
+def test_a_table_that_never_gives_a_value_refuses_it_as_evidence() -> None:
+    kinds = {"a": Binary(), "b": Binary(labels=("no", "yes"))}
+    for family in (InverseCDF, GumbelMax):
+        tables = {"a": [0.5, 0.5], "b": [[1.0, 0.0], [1.0, 0.0]]}
+        model = SCM("a -> b", kinds, {name: family(table=table) for name, table in tables.items()})
+        with pytest.raises(ValueError, match=r"evidence on \['b'\] has probability zero"):
+            model.sample(3, given={"b": "yes"}, seed=0)
+
+
+def test_evidence_that_no_draw_gives_is_said_to_be_so() -> None:
+    model = SCM("a -> b", {"b": Binary()}, {"a": Equation("u"), "b": Equation("a > 100")})
+    with pytest.raises(ValueError, match=r"as far as 10,000 draws can tell"):
+        model.sample(3, given={"b": 1}, seed=0)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from models import ROWS, chain, every_kind, parts, same
+from models import ROW, ROWS, chain, every_kind, parts, same
 from noises import whole
 from torch import Tensor
 
@@ -157,7 +157,7 @@ def test_a_counterfactual_checks_each_value_once(
     n: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, checked = chain(), []
-    rows = {k: [v] * n if n else v for k, v in row().items()}
+    rows = {k: [v] * n if n else v for k, v in ROW.items()}
     validate = Continuous.validate
 
     def counted(kind: Continuous, name: str, value: Any, exact: bool = False) -> Tensor:
@@ -166,7 +166,7 @@ def test_a_counterfactual_checks_each_value_once(
 
     monkeypatch.setattr(Continuous, "validate", counted)
     model.counterfactual(rows, do={"a": 1.0}, seed=0)
-    assert checked == [*row(), "a"]
+    assert checked == [*ROW, "a"]
 
 
 def test_do_makes_a_new_model_that_shares_parameters_and_leaves_the_old_one() -> None:
@@ -368,6 +368,12 @@ def test_what_is_not_declared_is_read_off_its_column_when_fitted() -> None:
     assert isinstance(model.mechanisms["drug"], InverseCDF)
     assert infer(model, table) == {}
     assert model.do(name="bob").sample(1)["name"].item() == 1
+
+
+def test_a_yes_or_no_in_floats_is_not_taken_for_a_number_in_silence() -> None:
+    model, table = SCM("a -> b"), {"a": torch.tensor([1.0, 0.0] * 20), "b": torch.arange(40) / 7}
+    with pytest.warns(UserWarning, match=r"a: its 0\.0 and 1\.0 .* variables={'a': Binary\(\)}"):
+        assert infer(model, table) == {}
 
 
 def test_the_mean_is_the_decoders() -> None:

@@ -414,3 +414,10 @@ def test_weights_that_do_not_fit_the_class_are_refused(tmp_path: Path) -> None:
     Older = type("Wider", (Flow,), {})
     with pytest.raises(ValueError, match=r"(?s)model: a: weights do not fit its mechanism: .*more"):
         load(place, mechanisms=[Older])
+
+
+def test_a_model_in_double_is_loaded_in_double(tmp_path):
+    model = SCM("a -> b", mechanisms={"b": Flow(hidden=(4,))}).double()
+    again = load(model.save(tmp_path / "model"))
+    assert again.dtype == torch.float64
+    assert torch.equal(again.sample(5, seed=0)["b"], model.sample(5, seed=0)["b"])

@@ -21,7 +21,16 @@ from rung3.data.rows import Rows, as_rows, named, spell_unknown
 from rung3.data.values import NUMBERS
 from rung3.data.variables import Binary, Categorical, Continuous, Variable
 
-__all__ = ["amounts", "complete_rows", "doubt", "gaps", "read", "say_gaps", "variable_of"]
+__all__ = [
+    "amounts",
+    "complete_rows",
+    "doubt",
+    "doubt_number",
+    "gaps",
+    "read",
+    "say_gaps",
+    "variable_of",
+]
 
 MAX_CATEGORIES = 20
 """Whole numbers from 0 count as categories below this."""
@@ -64,7 +73,7 @@ def read(
     stated = variables or {}
     kinds = {name: stated.get(name) or variable_of(name, used[name]) for name in chosen}
     for name in chosen:
-        if name not in stated and (advice := doubt(name, kinds[name], used[name])):
+        if name not in stated and (advice := doubt(name, kinds[name])):
             warnings.warn(advice, stacklevel=3)
     rows = as_rows(used, kinds, torch.device("cpu"), exact=chosen)
     if not rows.batched or rows.n == 0:
@@ -202,22 +211,24 @@ def amounts(kinds: Mapping[str, Variable], names: Iterable[str]) -> str:
     return f", or declare what are amounts, variables={{{declared}}}" if numbered else ""
 
 
-def doubt(name: str, kind: Variable, values: Any) -> str:
-    """Return what to do if a column is not what it was taken for; empty where that is unlikely."""
-    if kind == Continuous():
-        array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
-        present = array[~_missing(values)] if array.ndim else array
-        if set(np.unique(present.astype(np.float64)).tolist()) != {0.0, 1.0}:
-            return ""
-        return (
-            f"{name}: its 0.0 and 1.0 are taken for a number; if they are no and yes, declare "
-            f"variables={{{name!r}: Binary()}}"
-        )
+def doubt(name: str, kind: Variable) -> str:
+    """Return what to do if a column's whole numbers are amounts; empty where that is unlikely."""
     if not (_numbered(kind) and isinstance(kind, Categorical) and kind.classes > DOUBTFUL_CLASSES):
         return ""
     return (
         f"{name}: its whole numbers are taken for {kind.classes} categories; if they are amounts, "
         f"declare variables={{{name!r}: Continuous()}}"
+    )
+
+
+def doubt_number(name: str, values: Any) -> str:
+    """What to do if a column of floats that are 0.0 and 1.0 is of no and yes; else empty."""
+    array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
+    if array.ndim != 1 or set(np.unique(array[~_missing(values)]).tolist()) != {0.0, 1.0}:
+        return ""
+    return (
+        f"{name}: its 0.0 and 1.0 are taken for a number; if they are no and yes, declare "
+        f"variables={{{name!r}: Binary()}}"
     )
 
 

@@ -89,7 +89,7 @@ def condition(
     if size < ENOUGH and (cells := _cells(unknown)) <= MOST_CELLS:
         return _exact(unknown, weighing, evidence, cells, n, generator), None
     if size == 0:
-        _refuse(evidence)
+        _refuse(evidence, f", as far as {m:,} draws can tell; give more of what is upstream of it")
     if size < ENOUGH and can_be_tempered(unknown):
         first = {name: values[name][: max(TEMPERED, n)] for name in upstream}
         draws = Tempered(unknown, weighing, first, generator)
@@ -148,8 +148,9 @@ def _check(weighing: Mapping[str, Mechanism], unknown: Mapping[str, Mechanism]) 
             )
 
 
-def _refuse(evidence: Mapping[str, Tensor]) -> None:
-    raise ValueError(f"given: the evidence on {list(evidence)} has probability zero in this model")
+def _refuse(evidence: Mapping[str, Tensor], how: str = "") -> None:
+    said = f"given: the evidence on {list(evidence)} has probability zero in this model"
+    raise ValueError(said + how)
 
 
 def _clamp(evidence: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:

@@ -285,6 +285,14 @@ def _mechanism(
 
 
 def _fill(model: Model, tensors: Mapping[str, Tensor]) -> None:
+    trained = {
+        tensors[key].dtype
+        for index, mechanism in enumerate(_modules(model).values())
+        for name, _ in mechanism.named_parameters()
+        if (key := f"{index}.{name}") in tensors
+    }
+    if torch.float64 in trained:  # it answers as it did
+        model.double()
     for index, (name, mechanism) in enumerate(_modules(model).items()):
         prefix = f"{index}."
         state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -189,7 +189,7 @@ class Tempered:
                     values[name] = mechanism.predict({}, parents).expand_as(values[name])
                     continue
                 total = total + mechanism.log_prob(values[name], parents).double()
-            sums.append(total.nan_to_num(-math.inf, posinf=math.inf))
+            sums.append(total.nan_to_num(-math.inf, posinf=math.inf, neginf=-math.inf))
         return sums[0], sums[1]
 
     def _flat(self) -> Tensor:
@@ -209,7 +209,10 @@ class Tempered:
 
 
 def _weights(likelihood: Tensor, power: float) -> Tensor:
-    return (power * (likelihood - likelihood.max())).exp()
+    best = likelihood.max()
+    if best.isneginf():  # no draw is possible yet: none is better than another
+        return torch.ones_like(likelihood)
+    return (power * (likelihood - best)).exp()
 
 
 def _effective(weights: Tensor) -> float:

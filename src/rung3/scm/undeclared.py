@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from rung3.data.columns import doubt, variable_of
+from rung3.data.columns import doubt, doubt_number, variable_of
 from rung3.data.rows import named
 from rung3.data.variables import Continuous, Variable
 from rung3.scm.model import Model
@@ -46,7 +46,9 @@ def infer(model: Model, rows: Mapping[str, Any]) -> dict[str, Variable]:
         model.to(device)
     listed = ", ".join(f"{name}: {kind}" for name, kind in inferred.items())
     remarks = [f"not declared, and taken for what their values are: {listed}"] if inferred else []
-    remarks += [text for name, kind in kinds.items() if (text := doubt(name, kind, columns[name]))]
+    remarks += [text for name, kind in inferred.items() if (text := doubt(name, kind))]
+    numbers = [name for name, kind in kinds.items() if kind == Continuous()]
+    remarks += [text for name in numbers if (text := doubt_number(name, columns[name]))]
     if remarks:
         warnings.warn("; ".join(remarks), stacklevel=3)
     return inferred

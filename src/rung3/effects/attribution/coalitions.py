@@ -174,7 +174,7 @@ class Coalitions:
         def rate(state: Mapping[str, Noise]) -> Tensor:
             noise = {k: map_noise(lambda t: t.flatten(0, 1), part) for k, part in state.items()}
             score = self.rate(predict(self.mechanisms, self.ancestors, noise)[self.outcome])
-            return score.double().reshape(shape).nan_to_num(-math.inf)
+            return score.double().reshape(shape).nan_to_num(-math.inf, math.inf, -math.inf)
 
         at = torch.randint(self.draws, shape, generator=generator, device=device)
         state = {
