@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from models import ROW, ROWS, chain, every_kind, parts, same
+from models import ROWS, chain, every_kind, parts, row, same
 from noises import whole
 from torch import Tensor
 
@@ -157,7 +157,7 @@ def test_a_counterfactual_checks_each_value_once(
     n: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, checked = chain(), []
-    rows = {k: [v] * n if n else v for k, v in ROW.items()}
+    rows = {k: [v] * n if n else v for k, v in row().items()}
     validate = Continuous.validate
 
     def counted(kind: Continuous, name: str, value: Any, exact: bool = False) -> Tensor:
@@ -166,7 +166,7 @@ def test_a_counterfactual_checks_each_value_once(
 
     monkeypatch.setattr(Continuous, "validate", counted)
     model.counterfactual(rows, do={"a": 1.0}, seed=0)
-    assert checked == [*ROW, "a"]
+    assert checked == [*row(), "a"]
 
 
 def test_do_makes_a_new_model_that_shares_parameters_and_leaves_the_old_one() -> None:

@@ -59,6 +59,4 @@ def parts(noise: Noise) -> list[Tensor]:
     return [noise] if isinstance(noise, Tensor) else list(noise.values())
 
 
-ROW = {"a": 0.5, "b": -1.0, "c": 2.0, "d": 1.0}
-
 ROWS = {"a": [0.0, 1.0, 2.0], "b": [1.0, 1.0, 0.0], "c": [3.0, -1.0, 0.0], "d": [0.0, 0.0, 1.0]}
