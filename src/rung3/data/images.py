@@ -228,10 +228,7 @@ def read_images(
         ValueError: If a file is missing or unreadable, or does not fit the variable.
     """
     alike = 0 if image is not None else 3 if size is None else 1  # axes on which files must agree
-    if image is None:
-        first = _open(name, _needed(name, files)[0])
-        height, width = size or first.shape[1:]
-        image = Image(first.shape[0], height, width, first.bits, fit)
+    image = image or _as_first(name, _needed(name, files)[0], size, fit)
     present = files if image.missing else _needed(name, files)
     if image.channels not in (1, 3):
         raise ValueError(f"{name}: images of {image.channels} channels have no file type")
@@ -268,6 +265,13 @@ def read_images(
     _tell(name, f"not {_size(image.shape)}", resized, len(files))
     _tell(name, "in colour, and were converted to grey", grey, len(files))
     return values
+
+
+def _as_first(name: str, file: Path, size: tuple[int, int] | None, fit: Fit | None) -> Image:
+    """Return the variable of images like the first file."""
+    first = _open(name, file)
+    height, width = size or first.shape[1:]
+    return Image(first.shape[0], height, width, first.bits, fit)
 
 
 def _needed(name: str, files: Sequence[Path | None]) -> list[Path]:

@@ -56,17 +56,39 @@ def minimal_front_doors(
         treatment: X.
         outcome: Y.
     """
-    lifted = treatment | graph.ancestors(treatment)
+    search = _Search(graph, treatment, outcome)
     unconfounded = set(graph.nodes) - connected(graph.without_outgoing(*treatment), treatment)
+    queue = deque([search.greatest(unconfounded - treatment - outcome)])
+    seen: set[frozenset[str] | None] = {None}
+    while queue:
+        room = queue.popleft()
+        if room in seen or room is None:
+            continue
+        minimal = search.smallest(room)
+        if minimal not in seen:
+            yield minimal
+        seen |= {room, minimal}
+        # Every other minimal set lacks a node of this one.
+        queue.extend(search.greatest(room - {node}) for node in graph.in_order(minimal))
 
-    def open_steps(state: Step) -> Iterator[Step]:
-        return (step for step in graph.steps[state[1]] if passes(state, step, treatment, lifted))
 
-    def greatest(room: Set[str]) -> frozenset[str] | None:
+class _Search:
+    """The two searches for sets that tell the effect of X on Y."""
+
+    def __init__(self, graph: MixedGraph, treatment: Set[str], outcome: Set[str]) -> None:
+        self.graph, self.treatment, self.outcome = graph, treatment, outcome
+        self.lifted = treatment | graph.ancestors(treatment)
+
+    def steps(self, state: Step) -> Iterator[Step]:
+        """Yield the steps from a state that X leaves open."""
+        steps = self.graph.steps[state[1]]
+        return (step for step in steps if passes(state, step, self.treatment, self.lifted))
+
+    def greatest(self, room: Set[str]) -> frozenset[str] | None:
         """Return M(R), if it meets every causal path."""
         chosen = set(room)
         waiting = defaultdict[str, list[Step]](list)  # steps along the arrows out of a chosen node
-        frontier = deque[Step](("", name) for name in outcome)
+        frontier = deque[Step](("", name) for name in self.outcome)
         seen = set[Step]()
         while frontier:
             state = frontier.popleft()
@@ -76,17 +98,18 @@ def minimal_front_doors(
             if state[1] in chosen:
                 chosen.remove(state[1])
                 frontier.extend(waiting.pop(state[1], ()))
-            for step in open_steps(state):
+            for step in self.steps(state):
                 tail = {"->": state[1], "<-": step[1]}.get(step[0], "")
                 (waiting[tail] if tail in chosen else frontier).append(step)
-        reached = closure(lambda node: set(graph.children(node)) - chosen, treatment)
-        return None if reached & outcome else frozenset(chosen)
+        reached = closure(lambda node: set(self.graph.children(node)) - chosen, self.treatment)
+        return None if reached & self.outcome else frozenset(chosen)
 
-    def smallest(room: frozenset[str]) -> frozenset[str]:
+    def smallest(self, room: frozenset[str]) -> frozenset[str]:
         """Return S, of M(R)."""
-        before = closure(lambda node: () if node in room else graph.parents(node), outcome)
+        graph = self.graph
+        before = closure(lambda node: () if node in room else graph.parents(node), self.outcome)
         last = before & room
-        behind = closure(lambda node: () if node in last else graph.children(node), treatment)
+        behind = closure(lambda node: () if node in last else graph.children(node), self.treatment)
         chosen = behind & last
         frontier = deque[Step](("", name) for name in chosen)
         seen = set[Step]()
@@ -95,22 +118,10 @@ def minimal_front_doors(
             if state in seen:
                 continue
             seen.add(state)
-            for step in open_steps(state):
+            for step in self.steps(state):
                 if step[0] == "->" and state[1] in last:
                     continue
                 if step[1] in last:
                     chosen.add(step[1])
                 frontier.append(("", step[1]) if step[1] in last else step)
         return frozenset(chosen)
-
-    queue = deque([greatest(unconfounded - treatment - outcome)])
-    seen: set[frozenset[str] | None] = {None}
-    while queue:
-        room = queue.popleft()
-        if room in seen or room is None:
-            continue
-        minimal = smallest(room)
-        if minimal not in seen:
-            yield minimal
-        seen |= {room, minimal}
-        queue.extend(greatest(room - {node}) for node in graph.in_order(minimal))
