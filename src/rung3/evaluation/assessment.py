@@ -116,9 +116,9 @@ def evaluate(
     """
     base = base_seed(seed)
     protocol = _settled(protocol, interventions, n, particles, bootstrap)
-    rows, left_out, asked = prepared(model, test, truth, protocol)
+    rows, left_out, count = prepared(model, test, truth, protocol)
     seeds = range(base, base + protocol.seeds)
-    plans = [planned(model, rows, asked, train, protocol, k) for k in seeds]
+    plans = [planned(model, rows, count, train, protocol, k) for k in seeds]
     if oracles is None:
         oracles = _fit_oracles(model, test, truth, train, base, progress, cache)
     _check_oracles(model, oracles)
@@ -126,12 +126,12 @@ def evaluate(
         measures = truth.measures if measures is None else measures
         baselines = of_world(truth, model.device) if baselines is None else baselines
     setup = _Setup(
-        model, truth, rows, left_out, asked, protocol, seeds, plans, oracles, measures or {},
+        model, truth, rows, left_out, count, protocol, seeds, plans, oracles, measures or {},
         baselines or {}, peers, batch_size,
     )  # fmt: skip
     with _evaluation_mode(model, oracles):
         runners = _run(setup, _reference(setup, train), cache, progress)
-        resamples = Bootstrap(asked, protocol.bootstrap, base)
+        resamples = Bootstrap(count, protocol.bootstrap, base)
         metrics = summarise(runners, rows, plans[0], setup.known, resamples)
     metrics["targets"] = {query.label: query.out_of_range(model) for query in plans[0]}
     metrics["settings"] = _settings(setup)
@@ -150,9 +150,9 @@ class _Setup:
         truth: The world, if known.
         rows: The complete test rows.
         left_out: Number of rows that were left out for missing values.
-        n: Number of rows that are asked.
-        protocol: What is asked and measured.
-        seeds: One for each time that everything is asked.
+        n: Number of rows that are count.
+        protocol: What is count and measured.
+        seeds: One for each time that everything is count.
         plans: The interventions of each seed.
         oracles: Oracles by (image, parent).
         readers: Functions that measure a parent on images.

@@ -295,12 +295,12 @@ def _reversed(table: _Table) -> Iterator[Case]:
 def _judge(cases: Iterator[Case]) -> Verdict:
     count = broken = 0
     example = ""
-    for premise, conclusion, said in cases:
+    for premise, conclusion, message in cases:
         wrong = premise & ~conclusion
         count += int(premise.sum())
         if wrong.any():
             broken += int(wrong.sum())
-            example = example or f"unit {int(wrong.nonzero()[0])}: {said}"
+            example = example or f"unit {int(wrong.nonzero()[0])}: {message}"
     return Verdict(count, broken, example)
 
 

@@ -350,11 +350,11 @@ def _ask(world: SCM, rows: Rows, image: str, seed: int) -> Pairs:
     for query in plan(world, rows, rows.n, causes, seed):
         for at in parts:
             do = query.at(at, world.device)
-            found = true_counterfactual(world, rows[at], do, world.device)
-            if isinstance(found, str):
-                skipped[query.label] = found
+            true = true_counterfactual(world, rows[at], do, world.device)
+            if isinstance(true, str):
+                skipped[query.label] = true
                 break
-            answers.append(found)
+            answers.append(true)
             places.append(torch.arange(at.start, at.stop, device=world.device))
     if not answers:
         raise ValueError(f"world: it knows the truth of no intervention on {image}: {skipped}")

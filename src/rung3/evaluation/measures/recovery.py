@@ -135,7 +135,7 @@ def recovery(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, dict[str, A
         if isinstance(noise, str):
             by_variable[name] = {"refused": noise}
             continue
-        latent = _told(noise, model.mechanisms[name].observation_noise)
+        latent = _latent(noise, model.mechanisms[name].observation_noise)
         true = map_noise(Tensor.cpu, rows.noise[name])
         if isinstance(latent, Tensor) and isinstance(true, Tensor) and latent.shape == true.shape:
             value = float(rank_correlation(latent, true).nanmean())
@@ -148,7 +148,7 @@ def recovery(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, dict[str, A
     return by_variable
 
 
-def _told(noise: Noise, observation: tuple[str, ...]) -> Noise:
+def _latent(noise: Noise, observation: tuple[str, ...]) -> Noise:
     """Return noise without the parts of observation."""
     if isinstance(noise, Mapping):
         return {name: part for name, part in noise.items() if name not in observation}

@@ -148,8 +148,8 @@ def _unlike(one: Report, two: Report) -> str:
         return "its test rows are others; the same data, seed and number of test rows give the same"
     labels, others = (r.metrics["settings"]["digests of the targets"] for r in (one, two))
     if labels.keys() != others.keys():
-        asked, expected = (", ".join(part) or "nothing" for part in (others, labels))
-        return f"it was asked {asked}, not {expected}"
+        given, expected = (", ".join(part) or "nothing" for part in (others, labels))
+        return f"it was asked {given}, not {expected}"
     for label, targets in labels.items():
         if targets != others[label] or not _same_values(one, two, label):
             return f"{label} sets other values; the same interventions and seed give the same"

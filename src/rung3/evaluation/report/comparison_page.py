@@ -63,7 +63,7 @@ class Line(NamedTuple):
 
     section: str
     name: str
-    found: Mapping[str, Any]
+    entry: Mapping[str, Any]
     rank: int = 2
 
 
@@ -102,7 +102,7 @@ def _same(entry: Mapping[str, Any]) -> bool:
 
 def cells(line: Line) -> list[Cell]:
     """Return a line's cells, one a run."""
-    return [_cell(line.found, name) for name in line.found["runs"]]
+    return [_cell(line.entry, name) for name in line.entry["runs"]]
 
 
 def table(comparison: Compared, width: int) -> Iterator[RenderableType]:
