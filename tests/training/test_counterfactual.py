@@ -563,7 +563,10 @@ def test_oracles_that_had_a_say_in_training_may_not_judge(
         ({"weight": math.nan}, r"weight=nan must be greater than 0"),
         ({"margin": -0.1}, r"margin=-0.1 must be at least 0"),
         ({"damping": math.inf}, r"damping=inf must be at least 0"),
-        ({"predictors": "oracles"}, r"predictors='oracles' must be Oracles, as fit_oracles returns them"),
+        (
+            {"predictors": "oracles"},
+            r"predictors='oracles' must be Oracles, as fit_oracles returns them",
+        ),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:

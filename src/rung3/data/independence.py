@@ -32,7 +32,7 @@ LEAST = 20
 
 
 def hotelling(name: str, products: Tensor) -> tuple[float, float]:
-    """Return the F statistic of products of residuals `(n, p)`, and its p-value: is their mean zero?
+    """Test whether products of residuals `(n, p)` have mean zero: the F statistic and its p-value.
 
     Raises:
         ValueError: If there are too few rows, naming the variable.

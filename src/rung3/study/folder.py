@@ -14,7 +14,6 @@ lock              while a process works on the run: which
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -30,6 +29,7 @@ from rung3.scm.store import load, written
 from rung3.study.locks import lock
 from rung3.study.sources import Splits
 from rung3.study.study import Study
+from rung3.training.processes import is_first
 
 __all__ = ["RunFolder"]
 
@@ -75,7 +75,7 @@ class RunFolder:
         Raises:
             ValueError: If one writes to it now, naming process and host.
         """
-        if os.environ.get("LOCAL_RANK", "0") != "0":  # started by the process that holds it
+        if not is_first():  # the first of them holds it
             return nullcontext()
         self.path.mkdir(parents=True, exist_ok=True)
         return lock(self.path / LOCK, f"the run in {self.path}")
