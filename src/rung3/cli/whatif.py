@@ -91,10 +91,8 @@ def ask(
     questions = interventions(do, model.variables)
     if not questions:
         raise ValueError("nothing to ask: say what shall be different with --do name=value")
-    test, world = run.test()
-    if not 0 <= row < test.n:
-        raise ValueError(f"--row {row}: the test rows are 0 to {test.n - 1}")
-    factual, kept = test[row], list(hold)
+    factual, world = run.test(row)
+    kept = list(hold)
     with torch.no_grad():
         imagined = model.counterfactual(
             factual, questions, hold=kept, particles=particles, seed=seed
