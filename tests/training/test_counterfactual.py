@@ -125,7 +125,7 @@ def test_oracles_that_had_a_say_in_training_may_not_judge(
         ({"damping": math.inf}, r"damping=inf must be at least 0"),
         (
             {"predictors": "oracles"},
-            r"predictors='oracles' must be Oracles, as fit_oracles returns",
+            r"predictors='oracles' must be Oracles, as fit_oracles returns them",
         ),
     ],
 )

@@ -126,10 +126,8 @@ def ask(
     settings = interventions(do, model.variables)
     if not settings:
         raise ValueError("no intervention was given: set a variable with --do name=value")
-    test, world = run.test()
-    if not 0 <= row < test.n:
-        raise ValueError(f"--row {row}: the test rows are 0 to {test.n - 1}")
-    factual, held = test[row], list(hold)
+    factual, world = run.test(row)
+    held = list(hold)
     with torch.no_grad():
         imagined = model.counterfactual(
             factual, settings, hold=held, particles=particles, seed=seed

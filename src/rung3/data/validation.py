@@ -100,8 +100,8 @@ def takes(options: type) -> Callable[[F], F]:
             for name in named:
                 if name not in shown.parameters:
                     hint = did_you_mean(name, shown.parameters)
-                    text = f"{function.__name__}() has no argument {name!r} {hint}".rstrip()
-                    raise TypeError(text)
+                    text = f"{function.__name__}() has no argument {name!r}"
+                    raise TypeError(f"{text}; {hint}" if hint else text)
             return function(*arguments, **named)
 
         call.__signature__ = shown  # type: ignore[attr-defined]

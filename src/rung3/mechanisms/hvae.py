@@ -31,6 +31,7 @@ import torch
 from torch import Generator, Tensor
 
 from rung3.data.rows import Noise
+from rung3.data.shared_batch import batch_mean
 from rung3.data.variables import Image
 from rung3.mechanisms.autoencoder import Autoencoder, Inference, check_counts, gaussian_kl
 from rung3.mechanisms.base import Parents
@@ -235,7 +236,11 @@ class HVAE(Autoencoder):
     def _penalty(self, kl: dict[str, Tensor]) -> Tensor:
         """Return `beta_t sum_i max(KL_i, free_nats)`, each divergence averaged over rows."""
         share = ((self.steps + 1) / max(self.warmup, 1)).clamp_max(1.0)
-        total = torch.stack([part.mean().clamp_min(self.free_nats) for part in kl.values()]).sum()
+        costs = [
+            torch.where(batch_mean(part) >= self.free_nats, part.mean(), self.free_nats)
+            for part in kl.values()
+        ]
+        total = torch.stack(costs).sum()
         weighted: Tensor = self.beta * share * total
         return weighted
 

@@ -14,7 +14,6 @@ lock              while a process works on the run: which
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -28,8 +27,9 @@ from rung3.data.rows import Rows
 from rung3.scm.scm import SCM, load
 from rung3.scm.store import written
 from rung3.study.locks import lock
-from rung3.study.sources import Splits
+from rung3.study.sources import Splits, check_row
 from rung3.study.study import Study
+from rung3.training.processes import is_first
 
 __all__ = ["RunFolder"]
 
@@ -90,7 +90,7 @@ class RunFolder:
         Raises:
             ValueError: If one writes to it now, naming process and host.
         """
-        if os.environ.get("LOCAL_RANK", "0") != "0":  # started by the process that holds it
+        if not is_first():  # the first of them holds it
             return nullcontext()
         self.path.mkdir(parents=True, exist_ok=True)
         return lock(self.path / LOCK, f"the run in {self.path}")
@@ -276,12 +276,28 @@ class RunFolder:
             )
         return load(self.model_path)
 
-    def test(self) -> tuple[Rows, SCM | None]:
-        """The study's test rows, and the world that they come from where it is known."""
+    def test(self, at: int | None = None) -> tuple[Rows, SCM | None]:
+        """Return the test rows, or one of them, and the world that they come from if it is known.
+
+        Of rows that a world draws only that one is rendered; files are read whole, as it takes all
+        rows to see that they are those of the run.
+
+        Args:
+            at: The number of a row, from 0; all if not given.
+
+        Raises:
+            ValueError: If there is no such row, or the data have changed since the run began.
+        """
         study = self.study()
-        rows = study.data.test_rows(study.declared(), study.seed)
+        source, declared = study.data, study.declared()
+        if at is not None and not source.is_read:
+            return source.test_rows(declared, study.seed, at), source.truth()
+        rows = source.test_rows(declared, study.seed)
         self.check_rows("test", rows)
-        return rows, study.data.truth()
+        if at is None:
+            return rows, source.truth()
+        check_row(at, rows.n)
+        return rows[at], source.truth()
 
     def history(self) -> dict[str, Any]:
         """Losses by mechanism and epoch; none, with a warning, if the file is damaged."""

@@ -21,6 +21,7 @@ from rung3.training.counterfactual.preparation import fit_predictors
 from rung3.training.fitting import fit
 from rung3.training.options import History
 from rung3.training.oracles.oracles import Oracles, fit_oracles
+from rung3.training.processes import is_first, meet
 from rung3.training.stopping import stoppable
 
 __all__ = ["run_study", "saved_oracles"]
@@ -28,17 +29,23 @@ __all__ = ["run_study", "saved_oracles"]
 CURE = "to run the study again goes on from there"
 
 
+def _silent(text: str) -> None:
+    pass
+
+
 def run_study(
     study: Study,
     folder: str | Path,
     *,
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], None] = _silent,
     progress: bool = False,
 ) -> Report:
     """Read the data, fit, save, evaluate, and write the report.
 
-    A run that was killed is continued from its last checkpoint when it is run again.
+    A run that was killed is continued from its last checkpoint when it is run again. Of several
+    processes that train together, the first alone evaluates and writes; the others end when
+    training has.
 
     Args:
         study: The study.
@@ -53,22 +60,28 @@ def run_study(
     Raises:
         ValueError: If the folder may not be used, or the data do not fit the variables.
         Stopped: If a signal ends it, with the step that it was at; run again, it goes on.
+        SystemExit: In all processes but the first, once the model is fitted.
     """
-    place = RunFolder(folder)
-    place.check_claim(study, overwrite)
+    place, first = RunFolder(folder), is_first()
+    if first:
+        place.check_claim(study, overwrite)
     with place.lock():
         with stoppable("while reading the data", CURE):
             splits, untrained = study.splits(), study.model()
             preflight(study, untrained, splits)
-        if place.claim(study, overwrite):  # not before: a study that is refused leaves nothing
+        if first and place.claim(
+            study, overwrite
+        ):  # not before: a study that is refused leaves nothing
             fitted = "the model is fitted; " if place.fitted else ""
             say(f"{place.path}: {fitted}going on from there")
-        if study.data.is_read:
+        if first and study.data.is_read:
             place.remember(splits)
-        run = _Run(study, place, splits, say, progress)
+        run = _Run(study, place, splits, say if first else _silent, progress and first)
         if not place.fitted:
             with stoppable("while fitting", CURE):
                 run.fit(untrained)
+        if not first:
+            raise SystemExit(0)
         with stoppable("while training the oracles", CURE):
             model = place.model()
             oracles = run.oracles(model)
@@ -104,8 +117,9 @@ class _Run:
             if history.seconds:
                 speed = median(history.rows_per_second)
                 self.say(f"  {sum(history.seconds):.0f} s of training, {speed:,.0f} rows a second")
-        write_json(self.place.history_path, curves)
-        model.save(self.place.model_path)
+        if is_first():
+            write_json(self.place.history_path, curves)
+            model.save(self.place.model_path)
 
     def _fit_group(self, k: int, group: Group, model: SCM, splits: Splits) -> History:
         study, by, held = self.study, "", splits.validation
@@ -129,14 +143,24 @@ class _Run:
         given = own.objective if own and own.objective else study.training.objective
         if given and given.predictors:
             return Oracles.load(given.predictors)
-        if saved := saved_oracles(self.place.predictors_path):
-            return saved
+        if not is_first():
+            meet()  # the first process has saved them by then
+        predictors = saved_oracles(self.place.predictors_path)
+        if predictors is None:
+            predictors = self._new_predictors(model, splits)
+        if is_first():
+            meet()
+        return predictors
+
+    def _new_predictors(self, model: SCM, splits: Splits) -> Oracles:
+        study = self.study
         rows, held = study.halves(splits.train)[1], splits.validation
         self.say(f"training the predictors on {rows.n} of the training rows")
         predictors = fit_predictors(
             model, rows, held if held.n else None, study.training_seed, self.progress
         )
-        predictors.save(self.place.predictors_path)
+        if is_first():
+            predictors.save(self.place.predictors_path)
         return predictors
 
     def oracles(self, model: SCM) -> Oracles:

@@ -11,13 +11,17 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from rung3 import data, worlds
 from rung3.data.readers.mnist import Split
-from rung3.data.rows import Rows
-from rung3.data.variables import Variable
+from rung3.data.rows import Rows, map_noise
+from rung3.data.seeding import stream
+from rung3.data.variables import Image, Variable
+from rung3.scm.propagation import generate
 from rung3.scm.scm import SCM
 from rung3.study.parser import FilePath, Part
 from rung3.worlds.strokes.colour import Scenario
 
-__all__ = ["ColourData", "Data", "DigitsData", "MorphoMNISTData", "Splits", "TableData"]
+__all__ = [
+    "ColourData", "Data", "DigitsData", "MorphoMNISTData", "Splits", "TableData", "check_row",
+]  # fmt: skip
 
 Variables = Mapping[str, Variable]
 Count = Annotated[int, Field(ge=1, lt=2**62)]
@@ -61,22 +65,31 @@ class _Source(Part):
 
     @abstractmethod
     def train_rows(self, variables: Variables, seed: int) -> Rows:
-        """The rows to train on, those for validation among them."""
+        """Return the rows to train on, those for validation among them."""
 
     @abstractmethod
-    def test_rows(self, variables: Variables, seed: int) -> Rows:
-        """The rows that nothing is fitted to."""
+    def test_rows(self, variables: Variables, seed: int, at: int | None = None) -> Rows:
+        """Return the rows that nothing is fitted to, or one of them.
+
+        Args:
+            variables: What each column holds.
+            seed: Of the draws.
+            at: The number of a row, from 0; all if not given.
+
+        Raises:
+            ValueError: If there is no such row.
+        """
 
     def truth(self) -> SCM | None:
-        """The world that the rows come from, where it is known."""
+        """Return the world that the rows come from, where it is known."""
         return None
 
     def drawn(self) -> dict[str, int]:
-        """How many rows are drawn, by the part of the file that says so."""
+        """Return how many rows are drawn, by the part of the file that says so."""
         return {}
 
     def read_from(self) -> dict[str, str]:
-        """The column that a variable is read from, where it has another name."""
+        """Return the column that a variable is read from, where it has another name."""
         return {}
 
     def splits(self, variables: Variables, seed: int, share: float | None = None) -> Splits:
@@ -105,18 +118,57 @@ def _split(part: str, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
         ) from None
 
 
-class DigitsData(_Source):
-    """Rows drawn from `rung3.worlds.digits`.
+def check_row(at: int, n: int) -> None:
+    """Refuse the number of a row that is not there.
 
-    Args:
-        train: Number of rows to train on.
-        test: Number of rows to test on.
-        validation: Share of the training rows set aside.
+    Raises:
+        ValueError: If it is not.
     """
+    if not 0 <= at < n:
+        raise ValueError(f"row {at}: the test rows are 0 to {n - 1}")
 
-    kind: Literal["digits"]
+
+def _pick(rows: Rows, at: int | None) -> Rows:
+    if at is None:
+        return rows
+    check_row(at, rows.n)
+    return rows[at]
+
+
+def _draw_row(world: SCM, n: int, seed: int, at: int) -> Rows:
+    """Draw one of the rows that `world.sample(n, seed=seed)` gives, and only its image.
+
+    Noise comes in one stream for all rows; what takes time is to render it.
+    """
+    images = [name for name, kind in world.variables.items() if isinstance(kind, Image)]
+    if any(world.graph.descendants([name]) - set(images) for name in images):
+        return world.sample(n, seed=seed)[at]
+    causes = [name for name in world.variables if name not in images]
+    values, noise = generate(world, n, seed, only=causes)
+    row = {name: column[at : at + 1] for name, column in values.items()}
+    for name in (name for name in world.graph.order if name in images):
+        mechanism = world.mechanisms[name]
+        every = {parent: values[parent] for parent in mechanism.parents if parent in values}
+        if len(every) < len(mechanism.parents):  # an image of an image
+            return world.sample(n, seed=seed)[at]
+        noise[name] = mechanism.sample_noise(n, every, stream(seed, name, world.device))
+        own = map_noise(lambda part: part[at : at + 1], noise[name])
+        row[name] = mechanism.predict(own, {parent: row[parent] for parent in every})
+    own_noise = {k: map_noise(lambda part: part[at : at + 1], u) for k, u in noise.items()}
+    return Rows(
+        {name: row[name] for name in world.graph.nodes}, noise=own_noise, world=world.world
+    )[0]
+
+
+class _Drawn(_Source):
+    """Rows that a world draws."""
+
     train: Count = 20_000
     test: Count = 1_000
+
+    @abstractmethod
+    def world(self, split: Split) -> SCM:
+        """Return the world that the rows come from."""
 
     def drawn(self) -> dict[str, int]:
         return {"train": self.train, "test": self.test}
@@ -126,16 +178,35 @@ class DigitsData(_Source):
         return False
 
     def train_rows(self, variables: Variables, seed: int) -> Rows:
-        return worlds.digits().sample(self.train, seed=2 * seed)
+        return self.world("train").sample(self.train, seed=2 * seed)
 
-    def test_rows(self, variables: Variables, seed: int) -> Rows:
-        return worlds.digits().sample(self.test, seed=2 * seed + 1)
+    def test_rows(self, variables: Variables, seed: int, at: int | None = None) -> Rows:
+        world, seed = self.world("test"), 2 * seed + 1
+        if at is None:
+            return world.sample(self.test, seed=seed)
+        check_row(at, self.test)
+        return _draw_row(world, self.test, seed, at)
 
     def truth(self) -> SCM | None:
+        return self.world("test")
+
+
+class DigitsData(_Drawn):
+    """Rows drawn from `rung3.worlds.digits`.
+
+    Args:
+        train: Number of rows to train on.
+        test: Number of rows to test on.
+        validation: Share of the training rows set aside.
+    """
+
+    kind: Literal["digits"]
+
+    def world(self, split: Split) -> SCM:
         return worlds.digits()
 
 
-class ColourData(_Source):
+class ColourData(_Drawn):
     """Rows drawn from `rung3.worlds.colour`.
 
     Args:
@@ -153,26 +224,8 @@ class ColourData(_Source):
     outliers: Annotated[float, Field(ge=0, lt=1)] = 0.05
     confounded: bool = True
     mnist: FilePath | None = None
-    train: Count = 20_000
-    test: Count = 1_000
 
-    def drawn(self) -> dict[str, int]:
-        return {"train": self.train, "test": self.test}
-
-    @property
-    def is_read(self) -> bool:
-        return False
-
-    def train_rows(self, variables: Variables, seed: int) -> Rows:
-        return self._world("train").sample(self.train, seed=2 * seed)
-
-    def test_rows(self, variables: Variables, seed: int) -> Rows:
-        return self._world("test").sample(self.test, seed=2 * seed + 1)
-
-    def truth(self) -> SCM | None:
-        return self._world("test")
-
-    def _world(self, split: Split) -> SCM:
+    def world(self, split: Split) -> SCM:
         return worlds.colour(
             self.scenario,
             outliers=self.outliers,
@@ -202,8 +255,9 @@ class MorphoMNISTData(_Source):
     def train_rows(self, variables: Variables, seed: int) -> Rows:
         return data.morphomnist(self.root, "train")[: self.train]
 
-    def test_rows(self, variables: Variables, seed: int) -> Rows:
-        return data.morphomnist(self.root, "test", mnist=self.mnist)[: self.test]
+    def test_rows(self, variables: Variables, seed: int, at: int | None = None) -> Rows:
+        rows = data.morphomnist(self.root, "test", mnist=self.mnist)[: self.test]
+        return _pick(rows, at)
 
     def truth(self) -> SCM | None:
         return None if self.mnist is None else worlds.morphomnist(self.mnist, "test")
@@ -237,10 +291,12 @@ class TableData(_Source):
         rows = self._read(self.path, variables)
         return _split("test", rows, self.test, seed)[0] if isinstance(self.test, float) else rows
 
-    def test_rows(self, variables: Variables, seed: int) -> Rows:
+    def test_rows(self, variables: Variables, seed: int, at: int | None = None) -> Rows:
         if isinstance(self.test, float):
-            return _split("test", self._read(self.path, variables), self.test, seed)[1]
-        return self._read(self.test, variables)
+            rows = _split("test", self._read(self.path, variables), self.test, seed)[1]
+        else:
+            rows = self._read(self.test, variables)
+        return _pick(rows, at)
 
     def splits(self, variables: Variables, seed: int, share: float | None = None) -> Splits:
         """Read all rows, the table once."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -18,8 +17,9 @@ from torch import Tensor
 from rung3.data.files import digest
 from rung3.data.rows import Rows
 from rung3.data.seeding import stream
+from rung3.data.shared_batch import shared_means
 from rung3.mechanisms.base import Parents, Trainable
-from rung3.training.processes import DrawnAsOne
+from rung3.training.processes import DrawnAsOne, summed
 
 __all__ = ["Batch", "Shuffled", "Sweep", "Table"]
 
@@ -155,14 +155,16 @@ class Batch:
         which = (at % self.devices == self.rank).nonzero().squeeze(1)
         return which, at[which] // self.devices
 
-    def drawn_as_one(self, mechanism: Trainable) -> AbstractContextManager[Any]:
-        """Let noise of this process's rows be what one process would draw for them."""
+    @contextmanager
+    def as_one(self, mechanism: Trainable) -> Iterator[None]:
+        """Let noise, and means over the batch, be what they would be in one process."""
         if self.devices == 1:
-            return nullcontext()
-        total = self.total(mechanism)
-        own = torch.arange(total)[self.rank :: self.devices]
-        own = own if len(own) else torch.zeros(1, dtype=torch.long)
-        return DrawnAsOne(len(own), total, own)
+            yield
+            return
+        count, total = self.count(mechanism), self.total(mechanism)
+        own = torch.arange(total)[self.rank :: self.devices] if count else torch.zeros(1).long()
+        with DrawnAsOne(len(own), total, own), shared_means(lambda m: summed(m * count) / total):
+            yield
 
     def _complete(self, mechanism: Trainable) -> slice | Tensor:
         """Return the rows that have the mechanism's value and all its parents."""

@@ -275,7 +275,7 @@ class Loop(LightningModule):
                 loss, own = self.objectives[name](mechanism, batch, step)
             else:
                 value, parents = batch.of(mechanism)
-                with batch.drawn_as_one(mechanism):
+                with batch.as_one(mechanism):
                     own = mechanism.loss(value, parents)
                 loss = own * batch.weight(mechanism)
         if not loss.isfinite():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["DrawnAsOne", "is_first", "summed"]
+__all__ = ["DrawnAsOne", "is_first", "meet", "summed"]
 
 RANKS = ("RANK", "SLURM_PROCID", "NODE_RANK", "GROUP_RANK", "LOCAL_RANK")
 """Variables by which torchrun, Slurm and Lightning tell a process its number, on one of them."""
@@ -21,9 +21,7 @@ SIZED = frozenset({torch.randn, torch.rand})
 LIKE = frozenset({torch.randn_like, torch.rand_like})
 """Functions that draw a tensor of the size of another."""
 
-IN_PLACE = frozenset(
-    {Tensor.normal_, Tensor.uniform_, Tensor.exponential_, Tensor.bernoulli_}
-)  # fmt: skip
+IN_PLACE = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.exponential_, Tensor.bernoulli_})
 """Functions that fill a tensor with draws."""
 
 
@@ -39,12 +37,21 @@ def is_first() -> bool:
 
 def summed(value: Tensor) -> Tensor:
     """Return the sum of a value over all processes that train together."""
-    distributed = torch.distributed
-    if not distributed.is_available() or not distributed.is_initialized():
+    if not _together():
         return value
     total = value.clone()
-    distributed.all_reduce(total)
+    torch.distributed.all_reduce(total)
     return total
+
+
+def meet() -> None:
+    """Wait until all processes that train together have come here."""
+    if _together():
+        torch.distributed.barrier()
+
+
+def _together() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 class DrawnAsOne(TorchFunctionMode):

@@ -23,6 +23,7 @@ from torch import Generator, Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 
+from rung3.data.shared_batch import batch_mean
 from rung3.data.variables import levels_of
 
 __all__ = ["Discretised", "Likelihood", "LocationScale", "Normal"]
@@ -136,7 +137,7 @@ class LocationScale(Likelihood[Normal]):
     def weights(self, params: Normal, gamma: float) -> Tensor:
         """Return `w_i ~ sigma_i^(2 gamma)` (Seitzer et al. 2022, arXiv 2203.09168)."""
         weights: Tensor = (2 * gamma * params.log_scale.detach()).exp()
-        return weights / weights.mean()
+        return weights / batch_mean(weights)
 
 
 class Discretised(LocationScale):

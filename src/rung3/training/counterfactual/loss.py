@@ -109,7 +109,7 @@ class CounterfactualLoss(nn.Module):
         factual = batch.columns(self.variables, mechanism)
         at = self.usable(factual)
         if weight == 0 or len(at) < 2:
-            with batch.drawn_as_one(mechanism):
+            with batch.as_one(mechanism):
                 own = mechanism.loss(value, parents)
             return Step(own if batch.devices == 1 else own * batch.weight(mechanism), own)
         which, local = batch.deal(at)
@@ -276,19 +276,19 @@ def _abduct(
 
     Autoencoders go through their encoder and decoder once for both.
     """
-    some = DrawnAsOne(len(local), *dealt) if batch.devices > 1 else nullcontext()
+    drawn = DrawnAsOne(len(local), *dealt) if batch.devices > 1 else nullcontext()
     if isinstance(mechanism, Autoencoder):
-        with batch.drawn_as_one(mechanism):
+        with batch.as_one(mechanism):
             inference = mechanism.infer(value, parents)
+            own, size = mechanism.objective(value, inference), value[0].numel()
         raw = inference.raw[local].to(value)  # under mixed precision too, eps needs its digits
-        with some:
+        with drawn:
             eps = mechanism.pixels.abduct(value[local], mechanism.pixels.params(raw))
         noise: Noise = {"eps": eps} | {k: part[local] for k, part in inference.noise.items()}
-        own, size = mechanism.objective(value, inference), value[0].numel()
     else:
-        with batch.drawn_as_one(mechanism):
+        with batch.as_one(mechanism):
             own, size = mechanism.loss(value, parents), 1
-        with some:
+        with drawn:
             noise = mechanism.abduct(value[local], {k: part[local] for k, part in parents.items()})
     if isinstance(noise, Tensor):
         return own, noise, size

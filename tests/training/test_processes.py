@@ -1,0 +1,184 @@
+"""Several processes train as one does: the same losses and the same weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rung3 import SCM, Binary, Continuous, Image, fit
+from rung3.data.rows import as_rows
+from rung3.mechanisms import VAE
+from rung3.training.batches import Shuffled, Sweep, Table
+from rung3.training.counterfactual import CounterfactualObjective
+from rung3.training.processes import DrawnAsOne
+
+N, BATCH, VALIDATED = 24, 8, 3
+CPU = torch.device("cpu")
+
+
+def data(n: int, seed: int) -> dict[str, Tensor]:
+    """Rows with gaps: of some batches one process has no row of `rare`, of some none has one."""
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.randn(2, n, generator=generator)
+    y[::5] = torch.nan
+    rare = torch.full((n,), torch.nan)
+    rare[:2] = x[:2]
+    label = torch.randint(2, (n,), generator=generator)
+    image = torch.randint(256, (n, 1, 8, 8), generator=generator) / 255
+    return {"x": x, "y": y, "rare": rare, "label": label, "image": image}
+
+
+def train(devices: int, objective: bool = False) -> dict[str, Any]:
+    """Losses and weights of a small model after three epochs."""
+    torch.manual_seed(0)
+    kinds = {
+        "y": Continuous(missing=True), "rare": Continuous(missing=True),
+        "label": Binary(), "image": Image(1, 8, 8),
+    }  # fmt: skip
+    graph = "x -> y -> image; label -> image; rare"
+    model = SCM(graph, kinds, {"image": VAE(latent=2, width=2, depth=1)})
+    options: dict[str, Any] = {
+        "epochs": 3, "batch_size": BATCH, "lr": 0.01, "warmup": 0, "ema": 0.9, "weight_decay": 0.1,
+        "devices": devices, "accelerator": "cpu", "progress": False, "precision": "64-true",
+    }  # fmt: skip
+    rows, held = data(N, 0), data(VALIDATED, 1)
+    if objective:
+        fit(model, rows, held, **options | {"devices": 1, "epochs": 1})
+        aim = CounterfactualObjective(intervene=["y", "label"], kept=0.5, rate=0.1)
+        history = fit(model, rows, held, **options, objective=aim)
+    else:
+        history = fit(model, rows, held, **options)
+    weights = {name: value.double().flatten().tolist() for name, value in model.named_parameters()}
+    return {
+        "training": history.training, "validation": history.validation,
+        "counterfactual": history.counterfactual, "weights": weights,
+    }  # fmt: skip
+
+
+def in_two(tmp_path: Path, call: str) -> list[dict[str, Any]]:
+    """What each of two processes finds, which Lightning starts from a script."""
+    script = tmp_path / "two.py"
+    script.write_text(
+        f"import sys, warnings; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "warnings.simplefilter('ignore')\n"
+        "import json, os, test_processes; test_processes.torch.set_num_threads(1)\n"
+        f"found = test_processes.{call}\n"
+        f"name = {str(tmp_path)!r} + '/' + os.environ.get('LOCAL_RANK', '0') + '.json'\n"
+        "open(name, 'w').write(json.dumps(found))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def flat(found: Any) -> list[float]:
+    if isinstance(found, dict):
+        return [x for part in found.values() for x in flat(part)]
+    return [x for part in found for x in flat(part)] if isinstance(found, list) else [found]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
+    expected = train(1)
+    for found in in_two(tmp_path, "train(2)"):
+        assert found.keys() == expected.keys()
+        assert flat(found) == pytest.approx(flat(expected), rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_two_processes_train_counterfactually_as_one_does(tmp_path: Path) -> None:
+    expected = train(1, objective=True)
+    assert expected["counterfactual"]["image"]
+    for found in in_two(tmp_path, "train(2, objective=True)"):
+        assert flat(found) == pytest.approx(flat(expected), rel=1e-6, abs=1e-7)
+
+
+# Rows and their noise ----------------------------------------------------------------------------
+
+
+def test_usable_rows_are_dealt_out_evenly_whatever_is_missing() -> None:
+    model = SCM("x -> y", {"y": Continuous(missing=True)})
+    y = torch.tensor([torch.nan, 1, torch.nan, 3, torch.nan, 5, torch.nan, 7])
+    table = Table(
+        as_rows({"x": torch.arange(8.0), "y": y}, model.variables, CPU), model.mechanisms.values()
+    )
+    parts = [next(Shuffled(table, 8, 0, rank, 2)) for rank in (0, 1)]
+    mechanism = model.mechanisms["y"]
+    values = [part.of(mechanism)[0].tolist() for part in parts]
+    assert [len(part) for part in values] == [2, 2]
+    assert sorted(values[0] + values[1]) == [1, 3, 5, 7]
+    assert [part.weight(mechanism) for part in parts] == [1.0, 1.0]
+
+
+def test_a_process_without_a_row_borrows_one_that_counts_for_nothing() -> None:
+    model = SCM("y", {"y": Continuous(missing=True)})
+    y = torch.full((4,), torch.nan)
+    y[2] = 5.0
+    table = Table(as_rows({"y": y}, model.variables, CPU), model.mechanisms.values())
+    mechanism = model.mechanisms["y"]
+    first, second = (next(Shuffled(table, 4, 0, rank, 2)) for rank in (0, 1))
+    assert first.of(mechanism)[0].tolist() == second.of(mechanism)[0].tolist() == [5.0]
+    assert (first.weight(mechanism), second.weight(mechanism)) == (2.0, 0.0)
+
+
+def test_every_process_has_as_many_validation_batches() -> None:
+    model = SCM("x")
+    table = Table(
+        as_rows({"x": torch.arange(3.0)}, model.variables, CPU), model.mechanisms.values()
+    )
+    sweeps = [list(Sweep(table, 2, rank, 3)) for rank in range(3)]
+    assert [[b.total(model.mechanisms["x"]) for b in sweep] for sweep in sweeps] == [[2], [1], [0]]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda n: torch.randn(n, 3),
+        lambda n: torch.rand((n, 3)),
+        lambda n: torch.randn(torch.Size((n, 3))),
+        lambda n: torch.randn_like(torch.zeros(n, 3)),
+        lambda n: torch.empty(n, 3).exponential_(),
+    ],
+)
+def test_noise_is_that_of_one_process(draw: Any) -> None:
+    torch.manual_seed(0)
+    whole = draw(7)
+    for rank in (0, 1):
+        own = torch.arange(7)[rank::2]
+        torch.manual_seed(0)
+        with DrawnAsOne(len(own), 7, own):
+            assert torch.equal(draw(len(own)), whole[own])
+
+
+# What a machine cannot do ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"devices": 0}, "devices=0 must be a number of at least 1, a list"),
+        ({"devices": []}, r"devices=\[\] must be"),
+        ({"num_nodes": 0}, "num_nodes=0 must be a whole number of at least 1"),
+        ({"num_nodes": 2}, "num_nodes=2: where the others are is not said; start the same command"),
+        ({"devices": 10**4}, "devices: 10000; this machine has"),
+        ({"accelerator": "cuda"}, "accelerator='cuda' cannot be used here: .*"),
+        ({"accelerator": "abacus"}, "accelerator='abacus' cannot be used here: .*"),
+    ],
+)
+def test_what_this_machine_cannot_do_is_said_in_one_line(
+    options: dict[str, Any], message: str
+) -> None:
+    if options.get("accelerator") == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is one")
+    assert "MASTER_ADDR" not in os.environ
+    with pytest.raises(ValueError, match=f"^{message}[^\n]*$"):
+        fit(SCM("x"), {"x": torch.arange(20.0)}, epochs=1, progress=False, **options)
