@@ -201,9 +201,9 @@ class Regression(nn.Module):
         if not rough and n > SCHEDULE.middle_rows:
             stages.append((n, SCHEDULE.final_steps))
         for rows, steps in stages:
-            some = [column[:rows] for column in data]
+            first = [column[:rows] for column in data]
             networks = _distinct(
-                [self._descend(network, some, loss, steps, bool(old)) for network in networks]
+                [self._descend(network, first, loss, steps, bool(old)) for network in networks]
             )
         return networks
 
