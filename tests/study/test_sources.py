@@ -26,7 +26,8 @@ def test_one_row_is_drawn_as_it_is_among_all(scenario: str | None) -> None:
         assert row.keys() == expected.keys()
         assert all(torch.equal(row[name], expected[name]) for name in row)
         assert row.world == expected.world
-        assert row.noise is not None and expected.noise is not None
+        assert row.noise is not None
+        assert expected.noise is not None
         assert row.noise.keys() == expected.noise.keys()
     for at in (-1, 9):
         with pytest.raises(ValueError, match=f"row {at}: the test rows are 0 to 8"):

@@ -135,10 +135,7 @@ def test_groups_hold_every_mechanism_once_with_its_options(table: Path) -> None:
         ({"mechanisms": {"y": "2*x + "}}, "mechanisms.y: .*not an arithmetic expression"),
         ({"mechanisms": {"y": "2*w + u"}}, "arguments are .'w'., but the graph's parents"),
         ({"mechanisms": {"group": {"kind": "Flow"}}}, "group: Flow models numbers"),
-        (
-            {"training": {"epochs": 0}},
-            "training.epochs: must be a whole number of at least 1, got 0",
-        ),
+        ({"training": {"epochs": 0}}, "training.epochs: must be a whole number .* 1, got 0"),
         ({"training": {"mechanisms": {"z": {}}}}, "training.mechanisms.z: unknown variable"),
         ({"evaluation": {"interventions": {"z": 1}}}, "interventions.*unknown variable 'z'"),
         ({"evaluation": {"interventions": ["z"]}}, "interventions.*unknown variable 'z'"),

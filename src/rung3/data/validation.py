@@ -61,7 +61,8 @@ class Validated:
     def __post_init__(self) -> None:
         given = {name: _plain(value) for name, value in vars(self).items()}
         try:
-            checked = _schema(type(self)).model_validate(given)
+            options: Any = type(self)
+            checked = _schema(options).model_validate(given)
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             name = fault["loc"][0]
@@ -111,7 +112,7 @@ def takes(options: type) -> Callable[[F], F]:
 
 
 @functools.cache
-def _schema(options: type) -> type[BaseModel]:
+def _schema(options: Any) -> type[BaseModel]:
     config = ConfigDict(strict=True, arbitrary_types_allowed=True)
     named: dict[str, Any] = types(options)
     return create_model(options.__name__, __config__=config, **named)

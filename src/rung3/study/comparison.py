@@ -50,7 +50,9 @@ def compare_runs(runs: Iterable[str | Path] | Mapping[str, str | Path]) -> Compa
         ValueError: If there are fewer than two, a folder holds no report, or they were not asked
             the same: the difference is named.
     """
-    folders = dict(runs) if isinstance(runs, Mapping) else named_runs(list(runs))
+    runs = [runs] if isinstance(runs, str | Path) else runs
+    named = dict(runs) if isinstance(runs, Mapping) else named_runs(list(runs))
+    folders = {name: Path(str(folder)) for name, folder in named.items()}
     reports = {name: Report.load(folder) for name, folder in folders.items()}
     comparison = compare(reports)  # refuses runs that were not asked the same
     places = {name: RunFolder(folder) for name, folder in folders.items()}

@@ -266,7 +266,8 @@ class Loop(LightningModule):
                 return torch.zeros((), device=self.device)
             self.idle.add(name)
             trained = next(p for p in mechanism.parameters() if p.requires_grad)
-            return 0 * trained.sum()  # every loss must hang on a parameter
+            none: Tensor = 0 * trained.sum()  # every loss must hang on a parameter
+            return none
         # The last part was the process's number once; it keeps the streams of one process.
         key = f"{name}/{('training', 'validation')[split]}/{step}/0"
         with seeded(self.options.seed, key, self.device):

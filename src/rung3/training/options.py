@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from rung3.data.files import write_json
-from rung3.data.seeding import Seed, base_seed
+from rung3.data.seeding import base_seed
 from rung3.data.validation import Count, NonNegative, Positive, Validated, WholeNumber, expected
 from rung3.training.counterfactual.objective import CounterfactualObjective
 
@@ -94,7 +94,8 @@ class Options(Validated):
         lr: Learning rate, the highest of the schedule; if not given, the objective's, or each
             mechanism's own `learning_rate`.
         weight_decay: Weight decay of AdamW.
-        seed: Seed of the order of rows and of all random numbers; torch's own are left as they are.
+        seed: Seed of the order of rows and of all random numbers: an int; or a generator, or `None`
+            for torch's own, from which one is drawn. Torch's own numbers are left as they are.
         validation_share: Share of the training rows set aside if no validation rows are given; 0
             for none.
         patience: Train a mechanism no further once its validation loss has not fallen for so many
@@ -128,7 +129,7 @@ class Options(Validated):
     lr: Positive | None = None
     weight_decay: NonNegative = 0.0
     seed: Annotated[
-        Seed, AfterValidator(base_seed), expected("an int, a torch.Generator or None")
+        int, BeforeValidator(base_seed), expected("an int, a torch.Generator or None")
     ] = 0
     validation_share: Annotated[
         float, Field(ge=0, lt=1), expected("at least 0 and less than 1")
