@@ -116,7 +116,7 @@ class Clock:
     def measure(self, measure: Measure) -> Measure:
         """The measure with all its functions on this clock, under its own name."""
         functions = {field.name: getattr(measure, field.name) for field in fields(measure)}
-        timed = {
+        timed: dict[str, Any] = {
             name: self.timed(measure.name, function)
             for name, function in functions.items()
             if name in ("compute", "conclude") or name.startswith("on_")

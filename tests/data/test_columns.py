@@ -132,5 +132,5 @@ def test_whole_numbers_of_many_values_do_not_become_categories_in_silence() -> N
 
 
 def test_whole_numbers_with_gaps_are_what_they_are_without() -> None:
-    frame = pd.DataFrame({"ward": [0, 2, None, 1], "stay": [1.5, 2.0, 3.0, 4.0]})
+    frame: Any = pd.DataFrame({"ward": [0, 2, None, 1], "stay": [1.5, 2.0, 3.0, 4.0]})
     assert read(frame)[1]["ward"] == Categorical(3)

@@ -105,7 +105,7 @@ def test_the_effect_is_found(world: World, method: Method) -> None:
     found = effect(table, "t", "y", adjust=["z", "w"], method=method).effect
     assert found.value == pytest.approx(truth, abs=0.06)
     naive = effect(table, "t", "y", adjust=[]).effect
-    assert abs(naive.value - truth) > abs(found.value - truth)
+    assert abs(naive.effect - truth) > abs(found.effect - truth)
 
 
 def test_two_models_are_safer_than_one() -> None:
@@ -118,7 +118,7 @@ def test_two_models_are_safer_than_one() -> None:
     found = {
         method: effect(table, "t", "y", adjust=["z"], method=method).effect for method in METHODS
     }
-    assert abs(found["standardise"].value - truth) > 0.2
+    assert abs(found["standardise"].effect - truth) > 0.2
     assert found["aipw"].low < truth < found["aipw"].high
     curved = effect(table, "t", "y", adjust=["z"], method="standardise", degree=2).effect
     assert curved.low < truth < curved.high

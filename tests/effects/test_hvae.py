@@ -47,7 +47,7 @@ def test_every_effect_of_a_null_intervention_is_exactly_zero(
 def test_effects_are_the_lectures() -> None:
     model = scans()
     rows = model.sample(4, seed=0)
-    scan = model.mechanisms["scan"]
+    scan: Any = model.mechanisms["scan"]
     noise = model.abduct(rows, seed=base_seed(2, "effects"))["scan"]
     pa = {"t": rows["t"], "i": rows["i"]}
     new = {"t": torch.full((4,), 2.0), "i": rows["i"] + 2 - rows["t"]}

@@ -41,7 +41,9 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> dict[str, Report]:
     monkeypatch.setattr(registry, "MEASURES", (*registry.MEASURES, GLOW))
     world = blobs.scm(blobs.right)
     rows = world.sample(12, seed=0)
-    protocol = Protocol(interventions={"brightness": 0.4}, measures={"glow"}, bootstrap=20)
+    protocol = Protocol(
+        interventions={"brightness": 0.4}, measures=frozenset({"glow"}), bootstrap=20
+    )
     return {
         name: evaluate(blobs.scm(image), rows, protocol=protocol, oracles=Oracles({}),
                        progress=False)
@@ -72,4 +74,4 @@ def test_a_new_measure_is_one_object_and_one_entry(
 
 def test_a_measure_that_is_not_in_the_list_is_unknown() -> None:
     with pytest.raises(ValueError, match="unknown measure 'glow'; expected some of composition"):
-        Protocol(measures={"glow"})
+        Protocol(measures=frozenset({"glow"}))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +16,10 @@ from rung3.mechanisms.networks.stages import Grid, preset
 @pytest.mark.parametrize("wrong", [-1, 2.0, True, "8", None])
 def test_a_stage_of_anything_but_whole_numbers_is_refused(field: str, wrong: object) -> None:
     least = 0 if field == "latents" else 1
+    fields: dict[str, Any] = {"resolution": 8, "width": 4, field: wrong}
     message = f"Stage: {field}={wrong!r} must be a whole number of at least {least}"
     with pytest.raises(ValueError, match=re.escape(message)):
-        Stage(**{"resolution": 8, "width": 4, field: wrong})
+        Stage(**fields)
     if field != "latents":
         with pytest.raises(ValueError, match=f"{field}=0 must be"):
             Stage(**{"resolution": 8, "width": 4, field: 0})

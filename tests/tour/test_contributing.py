@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 
 from rung3 import Binary, Continuous, evaluate, worlds
-from rung3.evaluation import Oracles, Protocol, protocol, runner
-from rung3.evaluation.measures import MEASURES
+from rung3.evaluation import Oracles, Protocol
+from rung3.evaluation.measures import registry
 from rung3.testing import check_mechanism
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,11 +50,12 @@ def test_the_toy_mechanism_keeps_the_contract() -> None:
 
 def test_the_toy_measure_is_the_change_of_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     brightness = written("brightness").BRIGHTNESS
-    monkeypatch.setattr(runner, "MEASURES", (*MEASURES, brightness))
-    monkeypatch.setattr(protocol, "MEASURES", {**protocol.MEASURES, "brightness": brightness.about})
+    monkeypatch.setattr(registry, "MEASURES", (*registry.MEASURES, brightness))
     world = worlds.digits()
     rows = world.sample(6, seed=0)
-    query = Protocol(interventions={"intensity": 250.0}, measures={"brightness"}, bootstrap=0)
+    query = Protocol(
+        interventions={"intensity": 250.0}, measures=frozenset({"brightness"}), bootstrap=0
+    )
     report = evaluate(
         world, rows, protocol=query, oracles=Oracles({}), baselines={}, progress=False
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -37,6 +37,11 @@ WHOLE_RUN = ("seed", "validation_share", "checkpoints")
 
 class Derived(Part):
     """A part whose keys are the fields of a dataclass, but for those that it declares itself."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:  # the dataclass's fields
+            ...
 
     def __init_subclass__(
         cls, of: type | None = None, without: Container[str] = (), **settings: Any

@@ -117,7 +117,7 @@ class CounterfactualLoss(nn.Module):
         if not count:  # a process without any of these rows takes one, which counts for nothing
             which = local = at.new_zeros(1)
         own, noise, size = _abduct(mechanism, value, parents, local, batch, (len(at), which))
-        imagined, changed = self._imagine({name: column[at] for name, column in factual.items()})
+        imagined, changed = self.imagine({name: column[at] for name, column in factual.items()})
         image = mechanism.predict(
             self.temper(noise, mechanism, len(at), which),
             {name: imagined[name][which] for name in mechanism.parents},
@@ -125,7 +125,7 @@ class CounterfactualLoss(nn.Module):
         own_imagined = {name: column[which] for name, column in imagined.items()}
         cost = self.log_loss(value[local], image, own_imagined, changed) * (count / len(at))
         mean = summed(own.detach() * batch.count(mechanism)) / batch.total(mechanism)
-        factor = self._factor(mean)
+        factor = self.factor(mean)
         parts = [float(cost.detach()), float(factor) / batch.devices, 1 / batch.devices]
         self.sums += torch.tensor(parts, dtype=torch.float64)
         own_part = factor * own * batch.weight(mechanism)

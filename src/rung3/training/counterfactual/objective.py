@@ -21,10 +21,11 @@ attributes from being amplified (Xia et al. 2024, arXiv 2403.09422). See
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
-from pydantic import Field, Strict
+from pydantic import AfterValidator, Field, Strict
 
 from rung3.data.validation import (
     Count,
@@ -42,7 +43,13 @@ __all__ = ["CounterfactualObjective"]
 REFINING_RATE = 1e-4
 """Learning rate of a mechanism that was fitted before."""
 
-Names = Annotated[tuple[str, ...], Field(min_length=1), Strict(False), expected("a list of names")]
+Names = Annotated[
+    Sequence[str],
+    Field(min_length=1),
+    Strict(False),
+    AfterValidator(tuple),
+    expected("a list of names"),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
