@@ -3,8 +3,8 @@
     python .ci/lowest.py > lowest.txt
 
 The direct dependencies, those of the page included, stand at their lower bounds. What they need
-themselves is for pip to choose. Tools, and torch, stand at the versions of constraints.txt: an older
-torch comes with gigabytes of GPU libraries where its processor build cannot be had.
+themselves is for pip to choose. Tools, and torch, stand at the versions of constraints.txt: an
+older torch comes with gigabytes of GPU libraries where its processor build cannot be had.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ PINNED = {"torch"}
 
 
 def bounds(text: str) -> dict[str, str]:
-    """The lower bounds of a pyproject.toml's direct dependencies, by name.
+    r"""The lower bounds of a pyproject.toml's direct dependencies, by name.
 
     Example:
-        >>> bounds('[project]\\ndependencies = ["numpy>=2.0", "rich>=13.9,<15"]')
+        >>> bounds('[project]\ndependencies = ["numpy>=2.0", "rich>=13.9,<15"]')
         {'numpy': '2.0', 'rich': '13.9'}
     """
     project = tomllib.loads(text)["project"]
