@@ -21,9 +21,8 @@ def worse(old: dict[str, Figure], new: dict[str, Figure], threshold: float) -> l
         >>> worse({"a": Figure(1.0, "s"), "b": Figure(1.0, "s")}, {"a": Figure(1.3, "s")}, 1.25)
         ['a']
     """
-    return [
-        name for name in old.keys() & new.keys() if new[name].value > threshold * old[name].value
-    ]
+    both = sorted(old.keys() & new.keys())
+    return [name for name in both if new[name].value > threshold * old[name].value]
 
 
 def table(old: dict[str, Figure], new: dict[str, Figure]) -> str:
