@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BENCH := .venv-bench
 WEB := .venv/.installed-web
+LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 ENV := $(VENV)/.installed
 DOCS := $(VENV)/.installed-docs
@@ -13,7 +14,8 @@ CODE := src tests benchmarks .ci
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env test test-all test-web lint demo docs bench bench-env torture format clean
+.PHONY: help env test test-all test-web test-lowest coverage lint demo docs bench bench-env bench-json \
+	torture format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +56,16 @@ test: lint  ## linters, types and the quick tests, one process a core
 test-all: lint  ## the same with the slow tests
 	$(BIN)/python -m pytest -m "slow or not slow"
 
+coverage: $(ENV)  ## the quick tests, with the lines and branches that they reach (report in htmlcov/)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-report=html
+
+test-lowest: pyproject.toml constraints.txt  ## the quick tests with the oldest dependencies that are promised
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) .ci/lowest.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python $(PIP_INSTALL) -c $(LOWEST)/constraints.txt -e '.[web]' \
+		pytest pytest-xdist hypothesis beartype
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto
+
 test-web: $(WEB)  ## the page in headless Chromium (system path), with screenshots into docs/explorer/
 	RUNG3_SCREENSHOTS=docs/explorer $(BIN)/python -m pytest tests/web tests/explorer/test_server.py
 
@@ -69,6 +81,10 @@ bench-env: $(BENCH_ENV)  ## create .venv-bench: rung3 beside DoWhy
 bench: $(BENCH_ENV)  ## side-by-side timings
 	for script in benchmarks/bench_*.py; do $(BENCH)/bin/python $$script || exit 1; done
 
+bench-json: $(ENV)  ## time what is compared from one commit to the next, into bench.json
+	for name in import calls graph; do \
+		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_$$name.py --json bench.json || exit 1; done
+
 torture: $(ENV)  ## break runs and models many times over, and print what was right (an hour or so)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/check_torture.py
 
@@ -77,5 +93,5 @@ format: $(ENV)  ## put the code in the project's format
 	$(BIN)/ruff format $(CODE)
 
 clean:  ## remove environments, caches and built pages (runs/ is yours: it stays)
-	rm -rf $(VENV) $(BENCH) .cache site build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(LOWEST) htmlcov .coverage .coverage.* .cache site build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,18 +4,19 @@ Graphs are random, with three arrows a variable, and with a hidden common cause 
 variables or without any. Each question is asked anew of five graphs. Which answers agree with other
 libraries' is checked by `check_graphs.py`.
 
-    python benchmarks/bench_graph.py [variables] [arrows a variable]
+    python benchmarks/bench_graph.py [--variables 200] [--arrows 3] [--json FILE]
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from itertools import combinations
 
+from records import Figure, add_option, record
 from rung3.graph import (
     CausalGraph,
     check_adjustment,
@@ -46,7 +47,14 @@ QUESTIONS: dict[str, Callable[[CausalGraph, str, str, list[str]], object]] = {
 }
 
 
-def main(variables: int = 200, arrows: float = 3.0) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--variables", type=int, default=200)
+    parser.add_argument("--arrows", type=float, default=3.0, help="to each variable, on average")
+    add_option(parser)
+    options = parser.parse_args()
+    variables, arrows = options.variables, options.arrows
+    figures = {}
     for hidden in (0, variables // 10):
         print(f"{variables} variables, {arrows:g} arrows each, {hidden} hidden common causes")
         print(f"{'':42}{'median s':>10}{'most':>10}")
@@ -59,7 +67,10 @@ def main(variables: int = 200, arrows: float = 3.0) -> None:
                 start = time.process_time()
                 ask(graph, x, y, known)
                 seconds.append(time.process_time() - start)
-            print(f"{question:42}{statistics.median(seconds):10.4f}{max(seconds):10.4f}")
+            middle = statistics.median(seconds)
+            print(f"{question:42}{middle:10.4f}{max(seconds):10.4f}")
+            figures[f"{question}, {hidden} hidden"] = Figure(middle, "s")
+    record(options.json, "graph", figures)
 
 
 def random_graph(variables: int, arrows: float, hidden: int, seed: int) -> CausalGraph:
@@ -72,5 +83,4 @@ def random_graph(variables: int, arrows: float, hidden: int, seed: int) -> Causa
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    main(*(kind(text) for kind, text in zip((int, float), given, strict=False)))
+    main()
