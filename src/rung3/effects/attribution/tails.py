@@ -27,8 +27,11 @@ from rung3.mechanisms.flow import Flow
 
 __all__ = ["choose", "log_tails", "moved"]
 
-KEPT, MOVES, LEVELS = 0.2, 4, 400
+KEPT, MOVES, LEVELS = 0.2, 6, 400
 """Share of draws beyond the next level; moves between two; levels at the most."""
+
+QUARTILES, STRETCHED = (0.25, 0.5, 0.75), 0.5
+"""Of the prior, for the length of steps; share of steps that stretch noise, as others move it."""
 
 CORRELATED = 3.0
 """Factor on the variance of each level, as its draws are not independent."""
@@ -104,8 +107,8 @@ def moved(
 ) -> Noise:
     """Noise `(cases, N, ...)` moved such that its prior stays.
 
-    By a random walk, accepted by Metropolis's rule, where the noise has a density that is known;
-    else drawn anew, in a share of `size`.
+    By a random walk that adds and that multiplies, accepted by Metropolis's rule, where the noise
+    has a density that is known; else drawn anew, in a share of `size`.
 
     Args:
         mechanism: Whose noise it is.
@@ -120,11 +123,15 @@ def moved(
         at = torch.randint(_length(prior), shape, generator=generator, device=device)
         again = torch.rand(shape, generator=generator, device=device) < size
         return choose(again, map_noise(lambda t: t[at], prior), noise)
-    axes = [1] * (noise.ndim - 2)
-    step = size.reshape(-1, 1, *axes) * prior.double().std()
+    size = size.reshape(-1, 1, *[1] * (noise.ndim - 2))
+    low, middle, high = prior.double().flatten().quantile(prior.new_tensor(QUARTILES).double())
     walk = torch.randn(noise.shape, generator=generator, device=noise.device, dtype=torch.float64)
-    there = (noise + step * walk).to(noise)
-    gain = density(there) - density(noise)
+    away = noise.double() - middle
+    stretched = size.clamp_max(1) * walk  # far out in a long tail, only this goes far enough
+    stretch = torch.rand(noise.shape, generator=generator, device=noise.device) < STRETCHED
+    further = torch.where(stretch, away * stretched.exp(), away + size * (high - low) * walk)
+    there = (middle + further).to(noise)
+    gain = density(there) - density(noise) + torch.where(stretch, stretched, 0.0)
     chance = torch.rand(gain.shape, generator=generator, device=noise.device)
     return torch.where(chance.log() < gain, there, noise)
 
