@@ -205,3 +205,11 @@ def test_bad_input_is_refused() -> None:
     three = SCM("y", {"y": Categorical(3)}, {"y": InverseCDF(table=[0.2, 0.3, 0.5])})
     with pytest.raises(ValueError, match="has no average"):
         attribute_change(three, three, "y")
+
+
+def test_tails_of_long_tailed_noise_are_reached() -> None:
+    """Of a Cauchy, x = 10^4 is one in 15,708; y adds next to nothing."""
+    model = SCM(x=Equation("u", noise="Cauchy(0, 1)"), y=Equation("x + u"))
+    rows = {"x": [1e4], "y": [1e4]}
+    found = [attribute_anomaly(model, rows, "y", seed=seed).scores.item() for seed in range(4)]
+    assert sum(found) / 4 == pytest.approx(math.log(math.pi / 2 * 1e4), abs=1)

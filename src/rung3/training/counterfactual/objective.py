@@ -23,9 +23,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Field, Strict
+from pydantic import Field, Strict
 
 from rung3.data.validation import (
     Count,
@@ -43,13 +43,12 @@ __all__ = ["CounterfactualObjective"]
 REFINING_RATE = 1e-4
 """Learning rate of a mechanism that was fitted before."""
 
-Names = Annotated[
-    Sequence[str],
-    Field(min_length=1),
-    Strict(False),
-    AfterValidator(tuple),
-    expected("a list of names"),
-]
+if TYPE_CHECKING:
+    Names = Sequence[str]
+else:
+    Names = Annotated[
+        tuple[str, ...], Field(min_length=1), Strict(False), expected("a list of names")
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
