@@ -28,7 +28,6 @@ from rung3.mechanisms.flow import Flow
 
 __all__ = ["log_tails", "moved"]
 
-<<<<<<< HEAD
 KEPT = 0.2
 """Share of draws beyond the next level: near the best trade of levels against draws (Au, Beck)."""
 
@@ -40,10 +39,6 @@ MAX_LEVELS = 400
 
 TARGET_ACCEPTANCE = 0.3
 """Share of accepted steps that the size of steps is adapted to."""
-=======
-KEPT, MOVES, LEVELS = 0.2, 6, 400
-"""Share of draws beyond the next level; moves between two; levels at the most."""
->>>>>>> g4
 
 QUARTILES, STRETCHED = (0.25, 0.5, 0.75), 0.5
 """Of the prior, for the length of steps; share of steps that stretch noise, as others move it."""
@@ -122,13 +117,8 @@ def moved(
 ) -> Noise:
     """Move noise `(cases, N, ...)` so that its prior stays.
 
-<<<<<<< HEAD
-    It takes a step of a random walk, accepted by Metropolis's rule, where the density of the noise
-    is known; else it is drawn anew, in a share `size` of the rows.
-=======
     By a random walk that adds and that multiplies, accepted by Metropolis's rule, where the noise
     has a density that is known; else drawn anew, in a share of `size`.
->>>>>>> g4
 
     Args:
         mechanism: The mechanism whose noise it is.
@@ -141,17 +131,10 @@ def moved(
     if density is None or not isinstance(noise, Tensor) or not isinstance(prior, Tensor):
         shape, device = (len(size), _width(noise)), size.device
         at = torch.randint(_length(prior), shape, generator=generator, device=device)
-<<<<<<< HEAD
         redrawn = torch.rand(shape, generator=generator, device=device) < size
         return choose_noise(redrawn, map_noise(lambda t: t[at], prior), noise)
-    axes = [1] * (noise.ndim - 2)
-    step = size.reshape(-1, 1, *axes) * prior.double().std()
-=======
-        again = torch.rand(shape, generator=generator, device=device) < size
-        return choose(again, map_noise(lambda t: t[at], prior), noise)
     size = size.reshape(-1, 1, *[1] * (noise.ndim - 2))
     low, middle, high = prior.double().flatten().quantile(prior.new_tensor(QUARTILES).double())
->>>>>>> g4
     walk = torch.randn(noise.shape, generator=generator, device=noise.device, dtype=torch.float64)
     away = noise.double() - middle
     stretched = size.clamp_max(1) * walk  # far out in a long tail, only this goes far enough
