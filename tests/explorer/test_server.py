@@ -43,10 +43,10 @@ def _send(
     port: int, method: str, path: str, body: str = "", headers: dict[str, str] | None = None
 ) -> tuple[int, bytes, dict[str, str]]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request(method, path, body.encode() or None, headers or {})
-    reply = connection.getresponse()
-    content = reply.read()
-    connection.close()
+    with contextlib.closing(connection):
+        connection.request(method, path, body.encode() or None, headers or {})
+        reply = connection.getresponse()
+        content = reply.read()
     return reply.status, content, {k.lower(): v for k, v in reply.getheaders()}
 
 
