@@ -263,6 +263,7 @@ def saved(form: str) -> bytes:
         (png(20_000, 20_000), r"cannot be read: .*400000000 pixels\) exceeds limit"),
         (png(10_000, 10_000), r"cannot be read: .*100000000 pixels\) exceeds limit"),
         (png(8, 6, kind=2, depth=16), "holds colours of 16 bits, of which 8 can be read"),
+        (b"P6 1 1 1023 " + b"\x03\xff" * 3, "holds colours of 10 bits, of which 8 can be read"),
         (several(), "holds 2 pictures; expected one"),
         (b"", "cannot be read: not a PNG, JPEG, "),
         (saved("PNG")[:20], "cannot be read"),

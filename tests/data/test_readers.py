@@ -377,3 +377,27 @@ def test_whole_numbers_that_are_rounded_are_named(tmp_path: Path) -> None:
         rows = data.table(path, variables={"x": Continuous()})
     assert rows["x"].tolist() == [16777216, -50000000, 12]
     assert data.table(path)["x"].tolist() == [16777217, -50000000, 12]
+
+
+def test_the_value_that_is_no_number_is_the_one_that_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("x\n1\n2\n3 mg\n")
+    for variables in (None, {"x": Continuous()}):
+        with pytest.raises(ValueError, match=r"'3 mg'[\])]"):
+            data.table(tmp_path / "t.csv", variables=variables)
+
+
+def test_whole_numbers_beyond_63_bits_do_not_turn_negative(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("x\n9223372036854775808\n2\n")
+    assert data.table(tmp_path / "t.csv")["x"].tolist() == [2.0**63, 2.0]
+    (tmp_path / "t.csv").write_text("x\n9007199254740993\n2\n")
+    with pytest.warns(UserWarning, match="9007199254740993 becomes 9007199254740992"):
+        data.table(tmp_path / "t.csv", variables={"x": Continuous()})
+    (tmp_path / "t.csv").write_text("x\n1e400\n2\n")
+    with pytest.raises(ValueError, match="x: inf is too large"):
+        data.table(tmp_path / "t.csv")
+
+
+def test_truth_values_with_gaps_are_numbers(tmp_path: Path) -> None:
+    pd.DataFrame({"x": [True, None, False]}).to_parquet(tmp_path / "t.parquet")
+    found = data.table(tmp_path / "t.parquet")["x"]
+    torch.testing.assert_close(found, torch.tensor([1.0, torch.nan, 0.0]), equal_nan=True)

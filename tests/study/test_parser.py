@@ -39,7 +39,23 @@ def test_words_are_booleans_only_where_they_are_true_or_false(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1e-3", 1e-3), ("2.5", 2.5), ("-.5", -0.5), ("3", 3), ("1.e2", 100.0), ("e3", "e3")],
+    [
+        ("1e-3", 1e-3),
+        ("2.5", 2.5),
+        ("-.5", -0.5),
+        ("3", 3),
+        ("1.e2", 100.0),
+        ("e3", "e3"),
+        ("-7", -7),
+        ("0", 0),
+        ("0x1F", 31),
+        ("1_000", 1000),
+        ("12:30", "12:30"),
+        ("1:30.5", "1:30.5"),
+        ("01", "01"),
+        ("010", "010"),
+        ("0b11", "0b11"),
+    ],
 )
 def test_numbers(tmp_path: Path, text: str, value: object) -> None:
     found = read(write(tmp_path, f"a: {text}\n")).values["a"]

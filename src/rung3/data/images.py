@@ -13,6 +13,7 @@ with its aspect kept: bilinearly to the nearest level, or by nearest neighbour w
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -162,7 +163,9 @@ def decode(source: Path | BinaryIO, formats: Sequence[str] = FORMATS) -> Picture
             warnings.simplefilter("error", Files.DecompressionBombWarning)
             with Files.open(source, formats=tuple(formats)) as opened:
                 form, count = opened.format, getattr(opened, "n_frames", 1)
-                stored = str([tile[3] for tile in opened.tile])
+                stored = str(
+                    [tile[3] for tile in opened.tile]
+                )  # of portable maps, with their white
                 signed = 2 in getattr(opened, "tag_v2", {}).get(SAMPLE_FORMAT, ())
                 opened.load()
                 picture = ImageOps.exif_transpose(opened)
@@ -179,15 +182,17 @@ def decode(source: Path | BinaryIO, formats: Sequence[str] = FORMATS) -> Picture
         raise ValueError(f"holds {count} pictures; expected one")
     if clear:
         raise ValueError("has transparent pixels; save it on the background that it shall have")
-    if ";16" in stored and pixels.dtype == np.uint8:
-        raise ValueError("holds colours of 16 bits, of which 8 can be read; save it with 8")
+    white = re.search(r", (\d+)\)", stored) if form == "PPM" else None
+    depth = 16 if ";16" in stored else int(white[1]).bit_length() if white else 8
+    if depth > 8 and pixels.dtype == np.uint8:
+        raise ValueError(f"holds colours of {depth} bits, of which 8 can be read; save it with 8")
     if signed and pixels.dtype == np.uint8:
         raise ValueError("holds signed numbers of 8 bits, which cannot be read; save it with 16")
     if pixels.dtype.kind == "f":
         return Picture(pixels, 1, codes=False)
     # A portable map says which number is white, and is decoded by it.
-    white = {1: 255, 2: 65535}.get(pixels.dtype.itemsize, 65535 if form == "PPM" else None)
-    return Picture(pixels, white, codes=form != "PPM")
+    most = {1: 255, 2: 65535}.get(pixels.dtype.itemsize, 65535 if form == "PPM" else None)
+    return Picture(pixels, most, codes=form != "PPM")
 
 
 def _pixels(picture: Pillow) -> tuple[Array, bool]:

@@ -22,6 +22,7 @@ __all__ = [
     "coded",
     "is_coded",
     "labels_of",
+    "no_numbers",
     "objects",
     "reading",
     "to_tensor",
@@ -56,15 +57,28 @@ def to_tensor(name: str, value: Any) -> Tensor:
         return torch.stack(tuple(value))
     array = array_of(name, value)
     if array.dtype.kind not in "biuf":
-        flat = objects(name, value)
-        numbers = [_number(one) for one in flat]
-        if bad := [one for one, number in zip(flat, numbers, strict=True) if number is None]:
+        if bad := no_numbers(name, value):
             raise ValueError(
                 f"{name}: expected numbers, got values of type {array.dtype}: {bad[:3]}"
             )
+        numbers = [_number(one) for one in objects(name, value)]
         array = np.array(numbers, dtype=np.float64).reshape(array.shape)
     held = WIDER.get(array.dtype.name, array.dtype.newbyteorder("="))
     return torch.from_numpy(np.array(array, dtype=held, order="C"))
+
+
+def no_numbers(name: str, value: Any) -> list[Any]:
+    """The values that are neither numbers nor absent; of text, what does not read as a number.
+
+    One such value makes text of all the others in its column: it is the one to look at. Where all
+    read as numbers, all are given.
+
+    Example:
+        >>> no_numbers("dose", ["1", "2", "3 mg"]), no_numbers("dose", ["1", "2"])
+        (['3 mg'], ['1', '2'])
+    """
+    bad = [one for one in objects(name, value) if _number(one) is None]
+    return [one for one in bad if math.isnan(reading(str(one)))] or bad
 
 
 def is_coded(value: Any) -> bool:

@@ -154,7 +154,7 @@ class ZukoFlow(Invertible):
             nodes; `fit` trains it further.
 
     Raises:
-        ValueError: On `build`, if the variable is not continuous.
+        ValueError: On `build`, if the variable is not continuous, or the flow is none.
 
     Example:
         >>> from zuko.flows import MAF
@@ -171,6 +171,11 @@ class ZukoFlow(Invertible):
         self.flow = flow
 
     def build(self) -> None:
+        if not callable(self.flow):
+            raise ValueError(
+                f"{self.name}: ZukoFlow takes a flow of zuko, such as zuko.flows.NSF(1), got "
+                f"{self.flow!r}; a study file cannot hold one"
+            )
         if not isinstance(self.variable, Continuous):
             raise ValueError(
                 f"{self.name}: ZukoFlow models numbers, and {self.name} is {self.variable}; use "

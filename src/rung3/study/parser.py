@@ -2,7 +2,7 @@
 
 Text may hold `${NAME}` or `${NAME:-otherwise}`, replaced from the environment. Paths are relative
 to the file. Words are booleans only where they are `true` or `false`, so that `labels: [no, yes]`
-is what it looks like, and `1e-3` is a number; a date is text.
+is what it looks like, and `1e-3` is a number; a date, `12:30` and `01` are text.
 
 A file is read within bounds (`LARGEST`, `DEEPEST`, `MOST`): none can make its reader hang.
 """
@@ -40,6 +40,7 @@ GREATEST = 2**62
 
 _BOOL = "tag:yaml.org,2002:bool"
 _FLOAT = "tag:yaml.org,2002:float"
+_INT = "tag:yaml.org,2002:int"
 _DATE = "tag:yaml.org,2002:timestamp"
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
@@ -257,10 +258,13 @@ def _refuse(problem: str, mark: yaml.Mark) -> NoReturn:
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [pair for pair in pairs if pair[0] not in (_BOOL, _FLOAT, _DATE)]
+    first: [pair for pair in pairs if pair[0] not in (_BOOL, _FLOAT, _INT, _DATE)]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(_BOOL, re.compile("(?:true|True|false|False)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    _INT, re.compile(r"[-+]?(?:0|[1-9][\d_]*|0x[\da-fA-F]+)$"), list("-+0123456789")
+)
 _Loader.add_implicit_resolver(
     _FLOAT,
     re.compile(r"[-+]?(?:(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.inf|\.Inf)$|\.nan$"),
@@ -329,7 +333,7 @@ def _spell(source: Source, fault: ErrorDetails) -> str:
     context = fault.get("ctx", {})
     match fault["type"]:
         case "unknown_key":
-            at = at if _leads(source.values, at) else at[:-1]
+            at = at if _leads(source.values, (*at, *context["key"])) else at[:-1]
             return source.error((*at, *context["key"]), context["hint"])
         case "missing":
             return source.error(tuple(at), "missing; it must be given")

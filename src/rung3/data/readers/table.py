@@ -15,6 +15,7 @@ from torch import Tensor
 from rung3.data.images import Fit, read_images
 from rung3.data.precision import held
 from rung3.data.rows import Rows
+from rung3.data.values import no_numbers, to_tensor
 from rung3.data.variables import Image, Variable
 
 if TYPE_CHECKING:
@@ -134,11 +135,14 @@ def _read_column(
             raise ValueError(f"{path}: {error}") from None
     array = column.to_numpy()
     if array.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{path}: column {name!r} has values that are not numbers (first: {array[0]!r}); say "
-            "what it is with variables=, or leave it out with columns="
-        )
-    if array.dtype.kind in "biu":
+        if bad := no_numbers(name, array):
+            raise ValueError(
+                f"{path}: column {name!r} has values that are not numbers (first: {bad[0]!r}); say "
+                "what it is with variables=, or leave it out with columns="
+            )
+        array = to_tensor(name, array).numpy()
+    whole = array.dtype.kind in "biu" and array.max() <= np.iinfo(np.int64).max
+    if whole:
         value = torch.tensor(array, dtype=torch.int64)
     else:
         value = held(torch.tensor(array, dtype=torch.float64), 0)
@@ -153,10 +157,11 @@ def _kept(name: str, column: pd.Series[Any], value: Tensor) -> Tensor:
             raise ValueError(
                 f"{name}: {given[np.isinf(stored)][0]:g} is too large for {value.dtype}"
             )
-        if (lost := (given == np.round(given)) & (given != stored)).any():
+        exact = stored.astype(np.longdouble)  # tells whole numbers of 64 bits apart
+        if (lost := (given == np.round(given)) & (given.astype(np.longdouble) != exact)).any():
             warnings.warn(
-                f"{name}: held as {value.dtype}, {given[lost][0]:.0f} becomes "
-                f"{stored[lost][0]:.0f} ({lost.sum()} values); subtract an offset, or leave "
+                f"{name}: held as {value.dtype}, {int(given[lost][0])} becomes "
+                f"{int(stored[lost][0])} ({lost.sum()} values); subtract an offset, or leave "
                 "identifiers out",
                 stacklevel=2,
             )
