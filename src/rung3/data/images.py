@@ -163,9 +163,7 @@ def decode(source: Path | BinaryIO, formats: Sequence[str] = FORMATS) -> Picture
             warnings.simplefilter("error", Files.DecompressionBombWarning)
             with Files.open(source, formats=tuple(formats)) as opened:
                 form, count = opened.format, getattr(opened, "n_frames", 1)
-                stored = str(
-                    [tile[3] for tile in opened.tile]
-                )  # of portable maps, with their white
+                stored = str([tile[3] for tile in opened.tile])  # portable maps: with their white
                 signed = 2 in getattr(opened, "tag_v2", {}).get(SAMPLE_FORMAT, ())
                 opened.load()
                 picture = ImageOps.exif_transpose(opened)
