@@ -52,8 +52,8 @@ def test_save_writes_numbers_page_and_pictures(report, tmp_path):
 @pytest.mark.parametrize("shape", [(1, 40), (40, 1), (1, 1), (2, 300)])
 def test_flat_and_narrow_images_have_a_report(shape, tmp_path):
     equation = Equation(lambda t, u: 0.5 + 0 * t[:, None, None, None] + u / 4, "Uniform(0, 1)")
-    height, width = shape
-    kinds = {"scan": Image(1, height, width, bits=None)}
+    rows, columns = shape
+    kinds = {"scan": Image(1, rows, columns, bits=None)}
     world = SCM("t -> scan", kinds, {"t": Equation("u"), "scan": equation})
     found = evaluate(world, world.sample(4, seed=0), train=world.sample(9, seed=1),
                      oracles=Oracles({}), bootstrap=2, progress=False)  # fmt: skip
