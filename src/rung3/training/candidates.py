@@ -20,12 +20,18 @@ from rung3.mechanisms.networks.encoding import ParentEncoder
 
 __all__ = ["candidates", "suited"]
 
-TERMS, TREES, BOUND = 100, 200, 5
-"""Most terms of a curve that is tried; trees; rows at a bound that make it a value of its own."""
+TERMS = 100
+"""Terms of a curve that is tried, at most."""
+
+TREES = 200
+"""Trees of a sum of trees."""
+
+BOUND = 5
+"""Rows at a bound of the support that make it a value of its own."""
 
 
 def candidates(variable: Variable, parents: Mapping[str, Variable]) -> list[list[Mechanism]]:
-    """What is tried for a variable: kinds, the simplest first, and of each kind some.
+    """Return what is tried for a variable: kinds, the simplest first, and some of each kind.
 
     Numbers: additive noise about a line, a parabola, a cubic, a network; then noise whose spread
     depends on the parents; about a sum of trees; then noise whose shape depends on the parents.
@@ -56,7 +62,7 @@ def candidates(variable: Variable, parents: Mapping[str, Variable]) -> list[list
 
 
 def suited(mechanism: Mechanism, rows: Rows) -> list[list[Mechanism]]:
-    """What is tried for a variable, given how often it lies at a bound."""
+    """Return what is tried for a variable, given how often it lies at a bound."""
     v, kinds = mechanism.variable, candidates(mechanism.variable, mechanism.parents)
     if not isinstance(v, Continuous) or v.shape or v.circular:
         return kinds
