@@ -30,7 +30,7 @@ from rung3.training.options import Options
 
 __all__ = ["Check", "check"]
 
-STEPS = 5
+TIMED_STEPS = 5
 """Steps that are timed, after one that is not."""
 
 CALIBRATE = 2_000
@@ -64,7 +64,7 @@ class Check:
     objectives: dict[str, CounterfactualObjective]
 
     def tables(self) -> list[Printed]:
-        """Title, columns and lines of each table to print."""
+        """Return title, columns and lines of each table to print."""
         aims = [self._objectives()] if self.objectives else []
         return [self._variables(), self._mechanisms(), *aims, self._rows(), self._positivity()]
 
@@ -175,7 +175,7 @@ def _positivity_of(query: Query, model: SCM, train: Rows, asked: Rows) -> list[P
 
 
 def _seconds(model: SCM, name: str, train: Rows, options: dict[str, Any]) -> float:
-    """Estimated seconds of training one mechanism."""
+    """Estimate the seconds of training one mechanism."""
     bound = model.mechanisms
     (mechanism,) = model.confounding.units({name: bound[name]}, bound).values()
     if mechanism.name != name:
@@ -197,7 +197,7 @@ def _seconds(model: SCM, name: str, train: Rows, options: dict[str, Any]) -> flo
     batch = table[:size]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
     taken = []
-    for _ in range(STEPS + 1):
+    for _ in range(TIMED_STEPS + 1):
         start = time.perf_counter()
         optimizer.zero_grad()
         cost = loss(mechanism, batch, LATE).total if aim else mechanism.loss(*batch.of(mechanism))

@@ -33,7 +33,7 @@ from rung3.study.study import Study
 
 __all__ = ["studies", "sweep"]
 
-FREE = ("mechanisms", "training", "data", "graph")
+MAY_DIFFER = ("mechanisms", "training", "data", "graph")
 """Parts that may differ between runs that are to be compared."""
 
 
@@ -44,7 +44,7 @@ def studies(
     *,
     stress: float | None = None,
 ) -> dict[str, Study]:
-    """The studies of a sweep, by what is special about each, such as `beta=0.5`.
+    """Return the studies of a sweep, by what is special about each, such as `beta=0.5`.
 
     Args:
         path: The study file.
@@ -59,19 +59,19 @@ def studies(
     ways = [_ways(text) for text in vary]
     if stress is not None:
         ways.append(_wrong(path, list(settings), stress))
-    made = {}
+    labelled = {}
     for combination in itertools.product(*ways):
         label = ",".join(name for name, _ in combination)
-        if label in made:
+        if label in labelled:
             raise ValueError(f"--vary: {label} is given twice")
-        made[label] = Study.load(path, [*settings, *(setting for _, setting in combination)])
-    if len(made) < 2:
+        labelled[label] = Study.load(path, [*settings, *(setting for _, setting in combination)])
+    if len(labelled) < 2:
         raise ValueError(
             "--vary: expected two values or more, such as mechanisms.image.beta=0.5,1,2; got "
             f"{', '.join(vary) or 'nothing'}"
         )
-    _check_comparable(made)
-    return made
+    _check_comparable(labelled)
+    return labelled
 
 
 def sweep(
@@ -103,22 +103,22 @@ def sweep(
     Raises:
         ValueError: As `studies`, or if a folder holds something else; before anything is trained.
     """
-    made = studies(path, list(vary), settings, stress=stress)
-    names = slugs(made, keep=r"\w .,=+%-")
-    places = {label: RunFolder(Path(folder) / names[label]) for label in made}
+    labelled = studies(path, list(vary), settings, stress=stress)
+    names = slugs(labelled, keep=r"\w .,=+%-")
+    places = {label: RunFolder(Path(folder) / names[label]) for label in labelled}
     for label, place in places.items():
-        place.check(made[label], overwrite)
+        place.check(labelled[label], overwrite)
     for k, (label, place) in enumerate(places.items(), 1):
         if place.finished and not overwrite:
-            say(f"{k} of {len(made)}: {label} is finished, in {place.path}")
+            say(f"{k} of {len(labelled)}: {label} is finished, in {place.path}")
             continue
-        say(f"{k} of {len(made)}: {label}")
-        run_study(made[label], place.path, overwrite=overwrite, say=say, progress=progress)
+        say(f"{k} of {len(labelled)}: {label}")
+        run_study(labelled[label], place.path, overwrite=overwrite, say=say, progress=progress)
     return {label: place.path for label, place in places.items()}
 
 
 def _ways(text: str) -> list[tuple[str, str]]:
-    """Label and setting of each value of `key=value,value,...`."""
+    """Return label and setting of each value of `key=value,value,...`."""
     key, equals, values = (part.strip() for part in text.partition("="))
     if not equals or not key or not values:
         raise ValueError(f"--vary {text}: expected key=value,value,...")
@@ -128,13 +128,16 @@ def _ways(text: str) -> list[tuple[str, str]]:
     except yaml.YAMLError as error:
         raise ValueError(f"--vary {text}: not YAML: {getattr(error, 'problem', error)}") from None
     items = node.value if isinstance(node, yaml.SequenceNode) else []
-    said = [source[item.start_mark.index : item.end_mark.index] for item in items]
+    values_given = [source[item.start_mark.index : item.end_mark.index] for item in items]
     name = key.rpartition(".")[2]
-    return [(f"{name}={_short(value)}", f"{key}={value}") for value in said]
+    return [(f"{name}={_short(value)}", f"{key}={value}") for value in values_given]
 
 
 def _wrong(path: str | Path, settings: list[str], share: float) -> list[tuple[str, str]]:
-    """Label and setting: as it is, each arrow wrong, wrong labels; an image is made no cause."""
+    """Return label and setting of the study as it is, and with each arrow or each label wrong.
+
+    No arrow is turned that would make an image a cause.
+    """
     study = Study.load(path, settings)
     images = [name for name, kind in study.declared().items() if isinstance(kind, Image)]
     graph, found = CausalGraph(study.graph), [("as it is", f"name={study.name}")]
@@ -156,7 +159,7 @@ def _wrong(path: str | Path, settings: list[str], share: float) -> list[tuple[st
 
 
 def _short(value: str) -> str:
-    """A value as part of a folder's name.
+    """Return a value as part of a folder's name.
 
     Example:
         >>> _short("{kind: VAE, latent: 16}"), _short("1e-3")
@@ -165,15 +168,15 @@ def _short(value: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", value).strip("-")
 
 
-def _check_comparable(made: dict[str, Study]) -> None:
+def _check_comparable(labelled: dict[str, Study]) -> None:
     """Refuse what would end in runs that `compare` refuses, before hours of training."""
-    (first, one), *others = made.items()
+    (first, one), *others = labelled.items()
     for label, other in others:
         parts = one.differences(other)
-        if bad := [part for part in parts if part not in FREE]:
+        if bad := [part for part in parts if part not in MAY_DIFFER]:
             raise ValueError(
                 f"--vary: {label} differs from {first} in {bad[0]}: they would not be asked the "
-                f"same, and could not be compared; vary {', '.join(FREE)}"
+                f"same, and could not be compared; vary {', '.join(MAY_DIFFER)}"
             )
         if "graph" in parts and one.evaluation.interventions is None:
             raise ValueError(

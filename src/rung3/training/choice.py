@@ -48,12 +48,20 @@ from rung3.training.remarks import quiet, remark
 
 __all__ = ["Choice", "Trial", "candidates", "choose"]
 
-LEAST, DOUBT = 50, 0.05
-"""Rows that must be held out; the p-value from where nothing richer is tried."""
+LEAST = 50
+"""Rows that must be held out for a variable."""
+
+DOUBT = 0.05
+"""P-value of independence from which nothing richer is tried."""
+
 ROWS_A_PARAMETER = 20
-"""Rows that a parameter must have, lest the noise of rows that it learned from look too well."""
-MANY, POLISH = 65_536, 1e-4
-"""Rows a step, and its learning rate, of mechanisms that are solved beforehand."""
+"""Rows for each parameter; with fewer, noise of rows that it learned from looks too independent."""
+
+POLISHING_BATCH = 65_536
+"""Rows a step of mechanisms that are solved beforehand."""
+
+POLISHING_RATE = 1e-4
+"""Learning rate of that step."""
 
 
 @dataclass(frozen=True)
@@ -205,8 +213,8 @@ def choose(
     reasons = dict.fromkeys(found, "nothing simpler or richer to compare with")
     trials = {name: _compare(done, levels[name]) for name, done in judged.items()}
     begun = {}
-    for name, told in trials.items():
-        place, reasons[name] = _decide(told)
+    for name, tried in trials.items():
+        place, reasons[name] = _decide(tried)
         index = list(judged[name])[place]
         found[name], begun[name] = lines[name][index], judged[name][index].mechanism
     kept = {name: m for name, m in bound.items() if name not in found}
@@ -239,7 +247,7 @@ class _Judged:
 
 @dataclass(frozen=True)
 class _Fitting:
-    """How mechanisms are trained: those that are solved beforehand, hardly."""
+    """How mechanisms are trained: those that are solved beforehand for one step."""
 
     steps: int
     batch_size: int
@@ -257,7 +265,7 @@ class _Fitting:
     def final(self, model: SCM, rows: Rows) -> None:
         """Fit all of them, as far as they still are to be."""
         solved = [name for name, m in model.mechanisms.items() if m.closed_form]
-        once = {"epochs": 1, "batch_size": MANY, "lr": POLISH}
+        once = {"epochs": 1, "batch_size": POLISHING_BATCH, "lr": POLISHING_RATE}
         with quiet():
             fit(model, rows, only=solved, **{**self.options, **once})
         self._train(model, rows, [n for n in model.variables if n not in solved])
@@ -345,8 +353,9 @@ def _compare(done: Mapping[int, _Judged], level: float) -> list[Trial]:
     for one in judged:
         off = behind(one, best)
         error = float(off.std() / math.sqrt(len(off)))
-        told = float(scores(one, one).mean()), float(off.mean()), error
-        found.append(Trial(one.mechanism.describe(), *told, one.apart, level))
+        mean, gap = float(scores(one, one).mean()), float(off.mean())
+        name = one.mechanism.describe()
+        found.append(Trial(name, mean, gap, error, one.apart, level))
     return found
 
 

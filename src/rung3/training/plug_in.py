@@ -39,12 +39,26 @@ Array: TypeAlias = npt.NDArray[np.float64]
 QUANTILES = (0.5, 0.1, 0.3, 0.7, 0.9)
 """Of the cause, where effects are compared: the first with each of the others."""
 
-ROWS, RESAMPLES, DRAWS, LEAST = 5_000, 50, 10_000, 100
-"""Rows of a regression at the most; bootstraps; draws of the model; rows at the least."""
+ROWS = 5_000
+"""Rows of a regression, at most."""
 
-ERRORS, DEVIATION, EFFECT = 4.0, 0.03, 0.15
-"""Standard errors, and shares of the outcome's deviation and of the effect: answers that disagree
-are farther apart than all three."""
+LEAST = 100
+"""Rows that a comparison needs."""
+
+RESAMPLES = 50
+"""Bootstrap resamples."""
+
+DRAWS = 10_000
+"""Draws of the model."""
+
+ERRORS = 4.0
+"""Standard errors by which answers that disagree are apart, at least; and"""
+
+DEVIATION = 0.03
+"""share of the outcome's standard deviation; and"""
+
+EFFECT = 0.15
+"""share of the effect: what a regression's form may miss."""
 
 
 @dataclass(frozen=True)
@@ -204,8 +218,8 @@ def _front_door(x: Array, y: Array, m: Array, levels: Array) -> Array:
     of_x = [tuple(k for k in term if k == 0) for term in terms]  # a term is a product of both
     of_m = [tuple(k for k in term if k != 0) for term in terms]
     g = _powers(x, m, of_m) @ (_powers(x, m, of_x).mean(0) * fitted)
-    again = _regress(_powers(x, m, alone), g)
-    return _powers(levels[:, None], m[: len(levels)], alone) @ again
+    of_levels = _regress(_powers(x, m, alone), g)
+    return _powers(levels[:, None], m[: len(levels)], alone) @ of_levels
 
 
 def _terms(width: int) -> list[tuple[int, ...]]:

@@ -1,8 +1,8 @@
-"""What is said of training rows before a fit: gaps, and columns that leave little to learn.
+"""Warnings about training rows before a fit: gaps, and columns that leave little to learn.
 
 A mechanism trains on the rows that have its own value and all its parents' (available cases). What
 it learns, P(x_k | pa_k), is that of all rows if gaps come by chance; or if, given the parents,
-whether a row lacks any of these does not hang on x_k. Nothing in the rows themselves tells.
+whether a row lacks any of these does not depend on x_k. The rows themselves cannot tell.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ from rung3.training.batches import Table
 
 __all__ = ["quiet", "remark"]
 
-TAIL, BULK = 0.01, 1e-4
-"""Share of rows on either side that count as far out; how narrow the others are, in deviations, if
-they are lost to a network."""
+TAIL = 0.01
+"""Share of rows on either side that count as far out."""
+
+BULK = 1e-4
+"""Width of the others, in standard deviations, below which a network cannot tell them apart."""
+
 DIGITS = 100
-"""How many roundings of single precision a column must span."""
+"""Roundings of single precision that a column must span."""
 
 
 def remark(mechanisms: Mapping[str, Trainable], rows: Rows) -> None:
@@ -39,14 +42,14 @@ def remark(mechanisms: Mapping[str, Trainable], rows: Rows) -> None:
     points = {m.name for m in mechanisms.values() if isinstance(m, Flow | AdditiveNoise)}
     for name, kind in schema.items():
         if isinstance(kind, Continuous) and name in rows:
-            lines += [f"{name}: {said}" for said in _said(rows[name], name in points)]
+            lines += [f"{name}: {text}" for text in _column(rows[name], name in points)]
     for line in lines:
         warnings.warn(f"fit: {line}", stacklevel=3)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without remarks: of fits that are a part of something, which remarks once."""
+    """Suppress remarks in fits that are part of something, which remarks once."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "fit: ")
         yield
@@ -64,7 +67,7 @@ def _gaps(mechanisms: Mapping[str, Trainable], rows: Rows) -> Iterator[str]:
         )
 
 
-def _said(column: Tensor, point: bool) -> Iterator[str]:
+def _column(column: Tensor, point: bool) -> Iterator[str]:
     for value in column.reshape(len(column), -1).unbind(1):
         seen = value[~value.isnan()].double()
         if not len(seen):
@@ -93,6 +96,6 @@ def _said(column: Tensor, point: bool) -> Iterator[str]:
 
 
 def _quantiles(values: Tensor, at: Tensor) -> Tensor:
-    """Order statistics: `torch.quantile` takes no large columns."""
+    """Return order statistics: `torch.quantile` takes no large columns."""
     places = (at * (len(values) - 1)).round().long()
     return values.sort().values[places]

@@ -27,8 +27,11 @@ from rung3.mechanisms.networks.encoding import MLP, coding
 
 __all__ = ["Oracle"]
 
-SHAPES, LEVELS = 48, 16
-"""Numbers that an oracle sees in an image: of its shapes, and of its levels."""
+SHAPES = 48
+"""Numbers that an oracle sees of an image's shapes."""
+
+LEVELS = 16
+"""Numbers that it sees of the levels of its pixels."""
 
 RANKS = 128
 """Order statistics of the pixels, at most."""
@@ -80,7 +83,7 @@ class Oracle(nn.Module):
         self.register_buffer("explained", torch.tensor(torch.nan))
 
     def embed(self, images: Tensor) -> Tensor:
-        """What it sees in images `(n, C, H, W)`: the inputs of its last layer, `(n, 64)`."""
+        """Return what it sees in images `(n, C, H, W)`: the inputs of its last layer, `(n, 64)`."""
         x = (2 * images - 1).contiguous(memory_format=torch.channels_last)
         near = self.near(x)
         greatest = F.adaptive_max_pool2d(near, 1).flatten(1)  # amax, whose gradient is dear
@@ -94,22 +97,22 @@ class Oracle(nn.Module):
         return self.standardise.shape
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits `(n, classes)`, or the standardised value `(n, *shape)`; on a circle, arrows."""
+        """Return logits `(n, classes)`, or the standardised value `(n, *shape)`."""
         return self.judge(self.embed(images))
 
     def judge(self, embedding: Tensor) -> Tensor:
-        """Logits or the standardised value, of what it sees."""
+        """Return logits, or the standardised value, of what it sees."""
         found: Tensor = self.head(embedding)
         if isinstance(self.target, Discrete):
             return found
         return found.reshape(len(embedding), *self.shape)
 
     def read(self, images: Tensor) -> Tensor:
-        """The variable's value in its own unit, `(n, *shape)`, off images `(n, C, H, W)`."""
+        """Return the variable's value in its own unit, `(n, *shape)`, off images `(n, C, H, W)`."""
         return self.value(self(images))
 
     def value(self, found: Tensor) -> Tensor:
-        """The variable's value in its own unit, `(n, *shape)`, of what `forward` gives."""
+        """Return the variable's value in its own unit, `(n, *shape)`, of what `forward` gives."""
         if isinstance(self.target, Discrete):
             codes: Tensor = found.argmax(1)
             return codes
@@ -117,26 +120,26 @@ class Oracle(nn.Module):
         return value
 
     def loss(self, images: Tensor, values: Tensor) -> Tensor:
-        """Cross-entropy for categories; Huber's loss of the standardised value for numbers."""
+        """Return cross-entropy for categories; Huber's loss of standardised values for numbers."""
         found = self(images)
         if isinstance(self.target, Discrete):
             return F.cross_entropy(found, values.long())
         return F.smooth_l1_loss(found, self.standardise(values), beta=0.1)
 
     def expected(self, images: Tensor) -> Tensor:
-        """What it expects of images: probabilities `(n, classes)`, or the standardised value."""
+        """Return what it expects of images: probabilities `(n, classes)`, or numbers as coded."""
         found: Tensor = self(images).to(self.explained.dtype)
         return found.softmax(1) if isinstance(self.target, Discrete) else found
 
     def told(self, values: Tensor) -> Tensor:
-        """Values as `log_loss` takes them: class codes, or standardised."""
+        """Return values as `log_loss` takes them: class codes, or standardised."""
         if isinstance(self.target, Discrete):
             return values.long()
         standard: Tensor = self.standardise(values)
         return standard
 
     def log_loss(self, images: Tensor, sought: Tensor) -> Tensor:
-        """`-log q(sought | images)` of each row, `(n,)`, in nats, once the oracle is measured.
+        """Return `-log q(sought | images)` of each row, `(n,)`, in nats, of a measured oracle.
 
         Args:
             images: Images `(n, C, H, W)`; gradients reach them.
@@ -166,17 +169,17 @@ class Oracle(nn.Module):
         self.explained.copy_((1 - missed / guessing).nan_to_num(0, 0, 0))
 
     def digest(self) -> str:
-        """A few letters that change if any weight does; measuring it does not change them."""
+        """Return a few letters that change if any weight does, but not with `measure`."""
         measured = ("residual", "explained")
         weights = {k: part.float() for k, part in self.state_dict().items() if k not in measured}
         return digest(weights)
 
     def error(self, images: Tensor, values: Tensor) -> Tensor:
-        """Error of each row, `(n,)`: absolute, in the variable's unit; 0 or 1 for categories."""
+        """Return each row's error, `(n,)`: absolute, in its unit; 0 or 1 for categories."""
         return distance(self.target, self.read(images), values)
 
     def config(self) -> dict[str, Any]:
-        """What `Oracles.save` stores beside the weights."""
+        """Return what `Oracles.save` stores beside the weights."""
         return {
             "image": self.image.config(),
             "target": self.target.config(),

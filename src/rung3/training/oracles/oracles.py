@@ -58,7 +58,7 @@ class Oracles(Mapping[tuple[str, str], Oracle]):
             )
 
     def to(self, device: torch.device | str) -> Oracles:
-        """The same oracles, moved to a device."""
+        """Move the oracles to a device."""
         for oracle in self.values():
             oracle.to(device)
         return self
@@ -161,7 +161,7 @@ def fit_oracles(
 
 
 def oracle_pairs(model: SCM) -> list[tuple[str, str]]:
-    """Each image with each of its parents that is not an image."""
+    """Return each image with each of its parents that is not an image."""
     return [
         (image, parent)
         for image, variable in model.variables.items()
@@ -179,7 +179,7 @@ def _rows_of(model: SCM, values: Mapping[str, Any]) -> Rows:
 def _seen(
     rows: Rows, variables: Mapping[str, Variable], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Image and value, of the rows that have both."""
+    """Return image and value, of the rows that have both."""
     present = torch.ones(rows.n, dtype=torch.bool)
     for name, variable in variables.items():
         if name not in rows:
