@@ -34,7 +34,7 @@ from rung3.scm.districts.loaded import unwrapped
 from rung3.scm.interventions import Intervention
 from rung3.scm.model import Model
 
-__all__ = ["load", "save"]
+__all__ = ["load", "obstacle", "save", "written"]
 
 M = TypeVar("M", bound=Model)
 
@@ -69,7 +69,7 @@ def save(model: Model, folder: str | Path) -> Path:
             variable; nothing is written then. Or if the folder holds something else.
     """
     target = Path(folder)
-    if other := _other(target):
+    if other := obstacle(target):
         raise ValueError(f"{target} is there and is not a model's folder: {other}; choose another")
     description = _describe(model)
     weights = packed(_tensors(model))
@@ -176,8 +176,8 @@ def _modules(model: Model) -> dict[str, Mechanism]:
     return {**model.mechanisms, **model.confounding.mechanisms}
 
 
-def _other(path: Path) -> str:
-    """What is in the way of a model at a path, if anything is."""
+def obstacle(path: Path) -> str:
+    """Say what prevents a model from being saved at a path; empty if nothing does."""
     if not path.is_dir():
         return "it is a file" if path.exists() else ""
     names = sorted(entry.name for entry in path.iterdir())

@@ -25,7 +25,7 @@ from typing import Any
 from rung3.data.files import DRAFTS, LIST, digest, finished, listed, write, write_json
 from rung3.data.rows import Rows
 from rung3.scm.scm import SCM, load
-from rung3.scm.store import written
+from rung3.scm.store import obstacle, written
 from rung3.study.locks import lock
 from rung3.study.sources import Splits, check_row
 from rung3.study.study import Study
@@ -130,6 +130,14 @@ class RunFolder:
         self.check(study, overwrite)
         if not overwrite and self.study_path.is_file():
             self._check_unfinished()
+
+    def check_model_path(self) -> None:
+        """Refuse if something else lies where the model is saved: training would be in vain."""
+        if other := obstacle(self.model_path):
+            raise ValueError(
+                f"{self.model_path} is there and is not a model's folder: {other}; move that away, "
+                "or choose another folder with --out"
+            )
 
     def check(self, study: Study, overwrite: bool = False) -> None:
         """Refuse if the folder holds a run of another study, or other things."""
@@ -325,11 +333,20 @@ class RunFolder:
         Raises:
             ValueError: Naming the first column that has changed since the run began.
         """
+        if not self.data_path.is_file():
+            return  # rows that a world draws, or a run of version 0.1.0
         noted: dict[str, str] = {}
         with suppress(OSError, ValueError, KeyError, TypeError):
             noted = dict(json.loads(self.data_path.read_bytes())[name])
-        for column, found in _digests(rows).items():
-            if noted.get(column, found) != found:
+        current = _digests(rows)
+        if current.keys() - noted.keys():
+            warnings.warn(
+                f"{self.data_path} is damaged: it cannot be checked that the {name} rows are those "
+                "of the run",
+                stacklevel=2,
+            )
+        for column, now in current.items():
+            if noted.get(column, now) != now:
                 raise ValueError(
                     f"{column}: the data of {self.path} have changed since it was begun: this "
                     f"column of the {name} rows is another; restore the data, or run the study "

@@ -65,6 +65,7 @@ def run_study(
     place, first = RunFolder(folder), is_first()
     if first:
         place.check_claim(study, overwrite)
+        place.check_model_path()
     with place.lock():
         with stoppable("while reading the data", CURE):
             splits, untrained = study.splits(), study.model()

@@ -153,10 +153,8 @@ def _kept(name: str, column: pd.Series[Any], value: Tensor) -> Tensor:
     """Return the values as they are held; warn where whole numbers change."""
     if column.dtype.kind in "iuf" and value.is_floating_point():
         given, stored = column.to_numpy(), value.double().numpy()
-        if (np.isinf(stored) & np.isfinite(given)).any():
-            raise ValueError(
-                f"{name}: {given[np.isinf(stored)][0]:g} is too large for {value.dtype}"
-            )
+        if (infinite := np.isinf(stored)).any():
+            raise ValueError(f"{name}: {given[infinite][0]:g} is too large for {value.dtype}")
         exact = stored.astype(np.longdouble)  # tells whole numbers of 64 bits apart
         if (lost := (given == np.round(given)) & (given.astype(np.longdouble) != exact)).any():
             warnings.warn(
