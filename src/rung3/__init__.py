@@ -61,7 +61,7 @@ _MODULES = ("effects", "mechanisms", "worlds")
 
 
 def __getattr__(name: str) -> Any:
-    """The public name, from the module that it lives in."""
+    """Return a public name from the module that it lives in."""
     if name in _MODULES:
         return import_module(f"rung3.{name}")
     if name not in _HOME:

@@ -222,7 +222,7 @@ def doubt(name: str, kind: Variable) -> str:
 
 
 def doubt_number(name: str, values: Any) -> str:
-    """What to do if a column of floats that are 0.0 and 1.0 is of no and yes; else empty."""
+    """Return what to do if a column of 0.0 and 1.0 is of no and yes; empty where it is not one."""
     array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
     if array.ndim != 1 or set(np.unique(array[~_missing(values)]).tolist()) != {0.0, 1.0}:
         return ""

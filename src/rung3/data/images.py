@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -235,7 +235,7 @@ def read_images(
     present = files if image.missing else _needed(name, files)
     if image.channels not in (1, 3):
         raise ValueError(f"{name}: images of {image.channels} channels have no file type")
-    unlike, ways = "", dict[str, Path]()
+    ways: dict[str, Path] = {}
     resized: list[str] = []
     grey: list[str] = []
     values = torch.full((len(files), *image.shape), torch.nan, dtype=image.dtype)
@@ -244,8 +244,10 @@ def read_images(
             continue
         picture = _open(name, file)
         if picture.shape[:alike] != image.shape[:alike]:
-            unlike = unlike or f"{file} is {picture.shape}"
-            continue
+            raise ValueError(
+                f"{name}: {file} is {picture.shape}, but {files[0]} is {image.shape}; give "
+                "size=(height, width), or declare the column's Image"
+            )
         if image.channels == 1 and picture.shape[0] == 3:
             grey += [str(file)] if picture.colours else []
             picture = picture.grey()
@@ -255,19 +257,19 @@ def read_images(
             raise ValueError(f"{name}: image file {file} {error}") from None
         ways.setdefault(way, file)
         resized += [f"{file}, {change}"] if change else []
-    if unlike:
-        raise ValueError(
-            f"{name}: {unlike}, but {files[0]} is {image.shape}; give size=(height, width), or "
-            "declare the column's Image"
-        )
+    _check_alike(name, ways, image)
+    _tell(name, f"not {_size(image.shape)}", resized, len(files))
+    _tell(name, "in colour, and were converted to grey", grey, len(files))
+    return values
+
+
+def _check_alike(name: str, ways: Mapping[str, Path], image: Image) -> None:
+    """Refuse files of which some were read as codes of levels, and others as a range."""
     if "codes" in ways and "range" in ways:
         raise ValueError(
             f"{name}: pixels of {ways['codes']} are at most {image.levels}, as codes of "
             f"bits={image.bits} are, and those of {ways['range']} go beyond; write all alike"
         )
-    _tell(name, f"not {_size(image.shape)}", resized, len(files))
-    _tell(name, "in colour, and were converted to grey", grey, len(files))
-    return values
 
 
 def _as_first(name: str, file: Path, size: tuple[int, int] | None, fit: Fit | None) -> Image:

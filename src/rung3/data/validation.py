@@ -72,7 +72,7 @@ class Validated:
 
 
 def types(options: type) -> dict[str, tuple[Any, Any]]:
-    """Type, with its bounds, and default of each field of a dataclass."""
+    """Return the type, with its bounds, and the default of each field of a dataclass."""
     hints = get_type_hints(options, include_extras=True)
     return {field.name: (hints[field.name], field.default) for field in fields(options)}
 

@@ -68,7 +68,7 @@ def to_tensor(name: str, value: Any) -> Tensor:
 
 
 def no_numbers(name: str, value: Any) -> list[Any]:
-    """The values that are neither numbers nor absent; of text, what does not read as a number.
+    """Return what is neither a number nor absent; of text, what does not read as a number.
 
     One such value makes text of all the others in its column: it is the one to look at. Where all
     read as numbers, all are given.

@@ -131,14 +131,7 @@ def evaluate(
     )  # fmt: skip
     with _evaluation_mode(model, oracles):
         runners = _run(setup, _reference(setup, train), cache, progress)
-        resamples = Bootstrap(count, protocol.bootstrap, base)
-        metrics = summarise(runners, rows, plans[0], setup.known, resamples)
-    metrics["targets"] = {query.label: query.out_of_range(model) for query in plans[0]}
-    metrics["settings"] = _settings(setup)
-    metrics["model"] = str(model).splitlines()
-    first, curves = runners[0], dict(history or {})
-    scores = first.exam.scores
-    return Report(metrics, model.graph, model.variables, first.examples, curves, scores)
+        return _report(setup, runners, dict(history or {}))
 
 
 @dataclass(frozen=True)
@@ -150,9 +143,9 @@ class _Setup:
         truth: The world, if known.
         rows: The complete test rows.
         left_out: Number of rows that were left out for missing values.
-        n: Number of rows that are count.
-        protocol: What is count and measured.
-        seeds: One for each time that everything is count.
+        n: Number of rows that are asked.
+        protocol: What is asked and measured.
+        seeds: One for each time that everything is asked.
         plans: The interventions of each seed.
         oracles: Oracles by (image, parent).
         readers: Functions that measure a parent on images.
@@ -214,6 +207,18 @@ def _run(
             runner.ask(batch, at, queries, readings, at.start < known)
     runners[0].examples.sweep(model, rows, setup.plans[0])
     return runners
+
+
+def _report(setup: _Setup, runners: list[Runner], history: dict[str, Any]) -> Report:
+    """Return the report of what was asked."""
+    model, first, queries = setup.model, runners[0], setup.plans[0]
+    resamples = Bootstrap(setup.n, setup.protocol.bootstrap, setup.seeds[0])
+    metrics = summarise(runners, setup.rows, queries, setup.known, resamples)
+    metrics["targets"] = {query.label: query.out_of_range(model) for query in queries}
+    metrics["settings"] = _settings(setup)
+    metrics["model"] = str(model).splitlines()
+    examples, scores = first.examples, first.exam.scores
+    return Report(metrics, model.graph, model.variables, examples, history, scores)
 
 
 def _settings(setup: _Setup) -> dict[str, Any]:

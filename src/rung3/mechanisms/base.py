@@ -87,11 +87,11 @@ class Trainable(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, value: Tensor, parents: Parents) -> Tensor:
-        """What training minimises, averaged over rows."""
+        """Return what training minimises, averaged over rows."""
 
     @abstractmethod
     def describe(self) -> str:
-        """What is trained, as it would be written."""
+        """Describe what is trained, as it would be written."""
 
 
 class Mechanism(Precise, Trainable):
@@ -289,7 +289,7 @@ class Mechanism(Precise, Trainable):
         }
 
     def describe(self) -> str:
-        """Write the mechanism as code, such as `VAE(latent=16)`."""
+        """Describe what is trained, as it would be written."""
         arguments = ", ".join(f"{k}={v!r}" for k, v in self.config().items())
         return f"{type(self).__name__}({arguments})"
 

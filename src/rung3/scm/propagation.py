@@ -82,7 +82,7 @@ def log_probs(model: Model, rows: Rows, base: int) -> dict[str, Tensor]:
 def abduct(
     model: Model, rows: Rows, wanted: Set[str], particles: int | None, base: int
 ) -> Exogenous:
-    """The noise of the wanted variables, and of the hidden causes behind them."""
+    """Return the noise of the wanted variables, and of the hidden causes behind them."""
     known: Mapping[str, Noise] = {}
     mechanisms, batch = model.mechanisms, rows.batch
     if model.world is not None and rows.world == model.world:
@@ -115,7 +115,7 @@ def _abduct(
     particles: int | None,
     base: int,
 ) -> Noise:
-    """One variable's noise, block by block, given values and draws of hidden causes."""
+    """Return one variable's noise, block by block, given values and draws of hidden causes."""
     name = mechanism.name
     causes = {p: hidden[p] for p in mechanism.parents if p in hidden}
     parts = []
@@ -146,7 +146,7 @@ def _log_prob(mechanism: Mechanism, value: Tensor, parents: Parents, base: int) 
 
 
 def _streams(mechanism: Mechanism, n: int, base: int) -> Iterator[tuple[slice, int]]:
-    """Blocks of rows, and the seed of each."""
+    """Return blocks of rows, and the seed of each."""
     whole = [slice(0, n)] if not mechanism.by_row else blocks(mechanism.variable.shape, n)
     for at in whole:
         yield at, base_seed(base, f"from row {at.start}") if at.start else base
@@ -167,7 +167,7 @@ class Changes:
 
     @classmethod
     def of(cls, model: Model, before: Mapping[str, Any], factual: bool) -> Self:
-        """The changes of a model.
+        """Return the changes of a model.
 
         Args:
             model: The model that predicts.
@@ -197,11 +197,11 @@ class _Axes:
         return self.n if self.particles is None else self.n * self.particles
 
     def merge(self, tensor: Tensor) -> Tensor:
-        """`(n, ...)`, or `(K, n, ...)` as `(K n, ...)`."""
+        """Merge particles and rows: `(n, ...)`, or `(K, n, ...)` as `(K n, ...)`."""
         return tensor if self.particles is None else tensor.reshape(self.rows, *tensor.shape[2:])
 
     def split(self, name: str, tensor: Tensor) -> Tensor:
-        """The inverse of `merge`; one value, or one for each row, is that of every particle."""
+        """Invert `merge`; one value, or one for each row, is that of every particle."""
         if self.particles is None:
             return _batch(name, tensor, self.n)
         if len(tensor) == self.rows:
@@ -216,7 +216,7 @@ def predict(
     temperature: float = 1.0,
     mean: frozenset[str] = frozenset(),
 ) -> dict[str, Tensor]:
-    """Every variable's value, `(n, ...)` or `(K, n, ...)`; those not recomputed are factual."""
+    """Predict every variable, `(n, ...)` or `(K, n, ...)`; those not recomputed are factual."""
     axes, own_type = _Axes(noise.n, noise.particles), torch.get_default_dtype()
     factual = None if noise.factual is None else noise.factual.batch
 
@@ -249,7 +249,7 @@ def predict(
 
 
 def _as_held(factual: Tensor, kind: torch.dtype) -> Tensor:
-    """A factual value in its variable's type; in double it stays as exact as it is."""
+    """Hold a factual value in its variable's type; in double it stays as exact as it is."""
     if factual.is_floating_point():
         kind = torch.promote_types(factual.dtype, kind)
     return factual.to(kind)
@@ -262,7 +262,7 @@ def _named(name: str, noise: Exogenous) -> Noise:
 
 
 def _temper(noise: Noise, keys: tuple[str, ...], temperature: float) -> Noise:
-    """A variable's noise, its noise of observation scaled by the temperature."""
+    """Scale a variable's noise of observation by the temperature."""
     if isinstance(noise, Tensor) or temperature == 1:
         return noise
     return {key: part * temperature if key in keys else part for key, part in noise.items()}
@@ -276,7 +276,7 @@ def check_lengths(model: Model, n: int) -> None:
 
 
 def length(noise: Mapping[str, Noise]) -> int:
-    """Number of rows of noise without particles."""
+    """Return the number of rows of noise without particles."""
     for part in noise.values():
         for tensor in [part] if isinstance(part, Tensor) else part.values():
             return len(tensor)
@@ -284,7 +284,7 @@ def length(noise: Mapping[str, Noise]) -> int:
 
 
 def _batch(name: str, value: Tensor, n: int) -> Tensor:
-    """One value for all rows, or one a row, as `(n, ...)`."""
+    """Give one value for all rows, or one a row, as `(n, ...)`."""
     if len(value) not in (1, n):
         raise ValueError(f"{name}: {len(value)} values for {n} rows")
     return value.expand(n, *value.shape[1:]) if len(value) == 1 else value
@@ -298,7 +298,7 @@ def _abduct_member(
     particles: int | None,
     generator: Generator,
 ) -> Noise:
-    """A member's noise given draws of its hidden causes, `(n,)` or `(K, n)` each."""
+    """Return a member's noise given draws of its hidden causes, `(n,)` or `(K, n)` each."""
     if particles is None:
         return mechanism.abduct(value, {**parents, **hidden}, None, generator)
     many = {k: v.repeat(particles, *[1] * (v.ndim - 1)) for k, v in parents.items()}

@@ -18,7 +18,7 @@ __all__ = ["of_prediction", "of_sample"]
 def of_sample(
     model: Model, values: Mapping[str, Tensor], given: Iterable[str], size: float | None
 ) -> Provenance:
-    """The provenance of rows drawn from a model, with evidence on the names in `given`."""
+    """Describe rows drawn from a model, with evidence on the names in `given`."""
     evidence = set(given)
     status: dict[str, Status] = {}
     for name, mechanism in model.mechanisms.items():
@@ -43,7 +43,7 @@ def of_sample(
 def of_prediction(
     model: Model, values: Mapping[str, Tensor], noise: Exogenous, changes: Changes
 ) -> Provenance:
-    """The provenance of rows predicted from noise."""
+    """Describe rows predicted from noise."""
     recomputed, mechanisms = changes.recomputed, model.mechanisms
     status: dict[str, Status] = {}
     for name, mechanism in mechanisms.items():
@@ -81,7 +81,7 @@ def _outside(model: Model, values: Mapping[str, Tensor], names: Set[str]) -> dic
 
 
 def _undefined(model: Model, values: Mapping[str, Tensor], names: Set[str]) -> dict[str, str]:
-    """In how many rows variables are no numbers, and at which values of their parents."""
+    """Count rows in which variables are no numbers, and say at which values of their parents."""
     undefined = {}
     for name, mechanism in model.mechanisms.items():
         if name not in names:

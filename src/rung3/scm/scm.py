@@ -292,7 +292,7 @@ class SCM(Model):
         return model._predict(self._abduct(rows, names, particles, seed), changes, temperature)
 
     def _acted(self, rows: Rows, do: Values, hold: Iterable[str]) -> Self:
-        """The model after `do`, with factual values in the place of what is held."""
+        """Return the model after `do`, with factual values in the place of what is held."""
         held = self.graph.names(hold)
         if both := [name for name in do if name in held]:
             raise ValueError(f"{both[0]}: cannot both be set and held")

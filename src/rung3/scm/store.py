@@ -92,7 +92,7 @@ def save(model: Model, folder: str | Path) -> Path:
 
 
 def written(folder: Path) -> list[Path]:
-    """The files of a model in a folder, the description first."""
+    """Return the files of a model in a folder, the description first."""
     weights = [path for path in folder.glob("weights*") if NAMED.fullmatch(path.name)]
     return [path for path in (folder / MODEL, *sorted(weights)) if path.is_file()]
 
@@ -155,7 +155,7 @@ def _describe(model: Model) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, NumPy's numbers as Python's: what YAML's safe form knows."""
+    """Write tuples as lists, NumPy's numbers as Python's: what YAML's safe form knows."""
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -172,7 +172,7 @@ def _tensors(model: Model) -> dict[str, Tensor]:
 
 
 def _modules(model: Model) -> dict[str, Mechanism]:
-    """What has weights: the mechanisms of the variables, and of hidden causes."""
+    """Return what has weights: the mechanisms of the variables, and of hidden causes."""
     return {**model.mechanisms, **model.confounding.mechanisms}
 
 
@@ -186,7 +186,7 @@ def obstacle(path: Path) -> str:
 
 
 def _matching(place: Path) -> tuple[dict[str, Any], bytes]:
-    """Description and weights that belong together; read again where a model is just replaced."""
+    """Read description and weights that match; again, where a model is just being replaced."""
     before = None
     while True:
         description, text = _read(place / MODEL)
@@ -217,7 +217,7 @@ def _bytes(path: Path, most: int = -1) -> bytes | None:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], bytes]:
-    """A description, and its bytes; its seal is checked before it is parsed."""
+    """Read a description, and its bytes; its seal is checked before it is parsed."""
     content = _bytes(path, MAX_BYTES + 1)
     if content is None:
         raise ValueError(

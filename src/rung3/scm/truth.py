@@ -34,7 +34,7 @@ def true_counterfactual(
     hold: Collection[str] = (),
     truths: Truths | None = None,
 ) -> Rows | str:
-    """The true counterfactual of a world, or why it is not known.
+    """Return the true counterfactual of a world, or why it is not known.
 
     Args:
         truth: The world.
@@ -77,7 +77,7 @@ class Truths:
     def ask(
         self, rows: Rows, do: Mapping[str, Any], hold: Collection[str], ask: Callable[[], Rows]
     ) -> Rows:
-        """The true counterfactual: from the cache, or asked and kept there.
+        """Return the true counterfactual from the cache, or ask the world and cache the answer.
 
         Args:
             rows: The factual rows.
@@ -97,7 +97,7 @@ class Truths:
 
 
 def _is_described(world: SCM) -> bool:
-    """Whether every mechanism can be written down: none is a Python function."""
+    """Say whether every mechanism can be written down: none is a Python function."""
     try:
         for mechanism in world.mechanisms.values():
             mechanism.config()
@@ -123,7 +123,7 @@ def _query_parts(rows: Rows, do: Mapping[str, Any], hold: Collection[str]) -> li
 
 
 def _write(path: Path, rows: Rows) -> None:
-    """Images of whole grey levels as bytes, which are a quarter as long."""
+    """Write images of whole grey levels as bytes, which are a quarter as long."""
     tensors = {}
     for name, value in rows.items():
         levels = (value * 255).round()

@@ -61,7 +61,7 @@ def compare_runs(runs: Iterable[str | Path] | Mapping[str, str | Path]) -> Compa
 
 
 def replicates(runs: Mapping[str, RunFolder]) -> list[list[str]]:
-    """Names of runs that differ in `training.seed`, and in nothing else but their names.
+    """Return the names of runs that differ in `training.seed`, and in nothing else but names.
 
     Args:
         runs: Folders of finished runs, by name.

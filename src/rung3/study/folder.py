@@ -160,7 +160,7 @@ class RunFolder:
             )
 
     def _differences(self, study: Study) -> list[str]:
-        """In what the run here differs: what is asked may change until the report is written."""
+        """Name what differs from this run: what is asked may change until the report is written."""
         found = self.study().differences(study)
         return found if self.finished or found != ["evaluation"] else []
 
@@ -172,18 +172,18 @@ class RunFolder:
             )
 
     def _strange(self) -> Iterator[Path]:
-        """What is in the folder beside what a run that was killed at its start leaves."""
+        """Yield what is in the folder beside what a run that was killed at its start leaves."""
         for path in self.path.iterdir():
             if path.name != LOCK and not fnmatch(path.name, DRAFTS):
                 yield path
 
     def _left(self) -> list[Path]:
-        """Drafts that a kill left."""
+        """Return drafts that a kill left."""
         places = (self.path, self.model_path, *self.checkpoints.glob("*"))
         return [draft for place in places for draft in place.glob(DRAFTS)]
 
     def _written(self) -> list[Path]:
-        """Files that the run wrote, last first; but for the study, which keeps it a run's."""
+        """Return the files that the run wrote, last first; not the study, which makes it a run."""
         if not self.study_path.is_file():
             return []
         checkpoints = [self.checkpoints]
@@ -243,7 +243,7 @@ class RunFolder:
         return changed
 
     def study(self) -> Study:
-        """The study that was run here.
+        """Read the study that was run here.
 
         Raises:
             ValueError: If this is not the folder of a run.
@@ -271,7 +271,7 @@ class RunFolder:
         return True
 
     def model(self) -> SCM:
-        """The fitted model.
+        """Load the fitted model.
 
         Raises:
             ValueError: If training has not ended, or the model's files are altered.
@@ -308,7 +308,7 @@ class RunFolder:
         return rows[at], source.truth()
 
     def history(self) -> dict[str, Any]:
-        """Losses by mechanism and epoch; none, with a warning, if the file is damaged."""
+        """Read losses by mechanism and epoch; none, with a warning, if the file is damaged."""
         try:
             return dict(json.loads(self.history_path.read_bytes()))
         except (OSError, ValueError, TypeError) as error:

@@ -37,7 +37,7 @@ LABELS = tuple[str | int | float | bool, ...]
 
 
 def of_kind(kinds: Mapping[str, type[Any]], fields: Mapping[str, Any]) -> Any:
-    """The object that `{kind: Name, field: value, ...}` describes."""
+    """Build the object that `{kind: Name, field: value, ...}` describes."""
     fields = dict(fields)
     kind = fields.pop("kind", None)
     if kind is None:
@@ -71,7 +71,7 @@ def _check_type(what: str, value: Any, hint: Any) -> None:
 
 
 def mechanism_of(said: str | Mapping[str, Any]) -> Mechanism:
-    """The mechanism that an equation, or a kind and its fields, describes."""
+    """Build the mechanism that an equation, or a kind and its fields, describes."""
     made: Mechanism = Equation(said) if isinstance(said, str) else of_kind(MECHANISMS, said)
     return made
 

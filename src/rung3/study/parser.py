@@ -60,7 +60,7 @@ class Source:
         self.lines = dict(lines)
 
     def error(self, at: tuple[Any, ...], message: str) -> str:
-        """A message with the file, the line and the key it is about."""
+        """Word a message with the file, the line and the key that it is about."""
         line = next((self.lines[at[:k]] for k in range(len(at), 0, -1) if at[:k] in self.lines), 0)
         place = f"{self.path}:{line}" if line else f"{self.path}"
         key = ".".join(map(str, at))
@@ -178,7 +178,7 @@ def nearest(given: object, known: Iterable[str], what: str = "key") -> str:
 def unknown(
     key: tuple[str, ...], known: Iterable[str], what: str = "key", word: object = None
 ) -> PydanticCustomError:
-    """The error of an unknown key, or word under a key, `key` being its place in the part."""
+    """Word the error of an unknown key, or word under a key, `key` being its place in the part."""
     hint = nearest(word or key[-1], known, what)
     return PydanticCustomError("unknown_key", "{hint}", {"key": key, "hint": hint})
 
@@ -303,7 +303,7 @@ def _walk(
 
 
 def _expand(value: Any, source: Source, at: tuple[Any, ...]) -> Any:
-    """The value with its environment variables replaced."""
+    """Replace environment variables in a value."""
     if isinstance(value, dict):
         return {key: _expand(item, source, (*at, key)) for key, item in value.items()}
     if isinstance(value, list):

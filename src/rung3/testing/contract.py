@@ -105,7 +105,7 @@ def check_mechanism(
 
 
 def check_shapes(subject: Subject) -> str:
-    """Shapes and types of all that a mechanism returns; predictions lie in the support."""
+    """Check shapes and types of all that a mechanism returns; predictions lie in the support."""
     m, n = subject.mechanism, subject.n
     _expect("predict", tuple(subject.value.shape), (n, *m.variable.shape))
     _expect("predict", subject.value.dtype, m.variable.dtype)
@@ -120,7 +120,7 @@ def check_shapes(subject: Subject) -> str:
 
 
 def check_gradients(subject: Subject) -> str:
-    """The loss is finite, and so is its gradient in every parameter."""
+    """Check that the loss is finite, and so is its gradient in every parameter."""
     m = subject.mechanism
     m.zero_grad()
     parameters = dict(m.named_parameters())
@@ -161,7 +161,7 @@ def check_outside(subject: Subject) -> str:
 
 @torch.no_grad()
 def check_particles(subject: Subject) -> str:
-    """Abduction with K particles has a leading axis K, and each particle predicts x."""
+    """Check that abduction with K particles has a leading axis K, and each particle predicts x."""
     k = 3
     noise = subject.abduct(particles=k)
     axis = {name: (k, *shape) for name, shape in _shape_of(subject.noise).items()}
@@ -174,7 +174,7 @@ def check_particles(subject: Subject) -> str:
 
 @torch.no_grad()
 def check_rows(subject: Subject) -> str:
-    """A row's value does not depend on the rows beside it."""
+    """Check that a row's value does not depend on the rows beside it."""
     m, at = subject.mechanism, slice(1, 4)
     noise = map_noise(lambda part: part[at], subject.noise)
     parents = {name: value[at] for name, value in subject.parents.items()}
@@ -191,7 +191,7 @@ def check_rows(subject: Subject) -> str:
 
 @torch.no_grad()
 def check_seed(subject: Subject) -> str:
-    """A generator fixes all that is random, and torch's own is left alone."""
+    """Check that a generator fixes all that is random, and torch's own is left alone."""
     before = torch.random.get_rng_state()
     for name, drawn in {"sample_noise": subject.draw, "abduct": subject.abduct}.items():
         if not _same(drawn("again"), drawn("again")):
@@ -209,7 +209,7 @@ def check_seed(subject: Subject) -> str:
 
 @torch.no_grad()
 def check_saving(subject: Subject) -> str:
-    """`config()` and `state_dict()` make the same mechanism again."""
+    """Check that `config()` and `state_dict()` make the same mechanism again."""
     from safetensors.torch import load, save
 
     m = subject.mechanism
@@ -229,7 +229,7 @@ def check_saving(subject: Subject) -> str:
 
 @torch.no_grad()
 def check_density(subject: Subject) -> str:
-    """The density integrates to one; over the categories, it sums to one."""
+    """Check that the density integrates to one; over the categories, that it sums to one."""
     m = subject.mechanism
     if m.abduction == "approximate":
         return "not checked: approximate"
@@ -244,7 +244,7 @@ def check_density(subject: Subject) -> str:
 
 @torch.no_grad()
 def check_noise(subject: Subject) -> str:
-    """Noise abducted over data drawn from the mechanism follows its prior."""
+    """Check that noise abducted over data drawn from the mechanism follows its prior."""
     from scipy.stats import ks_2samp
 
     abducted, prior = _columns(subject.abduct("posterior")), _columns(subject.draw("prior"))
@@ -292,7 +292,7 @@ def _close(subject: Subject, value: Tensor, expected: Tensor) -> float:
 
 
 def _mass(subject: Subject, row: int) -> float:
-    """The integral of `p(x | pa)` under the parents of one row."""
+    """Return the integral of `p(x | pa)` under the parents of one row."""
     m = subject.mechanism
 
     def density(value: Tensor) -> Tensor:
@@ -312,7 +312,7 @@ def _mass(subject: Subject, row: int) -> float:
 
 
 def _columns(noise: Noise) -> dict[str, Tensor]:
-    """Each coordinate of noise `(n, ...)`, and sums that tell dependent from independent ones."""
+    """Return each coordinate of noise `(n, ...)`, and sums that tell dependence."""
     columns = {}
     for name, part in _parts(noise):
         flat = part.reshape(len(part), -1).double().cpu()

@@ -21,7 +21,7 @@ Density: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def integrate(density: Density, drawn: Tensor, variable: Continuous) -> float:
-    """The integral of a density over the support of its variable.
+    """Return the integral of a density over the support of its variable.
 
     Args:
         density: `p(x)`, shape `(n,)`, of values `(n, *shape)`.
@@ -32,7 +32,7 @@ def integrate(density: Density, drawn: Tensor, variable: Continuous) -> float:
 
 
 def _quadrature(density: Density, x: Tensor, v: Continuous) -> float:
-    """Gauss-Legendre between quantiles of the drawn values, and on doubling cells beyond them."""
+    """Integrate by Gauss-Legendre between quantiles of the draws, and on doubling cells beyond."""
     import numpy as np
 
     order = x.double().sort().values
@@ -47,7 +47,7 @@ def _quadrature(density: Density, x: Tensor, v: Continuous) -> float:
 
 
 def _importance(density: Density, x: Tensor, v: Continuous) -> float:
-    """`E_q[p(x) / q(x)]` under a kernel estimate q of the drawn values, kept in the support."""
+    """Estimate `E_q[p(x) / q(x)]` under a kernel estimate q of the drawn values, in the support."""
     d, n = x.shape[1], 20_000
     generator = torch.Generator().manual_seed(0)
     if v.circular:

@@ -31,6 +31,7 @@ from rung3.scm.interventions import Intervention
 from rung3.scm.scm import SCM
 from rung3.scm.undeclared import infer
 from rung3.training.batches import Table
+from rung3.training.counterfactual.loss import CounterfactualLoss
 from rung3.training.counterfactual.preparation import (
     columns,
     images_of,
@@ -112,19 +113,11 @@ def fit(
     }
     history, losses = History(), {}
     if learned:
-        from rung3.training.loop import run  # Lightning takes seconds to import
-
         if objective:
-            seed, progress = settings.seed, settings.progress
             images = {name: model.mechanisms[name] for name in learned}
+            seed, progress = settings.seed, settings.progress
             losses = prepare(objective, model, images, rows, held, seed, progress)
-        table = Table(rows, learned.values(), also)
-        validated = None if held is None else Table(held, learned.values())
-        dtype = next(p.dtype for m in learned.values() for p in m.parameters())
-        try:
-            history = run(learned, table, validated, settings, losses)
-        finally:
-            model.to(model.device, dtype).eval()
+        history = _train(model, learned, rows, held, also, settings, losses)
     model.eval()
     for mechanism in learned.values():
         mechanism.requires_grad_(False)
@@ -135,8 +128,29 @@ def fit(
     return history
 
 
+def _train(
+    model: SCM,
+    learned: Mapping[str, Trainable],
+    rows: Rows,
+    held: Rows | None,
+    also: Collection[str],
+    options: Options,
+    losses: Mapping[str, CounterfactualLoss],
+) -> History:
+    """Train mechanisms, and leave the model on its device and in its precision."""
+    from rung3.training.loop import run  # Lightning takes seconds to import
+
+    table = Table(rows, learned.values(), also)
+    validation = None if held is None else Table(held, learned.values())
+    dtype = next(p.dtype for m in learned.values() for p in m.parameters())
+    try:
+        return run(learned, table, validation, options, losses)
+    finally:
+        model.to(model.device, dtype).eval()
+
+
 def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Trainable]:
-    """The mechanisms to train, by name; those that hidden causes join, as one."""
+    """Return the mechanisms to train, by name; those that hidden causes join, as one."""
     if isinstance(only, str):
         raise ValueError(f"only={only!r} must be a list of names, such as {[only]}")
     names = list(model.variables if only is None else only)
@@ -158,7 +172,7 @@ def _rows(
     also: Collection[str],
     options: Options,
 ) -> tuple[Rows, Rows | None]:
-    """Checked training rows, and validation rows if there are to be any."""
+    """Check the training rows, and the validation rows if there are to be any."""
     rows = _checked(model, train, chosen, also, "training")
     if validation is not None:
         return rows, _checked(model, validation, chosen, (), "validation")
@@ -211,24 +225,24 @@ def calibrate(model: SCM, chosen: Mapping[str, Trainable], rows: Rows, seed: int
 def _provenance(
     chosen: Mapping[str, Trainable], rows: Rows, history: History, options: Options
 ) -> dict[str, dict[str, Any]]:
-    """When and how each mechanism was fitted: what a model file keeps."""
+    """Note when and how each mechanism was fitted: what a model file keeps."""
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    found = {}
+    notes = {}
     for name, mechanism in chosen.items():
         complete = Table(rows, [mechanism]).complete
         n = int(complete[mechanism.name].sum()) if complete else rows.n
-        found[name] = {"when": when, "rows": n}
+        notes[name] = {"when": when, "rows": n}
         if name in history.training:
-            found[name] |= {"epochs": len(history.training[name]), **options.identity()}
-            found[name]["lr"] = options.lr or chosen[name].learning_rate
+            notes[name] |= {"epochs": len(history.training[name]), **options.identity()}
+            notes[name]["lr"] = options.lr or chosen[name].learning_rate
             if name in history.skipped:
-                found[name]["skipped_steps"] = history.skipped[name]
+                notes[name]["skipped_steps"] = history.skipped[name]
             for key, curves in (
                 ("training_loss", history.training),
                 ("validation_loss", history.validation),
             ):
                 if curves.get(name):
-                    found[name][key] = curves[name][-1]
+                    notes[name][key] = curves[name][-1]
         if isinstance(mechanism, District):
-            found |= dict.fromkeys(mechanism.names, found[name])
-    return found
+            notes |= dict.fromkeys(mechanism.names, notes[name])
+    return notes

@@ -103,7 +103,7 @@ class Beside:
 
 @torch.no_grad()
 def beside(model: SCM, rows: Mapping[str, torch.Tensor]) -> Iterator[Beside]:
-    """The identified effects on numbers that Gaussian hidden causes join, twice each.
+    """Estimate identified effects on numbers that Gaussian hidden causes join, each in two ways.
 
     Args:
         model: The model, fitted.
@@ -161,7 +161,7 @@ def warn_of_formulas(model: SCM, rows: Rows) -> None:
 def _columns(
     rows: Mapping[str, torch.Tensor], names: Iterable[str], kinds: Mapping[str, Variable]
 ) -> dict[str, Array] | None:
-    """Columns of each variable, `(n, width)`, in complete rows; `None` if they make no table."""
+    """Return columns of each variable, `(n, width)`, in complete rows; `None` if they make none."""
     made: dict[str, Array] = {}
     for name in names:
         kind = kinds[name]
@@ -190,7 +190,7 @@ def _bootstrapped(
     through: tuple[str, ...],
     levels: Array,
 ) -> tuple[Array, Array]:
-    """Differences of the mean outcome from that at the first level, and their errors."""
+    """Return differences of the mean outcome from that at the first level, and their errors."""
     chance, n = np.random.default_rng(0), len(columns[cause])
     found = []
     for draw in range(1 + RESAMPLES):
@@ -212,7 +212,7 @@ def _back_door(x: Array, y: Array, z: Array, levels: Array) -> Array:
 
 
 def _front_door(x: Array, y: Array, m: Array, levels: Array) -> Array:
-    """First `g(m) = sum_x' E[y | x', m] P(x')`, of which `E[g(m) | x]` is the answer."""
+    """Fit `g(m) = sum_x' E[y | x', m] P(x')` first, of which `E[g(m) | x]` is the answer."""
     terms, alone = _terms(1 + m.shape[1]), _terms(1)
     fitted = _regress(_powers(x, m, terms), y)
     of_x = [tuple(k for k in term if k == 0) for term in terms]  # a term is a product of both
@@ -223,7 +223,7 @@ def _front_door(x: Array, y: Array, m: Array, levels: Array) -> Array:
 
 
 def _terms(width: int) -> list[tuple[int, ...]]:
-    """The columns that each term of a polynomial multiplies."""
+    """Return the columns that each term of a polynomial multiplies."""
     degrees = range(4 if width <= 4 else 3)
     return [t for degree in degrees for t in combinations_with_replacement(range(width), degree)]
 

@@ -127,18 +127,12 @@ def changes(
     graph = as_graph(graph)
     rows, kinds = _together(source, target, graph, variables or {})
     base = base_seed(seed)
-    chosen = [_some(part.n, most, base, which) for which, part in enumerate(rows)]
-    joint = Rows(
-        {k: torch.cat([p[k][i] for p, i in zip(rows, chosen, strict=True)]) for k in kinds}
-    )
-    environment = torch.cat(
-        [torch.full((len(i),), float(k)) for k, i in enumerate(chosen)]
-    ).double()
+    joint, environment = _joined(rows, most, base)
     tests = {}
     for name in graph.nodes:
-        own = features(name, joint[name], kinds[name])
+        functions = features(name, joint[name], kinds[name])
         parents = {parent: kinds[parent] for parent in graph.parents(name)}
-        tests[name] = _test(name, environment, own, joint, parents, base)
+        tests[name] = _test(name, environment, functions, joint, parents, base)
     adjusted = dict(zip(tests, correct([p for _, p in tests.values()], "holm"), strict=True))
     left_out = gaps(source, graph.nodes) + gaps(target, graph.nodes)
     return [
@@ -164,8 +158,8 @@ def _together(
     """Read both data sets with the same variables, with the categories that occur in either."""
     kinds: dict[str, Variable] = dict(variables)
     for table in (source, target):
-        _, seen = read(table, variables, graph.nodes)
-        for name, kind in seen.items():
+        _, read_off = read(table, variables, graph.nodes)
+        for name, kind in read_off.items():
             before = kinds.get(name)
             if isinstance(before, Discrete) and isinstance(kind, Discrete):
                 kinds[name] = max(before, kind, key=lambda k: k.classes)
@@ -177,20 +171,28 @@ def _together(
     }
 
 
+def _joined(rows: tuple[Rows, Rows], most: int, seed: int) -> tuple[Rows, Tensor]:
+    """Join rows of both data sets, at most so many of each, and tell which each row is from."""
+    parts = [part[_some(part.n, most, seed, k)] for k, part in enumerate(rows)]
+    joint = Rows({name: torch.cat([part[name] for part in parts]) for name in rows[0]})
+    environment = torch.cat([torch.full((part.n,), k).double() for k, part in enumerate(parts)])
+    return joint, environment
+
+
 def _test(
     name: str,
     environment: Tensor,
-    own: Tensor,
+    functions: Tensor,
     rows: Rows,
     parents: Mapping[str, Variable],
     seed: int,
 ) -> tuple[float, float]:
     """Return the F statistic and its p-value."""
-    n = len(own)
-    residuals, weights = _regress(torch.cat([environment[:, None], own], 1), rows, parents, seed)
-    apart, own = residuals[:, :1], residuals[:, 1:]
-    allowed = max(1, n // (ROWS_A_PRODUCT * own.shape[1]))
-    products = (apart * own)[:, :, None] * weights[:, None, :allowed]
+    n, width = functions.shape
+    both = torch.cat([environment[:, None], functions], 1)
+    residuals, weights = _regress(both, rows, parents, seed)
+    allowed = max(1, n // (ROWS_A_PRODUCT * width))
+    products = (residuals[:, :1] * residuals[:, 1:])[:, :, None] * weights[:, None, :allowed]
     return hotelling(name, products.reshape(n, -1))
 
 

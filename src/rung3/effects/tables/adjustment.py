@@ -121,27 +121,19 @@ def effect(
         0.054 [-0.013, 0.120] (0.833 [0.794, 0.871] against 0.779 [0.724, 0.834]),
         adjusted for size
     """
-    if method not in get_args(Method):
-        raise ValueError(f"method: expected one of {list(get_args(Method))}, got {method!r}")
-    if not 0 < level < 1 or degree < 1:
-        raise ValueError(f"level={level} must lie between 0 and 1, and degree={degree} be positive")
+    _check_options(method, level, degree)
     given = _adjustment(treatment, outcome, adjust, graph)
-    used = [treatment, outcome, *given]
-    rows, kinds = read(table, variables, used)
+    rows, kinds = read(table, variables, [treatment, outcome, *given])
     y = _outcome(outcome, rows[outcome], kinds[outcome], event)
-    do, versus = coded(do, 1), coded(versus, 0)
-    arms = _arms(treatment, rows[treatment], kinds[treatment], (do, versus))
-    saturated = all(isinstance(kinds[name], Discrete) for name in given)
-    features = _strata(rows, kinds, given) if saturated else _features(rows, kinds, given, degree)
-    if saturated:
-        _check_strata(rows, kinds, given, treatment, arms, (do, versus))
+    compared = coded(do, 1), coded(versus, 0)
+    arms = _arms(treatment, rows[treatment], kinds[treatment], compared)
+    if saturated := all(isinstance(kinds[name], Discrete) for name in given):
+        features = _strata(rows, kinds, given, treatment, arms, compared)
+    else:
+        features = _features(rows, kinds, given, degree)
     binary = not saturated and (isinstance(kinds[outcome], Binary) or event is not None)
     problem = Equations(y, arms, features, binary, method)
-    try:
-        values, spread = problem.solve()
-    except ValueError as error:
-        raise ValueError(f"{error}{amounts(kinds, given)}") from None
-    difference, treated, control = _intervals(values, spread, level, len(y) - 2 * features.shape[1])
+    difference, treated, control = _estimates(problem, level, amounts(kinds, given))
     return Effect(
         effect=difference,
         do=treated,
@@ -151,9 +143,16 @@ def effect(
         least=problem.least(),
         level=level,
         n=len(y),
-        gaps=gaps(table, used),
+        gaps=gaps(table, kinds),
         kinds={name: kind for name, kind in kinds.items() if name not in (variables or {})},
     )
+
+
+def _check_options(method: str, level: float, degree: int) -> None:
+    if method not in get_args(Method):
+        raise ValueError(f"method: expected one of {list(get_args(Method))}, got {method!r}")
+    if not 0 < level < 1 or degree < 1:
+        raise ValueError(f"level={level} must lie between 0 and 1, and degree={degree} be positive")
 
 
 def _adjustment(
@@ -216,34 +215,33 @@ def _arms(name: str, value: Tensor, kind: Variable, arms: tuple[Any, Any]) -> Te
     return torch.stack([value == code for code in codes])
 
 
-def _strata(rows: Rows, kinds: Mapping[str, Variable], names: tuple[str, ...]) -> Tensor:
-    """Return an indicator for each combination of values that occurs, `(n, strata)`."""
-    if not names:
-        return torch.ones(rows.n, 1, dtype=torch.float64)
-    codes = torch.stack([rows[name].long() for name in names], 1)
-    _, stratum = codes.unique(dim=0, return_inverse=True)
-    return F.one_hot(stratum).double()
-
-
-def _check_strata(
+def _strata(
     rows: Rows,
     kinds: Mapping[str, Variable],
     names: tuple[str, ...],
     treatment: str,
     arms: Tensor,
     values: tuple[Any, Any],
-) -> None:
-    features = _strata(rows, kinds, names)
+) -> Tensor:
+    """Return an indicator for each combination of values that occurs, `(n, strata)`.
+
+    Raises:
+        ValueError: If one has no rows of an arm.
+    """
+    codes = [rows[name].long() for name in names] or [torch.zeros(rows.n, dtype=torch.long)]
+    _, stratum = torch.stack(codes, 1).unique(dim=0, return_inverse=True)
+    indicators = F.one_hot(stratum).double()
     for arm, value in zip(arms, values, strict=True):
-        empty = (features[arm].sum(0) == 0).nonzero()
+        empty = (indicators[arm].sum(0) == 0).nonzero()
         if len(empty):
-            first = int(features[:, int(empty[0])].nonzero()[0])
+            first = int(indicators[:, int(empty[0])].nonzero()[0])
             stratum = ", ".join(f"{k} = {_spell(kinds[k], rows[k][first])}" for k in names)
             raise ValueError(
                 f"{treatment}: no rows with {treatment} = {_spell(kinds[treatment], value)} in the "
                 f"stratum {stratum or 'of all rows'}; adjust for less, or join levels"
                 f"{amounts(kinds, names)}"
             )
+    return indicators
 
 
 def _spell(kind: Variable, value: Any) -> str:
@@ -277,11 +275,16 @@ def _features(
     return torch.stack(terms, 1)
 
 
-def _intervals(mu: Tensor, covariance: Tensor, level: float, freedom: int) -> list[Estimate[float]]:
+def _estimates(problem: Equations, level: float, cure: str) -> list[Estimate[float]]:
     """Return the difference and both means, with intervals of Student's t."""
     from scipy.stats import t
 
-    z = float(t.ppf((1 + level) / 2, max(1, freedom)))
+    try:
+        mu, covariance = problem.solve()
+    except ValueError as error:
+        raise ValueError(f"{error}{cure}") from None
+    n, width = problem.features.shape
+    z = float(t.ppf((1 + level) / 2, max(1, n - 2 * width)))
     weights = torch.tensor([[1.0, -1.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     values = weights @ mu
     half = z * (weights @ covariance @ weights.T).diagonal().clamp_min(0).sqrt()

@@ -93,11 +93,11 @@ class CounterfactualLoss(nn.Module):
         self.sums = torch.zeros(3, dtype=torch.float64)
 
     def train(self, mode: bool = True) -> Self:
-        """Whatever the mode, what is frozen stays in evaluation mode."""
+        """Set the mode; what is frozen stays in evaluation mode."""
         return super().train(False)
 
     def forward(self, mechanism: Mechanism, batch: Batch, step: int) -> Step:
-        """The loss of a batch that has at least one row for the mechanism.
+        """Return the loss of a batch that has at least one row for the mechanism.
 
         Args:
             mechanism: The mechanism, in training mode.
@@ -132,7 +132,7 @@ class CounterfactualLoss(nn.Module):
         return Step(weight * cost * batch.devices / size + own_part, own)
 
     def weight(self, step: int) -> float:
-        """The weight `w_t` of C; 1 under a constraint."""
+        """Return the weight `w_t` of C; 1 under a constraint."""
         options = self.options
         if options.weight is None:
             return 1.0
@@ -140,7 +140,7 @@ class CounterfactualLoss(nn.Module):
         return options.weight * min(max(risen, 0.0), 1.0)
 
     def factor(self, own: Tensor) -> Tensor:
-        """What N is multiplied by; under a constraint the multiplier goes a step on."""
+        """Return what N is multiplied by; under a constraint the multiplier goes a step on."""
         options = self.options
         if options.weight is not None:
             return torch.ones_like(own)
@@ -216,7 +216,7 @@ class CounterfactualLoss(nn.Module):
         }
 
     def identity(self) -> dict[str, str]:
-        """What must be as it was for a run to go on."""
+        """Return what must be as it was for a run to go on."""
         carriers: Any = self.carriers
         frozen = {carrier.name: digest(carrier.state_dict()) for carrier in carriers}
         own = self.options.predictors is None  # the checkpoint has them, with the same seed
@@ -227,12 +227,12 @@ class CounterfactualLoss(nn.Module):
         }
 
     def digests(self) -> dict[str, str]:
-        """What stands for each predictor, by the variable that it reads."""
+        """Return what stands for each predictor, by the variable that it reads."""
         predictors: Any = self.predictors
         return {name: p.digest() for name, p in zip(self.read, predictors, strict=True)}
 
     def provenance(self) -> dict[str, Any]:
-        """By what it was trained, for the model's file."""
+        """Say by what it was trained, for the model's file."""
         bound = float(self.bound)
         constraint = {} if math.isnan(bound) else {"constraint": bound}
         return {"kind": "counterfactual", **self.options.config(), "set": self.chosen} | constraint
@@ -241,7 +241,7 @@ class CounterfactualLoss(nn.Module):
 def propagate(
     carriers: Iterable[Mechanism], factual: Mapping[str, Tensor], do: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], set[str]]:
-    """Counterfactual values of the variables that lie between an intervention and an image.
+    """Predict the variables that lie between an intervention and an image, counterfactually.
 
     Abduction, action and prediction, as `SCM.counterfactual` has it, of these variables alone.
 

@@ -119,7 +119,7 @@ class CounterfactualObjective(Validated):
         return f"CounterfactualObjective({said})"
 
     def config(self) -> dict[str, Any]:
-        """The options that differ from their defaults, the predictors aside."""
+        """Return the options that differ from their defaults, the predictors aside."""
         found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "predictors"}
         defaults = {f.name: f.default for f in fields(self)}
         return {

@@ -219,7 +219,7 @@ def _loss(
 def fit_predictors(
     model: SCM, rows: Rows, held: Rows | None = None, seed: int = 0, progress: bool = True
 ) -> Oracles:
-    """Oracles to train with: measured, and not those that evaluation trains with the same seed.
+    """Fit oracles to train with: measured, and not those that evaluation trains with this seed.
 
     Args:
         model: Whose variables and graph are meant.
@@ -239,7 +239,7 @@ def fit_predictors(
 
 
 def _between(model: SCM, chosen: Iterable[str], image: str) -> list[str]:
-    """What lies below variables that are set and above the image, in topological order."""
+    """Return what lies below variables that are set and above the image, in topological order."""
     below = frozenset().union(*(model.graph.descendants(name) for name in chosen))
     between = below & model.graph.ancestors(image)
     return [name for name in model.graph.order if name in between]
@@ -278,7 +278,7 @@ def _check_predictor(model: SCM, image: str, name: str, oracle: Oracle) -> None:
 
 
 def _own_loss(mechanism: Mechanism, rows: Rows, seed: int) -> float:
-    """The loss that training would begin with, over training rows."""
+    """Return the loss that training would begin with, over training rows."""
     some = rows[torch.randperm(rows.n, generator=stream(seed, "constraint"))[:MEASURED]]
     table = Table(some, [mechanism])
     base = copy.deepcopy(mechanism).train()  # a copy, since schedules go on with every call

@@ -188,7 +188,7 @@ class Oracle(nn.Module):
 
 
 def _layers(image: Image, width: int) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """Layers at half the image's size; halvings until its shorter side is at most 4; their sum.
+    """Build layers at half size, halvings until the shorter side is at most 4, and their sum.
 
     The last also sees the greatest value of each channel of the first layers, wherever it is.
     """
@@ -212,7 +212,7 @@ def _layers(image: Image, width: int) -> tuple[nn.Module, nn.Module, nn.Module]:
 
 
 def _ranks(pixels: int) -> Tensor:
-    """Places in the order of the pixels, from the brightest to the median, ever farther apart."""
+    """Return places in the order of the pixels, from brightest to median, ever farther apart."""
     half = math.log2(max(pixels / 2, 1))
     places: Tensor = torch.logspace(0, half, RANKS, base=2).round().long().unique()
     return places - 1
