@@ -153,10 +153,11 @@ def test_with_a_weight_the_log_loss_is_added_a_nat_for_a_nat(
         torch.manual_seed(3)
         step = loss(mechanism, batch, 0)
         torch.manual_seed(3)
-        assert torch.equal(step.own, mechanism.loss(*batch.of(mechanism)))
+        assert torch.equal(step.plain, mechanism.loss(*batch.of(mechanism)))
         cost, factor, n = loss.sums.tolist()
         assert (factor, n) == (1.0, 1.0)
-        assert step.total.item() == pytest.approx((step.own + weight * cost / 64).item(), rel=1e-5)
+        total = (step.plain + weight * cost / 64).item()
+        assert step.total.item() == pytest.approx(total, rel=1e-5)
 
 
 def test_the_log_loss_is_that_of_the_predictors_at_the_counterfactual_parents(
@@ -371,5 +372,5 @@ def test_rows_that_lack_what_lies_above_are_left_out_of_the_counterfactuals() ->
     rows["c"][:] = torch.nan
     table = Table(Rows(rows), [mechanism], ["a", "b", "c", "d"])
     step = loss(mechanism, table.all(), 0)
-    assert step.total is step.own
+    assert step.total is step.plain
     assert step.total.isfinite()

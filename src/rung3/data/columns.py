@@ -199,8 +199,8 @@ def _of_objects(name: str, values: Any, typed: bool) -> Variable:
         )
     labels = tuple(sorted({str(value) for value in present}))
     if len(labels) < 2:
-        found = f"all its values are {labels[0]!r}" if labels else "it has no values"
-        raise ValueError(f"{name}: {found}; expected at least two categories")
+        fault = f"all its values are {labels[0]!r}" if labels else "it has no values"
+        raise ValueError(f"{name}: {fault}; expected at least two categories")
     return Binary(labels=labels) if len(labels) == 2 else Categorical(labels=labels)
 
 

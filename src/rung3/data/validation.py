@@ -93,8 +93,8 @@ def takes(options: type) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         signature = inspect.signature(function)
-        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        shown = signature.replace(parameters=[*own, *added])
+        explicit = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        shown = signature.replace(parameters=[*explicit, *added])
 
         @functools.wraps(function)
         def call(*arguments: Any, **named: Any) -> Any:

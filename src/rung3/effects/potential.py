@@ -97,7 +97,7 @@ class Imagined(Potentials):
 
     Args:
         formulas: Where the formulas come from.
-        asked: Those that will be computed.
+        queried: Those that will be computed.
         values: Rows, a value of every variable.
         particles: Number K of draws of the noise; `None` for one.
         seed: Of the draws.
@@ -106,7 +106,7 @@ class Imagined(Potentials):
     def __init__(
         self,
         formulas: Formulas,
-        asked: Sequence[Formula],
+        queried: Sequence[Formula],
         values: Mapping[str, Any],
         particles: int | None,
         seed: Seed,
@@ -116,7 +116,7 @@ class Imagined(Potentials):
         super().__init__(formulas, self.rows.n, particles or 1, seed)
         for side in formulas.sides:
             propagation.check_lengths(side, self.n)
-        wanted = formulas.noises(asked)
+        wanted = formulas.noises(queried)
         require_mechanisms(model, wanted)
         self._abducted = model.abduct_only(self.rows, wanted, particles, self.base)
 
@@ -143,14 +143,14 @@ class Drawn(Potentials):
 
     Args:
         formulas: Where the formulas come from.
-        asked: Those that will be computed.
+        queried: Those that will be computed.
         n: Number of rows.
         seed: Of the draws.
     """
 
-    def __init__(self, formulas: Formulas, asked: Sequence[Formula], n: int, seed: Seed) -> None:
+    def __init__(self, formulas: Formulas, queried: Sequence[Formula], n: int, seed: Seed) -> None:
         super().__init__(formulas, n, 1, seed)
-        require_mechanisms(formulas.model, formulas.noises(asked), abducted=False)
+        require_mechanisms(formulas.model, formulas.noises(queried), abducted=False)
 
     def noise_of(self, name: str) -> Noise:
         model = self.formulas.model

@@ -36,16 +36,16 @@ class Finding:
     """One statement, the result of its test, and the p-value corrected for the number of tests."""
 
     independence: Independence
-    found: Dependence
+    result: Dependence
     p: float
     rejected: bool
 
     def __str__(self) -> str:
         mark = "rejected" if self.rejected else ""
-        found = self.found
+        result = self.result
         return (
-            f"{self.independence}: {found.name} {found.statistic:.3g}, n = {found.n}, "
-            f"p = {found.p:.3g}, corrected {self.p:.3g} {mark}"
+            f"{self.independence}: {result.name} {result.statistic:.3g}, n = {result.n}, "
+            f"p = {result.p:.3g}, corrected {self.p:.3g} {mark}"
         ).rstrip()
 
 
@@ -131,12 +131,12 @@ def falsify(
             tested[one] = test(x, y, [c for c in given if c is not None])
         except ValueError as error:
             raise ValueError(f"{one}: {error}.") from None
-    corrected = correct([found.p for found in tested.values()], correction)
+    corrected = correct([result.p for result in tested.values()], correction)
     findings = [
-        Finding(one, found, p, p <= level)
-        for (one, found), p in zip(tested.items(), corrected, strict=True)
+        Finding(one, result, p, p <= level)
+        for (one, result), p in zip(tested.items(), corrected, strict=True)
     ]
-    findings.sort(key=lambda one: one.found.p)
+    findings.sort(key=lambda one: one.result.p)
     return Falsification(tuple(findings), tuple(skipped), level, correction)
 
 

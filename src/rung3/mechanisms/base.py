@@ -289,7 +289,7 @@ class Mechanism(Precise, Trainable):
         }
 
     def describe(self) -> str:
-        """Describe what is trained, as it would be written."""
+        """Write the mechanism as code, such as `VAE(latent=16)`."""
         arguments = ", ".join(f"{k}={v!r}" for k, v in self.config().items())
         return f"{type(self).__name__}({arguments})"
 

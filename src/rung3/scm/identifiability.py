@@ -251,12 +251,12 @@ def _known(model: Model, name: str) -> bool:
     return not any(True for _ in model.mechanisms[name].parameters())
 
 
-def require_identified(model: Model, asked: Iterable[str] | None = None) -> None:
+def require_identified(model: Model, names: Iterable[str] | None = None) -> None:
     """Refuse an answer of a model after `do` if it is not identified from data.
 
     Args:
         model: The model after `do`. Where every mechanism is known, nothing is refused.
-        asked: The variables whose joint distribution the answer needs; all if not given.
+        names: The variables whose joint distribution the answer needs; all if not given.
 
     Raises:
         ValueError: If it is not; the message has the reason, and what would be.
@@ -274,7 +274,7 @@ def require_identified(model: Model, asked: Iterable[str] | None = None) -> None
                 f"{graph.spouses(name)[0]}, so that what {name} would have been tells of it"
             )
     causes = {cause for name in x for cause in model.graph.parents(name)}
-    rest = graph.in_order((set(graph.nodes if asked is None else asked) | causes) - x)
+    rest = graph.in_order((set(graph.nodes if names is None else names) | causes) - x)
     answer = identify(graph, CausalQuery(rest, graph.in_order(x))) if rest else None
     if answer is not None and not answer:
         alone = [k for k in rest if identify(graph, CausalQuery((k,), graph.in_order(x)))]

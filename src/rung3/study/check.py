@@ -130,13 +130,13 @@ class Check:
         lines: list[Line] = [
             (
                 label,
-                found.outcome or "",
-                found.seen,
-                f"{found.outside:.1%}",
-                f"{found.far:.1%}",
-                ", ".join(found.jointly[1:]),
+                one.outcome or "",
+                one.seen,
+                f"{one.outside:.1%}",
+                f"{one.far:.1%}",
+                ", ".join(one.jointly[1:]),
             )
-            for label, found in self.positivity
+            for label, one in self.positivity
         ]
         return title, columns, lines
 
@@ -151,9 +151,9 @@ def check(study: Study) -> Check:
         ValueError: If the data do not fit the variables, or an intervention is not possible.
     """
     model, splits = study.model(), study.splits()
-    asked = preflight(study, model, splits)
-    found = [
-        (q.label, p) for q, rows in asked for p in _positivity_of(q, model, splits.train, rows)
+    queries = preflight(study, model, splits)
+    positive = [
+        (q.label, p) for q, rows in queries for p in _positivity_of(q, model, splits.train, rows)
     ]
     seconds: dict[str, float] = {}
     objectives: dict[str, CounterfactualObjective] = {}
@@ -167,11 +167,11 @@ def check(study: Study) -> Check:
         name: sum(p.numel() for p in mechanism.parameters())
         for name, mechanism in model.mechanisms.items()
     }
-    return Check(model, splits, found, parameters, seconds, objectives)
+    return Check(model, splits, positive, parameters, seconds, objectives)
 
 
-def _positivity_of(query: Query, model: SCM, train: Rows, asked: Rows) -> list[Positivity]:
-    return [p for k in query.do for p in positivity(model, train, asked, k, asked[k])]
+def _positivity_of(query: Query, model: SCM, train: Rows, rows: Rows) -> list[Positivity]:
+    return [p for k in query.do for p in positivity(model, train, rows, k, rows[k])]
 
 
 def _seconds(model: SCM, name: str, train: Rows, options: dict[str, Any]) -> float:

@@ -147,22 +147,22 @@ class RunFolder:
                     f"{self.path} is there and is not the folder of a run; choose another with "
                     "--out"
                 )
-        elif not overwrite and (found := self._differences(study)):
-            if found == ["evaluation"]:
+        elif not overwrite and (parts := self._differences(study)):
+            if parts == ["evaluation"]:
                 raise ValueError(
                     f"{self.path} holds this run, finished, and differs in evaluation; ask its "
                     f"model otherwise with `rung3 evaluate {self.path} --set evaluation...`, "
                     "choose another folder with --out, or remove that run with --overwrite"
                 )
             raise ValueError(
-                f"{self.path} holds a run of a study that differs in {', '.join(found)}; choose "
+                f"{self.path} holds a run of a study that differs in {', '.join(parts)}; choose "
                 "another folder with --out, or remove that run with --overwrite"
             )
 
     def _differences(self, study: Study) -> list[str]:
         """Name what differs from this run: what is asked may change until the report is written."""
-        found = self.study().differences(study)
-        return found if self.finished or found != ["evaluation"] else []
+        parts = self.study().differences(study)
+        return parts if self.finished or parts != ["evaluation"] else []
 
     def _check_unfinished(self) -> None:
         if self.finished:
@@ -222,21 +222,21 @@ class RunFolder:
             ValueError: If training has not ended here, anything but the evaluation is changed, or
                 the folder may not be used.
         """
-        model, own, other = self.model(), self.study(), RunFolder(folder)
+        model, study, other = self.model(), self.study(), RunFolder(folder)
         changed = Study.load(self.study_path, settings)
         if other.path.resolve() == self.path.resolve():
             raise ValueError(f"{folder} is the run itself; name another folder with --out")
-        if beyond := [name for name in own.differences(changed) if name != "evaluation"]:
+        if beyond := [name for name in study.differences(changed) if name != "evaluation"]:
             raise ValueError(
                 f"{', '.join(beyond)}: a fitted model can be asked otherwise (evaluation...); "
                 "`rung3 run` fits another"
             )
         other.check(changed, overwrite)
-        alike = own.evaluation.oracles == changed.evaluation.oracles
+        alike = study.evaluation.oracles == changed.evaluation.oracles
         with other.lock():
             other.claim(changed, overwrite)
-            kept = ["data_path", "history_path", *(["oracles_path"] if alike else [])]
-            for name in kept:
+            names = ["data_path", "history_path", *(["oracles_path"] if alike else [])]
+            for name in names:
                 if (file := getattr(self, name)).is_file():
                     write(getattr(other, name), file.read_bytes())
             model.save(other.model_path)

@@ -99,8 +99,8 @@ class Objective(Derived, of=CounterfactualObjective):
         if objective.weight is not None:
             return [{**options, "objective": objective}]
         second = {name: v for name, v in options.items() if name not in FIRST_TRAINING}
-        own = {k: v for k, v in (("epochs", self.epochs), ("lr", self.lr)) if v is not None}
-        second = {"epochs": SECOND_EPOCHS, **second, "objective": objective, **own}
+        changes = {k: v for k, v in (("epochs", self.epochs), ("lr", self.lr)) if v is not None}
+        second = {"epochs": SECOND_EPOCHS, **second, "objective": objective, **changes}
         return [dict(options), second]
 
 
@@ -256,8 +256,8 @@ class Evaluation(Part):
             for name in ("n", "particles", "bootstrap")
             if (value := getattr(self, name)) is not None
         }
-        if (asked := self.interventions_of(variables)) is not None:
-            changes["interventions"] = asked
+        if (interventions := self.interventions_of(variables)) is not None:
+            changes["interventions"] = interventions
         return replace((self.protocol or ProtocolOptions()).value(), **changes)
 
     def interventions_of(

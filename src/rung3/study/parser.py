@@ -313,11 +313,11 @@ def _expand(value: Any, source: Source, at: tuple[Any, ...]) -> Any:
 
     def replace(match: re.Match[str]) -> str:
         name, otherwise = match.groups()
-        found = os.environ.get(name) or otherwise
-        if found is None:
+        text = os.environ.get(name) or otherwise
+        if text is None:
             message = f"environment variable {name} is not set; set it, or write ${{{name}:-path}}"
             raise ValueError(source.error(at, message))
-        return found
+        return text
 
     return _VARIABLE.sub(replace, value)
 

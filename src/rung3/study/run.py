@@ -140,8 +140,8 @@ class _Run:
     def _predictors(self, model: SCM, splits: Splits, group: Group) -> Oracles:
         """Return predictors for an objective: those given, or of rows that no oracle sees."""
         study = self.study
-        own = study.training.mechanisms.get(group.mechanisms[0])
-        given = own.objective if own and own.objective else study.training.objective
+        options = study.training.mechanisms.get(group.mechanisms[0])
+        given = options.objective if options and options.objective else study.training.objective
         if given and given.predictors:
             return Oracles.load(given.predictors)
         if not is_first():

@@ -152,8 +152,8 @@ def _draw_row(world: SCM, n: int, seed: int, at: int) -> Rows:
         if len(every) < len(mechanism.parents):  # an image of an image
             return world.sample(n, seed=seed)[at]
         noise[name] = mechanism.sample_noise(n, every, stream(seed, name, world.device))
-        own = map_noise(lambda part: part[at : at + 1], noise[name])
-        row[name] = mechanism.predict(own, {parent: row[parent] for parent in every})
+        part_noise = map_noise(lambda part: part[at : at + 1], noise[name])
+        row[name] = mechanism.predict(part_noise, {parent: row[parent] for parent in every})
     own_noise = {k: map_noise(lambda part: part[at : at + 1], u) for k, u in noise.items()}
     return Rows(
         {name: row[name] for name in world.graph.nodes}, noise=own_noise, world=world.world

@@ -118,28 +118,29 @@ def beside(model: SCM, rows: Mapping[str, torch.Tensor]) -> Iterator[Beside]:
     for outcome in members:
         for cause in graph.in_order(graph.ancestors(outcome)):
             kind = model.variables[cause]
-            found = identify(graph, CausalQuery((outcome,), (cause,)))
+            identified = identify(graph, CausalQuery((outcome,), (cause,)))
             if not isinstance(kind, Continuous) or kind.shape or kind.circular:
                 continue
-            columns = _columns(rows, (cause, outcome, *found.through), model.variables)
-            if found.method not in ("back-door", "front-door") or columns is None:
+            columns = _columns(rows, (cause, outcome, *identified.through), model.variables)
+            if identified.method not in ("back-door", "front-door") or columns is None:
                 continue
             levels = np.quantile(columns[cause][:, 0], QUANTILES)
             deviation = float(columns[outcome].std())
             if np.unique(levels).size < len(levels) or deviation == 0:
                 continue
-            estimate = _back_door if found.method == "back-door" else _front_door
-            curve, error = _bootstrapped(estimate, columns, cause, outcome, found.through, levels)
-            own = []
+            estimate = _back_door if identified.method == "back-door" else _front_door
+            through = identified.through
+            curve, error = _bootstrapped(estimate, columns, cause, outcome, through, levels)
+            means = []
             for level in levels.tolist():
                 acted = model.do({cause: level})
                 acted.unidentified = "allow"  # the outcome is identified, if not all others are
-                own.append(acted.sample(DRAWS, seed=0)[outcome].double().mean().item())
-            by_model = np.array(own[1:]) - own[0]
+                means.append(acted.sample(DRAWS, seed=0)[outcome].double().mean().item())
+            by_model = np.array(means[1:]) - means[0]
             worst = int(np.argmax(np.abs(by_model - curve) - ERRORS * error))
             at = (float(levels[0]), float(levels[1 + worst]))
             a, b, c = (float(part[worst]) for part in (by_model, curve, error))
-            yield Beside(cause, outcome, found.method, at, a, b, c, deviation)
+            yield Beside(cause, outcome, identified.method, at, a, b, c, deviation)
 
 
 def warn_of_formulas(model: SCM, rows: Rows) -> None:
@@ -162,24 +163,24 @@ def _columns(
     rows: Mapping[str, torch.Tensor], names: Iterable[str], kinds: Mapping[str, Variable]
 ) -> dict[str, Array] | None:
     """Return columns of each variable, `(n, width)`, in complete rows; `None` if they make none."""
-    made: dict[str, Array] = {}
+    columns: dict[str, Array] = {}
     for name in names:
         kind = kinds[name]
         if name not in rows or len(kind.shape) > 1:
             return None
         value = rows[name].double()
-        made[name] = value.reshape(len(value), -1).cpu().numpy()
-    whole = ~np.isnan(np.concatenate(list(made.values()), 1)).any(1)
+        columns[name] = value.reshape(len(value), -1).cpu().numpy()
+    whole = ~np.isnan(np.concatenate(list(columns.values()), 1)).any(1)
     if whole.sum() < LEAST:
         return None
     at = np.flatnonzero(whole)
     at = np.random.default_rng(0).permutation(at)[:ROWS]
-    for name, column in made.items():
+    for name, column in columns.items():
         kind, column = kinds[name], column[at]
         if isinstance(kind, Categorical):
             column = np.eye(kind.classes)[column[:, 0].astype(int)][:, 1:]
-        made[name] = column
-    return made
+        columns[name] = column
+    return columns
 
 
 def _bootstrapped(
@@ -192,7 +193,7 @@ def _bootstrapped(
 ) -> tuple[Array, Array]:
     """Return differences of the mean outcome from that at the first level, and their errors."""
     chance, n = np.random.default_rng(0), len(columns[cause])
-    found = []
+    differences = []
     for draw in range(1 + RESAMPLES):
         at = chance.integers(n, size=n) if draw else np.arange(n)
         x, y = columns[cause][at], columns[outcome][at][:, 0]
@@ -201,8 +202,8 @@ def _bootstrapped(
         middle, spread = units.mean(0), units.std(0)
         table = (units - middle) / np.where(spread > 0, spread, 1)
         curve = estimate(table[:, :1], y, table[:, 1:], (levels - middle[0]) / spread[0])
-        found.append(curve[1:] - curve[0])
-    return found[0], np.std(found[1:], axis=0, ddof=1)
+        differences.append(curve[1:] - curve[0])
+    return differences[0], np.std(differences[1:], axis=0, ddof=1)
 
 
 def _back_door(x: Array, y: Array, z: Array, levels: Array) -> Array:

@@ -62,14 +62,14 @@ class DrawnAsOne(TorchFunctionMode):
     Args:
         n: Number of rows of this process.
         total: Number of all rows.
-        own: Which of them are this process's, `(n,)`.
+        places: Which of them are this process's, `(n,)`.
     """
 
-    def __init__(self, n: int, total: int, own: Tensor) -> None:
+    def __init__(self, n: int, total: int, places: Tensor) -> None:
         super().__init__()
         self.n = n
         self.total = total
-        self.own = own
+        self.places = places
 
     def __torch_function__(
         self,
@@ -90,4 +90,4 @@ class DrawnAsOne(TorchFunctionMode):
         return function(*args, **named)
 
     def _take(self, whole: Tensor) -> Tensor:
-        return whole[self.own.to(whole.device)]
+        return whole[self.places.to(whole.device)]

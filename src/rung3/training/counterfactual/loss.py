@@ -48,7 +48,7 @@ class Step(NamedTuple):
     """What a step costs: what is minimised, and the mechanism's own loss in it."""
 
     total: Tensor
-    own: Tensor
+    plain: Tensor
 
 
 class CounterfactualLoss(nn.Module):
@@ -110,13 +110,13 @@ class CounterfactualLoss(nn.Module):
         at = self.usable(factual)
         if weight == 0 or len(at) < 2:
             with batch.as_one(mechanism):
-                own = mechanism.loss(value, parents)
-            return Step(own if batch.devices == 1 else own * batch.weight(mechanism), own)
+                plain = mechanism.loss(value, parents)
+            return Step(plain if batch.devices == 1 else plain * batch.weight(mechanism), plain)
         which, local = batch.deal(at)
         count = len(which)
         if not count:  # a process without any of these rows takes one, which counts for nothing
             which = local = at.new_zeros(1)
-        own, noise, size = _abduct(mechanism, value, parents, local, batch, (len(at), which))
+        plain, noise, size = _abduct(mechanism, value, parents, local, batch, (len(at), which))
         imagined, changed = self.imagine({name: column[at] for name, column in factual.items()})
         image = mechanism.predict(
             self.temper(noise, mechanism, len(at), which),
@@ -124,12 +124,12 @@ class CounterfactualLoss(nn.Module):
         )
         own_imagined = {name: column[which] for name, column in imagined.items()}
         cost = self.log_loss(value[local], image, own_imagined, changed) * (count / len(at))
-        mean = summed(own.detach() * batch.count(mechanism)) / batch.total(mechanism)
+        mean = summed(plain.detach() * batch.count(mechanism)) / batch.total(mechanism)
         factor = self.factor(mean)
         parts = [float(cost.detach()), float(factor) / batch.devices, 1 / batch.devices]
         self.sums += torch.tensor(parts, dtype=torch.float64)
-        own_part = factor * own * batch.weight(mechanism)
-        return Step(weight * cost * batch.devices / size + own_part, own)
+        plain_part = factor * plain * batch.weight(mechanism)
+        return Step(weight * cost * batch.devices / size + plain_part, plain)
 
     def weight(self, step: int) -> float:
         """Return the weight `w_t` of C; 1 under a constraint."""
@@ -139,12 +139,12 @@ class CounterfactualLoss(nn.Module):
         risen = (step + 1 - options.after) / max(options.ramp, 1)
         return options.weight * min(max(risen, 0.0), 1.0)
 
-    def factor(self, own: Tensor) -> Tensor:
+    def factor(self, plain: Tensor) -> Tensor:
         """Return what N is multiplied by; under a constraint the multiplier goes a step on."""
         options = self.options
         if options.weight is not None:
-            return torch.ones_like(own)
-        push = options.damping * (own - self.bound)
+            return torch.ones_like(plain)
+        push = options.damping * (plain - self.bound)
         factor = (self.multiplier + push).clamp_min(0)
         risen = (self.multiplier + options.rate * push).clamp_min(0)
         self.multiplier.copy_(torch.where(risen.isfinite(), risen, self.multiplier))
@@ -179,9 +179,9 @@ class CounterfactualLoss(nn.Module):
         if self.options.kept == 1 or isinstance(noise, Tensor):
             return noise
         keys = mechanism.observation_noise
-        kept = (torch.rand(n) < self.options.kept)[which.cpu()]
+        mask = (torch.rand(n) < self.options.kept)[which.cpu()]
         return {
-            key: part * kept.to(part).reshape(-1, *[1] * (part.ndim - 1)) if key in keys else part
+            key: part * mask.to(part).reshape(-1, *[1] * (part.ndim - 1)) if key in keys else part
             for key, part in noise.items()
         }
 
@@ -200,7 +200,7 @@ class CounterfactualLoss(nn.Module):
                 with torch.no_grad():
                     sought = predictor.expected(factual)
             else:
-                sought = predictor.told(parents[name])
+                sought = predictor.goal(parents[name])
             total = total + predictor.log_loss(image, sought).mean()
         return total
 
@@ -219,10 +219,10 @@ class CounterfactualLoss(nn.Module):
         """Return what must be as it was for a run to go on."""
         carriers: Any = self.carriers
         frozen = {carrier.name: digest(carrier.state_dict()) for carrier in carriers}
-        own = self.options.predictors is None  # the checkpoint has them, with the same seed
+        anew = self.options.predictors is None  # the checkpoint has them, with the same seed
         return {
             f"the objective of {self.name}": repr(self.options),
-            f"the predictors of {self.name}": "its own" if own else repr(self.digests()),
+            f"the predictors of {self.name}": "its own" if anew else repr(self.digests()),
             **{f"the mechanism of {name}, frozen": weights for name, weights in frozen.items()},
         }
 
@@ -253,15 +253,15 @@ def propagate(
     Returns:
         All values, and the names of those that were set or recomputed.
     """
-    found, changed = {**factual, **do}, set(do)
+    values, changed = {**factual, **do}, set(do)
     for mechanism in carriers:
         name, parents = mechanism.name, list(mechanism.parents)
         if name in do or changed.isdisjoint(parents):
             continue
         noise = mechanism.abduct(factual[name], {parent: factual[parent] for parent in parents})
-        found[name] = mechanism.predict(noise, {parent: found[parent] for parent in parents})
+        values[name] = mechanism.predict(noise, {parent: values[parent] for parent in parents})
         changed.add(name)
-    return found, changed
+    return values, changed
 
 
 def _abduct(
@@ -280,17 +280,17 @@ def _abduct(
     if isinstance(mechanism, Autoencoder):
         with batch.as_one(mechanism):
             inference = mechanism.infer(value, parents)
-            own, size = mechanism.objective(value, inference), value[0].numel()
+            plain, size = mechanism.objective(value, inference), value[0].numel()
         raw = inference.raw[local].to(value)  # under mixed precision too, eps needs its digits
         with drawn:
             eps = mechanism.pixels.abduct(value[local], mechanism.pixels.params(raw))
         noise: Noise = {"eps": eps} | {k: part[local] for k, part in inference.noise.items()}
     else:
         with batch.as_one(mechanism):
-            own, size = mechanism.loss(value, parents), 1
+            plain, size = mechanism.loss(value, parents), 1
         with drawn:
             noise = mechanism.abduct(value[local], {k: part[local] for k, part in parents.items()})
     if isinstance(noise, Tensor):
-        return own, noise, size
+        return plain, noise, size
     keys = mechanism.observation_noise
-    return own, {k: part.detach() if k in keys else part for k, part in noise.items()}, size
+    return plain, {k: part.detach() if k in keys else part for k, part in noise.items()}, size

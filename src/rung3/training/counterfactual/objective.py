@@ -115,15 +115,15 @@ class CounterfactualObjective(Validated):
         return REFINING_RATE if self.weight is None else None
 
     def __repr__(self) -> str:
-        said = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
-        return f"CounterfactualObjective({said})"
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        return f"CounterfactualObjective({settings})"
 
     def config(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, the predictors aside."""
-        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "predictors"}
+        options = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "predictors"}
         defaults = {f.name: f.default for f in fields(self)}
         return {
             name: list(value) if name == "intervene" else value
-            for name, value in found.items()
+            for name, value in options.items()
             if value != defaults[name]
         }

@@ -48,10 +48,10 @@ def images_of(model: SCM) -> list[str]:
         ValueError: If there is none.
     """
     graph, variables = model.graph, model.variables
-    found = [k for k, v in variables.items() if isinstance(v, Image) and graph.parents(k)]
-    if not found:
+    images = [k for k, v in variables.items() if isinstance(v, Image) and graph.parents(k)]
+    if not images:
         raise ValueError("objective='counterfactual' needs an image with causes; there is none")
-    return found
+    return images
 
 
 def columns(objective: CounterfactualObjective, model: SCM, images: Collection[str]) -> list[str]:
@@ -193,16 +193,16 @@ def _loss(
         _check_predictor(model, image, name, oracle)
     legible = {name: o for name, o in readers.items() if o.explained >= LEGIBLE}
     blind = [name for name in readers if name not in legible]
-    said = ", ".join(f"{float(o.explained):.0%} of {name}" for name, o in readers.items())
+    explained = ", ".join(f"{float(o.explained):.0%} of {name}" for name, o in readers.items())
     if not legible:
         raise ValueError(
             f"{image}: no predictor can read a parent off it; on rows that they were not "
-            f"trained on they explain {said or 'nothing: there are none'}"
+            f"trained on they explain {explained or 'nothing: there are none'}"
         )
     if blind:
         warnings.warn(
             f"{image}: {' and '.join(blind)} cannot be read off it, and is not asked for; on "
-            f"rows that they were not trained on the predictors explain {said}",
+            f"rows that they were not trained on the predictors explain {explained}",
             stacklevel=4,
         )
     chosen = settable(objective, model, image)
@@ -211,8 +211,8 @@ def _loss(
     carriers = [model.mechanisms[name] for name in _between(model, chosen, image)]
     loss = CounterfactualLoss(objective, mechanism, chosen, carriers, legible)
     if objective.weight is None:
-        own = _own_loss(mechanism, rows, seed)
-        loss.bound.fill_(own + objective.margin * abs(own))
+        mean = _own_loss(mechanism, rows, seed)
+        loss.bound.fill_(mean + objective.margin * abs(mean))
     return loss.to(model.device)
 
 

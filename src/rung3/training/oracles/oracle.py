@@ -102,36 +102,36 @@ class Oracle(nn.Module):
 
     def judge(self, embedding: Tensor) -> Tensor:
         """Return logits, or the standardised value, of what it sees."""
-        found: Tensor = self.head(embedding)
+        reading: Tensor = self.head(embedding)
         if isinstance(self.target, Discrete):
-            return found
-        return found.reshape(len(embedding), *self.shape)
+            return reading
+        return reading.reshape(len(embedding), *self.shape)
 
     def read(self, images: Tensor) -> Tensor:
         """Return the variable's value in its own unit, `(n, *shape)`, off images `(n, C, H, W)`."""
         return self.value(self(images))
 
-    def value(self, found: Tensor) -> Tensor:
+    def value(self, reading: Tensor) -> Tensor:
         """Return the variable's value in its own unit, `(n, *shape)`, of what `forward` gives."""
         if isinstance(self.target, Discrete):
-            codes: Tensor = found.argmax(1)
+            codes: Tensor = reading.argmax(1)
             return codes
-        value: Tensor = self.standardise.inverse(found)
+        value: Tensor = self.standardise.inverse(reading)
         return value
 
     def loss(self, images: Tensor, values: Tensor) -> Tensor:
         """Return cross-entropy for categories; Huber's loss of standardised values for numbers."""
-        found = self(images)
+        reading = self(images)
         if isinstance(self.target, Discrete):
-            return F.cross_entropy(found, values.long())
-        return F.smooth_l1_loss(found, self.standardise(values), beta=0.1)
+            return F.cross_entropy(reading, values.long())
+        return F.smooth_l1_loss(reading, self.standardise(values), beta=0.1)
 
     def expected(self, images: Tensor) -> Tensor:
         """Return what it expects of images: probabilities `(n, classes)`, or numbers as coded."""
-        found: Tensor = self(images).to(self.explained.dtype)
-        return found.softmax(1) if isinstance(self.target, Discrete) else found
+        reading: Tensor = self(images).to(self.explained.dtype)
+        return reading.softmax(1) if isinstance(self.target, Discrete) else reading
 
-    def told(self, values: Tensor) -> Tensor:
+    def goal(self, values: Tensor) -> Tensor:
         """Return values as `log_loss` takes them: class codes, or standardised."""
         if isinstance(self.target, Discrete):
             return values.long()
@@ -143,27 +143,27 @@ class Oracle(nn.Module):
 
         Args:
             images: Images `(n, C, H, W)`; gradients reach them.
-            sought: What they should show: from `told`, or from `expected` of other images, and then
+            sought: What they should show: from `goal`, or from `expected` of other images, and then
                 it is the cross-entropy of what is expected of the two (but for a constant).
         """
-        found: Tensor = self(images).to(self.explained.dtype)
+        reading: Tensor = self(images).to(self.explained.dtype)
         if isinstance(self.target, Discrete):
-            return F.cross_entropy(found, sought, reduction="none")
-        missed = ((found - sought) / self.residual).square()
+            return F.cross_entropy(reading, sought, reduction="none")
+        missed = ((reading - sought) / self.residual).square()
         nats: Tensor = 0.5 * missed + self.residual.log() + 0.5 * math.log(2 * math.pi)
         return nats.reshape(len(images), -1).sum(1)
 
     @torch.no_grad()
     def measure(self, images: Tensor, values: Tensor) -> None:
         """Take the residual, and the share explained, from rows that it was not trained on."""
-        found = torch.cat([self(part) for part in images.split(AT_ONCE)])
+        reading = torch.cat([self(part) for part in images.split(AT_ONCE)])
         if isinstance(self.target, Discrete):
             shares = torch.bincount(values.long(), minlength=self.target.classes) / len(values)
             guessing = torch.special.entr(shares).sum()
-            missed = F.cross_entropy(found, values.long())
+            missed = F.cross_entropy(reading, values.long())
         else:
             sought = self.standardise(values)
-            squares = (found - sought).square()
+            squares = (reading - sought).square()
             self.residual.copy_(squares.mean(0).sqrt().clamp_min(FINEST))
             missed, guessing = squares.mean(), (sought - sought.mean(0)).square().mean()
         self.explained.copy_((1 - missed / guessing).nan_to_num(0, 0, 0))

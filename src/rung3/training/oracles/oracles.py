@@ -88,24 +88,24 @@ class Oracles(Mapping[tuple[str, str], Oracle]):
         Raises:
             ValueError: If the file is missing or damaged, or is not one of oracles.
         """
-        tensors, said = read_tensors(path, "oracles")
-        found = {}
-        for k, entry in enumerate(said["of"]):
+        tensors, description = read_tensors(path, "oracles")
+        oracles = {}
+        for k, entry in enumerate(description["of"]):
             image, target = entry["of"]
             view = from_config(image, entry["image"])
             if not isinstance(view, Image):
                 raise ValueError(f"{path}: {image}: expected an Image, got {view}")
             oracle = Oracle(view, from_config(target, entry["target"]), entry["width"])
-            own = {n.split(".", 1)[1]: t for n, t in tensors.items() if n.startswith(f"{k}.")}
+            state = {n.split(".", 1)[1]: t for n, t in tensors.items() if n.startswith(f"{k}.")}
             try:
-                oracle.load_state_dict(own)
+                oracle.load_state_dict(state)
             except RuntimeError:
                 raise ValueError(
                     f"{path}: its oracle of {image} and {target} has other layers than oracles "
                     "have now; train it anew"
                 ) from None
-            found[image, target] = oracle
-        return cls(found, said["origin"])
+            oracles[image, target] = oracle
+        return cls(oracles, description["origin"])
 
 
 def fit_oracles(
@@ -146,12 +146,12 @@ def fit_oracles(
         path = cache.path("oracles", [digest(dict(rows)), *settings, LAYOUT])
         oracles = cache.find(path, Oracles.load)
     if oracles is None:
-        found = {}
+        fitted = {}
         for pair in pairs:
             variables = {name: model.variables[name] for name in pair}
             images, values = _seen(rows, variables, model.device)
-            found[pair] = _fit(variables, images, values, epochs, width, base, progress)
-        oracles = Oracles(found, origin or f"{rows.n} training rows, {epochs} epochs")
+            fitted[pair] = _fit(variables, images, values, epochs, width, base, progress)
+        oracles = Oracles(fitted, origin or f"{rows.n} training rows, {epochs} epochs")
         if path is not None and cache is not None:
             cache.keep(path, oracles.save)
     oracles.to(model.device)
