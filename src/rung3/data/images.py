@@ -235,7 +235,7 @@ def read_images(
     present = files if image.missing else _needed(name, files)
     if image.channels not in (1, 3):
         raise ValueError(f"{name}: images of {image.channels} channels have no file type")
-    ways: dict[str, Path] = {}
+    unlike, ways = "", dict[str, Path]()
     resized: list[str] = []
     grey: list[str] = []
     values = torch.full((len(files), *image.shape), torch.nan, dtype=image.dtype)
@@ -244,10 +244,8 @@ def read_images(
             continue
         picture = _open(name, file)
         if picture.shape[:alike] != image.shape[:alike]:
-            raise ValueError(
-                f"{name}: {file} is {picture.shape}, but {files[0]} is {image.shape}; give "
-                "size=(height, width), or declare the column's Image"
-            )
+            unlike = unlike or f"{file} is {picture.shape}, but {files[0]} is {image.shape}"
+            continue
         if image.channels == 1 and picture.shape[0] == 3:
             grey += [str(file)] if picture.colours else []
             picture = picture.grey()
@@ -257,14 +255,18 @@ def read_images(
             raise ValueError(f"{name}: image file {file} {error}") from None
         ways.setdefault(way, file)
         resized += [f"{file}, {change}"] if change else []
-    _check_alike(name, ways, image)
+    _check_alike(name, unlike, ways, image)
     _tell(name, f"not {_size(image.shape)}", resized, len(files))
     _tell(name, "in colour, and were converted to grey", grey, len(files))
     return values
 
 
-def _check_alike(name: str, ways: Mapping[str, Path], image: Image) -> None:
-    """Refuse files of which some were read as codes of levels, and others as a range."""
+def _check_alike(name: str, unlike: str, ways: Mapping[str, Path], image: Image) -> None:
+    """Refuse files of several sizes, or some read as codes of levels and others as a range."""
+    if unlike:
+        raise ValueError(
+            f"{name}: {unlike}; give size=(height, width), or declare the column's Image"
+        )
     if "codes" in ways and "range" in ways:
         raise ValueError(
             f"{name}: pixels of {ways['codes']} are at most {image.levels}, as codes of "

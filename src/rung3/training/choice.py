@@ -386,7 +386,7 @@ def _judge(mechanism: Mechanism, train: Rows, held: Rows, seed: int) -> _Judged:
             value = torch.cat([before, value])
             parents = {k: torch.cat([causes[k], parents[k]]) for k in parents}
         noise = mechanism.abduct(value, parents, None, stream(seed, f"abduct {mechanism.name}"))
-        p = independence(mechanism.name, noise, parents, mechanism.parents, seed)
+        p = independence(noise, parents, mechanism.parents, seed)
     return _Judged(mechanism, learned, scores, p)
 
 

@@ -179,7 +179,7 @@ def _diagnose(mechanism: Mechanism, abducted: _Abducted, level: float, seed: int
     noise, log_prob, parents, kinds = abducted
     n = len(log_prob)
     distance, calibration = _calibration(mechanism, noise, parents, seed)
-    p = independence(mechanism.name, noise, parents, kinds, seed) if parents else math.nan
+    p = independence(noise, parents, kinds, seed) if parents else math.nan
     return Diagnosis(
         variable=mechanism.name,
         mechanism=mechanism.describe(),

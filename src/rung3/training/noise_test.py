@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rung3.data.independence import features
+from rung3.data.features import features
 from rung3.data.rows import Noise
 from rung3.data.seeding import stream
 from rung3.data.variables import Continuous, Discrete, Variable
@@ -47,21 +47,18 @@ MAX_ROWS = 20_000
 """Rows whose neighbours are looked for, at most: the search takes `n log n`."""
 
 
-def independence(
-    name: str, noise: Noise, parents: Parents, kinds: Mapping[str, Variable], seed: int
-) -> float:
+def independence(noise: Noise, parents: Parents, kinds: Mapping[str, Variable], seed: int) -> float:
     """Return the p-value that a mechanism's noise and its parents are independent.
 
     Args:
-        name: The variable's name, for the error.
         noise: Its abducted noise, `(n, ...)`.
         parents: Its parents' values, `(n, ...)`.
         kinds: What the parents are.
         seed: Of the random waves, and of the order of ties.
     """
     numbers = coordinates(noise).values()
-    a = torch.cat([features(name, column, Continuous()) for column in numbers], 1).cpu().numpy()
-    parts = [features(k, parents[k], kind).cpu() for k, kind in kinds.items()]
+    a = torch.cat([features(column, Continuous()) for column in numbers], 1).cpu().numpy()
+    parts = [features(parents[k], kind).cpu() for k, kind in kinds.items()]
     if len(parts) > 1:
         joint = torch.cat(parts, 1)
         turns = torch.randn(joint.shape[1], WAVES, generator=stream(seed, "waves")).to(joint)

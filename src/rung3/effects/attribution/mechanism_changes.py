@@ -11,9 +11,12 @@ residuals then have mean zero,
 
 also where only one of the two regressions is right (the generalised covariance measure: Shah and
 Peters 2020, Annals of Statistics 48:1514-1538; with weights: Scheidegger et al. 2022, JMLR 23). The
-statistic is Hotelling's, `T^2 = n mean(R)' S^-1 mean(R)`, of `p` products, against F:
+statistic is that of `rung3.graph.association`, which all tests of independence here share,
 
-    (n - p) / (p (n - 1)) T^2  ~  F(p, n - p).
+    T = (sum R)' C^-1 (sum R),
+
+chi-squared of rank(C) degrees as n grows. Where all parents are discrete, C and, where few rows
+decide, p come from exchanging rows within strata; elsewhere `C = sum R R'`.
 
 The f_j are `cos(pi j F(x))`, with F the distribution function of both data sets together (smooth
 tests of Neyman: a change of any kind moves some of them), or the indicators of categories. Images
@@ -30,15 +33,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rung3.data.columns import gaps, read, say_gaps
-from rung3.data.independence import features, hotelling, summary
+from rung3.data.features import features, summary
 from rung3.data.rows import Rows
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Discrete, Image, Variable
 from rung3.graph import CausalGraph
+from rung3.graph.association import association
 from rung3.graph.falsification import correct
 from rung3.graph.given import as_graph
 from rung3.mechanisms.networks.encoding import ParentEncoder, Standardise
@@ -51,6 +56,12 @@ FOURIER = 100
 WEIGHTS = 4
 """Columns of the parents that products of residuals are weighted by, at most."""
 
+MIN_ROWS = 20
+"""Rows that a test needs."""
+
+ROUNDING = 1e-9
+"""Largest entry of residuals that are zero but for rounding; functions lie in [-1, 1]."""
+
 ROWS_A_PRODUCT = 20
 """Rows for each product of residuals; with fewer, weights are left out."""
 
@@ -62,7 +73,7 @@ class Change:
     Attributes:
         variable: Name of the variable.
         mechanism: Its mechanism, such as `P(y | x)`.
-        statistic: The F statistic.
+        statistic: T, divided by its degrees of freedom: about 1 if nothing changed.
         p: Its p-value.
         adjusted: The p-value corrected for the number of mechanisms (Holm).
         changed: Whether the corrected p-value is at most the level.
@@ -79,7 +90,7 @@ class Change:
 
     def __str__(self) -> str:
         verdict = "changed" if self.changed else "no change seen"
-        line = f"{self.mechanism}: {verdict} (F = {self.statistic:.2f}, p = {self.adjusted:.3g})"
+        line = f"{self.mechanism}: {verdict} (T = {self.statistic:.2f}, p = {self.adjusted:.3g})"
         return line + say_gaps(self.gaps)
 
 
@@ -130,7 +141,7 @@ def changes(
     joint, environment = _joined(rows, most, base)
     tests = {}
     for name in graph.nodes:
-        functions = features(name, joint[name], kinds[name])
+        functions = features(joint[name], kinds[name])
         parents = {parent: kinds[parent] for parent in graph.parents(name)}
         tests[name] = _test(name, environment, functions, joint, parents, base)
     adjusted = dict(zip(tests, correct([p for _, p in tests.values()], "holm"), strict=True))
@@ -187,32 +198,55 @@ def _test(
     parents: Mapping[str, Variable],
     seed: int,
 ) -> tuple[float, float]:
-    """Return the F statistic and its p-value."""
+    """Return T, divided by its degrees of freedom, and its p-value."""
     n, width = functions.shape
     both = torch.cat([environment[:, None], functions], 1)
-    residuals, weights = _regress(both, rows, parents, seed)
+    strata = _strata(rows, parents)
+    residuals, weights = _regress(both, rows, parents, strata, seed)
     allowed = max(1, n // (ROWS_A_PRODUCT * width))
-    products = (residuals[:, :1] * residuals[:, 1:])[:, :, None] * weights[:, None, :allowed]
-    return hotelling(name, products.reshape(n, -1))
+    weighted = (residuals[:, 1:, None] * weights[:, None, :allowed]).flatten(1)
+    if n < (least := max(MIN_ROWS, 2 * weighted.shape[1])):
+        raise ValueError(f"{name}: {n} rows are too few to test its mechanism; expected {least}")
+    a, b = (_nonzero(columns).numpy() for columns in (residuals[:, :1], weighted))
+    products = a * b
+    if strata is None:
+        t, freedom, p = association(a, b, np.zeros(n, dtype=np.int64), products.T @ products)
+    else:
+        t, freedom, p = association(a, b, strata.numpy())
+    return t / max(freedom, 1), p
+
+
+def _strata(rows: Rows, parents: Mapping[str, Variable]) -> Tensor | None:
+    """Return the combination of the parents' values in each row; `None` if not all are discrete."""
+    if not all(isinstance(kind, Discrete) for kind in parents.values()):
+        return None
+    codes = [rows[name].long() for name in parents] or [torch.zeros(rows.n, dtype=torch.long)]
+    strata: Tensor = torch.stack(codes, 1).unique(dim=0, return_inverse=True)[1]
+    return strata
+
+
+def _nonzero(columns: Tensor) -> Tensor:
+    """Return columns, with zeros for those that are zero but for rounding."""
+    return torch.where(columns.abs().amax(0) > ROUNDING, columns, 0.0)
 
 
 def _regress(
-    outcome: Tensor, rows: Rows, parents: Mapping[str, Variable], seed: int
+    outcome: Tensor,
+    rows: Rows,
+    parents: Mapping[str, Variable],
+    strata: Tensor | None,
+    seed: int,
 ) -> tuple[Tensor, Tensor]:
     """Return residuals `(n, d)` of outcomes on parents, and functions `(n, w)` of the parents."""
     n = len(outcome)
     one = torch.ones(n, 1, dtype=torch.float64)
-    if not parents:
-        return outcome - outcome.mean(0), one
-    encoded = _encode(rows, parents)
+    encoded = _encode(rows, parents) if parents else one[:, :0]
     weights = torch.cat([one, encoded[:, :WEIGHTS]], 1)
-    if all(isinstance(kind, Discrete) for kind in parents.values()):
-        codes = torch.stack([rows[name].long() for name in parents], 1)
-        _, stratum, size = codes.unique(dim=0, return_inverse=True, return_counts=True)
+    if strata is not None:
+        size = strata.bincount()
         sums = torch.zeros(len(size), outcome.shape[1], dtype=torch.float64)
-        means = sums.index_add(0, stratum, outcome) / size[:, None]
-        freedom = (size / (size - 1).clamp_min(1)).sqrt()[stratum, None]
-        return (outcome - means[stratum]) * freedom, weights
+        means = sums.index_add(0, strata, outcome) / size[:, None]
+        return outcome - means[strata], weights
     generator = stream(seed, "features")
     width = encoded.shape[1]
     pairs = torch.randint(n, (2, 1000), generator=generator)
