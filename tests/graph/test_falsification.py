@@ -294,7 +294,7 @@ def test_a_true_graph_stands_and_wrong_ones_fall():
     assert not found.rejected
     for wrong in ("age -> smoker -> dose -> ill", "{age smoker} -> dose -> ill"):
         assert falsify(CausalGraph(wrong), mixed_rows(0)).rejected
-    frame: Any = pd.DataFrame(mixed_rows(0))
+    frame = pd.DataFrame(mixed_rows(0))
     assert falsify(TRUE, frame) == found
     said = str(falsify(CausalGraph("{age smoker} -> dose -> ill"), frame)).splitlines()
     assert said[0] == "1 of 3 implied independencies are rejected at 0.05 (holm)"

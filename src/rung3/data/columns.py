@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rung3.data.rows import Rows, as_rows, named, spell_unknown
+from rung3.data.rows import Rows, Values, as_rows, named, spell_unknown
 from rung3.data.values import NUMBERS
 from rung3.data.variables import Binary, Categorical, Continuous, Variable
 
@@ -40,7 +40,7 @@ DOUBTFUL_CLASSES = 5
 
 
 def read(
-    table: Mapping[str, Any],
+    table: Values,
     variables: Mapping[str, Variable] | None = None,
     names: Iterable[str] | None = None,
 ) -> tuple[Rows, dict[str, Variable]]:
@@ -81,13 +81,13 @@ def read(
     return Rows(dict(rows)), kinds
 
 
-def complete_rows(table: Mapping[str, Any], names: Iterable[str]) -> Tensor:
+def complete_rows(table: Values, names: Iterable[str]) -> Tensor:
     """Return which rows of a table have no gap in these columns, a mask `(n,)`."""
     columns = named(table)
     return ~torch.from_numpy(np.logical_or.reduce([_missing(columns[name]) for name in names]))
 
 
-def gaps(table: Mapping[str, Any], names: Iterable[str]) -> int:
+def gaps(table: Values, names: Iterable[str]) -> int:
     """Count the rows of a table that have a gap in any of these columns.
 
     Example:

@@ -8,7 +8,7 @@ variable, and remembers the rows that it was abducted from. Leading axes are `(n
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias, overload
+from typing import Any, Protocol, TypeAlias, overload
 
 import torch
 from torch import Tensor
@@ -17,12 +17,32 @@ from rung3.data.provenance import Provenance
 from rung3.data.spelling import suggest
 from rung3.data.variables import Variable
 
-__all__ = ["Exogenous", "Noise", "Rows"]
+__all__ = ["Exogenous", "Noise", "Rows", "Values"]
 
 Noise: TypeAlias = Tensor | dict[str, Tensor]
 """Exogenous noise of one mechanism: a tensor, or a dict of tensors (VAE: `z` and `eps`)."""
 
 Index: TypeAlias = int | slice | Tensor
+
+
+class Values(Protocol):
+    """Columns by name: a mapping from name to array-likes, `Rows`, or a pandas data frame."""
+
+    def keys(self) -> Iterable[Any]:
+        """Return the names."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]:
+        """Run over the names."""
+        ...
+
+    def __contains__(self, name: object, /) -> bool:
+        """Return whether there is such a column."""
+        ...
+
+    def __getitem__(self, name: str, /) -> Any:
+        """Return a column."""
+        ...
 
 
 def map_noise(function: Callable[[Tensor], Tensor], noise: Noise) -> Noise:
@@ -89,17 +109,8 @@ class Rows(Mapping[str, Tensor]):
         if not self.batched:
             raise ValueError("a single row cannot be sliced")
         at: Any = index if self.particles is None else (slice(None), index)
-        noise = None
-        if self.noise is not None:
-            noise = {name: map_noise(lambda t: t[at], value) for name, value in self.noise.items()}
-        return Rows(
-            {name: value[at] for name, value in self._values.items()},
-            noise=noise,
-            world=self.world,
-            batched=isinstance(index, slice) or torch.as_tensor(index).ndim > 0,
-            particles=self.particles,
-            provenance=self.provenance,
-        )
+        batched = isinstance(index, slice) or torch.as_tensor(index).ndim > 0
+        return self._map(lambda t: t[at], batched)
 
     @property
     def batch(self) -> Rows:
@@ -107,16 +118,7 @@ class Rows(Mapping[str, Tensor]):
         if self.batched:
             return self
         axis = 0 if self.particles is None else 1
-        noise = None
-        if self.noise is not None:
-            noise = {k: map_noise(lambda t: t.unsqueeze(axis), v) for k, v in self.noise.items()}
-        return Rows(
-            {name: value.unsqueeze(axis) for name, value in self._values.items()},
-            noise=noise,
-            world=self.world,
-            particles=self.particles,
-            provenance=self.provenance,
-        )
+        return self._map(lambda t: t.unsqueeze(axis), batched=True)
 
     def repeat(self, times: int) -> Rows:
         """Repeat the rows as one batch, `(times n, ...)`."""
@@ -128,14 +130,18 @@ class Rows(Mapping[str, Tensor]):
 
     def to(self, device: torch.device | str) -> Rows:
         """Move the rows to another device."""
+        return self._map(lambda t: t.to(device), self.batched)
+
+    def _map(self, function: Callable[[Tensor], Tensor], batched: bool) -> Rows:
+        """Apply a function to all values, and to their noise."""
         noise = None
         if self.noise is not None:
-            noise = {k: map_noise(lambda t: t.to(device), v) for k, v in self.noise.items()}
+            noise = {name: map_noise(function, value) for name, value in self.noise.items()}
         return Rows(
-            {name: value.to(device) for name, value in self._values.items()},
+            {name: function(value) for name, value in self._values.items()},
             noise=noise,
             world=self.world,
-            batched=self.batched,
+            batched=batched,
             particles=self.particles,
             provenance=self.provenance,
         )
@@ -225,7 +231,7 @@ class Exogenous(Mapping[str, Noise]):
 
 
 def as_rows(
-    values: Mapping[str, Any],
+    values: Values,
     variables: Mapping[str, Variable],
     device: torch.device,
     exact: Container[str] = (),
@@ -267,7 +273,7 @@ def as_rows(
     return Rows(checked, batched=all(batched.values()))
 
 
-def named(values: Mapping[Any, Any]) -> dict[str, Any]:
+def named(values: Values) -> dict[str, Any]:
     """Name columns by text: the names in a frame may be whole numbers.
 
     Raises:

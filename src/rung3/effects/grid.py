@@ -31,7 +31,7 @@ from rung3.data.pictures import (
     line,
     show,
 )
-from rung3.data.rows import Rows, as_rows
+from rung3.data.rows import Rows, Values, as_rows
 from rung3.data.seeding import base_seed
 from rung3.data.variables import Continuous, Discrete, Image, Variable
 from rung3.effects.formulas import LATENT
@@ -171,7 +171,7 @@ class Grid:
 
 def grid(
     model: SCM,
-    rows: Mapping[str, Any],
+    rows: Values,
     columns: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     outcome: str | None = None,
@@ -252,7 +252,7 @@ def _image(model: SCM, outcome: str | None) -> str:
     return name
 
 
-def _usual(model: SCM, image: str, rows: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _usual(model: SCM, image: str, rows: Values) -> dict[str, dict[str, Any]]:
     """Set each scalar cause to its 5 % and 95 % quantile, or to two of its categories."""
     settings = {}
     for name in model.graph.order:

@@ -12,12 +12,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from rung3.data.columns import complete_rows, read, say_gaps
+from rung3.data.rows import Values
 from rung3.data.variables import Discrete
 from rung3.effects.averages import average_of
 from rung3.effects.estimate import Estimate
@@ -51,7 +51,7 @@ class Heterogeneity:
 
 def heterogeneity(
     effect: Tensor,
-    rows: Mapping[str, Any],
+    rows: Values,
     by: str,
     *,
     bins: int = 4,

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rung3.data.rows import Values
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.effects.averages import average_of
 from rung3.effects.estimate import Estimate
@@ -51,7 +52,7 @@ class Coverage:
 def coverage(
     model: SCM,
     truth: SCM,
-    values: Mapping[str, Any],
+    values: Values,
     do: Mapping[str, Any],
     outcome: str,
     *,

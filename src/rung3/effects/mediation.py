@@ -25,6 +25,7 @@ from typing import Any
 
 from torch import Tensor
 
+from rung3.data.rows import Values
 from rung3.data.seeding import Seed
 from rung3.data.variables import Continuous, Discrete, Variable
 from rung3.effects.averages import average_of, check_sample
@@ -133,7 +134,7 @@ class Mediation:
 @in_own_precision
 def mediate(
     model: SCM,
-    values: Mapping[str, Any],
+    values: Values,
     do: Mapping[str, Any],
     outcome: str,
     through: str | Iterable[str],

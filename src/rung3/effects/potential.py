@@ -8,12 +8,12 @@ effects of a null intervention are differences of equal numbers.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from torch import Tensor
 
-from rung3.data.rows import Noise, as_rows, map_noise
+from rung3.data.rows import Noise, Values, as_rows, map_noise
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.effects.formulas import LATENT, NONE, Formula, Formulas
 from rung3.mechanisms.autoencoder import LatentMediator
@@ -107,7 +107,7 @@ class Imagined(Potentials):
         self,
         formulas: Formulas,
         queried: Sequence[Formula],
-        values: Mapping[str, Any],
+        values: Values,
         particles: int | None,
         seed: Seed,
     ) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from rung3.data.cache import Cache
 from rung3.data.files import digest
-from rung3.data.rows import Rows, as_rows
+from rung3.data.rows import Rows, Values, as_rows
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Image
 from rung3.evaluation.baselines.baselines import of_world
@@ -46,9 +46,9 @@ FRESH = 20_000
 @in_own_precision
 def evaluate(
     model: SCM,
-    test: Mapping[str, Any],
+    test: Values,
     truth: SCM | None = None,
-    train: Mapping[str, Any] | None = None,
+    train: Values | None = None,
     *,
     protocol: Protocol | str | None = None,
     interventions: Mapping[str, Any] | Iterable[str] | None = None,
@@ -274,7 +274,7 @@ def _settled(
     return replace(protocol or Protocol(), **changes)
 
 
-def complete(model: SCM, given: Mapping[str, Any], what: str = "test") -> tuple[Rows, int]:
+def complete(model: SCM, given: Values, what: str = "test") -> tuple[Rows, int]:
     """Return the rows without missing values, and how many were left out.
 
     Raises:
@@ -295,7 +295,7 @@ def complete(model: SCM, given: Mapping[str, Any], what: str = "test") -> tuple[
 
 
 def prepared(
-    model: SCM, test: Mapping[str, Any], truth: SCM | None, protocol: Protocol
+    model: SCM, test: Values, truth: SCM | None, protocol: Protocol
 ) -> tuple[Rows, int, int]:
     """Return the complete test rows, how many lacked a value, and how many are asked.
 
@@ -317,7 +317,7 @@ def _asked_rows(protocol: Protocol, rows: Rows, left_out: int) -> int:
     return rows.n if protocol.n is None else min(protocol.n, rows.n)
 
 
-def _reference(setup: _Setup, train: Mapping[str, Any] | None) -> tuple[Rows, Readings] | None:
+def _reference(setup: _Setup, train: Values | None) -> tuple[Rows, Readings] | None:
     """Return real rows that are not asked, of training or fresh ones, and their readings."""
     model, truth, oracles = setup.model, setup.truth, setup.oracles
     limits = [measure.references for measure in chosen(setup.protocol.measures)]
@@ -365,9 +365,9 @@ def _check_oracles(model: SCM, oracles: Oracles) -> None:
 
 def _fit_oracles(
     model: SCM,
-    test: Mapping[str, Any],
+    test: Values,
     truth: SCM | None,
-    train: Mapping[str, Any] | None,
+    train: Values | None,
     seed: int,
     progress: bool,
     cache: Cache | None,

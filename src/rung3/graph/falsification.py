@@ -14,12 +14,13 @@ the same, and with more arrows it would imply less.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from rung3.data.rows import Values
 from rung3.graph.given import as_graph
 from rung3.graph.independence import Column, Dependence, column, residual_test
 from rung3.graph.local_markov import Independence, implications
@@ -82,7 +83,7 @@ class Falsification:
 
 def falsify(
     graph: Any,
-    data: Mapping[str, Any],
+    data: Values,
     *,
     discrete: Iterable[str] | None = None,
     correction: Correction = "holm",
@@ -161,7 +162,7 @@ def correct(p_values: Sequence[float], correction: Correction) -> list[float]:
 
 
 def _columns(
-    graph: MixedGraph, data: Mapping[str, Any], discrete: frozenset[str] | None
+    graph: MixedGraph, data: Values, discrete: frozenset[str] | None
 ) -> dict[str, Column | None]:
     """Return the column of each variable; `None` where it has several numbers a row."""
     lacking = [name for name in graph.nodes if name not in data]

@@ -50,7 +50,12 @@ class Tabulated(Mechanism):
     """A conditional distribution over categories: log-probabilities by a network, or a table.
 
     A subclass says which category noise gives, and what the noise is given the category.
+
+    Attributes:
+        suited: Kinds of variables that `choose` tries the family for.
     """
+
+    suited: ClassVar[tuple[type[Variable], ...]] = ()
 
     abduction: ClassVar[Abduction] = "posterior"
     learning_rate: ClassVar[float] = 1e-2
@@ -124,6 +129,13 @@ class Tabulated(Mechanism):
         table = self.log_probs(parents, len(value))
         return table.gather(1, value.long().unsqueeze(1)).squeeze(1)
 
+    @classmethod
+    def candidates(
+        cls, variable: Variable, parents: Mapping[str, Variable]
+    ) -> list[list[Mechanism]]:
+        """Name a logistic regression, then a network, for the kinds that suit the family."""
+        return [[cls(hidden=()), cls()]] if isinstance(variable, cls.suited) else []
+
     @abstractmethod
     def _category(self, noise: Tensor, parents: Parents) -> Tensor:
         """Return the category that noise gives, `(n,)`."""
@@ -172,13 +184,7 @@ class GumbelMax(Tabulated):
     """
 
     assumption: str = "Gumbel-max noise (counterfactual stability), not told by data"
-
-    @classmethod
-    def candidates(
-        cls, variable: Variable, parents: Mapping[str, Variable]
-    ) -> list[list[Mechanism]]:
-        """Name a logistic regression, then a network, for categories without an order."""
-        return [[cls(hidden=()), cls()]] if isinstance(variable, Categorical) else []
+    suited: ClassVar[tuple[type[Variable], ...]] = (Categorical,)
 
     def alternatives(self) -> Sequence[Mechanism]:
         return [self._as(InverseCDF)]
@@ -226,13 +232,7 @@ class InverseCDF(Tabulated):
     """
 
     assumption: str = "monotone in uniform noise, not told by data"
-
-    @classmethod
-    def candidates(
-        cls, variable: Variable, parents: Mapping[str, Variable]
-    ) -> list[list[Mechanism]]:
-        """Name a logistic regression, then a network, for binary and ordinal variables."""
-        return [[cls(hidden=()), cls()]] if isinstance(variable, Binary | Ordinal) else []
+    suited: ClassVar[tuple[type[Variable], ...]] = (Binary, Ordinal)
 
     def alternatives(self) -> Sequence[Mechanism]:
         return [self._as(GumbelMax)]

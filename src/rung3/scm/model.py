@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from rung3.data.rows import Rows, as_rows, spell_unknown
+from rung3.data.rows import Rows, Values, as_rows, named, spell_unknown
 from rung3.data.variables import Continuous, Variable
 from rung3.graph.causal_graph import CausalGraph
 from rung3.graph.given import as_graph
@@ -25,10 +25,7 @@ from rung3.scm.districts.confounding import Confounding
 from rung3.scm.floating import in_own_precision
 from rung3.scm.interventions import intervene
 
-__all__ = ["Model", "Values", "graph_of"]
-
-Values = Mapping[str, Any]
-"""Values by name: a mapping, `Rows` or a data frame."""
+__all__ = ["Model", "graph_of"]
 
 
 class Model(nn.Module):
@@ -158,7 +155,7 @@ class Model(nn.Module):
             raise ValueError(f"do: {spell_unknown(unknown, self.variables)}")
         new = {
             name: intervene(self._mechanisms[name], value, self.variables, held)
-            for name, value in values.items()
+            for name, value in named(values).items()
         }
         arrows = [(cause, name) for cause, name in self.graph.edges if name not in new]
         hidden = self.confounding.members

@@ -22,13 +22,13 @@ import torch
 from torch import Tensor
 
 from rung3.data import memory
-from rung3.data.rows import Exogenous, Noise, Rows
+from rung3.data.rows import Exogenous, Noise, Rows, Values, named
 from rung3.data.seeding import Seed, base_seed
 from rung3.mechanisms.base import Mechanism
 from rung3.scm import conditioning, identifiability, imputation, propagation, provenance, store
 from rung3.scm.floating import in_own_precision
 from rung3.scm.interventions import Apply
-from rung3.scm.model import Model, Values
+from rung3.scm.model import Model
 from rung3.scm.propagation import Changes
 
 __all__ = ["SCM", "load"]
@@ -279,7 +279,7 @@ class SCM(Model):
             base = base_seed(seed)
             complete = imputation.complete(self, rows.batch, particles, seed=base)
             n = rows.batch.n
-            do = {k: imputation.repeated(self, k, v, particles, n) for k, v in do.items()}
+            do = {k: imputation.repeated(self, k, v, particles, n) for k, v in named(do).items()}
             answer = self.counterfactual(
                 complete.rows, do, hold=hold, seed=base, temperature=temperature
             )

@@ -34,7 +34,7 @@ from typing import Any
 
 import torch
 
-from rung3.data.rows import Rows, as_rows, spell_unknown
+from rung3.data.rows import Rows, Values, as_rows, spell_unknown
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.splits import split
 from rung3.mechanisms import Mechanism
@@ -126,7 +126,7 @@ class Choice:
 
 def choose(
     model: SCM,
-    rows: Mapping[str, Any],
+    rows: Values,
     *,
     among: Mapping[str, Iterable[Mechanism]] | None = None,
     held_out: float = 0.2,
@@ -204,7 +204,7 @@ def _check(
         raise ValueError(f"among: {empty[0]}: expected at least one mechanism")
 
 
-def _table(model: SCM, rows: Mapping[str, Any]) -> Rows:
+def _table(model: SCM, rows: Values) -> Rows:
     """Check the rows: every variable has a column, and every column several values."""
     checked = as_rows(rows, model.variables, torch.device("cpu"))
     if lacking := [name for name in model.variables if name not in checked]:

@@ -18,12 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rung3.data.rows import Noise, Rows, as_rows
+from rung3.data.rows import Noise, Rows, Values, as_rows
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Image, Variable
 from rung3.graph.falsification import correct
@@ -90,9 +90,7 @@ class Diagnosis:
 
 
 @torch.no_grad()
-def diagnose(
-    model: SCM, rows: Mapping[str, Any], *, level: float = 0.01, seed: Seed = 0
-) -> list[Diagnosis]:
+def diagnose(model: SCM, rows: Values, *, level: float = 0.01, seed: Seed = 0) -> list[Diagnosis]:
     """Test every mechanism of a model on rows that it did not learn from.
 
     Args:

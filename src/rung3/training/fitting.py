@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from rung3.data.rows import Rows, as_rows, spell_unknown
+from rung3.data.rows import Rows, Values, as_rows, spell_unknown
 from rung3.data.seeding import base_seed, seeded
 from rung3.data.splits import split
 from rung3.data.validation import takes
@@ -49,8 +49,8 @@ __all__ = ["calibrate", "fit"]
 @takes(Options)
 def fit(
     model: SCM,
-    train: Mapping[str, Any],
-    validation: Mapping[str, Any] | None = None,
+    train: Values,
+    validation: Values | None = None,
     *,
     only: Iterable[str] | None = None,
     **options: Any,
@@ -166,8 +166,8 @@ def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Trainable]:
 
 def _rows(
     model: SCM,
-    train: Mapping[str, Any],
-    validation: Mapping[str, Any] | None,
+    train: Values,
+    validation: Values | None,
     chosen: Mapping[str, Trainable],
     also: Collection[str],
     options: Options,
@@ -192,7 +192,7 @@ def _rows(
 
 def _checked(
     model: SCM,
-    values: Mapping[str, Any],
+    values: Values,
     chosen: Mapping[str, Trainable],
     also: Collection[str],
     which: str,

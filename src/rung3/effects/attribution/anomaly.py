@@ -15,11 +15,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from rung3.data.rows import Values
 from rung3.data.seeding import Seed, base_seed
 from rung3.effects.attribution.coalitions import BLOCKS, CHUNK_NUMBERS, Coalitions
 from rung3.effects.attribution.forward import lineage
@@ -72,7 +72,7 @@ class Attribution:
 @torch.no_grad()
 def attribute_anomaly(
     model: SCM,
-    rows: Mapping[str, Any],
+    rows: Values,
     outcome: str,
     *,
     score: Callable[[Tensor], Tensor] | None = None,

@@ -39,7 +39,7 @@ from torch import Tensor
 
 from rung3.data.columns import gaps, read, say_gaps
 from rung3.data.features import features, summary
-from rung3.data.rows import Rows
+from rung3.data.rows import Rows, Values
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Discrete, Image, Variable
 from rung3.graph import CausalGraph
@@ -95,8 +95,8 @@ class Change:
 
 
 def changes(
-    source: Mapping[str, Any],
-    target: Mapping[str, Any],
+    source: Values,
+    target: Values,
     graph: Any,
     *,
     variables: Mapping[str, Variable] | None = None,
@@ -161,8 +161,8 @@ def changes(
 
 
 def _together(
-    source: Mapping[str, Any],
-    target: Mapping[str, Any],
+    source: Values,
+    target: Values,
     graph: CausalGraph,
     variables: Mapping[str, Variable],
 ) -> tuple[tuple[Rows, Rows], dict[str, Variable]]:

@@ -32,6 +32,7 @@ import torch
 from numpy.typing import NDArray
 
 from rung3.data.columns import gaps, read
+from rung3.data.rows import Values
 from rung3.data.variables import Discrete, Variable
 from rung3.effects.estimate import BOUNDS, Estimate
 from rung3.graph import CausalGraph
@@ -49,7 +50,7 @@ MAX_ENTRIES = 20_000_000
 
 
 def bounds(
-    source: Mapping[str, Any] | SCM,
+    source: Values | SCM,
     graph: Any,
     event: Event,
     do: Event,
@@ -181,7 +182,7 @@ class _Program:
 
     def __init__(
         self,
-        source: Mapping[str, Any] | SCM,
+        source: Values | SCM,
         graph: CausalGraph,
         variables: Mapping[str, Variable],
         actions: Sequence[Event],
@@ -334,7 +335,7 @@ def _einsum(operands: Sequence[Any], output: str) -> Array:
 
 
 def _distribution(
-    source: Mapping[str, Any] | SCM, names: Sequence[str], variables: Mapping[str, Variable]
+    source: Values | SCM, names: Sequence[str], variables: Mapping[str, Variable]
 ) -> tuple[Array, dict[str, Discrete], int]:
     """Return P(v) of the named variables, their kinds, and the number of rows with gaps."""
     left_out = 0

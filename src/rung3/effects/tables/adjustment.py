@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rung3.data.columns import amounts, gaps, read, say_gaps
-from rung3.data.rows import Rows
+from rung3.data.rows import Rows, Values
 from rung3.data.values import coded
 from rung3.data.variables import Binary, Categorical, Continuous, Discrete, Variable
 from rung3.effects.estimate import Estimate
@@ -76,7 +76,7 @@ class Effect:
 
 
 def effect(
-    table: Mapping[str, Any],
+    table: Values,
     treatment: str,
     outcome: str,
     *,

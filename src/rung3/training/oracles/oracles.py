@@ -16,7 +16,7 @@ from rung3.training.oracles.oracle import Oracle
 
 if TYPE_CHECKING:
     from rung3.data.cache import Cache
-    from rung3.data.rows import Rows
+    from rung3.data.rows import Rows, Values
     from rung3.scm.scm import SCM
 
 __all__ = ["Oracle", "Oracles", "fit_oracles"]
@@ -49,7 +49,7 @@ class Oracles(Mapping[tuple[str, str], Oracle]):
         for oracle in self.values():
             oracle.eval().requires_grad_(False)
 
-    def measure(self, model: SCM, rows: Mapping[str, Any]) -> None:
+    def measure(self, model: SCM, rows: Values) -> None:
         """Measure all on rows that none was trained on: only then have they a density."""
         held = _rows_of(model, rows)
         for pair, oracle in self.items():
@@ -110,7 +110,7 @@ class Oracles(Mapping[tuple[str, str], Oracle]):
 
 def fit_oracles(
     model: SCM,
-    train: Mapping[str, Any],
+    train: Values,
     held: Mapping[str, Any] | None = None,
     *,
     epochs: int = 4,
@@ -170,7 +170,7 @@ def oracle_pairs(model: SCM) -> list[tuple[str, str]]:
     ]
 
 
-def _rows_of(model: SCM, values: Mapping[str, Any]) -> Rows:
+def _rows_of(model: SCM, values: Values) -> Rows:
     from rung3.data.rows import as_rows
 
     return as_rows(values, model.variables, torch.device("cpu"))
