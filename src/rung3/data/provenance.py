@@ -22,7 +22,7 @@ TRUSTED = 30.0
 
 @dataclass(frozen=True)
 class Provenance:
-    """How the answer to a query came about.
+    """The origin of the answer to a query.
 
     Attributes:
         rung: Which rung of the ladder the query stood on (lecture, Figure 7).

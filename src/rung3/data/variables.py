@@ -28,7 +28,7 @@ MOST_BITS = 16
 """Bits of a pixel whose levels single precision still tells apart with room to spare."""
 
 TOLERANCE = 0.02
-"""Of a level's spacing: how far a pixel may lie off its level by rounding."""
+"""How far a pixel may lie off its level by rounding, relative to the spacing of levels."""
 
 
 @dataclass(frozen=True, kw_only=True)

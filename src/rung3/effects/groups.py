@@ -27,7 +27,7 @@ __all__ = ["Heterogeneity", "heterogeneity"]
 
 @dataclass(frozen=True)
 class Heterogeneity:
-    """How an effect differs between groups of rows.
+    """The differences of an effect between groups of rows.
 
     Attributes:
         by: The column that makes the groups.

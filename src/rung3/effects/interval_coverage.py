@@ -27,7 +27,7 @@ __all__ = ["Coverage", "coverage"]
 
 @dataclass(frozen=True)
 class Coverage:
-    """How often intervals of a model's particles hold the true counterfactual.
+    """The share of intervals of a model's particles that hold the true counterfactual.
 
     Attributes:
         shares: By nominal level p, the share of intervals that hold the truth (among the pixels of

@@ -50,7 +50,7 @@ DRAWS = 4096
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an axiom holds.
+    """The answer whether an axiom holds.
 
     Attributes:
         cases: How often its premise held: units times interventions.
@@ -75,7 +75,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Axioms:
-    """What a table of potential responses obeys.
+    """The axioms that a table of potential responses obeys.
 
     Attributes:
         effectiveness: What is set takes that value.

@@ -32,7 +32,7 @@ __all__ = ["Runner", "summarise"]
 
 
 class Runner:
-    """Asks a model batch by batch, with one seed, and hands the answers to the measures.
+    """A pass that asks a model batch by batch, with one seed, and hands measures the answers.
 
     Args:
         exam: The model under examination, and what measures may use.

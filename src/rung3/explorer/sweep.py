@@ -23,7 +23,7 @@ MIN_HEIGHT = 96
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a row would be at each value of one variable.
+    """A row as it would be at each value of one variable.
 
     Attributes:
         name: The variable.

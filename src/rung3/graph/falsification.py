@@ -52,7 +52,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Falsification:
-    """Which of the independencies that a graph implies the data reject.
+    """The independencies that a graph implies, and which of them the data reject.
 
     Attributes:
         findings: One for each statement that was tested, the least p-value first.

@@ -43,7 +43,7 @@ NO_MEDIATOR = "its mechanism has no latent mediator; use HVAE(prior='conditional
 
 
 class LatentMediator(Protocol):
-    """What a mechanism adds to the contract if its parents cause latents, which cause the value."""
+    """The additions to the contract of mechanisms whose parents cause latents, which cause x."""
 
     def latents(self, noise: Noise, parents: Parents) -> dict[str, Tensor]:
         """Return the latents z that this noise gives under these parents, each `(n, ...)`."""

@@ -59,7 +59,7 @@ class ImpossibleError(ValueError):
 
 
 class Trainable(nn.Module, ABC):
-    """What training needs: one mechanism, or those that hidden causes join as one.
+    """The unit of training: one mechanism, or those that hidden causes join as one.
 
     Attributes:
         name: Name of its variable.

@@ -43,7 +43,7 @@ FORM = "a known equation, or a form that is assumed (monotone in its noise, Gumb
 
 @dataclass(frozen=True)
 class Identification:
-    """Whether a query can be answered from observational data, and how.
+    """The answer whether observational data identify a query, and how.
 
     Attributes:
         query: The query.

@@ -154,7 +154,7 @@ def _streams(mechanism: Mechanism, n: int, base: int) -> Iterator[tuple[slice, i
 
 @dataclass(frozen=True)
 class Changes:
-    """What a model computes anew when it predicts from noise that another one abducted.
+    """The parts that a model computes anew when it predicts from another one's noise.
 
     Attributes:
         recomputed: Variables whose mechanism, or an ancestor's, is not the one of abduction; all,

@@ -45,7 +45,7 @@ Printed = tuple[str, list[str], list[Line]]
 
 @dataclass(frozen=True)
 class Check:
-    """What a study would do.
+    """The outcome of a check: what a study would do.
 
     Attributes:
         model: The model, untrained.

@@ -123,7 +123,7 @@ class FitOptions(Derived, of=Options, without=WHOLE_RUN):
 
 
 class Training(FitOptions, of=Options):
-    """How to fit: options for all mechanisms, and others for some.
+    """The options of training, for all mechanisms, and others for some.
 
     Args:
         seed: Seed of weights, the order of rows and training's own draws; the study's if not given.
@@ -153,7 +153,7 @@ class Training(FitOptions, of=Options):
 
 
 class OracleOptions(Part):
-    """How the oracles that judge effectiveness are trained; see `rung3.evaluation.fit_oracles`.
+    """The training of the oracles that judge effectiveness; see `rung3.evaluation.fit_oracles`.
 
     Args:
         epochs: Passes over their rows.
@@ -192,7 +192,7 @@ def _preset(value: Any) -> Any:
 
 
 class ProtocolOptions(Derived, of=Protocol):
-    """What is asked and measured, as `rung3.evaluation.Protocol` takes it.
+    """The questions and measures, as `rung3.evaluation.Protocol` takes them.
 
     Args:
         preset: A preset that the rest changes, such as `melistas2024`, or `complete`.
@@ -219,7 +219,7 @@ class ProtocolOptions(Derived, of=Protocol):
 
 
 class Evaluation(Part):
-    """What to ask of the fitted model, as `rung3.evaluate` takes it.
+    """The questions to the fitted model, as `rung3.evaluate` takes them.
 
     Args:
         protocol: The name of a preset, or what is asked and measured; the options below that are

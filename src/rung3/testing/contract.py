@@ -35,7 +35,7 @@ class MechanismError(ValueError):
 
 @dataclass(frozen=True)
 class MechanismReport:
-    """What `check_mechanism` found: a line for each check that passed.
+    """The result of `check_mechanism`: a line for each check that passed.
 
     Attributes:
         mechanism: The mechanism, as it would be written.

@@ -66,7 +66,7 @@ POLISHING_RATE = 1e-4
 
 @dataclass(frozen=True)
 class Trial:
-    """What rows say of one candidate.
+    """The evidence of rows on one candidate.
 
     Attributes:
         mechanism: The candidate, as it would be written.
@@ -316,7 +316,7 @@ class _Search:
 
 @dataclass(frozen=True)
 class _Fitting:
-    """How mechanisms are trained: those that are solved beforehand for one step."""
+    """The training of mechanisms: those that are solved beforehand for one step."""
 
     steps: int
     batch_size: int

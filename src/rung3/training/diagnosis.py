@@ -42,7 +42,7 @@ MIN_ROWS = 50
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What held-out rows say of one mechanism.
+    """The evidence of held-out rows on one mechanism.
 
     Attributes:
         variable: Name of the variable.

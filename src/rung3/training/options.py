@@ -45,7 +45,7 @@ Devices = Annotated[
 
 @dataclass
 class History:
-    """What training did, epoch by epoch.
+    """The record of training, epoch by epoch.
 
     Attributes:
         training: Mean loss in each epoch, by mechanism.

@@ -37,7 +37,7 @@ __all__ = ["Beside", "beside", "warn_of_formulas"]
 Array: TypeAlias = npt.NDArray[np.float64]
 
 QUANTILES = (0.5, 0.1, 0.3, 0.7, 0.9)
-"""Of the cause, where effects are compared: the first with each of the others."""
+"""Quantiles of the cause between which effects are compared: the first with the others."""
 
 ROWS = 5_000
 """Rows of a regression, at most."""

@@ -31,7 +31,7 @@ __all__ = ["Attribution", "attribute_anomaly"]
 
 @dataclass(frozen=True)
 class Attribution:
-    """Why rows are unusual.
+    """The reasons why rows are unusual.
 
     Attributes:
         outcome: Name of the outcome.

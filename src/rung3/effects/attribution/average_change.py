@@ -26,7 +26,7 @@ __all__ = ["Shift", "attribute_change"]
 
 @dataclass(frozen=True)
 class Shift:
-    """Why an average changed.
+    """The reasons why an average changed.
 
     Attributes:
         outcome: Name of the outcome.

@@ -68,7 +68,7 @@ ROWS_A_PRODUCT = 20
 
 @dataclass(frozen=True)
 class Change:
-    """Whether a mechanism differs between two data sets.
+    """The result of a test whether a mechanism differs between two data sets.
 
     Attributes:
         variable: Name of the variable.

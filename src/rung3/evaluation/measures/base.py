@@ -95,7 +95,7 @@ MODES = {KEPT: "noise kept", LATENT: "from z alone", AVERAGED: "mean of draws"}
 
 
 class Reading(NamedTuple):
-    """What an oracle reads in images.
+    """The values that an oracle reads in images.
 
     Attributes:
         value: The variable's value, `(n, *shape)`, in its unit.
@@ -212,7 +212,7 @@ class Examination:
 
 
 class Line(NamedTuple):
-    """How a comparison tells of a path.
+    """The line of a comparison about a path.
 
     Attributes:
         text: What it is called.

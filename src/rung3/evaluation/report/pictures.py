@@ -78,12 +78,23 @@ def strip(
             bands += _differences("error\n(from truth)", after - example.truth[name])
     if not bands:
         return None
+    return _headed(bands, chosen, example, variables, shown[0])
+
+
+def _headed(
+    bands: list[tuple[str, Tensor]],
+    chosen: Sequence[str],
+    example: Example,
+    variables: Mapping[str, Variable],
+    image: str,
+) -> bytes:
+    """Draw bands of an image under what is set in each column."""
     heads = [
         "\n".join(_change(name, variables[name], example, k) for name in chosen)
         for k in range(example.factual.n)
     ]
     corner = "\n".join(_named(name, variables[name]) for name in chosen)
-    return _mosaic(bands, heads, corner, variables[shown[0]])
+    return _mosaic(bands, heads, corner, variables[image])
 
 
 def beside(
@@ -122,12 +133,7 @@ def beside(
             near, what = first.truth[image], "error"
         for name, answer in answers.items():
             bands += _differences(f"{what}\n{name}", answer - near)
-    heads = [
-        "\n".join(_change(name, variables[name], first, k) for name in chosen)
-        for k in range(first.factual.n)
-    ]
-    corner = "\n".join(_named(name, variables[name]) for name in chosen)
-    return _mosaic(bands, heads, corner, variables[shown[0]])
+    return _headed(bands, chosen, first, variables, shown[0])
 
 
 def film(sweep: Sweep, causes: CausalGraph, variables: Mapping[str, Variable]) -> bytes:

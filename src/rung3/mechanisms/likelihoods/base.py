@@ -48,7 +48,7 @@ def standard_normal(
 
 
 class Likelihood(ABC, Generic[Params]):
-    """How a pixel comes from a decoder's output and from eps.
+    """The distribution of a pixel, given a decoder's output, and its noise eps.
 
     Args:
         min_log_scale: Lower bound of a log-scale, from -12 to 0, with pixels from 0 to 1: it bounds
@@ -110,7 +110,7 @@ class Normal(NamedTuple):
 
 
 class LocationScale(Likelihood[Normal]):
-    """What `x = mu + sigma eps` shares: mu and log sigma, in this order, for every channel.
+    """Likelihoods `x = mu + sigma eps`, with mu and log sigma, in this order, for every channel.
 
     Pixels are clamped to [0, 1], so their mean is not mu, and near black and white far from it:
 

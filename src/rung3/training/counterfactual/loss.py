@@ -45,7 +45,7 @@ __all__ = ["CounterfactualLoss", "Step", "propagate"]
 
 
 class Step(NamedTuple):
-    """What a step costs: what is minimised, and the mechanism's own loss in it."""
+    """The loss of a step: what is minimised, and the mechanism's own loss in it."""
 
     total: Tensor
     plain: Tensor

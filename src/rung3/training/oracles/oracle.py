@@ -44,7 +44,7 @@ AT_ONCE = 512
 
 
 class Oracle(nn.Module):
-    """Reads one variable off an image.
+    """A network that reads one variable off an image.
 
     A convolutional network sees its shapes, and another the levels of its pixels in order, wherever
     they are: a convolution finds it hard to tell the median of the bright ones.

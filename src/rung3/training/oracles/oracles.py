@@ -28,7 +28,7 @@ FREE = 0.75
 """Share of the epochs in which images are normalised by their own batch's statistics."""
 
 LAYOUT = "3"
-"""Of the networks and their training: to be changed with them, as it names files of the cache."""
+"""Version of the networks and their training, which names files of the cache."""
 
 
 class Oracles(Mapping[tuple[str, str], Oracle]):
@@ -36,7 +36,7 @@ class Oracles(Mapping[tuple[str, str], Oracle]):
 
     Args:
         oracles: The oracles.
-        origin: What they were trained on, in words.
+        origin: What they were trained on, as text.
     """
 
     def __init__(self, oracles: Mapping[tuple[str, str], Oracle], origin: str = "") -> None:
@@ -132,7 +132,7 @@ def fit_oracles(
         width: Channels of an oracle's second layer.
         seed: Of the weights and the order of rows.
         progress: Whether to show a progress bar.
-        origin: What the rows are, in words, for the report.
+        origin: What the rows are, as text, for the report.
         cache: Where oracles of the same rows and settings may have been kept, and are.
 
     Raises:
