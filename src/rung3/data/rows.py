@@ -45,6 +45,11 @@ class Values(Protocol):
         ...
 
 
+def noise_parts(noise: Noise) -> dict[str, Tensor]:
+    """Return the tensors of a mechanism's noise by name; a single one has none."""
+    return {"": noise} if isinstance(noise, Tensor) else noise
+
+
 def map_noise(function: Callable[[Tensor], Tensor], noise: Noise) -> Noise:
     """Apply a function to every tensor of a mechanism's noise."""
     if isinstance(noise, Tensor):

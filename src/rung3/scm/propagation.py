@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Generator, Tensor
 
-from rung3.data.rows import Exogenous, Noise, Rows, map_noise
+from rung3.data.rows import Exogenous, Noise, Rows, map_noise, noise_parts
 from rung3.data.seeding import base_seed, seeded, stream
 from rung3.mechanisms.base import ImpossibleError, Mechanism, Parents, repeat_noise
 from rung3.scm.interventions import SetTo
@@ -277,10 +277,7 @@ def check_lengths(model: Model, n: int) -> None:
 
 def length(noise: Mapping[str, Noise]) -> int:
     """Return the number of rows of noise without particles."""
-    for part in noise.values():
-        for tensor in [part] if isinstance(part, Tensor) else part.values():
-            return len(tensor)
-    return 1
+    return next((len(t) for part in noise.values() for t in noise_parts(part).values()), 1)
 
 
 def _batch(name: str, value: Tensor, n: int) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rung3.data.cache import Cache
 from rung3.data.files import digest, read_tensors, write_tensors
-from rung3.data.rows import Rows
+from rung3.data.rows import Rows, noise_parts
 from rung3.data.seeding import base_seed
 from rung3.mechanisms.base import Mechanism
 from rung3.scm.scm import SCM
@@ -117,8 +117,7 @@ def _query_parts(rows: Rows, do: Mapping[str, Any], hold: Collection[str]) -> li
     targets = {name: torch.as_tensor(value) for name, value in do.items()}
     noise: dict[str, Tensor] = {}
     for name, part in (rows.noise or {}).items():
-        parts = {"": part} if isinstance(part, Tensor) else part
-        noise |= {f"{name}.{key}": value for key, value in parts.items()}
+        noise |= {f"{name}.{key}": value for key, value in noise_parts(part).items()}
     return [digest(dict(rows)), digest(noise), digest(targets), " ".join(sorted(hold))]
 
 

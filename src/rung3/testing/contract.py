@@ -10,14 +10,14 @@ of approximate ones it is reported how far they are from them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 
 import torch
 from torch import Tensor
 
-from rung3.data.rows import Noise, map_noise
+from rung3.data.rows import Noise, map_noise, noise_parts
 from rung3.data.variables import Continuous, Discrete, Image, Variable
 from rung3.mechanisms.base import Mechanism
 from rung3.testing.case import Subject, far, prepare
@@ -114,7 +114,7 @@ def check_shapes(subject: Subject) -> str:
     _expect("abduct", _shape_of(subject.abduct()), _shape_of(subject.noise))
     _expect("log_prob", tuple(m.log_prob(subject.value, subject.parents).shape), (n,))
     _expect("loss", tuple(m.loss(subject.value, subject.parents).shape), ())
-    for name, part in _parts(subject.noise):
+    for name, part in noise_parts(subject.noise).items():
         _expect(f"sample_noise{name}", len(part), n)
     return f"{n} rows"
 
@@ -201,8 +201,7 @@ def check_seed(subject: Subject) -> str:
     repeated = subject.mechanism.predict(subject.noise, subject.parents)
     if not torch.equal(repeated, subject.value):
         raise MechanismError("predict differs between two calls with the same noise and parents")
-    parts = [part for _, part in _parts(subject.noise)]
-    if parts and _same(subject.draw("one"), subject.draw("two")):
+    if noise_parts(subject.noise) and _same(subject.draw("one"), subject.draw("two")):
         raise MechanismError("sample_noise is the same under two seeds")
     return "the same under one seed"
 
@@ -314,7 +313,7 @@ def _mass(subject: Subject, row: int) -> float:
 def _columns(noise: Noise) -> dict[str, Tensor]:
     """Return each coordinate of noise `(n, ...)`, and sums that tell dependence."""
     columns = {}
-    for name, part in _parts(noise):
+    for name, part in noise_parts(noise).items():
         flat = part.reshape(len(part), -1).double().cpu()
         if flat.shape[1] > 64:  # an image's: all pixels as one
             columns[name or "u"] = flat.flatten()
@@ -325,17 +324,13 @@ def _columns(noise: Noise) -> dict[str, Tensor]:
     return columns
 
 
-def _parts(noise: Noise) -> Iterator[tuple[str, Tensor]]:
-    yield from {"": noise}.items() if isinstance(noise, Tensor) else noise.items()
-
-
 def _shape_of(noise: Noise) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(part.shape) for name, part in _parts(noise)}
+    return {name: tuple(part.shape) for name, part in noise_parts(noise).items()}
 
 
 def _same(one: Noise, other: Noise) -> bool:
-    pairs = zip(_parts(one), _parts(other), strict=True)
-    return all(torch.equal(a, b) for (_, a), (_, b) in pairs)
+    pairs = zip(noise_parts(one).values(), noise_parts(other).values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
 
 
 def _expect(what: str, given: object, expected: object) -> None:

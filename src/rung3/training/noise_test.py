@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.features import features
-from rung3.data.rows import Noise
+from rung3.data.rows import Noise, noise_parts
 from rung3.data.seeding import stream
 from rung3.data.variables import Continuous, Discrete, Variable
 from rung3.graph.association import association
@@ -78,10 +78,9 @@ def independence(noise: Noise, parents: Parents, kinds: Mapping[str, Variable], 
 
 def coordinates(noise: Noise) -> dict[str, Tensor]:
     """Return the coordinates of noise, each `(n,)`."""
-    parts = {"": noise} if isinstance(noise, Tensor) else noise
     return {
         f"{key}{k}": column
-        for key, part in parts.items()
+        for key, part in noise_parts(noise).items()
         for k, column in enumerate(part.reshape(len(part), -1).double().T)
     }
 

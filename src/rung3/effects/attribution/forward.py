@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from rung3.data.rows import Noise, spell_unknown
+from rung3.data.rows import Noise, noise_parts, spell_unknown
 from rung3.data.seeding import stream
 from rung3.mechanisms.base import Mechanism
 from rung3.scm.scm import SCM
@@ -46,14 +46,10 @@ def predict(
     mechanisms: Mapping[str, Mechanism], names: list[str], noise: Mapping[str, Noise]
 ) -> dict[str, Tensor]:
     """Predict variables `(n, ...)` that have all their causes among the names."""
-    n = next(len(t) for part in noise.values() for t in _tensors(part))
+    n = next(len(t) for part in noise.values() for t in noise_parts(part).values())
     values: dict[str, Tensor] = {}
     for name in names:
         parents = {parent: values[parent] for parent in mechanisms[name].parents}
         value = mechanisms[name].predict(noise.get(name, {}), parents)
         values[name] = value.expand(n, *value.shape[1:])
     return values
-
-
-def _tensors(noise: Noise) -> list[Tensor]:
-    return [noise] if isinstance(noise, Tensor) else list(noise.values())

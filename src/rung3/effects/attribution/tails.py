@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Generator, Tensor
 
-from rung3.data.rows import Noise, map_noise
+from rung3.data.rows import Noise, map_noise, noise_parts
 from rung3.effects.noise import choose_noise
 from rung3.mechanisms.additive.mechanism import AdditiveNoise
 from rung3.mechanisms.base import Mechanism
@@ -142,8 +142,9 @@ def moved(
     """
     density = _density(mechanism)
     if density is None or not isinstance(noise, Tensor) or not isinstance(prior, Tensor):
-        shape, device = (len(size), _width(noise)), size.device
-        at = torch.randint(_length(prior), shape, generator=generator, device=device)
+        first, drawn = (next(iter(noise_parts(part).values())) for part in (noise, prior))
+        shape, device = first.shape[:2], size.device
+        at = torch.randint(len(drawn), shape, generator=generator, device=device)
         redrawn = torch.rand(shape, generator=generator, device=device) < size
         return choose_noise(redrawn, map_noise(lambda t: t[at], prior), noise)
     size = size.reshape(-1, 1, *[1] * (noise.ndim - 2))
@@ -157,14 +158,6 @@ def moved(
     gain = density(there) - density(noise) + torch.where(stretch, stretched, 0.0)
     chance = torch.rand(gain.shape, generator=generator, device=noise.device)
     return torch.where(chance.log() < gain, there, noise)
-
-
-def _width(noise: Noise) -> int:
-    return (noise if isinstance(noise, Tensor) else next(iter(noise.values()))).shape[1]
-
-
-def _length(pool: Noise) -> int:
-    return len(pool if isinstance(pool, Tensor) else next(iter(pool.values())))
 
 
 def _density(mechanism: Mechanism) -> Callable[[Tensor], Tensor] | None:
