@@ -142,8 +142,9 @@ def _take(values: Any, rows: NDArray[np.bool_], missing: NDArray[np.bool_]) -> A
     rest = array[rows]
     if rest.dtype == object:
         rest = pd.Series(list(rest)).infer_objects().to_numpy()
-    if missing.any() and rest.dtype.kind == "f" and (rest == rest.astype(np.int64)).all():
-        rest = rest.astype(np.int64)
+    if missing.any() and rest.dtype.kind == "f":
+        whole = (rest == np.round(rest)) & (abs(rest) < 2.0**63)
+        rest = rest.astype(np.int64) if whole.all() else rest
     return rest
 
 

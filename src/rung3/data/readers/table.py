@@ -116,11 +116,14 @@ def _read_csv(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:
         na_values={name: list(GAPS) for name in names if not labels[name]},
         keep_default_na=False,
     )
-    for name in (name for name in names if labels[name]):
+    for name in (name for name in names if not pd.api.types.is_numeric_dtype(frame[name])):
         texts = frame[name].mask(frame[name].isin(GAPS - labels[name]), None)
         if not texts.isin(labels[name]).any():  # codes, perhaps
             with suppress(ValueError):
-                texts = pd.to_numeric(texts)
+                numbers = pd.to_numeric(texts)
+                # Whole numbers of 64 bits beside gaps or signs stay text there.
+                numeric = pd.api.types.is_numeric_dtype(numbers)
+                texts = numbers if numeric else texts.astype(np.float64)
         frame[name] = texts
     return frame
 
