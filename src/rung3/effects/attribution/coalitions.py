@@ -168,7 +168,7 @@ class Coalitions:
         """Return `log P` of each case, its standard error, and whether it is a bound only."""
         device = self.reached.device
         rows = torch.tensor([row for _, row in cases], device=device)[:, None]
-        kept = {k: torch.tensor([k in t for t, _ in cases], device=device) for k in self.players}
+        members = {k: torch.tensor([k in t for t, _ in cases], device=device) for k in self.players}
         shape = (len(cases), LEVEL_DRAWS)
 
         def choice() -> Tensor:
@@ -187,7 +187,7 @@ class Coalitions:
             at = choice()
             return {
                 k: choose_noise(
-                    kept[k],
+                    members[k],
                     choose_noise(renewed, own(k, at), part),
                     moved(self.mechanisms[k], part, self.prior[k], size, generator),
                 )
@@ -196,7 +196,7 @@ class Coalitions:
 
         at = choice()
         state = {
-            k: choose_noise(kept[k], own(k, at), map_noise(lambda t: t[at], self.prior[k]))
+            k: choose_noise(members[k], own(k, at), map_noise(lambda t: t[at], self.prior[k]))
             for k in self.players
         }
         return log_tails(state, rate, step, self.reached[rows[:, 0]], generator)
