@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from rung3.cli.arguments import RunPath, RunPaths, Settings, StudyPath
-from rung3.cli.console import print_table, save_picture, say, say_path
+from rung3.cli.console import print_table, save_picture, say, say_path, warn
 
 __all__ = ["check", "compare", "evaluate", "run", "sweep", "tradeoff"]
 
@@ -61,8 +61,11 @@ def check(study: StudyPath, settings: Settings = None) -> None:
     from rung3.study.check import check as dry_run
     from rung3.study.study import Study
 
-    for title, columns, lines in dry_run(Study.load(study, settings or ())).tables():
+    result = dry_run(Study.load(study, settings or ()))
+    for title, columns, lines in result.tables():
         print_table(title, columns, lines)
+    for text in result.warnings():
+        warn(text)
 
 
 def sweep(

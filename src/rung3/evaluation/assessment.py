@@ -16,6 +16,7 @@ from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Image
 from rung3.evaluation.baselines.baselines import of_world
 from rung3.evaluation.bootstrap import Bootstrap
+from rung3.evaluation.evidence import between_rows, supports, trainings
 from rung3.evaluation.measures.base import (
     Baseline,
     Examination,
@@ -29,6 +30,7 @@ from rung3.evaluation.plan import planned
 from rung3.evaluation.protocol import Protocol
 from rung3.evaluation.report.report import Report
 from rung3.evaluation.runner import Runner, summarise
+from rung3.evaluation.verdict import judge
 from rung3.scm.floating import in_own_precision
 from rung3.scm.query import Query, outcomes
 from rung3.scm.truth import Truths
@@ -133,9 +135,15 @@ def evaluate(
         runners = _run(setup, _reference(setup, train), cache, progress)
         resamples = Bootstrap(count, protocol.bootstrap, base)
         metrics = summarise(runners, rows, plans[0], setup.known, resamples)
+    metrics["training"] = trainings(model, history or {})
+    metrics["between rows"] = between_rows(model, rows[:count], base)
+    if train is not None:
+        seen = as_rows(train, model.variables, torch.device("cpu"))
+        metrics["positivity"] = supports(model, seen, rows[:count], runners[0].targets)
     metrics["targets"] = {query.label: query.out_of_range(model) for query in plans[0]}
     metrics["settings"] = _settings(setup)
     metrics["model"] = str(model).splitlines()
+    metrics["verdict"] = judge(metrics).config()
     first, curves = runners[0], dict(history or {})
     scores = first.exam.scores
     return Report(metrics, model.graph, model.variables, first.examples, curves, scores)

@@ -14,6 +14,7 @@ from rung3.evaluation import Report, evaluate, user_cache
 from rung3.evaluation.misspecification import mislabelled
 from rung3.scm.scm import SCM
 from rung3.study.folder import RunFolder
+from rung3.study.lengths import short_trainings
 from rung3.study.preflight import batch_size_of, preflight
 from rung3.study.sources import Splits
 from rung3.study.study import Group, Study
@@ -77,6 +78,8 @@ def run_study(
         if first and study.data.is_read:
             place.remember(splits)
         run = _Run(study, place, splits, say if first else _silent, progress and first)
+        for short in () if place.fitted else short_trainings(study, untrained, splits.train.n):
+            run.say(f"warning: {short.text()}")
         if not place.fitted:
             with stoppable("while fitting", CURE):
                 run.fit(untrained)
@@ -88,6 +91,7 @@ def run_study(
         with stoppable("while evaluating", CURE):
             report = run.evaluate(model, oracles)
         with stoppable("while writing the report", CURE):
+            report.run = str(place.path)
             report.save(place.path)
         return report
 
