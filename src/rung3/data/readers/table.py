@@ -21,7 +21,7 @@ from rung3.data.variables import Image, Variable
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["table"]
+__all__ = ["GAPS", "table"]
 
 GAPS = frozenset(
     {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
