@@ -21,7 +21,7 @@ from rung3.data.variables import Image, Variable
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["GAPS", "table"]
+__all__ = ["GAPS", "columns_of", "table"]
 
 GAPS = frozenset(
     {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
@@ -83,6 +83,15 @@ def table(
         else:
             raise ValueError(f"{name} is {variable}, and an image_column; declare it an Image")
     return Rows(values)
+
+
+def columns_of(path: str | Path) -> list[str]:
+    """Return the names of a table's columns.
+
+    Raises:
+        ValueError: If the file is missing, or no table.
+    """
+    return [str(name) for name in _read(Path(path), {}).columns]
 
 
 def _read(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:

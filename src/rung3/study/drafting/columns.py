@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rung3.data.images import SUFFIXES
 from rung3.data.readers.table import GAPS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SUFFIXES", "Column", "look", "read_texts"]
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".ppm")
-"""Endings of the names of image files."""
+__all__ = ["Column", "look", "read_texts"]
 
 MAX_LABELS = 20
 """Different texts that a category may have; more are free text."""

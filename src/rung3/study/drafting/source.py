@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rung3.data.images import SUFFIXES
 from rung3.data.spelling import listed
-from rung3.study.drafting.columns import SUFFIXES, read_texts
+from rung3.study.drafting.columns import read_texts
 
 if TYPE_CHECKING:
     import pandas as pd
