@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -92,6 +94,7 @@ def run_study(
             report = run.evaluate(model, oracles)
         with stoppable("while writing the report", CURE):
             report.run = str(place.path)
+            report.metrics["run"] = _made(study, place, model)
             report.save(place.path)
         return report
 
@@ -207,6 +210,17 @@ class _Run:
             cache=user_cache(),
             progress=self.progress,
         )
+
+
+def _made(study: Study, place: RunFolder, model: SCM) -> dict[str, Any]:
+    """Return what a report says of how it was made."""
+    return {
+        "name": study.name,
+        "models": [f"{name} by {type(m).__name__}" for name, m in model.mechanisms.items()],
+        "when": datetime.now(UTC).isoformat(" ", timespec="minutes").removesuffix("+00:00"),
+        "version": version("rung3"),
+        "command": f"rung3 run {place.path}/study.yaml --out {place.path}-again",
+    }
 
 
 def saved_oracles(path: Path) -> Oracles | None:

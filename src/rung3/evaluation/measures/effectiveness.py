@@ -32,7 +32,7 @@ from rung3.evaluation.measures.base import (
     Section,
     read_images,
 )
-from rung3.evaluation.measures.table import Table, cell
+from rung3.evaluation.measures.table import Cell, Table, cell
 from rung3.evaluation.scores import Path
 
 __all__ = ["EFFECTIVENESS"]
@@ -101,11 +101,23 @@ def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
             )
             for who in whos:
                 cells = [
-                    cell(kinds[kind][label].get(name, {}).get(who), False) for kind, name in columns
+                    _shaded(kinds[kind][label].get(name, {}), who, kinds[kind][FACTUAL][name])
+                    for kind, name in columns
                 ]
                 several = len(whos.keys() - {TRUTH, NOTHING}) > 1
                 table.rows.append((_who(label, who, several), cells))
         yield table
+
+
+def _shaded(by_who: Mapping[str, Any], who: str, floor: Mapping[str, Any]) -> Cell:
+    """Return a cell with its place between the floor, 0, and doing nothing, 1."""
+    shown = cell(by_who.get(who), False)
+    means = [part and part["mean"] for part in (floor.get(OBSERVED), by_who.get(who), by_who.get(NOTHING))]
+    if who in (OBSERVED, NOTHING) or any(mean is None for mean in means):
+        return shown
+    least, mean, most = means
+    far = 0.0 if least == most else (mean - least) / (most - least)
+    return shown._replace(far=min(1.0, max(0.0, far)))
 
 
 def _who(label: str, who: str, several: bool) -> str:
