@@ -28,7 +28,7 @@ def run(
 
     loaded = Study.load(study, settings or ())
     folder = out or Path("runs") / loaded.name
-    Console().print(run_study(loaded, folder, overwrite=overwrite, say=say, progress=True))
+    Console().print(run_study(loaded, folder, overwrite=overwrite, say=say, progress=True), crop=False)
     say_path("report", folder / "report.html")
 
 
@@ -52,7 +52,7 @@ def evaluate(
     changes = [*(settings or ()), *([f"evaluation.protocol={protocol}"] if protocol else ())]
     target = out or folder.with_name(f"{folder.resolve().name}-{protocol or 'again'}")
     study = RunFolder(folder).copy_fitted(target, changes, overwrite)
-    Console().print(run_study(study, target, say=say, progress=True))
+    Console().print(run_study(study, target, say=say, progress=True), crop=False)
     say_path("report", target / "report.html")
 
 

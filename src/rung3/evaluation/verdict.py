@@ -20,7 +20,8 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from rung3.evaluation.measures.base import AVERAGED, FACTUAL, KEPT, LATENT, NOTHING, OBSERVED
+from rung3.evaluation.baselines.baselines import CEILING
+from rung3.evaluation.measures.base import AVERAGED, FACTUAL, KEPT, LATENT, NOTHING, OBSERVED, SCALED
 
 __all__ = [
     "LEAST_STEPS_IMAGE",
@@ -193,8 +194,9 @@ def _too_short(name: str, record: Mapping[str, Any], metrics: Mapping[str, Any])
     if record["steps"] >= least:
         return None
     epochs = -(-record["epochs"] * 2 * least // max(1, record["steps"]))
-    text = f"It has not learned: {name} took {record['steps']:,} steps, and {least:,} are few."
-    return _train(name, "no", text, epochs)
+    lead, mark = ("It has not learned", "no") if record["image"] else ("It learned in part", "partly")
+    text = f"{lead}: {name} took {record['steps']:,} steps, and {least:,} are few."
+    return _train(name, mark, text, epochs)
 
 
 def _collapsed(name: str, record: Mapping[str, Any], metrics: Mapping[str, Any]) -> Finding | None:
@@ -374,13 +376,13 @@ def _by_skill(metrics: Mapping[str, Any], skills: Mapping[tuple[str, str], float
 def _better_baseline(
     metrics: Mapping[str, Any], skills: Mapping[tuple[str, str], float], mean: float
 ) -> tuple[str, float] | None:
-    """Return the best of the baselines that are better than the model, and its mean skill."""
+    """Return the best baseline that is better than the model; the ceiling was shown the truth."""
     by_who: dict[str, list[float]] = {}
     for label, name in skills:
         for who, numbers in metrics["truth"][label][name].items():
             value = numbers.get("skill", {}).get("mean")
-            model = who in (KEPT, LATENT, AVERAGED, NOTHING) or who.startswith("eps x ")
-            if value is not None and not model:
+            model = who in (KEPT, LATENT, AVERAGED, NOTHING) or who.startswith(SCALED)
+            if value is not None and not model and who != CEILING:
                 by_who.setdefault(who, []).append(value)
     means = {who: fmean(v) for who, v in by_who.items() if len(v) == len(skills)}
     best = max(means.items(), key=lambda pair: pair[1], default=("", mean))

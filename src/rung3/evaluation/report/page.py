@@ -67,18 +67,17 @@ nav a { color: var(--soft); text-decoration: none; } nav a:hover { color: var(--
   padding: 1rem 1.2rem .6rem; margin: 1.2rem 0; }
 .verdict h2 { border: 0; padding: 0; margin: 0 0 .5rem; font-size: 1.15rem; }
 .verdict ul { list-style: none; margin: 0; padding: 0; }
-.verdict li { display: grid; grid-template-columns: 1.5rem 1fr; margin: 0 0 .6rem; }
+.verdict li { display: grid; grid-template-columns: 1.5rem minmax(0, 1fr); margin: 0 0 .6rem; }
 .verdict b { font-weight: 700; } .yes { color: var(--yes); } .partly { color: var(--partly); }
 .no { color: var(--no); } .unknown { color: var(--soft); }
-.verdict code { display: block; margin-top: .15rem; overflow-x: auto; white-space: pre; }
+.verdict code { display: block; margin-top: .15rem; overflow-wrap: anywhere; }
 code { font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, monospace; color: var(--soft); }
 td.number, th.number { text-align: right; }
 td.number i { visibility: hidden; font-style: normal; }
 td.number small { text-align: right; }
 td:first-child { position: sticky; left: 0; background: var(--bg); }
-figure { position: relative; } figure.wide { overflow-x: auto; }
-figure.wide img { max-width: none; }
-.save { font-size: .8rem; color: var(--soft); }
+figure { margin-bottom: .2rem; } figure.wide { overflow-x: auto; }
+.save { font-size: .8rem; color: var(--soft); display: inline-block; margin-bottom: 1.2rem; }
 @media (min-width: 82rem) {
   body { max-width: 88rem; padding-left: 15rem; }
   nav { position: fixed; top: 2rem; left: max(1.5rem, calc(50vw - 43rem)); width: 12rem;
@@ -87,6 +86,7 @@ figure.wide img { max-width: none; }
 @media (max-width: 40rem) {
   body { padding: 1.2rem 1rem 4rem; } nav { margin: .6rem -1rem 0; padding: .5rem 1rem; }
   td:first-child { white-space: normal; min-width: 8rem; } th, td { padding-right: .8rem; }
+  figure.wide img { max-width: none; }
 }
 @media print { nav, .save { display: none; } }
 """

@@ -198,7 +198,7 @@ class Report:
         from rich.console import Console
 
         out = io.StringIO()
-        Console(file=out, width=120, color_system=None).print(self)
+        Console(file=out, width=120, color_system=None).print(self, crop=False)
         return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
@@ -211,4 +211,4 @@ def _told(verdict: Verdict, run: str | None) -> Iterator[Text]:
     for finding in verdict.findings:
         yield Text.assemble((MARKS[finding.mark], colours[finding.mark]), f" {finding.text}")
         if command := finding.next(run):
-            yield Text(f"  try: {command}", "dim")
+            yield Text(f"  try: {command}", "dim", no_wrap=True, overflow="ignore")  # to copy
