@@ -54,7 +54,8 @@ def between_rows(model: SCM, rows: Rows, seed: int) -> dict[str, dict[str, Any]]
     for name in outcomes(model):
         variable = model.variables[name]
         apart = distance(variable, rows[name], rows[name][order])
-        found[name] = {"apart": float(apart.mean()), "unit": unit(variable)}
+        image = isinstance(variable, Image)
+        found[name] = {"apart": float(apart.mean()), "unit": unit(variable), "image": image}
     return found
 
 

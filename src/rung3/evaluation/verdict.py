@@ -158,7 +158,7 @@ def judge(metrics: Mapping[str, Any]) -> Verdict:
     Args:
         metrics: `Report.metrics`; of a report of an older version, much is not known.
     """
-    images = any(record["image"] for record in metrics.get("training", {}).values())
+    images = any(outcome["image"] for outcome in metrics.get("between rows", {}).values())
     findings = [_learned(metrics)]
     if images or metrics.get("effectiveness"):
         findings.append(_obeys(metrics))
