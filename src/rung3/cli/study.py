@@ -23,12 +23,15 @@ def run(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run.")] = False,
 ) -> None:
     """Run a study: data, fit, evaluate, report. A run that was stopped resumes where it was."""
+    from rung3.study.parser import located
     from rung3.study.run import run_study
     from rung3.study.study import Study
 
     loaded = Study.load(study, settings or ())
     folder = out or Path("runs") / loaded.name
-    Console().print(run_study(loaded, folder, overwrite=overwrite, say=say, progress=True), crop=False)
+    with located(study, settings or ()):
+        report = run_study(loaded, folder, overwrite=overwrite, say=say, progress=True)
+    Console().print(report, crop=False)
     say_path("report", folder / "report.html")
 
 
@@ -59,9 +62,11 @@ def evaluate(
 def check(study: StudyPath, settings: Settings = None) -> None:
     """Make a dry run: what a study would do, and whether its questions can be answered."""
     from rung3.study.check import check as dry_run
+    from rung3.study.parser import located
     from rung3.study.study import Study
 
-    result = dry_run(Study.load(study, settings or ()))
+    with located(study, settings or ()):
+        result = dry_run(Study.load(study, settings or ()))
     for title, columns, lines in result.tables():
         print_table(title, columns, lines)
     for text in result.warnings():

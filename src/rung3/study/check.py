@@ -56,6 +56,7 @@ class Check:
         seconds: Estimated time of training of each mechanism.
         objectives: What images are trained by, where it is not the likelihood alone.
         short: Trainings that are too short to learn from.
+        idle: Interventions from which nothing follows.
     """
 
     model: SCM
@@ -65,13 +66,22 @@ class Check:
     seconds: dict[str, float]
     objectives: dict[str, CounterfactualObjective]
     short: list[Short]
+    idle: list[str]
 
     def warnings(self) -> list[str]:
         """Return what will not come to much, each with what to set and how long that takes."""
         known = self.seconds
+        causes = ", ".join(name for name in self.model.variables if self.model.graph.children(name))
         return [
-            short.text(known[short.name] * short.factor if short.name in known else None)
-            for short in self.short
+            *(
+                short.text(known[short.name] * short.factor if short.name in known else None)
+                for short in self.short
+            ),
+            *(
+                f"{label}: nothing follows from it in the graph, and all else stays; set a cause "
+                f"instead: {causes}"
+                for label in self.idle
+            ),
         ]
 
     def tables(self) -> list[Printed]:
@@ -179,7 +189,8 @@ def check(study: Study) -> Check:
         for name, mechanism in model.mechanisms.items()
     }
     short = list(short_trainings(study, model, splits.train.n))
-    return Check(model, splits, found, parameters, seconds, objectives, short)
+    idle = [query.label for query, _ in asked if not query.affected(model)]
+    return Check(model, splits, found, parameters, seconds, objectives, short, idle)
 
 
 def _positivity_of(query: Query, model: SCM, train: Rows, asked: Rows) -> list[Positivity]:

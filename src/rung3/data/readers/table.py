@@ -15,6 +15,7 @@ from torch import Tensor
 from rung3.data.images import Fit, read_images
 from rung3.data.precision import held
 from rung3.data.rows import Rows
+from rung3.data.spelling import suggest
 from rung3.data.values import no_numbers, to_tensor
 from rung3.data.variables import Image, Variable
 
@@ -70,7 +71,8 @@ def table(
     wanted = list(dict.fromkeys([*(columns or variables or frame.columns), *images]))
     missing = [name for name in wanted if name not in frame]
     if missing:
-        raise ValueError(f"{path}: no column {missing[0]!r}; it has {list(frame.columns)}")
+        columns_there = suggest(missing[0], frame.columns, "its columns")
+        raise ValueError(f"{path}: no column {missing[0]!r}; {columns_there}")
     values: dict[str, Tensor] = {}
     for name in wanted:
         variable = variables.get(name)
