@@ -13,6 +13,7 @@ from rung3.cli.effects import effects
 from rung3.cli.explore import explore
 from rung3.cli.figure import figure
 from rung3.cli.graph import graph
+from rung3.cli.init import init
 from rung3.cli.sample import sample
 from rung3.cli.study import check, compare, evaluate, run, sweep, tradeoff
 from rung3.cli.whatif import counterfactual
@@ -20,7 +21,7 @@ from rung3.cli.whatif import counterfactual
 __all__ = ["app"]
 
 COMMANDS: list[Callable[..., None]] = [
-    *(run, evaluate, check),
+    *(init, check, run, evaluate),
     *(counterfactual, sample, effects),
     *(compare, tradeoff, sweep, figure),
     *(graph, explore),

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Plain", "print_table", "save_picture", "save_pictures", "say", "say_path"]
+__all__ = ["Plain", "print_table", "save_picture", "save_pictures", "say", "say_path", "warn"]
 
 
 class Plain(TyperGroup):
@@ -54,8 +54,7 @@ def _plain_warnings() -> Iterator[None]:
     """Print each warning that is raised meanwhile as one line on stderr, without its place."""
 
     def show(message: Warning | str, *place: Any, **options: Any) -> None:
-        text = " ".join(str(message).split())
-        say(f"[bold yellow]warning:[/] {escape(text)}", Console(stderr=True))
+        warn(" ".join(str(message).split()))
 
     with warnings.catch_warnings():
         warnings.showwarning = show
@@ -92,6 +91,11 @@ def save_picture(figure: Figure, path: Path, **options: Any) -> None:
 def say_path(what: str, path: Path) -> None:
     """Print where a file was written."""
     say(f"\n{what}: [bold]{escape(str(path))}[/]")
+
+
+def warn(text: str) -> None:
+    """Print a warning as one line on stderr."""
+    say(f"[bold yellow]warning:[/] {escape(text)}", Console(stderr=True))
 
 
 def say(text: str, console: Console | None = None) -> None:

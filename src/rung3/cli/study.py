@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from rung3.cli.arguments import RunPath, RunPaths, Settings, StudyPath
-from rung3.cli.console import print_table, save_picture, say, say_path
+from rung3.cli.console import print_table, save_picture, say, say_path, warn
 
 __all__ = ["check", "compare", "evaluate", "run", "sweep", "tradeoff"]
 
@@ -23,12 +23,15 @@ def run(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run.")] = False,
 ) -> None:
     """Run a study: data, fit, evaluate, report. A run that was stopped resumes where it was."""
+    from rung3.study.parser import located
     from rung3.study.run import run_study
     from rung3.study.study import Study
 
     loaded = Study.load(study, settings or ())
     folder = out or Path("runs") / loaded.name
-    Console().print(run_study(loaded, folder, overwrite=overwrite, say=say, progress=True))
+    with located(study, settings or ()):
+        report = run_study(loaded, folder, overwrite=overwrite, say=say, progress=True)
+    Console().print(report, crop=False)
     say_path("report", folder / "report.html")
 
 
@@ -52,17 +55,22 @@ def evaluate(
     changes = [*(settings or ()), *([f"evaluation.protocol={protocol}"] if protocol else ())]
     target = out or folder.with_name(f"{folder.resolve().name}-{protocol or 'again'}")
     study = RunFolder(folder).copy_fitted(target, changes, overwrite)
-    Console().print(run_study(study, target, say=say, progress=True))
+    Console().print(run_study(study, target, say=say, progress=True), crop=False)
     say_path("report", target / "report.html")
 
 
 def check(study: StudyPath, settings: Settings = None) -> None:
     """Make a dry run: what a study would do, and whether its questions can be answered."""
     from rung3.study.check import check as dry_run
+    from rung3.study.parser import located
     from rung3.study.study import Study
 
-    for title, columns, lines in dry_run(Study.load(study, settings or ())).tables():
+    with located(study, settings or ()):
+        result = dry_run(Study.load(study, settings or ()))
+    for title, columns, lines in result.tables():
         print_table(title, columns, lines)
+    for text in result.warnings():
+        warn(text)
 
 
 def sweep(

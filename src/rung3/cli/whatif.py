@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from rung3.cli.arguments import Out, Particles, RunPath, Seed
-from rung3.cli.console import print_table, save_pictures, say
+from rung3.cli.arguments import Particles, RunPath, Seed
+from rung3.cli.console import print_table, save_pictures, say, say_path, warn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,22 +31,60 @@ def counterfactual(
         typer.Option("--do", metavar="NAME=VALUE", help="thickness=4, or thickness=thickness+2."),
     ],
     row: Annotated[int, typer.Option(help="Which test row, from 0.")] = 0,
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|0:100|0,3|FILE",
+            help="Many test rows; or a table, an image or a folder of images of your own.",
+        ),
+    ] = None,
     hold: Annotated[
         list[str] | None, typer.Option(help="A variable kept at its factual value.")
     ] = None,
     particles: Particles = None,
     seed: Seed = 0,
-    out: Out = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "--output", help="Picture to write, or with --rows a folder; else in RUN."
+        ),
+    ] = None,
 ) -> None:
-    """Ask what one test row would have been, as a table and a picture."""
+    """Ask what rows would have been: one as a table and a picture, many as CSV and PNGs."""
     from rung3.study.folder import RunFolder
 
     run = RunFolder(folder)
+    if rows is not None:
+        _many(run, rows, do, out, hold or (), particles, seed)
+        return
     answer = ask(run, row, do, hold=hold or (), particles=particles, seed=seed)
     title = f"row {row}: do({', '.join(do)})"
     print_table(title, answer.columns, answer.table())
     say(escape(str(answer.imagined.explain())))
     save_pictures(answer.pictures(title), run.path, f"row{row}-{','.join(do)}", out)
+
+
+def _many(
+    run: RunFolder,
+    rows: str,
+    do: Sequence[str],
+    out: Path | None,
+    hold: Sequence[str],
+    particles: int | None,
+    seed: int,
+) -> None:
+    """Answer for many rows, and write the answers to a folder."""
+    from rung3.data.names import slug
+    from rung3.study.bulk import answer_rows, choose_rows
+
+    model = run.model()
+    chosen = choose_rows(run, model, rows)
+    target = out or run.path / slug(f"answers-{','.join(do)}")
+    for name, mask in chosen.read.items():
+        warn(f"{name}: missing in {int(mask.sum())} of {len(mask)} rows, read off the image")
+    table = answer_rows(model, chosen, do, target, hold=hold, particles=particles, seed=seed)
+    say(f"{chosen.rows.n} rows: do({escape(', '.join(do))})")
+    say_path("answers", table)
 
 
 @dataclass(frozen=True)
@@ -54,7 +93,7 @@ class WhatIf:
 
     Attributes:
         variables: The variables of the model.
-        factual: The row.
+        factual: The row; what it lacked and a predictor could tell is filled.
         imagined: Its counterfactual, with a leading axis K if there are particles.
         truth: The true counterfactual, where the world is known.
     """
@@ -72,10 +111,10 @@ class WhatIf:
 
     def table(self) -> list[list[str]]:
         """Return a line for each variable: its name, values before and after, and status."""
-        status = self.imagined.explain().status
+        status, read = self.imagined.explain().status, self.imagined.explain().read
         rows = [row for row in (self.factual, self.imagined, self.truth) if row is not None]
         return [
-            [name, *(spell(variable, row[name]) for row in rows), status[name]]
+            [name, *(spell(variable, row[name]) for row in rows), _status(name, status, read)]
             for name, variable in self.variables.items()
         ]
 
@@ -127,18 +166,23 @@ def ask(
     if not settings:
         raise ValueError("no intervention was given: set a variable with --do name=value")
     factual, world = run.test(row)
+    filled, read = model.fill(factual)
     held = list(hold)
     with torch.no_grad():
         imagined = model.counterfactual(
             factual, settings, hold=held, particles=particles, seed=seed
         )
         truth = None
-        if world is not None:
+        if world is not None and not read:
             try:
                 truth = world.counterfactual(factual, settings, hold=held)
             except ValueError:  # a world need not know every counterfactual
                 truth = None
-    return WhatIf(model.variables, factual, imagined, truth)
+    return WhatIf(model.variables, filled, imagined, truth)
+
+
+def _status(name: str, status: Mapping[str, str], read: Mapping[str, float]) -> str:
+    return f"{status[name]}, read off the image" if name in read else status[name]
 
 
 def spell(variable: Variable, value: Tensor) -> str:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.rows import spell_unknown
+from rung3.data.spelling import did_you_mean
 from rung3.data.variables import Discrete, Variable
 
 __all__ = ["Expression", "Function", "interventions", "value_of"]
@@ -336,4 +337,10 @@ def value_of(text: str, name: str, variables: Mapping[str, Variable]) -> Any:
         raise
     if labels and not set(expression.arguments) <= {"u", *variables}:
         variable.validate(name, text)
+    if expression.arguments == (text,) and text not in {"u", *variables}:
+        hint = did_you_mean(text, variables)
+        raise ValueError(
+            f"{name}: {text!r} is no number and no variable; {f'{hint} ' if hint else ''}if it is a "
+            f"label, declare {name} as Categorical with its labels"
+        )
     return expression if expression.arguments else float(expression())

@@ -29,13 +29,16 @@ from rung3.data.variables import TOLERANCE, Image
 if TYPE_CHECKING:
     from PIL.Image import Image as Pillow
 
-__all__ = ["FORMATS", "Picture", "decode", "read_images"]
+__all__ = ["FORMATS", "SUFFIXES", "Picture", "decode", "read_images"]
 
 Array = np.ndarray[Any, Any]
 Fit = Literal["crop", "pad"]
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 """Formats that are read, whatever a file is called: none that needs another program."""
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".ppm")
+"""Endings of the names of files in these formats."""
 
 SAMPLE_FORMAT = 339
 """The tag of a TIFF that says whether its numbers are signed."""

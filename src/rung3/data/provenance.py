@@ -41,6 +41,7 @@ class Provenance:
             zero; those answers are extrapolations.
         effective_sample_size: Where evidence was conditioned on by weighting.
         inferred: Share of the rows that lacked a variable, which was drawn given the rest.
+        read: Share of the rows that lacked a variable, which a predictor read off an image.
         effective_sample_sizes: Of each row, `(n,)`, where something was; infinite if it was whole.
     """
 
@@ -52,6 +53,7 @@ class Provenance:
     outside: Mapping[str, float] = field(default_factory=dict)
     effective_sample_size: float | None = None
     inferred: Mapping[str, float] = field(default_factory=dict)
+    read: Mapping[str, float] = field(default_factory=dict)
     effective_sample_sizes: Tensor | None = None
     undefined: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
@@ -78,6 +80,8 @@ class Provenance:
             lines.append(f"effective sample size: {self.effective_sample_size:.0f}{flag}")
         for name, share in self.inferred.items():
             lines.append(f"{name}: missing in {share:.0%} of rows, drawn given the rest")
+        for name, share in self.read.items():
+            lines.append(f"{name}: missing in {share:.0%} of rows, read off the image")
         if self.effective_sample_sizes is not None:
             doubtful = int((self.effective_sample_sizes < TRUSTED).sum())
             lines.append(

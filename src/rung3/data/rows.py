@@ -186,6 +186,9 @@ class Exogenous(Mapping[str, Noise]):
         kinds: Of each variable, whether its abduction was `exact`, `posterior`, `approximate`, or
             its noise `known`.
         seed: Of what a model draws anew, where its mechanisms have other noise.
+
+    Attributes:
+        read: Share of the rows that lacked a variable, which was read off an image.
     """
 
     def __init__(
@@ -206,6 +209,7 @@ class Exogenous(Mapping[str, Noise]):
         self.mechanisms = dict(mechanisms or {})
         self.kinds = dict(kinds or {})
         self.seed = seed
+        self.read: dict[str, float] = {}
 
     def __getitem__(self, name: str) -> Noise:
         return self._noise[name]

@@ -16,6 +16,7 @@ from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Image
 from rung3.evaluation.baselines.baselines import of_world
 from rung3.evaluation.bootstrap import Bootstrap
+from rung3.evaluation.evidence import between_rows, supports, trainings
 from rung3.evaluation.measures.base import (
     Baseline,
     Examination,
@@ -29,6 +30,7 @@ from rung3.evaluation.plan import planned
 from rung3.evaluation.protocol import Protocol
 from rung3.evaluation.report.report import Report
 from rung3.evaluation.runner import Runner, summarise
+from rung3.evaluation.verdict import judge
 from rung3.scm.floating import in_own_precision
 from rung3.scm.query import Query, outcomes
 from rung3.scm.truth import Truths
@@ -131,7 +133,7 @@ def evaluate(
     )  # fmt: skip
     with _evaluation_mode(model, oracles):
         runners = _run(setup, _reference(setup, train), cache, progress)
-        return _report(setup, runners, dict(history or {}))
+        return _report(setup, runners, train, dict(history or {}))
 
 
 @dataclass(frozen=True)
@@ -209,14 +211,23 @@ def _run(
     return runners
 
 
-def _report(setup: _Setup, runners: list[Runner], history: dict[str, Any]) -> Report:
+def _report(
+    setup: _Setup, runners: list[Runner], train: Columns | None, history: dict[str, Any]
+) -> Report:
     """Return the report of what was asked."""
     model, first, queries = setup.model, runners[0], setup.plans[0]
     resamples = Bootstrap(setup.n, setup.protocol.bootstrap, setup.seeds[0])
     metrics = summarise(runners, setup.rows, queries, setup.known, resamples)
+    rows = setup.rows[: setup.n]
+    metrics["training"] = trainings(model, history)
+    metrics["between rows"] = between_rows(model, rows, setup.seeds[0])
+    if train is not None:
+        seen = as_rows(train, model.variables, torch.device("cpu"))
+        metrics["positivity"] = supports(model, seen, rows, first.targets)
     metrics["targets"] = {query.label: query.out_of_range(model) for query in queries}
     metrics["settings"] = _settings(setup)
     metrics["model"] = str(model).splitlines()
+    metrics["verdict"] = judge(metrics).config()
     examples, scores = first.examples, first.exam.scores
     return Report(metrics, model.graph, model.variables, examples, history, scores)
 

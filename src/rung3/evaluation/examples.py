@@ -22,13 +22,16 @@ __all__ = ["Example", "Examples", "Sweep"]
 SHOWN = 10
 """Number of test rows shown under each intervention."""
 
+CHANGED = 0.25
+"""Standard deviations by which a value must move for a picture to show it."""
+
 STEPS = 9
 """Number of values of a sweep."""
 
 
 @dataclass
 class Example:
-    """The first test rows under one intervention, on the CPU.
+    """Some test rows under one intervention, on the CPU.
 
     Attributes:
         factual: The rows as they were.
@@ -82,11 +85,15 @@ class Examples:
     sweeps: list[Sweep] = field(default_factory=list)
 
     def add(self, label: str, rows: Rows, answers: Mapping[str, Rows], truth: Rows | None) -> None:
-        """Keep the first rows of the first batch."""
-        if label not in self.queries:
-            self.queries[label] = Example(
-                _first(rows), {k: _first(v) for k, v in answers.items()}, truth and _first(truth)
-            )
+        """Keep some rows of the first batch: the first of those in which something is set anew."""
+        if label in self.queries:
+            return
+        at = _telling(rows, answers["kept"])
+        self.queries[label] = Example(
+            rows.select(at).to("cpu"),
+            {mode: answer.select(at).to("cpu") for mode, answer in answers.items()},
+            truth and truth.select(at).to("cpu"),
+        )
 
     def forget_truth(self, label: str) -> None:
         """Drop the truth of an intervention that a later batch had none for."""
@@ -155,5 +162,13 @@ def _range(variable: Any, values: Tensor) -> Tensor | None:
     return torch.linspace(float(low), float(high), STEPS)
 
 
-def _first(rows: Rows) -> Rows:
-    return rows[:SHOWN].to("cpu")
+def _telling(rows: Rows, answer: Rows) -> Tensor:
+    """Return places of rows: those where a value that was set is another one, then the others."""
+    status = answer.explain().status
+    still = torch.ones(rows.n, dtype=torch.bool, device=next(iter(rows.values())).device)
+    for name in (name for name, what in status.items() if what == "intervened"):
+        before, after = (part[name].double().reshape(rows.n, -1) for part in (rows, answer))
+        least = CHANGED * float(before.std(0, correction=0).mean())
+        still &= (after - before).abs().amax(1) <= least
+    order = still.int().sort(stable=True).indices[:SHOWN]
+    return order.sort().values

@@ -25,6 +25,7 @@ from math import inf
 from typing import Any, Literal, Self, get_args
 
 from rung3.data.rows import spell_unknown
+from rung3.data.spelling import did_you_mean
 from rung3.evaluation.measures import registry
 
 __all__ = ["PRESETS", "STANDARD", "Protocol", "Targets"]
@@ -133,7 +134,9 @@ class Protocol:
             1000
         """
         if name not in PRESETS:
-            raise ValueError(f"protocol: expected one of {', '.join(PRESETS)}, got {name!r}")
+            hint = did_you_mean(name, PRESETS)
+            expected = f"expected one of {', '.join(PRESETS)}, got {name!r}"
+            raise ValueError(f"protocol: {expected}{f'; {hint}' if hint else ''}")
         known = {field.name: None for field in fields(cls)}
         if unknown := [key for key in changes if key not in known]:
             raise ValueError(f"protocol: {spell_unknown(unknown, known)}")

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from rung3.data.rows import Rows
 from rung3.evaluation.bootstrap import Bootstrap
@@ -43,6 +44,7 @@ class Runner:
         refused: By intervention, why the world does not know the truth of it.
         notes: By intervention, what the answers rest on.
         seconds: Number of rows, and how long their counterfactuals took.
+        targets: By intervention and variable, the values that it was set to, batch by batch.
     """
 
     def __init__(self, exam: Examination, truths: Truths | None) -> None:
@@ -52,6 +54,7 @@ class Runner:
         self.refused: dict[str, str] = {}
         self.notes: dict[str, Any] = {}
         self.seconds: list[tuple[int, float]] = []
+        self.targets: dict[str, dict[str, list[Tensor]]] = {}
 
     def ask(
         self, rows: Rows, at: slice, queries: Sequence[Query], readings: Readings, known: bool
@@ -94,6 +97,9 @@ class Runner:
                 if measure.on_answer:
                     measure.on_answer(exam, answers, mode)
         self._note(query, answers.by_mode[KEPT])
+        targets = self.targets.setdefault(query.label, {name: [] for name in query.do})
+        for name in query.do:
+            targets[name].append(answers.by_mode[KEPT][name].cpu())
         if exam.particles > 1 and self._needs_draws(answers):
             answers.draws = exam.model.counterfactual(
                 answers.rows,

@@ -161,14 +161,25 @@ class Session:
                 return None
 
     def factual(self, query: PageState) -> Rows:
-        """Return the row that the query is about, without a batch axis."""
+        """Return the row that the query is about, without a batch axis; causes read where absent."""
         if query.upload is None:
-            return self.rows[query.row]
+            return self._filled(query.row)[0]
         return self._uploads[query.upload].row
 
+    def _filled(self, row: int) -> tuple[Rows, tuple[str, ...]]:
+        """Return a test row, and what of it a predictor read off the image."""
+
+        def compute() -> tuple[Rows, tuple[str, ...]]:
+            filled, read = self.models[0].model.fill(self.rows[row])
+            return (filled if read else self.rows[row]), tuple(read)
+
+        return self.cached(("row", row), compute)
+
     def inferred(self, query: PageState) -> tuple[str, ...]:
-        """Return the variables of an upload that were inferred, not stated by the user."""
-        return () if query.upload is None else self._uploads[query.upload].inferred
+        """Return the variables that were read off the image: nobody stated their value."""
+        if query.upload is None:
+            return self._filled(query.row)[1]
+        return self._uploads[query.upload].inferred
 
     def reference(self, k: int = 0) -> Reference:
         """Return rows that model k was trained on, or else the test rows; read once."""

@@ -25,6 +25,7 @@ from torch import Tensor
 from rung3.data.provenance import TRUSTED
 from rung3.data.rows import Rows, Values, as_rows
 from rung3.data.seeding import Seed, base_seed, seeded, stream
+from rung3.data.variables import Image
 from rung3.scm.floating import in_own_precision
 from rung3.scm.model import Model
 
@@ -58,12 +59,13 @@ class Completion:
         """Mask `(n,)` of the rows whose effective sample size is at least `TRUSTED`."""
         return self.sizes >= TRUSTED
 
-    def fold(self, answer: Rows, batched: bool) -> Rows:
+    def fold(self, answer: Rows, batched: bool, read: Mapping[str, float] | None = None) -> Rows:
         """Give the answer for the completed rows the particles as a leading axis.
 
         Args:
             answer: Values `(K n, ...)`.
             batched: Whether the rows had a batch axis; the answer then is `(K, n, ...)`.
+            read: Share of the rows that lacked a variable, which was read off an image.
         """
         folded = {k: v.unflatten(0, (self.particles, -1)) for k, v in answer.items()}
         return Rows(
@@ -71,7 +73,10 @@ class Completion:
             batched=batched,
             particles=self.particles,
             provenance=replace(
-                answer.explain(), inferred=self.shares, effective_sample_sizes=self.sizes
+                answer.explain(),
+                inferred=self.shares,
+                read=read or {},
+                effective_sample_sizes=self.sizes,
             ),
         )
 
@@ -87,11 +92,23 @@ def cure(model: Model, masks: Mapping[str, Tensor], n: int) -> str:
     try:
         _check(model, masks, n)
     except ValueError as error:
-        return f"it cannot be drawn given the rest: {error}"
+        return f"it cannot be drawn given the rest: {error}{_readable(model, masks)}"
     return (
         "counterfactual(..., particles=) draws it given the rest, and so does "
         "rung3.scm.imputation.complete"
     )
+
+
+def _readable(model: Model, masks: Mapping[str, Tensor]) -> str:
+    """Say that a missing cause of an image can be read off it."""
+    for name, variable in model.variables.items():
+        lacking = [k for k in model.graph.parents(name) if k in masks]
+        if isinstance(variable, Image) and lacking and name not in masks:
+            return (
+                f"; or let predictors read {lacking} off {name}: model.readers = "
+                "fit_oracles(model, train); those of a run, RunFolder(...).model(), are there"
+            )
+    return ""
 
 
 def check_present(model: Model, rows: Rows, purpose: str) -> None:

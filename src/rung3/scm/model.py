@@ -42,10 +42,13 @@ class Model(nn.Module):
         origin: The graph before any `do`.
         replaced: Names that `do` set: a world's known noise does not hold for them.
         unidentified: Whether to refuse or to allow answers that data cannot give.
+        readers: By image and cause, what tells the cause from the image where it is missing; see
+            `rung3.scm.reading`. Not saved; a run's are its predictors.
     """
 
     unidentified: Literal["refuse", "allow"] = "refuse"
     stated: tuple[Mapping[str, Variable], Mapping[str, Mechanism]] | None = None
+    readers: Mapping[tuple[str, str], Any] = MappingProxyType({})
     _anchor: Tensor
 
     def __init__(
@@ -169,6 +172,7 @@ class Model(nn.Module):
         model.defaults = self.defaults - new.keys()
         model.replaced = self.replaced | new.keys()
         model.origin, model.unidentified = self.origin, self.unidentified
+        model.readers = self.readers
         model._anchor = self._anchor
         return model
 

@@ -62,6 +62,7 @@ def of_prediction(
         abductions={name: kinds[name] for name in used if name in kinds},
         assumptions={name: mechanisms[name].assumption for name in used},
         outside=_outside(model, values, recomputed),
+        read=noise.read,
         undefined=_undefined(model, values, recomputed),
         seed=noise.seed if noise.kinds else None,
     )

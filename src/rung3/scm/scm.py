@@ -25,7 +25,15 @@ from rung3.data import memory
 from rung3.data.rows import Exogenous, Noise, Rows, Values, named
 from rung3.data.seeding import Seed, base_seed
 from rung3.mechanisms.base import Mechanism
-from rung3.scm import conditioning, identifiability, imputation, propagation, provenance, store
+from rung3.scm import (
+    conditioning,
+    identifiability,
+    imputation,
+    propagation,
+    provenance,
+    reading,
+    store,
+)
 from rung3.scm.floating import in_own_precision
 from rung3.scm.interventions import Apply
 from rung3.scm.model import Model
@@ -163,7 +171,10 @@ class SCM(Model):
         Raises:
             ValueError: If a value is missing or impossible, or a mechanism cannot be inverted.
         """
-        return self.abduct_only(self.read(values), self.graph.nodes, particles, seed)
+        rows, read = reading.fill(self, self.read(values))
+        noise = self.abduct_only(rows, self.graph.nodes, particles, seed)
+        noise.read = reading.shares(read)
+        return noise
 
     @in_own_precision
     def abduct_only(
@@ -256,7 +267,7 @@ class SCM(Model):
             hold: Variables kept at their factual values although something upstream is set.
             particles: Number K of draws of the noise; answers then have a leading axis K. Needed
                 where values are missing: they are drawn given the rest (see
-                `rung3.scm.imputation`).
+                `rung3.scm.imputation`), but for causes that `readers` tell from an image.
             seed: An int, a `torch.Generator`, or `None` to follow torch's own.
             temperature: Factor on the noise of observation (a VAE's eps); 0 predicts from z alone.
 
@@ -270,7 +281,7 @@ class SCM(Model):
             (tensor(13.), 'propagated')
         """
         _check_particles(particles)
-        rows = self.read(values)
+        rows, read = reading.fill(self, self.read(values))
         self.check_given(rows)
         memory.require_rows(self.variables, rows.n, particles, self.device)
         if masks := imputation.gaps(self, rows):
@@ -283,13 +294,26 @@ class SCM(Model):
             answer = self.counterfactual(
                 complete.rows, do, hold=hold, seed=base, temperature=temperature
             )
-            return complete.fold(answer, rows.batched)
+            return complete.fold(answer, rows.batched, reading.shares(read))
         model = self._acted(rows, do, hold)
         propagation.check_lengths(model, rows.n)
         changes = Changes.of(model, self.mechanisms, factual=True)
         identifiability.require_imaginable(model, changes.recomputed)
         names = {name for name in changes.recomputed if self._is_needed(model, name, changes)}
-        return model._predict(self._abduct(rows, names, particles, seed), changes, temperature)
+        noise = self._abduct(rows, names, particles, seed)
+        noise.read = reading.shares(read)
+        return model._predict(noise, changes, temperature)
+
+    def fill(self, values: Values) -> tuple[Rows, dict[str, Tensor]]:
+        """Read missing causes of images off them, where the model has `readers`.
+
+        Args:
+            values: A value of every variable, NaN where it is missing.
+
+        Returns:
+            The rows as `counterfactual` takes them, and by variable a mask `(n,)` of what was read.
+        """
+        return reading.fill(self, self.read(values))
 
     def _acted(self, rows: Rows, do: Values, hold: Iterable[str]) -> Self:
         """Return the model after `do`, with factual values in the place of what is held."""

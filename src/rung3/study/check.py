@@ -20,6 +20,7 @@ from rung3.data.variables import Continuous, Discrete, Variable
 from rung3.evaluation.positivity import Positivity, positivity
 from rung3.scm.query import Query
 from rung3.scm.scm import SCM
+from rung3.study.lengths import Short, duration, short_trainings
 from rung3.study.preflight import preflight
 from rung3.study.sources import Splits
 from rung3.study.study import Study
@@ -54,6 +55,8 @@ class Check:
         parameters: Number of parameters of each mechanism.
         seconds: Estimated time of training of each mechanism.
         objectives: What images are trained by, where it is not the likelihood alone.
+        short: Trainings that are too short to learn from.
+        idle: Interventions from which nothing follows.
     """
 
     model: SCM
@@ -62,6 +65,24 @@ class Check:
     parameters: dict[str, int]
     seconds: dict[str, float]
     objectives: dict[str, CounterfactualObjective]
+    short: list[Short]
+    idle: list[str]
+
+    def warnings(self) -> list[str]:
+        """Return what will not come to much, each with what to set and how long that takes."""
+        known = self.seconds
+        causes = ", ".join(name for name in self.model.variables if self.model.graph.children(name))
+        return [
+            *(
+                short.text(known[short.name] * short.factor if short.name in known else None)
+                for short in self.short
+            ),
+            *(
+                f"{label}: nothing follows from it in the graph, and all else stays; set a cause "
+                f"instead: {causes}"
+                for label in self.idle
+            ),
+        ]
 
     def tables(self) -> list[Printed]:
         """Return title, columns and lines of each table to print."""
@@ -93,12 +114,12 @@ class Check:
                 "default of its kind" if name in self.model.defaults else "by the study",
                 mechanism.abduction,
                 f"{self.parameters[name]:,}",
-                _duration(self.seconds[name]),
+                duration(self.seconds[name]),
             )
             for name, mechanism in self.model.mechanisms.items()
         ]
         total = f"{sum(self.parameters.values()):,}"
-        lines.append(("all", "", "", "", total, "about " + _duration(sum(self.seconds.values()))))
+        lines.append(("all", "", "", "", total, "about " + duration(sum(self.seconds.values()))))
         return "mechanisms", columns, lines
 
     def _objectives(self) -> Printed:
@@ -167,7 +188,9 @@ def check(study: Study) -> Check:
         name: sum(p.numel() for p in mechanism.parameters())
         for name, mechanism in model.mechanisms.items()
     }
-    return Check(model, splits, positive, parameters, seconds, objectives)
+    short = list(short_trainings(study, model, splits.train.n))
+    idle = [query.label for query, _ in queries if not query.affected(model)]
+    return Check(model, splits, positive, parameters, seconds, objectives, short, idle)
 
 
 def _positivity_of(query: Query, model: SCM, train: Rows, rows: Rows) -> list[Positivity]:
@@ -226,7 +249,3 @@ def _seen(variable: Variable, value: Tensor) -> str:
         counts = torch.bincount(present.long(), minlength=variable.classes)
         return f"{int((counts > 0).sum())} of {variable.classes}{lacking}"
     return f"{float(present.min()):.4g} to {float(present.max()):.4g}{lacking}"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -29,6 +29,7 @@ from rung3.scm.store import obstacle, written
 from rung3.study.locks import lock
 from rung3.study.sources import Splits, check_row
 from rung3.study.study import Study
+from rung3.training.oracles.oracles import Oracles
 from rung3.training.processes import is_first
 
 __all__ = ["RunFolder"]
@@ -271,7 +272,7 @@ class RunFolder:
         return True
 
     def model(self) -> SCM:
-        """Load the fitted model.
+        """Load the fitted model, with the run's predictors to read missing causes off images.
 
         Raises:
             ValueError: If training has not ended, or the model's files are altered.
@@ -282,7 +283,11 @@ class RunFolder:
                 f"{self.path} has no fitted model yet: training has not ended; "
                 f"`rung3 run` of the study {study.name!r} goes on where it was stopped"
             )
-        return load(self.model_path)
+        model = load(self.model_path)
+        if self.oracles_path.is_file():
+            with suppress(ValueError):  # damaged ones are left out: the model is whole
+                model.readers = Oracles.load(self.oracles_path)
+        return model
 
     def test(self, at: int | None = None) -> tuple[Rows, SCM | None]:
         """Return the test rows, or one of them, and the world that they come from if it is known.

@@ -17,7 +17,7 @@ from rung3.data.expressions import interventions
 from rung3.data.validation import Count, Positive, Share, types
 from rung3.data.variables import Variable
 from rung3.evaluation.protocol import Protocol
-from rung3.study.parser import FilePath, Part
+from rung3.study.parser import FilePath, Part, nearest
 from rung3.training.counterfactual.objective import CounterfactualObjective
 from rung3.training.options import Options
 
@@ -107,7 +107,9 @@ class Objective(Derived, of=CounterfactualObjective):
 def _by_name(value: Any) -> Any:
     """Read an objective that is named, as `fit` takes it, as a part of the file."""
     named = {"likelihood": None, "counterfactual": {"kind": "counterfactual"}}
-    return named.get(value, value) if isinstance(value, str) else value
+    if isinstance(value, str) and value not in named:
+        raise ValueError(nearest(value, named, "objective"))
+    return named[value] if isinstance(value, str) else value
 
 
 class FitOptions(Derived, of=Options, without=WHOLE_RUN):

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -22,7 +23,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from rung3.data.spelling import did_you_mean
 
-__all__ = ["FilePath", "Part", "Source", "nearest", "read", "unknown", "validated"]
+__all__ = ["FilePath", "Part", "Source", "located", "nearest", "read", "unknown", "validated"]
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -65,6 +66,54 @@ class Source:
         place = f"{self.path}:{line}" if line else f"{self.path}"
         key = ".".join(map(str, at))
         return f"{place}: {key}: {message}" if key else f"{place}: {message}"
+
+    def located(self, message: str) -> str:
+        """Return a message with the line of the key that it is about, as far as it names one."""
+        if re.match(rf"{re.escape(str(self.path))}:\d", message):
+            return message
+        head = re.match(r"[a-z_]\w*(?:\.\w+)*(?=: )", message)
+        at = self._place(message.partition(";")[0], tuple(head[0].split(".")) if head else ())
+        if not at:
+            return message
+        known = head is not None and ".".join(map(str, at)).startswith(head[0])
+        return self.error(at, message[head.end() + 2 :] if head and known else message)
+
+    def _place(self, message: str, at: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the key that a message names: at its head, or a variable's, or the graph's."""
+        while at and at not in self.lines:
+            at = at[:-1]
+        if at:
+            while below := self._named(at, message):
+                at = below
+            return at
+        if "cycle" in message:
+            return ("graph",)
+        for part in (("mechanisms",), ("variables",), ("data", "columns")):
+            found = self._named(part, message)
+            if found and (part != ("mechanisms",) or self._kind(found) in message):
+                return found
+        graph = str(self.values.get("graph", ""))
+        if any(_mentions(graph, name) for name in re.findall(r"'([^']+)'", message)):
+            return ("graph",)
+        return ("data",) if re.search(r"\.(csv|parquet)\b", message) else ()
+
+    def _named(self, at: tuple[Any, ...], message: str) -> tuple[Any, ...]:
+        """Return the first key below another that a message names; empty if it names none."""
+        values = self.values
+        for key in at:
+            values = values[key] if _has(values, key) else {}
+        if isinstance(values, dict):
+            named = (k for k in values if _mentions(message, str(k)))
+            column = (k for k, v in values.items() if at[-1] == "columns" and f"{v!r}" in message)
+            return next(((*at, key) for key in (*named, *column)), ())
+        if isinstance(values, list):
+            texts = [(k, v) for k, v in enumerate(values) if isinstance(v, str)]
+            return next(((*at, k) for k, v in texts if _mentions(message, v)), ())
+        return ()
+
+    def _kind(self, at: tuple[Any, ...]) -> str:
+        values = self.values[at[0]][at[1]]
+        return str(values.get("kind", "")) if isinstance(values, dict) else str(values)
 
     def override(self, setting: str) -> None:
         """Set one value, as `data.root=/data`; the value is read as YAML.
@@ -344,10 +393,34 @@ def _spell(source: Source, fault: ErrorDetails) -> str:
             return source.error(tuple(at), "missing its kind")
         case "value_error":
             at = at if _leads(source.values, at) else at[:-1]
-            return source.error(tuple(at), str(context["error"]))
+            message = str(context["error"])
+            return source.error(tuple(at), message) if at else source.located(message)
     at = at if _leads(source.values, at) else at[:-1]
     message = fault["msg"][0].lower() + fault["msg"][1:]
     return source.error(tuple(at), f"{message}, got {fault['input']!r}")
+
+
+def _mentions(text: str, name: str) -> bool:
+    """Return whether a name stands in a text as a word of its own."""
+    return re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", text) is not None
+
+
+@contextmanager
+def located(path: str | Path, settings: Iterable[str] = ()) -> Iterator[None]:
+    """Give errors that are raised meanwhile the line of the study file that they are about.
+
+    Args:
+        path: The study file.
+        settings: As `read` takes them.
+    """
+    try:
+        yield
+    except ValueError as error:
+        try:
+            source = read(path, settings)
+        except ValueError:
+            raise error from None
+        raise ValueError(source.located(str(error))) from None
 
 
 def _has(values: Any, key: Any) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,6 +16,7 @@ from rung3.evaluation import Report, evaluate, user_cache
 from rung3.evaluation.misspecification import mislabelled
 from rung3.scm.scm import SCM
 from rung3.study.folder import RunFolder
+from rung3.study.lengths import short_trainings
 from rung3.study.preflight import batch_size_of, preflight
 from rung3.study.sources import Splits
 from rung3.study.study import Group, Study
@@ -78,6 +81,8 @@ def run_study(
         if first and study.data.is_read:
             place.remember(splits)
         run = _Run(study, place, splits, say if first else _silent, progress and first)
+        for short in () if place.fitted else short_trainings(study, untrained, splits.train.n):
+            run.say(f"warning: {short.text()}")
         if not place.fitted:
             with stoppable("while fitting", CURE):
                 run.fit(untrained)
@@ -89,6 +94,8 @@ def run_study(
         with stoppable("while evaluating", CURE):
             report = run.evaluate(model, oracles)
         with stoppable("while writing the report", CURE):
+            report.run = str(place.path)
+            report.metrics["run"] = _made(study, place, model)
             report.save(place.path)
         return report
 
@@ -204,6 +211,17 @@ class _Run:
             cache=user_cache(),
             progress=self.progress,
         )
+
+
+def _made(study: Study, place: RunFolder, model: SCM) -> dict[str, Any]:
+    """Return what a report says of how it was made."""
+    return {
+        "name": study.name,
+        "models": [f"{name} by {type(m).__name__}" for name, m in model.mechanisms.items()],
+        "when": datetime.now(UTC).isoformat(" ", timespec="minutes").removesuffix("+00:00"),
+        "version": version("rung3"),
+        "command": f"rung3 run {place.path}/study.yaml --out {place.path}-again",
+    }
 
 
 def saved_oracles(path: Path) -> Oracles | None:

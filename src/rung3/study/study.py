@@ -222,6 +222,10 @@ class Study(Part):
 
     def halves(self, train: Rows) -> tuple[Rows, Rows]:
         """Return what oracles and what predictors may see: all, or a half each."""
+        first, _ = self.halves_of(train.n)
+        return train[:first], train[first:]
+
+    def halves_of(self, n: int) -> tuple[int, int]:
+        """Return of how many of `n` training rows oracles, and of how many predictors are made."""
         both = any("objective" in group.options for group in self.groups())
-        half = train.n // 2 if both else train.n
-        return train[:half], train[half:]
+        return (n // 2, n - n // 2) if both else (n, 0)

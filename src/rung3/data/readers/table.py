@@ -15,13 +15,14 @@ from torch import Tensor
 from rung3.data.images import Fit, read_images
 from rung3.data.precision import held
 from rung3.data.rows import Rows
+from rung3.data.spelling import suggest
 from rung3.data.values import no_numbers, to_tensor
 from rung3.data.variables import Image, Variable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["table"]
+__all__ = ["GAPS", "columns_of", "table"]
 
 GAPS = frozenset(
     {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
@@ -70,7 +71,8 @@ def table(
     wanted = list(dict.fromkeys([*(columns or variables or frame.columns), *images]))
     missing = [name for name in wanted if name not in frame]
     if missing:
-        raise ValueError(f"{path}: no column {missing[0]!r}; it has {list(frame.columns)}")
+        columns_there = suggest(missing[0], frame.columns, "its columns")
+        raise ValueError(f"{path}: no column {missing[0]!r}; {columns_there}")
     values: dict[str, Tensor] = {}
     for name in wanted:
         variable = variables.get(name)
@@ -83,6 +85,15 @@ def table(
         else:
             raise ValueError(f"{name} is {variable}, and an image_column; declare it an Image")
     return Rows(values)
+
+
+def columns_of(path: str | Path) -> list[str]:
+    """Return the names of a table's columns.
+
+    Raises:
+        ValueError: If the file is missing, or no table.
+    """
+    return [str(name) for name in _read(Path(path), {}).columns]
 
 
 def _read(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from rung3.scm.scm import SCM
 
 __all__ = [
+    "CEILING",
     "Edit",
     "as_model",
     "baselines",
@@ -48,6 +49,9 @@ __all__ = [
     "retrieval",
     "shuffled",
 ]
+
+CEILING = "supervised ceiling"
+"""Name of the baseline that was trained on the truth: no answer without it need reach that."""
 
 CHUNK_ROWS = 64
 """Rows for which images are looked up at once."""
@@ -107,7 +111,7 @@ def of_world(world: SCM, device: torch.device) -> dict[str, Baseline]:
     ceiling = shipped_ceiling(world.world)
     if ceiling is None:
         return dict(world.baselines)
-    return {**world.baselines, "supervised ceiling": ceiling.to(device)}
+    return {**world.baselines, CEILING: ceiling.to(device)}
 
 
 def identity(image: Tensor, before: Parents, after: Parents) -> Tensor:

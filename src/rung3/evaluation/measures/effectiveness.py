@@ -3,8 +3,9 @@
     e(d(x~), pa~)      the error of an oracle d, or of a measurement, on the answer x~
 
 Read off by oracles, networks that see the image alone, or measured. On real test images the same
-error is the floor, which is the oracle's own. For a parent that should not have changed, the
-error beyond that of the same row's real image is amplification
+error is the floor, which is the oracle's own; that of the untouched image against the values set
+is what doing nothing scores. For a parent that should not have changed, the error beyond that of
+the same row's real image is amplification
 (`rung3.evaluation.measures.amplification`).
 """
 
@@ -18,7 +19,9 @@ from rung3.data.rows import Rows
 from rung3.data.variables import Discrete, Image
 from rung3.evaluation.measures.base import (
     FACTUAL,
+    KEPT,
     MODES,
+    NOTHING,
     OBSERVED,
     TRUTH,
     Answers,
@@ -29,7 +32,7 @@ from rung3.evaluation.measures.base import (
     Section,
     read_images,
 )
-from rung3.evaluation.measures.table import Table, cell
+from rung3.evaluation.measures.table import Cell, Table, cell
 from rung3.evaluation.scores import Path
 
 __all__ = ["EFFECTIVENESS"]
@@ -49,6 +52,7 @@ def _on_answer(exam: Examination, answers: Answers, mode: str) -> None:
 
 
 def _on_answers(exam: Examination, answers: Answers) -> None:
+    _read(exam, answers.query.label, NOTHING, answers.by_mode[KEPT], answers.readings[FACTUAL])
     if answers.true is not None:
         readings = read_images(exam.oracles, answers.true, exam.model.device, exam.batch_size)
         _read(exam, answers.query.label, TRUTH, answers.true, readings)
@@ -87,8 +91,8 @@ def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
         table = Table(
             f"Effectiveness: does the {image} show the values it was asked for?",
             "Read off by oracles (networks that see the image alone), or measured. The first row "
-            "is their error on real test images, the floor of each column; rows of the truth are "
-            "their error on true counterfactuals.",
+            "is their error on real test images, the floor of each column; rows of doing nothing "
+            "are what the untouched image scores, rows of the truth the true counterfactual.",
             ["", *heads],
         )
         for label in next(iter(part for part in kinds.values() if part)):
@@ -97,17 +101,30 @@ def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
             )
             for who in whos:
                 cells = [
-                    cell(kinds[kind][label].get(name, {}).get(who), False) for kind, name in columns
+                    _shaded(kinds[kind][label].get(name, {}), who, kinds[kind][FACTUAL][name])
+                    for kind, name in columns
                 ]
-                table.rows.append((_who(label, who, len(whos.keys() - {TRUTH}) > 1), cells))
+                several = len(whos.keys() - {TRUTH, NOTHING}) > 1
+                table.rows.append((_who(label, who, several), cells))
         yield table
+
+
+def _shaded(by_who: Mapping[str, Any], who: str, floor: Mapping[str, Any]) -> Cell:
+    """Return a cell with its place between the floor, 0, and doing nothing, 1."""
+    shown = cell(by_who.get(who), False)
+    means = [part and part["mean"] for part in (floor.get(OBSERVED), by_who.get(who), by_who.get(NOTHING))]
+    if who in (OBSERVED, NOTHING) or any(mean is None for mean in means):
+        return shown
+    least, mean, most = means
+    far = 0.0 if least == most else (mean - least) / (most - least)
+    return shown._replace(far=min(1.0, max(0.0, far)))
 
 
 def _who(label: str, who: str, several: bool) -> str:
     if who == OBSERVED:
         return "real test images (floor)"
-    if who == TRUTH:
-        return f"{label}: the truth"
+    if who in (TRUTH, NOTHING):
+        return f"{label}: {'the truth' if who == TRUTH else who}"
     return f"{label}, {MODES.get(who, who)}" if several else label
 
 

@@ -12,6 +12,7 @@ from rung3.evaluation.measures.amplification import AMPLIFICATION
 from rung3.evaluation.measures.axioms import COMPOSITION, REVERSIBILITY
 from rung3.evaluation.measures.base import Measure, Section
 from rung3.evaluation.measures.calibration import CALIBRATION, DRAWS
+from rung3.evaluation.measures.change import CHANGE
 from rung3.evaluation.measures.commutativity import COMMUTATIVITY
 from rung3.evaluation.measures.cost import COST
 from rung3.evaluation.measures.density import DENSITY
@@ -45,6 +46,7 @@ MEASURES: tuple[Measure, ...] = (
     DISTANCE,
     COST,
     DENSITY,
+    CHANGE,
 )
 
 

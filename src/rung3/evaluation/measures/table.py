@@ -8,14 +8,18 @@ from typing import Any, NamedTuple
 
 from rung3.evaluation.scores import Path
 
-__all__ = ["NONE", "Cell", "Table", "cell", "leaves", "table_of_means", "table_of_numbers", "times"]
+__all__ = [
+    "NONE", "Cell", "Table", "cell", "leaves", "table_of_means", "table_of_numbers", "times",
+    "with_units",
+]  # fmt: skip
 
 
 class Cell(NamedTuple):
-    """A number, and its interval or a remark."""
+    """A number, its interval or a remark, and how far it is from what can be had: 0 to 1."""
 
     value: str
     note: str = ""
+    far: float = 0.0
 
 
 NONE = Cell("")
@@ -52,6 +56,39 @@ def cell(number: Mapping[str, Any] | None, with_unit: bool = True) -> Cell:
     if number["low"] is None or number["low"] == number["high"]:
         return Cell(value)
     return Cell(value, f"{number['low']:{digits}} to {number['high']:{digits}}")
+
+
+def with_units(table: Table) -> Table:
+    """Return a table with the units of its columns in their heads, where all cells have the same.
+
+    Example:
+        >>> table = with_units(Table("", "", ["", "error"], [("a", [Cell("1.5 px", "1 to 2 px")])]))
+        >>> table.columns, table.rows
+        (['', 'error, px'], [('a', [Cell(value='1.5', note='1 to 2', far=0.0)])])
+    """
+    columns, units = [table.columns[0]], []
+    for at, head in enumerate(table.columns[1:]):
+        found = {_unit_of(cells[at].value) for _, cells in table.rows if cells[at].value}
+        unit = next(iter(found)) if len(found) == 1 else ""
+        units.append(f" {unit}" if unit else "")
+        columns.append(f"{head}, {unit}" if unit else head)
+    rows = [
+        (name, [_bare(cell, unit) for cell, unit in zip(cells, units, strict=False)])
+        for name, cells in table.rows
+    ]
+    return Table(table.title, table.note, columns, rows)
+
+
+def _unit_of(value: str) -> str:
+    """Return what follows a number; empty for other text."""
+    number, _, unit = value.removeprefix("< ").partition(" ")
+    return unit if number[-1:].isdigit() else ""
+
+
+def _bare(cell: Cell, unit: str) -> Cell:
+    if not unit:
+        return cell
+    return Cell(cell.value.removesuffix(unit), cell.note.replace(unit, ""), cell.far)
 
 
 def times(m: str) -> str:

@@ -1,30 +1,45 @@
-"""The report as one HTML page that needs nothing else: pictures are embedded, nothing fetched."""
+"""The report as one HTML page that needs nothing else: pictures are embedded, nothing fetched.
+
+The verdict comes first, then what the images became, then the numbers. A picture is saved from the
+one that is shown; a table's digits stand below each other, units in its head.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rung3.data.names import slugs
 from rung3.data.pictures import uri
-from rung3.evaluation.measures.table import Cell, Table
+from rung3.evaluation.measures.table import Cell, Table, with_units
 from rung3.evaluation.report.tables import further, tables
+from rung3.evaluation.report.values import effects_table, values_table
+from rung3.evaluation.verdict import MARKS, Verdict
+
+if TYPE_CHECKING:
+    from rung3.evaluation.report.report import Report
 
 __all__ = ["document", "figure", "render", "summary"]
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #1f2328; --soft: #6a7077; --line: #e3e5e8; --bg: #fff;
-  --accent: #d1495b; }
+:root { color-scheme: light dark; --ink: #1f2328; --soft: #5f666d; --line: #e3e5e8; --bg: #fff;
+  --raised: #f6f7f8; --accent: #c23b4e; --yes: #1a7f4b; --partly: #9a6700; --no: #c23b4e;
+  --far: 209, 73, 91; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #dfe2e6; --soft: #949ba3; --line: #2d3238; --bg: #15181c; --accent: #e8707f; } }
+  :root { --ink: #dfe2e6; --soft: #9aa1a9; --line: #2d3238; --bg: #15181c; --raised: #1d2126;
+    --accent: #e8707f; --yes: #4cc38a; --partly: #e0a030; --no: #e8707f; --far: 232, 112, 127; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2.5rem 1.5rem 5rem; max-width: 72rem; background: var(--bg);
-  color: var(--ink); font: 15px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
+html { scroll-padding-top: 3.2rem; }
+body { margin: 0 auto; padding: 2rem 1.5rem 5rem; max-width: 72rem; background: var(--bg);
+  color: var(--ink); font: 15px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif;
+  overflow-wrap: break-word; }
 h1 { font-size: 1.7rem; font-weight: 600; margin: 0 0 .3rem; }
 h2 { font-size: 1.15rem; font-weight: 600; margin: 3rem 0 .3rem; padding-top: 1.2rem;
   border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; font-weight: 600; margin: 2rem 0 .2rem; }
 p { margin: .2rem 0 .8rem; max-width: 46rem; }
+a { color: inherit; }
 .soft, figcaption { color: var(--soft); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .4rem 0 1rem; }
@@ -37,35 +52,113 @@ td.flag { color: var(--accent); }
 td.flag small { white-space: normal; max-width: 24rem; }
 figure { margin: .8rem 0 1.6rem; }
 img { max-width: 100%; height: auto; display: block; }
-.graph img { max-width: 26rem; }
+.graph img { max-width: min(26rem, 100%); }
 pre { font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, monospace; color: var(--soft);
   white-space: pre-wrap; }
 details { margin: .4rem 0; } summary { cursor: pointer; color: var(--soft); }
 """
 
+REPORT_STYLE = """
+nav { position: sticky; top: 0; z-index: 1; background: var(--bg); margin: .6rem -1.5rem 0;
+  padding: .5rem 1.5rem; border-bottom: 1px solid var(--line); display: flex; gap: 1.1rem;
+  overflow-x: auto; white-space: nowrap; font-size: .85rem; }
+nav a { color: var(--soft); text-decoration: none; } nav a:hover { color: var(--ink); }
+.verdict { background: var(--raised); border: 1px solid var(--line); border-radius: 10px;
+  padding: 1rem 1.2rem .6rem; margin: 1.2rem 0; }
+.verdict h2 { border: 0; padding: 0; margin: 0 0 .5rem; font-size: 1.15rem; }
+.verdict ul { list-style: none; margin: 0; padding: 0; }
+.verdict li { display: grid; grid-template-columns: 1.5rem minmax(0, 1fr); margin: 0 0 .6rem; }
+.verdict b { font-weight: 700; } .yes { color: var(--yes); } .partly { color: var(--partly); }
+.no { color: var(--no); } .unknown { color: var(--soft); }
+.verdict code { display: block; margin-top: .15rem; overflow-wrap: anywhere; }
+code { font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, monospace; color: var(--soft); }
+td.number, th.number { text-align: right; }
+td.number i { visibility: hidden; font-style: normal; }
+td.number small { text-align: right; }
+td:first-child { position: sticky; left: 0; background: var(--bg); }
+figure { margin-bottom: .2rem; } figure.wide { overflow-x: auto; }
+.save { font-size: .8rem; color: var(--soft); display: inline-block; margin-bottom: 1.2rem; }
+@media (min-width: 82rem) {
+  body { max-width: 88rem; padding-left: 15rem; }
+  nav { position: fixed; top: 2rem; left: max(1.5rem, calc(50vw - 43rem)); width: 12rem;
+    flex-direction: column; gap: .45rem; border: 0; margin: 0; padding: 0; white-space: normal; }
+}
+@media (max-width: 40rem) {
+  body { padding: 1.2rem 1rem 4rem; } nav { margin: .6rem -1rem 0; padding: .5rem 1rem; }
+  td:first-child { white-space: normal; min-width: 8rem; } th, td { padding-right: .8rem; }
+  figure.wide img { max-width: none; }
+}
+@media print { nav, .save { display: none; } }
+"""
 
-def render(
-    metrics: Mapping[str, Any], pictures: Mapping[str, bytes], labels: Mapping[str, str]
-) -> str:
+
+class Part(NamedTuple):
+    """A part of the page, and what its contents call it; empty for nothing."""
+
+    html: str
+    title: str = ""
+
+
+def render(report: Report, drawn: Mapping[str, bytes]) -> str:
     """Return the page as HTML.
 
     Args:
-        metrics: The numbers.
-        pictures: PNG files by name.
-        labels: Label of each intervention, by the ending of its pictures' names.
+        report: The report.
+        drawn: Its pictures: PNG files by name.
     """
-    graph = _image(pictures, "graph", "The causal graph", "graph")
+    metrics = report.metrics
     parts = [
-        "<h1>How sound are its counterfactuals?</h1>",
-        f'<p class="soft">{escape(summary(metrics))}</p>',
-        graph,
+        Part(_verdict(report.verdict, report.run), "Verdict"),
+        Part(_image(drawn, "graph", "The causal graph", "graph")),
+        *_interventions(report, drawn),
+        *_sweeps(drawn),
         *(_table(table) for table in [*tables(metrics), *further(metrics)]),
-        *_interventions(metrics, pictures, labels),
-        *_sweeps(pictures),
-        _image(pictures, "losses", "Training", title="Losses"),
-        _settings(metrics),
+        Part(_image(drawn, "losses", "Training", title="Losses"), "Losses"),
+        Part(_settings(metrics), "Settings"),
     ]
-    return document("rung3: report", parts)
+    parts = [part for part in parts if part.html]
+    ids = slugs(part.title for part in parts if part.title)
+    body = [
+        f'<section id="{ids[part.title]}">{part.html}</section>' if part.title else part.html
+        for part in parts
+    ]
+    links = "".join(
+        f'<a href="#{ids[part.title]}">{escape(_short(part.title))}</a>'
+        for part in parts
+        if part.title
+    )
+    made = metrics.get("run", {})
+    title = made.get("name") or "How sound are its counterfactuals?"
+    lead = [f"<h1>{escape(title)}</h1>", _made(made)]
+    lead += [f'<p class="soft">{escape(summary(metrics))}</p>', f"<nav>{links}</nav>"]
+    return document(f"{title}: report", [*lead, *body], REPORT_STYLE)
+
+
+def _made(made: Mapping[str, Any]) -> str:
+    """Return of which model, when and by which command the report was made, if it is known."""
+    if not made:
+        return ""
+    lines = [", ".join(made["models"]), f"{made['when']}, rung3 {made['version']}"]
+    text = " · ".join(escape(line) for line in lines)
+    return f'<p class="soft">{text}<br><code>{escape(made["command"])}</code></p>'
+
+
+def _verdict(verdict: Verdict, run: str | None) -> str:
+    items = []
+    for finding in verdict.findings:
+        command = finding.next(run)
+        code = f"<code>{escape(command)}</code>" if command else ""
+        items.append(
+            f'<li><b class="{finding.mark}" title="{finding.mark}">{MARKS[finding.mark]}</b>'
+            f"<div>{escape(finding.text)}{code}</div></li>"
+        )
+    headline = escape(verdict.headline[:1].upper() + verdict.headline[1:])
+    return f'<div class="verdict"><h2>{headline}</h2>\n<ul>{"".join(items)}</ul></div>'
+
+
+def _short(title: str) -> str:
+    """Return a title as the contents have it: without its question."""
+    return title.partition(":")[0].removesuffix("?")
 
 
 def document(title: str, parts: Iterable[str], style: str = "") -> str:
@@ -96,55 +189,104 @@ def summary(metrics: Mapping[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
+def _table(table: Table) -> Part:
+    table = with_units(table)
+    numbers = [_is_number(column) for column in zip(*(cells for _, cells in table.rows))]
+    widths = [_decimals(column) for column in zip(*(cells for _, cells in table.rows))]
+    kinds = ["", *(' class="number"' if number else "" for number in numbers)]
+    head = "".join(
+        f"<th{kind}>{escape(column)}</th>"
+        for kind, column in zip(kinds, table.columns, strict=False)
+    )
     body = "".join(
-        f"<tr><td>{escape(name)}</td>{''.join(_cell(cell) for cell in cells)}</tr>\n"
+        f"<tr><td>{escape(name)}</td>"
+        + "".join(map(_cell, cells, numbers, widths))
+        + "</tr>\n"
         for name, cells in table.rows
     )
-    return (
+    html = (
         f"<h2>{escape(table.title)}</h2>\n<p class='soft'>{escape(table.note)}</p>\n"
         f"<div class='scroll'><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
         "</div>"
     )
+    return Part(html, table.title)
 
 
-def _cell(cell: Cell) -> str:
-    flag = " class='flag'" if cell.value in ("no truth", "undefined", "unused") else ""
+def _is_number(column: Iterable[Cell]) -> bool:
+    """Return whether a column holds numbers, and at most remarks beside them."""
+    return any(cell.value[:1].isdigit() or cell.value[:1] in "-+<" for cell in column if cell.value)
+
+
+def _decimals(column: Iterable[Cell]) -> int:
+    return max((len(cell.value.partition(".")[2]) for cell in column), default=0)
+
+
+def _cell(cell: Cell, number: bool, decimals: int) -> str:
+    """Return a cell; unseen digits fill up those of a number, so that its points align."""
+    kinds = ["number"] if number else []
+    kinds += ["flag"] if cell.value in ("no truth", "undefined", "unused") else []
+    shade = f' style="background: rgba(var(--far), {0.35 * cell.far:.2f})"' if cell.far else ""
     note = f"<small>{escape(cell.note)}</small>" if cell.note else ""
-    return f"<td{flag}>{escape(cell.value)}{note}</td>"
+    places = len(cell.value.partition(".")[2])
+    lead = "" if places or not decimals else "."
+    fill = ""
+    if number and cell.value[-1:].isdigit() and places < decimals:
+        fill = f"<i>{lead}{'0' * (decimals - places)}</i>"
+    kind = f' class="{" ".join(kinds)}"' if kinds else ""
+    return f"<td{kind}{shade}>{escape(cell.value)}{fill}{note}</td>"
 
 
-def _interventions(
-    metrics: Mapping[str, Any], pictures: Mapping[str, bytes], labels: Mapping[str, str]
-) -> Iterable[str]:
-    yield "<h2>What would they have been?</h2>"
-    for ending, label in labels.items():
-        notes = "\n".join(metrics["provenance"].get(label, []))
-        yield f"<h3>{escape(label)}</h3>"
-        yield _image(pictures, f"graph-{ending}", f"The graph under {label}", "graph")
-        yield _image(pictures, f"strip-{ending}", f"The first test rows under {label}")
-        yield (
-            f"<details><summary>what these answers rest on</summary><pre>{escape(notes)}</pre>"
-            "</details>"
+def _interventions(report: Report, drawn: Mapping[str, bytes]) -> Iterator[Part]:
+    yield Part("<h2>What would they have been?</h2>", "What would they have been?")
+    for ending, label in report.headings().items():
+        example = report.examples.queries[label]
+        notes = "\n".join(report.metrics["provenance"].get(label, []))
+        parts = [
+            f"<h3>{escape(label)}</h3>",
+            _image(drawn, f"strip-{ending}", f"Test rows under {label}", "wide"),
+        ]
+        if f"strip-{ending}" not in drawn:
+            parts.append(_plain(values_table(example, report.variables)))
+        parts.append(
+            "<details><summary>the graph, and what these answers rest on</summary>"
+            + _image(drawn, f"graph-{ending}", f"The graph under {label}", "graph")
+            + f"<pre>{escape(notes)}</pre></details>"
         )
+        yield Part("\n".join(part for part in parts if part))
+    effects = effects_table(report.metrics)
+    if effects.rows:
+        yield _table(effects)
 
 
-def _sweeps(pictures: Mapping[str, bytes]) -> Iterable[str]:
-    names = [name for name in pictures if name.startswith("sweep-")]
+def _plain(table: Table) -> str:
+    """Return a table without its title."""
+    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
+    body = "".join(
+        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{escape(c.value)}</td>' for c in cells)}</tr>\n"
+        for name, cells in table.rows
+    )
+    return f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _sweeps(drawn: Mapping[str, bytes]) -> Iterator[Part]:
+    names = [name for name in drawn if name.startswith("sweep-")]
     if names:
-        yield "<h2>One variable over its range</h2>"
+        yield Part("<h2>One variable over its range</h2>", "One variable over its range")
     for name in names:
-        yield _image(pictures, name, f"{name.removeprefix('sweep-')} from low to high")
+        title = f"{name.removeprefix('sweep-')} from low to high"
+        yield Part(_image(drawn, name, title, "wide"))
 
 
 def _image(
-    pictures: Mapping[str, bytes], name: str, text: str, kind: str = "", title: str = ""
+    drawn: Mapping[str, bytes], name: str, text: str, kind: str = "", title: str = ""
 ) -> str:
-    if name not in pictures:
+    if name not in drawn:
         return ""
     lead = f"<h2>{escape(title)}</h2>\n" if title else ""
-    return lead + figure(pictures[name], text, kind)
+    # The address is that of the picture itself, set when it is asked for: it is in the page once.
+    take = "this.href = this.previousElementSibling.firstElementChild.src"
+    link = f'<a class="save" href="#" download="{escape(name)}.png" onclick="{take}">save picture</a>'
+    return f"{lead}<div>{figure(drawn[name], text, kind)}{link}</div>"
 
 
 def figure(png: bytes, text: str, kind: str = "") -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Self
@@ -17,10 +17,12 @@ from rung3.evaluation.measures.table import Cell
 from rung3.evaluation.report import page, pictures
 from rung3.evaluation.report.tables import further, tables
 from rung3.evaluation.scores import Scores
+from rung3.evaluation.verdict import MARKS, Verdict, judge
 from rung3.graph import CausalGraph
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.text import Text
 
 __all__ = ["Report"]
 
@@ -49,6 +51,7 @@ class Report:
         examples: Rows that are shown as pictures.
         history: Losses by name.
         scores: Every row's scores, under the paths of the numbers.
+        run: The folder of the run that it is of, for commands; `None` without one.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Report:
         examples: Examples,
         history: Mapping[str, Any],
         scores: Scores,
+        run: str | None = None,
     ) -> None:
         self.metrics = metrics
         self.graph = graph
@@ -66,6 +70,13 @@ class Report:
         self.examples = examples
         self.history = dict(history)
         self.scores = scores
+        self.run = run
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the numbers mean; of a report of an older version as far as they tell."""
+        stored = self.metrics.get("verdict")
+        return judge(self.metrics) if stored is None else Verdict.of_config(stored)
 
     def pictures(self) -> dict[str, bytes]:
         """Draw PNG files by name: `strip-...`, `sweep-...`, `graph`, `graph-...` and `losses`."""
@@ -105,7 +116,7 @@ class Report:
         }
         shown = {json.dumps(key): value for key, value in self.examples.tensors().items()}
         numbers = json.dumps(self.metrics, indent=2, ensure_ascii=False, allow_nan=False)
-        text = page.render(self.metrics, drawn, self.headings())
+        text = page.render(self, drawn)
         contents = {f"{name}.png": png for name, png in drawn.items()}
         contents |= {SCORES: self.scores.packed(), EXAMPLES: packed(shown, "examples", description)}
         contents |= {NUMBERS: f"{numbers}\n".encode(), "report.html": text.encode()}
@@ -146,7 +157,10 @@ class Report:
         variables = {name: from_config(name, v) for name, v in description["variables"].items()}
         values = {tuple(json.loads(key)): value for key, value in shown.items()}
         examples = Examples.restore(values, description["status"])
-        return cls(metrics, CausalGraph(description["graph"]), variables, examples, {}, scores)
+        graph, run = CausalGraph(description["graph"]), None
+        if (place / "study.yaml").is_file():
+            run = str(folder)
+        return cls(metrics, graph, variables, examples, {}, scores, run)
 
     def headings(self) -> dict[str, str]:
         """Return the label of each intervention by the ending of its pictures' names."""
@@ -178,10 +192,23 @@ class Report:
             yield Text(f"On the page besides: {', '.join(more)}.", "dim")
         if not wide:
             yield Text(f"Intervals are in metrics.json; shown here from {WIDE} columns on.", "dim")
+        yield from (Text(""), *_told(self.verdict, self.run))
 
     def __str__(self) -> str:
         from rich.console import Console
 
         out = io.StringIO()
-        Console(file=out, width=120, color_system=None).print(self)
+        Console(file=out, width=120, color_system=None).print(self, crop=False)
         return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def _told(verdict: Verdict, run: str | None) -> Iterator[Text]:
+    """Yield the verdict for a console: a headline, and each answer with what to try next."""
+    from rich.text import Text
+
+    colours = {"yes": "green", "partly": "yellow", "no": "red", "unknown": "dim"}
+    yield Text(f"Verdict: {verdict.headline}", "bold")
+    for finding in verdict.findings:
+        yield Text.assemble((MARKS[finding.mark], colours[finding.mark]), f" {finding.text}")
+        if command := finding.next(run):
+            yield Text(f"  try: {command}", "dim", no_wrap=True, overflow="ignore")  # to copy

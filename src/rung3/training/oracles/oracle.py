@@ -109,7 +109,7 @@ class Oracle(nn.Module):
 
     def read(self, images: Tensor) -> Tensor:
         """Return the variable's value in its own unit, `(n, *shape)`, off images `(n, C, H, W)`."""
-        return self.value(self(images))
+        return self.value(self(images.to(self.ranks.device))).to(images.device)
 
     def value(self, reading: Tensor) -> Tensor:
         """Return the variable's value in its own unit, `(n, *shape)`, of what `forward` gives."""

@@ -23,6 +23,10 @@ __all__ = ["Oracle", "Oracles", "fit_oracles"]
 
 LEARNING_RATE = 3e-3
 BATCH = 128
+"""Images a step of an oracle's training."""
+
+EPOCHS = 4
+"""Passes over the rows, if not given: enough for thousands of images."""
 
 FREE = 0.75
 """Share of the epochs in which images are normalised by their own batch's statistics."""
@@ -113,7 +117,7 @@ def fit_oracles(
     train: Values,
     held: Mapping[str, Any] | None = None,
     *,
-    epochs: int = 4,
+    epochs: int = EPOCHS,
     width: int = 32,
     seed: Seed = 0,
     progress: bool = True,

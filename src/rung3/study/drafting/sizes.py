@@ -1,0 +1,122 @@
+"""How large a model, and how long a training: from the rows, and from what this machine does.
+
+A step is timed here; as many are proposed as go into the minutes that are given, but no fewer than
+make a model and no more than pay. All else follows from the number of rows.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+from rung3.data.variables import Image
+from rung3.evaluation.verdict import LEAST_STEPS_IMAGE
+from rung3.mechanisms import VAE
+from rung3.study.lengths import LEAST_STEPS_PREDICTOR
+from rung3.training.oracles.oracles import BATCH as PREDICTOR_BATCH
+
+__all__ = ["Sizes", "size_numbers", "size_picture"]
+
+BATCH_IMAGE = 32
+"""Images a step: on a CPU, twice as many take twice as long and teach little more."""
+
+BATCH_NUMBER = 128
+"""Rows a step of everything else."""
+
+MOST_STEPS = 6_000
+"""Steps of an image's training beyond which a small model gains little."""
+
+STEPS_NUMBER = 2_000
+"""Steps of a number's or category's training: seconds, and more than enough."""
+
+MOST_EPOCHS_NUMBER = 200
+"""Passes over a small table, at most: more would learn it by heart."""
+
+FEW = 2_000
+"""Rows below which a model of half the latents is proposed."""
+
+SHARE = 0.7
+"""Share of the minutes for the image; the rest is for predictors and evaluation."""
+
+TIMED = 4
+"""Steps that are timed, after one that is not."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is proposed for the training of an image.
+
+    Attributes:
+        latent: Length of the latent vector.
+        epochs: Passes over the rows.
+        batch: Rows a step.
+        steps: Steps in all.
+        minutes: Estimated time of training here.
+        predictor_epochs: Passes of the predictors that judge it.
+    """
+
+    latent: int
+    epochs: int
+    batch: int
+    steps: int
+    minutes: float
+    predictor_epochs: int
+
+
+def size_numbers(n: int) -> tuple[int, int]:
+    """Return epochs and batch size for numbers and categories, of `n` training rows.
+
+    Example:
+        >>> size_numbers(456), size_numbers(20_000)
+        ((200, 64), (13, 128))
+    """
+    batch = min(BATCH_NUMBER, max(8, n // 7)) if n < 7 * BATCH_NUMBER else BATCH_NUMBER
+    return min(MOST_EPOCHS_NUMBER, -(-STEPS_NUMBER // max(1, n // batch))), batch
+
+
+def size_picture(image: Image, n: int, minutes: float) -> Sizes:
+    """Propose how to train an image on `n` rows within some minutes of this machine.
+
+    Args:
+        image: The image variable.
+        n: Number of training rows.
+        minutes: For everything; the least that makes a model is proposed all the same.
+    """
+    batch = max(1, min(BATCH_IMAGE, n // 2))
+    latent = 16 if n < FEW else 32
+    seconds = _seconds(image, batch, latent)
+    room = int(SHARE * minutes * 60 / seconds)
+    steps = max(3 * LEAST_STEPS_IMAGE // 2, min(MOST_STEPS, room))
+    per_epoch = max(1, n // batch)
+    epochs = -(-steps // per_epoch)
+    predictor = max(1, n // PREDICTOR_BATCH)
+    return Sizes(
+        latent,
+        epochs,
+        batch,
+        epochs * per_epoch,
+        epochs * per_epoch * seconds / 60,
+        max(4, -(-2 * LEAST_STEPS_PREDICTOR // predictor)),
+    )
+
+
+def _seconds(image: Image, batch: int, latent: int) -> float:
+    """Return the time of a step of training here, in seconds."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        mechanism = VAE(latent=latent, likelihood="logistic" if image.bits else "gaussian")
+        bound = mechanism.bind("image", image, {})
+        value = image.nearest(torch.rand(batch, *image.shape))
+        bound.calibrate(value, {})
+        optimizer = torch.optim.AdamW(bound.parameters(), lr=1e-4)
+        taken = []
+        for _ in range(TIMED + 1):
+            start = time.perf_counter()
+            optimizer.zero_grad()
+            bound.loss(value, {}).backward()
+            optimizer.step()
+            taken.append(time.perf_counter() - start)
+    return median(taken[1:])

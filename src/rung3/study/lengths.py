@@ -1,0 +1,101 @@
+"""Trainings of a study that are too short to learn from, seen before they begin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rung3.data.variables import Image
+from rung3.evaluation.verdict import LEAST_STEPS_IMAGE, LEAST_STEPS_NUMBER
+from rung3.scm.scm import SCM
+from rung3.study.study import Study
+from rung3.training.options import Options
+from rung3.training.oracles.oracles import BATCH, EPOCHS, oracle_pairs
+
+__all__ = ["Short", "duration", "short_trainings", "steps_of"]
+
+LEAST_STEPS_PREDICTOR = 200
+"""Steps of a predictor's training: on 500 images of 64 x 64 it reads colours by then."""
+
+
+@dataclass(frozen=True)
+class Short:
+    """A training that is too short.
+
+    Attributes:
+        name: What is trained.
+        steps: The steps that the study gives it.
+        least: Below so many little is learned.
+        key: Key of the study that says how long.
+        epochs: Epochs that are twice the least.
+        factor: How many times longer it then takes.
+    """
+
+    name: str
+    steps: int
+    least: int
+    key: str
+    epochs: int
+    factor: float
+
+    def text(self, seconds: float | None = None) -> str:
+        """Return the warning, with the estimated time of the longer training if it is known."""
+        time = "" if seconds is None else f" (about {duration(seconds)})"
+        return (
+            f"{self.name}: {self.steps:,} steps, too few to learn from (expected {self.least:,} at "
+            f"least); --set {self.key}={self.epochs}{time}"
+        )
+
+
+def steps_of(study: Study, n: int) -> dict[str, int]:
+    """Return the steps that each mechanism is trained for, on `n` rows, in all its trainings."""
+    steps: dict[str, int] = {}
+    for group in study.groups():
+        epochs = group.options.get("epochs", Options.epochs)
+        size = min(group.options.get("batch_size", Options.batch_size), n)
+        for name in group.mechanisms:
+            steps[name] = steps.get(name, 0) + epochs * (n // size)
+    return steps
+
+
+def short_trainings(study: Study, model: SCM, n: int) -> Iterator[Short]:
+    """Yield the trainings on `n` rows that are too short.
+
+    Args:
+        study: The study.
+        model: Its model.
+        n: Number of training rows.
+    """
+    for name, steps in steps_of(study, n).items():
+        image = isinstance(model.variables[name], Image)
+        least = LEAST_STEPS_IMAGE if image else LEAST_STEPS_NUMBER
+        learns = any(p.requires_grad for p in model.mechanisms[name].parameters())
+        if learns and steps < least:
+            own = study.training.mechanisms.get(name)
+            epochs = own.epochs if own and "epochs" in own.model_fields_set else None
+            before = study.training.epochs if epochs is None else epochs
+            factor = 2 * least / steps
+            plain = "." in name or (epochs is None and not study.training.mechanisms)
+            key = "training.epochs" if plain else f"training.mechanisms.{name}.epochs"
+            yield Short(name, steps, least, key, round(before * factor + 0.5), factor)
+    if not oracle_pairs(model):
+        return
+    options = study.evaluation.oracles
+    rows = study.halves_of(n)[0]
+    rows = rows if options.rows is None else min(rows, options.rows)
+    epochs = options.epochs or EPOCHS
+    steps = epochs * max(1, rows // BATCH)
+    if steps < LEAST_STEPS_PREDICTOR:
+        factor = 2 * LEAST_STEPS_PREDICTOR / steps
+        longer, key = round(epochs * factor + 0.5), "evaluation.oracles.epochs"
+        yield Short("the predictors", steps, LEAST_STEPS_PREDICTOR, key, longer, factor)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as text.
+
+    Example:
+        >>> duration(65), duration(840)
+        ('65 s', '14 min')
+    """
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
