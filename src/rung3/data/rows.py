@@ -175,6 +175,7 @@ class Exogenous(Mapping[str, Noise]):
         kinds: Of each variable, whether its abduction was `exact`, `posterior`, `approximate`, or
             its noise `known`.
         seed: Of what a model draws anew, where its mechanisms have other noise.
+        options: Options of mechanisms that it was abducted with; prediction takes the same.
     """
 
     def __init__(
@@ -187,6 +188,7 @@ class Exogenous(Mapping[str, Noise]):
         mechanisms: Mapping[str, Any] | None = None,
         kinds: Mapping[str, str] | None = None,
         seed: int = 0,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self._noise = dict(noise)
         self.n = n
@@ -195,6 +197,7 @@ class Exogenous(Mapping[str, Noise]):
         self.mechanisms = dict(mechanisms or {})
         self.kinds = dict(kinds or {})
         self.seed = seed
+        self.options = dict(options or {})
 
     def __getitem__(self, name: str) -> Noise:
         return self._noise[name]
@@ -218,6 +221,7 @@ class Exogenous(Mapping[str, Noise]):
             mechanisms=self.mechanisms,
             kinds=self.kinds,
             seed=self.seed,
+            options=self.options,
         )
 
     def __repr__(self) -> str:

@@ -217,7 +217,7 @@ def _provenance(
     for name, mechanism in chosen.items():
         complete = Table(rows, [mechanism]).complete
         n = int(complete[mechanism.name].sum()) if complete else rows.n
-        found[name] = {"when": when, "rows": n}
+        found[name] = {"when": when, "rows": n, **chosen[name].training_record()}
         if name in history.training:
             found[name] |= {"epochs": len(history.training[name]), **options.identity()}
             found[name]["lr"] = options.lr or chosen[name].learning_rate
