@@ -186,6 +186,7 @@ class Exogenous(Mapping[str, Noise]):
         kinds: Of each variable, whether its abduction was `exact`, `posterior`, `approximate`, or
             its noise `known`.
         seed: Of what a model draws anew, where its mechanisms have other noise.
+        options: Options of mechanisms that it was abducted with; prediction takes the same.
 
     Attributes:
         read: Share of the rows that lacked a variable, which was read off an image.
@@ -201,6 +202,7 @@ class Exogenous(Mapping[str, Noise]):
         mechanisms: Mapping[str, Any] | None = None,
         kinds: Mapping[str, str] | None = None,
         seed: int = 0,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self._noise = dict(noise)
         self.n = n
@@ -210,6 +212,7 @@ class Exogenous(Mapping[str, Noise]):
         self.kinds = dict(kinds or {})
         self.seed = seed
         self.read: dict[str, float] = {}
+        self.options = dict(options or {})
 
     def __getitem__(self, name: str) -> Noise:
         return self._noise[name]
@@ -233,6 +236,7 @@ class Exogenous(Mapping[str, Noise]):
             mechanisms=self.mechanisms,
             kinds=self.kinds,
             seed=self.seed,
+            options=self.options,
         )
 
     def __repr__(self) -> str:

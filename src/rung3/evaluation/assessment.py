@@ -212,7 +212,7 @@ def _run(
 
 
 def _report(
-    setup: _Setup, runners: list[Runner], train: Columns | None, history: dict[str, Any]
+    setup: _Setup, runners: list[Runner], train: Values | None, history: dict[str, Any]
 ) -> Report:
     """Return the report of what was asked."""
     model, first, queries = setup.model, runners[0], setup.plans[0]

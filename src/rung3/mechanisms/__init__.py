@@ -9,8 +9,10 @@ from rung3.mechanisms.defaults import default_mechanism
 from rung3.mechanisms.discrete import GumbelMax, InverseCDF
 from rung3.mechanisms.equation import Equation
 from rung3.mechanisms.flow import Flow
+from rung3.mechanisms.flow_matching import FlowMatching
 from rung3.mechanisms.hvae import HVAE
 from rung3.mechanisms.networks.stages import Stage
+from rung3.mechanisms.networks.unet import UNetOptions
 from rung3.mechanisms.vae import VAE
 
 __all__ = [
@@ -20,11 +22,13 @@ __all__ = [
     "Contaminated",
     "Equation",
     "Flow",
+    "FlowMatching",
     "GumbelMax",
     "HVAE",
     "InverseCDF",
     "Mechanism",
     "Stage",
+    "UNetOptions",
     "VAE",
     "ZukoFlow",
     "default_mechanism",

@@ -231,7 +231,7 @@ def _provenance(
     for name, mechanism in chosen.items():
         complete = Table(rows, [mechanism]).complete
         n = int(complete[mechanism.name].sum()) if complete else rows.n
-        notes[name] = {"when": when, "rows": n}
+        notes[name] = {"when": when, "rows": n, **chosen[name].training_record()}
         if name in history.training:
             notes[name] |= {"epochs": len(history.training[name]), **options.identity()}
             notes[name]["lr"] = options.lr or chosen[name].learning_rate

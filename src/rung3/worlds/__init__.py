@@ -1,6 +1,7 @@
 """Worlds: SCMs whose truth is known, so that answers can be checked."""
 
 from rung3.worlds.confounded import hidden_cause
+from rung3.worlds.ellipse import ellipse
 from rung3.worlds.paradoxes import chocolate, collider, exam, hospital, kidney_stones
 from rung3.worlds.strokes.colour import colour
 from rung3.worlds.strokes.drawn import digits
@@ -13,6 +14,7 @@ __all__ = [
     "collider",
     "colour",
     "digits",
+    "ellipse",
     "exam",
     "hidden_cause",
     "hospital",
