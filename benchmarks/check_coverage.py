@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
-from effect_studies import STUDIES
+from effect_studies import STUDIES, Study
 
 
 def main() -> None:
@@ -35,8 +35,10 @@ def main() -> None:
             print(row(name, study, n, options.studies), flush=True)
 
 
-def row(name, study, n, studies):
-    held, values, widths, refused = 0, [], [], 0
+def row(name: str, study: Study, n: int, studies: int) -> str:
+    held, refused = 0, 0
+    values: list[float] = []
+    widths: list[float] = []
     began = time.perf_counter()
     for seed in range(studies):
         try:

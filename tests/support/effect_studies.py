@@ -17,13 +17,14 @@ Table = dict[str, Any]
 
 @dataclass(frozen=True)
 class Study:
-    """A study: how its rows are drawn, what is asked of them, and the truth."""
+    """A study: how its rows are drawn, what is asked of them, the truth, and the least coverage."""
 
     draw: Callable[[np.random.Generator, int], Table]
     truth: float
     options: Mapping[str, Any] = field(default_factory=dict)
     pick: Callable[[Effect], Estimate[float]] = lambda found: found.effect
     names: tuple[str, str] = ("t", "y")
+    least: float = 0.93
 
     def estimate(self, seed: int, n: int) -> Estimate[float]:
         """Draw rows, and estimate the effect."""
@@ -123,11 +124,11 @@ def compliance(rng: np.random.Generator, n: int) -> Table:
     return {"z0": z, "t": t, "y": y}
 
 
-Z = {"adjust": ["z"]}
-ZW = {"adjust": ["z", "w"]}
-FRONT = {"graph": "t -> m -> y; t <-> y"}
-NAPKIN = {"graph": "w -> r -> t -> y; w <-> t; w <-> y"}
-INSTRUMENT = {"graph": "z0 -> t -> y; t <-> y"}
+Z: dict[str, Any] = {"adjust": ["z"]}
+ZW: dict[str, Any] = {"adjust": ["z", "w"]}
+FRONT: dict[str, Any] = {"graph": "t -> m -> y; t <-> y"}
+NAPKIN: dict[str, Any] = {"graph": "w -> r -> t -> y; w <-> t; w <-> y"}
+INSTRUMENT: dict[str, Any] = {"graph": "z0 -> t -> y; t <-> y"}
 RISKS = (0.2 + 0.15 + 0.1, 0.2 + 0.1)  # of all rows, treated and not
 SHIFT = 0.301457  # E[z | t = 1] of `linear`
 

@@ -14,6 +14,7 @@ from rung3.cli.graph import read_graph
 
 __all__ = ["effect", "read_table"]
 
+
 def effect(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A file, .csv or .parquet.")],
     graph: Annotated[

@@ -106,9 +106,7 @@ def adjusted_effect(
     except ValueError as error:
         region = region_without(sample, given, arms, labels) if given else ""
         cause = f": {region}" if region else ""
-        raise ValueError(
-            f"{error}{cause}; adjust for less{amounts(sample.kinds, given)}"
-        ) from None
+        raise ValueError(f"{error}{cause}; adjust for less{amounts(sample.kinds, given)}") from None
     freedom = sample.n - 2 * features.shape[1]
     means = Influence(values, scores, freedom, sample.clusters)
     return of_means(means, problem.least(), _doubts(sample, given, problem, labels))

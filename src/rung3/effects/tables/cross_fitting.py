@@ -37,7 +37,7 @@ def cross_fitted_arms(
     folds: int,
     seed: Seed,
 ) -> tuple[Influence, float, int]:
-    """Return the means of both arms in each group, the least probability, and how many were trimmed.
+    """Return the means of both arms in each group, the least probability, and how many were raised.
 
     Args:
         sample: The sample.

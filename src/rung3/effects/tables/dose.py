@@ -5,8 +5,8 @@ With a model of the outcome, `m(t, z) = E[Y | t, z]`,
     mu(t) = E[ m(t, Z) ],        average derivative = E[ d m(T, Z) / dt ].
 
 The model is linear (of a binary outcome, logistic) in a natural cubic spline of t, whose knots
-grow in number with the rows, features of z, and the products of t and these features; both are then smooth functions of its
-coefficients. With a scikit-learn learner the effect is taken to be linear, and is estimated by
+grow in number with the rows, features of z, and the products of t and these features; curve and
+slope are smooth functions of its coefficients. With a scikit-learn learner the effect is taken to be linear, and is estimated by
 cross-fitting (`rung3.effects.tables.cross_fitting`).
 """
 
@@ -76,8 +76,7 @@ class Spline:
 def dose_effect(
     sample: Sample,
     given: Sequence[str],
-    do: float | None,
-    versus: float | None,
+    compared: tuple[float, float] | None,
     learner: Any = None,
     folds: int = 5,
     seed: Seed = 0,
@@ -87,8 +86,7 @@ def dose_effect(
     Args:
         sample: The rows.
         given: What is adjusted for.
-        do: A dose; without it and `versus` the effect is the average derivative.
-        versus: Another dose.
+        compared: Two doses; if not given, the effect is the average derivative.
         learner: A scikit-learn regressor of outcome and treatment.
         folds: Of cross-fitting.
         seed: Of the folds.
@@ -98,9 +96,9 @@ def dose_effect(
     """
     t = sample.rows[sample.treatment].double()
     if t.min() == t.max():
-        raise ValueError(f"{sample.treatment}: all its values are {t[0]:g}; it has no effect to see")
+        raise ValueError(f"{sample.treatment}: all its values are {t[0]:g}; no effect can be seen")
     if learner is not None:
-        return _linear(sample, given, do, versus, learner, folds, seed)
+        return _linear(sample, given, compared, learner, folds, seed)
     spline = Spline(t)
     others = sample.design(given)
     if sample.saturated(given) and others.shape[1] > 1:
@@ -117,8 +115,8 @@ def dose_effect(
     model = regress(features(t), sample.y, sample.weights, sample.binary)
     low, high, count = DOSES
     ends = t.quantile(torch.tensor([low, high], dtype=torch.float64)).tolist()
-    doses = torch.linspace(*ends, count, dtype=torch.float64).tolist()
-    asked = [] if do is None or versus is None else [do, versus]
+    doses = torch.linspace(ends[0], ends[1], count, dtype=torch.float64).tolist()
+    asked = list(compared or ())
 
     def means(beta: Tensor) -> Tensor:
         """Return the mean of each row at each dose, and its derivative, `(n, m + 1)`."""
@@ -131,7 +129,7 @@ def dose_effect(
         return torch.stack([*columns, rate], 1)
 
     everything = _averages(sample, means, model.beta, model.scores, features(t).shape[1])
-    return _answer(sample, everything, len(asked), doses, (low, high))
+    return _answer(everything, len(asked), doses)
 
 
 def _features(treatment: Tensor, others: Tensor, slope: bool = False) -> Tensor:
@@ -167,10 +165,10 @@ def _averages(
     return found
 
 
-def _answer(
-    sample: Sample, found: list[Influence], asked: int, doses: list[float], ends: tuple[float, float]
-) -> Answer:
-    wanted = (lambda v: v[:1] - v[1:2]) if asked else (lambda v: v[-1:])
+def _answer(found: list[Influence], asked: int, doses: list[float]) -> Answer:
+    def wanted(values: Tensor) -> Tensor:
+        return values[:1] - values[1:2] if asked else values[-1:]
+
     contrast = found[0].then(wanted)
     for group in found[1:]:
         contrast = contrast.beside(group.then(wanted))
@@ -182,13 +180,12 @@ def _answer(
 def _linear(
     sample: Sample,
     given: Sequence[str],
-    do: float | None,
-    versus: float | None,
+    compared: tuple[float, float] | None,
     learner: Any,
     folds: int,
     seed: Seed,
 ) -> Answer:
     slopes = cross_fitted_slope(sample, given, learner, folds, seed)
-    factor = 1.0 if do is None or versus is None else do - versus
+    factor = 1.0 if compared is None else compared[0] - compared[1]
     note = "the effect is taken to be linear in the treatment (a partially linear model)"
     return Answer(slopes.then(lambda values: factor * values), notes=(note,))

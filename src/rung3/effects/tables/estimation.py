@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -129,12 +129,12 @@ class Effect:
             what = f"Setting {self.treatment} to {self.compared[0]} instead of {self.compared[1]}"
         else:
             what = f"One more unit of {self.treatment}"
-        who = {"ATE": "", "ATT": " in those who had it", "ATU": " in those who had it not"}
+        who = {"ATT": " in those who had it", "ATU": " in those who did not"}.get(self.estimand, "")
         value = self.effect.effect
         direction = "raises" if value > 0 else "lowers"
         sure = " (the interval holds zero)" if 0.0 in self.effect else ""
         return (
-            f"{what} {direction} {self.outcome} by {abs(value):.4g} on average{who[self.estimand]}; "
+            f"{what} {direction} {self.outcome} by {abs(value):.4g} on average{who}; "
             f"{self.level:.0%} interval {self.effect.low:.4g} to {self.effect.high:.4g}{sure}."
         )
 
@@ -257,7 +257,7 @@ def effect(
         answer,
         asked,
         compared,
-        gaps(table, [name for name in sample.rows]),
+        gaps(table, list(sample.rows)),
         {name: kind for name, kind in sample.kinds.items() if name not in stated},
     )
 
@@ -280,7 +280,7 @@ class _Asked:
         """Return the answer, and what is compared."""
         kind = sample.kinds[sample.treatment]
         if kind.shape:
-            raise ValueError(f"{sample.treatment}: is {kind}; expected one number or category a row")
+            raise ValueError(f"{sample.treatment}: is {kind}; expected a number or category a row")
         if isinstance(kind, Discrete):
             return self._of_arms(sample, kind)
         if (self.do is None) != (self.versus is None):
@@ -293,24 +293,22 @@ class _Asked:
     def _of_arms(self, sample: Sample, kind: Discrete) -> tuple[Answer, tuple[str, str]]:
         do, versus = coded(self.do, 1), coded(self.versus, 0)
         arms, labels = arms_of(sample, do, versus)
-        codes = tuple(int(kind.validate(sample.treatment, one)) for one in (do, versus))
+        code, other = (int(kind.validate(sample.treatment, one)) for one in (do, versus))
         way = self.way
         match way.name:
             case "front-door":
                 return front_door_effect(sample, way.through, arms), labels
             case "ID algorithm":
                 assert way.formula is not None
-                return plug_in_effect(sample, way.used, way.formula, codes), labels
+                return plug_in_effect(sample, way.used, way.formula, (code, other)), labels
             case "instrument":
                 if isinstance(kind, Categorical) and kind.classes > 2:
                     raise ValueError(
                         f"{sample.treatment}: is {kind}; by an instrument, expected a number, or a "
                         "category of two levels"
                     )
-                units = float(codes[0] - codes[1])
-                return instrumental_effect(
-                    sample, way.through, way.given, units, self.level
-                ), labels
+                units, level = float(code - other), self.level
+                return instrumental_effect(sample, way.through, way.given, units, level), labels
         return adjusted_effect(
             sample, way.given, do, versus, self.method, self.estimand, self.learner, self.folds,
             self.seed,
@@ -320,14 +318,16 @@ class _Asked:
         self, sample: Sample, kind: Variable
     ) -> tuple[Answer, tuple[str, str] | tuple[()]]:
         way, name = self.way, sample.treatment
+        doses: tuple[float, float] | None
+        compared: tuple[str, str] | tuple[()]
         if self.estimand != "ATE":
             raise ValueError(f"estimand: {name} is {kind}; expected a discrete treatment, or 'ATE'")
-        doses = [
-            None if one is None else float(kind.validate(name, one))
-            for one in (self.do, self.versus)
-        ]
-        compared = () if None in doses else tuple(spell_value(kind, one) for one in doses)
-        units = 1.0 if doses[0] is None or doses[1] is None else doses[0] - doses[1]
+        if self.do is None:
+            doses, compared, units = None, (), 1.0
+        else:
+            doses = (float(kind.validate(name, self.do)), float(kind.validate(name, self.versus)))
+            compared = (spell_value(kind, doses[0]), spell_value(kind, doses[1]))
+            units = doses[0] - doses[1]
         if units == 0:
             raise ValueError(f"{name}: do and versus are the same value, {self.do!r}")
         match way.name:
@@ -341,10 +341,8 @@ class _Asked:
                     f"({way.formula}), which is estimated on categories: cut it into levels"
                 )
             case _:
-                answer = dose_effect(
-                    sample, way.given, *doses, self.learner, self.folds, self.seed
-                )
-        return answer, compared  # type: ignore[return-value]
+                answer = dose_effect(sample, way.given, doses, self.learner, self.folds, self.seed)
+        return answer, compared
 
 
 def _effect(

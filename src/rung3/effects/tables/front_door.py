@@ -15,10 +15,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rung3.data.variables import Discrete
 from rung3.effects.tables.answer import Answer, of_means
 from rung3.effects.tables.influence import Influence
-from rung3.effects.tables.m_estimation import regress
+from rung3.effects.tables.m_estimation import Regression, regress
 from rung3.effects.tables.positivity import check_strata
 from rung3.effects.tables.sample import Sample, numbers, spell_value
 
@@ -55,8 +54,8 @@ def front_door_effect(sample: Sample, mediators: Sequence[str], arms: Tensor) ->
         for level, model, mean, share in zip(every, models, m, shares, strict=True):
             score = score + w * (level.double() - share) * (weight * mean).mean()
 
-            def averaged(beta: Tensor, model=model, weight=weight) -> Tensor:  # type: ignore[no-untyped-def]
-                return (weight * model.mean(beta)).mean()
+            def averaged(beta: Tensor, model: Regression = model, w: Tensor = weight) -> Tensor:
+                return (w * model.mean(beta)).mean()
 
             gradient = torch.func.grad(averaged)(model.beta)
             score = score + share * (model.scores @ gradient)
@@ -91,8 +90,3 @@ def front_door_slope(sample: Sample, mediators: Sequence[str], difference: float
     slope = Influence(value[None], score[:, None], freedom, sample.clusters)
     note = "treatment and mediators are taken to act linearly"
     return Answer(slope.then(lambda v: difference * v), notes=(note,))
-
-
-def is_discrete(sample: Sample) -> bool:
-    """Return whether the treatment is discrete."""
-    return isinstance(sample.kinds[sample.treatment], Discrete)

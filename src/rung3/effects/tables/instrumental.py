@@ -89,7 +89,7 @@ def instrumental_effect(
 
 def _residual(columns: Tensor, others: Tensor, w: Tensor) -> Tensor:
     root = w.sqrt()[:, None]
-    solution = torch.linalg.lstsq(others * root, columns * root, driver="gelsd").solution
+    solution: Tensor = torch.linalg.lstsq(others * root, columns * root, driver="gelsd").solution
     return columns - others @ solution
 
 
@@ -137,13 +137,13 @@ def _interval(
     else:
         low, high, hole = _several(stacked, estimate, count, critical)
     if hole is not None:
-        notes.append(f"the data only rule out effects of a unit from {hole[0]:.4g} to {hole[1]:.4g}")
+        notes.append(
+            f"the data only rule out effects of a unit from {hole[0]:.4g} to {hole[1]:.4g}"
+        )
     return (low, high), tuple(notes)
 
 
-def _one(
-    stacked: Influence, critical: float
-) -> tuple[float, float, tuple[float, float] | None]:
+def _one(stacked: Influence, critical: float) -> tuple[float, float, tuple[float, float] | None]:
     """Solve `(p_y - b p_t)^2 <= c Var(p_y - b p_t)` for b: a quadratic."""
     (p_y, p_t), v = stacked.values.tolist(), (critical * stacked.covariance).tolist()
     a, b, c = p_t**2 - v[1][1], -2 * (p_y * p_t - v[0][1]), p_y**2 - v[0][0]

@@ -58,12 +58,16 @@ def plug_in_effect(
     high = high if high > low else low + 1
     shape = [2, *(len(sample.rows[name].unique()) for name in others)]
     if np.prod(shape) > MOST_CELLS:
-        raise ValueError(f"{others}: {np.prod(shape):,} combinations, more than {MOST_CELLS:,}; join levels")
+        raise ValueError(
+            f"{others}: {np.prod(shape):,} combinations, more than {MOST_CELLS:,}; join levels"
+        )
     codes = [sample.rows[name].unique(return_inverse=True) for name in others]
     cell = np.ravel_multi_index([code.numpy() for _, code in codes], shape[1:])
     share = ((sample.y - low) / (high - low)).numpy()
     size, w = int(np.prod(shape[1:])), (sample.weights / sample.n).numpy()
-    joint = np.stack([np.bincount(cell, w * part, size) for part in (1 - share, share)])
+    joint = np.stack([np.bincount(cell, w * part, size) for part in (1 - share, share)]).astype(
+        np.float64
+    )
     at = others.index(sample.treatment)
     places = [int((codes[at][0] == arm).nonzero()[0]) for arm in arms]
     everything = [sample.outcome, *others]
@@ -113,8 +117,9 @@ class _Given:
             for part in (answer, self.weights)
         )
         there = np.isfinite(by_arm) & (weights > 0)
-        total = np.where(there, by_arm * weights, 0).sum(1)
-        return np.asarray(total / np.where(there, weights, 0).sum(1))
+        shares = np.where(there, weights, 0)
+        whole = np.where(there.any(1), shares.sum(1), np.nan)
+        return np.asarray(np.where(there, by_arm * shares, 0).sum(1) / whole)
 
 
 def _gradient(given: _Given, joint: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from rung3.data.columns import amounts
-from rung3.effects.tables.sample import Sample, numbers, spell_value, strata_of, stratum_of
 from rung3.data.variables import Discrete
+from rung3.effects.tables.sample import Sample, strata_of, stratum_of
 
 __all__ = ["check_strata", "region_without"]
 
@@ -72,7 +72,9 @@ def _search(sample: Sample, names: list[str], arms: Tensor, labels: Sequence[str
     y = arms[0].numpy()[inside]
     columns = [c for name in names for c in _columns(sample, name)]
     x = np.stack([values for _, _, values in columns], 1)[inside]
-    tree = DecisionTreeClassifier(max_depth=DEPTH, min_samples_leaf=min(LEAST_ROWS, len(y) // 4 or 1))
+    tree = DecisionTreeClassifier(
+        max_depth=DEPTH, min_samples_leaf=min(LEAST_ROWS, len(y) // 4 or 1)
+    )
     leaves = tree.fit(x, y).apply(x)
     pure = [leaf for leaf in np.unique(leaves) if len(np.unique(y[leaves == leaf])) == 1]
     if not pure:
@@ -84,11 +86,13 @@ def _search(sample: Sample, names: list[str], arms: Tensor, labels: Sequence[str
     treatment = sample.treatment
     if all(len(np.unique(y[leaves == leaf])) == 1 for leaf in np.unique(leaves)):
         who = ", ".join(names)
-        return f"{who} tells {treatment} without error: {treatment} is never {lacking} where {where}"
+        return (
+            f"{who} tells {treatment} without error: {treatment} is never {lacking} where {where}"
+        )
     return f"no rows with {treatment} = {lacking} where {where} ({int(rows.sum())} rows)"
 
 
-def _columns(sample: Sample, name: str) -> list[tuple[str, str, np.ndarray]]:  # type: ignore[type-arg]
+def _columns(sample: Sample, name: str) -> list[tuple[str, str, np.ndarray]]:
     """Return what a tree splits on: a name, the level that an indicator is of, and values."""
     kind, value = sample.kinds[name], sample.rows[name]
     if isinstance(kind, Discrete) and kind.labels:
@@ -107,6 +111,10 @@ def _conditions(tree: object, leaf: int, columns: list[tuple[str, str]]) -> str:
         name, level = columns[tree.feature[parent]]  # type: ignore[attr-defined]
         above = right[parent] == node
         cut = f"{tree.threshold[parent]:.4g}"  # type: ignore[attr-defined]
-        words.append(f"{name} {'=' if above else '!='} {level}" if level else f"{name} {'>' if above else '<='} {cut}")
+        words.append(
+            f"{name} {'=' if above else '!='} {level}"
+            if level
+            else f"{name} {'>' if above else '<='} {cut}"
+        )
         node = parent
     return " and ".join(reversed(words))

@@ -140,16 +140,18 @@ def _outcome(name: str, value: Tensor, kind: Variable, event: Any) -> Tensor:
     return value.double()
 
 
-def _column(table: Mapping[str, Any], name: str, what: str, complete: Tensor) -> np.ndarray[Any, Any]:
+def _column(
+    table: Mapping[str, Any], name: str, what: str, complete: Tensor
+) -> np.ndarray[Any, Any]:
     columns = named(table)
     if name not in columns:
         raise ValueError(f"{what}: the table lacks a column: {spell_unknown([name], columns)}")
     values = columns[name]
     array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
-    array = array[complete.numpy()]
-    if lacking := int((~complete_rows({name: array}, [name])).sum()):
+    used: np.ndarray[Any, Any] = array[complete.numpy()]
+    if lacking := int((~complete_rows({name: used}, [name])).sum()):
         raise ValueError(f"{what}: {name} is missing in {lacking} of the rows that are used")
-    return array
+    return used
 
 
 def _weights(table: Mapping[str, Any], name: str | None, complete: Tensor) -> Tensor:
@@ -169,7 +171,9 @@ def _weights(table: Mapping[str, Any], name: str | None, complete: Tensor) -> Te
 def _clusters(table: Mapping[str, Any], name: str | None, complete: Tensor) -> Tensor | None:
     if name is None:
         return None
-    _, codes = np.unique(_column(table, name, "clusters", complete).astype(str), return_inverse=True)
+    _, codes = np.unique(
+        _column(table, name, "clusters", complete).astype(str), return_inverse=True
+    )
     if codes.max() < 1:
         raise ValueError(f"clusters: {name} has one value only; expected at least two subjects")
     return torch.from_numpy(codes)
@@ -230,7 +234,8 @@ def strata_of(rows: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
     if not names:
         return torch.zeros(len(next(iter(rows.values()))), dtype=torch.int64)
     codes = torch.stack([rows[name].long() for name in names], 1)
-    return codes.unique(dim=0, return_inverse=True)[1]
+    stratum: Tensor = codes.unique(dim=0, return_inverse=True)[1]
+    return stratum
 
 
 def stratum_of(sample: Sample, names: Sequence[str], row: int) -> str:

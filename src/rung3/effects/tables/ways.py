@@ -143,9 +143,7 @@ def _instrumental(
         raise ValueError("instrument: expected at least one name")
     if graph is None:
         return Way("instrument", given, instruments)
-    graph.disjoint(
-        treatment=[treatment], outcome=[outcome], instrument=instruments, adjust=given
-    )
+    graph.disjoint(treatment=[treatment], outcome=[outcome], instrument=instruments, adjust=given)
     inert = graph.without_outgoing(treatment)
     for name in instruments:
         if not inert.d_separated(name, outcome, given):
