@@ -172,3 +172,25 @@ STUDIES: dict[str, Study] = {
     "instruments, three": Study(instrument(0.5, 3), 0.5, {"instrument": ["z0", "z1", "z2"]}),
     "instrument, LATE": Study(compliance, 1.0, INSTRUMENT),
 }
+
+
+def missing_outcome(rng: np.random.Generator, n: int) -> Table:
+    """The outcome of the treated with a high z is often missing; its effect is `1 + z`."""
+    z = rng.normal(size=n)
+    t = (rng.random(n) < logistic(z / 2)).astype(int)
+    y = t * (1 + z) + z + rng.normal(size=n)
+    return {"z": z, "t": t, "y": np.where(rng.random(n) < logistic(z + t - 1), np.nan, y)}
+
+
+def missing_confounder(rng: np.random.Generator, n: int) -> Table:
+    """A confounder that is missing more often where the outcome is high, and by treatment."""
+    z = rng.normal(size=n)
+    t = (rng.random(n) < logistic(z)).astype(int)
+    y = t + z + rng.normal(size=n)
+    return {"z": np.where(rng.random(n) < logistic(0.7 * y - 1), np.nan, z), "t": t, "y": y}
+
+
+STUDIES |= {
+    "missing outcome": Study(missing_outcome, 1.0, {**Z, "missing": "weight"}),
+    "missing confounder": Study(missing_confounder, 1.0, {**Z, "missing": "weight"}),
+}

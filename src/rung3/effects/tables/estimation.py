@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from rung3.data.variables import Categorical, Discrete, Variable
 from rung3.effects.estimate import AVERAGE, PROPORTION, Estimate
 from rung3.effects.tables.adjustment import adjusted_effect, arms_of
 from rung3.effects.tables.answer import Answer, Curve
+from rung3.effects.tables.completeness import completeness
 from rung3.effects.tables.dose import dose_effect
 from rung3.effects.tables.front_door import front_door_effect, front_door_slope
 from rung3.effects.tables.instrumental import instrumental_effect
@@ -25,7 +26,9 @@ from rung3.effects.tables.plug_in import plug_in_effect
 from rung3.effects.tables.sample import Sample, spell_value
 from rung3.effects.tables.ways import Way, find_way
 
-__all__ = ["Effect", "effect"]
+__all__ = ["Effect", "Missing", "effect"]
+
+Missing = Literal["complete", "weight"]
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,7 @@ def effect(
     terms: Sequence[str] = (),
     weights: str | None = None,
     clusters: str | None = None,
+    missing: Missing = "complete",
     variables: Mapping[str, Variable] | None = None,
     level: float = 0.95,
     seed: Seed = 0,
@@ -220,6 +224,9 @@ def effect(
         terms: Further terms of the models, such as `"age * sex"`.
         weights: Name of a column of survey weights.
         clusters: Name of a column that says whose row it is, where subjects have several.
+        missing: What becomes of rows with gaps: `"complete"` leaves them out, which is right if gaps
+            come by chance; `"weight"` lets complete rows stand for those that are like them in the
+            columns without gaps.
         variables: What the columns are; read off their values where not given.
         level: Nominal coverage of the intervals.
         seed: Of the folds.
@@ -237,7 +244,11 @@ def effect(
         0.054 [-0.013, 0.120] (0.833 [0.794, 0.871] against 0.779 [0.724, 0.834]),
         adjusted for size
     """
-    for name, value, allowed in (("method", method, Method), ("estimand", estimand, Estimand)):
+    for name, value, allowed in (
+        ("method", method, Method),
+        ("estimand", estimand, Estimand),
+        ("missing", missing, Missing),
+    ):
         if value not in get_args(allowed):
             raise ValueError(f"{name}: expected one of {list(get_args(allowed))}, got {value!r}")
     if not 0 < level < 1 or degree < 1:
@@ -250,14 +261,16 @@ def effect(
         clusters=clusters, by=by, bins=bins, degree=degree, terms=terms,
     )  # fmt: skip
     asked = _Asked(way, do, versus, method, estimand, learner, folds, level, seed)
-    answer, compared = asked.of(sample)
+    gapped = completeness(table, sample, clusters) if missing == "weight" else None
+    answer, compared = asked.of(sample if gapped is None else gapped.sample)
+    answer = answer if gapped is None else gapped.spread(answer)
     stated = variables or {}
     return _effect(
         sample,
         answer,
         asked,
         compared,
-        gaps(table, list(sample.rows)),
+        0 if gapped is not None else gaps(table, list(sample.rows)),
         {name: kind for name, kind in sample.kinds.items() if name not in stated},
     )
 

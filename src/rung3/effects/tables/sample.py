@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from typing import Any
@@ -18,7 +18,7 @@ from rung3.data.expressions import Expression
 from rung3.data.rows import Rows, named, spell_unknown
 from rung3.data.variables import Binary, Categorical, Continuous, Discrete, Variable
 
-__all__ = ["Sample", "numbers", "spell_value", "strata_of", "stratum_of"]
+__all__ = ["Sample", "independent", "numbers", "products", "spell_value", "strata_of", "stratum_of", "subjects"]
 
 SPANNED = 1e-10
 """Share of a column's variance that earlier columns leave over if they span it."""
@@ -76,12 +76,7 @@ class Sample:
         if self.saturated(names):
             return F.one_hot(strata_of(self.rows, names)).double()
         columns = [c for name in names for c in numbers(name, self.rows[name], self.kinds[name])]
-        products = (
-            torch.stack(factors).prod(0)
-            for power in range(1, self.degree + 1)
-            for factors in combinations_with_replacement(columns, power)
-        )
-        return independent([*products, *self.own_terms()], self.n)
+        return independent([*products(columns, self.degree), *self.own_terms()], self.n)
 
     def own_terms(self) -> list[Tensor]:
         """Return the further terms, `(n,)` each."""
@@ -121,7 +116,7 @@ class Sample:
             binary=isinstance(kinds[outcome], Binary) or event is not None,
             complete=complete,
             weights=_weights(table, weights, complete),
-            clusters=_clusters(table, clusters, complete),
+            clusters=_among(subjects(table, clusters), complete),
             groups={"": torch.ones(rows.n, dtype=torch.bool)}
             | ({} if by is None else _groups(by, rows[by], kinds[by], bins)),
             degree=degree,
@@ -168,15 +163,24 @@ def _weights(table: Mapping[str, Any], name: str | None, complete: Tensor) -> Te
     return torch.from_numpy(array / array.mean())
 
 
-def _clusters(table: Mapping[str, Any], name: str | None, complete: Tensor) -> Tensor | None:
+def subjects(table: Mapping[str, Any], name: str | None) -> Tensor | None:
+    """Return a code for each subject that a column names, `(n,)` of all rows.
+
+    Raises:
+        ValueError: If the column is lacking, has gaps, or has one value only.
+    """
     if name is None:
         return None
-    _, codes = np.unique(
-        _column(table, name, "clusters", complete).astype(str), return_inverse=True
-    )
+    every = torch.ones(len(next(iter(named(table).values()))), dtype=torch.bool)
+    _, codes = np.unique(_column(table, name, "clusters", every).astype(str), return_inverse=True)
     if codes.max() < 1:
         raise ValueError(f"clusters: {name} has one value only; expected at least two subjects")
     return torch.from_numpy(codes)
+
+
+def _among(codes: Tensor | None, complete: Tensor) -> Tensor | None:
+    """Return the codes of some rows, from 0 without a gap."""
+    return None if codes is None else codes[complete].unique(return_inverse=True)[1]
 
 
 def _groups(name: str, value: Tensor, kind: Variable, bins: int) -> dict[str, Tensor]:
@@ -214,6 +218,13 @@ def numbers(name: str, value: Tensor, kind: Variable) -> list[Tensor]:
 def standardised(column: Tensor) -> Tensor:
     """Return a column with mean 0 and deviation 1; zero where it does not vary."""
     return (column - column.mean()) / column.std().clamp_min(1e-12)
+
+
+def products(columns: Sequence[Tensor], degree: int) -> Iterator[Tensor]:
+    """Yield the products of up to so many columns, `(n,)` each."""
+    for power in range(1, degree + 1):
+        for factors in combinations_with_replacement(columns, power):
+            yield torch.stack(factors).prod(0)
 
 
 def independent(columns: Iterable[Tensor], n: int) -> Tensor:
