@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from rung3.cli.console import say
+from rung3.cli.arguments import Seed
+from rung3.cli.console import say, say_path
 from rung3.cli.graph import read_graph
 
 __all__ = ["effect", "read_table"]
@@ -53,31 +54,38 @@ def effect(
         list[str] | None,
         typer.Option(metavar="NAME", help="Take the whole numbers of this column for amounts."),
     ] = None,
+    missing: Annotated[
+        str, typer.Option(help="What becomes of rows with gaps: complete (left out) or weight.")
+    ] = "complete",
     level: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Try to refute it; write a page there.")
+    ] = None,
+    seed: Seed = 0,
 ) -> None:
     """Estimate an average effect from a table, by the way that a causal graph allows."""
     from rung3.data.variables import Continuous
     from rung3.effects.tables import effect as estimate
 
-    result = estimate(
-        read_table(table),
-        treatment,
-        outcome,
+    rows = read_table(table)
+    options: dict[str, Any] = dict(
         do=_value(do),
         versus=_value(versus),
         adjust=adjust,
         graph=read_graph(graph)[0],
         instrument=instrument,
-        estimand=estimand,  # type: ignore[arg-type]  # checked there
+        estimand=estimand,
         by=by,
-        method=method,  # type: ignore[arg-type]
+        method=method,
         event=_value(event),
         degree=degree,
         weights=weights,
         clusters=clusters,
+        missing=missing,
         variables={name: Continuous() for name in number or ()},
         level=level,
     )
+    result = estimate(rows, treatment, outcome, seed=seed, **options)
     say(f"[bold]{escape(result.answer)}[/]")
     say(escape(str(result)))
     for name, ratio in (("ratio", result.ratio), ("odds ratio", result.odds_ratio)):
@@ -85,6 +93,13 @@ def effect(
             say(f"{name}: {escape(str(ratio))}")
     if result.curve is not None:
         say(escape(f"{outcome} at doses of {treatment}:\n{result.curve}"))
+    if report is not None:
+        from rung3.evaluation import effect_report
+
+        page = effect_report(rows, treatment, outcome, seed=seed, **options)
+        for check in (*page.refutation.checks, page.refutation.e_value):
+            say(escape(str(check)))
+        say_path("report", page.save(report))
 
 
 def read_table(path: Path) -> dict[str, Any]:

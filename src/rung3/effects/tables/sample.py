@@ -18,7 +18,16 @@ from rung3.data.expressions import Expression
 from rung3.data.rows import Rows, named, spell_unknown
 from rung3.data.variables import Binary, Categorical, Continuous, Discrete, Variable
 
-__all__ = ["Sample", "independent", "numbers", "products", "spell_value", "strata_of", "stratum_of", "subjects"]
+__all__ = [
+    "Sample",
+    "independent",
+    "numbers",
+    "products",
+    "spell_value",
+    "strata_of",
+    "stratum_of",
+    "subjects",
+]
 
 SPANNED = 1e-10
 """Share of a column's variance that earlier columns leave over if they span it."""
