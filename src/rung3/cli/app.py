@@ -16,6 +16,7 @@ from rung3.cli.graph import graph
 from rung3.cli.init import init
 from rung3.cli.sample import sample
 from rung3.cli.study import check, compare, evaluate, run, sweep, tradeoff
+from rung3.cli.tables import effect
 from rung3.cli.whatif import counterfactual
 
 __all__ = ["app"]
@@ -24,7 +25,7 @@ COMMANDS: list[Callable[..., None]] = [
     *(init, check, run, evaluate),
     *(counterfactual, sample, effects),
     *(compare, tradeoff, sweep, figure),
-    *(graph, explore),
+    *(graph, effect, explore),
 ]
 """The commands, in the order of `rung3 --help`."""
 
