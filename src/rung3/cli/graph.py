@@ -107,7 +107,7 @@ def read_graph(source: str) -> tuple[CausalGraph, list[str]]:
     """Read the graph of a study file or of a text, and which of its variables are images.
 
     Args:
-        source: The path of a study file (YAML), or text: ours or DAGitty's.
+        source: The path of a study file (YAML), or text: ours, DAGitty's or DOT.
 
     Raises:
         ValueError: If it is neither.
@@ -118,6 +118,7 @@ def read_graph(source: str) -> tuple[CausalGraph, list[str]]:
     """
     from rung3.graph import CausalGraph
     from rung3.graph.dagitty import is_dagitty, read_dagitty
+    from rung3.graph.formats import is_dot, read_dot
 
     if Path(source).suffix in (".yaml", ".yml"):
         from rung3.data.variables import Image
@@ -127,7 +128,15 @@ def read_graph(source: str) -> tuple[CausalGraph, list[str]]:
         images = [name for name, kind in study.declared().items() if isinstance(kind, Image)]
         return CausalGraph(study.graph), images
     if is_dagitty(source):
-        return read_dagitty(source).observed, []
+        read = read_dagitty(source)
+        if read.selected:
+            raise ValueError(
+                f"{', '.join(read.selected)} decides which rows there are (selected), and answers "
+                "here are about all rows: ask rung3.graph.recover, or leave the mark out."
+            )
+        return read.observed, []
+    if is_dot(source):
+        return read_dot(source), []
     return CausalGraph(source), []
 
 

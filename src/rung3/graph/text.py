@@ -203,8 +203,7 @@ def _foreign(kind: str) -> str:
     """Say what a text is whose head is `kind {`."""
     if kind.endswith("graph"):
         return (
-            f"this is Graphviz's text, {kind} {{ ... }}, which is not read here: leave out the "
-            'head, the braces and the attributes, as in "a -> b; b -> c".'
+            f"this is Graphviz's text, {kind} {{ ... }}: read it with rung3.graph.read_dot(text)."
         )
     return f"this is DAGitty's text, {kind} {{ ... }}: read it with rung3.graph.read_dagitty(text)."
 
