@@ -20,7 +20,7 @@ from rung3.study.parser import FilePath, Part
 from rung3.worlds.strokes.colour import Scenario
 
 __all__ = [
-    "ColourData", "Data", "DigitsData", "MorphoMNISTData", "Splits", "TableData", "check_row",
+    "BrainData", "ColourData", "Data", "DigitsData", "MorphoMNISTData", "Splits", "TableData", "check_row",
 ]  # fmt: skip
 
 Variables = Mapping[str, Variable]
@@ -206,6 +206,32 @@ class DigitsData(_Drawn):
         return worlds.digits()
 
 
+class BrainData(_Drawn):
+    """Rows drawn from `rung3.worlds.brain`.
+
+    Args:
+        size: Pixels a side.
+        volume: Whether images are volumes.
+        site: Whether the scan's site is a cause of the image.
+        template: Whether the anatomy is the template's, or else a phantom's; what is there, if not
+            given.
+        train: Number of rows to train on.
+        test: Number of rows to test on.
+        validation: Share of the training rows set aside.
+    """
+
+    kind: Literal["brain"]
+    size: Count = 64
+    volume: bool = False
+    site: bool = False
+    template: bool | None = None
+
+    def world(self, split: Split) -> SCM:
+        return worlds.brain(
+            self.size, volume=self.volume, site=self.site, template=self.template
+        )
+
+
 class ColourData(_Drawn):
     """Rows drawn from `rung3.worlds.colour`.
 
@@ -315,7 +341,7 @@ class TableData(_Source):
 
 
 Data = Annotated[
-    ColourData | DigitsData | MorphoMNISTData | TableData,
+    BrainData | ColourData | DigitsData | MorphoMNISTData | TableData,
     Field(discriminator="kind"),
 ]
 """What a study file's `data` may be."""

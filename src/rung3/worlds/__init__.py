@@ -2,6 +2,7 @@
 
 from rung3.worlds.confounded import hidden_cause
 from rung3.worlds.ellipse import ellipse
+from rung3.worlds.medical.brain import brain
 from rung3.worlds.paradoxes import chocolate, collider, exam, hospital, kidney_stones
 from rung3.worlds.strokes.colour import colour
 from rung3.worlds.strokes.drawn import digits
@@ -10,6 +11,7 @@ from rung3.worlds.tables import suite
 from rung3.worlds.textbook import lecture, scans, uniform
 
 __all__ = [
+    "brain",
     "chocolate",
     "collider",
     "colour",
