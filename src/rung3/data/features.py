@@ -48,7 +48,8 @@ def summary(image: Tensor) -> Tensor:
     """Return mean, spread, sharpness and principal components of images, `(n, 3 + COMPONENTS)`."""
     flat = image.double().flatten(1)
     sharp = image.double().diff(dim=-1).square().flatten(1).mean(1)
-    small = F.adaptive_avg_pool2d(image.double(), 8).flatten(1)
+    pool = F.adaptive_avg_pool2d if image.ndim == 4 else F.adaptive_avg_pool3d
+    small = pool(image.double(), 8).flatten(1)
     _, _, directions = torch.linalg.svd(small - small.mean(0), full_matrices=False)
     components = (small - small.mean(0)) @ directions[:COMPONENTS].T
     return torch.cat([torch.stack([flat.mean(1), flat.std(1), sharp], 1), components], 1)

@@ -281,7 +281,7 @@ def _as_first(name: str, file: Path, size: tuple[int, int] | None, fit: Fit | No
     """Return the variable of images like the first file."""
     first = _open(name, file)
     height, width = size or first.shape[1:]
-    return Image(first.shape[0], height, width, first.bits, fit)
+    return Image(first.shape[0], height, width, bits=first.bits, fit=fit)
 
 
 def _needed(name: str, files: Sequence[Path | None]) -> list[Path]:

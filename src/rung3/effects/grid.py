@@ -29,6 +29,7 @@ from rung3.data.pictures import (
     by_channel,
     cell_size,
     line,
+    planar,
     show,
 )
 from rung3.data.rows import Rows, Values, as_rows
@@ -329,8 +330,7 @@ class _Drawing:
             *("direct", "indirect", "total"),
             *([SPREAD] if spread else []),
         ]
-        _, height, width = grid.image.shape
-        self.cell = cell_size(height, width, CELL)
+        self.cell = cell_size(grid.image.shape, CELL)
         lines = sum(1 for _ in grid.scalars(grid.rows, 0))
         self.captions = lines * line(CAPTION) + line(HEAD)
         self.block = self.captions + (1 + len(self.bands)) * (self.cell[1] + GAP) + 2 * GAP
@@ -375,11 +375,11 @@ class _Drawing:
             elif name == "indirect" and not column.through:
                 self._blank(axes, "no mediator")
             elif name == SPREAD:
-                self._map(axes, draws[:, row].std(0).mean(0), SEQUENTIAL, 0.0)
+                self._map(axes, planar(draws[:, row].std(0)).mean(0), SEQUENTIAL, 0.0)
             else:
                 effect: Tensor = getattr(column.effect, name)
                 mean = effect if column.effect.particles is None else effect.mean(0)
-                self._map(axes, by_channel(mean[row]), DIVERGING, -self.end)
+                self._map(axes, by_channel(planar(mean[row])), DIVERGING, -self.end)
 
     def _truth(self, axes: Axes, row: int, column: Column) -> None:
         """Draw the true counterfactual."""

@@ -62,7 +62,8 @@ class Panel:
     Attributes:
         title: Its name.
         note: A remark, written behind its name.
-        images: The rows shown, by column: `(columns, rows, C, H, W)`.
+        images: The rows shown, by column: `(columns, rows, C, H, W)`, or of volumes
+            `(columns, rows, C, D, H, W)`.
         errors: Mean error of each column, over all rows; `None` where there is none.
     """
 
@@ -367,8 +368,8 @@ class _Drawing:
     def __init__(self, comparison: Comparison) -> None:
         self.comparison = comparison
         panels = comparison.panels
-        columns, rows, _, height, width = panels[0].images.shape
-        self.cell = cell_size(height, width, CELL)
+        columns, rows, *shape = panels[0].images.shape
+        self.cell = cell_size(shape, CELL)
         self.step = self.cell[0] + GAP, self.cell[1] + GAP
         lines = max(head.count("\n") for head in comparison.heads) + 1
         self.top = line(TITLE) + (lines + 1) * line(HEAD)

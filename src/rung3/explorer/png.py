@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from rung3.data.pictures import SEQUENTIAL, SPREAD_END, by_channel, pixels, shade, signed
+from rung3.data.pictures import SEQUENTIAL, SPREAD_END, by_channel, pixels, planar, shade, signed
 
 __all__ = ["SIGNED", "SPREAD", "image_png", "signed_png", "spread_png"]
 
@@ -19,19 +19,22 @@ SPREAD = round(255 * SPREAD_END)
 """Grey levels (standard deviation) at the end of the colours of a spread."""
 
 
-def image_png(image: Float[Tensor, "c h w"]) -> bytes:
-    """Return an image in [0, 1] as PNG: three channels in colour, any others as their mean grey."""
-    return _encode(pixels(image))
+def image_png(image: Float[Tensor, "c ..."], at: float = 0.5) -> bytes:
+    """Return an image in [0, 1] as PNG: three channels in colour, any others as their mean grey.
+
+    Of a volume, here and below, three slices are shown, cut `at` a share of every axis.
+    """
+    return _encode(pixels(planar(image, at=at)))
 
 
-def signed_png(change: Float[Tensor, "c h w"]) -> bytes:
+def signed_png(change: Float[Tensor, "c ..."], at: float = 0.5) -> bytes:
     """Return a difference of two images as PNG: channels side by side, on the scale about zero."""
-    return _encode(signed(by_channel(change)))
+    return _encode(signed(by_channel(planar(change, at=at))))
 
 
-def spread_png(spread: Float[Tensor, "c h w"]) -> bytes:
+def spread_png(spread: Float[Tensor, "c ..."], at: float = 0.5) -> bytes:
     """Return a standard deviation over draws as PNG: its channels averaged, from zero on."""
-    return _encode(shade(spread.mean(0), SEQUENTIAL, 0, SPREAD_END))
+    return _encode(shade(planar(spread, at=at).mean(0), SEQUENTIAL, 0, SPREAD_END))
 
 
 def _encode(shown: Float[Tensor, "h w *colours"]) -> bytes:

@@ -29,7 +29,8 @@ class Sweep:
         name: The variable.
         values: Its values, in its unit.
         labels: The values as text.
-        images: For each image variable, the mean over draws at each value, `(steps, C, H, W)`.
+        images: For each image variable, the mean over draws at each value, `(steps, C, H, W)`;
+            of volumes `(steps, C, D, H, W)`.
         numbers: For each scalar variable that follows, its draws at each value.
     """
 

@@ -191,7 +191,7 @@ class Autoencoder(Mechanism):
             copies = min(left, max(1, CHUNK_ROWS // max(n, 1)))
             tiled = tuple(part.repeat(copies, *[1] * (part.ndim - 1)) for part in features)
             inference = self._infer(tiled, context.repeat(copies, 1), generator)
-            images = value.repeat(copies, 1, 1, 1)
+            images = value.repeat(copies, *[1] * (value.ndim - 1))
             eps = self.pixels.abduct(images, self.pixels.params(inference.raw), generator)
             draws.append({**inference.noise, "eps": eps})
             left -= copies

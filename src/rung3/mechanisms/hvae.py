@@ -45,7 +45,7 @@ Mediator = Literal["chain", "mixture"]
 
 
 class HVAE(Autoencoder):
-    """A hierarchical variational autoencoder, for images of any size; noise `u1`, `u2`, ..., `eps`.
+    """A hierarchical autoencoder of images and volumes of any size; noise `u1`, `u2`, ..., `eps`.
 
     Args:
         prior: `"exogenous"` (latents are noise) or `"conditional"` (a mediator, caused by the

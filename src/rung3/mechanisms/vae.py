@@ -32,7 +32,7 @@ MAX_LOG_SCALE = 3.0
 
 
 class VAE(Autoencoder):
-    """A convolutional variational autoencoder, for images of any size; noise `z` and `eps`.
+    """A convolutional variational autoencoder of images and volumes; noise `z` and `eps`.
 
     Args:
         latent: Length of z.
@@ -45,6 +45,7 @@ class VAE(Autoencoder):
         gamma: Exponent of the weights in the loss: 0 for the likelihood itself, 1 for a mean as in
             least squares; a mixture has no scale, and weights of one.
         min_log_scale: Lower bound of log sigma, with pixels from 0 to 1.
+        checkpointing: Compute activations again in the backward pass: less memory, more time.
 
     Raises:
         ValueError: On `build`, if the variable is not an image, or its pixels are real-valued and
@@ -72,6 +73,7 @@ class VAE(Autoencoder):
         cooling: int = 300,
         gamma: float = 0.25,
         min_log_scale: float = -7.5,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__(likelihood, beta, gamma, min_log_scale)
         check_counts(1, latent=latent, width=width, depth=depth)
@@ -80,13 +82,21 @@ class VAE(Autoencoder):
         self.width = width
         self.depth = depth
         self.cooling = cooling
+        self.checkpointing = checkpointing
 
     def _networks(self, image: Image, outputs: int) -> None:
         pyramid = Pyramid(image, self.width)
+        context, checkpointing = self.context.width, self.checkpointing
         self.encoder = ConvEncoder(
-            pyramid, self.context.width, 2 * self.latent, (self.depth + 1) // 2
+            pyramid,
+            context,
+            2 * self.latent,
+            (self.depth + 1) // 2,
+            checkpointing=checkpointing,
         )
-        self.decoder = ConvDecoder(pyramid, self.context.width, self.latent, outputs, self.depth)
+        self.decoder = ConvDecoder(
+            pyramid, context, self.latent, outputs, self.depth, checkpointing
+        )
 
     def _prior(self, n: int, context: Tensor, generator: Generator | None) -> dict[str, Tensor]:
         return {"z": torch.randn((n, self.latent), generator=generator, device=context.device)}

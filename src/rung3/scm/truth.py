@@ -126,7 +126,7 @@ def _write(path: Path, rows: Rows) -> None:
     tensors = {}
     for name, value in rows.items():
         levels = (value * 255).round()
-        whole = value.dtype == torch.float32 and value.ndim == 4
+        whole = value.dtype == torch.float32 and value.ndim >= 4
         whole = whole and torch.equal(levels.clamp(0, 255) / 255, value)
         tensors[name] = levels.byte() if whole else value
     write_tensors(path, tensors, "truths")

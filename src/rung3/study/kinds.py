@@ -46,7 +46,8 @@ def of_kind(kinds: Mapping[str, type[Any]], fields: Mapping[str, Any]) -> Any:
         raise unknown(("kind",), kinds, "kind", kind)
     today = getattr(kinds[kind], "renamed", {})  # of studies that were run before
     fields = {today.get(key, key): value for key, value in fields.items()}
-    known = list(inspect.signature(kinds[kind]).parameters)
+    parameters = inspect.signature(kinds[kind]).parameters
+    known = [key for key, one in parameters.items() if one.kind is not one.VAR_POSITIONAL]
     types = get_type_hints(kinds[kind].__init__)
     for key, value in fields.items():
         if key not in known:

@@ -21,6 +21,7 @@ from rung3.data.pictures import (
     Sheet,
     line,
     pixels,
+    planar,
     png,
     signed,
 )
@@ -255,14 +256,14 @@ def _canvas(bands: list[Tensor]) -> Tensor:
 
 
 def _colour(images: Tensor) -> Tensor:
-    """Return images `(n, C, H, W)` in [0, 1] as colours `(n, H, W, 3)`."""
-    shown = pixels(images)
+    """Return images `(n, C, H, W)`, or slices of volumes, in [0, 1] as colours `(n, H, W, 3)`."""
+    shown = pixels(planar(images, leading=1))
     return shown if shown.ndim == 4 else shown[..., None].expand(-1, -1, -1, 3)
 
 
 def _differences(name: str, difference: Tensor) -> list[tuple[str, Tensor]]:
-    """Return a band `(n, H, W, 3)` of each channel of differences `(n, C, H, W)` in [-1, 1]."""
-    channels = difference.unbind(1)
+    """Return a band `(n, H, W, 3)` of each channel of differences `(n, C, ...)` in [-1, 1]."""
+    channels = planar(difference, leading=1).unbind(1)
     names = ("red", "green", "blue") if len(channels) == 3 else range(1, len(channels) + 1)
     heads = [f"{name}\n{channel}" for channel in names] if len(channels) > 1 else [name]
     return [(head, signed(channel)) for head, channel in zip(heads, channels, strict=True)]

@@ -78,7 +78,7 @@ class Likelihood(ABC, Generic[Params]):
         """Return how many channels a decoder puts out for an image of so many channels."""
 
     @abstractmethod
-    def params(self, raw: Float[Tensor, "n k h w"]) -> Params:
+    def params(self, raw: Float[Tensor, "n k *sizes"]) -> Params:
         """Turn a decoder's unbounded output, of `outputs(C)` channels, into parameters."""
 
     @abstractmethod
@@ -127,7 +127,7 @@ class LocationScale(Likelihood[Normal]):
     def outputs(self, channels: int) -> int:
         return 2 * channels
 
-    def params(self, raw: Float[Tensor, "n k h w"]) -> Normal:
+    def params(self, raw: Float[Tensor, "n k *sizes"]) -> Normal:
         mean, log_scale = raw.chunk(2, dim=1)
         return Normal(clamp(mean), self.bounded(log_scale))
 

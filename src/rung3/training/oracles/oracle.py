@@ -24,6 +24,7 @@ from rung3.data.distances import distance
 from rung3.data.files import digest
 from rung3.data.variables import Discrete, Image, Variable
 from rung3.mechanisms.networks.encoding import MLP, coding
+from rung3.mechanisms.networks.spatial import FORMATS, channels_last, conv
 
 __all__ = ["Oracle"]
 
@@ -73,20 +74,21 @@ class Oracle(nn.Module):
         self.standardise = coding(target)
         outputs = target.classes if isinstance(target, Discrete) else math.prod(self.shape)
         self.near, self.far, self.shapes = _layers(image, width)
-        self.register_buffer("ranks", _ranks(image.height * image.width), persistent=False)
+        self.register_buffer("ranks", _ranks(math.prod(image.sizes)), persistent=False)
         inputs = image.channels * len(self.ranks)
         self.levels = MLP(inputs, LEVELS, (128, 128))
         self.head = nn.Sequential(nn.SiLU(), nn.Linear(SHAPES + LEVELS, outputs))
         # As the images: on a CPU that takes a fifth less time.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=FORMATS[len(image.shape) + 1])  # type: ignore[call-overload]
         self.register_buffer("residual", torch.full(self.shape, torch.nan))
         self.register_buffer("explained", torch.tensor(torch.nan))
 
     def embed(self, images: Tensor) -> Tensor:
         """Return what it sees in images `(n, C, H, W)`: the inputs of its last layer, `(n, 64)`."""
-        x = (2 * images - 1).contiguous(memory_format=torch.channels_last)
+        x = channels_last(2 * images - 1)
         near = self.near(x)
-        greatest = F.adaptive_max_pool2d(near, 1).flatten(1)  # amax, whose gradient is dear
+        pool = F.adaptive_max_pool2d if x.ndim == 4 else F.adaptive_max_pool3d
+        greatest = pool(near, 1).flatten(1)  # amax, whose gradient is dear
         shapes = self.shapes(torch.cat([self.far(near), greatest], dim=1))
         ordered = x.flatten(2).sort(dim=2, descending=True).values[:, :, self.ranks]
         return torch.cat([shapes, self.levels(ordered.flatten(1))], dim=1)
@@ -192,22 +194,23 @@ def _layers(image: Image, width: int) -> tuple[nn.Module, nn.Module, nn.Module]:
 
     The last also sees the greatest value of each channel of the first layers, wherever it is.
     """
+    axes = len(image.sizes)
 
     def layer(inputs: int, outputs: int, stride: int, size: int = 3) -> list[nn.Module]:
         return [
-            nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False),
-            nn.BatchNorm2d(outputs),
+            conv(axes, inputs, outputs, size, stride, size // 2, bias=False),
+            nn.BatchNorm2d(outputs) if axes == 2 else nn.BatchNorm3d(outputs),
             nn.SiLU(),
         ]
 
     near = layer(image.channels, width // 2, 2, 5) + layer(width // 2, width, 1)
     far: list[nn.Module] = []
-    height, breadth, channels = math.ceil(image.height / 2), math.ceil(image.width / 2), width
-    while min(height, breadth) > 4:
+    sizes, channels = [math.ceil(size / 2) for size in image.sizes], width
+    while min(sizes) > 4:
         far += layer(channels, 2 * width, 2)
         channels = 2 * width
-        height, breadth = math.ceil(height / 2), math.ceil(breadth / 2)
-    shapes = nn.Linear(channels * height * breadth + width, SHAPES)
+        sizes = [math.ceil(size / 2) for size in sizes]
+    shapes = nn.Linear(channels * math.prod(sizes) + width, SHAPES)
     return nn.Sequential(*near), nn.Sequential(*far, nn.Flatten()), shapes
 
 
