@@ -21,7 +21,15 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from rung3.evaluation.baselines.baselines import CEILING
-from rung3.evaluation.measures.base import AVERAGED, FACTUAL, KEPT, LATENT, NOTHING, OBSERVED, SCALED
+from rung3.evaluation.measures.base import (
+    AVERAGED,
+    FACTUAL,
+    KEPT,
+    LATENT,
+    NOTHING,
+    OBSERVED,
+    SCALED,
+)
 
 __all__ = [
     "LEAST_STEPS_IMAGE",
@@ -194,7 +202,9 @@ def _too_short(name: str, record: Mapping[str, Any], metrics: Mapping[str, Any])
     if record["steps"] >= least:
         return None
     epochs = -(-record["epochs"] * 2 * least // max(1, record["steps"]))
-    lead, mark = ("It has not learned", "no") if record["image"] else ("It learned in part", "partly")
+    lead, mark = (
+        ("It has not learned", "no") if record["image"] else ("It learned in part", "partly")
+    )
     text = f"{lead}: {name} took {record['steps']:,} steps, and {least:,} are few."
     return _train(name, mark, text, epochs)
 

@@ -112,7 +112,10 @@ def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
 def _shaded(by_who: Mapping[str, Any], who: str, floor: Mapping[str, Any]) -> Cell:
     """Return a cell with its place between the floor, 0, and doing nothing, 1."""
     shown = cell(by_who.get(who), False)
-    means = [part and part["mean"] for part in (floor.get(OBSERVED), by_who.get(who), by_who.get(NOTHING))]
+    means = [
+        part and part["mean"]
+        for part in (floor.get(OBSERVED), by_who.get(who), by_who.get(NOTHING))
+    ]
     if who in (OBSERVED, NOTHING) or any(mean is None for mean in means):
         return shown
     least, mean, most = means

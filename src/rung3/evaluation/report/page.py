@@ -199,9 +199,7 @@ def _table(table: Table) -> Part:
         for kind, column in zip(kinds, table.columns, strict=False)
     )
     body = "".join(
-        f"<tr><td>{escape(name)}</td>"
-        + "".join(map(_cell, cells, numbers, widths))
-        + "</tr>\n"
+        f"<tr><td>{escape(name)}</td>" + "".join(map(_cell, cells, numbers, widths)) + "</tr>\n"
         for name, cells in table.rows
     )
     html = (
@@ -285,7 +283,9 @@ def _image(
     lead = f"<h2>{escape(title)}</h2>\n" if title else ""
     # The address is that of the picture itself, set when it is asked for: it is in the page once.
     take = "this.href = this.previousElementSibling.firstElementChild.src"
-    link = f'<a class="save" href="#" download="{escape(name)}.png" onclick="{take}">save picture</a>'
+    link = (
+        f'<a class="save" href="#" download="{escape(name)}.png" onclick="{take}">save picture</a>'
+    )
     return f"{lead}<div>{figure(drawn[name], text, kind)}{link}</div>"
 
 

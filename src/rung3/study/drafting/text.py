@@ -142,9 +142,7 @@ def _evaluation(
 ) -> Iterator[str]:
     causal = CausalGraph(graph)
     asked = [
-        name
-        for name, column in chosen.items()
-        if column.kind != "Image" and causal.children(name)
+        name for name, column in chosen.items() if column.kind != "Image" and causal.children(name)
     ]
     yield "evaluation:"
     if asked:
