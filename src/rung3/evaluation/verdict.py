@@ -202,9 +202,8 @@ def _too_short(name: str, record: Mapping[str, Any], metrics: Mapping[str, Any])
     if record["steps"] >= least:
         return None
     epochs = -(-record["epochs"] * 2 * least // max(1, record["steps"]))
-    lead, mark = (
-        ("It has not learned", "no") if record["image"] else ("It learned in part", "partly")
-    )
+    mark: Mark = "no" if record["image"] else "partly"
+    lead = "It has not learned" if record["image"] else "It learned in part"
     text = f"{lead}: {name} took {record['steps']:,} steps, and {least:,} are few."
     return _train(name, mark, text, epochs)
 
@@ -428,7 +427,8 @@ def _by_composition(metrics: Mapping[str, Any]) -> Finding:
 
 def _richer(metrics: Mapping[str, Any], name: str) -> tuple[str, str]:
     """Return how to train a mechanism that keeps more of the individual."""
-    record = metrics.get("training", {}).get(name)
+    trained: Mapping[str, Any] = metrics.get("training", {})
+    record = trained.get(name)
     if record and not record["image"]:
         return _run(f"mechanisms.{name}={{kind: Flow}}"), "choose(model, train)"
     if len(metrics.get("divergence", {}).get(name, {})) > 1:

@@ -121,7 +121,7 @@ def test_pictures_are_read_at_a_size_that_fits_all(tmp_path):
     deep = np.full((8, 8), 60_000, np.uint16)
     Pictures.fromarray(deep).save(tmp_path / "e.png")
     assert look_at("x", [tmp_path / "e.png"]).fields["bits"] == 16
-    with pytest.raises(ValueError, match="none.png is missing"):
+    with pytest.raises(ValueError, match=r"none\.png is missing"):
         look_at("x", [tmp_path / "none.png"])
 
 

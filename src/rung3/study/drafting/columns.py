@@ -210,9 +210,9 @@ def _numbers(name: str, values: NDArray[np.float64], distinct: Sequence[str], ga
     if len(levels) == 1:
         return Column(name, {}, saw, "all its cells are alike", gaps)
     unit = _unit(name)
-    if whole and len(levels) == len(values) and len(values) > MAX_LEVELS:
-        if IDENTIFIER.search(name.lower()) or (np.diff(values) == 1).all():
-            return Column(name, {}, saw, "it numbers the rows", gaps)
+    named = IDENTIFIER.search(name.lower()) or (np.diff(values) == 1).all()
+    if whole and named and len(levels) == len(values) > MAX_LEVELS:
+        return Column(name, {}, saw, "it numbers the rows", gaps)
     if whole and len(levels) <= MAX_LEVELS and high - low < SPAN and not unit:
         return _levels(name, levels, distinct, saw, gaps)
     zeros = float((values == 0).mean())
