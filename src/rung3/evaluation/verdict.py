@@ -407,7 +407,7 @@ def _by_composition(metrics: Mapping[str, Any]) -> Finding:
     shares = {}
     for name, by_mode in metrics.get("composition", {}).items():
         drifts = by_mode.get(LATENT, by_mode.get(KEPT, {}))
-        drift = next(iter(drifts.values()), {}).get("mean")
+        drift = next((number["mean"] for number in drifts.values()), None)
         if drift is not None and name in apart and apart[name]["apart"] > 0:
             shares[name] = 1 - drift / apart[name]["apart"]
     if not shares:

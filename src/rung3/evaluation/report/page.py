@@ -161,7 +161,7 @@ def _made(made: Mapping[str, Any]) -> str:
         return ""
     lines = [", ".join(made["models"]), f"{made['when']}, rung3 {made['version']}"]
     text = " · ".join(escape(line) for line in lines)
-    return f'<p class="soft">{text}<br><code>{escape(made["command"])}</code></p>'
+    return f'<p class="soft made">{text}<br><code>{escape(made["command"])}</code></p>'
 
 
 def _verdict(verdict: Verdict, run: str | None) -> str:
