@@ -163,7 +163,10 @@ def test_targets_outside_the_data_are_told_with_nearer_ones(outside, far, mark):
     found = finding(metrics, "support")
     assert found.mark == mark
     if mark != "yes":
-        assert found.next("r") == "rung3 evaluate r --set 'evaluation.interventions={age: (age + 50)/2}'"
+        assert (
+            found.next("r")
+            == "rung3 evaluate r --set 'evaluation.interventions={age: (age + 50)/2}'"
+        )
 
 
 def test_reports_of_older_versions_are_judged_as_far_as_they_tell():

@@ -88,7 +88,8 @@ def test_an_image_that_is_missing_itself_tells_nothing():
     scan = torch.zeros(2, 1, 8, 8)
     scan[1] = NAN
     filled, read = scm.fill({"level": [NAN, NAN], "scan": scan})
-    assert filled["level"][0] == 0 and filled["level"][1].isnan()
+    assert filled["level"][0] == 0
+    assert filled["level"][1].isnan()
     assert read["level"].tolist() == [True, False]
 
 

@@ -1,4 +1,4 @@
-"""A folder of small made pictures with a table of labels, and the study that `rung3 init` writes."""
+"""A folder of small made pictures with a table of labels, and a study of them."""
 
 from __future__ import annotations
 

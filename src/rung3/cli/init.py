@@ -22,9 +22,12 @@ def init(
         typer.Argument(metavar="[LABELS]", help="A table with a column that names the images."),
     ] = None,
     graph: Annotated[
-        str | None, typer.Option(help="The causal graph, such as 'age -> sick; {age sick} -> scan'.")
+        str | None,
+        typer.Option(help="The causal graph, such as 'age -> sick; {age sick} -> scan'."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Study to write; by default <name>.yaml.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Study to write; by default <name>.yaml.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study.")] = None,
     size: Annotated[
         int | None, typer.Option(min=8, help="Pixels of an image's longer side; 64 at most if not.")
@@ -32,7 +35,9 @@ def init(
     minutes: Annotated[
         float, typer.Option(min=0.5, help="Minutes of this machine that a run may take.")
     ] = 10.0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier study.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier study.")
+    ] = False,
 ) -> None:
     """Look at your own data, and write a first study for them, with a comment on every guess."""
     from rung3.data.names import slug

@@ -339,8 +339,9 @@ def value_of(text: str, name: str, variables: Mapping[str, Variable]) -> Any:
         variable.validate(name, text)
     if expression.arguments == (text,) and text not in {"u", *variables}:
         hint = did_you_mean(text, variables)
+        hint = f"{hint} " if hint else ""
         raise ValueError(
-            f"{name}: {text!r} is no number and no variable; {f'{hint} ' if hint else ''}if it is a "
-            f"label, declare {name} as Categorical with its labels"
+            f"{name}: {text!r} is no number and no variable; {hint}if it is a label, declare "
+            f"{name} as Categorical with its labels"
         )
     return expression if expression.arguments else float(expression())

@@ -21,7 +21,15 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from rung3.evaluation.baselines.baselines import CEILING
-from rung3.evaluation.measures.base import AVERAGED, FACTUAL, KEPT, LATENT, NOTHING, OBSERVED, SCALED
+from rung3.evaluation.measures.base import (
+    AVERAGED,
+    FACTUAL,
+    KEPT,
+    LATENT,
+    NOTHING,
+    OBSERVED,
+    SCALED,
+)
 
 __all__ = [
     "LEAST_STEPS_IMAGE",
@@ -194,7 +202,8 @@ def _too_short(name: str, record: Mapping[str, Any], metrics: Mapping[str, Any])
     if record["steps"] >= least:
         return None
     epochs = -(-record["epochs"] * 2 * least // max(1, record["steps"]))
-    lead, mark = ("It has not learned", "no") if record["image"] else ("It learned in part", "partly")
+    mark: Mark = "no" if record["image"] else "partly"
+    lead = "It has not learned" if record["image"] else "It learned in part"
     text = f"{lead}: {name} took {record['steps']:,} steps, and {least:,} are few."
     return _train(name, mark, text, epochs)
 
@@ -398,7 +407,7 @@ def _by_composition(metrics: Mapping[str, Any]) -> Finding:
     shares = {}
     for name, by_mode in metrics.get("composition", {}).items():
         drifts = by_mode.get(LATENT, by_mode.get(KEPT, {}))
-        drift = next(iter(drifts.values()), {}).get("mean")
+        drift = next((number["mean"] for number in drifts.values()), None)
         if drift is not None and name in apart and apart[name]["apart"] > 0:
             shares[name] = 1 - drift / apart[name]["apart"]
     if not shares:
@@ -418,7 +427,8 @@ def _by_composition(metrics: Mapping[str, Any]) -> Finding:
 
 def _richer(metrics: Mapping[str, Any], name: str) -> tuple[str, str]:
     """Return how to train a mechanism that keeps more of the individual."""
-    record = metrics.get("training", {}).get(name)
+    trained: Mapping[str, Any] = metrics.get("training", {})
+    record = trained.get(name)
     if record and not record["image"]:
         return _run(f"mechanisms.{name}={{kind: Flow}}"), "choose(model, train)"
     if len(metrics.get("divergence", {}).get(name, {})) > 1:

@@ -161,7 +161,7 @@ class Session:
                 return None
 
     def factual(self, query: PageState) -> Rows:
-        """Return the row that the query is about, without a batch axis; causes read where absent."""
+        """Return the row that the query is about, unbatched; absent causes are read off it."""
         if query.upload is None:
             return self._filled(query.row)[0]
         return self._uploads[query.upload].row

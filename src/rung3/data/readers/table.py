@@ -15,7 +15,7 @@ from torch import Tensor
 from rung3.data.images import Fit, read_images
 from rung3.data.precision import held
 from rung3.data.rows import Rows
-from rung3.data.spelling import suggest
+from rung3.data.spelling import did_you_mean
 from rung3.data.values import no_numbers, to_tensor
 from rung3.data.variables import Image, Variable
 
@@ -71,8 +71,9 @@ def table(
     wanted = list(dict.fromkeys([*(columns or variables or frame.columns), *images]))
     missing = [name for name in wanted if name not in frame]
     if missing:
-        columns_there = suggest(missing[0], frame.columns, "its columns")
-        raise ValueError(f"{path}: no column {missing[0]!r}; {columns_there}")
+        hint = did_you_mean(missing[0], frame.columns)
+        there = f"{list(frame.columns)}" + (f"; {hint}" if hint else "")
+        raise ValueError(f"{path}: no column {missing[0]!r}; it has {there}")
     values: dict[str, Tensor] = {}
     for name in wanted:
         variable = variables.get(name)

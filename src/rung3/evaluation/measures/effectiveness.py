@@ -112,8 +112,9 @@ def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
 def _shaded(by_who: Mapping[str, Any], who: str, floor: Mapping[str, Any]) -> Cell:
     """Return a cell with its place between the floor, 0, and doing nothing, 1."""
     shown = cell(by_who.get(who), False)
-    means = [part and part["mean"] for part in (floor.get(OBSERVED), by_who.get(who), by_who.get(NOTHING))]
-    if who in (OBSERVED, NOTHING) or any(mean is None for mean in means):
+    parts = [floor.get(OBSERVED), by_who.get(who), by_who.get(NOTHING)]
+    means = [part["mean"] for part in parts if part and part["mean"] is not None]
+    if who in (OBSERVED, NOTHING) or len(means) < len(parts):
         return shown
     least, mean, most = means
     far = 0.0 if least == most else (mean - least) / (most - least)

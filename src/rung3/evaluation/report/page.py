@@ -18,9 +18,10 @@ from rung3.evaluation.report.values import effects_table, values_table
 from rung3.evaluation.verdict import MARKS, Verdict
 
 if TYPE_CHECKING:
-    from rung3.evaluation.report.report import Report
+    from rung3.data.variables import Variable
+    from rung3.evaluation.examples import Examples
 
-__all__ = ["document", "figure", "render", "summary"]
+__all__ = ["Content", "document", "figure", "render", "summary"]
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #5f666d; --line: #e3e5e8; --bg: #fff;
@@ -92,6 +93,26 @@ figure { margin-bottom: .2rem; } figure.wide { overflow-x: auto; }
 """
 
 
+class Content(NamedTuple):
+    """What the page tells.
+
+    Attributes:
+        metrics: All numbers.
+        labels: Label of each intervention, by the ending of its pictures' names.
+        examples: The rows that are shown.
+        variables: The variables.
+        verdict: What the numbers mean.
+        run: The folder of the run, for commands; `None` without one.
+    """
+
+    metrics: Mapping[str, Any]
+    labels: Mapping[str, str]
+    examples: Examples
+    variables: Mapping[str, Variable]
+    verdict: Verdict
+    run: str | None
+
+
 class Part(NamedTuple):
     """A part of the page, and what its contents call it; empty for nothing."""
 
@@ -99,18 +120,18 @@ class Part(NamedTuple):
     title: str = ""
 
 
-def render(report: Report, drawn: Mapping[str, bytes]) -> str:
+def render(content: Content, drawn: Mapping[str, bytes]) -> str:
     """Return the page as HTML.
 
     Args:
-        report: The report.
+        content: What it tells.
         drawn: Its pictures: PNG files by name.
     """
-    metrics = report.metrics
+    metrics = content.metrics
     parts = [
-        Part(_verdict(report.verdict, report.run), "Verdict"),
+        Part(_verdict(content.verdict, content.run), "Verdict"),
         Part(_image(drawn, "graph", "The causal graph", "graph")),
-        *_interventions(report, drawn),
+        *_interventions(content, drawn),
         *_sweeps(drawn),
         *(_table(table) for table in [*tables(metrics), *further(metrics)]),
         Part(_image(drawn, "losses", "Training", title="Losses"), "Losses"),
@@ -140,7 +161,7 @@ def _made(made: Mapping[str, Any]) -> str:
         return ""
     lines = [", ".join(made["models"]), f"{made['when']}, rung3 {made['version']}"]
     text = " · ".join(escape(line) for line in lines)
-    return f'<p class="soft">{text}<br><code>{escape(made["command"])}</code></p>'
+    return f'<p class="soft made">{text}<br><code>{escape(made["command"])}</code></p>'
 
 
 def _verdict(verdict: Verdict, run: str | None) -> str:
@@ -191,17 +212,19 @@ def summary(metrics: Mapping[str, Any]) -> str:
 
 def _table(table: Table) -> Part:
     table = with_units(table)
-    numbers = [_is_number(column) for column in zip(*(cells for _, cells in table.rows))]
-    widths = [_decimals(column) for column in zip(*(cells for _, cells in table.rows))]
+    numbers = [
+        _is_number(column) for column in zip(*(cells for _, cells in table.rows), strict=False)
+    ]
+    widths = [
+        _decimals(column) for column in zip(*(cells for _, cells in table.rows), strict=False)
+    ]
     kinds = ["", *(' class="number"' if number else "" for number in numbers)]
     head = "".join(
         f"<th{kind}>{escape(column)}</th>"
         for kind, column in zip(kinds, table.columns, strict=False)
     )
     body = "".join(
-        f"<tr><td>{escape(name)}</td>"
-        + "".join(map(_cell, cells, numbers, widths))
-        + "</tr>\n"
+        f"<tr><td>{escape(name)}</td>" + "".join(map(_cell, cells, numbers, widths)) + "</tr>\n"
         for name, cells in table.rows
     )
     html = (
@@ -236,24 +259,24 @@ def _cell(cell: Cell, number: bool, decimals: int) -> str:
     return f"<td{kind}{shade}>{escape(cell.value)}{fill}{note}</td>"
 
 
-def _interventions(report: Report, drawn: Mapping[str, bytes]) -> Iterator[Part]:
+def _interventions(content: Content, drawn: Mapping[str, bytes]) -> Iterator[Part]:
     yield Part("<h2>What would they have been?</h2>", "What would they have been?")
-    for ending, label in report.headings().items():
-        example = report.examples.queries[label]
-        notes = "\n".join(report.metrics["provenance"].get(label, []))
+    for ending, label in content.labels.items():
+        example = content.examples.queries[label]
+        notes = "\n".join(content.metrics["provenance"].get(label, []))
         parts = [
             f"<h3>{escape(label)}</h3>",
             _image(drawn, f"strip-{ending}", f"Test rows under {label}", "wide"),
         ]
         if f"strip-{ending}" not in drawn:
-            parts.append(_plain(values_table(example, report.variables)))
+            parts.append(_plain(values_table(example, content.variables)))
         parts.append(
             "<details><summary>the graph, and what these answers rest on</summary>"
             + _image(drawn, f"graph-{ending}", f"The graph under {label}", "graph")
             + f"<pre>{escape(notes)}</pre></details>"
         )
         yield Part("\n".join(part for part in parts if part))
-    effects = effects_table(report.metrics)
+    effects = effects_table(content.metrics)
     if effects.rows:
         yield _table(effects)
 
@@ -261,11 +284,15 @@ def _interventions(report: Report, drawn: Mapping[str, bytes]) -> Iterator[Part]
 def _plain(table: Table) -> str:
     """Return a table without its title."""
     head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
-    body = "".join(
-        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{escape(c.value)}</td>' for c in cells)}</tr>\n"
+    rows = [
+        "".join(f"<td>{escape(text)}</td>" for text in (name, *(cell.value for cell in cells)))
         for name, cells in table.rows
+    ]
+    body = "".join(f"<tr>{row}</tr>\n" for row in rows)
+    return (
+        f"<div class='scroll'><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
+        "</div>"
     )
-    return f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def _sweeps(drawn: Mapping[str, bytes]) -> Iterator[Part]:
@@ -285,7 +312,9 @@ def _image(
     lead = f"<h2>{escape(title)}</h2>\n" if title else ""
     # The address is that of the picture itself, set when it is asked for: it is in the page once.
     take = "this.href = this.previousElementSibling.firstElementChild.src"
-    link = f'<a class="save" href="#" download="{escape(name)}.png" onclick="{take}">save picture</a>'
+    link = (
+        f'<a class="save" href="#" download="{escape(name)}.png" onclick="{take}">save picture</a>'
+    )
     return f"{lead}<div>{figure(drawn[name], text, kind)}{link}</div>"
 
 

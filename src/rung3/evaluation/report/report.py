@@ -116,7 +116,10 @@ class Report:
         }
         shown = {json.dumps(key): value for key, value in self.examples.tensors().items()}
         numbers = json.dumps(self.metrics, indent=2, ensure_ascii=False, allow_nan=False)
-        text = page.render(self, drawn)
+        content = page.Content(
+            self.metrics, self.headings(), self.examples, self.variables, self.verdict, self.run
+        )
+        text = page.render(content, drawn)
         contents = {f"{name}.png": png for name, png in drawn.items()}
         contents |= {SCORES: self.scores.packed(), EXAMPLES: packed(shown, "examples", description)}
         contents |= {NUMBERS: f"{numbers}\n".encode(), "report.html": text.encode()}

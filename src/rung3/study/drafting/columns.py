@@ -130,7 +130,10 @@ def read_texts(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} has no rows; expected at least one")
     columns = {
         str(name): pd.Series(
-            [_text(cell) if there else None for cell, there in zip(cells, cells.notna(), strict=True)],
+            [
+                _text(cell) if there else None
+                for cell, there in zip(cells, cells.notna(), strict=True)
+            ],
             dtype=object,  # else pandas makes NaN of None
         )
         for name, cells in frame.items()
@@ -177,9 +180,7 @@ def look(name: str, cells: Sequence[str | None], folder: Path) -> Column:
         found = _words(name, present, distinct, gaps)
     if gaps and found.fields:
         fields = {**found.fields, "missing": True}
-        return Column(
-            name, fields, found.saw, found.why, gaps, found.median, found.mechanism
-        )
+        return Column(name, fields, found.saw, found.why, gaps, found.median, found.mechanism)
     return found
 
 
@@ -202,18 +203,16 @@ def _paths(name: str, cells: Sequence[str | None], folder: Path, gaps: int) -> C
     return Column(name, fields, saw, "its cells name image files", gaps, files=files)
 
 
-def _numbers(
-    name: str, values: NDArray[np.float64], distinct: Sequence[str], gaps: int
-) -> Column:
+def _numbers(name: str, values: NDArray[np.float64], distinct: Sequence[str], gaps: int) -> Column:
     levels = np.unique(values)
     low, high, whole = levels[0], levels[-1], bool((levels == levels.round()).all())
     saw = f"{low:g} to {high:g}, {len(levels)} different" + (", whole" if whole else "")
     if len(levels) == 1:
         return Column(name, {}, saw, "all its cells are alike", gaps)
     unit = _unit(name)
-    if whole and len(levels) == len(values) and len(values) > MAX_LEVELS:
-        if IDENTIFIER.search(name.lower()) or (np.diff(values) == 1).all():
-            return Column(name, {}, saw, "it numbers the rows", gaps)
+    named = IDENTIFIER.search(name.lower()) or (np.diff(values) == 1).all()
+    if whole and named and len(levels) == len(values) > MAX_LEVELS:
+        return Column(name, {}, saw, "it numbers the rows", gaps)
     if whole and len(levels) <= MAX_LEVELS and high - low < SPAN and not unit:
         return _levels(name, levels, distinct, saw, gaps)
     zeros = float((values == 0).mean())
@@ -253,7 +252,7 @@ def _words(name: str, present: Sequence[str], distinct: Sequence[str], gaps: int
     saw = f"{len(distinct)} different: {_some(distinct)}"
     if all(DATE.match(cell) for cell in distinct):
         return Column(name, {}, saw, "dates; make numbers of them, such as days since a day", gaps)
-    if len(distinct) == len(present):
+    if len(distinct) == len(present) > MAX_LEVELS:
         return Column(name, {}, saw, "every cell is different: it names the rows", gaps)
     if len(distinct) > MAX_LABELS:
         return Column(name, {}, saw, "free text: more than 20 different", gaps)

@@ -153,8 +153,12 @@ def _placeholder(columns: Sequence[Column]) -> str:
     images = [quote(c.name) for c in columns if c.kind == "Image"]
     others = [quote(c.name) for c in columns if c.kind != "Image"]
     if images and others:
-        return f"{{{' '.join(others)}}} -> {{{' '.join(images)}}}"
+        return f"{_group(others)} -> {_group(images)}"
     return "; ".join(images + others)
+
+
+def _group(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{{{' '.join(names)}}}"
 
 
 def _check_graph(graph: str | None, columns: Sequence[Column]) -> None:

@@ -112,7 +112,11 @@ def _naming(
         {file.stem: file for file in files},
     ]
     best = max(
-        ((sum(cell in way for cell in frame[name]), name, way) for name in frame for way in ways),
+        (
+            (sum(cell in way for cell in cells), str(name), way)
+            for name, cells in frame.items()
+            for way in ways
+        ),
         key=lambda found: found[0],
     )
     if not best[0]:

@@ -48,8 +48,8 @@ def study_text(
         shares: Shares of the rows that test, and that validate.
     """
     lines = [
-        f"# A first study, by `rung3 init` from {len(table.frame):,} rows. What was guessed is said",
-        "# beside it: change what is wrong, then",
+        f"# A first study, by `rung3 init` from {len(table.frame):,} rows. What was guessed is",
+        "# said beside it: change what is wrong, then",
         "#",
         f"#   rung3 check {out}    # what it would do and how long that takes",
         f"#   rung3 run {out}",
@@ -82,9 +82,9 @@ def _data(table: Source, out: Path, shares: tuple[float, float]) -> Iterator[str
 
 def _graph(graph: str, given: bool) -> Iterator[str]:
     if not given:
-        yield "# THE GRAPH IS YOURS TO DRAW. This placeholder says that every column is a cause of the"
-        yield "# image and that no column causes another. Write `a -> b` for each cause and effect, and"
-        yield "# `a <-> b` where something hidden causes both."
+        yield "# THE GRAPH IS YOURS TO DRAW. This placeholder says that every column is a cause of"
+        yield "# the image and that no column causes another. Write `a -> b` for each cause and"
+        yield "# effect, and `a <-> b` where something hidden causes both."
     yield f"graph: {_inline(graph)}"
 
 
@@ -142,9 +142,7 @@ def _evaluation(
 ) -> Iterator[str]:
     causal = CausalGraph(graph)
     asked = [
-        name
-        for name, column in chosen.items()
-        if column.kind != "Image" and causal.children(name)
+        name for name, column in chosen.items() if column.kind != "Image" and causal.children(name)
     ]
     yield "evaluation:"
     if asked:

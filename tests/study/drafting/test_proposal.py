@@ -1,0 +1,133 @@
+"""First studies for tables and folders, which pass `check` as they are written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import yaml
+from command import call
+from flowers import GRAPH, write_flowers
+from PIL import Image as Pictures
+
+from rung3 import Image
+from rung3.evaluation.verdict import LEAST_STEPS_IMAGE
+from rung3.study.drafting.pictures import look_at
+from rung3.study.drafting.sizes import MOST_STEPS, size_picture
+from rung3.study.study import Study
+
+
+@pytest.fixture
+def flowers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return write_flowers(tmp_path / "flowers")
+
+
+def test_a_folder_with_labels_gives_a_study_that_passes_check_unedited(flowers, tmp_path):
+    words = ["init", flowers / "pictures", flowers / "labels.csv", "--name", "flowers"]
+    result = call(*words, "--graph", GRAPH, "--minutes", 0.5)
+    assert result.exit_code == 0, result.output
+    for seen in ("numbers the rows", "12x12 (40)", "colour, 8 bits", "names the rows"):
+        assert seen in result.output
+    assert "placeholder" not in result.output
+    said = yaml.safe_load((tmp_path / "flowers.yaml").read_text())
+    assert said["variables"] == {
+        "file": {"kind": "Image", "channels": 3, "height": 12, "width": 12},
+        "colour": {"kind": "Binary", "labels": ["blue", "red"]},
+        "radius_px": {"kind": "Continuous", "unit": "px", "lower": 0, "missing": True},
+    }
+    assert said["evaluation"]["interventions"] == ["colour", "radius_px"]
+    text = (tmp_path / "flowers.yaml").read_text()
+    assert "# left out: id" in text
+    checked = call("check", "flowers.yaml")
+    assert checked.exit_code == 0, checked.output
+    assert "warning" not in checked.output
+    again = call(*words)
+    assert again.exit_code == 2
+    assert "flowers.yaml is there" in again.output
+
+
+def test_without_a_graph_every_column_is_a_cause_and_it_says_so(flowers, tmp_path):
+    result = call("init", flowers / "pictures", flowers / "labels.csv", "--out", "f.yaml")
+    assert result.exit_code == 0, result.output
+    assert "the graph is a placeholder ({colour radius_px} -> file)" in result.output
+    assert "THE GRAPH IS YOURS TO DRAW" in (tmp_path / "f.yaml").read_text()
+    assert Study.load(tmp_path / "f.yaml").graph == GRAPH
+
+
+def test_subfolders_are_labels_where_there_is_no_table(flowers, tmp_path):
+    (flowers / "labels.csv").unlink()
+    for k, file in enumerate(sorted((flowers / "pictures").iterdir())):
+        target = flowers / ("rose" if k % 2 else "daisy")
+        target.mkdir(exist_ok=True)
+        file.rename(target / file.name)
+    result = call("init", flowers, "--graph", "folder -> image")
+    assert result.exit_code == 0, result.output
+    study = Study.load(tmp_path / "flowers.yaml")
+    assert study.variables["folder"]["labels"] == ["daisy", "rose"]
+    assert study.splits().train.n + study.splits().test.n <= 40
+
+
+def test_a_table_without_images_passes_check_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    age, smokes = draw.integers(20, 80, 60), draw.integers(0, 2, 60)
+    lines = [
+        f"{a},{'yes' if s else 'no'},{80 + a / 2 + 9 * s:.1f}"
+        for a, s in zip(age, smokes, strict=True)
+    ]
+    (tmp_path / "p.csv").write_text("\n".join(["age,smokes,pressure_mmHg", *lines]))
+    result = call("init", "p.csv", "--graph", "age -> smokes; {age smokes} -> pressure_mmHg")
+    assert result.exit_code == 0, result.output
+    assert Study.load("p.yaml").variables["pressure_mmHg"]["unit"] == "mmHg"
+    checked = call("check", "p.yaml")
+    assert checked.exit_code == 0, checked.output
+    assert "warning" not in checked.output
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["nowhere"], "nowhere is missing"),
+        (["flowers/labels.csv", "--graph", "hue -> file"], "unknown variable 'hue'"),
+        (["flowers/labels.csv", "--graph", "id -> colour"], "id was left out: it numbers the rows"),
+        (["flowers/pictures"], "says nothing of them; give a table"),
+        (["flowers/pictures", "other.csv"], "no column names the images"),
+    ],
+)
+def test_what_cannot_be_proposed_says_why(flowers, tmp_path, words, match):
+    (tmp_path / "other.csv").write_text("a,b\n" + "1,2\n" * 30)
+    result = call("init", *words)
+    assert result.exit_code == 2
+    assert match in result.output
+
+
+def test_pictures_are_read_at_a_size_that_fits_all(tmp_path):
+    def write(name, shape, level=200):
+        pixels = np.full(shape, level, np.uint8)
+        pixels[0, 0] = 0 if len(shape) == 2 else (0, 9, 90)
+        Pictures.fromarray(pixels).save(tmp_path / name)
+        return tmp_path / name
+
+    grey = [write("a.png", (20, 10)), write("b.png", (40, 20))]
+    assert look_at("x", grey).fields == {"kind": "Image", "channels": 1, "height": 20, "width": 10}
+    large = [write("c.png", (256, 128, 3))]
+    assert look_at("x", large).fields == {"kind": "Image", "channels": 3, "height": 64, "width": 32}
+    mixed = look_at("x", [*grey, *large, write("d.png", (30, 40))])
+    assert (mixed.fields["fit"], mixed.fields["channels"]) == ("crop", 3)
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2:5] = 255
+    Pictures.fromarray(mask).save(tmp_path / "m.png")
+    assert look_at("x", [tmp_path / "m.png"]).fields["bits"] == 1
+    deep = np.full((8, 8), 60_000, np.uint16)
+    Pictures.fromarray(deep).save(tmp_path / "e.png")
+    assert look_at("x", [tmp_path / "e.png"]).fields["bits"] == 16
+    with pytest.raises(ValueError, match=r"none\.png is missing"):
+        look_at("x", [tmp_path / "none.png"])
+
+
+def test_the_training_fits_the_minutes_but_is_never_too_short():
+    image = Image(1, 12, 12)
+    short, long = (size_picture(image, 200, minutes) for minutes in (0.001, 60.0))
+    assert LEAST_STEPS_IMAGE < short.steps < 2 * LEAST_STEPS_IMAGE
+    assert MOST_STEPS <= long.steps < MOST_STEPS + 10
+    assert size_picture(image, 5_000, 1.0).latent > short.latent
