@@ -87,8 +87,8 @@ def test_where_rows_are_not_at_hand_it_is_said(model: SCM) -> None:
 
 
 def test_a_model_that_is_trained_is_refitted_only_when_told() -> None:
-    mechanisms = {"x": Flow(), "y": AdditiveNoise(hidden=4)}
-    model = SCM("x -> y", mechanisms=mechanisms)  # type: ignore[arg-type]
+    mechanisms = {"x": Flow(), "y": Flow()}  # of y given x, there is nothing to solve
+    model = SCM("x -> y", mechanisms=mechanisms)
     rows = SCM(x=Equation("u"), y=Equation("x + u")).sample(200, seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
