@@ -58,5 +58,7 @@ def test_without_gaps_nothing_changes_and_without_a_whole_column_it_is_refused()
     with pytest.raises(ValueError, match=r"each of .* has gaps; expected a column that all rows"):
         effect(holes, "t", "y", **kinds, missing="weight", do=1.0, versus=0.0)
     certain = {**table, "y": np.where(table["t"] == 1, np.nan, table["z"])}
-    with pytest.raises(ValueError, match="tell without error which rows are complete|no rows with"):
+    with pytest.raises(
+        ValueError, match=r"tell without error which rows are complete|no rows with"
+    ):
         effect(certain, "t", "y", **Z, missing="weight")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from effect_studies import FRONT, INSTRUMENT, ZW, Z, binary, dose, front_door, instrument, linear
@@ -28,8 +30,8 @@ def test_an_effect_that_is_right_withstands() -> None:
 @pytest.mark.parametrize(
     ("draw", "options"), [(front_door, FRONT), (instrument(0.5), INSTRUMENT), (dose, Z)]
 )
-def test_other_ways_have_checks_of_their_own(draw: object, options: dict[str, object]) -> None:
-    refutation = refute(draw(RNG(1), 400), "t", "y", **options, repeats=3)  # type: ignore[operator]
+def test_other_ways_have_checks_of_their_own(draw: Any, options: dict[str, Any]) -> None:
+    refutation = refute(draw(RNG(1), 400), "t", "y", **options, repeats=3)
     assert set(named(refutation)) >= {"placebo outcome", "subset"}
     assert (refutation.robustness is None) == (options is not Z)
 

@@ -65,7 +65,7 @@ def test_a_hidden_cause_moves_the_estimate_as_far_as_it_says() -> None:
     short = robustness(Sample.read(whole, None, "t", "y", ["z"]), ["z"], (1, 0))
     both = robustness(Sample.read(whole, None, "t", "y", ["z", "u"]), ["z", "u"], (1, 0))
 
-    def left(y: np.ndarray, *x: np.ndarray) -> float:  # type: ignore[type-arg]
+    def left(y: np.ndarray, *x: np.ndarray) -> float:
         columns = np.stack([np.ones(600), *x], 1)
         return float(((y - columns @ np.linalg.lstsq(columns, y, rcond=None)[0]) ** 2).sum())
 

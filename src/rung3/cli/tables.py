@@ -68,23 +68,23 @@ def effect(
     from rung3.effects.tables import effect as estimate
 
     rows = read_table(table)
-    options: dict[str, Any] = dict(
-        do=_value(do),
-        versus=_value(versus),
-        adjust=adjust,
-        graph=read_graph(graph)[0],
-        instrument=instrument,
-        estimand=estimand,
-        by=by,
-        method=method,
-        event=_value(event),
-        degree=degree,
-        weights=weights,
-        clusters=clusters,
-        missing=missing,
-        variables={name: Continuous() for name in number or ()},
-        level=level,
-    )
+    options: dict[str, Any] = {
+        "do": _value(do),
+        "versus": _value(versus),
+        "adjust": adjust,
+        "graph": read_graph(graph)[0],
+        "instrument": instrument,
+        "estimand": estimand,
+        "by": by,
+        "method": method,
+        "event": _value(event),
+        "degree": degree,
+        "weights": weights,
+        "clusters": clusters,
+        "missing": missing,
+        "variables": {name: Continuous() for name in number or ()},
+        "level": level,
+    }
     result = estimate(rows, treatment, outcome, seed=seed, **options)
     say(f"[bold]{escape(result.answer)}[/]")
     say(escape(str(result)))

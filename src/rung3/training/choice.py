@@ -30,6 +30,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,8 +43,9 @@ from rung3.scm.scm import SCM
 from rung3.scm.undeclared import infer
 from rung3.training.batches import Table
 from rung3.training.candidates import candidates, suited
-from rung3.training.fitting import calibrate, fit
+from rung3.training.fitting import calibrate, fit, learn
 from rung3.training.noise_test import independence
+from rung3.training.relearning import relearning
 from rung3.training.remarks import quiet, remark
 
 __all__ = ["Choice", "Trial", "candidates", "choose"]
@@ -248,6 +250,7 @@ def _conclude(
     for name, state in weights.items():
         best.mechanisms[name].load_state_dict(state)
     fitting.final(best, rows)
+    best.relearn = relearning(best, rows, partial(learn, options=fitting.training(rows)))
     chosen = {name: m.describe() for name, m in best.mechanisms.items()}
     return Choice(best, chosen, {name: reasons[name] for name in chosen}, trials)
 
@@ -344,14 +347,18 @@ class _Fitting:
             fit(model, rows, only=solved, **{**self.options, **once})
         self._train(model, rows, [n for n in model.variables if n not in solved])
 
+    def training(self, rows: Rows, part: float = 1.0) -> dict[str, Any]:
+        """Return the options of `fit` for so large a part of the steps."""
+        size = max(1, min(self.batch_size, rows.n // 8))
+        epochs = math.ceil(part * self.steps / max(1, rows.n // size))
+        return {**self.options, "epochs": epochs, "batch_size": size}
+
     def _train(self, model: SCM, rows: Rows, names: list[str]) -> None:
         if names:
-            size = max(1, min(self.batch_size, rows.n // 8))
-            epochs = math.ceil(self.steps / 2 / max(1, rows.n // size))
             for name in names:
                 model.mechanisms[name].requires_grad_(True)
             with quiet():
-                fit(model, rows, only=names, epochs=epochs, batch_size=size, **self.options)
+                fit(model, rows, only=names, **self.training(rows, 0.5))
 
 
 def _check_varied(rows: Rows) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,9 +41,10 @@ from rung3.training.counterfactual.preparation import (
 )
 from rung3.training.options import History, Options
 from rung3.training.plug_in import warn_of_formulas
-from rung3.training.remarks import remark
+from rung3.training.relearning import is_solved, relearning
+from rung3.training.remarks import quiet, remark
 
-__all__ = ["calibrate", "fit"]
+__all__ = ["calibrate", "fit", "learn"]
 
 
 @in_own_precision
@@ -97,6 +99,7 @@ def fit(
     """
     settings = Options(**options)
     objective = settings.counterfactual
+    first = not model.fitted and only is None and objective is None
     infer(model, train)
     chosen = _chosen(model, images_of(model) if objective and only is None else only)
     also = columns(objective, model, chosen) if objective else []
@@ -123,6 +126,11 @@ def fit(
         mechanism.requires_grad_(False)
     fitted = _provenance(chosen, rows, history, settings)
     model.fitted = {**model.fitted, **with_predictors(model.fitted, fitted, losses)}
+    model.relearn = None
+    if first:
+        everything = as_rows(train, model.variables, torch.device("cpu"))
+        again = {**options, "checkpoints": None, "logger": None}
+        model.relearn = relearning(model, everything, partial(learn, options=again))
     if any(isinstance(mechanism, District) for mechanism in learned.values()):
         warn_of_formulas(model, rows)
     return history
@@ -147,6 +155,29 @@ def _train(
         return run(learned, table, validation, options, losses)
     finally:
         model.to(model.device, dtype).eval()
+
+
+def learn(
+    model: SCM, names: list[str], rows: Rows, seed: int, *, options: Mapping[str, Any]
+) -> None:
+    """Fit mechanisms of a model: solve those that can be, and train the rest.
+
+    Args:
+        model: The model, not fitted before.
+        names: Their names.
+        rows: The rows.
+        seed: Seed of everything.
+        options: Those of `fit`, for what is trained.
+    """
+    solved = {name: model.mechanisms[name] for name in names if is_solved(model.mechanisms[name])}
+    calibrate(model, solved, rows, seed)
+    model.requires_grad_(False)
+    if trained := [name for name in names if name not in solved]:
+        for name in trained:
+            model.mechanisms[name].requires_grad_(True)
+        with quiet():
+            fit(model, rows, only=trained, **{**options, "seed": seed, "progress": False})
+    model.eval()
 
 
 def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Trainable]:

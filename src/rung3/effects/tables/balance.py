@@ -4,8 +4,8 @@ Of each column that is adjusted for, the standardised difference
 
     (mean in one arm - mean in the other) / sqrt((variance in one + variance in the other) / 2),
 
-as the rows are, and weighted by `1 / P(arm | z)`; below .1 it counts as balanced (Austin, Stat. Med.
-2009). `P(arm | z)` shows overlap: where it is near 0 or 1, there is little to compare with.
+as the rows are, and weighted by `1 / P(arm | z)`; below .1 it counts as balanced (Austin, Stat.
+Med. 2009). `P(arm | z)` shows overlap: where it is near 0 or 1, there is little to compare with.
 """
 
 from __future__ import annotations
@@ -151,4 +151,5 @@ def _difference(values: Tensor, arm: Tensor, weights: Tensor, plain: Tensor) -> 
         means.append(float((w * v).sum() / w.sum()))
         middle = (p * v).sum() / p.sum()
         spread += float((p * (v - middle).square()).sum() / p.sum()) / 2
-    return (means[0] - means[1]) / max(spread, 1e-300) ** 0.5
+    difference = means[0] - means[1]
+    return difference / float(max(spread, 1e-300) ** 0.5)

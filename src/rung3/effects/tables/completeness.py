@@ -50,17 +50,18 @@ class Completeness:
 
     def spread(self, answer: Answer) -> Answer:
         """Return an answer of the complete rows as one of all rows."""
-        parts = {
-            name: self._spread(part)
-            for name in ("contrast", "means", "curve")
-            if isinstance(part := getattr(answer, name), Influence)
-        }
         share = float(self.complete.double().mean())
         note = (
             f"{1 - share:.1%} of the rows have gaps; complete rows with the same "
             f"{', '.join(self.columns)} stand for them (missing at random given these)"
         )
-        return replace(answer, **parts, notes=(*answer.notes, note))
+        return replace(
+            answer,
+            contrast=self._spread(answer.contrast),
+            means=None if answer.means is None else self._spread(answer.means),
+            curve=None if answer.curve is None else self._spread(answer.curve),
+            notes=(*answer.notes, note),
+        )
 
     def _spread(self, influence: Influence) -> Influence:
         scores = torch.zeros(len(self.complete), influence.scores.shape[1], dtype=torch.float64)

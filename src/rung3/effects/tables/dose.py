@@ -4,10 +4,10 @@ With a model of the outcome, `m(t, z) = E[Y | t, z]`,
 
     mu(t) = E[ m(t, Z) ],        average derivative = E[ d m(T, Z) / dt ].
 
-The model is linear (of a binary outcome, logistic) in a natural cubic spline of t, whose knots
+The model is linear (of a binary outcome, logistic) in a cubic spline of t, whose knots
 grow in number with the rows, features of z, and the products of t and these features; curve and
-slope are smooth functions of its coefficients. With a scikit-learn learner the effect is taken to be linear, and is estimated by
-cross-fitting (`rung3.effects.tables.cross_fitting`).
+slope are smooth functions of its coefficients. With a scikit-learn learner the effect is taken to
+be linear, and is estimated by cross-fitting (`rung3.effects.tables.cross_fitting`).
 """
 
 from __future__ import annotations
@@ -22,26 +22,20 @@ from rung3.data.seeding import Seed
 from rung3.effects.tables.answer import Answer
 from rung3.effects.tables.cross_fitting import cross_fitted_slope
 from rung3.effects.tables.influence import Influence
-from rung3.effects.tables.m_estimation import regress
+from rung3.effects.tables.m_estimation import Regression, regress
 from rung3.effects.tables.sample import Sample, independent
 
 __all__ = ["Spline", "dose_effect"]
 
-OUTER_KNOTS = (0.05, 0.95)
-"""Quantiles of the treatment beyond which its spline is a line (Harrell 2015, section 2.4.6)."""
-
-KNOTS = (4, 12)
-"""Knots at least and at most; between, they grow as the fourth root of the rows."""
-
-MIN_KNOTS = 2
-"""Knots of a spline that is a line."""
+INNER_KNOTS = (1, 9)
+"""Knots of the treatment's spline at least and at most; between, they grow with the rows."""
 
 DOSES = (0.05, 0.95, 19)
 """Quantiles between which the curve is drawn, and at how many doses."""
 
 
 class Spline:
-    """A natural cubic spline of a treatment, and its derivative.
+    """A cubic spline of a treatment, and its derivative.
 
     Args:
         values: The treatment, `(n,)`.
@@ -49,28 +43,25 @@ class Spline:
 
     def __init__(self, values: Tensor) -> None:
         self.middle, self.scale = values.mean(), values.std().clamp_min(1e-300)
-        count = min(max(round(len(values) ** 0.25), KNOTS[0]), KNOTS[1])
-        at = torch.linspace(*OUTER_KNOTS, count, dtype=torch.float64)
-        knots = ((values - self.middle) / self.scale).quantile(at).unique()
-        self.knots = knots if len(knots) > MIN_KNOTS else knots[:0]
+        least, most = INNER_KNOTS
+        count = min(max(round(len(values) ** 0.25) - 3, least), most)
+        at = torch.linspace(0, 1, count + 2, dtype=torch.float64)[1:-1]
+        x = (values - self.middle) / self.scale
+        self.powers = min(3, len(x.unique()) - 1)
+        self.knots = x.quantile(at).unique() if len(x.unique()) > count + 3 else x[:0]
 
     def __call__(self, t: Tensor) -> Tensor:
-        """Return its columns at values of the treatment, `(n, knots - 1)`."""
+        """Return its columns at values of the treatment, `(n, 3 + knots)`."""
         x = (t - self.middle) / self.scale
-        return torch.stack([x, *self._bends(x, lambda u: u.clamp_min(0) ** 3)], 1)
+        powers = [x**k for k in range(1, self.powers + 1)]
+        return torch.stack([*powers, *((x - knot).clamp_min(0) ** 3 for knot in self.knots)], 1)
 
     def slope(self, t: Tensor) -> Tensor:
         """Return the derivatives of its columns, a unit of the treatment."""
         x = (t - self.middle) / self.scale
-        bends = self._bends(x, lambda u: 3 * u.clamp_min(0) ** 2)
-        return torch.stack([torch.ones_like(x), *bends], 1) / self.scale
-
-    def _bends(self, x: Tensor, piece: Any) -> list[Tensor]:
-        if not len(self.knots):
-            return []
-        last = self.knots[-1]
-        parts = [(piece(x - k) - piece(x - last)) / (last - k) for k in self.knots[:-1]]
-        return [part - parts[-1] for part in parts[:-1]]
+        powers = [k * x ** (k - 1) for k in range(1, self.powers + 1)]
+        bends = [3 * (x - knot).clamp_min(0) ** 2 for knot in self.knots]
+        return torch.stack([*powers, *bends], 1) / self.scale
 
 
 def dose_effect(
@@ -105,30 +96,23 @@ def dose_effect(
         others = independent(list(others.unbind(1)), sample.n)
     if others.shape[1] > 1 and _leftover(others, t) < 1e-8:
         raise ValueError(
-            f"{', '.join(given)} tells {sample.treatment} without error: no rows differ in it alone "
-            "(positivity); adjust for less"
+            f"{', '.join(given)} tells {sample.treatment} without error: no rows differ in it "
+            "alone (positivity); adjust for less"
         )
 
-    def features(dose: Tensor) -> Tensor:
-        return _features(spline(dose), others)
-
-    model = regress(features(t), sample.y, sample.weights, sample.binary)
+    x = _features(spline(t), others)
+    model = regress(x, sample.y, sample.weights, sample.binary)
     low, high, count = DOSES
     ends = t.quantile(torch.tensor([low, high], dtype=torch.float64)).tolist()
     doses = torch.linspace(ends[0], ends[1], count, dtype=torch.float64).tolist()
     asked = list(compared or ())
-
-    def means(beta: Tensor) -> Tensor:
-        """Return the mean of each row at each dose, and its derivative, `(n, m + 1)`."""
-        columns = [
-            model.mean(beta, features(torch.full_like(t, dose))) for dose in [*asked, *doses]
-        ]
-        mean = model.mean(beta)
-        steep = mean * (1 - mean) if sample.binary else torch.ones_like(mean)
-        rate = steep * (_features(spline.slope(t), others, slope=True) @ beta)
-        return torch.stack([*columns, rate], 1)
-
-    everything = _averages(sample, means, model.beta, model.scores, features(t).shape[1])
+    each = (_features(spline(torch.full_like(t, dose)), others) for dose in [*asked, *doses])
+    rows = [_mean(model, at) for at in each]
+    rows.append(_rate(model, _features(spline.slope(t), others, slope=True)))
+    freedom = sample.n - x.shape[1]
+    everything = [
+        _averages(sample, group, rows, model.scores, freedom) for group in sample.masks.double()
+    ]
     return _answer(everything, len(asked), doses)
 
 
@@ -144,25 +128,36 @@ def _leftover(others: Tensor, t: Tensor) -> float:
     return float((t - (others @ solution)[:, 0]).var() / t.var())
 
 
+def _mean(model: Regression, features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean of each row, `(n,)`, and its derivative in the coefficients, `(n, p)`."""
+    mean = model.mean(model.beta, features)
+    steep = mean * (1 - mean) if model.logistic else torch.ones_like(mean)
+    return mean, steep[:, None] * features
+
+
+def _rate(model: Regression, slopes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the derivative of each row's mean in the treatment, and that of it."""
+    linear, mean = slopes @ model.beta, model.mean(model.beta)
+    if not model.logistic:
+        return linear, slopes
+    steep = mean * (1 - mean)
+    bend = steep * (1 - 2 * mean) * linear
+    return steep * linear, steep[:, None] * slopes + bend[:, None] * model.features
+
+
 def _averages(
-    sample: Sample, means: Any, beta: Tensor, scores: Tensor, width: int
-) -> list[Influence]:
-    """Average over the rows of each group."""
-    found, at = [], means(beta)
-    for group in sample.masks.double():
-        weight = (sample.weights * group) / (sample.weights * group).mean()
-        values = (weight[:, None] * at).mean(0)
-
-        def averaged(b: Tensor, weight: Tensor = weight) -> Tensor:
-            mean: Tensor = (weight[:, None] * means(b)).mean(0)
-            return mean
-
-        gradient = torch.func.jacrev(averaged)(beta)
-        own = weight[:, None] * (at - values)
-        found.append(
-            Influence(values, own + scores @ gradient.T, sample.n - width, sample.clusters)
-        )
-    return found
+    sample: Sample,
+    group: Tensor,
+    rows: Sequence[tuple[Tensor, Tensor]],
+    scores: Tensor,
+    freedom: int,
+) -> Influence:
+    """Average over the rows of a group."""
+    weight = (sample.weights * group) / (sample.weights * group).mean()
+    values = torch.stack([(weight * mean).mean() for mean, _ in rows])
+    gradients = torch.stack([(weight[:, None] * slope).mean(0) for _, slope in rows])
+    own = torch.stack([weight * mean for mean, _ in rows], 1) - weight[:, None] * values
+    return Influence(values, own + scores @ gradients.T, freedom, sample.clusters)
 
 
 def _answer(found: list[Influence], asked: int, doses: list[float]) -> Answer:

@@ -224,9 +224,9 @@ def effect(
         terms: Further terms of the models, such as `"age * sex"`.
         weights: Name of a column of survey weights.
         clusters: Name of a column that says whose row it is, where subjects have several.
-        missing: What becomes of rows with gaps: `"complete"` leaves them out, which is right if gaps
-            come by chance; `"weight"` lets complete rows stand for those that are like them in the
-            columns without gaps.
+        missing: What becomes of rows with gaps: `"complete"` leaves them out, which is right if
+            gaps come by chance; `"weight"` lets complete rows stand for those that are like them
+            in the columns without gaps.
         variables: What the columns are; read off their values where not given.
         level: Nominal coverage of the intervals.
         seed: Of the folds.
@@ -298,8 +298,8 @@ class _Asked:
             return self._of_arms(sample, kind)
         if (self.do is None) != (self.versus is None):
             raise ValueError(
-                f"{sample.treatment}: is {kind}; give both do and versus, or neither for the effect "
-                "of a unit"
+                f"{sample.treatment}: is {kind}; give both do and versus, or neither for the "
+                "effect of a unit"
             )
         return self._of_doses(sample, kind)
 

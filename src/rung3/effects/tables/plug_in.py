@@ -28,6 +28,9 @@ __all__ = ["plug_in_effect"]
 STEP = 1e-6
 """Step of the numerical derivative in a probability: half of the digits of a double."""
 
+FEW_ROWS = 50
+"""Rows a cell, on average, below which intervals hold the truth a few percent too rarely."""
+
 MOST_CELLS = 20_000
 """Cells of the table of probabilities, at most."""
 
@@ -81,11 +84,18 @@ def plug_in_effect(
     slopes = _gradient(given, joint)  # (2, 2, cells)
     inner = (slopes * joint).sum((1, 2))
     by_row = (1 - share) * slopes[:, 0, cell] + share * slopes[:, 1, cell]
-    scores = sample.weights[:, None] * torch.from_numpy((by_row - inner[:, None]).T)
-    freedom = sample.n - np.count_nonzero(joint.sum(0))
+    cells = int(np.count_nonzero(joint.sum(0)))
+    freedom = max(1, sample.n - cells)
+    # As in a regression with one term a cell, residuals are too small by so much.
+    weights = (sample.n / freedom) ** 0.5 * sample.weights[:, None]
+    scores = weights * torch.from_numpy((by_row - inner[:, None]).T)
     scale = high - low
     means = Influence(torch.from_numpy(values), scores, float(freedom), sample.clusters)
-    return of_means(means.then(lambda v: low + scale * v), float("nan"))
+    note = (
+        f"{sample.n} rows are few for {cells} combinations of values: the interval may be too short"
+    )
+    few = (note,) if sample.n < FEW_ROWS * cells else ()
+    return of_means(means.then(lambda v: low + scale * v), float("nan"), few)
 
 
 class _Given:

@@ -147,10 +147,9 @@ def refute(
         checks.append(trial.placebo(treatment, "placebo treatment", repeats))
         checks.append(trial.noise(found, repeats))
     checks.append(trial.subset(found, repeats))
-    for name in negative_outcomes:
-        checks.append(trial.negative(found, f"negative outcome {name}", treatment, name))
-    for name in negative_treatments:
-        checks.append(trial.negative(found, f"negative treatment {name}", name, outcome))
+    controls = [(f"negative outcome {name}", treatment, name) for name in negative_outcomes]
+    controls += [(f"negative treatment {name}", name, outcome) for name in negative_treatments]
+    checks += [trial.negative(found, *control) for control in controls]
     sample = trial.sample(found)
     strength = None
     if found.way == "back-door":

@@ -1,7 +1,7 @@
 r"""How strong a cause that nobody measured would have to be to explain an effect away.
 
-**E-value** (VanderWeele and Ding, Ann. Intern. Med. 2017). A hidden cause explains a risk ratio RR > 1
-only if it is associated with treatment and outcome by risk ratios of at least
+**E-value** (VanderWeele and Ding, Ann. Intern. Med. 2017). A hidden cause explains a risk ratio RR
+above 1 only if it is associated with treatment and outcome by risk ratios of at least
 
     E = RR + sqrt(RR (RR - 1))
 
