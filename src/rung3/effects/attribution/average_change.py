@@ -84,17 +84,9 @@ def attribute_change(
         >>> round(shift.shares["x"], 3), round(shift.shares["y"], 3)
         (2.0, 3.0)
     """
-    ancestors = lineage(before, outcome)
-    if set(before.graph.edges) != set(after.graph.edges) or before.variables != after.variables:
-        raise ValueError(
-            f"the models differ: {before.graph} and {after.graph}; fit one graph twice"
-        )
+    players, ancestors = models_of_one_graph(before, after, outcome, only)
     if isinstance(kind := before.variables[outcome], Discrete) and kind.classes > 2:
         raise ValueError(f"{outcome}: {kind} has no average; give a number, or yes and no")
-    named = ancestors if only is None else list(only)
-    if unknown := [name for name in named if name not in before.variables]:
-        raise ValueError(f"only: {spell_unknown(unknown, before.variables)}")
-    players = [name for name in ancestors if name in named]
     base = base_seed(seed, "attribution")
     old, new = before.mechanisms, after.mechanisms
 
@@ -112,3 +104,28 @@ def attribute_change(
         {k: float(v.mean()) for k, v in shares.items()},
         {k: float((v.var() / draws + errors[k].mean() ** 2).sqrt()) for k, v in shares.items()},
     )
+
+
+def models_of_one_graph(
+    before: SCM, after: SCM, outcome: str, only: Iterable[str] | None
+) -> tuple[list[str], list[str]]:
+    """Return the mechanisms that changed, and all that cause the outcome, causes first.
+
+    Args:
+        before: A model.
+        after: Another, of the same graph.
+        outcome: Name of the outcome.
+        only: Names of the mechanisms that changed; all if not given.
+
+    Raises:
+        ValueError: If the graphs differ or a name is unknown.
+    """
+    ancestors = lineage(before, outcome)
+    if set(before.graph.edges) != set(after.graph.edges) or before.variables != after.variables:
+        raise ValueError(
+            f"the models differ: {before.graph} and {after.graph}; fit one graph twice"
+        )
+    named = ancestors if only is None else list(only)
+    if unknown := [name for name in named if name not in before.variables]:
+        raise ValueError(f"only: {spell_unknown(unknown, before.variables)}")
+    return [name for name in ancestors if name in named], ancestors

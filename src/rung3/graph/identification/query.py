@@ -161,8 +161,8 @@ def _several(worlds: str) -> str:
     return (
         f"it asks of several worlds at once ({worlds}), and no data, not even experiments, show "
         "one row in two worlds: how they go together rests on the mechanisms alone. Ask for the "
-        "outcome in one world given what was seen. rung3.graph.identify_counterfactual takes values "
-        "in several worlds, and says which of them go together. "
+        "outcome in one world given what was seen. rung3.graph.identify_counterfactual takes events"
+        " with values in several worlds. "
         "rung3.effects.bounds.probabilities_of_causation has the probabilities of necessity and "
         "sufficiency, and SCM.counterfactual has single rows in several worlds"
     )
