@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from rung3 import SCM, Binary, Categorical, Continuous, Image, fit, load
+from rung3 import SCM, Binary, Categorical, Continuous, Image, evaluate, fit, load
 from rung3.data.variables import Variable
 from rung3.mechanisms import FlowMatching, UNetOptions
 from rung3.testing.contract import check_mechanism
+from rung3.training.oracles.oracles import fit_oracles
 
 PARENTS = {"a": Continuous(), "d": Categorical(3)}
 IMAGE = Image(1, 12, 10)
@@ -277,6 +278,19 @@ def test_guidance_without_parents_left_out_in_training_is_refused_at_the_query()
     model = SCM("a -> x", mechanisms={"x": FlowMatching(hidden=(16, 1))})
     with pytest.raises(ValueError, match=r"x: guidance=2 compares .*FlowMatching\(drop=0\.1\)"):
         model.counterfactual({"a": 1.0, "x": 2.0}, do={"a": 0.0}, guidance=2)
+
+
+def test_the_report_shows_amplification_with_guidance_and_without() -> None:
+    model = guidable(3.0)
+    rows = {name: value.repeat(10, *[1] * (value.ndim - 1)) for name, value in ROWS.items()}
+    oracles = fit_oracles(model, rows, epochs=1, progress=False)
+    report = evaluate(
+        model, rows, interventions=["c"], oracles=oracles, seed=0, progress=False, bootstrap=10
+    )
+    measured = report.metrics["amplification"]["image"]["do(c)"]["a"]
+    assert {"kept", "latent", "unguided"} <= measured.keys()
+    assert measured["kept"]["mean"] != measured["unguided"]["mean"]
+    assert "unguided" not in report.metrics["reversibility"]["do(c)"]["image"]
 
 
 # Queries and storage ------------------------------------------------------------------------------

@@ -133,12 +133,13 @@ class FlowMatching(Mechanism):
         self.hidden: tuple[int, int] = tuple(hidden)  # type: ignore[assignment]  # from YAML
         self.network = network
         self.checkpointing = checkpointing
-        unet_options(network)
         self._check()
+        self.is_guided = not Guidance.of(guidance).plain
 
     def _check(self) -> None:
         """Refuse arguments that are out of range."""
         time_grid(self.steps)
+        unet_options(self.network)
         Guidance.of(self.guidance)
         if self.coupling not in (known := ("independent", "optimal-transport")):
             raise ValueError(f"coupling={self.coupling!r} must be {' or '.join(map(repr, known))}")
