@@ -121,6 +121,8 @@ class Mechanism(Precise, Trainable):
         atoms: Values that have a probability of their own, beside the density.
         closed_form: Whether `calibrate` fits it, so that training has only to polish.
         renamed: Former names of arguments, which saved models still use, with today's names.
+        is_guided: Whether its answers weigh parents that changed by themselves, as its `guidance`
+            says (`rung3.mechanisms.guidance`).
         query_options: Names of its arguments that a query may give other values, such as `steps`.
         has_latent_mediator: Whether the parents cause latents, which then cause the value, as
             `rung3.mechanisms.autoencoder.LatentMediator` computes them.
@@ -148,6 +150,7 @@ class Mechanism(Precise, Trainable):
     atoms: tuple[float, ...] = ()
     closed_form: bool = False
     has_latent_mediator: bool = False
+    is_guided: bool = False
     name: str = ""
     variable: Variable
     parents: dict[str, Variable]

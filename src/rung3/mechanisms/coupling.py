@@ -77,7 +77,8 @@ class Transport(nn.Module):
         result = u.clone()
         near = self.encoder(parents, len(u))
         for rows in self._groups(parents, u):
-            cost = torch.cdist(*(part[rows].reshape(len(rows), -1).float() for part in (u, x))).square()
+            start, end = (part[rows].reshape(len(rows), -1).float() for part in (u, x))
+            cost = torch.cdist(start, end).square()
             if self.weight:
                 own = near[rows]
                 shuffled = own[torch.randperm(len(rows), device=own.device)]
@@ -150,9 +151,8 @@ class Dependence(nn.Module):
 def _regressors(u: Tensor) -> Tensor:
     """Return noise `(n, ...)` as columns, averaged over neighbours where there are many."""
     if u.ndim > 3:
-        pool = F.adaptive_avg_pool2d if u.ndim == 4 else F.adaptive_avg_pool3d
-        u = pool(u, COARSE)
+        u = (F.adaptive_avg_pool2d if u.ndim == 4 else F.adaptive_avg_pool3d)(u, COARSE)
     flat = u.reshape(len(u), -1)
     if flat.shape[1] > MOST_REGRESSORS:
         flat = F.adaptive_avg_pool1d(flat[:, None], MOST_REGRESSORS)[:, 0]
-    return flat * (u[0].numel() / flat.shape[1]) ** 0.5
+    return flat

@@ -130,15 +130,16 @@ class FlowMatching(Mechanism):
         self.drop = drop
         self.guidance = guidance
         self.draws = draws
-        self.hidden = tuple(hidden)
+        self.hidden: tuple[int, int] = tuple(hidden)  # type: ignore[assignment]  # from YAML
         self.network = network
         self.checkpointing = checkpointing
-        unet_options(network)
         self._check()
+        self.is_guided = not Guidance.of(guidance).plain
 
     def _check(self) -> None:
         """Refuse arguments that are out of range."""
         time_grid(self.steps)
+        unet_options(self.network)
         Guidance.of(self.guidance)
         if self.coupling not in (known := ("independent", "optimal-transport")):
             raise ValueError(f"coupling={self.coupling!r} must be {' or '.join(map(repr, known))}")
@@ -236,8 +237,7 @@ class FlowMatching(Mechanism):
         return {"coupling": self.coupling, **known}
 
     def config(self) -> dict[str, Any]:
-        """Return the arguments that differ from their defaults, a network's options as a mapping.
-        """
+        """Return the arguments that differ from their defaults; a network as its options."""
         config = super().config()
         if isinstance(self.network, UNetOptions):
             config["network"] = self.network.config()
@@ -282,7 +282,7 @@ class FlowMatching(Mechanism):
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         u, residual = self._parts(noise)
-        return self.space.inverse(self._forward(u, parents, guide=True) + residual, parents)
+        return self.space.inverse(self.solve(u, parents) + residual, parents)
 
     def mean(self, noise: Noise, parents: Parents) -> Tensor:
         """Return the prediction without the residual, `(n, *shape)`."""
@@ -299,12 +299,18 @@ class FlowMatching(Mechanism):
         """Return the noise at the start of the path, and what solving it again misses."""
         x, _ = self.space(value, parents)
         u = heun(self._plain(parents, len(x)), x, time_grid(self.steps, 1, 0))
-        residual = x - self._forward(u, parents, guide=False)
+        residual = x - self.solve(u, parents, plain=True)
         return repeat_noise({"u": u, "residual": residual}, particles)
 
-    def _forward(self, u: Tensor, parents: Parents, guide: bool) -> Tensor:
-        """Return `G(u, pa)` in standardised values, `(n, *shape)`."""
-        velocity = self._guided(parents, len(u)) if guide else self._plain(parents, len(u))
+    def solve(self, u: Tensor, parents: Parents, plain: bool = False) -> Tensor:
+        """Return `G(u, pa)`, the end of the path, in standardised values, `(n, *shape)`.
+
+        Args:
+            u: Noise at its start, `(n, *shape)`.
+            parents: The parents' values, `(n, ...)`, in their own units.
+            plain: Whether to leave out guidance.
+        """
+        velocity = self._plain(parents, len(u)) if plain else self._guided(parents, len(u))
         return heun(velocity, u, time_grid(self.steps))
 
     def _plain(self, parents: Parents, n: int, without: frozenset[str] = frozenset()) -> Velocity:
@@ -340,13 +346,14 @@ class FlowMatching(Mechanism):
         Args:
             value: Values, `(n, *shape)`.
             parents: The parents' values, `(n, ...)`, in their own units.
-            draws: Draws of the estimate; the mechanism's own if not given.
+            draws: Draws of an estimate; if not given, the mechanism's own where values have many
+                dimensions.
 
         Raises:
             ValueError: If values have many dimensions, and nothing says how many draws.
         """
         numbers = math.prod(self.variable.shape)
-        if numbers <= EXACT_DIMENSIONS and not isinstance(self.variable, Image):
+        if draws is None and numbers <= EXACT_DIMENSIONS and isinstance(self.variable, Continuous):
             log_prob = self._log_density(value, parents, _divergence)
             return Density(log_prob, torch.zeros_like(log_prob))
         draws = self.draws if draws is None else draws
@@ -379,7 +386,8 @@ class FlowMatching(Mechanism):
         u, change = end[:, :size], end[:, size]
         log_prior = -0.5 * (u.square() + math.log(2 * math.pi)).sum(1)
         levels = getattr(self.variable, "levels", None)
-        return log_prior + change + slope - (size * math.log(levels) if levels else 0.0)
+        log_prob: Tensor = log_prior + change + slope
+        return log_prob - size * math.log(levels) if levels else log_prob
 
 
 def _divergence(

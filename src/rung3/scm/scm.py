@@ -141,9 +141,7 @@ class SCM(Model):
         return torch.stack(list(self.log_probs(values, seed, **options).values())).sum(0)
 
     @in_own_precision
-    def log_probs(
-        self, values: Values, seed: Seed = None, **options: Any
-    ) -> dict[str, Tensor]:
+    def log_probs(self, values: Values, seed: Seed = None, **options: Any) -> dict[str, Tensor]:
         """Compute `log p(x_k | pa_k)` of each variable given, `(n,)`; or a lower bound (VAEs).
 
         Of variables that hidden causes join, given the earlier ones of them too: they sum to

@@ -2,5 +2,6 @@
 
 from rung3.training.fitting import calibrate, fit
 from rung3.training.options import History, Options
+from rung3.training.rectification import rectify
 
-__all__ = ["History", "Options", "calibrate", "fit"]
+__all__ = ["History", "Options", "calibrate", "fit", "rectify"]

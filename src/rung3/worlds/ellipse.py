@@ -44,11 +44,19 @@ def ellipse() -> SCM:
             "point": Continuous(dim=2),
         },
         mechanisms={
-            "angle": Equation("6.283185307179586*u", noise="Uniform(0, 1)"),
+            "angle": Equation(_angle, noise="Uniform(0, 1)", inverse=_turn),
             "point": Equation(_point, noise="Uniform(0, 1)", inverse=_noise),
         },
         world="ellipse",
     )
+
+
+def _angle(u: Tensor) -> Tensor:
+    return 2 * math.pi * u
+
+
+def _turn(angle: Tensor) -> Tensor:
+    return angle / (2 * math.pi)
 
 
 def _point(angle: Tensor, u: Tensor) -> Tensor:

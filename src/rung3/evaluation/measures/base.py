@@ -42,6 +42,7 @@ __all__ = [
     "OBSERVED",
     "SCALED",
     "TRUTH",
+    "UNGUIDED",
     "Answers",
     "Baseline",
     "Examination",
@@ -90,7 +91,15 @@ NOTHING = "doing nothing"
 MODEL = "model"
 """Whose log-density it is, where it is not the world's."""
 
-MODES = {KEPT: "noise kept", LATENT: "from z alone", AVERAGED: "mean of draws"}
+UNGUIDED = "unguided"
+"""Mode of answers without the guidance that a mechanism has by itself."""
+
+MODES = {
+    KEPT: "noise kept",
+    LATENT: "from z alone",
+    AVERAGED: "mean of draws",
+    UNGUIDED: "without guidance",
+}
 """How modes are called in tables."""
 
 
@@ -263,7 +272,7 @@ class Section:
 
     def of_model(self, path: Path, modes: Iterable[str]) -> bool:
         """Return whether it tells of a model, or is a floor: not of a world or a baseline."""
-        return self.who is None or path[self.who] in {*modes, AVERAGED, OBSERVED, MODEL}
+        return self.who is None or path[self.who] in {*modes, AVERAGED, OBSERVED, MODEL, UNGUIDED}
 
     def table(self, metrics: Mapping[str, Any]) -> Table:
         """Return its numbers as a table."""

@@ -56,7 +56,8 @@ class Conditioning(nn.Module):
         super().__init__()
         self.names = list(parents)
         self.parents = Context(parents)
-        self.absent = nn.Parameter(torch.zeros(self.parents.width))
+        if parents:
+            self.absent = nn.Parameter(torch.zeros(self.parents.width))
         self.register_buffer(
             "frequencies", math.pi * torch.arange(1, FREQUENCIES + 1), persistent=False
         )

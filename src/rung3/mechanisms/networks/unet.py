@@ -189,7 +189,9 @@ class UNet(nn.Module):
                 h = F.interpolate(self.widen[level](h), scale_factor=2) + passed[level]
             h = self._run(self.up[level], h, features)
         out = from_patches(self.out(F.silu(self.norm(h))), self.patch)
-        return out[(..., *(slice(side) for side in self.size))]
+        for axis, side in enumerate(self.size, start=2):
+            out = out.narrow(axis, 0, side)
+        return out
 
     def _pad(self, image: Tensor) -> Tensor:
         """Repeat the last pixels up to the size that the levels need."""
@@ -247,7 +249,8 @@ class _Attention(nn.Module):
         weights = (query @ key.transpose(2, 3) / query.shape[-1] ** 0.5).softmax(dim=-1)
         read = weights.to(value.dtype) @ value
         answer = self.answer(read.transpose(1, 2).reshape(n, length, channels))
-        return h + answer.transpose(1, 2).reshape(h.shape)
+        out: Tensor = h + answer.transpose(1, 2).reshape(h.shape)
+        return out
 
 
 class _Stack(nn.Module):
