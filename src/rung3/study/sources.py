@@ -20,7 +20,7 @@ from rung3.study.parser import FilePath, Part
 from rung3.worlds.strokes.colour import Scenario
 
 __all__ = [
-    "BrainData", "ColourData", "Data", "DigitsData", "MorphoMNISTData", "Splits", "TableData", "check_row",
+    "BrainData", "ChestData", "ColourData", "Data", "DigitsData", "MorphoMNISTData", "Splits", "TableData", "check_row",
 ]  # fmt: skip
 
 Variables = Mapping[str, Variable]
@@ -211,7 +211,6 @@ class BrainData(_Drawn):
 
     Args:
         size: Pixels a side.
-        volume: Whether images are volumes.
         site: Whether the scan's site is a cause of the image.
         template: Whether the anatomy is the template's, or else a phantom's; what is there, if not
             given.
@@ -222,14 +221,30 @@ class BrainData(_Drawn):
 
     kind: Literal["brain"]
     size: Count = 64
-    volume: bool = False
     site: bool = False
     template: bool | None = None
 
     def world(self, split: Split) -> SCM:
-        return worlds.brain(
-            self.size, volume=self.volume, site=self.site, template=self.template
-        )
+        return worlds.brain(self.size, site=self.site, template=self.template)
+
+
+class ChestData(_Drawn):
+    """Rows drawn from `rung3.worlds.chest`.
+
+    Args:
+        size: Pixels a side.
+        site: Whether the radiograph's site is a cause of the image.
+        train: Number of rows to train on.
+        test: Number of rows to test on.
+        validation: Share of the training rows set aside.
+    """
+
+    kind: Literal["chest"]
+    size: Count = 64
+    site: bool = False
+
+    def world(self, split: Split) -> SCM:
+        return worlds.chest(self.size, site=self.site)
 
 
 class ColourData(_Drawn):
@@ -341,7 +356,7 @@ class TableData(_Source):
 
 
 Data = Annotated[
-    BrainData | ColourData | DigitsData | MorphoMNISTData | TableData,
+    BrainData | ChestData | ColourData | DigitsData | MorphoMNISTData | TableData,
     Field(discriminator="kind"),
 ]
 """What a study file's `data` may be."""

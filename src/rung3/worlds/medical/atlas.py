@@ -27,7 +27,7 @@ from jaxtyping import Float
 from scipy import ndimage
 from torch import Tensor
 
-__all__ = ["CENTRE", "TISSUES", "Atlas", "Source", "atlas", "has_template"]
+__all__ = ["CENTRE", "LOW", "TISSUES", "Atlas", "Source", "atlas", "has_template", "sharp"]
 
 Source = Literal["template", "phantom"]
 
@@ -99,11 +99,20 @@ def atlas(source: Source, spacing: float) -> Atlas:
         (4, True)
     """
     step = max(1.0, spacing / 2)
-    maps = torch.from_numpy(_template() if source == "template" else _phantom())
+    maps = torch.from_numpy(sharp(source))
     for axis in (1, 2, 3):
         blur = _blur(maps.shape[axis], step, spacing / 2)
         maps = torch.tensordot(maps, blur, dims=([axis], [1])).movedim(-1, axis)
     return Atlas(maps.contiguous(), LOW, step)
+
+
+def sharp(source: Source) -> Array:
+    """Return an atlas's maps at 1 mm, `(4, Z, Y, X)`, from the voxel at `LOW` on.
+
+    Raises:
+        ValueError: If the template is asked for, and not installed.
+    """
+    return _template() if source == "template" else _phantom()
 
 
 def _blur(size: int, step: float, width: float) -> Float[Tensor, "out in"]:

@@ -29,11 +29,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import lru_cache, partial
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from rung3.data.rows import Noise
 from rung3.data.variables import Binary, Categorical, Continuous, Image, Variable
@@ -43,6 +45,7 @@ from rung3.scm.scm import SCM
 from rung3.worlds.medical.atlas import CENTRE, TISSUES, Source, atlas, has_template
 from rung3.worlds.medical.growth import growth, sample
 from rung3.worlds.medical.scanner import BIAS, SITES, at_site, bias_field, pixel_noise, rician
+from rung3.worlds.medical.volumetry import Volumetry, measured
 from rung3.worlds.medical.waves import COEFFICIENTS, deform
 from rung3.worlds.strokes.rendering import Rendering
 
@@ -74,22 +77,24 @@ POSITION_MM = 1.5
 SEX = 0.2
 """Size of the sexes' deformation, in standard deviations of a coefficient."""
 
+TYPICAL_ML = 1100.0
+"""Volume of brain on which measurements are calibrated."""
+
+TABULATED = 40
+"""Ratios of ventricles to brain on which measurements are calibrated."""
+
 CHUNK_POINTS = 1 << 16
 """Points that are followed at once: few enough that they stay in the processor's cache."""
 
-SIZES = {False: (16, 512), True: (16, 160)}
-"""Least and greatest number of pixels a side, of slices and of volumes."""
+SIZES = (16, 512)
+"""Least and greatest number of pixels a side."""
 
 
-def brain(
-    size: int = 64, *, volume: bool = False, site: bool = False, template: bool | None = None
-) -> SCM:
+def brain(size: int = 64, *, site: bool = False, template: bool | None = None) -> SCM:
     """Build the brain world.
 
     Args:
-        size: Pixels, or voxels, a side: a field of 192 mm. The published images have 192.
-        volume: Whether images are volumes, `(n, 1, size, size, size)` from bottom to top, and not
-            slices, `(n, 1, size, size)`.
+        size: Pixels a side of a field of 192 mm. The published images have 192.
         site: Whether there is another cause, the site of the scan, one of three.
         template: Whether the anatomy is the MNI152 template, which the extra `rung3[medical]`
             brings; `False` draws a phantom; `None` takes what is there.
@@ -104,15 +109,15 @@ def brain(
         >>> torch.equal(wide["brain"], rows["brain"]), wide["image"].shape
         (True, torch.Size([4, 1, 32, 32]))
     """
-    least, most = SIZES[volume]
+    least, most = SIZES
     if isinstance(size, bool) or not isinstance(size, int) or not least <= size <= most:
         raise ValueError(f"size={size!r}: expected a whole number from {least} to {most}")
     source: Source = "template" if (has_template() if template is None else template) else "phantom"
-    head = Head(size, volume, source)
+    head = Head(size, source)
     causes = "sequence sex brain ventricle" + " site" * site
     model = SCM(
         f"{{age sex}} -> brain; {{age brain}} -> ventricle; {{{causes}}} -> image",
-        VARIABLES | ({"site": _SITE} if site else {}) | {"image": _image(size, volume)},
+        VARIABLES | ({"site": _SITE} if site else {}) | {"image": Image(1, size, size)},
         {
             "sequence": InverseCDF(table=[0.5, 0.5]),
             "sex": InverseCDF(table=[0.5, 0.5]),
@@ -130,6 +135,8 @@ def brain(
         | ({"site": GumbelMax(table=[1 / len(SITES)] * len(SITES))} if site else {}),
         world=f"brain {source}",
     )
+    model.measures = _measures(model)
+    model.baselines = {"rescaling": rescaled, "re-contrast": recontrasted}
     return model.requires_grad_(False).eval()
 
 
@@ -144,24 +151,20 @@ VARIABLES: dict[str, Variable] = {
 _SITE = Categorical(labels=tuple(site.name for site in SITES))
 
 
-def _image(size: int, volume: bool) -> Image:
-    return Image(1, size, size, size) if volume else Image(1, size, size)
-
-
 class Head(Rendering):
     """`image := scan(sequence, sex, brain, ventricle [, site]; u)`.
 
     Args:
         size: Pixels a side.
-        volume: Whether it is a volume.
         source: The atlas.
+        volume: Whether it is a volume, from bottom to top, and not a slice.
     """
 
-    def __init__(self, size: int, volume: bool, source: Source) -> None:
+    def __init__(self, size: int, source: Source, volume: bool = False) -> None:
         super().__init__()
         self.size = size
-        self.volume = volume
         self.source = source
+        self.volume = volume
 
     def build(self) -> None:
         self.check_parents()
@@ -264,6 +267,70 @@ class Head(Rendering):
         moved = moved + self.growth.displacement(moved, level)
         low = torch.tensor(self.atlas.low, device=moved.device)[:, None, None]
         return sample(self.atlas.maps, (moved - low) / self.atlas.spacing)
+
+
+@lru_cache(maxsize=8)
+def _volumetry(size: int, source: Source) -> Volumetry:
+    """Calibrate the measurements on images of the atlas itself, without noise."""
+    parents = {name: VARIABLES[name] for name in ("sequence", "sex", "brain", "ventricle")}
+    head = Head(size, source).bind("image", Image(1, size, size), parents)
+    least, most = head.growth.range
+
+    def render(ventricle: Tensor, brain: Tensor, sequence: int) -> Tensor:
+        n = len(brain)
+        noise: dict[str, Tensor] = {name: torch.zeros(n, *k) for name, k in PARTS.items()}
+        values = {"sex": torch.full((n,), 0.5), "brain": brain, "ventricle": ventricle}
+        tissues = head.anatomy(noise | {"seed": torch.zeros(n, dtype=torch.int64)}, values)
+        return torch.einsum("nt...,t->n...", tissues, INTENSITIES[sequence])[:, None]
+
+    ratios = torch.logspace(math.log10(1.01 * least), math.log10(0.99 * most), TABULATED)
+    return Volumetry.calibrated(ratios, TYPICAL_ML, render)
+
+
+def _measures(model: SCM) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Return measurements of the volumes that are calibrated when they are first used."""
+    head = model.mechanisms["image"]
+    assert isinstance(head, Head)
+
+    def measure(name: Literal["brain", "ventricle"], images: Tensor) -> Tensor:
+        return _volumetry(head.size, head.source).measure(name, images)
+
+    # The contrast of a site makes fluid look like more, or less, of it.
+    ventricle = {} if "site" in head.parents else {"ventricle": partial(measure, "ventricle")}
+    return ventricle | {
+        "brain": partial(measure, "brain"),
+        "sequence": lambda images: torch.from_numpy(measured(images).sequence).to(images),
+    }
+
+
+def rescaled(image: Tensor, before: Parents, after: Parents) -> Tensor:
+    """Enlarge the factual image about its middle, as the brain's volume is: a baseline."""
+    scale = (after["brain"] / before["brain"]).expand(len(image)) ** (1 / 3)
+    k = image.ndim - 2
+    turn = torch.eye(k, k + 1, device=image.device) / scale[:, None, None].to(image)
+    grid = F.affine_grid(turn, list(image.shape), align_corners=False)
+    return F.grid_sample(image, grid, align_corners=False).clamp(0, 1)
+
+
+def recontrasted(image: Tensor, before: Parents, after: Parents) -> Tensor:
+    """Exchange the tissues' grey levels where the sequence changes, and rescale: a baseline."""
+    old, new = (parents["sequence"].expand(len(image)) for parents in (before, after))
+    shown = image.clone()
+    for sequence in (0, 1):
+        rows = (old == sequence) & (new != sequence)
+        # Ground, ventricles, grey and white matter, in the order of their levels.
+        known = torch.cat([torch.zeros(2, 1), INTENSITIES[:, :3], torch.ones(2, 1)], 1)
+        order = known[sequence].argsort()
+        ends = known[sequence][order].to(image), known[1 - sequence][order].to(image)
+        shown[rows] = _interpolated(image[rows], *ends)
+    return rescaled(shown, before, after)
+
+
+def _interpolated(value: Tensor, at: Tensor, levels: Tensor) -> Tensor:
+    """Return the piecewise linear function with these levels at rising places."""
+    right = torch.searchsorted(at, value.contiguous()).clamp(1, len(at) - 1)
+    share = (value - at[right - 1]) / (at[right] - at[right - 1])
+    return torch.lerp(levels[right - 1], levels[right], share)
 
 
 def _sexes() -> Float[Tensor, " c"]:

@@ -34,7 +34,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
-from rung3.worlds.medical.atlas import Atlas, Source, atlas
+from rung3.worlds.medical.atlas import LOW, Atlas, Source, atlas, sharp
 
 __all__ = ["Growth", "growth", "sample"]
 
@@ -51,12 +51,15 @@ SMOOTH_MM = 12.0
 """Scale on which the distance is smoothed: with less, the Jacobian of the largest ventricles is no
 longer positive where walls face each other."""
 
-LEVELS = tuple(range(-30, 56, 2))
+LEVELS = tuple(range(-30, 64, 2))
 """Tabulated times t, in mm that a point of full speed moves."""
 
 FINER = 2
 """Volumes are tabulated at so many times between one level and the next, the first included: they
 change by 10 % at most, so that interpolation is right to a thousandth."""
+
+COARSE = 2
+"""Spacing in mm of the voxels on which the distance to the ventricles is computed."""
 
 STEP_MM = 1.0
 """Greatest step of the Runge-Kutta method, in the same unit."""
@@ -168,19 +171,18 @@ def _flow(source: Source) -> tuple[tuple[float, float, float], Tensor]:
     Returns:
         The grid's first point along x, y, z, and `g_t^-1(x) - x` as `(levels, 3, Z, Y, X)`, in mm.
     """
-    maps = atlas(source, 2.0)
-    wall = (maps.maps[0] > 0.5).numpy()
+    wall = sharp(source)[0, ::COARSE, ::COARSE, ::COARSE] > 0.5
     ends = np.argwhere(wall)
-    margin, step = int(BAND_MM / maps.spacing), round(GRID_MM / maps.spacing)
+    margin, step = int(BAND_MM / COARSE), round(GRID_MM / COARSE)
     first = np.maximum(ends.min(0) - margin, 0)
     box = tuple(slice(a, b + margin) for a, b in zip(first, ends.max(0), strict=True))
-    distance = _signed_distance(wall[box]) * maps.spacing
-    distance = ndimage.gaussian_filter(distance, SMOOTH_MM / maps.spacing)
-    normal = np.stack(np.gradient(distance, maps.spacing))[::-1]  # along x, y, z
+    distance = _signed_distance(wall[box]) * COARSE
+    distance = ndimage.gaussian_filter(distance, SMOOTH_MM / COARSE)
+    normal = np.stack(np.gradient(distance, COARSE))[::-1]  # along x, y, z
     speed = np.clip(1 - (distance / BAND_MM) ** 2, 0, None) ** 2
     field = (normal * speed)[:, ::step, ::step, ::step].astype(np.float32) / GRID_MM
     displaced = _integrate(torch.from_numpy(field)) * GRID_MM
-    x, y, z = (float(o + maps.spacing * a) for o, a in zip(maps.low, first[::-1], strict=True))
+    x, y, z = (float(o + COARSE * a) for o, a in zip(LOW, first[::-1], strict=True))
     return (x, y, z), displaced
 
 

@@ -55,7 +55,7 @@ def deform(
     x, y, z = points
     for k, (along_x, along_y, along_z) in zip(vectors.tolist(), amplitudes, strict=True):
         phase = k[0] * x + k[1] * y + k[2] * z
-        both = phase.cos(), phase.sin_()
+        both = phase.cos(), phase.sin()
         x, y, z = _add(x, along_x, both), _add(y, along_y, both), _add(z, along_z, both)
     return torch.stack([x, y, z])
 
