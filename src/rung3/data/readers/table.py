@@ -1,4 +1,4 @@
-"""A table, CSV or Parquet, one row a subject; columns may name image files."""
+"""A table, CSV or Parquet, one row a subject; columns may name files of images and scans."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rung3.data.images import Fit, read_images
+from rung3.data.images import read_images
 from rung3.data.precision import held
+from rung3.data.readers.scans import ScanOptions, is_scan, read_scans
+from rung3.data.resizing import Fit
 from rung3.data.rows import Rows
 from rung3.data.values import no_numbers, to_tensor
 from rung3.data.variables import Image, Variable
@@ -38,6 +40,7 @@ def table(
     image_column: str | Sequence[str] | None = None,
     size: tuple[int, int] | None = None,
     fit: Fit | None = None,
+    scans: Mapping[str, ScanOptions] | None = None,
 ) -> Rows:
     """Read a table, and the images that columns of it name.
 
@@ -53,6 +56,8 @@ def table(
             they must be alike.
         fit: What becomes of those of another aspect: `"crop"` or `"pad"`, as of `Image`; by default
             they are refused.
+        scans: What is taken from NIfTI and DICOM files, by column of an image variable: black and
+            white, a slice of a volume, one of several volumes.
 
     Returns:
         Rows with one entry a column: numbers `(n,)` and images `(n, C, H, W)` in [0, 1].
@@ -79,7 +84,14 @@ def table(
         elif variable is None or isinstance(variable, Image):
             paths = frame[name].fillna("").astype(str).str.strip()
             files = [path.parent / file if file else None for file in paths]
-            values[name] = read_images(name, files, variable, size, fit)
+            if any(is_scan(file) for file in files if file):
+                if variable is None:
+                    raise ValueError(
+                        f"{name}: names scans; say with variables= what Image they are"
+                    )
+                values[name] = read_scans(name, files, variable, (scans or {}).get(name))
+            else:
+                values[name] = read_images(name, files, variable, size, fit)
         else:
             raise ValueError(f"{name} is {variable}, and an image_column; declare it an Image")
     return Rows(values)
