@@ -1,6 +1,6 @@
 """NIfTI files: volumes of MRI and CT, read in one orientation and written back in their own.
 
-Source: NIfTI-1 and NIfTI-2, as nibabel reads them (the extra `medical`).
+Source: NIfTI-1, NIfTI-2 and Analyze 7.5, as nibabel reads them (the extra `medical`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from rung3.data.archives import archive_of, unpack
 from rung3.data.readers.scan import Scan, ScanOptions, need
 
 __all__ = ["NiftiScan", "is_nifti", "read_nifti"]
 
-SUFFIXES = (".nii", ".nii.gz")
+SUFFIXES = (".nii", ".nii.gz", ".img")
+
+SECOND = 540
+"""Bytes of a NIfTI-2 header, with which it begins; that of NIfTI-1 has 348."""
 
 DESCRIPTION_BYTES = 79
 """Bytes of the header's field of free text, but for the zero that ends it."""
@@ -28,10 +32,10 @@ def is_nifti(path: Path) -> bool:
 
 
 def read_nifti(path: str | Path, options: ScanOptions | None = None) -> NiftiScan:
-    """Read a NIfTI file, `.nii` or `.nii.gz`.
+    """Read a NIfTI file, `.nii` or `.nii.gz`, or the `.img` of an Analyze pair.
 
     Args:
-        path: The file.
+        path: The file; it may lie in an archive, `scans.zip/T1.nii.gz`.
         options: What to take from it.
 
     Returns:
@@ -91,18 +95,31 @@ class NiftiScan(Scan):
 
 def _open(path: Path) -> Any:
     import nibabel
+    from nibabel.analyze import AnalyzeImage
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
 
-    if not path.is_file():
+    archive = archive_of(path)
+    if not path.is_file() and archive is None:
         raise FileNotFoundError(path)
     try:
-        file = nibabel.load(path)
+        file = nibabel.load(path) if archive is None else _unpacked(path, archive)
     except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError) as error:
         raise ValueError(f"cannot be read: damaged, encrypted, or no NIfTI file: {error}") from None
-    if not isinstance(file, nibabel.Nifti1Image):  # NIfTI-2 is one of them
+    if not isinstance(file, AnalyzeImage):  # NIfTI files are some
         raise ValueError(f"is no NIfTI file, but {type(file).__name__}")
     return file
+
+
+def _unpacked(path: Path, archive: Path) -> Any:
+    """Return a file of a zip archive."""
+    import nibabel
+
+    content = unpack(path, archive)
+    if path.suffix == ".gz":
+        content = gzip.decompress(content)
+    second = SECOND in (int.from_bytes(content[:4], order) for order in ("little", "big"))
+    return (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_bytes(content)
 
 
 def _numbers(file: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,12 +11,11 @@ from torch import Tensor
 
 from rung3.data.readers.dicom import is_dicom, read_dicom
 from rung3.data.readers.nifti import is_nifti, read_nifti
+from rung3.data.readers.picture_scan import is_picture, read_picture
 from rung3.data.readers.scan import Scan, ScanOptions
 from rung3.data.variables import Image
 
 __all__ = ["ScanOptions", "is_scan", "open_scan", "read_scans", "write_scan"]
-
-Reader = Callable[[Path, ScanOptions], Scan]
 
 
 def is_scan(path: Path) -> bool:
@@ -28,18 +27,24 @@ def open_scan(path: str | Path, options: ScanOptions | None = None) -> Scan:
     """Read a scan, by the name of its file.
 
     Args:
-        path: A `.nii`, `.nii.gz` or `.dcm` file, or a folder with the files of one DICOM series.
+        path: A `.nii`, `.nii.gz` or `.dcm` file, a folder with the files of one DICOM series, or a
+            grey picture of more than eight bits that is to be read by its levels.
         options: What to take from it.
 
     Raises:
         ValueError: Naming the file, if it is missing, unreadable or of another kind.
     """
     path, options = Path(path), options or ScanOptions()
-    read: Reader = read_nifti if is_nifti(path) else read_dicom
     try:
-        if not is_scan(path) and path.exists():
-            raise ValueError("is named like no scan; expected .nii, .nii.gz, .dcm, or a folder")
-        return read(path, options)
+        if is_nifti(path):
+            return read_nifti(path, options)
+        if is_dicom(path):
+            return read_dicom(path, options)
+        if is_picture(path):
+            return read_picture(path, options)
+        if not path.exists():
+            raise FileNotFoundError
+        raise ValueError("is named like no scan; expected .nii, .nii.gz, .dcm, or a folder")
     except FileNotFoundError:
         raise ValueError(f"{path} is missing") from None
     except ValueError as error:
@@ -124,7 +129,7 @@ def write_scan(
     if path.resolve() == Path(source).resolve():
         raise ValueError(f"{path} is the scan itself; write the counterfactual elsewhere")
     scan = open_scan(source, options)
-    if is_nifti(path) != is_nifti(Path(source)):
+    if any(kind(path) != kind(Path(source)) for kind in (is_nifti, is_picture)):
         raise ValueError(f"{path}: expected a name like that of {source}")
     scan.add(counterfactual - factual, image)
     scan.write(path, f"rung3: {note}")

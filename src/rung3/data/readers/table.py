@@ -23,7 +23,7 @@ from rung3.data.variables import Image, Variable
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["table"]
+__all__ = ["column", "table"]
 
 GAPS = frozenset(
     {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
@@ -95,6 +95,21 @@ def table(
         else:
             raise ValueError(f"{name} is {variable}, and an image_column; declare it an Image")
     return Rows(values)
+
+
+def column(path: str | Path, name: str) -> list[str]:
+    """Return a column of a table as text, such as the subjects that its rows are of.
+
+    Raises:
+        ValueError: If the file or the column is missing, or a cell is empty.
+    """
+    frame = _read(Path(path), {})
+    if name not in frame:
+        raise ValueError(f"{path}: no column {name!r}; it has {list(frame.columns)}")
+    if (empty := frame[name].isna()).any():
+        row = int(np.flatnonzero(empty)[0])
+        raise ValueError(f"{path}: column {name!r} is empty in row {row}; say whom each row is of")
+    return frame[name].astype(str).tolist()
 
 
 def _read(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:
