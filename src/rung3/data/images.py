@@ -18,12 +18,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rung3.data.resizing import Fit, place
 from rung3.data.variables import TOLERANCE, Image
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "SUFFIXES", "Picture", "decode", "read_images"]
 
 Array = np.ndarray[Any, Any]
-Fit = Literal["crop", "pad"]
-
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 """Formats that are read, whatever a file is called: none that needs another program."""
 
@@ -236,6 +235,11 @@ def read_images(
     alike = 0 if image is not None else 3 if size is None else 1  # axes on which files must agree
     image = image or _as_first(name, _needed(name, files)[0], size, fit)
     present = files if image.missing else _needed(name, files)
+    if image.depth is not None:
+        raise ValueError(
+            f"{name}: a volume is read from NIfTI or DICOM, and {files[0]} is neither; name "
+            ".nii, .nii.gz or .dcm files, or folders of the last"
+        )
     if image.channels not in (1, 3):
         raise ValueError(f"{name}: images of {image.channels} channels have no file type")
     unlike, ways = "", dict[str, Path]()
@@ -309,27 +313,20 @@ def _resize(pixels: Array, image: Image) -> tuple[Array, str]:
     """Resize pixels `(h, w, C)` to the image's size, `(H, W, C)`, and say how."""
     from PIL import Image as Files
 
-    size, goal = np.array(pixels.shape[:2]), np.array([image.height, image.width])
-    inner = np.maximum(np.rint(size * (goal / size).min()), 1).astype(int)
-    box = size.astype(float)
-    how = "resized"
-    if (inner != goal).any():
-        if image.fit is None:
-            raise ValueError(
-                f"has {_size(pixels.shape[:2])} pixels, another aspect than "
-                f"{_size(image.shape)}; declare fit='crop' or fit='pad' to keep it"
-            )
-        how = {"crop": "cropped and resized", "pad": "padded and resized"}[image.fit]
-        if image.fit == "crop":
-            box, inner = np.minimum(goal / (goal / size).max(), size), goal
-    top, left = (size - box) / 2
-    part = (left, top, left + box[1], top + box[0])
+    goal = np.array([image.height, image.width])
+    placed = place(np.array(pixels.shape[:2]), goal, image.fit)
+    if placed is None:
+        raise ValueError(
+            f"has {_size(pixels.shape[:2])} pixels, another aspect than "
+            f"{_size(image.shape)}; declare fit='crop' or fit='pad' to keep it"
+        )
+    (top, left), (tall, wide), inner, before, how = placed
+    part = (left, top, left + wide, top + tall)
     kind = Files.Resampling.NEAREST if image.bits == 1 else Files.Resampling.BILINEAR
     planes = [
         np.asarray(Files.fromarray(plane).resize((inner[1], inner[0]), kind, part))
         for plane in np.moveaxis(pixels, -1, 0).astype(np.float32, order="C")
     ]
-    before = (goal - inner) // 2
     around = [*zip(before, goal - inner - before, strict=True), (0, 0)]
     drawn = np.pad(np.stack(planes, axis=-1), around)
     return drawn if image.levels is None else np.rint(drawn), how

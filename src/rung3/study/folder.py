@@ -1,7 +1,8 @@
 """The folder of a run: what it holds, whether it may be written to, and how it is opened again.
 
 study.yaml        the study as it was run: paths absolute, settings made, sealed by its first line
-data.json         digests of the rows' columns, where they were read from files
+data.json         digests of the rows' columns, where they were read from files, and how many rows
+                  of these were left out, by reason
 checkpoints/      of training; from here a run that was killed goes on
 history.json      losses by mechanism and epoch
 model/            the fitted model; written when training is done
@@ -328,7 +329,10 @@ class RunFolder:
         """
         rows = {name: getattr(splits, name) for name in ("train", "validation", "test")}
         if not self.data_path.is_file():
-            write_json(self.data_path, {name: _digests(part) for name, part in rows.items()})
+            noted: dict[str, Any] = {name: _digests(part) for name, part in rows.items()}
+            if splits.left_out:
+                noted["rows left out"] = dict(splits.left_out)
+            write_json(self.data_path, noted)
         for name, part in rows.items():
             self.check_rows(name, part)
 

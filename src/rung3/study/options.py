@@ -21,7 +21,7 @@ from rung3.study.parser import FilePath, Part, nearest
 from rung3.training.counterfactual.objective import CounterfactualObjective
 from rung3.training.options import Options
 
-__all__ = ["Evaluation", "FitOptions", "ProtocolOptions", "Training", "WholeNumber"]
+__all__ = ["Derived", "Evaluation", "FitOptions", "ProtocolOptions", "Training", "WholeNumber"]
 
 WholeNumber = Annotated[int, Field(gt=-(2**62), lt=2**62)]
 

@@ -1,4 +1,4 @@
-"""A table, CSV or Parquet, one row a subject; columns may name image files."""
+"""A table, CSV or Parquet, one row a subject; columns may name files of images and scans."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rung3.data.images import Fit, read_images
+from rung3.data.images import read_images
 from rung3.data.precision import held
+from rung3.data.readers.scans import ScanOptions, is_scan, read_scans
+from rung3.data.resizing import Fit
 from rung3.data.rows import Rows
 from rung3.data.spelling import did_you_mean
 from rung3.data.values import no_numbers, to_tensor
@@ -22,7 +24,7 @@ from rung3.data.variables import Image, Variable
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["GAPS", "columns_of", "table"]
+__all__ = ["GAPS", "column", "columns_of", "table"]
 
 GAPS = frozenset(
     {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
@@ -39,6 +41,7 @@ def table(
     image_column: str | Sequence[str] | None = None,
     size: tuple[int, int] | None = None,
     fit: Fit | None = None,
+    scans: Mapping[str, ScanOptions] | None = None,
 ) -> Rows:
     """Read a table, and the images that columns of it name.
 
@@ -54,6 +57,8 @@ def table(
             they must be alike.
         fit: What becomes of those of another aspect: `"crop"` or `"pad"`, as of `Image`; by default
             they are refused.
+        scans: What is taken from NIfTI and DICOM files, by column of an image variable: black and
+            white, a slice of a volume, one of several volumes.
 
     Returns:
         Rows with one entry a column: numbers `(n,)` and images `(n, C, H, W)` in [0, 1].
@@ -82,7 +87,14 @@ def table(
         elif variable is None or isinstance(variable, Image):
             paths = frame[name].fillna("").astype(str).str.strip()
             files = [path.parent / file if file else None for file in paths]
-            values[name] = read_images(name, files, variable, size, fit)
+            if any(is_scan(file) for file in files if file):
+                if variable is None:
+                    raise ValueError(
+                        f"{name}: names scans; say with variables= what Image they are"
+                    )
+                values[name] = read_scans(name, files, variable, (scans or {}).get(name))
+            else:
+                values[name] = read_images(name, files, variable, size, fit)
         else:
             raise ValueError(f"{name} is {variable}, and an image_column; declare it an Image")
     return Rows(values)
@@ -95,6 +107,21 @@ def columns_of(path: str | Path) -> list[str]:
         ValueError: If the file is missing, or no table.
     """
     return [str(name) for name in _read(Path(path), {}).columns]
+
+
+def column(path: str | Path, name: str) -> list[str]:
+    """Return a column of a table as text, such as the subjects that its rows are of.
+
+    Raises:
+        ValueError: If the file or the column is missing, or a cell is empty.
+    """
+    frame = _read(Path(path), {})
+    if name not in frame:
+        raise ValueError(f"{path}: no column {name!r}; it has {list(frame.columns)}")
+    if (empty := frame[name].isna()).any():
+        row = int(np.flatnonzero(empty)[0])
+        raise ValueError(f"{path}: column {name!r} is empty in row {row}; say whom each row is of")
+    return frame[name].astype(str).tolist()
 
 
 def _read(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:
