@@ -81,6 +81,10 @@ class VAE(Autoencoder):
         self.depth = depth
         self.cooling = cooling
 
+    @property
+    def scheduled(self) -> int:
+        return self.cooling
+
     def _networks(self, image: Image, outputs: int) -> None:
         pyramid = Pyramid(image, self.width)
         self.encoder = ConvEncoder(

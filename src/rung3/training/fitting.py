@@ -223,6 +223,8 @@ def _provenance(
             found[name]["lr"] = options.lr or chosen[name].learning_rate
             if name in history.skipped:
                 found[name]["skipped_steps"] = history.skipped[name]
+            if name in history.revived:
+                found[name]["revived_at_step"] = history.revived[name]
             for key, curves in (
                 ("training_loss", history.training),
                 ("validation_loss", history.validation),
