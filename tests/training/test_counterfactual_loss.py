@@ -374,3 +374,57 @@ def test_rows_that_lack_what_lies_above_are_left_out_of_the_counterfactuals() ->
     step = loss(mechanism, table.all(), 0)
     assert step.total is step.plain
     assert step.total.isfinite()
+
+
+# The committee -----------------------------------------------------------------------------------
+
+
+def test_each_step_asks_one_member_of_the_committee(rows: Rows, predictors: Oracles) -> None:
+    """One member agrees with the parents, the other takes each class for another."""
+    contrary = Oracles({pair: copy.deepcopy(oracle) for pair, oracle in predictors.items()})
+    for oracle in contrary.values():
+        for parameter in oracle.head.parameters():
+            parameter.data *= -1
+    loss = bound(tiny(), rows, [predictors, contrary])
+    images = rows["image"][:20]
+    parents = {name: rows[name][:20] for name in loss.read}
+    torch.manual_seed(0)
+    costs = {round(float(loss.log_loss(images, images, parents, ())), 4) for _ in range(20)}
+    alone = [
+        float(bound(tiny(), rows, [one]).log_loss(images, images, parents, ()))
+        for one in (predictors, contrary)
+    ]
+    assert sorted(costs) == pytest.approx(sorted(alone), abs=1e-3)
+    digests = {oracle.digest() for member in (predictors, contrary) for oracle in member.values()}
+    assert set(loss.digests().values()) == digests
+
+
+def test_a_parent_counts_as_legible_only_if_every_member_reads_it(
+    rows: Rows, predictors: Oracles
+) -> None:
+    blind = Oracles({pair: copy.deepcopy(oracle) for pair, oracle in predictors.items()})
+    blind["image", "left"].explained.fill_(0.05)
+    with pytest.warns(UserWarning, match=r"left cannot be read .* explain 5% of left"):
+        loss = bound(tiny(), rows, [predictors, blind])
+    assert loss.read == ["right"]
+
+
+def test_images_are_moved_alike_by_a_few_pixels_and_their_edges_repeated(
+    rows: Rows, predictors: Oracles
+) -> None:
+    loss = bound(tiny(), rows, predictors, jitter=1)
+    image = torch.arange(64.0).view(1, 1, 8, 8)
+    torch.manual_seed(0)
+    moved = {tuple(loss.shift(image, image + 1)[0].flatten().tolist()) for _ in range(100)}
+    expected = {
+        tuple(image[0, 0][rows_][:, columns_].flatten().tolist())
+        for rows_ in ([0, *range(7)], range(8), [*range(1, 8), 7])
+        for columns_ in ([0, *range(7)], range(8), [*range(1, 8), 7])
+    }
+    assert moved == expected
+    one, other = loss.shift(image, image + 1)
+    assert torch.equal(other, one + 1)
+    plain = bound(tiny(), rows, predictors)
+    state = torch.random.get_rng_state()
+    assert plain.shift(image)[0] is image
+    assert torch.equal(torch.random.get_rng_state(), state)

@@ -259,6 +259,11 @@ def _settings(setup: _Setup) -> dict[str, Any]:
             for name, record in model.fitted.items()
             if "skipped_steps" in record
         },
+        "collapsed latents revived at step": {
+            name: record["revived_at_step"]
+            for name, record in model.fitted.items()
+            if "revived_at_step" in record
+        },
     }
 
 

@@ -15,7 +15,14 @@ which is the negative bound if all weights are one. The weights serve the counte
 higher bound does not make better: `w_j ~ sigma_j^(2 gamma)`, of mean one and without gradient.
 Under the bound itself a pixel that is predicted badly gets a large sigma, and then hardly counts,
 so that means are learned slowly (Seitzer et al. 2022, arXiv 2203.09168). The beta_i are the
-family's own.
+family's own, with a schedule in the first steps.
+
+Training may settle where the latents tell nothing about the image and the decoder ignores them
+(*posterior collapse*). From there it seldom returns by itself, since using them costs before it
+pays. So the divergences of a batch are looked at now and then, once the schedule is over. If all
+layers together hold less than `UNUSED` nats, the networks begin anew, and the weight of the
+divergences rises from 0 (Bowman et al. 2016, arXiv 1511.06349). That is done at most once: latents
+that are unused a second time have nothing to tell.
 """
 
 from __future__ import annotations
@@ -28,16 +35,37 @@ import torch
 from torch import Generator, Tensor
 
 from rung3.data.rows import Noise
+from rung3.data.seeding import seeded
+from rung3.data.shared_batch import batch_mean
 from rung3.data.variables import Image
 from rung3.mechanisms.base import Abduction, Mechanism, Parents
 from rung3.mechanisms.likelihoods.base import Likelihood
 from rung3.mechanisms.likelihoods.registry import check_likelihood, likelihood_of
 from rung3.mechanisms.networks.context import Context
 
-__all__ = ["Autoencoder", "Inference", "LatentMediator", "check_counts", "gaussian_kl"]
+__all__ = ["UNUSED", "Autoencoder", "Inference", "LatentMediator", "check_counts", "gaussian_kl"]
 
 CHUNK_ROWS = 256
 """Rows that are decoded together when particles are drawn: it bounds the memory."""
+
+UNUSED = 0.1
+"""Nats a row below which latents are called unused: a seventh of a bit about the image.
+
+It is of a layer, not of a dimension: a layer of a thousand dimensions that holds one bit is used.
+"""
+
+GRACE = 100
+"""Steps after the schedule in which latents may come into use by themselves."""
+
+LOOK = 50
+"""Steps between two looks at the divergences."""
+
+LAST_LOOK = 2000
+"""Steps after the schedule of the last look: what was trained for longer is not thrown away."""
+
+REVIVAL = 300
+"""Steps after a collapse in which the weight of the divergences rises from 0: by then the decoder
+has learned what the latents are good for."""
 
 NO_MEDIATOR = "its mechanism has no latent mediator; use HVAE(prior='conditional')"
 
@@ -84,6 +112,8 @@ class Autoencoder(Mechanism):
     Attributes:
         pixels: The likelihood of the pixels.
         steps: Training steps taken, for schedules.
+        revived: The step at which latents had collapsed and were revived; 0 if they never were.
+        held: Nats that all latents held in the last batch of training.
     """
 
     abduction: ClassVar[Abduction] = "approximate"
@@ -91,6 +121,7 @@ class Autoencoder(Mechanism):
 
     pixels: Likelihood[Any]
     steps: Tensor
+    revived: Tensor
 
     def __init__(self, likelihood: str, beta: float, gamma: float, min_log_scale: float) -> None:
         super().__init__()
@@ -99,6 +130,7 @@ class Autoencoder(Mechanism):
         self.beta = beta
         self.gamma = gamma
         self.min_log_scale = min_log_scale
+        self.held = torch.tensor(torch.inf)
 
     def build(self) -> None:
         if not isinstance(self.variable, Image):
@@ -111,6 +143,17 @@ class Autoencoder(Mechanism):
         self.context = Context(self.parents)
         self._networks(image, self.pixels.outputs(image.channels))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.register_buffer("revived", torch.zeros((), dtype=torch.long))
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Weights that were saved before latents could be revived.
+        state.setdefault(f"{prefix}revived", torch.zeros((), dtype=torch.long))
+        super()._load_from_state_dict(state, prefix, *rest)
+
+    @property
+    def scheduled(self) -> int:
+        """Steps after which the weights of the divergences are what they will be."""
+        return 0
 
     @abstractmethod
     def _networks(self, image: Image, outputs: int) -> None:
@@ -244,9 +287,28 @@ class Autoencoder(Mechanism):
         params = self.pixels.params(inference.raw)
         log_prob = self.pixels.log_prob(value, params)
         pixels = -(self.pixels.weights(params, self.gamma) * log_prob).mean()
-        penalty = self._penalty(inference.kl)
+        penalty = self._risen() * self._penalty(inference.kl)
         self.steps += 1
+        self.held = batch_mean(torch.stack(list(inference.kl.values())).sum(0))
         return pixels + penalty / value[0].numel()
+
+    def _risen(self) -> Tensor:
+        """Return the share of its weight that the divergence has after a revival; else 1."""
+        share = ((self.steps - self.revived) / REVIVAL).clamp_max(1)
+        return torch.where(self.revived > 0, share, 1.0)
+
+    def after_step(self, seed: int) -> None:
+        """Let the networks begin anew, once, if the latents have collapsed."""
+        steps = int(self.steps)
+        since = steps - self.scheduled - GRACE
+        due = 0 <= since <= LAST_LOOK and since % LOOK == 0
+        if not due or self.revived or self.held >= UNUSED:
+            return
+        with seeded(seed, f"{self.name}/begin anew/{steps}"):
+            fresh = type(self)(**self.config()).bind(self.name, self.variable, self.parents)
+        for parameter, drawn in zip(self.parameters(), fresh.parameters(), strict=True):
+            parameter.data.copy_(drawn)
+        self.revived.copy_(self.steps)
 
     def latents(self, noise: Noise, parents: Parents) -> dict[str, Tensor]:
         """Refuse: without a conditional prior, latents mediate nothing.

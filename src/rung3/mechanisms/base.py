@@ -89,6 +89,9 @@ class Trainable(nn.Module, ABC):
     def loss(self, value: Tensor, parents: Parents) -> Tensor:
         """Return what training minimises, averaged over rows."""
 
+    def after_step(self, seed: int) -> None:
+        """Do what there is to do between two steps of training; `seed` is that of training."""
+
     @abstractmethod
     def describe(self) -> str:
         """Describe what is trained, as it would be written."""

@@ -125,6 +125,10 @@ class HVAE(Autoencoder):
         self.alpha = alpha
         self.checkpointing = checkpointing
 
+    @property
+    def scheduled(self) -> int:
+        return self.warmup
+
     def _networks(self, image: Image, outputs: int) -> None:
         if self.has_latent_mediator and not self.parents:
             raise ValueError(

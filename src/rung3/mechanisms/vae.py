@@ -84,6 +84,10 @@ class VAE(Autoencoder):
         self.cooling = cooling
         self.checkpointing = checkpointing
 
+    @property
+    def scheduled(self) -> int:
+        return self.cooling
+
     def _networks(self, image: Image, outputs: int) -> None:
         pyramid = Pyramid(image, self.width)
         context, checkpointing = self.context.width, self.checkpointing

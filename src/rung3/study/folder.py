@@ -66,6 +66,11 @@ class RunFolder:
         self.metrics_path = self.path / "metrics.json"
         self._read: tuple[bytes, Study] | None = None  # the study's file, and what it says
 
+    def predictors_of(self, member: int) -> Path:
+        """Return the file of a member of the committee of predictors, counted from 0."""
+        path = self.predictors_path
+        return path.with_stem(f"{path.stem}-{member + 1}") if member else path
+
     @property
     def finished(self) -> bool:
         """Whether the report is written, and stands as it was written."""
@@ -195,7 +200,9 @@ class RunFolder:
         if self._unlisted:
             report += [path for pattern in UNLISTED for path in self.path.glob(pattern)]
         model = written(self.model_path)
-        rest = [self.history_path, self.oracles_path, self.predictors_path, self.data_path]
+        others = self.path.glob(f"{self.predictors_path.stem}-[0-9]*.safetensors")
+        predictors = [self.predictors_path, *others]
+        rest = [self.history_path, self.oracles_path, *predictors, self.data_path]
         saved = [path for folder in checkpoints for path in folder.glob("[0-9]*/last.ckpt")]
         return [*report, *model, *rest, *saved]
 

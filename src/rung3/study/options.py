@@ -83,6 +83,11 @@ class Objective(Derived, of=CounterfactualObjective):
                 "epochs and lr are of a second training, and with a weight there is none; leave "
                 "them out"
             )
+        if self.predictors and self.value().committee > 1:
+            raise ValueError(
+                f"predictors: {self.predictors} is one member of a committee of "
+                f"{self.value().committee}; leave one of the two out"
+            )
         return self
 
     def value(self) -> CounterfactualObjective:

@@ -268,6 +268,8 @@ def _provenance(
             notes[name]["lr"] = options.lr or chosen[name].learning_rate
             if name in history.skipped:
                 notes[name]["skipped_steps"] = history.skipped[name]
+            if name in history.revived:
+                notes[name]["revived_at_step"] = history.revived[name]
             for key, curves in (
                 ("training_loss", history.training),
                 ("validation_loss", history.validation),

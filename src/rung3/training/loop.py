@@ -220,6 +220,7 @@ class Loop(LightningModule):
         self.started = 0.0
         self.began: int | None = None  # the first step of this call; none if nothing was left to do
         self.digests: dict[str, str] = {}
+        self.revived = self._revivals()
 
     @property
     def kept(self) -> nn.ModuleList:
@@ -356,6 +357,9 @@ class Loop(LightningModule):
     def optimizer_step(self, *args: Any, **options: Any) -> None:
         """Step, and move the average of the weights along."""
         super().optimizer_step(*args, **options)
+        modules: Any = self.trained
+        for mechanism in modules:
+            mechanism.after_step(self.options.seed)
         if self.average is not None:
             self.average.update(self.trainer.global_step)
 
@@ -438,6 +442,13 @@ class Loop(LightningModule):
             return set()
         return {n for n, (_, epoch, _) in self.best.items() if len(epochs[n]) - epoch >= patience}
 
+    def _revivals(self) -> dict[str, int]:
+        """Return the step at which latents were revived, by mechanism; 0 where they never were."""
+        return {
+            name: int(getattr(mechanism, "revived", 0))
+            for name, mechanism in zip(self.names, self.trained, strict=True)
+        }
+
     def finish(self) -> None:
         """Leave the weights that were validated in the mechanisms: averaged, each one's best."""
         if self.average is not None:
@@ -449,6 +460,8 @@ class Loop(LightningModule):
                 self._broken(mechanism, "its weights are NaN or infinite after")
             if self.history.skipped.get(name) == self.trainer.global_step:
                 self._broken(mechanism, "its gradient diverged at every step, up to")
+        revivals = self._revivals()
+        self.history.revived = {k: v for k, v in revivals.items() if v != self.revived[k]}
 
     # Checkpoints ---------------------------------------------------------------------------------
 

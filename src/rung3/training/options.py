@@ -55,6 +55,8 @@ class History:
         skipped: How many steps of a mechanism were skipped because it diverged, if any were.
         counterfactual: Means of the counterfactual objective's parts in each epoch, by mechanism
             and part.
+        revived: The step at which a mechanism's latents had collapsed and were revived, if they
+            were: see `rung3.mechanisms.autoencoder`.
     """
 
     training: dict[str, list[float]] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class History:
     rows_per_second: list[float] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
     counterfactual: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    revived: dict[str, int] = field(default_factory=dict)
 
     def curves(self) -> dict[str, dict[str, list[float]]]:
         """Return, by mechanism, its losses in training and in validation: the report draws them."""

@@ -8,10 +8,11 @@ from typing import Any
 from rung3.data.rows import Rows
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.base import MODEL, Examination, Line, Measure, Section
-from rung3.evaluation.measures.collapse import UNUSED, divergences
+from rung3.evaluation.measures.collapse import divergences
 from rung3.evaluation.measures.log_prob import densities
 from rung3.evaluation.measures.table import NONE, Cell, Table, cell
 from rung3.evaluation.scores import Path
+from rung3.mechanisms.autoencoder import UNUSED
 from rung3.scm.query import Query
 
 __all__ = ["DENSITY"]

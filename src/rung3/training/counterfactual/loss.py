@@ -31,6 +31,7 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rung3.data.files import digest
 from rung3.data.rows import Noise
@@ -59,7 +60,8 @@ class CounterfactualLoss(nn.Module):
         mechanism: The mechanism of the image.
         chosen: Variables that may be set.
         carriers: What is recomputed below them, up to the image, in topological order; frozen.
-        predictors: Measured oracles of the image's parents; frozen.
+        predictors: Measured oracles of the image's parents, by parent, of each member of the
+            committee; frozen.
 
     Attributes:
         bound: The constraint c; NaN where there is none.
@@ -76,15 +78,17 @@ class CounterfactualLoss(nn.Module):
         mechanism: Mechanism,
         chosen: Sequence[str],
         carriers: Sequence[Mechanism],
-        predictors: Mapping[str, Oracle],
+        predictors: Sequence[Mapping[str, Oracle]],
     ) -> None:
         super().__init__()
         self.options = options
         self.name = mechanism.name
         self.chosen = list(chosen)
         self.carriers = nn.ModuleList(carriers)
-        self.predictors = nn.ModuleList(predictors.values())
-        self.read = list(predictors)
+        self.read = list(predictors[0])
+        # One list, member after member: checkpoints of a single one are as they always were.
+        self.predictors = nn.ModuleList(member[name] for member in predictors for name in self.read)
+        self.members = len(predictors)
         self.variables = dict(mechanism.parents)
         for carrier in carriers:
             self.variables |= {carrier.name: carrier.variable, **carrier.parents}
@@ -194,8 +198,8 @@ class CounterfactualLoss(nn.Module):
     ) -> Tensor:
         """Return C, of what the images should look like after a change of some parents."""
         total = image.new_zeros(())
-        predictors: Any = self.predictors
-        for name, predictor in zip(self.read, predictors, strict=True):
+        factual, image = self.shift(factual, image)
+        for name, predictor in zip(self.read, self.member(), strict=True):
             if self.options.soft and name not in changed:
                 with torch.no_grad():
                     sought = predictor.expected(factual)
@@ -203,6 +207,22 @@ class CounterfactualLoss(nn.Module):
                 sought = predictor.goal(parents[name])
             total = total + predictor.log_loss(image, sought).mean()
         return total
+
+    def member(self) -> Sequence[Oracle]:
+        """Return the predictors of one member of the committee, drawn anew at every step."""
+        chosen = int(torch.randint(self.members, ())) if self.members > 1 else 0
+        predictors: Any = self.predictors
+        return predictors[chosen * len(self.read) : (chosen + 1) * len(self.read)]  # type: ignore[no-any-return]
+
+    def shift(self, *images: Tensor) -> list[Tensor]:
+        """Move images `(n, C, H, W)` by the same few pixels, their edges repeated."""
+        reach = self.options.jitter
+        if not reach:
+            return list(images)
+        down, right = torch.randint(2 * reach + 1, (2,)).tolist()
+        height, width = images[0].shape[-2:]
+        padded = [F.pad(image, [reach] * 4, mode="replicate") for image in images]
+        return [image[..., down : down + height, right : right + width] for image in padded]
 
     def means(self) -> dict[str, float]:
         """Return the means since the last call, if there was a counterfactual at all."""
@@ -227,9 +247,11 @@ class CounterfactualLoss(nn.Module):
         }
 
     def digests(self) -> dict[str, str]:
-        """Return what stands for each predictor, by the variable that it reads."""
+        """Return what stands for each predictor, by the variable that it reads and its member."""
         predictors: Any = self.predictors
-        return {name: p.digest() for name, p in zip(self.read, predictors, strict=True)}
+        later = [f"{name}, {k + 1}" for k in range(1, self.members) for name in self.read]
+        names = [*self.read, *later]
+        return {name: p.digest() for name, p in zip(names, predictors, strict=True)}
 
     def provenance(self) -> dict[str, Any]:
         """Say by what it was trained, for the model's file."""
