@@ -5,6 +5,7 @@ data.json         digests of the rows' columns, where they were read from files
 checkpoints/      of training; from here a run that was killed goes on
 history.json      losses by mechanism and epoch
 model/            the fitted model; written when training is done
+card.md           the card of the model
 report.html       the report, and metrics.json its numbers, with scores.safetensors (every row's
                   scores), examples.safetensors (the rows that it shows) and pictures
 files.json        digests of the report's files; written last, it says that the run is finished
@@ -26,6 +27,7 @@ from rung3.data.files import DRAFTS, LIST, digest, finished, listed, write, writ
 from rung3.data.rows import Rows
 from rung3.scm.scm import SCM, load
 from rung3.scm.store import written
+from rung3.scm.zoo import find_model
 from rung3.study.locks import lock
 from rung3.study.sources import Splits, check_row
 from rung3.study.study import Study
@@ -49,11 +51,13 @@ class RunFolder:
     """A folder that a study is run in.
 
     Args:
-        path: The folder; it need not be there yet.
+        path: The folder, which need not be there yet; or a model of the zoo, such as
+            `rung3/digits`, or an address with a digest: see `rung3.scm.zoo`.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = find_model(path)
+        self.held = self.path != Path(path)  # by rung3, or fetched: it stays as it is
         self.study_path = self.path / "study.yaml"
         self.checkpoints = self.path / "checkpoints"
         self.model_path = self.path / "model"
@@ -64,6 +68,11 @@ class RunFolder:
         self.report_path = self.path / "report.html"
         self.metrics_path = self.path / "metrics.json"
         self._read: tuple[bytes, Study] | None = None  # the study's file, and what it says
+
+    @property
+    def answers_path(self) -> Path:
+        """Where answers are written unless told otherwise: here, or beside you if it is held."""
+        return Path.cwd() if self.held else self.path
 
     @property
     def finished(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,7 @@ from rung3.training.averaging import Average
 from rung3.training.batches import Batch, Shuffled, Sweep, Table
 from rung3.training.checkpoints import Checkpoints, Sealed, check, resuming
 from rung3.training.counterfactual.loss import CounterfactualLoss
+from rung3.training.lines import Lines
 from rung3.training.options import History, Options
 from rung3.training.processes import summed
 from rung3.training.stopping import Stopped, stoppable
@@ -73,6 +75,9 @@ def run(
     if options.precision in DOUBLE:  # before a checkpoint fills it, whose weights are in double
         loop.double()
     callbacks: list[Callback] = []
+    plain = options.progress and not sys.stderr.isatty()
+    if plain:
+        callbacks.append(Lines(options.epochs))
     last = None
     if options.folder is not None:
         path = options.folder / "last.ckpt"
@@ -81,7 +86,11 @@ def run(
             check(path)
             last = path
     seconds = options.max_seconds
-    cure = "the same call goes on" if callbacks else "with checkpoints= it could go on from there"
+    cure = (
+        "the same call goes on"
+        if options.folder is not None
+        else "with checkpoints= it could go on from there"
+    )
     with stoppable(loop.where, cure), quiet():
         trainer = trainer_on(
             options,
@@ -92,8 +101,8 @@ def run(
             log_every_n_steps=max(1, min(50, loop.steps)),
             callbacks=callbacks,
             plugins=[Sealed()],
-            enable_checkpointing=bool(callbacks),
-            enable_progress_bar=options.progress,
+            enable_checkpointing=options.folder is not None,
+            enable_progress_bar=options.progress and not plain,
             num_sanity_val_steps=0,
             limit_val_batches=0 if validation is None else 1.0,
             use_distributed_sampler=False,
@@ -393,6 +402,9 @@ class Loop(LightningModule):
             for part, mean in objective.means().items():
                 curves.setdefault(part, []).append(mean)
         self.history.seconds.append(self.elapsed)
+        if self.options.progress:
+            left = self.options.epochs - len(self.history.seconds)
+            self.log("minutes_left", left * self.elapsed / 60, prog_bar=True, rank_zero_only=True)
         seen = self.done * min(self.options.batch_size, self._table("training").n)
         self.history.rows_per_second.append(seen / self.elapsed)
 
