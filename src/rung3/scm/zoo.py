@@ -134,12 +134,15 @@ def _fetched(address: str) -> Path:
 
 def _download(url: str, target: Path) -> None:
     try:
-        with urllib.request.urlopen(url, timeout=SECONDS) as answer, draft(target) as path:
-            with path.open("wb") as file:
-                while chunk := answer.read(2**20):
-                    file.write(chunk)
-                    if file.tell() > LARGEST:
-                        raise ValueError(f"{url} has more than {LARGEST:,} bytes")
+        with (
+            urllib.request.urlopen(url, timeout=SECONDS) as answer,
+            draft(target) as path,
+            path.open("wb") as file,
+        ):
+            while chunk := answer.read(2**20):
+                file.write(chunk)
+                if file.tell() > LARGEST:
+                    raise ValueError(f"{url} has more than {LARGEST:,} bytes")
     except (urllib.error.URLError, OSError) as error:
         raise ValueError(f"{url} cannot be fetched: {error}") from None
 

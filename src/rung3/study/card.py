@@ -1,4 +1,4 @@
-"""The card of a run's model: what it is, what it learned from, how good it is, what it is not for."""
+"""The card of a run's model: what it is, what it learned from, how good, what it is not for."""
 
 from __future__ import annotations
 
