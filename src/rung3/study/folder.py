@@ -25,6 +25,7 @@ from typing import Any
 
 from rung3.data.files import DRAFTS, LIST, digest, finished, listed, write, write_json
 from rung3.data.rows import Rows
+from rung3.evaluation.verdict import Verdict, judge
 from rung3.scm.scm import SCM, load
 from rung3.scm.store import written
 from rung3.scm.zoo import find_model
@@ -312,6 +313,14 @@ class RunFolder:
             return rows, source.truth()
         check_row(at, rows.n)
         return rows[at], source.truth()
+
+    def verdict(self) -> Verdict | None:
+        """What the run's report says of the model; `None` if there is none that can be read."""
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            metrics = json.loads(self.metrics_path.read_text("utf-8"))
+            stored = metrics.get("verdict")
+            return judge(metrics) if stored is None else Verdict.of_config(stored)
+        return None
 
     def history(self) -> dict[str, Any]:
         """Losses by mechanism and epoch; none, with a warning, if the file is damaged."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from pathlib import Path
 
 from rung3.data.variables import Image
-from rung3.evaluation.verdict import Verdict, judge
 from rung3.study.folder import RunFolder
 
 __all__ = ["list_runs"]
@@ -50,12 +47,12 @@ def _line(place: Path, run: RunFolder) -> list[str]:
             mechanism = study.mechanisms.get(key)
             kind = mechanism.get("kind", "") if isinstance(mechanism, dict) else mechanism or "VAE"
             by.append(str(kind))
-    return [name, study.name, str(study.data.kind), ", ".join(by), state, _verdict(run)]
-
-
-def _verdict(run: RunFolder) -> str:
-    with suppress(OSError, ValueError, LookupError, TypeError):
-        metrics = json.loads(run.metrics_path.read_text("utf-8"))
-        stored = metrics.get("verdict")
-        return (judge(metrics) if stored is None else Verdict.of_config(stored)).headline
-    return ""
+    verdict = run.verdict()
+    return [
+        name,
+        study.name,
+        str(study.data.kind),
+        ", ".join(by),
+        state,
+        verdict.headline if verdict else "",
+    ]
