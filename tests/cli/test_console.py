@@ -55,6 +55,7 @@ def test_a_warning_is_one_line_on_stderr(
         return []
 
     monkeypatch.setattr(Check, "tables", warn)
+    monkeypatch.setattr(Check, "warnings", lambda _: [])
     before = warnings.showwarning
     with warnings.catch_warnings():
         warnings.simplefilter("always")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from command import call
@@ -12,8 +13,8 @@ def test_sample_draws_another_population(run: tuple[Path, str], tmp_path: Path) 
     words = ("sample", folder, "--do", "thickness=4", "--given", "digit=3", "-n", 20)
     result = call(*words, "--out", tmp_path / "means.png")
     assert result.exit_code == 0, result.output
-    cells = [[cell.strip() for cell in line.split("│")] for line in result.output.splitlines()]
-    asked = {line[1]: line[3] for line in cells if len(line) == 5}
+    cells = [re.split(r"\s{2,}", line.strip()) for line in result.output.splitlines()]
+    asked = {line[0]: line[2] for line in cells if len(line) == 3}
     assert asked["thickness"] == "4 px"
     assert asked["digit"] == "3"
     assert (tmp_path / "means.png").is_file()

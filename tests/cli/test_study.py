@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from command import call, write
+from typer.testing import CliRunner
+
+from rung3.cli import app
 
 
 def test_run_ends_with_its_tables_and_the_path_of_the_report(run: tuple[Path, str]) -> None:
@@ -65,3 +68,18 @@ def test_check_says_what_would_be_done_and_trains_nothing(tmp_path: Path) -> Non
     for word in ("grey level", "VAE(latent=4)", "default of its kind", "450", "positivity"):
         assert word in result.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+def test_a_run_has_a_card_and_stands_in_the_list(run: tuple[Path, str]) -> None:
+    card = (run[0] / "card.md").read_text()
+    assert "**Has not learned" in card
+    assert "| image | Image(channels=1, height=32, width=32) | VAE(latent=4)" in card
+    assert "What it is not for" in card
+    listed = call("runs", run[0].parent)
+    assert "finished" in listed.output
+    assert "has not learned" in listed.output
+
+
+def test_a_traceback_may_be_asked_for_anywhere() -> None:
+    with pytest.raises(ValueError, match="nowhere"):
+        CliRunner().invoke(app, ["check", "nowhere.yaml", "--traceback"], catch_exceptions=False)

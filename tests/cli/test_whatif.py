@@ -24,7 +24,7 @@ def test_counterfactual_draws_and_explains(
     result = call(*words, "--hold", "intensity", *(["--particles", 3] if particles else []))
     assert result.exit_code == 0, result.output
     assert out.read_bytes().startswith(b"\x89PNG")
-    lines = {name: line for line in result.stdout.splitlines() for name in line.split()[1:2]}
+    lines = {name: line for line in result.stdout.splitlines() for name in line.split()[:1]}
     was, became = (float(x) for x in re.findall(r"([\d.]+) px", lines["thickness"])[:2])
     assert became == pytest.approx(was + 2, abs=0.01)
     assert "intervened" in lines["thickness"]

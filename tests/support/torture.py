@@ -112,7 +112,7 @@ def outcome(run: Path) -> dict[str, Any]:
     page = (run / "report.html").read_text("utf-8")
     found: dict[str, Any] = {path.name: path.read_bytes() for path in run.glob("*.png")}
     found |= {"metrics": {k: v for k, v in metrics.items() if k not in ("speed", "cost", "run")}}
-    page = re.sub(r'<p class="soft made">.*?</p>', "", page.replace(str(run), ""))  # when, and where
+    page = re.sub(r'<p class="soft made">.*?</p>', "", page.replace(str(run), ""))
     found |= {"page": re.sub(r"[\d,.]+ counterfactuals a second", "", page)}
     found |= {"history": json.loads((run / "history.json").read_text("utf-8"))}
     found |= {"scores": (run / "scores.safetensors").stat().st_size}

@@ -14,6 +14,7 @@ from rung3.cli.explore import explore
 from rung3.cli.figure import figure
 from rung3.cli.graph import graph
 from rung3.cli.init import init
+from rung3.cli.runs import runs
 from rung3.cli.sample import sample
 from rung3.cli.study import check, compare, evaluate, run, sweep, tradeoff
 from rung3.cli.tables import effect
@@ -25,6 +26,7 @@ COMMANDS: list[Callable[..., None]] = [
     *(init, check, run, evaluate),
     *(counterfactual, sample, effects),
     *(compare, tradeoff, sweep, figure),
+    runs,
     *(graph, effect, explore),
 ]
 """The commands, in the order of `rung3 --help`."""
@@ -34,7 +36,6 @@ app = typer.Typer(
     help="Deep structural causal models: what would this image have looked like, had that been so?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

@@ -18,9 +18,26 @@ __all__ = [
     "indices",
 ]
 
-StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (YAML).")]
 
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+def _study(given: Path) -> Path:
+    from rung3.study.packaged import study_file  # not for --help
+
+    return study_file(given)
+
+
+StudyPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="STUDY",
+        help="A study file (YAML), or the name of one that comes with rung3, such as digits.",
+        callback=_study,
+    ),
+]
+
+RunPath = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="The folder of a run, or a model such as rung3/digits."),
+]
 
 RunPaths = Annotated[
     list[Path], typer.Argument(metavar="RUN RUN...", help="The folders of two or more runs.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -20,11 +21,21 @@ if TYPE_CHECKING:
 __all__ = ["Plain", "print_table", "save_picture", "save_pictures", "say", "say_path", "warn"]
 
 
+LONGEST_WORD = 14
+"""Letters of a word that a column of a table keeps whole, at most: eighty columns hold five."""
+
+
 class Plain(TyperGroup):
     """Commands whose errors and warnings are one line each, without a traceback; exit code 2.
 
     One that a signal stops ends with 128 and the signal's number.
     """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take `--traceback` wherever it stands."""
+        if "--traceback" in args:
+            args = ["--traceback", *(word for word in args if word != "--traceback")]
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -62,10 +73,19 @@ def _plain_warnings() -> Iterator[None]:
 
 
 def print_table(title: str, columns: Sequence[str], lines: Iterable[Iterable[object]]) -> None:
-    """Print a table, with the text of each cell as it is."""
-    table = Table(*columns, title=title, title_justify="left", title_style="bold")
-    for line in lines:
-        table.add_row(*(escape(str(cell)) for cell in line))
+    """Print a table in the style of the report, with the text of each cell as it is.
+
+    Columns are as wide as their longest words where there is room; the first is never broken.
+    """
+    rows = [[str(cell) for cell in line] for line in lines]
+    table = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
+    for at, column in enumerate(columns):
+        words = " ".join([column, *(row[at] for row in rows)]).split()
+        least = min(max(map(len, words), default=1), LONGEST_WORD)
+        table.add_column(column, no_wrap=not at, min_width=least, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    say(f"\n[bold]{escape(title)}[/]")
     Console().print(table)
 
 

@@ -70,7 +70,7 @@ def effects(
     columns = ["intervention", "through", "direct", "indirect", "total", "interaction", "skill"]
     title = f"mean absolute effect on {grid.outcome}, {grid.unit}"
     print_table(title, columns if grid.known else columns[:-1], grid.table())
-    path = out or run.path / "effects.png"
+    path = out or run.answers_path / "effects.png"
     save_picture(grid.figure(scale), path)
     say_path("picture", path)
 

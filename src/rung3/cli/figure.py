@@ -50,7 +50,7 @@ def figure(
         temperature=temperature,
         seed=seed,
     )
-    path = out or runs[0].path / f"{kind}.png"
+    path = out or runs[0].answers_path / f"{kind}.png"
     save_picture(strips.figure(), path)
     say_path("picture", path)
 

@@ -45,7 +45,7 @@ def sample(
     title = ", ".join(query) or "as it is"
     print_table(f"{n} rows", ["variable", "as it is", title], population.table())
     say(escape(str(population.after.explain())))
-    save_pictures(population.pictures(title), run.path, title, out)
+    save_pictures(population.pictures(title), run.answers_path, title, out)
 
 
 @dataclass(frozen=True)

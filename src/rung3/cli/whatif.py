@@ -61,7 +61,7 @@ def counterfactual(
     title = f"row {row}: do({', '.join(do)})"
     print_table(title, answer.columns, answer.table())
     say(escape(str(answer.imagined.explain())))
-    save_pictures(answer.pictures(title), run.path, f"row{row}-{','.join(do)}", out)
+    save_pictures(answer.pictures(title), run.answers_path, f"row{row}-{','.join(do)}", out)
 
 
 def _many(
@@ -79,7 +79,7 @@ def _many(
 
     model = run.model()
     chosen = choose_rows(run, model, rows)
-    target = out or run.path / slug(f"answers-{','.join(do)}")
+    target = out or run.answers_path / slug(f"answers-{','.join(do)}")
     for name, mask in chosen.read.items():
         warn(f"{name}: missing in {int(mask.sum())} of {len(mask)} rows, read off the image")
     table = answer_rows(model, chosen, do, target, hold=hold, particles=particles, seed=seed)

@@ -12,11 +12,14 @@ from torch import Tensor
 from rung3.data.pictures import planar, uri
 from rung3.data.provenance import TRUSTED
 from rung3.data.variables import Categorical, Continuous, Discrete, Image, Variable
+from rung3.evaluation.verdict import MARKS
 from rung3.explorer.checks import densities, run_checks
 from rung3.explorer.effects import mediators, split
+from rung3.explorer.examples import examples, settable_causes
 from rung3.explorer.export import command, python
 from rung3.explorer.png import SIGNED, SPREAD, image_png, signed_png, spread_png
 from rung3.explorer.query import PageState
+from rung3.explorer.runs import Opened
 from rung3.explorer.session import Answer, Session
 from rung3.explorer.sweep import run_sweep, span
 from rung3.explorer.uploads import MAX_BYTES, is_uploadable, readers
@@ -53,7 +56,26 @@ def schema(session: Session) -> Json:
         "trusted": TRUSTED,
         "graphs": [_graph(opened.model.graph) for opened in session.models],
         "variables": {name: _variable(session, name) for name in session.variables},
+        "causes": settable_causes(session),
+        "examples": examples(session),
+        "verdicts": [_verdict(opened) for opened in session.models],
     }
+
+
+def _verdict(opened: Opened) -> Json | None:
+    """Return what the run's report says of a model; nothing without a report."""
+    verdict = opened.verdict
+    if verdict is None:
+        return None
+    run = None if opened.path is None else str(opened.path)
+    return {
+        "headline": verdict.headline,
+        "findings": [
+            {"mark": finding.mark, "sign": MARKS[finding.mark], "text": finding.text,
+             "next": finding.next(run)}
+            for finding in verdict.findings
+        ],
+    }  # fmt: skip
 
 
 def answer(session: Session, query: PageState) -> Json:

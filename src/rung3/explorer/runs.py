@@ -11,6 +11,7 @@ import torch
 from rung3.data import split
 from rung3.data.rows import Rows
 from rung3.data.variables import Image
+from rung3.evaluation.verdict import Verdict
 from rung3.scm.scm import SCM
 from rung3.study.folder import RunFolder
 from rung3.training.oracles.oracles import Oracles
@@ -32,6 +33,7 @@ class Opened:
         world: The world that they come from, where it is known.
         oracles: Predictors of the image's causes, where the run trained any.
         path: The run's folder, if there is one.
+        verdict: What the run's report says of the model, if there is one.
         problem: What could not be read of the run and is left out, as text; empty for nothing.
     """
 
@@ -42,6 +44,7 @@ class Opened:
     oracles: Oracles | None = None
     path: Path | None = None
     problem: str = ""
+    verdict: Verdict | None = None
 
     @classmethod
     def of_run(cls, path: str | Path, name: str = "") -> Opened:
@@ -54,7 +57,8 @@ class Opened:
         Raises:
             ValueError: If it is not one, training has not ended, or its model's files are altered.
         """
-        run, place = RunFolder(path), Path(path).resolve()
+        run = RunFolder(path)
+        place = run.path.resolve()
         model = run.model().eval().requires_grad_(False)
         rows, world = run.test()
         oracles, problem = None, ""
@@ -62,7 +66,8 @@ class Opened:
             oracles = Oracles.load(run.oracles_path) if run.oracles_path.is_file() else None
         except ValueError as error:
             problem = f"its predictors are left out: {error}"
-        return cls(name or place.name, model, rows, world, oracles, place, problem)
+        verdict = run.verdict()
+        return cls(name or place.name, model, rows, world, oracles, place, problem, verdict)
 
     def trained_on(self) -> Rows | None:
         """Return some of the rows that the model was trained on, without images.

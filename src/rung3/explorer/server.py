@@ -179,7 +179,7 @@ def _upload(session: Session, given: Json) -> Json:
         content = base64.b64decode(given["content"], validate=True)
     except binascii.Error as error:
         raise ValueError(f"upload: the content is not base64: {error}") from None
-    key, row, inferred = uploads.add_image(session, content, known)
+    key, row, inferred = uploads.add_image(session, content, known, given.get("fit") is True)
     values = {k: float(row[k]) for k in row if not session.variables[k].shape}
     return {"upload": key, "inferred": inferred, "values": values}
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,13 +30,14 @@ MAX_COLOUR = 25
 """Levels, of 255, by which the channels of a grey picture may differ, as they do in a JPEG."""
 
 
-def decode(content: bytes, name: str, variable: Image) -> Tensor:
+def decode(content: bytes, name: str, variable: Image, fit: bool = False) -> Tensor:
     """Decode an uploaded picture into a value of an image variable, `(C, H, W)`.
 
     Args:
         content: The bytes of a PNG or JPEG file.
         name: The variable's name, for error messages.
         variable: The image variable.
+        fit: Whether a picture of another size is cropped to the middle and resized.
 
     Raises:
         ValueError: If the file is too large, broken or of another type, or the picture has another
@@ -48,7 +50,9 @@ def decode(content: bytes, name: str, variable: Image) -> Tensor:
     try:
         picture = decode_file(io.BytesIO(content), TYPES)
         _, height, width = picture.shape
-        if (height, width) != (variable.height, variable.width):
+        if fit:
+            variable = replace(variable, fit="crop")
+        elif (height, width) != (variable.height, variable.width):
             raise ValueError(
                 f"the picture has {width}x{height} pixels, expected "
                 f"{variable.width}x{variable.height}"
@@ -78,7 +82,7 @@ def readers(session: Session) -> dict[str, Oracle]:
 
 
 def add_image(
-    session: Session, content: bytes, known: Mapping[str, Any] | None = None
+    session: Session, content: bytes, known: Mapping[str, Any] | None = None, fit: bool = False
 ) -> tuple[str, Rows, list[str]]:
     """Add an uploaded picture to the session as a row.
 
@@ -86,6 +90,7 @@ def add_image(
         session: The session.
         content: The bytes of a PNG or JPEG file.
         known: Values that the user states, by variable; the others are inferred.
+        fit: Whether a picture of another size is cropped to the middle and resized.
 
     Returns:
         The key of the upload in a query, the row, and the variables that were inferred.
@@ -102,7 +107,7 @@ def add_image(
     name = session.images[0]
     variable = session.variables[name]
     assert isinstance(variable, Image)
-    image = decode(content, name, variable)
+    image = decode(content, name, variable, fit)
     session.models[0].model.graph.names(known or ())
     stated = {
         k: session.variables[k].validate(k, v if isinstance(v, str) else session.value(k, v))
@@ -126,7 +131,7 @@ def add_image(
         if isinstance(target, Continuous):
             read = read.clamp(target.lower, target.upper)
         values[other] = target.validate(other, read)
-    digest = hashlib.sha256(content + repr(sorted(stated.items())).encode()).digest()
+    digest = hashlib.sha256(content + repr((sorted(stated.items()), fit)).encode()).digest()
     key = base64.urlsafe_b64encode(digest[:9]).decode()
     row = Rows({k: values[k] for k in session.variables}, batched=False)
     session.add_upload(key, row, inferred)

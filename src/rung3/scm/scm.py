@@ -375,7 +375,8 @@ def load(folder: str | Path, mechanisms: Iterable[type[Mechanism]] = ()) -> SCM:
     """Read a model that `SCM.save` wrote.
 
     Args:
-        folder: Its folder, or that of a run whose model is fitted.
+        folder: Its folder, or that of a run whose model is fitted; a model that rung3 holds, such
+            as `rung3/digits`; or the address of a packed one with its digest: see `rung3.scm.zoo`.
         mechanisms: Classes of your own that it uses.
 
     Returns:

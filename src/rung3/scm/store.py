@@ -33,6 +33,7 @@ from rung3.mechanisms import Mechanism
 from rung3.scm.districts.loaded import unwrapped
 from rung3.scm.interventions import Intervention
 from rung3.scm.model import Model
+from rung3.scm.zoo import find_model
 
 __all__ = ["load", "obstacle", "save", "written"]
 
@@ -109,7 +110,7 @@ def load(kind: type[M], folder: str | Path, mechanisms: Iterable[type[Mechanism]
         ValueError: If the folder is incomplete, altered, of a newer format, or uses an unknown
             mechanism; the message says which.
     """
-    place = Path(folder)
+    place = find_model(folder)
     if (place / "study.yaml").is_file() and (place / "model").is_dir():
         place /= "model"
     description, weights = _matching(place)

@@ -6,6 +6,7 @@ data.json         digests of the rows' columns, where they were read from files,
 checkpoints/      of training; from here a run that was killed goes on
 history.json      losses by mechanism and epoch
 model/            the fitted model; written when training is done
+card.md           the card of the model
 report.html       the report, and metrics.json its numbers, with scores.safetensors (every row's
                   scores), examples.safetensors (the rows that it shows) and pictures
 files.json        digests of the report's files; written last, it says that the run is finished
@@ -25,8 +26,10 @@ from typing import Any
 
 from rung3.data.files import DRAFTS, LIST, digest, finished, listed, write, write_json
 from rung3.data.rows import Rows
+from rung3.evaluation.verdict import Verdict, judge
 from rung3.scm.scm import SCM, load
 from rung3.scm.store import obstacle, written
+from rung3.scm.zoo import find_model
 from rung3.study.locks import lock
 from rung3.study.sources import Splits, check_row
 from rung3.study.study import Study
@@ -50,11 +53,13 @@ class RunFolder:
     """A folder that a study is run in.
 
     Args:
-        path: The folder; it need not be there yet.
+        path: The folder, which need not be there yet; or a model of the zoo, such as
+            `rung3/digits`, or an address with a digest: see `rung3.scm.zoo`.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = find_model(path)
+        self.held = self.path != Path(path)  # by rung3, or fetched: it stays as it is
         self.study_path = self.path / "study.yaml"
         self.checkpoints = self.path / "checkpoints"
         self.model_path = self.path / "model"
@@ -70,6 +75,11 @@ class RunFolder:
         """Return the file of a member of the committee of predictors, counted from 0."""
         path = self.predictors_path
         return path.with_stem(f"{path.stem}-{member + 1}") if member else path
+
+    @property
+    def answers_path(self) -> Path:
+        """Where answers are written unless told otherwise: here, or beside you if it is held."""
+        return Path.cwd() if self.held else self.path
 
     @property
     def finished(self) -> bool:
@@ -319,6 +329,14 @@ class RunFolder:
             return rows, source.truth()
         check_row(at, rows.n)
         return rows[at], source.truth()
+
+    def verdict(self) -> Verdict | None:
+        """What the run's report says of the model; `None` if there is none that can be read."""
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            metrics = json.loads(self.metrics_path.read_text("utf-8"))
+            stored = metrics.get("verdict")
+            return judge(metrics) if stored is None else Verdict.of_config(stored)
+        return None
 
     def history(self) -> dict[str, Any]:
         """Read losses by mechanism and epoch; none, with a warning, if the file is damaged."""

@@ -15,6 +15,7 @@ from rung3.data.files import write_json
 from rung3.evaluation import Report, evaluate, user_cache
 from rung3.evaluation.misspecification import mislabelled
 from rung3.scm.scm import SCM
+from rung3.study.card import CARD, model_card
 from rung3.study.folder import RunFolder
 from rung3.study.lengths import short_trainings
 from rung3.study.preflight import batch_size_of, preflight
@@ -96,7 +97,8 @@ def run_study(
         with stoppable("while writing the report", CURE):
             report.run = str(place.path)
             report.metrics["run"] = _made(study, place, model)
-            report.save(place.path)
+            card = model_card(study, model, report)
+            report.save(place.path, {CARD: card.encode()})
         return report
 
 

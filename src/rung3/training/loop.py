@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -35,6 +36,7 @@ from rung3.training.averaging import Average
 from rung3.training.batches import Batch, Shuffled, Sweep, Table
 from rung3.training.checkpoints import Checkpoints, Sealed, check, resuming
 from rung3.training.counterfactual.loss import CounterfactualLoss
+from rung3.training.lines import Lines
 from rung3.training.options import History, Options
 from rung3.training.processes import summed
 from rung3.training.stopping import Stopped, stoppable
@@ -115,9 +117,13 @@ def _checkpoint(options: Options) -> Path | None:
 
 
 def _trainer(loop: Loop, options: Options) -> Trainer:
-    """Return the trainer of a loop, which writes checkpoints if they have a folder."""
+    """Return the trainer of a loop, which writes checkpoints if they have a folder.
+
+    Where nobody watches a bar move, each epoch is a line.
+    """
     seconds, folder = options.max_seconds, options.folder
-    callbacks: list[Callback] = []
+    plain = options.progress and not sys.stderr.isatty()
+    callbacks: list[Callback] = [Lines(options.epochs)] if plain else []
     if folder is not None:
         callbacks.append(Checkpoints(folder / LAST, options.checkpoint_every))
     return trainer_on(
@@ -129,8 +135,8 @@ def _trainer(loop: Loop, options: Options) -> Trainer:
         log_every_n_steps=max(1, min(50, loop.steps)),
         callbacks=callbacks,
         plugins=[Sealed()],
-        enable_checkpointing=bool(callbacks),
-        enable_progress_bar=options.progress,
+        enable_checkpointing=folder is not None,
+        enable_progress_bar=options.progress and not plain,
         num_sanity_val_steps=0,
         limit_val_batches=0 if loop.tables["validation"] is None else 1.0,
         use_distributed_sampler=False,
@@ -415,6 +421,9 @@ class Loop(LightningModule):
             for part, mean in objective.means().items():
                 curves.setdefault(part, []).append(mean)
         self.history.seconds.append(self.elapsed)
+        if self.options.progress:
+            left = self.options.epochs - len(self.history.seconds)
+            self.log("minutes_left", left * self.elapsed / 60, prog_bar=True, rank_zero_only=True)
         seen = self.done * min(self.options.batch_size, self._table("training").n)
         self.history.rows_per_second.append(seen / self.elapsed)
 

@@ -12,7 +12,7 @@ from PIL import Image as Pictures
 from rung3 import Image
 from rung3.evaluation.verdict import LEAST_STEPS_IMAGE
 from rung3.study.drafting.pictures import look_at
-from rung3.study.drafting.sizes import MOST_STEPS, size_picture
+from rung3.study.drafting.sizes import MOST_STEPS, side_that_fits, size_picture
 from rung3.study.study import Study
 
 
@@ -131,3 +131,10 @@ def test_the_training_fits_the_minutes_but_is_never_too_short():
     assert LEAST_STEPS_IMAGE < short.steps < 2 * LEAST_STEPS_IMAGE
     assert MOST_STEPS <= long.steps < MOST_STEPS + 10
     assert size_picture(image, 5_000, 1.0).latent > short.latent
+
+
+def test_pictures_are_made_smaller_where_the_machine_is_too_slow_for_them():
+    image = Image(1, 96, 48)
+    assert side_that_fits(image, 200, 1e-6) == 48
+    assert side_that_fits(Image(1, 40, 40), 200, 1e-6) is None  # no less than 32
+    assert side_that_fits(image, 200, 1e6) is None

@@ -95,7 +95,7 @@ class Report:
             drawn["losses"] = pictures.losses(self.history)
         return drawn
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, also: Mapping[str, bytes] | None = None) -> Path:
         """Write `metrics.json`, `report.html` (self-contained) and the pictures as PNG files.
 
         Beside them, for `load`: every row's scores, and the rows that are shown. Last comes
@@ -103,6 +103,7 @@ class Report:
 
         Args:
             folder: Where to; made if it is not there.
+            also: More files that belong to it, by name.
 
         Returns:
             The path of `report.html`.
@@ -123,7 +124,7 @@ class Report:
         contents = {f"{name}.png": png for name, png in drawn.items()}
         contents |= {SCORES: self.scores.packed(), EXAMPLES: packed(shown, "examples", description)}
         contents |= {NUMBERS: f"{numbers}\n".encode(), "report.html": text.encode()}
-        publish(place, contents)
+        publish(place, contents | dict(also or {}))
         return place / "report.html"
 
     @classmethod

@@ -2,6 +2,7 @@
 import { h } from "./drawing.js";
 import * as folds from "./folds.js";
 import { drawNodes, watch } from "./graph.js";
+import * as start from "./start.js";
 import * as uploads from "./uploads.js";
 import { drawPictures, drawTruth } from "./pictures.js";
 import { $, WORDS, ask, change, page, read, restore, say, state } from "./state.js";
@@ -46,6 +47,7 @@ page.update = async function update(settled = true) {
 
 async function followUp() {
   settle = false;
+  start.remember();
   const mine = ++version;
   await drawTruth();
   await folds.refresh();
@@ -88,6 +90,7 @@ function listen() {
   $("reset").addEventListener("click", () => { restore({}); change({}); });
   addEventListener("hashchange", () => { if (location.hash.slice(1) !== page.latest?.link) follow(); });
   folds.listen();
+  start.listen();
   uploads.listen();
   watch();
 }

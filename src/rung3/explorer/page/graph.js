@@ -39,7 +39,8 @@ function toggle(name) {
   else {
     const value = page.stale ? undefined : page.latest?.models[state.shown]?.values[name];
     const variable = page.schema.variables[name];
-    const start = (state.rung === "imagining" ? value?.is : value?.was) ?? variable.low;
+    const other = { 0: 1, 1: 0 }[variable.labels?.length === 2 ? value?.was : ""];
+    const start = other ?? (state.rung === "imagining" ? value?.is : value?.was) ?? variable.low;
     others[name] = clamp(variable.labels ? Math.round(start) : Number(start.toPrecision(5)), variable);
   }
   change({ do: others, hold: state.hold.filter((other) => other !== name) });

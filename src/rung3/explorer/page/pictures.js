@@ -7,15 +7,15 @@ let swipe = 50;
 
 export async function drawPictures() {
   const { models } = page.latest, imagining = state.rung === "imagining";
-  const parts = models.flatMap((model, k) => {
+  const sections = models.map((model, k) => {
     const images = Object.entries(model.images);
     const title = models.length > 1 ? [h("h2", {}, model.name)] : [];
     const note = models.length > 1 && imagining && images.length ? [h("p", { class: "note", "data-changed": k }, changed(model))] : [];
-    return [...title, ...note, ...effective(model), ...images.flatMap(([name, image]) => panels(model, k, name, image, imagining)),
-      ...(images.length && imagining ? [] : [table(model, imagining)])];
+    return h("section", { class: "model", "aria-label": model.name }, ...title, ...note, ...effective(model),
+      ...images.flatMap(([name, image]) => panels(model, k, name, image, imagining)), ...(images.length && imagining ? [] : [table(model, imagining)]));
   });
-  await Promise.all(parts.flatMap((part) => [...part.querySelectorAll("img")]).map((img) => img.decode().catch(() => {})));
-  $("pictures").replaceChildren(...parts);
+  await Promise.all(sections.flatMap((part) => [...part.querySelectorAll("img")]).map((img) => img.decode().catch(() => {})));
+  $("pictures").replaceChildren(...sections);
   $("pictures").classList.remove("stale");
   $("question").textContent = question();
 }
@@ -28,10 +28,17 @@ function effective(model) {
   return [h("p", { class: low ? "note warn" : "note" }, `effective sample size ${Math.round(model.effective)}${low ? ": too few rows are like this to trust the answer" : ""}`)];
 }
 
+function enlarge(event) {
+  const { src, alt } = event.target, dialog = $("large");
+  dialog.replaceChildren(h("img", { src, alt, onclick: () => dialog.close() }), h("p", { class: "hint" }, alt, " ",
+    h("a", { href: src, download: `${alt}.png` }, "save"), " ", h("button", { type: "button", class: "small", onclick: () => dialog.close() }, "Close")));
+  dialog.showModal();
+}
+
 function panels(model, k, name, image, imagining) {
   const [one, two] = imagining ? ["as it was", "as it would have been"] : ["population mean", `mean when ${WORDS[state.rung].act}`];
   const { width, height, channels } = page.schema.variables[name];
-  const picture = (source, title, more, ...below) => h("figure", {}, h("img", { src: source, alt: `${name} ${title}` }), ...below,
+  const picture = (source, title, more, ...below) => h("figure", {}, h("img", { src: source, alt: `${name} ${title}`, onclick: enlarge, title: "Click for full size" }), ...below,
     h("figcaption", {}, title, h("small", {}, more)));
   const over = h("div", { class: "swipe" }, h("img", { src: image.before, alt: "" }), h("img", { src: image.after, alt: "" }));
   over.style.setProperty("--ratio", width / height);

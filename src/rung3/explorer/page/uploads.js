@@ -14,13 +14,15 @@ export function listen() {
   const canvas = $("canvas"), drawn = drawing(canvas, width, height);
   $("ink").hidden = channels !== 3;
   $("wipe").addEventListener("click", drawn.wipe);
-  $("own").addEventListener("click", () => { drawn.wipe(); $("refused").hidden = true; $("file").value = ""; $("upload").showModal(); });
-  $("take").addEventListener("click", async () => {
+  $("own").addEventListener("click", () => { drawn.wipe(); $("refused").hidden = $("fit").hidden = true; $("file").value = ""; $("upload").showModal(); });
+  const take = (fit) => async () => {
     const file = $("file").files[0];
     if (!file && drawn.empty()) return refuse("choose a file, or draw an image");
     if (file?.size > schema.largest) return refuse(`the file has more than ${schema.largest >> 20} MB`);
-    await adopt(file ?? await drawn.picture());
-  });
+    await adopt(file ?? await drawn.picture(), fit);
+  };
+  $("take").addEventListener("click", take(false));
+  $("fit").addEventListener("click", take(true));
 }
 
 function field(name) {
@@ -68,14 +70,15 @@ function drawing(canvas, width, height) {
 function refuse(message) {
   $("refused").textContent = message;
   $("refused").hidden = false;
+  $("fit").hidden = !/ pixels, expected /.test(message);
 }
 
-async function adopt(blob) {
+async function adopt(blob, fit) {
   try {
     const bytes = new Uint8Array(await blob.arrayBuffer());
     let text = "";
     for (let i = 0; i < bytes.length; i += 0x8000) text += String.fromCharCode(...bytes.subarray(i, i + 0x8000));
-    const reply = await ask("upload", { content: btoa(text), known: known() });
+    const reply = await ask("upload", { content: btoa(text), known: known(), fit });
     $("upload").close();
     change({ upload: reply.upload, rung: "imagining", do: {}, hold: [] });
   } catch (error) { refuse(error.message); }

@@ -14,7 +14,7 @@ from rung3.graph import CausalGraph
 from rung3.graph.text import quote
 from rung3.study.drafting.columns import Column, look
 from rung3.study.drafting.pictures import look_at
-from rung3.study.drafting.sizes import Sizes, size_numbers, size_picture
+from rung3.study.drafting.sizes import Sizes, side_that_fits, size_numbers, size_picture
 from rung3.study.drafting.source import Source, find_rows
 from rung3.study.drafting.text import study_text
 
@@ -107,14 +107,14 @@ def propose(
         raise ValueError(f"{source}: {len(rows.frame)} rows; expected at least {LEAST_ROWS}")
     folder = rows.path.parent
     columns = [look(str(key), cells.tolist(), folder) for key, cells in rows.frame.items()]
-    columns = [_with_pictures(column, longest) for column in columns]
+    n = round(len(rows.frame) * (1 - TEST) * (1 - VALIDATION))
+    columns = [_with_pictures(column, longest, n, minutes) for column in columns]
     used = {column.name: column for column in columns if column.fields}
     if not used:
         raise ValueError(f"{source}: no column can be used; {columns[0].name}: {columns[0].why}")
     _check_graph(graph, columns)
     nodes = used if graph is None else CausalGraph(graph).nodes
     chosen = {key: column for key, column in used.items() if key in nodes}
-    n = round(len(rows.frame) * (1 - TEST) * (1 - VALIDATION))
     sizes = {
         key: size_picture(_image(column), n, minutes)
         for key, column in chosen.items()
@@ -136,12 +136,19 @@ def propose(
     return Proposal(name, rows, columns, drawn, graph is not None, sizes, rows.notes, text)
 
 
-def _with_pictures(column: Column, longest: int | None) -> Column:
-    """Return a column of image files with what they hold."""
+def _with_pictures(column: Column, longest: int | None, n: int, minutes: float) -> Column:
+    """Return a column of image files with what they hold, at a size that the minutes allow."""
     if column.kind != "Image":
         return column
-    seen = look_at(column.name, [file for file in column.files if file], longest)
-    return replace(column, fields={**seen.fields, **column.fields}, saw=seen.saw, why=seen.why)
+    files = [file for file in column.files if file]
+    seen = look_at(column.name, files, longest)
+    found = replace(column, fields={**seen.fields, **column.fields}, saw=seen.saw, why=seen.why)
+    side = None if longest else side_that_fits(_image(found), n, minutes)
+    if side is None:
+        return found
+    seen = look_at(column.name, files, side)
+    why = f"{seen.why} to fit {minutes:g} min; --size keeps more"
+    return replace(column, fields={**seen.fields, **column.fields}, saw=seen.saw, why=why)
 
 
 def _image(column: Column) -> Image:

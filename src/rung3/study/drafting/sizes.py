@@ -7,7 +7,7 @@ make a model and no more than pay. All else follows from the number of rows.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import torch
@@ -18,7 +18,7 @@ from rung3.mechanisms import VAE
 from rung3.study.lengths import LEAST_STEPS_PREDICTOR
 from rung3.training.oracles.oracles import BATCH as PREDICTOR_BATCH
 
-__all__ = ["Sizes", "size_numbers", "size_picture"]
+__all__ = ["Sizes", "side_that_fits", "size_numbers", "size_picture"]
 
 BATCH_IMAGE = 32
 """Images a step: on a CPU, twice as many take twice as long and teach little more."""
@@ -34,6 +34,9 @@ STEPS_NUMBER = 2_000
 
 MOST_EPOCHS_NUMBER = 200
 """Passes over a small table, at most: more would learn it by heart."""
+
+SMALLEST = 32
+"""Pixels of a longer side below which pictures are not made smaller to save time."""
 
 FEW = 2_000
 """Rows below which a model of half the latents is proposed."""
@@ -75,6 +78,27 @@ def size_numbers(n: int) -> tuple[int, int]:
     """
     batch = min(BATCH_NUMBER, max(8, n // 7)) if n < 7 * BATCH_NUMBER else BATCH_NUMBER
     return min(MOST_EPOCHS_NUMBER, -(-STEPS_NUMBER // max(1, n // batch))), batch
+
+
+def side_that_fits(image: Image, n: int, minutes: float) -> int | None:
+    """Return a longer side at which the least training fits the minutes, if the image's does not.
+
+    Args:
+        image: The image variable.
+        n: Number of training rows.
+        minutes: For everything.
+
+    Returns:
+        Half the longer side, or a quarter, but no less than `SMALLEST`; `None` to keep it.
+    """
+    longest = side = max(image.height, image.width)
+    shape = image
+    while side >= 2 * SMALLEST and size_picture(shape, n, minutes).minutes > SHARE * minutes:
+        side //= 2
+        scale = side / longest
+        height, width = (max(1, round(edge * scale)) for edge in (image.height, image.width))
+        shape = replace(image, height=height, width=width)
+    return side if side < longest else None
 
 
 def size_picture(image: Image, n: int, minutes: float) -> Sizes:
