@@ -78,15 +78,15 @@ def test_nothing_changes_where_no_parent_does_and_the_residual_is_all_that_steps
     torch.testing.assert_close(mechanism.predict(noise, given()), x, rtol=1e-5, atol=1e-6)
     assert noise["residual"].abs().max() > 1e-4
     assert (mechanism.mean(noise, given()) != x).any()
-    many = mechanism.for_query(steps=60).abduct(x, given())
+    many = mechanism.for_query(steps=30).abduct(x, given())
     assert isinstance(many, dict)
     assert many["residual"].abs().max() < 0.05 * noise["residual"].abs().max()
 
 
 def test_nothing_is_clamped_inside_the_inversion() -> None:
     """States beyond what pixels can show come back: published code clamps them, and loses them."""
-    mechanism = perturbed(Image(1, 12, 10, bits=None), steps=100)
-    u = 3 * torch.randn(4, 1, 12, 10, generator=torch.Generator().manual_seed(0))
+    mechanism = perturbed(Image(1, 8, 8, bits=None), steps=50)
+    u = 3 * torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     y = mechanism.solve(u, given())
     beyond = mechanism.space.loc + mechanism.space.scale * y
     assert beyond.min() < -0.5
@@ -118,7 +118,7 @@ def test_before_training_it_is_the_normal_distribution_of_the_data() -> None:
 def test_a_number_is_moved_and_stretched_by_its_parents() -> None:
     """`x = 3 a + e^(a / 2) u`: its counterfactual is the one of equal u, as rows tell."""
     generator = torch.Generator().manual_seed(0)
-    a, u = torch.rand(4000, generator=generator) * 3, torch.randn(4000, generator=generator)
+    a, u = torch.rand(2000, generator=generator) * 3, torch.randn(2000, generator=generator)
     rows = {"a": a, "x": 3 * a + (a / 2).exp() * u}
     model = SCM("a -> x", mechanisms={"x": FlowMatching(hidden=(16, 1), steps=4)})
     fit(model, rows, only=["x"], epochs=4, batch_size=64, lr=1e-2, ema=0.99, progress=False)
@@ -126,7 +126,7 @@ def test_a_number_is_moved_and_stretched_by_its_parents() -> None:
     imagined = model.counterfactual(few, do={"a": lambda a: 3 - a})["x"]
     b = 3 - few["a"]
     truth = 3 * b + (b / 2).exp() * u[:500]
-    assert (imagined - truth).square().mean().sqrt() < 0.08 * rows["x"].std()
+    assert (imagined - truth).square().mean().sqrt() < 0.1 * rows["x"].std()
     assert model.fitted["x"]["coupling"] == "independent"
     assert abs(model.fitted["x"]["parents_from_noise_r2"]) < 0.02
 
@@ -155,12 +155,12 @@ def test_the_density_of_numbers_integrates_to_one() -> None:
 
 def test_the_estimate_agrees_with_the_exact_density() -> None:
     """One derivative a coordinate against the mean of draws, within four standard errors."""
-    mechanism = perturbed(Continuous(dim=4), size=0.3, steps=8)
-    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    mechanism = perturbed(Continuous(dim=3), size=0.3, steps=3)
+    x = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
     exact = mechanism.density(x, given(8))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        estimate = mechanism.density(x, given(8), draws=200)
+        estimate = mechanism.density(x, given(8), draws=60)
     assert not exact.standard_error.any()
     assert (estimate.standard_error > 0).all()
     apart = (estimate.log_prob - exact.log_prob).abs()
@@ -255,17 +255,17 @@ def test_a_group_without_weight_is_left_out() -> None:
 def test_guidance_strengthens_the_parent_that_changed() -> None:
     """Of `x ~ N(a, 1)` given both a and c: the mean moves beyond a, by about `weight`."""
     generator = torch.Generator().manual_seed(0)
-    a = torch.randn(4000, generator=generator)
-    rows = {"a": a, "x": a + torch.randn(4000, generator=generator)}
-    model = SCM("a -> x", mechanisms={"x": FlowMatching(hidden=(32, 1), steps=6, drop=0.3)})
-    fit(model, rows, only=["x"], epochs=8, batch_size=256, lr=1e-2, progress=False)
+    a = torch.randn(2000, generator=generator)
+    rows = {"a": a, "x": a + torch.randn(2000, generator=generator)}
+    model = SCM("a -> x", mechanisms={"x": FlowMatching(hidden=(32, 1), steps=3, drop=0.3)})
+    fit(model, rows, only=["x"], epochs=6, batch_size=128, lr=1e-2, ema=0.99, progress=False)
     some = {name: value[:200] for name, value in rows.items()}
     shift = [
         float((model.counterfactual(some, {"a": 2.0}, guidance=w)["x"] - some["x"]).mean())
         for w in (0.0, 1.0, 2.5)
     ]
     assert shift[0] < shift[1] < shift[2]
-    assert shift[1] == pytest.approx(2 - float(some["a"].mean()), abs=0.2)
+    assert shift[1] == pytest.approx(2 - float(some["a"].mean()), abs=0.5)
 
 
 @pytest.mark.parametrize("weight", [-1, math.nan, "much", {"changed": 1, "other": 2}, (1, 2, 3)])
@@ -291,6 +291,9 @@ def test_the_report_shows_amplification_with_guidance_and_without() -> None:
     assert {"kept", "latent", "unguided"} <= measured.keys()
     assert measured["kept"]["mean"] != measured["unguided"]["mean"]
     assert "unguided" not in report.metrics["reversibility"]["do(c)"]["image"]
+    assert report.metrics["path_noise"]["image"]["dimensions"] == 64
+    assert 0 < report.metrics["path_noise"]["image"]["mean"] < 50
+    assert "In the place of latents" in str(report)
 
 
 # Queries and storage ------------------------------------------------------------------------------

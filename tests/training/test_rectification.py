@@ -17,9 +17,9 @@ QUICK: dict[str, Any] = {"batch_size": 128, "lr": 5e-3, "ema": 0.99, "progress":
 def test_one_step_comes_nearer_to_many_and_answers_stay() -> None:
     """Of two rings of points, whose plain paths bend."""
     generator = torch.Generator().manual_seed(0)
-    a = torch.rand(3000, generator=generator)
-    side = (torch.rand(3000, 1, generator=generator) < 0.5).float() * 4 - 2
-    point = side + 0.4 * torch.randn(3000, 2, generator=generator)
+    a = torch.rand(2000, generator=generator)
+    side = (torch.rand(2000, 1, generator=generator) < 0.5).float() * 4 - 2
+    point = side + 0.4 * torch.randn(2000, 2, generator=generator)
     rows = {"a": a, "point": point}
     model = SCM(
         "a -> point",
@@ -36,7 +36,7 @@ def test_one_step_comes_nearer_to_many_and_answers_stay() -> None:
     before, few = imagined(16), imagined(1)
     history = rectify(model, rows, "point", epochs=6, **QUICK)
     assert history.training["point"][-1] < history.training["point"][0]
-    assert model.fitted["point"]["rectified"] == {"rows": 2700, "epochs": 6, "steps": 16}
+    assert model.fitted["point"]["rectified"] == {"rows": 1800, "epochs": 6, "steps": 16}
     assert (imagined(1) - before).abs().mean() < 0.5 * (few - before).abs().mean()
     assert all(not parameter.requires_grad for parameter in model.mechanisms["point"].parameters())
 
