@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import cohorts
+import numpy as np
 import pytest
 import torch
 import yaml
 from command import call
 
+from rung3 import Image, Rows
+from rung3.data.readers.scans import open_scan
 from rung3.study.check import Check
 from rung3.study.folder import RunFolder
 from rung3.study.preflight import preflight
+from rung3.study.sources import DigitsData
 from rung3.study.study import Study
 
 pytest.importorskip("nibabel")
@@ -199,3 +203,38 @@ def test_wrong_options_of_a_layout_are_named(
     cohorts.mimic_cxr(data_folder / "mimic-cxr", 4)
     with pytest.raises(ValueError, match=message):
         medical(tmp_path, "mimic-cxr", **said).splits()
+
+
+def test_the_counterfactual_of_a_test_row_is_written_like_its_own_scan(tmp_path: Path) -> None:
+    import nibabel
+
+    folder_of_scans(tmp_path)
+    study = tiny(tmp_path, kind="table", path="subjects.csv", scans=CUT, subject="id", test=0.2)
+    rows = study.data.test_rows(study.declared(), study.seed)
+    ages = [int(age) for age in rows["age"]]
+    files = [study.data.test_scan("scan", study.seed, k)[0] for k in range(rows.n)]
+    assert [file.name for file in files] == [f"{age - 50}.nii.gz" for age in ages]
+    run = RunFolder(tmp_path / "run")
+    run.claim(study)
+    white = Rows({"age": rows["age"][0], "scan": torch.ones(1, 14, 12)}, batched=False)
+    out = run.write_scan(tmp_path / "out.nii.gz", 0, rows[0], white, "do(age=60)")
+    assert nibabel.load(out).header["descrip"].item() == b"rung3: do(age=60)"
+    written, before = (np.asanyarray(nibabel.load(file).dataobj) for file in (out, files[0]))
+    changed = (written != before).any((0, 1))
+    assert changed.sum() == 1  # the slice that was cut
+    assert (written[:, :, changed] == 900).all()
+    with pytest.raises(ValueError, match="the test rows are 0 to"):
+        study.data.test_scan("scan", study.seed, 99)
+
+
+def test_the_scan_of_a_published_data_set_is_known_too(tmp_path: Path, data_folder: Path) -> None:
+    cohorts.adni(data_folder / "adni")
+    study = medical(tmp_path, "adni")
+    rows = study.data.test_rows(study.declared(), study.seed)
+    path, options = study.data.test_scan("image", study.seed, 1)
+    assert options.plane == "axial"
+    image = study.declared()["image"]
+    assert isinstance(image, Image)
+    assert torch.equal(open_scan(path, options).value(image)[0], rows["image"][1])
+    with pytest.raises(ValueError, match="image: its rows are not read from scans"):
+        DigitsData(kind="digits").test_scan("image", 0, 0)

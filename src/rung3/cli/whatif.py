@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from rung3.cli.arguments import Out, Particles, RunPath, Seed
-from rung3.cli.console import print_table, save_pictures, say
+from rung3.cli.console import print_table, save_pictures, say, say_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,6 +37,10 @@ def counterfactual(
     particles: Particles = None,
     seed: Seed = 0,
     out: Out = None,
+    scan: Annotated[
+        Path | None,
+        typer.Option(help="File to write the image to as a scan, in the format of the row's own."),
+    ] = None,
 ) -> None:
     """Ask what one test row would have been, as a table and a picture."""
     from rung3.study.folder import RunFolder
@@ -46,6 +51,9 @@ def counterfactual(
     print_table(title, answer.columns, answer.table())
     say(escape(str(answer.imagined.explain())))
     save_pictures(answer.pictures(title), run.path, f"row{row}-{','.join(do)}", out)
+    if scan is not None:
+        note = f"do({', '.join(do)})"
+        say_path("scan", run.write_scan(scan, row, answer.factual, answer.imagined, note))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from rung3.data.files import DRAFTS, LIST, digest, finished, listed, write, write_json
+from rung3.data.readers.scans import write_scan
 from rung3.data.rows import Rows
+from rung3.data.variables import Image
 from rung3.scm.scm import SCM, load
 from rung3.scm.store import written
 from rung3.study.locks import lock
@@ -299,6 +301,33 @@ class RunFolder:
             return rows, source.truth()
         check_row(at, rows.n)
         return rows[at], source.truth()
+
+    def write_scan(
+        self, path: str | Path, at: int, factual: Rows, imagined: Rows, note: str
+    ) -> Path:
+        """Write the counterfactual of a test row as a scan like the one that it was read from.
+
+        Args:
+            path: Where to write: a file named as the row's own is, or a folder for a DICOM series.
+            at: The number of the row, from 0.
+            factual: The row.
+            imagined: What it would have been; of several particles the mean is written.
+            note: What was asked, for the scan's header.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: If the study has no image or several, or the row is not read from a scan.
+        """
+        study = self.study()
+        images = {k: v for k, v in study.declared().items() if isinstance(v, Image)}
+        if len(images) != 1:
+            raise ValueError(f"expected one image variable to write, and there are {[*images]}")
+        ((name, image),) = images.items()
+        source, options = study.data.test_scan(name, study.seed, at)
+        after = imagined[name] if imagined.particles is None else imagined[name].mean(0)
+        return write_scan(path, source, factual[name], after, image, options, note)
 
     def history(self) -> dict[str, Any]:
         """Losses by mechanism and epoch; none, with a warning, if the file is damaged."""
