@@ -1,4 +1,4 @@
-"""Readers of published medical data sets, on miniatures with the irregularities of the real ones."""
+"""Readers of published medical data sets, on miniatures as irregular as the real ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rung3.data.readers.scans import ScanOptions
 from rung3.data.splits import check_apart, divide
 
 pytest.importorskip("nibabel")
-import scans  # noqa: E402
+import scans
 
 
 def read(layout: str, root: Path, **options: Any) -> Cohort:
@@ -140,7 +140,10 @@ def test_mimic_cxr_with_what_is_irregular(tmp_path: Path) -> None:
             text = text.replace(before, after)
         path.write_text(text)
 
-    change(f"{cohorts.MIMIC}-metadata.csv", ("d0-0,10000010,50000000,PA", "d0-0,10000010,50000000,LATERAL"))
+    change(
+        f"{cohorts.MIMIC}-metadata.csv",
+        ("d0-0,10000010,50000000,PA", "d0-0,10000010,50000000,LATERAL"),
+    )
     change(f"{cohorts.MIMIC}-chexpert.csv",
            ("10000011,50000002,,1.0", "10000011,50000002,,-1.0"),
            ("10000012,50000004,1.0,", "10000012,50000004,,"))  # fmt: skip
@@ -165,7 +168,9 @@ def test_mimic_cxr_with_what_is_irregular(tmp_path: Path) -> None:
     present = read("mimic-cxr", root, uncertain="present")
     assert len(present) == len(cohort) + 1
     change(f"{cohorts.MIMIC}-chexpert.csv", ("10000017,50000014,,1.0", "10000017,50000014,,2.0"))
-    with pytest.raises(ValueError, match=r"chexpert\.csv, column 'Pleural Effusion', row 16: '2.0'"):
+    with pytest.raises(
+        ValueError, match=r"chexpert\.csv, column 'Pleural Effusion', row 16: '2.0'"
+    ):
         LAYOUTS["mimic-cxr"](root)
     (root / "patients.csv.gz").unlink()
     with pytest.raises(ValueError, match=r"patients\.csv is missing; expected it, plain or \.gz"):
@@ -198,14 +203,18 @@ def test_chexpert(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="uncertain='ones': expected 'drop', 'present' or"):
         LAYOUTS["chexpert"](tmp_path, uncertain="ones")
     cohorts.sheet(tmp_path / "train.csv", f"{head}\nx/y.jpg,Male,50,Frontal,AP,1.0,")
-    with pytest.raises(ValueError, match=r"train\.csv, column 'Path', row 2: 'x/y\.jpg' names no p"):
+    with pytest.raises(
+        ValueError, match=r"train\.csv, column 'Path', row 2: 'x/y\.jpg' names no p"
+    ):
         LAYOUTS["chexpert"](tmp_path)
 
 
 def test_nih_with_commas_in_its_header(tmp_path: Path) -> None:
     cohorts.sheet(
         tmp_path / "Data_Entry_2017.csv",
-        """Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],
+        "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,"
+        "View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],"
+        """
         1_000.png,Effusion|Mass,0,1,058Y,M,PA,2682,2749,0.143,0.143,
         1_001.png,No Finding,1,1,58,M,AP,2682,2749,0.143,0.143,
         2_000.png,No Finding,0,2,414,F,PA,2682,2749,0.143,0.143,
@@ -232,7 +241,9 @@ def test_nih_with_commas_in_its_header(tmp_path: Path) -> None:
 
 def test_padchest(tmp_path: Path) -> None:
     table = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
-    head = "ImageID,ImageDir,StudyDate_DICOM,PatientID,PatientBirth,PatientSex_DICOM,Projection,Labels"
+    head = (
+        "ImageID,ImageDir,StudyDate_DICOM,PatientID,PatientBirth,PatientSex_DICOM,Projection,Labels"
+    )
     cohorts.sheet(
         tmp_path / table,
         head
@@ -270,7 +281,9 @@ def test_adni_adds_the_months_of_the_visit(tmp_path: Path) -> None:
     root = cohorts.adni(tmp_path, 3)
     cohort = read("adni", root)
     assert column(cohort, "age") == pytest.approx([70.3, 70.8, 71.3, 71.8, 72.3, 72.8])
-    rows = cohort.rows(cohort.variables | {"image": Image(1, 12, 14, 12)}, scans=ScanOptions(0, 900))
+    rows = cohort.rows(
+        cohort.variables | {"image": Image(1, 12, 14, 12)}, scans=ScanOptions(0, 900)
+    )
     assert rows["ventricle_volume"].tolist() == pytest.approx([30, 30, 30.9, 30.9, 31.8, 31.8])
     assert rows["diagnosis"].tolist() == [0, 0, 1, 1, 2, 2]
     assert rows["image"].shape == (6, 1, 12, 14, 12)
@@ -285,7 +298,9 @@ def test_adni_adds_the_months_of_the_visit(tmp_path: Path) -> None:
     assert column(changed, "diagnosis") == ["CN", "MCI"]
     assert changed.left_out == {"age missing or 0": 2, "apoe4 missing": 2}
     table.write_text(text.replace(",m06,", ",soon,"))
-    with pytest.raises(ValueError, match=r"ADNIMERGE\.csv, column 'VISCODE', row 3: 'soon' is no v"):
+    with pytest.raises(
+        ValueError, match=r"ADNIMERGE\.csv, column 'VISCODE', row 3: 'soon' is no v"
+    ):
         LAYOUTS["adni"](root)
 
 
@@ -345,7 +360,15 @@ def test_ixi(tmp_path: Path) -> None:
         16,1,170,50
         16,1,170,51""",
     )
-    for name in ("002-Guys-0828", "012-HH-1211", "013-HH-1212", "014-HH-1236", "015-IOP-1", "016-IOP-2", "017-IOP-3"):  # noqa: E501
+    for name in (
+        "002-Guys-0828",
+        "012-HH-1211",
+        "013-HH-1212",
+        "014-HH-1236",
+        "015-IOP-1",
+        "016-IOP-2",
+        "017-IOP-3",
+    ):
         scans.write_nifti(tmp_path / "T1" / f"IXI{name}-T1.nii.gz", cohorts.brain(1))
     scans.write_nifti(tmp_path / "T2" / "IXI002-Guys-0828-T2.nii.gz", cohorts.brain(1))
     cohort = read("ixi", tmp_path)
@@ -375,7 +398,7 @@ def test_a_sheet_names_what_is_wrong_with_it(tmp_path: Path) -> None:
     row = Sheet(path).rows[1]
     with pytest.raises(ValueError, match=r"t\.csv, column 'age', row 3: 'inf' is no number"):
         row.number("age")
-    with pytest.raises(ValueError, match="no column 'agee'.*did you mean 'age'"):
+    with pytest.raises(ValueError, match=r"no column 'agee'.*did you mean 'age'"):
         row.number("agee")
     (tmp_path / "t.csv.gz").write_bytes(b"no gzip")
     with pytest.raises(ValueError, match=r"t\.csv\.gz cannot be read"):
@@ -384,11 +407,14 @@ def test_a_sheet_names_what_is_wrong_with_it(tmp_path: Path) -> None:
 
 def test_a_cohort_refuses_what_it_does_not_have(tmp_path: Path) -> None:
     cohort = read("adni", cohorts.adni(tmp_path, 2))
-    with pytest.raises(ValueError, match="no variable 'agee'.*did you mean 'age'"):
+    with pytest.raises(ValueError, match=r"no variable 'agee'.*did you mean 'age'"):
         cohort.rows({"agee": cohort.variables["age"]})
     with pytest.raises(ValueError, match=r"age: .* outside its support"):
         cohort.rows({"age": Continuous(lower=0, upper=60)})
-    with pytest.raises(ValueError, match="no row is left"), pytest.warns(UserWarning):
+    with (
+        pytest.raises(ValueError, match="no row is left"),
+        pytest.warns(UserWarning, match="no scan"),
+    ):
         LAYOUTS["adni"](tmp_path, images="nowhere/{PTID}.nii")
 
 
@@ -411,4 +437,6 @@ def test_every_layout_is_named_in_its_own_file_and_the_registry_alone() -> None:
     package = Path(rung3.__file__).parent
     names = re.compile(r"\b(mimic|chexpert|padchest|adni|oasis|ixi|ukbb|uk biobank|chestx-ray)")
     named = {p.stem for p in package.rglob("*.py") if names.search(p.read_text("utf-8").lower())}
-    assert named - {"registry"} == {name.replace("-", "_") for name in LAYOUTS} - {"oasis_1"} | {"oasis1"}
+    assert named - {"registry"} == {name.replace("-", "_") for name in LAYOUTS} - {"oasis_1"} | {
+        "oasis1"
+    }

@@ -25,7 +25,8 @@ def brain(seed: int, size: tuple[int, int, int] = (12, 14, 12)) -> Array:
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, k) for k in size), indexing="ij"))
     far = np.sqrt((grid**2).sum(0))
     hole = 0.2 + 0.02 * (seed % 10)
-    return (900 * (far < 0.9) * (far > hole)).astype(np.int16)
+    tissue: Array = (900 * (far < 0.9) * (far > hole)).astype(np.int16)
+    return tissue
 
 
 def picture(path: Path, seed: int, size: tuple[int, int] = (12, 12), deep: bool = False) -> Path:
@@ -82,9 +83,7 @@ def mimic_cxr(root: Path, n: int = 12) -> Path:
 
 def adni(root: Path, n: int = 8) -> Path:
     """Two visits of each participant, as LONI's archive unpacks the scans."""
-    lines = [
-        "RID,PTID,VISCODE,EXAMDATE,DX,AGE,PTGENDER,APOE4,Ventricles,WholeBrain,ICV"
-    ]
+    lines = ["RID,PTID,VISCODE,EXAMDATE,DX,AGE,PTGENDER,APOE4,Ventricles,WholeBrain,ICV"]
     for k in range(n):
         person = f"011_S_{k:04d}"
         for code, date in (("bl", "2005-09-08"), ("m06", "2006-03-13")):

@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from rung3.data.files import DRAFTS, LIST, digest, finished, listed, write, write_json
+from rung3.data.readers.scans import write_scan
 from rung3.data.rows import Rows
+from rung3.data.variables import Image
 from rung3.evaluation.verdict import Verdict, judge
 from rung3.scm.scm import SCM, load
 from rung3.scm.store import obstacle, written
@@ -337,6 +339,33 @@ class RunFolder:
             stored = metrics.get("verdict")
             return judge(metrics) if stored is None else Verdict.of_config(stored)
         return None
+
+    def write_scan(
+        self, path: str | Path, at: int, factual: Rows, imagined: Rows, note: str
+    ) -> Path:
+        """Write the counterfactual of a test row as a scan like the one that it was read from.
+
+        Args:
+            path: Where to write: a file named as the row's own is, or a folder for a DICOM series.
+            at: The number of the row, from 0.
+            factual: The row.
+            imagined: What it would have been; of several particles the mean is written.
+            note: What was asked, for the scan's header.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: If the study has no image or several, or the row is not read from a scan.
+        """
+        study = self.study()
+        images = {k: v for k, v in study.declared().items() if isinstance(v, Image)}
+        if len(images) != 1:
+            raise ValueError(f"expected one image variable to write, and there are {[*images]}")
+        ((name, image),) = images.items()
+        source, options = study.data.test_scan(name, study.seed, at)
+        after = imagined[name] if imagined.particles is None else imagined[name].mean(0)
+        return write_scan(path, source, factual[name], after, image, options, note)
 
     def history(self) -> dict[str, Any]:
         """Read losses by mechanism and epoch; none, with a warning, if the file is damaged."""

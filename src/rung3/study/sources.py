@@ -107,6 +107,14 @@ class _Source(Part):
         """Return the world that the rows come from, where it is known."""
         return None
 
+    def test_scan(self, name: str, seed: int, at: int) -> tuple[Path, ScanOptions]:
+        """Return the scan that an image variable of a test row is read from, and what is taken.
+
+        Raises:
+            ValueError: If there is no such row, or it is not read from a scan.
+        """
+        raise ValueError(f"{name}: its rows are not read from scans")
+
     def drawn(self) -> dict[str, int]:
         """Return how many rows are drawn, by the part of the file that says so."""
         return {}
@@ -394,6 +402,19 @@ class TableData(_Source):
         kept, held = _divide("validation", subjects, share, seed)
         return Splits(train.select(kept), train.select(held), test, None)
 
+    def test_scan(self, name: str, seed: int, at: int) -> tuple[Path, ScanOptions]:
+        table = self.path if isinstance(self.test, float) else self.test
+        files = data.column(table, self.columns.get(name, name))
+        if isinstance(self.test, float):
+            subjects = self._subjects(table, len(files))
+            files = [files[k] for k in _divide("test", subjects, self.test, seed)[1].tolist()]
+        check_row(at, len(files))
+        options = self.scans[name].options() if name in self.scans else ScanOptions()
+        return table.parent / files[at].strip(), options
+
+    def _subjects(self, path: FilePath, n: int) -> Sequence[object]:
+        return range(n) if self.subject is None else data.column(path, self.subject)
+
     def _read(self, path: FilePath, variables: Variables) -> tuple[Rows, Sequence[object]]:
         """Return the rows of a table, and whom each is of; by default all of different subjects."""
         column = {name: self.columns.get(name, name) for name in variables}
@@ -404,9 +425,7 @@ class TableData(_Source):
             path, variables={column[name]: v for name, v in variables.items()}, scans=scans
         )
         rows = Rows({name: read[column[name]] for name in variables})
-        if self.subject is None:
-            return rows, range(rows.n)
-        return rows, data.column(path, self.subject)
+        return rows, self._subjects(path, rows.n)
 
 
 def _check_apart(parts: Mapping[str, Sequence[object]]) -> None:
@@ -469,6 +488,13 @@ class MedicalData(_Source):
         share = self.validation if share is None else share
         parts = [self._read(cohort, variables, at) for at in self._parts(cohort, seed, share)]
         return Splits(parts[0], parts[1], parts[2], None, cohort.left_out)
+
+    def test_scan(self, name: str, seed: int, at: int) -> tuple[Path, ScanOptions]:
+        cohort = self._cohort()
+        test = self._parts(cohort, seed, 0)[2]
+        check_row(at, len(test))
+        options = ScanOptions() if self.scans is None else self.scans.options()
+        return cohort.images[test[at]], options
 
     def _cohort(self) -> Cohort:
         return LAYOUTS[self.layout](self.root, **self.options)

@@ -89,9 +89,8 @@ class Cohort:
             warnings.warn(f"{source}: rows left out: {reasons}", stacklevel=3)
         if not self.records:
             raise ValueError(f"{source}: no row is left; {self.left_out or 'it has none'}")
-        images = [record[IMAGE] for record in self.records]
-        if len(set(images)) < len(images):
-            twice = next(image for image in images if images.count(image) > 1)
+        if len(set(self.images)) < len(self.images):
+            twice = next(image for image in self.images if self.images.count(image) > 1)
             raise ValueError(f"{source}: two rows have the image {twice}")
 
     def __len__(self) -> int:
@@ -101,6 +100,11 @@ class Cohort:
     def subjects(self) -> list[str]:
         """The subject of each row."""
         return [str(record["subject"]) for record in self.records]
+
+    @property
+    def images(self) -> list[Path]:
+        """The file of each row's image."""
+        return [record[IMAGE] for record in self.records]
 
     def published(self, *splits: str) -> list[int]:
         """Return the rows of the splits that the data set comes with.
