@@ -8,7 +8,7 @@ variable, and remembers the rows that it was abducted from. Leading axes are `(n
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload
 
 import torch
 from torch import Tensor
@@ -17,7 +17,13 @@ from rung3.data.provenance import Provenance
 from rung3.data.spelling import suggest
 from rung3.data.variables import Variable
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["Exogenous", "Noise", "Rows", "Values"]
+
+SHOWN_ROWS = 10
+"""Rows that a notebook shows."""
 
 Noise: TypeAlias = Tensor | dict[str, Tensor]
 """Exogenous noise of one mechanism: a tensor, or a dict of tensors (VAE: `z` and `eps`)."""
@@ -161,6 +167,41 @@ class Rows(Mapping[str, Tensor]):
             raise ValueError("these rows are data: only answers to queries have a provenance")
         return self.provenance
 
+    def to_frame(self, variables: Mapping[str, Variable] | None = None) -> pd.DataFrame:
+        """Return the rows as a data frame, which may be given back wherever values are.
+
+        A vector has a column for each number, `name[0]` and so on; particles are the first level of
+        the index.
+
+        Args:
+            variables: The variables, such as `model.variables`: codes become their labels.
+
+        Raises:
+            ValueError: If a variable is an image.
+
+        Example:
+            >>> from rung3 import Binary
+            >>> rows = Rows({"age": torch.tensor([40.0, 61.0]), "sex": torch.tensor([1, 0])})
+            >>> rows.to_frame({"sex": Binary(labels=("f", "m"))})
+                age sex
+            0  40.0   m
+            1  61.0   f
+        """
+        return _frame(self, variables or {})
+
+    def _repr_html_(self) -> str:
+        """Return the first rows as a table for a notebook; images by their shape."""
+        shown = {name: v for name, v in self.batch.items() if self._axes(v) <= 1}
+        rest = [f"{k}: {tuple(v.shape)}" for k, v in self.batch.items() if k not in shown]
+        table = Rows(shown, particles=self.particles) if shown else None
+        head = "" if table is None else _frame(table, {}).head(SHOWN_ROWS).to_html()
+        more = f"; {', '.join(rest)}" if rest else ""
+        return f"{head}<p>{self.n:,} rows{more}</p>"
+
+    def _axes(self, value: Tensor) -> int:
+        """Return the number of axes of one value, in a batch."""
+        return value.ndim - (1 if self.particles is None else 2)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 
@@ -171,6 +212,38 @@ class Rows(Mapping[str, Tensor]):
         shapes = ", ".join(f"{name}: {tuple(v.shape)}" for name, v in self._values.items())
         known = "" if self.noise is None else f", noise of world {self.world!r} known"
         return f"Rows({shapes}{known})"
+
+
+def _frame(rows: Rows, variables: Mapping[str, Variable]) -> pd.DataFrame:
+    import pandas as pd
+
+    batch, columns = rows.batch, dict[str, Any]()
+    for name, value in batch.items():
+        axes = batch._axes(value)
+        if axes > 1:
+            raise ValueError(
+                f"{name}: its values have shape {tuple(value.shape[-axes:])}; a frame holds numbers, "
+                "categories and vectors"
+            )
+        flat = value.detach().cpu() if rows.particles is None else value.detach().cpu().flatten(0, 1)
+        if axes:
+            columns |= {f"{name}[{k}]": part.numpy() for k, part in enumerate(flat.unbind(1))}
+        else:
+            columns[name] = _labelled(flat, variables.get(name))
+    index = None
+    if rows.particles is not None:
+        index = pd.MultiIndex.from_product(
+            [range(rows.particles), range(batch.n)], names=["particle", "row"]
+        )
+    return pd.DataFrame(columns, index=index)
+
+
+def _labelled(codes: Tensor, variable: Variable | None) -> Any:
+    """Return the labels of codes; numbers, and codes without labels, as they are."""
+    labels = getattr(variable, "labels", ())
+    if not labels:
+        return codes.numpy()
+    return [None if code != code else labels[int(code)] for code in codes.tolist()]
 
 
 class Exogenous(Mapping[str, Noise]):

@@ -28,19 +28,20 @@ Learn = Callable[[SCM, list[str], Rows, int], None]
 """Fits mechanisms of a model, by name, to rows under a seed."""
 
 
-def relearning(model: SCM, rows: Rows, learn: Learn) -> Relearn | None:
+def relearning(model: SCM, rows: Rows, learn: Learn, quick: bool = True) -> Relearn | None:
     """Return how a fitted model can learn again; `None` of images, or where hidden causes join.
 
     Args:
         model: The model.
         rows: The rows that it learned from.
         learn: How it did.
+        quick: Whether that takes a moment, where all mechanisms are solved.
     """
     images = any(isinstance(kind, Image) for kind in model.variables.values())
     if images or model.confounding.members:
         return None
     fresh = {name: mechanism.clone() for name, mechanism in model.mechanisms.items()}
-    return Relearn(model, SCM(model.graph, model.variables, fresh), rows, learn)
+    return Relearn(model, SCM(model.graph, model.variables, fresh), rows, learn, quick)
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Relearn:
         blank: The same, with nothing learned.
         rows: The rows that it learned from.
         learn: How it did.
+        quick: Whether that takes a moment, where all mechanisms are solved.
         learned: Mechanisms that were learned again, by seed and name: they are asked for often.
     """
 
@@ -59,12 +61,13 @@ class Relearn:
     blank: SCM
     rows: Rows
     learn: Learn
+    quick: bool = True
     learned: dict[tuple[int, str], Mechanism] = field(default_factory=dict)
 
     @property
     def cheap(self) -> bool:
         """Whether every mechanism is solved, and none is trained."""
-        return all(map(is_solved, self.blank.mechanisms.values()))
+        return self.quick and all(map(is_solved, self.blank.mechanisms.values()))
 
     @property
     def scale(self) -> float:

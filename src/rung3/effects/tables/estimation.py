@@ -20,11 +20,15 @@ from rung3.effects.tables.answer import Answer, Curve
 from rung3.effects.tables.completeness import completeness
 from rung3.effects.tables.dose import dose_effect
 from rung3.effects.tables.front_door import front_door_effect, front_door_slope
+from rung3.effects.tables.imputation import imputed, pooled
 from rung3.effects.tables.instrumental import instrumental_effect
+from rung3.effects.tables.influence import Influence
 from rung3.effects.tables.m_estimation import Estimand, Method
 from rung3.effects.tables.plug_in import plug_in_effect
+from rung3.effects.tables.pooling import partially_pooled
 from rung3.effects.tables.sample import Sample, spell_value
 from rung3.effects.tables.ways import Way, find_way
+from rung3.scm.scm import SCM
 
 __all__ = ["Effect", "Missing", "effect"]
 
@@ -50,7 +54,8 @@ class Effect:
         estimand: Whose effect: of all (ATE), of the treated (ATT) or of the untreated (ATU).
         ratio: `E[Y | do] / E[Y | versus]`, where both are positive.
         odds_ratio: Ratio of the odds, where the outcome is yes or no.
-        groups: The effect in each group; their intervals hold all together at the level.
+        groups: The effect in each group; their intervals hold all together at the level, or, if
+            they are pooled, each by itself.
         curve: Of a continuous treatment, the mean outcome at its doses.
         least: Smallest estimated probability of an arm in any row; where it is far below 1 / n,
             the estimate rests on few rows.
@@ -180,6 +185,7 @@ def effect(
     estimand: Estimand = "ATE",
     by: str | None = None,
     bins: int = 4,
+    pool: bool = False,
     method: Method = "aipw",
     learner: Any = None,
     folds: int = 5,
@@ -189,6 +195,7 @@ def effect(
     weights: str | None = None,
     clusters: str | None = None,
     missing: Missing = "complete",
+    impute: SCM | Sequence[SCM] | None = None,
     variables: Mapping[str, Variable] | None = None,
     level: float = 0.95,
     seed: Seed = 0,
@@ -215,6 +222,7 @@ def effect(
             with `do`; or `"ATU"`, of those with `versus`.
         by: A column whose groups' effects are asked for as well; no effect of the treatment.
         bins: Number of groups of a number.
+        pool: Whether the groups' effects are partially pooled: those of small groups lean on all.
         method: `"standardise"`, `"ipw"` or `"aipw"`.
         learner: A scikit-learn regressor instead of linear models, by cross-fitting; or a pair, of
             a regressor of the outcome and a classifier of the treatment.
@@ -227,6 +235,8 @@ def effect(
         missing: What becomes of rows with gaps: `"complete"` leaves them out, which is right if
             gaps come by chance; `"weight"` lets complete rows stand for those that are like them
             in the columns without gaps.
+        impute: A fitted SCM that fills the gaps, 20 times; or several, which fill them once each:
+            `rung3.effects.refits` gives some, and the interval then holds their learning.
         variables: What the columns are; read off their values where not given.
         level: Nominal coverage of the intervals.
         seed: Of the folds.
@@ -253,26 +263,53 @@ def effect(
             raise ValueError(f"{name}: expected one of {list(get_args(allowed))}, got {value!r}")
     if not 0 < level < 1 or degree < 1:
         raise ValueError(f"level={level} must lie between 0 and 1, and degree={degree} be positive")
+    if pool and by is None:
+        raise ValueError("pool: say with by= which groups")
     way = find_way(treatment, outcome, adjust, graph, instrument, by)
     if way.name != "back-door" and (estimand != "ATE" or by is not None or learner is not None):
         raise ValueError(f"estimand, by and learner: only by adjustment, not by the {way.name}")
-    sample = Sample.read(
-        table, variables, treatment, outcome, way.used, event=event, weights=weights,
-        clusters=clusters, by=by, bins=bins, degree=degree, terms=terms,
-    )  # fmt: skip
-    asked = _Asked(way, do, versus, method, estimand, learner, folds, level, seed)
+    options: dict[str, Any] = {
+        "event": event,
+        "weights": weights,
+        "clusters": clusters,
+        "by": by,
+        "bins": bins,
+        "degree": degree,
+        "terms": terms,
+    }
+    asked = _Asked(way, do, versus, method, estimand, learner, folds, pool, level, seed)
+    if impute is not None:
+        return _imputed(table, variables, treatment, outcome, asked, impute, options)
+    sample = Sample.read(table, variables, treatment, outcome, way.used, **options)
     gapped = completeness(table, sample, clusters) if missing == "weight" else None
     answer, compared = asked.of(sample if gapped is None else gapped.sample)
     answer = answer if gapped is None else gapped.spread(answer)
-    stated = variables or {}
-    return _effect(
-        sample,
-        answer,
-        asked,
-        compared,
-        0 if gapped is not None else gaps(table, list(sample.rows)),
-        {name: kind for name, kind in sample.kinds.items() if name not in stated},
-    )
+    left_out = 0 if gapped is not None else gaps(table, list(sample.rows))
+    return _effect(sample, answer, asked, compared, left_out, variables or {})
+
+
+def _imputed(
+    table: Mapping[str, Any],
+    variables: Mapping[str, Variable] | None,
+    treatment: str,
+    outcome: str,
+    asked: _Asked,
+    impute: SCM | Sequence[SCM],
+    options: Mapping[str, Any],
+) -> Effect:
+    """Estimate the effect from completed tables."""
+    models = [impute] if isinstance(impute, SCM) else list(impute)
+    if not models:
+        raise ValueError("impute: expected a fitted SCM, or several")
+    tables, kinds = imputed(table, models, asked.seed)
+    stated = {**kinds, **(variables or {})}
+    samples = [
+        Sample.read(one, stated, treatment, outcome, asked.way.used, **options) for one in tables
+    ]
+    answers = [asked.of(sample) for sample in samples]
+    answer = pooled([one for one, _ in answers], len(models))
+    left_out = gaps(tables[0], list(samples[0].rows))
+    return _effect(samples[0], answer, asked, answers[0][1], left_out, stated)
 
 
 @dataclass(frozen=True)
@@ -286,6 +323,7 @@ class _Asked:
     estimand: Estimand
     learner: Any
     folds: int
+    pool: bool
     level: float
     seed: Seed
 
@@ -364,7 +402,7 @@ def _effect(
     asked: _Asked,
     compared: tuple[str, str] | tuple[()],
     left_out: int,
-    kinds: Mapping[str, Variable],
+    stated: Mapping[str, Variable],
 ) -> Effect:
     form = PROPORTION if sample.y.abs().max() <= PRINTED_AS_SHARES else AVERAGE
     options: dict[str, Any] = {"form": form}
@@ -377,7 +415,7 @@ def _effect(
     ratio, odds_ratio = _ratios(sample, answer, asked.level)
     rest = answer.contrast.then(lambda v: v[1:])
     names = [name for name in sample.groups if name]
-    groups = rest.intervals(asked.level, simultaneous=True, **options) if names else []
+    groups, notes = _groups(rest, asked, form) if names else ([], ())
     curve = None
     if answer.curve is not None:
         band = answer.curve.intervals(asked.level, simultaneous=True, **options)
@@ -404,9 +442,20 @@ def _effect(
         level=asked.level,
         n=sample.n,
         gaps=left_out,
-        kinds=kinds,
-        notes=answer.notes,
+        kinds={name: kind for name, kind in sample.kinds.items() if name not in stated},
+        notes=(*answer.notes, *notes),
     )
+
+
+def _groups(
+    effects: Influence, asked: _Asked, form: str
+) -> tuple[list[Estimate[float]], tuple[str, ...]]:
+    """Return the effects in the groups, and what their intervals hold."""
+    if not asked.pool:
+        return effects.intervals(asked.level, simultaneous=True, form=form), ()
+    pooled, spread = partially_pooled(effects.values, effects.errors, asked.level, form)
+    note = f"groups are partially pooled: their effects differ by {spread:.3g} (deviation)"
+    return pooled, (note,)
 
 
 PRINTED_AS_SHARES = 100.0

@@ -37,6 +37,7 @@ class Influence:
         scores: Their influence functions, `(n, k)`.
         freedom: Degrees of freedom of the t statistics.
         clusters: Code of the subject of each row, `(n,)`, where rows repeat subjects.
+        more: Covariance `(k, k)` that is not of the rows: of imputations.
 
     Example:
         >>> y = torch.tensor([1.0, 2.0, 3.0, 6.0], dtype=torch.float64)
@@ -49,10 +50,14 @@ class Influence:
     scores: Tensor
     freedom: float
     clusters: Tensor | None = None
+    more: Tensor | None = None
 
     @property
     def covariance(self) -> Tensor:
         """Covariance of the estimates, `(k, k)`."""
+        return self._of_rows() if self.more is None else self._of_rows() + self.more
+
+    def _of_rows(self) -> Tensor:
         scores, n = self.scores, len(self.scores)
         if self.clusters is None:
             return scores.T @ scores / n**2
@@ -76,7 +81,9 @@ class Influence:
     def then(self, function: Callable[[Tensor], Tensor]) -> Influence:
         """Return a smooth function of the estimates, `(k,)` to `(m,)`."""
         slopes = torch.func.jacrev(function)(self.values)
-        return replace(self, values=function(self.values), scores=self.scores @ slopes.T)
+        more = None if self.more is None else slopes @ self.more @ slopes.T
+        scores = self.scores @ slopes.T
+        return replace(self, values=function(self.values), scores=scores, more=more)
 
     def beside(self, other: Influence) -> Influence:
         """Return these estimates and those of another, of the same rows."""
