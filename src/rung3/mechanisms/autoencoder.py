@@ -19,10 +19,10 @@ family's own, with a schedule in the first steps.
 
 Training may settle where the latents tell nothing about the image and the decoder ignores them
 (*posterior collapse*). From there it seldom returns by itself, since using them costs before it
-pays. So the divergences of a batch are looked at now and then, once the schedule is over. If all
-layers together hold less than `UNUSED` nats, the networks begin anew, and the weight of the
-divergences rises from 0 (Bowman et al. 2016, arXiv 1511.06349). That is done at most once: latents
-that are unused a second time have nothing to tell.
+pays. So the divergences of a batch are looked at now and then, from the end of the schedule to the
+middle of training. If all layers together hold less than `COLLAPSED` nats, the networks begin anew,
+and the weight of the divergences rises from 0 (Bowman et al. 2016, arXiv 1511.06349). That is done
+at most once: latents that are unused a second time have nothing to tell.
 """
 
 from __future__ import annotations
@@ -54,14 +54,17 @@ UNUSED = 0.1
 It is of a layer, not of a dimension: a layer of a thousand dimensions that holds one bit is used.
 """
 
+COLLAPSED = 0.5
+"""Nats a row below which all latents together have collapsed: less than one bit about the image."""
+
 GRACE = 100
 """Steps after the schedule in which latents may come into use by themselves."""
 
 LOOK = 50
 """Steps between two looks at the divergences."""
 
-LAST_LOOK = 2000
-"""Steps after the schedule of the last look: what was trained for longer is not thrown away."""
+LAST_LOOK = 0.5
+"""Share of a training's steps up to the last look: as many are left to begin anew with."""
 
 REVIVAL = 300
 """Steps after a collapse in which the weight of the divergences rises from 0: by then the decoder
@@ -297,12 +300,12 @@ class Autoencoder(Mechanism):
         share = ((self.steps - self.revived) / REVIVAL).clamp_max(1)
         return torch.where(self.revived > 0, share, 1.0)
 
-    def after_step(self, seed: int) -> None:
+    def after_step(self, seed: int, done: float) -> None:
         """Let the networks begin anew, once, if the latents have collapsed."""
         steps = int(self.steps)
         since = steps - self.scheduled - GRACE
-        due = 0 <= since <= LAST_LOOK and since % LOOK == 0
-        if not due or self.revived or self.held >= UNUSED:
+        due = since >= 0 and since % LOOK == 0 and done <= LAST_LOOK
+        if not due or self.revived or self.held >= COLLAPSED:
             return
         with seeded(seed, f"{self.name}/begin anew/{steps}"):
             fresh = type(self)(**self.config()).bind(self.name, self.variable, self.parents)

@@ -89,8 +89,13 @@ class Trainable(nn.Module, ABC):
     def loss(self, value: Tensor, parents: Parents) -> Tensor:
         """Return what training minimises, averaged over rows."""
 
-    def after_step(self, seed: int) -> None:
-        """Do what there is to do between two steps of training; `seed` is that of training."""
+    def after_step(self, seed: int, done: float) -> None:
+        """Do what there is to do between two steps of training; by default nothing.
+
+        Args:
+            seed: Seed of the training.
+            done: Share of its steps that were taken, from 0 to 1.
+        """
 
     @abstractmethod
     def describe(self) -> str:

@@ -363,9 +363,10 @@ class Loop(LightningModule):
     def optimizer_step(self, *args: Any, **options: Any) -> None:
         """Step, and move the average of the weights along."""
         super().optimizer_step(*args, **options)
+        done = self.trainer.global_step / (self.options.epochs * self.steps)
         modules: Any = self.trained
         for mechanism in modules:
-            mechanism.after_step(self.options.seed)
+            mechanism.after_step(self.options.seed, done)
         if self.average is not None:
             self.average.update(self.trainer.global_step)
 
