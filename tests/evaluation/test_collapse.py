@@ -124,7 +124,7 @@ def test_the_report_shows_the_divergences_and_flags_what_is_unused(
     printed = [line for line in str(report).splitlines() if line.lstrip().startswith("scan: u")]
     assert ["unused" in line for line in printed] == [False, True, False]
     page = report.save(tmp_path).read_text()
-    assert page.count("<td class='flag'>unused</td>") == 1
+    assert page.count('<td class="flag">unused</td>') == 1
     kept = json.loads((tmp_path / "metrics.json").read_text())["divergence"]["scan"]
     assert kept == report.metrics["divergence"]["scan"]
 

@@ -98,7 +98,7 @@ def test_a_study_points_at_scans_and_keeps_subjects_together(tmp_path: Path) -> 
     study = tiny(tmp_path, kind="table", path="subjects.csv", scans=CUT, subject="id", test=0.2,
                  validation=0.25)  # fmt: skip
     splits = study.splits()
-    people = [{int(age - 50) // 3 for age in part["age"]} for part in splits[:3]]
+    people = [{int(age - 50) // 3 for age in part["age"]} for part in (splits.train, splits.validation, splits.test)]
     assert [len(part) for part in people] == [6, 2, 2]
     assert len(set.union(*people)) == 10
     assert study.data.train_rows(study.declared(), study.seed).n == 24
@@ -167,7 +167,7 @@ def test_what_a_reader_leaves_out_is_in_the_record(tmp_path: Path, data_folder: 
     assert noted["rows left out"] == {"age missing or 0": 2}
     model = study.model()
     none = dict.fromkeys(model.variables, 0)
-    dry = Check(model, splits, [], none, dict.fromkeys(none, 0.0), {})
+    dry = Check(model, splits, [], none, dict.fromkeys(none, 0.0), {}, [], [])
     _, columns, lines = next(table for table in dry.tables() if table[0] == "rows")
     assert columns[-1] == "left out"
     assert lines[0][-1] == "2: age missing or 0"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rung3.graph import CausalGraph, CausalQuery, check_adjustment
 from rung3.graph.adjustment import minimal_adjustments
 from rung3.graph.given import as_graph
-from rung3.graph.identification.estimand import Formula, variables
+from rung3.graph.identification.estimand import Formula, mentioned
 from rung3.scm.identifiability import identify
 
 __all__ = ["Way", "WayName", "find_way"]
@@ -36,7 +36,7 @@ class Way:
     @property
     def used(self) -> tuple[str, ...]:
         """Names of the columns that it needs, treatment and outcome aside or not."""
-        free = () if self.formula is None else _mentioned(self.formula)
+        free = () if self.formula is None else mentioned(self.formula)
         return tuple(dict.fromkeys([*self.given, *self.through, *free]))
 
 
@@ -157,16 +157,3 @@ def _instrumental(
     if after := graph.in_order(set(given) & graph.descendants(treatment)):
         raise ValueError(f"adjust: {after[0]} is an effect of {treatment}")
     return Way("instrument", given, instruments)
-
-
-def _mentioned(formula: Formula) -> list[str]:
-    """Return every column that a formula mentions, summed over or not."""
-    names: list[str] = []
-
-    def visit(one: Any) -> None:
-        for part in vars(one).values():
-            for inner in part if isinstance(part, tuple) else (part,):
-                names.append(inner) if isinstance(inner, str) else visit(inner)
-
-    visit(formula)
-    return list(dict.fromkeys([*names, *variables(formula)]))

@@ -49,10 +49,9 @@ def mean_squares(
             continue
         squares = []
         for value, parents in batches(mechanism, some, batch_size, model.device):
-            noise = mechanism.abduct(value, parents)
-            assert not isinstance(noise, Tensor)
-            squares.append(noise["u"].square().reshape(len(value), -1).mean(1).cpu())
+            noise = mechanism.abduct(value, parents)["u"]
+            squares.append(noise.square().reshape(len(value), -1).mean(1).cpu())
         means = torch.cat(squares)
         mean = bootstrap.of(len(means)).mean(means)
-        by_variable[name] = {**mean, "unit": "", "dimensions": noise["u"][0].numel()}
+        by_variable[name] = {**mean, "unit": "", "dimensions": noise[0].numel()}
     return by_variable

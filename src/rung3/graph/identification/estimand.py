@@ -115,6 +115,22 @@ def variables(formula: Formula) -> frozenset[str]:
             return frozenset()
 
 
+def mentioned(formula: Formula) -> list[str]:
+    """Return every variable that a formula mentions once, summed over or not."""
+    match formula:
+        case Probability(of, given, do):
+            names = [*of, *given, *do]
+        case Sum(over, inner):
+            names = [*over, *mentioned(inner)]
+        case Product(factors):
+            names = [name for factor in factors for name in mentioned(factor)]
+        case Ratio(top, bottom):
+            names = [*mentioned(top), *mentioned(bottom)]
+        case Zero():
+            names = []
+    return list(dict.fromkeys(names))
+
+
 def rename(formula: Formula, names: Mapping[str, str]) -> Formula:
     """Rename some of the variables that a formula depends on."""
 
