@@ -1,0 +1,36 @@
+"""Pages that are written from the code say what the code says."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+CI = Path(__file__).resolve().parents[2] / ".ci"
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, CI / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_command_and_option_is_listed() -> None:
+    module = script("commands")
+    page = module.PAGE.read_text("utf-8")
+    assert page == module.commands(), "run python .ci/commands.py"
+    for text in ("## init", "## run", "`--rows` `all|0:100|0,3|FILE`".replace("|", "\\|")):
+        assert text in page or text.replace("\\|", "|") in page
+
+
+def test_every_key_of_a_study_is_listed_with_its_default() -> None:
+    module = script("study_file")
+    page = module.PAGE.read_text("utf-8")
+    assert page == module.study_file(), "run python .ci/study_file.py"
+    assert "| `epochs` | `10` | Passes over the training rows. |" in page
+    assert "### VAE" in page
+    empty = [line for line in page.splitlines() if line.endswith("|  |")]
+    assert empty == [], "keys that no docstring explains"
