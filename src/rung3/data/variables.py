@@ -158,10 +158,11 @@ class Continuous(Variable):
         upper: Greatest value.
         dim: Length of the vector; `None` for a scalar.
         circular: Whether the values lie on a circle.
+        whole: Whether they are whole numbers, such as counts.
 
     Raises:
-        ValueError: If lower is not less than upper, dim less than 1, or a circle has an end that is
-            infinite.
+        ValueError: If lower is not less than upper, dim less than 1, a circle has an end that is
+            infinite, or whole numbers lie on a circle.
 
     Example:
         >>> print(Continuous(unit="px", lower=0))
@@ -177,8 +178,11 @@ class Continuous(Variable):
     upper: float = math.inf
     dim: int | None = None
     circular: bool = False
+    whole: bool = False
 
     def __post_init__(self) -> None:
+        if self.whole and self.circular:
+            raise ValueError("whole=True: whole numbers do not lie on a circle; use Categorical")
         if not self.lower < self.upper:
             raise ValueError(f"lower={self.lower} must be less than upper={self.upper}")
         if self.circular and math.isinf(self.upper - self.lower):
@@ -203,6 +207,11 @@ class Continuous(Variable):
     def check_support(self, name: str, value: Tensor) -> None:
         if not self.circular:
             _check_range(name, value, self.lower, self.upper, self.unit)
+        if self.whole and (off := value != value.round()).any():
+            raise ValueError(
+                f"{name}: {value[off].reshape(-1)[0].item():g} is no whole number, and the variable "
+                "is declared with whole=True"
+            )
 
     def wrap(self, value: Tensor) -> Tensor:
         """Map points of a circle to their equals in [lower, upper); other values stay."""

@@ -5,6 +5,7 @@ from rung3.mechanisms.additive.mechanism import AdditiveNoise
 from rung3.mechanisms.at_bounds import AtBounds
 from rung3.mechanisms.base import Mechanism
 from rung3.mechanisms.contaminated import Contaminated
+from rung3.mechanisms.counts import Counts
 from rung3.mechanisms.defaults import default_mechanism
 from rung3.mechanisms.discrete import GumbelMax, InverseCDF
 from rung3.mechanisms.equation import Equation
@@ -20,6 +21,7 @@ __all__ = [
     "AtBounds",
     "Conditional",
     "Contaminated",
+    "Counts",
     "Equation",
     "Flow",
     "FlowMatching",

@@ -8,7 +8,9 @@ below T, `-log(exp(-g_j - l_j) + exp(-T))` with fresh `g_j`.
 `InverseCDF`, for binary and ordinal variables: `x = #{k : u >= F_k(pa)}`, `u ~ Uniform(0, 1)`, with
 `F_k = P(x <= k)`. Given `x = k`, `u ~ Uniform(F_{k-1}, F_k)`.
 
-The log-probabilities `l(pa)` come from a network, or from a table that is known. Both families fit
+The log-probabilities `l(pa)` come from a network, from a table that is known, or, of discrete
+parents, from counts: with `n_k` rows of category k under these parents and a prior of `a` rows each
+(Dirichlet), `exp l_k = (n_k + a) / (n + a classes)`. Both families fit
 any conditional distribution. They agree on rungs one and two and differ on three: data cannot tell
 them apart, and the choice is an assumption (Oberst and Sontag 2019, arXiv 1905.05824; Pawlowski et
 al. 2020, arXiv 2006.06485, appendix A). Each is the other's alternative in a sensitivity analysis.
@@ -16,12 +18,13 @@ al. 2020, arXiv 2006.06485, appendix A). Each is the other's alternative in a se
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from rung3.data.rows import Noise
@@ -38,7 +41,10 @@ LEAST_LOG_PROBABILITY = -1e3
 """Least log-probability, in nats, that is perturbed: what a table calls impossible never wins."""
 
 PSEUDOCOUNT = 0.5
-"""Rows added to each category where a network starts from frequencies (Jeffreys' prior)."""
+"""Rows added to each category where frequencies are counted (Jeffreys' prior)."""
+
+MOST_SETTINGS = 256
+"""Settings of the parents up to which `choose` counts the categories under each."""
 
 ROUNDING = 1e-6
 """How far the probabilities of a table's line may be from a sum of 1."""
@@ -61,9 +67,16 @@ class Tabulated(Mechanism):
     learning_rate: ClassVar[float] = 1e-2
     logits: Tensor
 
-    def __init__(self, hidden: tuple[int, ...] = (64, 64), table: Any = None) -> None:
+    def __init__(
+        self,
+        hidden: tuple[int, ...] = (64, 64),
+        table: Any = None,
+        prior: float | None = None,
+    ) -> None:
         super().__init__()
-        self.hidden = tuple(hidden)
+        self.hidden, self.prior = tuple(hidden), prior
+        if prior is not None and (table is not None or not 0 < prior < math.inf):
+            raise ValueError(f"prior={prior}: expected a number of rows above 0, and no table=")
         self.table: Any = None
         if table is not None:
             self.table = torch.as_tensor(table, dtype=torch.float64).tolist()
@@ -78,18 +91,17 @@ class Tabulated(Mechanism):
         if self.table is not None:
             self.register_buffer("logits", self._read().log().to(torch.get_default_dtype()))
             return
+        if self.prior is not None:
+            shape = (*self._sizes("counting"), self.classes)
+            self.logits = nn.Parameter(torch.zeros(shape))
+            self.closed_form = True
+            return
         self.encoder = ParentEncoder(self.parents)
         self.network = MLP(self.encoder.width, self.classes, self.hidden)
 
     def _read(self) -> Tensor:
         """Return the table, checked."""
-        sizes = []
-        for parent, variable in self.parents.items():
-            if not isinstance(variable, Discrete):
-                raise ValueError(
-                    f"{self.name}: a table needs discrete parents, and {parent} is {variable}"
-                )
-            sizes.append(variable.classes)
+        sizes = self._sizes("a table")
         table = torch.tensor(self.table, dtype=torch.float64)
         expected = (*sizes, self.classes)
         if table.shape != expected:
@@ -107,9 +119,23 @@ class Tabulated(Mechanism):
             )
         return table / table.sum(-1, keepdim=True)
 
+    def _sizes(self, what: str) -> list[int]:
+        """Return the numbers of categories of the parents, which must be discrete."""
+        sizes = []
+        for parent, variable in self.parents.items():
+            if not isinstance(variable, Discrete):
+                raise ValueError(
+                    f"{self.name}: {what} needs discrete parents, and {parent} is {variable}"
+                )
+            sizes.append(variable.classes)
+        return sizes
+
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Start from the marginal frequencies (add one half): exact at once without parents."""
         if self.table is not None:
+            return
+        if self.prior is not None:
+            self._count(value, parents, self.prior)
             return
         self.encoder.calibrate(parents)
         counts = torch.bincount(value.long(), minlength=self.classes) + PSEUDOCOUNT
@@ -117,10 +143,22 @@ class Tabulated(Mechanism):
         with torch.no_grad():
             last.copy_((counts / counts.sum()).log())
 
+    def _count(self, value: Tensor, parents: Parents, prior: float) -> None:
+        """Count the rows of each category under each setting of the parents."""
+        counts = torch.full(self.logits.shape, prior, dtype=torch.float64, device=value.device)
+        at = (*(parents[name].long() for name in self.parents), value.long())
+        counts.index_put_(at, counts.new_ones(()), accumulate=True)
+        self.logits.data.copy_((counts / counts.sum(-1, keepdim=True)).log())
+        self.logits.requires_grad_(False)  # it is the posterior mean: steps would leave it
+
+    def effective_parameters(self) -> float:
+        return float(self.logits[..., 1:].numel()) if self.prior is not None else math.nan
+
     def log_probs(self, parents: Parents, n: int) -> Tensor:
         """Return log-probabilities of the categories, `(n, classes)`."""
-        if self.table is not None:
+        if self.table is not None or self.prior is not None:
             known = self.logits[tuple(parents[name].long() for name in self.parents)]
+            known = known.log_softmax(-1) if self.prior is not None else known
             return known.expand(n, self.classes)
         logits: Tensor = self.network(self.encoder(parents, n))
         return logits.log_softmax(-1)
@@ -133,8 +171,12 @@ class Tabulated(Mechanism):
     def candidates(
         cls, variable: Variable, parents: Mapping[str, Variable]
     ) -> list[list[Mechanism]]:
-        """Name a logistic regression, then a network, for the kinds that suit the family."""
-        return [[cls(hidden=()), cls()]] if isinstance(variable, cls.suited) else []
+        """Name a line, then counts where the parents have few settings, then a network."""
+        if not isinstance(variable, cls.suited):
+            return []
+        sizes = [p.classes if isinstance(p, Discrete) else math.inf for p in parents.values()]
+        counted = [cls(prior=PSEUDOCOUNT)] if math.prod(sizes) <= MOST_SETTINGS else []
+        return [[cls(hidden=()), *counted, cls()]]
 
     @abstractmethod
     def _category(self, noise: Tensor, parents: Parents) -> Tensor:
@@ -160,7 +202,8 @@ class Tabulated(Mechanism):
 
     def _as(self, family: type[Family]) -> Family:
         """Return another family with the same network, or the same table."""
-        other = family(self.hidden, self.table).bind(self.name, self.variable, self.parents)
+        other = family(self.hidden, self.table, self.prior)
+        other = other.bind(self.name, self.variable, self.parents)
         other.load_state_dict(self.state_dict())
         return other.to(self.observed.device)
 
@@ -172,9 +215,12 @@ class GumbelMax(Tabulated):
         hidden: Widths of the network from parents to log-probabilities.
         table: Known probabilities instead, nested by the parents in the order of the graph's nodes,
             then by the categories.
+        prior: Rows that each category has beforehand under each setting of the parents; the table
+            is then counted, with no network. The parents must be discrete.
 
     Raises:
-        ValueError: On `build`, if the variable is not discrete, or the table does not fit.
+        ValueError: On `build`, if the variable is not discrete, or the table does not fit; if a
+            prior is not above 0, or a parent is no category where counts are asked for.
 
     Example:
         >>> mechanism = GumbelMax().bind("digit", Categorical(3), {})
@@ -220,9 +266,12 @@ class InverseCDF(Tabulated):
         hidden: Widths of the network from parents to log-probabilities.
         table: Known probabilities instead, nested by the parents in the order of the graph's nodes,
             then by the categories.
+        prior: Rows that each category has beforehand under each setting of the parents; the table
+            is then counted, with no network. The parents must be discrete.
 
     Raises:
-        ValueError: On `build`, if the variable is not discrete, or the table does not fit.
+        ValueError: On `build`, if the variable is not discrete, or the table does not fit; if a
+            prior is not above 0, or a parent is no category where counts are asked for.
 
     Example:
         >>> from rung3 import Binary

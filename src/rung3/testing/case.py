@@ -112,7 +112,8 @@ def _any_value(variable: Variable, n: int, generator: Generator) -> Tensor:
         levels = float(variable.levels or 255)
         return (uniform * levels).round() / levels
     assert isinstance(variable, Continuous)
-    return _into(variable, 3 * uniform - 1.5, 1.5)
+    value = _into(variable, 3 * uniform - 1.5, 1.5)
+    return value.round() if variable.whole else value
 
 
 def _into(variable: Continuous, value: Tensor, reach: float) -> Tensor:
@@ -131,6 +132,7 @@ def far(variable: Variable, value: Tensor) -> Tensor:
     away = steps.repeat(len(value) // len(steps) + 1)[: len(value)]
     away = away.reshape(-1, *[1] * (value.ndim - 1))
     moved = value.mean(0) + away * value.std(0)
+    moved = moved.round() if variable.whole else moved
     return (
         variable.wrap(moved) if variable.circular else moved.clamp(variable.lower, variable.upper)
     )
