@@ -68,7 +68,9 @@ def test_hearts_widen_with_age() -> None:
     world = worlds.chest(64)
     rows = world.sample(60, seed=4)
     young, old = (
-        cardiothoracic_ratio(world.counterfactual(rows, do={"disease": "no finding", "age": age})["image"])
+        cardiothoracic_ratio(
+            world.counterfactual(rows, do={"disease": "no finding", "age": age})["image"]
+        )
         for age in (25.0, 85.0)
     )
     seen = ~(young.isnan() | old.isnan())

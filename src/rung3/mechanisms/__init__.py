@@ -11,6 +11,7 @@ from rung3.mechanisms.equation import Equation
 from rung3.mechanisms.flow import Flow
 from rung3.mechanisms.hvae import HVAE
 from rung3.mechanisms.networks.stages import Stage
+from rung3.mechanisms.segmentation import Segmentation
 from rung3.mechanisms.vae import VAE
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "HVAE",
     "InverseCDF",
     "Mechanism",
+    "Segmentation",
     "Stage",
     "VAE",
     "ZukoFlow",

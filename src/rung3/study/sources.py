@@ -20,7 +20,8 @@ from rung3.study.parser import FilePath, Part
 from rung3.worlds.strokes.colour import Scenario
 
 __all__ = [
-    "BrainData", "ChestData", "ColourData", "Data", "DigitsData", "MorphoMNISTData", "Splits", "TableData", "check_row",
+    "BrainData", "ChestData", "ColourData", "Data", "DigitsData", "MorphoMNISTData", "Splits",
+    "TableData", "check_row",
 ]  # fmt: skip
 
 Variables = Mapping[str, Variable]

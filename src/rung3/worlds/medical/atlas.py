@@ -14,7 +14,6 @@ Source: Fonov et al. 2011, *Unbiased average age-appropriate atlases for pediatr
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -166,13 +165,18 @@ def _lateral_ventricles(head: Array, fluid: Array) -> Array:
 def _phantom() -> Array:
     """Draw the phantom's maps at 1 mm, `(4, Z, Y, X)`."""
     z, y, x = np.meshgrid(
-        *(np.arange(size, dtype=np.float32) + low for size, low in zip(SHAPE, LOW[::-1], strict=True)),
+        *(
+            np.arange(size, dtype=np.float32) + low
+            for size, low in zip(SHAPE, LOW[::-1], strict=True)
+        ),
         indexing="ij",
         sparse=True,
     )
     side, front, up = np.abs(x), y + 18, z - 5
     radius = np.sqrt((x / 69) ** 2 + (front / 87) ** 2 + (up / 68) ** 2)
-    sulci = _sulci(side / 69 / radius.clip(1e-3), front / 87 / radius.clip(1e-3), up / 68 / radius.clip(1e-3))
+    sulci = _sulci(
+        side / 69 / radius.clip(1e-3), front / 87 / radius.clip(1e-3), up / 68 / radius.clip(1e-3)
+    )
     head = _below(radius - 1.0, RADIUS_MM)
     surface = 0.975 - 0.20 * np.exp(-((sulci / 0.10) ** 2))
     brain = _below(radius - surface, RADIUS_MM)

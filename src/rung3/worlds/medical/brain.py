@@ -199,9 +199,7 @@ class Head(Rendering):
         biased = contrast * bias_field(noise["bias"], shape)
         return rician(biased, pixel_noise(noise["seed"], shape), level)
 
-    def anatomy(
-        self, noise: Noise, parents: Parents
-    ) -> Float[Tensor, "n 4 *shape"]:
+    def anatomy(self, noise: Noise, parents: Parents) -> Float[Tensor, "n 4 *shape"]:
         """Return what fraction of each pixel is which tissue, in the order of `TISSUES`.
 
         Args:

@@ -59,9 +59,7 @@ def bias_field(
         math.pi * (torch.arange(size, device=coefficients.device) + 0.5) / size
         for size in shape[-2:]
     )
-    waves = torch.stack(
-        [(i * height).cos()[:, None] * (j * width).cos() for i, j in BIAS]
-    )
+    waves = torch.stack([(i * height).cos()[:, None] * (j * width).cos() for i, j in BIAS])
     field = (BIAS_LOG * torch.einsum("nk,khw->nhw", coefficients, waves)).exp()
     return field.view(-1, *(1,) * (len(shape) - 1), *shape[-2:]).expand(-1, 1, *shape)
 
@@ -109,7 +107,9 @@ def blurred(image: Tensor, width: float) -> Tensor:
     if width == 0:
         return image
     reach = math.ceil(3 * width)
-    weights = torch.exp(-(torch.arange(-reach, reach + 1, device=image.device) ** 2) / (2 * width**2))
+    weights = torch.exp(
+        -(torch.arange(-reach, reach + 1, device=image.device) ** 2) / (2 * width**2)
+    )
     weights = weights / weights.sum()
     for axis in range(2, image.ndim):
         swept = torch.nn.functional.pad(image.movedim(axis, -1), (reach, reach))

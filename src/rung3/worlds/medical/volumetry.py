@@ -93,9 +93,7 @@ class Volumetry:
             tables.append((np.maximum.accumulate(seen.ventricles / seen.head), seen.head))
         return cls(ratios.double().numpy(), tuple(tables), brain)
 
-    def measure(
-        self, volume: Literal["brain", "ventricle"], images: Tensor
-    ) -> Float[Tensor, " n"]:
+    def measure(self, volume: Literal["brain", "ventricle"], images: Tensor) -> Float[Tensor, " n"]:
         """Measure one of the volumes on images `(n, 1, ...)`, in ml."""
         seen = measured(images)
         share = seen.ventricles / np.maximum(seen.head, 1)
