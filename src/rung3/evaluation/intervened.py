@@ -98,7 +98,7 @@ class Intervened:
         Returns:
             A matplotlib figure; `figure.savefig(path)` writes it.
         """
-        across, down = cell_size(*self.factual.shape[-2:], CELL)
+        across, down = cell_size(self.factual.shape[-2], self.factual.shape[-1], CELL)
         bands = 3 + (self.columns[0][0].truth is not None)
         lines = max(c.title.count("\n") for columns in self.columns for c in columns) + 2
         top = lines * line(HEAD)
@@ -208,7 +208,7 @@ def interventions(
         >>> world = worlds.chest(16)
         >>> asked = interventions(world, world.sample(3, seed=0), truth=world, particles=2)
         >>> [column.title.splitlines()[0] for column in asked.columns[0]]
-        ['do(age)', 'do(disease)', 'do(race)', 'do(sex)', 'null']
+        ['do(age)', 'do(disease)', 'do(sex)', 'do(race)', 'null']
     """
     image = _image(model)
     causes = [name for name in model.graph.order if name in model.graph.ancestors(image)]
