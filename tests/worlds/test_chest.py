@@ -5,16 +5,23 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rung3 import SCM, worlds
+from rung3 import SCM, Rows, worlds
 from rung3.worlds.medical.chest import REGIONS, Radiograph
 from rung3.worlds.medical.radiometry import cardiothoracic_ratio, fluid_share
 
 
-def regions(world: SCM, rows) -> dict[str, torch.Tensor]:
+def noise_of(rows: Rows) -> dict[str, torch.Tensor]:
+    assert rows.noise is not None
+    noise = rows.noise["image"]
+    assert isinstance(noise, dict)
+    return noise
+
+
+def regions(world: SCM, rows: Rows) -> dict[str, torch.Tensor]:
     mechanism = world.mechanisms["image"]
     assert isinstance(mechanism, Radiograph)
     values = {name: rows[name] for name in ("age", "sex", "disease")}
-    return dict(zip(REGIONS, mechanism.anatomy(rows.noise["image"], values).unbind(1), strict=True))
+    return dict(zip(REGIONS, mechanism.anatomy(noise_of(rows), values).unbind(1), strict=True))
 
 
 def test_disease_depends_on_age_alone() -> None:
@@ -39,7 +46,7 @@ def test_fluid_is_there_with_the_disease_alone_and_keeps_its_side() -> None:
     area = fluid.flatten(1).sum(1)
     assert area.min() > 10
     sides = torch.stack([fluid[..., :32].sum((1, 2)), fluid[..., 32:].sum((1, 2))], 1)
-    noise = rows.noise["image"]["side"]
+    noise = noise_of(rows)["side"]
     one_sided = noise < 0.8
     assert (sides[one_sided].amin(1) < 0.02 * sides[one_sided].amax(1)).all()
     assert ((sides[:, 1] > sides[:, 0]) == (noise >= 0.4))[one_sided].all()
@@ -68,7 +75,9 @@ def test_hearts_widen_with_age() -> None:
     world = worlds.chest(64)
     rows = world.sample(60, seed=4)
     young, old = (
-        cardiothoracic_ratio(world.counterfactual(rows, do={"disease": "no finding", "age": age})["image"])
+        cardiothoracic_ratio(
+            world.counterfactual(rows, do={"disease": "no finding", "age": age})["image"]
+        )
         for age in (25.0, 85.0)
     )
     seen = ~(young.isnan() | old.isnan())
@@ -90,7 +99,7 @@ def test_sizes_show_the_same_chest() -> None:
     small, large = worlds.chest(32), worlds.chest(64)
     rows = large.sample(4, seed=6)
     values = {name: rows[name] for name in ("age", "sex", "race", "disease")}
-    noise = rows.noise["image"]
+    noise = noise_of(rows)
     image = small.mechanisms["image"].predict(noise, values)
     pooled = torch.nn.functional.avg_pool2d(rows["image"], 2)
     assert (image - pooled).abs().mean() < 0.035

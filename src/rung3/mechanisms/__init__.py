@@ -14,6 +14,7 @@ from rung3.mechanisms.flow_matching import FlowMatching
 from rung3.mechanisms.hvae import HVAE
 from rung3.mechanisms.networks.stages import Stage
 from rung3.mechanisms.networks.unet import UNetOptions
+from rung3.mechanisms.segmentation import Segmentation
 from rung3.mechanisms.vae import VAE
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "HVAE",
     "InverseCDF",
     "Mechanism",
+    "Segmentation",
     "Stage",
     "UNetOptions",
     "VAE",

@@ -32,7 +32,7 @@ from rung3.data.variables import Binary, Categorical, Discrete, Ordinal, Variabl
 from rung3.mechanisms.base import UNIFORM, Abduction, Mechanism, Parents, leading, one_tensor
 from rung3.mechanisms.networks.encoding import MLP, ParentEncoder
 
-__all__ = ["GumbelMax", "InverseCDF"]
+__all__ = ["GumbelMax", "InverseCDF", "gumbel", "gumbel_given"]
 
 LEAST_PROBABILITY = 1e-14
 """Least probability of a level: every level keeps an interval of noise of its own in double."""
@@ -239,7 +239,7 @@ class GumbelMax(Tabulated):
         return self.log_probs(parents, n).clamp_min(LEAST_LOG_PROBABILITY)
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
-        return _gumbel((n, self.classes), generator, self.observed.device)
+        return gumbel((n, self.classes), generator, self.observed.device)
 
     def noise_prior(self) -> str:
         return f"Gumbel(0, 1) of {self.classes} classes"
@@ -250,13 +250,7 @@ class GumbelMax(Tabulated):
     def _posterior(
         self, code: Tensor, parents: Parents, lead: tuple[int, ...], generator: Generator | None
     ) -> Tensor:
-        logits = self._finite(parents, len(code))
-        # Top-down: the maximum first, then the others, truncated below it.
-        top = _gumbel((*lead, 1), generator, code.device)
-        others = _gumbel((*lead, self.classes), generator, code.device)
-        below = -torch.logaddexp(-others - logits, -top)
-        winner = F.one_hot(code, self.classes).bool().expand(below.shape)
-        return torch.where(winner, top, below) - logits
+        return gumbel_given(code, self._finite(parents, len(code)), lead, generator)
 
 
 class InverseCDF(Tabulated):
@@ -319,7 +313,26 @@ def _uniform(shape: tuple[int, ...], generator: Generator | None, device: torch.
     return torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
 
 
-def _gumbel(shape: tuple[int, ...], generator: Generator | None, device: torch.device) -> Tensor:
+def gumbel_given(
+    code: Tensor, logits: Tensor, lead: tuple[int, ...], generator: Generator | None
+) -> Tensor:
+    """Draw the Gumbel noise with which categories won.
+
+    Args:
+        code: The categories, `(n, ...)`.
+        logits: Their log-probabilities, `(n, ..., classes)`.
+        lead: Shape of the noise but for the classes: `(n, ...)`, or `(K, n, ...)`.
+        generator: Source of randomness.
+    """
+    # Top-down: the maximum first, then the others, truncated below it.
+    top = gumbel((*lead, 1), generator, code.device)
+    others = gumbel((*lead, logits.shape[-1]), generator, code.device)
+    below = -torch.logaddexp(-others - logits, -top)
+    winner = F.one_hot(code, logits.shape[-1]).bool().expand(below.shape)
+    return torch.where(winner, top, below) - logits
+
+
+def gumbel(shape: tuple[int, ...], generator: Generator | None, device: torch.device) -> Tensor:
     """Draw standard Gumbel noise, `-log(E)` with E exponential; in double, so that no two tie."""
     exponential = torch.empty(shape, device=device, dtype=torch.float64)
     exponential.exponential_(generator=generator)

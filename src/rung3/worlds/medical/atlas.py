@@ -14,7 +14,6 @@ Source: Fonov et al. 2011, *Unbiased average age-appropriate atlases for pediatr
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -56,7 +55,7 @@ OFF_MIDLINE_MM = 5.0
 third ventricle and the cisterns."""
 
 RADIUS_MM = 69.0
-"""From the middle of the phantom to its side: lengths relative to it are relative to the surface."""
+"""From the middle of the phantom to its side: the length that levels are relative to."""
 
 RIM_STEPS = 4
 """How far the partly filled voxels reach that surround a ventricle, in steps of 1 mm."""
@@ -166,13 +165,18 @@ def _lateral_ventricles(head: Array, fluid: Array) -> Array:
 def _phantom() -> Array:
     """Draw the phantom's maps at 1 mm, `(4, Z, Y, X)`."""
     z, y, x = np.meshgrid(
-        *(np.arange(size, dtype=np.float32) + low for size, low in zip(SHAPE, LOW[::-1], strict=True)),
+        *(
+            np.arange(size, dtype=np.float32) + low
+            for size, low in zip(SHAPE, LOW[::-1], strict=True)
+        ),
         indexing="ij",
         sparse=True,
     )
     side, front, up = np.abs(x), y + 18, z - 5
     radius = np.sqrt((x / 69) ** 2 + (front / 87) ** 2 + (up / 68) ** 2)
-    sulci = _sulci(side / 69 / radius.clip(1e-3), front / 87 / radius.clip(1e-3), up / 68 / radius.clip(1e-3))
+    sulci = _sulci(
+        side / 69 / radius.clip(1e-3), front / 87 / radius.clip(1e-3), up / 68 / radius.clip(1e-3)
+    )
     head = _below(radius - 1.0, RADIUS_MM)
     surface = 0.975 - 0.20 * np.exp(-((sulci / 0.10) ** 2))
     brain = _below(radius - surface, RADIUS_MM)
@@ -195,7 +199,8 @@ def _sulci(right: Array, front: Array, up: Array) -> Array:
     """Return how far a direction lies from the nearest sulcus: zero on wandering lines."""
     first = np.sin(7.5 * front + 2.2 * np.sin(3 * up + 2 * right) + 1.6 * np.sin(5 * right - up))
     second = np.sin(6.5 * up + 3.5 * right + 2.0 * np.sin(4 * front - 2 * up))
-    return np.minimum(np.abs(first), np.abs(second) + 0.25 * np.abs(first))
+    nearest: Array = np.minimum(np.abs(first), np.abs(second) + 0.25 * np.abs(first))
+    return nearest
 
 
 def _horns(side: Array, front: Array, up: Array) -> Array:
@@ -210,7 +215,8 @@ def _horns(side: Array, front: Array, up: Array) -> Array:
 
 def _below(level: Array, scale: float) -> Array:
     """Return 1 where a level is below zero and 0 above, across an edge 2 mm wide."""
-    return np.clip(0.5 - level * scale / 2, 0, 1)
+    share: Array = np.clip(0.5 - level * scale / 2, 0, 1)
+    return share
 
 
 def _ellipsoid(x: Array, y: Array, z: Array, a: float, b: float, c: float) -> Array:

@@ -199,9 +199,7 @@ class Head(Rendering):
         biased = contrast * bias_field(noise["bias"], shape)
         return rician(biased, pixel_noise(noise["seed"], shape), level)
 
-    def anatomy(
-        self, noise: Noise, parents: Parents
-    ) -> Float[Tensor, "n 4 *shape"]:
+    def anatomy(self, noise: Noise, parents: Parents) -> Float[Tensor, "n 4 ..."]:
         """Return what fraction of each pixel is which tissue, in the order of `TISSUES`.
 
         Args:
@@ -244,7 +242,7 @@ class Head(Rendering):
             )
         return self.growth.solve(ventricle, volume)
 
-    def _points(self) -> Float[Tensor, "3 *shape"]:
+    def _points(self) -> Float[Tensor, "3 ..."]:
         """Return the pixels' centres along x, y and z, in mm from the middle `CENTRE`."""
         line = (torch.arange(self.size) + 0.5) * FIELD_MM / self.size - FIELD_MM / 2
         if not self.volume:

@@ -92,9 +92,7 @@ def chest(size: int = 64, *, site: bool = False) -> SCM:
             ),
             "sex": InverseCDF(table=[0.5, 0.5]),
             "race": GumbelMax(table=[1 / len(GROUPS)] * len(GROUPS)),
-            "disease": Equation(
-                "u < sigmoid(0.076*(age - 60) - 1.67)", noise="Uniform(0, 1)"
-            ),
+            "disease": Equation("u < sigmoid(0.076*(age - 60) - 1.67)", noise="Uniform(0, 1)"),
             "image": Radiograph(size),
         }
         | ({"site": GumbelMax(table=[1 / len(SITES)] * len(SITES))} if site else {}),

@@ -5,7 +5,8 @@ With D the signed distance to the atlas's lateral ventricles (smoothed, in mm) a
     w(x) = (1 - D(x)^2 / B^2)_+^2 n(x),      g_t = exp(t w),
 
 so g_t moves the wall of the ventricles outward (inward for t < 0), tissue ever less the farther it
-lies, and nothing beyond B. Every g_t is invertible. The volumes of the ventricles and of the tissue (grey and white),
+lies, and nothing beyond B. Every g_t is invertible. The volumes of the ventricles and of the tissue
+(grey and white),
 
     V(t) = integral of ventricles(g_t^-1(x)) dx,      T(t) = integral of tissue(g_t^-1(x)) dx,
 
@@ -116,7 +117,8 @@ class Growth:
         z = z.clamp(0, depth - 1)
         lower = sample(self.table, torch.stack([x, y, z + (before * depth)[:, None]]))
         upper = sample(self.table, torch.stack([x, y, z + ((before + 1) * depth)[:, None]]))
-        return torch.lerp(lower, upper, share) * inside
+        moved: Tensor = torch.lerp(lower, upper, share) * inside
+        return moved
 
 
 def sample(
@@ -126,7 +128,8 @@ def sample(
     size = torch.tensor(maps.shape[:0:-1], dtype=points.dtype, device=points.device)
     unit = (2 / (size - 1))[:, None, None] * points - 1
     grid = unit.movedim(0, -1)[None, :, :, None]
-    return F.grid_sample(maps[None], grid, padding_mode="zeros", align_corners=True)[0, ..., 0]
+    read: Tensor = F.grid_sample(maps[None], grid, padding_mode="zeros", align_corners=True)
+    return read[0, ..., 0]
 
 
 @lru_cache(maxsize=8)

@@ -48,7 +48,7 @@ BIAS_LOG = 0.05
 
 def bias_field(
     coefficients: Float[Tensor, "n k"], shape: tuple[int, ...]
-) -> Float[Tensor, "n 1 *shape"]:
+) -> Float[Tensor, "n 1 ..."]:
     """Return a smooth field near 1 that multiplies an image, the same in all slices.
 
     Args:
@@ -59,14 +59,12 @@ def bias_field(
         math.pi * (torch.arange(size, device=coefficients.device) + 0.5) / size
         for size in shape[-2:]
     )
-    waves = torch.stack(
-        [(i * height).cos()[:, None] * (j * width).cos() for i, j in BIAS]
-    )
+    waves = torch.stack([(i * height).cos()[:, None] * (j * width).cos() for i, j in BIAS])
     field = (BIAS_LOG * torch.einsum("nk,khw->nhw", coefficients, waves)).exp()
     return field.view(-1, *(1,) * (len(shape) - 1), *shape[-2:]).expand(-1, 1, *shape)
 
 
-def pixel_noise(seeds: Int[Tensor, " n"], shape: tuple[int, ...]) -> Float[Tensor, "n 2 *shape"]:
+def pixel_noise(seeds: Int[Tensor, " n"], shape: tuple[int, ...]) -> Float[Tensor, "n 2 ..."]:
     """Draw standard normal noise of pixels, real and imaginary part, from one seed a row.
 
     A seed is 8 bytes, and the noise of a small image 32 kB: so rows can carry their noise.
@@ -78,7 +76,7 @@ def pixel_noise(seeds: Int[Tensor, " n"], shape: tuple[int, ...]) -> Float[Tenso
     return torch.stack(drawn).to(seeds.device) if drawn else torch.empty(0, 2, *shape)
 
 
-def rician(image: Tensor, noise: Float[Tensor, "n 2 *shape"], level: Tensor) -> Tensor:
+def rician(image: Tensor, noise: Float[Tensor, "n 2 ..."], level: Tensor) -> Tensor:
     """Add noise to an image `(n, 1, ...)` and return the magnitude, in levels of eight bits."""
     level = level.view(-1, *(1,) * (image.ndim - 1))
     magnitude = torch.hypot(image + level * noise[:, :1], level * noise[:, 1:])
@@ -109,7 +107,9 @@ def blurred(image: Tensor, width: float) -> Tensor:
     if width == 0:
         return image
     reach = math.ceil(3 * width)
-    weights = torch.exp(-(torch.arange(-reach, reach + 1, device=image.device) ** 2) / (2 * width**2))
+    weights = torch.exp(
+        -(torch.arange(-reach, reach + 1, device=image.device) ** 2) / (2 * width**2)
+    )
     weights = weights / weights.sum()
     for axis in range(2, image.ndim):
         swept = torch.nn.functional.pad(image.movedim(axis, -1), (reach, reach))

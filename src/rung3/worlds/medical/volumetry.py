@@ -4,10 +4,10 @@ A pixel of level y holds so much fluid as it is darker than tissue,
 
     f(y) = clip((t - y) / (t - d), 0, 1),      t = 0.62 q,      d = 0.18 q,
 
-with q the 90 % quantile of the head's levels: so for T1 and T2-FLAIR alike, and at every site. The
-head is what is brighter than the ground, its holes filled; its size is H. The ventricles are the
-bodies of fluid that lie deep in the head, with the pixels beside them; their size is A, the sum of f
-there. The sequence is told by the cortex: darker than what lies deeper in T1, brighter in T2-FLAIR.
+with q the 90 % quantile of the head's levels: so for T1 and T2-FLAIR alike. The head is what
+is brighter than the ground, its holes filled; its size is H. The ventricles are the bodies of fluid
+that lie deep in the head, with the pixels beside them; their size is A, the sum of f there. The
+sequence is told by the cortex: darker than what lies deeper in T1, brighter in T2-FLAIR.
 
 On the atlas, whose volumes are known, A / H grows with v / b. For each sequence
 
@@ -43,7 +43,7 @@ DEEP = 0.42
 """Depth below the head's surface at which fluid is that of ventricles, relative to the deepest."""
 
 CORTEX = (0.10, 0.28, 0.38)
-"""From and to which depth, relative to the deepest, the cortex lies, and where white matter begins."""
+"""From and to which depth, relative to the deepest, the cortex lies; where white matter begins."""
 
 Array = np.ndarray[Any, Any]
 
@@ -93,9 +93,7 @@ class Volumetry:
             tables.append((np.maximum.accumulate(seen.ventricles / seen.head), seen.head))
         return cls(ratios.double().numpy(), tuple(tables), brain)
 
-    def measure(
-        self, volume: Literal["brain", "ventricle"], images: Tensor
-    ) -> Float[Tensor, " n"]:
+    def measure(self, volume: Literal["brain", "ventricle"], images: Tensor) -> Float[Tensor, " n"]:
         """Measure one of the volumes on images `(n, 1, ...)`, in ml."""
         seen = measured(images)
         share = seen.ventricles / np.maximum(seen.head, 1)
@@ -109,7 +107,7 @@ class Volumetry:
         return torch.from_numpy(value).to(images)
 
 
-def measured(images: Float[Tensor, "n 1 *shape"]) -> Regions:
+def measured(images: Float[Tensor, "n 1 ..."]) -> Regions:
     """Measure the sizes of ventricles and heads, and tell the sequences.
 
     Example:

@@ -25,9 +25,7 @@ OCTAVES = ((170.0, 0.75), (85.0, 0.3))
 """Wavelength along an axis in mm, and standard deviation of a coefficient in mm: the longer
 waves bend the head by some 4 mm, the shorter ones move its folds by 1.5 mm."""
 
-DIRECTIONS = tuple(
-    k for k in itertools.product((1, 0, -1), repeat=3) if k > (0, 0, 0)
-)
+DIRECTIONS = tuple(k for k in itertools.product((1, 0, -1), repeat=3) if k > (0, 0, 0))
 """Wave vectors, in units of the lowest frequency: half of the cube's, for -k is the same wave."""
 
 COEFFICIENTS = 4 * len(DIRECTIONS) * len(OCTAVES)
