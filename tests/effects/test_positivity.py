@@ -65,3 +65,16 @@ def test_a_constant_treatment_in_a_group_is_named() -> None:
     named = np.array(["a", "b"])[COIN]
     with pytest.raises(ValueError, match="t: no rows with t = c in the stratum of all rows"):
         effect({"t": named, "y": Z}, "t", "y", do="c", versus="a", adjust=[], variables=kinds)
+
+
+def test_an_outcome_that_is_told_without_error_is_named() -> None:
+    z = RNG.normal(size=N)
+    table = {"t": COIN, "z": z, "y": 2 * z + COIN, "sick": (z > 0.3).astype(int)}
+    found = effect(table, "t", "y", adjust=["z"])
+    assert found.effect.effect == pytest.approx(1)
+    assert "z tells y without error, so that the interval has no width" in str(found)
+    assert "without error" not in str(effect({**table, "y": Z}, "t", "y", adjust=["z"]))
+    with pytest.raises(
+        ValueError, match=r"z tells sick without error: sick is never 1 where z <= "
+    ):
+        effect(table, "t", "sick", adjust=["z"])

@@ -222,10 +222,11 @@ def _frame(rows: Rows, variables: Mapping[str, Variable]) -> pd.DataFrame:
         axes = batch._axes(value)
         if axes > 1:
             raise ValueError(
-                f"{name}: its values have shape {tuple(value.shape[-axes:])}; a frame holds numbers, "
-                "categories and vectors"
+                f"{name}: its values have shape {tuple(value.shape[-axes:])}; a frame holds "
+                "numbers, categories and vectors"
             )
-        flat = value.detach().cpu() if rows.particles is None else value.detach().cpu().flatten(0, 1)
+        flat = value.detach().cpu()
+        flat = flat if rows.particles is None else flat.flatten(0, 1)
         if axes:
             columns |= {f"{name}[{k}]": part.numpy() for k, part in enumerate(flat.unbind(1))}
         else:

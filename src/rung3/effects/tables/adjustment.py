@@ -29,9 +29,12 @@ from rung3.effects.tables.cross_fitting import TRIMMED, cross_fitted_arms
 from rung3.effects.tables.influence import Influence
 from rung3.effects.tables.m_estimation import Equations, Estimand, Method
 from rung3.effects.tables.positivity import check_strata, region_without
-from rung3.effects.tables.sample import Sample, spell_value, stratum_of
+from rung3.effects.tables.sample import Sample, stratum_of
 
 __all__ = ["Method", "adjusted_effect", "arms_of"]
+
+DETERMINED = 1e-12
+"""Share of the outcome's variance that counts as none: about the rounding of doubles, squared."""
 
 WEAK_POSITIVITY = 0.01
 """Estimated probability of an arm below which a row is named: it weighs over a hundred others."""
@@ -104,12 +107,38 @@ def adjusted_effect(
         )
         values, scores = problem.solve()
     except ValueError as error:
-        region = region_without(sample, given, arms, labels) if given else ""
+        region = _region(sample, given, arms, labels)
         cause = f": {region}" if region else ""
         raise ValueError(f"{error}{cause}; adjust for less{amounts(sample.kinds, given)}") from None
     freedom = sample.n - 2 * features.shape[1]
     means = Influence(values, scores, freedom, sample.clusters)
-    return of_means(means, problem.least(), _doubts(sample, given, problem, labels))
+    doubts = *_doubts(sample, given, problem, labels), *_determined(sample, given, problem)
+    return of_means(means, problem.least(), doubts)
+
+
+def _region(sample: Sample, given: Sequence[str], arms: Tensor, labels: Sequence[str]) -> str:
+    """Say what tells the treatment, or an outcome that is yes or no, without error."""
+    if not given:
+        return ""
+    found = region_without(sample, given, sample.treatment, arms, labels)
+    if found or not sample.binary:
+        return found
+    both = torch.stack([sample.y == 1, sample.y == 0])
+    return region_without(sample, given, sample.outcome, both, ("1", "0"))
+
+
+def _determined(sample: Sample, given: Sequence[str], problem: Equations) -> tuple[str, ...]:
+    """Say so, if what is adjusted for tells the outcome without error in both arms."""
+    inside = problem.arms.sum(0) > 0
+    pairs = zip(problem.arms, problem.models, strict=True)
+    means = torch.stack([arm * model.mean(model.beta) for arm, model in pairs]).sum(0)
+    left = (sample.y - means)[inside]
+    if not given or left.square().mean() > DETERMINED * sample.y[inside].var():
+        return ()
+    return (
+        f"{', '.join(given)} tells {sample.outcome} without error, so that the interval has no "
+        f"width; is one of them computed from {sample.outcome}, or the reverse?",
+    )
 
 
 def _doubts(
@@ -124,10 +153,3 @@ def _doubts(
         f"positivity is weak: where {stratum_of(sample, given, row)}, {sample.treatment} = "
         f"{labels[arm]} has a probability of {float(shares.min()):.2g}",
     )
-
-
-def spell_arms(sample: Sample, do: Any, versus: Any) -> tuple[str, str]:
-    """Spell both values of the treatment."""
-    kind = sample.kinds[sample.treatment]
-    first, second = (spell_value(kind, kind.validate("", value)) for value in (do, versus))
-    return first, second

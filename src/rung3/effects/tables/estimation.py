@@ -21,8 +21,8 @@ from rung3.effects.tables.completeness import completeness
 from rung3.effects.tables.dose import dose_effect
 from rung3.effects.tables.front_door import front_door_effect, front_door_slope
 from rung3.effects.tables.imputation import imputed, pooled
-from rung3.effects.tables.instrumental import instrumental_effect
 from rung3.effects.tables.influence import Influence
+from rung3.effects.tables.instrumental import instrumental_effect
 from rung3.effects.tables.m_estimation import Estimand, Method
 from rung3.effects.tables.plug_in import plug_in_effect
 from rung3.effects.tables.pooling import partially_pooled

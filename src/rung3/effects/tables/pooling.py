@@ -50,7 +50,9 @@ def partially_pooled(
     if k < LEAST_GROUPS:
         raise ValueError(f"pool: {k} groups are too few; expected at least {LEAST_GROUPS}")
     if not bool((v > 0).all()):
-        raise ValueError("pool: a group has no error: its outcomes are all alike; give larger groups")
+        raise ValueError(
+            "pool: a group has no error: its outcomes are all alike; give larger groups"
+        )
     between = _between(effects, v)
     weight = 1 / (v + between)
     mean = (weight * effects).sum() / weight.sum()

@@ -53,28 +53,36 @@ def check_strata(sample: Sample, names: Sequence[str], arms: Tensor, labels: Seq
 
 
 def region_without(
-    sample: Sample, names: Sequence[str], arms: Tensor, labels: Sequence[str]
+    sample: Sample, names: Sequence[str], target: str, arms: Tensor, labels: Sequence[str]
 ) -> str:
-    """Name a column that tells the treatment without error, or a region that lacks an arm.
+    """Name a column that tells a target without error, or a region that lacks one of its values.
+
+    Args:
+        sample: The sample.
+        names: The columns that may tell it.
+        target: Name of the treatment, or of an outcome that is yes or no.
+        arms: Masks `(2, n)` of two of its values.
+        labels: What these are called.
 
     Returns:
-        A sentence; empty if no region of a few conditions lacks an arm.
+        A sentence; empty if no region of a few conditions lacks a value.
     """
     everything = [[name] for name in names] + [list(names)]
-    found = (_search(sample, chosen, arms, labels) for chosen in everything)
+    found = (_search(sample, chosen, target, arms, labels) for chosen in everything)
     return next((sentence for sentence in found if sentence), "")
 
 
-def _search(sample: Sample, names: list[str], arms: Tensor, labels: Sequence[str]) -> str:
+def _search(
+    sample: Sample, names: list[str], target: str, arms: Tensor, labels: Sequence[str]
+) -> str:
     from sklearn.tree import DecisionTreeClassifier
 
     inside = arms.any(0).numpy()
     y = arms[0].numpy()[inside]
     columns = [c for name in names for c in _columns(sample, name)]
     x = np.stack([values for _, _, values in columns], 1)[inside]
-    tree = DecisionTreeClassifier(
-        max_depth=DEPTH, min_samples_leaf=min(LEAST_ROWS, len(y) // 4 or 1)
-    )
+    least = min(LEAST_ROWS, len(y) // 4 or 1)
+    tree = DecisionTreeClassifier(max_depth=DEPTH, min_samples_leaf=least)
     leaves = tree.fit(x, y).apply(x)
     pure = [leaf for leaf in np.unique(leaves) if len(np.unique(y[leaves == leaf])) == 1]
     if not pure:
@@ -83,13 +91,10 @@ def _search(sample: Sample, names: list[str], arms: Tensor, labels: Sequence[str
     rows = leaves == largest
     lacking = labels[1] if y[rows][0] else labels[0]
     where = _conditions(tree.tree_, largest, [(k, v) for k, v, _ in columns])
-    treatment = sample.treatment
-    if all(len(np.unique(y[leaves == leaf])) == 1 for leaf in np.unique(leaves)):
+    if len(pure) == len(np.unique(leaves)):
         who = ", ".join(names)
-        return (
-            f"{who} tells {treatment} without error: {treatment} is never {lacking} where {where}"
-        )
-    return f"no rows with {treatment} = {lacking} where {where} ({int(rows.sum())} rows)"
+        return f"{who} tells {target} without error: {target} is never {lacking} where {where}"
+    return f"no rows with {target} = {lacking} where {where} ({int(rows.sum())} rows)"
 
 
 def _columns(sample: Sample, name: str) -> list[tuple[str, str, np.ndarray]]:
