@@ -98,7 +98,7 @@ class Intervened:
         Returns:
             A matplotlib figure; `figure.savefig(path)` writes it.
         """
-        across, down = cell_size(self.factual.shape[-2], self.factual.shape[-1], CELL)
+        across, down = cell_size(self.factual.shape[1:], CELL)
         bands = 3 + (self.columns[0][0].truth is not None)
         lines = max(c.title.count("\n") for columns in self.columns for c in columns) + 2
         top = lines * line(HEAD)

@@ -49,7 +49,9 @@ def mean_squares(
             continue
         squares = []
         for value, parents in batches(mechanism, some, batch_size, model.device):
-            noise = mechanism.abduct(value, parents)["u"]
+            abducted = mechanism.abduct(value, parents)
+            assert isinstance(abducted, dict)
+            noise = abducted["u"]
             squares.append(noise.square().reshape(len(value), -1).mean(1).cpu())
         means = torch.cat(squares)
         mean = bootstrap.of(len(means)).mean(means)
