@@ -209,8 +209,8 @@ class Continuous(Variable):
             _check_range(name, value, self.lower, self.upper, self.unit)
         if self.whole and (off := value != value.round()).any():
             raise ValueError(
-                f"{name}: {value[off].reshape(-1)[0].item():g} is no whole number, and the variable "
-                "is declared with whole=True"
+                f"{name}: {value[off].reshape(-1)[0].item():g} is no whole number, and the "
+                "variable is declared with whole=True"
             )
 
     def wrap(self, value: Tensor) -> Tensor:

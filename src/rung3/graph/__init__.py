@@ -8,9 +8,15 @@ from rung3.graph.adjustment import Adjustment, check_adjustment
 from rung3.graph.causal_graph import CausalGraph
 from rung3.graph.dagitty import Dagitty, read_dagitty, to_dagitty
 from rung3.graph.drawing import draw_graph, to_mermaid
-from rung3.graph.equivalence import EquivalenceClass, equivalence_class, equivalent
+from rung3.graph.equivalence import (
+    EquivalenceClass,
+    equivalence_class,
+    equivalent,
+    read_class,
+)
 from rung3.graph.falsification import Falsification, falsify
 from rung3.graph.formats import from_adjacency, read_dot, read_gml
+from rung3.graph.identification.class_effects import ClassEffect, identify_in_class
 from rung3.graph.identification.counterfactuals import (
     Estimand,
     counterfactual_graph,
@@ -47,6 +53,9 @@ __all__ = [
     "EquivalenceClass",
     "equivalence_class",
     "equivalent",
+    "read_class",
+    "ClassEffect",
+    "identify_in_class",
     "CausalQuery",
     "read_query",
     "Formula",

@@ -5,12 +5,13 @@ r"""`Counts`: whole numbers from 0, Poisson or negative binomial, perhaps with z
 with mean `m = exp(w(pa))`, and
 
     Poisson               P(k) = m^k exp(-m) / k!
-    negative binomial     P(k) = C(k + r - 1, k) (r / (r + m))^r (m / (r + m))^k,  variance m + m^2/r
-    zeros of their own    P(k) = p(pa) [k = 0] + (1 - p(pa)) P'(k)         (Lambert, Technometrics 1992)
+    negative binomial     P(k) = C(k + r - 1, k) (r / (r + m))^r (m / (r + m))^k,  Var = m + m^2/r
+    zeros of their own    P(k) = p(pa) [k = 0] + (1 - p(pa)) P'(k)
 
-Given x = k, u is normal between the quantiles of F(k - 1) and F(k): the posterior is exact. Both
-tails are computed in logarithms, so that a count far out comes back as well as any other. Without
-hidden layers it is the generalised linear model with a logarithmic link, fitted by its likelihood.
+(the last: Lambert, Technometrics 1992). Given x = k, u is normal between the quantiles of F(k - 1)
+and F(k): the posterior is exact. Both tails are computed in logarithms, so that a count far out
+comes back as well as any other. Without hidden layers it is the generalised linear model with a
+logarithmic link, fitted by its likelihood.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ LARGEST_LOG_MEAN = 20.0
 
 LARGEST_LOG_SIZE = 12.0
 """Logarithm of the largest r: beyond it a negative binomial is a Poisson distribution."""
+
+LARGEST = 1e15
+"""The largest count: doubles tell whole numbers apart up to it."""
 
 UNDERFLOW = 1e-280
 """Tail probability below which the tail is taken from its first term."""
@@ -292,7 +296,7 @@ class _Tails:
         below = self.log_cdf(k) < math.log(0.5)
         low = np.logaddexp(self.log_cdf(k - 1), log_mass + np.log(share))
         high = np.logaddexp(self.log_survival(k), log_mass + np.log(share))
-        return np.where(below, ndtri_exp(low), -ndtri_exp(high))
+        return np.asarray(np.where(below, ndtri_exp(low), -ndtri_exp(high)))
 
     def _log_mass(self, k: Array) -> Array:
         plain = self._log_pmf(k)
@@ -308,11 +312,12 @@ class _Tails:
         below, low_tail, high_tail = u < 0, log_ndtr(u), log_ndtr(-u)
 
         def enough(k: Array) -> npt.NDArray[np.bool_]:
-            return np.where(below, self.log_cdf(k) > low_tail, self.log_survival(k) < high_tail)
+            far = self.log_survival(k) < high_tail
+            return np.asarray(np.where(below, self.log_cdf(k) > low_tail, far))
 
         spread = self.mean if self.size is None else self.mean + self.mean**2 / self.size
         top = np.ceil(self.mean + np.maximum(u, 1) * np.sqrt(spread)) + 1
-        while not (done := enough(top)).all():
+        while not (done := enough(top) | (top > LARGEST)).all():
             top = np.where(done, top, 2 * top)
         bottom = np.full_like(top, -1)
         while (wide := top - bottom > 1).any():
@@ -320,7 +325,7 @@ class _Tails:
             reached = enough(middle)
             top = np.where(wide & reached, middle, top)
             bottom = np.where(wide & ~reached, middle, bottom)
-        return top
+        return np.asarray(top)
 
 
 def _counts(variable: Continuous) -> bool:
