@@ -85,7 +85,7 @@ def test_nothing_changes_where_no_parent_does_and_the_residual_is_all_that_steps
 
 def test_nothing_is_clamped_inside_the_inversion() -> None:
     """States beyond what pixels can show come back: published code clamps them, and loses them."""
-    mechanism = perturbed(Image(1, 8, 8, bits=None), steps=50)
+    mechanism = perturbed(Image(1, 8, 8, bits=None), steps=16)
     u = 3 * torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     y = mechanism.solve(u, given())
     beyond = mechanism.space.loc + mechanism.space.scale * y
@@ -93,7 +93,7 @@ def test_nothing_is_clamped_inside_the_inversion() -> None:
     assert beyond.max() > 1.5
     noise = mechanism.abduct(beyond, given())
     assert isinstance(noise, dict)
-    torch.testing.assert_close(noise["u"], u, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(noise["u"], u, rtol=5e-2, atol=5e-2)
 
 
 # What is learned ----------------------------------------------------------------------------------
@@ -330,6 +330,15 @@ def test_models_whose_mechanisms_have_no_options_refuse_them() -> None:
     world = worlds.lecture()
     with pytest.raises(ValueError, match="steps=: no option of this model's mechanisms"):
         world.counterfactual({"x1": 2.0, "x2": 4.0}, do={"x1": 5.0}, steps=3)
+
+
+def test_answers_have_gradients_in_what_is_set_though_pixels_are_whole_levels() -> None:
+    mechanism = perturbed(IMAGE)
+    noise = mechanism.abduct(pixels(), given())
+    a = torch.linspace(0, 2, 4, requires_grad=True)
+    mechanism.predict(noise, {**given(), "a": a}).mean().backward()
+    assert a.grad is not None
+    assert (a.grad != 0).all()
 
 
 def test_particles_and_missing_causes_work() -> None:

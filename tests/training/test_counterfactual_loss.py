@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from rung3 import SCM, Binary, Continuous, Image, Rows, fit
 from rung3.data.rows import Noise
 from rung3.evaluation import Oracle, Oracles
-from rung3.mechanisms import HVAE, VAE, Equation, Stage
+from rung3.mechanisms import HVAE, VAE, Equation, FlowMatching, Stage
 from rung3.mechanisms.base import Abduction, Mechanism, Parents
 from rung3.training.batches import Table
 from rung3.training.counterfactual import CounterfactualObjective
@@ -110,10 +110,11 @@ def test_the_image_is_encoded_once_and_decoded_twice(
     assert calls == {"encoder": 1, "decoder": 2}
 
 
+@pytest.mark.parametrize("kind", [None, FlowMatching(network={"width": 16}, steps=1)])
 def test_gradients_reach_the_decoder_and_the_latents_but_not_what_predicts_or_carries(
-    rows: Rows, predictors: Oracles
+    kind: Mechanism | None, rows: Rows, predictors: Oracles
 ) -> None:
-    model = tiny()
+    model = tiny(kind)
     mechanism: Any = model.mechanisms["image"]
     loss = bound(model, rows, predictors, weight=1e6)
     assert not any(module.training for module in loss.train().modules())

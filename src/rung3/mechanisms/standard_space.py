@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from rung3.data.variables import Continuous, Image, Variable
 from rung3.mechanisms.base import Parents
+from rung3.mechanisms.likelihoods.base import clamp, round_through
 from rung3.mechanisms.networks.encoding import MLP, ParentEncoder, Standardise, deviation
 from rung3.mechanisms.networks.real_line import ToReal
 
@@ -88,9 +89,13 @@ class StandardSpace(nn.Module):
         return (y - mean) * (-log_scale).exp(), slope - log_scale.reshape(len(y), -1).sum(1)
 
     def inverse(self, y: Tensor, parents: Parents) -> Tensor:
-        """Return values inside the support; pixels of whole levels are rounded to the nearest."""
+        """Return values inside the support; pixels of whole levels are rounded to the nearest.
+
+        The gradient passes through the rounding, and stops at an end where it leads further out.
+        """
         if isinstance(self.variable, Image):
-            return self.variable.nearest((self.loc + self.scale * y).clamp(0, 1))
+            pixels, levels = clamp(self.loc + self.scale * y), self.variable.levels
+            return pixels if levels is None else round_through(pixels * levels) / levels
         if self.by_parents:
             mean, log_scale = self._normal(parents, y)
             y = mean + log_scale.exp() * y

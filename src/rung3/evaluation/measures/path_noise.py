@@ -8,6 +8,7 @@ model that is asked for answers to noise that it never saw in training is asked 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -49,11 +50,10 @@ def mean_squares(
             continue
         squares = []
         for value, parents in batches(mechanism, some, batch_size, model.device):
-            abducted = mechanism.abduct(value, parents)
-            assert isinstance(abducted, dict)
-            noise = abducted["u"]
-            squares.append(noise.square().reshape(len(value), -1).mean(1).cpu())
+            noise = mechanism.abduct(value, parents)
+            assert not isinstance(noise, Tensor)
+            squares.append(noise["u"].square().reshape(len(value), -1).mean(1).cpu())
         means = torch.cat(squares)
         mean = bootstrap.of(len(means)).mean(means)
-        by_variable[name] = {**mean, "unit": "", "dimensions": noise[0].numel()}
+        by_variable[name] = {**mean, "unit": "", "dimensions": math.prod(mechanism.variable.shape)}
     return by_variable

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from rung3.data.shared_batch import batch_mean
 from rung3.data.variables import levels_of
 
-__all__ = ["Discretised", "Likelihood", "LocationScale", "Normal"]
+__all__ = ["Discretised", "Likelihood", "LocationScale", "Normal", "clamp", "round_through"]
 
 EDGE_SHARE = 1 / 32
 """Share of a bin, at its edges, that abducted noise stays clear of, so that rounding is safe."""
@@ -182,7 +182,7 @@ class Discretised(LocationScale):
 
     def predict(self, eps: Tensor, params: Normal) -> Tensor:
         value = clamp(params.mean + params.log_scale.exp() * eps)
-        level: Tensor = _round(value * self.levels) / self.levels
+        level: Tensor = round_through(value * self.levels) / self.levels
         return level
 
 
@@ -248,4 +248,4 @@ class _Round(Function):
 
 _Map: TypeAlias = Callable[[Tensor], Tensor]
 clamp: _Map = _Clamp.apply
-_round: _Map = _Round.apply
+round_through: _Map = _Round.apply
