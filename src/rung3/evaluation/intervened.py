@@ -29,7 +29,6 @@ from rung3.data.pictures import (
     SPREAD_END,
     Sheet,
     by_channel,
-    cell_size,
     line,
     shade,
     show,
@@ -98,14 +97,15 @@ class Intervened:
         Returns:
             A matplotlib figure; `figure.savefig(path)` writes it.
         """
-        across, down = cell_size(self.factual.shape[-2], self.factual.shape[-1], CELL)
+        height, width = self.factual.shape[-2:]
+        across, down = (CELL * size / max(height, width) for size in (width, height))
         bands = 3 + (self.columns[0][0].truth is not None)
         lines = max(c.title.count("\n") for columns in self.columns for c in columns) + 2
         top = lines * line(HEAD)
         block = top + bands * (down + GAP) + 2 * line(HEAD)
         count = len(self.columns[0])
-        width = LABELS + (count + 1) * (across + GAP) + LABELS
-        sheet = Sheet(width, MARGIN + len(self.columns) * block, paper="white")
+        inches = LABELS + (count + 1) * (across + GAP) + LABELS
+        sheet = Sheet(inches, MARGIN + len(self.columns) * block, paper="white")
         for row, columns in enumerate(self.columns):
             place = _Block(sheet, MARGIN + row * block + top, across, down)
             place.draw(self.heads[row], self.factual[row], columns, self.error)
