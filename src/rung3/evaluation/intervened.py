@@ -29,7 +29,9 @@ from rung3.data.pictures import (
     SPREAD_END,
     Sheet,
     by_channel,
+    cell_size,
     line,
+    planar,
     shade,
     show,
     signed,
@@ -97,15 +99,14 @@ class Intervened:
         Returns:
             A matplotlib figure; `figure.savefig(path)` writes it.
         """
-        height, width = self.factual.shape[-2:]
-        across, down = (CELL * size / max(height, width) for size in (width, height))
+        across, down = cell_size(self.factual.shape[1:], CELL)
         bands = 3 + (self.columns[0][0].truth is not None)
         lines = max(c.title.count("\n") for columns in self.columns for c in columns) + 2
         top = lines * line(HEAD)
         block = top + bands * (down + GAP) + 2 * line(HEAD)
         count = len(self.columns[0])
-        inches = LABELS + (count + 1) * (across + GAP) + LABELS
-        sheet = Sheet(inches, MARGIN + len(self.columns) * block, paper="white")
+        width = LABELS + (count + 1) * (across + GAP) + LABELS
+        sheet = Sheet(width, MARGIN + len(self.columns) * block, paper="white")
         for row, columns in enumerate(self.columns):
             place = _Block(sheet, MARGIN + row * block + top, across, down)
             place.draw(self.heads[row], self.factual[row], columns, self.error)
@@ -139,9 +140,9 @@ class _Block:
         for number, column in enumerate(columns, start=1):
             self._head(number, column.title)
             mean = column.draws.mean(0)
-            spread = column.draws.std(0, correction=0).mean(0)
+            spread = planar(column.draws.std(0, correction=0)).mean(0)
             show(self._cell(number, 0), mean)
-            self._map(number, 1, signed(by_channel(mean - factual)))
+            self._map(number, 1, signed(by_channel(planar(mean - factual))))
             self._map(number, 2, shade(spread, SEQUENTIAL, 0, SPREAD_END))
             if column.truth is not None:
                 show(self._cell(number, 3), column.truth)
