@@ -26,13 +26,6 @@ VALUES = ("sex", "brain", "ventricle")
 """The causes that the anatomy has."""
 
 
-def volume_of(size: int, template: bool) -> Head:
-    variables = worlds.brain(32, template=False).variables
-    parents = {name: variables[name] for name in ("sequence", *VALUES)}
-    head = Head(size, "template" if template else "phantom", volume=True)
-    return head.bind("image", variables["image"], parents)
-
-
 def head_of(world: SCM) -> Head:
     head = world.mechanisms["image"]
     assert isinstance(head, Head)
@@ -54,9 +47,11 @@ def volumes(head: Head, ventricle: list[float], brain: list[float], seed: int) -
 
 @pytest.mark.parametrize("template", SOURCES)
 def test_volumes_of_ventricles_and_brain_are_met_together(template: bool) -> None:
-    brain = [842.0, 1099.9, 1099.9, 1099.9, 1397.7, 1099.9]
-    ventricle = [7.6, 23.9, 33.3, 152.9, 34.2, 80.0]
-    tissues = volumes(volume_of(48, template), ventricle, brain, seed=0)
+    brain = [842.0, 1099.9, 1099.9, 1397.7]
+    ventricle = [7.6, 23.9, 152.9, 34.2]
+    tissues = volumes(
+        head_of(worlds.brain(64, volume=True, template=template)), ventricle, brain, seed=0
+    )
     torch.testing.assert_close(tissues[:, 0], torch.tensor(ventricle), rtol=5e-3, atol=0)
     matter = tissues[:, 1] + tissues[:, 2]
     torch.testing.assert_close(matter, torch.tensor(brain), rtol=5e-3, atol=0)
@@ -148,15 +143,28 @@ def test_volumes_and_sequence_can_be_measured_on_a_slice() -> None:
 
 
 def test_a_volume_holds_its_slice() -> None:
-    slices, volume = worlds.brain(32, template=False), volume_of(32, template=False)
+    slices, volume = worlds.brain(32, template=False), worlds.brain(32, volume=True, template=False)
     rows = slices.sample(2, seed=4)
     assert rows.noise is not None
     values = {k: rows[k] for k in VALUES}
     flat = head_of(slices).anatomy(rows.noise["image"], values)
-    solid = volume.anatomy(rows.noise["image"], values)
+    solid = head_of(volume).anatomy(rows.noise["image"], values)
     assert solid.shape == (2, 4, 32, 32, 32)
     nearest = min(float((solid[:, :, z] - flat).abs().mean()) for z in range(32))
     assert nearest < 0.02
+
+
+def test_volumes_are_drawn_measured_and_rescaled() -> None:
+    world = worlds.brain(32, volume=True, template=False)
+    rows = world.sample(6, seed=6)
+    assert rows["image"].shape == (6, 1, 32, 32, 32)
+    off = world.measures["brain"](rows["image"]) / rows["brain"] - 1
+    assert off.abs().mean() < 0.03
+    larger = world.counterfactual(rows, do={"brain": 1.2 * rows["brain"]})
+    before, after = ({k: r[k] for k in ("sequence", *VALUES)} for r in (rows, larger))
+    scaled = world.baselines["rescaling"](rows["image"], before, after)
+    nothing = (rows["image"] - larger["image"]).abs().mean()
+    assert (scaled - larger["image"]).abs().mean() < 0.85 * nothing
 
 
 def test_a_site_changes_contrast_and_noise_and_harmonisation_knows_the_truth() -> None:

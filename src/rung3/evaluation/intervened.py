@@ -31,6 +31,7 @@ from rung3.data.pictures import (
     by_channel,
     cell_size,
     line,
+    planar,
     shade,
     show,
     signed,
@@ -139,9 +140,9 @@ class _Block:
         for number, column in enumerate(columns, start=1):
             self._head(number, column.title)
             mean = column.draws.mean(0)
-            spread = column.draws.std(0, correction=0).mean(0)
+            spread = planar(column.draws.std(0, correction=0)).mean(0)
             show(self._cell(number, 0), mean)
-            self._map(number, 1, signed(by_channel(mean - factual)))
+            self._map(number, 1, signed(by_channel(planar(mean - factual))))
             self._map(number, 2, shade(spread, SEQUENTIAL, 0, SPREAD_END))
             if column.truth is not None:
                 show(self._cell(number, 3), column.truth)

@@ -259,6 +259,7 @@ class BrainData(_Drawn):
 
     Args:
         size: Pixels a side.
+        volume: Whether images are volumes, and not slices.
         site: Whether the scan's site is a cause of the image.
         template: Whether the anatomy is the template's, or else a phantom's; what is there, if not
             given.
@@ -269,11 +270,14 @@ class BrainData(_Drawn):
 
     kind: Literal["brain"]
     size: Count = 64
+    volume: bool = False
     site: bool = False
     template: bool | None = None
 
     def world(self, split: Split) -> SCM:
-        return worlds.brain(self.size, site=self.site, template=self.template)
+        return worlds.brain(
+            self.size, volume=self.volume, site=self.site, template=self.template
+        )
 
 
 class ChestData(_Drawn):

@@ -86,15 +86,19 @@ TABULATED = 40
 CHUNK_POINTS = 1 << 16
 """Points that are followed at once: few enough that they stay in the processor's cache."""
 
-SIZES = (16, 512)
-"""Least and greatest number of pixels a side."""
+SIZES = {False: (16, 512), True: (16, 160)}
+"""Least and greatest number of pixels a side, of slices and of volumes."""
 
 
-def brain(size: int = 64, *, site: bool = False, template: bool | None = None) -> SCM:
+def brain(
+    size: int = 64, *, volume: bool = False, site: bool = False, template: bool | None = None
+) -> SCM:
     """Build the brain world.
 
     Args:
-        size: Pixels a side of a field of 192 mm. The published images have 192.
+        size: Pixels, or voxels, a side of a field of 192 mm. The published images have 192.
+        volume: Whether images are volumes, `(n, 1, size, size, size)` from bottom to top, and not
+            slices, `(n, 1, size, size)`.
         site: Whether there is another cause, the site of the scan, one of three.
         template: Whether the anatomy is the MNI152 template, which the extra `rung3[medical]`
             brings; `False` draws a phantom; `None` takes what is there.
@@ -109,15 +113,15 @@ def brain(size: int = 64, *, site: bool = False, template: bool | None = None) -
         >>> torch.equal(wide["brain"], rows["brain"]), wide["image"].shape
         (True, torch.Size([4, 1, 32, 32]))
     """
-    least, most = SIZES
+    least, most = SIZES[volume]
     if isinstance(size, bool) or not isinstance(size, int) or not least <= size <= most:
         raise ValueError(f"size={size!r}: expected a whole number from {least} to {most}")
     source: Source = "template" if (has_template() if template is None else template) else "phantom"
-    head = Head(size, source)
+    head = Head(size, source, volume)
     causes = "sequence sex brain ventricle" + " site" * site
     model = SCM(
         f"{{age sex}} -> brain; {{age brain}} -> ventricle; {{{causes}}} -> image",
-        VARIABLES | ({"site": _SITE} if site else {}) | {"image": Image(1, size, size)},
+        VARIABLES | ({"site": _SITE} if site else {}) | {"image": _image(size, volume)},
         {
             "sequence": InverseCDF(table=[0.5, 0.5]),
             "sex": InverseCDF(table=[0.5, 0.5]),
@@ -133,7 +137,7 @@ def brain(size: int = 64, *, site: bool = False, template: bool | None = None) -
             "image": head,
         }
         | ({"site": GumbelMax(table=[1 / len(SITES)] * len(SITES))} if site else {}),
-        world=f"brain {source}",
+        world=f"brain {source}" + ", volumes" * volume,
     )
     model.measures = _measures(model)
     model.baselines = {"rescaling": rescaled, "re-contrast": recontrasted}
@@ -147,6 +151,11 @@ VARIABLES: dict[str, Variable] = {
     "brain": Continuous(unit="ml", lower=0),
     "ventricle": Continuous(unit="ml", lower=0),
 }
+
+
+def _image(size: int, volume: bool) -> Image:
+    return Image(1, size, size, size) if volume else Image(1, size, size)
+
 
 _SITE = Categorical(labels=tuple(site.name for site in SITES))
 
@@ -268,10 +277,10 @@ class Head(Rendering):
 
 
 @lru_cache(maxsize=8)
-def _volumetry(size: int, source: Source) -> Volumetry:
-    """Calibrate the measurements on images of the atlas itself, without noise."""
+def _volumetry(size: int, source: Source, volume: bool) -> Volumetry:
+    """Calibrate the measurements on images of the atlas itself."""
     parents = {name: VARIABLES[name] for name in ("sequence", "sex", "brain", "ventricle")}
-    head = Head(size, source).bind("image", Image(1, size, size), parents)
+    head = Head(size, source, volume).bind("image", _image(size, volume), parents)
     least, most = head.growth.range
 
     def render(ventricle: Tensor, brain: Tensor, sequence: int) -> Tensor:
@@ -279,7 +288,9 @@ def _volumetry(size: int, source: Source) -> Volumetry:
         noise: dict[str, Tensor] = {name: torch.zeros(n, *k) for name, k in PARTS.items()}
         values = {"sex": torch.full((n,), 0.5), "brain": brain, "ventricle": ventricle}
         tissues = head.anatomy(noise | {"seed": torch.zeros(n, dtype=torch.int64)}, values)
-        return torch.einsum("nt...,t->n...", tissues, INTENSITIES[sequence])[:, None]
+        image = torch.einsum("nt...,t->n...", tissues, INTENSITIES[sequence])[:, None]
+        contrast, level = at_site(image, None)
+        return rician(contrast, pixel_noise(torch.arange(n), tuple(image.shape[2:])), level)
 
     ratios = torch.logspace(math.log10(1.01 * least), math.log10(0.99 * most), TABULATED)
     return Volumetry.calibrated(ratios, TYPICAL_ML, render)
@@ -291,7 +302,7 @@ def _measures(model: SCM) -> dict[str, Callable[[Tensor], Tensor]]:
     assert isinstance(head, Head)
 
     def measure(name: Literal["brain", "ventricle"], images: Tensor) -> Tensor:
-        return _volumetry(head.size, head.source).measure(name, images)
+        return _volumetry(head.size, head.source, head.volume).measure(name, images)
 
     # The contrast of a site makes fluid look like more, or less, of it.
     ventricle = {} if "site" in head.parents else {"ventricle": partial(measure, "ventricle")}
