@@ -46,6 +46,8 @@ def counterfactual(
     from rung3.study.folder import RunFolder
 
     run = RunFolder(folder)
+    if scan is not None:
+        run.test_scan(row)  # refused before anything is computed
     answer = ask(run, row, do, hold=hold or (), particles=particles, seed=seed)
     title = f"row {row}: do({', '.join(do)})"
     print_table(title, answer.columns, answer.table())
