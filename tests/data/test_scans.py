@@ -235,12 +235,14 @@ def test_a_radiograph_is_read_through_slope_intercept_and_window(tmp_path: Path)
 
 def test_inverted_pixels_are_turned(tmp_path: Path) -> None:
     stored = np.array([[0, 4095], [1000, 3095]])
-    for more in ({}, {"WindowCenter": 2048, "WindowWidth": 4096}):
+    window = {"WindowCenter": 2048, "WindowWidth": 4096}
+    for more, options in ((window, None), ({}, ScanOptions(0, 4095)), ({}, None)):
         path = scans.write_dicom(
-            tmp_path / "a.dcm", stored, PhotometricInterpretation="MONOCHROME1", **more
+            tmp_path / "IM0001", stored, PhotometricInterpretation="MONOCHROME1", **more
         )
-        value, _ = read_dicom(path).value(Image(1, 2, 2, bits=None))
-        assert value[0].numpy() == pytest.approx(1 - stored / 4095, abs=1e-6)
+        value, _ = open_scan(path, options).value(Image(1, 2, 2, bits=None))
+        near = 0.02 if not more and options is None else 1e-6  # percentiles
+        assert value[0].numpy() == pytest.approx(1 - stored / 4095, abs=near)
 
 
 def test_a_series_is_sorted_by_position_into_a_volume(tmp_path: Path) -> None:
@@ -361,7 +363,8 @@ def test_compressed_and_inverted_pictures_are_written_back(tmp_path: Path, name:
     value = open_scan(inverted).value(Image(1, 8, 8))[0]
     white = torch.ones_like(value)
     write_scan(tmp_path / "c.dcm", inverted, value, white, Image(1, 8, 8))
-    assert open_scan(tmp_path / "c.dcm").array.max() <= 8.1  # the least number is white
+    written = open_scan(tmp_path / "c.dcm").array  # the least number is white
+    assert written.max() <= 40  # of 4095, within a level of eight bits
 
 
 def test_a_series_is_written_back_as_a_series(tmp_path: Path) -> None:

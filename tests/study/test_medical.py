@@ -22,6 +22,7 @@ from rung3.study.folder import RunFolder
 from rung3.study.preflight import preflight
 from rung3.study.sources import DigitsData
 from rung3.study.study import Study
+from rung3.training.fitting import calibrate
 
 pytest.importorskip("nibabel")
 import scans
@@ -225,6 +226,28 @@ def test_the_counterfactual_of_a_test_row_is_written_like_its_own_scan(tmp_path:
     assert (written[:, :, changed] == 900).all()
     with pytest.raises(ValueError, match="the test rows are 0 to"):
         study.data.test_scan("scan", study.seed, 99)
+
+
+def test_the_command_writes_a_scan(tmp_path: Path) -> None:
+    import nibabel
+
+    folder_of_scans(tmp_path, 10)
+    study = tiny(tmp_path, kind="table", path="subjects.csv", scans=CUT, test=0.2)
+    run, out = RunFolder(tmp_path / "run"), tmp_path / "out.nii.gz"
+    run.claim(study)
+    model = study.model()
+    rows = study.data.train_rows(study.declared(), study.seed)
+    calibrate(model, model.mechanisms, rows, 0)
+    model.save(run.model_path)
+    words = ["counterfactual", run.path, "--do", "age=70", "--out", tmp_path / "a.png"]
+    for more in ([], ["--particles", 2]):
+        done = call(*words, *more, "--scan", out)
+        assert done.exit_code == 0, done.output
+        assert nibabel.load(out).header["descrip"].item() == b"rung3: do(age=70)"
+        out.unlink()
+    refused = call(*words, "--scan", tmp_path / "out.dcm")
+    assert refused.exit_code != 0
+    assert "expected a name like that of" in refused.output
 
 
 def test_the_scan_of_a_published_data_set_is_known_too(tmp_path: Path, data_folder: Path) -> None:

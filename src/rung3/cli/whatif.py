@@ -61,6 +61,8 @@ def counterfactual(
     if rows is not None:
         _many(run, rows, do, out, hold or (), particles, seed)
         return
+    if scan is not None:
+        run.test_scan(row)  # refused before anything is computed
     answer = ask(run, row, do, hold=hold or (), particles=particles, seed=seed)
     title = f"row {row}: do({', '.join(do)})"
     print_table(title, answer.columns, answer.table())

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from rung3.data.files import DRAFTS, LIST, digest, finished, listed, write, write_json
-from rung3.data.readers.scans import write_scan
+from rung3.data.readers.scans import ScanOptions, write_scan
 from rung3.data.rows import Rows
 from rung3.data.variables import Image
 from rung3.evaluation.verdict import Verdict, judge
@@ -340,6 +340,18 @@ class RunFolder:
             return judge(metrics) if stored is None else Verdict.of_config(stored)
         return None
 
+    def test_scan(self, at: int) -> tuple[str, Path, ScanOptions]:
+        """Return the image variable of a test row, its scan, and what is taken of that.
+
+        Raises:
+            ValueError: If the study has no image or several, or the row is not read from a scan.
+        """
+        study = self.study()
+        images = [k for k, v in study.declared().items() if isinstance(v, Image)]
+        if len(images) != 1:
+            raise ValueError(f"expected one image variable to write, and there are {images}")
+        return images[0], *study.data.test_scan(images[0], study.seed, at)
+
     def write_scan(
         self, path: str | Path, at: int, factual: Rows, imagined: Rows, note: str
     ) -> Path:
@@ -358,12 +370,9 @@ class RunFolder:
         Raises:
             ValueError: If the study has no image or several, or the row is not read from a scan.
         """
-        study = self.study()
-        images = {k: v for k, v in study.declared().items() if isinstance(v, Image)}
-        if len(images) != 1:
-            raise ValueError(f"expected one image variable to write, and there are {[*images]}")
-        ((name, image),) = images.items()
-        source, options = study.data.test_scan(name, study.seed, at)
+        name, source, options = self.test_scan(at)
+        image = self.study().declared()[name]
+        assert isinstance(image, Image)
         after = imagined[name] if imagined.particles is None else imagined[name].mean(0)
         return write_scan(path, source, factual[name], after, image, options, note)
 

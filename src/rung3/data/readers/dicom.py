@@ -30,8 +30,13 @@ INVERTED = "MONOCHROME1"
 
 
 def is_dicom(path: Path) -> bool:
-    """Return whether a path is a folder, of a series, or named as a DICOM file is."""
-    return path.is_dir() or path.name.lower().endswith(SUFFIXES)
+    """Return whether a path is a folder, of a series, or a DICOM file by name or by content."""
+    if path.is_dir() or path.name.lower().endswith(SUFFIXES):
+        return True
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def read_dicom(path: str | Path, options: ScanOptions | None = None) -> DicomScan:
@@ -81,7 +86,8 @@ class DicomScan(Scan):
         oriented, spacing = self.array[0], _pixel_spacing(first)
         if path.is_dir():
             oriented, spacing = _oriented(self.array, list(self.slices.values()))
-        super().__init__(oriented, spacing, _window(first), options)
+        inverted = first.get("PhotometricInterpretation") == INVERTED
+        super().__init__(oriented, spacing, _window(first), options, inverted)
 
     def write(self, path: Path, note: str) -> None:
         """Write the files again, as a new series of derived pictures.
@@ -145,23 +151,11 @@ def _numbers(name: str, part: Any, index: int | None) -> Any:
 
 
 def _window(part: Any) -> tuple[float, float] | None:
-    """Return black and white of the window that a file asks for, the first of several.
-
-    Without one, of pixels stored inverted black is their greatest possible number.
-    """
-    inverted = part.get("PhotometricInterpretation") == INVERTED
+    """Return the ends of the window that a file asks for, the first of several."""
     centre, width = (_first(part.get(key)) for key in ("WindowCenter", "WindowWidth"))
-    if centre is not None and width is not None and width > 1:
-        low, high = centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
-    elif inverted:
-        slope, intercept = (
-            float(part.get("RescaleSlope", 1)),
-            float(part.get("RescaleIntercept", 0)),
-        )
-        low, high = (slope * k + intercept for k in _ends(part))
-    else:
+    if centre is None or width is None or width <= 1:
         return None
-    return (high, low) if inverted else (low, high)
+    return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
 
 
 def _first(value: Any) -> float | None:

@@ -48,8 +48,10 @@ class ScanOptions:
 
     Args:
         black: Number, in the file's unit (Hounsfield units of a CT), that becomes 0. If not given,
-            the end of the window that the file asks for, and else its 0.5 % percentile.
-        white: Number that becomes 1, in the same way; its 99.5 % percentile.
+            the end of the window that the file asks for, and else the 0.5 % percentile of what is
+            taken.
+        white: Number that becomes 1, in the same way; the 99.5 % percentile. Where a file stores
+            white as its least number (MONOCHROME1), the two are swapped.
         plane: Take one slice of a volume: `"axial"`, `"coronal"` or `"sagittal"`.
         at: Where it is cut, from 0 (feet, front, right) to 1 (head, back, left).
         index: Which volume of a 4-D file, or frame of a file of several, from 0.
@@ -92,9 +94,9 @@ class Scan(ABC):
     Args:
         oriented: A view of the file's numbers, `(D, H, W)` in the order above or `(H, W)`.
         spacing: Millimetres from voxel to voxel along each of its axes.
-        window: Black and white as the file asks for them, if it does; of pixels that are stored
-            inverted, the first is the larger.
+        window: Black and white as the file asks for them, if it does.
         options: What to take of it.
+        inverted: Whether the file stores white as the least number.
 
     Raises:
         ValueError: If a slice is wanted of a single picture.
@@ -108,8 +110,9 @@ class Scan(ABC):
         spacing: Sequence[float],
         window: tuple[float, float] | None,
         options: ScanOptions,
+        inverted: bool = False,
     ) -> None:
-        self.window, self.options = window, options
+        self.window, self.options, self.inverted = window, options, inverted
         self.voxels, self.spacing = oriented, np.array(spacing, dtype=float)
         if options.plane is not None:
             if oriented.ndim == 2:
@@ -121,7 +124,11 @@ class Scan(ABC):
 
     @cached_property
     def levels(self) -> tuple[float, float]:
-        """The numbers that are black and white."""
+        """The numbers that are black and white; the other way round where white is the least."""
+        black, white = self._levels()
+        return (white, black) if self.inverted else (black, white)
+
+    def _levels(self) -> tuple[float, float]:
         if self.options.black is not None and self.options.white is not None:
             return self.options.black, self.options.white
         if self.window is not None:
