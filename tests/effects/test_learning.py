@@ -100,6 +100,19 @@ def test_a_model_that_is_trained_is_refitted_only_when_told() -> None:
     assert model.relearn is None
 
 
+def test_a_model_in_double_is_refitted_in_double(model: SCM) -> None:
+    double = model.exchange({})
+    double.relearn = model.relearn
+    double = double.double()
+    try:
+        averages = effects.natural(double, {"x": 1.0}, "y", "m", n=50, refits=2, seed=1)
+        assert averages.total.low.dtype == torch.float64
+        (one, _) = effects.refits(double, 2, names=["y"], seed=5)
+        assert {p.dtype for p in one.mechanisms["y"].parameters()} == {torch.float64}
+    finally:
+        model.float()  # they share their parameters
+
+
 def test_of_very_many_rows_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     from rung3.training import relearning
 

@@ -215,6 +215,7 @@ def mediate(
     """
     start = base_seed(seed)
 
+    @in_own_precision
     def by(model: SCM) -> Mediation:
         question = _Question(model, do, versus, outcome, through, observed=True)
         worlds = Imagined(question.formulas, question.four, values, particles, start)
@@ -295,6 +296,7 @@ def natural(
             '"allow"; the total effect is that of effects.average'
         )
 
+    @in_own_precision
     def by(model: SCM) -> Mediation:
         question = _Question(model, do, versus, outcome, through, observed=False)
         worlds = Drawn(question.formulas, question.four, n, start)

@@ -95,6 +95,7 @@ class Relearn:
         clones = {name: one.clone() for name, one in self.blank.mechanisms.items()}
         model = SCM(self.model.graph, self.model.variables, clones)
         self.learn(model, names, rows, seed)
+        model.to(self.model.device, self.model.dtype)
         self.learned.update({(seed, name): model.mechanisms[name] for name in names})
 
 
