@@ -9,6 +9,7 @@ from rung3.evaluation.report.comparison import Comparison, compare
 from rung3.evaluation.report.effect_page import EffectReport, effect_report
 from rung3.evaluation.report.report import Report
 from rung3.evaluation.report.tradeoff import tradeoff
+from rung3.evaluation.widening import widen
 from rung3.training.oracles.oracles import Oracle, Oracles, fit_oracles
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "reversibility",
     "tradeoff",
     "user_cache",
+    "widen",
 ]

@@ -27,6 +27,7 @@ at most once: latents that are unused a second time have nothing to tell.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -43,7 +44,10 @@ from rung3.mechanisms.likelihoods.base import Likelihood
 from rung3.mechanisms.likelihoods.registry import check_likelihood, likelihood_of
 from rung3.mechanisms.networks.context import Context
 
-__all__ = ["UNUSED", "Autoencoder", "Inference", "LatentMediator", "check_counts", "gaussian_kl"]
+__all__ = [
+    "UNUSED", "Autoencoder", "Inference", "LatentMediator", "check_counts", "gaussian_kl",
+    "widened",
+]  # fmt: skip
 
 CHUNK_ROWS = 256
 """Rows that are decoded together when particles are drawn: it bounds the memory."""
@@ -108,9 +112,10 @@ class Autoencoder(Mechanism):
         beta: Weight of the KL divergence in the loss.
         gamma: Exponent of the weights of pixels in the loss.
         min_log_scale: Lower bound of a pixel's log-scale, with pixels from 0 to 1.
+        widening: Factor on the posterior's deviations where several draws are asked for.
 
     Raises:
-        ValueError: If there is no such likelihood.
+        ValueError: If there is no such likelihood, or the factor is below 1.
 
     Attributes:
         pixels: The likelihood of the pixels.
@@ -126,13 +131,23 @@ class Autoencoder(Mechanism):
     steps: Tensor
     revived: Tensor
 
-    def __init__(self, likelihood: str, beta: float, gamma: float, min_log_scale: float) -> None:
+    def __init__(
+        self,
+        likelihood: str,
+        beta: float,
+        gamma: float,
+        min_log_scale: float,
+        widening: float = 1.0,
+    ) -> None:
         super().__init__()
         check_likelihood(likelihood)
+        if not 1 <= widening < math.inf:
+            raise ValueError(f"widening={widening} must be a number of at least 1")
         self.likelihood = likelihood
         self.beta = beta
         self.gamma = gamma
         self.min_log_scale = min_log_scale
+        self.widening = widening
         self.held = torch.tensor(torch.inf)
 
     def build(self) -> None:
@@ -172,9 +187,13 @@ class Autoencoder(Mechanism):
 
     @abstractmethod
     def _infer(
-        self, features: tuple[Tensor, ...], context: Tensor, generator: Generator | None
+        self,
+        features: tuple[Tensor, ...],
+        context: Tensor,
+        generator: Generator | None,
+        widening: float = 1.0,
     ) -> Inference:
-        """Draw once from the posterior, given those features."""
+        """Draw once from the posterior, given those features, its deviations that much wider."""
 
     @abstractmethod
     def _decode(self, noise: dict[str, Tensor], context: Tensor) -> Tensor:
@@ -226,9 +245,12 @@ class Autoencoder(Mechanism):
     ) -> Noise:
         """Draw the latents from the amortised posterior, then eps from its exact one given them.
 
-        The images are encoded once, and the pass that draws the latents also decodes them.
+        The images are encoded once, and the pass that draws the latents also decodes them. Several
+        draws are `widening` times as far from the posterior's mean as its own: the posterior alone
+        knows nothing of the decoder's errors.
         """
         n, total = len(value), particles or 1
+        widening = 1.0 if particles is None else self.widening
         context = self._context(parents, n)
         features = self._encode(value, context)
         draws: list[dict[str, Tensor]] = []
@@ -236,7 +258,7 @@ class Autoencoder(Mechanism):
         while left:
             copies = min(left, max(1, CHUNK_ROWS // max(n, 1)))
             tiled = tuple(part.repeat(copies, *[1] * (part.ndim - 1)) for part in features)
-            inference = self._infer(tiled, context.repeat(copies, 1), generator)
+            inference = self._infer(tiled, context.repeat(copies, 1), generator, widening)
             images = value.repeat(copies, *[1] * (value.ndim - 1))
             eps = self.pixels.abduct(images, self.pixels.params(inference.raw), generator)
             draws.append({**inference.noise, "eps": eps})
@@ -328,6 +350,17 @@ class Autoencoder(Mechanism):
             ValueError: Always.
         """
         raise ValueError(f"{self.name}: {NO_MEDIATOR}")
+
+
+def widened(log_scale: Tensor, widening: float) -> Tensor:
+    """Return deviations that much wider, but no wider than the prior's, 1, or than they were.
+
+    Example:
+        >>> widened(torch.tensor([0.1, 0.5, 2.0]).log(), 4.0)
+        tensor([0.4000, 1.0000, 2.0000])
+    """
+    scale = log_scale.exp()
+    return scale if widening == 1 else torch.maximum(scale, (widening * scale).clamp_max(1))
 
 
 def gaussian_kl(mean: Tensor, log_scale: Tensor) -> Tensor:

@@ -16,7 +16,13 @@ import torch
 from torch import Generator, Tensor
 
 from rung3.data.variables import Image
-from rung3.mechanisms.autoencoder import Autoencoder, Inference, check_counts, gaussian_kl
+from rung3.mechanisms.autoencoder import (
+    Autoencoder,
+    Inference,
+    check_counts,
+    gaussian_kl,
+    widened,
+)
 from rung3.mechanisms.networks.convolutional import ConvDecoder, ConvEncoder, Pyramid
 
 __all__ = ["VAE"]
@@ -46,6 +52,8 @@ class VAE(Autoencoder):
             least squares; a mixture has no scale, and weights of one.
         min_log_scale: Lower bound of log sigma, with pixels from 0 to 1.
         checkpointing: Compute activations again in the backward pass: less memory, more time.
+        widening: Factor on the posterior's deviations where several draws are asked for: see
+            `rung3.evaluation.widen`.
 
     Raises:
         ValueError: On `build`, if the variable is not an image, or its pixels are real-valued and
@@ -74,8 +82,9 @@ class VAE(Autoencoder):
         gamma: float = 0.25,
         min_log_scale: float = -7.5,
         checkpointing: bool = False,
+        widening: float = 1.0,
     ) -> None:
-        super().__init__(likelihood, beta, gamma, min_log_scale)
+        super().__init__(likelihood, beta, gamma, min_log_scale, widening)
         check_counts(1, latent=latent, width=width, depth=depth)
         check_counts(0, cooling=cooling)
         self.latent = latent
@@ -111,11 +120,15 @@ class VAE(Autoencoder):
         return mean, log_scale.clamp(MIN_LOG_SCALE, MAX_LOG_SCALE)
 
     def _infer(
-        self, features: tuple[Tensor, ...], context: Tensor, generator: Generator | None
+        self,
+        features: tuple[Tensor, ...],
+        context: Tensor,
+        generator: Generator | None,
+        widening: float = 1.0,
     ) -> Inference:
         mean, log_scale = features
         u = torch.randn(mean.shape, generator=generator, device=mean.device)
-        z = mean + log_scale.exp() * u
+        z = mean + widened(log_scale, widening) * u
         return Inference({"z": z}, self.decoder(z, context), {"z": gaussian_kl(mean, log_scale)})
 
     def _decode(self, noise: dict[str, Tensor], context: Tensor) -> Tensor:
