@@ -12,6 +12,7 @@ from rung3.cli.console import Plain, say
 from rung3.cli.effects import effects
 from rung3.cli.explore import explore
 from rung3.cli.figure import figure
+from rung3.cli.generate import generate
 from rung3.cli.graph import graph
 from rung3.cli.init import init
 from rung3.cli.runs import runs
@@ -24,7 +25,7 @@ __all__ = ["app"]
 
 COMMANDS: list[Callable[..., None]] = [
     *(init, check, run, evaluate),
-    *(counterfactual, sample, effects),
+    *(counterfactual, generate, sample, effects),
     *(compare, tradeoff, sweep, figure),
     runs,
     *(graph, effect, explore),
