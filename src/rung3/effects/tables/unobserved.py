@@ -77,7 +77,7 @@ def e_value(effect: Effect, deviation: float) -> EValue:
         >>> from rung3.effects.tables import effect
         >>> rows = {"t": [1] * 100 + [0] * 100, "y": [1] * 40 + [0] * 60 + [1] * 20 + [0] * 80}
         >>> print(e_value(effect(rows, "t", "y", adjust=[]), 1.0))  # RR = 2
-        E-value 3.41; of the interval's nearer end 1.93
+        E-value 3.41; of the interval's nearer end 1.82
     """
     if effect.odds_ratio is not None and effect.ratio is not None:
         ratio = effect.ratio

@@ -31,6 +31,7 @@ def true_effect(
     """Return effectiveness, and amplification in the images' own unit, of each row.
 
     Example:
+        >>> import torch
         >>> x, true = torch.zeros(1, 2), torch.tensor([[1.0, 0.0]])
         >>> true_effect(x, torch.tensor([[0.5, 1.0]]), true)
         (tensor([0.5000]), tensor([0.7071]))

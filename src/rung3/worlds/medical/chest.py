@@ -5,8 +5,8 @@
     disease := 1{u < sigmoid(-1.67 + 0.76 (age - 60)/10)}                   (pleural effusion)
     image := radiograph(age, sex, race, disease; u)
 
-Graph as in the lecture's Figure 33; the dependence of the disease on age is of the shape that the
-labels of PadChest have. Age widens heart and aorta and thins bone; sex sets the width of the thorax
+Graph as in the lecture's Figure 33; the dependence of the disease on age is of the shape that
+published labels of chest radiographs have. Age widens heart and aorta and thins bone; sex sets the width of the thorax
 and the shadow of the breasts; disease is fluid, whose amount and side are exogenous.
 
 **`race` is a declared arbitrary change of intensity**: three smooth patterns, named A, B and C. It
