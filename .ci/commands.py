@@ -1,6 +1,6 @@
 """Write `docs/commands.md`: every command of `rung3` with its arguments and options.
 
-    python .ci/commands.py                  after a command or an option is added or renamed
+python .ci/commands.py                  after a command or an option is added or renamed
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "commands.md"
 INTRODUCTION = """\
 # Commands
 
-`rung3 COMMAND --help` prints the same. `--traceback`, anywhere, shows where an error came from. `rung3 --install-completion` lets
-the shell complete commands and options.
+`rung3 COMMAND --help` prints the same. `--traceback`, anywhere, shows where an error came from.
+`rung3 --install-completion` lets the shell complete commands and options.
 """
 
 
@@ -37,7 +37,7 @@ def described(command: Any) -> str:
 
 
 def _metavar(parameter: Any) -> str:
-    return parameter.metavar or parameter.name.upper()
+    return str(parameter.metavar or parameter.name.upper())
 
 
 def _names(option: Any) -> str:

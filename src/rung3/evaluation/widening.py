@@ -15,7 +15,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from statistics import mean
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor
 
 from rung3.data.rows import Rows, as_rows
 from rung3.data.seeding import Seed, base_seed
@@ -75,24 +79,8 @@ def widen(
         asked = [query for query in queries if name in query.affected(model)]
         if not isinstance(mechanism, Autoencoder) or not asked:
             continue
-
-        def covers(factor: float, name: str = name, asked: list[Query] = asked) -> float:
-            model.mechanisms[name].widening = factor
-            shares = [
-                coverage(
-                    model,
-                    truth,
-                    given,
-                    query.at(slice(None), model.device),
-                    name,
-                    particles=particles,
-                    levels=[level],
-                    seed=base,
-                ).shares
-                for query in asked
-            ]
-            return sum(float(share[level].value) for share in shares) / len(shares)
-
+        options = {"particles": particles, "levels": [level], "seed": base}
+        covers = partial(_share, model, truth, given, asked, mechanism, options)
         mechanism.widening = factors[name] = _least(covers, level)
         if factors[name] == WIDEST:
             warnings.warn(
@@ -106,6 +94,25 @@ def widen(
             "widened"
         )
     return factors
+
+
+def _share(
+    model: SCM,
+    truth: SCM,
+    rows: Rows,
+    queries: list[Query],
+    mechanism: Autoencoder,
+    options: dict[str, Any],
+    factor: float,
+) -> float:
+    """Return how often draws hold the truth under a factor, averaged over the interventions."""
+    mechanism.widening = factor
+    found = [
+        coverage(model, truth, rows, query.at(slice(None), model.device), mechanism.name, **options)
+        for query in queries
+    ]
+    shares = [cast(Tensor, share.value) for each in found for share in each.shares.values()]
+    return mean(map(float, shares)) if shares else 1.0  # none: nothing is uncertain
 
 
 def _least(covers: Callable[[float], float], level: float) -> float:

@@ -275,9 +275,7 @@ class BrainData(_Drawn):
     template: bool | None = None
 
     def world(self, split: Split) -> SCM:
-        return worlds.brain(
-            self.size, volume=self.volume, site=self.site, template=self.template
-        )
+        return worlds.brain(self.size, volume=self.volume, site=self.site, template=self.template)
 
 
 class ChestData(_Drawn):

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from rung3.data.seeding import Seed, base_seed
-from rung3.effects.attribution.forward import predict, prior
 from rung3.effects.attribution.average_change import models_of_one_graph
 from rung3.effects.attribution.divergence import Difference, difference_of
+from rung3.effects.attribution.forward import predict, prior
 from rung3.effects.attribution.influence import Influence, averaged_shares
 from rung3.effects.attribution.shapley import shapley
 from rung3.scm.floating import in_own_precision

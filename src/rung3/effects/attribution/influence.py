@@ -33,8 +33,8 @@ from torch import Tensor
 from rung3.data.rows import Noise, map_noise
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Categorical, Discrete, Variable
-from rung3.effects.attribution.forward import lineage, predict, prior
 from rung3.effects.attribution.divergence import Difference, difference_of
+from rung3.effects.attribution.forward import lineage, predict, prior
 from rung3.effects.attribution.shapley import shapley
 from rung3.mechanisms.base import Mechanism, Parents
 from rung3.scm.floating import in_own_precision

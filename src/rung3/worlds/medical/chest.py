@@ -6,8 +6,9 @@
     image := radiograph(age, sex, race, disease; u)
 
 Graph as in the lecture's Figure 33; the dependence of the disease on age is of the shape that
-published labels of chest radiographs have. Age widens heart and aorta and thins bone; sex sets the width of the thorax
-and the shadow of the breasts; disease is fluid, whose amount and side are exogenous.
+published labels of chest radiographs have. Age widens heart and aorta and thins bone; sex sets the
+width of the thorax and the shadow of the breasts; disease is fluid, whose amount and side are
+exogenous.
 
 **`race` is a declared arbitrary change of intensity**: three smooth patterns, named A, B and C. It
 claims nothing about people. It stands for any attribute that a model may read off an image, and
