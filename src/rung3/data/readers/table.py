@@ -15,7 +15,7 @@ from torch import Tensor
 from rung3.data.images import Fit, read_images
 from rung3.data.precision import held
 from rung3.data.rows import Rows
-from rung3.data.values import no_numbers, to_tensor
+from rung3.data.values import no_numbers, to_tensor, when
 from rung3.data.variables import Image, Variable
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _read_column(
             raise ValueError(f"{path}: {error}") from None
     array = column.to_numpy()
     if array.dtype.kind not in "biuf":
-        if bad := no_numbers(name, array):
+        if not when(array) and (bad := no_numbers(name, array)):
             raise ValueError(
                 f"{path}: column {name!r} has values that are not numbers (first: {bad[0]!r}); say "
                 "what it is with variables=, or leave it out with columns="
