@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rung3.data.rows import Rows, Values, as_rows, named, spell_unknown
-from rung3.data.values import NUMBERS
+from rung3.data.values import NUMBERS, when
 from rung3.data.variables import Binary, Categorical, Continuous, Variable
 
 __all__ = [
@@ -153,12 +153,12 @@ def variable_of(name: str, values: Any) -> Variable:
 
     Text is categorical, with the values in alphabetical order as labels; so are whole numbers from
     0 to 19 (and booleans); of two categories, binary. Everything else is continuous, 0.0 and 1.0
-    too: declare a column that is not what it looks like. What is absent (None, NaN, `pandas.NA`) is
-    passed over.
+    too: declare a column that is not what it looks like. Dates are numbers of days since 1970, and
+    durations numbers of days. What is absent (None, NaN, `pandas.NA`, `NaT`) is passed over.
 
     Raises:
-        ValueError: If a column of text has one value only, or mixes text and numbers; if it is of
-            dates, durations or complex numbers.
+        ValueError: If a column of text has one value only, or mixes text and numbers; if it mixes
+            dates with others, or is of complex numbers.
 
     Example:
         >>> print(variable_of("age", [31.5, 44.0]), variable_of("ward", [0, 2, 1]))
@@ -184,10 +184,12 @@ def _of_objects(name: str, values: Any, typed: bool) -> Variable:
     array = np.asarray(present)
     if array.dtype.kind in "biuf":
         return variable_of(name, array)
-    if array.dtype.kind in "mMc" or any(isinstance(value, date | timedelta) for value in array):
+    if unit := when(array):
+        return Continuous(unit=unit)
+    if array.dtype.kind == "c" or any(isinstance(value, date | timedelta) for value in array):
         raise ValueError(
-            f"{name}: {str(array[0])!r} is neither a number nor a category; make dates and "
-            "durations numbers, such as days since the first"
+            f"{name}: {str(array[0])!r} is neither a number nor a category; correct what is no "
+            "date among dates, and make complex numbers two columns"
         )
     numbers = [value for value in present if isinstance(value, NUMBERS)]
     if numbers and len(numbers) == len(present):

@@ -18,7 +18,7 @@ from rung3.data.readers.scans import ScanOptions, is_scan, read_scans
 from rung3.data.resizing import Fit
 from rung3.data.rows import Rows
 from rung3.data.spelling import did_you_mean
-from rung3.data.values import no_numbers, to_tensor
+from rung3.data.values import no_numbers, to_tensor, when
 from rung3.data.variables import Image, Variable
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _read_column(
             raise ValueError(f"{path}: {error}") from None
     array = column.to_numpy()
     if array.dtype.kind not in "biuf":
-        if bad := no_numbers(name, array):
+        if not when(array) and (bad := no_numbers(name, array)):
             raise ValueError(
                 f"{path}: column {name!r} has values that are not numbers (first: {bad[0]!r}); say "
                 "what it is with variables=, or leave it out with columns="
