@@ -1,6 +1,6 @@
 """Write `docs/commands.md`: every command of `rung3` with its arguments and options.
 
-    python .ci/commands.py                  after a command or an option is added or renamed
+python .ci/commands.py                  after a command or an option is added or renamed
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Write `docs/study-file.md`: every key of a study file with its default, read off the options.
 
-    python .ci/study_file.py                after an option is added or renamed
+python .ci/study_file.py                after an option is added or renamed
 """
 
 from __future__ import annotations
@@ -132,7 +132,9 @@ def study_file() -> str:
         "the default of the variable's kind where not given.\n",
         *kinds(MECHANISMS, "###"),
         "\n".join(["## training", "", *table_of(Training, Options), ""]),
-        "\n".join(["### training.objective", "", *table_of(Objective, CounterfactualObjective), ""]),
+        "\n".join(
+            ["### training.objective", "", *table_of(Objective, CounterfactualObjective), ""]
+        ),
         "\n".join(["## evaluation", "", *table_of(Evaluation), ""]),
         "\n".join(["### evaluation.protocol", "", *table_of(ProtocolOptions, Protocol), ""]),
         "\n".join(["### evaluation.oracles", "", *table_of(OracleOptions), ""]),

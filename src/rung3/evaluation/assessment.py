@@ -11,7 +11,7 @@ import torch
 
 from rung3.data.cache import Cache
 from rung3.data.files import digest
-from rung3.data.rows import Rows, as_rows
+from rung3.data.rows import Rows, as_rows, named
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Image
 from rung3.evaluation.baselines.baselines import of_world
@@ -136,10 +136,12 @@ def evaluate(
         resamples = Bootstrap(count, protocol.bootstrap, base)
         metrics = summarise(runners, rows, plans[0], setup.known, resamples)
     metrics["training"] = trainings(model, history or {})
+    metrics["set"] = {query.label: list(query.do) for query in plans[0]}
     metrics["between rows"] = between_rows(model, rows[:count], base)
-    if train is not None:
-        seen = as_rows(train, model.variables, torch.device("cpu"))
-        metrics["positivity"] = supports(model, seen, rows[:count], runners[0].targets)
+    seen = {k: v for k, v in named({} if train is None else train).items() if k in model.variables}
+    if len(seen) == len(model.variables):
+        known = as_rows(seen, model.variables, torch.device("cpu"))
+        metrics["positivity"] = supports(model, known, rows[:count], runners[0].targets)
     metrics["targets"] = {query.label: query.out_of_range(model) for query in plans[0]}
     metrics["settings"] = _settings(setup)
     metrics["model"] = str(model).splitlines()
