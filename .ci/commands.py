@@ -16,8 +16,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "commands.md"
 INTRODUCTION = """\
 # Commands
 
-`rung3 COMMAND --help` prints the same. `--traceback`, anywhere, shows where an error came from. `rung3 --install-completion` lets
-the shell complete commands and options.
+`rung3 COMMAND --help` prints the same. `--traceback`, anywhere, shows where an error came from.
+`rung3 --install-completion` lets the shell complete commands and options.
 """
 
 

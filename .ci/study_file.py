@@ -27,10 +27,11 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "study-file.md"
 INTRODUCTION = """\
 # The study file
 
-A study is one YAML file that says everything about a run. `rung3 init` writes a first one for your data, `rung3 check` says what it
-would do, `rung3 run` does it. Only `name`, `data` and `graph` must be there. Any key can be set from the command line,
-`--set training.epochs=20`. Text may hold `${NAME}` or `${NAME:-otherwise}`, replaced from the environment; paths are relative to
-the file. A misspelt key is refused, with its line and the nearest right one.
+A study is one YAML file that says everything about a run. `rung3 init` writes a first one for your
+data, `rung3 check` says what it would do, `rung3 run` does it. Only `name`, `data` and `graph` must
+be there. Any key can be set from the command line, `--set training.epochs=20`. Text may hold
+`${NAME}` or `${NAME:-otherwise}`, replaced from the environment; paths are relative to the file. A
+misspelt key is refused, with its line and the nearest right one.
 
 ```yaml
 name: patients
@@ -128,8 +129,8 @@ def study_file() -> str:
         *data,
         "## variables\n\nBy name, a kind and its fields; `Continuous()` where not given.\n",
         *kinds(KINDS, "###"),
-        "## mechanisms\n\nBy name, a kind and its fields, or an equation as text, such as `2*x + u`; "
-        "the default of the variable's kind where not given.\n",
+        "## mechanisms\n\nBy name, a kind and its fields, or an equation as text, such as "
+        "`2*x + u`; the default of the variable's kind where not given.\n",
         *kinds(MECHANISMS, "###"),
         "\n".join(["## training", "", *table_of(Training, Options), ""]),
         "\n".join(
