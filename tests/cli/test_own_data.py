@@ -20,6 +20,7 @@ FEW = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:fit. rows with gaps")
 def test_three_commands_lead_to_a_verdict_and_gaps_are_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
