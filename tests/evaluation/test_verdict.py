@@ -49,6 +49,7 @@ def good() -> dict[str, Any]:
             "do(age)": [{"variable": "age", **place}],
             "do(sex)": [{"variable": "sex", **place, "median": None, "seen": "2 of 2"}],
         },
+        "set": {"do(age)": ["age"], "do(sex)": ["sex"]},
         "between rows": {"scan": {"apart": 40.0, "unit": "grey levels", "image": True}},
         "composition": {"scan": {"kept": {"1": mean(0.0)}, "latent": {"1": mean(4.0)}}},
         "truth": {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from command import call
 
+from rung3.study.comparison import settings_apart
+from rung3.study.folder import RunFolder
 from rung3.study.packaged import study_file, study_names
 from rung3.study.study import Study
 
@@ -30,3 +32,24 @@ def test_runs_are_listed_with_their_states(tmp_path):
     assert "nowhere is no folder" in call("runs", "nowhere").output
     (tmp_path / "empty").mkdir()
     assert "holds no run" in call("runs", tmp_path / "empty").output
+
+
+def test_settings_in_which_studies_differ_are_named(tmp_path):
+    folders = {}
+    for name, settings in {
+        "one": ["training.epochs=3"],
+        "two": ["training.epochs=4", "seed=0"],
+        "three": ["training.epochs=3", "mechanisms.image={kind: HVAE}"],
+    }.items():
+        folders[name] = RunFolder(tmp_path / name)
+        Study.load(study_file("digits"), [*settings, f"name={name}"]).save(
+            (tmp_path / name) / "study.yaml"
+        )
+    lines = settings_apart(folders)
+    assert "The studies differ in training.epochs: one 3, two 4, three 3." in lines
+    assert "The studies differ in mechanisms.image.kind: one VAE, two VAE, three HVAE." in lines
+    assert (
+        "The studies differ in mechanisms.image.latent: one 16, two 16, three as by default."
+        in lines
+    )
+    assert len(lines) == 3

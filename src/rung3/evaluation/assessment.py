@@ -11,7 +11,7 @@ import torch
 
 from rung3.data.cache import Cache
 from rung3.data.files import digest
-from rung3.data.rows import Rows, Values, as_rows
+from rung3.data.rows import Rows, Values, as_rows, named
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Image
 from rung3.evaluation.baselines.baselines import of_world
@@ -220,10 +220,12 @@ def _report(
     metrics = summarise(runners, setup.rows, queries, setup.known, resamples)
     rows = setup.rows[: setup.n]
     metrics["training"] = trainings(model, history)
+    metrics["set"] = {query.label: list(query.do) for query in queries}
     metrics["between rows"] = between_rows(model, rows, setup.seeds[0])
-    if train is not None:
-        seen = as_rows(train, model.variables, torch.device("cpu"))
-        metrics["positivity"] = supports(model, seen, rows, first.targets)
+    seen = {k: v for k, v in named({} if train is None else train).items() if k in model.variables}
+    if len(seen) == len(model.variables):
+        known = as_rows(seen, model.variables, torch.device("cpu"))
+        metrics["positivity"] = supports(model, known, rows, first.targets)
     metrics["targets"] = {query.label: query.out_of_range(model) for query in queries}
     metrics["settings"] = _settings(setup)
     metrics["model"] = str(model).splitlines()

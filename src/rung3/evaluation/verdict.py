@@ -284,7 +284,7 @@ def _obeys(metrics: Mapping[str, Any]) -> Finding:
         text = "Whether it obeys is not known: no predictor reads values off its images."
         call = "evaluate(model, test, train=train)"
         return Finding("obeys", "unknown", text, f"rung3 evaluate {RUN}", call)
-    if metrics.get("positivity") is None:
+    if metrics.get("set") is None:
         return _older("obeys", "Whether it obeys is not in this report of an older version.")
     unread: list[str] = []
     scores = sorted(_obediences(metrics, unread))
@@ -324,8 +324,7 @@ def _obediences(metrics: Mapping[str, Any], unread: list[str]) -> Iterator[_Obed
     """Yield the obedience of each variable that was set; note those that cannot be read."""
     for image, by_label in metrics["effectiveness"].items():
         for label, by_name in by_label.items():
-            set_here = {place["variable"] for place in metrics["positivity"].get(label, ())}
-            for name in (name for name in by_name if name in set_here and label != FACTUAL):
+            for name in (name for name in by_name if name in metrics["set"].get(label, ())):
                 floor = _error(by_label[FACTUAL][name].get(OBSERVED))
                 nothing = _error(by_name[name].get(NOTHING))
                 error = _error(by_name[name].get(KEPT))

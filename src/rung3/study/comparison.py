@@ -11,7 +11,9 @@ greatest. All answer the study's own questions about the same rows, with the sam
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +30,7 @@ from rung3.evaluation.scores import Path as Key
 from rung3.evaluation.scores import put
 from rung3.study.folder import RunFolder
 
-__all__ = ["add_disagreement", "compare_runs", "replicates"]
+__all__ = ["add_disagreement", "compare_runs", "replicates", "settings_apart"]
 
 ROWS = 200
 """Test rows that are asked, at most."""
@@ -57,7 +59,40 @@ def compare_runs(runs: Iterable[str | Path] | Mapping[str, str | Path]) -> Compa
     comparison = compare(reports)  # refuses runs that were not asked the same
     places = {name: RunFolder(folder) for name, folder in folders.items()}
     fitted = {name: place for name, place in places.items() if place.fitted}
-    return compare(reports) if add_disagreement(reports, fitted) else comparison
+    if add_disagreement(reports, fitted):
+        comparison = compare(reports)
+    comparison.notes.extend(settings_apart(places))
+    return comparison
+
+
+def settings_apart(runs: Mapping[str, RunFolder]) -> list[str]:
+    """Return a line for each key in which the studies of runs differ, but for their names.
+
+    Args:
+        runs: Folders of runs, by name; those of which no study can be read are left out.
+    """
+    settings: dict[str, dict[str, Any]] = {}
+    for name, run in runs.items():
+        with suppress(ValueError):
+            values = run.study().model_dump(mode="json", exclude_unset=True)
+            settings[name] = dict(_flat({key: v for key, v in values.items() if key != "name"}))
+    keys = dict.fromkeys(key for values in settings.values() for key in values)
+    lines = []
+    for key in keys:
+        given = {name: values.get(key, "as by default") for name, values in settings.items()}
+        if len({str(value) for value in given.values()}) > 1:
+            listed = ", ".join(f"{name} {value}" for name, value in given.items())
+            lines.append(f"The studies differ in {key}: {listed}.")
+    return lines
+
+
+def _flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested mappings by their keys, joined by points."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
 
 
 def replicates(runs: Mapping[str, RunFolder]) -> list[list[str]]:
