@@ -65,7 +65,11 @@ def test_what_is_stated_counts() -> None:
         ),
         ({"x": []}, {}, "at least one row"),
         ({"x": [1, 2, "3 kg"]}, {}, "x: '3 kg' stands among numbers, such as 1"),
-        ({"x": [datetime.date(2026, 1, 1), 3]}, {}, "x: .*2026.*stands among numbers|no date among"),
+        (
+            {"x": [datetime.date(2026, 1, 1), 3]},
+            {},
+            "x: .*2026.*stands among numbers|no date among",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_refused(
@@ -137,12 +141,14 @@ def test_whole_numbers_with_gaps_are_what_they_are_without() -> None:
 
 # Dates and durations
 
+MOMENTS = np.array(["1970-01-02T00", "1970-01-03T12", "NaT"], dtype="datetime64[ns]")
+
 
 @pytest.mark.parametrize(
     "dates",
     [
-        pd.Series(pd.to_datetime(["1970-01-02 00:00", "1970-01-03 12:00", None])),
-        pd.Series(pd.to_datetime(["1970-01-02 00:00", "1970-01-03 12:00", None])).dt.tz_localize("UTC"),
+        pd.Series(MOMENTS),
+        pd.Series(MOMENTS).dt.tz_localize("UTC"),
         np.array(["1970-01-02T00", "1970-01-03T12", "NaT"], dtype="datetime64[h]"),
         [datetime.datetime(1970, 1, 2), datetime.datetime(1970, 1, 3, 12), None],
     ],
@@ -172,7 +178,7 @@ def test_a_model_learns_from_dates() -> None:
     frame = pd.DataFrame({"day": day})
     frame["wage"] = (frame["day"] - pd.Timestamp("2025-01-01")).dt.days / 2 + g.normal(size=400)
     with pytest.warns(UserWarning, match="day: Continuous.unit='days since 1970-01-01'"):
-        choice = choose(SCM("day -> wage"), frame, seed=0, steps=20)
+        choice = choose(SCM("day -> wage"), dict(frame), seed=0, steps=20)
     row = {"day": [20_200.0], "wage": [float(frame["wage"][0])]}
     later = choice.model.counterfactual(row, do={"day": 20_210.0})["wage"]
     assert float(later[0]) - row["wage"][0] == pytest.approx(5, abs=0.2)
