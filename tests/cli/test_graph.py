@@ -59,6 +59,10 @@ def test_graph_answers_and_draws(tmp_path: Path) -> None:
                 "  = Σ_m P(m | x) Σ_x' P(y | x', m) P(x')",
             ],
         ),
+        (
+            ["x -> m -> y; x <-> y", "--identify", "P(y[x=1]=1 | x=0)"],
+            ["P(y[x=1]=1 | x=0) is identified", "  = Σ_m P(y=1 | x=0, m) P(m | x=1)"],
+        ),
         ([FRONT_DOOR, "--implied"], ["m ⊥ z | x"]),
         (["a -> b", "--structures", "--equivalent"], ["a -- b"]),
         (["dag { u [latent] u -> {x y} }", "--write", "text"], ["x <-> y"]),

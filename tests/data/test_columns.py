@@ -141,14 +141,14 @@ def test_whole_numbers_with_gaps_are_what_they_are_without() -> None:
 
 # Dates and durations
 
-TIMES = pd.Series(["1970-01-02 00:00", "1970-01-03 12:00", None])
+MOMENTS = np.array(["1970-01-02T00", "1970-01-03T12", "NaT"], dtype="datetime64[ns]")
 
 
 @pytest.mark.parametrize(
     "dates",
     [
-        pd.to_datetime(TIMES),
-        pd.to_datetime(TIMES).dt.tz_localize("UTC"),
+        pd.Series(MOMENTS),
+        pd.Series(MOMENTS).dt.tz_localize("UTC"),
         np.array(["1970-01-02T00", "1970-01-03T12", "NaT"], dtype="datetime64[h]"),
         [datetime.datetime(1970, 1, 2), datetime.datetime(1970, 1, 3, 12), None],
     ],
@@ -178,7 +178,7 @@ def test_a_model_learns_from_dates() -> None:
     frame = pd.DataFrame({"day": day})
     frame["wage"] = (frame["day"] - pd.Timestamp("2025-01-01")).dt.days / 2 + g.normal(size=400)
     with pytest.warns(UserWarning, match="day: Continuous.unit='days since 1970-01-01'"):
-        choice = choose(SCM("day -> wage"), frame, seed=0, steps=20)
+        choice = choose(SCM("day -> wage"), dict(frame), seed=0, steps=20)
     row = {"day": [20_200.0], "wage": [float(frame["wage"][0])]}
     later = choice.model.counterfactual(row, do={"day": 20_210.0})["wage"]
     assert float(later[0]) - row["wage"][0] == pytest.approx(5, abs=0.2)

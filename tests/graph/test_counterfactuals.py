@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from itertools import product
+from itertools import combinations, pairwise, product
+from typing import Any
 
 import numpy as np
 import pytest
 from graphs import Tables, random_graph
-from queries import experiments, truth
+from queries import experiments, holds, truth, values_in
 
 from rung3.graph import (
     CausalGraph,
@@ -207,3 +208,84 @@ def test_bad_queries(query, says):
 def test_primes_are_kept_for_second_values():
     with pytest.raises(ValueError, match="ends with a prime"):
         identify_counterfactual(CausalGraph([("x'", "y")]), "y")
+
+
+# What is refused
+
+
+class Smooth:
+    """A random model of many responses, with derivatives in the chances of its noise."""
+
+    def __init__(self, graph, seed):
+        rng = np.random.default_rng(seed)
+        self.graph = graph
+        size = [2] * len(graph.bidirected) + [14] * len(graph.nodes)
+        self.grid = np.indices(size).reshape(len(size), -1)
+        self.chances = [rng.dirichlet([2] * n) for n in size]
+        parts = [p[column] for p, column in zip(self.chances, self.grid, strict=True)]
+        self.chance = np.prod(parts, axis=0)
+        hidden = len(graph.bidirected)
+        self.hidden = dict(zip(graph.bidirected, self.grid[:hidden], strict=True))
+        self.own = dict(zip(graph.nodes, self.grid[hidden:], strict=True))
+        self.functions = {}
+        for name in graph.nodes:
+            inputs = len(graph.parents(name)) + sum(name in pair for pair in graph.bidirected)
+            self.functions[name] = rng.integers(0, 2, (2,) * inputs + (14,))
+
+    def slope(self, where):
+        """The derivative of an event's probability in all chances."""
+        return np.concatenate(
+            [
+                np.bincount(column[where], self.chance[where], len(p)) / p
+                for p, column in zip(self.chances, self.grid, strict=True)
+            ]
+        )
+
+    def seen(self, do):
+        """The slopes of all cells of an experiment's table."""
+        for at in product((0, 1), repeat=len(do)):
+            world = World(tuple((k, str(v)) for k, v in zip(do, at, strict=True)))
+            model: Any = self
+            values = values_in(model, world)
+            code = sum(values[name] * 2**k for k, name in enumerate(self.graph.nodes))
+            yield from (self.slope(code == cell) for cell in np.unique(code))
+
+
+def moves_unseen(graph, query, every, seed):
+    """How far a query's derivative is from those of all that is observed."""
+    model: Any = Smooth(graph, seed)
+    given = holds(model, query.given)
+    both = given & holds(model, query.outcome)
+    known, share = model.chance[given].sum(), model.chance[both].sum()
+    if not known:
+        return 0.0
+    own = (model.slope(both) * known - share * model.slope(given)) / known**2
+    names = graph.nodes
+    sets = [one for size in range(3) for one in combinations(names, size)] if every else [()]
+    sums = np.zeros((len(model.chances), len(own)))
+    ends = np.cumsum([0, *map(len, model.chances)])
+    for row, (start, end) in enumerate(pairwise(ends)):
+        sums[row, start:end] = 1
+    basis = np.array([*sums, *(slope for one in sets for slope in model.seen(one))]).T
+    found, *_ = np.linalg.lstsq(basis, own, rcond=1e-10)
+    return float(np.abs(basis @ found - own).max())
+
+
+@pytest.mark.slow
+def test_what_is_refused_differs_between_models_that_look_alike():
+    """But for a few queries, which two values tell: P(y_1, x = 0) = P(y_1) - P(y, x = 1)."""
+    shown = {True: 0, False: 0}
+    for seed in range(500):
+        rng = random.Random(seed)
+        graph = random_graph(seed, 3, hidden=True)
+        query, every = random_query(rng, graph), bool(seed % 2)
+        try:
+            answer = identify_counterfactual(graph, query, experiments="all" if every else ())
+        except ValueError:
+            continue
+        moved = [moves_unseen(graph, query, every, k) for k in range(1 if answer else 3)]
+        if answer:
+            assert max(moved) < 1e-7, str(answer)
+        else:
+            shown[max(moved) > 1e-6] += 1
+    assert shown == {True: 75, False: 3}

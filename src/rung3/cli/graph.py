@@ -41,7 +41,11 @@ Effect = Annotated[
 
 Query = Annotated[
     str | None,
-    typer.Option("--identify", metavar="QUERY", help='Identify a query, such as "P(y | do(x))".'),
+    typer.Option(
+        "--identify",
+        metavar="QUERY",
+        help='Identify a query, such as "P(y | do(x))" or "P(y[x=1] | x=0)".',
+    ),
 ]
 
 Why = Annotated[
@@ -180,7 +184,11 @@ def _effect(causal: CausalGraph, pair: tuple[str, str] | None) -> Iterator[objec
 
 
 def _identified(causal: CausalGraph, query: str | None) -> Iterator[object]:
-    if query is not None:
+    if query is not None and "[" in query:  # events in several worlds, with their values
+        from rung3.graph import identify_counterfactual
+
+        yield identify_counterfactual(causal, query)
+    elif query is not None:
         from rung3 import identify
 
         yield identify(causal, query)

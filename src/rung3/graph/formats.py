@@ -74,7 +74,7 @@ def read_dot(text: str) -> CausalGraph:
 
 
 def _tokens(body: str) -> _Tokens:
-    found: _Tokens = deque()
+    tokens: _Tokens = deque()
     at, end = 0, len(body.rstrip())
     while at < end:
         match = _TOKEN.match(body, at)
@@ -83,9 +83,9 @@ def _tokens(body: str) -> _Tokens:
             raise ValueError(f"cannot read {near!r} in DOT: arrows are ->, and names quoted.")
         kind = str(match.lastgroup)
         text = match[kind]
-        found.append((kind, re.sub(r"\\(.)", r"\1", text[1:-1]) if kind == "quoted" else text))
+        tokens.append((kind, re.sub(r"\\(.)", r"\1", text[1:-1]) if kind == "quoted" else text))
         at = match.end()
-    return found
+    return tokens
 
 
 def _statement(tokens: _Tokens, read: Parsed) -> list[str]:

@@ -246,10 +246,10 @@ class _Tails:
         else:
             plain = betainc(self.size, at + 1, self.size / (self.size + self.mean))
         ratio = at / self.mean if self.size is None else self._step(at - 1, inverse=True)
-        found = self._log(plain, self._log_pmf(at), ratio)
+        log_tail = self._log(plain, self._log_pmf(at), ratio)
         if self.log_zero is not None:
-            found = np.logaddexp(self.log_zero, np.log(-np.expm1(self.log_zero)) + found)
-        return np.where(k < 0, -np.inf, found)
+            log_tail = np.logaddexp(self.log_zero, np.log(-np.expm1(self.log_zero)) + log_tail)
+        return np.where(k < 0, -np.inf, log_tail)
 
     def log_survival(self, k: Array) -> Array:
         """Return `log P(x > k)`; 0 below 0."""
@@ -260,10 +260,10 @@ class _Tails:
             plain = pdtrc(at, self.mean)
         else:
             plain = betainc(at + 1, self.size, self.mean / (self.size + self.mean))
-        found = self._log(plain, self._log_pmf(at + 1), self._step(at + 1))
+        log_tail = self._log(plain, self._log_pmf(at + 1), self._step(at + 1))
         if self.log_zero is not None:
-            found = found + np.log(-np.expm1(self.log_zero))
-        return np.where(k < 0, 0.0, found)
+            log_tail = log_tail + np.log(-np.expm1(self.log_zero))
+        return np.where(k < 0, 0.0, log_tail)
 
     def _log(self, plain: Array, first: Array, ratio: Array) -> Array:
         """Return the logarithm of a tail, or of its geometric bound where it underflows."""

@@ -29,11 +29,11 @@ __all__ = ["Difference", "difference_of"]
 Difference: TypeAlias = Literal["mean", "variance", "kl"] | Callable[[Tensor, Tensor], float]
 
 
-def difference_of(asked: Difference, variable: Variable) -> Callable[[Tensor, Tensor], float]:
+def difference_of(difference: Difference, variable: Variable) -> Callable[[Tensor, Tensor], float]:
     """Return the function of an old and a new sample, `(n,)` and `(m,)`, that a name stands for.
 
     Args:
-        asked: The name, or the function itself.
+        difference: The name, or the function itself.
         variable: The variable whose samples they are.
 
     Raises:
@@ -45,9 +45,9 @@ def difference_of(asked: Difference, variable: Variable) -> Callable[[Tensor, Te
         >>> round(kl(torch.tensor([0, 1]), torch.tensor([0, 0, 0, 1])), 3)
         0.144
     """
-    if callable(asked):
-        return lambda old, new: float(asked(old, new))
-    match asked:
+    if callable(difference):
+        return lambda old, new: float(difference(old, new))
+    match difference:
         case "mean":
             return lambda old, new: float(new.double().mean() - old.double().mean())
         case "variance":
@@ -57,7 +57,7 @@ def difference_of(asked: Difference, variable: Variable) -> Callable[[Tensor, Te
             return lambda old, new: _of_shares(old, new, classes)
         case "kl":
             return _of_neighbours
-    raise ValueError(f"expected 'mean', 'variance', 'kl' or a function, got {asked!r}")
+    raise ValueError(f"expected 'mean', 'variance', 'kl' or a function, got {difference!r}")
 
 
 def _of_shares(old: Tensor, new: Tensor, classes: int) -> float:
@@ -79,9 +79,9 @@ def _of_neighbours(old: Tensor, new: Tensor) -> float:
         return 0.0
     gaps = p.diff()
     none = gaps.new_full((1,), math.inf)
-    own = torch.minimum(torch.cat([none, gaps]), torch.cat([gaps, none]))
+    spacing = torch.minimum(torch.cat([none, gaps]), torch.cat([gaps, none]))
     place = torch.searchsorted(q, p)
     below = (p - q[(place - 1).clamp_min(0)]).abs()
     above = (p - q[place.clamp_max(len(q) - 1)]).abs()
-    ratio = torch.minimum(below, above) / own
+    ratio = torch.minimum(below, above) / spacing
     return float(ratio.log().mean() + math.log(len(q) / (len(p) - 1)))

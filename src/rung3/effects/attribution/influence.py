@@ -122,24 +122,24 @@ def arrow_strength(
     kind = mechanism.variable
     if not mechanism.parents:
         raise ValueError(f"{outcome}: no arrow points at it; its causes are none")
-    asked = measure or ("kl" if isinstance(kind, Discrete) else "variance")
+    method = measure or ("kl" if isinstance(kind, Discrete) else "variance")
     noise = prior(model.mechanisms, names, draws, base, model.device)
     values = predict(model.mechanisms, names, noise)
     parents = {name: values[name] for name in mechanism.parents}
     parts: dict[str, Tensor] = {}
     for name in parents:
-        if asked == "variance":
+        if method == "variance":
             _refuse_categories(outcome, kind)
             parts[name] = _increase(mechanism, parents, name, base)
-        elif asked in ("kl", "kl by draw") and isinstance(kind, Discrete):
-            by_draw = asked == "kl by draw"
+        elif method in ("kl", "kl by draw") and isinstance(kind, Discrete):
+            by_draw = method == "kl by draw"
             parts[name] = _divergences(mechanism, parents, name, kind.classes, by_draw, base)
-        elif asked == "kl by draw":
-            raise ValueError(f"{outcome}: measure={asked!r} is for categories, and it is {kind}")
+        elif method == "kl by draw":
+            raise ValueError(f"{outcome}: measure={method!r} is for categories, and it is {kind}")
         else:
-            difference = difference_of(asked, kind)
+            difference = difference_of(method, kind)
             parts[name] = _differences(mechanism, parents, name, difference, base)
-    unit = asked if isinstance(asked, str) else "measure"
+    unit = method if isinstance(method, str) else "measure"
     return averaged_shares(outcome, unit, parts, dict.fromkeys(parts, 0.0))
 
 
@@ -248,17 +248,17 @@ def parent_relevance(
         values = predict(mechanisms, names, noise)
         inputs.append(({name: values[name] for name in mechanism.parents}, noise[outcome]))
     players = [*mechanism.parents, *([outcome] if mechanism.wants_noise else [])]
-    kept, *others = inputs
-    seen = mechanism.predict(kept[1], kept[0])
+    fixed, *others = inputs
+    seen = mechanism.predict(fixed[1], fixed[0])
 
     def value(team: frozenset[str]) -> Tensor:
-        made = []
+        values = []
         for other in others:
-            parents = {k: (kept if k in team else other)[0][k] for k in mechanism.parents}
-            drawn = mechanism.predict((kept if outcome in team else other)[1], parents)
+            parents = {k: (fixed if k in team else other)[0][k] for k in mechanism.parents}
+            drawn = mechanism.predict((fixed if outcome in team else other)[1], parents)
             apart = isinstance(mechanism.variable, Discrete)
-            made.append((drawn == seen).double() if apart else drawn.double())
-        return -(made[0] - made[1]).square() / 2
+            values.append((drawn == seen).double() if apart else drawn.double())
+        return -(values[0] - values[1]).square() / 2
 
     return averaged_shares(outcome, "variance", *shapley(players, value, base))
 
@@ -266,14 +266,14 @@ def parent_relevance(
 def _increase(mechanism: Mechanism, parents: Parents, cut: str, base: int) -> Tensor:
     """Return draws of the increase of the conditional variance when an arrow is cut, `(n,)`."""
     n = len(parents[cut])
-    made: dict[bool, list[Tensor]] = {False: [], True: []}
+    drawn: dict[bool, list[Tensor]] = {False: [], True: []}
     for which in (0, 1):
         generator = stream(base, f"arrow {cut} {which}", parents[cut].device)
         noise = mechanism.sample_noise(n, parents, generator)
         other = parents[cut][torch.randperm(n, generator=generator, device=parents[cut].device)]
-        made[False].append(mechanism.predict(noise, parents).double())
-        made[True].append(mechanism.predict(noise, {**parents, cut: other}).double())
-    within, without = ((first - second).square() / 2 for first, second in made.values())
+        drawn[False].append(mechanism.predict(noise, parents).double())
+        drawn[True].append(mechanism.predict(noise, {**parents, cut: other}).double())
+    within, without = ((first - second).square() / 2 for first, second in drawn.values())
     return without - within
 
 
@@ -300,11 +300,11 @@ def _differences(
     """Return how far draws with an arrow cut are from those without, at some values, `(n,)`."""
     at, other = _apart(parents, cut, base)
     generator = stream(base, f"arrow {cut} within", other.device)
-    made = []
+    samples = []
     for crossed in (_crossed(at, {}, len(other)), _crossed(at, {cut: other})):
         noise = mechanism.sample_noise(len(crossed[cut]), crossed, generator)
-        made.append(mechanism.predict(noise, crossed).reshape(-1, len(other)))
-    old, new = made
+        samples.append(mechanism.predict(noise, crossed).reshape(-1, len(other)))
+    old, new = samples
     apart = [difference(*pair) for pair in zip(old, new, strict=True)]
     return torch.tensor(apart, dtype=torch.float64)
 
@@ -346,14 +346,14 @@ def _means(
     outcome: str,
     classes: int,
     team: frozenset[str],
-    kept: Mapping[str, Noise],
+    fixed: Mapping[str, Noise],
     others: Mapping[str, Noise],
 ) -> Tensor:
     """Return the outcome's mean, or its categories' probabilities, given the noise of a team."""
 
     def spread(name: str) -> Noise:
         if name in team:
-            return map_noise(lambda u: u.repeat_interleave(WITHIN, 0), kept[name])
+            return map_noise(lambda u: u.repeat_interleave(WITHIN, 0), fixed[name])
         return map_noise(lambda u: u.repeat(CONDITIONS, *[1] * (u.ndim - 1)), others[name])
 
     drawn = predict(mechanisms, names, {name: spread(name) for name in names})[outcome]

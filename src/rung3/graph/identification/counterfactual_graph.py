@@ -109,14 +109,14 @@ class CounterfactualGraph:
     def copies(self) -> tuple[Copy, ...]:
         """The copies that the events speak of, and their causes that have no value."""
         stack = [token for token in self.copy_of.values() if isinstance(token, Copy)]
-        found: dict[Copy, None] = {}
+        copies: dict[Copy, None] = {}
         while stack:
             copy = stack.pop()
-            if copy not in found:
-                found[copy] = None
+            if copy not in copies:
+                copies[copy] = None
                 stack += [parent for parent in copy.parents if isinstance(parent, Copy)]
         rank = {name: at for at, name in enumerate(self.graph.order)}
-        return tuple(sorted(found, key=lambda copy: (rank[copy.variable], copy.label)))
+        return tuple(sorted(copies, key=lambda copy: (rank[copy.variable], copy.label)))
 
     def token(self, copy: Copy) -> Token:
         """Return what a copy is to its children: its value, where it has one."""
@@ -161,15 +161,15 @@ class CounterfactualGraph:
         """Take an event's value down."""
         if event.value is None and event not in self.seen:
             return
-        told = Value(event.variable, event.value, seen=event.value is None)
-        held = self._value(token)
-        if isinstance(held, Copy):
-            self.known[held], self.told_by[held] = told, event
-        elif None in (held.text, told.text) and held != told:
+        value = Value(event.variable, event.value, seen=event.value is None)
+        before = self._value(token)
+        if isinstance(before, Copy):
+            self.known[before], self.told_by[before] = value, event
+        elif None in (before.text, value.text) and before != value:
             raise ValueError(
                 f"{event}: it is the same variable as another of the query; give both a value."
             )
-        elif held != told:
+        elif before != value:
             other = self.told_by.get(token) if isinstance(token, Copy) else None
             same = f"{other} and {event} are one variable" if other else f"{event} is set otherwise"
             raise Impossible(same)

@@ -140,9 +140,9 @@ class Estimand:
         }
         whole, symbols = evaluate(self.formula, given, names), symbols_of(self.formula, names)
         at = [self._place(one, known, size) for one, size in zip(symbols, whole.shape, strict=True)]
-        kept = [symbol for symbol in symbols if symbol in self.axes]
-        answer = whole[tuple(at)].transpose([kept.index(one) for one in self.axes if one in kept])
-        answer = np.expand_dims(answer, [k for k, one in enumerate(self.axes) if one not in kept])
+        free = [symbol for symbol in symbols if symbol in self.axes]
+        answer = whole[tuple(at)].transpose([free.index(one) for one in self.axes if one in free])
+        answer = np.expand_dims(answer, [k for k, one in enumerate(self.axes) if one not in free])
         for axis, symbol in enumerate(self.axes):
             if symbol in self.determined:
                 values = known[_bare(symbol)]
@@ -191,7 +191,7 @@ def identify_counterfactual(
       show the two together
     """
     whole = as_graph(graph)
-    asked = (read_counterfactual(query) if isinstance(query, str) else query).on(whole)
+    read = (read_counterfactual(query) if isinstance(query, str) else query).on(whole)
     if primed := [name for name in whole.nodes if name.endswith("'")]:
         raise ValueError(
             f"{primed[0]!r} ends with a prime, which marks a second value in formulas."
@@ -199,7 +199,7 @@ def identify_counterfactual(
     every = experiments == "all"
     tables = [Source(), *(Source(do=names) for names in (() if every else experiments))]
     data = Data(check_sources(whole, tables if sources is None else sources), every)
-    return _identified(whole, asked, data)
+    return _identified(whole, read, data)
 
 
 def counterfactual_graph(graph: Any, query: str | CounterfactualQuery) -> CausalGraph:
@@ -219,12 +219,12 @@ def counterfactual_graph(graph: Any, query: str | CounterfactualQuery) -> Causal
     x -> m; "x=1" -> "m[x=1]"; "m[x=1]" -> "y[x=1]"; m <-> "m[x=1]"
     """
     whole = as_graph(graph)
-    asked = (read_counterfactual(query) if isinstance(query, str) else query).on(whole)
-    events = (*asked.outcome, *asked.given)
+    read = (read_counterfactual(query) if isinstance(query, str) else query).on(whole)
+    events = (*read.outcome, *read.given)
     try:
-        return CounterfactualGraph(whole, events, frozenset(asked.given), {}).drawn()
+        return CounterfactualGraph(whole, events, frozenset(read.given), {}).drawn()
     except Impossible as fault:
-        raise ValueError(f"{asked}: {fault}.") from None
+        raise ValueError(f"{read}: {fault}.") from None
 
 
 def _identified(graph: CausalGraph, query: CounterfactualQuery, data: Data) -> Estimand:
@@ -318,8 +318,8 @@ def _shown(
     if len(worlds) > 1 or nested or len({*names, *do}) < len(names) + len(do):
         return None
     needed = {*names, *graph.do(*do).ancestors(names)} - do
-    found = next((one for one in data.sources if one.shows(do, names, needed)), None)
-    if found is None:
+    source = next((one for one in data.sources if one.shows(do, names, needed)), None)
+    if source is None:
         return None
 
     def symbol(event: Event) -> str:
@@ -328,7 +328,7 @@ def _shown(
 
     of, given = (tuple(map(symbol, events)) for events in (query.outcome, query.given))
     setting = tuple(symbols.of(one.variable, one) for one in _set(events[0].world))
-    return Probability(of, given, setting, found.regime.population)
+    return Probability(of, given, setting, source.regime.population)
 
 
 def _bare(symbol: str) -> str:

@@ -145,24 +145,24 @@ def quotient(
     return ratio(formula(above, below), formula(below, above))
 
 
-def _components(made: CounterfactualGraph) -> list[Component]:
+def _components(graph: CounterfactualGraph) -> list[Component]:
     """Return the districts of a counterfactual graph, grouped by the sums that connect them."""
-    copies = made.copies
+    copies = graph.copies
     variables = {copy.variable for copy in copies}
     parts: list[Part] = [
-        frozenset((copy, made.token(copy)) for copy in copies if copy.variable in district)
-        for district in made.graph.subgraph(variables).districts
+        frozenset((copy, graph.token(copy)) for copy in copies if copy.variable in district)
+        for district in graph.graph.subgraph(variables).districts
     ]
     links = nx.Graph()
     links.add_nodes_from(parts)
     links.add_edges_from((part, copy) for part in parts for copy in _summed(part))
-    found = [[p for p in parts if p in group] for group in nx.connected_components(links)]
-    return [frozenset(group) for group in found]
+    groups = [[p for p in parts if p in group] for group in nx.connected_components(links)]
+    return [frozenset(group) for group in groups]
 
 
 def _summed(part: Part) -> set[Copy]:
     """Return the copies without a value that a district holds or depends on."""
-    tokens = [token for copy, own in part for token in (own, *copy.parents)]
+    tokens = [token for copy, value in part for token in (value, *copy.parents)]
     return {token for token in tokens if isinstance(token, Copy)}
 
 
@@ -184,13 +184,13 @@ def _sum(
 def _factor(graph: MixedGraph, part: Part, data: Data, symbols: Symbols) -> Formula:
     """Find the factor of a district, in symbols."""
     copies = sorted((copy for copy, _ in part), key=lambda copy: _rank(graph, copy))
-    own = dict(part)
+    values = dict(part)
     tokens: dict[str, Token] = {}
     for copy in copies:
         if copy.variable in tokens:
             twice = [one for one in copies if one.variable == copy.variable]
             raise TwoValues(copy.variable, twice[:2], copies, True)
-        tokens[copy.variable] = own[copy]
+        tokens[copy.variable] = values[copy]
     for copy in copies:
         for name, token in zip(graph.parents(copy.variable), copy.parents, strict=True):
             if tokens.setdefault(name, token) != token:

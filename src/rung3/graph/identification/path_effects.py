@@ -129,9 +129,9 @@ def identify_treated(
     """
     whole = as_graph(graph)
     whole.disjoint(treatment=[treatment], outcome=[outcome])
-    asked = Event(outcome, World(((treatment, str(control)),)))
+    imagined = Event(outcome, World(((treatment, str(control)),)))
     seen = Event(treatment, value=str(treated))
-    query = CounterfactualQuery((asked,), (seen,))
+    query = CounterfactualQuery((imagined,), (seen,))
     return identify_counterfactual(whole, query, experiments=experiments)
 
 

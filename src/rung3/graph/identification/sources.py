@@ -211,9 +211,9 @@ def _divided(graph: MixedGraph, part: Set[str], selected: Set[str], known: Formu
     factors = {name: ratio(until[at + 1], until[at]) for at, name in enumerate(order)}
     clear = [frozenset(one) for one in inner.districts if not above & set(one)]
     for district in clear:
-        found = product(factors[name] for name in order if name in district)
+        whole = product(factors[name] for name in order if name in district)
         if part <= district:
-            return identify_within(inner, part, district, found)
+            return identify_within(inner, part, district, whole)
     if not clear:
         names, by = (", ".join(map(quote, graph.in_order(one))) for one in (part, selected))
         raise NotIdentified(
