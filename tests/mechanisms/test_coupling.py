@@ -83,3 +83,12 @@ def test_r_squared_of_too_few_rows_is_not_known() -> None:
     dependence = Dependence((3,), {"a": Continuous()})
     dependence.add(torch.randn(4, 3), {"a": torch.randn(4)})
     assert dependence.r_squared() != dependence.r_squared()
+
+
+def test_mixed_precision_leaves_the_sums_alone() -> None:
+    u, a = torch.randn(2, 64, 2, generator=torch.Generator().manual_seed(0))
+    plain, mixed = (Dependence((2,), {"a": Continuous(dim=2)}) for _ in range(2))
+    plain.add(u, {"a": a})
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed.add(u, {"a": a})
+    assert torch.equal(plain.products, mixed.products)

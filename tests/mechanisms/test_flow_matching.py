@@ -274,10 +274,21 @@ def test_bad_weights_are_refused(weight: Any) -> None:
         FlowMatching(drop=0.1, guidance=weight)
 
 
+def test_the_explanation_says_how_an_answer_was_guided() -> None:
+    said = [
+        guidable().counterfactual(ROWS, {"a": 1.0}, guidance=w).explain().assumptions["image"]
+        for w in (1, 2.5)
+    ]
+    assert "guided" not in said[0]
+    assert said[1].endswith("guided: weight 2.5 of parents that changed, 1 of the rest")
+
+
 def test_guidance_without_parents_left_out_in_training_is_refused_at_the_query() -> None:
     model = SCM("a -> x", mechanisms={"x": FlowMatching(hidden=(16, 1))})
     with pytest.raises(ValueError, match=r"x: guidance=2 compares .*FlowMatching\(drop=0\.1\)"):
         model.counterfactual({"a": 1.0, "x": 2.0}, do={"a": 0.0}, guidance=2)
+    with pytest.raises(ValueError, match=r"x: guidance=2 compares .*FlowMatching\(drop=0\.1\)"):
+        FlowMatching(guidance=2).bind("x", Continuous(), PARENTS)
 
 
 def test_the_report_shows_amplification_with_guidance_and_without() -> None:

@@ -126,9 +126,10 @@ class Dependence(nn.Module):
     @torch.no_grad()
     def add(self, u: Tensor, parents: Parents) -> None:
         """Count rows: noise `(n, ...)` and the parents that it went with."""
-        encoded = self.encoder(parents, len(u))
-        row = torch.cat([torch.ones(len(u), 1, device=u.device), _regressors(u), encoded], 1)
-        self.products += row.T @ row
+        with torch.autocast(u.device.type, enabled=False):  # sums of products need their digits
+            encoded = self.encoder(parents, len(u))
+            row = torch.cat([torch.ones(len(u), 1, device=u.device), _regressors(u), encoded], 1)
+            self.products += row.T @ row
 
     def r_squared(self) -> float:
         """Return the greatest R^2 of a feature of the parents; NaN before enough rows are seen."""

@@ -92,7 +92,8 @@ class FlowMatching(Mechanism):
 
     Raises:
         ValueError: If an argument is out of range; on `build`, if the variable is discrete or lies
-            on a circle, or transport has parents that are not discrete and no weight.
+            on a circle, transport has parents that are not discrete and no weight, or guidance has
+            no parents that were left out.
 
     Example:
         >>> mechanism = FlowMatching(hidden=(16, 2)).bind("point", Continuous(dim=2), {})
@@ -168,6 +169,7 @@ class FlowMatching(Mechanism):
                 f"{self.name}: FlowMatching has no paths on a circle, and {self.name} is "
                 f"{variable}; use Flow"
             )
+        self._check_guidance()
         if not variable.shape:
             self.assumption = "monotone in Gaussian noise"
         # Its coordinates would depend on the parents that guidance leaves out.
@@ -261,13 +263,23 @@ class FlowMatching(Mechanism):
             setattr(view, name, value)
         view.changed = frozenset(changed)
         view._check()
-        if self.parents and not self.drop and not Guidance.of(view.guidance).plain:
+        view._check_guidance()
+        guidance = Guidance.of(view.guidance)
+        if not guidance.plain:
+            view.assumption = (
+                f"{self.assumption}, guided: weight {guidance.changed:g} of parents that changed, "
+                f"{guidance.rest:g} of the rest"
+            )
+        return view
+
+    def _check_guidance(self) -> None:
+        """Refuse guidance that needs velocities which were never trained."""
+        if self.parents and not self.drop and not Guidance.of(self.guidance).plain:
             raise ValueError(
-                f"{self.name}: guidance={view.guidance} compares velocities with and without some "
+                f"{self.name}: guidance={self.guidance} compares velocities with and without some "
                 "parents, and none was left out in training; train it with "
                 "FlowMatching(drop=0.1), say"
             )
-        return view
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         shape, device = (n, *self.variable.shape), self.observed.device

@@ -276,7 +276,7 @@ class SCM(Model):
             {k: values[k] if batched else values[k].squeeze(axis) for k in self.graph.nodes},
             batched=batched,
             particles=noise.particles,
-            provenance=provenance.of_prediction(self, values, noise, changes),
+            provenance=provenance.of_prediction(self, values, noise, changes, options),
         )
 
     @in_own_precision
