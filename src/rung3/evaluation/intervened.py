@@ -101,9 +101,10 @@ class Intervened:
         """
         across, down = cell_size(self.factual.shape[1:], CELL)
         bands = 3 + (self.columns[0][0].truth is not None)
-        lines = max(c.title.count("\n") for columns in self.columns for c in columns) + 2
+        titles = [column.title for columns in self.columns for column in columns]
+        lines = max(title.count("\n") for title in (*titles, *self.heads)) + 2
         top = lines * line(HEAD)
-        block = top + bands * (down + GAP) + 2 * line(HEAD)
+        block = top + bands * (down + GAP) + 3 * line(HEAD)
         count = len(self.columns[0])
         width = LABELS + (count + 1) * (across + GAP) + LABELS
         sheet = Sheet(width, MARGIN + len(self.columns) * block, paper="white")
@@ -148,7 +149,7 @@ class _Block:
                 show(self._cell(number, 3), column.truth)
             if column.error is not None:
                 below = self.top + 4 * (self.down + GAP)
-                text = f"error {column.error:.2g} {error}"
+                text = f"error {column.error:.2f}\n{error}"
                 self.sheet.text(self._left(number), below, text, HEAD, va="top")
         self._bars(len(columns) + 1)
 
@@ -278,4 +279,9 @@ def _other(variable: Variable, value: Tensor, seen: Tensor) -> Tensor:
 
 
 def _values(model: SCM, row: Rows, names: Sequence[str]) -> str:
-    return "\n".join(f"{k} {spell(model.variables[k], row[k][0])}" for k in names)
+    return "\n".join(f"{k} {_spelled(model.variables[k], row[k][0])}" for k in names)
+
+
+def _spelled(variable: Variable, value: Tensor) -> str:
+    """Spell a category by its label, and a number with four digits."""
+    return spell(variable, value) if isinstance(variable, Discrete) else f"{float(value):.4g}"
