@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Pictures
 
 from rung3 import Image, data
 from rung3.data.readers.dicom import read_dicom
@@ -412,6 +413,16 @@ def test_a_table_names_scans_as_it_names_pictures(tmp_path: Path) -> None:
     (tmp_path / "gap.csv").write_text("age,brain\n60,\n61,t1/1.nii.gz")
     with pytest.raises(ValueError, match="1 of 2 rows name no scan, row 0 first"):
         data.table(tmp_path / "gap.csv", variables={"brain": Image(1, 8, 8)}, scans=options)
+    Pictures.fromarray(numbers(8, 8, most=4096).astype(np.uint16)).save(tmp_path / "deep.png")
+    (tmp_path / "deep.csv").write_text("brain\ndeep.png")
+    levels = {"brain": ScanOptions(0, 4095)}
+    deep = data.table(tmp_path / "deep.csv", variables={"brain": Image(1, 8, 8)}, scans=levels)
+    assert deep["brain"].max() > 0.9
+    out = write_scan(tmp_path / "out.png", tmp_path / "deep.png", deep["brain"][0],
+                     deep["brain"][0], Image(1, 8, 8), levels["brain"], "nothing")  # fmt: skip
+    with Pictures.open(out) as same, Pictures.open(tmp_path / "deep.png") as before:
+        assert np.array_equal(np.asarray(same), np.asarray(before))
+        assert same.info["Description"] == "rung3: nothing"
     (tmp_path / "png.csv").write_text("brain\na.png")
     with pytest.raises(ValueError, match=r"a volume is read from NIfTI or DICOM, and .*a\.png"):
         data.table(tmp_path / "png.csv", variables={"brain": VOLUME})

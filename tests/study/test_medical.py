@@ -16,6 +16,7 @@ import yaml
 from command import call
 
 from rung3 import Image, Rows
+from rung3.data import column
 from rung3.data.readers.scans import open_scan
 from rung3.study.check import Check
 from rung3.study.folder import RunFolder
@@ -126,10 +127,12 @@ def test_a_subject_in_two_tables_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         tiny(tmp_path, **said, subject="id").splits()
     assert tiny(tmp_path, **said, validation=0.3).splits().test.n == 1
+    cohorts.sheet(tmp_path / "test.csv", "id,age,scan\n7.0,70,scans/0.nii.gz\n8,70,scans/0.nii.gz")
+    assert column(tmp_path / "test.csv", "id") == ["7", "8"]
     with pytest.raises(ValueError, match="no column 'person'"):
         tiny(tmp_path, **said, subject="person").splits()
     cohorts.sheet(tmp_path / "test.csv", f"{lines[0]}\n,70,scans/0.nii.gz")
-    with pytest.raises(ValueError, match="column 'id' is empty in row 0; say whom each row is of"):
+    with pytest.raises(ValueError, match="column 'id' is empty in row 0; every row needs"):
         tiny(tmp_path, **said, subject="id").splits()
 
 

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from torch import Tensor
 
 from rung3 import data, worlds
+from rung3.data.memory import require, row_bytes
 from rung3.data.readers.medical import LAYOUTS, Cohort
 from rung3.data.readers.mnist import Split
 from rung3.data.readers.scans import ScanOptions
@@ -360,7 +361,8 @@ class TableData(_Source):
     Args:
         path: The table.
         columns: Column that a variable is read from, where it has another name.
-        scans: What is taken from NIfTI and DICOM files, by image variable.
+        scans: What is taken from NIfTI and DICOM files, by image variable; pictures of a variable
+            that is named here are read by the same levels.
         subject: Column that says whom a row is of: no subject is then in two parts.
         test: Another table, or the share of rows set aside at random.
         validation: Share of the training rows set aside.
@@ -530,6 +532,8 @@ class MedicalData(_Source):
     def _read(self, cohort: Cohort, variables: Variables, at: Sequence[int]) -> Rows:
         column = {name: self.columns.get(name, name) for name in variables}
         wanted = {column[name]: variable for name, variable in variables.items()}
+        size = len(at) * row_bytes(variables)
+        require(f"data: {len(at):,} rows", size, "declare smaller images")
         read = cohort.rows(wanted, at, None if self.scans is None else self.scans.options())
         return Rows({name: read[column[name]] for name in variables})
 

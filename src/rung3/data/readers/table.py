@@ -58,7 +58,8 @@ def table(
         fit: What becomes of those of another aspect: `"crop"` or `"pad"`, as of `Image`; by default
             they are refused.
         scans: What is taken from NIfTI and DICOM files, by column of an image variable: black and
-            white, a slice of a volume, one of several volumes.
+            white, a slice of a volume, one of several volumes. Pictures of a column that is named
+            here are read by the same levels.
 
     Returns:
         Rows with one entry a column: numbers `(n,)` and images `(n, C, H, W)` in [0, 1].
@@ -87,7 +88,7 @@ def table(
         elif variable is None or isinstance(variable, Image):
             paths = frame[name].fillna("").astype(str).str.strip()
             files = [path.parent / file if file else None for file in paths]
-            if any(is_scan(file) for file in files if file):
+            if name in (scans or {}) or any(is_scan(file) for file in files if file):
                 if variable is None:
                     raise ValueError(
                         f"{name}: names scans; say with variables= what Image they are"
@@ -118,10 +119,13 @@ def column(path: str | Path, name: str) -> list[str]:
     frame = _read(Path(path), {})
     if name not in frame:
         raise ValueError(f"{path}: no column {name!r}; it has {list(frame.columns)}")
-    if (empty := frame[name].isna()).any():
+    values = frame[name]
+    if (empty := values.isna()).any():
         row = int(np.flatnonzero(empty)[0])
-        raise ValueError(f"{path}: column {name!r} is empty in row {row}; say whom each row is of")
-    return frame[name].astype(str).tolist()
+        raise ValueError(f"{path}: column {name!r} is empty in row {row}; every row needs a value")
+    if values.dtype.kind == "f" and (values % 1 == 0).all():
+        values = values.astype("int64")  # 7.0 in one table is 7 in another
+    return values.astype(str).tolist()
 
 
 def _read(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
-from rung3.data.readers.medical.cohort import YEARS, Cohort, LeftOut, find_image
-from rung3.data.readers.medical.findings import Uncertain, disease_of, disease_variable
-from rung3.data.readers.medical.sheet import Sheet
-from rung3.data.variables import Binary, Continuous, Variable
+from rung3.data.readers.medical.cohort import Cohort, LeftOut, find_image
+from rung3.data.readers.medical.findings import Uncertain, disease_of, disease_variable, radiograph
+from rung3.data.readers.medical.sheet import Row, Sheet
 
 __all__ = ["chexpert"]
 
@@ -38,39 +38,34 @@ def chexpert(
     if (root / "valid.csv").is_file():
         sheets.append(("test", Sheet(root / "valid.csv")))
     kind = disease_variable(finding)
-    variables: dict[str, Variable] = {
-        "age": Continuous(**YEARS),
-        "sex": Binary(labels=("female", "male")),
-        "disease": kind,
-        "view": Binary(labels=("AP", "PA")),
-    }
     records = []
     for split, sheet in sheets:
         for row in sheet:
-            name = row.text("Path")
-            patient = re.search(r"patient\d+", name)
-            if patient is None:
-                raise row.fault("Path", "names no patient")
-            if row.text("Frontal/Lateral") != "Frontal":
-                out.add("not frontal", name)
-                continue
             disease, why = disease_of(row, finding, uncertain)
-            if disease is None:
-                out.add(why, name)
-                continue
-            sex = row.choice("Sex", {"Female": "female", "Male": "male", "Unknown": None})
-            if sex is None:
-                out.add("sex missing", name)
-                continue
-            age = row.number("Age")
-            if out.age(age, name):
-                continue
-            image = find_image(root, name.partition("/")[2])
-            if image is None:
-                out.add("no image file", name)
-                continue
-            records.append(
-                {"subject": patient[0], "split": split, "image": image, "age": age, "sex": sex}
-                | {"disease": kind.label(disease), "view": row.text("AP/PA") or "AP"}
-            )
-    return Cohort(root, records, variables, out)
+            if row.text("Frontal/Lateral") != "Frontal":
+                out.add("not frontal", row.text("Path"))
+            elif disease is None:
+                out.add(why, row.text("Path"))
+            elif (record := _record(root, row, out)) is not None:
+                records.append(record | {"split": split, "disease": kind.label(disease)})
+    return Cohort(root, records, radiograph(finding), out)
+
+
+def _record(root: Path, row: Row, out: LeftOut) -> dict[str, Any] | None:
+    """Return who an image is of, and where it is; `None` if it is left out."""
+    name, age = row.text("Path"), row.number("Age")
+    patient = re.search(r"patient\d+", name)
+    if patient is None:
+        raise row.fault("Path", "names no patient")
+    sex = row.choice("Sex", {"Female": "female", "Male": "male", "Unknown": None})
+    image = find_image(root, name.partition("/")[2])
+    if sex is None:
+        out.add("sex missing", name)
+    elif out.age(age, name):
+        return None
+    elif image is None:
+        out.add("no image file", name)
+    else:
+        view = row.text("AP/PA") or "AP"
+        return {"subject": patient[0], "image": image, "age": age, "sex": sex, "view": view}
+    return None

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
+from rung3.data.readers.medical.cohort import YEARS
 from rung3.data.readers.medical.sheet import Row
-from rung3.data.variables import Binary
+from rung3.data.variables import Binary, Continuous, Variable
 
-__all__ = ["Uncertain", "disease_of", "disease_variable"]
+__all__ = ["Uncertain", "disease_of", "disease_variable", "radiograph"]
 
 Uncertain: TypeAlias = Literal["drop", "present", "absent"]
 """What becomes of labels that are uncertain."""
 
 
+def radiograph(finding: str) -> dict[str, Variable]:
+    """Return what is known of a chest radiograph: age, sex, disease and view, as variables.
+
+    `disease` is no finding at all, or this one.
+    """
+    return {
+        "age": Continuous(**YEARS),
+        "sex": Binary(labels=("female", "male")),
+        "disease": disease_variable(finding),
+        "view": Binary(labels=("AP", "PA")),
+    }
+
+
 def disease_variable(finding: str) -> Binary:
-    """Return `disease` as a variable: no finding at all, or this one."""
+    """Return `disease` as a variable."""
     return Binary(labels=("no finding", finding.lower()))
 
 

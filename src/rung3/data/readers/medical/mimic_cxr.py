@@ -15,12 +15,12 @@ out; splits are by patient. Source: De Sousa Ribeiro et al. 2023, appendix; Phys
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from rung3.data.readers.medical.cohort import YEARS, Cohort, LeftOut, find_image
-from rung3.data.readers.medical.findings import Uncertain, disease_of, disease_variable
+from rung3.data.readers.medical.cohort import Cohort, LeftOut, find_image
+from rung3.data.readers.medical.findings import Uncertain, disease_of, disease_variable, radiograph
 from rung3.data.readers.medical.sheet import Row, Sheet
-from rung3.data.variables import Binary, Categorical, Continuous, Variable
+from rung3.data.variables import Categorical
 
 __all__ = ["mimic_cxr"]
 
@@ -53,72 +53,83 @@ def mimic_cxr(
         ValueError: Naming file, column and row of what cannot be read.
     """
     root, out = Path(root), LeftOut()
-    labels = {_study(row): row for row in Sheet.find(root, f"{VERSION}-{labeller}.csv")}
-    splits = {row.text("dicom_id"): row for row in Sheet.find(root, f"{VERSION}-split.csv")}
-    patients = {row.whole("subject_id"): row for row in Sheet.find(root, "patients.csv")}
-    races = _races(Sheet.find(root, "admissions.csv"))
     kind = disease_variable(finding)
-    variables: dict[str, Variable] = {
-        "age": Continuous(**YEARS),
-        "sex": Binary(labels=("female", "male")),
-        "race": Categorical(labels=RACES),
-        "disease": kind,
-        "view": Binary(labels=("AP", "PA")),
-    }
+    splits = {row.text("dicom_id"): row for row in Sheet.find(root, f"{VERSION}-split.csv")}
+    tables = _Tables(
+        labels={_study(row): row for row in Sheet.find(root, f"{VERSION}-{labeller}.csv")},
+        patients={row.whole("subject_id"): row for row in Sheet.find(root, "patients.csv")},
+        races=_races(Sheet.find(root, "admissions.csv")),
+    )
     records = []
     for row in Sheet.find(root, f"{VERSION}-metadata.csv"):
-        name, subject = row.text("dicom_id"), row.whole("subject_id")
-        study = _study(row)
-        if row.text("ViewPosition") not in ("AP", "PA"):
-            out.add("view neither AP nor PA", name)
+        name = row.text("dicom_id")
+        person = _person(row, tables, out)
+        if person is None:
             continue
-        if study not in labels:
-            out.add("no labels", name)
-            continue
-        disease, why = disease_of(labels[study], finding, uncertain)
+        disease, why = disease_of(tables.labels[_study(row)], finding, uncertain)
         if disease is None:
             out.add(why, name)
             continue
-        race = races.get(subject, "race unknown")
-        if race not in RACES:
-            out.add(race, name)
-            continue
-        if subject not in patients:
-            out.add("not among the patients", name)
-            continue
-        record = _person(row, patients[subject])
-        if record["sex"] is None:
-            out.add("sex missing", name)
-            continue
-        if out.age(record["age"], name):
-            continue
-        folder = f"files/p{str(subject)[:2]}/p{subject}/s{study}/{name}"
-        found = [find_image(root, f"{folder}{suffix}") for suffix in (".jpg", ".dcm")]
-        image = next((path for path in found if path is not None), None)
+        image = _image(root, row)
         if image is None:
             out.add("no image file", name)
             continue
         if name not in splits:
             raise row.fault("dicom_id", f"is not in {VERSION}-split.csv")
-        record |= {"race": race, "disease": kind.label(disease), "view": row.text("ViewPosition")}
         split = splits[name].choice("split", {k: k for k in ("train", "validate", "test")})
-        records.append(record | {"image": image, "subject": subject, "split": split})
-    return Cohort(root, records, variables, out)
+        records.append(person | {"disease": kind.label(disease), "image": image, "split": split})
+    return Cohort(root, records, radiograph(finding) | {"race": Categorical(labels=RACES)}, out)
+
+
+class _Tables(NamedTuple):
+    """The labels of each study, and each patient's row and race."""
+
+    labels: dict[int | None, Row]
+    patients: dict[int | None, Row]
+    races: dict[int | None, str]
+
+
+def _person(row: Row, tables: _Tables, out: LeftOut) -> dict[str, Any] | None:
+    """Return who a frontal image with labels is of; `None` if it is left out."""
+    name, subject = row.text("dicom_id"), row.whole("subject_id")
+    race = tables.races.get(subject, "race unknown")
+    if row.text("ViewPosition") not in ("AP", "PA"):
+        out.add("view neither AP nor PA", name)
+    elif _study(row) not in tables.labels:
+        out.add("no labels", name)
+    elif race not in RACES:
+        out.add(race, name)
+    elif subject not in tables.patients:
+        out.add("not among the patients", name)
+    else:
+        patient = tables.patients[subject]
+        age = _age(row, patient)
+        sex = patient.choice("gender", {"F": "female", "M": "male"})
+        if sex is None:
+            out.add("sex missing", name)
+        elif not out.age(age, name):
+            known = {"subject": subject, "age": age, "sex": sex, "race": race}
+            return known | {"view": row.text("ViewPosition")}
+    return None
 
 
 def _study(row: Row) -> int | None:
     return row.whole("study_id")
 
 
-def _person(row: Row, patient: Row) -> dict[str, Any]:
-    age, year, date = (
-        patient.number("anchor_age"), patient.number("anchor_year"), row.whole("StudyDate"),
-    )  # fmt: skip
-    known = age is not None and year is not None and date is not None
-    return {
-        "age": age + date // 10000 - year if known else None,  # type: ignore[operator]
-        "sex": patient.choice("gender", {"F": "female", "M": "male"}),
-    }
+def _age(row: Row, patient: Row) -> float | None:
+    age, year = patient.number("anchor_age"), patient.number("anchor_year")
+    date = row.whole("StudyDate")
+    if age is None or year is None or date is None:
+        return None
+    return age + date // 10000 - year
+
+
+def _image(root: Path, row: Row) -> Path | None:
+    subject, study = str(row.whole("subject_id")), row.whole("study_id")
+    place = f"files/p{subject[:2]}/p{subject}/s{study}/{row.text('dicom_id')}"
+    found = [find_image(root, f"{place}{suffix}") for suffix in (".jpg", ".dcm")]
+    return next((path for path in found if path is not None), None)
 
 
 def _races(admissions: Sheet) -> dict[int | None, str]:

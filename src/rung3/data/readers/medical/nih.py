@@ -8,11 +8,11 @@ an early release they are written `058Y`. Source: Wang et al. 2017 (arXiv 1705.0
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from rung3.data.readers.medical.cohort import YEARS, Cohort, LeftOut
-from rung3.data.readers.medical.findings import disease_variable
+from rung3.data.readers.medical.cohort import Cohort, LeftOut
+from rung3.data.readers.medical.findings import disease_variable, radiograph
 from rung3.data.readers.medical.sheet import Row, Sheet
-from rung3.data.variables import Binary, Continuous, Variable
 
 __all__ = ["nih"]
 
@@ -37,37 +37,34 @@ def nih(root: str | Path, *, finding: str = "Effusion") -> Cohort:
     files = {path.name: path for path in sorted(root.rglob("*.png"))}
     splits = _splits(root)
     kind = disease_variable(finding)
-    variables: dict[str, Variable] = {
-        "age": Continuous(**YEARS),
-        "sex": Binary(labels=("female", "male")),
-        "disease": kind,
-        "view": Binary(labels=("AP", "PA")),
-    }
     records = []
     for row in Sheet.find(root, "Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv"):
         name, labels = row.text("Image Index"), row.text("Finding Labels").split("|")
         if finding not in labels and labels != ["No Finding"]:
             out.add("neither the finding nor no finding", name)
-            continue
-        age = _age(row)
-        if out.age(age, name):
-            continue
-        if name not in files:
-            out.add("no image file", name)
-            continue
-        record = {
-            "subject": row.whole("Patient ID"), "image": files[name], "age": age,
-            "sex": row.choice("Patient Gender", {"F": "female", "M": "male"}),
-            "view": row.choice("View Position", {"AP": "AP", "PA": "PA"}),
-            "disease": kind.label(finding in labels),
-        }  # fmt: skip
-        if record["sex"] is None or record["view"] is None:
-            out.add("sex or view missing", name)
-            continue
-        if splits and name not in splits:
-            raise row.fault("Image Index", "is in neither list of the split")
-        records.append(record | ({"split": splits[name]} if splits else {}))
-    return Cohort(root, records, variables, out)
+        elif (record := _record(files, row, out)) is not None:
+            if splits and name not in splits:
+                raise row.fault("Image Index", "is in neither list of the split")
+            part = {"split": splits[name]} if splits else {}
+            records.append(record | part | {"disease": kind.label(finding in labels)})
+    return Cohort(root, records, radiograph(finding), out)
+
+
+def _record(files: dict[str, Path], row: Row, out: LeftOut) -> dict[str, Any] | None:
+    """Return who an image is of, and where it is; `None` if it is left out."""
+    name, age = row.text("Image Index"), _age(row)
+    sex = row.choice("Patient Gender", {"F": "female", "M": "male"})
+    view = row.choice("View Position", {"AP": "AP", "PA": "PA"})
+    if sex is None or view is None:
+        out.add("sex or view missing", name)
+    elif out.age(age, name):
+        return None
+    elif name not in files:
+        out.add("no image file", name)
+    else:
+        who = {"subject": row.whole("Patient ID"), "image": files[name]}
+        return who | {"age": age, "sex": sex, "view": view}
+    return None
 
 
 def _age(row: Row) -> float | None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
-from rung3.data.readers.medical.cohort import YEARS, Cohort, LeftOut, find_image, once
-from rung3.data.readers.medical.findings import disease_variable
+from rung3.data.readers.medical.cohort import Cohort, LeftOut, find_image, once
+from rung3.data.readers.medical.findings import disease_variable, radiograph
 from rung3.data.readers.medical.sheet import Row, Sheet
-from rung3.data.variables import Binary, Continuous, Variable
 
 __all__ = ["padchest"]
 
@@ -44,42 +44,37 @@ def padchest(
     """
     root, out = Path(root), LeftOut()
     kind = disease_variable(finding)
-    variables: dict[str, Variable] = {
-        "age": Continuous(**YEARS),
-        "sex": Binary(labels=("female", "male")),
-        "disease": kind,
-        "view": Binary(labels=("AP", "PA")),
-    }
     records = []
     for row in Sheet.find(root, table):
         name, labels = row.text("ImageID"), _labels(row)
         if row.text("Projection") not in FRONTAL:
             out.add("not frontal", name)
-            continue
-        if labels is None:
+        elif labels is None:
             out.add("no labels", name)
-            continue
-        if finding not in labels and labels != ["normal"]:
+        elif finding not in labels and labels != ["normal"]:
             out.add("neither the finding nor normal", name)
-            continue
-        sex = row.choice("PatientSex_DICOM", SEX)
-        if sex is None:
-            out.add("sex missing", name)
-            continue
-        born, date = row.number("PatientBirth"), row.whole("StudyDate_DICOM")
-        age = None if born is None or date is None else date // 10000 - born
-        if out.age(age, name):
-            continue
-        places = [find_image(root, f"{row.text('ImageDir')}/{name}"), find_image(root, name)]
-        image = next((path for path in places if path is not None), None)
-        if image is None:
-            out.add("no image file", name)
-            continue
-        records.append(
-            {"id": name, "subject": row.text("PatientID"), "image": image, "age": age, "sex": sex}
-            | {"disease": kind.label(finding in labels), "view": FRONTAL[row.text("Projection")]}
-        )
-    return Cohort(root, once(records, "id", out), variables, out)
+        elif (record := _record(root, row, out)) is not None:
+            records.append(record | {"disease": kind.label(finding in labels)})
+    return Cohort(root, once(records, "id", out), radiograph(finding), out)
+
+
+def _record(root: Path, row: Row, out: LeftOut) -> dict[str, Any] | None:
+    """Return who an image is of, and where it is; `None` if it is left out."""
+    name, sex = row.text("ImageID"), row.choice("PatientSex_DICOM", SEX)
+    born, date = row.number("PatientBirth"), row.whole("StudyDate_DICOM")
+    age = None if born is None or date is None else date // 10000 - born
+    places = [find_image(root, f"{row.text('ImageDir')}/{name}"), find_image(root, name)]
+    image = next((path for path in places if path is not None), None)
+    if sex is None:
+        out.add("sex missing", name)
+    elif out.age(age, name):
+        return None
+    elif image is None:
+        out.add("no image file", name)
+    else:
+        who = {"id": name, "subject": row.text("PatientID"), "image": image}
+        return who | {"age": age, "sex": sex, "view": FRONTAL[row.text("Projection")]}
+    return None
 
 
 def _labels(row: Row) -> list[str] | None:
