@@ -17,7 +17,6 @@ from rung3.mechanisms.networks.stages import Grid, preset
 def test_a_stage_of_anything_but_whole_numbers_is_refused(field: str, wrong: object) -> None:
     least = 0 if field == "latents" else 1
     fields: dict[str, Any] = {"resolution": 8, "width": 4, field: wrong}
-    fields: dict[str, Any] = {"resolution": 8, "width": 4, field: wrong}
     message = f"Stage: {field}={wrong!r} must be a whole number of at least {least}"
     with pytest.raises(ValueError, match=re.escape(message)):
         Stage(**fields)

@@ -81,7 +81,6 @@ def test_a_study_takes_every_option_of_fit(tmp_path: Path, name: str) -> None:
 def test_a_study_takes_every_option_of_the_objective(tmp_path: Path, name: str) -> None:
     objective = load(tmp_path, "training.objective", **{name: OBJECTIVE[name]}).training.objective
     assert objective is not None
-    assert objective is not None
     expected = OBJECTIVE[name]
     if name == "predictors":
         assert objective.predictors == tmp_path / "predictors.safetensors"

@@ -43,11 +43,6 @@ class Derived(Part):
         def __getattr__(self, name: str) -> Any:  # the dataclass's fields
             ...
 
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:  # the dataclass's fields
-            ...
-
     def __init_subclass__(
         cls, of: type | None = None, without: Container[str] = (), **settings: Any
     ) -> None:
