@@ -410,6 +410,12 @@ def test_a_parent_counts_as_legible_only_if_every_member_reads_it(
     assert loss.read == ["right"]
 
 
+def test_members_that_read_other_parents_are_refused(rows: Rows, predictors: Oracles) -> None:
+    half = Oracles({("image", "left"): predictors["image", "left"]})
+    with pytest.raises(ValueError, match=r"member 2 reads \['left'\] and the first \['left', 'ri"):
+        bound(tiny(), rows, [predictors, half])
+
+
 def test_images_are_moved_alike_by_a_few_pixels_and_their_edges_repeated(
     rows: Rows, predictors: Oracles
 ) -> None:

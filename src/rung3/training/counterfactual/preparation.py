@@ -210,6 +210,7 @@ def _loss(
         {name: oracle for (of, name), oracle in member.items() if of == image}
         for member in committee
     ]
+    _check_members(image, members)
     explained: dict[str, float] = {}
     for name, oracle in itertools.chain.from_iterable(member.items() for member in members):
         _check_predictor(model, image, name, oracle)
@@ -260,6 +261,16 @@ def fit_predictors(
     base, some = generator.initial_seed(), rows[order[:READ]]
     epochs = min(max(3, 3 * READ // some.n), 30)
     return fit_oracles(model, some, held, epochs=epochs, width=WIDTH, seed=base, progress=progress)
+
+
+def _check_members(image: str, members: Sequence[Collection[str]]) -> None:
+    """Refuse members that do not read the same parents."""
+    for k, member in enumerate(members):
+        if set(member) != set(members[0]):
+            raise ValueError(
+                f"predictors: of {image}, member {k + 1} reads {sorted(member)} and the first "
+                f"{sorted(members[0])}; every member must read the same parents"
+            )
 
 
 def fit_committee(
