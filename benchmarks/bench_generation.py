@@ -22,7 +22,7 @@ import torch
 from rung3 import SCM, Image, Rows
 from rung3.mechanisms import VAE, Equation
 from rung3.scm import generate
-from rung3.scm.generation import _group
+from rung3.scm.generation import group_rows
 
 ROUNDS = 3
 
@@ -42,7 +42,7 @@ def main() -> None:
     model = SCM("t -> image", kinds, {"t": Equation("u"), "image": VAE(latent=16)}).eval()
     image = torch.randint(256, (n, 1, pixels, pixels)) / 255
     rows = Rows({"t": torch.randn(n), "image": image})
-    size = _group(model)
+    size = group_rows(model)
 
     def alone() -> None:
         with torch.no_grad():

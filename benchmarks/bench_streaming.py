@@ -51,9 +51,14 @@ def run(task: str, path: Path) -> str:
     if task == "duckdb":
         import duckdb
 
-        duckdb.sql("SET threads = 1")
         sums = ", ".join(f"avg({name}), stddev({name})" for name in NAMES)
-        return str(len(duckdb.sql(f"SELECT {sums} FROM '{path}'").fetchall()))
+        return str(
+            len(
+                duckdb.connect(config={"threads": 1})
+                .execute(f"SELECT {sums} FROM '{path}'")
+                .fetchall()
+            )
+        )
     if task == "moments":
         return str(streaming.moments(path, NAMES).n)
     if task == "linear":

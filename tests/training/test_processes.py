@@ -17,7 +17,7 @@ from torch import Tensor
 from rung3 import SCM, Binary, Continuous, Image, fit
 from rung3.data.rows import as_rows
 from rung3.mechanisms import VAE
-from rung3.training.batches import Shuffled, Sweep, Table
+from rung3.training.batches import Batch, Shuffled, Sweep, Table
 from rung3.training.counterfactual import CounterfactualObjective
 from rung3.training.processes import DrawnAsOne
 
@@ -75,10 +75,10 @@ def die_at(step: int) -> None:
 
     steps = Loop.training_step
 
-    def training_step(self: Loop, *arguments: Any) -> Tensor:
+    def training_step(self: Loop, batch: Batch, index: int) -> Tensor:
         if self.trainer.global_step == step:
             os.kill(os.getpid(), signal.SIGKILL)
-        return steps(self, *arguments)
+        return steps(self, batch, index)
 
     Loop.training_step = training_step  # type: ignore[method-assign]
 

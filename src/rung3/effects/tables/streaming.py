@@ -29,8 +29,8 @@ from rung3.data.spelling import suggest
 __all__ = ["AdjustedEffect", "Moments", "RegressionFit", "adjusted_effect", "linear", "logistic",
            "moments"]  # fmt: skip
 
-ROWS = 2**16
-"""Rows of a batch: ten columns of doubles take 5 MiB."""
+ROWS = 2**15
+"""Rows of a batch: ten columns of doubles take 2.5 MiB."""
 
 FIRST_ROWS = 2**18
 """Rows that a logistic regression starts from, roughly."""
@@ -172,6 +172,10 @@ def logistic(source: Any, outcome: str, features: Sequence[str]) -> RegressionFi
         ValueError: If a column is unknown, the outcome is not 0 or 1 or never changes, features
             cannot be told apart, or they tell the classes apart exactly.
     """
+    import pyarrow as pa
+
+    if isinstance(source, pa.RecordBatchReader):
+        raise ValueError("a reader of batches can be read once, and Newton steps take a few passes")
     names = ["1", *features]
     start: list[Array] = []
     for batch in _batches(source, [*features, outcome]):
@@ -225,16 +229,16 @@ def adjusted_effect(
     if few := [value for value, arm in enumerate(arms) if arm.n < len(columns) + 1]:
         raise ValueError(f"{treatment}={few[0]}: {arms[few[0]].n} rows, too few for a regression")
     total = arms[0] + arms[1]
-    means, slopes, variance = [], [], 0.0
+    means, slopes, variances = [], [], []
     for arm in arms:
         slope, inverse, noise = _least_squares(arm, list(given))
         apart = total.mean[:-1] - arm.mean[:-1]
         means.append(arm.mean[-1] + apart @ slope)
         slopes.append(slope)
-        variance += noise * (1 / arm.n + apart @ inverse @ apart)
+        variances.append(noise * (1 / arm.n + apart @ inverse @ apart))
     change = slopes[1] - slopes[0]
-    variance += change @ total.covariance[:-1, :-1] @ change / total.n
-    return AdjustedEffect(float(means[1] - means[0]), float(np.sqrt(variance)), total.n)
+    variances.append(change @ total.covariance[:-1, :-1] @ change / total.n)
+    return AdjustedEffect(float(means[1] - means[0]), float(np.sqrt(sum(variances))), total.n)
 
 
 def _least_squares(found: Moments, features: list[str]) -> tuple[Array, Array, float]:
@@ -306,11 +310,12 @@ def _batches(source: Any, columns: Sequence[str]) -> Iterator[Array]:
             column if column.null_count == 0 else pc.fill_null(pc.cast(column, "float64"), np.nan)
             for column in batch.columns
         ]
-        rows = np.empty((batch.num_rows, len(columns)))
-        for k, part in enumerate(parts):
-            rows[:, k] = part.to_numpy(zero_copy_only=False)
-        whole = np.isfinite(rows).all(axis=1)
-        yield rows if whole.all() else rows[whole]
+        rows = np.empty((len(columns), batch.num_rows))  # columns, as Arrow has them, in a row
+        for row, part in zip(rows, parts, strict=True):
+            row[:] = part.to_numpy(zero_copy_only=False)
+        if not np.isfinite(rows.sum()):
+            rows = rows[:, np.isfinite(rows).all(axis=0)]
+        yield rows.T
 
 
 def _arrow(source: Any, columns: list[str]) -> Iterator[Any]:
@@ -338,5 +343,11 @@ def _arrow(source: Any, columns: list[str]) -> Iterator[Any]:
     elif isinstance(source, pa.Table):
         yield from source.select(columns).to_batches(max_chunksize=ROWS)
     else:
-        yield from source.to_batches(columns=columns, batch_size=ROWS, batch_readahead=2,
-                                     fragment_readahead=1)  # fmt: skip
+        frugal = ds.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
+        yield from source.to_batches(
+            columns=columns,
+            batch_size=ROWS,
+            batch_readahead=2,
+            fragment_readahead=1,
+            fragment_scan_options=frugal,
+        )
