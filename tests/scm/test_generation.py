@@ -132,7 +132,7 @@ def test_a_killed_call_goes_on_with_what_is_missing(
     model: SCM, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(model, rows, tmp_path / "whole", shard_rows=100)
-    answer = generation._answer
+    answer = generation.answer_part
 
     def killed(model: Any, query: Any, folder: Path, part: Any) -> str:
         if part.shard == 1:
@@ -140,7 +140,7 @@ def test_a_killed_call_goes_on_with_what_is_missing(
             raise KeyboardInterrupt
         return answer(model, query, folder, part)
 
-    monkeypatch.setattr(generation, "_answer", killed)
+    monkeypatch.setattr(generation, "answer_part", killed)
     with pytest.raises(KeyboardInterrupt):
         write(model, rows, tmp_path / "on", shard_rows=100)
     assert list(written(tmp_path / "on")) == [0]
@@ -152,7 +152,7 @@ def test_a_killed_call_goes_on_with_what_is_missing(
         answered.append(part.shard)
         return answer(model, query, folder, part)
 
-    monkeypatch.setattr(generation, "_answer", watched)
+    monkeypatch.setattr(generation, "answer_part", watched)
     write(model, rows, tmp_path / "on", shard_rows=100)
     assert answered == [1, 2]
     assert written(tmp_path / "on") == written(tmp_path / "whole")
@@ -204,6 +204,23 @@ def test_another_model_or_other_rows_are_refused(rows: Rows, tmp_path: Path) -> 
         write(linear(2), Rows({**few, "t": few["t"] + 1}), tmp_path)
 
 
+def test_a_target_that_is_an_image_is_told_apart(model: SCM, rows: Rows, tmp_path: Path) -> None:
+    """Two images that differ in one pixel are two questions."""
+    image = torch.zeros(1, 32, 32)
+    generate(model, rows[:3], {"image": image}, tmp_path, progress=False)
+    image[0, 16, 16] = 1.0
+    with pytest.raises(ValueError, match=r"another question \(query was"):
+        generate(model, rows[:3], {"image": image}, tmp_path, progress=False)
+
+
+def test_a_call_killed_at_its_start_leaves_a_folder_that_can_be_used(
+    model: SCM, rows: Rows, tmp_path: Path
+) -> None:
+    (tmp_path / ".rung3-0123.part").write_bytes(b"{")
+    assert len(write(model, rows[:3], tmp_path)) == 1
+    assert not list(tmp_path.glob(".rung3-*"))
+
+
 def test_a_changed_manifest_and_other_folders_are_refused(
     model: SCM, rows: Rows, tmp_path: Path
 ) -> None:
@@ -246,7 +263,7 @@ def _die(*_: Any) -> None:
 def test_a_worker_that_dies_is_named(
     model: SCM, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generation, "_set_up", _die)
+    monkeypatch.setattr(generation, "set_up", _die)
     with pytest.raises(ChildProcessError, match=r"a worker died .* while shards 0, 1"):
         write(model, rows[:40], tmp_path, shard_rows=20, workers=2)
     assert not written(tmp_path)
@@ -262,6 +279,10 @@ def test_a_worker_that_dies_is_named(
         ({"t": 1}, {"numbers": [4, 2]}, "expected numbers of rows, rising, from 0 to 299"),
         ({"t": 1}, {"numbers": [300]}, "expected numbers of rows, rising, from 0 to 299"),
         ({"t": 1}, {"workers": 0}, "workers=0"),
+        ({"t": 1}, {"hold": ["x"]}, "'x'"),
+        ({"t": 1}, {"hold": ["t"]}, "t: cannot both be set and held"),
+        ({"t": "image + 1"}, {}, "image"),
+        ({"t": 1}, {"particles": 0}, "particles"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_work_starts(

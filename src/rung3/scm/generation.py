@@ -21,6 +21,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from functools import partial
 from itertools import groupby
 from multiprocessing import get_context
@@ -42,7 +43,7 @@ from rung3.scm.districts.loaded import unwrapped
 from rung3.scm.scm import SCM, load
 from rung3.scm.shards import answers, check_shard, find_shards, schema, write_shard
 
-__all__ = ["generate", "generated"]
+__all__ = ["answer_part", "generate", "generated", "group_rows", "set_up"]
 
 MANIFEST = "_manifest.json"
 """Name of the manifest; readers of Parquet folders pass over names that begin so."""
@@ -155,9 +156,9 @@ def generate(
         raise ValueError(f"workers={workers}, shard_rows={shard_rows}: each must be at least 1")
     size = shard_rows or _shard_rows(model)
     settings, targets = _interventions(model, do, rows.n)
-    told = {k: digest({k: v}) for k, v in targets.items()} | {k: str(v) for k, v in do.items()
-                                                              if k in settings}  # fmt: skip
+    told = {name: _text(name, value, settings, targets) for name, value in do.items()}
     query = Query(told, sorted(hold), particles, base_seed(seed))
+    _try(model, query, _part(model, rows, settings, targets, 0, chosen[:1]))
     folder = Path(out)
     _claim(folder, _manifest(model, query, rows, chosen, size))
     names = _answered(folder)
@@ -243,14 +244,31 @@ def _interventions(
     return settings, targets
 
 
-def _group(model: SCM) -> int:
+def _text(name: str, value: Any, settings: Mapping[str, Any], targets: Mapping[str, Tensor]) -> str:
+    """Return what a variable is set to as the manifest has it: as text, or as a digest."""
+    if isinstance(value, str | Expression):
+        return value.text if isinstance(value, Expression) else value
+    given = targets[name] if name in targets else settings[name]
+    return digest({name: given}) if given.ndim else repr(given.item())
+
+
+@torch.no_grad()
+def _try(model: SCM, query: Query, part: Part) -> None:
+    """Ask about one row, so that what cannot be asked is refused before anything is written."""
+    schema(model.variables, query.particles)
+    model.counterfactual(
+        part.rows, part.do, hold=query.hold, particles=query.particles, seed=query.seed
+    )
+
+
+def group_rows(model: SCM) -> int:
     """Return the number of rows of a group: a power of two."""
     largest = max(torch.Size(variable.shape).numel() for variable in model.variables.values())
     return min(MOST_ROWS, 1 << (max(1, GROUP // largest).bit_length() - 1))
 
 
 def _shard_rows(model: SCM) -> int:
-    group = _group(model)
+    group = group_rows(model)
     return max(1, SHARD * group // GROUP // group) * group
 
 
@@ -337,7 +355,7 @@ def _claim(folder: Path, manifest: dict[str, Any]) -> None:
             raise ValueError(
                 f"{folder} holds answers to another question ({parts}); choose another folder"
             )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or any(map(_is_strange, folder.iterdir()))):
         raise ValueError(f"{folder} is there and holds no answers; choose another folder")
     else:
         body = json.dumps(manifest, indent=1)
@@ -345,6 +363,11 @@ def _claim(folder: Path, manifest: dict[str, Any]) -> None:
         write_text(path, json.dumps({"sha256": check, "asked": manifest}, indent=1))
     for left in folder.glob(DRAFTS):  # of a call that was killed
         left.unlink(missing_ok=True)
+
+
+def _is_strange(path: Path) -> bool:
+    """Return whether a file is none that a call left that was killed at its start."""
+    return not fnmatch(path.name, DRAFTS)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -393,7 +416,7 @@ def _run(
     from rich.progress import track
 
     written = (
-        ((part.shard, _answer(model, query, folder, part)) for part in parts)
+        ((part.shard, answer_part(model, query, folder, part)) for part in parts)
         if workers == 1 or n < 2
         else _spread(model, parts, query, folder, min(workers, n))
     )
@@ -407,7 +430,7 @@ def _spread(
     families = [type(unwrapped(m)) for m in model.mechanisms.values()]
     with tempfile.TemporaryDirectory() as place:
         model.save(Path(place) / "model")
-        start = partial(_set_up, Path(place) / "model", families, str(model.device), query, folder)
+        start = partial(set_up, Path(place) / "model", families, str(model.device), query, folder)
         under_way: dict[Future[str], int] = {}
         with ProcessPoolExecutor(workers, get_context("spawn"), start) as pool:
             try:
@@ -438,12 +461,13 @@ WORKER: dict[str, Any] = {}
 """What a worker process was set up with: the answer to a part."""
 
 
-def _set_up(
+def set_up(
     place: Path, families: list[type[Mechanism]], device: str, query: Query, folder: Path
 ) -> None:
+    """Load the model in a worker process, and let it answer parts on one thread."""
     torch.set_num_threads(1)
     model = load(place, families).to(device)
-    WORKER["answer"] = partial(_answer, model, query, folder)
+    WORKER["answer"] = partial(answer_part, model, query, folder)
 
 
 def _work(part: Part) -> str:
@@ -489,9 +513,9 @@ def _one_thread() -> Iterator[None]:
 
 
 @torch.no_grad()
-def _answer(model: SCM, query: Query, folder: Path, part: Part) -> str:
-    """Answer the rows of a shard, group by group, and write it."""
-    size, columns = _group(model), schema(model.variables, query.particles)
+def answer_part(model: SCM, query: Query, folder: Path, part: Part) -> str:
+    """Answer the rows of a shard, group by group, write it, and return its name."""
+    size, columns = group_rows(model), schema(model.variables, query.particles)
     tables = []
     places = enumerate(part.numbers)
     for group, members in groupby(places, lambda member: member[1] // size):
@@ -506,7 +530,7 @@ def _answer_group(
 ) -> pa.Table:  # fmt: skip
     """Answer some rows of a group, each at its place; its first one stands in for the others."""
     places = torch.tensor(numbers) - first
-    filled = torch.full((_group(model),), at[0])
+    filled = torch.full((group_rows(model),), at[0])
     filled[places] = torch.tensor(at)
     do = {k: v[filled] if _per_row(model, k, v) else v for k, v in part.do.items()}
     rows = part.rows[filled]

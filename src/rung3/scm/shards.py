@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,8 @@ NAME = re.compile(r"shard-(\d{6,})-([0-9a-f]{64})\.parquet")
 COLUMNS = ("row", "draw", "outside", "read", "provenance")
 """Columns beside the variables, which cannot be called so."""
 
-QUICK = 1
-"""Level of the compression of PNG files: the slowest is ten times as slow and a tenth smaller."""
+QUICK = {"compress_level": 1, "compress_type": zlib.Z_RLE}
+"""Compression of PNG files: of images with noise half the time of the default, and as small."""
 
 
 def schema(variables: Mapping[str, Variable], particles: int | None) -> pa.Schema:
@@ -172,9 +173,7 @@ def _png(image: Tensor, variable: Image) -> bytes:
     levels = (variable.nearest(image.clamp(0, 1)) * most).round().movedim(0, -1).numpy()
     file = io.BytesIO()
     stored = levels.astype("uint16" if deep else "uint8")
-    Files.fromarray(stored[..., 0] if image.shape[0] == 1 else stored).save(
-        file, "PNG", compress_level=QUICK
-    )
+    Files.fromarray(stored[..., 0] if image.shape[0] == 1 else stored).save(file, "PNG", **QUICK)
     return file.getvalue()
 
 

@@ -140,7 +140,7 @@ def _check_peers(study: Study, model: SCM) -> None:
 
 def _check_devices(study: Study) -> None:
     """Refuse a precision, an accelerator or devices that Lightning would refuse."""
-    names = ("accelerator", "devices", "num_nodes", "precision")
+    names = ("accelerator", "devices", "num_nodes", "precision", "strategy")
     combinations = {
         repr(options): options
         for group in study.groups()

@@ -89,6 +89,7 @@ def fit(
             is NaN or infinite, naming the mechanism and the step; if the checkpoint is of another
             run.
         Stopped: If a signal ends it (Ctrl-C, SIGTERM, SIGHUP), with the step that it was at.
+        ChildProcessError: If another of several processes ended before this one.
 
     Example:
         >>> from rung3 import SCM, worlds

@@ -38,7 +38,7 @@ from rung3.training.checkpoints import Checkpoints, Sealed, check, resuming
 from rung3.training.counterfactual.loss import CounterfactualLoss
 from rung3.training.lines import Lines
 from rung3.training.options import History, Options
-from rung3.training.processes import summed
+from rung3.training.processes import is_lost, summed
 from rung3.training.stopping import Stopped, stoppable
 
 __all__ = ["Loop", "check_devices", "quiet", "run", "trainer_on"]
@@ -49,7 +49,7 @@ DOUBLE = (64, "64", "64-true")
 WAIT = timedelta(minutes=10)
 """How long a process waits for the others, which may be saving or compiling, before it gives up."""
 
-PLACES = ("accelerator", "devices", "num_nodes", "precision")
+PLACES = ("accelerator", "devices", "num_nodes", "precision", "strategy")
 """Options that a machine may not be able to fulfil."""
 
 RENDEZVOUS = frozenset({"MASTER_ADDR", "SLURM_JOB_ID", "TORCHELASTIC_RUN_ID"})
@@ -93,6 +93,13 @@ def run(
             raise ValueError(
                 f"num_nodes={options.num_nodes}, devices={options.devices!r}: not all processes "
                 f"came within {WAIT}; start the same command on every machine"
+            ) from None
+        except RuntimeError as error:
+            if trainer.world_size == 1 or not is_lost(error):
+                raise
+            raise ChildProcessError(
+                f"another process has ended, or cannot be reached, {loop.where()}; its own message "
+                f"says why, if it had one; {cure}, with as many processes or others"
             ) from None
     if last is not None and loop.began in (None, loop.global_step):
         warnings.warn(
@@ -158,12 +165,12 @@ def trainer_on(options: Options, **more: Any) -> Trainer:
             "command on every machine with torchrun or srun, or with MASTER_ADDR, MASTER_PORT and "
             "NODE_RANK set"
         )
-    strategy = DDPStrategy(timeout=WAIT, find_unused_parameters=True, broadcast_buffers=False)
+    alone = options.strategy == "auto" and devices == options.num_nodes == 1
+    several = DDPStrategy(timeout=WAIT, find_unused_parameters=True, broadcast_buffers=False)
     places = {name: getattr(options, name) for name in PLACES}
     try:
         return Trainer(
-            **places,
-            strategy="auto" if devices == options.num_nodes == 1 else strategy,
+            **{**places, "strategy": "auto" if alone else several},
             enable_model_summary=False,
             **more,
         )

@@ -21,9 +21,12 @@ from rung3.data.seeding import base_seed
 from rung3.data.validation import Count, NonNegative, Positive, Validated, WholeNumber, expected
 from rung3.training.counterfactual.objective import CounterfactualObjective
 
-__all__ = ["History", "Options", "Schedule"]
+__all__ = ["History", "Options", "Schedule", "Strategy"]
 
 Schedule = Literal["constant", "cosine"]
+
+Strategy = Literal["auto", "ddp"]
+"""Each process has all weights: norms of gradients and averages are of whole mechanisms."""
 
 WARMUP = 200
 """Steps in which the learning rate rises where none are given, or a tenth of all if that is less:
@@ -113,6 +116,8 @@ class Options(Validated):
         precision: As Lightning names it, such as `"bf16-mixed"`.
         devices: How many devices, which, or `"auto"`.
         num_nodes: How many machines; the same command is started on each.
+        strategy: `"ddp"`, for which a batch is dealt out to processes that have all weights each;
+            `"auto"` for that on several devices, and for no other process on one.
         accelerator: As Lightning names it, such as `"cpu"`.
         logger: A Lightning logger, or several; `True` for Lightning's default.
         checkpoints: Folder for `last.ckpt`, written after every epoch.
@@ -148,6 +153,7 @@ class Options(Validated):
     precision: str | int = "32-true"
     devices: Devices = 1
     num_nodes: Count = 1
+    strategy: Annotated[Strategy, expected("one of ('auto', 'ddp')")] = "auto"
     accelerator: str = "auto"
     logger: Any = None
     checkpoints: str | Path | None = None
