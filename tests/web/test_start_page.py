@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ VERDICT = Verdict(
 
 
 @pytest.fixture(scope="module")
-def judged(trained: Opened):
+def judged(trained: Opened) -> Iterator[str]:
     with served(Session([replace(trained, verdict=VERDICT)])) as address:
         yield address
 
@@ -119,7 +121,7 @@ def test_a_picture_of_another_size_is_fitted_with_consent(page: Driver, learned:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone_the_picture_stays_in_sight(browser, judged: str, scheme: str) -> None:
+def test_on_a_phone_the_picture_stays_in_sight(browser: Any, judged: str, scheme: str) -> None:
     phone = Driver(browser, width=400, scheme=scheme)
     phone.open(judged)
     phone.click("thickness")
