@@ -116,11 +116,11 @@ class Check:
         return "objectives", columns, lines
 
     def _rows(self) -> Printed:
-        train, validation, test, truth, left_out = self.splits
+        train, validation, test, truth = self.splits
         known = "known" if truth is not None else "not known"
         columns = ["training", "validation", "test", "true counterfactuals"]
         counts = [str(train.n), str(validation.n), str(test.n), known]
-        if left_out:
+        if left_out := self.splits.left_out:
             columns.append("left out")
             counts.append("\n".join(f"{count}: {reason}" for reason, count in left_out.items()))
         return "rows", columns, [counts]

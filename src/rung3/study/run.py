@@ -110,7 +110,7 @@ class _Run:
         curves: dict[str, Any] = {}
         self.say(str(model))
         for k, group in enumerate(study.groups()):
-            history = self._fit_group(k, group, model, self.splits._replace(train=train))
+            history = self._fit_group(k, group, model, replace(self.splits, train=train))
             for name, losses in history.curves().items():
                 before = curves.setdefault(name, {})
                 curves[name] = before | {k: before.get(k, []) + v for k, v in losses.items()}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from torch import Tensor
@@ -53,15 +53,26 @@ Held = Annotated[float | FilePath, BeforeValidator(_share_or_path)]
 """Rows to test on: a share, or another table."""
 
 
-class Splits(NamedTuple):
-    """The rows of a study, and the world that they come from where it is known."""
+@dataclass(frozen=True)
+class Splits:
+    """The rows of a study, and the world that they come from where it is known, in this order.
+
+    Attributes:
+        train: Rows to train on.
+        validation: Rows to validate on.
+        test: Rows to test on.
+        truth: The world; `None` where it is not known.
+        left_out: How many rows of the files are in none of these, by reason.
+    """
 
     train: Rows
     validation: Rows
     test: Rows
     truth: SCM | None
-    left_out: Mapping[str, int] = MappingProxyType({})
-    """How many rows of the files are in none of them, by reason."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.train, self.validation, self.test, self.truth))
 
 
 class Scans(Derived, of=ScanOptions):
