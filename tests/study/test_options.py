@@ -34,8 +34,8 @@ FIT: dict[str, Any] = {
     "validation_share": 0.25, "patience": 2, "ema": None, "clip": 2, "skip": 9.0,
     "schedule": "constant", "warmup": 5, "precision": "64-true", "devices": "auto",
     "num_nodes": 2, "strategy": "ddp", "accelerator": "cpu", "logger": True,
-    "checkpoints": "elsewhere", "checkpoint_every": 5, "resume": False, "progress": False, "max_seconds": 60,
-    "objective": "likelihood",
+    "checkpoints": "elsewhere", "checkpoint_every": 5, "resume": False, "progress": False,
+    "max_seconds": 60, "objective": "likelihood",
 }  # fmt: skip
 
 OBJECTIVE: dict[str, Any] = {
