@@ -77,7 +77,7 @@ def size_numbers(n: int) -> tuple[int, int]:
 
     Example:
         >>> size_numbers(456), size_numbers(20_000)
-        ((200, 64), (13, 128))
+        ((200, 65), (13, 128))
     """
     batch = min(BATCH_NUMBER, max(8, n // 7)) if n < 7 * BATCH_NUMBER else BATCH_NUMBER
     return min(MOST_EPOCHS_NUMBER, -(-STEPS_NUMBER // max(1, n // batch))), batch
