@@ -21,6 +21,9 @@ def test_weights_mend_what_complete_rows_get_wrong(draw: Any) -> None:
     assert left_out.gaps == int(np.isnan(table["z"] + table["y"]).sum())
     assert "with gaps left out" in str(left_out)
     assert weighted.gaps == 0
+    assert "too short" not in str(weighted)
+    few = {name: column[:200] for name, column in table.items()}
+    assert "the interval may be too short" in str(effect(few, "t", "y", **Z, missing="weight"))
     assert "stand for them (missing at random given these)" in str(weighted)
 
 

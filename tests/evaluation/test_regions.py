@@ -51,7 +51,7 @@ def test_pixels_change_with_their_neighbours() -> None:
 
 def test_a_world_is_right_in_every_region_and_doing_nothing_is_not() -> None:
     world = worlds.brain(32, template=False)
-    rows = world.sample(12, seed=0)
+    rows = world.sample(6, seed=0)
     protocol = Protocol(measures=frozenset({"regions", "true effect"}))
     scores = evaluate(
         world, rows, truth=world, interventions=["ventricle"], protocol=protocol, progress=False

@@ -35,12 +35,6 @@ MINIATURES: dict[str, Callable[[Path], Path]] = {
 }  # fmt: skip
 
 
-def loaded(path: Path) -> Any:
-    import nibabel
-
-    return nibabel.load(path)
-
-
 @pytest.fixture(autouse=True)
 def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RUNG3_DATA", str(tmp_path / "data"))
@@ -106,10 +100,7 @@ def test_a_study_points_at_scans_and_keeps_subjects_together(tmp_path: Path) -> 
     study = tiny(tmp_path, kind="table", path="subjects.csv", scans=CUT, subject="id", test=0.2,
                  validation=0.25)  # fmt: skip
     splits = study.splits()
-    people = [
-        {int(age - 50) // 3 for age in part["age"]}
-        for part in (splits.train, splits.validation, splits.test)
-    ]
+    people = [{int(age - 50) // 3 for age in part["age"]} for part in [*splits][:3]]
     assert [len(part) for part in people] == [6, 2, 2]
     assert len(set.union(*people)) == 10
     assert study.data.train_rows(study.declared(), study.seed).n == 24
@@ -218,8 +209,20 @@ def test_wrong_options_of_a_layout_are_named(
         medical(tmp_path, "mimic-cxr", **said).splits()
 
 
-def test_the_counterfactual_of_a_test_row_is_written_like_its_own_scan(tmp_path: Path) -> None:
+def _header(file: Path) -> Any:
+    import nibabel
 
+    return nibabel.load(file).header
+
+
+def _array(file: Path) -> Any:
+    import nibabel
+
+    opened: Any = nibabel.load(file)
+    return np.asanyarray(opened.dataobj)
+
+
+def test_the_counterfactual_of_a_test_row_is_written_like_its_own_scan(tmp_path: Path) -> None:
     folder_of_scans(tmp_path)
     study = tiny(tmp_path, kind="table", path="subjects.csv", scans=CUT, subject="id", test=0.2)
     rows = study.data.test_rows(study.declared(), study.seed)
@@ -230,8 +233,8 @@ def test_the_counterfactual_of_a_test_row_is_written_like_its_own_scan(tmp_path:
     run.claim(study)
     white = Rows({"age": rows["age"][0], "scan": torch.ones(1, 14, 12)}, batched=False)
     out = run.write_scan(tmp_path / "out.nii.gz", 0, rows[0], white, "do(age=60)")
-    assert loaded(out).header["descrip"].item() == b"rung3: do(age=60)"
-    written, before = (np.asanyarray(loaded(file).dataobj) for file in (out, files[0]))
+    assert _header(out)["descrip"].item() == b"rung3: do(age=60)"
+    written, before = (_array(file) for file in (out, files[0]))
     changed = (written != before).any((0, 1))
     assert changed.sum() == 1  # the slice that was cut
     assert (written[:, :, changed] == 900).all()
@@ -240,7 +243,6 @@ def test_the_counterfactual_of_a_test_row_is_written_like_its_own_scan(tmp_path:
 
 
 def test_the_command_writes_a_scan(tmp_path: Path) -> None:
-
     folder_of_scans(tmp_path, 10)
     study = tiny(tmp_path, kind="table", path="subjects.csv", scans=CUT, test=0.2)
     run, out = RunFolder(tmp_path / "run"), tmp_path / "out.nii.gz"
@@ -253,7 +255,7 @@ def test_the_command_writes_a_scan(tmp_path: Path) -> None:
     for more in ([], ["--particles", 2]):
         done = call(*words, *more, "--scan", out)
         assert done.exit_code == 0, done.output
-        assert loaded(out).header["descrip"].item() == b"rung3: do(age=70)"
+        assert _header(out)["descrip"].item() == b"rung3: do(age=70)"
         out.unlink()
     refused = call(*words, "--scan", tmp_path / "out.dcm")
     assert refused.exit_code != 0

@@ -33,9 +33,9 @@ FIT: dict[str, Any] = {
     "epochs": 3, "batch_size": 7, "lr": 0.1, "weight_decay": 0.5, "seed": 4,
     "validation_share": 0.25, "patience": 2, "ema": None, "clip": 2, "skip": 9.0,
     "schedule": "constant", "warmup": 5, "precision": "64-true", "devices": "auto",
-    "num_nodes": 2, "strategy": "ddp", "accelerator": "cpu", "logger": True, "checkpoints": "elsewhere",
-    "checkpoint_every": 5, "resume": False, "progress": False, "max_seconds": 60,
-    "objective": "likelihood",
+    "num_nodes": 2, "strategy": "ddp", "accelerator": "cpu", "logger": True,
+    "checkpoints": "elsewhere", "checkpoint_every": 5, "resume": False, "progress": False,
+    "max_seconds": 60, "objective": "likelihood",
 }  # fmt: skip
 
 OBJECTIVE: dict[str, Any] = {

@@ -17,7 +17,10 @@ SOURCES = [
     pytest.param(
         True,
         id="template",
-        marks=pytest.mark.skipif(not has_template(), reason="needs the extra rung3[medical]"),
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(not has_template(), reason="needs the extra rung3[medical]"),
+        ],
     ),
 ]
 

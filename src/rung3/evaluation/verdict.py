@@ -42,8 +42,9 @@ __all__ = [
 ]
 
 LEAST_STEPS_IMAGE = 1_000
-"""Steps of training of an image: a VAE's weight of divergence cools for 300, and the encoder learns
-after that; on drawn digits and made photos nothing below 1,000 steps reached a skill of .5."""
+"""Steps of training of an image, below which a model has not begun to tell individuals apart: a
+VAE's weight of divergence cools for 300, and the encoder learns after that. More are needed: after
+1,512 on 456 made pictures the skill was 0.41."""
 
 LEAST_STEPS_NUMBER = 100
 """Steps of training of a number or category: the learning rate has risen and fallen by then."""

@@ -15,7 +15,7 @@ from rung3.training.oracles.oracles import BATCH, EPOCHS, oracle_pairs
 __all__ = ["Short", "duration", "short_trainings", "steps_of"]
 
 LEAST_STEPS_PREDICTOR = 200
-"""Steps of a predictor's training: on 500 images of 64 x 64 it reads colours by then."""
+"""Steps of a predictor's training, below which it is still far from the error that it ends at."""
 
 
 @dataclass(frozen=True)

@@ -55,12 +55,14 @@ Held = Annotated[float | FilePath, BeforeValidator(_share_or_path)]
 
 @dataclass(frozen=True)
 class Splits:
-    """The rows of a study, and the world that they come from where it is known.
-
-    They unpack into `train, validation, test, truth`.
+    """The rows of a study, and the world that they come from where it is known, in this order.
 
     Attributes:
-        left_out: How many rows of the files are in none of them, by reason.
+        train: Rows to train on.
+        validation: Rows to validate on.
+        test: Rows to test on.
+        truth: The world; `None` where it is not known.
+        left_out: How many rows of the files are in none of these, by reason.
     """
 
     train: Rows

@@ -12,7 +12,7 @@ from PIL import Image as Pictures
 from rung3 import Image
 from rung3.evaluation.verdict import LEAST_STEPS_IMAGE
 from rung3.study.drafting.pictures import look_at
-from rung3.study.drafting.sizes import MOST_STEPS, side_that_fits, size_picture
+from rung3.study.drafting.sizes import GOOD_STEPS, MOST_STEPS, side_that_fits, size_picture
 from rung3.study.study import Study
 
 
@@ -128,7 +128,7 @@ def test_pictures_are_read_at_a_size_that_fits_all(tmp_path):
 def test_the_training_fits_the_minutes_but_is_never_too_short():
     image = Image(1, 12, 12)
     short, long = (size_picture(image, 200, minutes) for minutes in (0.001, 60.0))
-    assert LEAST_STEPS_IMAGE < short.steps < 2 * LEAST_STEPS_IMAGE
+    assert LEAST_STEPS_IMAGE < GOOD_STEPS <= short.steps < GOOD_STEPS + 10
     assert MOST_STEPS <= long.steps < MOST_STEPS + 10
     assert size_picture(image, 5_000, 1.0).latent > short.latent
 

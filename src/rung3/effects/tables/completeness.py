@@ -28,6 +28,10 @@ from rung3.effects.tables.sample import Sample, independent, numbers, products, 
 __all__ = ["Completeness", "completeness"]
 
 
+FEW_ROWS = 150
+"""Effective number of complete rows below which intervals hold the truth a little too rarely."""
+
+
 @dataclass(frozen=True)
 class Completeness:
     """Which rows are complete, and how likely that was.
@@ -60,8 +64,16 @@ class Completeness:
             contrast=self._spread(answer.contrast),
             means=None if answer.means is None else self._spread(answer.means),
             curve=None if answer.curve is None else self._spread(answer.curve),
-            notes=(*answer.notes, note),
+            notes=(*answer.notes, note, *self._few()),
         )
+
+    def _few(self) -> tuple[str, ...]:
+        """Say so, if the complete rows count as few, because some stand for many."""
+        weights = self.sample.weights
+        count = float(weights.sum().square() / weights.square().sum())
+        if count >= FEW_ROWS:
+            return ()
+        return (f"weighted, the complete rows count as {count:.0f}: the interval may be too short",)
 
     def _spread(self, influence: Influence) -> Influence:
         scores = torch.zeros(len(self.complete), influence.scores.shape[1], dtype=torch.float64)
