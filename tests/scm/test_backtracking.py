@@ -30,7 +30,7 @@ def test_of_a_linear_model_the_noise_moves_by_the_projection() -> None:
     answer = model.backtrack(rows, to={"y": target})
     slope = torch.tensor([6.0, 0.5])
     step = (target - rows["y"])[:, None] * slope / slope.square().sum()
-    before = model.abduct(rows)
+    before: Any = model.abduct(rows)
     assert answer.noise is not None
     for k, name in enumerate("xy"):
         expected = before[name] + step[:, k]
@@ -49,13 +49,13 @@ def test_two_antecedents_hold_at_once() -> None:
     model = linear()
     rows = model.sample(20, seed=0)
     answer = model.backtrack(rows, to={"z": 4.0, "x": [0.5] * 20})
-    torch.testing.assert_close(answer["z"], torch.full((20,), 4.0), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(answer["z"].float(), torch.full((20,), 4.0), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(answer["x"], torch.full((20,), 0.5), atol=1e-4, rtol=1e-4)
     # With x = 0.5 given, z = 1 + u_y / 2 + u_z: these two move by the projection.
-    before = model.abduct(rows)
-    residual = 4 - 1 - (before["y"] / 2 + before["z"])  # type: ignore[operator]
+    before: Any = model.abduct(rows)
+    residual = 4 - 1 - (before["y"] / 2 + before["z"])
     assert answer.noise is not None
-    moved = torch.stack([answer.noise[k] - before[k] for k in "yz"], 1)  # type: ignore[operator]
+    moved = torch.stack([answer.noise[k] - before[k] for k in "yz"], 1)
     slope = torch.tensor([0.5, 1.0])
     expected = residual[:, None] * slope / slope.square().sum()
     torch.testing.assert_close(moved, expected, atol=1e-4, rtol=1e-4)
@@ -68,7 +68,7 @@ def test_a_bent_model_agrees_with_a_general_solver() -> None:
         w=Equation("tanh(y) + 0.2*x + 0.5*u"),
     )
     rows = model.sample(4, seed=1)
-    before = model.abduct(rows)
+    before: Any = model.abduct(rows)
     answer = model.backtrack(rows, to={"w": 1.6})
     assert answer.noise is not None
     priors = [stats.uniform(-1, 3), stats.gamma(3, scale=0.5), stats.norm()]
@@ -103,8 +103,8 @@ def test_of_fitted_flows_no_feasible_noise_near_by_is_nearer() -> None:
     target = rows["c"] + torch.tensor([-2.0, -1.0, -0.5, 0.5, 1.0, 2.0])
     answer = model.backtrack(rows, to={"c": target})
     torch.testing.assert_close(answer["c"], target, atol=1e-3, rtol=1e-3)
-    before, after = model.abduct(rows), answer.noise
-    assert after is not None
+    before: Any = model.abduct(rows)
+    after: Any = answer.noise
 
     def stack(noise: Any) -> Any:
         return torch.stack([noise[k] for k in "abc"], 1).double()
@@ -113,8 +113,10 @@ def test_of_fitted_flows_no_feasible_noise_near_by_is_nearer() -> None:
     nearer = 0
     for _ in range(200):
         # Any noise of a and b is feasible with the noise of c that its target then takes.
-        beside = {k: after[k] + 0.3 * torch.randn(6, generator=random) for k in "ab"}
-        values = {"a": model.mechanisms["a"].predict(beside["a"], {})}
+        beside: dict[str, Any] = {
+            k: after[k] + 0.3 * torch.randn(6, generator=random) for k in "ab"
+        }
+        values: dict[str, Any] = {"a": model.mechanisms["a"].predict(beside["a"], {})}
         values["b"] = model.mechanisms["b"].predict(beside["b"], values)
         beside["c"] = model.mechanisms["c"].abduct(target, values)
         nearer += int(((stack(beside) - stack(before)).square().sum(1) < distance - 1e-3).sum())

@@ -92,10 +92,10 @@ class Backtracking:
         model, factual = self.model, rows.batch
         search = _Search(self, factual, noise, options)
         moved = torch.stack([g != 0 for g in search.gaps(factual)], 0).any(0).any(1)
-        found = nearest(search.function, search.start)
-        self._check_met(found, moved, rows)
-        new = search.noise(found.point)
-        values = search.values(found.point)
+        nearby = nearest(search.function, search.start)
+        self._check_met(nearby, moved, rows)
+        new = search.noise(nearby.point)
+        values = search.values(nearby.point)
         new |= self._redrawn(values, rows, noise, options)
         parts = {name: _where(moved, new.get(name, part), part) for name, part in noise.items()}
         exogenous = Exogenous(
@@ -111,22 +111,24 @@ class Backtracking:
         changes = Changes(self.recomputed, frozenset(), frozenset())
         predicted = propagation.predict(model, exogenous, changes, options=options)
         answer = {k: _rows_where(moved, predicted[k], factual[k]) for k in model.graph.nodes}
-        said = provenance.of_prediction(model, answer, exogenous, changes, options)
+        before = provenance.of_prediction(model, answer, exogenous, changes, options)
         status: dict[str, Status] = {
-            k: "held" if k in self.kept & self.recomputed else s for k, s in said.status.items()
+            k: "held" if k in self.kept & self.recomputed else s for k, s in before.status.items()
         }
         batch = Rows(
             answer,
             noise=parts,
-            provenance=replace(said, status=status, backtracked=self._told(search, found, moved)),
+            provenance=replace(
+                before, status=status, backtracked=self._accounts(search, nearby, moved)
+            ),
         )
         return batch if rows.batched else batch[0]
 
-    def _check_met(self, found: Nearest, moved: Tensor, rows: Rows) -> None:
+    def _check_met(self, nearby: Nearest, moved: Tensor, rows: Rows) -> None:
         at = 0
         for name, target in self.to.items():
             width = target[0].numel()
-            gap, distance = (t[:, at : at + width] for t in (found.gap, found.distance))
+            gap, distance = (t[:, at : at + width] for t in (nearby.gap, nearby.distance))
             at += width
             rounding = ROUNDINGS * torch.finfo(rows.batch[name].dtype).eps * target.abs()
             near = distance <= TOLERANCE
@@ -162,24 +164,24 @@ class Backtracking:
                 raise (fault.at(fault.row) if rows.batched else fault) from None
         return new
 
-    def _told(self, search: _Search, found: Nearest, moved: Tensor) -> dict[str, str]:
+    def _accounts(self, search: _Search, nearby: Nearest, moved: Tensor) -> dict[str, str]:
         """Say of each variable above the antecedents what became of its noise."""
         distances = {name: torch.zeros(len(moved)).double() for name in self.moving}
         for part in search.parts:
-            step = (found.point - search.start)[:, part.at].square().sum(1).cpu()
+            step = (nearby.point - search.start)[:, part.at].square().sum(1).cpu()
             distances[part.name] += torch.where(moved.cpu(), step, 0.0)
-        told = {
+        accounts = {
             name: f"noise moved by {float(square.sqrt().mean()):.3g} standard deviations"
             + (", in the mean over rows" if len(square) > 1 else "")
             for name, square in distances.items()
         }
         for name in self.kept:
-            told[name] = "its value kept, as noise of categories and counts has no slope"
+            accounts[name] = "its value kept, as noise of categories and counts has no slope"
             if name in self.recomputed:
-                told[name] += "; its noise drawn from the exact posterior under the new parents"
+                accounts[name] += "; its noise drawn from the exact posterior under the new parents"
         for name in self.to:
-            told[name] = f"antecedent; {told.get(name, 'it has no noise of its own')}"
-        return {name: told[name] for name in self.above if name in told}
+            accounts[name] = f"antecedent; {accounts.get(name, 'it has no noise of its own')}"
+        return {name: accounts[name] for name in self.above if name in accounts}
 
 
 def plan(model: Model, to: Values, n: int) -> Backtracking:
@@ -262,13 +264,13 @@ class _Search:
     """The antecedents' gaps as a function of the scores of the noise."""
 
     def __init__(
-        self, told: Backtracking, rows: Rows, noise: Exogenous, options: Mapping[str, Any]
+        self, task: Backtracking, rows: Rows, noise: Exogenous, options: Mapping[str, Any]
     ) -> None:
-        self.told, self.rows, self.factual = told, rows, noise
-        bound = told.model.mechanisms
-        self.mechanisms = {name: as_queried(bound[name], options) for name in told.above}
+        self.task, self.rows, self.factual = task, rows, noise
+        bound = task.model.mechanisms
+        self.mechanisms = {name: as_queried(bound[name], options) for name in task.above}
         self.parts, starts, width = list[_Part](), list[Tensor](), 0
-        for name in told.moving:
+        for name in task.moving:
             for key, score in _scores(bound[name], noise[name]).items():
                 like = noise_parts(noise[name])[key].detach()
                 z = like.double() if score is None else score.score(like)
@@ -280,7 +282,7 @@ class _Search:
 
     def noise(self, z: Tensor) -> dict[str, Noise]:
         """Return the noise of what moves; parts of it that do not move stay."""
-        new: dict[str, Noise] = {name: self.factual[name] for name in self.told.moving}
+        new: dict[str, Noise] = {name: self.factual[name] for name in self.task.moving}
         for part in self.parts:
             tensor, before = part.noise(z), new[part.name]
             new[part.name] = tensor if isinstance(before, Tensor) else {**before, part.key: tensor}
@@ -290,7 +292,7 @@ class _Search:
         """Return the antecedents and all above them, under the noise of these scores."""
         noise, values = self.noise(z), dict[str, Tensor]()
         for name, mechanism in self.mechanisms.items():
-            if name not in self.told.recomputed or name in self.told.kept:
+            if name not in self.task.recomputed or name in self.task.kept:
                 values[name] = self.rows[name]
                 continue
             parents = {parent: values[parent] for parent in mechanism.parents}
@@ -300,12 +302,12 @@ class _Search:
 
     def gaps(self, values: Mapping[str, Tensor]) -> list[Tensor]:
         """Return value less target of each antecedent, `(n, numbers)`, in double."""
-        variables: Mapping[str, Any] = self.told.model.variables
+        variables: Mapping[str, Any] = self.task.model.variables
         return [
             variables[name]
             .difference(values[name].double(), target.double())
             .reshape(self.rows.n, -1)
-            for name, target in self.told.to.items()
+            for name, target in self.task.to.items()
         ]
 
     def function(self, z: Tensor) -> Tensor:

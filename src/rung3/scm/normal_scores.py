@@ -57,14 +57,14 @@ class NormalScore:
             >>> NormalScore.of("Uniform(0.0, 1.0)").score(torch.tensor([0.5]))
             tensor([0.], dtype=torch.float64)
         """
-        found = re.fullmatch(r"(\w+)\(([^()]*)\)", prior)
-        if found is None or found[1] not in SCIPY:
+        match = re.fullmatch(r"(\w+)\(([^()]*)\)", prior)
+        if match is None or match[1] not in SCIPY:
             return None
         try:
-            parameters = [float(p) for p in found[2].split(",")]
+            parameters = [float(p) for p in match[2].split(",")]
         except ValueError:
             return None
-        return cls(SCIPY[found[1]](*parameters))
+        return cls(SCIPY[match[1]](*parameters))
 
     def score(self, noise: Tensor) -> Tensor:
         """Return the scores of noise, in double, of its shape."""
@@ -76,8 +76,9 @@ class NormalScore:
 
     def noise(self, score: Tensor) -> Tensor:
         """Return the noise of scores in double; gradients go through."""
-        u: Tensor = _Quantile.apply(score, self.distribution)
-        return u
+        quantile: Any = _Quantile  # torch leaves `apply` untyped
+        noise: Tensor = quantile.apply(score, self.distribution)
+        return noise
 
 
 class _Quantile(torch.autograd.Function):
