@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from rung3.graph.mixed_graph import MixedGraph
-from rung3.graph.text import WORD, quote
+from rung3.graph.text import WORD, quote, tokens_of
 
 __all__ = ["CounterfactualQuery", "Event", "World", "read_counterfactual"]
 
@@ -160,7 +160,7 @@ def read_counterfactual(text: str) -> CounterfactualQuery:
     P(y[x=1] | z[x=1])
     """
     try:
-        tokens = deque(_tokens(text))
+        tokens = deque(tokens_of(text, _TOKEN))
         whole = list(tokens)[:2] == [("word", "P"), ("mark", "(")]
         for _ in range(2 if whole else 0):
             tokens.popleft()
@@ -172,17 +172,6 @@ def read_counterfactual(text: str) -> CounterfactualQuery:
     except ValueError as fault:
         raise ValueError(f"cannot read the query {text!r}: {fault}. {FORM}") from None
     return query
-
-
-def _tokens(text: str) -> Iterator[tuple[str, str]]:
-    at, end = 0, len(text.rstrip())
-    while at < end:
-        match = _TOKEN.match(text, at)
-        if match is None:
-            raise ValueError(f"what is {text[at:].strip()!r}?")
-        kind = str(match.lastgroup)
-        yield kind, match[kind]
-        at = match.end()
 
 
 def _read(tokens: _Tokens) -> CounterfactualQuery:
