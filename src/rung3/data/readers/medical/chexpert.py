@@ -59,13 +59,7 @@ def _record(root: Path, row: Row, out: LeftOut) -> dict[str, Any] | None:
         raise row.fault("Path", "names no patient")
     sex = row.choice("Sex", {"Female": "female", "Male": "male", "Unknown": None})
     image = find_image(root, name.partition("/")[2])
-    if sex is None:
-        out.add("sex missing", name)
-    elif out.age(age, name):
+    if out.incomplete(sex, age, image, name):
         return None
-    elif image is None:
-        out.add("no image file", name)
-    else:
-        view = row.text("AP/PA") or "AP"
-        return {"subject": patient[0], "image": image, "age": age, "sex": sex, "view": view}
-    return None
+    view = row.text("AP/PA") or "AP"
+    return {"subject": patient[0], "image": image, "age": age, "sex": sex, "view": view}

@@ -48,6 +48,18 @@ class LeftOut:
             return False
         return True
 
+    def incomplete(self, sex: str | None, age: float | None, image: Any, name: object) -> bool:
+        """Note a row without a sex, an age or an image file; return if so."""
+        if sex is None:
+            self.add("sex missing", name)
+        elif self.age(age, name):
+            pass
+        elif image is None:
+            self.add("no image file", name)
+        else:
+            return False
+        return True
+
     @property
     def counts(self) -> dict[str, int]:
         """How many, by reason."""

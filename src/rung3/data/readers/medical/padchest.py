@@ -65,16 +65,10 @@ def _record(root: Path, row: Row, out: LeftOut) -> dict[str, Any] | None:
     age = None if born is None or date is None else date // 10000 - born
     places = [find_image(root, f"{row.text('ImageDir')}/{name}"), find_image(root, name)]
     image = next((path for path in places if path is not None), None)
-    if sex is None:
-        out.add("sex missing", name)
-    elif out.age(age, name):
+    if out.incomplete(sex, age, image, name):
         return None
-    elif image is None:
-        out.add("no image file", name)
-    else:
-        who = {"id": name, "subject": row.text("PatientID"), "image": image}
-        return who | {"age": age, "sex": sex, "view": FRONTAL[row.text("Projection")]}
-    return None
+    who = {"id": name, "subject": row.text("PatientID"), "image": image}
+    return who | {"age": age, "sex": sex, "view": FRONTAL[row.text("Projection")]}
 
 
 def _labels(row: Row) -> list[str] | None:
