@@ -18,9 +18,8 @@ from typer.testing import CliRunner
 
 from rung3 import worlds
 from rung3.cli.app import app
-from rung3.data.pictures import uri
+from rung3.data.pictures import image_png, uri
 from rung3.explorer import Opened, Session, open_runs
-from rung3.explorer.png import image_png
 
 
 def test_clicking_a_variable_sets_it_and_cuts_its_arrows(page: Driver, digits: str) -> None:

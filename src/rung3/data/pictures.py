@@ -12,6 +12,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -36,6 +37,8 @@ __all__ = [
     "Sheet",
     "by_channel",
     "cell_size",
+    "colours_png",
+    "image_png",
     "line",
     "picture",
     "pixels",
@@ -347,6 +350,25 @@ def png(figure: Figure) -> bytes:
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=DPI, transparent=True)
     return out.getvalue()
+
+
+def image_png(image: Tensor, at: float = 0.5) -> bytes:
+    """Return an image in [0, 1], `(C, H, W)` or `(C, D, H, W)`, as a PNG file, pixel for pixel.
+
+    Three channels are colours; of any others the mean is shown. Of a volume three slices are shown,
+    cut `at` a share of every axis.
+    """
+    return colours_png(pixels(planar(image, at=at)))
+
+
+def colours_png(shown: Tensor) -> bytes:
+    """Return colours `(H, W, 3)` or grey `(H, W)` in [0, 1] as a PNG file, pixel for pixel."""
+    from PIL import Image
+
+    levels = (shown * 255).round().byte().numpy()
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(levels)).save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 def uri(png: bytes) -> str:

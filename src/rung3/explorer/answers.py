@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rung3.data.pictures import planar, uri
+from rung3.data.pictures import image_png, planar, uri
 from rung3.data.provenance import TRUSTED
 from rung3.data.variables import Categorical, Continuous, Discrete, Image, Variable
 from rung3.evaluation.verdict import MARKS
@@ -17,7 +17,7 @@ from rung3.explorer.checks import densities, run_checks
 from rung3.explorer.effects import mediators, split
 from rung3.explorer.examples import examples, settable_causes
 from rung3.explorer.export import command, python
-from rung3.explorer.png import SIGNED, SPREAD, image_png, signed_png, spread_png
+from rung3.explorer.png import SIGNED, SPREAD, signed_png, spread_png
 from rung3.explorer.query import PageState
 from rung3.explorer.runs import Opened
 from rung3.explorer.session import Answer, Session

@@ -62,7 +62,7 @@ class Sweep:
         """Return a film as a GIF file: the range up and down, four frames a second."""
         from PIL import Image
 
-        from rung3.explorer.png import image_png
+        from rung3.data.pictures import image_png
 
         frames = [Image.open(io.BytesIO(image_png(f))).convert("RGB") for f in self.images[image]]
         times = max(1, -(-MIN_HEIGHT // frames[0].height))

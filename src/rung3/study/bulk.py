@@ -22,7 +22,7 @@ from rung3.data.expressions import interventions
 from rung3.data.files import write
 from rung3.data.images import SUFFIXES, read_images
 from rung3.data.names import slug
-from rung3.data.pictures import pixels
+from rung3.data.pictures import image_png
 from rung3.data.readers.table import columns_of
 from rung3.data.rows import Rows
 from rung3.data.variables import Continuous, Discrete, Image, Variable
@@ -265,7 +265,7 @@ def _cells(
         for what, values in parts.items():
             if isinstance(variable, Image):
                 file = Path("images") / f"{slug(row)}-{slug(name)}-{what}.png"
-                write(folder / file, _png(values.mean(0)))
+                write(folder / file, image_png(values.mean(0)))
                 yield f"{name}, {what}", file.as_posix()
             else:
                 yield f"{name}, {what}", _spell(variable, values)
@@ -283,12 +283,3 @@ def _spell(variable: Variable, draws: Tensor) -> str:
         codes, counts = draws.long().unique(return_counts=True)
         return variable.label(int(codes[int(counts.argmax())]))
     return " ".join(f"{number:.7g}" for number in draws.double().mean(0).flatten().tolist())
-
-
-def _png(image: Tensor) -> bytes:
-    from PIL import Image as Files
-
-    levels = (pixels(image.float().cpu()).clamp(0, 1) * 255).round().byte().numpy()
-    file = io.BytesIO()
-    Files.fromarray(levels).save(file, "PNG")
-    return file.getvalue()
