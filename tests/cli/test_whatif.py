@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 
 import pytest
-import torch
 from command import call
-
-from rung3 import Categorical, Continuous, Image
-from rung3.cli.whatif import spell
-from rung3.data.variables import Variable
 
 
 @pytest.mark.parametrize("particles", [None, 3])
@@ -45,19 +39,3 @@ def test_a_row_that_is_no_scan_cannot_be_written_as_one(
     result = call("counterfactual", run[0], "--do", "digit=3", "--scan", tmp_path / "a.nii")
     assert result.exit_code != 0
     assert "image: its rows are not read from scans" in result.output
-
-
-@pytest.mark.parametrize(
-    ("variable", "values", "text"),
-    [
-        (Continuous(unit="px"), [2.0, 4.0], "3 ± 1 px"),
-        (Continuous(unit="px"), [2.0, math.nan], "2 px"),
-        (Continuous(), [math.nan], "missing"),
-        (Continuous(lower=0, upper=1, circular=True, unit="turns"), [0.95, 0.07], "0.01 turns"),
-        (Categorical(labels=("a", "b")), [1, 1, 0, 1], "b in 75% of draws"),
-        (Categorical(labels=("a", "b")), [1, 1], "b"),
-        (Image(1, 4, 6), [0.0] * 24, "1x4x6 image"),
-    ],
-)
-def test_a_value_or_its_draws_as_text(variable: Variable, values: list[float], text: str) -> None:
-    assert spell(variable, torch.tensor(values)).strip() == text

@@ -11,7 +11,6 @@ from rich.markup import escape
 
 from rung3.cli.arguments import Out, RunPath, Seed
 from rung3.cli.console import print_table, save_pictures, say
-from rung3.cli.whatif import spell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,10 +61,12 @@ class Population:
     before: Rows
     after: Rows
 
-    def table(self) -> list[tuple[str, str, str]]:
+    def table(self) -> list[tuple[str, ...]]:
         """Return each variable's name, and its mean and deviation or mode, before and after."""
+        from rung3.data.display import spell_draws
+
         return [
-            (name, spell(variable, self.before[name]), spell(variable, self.after[name]))
+            (name, *(spell_draws(variable, rows[name]) for rows in (self.before, self.after)))
             for name, variable in self.variables.items()
         ]
 

@@ -15,13 +15,12 @@ from rung3.cli.console import print_table, save_pictures, say, say_path, warn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from torch import Tensor
 
     from rung3.data.rows import Rows
     from rung3.data.variables import Variable
     from rung3.study.folder import RunFolder
 
-__all__ = ["WhatIf", "ask", "counterfactual", "spell"]
+__all__ = ["WhatIf", "ask", "counterfactual"]
 
 
 def counterfactual(
@@ -120,10 +119,12 @@ class WhatIf:
 
     def table(self) -> list[list[str]]:
         """Return a line for each variable: its name, values before and after, and status."""
+        from rung3.data.display import spell_draws
+
         status, read = self.imagined.explain().status, self.imagined.explain().read
         rows = [row for row in (self.factual, self.imagined, self.truth) if row is not None]
         return [
-            [name, *(spell(variable, row[name]) for row in rows), _status(name, status, read)]
+            [name, *(spell_draws(variable, row[name]) for row in rows), _status(name, status, read)]
             for name, variable in self.variables.items()
         ]
 
@@ -192,28 +193,3 @@ def ask(
 
 def _status(name: str, status: Mapping[str, str], read: Mapping[str, float]) -> str:
     return f"{status[name]}, read off the image" if name in read else status[name]
-
-
-def spell(variable: Variable, value: Tensor) -> str:
-    """Return a value, or a summary of several draws of one, as text."""
-    from rung3.data.variables import Continuous, Discrete, Image
-    from rung3.mechanisms.networks.encoding import centre
-
-    if variable.shape:
-        size = "x".join(map(str, variable.shape))
-        return f"{size} image" if isinstance(variable, Image) else size
-    value = value.reshape(-1)
-    value = value[~variable.is_missing(value)]
-    if len(value) == 0:
-        return "missing"
-    if isinstance(variable, Discrete):
-        codes, counts = value.long().unique(return_counts=True)
-        most = int(counts.argmax())
-        label = variable.label(int(codes[most]))
-        share = float(counts[most] / counts.sum())
-        return label if share == 1 else f"{label} in {share:.0%} of draws"
-    if isinstance(variable, Continuous) and variable.circular:
-        return f"{float(centre(variable, value)):.4g} {variable.unit}".rstrip()
-    mean = f"{value.mean():.4g}"
-    spread = value.std(correction=0) if value.numel() > 1 else 0.0
-    return f"{mean} ± {spread:.2g} {variable.unit}".strip() if spread else f"{mean} {variable.unit}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rung3.data.display import spell
 from rung3.data.distances import distance, unit
 from rung3.data.distances import scale as grey_levels
 from rung3.data.pictures import (
@@ -34,7 +35,7 @@ from rung3.data.pictures import (
 )
 from rung3.data.rows import Rows, Values, as_rows
 from rung3.data.seeding import base_seed
-from rung3.data.variables import Continuous, Discrete, Image, Variable
+from rung3.data.variables import Continuous, Discrete, Image
 from rung3.effects.formulas import LATENT
 from rung3.effects.mediation import Mediation, mediate
 from rung3.scm.scm import SCM
@@ -227,16 +228,6 @@ def grid(
         ]
     names = tuple(labels) if labels is not None else tuple(f"row {k}" for k in range(known.n))
     return Grid(model, image, known, names, tuple(answers))
-
-
-def spell(variable: Variable, value: Tensor) -> str:
-    """Return a scalar as text, or the mean (of categories the mode) of several draws."""
-    value = value.reshape(-1)
-    if bool(variable.is_missing(value).any()):
-        return "missing"
-    if isinstance(variable, Discrete):
-        return variable.label(int(value.mode().values))
-    return f"{float(value.float().mean()):.3g}"
 
 
 def _image(model: SCM, outcome: str | None) -> str:

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rung3.data.display import centre
 from rung3.data.rows import Values
 from rung3.data.seeding import Seed
 from rung3.data.variables import Continuous, Image, Variable, levels_of
 from rung3.effects.particles import Clouds
-from rung3.mechanisms.networks.encoding import centre
 from rung3.scm.floating import in_own_precision
 from rung3.scm.scm import SCM
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rung3.data.display import spell
 from rung3.data.distances import distance, unit
 from rung3.data.pictures import ACCENT, GAP, INK, MARGIN, Sheet, cell_size, line, show
 from rung3.data.rows import Rows, spell_unknown
 from rung3.data.seeding import Seed, chain
 from rung3.data.variables import Continuous, Discrete, Image, Variable
-from rung3.effects.grid import spell
 from rung3.evaluation.measures.axioms import answer
 from rung3.scm.scm import SCM
 

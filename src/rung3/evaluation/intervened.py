@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rung3.data.display import spell
 from rung3.data.distances import distance, unit
 from rung3.data.pictures import (
     ACCENT,
@@ -38,7 +39,6 @@ from rung3.data.pictures import (
 )
 from rung3.data.rows import Rows, spell_unknown
 from rung3.data.variables import Continuous, Discrete, Image, Variable
-from rung3.effects.grid import spell
 from rung3.evaluation.measures.axioms import answer
 from rung3.scm.scm import SCM
 
@@ -279,9 +279,4 @@ def _other(variable: Variable, value: Tensor, seen: Tensor) -> Tensor:
 
 
 def _values(model: SCM, row: Rows, names: Sequence[str]) -> str:
-    return "\n".join(f"{k} {_spelled(model.variables[k], row[k][0])}" for k in names)
-
-
-def _spelled(variable: Variable, value: Tensor) -> str:
-    """Spell a category by its label, and a number with four digits."""
-    return spell(variable, value) if isinstance(variable, Discrete) else f"{float(value):.4g}"
+    return "\n".join(f"{k} {spell(model.variables[k], row[k][0])}" for k in names)

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rung3.data.display import spell_draws
 from rung3.data.pictures import image_png, planar, uri
 from rung3.data.provenance import TRUSTED
-from rung3.data.variables import Categorical, Continuous, Discrete, Image, Variable
+from rung3.data.variables import Categorical, Discrete, Image, Variable
 from rung3.evaluation.verdict import MARKS
 from rung3.explorer.checks import densities, run_checks
 from rung3.explorer.effects import mediators, split
@@ -24,7 +25,6 @@ from rung3.explorer.session import Answer, Session
 from rung3.explorer.sweep import run_sweep, span
 from rung3.explorer.uploads import MAX_BYTES, is_uploadable, readers
 from rung3.graph import CausalGraph
-from rung3.mechanisms.networks.encoding import centre
 
 __all__ = ["answer", "checks", "code", "effects", "schema", "sweep", "truth"]
 
@@ -35,9 +35,6 @@ BINS = 24
 
 MAX_DRAWS = 8
 """Draws of an image that the page shows one by one."""
-
-MAX_NUMBERS = 6
-"""Numbers of a vector that are written out."""
 
 
 def schema(session: Session) -> Json:
@@ -115,7 +112,7 @@ def truth(session: Session, query: PageState) -> Json:
     return {
         "known": True,
         "values": {
-            name: _spell(variable, true[name][None])
+            name: spell_draws(variable, true[name][None])
             for name, variable in session.variables.items()
             if name not in session.images
         },
@@ -185,7 +182,7 @@ def sweep(session: Session, query: PageState, name: str) -> Json:
                     for key, frames in strip.images.items()
                 },
                 "texts": {
-                    key: [_spell(session.variables[key], draws) for draws in values]
+                    key: [spell_draws(session.variables[key], draws) for draws in values]
                     for key, values in strip.numbers.items()
                 },
                 "numbers": {
@@ -249,7 +246,7 @@ def _statuses(graph: CausalGraph, answer: Answer, query: PageState) -> dict[str,
 def _values(session: Session, answer: Answer, name: str) -> Json:
     """Return old and new values as text and, of scalars, as numbers with rows to compare."""
     variable, old, new = session.variables[name], answer.old(name), answer.draws(name)
-    values: Json = {"old": _spell(variable, old), "new": _spell(variable, new)}
+    values: Json = {"old": spell_draws(variable, old), "new": spell_draws(variable, new)}
     if variable.shape:
         return values
     values |= {"was": _mean(old), "is": _mean(new)}
@@ -297,25 +294,3 @@ def _panels(answer: Answer, name: str, at: float) -> Json:
         "spread": uri(spread_png(new.std(0), at)) if len(new) > 1 else None,
         "draws": [uri(image_png(one, at)) for one in new[:MAX_DRAWS]] if len(new) > 1 else [],
     }
-
-
-def _spell(variable: Variable, value: Tensor) -> str:
-    """Return a value, or the mean and standard deviation of several, with its unit."""
-    if bool(variable.is_missing(value).all()):
-        return "missing"
-    if isinstance(variable, Discrete):
-        codes, counts = value.long().unique(return_counts=True)
-        most = int(counts.argmax())
-        label = variable.label(int(codes[most]))
-        share = float(counts[most] / counts.sum())
-        return label if share == 1 else f"{label} ({share:.0%})"
-    if variable.shape:
-        return ", ".join(
-            f"{v:.3g}" for v in value.double().mean(0).flatten()[:MAX_NUMBERS].tolist()
-        )
-    if isinstance(variable, Continuous) and variable.circular:
-        return f"{float(centre(variable, value.double())):.3g} {variable.unit}".rstrip()
-    value = value.double()
-    spread = float(value.std()) if len(value) > 1 else 0.0
-    more = f" ± {spread:.2g}" if spread > 0 else ""
-    return f"{float(value.nanmean()):.4g}{more} {variable.unit}".rstrip()

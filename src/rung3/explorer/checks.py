@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
+from rung3.data.display import spell_draws
 from rung3.data.distances import distance, unit
 from rung3.data.rows import Rows
 from rung3.data.seeding import base_seed
@@ -196,8 +196,8 @@ def _predictors(opened: Opened, answer: Answer) -> Iterator[Check]:
         predicted = oracle.read(answer.draws(image))
         before = float(oracle.error(answer.old(image), answer.old(name)).mean())
         error = float(oracle.error(answer.draws(image), answer.draws(name)).mean())
-        target_text = _spell(opened, name, answer.draws(name))
-        text = f"reads {name} as {_spell(opened, name, predicted)}; it should be {target_text}"
+        target_text = spell_draws(target, answer.draws(name))
+        text = f"reads {name} as {spell_draws(target, predicted)}; it should be {target_text}"
         if isinstance(target, Discrete):
             yield Check("predictors", name, text, error, good=error == 0)
         else:
@@ -215,11 +215,3 @@ def _provenance(answer: Answer) -> Iterator[Check]:
     for name, kind in answer.provenance.abductions.items():
         assumption = answer.provenance.assumptions.get(name, "")
         yield Check("abduction", name, f"{name}: {meanings[kind]}; {assumption}".rstrip("; "))
-
-
-def _spell(opened: Opened, name: str, value: Tensor) -> str:
-    variable = opened.model.variables[name]
-    if isinstance(variable, Discrete):
-        code = int(value.long().flatten().mode().values)
-        return variable.label(code)
-    return f"{float(value.double().mean()):.4g} {variable.unit}".rstrip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rung3.data.display import spell_draws
 from rung3.data.variables import Discrete
 from rung3.explorer.query import PageState
 from rung3.explorer.session import Session
@@ -33,7 +34,8 @@ def examples(session: Session) -> list[dict[str, Any]]:
         if row is None:
             continue
         value = _other(session, name, float(session.rows[name][row]))
-        title = f"row {row}: {name} {_spell(session, name, value)}"
+        text = spell_draws(session.variables[name], value)
+        title = f"row {row}: {name} \N{RIGHTWARDS ARROW} {text}"
         query = PageState(row=row, do={name: value})
         found.append({"title": title, "query": query.model_dump(exclude_defaults=True)})
     return found
@@ -55,10 +57,3 @@ def _other(session: Session, name: str, value: float) -> float:
     low, high = span(session, name)
     far = high if value < (low + high) / 2 else low
     return float(f"{value + SHARE * (far - value):.3g}")
-
-
-def _spell(session: Session, name: str, value: float) -> str:
-    variable = session.variables[name]
-    if isinstance(variable, Discrete):
-        return f"\N{RIGHTWARDS ARROW} {variable.label(int(value))}"
-    return f"\N{RIGHTWARDS ARROW} {value:g} {variable.unit}".rstrip()

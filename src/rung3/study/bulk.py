@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from rung3 import data
+from rung3.data.display import spell, spread
 from rung3.data.expressions import interventions
 from rung3.data.files import write
 from rung3.data.images import SUFFIXES, read_images
@@ -25,7 +26,7 @@ from rung3.data.names import slug
 from rung3.data.pictures import image_png
 from rung3.data.readers.table import columns_of
 from rung3.data.rows import Rows
-from rung3.data.variables import Continuous, Discrete, Image, Variable
+from rung3.data.variables import Continuous, Image, Variable
 from rung3.scm import reading
 from rung3.scm.scm import SCM
 from rung3.study.folder import RunFolder
@@ -268,18 +269,8 @@ def _cells(
                 write(folder / file, image_png(values.mean(0)))
                 yield f"{name}, {what}", file.as_posix()
             else:
-                yield f"{name}, {what}", _spell(variable, values)
+                yield f"{name}, {what}", spell(variable, values, full=True)
         single = isinstance(variable, Continuous) and not variable.shape
         if after.particles and single:
-            yield f"{name}, standard deviation", f"{float(draws[:, k].std(correction=0)):.6g}"
-
-
-def _spell(variable: Variable, draws: Tensor) -> str:
-    """Return the mean of draws, or their most frequent category, as text."""
-    draws = draws[~variable.is_missing(draws)]
-    if not len(draws):
-        return ""
-    if isinstance(variable, Discrete):
-        codes, counts = draws.long().unique(return_counts=True)
-        return variable.label(int(codes[int(counts.argmax())]))
-    return " ".join(f"{number:.7g}" for number in draws.double().mean(0).flatten().tolist())
+            deviation = float(spread(variable, draws[:, k].double()))
+            yield f"{name}, standard deviation", f"{deviation:.6g}"

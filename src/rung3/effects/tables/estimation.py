@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.columns import gaps, say_gaps
+from rung3.data.display import spell
 from rung3.data.seeding import Seed
 from rung3.data.values import coded
 from rung3.data.variables import Categorical, Discrete, Variable
@@ -26,7 +27,7 @@ from rung3.effects.tables.instrumental import instrumental_effect
 from rung3.effects.tables.m_estimation import Estimand, Method
 from rung3.effects.tables.plug_in import plug_in_effect
 from rung3.effects.tables.pooling import partially_pooled
-from rung3.effects.tables.sample import Sample, spell_value
+from rung3.effects.tables.sample import Sample
 from rung3.effects.tables.ways import Way, find_way
 from rung3.scm.scm import SCM
 
@@ -377,7 +378,7 @@ class _Asked:
             doses, compared, units = None, (), 1.0
         else:
             doses = (float(kind.validate(name, self.do)), float(kind.validate(name, self.versus)))
-            compared = (spell_value(kind, doses[0]), spell_value(kind, doses[1]))
+            compared = (spell(kind, doses[0]), spell(kind, doses[1]))
             units = doses[0] - doses[1]
         if units == 0:
             raise ValueError(f"{name}: do and versus are the same value, {self.do!r}")

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rung3.data.display import spell
 from rung3.effects.tables.answer import Answer, of_means
 from rung3.effects.tables.influence import Influence
 from rung3.effects.tables.m_estimation import Regression, regress
 from rung3.effects.tables.positivity import check_strata
-from rung3.effects.tables.sample import Sample, numbers, spell_value
+from rung3.effects.tables.sample import Sample, numbers
 
 __all__ = ["front_door_effect", "front_door_slope"]
 
@@ -39,7 +40,7 @@ def front_door_effect(sample: Sample, mediators: Sequence[str], arms: Tensor) ->
     levels = [int(code) for code in t.unique().tolist()]
     every = torch.stack([t == code for code in levels])
     if sample.saturated(mediators):
-        check_strata(sample, mediators, every, [spell_value(kind, code) for code in levels])
+        check_strata(sample, mediators, every, [spell(kind, code) for code in levels])
     features = sample.design(mediators)
     logistic = sample.binary and not sample.saturated(mediators)
     models = [regress(features, sample.y, sample.weights, logistic, arm) for arm in every]

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rung3.data.columns import amounts, complete_rows, read
+from rung3.data.display import spell
 from rung3.data.expressions import Expression
 from rung3.data.rows import Rows, named, spell_unknown
 from rung3.data.variables import Binary, Categorical, Continuous, Discrete, Variable
@@ -23,7 +24,6 @@ __all__ = [
     "independent",
     "numbers",
     "products",
-    "spell_value",
     "strata_of",
     "stratum_of",
     "subjects",
@@ -260,11 +260,4 @@ def strata_of(rows: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
 
 def stratum_of(sample: Sample, names: Sequence[str], row: int) -> str:
     """Spell the stratum of a row: `size = large, sex = f`."""
-    return ", ".join(f"{k} = {spell_value(sample.kinds[k], sample.rows[k][row])}" for k in names)
-
-
-def spell_value(kind: Variable, value: Any) -> str:
-    """Spell a value: a category by its label."""
-    if isinstance(kind, Discrete):
-        return kind.label(int(kind.validate("", value)))
-    return f"{float(value):.4g}"
+    return ", ".join(f"{k} = {spell(sample.kinds[k], sample.rows[k][row])}" for k in names)

@@ -26,13 +26,14 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Generator, Tensor
 
+from rung3.data.display import centre
 from rung3.data.rows import Noise, Values
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Continuous, Discrete, Image, Ordinal, Variable
 from rung3.evaluation.baselines.ceiling import shipped_ceiling
 from rung3.evaluation.measures.base import Baseline
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, repeat_noise
-from rung3.mechanisms.networks.encoding import centre, deviation
+from rung3.mechanisms.networks.encoding import deviation
 
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM

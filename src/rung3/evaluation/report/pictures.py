@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rung3.data.display import headed, spell
 from rung3.data.distances import scale, unit
 from rung3.data.pictures import (
     ACCENT,
@@ -25,7 +26,7 @@ from rung3.data.pictures import (
     png,
     signed,
 )
-from rung3.data.variables import Discrete, Image, Variable
+from rung3.data.variables import Image, Variable
 from rung3.evaluation.examples import Example, Sweep
 from rung3.graph.drawing import draw_graph
 
@@ -94,7 +95,7 @@ def _headed(
         "\n".join(_change(name, variables[name], example, k) for name in chosen)
         for k in range(example.factual.n)
     ]
-    corner = "\n".join(_named(name, variables[name]) for name in chosen)
+    corner = "\n".join(headed(name, variables[name]) for name in chosen)
     return _mosaic(bands, heads, corner, variables[image])
 
 
@@ -142,13 +143,13 @@ def film(sweep: Sweep, causes: CausalGraph, variables: Mapping[str, Variable]) -
     below = causes.descendants([sweep.name])
     image = next(name for name, v in variables.items() if isinstance(v, Image) and name in below)
     variable = variables[sweep.name]
-    heads = ["factual", *(_value(variable, value) for value in sweep.values)]
+    heads = ["factual", *(spell(variable, value) for value in sweep.values)]
     bands = []
     for k in range(sweep.factual.n):
         cells = [sweep.factual[image][k], *(answer[image][k] for answer in sweep.answers)]
-        value = _value(variable, sweep.factual[sweep.name][k])
+        value = spell(variable, sweep.factual[sweep.name][k])
         bands.append((value, _colour(torch.stack(cells))))
-    return _mosaic(bands, heads, _named(sweep.name, variable), None, first_apart=True)
+    return _mosaic(bands, heads, headed(sweep.name, variable), None, first_apart=True)
 
 
 def graph(
@@ -270,18 +271,6 @@ def _differences(name: str, difference: Tensor) -> list[tuple[str, Tensor]]:
 
 
 def _change(name: str, variable: Variable, example: Example, k: int) -> str:
-    before = _value(variable, example.factual[name][k])
-    after = _value(variable, example.answers["kept"][name][k])
+    before = spell(variable, example.factual[name][k])
+    after = spell(variable, example.answers["kept"][name][k])
     return f"{before} \N{RIGHTWARDS ARROW} {after}"
-
-
-def _named(name: str, variable: Variable) -> str:
-    return f"{name}, {variable.unit}" if variable.unit else name
-
-
-def _value(variable: Variable, value: Tensor) -> str:
-    if value.ndim:
-        return "\N{HORIZONTAL ELLIPSIS}"
-    if isinstance(variable, Discrete):
-        return variable.label(int(value))
-    return f"{float(value):.3g}"

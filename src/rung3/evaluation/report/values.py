@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
-from rung3.data.variables import Discrete, Variable
+from rung3.data.display import headed, spell
+from rung3.data.variables import Variable
 from rung3.evaluation.examples import Example
 from rung3.evaluation.measures.table import Cell, Table, cell
 
@@ -26,12 +25,12 @@ def values_table(example: Example, variables: Mapping[str, Variable]) -> Table:
         for name, status in example.status.items()
         if status != "observed" and not variables[name].shape
     ]
-    table = Table("", "", ["row", *(_headed(name, variables[name]) for name in names)])
+    table = Table("", "", ["row", *(headed(name, variables[name]) for name in names)])
     for k in range(example.factual.n):
         cells = [
             Cell(
-                f"{_spell(variables[name], example.factual[name][k])} \N{RIGHTWARDS ARROW} "
-                f"{_spell(variables[name], example.answers['kept'][name][k])}"
+                f"{spell(variables[name], example.factual[name][k])} \N{RIGHTWARDS ARROW} "
+                f"{spell(variables[name], example.answers['kept'][name][k])}"
             )
             for name in names
         ]
@@ -51,13 +50,3 @@ def effects_table(metrics: Mapping[str, Any]) -> Table:
         for name, mean in by_name.items():
             table.rows.append((f"{name} under {label}", [cell(mean)]))
     return table
-
-
-def _headed(name: str, variable: Variable) -> str:
-    return f"{name}, {variable.unit}" if variable.unit else name
-
-
-def _spell(variable: Variable, value: Tensor) -> str:
-    if isinstance(variable, Discrete):
-        return variable.label(int(value))
-    return f"{float(value):.3g}"

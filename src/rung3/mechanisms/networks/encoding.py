@@ -25,7 +25,7 @@ from rung3.data.variables import Binary, Categorical, Continuous, Image, Ordinal
 from rung3.mechanisms.base import Parents
 from rung3.mechanisms.networks.spatial import conv
 
-__all__ = ["Circle", "MLP", "ParentEncoder", "Standardise", "centre", "coding", "deviation"]
+__all__ = ["Circle", "MLP", "ParentEncoder", "Standardise", "coding", "deviation"]
 
 IMAGE_FEATURES = 32
 """Features of an image that is a parent."""
@@ -111,19 +111,6 @@ class Circle(nn.Module):
         """Turn arrows `(n, *shape, 2)`, of any length, into the points that they show to."""
         angle = torch.atan2(arrow[..., 1], arrow[..., 0])
         return self.variable.wrap(self.variable.lower + angle / self.angle)
-
-
-def centre(variable: Variable, value: Tensor) -> Tensor:
-    """Return the mean of `(n, *shape)` values over rows; on a circle, that of their arrows.
-
-    Example:
-        >>> centre(Continuous(lower=0, upper=24, circular=True), torch.tensor([22.0, 1.0, 1.0]))
-        tensor(0.0241)
-    """
-    if isinstance(variable, Continuous) and variable.circular:
-        circle = Circle(variable)
-        return circle.inverse(circle(value).mean(0))
-    return value.mean(0)
 
 
 class ParentEncoder(nn.Module):
