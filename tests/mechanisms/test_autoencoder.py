@@ -217,3 +217,49 @@ def test_counts_below_the_least_are_refused_by_name() -> None:
     check_counts(1, depth=1, width=5)
     with pytest.raises(ValueError, match="width=0 must be at least 1"):
         check_counts(1, depth=2, width=0)
+
+
+class TestGuidance:
+    def test_weight_one_is_the_plain_answer(self, mechanism: Autoencoder) -> None:
+        x, parents = draw()
+        noise = mechanism.abduct(x, parents)
+        new = {**parents, "digit": (parents["digit"] + 1) % 3}
+        plain = mechanism.predict(noise, new)
+        assert torch.equal(mechanism.for_query({"digit"}, guidance=1).predict(noise, new), plain)
+        assert not torch.equal(
+            mechanism.for_query({"digit"}, guidance=3).predict(noise, new), plain
+        )
+
+    def test_without_weight_no_value_of_the_parent_is_told_from_another(
+        self, mechanism: Autoencoder
+    ) -> None:
+        x, parents = draw(3)
+        noise = mechanism.abduct(x, parents)
+        blind = mechanism.for_query({"digit"}, guidance=0)
+        answers = [blind.mean(noise, {**parents, "digit": torch.full((3,), k)}) for k in range(3)]
+        torch.testing.assert_close(answers[0], answers[1])
+        torch.testing.assert_close(answers[0], answers[2])
+
+    def test_numbers_weigh_as_learned(self, mechanism: Autoencoder) -> None:
+        x, parents = draw()
+        noise = mechanism.abduct(x, parents)
+        new = {**parents, "s": parents["s"] + 1}
+        guided = mechanism.for_query({"s"}, guidance=3)
+        assert torch.equal(guided.predict(noise, new), mechanism.predict(noise, new))
+
+    def test_the_rest_has_a_weight_of_its_own(self, mechanism: Autoencoder) -> None:
+        x, parents = draw()
+        noise = mechanism.abduct(x, parents)
+        changed = mechanism.for_query({"digit"}, guidance=2)
+        rest = mechanism.for_query({"s"}, guidance={"rest": 2})
+        assert torch.equal(rest.predict(noise, parents), changed.predict(noise, parents))
+
+    def test_abduction_is_never_guided(self, family: str) -> None:
+        mechanism = perturbed(FAMILIES[family](guidance=3))
+        x, parents = draw()
+        assert torch.equal(mechanism.predict(mechanism.abduct(x, parents), parents), x)
+        assert "weight 3 of parents that changed" in mechanism.for_query().assumption
+
+    def test_a_negative_weight_is_refused(self, family: str) -> None:
+        with pytest.raises(ValueError, match="a weight of at least 0"):
+            FAMILIES[family](guidance=-1)

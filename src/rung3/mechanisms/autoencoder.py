@@ -23,14 +23,20 @@ pays. So the divergences of a batch are looked at now and then, from the end of 
 middle of training. If all layers together hold less than `COLLAPSED` nats, the networks begin anew,
 and the weight of the divergences rises from 0 (Bowman et al. 2016, arXiv 1511.06349). That is done
 at most once: latents that are unused a second time have nothing to tell.
+
+The decoder may follow a discrete parent too little, a digit say, since the latents hold some of it.
+With guidance, shares of the context count more (`rung3.mechanisms.networks.context`): no other
+training is needed. Shares of numbers are left alone: farther from their mean they would be those of
+a value that was not asked for.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol
+from collections.abc import Mapping, Set
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from torch import Generator, Tensor
@@ -40,6 +46,7 @@ from rung3.data.seeding import seeded
 from rung3.data.shared_batch import batch_mean
 from rung3.data.variables import Image
 from rung3.mechanisms.base import Abduction, Mechanism, Parents
+from rung3.mechanisms.guidance import Guidance
 from rung3.mechanisms.likelihoods.base import Likelihood
 from rung3.mechanisms.likelihoods.registry import check_likelihood, likelihood_of
 from rung3.mechanisms.networks.context import Context
@@ -113,9 +120,12 @@ class Autoencoder(Mechanism):
         gamma: Exponent of the weights of pixels in the loss.
         min_log_scale: Lower bound of a pixel's log-scale, with pixels from 0 to 1.
         widening: Factor on the posterior's deviations where several draws are asked for.
+        guidance: Weight of the discrete parents that changed in a counterfactual, or of both
+            groups, `{"changed": 1.5, "rest": 1}`, see `rung3.mechanisms.guidance`; a query may
+            have others, `guidance=`.
 
     Raises:
-        ValueError: If there is no such likelihood, or the factor is below 1.
+        ValueError: If there is no such likelihood, the factor is below 1, or a weight below 0.
 
     Attributes:
         pixels: The likelihood of the pixels.
@@ -126,7 +136,9 @@ class Autoencoder(Mechanism):
 
     abduction: ClassVar[Abduction] = "approximate"
     observation_noise: ClassVar[tuple[str, ...]] = ("eps",)
+    query_options: ClassVar[tuple[str, ...]] = ("guidance",)
 
+    changed: frozenset[str] = frozenset()
     pixels: Likelihood[Any]
     steps: Tensor
     revived: Tensor
@@ -138,6 +150,7 @@ class Autoencoder(Mechanism):
         gamma: float,
         min_log_scale: float,
         widening: float = 1.0,
+        guidance: float | Mapping[str, float] = 1.0,
     ) -> None:
         super().__init__()
         check_likelihood(likelihood)
@@ -148,6 +161,8 @@ class Autoencoder(Mechanism):
         self.gamma = gamma
         self.min_log_scale = min_log_scale
         self.widening = widening
+        self.guidance = guidance
+        self.is_guided = not Guidance.of(guidance).plain
         self.held = torch.tensor(torch.inf)
 
     def build(self) -> None:
@@ -207,8 +222,34 @@ class Autoencoder(Mechanism):
         """Take the location and scale of the parents from training data."""
         self.context.calibrate(parents)
 
+    def for_query(self, changed: Set[str] = frozenset(), **options: Any) -> Self:
+        """Return this mechanism with other guidance, its parameters shared.
+
+        Args:
+            changed: Names of the parents that changed.
+            options: `guidance`, if the query has any.
+
+        Raises:
+            ValueError: If a weight is negative or infinite.
+        """
+        view = copy.copy(self)
+        view.guidance = options.get("guidance", self.guidance)
+        view.changed = frozenset(changed)
+        view.assumption = Guidance.of(view.guidance).beside(self.assumption)
+        return view
+
     def _context(self, parents: Parents, n: int) -> Tensor:
         context: Tensor = self.context(parents, n)
+        return context
+
+    def _guided_context(self, parents: Parents, n: int) -> Tensor:
+        """Return the context of a prediction: parents weigh as guidance says."""
+        guidance = Guidance.of(self.guidance)
+        weights = {
+            name: guidance.changed if name in self.changed else guidance.rest
+            for name in self.parents
+        }
+        context: Tensor = self.context(parents, n, weights)
         return context
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
@@ -227,7 +268,7 @@ class Autoencoder(Mechanism):
 
     def _params(self, latents: dict[str, Tensor], parents: Parents) -> Any:
         n = len(next(iter(latents.values())))
-        return self.pixels.params(self._decode(latents, self._context(parents, n)))
+        return self.pixels.params(self._decode(latents, self._guided_context(parents, n)))
 
     def _parts(self, noise: Noise) -> tuple[dict[str, Tensor], Tensor]:
         if isinstance(noise, Tensor) or "eps" not in noise or len(noise) < 2:

@@ -11,7 +11,8 @@ factored form `v_0 + sum_g w_g (v of g alone - v_0)` (arXiv 2506.14399; of one g
 parents: Ho and Salimans 2022, arXiv 2207.12598), and a group with weight 1 is left as it is, at no
 cost. With both weights 1 it is the plain field, bit for bit.
 
-The field without a group is one that the network learned with these parents left out.
+The field without a group is one that the network learned with these parents left out. Autoencoders
+use the same weights in another way (`rung3.mechanisms.networks.context`).
 """
 
 from __future__ import annotations
@@ -71,6 +72,15 @@ class Guidance(NamedTuple):
     def plain(self) -> bool:
         """Whether it changes nothing."""
         return self == Guidance()
+
+    def beside(self, assumption: str) -> str:
+        """Return what a mechanism assumes when it guides by these weights."""
+        if self.plain:
+            return assumption
+        return (
+            f"{assumption}, guided: weight {self.changed:g} of parents that changed, "
+            f"{self.rest:g} of the rest"
+        )
 
 
 def guided(

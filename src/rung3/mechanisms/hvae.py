@@ -71,6 +71,8 @@ class HVAE(Autoencoder):
         checkpointing: Compute activations again in the backward pass: less memory, more time.
         widening: Factor on the posterior's deviations where several draws are asked for: see
             `rung3.evaluation.widen`.
+        guidance: Weight of the discrete parents that changed in a counterfactual, or of both
+            groups, `{"changed": 1.5, "rest": 1}`; a query may have others, `guidance=`.
 
     Raises:
         ValueError: If an argument is out of range; on `build`, if the variable is not an image,
@@ -108,8 +110,9 @@ class HVAE(Autoencoder):
         min_log_scale: float = -7.5,
         checkpointing: bool = False,
         widening: float = 1.0,
+        guidance: float | Mapping[str, float] = 1.0,
     ) -> None:
-        super().__init__(likelihood, beta, gamma, min_log_scale, widening)
+        super().__init__(likelihood, beta, gamma, min_log_scale, widening, guidance)
         _check_choice("prior", prior, ("exogenous", "conditional"))
         _check_choice("mediator", mediator, ("chain", "mixture"))
         if mediator == "mixture" and prior != "conditional":

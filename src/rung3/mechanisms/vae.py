@@ -10,6 +10,7 @@ explain: stored there, it would work against an intervention.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -54,6 +55,8 @@ class VAE(Autoencoder):
         checkpointing: Compute activations again in the backward pass: less memory, more time.
         widening: Factor on the posterior's deviations where several draws are asked for: see
             `rung3.evaluation.widen`.
+        guidance: Weight of the discrete parents that changed in a counterfactual, or of both
+            groups, `{"changed": 1.5, "rest": 1}`; a query may have others, `guidance=`.
 
     Raises:
         ValueError: On `build`, if the variable is not an image, or its pixels are real-valued and
@@ -83,8 +86,9 @@ class VAE(Autoencoder):
         min_log_scale: float = -7.5,
         checkpointing: bool = False,
         widening: float = 1.0,
+        guidance: float | Mapping[str, float] = 1.0,
     ) -> None:
-        super().__init__(likelihood, beta, gamma, min_log_scale, widening)
+        super().__init__(likelihood, beta, gamma, min_log_scale, widening, guidance)
         check_counts(1, latent=latent, width=width, depth=depth)
         check_counts(0, cooling=cooling)
         self.latent = latent

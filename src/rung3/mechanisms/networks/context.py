@@ -15,7 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from rung3.data.variables import Variable
+from rung3.data.variables import Discrete, Variable
 from rung3.mechanisms.base import Parents
 from rung3.mechanisms.networks.encoding import MLP, ParentEncoder
 
@@ -54,6 +54,7 @@ class Context(nn.Module):
         self.networks = nn.ModuleList(
             nn.Sequential(MLP(encoder.width, share, (WIDTH,)), nn.SiLU()) for encoder in encoders
         )
+        self.variables = dict(parents)
         self.width = share * len(parents) or 1
         self.register_buffer("none", torch.zeros(1, 1), persistent=False)
 
@@ -62,8 +63,29 @@ class Context(nn.Module):
         for encoder in cast(Iterable[ParentEncoder], self.encoders):
             encoder.calibrate(parents)
 
-    def forward(self, parents: Parents, n: int) -> Tensor:
-        """Return the context; `n` is the number of rows, needed where there are no parents."""
-        parts = zip(self.encoders, self.networks, strict=True)
-        shares = [network(encoder(parents, n)) for encoder, network in parts]
+    def forward(
+        self, parents: Parents, n: int, weights: Mapping[str, float] | None = None
+    ) -> Tensor:
+        """Return the context.
+
+        Args:
+            parents: The parents' values, `(n, ...)`.
+            n: Number of rows, needed where there are no parents.
+            weights: Weights of the shares of discrete parents, by name; 1 where not given.
+        """
+        weights = weights or {}
+        shares = [
+            self._weighted(k, parents, n, weights.get(name, 1.0))
+            for k, name in enumerate(self.variables)
+        ]
         return torch.cat(shares, dim=1) if shares else self.none.expand(n, 1)
+
+    def _weighted(self, k: int, parents: Parents, n: int, weight: float) -> Tensor:
+        """Return the share of the k-th parent, `(n, share)`."""
+        share: Tensor = self.networks[k](self.encoders[k](parents, n))
+        name, variable = list(self.variables.items())[k]
+        if weight == 1 or not isinstance(variable, Discrete):
+            return share
+        values = torch.arange(variable.classes, device=share.device)
+        each = self.networks[k](self.encoders[k]({name: values}, variable.classes))
+        return share + (weight - 1) * (share - each.mean(0))
