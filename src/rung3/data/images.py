@@ -32,7 +32,7 @@ from rung3.data.variables import TOLERANCE, Image
 if TYPE_CHECKING:
     from PIL.Image import Image as Pillow
 
-__all__ = ["FORMATS", "SUFFIXES", "Picture", "Pictures", "decode", "read_images"]
+__all__ = ["FORMATS", "SUFFIXES", "Picture", "Pictures", "decode", "pictures", "read_images"]
 
 Array = np.ndarray[Any, Any]
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
@@ -253,10 +253,20 @@ def read_images(
     Raises:
         ValueError: If a file is missing or unreadable, or does not fit the variable.
     """
+    return gather(pictures(name, files, image, size, fit), files, workers, progress)
+
+
+def pictures(
+    name: str,
+    files: Sequence[Path | None],
+    image: Image | None = None,
+    size: tuple[int, int] | None = None,
+    fit: Fit | None = None,
+) -> Pictures:
+    """Return what reads image files, as `read_images` does; of files without a variable as one."""
     alike = 0 if image is not None else 3 if size is None else 1  # axes on which files must agree
     image = image or _as_first(name, files, size, fit)
-    reader = Pictures(name, image, files[0] if alike else None, alike)
-    return gather(reader, files, workers, progress)
+    return Pictures(name, image, files[0] if alike else None, alike)
 
 
 class Pictures(FileReader):

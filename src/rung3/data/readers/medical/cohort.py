@@ -10,10 +10,12 @@ from typing import Any
 import torch
 
 from rung3.data.archives import archive_of
-from rung3.data.images import read_images
-from rung3.data.readers.scans import ScanOptions, is_scan, read_scans
+from rung3.data.gathering import FileReader
+from rung3.data.images import pictures
+from rung3.data.readers.scans import ScanOptions, Scans, is_scan
 from rung3.data.rows import Rows
 from rung3.data.spelling import suggest
+from rung3.data.unread import Unread
 from rung3.data.variables import Image, Variable
 
 __all__ = ["YEARS", "Cohort", "LeftOut", "find_image", "ml", "once"]
@@ -133,23 +135,40 @@ class Cohort:
         variables: Mapping[str, Variable] | None = None,
         at: Iterable[int] | None = None,
         scans: ScanOptions | None = None,
+        *,
+        progress: bool = True,
     ) -> Rows:
         """Read the rows, as tensors, with their images.
+
+        Images are held as they are stored: see `rung3.data.table`.
 
         Args:
             variables: Which variables to read, and what they are where that differs from the
                 cohort's own; an `Image` says the size of the images. By default all but the image.
             at: Which rows, by their numbers from 0; all if not given.
             scans: What to take from scans; where given, pictures too are read by its levels.
+            progress: Whether to show a progress bar, where there are a thousand images and more.
 
         Raises:
             ValueError: If there is no such variable, or a value or an image does not fit it.
         """
+        return self.unread(variables, at, scans).read(progress=progress)
+
+    def unread(
+        self,
+        variables: Mapping[str, Variable] | None = None,
+        at: Iterable[int] | None = None,
+        scans: ScanOptions | None = None,
+    ) -> Unread:
+        """Read the rows, and leave their images in their files; arguments are those of `rows`."""
         chosen = [self.records[k] for k in (range(len(self)) if at is None else at)]
+        wanted = variables or self.variables
         values: dict[str, torch.Tensor] = {}
-        for name, variable in (variables or self.variables).items():
+        images: dict[str, tuple[FileReader, Sequence[Path]]] = {}
+        for name, variable in wanted.items():
             if isinstance(variable, Image):
-                values[name] = _read(name, [record[IMAGE] for record in chosen], variable, scans)
+                files = [record[IMAGE] for record in chosen]
+                images[name] = _reader(name, files, variable, scans), files
             elif name not in self.variables:
                 known = suggest(name, [*self.variables, IMAGE], "its variables")
                 raise ValueError(f"{self.source}: no variable {name!r}; {known}")
@@ -159,15 +178,15 @@ class Cohort:
                     values[name] = variable.validate(name, column)
                 except ValueError as error:
                     raise ValueError(f"{self.source}: {error}") from None
-        return Rows(values)
+        return Unread(list(wanted), values, images, len(chosen))
 
 
-def _read(
+def _reader(
     name: str, files: Sequence[Path], image: Image, scans: ScanOptions | None
-) -> torch.Tensor:
+) -> FileReader:
     if scans is not None or any(is_scan(file) for file in files):
-        return read_scans(name, files, image, scans)
-    return read_images(name, files, image)
+        return Scans(name, image, scans)
+    return pictures(name, files, image)
 
 
 def find_image(root: Path, pattern: str) -> Path | None:
