@@ -285,9 +285,7 @@ class Pictures(FileReader):
     what = "image file"
     threads = True
 
-    def __init__(
-        self, name: str, image: Image, first: Path | None = None, alike: int = 0
-    ) -> None:
+    def __init__(self, name: str, image: Image, first: Path | None = None, alike: int = 0) -> None:
         super().__init__(name, image)
         self.first, self.alike = first, alike
         if image.channels not in (1, 3):

@@ -144,7 +144,7 @@ class Rows(Mapping[str, Tensor]):
         return Rows(parts, provenance=self.provenance)
 
     def to(self, device: torch.device | str) -> Rows:
-        """Move the rows to another device; images that are held as they are stored become floats."""
+        """Move the rows to another device; images held as they are stored become floats."""
         return self._map(lambda t: t.to(device), self.batched)
 
     def _map(self, function: Callable[[Tensor], Tensor], batched: bool) -> Rows:

@@ -1,8 +1,8 @@
 """Columns of images as they are stored: whole levels of one or two bytes, in memory or on disk.
 
-A pixel of `bits` bits is held as its level k, and is `k / L` with `L = 2**bits - 1` only in the rows
-that are read: eight bits take a quarter of the memory of floats. To all code such a column is a
-tensor of floats. Its rows are made as they are asked for:
+A pixel of `bits` bits is held as its level k, and is `k / L` with `L = 2**bits - 1` only in the
+rows that are read: eight bits take a quarter of the memory of floats. To all code such a column is
+a tensor of floats. Its rows are made as they are asked for:
 
     column[3], column[indices]     floats, of these rows alone
     column[10:20]                  a view: another `Stored` of the same numbers
@@ -12,7 +12,7 @@ tensor of floats. Its rows are made as they are asked for:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -144,7 +144,7 @@ class Stored(Tensor):
     def __iter__(self) -> Iterator[Tensor]:
         return (self[k] for k in range(len(self)))
 
-    def __repr__(self, **_: Any) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         kind = "floats" if self.levels is None else f"levels from 0 to {self.levels}"
         return f"Stored({kind}, shape={tuple(self.shape)})"
 
@@ -155,9 +155,7 @@ class Stored(Tensor):
         return Stored, (self.source, self.levels, self.missing, self.at)
 
     @classmethod
-    def __torch_function__(
-        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Answer what needs no pixels, and read the rows for everything else."""
         if func in OF_SHAPE:
             with torch._C.DisableTorchFunctionSubclass():
@@ -172,7 +170,7 @@ class Stored(Tensor):
         return func(*tree_map(_plain, tuple(args)), **tree_map(_plain, kwargs or {}))
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]  # torch calls it so
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Read the rows for what torch does without asking `__torch_function__`."""

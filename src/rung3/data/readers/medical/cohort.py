@@ -12,13 +12,14 @@ import torch
 from rung3.data.archives import archive_of
 from rung3.data.gathering import FileReader
 from rung3.data.images import pictures
+from rung3.data.prepared import Prepared
 from rung3.data.readers.scans import ScanOptions, Scans, is_scan
 from rung3.data.rows import Rows
 from rung3.data.spelling import suggest
 from rung3.data.unread import Unread
 from rung3.data.variables import Image, Variable
 
-__all__ = ["YEARS", "Cohort", "LeftOut", "find_image", "ml", "once"]
+__all__ = ["YEARS", "Cohort", "LeftOut", "PreparedCohort", "find_image", "ml", "once"]
 
 YEARS: dict[str, Any] = {"unit": "years", "lower": 0}
 """Fields of an age."""
@@ -126,9 +127,16 @@ class Cohort:
         Raises:
             ValueError: If it comes with none.
         """
-        if any("split" not in record for record in self.records):
-            raise ValueError(f"{self.source}: no split is published with it; give a share")
-        return [k for k, record in enumerate(self.records) if record["split"] in splits]
+        return _of_splits(self.source, self.extra()["splits"], splits)
+
+    def extra(self) -> dict[str, Any]:
+        """Return what there is beside the variables, as JSON holds it."""
+        published = all("split" in record for record in self.records)
+        return {
+            "subjects": self.subjects,
+            "splits": [record["split"] for record in self.records] if published else None,
+            "left out": self.left_out,
+        }
 
     def rows(
         self,
@@ -179,6 +187,39 @@ class Cohort:
                 except ValueError as error:
                     raise ValueError(f"{self.source}: {error}") from None
         return Unread(list(wanted), values, images, len(chosen))
+
+
+class PreparedCohort:
+    """The rows of a data set as they were prepared on disk; its own files are not read.
+
+    Args:
+        source: Where they are from, for messages.
+        prepared: What was prepared.
+    """
+
+    def __init__(self, source: str | Path, prepared: Prepared) -> None:
+        self.source, self.prepared = Path(source), prepared
+        self.left_out: dict[str, int] = dict(prepared.extra["left out"])
+        self.subjects: list[str] = list(prepared.extra["subjects"])
+
+    def published(self, *splits: str) -> list[int]:
+        """Return the rows of the splits that the data set comes with, as `Cohort.published`."""
+        return _of_splits(self.source, self.prepared.extra["splits"], splits)
+
+    def rows(
+        self,
+        variables: Mapping[str, Variable],
+        at: Sequence[int],
+        scans: ScanOptions | None = None,
+    ) -> Rows:
+        """Return rows by their numbers; they were prepared of these variables and scans."""
+        return self.prepared.rows[torch.tensor(at, dtype=torch.long)]
+
+
+def _of_splits(source: Path, published: Sequence[str] | None, splits: Sequence[str]) -> list[int]:
+    if published is None:
+        raise ValueError(f"{source}: no split is published with it; give a share")
+    return [k for k, split in enumerate(published) if split in splits]
 
 
 def _reader(
