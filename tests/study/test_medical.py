@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -155,6 +156,29 @@ def medical(tmp_path: Path, name: str, **data: Any) -> Study:
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(study))
     return Study.load(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_data_set_is_prepared_on_disk_with_its_subjects_and_splits(
+    tmp_path: Path, data_folder: Path
+) -> None:
+    cohorts.mimic_cxr(data_folder / "mimic-cxr")
+    study = medical(tmp_path, "mimic-cxr")
+    for test in ("published", 0.3):
+        data = study.data.model_copy(update={"test": test})
+        source = data.model_copy(update={"prepared": tmp_path / "prepared"})
+        held, seed = data.splits(study.declared(), 1), 1
+        if test == "published":
+            source.listings(study.declared())[0].prepare(progress=False)
+        else:
+            shutil.rmtree(data_folder)  # what is prepared is enough
+        found = source.splits(study.declared(), seed)
+        for part in ("train", "validation", "test"):
+            one, other = getattr(held, part), getattr(found, part)
+            assert one.keys() == other.keys()
+            assert all(torch.equal(one[name], other[name]) for name in one)
+        assert found.left_out == held.left_out
+        assert found.prepared
 
 
 def test_what_a_reader_leaves_out_is_in_the_record(tmp_path: Path, data_folder: Path) -> None:

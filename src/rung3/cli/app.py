@@ -17,14 +17,14 @@ from rung3.cli.graph import graph
 from rung3.cli.init import init
 from rung3.cli.runs import runs
 from rung3.cli.sample import sample
-from rung3.cli.study import check, compare, evaluate, run, sweep, tradeoff
+from rung3.cli.study import check, compare, evaluate, prepare, run, sweep, tradeoff
 from rung3.cli.tables import effect
 from rung3.cli.whatif import counterfactual
 
 __all__ = ["app"]
 
 COMMANDS: list[Callable[..., None]] = [
-    *(init, check, run, evaluate),
+    *(init, check, prepare, run, evaluate),
     *(counterfactual, generate, sample, effects),
     *(compare, tradeoff, sweep, figure),
     runs,

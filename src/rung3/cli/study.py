@@ -1,4 +1,4 @@
-"""The commands on studies and their runs: run, evaluate, check, sweep, compare, tradeoff."""
+"""The commands on studies and runs: run, evaluate, check, prepare, sweep, compare, tradeoff."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rung3.cli.arguments import RunPath, RunPaths, Settings, StudyPath
 from rung3.cli.console import print_table, save_picture, say, say_path, warn
 
-__all__ = ["check", "compare", "evaluate", "run", "sweep", "tradeoff"]
+__all__ = ["check", "compare", "evaluate", "prepare", "run", "sweep", "tradeoff"]
 
 
 def run(
@@ -71,6 +71,31 @@ def check(study: StudyPath, settings: Settings = None) -> None:
         print_table(title, columns, lines)
     for text in result.warnings():
         warn(text)
+
+
+def prepare(
+    study: StudyPath,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write to; by default, data.prepared of the study, or else the cache."
+        ),
+    ] = None,
+    settings: Settings = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read images.")] = 1,
+) -> None:
+    """Prepare a study's images on disk, to be read row by row; the same command goes on."""
+    from rung3.study.parser import located
+    from rung3.study.preparing import prepare_study
+    from rung3.study.study import Study
+
+    with located(study, settings or ()):
+        loaded = Study.load(study, settings or ())
+        folders = prepare_study(loaded, out, workers=workers)
+    for folder in folders:
+        say_path("prepared", folder)
+    if out is not None:
+        say(f"a study reads from there that says data.prepared={out}")
 
 
 def sweep(

@@ -19,6 +19,8 @@ import torch
 import yaml
 from torch import Tensor
 
+from rung3.data.stored import blocks
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -167,8 +169,9 @@ def _digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
     hashed = hashlib.sha256(text.encode())
     for name, value in tensors.items():
         hashed.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        flat = value.detach().cpu().contiguous().reshape(-1)
-        hashed.update(flat.view(torch.uint8).numpy().data)
+        for block in blocks(value):
+            flat = block.detach().cpu().contiguous().reshape(-1)
+            hashed.update(flat.view(torch.uint8).numpy().data)
     return hashed.hexdigest()
 
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -24,13 +25,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rung3.data.gathering import FileReader, Note, Notes, gather, needed
 from rung3.data.resizing import Fit, place
 from rung3.data.variables import TOLERANCE, Image
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Pillow
 
-__all__ = ["FORMATS", "SUFFIXES", "Picture", "decode", "read_images"]
+__all__ = ["FORMATS", "SUFFIXES", "Picture", "Pictures", "decode", "pictures", "read_images"]
 
 Array = np.ndarray[Any, Any]
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
@@ -157,19 +159,32 @@ def decode(source: Path | BinaryIO, formats: Sequence[str] = FORMATS) -> Picture
             (89 million); if it holds several pictures, transparent pixels, or colours of more than
             eight bits.
     """
+    with bounded():
+        return _decoded(source, formats)
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Let pictures of more pixels than Pillow holds safe be errors, in all threads."""
+    from PIL import Image as Files
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Files.DecompressionBombWarning)
+        yield
+
+
+def _decoded(source: Path | BinaryIO, formats: Sequence[str]) -> Picture:
     from PIL import Image as Files
     from PIL import ImageOps
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Files.DecompressionBombWarning)
-            with Files.open(source, formats=tuple(formats)) as opened:
-                form, count = opened.format, getattr(opened, "n_frames", 1)
-                stored = str([tile[3] for tile in opened.tile])  # portable maps: with their white
-                signed = 2 in getattr(opened, "tag_v2", {}).get(SAMPLE_FORMAT, ())
-                opened.load()
-                picture = ImageOps.exif_transpose(opened)
-            pixels, clear = _pixels(picture)
+        with Files.open(source, formats=tuple(formats)) as opened:
+            form, count = opened.format, getattr(opened, "n_frames", 1)
+            stored = str([tile[3] for tile in opened.tile])  # portable maps: with their white
+            signed = 2 in getattr(opened, "tag_v2", {}).get(SAMPLE_FORMAT, ())
+            opened.load()
+            picture = ImageOps.exif_transpose(opened)
+        pixels, clear = _pixels(picture)
     except FileNotFoundError:
         raise
     except Exception as error:  # a decoder may raise anything on a damaged file
@@ -214,8 +229,11 @@ def read_images(
     image: Image | None = None,
     size: tuple[int, int] | None = None,
     fit: Fit | None = None,
+    *,
+    workers: int | None = None,
+    progress: bool = False,
 ) -> Tensor:
-    """Read image files as values of a variable.
+    """Read image files as values of a variable, which are held as they are stored.
 
     Warns where files were resized, cropped or padded, or colours converted to grey.
 
@@ -225,84 +243,107 @@ def read_images(
         image: The variable; if not given, as the first file is.
         size: `(height, width)` of a variable that is not given.
         fit: As of `Image`, of a variable that is not given.
+        workers: Threads that read; as many as there are cores, up to eight, if not given.
+        progress: Whether to show a progress bar, where there are many.
 
     Returns:
-        Images `(n, C, H, W)` in [0, 1]; NaN where there is none and the variable may be missing.
+        Images `(n, C, H, W)` in [0, 1], as `rung3.data.stored.Stored`; NaN where there is none and
+        the variable may be missing.
 
     Raises:
         ValueError: If a file is missing or unreadable, or does not fit the variable.
     """
+    return gather(pictures(name, files, image, size, fit), files, workers, progress)
+
+
+def pictures(
+    name: str,
+    files: Sequence[Path | None],
+    image: Image | None = None,
+    size: tuple[int, int] | None = None,
+    fit: Fit | None = None,
+) -> Pictures:
+    """Return what reads image files, as `read_images` does; of files without a variable as one."""
     alike = 0 if image is not None else 3 if size is None else 1  # axes on which files must agree
-    image = image or _as_first(name, _needed(name, files)[0], size, fit)
-    present = files if image.missing else _needed(name, files)
-    if image.depth is not None:
-        raise ValueError(
-            f"{name}: a volume is read from NIfTI or DICOM, and {files[0]} is neither; name "
-            ".nii, .nii.gz or .dcm files, or folders of the last"
-        )
-    if image.channels not in (1, 3):
-        raise ValueError(f"{name}: images of {image.channels} channels have no file type")
-    unlike, ways = "", dict[str, Path]()
-    resized: list[str] = []
-    grey: list[str] = []
-    values = torch.full((len(files), *image.shape), torch.nan, dtype=image.dtype)
-    for value, file in zip(values, present, strict=True):
-        if file is None:
-            continue
+    image = image or _as_first(name, files, size, fit)
+    return Pictures(name, image, files[0] if alike else None, alike)
+
+
+class Pictures(FileReader):
+    """What reads the picture files of an image variable.
+
+    Args:
+        name: The variable's name, for the errors.
+        image: The variable.
+        first: A file that the others must be like, if they must.
+        alike: On how many axes.
+
+    Raises:
+        ValueError: If no file type holds such images.
+    """
+
+    what = "image file"
+    threads = True
+
+    def __init__(self, name: str, image: Image, first: Path | None = None, alike: int = 0) -> None:
+        super().__init__(name, image)
+        self.first, self.alike = first, alike
+        if image.channels not in (1, 3):
+            raise ValueError(f"{name}: images of {image.channels} channels have no file type")
+
+    def bounded(self) -> AbstractContextManager[None]:
+        return bounded()
+
+    def read(self, file: Path) -> tuple[Tensor, Note | None]:
+        name, image = self.name, self.image
+        if image.depth is not None:
+            raise ValueError(
+                f"{name}: a volume is read from NIfTI or DICOM, and {file} is neither; name .nii, "
+                ".nii.gz or .dcm files, or folders of the last"
+            )
         picture = _open(name, file)
-        if picture.shape[:alike] != image.shape[:alike]:
-            unlike = unlike or f"{file} is {picture.shape}, but {files[0]} is {image.shape}"
-            continue
+        if picture.shape[: self.alike] != image.shape[: self.alike]:
+            raise ValueError(
+                f"{name}: {file} is {picture.shape}, but {self.first} is {image.shape}; give "
+                "size=(height, width), or declare the column's Image"
+            )
+        converted = False
         if image.channels == 1 and picture.shape[0] == 3:
-            grey += [str(file)] if picture.colours else []
+            converted = bool(picture.colours)
             picture = picture.grey()
         try:
-            value[:], way, change = picture.value(image)
+            value, way, change = picture.value(image)
         except ValueError as error:
             raise ValueError(f"{name}: image file {file} {error}") from None
-        ways.setdefault(way, file)
-        resized += [f"{file}, {change}"] if change else []
-    _check_alike(name, unlike, ways, image)
-    _tell(name, f"not {_size(image.shape)}", resized, len(files))
-    _tell(name, "in colour, and were converted to grey", grey, len(files))
-    return values
+        return value, Note.of(way, change, converted)
+
+    def conclude(self, notes: Notes, n: int) -> None:
+        """Refuse files some of which were read as codes of levels, and others as a range."""
+        ways, image = notes.ways, self.image
+        if "codes" in ways and "range" in ways:
+            raise ValueError(
+                f"{self.name}: pixels of {ways['codes']} are at most {image.levels}, as codes of "
+                f"bits={image.bits} are, and those of {ways['range']} go beyond; write all alike"
+            )
+        size = _size(image.shape)
+        self.tell(f"image files are not {size}", notes.resized, n)
+        self.tell("image files are in colour, and were converted to grey", notes.grey, n)
 
 
-def _check_alike(name: str, unlike: str, ways: Mapping[str, Path], image: Image) -> None:
-    """Refuse files of several sizes, or some read as codes of levels and others as a range."""
-    if unlike:
-        raise ValueError(
-            f"{name}: {unlike}; give size=(height, width), or declare the column's Image"
-        )
-    if "codes" in ways and "range" in ways:
-        raise ValueError(
-            f"{name}: pixels of {ways['codes']} are at most {image.levels}, as codes of "
-            f"bits={image.bits} are, and those of {ways['range']} go beyond; write all alike"
-        )
-
-
-def _as_first(name: str, file: Path, size: tuple[int, int] | None, fit: Fit | None) -> Image:
-    """Return the variable of images like the first file."""
-    first = _open(name, file)
+def _as_first(
+    name: str, files: Sequence[Path | None], size: tuple[int, int] | None, fit: Fit | None
+) -> Image:
+    """Return the variable of images like the first file; all rows must have one."""
+    needed(name, files, Pictures.what)
+    assert files[0] is not None
+    first = _open(name, files[0])
     height, width = size or first.shape[1:]
     return Image(first.shape[0], height, width, bits=first.bits, fit=fit)
 
 
-def _needed(name: str, files: Sequence[Path | None]) -> list[Path]:
-    """Return the files, and refuse any that is missing."""
-    present = [file for file in files if file is not None]
-    if len(present) < len(files):
-        rows = [row for row, file in enumerate(files) if file is None]
-        raise ValueError(
-            f"{name}: {len(rows)} of {len(files)} rows name no image file, row {rows[0]} first; "
-            "leave such rows out, or declare the variable with missing=True"
-        )
-    return present
-
-
 def _open(name: str, file: Path) -> Picture:
     try:
-        return decode(file)
+        return _decoded(file, FORMATS)
     except FileNotFoundError:
         raise ValueError(f"{name}: image file {file} is missing") from None
     except ValueError as error:
@@ -335,9 +376,3 @@ def _resize(pixels: Array, image: Image) -> tuple[Array, str]:
 def _size(shape: Sequence[int]) -> str:
     """Write height x width, of `(C, H, W)` or `(H, W)`."""
     return "x".join(map(str, shape[-2:]))
-
-
-def _tell(name: str, what: str, files: list[str], n: int) -> None:
-    if files:
-        text = f"{name}: {len(files)} of {n} image files are {what} (first: {files[0]})"
-        warnings.warn(text, stacklevel=4)

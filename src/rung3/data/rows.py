@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rung3.data.provenance import Provenance
 from rung3.data.spelling import suggest
+from rung3.data.stored import Stored, pick
 from rung3.data.variables import Variable
 
 if TYPE_CHECKING:
@@ -116,12 +117,15 @@ class Rows(Mapping[str, Tensor]):
         return self.select(key)
 
     def select(self, index: Index) -> Rows:
-        """Select rows by an index, a slice or a mask, with their noise; one index gives one row."""
+        """Select rows by an index, a slice or a mask, with their noise; one index gives one row.
+
+        Images that are held as they are stored (`rung3.data.stored`) are not read for that.
+        """
         if not self.batched:
             raise ValueError("a single row cannot be sliced")
         at: Any = index if self.particles is None else (slice(None), index)
         batched = isinstance(index, slice) or torch.as_tensor(index).ndim > 0
-        return self._map(lambda t: t[at], batched)
+        return self._map(lambda t: pick(t, at), batched)
 
     @property
     def batch(self) -> Rows:
@@ -140,7 +144,7 @@ class Rows(Mapping[str, Tensor]):
         return Rows(parts, provenance=self.provenance)
 
     def to(self, device: torch.device | str) -> Rows:
-        """Move the rows to another device."""
+        """Move the rows to another device; images held as they are stored become floats."""
         return self._map(lambda t: t.to(device), self.batched)
 
     def _map(self, function: Callable[[Tensor], Tensor], batched: bool) -> Rows:
@@ -322,6 +326,8 @@ def as_rows(
     variables: Mapping[str, Variable],
     device: torch.device,
     exact: Container[str] = (),
+    *,
+    read: bool = False,
 ) -> Rows:
     """Check values against the variables, and give them as `Rows`, batched as they came.
 
@@ -330,6 +336,7 @@ def as_rows(
         variables: The variables of the model.
         device: Where the tensors lie.
         exact: Names of numbers that are always held in double.
+        read: Whether images that are held as they are stored are read, and become floats.
 
     Raises:
         ValueError: Naming the variable, what was given and what was expected.
@@ -338,7 +345,9 @@ def as_rows(
     unknown = [name for name in given if name not in variables]
     if unknown:
         raise ValueError(f"{spell_unknown(unknown, variables)}")
-    checked = {k: variables[k].validate(k, v, k in exact).to(device) for k, v in given.items()}
+    checked = {k: variables[k].validate(k, v, k in exact) for k, v in given.items()}
+    stays = {k for k, v in checked.items() if isinstance(v, Stored) and not read}
+    checked = {k: v if k in stays else v.to(device) for k, v in checked.items()}
     if not checked:
         raise ValueError("no values were given")
     batched = {name: v.ndim > len(variables[name].shape) for name, v in checked.items()}

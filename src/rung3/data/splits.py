@@ -64,20 +64,27 @@ def divide(subjects: Sequence[object], share: float, seed: Seed = 0) -> tuple[Te
     """
     n = len(subjects)
     wanted = round(share * n) if 0 < share < 1 else 0
-    number = {subject: k for k, subject in enumerate(dict.fromkeys(subjects))}
-    of = torch.tensor([number[subject] for subject in subjects], dtype=torch.long)
-    order = torch.randperm(len(number), generator=torch.Generator().manual_seed(base_seed(seed)))
-    reached = torch.bincount(of, minlength=len(number))[order].cumsum(0)
+    of, people = _numbered(subjects)
+    order = torch.randperm(people, generator=torch.Generator().manual_seed(base_seed(seed)))
+    reached = torch.bincount(of, minlength=people)[order].cumsum(0)
     count = int((reached - wanted).abs().argmin()) + 1 if wanted else 0
-    if not 0 < count < len(number):
-        whose = "rows" if len(number) == n else f"rows of {len(number)} subjects"
+    if not 0 < count < people:
+        whose = "rows" if people == n else f"rows of {people} subjects"
         raise ValueError(
             f"validation={share} of {n} {whose} leaves a part empty; expected a share "
             "between 0 and 1 that sets at least one row aside, and leaves one"
         )
-    aside = torch.zeros(len(number), dtype=torch.bool)
+    aside = torch.zeros(people, dtype=torch.bool)
     aside[order[:count]] = True
     return (~aside[of]).nonzero()[:, 0], aside[of].nonzero()[:, 0]
+
+
+def _numbered(subjects: Sequence[object]) -> tuple[Tensor, int]:
+    """Return the number of each row's subject, in the order in which they come, and how many."""
+    if isinstance(subjects, range):  # all differ; of a million rows that is told at once
+        return torch.arange(len(subjects)), len(subjects)
+    number = {subject: k for k, subject in enumerate(dict.fromkeys(subjects))}
+    return torch.tensor([number[subject] for subject in subjects], dtype=torch.long), len(number)
 
 
 def check_apart(parts: Mapping[str, Sequence[object]]) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from rung3.data.precision import held
 from rung3.data.spelling import did_you_mean
+from rung3.data.stored import Stored
 from rung3.data.values import NUMBERS, array_of, is_coded, labels_of, objects, reading, to_tensor
 
 __all__ = ["Binary", "Categorical", "Continuous", "Image", "Ordinal", "Variable"]
@@ -82,6 +83,8 @@ class Variable(ABC):
             >>> Continuous(lower=0).validate("thickness", [1, 2.5])
             tensor([1.0000, 2.5000])
         """
+        if isinstance(value, Stored) and self._holds(value):
+            return value
         tensor = self.read(name, value)
         tail = tuple(tensor.shape[tensor.ndim - len(self.shape) :])
         if tensor.ndim not in (len(self.shape), len(self.shape) + 1) or tail != self.shape:
@@ -95,6 +98,10 @@ class Variable(ABC):
             present = tensor
         self.check_support(name, present)
         return self.hold(tensor, exact)
+
+    def _holds(self, value: Stored) -> bool:
+        """Return whether stored images are values of this variable, without a look at them."""
+        return False
 
     def hold(self, value: Tensor, exact: bool = False) -> Tensor:
         """Return values in the variable's type; in double what that would round too much."""
@@ -128,6 +135,8 @@ class Variable(ABC):
 
     def is_missing(self, value: Tensor) -> Tensor:
         """Return a mask `(n,)` of the rows of a batched value that are missing."""
+        if isinstance(value, Stored):
+            return value.gone()
         if not value.is_floating_point():
             return torch.zeros(len(value), dtype=torch.bool, device=value.device)
         return value.isnan().flatten(1).any(1) if value.ndim > 1 else value.isnan()
@@ -468,6 +477,11 @@ class Image(Variable):
     @property
     def dtype(self) -> torch.dtype:
         return torch.get_default_dtype()
+
+    def _holds(self, value: Stored) -> bool:
+        held = (tuple(value.shape[1:]), value.dtype, value.levels)
+        alike = held == (self.shape, self.dtype, self.levels)
+        return alike and (self.missing or not bool(value.gone().any()))
 
     def check_support(self, name: str, value: Tensor) -> None:
         if not value.is_floating_point():

@@ -13,6 +13,7 @@ from rung3.data.cache import Cache
 from rung3.data.files import digest
 from rung3.data.rows import Rows, Values, as_rows, named
 from rung3.data.seeding import Seed, base_seed, stream
+from rung3.data.stored import Stored
 from rung3.data.variables import Image
 from rung3.evaluation.baselines.baselines import of_world
 from rung3.evaluation.bootstrap import Bootstrap
@@ -347,7 +348,8 @@ def _reference(setup: _Setup, train: Values | None) -> tuple[Rows, Readings] | N
         rows, _ = complete(model, some, "training")
     elif truth is not None:
         rows = truth.sample(min(count, FRESH), seed=stream(setup.seeds[0], "reference"))
-    rows = rows.to(model.device)
+    there = {k: v if isinstance(v, Stored) else v.to(model.device) for k, v in rows.items()}
+    rows = Rows(there, noise=rows.noise, world=rows.world)
     return rows, read_images(oracles, rows, model.device, setup.batch_size)
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["between_rows", "supports", "trainings"]
 
+AT_ONCE = 1024
+"""Rows at once, where each is compared with another."""
+
 
 def trainings(model: SCM, history: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return, by mechanism that was trained, its epochs, its steps and its losses.
@@ -53,7 +56,9 @@ def between_rows(model: SCM, rows: Rows, seed: int) -> dict[str, dict[str, Any]]
     found = {}
     for name in outcomes(model):
         variable = model.variables[name]
-        apart = distance(variable, rows[name], rows[name][order])
+        pairs = zip(order.split(AT_ONCE), torch.arange(rows.n).split(AT_ONCE), strict=True)
+        value = rows[name]
+        apart = torch.cat([distance(variable, value[at], value[other]) for other, at in pairs])
         image = isinstance(variable, Image)
         found[name] = {"apart": float(apart.mean()), "unit": unit(variable), "image": image}
     return found

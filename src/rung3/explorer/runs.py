@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from rung3.data import split
 from rung3.data.rows import Rows
 from rung3.data.variables import Image
 from rung3.evaluation.verdict import Verdict
@@ -80,11 +79,9 @@ class Opened:
         """
         if self.path is None:
             return None
-        study = RunFolder(self.path).study()
-        rows = study.data.train_rows(study.declared(), study.seed)
+        rows = RunFolder(self.path).study().splits().train
         variables = self.model.variables.items()
-        small = Rows({name: rows[name] for name, v in variables if not isinstance(v, Image)})
-        train, _ = split(small, study.data.validation, study.seed)
+        train = Rows({name: rows[name] for name, v in variables if not isinstance(v, Image)})
         RunFolder(self.path).check_rows("train", train)
         order = torch.randperm(train.n, generator=torch.Generator().manual_seed(0))
         return train.select(order[:MAX_ROWS])

@@ -17,14 +17,11 @@ import json
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from functools import partial
 from itertools import groupby
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +34,7 @@ from rung3.data.expressions import Expression, value_of
 from rung3.data.files import DRAFTS, digest, write_text
 from rung3.data.rows import Rows, Values, spell_unknown
 from rung3.data.seeding import base_seed
+from rung3.data.workers import spread
 from rung3.mechanisms import Mechanism
 from rung3.scm import imputation, reading
 from rung3.scm.districts.loaded import unwrapped
@@ -431,30 +429,8 @@ def _spread(
     with tempfile.TemporaryDirectory() as place:
         model.save(Path(place) / "model")
         start = partial(set_up, Path(place) / "model", families, str(model.device), query, folder)
-        under_way: dict[Future[str], int] = {}
-        with ProcessPoolExecutor(workers, get_context("spawn"), start) as pool:
-            try:
-                for part in parts:
-                    under_way[pool.submit(_work, _packed(part))] = part.shard
-                    if len(under_way) >= 2 * workers:
-                        yield from _collected(under_way, FIRST_COMPLETED)
-                yield from _collected(under_way, "ALL_COMPLETED")
-            except BrokenProcessPool:
-                shards = ", ".join(map(str, sorted(under_way.values())))
-                raise ChildProcessError(
-                    f"a worker died (killed, perhaps for want of memory) while shards {shards} of "
-                    f"{folder} were under way; the same call goes on, with fewer workers if memory "
-                    "is short"
-                ) from None
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _collected(under_way: dict[Future[str], int], when: str) -> Iterator[tuple[int, str]]:
-    done, _ = wait(under_way, return_when=when)
-    for future in done:
-        name = future.result()
-        yield under_way.pop(future), name
+        jobs = ((part.shard, _packed(part)) for part in parts)
+        yield from spread(_work, jobs, workers, folder, start)
 
 
 WORKER: dict[str, Any] = {}

@@ -216,7 +216,7 @@ class Model(nn.Module):
                 row.
         """
         wide = [name for name, mechanism in self._mechanisms.items() if mechanism.wide]
-        rows = as_rows(values, self.variables, self.device, exact=wide)
+        rows = as_rows(values, self.variables, self.device, exact=wide, read=True)
         if rows.n == 0:
             raise ValueError("no rows were given; expected at least one")
         return rows

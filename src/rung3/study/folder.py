@@ -1,8 +1,8 @@
 """The folder of a run: what it holds, whether it may be written to, and how it is opened again.
 
 study.yaml        the study as it was run: paths absolute, settings made, sealed by its first line
-data.json         digests of the rows' columns, where they were read from files, and how many rows
-                  of these were left out, by reason
+data.json         digests of the rows' columns, where they were read from files, how many rows of
+                  these were left out, by reason, and digests of what was prepared of them on disk
 checkpoints/      of training; from here a run that was killed goes on
 history.json      losses by mechanism and epoch
 model/            the fitted model; written when training is done
@@ -43,6 +43,9 @@ __all__ = ["RunFolder"]
 LOCK = "lock"
 
 SEAL = b"# sha256: "
+
+PREPARED = "prepared"
+"""Name of the digests of rows that were prepared on disk, among the notes of the data."""
 
 UNLISTED = (
     "metrics.json", "report.html", "scores.safetensors", "examples.safetensors",
@@ -312,8 +315,9 @@ class RunFolder:
     def test(self, at: int | None = None) -> tuple[Rows, SCM | None]:
         """Return the test rows, or one of them, and the world that they come from if it is known.
 
-        Of rows that a world draws only that one is rendered; files are read whole, as it takes all
-        rows to see that they are those of the run.
+        Of rows that a world draws only that one is rendered, and of those prepared on disk only
+        that one is read; files are read whole, as it takes all rows to see that they are those of
+        the run.
 
         Args:
             at: The number of a row, from 0; all if not given.
@@ -326,11 +330,19 @@ class RunFolder:
         if at is not None and not source.is_read:
             return source.test_rows(declared, study.seed, at), source.truth()
         rows = source.test_rows(declared, study.seed)
-        self.check_rows("test", rows)
+        if not self._prepared_as_then(study):
+            self.check_rows("test", rows)
         if at is None:
             return rows, source.truth()
         check_row(at, rows.n)
         return rows[at], source.truth()
+
+    def _prepared_as_then(self, study: Study) -> bool:
+        """Return whether the rows lie prepared on disk as they did when the run began."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            noted = json.loads(self.data_path.read_bytes())[PREPARED]
+            return bool(noted) and noted == study.data.stamp(study.declared())
+        return False
 
     def verdict(self) -> Verdict | None:
         """What the run's report says of the model; `None` if there is none that can be read."""
@@ -395,6 +407,8 @@ class RunFolder:
             noted: dict[str, Any] = {name: _digests(part) for name, part in rows.items()}
             if splits.left_out:
                 noted["rows left out"] = dict(splits.left_out)
+            if splits.prepared:
+                noted[PREPARED] = splits.prepared
             write_json(self.data_path, noted)
         for name, part in rows.items():
             self.check_rows(name, part)

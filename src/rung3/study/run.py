@@ -72,7 +72,7 @@ def run_study(
         place.check_model_path()
     with place.lock():
         with stoppable("while reading the data", CURE):
-            splits, untrained = study.splits(), study.model()
+            splits, untrained = study.splits(say if first else _silent), study.model()
             preflight(study, untrained, splits)
         if first and place.claim(
             study, overwrite

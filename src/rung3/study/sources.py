@@ -13,23 +13,26 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from torch import Tensor
 
 from rung3 import data, worlds
-from rung3.data.memory import require, row_bytes
-from rung3.data.readers.medical import LAYOUTS, Cohort
+from rung3.data.cache import user_cache
+from rung3.data.readers.medical import LAYOUTS, Cohort, PreparedCohort
 from rung3.data.readers.mnist import Split
 from rung3.data.readers.scans import ScanOptions
+from rung3.data.readers.table import unread_table
 from rung3.data.rows import Rows, map_noise
 from rung3.data.seeding import stream
 from rung3.data.splits import check_apart, divide
+from rung3.data.unread import Unread
 from rung3.data.variables import Image, Variable
 from rung3.scm.propagation import generate
 from rung3.scm.scm import SCM
+from rung3.study.listings import Listing, Say
 from rung3.study.options import Derived
 from rung3.study.parser import FilePath, Part, nearest, unknown
 from rung3.worlds.strokes.colour import Scenario
 
 __all__ = [
-    "BrainData", "ChestData", "ColourData", "Data", "DigitsData", "MedicalData", "MorphoMNISTData",
-    "Splits", "TableData", "check_row",
+    "BrainData", "ChestData", "ColourData", "Data", "DigitsData", "Filed", "MedicalData",
+    "MorphoMNISTData", "Splits", "TableData", "check_row",
 ]  # fmt: skip
 
 Variables = Mapping[str, Variable]
@@ -63,6 +66,7 @@ class Splits:
         test: Rows to test on.
         truth: The world; `None` where it is not known.
         left_out: How many rows of the files are in none of these, by reason.
+        prepared: Digests of the rows as they were prepared on disk; empty if any were not.
     """
 
     train: Rows
@@ -70,6 +74,7 @@ class Splits:
     test: Rows
     truth: SCM | None
     left_out: Mapping[str, int] = field(default_factory=dict)
+    prepared: str = ""
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.train, self.validation, self.test, self.truth))
@@ -127,6 +132,10 @@ class _Source(Part):
         """
         raise ValueError(f"{name}: its rows are not read from scans")
 
+    def stamp(self, variables: Variables) -> str:
+        """Return digests of the rows as they were prepared on disk; empty if any were not."""
+        return ""
+
     def drawn(self) -> dict[str, int]:
         """Return how many rows are drawn, by the part of the file that says so."""
         return {}
@@ -135,13 +144,20 @@ class _Source(Part):
         """Return the column that a variable is read from, where it has another name."""
         return {}
 
-    def splits(self, variables: Variables, seed: int, share: float | None = None) -> Splits:
+    def splits(
+        self,
+        variables: Variables,
+        seed: int,
+        share: float | None = None,
+        say: Say = lambda text: None,
+    ) -> Splits:
         """Read or draw all rows.
 
         Args:
             variables: What each column holds.
             seed: Of the draws, and of the rows that are set aside.
             share: Share of the training rows set aside, instead of `validation`; 0 for none.
+            say: Called with where images are held, of rows that are read from files.
         """
         train, validation = self._set_aside(self.train_rows(variables, seed), seed, share)
         return Splits(train, validation, self.test_rows(variables, seed), self.truth())
@@ -149,6 +165,25 @@ class _Source(Part):
     def _set_aside(self, rows: Rows, seed: int, share: float | None) -> tuple[Rows, Rows]:
         share = self.validation if share is None else share
         return _split("validation", rows, share, seed) if share else (rows, rows[:0])
+
+
+class Filed(_Source):
+    """Rows that are read from files, from where they may have been prepared on disk."""
+
+    prepared: FilePath | None = None
+
+    @property
+    def place(self) -> Path:
+        """The folder that `rung3 prepare` writes to: one of the user's cache, if not given."""
+        return self.prepared or user_cache().folder / "prepared"
+
+    @abstractmethod
+    def listings(self, variables: Variables) -> list[Listing]:
+        """Return the tables of rows that can be prepared."""
+
+    def stamp(self, variables: Variables) -> str:
+        digests = [listing.digest() for listing in self.listings(variables)]
+        return " ".join(digests) if all(digests) else ""
 
 
 def _split(part: str, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
@@ -357,7 +392,7 @@ class MorphoMNISTData(_Source):
         return None if self.mnist is None else worlds.morphomnist(self.mnist, "test")
 
 
-class TableData(_Source):
+class TableData(Filed):
     """A CSV or Parquet table; the columns of image variables name files.
 
     Args:
@@ -368,6 +403,8 @@ class TableData(_Source):
         subject: Column that says whom a row is of: no subject is then in two parts.
         test: Another table, or the share of rows set aside at random.
         validation: Share of the training rows set aside.
+        prepared: Folder of rows prepared on disk by `rung3 prepare`; one of the user's cache, if
+            not given.
     """
 
     kind: Literal["table"]
@@ -400,22 +437,29 @@ class TableData(_Source):
             rows, _ = self._read(self.test, variables)
         return _pick(rows, at)
 
-    def splits(self, variables: Variables, seed: int, share: float | None = None) -> Splits:
+    def splits(
+        self,
+        variables: Variables,
+        seed: int,
+        share: float | None = None,
+        say: Say = lambda text: None,
+    ) -> Splits:
         """Read all rows, the table once; refuse tables that share a subject."""
-        train, subjects = self._read(self.path, variables)
+        train, subjects = self._read(self.path, variables, say)
         if isinstance(self.test, float):
             kept, held = _divide("test", subjects, self.test, seed)
             train, test = train.select(kept), train.select(held)
             subjects = [subjects[k] for k in kept.tolist()]
         else:
-            test, others = self._read(self.test, variables)
+            test, others = self._read(self.test, variables, say)
             if self.subject is not None:
                 _check_apart({"training": subjects, "test": others})
         share = self.validation if share is None else share
         if not share:
-            return Splits(train, train[:0], test, None)
+            return Splits(train, train[:0], test, None, prepared=self.stamp(variables))
         kept, held = _divide("validation", subjects, share, seed)
-        return Splits(train.select(kept), train.select(held), test, None)
+        parts = train.select(kept), train.select(held), test
+        return Splits(*parts, None, prepared=self.stamp(variables))
 
     def test_scan(self, name: str, seed: int, at: int) -> tuple[Path, ScanOptions]:
         table = self.path if isinstance(self.test, float) else self.test
@@ -430,17 +474,38 @@ class TableData(_Source):
     def _subjects(self, path: FilePath, n: int) -> Sequence[object]:
         return range(n) if self.subject is None else data.column(path, self.subject)
 
-    def _read(self, path: FilePath, variables: Variables) -> tuple[Rows, Sequence[object]]:
+    def _read(
+        self, path: FilePath, variables: Variables, say: Say = lambda text: None
+    ) -> tuple[Rows, Sequence[object]]:
         """Return the rows of a table, and whom each is of; by default all of different subjects."""
+        listing = self._listing(path, variables)
+        if (found := listing.prepared(say)) is None:
+            unread, extra = listing.read()
+            found = listing.settle(unread, extra, say)
+        read = unread.read(progress=True) if found is None else found.rows
+        whose = (extra if found is None else found.extra)["subjects"]
+        column = {name: self.columns.get(name, name) for name in variables}
+        rows = Rows({name: read[column[name]] for name in variables})
+        return rows, range(rows.n) if whose is None else whose
+
+    def listings(self, variables: Variables) -> list[Listing]:
+        paths = [self.path] if isinstance(self.test, float) else [self.path, self.test]
+        return [self._listing(path, variables) for path in paths]
+
+    def _listing(self, path: FilePath, variables: Variables) -> Listing:
         column = {name: self.columns.get(name, name) for name in variables}
         if strange := [name for name in self.scans if not isinstance(variables.get(name), Image)]:
             raise ValueError(f"data.scans: {strange[0]} is no image variable")
+        kinds = {column[name]: variable for name, variable in variables.items()}
         scans = {column[name]: part.options() for name, part in self.scans.items()}
-        read = data.table(
-            path, variables={column[name]: v for name, v in variables.items()}, scans=scans
-        )
-        rows = Rows({name: read[column[name]] for name in variables})
-        return rows, self._subjects(path, rows.n)
+
+        def read() -> tuple[Unread, dict[str, Any]]:
+            unread = unread_table(path, variables=kinds, scans=scans)
+            whose = None if self.subject is None else data.column(path, self.subject)
+            return unread, {"subjects": whose}
+
+        asked = {"table": str(path), "subject": self.subject}
+        return Listing(self.place, self.prepared is not None, kinds, scans, asked, [path], read)
 
 
 def _check_apart(parts: Mapping[str, Sequence[object]]) -> None:
@@ -456,7 +521,7 @@ def _layout(name: str) -> str:
     return name
 
 
-class MedicalData(_Source):
+class MedicalData(Filed):
     """A published medical data set, in its own layout; no subject is in two parts.
 
     Args:
@@ -467,6 +532,7 @@ class MedicalData(_Source):
         scans: What is taken from its scans; given for pictures, they are read by their levels too.
         test: The share of rows set aside at random, or `published` for the split it comes with.
         validation: Share of the training rows set aside; with `published`, where that has none.
+        prepared: As of a table.
     """
 
     kind: Literal["medical"]
@@ -489,32 +555,69 @@ class MedicalData(_Source):
         return self.columns
 
     def train_rows(self, variables: Variables, seed: int) -> Rows:
-        cohort = self._cohort()
+        cohort = self._cohort(variables)
         train, validation, _ = self._parts(cohort, seed, 0)
         return self._read(cohort, variables, [*train, *validation])
 
     def test_rows(self, variables: Variables, seed: int, at: int | None = None) -> Rows:
-        cohort = self._cohort()
+        cohort = self._cohort(variables)
         return _pick(self._read(cohort, variables, self._parts(cohort, seed, 0)[2]), at)
 
-    def splits(self, variables: Variables, seed: int, share: float | None = None) -> Splits:
+    def splits(
+        self,
+        variables: Variables,
+        seed: int,
+        share: float | None = None,
+        say: Say = lambda text: None,
+    ) -> Splits:
         """Read all rows, and count those that the reader left out."""
-        cohort = self._cohort()
+        cohort = self._cohort(variables, say)
         share = self.validation if share is None else share
         parts = [self._read(cohort, variables, at) for at in self._parts(cohort, seed, share)]
-        return Splits(parts[0], parts[1], parts[2], None, cohort.left_out)
+        train, held, test = parts
+        return Splits(train, held, test, None, cohort.left_out, self.stamp(variables))
 
     def test_scan(self, name: str, seed: int, at: int) -> tuple[Path, ScanOptions]:
-        cohort = self._cohort()
+        cohort = self._files()
         test = self._parts(cohort, seed, 0)[2]
         check_row(at, len(test))
         options = ScanOptions() if self.scans is None else self.scans.options()
         return cohort.images[test[at]], options
 
-    def _cohort(self) -> Cohort:
+    def listings(self, variables: Variables) -> list[Listing]:
+        column = {name: self.columns.get(name, name) for name in variables}
+        kinds = {column[name]: variable for name, variable in variables.items()}
+        scans = None if self.scans is None else self.scans.options()
+
+        def read() -> tuple[Unread, dict[str, Any]]:
+            cohort = self._files()
+            return cohort.unread(kinds, scans=scans), cohort.extra()
+
+        asked = {"layout": self.layout, "root": str(self.root), "options": self.options}
+        sheets = sorted(path for path in self.root.glob("*") if path.is_file())
+        by_image = {"": scans} if scans else {}
+        wanted = self.prepared is not None
+        return [Listing(self.place, wanted, kinds, by_image, asked, sheets, read)]
+
+    def _files(self) -> Cohort:
         return LAYOUTS[self.layout](self.root, **self.options)
 
-    def _parts(self, cohort: Cohort, seed: int, share: float) -> tuple[list[int], ...]:
+    def _cohort(
+        self, variables: Variables, say: Say = lambda text: None
+    ) -> Cohort | PreparedCohort:
+        """Return the rows as they were prepared, or else their files."""
+        (listing,) = self.listings(variables)
+        if (found := listing.prepared(say)) is None:
+            cohort = self._files()
+            unread = cohort.unread(listing.kinds, scans=listing.scans.get(""))
+            found = listing.settle(unread, cohort.extra(), say)
+            if found is None:
+                return cohort
+        return PreparedCohort(self.root, found)
+
+    def _parts(
+        self, cohort: Cohort | PreparedCohort, seed: int, share: float
+    ) -> tuple[list[int], ...]:
         """Return the numbers of the rows for training, validation and test."""
         subjects = cohort.subjects
         if self.test == "published":
@@ -531,11 +634,11 @@ class MedicalData(_Source):
         _check_apart({name: [subjects[k] for k in at] for name, at in parts.items()})
         return train, held, test
 
-    def _read(self, cohort: Cohort, variables: Variables, at: Sequence[int]) -> Rows:
+    def _read(
+        self, cohort: Cohort | PreparedCohort, variables: Variables, at: Sequence[int]
+    ) -> Rows:
         column = {name: self.columns.get(name, name) for name in variables}
         wanted = {column[name]: variable for name, variable in variables.items()}
-        size = len(at) * row_bytes(variables)
-        require(f"data: {len(at):,} rows", size, "declare smaller images")
         read = cohort.rows(wanted, at, None if self.scans is None else self.scans.options())
         return Rows({name: read[column[name]] for name in variables})
 

@@ -33,6 +33,7 @@ from rung3.data.variables import Continuous, Variable
 from rung3.graph import CausalGraph
 from rung3.scm.scm import SCM
 from rung3.study.kinds import BROKEN, MechanismFields, VariableFields, mechanism_of, of_kind
+from rung3.study.listings import Say
 from rung3.study.options import Evaluation, Training, WholeNumber
 from rung3.study.parser import Part, read, unknown, validated
 from rung3.study.sources import Data, Splits
@@ -196,10 +197,10 @@ class Study(Part):
             except BROKEN as error:
                 raise ValueError(f"the model cannot be made: {error}") from None
 
-    def splits(self) -> Splits:
-        """Read or draw the rows."""
+    def splits(self, say: Say = lambda text: None) -> Splits:
+        """Read or draw the rows; `say` is told where images are held, of rows read from files."""
         share = self.training.share_set_aside
-        return self.data.splits(self.declared(), self.seed, share)
+        return self.data.splits(self.declared(), self.seed, share, say)
 
     def groups(self) -> list[Group]:
         """Return what is fitted together: what has no options of its own, then each of the others.

@@ -1,4 +1,4 @@
-"""Rows held in memory as tensors, and the order in which training sees them.
+"""Rows held in memory or read from disk, and the order in which training sees them.
 
 Which rows make up step t is a pure function of the seed and of t, so a run that goes on at step t
 sees what it would have seen had it never stopped: epoch e goes through `permutation(seed, e)`, in
@@ -18,6 +18,7 @@ from rung3.data.files import digest
 from rung3.data.rows import Rows
 from rung3.data.seeding import stream
 from rung3.data.shared_batch import shared_means
+from rung3.data.stored import Stored, moved
 from rung3.mechanisms.base import Parents, Trainable
 from rung3.training.processes import DrawnAsOne, summed
 
@@ -71,7 +72,7 @@ class Table:
         tensors = [*self.values.values(), *self.complete.values()]
         size = sum(tensor.nbytes for tensor in tensors)
         if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 2:
-            self.values = {name: value.to(device) for name, value in self.values.items()}
+            self.values = {name: moved(value, device) for name, value in self.values.items()}
             self.complete = {name: rows.to(device) for name, rows in self.complete.items()}
         return self
 
@@ -183,7 +184,8 @@ class Batch:
         return part if len(part) else rows[:1]
 
     def _take(self, name: str, rows: slice | Tensor) -> Tensor:
-        return self.send(self.table.values[name][rows])
+        column = self.table.values[name]
+        return self.send(column.floats(rows) if isinstance(column, Stored) else column[rows])
 
 
 class Shuffled:

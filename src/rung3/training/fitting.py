@@ -24,6 +24,7 @@ import torch
 from rung3.data.rows import Rows, Values, as_rows, spell_unknown
 from rung3.data.seeding import base_seed, seeded
 from rung3.data.splits import split
+from rung3.data.stored import Stored
 from rung3.data.validation import takes
 from rung3.mechanisms.base import Trainable
 from rung3.scm.districts.district import District
@@ -248,10 +249,13 @@ def calibrate(model: SCM, chosen: Mapping[str, Trainable], rows: Rows, seed: int
     for name, mechanism in chosen.items():
         if name in model.fitted:
             continue  # its weights belong to the scales that it has
-        value, parents = Table(rows, [mechanism]).all().of(mechanism)
-        parents = {parent: column.to(model.device) for parent, column in parents.items()}
+        complete = Table(rows, [mechanism]).complete.get(mechanism.name)
+        own = rows if complete is None else rows[complete]
+        value = own[mechanism.name]  # images that are stored are not read: nothing is taken of them
+        value = value if isinstance(value, Stored) else value.to(model.device)
+        parents = {parent: own[parent].to(model.device) for parent in mechanism.parents}
         with seeded(base_seed(seed, "calibrate"), name, model.device), torch.no_grad():
-            mechanism.calibrate(value.to(model.device), parents)
+            mechanism.calibrate(value, parents)
 
 
 def _provenance(

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from rung3.data.gathering import FileReader, Note, Notes, gather
 from rung3.data.readers.dicom import is_dicom, read_dicom
 from rung3.data.readers.nifti import is_nifti, read_nifti
 from rung3.data.readers.picture_scan import is_picture, read_picture
 from rung3.data.readers.scan import Scan, ScanOptions
 from rung3.data.variables import Image
 
-__all__ = ["ScanOptions", "is_scan", "open_scan", "read_scans", "write_scan"]
+__all__ = ["ScanOptions", "Scans", "is_scan", "open_scan", "read_scans", "write_scan"]
 
 
 def is_scan(path: Path) -> bool:
@@ -52,7 +51,12 @@ def open_scan(path: str | Path, options: ScanOptions | None = None) -> Scan:
 
 
 def read_scans(
-    name: str, files: Sequence[Path | None], image: Image, options: ScanOptions | None = None
+    name: str,
+    files: Sequence[Path | None],
+    image: Image,
+    options: ScanOptions | None = None,
+    *,
+    progress: bool = False,
 ) -> Tensor:
     """Read files of scans as values of a variable; warn of those that were resized.
 
@@ -61,36 +65,45 @@ def read_scans(
         files: The files; `None` where there is none.
         image: The variable: a volume, or an image for radiographs and slices.
         options: What to take from each.
+        progress: Whether to show a progress bar, where there are many.
 
     Returns:
-        Values `(n, 1, ...)` in [0, 1]; NaN where there is no file and the variable may be missing.
+        Values `(n, 1, ...)` in [0, 1], as `rung3.data.stored.Stored`; NaN where there is no file
+        and the variable may be missing.
 
     Raises:
         ValueError: If a file is missing or unreadable, or does not fit the variable.
     """
-    absent = [row for row, file in enumerate(files) if file is None]
-    if absent and not image.missing:
-        raise ValueError(
-            f"{name}: {len(absent)} of {len(files)} rows name no scan, row {absent[0]} first; "
-            "leave such rows out, or declare the variable with missing=True"
-        )
-    values = torch.full((len(files), *image.shape), torch.nan, dtype=image.dtype)
-    resized = []
-    for value, file in zip(values, files, strict=True):
-        if file is None:
-            continue
+    return gather(Scans(name, image, options), files, progress=progress)
+
+
+class Scans(FileReader):
+    """What reads the scans of an image variable.
+
+    Args:
+        name: The variable's name, for the errors.
+        image: The variable.
+        options: What to take from each.
+    """
+
+    what = "scan"
+    threads = False  # not all readers of scans can be used by several
+
+    def __init__(self, name: str, image: Image, options: ScanOptions | None = None) -> None:
+        super().__init__(name, image)
+        self.options = options
+
+    def read(self, file: Path) -> tuple[Tensor, Note | None]:
         try:
-            scan = open_scan(file, options)
-            value[:], change = scan.value(image)
+            value, change = open_scan(file, self.options).value(self.image)
         except ValueError as error:
             place = "" if str(error).startswith(str(file)) else f"{file} "
-            raise ValueError(f"{name}: {place}{error}") from None
-        resized += [f"{file}, {change}"] if change else []
-    if resized:
-        goal = "x".join(map(str, image.sizes))
-        text = f"{name}: {len(resized)} of {len(files)} scans are not {goal} (first: {resized[0]})"
-        warnings.warn(text, stacklevel=3)
-    return values
+            raise ValueError(f"{self.name}: {place}{error}") from None
+        return value, Note.of("", change, False)
+
+    def conclude(self, notes: Notes, n: int) -> None:
+        goal = "x".join(map(str, self.image.sizes))
+        self.tell(f"scans are not {goal}", notes.resized, n)
 
 
 def write_scan(

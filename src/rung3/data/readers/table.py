@@ -12,19 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rung3.data.images import read_images
+from rung3.data.gathering import FileReader
+from rung3.data.images import pictures
 from rung3.data.precision import held
-from rung3.data.readers.scans import ScanOptions, is_scan, read_scans
+from rung3.data.readers.scans import ScanOptions, Scans, is_scan
 from rung3.data.resizing import Fit
 from rung3.data.rows import Rows
 from rung3.data.spelling import did_you_mean
+from rung3.data.unread import Unread
 from rung3.data.values import no_numbers, to_tensor, when
 from rung3.data.variables import Image, Variable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["GAPS", "column", "columns_of", "table"]
+__all__ = ["GAPS", "column", "columns_of", "table", "unread_table"]
 
 GAPS = frozenset(
     {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
@@ -42,8 +44,14 @@ def table(
     size: tuple[int, int] | None = None,
     fit: Fit | None = None,
     scans: Mapping[str, ScanOptions] | None = None,
+    workers: int | None = None,
+    progress: bool = True,
 ) -> Rows:
     """Read a table, and the images that columns of it name.
+
+    Images are held as they are stored, in one or two bytes a number (`rung3.data.stored`): such a
+    column is a tensor of floats that are made as its rows are asked for. It cannot be changed in
+    place; `clone()` it.
 
     Args:
         path: A `.csv` or `.parquet` file.
@@ -60,6 +68,8 @@ def table(
         scans: What is taken from NIfTI and DICOM files, by column of an image variable: black and
             white, a slice of a volume, one of several volumes. Pictures of a column that is named
             here are read by the same levels.
+        workers: Threads that read pictures; as many as there are cores, up to eight, if not given.
+        progress: Whether to show a progress bar, where there are a thousand images and more.
 
     Returns:
         Rows with one entry a column: numbers `(n,)` and images `(n, C, H, W)` in [0, 1].
@@ -68,6 +78,24 @@ def table(
         ValueError: If the file, a column or an image is missing or unreadable, or values are not
             numbers or do not fit their variable.
     """
+    unread = unread_table(
+        path, columns=columns, variables=variables, image_column=image_column, size=size, fit=fit,
+        scans=scans,
+    )  # fmt: skip
+    return unread.read(workers, progress)
+
+
+def unread_table(
+    path: str | Path,
+    *,
+    columns: Sequence[str] | None = None,
+    variables: Mapping[str, Variable] | None = None,
+    image_column: str | Sequence[str] | None = None,
+    size: tuple[int, int] | None = None,
+    fit: Fit | None = None,
+    scans: Mapping[str, ScanOptions] | None = None,
+) -> Unread:
+    """Read a table, and leave its images in their files; arguments are those of `table`."""
     path, variables = Path(path), dict(variables or {})
     frame = _read(path, variables)
     named = [image_column] if isinstance(image_column, str) else list(image_column or ())
@@ -81,6 +109,7 @@ def table(
         there = f"{list(frame.columns)}" + (f"; {hint}" if hint else "")
         raise ValueError(f"{path}: no column {missing[0]!r}; it has {there}")
     values: dict[str, Tensor] = {}
+    readers: dict[str, tuple[FileReader, Sequence[Path | None]]] = {}
     for name in wanted:
         variable = variables.get(name)
         if name not in images:
@@ -88,17 +117,25 @@ def table(
         elif variable is None or isinstance(variable, Image):
             paths = frame[name].fillna("").astype(str).str.strip()
             files = [path.parent / file if file else None for file in paths]
-            if name in (scans or {}) or any(is_scan(file) for file in files if file):
-                if variable is None:
-                    raise ValueError(
-                        f"{name}: names scans; say with variables= what Image they are"
-                    )
-                values[name] = read_scans(name, files, variable, (scans or {}).get(name))
-            else:
-                values[name] = read_images(name, files, variable, size, fit)
+            readers[name] = _reader(name, files, variable, size, fit, scans or {}), files
         else:
             raise ValueError(f"{name} is {variable}, and an image_column; declare it an Image")
-    return Rows(values)
+    return Unread(wanted, values, readers, len(frame))
+
+
+def _reader(
+    name: str,
+    files: Sequence[Path | None],
+    variable: Image | None,
+    size: tuple[int, int] | None,
+    fit: Fit | None,
+    scans: Mapping[str, ScanOptions],
+) -> FileReader:
+    if name not in scans and not any(is_scan(file) for file in files if file):
+        return pictures(name, files, variable, size, fit)
+    if variable is None:
+        raise ValueError(f"{name}: names scans; say with variables= what Image they are")
+    return Scans(name, variable, scans.get(name))
 
 
 def columns_of(path: str | Path) -> list[str]:

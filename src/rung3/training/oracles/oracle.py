@@ -158,7 +158,8 @@ class Oracle(nn.Module):
     @torch.no_grad()
     def measure(self, images: Tensor, values: Tensor) -> None:
         """Take the residual, and the share explained, from rows that it was not trained on."""
-        reading = torch.cat([self(part) for part in images.split(AT_ONCE)])
+        parts = (part.to(values.device) for part in images.split(AT_ONCE))
+        reading = torch.cat([self(part) for part in parts])
         if isinstance(self.target, Discrete):
             shares = torch.bincount(values.long(), minlength=self.target.classes) / len(values)
             guessing = torch.special.entr(shares).sum()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rung3.data.files import digest, read_tensors, write_tensors
 from rung3.data.seeding import Seed, base_seed, stream
+from rung3.data.stored import Stored, pick
 from rung3.data.variables import Discrete, Image, Variable, from_config
 from rung3.training.oracles.oracle import Oracle
 
@@ -183,14 +184,14 @@ def _rows_of(model: SCM, values: Values) -> Rows:
 def _seen(
     rows: Rows, variables: Mapping[str, Variable], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return image and value, of the rows that have both."""
+    """Return image and value, of the rows that have both; images that are stored stay so."""
     present = torch.ones(rows.n, dtype=torch.bool)
     for name, variable in variables.items():
         if name not in rows:
             raise ValueError(f"{name}: not in the training rows, which have {list(rows)}")
         present &= ~variable.is_missing(rows[name])
-    image, value = (rows[name][present].to(device) for name in variables)
-    return image, value
+    image, value = (pick(rows[name], present) for name in variables)
+    return image if isinstance(image, Stored) else image.to(device), value.to(device)
 
 
 def _fit(
@@ -210,7 +211,7 @@ def _fit(
     generator = stream(seed, f"oracle/{name}")
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(generator.initial_seed())
-        oracle = Oracle(image, target, width).to(images.device)
+        oracle = Oracle(image, target, width).to(values.device)
         if not isinstance(target, Discrete):
             oracle.standardise.calibrate(values)
         per_epoch = max(1, len(images) // BATCH)
@@ -224,10 +225,10 @@ def _fit(
         for epoch in track(range(epochs), text, disable=not progress, transient=True):
             # A batch's own statistics blur a number's scale: the last quarter has those of all.
             oracle.train(epoch < FREE * epochs)
-            order = torch.randperm(len(images), generator=generator).to(images.device)
+            order = torch.randperm(len(images), generator=generator).to(values.device)
             for batch in order.chunk(per_epoch):
                 optimizer.zero_grad()
-                oracle.loss(images[batch], values[batch]).backward()
+                oracle.loss(images[batch].to(values.device), values[batch]).backward()
                 optimizer.step()
                 schedule.step()
     return oracle

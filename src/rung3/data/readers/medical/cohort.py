@@ -10,13 +10,16 @@ from typing import Any
 import torch
 
 from rung3.data.archives import archive_of
-from rung3.data.images import read_images
-from rung3.data.readers.scans import ScanOptions, is_scan, read_scans
+from rung3.data.gathering import FileReader
+from rung3.data.images import pictures
+from rung3.data.prepared import Prepared
+from rung3.data.readers.scans import ScanOptions, Scans, is_scan
 from rung3.data.rows import Rows
 from rung3.data.spelling import suggest
+from rung3.data.unread import Unread
 from rung3.data.variables import Image, Variable
 
-__all__ = ["YEARS", "Cohort", "LeftOut", "find_image", "ml", "once"]
+__all__ = ["YEARS", "Cohort", "LeftOut", "PreparedCohort", "find_image", "ml", "once"]
 
 YEARS: dict[str, Any] = {"unit": "years", "lower": 0}
 """Fields of an age."""
@@ -124,32 +127,56 @@ class Cohort:
         Raises:
             ValueError: If it comes with none.
         """
-        if any("split" not in record for record in self.records):
-            raise ValueError(f"{self.source}: no split is published with it; give a share")
-        return [k for k, record in enumerate(self.records) if record["split"] in splits]
+        return _of_splits(self.source, self.extra()["splits"], splits)
+
+    def extra(self) -> dict[str, Any]:
+        """Return what there is beside the variables, as JSON holds it."""
+        published = all("split" in record for record in self.records)
+        return {
+            "subjects": self.subjects,
+            "splits": [record["split"] for record in self.records] if published else None,
+            "left out": self.left_out,
+        }
 
     def rows(
         self,
         variables: Mapping[str, Variable] | None = None,
         at: Iterable[int] | None = None,
         scans: ScanOptions | None = None,
+        *,
+        progress: bool = True,
     ) -> Rows:
         """Read the rows, as tensors, with their images.
+
+        Images are held as they are stored: see `rung3.data.table`.
 
         Args:
             variables: Which variables to read, and what they are where that differs from the
                 cohort's own; an `Image` says the size of the images. By default all but the image.
             at: Which rows, by their numbers from 0; all if not given.
             scans: What to take from scans; where given, pictures too are read by its levels.
+            progress: Whether to show a progress bar, where there are a thousand images and more.
 
         Raises:
             ValueError: If there is no such variable, or a value or an image does not fit it.
         """
+        return self.unread(variables, at, scans).read(progress=progress)
+
+    def unread(
+        self,
+        variables: Mapping[str, Variable] | None = None,
+        at: Iterable[int] | None = None,
+        scans: ScanOptions | None = None,
+    ) -> Unread:
+        """Read the rows, and leave their images in their files; arguments are those of `rows`."""
         chosen = [self.records[k] for k in (range(len(self)) if at is None else at)]
+        wanted = variables or self.variables
         values: dict[str, torch.Tensor] = {}
-        for name, variable in (variables or self.variables).items():
+        images: dict[str, tuple[FileReader, Sequence[Path]]] = {}
+        for name, variable in wanted.items():
             if isinstance(variable, Image):
-                values[name] = _read(name, [record[IMAGE] for record in chosen], variable, scans)
+                files = [record[IMAGE] for record in chosen]
+                images[name] = _reader(name, files, variable, scans), files
             elif name not in self.variables:
                 known = suggest(name, [*self.variables, IMAGE], "its variables")
                 raise ValueError(f"{self.source}: no variable {name!r}; {known}")
@@ -159,15 +186,48 @@ class Cohort:
                     values[name] = variable.validate(name, column)
                 except ValueError as error:
                     raise ValueError(f"{self.source}: {error}") from None
-        return Rows(values)
+        return Unread(list(wanted), values, images, len(chosen))
 
 
-def _read(
+class PreparedCohort:
+    """The rows of a data set as they were prepared on disk; its own files are not read.
+
+    Args:
+        source: Where they are from, for messages.
+        prepared: What was prepared.
+    """
+
+    def __init__(self, source: str | Path, prepared: Prepared) -> None:
+        self.source, self.prepared = Path(source), prepared
+        self.left_out: dict[str, int] = dict(prepared.extra["left out"])
+        self.subjects: list[str] = list(prepared.extra["subjects"])
+
+    def published(self, *splits: str) -> list[int]:
+        """Return the rows of the splits that the data set comes with, as `Cohort.published`."""
+        return _of_splits(self.source, self.prepared.extra["splits"], splits)
+
+    def rows(
+        self,
+        variables: Mapping[str, Variable],
+        at: Sequence[int],
+        scans: ScanOptions | None = None,
+    ) -> Rows:
+        """Return rows by their numbers; they were prepared of these variables and scans."""
+        return self.prepared.rows[torch.tensor(at, dtype=torch.long)]
+
+
+def _of_splits(source: Path, published: Sequence[str] | None, splits: Sequence[str]) -> list[int]:
+    if published is None:
+        raise ValueError(f"{source}: no split is published with it; give a share")
+    return [k for k, split in enumerate(published) if split in splits]
+
+
+def _reader(
     name: str, files: Sequence[Path], image: Image, scans: ScanOptions | None
-) -> torch.Tensor:
+) -> FileReader:
     if scans is not None or any(is_scan(file) for file in files):
-        return read_scans(name, files, image, scans)
-    return read_images(name, files, image)
+        return Scans(name, image, scans)
+    return pictures(name, files, image)
 
 
 def find_image(root: Path, pattern: str) -> Path | None:
