@@ -18,7 +18,7 @@ import torch
 from torch import Generator, Tensor
 
 from rung3.data.rows import Noise
-from rung3.data.variables import Image, Mask
+from rung3.data.variables import Image
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, leading, one_tensor
 from rung3.mechanisms.discrete import gumbel, gumbel_given
 from rung3.mechanisms.networks.context import Context
@@ -41,6 +41,7 @@ class Segmentation(Mechanism):
             parent is an image of its size.
 
     Example:
+        >>> from rung3 import Mask
         >>> scan = Image(1, 8, 8)
         >>> mechanism = Segmentation().bind("mask", Mask(2, 8, 8), {"scan": scan})
         >>> parents = {"scan": torch.randint(256, (2, 1, 8, 8)) / 255}

@@ -24,7 +24,7 @@ HALVINGS = 2
 
 
 class PixelwiseNetwork(nn.Module):
-    """Maps `(n, outputs, ...)` of images or volumes `(n, inputs, ...)` and a context `(n, context)`.
+    """Maps `(n, outputs, ...)` of images or volumes `(n, inputs, ...)` and contexts `(n, k)`.
 
     Args:
         inputs: Channels of the images.
