@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rung3 import effects, mechanisms, worlds
     from rung3.data.rows import Rows
-    from rung3.data.variables import Binary, Categorical, Continuous, Image, Ordinal
+    from rung3.data.variables import Binary, Categorical, Continuous, Image, Mask, Ordinal
     from rung3.effects.tables import effect
     from rung3.evaluation import evaluate
     from rung3.graph import CausalGraph
@@ -29,6 +29,7 @@ __all__ = [
     "CausalGraph",
     "Continuous",
     "Image",
+    "Mask",
     "Ordinal",
     "Rows",
     "choose",
@@ -50,6 +51,7 @@ _HOME = {
     "CausalGraph": "rung3.graph",
     "Continuous": "rung3.data.variables",
     "Image": "rung3.data.variables",
+    "Mask": "rung3.data.variables",
     "Ordinal": "rung3.data.variables",
     "Rows": "rung3.data.rows",
     "choose": "rung3.training.choice",

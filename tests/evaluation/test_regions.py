@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
-from rung3 import evaluate, worlds
+from rung3 import SCM, Rows, evaluate, worlds
 from rung3.evaluation import Protocol
-from rung3.evaluation.measures.regions import may_change, volume_error
+from rung3.evaluation.measures.regions import volume_error
 from rung3.evaluation.measures.true_effect import true_effect
+from rung3.evaluation.outside import OutsideMaps, may_change
+from rung3.evaluation.report.report import Report
+from rung3.training.oracles.oracles import Oracles
 
 
 def test_the_truth_has_all_of_its_effect_and_nothing_else() -> None:
@@ -49,13 +53,20 @@ def test_pixels_change_with_their_neighbours() -> None:
     assert int(may_change(x, true).sum()) == 9
 
 
+def asked(world: SCM, rows: Rows, protocol: Protocol, name: str) -> Report:
+    """Evaluate a world by itself, without oracles."""
+    return evaluate(
+        world, rows, truth=world, interventions=[name], protocol=protocol, oracles=Oracles({}),
+        bootstrap=50, progress=False,
+    )  # fmt: skip
+
+
 def test_a_world_is_right_in_every_region_and_doing_nothing_is_not() -> None:
     world = worlds.brain(32, template=False)
     rows = world.sample(6, seed=0)
     protocol = Protocol(measures=frozenset({"regions", "true effect"}))
-    scores = evaluate(
-        world, rows, truth=world, interventions=["ventricle"], protocol=protocol, progress=False
-    ).metrics
+    report = asked(world, rows, protocol, "ventricle")
+    scores = report.metrics
     by_who = scores["regions"]["do(ventricle)"]["ventricle"]
     assert by_who["kept"]["on target"]["mean"] == 0
     assert by_who["doing nothing"]["on target"]["mean"] > 5
@@ -66,3 +77,32 @@ def test_a_world_is_right_in_every_region_and_doing_nothing_is_not() -> None:
     outside = scores["outside"]["do(ventricle)"]["image"]
     assert outside["kept"]["mean"] < 1.5
     assert outside["null intervention"]["mean"] == 0
+    maps = report.examples.outside["do(ventricle)"]["image"]
+    assert maps["may change"].shape == (1, 32, 32)
+    assert maps["may change"][0, 0, 0] < maps["may change"][0, 12:20, 12:20].mean()
+    assert maps["null intervention"].nan_to_num().max() == 0
+
+
+def test_maps_average_the_rows_in_which_a_pixel_stays() -> None:
+    maps = OutsideMaps()
+    stays = torch.tensor([[True, False, True], [True, True, False]]).view(2, 1, 1, 3)
+    change = torch.tensor([[0.1, 0.9, 0.4], [0.3, 0.2, 0.9]]).view(2, 1, 1, 3)
+    maps.add(stays[:1], {"kept": change[:1]})  # as batch by batch
+    maps.add(stays[1:], {"kept": change[1:]})
+    means = maps.means()
+    torch.testing.assert_close(means["kept"].flatten(), torch.tensor([0.2, 0.2, 0.4]))
+    torch.testing.assert_close(means["may change"].flatten(), torch.tensor([0.0, 0.5, 0.5]))
+
+
+def test_a_saved_report_draws_its_maps_again(tmp_path: Path) -> None:
+    world = worlds.brain(16, template=False)
+    rows = world.sample(3, seed=0)
+    protocol = Protocol(measures=frozenset({"regions"}))
+    report = asked(world, rows, protocol, "sex")
+    assert "outside-do-sex" in report.pictures()
+    report.save(tmp_path)
+    maps = Report.load(tmp_path).examples.outside
+    torch.testing.assert_close(maps, report.examples.outside, equal_nan=True)
+    bare = asked(world, rows, Protocol(measures=frozenset()), "sex")
+    with pytest.raises(ValueError, match="no maps of the change outside"):
+        bare.outside()

@@ -12,18 +12,20 @@ from rung3.cli.arguments import Out, Seed, indices
 from rung3.cli.console import save_picture, say_path
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from rung3.data.rows import Rows
     from rung3.evaluation.figures import Comparison, Reader
     from rung3.evaluation.intervened import Intervened
     from rung3.scm.scm import SCM
     from rung3.study.folder import RunFolder
 
-__all__ = ["KINDS", "figure", "interventions_of_run", "strips_of_runs"]
+__all__ = ["KINDS", "figure", "interventions_of_run", "outside_of_run", "strips_of_runs"]
 
 AXIOMS = ("composition", "effectiveness", "reversibility")
 """The axioms that can be drawn, for several runs."""
 
-KINDS = (*AXIOMS, "interventions")
+KINDS = (*AXIOMS, "interventions", "outside")
 """What can be drawn."""
 
 
@@ -44,11 +46,17 @@ def figure(
     """Draw an axiom for several runs side by side (the lecture's Figures 35, 36 and 37).
 
     Or `interventions`: rows of one run under every intervention and none, with direct effect,
-    uncertainty, and the truth where it is known (Figures 32 and 33).
+    uncertainty, and the truth where it is known (Figures 32 and 33). Or `outside`: where one run's
+    answers change pixels that truly stay, as maps.
     """
     from rung3.study.folder import RunFolder
 
     runs = [RunFolder(folder) for folder in folders]
+    if kind == "outside":
+        path = out or runs[0].path / f"{kind}.png"
+        save_picture(outside_of_run(runs, change=change), path)
+        say_path("picture", path)
+        return
     if kind == "interventions":
         drawn = interventions_of_run(runs, change=change, rows=indices(rows), n=n, seed=seed)
         path = out or runs[0].path / f"{kind}.png"
@@ -154,6 +162,23 @@ def interventions_of_run(
     return interventions(
         runs[0].model(), factual, truth=_truth(world, factual, None), shown=rows, seed=seed
     )
+
+
+def outside_of_run(runs: Sequence[RunFolder], *, change: str | None = None) -> Figure:
+    """Draw the change outside the region that may change, from a run's report.
+
+    Args:
+        runs: The folder, one.
+        change: Must not be given: every intervention of the report is drawn.
+
+    Raises:
+        ValueError: If there are several runs, or the report has no such maps.
+    """
+    from rung3.evaluation.report.report import Report
+
+    if len(runs) != 1 or change is not None:
+        raise ValueError("outside: every intervention of one run is drawn; one RUN, no --change")
+    return Report.load(runs[0].path).outside()
 
 
 def _models(runs: Sequence[RunFolder]) -> dict[str, SCM]:

@@ -2,7 +2,8 @@
 
     d(x, y) = s mean |x - y|,      s = 2^bits - 1 for images of whole grey levels, else 1
 
-For categories it is 0 where they agree and 1 where they differ; on a circle `|x - y|` is the length
+For categories it is 0 where they agree and 1 where they differ, of masks the share of the pixels
+where they differ; on a circle `|x - y|` is the length
 of the shorter arc.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rung3.data.variables import Discrete, Image, Variable
+from rung3.data.variables import Discrete, Image, Mask, Variable
 
 __all__ = ["distance", "scale", "unit"]
 
@@ -19,13 +20,15 @@ __all__ = ["distance", "scale", "unit"]
 def scale(variable: Variable) -> float:
     """Return the grey levels of an image's range [0, 1]; 1 for every other variable."""
     if isinstance(variable, Image) and variable.levels is not None:
-        return float(variable.levels)
+        return 1.0 if isinstance(variable, Mask) else float(variable.levels)
     return 1.0
 
 
 def unit(variable: Variable) -> str:
     """Return the unit that distances are in."""
     match variable:
+        case Mask():
+            return "error rate"
         case Image(bits=None):
             return "of the range"
         case Image():
@@ -54,6 +57,8 @@ def distance(variable: Variable, x: Tensor, y: Tensor) -> Tensor:
     """
     if isinstance(variable, Discrete):
         return (x != y).to(torch.get_default_dtype())
+    if isinstance(variable, Mask):
+        return (variable.codes(x) != variable.codes(y)).float().flatten(1).mean(1)
     kind = torch.get_default_dtype()
     x, y = x.to(kind), y.to(kind)
     error = variable.difference(x, y)

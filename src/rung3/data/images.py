@@ -27,7 +27,7 @@ from torch import Tensor
 
 from rung3.data.gathering import FileReader, Note, Notes, gather, needed
 from rung3.data.resizing import Fit, place
-from rung3.data.variables import TOLERANCE, Image
+from rung3.data.variables import TOLERANCE, Image, Mask
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Pillow
@@ -363,7 +363,8 @@ def _resize(pixels: Array, image: Image) -> tuple[Array, str]:
         )
     (top, left), (tall, wide), inner, before, how = placed
     part = (left, top, left + wide, top + tall)
-    kind = Files.Resampling.NEAREST if image.bits == 1 else Files.Resampling.BILINEAR
+    mask = image.bits == 1 or isinstance(image, Mask)
+    kind = Files.Resampling.NEAREST if mask else Files.Resampling.BILINEAR
     planes = [
         np.asarray(Files.fromarray(plane).resize((inner[1], inner[0]), kind, part))
         for plane in np.moveaxis(pixels, -1, 0).astype(np.float32, order="C")

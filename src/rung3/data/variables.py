@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, Literal
@@ -23,10 +23,13 @@ from rung3.data.spelling import did_you_mean
 from rung3.data.stored import Stored
 from rung3.data.values import NUMBERS, array_of, is_coded, labels_of, objects, reading, to_tensor
 
-__all__ = ["Binary", "Categorical", "Continuous", "Image", "Ordinal", "Variable"]
+__all__ = ["Binary", "Categorical", "Continuous", "Image", "Mask", "Ordinal", "Variable"]
 
 MOST_BITS = 16
 """Bits of a pixel whose levels single precision still tells apart with room to spare."""
+
+MOST_KINDS = 256
+"""Most kinds of a mask's pixels: as many as an image file of eight bits holds codes of."""
 
 TOLERANCE = 0.02
 """How far a pixel may lie off its level by rounding, relative to the spacing of levels."""
@@ -503,13 +506,119 @@ class Image(Variable):
             )
 
 
+@dataclass(frozen=True, init=False)
+class Mask(Image):
+    """Of each pixel or voxel of an image, which of a few kinds it is: a segmentation.
+
+    The kinds are coded 0, 1, ..., K - 1, and a value is held as an image of one channel whose
+    pixels are the levels `k / (K - 1)`, so that it can be drawn. Whole numbers that are given are
+    codes.
+
+    Args:
+        classes: Number of kinds K; as many as there are labels, if not given, or else 2.
+        sizes: `height, width` of an image, or `depth, height, width` of a volume.
+        depth: Slices of a volume, by name; `None` for an image.
+        height: Rows of pixels.
+        width: Columns of pixels.
+        labels: Names of the kinds, in the order of their codes.
+        missing: As of every variable.
+
+    Raises:
+        ValueError: If there are less than 2 kinds or more than 256, labels are twice or another
+            number, or a size is not a whole number of at least 1.
+
+    Example:
+        >>> mask = Mask(3, 1, 4, labels=("ground", "grey", "white"))
+        >>> value = mask.validate("tissue", [[[0, 1, 2, 2]]])
+        >>> value, mask.codes(value), mask.share(value, "white")
+        (tensor([[[0.0000, 0.5000, 1.0000, 1.0000]]]), tensor([[0, 1, 2, 2]]), tensor(0.5000))
+    """
+
+    classes: int = 2
+    labels: tuple[str, ...] = ()
+    channels: int = field(default=1, init=False)
+    bits: int | None = field(default=None, init=False)
+    fit: Literal["crop", "pad"] | None = field(default=None, init=False)
+    unit: str = field(default="", init=False)
+
+    def __init__(
+        self,
+        classes: int | None = None,
+        *sizes: int,
+        depth: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        labels: Sequence[str] = (),
+        missing: bool = False,
+    ) -> None:
+        names = tuple(map(str, labels))
+        kinds = classes if classes is not None else len(names) or 2
+        if not _whole(kinds) or not 2 <= kinds <= MOST_KINDS:
+            raise ValueError(f"classes={kinds!r}: expected a whole number from 2 to {MOST_KINDS}")
+        if names and (len(names) != kinds or len(set(names)) < kinds):
+            raise ValueError(f"labels={names}: expected {kinds} different ones, one a kind")
+        object.__setattr__(self, "classes", int(kinds))
+        object.__setattr__(self, "labels", names)
+        super().__init__(
+            1, *sizes, depth=depth, height=height, width=width, bits=None, missing=missing
+        )
+
+    @property
+    def levels(self) -> int:
+        """The number L of the levels `k / L`, `k = 0, ..., L`: one less than the kinds."""
+        return self.classes - 1
+
+    def read(self, name: str, value: Any) -> Tensor:
+        tensor = super().read(name, value)
+        if tensor.is_floating_point() or tensor.is_complex():
+            return tensor
+        if ((tensor < 0) | (tensor >= self.classes)).any():
+            raise ValueError(
+                f"{name}: a mask of {self.classes} kinds has the codes 0 to {self.classes - 1}, "
+                f"got {int(tensor.min())} to {int(tensor.max())}"
+            )
+        return tensor.to(self.dtype) / self.levels
+
+    def check_support(self, name: str, value: Tensor) -> None:
+        _check_range(name, value, 0, 1, "")
+        level = value * self.levels
+        off = (level - level.round()).abs() > TOLERANCE
+        if off.any():
+            raise ValueError(
+                f"{name}: {int(off.sum())} of {value.numel()} pixels, such as "
+                f"{value[off][0].item():g}, are no kind; expected the codes 0 to {self.levels} as "
+                f"whole numbers, or these divided by {self.levels}"
+            )
+
+    def codes(self, value: Tensor) -> Tensor:
+        """Return the kind of each pixel of masks `(..., 1, H, W)`, `(..., H, W)`."""
+        return (value * self.levels).round().long().squeeze(-1 - len(self.sizes))
+
+    def share(self, value: Tensor, kind: int | str) -> Tensor:
+        """Return the share of the pixels that are of a kind, `(...)`: the size of a region.
+
+        Args:
+            value: Masks `(..., 1, H, W)`.
+            kind: A code, or a label.
+
+        Raises:
+            ValueError: If there is no such kind.
+        """
+        known = self.labels or tuple(range(self.classes))
+        if kind not in known and kind not in range(self.classes):
+            raise ValueError(f"{kind!r}: no kind of this mask; expected one of {known}")
+        code = self.labels.index(kind) if isinstance(kind, str) else kind
+        region = (self.codes(value) == code).to(self.dtype)
+        return region.mean(tuple(range(-len(self.sizes), 0)))
+
+
 def levels_of(bits: int) -> int:
     """Return the number L of the levels `k / L`, `k = 0, ..., L`, of pixels of so many bits."""
     return (1 << bits) - 1
 
 
 KINDS: Mapping[str, type[Variable]] = {
-    kind.__name__: kind for kind in (Continuous, Binary, Categorical, Ordinal, Image)
+    kind.__name__: kind for kind in (Continuous, Binary, Categorical, Ordinal, Image, Mask)
 }
 
 

@@ -232,6 +232,8 @@ def _report(
     metrics["model"] = str(model).splitlines()
     metrics["verdict"] = judge(metrics).config()
     examples, scores = first.examples, first.exam.scores
+    for (label, image), maps in first.exam.outside.items():
+        examples.outside.setdefault(label, {})[image] = maps.means()
     return Report(metrics, model.graph, model.variables, examples, history, scores)
 
 

@@ -25,6 +25,9 @@ SHOWN = 10
 CHANGED = 0.25
 """Standard deviations by which a value must move for a picture to show it."""
 
+OUTSIDE = "outside"
+"""Stands for whose values they are, where they are maps of change."""
+
 STEPS = 9
 """Number of values of a sweep."""
 
@@ -79,10 +82,13 @@ class Examples:
     Attributes:
         queries: An `Example` of each intervention.
         sweeps: A `Sweep` of each scalar that was intervened on, where there are images.
+        outside: By intervention, image and who answers, the map of its change where nothing should
+            change: see `rung3.evaluation.outside`.
     """
 
     queries: dict[str, Example] = field(default_factory=dict)
     sweeps: list[Sweep] = field(default_factory=list)
+    outside: dict[str, dict[str, dict[str, Tensor]]] = field(default_factory=dict)
 
     def add(self, label: str, rows: Rows, answers: Mapping[str, Rows], truth: Rows | None) -> None:
         """Keep some rows of the first batch: the first of those in which something is set anew."""
@@ -102,11 +108,17 @@ class Examples:
 
     def tensors(self) -> dict[tuple[str, ...], Tensor]:
         """Return values by label, `factual`, mode or `truth`, and variable; without the sweeps."""
-        return {
+        values = {
             (label, *who, name): value
             for label, example in self.queries.items()
             for who, rows in example.parts().items()
             for name, value in rows.items()
+        }
+        return values | {
+            (label, OUTSIDE, who, image): part
+            for label, by_image in self.outside.items()
+            for image, maps in by_image.items()
+            for who, part in maps.items()
         }
 
     def status(self) -> dict[str, dict[str, str]]:
@@ -122,6 +134,10 @@ class Examples:
         for (*who, name), value in tensors.items():
             rows.setdefault(tuple(who), {})[name] = value
         examples = cls()
+        for (label, *who), values in rows.items():
+            for image, part in values.items() if who[:1] == [OUTSIDE] else ():
+                by_image = examples.outside.setdefault(label, {})
+                by_image.setdefault(image, {})[who[1]] = part
         for label, record in status.items():
             provenance = Provenance("imagining", record)
             answers = {

@@ -12,6 +12,7 @@ from rung3.mechanisms.equation import Equation
 from rung3.mechanisms.flow import Flow
 from rung3.mechanisms.flow_matching import FlowMatching
 from rung3.mechanisms.hvae import HVAE
+from rung3.mechanisms.image_to_image import ImageToImage
 from rung3.mechanisms.networks.stages import Stage
 from rung3.mechanisms.networks.unet import UNetOptions
 from rung3.mechanisms.segmentation import Segmentation
@@ -28,6 +29,7 @@ __all__ = [
     "FlowMatching",
     "GumbelMax",
     "HVAE",
+    "ImageToImage",
     "InverseCDF",
     "Mechanism",
     "Segmentation",

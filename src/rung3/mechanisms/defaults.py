@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
-from rung3.data.variables import Categorical, Continuous, Image, Variable
+from rung3.data.variables import Categorical, Continuous, Image, Mask, Variable
 from rung3.mechanisms.base import Mechanism
 from rung3.mechanisms.counts import Counts
 from rung3.mechanisms.discrete import GumbelMax, InverseCDF
 from rung3.mechanisms.flow import Flow
+from rung3.mechanisms.segmentation import Segmentation
 from rung3.mechanisms.vae import VAE
 
 __all__ = ["default_mechanism"]
@@ -28,6 +29,8 @@ def default_mechanism(variable: Variable) -> Mechanism:
             return Flow()
         case Categorical():
             return GumbelMax()
+        case Mask():
+            return Segmentation()
         case Image(bits=bits):
             return VAE() if bits else VAE(likelihood="gaussian")
         case _:

@@ -7,8 +7,7 @@ the image has them: the segmentation is caused by the image (lecture 1.4.1). Giv
 noise of every pixel has the exact posterior of `GumbelMax`, top-down. Pixels are independent given
 the parents.
 
-A mask is an `Image` of few levels: `Image(1, H, W, bits=1)` for ground and object, `bits=2` for
-four kinds, held as k / (number of levels - 1).
+A mask is a `Mask`, or an `Image` of few levels: `Image(1, H, W, bits=1)` for ground and object.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from rung3.data.variables import Image
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, leading, one_tensor
 from rung3.mechanisms.discrete import gumbel, gumbel_given
 from rung3.mechanisms.networks.context import Context
-from rung3.mechanisms.networks.pixelwise import PixelwiseNetwork
+from rung3.mechanisms.networks.pixelwise import PixelwiseNetwork, images_of_size
 
 __all__ = ["Segmentation"]
 
@@ -32,7 +31,7 @@ MOST_LEVELS = 16
 
 
 class Segmentation(Mechanism):
-    """A mask of images of its own size; noise `(n, kinds, H, W)`.
+    """A mask of images or volumes of its own size; noise `(n, kinds, ...)`.
 
     Args:
         width: Channels of the network at full size.
@@ -42,8 +41,9 @@ class Segmentation(Mechanism):
             parent is an image of its size.
 
     Example:
+        >>> from rung3 import Mask
         >>> scan = Image(1, 8, 8)
-        >>> mechanism = Segmentation().bind("mask", Image(1, 8, 8, bits=1), {"scan": scan})
+        >>> mechanism = Segmentation().bind("mask", Mask(2, 8, 8), {"scan": scan})
         >>> parents = {"scan": torch.randint(256, (2, 1, 8, 8)) / 255}
         >>> mask = (parents["scan"] > 0.5).float()
         >>> torch.equal(mechanism.predict(mechanism.abduct(mask, parents), parents), mask)
@@ -65,24 +65,25 @@ class Segmentation(Mechanism):
         few = isinstance(mask, Image) and mask.levels is not None and mask.levels < MOST_LEVELS
         if not isinstance(mask, Image) or not few or mask.channels != 1:
             raise ValueError(
-                f"{self.name}: Segmentation models masks, such as Image(1, H, W, bits=1), of at "
-                f"most {MOST_LEVELS} kinds, and {self.name} is {mask}; use VAE for other images "
-                "and GumbelMax for categories"
+                f"{self.name}: Segmentation models masks, such as Mask(2, H, W), of at most "
+                f"{MOST_LEVELS} kinds, and {self.name} is {mask}; use ImageToImage or VAE for "
+                "other images and GumbelMax for categories"
             )
-        size = mask.shape[1:]
-        images = {name: kind for name, kind in self.parents.items() if isinstance(kind, Image)}
-        self.seen = [name for name, kind in images.items() if kind.shape[1:] == size]
+        images = images_of_size(self.parents, mask.sizes)
+        self.seen = [*images]
         if not self.seen:
             raise ValueError(
-                f"{self.name}: expected a parent that is an image of {size} pixels, as the mask "
-                f"is, got {self.parents}"
+                f"{self.name}: expected a parent that is an image of {mask.sizes} pixels, as the "
+                f"mask is, got {self.parents}"
             )
         assert mask.levels is not None
         self.kinds = mask.levels + 1
         others = {name: kind for name, kind in self.parents.items() if name not in self.seen}
         self.context = Context(others)
-        channels = sum(images[name].channels for name in self.seen)
-        self.network = PixelwiseNetwork(channels, self.kinds, self.context.width, self.width)
+        channels = sum(image.channels for image in images.values())
+        self.network = PixelwiseNetwork(
+            channels, self.kinds, self.context.width, self.width, len(mask.sizes)
+        )
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         self.context.calibrate(self._others(parents))
@@ -91,14 +92,14 @@ class Segmentation(Mechanism):
         return {name: value for name, value in parents.items() if name not in self.seen}
 
     def log_probs(self, parents: Parents) -> Tensor:
-        """Return log-probabilities of each pixel's kinds, `(n, kinds, H, W)`."""
+        """Return log-probabilities of each pixel's kinds, `(n, kinds, ...)`."""
         images = torch.cat([parents[name] for name in self.seen], dim=1)
         context = self.context(self._others(parents), len(images))
         logits: Tensor = self.network(2 * images - 1, context)
         return logits.float().log_softmax(1)
 
     def _codes(self, value: Tensor) -> Tensor:
-        """Return the kind of each pixel, `(n, H, W)`."""
+        """Return the kind of each pixel, `(n, ...)`."""
         return (value[:, 0] * (self.kinds - 1)).round().long()
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
@@ -125,4 +126,5 @@ class Segmentation(Mechanism):
     ) -> Noise:
         logits = self.log_probs(parents).movedim(1, -1)
         lead = (*leading(len(value), particles), *self.variable.shape[1:])
-        return gumbel_given(self._codes(value), logits, lead, generator).movedim(-1, -3)
+        axis = -len(self.variable.shape)
+        return gumbel_given(self._codes(value), logits, lead, generator).movedim(-1, axis)

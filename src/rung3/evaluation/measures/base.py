@@ -24,6 +24,7 @@ from rung3.data.seeding import stream
 from rung3.data.variables import Image
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.table import Table, leaves, table_of_means, table_of_numbers
+from rung3.evaluation.outside import OutsideMaps
 from rung3.evaluation.scores import Path, Scores
 from rung3.scm.query import Query
 from rung3.training.oracles.oracles import Oracles
@@ -172,6 +173,7 @@ class Examination:
         scores: Scores of rows.
         untouched: By intervention, the variables that it does not change.
         collected: What measures of sets collect over batches, by path.
+        outside: By intervention and image, maps of the change where nothing should change.
     """
 
     model: SCM
@@ -195,6 +197,7 @@ class Examination:
     scores: Scores = field(default_factory=Scores)
     untouched: dict[str, frozenset[str]] = field(default_factory=dict)
     collected: dict[Path, Any] = field(default_factory=dict)
+    outside: dict[tuple[str, str], OutsideMaps] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.generator = stream(self.seed, "abduction")

@@ -5,12 +5,9 @@ truth x*,
 
     volume error      |m(x~) - m(x*)| / m(x*)
 
-on target, if the intervention changes that cause, and off target, if it does not. And with R the
-pixels that truly change (by more than `CHANGED` in a neighbourhood of `REACH` pixels),
-
-    outside           mean |x~ - x| over the pixels that are not in R,
-
-beside that of the null intervention on the same pixels, which is what a model changes for nothing.
+on target, if the intervention changes that cause, and off target, if it does not. And outside the
+pixels that may change, the mean change of those that truly stay, as a number and as a map: see
+`rung3.evaluation.outside`.
 
 Source: SimBA (Wilms et al. 2023, arXiv 2311.01292) for the volume error of regions.
 """
@@ -21,7 +18,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from rung3.data.distances import scale
 from rung3.data.variables import Continuous, Image
@@ -34,17 +30,9 @@ from rung3.evaluation.measures.base import (
     Reader,
     Section,
 )
+from rung3.evaluation.outside import NULL, OutsideMaps, may_change
 
-__all__ = ["REGIONS", "may_change", "volume_error"]
-
-CHANGED = 4 / 255
-"""Change of a pixel from which on it counts as changed: above what rounding does."""
-
-REACH = 2
-"""Pixels around a changed one that may change, too."""
-
-NULL = "null intervention"
-"""Stands for a mode, where the change is that of an intervention which sets nothing new."""
+__all__ = ["REGIONS", "volume_error"]
 
 
 def volume_error(reader: Reader, imagined: Tensor, true: Tensor) -> Tensor:
@@ -57,21 +45,6 @@ def volume_error(reader: Reader, imagined: Tensor, true: Tensor) -> Tensor:
     """
     expected = reader(true)
     return ((reader(imagined) - expected).abs() / expected).where(expected > 0, torch.nan)
-
-
-def may_change(factual: Tensor, true: Tensor) -> Tensor:
-    """Mask the pixels that truly change, and those around them, `(n, 1, ...)`.
-
-    Example:
-        >>> x = torch.zeros(1, 1, 7, 7)
-        >>> true = x.clone()
-        >>> true[..., 3, 3] = 1.0
-        >>> int(may_change(x, true).sum())
-        25
-    """
-    changed = ((true - factual).abs().amax(1, keepdim=True) > CHANGED).float()
-    pool = F.max_pool3d if changed.ndim == 5 else F.max_pool2d
-    return pool(changed, 2 * REACH + 1, 1, REACH) > 0
 
 
 def _on_answers(exam: Examination, answers: Answers) -> None:
@@ -114,7 +87,8 @@ def _outside(exam: Examination, answers: Answers, image: str) -> None:
     variable = exam.model.variables[image]
     assert isinstance(variable, Image)
     factual = answers.rows[image]
-    outside = ~may_change(factual, answers.true[image]).expand_as(factual)
+    stays = ~may_change(factual, answers.true[image])
+    outside = stays.expand_as(factual)
     count = outside.flatten(1).sum(1)
     seen = count > 0
     if not seen.any():
@@ -124,10 +98,14 @@ def _outside(exam: Examination, answers: Answers, image: str) -> None:
         answers.rows, {first: answers.rows[first]}, seed=exam.generator
     )
     shown = {mode: rows[image] for mode, rows in answers.by_mode.items()}
-    for who, imagined in (shown | {NULL: null[image]}).items():
-        change = ((imagined.clamp(0, 1) - factual).abs() * outside).flatten(1).sum(1) / count
+    shown |= {NULL: null[image]}
+    changes = {who: (imagined.clamp(0, 1) - factual).abs() for who, imagined in shown.items()}
+    for who, change in changes.items():
+        mean = (change * outside).flatten(1).sum(1) / count
         path = ("outside", answers.query.label, image, who)
-        exam.add(path, image, scale(variable) * change[seen])
+        exam.add(path, image, scale(variable) * mean[seen])
+    maps = exam.outside.setdefault((answers.query.label, image), OutsideMaps())
+    maps.add(stays, changes)
 
 
 REGIONS = Measure(

@@ -270,6 +270,8 @@ def _interventions(content: Content, drawn: Mapping[str, bytes]) -> Iterator[Par
         ]
         if f"strip-{ending}" not in drawn:
             parts.append(_plain(values_table(example, content.variables)))
+        outside = f"Change outside the region that may change, under {label}"
+        parts.append(_image(drawn, f"outside-{ending}", outside, "wide"))
         parts.append(
             "<details><summary>the graph, and what these answers rest on</summary>"
             + _image(drawn, f"graph-{ending}", f"The graph under {label}", "graph")

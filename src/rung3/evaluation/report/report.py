@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rung3.data.files import listed, packed, publish, read_tensors, sha256
 from rung3.data.names import slugs
-from rung3.data.variables import Variable, from_config
+from rung3.data.pictures import png
+from rung3.data.variables import Image, Variable, from_config
 from rung3.evaluation.examples import Examples
 from rung3.evaluation.measures.table import Cell
 from rung3.evaluation.report import page, pictures
+from rung3.evaluation.report.outside import outside_figure
 from rung3.evaluation.report.tables import further, tables
 from rung3.evaluation.scores import Scores
 from rung3.evaluation.verdict import MARKS, Verdict, judge
 from rung3.graph import CausalGraph
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.text import Text
 
@@ -79,7 +82,10 @@ class Report:
         return judge(self.metrics) if stored is None else Verdict.of_config(stored)
 
     def pictures(self) -> dict[str, bytes]:
-        """Draw PNG files by name: `strip-...`, `sweep-...`, `graph`, `graph-...` and `losses`."""
+        """Draw PNG files by name.
+
+        They are `strip-...`, `outside-...`, `sweep-...`, `graph`, `graph-...` and `losses`.
+        """
         drawn = {"graph": pictures.graph(self.graph, self.variables)}
         named = slugs(self.examples.queries)
         for label, example in self.examples.queries.items():
@@ -88,12 +94,36 @@ class Report:
             strip = pictures.strip(example, chosen, self.graph, self.variables)
             if strip is not None:
                 drawn[f"strip-{named[label]}"] = strip
+            for image, maps in self.examples.outside.get(label, {}).items():
+                shown = outside_figure({label: maps}, self._image(image), paper=None)
+                drawn[f"outside-{named[label]}"] = png(shown)
         swept = slugs(sweep.name for sweep in self.examples.sweeps)
         for sweep in self.examples.sweeps:
             drawn[f"sweep-{swept[sweep.name]}"] = pictures.film(sweep, self.graph, self.variables)
         if self.history:
             drawn["losses"] = pictures.losses(self.history)
         return drawn
+
+    def outside(self) -> Figure:
+        """Draw, by intervention, the change of pixels that should have stayed.
+
+        Raises:
+            ValueError: If the report has no such maps.
+        """
+        maps = {label: next(iter(m.values())) for label, m in self.examples.outside.items()}
+        if not maps:
+            raise ValueError(
+                "the report has no maps of the change outside; they come with the measure "
+                "'regions' and a world whose truth is known: rung3 evaluate RUN, after adding it "
+                "to evaluation.protocol.measures of the study"
+            )
+        image = next(name for by_image in self.examples.outside.values() for name in by_image)
+        return outside_figure(maps, self._image(image))
+
+    def _image(self, name: str) -> Image:
+        variable = self.variables[name]
+        assert isinstance(variable, Image)
+        return variable
 
     def save(self, folder: str | Path, also: Mapping[str, bytes] | None = None) -> Path:
         """Write `metrics.json`, `report.html` (self-contained) and the pictures as PNG files.

@@ -8,26 +8,30 @@ Source: Ronneberger et al. 2015 (arXiv 1505.04597).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from rung3.data.variables import Image, Variable
 from rung3.mechanisms.networks.convolutional import Block
+from rung3.mechanisms.networks.spatial import conv, conv_transpose, crop, pad
 
-__all__ = ["PixelwiseNetwork"]
+__all__ = ["PixelwiseNetwork", "images_of_size"]
 
 HALVINGS = 2
 """How often the size is halved on the way down: a pixel sees about 40 pixels around it."""
 
 
 class PixelwiseNetwork(nn.Module):
-    """Maps `(n, outputs, H, W)` of images `(n, inputs, H, W)` and a context `(n, context)`.
+    """Maps `(n, outputs, ...)` of images or volumes `(n, inputs, ...)` and contexts `(n, k)`.
 
     Args:
         inputs: Channels of the images.
         outputs: Channels of the maps.
         context: Width of the context.
         width: Channels at full size; twice as many at each smaller one.
+        axes: Spatial axes of the images.
 
     Example:
         >>> import torch
@@ -36,25 +40,26 @@ class PixelwiseNetwork(nn.Module):
         torch.Size([2, 3, 9, 14])
     """
 
-    def __init__(self, inputs: int, outputs: int, context: int, width: int = 16) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, context: int, width: int = 16, axes: int = 2
+    ) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(HALVINGS + 1)]
-        self.enter = nn.Conv2d(inputs, width, 3, padding=1)
-        self.down = nn.ModuleList(Block(wide, context) for wide in widths)
-        self.halve = nn.ModuleList(nn.Conv2d(wide, 2 * wide, 2, stride=2) for wide in widths[:-1])
+        self.enter = conv(axes, inputs, width, 3, padding=1)
+        self.down = nn.ModuleList(Block(wide, context, axes=axes) for wide in widths)
+        self.halve = nn.ModuleList(conv(axes, wide, 2 * wide, 2, stride=2) for wide in widths[:-1])
         self.enlarge = nn.ModuleList(
-            nn.ConvTranspose2d(2 * wide, wide, 2, stride=2) for wide in widths[:-1]
+            conv_transpose(axes, 2 * wide, wide, 2, stride=2) for wide in widths[:-1]
         )
-        self.up = nn.ModuleList(Block(wide, context) for wide in widths[:-1])
-        self.leave = nn.Conv2d(width, outputs, 1)
+        self.up = nn.ModuleList(Block(wide, context, axes=axes) for wide in widths[:-1])
+        self.leave = conv(axes, width, outputs, 1)
 
     def forward(
-        self, images: Float[Tensor, "n c h w"], context: Float[Tensor, "n k"]
-    ) -> Float[Tensor, "n outputs h w"]:
-        height, width = images.shape[-2:]
-        unit = 2**HALVINGS
-        padded = F.pad(images, (0, -width % unit, 0, -height % unit), mode="replicate")
-        h, seen = self.enter(padded), []
+        self, images: Float[Tensor, "n c *sizes"], context: Float[Tensor, "n k"]
+    ) -> Float[Tensor, "n outputs *sizes"]:
+        sizes = images.shape[2:]
+        missing = [-size % 2**HALVINGS for size in reversed(sizes)]
+        h, seen = self.enter(pad(images, missing)), []
         for level, block in enumerate(self.down):
             h = block(h, context)
             if level < HALVINGS:
@@ -63,5 +68,15 @@ class PixelwiseNetwork(nn.Module):
         for level in reversed(range(HALVINGS)):
             h = seen[level] + self.enlarge[level](h.relu())
             h = self.up[level](h, context)
-        maps: Tensor = self.leave(h.relu())[..., :height, :width]
-        return maps
+        return crop(self.leave(h.relu()), sizes)
+
+
+def images_of_size(parents: Mapping[str, Variable], sizes: tuple[int, ...]) -> dict[str, Image]:
+    """Return the parents that are images of these sizes, by name.
+
+    Example:
+        >>> list(images_of_size({"scan": Image(1, 8, 9), "icon": Image(3, 4, 4)}, (8, 9)))
+        ['scan']
+    """
+    images = {name: kind for name, kind in parents.items() if isinstance(kind, Image)}
+    return {name: kind for name, kind in images.items() if kind.sizes == sizes}
