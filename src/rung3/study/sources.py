@@ -322,6 +322,7 @@ class ChestData(_Drawn):
     Args:
         size: Pixels a side.
         site: Whether the radiograph's site is a cause of the image.
+        referral: Share of patients whose disease decides the site.
         train: Number of rows to train on.
         test: Number of rows to test on.
         validation: Share of the training rows set aside.
@@ -330,9 +331,10 @@ class ChestData(_Drawn):
     kind: Literal["chest"]
     size: Count = 64
     site: bool = False
+    referral: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     def world(self, split: Split) -> SCM:
-        return worlds.chest(self.size, site=self.site)
+        return worlds.chest(self.size, site=self.site, referral=self.referral)
 
 
 class ColourData(_Drawn):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +118,7 @@ def fit_oracles(
     train: Values,
     held: Mapping[str, Any] | None = None,
     *,
+    pairs: Sequence[tuple[str, str]] | None = None,
     epochs: int = EPOCHS,
     width: int = 32,
     seed: Seed = 0,
@@ -133,6 +134,7 @@ def fit_oracles(
         model: Whose variables and graph are meant; its mechanisms are not used.
         train: Training rows; never those that are evaluated on.
         held: Other training rows, to measure the oracles on: only then have they a density.
+        pairs: Images, each with a variable to read off it, instead.
         epochs: Passes over the training rows.
         width: Channels of an oracle's second layer.
         seed: Of the weights and the order of rows.
@@ -143,7 +145,7 @@ def fit_oracles(
     Raises:
         ValueError: If the rows do not fit the variables.
     """
-    rows, pairs = _rows_of(model, train), oracle_pairs(model)
+    rows, pairs = _rows_of(model, train), oracle_pairs(model) if pairs is None else pairs
     base = base_seed(seed)
     path = oracles = None
     if cache is not None and pairs:

@@ -10,12 +10,18 @@ published labels of chest radiographs have. Age widens heart and aorta and thins
 width of the thorax and the shadow of the breasts; disease is fluid, whose amount and side are
 exogenous.
 
+With `referral` r the site depends on the disease, which makes it a shortcut to the diagnosis: with
+probability r a patient without finding is seen at site A and one with an effusion at site C, and
+else either is seen at any of the three.
+
 **`race` is a declared arbitrary change of intensity**: three smooth patterns, named A, B and C. It
 claims nothing about people. It stands for any attribute that a model may read off an image, and
 that should stay as it is when another one is set.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -63,15 +69,16 @@ VARIABLES: dict[str, Variable] = {
 }
 
 
-def chest(size: int = 64, *, site: bool = False) -> SCM:
+def chest(size: int = 64, *, site: bool = False, referral: float = 0.0) -> SCM:
     """Build the chest world; `race` is an arbitrary change of intensity, and claims nothing.
 
     Args:
         size: Pixels a side; the published images have 192.
         site: Whether there is another cause, the site of the radiograph, one of three.
+        referral: Share of patients whose disease decides the site; above 0 only with a site.
 
     Raises:
-        ValueError: If the size is out of range.
+        ValueError: If the size or the share is out of range, or there is no site to refer to.
 
     Example:
         >>> world = chest(32)
@@ -82,9 +89,12 @@ def chest(size: int = 64, *, site: bool = False) -> SCM:
     """
     if isinstance(size, bool) or not isinstance(size, int) or not SIZES[0] <= size <= SIZES[1]:
         raise ValueError(f"size={size!r}: expected a whole number from {SIZES[0]} to {SIZES[1]}")
+    if not 0 <= referral <= 1 or (referral and not site):
+        raise ValueError(f"referral={referral!r}: expected a share from 0 to 1, above 0 with site=True")
     own = {"site": Categorical(labels=tuple(kind.name for kind in SITES))} if site else {}
+    referred = "; disease -> site" if referral else ""
     model = SCM(
-        f"age -> disease; {{age sex race disease{' site' * site}}} -> image",
+        f"age -> disease; {{age sex race disease{' site' * site}}} -> image{referred}",
         VARIABLES | own | {"image": Image(1, size, size)},
         {
             "age": Equation(
@@ -96,11 +106,22 @@ def chest(size: int = 64, *, site: bool = False) -> SCM:
             "disease": Equation("u < sigmoid(0.076*(age - 60) - 1.67)", noise="Uniform(0, 1)"),
             "image": Radiograph(size),
         }
-        | ({"site": GumbelMax(table=[1 / len(SITES)] * len(SITES))} if site else {}),
-        world="chest",
+        | ({"site": GumbelMax(table=_sites(referral))} if site else {}),
+        world="chest" + (f", referral={referral:g}" if referral else ""),
     )
     model.measures = {"disease": has_fluid}
     return model.requires_grad_(False).eval()
+
+
+def _sites(referral: float) -> list[Any]:
+    """Return the probabilities of the sites, by disease if it decides them for some."""
+    anywhere = [(1 - referral) / len(SITES)] * len(SITES)
+    if not referral:
+        return anywhere
+    first, last = anywhere.copy(), anywhere.copy()
+    first[0] += referral
+    last[-1] += referral
+    return [first, last]
 
 
 class Radiograph(Rendering):
