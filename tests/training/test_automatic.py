@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,10 @@ import torch
 
 from rung3 import SCM, Binary, Continuous, Image, fit
 from rung3.mechanisms import Equation, Flow
+from rung3.study.check import check
+from rung3.study.folder import RunFolder
+from rung3.study.run import run_study
+from rung3.study.study import Study
 from rung3.training.automatic import is_chosen
 from rung3.training.choice import _Fitting
 
@@ -83,3 +88,26 @@ def test_batches_grow_with_rows() -> None:
     assert [one["batch_size"] for one in sizes.values()] == [100, 1_024, 5_000]
     assert sizes[1_000_000]["epochs"] == 1
     assert _Fitting(400, 256, {}).training(Rows({"x": torch.empty(10**6)}))["batch_size"] == 256
+
+
+def test_a_study_of_a_table_that_does_not_say_how_to_train_chooses(tmp_path: Path) -> None:
+    rows = LINE.sample(700, seed=0).to_frame()
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    text = (
+        "name: line\ndata: {kind: table, path: rows.csv, test: 0.2}\ngraph: x -> y\n"
+        "evaluation: {interventions: {x: 1}, bootstrap: 0}\n"
+    )
+    (tmp_path / "study.yaml").write_text(text)
+    study = Study.load(tmp_path / "study.yaml")
+    found = check(study)
+    assert found.chosen
+    assert found.warnings() == []
+    said: list[str] = []
+    report = run_study(study, tmp_path / "run", say=said.append)
+    assert "choosing mechanisms by 532 rows" in said
+    model = RunFolder(tmp_path / "run").model()
+    assert model.mechanisms["y"].describe() == "AdditiveNoise(degree=1)"
+    assert model.defaults == frozenset()
+    assert report.verdict.mark("learned") == "yes"
+    trained = Study.load(tmp_path / "study.yaml", settings=["training.epochs=1"])
+    assert not check(trained).chosen
