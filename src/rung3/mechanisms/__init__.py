@@ -12,6 +12,7 @@ from rung3.mechanisms.equation import Equation
 from rung3.mechanisms.flow import Flow
 from rung3.mechanisms.flow_matching import FlowMatching
 from rung3.mechanisms.hvae import HVAE
+from rung3.mechanisms.lifetime import Lifetime
 from rung3.mechanisms.networks.stages import Stage
 from rung3.mechanisms.networks.unet import UNetOptions
 from rung3.mechanisms.segmentation import Segmentation
@@ -29,6 +30,7 @@ __all__ = [
     "GumbelMax",
     "HVAE",
     "InverseCDF",
+    "Lifetime",
     "Mechanism",
     "Segmentation",
     "Stage",
