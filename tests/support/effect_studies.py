@@ -124,6 +124,20 @@ def compliance(rng: np.random.Generator, n: int) -> Table:
     return {"z0": z, "t": t, "y": y}
 
 
+def lifetimes(rng: np.random.Generator, n: int) -> Table:
+    """Exponential times; treatment halves the rate. Follow-up is shorter for those treated."""
+    z = rng.integers(0, 2, n)
+    t = (rng.random(n) < 0.3 + 0.4 * z).astype(int)
+    life = rng.exponential(size=n) / (0.5 + 0.5 * z) * np.where(t == 1, 2.0, 1.0)
+    end = rng.uniform(0, np.where(t == 1, 5.0, 7.0), n).clip(0, 3)
+    died = (life <= end).astype(int)
+    return {"z": z, "t": t, "time": np.minimum(life, end), "died": died, "side": rng.normal(size=n)}
+
+
+def restricted_mean(rate: float, horizon: float) -> float:
+    return float(1 - np.exp(-rate * horizon)) / rate
+
+
 Z: dict[str, Any] = {"adjust": ["z"]}
 ZW: dict[str, Any] = {"adjust": ["z", "w"]}
 FRONT: dict[str, Any] = {"graph": "t -> m -> y; t <-> y"}
@@ -191,6 +205,12 @@ def missing_confounder(rng: np.random.Generator, n: int) -> Table:
 
 
 STUDIES |= {
+    "censored times": Study(
+        lifetimes,
+        sum(restricted_mean(r / 2, 2.0) - restricted_mean(r, 2.0) for r in (0.5, 1.0)) / 2,
+        {**Z, "observed": "died", "horizon": 2.0},
+        names=("t", "time"),
+    ),
     "missing outcome": Study(missing_outcome, 1.0, {**Z, "missing": "weight"}),
     "missing confounder": Study(missing_confounder, 1.0, {**Z, "missing": "weight"}),
 }

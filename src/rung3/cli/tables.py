@@ -50,6 +50,13 @@ def effect(
     clusters: Annotated[
         str | None, typer.Option(metavar="NAME", help="Column of subjects that have several rows.")
     ] = None,
+    observed: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of a time: column that is 1 where its end was seen."),
+    ] = None,
+    horizon: Annotated[
+        float | None, typer.Option(metavar="TIME", help="Means of a time are up to this.")
+    ] = None,
     number: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Take the whole numbers of this column for amounts."),
@@ -81,6 +88,8 @@ def effect(
         "degree": degree,
         "weights": weights,
         "clusters": clusters,
+        "observed": observed,
+        "horizon": horizon,
         "missing": missing,
         "variables": {name: Continuous() for name in number or ()},
         "level": level,

@@ -23,7 +23,9 @@ from rung3.data.spelling import did_you_mean
 from rung3.data.stored import Stored
 from rung3.data.values import NUMBERS, array_of, is_coded, labels_of, objects, reading, to_tensor
 
-__all__ = ["Binary", "Categorical", "Continuous", "Image", "Mask", "Ordinal", "Variable"]
+__all__ = [
+    "Binary", "Categorical", "CensoredTime", "Continuous", "Image", "Mask", "Ordinal", "Variable",
+]  # fmt: skip
 
 MOST_BITS = 16
 """Bits of a pixel whose levels single precision still tells apart with room to spare."""
@@ -225,6 +227,11 @@ class Continuous(Variable):
                 "variable is declared with whole=True"
             )
 
+    @property
+    def censored(self) -> bool:
+        """Whether values may be known to be longer than they say."""
+        return False
+
     def wrap(self, value: Tensor) -> Tensor:
         """Map points of a circle to their equals in [lower, upper); other values stay."""
         if not self.circular:
@@ -240,6 +247,60 @@ class Continuous(Variable):
             return x - y
         half = (self.upper - self.lower) / 2
         return torch.remainder(x - y + half, 2 * half) - half
+
+
+@dataclass(frozen=True, kw_only=True)
+class CensoredTime(Continuous):
+    """A time to an event, above 0, that follow-up may have ended before.
+
+    It is held as one number: t where the event was seen, and -t where all that is known is that it
+    came later than t. `code` makes these of two columns. It has an effect on nothing.
+
+    Raises:
+        ValueError: On any field but `unit` and `missing`.
+
+    Example:
+        >>> CensoredTime(unit="days").code([10, 30], seen=[True, False])
+        tensor([ 10., -30.])
+    """
+
+    lower: float = 0.0
+
+    def __post_init__(self) -> None:
+        others = {name for name in self.config() if name not in ("kind", "unit", "missing")}
+        if others:
+            raise ValueError(f"CensoredTime: expected unit and missing alone, got {sorted(others)}")
+
+    @property
+    def censored(self) -> bool:
+        return True
+
+    def code(self, times: Any, seen: Any) -> Tensor:
+        """Return times as they are held.
+
+        Args:
+            times: Times to the event, or to the end of follow-up, `(n,)`.
+            seen: Whether the event was seen, `(n,)`: 1 or 0.
+
+        Raises:
+            ValueError: If a time is not above 0, or `seen` holds anything but 0 and 1.
+        """
+        end, known = to_tensor("times", times), to_tensor("seen", seen).double()
+        if not bool((end > 0).all()):
+            raise ValueError(f"times: {float(end.min()):g} is no time; expected numbers above 0")
+        if not bool(((known == 0) | (known == 1)).all()):
+            raise ValueError("seen: expected 1 where the event was seen, and 0 where it was not")
+        return self.validate("times", torch.where(known == 1, end, -end.double()))
+
+    def check_support(self, name: str, value: Tensor) -> None:
+        if bool((value == 0).any()):
+            raise ValueError(
+                f"{name}: 0 is no time; expected t above 0, or -t where it came later than t"
+            )
+
+    def difference(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the difference of the times, whether or not they were seen to their end."""
+        return x.abs() - y.abs()
 
 
 @dataclass(frozen=True)
@@ -618,7 +679,8 @@ def levels_of(bits: int) -> int:
 
 
 KINDS: Mapping[str, type[Variable]] = {
-    kind.__name__: kind for kind in (Continuous, Binary, Categorical, Ordinal, Image, Mask)
+    kind.__name__: kind
+    for kind in (Continuous, Binary, Categorical, Ordinal, CensoredTime, Image, Mask)
 }
 
 

@@ -14,6 +14,7 @@ from rung3.data.seeding import stream
 from rung3.data.variables import Continuous, Image
 from rung3.evaluation.positivity import Positivity, positivity
 from rung3.scm.query import outcomes
+from rung3.training.relearning import is_solved
 
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM
@@ -25,7 +26,7 @@ AT_ONCE = 1024
 
 
 def trainings(model: SCM, history: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return, by mechanism that was trained, its epochs, its steps and its losses.
+    """Return, by mechanism that was trained, whether it is solved, its epochs, steps and losses.
 
     Args:
         model: The fitted model.
@@ -43,6 +44,7 @@ def trainings(model: SCM, history: Mapping[str, Any]) -> dict[str, dict[str, Any
         size = min(record["batch_size"], record["rows"])
         records[name] = {
             "image": isinstance(model.variables[name], Image),
+            "solved": is_solved(model.mechanisms[name]),
             "epochs": epochs,
             "steps": epochs * (record["rows"] // max(1, size)),
             "losses": [float(loss) for loss in losses if isinstance(loss, int | float)],

@@ -184,6 +184,9 @@ def _learned(metrics: Mapping[str, Any]) -> Finding:
         return _older("learned", "Whether it learned is not in this report of an older version.")
     if not records:
         return Finding("learned", "yes", "There was nothing to learn: every mechanism is given.")
+    records = {name: record for name, record in records.items() if not record.get("solved")}
+    if not records:
+        return Finding("learned", "yes", "It learned: every mechanism was solved, without steps.")
     for check in (_too_short, _collapsed, _cut_short, _overfitted):
         for name, record in sorted(records.items(), key=lambda pair: not pair[1]["image"]):
             if found := check(name, record, metrics):

@@ -13,6 +13,7 @@ from rung3.mechanisms.flow import Flow
 from rung3.mechanisms.flow_matching import FlowMatching
 from rung3.mechanisms.hvae import HVAE
 from rung3.mechanisms.image_to_image import ImageToImage
+from rung3.mechanisms.lifetime import Lifetime
 from rung3.mechanisms.networks.stages import Stage
 from rung3.mechanisms.networks.unet import UNetOptions
 from rung3.mechanisms.segmentation import Segmentation
@@ -31,6 +32,7 @@ __all__ = [
     "HVAE",
     "ImageToImage",
     "InverseCDF",
+    "Lifetime",
     "Mechanism",
     "Segmentation",
     "Stage",

@@ -25,7 +25,7 @@ from torch import Generator, Tensor, nn
 
 from rung3.data.precision import Precise
 from rung3.data.rows import Noise, map_noise
-from rung3.data.variables import Discrete, Image, Variable
+from rung3.data.variables import CensoredTime, Discrete, Image, Variable
 
 __all__ = ["Abduction", "ImpossibleError", "Invertible", "Mechanism", "Parents", "Trainable"]
 
@@ -128,6 +128,7 @@ class Mechanism(Precise, Trainable):
         by_row: Whether a value depends only on the noise and the parents of its own row.
         atoms: Values that have a probability of their own, beside the density.
         closed_form: Whether `calibrate` fits it, so that training has only to polish.
+        knows_censoring: Whether it can model a `CensoredTime`.
         renamed: Former names of arguments, which saved models still use, with today's names.
         is_guided: Whether its answers weigh parents that changed by themselves, as its `guidance`
             says (`rung3.mechanisms.guidance`).
@@ -148,6 +149,7 @@ class Mechanism(Precise, Trainable):
     learning_rate: ClassVar[float] = 1e-3
     betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
     flexibility: ClassVar[int] = 0
+    knows_censoring: ClassVar[bool] = False
     renamed: ClassVar[Mapping[str, str]] = {}
     query_options: ClassVar[tuple[str, ...]] = ()
 
@@ -182,6 +184,8 @@ class Mechanism(Precise, Trainable):
         Raises:
             ValueError: If the mechanism cannot model such a variable.
         """
+        if isinstance(variable, CensoredTime) and not self.knows_censoring:
+            raise ValueError(f"{name}: {self.describe()} knows no censored times; use Lifetime()")
         bound = copy.deepcopy(self)
         bound.name, bound.variable, bound.parents = name, variable, dict(parents)
         bound.register_buffer("observed", _nothing_observed(variable))

@@ -28,6 +28,7 @@ from torch import Generator, Tensor, nn
 from rung3.data.rows import Noise
 from rung3.data.variables import Continuous, Variable
 from rung3.mechanisms.base import NORMAL, Abduction, Mechanism, Parents, leading, one_tensor
+from rung3.mechanisms.maximum import maximise_likelihood
 from rung3.mechanisms.networks.encoding import MLP, ParentEncoder
 
 __all__ = ["Counts"]
@@ -45,9 +46,6 @@ LARGEST = 1e15
 
 UNDERFLOW = 1e-280
 """Tail probability below which the tail is taken from its first term."""
-
-LBFGS_STEPS = 200
-"""Steps at most in which a linear model is fitted."""
 
 EDGE = 1e-9
 """Share of a count's probability that is left free at each of its ends, for rounding."""
@@ -126,26 +124,7 @@ class Counts(Mechanism):
             if self.zeros:
                 last[1] = -1.0
         if self.closed_form and all(part.requires_grad for part in self.parameters()):
-            self._fit(value, parents)
-
-    @torch.enable_grad()
-    def _fit(self, value: Tensor, parents: Parents) -> None:
-        """Maximise the likelihood of a line."""
-        before = {name: part.clone() for name, part in self.state_dict().items()}
-        optimizer = torch.optim.LBFGS(
-            self.parameters(), max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe"
-        )
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            loss = self.loss(value, parents)
-            loss.backward()
-            return loss
-
-        optimizer.step(closure)
-        optimizer.zero_grad()
-        if not self.loss(value, parents).isfinite():
-            self.load_state_dict(before)
+            maximise_likelihood(self, value, parents)
 
     def effective_parameters(self) -> float:
         if self.hidden:

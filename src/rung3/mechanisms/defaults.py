@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import math
 
-from rung3.data.variables import Categorical, Continuous, Image, Mask, Variable
+from rung3.data.variables import (
+    Categorical,
+    CensoredTime,
+    Continuous,
+    Image,
+    Mask,
+    Variable,
+)
 from rung3.mechanisms.base import Mechanism
 from rung3.mechanisms.counts import Counts
 from rung3.mechanisms.discrete import GumbelMax, InverseCDF
 from rung3.mechanisms.flow import Flow
+from rung3.mechanisms.lifetime import Lifetime
 from rung3.mechanisms.segmentation import Segmentation
 from rung3.mechanisms.vae import VAE
 
@@ -23,6 +31,8 @@ def default_mechanism(variable: Variable) -> Mechanism:
         Flow()
     """
     match variable:
+        case CensoredTime():
+            return Lifetime()
         case Continuous(whole=True, lower=0, upper=math.inf, dim=None):
             return Counts()
         case Continuous():

@@ -195,6 +195,13 @@ class Model(nn.Module):
         model.fitted = dict(self.fitted)
         return model
 
+    def take(self, other: Self) -> None:
+        """Take over the mechanisms of another model of the same variables, in place."""
+        device = self.device
+        self._set_up(self.graph, self.variables, other.mechanisms, self.confounding)
+        self.fitted, self.defaults = dict(other.fitted), frozenset()
+        self.to(device).eval()
+
     def _derived(self, graph: CausalGraph, mechanisms: Mapping[str, Mechanism]) -> Self:
         model = type(self).__new__(type(self))
         nn.Module.__init__(model)

@@ -20,6 +20,7 @@ from rung3.data.variables import Continuous, Discrete, Variable
 from rung3.evaluation.positivity import Positivity, positivity
 from rung3.scm.query import Query
 from rung3.scm.scm import SCM
+from rung3.study.choosing import chooses
 from rung3.study.lengths import Short, duration, short_trainings
 from rung3.study.preflight import preflight
 from rung3.study.sources import Splits
@@ -57,6 +58,7 @@ class Check:
         objectives: What images are trained by, where it is not the likelihood alone.
         short: Trainings that are too short to learn from.
         idle: Interventions from which nothing follows.
+        chosen: Whether mechanisms that are not named are chosen by the rows, when it is run.
     """
 
     model: SCM
@@ -67,6 +69,7 @@ class Check:
     objectives: dict[str, CounterfactualObjective]
     short: list[Short]
     idle: list[str]
+    chosen: bool = False
 
     def warnings(self) -> list[str]:
         """Return what will not come to much, each with what to set and how long that takes."""
@@ -111,7 +114,7 @@ class Check:
             (
                 name,
                 mechanism.describe(),
-                "default of its kind" if name in self.model.defaults else "by the study",
+                self._chosen(name),
                 mechanism.abduction,
                 f"{self.parameters[name]:,}",
                 duration(self.seconds[name]),
@@ -121,6 +124,11 @@ class Check:
         total = f"{sum(self.parameters.values()):,}"
         lines.append(("all", "", "", "", total, "about " + duration(sum(self.seconds.values()))))
         return "mechanisms", columns, lines
+
+    def _chosen(self, name: str) -> str:
+        if name not in self.model.defaults:
+            return "by the study"
+        return "default; others are tried" if self.chosen else "default of its kind"
 
     def _objectives(self) -> Printed:
         columns = ["variable", "objective", "likelihood", "set", "predictors of"]
@@ -192,9 +200,10 @@ def check(study: Study) -> Check:
         name: sum(p.numel() for p in mechanism.parameters())
         for name, mechanism in model.mechanisms.items()
     }
-    short = list(short_trainings(study, model, splits.train.n))
+    chosen = chooses(study, model, splits.train)
+    short = [] if chosen else list(short_trainings(study, model, splits.train.n))
     idle = [query.label for query, _ in queries if not query.affected(model)]
-    return Check(model, splits, positive, parameters, seconds, objectives, short, idle)
+    return Check(model, splits, positive, parameters, seconds, objectives, short, idle, chosen)
 
 
 def _positivity_of(query: Query, model: SCM, train: Rows, rows: Rows) -> list[Positivity]:

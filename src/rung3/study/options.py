@@ -153,6 +153,11 @@ class Training(FitOptions, of=Options):
         return self.given((*WHOLE_RUN, "mislabelled", "mechanisms"))
 
     @property
+    def silent(self) -> bool:
+        """Whether the file does not say how to train."""
+        return not self.shared() and not self.mechanisms
+
+    @property
     def share_set_aside(self) -> float | None:
         """The share of the training rows set aside, where it is said here."""
         share: float | None = self.given().get("validation_share")

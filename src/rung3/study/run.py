@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,13 +16,14 @@ from rung3.evaluation import Report, evaluate, user_cache
 from rung3.evaluation.misspecification import mislabelled
 from rung3.scm.scm import SCM
 from rung3.study.card import CARD, model_card
+from rung3.study.choosing import chooses
 from rung3.study.folder import RunFolder
 from rung3.study.lengths import short_trainings
 from rung3.study.preflight import batch_size_of, preflight
 from rung3.study.sources import Splits
 from rung3.study.study import Group, Study
+from rung3.training.automatic import fit
 from rung3.training.counterfactual.preparation import fit_committee
-from rung3.training.fitting import fit
 from rung3.training.options import History
 from rung3.training.oracles.oracles import Oracles, fit_oracles
 from rung3.training.processes import is_first, meet
@@ -82,7 +83,8 @@ def run_study(
         if first and study.data.is_read:
             place.remember(splits)
         run = _Run(study, place, splits, say if first else _silent, progress and first)
-        for short in () if place.fitted else short_trainings(study, untrained, splits.train.n):
+        ready = place.fitted or chooses(study, untrained, splits.train)
+        for short in () if ready else short_trainings(study, untrained, splits.train.n):
             run.say(f"warning: {short.text()}")
         if not place.fitted:
             with stoppable("while fitting", CURE):
@@ -119,8 +121,7 @@ class _Run:
             train = mislabelled(train, name, share, study.training_seed)
         curves: dict[str, Any] = {}
         self.say(str(model))
-        for k, group in enumerate(study.groups()):
-            history = self._fit_group(k, group, model, replace(self.splits, train=train))
+        for history in self._histories(model, replace(self.splits, train=train)):
             for name, losses in history.curves().items():
                 before = curves.setdefault(name, {})
                 curves[name] = before | {k: before.get(k, []) + v for k, v in losses.items()}
@@ -130,6 +131,16 @@ class _Run:
         if is_first():
             write_json(self.place.history_path, curves)
             model.save(self.place.model_path)
+
+    def _histories(self, model: SCM, splits: Splits) -> Iterator[History]:
+        """Fit a model, part by part."""
+        if chooses(self.study, model, splits.train):
+            self.say(f"choosing mechanisms by {splits.train.n} rows")
+            yield fit(model, splits.train, seed=self.study.training_seed)
+            self.say(str(model))
+            return
+        for k, group in enumerate(self.study.groups()):
+            yield self._fit_group(k, group, model, splits)
 
     def _fit_group(self, k: int, group: Group, model: SCM, splits: Splits) -> History:
         study, by, held = self.study, "", splits.validation

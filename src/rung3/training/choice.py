@@ -43,12 +43,13 @@ from rung3.scm.scm import SCM
 from rung3.scm.undeclared import infer
 from rung3.training.batches import Table
 from rung3.training.candidates import candidates, suited
-from rung3.training.fitting import calibrate, fit, learn
+from rung3.training.fitting import calibrate, fit_mechanisms, learn
 from rung3.training.noise_test import independence
+from rung3.training.options import History
 from rung3.training.relearning import relearning
 from rung3.training.remarks import quiet, remark
 
-__all__ = ["Choice", "Trial", "candidates", "choose"]
+__all__ = ["MIN_HELD_OUT", "Choice", "Trial", "candidates", "choose", "constants"]
 
 MIN_HELD_OUT = 50
 """Rows that must be held out for a variable."""
@@ -58,6 +59,12 @@ DOUBT = 0.05
 
 ROWS_A_PARAMETER = 20
 """Rows for each parameter; with fewer, noise of rows that it learned from looks too independent."""
+
+BATCH = 1_024
+"""Rows a step of mechanisms that are trained, at least, unless told otherwise."""
+
+MOST_TRIED = 50_000
+"""Rows that candidates are tried on, at most: differences of likelihoods are known to .01 then."""
 
 POLISHING_BATCH = 65_536
 """Rows a step of mechanisms that are solved beforehand."""
@@ -111,12 +118,14 @@ class Choice:
         chosen: The mechanism of each variable, as it would be written.
         reasons: Why, in one clause, by variable.
         trials: What was tried, the simplest first, by variable.
+        history: Of the last fit, on all rows.
     """
 
     model: SCM
     chosen: Mapping[str, str]
     reasons: Mapping[str, str]
     trials: Mapping[str, list[Trial]]
+    history: History = field(default_factory=History, repr=False)
 
     def __str__(self) -> str:
         lines = []
@@ -135,7 +144,7 @@ def choose(
     level: float = 0.001,
     seed: Seed = 0,
     steps: int = 400,
-    batch_size: int = 1_024,
+    batch_size: int | None = None,
     **options: Any,
 ) -> Choice:
     """Choose the mechanisms that a model's user did not name, by held-out rows, and fit them.
@@ -150,7 +159,8 @@ def choose(
         seed: Of the split, of training and of what is drawn.
         steps: Of training, in whole epochs: half for every trial, half for the winner to go on.
             Mechanisms that are solved beforehand need none.
-        batch_size: Rows a step, or an eighth of all if that is less.
+        batch_size: Rows a step, or an eighth of all if that is less; if not given 1,024, or more
+            where an epoch would else be more than the steps.
         options: More options of `fit`.
 
     Returns:
@@ -182,7 +192,9 @@ def choose(
     }
     options = {"progress": False, **options, "seed": base, "validation_share": 0}
     fitting = _Fitting(steps, batch_size, options)
-    _search(model, searches, fitting, *split(table, held_out, base))
+    some = table[torch.randperm(table.n, generator=stream(base, "tried"))[:MOST_TRIED]]
+    tried = table if table.n <= MOST_TRIED else some
+    _search(model, searches, fitting, *split(tried, held_out, base))
     return _conclude(model, searches, level, fitting, table)
 
 
@@ -191,12 +203,12 @@ def _check(
     among: Mapping[str, list[Mechanism]],
     held_out: float,
     steps: int,
-    batch_size: int,
+    batch_size: int | None,
 ) -> None:
     """Refuse options out of range, and a model or candidates that there is no choice for."""
     if not 0 < held_out < 1:
         raise ValueError(f"held_out={held_out} must lie between 0 and 1")
-    if steps < 2 or batch_size < 1:
+    if steps < 2 or (batch_size is not None and batch_size < 1):
         raise ValueError(f"steps={steps} must be at least 2, and batch_size={batch_size} 1")
     if model.confounding.members:
         raise ValueError("choose: hidden causes join variables; name their mechanisms and fit")
@@ -249,10 +261,10 @@ def _conclude(
     best = SCM(model.graph, model.variables, mechanisms)
     for name, state in weights.items():
         best.mechanisms[name].load_state_dict(state)
-    fitting.final(best, rows)
+    history = fitting.final(best, rows)
     best.relearn = relearning(best, rows, partial(learn, options=fitting.training(rows)))
     chosen = {name: m.describe() for name, m in best.mechanisms.items()}
-    return Choice(best, chosen, {name: reasons[name] for name in chosen}, trials)
+    return Choice(best, chosen, {name: reasons[name] for name in chosen}, trials, history)
 
 
 @dataclass(frozen=True)
@@ -322,7 +334,7 @@ class _Fitting:
     """The training of mechanisms: those that are solved beforehand for one step."""
 
     steps: int
-    batch_size: int
+    batch_size: int | None
     options: Mapping[str, Any]
 
     @property
@@ -339,37 +351,48 @@ class _Fitting:
         model.requires_grad_(False)
         self._train(model, rows, [name for name in names if name not in solved])
 
-    def final(self, model: SCM, rows: Rows) -> None:
+    def final(self, model: SCM, rows: Rows) -> History:
         """Fit all of them, as far as they still are to be."""
         solved = [name for name, m in model.mechanisms.items() if m.closed_form]
         once = {"epochs": 1, "batch_size": POLISHING_BATCH, "lr": POLISHING_RATE}
         with quiet():
-            fit(model, rows, only=solved, **{**self.options, **once})
-        self._train(model, rows, [n for n in model.variables if n not in solved])
+            polished = fit_mechanisms(model, rows, only=solved, **{**self.options, **once})
+        trained = self._train(model, rows, [n for n in model.variables if n not in solved])
+        return polished if trained is None else trained.beside(polished)
 
     def training(self, rows: Rows, part: float = 1.0) -> dict[str, Any]:
         """Return the options of `fit` for so large a part of the steps."""
-        size = max(1, min(self.batch_size, rows.n // 8))
+        growing = max(BATCH, math.ceil(rows.n / (part * self.steps)))
+        size = max(1, min(self.batch_size or growing, rows.n // 8))
         epochs = math.ceil(part * self.steps / max(1, rows.n // size))
         return {**self.options, "epochs": epochs, "batch_size": size}
 
-    def _train(self, model: SCM, rows: Rows, names: list[str]) -> None:
-        if names:
-            for name in names:
-                model.mechanisms[name].requires_grad_(True)
-            with quiet():
-                fit(model, rows, only=names, **self.training(rows, 0.5))
+    def _train(self, model: SCM, rows: Rows, names: list[str]) -> History | None:
+        if not names:
+            return None
+        for name in names:
+            model.mechanisms[name].requires_grad_(True)
+        with quiet():
+            return fit_mechanisms(model, rows, only=names, **self.training(rows, 0.5))
 
 
 def _check_varied(rows: Rows) -> None:
     """Refuse a column of one value: it causes nothing, and nothing could be said of its causes."""
+    for name, value in constants(rows).items():
+        raise ValueError(
+            f"{name}: all its values are {value:g}; leave the column out of the graph, or name its "
+            "mechanism and use fit"
+        )
+
+
+def constants(rows: Rows) -> dict[str, float]:
+    """Return the columns of one value, and it."""
+    values = {}
     for name, column in rows.items():
         present = column[~column.isnan()] if column.is_floating_point() else column
         if present.ndim == 1 and len(present) and (present == present[0]).all():
-            raise ValueError(
-                f"{name}: all its values are {present[0].item():g}; leave the column out of the "
-                "graph, or name its mechanism and use fit"
-            )
+            values[name] = present[0].item()
+    return values
 
 
 @torch.no_grad()

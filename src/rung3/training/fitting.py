@@ -1,4 +1,4 @@
-"""`fit`: train the mechanisms of a model, each by its own loss.
+"""Training: the mechanisms of a model, each by its own loss.
 
 The objective factorises (lecture 1.8):
 
@@ -25,7 +25,6 @@ from rung3.data.rows import Rows, Values, as_rows, spell_unknown
 from rung3.data.seeding import base_seed, seeded
 from rung3.data.splits import split
 from rung3.data.stored import Stored
-from rung3.data.validation import takes
 from rung3.mechanisms.base import Trainable
 from rung3.scm.districts.district import District
 from rung3.scm.floating import in_own_precision
@@ -45,12 +44,11 @@ from rung3.training.plug_in import warn_of_formulas
 from rung3.training.relearning import is_solved, relearning
 from rung3.training.remarks import quiet, remark
 
-__all__ = ["calibrate", "fit", "learn"]
+__all__ = ["calibrate", "fit_mechanisms", "learn"]
 
 
 @in_own_precision
-@takes(Options)
-def fit(
+def fit_mechanisms(
     model: SCM,
     train: Values,
     validation: Values | None = None,
@@ -58,47 +56,7 @@ def fit(
     only: Iterable[str] | None = None,
     **options: Any,
 ) -> History:
-    """Train the mechanisms of a model, in place, with AdamW on a Lightning trainer.
-
-    Every mechanism first takes its scales and its range from the training rows, unless it was
-    fitted before; those without parameters (equations) need no more. The model is left on its
-    device, in eval mode, and the parameters of what was fitted are frozen: queries then keep a
-    graph of gradients only where values or interventions ask for one (`requires_grad_()` thaws
-    them, and so does another `fit`).
-
-    With `checkpoints`, a run that was killed and is started again goes on from its last checkpoint,
-    and ends with the weights that it would have had (on the CPU bit for bit, with the same number
-    of threads). One that was finished is loaded, with a warning that nothing was trained.
-
-    Args:
-        model: The model; training goes on from the weights that it has.
-        train: Training rows. Those that lack a value (NaN) train the mechanisms that they can; a
-            warning says how many do, and what that assumes (see `rung3.training.remarks`).
-        validation: Validation rows; never the test set.
-        only: Names of the variables whose mechanisms are trained; all if not given.
-        options: See `rung3.training.Options`, whose fields they are.
-
-    Warns:
-        UserWarning: Of gaps; of a column with one value, with a value so far out that the others
-            look alike, or too close together for its precision.
-
-    Returns:
-        Losses by mechanism and epoch, and how long each epoch took.
-
-    Raises:
-        ValueError: If the rows do not fit the model, before anything starts; if a loss or a weight
-            is NaN or infinite, naming the mechanism and the step; if the checkpoint is of another
-            run.
-        Stopped: If a signal ends it (Ctrl-C, SIGTERM, SIGHUP), with the step that it was at.
-        ChildProcessError: If another of several processes ended before this one.
-
-    Example:
-        >>> from rung3 import SCM, worlds
-        >>> model = SCM("x1 -> x2")
-        >>> history = fit(model, worlds.lecture().sample(500, seed=0), epochs=2, progress=False)
-        >>> {name: len(losses) for name, losses in history.validation.items()}
-        {'x1': 2, 'x2': 2}
-    """
+    """Train the mechanisms that a model has; the arguments are those of `rung3.fit`."""
     settings = Options(**options)
     objective = settings.counterfactual
     first = not model.fitted and only is None and objective is None
@@ -178,7 +136,9 @@ def learn(
         for name in trained:
             model.mechanisms[name].requires_grad_(True)
         with quiet():
-            fit(model, rows, only=trained, **{**options, "seed": seed, "progress": False})
+            fit_mechanisms(
+                model, rows, only=trained, **{**options, "seed": seed, "progress": False}
+            )
     model.eval()
 
 

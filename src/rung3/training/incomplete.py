@@ -23,7 +23,7 @@ from rung3.data.rows import Rows, as_rows
 from rung3.data.seeding import Seed, base_seed
 from rung3.scm.imputation import complete, gaps
 from rung3.scm.scm import SCM
-from rung3.training.fitting import fit, learn
+from rung3.training.fitting import fit_mechanisms, learn
 from rung3.training.relearning import relearning
 from rung3.training.remarks import quiet
 
@@ -72,7 +72,7 @@ def fit_incomplete(
     base = base_seed(seed, "incomplete")
     if not model.fitted:
         with quiet():
-            fit(model, rows, seed=base, **{"progress": False, **options})
+            fit_mechanisms(model, rows, seed=base, **{"progress": False, **options})
     table = Rows(dict(as_rows(rows, model.variables, torch.device("cpu"))))
     masks = gaps(model, table)
     if not masks:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -60,6 +60,7 @@ class History:
             and part.
         revived: The step at which a mechanism's latents had collapsed and were revived, if they
             were: see `rung3.mechanisms.autoencoder`.
+        chosen: The mechanism of each variable, as it would be written, if they were chosen.
     """
 
     training: dict[str, list[float]] = field(default_factory=dict)
@@ -69,6 +70,7 @@ class History:
     skipped: dict[str, int] = field(default_factory=dict)
     counterfactual: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     revived: dict[str, int] = field(default_factory=dict)
+    chosen: dict[str, str] = field(default_factory=dict)
 
     def curves(self) -> dict[str, dict[str, list[float]]]:
         """Return, by mechanism, its losses in training and in validation: the report draws them."""
@@ -79,6 +81,12 @@ class History:
         }
         more = {f"{k}, counterfactual": curves for k, curves in self.counterfactual.items()}
         return losses | more
+
+    def beside(self, other: Self) -> Self:
+        """Return the record of this training, and of another one of other mechanisms before it."""
+        parts = ((getattr(other, one.name), getattr(self, one.name)) for one in fields(self))
+        whole = [a | b if isinstance(a, dict) else a + b for a, b in parts]
+        return type(self)(*whole)
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON."""

@@ -66,6 +66,7 @@ class Effect:
         gaps: How many more rows were left out, for a gap in a column that is used.
         kinds: Variables that were not declared, and were read off their values.
         notes: What must be said beside the numbers.
+        horizon: Of censored times, up to which time their means are.
     """
 
     effect: Estimate[float]
@@ -89,6 +90,7 @@ class Effect:
     gaps: int = 0
     kinds: Mapping[str, Variable] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    horizon: float | None = None
 
     @property
     def do(self) -> Estimate[float]:
@@ -139,11 +141,12 @@ class Effect:
         else:
             what = f"One more unit of {self.treatment}"
         who = {"ATT": " in those who had it", "ATU": " in those who did not"}.get(self.estimand, "")
+        until = "" if self.horizon is None else f" up to {self.horizon:g}"
         value = self.effect.effect
         direction = "raises" if value > 0 else "lowers"
         sure = " (the interval holds zero)" if 0.0 in self.effect else ""
         return (
-            f"{what} {direction} {self.outcome} by {abs(value):.4g} on average{who}; "
+            f"{what} {direction} {self.outcome}{until} by {abs(value):.4g} on average{who}; "
             f"{self.level:.0%} interval {self.effect.low:.4g} to {self.effect.high:.4g}{sure}."
         )
 
@@ -195,6 +198,8 @@ def effect(
     terms: Sequence[str] = (),
     weights: str | None = None,
     clusters: str | None = None,
+    observed: str | None = None,
+    horizon: float | None = None,
     missing: Missing = "complete",
     impute: SCM | Sequence[SCM] | None = None,
     variables: Mapping[str, Variable] | None = None,
@@ -233,6 +238,9 @@ def effect(
         terms: Further terms of the models, such as `"age * sex"`.
         weights: Name of a column of survey weights.
         clusters: Name of a column that says whose row it is, where subjects have several.
+        observed: Of an outcome that is a time: name of a column that is 1 where its end was seen,
+            and 0 where follow-up ended before. Means are then those of `min(time, horizon)`.
+        horizon: Time up to which they are restricted.
         missing: What becomes of rows with gaps: `"complete"` leaves them out, which is right if
             gaps come by chance; `"weight"` lets complete rows stand for those that are like them
             in the columns without gaps.
@@ -277,7 +285,11 @@ def effect(
         "bins": bins,
         "degree": degree,
         "terms": terms,
+        "observed": observed,
+        "horizon": horizon,
     }
+    if observed is not None and (weights is not None or missing == "weight"):
+        raise ValueError("observed: not with weights= or missing='weight'; impute, or leave out")
     asked = _Asked(way, do, versus, method, estimand, learner, folds, pool, level, seed)
     if impute is not None:
         return _imputed(table, variables, treatment, outcome, asked, impute, options)
@@ -444,7 +456,8 @@ def _effect(
         n=sample.n,
         gaps=left_out,
         kinds={name: kind for name, kind in sample.kinds.items() if name not in stated},
-        notes=(*answer.notes, *notes),
+        notes=(*sample.notes, *answer.notes, *notes),
+        horizon=sample.horizon,
     )
 
 

@@ -42,6 +42,10 @@ NOISE = "random common cause"
 """Name of the column of noise."""
 
 
+OF_OUTCOME = ("event", "observed", "horizon")
+"""Options of `effect` that are about the outcome alone."""
+
+
 @dataclass(frozen=True)
 class Check:
     """One attempt.
@@ -178,7 +182,7 @@ class _Trial:
         """Return the rows that the effect is of."""
         chosen = {
             name: self.options[name]
-            for name in ("event", "weights", "clusters", "degree", "terms")
+            for name in ("event", "weights", "clusters", "degree", "terms", "observed", "horizon")
             if name in self.options
         }
         used = [*found.adjusted, *found.through]
@@ -193,10 +197,11 @@ class _Trial:
     def placebo(self, name: str, what: str, repeats: int) -> Check:
         """Let rows exchange their values of a column."""
         rng = np.random.default_rng(self.seed % 2**63)
-        results = []
+        seen = self.options.get("observed") if name == self.outcome else None
+        together, results = [name, *([seen] if seen else [])], []
         for _ in range(repeats):
             order = rng.permutation(self.n)
-            results.append(self._try({name: _taken(self.table[name], order)}))
+            results.append(self._try({k: _taken(self.table[k], order) for k in together}))
         return _judged(what, [one for one in results if one is not None], 0.0)
 
     def noise(self, found: Effect, repeats: int) -> Check:
@@ -236,7 +241,7 @@ class _Trial:
         """Ask of a treatment or an outcome for which there is no effect."""
         options = {k: v for k, v in self.options.items() if k not in ("graph", "adjust", "by")}
         if outcome != self.outcome:
-            options.pop("event", None)
+            options = {k: v for k, v in options.items() if k not in OF_OUTCOME}
         if treatment != self.treatment:
             options.pop("do", None)
             options.pop("versus", None)

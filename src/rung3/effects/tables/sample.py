@@ -18,6 +18,7 @@ from rung3.data.display import spell
 from rung3.data.expressions import Expression
 from rung3.data.rows import Rows, named, spell_unknown
 from rung3.data.variables import Binary, Categorical, Continuous, Discrete, Variable
+from rung3.effects.tables.survival import pseudo_values
 
 __all__ = [
     "Sample",
@@ -51,6 +52,8 @@ class Sample:
             under the empty name.
         degree: Degree of the polynomial that numbers enter models by.
         terms: Further terms, as expressions in the columns.
+        notes: What must be said of the columns.
+        horizon: Of censored times, up to which time their means are.
     """
 
     rows: Rows
@@ -65,6 +68,8 @@ class Sample:
     groups: Mapping[str, Tensor]
     degree: int
     terms: tuple[Expression, ...]
+    notes: tuple[str, ...] = ()
+    horizon: float | None = None
 
     @property
     def n(self) -> int:
@@ -108,14 +113,19 @@ class Sample:
         bins: int = 4,
         degree: int = 1,
         terms: Sequence[str] = (),
+        observed: str | None = None,
+        horizon: float | None = None,
     ) -> Sample:
         """Read what is used of a table; the options are those of `effect`."""
         expressions = tuple(Expression(text) for text in terms)
         names = [treatment, outcome, *used, *(k for one in expressions for k in one.arguments)]
-        names = list(dict.fromkeys([*names, *([by] if by else [])]))
-        rows, kinds = read(table, variables, names)
+        names = list(dict.fromkeys([*names, *(k for k in (by, observed) if k)]))
+        stated = variables if observed is None else {outcome: Continuous(), **(variables or {})}
+        rows, kinds = read(table, stated, names)
         complete = complete_rows(table, names)
-        y = _outcome(outcome, rows[outcome], kinds[outcome], event)
+        y, notes = _outcome(outcome, rows[outcome], kinds[outcome], event), ()
+        if observed is not None:
+            y, notes = _restricted(rows, kinds, treatment, outcome, observed, horizon)
         return cls(
             rows=rows,
             kinds=kinds,
@@ -130,6 +140,8 @@ class Sample:
             | ({} if by is None else _groups(by, rows[by], kinds[by], bins)),
             degree=degree,
             terms=expressions,
+            notes=notes,
+            horizon=horizon if observed else None,
         )
 
 
@@ -142,6 +154,38 @@ def _outcome(name: str, value: Tensor, kind: Variable, event: Any) -> Tensor:
             + amounts({name: kind}, [name])
         )
     return value.double()
+
+
+def _restricted(
+    rows: Rows,
+    kinds: Mapping[str, Variable],
+    treatment: str,
+    outcome: str,
+    observed: str,
+    horizon: float | None,
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Return pseudo-values of times up to a horizon, and what they rest on."""
+    times, seen = rows[outcome].double(), rows[observed].double()
+    if getattr(kinds[observed], "labels", ()) or not bool(((seen == 0) | (seen == 1)).all()):
+        raise ValueError(
+            f"observed: {observed} is {kinds[observed]}; expected 1 where the end of {outcome} was "
+            "seen, and 0 where it was not"
+        )
+    if bool((times < 0).any()):
+        raise ValueError(f"{outcome}: {float(times.min()):g} is no time; expected none below 0")
+    if horizon is None or not horizon > 0:
+        raise ValueError(
+            f"horizon: say up to which time the mean of {outcome} is meant; got {horizon}"
+        )
+    armed = isinstance(kinds[treatment], Discrete)
+    strata = rows[treatment].long() if armed else torch.zeros(len(times))
+    share = float(((seen == 0) & (times < horizon)).double().mean())
+    where = f"within each {treatment}" if armed else "in all rows"
+    note = (
+        f"means of {outcome} are up to {horizon:g}; {share:.1%} of the rows are censored before "
+        f"(by chance {where}, it is assumed)"
+    )
+    return pseudo_values(times, seen == 1, horizon, strata), (note,)
 
 
 def _column(

@@ -298,9 +298,7 @@ def scores_of(probabilities: Tensor, labels: Tensor, groups: Tensor) -> dict[str
     confidence, guess = probabilities.max(1)
     right = (guess == labels).double()
     bins = (confidence * CALIBRATION_BINS).long().clamp_max(CALIBRATION_BINS - 1)
-    error = sum(
-        abs(float((right[bins == b] - confidence[bins == b]).sum())) for b in bins.unique()
-    )
+    error = sum(abs(float((right[bins == b] - confidence[bins == b]).sum())) for b in bins.unique())
     names, counts = groups.unique(return_counts=True)
     by_group = [float(right[groups == g].mean()) for g in names[counts >= GROUP_ROWS]]
     by_group = by_group or [float(right.mean())]
@@ -372,7 +370,9 @@ def _drawn(found: Robustness) -> Figure:
         _panel(panel, found, name)
     panels[0].set_yticks(range(len(ARMS)), ARMS, fontsize=7, color=INK)
     panels[0].invert_yaxis()
-    below.supxlabel("accuracy in the worst group (dot) and in all rows (line)", fontsize=7, color=INK)
+    below.supxlabel(
+        "accuracy in the worst group (dot) and in all rows (line)", fontsize=7, color=INK
+    )
     return figure
 
 

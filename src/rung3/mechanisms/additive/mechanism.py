@@ -120,7 +120,7 @@ class AdditiveNoise(Invertible):
         """Name a line, curves and a network; then a spread; then trees, for steps."""
         if not isinstance(variable, Continuous) or variable.circular or variable.whole:
             return []
-        if any(isinstance(parent, Image) for parent in parents.values()):
+        if variable.censored or any(isinstance(parent, Image) for parent in parents.values()):
             return []
         width = ParentEncoder(parents).width
         degrees = [k for k in (2, 3) if math.comb(width + k, k) <= MAX_CANDIDATE_TERMS]

@@ -21,7 +21,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rung3.data.precision import Precise
-from rung3.data.variables import Binary, Categorical, Continuous, Image, Ordinal, Variable
+from rung3.data.variables import (
+    Binary,
+    Categorical,
+    CensoredTime,
+    Continuous,
+    Image,
+    Ordinal,
+    Variable,
+)
 from rung3.mechanisms.base import Parents
 from rung3.mechanisms.networks.spatial import conv
 
@@ -226,6 +234,11 @@ def _encoder(variable: Variable) -> nn.Module:
             return _Thermometer(classes)
         case Categorical(classes=classes):
             return _OneHot(classes)
+        case CensoredTime():
+            raise ValueError(
+                f"{variable} is no cause of anything: of a censored one it is not known when it "
+                "ends; leave out its arrows"
+            )
         case _:
             return _Real(variable)
 
