@@ -144,7 +144,8 @@ class Formulas:
         do: The intervention, as `SCM.do` takes it.
         versus: What it is compared with; if not given, the causes as they are.
         outcome: Name of the outcome.
-        latent: Whether the latents of the outcome's mechanism are a variable of their own.
+        latent: The variable whose mechanism's latents are a variable of their own: the outcome,
+            or an image on the way to it; `None` for none.
         observed: Whether rows are given: what is upstream of every cause is then as observed.
 
     Raises:
@@ -159,7 +160,7 @@ class Formulas:
         versus: Mapping[str, Any] | None,
         outcome: str,
         *,
-        latent: bool = False,
+        latent: str | None = None,
         observed: bool = True,
     ) -> None:
         check_outcome(model, outcome)
@@ -171,7 +172,7 @@ class Formulas:
             raise ValueError(f"outcome: {outcome!r} is itself set; ask for a descendant of it")
         self.model, self.outcome, self.observed = model, outcome, observed
         self.latent = latent
-        self.graph = _with_latent(model, outcome) if latent else model.graph
+        self.graph = model.graph if latent is None else _with_latent(model, latent)
         self._affected = self.graph.descendants(self.causes)
         self._natural = model.mechanisms
         self._settings = [side.mechanisms for side in self.sides]
@@ -205,8 +206,8 @@ class Formulas:
         return mechanism, tuple(self.of(p, route.back(p)) for p in parents)
 
     def owner(self, name: str) -> str:
-        """Return the variable whose mechanism and noise make a value: the outcome, for latents."""
-        return self.outcome if self.latent and name == LATENT else name
+        """Return the variable whose mechanism and noise make a value: of latents, their image."""
+        return self.latent if self.latent is not None and name == LATENT else name
 
     def _cause(self, name: str, active: bool) -> tuple[Mechanism | None, tuple[Formula, ...]]:
         """Return a cause as one of the settings has it; as observed, if that one leaves it alone.
@@ -279,12 +280,12 @@ def check_outcome(model: SCM, outcome: str) -> None:
         )
 
 
-def _with_latent(model: SCM, outcome: str) -> CausalGraph:
-    """Return the graph with the outcome's latents between its parents and itself."""
-    if not model.mechanisms[outcome].has_latent_mediator:
-        raise ValueError(f"{outcome}: {NO_MEDIATOR}")
-    parents = model.graph.parents(outcome)
-    edges = [*model.graph.edges, *((parent, LATENT) for parent in parents), (LATENT, outcome)]
+def _with_latent(model: SCM, image: str) -> CausalGraph:
+    """Return the graph with an image's latents between its parents and itself."""
+    if not model.mechanisms[image].has_latent_mediator:
+        raise ValueError(f"{image}: {NO_MEDIATOR}")
+    parents = model.graph.parents(image)
+    edges = [*model.graph.edges, *((parent, LATENT) for parent in parents), (LATENT, image)]
     return CausalGraph(edges, nodes=model.graph.nodes)
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Column", "Grid", "grid"]
+__all__ = ["Column", "Grid", "grid", "usual_settings"]
 
 HEAD = 7.0
 """Points of the letters above columns and beside bands."""
@@ -217,7 +217,7 @@ def grid(
         raise ValueError("rows: expected a batch of rows, got a single one")
     image = _image(model, outcome)
     if columns is None:
-        columns = _usual(model, image, known if typical is None else typical)
+        columns = usual_settings(model, image, known if typical is None else typical)
     if not columns:
         raise ValueError(f"{image}: nothing to set: no scalar causes it")
     wanted = _mediators(model, image, columns.values(), through)
@@ -244,7 +244,7 @@ def _image(model: SCM, outcome: str | None) -> str:
     return name
 
 
-def _usual(model: SCM, image: str, rows: Values) -> dict[str, dict[str, Any]]:
+def usual_settings(model: SCM, image: str, rows: Values) -> dict[str, dict[str, Any]]:
     """Set each scalar cause to its 5 % and 95 % quantile, or to two of its categories."""
     settings = {}
     for name in model.graph.order:

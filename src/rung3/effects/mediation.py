@@ -330,7 +330,7 @@ class _Question:
         observed: bool,
     ) -> None:
         mediators = [through] if isinstance(through, str) else list(through)
-        latent = LATENT in mediators and LATENT not in model.graph
+        latent = outcome if LATENT in mediators and LATENT not in model.graph else None
         self.formulas = Formulas(model, do, versus, outcome, latent=latent, observed=observed)
         self._check(mediators)
         met = frozenset(mediators)

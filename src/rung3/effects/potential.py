@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from rung3.data.rows import Noise, Values, as_rows, map_noise
+from rung3.data.rows import Noise, Values, as_rows, map_noise, noise_parts
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.effects.formulas import LATENT, NONE, Formula, Formulas
 from rung3.mechanisms.autoencoder import LatentMediator
@@ -63,12 +63,18 @@ class Potentials(ABC):
         noise = self._noise_for(mechanism, parents) if mechanism.wants_noise else {}
         if name != self.formulas.owner(name):
             return in_parts(mechanism, cast(LatentMediator, mechanism).latents, noise, parents)
-        if name != self.formulas.outcome:
+        final = name == self.formulas.outcome
+        if name == self.formulas.latent:
+            parts = {**parents.pop(LATENT), **self._observation(mechanism, noise, final)}
+            return in_parts(mechanism, cast(LatentMediator, mechanism).outcome, parts, parents)
+        if not final:
             return self._fill(name, in_parts(mechanism, mechanism.predict, noise, parents))
-        if self.formulas.latent:
-            outcome = cast(LatentMediator, mechanism).outcome
-            return in_parts(mechanism, outcome, parents.pop(LATENT), parents)
         return in_parts(mechanism, mechanism.mean, noise, parents)
+
+    def _observation(self, mechanism: Mechanism, noise: Noise, final: bool) -> dict[str, Tensor]:
+        """Return the noise of observation; none of an outcome, of which the mean is taken."""
+        keys = () if final else mechanism.observation_noise
+        return {key: noise_parts(noise)[key] for key in keys}
 
     def _noise_for(self, mechanism: Mechanism, parents: Parents) -> Noise:
         """Return a mechanism's noise: the variable's, or drawn anew where it was replaced."""

@@ -188,7 +188,7 @@ class Mechanism(Precise, Trainable):
             raise ValueError(f"{name}: {self.describe()} knows no censored times; use Lifetime()")
         bound = copy.deepcopy(self)
         bound.name, bound.variable, bound.parents = name, variable, dict(parents)
-        bound.register_buffer("observed", _nothing_observed(variable))
+        bound.register_buffer("observed", nothing_observed(variable))
         bound.build()
         return bound
 
@@ -372,7 +372,7 @@ def one_tensor(noise: Noise, name: str) -> Tensor:
     raise ValueError(f"{name}: expected noise as one tensor, got the parts {list(noise)}")
 
 
-def _nothing_observed(variable: Variable) -> Tensor:
+def nothing_observed(variable: Variable) -> Tensor:
     """Return the buffer `observed` of a mechanism that has seen no data."""
     if isinstance(variable, Discrete):
         return torch.zeros(variable.classes, dtype=torch.bool)

@@ -245,6 +245,8 @@ class HVAE(Autoencoder):
     def outcome(self, latents: Mapping[str, Tensor], parents: Parents) -> Tensor:
         """Return the expected pixels `g(pa, z)` under latents and parents, `(n, C, H, W)`.
 
+        With noise of observation `eps` among the latents, the pixels under this noise.
+
         Raises:
             ValueError: If the prior is exogenous.
         """
@@ -252,7 +254,9 @@ class HVAE(Autoencoder):
             return super().outcome(latents, parents)
         n = len(next(iter(latents.values())))
         raw = self.decoder(self._context(parents, n), lambda latent, _: latents[latent.mediator])
-        return self.pixels.mean(self.pixels.params(raw))
+        params = self.pixels.params(raw)
+        eps = latents.get("eps")
+        return self.pixels.mean(params) if eps is None else self.pixels.predict(eps, params)
 
     def _penalty(self, kl: dict[str, Tensor]) -> Tensor:
         """Return `beta_t sum_i max(KL_i, free_nats)`, each divergence averaged over rows."""

@@ -202,11 +202,39 @@ class Model(nn.Module):
         self.fitted, self.defaults = dict(other.fitted), frozenset()
         self.to(device).eval()
 
-    def _derived(self, graph: CausalGraph, mechanisms: Mapping[str, Mechanism]) -> Self:
+    def extend(self, mechanism: Mechanism) -> Self:
+        """Give the model with one more variable, caused by others; parameters are shared.
+
+        Args:
+            mechanism: Its mechanism, bound to the variable and to parents of the model.
+
+        Raises:
+            ValueError: If the model has a variable of that name.
+        """
+        name = mechanism.name
+        if name in self.variables:
+            raise ValueError(f"{name}: the model has a variable of this name already")
+        arrows = [(parent, name) for parent in mechanism.parents]
+
+        def extended(graph: CausalGraph) -> CausalGraph:
+            return CausalGraph.of((*graph.nodes, name), [*graph.edges, *arrows], graph.bidirected)
+
+        variables = {**self.variables, name: mechanism.variable}
+        model = self._derived(extended(self.graph), {name: mechanism}, variables)
+        model.defaults, model.replaced = self.defaults, self.replaced
+        model.fitted, model.origin = dict(self.fitted), extended(self.origin)
+        return model
+
+    def _derived(
+        self,
+        graph: CausalGraph,
+        mechanisms: Mapping[str, Mechanism],
+        variables: Mapping[str, Variable] | None = None,
+    ) -> Self:
         model = type(self).__new__(type(self))
         nn.Module.__init__(model)
         everything = {**self._mechanisms, **mechanisms}
-        model._set_up(graph, self.variables, everything, self.confounding)
+        model._set_up(graph, variables or self.variables, everything, self.confounding)
         model.world, model.training = self.world, self.training
         model.origin, model.unidentified = self.origin, self.unidentified
         model.readers = self.readers
