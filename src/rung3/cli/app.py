@@ -14,6 +14,7 @@ from rung3.cli.explore import explore
 from rung3.cli.figure import figure
 from rung3.cli.graph import graph
 from rung3.cli.init import init
+from rung3.cli.models import demo, models
 from rung3.cli.runs import runs
 from rung3.cli.sample import sample
 from rung3.cli.study import check, compare, evaluate, run, sweep, tradeoff
@@ -22,10 +23,11 @@ from rung3.cli.whatif import counterfactual
 __all__ = ["app"]
 
 COMMANDS: list[Callable[..., None]] = [
+    demo,
     *(init, check, run, evaluate),
     *(counterfactual, sample, effects),
     *(compare, tradeoff, sweep, figure),
-    runs,
+    *(runs, models),
     *(graph, explore),
 ]
 """The commands, in the order of `rung3 --help`."""
