@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rung3 import effects, mechanisms, worlds
     from rung3.data.rows import Rows
     from rung3.data.variables import Binary, Categorical, Continuous, Image, Ordinal
+    from rung3.effects.tables import effect
     from rung3.evaluation import evaluate
     from rung3.graph import CausalGraph
     from rung3.scm.identifiability import identify
@@ -32,6 +33,7 @@ __all__ = [
     "Rows",
     "choose",
     "diagnose",
+    "effect",
     "effects",
     "evaluate",
     "fit",
@@ -52,6 +54,7 @@ _HOME = {
     "Rows": "rung3.data.rows",
     "choose": "rung3.training.choice",
     "diagnose": "rung3.training.diagnosis",
+    "effect": "rung3.effects.tables",
     "evaluate": "rung3.evaluation",
     "fit": "rung3.training",
     "identify": "rung3.scm.identifiability",
@@ -61,7 +64,7 @@ _MODULES = ("effects", "mechanisms", "worlds")
 
 
 def __getattr__(name: str) -> Any:
-    """The public name, from the module that it lives in."""
+    """Return a public name from the module that it lives in."""
     if name in _MODULES:
         return import_module(f"rung3.{name}")
     if name not in _HOME:

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from command import call
@@ -94,3 +95,48 @@ def test_a_gap_that_nothing_tells_names_row_and_cure(run, tmp_path):
     chosen = choose_rows(folder, model, str(tmp_path / "gap.csv"))
     with pytest.raises(ValueError, match=r"row 0: image is missing, and no predictor"):
         answer_rows(model, chosen, ["digit=1"], tmp_path)
+
+
+def test_generate_writes_all_test_rows_as_shards_and_goes_on(run, tmp_path):
+    words = ("generate", run[0], "--do", "thickness = thickness+2", "--rows", "all",
+             "--shard-rows", 16, "--out", tmp_path)  # fmt: skip
+    result = call(*words)
+    assert result.exit_code == 0, result.output
+    assert "40 rows: do(thickness = thickness+2), shards: 3" in result.output
+    table = pd.read_parquet(tmp_path)
+    test, _ = RunFolder(run[0]).test()
+    assert table["row"].tolist() == list(range(40))
+    assert table["thickness"].tolist() == pytest.approx((test["thickness"] + 2).tolist(), abs=1e-4)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("shard-*")}
+    next(iter(times)).unlink()
+    assert call(*words).exit_code == 0
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("shard-*")}
+    assert after.keys() == times.keys()
+    assert sum(after[path] != times[path] for path in times) == 1
+    other = call(*words[:3], "thickness=1", *words[4:])
+    assert other.exit_code == 2
+    assert "holds answers to another question" in other.output
+
+
+def test_generate_reads_what_an_image_tells(run, tmp_path):
+    test, _ = RunFolder(run[0]).test()
+    (tmp_path / "mine").mkdir()
+    for k in (0, 1):
+        levels = (test["image"][k, 0] * 255).round().byte().numpy()
+        Pictures.fromarray(levels).save(tmp_path / "mine" / f"{k}.png")
+    result = call("generate", run[0], "--do", "digit=3", "--rows", tmp_path / "mine",
+                  "--out", tmp_path / "out")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    table = pd.read_parquet(tmp_path / "out")
+    assert [set(names) for names in table["read"]] == [{"digit", "thickness", "intensity"}] * 2
+    assert table["digit"].tolist() == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("do", "match"),
+    [("thickness", "expected name=value"), ("thickness=1", "is set twice"), ("a=1", "unknown")],
+)
+def test_generate_refuses_what_it_cannot_read(run, tmp_path, do, match):
+    result = call("generate", run[0], "--do", "thickness=2", "--do", do, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert match in result.output

@@ -59,15 +59,26 @@ def test_graph_answers_and_draws(tmp_path: Path) -> None:
                 "  = Σ_m P(m | x) Σ_x' P(y | x', m) P(x')",
             ],
         ),
+        (
+            ["x -> m -> y; x <-> y", "--identify", "P(y[x=1]=1 | x=0)"],
+            ["P(y[x=1]=1 | x=0) is identified", "  = Σ_m P(y=1 | x=0, m) P(m | x=1)"],
+        ),
         ([FRONT_DOOR, "--implied"], ["m ⊥ z | x"]),
         (["a -> b", "--structures", "--equivalent"], ["a -- b"]),
         (["dag { u [latent] u -> {x y} }", "--write", "text"], ["x <-> y"]),
+        (["digraph { x -> y [dir=both] }", "--write", "text"], ["x <-> y"]),
         (["a -> b", "--write", "dagitty"], ["dag {", "a", "b", "a -> b", "}"]),
         (["a -> b", "--write", "mermaid"], MERMAID),
     ],
 )
 def test_graph_says_why(words: list[str], lines: list[str]) -> None:
     assert call("graph", *words).stdout.splitlines() == lines
+
+
+def test_graph_does_not_answer_about_all_rows_where_some_are_selected() -> None:
+    result = call("graph", "dag { x -> s [beta=1] s [selected] }", "--implied")
+    assert result.exit_code
+    assert "s decides which rows there are" in " ".join(result.stderr.split())
 
 
 def test_graph_is_tested_against_a_table(tmp_path: Path) -> None:

@@ -39,6 +39,14 @@ def test_counterfactual_writes_into_the_run_where_nothing_is_said(run: tuple[Pat
     assert (run[0] / "image-row0-digit-3.png").is_file()
 
 
+def test_a_row_that_is_no_scan_cannot_be_written_as_one(
+    run: tuple[Path, str], tmp_path: Path
+) -> None:
+    result = call("counterfactual", run[0], "--do", "digit=3", "--scan", tmp_path / "a.nii")
+    assert result.exit_code != 0
+    assert "image: its rows are not read from scans" in result.output
+
+
 @pytest.mark.parametrize(
     ("variable", "values", "text"),
     [

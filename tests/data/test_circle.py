@@ -97,10 +97,10 @@ def test_an_oracle_reads_a_circle() -> None:
     read = oracle.read(images)
     assert read.shape == (6,)
     assert ((read >= 0) & (read < 1)).all()
-    near, far = oracle.told(torch.tensor([0.999])), oracle.told(torch.tensor([0.001]))
+    near, far = oracle.goal(torch.tensor([0.999])), oracle.goal(torch.tensor([0.001]))
     assert (near - far).norm() < 0.02
     oracle.measure(images, torch.rand(6))
-    assert oracle.log_loss(images, oracle.told(torch.rand(6))).isfinite().all()
+    assert oracle.log_loss(images, oracle.goal(torch.rand(6))).isfinite().all()
 
 
 def test_functions_equations_and_shifts_go_round() -> None:

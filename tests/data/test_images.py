@@ -372,5 +372,6 @@ def test_uploads_are_read_by_the_same_rules(tmp_path: Path, bits: int, stored: A
     image, file = Image(1, 6, 8, bits=bits), save(tmp_path, stored)
     given = decode((tmp_path / file).read_bytes(), "scan", image)
     assert torch.equal(given, read(tmp_path, image, file)[0])
+    mask = Image(1, 6, 8, bits=1)
     with pytest.raises(ValueError, match=r"^scan: holds numbers .* declare the bits"):
-        decode((tmp_path / save(tmp_path, numbers(201))).read_bytes(), "scan", Image(1, 6, 8, 1))
+        decode((tmp_path / save(tmp_path, numbers(201))).read_bytes(), "scan", mask)

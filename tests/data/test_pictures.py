@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from rung3.data.pictures import by_channel, picture, signed
+from rung3.data.pictures import by_channel, image_png, picture, planar, signed
 
 
 def panels(figure: Any) -> dict[str, Any]:
@@ -78,3 +79,10 @@ def test_the_what_if_that_the_readme_shows_first_changes_something() -> None:
     assert float(row["thickness"]) == pytest.approx(2.0, abs=0.05)
     assert float(row["intensity"]) == pytest.approx(115, abs=0.5)
     assert float((imagined["image"] - row["image"]).abs().mean()) > 20 / 255
+
+
+def test_a_volume_is_written_as_three_slices() -> None:
+    volume = torch.rand(1, 4, 6, 8, generator=torch.Generator().manual_seed(0))
+    with Image.open(io.BytesIO(image_png(volume))) as written:
+        levels = torch.from_numpy(np.array(written))
+    assert torch.equal(levels, (planar(volume)[0] * 255).round().byte())

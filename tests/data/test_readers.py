@@ -15,6 +15,7 @@ from noises import whole
 from PIL import Image as Pillow
 
 from rung3 import Binary, Categorical, Continuous, Image, Rows, data
+from rung3.data.columns import read
 from rung3.data.readers.idx import read_idx
 from rung3.data.readers.mnist import FILES
 
@@ -392,9 +393,17 @@ def test_whole_numbers_beyond_63_bits_do_not_turn_negative(tmp_path: Path) -> No
     (tmp_path / "t.csv").write_text("x\n9007199254740993\n2\n")
     with pytest.warns(UserWarning, match="9007199254740993 becomes 9007199254740992"):
         data.table(tmp_path / "t.csv", variables={"x": Continuous()})
+    for other in ("", "-1"):  # a gap, a sign
+        (tmp_path / "t.csv").write_text(f'x\n9223372036854775808\n"{other}"\n')
+        assert data.table(tmp_path / "t.csv")["x"][0] == 2.0**63
     (tmp_path / "t.csv").write_text("x\n1e400\n2\n")
     with pytest.raises(ValueError, match="x: inf is too large"):
         data.table(tmp_path / "t.csv")
+
+
+def test_whole_numbers_beyond_63_bits_beside_gaps_stay_what_they_are() -> None:
+    rows, _ = read({"x": pd.array([2**63, None, 5], dtype="UInt64")})
+    assert rows["x"].tolist() == [2.0**63, 5.0]
 
 
 def test_truth_values_with_gaps_are_numbers(tmp_path: Path) -> None:

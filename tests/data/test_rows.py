@@ -238,3 +238,30 @@ def test_values_that_make_no_rows_are_refused(values: Any, message: str) -> None
 def test_the_nearest_name_is_offered_only_where_one_is_near() -> None:
     assert spell_unknown(["zzz"], VARIABLES).endswith("'image']")
     assert spell_unknown(["imge"], VARIABLES).endswith("did you mean 'image'?")
+
+
+def test_rows_become_frames_with_labels_and_are_taken_back() -> None:
+    kinds = {"ward": Categorical(labels=("a", "b", "c"), missing=True), "v": Continuous(dim=2)}
+    rows = Rows({"ward": torch.tensor([2.0, torch.nan, 0.0]), "v": torch.arange(6.0).view(3, 2)})
+    frame = rows.to_frame(kinds)
+    assert frame["ward"].fillna("").tolist() == ["c", "", "a"]
+    assert frame[["v[0]", "v[1]"]].to_numpy().tolist() == [[0, 1], [2, 3], [4, 5]]
+    again = kinds["ward"].validate("ward", frame["ward"])
+    assert again[0] == 2
+    assert again.isnan().tolist() == [False, True, False]
+    assert rows.to_frame()["ward"].tolist()[2] == 0
+    one = Rows({"x": torch.tensor(1.0)}, batched=False)
+    assert one.to_frame()["x"].tolist() == [1.0]
+
+
+def test_particles_are_the_first_level_and_images_are_refused() -> None:
+    cloud = Rows({"x": torch.arange(6.0).view(2, 3)}, particles=2)
+    frame = cloud.to_frame()
+    assert frame.index.names == ["particle", "row"]
+    assert frame.loc[(1, 2), "x"] == 5
+    assert "<td>4.0</td>" in cloud._repr_html_()
+    pictures = Rows({"image": torch.zeros(2, 1, 4, 4), "x": torch.ones(2)})
+    with pytest.raises(ValueError, match=r"image: its values have shape \(1, 4, 4\)"):
+        pictures.to_frame()
+    assert "2 rows; image: (2, 1, 4, 4)" in pictures._repr_html_()
+    assert Rows({"image": torch.zeros(2, 1, 4, 4)})._repr_html_().startswith("<p>2 rows")

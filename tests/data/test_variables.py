@@ -288,11 +288,16 @@ def test_what_was_accepted_once_is_accepted_again(
         (lambda: loose.Image(1, 8, "8"), r"whole numbers .* got \(1, 8, '8'\)"),
         *(
             (
-                lambda bits=bits: Image(1, 8, 8, bits),
+                lambda bits=bits: Image(1, 8, 8, bits=bits),
                 rf"bits={bits!r} must be a whole number from 1",
             )
             for bits in (0, -1, 3.5, 8.0, True, "8", 17)
         ),
+        (lambda: Image(1, 0, 8, 8), r"depth, height and width .* got \(1, 0, 8, 8\)"),
+        (lambda: Image(1, 8), r"height and width of an image, or depth, .* got \(8,\)"),
+        (lambda: Image(1, 8, 8, 8, 8), r"or depth, height and width .* got \(8, 8, 8, 8\)"),
+        (lambda: Image(1, 8, 8, width=8), r"expected height and width .* got \(8, 8\)"),
+        (lambda: Image(1, depth=8, width=8), r"expected height .* got \(8, None, 8\)"),
         (
             lambda: loose.Image(1, 8, 8, fit="stretch"),
             "fit='stretch': expected 'crop', 'pad', or None",
@@ -302,6 +307,17 @@ def test_what_was_accepted_once_is_accepted_again(
 def test_a_variable_that_cannot_be_is_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_three_sizes_make_a_volume_and_names_mean_the_same() -> None:
+    volume = Image(1, 4, 6, 5)
+    assert (volume.shape, volume.sizes) == ((1, 4, 6, 5), (4, 6, 5))
+    assert volume == Image(channels=1, width=5, height=6, depth=4)
+    assert Image(1, 6, 5) == Image(1, height=6, width=5) != volume
+    assert Image(1, 6, 5).config() == {"kind": "Image", "channels": 1, "height": 6, "width": 5}
+    assert volume.validate("scan", torch.zeros(2, 1, 4, 6, 5)).shape == (2, 1, 4, 6, 5)
+    with pytest.raises(ValueError, match=r"scan: expected shape \(1, 4, 6, 5\) or \('?n"):
+        volume.validate("scan", torch.zeros(2, 4, 6, 5))
 
 
 @pytest.mark.parametrize("variable", EVERY_KIND, ids=str)

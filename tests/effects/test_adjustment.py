@@ -203,7 +203,8 @@ def refused(**options: object) -> dict[str, object]:
         (refused(adjust=None), "say what to adjust for"),
         (refused(adjust=["t"]), r"must differ, got \['t'\]"),
         (refused(adjust=["v"]), "lacks a column: unknown variable 'v'"),
-        (refused(treatment="w"), "w: is Continuous.*expected a discrete treatment"),
+        (refused(treatment="w", do=1.0), "w: is Continuous.*give both do and versus"),
+        (refused(treatment="w", estimand="ATT"), "w is Continuous.*expected a discrete treatment"),
         (refused(do=0), "do and versus are the same value"),
         (refused(do=2), "t: 2 is not a category"),
         (refused(outcome="c", table=linear(0, 9)[0] | {"c": list("abcabcabc")}),
@@ -254,8 +255,9 @@ def test_a_graph_may_be_text() -> None:
     assert str(found).endswith("read off their values: x: Binary(), y: Continuous()")
     told = identify("x -> m -> y; x <-> y", "P(y | do(x))")
     assert told.method == "front-door"
-    with pytest.raises(ValueError, match=r"rung3.identify tells the effect: .*front-door \(m\)"):
-        effect(table, "x", "y", graph="x -> m -> y; x <-> y")
+    through = effect(table | {"m": [0, 1] * 49 + [1, 0]}, "x", "y", graph="x -> m -> y; x <-> y")
+    assert (through.way, through.through) == ("front-door", ("m",))
+    assert "by the front door (m)" in str(through)
 
 
 def test_labels_that_are_numbers_name_the_arms() -> None:

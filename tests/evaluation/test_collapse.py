@@ -14,9 +14,10 @@ from rung3 import SCM, Image, evaluate
 from rung3.data.rows import Rows, as_rows
 from rung3.evaluation import Oracles, Report
 from rung3.evaluation.bootstrap import Bootstrap
-from rung3.evaluation.measures.collapse import UNUSED, divergences
+from rung3.evaluation.measures.collapse import divergences
 from rung3.evaluation.report.tables import tables
 from rung3.mechanisms import HVAE, VAE, Equation, Mechanism, Stage
+from rung3.mechanisms.autoencoder import UNUSED
 from rung3.mechanisms.networks.hierarchy import Latent
 
 STAGES = (Stage(4, 6, latents=1), Stage(2, 6, layers=2, latents=3))
@@ -123,7 +124,7 @@ def test_the_report_shows_the_divergences_and_flags_what_is_unused(
     printed = [line for line in str(report).splitlines() if line.lstrip().startswith("scan: u")]
     assert ["unused" in line for line in printed] == [False, True, False]
     page = report.save(tmp_path).read_text()
-    assert page.count("<td class='flag'>unused</td>") == 1
+    assert page.count('<td class="flag">unused</td>') == 1
     kept = json.loads((tmp_path / "metrics.json").read_text())["divergence"]["scan"]
     assert kept == report.metrics["divergence"]["scan"]
 

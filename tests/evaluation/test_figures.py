@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from rung3 import SCM, Continuous, Rows, worlds
 from rung3.cli.app import app
 from rung3.evaluation.figures import composition, effectiveness, reversibility
+from rung3.evaluation.intervened import interventions
 from rung3.evaluation.measures.axioms import composition as drift
 from rung3.mechanisms import VAE, Equation
 from rung3.study.folder import RunFolder
@@ -179,3 +180,19 @@ def test_figure_says_what_is_wrong(runs: list[Path], words: list[str], message: 
     result = call("figure", words[0], runs[0], *words[1:])
     assert result.exit_code == 2
     assert message in result.stderr.replace("\n", " ")
+
+
+def test_interventions_have_a_column_each_and_a_null_one() -> None:
+    world = worlds.chest(16)
+    rows = world.sample(20, seed=0)
+    asked = interventions(world, rows, truth=world, shown=[1, 4], particles=2)
+    assert [len(columns) for columns in asked.columns] == [5, 5]
+    for number, columns in zip([1, 4], asked.columns, strict=True):
+        assert columns[-1].title == "null"
+        assert torch.equal(columns[-1].draws[0], rows["image"][number])
+        assert all(column.error == pytest.approx(0, abs=0.01) for column in columns)
+    asked.figure()
+    with pytest.raises(ValueError, match="do: no scalar cause of image"):
+        interventions(world, rows, do={"image": 0.0})
+    with pytest.raises(ValueError, match="shown"):
+        interventions(world, rows, shown=[20])

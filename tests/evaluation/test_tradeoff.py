@@ -177,3 +177,44 @@ def test_names_cover_neither_each_other_nor_leave_the_axes(
     for k, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:k])
         assert frame.x0 <= box.x0 < box.x1 <= frame.x1
+
+
+def morphomnist() -> dict[str, Report]:
+    """Two models, of which the variables are called as those that figures were published of."""
+    reports = {"ours": made(1.0, 0.5, 0.3), "another": made(2.0, 0.4, 0.4)}
+    for report in reports.values():
+        found = report.metrics["effectiveness"]["x"]
+        found["do(thickness)"] = {"thickness": found.pop("do(a)")["a"]}
+        found["do(digit)"] = {"digit": found.pop("do(d)")["d"]}
+    return reports
+
+
+@pytest.mark.parametrize(("times", "drift"), [(1, 0.438), (10, 1.55)])
+def test_published_figures_stand_in_the_panels_of_their_variables(times: int, drift: float) -> None:
+    reports = morphomnist()
+    for metrics in (report.metrics for report in reports.values()):
+        kept = metrics["composition"]["x"]["kept"]
+        kept["10"] = kept["1"]
+    by_title = {p.title: p for p in panels(compare(reports), times, "melistas2024")}
+    assert set(by_title) == {"do(thickness)", "do(digit)"}
+    _, hvae, _ = by_title["do(digit)"].published
+    assert (hvae.name, hvae.place, hvae.skill) == ("HVAE (published)", (drift, 0.028), None)
+
+
+def test_published_points_are_hollow_and_named() -> None:
+    figure = tradeoff(compare(morphomnist()), published="melistas2024")
+    first = figure.axes[0]
+    hollow = [line for line in first.lines if line.get_marker() == "D"]
+    assert [line.get_markerfacecolor() for line in hollow] == ["none"] * 3
+    names = [text.get_text() for text in first.texts]
+    assert names[-4:] == ["another", *(f"{k} (published)" for k in ("VAE", "HVAE", "GAN"))]
+    low, high = first.get_xlim()
+    assert low < 0.438
+    assert high > 3.81
+
+
+def test_figures_that_nobody_published_are_refused() -> None:
+    with pytest.raises(ValueError, match="published='me': expected one of melistas2024"):
+        tradeoff(compare(sweep()), published="me")
+    with pytest.raises(ValueError, match=r"figures are of thickness, .* after 1 or 10 null"):
+        tradeoff(compare(sweep()), published="melistas2024")

@@ -18,12 +18,13 @@ from typer.testing import CliRunner
 from rung3 import SCM, Binary, Continuous, Image, Rows, effects, worlds
 from rung3.cli.app import app
 from rung3.data import split as split_rows
+from rung3.data.pictures import image_png
 from rung3.explorer import Opened, PageState, Session, open_runs
 from rung3.explorer import answers as view
 from rung3.explorer.checks import densities, run_checks
 from rung3.explorer.effects import mediators, split
 from rung3.explorer.export import command, python
-from rung3.explorer.png import image_png, signed_png
+from rung3.explorer.png import signed_png
 from rung3.explorer.sweep import run_sweep, span
 from rung3.explorer.uploads import MAX_BYTES, add_image
 from rung3.mechanisms import HVAE, VAE, Equation, Stage

@@ -120,3 +120,10 @@ def test_mermaid():
         "    style n2 fill:#d1495b,color:#fff",
     ]
     assert "n1 <-.-> n2" in to_mermaid(graph)
+
+
+def test_a_notebook_shows_the_drawing() -> None:
+    html = CausalGraph('"a<b" -> c')._repr_html_()
+    assert html.startswith("<img width=")
+    assert "a&lt;b" in html
+    assert "data:image/png;base64," in html

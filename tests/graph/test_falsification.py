@@ -294,7 +294,7 @@ def test_a_true_graph_stands_and_wrong_ones_fall():
     assert not found.rejected
     for wrong in ("age -> smoker -> dose -> ill", "{age smoker} -> dose -> ill"):
         assert falsify(CausalGraph(wrong), mixed_rows(0)).rejected
-    frame: Any = pd.DataFrame(mixed_rows(0))
+    frame = pd.DataFrame(mixed_rows(0))
     assert falsify(TRUE, frame) == found
     said = str(falsify(CausalGraph("{age smoker} -> dose -> ill"), frame)).splitlines()
     assert said[0] == "1 of 3 implied independencies are rejected at 0.05 (holm)"
@@ -310,7 +310,7 @@ def test_a_true_graph_is_rarely_rejected():
 def test_missing_values_images_and_a_test_of_ones_own():
     rows = mixed_rows(3)
     rows["dose"][:50] = np.nan
-    found = {str(one.independence): one.found.n for one in falsify(TRUE, rows).findings}
+    found = {str(one.independence): one.result.n for one in falsify(TRUE, rows).findings}
     assert set(found.values()) == {550}
     graph = CausalGraph("age -> smoker -> scan")
     pictured = falsify(graph, rows | {"scan": np.zeros((600, 1, 4, 4))})
@@ -322,7 +322,7 @@ def test_missing_values_images_and_a_test_of_ones_own():
 
     assert not falsify(CausalGraph("age; smoker"), mixed_rows(0), test=never).rejected
     as_numbers = falsify(CausalGraph("age; smoker"), mixed_rows(0, 150), discrete=[])
-    assert as_numbers.findings[0].found.name == "partial correlation"
+    assert as_numbers.findings[0].result.name == "partial correlation"
 
 
 @pytest.mark.parametrize(
@@ -356,4 +356,4 @@ def test_none_among_numbers_is_a_gap_and_makes_no_categories() -> None:
     columns += [pd.array(gappy, dtype="Float64")]
     (first, *others) = (falsify(CausalGraph("a; c"), {"a": x, "c": c}) for x in columns)
     assert all(other.findings == first.findings for other in others)
-    assert first.findings[0].found.n == (~lost).sum()
+    assert first.findings[0].result.n == (~lost).sum()

@@ -15,11 +15,12 @@ from noises import whole
 from scipy import stats
 from torch import Tensor
 
-from rung3 import Binary, Categorical, Continuous, Image, Ordinal
+from rung3 import SCM, Binary, Categorical, Continuous, Image, Ordinal, choose, fit, load
 from rung3.data.seeding import stream
 from rung3.data.variables import Discrete, Variable
 from rung3.mechanisms import GumbelMax, InverseCDF, default_mechanism
 from rung3.mechanisms.base import Mechanism
+from rung3.testing.contract import check_mechanism
 
 
 @pytest.fixture(autouse=True)
@@ -357,3 +358,65 @@ def test_a_table_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         InverseCDF(table=table).bind("x", Binary(), parents)
+
+
+# Counted tables
+
+
+DISCRETE = {"ward": Categorical(3), "sex": Binary()}
+
+
+@pytest.mark.parametrize("family", [GumbelMax, InverseCDF])
+def test_counted_tables_keep_the_contract(family: type[GumbelMax | InverseCDF]) -> None:
+    report = check_mechanism(family(prior=0.5), Ordinal(4), DISCRETE)
+    assert "sums to one" in report.passed["density"]
+
+
+def test_a_counted_table_is_the_posterior_mean() -> None:
+    """Two rows of class 1 and one of class 0 under ward 0; none under ward 1: the prior alone."""
+    rows = {"ward": torch.tensor([0, 0, 0, 2]), "sick": torch.tensor([1, 1, 0, 1])}
+    kinds = {"ward": Categorical(3), "sick": Binary()}
+    model = SCM("ward -> sick", kinds, {"sick": InverseCDF(prior=1)})
+    fit(model, rows, epochs=3, progress=False, validation_share=0)
+    learned: Any = model.mechanisms["sick"]
+    table = learned.log_probs({"ward": torch.arange(3)}, 3).exp()
+    expected = torch.tensor([[2, 3], [2.5, 2.5], [5 / 3, 10 / 3]]) / 5
+    assert torch.allclose(table, expected, atol=1e-6)
+    assert learned.clone().describe() == "InverseCDF(prior=1)"
+
+
+def test_a_counted_table_is_saved_and_has_an_alternative(tmp_path: object) -> None:
+    g = torch.Generator().manual_seed(0)
+    rows = {
+        "ward": torch.randint(3, (300,), generator=g),
+        "y": torch.randint(4, (300,), generator=g),
+    }
+    kinds = {"ward": Categorical(3), "y": Categorical(4)}
+    model = SCM("ward -> y", kinds, {"y": GumbelMax(prior=0.5)})
+    fit(model, rows, epochs=1, progress=False)
+    again = load(model.save(f"{tmp_path}/model"))
+    learned: Any = model.mechanisms["y"]
+    loaded: Any = again.mechanisms["y"]
+    table = learned.log_probs({"ward": torch.arange(3)}, 3)
+    assert torch.equal(loaded.log_probs({"ward": torch.arange(3)}, 3), table)
+    other = loaded.alternatives()[0]
+    assert torch.equal(other.log_probs({"ward": torch.arange(3)}, 3), table)
+
+
+def test_choose_counts_where_a_line_does_not_fit() -> None:
+    """An interaction without main effects: a logistic regression sees nothing in it."""
+    g = torch.Generator().manual_seed(0)
+    a, b = (torch.randint(2, (4_000,), generator=g) for _ in range(2))
+    y = (torch.rand(4_000, generator=g) < torch.where(a == b, 0.8, 0.2)).long()
+    kinds = dict.fromkeys("aby", Binary())
+    choice = choose(SCM("a -> y; b -> y", kinds), {"a": a, "b": b, "y": y}, seed=0, steps=50)
+    assert choice.chosen["y"] == "InverseCDF(prior=0.5)", str(choice)
+
+
+def test_counts_need_discrete_parents_and_a_prior_above_zero() -> None:
+    with pytest.raises(ValueError, match="y: counting needs discrete parents, and x is Continuous"):
+        SCM("x -> y", {"y": Binary()}, {"y": InverseCDF(prior=1)})
+    wrong: list[dict[str, Any]] = [{"prior": 0}, {"prior": 1, "table": [0.5, 0.5]}]
+    for arguments in wrong:
+        with pytest.raises(ValueError, match="expected a number of rows above 0, and no table="):
+            GumbelMax(**arguments)

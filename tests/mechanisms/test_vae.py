@@ -65,8 +65,8 @@ def test_a_pyramid_halves_to_fewer_than_eight_pixels_and_crops_what_it_padded() 
     assert (pyramid.widths, pyramid.grid) == ([16, 32, 64, 64, 64], (6, 7))
     odd = Pyramid(Image(3, 20, 31), width=8)
     image = torch.rand(2, 3, 20, 31)
-    assert odd.pad(image).shape == (2, 3, 20, 32)
-    assert torch.equal(odd.crop(odd.pad(image)), image)
+    assert odd.enter(image).shape == (2, 12, 10, 16)
+    assert torch.equal(odd.leave(odd.enter(image)), image)
 
 
 @pytest.mark.parametrize("training", [True, False])

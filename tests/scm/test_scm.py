@@ -408,7 +408,7 @@ def test_the_mean_is_the_decoders() -> None:
 def test_array_likes_are_accepted_and_tensors_come_back(given: Any) -> None:
     model = chain()
     expected = model.counterfactual({k: torch.tensor(v) for k, v in ROWS.items()}, {"a": 1.0})
-    frame: Any = pd.DataFrame({"a": [1.0] * 3})
+    frame = pd.DataFrame({"a": [1.0] * 3})
     for do in ({"a": 1}, {"a": np.float64(1)}, {"a": [1, 1, 1]}, frame):
         answer = model.counterfactual(given, do)
         assert same(answer, expected)

@@ -33,15 +33,15 @@ FIT: dict[str, Any] = {
     "epochs": 3, "batch_size": 7, "lr": 0.1, "weight_decay": 0.5, "seed": 4,
     "validation_share": 0.25, "patience": 2, "ema": None, "clip": 2, "skip": 9.0,
     "schedule": "constant", "warmup": 5, "precision": "64-true", "devices": "auto",
-    "num_nodes": 2, "accelerator": "cpu", "logger": True, "checkpoints": "elsewhere",
-    "checkpoint_every": 5, "resume": False, "progress": False, "max_seconds": 60,
-    "objective": "likelihood",
+    "num_nodes": 2, "strategy": "ddp", "accelerator": "cpu", "logger": True,
+    "checkpoints": "elsewhere", "checkpoint_every": 5, "resume": False, "progress": False,
+    "max_seconds": 60, "objective": "likelihood",
 }  # fmt: skip
 
 OBJECTIVE: dict[str, Any] = {
     "intervene": ["thickness"], "at_once": 1, "soft": True, "kept": 0.5, "share": 1, "weight": 2,
     "after": 0, "ramp": 10, "margin": 0.1, "rate": 0.2, "damping": 3,
-    "predictors": "predictors.safetensors",
+    "committee": 1, "jitter": 2, "predictors": "predictors.safetensors",
 }  # fmt: skip
 
 PROTOCOL: dict[str, Any] = {

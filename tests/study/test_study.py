@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,10 @@ def test_groups_hold_every_mechanism_once_with_its_options(table: Path) -> None:
         ({"mechanisms": {"y": "2*w + u"}}, "arguments are .'w'., but the graph's parents"),
         ({"mechanisms": {"group": {"kind": "Flow"}}}, "group: Flow models numbers"),
         ({"training": {"epochs": 0}}, "training.epochs: must be a whole number .* 1, got 0"),
+        ({"training": {"epochs": None}}, "training.epochs: must be a whole number .* got None"),
+        ({"training": {"batch_size": None}}, "batch_size: must be a whole number .* got None"),
+        ({"training": {"weight_decay": None}}, "weight_decay: must be at least 0, got None"),
+        ({"training": {"mechanisms": {"x": {"schedule": None}}}}, "x.schedule: must be .* None"),
         ({"training": {"mechanisms": {"z": {}}}}, "training.mechanisms.z: unknown variable"),
         ({"evaluation": {"interventions": {"z": 1}}}, "interventions.*unknown variable 'z'"),
         ({"evaluation": {"interventions": ["z"]}}, "interventions.*unknown variable 'z'"),
@@ -331,6 +336,19 @@ def test_overwriting_removes_what_the_run_wrote_and_nothing_else(
     assert all((folder / name).read_text() == "mine" for name in mine)
 
 
+def test_what_is_in_the_way_of_the_model_is_said_before_training(
+    table: Path, tmp_path: Path
+) -> None:
+    place = RunFolder(tmp_path / "run")
+    place.model_path.mkdir(parents=True)
+    (place.model_path / "note.txt").write_text("mine")
+    place.study_path.write_text("name: before")
+    message = r"model is there and is not a model's folder: it holds note\.txt; move"
+    with pytest.raises(ValueError, match=message):
+        run_study(Study.load(table), place.path, overwrite=True)
+    assert place.study_path.read_text() == "name: before"
+
+
 def test_a_run_that_another_process_works_on_is_left_alone(table: Path, tmp_path: Path) -> None:
     folder, study = tmp_path / "run", Study.load(table)
     said = f"run is in use by process {os.getpid()} on "
@@ -361,6 +379,20 @@ def test_a_study_that_is_damaged_in_its_run_is_refused(table: Path, tmp_path: Pa
             place.study()
     place.study_path.write_bytes(whole.split(b"\n", 1)[1].replace(b"seed: 3", b"seed: 4"))
     assert place.study().seed == 4  # changed by hand, and its seal removed
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"test": {"x": "a", "group": "b"}}'])
+def test_damaged_notes_of_the_data_are_named(table: Path, tmp_path: Path, content: bytes) -> None:
+    place = RunFolder(tmp_path / "run")
+    rows = Study.load(table).splits().test
+    place.check_rows("test", rows)  # a run of version 0.1.0 has none
+    place.path.mkdir()
+    place.data_path.write_bytes(content)
+    with (
+        pytest.warns(UserWarning, match=r"data\.json is damaged: .* the test rows are those of"),
+        suppress(ValueError),  # of the columns that are still noted
+    ):
+        place.check_rows("test", rows)
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -28,8 +28,9 @@ DEFAULTS: dict[str, Any] = {
     "epochs": 1, "batch_size": 1, "lr": 1.0, "weight_decay": 0.0, "seed": 0, "patience": None,
     "ema": None, "clip": None, "skip": None, "schedule": "constant", "warmup": 0,
     "precision": "32-true",
-    "devices": 1, "num_nodes": 1, "accelerator": "cpu", "logger": None, "checkpoints": None,
-    "checkpoint_every": None, "resume": True, "progress": False, "max_seconds": None,
+    "devices": 1, "num_nodes": 1, "strategy": "auto", "accelerator": "cpu", "logger": None,
+    "checkpoints": None, "checkpoint_every": None, "resume": True, "progress": False,
+    "max_seconds": None,
 }  # fmt: skip
 
 

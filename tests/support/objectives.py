@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import halves
@@ -63,7 +64,9 @@ def tiny(mechanism: Mechanism | None = None, fitted: bool = True) -> SCM:
     return model
 
 
-def bound(model: SCM, rows: Rows, predictors: Oracles, **options: Any) -> CounterfactualLoss:
+def bound(
+    model: SCM, rows: Rows, predictors: Oracles | Sequence[Oracles], **options: Any
+) -> CounterfactualLoss:
     aim = CounterfactualObjective(
         predictors=predictors, **{"weight": 1.0, "after": 0, "ramp": 0} | options
     )

@@ -18,10 +18,11 @@ def test_the_snippets_run(
     names: dict[str, Any] = {}
     snippets = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
     here = [snippet for snippet in snippets if '"latent"' not in snippet]
-    assert (len(snippets), len(here)) == (6, 5)
+    assert (len(snippets), len(here)) == (7, 6)
     for snippet in here:
         exec(snippet, names)
     printed = capsys.readouterr().out
     assert re.search(r"direct +\S+ \[.*\]\nindirect", printed)
     assert "90% intervals hold the truth in" in printed
+    assert round(float(names["back"]["salt"]), 3) == 4  # the backtracking answer of the page
     assert (tmp_path / "effects.png").is_file()

@@ -18,6 +18,7 @@ from rung3 import SCM, Continuous, Image, Rows, evaluate, fit, load
 from rung3.evaluation import Oracle, Oracles, fit_oracles
 from rung3.mechanisms import VAE, Equation, Flow
 from rung3.training.counterfactual import CounterfactualObjective, fit_predictors
+from rung3.training.counterfactual.preparation import columns
 
 # Predictors ---------------------------------------------------------------------------------------
 
@@ -107,6 +108,15 @@ def test_oracles_that_had_a_say_in_training_may_not_judge(
         evaluate(model, rows[:10], oracles=mixed, **quick)
 
 
+def test_what_no_image_depends_on_cannot_be_set() -> None:
+    variables = {"left": Continuous(), "image": Image(1, 8, 8)}
+    equations = {"left": Equation("u"), "late": Equation("left + u")}
+    model = SCM("left -> {image late}", variables, {"image": VAE(**TINY), **equations})
+    objective = CounterfactualObjective(weight=1.0, intervene=["left", "late"])
+    with pytest.raises(ValueError, match=r"intervene: late has no path to image, .* \['left'\]"):
+        columns(objective, model, ["image"])
+
+
 # What is refused ----------------------------------------------------------------------------------
 
 
@@ -123,6 +133,13 @@ def test_oracles_that_had_a_say_in_training_may_not_judge(
         ({"weight": math.nan}, r"weight=nan must be greater than 0"),
         ({"margin": -0.1}, r"margin=-0.1 must be at least 0"),
         ({"damping": math.inf}, r"damping=inf must be at least 0"),
+        ({"committee": 0}, r"committee=0 must be a whole number of at least 1"),
+        ({"jitter": -1}, r"jitter=-1 must be a whole number of at least 0"),
+        ({"predictors": []}, r"predictors=\[\] must be Oracles, as fit_oracles returns them, or a"),
+        (
+            {"predictors": [Oracles({}), Oracles({})], "committee": 3},
+            r"committee=3: 2 were given as predictors; give as many",
+        ),
         (
             {"predictors": "oracles"},
             r"predictors='oracles' must be Oracles, as fit_oracles returns them",

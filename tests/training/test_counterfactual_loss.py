@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from rung3 import SCM, Binary, Continuous, Image, Rows, fit
 from rung3.data.rows import Noise
 from rung3.evaluation import Oracle, Oracles
-from rung3.mechanisms import HVAE, VAE, Equation, Stage
+from rung3.mechanisms import HVAE, VAE, Equation, FlowMatching, Stage
 from rung3.mechanisms.base import Abduction, Mechanism, Parents
 from rung3.training.batches import Table
 from rung3.training.counterfactual import CounterfactualObjective
@@ -110,10 +110,11 @@ def test_the_image_is_encoded_once_and_decoded_twice(
     assert calls == {"encoder": 1, "decoder": 2}
 
 
+@pytest.mark.parametrize("kind", [None, FlowMatching(network={"width": 16}, steps=1)])
 def test_gradients_reach_the_decoder_and_the_latents_but_not_what_predicts_or_carries(
-    rows: Rows, predictors: Oracles
+    kind: Mechanism | None, rows: Rows, predictors: Oracles
 ) -> None:
-    model = tiny()
+    model = tiny(kind)
     mechanism: Any = model.mechanisms["image"]
     loss = bound(model, rows, predictors, weight=1e6)
     assert not any(module.training for module in loss.train().modules())
@@ -153,10 +154,11 @@ def test_with_a_weight_the_log_loss_is_added_a_nat_for_a_nat(
         torch.manual_seed(3)
         step = loss(mechanism, batch, 0)
         torch.manual_seed(3)
-        assert torch.equal(step.own, mechanism.loss(*batch.of(mechanism)))
+        assert torch.equal(step.plain, mechanism.loss(*batch.of(mechanism)))
         cost, factor, n = loss.sums.tolist()
         assert (factor, n) == (1.0, 1.0)
-        assert step.total.item() == pytest.approx((step.own + weight * cost / 64).item(), rel=1e-5)
+        total = (step.plain + weight * cost / 64).item()
+        assert step.total.item() == pytest.approx(total, rel=1e-5)
 
 
 def test_the_log_loss_is_that_of_the_predictors_at_the_counterfactual_parents(
@@ -371,5 +373,65 @@ def test_rows_that_lack_what_lies_above_are_left_out_of_the_counterfactuals() ->
     rows["c"][:] = torch.nan
     table = Table(Rows(rows), [mechanism], ["a", "b", "c", "d"])
     step = loss(mechanism, table.all(), 0)
-    assert step.total is step.own
+    assert step.total is step.plain
     assert step.total.isfinite()
+
+
+# The committee -----------------------------------------------------------------------------------
+
+
+def test_each_step_asks_one_member_of_the_committee(rows: Rows, predictors: Oracles) -> None:
+    """One member agrees with the parents, the other takes each class for another."""
+    contrary = Oracles({pair: copy.deepcopy(oracle) for pair, oracle in predictors.items()})
+    for oracle in contrary.values():
+        for parameter in oracle.head.parameters():
+            parameter.data *= -1
+    loss = bound(tiny(), rows, [predictors, contrary])
+    images = rows["image"][:20]
+    parents = {name: rows[name][:20] for name in loss.read}
+    torch.manual_seed(0)
+    costs = {round(float(loss.log_loss(images, images, parents, ())), 4) for _ in range(20)}
+    alone = [
+        float(bound(tiny(), rows, [one]).log_loss(images, images, parents, ()))
+        for one in (predictors, contrary)
+    ]
+    assert sorted(costs) == pytest.approx(sorted(alone), abs=1e-3)
+    digests = {oracle.digest() for member in (predictors, contrary) for oracle in member.values()}
+    assert set(loss.digests().values()) == digests
+
+
+def test_a_parent_counts_as_legible_only_if_every_member_reads_it(
+    rows: Rows, predictors: Oracles
+) -> None:
+    blind = Oracles({pair: copy.deepcopy(oracle) for pair, oracle in predictors.items()})
+    blind["image", "left"].explained.fill_(0.05)
+    with pytest.warns(UserWarning, match=r"left cannot be read .* explain 5% of left"):
+        loss = bound(tiny(), rows, [predictors, blind])
+    assert loss.read == ["right"]
+
+
+def test_members_that_read_other_parents_are_refused(rows: Rows, predictors: Oracles) -> None:
+    half = Oracles({("image", "left"): predictors["image", "left"]})
+    with pytest.raises(ValueError, match=r"member 2 reads \['left'\] and the first \['left', 'ri"):
+        bound(tiny(), rows, [predictors, half])
+
+
+def test_images_are_moved_alike_by_a_few_pixels_and_their_edges_repeated(
+    rows: Rows, predictors: Oracles
+) -> None:
+    loss = bound(tiny(), rows, predictors, jitter=1)
+    image = torch.arange(64.0).view(1, 1, 8, 8)
+    torch.manual_seed(0)
+    moved = {tuple(loss.shift(image, image + 1)[0].flatten().tolist()) for _ in range(100)}
+    expected = {
+        tuple(image[0, 0][rows_][:, columns_].flatten().tolist())
+        for rows_ in ([0, *range(7)], range(8), [*range(1, 8), 7])
+        for columns_ in ([0, *range(7)], range(8), [*range(1, 8), 7])
+    }
+    assert moved == expected
+    one, other = loss.shift(image, image + 1)
+    assert torch.equal(other, one + 1)
+    plain = bound(tiny(), rows, predictors)
+    state = torch.random.get_rng_state()
+    assert plain.shift(image)[0] is image
+    assert torch.equal(torch.random.get_rng_state(), state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 from rung3 import SCM, Binary, Continuous, Image, fit
 from rung3.data.rows import as_rows
 from rung3.mechanisms import VAE
-from rung3.training.batches import Shuffled, Sweep, Table
+from rung3.training.batches import Batch, Shuffled, Sweep, Table
 from rung3.training.counterfactual import CounterfactualObjective
 from rung3.training.processes import DrawnAsOne
 
@@ -36,8 +37,12 @@ def data(n: int, seed: int) -> dict[str, Tensor]:
     return {"x": x, "y": y, "rare": rare, "label": label, "image": image}
 
 
-def train(devices: int, objective: bool = False) -> dict[str, Any]:
-    """Losses and weights of a small model after three epochs."""
+def train(
+    devices: int, objective: bool = False, folder: str | None = None, dies: int = 0
+) -> dict[str, Any]:
+    """Losses and weights of a small model after three epochs; process 1 may die on the way."""
+    if dies and os.environ.get("LOCAL_RANK") == "1":
+        die_at(dies)
     torch.manual_seed(0)
     kinds = {
         "y": Continuous(missing=True), "rare": Continuous(missing=True),
@@ -48,6 +53,7 @@ def train(devices: int, objective: bool = False) -> dict[str, Any]:
     options: dict[str, Any] = {
         "epochs": 3, "batch_size": BATCH, "lr": 0.01, "warmup": 0, "ema": 0.9, "weight_decay": 0.1,
         "devices": devices, "accelerator": "cpu", "progress": False, "precision": "64-true",
+        "checkpoints": folder, "checkpoint_every": folder and 2,
     }  # fmt: skip
     rows, held = data(N, 0), data(VALIDATED, 1)
     if objective:
@@ -63,8 +69,22 @@ def train(devices: int, objective: bool = False) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def in_two(tmp_path: Path, call: str) -> list[dict[str, Any]]:
-    """What each of two processes finds, which Lightning starts from a script."""
+def die_at(step: int) -> None:
+    """Let this process be killed, as by a machine without memory, before a step."""
+    from rung3.training.loop import Loop
+
+    steps = Loop.training_step
+
+    def training_step(self: Loop, batch: Batch, index: int) -> Tensor:
+        if self.trainer.global_step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return steps(self, batch, index)
+
+    Loop.training_step = training_step  # type: ignore[method-assign]
+
+
+def in_two(tmp_path: Path, call: str, error: str = "") -> list[dict[str, Any]]:
+    """What each of two processes finds, which Lightning starts from a script; or how they end."""
     script = tmp_path / "two.py"
     script.write_text(
         f"import sys, warnings; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
@@ -75,6 +95,10 @@ def in_two(tmp_path: Path, call: str) -> list[dict[str, Any]]:
         "open(name, 'w').write(json.dumps(found))\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+    if error:
+        assert done.returncode == 1, done.stderr
+        assert error in done.stderr.splitlines()[-1]
+        return []
     assert done.returncode == 0, done.stderr
     return [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
 
@@ -99,6 +123,38 @@ def test_two_processes_train_counterfactually_as_one_does(tmp_path: Path) -> Non
     expected = train(1, objective=True)
     assert expected["counterfactual"]["image"]
     for found in in_two(tmp_path, "train(2, objective=True)"):
+        assert flat(found) == pytest.approx(flat(expected), rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_process_that_dies_ends_the_others_and_one_process_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    message = "another process has ended, or cannot be reached, at step 5 of fitting"
+    in_two(tmp_path, f"train(2, folder={str(folder)!r}, dies=5)", message)
+    assert [path.name for path in folder.iterdir()] == ["last.ckpt"]
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 4
+    found, expected = train(1, folder=str(folder)), train(1)
+    assert flat(found) == pytest.approx(flat(expected), rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_two_processes_go_on_from_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rung3.training.loop import Loop
+
+    folder, step = str(tmp_path / "checkpoints"), Loop.training_step
+
+    def cut(self: Loop, *arguments: Any) -> Tensor:
+        if self.trainer.global_step == 5:
+            raise InterruptedError
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Loop, "training_step", cut)
+        with pytest.raises(InterruptedError):
+            train(1, folder=folder)
+    expected = train(1)
+    for found in in_two(tmp_path, f"train(2, folder={folder!r})"):
         assert flat(found) == pytest.approx(flat(expected), rel=1e-6, abs=1e-7)
 
 
@@ -167,6 +223,7 @@ def test_noise_is_that_of_one_process(draw: Any) -> None:
     [
         ({"devices": 0}, "devices=0 must be a number of at least 1, a list"),
         ({"devices": []}, r"devices=\[\] must be"),
+        ({"strategy": "fsdp"}, r"strategy='fsdp' must be one of \('auto', 'ddp'\)"),
         ({"num_nodes": 0}, "num_nodes=0 must be a whole number of at least 1"),
         ({"num_nodes": 2}, "num_nodes=2: where the others are is not said; start the same command"),
         ({"devices": 10**4}, "devices: 10000; this machine has"),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,19 @@ STAGES = {
     "evaluation": ("study.run", "evaluate", 1, "while evaluating"),
     "report": ("evaluation.report.report.Report", "save", 1, "while writing the report"),
 }
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Let signals through, which a shell ignores for what it runs in the background."""
+    handlers: dict[signal.Signals, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {one: signal.signal(one, handler) for one, handler in handlers.items()}
+    yield
+    for one, handler in before.items():
+        signal.signal(one, handler)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import balls
 import pytest
 import torch
 from driving import Driver, served
@@ -106,6 +107,14 @@ def scans() -> Iterator[str]:
     for parameter in model.requires_grad_(False).parameters():
         parameter.add_(torch.randn_like(parameter), alpha=0.1)
     with served(Session([Opened("scans", model.eval(), model.sample(5, seed=0))])) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def volumes() -> Iterator[str]:
+    """The world of balls, in three dimensions."""
+    world = balls.world()
+    with served(Session([Opened("balls", world, world.sample(5, seed=1), world)])) as address:
         yield address
 
 

@@ -18,9 +18,8 @@ from typer.testing import CliRunner
 
 from rung3 import worlds
 from rung3.cli.app import app
-from rung3.data.pictures import uri
+from rung3.data.pictures import image_png, uri
 from rung3.explorer import Opened, Session, open_runs
-from rung3.explorer.png import image_png
 
 
 def test_clicking_a_variable_sets_it_and_cuts_its_arrows(page: Driver, digits: str) -> None:
@@ -456,6 +455,28 @@ def test_colour_images_differ_by_colour(page: Driver, colours: str) -> None:
 
 def _size(address: str) -> tuple[int, int]:
     return Pictures.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).size
+
+
+def test_volumes_are_cut_where_the_slider_stands(page: Driver, volumes: str, scans: str) -> None:
+    page.open(volumes)
+    page.click("radius")
+    page.set("radius", 3)
+    assert _size(page.picture("as it was", "volume")) == (48, 16)  # three slices
+    page.page.locator(".truth:not(.waiting)").wait_for()
+    pictures = ("as it was", "as it would have been", "difference", "truth")
+    middle = [page.picture(title, "volume") for title in pictures]
+    page.after(lambda: page.page.locator("#slice").fill("0.25"))
+    page.page.locator(".truth:not(.waiting)").wait_for()
+    moved = [page.picture(title, "volume") for title in pictures]
+    assert all(before != after for before, after in zip(middle, moved, strict=True))
+    link = page.page.url
+    assert "slice" in link
+    page.open(link)
+    assert page.picture("as it was", "volume") == moved[0]
+    assert page.page.locator("#slice").input_value() == "0.25"
+    page.shot("volumes", whole=True)
+    page.open(scans)
+    assert not page.page.locator("#slice").is_visible()
 
 
 def test_effects_through_latents(page: Driver, scans: str) -> None:

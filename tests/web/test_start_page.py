@@ -33,16 +33,7 @@ def judged(trained: Opened) -> Iterator[str]:
 def test_the_verdict_is_one_line_that_opens(page: Driver, judged: str) -> None:
     page.open(judged)
     summary = page.page.locator("#verdict summary")
-    assert summary.inner_text().split() == [
-        "The",
-        "model",
-        "learned,",
-        "does",
-        "not",
-        "obey",
-        "✓",
-        "✗",
-    ]
+    assert " ".join(summary.inner_text().split()) == "The model learned, does not obey ✓ ✗"
     assert not page.page.get_by_text("It does not obey.").is_visible()
     summary.click()
     assert page.page.get_by_text("It does not obey.").is_visible()

@@ -12,23 +12,24 @@ from rung3.cli.console import Plain, say
 from rung3.cli.effects import effects
 from rung3.cli.explore import explore
 from rung3.cli.figure import figure
+from rung3.cli.generate import generate
 from rung3.cli.graph import graph
 from rung3.cli.init import init
 from rung3.cli.models import demo, models
 from rung3.cli.runs import runs
 from rung3.cli.sample import sample
 from rung3.cli.study import check, compare, evaluate, run, sweep, tradeoff
+from rung3.cli.tables import effect
 from rung3.cli.whatif import counterfactual
 
 __all__ = ["app"]
 
 COMMANDS: list[Callable[..., None]] = [
-    demo,
-    *(init, check, run, evaluate),
-    *(counterfactual, sample, effects),
+    *(demo, init, check, run, evaluate),
+    *(counterfactual, generate, sample, effects),
     *(compare, tradeoff, sweep, figure),
     *(runs, models),
-    *(graph, explore),
+    *(graph, effect, explore),
 ]
 """The commands, in the order of `rung3 --help`."""
 

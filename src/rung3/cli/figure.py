@@ -1,4 +1,4 @@
-"""The command `rung3 figure`: the axioms as pictures, for several runs side by side."""
+"""The command `rung3 figure`: the axioms as pictures, for several runs, and every intervention."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from rung3.cli.console import save_picture, say_path
 if TYPE_CHECKING:
     from rung3.data.rows import Rows
     from rung3.evaluation.figures import Comparison, Reader
+    from rung3.evaluation.intervened import Intervened
     from rung3.scm.scm import SCM
     from rung3.study.folder import RunFolder
 
-__all__ = ["KINDS", "figure", "strips_of_runs"]
+__all__ = ["KINDS", "figure", "interventions_of_run", "strips_of_runs"]
 
-KINDS = ("composition", "effectiveness", "reversibility")
-"""The axioms that can be drawn."""
+AXIOMS = ("composition", "effectiveness", "reversibility")
+"""The axioms that can be drawn, for several runs."""
+
+KINDS = (*AXIOMS, "interventions")
+"""What can be drawn."""
 
 
 def figure(
@@ -37,10 +41,20 @@ def figure(
     seed: Seed = 0,
     out: Out = None,
 ) -> None:
-    """Draw an axiom for several runs side by side, as in the lecture's Figures 35, 36 and 37."""
+    """Draw an axiom for several runs side by side (the lecture's Figures 35, 36 and 37).
+
+    Or `interventions`: rows of one run under every intervention and none, with direct effect,
+    uncertainty, and the truth where it is known (Figures 32 and 33).
+    """
     from rung3.study.folder import RunFolder
 
     runs = [RunFolder(folder) for folder in folders]
+    if kind == "interventions":
+        drawn = interventions_of_run(runs, change=change, rows=indices(rows), n=n, seed=seed)
+        path = out or runs[0].path / f"{kind}.png"
+        save_picture(drawn.figure(), path)
+        say_path("picture", path)
+        return
     strips = strips_of_runs(
         kind,
         runs,
@@ -82,7 +96,7 @@ def strips_of_runs(
     """
     from rung3.evaluation.figures import composition, effectiveness, reversibility
 
-    if kind not in KINDS:
+    if kind not in AXIOMS:
         raise ValueError(f"{kind}: expected one of {', '.join(KINDS)}")
     if kind == "composition" and change is not None:
         raise ValueError(f"change={change!r}: a null intervention changes nothing")
@@ -106,6 +120,39 @@ def strips_of_runs(
         shown=rows,
         temperature=temperature,
         seed=seed,
+    )
+
+
+def interventions_of_run(
+    runs: Sequence[RunFolder],
+    *,
+    change: str | None = None,
+    rows: Sequence[int] = (0,),
+    n: int = 200,
+    seed: int = 0,
+) -> Intervened:
+    """Ask a run's model for its test rows under every intervention.
+
+    Args:
+        runs: The folder, one.
+        change: Must not be given: every cause is set.
+        rows: Which test rows are drawn.
+        n: Number of test rows that the range of a cause is read from.
+        seed: Seed of the abductions.
+
+    Raises:
+        ValueError: If there are several runs, or no such row.
+    """
+    from rung3.evaluation.intervened import interventions
+
+    if len(runs) != 1 or change is not None:
+        raise ValueError("interventions: every cause of one run is set; give one RUN, no --change")
+    test, world = runs[0].test()
+    if n < 1 or max(rows, default=0) >= test.n:
+        raise ValueError(f"rows: n={n}, rows={list(rows)}; the test rows are 0 to {test.n - 1}")
+    factual = test[: max(n, max(rows, default=0) + 1)]
+    return interventions(
+        runs[0].model(), factual, truth=_truth(world, factual, None), shown=rows, seed=seed
     )
 
 

@@ -41,7 +41,11 @@ Effect = Annotated[
 
 Query = Annotated[
     str | None,
-    typer.Option("--identify", metavar="QUERY", help='Identify a query, such as "P(y | do(x))".'),
+    typer.Option(
+        "--identify",
+        metavar="QUERY",
+        help='Identify a query, such as "P(y | do(x))" or "P(y[x=1] | x=0)".',
+    ),
 ]
 
 Why = Annotated[
@@ -107,7 +111,7 @@ def read_graph(source: str) -> tuple[CausalGraph, list[str]]:
     """Read the graph of a study file or of a text, and which of its variables are images.
 
     Args:
-        source: The path of a study file (YAML), or text: ours or DAGitty's.
+        source: The path of a study file (YAML), or text: ours, DAGitty's or DOT.
 
     Raises:
         ValueError: If it is neither.
@@ -118,6 +122,7 @@ def read_graph(source: str) -> tuple[CausalGraph, list[str]]:
     """
     from rung3.graph import CausalGraph
     from rung3.graph.dagitty import is_dagitty, read_dagitty
+    from rung3.graph.formats import is_dot, read_dot
 
     if Path(source).suffix in (".yaml", ".yml"):
         from rung3.data.variables import Image
@@ -127,7 +132,15 @@ def read_graph(source: str) -> tuple[CausalGraph, list[str]]:
         images = [name for name, kind in study.declared().items() if isinstance(kind, Image)]
         return CausalGraph(study.graph), images
     if is_dagitty(source):
-        return read_dagitty(source).observed, []
+        read = read_dagitty(source)
+        if read.selected:
+            raise ValueError(
+                f"{', '.join(read.selected)} decides which rows there are (selected), and answers "
+                "here are about all rows: ask rung3.graph.recover, or leave the mark out."
+            )
+        return read.observed, []
+    if is_dot(source):
+        return read_dot(source), []
     return CausalGraph(source), []
 
 
@@ -171,7 +184,11 @@ def _effect(causal: CausalGraph, pair: tuple[str, str] | None) -> Iterator[objec
 
 
 def _identified(causal: CausalGraph, query: str | None) -> Iterator[object]:
-    if query is not None:
+    if query is not None and "[" in query:  # events in several worlds, with their values
+        from rung3.graph import identify_counterfactual
+
+        yield identify_counterfactual(causal, query)
+    elif query is not None:
         from rung3 import identify
 
         yield identify(causal, query)

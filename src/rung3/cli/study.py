@@ -131,11 +131,15 @@ def compare(
 def tradeoff(
     folders: RunPaths,
     times: Annotated[int, typer.Option(help="Number of null interventions in a row.")] = 1,
+    published: Annotated[
+        str | None, typer.Option(help="Published figures to add, such as melistas2024.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("tradeoff.png"),
 ) -> None:
     """Draw composition against effectiveness, with skill as colour."""
     from rung3.evaluation import tradeoff as draw_tradeoff
     from rung3.study import compare_runs
 
-    save_picture(draw_tradeoff(compare_runs(folders), times), out, dpi=150, transparent=True)
+    drawn = draw_tradeoff(compare_runs(folders), times, published)
+    save_picture(drawn, out, dpi=150, transparent=True)
     say_path("picture", out)

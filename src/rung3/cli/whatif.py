@@ -49,6 +49,10 @@ def counterfactual(
             "--out", "--output", help="Picture to write, or with --rows a folder; else in RUN."
         ),
     ] = None,
+    scan: Annotated[
+        Path | None,
+        typer.Option(help="File to write the image to as a scan, in the format of the row's own."),
+    ] = None,
 ) -> None:
     """Ask what rows would have been: one as a table and a picture, many as CSV and PNGs."""
     from rung3.study.folder import RunFolder
@@ -57,11 +61,16 @@ def counterfactual(
     if rows is not None:
         _many(run, rows, do, out, hold or (), particles, seed)
         return
+    if scan is not None:
+        run.test_scan(row)  # refused before anything is computed
     answer = ask(run, row, do, hold=hold or (), particles=particles, seed=seed)
     title = f"row {row}: do({', '.join(do)})"
     print_table(title, answer.columns, answer.table())
     say(escape(str(answer.imagined.explain())))
     save_pictures(answer.pictures(title), run.answers_path, f"row{row}-{','.join(do)}", out)
+    if scan is not None:
+        note = f"do({', '.join(do)})"
+        say_path("scan", run.write_scan(scan, row, answer.factual, answer.imagined, note))
 
 
 def _many(

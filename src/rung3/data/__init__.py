@@ -6,7 +6,7 @@ Nothing is downloaded, except by `download_mnist` when it is called.
 from rung3.data.readers.kidney_stones import kidney_stones
 from rung3.data.readers.mnist import download_mnist, mnist
 from rung3.data.readers.morphomnist import morphomnist
-from rung3.data.readers.table import table
+from rung3.data.readers.table import column, table
 from rung3.data.splits import split
 
-__all__ = ["download_mnist", "kidney_stones", "mnist", "morphomnist", "split", "table"]
+__all__ = ["column", "download_mnist", "kidney_stones", "mnist", "morphomnist", "split", "table"]

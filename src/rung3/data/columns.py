@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rung3.data.rows import Rows, as_rows, named, spell_unknown
-from rung3.data.values import NUMBERS
+from rung3.data.rows import Rows, Values, as_rows, named, spell_unknown
+from rung3.data.values import NUMBERS, when
 from rung3.data.variables import Binary, Categorical, Continuous, Variable
 
 __all__ = [
@@ -40,7 +40,7 @@ DOUBTFUL_CLASSES = 5
 
 
 def read(
-    table: Mapping[str, Any],
+    table: Values,
     variables: Mapping[str, Variable] | None = None,
     names: Iterable[str] | None = None,
 ) -> tuple[Rows, dict[str, Variable]]:
@@ -81,13 +81,13 @@ def read(
     return Rows(dict(rows)), kinds
 
 
-def complete_rows(table: Mapping[str, Any], names: Iterable[str]) -> Tensor:
+def complete_rows(table: Values, names: Iterable[str]) -> Tensor:
     """Return which rows of a table have no gap in these columns, a mask `(n,)`."""
     columns = named(table)
     return ~torch.from_numpy(np.logical_or.reduce([_missing(columns[name]) for name in names]))
 
 
-def gaps(table: Mapping[str, Any], names: Iterable[str]) -> int:
+def gaps(table: Values, names: Iterable[str]) -> int:
     """Count the rows of a table that have a gap in any of these columns.
 
     Example:
@@ -142,8 +142,9 @@ def _take(values: Any, rows: NDArray[np.bool_], missing: NDArray[np.bool_]) -> A
     rest = array[rows]
     if rest.dtype == object:
         rest = pd.Series(list(rest)).infer_objects().to_numpy()
-    if missing.any() and rest.dtype.kind == "f" and (rest == rest.astype(np.int64)).all():
-        rest = rest.astype(np.int64)
+    if missing.any() and rest.dtype.kind == "f":
+        whole = (rest == np.round(rest)) & (abs(rest) < 2.0**63)
+        rest = rest.astype(np.int64) if whole.all() else rest
     return rest
 
 
@@ -152,12 +153,12 @@ def variable_of(name: str, values: Any) -> Variable:
 
     Text is categorical, with the values in alphabetical order as labels; so are whole numbers from
     0 to 19 (and booleans); of two categories, binary. Everything else is continuous, 0.0 and 1.0
-    too: declare a column that is not what it looks like. What is absent (None, NaN, `pandas.NA`) is
-    passed over.
+    too: declare a column that is not what it looks like. Dates are numbers of days since 1970, and
+    durations numbers of days. What is absent (None, NaN, `pandas.NA`, `NaT`) is passed over.
 
     Raises:
-        ValueError: If a column of text has one value only, or mixes text and numbers; if it is of
-            dates, durations or complex numbers.
+        ValueError: If a column of text has one value only, or mixes text and numbers; if it mixes
+            dates with others, or is of complex numbers.
 
     Example:
         >>> print(variable_of("age", [31.5, 44.0]), variable_of("ward", [0, 2, 1]))
@@ -183,10 +184,12 @@ def _of_objects(name: str, values: Any, typed: bool) -> Variable:
     array = np.asarray(present)
     if array.dtype.kind in "biuf":
         return variable_of(name, array)
-    if array.dtype.kind in "mMc" or any(isinstance(value, date | timedelta) for value in array):
+    if unit := when(array):
+        return Continuous(unit=unit)
+    if array.dtype.kind == "c" or any(isinstance(value, date | timedelta) for value in array):
         raise ValueError(
-            f"{name}: {str(array[0])!r} is neither a number nor a category; make dates and "
-            "durations numbers, such as days since the first"
+            f"{name}: {str(array[0])!r} is neither a number nor a category; correct what is no "
+            "date among dates, and make complex numbers two columns"
         )
     numbers = [value for value in present if isinstance(value, NUMBERS)]
     if numbers and len(numbers) == len(present):
@@ -199,8 +202,8 @@ def _of_objects(name: str, values: Any, typed: bool) -> Variable:
         )
     labels = tuple(sorted({str(value) for value in present}))
     if len(labels) < 2:
-        found = f"all its values are {labels[0]!r}" if labels else "it has no values"
-        raise ValueError(f"{name}: {found}; expected at least two categories")
+        fault = f"all its values are {labels[0]!r}" if labels else "it has no values"
+        raise ValueError(f"{name}: {fault}; expected at least two categories")
     return Binary(labels=labels) if len(labels) == 2 else Categorical(labels=labels)
 
 
@@ -222,7 +225,7 @@ def doubt(name: str, kind: Variable) -> str:
 
 
 def doubt_number(name: str, values: Any) -> str:
-    """What to do if a column of floats that are 0.0 and 1.0 is of no and yes; else empty."""
+    """Return what to do if a column of 0.0 and 1.0 is of no and yes; empty where it is not one."""
     array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
     if array.ndim != 1 or set(np.unique(array[~_missing(values)]).tolist()) != {0.0, 1.0}:
         return ""

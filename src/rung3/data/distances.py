@@ -31,7 +31,7 @@ def unit(variable: Variable) -> str:
         case Image():
             return "grey levels"
         case Discrete():
-            return "share that differs"
+            return "error rate"
         case _:
             return variable.unit
 

@@ -217,7 +217,7 @@ def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], Any]:
         raise ValueError(
             f"{path} is truncated, or no file of tensors: cannot read {what}: {error}"
         ) from None
-    if "sha256" not in metadata and (before := _said_before_seals(metadata, what)) is not None:
+    if "sha256" not in metadata and (before := _without_seal(metadata, what)) is not None:
         return tensors, before
     if not {"said", "sha256"} <= metadata.keys():
         raise ValueError(
@@ -231,19 +231,20 @@ def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], Any]:
     return tensors, content[what]
 
 
-def _said_before_seals(metadata: Mapping[str, str], what: str) -> Any:
+def _without_seal(metadata: Mapping[str, str], what: str) -> Any:
     """Return what else a file of version 0.1.0 says; `None` for any other file.
 
     Such a file has no seal. It holds one entry `said`, or one of the name of what it holds.
     """
     try:
         if metadata.keys() == {"said"}:
-            said = json.loads(metadata["said"])
-            return None if isinstance(said, dict) and what in said else said  # a seal was removed
+            entry = json.loads(metadata["said"])
+            removed = isinstance(entry, dict) and what in entry  # a seal was removed
+            return None if removed else entry
         if what in metadata:
-            said = json.loads(metadata[what])
+            entry = json.loads(metadata[what])
             others = {key: text for key, text in metadata.items() if key != what}
-            return {"of": said, **others} if others else said
+            return {"of": entry, **others} if others else entry
     except ValueError:
         pass
     return None

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rung3.data.resizing import Fit, place
 from rung3.data.variables import TOLERANCE, Image
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "SUFFIXES", "Picture", "decode", "read_images"]
 
 Array = np.ndarray[Any, Any]
-Fit = Literal["crop", "pad"]
-
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 """Formats that are read, whatever a file is called: none that needs another program."""
 
@@ -236,6 +235,11 @@ def read_images(
     alike = 0 if image is not None else 3 if size is None else 1  # axes on which files must agree
     image = image or _as_first(name, _needed(name, files)[0], size, fit)
     present = files if image.missing else _needed(name, files)
+    if image.depth is not None:
+        raise ValueError(
+            f"{name}: a volume is read from NIfTI or DICOM, and {files[0]} is neither; name "
+            ".nii, .nii.gz or .dcm files, or folders of the last"
+        )
     if image.channels not in (1, 3):
         raise ValueError(f"{name}: images of {image.channels} channels have no file type")
     unlike, ways = "", dict[str, Path]()
@@ -247,7 +251,7 @@ def read_images(
             continue
         picture = _open(name, file)
         if picture.shape[:alike] != image.shape[:alike]:
-            unlike = unlike or f"{file} is {picture.shape}"
+            unlike = unlike or f"{file} is {picture.shape}, but {files[0]} is {image.shape}"
             continue
         if image.channels == 1 and picture.shape[0] == 3:
             grey += [str(file)] if picture.colours else []
@@ -258,26 +262,30 @@ def read_images(
             raise ValueError(f"{name}: image file {file} {error}") from None
         ways.setdefault(way, file)
         resized += [f"{file}, {change}"] if change else []
+    _check_alike(name, unlike, ways, image)
+    _tell(name, f"not {_size(image.shape)}", resized, len(files))
+    _tell(name, "in colour, and were converted to grey", grey, len(files))
+    return values
+
+
+def _check_alike(name: str, unlike: str, ways: Mapping[str, Path], image: Image) -> None:
+    """Refuse files of several sizes, or some read as codes of levels and others as a range."""
     if unlike:
         raise ValueError(
-            f"{name}: {unlike}, but {files[0]} is {image.shape}; give size=(height, width), or "
-            "declare the column's Image"
+            f"{name}: {unlike}; give size=(height, width), or declare the column's Image"
         )
     if "codes" in ways and "range" in ways:
         raise ValueError(
             f"{name}: pixels of {ways['codes']} are at most {image.levels}, as codes of "
             f"bits={image.bits} are, and those of {ways['range']} go beyond; write all alike"
         )
-    _tell(name, f"not {_size(image.shape)}", resized, len(files))
-    _tell(name, "in colour, and were converted to grey", grey, len(files))
-    return values
 
 
 def _as_first(name: str, file: Path, size: tuple[int, int] | None, fit: Fit | None) -> Image:
     """Return the variable of images like the first file."""
     first = _open(name, file)
     height, width = size or first.shape[1:]
-    return Image(first.shape[0], height, width, first.bits, fit)
+    return Image(first.shape[0], height, width, bits=first.bits, fit=fit)
 
 
 def _needed(name: str, files: Sequence[Path | None]) -> list[Path]:
@@ -305,27 +313,20 @@ def _resize(pixels: Array, image: Image) -> tuple[Array, str]:
     """Resize pixels `(h, w, C)` to the image's size, `(H, W, C)`, and say how."""
     from PIL import Image as Files
 
-    size, goal = np.array(pixels.shape[:2]), np.array([image.height, image.width])
-    inner = np.maximum(np.rint(size * (goal / size).min()), 1).astype(int)
-    box = size.astype(float)
-    how = "resized"
-    if (inner != goal).any():
-        if image.fit is None:
-            raise ValueError(
-                f"has {_size(pixels.shape[:2])} pixels, another aspect than "
-                f"{_size(image.shape)}; declare fit='crop' or fit='pad' to keep it"
-            )
-        how = {"crop": "cropped and resized", "pad": "padded and resized"}[image.fit]
-        if image.fit == "crop":
-            box, inner = np.minimum(goal / (goal / size).max(), size), goal
-    top, left = (size - box) / 2
-    part = (left, top, left + box[1], top + box[0])
+    goal = np.array([image.height, image.width])
+    placed = place(np.array(pixels.shape[:2]), goal, image.fit)
+    if placed is None:
+        raise ValueError(
+            f"has {_size(pixels.shape[:2])} pixels, another aspect than "
+            f"{_size(image.shape)}; declare fit='crop' or fit='pad' to keep it"
+        )
+    (top, left), (tall, wide), inner, before, how = placed
+    part = (left, top, left + wide, top + tall)
     kind = Files.Resampling.NEAREST if image.bits == 1 else Files.Resampling.BILINEAR
     planes = [
         np.asarray(Files.fromarray(plane).resize((inner[1], inner[0]), kind, part))
         for plane in np.moveaxis(pixels, -1, 0).astype(np.float32, order="C")
     ]
-    before = (goal - inner) // 2
     around = [*zip(before, goal - inner - before, strict=True), (0, 0)]
     drawn = np.pad(np.stack(planes, axis=-1), around)
     return drawn if image.levels is None else np.rint(drawn), how

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,9 +37,12 @@ __all__ = [
     "Sheet",
     "by_channel",
     "cell_size",
+    "colours_png",
+    "image_png",
     "line",
     "picture",
     "pixels",
+    "planar",
     "png",
     "shade",
     "show",
@@ -166,14 +172,20 @@ class Sheet:
         return axes
 
 
-def cell_size(height: int, width: int, longest: float = CELL) -> tuple[float, float]:
-    """Return width and height, in inches, of a cell for images of so many pixels.
+def cell_size(shape: Sequence[int], longest: float = CELL) -> tuple[float, float]:
+    """Return width and height, in inches, of a cell for an image, or for three slices of a volume.
+
+    Args:
+        shape: `(C, H, W)` or `(C, D, H, W)`.
+        longest: Inches of the longer side of the image, or of a slice.
 
     Example:
-        >>> cell_size(64, 32, longest=1.0)
-        (0.5, 1.0)
+        >>> cell_size((1, 64, 32), longest=1.0), cell_size((1, 8, 8, 8), longest=1.0)
+        ((0.5, 1.0), (3.0, 1.0))
     """
-    return longest * width / max(height, width), longest * height / max(height, width)
+    *_, height, width = planar(torch.empty(tuple(shape), device="meta")).shape
+    inches = longest * (1 if len(shape) == 3 else 3) / max(height, width)
+    return inches * width, inches * height
 
 
 def line(size: float) -> float:
@@ -200,7 +212,8 @@ def picture(
     reports and the page have too: red is brighter than before, blue is darker, from -1 to 1.
 
     Args:
-        factual: The image as it was, `(C, H, W)` in [0, 1].
+        factual: The image as it was, `(C, H, W)` in [0, 1]; of a volume `(C, D, H, W)`, three
+            slices are drawn, see `planar`.
         imagined: The image as it would have been, `(C, H, W)`; or `(K, C, H, W)`, K draws of it:
             their mean is shown, with K in its title, and their standard deviation beside it.
         truth: The true counterfactual, `(C, H, W)`.
@@ -218,6 +231,8 @@ def picture(
     from matplotlib.figure import Figure
 
     draws = imagined if imagined.ndim == factual.ndim + 1 else imagined[None]
+    factual, draws = planar(factual), planar(draws, 1)
+    truth = None if truth is None else planar(truth)
     mean = draws.mean(0)
     counted = f"{names[1]} ({len(draws)})" if len(draws) > 1 else names[1]
     images = {names[0]: factual, counted: mean} | ({} if truth is None else {"truth": truth})
@@ -241,10 +256,45 @@ def picture(
 
 
 def show(axes: Axes, image: Tensor, title: str = "") -> None:
-    """Draw one image `(C, H, W)` in [0, 1]: three channels in colour, any others as grey."""
-    axes.imshow(pixels(image).numpy(), cmap="gray", vmin=0, vmax=1)
+    """Draw one image, or slices of a volume, in [0, 1]: three channels in colour, others as grey.
+
+    Args:
+        axes: Where it is drawn.
+        image: The image `(C, H, W)`, or the volume `(C, D, H, W)`.
+        title: A line above.
+    """
+    axes.imshow(pixels(planar(image)).numpy(), cmap="gray", vmin=0, vmax=1)
     axes.set_title(title)
     axes.set_axis_off()
+
+
+def planar(images: Tensor, leading: int = 0, at: float = 0.5) -> Tensor:
+    """Return images as they are, and volumes as three slices side by side, `(..., C, h, w)`.
+
+    The slices cut a volume across its depth, its height and its width: of a scan whose depth goes
+    up and whose rows go back, the axial, the coronal and the sagittal one. The last two have their
+    depth upright, so that what is up stands above.
+
+    Args:
+        images: `(..., C, H, W)` or `(..., C, D, H, W)`.
+        leading: Axes before the channels.
+        at: Where to cut, from 0, the first slice of each axis, to 1, the last.
+
+    Example:
+        >>> planar(torch.zeros(5, 1, 20, 32, 24), leading=1).shape
+        torch.Size([5, 1, 32, 80])
+    """
+    if images.ndim == leading + 3:
+        return images
+    depth, height, width = ((size - 1) * at for size in images.shape[-3:])
+    axial = images[..., round(depth), :, :]
+    coronal = images[..., round(height), :].flip(-2)
+    sagittal = images[..., round(width)].flip(-2)
+    tallest = max(axial.shape[-2], coronal.shape[-2])
+    return torch.cat(
+        [F.pad(part, (0, 0, 0, tallest - part.shape[-2])) for part in (axial, coronal, sagittal)],
+        dim=-1,
+    )
 
 
 def pixels(images: Tensor) -> Tensor:
@@ -300,6 +350,25 @@ def png(figure: Figure) -> bytes:
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=DPI, transparent=True)
     return out.getvalue()
+
+
+def image_png(image: Tensor, at: float = 0.5) -> bytes:
+    """Return an image in [0, 1], `(C, H, W)` or `(C, D, H, W)`, as a PNG file, pixel for pixel.
+
+    Three channels are colours; of any others the mean is shown. Of a volume three slices are shown,
+    cut `at` a share of every axis.
+    """
+    return colours_png(pixels(planar(image, at=at)))
+
+
+def colours_png(shown: Tensor) -> bytes:
+    """Return colours `(H, W, 3)` or grey `(H, W)` in [0, 1] as a PNG file, pixel for pixel."""
+    from PIL import Image
+
+    levels = (shown * 255).round().byte().numpy()
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(levels)).save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 def uri(png: bytes) -> str:

@@ -61,9 +61,10 @@ class Precise(nn.Module):
 
     def keep(self, value: Tensor) -> None:
         """Put a statistic of data into the buffer, in the data's type."""
-        own = getattr(self, self.precise)
-        self.wide = value.dtype == torch.float64 != own.dtype
-        setattr(self, self.precise, value.to(own.device, torch.float64 if self.wide else own.dtype))
+        buffer = getattr(self, self.precise)
+        self.wide = value.dtype == torch.float64 != buffer.dtype
+        dtype = torch.float64 if self.wide else buffer.dtype
+        setattr(self, self.precise, value.to(buffer.device, dtype))
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         before = getattr(self, self.precise, None)
@@ -73,8 +74,9 @@ class Precise(nn.Module):
         return self
 
     def _load_from_state_dict(self, state: Any, prefix: str, *rest: Any) -> None:
-        saved, own = state.get(prefix + self.precise), getattr(self, self.precise, None)
-        if saved is not None and own is not None and saved.dtype == torch.float64 != own.dtype:
+        saved, buffer = state.get(prefix + self.precise), getattr(self, self.precise, None)
+        double = saved is not None and saved.dtype == torch.float64
+        if double and buffer is not None and buffer.dtype != torch.float64:
             self.wide = True
-            setattr(self, self.precise, own.double())
+            setattr(self, self.precise, buffer.double())
         super()._load_from_state_dict(state, prefix, *rest)

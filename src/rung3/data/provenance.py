@@ -22,7 +22,7 @@ TRUSTED = 30.0
 
 @dataclass(frozen=True)
 class Provenance:
-    """How the answer to a query came about.
+    """The origin of the answer to a query.
 
     Attributes:
         rung: Which rung of the ladder the query stood on (lecture, Figure 7).
@@ -36,6 +36,8 @@ class Provenance:
         assumptions: What the counterfactual of each recomputed variable rests on; of rows that are
             drawn, what the form of hidden causes adds.
         undefined: Where a value is NaN or infinite, as text: computed beyond what floats can hold.
+        backtracked: Of a backtracking counterfactual: which variables are antecedents, and what
+            became of the noise above them, as text; see `rung3.scm.backtracking`.
         seed: Of the streams that noise was abducted from; a question about these rows takes others.
         outside: Share of rows whose value lies outside the training data's range, where it is not
             zero; those answers are extrapolations.
@@ -57,18 +59,20 @@ class Provenance:
     effective_sample_sizes: Tensor | None = None
     undefined: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
+    backtracked: Mapping[str, str] = field(default_factory=dict)
 
     def names(self, status: Status) -> list[str]:
         """The variables of one status."""
         return [name for name, value in self.status.items() if value == status]
 
     def __str__(self) -> str:
-        lines = [f"rung: {self.rung}"]
+        way = ", by backtracking: mechanisms stay, noise moves" if self.backtracked else ""
+        lines = [f"rung: {self.rung}{way}"]
         for name, status in self.status.items():
-            details = [self.interventions.get(name, "")]
+            details = [self.interventions.get(name, ""), self.backtracked.get(name, "")]
             if name in self.abductions:
-                way = self.abductions[name]
-                details.append(way if way == DRAWN_ANEW else f"abduction {way}")
+                kind = self.abductions[name]
+                details.append(kind if kind == DRAWN_ANEW else f"abduction {kind}")
             details.append(self.assumptions.get(name, ""))
             if name in self.outside:
                 details.append(f"outside the training range in {self.outside[name]:.0%} of rows")

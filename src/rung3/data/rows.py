@@ -8,7 +8,7 @@ variable, and remembers the rows that it was abducted from. Leading axes are `(n
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload
 
 import torch
 from torch import Tensor
@@ -17,12 +17,43 @@ from rung3.data.provenance import Provenance
 from rung3.data.spelling import suggest
 from rung3.data.variables import Variable
 
-__all__ = ["Exogenous", "Noise", "Rows"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Exogenous", "Noise", "Rows", "Values"]
+
+SHOWN_ROWS = 10
+"""Rows that a notebook shows."""
 
 Noise: TypeAlias = Tensor | dict[str, Tensor]
 """Exogenous noise of one mechanism: a tensor, or a dict of tensors (VAE: `z` and `eps`)."""
 
 Index: TypeAlias = int | slice | Tensor
+
+
+class Values(Protocol):
+    """Columns by name: a mapping from name to array-likes, `Rows`, or a pandas data frame."""
+
+    def keys(self) -> Iterable[Any]:
+        """Return the names."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]:
+        """Run over the names."""
+        ...
+
+    def __contains__(self, name: object, /) -> bool:
+        """Return whether there is such a column."""
+        ...
+
+    def __getitem__(self, name: str, /) -> Any:
+        """Return a column."""
+        ...
+
+
+def noise_parts(noise: Noise) -> dict[str, Tensor]:
+    """Return the tensors of a mechanism's noise by name; a single one has none."""
+    return {"": noise} if isinstance(noise, Tensor) else noise
 
 
 def map_noise(function: Callable[[Tensor], Tensor], noise: Noise) -> Noise:
@@ -89,17 +120,8 @@ class Rows(Mapping[str, Tensor]):
         if not self.batched:
             raise ValueError("a single row cannot be sliced")
         at: Any = index if self.particles is None else (slice(None), index)
-        noise = None
-        if self.noise is not None:
-            noise = {name: map_noise(lambda t: t[at], value) for name, value in self.noise.items()}
-        return Rows(
-            {name: value[at] for name, value in self._values.items()},
-            noise=noise,
-            world=self.world,
-            batched=isinstance(index, slice) or torch.as_tensor(index).ndim > 0,
-            particles=self.particles,
-            provenance=self.provenance,
-        )
+        batched = isinstance(index, slice) or torch.as_tensor(index).ndim > 0
+        return self._map(lambda t: t[at], batched)
 
     @property
     def batch(self) -> Rows:
@@ -107,16 +129,7 @@ class Rows(Mapping[str, Tensor]):
         if self.batched:
             return self
         axis = 0 if self.particles is None else 1
-        noise = None
-        if self.noise is not None:
-            noise = {k: map_noise(lambda t: t.unsqueeze(axis), v) for k, v in self.noise.items()}
-        return Rows(
-            {name: value.unsqueeze(axis) for name, value in self._values.items()},
-            noise=noise,
-            world=self.world,
-            particles=self.particles,
-            provenance=self.provenance,
-        )
+        return self._map(lambda t: t.unsqueeze(axis), batched=True)
 
     def repeat(self, times: int) -> Rows:
         """Repeat the rows as one batch, `(times n, ...)`."""
@@ -128,14 +141,18 @@ class Rows(Mapping[str, Tensor]):
 
     def to(self, device: torch.device | str) -> Rows:
         """Move the rows to another device."""
+        return self._map(lambda t: t.to(device), self.batched)
+
+    def _map(self, function: Callable[[Tensor], Tensor], batched: bool) -> Rows:
+        """Apply a function to all values, and to their noise."""
         noise = None
         if self.noise is not None:
-            noise = {k: map_noise(lambda t: t.to(device), v) for k, v in self.noise.items()}
+            noise = {name: map_noise(function, value) for name, value in self.noise.items()}
         return Rows(
-            {name: value.to(device) for name, value in self._values.items()},
+            {name: function(value) for name, value in self._values.items()},
             noise=noise,
             world=self.world,
-            batched=self.batched,
+            batched=batched,
             particles=self.particles,
             provenance=self.provenance,
         )
@@ -150,6 +167,41 @@ class Rows(Mapping[str, Tensor]):
             raise ValueError("these rows are data: only answers to queries have a provenance")
         return self.provenance
 
+    def to_frame(self, variables: Mapping[str, Variable] | None = None) -> pd.DataFrame:
+        """Return the rows as a data frame, which may be given back wherever values are.
+
+        A vector has a column for each number, `name[0]` and so on; particles are the first level of
+        the index.
+
+        Args:
+            variables: The variables, such as `model.variables`: codes become their labels.
+
+        Raises:
+            ValueError: If a variable is an image.
+
+        Example:
+            >>> from rung3 import Binary
+            >>> rows = Rows({"age": torch.tensor([40.0, 61.0]), "sex": torch.tensor([1, 0])})
+            >>> rows.to_frame({"sex": Binary(labels=("f", "m"))})
+                age sex
+            0  40.0   m
+            1  61.0   f
+        """
+        return _frame(self, variables or {})
+
+    def _repr_html_(self) -> str:
+        """Return the first rows as a table for a notebook; images by their shape."""
+        shown = {name: v for name, v in self.batch.items() if self._axes(v) <= 1}
+        rest = [f"{k}: {tuple(v.shape)}" for k, v in self.batch.items() if k not in shown]
+        table = Rows(shown, particles=self.particles) if shown else None
+        head = "" if table is None else _frame(table, {}).head(SHOWN_ROWS).to_html()
+        more = f"; {', '.join(rest)}" if rest else ""
+        return f"{head}<p>{self.n:,} rows{more}</p>"
+
+    def _axes(self, value: Tensor) -> int:
+        """Return the number of axes of one value, in a batch."""
+        return value.ndim - (1 if self.particles is None else 2)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 
@@ -160,6 +212,39 @@ class Rows(Mapping[str, Tensor]):
         shapes = ", ".join(f"{name}: {tuple(v.shape)}" for name, v in self._values.items())
         known = "" if self.noise is None else f", noise of world {self.world!r} known"
         return f"Rows({shapes}{known})"
+
+
+def _frame(rows: Rows, variables: Mapping[str, Variable]) -> pd.DataFrame:
+    import pandas as pd
+
+    batch, columns = rows.batch, dict[str, Any]()
+    for name, value in batch.items():
+        axes = batch._axes(value)
+        if axes > 1:
+            raise ValueError(
+                f"{name}: its values have shape {tuple(value.shape[-axes:])}; a frame holds "
+                "numbers, categories and vectors"
+            )
+        flat = value.detach().cpu()
+        flat = flat if rows.particles is None else flat.flatten(0, 1)
+        if axes:
+            columns |= {f"{name}[{k}]": part.numpy() for k, part in enumerate(flat.unbind(1))}
+        else:
+            columns[name] = _labelled(flat, variables.get(name))
+    index = None
+    if rows.particles is not None:
+        index = pd.MultiIndex.from_product(
+            [range(rows.particles), range(batch.n)], names=["particle", "row"]
+        )
+    return pd.DataFrame(columns, index=index)
+
+
+def _labelled(codes: Tensor, variable: Variable | None) -> Any:
+    """Return the labels of codes; numbers, and codes without labels, as they are."""
+    labels = getattr(variable, "labels", ())
+    if not labels:
+        return codes.numpy()
+    return [None if code != code else labels[int(code)] for code in codes.tolist()]
 
 
 class Exogenous(Mapping[str, Noise]):
@@ -175,6 +260,7 @@ class Exogenous(Mapping[str, Noise]):
         kinds: Of each variable, whether its abduction was `exact`, `posterior`, `approximate`, or
             its noise `known`.
         seed: Of what a model draws anew, where its mechanisms have other noise.
+        options: Options of mechanisms that it was abducted with; prediction takes the same.
 
     Attributes:
         read: Share of the rows that lacked a variable, which was read off an image.
@@ -190,6 +276,7 @@ class Exogenous(Mapping[str, Noise]):
         mechanisms: Mapping[str, Any] | None = None,
         kinds: Mapping[str, str] | None = None,
         seed: int = 0,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self._noise = dict(noise)
         self.n = n
@@ -199,6 +286,7 @@ class Exogenous(Mapping[str, Noise]):
         self.kinds = dict(kinds or {})
         self.seed = seed
         self.read: dict[str, float] = {}
+        self.options = dict(options or {})
 
     def __getitem__(self, name: str) -> Noise:
         return self._noise[name]
@@ -222,6 +310,7 @@ class Exogenous(Mapping[str, Noise]):
             mechanisms=self.mechanisms,
             kinds=self.kinds,
             seed=self.seed,
+            options=self.options,
         )
 
     def __repr__(self) -> str:
@@ -229,7 +318,7 @@ class Exogenous(Mapping[str, Noise]):
 
 
 def as_rows(
-    values: Mapping[str, Any],
+    values: Values,
     variables: Mapping[str, Variable],
     device: torch.device,
     exact: Container[str] = (),
@@ -271,7 +360,7 @@ def as_rows(
     return Rows(checked, batched=all(batched.values()))
 
 
-def named(values: Mapping[Any, Any]) -> dict[str, Any]:
+def named(values: Values) -> dict[str, Any]:
     """Name columns by text: the names in a frame may be whole numbers.
 
     Raises:

@@ -75,12 +75,12 @@ def seeded(seed: int, name: str, device: torch.device | str = "cpu") -> Iterator
         ...     torch.rand(1) == torch.rand(1, generator=stream(0, "x"))
         tensor([True])
     """
-    own, place = stream(seed, name).initial_seed(), torch.device(device)
+    number, place = stream(seed, name).initial_seed(), torch.device(device)
     with torch.random.fork_rng([place] if place.type == "cuda" else []):
-        torch.default_generator.manual_seed(own)
+        torch.default_generator.manual_seed(number)
         if place.type == "cuda":
             with torch.cuda.device(place):
-                torch.cuda.manual_seed(own)
+                torch.cuda.manual_seed(number)
         yield
 
 

@@ -1,22 +1,37 @@
-"""Rows set aside for validation: they come from the training rows, never from the test set."""
+"""Rows set aside for validation: they come from the training rows, never from the test set.
+
+Where rows have subjects, such as the person whose scan it is, a subject is never in two parts: a
+model that has seen a person's other scan is not tested by this one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
+from torch import Tensor
 
 from rung3.data.rows import Rows
 from rung3.data.seeding import Seed, base_seed
 
-__all__ = ["split"]
+__all__ = ["check_apart", "divide", "split"]
 
 
-def split(rows: Rows, validation: float = 0.1, seed: Seed = 0) -> tuple[Rows, Rows]:
+def split(
+    rows: Rows,
+    validation: float = 0.1,
+    seed: Seed = 0,
+    *,
+    subjects: Sequence[object] | None = None,
+) -> tuple[Rows, Rows]:
     """Divide training rows at random into training and validation rows.
 
     Args:
         rows: The training rows.
         validation: Share set aside, between 0 and 1.
         seed: Which rows; the same seed gives the same ones.
+        subjects: Whom each row is of: all rows of a subject go to one part, and the share is met
+            as nearly as whole subjects can.
 
     Returns:
         Training rows and validation rows, with their noise where it is known.
@@ -28,13 +43,61 @@ def split(rows: Rows, validation: float = 0.1, seed: Seed = 0) -> tuple[Rows, Ro
         >>> train, validation = split(Rows({"x": torch.arange(50.0)}), validation=0.2)
         >>> train.n, validation.n
         (40, 10)
+        >>> rows = Rows({"x": torch.arange(6.0)})
+        >>> [part["x"].tolist() for part in split(rows, 0.3, subjects="aabbcc")]
+        [[0.0, 1.0, 2.0, 3.0], [4.0, 5.0]]
     """
-    held = round(validation * rows.n) if 0 < validation < 1 else 0
-    if not 0 < held < rows.n:
+    kept, held = divide(range(rows.n) if subjects is None else subjects, validation, seed)
+    return rows.select(kept), rows.select(held)
+
+
+def divide(subjects: Sequence[object], share: float, seed: Seed = 0) -> tuple[Tensor, Tensor]:
+    """Divide rows by their subjects: the numbers of those that are kept, and of those set aside.
+
+    Args:
+        subjects: Whom each row is of.
+        share: Share set aside.
+        seed: Which rows.
+
+    Raises:
+        ValueError: If a part would be empty.
+    """
+    n = len(subjects)
+    wanted = round(share * n) if 0 < share < 1 else 0
+    number = {subject: k for k, subject in enumerate(dict.fromkeys(subjects))}
+    of = torch.tensor([number[subject] for subject in subjects], dtype=torch.long)
+    order = torch.randperm(len(number), generator=torch.Generator().manual_seed(base_seed(seed)))
+    reached = torch.bincount(of, minlength=len(number))[order].cumsum(0)
+    count = int((reached - wanted).abs().argmin()) + 1 if wanted else 0
+    if not 0 < count < len(number):
+        whose = "rows" if len(number) == n else f"rows of {len(number)} subjects"
         raise ValueError(
-            f"validation={validation} of {rows.n} rows leaves a part empty; expected a share "
+            f"validation={share} of {n} {whose} leaves a part empty; expected a share "
             "between 0 and 1 that sets at least one row aside, and leaves one"
         )
-    generator = torch.Generator().manual_seed(base_seed(seed))
-    order = torch.randperm(rows.n, generator=generator)
-    return rows.select(order[held:].sort().values), rows.select(order[:held].sort().values)
+    aside = torch.zeros(len(number), dtype=torch.bool)
+    aside[order[:count]] = True
+    return (~aside[of]).nonzero()[:, 0], aside[of].nonzero()[:, 0]
+
+
+def check_apart(parts: Mapping[str, Sequence[object]]) -> None:
+    """Refuse parts of the rows in two of which a subject is.
+
+    Args:
+        parts: The subjects of each part's rows.
+
+    Raises:
+        ValueError: Naming a subject, its parts, and how many such subjects there are.
+    """
+    seen: dict[object, str] = {}
+    torn: dict[object, str] = {}
+    for part, subjects in parts.items():
+        for subject in dict.fromkeys(subjects):
+            if seen.setdefault(subject, part) != part:
+                torn[subject] = part
+    if torn:
+        subject, part = next(iter(torn.items()))
+        raise ValueError(
+            f"subject {subject!r} is in the {seen[subject]} rows and in the {part} rows "
+            f"({len(torn)} subjects are in both); split by subject"
+        )

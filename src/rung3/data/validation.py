@@ -72,7 +72,7 @@ class Validated:
 
 
 def types(options: type) -> dict[str, tuple[Any, Any]]:
-    """Type, with its bounds, and default of each field of a dataclass."""
+    """Return the type, with its bounds, and the default of each field of a dataclass."""
     hints = get_type_hints(options, include_extras=True)
     return {field.name: (hints[field.name], field.default) for field in fields(options)}
 
@@ -93,8 +93,8 @@ def takes(options: type) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         signature = inspect.signature(function)
-        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        shown = signature.replace(parameters=[*own, *added])
+        explicit = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        shown = signature.replace(parameters=[*explicit, *added])
 
         @functools.wraps(function)
         def call(*arguments: Any, **named: Any) -> Any:

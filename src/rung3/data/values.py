@@ -1,13 +1,15 @@
 """Values as people give them: numbers, lists, arrays, frames' columns, with gaps, as labels.
 
 A tensor is taken as it is. Whatever else is array-like becomes one here, or an error that quotes
-what is no number; which label a value is, is told by how both read.
+what is no number; which label a value is, is told by how both read. Dates are days since 1970, in
+UTC where they have a time zone, and durations are days.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import date, timedelta
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -20,13 +22,18 @@ __all__ = [
     "NUMBERS",
     "array_of",
     "coded",
+    "days_of",
     "is_coded",
     "labels_of",
     "no_numbers",
     "objects",
     "reading",
     "to_tensor",
+    "when",
 ]
+
+SINCE = "days since 1970-01-01"
+"""The unit in which dates are held."""
 
 NUMBERS = (Real, Decimal, np.bool_)
 """What counts as a number; booleans do."""
@@ -57,6 +64,8 @@ def to_tensor(name: str, value: Any) -> Tensor:
         return torch.stack(tuple(value))
     array = array_of(name, value)
     if array.dtype.kind not in "biuf":
+        if (told := days_of(value)) is not None:
+            return torch.from_numpy(told.reshape(array.shape))
         if bad := no_numbers(name, value):
             raise ValueError(
                 f"{name}: expected numbers, got values of type {array.dtype}: {bad[:3]}"
@@ -67,8 +76,47 @@ def to_tensor(name: str, value: Any) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=held, order="C"))
 
 
+def when(value: Any) -> str:
+    """Return the unit of dates or of durations; empty for anything else.
+
+    Example:
+        >>> when(np.array(["2026-01-31"], dtype="datetime64[D]")), when([1.5])
+        ('days since 1970-01-01', '')
+    """
+    kind = np.asarray(value).dtype.kind
+    if kind in "Mm":
+        return SINCE if kind == "M" else "days"
+    if kind != "O":
+        return ""
+    given = [one for one in np.asarray(value, dtype=object).reshape(-1) if not _absent(one)]
+    for unit, types in ((SINCE, (date, np.datetime64)), ("days", (timedelta, np.timedelta64))):
+        if given and all(isinstance(one, types) for one in given):
+            return unit
+    return ""
+
+
+def days_of(value: Any) -> np.ndarray[Any, Any] | None:
+    """Return dates as days since 1970, and durations as days, `(n,)`; `None` for anything else.
+
+    Example:
+        >>> days_of([date(1970, 1, 3), None])
+        array([ 2., nan])
+    """
+    unit = when(value)
+    if not unit:
+        return None
+    import pandas as pd
+
+    given = pd.Series(np.asarray(value, dtype=object).reshape(-1))
+    if unit == SINCE:
+        moments = pd.to_datetime(given, utc=True) - pd.Timestamp(0, tz="UTC")
+    else:
+        moments = pd.to_timedelta(given)
+    return np.array(moments / pd.Timedelta(days=1), dtype=np.float64)
+
+
 def no_numbers(name: str, value: Any) -> list[Any]:
-    """The values that are neither numbers nor absent; of text, what does not read as a number.
+    """Return what is neither a number nor absent; of text, what does not read as a number.
 
     One such value makes text of all the others in its column: it is the one to look at. Where all
     read as numbers, all are given.

@@ -28,7 +28,7 @@ MOST_BITS = 16
 """Bits of a pixel whose levels single precision still tells apart with room to spare."""
 
 TOLERANCE = 0.02
-"""Of a level's spacing: how far a pixel may lie off its level by rounding."""
+"""How far a pixel may lie off its level by rounding, relative to the spacing of levels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Variable(ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Shape of one value: `()`, `(d,)` or `(C, H, W)`."""
+        """Shape of one value: `()`, `(d,)`, `(C, H, W)` or `(C, D, H, W)`."""
 
     @property
     @abstractmethod
@@ -158,10 +158,11 @@ class Continuous(Variable):
         upper: Greatest value.
         dim: Length of the vector; `None` for a scalar.
         circular: Whether the values lie on a circle.
+        whole: Whether they are whole numbers, such as counts.
 
     Raises:
-        ValueError: If lower is not less than upper, dim less than 1, or a circle has an end that is
-            infinite.
+        ValueError: If lower is not less than upper, dim less than 1, a circle has an end that is
+            infinite, or whole numbers lie on a circle.
 
     Example:
         >>> print(Continuous(unit="px", lower=0))
@@ -177,8 +178,11 @@ class Continuous(Variable):
     upper: float = math.inf
     dim: int | None = None
     circular: bool = False
+    whole: bool = False
 
     def __post_init__(self) -> None:
+        if self.whole and self.circular:
+            raise ValueError("whole=True: whole numbers do not lie on a circle; use Categorical")
         if not self.lower < self.upper:
             raise ValueError(f"lower={self.lower} must be less than upper={self.upper}")
         if self.circular and math.isinf(self.upper - self.lower):
@@ -203,6 +207,11 @@ class Continuous(Variable):
     def check_support(self, name: str, value: Tensor) -> None:
         if not self.circular:
             _check_range(name, value, self.lower, self.upper, self.unit)
+        if self.whole and (off := value != value.round()).any():
+            raise ValueError(
+                f"{name}: {value[off].reshape(-1)[0].item():g} is no whole number, and the "
+                "variable is declared with whole=True"
+            )
 
     def wrap(self, value: Tensor) -> Tensor:
         """Map points of a circle to their equals in [lower, upper); other values stay."""
@@ -361,18 +370,22 @@ class Binary(Discrete):
     classes: int = field(default=2, init=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Image(Variable):
-    """An image of `channels` x `height` x `width`, as floats in [0, 1].
+    """An image, or a volume, of `channels` x its sizes, as floats in [0, 1].
 
     Args:
         channels: 1 for grey, 3 for colour, any number for other modalities.
+        sizes: `height, width` of an image, or `depth, height, width` of a volume.
+        depth: Slices of a volume, by name; `None` for an image.
         height: Rows of pixels.
         width: Columns of pixels.
         bits: Bits that a pixel was stored with, from 1 (a mask) to 16: pixels are whole levels
             `k / levels`, k from 0 to `levels = 2**bits - 1`. `None` for real-valued pixels.
         fit: What becomes of image files of another aspect: `"crop"` to the middle, or `"pad"` with
             black; `None` refuses them.
+        unit: As of every variable.
+        missing: As of every variable.
 
     Raises:
         ValueError: If a size is not a whole number of at least 1, or `bits` or `fit` none of these.
@@ -380,19 +393,49 @@ class Image(Variable):
     Example:
         >>> Image(1, 1, 3, bits=2).validate("mask", [[[0, 1 / 3, 1.0]]])
         tensor([[[0.0000, 0.3333, 1.0000]]])
+        >>> Image(1, 48, 64, 64).depth, Image(channels=1, height=64, width=64).depth
+        (48, None)
     """
 
     channels: int
     height: int
     width: int
+    depth: int | None = None
     bits: int | None = 8
     fit: Literal["crop", "pad"] | None = None
 
-    def __post_init__(self) -> None:
-        sizes = (self.channels, self.height, self.width)
-        if not all(_whole(size) for size in sizes):
+    def __init__(
+        self,
+        channels: int,
+        *sizes: int,
+        depth: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        bits: int | None = 8,
+        fit: Literal["crop", "pad"] | None = None,
+        unit: str = "",
+        missing: bool = False,
+    ) -> None:
+        named = (depth, height, width)
+        complete = len(sizes) in (2, 3) if sizes else None not in (height, width)
+        if not complete or (sizes and named != (None, None, None)):
             raise ValueError(
-                f"channels, height and width are whole numbers and must be at least 1, got {sizes}"
+                "expected height and width of an image, or depth, height and width of a volume, "
+                f"got {sizes or named}"
+            )
+        if sizes:
+            depth, height, width = (None, *sizes)[-3:]
+        own = {"channels": channels, "height": height, "width": width, "depth": depth}
+        shared = {"bits": bits, "fit": fit, "unit": unit, "missing": missing}
+        for name, value in (own | shared).items():
+            object.__setattr__(self, name, value)
+        self._check()
+
+    def _check(self) -> None:
+        if not all(_whole(size) for size in self.shape):
+            what = "channels, height" if self.depth is None else "channels, depth, height"
+            raise ValueError(
+                f"{what} and width are whole numbers and must be at least 1, got {self.shape}"
             )
         if self.bits is not None and not (_whole(self.bits) and self.bits <= MOST_BITS):
             raise ValueError(
@@ -401,6 +444,11 @@ class Image(Variable):
             )
         if self.fit not in (None, "crop", "pad"):
             raise ValueError(f"fit={self.fit!r}: expected 'crop', 'pad', or None to refuse")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Height and width of an image; depth, height and width of a volume."""
+        return self.shape[1:]
 
     @property
     def levels(self) -> int | None:
@@ -413,7 +461,9 @@ class Image(Variable):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (self.channels, self.height, self.width)
+        if self.depth is None:
+            return (self.channels, self.height, self.width)
+        return (self.channels, self.depth, self.height, self.width)
 
     @property
     def dtype(self) -> torch.dtype:

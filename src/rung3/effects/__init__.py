@@ -17,6 +17,7 @@ from rung3.effects.estimate import Estimate
 from rung3.effects.grid import Grid, grid
 from rung3.effects.groups import Heterogeneity, heterogeneity
 from rung3.effects.interval_coverage import Coverage, coverage
+from rung3.effects.learning import hold_learning, refits
 from rung3.effects.mediation import Averages, Mediation, mediate, natural
 from rung3.effects.paths import path_specific
 from rung3.effects.spread import Uncertainty, uncertainty
@@ -35,7 +36,9 @@ __all__ = [
     "coverage",
     "grid",
     "heterogeneity",
+    "hold_learning",
     "mediate",
     "natural",
+    "refits",
     "uncertainty",
 ]

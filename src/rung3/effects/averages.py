@@ -9,8 +9,8 @@ d, standard error `s = std(d_i) / sqrt(n)` and skewness `g`, the interval of `E[
 On a circle a difference is the shorter way round. Noise that both worlds have drops out of the
 differences, so they vary far less than either outcome.
 The plain t interval (a = 0) of skewed effects covers too rarely, and both do if the differences are
-of yes and no: these have the interval of `rung3.effects.score`. Every interval is for the drawing
-of rows alone, not for learning the model.
+of yes and no: these have the interval of `rung3.effects.score`. These intervals are for the drawing
+of rows; of a fitted model, they are widened to hold the learning (`rung3.effects.learning`).
 
 Source: Hall 1992, *On the removal of skewness by transformation* (J. R. Statist. Soc. B 54).
 """
@@ -27,6 +27,8 @@ from rung3.data.seeding import Seed, base_seed
 from rung3.data.variables import Discrete
 from rung3.effects.estimate import AVERAGE, Estimate
 from rung3.effects.formulas import check_outcome
+from rung3.effects.learning import refits as again
+from rung3.effects.learning import widened
 from rung3.effects.score import score_interval
 from rung3.scm import propagation
 from rung3.scm.floating import in_own_precision
@@ -101,6 +103,7 @@ def average(
     versus: Mapping[str, Any] | None = None,
     n: int = 10_000,
     level: float = 0.95,
+    refits: int | None = None,
     seed: Seed = None,
 ) -> Estimate[Tensor]:
     """Estimate the average effect `E[Y | do] - E[Y | versus]` with paired noise.
@@ -114,6 +117,8 @@ def average(
         versus: What to compare with: another intervention; none if not given.
         n: Number of pairs.
         level: Nominal coverage of the interval.
+        refits: Number of fits to rows drawn anew, by which the interval of a fitted model holds the
+            learning; if not given, 30 where that takes a moment (see `rung3.effects.refits`).
         seed: An int, a `torch.Generator`, or `None` to follow torch's own.
 
     Raises:
@@ -131,11 +136,19 @@ def average(
     worlds, base = (model.do(do), model.do(versus)), base_seed(seed, "effects")
     for world in worlds:
         require_identified(world, [outcome])
-    treated, control = (_draw(world, outcome, n, base).double() for world in worlds)
     variable = model.variables[outcome]
-    differences = variable.difference(treated, control)
+
+    def differences(model: SCM) -> Tensor:
+        worlds = model.do(do), model.do(versus)
+        treated, control = (_draw(world, outcome, n, base).double() for world in worlds)
+        return variable.difference(treated, control)
+
     exact = not isinstance(variable, Discrete)
-    return average_of(differences, level, numbers=exact, learned=bool(model.fitted))
+    own = average_of(differences(model), level, numbers=exact, learned=bool(model.fitted))
+    used = {outcome, *model.graph.ancestors(outcome)}
+    needed = used - (set(do) & set(versus or {}))
+    fitted_again = again(model, refits, names=model.graph.in_order(needed), seed=base)
+    return widened(own, [differences(one).mean(0) for one in fitted_again], model)
 
 
 def controlled(
@@ -147,6 +160,7 @@ def controlled(
     versus: Mapping[str, Any] | None = None,
     n: int = 10_000,
     level: float = 0.95,
+    refits: int | None = None,
     seed: Seed = None,
 ) -> Estimate[Tensor]:
     """Estimate a controlled direct effect: other variables are set in both worlds.
@@ -161,6 +175,7 @@ def controlled(
         versus: What to compare with: another intervention; none if not given.
         n: Number of pairs.
         level: Nominal coverage of the interval.
+        refits: As of `average`.
         seed: An int, a `torch.Generator`, or `None` to follow torch's own.
 
     Raises:
@@ -177,7 +192,8 @@ def controlled(
     if both:
         raise ValueError(f"at: {both[0]!r} is a cause that is set, not a mediator")
     sides: list[dict[str, Any]] = [{**one, **at} for one in (do, versus or {})]
-    return average(model, sides[0], outcome, versus=sides[1], n=n, level=level, seed=seed)
+    options: dict[str, Any] = {"n": n, "level": level, "refits": refits, "seed": seed}
+    return average(model, sides[0], outcome, versus=sides[1], **options)
 
 
 def _draw(world: SCM, outcome: str, n: int, base: int) -> Tensor:

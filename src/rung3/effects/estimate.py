@@ -44,6 +44,8 @@ class Estimate(Generic[Number]):
         level: Nominal coverage of the interval; bounds hold always.
         gaps: How many rows were left out, for a gap in a column that is used.
         learned: Whether it is of a model that was fitted, whose own error is not counted.
+        refits: Number of fits to rows drawn anew, by which the interval holds the learning; 0 if it
+            does not, or nothing was learned.
         form: How it is printed.
 
     Example:
@@ -58,6 +60,7 @@ class Estimate(Generic[Number]):
     level: float = 0.95
     gaps: int = 0
     learned: bool = False
+    refits: int = 0
     form: str = field(default=PROPORTION, repr=False, compare=False)
 
     @property
@@ -83,9 +86,16 @@ class Estimate(Generic[Number]):
         if isinstance(self.value, Tensor) and self.value.ndim:
             return f"average effect of shape {tuple(self.value.shape)} over {self.n} rows"
         form = IDENTIFIED if self.value is None and self.identified else self.form
-        return form.format(self) + say_gaps(self.gaps) + say_learned(self.learned)
+        return form.format(self) + say_gaps(self.gaps) + say_learned(self.learned, self.refits)
 
 
-def say_learned(learned: bool) -> str:
-    """Return what is added to an interval that leaves out the error of the model itself."""
+def say_learned(learned: bool, refits: int = 0) -> str:
+    """Return what is added to an interval of a fitted model: whether it holds the learning.
+
+    Example:
+        >>> say_learned(False, 30)
+        ' (of rows and learning: 30 refits)'
+    """
+    if refits:
+        return f" (of rows and learning: {refits} refits)"
     return " (of the rows alone, not of learning the model)" if learned else ""

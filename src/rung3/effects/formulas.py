@@ -37,7 +37,7 @@ LATENT = "latent"
 
 
 class Route(ABC):
-    """Which paths are active, as seen from a variable on the way back to the causes."""
+    """The paths that are active, as seen from a variable on the way back to the causes."""
 
     @property
     @abstractmethod

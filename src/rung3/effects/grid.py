@@ -29,9 +29,10 @@ from rung3.data.pictures import (
     by_channel,
     cell_size,
     line,
+    planar,
     show,
 )
-from rung3.data.rows import Rows, as_rows
+from rung3.data.rows import Rows, Values, as_rows
 from rung3.data.seeding import base_seed
 from rung3.data.variables import Continuous, Discrete, Image, Variable
 from rung3.effects.formulas import LATENT
@@ -171,7 +172,7 @@ class Grid:
 
 def grid(
     model: SCM,
-    rows: Mapping[str, Any],
+    rows: Values,
     columns: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     outcome: str | None = None,
@@ -252,7 +253,7 @@ def _image(model: SCM, outcome: str | None) -> str:
     return name
 
 
-def _usual(model: SCM, image: str, rows: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _usual(model: SCM, image: str, rows: Values) -> dict[str, dict[str, Any]]:
     """Set each scalar cause to its 5 % and 95 % quantile, or to two of its categories."""
     settings = {}
     for name in model.graph.order:
@@ -329,8 +330,7 @@ class _Drawing:
             *("direct", "indirect", "total"),
             *([SPREAD] if spread else []),
         ]
-        _, height, width = grid.image.shape
-        self.cell = cell_size(height, width, CELL)
+        self.cell = cell_size(grid.image.shape, CELL)
         lines = sum(1 for _ in grid.scalars(grid.rows, 0))
         self.captions = lines * line(CAPTION) + line(HEAD)
         self.block = self.captions + (1 + len(self.bands)) * (self.cell[1] + GAP) + 2 * GAP
@@ -375,11 +375,11 @@ class _Drawing:
             elif name == "indirect" and not column.through:
                 self._blank(axes, "no mediator")
             elif name == SPREAD:
-                self._map(axes, draws[:, row].std(0).mean(0), SEQUENTIAL, 0.0)
+                self._map(axes, planar(draws[:, row].std(0)).mean(0), SEQUENTIAL, 0.0)
             else:
                 effect: Tensor = getattr(column.effect, name)
                 mean = effect if column.effect.particles is None else effect.mean(0)
-                self._map(axes, by_channel(mean[row]), DIVERGING, -self.end)
+                self._map(axes, by_channel(planar(mean[row])), DIVERGING, -self.end)
 
     def _truth(self, axes: Axes, row: int, column: Column) -> None:
         """Draw the true counterfactual."""

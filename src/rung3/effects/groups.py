@@ -10,24 +10,25 @@ and Fisher's F test of whether the groups differ at all.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from rung3.data.columns import complete_rows, read, say_gaps
+from rung3.data.rows import Values
 from rung3.data.variables import Discrete
 from rung3.effects.averages import average_of
 from rung3.effects.estimate import Estimate
+from rung3.effects.learning import widened
 
 __all__ = ["Heterogeneity", "heterogeneity"]
 
 
 @dataclass(frozen=True)
 class Heterogeneity:
-    """How an effect differs between groups of rows.
+    """The differences of an effect between groups of rows.
 
     Attributes:
         by: The column that makes the groups.
@@ -51,11 +52,12 @@ class Heterogeneity:
 
 def heterogeneity(
     effect: Tensor,
-    rows: Mapping[str, Any],
+    rows: Values,
     by: str,
     *,
     bins: int = 4,
     level: float = 0.95,
+    refits: Sequence[Tensor] = (),
 ) -> Heterogeneity:
     """Estimate average effects in groups of rows.
 
@@ -66,6 +68,8 @@ def heterogeneity(
         by: The column to group by; a number in `bins` groups of about the same size.
         bins: Number of groups of a number.
         level: Nominal coverage of the intervals.
+        refits: The effect on each row by fits to rows drawn anew (`rung3.effects.refits`), two or
+            more, by which the intervals hold the learning.
 
     Raises:
         ValueError: If the effect has not one value a row, the column is unknown, has one group
@@ -84,6 +88,8 @@ def heterogeneity(
     table, kinds = read(rows, names=[by])
     complete = complete_rows(rows, [by])
     column, kind = table[by], kinds[by]
+    if len(refits) == 1 or any(one.shape != effect.shape for one in refits):
+        raise ValueError("refits: expected the effects of two fits or more, one value a row each")
     if effect.shape != complete.shape:
         raise ValueError(f"effect: expected shape ({len(complete)},), got {tuple(effect.shape)}")
     effect = effect[complete.to(effect.device)]
@@ -105,7 +111,11 @@ def heterogeneity(
     if small := [name for name, part in parts.items() if len(part) < 2]:
         raise ValueError(f"{by}: the group {small[0]} has one row; give fewer bins, or more rows")
     explained, p = _f_test(list(parts.values()))
-    groups = {name: average_of(part, level) for name, part in parts.items()}
+    groups = {}
+    for k in present:
+        own = average_of(parts[names[k]], level)
+        answers = [one[complete.to(one.device)][codes == k].double().mean() for one in refits]
+        groups[names[k]] = widened(own, answers)
     return Heterogeneity(by, groups, explained, p, int((~complete).sum()))
 
 

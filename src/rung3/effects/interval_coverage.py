@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rung3.data.rows import Values
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.effects.averages import average_of
 from rung3.effects.estimate import Estimate
@@ -26,7 +27,7 @@ __all__ = ["Coverage", "coverage"]
 
 @dataclass(frozen=True)
 class Coverage:
-    """How often intervals of a model's particles hold the true counterfactual.
+    """The share of intervals of a model's particles that hold the true counterfactual.
 
     Attributes:
         shares: By nominal level p, the share of intervals that hold the truth (among the pixels of
@@ -51,7 +52,7 @@ class Coverage:
 def coverage(
     model: SCM,
     truth: SCM,
-    values: Mapping[str, Any],
+    values: Values,
     do: Mapping[str, Any],
     outcome: str,
     *,

@@ -19,17 +19,20 @@ graph)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
-from rung3.data.seeding import Seed
+from rung3.data.rows import Values
+from rung3.data.seeding import Seed, base_seed
 from rung3.data.variables import Continuous, Discrete, Variable
 from rung3.effects.averages import average_of, check_sample
 from rung3.effects.estimate import Estimate
 from rung3.effects.formulas import ALL, LATENT, NONE, Formulas, Via
+from rung3.effects.learning import refits as refits_of
+from rung3.effects.learning import widened
 from rung3.effects.potential import Drawn, Imagined
 from rung3.scm.floating import in_own_precision
 from rung3.scm.scm import SCM
@@ -61,6 +64,25 @@ class Averages:
 
 
 @dataclass(frozen=True)
+class Again:
+    """How to ask the same of a model that was fitted again.
+
+    Attributes:
+        model: The model.
+        question: From a model to the effects.
+        seed: Of the rows that are drawn anew.
+    """
+
+    model: SCM
+    question: Callable[[SCM], Mediation]
+    seed: int
+
+    def ask(self, count: int | None) -> list[Mediation]:
+        """Return the effects by so many fits to rows drawn anew."""
+        return [self.question(one) for one in refits_of(self.model, count, seed=self.seed)]
+
+
+@dataclass(frozen=True)
 class Mediation:
     """Direct, indirect and total effect on an outcome, each `(n, *shape)` or `(K, n, *shape)`.
 
@@ -79,6 +101,8 @@ class Mediation:
         batched: Whether effects have an axis of rows.
         variable: The outcome's variable, which says what a difference is.
         learned: Whether the model was fitted.
+        again: The same effects by so many fits to rows drawn anew, or by as many as take a moment;
+            and the model.
     """
 
     direct: Tensor
@@ -91,14 +115,20 @@ class Mediation:
     batched: bool = True
     variable: Variable = field(default_factory=Continuous)
     learned: bool = False
+    again: Again | None = field(default=None, repr=False, compare=False)
 
     @property
     def interaction(self) -> Tensor:
         """Part of the total effect beyond the sum of the direct and the indirect one."""
         return self.variable.difference(self.total, self.direct + self.indirect)
 
-    def average(self, level: float = 0.95) -> Averages:
+    def average(self, level: float = 0.95, *, refits: int | None = None) -> Averages:
         """Average the effects over the rows (and, first, over particles); see `Estimate`.
+
+        Args:
+            level: Nominal coverage of the intervals.
+            refits: Number of fits to rows drawn anew, by which the intervals of a fitted model hold
+                the learning; if not given, 30 where that takes a moment.
 
         Raises:
             ValueError: If there are fewer than two rows, or the level is not between 0 and 1.
@@ -116,16 +146,24 @@ class Mediation:
         if not self.batched:
             raise ValueError("average: there is one row; an interval needs at least two")
 
-        def mean(effect: Tensor) -> Estimate[Tensor]:
+        others = [] if self.again is None else self.again.ask(refits)
+
+        def mean(name: str) -> Estimate[Tensor]:
+            effect: Tensor = getattr(self, name)
             each = effect if self.particles is None else effect.mean(0)
             exact = not isinstance(self.variable, Discrete)
-            return average_of(each, level, numbers=exact, learned=self.learned)
+            own = average_of(each, level, numbers=exact, learned=self.learned)
+            if self.again is None:
+                return own
+            axes = (0,) if self.particles is None else (0, 1)
+            answers = [getattr(one, name).double().mean(axes) for one in others]
+            return widened(own, answers, self.again.model)
 
         return Averages(
-            direct=mean(self.direct),
-            indirect=mean(self.indirect),
-            total=mean(self.total),
-            interaction=mean(self.interaction),
+            direct=mean("direct"),
+            indirect=mean("indirect"),
+            total=mean("total"),
+            interaction=mean("interaction"),
             witnesses=self.witnesses,
         )
 
@@ -133,7 +171,7 @@ class Mediation:
 @in_own_precision
 def mediate(
     model: SCM,
-    values: Mapping[str, Any],
+    values: Values,
     do: Mapping[str, Any],
     outcome: str,
     through: str | Iterable[str],
@@ -175,23 +213,29 @@ def mediate(
         >>> effect.direct, effect.indirect, effect.total
         (tensor(3.), tensor(10.), tensor(13.))
     """
-    question = _Question(model, do, versus, outcome, through, observed=True)
-    worlds = Imagined(question.formulas, question.four, values, particles, seed)
-    base, *changed = map(worlds.value, question.four)
-    variable = model.variables[outcome]
-    direct, indirect, total = (worlds.shaped(variable.difference(y, base)) for y in changed)
-    return Mediation(
-        direct=direct,
-        indirect=indirect,
-        total=total,
-        outcome=outcome,
-        factual=worlds.shaped(base),
-        witnesses=question.witnesses,
-        particles=particles,
-        batched=worlds.rows.batched,
-        variable=variable,
-        learned=bool(model.fitted),
-    )
+    start = base_seed(seed)
+
+    @in_own_precision
+    def by(model: SCM) -> Mediation:
+        question = _Question(model, do, versus, outcome, through, observed=True)
+        worlds = Imagined(question.formulas, question.four, values, particles, start)
+        base, *changed = map(worlds.value, question.four)
+        variable = model.variables[outcome]
+        direct, indirect, total = (worlds.shaped(variable.difference(y, base)) for y in changed)
+        return Mediation(
+            direct=direct,
+            indirect=indirect,
+            total=total,
+            outcome=outcome,
+            factual=worlds.shaped(base),
+            witnesses=question.witnesses,
+            particles=particles,
+            batched=worlds.rows.batched,
+            variable=variable,
+            learned=bool(model.fitted),
+        )
+
+    return replace(by(model), again=Again(model, by, start))
 
 
 @in_own_precision
@@ -204,6 +248,7 @@ def natural(
     versus: Mapping[str, Any] | None = None,
     n: int = 10_000,
     level: float = 0.95,
+    refits: int | None = None,
     seed: Seed = None,
 ) -> Averages:
     """Estimate natural direct, indirect and total effects in the model's population.
@@ -221,6 +266,7 @@ def natural(
         versus: What to compare with: another intervention; none if not given.
         n: Number of rows that are drawn.
         level: Nominal coverage of the intervals.
+        refits: As of `Mediation.average`.
         seed: An int, a `torch.Generator`, or `None` to follow torch's own.
 
     Returns:
@@ -240,27 +286,35 @@ def natural(
         interaction ...
     """
     check_sample(n, level)
-    question = _Question(model, do, versus, outcome, through, observed=False)
+    question, start = (
+        _Question(model, do, versus, outcome, through, observed=False),
+        base_seed(seed),
+    )
     if model.unidentified != "allow" and (district := question.formulas.recanting(question.four)):
         raise ValueError(
             f"{district[0]}. To answer on the model's word alone, set model.unidentified = "
             '"allow"; the total effect is that of effects.average'
         )
-    worlds = Drawn(question.formulas, question.four, n, seed)
-    base, *changed = map(worlds.value, question.four)
-    variable = model.variables[outcome]
-    direct, indirect, total = (variable.difference(y, base) for y in changed)
-    effects = Mediation(
-        direct,
-        indirect,
-        total,
-        outcome,
-        base,
-        question.witnesses,
-        variable=variable,
-        learned=bool(model.fitted),
-    )
-    return effects.average(level)
+
+    @in_own_precision
+    def by(model: SCM) -> Mediation:
+        question = _Question(model, do, versus, outcome, through, observed=False)
+        worlds = Drawn(question.formulas, question.four, n, start)
+        base, *changed = map(worlds.value, question.four)
+        variable = model.variables[outcome]
+        direct, indirect, total = (variable.difference(y, base) for y in changed)
+        return Mediation(
+            direct,
+            indirect,
+            total,
+            outcome,
+            base,
+            question.witnesses,
+            variable=variable,
+            learned=bool(model.fitted),
+        )
+
+    return replace(by(model), again=Again(model, by, start)).average(level, refits=refits)
 
 
 class _Question:

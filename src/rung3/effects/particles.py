@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rung3.data.rows import Rows, as_rows, map_noise
+from rung3.data.rows import Rows, Values, as_rows, map_noise
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.effects.formulas import check_outcome
 from rung3.scm.query import query
@@ -42,7 +42,7 @@ class Clouds:
     def __init__(
         self,
         model: SCM,
-        values: Mapping[str, Any],
+        values: Values,
         do: Mapping[str, Any],
         outcome: str,
         particles: int,

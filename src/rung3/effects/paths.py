@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
+from rung3.data.rows import Values
 from rung3.data.seeding import Seed
 from rung3.effects.formulas import LATENT, NONE, Along, Formulas
 from rung3.effects.potential import Imagined
@@ -40,7 +41,7 @@ Nodes: TypeAlias = tuple[str, ...]
 @in_own_precision
 def path_specific(
     model: SCM,
-    values: Mapping[str, Any],
+    values: Values,
     do: Mapping[str, Any],
     outcome: str,
     paths: Iterable[str | Sequence[str] | Path],

@@ -8,12 +8,12 @@ effects of a null intervention are differences of equal numbers.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from torch import Tensor
 
-from rung3.data.rows import Noise, as_rows, map_noise
+from rung3.data.rows import Noise, Values, as_rows, map_noise
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.effects.formulas import LATENT, NONE, Formula, Formulas
 from rung3.mechanisms.autoencoder import LatentMediator
@@ -97,7 +97,7 @@ class Imagined(Potentials):
 
     Args:
         formulas: Where the formulas come from.
-        asked: Those that will be computed.
+        queried: Those that will be computed.
         values: Rows, a value of every variable.
         particles: Number K of draws of the noise; `None` for one.
         seed: Of the draws.
@@ -106,8 +106,8 @@ class Imagined(Potentials):
     def __init__(
         self,
         formulas: Formulas,
-        asked: Sequence[Formula],
-        values: Mapping[str, Any],
+        queried: Sequence[Formula],
+        values: Values,
         particles: int | None,
         seed: Seed,
     ) -> None:
@@ -116,7 +116,7 @@ class Imagined(Potentials):
         super().__init__(formulas, self.rows.n, particles or 1, seed)
         for side in formulas.sides:
             propagation.check_lengths(side, self.n)
-        wanted = formulas.noises(asked)
+        wanted = formulas.noises(queried)
         require_mechanisms(model, wanted)
         self._abducted = model.abduct_only(self.rows, wanted, particles, self.base)
 
@@ -143,14 +143,14 @@ class Drawn(Potentials):
 
     Args:
         formulas: Where the formulas come from.
-        asked: Those that will be computed.
+        queried: Those that will be computed.
         n: Number of rows.
         seed: Of the draws.
     """
 
-    def __init__(self, formulas: Formulas, asked: Sequence[Formula], n: int, seed: Seed) -> None:
+    def __init__(self, formulas: Formulas, queried: Sequence[Formula], n: int, seed: Seed) -> None:
         super().__init__(formulas, n, 1, seed)
-        require_mechanisms(formulas.model, formulas.noises(asked), abducted=False)
+        require_mechanisms(formulas.model, formulas.noises(queried), abducted=False)
 
     def noise_of(self, name: str) -> Noise:
         model = self.formulas.model

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rung3.data.rows import Values
 from rung3.data.seeding import Seed
 from rung3.data.variables import Continuous, Image, Variable, levels_of
 from rung3.effects.particles import Clouds
@@ -51,7 +52,7 @@ class Uncertainty:
 @in_own_precision
 def uncertainty(
     model: SCM,
-    values: Mapping[str, Any],
+    values: Values,
     do: Mapping[str, Any],
     outcome: str,
     *,

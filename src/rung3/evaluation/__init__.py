@@ -6,24 +6,29 @@ from rung3.evaluation.baselines.ceiling import Ceiling, fit_ceiling
 from rung3.evaluation.measures.axioms import composition, reversibility
 from rung3.evaluation.protocol import Protocol
 from rung3.evaluation.report.comparison import Comparison, compare
+from rung3.evaluation.report.effect_page import EffectReport, effect_report
 from rung3.evaluation.report.report import Report
 from rung3.evaluation.report.tradeoff import tradeoff
+from rung3.evaluation.widening import widen
 from rung3.training.oracles.oracles import Oracle, Oracles, fit_oracles
 
 __all__ = [
     "Cache",
     "Ceiling",
     "Comparison",
+    "EffectReport",
     "Oracle",
     "Oracles",
     "Protocol",
     "Report",
     "compare",
     "composition",
+    "effect_report",
     "evaluate",
     "fit_ceiling",
     "fit_oracles",
     "reversibility",
     "tradeoff",
     "user_cache",
+    "widen",
 ]

@@ -11,7 +11,7 @@ import torch
 
 from rung3.data.cache import Cache
 from rung3.data.files import digest
-from rung3.data.rows import Rows, as_rows, named
+from rung3.data.rows import Rows, Values, as_rows, named
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Image
 from rung3.evaluation.baselines.baselines import of_world
@@ -48,9 +48,9 @@ FRESH = 20_000
 @in_own_precision
 def evaluate(
     model: SCM,
-    test: Mapping[str, Any],
+    test: Values,
     truth: SCM | None = None,
-    train: Mapping[str, Any] | None = None,
+    train: Values | None = None,
     *,
     protocol: Protocol | str | None = None,
     interventions: Mapping[str, Any] | Iterable[str] | None = None,
@@ -133,22 +133,7 @@ def evaluate(
     )  # fmt: skip
     with _evaluation_mode(model, oracles):
         runners = _run(setup, _reference(setup, train), cache, progress)
-        resamples = Bootstrap(count, protocol.bootstrap, base)
-        metrics = summarise(runners, rows, plans[0], setup.known, resamples)
-    metrics["training"] = trainings(model, history or {})
-    metrics["set"] = {query.label: list(query.do) for query in plans[0]}
-    metrics["between rows"] = between_rows(model, rows[:count], base)
-    seen = {k: v for k, v in named({} if train is None else train).items() if k in model.variables}
-    if len(seen) == len(model.variables):
-        known = as_rows(seen, model.variables, torch.device("cpu"))
-        metrics["positivity"] = supports(model, known, rows[:count], runners[0].targets)
-    metrics["targets"] = {query.label: query.out_of_range(model) for query in plans[0]}
-    metrics["settings"] = _settings(setup)
-    metrics["model"] = str(model).splitlines()
-    metrics["verdict"] = judge(metrics).config()
-    first, curves = runners[0], dict(history or {})
-    scores = first.exam.scores
-    return Report(metrics, model.graph, model.variables, first.examples, curves, scores)
+        return _report(setup, runners, train, dict(history or {}))
 
 
 @dataclass(frozen=True)
@@ -160,9 +145,9 @@ class _Setup:
         truth: The world, if known.
         rows: The complete test rows.
         left_out: Number of rows that were left out for missing values.
-        n: Number of rows that are count.
-        protocol: What is count and measured.
-        seeds: One for each time that everything is count.
+        n: Number of rows that are asked.
+        protocol: What is asked and measured.
+        seeds: One for each time that everything is asked.
         plans: The interventions of each seed.
         oracles: Oracles by (image, parent).
         readers: Functions that measure a parent on images.
@@ -226,6 +211,29 @@ def _run(
     return runners
 
 
+def _report(
+    setup: _Setup, runners: list[Runner], train: Values | None, history: dict[str, Any]
+) -> Report:
+    """Return the report of what was asked."""
+    model, first, queries = setup.model, runners[0], setup.plans[0]
+    resamples = Bootstrap(setup.n, setup.protocol.bootstrap, setup.seeds[0])
+    metrics = summarise(runners, setup.rows, queries, setup.known, resamples)
+    rows = setup.rows[: setup.n]
+    metrics["training"] = trainings(model, history)
+    metrics["set"] = {query.label: list(query.do) for query in queries}
+    metrics["between rows"] = between_rows(model, rows, setup.seeds[0])
+    seen = {k: v for k, v in named({} if train is None else train).items() if k in model.variables}
+    if len(seen) == len(model.variables):
+        known = as_rows(seen, model.variables, torch.device("cpu"))
+        metrics["positivity"] = supports(model, known, rows, first.targets)
+    metrics["targets"] = {query.label: query.out_of_range(model) for query in queries}
+    metrics["settings"] = _settings(setup)
+    metrics["model"] = str(model).splitlines()
+    metrics["verdict"] = judge(metrics).config()
+    examples, scores = first.examples, first.exam.scores
+    return Report(metrics, model.graph, model.variables, examples, history, scores)
+
+
 def _settings(setup: _Setup) -> dict[str, Any]:
     """Return how the numbers came about, and digests of what was asked."""
     model, truth, protocol, oracles = setup.model, setup.truth, setup.protocol, setup.oracles
@@ -253,6 +261,11 @@ def _settings(setup: _Setup) -> dict[str, Any]:
             for name, record in model.fitted.items()
             if "skipped_steps" in record
         },
+        "collapsed latents revived at step": {
+            name: record["revived_at_step"]
+            for name, record in model.fitted.items()
+            if "revived_at_step" in record
+        },
     }
 
 
@@ -279,7 +292,7 @@ def _settled(
     return replace(protocol or Protocol(), **changes)
 
 
-def complete(model: SCM, given: Mapping[str, Any], what: str = "test") -> tuple[Rows, int]:
+def complete(model: SCM, given: Values, what: str = "test") -> tuple[Rows, int]:
     """Return the rows without missing values, and how many were left out.
 
     Raises:
@@ -300,7 +313,7 @@ def complete(model: SCM, given: Mapping[str, Any], what: str = "test") -> tuple[
 
 
 def prepared(
-    model: SCM, test: Mapping[str, Any], truth: SCM | None, protocol: Protocol
+    model: SCM, test: Values, truth: SCM | None, protocol: Protocol
 ) -> tuple[Rows, int, int]:
     """Return the complete test rows, how many lacked a value, and how many are asked.
 
@@ -322,7 +335,7 @@ def _asked_rows(protocol: Protocol, rows: Rows, left_out: int) -> int:
     return rows.n if protocol.n is None else min(protocol.n, rows.n)
 
 
-def _reference(setup: _Setup, train: Mapping[str, Any] | None) -> tuple[Rows, Readings] | None:
+def _reference(setup: _Setup, train: Values | None) -> tuple[Rows, Readings] | None:
     """Return real rows that are not asked, of training or fresh ones, and their readings."""
     model, truth, oracles = setup.model, setup.truth, setup.oracles
     limits = [measure.references for measure in chosen(setup.protocol.measures)]
@@ -370,9 +383,9 @@ def _check_oracles(model: SCM, oracles: Oracles) -> None:
 
 def _fit_oracles(
     model: SCM,
-    test: Mapping[str, Any],
+    test: Values,
     truth: SCM | None,
-    train: Mapping[str, Any] | None,
+    train: Values | None,
     seed: int,
     progress: bool,
     cache: Cache | None,

@@ -27,7 +27,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from rung3.data.rows import Exogenous, Noise, map_noise
+from rung3.data.rows import Exogenous, Noise, map_noise, noise_parts
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Variable
 from rung3.scm.enumeration import shape_of
@@ -50,7 +50,7 @@ DRAWS = 4096
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an axiom holds.
+    """The answer whether an axiom holds.
 
     Attributes:
         cases: How often its premise held: units times interventions.
@@ -75,7 +75,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Axioms:
-    """What a table of potential responses obeys.
+    """The axioms that a table of potential responses obeys.
 
     Attributes:
         effectiveness: What is set takes that value.
@@ -164,7 +164,7 @@ def units(model: SCM, seed: Seed = 0) -> Exogenous:
         )
     base = base_seed(seed, "units")
     kinds = {name: _responses(model, name, base) for name in model.graph.nodes}
-    counts = {name: len(_first(noise)) for name, noise in kinds.items()}
+    counts = {k: len(next(iter(noise_parts(noise).values()))) for k, noise in kinds.items()}
     interventions = prod(size + 1 for size in shape_of(model.variables))
     if (total := prod(counts.values())) * interventions > MAX_ANSWERS:
         raise ValueError(f"{total:,} units, {counts}, under every intervention: too many to check")
@@ -194,10 +194,6 @@ def _responses(model: SCM, name: str, seed: int) -> Noise:
     _, kind = torch.stack(answers, 1).unique(dim=0, return_inverse=True)
     draws = [int((kind == k).nonzero()[0]) for k in range(int(kind.max()) + 1)]
     return map_noise(lambda part: part[draws], noise)
-
-
-def _first(noise: Noise) -> Tensor:
-    return noise if isinstance(noise, Tensor) else next(iter(noise.values()))
 
 
 def _answers(model: SCM, seed: Seed) -> Answerer:

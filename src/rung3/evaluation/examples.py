@@ -74,7 +74,7 @@ class Sweep:
 
 @dataclass
 class Examples:
-    """What the report shows.
+    """The examples that the report shows.
 
     Attributes:
         queries: An `Example` of each intervention.

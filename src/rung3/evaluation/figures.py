@@ -62,7 +62,8 @@ class Panel:
     Attributes:
         title: Its name.
         note: A remark, written behind its name.
-        images: The rows shown, by column: `(columns, rows, C, H, W)`.
+        images: The rows shown, by column: `(columns, rows, C, H, W)`, or of volumes
+            `(columns, rows, C, D, H, W)`.
         errors: Mean error of each column, over all rows; `None` where there is none.
     """
 
@@ -131,17 +132,7 @@ def composition(
     """
     question = _Question(models, rows, shown)
     null = {name: rows[name] for name in question.causes}
-    panels = []
-    for title, model in models.items():
-        now, seen = rows, [rows]
-        errors: list[float | None] = [None]
-        links = chain(seed, "composition")
-        for m in range(1, max(times) + 1):
-            now = question.answer(model, now, null, temperature, links)
-            if m in times:
-                seen.append(now)
-                errors.append(question.error(now, rows))
-        panels.append(question.panel(title, "", seen, errors))
+    panels = question.repeat([null], times, temperature, seed, "composition")
     heads = ("factual", *map(str, times))
     return question.comparison("null interventions, one after another", heads, panels, "drift")
 
@@ -232,18 +223,7 @@ def reversibility(
     name = question.cause(change)
     factual = {k: rows[k] for k in question.causes}
     there = factual | {name: _opposite(question.variables[name], rows[name])}
-    panels = []
-    for title, model in models.items():
-        now, seen = rows, [rows]
-        errors: list[float | None] = [None]
-        links = chain(seed, "reversibility")
-        for m in range(1, max(times) + 1):
-            away = question.answer(model, now, there, temperature, links)
-            now = question.answer(model, away, factual, temperature, links)
-            if m in times:
-                seen += [away, now]
-                errors += [None, question.error(now, rows)]
-        panels.append(question.panel(title, "", seen, errors))
+    panels = question.repeat([there, factual], times, temperature, seed, "reversibility")
     heads = ("factual", *(f"{way}\n{m}" for m in times for way in ("there", "back")))
     return question.comparison(f"do({name}) there and back", heads, panels, "drift")
 
@@ -276,7 +256,7 @@ class _Question:
         beyond = [k for k in shown if not 0 <= k < rows.n]
         if beyond or not shown:
             raise ValueError(f"shown: {beyond or 'none'}; the rows are 0 to {rows.n - 1}")
-        self.rows, self.shown = rows, torch.tensor(list(shown))
+        self.models, self.rows, self.shown = models, rows, torch.tensor(list(shown))
 
     def cause(self, name: str | None) -> str:
         """Return the cause that is set."""
@@ -293,6 +273,31 @@ class _Question:
     ) -> Rows:
         """Return a model's counterfactual, as rows that can be asked about in turn."""
         return answer(model, rows, do, temperature, seed)
+
+    def repeat(
+        self,
+        steps: Sequence[Mapping[str, Any]],
+        times: Sequence[int],
+        temperature: float,
+        seed: Seed,
+        purpose: str,
+    ) -> list[Panel]:
+        """Answer interventions one after another, over and over; errors are from the start."""
+        panels = []
+        for title, model in self.models.items():
+            now, seen = self.rows, [self.rows]
+            errors: list[float | None] = [None]
+            links = chain(seed, purpose)
+            for m in range(1, max(times) + 1):
+                path = []
+                for do in steps:
+                    now = self.answer(model, now, do, temperature, links)
+                    path.append(now)
+                if m in times:
+                    seen += path
+                    errors += [*[None] * (len(steps) - 1), self.error(now, self.rows)]
+            panels.append(self.panel(title, "", seen, errors))
+        return panels
 
     def error(self, answers: Rows, expected: Rows) -> float:
         """Return the mean error of the image over all rows."""
@@ -363,8 +368,8 @@ class _Drawing:
     def __init__(self, comparison: Comparison) -> None:
         self.comparison = comparison
         panels = comparison.panels
-        columns, rows, _, height, width = panels[0].images.shape
-        self.cell = cell_size(height, width, CELL)
+        columns, rows, *shape = panels[0].images.shape
+        self.cell = cell_size(shape, CELL)
         self.step = self.cell[0] + GAP, self.cell[1] + GAP
         lines = max(head.count("\n") for head in comparison.heads) + 1
         self.top = line(TITLE) + (lines + 1) * line(HEAD)

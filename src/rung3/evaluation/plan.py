@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Generator, Tensor
 
-from rung3.data.rows import Rows
+from rung3.data.rows import Rows, Values
 from rung3.data.seeding import stream
 from rung3.data.variables import Discrete, Image, Variable
 from rung3.evaluation.protocol import Protocol, Targets
@@ -84,7 +84,7 @@ def planned(
     model: SCM,
     rows: Rows,
     n: int,
-    train: Mapping[str, Any] | None,
+    train: Values | None,
     protocol: Protocol,
     seed: int,
 ) -> list[Query]:
@@ -103,7 +103,7 @@ def planned(
 def _draw(
     model: SCM,
     rows: Rows,
-    train: Mapping[str, Any] | None,
+    train: Values | None,
     protocol: Protocol,
     seed: int,
     name: str,

@@ -34,7 +34,7 @@ QUANTILE = 0.99
 
 @dataclass(frozen=True)
 class Positivity:
-    """How an intervention's targets lie in the training data.
+    """The place of an intervention's targets in the training data.
 
     Attributes:
         variable: What is set.

@@ -39,7 +39,7 @@ STANDARD = frozenset(measure.name for measure in registry.MEASURES if measure.st
 
 @dataclass(frozen=True)
 class Protocol:
-    """What an evaluation asks and measures.
+    """The questions and measures of an evaluation.
 
     Args:
         interventions: Names of variables, or a mapping as `evaluate` takes it; every cause of the

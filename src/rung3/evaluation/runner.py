@@ -7,7 +7,7 @@ observation; `rung3.evaluation.measures` say what becomes of the answers.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from rung3.evaluation.examples import Examples
 from rung3.evaluation.measures.base import (
     FACTUAL,
     KEPT,
+    UNGUIDED,
     Answers,
     Examination,
     Readings,
@@ -33,7 +34,7 @@ __all__ = ["Runner", "summarise"]
 
 
 class Runner:
-    """Asks a model batch by batch, with one seed, and hands the answers to the measures.
+    """A pass that asks a model batch by batch, with one seed, and hands measures the answers.
 
     Args:
         exam: The model under examination, and what measures may use.
@@ -89,8 +90,8 @@ class Runner:
         """Ask for one intervention in every mode, then for draws, and have all of it measured."""
         exam, query = self.exam, answers.query
         device, batch_size = exam.model.device, exam.batch_size
-        for mode, temperature in exam.modes.items():
-            answer = self._timed(answers, temperature)
+        for mode, temperature, options in self._modes():
+            answer = self._timed(answers, temperature, options)
             answers.by_mode[mode] = answer
             answers.readings[mode] = read_images(exam.oracles, answer, device, batch_size)
             for measure in exam.measures:
@@ -113,12 +114,22 @@ class Runner:
             if measure.on_answers:
                 measure.on_answers(exam, answers)
 
+    def _modes(self) -> Iterator[tuple[str, float, dict[str, Any]]]:
+        """Yield modes of answers, each with its temperature and options of the query.
+
+        A mechanism that guides by itself is asked without guidance too: what does it change?
+        """
+        for mode, temperature in self.exam.modes.items():
+            yield mode, temperature, {}
+        if any(mechanism.is_guided for mechanism in self.exam.model.mechanisms.values()):
+            yield UNGUIDED, 1.0, {"guidance": 1.0}
+
     def _needs_draws(self, answers: Answers) -> bool:
         """Return whether a measure needs answers to several draws of the noise."""
         needs = {measure.draws for measure in self.exam.measures}
         return "always" in needs or ("with truth" in needs and answers.true is not None)
 
-    def _timed(self, answers: Answers, temperature: float) -> Rows:
+    def _timed(self, answers: Answers, temperature: float, options: Mapping[str, Any]) -> Rows:
         device = self.exam.model.device
         _wait(device)
         start = time.perf_counter()
@@ -128,6 +139,7 @@ class Runner:
             hold=answers.query.hold,
             seed=self.exam.generator,
             temperature=temperature,
+            **options,
         )
         _wait(device)
         self.seconds.append((answers.rows.n, time.perf_counter() - start))

@@ -34,7 +34,7 @@ Kernel: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 class Apart(NamedTuple):
-    """How far two samples are apart, beside what chance gives.
+    """The distance of two samples, beside what chance gives.
 
     Attributes:
         value: The unbiased estimate.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rung3.data.pictures import uri
+from rung3.data.pictures import image_png, planar, uri
 from rung3.data.provenance import TRUSTED
 from rung3.data.variables import Categorical, Continuous, Discrete, Image, Variable
 from rung3.evaluation.verdict import MARKS
@@ -17,12 +17,12 @@ from rung3.explorer.checks import densities, run_checks
 from rung3.explorer.effects import mediators, split
 from rung3.explorer.examples import examples, settable_causes
 from rung3.explorer.export import command, python
-from rung3.explorer.png import SIGNED, SPREAD, image_png, signed_png, spread_png
+from rung3.explorer.png import SIGNED, SPREAD, signed_png, spread_png
 from rung3.explorer.query import PageState
 from rung3.explorer.runs import Opened
 from rung3.explorer.session import Answer, Session
 from rung3.explorer.sweep import run_sweep, span
-from rung3.explorer.uploads import MAX_BYTES, readers
+from rung3.explorer.uploads import MAX_BYTES, is_uploadable, readers
 from rung3.graph import CausalGraph
 from rung3.mechanisms.networks.encoding import centre
 
@@ -48,7 +48,7 @@ def schema(session: Session) -> Json:
         "rows": session.rows.n,
         "world": session.world is not None,
         "images": session.images,
-        "uploads": len(session.images) == 1,
+        "uploads": is_uploadable(session),
         "readable": list(readers(session)),
         "largest": MAX_BYTES,
         "signed": SIGNED,
@@ -96,7 +96,7 @@ def answer(session: Session, query: PageState) -> Json:
                     for name in session.variables
                     if name not in session.images
                 },
-                "images": {name: _panels(one, name) for name in session.images},
+                "images": {name: _panels(one, name, query.slice) for name in session.images},
             }
             for opened, one in zip(session.models, answers, strict=True)
         ],
@@ -119,7 +119,7 @@ def truth(session: Session, query: PageState) -> Json:
             for name, variable in session.variables.items()
             if name not in session.images
         },
-        "images": {name: uri(image_png(true[name])) for name in session.images},
+        "images": {name: uri(image_png(true[name], query.slice)) for name in session.images},
         "errors": errors,
     }
 
@@ -146,7 +146,7 @@ def effects(session: Session, query: PageState, outcome: str, through: str | Non
             variable = session.variables[outcome]
             image = isinstance(variable, Image)
             model[part] = {
-                "png": uri(signed_png(value)) if image else None,
+                "png": uri(signed_png(value, query.slice)) if image else None,
                 "text": f"{float(value.abs().mean()) * 255:.3g} grey levels on average"
                 if image
                 else f"{float(value.mean()):+.4g} {variable.unit}".rstrip(),
@@ -181,7 +181,7 @@ def sweep(session: Session, query: PageState, name: str) -> Json:
                 "values": strip.values,
                 "labels": strip.labels,
                 "images": {
-                    key: [uri(image_png(frame)) for frame in frames]
+                    key: [uri(image_png(frame, query.slice)) for frame in frames]
                     for key, frames in strip.images.items()
                 },
                 "texts": {
@@ -211,8 +211,9 @@ def _variable(session: Session, name: str) -> Json:
     variable = session.variables[name]
     schema: Json = {"kind": variable.kind, "unit": variable.unit, "settable": not variable.shape}
     if isinstance(variable, Image):
-        schema |= {"height": variable.height, "width": variable.width}
-        schema |= {"channels": variable.channels}
+        _, height, width = planar(torch.empty(variable.shape, device="meta")).shape
+        schema |= {"height": height, "width": width, "channels": variable.channels}
+        schema |= {"volume": variable.depth is not None}
     elif not variable.shape:
         low, high = span(session, name)
         schema |= {"low": low, "high": high}
@@ -285,16 +286,16 @@ def _histogram(variable: Variable, parts: list[Tensor]) -> tuple[list[float], li
     ]
 
 
-def _panels(answer: Answer, name: str) -> Json:
+def _panels(answer: Answer, name: str, at: float) -> Json:
     old, new = answer.old(name), answer.draws(name)
     before, after = old.mean(0), new.mean(0)
     return {
-        "before": uri(image_png(before)),
-        "after": uri(image_png(after)),
-        "change": uri(signed_png(after - before)),
+        "before": uri(image_png(before, at)),
+        "after": uri(image_png(after, at)),
+        "change": uri(signed_png(after - before, at)),
         "moved": f"{float((after - before).abs().mean()) * 255:.3g} grey levels on average",
-        "spread": uri(spread_png(new.std(0))) if len(new) > 1 else None,
-        "draws": [uri(image_png(one)) for one in new[:MAX_DRAWS]] if len(new) > 1 else [],
+        "spread": uri(spread_png(new.std(0), at)) if len(new) > 1 else None,
+        "draws": [uri(image_png(one, at)) for one in new[:MAX_DRAWS]] if len(new) > 1 else [],
     }
 
 

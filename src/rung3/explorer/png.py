@@ -1,16 +1,21 @@
-"""Images and maps as PNG, pixel for pixel: the page scales them up, and writes nothing on them."""
+"""Maps as PNG, pixel for pixel: the page scales them up, and writes nothing on them."""
 
 from __future__ import annotations
 
-import io
-
-import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from rung3.data.pictures import SEQUENTIAL, SPREAD_END, by_channel, pixels, shade, signed
+from rung3.data.pictures import (
+    SEQUENTIAL,
+    SPREAD_END,
+    by_channel,
+    colours_png,
+    planar,
+    shade,
+    signed,
+)
 
-__all__ = ["SIGNED", "SPREAD", "image_png", "signed_png", "spread_png"]
+__all__ = ["SIGNED", "SPREAD", "signed_png", "spread_png"]
 
 SIGNED = 255
 """Grey levels at either end of the colours of a signed map."""
@@ -19,25 +24,14 @@ SPREAD = round(255 * SPREAD_END)
 """Grey levels (standard deviation) at the end of the colours of a spread."""
 
 
-def image_png(image: Float[Tensor, "c h w"]) -> bytes:
-    """Return an image in [0, 1] as PNG: three channels in colour, any others as their mean grey."""
-    return _encode(pixels(image))
+def signed_png(change: Float[Tensor, "c ..."], at: float = 0.5) -> bytes:
+    """Return a difference of two images as PNG: channels side by side, on the scale about zero.
+
+    Of a volume three slices are shown, cut `at` a share of every axis.
+    """
+    return colours_png(signed(by_channel(planar(change, at=at))))
 
 
-def signed_png(change: Float[Tensor, "c h w"]) -> bytes:
-    """Return a difference of two images as PNG: channels side by side, on the scale about zero."""
-    return _encode(signed(by_channel(change)))
-
-
-def spread_png(spread: Float[Tensor, "c h w"]) -> bytes:
+def spread_png(spread: Float[Tensor, "c ..."], at: float = 0.5) -> bytes:
     """Return a standard deviation over draws as PNG: its channels averaged, from zero on."""
-    return _encode(shade(spread.mean(0), SEQUENTIAL, 0, SPREAD_END))
-
-
-def _encode(shown: Float[Tensor, "h w *colours"]) -> bytes:
-    from PIL import Image
-
-    levels = (shown * 255).round().byte().numpy()
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(levels)).save(file, "PNG", compress_level=1)
-    return file.getvalue()
+    return colours_png(shade(planar(spread, at=at).mean(0), SEQUENTIAL, 0, SPREAD_END))

@@ -31,6 +31,7 @@ class PageState(BaseModel):
         particles: Number of draws of the noise.
         seed: Seed of the draws.
         shown: Which model's values the graph shows, from 0.
+        slice: Where volumes are cut, from 0, the first slice of each axis, to 1, the last.
 
     Example:
         >>> query = PageState(row=3, do={"thickness": 4})
@@ -48,6 +49,7 @@ class PageState(BaseModel):
     particles: Annotated[int, Field(ge=1, le=MAX_PARTICLES)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     shown: Annotated[int, Field(ge=0)] = 0
+    slice: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     @property
     def draws(self) -> int | None:

@@ -23,13 +23,14 @@ MIN_HEIGHT = 96
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a row would be at each value of one variable.
+    """A row as it would be at each value of one variable.
 
     Attributes:
         name: The variable.
         values: Its values, in its unit.
         labels: The values as text.
-        images: For each image variable, the mean over draws at each value, `(steps, C, H, W)`.
+        images: For each image variable, the mean over draws at each value, `(steps, C, H, W)`;
+            of volumes `(steps, C, D, H, W)`.
         numbers: For each scalar variable that follows, its draws at each value.
     """
 
@@ -61,7 +62,7 @@ class Sweep:
         """Return a film as a GIF file: the range up and down, four frames a second."""
         from PIL import Image
 
-        from rung3.explorer.png import image_png
+        from rung3.data.pictures import image_png
 
         frames = [Image.open(io.BytesIO(image_png(f))).convert("RGB") for f in self.images[image]]
         times = max(1, -(-MIN_HEIGHT // frames[0].height))

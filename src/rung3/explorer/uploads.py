@@ -18,7 +18,7 @@ from rung3.data.variables import Continuous, Image
 from rung3.explorer.session import Session
 from rung3.training.oracles.oracle import Oracle
 
-__all__ = ["MAX_BYTES", "add_image", "decode", "readers"]
+__all__ = ["MAX_BYTES", "add_image", "decode", "is_uploadable", "readers"]
 
 MAX_BYTES = 2 * 2**20
 """Bytes of an upload, at most."""
@@ -66,6 +66,11 @@ def decode(content: bytes, name: str, variable: Image, fit: bool = False) -> Ten
         raise ValueError(f"{name}: {error}") from None
 
 
+def is_uploadable(session: Session) -> bool:
+    """Return whether a picture can be a row: there is one image, and it is no volume."""
+    return [getattr(session.variables[k], "depth", None) for k in session.images] == [None]
+
+
 def readers(session: Session) -> dict[str, Oracle]:
     """Return an oracle for each variable that a run's oracle reads off the one image."""
     oracles: dict[str, Oracle] = {}
@@ -94,9 +99,10 @@ def add_image(
         ValueError: If the picture does not fit the variable, or a cause is neither stated nor read
             by an oracle.
     """
-    if len(session.images) != 1:
+    if not is_uploadable(session):
         raise ValueError(
-            f"an upload needs a model with one image variable; this one has {session.images}"
+            "an upload needs a model with one image variable that is no volume; this one has "
+            f"{session.images}"
         )
     name = session.images[0]
     variable = session.variables[name]

@@ -34,7 +34,7 @@ __all__ = ["Adjustment", "check_adjustment", "criterion", "minimal_adjustments"]
 
 @dataclass(frozen=True)
 class Adjustment:
-    """Whether adjusting for Z gives the effect of X on Y, and if not, why.
+    """The answer whether adjusting for Z gives the effect of X on Y, and if not, why.
 
     Attributes:
         treatment: X, in the graph's order.

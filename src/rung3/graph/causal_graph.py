@@ -14,6 +14,7 @@ graph). Everything that has an order follows the order in which names are first 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from html import escape
 from itertools import islice
 
 import networkx as nx
@@ -50,6 +51,15 @@ class CausalGraph(MixedGraph):
     >>> graph.adjustment_sets("treatment", "recovery")
     [{'size'}]
     """
+
+    def _repr_html_(self) -> str:
+        """Return the drawing for a notebook."""
+        from rung3.data.pictures import png, uri
+        from rung3.graph.drawing import draw_graph
+
+        picture = png(draw_graph(self))
+        width = int.from_bytes(picture[16:20], "big") * 2 // 3
+        return f'<img width="{width}" alt="{escape(str(self))}" src="{uri(picture)}">'
 
     # Paths
 

@@ -5,10 +5,10 @@ r"""Graphs in the text of DAGitty (dagitty.net; Textor et al., Int. J. Epidemiol
     group     := name | "{" name* "}"                       arrow := "->" | "<-" | "<->"
     attributes := "[" (key ["=" value]) ("," ...)* "]"
 
-A variable may be an ``exposure``, an ``outcome``, ``adjusted``, or ``latent``; ``pos="x,y"`` is its
-place in a drawing. Attributes of arrows, and any others, are left out. What would change answers is
-refused: variables that are ``selected``, for selection is not represented, and text of DAGitty's
-other kinds of graph, whose arrows may be undirected.
+A variable may be an ``exposure``, an ``outcome``, ``adjusted``, ``latent``, or ``selected`` (rows
+are there for one value of it: see `rung3.graph.recover`); ``pos="x,y"`` is its place in a drawing.
+Attributes of arrows, and any others, are left out. Text of DAGitty's other kinds of graph, whose
+arrows may be undirected, is refused.
 """
 
 from __future__ import annotations
@@ -28,11 +28,9 @@ ROLES = {
     "outcome": "outcomes", "o": "outcomes", "target": "outcomes",
     "adjusted": "adjusted", "a": "adjusted", "adjustednode": "adjusted",
     "latent": "latents", "l": "latents", "unobserved": "latents", "u": "latents",
+    "selected": "selected", "s": "selected", "selectednode": "selected",
 }  # fmt: skip
 """DAGitty's names of the roles of variables, short and old ones too, and the field of each."""
-
-SELECTED = {"selected", "selectednode", "s"}
-"""DAGitty's marks of a variable that decides which rows there are."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,7 @@ class Dagitty:
         adjusted: The variables conditioned on.
         latents: The variables that are not observed.
         positions: The place of each variable that has one; y grows downwards.
+        selected: The variables that decide which rows there are.
     """
 
     graph: CausalGraph
@@ -54,6 +53,7 @@ class Dagitty:
     adjusted: tuple[str, ...] = ()
     latents: tuple[str, ...] = ()
     positions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    selected: tuple[str, ...] = ()
 
     @property
     def observed(self) -> CausalGraph:
@@ -68,8 +68,7 @@ def read_dagitty(text: str) -> Dagitty:
         text: As dagitty.net shows it under "Model code", or R's dagitty prints it.
 
     Raises:
-        ValueError: If it is not of that form, is no directed graph, has a cycle, or a variable is
-            marked as selected.
+        ValueError: If it is not of that form, is no directed graph, or has a cycle.
 
     >>> read = read_dagitty('dag { x [exposure] y [outcome] u [latent] u -> { x y } x -> y }')
     >>> read.exposures, read.outcomes, read.observed
@@ -92,12 +91,6 @@ def read_dagitty(text: str) -> Dagitty:
         elif arrow:
             edges += pairs if arrow == "->" else [(b, a) for a, b in pairs]
         else:
-            if marks := SELECTED & attributes.keys():
-                raise ValueError(
-                    f"{', '.join(group)} is marked {min(marks)!r} in DAGitty text: rows are there "
-                    "for some of its values alone, and such selection is not represented here. "
-                    "Leave the mark out for answers about the rows as if nothing were selected."
-                )
             for key, value in attributes.items():
                 if key in ROLES:
                     members[ROLES[key]] += group
@@ -121,6 +114,7 @@ def to_dagitty(
     adjusted: Iterable[str] = (),
     latents: Iterable[str] = (),
     positions: Mapping[str, tuple[float, float]] | None = None,
+    selected: Iterable[str] = (),
 ) -> str:
     """Return the text that DAGitty reads as this graph.
 
@@ -131,6 +125,7 @@ def to_dagitty(
         adjusted: The variables conditioned on.
         latents: The variables that are not observed.
         positions: The place of each variable in a drawing; y grows downwards.
+        selected: The variables that decide which rows there are.
 
     Raises:
         ValueError: If the graph lacks a name.
@@ -145,6 +140,7 @@ def to_dagitty(
     }
     """
     roles = {"exposure": exposures, "outcome": outcomes, "adjusted": adjusted, "latent": latents}
+    roles["selected"] = selected
     members = {role: graph.names(names) for role, names in roles.items()}
     places = positions or {}
     graph.names(places)

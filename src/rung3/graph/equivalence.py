@@ -11,21 +11,23 @@ orient a - b as a -> b, for the other way would make a cycle or a collider anew,
     4. a - d -> c -> b,             d and b not adjacent.
 
 An arrow that is left undirected points either way in some member. To list the members, orient one
-such arrow each way, and let the rules go on.
+such arrow each way, and let the rules go on. What is known beside the independencies, such as an
+order in time, directs more of them (Perkovic, Kalisch and Maathuis, UAI 2017).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise, product
 from typing import Self
 
 from rung3.graph.causal_graph import CausalGraph
 from rung3.graph.local_markov import implications
-from rung3.graph.text import Pair, quote
+from rung3.graph.text import Pair, parse, quote
 
-__all__ = ["EquivalenceClass", "equivalence_class", "equivalent"]
+__all__ = ["EquivalenceClass", "equivalence_class", "equivalent", "read_class"]
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,47 @@ class EquivalenceClass:
                 stack += [partial.copy().orient([way]) for way in (pair[::-1], pair)]
 
     def __contains__(self, graph: object) -> bool:
+        if not isinstance(graph, CausalGraph) or graph.bidirected:
+            return False
+        whole = equivalence_class(graph)
         return (
-            isinstance(graph, CausalGraph)
-            and set(graph.nodes) == set(self.nodes)
-            and not graph.bidirected
-            and equivalence_class(graph) == self
+            set(graph.nodes) == set(self.nodes)
+            and whole.adjacent == self.adjacent
+            and whole.directed <= self.directed <= set(graph.edges)
         )
+
+    @property
+    def adjacent(self) -> frozenset[frozenset[str]]:
+        """The pairs that are adjacent in all members."""
+        return self.undirected | {frozenset(pair) for pair in self.directed}
+
+    def knowing(self, arrows: Iterable[Pair]) -> EquivalenceClass:
+        """Return the members that have some arrows, as one partly directed graph.
+
+        Args:
+            arrows: (cause, effect) pairs that are known.
+
+        Raises:
+            ValueError: If no member has all of them.
+
+        >>> chain = equivalence_class(CausalGraph("a -> b -> c"))
+        >>> print(chain.knowing([("a", "b")]))
+        a -> b; b -> c
+        """
+        known = list(arrows)
+        partial = _Partial(self.nodes, self.directed, self.undirected)
+        adjacent = self.adjacent
+        if wrong := [pair for pair in known if frozenset(pair) not in adjacent]:
+            raise ValueError(
+                f"{wrong[0][0]} -> {wrong[0][1]}: no member has an arrow between them."
+            )
+        for pair in known:
+            partial.orient([pair])
+        found = partial.described()
+        if not found.directed.issuperset(known):
+            missing = next(pair for pair in known if pair not in found.directed)
+            raise ValueError(f"{missing[0]} -> {missing[1]}: no member has this arrow.")
+        return found
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EquivalenceClass):
@@ -111,9 +148,40 @@ def equivalence_class(graph: CausalGraph) -> EquivalenceClass:
         for cause in pair
         if frozenset(pair) not in adjacent
     )
-    directed = {(cause, b) for cause in graph.nodes for b in partial.after[cause]}
-    rest = adjacent - {frozenset(pair) for pair in directed}
-    return EquivalenceClass(graph.nodes, frozenset(directed), frozenset(rest))
+    return partial.described()
+
+
+def read_class(text: str) -> EquivalenceClass:
+    """Read an equivalence class, as its text is written, and direct what follows.
+
+    Args:
+        text: Statements as of a graph, with `a -- b` for an arrow that points either way.
+
+    Raises:
+        ValueError: If it cannot be read, has bidirected arrows, or is of no directed graph.
+
+    >>> print(read_class("a -> b; b -- c"))
+    a -> b; b -> c
+    """
+    nodes: dict[str, None] = {}
+    directed: list[Pair] = []
+    undirected: list[Pair] = []
+    for statement in re.split(r"[;\n]", text):
+        groups = [parse(part).nodes for part in statement.split("--")]
+        nodes.update(dict.fromkeys(name for group in groups for name in group))
+        if len(groups) > 1:
+            undirected += [pair for a, b in pairwise(groups) for pair in product(a, b)]
+            continue
+        read = parse(statement)
+        if read.bidirected:
+            raise ValueError(f"{statement.strip()}: a class is of graphs without hidden causes.")
+        directed += read.edges
+    partial = _Partial(nodes, (), [*directed, *undirected])
+    found = partial.orient(directed).described()
+    first = next(iter(found))
+    if not found.directed.issuperset(directed) or first not in found:
+        raise ValueError(f"{text!r} is of no directed graph: it makes a collider or a cycle.")
+    return found
 
 
 def equivalent(graph: CausalGraph, other: CausalGraph) -> bool:
@@ -168,6 +236,12 @@ class _Partial:
         """Return the directed graph, nodes in the same order."""
         edges = ((cause, name) for name, causes in self.before.items() for cause in causes)
         return CausalGraph.of(self.before, edges)
+
+    def described(self) -> EquivalenceClass:
+        """Return the class that the graph stands for."""
+        directed = {(cause, effect) for cause, effects in self.after.items() for effect in effects}
+        rest = {frozenset((a, b)) for a, others in self.beside.items() for b in others}
+        return EquivalenceClass(tuple(self.before), frozenset(directed), frozenset(rest))
 
     def orient(self, pairs: Iterable[Pair]) -> Self:
         """Direct arrows as (cause, effect), and then all that follow."""

@@ -14,12 +14,13 @@ the same, and with more arrows it would imply less.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from rung3.data.rows import Values
 from rung3.graph.given import as_graph
 from rung3.graph.independence import Column, Dependence, column, residual_test
 from rung3.graph.local_markov import Independence, implications
@@ -36,22 +37,22 @@ class Finding:
     """One statement, the result of its test, and the p-value corrected for the number of tests."""
 
     independence: Independence
-    found: Dependence
+    result: Dependence
     p: float
     rejected: bool
 
     def __str__(self) -> str:
         mark = "rejected" if self.rejected else ""
-        found = self.found
+        result = self.result
         return (
-            f"{self.independence}: {found.name} {found.statistic:.3g}, n = {found.n}, "
-            f"p = {found.p:.3g}, corrected {self.p:.3g} {mark}"
+            f"{self.independence}: {result.name} {result.statistic:.3g}, n = {result.n}, "
+            f"p = {result.p:.3g}, corrected {self.p:.3g} {mark}"
         ).rstrip()
 
 
 @dataclass(frozen=True)
 class Falsification:
-    """Which of the independencies that a graph implies the data reject.
+    """The independencies that a graph implies, and which of them the data reject.
 
     Attributes:
         findings: One for each statement that was tested, the least p-value first.
@@ -82,7 +83,7 @@ class Falsification:
 
 def falsify(
     graph: Any,
-    data: Mapping[str, Any],
+    data: Values,
     *,
     discrete: Iterable[str] | None = None,
     correction: Correction = "holm",
@@ -131,12 +132,12 @@ def falsify(
             tested[one] = test(x, y, [c for c in given if c is not None])
         except ValueError as error:
             raise ValueError(f"{one}: {error}.") from None
-    corrected = correct([found.p for found in tested.values()], correction)
+    corrected = correct([result.p for result in tested.values()], correction)
     findings = [
-        Finding(one, found, p, p <= level)
-        for (one, found), p in zip(tested.items(), corrected, strict=True)
+        Finding(one, result, p, p <= level)
+        for (one, result), p in zip(tested.items(), corrected, strict=True)
     ]
-    findings.sort(key=lambda one: one.found.p)
+    findings.sort(key=lambda one: one.result.p)
     return Falsification(tuple(findings), tuple(skipped), level, correction)
 
 
@@ -161,7 +162,7 @@ def correct(p_values: Sequence[float], correction: Correction) -> list[float]:
 
 
 def _columns(
-    graph: MixedGraph, data: Mapping[str, Any], discrete: frozenset[str] | None
+    graph: MixedGraph, data: Values, discrete: frozenset[str] | None
 ) -> dict[str, Column | None]:
     """Return the column of each variable; `None` where it has several numbers a row."""
     lacking = [name for name in graph.nodes if name not in data]

@@ -25,7 +25,7 @@ __all__ = ["Separation", "connected", "open_path", "passes", "separation"]
 
 @dataclass(frozen=True)
 class Separation:
-    """Whether X and Y are separated given Z, and why.
+    """The answer whether X and Y are separated given Z, and why.
 
     Attributes:
         x: X, in the graph's order.

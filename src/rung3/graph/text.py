@@ -166,6 +166,22 @@ def _group(names: Sequence[str]) -> str:
     return quote(names[0]) if len(names) == 1 else "{" + " ".join(map(quote, names)) + "}"
 
 
+def tokens_of(text: str, token: re.Pattern[str]) -> Iterator[tuple[str, str]]:
+    """Cut a text into tokens: the name of the group that matched, and what it holds.
+
+    Raises:
+        ValueError: If a part of the text is no token.
+    """
+    at, end = 0, len(text.rstrip())
+    while at < end:
+        match = token.match(text, at)
+        if match is None:
+            raise ValueError(f"what is {text[at:].strip()!r}?")
+        kind = str(match.lastgroup)
+        yield kind, match[kind]
+        at = match.end()
+
+
 def _statements(text: str) -> Iterator[tuple[str, list[_Token]]]:
     """Cut a text into statements: each one's source, and its tokens without space."""
     tokens: list[_Token] = []
@@ -203,8 +219,7 @@ def _foreign(kind: str) -> str:
     """Say what a text is whose head is `kind {`."""
     if kind.endswith("graph"):
         return (
-            f"this is Graphviz's text, {kind} {{ ... }}, which is not read here: leave out the "
-            'head, the braces and the attributes, as in "a -> b; b -> c".'
+            f"this is Graphviz's text, {kind} {{ ... }}: read it with rung3.graph.read_dot(text)."
         )
     return f"this is DAGitty's text, {kind} {{ ... }}: read it with rung3.graph.read_dagitty(text)."
 

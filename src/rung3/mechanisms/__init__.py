@@ -5,12 +5,16 @@ from rung3.mechanisms.additive.mechanism import AdditiveNoise
 from rung3.mechanisms.at_bounds import AtBounds
 from rung3.mechanisms.base import Mechanism
 from rung3.mechanisms.contaminated import Contaminated
+from rung3.mechanisms.counts import Counts
 from rung3.mechanisms.defaults import default_mechanism
 from rung3.mechanisms.discrete import GumbelMax, InverseCDF
 from rung3.mechanisms.equation import Equation
 from rung3.mechanisms.flow import Flow
+from rung3.mechanisms.flow_matching import FlowMatching
 from rung3.mechanisms.hvae import HVAE
 from rung3.mechanisms.networks.stages import Stage
+from rung3.mechanisms.networks.unet import UNetOptions
+from rung3.mechanisms.segmentation import Segmentation
 from rung3.mechanisms.vae import VAE
 
 __all__ = [
@@ -18,13 +22,17 @@ __all__ = [
     "AtBounds",
     "Conditional",
     "Contaminated",
+    "Counts",
     "Equation",
     "Flow",
+    "FlowMatching",
     "GumbelMax",
     "HVAE",
     "InverseCDF",
     "Mechanism",
+    "Segmentation",
     "Stage",
+    "UNetOptions",
     "VAE",
     "ZukoFlow",
     "default_mechanism",

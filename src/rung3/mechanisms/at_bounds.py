@@ -83,6 +83,11 @@ class AtBounds(Mechanism):
         v = self.variable
         scalar = isinstance(v, Continuous) and not v.shape and not v.circular
         ends = [end for end in (v.lower, v.upper) if abs(end) < torch.inf] if scalar else []
+        if scalar and v.whole:
+            raise ValueError(
+                f"{self.name}: {v} is whole numbers; use Counts(zeros=True), whose zeros have a "
+                "probability of their own"
+            )
         if not ends:
             raise ValueError(
                 f"{self.name}: AtBounds models a number with a lower or an upper bound, and "

@@ -15,11 +15,19 @@ which is the negative bound if all weights are one. The weights serve the counte
 higher bound does not make better: `w_j ~ sigma_j^(2 gamma)`, of mean one and without gradient.
 Under the bound itself a pixel that is predicted badly gets a large sigma, and then hardly counts,
 so that means are learned slowly (Seitzer et al. 2022, arXiv 2203.09168). The beta_i are the
-family's own.
+family's own, with a schedule in the first steps.
+
+Training may settle where the latents tell nothing about the image and the decoder ignores them
+(*posterior collapse*). From there it seldom returns by itself, since using them costs before it
+pays. So the divergences of a batch are looked at now and then, from the end of the schedule to the
+middle of training. If all layers together hold less than `COLLAPSED` nats, the networks begin anew,
+and the weight of the divergences rises from 0 (Bowman et al. 2016, arXiv 1511.06349). That is done
+at most once: latents that are unused a second time have nothing to tell.
 """
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -28,22 +36,49 @@ import torch
 from torch import Generator, Tensor
 
 from rung3.data.rows import Noise
+from rung3.data.seeding import seeded
+from rung3.data.shared_batch import batch_mean
 from rung3.data.variables import Image
 from rung3.mechanisms.base import Abduction, Mechanism, Parents
 from rung3.mechanisms.likelihoods.base import Likelihood
 from rung3.mechanisms.likelihoods.registry import check_likelihood, likelihood_of
 from rung3.mechanisms.networks.context import Context
 
-__all__ = ["Autoencoder", "Inference", "LatentMediator", "check_counts", "gaussian_kl"]
+__all__ = [
+    "UNUSED", "Autoencoder", "Inference", "LatentMediator", "check_counts", "gaussian_kl",
+    "widened",
+]  # fmt: skip
 
 CHUNK_ROWS = 256
 """Rows that are decoded together when particles are drawn: it bounds the memory."""
+
+UNUSED = 0.1
+"""Nats a row below which latents are called unused: a seventh of a bit about the image.
+
+It is of a layer, not of a dimension: a layer of a thousand dimensions that holds one bit is used.
+"""
+
+COLLAPSED = 0.5
+"""Nats a row below which all latents together have collapsed: less than one bit about the image."""
+
+GRACE = 100
+"""Steps after the schedule in which latents may come into use by themselves."""
+
+LOOK = 50
+"""Steps between two looks at the divergences."""
+
+LAST_LOOK = 0.5
+"""Share of a training's steps up to the last look: as many are left to begin anew with."""
+
+REVIVAL = 300
+"""Steps after a collapse in which the weight of the divergences rises from 0: by then the decoder
+has learned what the latents are good for."""
 
 NO_MEDIATOR = "its mechanism has no latent mediator; use HVAE(prior='conditional')"
 
 
 class LatentMediator(Protocol):
-    """What a mechanism adds to the contract if its parents cause latents, which cause the value."""
+    """The additions to the contract of mechanisms whose parents cause latents, which cause x."""
 
     def latents(self, noise: Noise, parents: Parents) -> dict[str, Tensor]:
         """Return the latents z that this noise gives under these parents, each `(n, ...)`."""
@@ -77,13 +112,16 @@ class Autoencoder(Mechanism):
         beta: Weight of the KL divergence in the loss.
         gamma: Exponent of the weights of pixels in the loss.
         min_log_scale: Lower bound of a pixel's log-scale, with pixels from 0 to 1.
+        widening: Factor on the posterior's deviations where several draws are asked for.
 
     Raises:
-        ValueError: If there is no such likelihood.
+        ValueError: If there is no such likelihood, or the factor is below 1.
 
     Attributes:
         pixels: The likelihood of the pixels.
         steps: Training steps taken, for schedules.
+        revived: The step at which latents had collapsed and were revived; 0 if they never were.
+        held: Nats that all latents held in the last batch of training.
     """
 
     abduction: ClassVar[Abduction] = "approximate"
@@ -91,14 +129,26 @@ class Autoencoder(Mechanism):
 
     pixels: Likelihood[Any]
     steps: Tensor
+    revived: Tensor
 
-    def __init__(self, likelihood: str, beta: float, gamma: float, min_log_scale: float) -> None:
+    def __init__(
+        self,
+        likelihood: str,
+        beta: float,
+        gamma: float,
+        min_log_scale: float,
+        widening: float = 1.0,
+    ) -> None:
         super().__init__()
         check_likelihood(likelihood)
+        if not 1 <= widening < math.inf:
+            raise ValueError(f"widening={widening} must be a number of at least 1")
         self.likelihood = likelihood
         self.beta = beta
         self.gamma = gamma
         self.min_log_scale = min_log_scale
+        self.widening = widening
+        self.held = torch.tensor(torch.inf)
 
     def build(self) -> None:
         if not isinstance(self.variable, Image):
@@ -111,6 +161,17 @@ class Autoencoder(Mechanism):
         self.context = Context(self.parents)
         self._networks(image, self.pixels.outputs(image.channels))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.register_buffer("revived", torch.zeros((), dtype=torch.long))
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Weights that were saved before latents could be revived.
+        state.setdefault(f"{prefix}revived", torch.zeros((), dtype=torch.long))
+        super()._load_from_state_dict(state, prefix, *rest)
+
+    @property
+    def scheduled(self) -> int:
+        """Steps after which the weights of the divergences are what they will be."""
+        return 0
 
     @abstractmethod
     def _networks(self, image: Image, outputs: int) -> None:
@@ -126,9 +187,13 @@ class Autoencoder(Mechanism):
 
     @abstractmethod
     def _infer(
-        self, features: tuple[Tensor, ...], context: Tensor, generator: Generator | None
+        self,
+        features: tuple[Tensor, ...],
+        context: Tensor,
+        generator: Generator | None,
+        widening: float = 1.0,
     ) -> Inference:
-        """Draw once from the posterior, given those features."""
+        """Draw once from the posterior, given those features, its deviations that much wider."""
 
     @abstractmethod
     def _decode(self, noise: dict[str, Tensor], context: Tensor) -> Tensor:
@@ -180,9 +245,12 @@ class Autoencoder(Mechanism):
     ) -> Noise:
         """Draw the latents from the amortised posterior, then eps from its exact one given them.
 
-        The images are encoded once, and the pass that draws the latents also decodes them.
+        The images are encoded once, and the pass that draws the latents also decodes them. Several
+        draws are `widening` times as far from the posterior's mean as its own: the posterior alone
+        knows nothing of the decoder's errors.
         """
         n, total = len(value), particles or 1
+        widening = 1.0 if particles is None else self.widening
         context = self._context(parents, n)
         features = self._encode(value, context)
         draws: list[dict[str, Tensor]] = []
@@ -190,8 +258,8 @@ class Autoencoder(Mechanism):
         while left:
             copies = min(left, max(1, CHUNK_ROWS // max(n, 1)))
             tiled = tuple(part.repeat(copies, *[1] * (part.ndim - 1)) for part in features)
-            inference = self._infer(tiled, context.repeat(copies, 1), generator)
-            images = value.repeat(copies, 1, 1, 1)
+            inference = self._infer(tiled, context.repeat(copies, 1), generator, widening)
+            images = value.repeat(copies, *[1] * (value.ndim - 1))
             eps = self.pixels.abduct(images, self.pixels.params(inference.raw), generator)
             draws.append({**inference.noise, "eps": eps})
             left -= copies
@@ -244,9 +312,28 @@ class Autoencoder(Mechanism):
         params = self.pixels.params(inference.raw)
         log_prob = self.pixels.log_prob(value, params)
         pixels = -(self.pixels.weights(params, self.gamma) * log_prob).mean()
-        penalty = self._penalty(inference.kl)
+        penalty = self._risen() * self._penalty(inference.kl)
         self.steps += 1
+        self.held = batch_mean(torch.stack(list(inference.kl.values())).sum(0))
         return pixels + penalty / value[0].numel()
+
+    def _risen(self) -> Tensor:
+        """Return the share of its weight that the divergence has after a revival; else 1."""
+        share = ((self.steps - self.revived) / REVIVAL).clamp_max(1)
+        return torch.where(self.revived > 0, share, 1.0)
+
+    def after_step(self, seed: int, done: float) -> None:
+        """Let the networks begin anew, once, if the latents have collapsed."""
+        steps = int(self.steps)
+        since = steps - self.scheduled - GRACE
+        due = since >= 0 and since % LOOK == 0 and done <= LAST_LOOK
+        if not due or self.revived or self.held >= COLLAPSED:
+            return
+        with seeded(seed, f"{self.name}/begin anew/{steps}"):
+            fresh = type(self)(**self.config()).bind(self.name, self.variable, self.parents)
+        for parameter, drawn in zip(self.parameters(), fresh.parameters(), strict=True):
+            parameter.data.copy_(drawn)
+        self.revived.copy_(self.steps)
 
     def latents(self, noise: Noise, parents: Parents) -> dict[str, Tensor]:
         """Refuse: without a conditional prior, latents mediate nothing.
@@ -263,6 +350,17 @@ class Autoencoder(Mechanism):
             ValueError: Always.
         """
         raise ValueError(f"{self.name}: {NO_MEDIATOR}")
+
+
+def widened(log_scale: Tensor, widening: float) -> Tensor:
+    """Return deviations that much wider, but no wider than the prior's, 1, or than they were.
+
+    Example:
+        >>> widened(torch.tensor([0.1, 0.5, 2.0]).log(), 4.0)
+        tensor([0.4000, 1.0000, 2.0000])
+    """
+    scale = log_scale.exp()
+    return scale if widening == 1 else torch.maximum(scale, (widening * scale).clamp_max(1))
 
 
 def gaussian_kl(mean: Tensor, log_scale: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import copy
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -59,7 +59,7 @@ class ImpossibleError(ValueError):
 
 
 class Trainable(nn.Module, ABC):
-    """What training needs: one mechanism, or those that hidden causes join as one.
+    """The unit of training: one mechanism, or those that hidden causes join as one.
 
     Attributes:
         name: Name of its variable.
@@ -87,11 +87,23 @@ class Trainable(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, value: Tensor, parents: Parents) -> Tensor:
-        """What training minimises, averaged over rows."""
+        """Return what training minimises, averaged over rows."""
+
+    def after_step(self, seed: int, done: float) -> None:
+        """Do what there is to do between two steps of training; by default nothing.
+
+        Args:
+            seed: Seed of the training.
+            done: Share of its steps that were taken, from 0 to 1.
+        """
 
     @abstractmethod
     def describe(self) -> str:
-        """What is trained, as it would be written."""
+        """Describe what is trained, as it would be written."""
+
+    def training_record(self) -> dict[str, Any]:
+        """What its training record says beside its losses; nothing by default."""
+        return {}
 
 
 class Mechanism(Precise, Trainable):
@@ -117,6 +129,9 @@ class Mechanism(Precise, Trainable):
         atoms: Values that have a probability of their own, beside the density.
         closed_form: Whether `calibrate` fits it, so that training has only to polish.
         renamed: Former names of arguments, which saved models still use, with today's names.
+        is_guided: Whether its answers weigh parents that changed by themselves, as its `guidance`
+            says (`rung3.mechanisms.guidance`).
+        query_options: Names of its arguments that a query may give other values, such as `steps`.
         has_latent_mediator: Whether the parents cause latents, which then cause the value, as
             `rung3.mechanisms.autoencoder.LatentMediator` computes them.
         name: Name of the variable that it is bound to; empty before.
@@ -134,6 +149,7 @@ class Mechanism(Precise, Trainable):
     betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
     flexibility: ClassVar[int] = 0
     renamed: ClassVar[Mapping[str, str]] = {}
+    query_options: ClassVar[tuple[str, ...]] = ()
 
     precise = "observed"
     arguments: tuple[str, ...] | None = None
@@ -142,6 +158,7 @@ class Mechanism(Precise, Trainable):
     atoms: tuple[float, ...] = ()
     closed_form: bool = False
     has_latent_mediator: bool = False
+    is_guided: bool = False
     name: str = ""
     variable: Variable
     parents: dict[str, Variable]
@@ -227,6 +244,18 @@ class Mechanism(Precise, Trainable):
             generator: Source of what is drawn anew.
         """
         return self.sample_noise(n, parents, generator)
+
+    def for_query(self, changed: Set[str] = frozenset(), **options: Any) -> Self:
+        """Return the mechanism as a query wants it, its parameters shared; by default, itself.
+
+        Args:
+            changed: Names of the parents that were set, or descend from what was set.
+            options: Values of some of `query_options`.
+
+        Raises:
+            ValueError: If a value is out of range.
+        """
+        return self
 
     def mean(self, noise: Noise, parents: Parents) -> Tensor:
         """Return the prediction averaged over a decoder's noise of observation, `(n, *shape)`."""

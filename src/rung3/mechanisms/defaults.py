@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from rung3.data.variables import Categorical, Continuous, Image, Variable
 from rung3.mechanisms.base import Mechanism
+from rung3.mechanisms.counts import Counts
 from rung3.mechanisms.discrete import GumbelMax, InverseCDF
 from rung3.mechanisms.flow import Flow
 from rung3.mechanisms.vae import VAE
@@ -19,6 +22,8 @@ def default_mechanism(variable: Variable) -> Mechanism:
         Flow()
     """
     match variable:
+        case Continuous(whole=True, lower=0, upper=math.inf, dim=None):
+            return Counts()
         case Continuous():
             return Flow()
         case Categorical():

@@ -8,7 +8,9 @@ below T, `-log(exp(-g_j - l_j) + exp(-T))` with fresh `g_j`.
 `InverseCDF`, for binary and ordinal variables: `x = #{k : u >= F_k(pa)}`, `u ~ Uniform(0, 1)`, with
 `F_k = P(x <= k)`. Given `x = k`, `u ~ Uniform(F_{k-1}, F_k)`.
 
-The log-probabilities `l(pa)` come from a network, or from a table that is known. Both families fit
+The log-probabilities `l(pa)` come from a network, from a table that is known, or, of discrete
+parents, from counts: with `n_k` rows of category k under these parents and a prior of `a` rows each
+(Dirichlet), `exp l_k = (n_k + a) / (n + a classes)`. Both families fit
 any conditional distribution. They agree on rungs one and two and differ on three: data cannot tell
 them apart, and the choice is an assumption (Oberst and Sontag 2019, arXiv 1905.05824; Pawlowski et
 al. 2020, arXiv 2006.06485, appendix A). Each is the other's alternative in a sensitivity analysis.
@@ -16,12 +18,13 @@ al. 2020, arXiv 2006.06485, appendix A). Each is the other's alternative in a se
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from rung3.data.rows import Noise
@@ -29,7 +32,7 @@ from rung3.data.variables import Binary, Categorical, Discrete, Ordinal, Variabl
 from rung3.mechanisms.base import UNIFORM, Abduction, Mechanism, Parents, leading, one_tensor
 from rung3.mechanisms.networks.encoding import MLP, ParentEncoder
 
-__all__ = ["GumbelMax", "InverseCDF"]
+__all__ = ["GumbelMax", "InverseCDF", "gumbel", "gumbel_given"]
 
 LEAST_PROBABILITY = 1e-14
 """Least probability of a level: every level keeps an interval of noise of its own in double."""
@@ -38,7 +41,10 @@ LEAST_LOG_PROBABILITY = -1e3
 """Least log-probability, in nats, that is perturbed: what a table calls impossible never wins."""
 
 PSEUDOCOUNT = 0.5
-"""Rows added to each category where a network starts from frequencies (Jeffreys' prior)."""
+"""Rows added to each category where frequencies are counted (Jeffreys' prior)."""
+
+MOST_SETTINGS = 256
+"""Settings of the parents up to which `choose` counts the categories under each."""
 
 ROUNDING = 1e-6
 """How far the probabilities of a table's line may be from a sum of 1."""
@@ -50,15 +56,27 @@ class Tabulated(Mechanism):
     """A conditional distribution over categories: log-probabilities by a network, or a table.
 
     A subclass says which category noise gives, and what the noise is given the category.
+
+    Attributes:
+        suited: Kinds of variables that `choose` tries the family for.
     """
+
+    suited: ClassVar[tuple[type[Variable], ...]] = ()
 
     abduction: ClassVar[Abduction] = "posterior"
     learning_rate: ClassVar[float] = 1e-2
     logits: Tensor
 
-    def __init__(self, hidden: tuple[int, ...] = (64, 64), table: Any = None) -> None:
+    def __init__(
+        self,
+        hidden: tuple[int, ...] = (64, 64),
+        table: Any = None,
+        prior: float | None = None,
+    ) -> None:
         super().__init__()
-        self.hidden = tuple(hidden)
+        self.hidden, self.prior = tuple(hidden), prior
+        if prior is not None and (table is not None or not 0 < prior < math.inf):
+            raise ValueError(f"prior={prior}: expected a number of rows above 0, and no table=")
         self.table: Any = None
         if table is not None:
             self.table = torch.as_tensor(table, dtype=torch.float64).tolist()
@@ -73,18 +91,17 @@ class Tabulated(Mechanism):
         if self.table is not None:
             self.register_buffer("logits", self._read().log().to(torch.get_default_dtype()))
             return
+        if self.prior is not None:
+            shape = (*self._sizes("counting"), self.classes)
+            self.logits = nn.Parameter(torch.zeros(shape))
+            self.closed_form = True
+            return
         self.encoder = ParentEncoder(self.parents)
         self.network = MLP(self.encoder.width, self.classes, self.hidden)
 
     def _read(self) -> Tensor:
         """Return the table, checked."""
-        sizes = []
-        for parent, variable in self.parents.items():
-            if not isinstance(variable, Discrete):
-                raise ValueError(
-                    f"{self.name}: a table needs discrete parents, and {parent} is {variable}"
-                )
-            sizes.append(variable.classes)
+        sizes = self._sizes("a table")
         table = torch.tensor(self.table, dtype=torch.float64)
         expected = (*sizes, self.classes)
         if table.shape != expected:
@@ -102,9 +119,23 @@ class Tabulated(Mechanism):
             )
         return table / table.sum(-1, keepdim=True)
 
+    def _sizes(self, what: str) -> list[int]:
+        """Return the numbers of categories of the parents, which must be discrete."""
+        sizes = []
+        for parent, variable in self.parents.items():
+            if not isinstance(variable, Discrete):
+                raise ValueError(
+                    f"{self.name}: {what} needs discrete parents, and {parent} is {variable}"
+                )
+            sizes.append(variable.classes)
+        return sizes
+
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Start from the marginal frequencies (add one half): exact at once without parents."""
         if self.table is not None:
+            return
+        if self.prior is not None:
+            self._count(value, parents, self.prior)
             return
         self.encoder.calibrate(parents)
         counts = torch.bincount(value.long(), minlength=self.classes) + PSEUDOCOUNT
@@ -112,10 +143,22 @@ class Tabulated(Mechanism):
         with torch.no_grad():
             last.copy_((counts / counts.sum()).log())
 
+    def _count(self, value: Tensor, parents: Parents, prior: float) -> None:
+        """Count the rows of each category under each setting of the parents."""
+        counts = torch.full(self.logits.shape, prior, dtype=torch.float64, device=value.device)
+        at = (*(parents[name].long() for name in self.parents), value.long())
+        counts.index_put_(at, counts.new_ones(()), accumulate=True)
+        self.logits.data.copy_((counts / counts.sum(-1, keepdim=True)).log())
+        self.logits.requires_grad_(False)  # it is the posterior mean: steps would leave it
+
+    def effective_parameters(self) -> float:
+        return float(self.logits[..., 1:].numel()) if self.prior is not None else math.nan
+
     def log_probs(self, parents: Parents, n: int) -> Tensor:
         """Return log-probabilities of the categories, `(n, classes)`."""
-        if self.table is not None:
+        if self.table is not None or self.prior is not None:
             known = self.logits[tuple(parents[name].long() for name in self.parents)]
+            known = known.log_softmax(-1) if self.prior is not None else known
             return known.expand(n, self.classes)
         logits: Tensor = self.network(self.encoder(parents, n))
         return logits.log_softmax(-1)
@@ -123,6 +166,17 @@ class Tabulated(Mechanism):
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         table = self.log_probs(parents, len(value))
         return table.gather(1, value.long().unsqueeze(1)).squeeze(1)
+
+    @classmethod
+    def candidates(
+        cls, variable: Variable, parents: Mapping[str, Variable]
+    ) -> list[list[Mechanism]]:
+        """Name a line, then counts where the parents have few settings, then a network."""
+        if not isinstance(variable, cls.suited):
+            return []
+        sizes = [p.classes if isinstance(p, Discrete) else math.inf for p in parents.values()]
+        counted = [cls(prior=PSEUDOCOUNT)] if math.prod(sizes) <= MOST_SETTINGS else []
+        return [[cls(hidden=()), *counted, cls()]]
 
     @abstractmethod
     def _category(self, noise: Tensor, parents: Parents) -> Tensor:
@@ -148,7 +202,8 @@ class Tabulated(Mechanism):
 
     def _as(self, family: type[Family]) -> Family:
         """Return another family with the same network, or the same table."""
-        other = family(self.hidden, self.table).bind(self.name, self.variable, self.parents)
+        other = family(self.hidden, self.table, self.prior)
+        other = other.bind(self.name, self.variable, self.parents)
         other.load_state_dict(self.state_dict())
         return other.to(self.observed.device)
 
@@ -160,9 +215,12 @@ class GumbelMax(Tabulated):
         hidden: Widths of the network from parents to log-probabilities.
         table: Known probabilities instead, nested by the parents in the order of the graph's nodes,
             then by the categories.
+        prior: Rows that each category has beforehand under each setting of the parents; the table
+            is then counted, with no network. The parents must be discrete.
 
     Raises:
-        ValueError: On `build`, if the variable is not discrete, or the table does not fit.
+        ValueError: On `build`, if the variable is not discrete, or the table does not fit; if a
+            prior is not above 0, or a parent is no category where counts are asked for.
 
     Example:
         >>> mechanism = GumbelMax().bind("digit", Categorical(3), {})
@@ -172,13 +230,7 @@ class GumbelMax(Tabulated):
     """
 
     assumption: str = "Gumbel-max noise (counterfactual stability), not told by data"
-
-    @classmethod
-    def candidates(
-        cls, variable: Variable, parents: Mapping[str, Variable]
-    ) -> list[list[Mechanism]]:
-        """Name a logistic regression, then a network, for categories without an order."""
-        return [[cls(hidden=()), cls()]] if isinstance(variable, Categorical) else []
+    suited: ClassVar[tuple[type[Variable], ...]] = (Categorical,)
 
     def alternatives(self) -> Sequence[Mechanism]:
         return [self._as(InverseCDF)]
@@ -187,7 +239,7 @@ class GumbelMax(Tabulated):
         return self.log_probs(parents, n).clamp_min(LEAST_LOG_PROBABILITY)
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
-        return _gumbel((n, self.classes), generator, self.observed.device)
+        return gumbel((n, self.classes), generator, self.observed.device)
 
     def noise_prior(self) -> str:
         return f"Gumbel(0, 1) of {self.classes} classes"
@@ -198,13 +250,7 @@ class GumbelMax(Tabulated):
     def _posterior(
         self, code: Tensor, parents: Parents, lead: tuple[int, ...], generator: Generator | None
     ) -> Tensor:
-        logits = self._finite(parents, len(code))
-        # Top-down: the maximum first, then the others, truncated below it.
-        top = _gumbel((*lead, 1), generator, code.device)
-        others = _gumbel((*lead, self.classes), generator, code.device)
-        below = -torch.logaddexp(-others - logits, -top)
-        winner = F.one_hot(code, self.classes).bool().expand(below.shape)
-        return torch.where(winner, top, below) - logits
+        return gumbel_given(code, self._finite(parents, len(code)), lead, generator)
 
 
 class InverseCDF(Tabulated):
@@ -214,9 +260,12 @@ class InverseCDF(Tabulated):
         hidden: Widths of the network from parents to log-probabilities.
         table: Known probabilities instead, nested by the parents in the order of the graph's nodes,
             then by the categories.
+        prior: Rows that each category has beforehand under each setting of the parents; the table
+            is then counted, with no network. The parents must be discrete.
 
     Raises:
-        ValueError: On `build`, if the variable is not discrete, or the table does not fit.
+        ValueError: On `build`, if the variable is not discrete, or the table does not fit; if a
+            prior is not above 0, or a parent is no category where counts are asked for.
 
     Example:
         >>> from rung3 import Binary
@@ -226,13 +275,7 @@ class InverseCDF(Tabulated):
     """
 
     assumption: str = "monotone in uniform noise, not told by data"
-
-    @classmethod
-    def candidates(
-        cls, variable: Variable, parents: Mapping[str, Variable]
-    ) -> list[list[Mechanism]]:
-        """Name a logistic regression, then a network, for binary and ordinal variables."""
-        return [[cls(hidden=()), cls()]] if isinstance(variable, Binary | Ordinal) else []
+    suited: ClassVar[tuple[type[Variable], ...]] = (Binary, Ordinal)
 
     def alternatives(self) -> Sequence[Mechanism]:
         return [self._as(GumbelMax)]
@@ -270,7 +313,26 @@ def _uniform(shape: tuple[int, ...], generator: Generator | None, device: torch.
     return torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
 
 
-def _gumbel(shape: tuple[int, ...], generator: Generator | None, device: torch.device) -> Tensor:
+def gumbel_given(
+    code: Tensor, logits: Tensor, lead: tuple[int, ...], generator: Generator | None
+) -> Tensor:
+    """Draw the Gumbel noise with which categories won.
+
+    Args:
+        code: The categories, `(n, ...)`.
+        logits: Their log-probabilities, `(n, ..., classes)`.
+        lead: Shape of the noise but for the classes: `(n, ...)`, or `(K, n, ...)`.
+        generator: Source of randomness.
+    """
+    # Top-down: the maximum first, then the others, truncated below it.
+    top = gumbel((*lead, 1), generator, code.device)
+    others = gumbel((*lead, logits.shape[-1]), generator, code.device)
+    below = -torch.logaddexp(-others - logits, -top)
+    winner = F.one_hot(code, logits.shape[-1]).bool().expand(below.shape)
+    return torch.where(winner, top, below) - logits
+
+
+def gumbel(shape: tuple[int, ...], generator: Generator | None, device: torch.device) -> Tensor:
     """Draw standard Gumbel noise, `-log(E)` with E exponential; in double, so that no two tie."""
     exponential = torch.empty(shape, device=device, dtype=torch.float64)
     exponential.exponential_(generator=generator)

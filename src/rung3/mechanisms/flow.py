@@ -112,7 +112,7 @@ class Flow(Invertible):
         cls, variable: Variable, parents: Mapping[str, Variable]
     ) -> list[list[Mechanism]]:
         """Name splines; before them a Gaussian, where `AdditiveNoise` is no candidate."""
-        if not isinstance(variable, Continuous):
+        if not isinstance(variable, Continuous) or variable.whole:
             return []
         image = any(isinstance(parent, Image) for parent in parents.values())
         return [[cls(splines=0), cls()]] if image or variable.circular else [[cls()]]

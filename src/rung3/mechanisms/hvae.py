@@ -33,7 +33,13 @@ from torch import Generator, Tensor
 from rung3.data.rows import Noise
 from rung3.data.shared_batch import batch_mean
 from rung3.data.variables import Image
-from rung3.mechanisms.autoencoder import Autoencoder, Inference, check_counts, gaussian_kl
+from rung3.mechanisms.autoencoder import (
+    Autoencoder,
+    Inference,
+    check_counts,
+    gaussian_kl,
+    widened,
+)
 from rung3.mechanisms.base import Parents
 from rung3.mechanisms.networks.hierarchy import BottomUp, Latent, Source, TopDown
 from rung3.mechanisms.networks.stages import Grid, Stage, preset
@@ -45,7 +51,7 @@ Mediator = Literal["chain", "mixture"]
 
 
 class HVAE(Autoencoder):
-    """A hierarchical variational autoencoder, for images of any size; noise `u1`, `u2`, ..., `eps`.
+    """A hierarchical autoencoder of images and volumes of any size; noise `u1`, `u2`, ..., `eps`.
 
     Args:
         prior: `"exogenous"` (latents are noise) or `"conditional"` (a mediator, caused by the
@@ -63,6 +69,8 @@ class HVAE(Autoencoder):
         alpha: Share of the posterior in that mixture, from 0 to 1.
         min_log_scale: Lower bound of a pixel's log-scale, with pixels from 0 to 1.
         checkpointing: Compute activations again in the backward pass: less memory, more time.
+        widening: Factor on the posterior's deviations where several draws are asked for: see
+            `rung3.evaluation.widen`.
 
     Raises:
         ValueError: If an argument is out of range; on `build`, if the variable is not an image,
@@ -99,8 +107,9 @@ class HVAE(Autoencoder):
         alpha: float = 0.5,
         min_log_scale: float = -7.5,
         checkpointing: bool = False,
+        widening: float = 1.0,
     ) -> None:
-        super().__init__(likelihood, beta, gamma, min_log_scale)
+        super().__init__(likelihood, beta, gamma, min_log_scale, widening)
         _check_choice("prior", prior, ("exogenous", "conditional"))
         _check_choice("mediator", mediator, ("chain", "mixture"))
         if mediator == "mixture" and prior != "conditional":
@@ -124,6 +133,10 @@ class HVAE(Autoencoder):
         self.mediator = mediator
         self.alpha = alpha
         self.checkpointing = checkpointing
+
+    @property
+    def scheduled(self) -> int:
+        return self.warmup
 
     def _networks(self, image: Image, outputs: int) -> None:
         if self.has_latent_mediator and not self.parents:
@@ -166,7 +179,11 @@ class HVAE(Autoencoder):
         return features
 
     def _infer(
-        self, features: tuple[Tensor, ...], context: Tensor, generator: Generator | None
+        self,
+        features: tuple[Tensor, ...],
+        context: Tensor,
+        generator: Generator | None,
+        widening: float = 1.0,
     ) -> Inference:
         noise: dict[str, Tensor] = {}
         kl: dict[str, Tensor] = {}
@@ -175,12 +192,13 @@ class HVAE(Autoencoder):
             mean, log_scale = latent.posterior(h, features[latent.index])
             kl[latent.name] = gaussian_kl(mean, log_scale)
             e = torch.randn(mean.shape, generator=generator, device=mean.device)
-            u = mean + log_scale.exp() * e
+            scale = widened(log_scale, widening)
+            u = mean + scale * e
             if self.mediator == "chain":
                 noise[latent.name] = u
             else:
                 m, s = latent.prior(h)
-                noise.update(Mixed(e, m + s * mean, s * log_scale.exp()).named(latent))
+                noise.update(Mixed(e, m + s * mean, s * scale).named(latent))
             return latent.place(h, u)
 
         raw = self.decoder(context, source)

@@ -16,7 +16,13 @@ import torch
 from torch import Generator, Tensor
 
 from rung3.data.variables import Image
-from rung3.mechanisms.autoencoder import Autoencoder, Inference, check_counts, gaussian_kl
+from rung3.mechanisms.autoencoder import (
+    Autoencoder,
+    Inference,
+    check_counts,
+    gaussian_kl,
+    widened,
+)
 from rung3.mechanisms.networks.convolutional import ConvDecoder, ConvEncoder, Pyramid
 
 __all__ = ["VAE"]
@@ -32,7 +38,7 @@ MAX_LOG_SCALE = 3.0
 
 
 class VAE(Autoencoder):
-    """A convolutional variational autoencoder, for images of any size; noise `z` and `eps`.
+    """A convolutional variational autoencoder of images and volumes; noise `z` and `eps`.
 
     Args:
         latent: Length of z.
@@ -45,6 +51,9 @@ class VAE(Autoencoder):
         gamma: Exponent of the weights in the loss: 0 for the likelihood itself, 1 for a mean as in
             least squares; a mixture has no scale, and weights of one.
         min_log_scale: Lower bound of log sigma, with pixels from 0 to 1.
+        checkpointing: Compute activations again in the backward pass: less memory, more time.
+        widening: Factor on the posterior's deviations where several draws are asked for: see
+            `rung3.evaluation.widen`.
 
     Raises:
         ValueError: On `build`, if the variable is not an image, or its pixels are real-valued and
@@ -72,21 +81,35 @@ class VAE(Autoencoder):
         cooling: int = 300,
         gamma: float = 0.25,
         min_log_scale: float = -7.5,
+        checkpointing: bool = False,
+        widening: float = 1.0,
     ) -> None:
-        super().__init__(likelihood, beta, gamma, min_log_scale)
+        super().__init__(likelihood, beta, gamma, min_log_scale, widening)
         check_counts(1, latent=latent, width=width, depth=depth)
         check_counts(0, cooling=cooling)
         self.latent = latent
         self.width = width
         self.depth = depth
         self.cooling = cooling
+        self.checkpointing = checkpointing
+
+    @property
+    def scheduled(self) -> int:
+        return self.cooling
 
     def _networks(self, image: Image, outputs: int) -> None:
         pyramid = Pyramid(image, self.width)
+        context, checkpointing = self.context.width, self.checkpointing
         self.encoder = ConvEncoder(
-            pyramid, self.context.width, 2 * self.latent, (self.depth + 1) // 2
+            pyramid,
+            context,
+            2 * self.latent,
+            (self.depth + 1) // 2,
+            checkpointing=checkpointing,
         )
-        self.decoder = ConvDecoder(pyramid, self.context.width, self.latent, outputs, self.depth)
+        self.decoder = ConvDecoder(
+            pyramid, context, self.latent, outputs, self.depth, checkpointing
+        )
 
     def _prior(self, n: int, context: Tensor, generator: Generator | None) -> dict[str, Tensor]:
         return {"z": torch.randn((n, self.latent), generator=generator, device=context.device)}
@@ -97,11 +120,15 @@ class VAE(Autoencoder):
         return mean, log_scale.clamp(MIN_LOG_SCALE, MAX_LOG_SCALE)
 
     def _infer(
-        self, features: tuple[Tensor, ...], context: Tensor, generator: Generator | None
+        self,
+        features: tuple[Tensor, ...],
+        context: Tensor,
+        generator: Generator | None,
+        widening: float = 1.0,
     ) -> Inference:
         mean, log_scale = features
         u = torch.randn(mean.shape, generator=generator, device=mean.device)
-        z = mean + log_scale.exp() * u
+        z = mean + widened(log_scale, widening) * u
         return Inference({"z": z}, self.decoder(z, context), {"z": gaussian_kl(mean, log_scale)})
 
     def _decode(self, noise: dict[str, Tensor], context: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Structural causal models: the verbs of the three rungs, and what carries them out."""
 
-from rung3.scm.model import Values
+from rung3.data.rows import Values
+from rung3.scm.generation import generate, generated
 from rung3.scm.scm import SCM, load
 
-__all__ = ["SCM", "Values", "load"]
+__all__ = ["SCM", "Values", "generate", "generated", "load"]

@@ -66,13 +66,7 @@ def condition(
         if model.variables[name].is_missing(value.unsqueeze(0)).any():
             raise ValueError(f"given: {name} is NaN; leave out what is not known")
     mechanisms = {**model.confounding.mechanisms, **model.mechanisms}
-    upstream = set(model.graph.ancestors(list(evidence))) | set(evidence)
-    causes = {p for name in upstream for p in mechanisms[name].parents}
-    upstream |= causes & model.confounding.members.keys()
-    unknown = {k: m for k, m in mechanisms.items() if k in upstream and k not in evidence}
-    unknown = {
-        k: unknown[k] for k in (*model.confounding.members, *model.graph.order) if k in unknown
-    }
+    upstream, unknown = _upstream(model, mechanisms, evidence)
     weighing = {k: mechanisms[k] for k in evidence if unknown.keys() & mechanisms[k].parents.keys()}
     _check(weighing, unknown)
     whole = {k: mechanisms[k] for k in evidence if k not in weighing}
@@ -105,6 +99,18 @@ def condition(
             stacklevel=3,
         )
     return {name: values[name][chosen] for name in upstream}, size
+
+
+def _upstream(
+    model: Model, mechanisms: Mapping[str, Mechanism], evidence: Mapping[str, Tensor]
+) -> tuple[set[str], dict[str, Mechanism]]:
+    """Return the evidence and all that acts on it, and the mechanisms of what is not given."""
+    upstream = set(model.graph.ancestors(list(evidence))) | set(evidence)
+    causes = {p for name in upstream for p in mechanisms[name].parents}
+    upstream |= causes & model.confounding.members.keys()
+    order = (*model.confounding.members, *model.graph.order)
+    unknown = {k: mechanisms[k] for k in order if k in upstream and k not in evidence}
+    return upstream, unknown
 
 
 def _cells(unknown: Mapping[str, Mechanism]) -> float:
@@ -149,8 +155,9 @@ def _check(weighing: Mapping[str, Mechanism], unknown: Mapping[str, Mechanism]) 
 
 
 def _refuse(evidence: Mapping[str, Tensor], how: str = "") -> None:
-    said = f"given: the evidence on {list(evidence)} has probability zero in this model"
-    raise ValueError(said + how)
+    raise ValueError(
+        f"given: the evidence on {list(evidence)} has probability zero in this model{how}"
+    )
 
 
 def _clamp(evidence: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:

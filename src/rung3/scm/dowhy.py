@@ -16,7 +16,7 @@ __all__ = ["from_dowhy"]
 
 
 def from_dowhy(model: Any, variables: Mapping[str, Variable] | None = None) -> SCM:
-    """A graph of DoWhy-GCM as an `SCM`, with the regressions that it has learned.
+    """Turn a graph of DoWhy-GCM into an `SCM`, with the regressions that it has learned.
 
     Nodes with a fitted `AdditiveNoiseModel` whose parents are numbers bring their regression, which
     stays as it is; the distribution of their noise, and all other mechanisms, are what `fit` then

@@ -93,7 +93,7 @@ def shape_of(variables: Mapping[str, Variable]) -> tuple[int, ...]:
 
 
 def _restrict(table: Tensor, model: SCM, event: Mapping[str, Any]) -> Tensor:
-    """The table with zeros where the event does not hold."""
+    """Return the table with zeros where the event does not hold."""
     for name, values in event.items():
         codes = model.variables[name].validate(name, values).long().reshape(-1)
         axis = model.graph.nodes.index(name)

@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Typed(Protocol):
-    """What has a floating type, such as a model."""
+    """An object with a floating type, such as a model."""
 
     @property
     def dtype(self) -> torch.dtype:

@@ -43,7 +43,7 @@ FORM = "a known equation, or a form that is assumed (monotone in its noise, Gumb
 
 @dataclass(frozen=True)
 class Identification:
-    """Whether a query can be answered from observational data, and how.
+    """The answer whether observational data identify a query, and how.
 
     Attributes:
         query: The query.
@@ -129,7 +129,7 @@ def identify(
 def _doing(
     graph: CausalGraph, query: CausalQuery, y: Set[str], x: Set[str], z: Set[str]
 ) -> Identification:
-    """The second rung: `P(y | do(x), z)`."""
+    """Answer on the second rung: `P(y | do(x), z)`."""
     if not x & graph.ancestors(y | z):
         return Identification(query, True, "no effect", _conditional(graph, y, z))
     if not z & graph.descendants(x):
@@ -149,7 +149,7 @@ def _doing(
 
 
 def _imagining(graph: CausalGraph, query: CausalQuery, model: Model | None) -> Identification:
-    """The third rung: `P(y_{x} | e)`."""
+    """Answer on the third rung: `P(y_{x} | e)`."""
     y, x, seen = (frozenset(names) for names in (query.outcome, query.do, query.given))
     cut = graph.do(*x)
     below = cut.descendants(x)
@@ -173,29 +173,31 @@ def _imagining(graph: CausalGraph, query: CausalQuery, model: Model | None) -> I
         return Identification(query, True, "ID* algorithm", imagined(graph, y, x, seen))
     except NotIdentified as fault:
         reason = str(fault)
-    between = graph.in_order(below & (y | cut.ancestors(y)))
+    return _assumed(graph, query, model, graph.in_order(below & (y | cut.ancestors(y))), reason)
+
+
+def _assumed(
+    graph: CausalGraph,
+    query: CausalQuery,
+    model: Model | None,
+    between: tuple[str, ...],
+    reason: str,
+) -> Identification:
+    """Say which mechanisms between cause and outcome carry what data do not identify."""
     if model is None:
-        return Identification(
-            query,
-            False,
-            "assumption",
-            reason=reason,
-            assumptions=dict.fromkeys(between, FORM),
-            obstacles=tuple(filter(None, (_obstacle(graph, name) for name in between))),
-        )
-    bound = model.mechanisms
+        assumptions = dict.fromkeys(between, FORM)
+        obstacles = tuple(filter(None, (_obstacle(graph, name) for name in between)))
+    else:
+        m = model.mechanisms
+        assumptions = {k: f"{m[k].assumption}; abduction {m[k].abduction}" for k in between}
+        obstacles = _obstacles(model, between)
     return Identification(
-        query,
-        False,
-        "assumption",
-        reason=reason,
-        assumptions={k: f"{bound[k].assumption}; abduction {bound[k].abduction}" for k in between},
-        obstacles=_obstacles(model, between),
+        query, False, "assumption", reason=reason, assumptions=assumptions, obstacles=obstacles
     )
 
 
 def _adjusting(graph: CausalGraph, query: CausalQuery, block: Set[str]) -> Identification:
-    """The answer by a set that is given, or an error."""
+    """Answer by a set that is given, or refuse it."""
     check_adjustment(graph, query.do, query.outcome, block | set(query.given)).require()
     after = graph.in_order((block | set(query.given)) & graph.descendants(query.do))
     if query.given and after:
@@ -204,7 +206,7 @@ def _adjusting(graph: CausalGraph, query: CausalQuery, block: Set[str]) -> Ident
 
 
 def _adjusted(graph: CausalGraph, query: CausalQuery, block: Set[str]) -> Identification:
-    """`sum_w P(y | x, z, w) P(w | z)`; on the treated `P(w | x', z)`, x' being what x was."""
+    """Adjust: `sum_w P(y | x, z, w) P(w | z)`; on the treated `P(w | x', z)`, x' what x was."""
     y, x, z = (frozenset(names) for names in (query.outcome, query.do, query.given))
     was = tuple(f"{name}'" for name in graph.in_order(x & z))
     seen = Probability(graph.in_order(block), (*was, *graph.in_order(z - x)))
@@ -232,7 +234,7 @@ def _obstacle(graph: CausalGraph, name: str, exact: bool = True) -> str:
 
 
 def _obstacles(model: Model, names: Iterable[str], abducted: bool = True) -> tuple[str, ...]:
-    """The obstacles of those variables whose mechanism is learned."""
+    """Return the obstacles of those variables whose mechanism is learned."""
     bound = model.mechanisms
     obstacles = (
         _obstacle(model.origin, name, bound[name].abduction == "exact" or not abducted)
@@ -243,18 +245,18 @@ def _obstacles(model: Model, names: Iterable[str], abducted: bool = True) -> tup
 
 
 def _known(model: Model, name: str) -> bool:
-    """Whether a variable's mechanism is known, not learned from data."""
+    """Say whether a variable's mechanism is known, not learned from data."""
     if model.world is not None and name not in model.replaced:
         return True
     return not any(True for _ in model.mechanisms[name].parameters())
 
 
-def require_identified(model: Model, asked: Iterable[str] | None = None) -> None:
+def require_identified(model: Model, names: Iterable[str] | None = None) -> None:
     """Refuse an answer of a model after `do` if it is not identified from data.
 
     Args:
         model: The model after `do`. Where every mechanism is known, nothing is refused.
-        asked: The variables whose joint distribution the answer needs; all if not given.
+        names: The variables whose joint distribution the answer needs; all if not given.
 
     Raises:
         ValueError: If it is not; the message has the reason, and what would be.
@@ -272,7 +274,7 @@ def require_identified(model: Model, asked: Iterable[str] | None = None) -> None
                 f"{graph.spouses(name)[0]}, so that what {name} would have been tells of it"
             )
     causes = {cause for name in x for cause in model.graph.parents(name)}
-    rest = graph.in_order((set(graph.nodes if asked is None else asked) | causes) - x)
+    rest = graph.in_order((set(graph.nodes if names is None else names) | causes) - x)
     answer = identify(graph, CausalQuery(rest, graph.in_order(x))) if rest else None
     if answer is not None and not answer:
         alone = [k for k in rest if identify(graph, CausalQuery((k,), graph.in_order(x)))]

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.provenance import TRUSTED
-from rung3.data.rows import Rows, as_rows
+from rung3.data.rows import Rows, Values, as_rows
 from rung3.data.seeding import Seed, base_seed, seeded, stream
 from rung3.data.variables import Image
 from rung3.scm.floating import in_own_precision
@@ -134,7 +134,7 @@ def refuse_gaps(model: Model, masks: Mapping[str, Tensor], n: int, purpose: str)
 @torch.no_grad()
 def complete(
     model: Model,
-    values: Mapping[str, Any],
+    values: Values,
     particles: int = 16,
     *,
     proposals: int | None = None,

@@ -8,14 +8,14 @@ model in which other mechanisms stand in the place of some.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
-from rung3.data.rows import Rows, as_rows, spell_unknown
+from rung3.data.rows import Rows, Values, as_rows, named, spell_unknown
 from rung3.data.variables import Continuous, Variable
 from rung3.graph.causal_graph import CausalGraph
 from rung3.graph.given import as_graph
@@ -25,10 +25,22 @@ from rung3.scm.districts.confounding import Confounding
 from rung3.scm.floating import in_own_precision
 from rung3.scm.interventions import intervene
 
-__all__ = ["Model", "Values", "graph_of"]
+__all__ = ["Model", "Relearning", "graph_of"]
 
-Values = Mapping[str, Any]
-"""Values by name: a mapping, `Rows` or a data frame."""
+
+class Relearning(Protocol):
+    """How a model was learned: it can be done again, with other rows."""
+
+    @property
+    def cheap(self) -> bool:
+        """Whether it takes a moment, because every mechanism is solved and none is trained."""
+
+    @property
+    def scale(self) -> float:
+        """What deviations of answers are multiplied by, where not all rows are drawn."""
+
+    def __call__(self, seed: int, names: Iterable[str] | None = None) -> Any:
+        """Return a model whose mechanisms, or some of them, were fitted to rows drawn anew."""
 
 
 class Model(nn.Module):
@@ -47,11 +59,14 @@ class Model(nn.Module):
         unidentified: Whether to refuse or to allow answers that data cannot give.
         readers: By image and cause, what tells the cause from the image where it is missing; see
             `rung3.scm.reading`. Not saved; a run's are its predictors.
+        relearn: Fits the same mechanisms anew, to rows drawn anew under a seed; `None` where the
+            rows are not at hand, as after `load` or `do`.
     """
 
     unidentified: Literal["refuse", "allow"] = "refuse"
     stated: tuple[Mapping[str, Variable], Mapping[str, Mechanism]] | None = None
     readers: Mapping[tuple[str, str], Any] = MappingProxyType({})
+    relearn: Relearning | None = None
     _anchor: Tensor
 
     def __init__(
@@ -161,19 +176,31 @@ class Model(nn.Module):
             raise ValueError(f"do: {spell_unknown(unknown, self.variables)}")
         new = {
             name: intervene(self._mechanisms[name], value, self.variables, held)
-            for name, value in values.items()
+            for name, value in named(values).items()
         }
         arrows = [(cause, name) for cause, name in self.graph.edges if name not in new]
         hidden = self.confounding.members
         arrows += [(p, name) for name, m in new.items() for p in m.parents if p not in hidden]
         bidirected = [pair for pair in self.graph.bidirected if new.keys().isdisjoint(pair)]
         graph = CausalGraph.of(self.graph.nodes, arrows, bidirected)
-        model = type(self).__new__(type(self))
-        nn.Module.__init__(model)
-        model._set_up(graph, self.variables, {**self._mechanisms, **new}, self.confounding)
-        model.world, model.training = self.world, self.training
+        model = self._derived(graph, new)
         model.defaults = self.defaults - new.keys()
         model.replaced = self.replaced | new.keys()
+        return model
+
+    def exchange(self, mechanisms: Mapping[str, Mechanism]) -> Self:
+        """Give the model with other mechanisms of some variables, bound to the same parents."""
+        model = self._derived(self.graph, mechanisms)
+        model.defaults, model.replaced = self.defaults, self.replaced
+        model.fitted = dict(self.fitted)
+        return model
+
+    def _derived(self, graph: CausalGraph, mechanisms: Mapping[str, Mechanism]) -> Self:
+        model = type(self).__new__(type(self))
+        nn.Module.__init__(model)
+        everything = {**self._mechanisms, **mechanisms}
+        model._set_up(graph, self.variables, everything, self.confounding)
+        model.world, model.training = self.world, self.training
         model.origin, model.unidentified = self.origin, self.unidentified
         model.readers = self.readers
         model._anchor = self._anchor

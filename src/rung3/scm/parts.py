@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from rung3.data.rows import Noise, map_noise
+from rung3.data.rows import Noise, map_noise, noise_parts
 from rung3.mechanisms.base import Mechanism, Parents
 
 __all__ = ["blocks", "in_parts", "joined", "rows_at_once"]
@@ -63,8 +63,7 @@ def in_parts(
         first: Noise or values, `(n, ...)`.
         parents: The parents' values, `(n, ...)`.
     """
-    parts = [first] if isinstance(first, Tensor) else list(first.values())
-    n = max(map(len, [*parts, *parents.values()]), default=1)
+    n = max(map(len, [*noise_parts(first).values(), *parents.values()]), default=1)
     size = rows_at_once(mechanism.variable.shape)
     if n < 2 * size or not mechanism.by_row:
         return compute(first, parents)

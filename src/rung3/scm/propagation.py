@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
 from torch import Generator, Tensor
 
-from rung3.data.rows import Exogenous, Noise, Rows, map_noise
+from rung3.data.rows import Exogenous, Noise, Rows, map_noise, noise_parts
 from rung3.data.seeding import base_seed, seeded, stream
 from rung3.mechanisms.base import ImpossibleError, Mechanism, Parents, repeat_noise
-from rung3.scm.interventions import SetTo
+from rung3.scm.interventions import Intervention, SetTo
 from rung3.scm.model import Model
 from rung3.scm.parts import blocks, in_parts, joined
+from rung3.scm.query_options import as_queried
 
 __all__ = [
     "Changes",
@@ -26,6 +28,9 @@ __all__ = [
     "predict",
 ]
 
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+"""Options of a query that leaves mechanisms as they are."""
+
 
 def generate(
     model: Model,
@@ -33,6 +38,7 @@ def generate(
     base: int,
     fixed: Mapping[str, Tensor] | None = None,
     only: Iterable[str] | None = None,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> tuple[dict[str, Tensor], dict[str, Noise]]:
     """Draw noise and values, `(n, ...)`.
 
@@ -42,16 +48,17 @@ def generate(
         base: The seed; each variable has its own stream under it.
         fixed: Values `(n, ...)` that are left as they are.
         only: Names to draw; all if not given.
+        options: Options of mechanisms, see `rung3.scm.query_options`.
     """
     hidden = model.confounding.sample(n, base, model.device)
     values: dict[str, Tensor] = hidden | dict(fixed or {})
     noise: dict[str, Noise] = {name: values[name] for name in hidden}
     wanted = set(model.graph.nodes if only is None else only)
-    mechanisms = model.mechanisms
+    mechanisms, changed = model.mechanisms, _at_or_below(model, model.replaced)
     for name in model.graph.order:
         if name in values or name not in wanted:
             continue
-        mechanism = mechanisms[name]
+        mechanism = as_queried(mechanisms[name], options, changed)
         parents = {parent: values[parent] for parent in mechanism.parents}
         generator = stream(base, name, model.device)
         noise[name] = mechanism.sample_noise(n, parents, generator)
@@ -60,12 +67,14 @@ def generate(
     return values, noise
 
 
-def log_probs(model: Model, rows: Rows, base: int) -> dict[str, Tensor]:
+def log_probs(
+    model: Model, rows: Rows, base: int, options: Mapping[str, Any] = NO_OPTIONS
+) -> dict[str, Tensor]:
     """`log p(x_k | pa_k)` of each variable in the rows; see `SCM.log_probs`."""
     mechanisms, values = model.mechanisms, dict(rows.batch)
     result = {}
     for name in rows:
-        mechanism = mechanisms[name]
+        mechanism = as_queried(mechanisms[name], options)
         lacking = [p for p in mechanism.parents if p in model.variables and p not in rows]
         if lacking:
             raise ValueError(f"{name}: its parents {lacking} are not given")
@@ -80,9 +89,14 @@ def log_probs(model: Model, rows: Rows, base: int) -> dict[str, Tensor]:
 
 
 def abduct(
-    model: Model, rows: Rows, wanted: Set[str], particles: int | None, base: int
+    model: Model,
+    rows: Rows,
+    wanted: Set[str],
+    particles: int | None,
+    base: int,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> Exogenous:
-    """The noise of the wanted variables, and of the hidden causes behind them."""
+    """Return the noise of the wanted variables, and of the hidden causes behind them."""
     known: Mapping[str, Noise] = {}
     mechanisms, batch = model.mechanisms, rows.batch
     if model.world is not None and rows.world == model.world:
@@ -95,7 +109,8 @@ def abduct(
         if name in known:
             noise[name] = repeat_noise(known[name], particles)
             continue
-        noise[name] = _abduct(mechanisms[name], rows, values, hidden, particles, base)
+        mechanism = as_queried(mechanisms[name], options)
+        noise[name] = _abduct(mechanism, rows, values, hidden, particles, base)
     return Exogenous(
         noise,
         n=rows.n,
@@ -104,6 +119,7 @@ def abduct(
         mechanisms=mechanisms,
         kinds={k: "known" if k in known else mechanisms[k].abduction for k in wanted},
         seed=base,
+        options=options,
     )
 
 
@@ -115,7 +131,7 @@ def _abduct(
     particles: int | None,
     base: int,
 ) -> Noise:
-    """One variable's noise, block by block, given values and draws of hidden causes."""
+    """Return one variable's noise, block by block, given values and draws of hidden causes."""
     name = mechanism.name
     causes = {p: hidden[p] for p in mechanism.parents if p in hidden}
     parts = []
@@ -146,7 +162,7 @@ def _log_prob(mechanism: Mechanism, value: Tensor, parents: Parents, base: int) 
 
 
 def _streams(mechanism: Mechanism, n: int, base: int) -> Iterator[tuple[slice, int]]:
-    """Blocks of rows, and the seed of each."""
+    """Return blocks of rows, and the seed of each."""
     whole = [slice(0, n)] if not mechanism.by_row else blocks(mechanism.variable.shape, n)
     for at in whole:
         yield at, base_seed(base, f"from row {at.start}") if at.start else base
@@ -154,20 +170,22 @@ def _streams(mechanism: Mechanism, n: int, base: int) -> Iterator[tuple[slice, i
 
 @dataclass(frozen=True)
 class Changes:
-    """What a model computes anew when it predicts from noise that another one abducted.
+    """The parts that a model computes anew when it predicts from another one's noise.
 
     Attributes:
         recomputed: Variables whose mechanism, or an ancestor's, is not the one of abduction; all,
             if there are no factual values.
         drawn: Those of them that have other noise than was abducted: it is drawn anew.
+        changed: Variables that were set, or descend from what was set; none that is held.
     """
 
     recomputed: frozenset[str]
     drawn: frozenset[str]
+    changed: frozenset[str]
 
     @classmethod
     def of(cls, model: Model, before: Mapping[str, Any], factual: bool) -> Self:
-        """The changes of a model.
+        """Return the changes of a model.
 
         Args:
             model: The model that predicts.
@@ -181,7 +199,16 @@ class Changes:
             if changed or not recomputed.isdisjoint(mechanism.parents):
                 recomputed.add(name)
         drawn = {k for k in recomputed if k in before and not now[k].takes(before[k])}
-        return cls(frozenset(recomputed), frozenset(drawn))
+        new = {k for k in now if now[k] is not before.get(k)} if factual else model.replaced
+        return cls(frozenset(recomputed), frozenset(drawn), _at_or_below(model, new))
+
+
+def _at_or_below(model: Model, names: Iterable[str]) -> frozenset[str]:
+    """Those of the names that were set, not held, and what descends from them."""
+    mechanisms = model.mechanisms
+    held = {k for k, m in mechanisms.items() if isinstance(m, Intervention) and m.held}
+    top = [name for name in names if name not in held]
+    return frozenset(top) | model.graph.descendants(top)
 
 
 @dataclass(frozen=True)
@@ -197,11 +224,11 @@ class _Axes:
         return self.n if self.particles is None else self.n * self.particles
 
     def merge(self, tensor: Tensor) -> Tensor:
-        """`(n, ...)`, or `(K, n, ...)` as `(K n, ...)`."""
+        """Merge particles and rows: `(n, ...)`, or `(K, n, ...)` as `(K n, ...)`."""
         return tensor if self.particles is None else tensor.reshape(self.rows, *tensor.shape[2:])
 
     def split(self, name: str, tensor: Tensor) -> Tensor:
-        """The inverse of `merge`; one value, or one for each row, is that of every particle."""
+        """Invert `merge`; one value, or one for each row, is that of every particle."""
         if self.particles is None:
             return _batch(name, tensor, self.n)
         if len(tensor) == self.rows:
@@ -215,8 +242,9 @@ def predict(
     changes: Changes,
     temperature: float = 1.0,
     mean: frozenset[str] = frozenset(),
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> dict[str, Tensor]:
-    """Every variable's value, `(n, ...)` or `(K, n, ...)`; those not recomputed are factual."""
+    """Predict every variable, `(n, ...)` or `(K, n, ...)`; those not recomputed are factual."""
     axes, own_type = _Axes(noise.n, noise.particles), torch.get_default_dtype()
     factual = None if noise.factual is None else noise.factual.batch
 
@@ -229,7 +257,7 @@ def predict(
     values = {name: cause for name, cause in causes.items() if isinstance(cause, Tensor)}
     mechanisms = model.mechanisms
     for name in model.graph.order:
-        mechanism = mechanisms[name]
+        mechanism = as_queried(mechanisms[name], options, changes.changed)
         if factual is not None and name not in changes.recomputed:
             values[name] = axes.split(name, _as_held(factual[name], model.variables[name].dtype))
             continue
@@ -249,7 +277,7 @@ def predict(
 
 
 def _as_held(factual: Tensor, kind: torch.dtype) -> Tensor:
-    """A factual value in its variable's type; in double it stays as exact as it is."""
+    """Hold a factual value in its variable's type; in double it stays as exact as it is."""
     if factual.is_floating_point():
         kind = torch.promote_types(factual.dtype, kind)
     return factual.to(kind)
@@ -262,7 +290,7 @@ def _named(name: str, noise: Exogenous) -> Noise:
 
 
 def _temper(noise: Noise, keys: tuple[str, ...], temperature: float) -> Noise:
-    """A variable's noise, its noise of observation scaled by the temperature."""
+    """Scale a variable's noise of observation by the temperature."""
     if isinstance(noise, Tensor) or temperature == 1:
         return noise
     return {key: part * temperature if key in keys else part for key, part in noise.items()}
@@ -276,15 +304,12 @@ def check_lengths(model: Model, n: int) -> None:
 
 
 def length(noise: Mapping[str, Noise]) -> int:
-    """Number of rows of noise without particles."""
-    for part in noise.values():
-        for tensor in [part] if isinstance(part, Tensor) else part.values():
-            return len(tensor)
-    return 1
+    """Return the number of rows of noise without particles."""
+    return next((len(t) for part in noise.values() for t in noise_parts(part).values()), 1)
 
 
 def _batch(name: str, value: Tensor, n: int) -> Tensor:
-    """One value for all rows, or one a row, as `(n, ...)`."""
+    """Give one value for all rows, or one a row, as `(n, ...)`."""
     if len(value) not in (1, n):
         raise ValueError(f"{name}: {len(value)} values for {n} rows")
     return value.expand(n, *value.shape[1:]) if len(value) == 1 else value
@@ -298,7 +323,7 @@ def _abduct_member(
     particles: int | None,
     generator: Generator,
 ) -> Noise:
-    """A member's noise given draws of its hidden causes, `(n,)` or `(K, n)` each."""
+    """Return a member's noise given draws of its hidden causes, `(n,)` or `(K, n)` each."""
     if particles is None:
         return mechanism.abduct(value, {**parents, **hidden}, None, generator)
     many = {k: v.repeat(particles, *[1] * (v.ndim - 1)) for k, v in parents.items()}

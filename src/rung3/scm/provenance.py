@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
+from typing import Any
 
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from rung3.data.rows import Exogenous
 from rung3.scm.interventions import Intervention
 from rung3.scm.model import Model
 from rung3.scm.propagation import Changes
+from rung3.scm.query_options import as_queried
 
 __all__ = ["of_prediction", "of_sample"]
 
@@ -18,7 +20,7 @@ __all__ = ["of_prediction", "of_sample"]
 def of_sample(
     model: Model, values: Mapping[str, Tensor], given: Iterable[str], size: float | None
 ) -> Provenance:
-    """The provenance of rows drawn from a model, with evidence on the names in `given`."""
+    """Describe rows drawn from a model, with evidence on the names in `given`."""
     evidence = set(given)
     status: dict[str, Status] = {}
     for name, mechanism in model.mechanisms.items():
@@ -41,10 +43,15 @@ def of_sample(
 
 
 def of_prediction(
-    model: Model, values: Mapping[str, Tensor], noise: Exogenous, changes: Changes
+    model: Model,
+    values: Mapping[str, Tensor],
+    noise: Exogenous,
+    changes: Changes,
+    options: Mapping[str, Any],
 ) -> Provenance:
-    """The provenance of rows predicted from noise."""
+    """Describe rows predicted from noise, with options of mechanisms."""
     recomputed, mechanisms = changes.recomputed, model.mechanisms
+    queried = {k: as_queried(m, options, changes.changed) for k, m in mechanisms.items()}
     status: dict[str, Status] = {}
     for name, mechanism in mechanisms.items():
         if name not in recomputed:
@@ -60,7 +67,7 @@ def of_prediction(
         status=status,
         interventions=_interventions(model),
         abductions={name: kinds[name] for name in used if name in kinds},
-        assumptions={name: mechanisms[name].assumption for name in used},
+        assumptions={name: queried[name].assumption for name in used},
         outside=_outside(model, values, recomputed),
         read=noise.read,
         undefined=_undefined(model, values, recomputed),
@@ -82,7 +89,7 @@ def _outside(model: Model, values: Mapping[str, Tensor], names: Set[str]) -> dic
 
 
 def _undefined(model: Model, values: Mapping[str, Tensor], names: Set[str]) -> dict[str, str]:
-    """In how many rows variables are no numbers, and at which values of their parents."""
+    """Count rows in which variables are no numbers, and say at which values of their parents."""
     undefined = {}
     for name, mechanism in model.mechanisms.items():
         if name not in names:

@@ -46,7 +46,7 @@ class Query:
         return digest({k: v for k, v in self.do.items() if isinstance(v, Tensor)})
 
     def affected(self, model: Model) -> list[str]:
-        """Variables that may change: descendants that are not themselves set or held."""
+        """Return what may change: descendants that are not themselves set or held."""
         below = _below(model.graph, frozenset(self.do), self.hold)
         return [name for name in model.graph.order if name in below]
 
@@ -63,19 +63,19 @@ class Query:
 
 @lru_cache(maxsize=256)  # every measure asks it of every batch of rows
 def _below(graph: CausalGraph, do: frozenset[str], hold: frozenset[str]) -> frozenset[str]:
-    """The descendants of what is set, without what is set or held."""
+    """Return the descendants of what is set, without what is set or held."""
     return graph.do(*hold).descendants(do) - do - hold
 
 
 def outcomes(model: Model) -> list[str]:
-    """The images that have parents; in a model without any, every variable that has parents."""
+    """Return the images that have parents; without any, every variable that has parents."""
     caused = [name for name in model.graph.order if model.graph.parents(name)]
     images = [name for name in caused if isinstance(model.variables[name], Image)]
     return images or caused
 
 
 def causes(model: Model) -> list[str]:
-    """Every variable that some outcome descends from."""
+    """Return every variable that some outcome descends from."""
     above = {cause for name in outcomes(model) for cause in model.graph.ancestors(name)}
     return [name for name in model.graph.order if name in above]
 

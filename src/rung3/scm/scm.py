@@ -16,16 +16,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from rung3.data import memory
-from rung3.data.rows import Exogenous, Noise, Rows
+from rung3.data.rows import Exogenous, Noise, Rows, Values, named
 from rung3.data.seeding import Seed, base_seed
 from rung3.mechanisms.base import Mechanism
 from rung3.scm import (
+    backtracking,
     conditioning,
     identifiability,
     imputation,
@@ -36,8 +37,9 @@ from rung3.scm import (
 )
 from rung3.scm.floating import in_own_precision
 from rung3.scm.interventions import Apply
-from rung3.scm.model import Model, Values
+from rung3.scm.model import Model
 from rung3.scm.propagation import Changes
+from rung3.scm.query_options import check_options
 
 __all__ = ["SCM", "load"]
 
@@ -81,7 +83,9 @@ class SCM(Model):
     # Rung 1: seeing ------------------------------------------------------------------------------
 
     @in_own_precision
-    def sample(self, n: int = 1, given: Values | None = None, seed: Seed = None) -> Rows:
+    def sample(
+        self, n: int = 1, given: Values | None = None, seed: Seed = None, **options: Any
+    ) -> Rows:
         """Draw rows from `p(x)`, or from `p(x | given)`.
 
         Conditioning is exact where everything upstream of the evidence is given too; otherwise by
@@ -93,6 +97,7 @@ class SCM(Model):
             n: Number of rows.
             given: Evidence: one value a variable, the same for all rows.
             seed: An int, a `torch.Generator`, or `None` to follow torch's own.
+            options: Options of mechanisms, such as `steps` of `FlowMatching`.
 
         Returns:
             `n` rows; in a world they carry their noise.
@@ -108,6 +113,7 @@ class SCM(Model):
         """
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise ValueError(f"n: expected a whole number of rows, at least 1, got {n!r}")
+        check_options(self.mechanisms, options)
         identifiability.require_identified(self)
         memory.require_rows(self.variables, n, None, self.device)
         evidence = self.read(given) if given else None
@@ -115,7 +121,7 @@ class SCM(Model):
             raise ValueError("given: expected one value a variable, got batches")
         base = base_seed(seed, "condition" if evidence else "")
         clamped, size = conditioning.condition(self, dict(evidence or {}), n, base)
-        values, noise = propagation.generate(self, n, base, clamped)
+        values, noise = propagation.generate(self, n, base, clamped, options=options)
         known = self.world is not None and not clamped
         unset = {name: part for name, part in noise.items() if name not in self.replaced}
         return Rows(
@@ -125,7 +131,7 @@ class SCM(Model):
             provenance=provenance.of_sample(self, values, evidence or {}, size),
         )
 
-    def log_prob(self, values: Values, seed: Seed = None) -> Tensor:
+    def log_prob(self, values: Values, seed: Seed = None, **options: Any) -> Tensor:
         """Compute `log p(x)` in nats, in the variables' own units, `(n,)`: the sum of `log_probs`.
 
         Example:
@@ -133,10 +139,10 @@ class SCM(Model):
             >>> worlds.lecture().log_prob({"x1": [1.0], "x2": [3.0]})
             tensor([-1.8379])
         """
-        return torch.stack(list(self.log_probs(values, seed).values())).sum(0)
+        return torch.stack(list(self.log_probs(values, seed, **options).values())).sum(0)
 
     @in_own_precision
-    def log_probs(self, values: Values, seed: Seed = None) -> dict[str, Tensor]:
+    def log_probs(self, values: Values, seed: Seed = None, **options: Any) -> dict[str, Tensor]:
         """Compute `log p(x_k | pa_k)` of each variable given, `(n,)`; or a lower bound (VAEs).
 
         Of variables that hidden causes join, given the earlier ones of them too: they sum to
@@ -145,25 +151,31 @@ class SCM(Model):
         Args:
             values: Values of some variables and of all their parents.
             seed: Of bounds that are random: an int, a `torch.Generator`, or `None` for torch's own.
+            options: Options of mechanisms, such as `draws` of `FlowMatching`.
 
         Raises:
             ValueError: If a variable given lacks a parent, or is missing in a row.
         """
+        check_options(self.mechanisms, options)
         rows = self.read(values)
         imputation.check_present(self, rows, "a density")
         identifiability.require_identified(self, rows)
-        return propagation.log_probs(self, rows, base_seed(seed, "log_prob"))
+        return propagation.log_probs(self, rows, base_seed(seed, "log_prob"), options)
 
     # Rung 3: imagining ---------------------------------------------------------------------------
 
     @in_own_precision
-    def abduct(self, values: Values, particles: int | None = None, seed: Seed = None) -> Exogenous:
+    def abduct(
+        self, values: Values, particles: int | None = None, seed: Seed = None, **options: Any
+    ) -> Exogenous:
         """Infer the exogenous noise behind rows, `P(U | x)` (lecture, Figure 14, step 1).
 
         Args:
             values: A value of every variable.
             particles: Number K of draws where noise is random given the rows; `None` for one.
             seed: An int, a `torch.Generator`, or `None` to follow torch's own.
+            options: Options of mechanisms, such as `steps` of `FlowMatching`; prediction from the
+                noise takes the same ones, where it is not told others.
 
         Returns:
             Noise by variable, `(n, ...)`, or `(K, n, ...)` with particles.
@@ -172,13 +184,18 @@ class SCM(Model):
             ValueError: If a value is missing or impossible, or a mechanism cannot be inverted.
         """
         rows, read = reading.fill(self, self.read(values))
-        noise = self.abduct_only(rows, self.graph.nodes, particles, seed)
+        noise = self.abduct_only(rows, self.graph.nodes, particles, seed, **options)
         noise.read = reading.shares(read)
         return noise
 
     @in_own_precision
     def abduct_only(
-        self, rows: Rows, names: Iterable[str], particles: int | None = None, seed: Seed = None
+        self,
+        rows: Rows,
+        names: Iterable[str],
+        particles: int | None = None,
+        seed: Seed = None,
+        **options: Any,
     ) -> Exogenous:
         """Infer the noise of some variables alone, behind rows that `read` gave.
 
@@ -187,18 +204,27 @@ class SCM(Model):
             names: The variables whose noise is wanted.
             particles: As for `abduct`.
             seed: As for `abduct`.
+            options: As for `abduct`.
         """
         _check_particles(particles)
+        check_options(self.mechanisms, options)
         self.check_given(rows)
         imputation.check_present(self, rows, "abduction")
         memory.require_rows(self.variables, rows.n, particles, self.device)
-        return self._abduct(rows, set(names), particles, seed)
+        return self._abduct(rows, set(names), particles, seed, options)
 
-    def _abduct(self, rows: Rows, names: Set[str], particles: int | None, seed: Seed) -> Exogenous:
+    def _abduct(
+        self,
+        rows: Rows,
+        names: Set[str],
+        particles: int | None,
+        seed: Seed,
+        options: Mapping[str, Any],
+    ) -> Exogenous:
         base = base_seed(seed, "abduct" if particles is None else "particles")
         if rows.provenance is not None and rows.provenance.seed is not None:
             base = base_seed(base, f"after {rows.provenance.seed}")  # not what made these rows
-        return propagation.abduct(self, rows, names, particles, base)
+        return propagation.abduct(self, rows, names, particles, base, options)
 
     @in_own_precision
     def predict(
@@ -206,6 +232,7 @@ class SCM(Model):
         noise: Exogenous | Mapping[str, Noise],
         temperature: float = 1.0,
         mean: Iterable[str] = (),
+        **options: Any,
     ) -> Rows:
         """Compute the rows that this model makes of the noise (lecture, Figure 14, step 3).
 
@@ -213,6 +240,8 @@ class SCM(Model):
             noise: What `abduct` gave, by this model or by one that it was made from with `do`.
             temperature: Factor on the noise of observation (a VAE's eps); 0 predicts from z alone.
             mean: Variables of which to give the expected value over noise of observation.
+            options: Options of mechanisms, such as `guidance` of `FlowMatching`; those of `abduct`
+                where not given.
 
         Returns:
             Rows shaped as the evidence was, with a leading axis K if there are particles.
@@ -223,12 +252,14 @@ class SCM(Model):
         """
         if not isinstance(noise, Exogenous):
             noise = Exogenous(noise, n=propagation.length(noise))
+        check_options(self.mechanisms, options)
         propagation.check_lengths(self, noise.n)
         factual = noise.factual is not None
         changes = Changes.of(self, noise.mechanisms, factual)
         if factual:
             identifiability.require_imaginable(self, changes.recomputed)
-        return self._predict(noise, changes, temperature, self.graph.names(mean))
+        settings = {**noise.options, **options}
+        return self._predict(noise, changes, temperature, settings, self.graph.names(mean))
 
     @in_own_precision
     def _predict(
@@ -236,16 +267,17 @@ class SCM(Model):
         noise: Exogenous,
         changes: Changes,
         temperature: float,
+        options: Mapping[str, Any],
         mean: frozenset[str] = frozenset(),
     ) -> Rows:
-        values = propagation.predict(self, noise, changes, temperature, mean)
+        values = propagation.predict(self, noise, changes, temperature, mean, options)
         batched = noise.factual is None or noise.factual.batched
         axis = 0 if noise.particles is None else 1
         return Rows(
             {k: values[k] if batched else values[k].squeeze(axis) for k in self.graph.nodes},
             batched=batched,
             particles=noise.particles,
-            provenance=provenance.of_prediction(self, values, noise, changes),
+            provenance=provenance.of_prediction(self, values, noise, changes, options),
         )
 
     @in_own_precision
@@ -258,6 +290,7 @@ class SCM(Model):
         particles: int | None = None,
         seed: Seed = None,
         temperature: float = 1.0,
+        **options: Any,
     ) -> Rows:
         """Say what these rows would have been, had variables been set: abduct, act, predict.
 
@@ -270,6 +303,7 @@ class SCM(Model):
                 `rung3.scm.imputation`), but for causes that `readers` tell from an image.
             seed: An int, a `torch.Generator`, or `None` to follow torch's own.
             temperature: Factor on the noise of observation (a VAE's eps); 0 predicts from z alone.
+            options: Options of mechanisms, such as `steps` and `guidance` of `FlowMatching`.
 
         Returns:
             Rows shaped as the evidence was; `explain()` says what they rest on.
@@ -281,6 +315,7 @@ class SCM(Model):
             (tensor(13.), 'propagated')
         """
         _check_particles(particles)
+        check_options(self.mechanisms, options)
         rows, read = reading.fill(self, self.read(values))
         self.check_given(rows)
         memory.require_rows(self.variables, rows.n, particles, self.device)
@@ -290,9 +325,9 @@ class SCM(Model):
             base = base_seed(seed)
             complete = imputation.complete(self, rows.batch, particles, seed=base)
             n = rows.batch.n
-            do = {k: imputation.repeated(self, k, v, particles, n) for k, v in do.items()}
+            do = {k: imputation.repeated(self, k, v, particles, n) for k, v in named(do).items()}
             answer = self.counterfactual(
-                complete.rows, do, hold=hold, seed=base, temperature=temperature
+                complete.rows, do, hold=hold, seed=base, temperature=temperature, **options
             )
             return complete.fold(answer, rows.batched, reading.shares(read))
         model = self._acted(rows, do, hold)
@@ -300,9 +335,53 @@ class SCM(Model):
         changes = Changes.of(model, self.mechanisms, factual=True)
         identifiability.require_imaginable(model, changes.recomputed)
         names = {name for name in changes.recomputed if self._is_needed(model, name, changes)}
-        noise = self._abduct(rows, names, particles, seed)
+        noise = self._abduct(rows, names, particles, seed, options)
         noise.read = reading.shares(read)
-        return model._predict(noise, changes, temperature)
+        return model._predict(noise, changes, temperature, options)
+
+    @in_own_precision
+    def backtrack(self, values: Values, to: Values, *, seed: Seed = None, **options: Any) -> Rows:
+        """Say what would have had to be otherwise for variables to have been so: move the noise.
+
+        No mechanism is broken. Of all noise under which the antecedents hold, the answer takes what
+        is nearest to the factual: the least sum of squares over the noise of the antecedents and of
+        their ancestors, in standard normal units (von Kuegelgen, Mohamed and Beckers 2023,
+        *Backtracking counterfactuals*). Other noise is kept, and what lies downstream follows.
+        A row in which the antecedents hold already comes back as it is.
+
+        Ancestors that are categories or counts keep their values; where their parents move, their
+        noise is drawn from its exact posterior under the new ones. The search ends where no small
+        change of noise is nearer; under strongly bent mechanisms a nearer one may lie elsewhere.
+
+        Args:
+            values: A value of every variable.
+            to: The antecedents, numbers or vectors: one value each, or one a row.
+            seed: An int, a `torch.Generator`, or `None` to follow torch's own; it is for noise that
+                is random given the rows.
+            options: Options of mechanisms, such as `steps` of `FlowMatching`.
+
+        Returns:
+            Rows shaped as the evidence was. Their `noise` is the noise moved, and that of all that
+            follows from it; `explain()` says how far each moved.
+
+        Raises:
+            ValueError: If an antecedent is no number, lies outside its support, or has no noise
+                that moves it; or if it is missed by more than 1e-4 standard deviations of the noise
+                that moves it (and more than rounding), with the row and the gap.
+
+        Example:
+            >>> from rung3 import worlds
+            >>> answer = worlds.lecture().backtrack({"x1": 2.0, "x2": 4.0}, to={"x2": 14.0})
+            >>> answer["x1"], answer["x2"]
+            (tensor(5.), tensor(14.))
+        """
+        check_options(self.mechanisms, options)
+        rows, read = reading.fill(self, self.read(values))
+        plan = backtracking.plan(self, to, rows.n)
+        identifiability.require_imaginable(self, plan.recomputed)
+        noise = self.abduct_only(rows, plan.recomputed, seed=seed, **options)
+        noise.read = reading.shares(read)
+        return plan.answer(rows, noise, options)
 
     def fill(self, values: Values) -> tuple[Rows, dict[str, Tensor]]:
         """Read missing causes of images off them, where the model has `readers`.
@@ -316,7 +395,7 @@ class SCM(Model):
         return reading.fill(self, self.read(values))
 
     def _acted(self, rows: Rows, do: Values, hold: Iterable[str]) -> Self:
-        """The model after `do`, with factual values in the place of what is held."""
+        """Return the model after `do`, with factual values in the place of what is held."""
         held = self.graph.names(hold)
         if both := [name for name in do if name in held]:
             raise ValueError(f"{both[0]}: cannot both be set and held")

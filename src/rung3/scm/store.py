@@ -35,7 +35,7 @@ from rung3.scm.interventions import Intervention
 from rung3.scm.model import Model
 from rung3.scm.zoo import find_model
 
-__all__ = ["load", "save"]
+__all__ = ["load", "obstacle", "save", "written"]
 
 M = TypeVar("M", bound=Model)
 
@@ -70,7 +70,7 @@ def save(model: Model, folder: str | Path) -> Path:
             variable; nothing is written then. Or if the folder holds something else.
     """
     target = Path(folder)
-    if other := _other(target):
+    if other := obstacle(target):
         raise ValueError(f"{target} is there and is not a model's folder: {other}; choose another")
     description = _describe(model)
     weights = packed(_tensors(model))
@@ -93,7 +93,7 @@ def save(model: Model, folder: str | Path) -> Path:
 
 
 def written(folder: Path) -> list[Path]:
-    """The files of a model in a folder, the description first."""
+    """Return the files of a model in a folder, the description first."""
     weights = [path for path in folder.glob("weights*") if NAMED.fullmatch(path.name)]
     return [path for path in (folder / MODEL, *sorted(weights)) if path.is_file()]
 
@@ -156,7 +156,7 @@ def _describe(model: Model) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, NumPy's numbers as Python's: what YAML's safe form knows."""
+    """Write tuples as lists, NumPy's numbers as Python's: what YAML's safe form knows."""
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -173,12 +173,12 @@ def _tensors(model: Model) -> dict[str, Tensor]:
 
 
 def _modules(model: Model) -> dict[str, Mechanism]:
-    """What has weights: the mechanisms of the variables, and of hidden causes."""
+    """Return what has weights: the mechanisms of the variables, and of hidden causes."""
     return {**model.mechanisms, **model.confounding.mechanisms}
 
 
-def _other(path: Path) -> str:
-    """What is in the way of a model at a path, if anything is."""
+def obstacle(path: Path) -> str:
+    """Say what prevents a model from being saved at a path; empty if nothing does."""
     if not path.is_dir():
         return "it is a file" if path.exists() else ""
     names = sorted(entry.name for entry in path.iterdir())
@@ -187,7 +187,7 @@ def _other(path: Path) -> str:
 
 
 def _matching(place: Path) -> tuple[dict[str, Any], bytes]:
-    """Description and weights that belong together; read again where a model is just replaced."""
+    """Read description and weights that match; again, where a model is just being replaced."""
     before = None
     while True:
         description, text = _read(place / MODEL)
@@ -218,7 +218,7 @@ def _bytes(path: Path, most: int = -1) -> bytes | None:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], bytes]:
-    """A description, and its bytes; its seal is checked before it is parsed."""
+    """Read a description, and its bytes; its seal is checked before it is parsed."""
     content = _bytes(path, MAX_BYTES + 1)
     if content is None:
         raise ValueError(

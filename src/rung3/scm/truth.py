@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rung3.data.cache import Cache
 from rung3.data.files import digest, read_tensors, write_tensors
-from rung3.data.rows import Rows
+from rung3.data.rows import Rows, noise_parts
 from rung3.data.seeding import base_seed
 from rung3.mechanisms.base import Mechanism
 from rung3.scm.scm import SCM
@@ -34,7 +34,7 @@ def true_counterfactual(
     hold: Collection[str] = (),
     truths: Truths | None = None,
 ) -> Rows | str:
-    """The true counterfactual of a world, or why it is not known.
+    """Return the true counterfactual of a world, or why it is not known.
 
     Args:
         truth: The world.
@@ -77,7 +77,7 @@ class Truths:
     def ask(
         self, rows: Rows, do: Mapping[str, Any], hold: Collection[str], ask: Callable[[], Rows]
     ) -> Rows:
-        """The true counterfactual: from the cache, or asked and kept there.
+        """Return the true counterfactual from the cache, or ask the world and cache the answer.
 
         Args:
             rows: The factual rows.
@@ -97,7 +97,7 @@ class Truths:
 
 
 def _is_described(world: SCM) -> bool:
-    """Whether every mechanism can be written down: none is a Python function."""
+    """Say whether every mechanism can be written down: none is a Python function."""
     try:
         for mechanism in world.mechanisms.values():
             mechanism.config()
@@ -117,17 +117,16 @@ def _query_parts(rows: Rows, do: Mapping[str, Any], hold: Collection[str]) -> li
     targets = {name: torch.as_tensor(value) for name, value in do.items()}
     noise: dict[str, Tensor] = {}
     for name, part in (rows.noise or {}).items():
-        parts = {"": part} if isinstance(part, Tensor) else part
-        noise |= {f"{name}.{key}": value for key, value in parts.items()}
+        noise |= {f"{name}.{key}": value for key, value in noise_parts(part).items()}
     return [digest(dict(rows)), digest(noise), digest(targets), " ".join(sorted(hold))]
 
 
 def _write(path: Path, rows: Rows) -> None:
-    """Images of whole grey levels as bytes, which are a quarter as long."""
+    """Write images of whole grey levels as bytes, which are a quarter as long."""
     tensors = {}
     for name, value in rows.items():
         levels = (value * 255).round()
-        whole = value.dtype == torch.float32 and value.ndim == 4
+        whole = value.dtype == torch.float32 and value.ndim >= 4
         whole = whole and torch.equal(levels.clamp(0, 255) / 255, value)
         tensors[name] = levels.byte() if whole else value
     write_tensors(path, tensors, "truths")

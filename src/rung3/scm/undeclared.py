@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import Any
 
 from rung3.data.columns import doubt, doubt_number, variable_of
-from rung3.data.rows import named
+from rung3.data.rows import Values, named
 from rung3.data.variables import Continuous, Variable
 from rung3.scm.model import Model
 
 __all__ = ["infer"]
 
 
-def infer(model: Model, rows: Mapping[str, Any]) -> dict[str, Variable]:
+def infer(model: Model, rows: Values) -> dict[str, Variable]:
     """Read undeclared variables off their columns, as tables do, with a warning that names them.
 
     Only a model that was not fitted yet changes, in place. A variable whose mechanism was given

@@ -22,7 +22,7 @@ from rung3.data.expressions import interventions
 from rung3.data.files import write
 from rung3.data.images import SUFFIXES, read_images
 from rung3.data.names import slug
-from rung3.data.pictures import pixels
+from rung3.data.pictures import image_png
 from rung3.data.readers.table import columns_of
 from rung3.data.rows import Rows
 from rung3.data.variables import Continuous, Discrete, Image, Variable
@@ -30,7 +30,7 @@ from rung3.scm import reading
 from rung3.scm.scm import SCM
 from rung3.study.folder import RunFolder
 
-__all__ = ["Chosen", "answer_rows", "choose_rows"]
+__all__ = ["Chosen", "Found", "answer_rows", "choose_rows", "find_rows"]
 
 AT_ONCE = 64
 """Rows that are answered at once."""
@@ -55,6 +55,23 @@ class Chosen:
     read: Mapping[str, Tensor]
 
 
+@dataclass(frozen=True)
+class Found:
+    """Rows as they were found, and which of them are asked about.
+
+    Attributes:
+        rows: The values of all; what an image may tell can be missing.
+        numbers: The numbers of those that are asked about.
+        names: What each of these is called.
+        world: The world that they come from, if it is known.
+    """
+
+    rows: Rows
+    numbers: Sequence[int]
+    names: Sequence[str]
+    world: SCM | None
+
+
 def choose_rows(run: RunFolder, model: SCM, text: str) -> Chosen:
     """Choose test rows, or read rows from a file.
 
@@ -67,16 +84,21 @@ def choose_rows(run: RunFolder, model: SCM, text: str) -> Chosen:
     Raises:
         ValueError: If there is no such row or file, or a value is missing that nothing tells.
     """
+    found = find_rows(run, model, text)
+    rows = found.rows[torch.tensor(found.numbers)]
+    filled, read = reading.fill(model, rows)
+    return Chosen(filled, found.names, found.world, read)
+
+
+def find_rows(run: RunFolder, model: SCM, text: str) -> Found:
+    """Find test rows, or rows of a file, as `choose_rows` does, and leave gaps as they are."""
     path = Path(text)
     if path.is_dir() or path.suffix.lower() in (*SUFFIXES, *TABLES):
         rows, names = _from_files(run, model, path)
-        world = None
-    else:
-        test, world = run.test()
-        places = _places(text, test.n)
-        rows, names = test[torch.tensor(places)], [f"row {place}" for place in places]
-    filled, read = reading.fill(model, rows)
-    return Chosen(filled, names, world, read)
+        return Found(rows, range(rows.n), names, None)
+    test, world = run.test()
+    places = _places(text, test.n)
+    return Found(test, places, [f"row {place}" for place in places], world)
 
 
 def _places(text: str, n: int) -> list[int]:
@@ -243,7 +265,7 @@ def _cells(
         for what, values in parts.items():
             if isinstance(variable, Image):
                 file = Path("images") / f"{slug(row)}-{slug(name)}-{what}.png"
-                write(folder / file, _png(values.mean(0)))
+                write(folder / file, image_png(values.mean(0)))
                 yield f"{name}, {what}", file.as_posix()
             else:
                 yield f"{name}, {what}", _spell(variable, values)
@@ -261,12 +283,3 @@ def _spell(variable: Variable, draws: Tensor) -> str:
         codes, counts = draws.long().unique(return_counts=True)
         return variable.label(int(codes[int(counts.argmax())]))
     return " ".join(f"{number:.7g}" for number in draws.double().mean(0).flatten().tolist())
-
-
-def _png(image: Tensor) -> bytes:
-    from PIL import Image as Files
-
-    levels = (pixels(image.float().cpu()).clamp(0, 1) * 255).round().byte().numpy()
-    file = io.BytesIO()
-    Files.fromarray(levels).save(file, "PNG")
-    return file.getvalue()

@@ -46,7 +46,7 @@ Printed = tuple[str, list[str], list[Line]]
 
 @dataclass(frozen=True)
 class Check:
-    """What a study would do.
+    """The outcome of a check: what a study would do.
 
     Attributes:
         model: The model, untrained.
@@ -140,7 +140,11 @@ class Check:
         train, validation, test, truth = self.splits
         known = "known" if truth is not None else "not known"
         columns = ["training", "validation", "test", "true counterfactuals"]
-        return "rows", columns, [(str(train.n), str(validation.n), str(test.n), known)]
+        counts = [str(train.n), str(validation.n), str(test.n), known]
+        if left_out := self.splits.left_out:
+            columns.append("left out")
+            counts.append("\n".join(f"{count}: {reason}" for reason, count in left_out.items()))
+        return "rows", columns, [counts]
 
     def _positivity(self) -> Printed:
         title = (
@@ -151,13 +155,13 @@ class Check:
         lines: list[Line] = [
             (
                 label,
-                found.outcome or "",
-                found.seen,
-                f"{found.outside:.1%}",
-                f"{found.far:.1%}",
-                ", ".join(found.jointly[1:]),
+                one.outcome or "",
+                one.seen,
+                f"{one.outside:.1%}",
+                f"{one.far:.1%}",
+                ", ".join(one.jointly[1:]),
             )
-            for label, found in self.positivity
+            for label, one in self.positivity
         ]
         return title, columns, lines
 
@@ -172,9 +176,9 @@ def check(study: Study) -> Check:
         ValueError: If the data do not fit the variables, or an intervention is not possible.
     """
     model, splits = study.model(), study.splits()
-    asked = preflight(study, model, splits)
-    found = [
-        (q.label, p) for q, rows in asked for p in _positivity_of(q, model, splits.train, rows)
+    queries = preflight(study, model, splits)
+    positive = [
+        (q.label, p) for q, rows in queries for p in _positivity_of(q, model, splits.train, rows)
     ]
     seconds: dict[str, float] = {}
     objectives: dict[str, CounterfactualObjective] = {}
@@ -189,12 +193,12 @@ def check(study: Study) -> Check:
         for name, mechanism in model.mechanisms.items()
     }
     short = list(short_trainings(study, model, splits.train.n))
-    idle = [query.label for query, _ in asked if not query.affected(model)]
-    return Check(model, splits, found, parameters, seconds, objectives, short, idle)
+    idle = [query.label for query, _ in queries if not query.affected(model)]
+    return Check(model, splits, positive, parameters, seconds, objectives, short, idle)
 
 
-def _positivity_of(query: Query, model: SCM, train: Rows, asked: Rows) -> list[Positivity]:
-    return [p for k in query.do for p in positivity(model, train, asked, k, asked[k])]
+def _positivity_of(query: Query, model: SCM, train: Rows, rows: Rows) -> list[Positivity]:
+    return [p for k in query.do for p in positivity(model, train, rows, k, rows[k])]
 
 
 def _seconds(model: SCM, name: str, train: Rows, options: dict[str, Any]) -> float:

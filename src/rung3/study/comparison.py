@@ -96,7 +96,7 @@ def _flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
 
 
 def replicates(runs: Mapping[str, RunFolder]) -> list[list[str]]:
-    """Names of runs that differ in `training.seed`, and in nothing else but their names.
+    """Return the names of runs that differ in `training.seed`, and in nothing else but names.
 
     Args:
         runs: Folders of finished runs, by name.

@@ -1,7 +1,8 @@
 """The folder of a run: what it holds, whether it may be written to, and how it is opened again.
 
 study.yaml        the study as it was run: paths absolute, settings made, sealed by its first line
-data.json         digests of the rows' columns, where they were read from files
+data.json         digests of the rows' columns, where they were read from files, and how many rows
+                  of these were left out, by reason
 checkpoints/      of training; from here a run that was killed goes on
 history.json      losses by mechanism and epoch
 model/            the fitted model; written when training is done
@@ -24,10 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from rung3.data.files import DRAFTS, LIST, digest, finished, listed, write, write_json
+from rung3.data.readers.scans import ScanOptions, write_scan
 from rung3.data.rows import Rows
+from rung3.data.variables import Image
 from rung3.evaluation.verdict import Verdict, judge
 from rung3.scm.scm import SCM, load
-from rung3.scm.store import written
+from rung3.scm.store import obstacle, written
 from rung3.scm.zoo import find_model
 from rung3.study.locks import lock
 from rung3.study.sources import Splits, check_row
@@ -69,6 +72,11 @@ class RunFolder:
         self.report_path = self.path / "report.html"
         self.metrics_path = self.path / "metrics.json"
         self._read: tuple[bytes, Study] | None = None  # the study's file, and what it says
+
+    def predictors_of(self, member: int) -> Path:
+        """Return the file of a member of the committee of predictors, counted from 0."""
+        path = self.predictors_path
+        return path.with_stem(f"{path.stem}-{member + 1}") if member else path
 
     @property
     def answers_path(self) -> Path:
@@ -142,6 +150,14 @@ class RunFolder:
         if not overwrite and self.study_path.is_file():
             self._check_unfinished()
 
+    def check_model_path(self) -> None:
+        """Refuse if something else lies where the model is saved: training would be in vain."""
+        if other := obstacle(self.model_path):
+            raise ValueError(
+                f"{self.model_path} is there and is not a model's folder: {other}; move that away, "
+                "or choose another folder with --out"
+            )
+
     def check(self, study: Study, overwrite: bool = False) -> None:
         """Refuse if the folder holds a run of another study, or other things."""
         if not self.study_path.is_file():
@@ -150,22 +166,22 @@ class RunFolder:
                     f"{self.path} is there and is not the folder of a run; choose another with "
                     "--out"
                 )
-        elif not overwrite and (found := self._differences(study)):
-            if found == ["evaluation"]:
+        elif not overwrite and (parts := self._differences(study)):
+            if parts == ["evaluation"]:
                 raise ValueError(
                     f"{self.path} holds this run, finished, and differs in evaluation; ask its "
                     f"model otherwise with `rung3 evaluate {self.path} --set evaluation...`, "
                     "choose another folder with --out, or remove that run with --overwrite"
                 )
             raise ValueError(
-                f"{self.path} holds a run of a study that differs in {', '.join(found)}; choose "
+                f"{self.path} holds a run of a study that differs in {', '.join(parts)}; choose "
                 "another folder with --out, or remove that run with --overwrite"
             )
 
     def _differences(self, study: Study) -> list[str]:
-        """In what the run here differs: what is asked may change until the report is written."""
-        found = self.study().differences(study)
-        return found if self.finished or found != ["evaluation"] else []
+        """Name what differs from this run: what is asked may change until the report is written."""
+        parts = self.study().differences(study)
+        return parts if self.finished or parts != ["evaluation"] else []
 
     def _check_unfinished(self) -> None:
         if self.finished:
@@ -175,18 +191,18 @@ class RunFolder:
             )
 
     def _strange(self) -> Iterator[Path]:
-        """What is in the folder beside what a run that was killed at its start leaves."""
+        """Yield what is in the folder beside what a run that was killed at its start leaves."""
         for path in self.path.iterdir():
             if path.name != LOCK and not fnmatch(path.name, DRAFTS):
                 yield path
 
     def _left(self) -> list[Path]:
-        """Drafts that a kill left."""
+        """Return drafts that a kill left."""
         places = (self.path, self.model_path, *self.checkpoints.glob("*"))
         return [draft for place in places for draft in place.glob(DRAFTS)]
 
     def _written(self) -> list[Path]:
-        """Files that the run wrote, last first; but for the study, which keeps it a run's."""
+        """Return the files that the run wrote, last first; not the study, which makes it a run."""
         if not self.study_path.is_file():
             return []
         checkpoints = [self.checkpoints]
@@ -196,7 +212,9 @@ class RunFolder:
         if self._unlisted:
             report += [path for pattern in UNLISTED for path in self.path.glob(pattern)]
         model = written(self.model_path)
-        rest = [self.history_path, self.oracles_path, self.predictors_path, self.data_path]
+        others = self.path.glob(f"{self.predictors_path.stem}-[0-9]*.safetensors")
+        predictors = [self.predictors_path, *others]
+        rest = [self.history_path, self.oracles_path, *predictors, self.data_path]
         saved = [path for folder in checkpoints for path in folder.glob("[0-9]*/last.ckpt")]
         return [*report, *model, *rest, *saved]
 
@@ -225,28 +243,28 @@ class RunFolder:
             ValueError: If training has not ended here, anything but the evaluation is changed, or
                 the folder may not be used.
         """
-        model, own, other = self.model(), self.study(), RunFolder(folder)
+        model, study, other = self.model(), self.study(), RunFolder(folder)
         changed = Study.load(self.study_path, settings)
         if other.path.resolve() == self.path.resolve():
             raise ValueError(f"{folder} is the run itself; name another folder with --out")
-        if beyond := [name for name in own.differences(changed) if name != "evaluation"]:
+        if beyond := [name for name in study.differences(changed) if name != "evaluation"]:
             raise ValueError(
                 f"{', '.join(beyond)}: a fitted model can be asked otherwise (evaluation...); "
                 "`rung3 run` fits another"
             )
         other.check(changed, overwrite)
-        alike = own.evaluation.oracles == changed.evaluation.oracles
+        alike = study.evaluation.oracles == changed.evaluation.oracles
         with other.lock():
             other.claim(changed, overwrite)
-            kept = ["data_path", "history_path", *(["oracles_path"] if alike else [])]
-            for name in kept:
+            names = ["data_path", "history_path", *(["oracles_path"] if alike else [])]
+            for name in names:
                 if (file := getattr(self, name)).is_file():
                     write(getattr(other, name), file.read_bytes())
             model.save(other.model_path)
         return changed
 
     def study(self) -> Study:
-        """The study that was run here.
+        """Read the study that was run here.
 
         Raises:
             ValueError: If this is not the folder of a run.
@@ -274,7 +292,7 @@ class RunFolder:
         return True
 
     def model(self) -> SCM:
-        """The fitted model, with the run's predictors to read missing causes off images.
+        """Load the fitted model, with the run's predictors to read missing causes off images.
 
         Raises:
             ValueError: If training has not ended, or the model's files are altered.
@@ -322,8 +340,44 @@ class RunFolder:
             return judge(metrics) if stored is None else Verdict.of_config(stored)
         return None
 
+    def test_scan(self, at: int) -> tuple[str, Path, ScanOptions]:
+        """Return the image variable of a test row, its scan, and what is taken of that.
+
+        Raises:
+            ValueError: If the study has no image or several, or the row is not read from a scan.
+        """
+        study = self.study()
+        images = [k for k, v in study.declared().items() if isinstance(v, Image)]
+        if len(images) != 1:
+            raise ValueError(f"expected one image variable to write, and there are {images}")
+        return images[0], *study.data.test_scan(images[0], study.seed, at)
+
+    def write_scan(
+        self, path: str | Path, at: int, factual: Rows, imagined: Rows, note: str
+    ) -> Path:
+        """Write the counterfactual of a test row as a scan like the one that it was read from.
+
+        Args:
+            path: Where to write: a file named as the row's own is, or a folder for a DICOM series.
+            at: The number of the row, from 0.
+            factual: The row.
+            imagined: What it would have been; of several particles the mean is written.
+            note: What was asked, for the scan's header.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: If the study has no image or several, or the row is not read from a scan.
+        """
+        name, source, options = self.test_scan(at)
+        image = self.study().declared()[name]
+        assert isinstance(image, Image)
+        after = imagined[name] if imagined.particles is None else imagined[name].mean(0)
+        return write_scan(path, source, factual[name], after, image, options, note)
+
     def history(self) -> dict[str, Any]:
-        """Losses by mechanism and epoch; none, with a warning, if the file is damaged."""
+        """Read losses by mechanism and epoch; none, with a warning, if the file is damaged."""
         try:
             return dict(json.loads(self.history_path.read_bytes()))
         except (OSError, ValueError, TypeError) as error:
@@ -338,7 +392,10 @@ class RunFolder:
         """
         rows = {name: getattr(splits, name) for name in ("train", "validation", "test")}
         if not self.data_path.is_file():
-            write_json(self.data_path, {name: _digests(part) for name, part in rows.items()})
+            noted: dict[str, Any] = {name: _digests(part) for name, part in rows.items()}
+            if splits.left_out:
+                noted["rows left out"] = dict(splits.left_out)
+            write_json(self.data_path, noted)
         for name, part in rows.items():
             self.check_rows(name, part)
 
@@ -348,11 +405,20 @@ class RunFolder:
         Raises:
             ValueError: Naming the first column that has changed since the run began.
         """
+        if not self.data_path.is_file():
+            return  # rows that a world draws, or a run of version 0.1.0
         noted: dict[str, str] = {}
         with suppress(OSError, ValueError, KeyError, TypeError):
             noted = dict(json.loads(self.data_path.read_bytes())[name])
-        for column, found in _digests(rows).items():
-            if noted.get(column, found) != found:
+        current = _digests(rows)
+        if current.keys() - noted.keys():
+            warnings.warn(
+                f"{self.data_path} is damaged: it cannot be checked that the {name} rows are those "
+                "of the run",
+                stacklevel=2,
+            )
+        for column, now in current.items():
+            if noted.get(column, now) != now:
                 raise ValueError(
                     f"{column}: the data of {self.path} have changed since it was begun: this "
                     f"column of the {name} rows is another; restore the data, or run the study "

@@ -37,7 +37,7 @@ LABELS = tuple[str | int | float | bool, ...]
 
 
 def of_kind(kinds: Mapping[str, type[Any]], fields: Mapping[str, Any]) -> Any:
-    """The object that `{kind: Name, field: value, ...}` describes."""
+    """Build the object that `{kind: Name, field: value, ...}` describes."""
     fields = dict(fields)
     kind = fields.pop("kind", None)
     if kind is None:
@@ -46,7 +46,8 @@ def of_kind(kinds: Mapping[str, type[Any]], fields: Mapping[str, Any]) -> Any:
         raise unknown(("kind",), kinds, "kind", kind)
     today = getattr(kinds[kind], "renamed", {})  # of studies that were run before
     fields = {today.get(key, key): value for key, value in fields.items()}
-    known = list(inspect.signature(kinds[kind]).parameters)
+    parameters = inspect.signature(kinds[kind]).parameters
+    known = [key for key, one in parameters.items() if one.kind is not one.VAR_POSITIONAL]
     types = get_type_hints(kinds[kind].__init__)
     for key, value in fields.items():
         if key not in known:
@@ -64,16 +65,18 @@ def _check_type(what: str, value: Any, hint: Any) -> None:
     try:  # as JSON, where a list is a tuple
         adapter.validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
-        said = error.errors(include_url=False)[0]["msg"]
-        if "isinstance" in said:
-            said = "Expected text: an object cannot be written in a study"
-        raise ValueError(f"{what}: {said[0].lower()}{said[1:]}, got {value!r:.80}") from None
+        message = error.errors(include_url=False)[0]["msg"]
+        if "isinstance" in message:
+            message = "Expected text: an object cannot be written in a study"
+        raise ValueError(f"{what}: {message[0].lower()}{message[1:]}, got {value!r:.80}") from None
 
 
-def mechanism_of(said: str | Mapping[str, Any]) -> Mechanism:
-    """The mechanism that an equation, or a kind and its fields, describes."""
-    made: Mechanism = Equation(said) if isinstance(said, str) else of_kind(MECHANISMS, said)
-    return made
+def mechanism_of(description: str | Mapping[str, Any]) -> Mechanism:
+    """Build the mechanism that an equation, or a kind and its fields, describes."""
+    if isinstance(description, str):
+        return Equation(description)
+    mechanism: Mechanism = of_kind(MECHANISMS, description)
+    return mechanism
 
 
 def _check_variable(fields: dict[str, Any]) -> dict[str, Any]:
@@ -81,11 +84,11 @@ def _check_variable(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _check_mechanism(said: Any) -> Any:
-    if not isinstance(said, (dict, str)):
-        raise ValueError(f"expected an equation, or a kind and its fields; got {said!r:.80}")
-    mechanism_of(said)
-    return said
+def _check_mechanism(description: Any) -> Any:
+    if not isinstance(description, (dict, str)):
+        raise ValueError(f"expected an equation, or a kind and its fields; got {description!r:.80}")
+    mechanism_of(description)
+    return description
 
 
 VariableFields = Annotated[dict[str, Any], AfterValidator(_check_variable)]

@@ -21,7 +21,7 @@ from rung3.study.parser import FilePath, Part, nearest
 from rung3.training.counterfactual.objective import CounterfactualObjective
 from rung3.training.options import Options
 
-__all__ = ["Evaluation", "FitOptions", "ProtocolOptions", "Training", "WholeNumber"]
+__all__ = ["Derived", "Evaluation", "FitOptions", "ProtocolOptions", "Training", "WholeNumber"]
 
 WholeNumber = Annotated[int, Field(gt=-(2**62), lt=2**62)]
 
@@ -83,6 +83,11 @@ class Objective(Derived, of=CounterfactualObjective):
                 "epochs and lr are of a second training, and with a weight there is none; leave "
                 "them out"
             )
+        if self.predictors and self.value().committee > 1:
+            raise ValueError(
+                f"predictors: {self.predictors} is one member of a committee of "
+                f"{self.value().committee}; leave one of the two out"
+            )
         return self
 
     def value(self) -> CounterfactualObjective:
@@ -99,8 +104,8 @@ class Objective(Derived, of=CounterfactualObjective):
         if objective.weight is not None:
             return [{**options, "objective": objective}]
         second = {name: v for name, v in options.items() if name not in FIRST_TRAINING}
-        own = {k: v for k, v in (("epochs", self.epochs), ("lr", self.lr)) if v is not None}
-        second = {"epochs": SECOND_EPOCHS, **second, "objective": objective, **own}
+        changes = {k: v for k, v in (("epochs", self.epochs), ("lr", self.lr)) if v is not None}
+        second = {"epochs": SECOND_EPOCHS, **second, "objective": objective, **changes}
         return [dict(options), second]
 
 
@@ -125,7 +130,7 @@ class FitOptions(Derived, of=Options, without=WHOLE_RUN):
 
 
 class Training(FitOptions, of=Options):
-    """How to fit: options for all mechanisms, and others for some.
+    """The options of training, for all mechanisms, and others for some.
 
     Args:
         seed: Seed of weights, the order of rows and training's own draws; the study's if not given.
@@ -155,7 +160,7 @@ class Training(FitOptions, of=Options):
 
 
 class OracleOptions(Part):
-    """How the oracles that judge effectiveness are trained; see `rung3.evaluation.fit_oracles`.
+    """The training of the oracles that judge effectiveness; see `rung3.evaluation.fit_oracles`.
 
     Args:
         epochs: Passes over their rows.
@@ -194,7 +199,7 @@ def _preset(value: Any) -> Any:
 
 
 class ProtocolOptions(Derived, of=Protocol):
-    """What is asked and measured, as `rung3.evaluation.Protocol` takes it.
+    """The questions and measures, as `rung3.evaluation.Protocol` takes them.
 
     Args:
         preset: A preset that the rest changes, such as `melistas2024`, or `complete`.
@@ -221,7 +226,7 @@ class ProtocolOptions(Derived, of=Protocol):
 
 
 class Evaluation(Part):
-    """What to ask of the fitted model, as `rung3.evaluate` takes it.
+    """The questions to the fitted model, as `rung3.evaluate` takes them.
 
     Args:
         protocol: The name of a preset, or what is asked and measured; the options below that are
@@ -258,8 +263,8 @@ class Evaluation(Part):
             for name in ("n", "particles", "bootstrap")
             if (value := getattr(self, name)) is not None
         }
-        if (asked := self.interventions_of(variables)) is not None:
-            changes["interventions"] = asked
+        if (interventions := self.interventions_of(variables)) is not None:
+            changes["interventions"] = interventions
         return replace((self.protocol or ProtocolOptions()).value(), **changes)
 
     def interventions_of(

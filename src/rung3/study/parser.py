@@ -61,7 +61,7 @@ class Source:
         self.lines = dict(lines)
 
     def error(self, at: tuple[Any, ...], message: str) -> str:
-        """A message with the file, the line and the key it is about."""
+        """Word a message with the file, the line and the key that it is about."""
         line = next((self.lines[at[:k]] for k in range(len(at), 0, -1) if at[:k] in self.lines), 0)
         place = f"{self.path}:{line}" if line else f"{self.path}"
         key = ".".join(map(str, at))
@@ -227,7 +227,7 @@ def nearest(given: object, known: Iterable[str], what: str = "key") -> str:
 def unknown(
     key: tuple[str, ...], known: Iterable[str], what: str = "key", word: object = None
 ) -> PydanticCustomError:
-    """The error of an unknown key, or word under a key, `key` being its place in the part."""
+    """Word the error of an unknown key, or word under a key, `key` being its place in the part."""
     hint = nearest(word or key[-1], known, what)
     return PydanticCustomError("unknown_key", "{hint}", {"key": key, "hint": hint})
 
@@ -352,7 +352,7 @@ def _walk(
 
 
 def _expand(value: Any, source: Source, at: tuple[Any, ...]) -> Any:
-    """The value with its environment variables replaced."""
+    """Replace environment variables in a value."""
     if isinstance(value, dict):
         return {key: _expand(item, source, (*at, key)) for key, item in value.items()}
     if isinstance(value, list):
@@ -362,11 +362,11 @@ def _expand(value: Any, source: Source, at: tuple[Any, ...]) -> Any:
 
     def replace(match: re.Match[str]) -> str:
         name, otherwise = match.groups()
-        found = os.environ.get(name) or otherwise
-        if found is None:
+        text = os.environ.get(name) or otherwise
+        if text is None:
             message = f"environment variable {name} is not set; set it, or write ${{{name}:-path}}"
             raise ValueError(source.error(at, message))
-        return found
+        return text
 
     return _VARIABLE.sub(replace, value)
 

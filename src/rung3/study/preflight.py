@@ -140,18 +140,18 @@ def _check_peers(study: Study, model: SCM) -> None:
 
 def _check_devices(study: Study) -> None:
     """Refuse a precision, an accelerator or devices that Lightning would refuse."""
-    names = ("accelerator", "devices", "num_nodes", "precision")
+    names = ("accelerator", "devices", "num_nodes", "precision", "strategy")
     combinations = {
-        repr(asked): asked
+        repr(options): options
         for group in study.groups()
-        if (asked := {k: group.options[k] for k in names if k in group.options})
+        if (options := {k: group.options[k] for k in names if k in group.options})
     }
     if not combinations:
         return
     from rung3.training.loop import check_devices  # Lightning takes seconds to import
 
-    for asked in combinations.values():
+    for options in combinations.values():
         try:
-            check_devices(Options(**asked))
+            check_devices(Options(**options))
         except ValueError as error:
             raise ValueError(f"training.{error}") from None

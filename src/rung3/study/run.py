@@ -21,7 +21,7 @@ from rung3.study.lengths import short_trainings
 from rung3.study.preflight import batch_size_of, preflight
 from rung3.study.sources import Splits
 from rung3.study.study import Group, Study
-from rung3.training.counterfactual.preparation import fit_predictors
+from rung3.training.counterfactual.preparation import fit_committee
 from rung3.training.fitting import fit
 from rung3.training.options import History
 from rung3.training.oracles.oracles import Oracles, fit_oracles
@@ -69,6 +69,7 @@ def run_study(
     place, first = RunFolder(folder), is_first()
     if first:
         place.check_claim(study, overwrite)
+        place.check_model_path()
     with place.lock():
         with stoppable("while reading the data", CURE):
             splits, untrained = study.splits(), study.model()
@@ -119,7 +120,7 @@ class _Run:
         curves: dict[str, Any] = {}
         self.say(str(model))
         for k, group in enumerate(study.groups()):
-            history = self._fit_group(k, group, model, self.splits._replace(train=train))
+            history = self._fit_group(k, group, model, replace(self.splits, train=train))
             for name, losses in history.curves().items():
                 before = curves.setdefault(name, {})
                 curves[name] = before | {k: before.get(k, []) + v for k, v in losses.items()}
@@ -145,32 +146,36 @@ class _Run:
             validation = held if held.n else None
             return fit(model, splits.train, validation, only=group.mechanisms, **options)
 
-    def _predictors(self, model: SCM, splits: Splits, group: Group) -> Oracles:
-        """Return predictors for an objective: those given, or of rows that no oracle sees."""
+    def _predictors(self, model: SCM, splits: Splits, group: Group) -> list[Oracles]:
+        """Return a committee for an objective: that given, or of rows that no oracle sees."""
         study = self.study
-        own = study.training.mechanisms.get(group.mechanisms[0])
-        given = own.objective if own and own.objective else study.training.objective
+        options = study.training.mechanisms.get(group.mechanisms[0])
+        given = options.objective if options and options.objective else study.training.objective
         if given and given.predictors:
-            return Oracles.load(given.predictors)
+            return [Oracles.load(given.predictors)]
         if not is_first():
             meet()  # the first process has saved them by then
-        predictors = saved_oracles(self.place.predictors_path)
-        if predictors is None:
-            predictors = self._new_predictors(model, splits)
+        members = group.options["objective"].committee
+        paths = [self.place.predictors_of(k) for k in range(members)]
+        saved = [saved_oracles(path) for path in paths]
+        committee = [member for member in saved if member is not None]
+        if len(committee) < members:
+            committee = self._new_predictors(model, splits, paths)
         if is_first():
             meet()
-        return predictors
+        return committee
 
-    def _new_predictors(self, model: SCM, splits: Splits) -> Oracles:
+    def _new_predictors(self, model: SCM, splits: Splits, paths: list[Path]) -> list[Oracles]:
         study = self.study
         rows, held = study.halves(splits.train)[1], splits.validation
         self.say(f"training the predictors on {rows.n} of the training rows")
-        predictors = fit_predictors(
-            model, rows, held if held.n else None, study.training_seed, self.progress
+        committee = fit_committee(
+            len(paths), model, rows, held if held.n else None, study.training_seed, self.progress
         )
         if is_first():
-            predictors.save(self.place.predictors_path)
-        return predictors
+            for member, path in zip(committee, paths, strict=True):
+                member.save(path)
+        return committee
 
     def oracles(self, model: SCM) -> Oracles:
         """Return the oracles that judge effectiveness: those of an earlier start, or new ones."""

@@ -100,13 +100,13 @@ class Study(Part):
     def _consistent(self, info: ValidationInfo) -> Self:
         if (info.context or {}).get("sealed"):
             return self
-        asked = self.evaluation.interventions
+        given = self.evaluation.interventions
         places: dict[tuple[str, ...], Iterable[str]] = {
             ("variables",): self.variables,
             ("mechanisms",): self.mechanisms,
             ("training", "mechanisms"): self.training.mechanisms,
             ("training", "mislabelled"): self.training.mislabelled,
-            ("evaluation", "interventions"): asked if isinstance(asked, list) else (),
+            ("evaluation", "interventions"): given if isinstance(given, list) else (),
         }
         nodes = CausalGraph(self.graph).nodes
         for place, names in places.items():
@@ -137,8 +137,8 @@ class Study(Part):
     def _check_questions(self, model: SCM) -> None:
         place = "evaluation.interventions"
         try:
-            asked = self.evaluation.interventions_of(model.variables)
-            for label, value in asked.items() if isinstance(asked, dict) else ():
+            given = self.evaluation.interventions_of(model.variables)
+            for label, value in given.items() if isinstance(given, dict) else ():
                 model.do(value if isinstance(value, dict) else {label: value})
             place = "evaluation"
             self.evaluation.protocol_of(model.variables)
@@ -206,10 +206,10 @@ class Study(Part):
 
         Images with an objective come last, one by one: the others must be fitted by then.
         """
-        shared, own = self.training.shared(), self.training.mechanisms
+        shared, single = self.training.shared(), self.training.mechanisms
         declared = self.declared()
-        rest = [name for name in declared if name not in own]
-        alike = [(rest, shared), *(([name], shared | o.given()) for name, o in own.items())]
+        rest = [name for name in declared if name not in single]
+        alike = [(rest, shared), *(([name], shared | o.given()) for name, o in single.items())]
         groups, last = [], []
         for names, options in alike:
             objective = options.pop("objective", None)

@@ -140,7 +140,7 @@ def _wrong(path: str | Path, settings: list[str], share: float) -> list[tuple[st
     """
     study = Study.load(path, settings)
     images = [name for name, kind in study.declared().items() if isinstance(kind, Image)]
-    graph, found = CausalGraph(study.graph), [("as it is", f"name={study.name}")]
+    graph, variants = CausalGraph(study.graph), [("as it is", f"name={study.name}")]
     for label, drawn in misdrawn(graph).items():
         if any(cause in images for cause, _ in set(drawn.edges) - set(graph.edges)):
             continue
@@ -150,8 +150,8 @@ def _wrong(path: str | Path, settings: list[str], share: float) -> list[tuple[st
         except ValueError as refused:
             warnings.warn(f"stress: {label} is left out: {refused}", stacklevel=3)
             continue
-        found.append((label.replace("->", "to"), setting))
-    return found + [
+        variants.append((label.replace("->", "to"), setting))
+    return variants + [
         (f"{share:.0%} of {name} wrong", f"training.mislabelled={json.dumps({name: share})}")
         for name in study.declared()
         if name not in images

@@ -57,20 +57,20 @@ class Subject:
         return torch.where(spread > 0, spread, torch.ones_like(spread)).to(self.value)
 
     def generator(self, name: str) -> Generator:
-        """The stream of random numbers of this name."""
+        """Return the stream of random numbers of this name."""
         return stream(self.seed, name, self.mechanism.observed.device)
 
     def draw(self, name: str) -> Noise:
-        """Noise from its prior."""
+        """Draw noise from its prior."""
         return self.mechanism.sample_noise(self.n, self.parents, self.generator(name))
 
     def abduct(self, name: str = "abduct", particles: int | None = None) -> Noise:
-        """Noise abducted from the rows."""
+        """Abduct noise from the rows."""
         generator = self.generator(name)
         return self.mechanism.abduct(self.value, self.parents, particles, generator)
 
     def error(self, value: Tensor, expected: Tensor) -> float:
-        """Greatest error, relative to the expected value's size plus the rows' deviation."""
+        """Return the greatest error, relative to the expected size plus the rows' deviation."""
         if not value.is_floating_point():
             return float((value != expected).sum())
         v = self.mechanism.variable
@@ -104,7 +104,7 @@ def _rows(variable: Variable) -> int:
 
 
 def _any_value(variable: Variable, n: int, generator: Generator) -> Tensor:
-    """Values all over a variable's support, `(n, *shape)`."""
+    """Draw values all over a variable's support, `(n, *shape)`."""
     if isinstance(variable, Discrete):
         return torch.randint(variable.classes, (n,), generator=generator).to(variable.dtype)
     uniform = torch.rand((n, *variable.shape), generator=generator)
@@ -112,11 +112,12 @@ def _any_value(variable: Variable, n: int, generator: Generator) -> Tensor:
         levels = float(variable.levels or 255)
         return (uniform * levels).round() / levels
     assert isinstance(variable, Continuous)
-    return _into(variable, 3 * uniform - 1.5, 1.5)
+    value = _into(variable, 3 * uniform - 1.5, 1.5)
+    return value.round() if variable.whole else value
 
 
 def _into(variable: Continuous, value: Tensor, reach: float) -> Tensor:
-    """Values in [-reach, reach], stretched or moved into the support."""
+    """Map values in [-reach, reach] into the support, stretched or moved."""
     low, high = variable.lower, variable.upper
     if low > -torch.inf and high < torch.inf:
         return variable.wrap(low + (value / reach + 1) / 2 * (high - low))
@@ -124,13 +125,14 @@ def _into(variable: Continuous, value: Tensor, reach: float) -> Tensor:
 
 
 def far(variable: Variable, value: Tensor) -> Tensor:
-    """Values at 5 to 50 deviations from the mean, inside the support."""
+    """Return values at 5 to 50 deviations from the mean, inside the support."""
     if not isinstance(variable, Continuous):
         return value
     steps = torch.tensor([5.0, -5.0, 20.0, -20.0, 50.0, -50.0], device=value.device)
     away = steps.repeat(len(value) // len(steps) + 1)[: len(value)]
     away = away.reshape(-1, *[1] * (value.ndim - 1))
     moved = value.mean(0) + away * value.std(0)
+    moved = moved.round() if variable.whole else moved
     return (
         variable.wrap(moved) if variable.circular else moved.clamp(variable.lower, variable.upper)
     )

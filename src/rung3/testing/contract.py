@@ -10,14 +10,14 @@ of approximate ones it is reported how far they are from them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 
 import torch
 from torch import Tensor
 
-from rung3.data.rows import Noise, map_noise
+from rung3.data.rows import Noise, map_noise, noise_parts
 from rung3.data.variables import Continuous, Discrete, Image, Variable
 from rung3.mechanisms.base import Mechanism
 from rung3.testing.case import Subject, far, prepare
@@ -35,7 +35,7 @@ class MechanismError(ValueError):
 
 @dataclass(frozen=True)
 class MechanismReport:
-    """What `check_mechanism` found: a line for each check that passed.
+    """The result of `check_mechanism`: a line for each check that passed.
 
     Attributes:
         mechanism: The mechanism, as it would be written.
@@ -105,7 +105,7 @@ def check_mechanism(
 
 
 def check_shapes(subject: Subject) -> str:
-    """Shapes and types of all that a mechanism returns; predictions lie in the support."""
+    """Check shapes and types of all that a mechanism returns; predictions lie in the support."""
     m, n = subject.mechanism, subject.n
     _expect("predict", tuple(subject.value.shape), (n, *m.variable.shape))
     _expect("predict", subject.value.dtype, m.variable.dtype)
@@ -114,13 +114,13 @@ def check_shapes(subject: Subject) -> str:
     _expect("abduct", _shape_of(subject.abduct()), _shape_of(subject.noise))
     _expect("log_prob", tuple(m.log_prob(subject.value, subject.parents).shape), (n,))
     _expect("loss", tuple(m.loss(subject.value, subject.parents).shape), ())
-    for name, part in _parts(subject.noise):
+    for name, part in noise_parts(subject.noise).items():
         _expect(f"sample_noise{name}", len(part), n)
     return f"{n} rows"
 
 
 def check_gradients(subject: Subject) -> str:
-    """The loss is finite, and so is its gradient in every parameter."""
+    """Check that the loss is finite, and so is its gradient in every parameter."""
     m = subject.mechanism
     m.zero_grad()
     parameters = dict(m.named_parameters())
@@ -161,7 +161,7 @@ def check_outside(subject: Subject) -> str:
 
 @torch.no_grad()
 def check_particles(subject: Subject) -> str:
-    """Abduction with K particles has a leading axis K, and each particle predicts x."""
+    """Check that abduction with K particles has a leading axis K, and each particle predicts x."""
     k = 3
     noise = subject.abduct(particles=k)
     axis = {name: (k, *shape) for name, shape in _shape_of(subject.noise).items()}
@@ -174,7 +174,7 @@ def check_particles(subject: Subject) -> str:
 
 @torch.no_grad()
 def check_rows(subject: Subject) -> str:
-    """A row's value does not depend on the rows beside it."""
+    """Check that a row's value does not depend on the rows beside it."""
     m, at = subject.mechanism, slice(1, 4)
     noise = map_noise(lambda part: part[at], subject.noise)
     parents = {name: value[at] for name, value in subject.parents.items()}
@@ -191,7 +191,7 @@ def check_rows(subject: Subject) -> str:
 
 @torch.no_grad()
 def check_seed(subject: Subject) -> str:
-    """A generator fixes all that is random, and torch's own is left alone."""
+    """Check that a generator fixes all that is random, and torch's own is left alone."""
     before = torch.random.get_rng_state()
     for name, drawn in {"sample_noise": subject.draw, "abduct": subject.abduct}.items():
         if not _same(drawn("again"), drawn("again")):
@@ -201,15 +201,14 @@ def check_seed(subject: Subject) -> str:
     repeated = subject.mechanism.predict(subject.noise, subject.parents)
     if not torch.equal(repeated, subject.value):
         raise MechanismError("predict differs between two calls with the same noise and parents")
-    parts = [part for _, part in _parts(subject.noise)]
-    if parts and _same(subject.draw("one"), subject.draw("two")):
+    if noise_parts(subject.noise) and _same(subject.draw("one"), subject.draw("two")):
         raise MechanismError("sample_noise is the same under two seeds")
     return "the same under one seed"
 
 
 @torch.no_grad()
 def check_saving(subject: Subject) -> str:
-    """`config()` and `state_dict()` make the same mechanism again."""
+    """Check that `config()` and `state_dict()` make the same mechanism again."""
     from safetensors.torch import load, save
 
     m = subject.mechanism
@@ -229,7 +228,7 @@ def check_saving(subject: Subject) -> str:
 
 @torch.no_grad()
 def check_density(subject: Subject) -> str:
-    """The density integrates to one; over the categories, it sums to one."""
+    """Check that the density integrates to one; over the categories, that it sums to one."""
     m = subject.mechanism
     if m.abduction == "approximate":
         return "not checked: approximate"
@@ -244,7 +243,7 @@ def check_density(subject: Subject) -> str:
 
 @torch.no_grad()
 def check_noise(subject: Subject) -> str:
-    """Noise abducted over data drawn from the mechanism follows its prior."""
+    """Check that noise abducted over data drawn from the mechanism follows its prior."""
     from scipy.stats import ks_2samp
 
     abducted, prior = _columns(subject.abduct("posterior")), _columns(subject.draw("prior"))
@@ -292,7 +291,7 @@ def _close(subject: Subject, value: Tensor, expected: Tensor) -> float:
 
 
 def _mass(subject: Subject, row: int) -> float:
-    """The integral of `p(x | pa)` under the parents of one row."""
+    """Return the integral of `p(x | pa)` under the parents of one row."""
     m = subject.mechanism
 
     def density(value: Tensor) -> Tensor:
@@ -312,9 +311,9 @@ def _mass(subject: Subject, row: int) -> float:
 
 
 def _columns(noise: Noise) -> dict[str, Tensor]:
-    """Each coordinate of noise `(n, ...)`, and sums that tell dependent from independent ones."""
+    """Return each coordinate of noise `(n, ...)`, and sums that tell dependence."""
     columns = {}
-    for name, part in _parts(noise):
+    for name, part in noise_parts(noise).items():
         flat = part.reshape(len(part), -1).double().cpu()
         if flat.shape[1] > 64:  # an image's: all pixels as one
             columns[name or "u"] = flat.flatten()
@@ -325,17 +324,13 @@ def _columns(noise: Noise) -> dict[str, Tensor]:
     return columns
 
 
-def _parts(noise: Noise) -> Iterator[tuple[str, Tensor]]:
-    yield from {"": noise}.items() if isinstance(noise, Tensor) else noise.items()
-
-
 def _shape_of(noise: Noise) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(part.shape) for name, part in _parts(noise)}
+    return {name: tuple(part.shape) for name, part in noise_parts(noise).items()}
 
 
 def _same(one: Noise, other: Noise) -> bool:
-    pairs = zip(_parts(one), _parts(other), strict=True)
-    return all(torch.equal(a, b) for (_, a), (_, b) in pairs)
+    pairs = zip(noise_parts(one).values(), noise_parts(other).values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
 
 
 def _expect(what: str, given: object, expected: object) -> None:

@@ -2,7 +2,7 @@
 
 In one dimension by Gauss-Legendre quadrature between quantiles of the draws, in more by importance
 sampling, `E_q[p(x) / q(x)]`, from a wide Student's t distribution fitted to them; round circles,
-over a Sobol sequence.
+over a Sobol sequence. Of whole numbers it is a sum.
 """
 
 from __future__ import annotations
@@ -21,18 +21,27 @@ Density: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def integrate(density: Density, drawn: Tensor, variable: Continuous) -> float:
-    """The integral of a density over the support of its variable.
+    """Return the integral of a density over the support of its variable.
 
     Args:
         density: `p(x)`, shape `(n,)`, of values `(n, *shape)`.
         drawn: Values drawn from it, `(n, *shape)`; they say where to look.
         variable: The variable, scalar or vector.
     """
+    if variable.whole:
+        return _sum(density, drawn, variable)
     return (_importance if variable.shape else _quadrature)(density, drawn, variable)
 
 
+def _sum(density: Density, x: Tensor, v: Continuous) -> float:
+    """Sum over the whole numbers of the support, far beyond those drawn."""
+    reach = 10 * (x.max() - x.min() + 10)
+    low, high = max(v.lower, float(x.min() - reach)), min(v.upper, float(x.max() + reach))
+    return float(density(torch.arange(low, high + 1, dtype=x.dtype)).sum())
+
+
 def _quadrature(density: Density, x: Tensor, v: Continuous) -> float:
-    """Gauss-Legendre between quantiles of the drawn values, and on doubling cells beyond them."""
+    """Integrate by Gauss-Legendre between quantiles of the draws, and on doubling cells beyond."""
     import numpy as np
 
     order = x.double().sort().values
@@ -47,7 +56,7 @@ def _quadrature(density: Density, x: Tensor, v: Continuous) -> float:
 
 
 def _importance(density: Density, x: Tensor, v: Continuous) -> float:
-    """`E_q[p(x) / q(x)]` under a kernel estimate q of the drawn values, kept in the support."""
+    """Estimate `E_q[p(x) / q(x)]` under a kernel estimate q of the drawn values, in the support."""
     d, n = x.shape[1], 20_000
     generator = torch.Generator().manual_seed(0)
     if v.circular:

@@ -23,7 +23,7 @@ def remark_after(
         warnings.warn(
             f"no step was taken: max_seconds={options.max_seconds} were over at once, and the "
             "weights are as they were; give more time",
-            stacklevel=4,
+            stacklevel=5,
         )
     for name, mechanism in mechanisms.items():
         nats = history.training[name][-1:]
@@ -31,5 +31,5 @@ def remark_after(
             warnings.warn(
                 f"{name}: its loss is {nats[0]:.3g} after training, so its answers mean nothing; "
                 f"try a lower lr (now {options.lr or mechanism.learning_rate:g})",
-                stacklevel=4,
+                stacklevel=5,
             )

@@ -37,5 +37,5 @@ class Average(nn.Module):
         """Move the average along after step n."""
         decay = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
         get_ema_multi_avg_fn(decay)(*self._columns, n)
-        for own, current in zip(self.module.buffers(), self._trained[0].buffers(), strict=True):
-            own.copy_(current)
+        for average, current in zip(self.module.buffers(), self._trained[0].buffers(), strict=True):
+            average.copy_(current)

@@ -119,8 +119,8 @@ class Batch:
         A process that has none of the batch's rows borrows one, which counts for nothing: its loss
         must hang on the same parameters as that of the others.
         """
-        own = self._own(self._complete(mechanism))
-        value, *parents = (self._take(name, own) for name in (mechanism.name, *mechanism.parents))
+        rows = self._own(self._complete(mechanism))
+        value, *parents = (self._take(name, rows) for name in (mechanism.name, *mechanism.parents))
         return value, dict(zip(mechanism.parents, parents, strict=True))
 
     def columns(self, names: Iterable[str], mechanism: Trainable) -> dict[str, Tensor]:
@@ -162,8 +162,9 @@ class Batch:
             yield
             return
         count, total = self.count(mechanism), self.total(mechanism)
-        own = torch.arange(total)[self.rank :: self.devices] if count else torch.zeros(1).long()
-        with DrawnAsOne(len(own), total, own), shared_means(lambda m: summed(m * count) / total):
+        places = torch.arange(total)[self.rank :: self.devices] if count else torch.zeros(1).long()
+        means = shared_means(lambda m: summed(m * count) / total)
+        with DrawnAsOne(len(places), total, places), means:
             yield
 
     def _complete(self, mechanism: Trainable) -> slice | Tensor:
@@ -178,8 +179,8 @@ class Batch:
         """Return this process's part of rows, or a row that it borrows."""
         if self.devices == 1 or isinstance(rows, slice):
             return rows
-        own = rows[self.rank :: self.devices]
-        return own if len(own) else rows[:1]
+        part = rows[self.rank :: self.devices]
+        return part if len(part) else rows[:1]
 
     def _take(self, name: str, rows: slice | Tensor) -> Tensor:
         return self.send(self.table.values[name][rows])

@@ -30,7 +30,8 @@ def candidates(variable: Variable, parents: Mapping[str, Variable]) -> list[list
 
     Each family names its own (`Mechanism.candidates`). Numbers: additive noise about a line, a
     parabola, a cubic, a network; then noise whose spread depends on the parents; about a sum of
-    trees; then noise whose shape depends on the parents. Categories: logistic, then networks.
+    trees; then noise whose shape depends on the parents. Whole numbers from 0: counts, Poisson or
+    negative binomial. Categories: logistic, counts where all parents are discrete, networks.
 
     Example:
         >>> from rung3 import Categorical, Continuous
@@ -45,7 +46,7 @@ def candidates(variable: Variable, parents: Mapping[str, Variable]) -> list[list
 def suited(mechanism: Mechanism, rows: Rows) -> list[list[Mechanism]]:
     """Return what is tried for a variable, given how often it lies at a bound."""
     v, kinds = mechanism.variable, candidates(mechanism.variable, mechanism.parents)
-    if not isinstance(v, Continuous) or v.shape or v.circular:
+    if not isinstance(v, Continuous) or v.shape or v.circular or v.whole:
         return kinds
     at_bound = (rows[mechanism.name] <= v.lower) | (rows[mechanism.name] >= v.upper)
     if int(at_bound.sum()) < BOUND_ROWS:

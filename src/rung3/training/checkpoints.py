@@ -19,7 +19,7 @@ __all__ = ["Checkpoints", "Sealed", "check", "resuming"]
 
 
 class Checkpoints(Checkpoint):
-    """Writes `last.ckpt` after every epoch, and every so many steps between.
+    """A callback that writes `last.ckpt` after every epoch, and every so many steps between.
 
     Args:
         path: The file.

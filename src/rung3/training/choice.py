@@ -29,12 +29,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 
-from rung3.data.rows import Rows, as_rows, spell_unknown
+from rung3.data.rows import Rows, Values, as_rows, spell_unknown
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.splits import split
 from rung3.mechanisms import Mechanism
@@ -42,13 +43,14 @@ from rung3.scm.scm import SCM
 from rung3.scm.undeclared import infer
 from rung3.training.batches import Table
 from rung3.training.candidates import candidates, suited
-from rung3.training.fitting import calibrate, fit
+from rung3.training.fitting import calibrate, fit, learn
 from rung3.training.noise_test import independence
+from rung3.training.relearning import relearning
 from rung3.training.remarks import quiet, remark
 
 __all__ = ["Choice", "Trial", "candidates", "choose"]
 
-LEAST = 50
+MIN_HELD_OUT = 50
 """Rows that must be held out for a variable."""
 
 DOUBT = 0.05
@@ -66,7 +68,7 @@ POLISHING_RATE = 1e-4
 
 @dataclass(frozen=True)
 class Trial:
-    """What rows say of one candidate.
+    """The evidence of rows on one candidate.
 
     Attributes:
         mechanism: The candidate, as it would be written.
@@ -95,11 +97,9 @@ class Trial:
         return not self.independence <= self.level
 
     def __str__(self) -> str:
-        apart = (
-            "" if math.isnan(self.independence) else f", independence p = {self.independence:.2g}"
-        )
+        p = "" if math.isnan(self.independence) else f", independence p = {self.independence:.2g}"
         behind = f"{self.behind:.4f} +- {self.error:.4f} behind" if self.behind else "the best"
-        return f"{self.mechanism}: log p = {self.log_prob:.4f}, {behind}{apart}"
+        return f"{self.mechanism}: log p = {self.log_prob:.4f}, {behind}{p}"
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Choice:
 
 def choose(
     model: SCM,
-    rows: Mapping[str, Any],
+    rows: Values,
     *,
     among: Mapping[str, Iterable[Mechanism]] | None = None,
     held_out: float = 0.2,
@@ -169,62 +169,90 @@ def choose(
         >>> choice.chosen["x2"]
         'AdditiveNoise(degree=1)'
     """
-    if not 0 < held_out < 1:
-        raise ValueError(f"held_out={held_out} must lie between 0 and 1")
-    if model.confounding.members:
-        raise ValueError("choose: hidden causes join variables; name their mechanisms and fit")
     given = {name: list(tried) for name, tried in (among or {}).items()}
-    if unknown := [name for name in given if name not in model.variables]:
-        raise ValueError(f"among: {spell_unknown(unknown, model.variables)}")
-    if empty := [name for name, tried in given.items() if not tried]:
-        raise ValueError(f"among: {empty[0]}: expected at least one mechanism")
+    _check(model, given, held_out, steps, batch_size)
     base = base_seed(seed)
     infer(model, rows)
+    table = _table(model, rows)
+    remark(model.mechanisms, table)
+    searches = {
+        name: _Search([given[name]] if name in given else suited(m, table), name in given)
+        for name, m in model.mechanisms.items()
+        if name in given or name in model.defaults
+    }
+    options = {"progress": False, **options, "seed": base, "validation_share": 0}
+    fitting = _Fitting(steps, batch_size, options)
+    _search(model, searches, fitting, *split(table, held_out, base))
+    return _conclude(model, searches, level, fitting, table)
+
+
+def _check(
+    model: SCM,
+    among: Mapping[str, list[Mechanism]],
+    held_out: float,
+    steps: int,
+    batch_size: int,
+) -> None:
+    """Refuse options out of range, and a model or candidates that there is no choice for."""
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out={held_out} must lie between 0 and 1")
+    if steps < 2 or batch_size < 1:
+        raise ValueError(f"steps={steps} must be at least 2, and batch_size={batch_size} 1")
+    if model.confounding.members:
+        raise ValueError("choose: hidden causes join variables; name their mechanisms and fit")
+    if unknown := [name for name in among if name not in model.variables]:
+        raise ValueError(f"among: {spell_unknown(unknown, model.variables)}")
+    if empty := [name for name, tried in among.items() if not tried]:
+        raise ValueError(f"among: {empty[0]}: expected at least one mechanism")
+
+
+def _table(model: SCM, rows: Values) -> Rows:
+    """Check the rows: every variable has a column, and every column several values."""
     checked = as_rows(rows, model.variables, torch.device("cpu"))
     if lacking := [name for name in model.variables if name not in checked]:
         raise ValueError(f"{lacking[0]}: not among the rows' columns, which are {list(checked)}")
     table = Rows({name: value.detach() for name, value in checked.items()})
     _check_varied(table)
-    remark(model.mechanisms, table)
-    train, held = split(table, held_out, base)
-    if steps < 2 or batch_size < 1:
-        raise ValueError(f"steps={steps} must be at least 2, and batch_size={batch_size} 1")
-    options = {"progress": False, **options, "seed": base, "validation_share": 0}
-    bound = model.mechanisms
-    kinds = {
-        name: [given[name]] if name in given else suited(m, table)
-        for name, m in bound.items()
-        if name in given or name in model.defaults
-    }
-    lines = {name: list(itertools.chain(*found)) for name, found in kinds.items()}
-    levels = {name: level / len(line) for name, line in lines.items() if len(line) > 1}
-    fitting = _Fitting(steps, batch_size, options)
-    judged: dict[str, dict[int, _Judged]] = {name: {} for name in levels}
+    return table
+
+
+def _search(
+    model: SCM, searches: Mapping[str, _Search], fitting: _Fitting, train: Rows, held: Rows
+) -> None:
+    """Try candidates, those of different variables together, until each variable has enough."""
     while now := {
-        name: index
-        for name, done in judged.items()
-        if (index := _next(kinds[name], done, name in given)) is not None
+        name: index for name, search in searches.items() if (index := search.next()) is not None
     }:
-        trial = SCM(model.graph, model.variables, {k: lines[k][index] for k, index in now.items()})
+        tried = {name: searches[name].line[index] for name, index in now.items()}
+        trial = SCM(model.graph, model.variables, tried)
         fitting.trial(trial, train, now)
         for name, index in now.items():
-            judged[name][index] = _judge(trial.mechanisms[name], train, held, base)
-    found = {name: line[0] for name, line in lines.items()}
-    reasons = dict.fromkeys(found, "nothing simpler or richer to compare with")
-    trials = {name: _compare(done, levels[name]) for name, done in judged.items()}
-    begun = {}
-    for name, tried in trials.items():
-        place, reasons[name] = _decide(tried)
-        index = list(judged[name])[place]
-        found[name], begun[name] = lines[name][index], judged[name][index].mechanism
-    kept = {name: m for name, m in bound.items() if name not in found}
-    reasons |= dict.fromkeys(kept, "named by you")
-    made = SCM(model.graph, model.variables, {name: m.clone() for name, m in kept.items()} | found)
-    for name, mechanism in begun.items():
-        made.mechanisms[name].load_state_dict(mechanism.state_dict())
-    fitting.final(made, table)
-    chosen = {name: m.describe() for name, m in made.mechanisms.items()}
-    return Choice(made, chosen, {name: reasons[name] for name in chosen}, trials)
+            judged = _judge(trial.mechanisms[name], train, held, fitting.seed)
+            searches[name].judged[index] = judged
+
+
+def _conclude(
+    model: SCM, searches: Mapping[str, _Search], level: float, fitting: _Fitting, rows: Rows
+) -> Choice:
+    """Build the model of the mechanisms that did best, and fit it on all rows."""
+    trials = {name: search.trials(level) for name, search in searches.items() if search.judged}
+    mechanisms = {name: m.clone() for name, m in model.mechanisms.items() if name not in searches}
+    reasons = dict.fromkeys(mechanisms, "named by you")
+    weights = {}
+    for name, search in searches.items():
+        index, reasons[name] = 0, "nothing simpler or richer to compare with"
+        if name in trials:
+            place, reasons[name] = _decide(trials[name])
+            index = list(search.judged)[place]
+            weights[name] = search.judged[index].mechanism.state_dict()
+        mechanisms[name] = search.line[index]
+    best = SCM(model.graph, model.variables, mechanisms)
+    for name, state in weights.items():
+        best.mechanisms[name].load_state_dict(state)
+    fitting.final(best, rows)
+    best.relearn = relearning(best, rows, partial(learn, options=fitting.training(rows)))
+    chosen = {name: m.describe() for name, m in best.mechanisms.items()}
+    return Choice(best, chosen, {name: reasons[name] for name in chosen}, trials)
 
 
 @dataclass(frozen=True)
@@ -236,29 +264,78 @@ class _Judged:
         learned: Log-likelihoods of the rows that it learned from, each less its share of the
             parameters; of none, where these are not known.
         held: Log-likelihoods of the rows held out.
-        apart: How independent its noise is.
+        independence: P-value that its noise and the parents are independent.
     """
 
     mechanism: Mechanism
     learned: torch.Tensor
     held: torch.Tensor
-    apart: float
+    independence: float
+
+
+@dataclass
+class _Search:
+    """The search for the mechanism of one variable.
+
+    Attributes:
+        groups: Candidates, the simplest first.
+        every: Whether all of them are tried.
+        judged: What rows say of those that were tried, by their place among all candidates.
+    """
+
+    groups: list[list[Mechanism]]
+    every: bool
+    judged: dict[int, _Judged] = field(default_factory=dict)
+
+    @property
+    def line(self) -> list[Mechanism]:
+        """All candidates, the simplest first."""
+        return list(itertools.chain(*self.groups))
+
+    def trials(self, level: float) -> list[Trial]:
+        """Compare what was tried, at a level that is corrected for the number of candidates."""
+        return _compare(list(self.judged.values()), level / len(self.line))
+
+    def next(self) -> int | None:
+        """Return which candidate is tried next; none, if what was tried is enough."""
+        if len(self.line) == 1:
+            return None
+        first = 0
+        for group in self.groups:
+            last = first + len(group) - 1
+            if last not in self.judged:
+                tried = [index for index in self.judged if index >= first]
+                if self.every or len(tried) < 2:
+                    return first + len(tried)
+                *_, newest = trials = _compare([self.judged[k] for k in tried], 0.0)
+                better = newest.log_prob >= max(one.log_prob for one in trials)
+                return first + len(tried) if better else last
+            first = last + 1
+            trials = _compare(list(self.judged.values()), DOUBT)
+            if not self.every and any(t.as_good and t.independent for t in trials):
+                return None
+        return None
 
 
 @dataclass(frozen=True)
 class _Fitting:
-    """How mechanisms are trained: those that are solved beforehand for one step."""
+    """The training of mechanisms: those that are solved beforehand for one step."""
 
     steps: int
     batch_size: int
     options: Mapping[str, Any]
+
+    @property
+    def seed(self) -> int:
+        """The seed of training and of what is drawn."""
+        return int(self.options["seed"])
 
     def trial(self, model: SCM, rows: Rows, names: Iterable[str]) -> None:
         """Fit some mechanisms, for half of the steps."""
         solved = {
             name: model.mechanisms[name] for name in names if model.mechanisms[name].closed_form
         }
-        calibrate(model, solved, rows, self.options["seed"])
+        calibrate(model, solved, rows, self.seed)
         model.requires_grad_(False)
         self._train(model, rows, [name for name in names if name not in solved])
 
@@ -270,14 +347,18 @@ class _Fitting:
             fit(model, rows, only=solved, **{**self.options, **once})
         self._train(model, rows, [n for n in model.variables if n not in solved])
 
+    def training(self, rows: Rows, part: float = 1.0) -> dict[str, Any]:
+        """Return the options of `fit` for so large a part of the steps."""
+        size = max(1, min(self.batch_size, rows.n // 8))
+        epochs = math.ceil(part * self.steps / max(1, rows.n // size))
+        return {**self.options, "epochs": epochs, "batch_size": size}
+
     def _train(self, model: SCM, rows: Rows, names: list[str]) -> None:
         if names:
-            size = max(1, min(self.batch_size, rows.n // 8))
-            epochs = math.ceil(self.steps / 2 / max(1, rows.n // size))
             for name in names:
                 model.mechanisms[name].requires_grad_(True)
             with quiet():
-                fit(model, rows, only=names, epochs=epochs, batch_size=size, **self.options)
+                fit(model, rows, only=names, **self.training(rows, 0.5))
 
 
 def _check_varied(rows: Rows) -> None:
@@ -293,11 +374,11 @@ def _check_varied(rows: Rows) -> None:
 
 @torch.no_grad()
 def _judge(mechanism: Mechanism, train: Rows, held: Rows, seed: int) -> _Judged:
-    """What rows say of a mechanism."""
+    """Let rows judge a mechanism."""
     value, parents = Table(held, [mechanism]).all().of(mechanism)
-    if len(value) < LEAST:
+    if len(value) < MIN_HELD_OUT:
         raise ValueError(
-            f"{mechanism.name}: {len(value)} rows are held out; at least {LEAST} are needed"
+            f"{mechanism.name}: {len(value)} rows are held out; at least {MIN_HELD_OUT} are needed"
         )
     scores = mechanism.log_prob(value, parents).double()
     before, causes = Table(train, [mechanism]).all().of(mechanism)
@@ -306,37 +387,18 @@ def _judge(mechanism: Mechanism, train: Rows, held: Rows, seed: int) -> _Judged:
         learned = mechanism.log_prob(before, causes).double() - determined / len(before)
     elif math.isnan(determined):
         determined = sum(parameter.numel() for parameter in mechanism.parameters())
-    apart = math.nan
+    p = math.nan
     if mechanism.parents:
         if ROWS_A_PARAMETER * determined <= len(before):
             value = torch.cat([before, value])
             parents = {k: torch.cat([causes[k], parents[k]]) for k in parents}
         noise = mechanism.abduct(value, parents, None, stream(seed, f"abduct {mechanism.name}"))
-        apart = independence(mechanism.name, noise, parents, mechanism, seed)
-    return _Judged(mechanism, learned, scores, apart)
+        p = independence(noise, parents, mechanism.parents, seed)
+    return _Judged(mechanism, learned, scores, p)
 
 
-def _next(kinds: list[list[Mechanism]], done: dict[int, _Judged], every: bool) -> int | None:
-    """Which candidate is tried next; none, if what was tried is enough."""
-    first = 0
-    for kind in kinds:
-        last = first + len(kind) - 1
-        if last not in done:
-            tried = [index for index in done if index >= first]
-            if every or len(tried) < 2:
-                return first + len(tried)
-            *_, newest = trials = _compare({k: done[k] for k in tried}, 0.0)
-            better = newest.log_prob >= max(one.log_prob for one in trials)
-            return first + len(tried) if better else last
-        first = last + 1
-        if not every and any(t.as_good and t.independent for t in _compare(done, DOUBT)):
-            return None
-    return None
-
-
-def _compare(done: Mapping[int, _Judged], level: float) -> list[Trial]:
-    """Each candidate beside the best; on all rows, where both tell what they took from them."""
-    judged = list(done.values())
+def _compare(judged: list[_Judged], level: float) -> list[Trial]:
+    """Compare each candidate with the best; on all rows, where both tell what they took."""
 
     def scores(one: _Judged, other: _Judged) -> torch.Tensor:
         both = len(one.learned) and len(other.learned)
@@ -349,18 +411,17 @@ def _compare(done: Mapping[int, _Judged], level: float) -> list[Trial]:
     for one in judged[1:]:
         if float(behind(best, one).mean()) > 0:
             best = one
-    found = []
+    trials = []
     for one in judged:
-        off = behind(one, best)
-        error = float(off.std() / math.sqrt(len(off)))
-        mean, gap = float(scores(one, one).mean()), float(off.mean())
-        name = one.mechanism.describe()
-        found.append(Trial(name, mean, gap, error, one.apart, level))
-    return found
+        gaps = behind(one, best)
+        error = float(gaps.std() / math.sqrt(len(gaps)))
+        mean, gap = float(scores(one, one).mean()), float(gaps.mean())
+        trials.append(Trial(one.mechanism.describe(), mean, gap, error, one.independence, level))
+    return trials
 
 
 def _decide(trials: list[Trial]) -> tuple[int, str]:
-    """Which trial, and why."""
+    """Decide for a trial, and say why."""
     good = [k for k, trial in enumerate(trials) if trial.as_good]
     clean = [k for k in good if trials[k].independent]
     best = next(k for k, trial in enumerate(trials) if trial.behind == 0)

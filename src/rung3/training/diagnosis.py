@@ -17,17 +17,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from rung3.data.rows import Noise, as_rows
+from rung3.data.rows import Noise, Rows, Values, as_rows
 from rung3.data.seeding import Seed, base_seed, stream
-from rung3.data.variables import Image
+from rung3.data.variables import Image, Variable
 from rung3.graph.falsification import correct
-from rung3.mechanisms.base import Mechanism, Parents
+from rung3.mechanisms.base import Mechanism, Parents, Trainable
+from rung3.scm.districts.district import District
 from rung3.scm.interventions import Intervention
 from rung3.scm.scm import SCM
 from rung3.training.batches import Table
@@ -35,13 +36,13 @@ from rung3.training.noise_test import coordinates, independence
 
 __all__ = ["Diagnosis", "diagnose"]
 
-LEAST = 50
+MIN_ROWS = 50
 """Rows that a diagnosis needs."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What held-out rows say of one mechanism.
+    """The evidence of held-out rows on one mechanism.
 
     Attributes:
         variable: Name of the variable.
@@ -49,7 +50,7 @@ class Diagnosis:
         rows: Rows that have the value and all parents.
         log_prob: Mean `log p(x | pa)` in nats (or its lower bound); and
         error: the standard error of that mean.
-        distance: Between the abducted noise's distribution function and its prior's, at the most.
+        distance: Between the abducted noise's distribution function and its prior's, at most.
         calibration: The corrected p-value of that distance.
         independence: The corrected p-value that noise and parents are independent; NaN without
             parents.
@@ -77,25 +78,19 @@ class Diagnosis:
         return not self.independence <= self.level
 
     def __str__(self) -> str:
-        found = [
-            "calibrated" if self.calibrated else "NOT calibrated",
-            f"(distance {self.distance:.3f}, p = {self.calibration:.2g}),",
-        ]
+        noise = "calibrated" if self.calibrated else "NOT calibrated"
+        noise += f" (distance {self.distance:.3f}, p = {self.calibration:.2g}), "
         if math.isnan(self.independence):
-            found.append("no parents")
+            noise += "no parents"
         else:
-            found += [
-                "noise independent of the parents" if self.independent else "noise DEPENDS on them",
-                f"(p = {self.independence:.2g})",
-            ]
+            relation = "independent of the parents" if self.independent else "DEPENDS on them"
+            noise += f"noise {relation} (p = {self.independence:.2g})"
         density = f"log p = {self.log_prob:.3f} +- {self.error:.3f}"
-        return f"{self.variable}: {self.mechanism}: {density}; {' '.join(found)}"
+        return f"{self.variable}: {self.mechanism}: {density}; {noise}"
 
 
 @torch.no_grad()
-def diagnose(
-    model: SCM, rows: Mapping[str, Any], *, level: float = 0.01, seed: Seed = 0
-) -> list[Diagnosis]:
+def diagnose(model: SCM, rows: Values, *, level: float = 0.01, seed: Seed = 0) -> list[Diagnosis]:
     """Test every mechanism of a model on rows that it did not learn from.
 
     Args:
@@ -123,60 +118,102 @@ def diagnose(
     """
     if not 0 < level < 1:
         raise ValueError(f"level: expected a number between 0 and 1, got {level}")
-    joined = {k: d for d in model.confounding.districts(model.mechanisms) for k in d.names}
+    districts = {k: d for d in model.confounding.districts(model.mechanisms) for k in d.names}
     given = as_rows(values=rows, variables=model.variables, device=model.device)
     base = base_seed(seed)
-    found: dict[str, tuple[str, int, float, float, float, float, float]] = {}
+    diagnoses = []
     for name, mechanism in model.mechanisms.items():
         if isinstance(mechanism, Intervention):
             raise ValueError(f"{name}: set by do(); diagnose the model that do() was called on")
         if isinstance(mechanism.variable, Image) or not mechanism.wants_noise:
             continue
-        unit = joined.get(name, mechanism)
-        value, parents = Table(given, [unit]).all().of(unit)
-        if len(value) < LEAST:
-            raise ValueError(f"{name}: {len(value)} rows; a diagnosis needs at least {LEAST}")
-        knows, noise = mechanism, cast(Noise, {})
-        if (district := joined.get(name)) is not None:
-            if not district.gaussian:
-                continue
-            values = {**parents, district.name: value}
-            noise, kinds = district.conditional_noise(values)[name]
-            density = district.log_probs(values)[name].double()
-            parents = {k: values[k] for k in kinds}
-            knows = cast(Mechanism, SimpleNamespace(parents=kinds))
+        if (district := districts.get(name)) is None:
+            abducted = _abduct(mechanism, given, base)
+        elif district.gaussian:
+            abducted = _abduct_joined(name, district, given)
         else:
-            generator = stream(base, f"abduct {name}", model.device)
-            noise = mechanism.abduct(value, parents, None, generator)
-            density = mechanism.log_prob(value, parents).double()
-        distance, p = _calibration(mechanism, noise, parents, base)
-        apart = independence(name, noise, parents, knows, base) if parents else math.nan
-        error = float(density.std() / math.sqrt(len(value)))
-        told = (mechanism.describe(), len(value), float(density.mean()), error)
-        found[name] = (*told, distance, p, apart)
-    tests: dict[tuple[str, str], float] = {}
-    for name, (*_, calibrated, apart) in found.items():
-        tests |= {(name, "noise"): calibrated, (name, "parents"): apart}
-    asked = {key: p for key, p in tests.items() if not math.isnan(p)}
-    tests |= dict(zip(asked, correct(list(asked.values()), "holm"), strict=True))
+            continue
+        diagnoses.append(_diagnose(mechanism, abducted, level, base))
+    return _corrected(diagnoses)
+
+
+class _Abducted(NamedTuple):
+    """Noise of rows, their log-density, and the parents and their kinds that both go with."""
+
+    noise: Noise
+    log_prob: Tensor
+    parents: Parents
+    kinds: Mapping[str, Variable]
+
+
+def _abduct(mechanism: Mechanism, rows: Rows, seed: int) -> _Abducted:
+    """Abduct the noise of a mechanism on its own."""
+    value, parents = _complete(mechanism.name, mechanism, rows)
+    generator = stream(seed, f"abduct {mechanism.name}", value.device)
+    noise = mechanism.abduct(value, parents, None, generator)
+    log_prob = mechanism.log_prob(value, parents).double()
+    return _Abducted(noise, log_prob, parents, mechanism.parents)
+
+
+def _abduct_joined(name: str, district: District, rows: Rows) -> _Abducted:
+    """Abduct the noise of one of several that hidden causes join, given that of those before."""
+    value, parents = _complete(name, district, rows)
+    values = {**parents, district.name: value}
+    noise, kinds = district.conditional_noise(values)[name]
+    log_prob = district.log_probs(values)[name].double()
+    return _Abducted(noise, log_prob, {k: values[k] for k in kinds}, kinds)
+
+
+def _complete(name: str, unit: Trainable, rows: Rows) -> tuple[Tensor, Parents]:
+    """Return the value and the parents in the rows that have them all."""
+    value, parents = Table(rows, [unit]).all().of(unit)
+    if len(value) < MIN_ROWS:
+        raise ValueError(f"{name}: {len(value)} rows; a diagnosis needs at least {MIN_ROWS}")
+    return value, parents
+
+
+def _diagnose(mechanism: Mechanism, abducted: _Abducted, level: float, seed: int) -> Diagnosis:
+    """Diagnose a mechanism; its p-values are not corrected."""
+    noise, log_prob, parents, kinds = abducted
+    n = len(log_prob)
+    distance, calibration = _calibration(mechanism, noise, parents, seed)
+    p = independence(noise, parents, kinds, seed) if parents else math.nan
+    return Diagnosis(
+        variable=mechanism.name,
+        mechanism=mechanism.describe(),
+        rows=n,
+        log_prob=float(log_prob.mean()),
+        error=float(log_prob.std() / math.sqrt(n)),
+        distance=distance,
+        calibration=calibration,
+        independence=p,
+        level=level,
+    )
+
+
+def _corrected(diagnoses: list[Diagnosis]) -> list[Diagnosis]:
+    """Correct the p-values for the number of both tests, of all mechanisms."""
+    values = [p for one in diagnoses for p in (one.calibration, one.independence)]
+    corrected = iter(correct([p for p in values if not math.isnan(p)], "holm"))
+    both = [p if math.isnan(p) else next(corrected) for p in values]
     return [
-        Diagnosis(name, *line[:5], tests[name, "noise"], tests[name, "parents"], level)
-        for name, line in found.items()
+        replace(one, calibration=calibration, independence=independence)
+        for one, calibration, independence in zip(diagnoses, both[::2], both[1::2], strict=True)
     ]
 
 
 def _calibration(
     mechanism: Mechanism, noise: Noise, parents: Parents, seed: int
 ) -> tuple[float, float]:
-    """The greatest distance of any coordinate's distribution to its prior's, and its p-value."""
+    """Return the greatest distance of a coordinate's distribution to its prior's, and p."""
     from scipy.stats import ks_2samp
 
-    found = coordinates(noise)
-    n = len(next(iter(found.values())))
+    abducted = coordinates(noise)
+    n = len(next(iter(abducted.values())))
     times = max(1, min(20, 200_000 // n))
-    again = {k: v.repeat(times, *[1] * (v.ndim - 1)) for k, v in parents.items()}
+    repeated = {k: v.repeat(times, *[1] * (v.ndim - 1)) for k, v in parents.items()}
     generator = stream(seed, f"prior {mechanism.name}", mechanism.observed.device)
-    prior = coordinates(mechanism.sample_noise(times * n, again, generator))
-    tests = [ks_2samp(found[k].cpu().numpy(), prior[k].cpu().numpy()) for k in found]
+    prior = coordinates(mechanism.sample_noise(times * n, repeated, generator))
+    tests = [ks_2samp(part.cpu().numpy(), prior[k].cpu().numpy()) for k, part in abducted.items()]
     worst = min(tests, key=lambda test: float(test.pvalue))
     return float(worst.statistic), min(1.0, float(worst.pvalue) * len(tests))

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import torch
 
-from rung3.data.rows import Rows, as_rows, spell_unknown
+from rung3.data.rows import Rows, Values, as_rows, spell_unknown
 from rung3.data.seeding import base_seed, seeded
 from rung3.data.splits import split
 from rung3.data.validation import takes
@@ -31,6 +32,7 @@ from rung3.scm.interventions import Intervention
 from rung3.scm.scm import SCM
 from rung3.scm.undeclared import infer
 from rung3.training.batches import Table
+from rung3.training.counterfactual.loss import CounterfactualLoss
 from rung3.training.counterfactual.preparation import (
     columns,
     images_of,
@@ -39,17 +41,18 @@ from rung3.training.counterfactual.preparation import (
 )
 from rung3.training.options import History, Options
 from rung3.training.plug_in import warn_of_formulas
-from rung3.training.remarks import remark
+from rung3.training.relearning import is_solved, relearning
+from rung3.training.remarks import quiet, remark
 
-__all__ = ["calibrate", "fit"]
+__all__ = ["calibrate", "fit", "learn"]
 
 
 @in_own_precision
 @takes(Options)
 def fit(
     model: SCM,
-    train: Mapping[str, Any],
-    validation: Mapping[str, Any] | None = None,
+    train: Values,
+    validation: Values | None = None,
     *,
     only: Iterable[str] | None = None,
     **options: Any,
@@ -86,6 +89,7 @@ def fit(
             is NaN or infinite, naming the mechanism and the step; if the checkpoint is of another
             run.
         Stopped: If a signal ends it (Ctrl-C, SIGTERM, SIGHUP), with the step that it was at.
+        ChildProcessError: If another of several processes ended before this one.
 
     Example:
         >>> from rung3 import SCM, worlds
@@ -96,6 +100,7 @@ def fit(
     """
     settings = Options(**options)
     objective = settings.counterfactual
+    first = not model.fitted and only is None and objective is None
     infer(model, train)
     chosen = _chosen(model, images_of(model) if objective and only is None else only)
     also = columns(objective, model, chosen) if objective else []
@@ -112,31 +117,72 @@ def fit(
     }
     history, losses = History(), {}
     if learned:
-        from rung3.training.loop import run  # Lightning takes seconds to import
-
         if objective:
-            seed, progress = settings.seed, settings.progress
             images = {name: model.mechanisms[name] for name in learned}
+            seed, progress = settings.seed, settings.progress
             losses = prepare(objective, model, images, rows, held, seed, progress)
-        table = Table(rows, learned.values(), also)
-        validated = None if held is None else Table(held, learned.values())
-        dtype = next(p.dtype for m in learned.values() for p in m.parameters())
-        try:
-            history = run(learned, table, validated, settings, losses)
-        finally:
-            model.to(model.device, dtype).eval()
+        history = _train(model, learned, rows, held, also, settings, losses)
     model.eval()
     for mechanism in learned.values():
         mechanism.requires_grad_(False)
     fitted = _provenance(chosen, rows, history, settings)
     model.fitted = {**model.fitted, **with_predictors(model.fitted, fitted, losses)}
+    model.relearn = None
+    if first:
+        everything = as_rows(train, model.variables, torch.device("cpu"))
+        again = {**options, "checkpoints": None, "logger": None}
+        model.relearn = relearning(model, everything, partial(learn, options=again))
     if any(isinstance(mechanism, District) for mechanism in learned.values()):
         warn_of_formulas(model, rows)
     return history
 
 
+def _train(
+    model: SCM,
+    learned: Mapping[str, Trainable],
+    rows: Rows,
+    held: Rows | None,
+    also: Collection[str],
+    options: Options,
+    losses: Mapping[str, CounterfactualLoss],
+) -> History:
+    """Train mechanisms, and leave the model on its device and in its precision."""
+    from rung3.training.loop import run  # Lightning takes seconds to import
+
+    table = Table(rows, learned.values(), also)
+    validation = None if held is None else Table(held, learned.values())
+    dtype = next(p.dtype for m in learned.values() for p in m.parameters())
+    try:
+        return run(learned, table, validation, options, losses)
+    finally:
+        model.to(model.device, dtype).eval()
+
+
+def learn(
+    model: SCM, names: list[str], rows: Rows, seed: int, *, options: Mapping[str, Any]
+) -> None:
+    """Fit mechanisms of a model: solve those that can be, and train the rest.
+
+    Args:
+        model: The model, not fitted before.
+        names: Their names.
+        rows: The rows.
+        seed: Seed of everything.
+        options: Those of `fit`, for what is trained.
+    """
+    solved = {name: model.mechanisms[name] for name in names if is_solved(model.mechanisms[name])}
+    calibrate(model, solved, rows, seed)
+    model.requires_grad_(False)
+    if trained := [name for name in names if name not in solved]:
+        for name in trained:
+            model.mechanisms[name].requires_grad_(True)
+        with quiet():
+            fit(model, rows, only=trained, **{**options, "seed": seed, "progress": False})
+    model.eval()
+
+
 def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Trainable]:
-    """The mechanisms to train, by name; those that hidden causes join, as one."""
+    """Return the mechanisms to train, by name; those that hidden causes join, as one."""
     if isinstance(only, str):
         raise ValueError(f"only={only!r} must be a list of names, such as {[only]}")
     names = list(model.variables if only is None else only)
@@ -152,13 +198,13 @@ def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Trainable]:
 
 def _rows(
     model: SCM,
-    train: Mapping[str, Any],
-    validation: Mapping[str, Any] | None,
+    train: Values,
+    validation: Values | None,
     chosen: Mapping[str, Trainable],
     also: Collection[str],
     options: Options,
 ) -> tuple[Rows, Rows | None]:
-    """Checked training rows, and validation rows if there are to be any."""
+    """Check the training rows, and the validation rows if there are to be any."""
     rows = _checked(model, train, chosen, also, "training")
     if validation is not None:
         return rows, _checked(model, validation, chosen, (), "validation")
@@ -178,7 +224,7 @@ def _rows(
 
 def _checked(
     model: SCM,
-    values: Mapping[str, Any],
+    values: Values,
     chosen: Mapping[str, Trainable],
     also: Collection[str],
     which: str,
@@ -211,24 +257,26 @@ def calibrate(model: SCM, chosen: Mapping[str, Trainable], rows: Rows, seed: int
 def _provenance(
     chosen: Mapping[str, Trainable], rows: Rows, history: History, options: Options
 ) -> dict[str, dict[str, Any]]:
-    """When and how each mechanism was fitted: what a model file keeps."""
+    """Note when and how each mechanism was fitted: what a model file keeps."""
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    found = {}
+    notes = {}
     for name, mechanism in chosen.items():
         complete = Table(rows, [mechanism]).complete
         n = int(complete[mechanism.name].sum()) if complete else rows.n
-        found[name] = {"when": when, "rows": n}
+        notes[name] = {"when": when, "rows": n, **chosen[name].training_record()}
         if name in history.training:
-            found[name] |= {"epochs": len(history.training[name]), **options.identity()}
-            found[name]["lr"] = options.lr or chosen[name].learning_rate
+            notes[name] |= {"epochs": len(history.training[name]), **options.identity()}
+            notes[name]["lr"] = options.lr or chosen[name].learning_rate
             if name in history.skipped:
-                found[name]["skipped_steps"] = history.skipped[name]
+                notes[name]["skipped_steps"] = history.skipped[name]
+            if name in history.revived:
+                notes[name]["revived_at_step"] = history.revived[name]
             for key, curves in (
                 ("training_loss", history.training),
                 ("validation_loss", history.validation),
             ):
                 if curves.get(name):
-                    found[name][key] = curves[name][-1]
+                    notes[name][key] = curves[name][-1]
         if isinstance(mechanism, District):
-            found |= dict.fromkeys(mechanism.names, found[name])
-    return found
+            notes |= dict.fromkeys(mechanism.names, notes[name])
+    return notes

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
+from pathlib import Path
 from signal import SIGINT, SIGTERM
 from typing import Any
 
@@ -37,7 +38,7 @@ from rung3.training.checkpoints import Checkpoints, Sealed, check, resuming
 from rung3.training.counterfactual.loss import CounterfactualLoss
 from rung3.training.lines import Lines
 from rung3.training.options import History, Options
-from rung3.training.processes import summed
+from rung3.training.processes import is_lost, summed
 from rung3.training.stopping import Stopped, stoppable
 
 __all__ = ["Loop", "check_devices", "quiet", "run", "trainer_on"]
@@ -48,11 +49,14 @@ DOUBLE = (64, "64", "64-true")
 WAIT = timedelta(minutes=10)
 """How long a process waits for the others, which may be saving or compiling, before it gives up."""
 
-PLACES = ("accelerator", "devices", "num_nodes", "precision")
+PLACES = ("accelerator", "devices", "num_nodes", "precision", "strategy")
 """Options that a machine may not be able to fulfil."""
 
 RENDEZVOUS = frozenset({"MASTER_ADDR", "SLURM_JOB_ID", "TORCHELASTIC_RUN_ID"})
 """Variables of which one is set where processes on several machines find each other."""
+
+LAST = "last.ckpt"
+"""Name of the checkpoint."""
 
 REMARKS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
@@ -74,39 +78,11 @@ def run(
     loop.train()
     if options.precision in DOUBLE:  # before a checkpoint fills it, whose weights are in double
         loop.double()
-    callbacks: list[Callback] = []
-    plain = options.progress and not sys.stderr.isatty()
-    if plain:
-        callbacks.append(Lines(options.epochs))
-    last = None
-    if options.folder is not None:
-        path = options.folder / "last.ckpt"
-        callbacks.append(Checkpoints(path, options.checkpoint_every))
-        if options.resume and path.is_file():
-            check(path)
-            last = path
-    seconds = options.max_seconds
-    cure = (
-        "the same call goes on"
-        if options.folder is not None
-        else "with checkpoints= it could go on from there"
-    )
+    last = _checkpoint(options)
+    saved = options.folder is not None
+    cure = "the same call goes on" if saved else "with checkpoints= it could go on from there"
     with stoppable(loop.where, cure), quiet():
-        trainer = trainer_on(
-            options,
-            max_epochs=options.epochs,
-            max_time=None if seconds is None else timedelta(seconds=seconds),
-            logger=options.logger or False,
-            default_root_dir=options.folder,
-            log_every_n_steps=max(1, min(50, loop.steps)),
-            callbacks=callbacks,
-            plugins=[Sealed()],
-            enable_checkpointing=options.folder is not None,
-            enable_progress_bar=options.progress and not plain,
-            num_sanity_val_steps=0,
-            limit_val_batches=0 if validation is None else 1.0,
-            use_distributed_sampler=False,
-        )
+        trainer = _trainer(loop, options)
         try:
             with resuming(last, lambda: loop.began is not None):
                 trainer.fit(loop, ckpt_path=last, weights_only=True if last else None)
@@ -118,14 +94,60 @@ def run(
                 f"num_nodes={options.num_nodes}, devices={options.devices!r}: not all processes "
                 f"came within {WAIT}; start the same command on every machine"
             ) from None
+        except RuntimeError as error:
+            if trainer.world_size == 1 or not is_lost(error):
+                raise
+            raise ChildProcessError(
+                f"another process has ended, or cannot be reached, {loop.where()}; its own message "
+                f"says why, if it had one; {cure}, with as many processes or others"
+            ) from None
     if last is not None and loop.began in (None, loop.global_step):
-        said = (
-            "finished: nothing was trained, only loaded; to train, resume=False or another folder"
+        warnings.warn(
+            f"checkpoints: {last} holds this training, finished: nothing was trained, only loaded; "
+            "to train, resume=False or another folder",
+            stacklevel=4,
         )
-        warnings.warn(f"checkpoints: {last} holds this training, {said}", stacklevel=3)
     loop.finish()
     remark_after(loop.history, mechanisms, trainer.global_step, options)
     return loop.history
+
+
+def _checkpoint(options: Options) -> Path | None:
+    """Return the checkpoint to go on from, if there is one; a damaged one is refused."""
+    if options.folder is None or not options.resume:
+        return None
+    path = options.folder / LAST
+    if not path.is_file():
+        return None
+    check(path)
+    return path
+
+
+def _trainer(loop: Loop, options: Options) -> Trainer:
+    """Return the trainer of a loop, which writes checkpoints if they have a folder.
+
+    Where nobody watches a bar move, each epoch is a line.
+    """
+    seconds, folder = options.max_seconds, options.folder
+    plain = options.progress and not sys.stderr.isatty()
+    callbacks: list[Callback] = [Lines(options.epochs)] if plain else []
+    if folder is not None:
+        callbacks.append(Checkpoints(folder / LAST, options.checkpoint_every))
+    return trainer_on(
+        options,
+        max_epochs=options.epochs,
+        max_time=None if seconds is None else timedelta(seconds=seconds),
+        logger=options.logger or False,
+        default_root_dir=folder,
+        log_every_n_steps=max(1, min(50, loop.steps)),
+        callbacks=callbacks,
+        plugins=[Sealed()],
+        enable_checkpointing=folder is not None,
+        enable_progress_bar=options.progress and not plain,
+        num_sanity_val_steps=0,
+        limit_val_batches=0 if loop.tables["validation"] is None else 1.0,
+        use_distributed_sampler=False,
+    )
 
 
 def trainer_on(options: Options, **more: Any) -> Trainer:
@@ -143,17 +165,17 @@ def trainer_on(options: Options, **more: Any) -> Trainer:
             "command on every machine with torchrun or srun, or with MASTER_ADDR, MASTER_PORT and "
             "NODE_RANK set"
         )
-    strategy = DDPStrategy(timeout=WAIT, find_unused_parameters=True, broadcast_buffers=False)
-    asked = {name: getattr(options, name) for name in PLACES}
+    alone = options.strategy == "auto" and devices == options.num_nodes == 1
+    several = DDPStrategy(timeout=WAIT, find_unused_parameters=True, broadcast_buffers=False)
+    places = {name: getattr(options, name) for name in PLACES}
     try:
         return Trainer(
-            **asked,
-            strategy="auto" if devices == options.num_nodes == 1 else strategy,
+            **{**places, "strategy": "auto" if alone else several},
             enable_model_summary=False,
             **more,
         )
     except (MisconfigurationException, ValueError, RuntimeError, TypeError) as error:
-        given = [f"{k}={v!r}" for k, v in asked.items() if v != getattr(Options, k)]
+        given = [f"{k}={v!r}" for k, v in places.items() if v != getattr(Options, k)]
         text = " ".join(str(error).split())
         raise ValueError(f"{', '.join(given)} cannot be used here: {text}") from None
 
@@ -211,6 +233,7 @@ class Loop(LightningModule):
         self.started = 0.0
         self.began: int | None = None  # the first step of this call; none if nothing was left to do
         self.digests: dict[str, str] = {}
+        self.revived = self._revivals()
 
     @property
     def kept(self) -> nn.ModuleList:
@@ -218,19 +241,19 @@ class Loop(LightningModule):
         return self.trained if self.average is None else self.average.module
 
     def where(self) -> str:
-        """Where training is, for one who stops it."""
+        """Say where training is, for one who stops it."""
         return f"at step {self.global_step} of fitting {', '.join(self.names)}"
 
     # The rows ------------------------------------------------------------------------------------
 
     def train_dataloader(self) -> Shuffled:
-        """The training rows in random order."""
+        """Return the training rows in random order."""
         size, seed = self.options.batch_size, self.options.seed
         self.order = Shuffled(self._table("training"), size, seed, *self._place())
         return self.order
 
     def val_dataloader(self) -> Sweep:
-        """The validation rows in their order."""
+        """Return the validation rows in their order."""
         return Sweep(self._table("validation"), self.options.batch_size, *self._place())
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
@@ -282,17 +305,17 @@ class Loop(LightningModule):
         with seeded(self.options.seed, key, self.device):
             loss: Tensor
             if split == 0 and name in self.objectives:
-                loss, own = self.objectives[name](mechanism, batch, step)
+                loss, mean = self.objectives[name](mechanism, batch, step)
             else:
                 value, parents = batch.of(mechanism)
                 with batch.as_one(mechanism):
-                    own = mechanism.loss(value, parents)
-                loss = own * batch.weight(mechanism)
+                    mean = mechanism.loss(value, parents)
+                loss = mean * batch.weight(mechanism)
         if not loss.isfinite():
             self._broken(mechanism, f"its loss is {loss.item()} at")
         count = batch.count(mechanism)
         self.sums[split, k] += torch.tensor(
-            [float(own.detach()) * count, count], dtype=torch.float64
+            [float(mean.detach()) * count, count], dtype=torch.float64
         )
         return loss
 
@@ -307,7 +330,7 @@ class Loop(LightningModule):
         )
 
     def configure_optimizers(self) -> Any:
-        """AdamW, with each mechanism's learning rate, set at every step, and betas."""
+        """Return AdamW with each mechanism's learning rate, set at every step, and betas."""
         options, total = self.options, self.options.epochs * self.steps
         modules: Any = self.trained
         groups = [
@@ -347,6 +370,10 @@ class Loop(LightningModule):
     def optimizer_step(self, *args: Any, **options: Any) -> None:
         """Step, and move the average of the weights along."""
         super().optimizer_step(*args, **options)
+        done = self.trainer.global_step / (self.options.epochs * self.steps)
+        modules: Any = self.trained
+        for mechanism in modules:
+            mechanism.after_step(self.options.seed, done)
         if self.average is not None:
             self.average.update(self.trainer.global_step)
 
@@ -432,6 +459,13 @@ class Loop(LightningModule):
             return set()
         return {n for n, (_, epoch, _) in self.best.items() if len(epochs[n]) - epoch >= patience}
 
+    def _revivals(self) -> dict[str, int]:
+        """Return the step at which latents were revived, by mechanism; 0 where they never were."""
+        return {
+            name: int(getattr(mechanism, "revived", 0))
+            for name, mechanism in zip(self.names, self.trained, strict=True)
+        }
+
     def finish(self) -> None:
         """Leave the weights that were validated in the mechanisms: averaged, each one's best."""
         if self.average is not None:
@@ -443,25 +477,27 @@ class Loop(LightningModule):
                 self._broken(mechanism, "its weights are NaN or infinite after")
             if self.history.skipped.get(name) == self.trainer.global_step:
                 self._broken(mechanism, "its gradient diverged at every step, up to")
+        revivals = self._revivals()
+        self.history.revived = {k: v for k, v in revivals.items() if v != self.revived[k]}
 
     # Checkpoints ---------------------------------------------------------------------------------
 
     def identity(self) -> dict[str, str]:
-        """What must be as it was for a run to go on."""
-        said = {key: repr(value) for key, value in self.options.identity().items()}
+        """Return what must be as it was for a run to go on."""
+        identity = {key: repr(value) for key, value in self.options.identity().items()}
         modules: Any = self.trained
         for mechanism in modules:
             schema = {mechanism.name: mechanism.variable, **mechanism.parents}
             given = ", ".join(f"{name}: {variable}" for name, variable in schema.items())
-            said[f"the mechanism of {mechanism.name}"] = f"{mechanism} of ({given})"
+            identity[f"the mechanism of {mechanism.name}"] = f"{mechanism} of ({given})"
         if not self.digests:
             self.digests = {k: table.digest() for k, table in self.tables.items() if table}
         for objective in self.objectives.values():
-            said |= objective.identity()
-        return said | {f"the {split} rows": digest for split, digest in self.digests.items()}
+            identity |= objective.identity()
+        return identity | {f"the {split} rows": digest for split, digest in self.digests.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Beside the weights: the history, the best weights, and what run it is."""
+        """Add the history, the best weights, and what run it is."""
         self._tick()
         checkpoint["rung3"] = {
             "identity": self.identity(),
@@ -473,13 +509,13 @@ class Loop(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with them, if it is the same run."""
-        saved, own = checkpoint["rung3"], self.identity()
+        """Go on with what was added, if it is the same run."""
+        saved, now = checkpoint["rung3"], self.identity()
         then = saved["identity"]
         other = [
-            f"{key} was {then.get(key)} and is {own.get(key)}"
-            for key in dict.fromkeys([*then, *own])
-            if then.get(key) != own.get(key)
+            f"{key} was {then.get(key)} and is {now.get(key)}"
+            for key in dict.fromkeys([*then, *now])
+            if then.get(key) != now.get(key)
         ]
         if other:
             raise ValueError(
@@ -499,7 +535,7 @@ class Loop(LightningModule):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Lightning's remarks on the machine and on its own use of torch."""
+    """Leave out Lightning's remarks on the machine and on its own use of torch."""
     names = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]

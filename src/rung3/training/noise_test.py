@@ -19,18 +19,18 @@ The least p-value counts, times the number of tests.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rung3.data.independence import features
-from rung3.data.rows import Noise
+from rung3.data.features import features
+from rung3.data.rows import Noise, noise_parts
 from rung3.data.seeding import stream
-from rung3.data.variables import Continuous, Discrete
+from rung3.data.variables import Continuous, Discrete, Variable
 from rung3.graph.association import association
-from rung3.mechanisms.base import Mechanism, Parents
+from rung3.mechanisms.base import Parents
 
 __all__ = ["coordinates", "independence"]
 
@@ -43,66 +43,62 @@ COLUMNS = 100
 NEAR = 5
 """Neighbours of a row."""
 
-MOST = 20_000
+MAX_ROWS = 20_000
 """Rows whose neighbours are looked for, at most: the search takes `n log n`."""
 
 
-def independence(
-    name: str, noise: Noise, parents: Parents, mechanism: Mechanism, seed: int
-) -> float:
-    """The p-value that a mechanism's noise and its parents are independent.
+def independence(noise: Noise, parents: Parents, kinds: Mapping[str, Variable], seed: int) -> float:
+    """Return the p-value that a mechanism's noise and its parents are independent.
 
     Args:
-        name: The variable's name, for the error.
         noise: Its abducted noise, `(n, ...)`.
         parents: Its parents' values, `(n, ...)`.
-        mechanism: The mechanism, bound.
+        kinds: What the parents are.
         seed: Of the random waves, and of the order of ties.
     """
-    own = [features(name, column, Continuous()) for column in coordinates(noise).values()]
-    a = torch.cat(own, 1).cpu().numpy()
-    parts = [features(k, parents[k], kind).cpu() for k, kind in mechanism.parents.items()]
+    numbers = coordinates(noise).values()
+    a = torch.cat([features(column, Continuous()) for column in numbers], 1).cpu().numpy()
+    parts = [features(parents[k], kind).cpu() for k, kind in kinds.items()]
     if len(parts) > 1:
         joint = torch.cat(parts, 1)
         turns = torch.randn(joint.shape[1], WAVES, generator=stream(seed, "waves")).to(joint)
         parts.append((joint @ turns + torch.arange(WAVES).to(joint)).cos())
     b = torch.cat(parts, 1).numpy()
     b = b[:, np.sort(b.var(0).argsort()[::-1][:COLUMNS])]
-    together = np.zeros(len(a), dtype=np.int64)
-    found = [association(a - a.mean(0), b - b.mean(0), together)[2]]
+    one_stratum = np.zeros(len(a), dtype=np.int64)
+    p_values = [association(a - a.mean(0), b - b.mean(0), one_stratum)[2]]
     rng = np.random.default_rng(seed)
-    some = rng.permutation(len(a))[:MOST]
+    some = rng.permutation(len(a))[:MAX_ROWS]
     white = _white(a[some])
-    fine = [_alike(white, pairs) for pairs in _pairs(parents, mechanism, some)]
+    fine = [_alike(white, pairs) for pairs in _pairs(parents, kinds, some)]
     if fine:
-        found.append(len(fine) * min(fine))
-    return min(1.0, len(found) * min(found))
+        p_values.append(len(fine) * min(fine))
+    return min(1.0, len(p_values) * min(p_values))
 
 
 def coordinates(noise: Noise) -> dict[str, Tensor]:
-    """The coordinates of noise, each `(n,)`."""
-    parts = {"": noise} if isinstance(noise, Tensor) else noise
+    """Return the coordinates of noise, each `(n,)`."""
     return {
         f"{key}{k}": column
-        for key, part in parts.items()
+        for key, part in noise_parts(noise).items()
         for k, column in enumerate(part.reshape(len(part), -1).double().T)
     }
 
 
 def _white(a: np.ndarray) -> np.ndarray:
-    """Uncorrelated columns of mean 0 and mean square 1 that span the same."""
+    """Return uncorrelated columns of mean 0 and mean square 1 that span the same."""
     basis, size, _ = np.linalg.svd(a - a.mean(0), full_matrices=False)
     return np.asarray(basis[:, size > 1e-9 * size[:1]] * math.sqrt(len(a)))
 
 
 def _pairs(
-    parents: Parents, mechanism: Mechanism, some: np.ndarray
+    parents: Parents, kinds: Mapping[str, Variable], some: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows that are near along each numeric parent, and in all; ties in the order given."""
+    """Pair rows that are near along each numeric parent, and in all; ties in the order given."""
     from scipy.spatial import cKDTree
 
     numbers, all_parents = [], []
-    for name, kind in mechanism.parents.items():
+    for name, kind in kinds.items():
         if isinstance(kind, Continuous):
             columns = parents[name].double().reshape(len(parents[name]), -1).cpu().numpy()[some]
             numbers += list(columns.T)
@@ -121,7 +117,7 @@ def _pairs(
 
 
 def _alike(white: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> float:
-    """The p-value that rows of pairs are no more alike than others."""
+    """Return the p-value that rows of pairs are no more alike than others."""
     from scipy.stats import norm
 
     n, k = white.shape

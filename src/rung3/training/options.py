@@ -21,9 +21,12 @@ from rung3.data.seeding import base_seed
 from rung3.data.validation import Count, NonNegative, Positive, Validated, WholeNumber, expected
 from rung3.training.counterfactual.objective import CounterfactualObjective
 
-__all__ = ["History", "Options", "Schedule"]
+__all__ = ["History", "Options", "Schedule", "Strategy"]
 
 Schedule = Literal["constant", "cosine"]
+
+Strategy = Literal["auto", "ddp"]
+"""Each process has all weights: norms of gradients and averages are of whole mechanisms."""
 
 WARMUP = 200
 """Steps in which the learning rate rises where none are given, or a tenth of all if that is less:
@@ -45,7 +48,7 @@ Devices = Annotated[
 
 @dataclass
 class History:
-    """What training did, epoch by epoch.
+    """The record of training, epoch by epoch.
 
     Attributes:
         training: Mean loss in each epoch, by mechanism.
@@ -55,6 +58,8 @@ class History:
         skipped: How many steps of a mechanism were skipped because it diverged, if any were.
         counterfactual: Means of the counterfactual objective's parts in each epoch, by mechanism
             and part.
+        revived: The step at which a mechanism's latents had collapsed and were revived, if they
+            were: see `rung3.mechanisms.autoencoder`.
     """
 
     training: dict[str, list[float]] = field(default_factory=dict)
@@ -63,6 +68,7 @@ class History:
     rows_per_second: list[float] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
     counterfactual: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    revived: dict[str, int] = field(default_factory=dict)
 
     def curves(self) -> dict[str, dict[str, list[float]]]:
         """Return, by mechanism, its losses in training and in validation: the report draws them."""
@@ -110,6 +116,8 @@ class Options(Validated):
         precision: As Lightning names it, such as `"bf16-mixed"`.
         devices: How many devices, which, or `"auto"`.
         num_nodes: How many machines; the same command is started on each.
+        strategy: `"ddp"`, for which a batch is dealt out to processes that have all weights each;
+            `"auto"` for that on several devices, and for no other process on one.
         accelerator: As Lightning names it, such as `"cpu"`.
         logger: A Lightning logger, or several; `True` for Lightning's default.
         checkpoints: Folder for `last.ckpt`, written after every epoch.
@@ -145,6 +153,7 @@ class Options(Validated):
     precision: str | int = "32-true"
     devices: Devices = 1
     num_nodes: Count = 1
+    strategy: Annotated[Strategy, expected("one of ('auto', 'ddp')")] = "auto"
     accelerator: str = "auto"
     logger: Any = None
     checkpoints: str | Path | None = None

@@ -37,7 +37,7 @@ __all__ = ["Beside", "beside", "warn_of_formulas"]
 Array: TypeAlias = npt.NDArray[np.float64]
 
 QUANTILES = (0.5, 0.1, 0.3, 0.7, 0.9)
-"""Of the cause, where effects are compared: the first with each of the others."""
+"""Quantiles of the cause between which effects are compared: the first with the others."""
 
 ROWS = 5_000
 """Rows of a regression, at most."""
@@ -103,7 +103,7 @@ class Beside:
 
 @torch.no_grad()
 def beside(model: SCM, rows: Mapping[str, torch.Tensor]) -> Iterator[Beside]:
-    """The identified effects on numbers that Gaussian hidden causes join, twice each.
+    """Estimate identified effects on numbers that Gaussian hidden causes join, each in two ways.
 
     Args:
         model: The model, fitted.
@@ -118,28 +118,29 @@ def beside(model: SCM, rows: Mapping[str, torch.Tensor]) -> Iterator[Beside]:
     for outcome in members:
         for cause in graph.in_order(graph.ancestors(outcome)):
             kind = model.variables[cause]
-            found = identify(graph, CausalQuery((outcome,), (cause,)))
+            identified = identify(graph, CausalQuery((outcome,), (cause,)))
             if not isinstance(kind, Continuous) or kind.shape or kind.circular:
                 continue
-            columns = _columns(rows, (cause, outcome, *found.through), model.variables)
-            if found.method not in ("back-door", "front-door") or columns is None:
+            columns = _columns(rows, (cause, outcome, *identified.through), model.variables)
+            if identified.method not in ("back-door", "front-door") or columns is None:
                 continue
             levels = np.quantile(columns[cause][:, 0], QUANTILES)
             deviation = float(columns[outcome].std())
             if np.unique(levels).size < len(levels) or deviation == 0:
                 continue
-            estimate = _back_door if found.method == "back-door" else _front_door
-            curve, error = _bootstrapped(estimate, columns, cause, outcome, found.through, levels)
-            own = []
+            estimate = _back_door if identified.method == "back-door" else _front_door
+            through = identified.through
+            curve, error = _bootstrapped(estimate, columns, cause, outcome, through, levels)
+            means = []
             for level in levels.tolist():
                 acted = model.do({cause: level})
                 acted.unidentified = "allow"  # the outcome is identified, if not all others are
-                own.append(acted.sample(DRAWS, seed=0)[outcome].double().mean().item())
-            by_model = np.array(own[1:]) - own[0]
+                means.append(acted.sample(DRAWS, seed=0)[outcome].double().mean().item())
+            by_model = np.array(means[1:]) - means[0]
             worst = int(np.argmax(np.abs(by_model - curve) - ERRORS * error))
             at = (float(levels[0]), float(levels[1 + worst]))
             a, b, c = (float(part[worst]) for part in (by_model, curve, error))
-            yield Beside(cause, outcome, found.method, at, a, b, c, deviation)
+            yield Beside(cause, outcome, identified.method, at, a, b, c, deviation)
 
 
 def warn_of_formulas(model: SCM, rows: Rows) -> None:
@@ -161,25 +162,25 @@ def warn_of_formulas(model: SCM, rows: Rows) -> None:
 def _columns(
     rows: Mapping[str, torch.Tensor], names: Iterable[str], kinds: Mapping[str, Variable]
 ) -> dict[str, Array] | None:
-    """Columns of each variable, `(n, width)`, in complete rows; `None` if they make no table."""
-    made: dict[str, Array] = {}
+    """Return columns of each variable, `(n, width)`, in complete rows; `None` if they make none."""
+    columns: dict[str, Array] = {}
     for name in names:
         kind = kinds[name]
         if name not in rows or len(kind.shape) > 1:
             return None
         value = rows[name].double()
-        made[name] = value.reshape(len(value), -1).cpu().numpy()
-    whole = ~np.isnan(np.concatenate(list(made.values()), 1)).any(1)
+        columns[name] = value.reshape(len(value), -1).cpu().numpy()
+    whole = ~np.isnan(np.concatenate(list(columns.values()), 1)).any(1)
     if whole.sum() < LEAST:
         return None
     at = np.flatnonzero(whole)
     at = np.random.default_rng(0).permutation(at)[:ROWS]
-    for name, column in made.items():
+    for name, column in columns.items():
         kind, column = kinds[name], column[at]
         if isinstance(kind, Categorical):
             column = np.eye(kind.classes)[column[:, 0].astype(int)][:, 1:]
-        made[name] = column
-    return made
+        columns[name] = column
+    return columns
 
 
 def _bootstrapped(
@@ -190,9 +191,9 @@ def _bootstrapped(
     through: tuple[str, ...],
     levels: Array,
 ) -> tuple[Array, Array]:
-    """Differences of the mean outcome from that at the first level, and their errors."""
+    """Return differences of the mean outcome from that at the first level, and their errors."""
     chance, n = np.random.default_rng(0), len(columns[cause])
-    found = []
+    differences = []
     for draw in range(1 + RESAMPLES):
         at = chance.integers(n, size=n) if draw else np.arange(n)
         x, y = columns[cause][at], columns[outcome][at][:, 0]
@@ -201,8 +202,8 @@ def _bootstrapped(
         middle, spread = units.mean(0), units.std(0)
         table = (units - middle) / np.where(spread > 0, spread, 1)
         curve = estimate(table[:, :1], y, table[:, 1:], (levels - middle[0]) / spread[0])
-        found.append(curve[1:] - curve[0])
-    return found[0], np.std(found[1:], axis=0, ddof=1)
+        differences.append(curve[1:] - curve[0])
+    return differences[0], np.std(differences[1:], axis=0, ddof=1)
 
 
 def _back_door(x: Array, y: Array, z: Array, levels: Array) -> Array:
@@ -212,7 +213,7 @@ def _back_door(x: Array, y: Array, z: Array, levels: Array) -> Array:
 
 
 def _front_door(x: Array, y: Array, m: Array, levels: Array) -> Array:
-    """First `g(m) = sum_x' E[y | x', m] P(x')`, of which `E[g(m) | x]` is the answer."""
+    """Fit `g(m) = sum_x' E[y | x', m] P(x')` first, of which `E[g(m) | x]` is the answer."""
     terms, alone = _terms(1 + m.shape[1]), _terms(1)
     fitted = _regress(_powers(x, m, terms), y)
     of_x = [tuple(k for k in term if k == 0) for term in terms]  # a term is a product of both
@@ -223,7 +224,7 @@ def _front_door(x: Array, y: Array, m: Array, levels: Array) -> Array:
 
 
 def _terms(width: int) -> list[tuple[int, ...]]:
-    """The columns that each term of a polynomial multiplies."""
+    """Return the columns that each term of a polynomial multiplies."""
     degrees = range(4 if width <= 4 else 3)
     return [t for degree in degrees for t in combinations_with_replacement(range(width), degree)]
 

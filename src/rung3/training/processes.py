@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -10,10 +11,13 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["DrawnAsOne", "is_first", "meet", "summed"]
+__all__ = ["DrawnAsOne", "is_first", "is_lost", "meet", "summed"]
 
 RANKS = ("RANK", "SLURM_PROCID", "NODE_RANK", "GROUP_RANK", "LOCAL_RANK")
 """Variables by which torchrun, Slurm and Lightning tell a process its number, on one of them."""
+
+LOST = re.compile(r"connection (closed|reset|was|refused)|broken pipe|timed? ?out", re.IGNORECASE)
+"""What gloo says where another process has gone; NCCL has errors of a class of their own."""
 
 SIZED = frozenset({torch.randn, torch.rand})
 """Functions that draw a tensor of a given size."""
@@ -33,6 +37,16 @@ def is_first() -> bool:
         True
     """
     return all(int(os.environ.get(name) or 0) == 0 for name in RANKS)
+
+
+def is_lost(error: RuntimeError) -> bool:
+    """Return whether an error says that another process cannot be reached.
+
+    Example:
+        >>> is_lost(RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer"))
+        True
+    """
+    return isinstance(error, torch.distributed.DistError) or bool(LOST.search(str(error)))
 
 
 def summed(value: Tensor) -> Tensor:
@@ -62,14 +76,14 @@ class DrawnAsOne(TorchFunctionMode):
     Args:
         n: Number of rows of this process.
         total: Number of all rows.
-        own: Which of them are this process's, `(n,)`.
+        places: Which of them are this process's, `(n,)`.
     """
 
-    def __init__(self, n: int, total: int, own: Tensor) -> None:
+    def __init__(self, n: int, total: int, places: Tensor) -> None:
         super().__init__()
         self.n = n
         self.total = total
-        self.own = own
+        self.places = places
 
     def __torch_function__(
         self,
@@ -90,4 +104,4 @@ class DrawnAsOne(TorchFunctionMode):
         return function(*args, **named)
 
     def _take(self, whole: Tensor) -> Tensor:
-        return whole[self.own.to(whole.device)]
+        return whole[self.places.to(whole.device)]

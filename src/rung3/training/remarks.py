@@ -59,7 +59,7 @@ def _gaps(mechanisms: Mapping[str, Trainable], rows: Rows) -> Iterator[str]:
     trained = [m for m in mechanisms.values() if any(True for _ in m.parameters())]
     table = Table(rows, trained)
     if table.complete:
-        counts = ", ".join(f"{k} {int(kept.sum()):,}" for k, kept in table.complete.items())
+        counts = ", ".join(f"{k} {int(complete.sum()):,}" for k, complete in table.complete.items())
         yield (
             f"rows with gaps train only the mechanisms whose value and parents they have (of "
             f"{rows.n:,} rows: {counts}); that is right if gaps come by chance, or hang on the "

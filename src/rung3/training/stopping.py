@@ -43,8 +43,8 @@ class Stopped(KeyboardInterrupt):
         self.where = where
         self.cure = cure
         self.status = 128 + number
-        said = f"stopped by {self.signal.name} {where}".rstrip()
-        super().__init__(f"{said}; {cure}" if cure else said)
+        text = f"stopped by {self.signal.name} {where}".rstrip()
+        super().__init__(f"{text}; {cure}" if cure else text)
 
 
 class _Signal(BaseException):

@@ -1,6 +1,9 @@
 """Worlds: SCMs whose truth is known, so that answers can be checked."""
 
 from rung3.worlds.confounded import hidden_cause
+from rung3.worlds.ellipse import ellipse
+from rung3.worlds.medical.brain import brain
+from rung3.worlds.medical.chest import chest
 from rung3.worlds.paradoxes import chocolate, collider, exam, hospital, kidney_stones
 from rung3.worlds.strokes.colour import colour
 from rung3.worlds.strokes.drawn import digits
@@ -9,10 +12,13 @@ from rung3.worlds.tables import suite
 from rung3.worlds.textbook import lecture, scans, uniform
 
 __all__ = [
+    "brain",
+    "chest",
     "chocolate",
     "collider",
     "colour",
     "digits",
+    "ellipse",
     "exam",
     "hidden_cause",
     "hospital",

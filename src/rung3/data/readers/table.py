@@ -1,4 +1,4 @@
-"""A table, CSV or Parquet, one row a subject; columns may name image files."""
+"""A table, CSV or Parquet, one row a subject; columns may name files of images and scans."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rung3.data.images import Fit, read_images
+from rung3.data.images import read_images
 from rung3.data.precision import held
+from rung3.data.readers.scans import ScanOptions, is_scan, read_scans
+from rung3.data.resizing import Fit
 from rung3.data.rows import Rows
 from rung3.data.spelling import did_you_mean
-from rung3.data.values import no_numbers, to_tensor
+from rung3.data.values import no_numbers, to_tensor, when
 from rung3.data.variables import Image, Variable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["GAPS", "columns_of", "table"]
+__all__ = ["GAPS", "column", "columns_of", "table"]
 
 GAPS = frozenset(
     {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
@@ -39,6 +41,7 @@ def table(
     image_column: str | Sequence[str] | None = None,
     size: tuple[int, int] | None = None,
     fit: Fit | None = None,
+    scans: Mapping[str, ScanOptions] | None = None,
 ) -> Rows:
     """Read a table, and the images that columns of it name.
 
@@ -54,6 +57,9 @@ def table(
             they must be alike.
         fit: What becomes of those of another aspect: `"crop"` or `"pad"`, as of `Image`; by default
             they are refused.
+        scans: What is taken from NIfTI and DICOM files, by column of an image variable: black and
+            white, a slice of a volume, one of several volumes. Pictures of a column that is named
+            here are read by the same levels.
 
     Returns:
         Rows with one entry a column: numbers `(n,)` and images `(n, C, H, W)` in [0, 1].
@@ -82,7 +88,14 @@ def table(
         elif variable is None or isinstance(variable, Image):
             paths = frame[name].fillna("").astype(str).str.strip()
             files = [path.parent / file if file else None for file in paths]
-            values[name] = read_images(name, files, variable, size, fit)
+            if name in (scans or {}) or any(is_scan(file) for file in files if file):
+                if variable is None:
+                    raise ValueError(
+                        f"{name}: names scans; say with variables= what Image they are"
+                    )
+                values[name] = read_scans(name, files, variable, (scans or {}).get(name))
+            else:
+                values[name] = read_images(name, files, variable, size, fit)
         else:
             raise ValueError(f"{name} is {variable}, and an image_column; declare it an Image")
     return Rows(values)
@@ -95,6 +108,24 @@ def columns_of(path: str | Path) -> list[str]:
         ValueError: If the file is missing, or no table.
     """
     return [str(name) for name in _read(Path(path), {}).columns]
+
+
+def column(path: str | Path, name: str) -> list[str]:
+    """Return a column of a table as text, such as the subjects that its rows are of.
+
+    Raises:
+        ValueError: If the file or the column is missing, or a cell is empty.
+    """
+    frame = _read(Path(path), {})
+    if name not in frame:
+        raise ValueError(f"{path}: no column {name!r}; it has {list(frame.columns)}")
+    values = frame[name]
+    if (empty := values.isna()).any():
+        row = int(np.flatnonzero(empty)[0])
+        raise ValueError(f"{path}: column {name!r} is empty in row {row}; every row needs a value")
+    if values.dtype.kind == "f" and (values % 1 == 0).all():
+        values = values.astype("int64")  # 7.0 in one table is 7 in another
+    return values.astype(str).tolist()
 
 
 def _read(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:
@@ -128,11 +159,14 @@ def _read_csv(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:
         na_values={name: list(GAPS) for name in names if not labels[name]},
         keep_default_na=False,
     )
-    for name in (name for name in names if labels[name]):
+    for name in (name for name in names if not pd.api.types.is_numeric_dtype(frame[name])):
         texts = frame[name].mask(frame[name].isin(GAPS - labels[name]), None)
         if not texts.isin(labels[name]).any():  # codes, perhaps
             with suppress(ValueError):
-                texts = pd.to_numeric(texts)
+                numbers = pd.to_numeric(texts)
+                # Whole numbers of 64 bits beside gaps or signs stay text there.
+                numeric = pd.api.types.is_numeric_dtype(numbers)
+                texts = numbers if numeric else texts.astype(np.float64)
         frame[name] = texts
     return frame
 
@@ -147,7 +181,7 @@ def _read_column(
             raise ValueError(f"{path}: {error}") from None
     array = column.to_numpy()
     if array.dtype.kind not in "biuf":
-        if bad := no_numbers(name, array):
+        if not when(array) and (bad := no_numbers(name, array)):
             raise ValueError(
                 f"{path}: column {name!r} has values that are not numbers (first: {bad[0]!r}); say "
                 "what it is with variables=, or leave it out with columns="
@@ -165,10 +199,8 @@ def _kept(name: str, column: pd.Series[Any], value: Tensor) -> Tensor:
     """Return the values as they are held; warn where whole numbers change."""
     if column.dtype.kind in "iuf" and value.is_floating_point():
         given, stored = column.to_numpy(), value.double().numpy()
-        if (np.isinf(stored) & np.isfinite(given)).any():
-            raise ValueError(
-                f"{name}: {given[np.isinf(stored)][0]:g} is too large for {value.dtype}"
-            )
+        if (infinite := np.isinf(stored)).any():
+            raise ValueError(f"{name}: {given[infinite][0]:g} is too large for {value.dtype}")
         exact = stored.astype(np.longdouble)  # tells whole numbers of 64 bits apart
         if (lost := (given == np.round(given)) & (given.astype(np.longdouble) != exact)).any():
             warnings.warn(

@@ -1,11 +1,26 @@
-"""Attribution of an outlier, or of a change, to the mechanisms behind it."""
+"""Attribution of an outlier, of a change, or of variance, to the mechanisms behind it."""
 
-from rung3.effects.attribution.contributions import (
-    Attribution,
-    Shift,
-    attribute_anomaly,
-    attribute_change,
+from rung3.effects.attribution.anomaly import Attribution, attribute_anomaly
+from rung3.effects.attribution.average_change import Shift, attribute_change
+from rung3.effects.attribution.distribution import distribution_change
+from rung3.effects.attribution.influence import (
+    Influence,
+    arrow_strength,
+    intrinsic_causal_influence,
+    parent_relevance,
 )
 from rung3.effects.attribution.mechanism_changes import Change, changes
 
-__all__ = ["Attribution", "Change", "Shift", "attribute_anomaly", "attribute_change", "changes"]
+__all__ = [
+    "Attribution",
+    "Change",
+    "Influence",
+    "Shift",
+    "arrow_strength",
+    "attribute_anomaly",
+    "attribute_change",
+    "changes",
+    "distribution_change",
+    "intrinsic_causal_influence",
+    "parent_relevance",
+]

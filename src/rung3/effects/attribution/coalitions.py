@@ -2,7 +2,7 @@
 
     v(S) = log P(t(X) >= t(x) | U_S = u_S)
 
-for `rung3.effects.attribution.contributions`, with S a set of players: the causes whose noise is
+for `rung3.effects.attribution.anomaly`, with S a set of players: the causes whose noise is
 kept.
 """
 
@@ -18,13 +18,13 @@ from torch import Generator, Tensor
 from rung3.data.rows import Noise, Rows, map_noise
 from rung3.data.seeding import stream
 from rung3.data.variables import Discrete, Image, Variable
+from rung3.effects.attribution.forward import predict, prior
 from rung3.effects.attribution.shapley import MAX_EXACT, shapley
 from rung3.effects.attribution.tails import log_tails, moved
 from rung3.effects.noise import choose_noise
-from rung3.mechanisms.base import Mechanism
 from rung3.scm.scm import SCM
 
-__all__ = ["BLOCKS", "CHUNK_NUMBERS", "Coalitions", "predict", "prior"]
+__all__ = ["BLOCKS", "CHUNK_NUMBERS", "Coalitions"]
 
 BLOCKS = 10
 """Blocks of draws, each left out once, for the standard error of a share (jackknife)."""
@@ -167,75 +167,39 @@ class Coalitions:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return `log P` of each case, its standard error, and whether it is a bound only."""
         device = self.reached.device
-        rows = torch.tensor([row for _, row in cases], device=device)
-        mine = {k: torch.tensor([k in t for t, _ in cases], device=device) for k in self.players}
+        rows = torch.tensor([row for _, row in cases], device=device)[:, None]
+        members = {k: torch.tensor([k in t for t, _ in cases], device=device) for k in self.players}
         shape = (len(cases), LEVEL_DRAWS)
+
+        def choice() -> Tensor:
+            return torch.randint(self.draws, shape, generator=generator, device=device)
+
+        def own(k: str, at: Tensor) -> Noise:
+            return map_noise(lambda t: t[at, rows], self.own[k])
 
         def rate(state: Mapping[str, Noise]) -> Tensor:
             noise = {k: map_noise(lambda t: t.flatten(0, 1), part) for k, part in state.items()}
             score = self.rate(predict(self.mechanisms, self.ancestors, noise)[self.outcome])
             return score.double().reshape(shape).nan_to_num(-math.inf, math.inf, -math.inf)
 
-        at = torch.randint(self.draws, shape, generator=generator, device=device)
-        state = {
-            k: choose_noise(
-                mine[k],
-                map_noise(lambda t: t[at, rows[:, None]], self.own[k]),
-                map_noise(lambda t: t[at], self.prior[k]),
-            )
-            for k in self.players
-        }
-
         def step(state: dict[str, Noise], size: Tensor) -> dict[str, Noise]:
             renewed = torch.rand(shape, generator=generator, device=device) < size
-            at = torch.randint(self.draws, shape, generator=generator, device=device)
-
-            def redrawn(part: Noise, k: str) -> Noise:
-                fresh = map_noise(lambda t: t[at, rows[:, None]], self.own[k])
-                return choose_noise(renewed, fresh, part)
-
+            at = choice()
             return {
                 k: choose_noise(
-                    mine[k],
-                    redrawn(part, k),
+                    members[k],
+                    choose_noise(renewed, own(k, at), part),
                     moved(self.mechanisms[k], part, self.prior[k], size, generator),
                 )
                 for k, part in state.items()
             }
 
-        return log_tails(state, rate, step, self.reached[rows], generator)
-
-
-def prior(
-    mechanisms: Mapping[str, Mechanism], names: list[str], n: int, base: int, device: torch.device
-) -> dict[str, Noise]:
-    """Draw noise `(n, ...)`, the same for mechanisms of one family under one seed."""
-    values: dict[str, Tensor] = {}
-    noise: dict[str, Noise] = {}
-    for name in names:
-        mechanism = mechanisms[name]
-        parents = {parent: values[parent] for parent in mechanism.parents}
-        noise[name] = mechanism.sample_noise(n, parents, stream(base, name, device))
-        value = mechanism.predict(noise[name], parents)
-        values[name] = value.expand(n, *value.shape[1:])
-    return noise
-
-
-def predict(
-    mechanisms: Mapping[str, Mechanism], names: list[str], noise: Mapping[str, Noise]
-) -> dict[str, Tensor]:
-    """Predict variables `(n, ...)` that have all their causes among the names."""
-    n = next(len(t) for part in noise.values() for t in _tensors(part))
-    values: dict[str, Tensor] = {}
-    for name in names:
-        parents = {parent: values[parent] for parent in mechanisms[name].parents}
-        value = mechanisms[name].predict(noise.get(name, {}), parents)
-        values[name] = value.expand(n, *value.shape[1:])
-    return values
-
-
-def _tensors(noise: Noise) -> list[Tensor]:
-    return [noise] if isinstance(noise, Tensor) else list(noise.values())
+        at = choice()
+        state = {
+            k: choose_noise(members[k], own(k, at), map_noise(lambda t: t[at], self.prior[k]))
+            for k in self.players
+        }
+        return log_tails(state, rate, step, self.reached[rows[:, 0]], generator)
 
 
 def _rareness(drawn: Tensor, kind: Variable) -> Callable[[Tensor], Tensor]:

@@ -11,9 +11,12 @@ residuals then have mean zero,
 
 also where only one of the two regressions is right (the generalised covariance measure: Shah and
 Peters 2020, Annals of Statistics 48:1514-1538; with weights: Scheidegger et al. 2022, JMLR 23). The
-statistic is Hotelling's, `T^2 = n mean(R)' S^-1 mean(R)`, of `p` products, against F:
+statistic is that of `rung3.graph.association`, which all tests of independence here share,
 
-    (n - p) / (p (n - 1)) T^2  ~  F(p, n - p).
+    T = (sum R)' C^-1 (sum R),
+
+chi-squared of rank(C) degrees as n grows. Where all parents are discrete, C and, where few rows
+decide, p come from exchanging rows within strata; elsewhere `C = sum R R'`.
 
 The f_j are `cos(pi j F(x))`, with F the distribution function of both data sets together (smooth
 tests of Neyman: a change of any kind moves some of them), or the indicators of categories. Images
@@ -30,15 +33,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rung3.data.columns import gaps, read, say_gaps
-from rung3.data.independence import features, hotelling, summary
-from rung3.data.rows import Rows
+from rung3.data.features import features, summary
+from rung3.data.rows import Rows, Values
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Discrete, Image, Variable
 from rung3.graph import CausalGraph
+from rung3.graph.association import association
 from rung3.graph.falsification import correct
 from rung3.graph.given import as_graph
 from rung3.mechanisms.networks.encoding import ParentEncoder, Standardise
@@ -51,18 +56,24 @@ FOURIER = 100
 WEIGHTS = 4
 """Columns of the parents that products of residuals are weighted by, at most."""
 
+MIN_ROWS = 20
+"""Rows that a test needs."""
+
+ROUNDING = 1e-9
+"""Largest entry of residuals that are zero but for rounding; functions lie in [-1, 1]."""
+
 ROWS_A_PRODUCT = 20
 """Rows for each product of residuals; with fewer, weights are left out."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """Whether a mechanism differs between two data sets.
+    """The result of a test whether a mechanism differs between two data sets.
 
     Attributes:
         variable: Name of the variable.
         mechanism: Its mechanism, such as `P(y | x)`.
-        statistic: The F statistic.
+        statistic: T, divided by its degrees of freedom: about 1 if nothing changed.
         p: Its p-value.
         adjusted: The p-value corrected for the number of mechanisms (Holm).
         changed: Whether the corrected p-value is at most the level.
@@ -79,13 +90,13 @@ class Change:
 
     def __str__(self) -> str:
         verdict = "changed" if self.changed else "no change seen"
-        line = f"{self.mechanism}: {verdict} (F = {self.statistic:.2f}, p = {self.adjusted:.3g})"
+        line = f"{self.mechanism}: {verdict} (T = {self.statistic:.2f}, p = {self.adjusted:.3g})"
         return line + say_gaps(self.gaps)
 
 
 def changes(
-    source: Mapping[str, Any],
-    target: Mapping[str, Any],
+    source: Values,
+    target: Values,
     graph: Any,
     *,
     variables: Mapping[str, Variable] | None = None,
@@ -127,18 +138,12 @@ def changes(
     graph = as_graph(graph)
     rows, kinds = _together(source, target, graph, variables or {})
     base = base_seed(seed)
-    chosen = [_some(part.n, most, base, which) for which, part in enumerate(rows)]
-    joint = Rows(
-        {k: torch.cat([p[k][i] for p, i in zip(rows, chosen, strict=True)]) for k in kinds}
-    )
-    environment = torch.cat(
-        [torch.full((len(i),), float(k)) for k, i in enumerate(chosen)]
-    ).double()
+    joint, environment = _joined(rows, most, base)
     tests = {}
     for name in graph.nodes:
-        own = features(name, joint[name], kinds[name])
+        functions = features(joint[name], kinds[name])
         parents = {parent: kinds[parent] for parent in graph.parents(name)}
-        tests[name] = _test(name, environment, own, joint, parents, base)
+        tests[name] = _test(name, environment, functions, joint, parents, base)
     adjusted = dict(zip(tests, correct([p for _, p in tests.values()], "holm"), strict=True))
     left_out = gaps(source, graph.nodes) + gaps(target, graph.nodes)
     return [
@@ -156,16 +161,16 @@ def changes(
 
 
 def _together(
-    source: Mapping[str, Any],
-    target: Mapping[str, Any],
+    source: Values,
+    target: Values,
     graph: CausalGraph,
     variables: Mapping[str, Variable],
 ) -> tuple[tuple[Rows, Rows], dict[str, Variable]]:
     """Read both data sets with the same variables, with the categories that occur in either."""
     kinds: dict[str, Variable] = dict(variables)
     for table in (source, target):
-        _, seen = read(table, variables, graph.nodes)
-        for name, kind in seen.items():
+        _, read_off = read(table, variables, graph.nodes)
+        for name, kind in read_off.items():
             before = kinds.get(name)
             if isinstance(before, Discrete) and isinstance(kind, Discrete):
                 kinds[name] = max(before, kind, key=lambda k: k.classes)
@@ -177,40 +182,71 @@ def _together(
     }
 
 
+def _joined(rows: tuple[Rows, Rows], most: int, seed: int) -> tuple[Rows, Tensor]:
+    """Join rows of both data sets, at most so many of each, and tell which each row is from."""
+    parts = [part[_some(part.n, most, seed, k)] for k, part in enumerate(rows)]
+    joint = Rows({name: torch.cat([part[name] for part in parts]) for name in rows[0]})
+    environment = torch.cat([torch.full((part.n,), k).double() for k, part in enumerate(parts)])
+    return joint, environment
+
+
 def _test(
     name: str,
     environment: Tensor,
-    own: Tensor,
+    functions: Tensor,
     rows: Rows,
     parents: Mapping[str, Variable],
     seed: int,
 ) -> tuple[float, float]:
-    """Return the F statistic and its p-value."""
-    n = len(own)
-    residuals, weights = _regress(torch.cat([environment[:, None], own], 1), rows, parents, seed)
-    apart, own = residuals[:, :1], residuals[:, 1:]
-    allowed = max(1, n // (ROWS_A_PRODUCT * own.shape[1]))
-    products = (apart * own)[:, :, None] * weights[:, None, :allowed]
-    return hotelling(name, products.reshape(n, -1))
+    """Return T, divided by its degrees of freedom, and its p-value."""
+    n, width = functions.shape
+    both = torch.cat([environment[:, None], functions], 1)
+    strata = _strata(rows, parents)
+    residuals, weights = _regress(both, rows, parents, strata, seed)
+    allowed = max(1, n // (ROWS_A_PRODUCT * width))
+    weighted = (residuals[:, 1:, None] * weights[:, None, :allowed]).flatten(1)
+    if n < (least := max(MIN_ROWS, 2 * weighted.shape[1])):
+        raise ValueError(f"{name}: {n} rows are too few to test its mechanism; expected {least}")
+    a, b = (_nonzero(columns).numpy() for columns in (residuals[:, :1], weighted))
+    products = a * b
+    if strata is None:
+        t, freedom, p = association(a, b, np.zeros(n, dtype=np.int64), products.T @ products)
+    else:
+        t, freedom, p = association(a, b, strata.numpy())
+    return t / max(freedom, 1), p
+
+
+def _strata(rows: Rows, parents: Mapping[str, Variable]) -> Tensor | None:
+    """Return the combination of the parents' values in each row; `None` if not all are discrete."""
+    if not all(isinstance(kind, Discrete) for kind in parents.values()):
+        return None
+    codes = [rows[name].long() for name in parents] or [torch.zeros(rows.n, dtype=torch.long)]
+    strata: Tensor = torch.stack(codes, 1).unique(dim=0, return_inverse=True)[1]
+    return strata
+
+
+def _nonzero(columns: Tensor) -> Tensor:
+    """Return columns, with zeros for those that are zero but for rounding."""
+    return torch.where(columns.abs().amax(0) > ROUNDING, columns, 0.0)
 
 
 def _regress(
-    outcome: Tensor, rows: Rows, parents: Mapping[str, Variable], seed: int
+    outcome: Tensor,
+    rows: Rows,
+    parents: Mapping[str, Variable],
+    strata: Tensor | None,
+    seed: int,
 ) -> tuple[Tensor, Tensor]:
     """Return residuals `(n, d)` of outcomes on parents, and functions `(n, w)` of the parents."""
     n = len(outcome)
     one = torch.ones(n, 1, dtype=torch.float64)
-    if not parents:
-        return outcome - outcome.mean(0), one
-    encoded = _encode(rows, parents)
+    encoded = _encode(rows, parents) if parents else one[:, :0]
     weights = torch.cat([one, encoded[:, :WEIGHTS]], 1)
-    if all(isinstance(kind, Discrete) for kind in parents.values()):
-        codes = torch.stack([rows[name].long() for name in parents], 1)
-        _, stratum, size = codes.unique(dim=0, return_inverse=True, return_counts=True)
+    if strata is not None:
+        size = strata.bincount()
         sums = torch.zeros(len(size), outcome.shape[1], dtype=torch.float64)
-        means = sums.index_add(0, stratum, outcome) / size[:, None]
-        freedom = (size / (size - 1).clamp_min(1)).sqrt()[stratum, None]
-        return (outcome - means[stratum]) * freedom, weights
+        means = sums.index_add(0, strata, outcome) / size[:, None]
+        return outcome - means[strata], weights
     generator = stream(seed, "features")
     width = encoded.shape[1]
     pairs = torch.randint(n, (2, 1000), generator=generator)

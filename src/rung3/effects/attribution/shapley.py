@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from torch import Tensor
 from rung3.data.seeding import stream
 
 __all__ = ["shapley"]
+
+Value: TypeAlias = Callable[[frozenset[str]], Tensor]
 
 MAX_EXACT = 8
 """Players at most whose 2^d sets are all computed: 256 values of v."""
@@ -34,7 +37,7 @@ RELATIVE_ERROR = 0.01
 
 
 def shapley(
-    players: Sequence[str], value: Callable[[frozenset[str]], Tensor], seed: int = 0
+    players: Sequence[str], value: Value, seed: int = 0
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Share `v(all) - v(none)` among players.
 
@@ -60,17 +63,27 @@ def shapley(
             known[team] = value(team)
         return known[team]
 
-    d = len(players)
-    zero = torch.zeros_like(v(frozenset()))
-    if d <= MAX_EXACT:
-        shares = dict.fromkeys(players, zero)
-        for code in range(2**d):
-            team = frozenset(p for k, p in enumerate(players) if code >> k & 1)
-            size = len(team)
-            for player in team:
-                weight = math.factorial(size - 1) * math.factorial(d - size) / math.factorial(d)
-                shares[player] = shares[player] + weight * (v(team) - v(team - {player}))
-        return shares, dict.fromkeys(players, zero)
+    return _exact(players, v) if len(players) <= MAX_EXACT else _sampled(players, v, seed)
+
+
+def _exact(players: Sequence[str], v: Value) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Sum over all sets of players."""
+    d, zero = len(players), torch.zeros_like(v(frozenset()))
+    shares = dict.fromkeys(players, zero)
+    for code in range(2**d):
+        team = frozenset(p for k, p in enumerate(players) if code >> k & 1)
+        size = len(team)
+        for player in team:
+            weight = math.factorial(size - 1) * math.factorial(d - size) / math.factorial(d)
+            shares[player] = shares[player] + weight * (v(team) - v(team - {player}))
+    return shares, dict.fromkeys(players, zero)
+
+
+def _sampled(
+    players: Sequence[str], v: Value, seed: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Average over random orders, each with its reverse, until the standard error is small."""
+    d, zero = len(players), torch.zeros_like(v(frozenset()))
     generator = stream(seed, "orders")
     added: dict[str, list[Tensor]] = {player: [] for player in players}
     total = v(frozenset(players)) - v(frozenset())

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Generator, Tensor
 
-from rung3.data.rows import Noise, map_noise
+from rung3.data.rows import Noise, map_noise, noise_parts
 from rung3.effects.noise import choose_noise
 from rung3.mechanisms.additive.mechanism import AdditiveNoise
 from rung3.mechanisms.base import Mechanism
@@ -40,19 +40,24 @@ MAX_LEVELS = 400
 TARGET_ACCEPTANCE = 0.3
 """Share of accepted steps that the size of steps is adapted to."""
 
-QUARTILES, STRETCHED = (0.25, 0.5, 0.75), 0.5
-"""Of the prior, for the length of steps; share of steps that stretch noise, as others move it."""
+QUARTILES = (0.25, 0.5, 0.75)
+"""Quantiles of the prior that the length of steps is scaled by."""
+
+STRETCHED = 0.5
+"""Share of steps that multiply the distance from the median; the others add to it."""
 
 CORRELATED = 3.0
 """Factor on the variance of each level, as its draws are not independent."""
 
-State = dict[str, Noise]
+State: TypeAlias = dict[str, Noise]
+Rate: TypeAlias = Callable[[State], Tensor]
+Step: TypeAlias = Callable[[State, Tensor], State]
 
 
 def log_tails(
     state: State,
-    rate: Callable[[State], Tensor],
-    step: Callable[[State, Tensor], State],
+    rate: Rate,
+    step: Step,
     wanted: Tensor,
     generator: Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -95,14 +100,7 @@ def log_tails(
         weights = (t >= level[:, None]).double() + 1e-12
         copied = torch.multinomial(weights, n, replacement=True, generator=generator)
         state, t = _copied(state, copied), t.gather(1, copied)
-        for _ in range(MOVES):
-            proposed = step(state, size)
-            proposed_t = rate(proposed)
-            accepted = (proposed_t >= level[:, None]) & (proposed_t != t)
-            state = {k: choose_noise(accepted, proposed[k], part) for k, part in state.items()}
-            t = torch.where(accepted, proposed_t, t)
-            acceptance = accepted.to(size).mean(1, keepdim=True)
-            size = (size * (acceptance - TARGET_ACCEPTANCE).exp()).clamp(1e-3, 1e3)
+        state, t, size = _parted(state, t, size, level, rate, step)
     return log_p, variance.sqrt(), bound | open_
 
 
@@ -110,6 +108,21 @@ def _copied(state: State, at: Tensor) -> State:
     """Return the draws at `(cases, N)` of each case."""
     rows = torch.arange(len(at), device=at.device)[:, None]
     return {k: map_noise(lambda u: u[rows, at], part) for k, part in state.items()}
+
+
+def _parted(
+    state: State, t: Tensor, size: Tensor, level: Tensor, rate: Rate, step: Step
+) -> tuple[State, Tensor, Tensor]:
+    """Move draws within their level, so that copies part, and adapt the size of the steps."""
+    for _ in range(MOVES):
+        proposed = step(state, size)
+        proposed_t = rate(proposed)
+        accepted = (proposed_t >= level[:, None]) & (proposed_t != t)
+        state = {k: choose_noise(accepted, proposed[k], part) for k, part in state.items()}
+        t = torch.where(accepted, proposed_t, t)
+        acceptance = accepted.to(size).mean(1, keepdim=True)
+        size = (size * (acceptance - TARGET_ACCEPTANCE).exp()).clamp(1e-3, 1e3)
+    return state, t, size
 
 
 def moved(
@@ -129,8 +142,9 @@ def moved(
     """
     density = _density(mechanism)
     if density is None or not isinstance(noise, Tensor) or not isinstance(prior, Tensor):
-        shape, device = (len(size), _width(noise)), size.device
-        at = torch.randint(_length(prior), shape, generator=generator, device=device)
+        first, drawn = (next(iter(noise_parts(part).values())) for part in (noise, prior))
+        shape, device = first.shape[:2], size.device
+        at = torch.randint(len(drawn), shape, generator=generator, device=device)
         redrawn = torch.rand(shape, generator=generator, device=device) < size
         return choose_noise(redrawn, map_noise(lambda t: t[at], prior), noise)
     size = size.reshape(-1, 1, *[1] * (noise.ndim - 2))
@@ -144,14 +158,6 @@ def moved(
     gain = density(there) - density(noise) + torch.where(stretch, stretched, 0.0)
     chance = torch.rand(gain.shape, generator=generator, device=noise.device)
     return torch.where(chance.log() < gain, there, noise)
-
-
-def _width(noise: Noise) -> int:
-    return (noise if isinstance(noise, Tensor) else next(iter(noise.values()))).shape[1]
-
-
-def _length(pool: Noise) -> int:
-    return len(pool if isinstance(pool, Tensor) else next(iter(pool.values())))
 
 
 def _density(mechanism: Mechanism) -> Callable[[Tensor], Tensor] | None:

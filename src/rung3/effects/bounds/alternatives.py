@@ -127,8 +127,8 @@ class Reversed(Mechanism):
     def _reversed(self, noise: Noise) -> Noise:
         """Return `F^-1(1 - F(u))`; noise of observation stays."""
         if isinstance(noise, dict):
-            kept = self.mechanism.observation_noise
-            return {name: u if name in kept else self._turn(u) for name, u in noise.items()}
+            observed = self.mechanism.observation_noise
+            return {name: u if name in observed else self._turn(u) for name, u in noise.items()}
         return self._turn(noise)
 
     def _turn(self, part: Tensor) -> Tensor:

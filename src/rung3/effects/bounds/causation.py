@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.columns import gaps, read, say_gaps
+from rung3.data.rows import Values
 from rung3.data.seeding import Seed, base_seed
 from rung3.data.values import coded
 from rung3.data.variables import Discrete, Variable
@@ -157,7 +158,7 @@ def _refuse(arguments: Mapping[str, Any], other: str, source: str) -> None:
 
 
 def _of_table(
-    table: Mapping[str, Any],
+    table: Values,
     cause: str,
     outcome: str,
     experiment: tuple[float, float] | None,

@@ -32,6 +32,7 @@ import torch
 from numpy.typing import NDArray
 
 from rung3.data.columns import gaps, read
+from rung3.data.rows import Values
 from rung3.data.variables import Discrete, Variable
 from rung3.effects.estimate import BOUNDS, Estimate
 from rung3.graph import CausalGraph
@@ -49,7 +50,7 @@ MAX_ENTRIES = 20_000_000
 
 
 def bounds(
-    source: Mapping[str, Any] | SCM,
+    source: Values | SCM,
     graph: Any,
     event: Event,
     do: Event,
@@ -99,8 +100,8 @@ def bounds(
     for one, action in everything:
         graph.disjoint(event=list(one), do=list(action))
     goals = frozenset(name for one, _ in everything for name in one)
-    kept = graph.subgraph(goals | graph.ancestors(goals))
-    model = _Program(source, kept, variables or {}, [d for _, d in everything], monotone or {})
+    relevant = graph.subgraph(goals | graph.ancestors(goals))
+    model = _Program(source, relevant, variables or {}, [d for _, d in everything], monotone or {})
     sought = model.functional(*queries[0])
     if versus is not None:
         sought = sought - model.functional(*queries[1])
@@ -181,7 +182,7 @@ class _Program:
 
     def __init__(
         self,
-        source: Mapping[str, Any] | SCM,
+        source: Values | SCM,
         graph: CausalGraph,
         variables: Mapping[str, Variable],
         actions: Sequence[Event],
@@ -271,10 +272,10 @@ class _Program:
         """Return the axes of the nodes that are not in `{k} + T_k` (or not in `T_k`)."""
         so_far = self.graph.subgraph(self.names[: self.names.index(name) + 1])
         near = next(s for s in so_far.districts if name in s)
-        kept = {*near, *(p for k in near for p in so_far.parents(k))}
+        near_names = {*near, *(p for k in near for p in so_far.parents(k))}
         if given_only:
-            kept.discard(name)
-        return tuple(i for i, other in enumerate(self.names) if other not in kept)
+            near_names.discard(name)
+        return tuple(i for i, other in enumerate(self.names) if other not in near_names)
 
     def _check_seen(self, operands: Sequence[Any], index: int, members: Sequence[str]) -> None:
         """Refuse a query that needs a stratum of which there are no rows."""
@@ -334,7 +335,7 @@ def _einsum(operands: Sequence[Any], output: str) -> Array:
 
 
 def _distribution(
-    source: Mapping[str, Any] | SCM, names: Sequence[str], variables: Mapping[str, Variable]
+    source: Values | SCM, names: Sequence[str], variables: Mapping[str, Variable]
 ) -> tuple[Array, dict[str, Discrete], int]:
     """Return P(v) of the named variables, their kinds, and the number of rows with gaps."""
     left_out = 0
@@ -344,8 +345,8 @@ def _distribution(
         axes = [source.graph.nodes.index(name) for name in names]
         others = tuple(i for i in range(whole.ndim) if i not in axes)
         table = whole.sum(others) if others else whole
-        kept = [name for name in source.graph.nodes if name in names]
-        table = table.permute([kept.index(name) for name in names])
+        order = [name for name in source.graph.nodes if name in names]
+        table = table.permute([order.index(name) for name in names])
         kinds: Mapping[str, Variable] = source.variables
     else:
         rows, kinds = read(source, variables, names)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.distances import distance, scale, unit
-from rung3.data.rows import Rows, as_rows
+from rung3.data.rows import Rows, Values, as_rows
 from rung3.data.seeding import Seed, base_seed
 from rung3.data.values import coded
 from rung3.data.variables import Binary, Discrete, Image, Variable
@@ -99,7 +99,7 @@ class Sensitivity:
 @in_own_precision
 def sensitivity(
     model: SCM,
-    rows: Mapping[str, Any],
+    rows: Values,
     do: Mapping[str, Any],
     outcome: str,
     *,
@@ -213,7 +213,7 @@ def _check_other(model: SCM, name: str, other: SCM) -> None:
         )
 
 
-def _without_noise(model: SCM, values: Mapping[str, Any], affected: list[str]) -> Rows:
+def _without_noise(model: SCM, values: Values, affected: list[str]) -> Rows:
     """Return the rows as a batch, without the noise that alternatives abduct for themselves."""
     rows = as_rows(values, model.variables, model.device)
     if not rows.batched:

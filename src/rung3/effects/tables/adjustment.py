@@ -1,4 +1,4 @@
-r"""Effects from data by adjustment, with intervals.
+r"""Effects of a discrete treatment by adjustment.
 
 For a set Z that meets the adjustment criterion, treatment T and an arm t,
 
@@ -9,283 +9,147 @@ For a set Z that meets the adjustment criterion, treatment T and an arm t,
 with `m_t(z) = E[Y | t, z]` and `e_t(z) = P(t | z)`. The last is right if either model is (Robins,
 Rotnitzky and Zhao, JASA 1994). Where Z is discrete the models have one value a stratum, and the
 three are one estimate; else they are linear in features of Z, on the scale of the logit for `e`,
-and for `m` of a binary outcome.
-
-Intervals come from `rung3.effects.tables.m_estimation`.
+and for `m` of a binary outcome. On the treated (ATT) the average is over rows with T = do, and
+`1 / e_t` becomes `e_do / e_t`; on the untreated (ATU) alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from itertools import combinations_with_replacement
-from typing import Any, get_args
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from rung3.data.columns import amounts, gaps, read, say_gaps
-from rung3.data.rows import Rows
-from rung3.data.values import coded
-from rung3.data.variables import Binary, Categorical, Continuous, Discrete, Variable
-from rung3.effects.estimate import Estimate
-from rung3.effects.tables.m_estimation import Equations, Method
-from rung3.graph import CausalGraph, CausalQuery, check_adjustment
-from rung3.graph.given import as_graph
-from rung3.scm.identifiability import identify
+from rung3.data.columns import amounts
+from rung3.data.seeding import Seed
+from rung3.data.variables import Discrete
+from rung3.effects.tables.answer import Answer, of_means
+from rung3.effects.tables.cross_fitting import TRIMMED, cross_fitted_arms
+from rung3.effects.tables.influence import Influence
+from rung3.effects.tables.m_estimation import Equations, Estimand, Method
+from rung3.effects.tables.positivity import check_strata, region_without
+from rung3.effects.tables.sample import Sample, stratum_of
 
-__all__ = ["Effect", "Method", "effect"]
+__all__ = ["Method", "adjusted_effect", "arms_of"]
 
+DETERMINED = 1e-12
+"""Share of the outcome's variance that counts as none: about the rounding of doubles, squared."""
 
-@dataclass(frozen=True)
-class Effect:
-    """An effect estimated by adjustment.
-
-    Attributes:
-        effect: `E[Y | do] - E[Y | versus]`, in the outcome's unit.
-        do: `E[Y | do]`.
-        versus: `E[Y | versus]`.
-        adjusted: Names of the variables that were adjusted for.
-        method: How it was estimated.
-        least: Smallest estimated probability of an arm in any row; where it is far below 1 / n,
-            the estimate rests on few rows.
-        level: Nominal coverage of the intervals.
-        n: Number of rows.
-        gaps: How many more rows were left out, for a gap in a column that is used.
-        kinds: Variables that were not declared, and were read off their values.
-    """
-
-    effect: Estimate[float]
-    do: Estimate[float]
-    versus: Estimate[float]
-    adjusted: tuple[str, ...]
-    method: Method
-    least: float
-    level: float
-    n: int
-    gaps: int = 0
-    kinds: Mapping[str, Variable] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        given = ", ".join(self.adjusted) or "nothing"
-        read_off = ", ".join(f"{name}: {kind}" for name, kind in self.kinds.items())
-        head = f"{self.effect} ({self.do} against {self.versus}), adjusted for {given}"
-        head += say_gaps(self.gaps)
-        return f"{head}; read off their values: {read_off}" if read_off else head
+WEAK_POSITIVITY = 0.01
+"""Estimated probability of an arm below which a row is named: it weighs over a hundred others."""
 
 
-def effect(
-    table: Mapping[str, Any],
-    treatment: str,
-    outcome: str,
-    *,
-    do: Any = None,
-    versus: Any = None,
-    adjust: Iterable[str] | None = None,
-    graph: Any = None,
-    method: Method = "aipw",
-    event: Any = None,
-    degree: int = 1,
-    variables: Mapping[str, Variable] | None = None,
-    level: float = 0.95,
-) -> Effect:
-    """Estimate the average effect of a discrete treatment by adjustment.
-
-    Args:
-        table: A mapping from name to values, a data frame, or rows; of its rows those that have
-            the treatment, the outcome and what is adjusted for.
-        treatment: Name of the treatment.
-        outcome: Name of the outcome: numbers, or levels taken as numbers.
-        do: The value of the treatment; 1 if not given (of a labelled one, the second).
-        versus: The value that it is compared with; 0 if not given (the first).
-        adjust: Names of what is adjusted for. With a graph they are checked; if not given, it is
-            the graph's minimal set that is nearest to the outcome.
-        graph: The causal graph, or what makes one.
-        method: `"standardise"`, `"ipw"` or `"aipw"`.
-        event: A value of the outcome, whose probability is then the outcome.
-        degree: Degree of the polynomial that continuous variables enter the models by.
-        variables: What the columns are; read off their values where not given.
-        level: Nominal coverage of the intervals.
+def arms_of(sample: Sample, do: Any, versus: Any) -> tuple[Tensor, tuple[str, str]]:
+    """Return masks of the rows of both arms, `(2, n)`, and what the arms are called.
 
     Raises:
-        ValueError: If a column is lacking or of the wrong kind, the set does not meet the
-            adjustment criterion, a stratum lacks an arm (named), or a model cannot be fitted.
-
-    Example:
-        >>> from rung3 import data
-        >>> from rung3.data.readers.kidney_stones import VARIABLES
-        >>> graph = CausalGraph("size -> treatment; {size treatment} -> recovery")
-        >>> print(effect(data.kidney_stones(), "treatment", "recovery", do="A", versus="B",
-        ...     graph=graph, variables=VARIABLES))
-        0.054 [-0.013, 0.120] (0.833 [0.794, 0.871] against 0.779 [0.724, 0.834]),
-        adjusted for size
+        ValueError: If the values are the same, or none of the treatment's.
     """
-    if method not in get_args(Method):
-        raise ValueError(f"method: expected one of {list(get_args(Method))}, got {method!r}")
-    if not 0 < level < 1 or degree < 1:
-        raise ValueError(f"level={level} must lie between 0 and 1, and degree={degree} be positive")
-    given = _adjustment(treatment, outcome, adjust, graph)
-    used = [treatment, outcome, *given]
-    rows, kinds = read(table, variables, used)
-    y = _outcome(outcome, rows[outcome], kinds[outcome], event)
-    do, versus = coded(do, 1), coded(versus, 0)
-    arms = _arms(treatment, rows[treatment], kinds[treatment], (do, versus))
-    saturated = all(isinstance(kinds[name], Discrete) for name in given)
-    features = _strata(rows, kinds, given) if saturated else _features(rows, kinds, given, degree)
-    if saturated:
-        _check_strata(rows, kinds, given, treatment, arms, (do, versus))
-    binary = not saturated and (isinstance(kinds[outcome], Binary) or event is not None)
-    problem = Equations(y, arms, features, binary, method)
-    try:
-        values, spread = problem.solve()
-    except ValueError as error:
-        raise ValueError(f"{error}{amounts(kinds, given)}") from None
-    difference, treated, control = _intervals(values, spread, level, len(y) - 2 * features.shape[1])
-    return Effect(
-        effect=difference,
-        do=treated,
-        versus=control,
-        adjusted=given,
-        method=method,
-        least=problem.least(),
-        level=level,
-        n=len(y),
-        gaps=gaps(table, used),
-        kinds={name: kind for name, kind in kinds.items() if name not in (variables or {})},
-    )
-
-
-def _adjustment(
-    treatment: str, outcome: str, adjust: Iterable[str] | None, graph: Any
-) -> tuple[str, ...]:
-    """Return what to adjust for, as the graph allows."""
-    given = None if adjust is None else tuple([adjust] if isinstance(adjust, str) else adjust)
-    if graph is None:
-        if given is None:
-            raise ValueError("adjust: say what to adjust for (`[]` for nothing), or give a graph")
-        both = {treatment, outcome}.intersection(given)
-        if both or treatment == outcome:
-            raise ValueError(f"treatment, outcome and adjust must differ, got {sorted(both)} twice")
-        return given
-    graph = as_graph(graph)
-    if given is None:
-        minimal = graph.minimal_adjustment_set(treatment, outcome)
-        if minimal is None:
-            path = next((p for p in graph.backdoor_paths(treatment, outcome) if p.is_open()), "")
-            raise ValueError(
-                f"no set of variables closes every back-door path of {treatment} and {outcome} "
-                f"({path}); {_other_way(graph, treatment, outcome)}"
-            )
-        return tuple(name for name in graph.nodes if name in minimal)
-    check_adjustment(graph, treatment, outcome, given).require()
-    return given
-
-
-def _other_way(graph: CausalGraph, treatment: str, outcome: str) -> str:
-    """Return the end of the refusal: how the effect is identified, if not by adjustment."""
-    identification = identify(graph, CausalQuery((outcome,), do=(treatment,)))
-    if not identification:
-        return "see rung3.effects.bounds.bounds for what the data allow"
-    return (
-        f"this estimates by adjustment alone, yet rung3.identify tells the effect: {identification}"
-    )
-
-
-def _outcome(name: str, value: Tensor, kind: Variable, event: Any) -> Tensor:
-    if event is not None:
-        return (value == kind.validate(name, event).to(value)).double()
-    if isinstance(kind, Categorical) or kind.shape:
-        raise ValueError(
-            f"{name}: is {kind}; expected numbers or levels, or give event="
-            + amounts({name: kind}, [name])
-        )
-    return value.double()
-
-
-def _arms(name: str, value: Tensor, kind: Variable, arms: tuple[Any, Any]) -> Tensor:
-    """Return masks of the rows of both arms, `(2, n)`."""
-    if not isinstance(kind, Discrete):
-        raise ValueError(
-            f"{name}: is {kind}; expected a discrete treatment: cut it into levels, or declare it "
-            "with variables="
-        )
-    codes = [int(kind.validate(name, arm)) for arm in arms]
+    name, kind = sample.treatment, sample.kinds[sample.treatment]
+    assert isinstance(kind, Discrete)
+    codes = [int(kind.validate(name, arm)) for arm in (do, versus)]
     if codes[0] == codes[1]:
-        raise ValueError(f"{name}: do and versus are the same value, {arms[0]!r}")
-    return torch.stack([value == code for code in codes])
+        raise ValueError(f"{name}: do and versus are the same value, {do!r}")
+    arms = torch.stack([sample.rows[name] == code for code in codes])
+    labels = (kind.label(codes[0]), kind.label(codes[1]))
+    for arm, label in zip(arms, labels, strict=True):
+        if not arm.any():
+            raise ValueError(f"{name}: no rows with {name} = {label} in the stratum of all rows")
+    return arms, labels
 
 
-def _strata(rows: Rows, kinds: Mapping[str, Variable], names: tuple[str, ...]) -> Tensor:
-    """Return an indicator for each combination of values that occurs, `(n, strata)`."""
-    if not names:
-        return torch.ones(rows.n, 1, dtype=torch.float64)
-    codes = torch.stack([rows[name].long() for name in names], 1)
-    _, stratum = codes.unique(dim=0, return_inverse=True)
-    return F.one_hot(stratum).double()
+def adjusted_effect(
+    sample: Sample,
+    given: Sequence[str],
+    do: Any,
+    versus: Any,
+    method: Method,
+    estimand: Estimand,
+    learner: Any = None,
+    folds: int = 5,
+    seed: Seed = 0,
+) -> Answer:
+    """Estimate the effect of one value of a discrete treatment against another.
+
+    Args:
+        sample: The rows.
+        given: What is adjusted for.
+        do: The value of the treatment.
+        versus: The value that it is compared with.
+        method: How the means are estimated.
+        estimand: Whose effect.
+        learner: A scikit-learn regressor; then AIPW is cross-fitted.
+        folds: Of cross-fitting.
+        seed: Of the folds.
+
+    Raises:
+        ValueError: If a stratum lacks an arm (named), or a model cannot be fitted.
+    """
+    arms, labels = arms_of(sample, do, versus)
+    if learner is not None:
+        means, least, trimmed = cross_fitted_arms(
+            sample, given, arms, estimand, learner, folds, seed
+        )
+        notes = (
+            [f"{trimmed:,} rows with a probability of an arm below {TRIMMED} count as having it"]
+            if trimmed
+            else []
+        )
+        return of_means(means, least, tuple(notes))
+    if sample.saturated(given):
+        check_strata(sample, given, arms, labels)
+    features = sample.design(given)
+    binary = sample.binary and not sample.saturated(given)
+    try:
+        problem = Equations(
+            sample.y, arms, features, binary, method, sample.weights, sample.masks, estimand
+        )
+        values, scores = problem.solve()
+    except ValueError as error:
+        region = _region(sample, given, arms, labels)
+        cause = f": {region}" if region else ""
+        raise ValueError(f"{error}{cause}; adjust for less{amounts(sample.kinds, given)}") from None
+    freedom = sample.n - 2 * features.shape[1]
+    means = Influence(values, scores, freedom, sample.clusters)
+    doubts = *_doubts(sample, given, problem, labels), *_determined(sample, given, problem)
+    return of_means(means, problem.least(), doubts)
 
 
-def _check_strata(
-    rows: Rows,
-    kinds: Mapping[str, Variable],
-    names: tuple[str, ...],
-    treatment: str,
-    arms: Tensor,
-    values: tuple[Any, Any],
-) -> None:
-    features = _strata(rows, kinds, names)
-    for arm, value in zip(arms, values, strict=True):
-        empty = (features[arm].sum(0) == 0).nonzero()
-        if len(empty):
-            first = int(features[:, int(empty[0])].nonzero()[0])
-            stratum = ", ".join(f"{k} = {_spell(kinds[k], rows[k][first])}" for k in names)
-            raise ValueError(
-                f"{treatment}: no rows with {treatment} = {_spell(kinds[treatment], value)} in the "
-                f"stratum {stratum or 'of all rows'}; adjust for less, or join levels"
-                f"{amounts(kinds, names)}"
-            )
+def _region(sample: Sample, given: Sequence[str], arms: Tensor, labels: Sequence[str]) -> str:
+    """Say what tells the treatment, or an outcome that is yes or no, without error."""
+    if not given:
+        return ""
+    found = region_without(sample, given, sample.treatment, arms, labels)
+    if found or not sample.binary:
+        return found
+    both = torch.stack([sample.y == 1, sample.y == 0])
+    return region_without(sample, given, sample.outcome, both, ("1", "0"))
 
 
-def _spell(kind: Variable, value: Any) -> str:
-    return kind.label(int(kind.validate("", value))) if isinstance(kind, Discrete) else str(value)
+def _determined(sample: Sample, given: Sequence[str], problem: Equations) -> tuple[str, ...]:
+    """Say so, if what is adjusted for tells the outcome without error in both arms."""
+    inside = problem.arms.sum(0) > 0
+    pairs = zip(problem.arms, problem.models, strict=True)
+    means = torch.stack([arm * model.mean(model.beta) for arm, model in pairs]).sum(0)
+    left = (sample.y - means)[inside]
+    if not given or left.square().mean() > DETERMINED * sample.y[inside].var():
+        return ()
+    return (
+        f"{', '.join(given)} tells {sample.outcome} without error, so that the interval has no "
+        f"width; is one of them computed from {sample.outcome}, or the reverse?",
+    )
 
 
-def _features(
-    rows: Rows, kinds: Mapping[str, Variable], names: tuple[str, ...], degree: int
-) -> Tensor:
-    """Return a constant, indicators of categories and products up to `degree`, `(n, width)`."""
-    columns = []
-    for name in names:
-        kind, value = kinds[name], rows[name]
-        if isinstance(kind, Discrete):
-            columns += list(F.one_hot(value.long(), kind.classes).double()[:, 1:].unbind(1))
-        elif isinstance(kind, Continuous):
-            flat = value.double().reshape(len(value), -1)
-            columns += list(((flat - flat.mean(0)) / flat.std(0).clamp_min(1e-12)).unbind(1))
-        else:
-            raise ValueError(
-                f"{name}: is {kind}; adjust for numbers or categories that describe it"
-            )
-    terms = [torch.ones(rows.n, dtype=torch.float64)]
-    for power in range(1, degree + 1):
-        for factors in combinations_with_replacement(columns, power):
-            column = torch.stack(factors).prod(0)
-            longer = torch.stack([*terms, column], 1)
-            # A product that the earlier terms already span (an indicator squared) is left out.
-            if torch.linalg.matrix_rank(longer) == longer.shape[1]:
-                terms.append(column)
-    return torch.stack(terms, 1)
-
-
-def _intervals(mu: Tensor, covariance: Tensor, level: float, freedom: int) -> list[Estimate[float]]:
-    """Return the difference and both means, with intervals of Student's t."""
-    from scipy.stats import t
-
-    z = float(t.ppf((1 + level) / 2, max(1, freedom)))
-    weights = torch.tensor([[1.0, -1.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
-    values = weights @ mu
-    half = z * (weights @ covariance @ weights.T).diagonal().clamp_min(0).sqrt()
-    return [
-        Estimate(float(v), float(v - h), float(v + h), level=level)
-        for v, h in zip(values, half, strict=True)
-    ]
+def _doubts(
+    sample: Sample, given: Sequence[str], problem: Equations, labels: Sequence[str]
+) -> tuple[str, ...]:
+    """Name the row with the smallest probability of an arm, if that is very small."""
+    shares = torch.stack(problem.probabilities())
+    if float(shares.min()) >= WEAK_POSITIVITY:
+        return ()
+    arm, row = divmod(int(shares.argmin()), sample.n)
+    return (
+        f"positivity is weak: where {stratum_of(sample, given, row)}, {sample.treatment} = "
+        f"{labels[arm]} has a probability of {float(shares.min()):.2g}",
+    )

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.columns import gaps, read, say_gaps
-from rung3.data.rows import spell_unknown
+from rung3.data.rows import Values, spell_unknown
 from rung3.data.variables import Categorical, Continuous, Discrete, Variable
 from rung3.effects.estimate import SLOPE, Estimate
 from rung3.graph import CausalGraph, Path
@@ -82,7 +82,7 @@ class Reversal:
 
 
 def find_reversals(
-    table: Mapping[str, Any],
+    table: Values,
     cause: str | None = None,
     outcome: str | None = None,
     by: str | None = None,

@@ -21,12 +21,12 @@ The noise of such an answer is `u = (x, pa)`. So a baseline is a mechanism too (
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Generator, Tensor
 
-from rung3.data.rows import Noise
+from rung3.data.rows import Noise, Values
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Continuous, Discrete, Image, Ordinal, Variable
 from rung3.evaluation.baselines.ceiling import shipped_ceiling
@@ -60,7 +60,7 @@ CHUNK_ROWS = 64
 def baselines(
     world: SCM,
     image: str,
-    train: Mapping[str, Any] | None = None,
+    train: Values | None = None,
     *,
     edit: Baseline | None = None,
     seed: Seed = 0,
@@ -169,7 +169,7 @@ def opposite(edit: Baseline, parents: Mapping[str, Variable]) -> Baseline:
 
 
 def retrieval(
-    train: Mapping[str, Any], image: str, parents: Mapping[str, Variable], nearest: int = 32
+    train: Values, image: str, parents: Mapping[str, Variable], nearest: int = 32
 ) -> Baseline:
     """Return the training image nearest to the factual one, among those with the wanted parents.
 

@@ -44,6 +44,7 @@ from rung3.mechanisms.base import Parents
 from rung3.mechanisms.networks.convolutional import zero
 from rung3.mechanisms.networks.encoding import MLP, ParentEncoder, Standardise
 from rung3.mechanisms.networks.hierarchy import BottomUp, Latent, TopDown
+from rung3.mechanisms.networks.spatial import spread
 from rung3.mechanisms.networks.stages import Grid, Stage, preset
 from rung3.scm.truth import true_counterfactual
 
@@ -140,7 +141,9 @@ class Ceiling(nn.Module):
         ratios = (new - old).expand(n, -1)
         context = self.context(torch.cat([*encoded[0], *encoded[1], ratios], dim=1))
         # Sums of products, not products of matrices: those would be rounded to bfloat16.
-        s, wanted = (logs.mul(self.powers).sum(1).exp()[:, None, None, None] for logs in (old, new))
+        s, wanted = (
+            spread(logs.mul(self.powers).sum(1, keepdim=True).exp(), image) for logs in (old, new)
+        )
         canonical = image / s
         features = self.up(torch.cat([image, canonical], dim=1), context)
 
@@ -150,7 +153,7 @@ class Ceiling(nn.Module):
             return mean
 
         outputs = self.down(context, skip).unflatten(1, (len(self.parents), -1))
-        gate, shift = (change[:, :, None, None, None] * outputs).sum(1).chunk(2, dim=1)
+        gate, shift = (spread(change, outputs[:, 0])[:, :, None] * outputs).sum(1).chunk(2, dim=1)
         counterfactual: Tensor = wanted * (canonical * gate.clamp_max(6).exp() + shift)
         return counterfactual
 

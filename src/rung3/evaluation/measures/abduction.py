@@ -35,19 +35,19 @@ def abducted(model: SCM, rows: Rows, seed: Seed = None) -> dict[str, Abducted]:
         True
     """
     base, bare = base_seed(seed), Rows(dict(rows)).to(model.device)
-    found: dict[str, Abducted] = {}
+    noises: dict[str, Abducted] = {}
     for name in model.mechanisms:
         parts: list[Noise] = []
         try:
             for start in range(0, rows.n, AT_ONCE):
-                few = bare[start : start + AT_ONCE]
-                own = model.abduct_only(few, {name}, seed=stream(base, f"{name} {start}"))
-                parts.append(map_noise(Tensor.cpu, own[name]))
+                part = bare[start : start + AT_ONCE]
+                noise = model.abduct_only(part, {name}, seed=stream(base, f"{name} {start}"))
+                parts.append(map_noise(Tensor.cpu, noise[name]))
         except ValueError as refused:
-            found[name] = str(refused)
+            noises[name] = str(refused)
         else:
-            found[name] = _joined(parts)
-    return found
+            noises[name] = _joined(parts)
+    return noises
 
 
 def _joined(parts: list[Noise]) -> Noise:

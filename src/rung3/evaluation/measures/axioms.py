@@ -151,6 +151,8 @@ def _on_null(exam: Examination, rows: Rows) -> None:
 
 
 def _reverse(exam: Examination, answers: Answers, mode: str) -> None:
+    if mode not in exam.modes:
+        return  # without guidance, answers alone are compared
     names = [name for name in answers.query.affected(exam.model) if name in exam.outcomes]
     paths = {
         (m, name): ("reversibility", answers.query.label, name, mode, str(m))

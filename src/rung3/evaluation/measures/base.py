@@ -42,6 +42,7 @@ __all__ = [
     "OBSERVED",
     "SCALED",
     "TRUTH",
+    "UNGUIDED",
     "Answers",
     "Baseline",
     "Examination",
@@ -90,12 +91,20 @@ NOTHING = "doing nothing"
 MODEL = "model"
 """Whose log-density it is, where it is not the world's."""
 
-MODES = {KEPT: "noise kept", LATENT: "from z alone", AVERAGED: "mean of draws"}
+UNGUIDED = "unguided"
+"""Mode of answers without the guidance that a mechanism has by itself."""
+
+MODES = {
+    KEPT: "noise kept",
+    LATENT: "from z alone",
+    AVERAGED: "mean of draws",
+    UNGUIDED: "without guidance",
+}
 """How modes are called in tables."""
 
 
 class Reading(NamedTuple):
-    """What an oracle reads in images.
+    """The values that an oracle reads in images.
 
     Attributes:
         value: The variable's value, `(n, *shape)`, in its unit.
@@ -212,7 +221,7 @@ class Examination:
 
 
 class Line(NamedTuple):
-    """How a comparison tells of a path.
+    """The line of a comparison about a path.
 
     Attributes:
         text: What it is called.
@@ -263,7 +272,7 @@ class Section:
 
     def of_model(self, path: Path, modes: Iterable[str]) -> bool:
         """Return whether it tells of a model, or is a floor: not of a world or a baseline."""
-        return self.who is None or path[self.who] in {*modes, AVERAGED, OBSERVED, MODEL}
+        return self.who is None or path[self.who] in {*modes, AVERAGED, OBSERVED, MODEL, UNGUIDED}
 
     def table(self, metrics: Mapping[str, Any]) -> Table:
         """Return its numbers as a table."""

@@ -49,7 +49,7 @@ from rung3.scm.query import Query
 __all__ = ["CALIBRATION", "CRPS_SKILL", "DRAWS", "LEVELS", "crps"]
 
 CRPS_SKILL = "crps skill"
-"""Of draws of the noise: what they leave of the error of doing nothing, `1 - CRPS / error`."""
+"""Skill of draws of the noise beside doing nothing, `1 - CRPS / error`."""
 
 LEVELS = (0.5, 0.9)
 """Nominal levels of the intervals whose coverage is counted."""

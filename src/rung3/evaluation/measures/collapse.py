@@ -20,18 +20,12 @@ from torch import Tensor
 from rung3.data.rows import Rows
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.log_prob import batches
-from rung3.mechanisms.autoencoder import Autoencoder
+from rung3.mechanisms.autoencoder import UNUSED, Autoencoder
 
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM
 
-__all__ = ["UNUSED", "divergences"]
-
-UNUSED = 0.1
-"""Nats a row below which a layer is called unused: a seventh of a bit about the image.
-
-It is of the layer, not of a dimension: a layer of a thousand dimensions that holds one bit is used.
-"""
+__all__ = ["divergences"]
 
 
 def divergences(

@@ -8,10 +8,12 @@ from typing import Any
 from rung3.data.rows import Rows
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.base import MODEL, Examination, Line, Measure, Section
-from rung3.evaluation.measures.collapse import UNUSED, divergences
+from rung3.evaluation.measures.collapse import divergences
 from rung3.evaluation.measures.log_prob import densities
+from rung3.evaluation.measures.path_noise import mean_squares
 from rung3.evaluation.measures.table import NONE, Cell, Table, cell
 from rung3.evaluation.scores import Path
+from rung3.mechanisms.autoencoder import UNUSED
 from rung3.scm.query import Query
 
 __all__ = ["DENSITY"]
@@ -25,12 +27,14 @@ def _compute(
     return {
         "log_prob": densities(exam.model, exam.truth, rows, size, of_all, seed, exam.scores),
         "divergence": divergences(exam.model, rows, size, of_all, seed),
+        "path_noise": mean_squares(exam.model, rows, size, of_all),
     }
 
 
 def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
     yield _seeing(metrics.get("log_prob", {}))
     yield _latents(metrics.get("divergence", {}))
+    yield _paths(metrics.get("path_noise", {}))
 
 
 def _seeing(metrics: Mapping[str, Any]) -> Table:
@@ -74,13 +78,26 @@ def _latents(metrics: Mapping[str, Any]) -> Table:
     return table
 
 
+def _paths(metrics: Mapping[str, Any]) -> Table:
+    table = Table(
+        "In the place of latents: the noise of a path",
+        "A path has no latents: its noise has the value's own shape, and leaves nothing out. Mean "
+        "square of the abducted noise, by number; 1 under the prior. Far from 1, it is asked "
+        "about noise unlike that of its training.",
+        ["", "mean square", "dimensions"],
+    )
+    for name, square in metrics.items():
+        table.rows.append((f"{name}: u", [cell(square), Cell(str(square["dimensions"]))]))
+    return table
+
+
 def _line(path: Path) -> Line:
     return Line(path[1])
 
 
 DENSITY = Measure(
     name="density",
-    about="log-density of the test rows, and divergence of latents from their prior",
+    about="log-density of the test rows, and what latents or a path's noise hold",
     sections=(
         Section(
             "log_prob",
@@ -90,6 +107,7 @@ DENSITY = Measure(
             line=_line,
         ),
         Section("divergence", heading="Divergence of the latents from their prior"),
+        Section("path_noise", heading="Mean square of a path's noise"),
     ),
     standard=True,
     essential=True,

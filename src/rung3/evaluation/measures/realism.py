@@ -86,7 +86,7 @@ def features(oracles: Iterable[Oracle], images: Tensor) -> Tensor:
 
 
 class FeatureDistances:
-    """Collects features of real and of imagined images, as many of each; then KID and FID.
+    """Features of real and of imagined images, as many of each, and their KID and FID.
 
     Args:
         block: Rows of each kind in a block, at least 2.

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rung3.data.rows import Noise, Rows, map_noise
+from rung3.data.rows import Noise, Rows, map_noise, noise_parts
 from rung3.data.seeding import Seed
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.abduction import abducted
@@ -157,7 +157,7 @@ def _latent(noise: Noise, observation: tuple[str, ...]) -> Noise:
 
 def _columns(noise: Noise) -> Tensor:
     """Return noise as a standardised vector a row, `(n, d)`; grey levels and labels as numbers."""
-    parts = [noise] if isinstance(noise, Tensor) else list(noise.values())
+    parts = noise_parts(noise).values()
     columns = torch.cat([part.double().reshape(len(part), -1) for part in parts], dim=1)
     return (columns - columns.mean(0)) / deviation(columns)
 

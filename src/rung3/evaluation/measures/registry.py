@@ -21,9 +21,11 @@ from rung3.evaluation.measures.interventional import DISTANCE
 from rung3.evaluation.measures.minimality import MINIMALITY
 from rung3.evaluation.measures.realism import REALISM
 from rung3.evaluation.measures.recovery import RECOVERY
+from rung3.evaluation.measures.regions import REGIONS
 from rung3.evaluation.measures.similarity import SIMILARITY
 from rung3.evaluation.measures.spread import SPREAD
 from rung3.evaluation.measures.stability import STABILITY
+from rung3.evaluation.measures.true_effect import TRUE_EFFECT
 from rung3.evaluation.measures.truth import AGAINST_TRUTH
 
 __all__ = ["MEASURES", "chosen", "optional", "sections"]
@@ -47,6 +49,8 @@ MEASURES: tuple[Measure, ...] = (
     COST,
     DENSITY,
     CHANGE,
+    REGIONS,
+    TRUE_EFFECT,
 )
 
 

@@ -29,12 +29,12 @@ PADDING = 5
 """Pixels by which the window reaches beyond an image, which is mirrored there."""
 
 
-def ssim(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
+def ssim(x: Float[Tensor, "n c *size"], y: Float[Tensor, "n c *size"]) -> Float[Tensor, " n"]:
     """Return the structural similarity of each pair of images, at most 1; the higher the better.
 
     Args:
-        x: Images `(n, C, H, W)`, cut to [0, 1].
-        y: Images `(n, C, H, W)`, cut to [0, 1].
+        x: Images `(n, C, H, W)` or volumes `(n, C, D, H, W)`, cut to [0, 1].
+        y: The others, of the same shape.
 
     Raises:
         ValueError: If the images have 5 pixels a side or less: the window needs more.

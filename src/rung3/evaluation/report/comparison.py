@@ -62,8 +62,8 @@ def compare(runs: Iterable[Report | str | Path] | Mapping[str, Report | str | Pa
     reports = {k: v if isinstance(v, Report) else Report.load(v) for k, v in named.items()}
     first, *others = reports
     for name in others:
-        if said := _unlike(reports[first], reports[name]):
-            raise ValueError(f"{name} cannot be compared with {first}: {said}")
+        if reason := _unlike(reports[first], reports[name]):
+            raise ValueError(f"{name} cannot be compared with {first}: {reason}")
     return Comparison(reports)
 
 

@@ -21,6 +21,7 @@ from rung3.data.pictures import (
     Sheet,
     line,
     pixels,
+    planar,
     png,
     signed,
 )
@@ -78,12 +79,23 @@ def strip(
             bands += _differences("error\n(from truth)", after - example.truth[name])
     if not bands:
         return None
+    return _headed(bands, chosen, example, variables, shown[0])
+
+
+def _headed(
+    bands: list[tuple[str, Tensor]],
+    chosen: Sequence[str],
+    example: Example,
+    variables: Mapping[str, Variable],
+    image: str,
+) -> bytes:
+    """Draw bands of an image under what is set in each column."""
     heads = [
         "\n".join(_change(name, variables[name], example, k) for name in chosen)
         for k in range(example.factual.n)
     ]
     corner = "\n".join(_named(name, variables[name]) for name in chosen)
-    return _mosaic(bands, heads, corner, variables[shown[0]])
+    return _mosaic(bands, heads, corner, variables[image])
 
 
 def beside(
@@ -122,12 +134,7 @@ def beside(
             near, what = first.truth[image], "error"
         for name, answer in answers.items():
             bands += _differences(f"{what}\n{name}", answer - near)
-    heads = [
-        "\n".join(_change(name, variables[name], first, k) for name in chosen)
-        for k in range(first.factual.n)
-    ]
-    corner = "\n".join(_named(name, variables[name]) for name in chosen)
-    return _mosaic(bands, heads, corner, variables[shown[0]])
+    return _headed(bands, chosen, first, variables, shown[0])
 
 
 def film(sweep: Sweep, causes: CausalGraph, variables: Mapping[str, Variable]) -> bytes:
@@ -249,14 +256,14 @@ def _canvas(bands: list[Tensor]) -> Tensor:
 
 
 def _colour(images: Tensor) -> Tensor:
-    """Return images `(n, C, H, W)` in [0, 1] as colours `(n, H, W, 3)`."""
-    shown = pixels(images)
+    """Return images `(n, C, H, W)`, or slices of volumes, in [0, 1] as colours `(n, H, W, 3)`."""
+    shown = pixels(planar(images, leading=1))
     return shown if shown.ndim == 4 else shown[..., None].expand(-1, -1, -1, 3)
 
 
 def _differences(name: str, difference: Tensor) -> list[tuple[str, Tensor]]:
-    """Return a band `(n, H, W, 3)` of each channel of differences `(n, C, H, W)` in [-1, 1]."""
-    channels = difference.unbind(1)
+    """Return a band `(n, H, W, 3)` of each channel of differences `(n, C, ...)` in [-1, 1]."""
+    channels = planar(difference, leading=1).unbind(1)
     names = ("red", "green", "blue") if len(channels) == 3 else range(1, len(channels) + 1)
     heads = [f"{name}\n{channel}" for channel in names] if len(channels) > 1 else [name]
     return [(head, signed(channel)) for head, channel in zip(heads, channels, strict=True)]

@@ -167,7 +167,7 @@ class Report:
         return cls(metrics, graph, variables, examples, {}, scores, run)
 
     def headings(self) -> dict[str, str]:
-        """Label of each intervention by the ending of its pictures' names."""
+        """Return the label of each intervention by the ending of its pictures' names."""
         return {name: label for label, name in slugs(self.examples.queries).items()}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

@@ -6,7 +6,8 @@
 
 One panel an intervention; the lower left is where one wants to be. A model that does nothing stands
 at the left edge of every panel, high up, and its colour is that of no skill: that is why the three
-belong together. Where a model has noise of observation (a VAE's eps) all three are of answers from
+belong together. Figures that others published are hollow: they are quoted, and their skill is not
+known. Where a model has noise of observation (a VAE's eps) all three are of answers from
 z alone, as with eps kept composition is exact by construction.
 
 Source: Monteiro et al. 2023 (arXiv 2303.01274); De Sousa Ribeiro et al. 2023 (arXiv 2306.15764).
@@ -16,13 +17,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rung3.data.distances import unit as unit_of
 from rung3.data.pictures import ACCENT, INK, SEQUENTIAL
 from rung3.evaluation.measures.base import FACTUAL, KEPT, LATENT, OBSERVED
 from rung3.evaluation.report.compared import Compared
+from rung3.evaluation.report.published import PUBLISHED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,6 +79,7 @@ class Panel:
         up: What effectiveness is in.
         points: The models.
         floor: Error of the same reading on real test images.
+        published: What others published of theirs.
     """
 
     title: str
@@ -84,39 +87,76 @@ class Panel:
     up: str
     points: list[Point]
     floor: float | None
+    published: Sequence[Point] = ()
+
+    @property
+    def drawn(self) -> list[Point]:
+        """All points, those that were published last."""
+        return [*self.points, *self.published]
 
 
-def panels(comparison: Compared, times: int = 1) -> list[Panel]:
+def panels(comparison: Compared, times: int = 1, published: str | None = None) -> list[Panel]:
     """Return what the figure shows, as numbers: a panel for each intervention on an attribute.
 
     Args:
         comparison: The models.
         times: Null interventions one after the other, as many as the reports have: 1 or 10.
+        published: Whose figures to add, a key of `PUBLISHED`; for their own data set only.
 
     Returns:
         Those in which two models or more have composition and effectiveness.
+
+    Raises:
+        ValueError: If no such figures are known, or they are of other variables.
     """
-    return [panel for panel in _panels(comparison, str(times)) if len(panel.points) > 1]
+    if published is not None and published not in PUBLISHED:
+        raise ValueError(f"published={published!r}: expected one of {', '.join(PUBLISHED)}")
+    shown = [
+        replace(panel, published=_published(panel, times, published))
+        for panel in _panels(comparison, str(times))
+    ]
+    if published is not None and not any(panel.published for panel in shown):
+        raise ValueError(
+            f"published={published!r}: its figures are of "
+            f"{', '.join(PUBLISHED[published][0].effectiveness)}, after "
+            f"{' or '.join(map(str, PUBLISHED[published][0].composition))} null interventions; no "
+            "panel here is"
+        )
+    return [panel for panel in shown if len(panel.points) + len(panel.published) > 1]
 
 
-def tradeoff(comparison: Compared, times: int = 1) -> Figure:
+def _published(panel: Panel, times: int, published: str | None) -> list[Point]:
+    """Return what was published of the variable that a panel is about."""
+    name = panel.title.removeprefix("do(").removesuffix(")")
+    points = []
+    for model in PUBLISHED[published] if published else ():
+        drift, error = model.composition.get(times), model.effectiveness.get(name)
+        if drift is not None and error is not None:
+            shown = f"{model.name} (published)"
+            points.append(Point(shown, (drift,) * 3, (error,) * 3, None))
+    return points
+
+
+def tradeoff(comparison: Compared, times: int = 1, published: str | None = None) -> Figure:
     """Draw composition against effectiveness, with skill as colour; runs of a sweep are joined.
 
     Args:
         comparison: The models.
         times: Null interventions one after the other, as many as the reports have: 1 or 10.
+        published: Whose figures to add, such as `"melistas2024"` on Morpho-MNIST.
 
     Returns:
         A matplotlib figure; `figure.savefig(path)` writes it.
 
     Raises:
-        ValueError: If no intervention has two models of known composition and effectiveness.
+        ValueError: If no intervention has two models of known composition and effectiveness, or no
+            such figures were published.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-    shown = panels(comparison, times)
+    shown = panels(comparison, times, published)
     if not shown:
         counts = {path[-1]: None for path in comparison.entries if path[0] == "composition"}
         raise ValueError(
@@ -142,8 +182,8 @@ def tradeoff(comparison: Compared, times: int = 1) -> Figure:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axes, panel in zip(axes_list, shown, strict=False):
-        names = [point.name for point in panel.points]
-        label(axes, names, [point.place for point in panel.points], INK)
+        names = [point.name for point in panel.drawn]
+        label(axes, names, [point.place for point in panel.drawn], INK)
     return figure
 
 
@@ -216,16 +256,19 @@ def _draw(axes: Axes, panel: Panel, shades: Any) -> None:
         axes.plot(
             x[0], y[0], "o", color=colour, markersize=9, markeredgecolor=INK, markeredgewidth=0.6
         )
+    for point in panel.published:
+        axes.plot(*point.place, "D", color="none", markersize=7, markeredgecolor=INK)
     if panel.floor is not None:
         axes.axhline(panel.floor, color=INK, linewidth=0.8, linestyle=":", zorder=0)
-        low, high = min(panel.points, key=_up), max(panel.points, key=_up)
+        low, high = min(panel.drawn, key=_up), max(panel.drawn, key=_up)
         end = int(low.place[0] < high.place[0])  # away from the point that is nearest to the line
         axes.annotate(
             "real images", (end, panel.floor), xycoords=("axes fraction", "data"),
             ha=("left", "right")[end], xytext=(2 - 4 * end, 2), textcoords="offset points",
             fontsize=7, color=INK,
         )  # fmt: skip
-    ends = [[end for value in values for end in value] for values in (xs, ys)]
+    spans = [p.composition for p in panel.drawn], [p.effectiveness for p in panel.drawn]
+    ends = [[end for span in values for end in span] for values in spans]
     ends[1] += [] if panel.floor is None else [panel.floor]
     for axis, values in zip(("x", "y"), ends, strict=True):
         _scale(axes, axis, values)

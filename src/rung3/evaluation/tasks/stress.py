@@ -123,12 +123,7 @@ def stress(
         rows = world.sample(n, seed=base)
         with torch.no_grad():
             predicted = predictor(Rows({k: rows[k] for k in names}))
-        scores[name] = torch.as_tensor(measure(predicted, rows[label]))
-        if scores[name].shape != (n,):
-            raise ValueError(
-                f"{name}: expected one score a row, ({n},), got {tuple(scores[name].shape)}; "
-                "a predictor gives labels (n,) or scores of the classes (n, K)"
-            )
+        scores[name] = _checked(name, measure(predicted, rows[label]), n)
     bootstrap = Bootstrap(n, seed=base, level=level)
     source = scores["source"].float()
     results = {
@@ -137,6 +132,17 @@ def stress(
     }
     measured = "score" if score else "accuracy" if discrete else "negative absolute error"
     return Stress(label, measured, results, level, n)
+
+
+def _checked(name: str, scores: Any, n: int) -> Tensor:
+    """Refuse scores that are not one a row."""
+    tensor = torch.as_tensor(scores)
+    if tensor.shape != (n,):
+        raise ValueError(
+            f"{name}: expected one score a row, ({n},), got {tuple(tensor.shape)}; "
+            "a predictor gives labels (n,) or scores of the classes (n, K)"
+        )
+    return tensor
 
 
 def _shifted(

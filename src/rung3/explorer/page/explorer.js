@@ -69,7 +69,7 @@ function drawControls() {
   for (const input of document.querySelectorAll("[name=shown]")) input.checked = Number(input.value) === state.shown;
   const imagining = state.rung === "imagining";
   $("rowfield").hidden = !imagining;
-  for (const id of ["row", "particles", "seed"]) if (document.activeElement !== $(id)) $(id).value = state[id];
+  for (const id of ["row", "particles", "seed", "slice"]) if (document.activeElement !== $(id)) $(id).value = state[id];
   $("particles").parentElement.hidden = !imagining;
   $("hint").textContent = `Click a variable to ${WORDS[state.rung].verb} it` + (imagining ? "; a variable that follows from it can be held." : ".");
 }
@@ -82,6 +82,8 @@ function listen() {
     if (id === "row") delete state.upload;
     change({ [id]: Number(event.target.value) });
   });
+  $("slice").addEventListener("input", (event) => { state.slice = Number(event.target.value); page.update(false); });
+  $("slice").addEventListener("change", () => page.update());
   const step = (by) => () => { delete state.upload; change({ row: (state.row + by + page.schema.rows) % page.schema.rows }); };
   $("previous").addEventListener("click", step(-1));
   $("next").addEventListener("click", step(1));
@@ -108,6 +110,7 @@ function nameModels() {
 
 page.schema = await (await fetch("/api/schema")).json();
 nameModels();
+$("slicefield").hidden = !Object.values(page.schema.variables).some((variable) => variable.volume);
 $("row").max = page.schema.rows - 1;
 listen();
 await follow();

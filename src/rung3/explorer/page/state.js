@@ -1,6 +1,6 @@
 // The state of the page: the query, which is also the link, and the latest answer.
 export const $ = (id) => document.getElementById(id);
-export const START = { rung: "imagining", row: 0, do: {}, hold: [], particles: 1, seed: 0, shown: 0 };
+export const START = { rung: "imagining", row: 0, do: {}, hold: [], particles: 1, seed: 0, shown: 0, slice: 0.5 };
 export const state = structuredClone(START);
 export const page = { schema: null, latest: null, stale: false, lit: [], update: null };
 export const WORDS = {

@@ -120,7 +120,7 @@ def district_factor(graph: MixedGraph, part: Set[str]) -> Formula:
         NotIdentified: If it is not identified.
     """
     district = _district(graph, graph.in_order(part))
-    return _within(graph, part, district, _observed(graph, district))
+    return identify_within(graph, part, district, _observed(graph, district))
 
 
 def _joint(graph: MixedGraph, outcome: Set[str], treatment: Set[str]) -> Formula:
@@ -132,8 +132,20 @@ def _joint(graph: MixedGraph, outcome: Set[str], treatment: Set[str]) -> Formula
     return sum_out(product(factors), whole.in_order(set(relevant.nodes) - outcome))
 
 
-def _within(graph: MixedGraph, part: Set[str], district: Set[str], known: Formula) -> Formula:
-    """Find Q[part] from `known`, the Q of the district that it is in."""
+def identify_within(
+    graph: MixedGraph, part: Set[str], district: Set[str], known: Formula
+) -> Formula:
+    """Find Q[part] from `known`, the Q of the district that it is in.
+
+    Args:
+        graph: The graph.
+        part: C.
+        district: T.
+        known: Q[T].
+
+    Raises:
+        NotIdentified: If it is not identified.
+    """
     inner = graph.subgraph(district)
     above = part | inner.ancestors(part)
     total = sum_out(known, graph.in_order(district - above))
@@ -148,7 +160,7 @@ def _within(graph: MixedGraph, part: Set[str], district: Set[str], known: Formul
     factors = [
         ratio(until[at + 1], until[at]) for at, name in enumerate(order) if name in smaller
     ]  # fmt: skip
-    return _within(graph, part, smaller, product(factors))
+    return identify_within(graph, part, smaller, product(factors))
 
 
 def _district(graph: MixedGraph, part: tuple[str, ...]) -> frozenset[str]:

@@ -17,11 +17,10 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from rung3.graph.text import WORD, checked_name, quote
+from rung3.graph.text import WORD, checked_name, quote, tokens_of
 
 __all__ = ["CausalQuery", "read_query"]
 
@@ -85,23 +84,12 @@ def read_query(text: str) -> CausalQuery:
     'imagining'
     """
     try:
-        return _read(deque(_tokens(text)))
+        return _read(deque(tokens_of(text, _TOKEN)))
     except ValueError as fault:
         raise ValueError(
             f"cannot read the query {text!r}: {fault}. Queries are of the form "
             "P(y | do(x), z), or P(y_{x} | x, z) for a counterfactual."
         ) from None
-
-
-def _tokens(text: str) -> Iterator[tuple[str, str]]:
-    at, end = 0, len(text.rstrip())
-    while at < end:
-        match = _TOKEN.match(text, at)
-        if match is None:
-            raise ValueError(f"what is {text[at:].strip()!r}?")
-        kind = str(match.lastgroup)
-        yield kind, match[kind]
-        at = match.end()
 
 
 def _read(rest: deque[tuple[str, str]]) -> CausalQuery:
@@ -161,7 +149,8 @@ def _several(worlds: str) -> str:
     return (
         f"it asks of several worlds at once ({worlds}), and no data, not even experiments, show "
         "one row in two worlds: how they go together rests on the mechanisms alone. Ask for the "
-        "outcome in one world given what was seen. "
+        "outcome in one world given what was seen. rung3.graph.identify_counterfactual takes events"
+        " with values in several worlds. "
         "rung3.effects.bounds.probabilities_of_causation has the probabilities of necessity and "
         "sufficiency, and SCM.counterfactual has single rows in several worlds"
     )

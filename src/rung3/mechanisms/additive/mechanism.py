@@ -118,8 +118,7 @@ class AdditiveNoise(Invertible):
         cls, variable: Variable, parents: Mapping[str, Variable]
     ) -> list[list[Mechanism]]:
         """Name a line, curves and a network; then a spread; then trees, for steps."""
-        circular = isinstance(variable, Continuous) and variable.circular
-        if not isinstance(variable, Continuous) or circular:
+        if not isinstance(variable, Continuous) or variable.circular or variable.whole:
             return []
         if any(isinstance(parent, Image) for parent in parents.values()):
             return []

@@ -17,7 +17,7 @@ LEAST_DIVISOR = 1e-12
 
 @dataclass
 class Quadratic:
-    """What the loss of n rows is like near some weights w, at which `f = f(w)`.
+    """The loss of n rows near some weights w, at which `f = f(w)`.
 
     With g_i = dl/df and c_i the expected d2l/df2 of row i, and J the Jacobian of f in w.
 

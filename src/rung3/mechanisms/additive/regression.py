@@ -43,7 +43,7 @@ __all__ = ["SCHEDULE", "Regression", "Schedule"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How networks are drawn, fitted and compared; features and values are standardised."""
+    """The settings of the search for networks; features and values are standardised."""
 
     first_rows: int = 2_000
     """Rows that new networks are fitted to: enough to tell which sizes are worth more."""

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from rung3.data.shared_batch import batch_mean
 from rung3.data.variables import levels_of
 
-__all__ = ["Discretised", "Likelihood", "LocationScale", "Normal"]
+__all__ = ["Discretised", "Likelihood", "LocationScale", "Normal", "clamp", "round_through"]
 
 EDGE_SHARE = 1 / 32
 """Share of a bin, at its edges, that abducted noise stays clear of, so that rounding is safe."""
@@ -48,7 +48,7 @@ def standard_normal(
 
 
 class Likelihood(ABC, Generic[Params]):
-    """How a pixel comes from a decoder's output and from eps.
+    """The distribution of a pixel, given a decoder's output, and its noise eps.
 
     Args:
         min_log_scale: Lower bound of a log-scale, from -12 to 0, with pixels from 0 to 1: it bounds
@@ -78,7 +78,7 @@ class Likelihood(ABC, Generic[Params]):
         """Return how many channels a decoder puts out for an image of so many channels."""
 
     @abstractmethod
-    def params(self, raw: Float[Tensor, "n k h w"]) -> Params:
+    def params(self, raw: Float[Tensor, "n k *sizes"]) -> Params:
         """Turn a decoder's unbounded output, of `outputs(C)` channels, into parameters."""
 
     @abstractmethod
@@ -110,7 +110,7 @@ class Normal(NamedTuple):
 
 
 class LocationScale(Likelihood[Normal]):
-    """What `x = mu + sigma eps` shares: mu and log sigma, in this order, for every channel.
+    """Likelihoods `x = mu + sigma eps`, with mu and log sigma, in this order, for every channel.
 
     Pixels are clamped to [0, 1], so their mean is not mu, and near black and white far from it:
 
@@ -127,7 +127,7 @@ class LocationScale(Likelihood[Normal]):
     def outputs(self, channels: int) -> int:
         return 2 * channels
 
-    def params(self, raw: Float[Tensor, "n k h w"]) -> Normal:
+    def params(self, raw: Float[Tensor, "n k *sizes"]) -> Normal:
         mean, log_scale = raw.chunk(2, dim=1)
         return Normal(clamp(mean), self.bounded(log_scale))
 
@@ -182,7 +182,7 @@ class Discretised(LocationScale):
 
     def predict(self, eps: Tensor, params: Normal) -> Tensor:
         value = clamp(params.mean + params.log_scale.exp() * eps)
-        level: Tensor = _round(value * self.levels) / self.levels
+        level: Tensor = round_through(value * self.levels) / self.levels
         return level
 
 
@@ -248,4 +248,4 @@ class _Round(Function):
 
 _Map: TypeAlias = Callable[[Tensor], Tensor]
 clamp: _Map = _Clamp.apply
-_round: _Map = _Round.apply
+round_through: _Map = _Round.apply

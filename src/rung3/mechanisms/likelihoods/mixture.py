@@ -100,7 +100,7 @@ class LogisticMixture(Likelihood[Mixture]):
         """Return `K (1 + 2 C + C (C - 1) / 2)`: 3 K for grey and 10 K for colour."""
         return self.components * (1 + 2 * channels + channels * (channels - 1) // 2)
 
-    def params(self, raw: Float[Tensor, "n k h w"]) -> Mixture:
+    def params(self, raw: Float[Tensor, "n k *sizes"]) -> Mixture:
         """Start the means spread over [0, 1], so that components differ from the first step."""
         count = self.components
         components = raw.unflatten(1, (count, -1))
@@ -112,7 +112,7 @@ class LogisticMixture(Likelihood[Mixture]):
         start = (torch.arange(count, device=raw.device, dtype=raw.dtype) + 0.5) / count
         return Mixture(
             weight.squeeze(2).log_softmax(1),
-            mean + start.view(-1, 1, 1, 1),
+            mean + start.view(-1, *[1] * (mean.ndim - 2)),
             self.bounded(log_scale),
             coefficient.tanh(),
         )

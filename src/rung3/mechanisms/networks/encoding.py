@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from rung3.data.precision import Precise
 from rung3.data.variables import Binary, Categorical, Continuous, Image, Ordinal, Variable
 from rung3.mechanisms.base import Parents
+from rung3.mechanisms.networks.spatial import conv
 
 __all__ = ["Circle", "MLP", "ParentEncoder", "Standardise", "centre", "coding", "deviation"]
 
@@ -212,24 +213,26 @@ class _Thermometer(nn.Module):
         return 2 * (value.unsqueeze(1) >= self.thresholds).to(torch.get_default_dtype()) - 1
 
 
-def _image_network(channels: int) -> nn.Module:
+def _image_network(image: Image) -> nn.Module:
+    axes = len(image.sizes)
+    pool = nn.AdaptiveAvgPool2d(2) if axes == 2 else nn.AdaptiveAvgPool3d(2)
     return nn.Sequential(
-        nn.Conv2d(channels, 16, 3, stride=2, padding=1),
+        conv(axes, image.channels, 16, 3, stride=2, padding=1),
         nn.SiLU(),
-        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        conv(axes, 16, 32, 3, stride=2, padding=1),
         nn.SiLU(),
-        nn.Conv2d(32, 32, 3, stride=2, padding=1),
+        conv(axes, 32, 32, 3, stride=2, padding=1),
         nn.SiLU(),
-        nn.AdaptiveAvgPool2d(2),
+        pool,
         nn.Flatten(),
-        nn.Linear(128, IMAGE_FEATURES),
+        nn.Linear(32 * 2**axes, IMAGE_FEATURES),
     )
 
 
 def _encoder(variable: Variable) -> nn.Module:
     match variable:
-        case Image(channels=channels):
-            return _image_network(channels)
+        case Image():
+            return _image_network(variable)
         case Binary():
             return _Sign()
         case Ordinal(classes=classes):

@@ -22,14 +22,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from rung3.mechanisms.networks.convolutional import Block, channels_last, zero
+from rung3.mechanisms.networks.convolutional import Block, zero
+from rung3.mechanisms.networks.spatial import (
+    Shuffle,
+    channels_last,
+    conv,
+    conv_transpose,
+    run,
+    spread,
+)
 from rung3.mechanisms.networks.stages import Grid, Stage
 
 __all__ = ["BottomUp", "Latent", "Source", "TopDown"]
@@ -40,18 +47,8 @@ MIN_LOG_SCALE = -6.0
 MAX_LOG_SCALE = 2.0
 """Greatest log-scale of latents: a wild network must not overflow."""
 
-T = TypeVar("T")
-
 Source: TypeAlias = Callable[["Latent", Tensor], Tensor]
 """A function that gives the latents z of a layer, from the chain's state before it."""
-
-
-def _run(checkpointing: bool, function: Callable[..., T], *inputs: Tensor) -> T:
-    """Call a function; with checkpointing, its activations are computed again for gradients."""
-    if checkpointing and torch.is_grad_enabled():
-        value = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
-        return cast(T, value)
-    return function(*inputs)
 
 
 class Latent(nn.Module):
@@ -61,6 +58,7 @@ class Latent(nn.Module):
         number: Its place in the chain, from 1.
         index: Which stage, and so which of the image's features, it belongs to.
         stage: That stage.
+        axes: Spatial axes of the state.
         learned: Whether the prior's location and scale are functions of the state.
         gain: Factor on the weights with which z enters, at the start.
         checkpointing: Whether to compute activations again in the backward pass.
@@ -71,27 +69,34 @@ class Latent(nn.Module):
     """
 
     def __init__(
-        self, number: int, index: int, stage: Stage, learned: bool, gain: float, checkpointing: bool
+        self,
+        number: int,
+        index: int,
+        stage: Stage,
+        axes: int,
+        learned: bool,
+        gain: float,
+        checkpointing: bool,
     ) -> None:
         super().__init__()
         self.name, self.mediator = f"u{number}", f"z{number}"
         self.index, self.channels = index, stage.latents
         self.checkpointing = checkpointing
         # Latents that tell nothing of the image at the first step would stay unused.
-        self.mean = nn.Conv2d(2 * stage.width, stage.latents, 1)
-        self.log_scale = nn.Conv2d(2 * stage.width, stage.latents, 1)
+        self.mean = conv(axes, 2 * stage.width, stage.latents, 1)
+        self.log_scale = conv(axes, 2 * stage.width, stage.latents, 1)
         nn.init.normal_(self.mean.weight, std=(2 * stage.width) ** -0.5)
         nn.init.normal_(self.log_scale.weight, std=0.1 * (2 * stage.width) ** -0.5)
         nn.init.constant_(cast(Tensor, self.log_scale.bias), -1)
-        self.enter = nn.Conv2d(stage.latents, stage.width, 1)
+        self.enter = conv(axes, stage.latents, stage.width, 1)
         self.enter.weight.data *= gain
-        self.learned = nn.Conv2d(stage.width, 2 * stage.latents, 1) if learned else None
+        self.learned = conv(axes, stage.width, 2 * stage.latents, 1) if learned else None
         if self.learned is not None:
             zero(self.learned)
 
     def posterior(self, h: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-scale of the noise given the image, each `(n, channels, ...)`."""
-        return _run(self.checkpointing, self._posterior, h, features)
+        return run(self.checkpointing, self._posterior, h, features)
 
     def _posterior(self, h: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         seen = torch.cat([h, features], dim=1).relu()
@@ -105,7 +110,7 @@ class Latent(nn.Module):
         if learned is None:
             none = h.new_zeros((), dtype=torch.float32)
             return none, none + 1
-        both = _run(self.checkpointing, lambda h: learned(h.relu()).float(), h)
+        both = run(self.checkpointing, lambda h: learned(h.relu()).float(), h)
         mean, log_scale = both.chunk(2, dim=1)
         return mean, log_scale.clamp(MIN_LOG_SCALE, MAX_LOG_SCALE).exp()
 
@@ -126,7 +131,7 @@ class Layer(nn.Module):
 
     def forward(self, h: Tensor, context: Tensor, source: Source) -> Tensor:
         z = () if self.latent is None else (source(self.latent, h),)
-        return _run(self.checkpointing, self._forward, h, context, *z)
+        return run(self.checkpointing, self._forward, h, context, *z)
 
     def _forward(self, h: Tensor, context: Tensor, z: Tensor | None = None) -> Tensor:
         if self.latent is not None:
@@ -135,8 +140,8 @@ class Layer(nn.Module):
         return out
 
 
-def _block(stage: Stage, context: int) -> Block:
-    block = Block(stage.width, context, kernel=1 if stage.resolution == 1 else 3)
+def _block(stage: Stage, context: int, axes: int) -> Block:
+    block = Block(stage.width, context, kernel=1 if stage.resolution == 1 else 3, axes=axes)
     block.film.reset_parameters()  # parents act from the first step on, as latents do
     return block
 
@@ -163,23 +168,25 @@ class BottomUp(nn.Module):
         super().__init__()
         self.grid, self.checkpointing = grid, checkpointing
         seen = stages[: 1 + max(i for i, stage in enumerate(stages) if stage.latents)]
-        self.stem = nn.Conv2d(channels * grid.square**2, stages[0].width, 3, padding=1)
+        axes = grid.axes
+        self.stem = conv(axes, channels * grid.square**axes, stages[0].width, 3, padding=1)
         self.stages = nn.ModuleList(
-            nn.ModuleList(_block(stage, context) for _ in range(stage.blocks)) for stage in seen
+            nn.ModuleList(_block(stage, context, axes) for _ in range(stage.blocks))
+            for stage in seen
         )
         self.downs = nn.ModuleList(
-            nn.Conv2d(fine.width, coarse.width, kernel, stride=kernel)
+            conv(axes, fine.width, coarse.width, kernel, stride=kernel)
             for (fine, coarse), kernel in zip(
                 itertools.pairwise(seen), _factors(grid), strict=False
             )
         )
 
     def forward(
-        self, image: Float[Tensor, "n c h w"], context: Float[Tensor, "n k"]
+        self, image: Float[Tensor, "n c *sizes"], context: Float[Tensor, "n k"]
     ) -> tuple[Tensor, ...]:
         h, features = self.stem(self.grid.enter(image)), []
         for index in range(len(self.stages)):
-            h = _run(self.checkpointing, partial(self._stage, index), h, context)
+            h = run(self.checkpointing, partial(self._stage, index), h, context)
             features.append(h)
         return tuple(features)
 
@@ -192,7 +199,7 @@ class BottomUp(nn.Module):
 
 
 class TopDown(nn.Module):
-    """The chain of latents, and what it decodes to, `(n, outputs, H, W)`.
+    """The chain of latents, and what it decodes to, `(n, outputs, ...)`.
 
     Args:
         grid: The sizes of the stages.
@@ -214,6 +221,7 @@ class TopDown(nn.Module):
     ) -> None:
         super().__init__()
         self.grid = grid
+        axes = grid.axes
         gain = sum(stage.layers for stage in stages if stage.latents) ** -0.5
         numbers = itertools.count(1)
 
@@ -221,8 +229,8 @@ class TopDown(nn.Module):
             stage = stages[index]
             latent = None
             if stage.latents:
-                latent = Latent(next(numbers), index, stage, learned, gain, checkpointing)
-            return Layer(latent, _block(stage, context), checkpointing)
+                latent = Latent(next(numbers), index, stage, axes, learned, gain, checkpointing)
+            return Layer(latent, _block(stage, context, axes), checkpointing)
 
         top = stages[-1].width
         self.start = nn.Parameter(torch.zeros(1, top, *grid.sizes[-1]))
@@ -236,38 +244,38 @@ class TopDown(nn.Module):
         self.ups = nn.ModuleList(ups[::-1])
         self.film = nn.Linear(context, 2 * stages[0].width)
         zero(self.film)
-        self.out = nn.Conv2d(stages[0].width, outputs * grid.square**2, 3, padding=1)
+        self.out = conv(axes, stages[0].width, outputs * grid.square**axes, 3, padding=1)
 
     @property
     def latents(self) -> list[Latent]:
         """The layers of latents, in the order of the chain."""
         return [module for module in self.modules() if isinstance(module, Latent)]
 
-    def shape(self, latent: Latent) -> tuple[int, int, int]:
+    def shape(self, latent: Latent) -> tuple[int, ...]:
         """Return the shape of a layer's latents, without the batch axis."""
         return (latent.channels, *self.grid.sizes[latent.index])
 
     def forward(self, context: Float[Tensor, "n k"], source: Source) -> Tensor:
-        h = channels_last(self.start + self.entry(context)[:, :, None, None])
+        h = channels_last(self.start + spread(self.entry(context), self.start))
         ups: list[Any] = [None, *self.ups]
         for up, layers in zip(ups, cast(Iterable[Any], self.stages), strict=True):
             if up is not None:
                 h = up(h.relu())
             for layer in layers:
                 h = layer(h, context, source)
-        scale, shift = self.film(context)[:, :, None, None].chunk(2, dim=1)
+        scale, shift = spread(self.film(context), h).chunk(2, dim=1)
         return self.grid.leave(self.out(h.relu() * (1 + scale) + shift)).float()
 
 
-def _factors(grid: Grid) -> Iterator[tuple[int, int]]:
-    """Yield by how much height and width shrink from each stage to the next."""
+def _factors(grid: Grid) -> Iterator[tuple[int, ...]]:
+    """Yield by how much each side shrinks from each stage to the next."""
     for fine, coarse in itertools.pairwise(grid.sizes):
-        yield fine[0] // coarse[0], fine[1] // coarse[1]
+        yield tuple(a // b for a, b in zip(fine, coarse, strict=True))
 
 
-def _up(width: int, coarse: Stage, factor: tuple[int, int]) -> nn.Module:
+def _up(width: int, coarse: Stage, factor: tuple[int, ...]) -> nn.Module:
+    axes = len(factor)
     if coarse.resolution == 1:
-        return nn.ConvTranspose2d(coarse.width, width, factor, stride=factor)
-    return nn.Sequential(
-        nn.Conv2d(coarse.width, width * factor[0] ** 2, 1), nn.PixelShuffle(factor[0])
-    )
+        return conv_transpose(axes, coarse.width, width, factor, stride=factor)
+    side = factor[0]
+    return nn.Sequential(conv(axes, coarse.width, width * side**axes, 1), Shuffle(side))

@@ -1,7 +1,8 @@
 """The stages of a hierarchical VAE, described: `Stage`, the `Grid` of their sizes, and a preset.
 
 As in `rung3.mechanisms.networks.convolutional`, pixels enter and leave as squares (pixel unshuffle
-and shuffle), and images are padded at the right and bottom, and cropped again.
+and shuffle), and images are padded at the right and bottom, and cropped again; a volume's voxels
+do so as cubes.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from rung3.data.variables import Image
-from rung3.mechanisms.networks.convolutional import channels_last
+from rung3.mechanisms.networks.spatial import channels_last, crop, pad, shuffle, unshuffle
 
 __all__ = ["Grid", "Stage", "preset"]
 
 MAX_PADDING = 4 / 3
 """Greatest size of a padded image's shorter side, relative to the image's own."""
 
-SMALL = 64
-"""Longest shorter side, in px, of an image whose preset starts at half its resolution; others start
-at a quarter, with twice the channels, so that the first stage stays affordable."""
+SMALL = {2: 64, 3: 32}
+"""Longest shortest side, by the number of axes, of an image whose preset starts at half its
+resolution; others start at a quarter, with twice the channels, so that the first stage stays
+affordable."""
 
 COARSEST = 4
 """Least resolution of a preset's last stage, in px: below, little is left that has a place."""
@@ -67,7 +68,7 @@ class Stage:
 
 
 class Grid:
-    """The height and width of every stage, and the padding that they need.
+    """The sizes of every stage, and the padding that they need.
 
     Args:
         name: The image's name, for errors.
@@ -76,7 +77,8 @@ class Grid:
 
     Attributes:
         square: Side of the squares in which pixels enter and leave.
-        sizes: Height and width at each stage.
+        sizes: Height and width at each stage, after the depth of a volume.
+        padding: Pixels added at the end of each axis, the last one first: right, bottom, ...
 
     Raises:
         ValueError: If the stages cannot reach the image's size, or one does not divide the one
@@ -86,38 +88,43 @@ class Grid:
         >>> grid = Grid("scan", Image(1, 28, 40), [Stage(14, 8), Stage(7, 8), Stage(1, 8)])
         >>> grid.square, grid.sizes, grid.padding
         (2, [(14, 20), (7, 10), (1, 1)], (0, 0))
+        >>> Grid("scan", Image(1, 40, 48, 42), [Stage(10, 8), Stage(5, 8)]).sizes
+        [(10, 12, 12), (5, 6, 6)]
     """
 
     def __init__(self, name: str, image: Image, stages: Sequence[Stage]) -> None:
-        self.height, self.width = image.height, image.width
-        short, long = sorted((image.height, image.width))
+        self.image = image
+        short = min(image.sizes)
         resolutions = [stage.resolution for stage in stages]
         _check_resolutions(name, resolutions, short)
         self.square = _square(resolutions[0], short)
-        padded = resolutions[0] * self.square
-        # The longer side grows by whole pixels of the coarsest stage that is no vector.
-        unit = padded // min((r for r in resolutions if r > 1), default=1)
-        across = unit * math.ceil(long / unit)
-        upright = image.height > image.width
+        # Longer sides grow by whole pixels of the coarsest stage that is no vector.
+        least = resolutions[0] * self.square
+        unit = least // min((r for r in resolutions if r > 1), default=1)
+        padded = [unit * math.ceil(size / unit) for size in image.sizes]
+        shortest = image.sizes.index(short)
+        padded[shortest] = least
 
-        def size(index: int, resolution: int) -> tuple[int, int]:
-            other = 1 if resolution == 1 and index else resolution * across // padded
-            return (other, resolution) if upright else (resolution, other)
+        def size(index: int, resolution: int) -> tuple[int, ...]:
+            vector = resolution == 1 and index > 0
+            return tuple(1 if vector else resolution * side // least for side in padded)
 
         self.sizes = [size(*stage) for stage in enumerate(resolutions)]
-        bottom, right = padded - short, across - long
-        self.padding = (bottom, right) if upright else (right, bottom)
+        gaps = [b - a for a, b in zip(image.sizes, padded, strict=True)]
+        self.padding = tuple(gaps[::-1])
+
+    @property
+    def axes(self) -> int:
+        """Number of spatial axes."""
+        return len(self.image.sizes)
 
     def enter(self, image: Tensor) -> Tensor:
         """Pad the image by its last rows and columns, and return its squares as channels."""
-        right, bottom = self.padding
-        if right or bottom:
-            image = F.pad(image, (0, right, 0, bottom), mode="replicate")
-        return channels_last(F.pixel_unshuffle(image, self.square))
+        return channels_last(unshuffle(pad(image, self.padding), self.square))
 
     def leave(self, squares: Tensor) -> Tensor:
         """Return the image again, cropped."""
-        return F.pixel_shuffle(squares, self.square)[..., : self.height, : self.width]
+        return crop(shuffle(squares, self.square), self.image.sizes)
 
 
 def _square(finest: int, short: int) -> int:
@@ -145,7 +152,9 @@ def _check_resolutions(name: str, resolutions: Sequence[int], short: int) -> Non
 
 
 def preset(image: Image) -> tuple[Stage, ...]:
-    """Choose stages for an image, from half its resolution (a quarter above 64 px) to 4 to 8 px.
+    """Choose stages for an image, from half its resolution (a quarter if large) to 4 to 8 px.
+
+    An image is large above 64 px, and a volume above 32 voxels, a side.
 
     The first stage has no latents. At high resolution they would hold what parents should say, such
     as a stroke's thickness in its contour: the bound is then better, and counterfactuals are worse.
@@ -155,9 +164,11 @@ def preset(image: Image) -> tuple[Stage, ...]:
         [(16, 32), (8, 64), (4, 128)]
         >>> [(stage.resolution, stage.width) for stage in preset(Image(1, 192, 192))]
         [(48, 64), (24, 128), (12, 256), (6, 256)]
+        >>> [(stage.resolution, stage.width) for stage in preset(Image(1, 160, 192, 160))]
+        [(40, 64), (20, 128), (10, 256), (5, 256)]
     """
-    short = min(image.height, image.width)
-    square, width = (2, 32) if short <= SMALL else (4, 64)
+    short = min(image.sizes)
+    square, width = (2, 32) if short <= SMALL[len(image.sizes)] else (4, 64)
     resolution = math.ceil(short / square)
     halvings = max(0, int(math.log2(resolution / COARSEST)))
     resolution = math.ceil(resolution / 2**halvings) * 2**halvings

@@ -104,7 +104,7 @@ class Confounding(nn.Module):
         )
 
     def _add_tails(self, chosen: Mapping[str, Variable]) -> None:
-        """One more Gaussian cause for all but the first of a clique, and so on to the last two."""
+        """Add a Gaussian cause for all but the first of a clique, and so on to the last two."""
         for name, names in list(self.members.items()):
             if isinstance(self.variables[name], Continuous):
                 for tail in (names[at:] for at in range(1, len(names) - 1)):
@@ -114,13 +114,13 @@ class Confounding(nn.Module):
                     self.members[part], self.variables[part] = tail, Continuous()
 
     def causes(self, name: str) -> dict[str, bool]:
-        """The hidden causes of a variable, and whether it is the first of each one's listeners."""
+        """Return a variable's hidden causes, and whether it is the first that each acts on."""
         return {k: names[0] == name for k, names in self.members.items() if name in names}
 
     def bind(
         self, mechanism: Mechanism, name: str, kind: Variable, parents: Mapping[str, Variable]
     ) -> Mechanism:
-        """The mechanism bound to its variable, its parents, and its hidden causes."""
+        """Bind a mechanism to its variable, its parents, and its hidden causes."""
         causes = {k: self.variables[k] for k in self.causes(name)}
         if causes and all(isinstance(cause, Continuous) for cause in causes.values()):
             inner = mechanism.bind(name, kind, parents)
@@ -134,7 +134,7 @@ class Confounding(nn.Module):
         return mechanism.bind(name, kind, {**parents, **causes})
 
     def sample(self, n: int, base: int, device: torch.device) -> dict[str, Tensor]:
-        """Values of the hidden causes, `(n,)` each."""
+        """Draw values of the hidden causes, `(n,)` each."""
         drawn = {}
         for name, root in self.mechanisms.items():
             noise = root.sample_noise(n, {}, stream(base, name, device))
@@ -149,7 +149,7 @@ class Confounding(nn.Module):
         particles: int | None,
         base: int,
     ) -> dict[str, Tensor]:
-        """Draws from the posterior of the hidden causes of `wanted`: `(n,)`, or `(K, n)`."""
+        """Draw from the posterior of the hidden causes of `wanted`: `(n,)`, or `(K, n)`."""
         drawn: dict[str, Tensor] = {}
         for district in self.districts(mechanisms):
             if not district.names.isdisjoint(wanted):
@@ -159,7 +159,7 @@ class Confounding(nn.Module):
         return drawn
 
     def districts(self, mechanisms: Mapping[str, Mechanism]) -> list[District]:
-        """The districts of more than one variable, among those that still listen."""
+        """Return the districts of more than one variable, among those that still listen."""
         if not self.members:
             return []
         links = nx.Graph()
@@ -177,7 +177,7 @@ class Confounding(nn.Module):
     def units(
         self, chosen: Mapping[str, Mechanism], mechanisms: Mapping[str, Mechanism]
     ) -> dict[str, Trainable]:
-        """What is trained: chosen mechanisms, and for the members of a district the district."""
+        """Return what is trained: chosen mechanisms; for the members of a district the district."""
         units: dict[str, Trainable] = dict(chosen)
         for district in self.districts(mechanisms):
             if not district.names.isdisjoint(chosen):
@@ -193,7 +193,7 @@ class Confounding(nn.Module):
 
 
 def _cliques(graph: CausalGraph) -> dict[str, tuple[str, ...]]:
-    """The maximal cliques of bidirected arrows, by names such as `"x <-> y"`."""
+    """Return the maximal cliques of bidirected arrows, by names such as `"x <-> y"`."""
     mixed = nx.Graph(list(graph.bidirected))
     rank = graph.order.index
     cliques = sorted(

@@ -66,7 +66,7 @@ class District(Trainable):
             mechanism.calibrate(values[name], given)
 
     def _column(self, name: str, values: Parents, n: int) -> Tensor:
-        """A parent's values; of a hidden cause, some that show all its classes."""
+        """Return a parent's values; of a hidden cause, some that show all its classes."""
         if name in values:
             return values[name]
         kind = self.causes[name].variable
@@ -110,7 +110,7 @@ class District(Trainable):
     def posterior(
         self, values: Parents, particles: int | None, generator: Generator
     ) -> dict[str, Tensor]:
-        """Draws of the hidden causes given the members' values."""
+        """Draw the hidden causes given the members' values."""
         if self.gaussian:
             return self._gaussian_posterior(values, particles, generator)
         scores = self._prior()
@@ -170,7 +170,7 @@ class District(Trainable):
     # Gaussian noise ------------------------------------------------------------------------------
 
     def _noises(self, values: Parents) -> tuple[list[str], Tensor, Tensor, Tensor]:
-        """Members given, their noise u `(n, K)`, `log |du/dx|` `(n, K)`, loadings `(K, causes)`."""
+        """Return members given, their u and `log |du/dx|` `(n, K)`, loadings `(K, causes)`."""
         names, noises, slopes, loadings = [], [], [], []
         for name, mechanism in self.mechanisms.items():
             if name in values:
@@ -186,13 +186,13 @@ class District(Trainable):
         return names, torch.stack(noises, 1), torch.stack(slopes, 1), torch.stack(loadings)
 
     def _whitened(self, values: Parents) -> tuple[list[str], Tensor, Tensor, Tensor]:
-        """Members given, `z = L^-1 u` `(K, n)` with `R = L L'`, slopes `(n, K)`, and L."""
+        """Return members given, `z = L^-1 u` `(K, n)` with `R = L L'`, slopes `(n, K)`, and L."""
         names, u, slope, loadings = self._noises(values)
         lower = torch.linalg.cholesky(_correlation(loadings))
         return names, torch.linalg.solve_triangular(lower, u.T, upper=False), slope, lower
 
     def _gaussian(self, values: Parents) -> dict[str, Tensor]:
-        """`u_k` given those before it is normal."""
+        """Compute the densities: `u_k` given those before it is normal."""
         names, z, slope, lower = self._whitened(values)
         log_prob = -0.5 * (z.T.square() + math.log(2 * math.pi)) - lower.diagonal().log() + slope
         return dict(zip(names, log_prob.unbind(1), strict=True))
@@ -200,7 +200,7 @@ class District(Trainable):
     def _gaussian_posterior(
         self, values: Parents, particles: int | None, generator: Generator
     ) -> dict[str, Tensor]:
-        """`h | u ~ N(Lambda' R^-1 u, I - Lambda' R^-1 Lambda)`."""
+        """Draw `h | u ~ N(Lambda' R^-1 u, I - Lambda' R^-1 Lambda)`."""
         _, u, _, loadings = self._noises(values)
         gain = torch.linalg.solve(_correlation(loadings), loadings)
         mean = u @ gain
@@ -213,7 +213,7 @@ class District(Trainable):
         return {k: h if particles else h[0] for k, h in zip(self.causes, each, strict=True)}
 
     def describe(self) -> str:
-        """The members' mechanisms, and their hidden causes."""
+        """Describe the members' mechanisms, and their hidden causes."""
         members = "; ".join(f"{name}: {m}" for name, m in self.mechanisms.items())
         return f"{members}; joined by {', '.join(self.causes)}"
 
@@ -221,6 +221,6 @@ class District(Trainable):
 
 
 def _correlation(loadings: Tensor) -> Tensor:
-    """`R = Lambda Lambda'`, with ones on the diagonal."""
+    """Compute `R = Lambda Lambda'`, with ones on the diagonal."""
     shared = loadings @ loadings.T
     return shared + torch.diag(1 - shared.diagonal())

@@ -27,7 +27,7 @@ __all__ = ["Loaded", "can_be_loaded", "unwrapped"]
 
 
 def can_be_loaded(mechanism: Mechanism, variable: Variable) -> bool:
-    """Whether a mechanism is scalar, with standard normal noise: a flow, or such an equation."""
+    """Say whether a mechanism is scalar, with standard normal noise: a flow, or an equation."""
     normal = isinstance(mechanism, Equation) and mechanism.noise is None and mechanism.wants_noise
     return (
         variable.kind == "continuous"
@@ -58,7 +58,7 @@ class Loaded(Mechanism):
         )
 
     def build(self) -> None:
-        """Nothing: the mechanism within is bound already."""
+        """Do nothing: the mechanism within is bound already."""
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         self.inner.calibrate(value, self._own(parents))
@@ -91,7 +91,7 @@ class Loaded(Mechanism):
         return self.inner.predict(u, self._own(parents))
 
     def total(self, value: Tensor, parents: Parents) -> Tensor:
-        """The noise u, hidden causes included, `(n,)`."""
+        """Return the noise u, hidden causes included, `(n,)`."""
         return one_tensor(self.inner.abduct(value, self._own(parents)), self.name)
 
     def abduct(
@@ -121,7 +121,7 @@ class Loaded(Mechanism):
 
 
 def unwrapped(mechanism: Mechanism) -> Mechanism:
-    """The mechanism itself, without hidden causes."""
+    """Return the mechanism itself, without hidden causes."""
     return mechanism.inner if isinstance(mechanism, Loaded) else mechanism
 
 

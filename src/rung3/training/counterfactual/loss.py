@@ -31,6 +31,7 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rung3.data.files import digest
 from rung3.data.rows import Noise
@@ -45,10 +46,10 @@ __all__ = ["CounterfactualLoss", "Step", "propagate"]
 
 
 class Step(NamedTuple):
-    """What a step costs: what is minimised, and the mechanism's own loss in it."""
+    """The loss of a step: what is minimised, and the mechanism's own loss in it."""
 
     total: Tensor
-    own: Tensor
+    plain: Tensor
 
 
 class CounterfactualLoss(nn.Module):
@@ -59,7 +60,8 @@ class CounterfactualLoss(nn.Module):
         mechanism: The mechanism of the image.
         chosen: Variables that may be set.
         carriers: What is recomputed below them, up to the image, in topological order; frozen.
-        predictors: Measured oracles of the image's parents; frozen.
+        predictors: Measured oracles of the image's parents, by parent, of each member of the
+            committee; frozen.
 
     Attributes:
         bound: The constraint c; NaN where there is none.
@@ -76,15 +78,17 @@ class CounterfactualLoss(nn.Module):
         mechanism: Mechanism,
         chosen: Sequence[str],
         carriers: Sequence[Mechanism],
-        predictors: Mapping[str, Oracle],
+        predictors: Sequence[Mapping[str, Oracle]],
     ) -> None:
         super().__init__()
         self.options = options
         self.name = mechanism.name
         self.chosen = list(chosen)
         self.carriers = nn.ModuleList(carriers)
-        self.predictors = nn.ModuleList(predictors.values())
-        self.read = list(predictors)
+        self.read = list(predictors[0])
+        # One list, member after member: checkpoints of a single one are as they always were.
+        self.predictors = nn.ModuleList(member[name] for member in predictors for name in self.read)
+        self.members = len(predictors)
         self.variables = dict(mechanism.parents)
         for carrier in carriers:
             self.variables |= {carrier.name: carrier.variable, **carrier.parents}
@@ -93,11 +97,11 @@ class CounterfactualLoss(nn.Module):
         self.sums = torch.zeros(3, dtype=torch.float64)
 
     def train(self, mode: bool = True) -> Self:
-        """Whatever the mode, what is frozen stays in evaluation mode."""
+        """Set the mode; what is frozen stays in evaluation mode."""
         return super().train(False)
 
     def forward(self, mechanism: Mechanism, batch: Batch, step: int) -> Step:
-        """The loss of a batch that has at least one row for the mechanism.
+        """Return the loss of a batch that has at least one row for the mechanism.
 
         Args:
             mechanism: The mechanism, in training mode.
@@ -110,13 +114,13 @@ class CounterfactualLoss(nn.Module):
         at = self.usable(factual)
         if weight == 0 or len(at) < 2:
             with batch.as_one(mechanism):
-                own = mechanism.loss(value, parents)
-            return Step(own if batch.devices == 1 else own * batch.weight(mechanism), own)
+                plain = mechanism.loss(value, parents)
+            return Step(plain if batch.devices == 1 else plain * batch.weight(mechanism), plain)
         which, local = batch.deal(at)
         count = len(which)
         if not count:  # a process without any of these rows takes one, which counts for nothing
             which = local = at.new_zeros(1)
-        own, noise, size = _abduct(mechanism, value, parents, local, batch, (len(at), which))
+        plain, noise, size = _abduct(mechanism, value, parents, local, batch, (len(at), which))
         imagined, changed = self.imagine({name: column[at] for name, column in factual.items()})
         image = mechanism.predict(
             self.temper(noise, mechanism, len(at), which),
@@ -124,27 +128,27 @@ class CounterfactualLoss(nn.Module):
         )
         own_imagined = {name: column[which] for name, column in imagined.items()}
         cost = self.log_loss(value[local], image, own_imagined, changed) * (count / len(at))
-        mean = summed(own.detach() * batch.count(mechanism)) / batch.total(mechanism)
+        mean = summed(plain.detach() * batch.count(mechanism)) / batch.total(mechanism)
         factor = self.factor(mean)
         parts = [float(cost.detach()), float(factor) / batch.devices, 1 / batch.devices]
         self.sums += torch.tensor(parts, dtype=torch.float64)
-        own_part = factor * own * batch.weight(mechanism)
-        return Step(weight * cost * batch.devices / size + own_part, own)
+        plain_part = factor * plain * batch.weight(mechanism)
+        return Step(weight * cost * batch.devices / size + plain_part, plain)
 
     def weight(self, step: int) -> float:
-        """The weight `w_t` of C; 1 under a constraint."""
+        """Return the weight `w_t` of C; 1 under a constraint."""
         options = self.options
         if options.weight is None:
             return 1.0
         risen = (step + 1 - options.after) / max(options.ramp, 1)
         return options.weight * min(max(risen, 0.0), 1.0)
 
-    def factor(self, own: Tensor) -> Tensor:
-        """What N is multiplied by; under a constraint the multiplier goes a step on."""
+    def factor(self, plain: Tensor) -> Tensor:
+        """Return what N is multiplied by; under a constraint the multiplier goes a step on."""
         options = self.options
         if options.weight is not None:
-            return torch.ones_like(own)
-        push = options.damping * (own - self.bound)
+            return torch.ones_like(plain)
+        push = options.damping * (plain - self.bound)
         factor = (self.multiplier + push).clamp_min(0)
         risen = (self.multiplier + options.rate * push).clamp_min(0)
         self.multiplier.copy_(torch.where(risen.isfinite(), risen, self.multiplier))
@@ -179,9 +183,9 @@ class CounterfactualLoss(nn.Module):
         if self.options.kept == 1 or isinstance(noise, Tensor):
             return noise
         keys = mechanism.observation_noise
-        kept = (torch.rand(n) < self.options.kept)[which.cpu()]
+        mask = (torch.rand(n) < self.options.kept)[which.cpu()]
         return {
-            key: part * kept.to(part).reshape(-1, *[1] * (part.ndim - 1)) if key in keys else part
+            key: part * mask.to(part).reshape(-1, *[1] * (part.ndim - 1)) if key in keys else part
             for key, part in noise.items()
         }
 
@@ -194,15 +198,31 @@ class CounterfactualLoss(nn.Module):
     ) -> Tensor:
         """Return C, of what the images should look like after a change of some parents."""
         total = image.new_zeros(())
-        predictors: Any = self.predictors
-        for name, predictor in zip(self.read, predictors, strict=True):
+        factual, image = self.shift(factual, image)
+        for name, predictor in zip(self.read, self.member(), strict=True):
             if self.options.soft and name not in changed:
                 with torch.no_grad():
                     sought = predictor.expected(factual)
             else:
-                sought = predictor.told(parents[name])
+                sought = predictor.goal(parents[name])
             total = total + predictor.log_loss(image, sought).mean()
         return total
+
+    def member(self) -> Sequence[Oracle]:
+        """Return the predictors of one member of the committee, drawn anew at every step."""
+        chosen = int(torch.randint(self.members, ())) if self.members > 1 else 0
+        predictors: Any = self.predictors
+        return predictors[chosen * len(self.read) : (chosen + 1) * len(self.read)]  # type: ignore[no-any-return]
+
+    def shift(self, *images: Tensor) -> list[Tensor]:
+        """Move images `(n, C, H, W)` by the same few pixels, their edges repeated."""
+        reach = self.options.jitter
+        if not reach:
+            return list(images)
+        down, right = torch.randint(2 * reach + 1, (2,)).tolist()
+        height, width = images[0].shape[-2:]
+        padded = [F.pad(image, [reach] * 4, mode="replicate") for image in images]
+        return [image[..., down : down + height, right : right + width] for image in padded]
 
     def means(self) -> dict[str, float]:
         """Return the means since the last call, if there was a counterfactual at all."""
@@ -216,23 +236,25 @@ class CounterfactualLoss(nn.Module):
         }
 
     def identity(self) -> dict[str, str]:
-        """What must be as it was for a run to go on."""
+        """Return what must be as it was for a run to go on."""
         carriers: Any = self.carriers
         frozen = {carrier.name: digest(carrier.state_dict()) for carrier in carriers}
-        own = self.options.predictors is None  # the checkpoint has them, with the same seed
+        anew = self.options.predictors is None  # the checkpoint has them, with the same seed
         return {
             f"the objective of {self.name}": repr(self.options),
-            f"the predictors of {self.name}": "its own" if own else repr(self.digests()),
+            f"the predictors of {self.name}": "its own" if anew else repr(self.digests()),
             **{f"the mechanism of {name}, frozen": weights for name, weights in frozen.items()},
         }
 
     def digests(self) -> dict[str, str]:
-        """What stands for each predictor, by the variable that it reads."""
+        """Return what stands for each predictor, by the variable that it reads and its member."""
         predictors: Any = self.predictors
-        return {name: p.digest() for name, p in zip(self.read, predictors, strict=True)}
+        later = [f"{name}, {k + 1}" for k in range(1, self.members) for name in self.read]
+        names = [*self.read, *later]
+        return {name: p.digest() for name, p in zip(names, predictors, strict=True)}
 
     def provenance(self) -> dict[str, Any]:
-        """By what it was trained, for the model's file."""
+        """Say by what it was trained, for the model's file."""
         bound = float(self.bound)
         constraint = {} if math.isnan(bound) else {"constraint": bound}
         return {"kind": "counterfactual", **self.options.config(), "set": self.chosen} | constraint
@@ -241,7 +263,7 @@ class CounterfactualLoss(nn.Module):
 def propagate(
     carriers: Iterable[Mechanism], factual: Mapping[str, Tensor], do: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], set[str]]:
-    """Counterfactual values of the variables that lie between an intervention and an image.
+    """Predict the variables that lie between an intervention and an image, counterfactually.
 
     Abduction, action and prediction, as `SCM.counterfactual` has it, of these variables alone.
 
@@ -253,15 +275,15 @@ def propagate(
     Returns:
         All values, and the names of those that were set or recomputed.
     """
-    found, changed = {**factual, **do}, set(do)
+    values, changed = {**factual, **do}, set(do)
     for mechanism in carriers:
         name, parents = mechanism.name, list(mechanism.parents)
         if name in do or changed.isdisjoint(parents):
             continue
         noise = mechanism.abduct(factual[name], {parent: factual[parent] for parent in parents})
-        found[name] = mechanism.predict(noise, {parent: found[parent] for parent in parents})
+        values[name] = mechanism.predict(noise, {parent: values[parent] for parent in parents})
         changed.add(name)
-    return found, changed
+    return values, changed
 
 
 def _abduct(
@@ -280,17 +302,17 @@ def _abduct(
     if isinstance(mechanism, Autoencoder):
         with batch.as_one(mechanism):
             inference = mechanism.infer(value, parents)
-            own, size = mechanism.objective(value, inference), value[0].numel()
+            plain, size = mechanism.objective(value, inference), value[0].numel()
         raw = inference.raw[local].to(value)  # under mixed precision too, eps needs its digits
         with drawn:
             eps = mechanism.pixels.abduct(value[local], mechanism.pixels.params(raw))
         noise: Noise = {"eps": eps} | {k: part[local] for k, part in inference.noise.items()}
     else:
         with batch.as_one(mechanism):
-            own, size = mechanism.loss(value, parents), 1
+            plain, size = mechanism.loss(value, parents), 1
         with drawn:
             noise = mechanism.abduct(value[local], {k: part[local] for k, part in parents.items()})
     if isinstance(noise, Tensor):
-        return own, noise, size
+        return plain, noise, size
     keys = mechanism.observation_noise
-    return own, {k: part.detach() if k in keys else part for k, part in noise.items()}, size
+    return plain, {k: part.detach() if k in keys else part for k, part in noise.items()}, size

@@ -17,6 +17,10 @@ With *soft* targets a parent that is neither set nor below one that is should lo
 not as its label says: `log q_k(pa~_k | x~)` is then its expectation under `q_k(. | x)`. That keeps
 attributes from being amplified (Xia et al. 2024, arXiv 2403.09422). See
 `rung3.training.counterfactual.loss` for the loss itself.
+
+A mechanism may learn to please a predictor instead of showing what was asked for. Several
+predictors (a `committee`), and images that are moved a little before they are read (`jitter`), make
+that harder than to draw what is meant.
 """
 
 from __future__ import annotations
@@ -45,7 +49,12 @@ REFINING_RATE = 1e-4
 
 if TYPE_CHECKING:
     Names = Sequence[str]
+    Committee = Oracles | Sequence[Oracles]
 else:
+    Committee = Annotated[
+        Oracles | Annotated[tuple[Oracles, ...], Field(min_length=1), Strict(False)],
+        expected("Oracles, as fit_oracles returns them, or a list of them"),
+    ]
     Names = Annotated[
         tuple[str, ...], Field(min_length=1), Strict(False), expected("a list of names")
     ]
@@ -76,9 +85,14 @@ class CounterfactualObjective(Validated):
         margin: Of the constraint: what the loss may rise by, as a share of what it was.
         rate: Of the constraint: rate of the multiplier's ascent, times the damping.
         damping: Of the constraint: what a loss above it costs at once, see
-        `rung3.training.counterfactual.loss`.
+            `rung3.training.counterfactual.loss`.
+        committee: How many predictors of each parent there are, alike but for their seeds, of which
+            one is drawn at every step: what pleases one alone does not pay.
+        jitter: Pixels, at most, by which images are moved up or down and left or right before
+            predictors see them, anew at every step.
         predictors: Oracles of the parents (`rung3.evaluation.fit_oracles`), not those that will
-            judge the model; if not given, the objective trains its own.
+            judge the model, or a list of them, one for each member of the committee; if not given,
+            the objective trains its own.
 
     Raises:
         ValueError: If an option is out of range.
@@ -99,10 +113,17 @@ class CounterfactualObjective(Validated):
     margin: NonNegative = 0.0
     rate: NonNegative = 1e-2
     damping: NonNegative = 100.0
-    predictors: Annotated[Oracles, expected("Oracles, as fit_oracles returns them")] | None = None
+    committee: Count = 1
+    jitter: WholeNumber = 0
+    predictors: Committee | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.predictors is not None and self.committee not in (1, len(self.members)):
+            raise ValueError(
+                f"committee={self.committee}: {len(self.members)} were given as predictors; give "
+                "as many, or leave one of the two out"
+            )
         if self.intervene and self.at_once > len(self.intervene):
             raise ValueError(
                 f"at_once={self.at_once} must be at least 1, and at most the number of variables "
@@ -110,20 +131,26 @@ class CounterfactualObjective(Validated):
             )
 
     @property
+    def members(self) -> list[Oracles]:
+        """The predictors given, by member of the committee."""
+        given = self.predictors
+        return [given] if isinstance(given, Oracles) else list(given or ())
+
+    @property
     def lr(self) -> float | None:
         """The learning rate where none is given; none of its own with a weight."""
         return REFINING_RATE if self.weight is None else None
 
     def __repr__(self) -> str:
-        said = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
-        return f"CounterfactualObjective({said})"
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        return f"CounterfactualObjective({settings})"
 
     def config(self) -> dict[str, Any]:
-        """The options that differ from their defaults, the predictors aside."""
-        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "predictors"}
+        """Return the options that differ from their defaults, the predictors aside."""
+        options = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "predictors"}
         defaults = {f.name: f.default for f in fields(self)}
         return {
             name: list(value) if name == "intervene" else value
-            for name, value in found.items()
+            for name, value in options.items()
             if value != defaults[name]
         }

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from rung3.data.rows import Rows, spell_unknown
-from rung3.data.seeding import stream
+from rung3.data.seeding import number_of, stream
 from rung3.data.variables import Image
 from rung3.mechanisms.base import Mechanism
 from rung3.scm.interventions import Intervention
@@ -21,7 +22,8 @@ from rung3.training.counterfactual.objective import CounterfactualObjective
 from rung3.training.oracles.oracles import Oracle, Oracles, fit_oracles
 
 __all__ = [
-    "columns", "fit_predictors", "images_of", "prepare", "rehearsal", "settable", "with_predictors",
+    "columns", "fit_committee", "fit_predictors", "images_of", "prepare", "rehearsal", "settable",
+    "with_predictors",
 ]  # fmt: skip
 
 WIDTH = 16
@@ -48,10 +50,10 @@ def images_of(model: SCM) -> list[str]:
         ValueError: If there is none.
     """
     graph, variables = model.graph, model.variables
-    found = [k for k, v in variables.items() if isinstance(v, Image) and graph.parents(k)]
-    if not found:
+    images = [k for k, v in variables.items() if isinstance(v, Image) and graph.parents(k)]
+    if not images:
         raise ValueError("objective='counterfactual' needs an image with causes; there is none")
-    return found
+    return images
 
 
 def columns(objective: CounterfactualObjective, model: SCM, images: Collection[str]) -> list[str]:
@@ -66,6 +68,7 @@ def columns(objective: CounterfactualObjective, model: SCM, images: Collection[s
             it is not fitted.
     """
     wanted: list[str] = []
+    _check_paths(objective, model, images)
     for image in images:
         _check_seen(model, image)
         if not isinstance(model.variables[image], Image):
@@ -85,6 +88,18 @@ def columns(objective: CounterfactualObjective, model: SCM, images: Collection[s
             wanted += [name, *model.graph.parents(name)]
         wanted += chosen
     return list(dict.fromkeys(wanted))
+
+
+def _check_paths(objective: CounterfactualObjective, model: SCM, images: Collection[str]) -> None:
+    """Refuse to set what no image depends on."""
+    above = frozenset().union(*(model.graph.ancestors(k) for k in images if k in model.variables))
+    known = above.union(images, [k for k in objective.intervene or () if k not in model.variables])
+    idle = [k for k in objective.intervene or () if k not in known]
+    if idle:
+        raise ValueError(
+            f"intervene: {', '.join(idle)} has no path to {' or '.join(images)}, so nothing would "
+            f"be learned; choose among {sorted(above)}"
+        )
 
 
 def settable(objective: CounterfactualObjective, model: SCM, image: str) -> list[str]:
@@ -137,9 +152,9 @@ def prepare(
     Raises:
         ValueError: If no predictor can read any of an image's parents off it.
     """
-    predictors = _predictors(objective, model, rows, held, seed, progress)
+    committee = _committee(objective, model, rows, held, seed, progress)
     return {
-        image: _loss(objective, model, mechanism, predictors, rows, seed)
+        image: _loss(objective, model, mechanism, committee, rows, seed)
         for image, mechanism in images.items()
     }
 
@@ -157,69 +172,79 @@ def rehearsal(
         for name, variable in mechanism.parents.items()
         if not isinstance(variable, Image)
     }
-    loss = CounterfactualLoss(objective, mechanism, chosen, carriers, readers)
+    committee = [readers] * objective.committee
+    loss = CounterfactualLoss(objective, mechanism, chosen, carriers, committee)
     loss.bound.zero_()
     return loss
 
 
-def _predictors(
+def _committee(
     objective: CounterfactualObjective,
     model: SCM,
     rows: Rows,
     held: Rows | None,
     seed: int,
     progress: bool,
-) -> Oracles:
-    if objective.predictors is not None:
-        given = copy.deepcopy(objective.predictors).to(model.device)
-        given.freeze()
-        if any(oracle.explained.isnan() for oracle in given.values()):
-            given.measure(model, rows if held is None else held)
-        return given
-    return fit_predictors(model, rows, held, seed, progress)
+) -> list[Oracles]:
+    """Return the members' predictors, measured: those given, or new ones."""
+    if objective.predictors is None:
+        return fit_committee(objective.committee, model, rows, held, seed, progress)
+    members = copy.deepcopy(objective.members)
+    for member in members:
+        member.to(model.device).freeze()
+        if any(oracle.explained.isnan() for oracle in member.values()):
+            member.measure(model, rows if held is None else held)
+    return members
 
 
 def _loss(
     objective: CounterfactualObjective,
     model: SCM,
     mechanism: Mechanism,
-    predictors: Oracles,
+    committee: Sequence[Oracles],
     rows: Rows,
     seed: int,
 ) -> CounterfactualLoss:
     image = mechanism.name
-    readers = {name: oracle for (of, name), oracle in predictors.items() if of == image}
-    for name, oracle in readers.items():
+    members = [
+        {name: oracle for (of, name), oracle in member.items() if of == image}
+        for member in committee
+    ]
+    _check_members(image, members)
+    explained: dict[str, float] = {}
+    for name, oracle in itertools.chain.from_iterable(member.items() for member in members):
         _check_predictor(model, image, name, oracle)
-    legible = {name: o for name, o in readers.items() if o.explained >= LEGIBLE}
-    blind = [name for name in readers if name not in legible]
-    said = ", ".join(f"{float(o.explained):.0%} of {name}" for name, o in readers.items())
+        explained[name] = min(float(oracle.explained), explained.get(name, 1.0))
+    legible = [name for name, share in explained.items() if share >= LEGIBLE]
+    blind = [name for name in explained if name not in legible]
+    shares = ", ".join(f"{share:.0%} of {name}" for name, share in explained.items())
     if not legible:
         raise ValueError(
             f"{image}: no predictor can read a parent off it; on rows that they were not "
-            f"trained on they explain {said or 'nothing: there are none'}"
+            f"trained on they explain {shares or 'nothing: there are none'}"
         )
     if blind:
         warnings.warn(
             f"{image}: {' and '.join(blind)} cannot be read off it, and is not asked for; on "
-            f"rows that they were not trained on the predictors explain {said}",
+            f"rows that they were not trained on the predictors explain {shares}",
             stacklevel=4,
         )
     chosen = settable(objective, model, image)
     if objective.intervene is None:
         chosen = [name for name in chosen if name in legible]
     carriers = [model.mechanisms[name] for name in _between(model, chosen, image)]
-    loss = CounterfactualLoss(objective, mechanism, chosen, carriers, legible)
+    readers = [{name: member[name] for name in legible} for member in members]
+    loss = CounterfactualLoss(objective, mechanism, chosen, carriers, readers)
     if objective.weight is None:
-        own = _own_loss(mechanism, rows, seed)
-        loss.bound.fill_(own + objective.margin * abs(own))
+        mean = _own_loss(mechanism, rows, seed)
+        loss.bound.fill_(mean + objective.margin * abs(mean))
     return loss.to(model.device)
 
 
 def fit_predictors(
     model: SCM, rows: Rows, held: Rows | None = None, seed: int = 0, progress: bool = True
 ) -> Oracles:
-    """Oracles to train with: measured, and not those that evaluation trains with the same seed.
+    """Fit oracles to train with: measured, and not those that evaluation trains with this seed.
 
     Args:
         model: Whose variables and graph are meant.
@@ -238,8 +263,26 @@ def fit_predictors(
     return fit_oracles(model, some, held, epochs=epochs, width=WIDTH, seed=base, progress=progress)
 
 
+def _check_members(image: str, members: Sequence[Collection[str]]) -> None:
+    """Refuse members that do not read the same parents."""
+    for k, member in enumerate(members):
+        if set(member) != set(members[0]):
+            raise ValueError(
+                f"predictors: of {image}, member {k + 1} reads {sorted(member)} and the first "
+                f"{sorted(members[0])}; every member must read the same parents"
+            )
+
+
+def fit_committee(
+    members: int, model: SCM, rows: Rows, held: Rows | None, seed: int, progress: bool
+) -> list[Oracles]:
+    """Train predictors several times; the first are those of `fit_predictors`."""
+    seeds = [seed, *(number_of(f"{seed}/member {k}") for k in range(1, members))]
+    return [fit_predictors(model, rows, held, each, progress) for each in seeds]
+
+
 def _between(model: SCM, chosen: Iterable[str], image: str) -> list[str]:
-    """What lies below variables that are set and above the image, in topological order."""
+    """Return what lies below variables that are set and above the image, in topological order."""
     below = frozenset().union(*(model.graph.descendants(name) for name in chosen))
     between = below & model.graph.ancestors(image)
     return [name for name in model.graph.order if name in between]
@@ -278,7 +321,7 @@ def _check_predictor(model: SCM, image: str, name: str, oracle: Oracle) -> None:
 
 
 def _own_loss(mechanism: Mechanism, rows: Rows, seed: int) -> float:
-    """The loss that training would begin with, over training rows."""
+    """Return the loss that training would begin with, over training rows."""
     some = rows[torch.randperm(rows.n, generator=stream(seed, "constraint"))[:MEASURED]]
     table = Table(some, [mechanism])
     base = copy.deepcopy(mechanism).train()  # a copy, since schedules go on with every call

@@ -24,6 +24,7 @@ from rung3.data.distances import distance
 from rung3.data.files import digest
 from rung3.data.variables import Discrete, Image, Variable
 from rung3.mechanisms.networks.encoding import MLP, coding
+from rung3.mechanisms.networks.spatial import FORMATS, channels_last, conv
 
 __all__ = ["Oracle"]
 
@@ -44,7 +45,7 @@ AT_ONCE = 512
 
 
 class Oracle(nn.Module):
-    """Reads one variable off an image.
+    """A network that reads one variable off an image.
 
     A convolutional network sees its shapes, and another the levels of its pixels in order, wherever
     they are: a convolution finds it hard to tell the median of the bright ones.
@@ -73,20 +74,21 @@ class Oracle(nn.Module):
         self.standardise = coding(target)
         outputs = target.classes if isinstance(target, Discrete) else math.prod(self.shape)
         self.near, self.far, self.shapes = _layers(image, width)
-        self.register_buffer("ranks", _ranks(image.height * image.width), persistent=False)
+        self.register_buffer("ranks", _ranks(math.prod(image.sizes)), persistent=False)
         inputs = image.channels * len(self.ranks)
         self.levels = MLP(inputs, LEVELS, (128, 128))
         self.head = nn.Sequential(nn.SiLU(), nn.Linear(SHAPES + LEVELS, outputs))
         # As the images: on a CPU that takes a fifth less time.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=FORMATS[len(image.shape) + 1])  # type: ignore[call-overload]
         self.register_buffer("residual", torch.full(self.shape, torch.nan))
         self.register_buffer("explained", torch.tensor(torch.nan))
 
     def embed(self, images: Tensor) -> Tensor:
         """Return what it sees in images `(n, C, H, W)`: the inputs of its last layer, `(n, 64)`."""
-        x = (2 * images - 1).contiguous(memory_format=torch.channels_last)
+        x = channels_last(2 * images - 1)
         near = self.near(x)
-        greatest = F.adaptive_max_pool2d(near, 1).flatten(1)  # amax, whose gradient is dear
+        pool = F.adaptive_max_pool2d if x.ndim == 4 else F.adaptive_max_pool3d
+        greatest = pool(near, 1).flatten(1)  # amax, whose gradient is dear
         shapes = self.shapes(torch.cat([self.far(near), greatest], dim=1))
         ordered = x.flatten(2).sort(dim=2, descending=True).values[:, :, self.ranks]
         return torch.cat([shapes, self.levels(ordered.flatten(1))], dim=1)
@@ -102,36 +104,36 @@ class Oracle(nn.Module):
 
     def judge(self, embedding: Tensor) -> Tensor:
         """Return logits, or the standardised value, of what it sees."""
-        found: Tensor = self.head(embedding)
+        reading: Tensor = self.head(embedding)
         if isinstance(self.target, Discrete):
-            return found
-        return found.reshape(len(embedding), *self.shape)
+            return reading
+        return reading.reshape(len(embedding), *self.shape)
 
     def read(self, images: Tensor) -> Tensor:
         """Return the variable's value in its own unit, `(n, *shape)`, off images `(n, C, H, W)`."""
         return self.value(self(images.to(self.ranks.device))).to(images.device)
 
-    def value(self, found: Tensor) -> Tensor:
+    def value(self, reading: Tensor) -> Tensor:
         """Return the variable's value in its own unit, `(n, *shape)`, of what `forward` gives."""
         if isinstance(self.target, Discrete):
-            codes: Tensor = found.argmax(1)
+            codes: Tensor = reading.argmax(1)
             return codes
-        value: Tensor = self.standardise.inverse(found)
+        value: Tensor = self.standardise.inverse(reading)
         return value
 
     def loss(self, images: Tensor, values: Tensor) -> Tensor:
         """Return cross-entropy for categories; Huber's loss of standardised values for numbers."""
-        found = self(images)
+        reading = self(images)
         if isinstance(self.target, Discrete):
-            return F.cross_entropy(found, values.long())
-        return F.smooth_l1_loss(found, self.standardise(values), beta=0.1)
+            return F.cross_entropy(reading, values.long())
+        return F.smooth_l1_loss(reading, self.standardise(values), beta=0.1)
 
     def expected(self, images: Tensor) -> Tensor:
         """Return what it expects of images: probabilities `(n, classes)`, or numbers as coded."""
-        found: Tensor = self(images).to(self.explained.dtype)
-        return found.softmax(1) if isinstance(self.target, Discrete) else found
+        reading: Tensor = self(images).to(self.explained.dtype)
+        return reading.softmax(1) if isinstance(self.target, Discrete) else reading
 
-    def told(self, values: Tensor) -> Tensor:
+    def goal(self, values: Tensor) -> Tensor:
         """Return values as `log_loss` takes them: class codes, or standardised."""
         if isinstance(self.target, Discrete):
             return values.long()
@@ -143,27 +145,27 @@ class Oracle(nn.Module):
 
         Args:
             images: Images `(n, C, H, W)`; gradients reach them.
-            sought: What they should show: from `told`, or from `expected` of other images, and then
+            sought: What they should show: from `goal`, or from `expected` of other images, and then
                 it is the cross-entropy of what is expected of the two (but for a constant).
         """
-        found: Tensor = self(images).to(self.explained.dtype)
+        reading: Tensor = self(images).to(self.explained.dtype)
         if isinstance(self.target, Discrete):
-            return F.cross_entropy(found, sought, reduction="none")
-        missed = ((found - sought) / self.residual).square()
+            return F.cross_entropy(reading, sought, reduction="none")
+        missed = ((reading - sought) / self.residual).square()
         nats: Tensor = 0.5 * missed + self.residual.log() + 0.5 * math.log(2 * math.pi)
         return nats.reshape(len(images), -1).sum(1)
 
     @torch.no_grad()
     def measure(self, images: Tensor, values: Tensor) -> None:
         """Take the residual, and the share explained, from rows that it was not trained on."""
-        found = torch.cat([self(part) for part in images.split(AT_ONCE)])
+        reading = torch.cat([self(part) for part in images.split(AT_ONCE)])
         if isinstance(self.target, Discrete):
             shares = torch.bincount(values.long(), minlength=self.target.classes) / len(values)
             guessing = torch.special.entr(shares).sum()
-            missed = F.cross_entropy(found, values.long())
+            missed = F.cross_entropy(reading, values.long())
         else:
             sought = self.standardise(values)
-            squares = (found - sought).square()
+            squares = (reading - sought).square()
             self.residual.copy_(squares.mean(0).sqrt().clamp_min(FINEST))
             missed, guessing = squares.mean(), (sought - sought.mean(0)).square().mean()
         self.explained.copy_((1 - missed / guessing).nan_to_num(0, 0, 0))
@@ -188,31 +190,32 @@ class Oracle(nn.Module):
 
 
 def _layers(image: Image, width: int) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """Layers at half the image's size; halvings until its shorter side is at most 4; their sum.
+    """Build layers at half size, halvings until the shorter side is at most 4, and their sum.
 
     The last also sees the greatest value of each channel of the first layers, wherever it is.
     """
+    axes = len(image.sizes)
 
     def layer(inputs: int, outputs: int, stride: int, size: int = 3) -> list[nn.Module]:
         return [
-            nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False),
-            nn.BatchNorm2d(outputs),
+            conv(axes, inputs, outputs, size, stride, size // 2, bias=False),
+            nn.BatchNorm2d(outputs) if axes == 2 else nn.BatchNorm3d(outputs),
             nn.SiLU(),
         ]
 
     near = layer(image.channels, width // 2, 2, 5) + layer(width // 2, width, 1)
     far: list[nn.Module] = []
-    height, breadth, channels = math.ceil(image.height / 2), math.ceil(image.width / 2), width
-    while min(height, breadth) > 4:
+    sizes, channels = [math.ceil(size / 2) for size in image.sizes], width
+    while min(sizes) > 4:
         far += layer(channels, 2 * width, 2)
         channels = 2 * width
-        height, breadth = math.ceil(height / 2), math.ceil(breadth / 2)
-    shapes = nn.Linear(channels * height * breadth + width, SHAPES)
+        sizes = [math.ceil(size / 2) for size in sizes]
+    shapes = nn.Linear(channels * math.prod(sizes) + width, SHAPES)
     return nn.Sequential(*near), nn.Sequential(*far, nn.Flatten()), shapes
 
 
 def _ranks(pixels: int) -> Tensor:
-    """Places in the order of the pixels, from the brightest to the median, ever farther apart."""
+    """Return places in the order of the pixels, from brightest to median, ever farther apart."""
     half = math.log2(max(pixels / 2, 1))
     places: Tensor = torch.logspace(0, half, RANKS, base=2).round().long().unique()
     return places - 1

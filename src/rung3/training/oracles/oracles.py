@@ -16,7 +16,7 @@ from rung3.training.oracles.oracle import Oracle
 
 if TYPE_CHECKING:
     from rung3.data.cache import Cache
-    from rung3.data.rows import Rows
+    from rung3.data.rows import Rows, Values
     from rung3.scm.scm import SCM
 
 __all__ = ["Oracle", "Oracles", "fit_oracles"]
@@ -32,7 +32,7 @@ FREE = 0.75
 """Share of the epochs in which images are normalised by their own batch's statistics."""
 
 LAYOUT = "3"
-"""Of the networks and their training: to be changed with them, as it names files of the cache."""
+"""Version of the networks and their training, which names files of the cache."""
 
 
 class Oracles(Mapping[tuple[str, str], Oracle]):
@@ -40,7 +40,7 @@ class Oracles(Mapping[tuple[str, str], Oracle]):
 
     Args:
         oracles: The oracles.
-        origin: What they were trained on, in words.
+        origin: What they were trained on, as text.
     """
 
     def __init__(self, oracles: Mapping[tuple[str, str], Oracle], origin: str = "") -> None:
@@ -53,7 +53,7 @@ class Oracles(Mapping[tuple[str, str], Oracle]):
         for oracle in self.values():
             oracle.eval().requires_grad_(False)
 
-    def measure(self, model: SCM, rows: Mapping[str, Any]) -> None:
+    def measure(self, model: SCM, rows: Values) -> None:
         """Measure all on rows that none was trained on: only then have they a density."""
         held = _rows_of(model, rows)
         for pair, oracle in self.items():
@@ -92,29 +92,29 @@ class Oracles(Mapping[tuple[str, str], Oracle]):
         Raises:
             ValueError: If the file is missing or damaged, or is not one of oracles.
         """
-        tensors, said = read_tensors(path, "oracles")
-        found = {}
-        for k, entry in enumerate(said["of"]):
+        tensors, description = read_tensors(path, "oracles")
+        oracles = {}
+        for k, entry in enumerate(description["of"]):
             image, target = entry["of"]
             view = from_config(image, entry["image"])
             if not isinstance(view, Image):
                 raise ValueError(f"{path}: {image}: expected an Image, got {view}")
             oracle = Oracle(view, from_config(target, entry["target"]), entry["width"])
-            own = {n.split(".", 1)[1]: t for n, t in tensors.items() if n.startswith(f"{k}.")}
+            state = {n.split(".", 1)[1]: t for n, t in tensors.items() if n.startswith(f"{k}.")}
             try:
-                oracle.load_state_dict(own)
+                oracle.load_state_dict(state)
             except RuntimeError:
                 raise ValueError(
                     f"{path}: its oracle of {image} and {target} has other layers than oracles "
                     "have now; train it anew"
                 ) from None
-            found[image, target] = oracle
-        return cls(found, said["origin"])
+            oracles[image, target] = oracle
+        return cls(oracles, description["origin"])
 
 
 def fit_oracles(
     model: SCM,
-    train: Mapping[str, Any],
+    train: Values,
     held: Mapping[str, Any] | None = None,
     *,
     epochs: int = EPOCHS,
@@ -136,7 +136,7 @@ def fit_oracles(
         width: Channels of an oracle's second layer.
         seed: Of the weights and the order of rows.
         progress: Whether to show a progress bar.
-        origin: What the rows are, in words, for the report.
+        origin: What the rows are, as text, for the report.
         cache: Where oracles of the same rows and settings may have been kept, and are.
 
     Raises:
@@ -150,12 +150,12 @@ def fit_oracles(
         path = cache.path("oracles", [digest(dict(rows)), *settings, LAYOUT])
         oracles = cache.find(path, Oracles.load)
     if oracles is None:
-        found = {}
+        fitted = {}
         for pair in pairs:
             variables = {name: model.variables[name] for name in pair}
             images, values = _seen(rows, variables, model.device)
-            found[pair] = _fit(variables, images, values, epochs, width, base, progress)
-        oracles = Oracles(found, origin or f"{rows.n} training rows, {epochs} epochs")
+            fitted[pair] = _fit(variables, images, values, epochs, width, base, progress)
+        oracles = Oracles(fitted, origin or f"{rows.n} training rows, {epochs} epochs")
         if path is not None and cache is not None:
             cache.keep(path, oracles.save)
     oracles.to(model.device)
@@ -174,7 +174,7 @@ def oracle_pairs(model: SCM) -> list[tuple[str, str]]:
     ]
 
 
-def _rows_of(model: SCM, values: Mapping[str, Any]) -> Rows:
+def _rows_of(model: SCM, values: Values) -> Rows:
     from rung3.data.rows import as_rows
 
     return as_rows(values, model.variables, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""What tests of independence have in common: functions of a variable, and Hotelling's statistic.
+"""Functions of a variable that tests of independence correlate.
 
 Two variables are independent if no function of the one is correlated with a function of the other.
 Numbers enter by waves of their ranks, `cos(pi j F(x))`, which see where mean, spread and skew move
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from rung3.data.variables import Discrete, Image, Variable
 
-__all__ = ["features", "hotelling", "summary"]
+__all__ = ["features", "summary"]
 
 WAVES = 4
 """Waves of a column."""
@@ -27,34 +27,8 @@ WAVES_OF_MANY = 2
 COMPONENTS = 4
 """Principal components of images."""
 
-LEAST = 20
-"""Rows that a test needs."""
 
-
-def hotelling(name: str, products: Tensor) -> tuple[float, float]:
-    """Test whether residuals' products `(n, p)` have mean zero: the F statistic and its p-value.
-
-    Raises:
-        ValueError: If there are too few rows, naming the variable.
-    """
-    from scipy.stats import f
-
-    n = len(products)
-    spread = products - products.mean(0)
-    covariance = spread.T @ spread / (n - 1)
-    values, vectors = torch.linalg.eigh(covariance)
-    kept = values > values.max().clamp_min(1e-12) * 1e-6
-    p = int(kept.sum())
-    if n < (least := max(LEAST, 2 * p)):
-        raise ValueError(f"{name}: {n} rows are too few to test its mechanism; expected {least}")
-    if not kept.any():
-        return 0.0, 1.0
-    means = (products.mean(0) @ vectors)[kept]
-    statistic = float(n * (means.square() / values[kept]).sum()) * (n - p) / (p * (n - 1))
-    return statistic, float(f.sf(statistic, p, n - p))
-
-
-def features(name: str, value: Tensor, kind: Variable) -> Tensor:
+def features(value: Tensor, kind: Variable) -> Tensor:
     """Return functions of a variable, `(n, d)`, that a change of its distribution moves."""
     if isinstance(kind, Discrete):
         indicators = F.one_hot(value.long(), kind.classes).double()
@@ -74,7 +48,8 @@ def summary(image: Tensor) -> Tensor:
     """Return mean, spread, sharpness and principal components of images, `(n, 3 + COMPONENTS)`."""
     flat = image.double().flatten(1)
     sharp = image.double().diff(dim=-1).square().flatten(1).mean(1)
-    small = F.adaptive_avg_pool2d(image.double(), 8).flatten(1)
+    pool = F.adaptive_avg_pool2d if image.ndim == 4 else F.adaptive_avg_pool3d
+    small = pool(image.double(), 8).flatten(1)
     _, _, directions = torch.linalg.svd(small - small.mean(0), full_matrices=False)
     components = (small - small.mean(0)) @ directions[:COMPONENTS].T
     return torch.cat([torch.stack([flat.mean(1), flat.std(1), sharp], 1), components], 1)

@@ -1,0 +1,100 @@
+"""Counterfactuals a second at 2, 4, 20 and 50 steps of a path, with their skill, beside an HVAE's.
+
+    python benchmarks/bench_few_steps.py MODEL --study studies/morphomnist-flow.yaml
+    python benchmarks/bench_few_steps.py MODEL --beside RECTIFIED HVAE_MODEL --plot few-steps.png
+
+Models are folders that `rung3 run` or `SCM.save` wrote; the study says the world and its test rows.
+A model whose image mechanism takes `steps` is asked at each number of them, another once. A
+counterfactual is abduction, action and prediction of the image, given the true counterfactual
+parents (`benchmarks/skill.py`); seconds are those of the processor, on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rung3 import load
+from rung3.mechanisms import Mechanism
+from rung3.study.study import Study
+from skill import Question, imagine, questions
+
+STUDY = Path(__file__).parents[1] / "studies" / "morphomnist-flow.yaml"
+IMAGE = "image"
+
+
+@torch.no_grad()
+def measured(
+    mechanism: Mechanism, test: Any, asked: dict[str, Question], kept: bool
+) -> tuple[float, dict[str, float]]:
+    """Counterfactuals a second, and skill by intervention."""
+    n = len(next(iter(asked.values())).truth)
+    x, parents = test[IMAGE][:n], {name: test[name][:n] for name in mechanism.parents}
+    skills, start = {}, time.process_time()
+    for label, question in asked.items():
+        answer = imagine(mechanism, x, parents, question.parents, kept=kept)
+        error, change = ((part - question.truth).abs().mean() for part in (answer, x))
+        skills[label] = float(1 - error / change)
+    return len(asked) * n / (time.process_time() - start), skills
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("model")
+    parser.add_argument("--beside", nargs="*", default=[], help="other models")
+    parser.add_argument("--study", default=STUDY)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--steps", type=int, nargs="+", default=[2, 4, 20, 50])
+    parser.add_argument("--causes", nargs="+", default=["thickness", "intensity"])
+    parser.add_argument("--rows", type=int, default=100)
+    parser.add_argument("--plot", help="where the picture goes")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    _, _, test, world = Study.load(options.study, options.set).splits()
+    if world is None:
+        raise SystemExit(f"{options.study}: its truth is not known; set data.mnist")
+    asked = questions(world, test, IMAGE, options.causes, torch.device("cpu"), options.rows)
+    curves: dict[str, list[tuple[str, float, dict[str, float]]]] = {}
+    print(f"{'':44}{'a second':>10}" + "".join(f"{label:>18}" for label in asked))
+    for place in (options.model, *options.beside):
+        mechanism = load(place).mechanisms[IMAGE]
+        takes = "steps" in mechanism.query_options
+        for steps in options.steps if takes else [None]:
+            chosen = mechanism.for_query(steps=steps) if steps else mechanism
+            name = f"{Path(place).name}, {steps} steps" if steps else Path(place).name
+            rate, skills = measured(chosen, test, asked, kept=True)
+            curves.setdefault(Path(place).name, []).append((str(steps or ""), rate, skills))
+            print(
+                f"{name:44}{rate:10.1f}" + "".join(f"{skill:18.3f}" for skill in skills.values()),
+                flush=True,
+            )
+    if options.plot:
+        draw(curves, list(asked), options.plot)
+
+
+def draw(
+    curves: dict[str, list[tuple[str, float, dict[str, float]]]], labels: list[str], path: str
+) -> None:
+    """Draw skill over counterfactuals a second, one panel an intervention."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4 * len(labels), 3.4), layout="constrained")
+    for axes, label in zip(figure.subplots(1, len(labels), squeeze=False)[0], labels, strict=True):
+        for name, points in curves.items():
+            rates, skills = [p[1] for p in points], [p[2][label] for p in points]
+            axes.plot(rates, skills, "o-", label=name)
+            for (steps, rate, _), skill in zip(points, skills, strict=True):
+                axes.annotate(steps, (rate, skill), textcoords="offset points", xytext=(4, 4))
+        axes.set(xscale="log", xlabel="counterfactuals a second", ylabel="skill", title=label)
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    main()

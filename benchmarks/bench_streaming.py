@@ -1,0 +1,104 @@
+"""Rows a second of regressions by batches, beside DuckDB's scan of the same columns.
+
+    python benchmarks/bench_streaming.py 10_000_000 /tmp/rows
+
+writes a Parquet file of ten columns of doubles (80 bytes a row) if it is not there, and prints for
+each task seconds of the processor, rows a second, the share of DuckDB's rate, and the memory that
+the process took beyond its start. Every task has a process and one thread of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+TASKS = ("duckdb", "moments", "linear", "effect", "logistic")
+NAMES = ["a", "b", "c", "d", "e", "f", "g", "t", "k", "y"]
+GROUP = 1_000_000
+MIB = 2**20
+
+
+def make(path: Path, n: int) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    generator = np.random.default_rng(0)
+    writer = None
+    for start in range(0, n, GROUP):
+        m = min(GROUP, n - start)
+        x = generator.normal(size=(7, m))
+        t = (generator.random(m) < 1 / (1 + np.exp(-0.5 * x[0]))).astype(float)
+        k = generator.integers(0, 10, m).astype(float)
+        y = x[0] + 2 * t - x[1] + 0.1 * k + generator.normal(size=m)
+        table = pa.table(dict(zip(NAMES, [*x, t, k, y], strict=True)))
+        writer = writer or pq.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+    if writer:
+        writer.close()
+
+
+def run(task: str, path: Path) -> str:
+    from rung3.effects.tables import streaming
+
+    features = [name for name in NAMES if name != "y"]
+    covariates = [name for name in features if name != "t"]
+    if task == "duckdb":
+        import duckdb
+
+        sums = ", ".join(f"avg({name}), stddev({name})" for name in NAMES)
+        return str(
+            len(
+                duckdb.connect(config={"threads": 1})
+                .execute(f"SELECT {sums} FROM '{path}'")
+                .fetchall()
+            )
+        )
+    if task == "moments":
+        return str(streaming.moments(path, NAMES).n)
+    if task == "linear":
+        return f"t {streaming.linear(path, 'y', features).coefficients['t']:.4f}"
+    if task == "effect":
+        return f"{streaming.adjusted_effect(path, 't', 'y', covariates).value:.4f}"
+    found = streaming.logistic(path, "t", covariates)
+    return f"a {found.coefficients['a']:.4f}, {found.passes} passes"
+
+
+def measure(task: str, path: Path) -> None:
+    """Print what the task takes; the memory is that beyond the imports."""
+    import pyarrow as pa
+    import pyarrow.dataset
+
+    import rung3.effects.tables.streaming  # noqa: F401
+
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    wall, cpu = time.perf_counter(), time.process_time()
+    said = run(task, path)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / MIB
+    print(f"{task:9} {cpu:7.2f} s of CPU {wall:7.2f} s  {more:6.0f} MiB more  {said}", flush=True)
+
+
+def main() -> None:
+    n, path = int(sys.argv[1].replace("_", "")), Path(sys.argv[2]).with_suffix(".parquet")
+    if not path.is_file():
+        make(path, n)
+    print(f"{n:,} rows, {path.stat().st_size / MIB:,.0f} MiB")
+    for task in TASKS:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, __file__, "--task", task, path], check=True,
+                       env=environment)  # fmt: skip
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--task":
+        measure(sys.argv[2], Path(sys.argv[3]))
+    else:
+        main()

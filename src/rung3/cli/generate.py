@@ -1,0 +1,70 @@
+"""The command `rung3 generate`: what many rows would have been, as a folder of Parquet shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from rung3.cli.arguments import Particles, RunPath, Seed
+from rung3.cli.console import say, say_path
+
+__all__ = ["generate"]
+
+
+def generate(
+    folder: RunPath,
+    out: Annotated[Path, typer.Option("--out", "--output", help="Folder to write to.")],
+    do: Annotated[
+        list[str],
+        typer.Option("--do", metavar="NAME=VALUE", help="thickness=4, or thickness=thickness+2."),
+    ],
+    rows: Annotated[
+        str,
+        typer.Option(
+            metavar="all|0:100|0,3|FILE",
+            help="Test rows; or a table, an image or a folder of images of your own.",
+        ),
+    ] = "all",
+    hold: Annotated[
+        list[str] | None, typer.Option(help="A variable kept at its factual value.")
+    ] = None,
+    particles: Particles = None,
+    seed: Seed = 0,
+    shard_rows: Annotated[int | None, typer.Option(min=1, help="Rows of a shard.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, each on one thread.")] = 1,
+) -> None:
+    """Write what many rows would have been, as Parquet shards; the same command goes on."""
+    from rung3.scm import generation
+    from rung3.study.bulk import find_rows
+    from rung3.study.folder import RunFolder
+
+    run = RunFolder(folder)
+    model = run.model()
+    found = find_rows(run, model, rows)
+    settings = {name.strip(): value.strip() for name, value in map(_halves, do)}
+    if len(settings) < len(do):
+        raise ValueError(f"--do: a variable is set twice in {', '.join(do)}")
+    shards = generation.generate(
+        model,
+        found.rows,
+        settings,
+        out,
+        hold=hold or (),
+        particles=particles,
+        seed=seed,
+        numbers=sorted(set(found.numbers)),
+        shard_rows=shard_rows,
+        workers=workers,
+    )
+    say(f"{len(found.numbers)} rows: do({escape(', '.join(do))}), shards: {len(shards)}")
+    say_path("answers", out)
+
+
+def _halves(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (equals and name.strip() and value.strip()):
+        raise ValueError(f"{text}: expected name=value, such as thickness=4")
+    return name, value

@@ -1,0 +1,95 @@
+"""ADNI: T1 scans of older people, followed over years, with diagnosis, APOE and volumes.
+
+`ADNIMERGE.csv` has a row a visit. `AGE` is that at baseline, to which the visit's months are added;
+volumes are in cubic millimetres. Source: adni.loni.usc.edu; ADNIMERGE's dictionary.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from rung3.data.readers.medical.cohort import YEARS, Cohort, LeftOut, find_image, ml, once
+from rung3.data.readers.medical.sheet import Row, Sheet
+from rung3.data.variables import Binary, Continuous, Ordinal, Variable
+
+__all__ = ["adni"]
+
+DIAGNOSES = {"CN": "CN", "MCI": "MCI", "Dementia": "Dementia", "NL": "CN", "AD": "Dementia"}
+"""What a diagnosis is called, today and before; of a change (`NL to MCI`) the last is meant."""
+
+VARIABLES: dict[str, Variable] = {
+    "age": Continuous(**YEARS),
+    "sex": Binary(labels=("female", "male")),
+    "apoe4": Ordinal(labels=("0", "1", "2")),
+    "diagnosis": Ordinal(labels=("CN", "MCI", "Dementia")),
+    "brain_volume": Continuous(unit="ml", lower=0),
+    "ventricle_volume": Continuous(unit="ml", lower=0),
+    "intracranial_volume": Continuous(unit="ml", lower=0),
+}
+
+
+def adni(
+    root: str | Path,
+    *,
+    table: str = "ADNIMERGE.csv",
+    images: str = "ADNI/{PTID}/*/{EXAMDATE}*/*/*.nii*",
+) -> Cohort:
+    """Read a folder of ADNI: `ADNIMERGE.csv`, and scans as NIfTI.
+
+    Args:
+        root: The folder.
+        table: The table.
+        images: Where the scan of a visit is, by columns of the table; by default as LONI's archive
+            unpacks it. Of several that fit, the first is taken.
+
+    Returns:
+        One row a visit with a scan.
+
+    Raises:
+        ValueError: Naming file, column and row of what cannot be read.
+    """
+    root, out = Path(root), LeftOut()
+    records = []
+    for row in Sheet.find(root, table):
+        name = f"{row.text('PTID')} {row.text('VISCODE')}"
+        baseline, months = row.number("AGE"), _months(row)
+        if out.age(baseline, name):
+            continue
+        record = {
+            "subject": row.text("RID"), "visit": name, "age": (baseline or 0) + months / 12,
+            "sex": row.choice("PTGENDER", {"Female": "female", "Male": "male"}),
+            "apoe4": row.choice("APOE4", {"0": "0", "1": "1", "2": "2", "-4": None}),
+            "diagnosis": _diagnosis(row),
+            "brain_volume": ml(row.number("WholeBrain")),
+            "ventricle_volume": ml(row.number("Ventricles")),
+            "intracranial_volume": ml(row.number("ICV")),
+        }  # fmt: skip
+        if absent := [key for key in VARIABLES if record[key] is None]:
+            out.add(f"{absent[0]} missing", name)
+            continue
+        image = find_image(root, images.format(**{k: v.strip() for k, v in row.cells.items()}))
+        if image is None:
+            out.add("no scan", name)
+            continue
+        records.append(record | {"image": image})
+    return Cohort(root, once(records, "visit", out), VARIABLES, out)
+
+
+def _months(row: Row) -> int:
+    """Return the months from baseline to a visit: `bl`, `m06`, `m120`."""
+    code = row.text("VISCODE")
+    if code in ("bl", "sc", "scmri"):
+        return 0
+    if match := re.fullmatch(r"m(\d+)", code):
+        return int(match[1])
+    raise row.fault("VISCODE", "is no visit; expected bl, or m and months")
+
+
+def _diagnosis(row: Row) -> str | None:
+    text = row.text("DX").split(" to ")[-1]
+    if not text:
+        return None
+    if text not in DIAGNOSES:
+        raise row.fault("DX", f"is none of {', '.join(map(repr, DIAGNOSES))}")
+    return DIAGNOSES[text]

@@ -1,0 +1,136 @@
+"""Files of scans as values of an image variable, and counterfactuals as files of scans."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rung3.data.readers.dicom import is_dicom, read_dicom
+from rung3.data.readers.nifti import is_nifti, read_nifti
+from rung3.data.readers.picture_scan import is_picture, read_picture
+from rung3.data.readers.scan import Scan, ScanOptions
+from rung3.data.variables import Image
+
+__all__ = ["ScanOptions", "is_scan", "open_scan", "read_scans", "write_scan"]
+
+
+def is_scan(path: Path) -> bool:
+    """Return whether a path is that of a NIfTI or DICOM file, or of a folder of the last."""
+    return is_nifti(path) or is_dicom(path)
+
+
+def open_scan(path: str | Path, options: ScanOptions | None = None) -> Scan:
+    """Read a scan, by the name of its file.
+
+    Args:
+        path: A `.nii`, `.nii.gz` or `.dcm` file, a folder with the files of one DICOM series, or a
+            grey picture of more than eight bits that is to be read by its levels.
+        options: What to take from it.
+
+    Raises:
+        ValueError: Naming the file, if it is missing, unreadable or of another kind.
+    """
+    path, options = Path(path), options or ScanOptions()
+    try:
+        if is_nifti(path):
+            return read_nifti(path, options)
+        if is_dicom(path):
+            return read_dicom(path, options)
+        if is_picture(path):
+            return read_picture(path, options)
+        if not path.exists():
+            raise FileNotFoundError
+        raise ValueError("is named like no scan; expected .nii, .nii.gz, .dcm, or a folder")
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_scans(
+    name: str, files: Sequence[Path | None], image: Image, options: ScanOptions | None = None
+) -> Tensor:
+    """Read files of scans as values of a variable; warn of those that were resized.
+
+    Args:
+        name: The variable's name, for the errors.
+        files: The files; `None` where there is none.
+        image: The variable: a volume, or an image for radiographs and slices.
+        options: What to take from each.
+
+    Returns:
+        Values `(n, 1, ...)` in [0, 1]; NaN where there is no file and the variable may be missing.
+
+    Raises:
+        ValueError: If a file is missing or unreadable, or does not fit the variable.
+    """
+    absent = [row for row, file in enumerate(files) if file is None]
+    if absent and not image.missing:
+        raise ValueError(
+            f"{name}: {len(absent)} of {len(files)} rows name no scan, row {absent[0]} first; "
+            "leave such rows out, or declare the variable with missing=True"
+        )
+    values = torch.full((len(files), *image.shape), torch.nan, dtype=image.dtype)
+    resized = []
+    for value, file in zip(values, files, strict=True):
+        if file is None:
+            continue
+        try:
+            scan = open_scan(file, options)
+            value[:], change = scan.value(image)
+        except ValueError as error:
+            place = "" if str(error).startswith(str(file)) else f"{file} "
+            raise ValueError(f"{name}: {place}{error}") from None
+        resized += [f"{file}, {change}"] if change else []
+    if resized:
+        goal = "x".join(map(str, image.sizes))
+        text = f"{name}: {len(resized)} of {len(files)} scans are not {goal} (first: {resized[0]})"
+        warnings.warn(text, stacklevel=3)
+    return values
+
+
+def write_scan(
+    path: str | Path,
+    source: str | Path,
+    factual: Tensor,
+    counterfactual: Tensor,
+    image: Image,
+    options: ScanOptions | None = None,
+    note: str = "counterfactual",
+) -> Path:
+    """Write a counterfactual as a scan like the one that its factual image was read from.
+
+    The file is read again and changed by what the two images differ in, on its own grid: a null
+    intervention gives the same numbers back. Header, affine and type of number are kept, and the
+    file is marked as derived: the description of a NIfTI file is the note, and a DICOM picture has
+    `DERIVED` as its type and a new instance UID.
+
+    Args:
+        path: Where to write: a file with the source's suffix; for a DICOM series, a folder.
+        source: The scan that was read.
+        factual: Its value, `(1, ...)`.
+        counterfactual: What it would have been, `(1, ...)`.
+        image: The variable.
+        options: As it was read.
+        note: What was asked, such as `do(age=70)`.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: If the source cannot be read, the path is the source, or is named like another
+            kind of file.
+    """
+    path = Path(path)
+    if path.resolve() == Path(source).resolve():
+        raise ValueError(f"{path} is the scan itself; write the counterfactual elsewhere")
+    scan = open_scan(source, options)
+    if any(kind(path) != kind(Path(source)) for kind in (is_nifti, is_picture)):
+        raise ValueError(f"{path}: expected a name like that of {source}")
+    scan.add(counterfactual - factual, image)
+    scan.write(path, f"rung3: {note}")
+    return path

@@ -1,0 +1,491 @@
+"""`effect`: the effect of one column on another, by the way that a graph allows, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from rung3.data.columns import gaps, say_gaps
+from rung3.data.seeding import Seed
+from rung3.data.values import coded
+from rung3.data.variables import Categorical, Discrete, Variable
+from rung3.effects.estimate import AVERAGE, PROPORTION, Estimate
+from rung3.effects.tables.adjustment import adjusted_effect, arms_of
+from rung3.effects.tables.answer import Answer, Curve
+from rung3.effects.tables.completeness import completeness
+from rung3.effects.tables.dose import dose_effect
+from rung3.effects.tables.front_door import front_door_effect, front_door_slope
+from rung3.effects.tables.imputation import imputed, pooled
+from rung3.effects.tables.influence import Influence
+from rung3.effects.tables.instrumental import instrumental_effect
+from rung3.effects.tables.m_estimation import Estimand, Method
+from rung3.effects.tables.plug_in import plug_in_effect
+from rung3.effects.tables.pooling import partially_pooled
+from rung3.effects.tables.sample import Sample, spell_value
+from rung3.effects.tables.ways import Way, find_way
+from rung3.scm.scm import SCM
+
+__all__ = ["Effect", "Missing", "effect"]
+
+Missing = Literal["complete", "weight"]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """An effect estimated from a table.
+
+    Attributes:
+        effect: `E[Y | do] - E[Y | versus]` in the outcome's unit; of a continuous treatment whose
+            doses are not given, the average derivative, a unit of treatment.
+        means: `E[Y | do]` and `E[Y | versus]`; `None` where the way tells the effect alone.
+        treatment: Name of the treatment.
+        outcome: Name of the outcome.
+        compared: What the treatment was set to, and what that is compared with, as text; empty
+            of an average derivative.
+        adjusted: Names of the variables that were adjusted for.
+        method: How it was estimated.
+        way: How it is identified.
+        through: The mediators of a front door, or the instruments.
+        estimand: Whose effect: of all (ATE), of the treated (ATT) or of the untreated (ATU).
+        ratio: `E[Y | do] / E[Y | versus]`, where both are positive.
+        odds_ratio: Ratio of the odds, where the outcome is yes or no.
+        groups: The effect in each group; their intervals hold all together at the level, or, if
+            they are pooled, each by itself.
+        curve: Of a continuous treatment, the mean outcome at its doses.
+        least: Smallest estimated probability of an arm in any row; where it is far below 1 / n,
+            the estimate rests on few rows.
+        strength: First-stage F of instruments.
+        level: Nominal coverage of the intervals.
+        n: Number of rows.
+        gaps: How many more rows were left out, for a gap in a column that is used.
+        kinds: Variables that were not declared, and were read off their values.
+        notes: What must be said beside the numbers.
+    """
+
+    effect: Estimate[float]
+    means: tuple[Estimate[float], Estimate[float]] | None
+    treatment: str
+    outcome: str
+    compared: tuple[str, str] | tuple[()]
+    adjusted: tuple[str, ...]
+    method: str
+    way: str
+    through: tuple[str, ...]
+    estimand: Estimand
+    ratio: Estimate[float] | None
+    odds_ratio: Estimate[float] | None
+    groups: Mapping[str, Estimate[float]]
+    curve: Curve | None
+    least: float
+    strength: float | None
+    level: float
+    n: int
+    gaps: int = 0
+    kinds: Mapping[str, Variable] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def do(self) -> Estimate[float]:
+        """`E[Y | do]`.
+
+        Raises:
+            ValueError: If the way tells the effect alone.
+        """
+        return self._mean(0)
+
+    @property
+    def versus(self) -> Estimate[float]:
+        """`E[Y | versus]`.
+
+        Raises:
+            ValueError: If the way tells the effect alone.
+        """
+        return self._mean(1)
+
+    def _mean(self, place: int) -> Estimate[float]:
+        if self.means is None:
+            raise ValueError(
+                f"the mean of {self.outcome} under either value is not known: by {self.how}, only "
+                "the effect is"
+            )
+        return self.means[place]
+
+    @property
+    def how(self) -> str:
+        """By which way, and what it rests on, as text."""
+        names = ", ".join(self.through)
+        given = ", ".join(self.adjusted)
+        match self.way:
+            case "back-door":
+                return f"adjusted for {given or 'nothing'}"
+            case "front-door":
+                return f"by the front door ({names})"
+            case "instrument":
+                many = "s" if len(self.through) > 1 else ""
+                return f"by the instrument{many} {names}{' given ' + given if given else ''}"
+        return f"by the formula of the ID algorithm (from {names})"
+
+    @property
+    def answer(self) -> str:
+        """The effect in a sentence."""
+        if self.compared:
+            what = f"Setting {self.treatment} to {self.compared[0]} instead of {self.compared[1]}"
+        else:
+            what = f"One more unit of {self.treatment}"
+        who = {"ATT": " in those who had it", "ATU": " in those who did not"}.get(self.estimand, "")
+        value = self.effect.effect
+        direction = "raises" if value > 0 else "lowers"
+        sure = " (the interval holds zero)" if 0.0 in self.effect else ""
+        return (
+            f"{what} {direction} {self.outcome} by {abs(value):.4g} on average{who}; "
+            f"{self.level:.0%} interval {self.effect.low:.4g} to {self.effect.high:.4g}{sure}."
+        )
+
+    def __str__(self) -> str:
+        both = "" if self.means is None else f" ({self.means[0]} against {self.means[1]})"
+        whose = "" if self.estimand == "ATE" else f"{self.estimand} "
+        unit = "" if self.compared else f" a unit of {self.treatment}"
+        head = f"{whose}{self.effect}{unit}{both}, {self.how}"
+        if self.strength is not None:
+            head += f", first-stage F = {self.strength:.1f}"
+        head += say_gaps(self.gaps)
+        read_off = ", ".join(f"{name}: {kind}" for name, kind in self.kinds.items())
+        lines = [f"{head}; read off their values: {read_off}" if read_off else head]
+        lines += [f"    {name}: {estimate}" for name, estimate in self.groups.items()]
+        return "\n".join([*lines, *(f"    {note}" for note in self.notes)])
+
+    def _repr_html_(self) -> str:
+        """Return the answer and its numbers for a notebook."""
+        named = {"effect": self.effect, "ratio": self.ratio, "odds ratio": self.odds_ratio}
+        lines = {name: one for name, one in named.items() if one is not None} | dict(self.groups)
+        cells = "".join(
+            f"<tr><td>{escape(name)}</td><td>{one.effect:.4g}</td>"
+            f"<td>{one.low:.4g} to {one.high:.4g}</td></tr>"
+            for name, one in lines.items()
+        )
+        notes = "".join(f"<p>{escape(note)}</p>" for note in (self.how, *self.notes))
+        return f"<p><b>{escape(self.answer)}</b></p><table>{cells}</table>{notes}"
+
+
+def effect(
+    table: Mapping[str, Any],
+    treatment: str,
+    outcome: str,
+    *,
+    do: Any = None,
+    versus: Any = None,
+    adjust: Iterable[str] | None = None,
+    graph: Any = None,
+    instrument: Iterable[str] | None = None,
+    estimand: Estimand = "ATE",
+    by: str | None = None,
+    bins: int = 4,
+    pool: bool = False,
+    method: Method = "aipw",
+    learner: Any = None,
+    folds: int = 5,
+    event: Any = None,
+    degree: int = 1,
+    terms: Sequence[str] = (),
+    weights: str | None = None,
+    clusters: str | None = None,
+    missing: Missing = "complete",
+    impute: SCM | Sequence[SCM] | None = None,
+    variables: Mapping[str, Variable] | None = None,
+    level: float = 0.95,
+    seed: Seed = 0,
+) -> Effect:
+    """Estimate the average effect of a treatment on an outcome.
+
+    With a graph, the way is found: adjustment where a set closes every back door; else the front
+    door; else the formula of the ID algorithm, on categories; else instruments. The answer names
+    it.
+
+    Args:
+        table: A mapping from name to values, a data frame, or rows; of its rows those that have
+            all the columns that are used.
+        treatment: Name of the treatment: a category, or a number.
+        outcome: Name of the outcome: numbers, or levels taken as numbers.
+        do: The value of the treatment; of a category 1 if not given (of a labelled one, the
+            second). Of a number, without both values the effect is the average derivative.
+        versus: The value that it is compared with; of a category 0 if not given (the first).
+        adjust: Names of what is adjusted for. With a graph they are checked; if not given, it is
+            the graph's minimal set that is nearest to the outcome.
+        graph: The causal graph, or what makes one, such as text.
+        instrument: Names of instruments, to be used whatever other ways there are.
+        estimand: Of a discrete treatment, by adjustment: `"ATE"`, of all rows; `"ATT"`, of those
+            with `do`; or `"ATU"`, of those with `versus`.
+        by: A column whose groups' effects are asked for as well; no effect of the treatment.
+        bins: Number of groups of a number.
+        pool: Whether the groups' effects are partially pooled: those of small groups lean on all.
+        method: `"standardise"`, `"ipw"` or `"aipw"`.
+        learner: A scikit-learn regressor instead of linear models, by cross-fitting; or a pair, of
+            a regressor of the outcome and a classifier of the treatment.
+        folds: Of cross-fitting.
+        event: A value of the outcome, whose probability is then the outcome.
+        degree: Degree of the polynomial that continuous variables enter the models by.
+        terms: Further terms of the models, such as `"age * sex"`.
+        weights: Name of a column of survey weights.
+        clusters: Name of a column that says whose row it is, where subjects have several.
+        missing: What becomes of rows with gaps: `"complete"` leaves them out, which is right if
+            gaps come by chance; `"weight"` lets complete rows stand for those that are like them
+            in the columns without gaps.
+        impute: A fitted SCM that fills the gaps, 20 times; or several, which fill them once each:
+            `rung3.effects.refits` gives some, and the interval then holds their learning.
+        variables: What the columns are; read off their values where not given.
+        level: Nominal coverage of the intervals.
+        seed: Of the folds.
+
+    Raises:
+        ValueError: If a column is lacking or of the wrong kind, there is no way (it says what
+            would help), a stratum lacks an arm (named), or a model cannot be fitted.
+
+    Example:
+        >>> from rung3 import data
+        >>> from rung3.data.readers.kidney_stones import VARIABLES
+        >>> graph = "size -> treatment; {size treatment} -> recovery"
+        >>> print(effect(data.kidney_stones(), "treatment", "recovery", do="A", versus="B",
+        ...     graph=graph, variables=VARIABLES))
+        0.054 [-0.013, 0.120] (0.833 [0.794, 0.871] against 0.779 [0.724, 0.834]),
+        adjusted for size
+    """
+    for name, value, allowed in (
+        ("method", method, Method),
+        ("estimand", estimand, Estimand),
+        ("missing", missing, Missing),
+    ):
+        if value not in get_args(allowed):
+            raise ValueError(f"{name}: expected one of {list(get_args(allowed))}, got {value!r}")
+    if not 0 < level < 1 or degree < 1:
+        raise ValueError(f"level={level} must lie between 0 and 1, and degree={degree} be positive")
+    if pool and by is None:
+        raise ValueError("pool: say with by= which groups")
+    way = find_way(treatment, outcome, adjust, graph, instrument, by)
+    if way.name != "back-door" and (estimand != "ATE" or by is not None or learner is not None):
+        raise ValueError(f"estimand, by and learner: only by adjustment, not by the {way.name}")
+    options: dict[str, Any] = {
+        "event": event,
+        "weights": weights,
+        "clusters": clusters,
+        "by": by,
+        "bins": bins,
+        "degree": degree,
+        "terms": terms,
+    }
+    asked = _Asked(way, do, versus, method, estimand, learner, folds, pool, level, seed)
+    if impute is not None:
+        return _imputed(table, variables, treatment, outcome, asked, impute, options)
+    sample = Sample.read(table, variables, treatment, outcome, way.used, **options)
+    gapped = completeness(table, sample, clusters) if missing == "weight" else None
+    answer, compared = asked.of(sample if gapped is None else gapped.sample)
+    answer = answer if gapped is None else gapped.spread(answer)
+    left_out = 0 if gapped is not None else gaps(table, list(sample.rows))
+    return _effect(sample, answer, asked, compared, left_out, variables or {})
+
+
+def _imputed(
+    table: Mapping[str, Any],
+    variables: Mapping[str, Variable] | None,
+    treatment: str,
+    outcome: str,
+    asked: _Asked,
+    impute: SCM | Sequence[SCM],
+    options: Mapping[str, Any],
+) -> Effect:
+    """Estimate the effect from completed tables."""
+    models = [impute] if isinstance(impute, SCM) else list(impute)
+    if not models:
+        raise ValueError("impute: expected a fitted SCM, or several")
+    tables, kinds = imputed(table, models, asked.seed)
+    stated = {**kinds, **(variables or {})}
+    samples = [
+        Sample.read(one, stated, treatment, outcome, asked.way.used, **options) for one in tables
+    ]
+    answers = [asked.of(sample) for sample in samples]
+    answer = pooled([one for one, _ in answers], len(models))
+    left_out = gaps(tables[0], list(samples[0].rows))
+    return _effect(samples[0], answer, asked, answers[0][1], left_out, stated)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of a sample."""
+
+    way: Way
+    do: Any
+    versus: Any
+    method: Method
+    estimand: Estimand
+    learner: Any
+    folds: int
+    pool: bool
+    level: float
+    seed: Seed
+
+    def of(self, sample: Sample) -> tuple[Answer, tuple[str, str] | tuple[()]]:
+        """Return the answer, and what is compared."""
+        kind = sample.kinds[sample.treatment]
+        if kind.shape:
+            raise ValueError(f"{sample.treatment}: is {kind}; expected a number or category a row")
+        if isinstance(kind, Discrete):
+            return self._of_arms(sample, kind)
+        if (self.do is None) != (self.versus is None):
+            raise ValueError(
+                f"{sample.treatment}: is {kind}; give both do and versus, or neither for the "
+                "effect of a unit"
+            )
+        return self._of_doses(sample, kind)
+
+    def _of_arms(self, sample: Sample, kind: Discrete) -> tuple[Answer, tuple[str, str]]:
+        do, versus = coded(self.do, 1), coded(self.versus, 0)
+        arms, labels = arms_of(sample, do, versus)
+        code, other = (int(kind.validate(sample.treatment, one)) for one in (do, versus))
+        way = self.way
+        match way.name:
+            case "front-door":
+                return front_door_effect(sample, way.through, arms), labels
+            case "ID algorithm":
+                assert way.formula is not None
+                return plug_in_effect(sample, way.used, way.formula, (code, other)), labels
+            case "instrument":
+                if isinstance(kind, Categorical) and kind.classes > 2:
+                    raise ValueError(
+                        f"{sample.treatment}: is {kind}; by an instrument, expected a number, or a "
+                        "category of two levels"
+                    )
+                units, level = float(code - other), self.level
+                return instrumental_effect(sample, way.through, way.given, units, level), labels
+        return adjusted_effect(
+            sample, way.given, do, versus, self.method, self.estimand, self.learner, self.folds,
+            self.seed,
+        ), labels  # fmt: skip
+
+    def _of_doses(
+        self, sample: Sample, kind: Variable
+    ) -> tuple[Answer, tuple[str, str] | tuple[()]]:
+        way, name = self.way, sample.treatment
+        doses: tuple[float, float] | None
+        compared: tuple[str, str] | tuple[()]
+        if self.estimand != "ATE":
+            raise ValueError(f"estimand: {name} is {kind}; expected a discrete treatment, or 'ATE'")
+        if self.do is None:
+            doses, compared, units = None, (), 1.0
+        else:
+            doses = (float(kind.validate(name, self.do)), float(kind.validate(name, self.versus)))
+            compared = (spell_value(kind, doses[0]), spell_value(kind, doses[1]))
+            units = doses[0] - doses[1]
+        if units == 0:
+            raise ValueError(f"{name}: do and versus are the same value, {self.do!r}")
+        match way.name:
+            case "front-door":
+                answer = front_door_slope(sample, way.through, units)
+            case "instrument":
+                answer = instrumental_effect(sample, way.through, way.given, units, self.level)
+            case "ID algorithm":
+                raise ValueError(
+                    f"{name}: is {kind}; this effect is identified by a formula alone "
+                    f"({way.formula}), which is estimated on categories: cut it into levels"
+                )
+            case _:
+                answer = dose_effect(sample, way.given, doses, self.learner, self.folds, self.seed)
+        return answer, compared
+
+
+def _effect(
+    sample: Sample,
+    answer: Answer,
+    asked: _Asked,
+    compared: tuple[str, str] | tuple[()],
+    left_out: int,
+    stated: Mapping[str, Variable],
+) -> Effect:
+    form = PROPORTION if sample.y.abs().max() <= PRINTED_AS_SHARES else AVERAGE
+    options: dict[str, Any] = {"form": form}
+    first = answer.contrast.then(lambda v: v[:1]).intervals(asked.level, **options)[0]
+    if answer.interval is not None:
+        first = Estimate(first.value, *answer.interval, level=asked.level, form=form)
+    means = None
+    if answer.means is not None:
+        means = tuple(answer.means.intervals(asked.level, **options))
+    ratio, odds_ratio = _ratios(sample, answer, asked.level)
+    rest = answer.contrast.then(lambda v: v[1:])
+    names = [name for name in sample.groups if name]
+    groups, notes = _groups(rest, asked, form) if names else ([], ())
+    curve = None
+    if answer.curve is not None:
+        band = answer.curve.intervals(asked.level, simultaneous=True, **options)
+        curve = Curve(answer.doses, tuple(band))
+    way = asked.way
+    other = [name for name in way.used if name not in (sample.treatment, sample.outcome)]
+    return Effect(
+        effect=first,
+        means=means,  # type: ignore[arg-type]
+        treatment=sample.treatment,
+        outcome=sample.outcome,
+        compared=compared,
+        adjusted=way.given,
+        method=asked.method,
+        way=way.name,
+        through=way.through or (tuple(other) if way.name == "ID algorithm" else ()),
+        estimand=asked.estimand,
+        ratio=ratio,
+        odds_ratio=odds_ratio,
+        groups=dict(zip(names, groups, strict=True)),
+        curve=curve,
+        least=answer.least,
+        strength=answer.strength,
+        level=asked.level,
+        n=sample.n,
+        gaps=left_out,
+        kinds={name: kind for name, kind in sample.kinds.items() if name not in stated},
+        notes=(*answer.notes, *notes),
+    )
+
+
+def _groups(
+    effects: Influence, asked: _Asked, form: str
+) -> tuple[list[Estimate[float]], tuple[str, ...]]:
+    """Return the effects in the groups, and what their intervals hold."""
+    if not asked.pool:
+        return effects.intervals(asked.level, simultaneous=True, form=form), ()
+    pooled, spread = partially_pooled(effects.values, effects.errors, asked.level, form)
+    note = f"groups are partially pooled: their effects differ by {spread:.3g} (deviation)"
+    return pooled, (note,)
+
+
+PRINTED_AS_SHARES = 100.0
+"""Outcomes up to this size are printed with three decimals, larger ones with four digits."""
+
+
+def _ratios(
+    sample: Sample, answer: Answer, level: float
+) -> tuple[Estimate[float] | None, Estimate[float] | None]:
+    """Return the ratio of the means, and of the odds, with intervals on the logarithm's scale."""
+    means = answer.means
+    if means is None or not bool((means.values > 0).all()):
+        return None, None
+
+    def log_ratio(values: Tensor) -> Tensor:
+        return (values[0].log() - values[1].log())[None]
+
+    ratio = _exponential(means.then(log_ratio).intervals(level)[0])
+    if not sample.binary or not bool((means.values < 1).all()):
+        return ratio, None
+
+    def log_odds_ratio(values: Tensor) -> Tensor:
+        return (torch.logit(values[0]) - torch.logit(values[1]))[None]
+
+    return ratio, _exponential(means.then(log_odds_ratio).intervals(level)[0])
+
+
+def _exponential(estimate: Estimate[float]) -> Estimate[float]:
+    value, low, high = (
+        float(torch.tensor(end, dtype=torch.float64).exp())
+        for end in (estimate.effect, estimate.low, estimate.high)
+    )
+    return Estimate(value, low, high, level=estimate.level)

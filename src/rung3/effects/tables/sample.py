@@ -1,0 +1,270 @@
+"""The part of a table that an estimate is of: complete cases, and what else counts in them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rung3.data.columns import amounts, complete_rows, read
+from rung3.data.expressions import Expression
+from rung3.data.rows import Rows, named, spell_unknown
+from rung3.data.variables import Binary, Categorical, Continuous, Discrete, Variable
+
+__all__ = [
+    "Sample",
+    "independent",
+    "numbers",
+    "products",
+    "spell_value",
+    "strata_of",
+    "stratum_of",
+    "subjects",
+]
+
+SPANNED = 1e-10
+"""Share of a column's variance that earlier columns leave over if they span it."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The complete cases of the columns that an estimate uses.
+
+    Attributes:
+        rows: Their values, numbers in double.
+        kinds: What the columns are.
+        treatment: Name of the treatment.
+        outcome: Name of the outcome.
+        y: The outcome as a number, `(n,)`.
+        binary: Whether it is 0 or 1.
+        complete: Mask of the table's rows that these are.
+        weights: Survey weights `(n,)`, of mean 1.
+        clusters: Code of each row's subject, `(n,)`, where rows repeat subjects.
+        groups: Masks `(n,)` of the rows whose effects are asked for, by name: first of all rows,
+            under the empty name.
+        degree: Degree of the polynomial that numbers enter models by.
+        terms: Further terms, as expressions in the columns.
+    """
+
+    rows: Rows
+    kinds: Mapping[str, Variable]
+    treatment: str
+    outcome: str
+    y: Tensor
+    binary: bool
+    complete: Tensor
+    weights: Tensor
+    clusters: Tensor | None
+    groups: Mapping[str, Tensor]
+    degree: int
+    terms: tuple[Expression, ...]
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.rows.n
+
+    @property
+    def masks(self) -> Tensor:
+        """Masks of the groups, `(k, n)`; all rows come first."""
+        return torch.stack(list(self.groups.values()))
+
+    def saturated(self, names: Iterable[str]) -> bool:
+        """Whether models in these columns have one value a stratum."""
+        return not self.terms and all(isinstance(self.kinds[k], Discrete) for k in names)
+
+    def design(self, names: Sequence[str]) -> Tensor:
+        """Return indicators of strata, or a constant and terms up to the degree, `(n, width)`."""
+        if self.saturated(names):
+            return F.one_hot(strata_of(self.rows, names)).double()
+        columns = [c for name in names for c in numbers(name, self.rows[name], self.kinds[name])]
+        return independent([*products(columns, self.degree), *self.own_terms()], self.n)
+
+    def own_terms(self) -> list[Tensor]:
+        """Return the further terms, `(n,)` each."""
+        values = [term(**{k: self.rows[k].double() for k in term.arguments}) for term in self.terms]
+        return [standardised(value.double().expand(self.n)) for value in values]
+
+    @classmethod
+    def read(
+        cls,
+        table: Mapping[str, Any],
+        variables: Mapping[str, Variable] | None,
+        treatment: str,
+        outcome: str,
+        used: Sequence[str],
+        *,
+        event: Any = None,
+        weights: str | None = None,
+        clusters: str | None = None,
+        by: str | None = None,
+        bins: int = 4,
+        degree: int = 1,
+        terms: Sequence[str] = (),
+    ) -> Sample:
+        """Read what is used of a table; the options are those of `effect`."""
+        expressions = tuple(Expression(text) for text in terms)
+        names = [treatment, outcome, *used, *(k for one in expressions for k in one.arguments)]
+        names = list(dict.fromkeys([*names, *([by] if by else [])]))
+        rows, kinds = read(table, variables, names)
+        complete = complete_rows(table, names)
+        y = _outcome(outcome, rows[outcome], kinds[outcome], event)
+        return cls(
+            rows=rows,
+            kinds=kinds,
+            treatment=treatment,
+            outcome=outcome,
+            y=y,
+            binary=isinstance(kinds[outcome], Binary) or event is not None,
+            complete=complete,
+            weights=_weights(table, weights, complete),
+            clusters=_among(subjects(table, clusters), complete),
+            groups={"": torch.ones(rows.n, dtype=torch.bool)}
+            | ({} if by is None else _groups(by, rows[by], kinds[by], bins)),
+            degree=degree,
+            terms=expressions,
+        )
+
+
+def _outcome(name: str, value: Tensor, kind: Variable, event: Any) -> Tensor:
+    if event is not None:
+        return (value == kind.validate(name, event).to(value)).double()
+    if isinstance(kind, Categorical) or kind.shape:
+        raise ValueError(
+            f"{name}: is {kind}; expected numbers or levels, or give event="
+            + amounts({name: kind}, [name])
+        )
+    return value.double()
+
+
+def _column(
+    table: Mapping[str, Any], name: str, what: str, complete: Tensor
+) -> np.ndarray[Any, Any]:
+    columns = named(table)
+    if name not in columns:
+        raise ValueError(f"{what}: the table lacks a column: {spell_unknown([name], columns)}")
+    values = columns[name]
+    array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
+    used: np.ndarray[Any, Any] = array[complete.numpy()]
+    if lacking := int((~complete_rows({name: used}, [name])).sum()):
+        raise ValueError(f"{what}: {name} is missing in {lacking} of the rows that are used")
+    return used
+
+
+def _weights(table: Mapping[str, Any], name: str | None, complete: Tensor) -> Tensor:
+    if name is None:
+        return torch.ones(int(complete.sum()), dtype=torch.float64)
+    try:
+        array = _column(table, name, "weights", complete).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        if "weights" in str(error):
+            raise
+        raise ValueError(f"weights: {name} holds no numbers; expected positive ones") from None
+    if not (np.isfinite(array) & (array > 0)).all():
+        raise ValueError(f"weights: {name} has values that are not positive; leave such rows out")
+    return torch.from_numpy(array / array.mean())
+
+
+def subjects(table: Mapping[str, Any], name: str | None) -> Tensor | None:
+    """Return a code for each subject that a column names, `(n,)` of all rows.
+
+    Raises:
+        ValueError: If the column is lacking, has gaps, or has one value only.
+    """
+    if name is None:
+        return None
+    every = torch.ones(len(next(iter(named(table).values()))), dtype=torch.bool)
+    _, codes = np.unique(_column(table, name, "clusters", every).astype(str), return_inverse=True)
+    if codes.max() < 1:
+        raise ValueError(f"clusters: {name} has one value only; expected at least two subjects")
+    return torch.from_numpy(codes)
+
+
+def _among(codes: Tensor | None, complete: Tensor) -> Tensor | None:
+    """Return the codes of some rows, from 0 without a gap."""
+    return None if codes is None else codes[complete].unique(return_inverse=True)[1]
+
+
+def _groups(name: str, value: Tensor, kind: Variable, bins: int) -> dict[str, Tensor]:
+    """Return masks of a column's levels, or of so many parts of a number of about equal size."""
+    if kind.shape:
+        raise ValueError(f"by: {name} is {kind}; expected one number or category a row")
+    if isinstance(kind, Discrete):
+        codes = value.long().unique().tolist()
+        groups = {f"{name} = {kind.label(code)}": value == code for code in codes}
+    else:
+        if bins < 2:
+            raise ValueError(f"bins={bins} must be at least 2")
+        edges = value.quantile(torch.linspace(0, 1, bins + 1).double()).unique()
+        part = torch.bucketize(value, edges[1:-1], right=True)
+        ends = itertools.pairwise(edges.tolist())
+        groups = {f"{name} {a:.4g} to {b:.4g}": part == k for k, (a, b) in enumerate(ends)}
+    if len(groups) < 2:
+        raise ValueError(f"by: all rows have the same {name}; it has no groups to tell apart")
+    return groups
+
+
+def numbers(name: str, value: Tensor, kind: Variable) -> list[Tensor]:
+    """Return a column as numbers: indicators of categories, or what is standardised, `(n,)` each.
+
+    Raises:
+        ValueError: If it is an image.
+    """
+    if isinstance(kind, Discrete):
+        return list(F.one_hot(value.long(), kind.classes).double()[:, 1:].unbind(1))
+    if isinstance(kind, Continuous):
+        return [standardised(column) for column in value.double().reshape(len(value), -1).unbind(1)]
+    raise ValueError(f"{name}: is {kind}; adjust for numbers or categories that describe it")
+
+
+def standardised(column: Tensor) -> Tensor:
+    """Return a column with mean 0 and deviation 1; zero where it does not vary."""
+    return (column - column.mean()) / column.std().clamp_min(1e-12)
+
+
+def products(columns: Sequence[Tensor], degree: int) -> Iterator[Tensor]:
+    """Yield the products of up to so many columns, `(n,)` each."""
+    for power in range(1, degree + 1):
+        for factors in combinations_with_replacement(columns, power):
+            yield torch.stack(factors).prod(0)
+
+
+def independent(columns: Iterable[Tensor], n: int) -> Tensor:
+    """Return a constant and those columns that the ones before do not span, `(n, width)`."""
+    chosen = [torch.ones(n, dtype=torch.float64)]
+    basis = chosen[0][:, None] / n**0.5
+    for column in columns:
+        rest = column - basis @ (basis.T @ column)
+        rest = rest - basis @ (basis.T @ rest)
+        if rest.square().sum() > SPANNED * column.square().sum().clamp_min(1e-300):
+            chosen.append(column)
+            basis = torch.cat([basis, (rest / rest.norm())[:, None]], 1)
+    return torch.stack(chosen, 1)
+
+
+def strata_of(rows: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
+    """Return the number of each row's combination of values, `(n,)`."""
+    if not names:
+        return torch.zeros(len(next(iter(rows.values()))), dtype=torch.int64)
+    codes = torch.stack([rows[name].long() for name in names], 1)
+    stratum: Tensor = codes.unique(dim=0, return_inverse=True)[1]
+    return stratum
+
+
+def stratum_of(sample: Sample, names: Sequence[str], row: int) -> str:
+    """Spell the stratum of a row: `size = large, sex = f`."""
+    return ", ".join(f"{k} = {spell_value(sample.kinds[k], sample.rows[k][row])}" for k in names)
+
+
+def spell_value(kind: Variable, value: Any) -> str:
+    """Spell a value: a category by its label."""
+    if isinstance(kind, Discrete):
+        return kind.label(int(kind.validate("", value)))
+    return f"{float(value):.4g}"

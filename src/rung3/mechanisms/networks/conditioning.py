@@ -1,0 +1,108 @@
+"""What a velocity depends on beside the state: the time, and parents that may be left out.
+
+Each parent has a share of the context of its own (see `rung3.mechanisms.networks.context`). A
+parent that is left out has a learned share in its place, the same in every row:
+
+    c = (c_1, ..., c_K),   c_k = f_k(pa_k), or a_k where parent k is left out.
+
+A network that saw each parent left out by itself in training knows the velocity given any of them,
+which guidance compares (`rung3.mechanisms.flow_matching`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from rung3.data.variables import Variable
+from rung3.mechanisms.base import Parents
+from rung3.mechanisms.networks.context import Context
+
+__all__ = ["Conditioning"]
+
+FREQUENCIES = 8
+"""Half-waves of the fastest feature of the time: velocities change slowly in it."""
+
+TIME_WIDTH = 64
+"""Length of the time's share of the features."""
+
+
+class Conditioning(nn.Module):
+    """Time and parents as features `(n, width)`; each parent can be left out.
+
+    Args:
+        parents: The parents' variables, by name.
+
+    Attributes:
+        width: Length of the features.
+
+    Example:
+        >>> from rung3 import Binary, Continuous
+        >>> conditioning = Conditioning({"age": Continuous(), "sick": Binary()})
+        >>> given = {"age": torch.tensor([60.0, 61.0]), "sick": torch.tensor([1, 0])}
+        >>> context = conditioning.context(given, 2, without={"age"})
+        >>> torch.equal(context[0, :32], context[1, :32])  # nothing is known of the age
+        True
+        >>> conditioning(0.5, context).shape
+        torch.Size([2, 128])
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, parents: Mapping[str, Variable]) -> None:
+        super().__init__()
+        self.names = list(parents)
+        self.parents = Context(parents)
+        if parents:
+            self.absent = nn.Parameter(torch.zeros(self.parents.width))
+        self.register_buffer(
+            "frequencies", math.pi * torch.arange(1, FREQUENCIES + 1), persistent=False
+        )
+        self.time = nn.Sequential(
+            nn.Linear(2 * FREQUENCIES + 1, TIME_WIDTH),
+            nn.SiLU(),
+            nn.Linear(TIME_WIDTH, TIME_WIDTH),
+            nn.SiLU(),
+        )
+        self.width = TIME_WIDTH + self.parents.width
+
+    def calibrate(self, parents: Parents) -> None:
+        """Take the location and scale of the parents from training data."""
+        self.parents.calibrate(parents)
+
+    def context(
+        self,
+        parents: Parents,
+        n: int,
+        without: set[str] | frozenset[str] = frozenset(),
+        drop: float = 0.0,
+    ) -> Tensor:
+        """Return the parents' part, which is the same at every time, `(n, parents' width)`.
+
+        Args:
+            parents: The parents' values, `(n, ...)`.
+            n: Number of rows, needed where there are no parents.
+            without: Names of parents left out in every row.
+            drop: Probability with which each parent is left out of each row, by torch's own random
+                numbers.
+        """
+        context: Tensor = self.parents(parents, n)
+        if not self.names:
+            return context
+        kept = torch.tensor([name not in without for name in self.names], device=context.device)
+        kept = kept.expand(n, -1)
+        if drop:
+            kept = kept & (torch.rand(kept.shape, device=context.device) >= drop)
+        share = len(self.absent) // len(self.names)
+        return torch.where(kept.repeat_interleave(share, dim=1), context, self.absent)
+
+    def forward(self, time: Tensor | float, context: Tensor) -> Tensor:
+        """Return the features at a time, of all rows or of each `(n,)`."""
+        t = torch.as_tensor(time, dtype=context.dtype, device=context.device)
+        t = t.expand(len(context))[:, None]
+        phase = t * self.frequencies
+        features = self.time(torch.cat([2 * t - 1, phase.sin(), phase.cos()], dim=1))
+        return torch.cat([features, context.to(features.dtype)], dim=1)

@@ -1,0 +1,354 @@
+"""Backtracking counterfactuals: the laws stay, and the past moves.
+
+An intervention breaks a mechanism and keeps the noise. Backtracking keeps every mechanism and asks
+which noise, nearest to the factual one, makes the antecedent true (von Kuegelgen, Mohamed and
+Beckers 2023, arXiv 2211.00472; Kladny et al. 2024, arXiv 2310.07665):
+
+    u* = argmin sum_i |z(u*_i) - z(u_i)|^2   such that   x_A(u*) = to,
+
+over the noise of the antecedents and of their ancestors, z its standard normal scores
+(`rung3.scm.normal_scores`). Other noise is kept, and all variables follow from u*.
+
+A variable whose noise is known only up to its posterior (a category, a count) has no slope to go
+along. Among the ancestors it keeps its value, and where its parents move, its noise is drawn from
+the exact posterior under the new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rung3.data.provenance import Status
+from rung3.data.rows import (
+    Exogenous,
+    Noise,
+    Rows,
+    Values,
+    named,
+    noise_parts,
+    spell_unknown,
+)
+from rung3.data.seeding import base_seed, stream
+from rung3.data.variables import Continuous, Image
+from rung3.mechanisms.autoencoder import Autoencoder
+from rung3.mechanisms.base import NORMAL, ImpossibleError, Mechanism
+from rung3.mechanisms.flow_matching import FlowMatching
+from rung3.scm import propagation, provenance
+from rung3.scm.model import Model
+from rung3.scm.nearest import Nearest, nearest
+from rung3.scm.normal_scores import NormalScore
+from rung3.scm.parts import in_parts
+from rung3.scm.propagation import Changes
+from rung3.scm.query_options import as_queried
+
+__all__ = ["Backtracking", "plan"]
+
+TOLERANCE = 1e-4
+"""How near the antecedent is met, in standard deviations of the noise that moves it."""
+
+ROUNDINGS = 8
+"""Roundings of its own value by which an antecedent may be missed, whatever the noise."""
+
+
+@dataclass(frozen=True)
+class Backtracking:
+    """What a backtracking counterfactual may move, and what it computes anew.
+
+    Attributes:
+        model: The model.
+        to: The antecedents' values, `(n, *shape)` or one for all rows, `(1, *shape)`.
+        above: The antecedents and their ancestors, in the graph's order.
+        moving: Those of them whose noise moves.
+        kept: Those of them that keep their values, for their noise has no slope.
+        recomputed: What may change: the moving ones, and all that descends from them.
+    """
+
+    model: Model
+    to: Mapping[str, Tensor]
+    above: tuple[str, ...]
+    moving: tuple[str, ...]
+    kept: frozenset[str]
+    recomputed: frozenset[str]
+
+    def answer(self, rows: Rows, noise: Exogenous, options: Mapping[str, Any]) -> Rows:
+        """Move the noise of rows until the antecedents hold, and predict.
+
+        Args:
+            rows: The factual rows, as `Model.read` gives them.
+            noise: The noise behind them of all that is recomputed.
+            options: Options of mechanisms.
+
+        Returns:
+            Rows as they were given, with their new noise and their provenance.
+
+        Raises:
+            ValueError: If no noise was found with which the antecedents hold, naming row and gap.
+        """
+        model, factual = self.model, rows.batch
+        search = _Search(self, factual, noise, options)
+        moved = torch.stack([g != 0 for g in search.gaps(factual)], 0).any(0).any(1)
+        nearby = nearest(search.function, search.start)
+        self._check_met(nearby, moved, rows)
+        new = search.noise(nearby.point)
+        values = search.values(nearby.point)
+        new |= self._redrawn(values, rows, noise, options)
+        parts = {name: _where(moved, new.get(name, part), part) for name, part in noise.items()}
+        exogenous = Exogenous(
+            parts,
+            n=rows.n,
+            factual=rows,
+            mechanisms=noise.mechanisms,
+            kinds=noise.kinds,
+            seed=noise.seed,
+            options=options,
+        )
+        exogenous.read = noise.read
+        changes = Changes(self.recomputed, frozenset(), frozenset())
+        predicted = propagation.predict(model, exogenous, changes, options=options)
+        answer = {k: _rows_where(moved, predicted[k], factual[k]) for k in model.graph.nodes}
+        before = provenance.of_prediction(model, answer, exogenous, changes, options)
+        status: dict[str, Status] = {
+            k: "held" if k in self.kept & self.recomputed else s for k, s in before.status.items()
+        }
+        batch = Rows(
+            answer,
+            noise=parts,
+            provenance=replace(
+                before, status=status, backtracked=self._accounts(search, nearby, moved)
+            ),
+        )
+        return batch if rows.batched else batch[0]
+
+    def _check_met(self, nearby: Nearest, moved: Tensor, rows: Rows) -> None:
+        at = 0
+        for name, target in self.to.items():
+            width = target[0].numel()
+            gap, distance = (t[:, at : at + width] for t in (nearby.gap, nearby.distance))
+            at += width
+            rounding = ROUNDINGS * torch.finfo(rows.batch[name].dtype).eps * target.abs()
+            near = distance <= TOLERANCE
+            missed = ~(near | (gap.abs() <= rounding.reshape(len(target), -1)))
+            missed &= moved[:, None]
+            if missed.any():
+                row, entry = (int(k) for k in missed.nonzero()[0])
+                wanted = target.expand(rows.n, *target.shape[1:]).reshape(rows.n, -1)[row, entry]
+                raise ValueError(
+                    f"{name}: no noise was found with which it is {float(wanted):g}"
+                    + (f" in row {row}" if rows.batched else "")
+                    + f"; the nearest gives {float(wanted + gap[row, entry]):g}, a gap of "
+                    f"{float(gap[row, entry].abs()):.3g}; ask for a value that its mechanisms can "
+                    "give while its discrete ancestors stay as they are"
+                )
+
+    def _redrawn(
+        self,
+        values: Mapping[str, Tensor],
+        rows: Rows,
+        noise: Exogenous,
+        options: Mapping[str, Any],
+    ) -> dict[str, Noise]:
+        """Draw the noise of what keeps its value although its parents move."""
+        new: dict[str, Noise] = {}
+        for name in sorted(self.kept & self.recomputed):
+            mechanism = as_queried(self.model.mechanisms[name], options)
+            parents = {parent: values[parent].detach() for parent in mechanism.parents}
+            generator = stream(base_seed(noise.seed, "backtrack"), name, self.model.device)
+            try:
+                new[name] = mechanism.abduct(values[name], parents, None, generator)
+            except ImpossibleError as fault:
+                raise (fault.at(fault.row) if rows.batched else fault) from None
+        return new
+
+    def _accounts(self, search: _Search, nearby: Nearest, moved: Tensor) -> dict[str, str]:
+        """Say of each variable above the antecedents what became of its noise."""
+        distances = {name: torch.zeros(len(moved)).double() for name in self.moving}
+        for part in search.parts:
+            step = (nearby.point - search.start)[:, part.at].square().sum(1).cpu()
+            distances[part.name] += torch.where(moved.cpu(), step, 0.0)
+        accounts = {
+            name: f"noise moved by {float(square.sqrt().mean()):.3g} standard deviations"
+            + (", in the mean over rows" if len(square) > 1 else "")
+            for name, square in distances.items()
+        }
+        for name in self.kept:
+            accounts[name] = "its value kept, as noise of categories and counts has no slope"
+            if name in self.recomputed:
+                accounts[name] += "; its noise drawn from the exact posterior under the new parents"
+        for name in self.to:
+            accounts[name] = f"antecedent; {accounts.get(name, 'it has no noise of its own')}"
+        return {name: accounts[name] for name in self.above if name in accounts}
+
+
+def plan(model: Model, to: Values, n: int) -> Backtracking:
+    """Check what is to hold, and say whose noise may move for it.
+
+    Args:
+        model: The model.
+        to: Values of the antecedents: one each, or one a row.
+        n: Number of rows.
+
+    Raises:
+        ValueError: If a name is unknown, a value is outside its variable's support, or no noise
+            moves the variable.
+    """
+    targets = {name: _target(model, name, value, n) for name, value in named(to).items()}
+    if not targets:
+        raise ValueError("to: expected a value of at least one variable, got none")
+    names = set(targets) | model.graph.ancestors(targets)
+    above = tuple(name for name in model.graph.order if name in names)
+    mechanisms = model.mechanisms
+    for name in above:
+        if not model.confounding.members.keys().isdisjoint(mechanisms[name].parents):
+            raise ValueError(
+                f"{name}: backtracking does not move noise that hidden common causes share; ask "
+                "for a variable without them above it, or use counterfactual(..., do=)"
+            )
+    kept = frozenset(name for name in above if mechanisms[name].abduction == "posterior")
+    moving = tuple(name for name in above if mechanisms[name].wants_noise and name not in kept)
+    recomputed = frozenset(moving) | model.graph.descendants(moving)
+    for name in targets:
+        if name not in recomputed:
+            raise ValueError(
+                f"{name}: no noise moves it: it is {mechanisms[name].describe()}, without noise in "
+                "itself or above it; use counterfactual(..., do=)"
+            )
+    return Backtracking(model, targets, above, moving, kept, recomputed)
+
+
+def _target(model: Model, name: str, value: Any, n: int) -> Tensor:
+    """Return an antecedent's values, `(n, *shape)` or `(1, *shape)`."""
+    if name not in model.variables:
+        raise ValueError(f"to: {spell_unknown([name], model.variables)}")
+    variable, mechanism = model.variables[name], model.mechanisms[name]
+    if not isinstance(variable, Continuous) or isinstance(variable, Image):
+        raise ValueError(
+            f"{name}: backtracking moves noise along slopes to a number, and {name} is {variable}; "
+            "use counterfactual(..., do=)"
+        )
+    if mechanism.abduction == "posterior":
+        raise ValueError(
+            f"{name}: backtracking moves noise along slopes, and {mechanism.describe()} gives "
+            "single values out of stretches of noise; use counterfactual(..., do=)"
+        )
+    target = variable.validate(name, value, mechanism.wide).to(model.device)
+    if not target.isfinite().all():
+        raise ValueError(f"to: {name} must be a finite number, got {value!r}")
+    target = target if target.ndim > len(variable.shape) else target[None]
+    if len(target) not in (1, n):
+        raise ValueError(f"to: {len(target)} values of {name} for {n} rows")
+    return target
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A tensor of one variable's noise, and where its scores lie among the coordinates."""
+
+    name: str
+    key: str
+    at: slice
+    like: Tensor
+    score: NormalScore | None  # None: it is standard normal
+
+    def noise(self, z: Tensor) -> Tensor:
+        """Return the noise of the scores, in its own type."""
+        scores = z[:, self.at].reshape(self.like.shape)
+        return (scores if self.score is None else self.score.noise(scores)).to(self.like.dtype)
+
+
+class _Search:
+    """The antecedents' gaps as a function of the scores of the noise."""
+
+    def __init__(
+        self, task: Backtracking, rows: Rows, noise: Exogenous, options: Mapping[str, Any]
+    ) -> None:
+        self.task, self.rows, self.factual = task, rows, noise
+        bound = task.model.mechanisms
+        self.mechanisms = {name: as_queried(bound[name], options) for name in task.above}
+        self.parts, starts, width = list[_Part](), list[Tensor](), 0
+        for name in task.moving:
+            for key, score in _scores(bound[name], noise[name]).items():
+                like = noise_parts(noise[name])[key].detach()
+                z = like.double() if score is None else score.score(like)
+                starts.append(z.reshape(rows.n, -1))
+                end = width + starts[-1].shape[1]
+                self.parts.append(_Part(name, key, slice(width, end), like, score))
+                width = end
+        self.start = torch.cat(starts, 1)
+
+    def noise(self, z: Tensor) -> dict[str, Noise]:
+        """Return the noise of what moves; parts of it that do not move stay."""
+        new: dict[str, Noise] = {name: self.factual[name] for name in self.task.moving}
+        for part in self.parts:
+            tensor, before = part.noise(z), new[part.name]
+            new[part.name] = tensor if isinstance(before, Tensor) else {**before, part.key: tensor}
+        return new
+
+    def values(self, z: Tensor) -> dict[str, Tensor]:
+        """Return the antecedents and all above them, under the noise of these scores."""
+        noise, values = self.noise(z), dict[str, Tensor]()
+        for name, mechanism in self.mechanisms.items():
+            if name not in self.task.recomputed or name in self.task.kept:
+                values[name] = self.rows[name]
+                continue
+            parents = {parent: values[parent] for parent in mechanism.parents}
+            value = in_parts(mechanism, mechanism.predict, noise.get(name, {}), parents)
+            values[name] = value.expand(self.rows.n, *value.shape[1:])
+        return values
+
+    def gaps(self, values: Mapping[str, Tensor]) -> list[Tensor]:
+        """Return value less target of each antecedent, `(n, numbers)`, in double."""
+        variables: Mapping[str, Any] = self.task.model.variables
+        return [
+            variables[name]
+            .difference(values[name].double(), target.double())
+            .reshape(self.rows.n, -1)
+            for name, target in self.task.to.items()
+        ]
+
+    def function(self, z: Tensor) -> Tensor:
+        """Return all gaps in a line, `(n, m)`."""
+        return torch.cat(self.gaps(self.values(z)), 1)
+
+
+def _scores(mechanism: Mechanism, noise: Noise) -> dict[str, NormalScore | None]:
+    """Return how each part of a mechanism's noise that moves is scored; `None` if normal.
+
+    Raises:
+        ValueError: If the prior of the noise is not known.
+    """
+    name = mechanism.name
+    if isinstance(noise, Tensor):
+        prior = mechanism.noise_prior()
+        score = None if prior == NORMAL else NormalScore.of(prior)
+        if prior == NORMAL or score is not None:
+            return {"": score}
+    elif isinstance(mechanism, FlowMatching):
+        return {"u": None}
+    elif isinstance(mechanism, Autoencoder) and getattr(mechanism, "mediator", "") != "mixture":
+        return {key: None for key in noise if key not in mechanism.observation_noise}
+    raise ValueError(
+        f"{name}: backtracking measures noise in standard deviations, and does not know the prior "
+        f"of that of {mechanism.describe()}; give it noise that text can name, such as "
+        '"Gamma(10, 5)", or one number of it a value'
+    )
+
+
+def _where(mask: Tensor, new: Noise, old: Noise) -> Noise:
+    """Take new noise where the mask says so."""
+    if isinstance(new, Tensor) and isinstance(old, Tensor):
+        return _rows_where(mask, new, old)
+    return {
+        key: _rows_where(mask, noise_parts(new)[key], part)
+        for key, part in noise_parts(old).items()
+    }
+
+
+def _rows_where(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """Take new rows where the mask says so, detached."""
+    shaped = mask.reshape(-1, *[1] * (new.ndim - 1))
+    return torch.where(shaped, new.detach(), old.detach()).to(new.dtype)

@@ -1,0 +1,134 @@
+"""The nearest point to a start at which a function is zero, one problem a row.
+
+    min |z - z0|^2   such that   g(z) = 0.
+
+Each step solves the problem with g in its linear form at z (sequential quadratic programming with
+the distance's own curvature; Nocedal and Wright, *Numerical optimization*, 2006, section 18.3),
+
+    z' = z0 + J^T (J J^T)^-1 (J (z - z0) - g(z)),
+
+and is halved until the merit `|z - z0|^2 / 2 + w |g|_1` falls, w above the multipliers. The point
+is stationary; where g bends much there may be a nearer one elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Nearest", "nearest"]
+
+MAX_STEPS = 100
+"""Steps at most; where g is nearly linear, three or four are taken."""
+
+LAST_STEP = 1e-6
+"""A step of no coordinate above this ends the search, in the unit of z."""
+
+HALVINGS = 20
+"""Most halvings of a step; a row in which none helps stays where it is."""
+
+SUFFICIENT = 1e-4
+"""Share of the expected fall of the merit that is asked for (Armijo)."""
+
+
+class Nearest(NamedTuple):
+    """Where the search ended.
+
+    Attributes:
+        point: The point of each row, `(n, d)`.
+        gap: What g is there, `(n, m)`.
+        distance: The gap over the length of its gradient: how far, in the unit of z, the point
+            lies from where that entry of g is zero, `(n, m)`; infinite where nothing moves it.
+    """
+
+    point: Tensor
+    gap: Tensor
+    distance: Tensor
+
+
+def nearest(function: Callable[[Tensor], Tensor], start: Tensor) -> Nearest:
+    """Find the point nearest to the start, in each row, at which a function is zero.
+
+    Args:
+        function: `g`, from `(n, d)` to `(n, m)`, each row by itself, differentiable; m is small.
+        start: `z0`, `(n, d)`, in double.
+
+    Example:
+        >>> nearest(lambda z: z.sum(1, keepdim=True) - 2, torch.zeros(1, 2).double()).point
+        tensor([[1., 1.]], dtype=torch.float64)
+    """
+    z, moving = start.clone(), torch.ones(len(start), dtype=torch.bool, device=start.device)
+    weight = torch.zeros((), device=start.device)
+    for _ in range(MAX_STEPS):
+        gap, jacobian = _linear(function, z)
+        step, multiplier = _step(z, start, gap, jacobian)
+        weight = torch.maximum(weight, 2 * multiplier.abs())
+        moving = moving & step.isfinite().all(1)
+        short = step.abs().amax(1) <= LAST_STEP
+        scale = _halved(function, z, start, step, gap, weight, moving & ~short)
+        scale = torch.where(short & moving, 1.0, scale)
+        z = z + scale[:, None] * step.nan_to_num(0.0)
+        moving = moving & ~short & (scale > 0)
+        if not moving.any():
+            break
+    gap, jacobian = _linear(function, z)
+    distance = gap.abs() / jacobian.norm(dim=2)
+    return Nearest(z, gap, torch.where(gap == 0, 0.0, distance))
+
+
+def _linear(function: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return g, `(n, m)`, and its Jacobian, `(n, m, d)`."""
+    with torch.enable_grad():
+        at = z.detach().requires_grad_()
+        gap = function(at)
+        rows = []
+        for entry in gap.unbind(1):
+            gradient = None
+            if entry.requires_grad:
+                gradient = torch.autograd.grad(
+                    entry.sum(), at, retain_graph=True, allow_unused=True
+                )[0]
+            rows.append(torch.zeros_like(at) if gradient is None else gradient)
+    return gap.detach(), torch.stack(rows, 1)
+
+
+def _step(z: Tensor, start: Tensor, gap: Tensor, jacobian: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the full step, `(n, d)`, and the constraint's multipliers, `(n, m)`."""
+    # Rows of unit length: entries of g may have units that are far apart.
+    size = jacobian.norm(dim=2).clamp_min(torch.finfo(z.dtype).tiny)
+    unit = (jacobian / size[..., None]).nan_to_num(0.0)
+    wanted = torch.einsum("nmd,nd->nm", unit, z - start) - gap / size
+    gram = torch.linalg.pinv(unit @ unit.mT, hermitian=True)
+    length = torch.einsum("nmk,nk->nm", gram, wanted)
+    return start + torch.einsum("nmd,nm->nd", unit, length) - z, length / size
+
+
+def _halved(
+    function: Callable[[Tensor], Tensor],
+    z: Tensor,
+    start: Tensor,
+    step: Tensor,
+    gap: Tensor,
+    weight: Tensor,
+    moving: Tensor,
+) -> Tensor:
+    """Return the share of each row's step with which the merit falls, `(n,)`; 0 if none does."""
+
+    def merit(point: Tensor, g: Tensor) -> Tensor:
+        return (point - start).square().sum(1) / 2 + (weight * g.abs()).sum(1)
+
+    before = merit(z, gap)
+    slope = ((z - start) * step).sum(1) - (weight * gap.abs()).sum(1)
+    scale, taken = torch.ones_like(before), ~moving
+    with torch.no_grad():
+        for _ in range(HALVINGS):
+            trial = z + scale[:, None] * step
+            after = merit(trial, function(trial))
+            taken = taken | (after <= before + SUFFICIENT * scale * slope)
+            if taken.all():
+                break
+            scale = torch.where(taken, scale, scale / 2)
+    return torch.where(taken & moving, scale, 0.0)

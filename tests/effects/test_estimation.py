@@ -1,0 +1,191 @@
+"""`effect` beside closed forms: whose effect, ratios, groups, survey weights, clusters, ways."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from effect_studies import FRONT, INSTRUMENT, NAPKIN, STUDIES, binary, linear, repeated, surveyed
+
+import rung3
+from rung3 import effect
+from rung3.effects.tables.answer import Curve
+
+
+def rows(draw: Any, n: int = 2_000, seed: int = 0) -> dict[str, Any]:
+    table: dict[str, Any] = draw(np.random.default_rng(seed), n)
+    return table
+
+
+def test_it_is_at_the_top_level() -> None:
+    assert effect is rung3.effects.tables.effect
+    assert "effect" in rung3.__all__
+
+
+@pytest.mark.parametrize(("estimand", "arm"), [("ATT", 1), ("ATU", 0)])
+@pytest.mark.parametrize("method", ["standardise", "ipw", "aipw"])
+def test_on_the_treated_strata_are_weighted_as_the_treated_have_them(
+    estimand: Any, arm: int, method: Any
+) -> None:
+    table = rows(binary)
+    z, t, y = (table[name] for name in "zty")
+    gaps = [y[(t == 1) & (z == k)].mean() - y[(t == 0) & (z == k)].mean() for k in range(3)]
+    shares = [(z[t == arm] == k).mean() for k in range(3)]
+    found = effect(table, "t", "y", adjust=["z"], estimand=estimand, method=method)
+    assert found.effect.effect == pytest.approx(np.dot(gaps, shares))
+    assert found.estimand in str(found)
+
+
+def test_the_odds_ratio_of_four_counts_has_woolfs_interval() -> None:
+    """The error of its logarithm is sqrt(1/a + 1/b + 1/c + 1/d), here with n - 1 of each arm."""
+    counts = {(1, 1): 60, (1, 0): 40, (0, 1): 30, (0, 0): 70}
+    t = np.concatenate([np.full(k, arm) for (arm, _), k in counts.items()])
+    y = np.concatenate([np.full(k, value) for (_, value), k in counts.items()])
+    found = effect({"t": t, "y": y}, "t", "y", adjust=[])
+    assert found.ratio is not None
+    assert found.odds_ratio is not None
+    assert found.ratio.effect == pytest.approx(2)
+    assert found.odds_ratio.effect == pytest.approx(60 * 70 / (40 * 30))
+    half = 1.9720 * (sum(1 / k for k in counts.values()) * 100 / 99) ** 0.5
+    assert np.log(found.odds_ratio.high / found.odds_ratio.effect) == pytest.approx(half, rel=1e-3)
+
+
+def test_groups_hold_all_together() -> None:
+    table = rows(linear) | {"g": np.arange(2_000) % 5}
+    found = effect(table, "t", "y", adjust=["z", "w"], by="g")
+    assert list(found.groups) == [f"g = {k}" for k in range(5)]
+    assert found.adjusted == ("z", "w", "g")
+    one = effect(
+        {k: v[table["g"] == 3] for k, v in table.items()}, "t", "y", adjust=["z", "w"]
+    ).effect
+    three = found.groups["g = 3"]
+    assert three.effect == pytest.approx(one.effect, abs=0.05)
+    assert (three.high - three.low) / (one.high - one.low) == pytest.approx(2.57 / 1.97, rel=0.07)
+    by_z = effect(table, "t", "y", adjust=["z", "w"], by="z", bins=2, degree=2)
+    low, high = by_z.groups.values()
+    assert high.effect - low.effect == pytest.approx(0.8, abs=0.25)  # E|z| = .8; slope 1/2, twice
+    assert "    z " in str(by_z)
+
+
+def test_a_survey_weight_of_three_counts_as_three_rows() -> None:
+    table = rows(surveyed, 400)
+    often = np.repeat(np.arange(400), table["weight"].astype(int))
+    copies = {name: column[often] for name, column in table.items()}
+    found = effect(table, "t", "y", adjust=["g"], weights="weight")
+    alike = effect(copies, "t", "y", adjust=["g"])
+    assert found.effect.effect == pytest.approx(alike.effect.effect)
+    subjects = effect({**copies, "who": often}, "t", "y", adjust=["g"], clusters="who").effect
+    width = found.effect.high - found.effect.low
+    assert width == pytest.approx(subjects.high - subjects.low, rel=0.02)
+    assert width > 1.2 * (alike.effect.high - alike.effect.low)
+
+
+def test_copies_of_a_row_tell_nothing_new() -> None:
+    table = rows(linear, 300)
+    twice = {name: np.tile(column, 2) for name, column in table.items()}
+    once = effect(table, "t", "y", adjust=["z", "w"]).effect
+    told = effect({**twice, "who": np.tile(np.arange(300), 2)}, "t", "y", adjust=["z", "w"],
+                  clusters="who").effect  # fmt: skip
+    assert told.effect == pytest.approx(once.effect)
+    assert told.high - told.low == pytest.approx(once.high - once.low, rel=0.03)
+    ignored = effect(twice, "t", "y", adjust=["z", "w"]).effect
+    assert (once.high - once.low) / (ignored.high - ignored.low) == pytest.approx(2**0.5, rel=0.03)
+
+
+def test_own_terms_enter_the_models() -> None:
+    rng = np.random.default_rng(3)
+    z, e = rng.normal(size=(2, 4_000))
+    t = (rng.random(4_000) < 1 / (1 + np.exp(-(z**2) + 1))).astype(int)
+    table = {"z": z, "t": t, "y": t + 3 * z**2 + e}
+    assert abs(effect(table, "t", "y", adjust=["z"]).effect.effect - 1) > 0.5
+    found = effect(table, "t", "y", adjust=["z"], terms=["z**2"])
+    assert found.effect.low < 1 < found.effect.high
+
+
+@pytest.mark.parametrize(
+    ("name", "way", "how"),
+    [
+        ("front door", "front-door", "by the front door (m)"),
+        ("ID formula (napkin)", "ID algorithm", "by the formula of the ID algorithm (from r, w)"),
+        ("instrument", "instrument", "by the instrument z0"),
+        ("strata", "back-door", "adjusted for z"),
+    ],
+)
+def test_the_way_is_found_and_named(name: str, way: str, how: str) -> None:
+    study = STUDIES[name]
+    found = effect(rows(study.draw, 4_000), "t", "y", **study.options)
+    assert (found.way, found.how) == (way, how)
+    assert how in str(found)
+    assert found.effect.low < study.truth < found.effect.high
+
+
+def test_the_answer_in_a_sentence() -> None:
+    found = effect(rows(binary), "t", "y", adjust=["z"])
+    assert found.answer.startswith("Setting t to 1 instead of 0 raises y by 0.1")
+    assert f"95% interval {found.effect.low:.4g} to {found.effect.high:.4g}" in found.answer
+    html = found._repr_html_()
+    assert found.answer in html
+    assert "odds ratio" in html
+    table = rows(STUDIES["dose, derivative"].draw)
+    assert effect(table, "t", "y", adjust=["z"]).answer.startswith("One more unit of t raises y")
+    same = {"t": [0, 1] * 50, "y": [0.0, 0.0, 1.0, 1.0] * 25}
+    assert "(the interval holds zero)" in effect(same, "t", "y", adjust=[]).answer
+
+
+def test_an_instrument_tells_no_means() -> None:
+    found = effect(rows(STUDIES["instrument"].draw), "t", "y", **INSTRUMENT)
+    assert found.means is None
+    with pytest.raises(ValueError, match="only the effect is"):
+        _ = found.do
+    assert not isinstance(found.curve, Curve)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"graph": "t -> y; t <-> y"}, r"not identified.*measure the common cause behind t <-> y"),
+        ({"graph": "y -> t"}, "t has no effect on y in this graph"),
+        ({"graph": "t -> g -> y", "by": "g"}, "by: g is an effect of t"),
+        ({**FRONT, "estimand": "ATT"}, "only by adjustment, not by the front-door"),
+        ({**NAPKIN, "learner": 1}, "only by adjustment, not by the ID algorithm"),
+        ({"graph": "z -> t -> y; z -> y", "instrument": "z"}, "z reaches y by another way"),
+        ({"graph": "t -> y; z", "instrument": "z"}, "z does not move t"),
+        ({"adjust": [], "instrument": []}, "expected at least one name"),
+        ({"adjust": [], "weights": "z"}, "weights: z has values that are not positive"),
+        ({"adjust": [], "weights": "label"}, "weights: label holds no numbers"),
+        ({"adjust": [], "clusters": "who"}, "clusters: the table lacks a column: unknown"),
+        ({"adjust": [], "clusters": "same"}, "same has one value only"),
+        ({"adjust": [], "by": "same"}, "all rows have the same same"),
+        ({"adjust": [], "by": "z", "bins": 1}, "bins=1 must be at least 2"),
+        ({"adjust": [], "estimand": "LATE"}, "estimand: expected one of"),
+        ({"adjust": [], "terms": ["q**2"]}, "lacks a column: unknown variable 'q'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_asked_is_refused(options: dict[str, Any], message: str) -> None:
+    table = rows(linear, 100)
+    table |= {"g": table["t"], "m": table["t"], "w": table["t"], "r": table["t"]}
+    table |= {"same": np.ones(100), "label": np.array(["a", "b"] * 50)}
+    with pytest.raises(ValueError, match=message):
+        effect(table, "t", "y", **options)
+
+
+@pytest.mark.parametrize("who", [["a", "b"], None])
+def test_a_subject_may_be_text(who: Any) -> None:
+    table = rows(repeated, 200)
+    names = np.array([f"subject {k}" for k in table["who"]])
+    found = effect({**table, "who": names}, "t", "y", adjust=["z"], clusters="who")
+    assert found.effect == effect(table, "t", "y", adjust=["z"], clusters="who").effect
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [200, 1_000, 5_000])
+@pytest.mark.parametrize("name", STUDIES)
+def test_ninety_five_percent_of_intervals_hold_the_truth(name: str, n: int) -> None:
+    """1,000 studies: 93 to 97.5 % is three standard errors either way; few rows may miss more."""
+    study = STUDIES[name]
+    held = 0
+    for seed in range(1_000):
+        found = study.estimate(seed, n)
+        held += found.low <= study.truth <= found.high
+    assert (920 if n == 200 else 930) <= held <= 1_000 * study.most

@@ -1,0 +1,80 @@
+"""Where positivity fails, the stratum, the region or the column is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rung3 import Categorical, Continuous, effect
+
+RNG = np.random.default_rng(0)
+N = 400
+AGE = np.arange(N) % 20
+Z = RNG.normal(size=N)
+COIN = RNG.integers(0, 2, N)
+
+
+@pytest.mark.filterwarnings("ignore:.*whole numbers:UserWarning")
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"t": (AGE > 9).astype(int), "age": AGE, "z": Z},
+         r"age tells t without error: t is never 1 where age <= 9.5; adjust for less, or declare"),
+        ({"t": (Z > 0.5).astype(int), "z": Z, "age": RNG.normal(size=N)},
+         r"z tells t without error: t is never 1 where z <= 0\.4"),
+        ({"t": (AGE > 9).astype(int), "age": np.array(["old", "young"])[(AGE < 10) * 1], "z": Z},
+         r"age tells t without error: t is never [01] where age (!=|=) young"),
+        ({"t": (AGE > 9).astype(int), "age": AGE}, "no rows with t = 1 in the stratum age = 0; ad"
+         r"just for less.*20 rows there; 10 strata lack one"),
+    ],
+)  # fmt: skip
+def test_the_column_that_tells_the_treatment_is_named(
+    columns: dict[str, object], message: str
+) -> None:
+    table = {**columns, "y": RNG.normal(size=N)}
+    with pytest.raises(ValueError, match=message):
+        effect(table, "t", "y", adjust=[name for name in columns if name != "t"])
+
+
+def test_a_region_of_two_columns_is_named() -> None:
+    """Neither column alone tells the treatment; together they do where both are high."""
+    x, z = RNG.random((2, 3_000))
+    corner = (x > 0.5) & (z > 0.5)
+    t = np.where(corner, 1, RNG.integers(0, 2, 3_000))
+    high = corner.astype(float)
+    table = {"x": x, "z": z, "h": high, "t": t, "y": x + RNG.normal(size=3_000)}
+    with pytest.raises(ValueError, match=r"no rows with t = 0 where h > 0\.5 \(7\d\d rows\)"):
+        effect(table, "t", "y", adjust=["x", "h"])
+
+
+def test_a_small_probability_is_said_with_its_row() -> None:
+    z = RNG.normal(size=3_000)
+    t = (RNG.random(3_000) < 1 / (1 + np.exp(2.5 - 2.5 * z))).astype(int)
+    table = {"z": z, "t": t, "y": z + t + RNG.normal(size=3_000)}
+    found = effect(table, "t", "y", adjust=["z"])
+    assert found.least < 0.01
+    assert "positivity is weak: where z = -" in str(found)
+
+
+def test_a_constant_treatment_in_a_group_is_named() -> None:
+    arm = np.where(AGE < 10, 0, COIN)
+    table = {"t": arm, "g": (AGE < 10).astype(int), "y": Z}
+    with pytest.raises(ValueError, match="no rows with t = 1 in the stratum g = 1"):
+        effect(table, "t", "y", adjust=[], by="g")
+    kinds = {"t": Categorical(labels=("a", "b", "c")), "y": Continuous()}
+    named = np.array(["a", "b"])[COIN]
+    with pytest.raises(ValueError, match="t: no rows with t = c in the stratum of all rows"):
+        effect({"t": named, "y": Z}, "t", "y", do="c", versus="a", adjust=[], variables=kinds)
+
+
+def test_an_outcome_that_is_told_without_error_is_named() -> None:
+    z = RNG.normal(size=N)
+    table = {"t": COIN, "z": z, "y": 2 * z + COIN, "sick": (z > 0.3).astype(int)}
+    found = effect(table, "t", "y", adjust=["z"])
+    assert found.effect.effect == pytest.approx(1)
+    assert "z tells y without error, so that the interval has no width" in str(found)
+    assert "without error" not in str(effect({**table, "y": Z}, "t", "y", adjust=["z"]))
+    with pytest.raises(
+        ValueError, match=r"z tells sick without error: sick is never 1 where z <= "
+    ):
+        effect(table, "t", "sick", adjust=["z"])
