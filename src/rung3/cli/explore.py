@@ -35,5 +35,7 @@ def explore(
         ) from None
     chosen = [*(folders or ()), *([Path(DEMO)] if demo else [])]
     if not chosen:
-        raise ValueError("expected the folder of a run, or --demo for a model that comes with rung3")
+        raise ValueError(
+            "expected the folder of a run, or --demo for a model that comes with rung3"
+        )
     serve(Session(*open_runs(chosen)), host, port, say)
