@@ -12,6 +12,7 @@ import json
 import shutil
 from pathlib import Path
 
+from rung3.data.files import write_json
 from rung3.scm.zoo import SHELF, digest_of
 from rung3.study import RunFolder, Study, run_study
 from rung3.study.packaged import study_file
@@ -42,6 +43,9 @@ def shelve(name: str, runs: Path) -> dict[str, str]:
     shutil.copytree(run.model_path, place / "model")
     for file in KEPT:
         shutil.copy(run.path / file, place / file)
+    metrics = json.loads((place / "metrics.json").read_text("utf-8"))
+    metrics["run"]["command"] = f"rung3 run {study}"
+    write_json(place / "metrics.json", metrics)
     size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
     assert size < LARGEST, f"{name} has {size:,} bytes; expected less than {LARGEST:,}"
     print(f"{name}: {size:,} bytes")

@@ -25,6 +25,17 @@ def test_the_difference_is_on_a_scale_with_zero_in_its_middle() -> None:
     np.testing.assert_array_equal(drawn.get_array(), (imagined - factual)[0].numpy())
 
 
+@pytest.mark.parametrize(
+    ("levels", "ends", "unit"),
+    [(255, ["-255", "0", "255"], "grey levels"), (1, ["-1", "0", "1"], "of the range")],
+)
+def test_its_scale_is_in_grey_levels_where_there_are_any(levels, ends, unit) -> None:
+    figure = picture(torch.zeros(1, 6, 5), torch.ones(1, 6, 5), levels=levels)
+    bar = next(axes for axes in figure.axes if axes.get_ylabel())
+    assert [label.get_text() for label in bar.get_yticklabels()] == ends
+    assert bar.get_ylabel() == unit
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_panels(channels: int) -> None:
     factual, draws = torch.rand(channels, 6, 5), torch.rand(4, channels, 6, 5)

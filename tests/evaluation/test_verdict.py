@@ -99,6 +99,15 @@ def test_whether_it_learned(change, mark, text, command):
     assert found.next(None).startswith("fit(model, train")
 
 
+@pytest.mark.parametrize("losses", [[0.964, 0.9627, 0.963, 0.9629], [2.302, 2.3, 2.301, 2.2995]])
+def test_a_mechanism_that_begins_well_is_not_blamed_for_chance(losses):
+    metrics = good()
+    metrics["training"]["age"]["losses"] = losses
+    assert finding(metrics, "learned").mark == "yes"
+    metrics["training"]["age"]["losses"] = [100 * loss for loss in losses]
+    assert finding(metrics, "learned").mark == "partly"
+
+
 def test_a_collapsed_model_has_not_learned():
     metrics = good()
     metrics["divergence"]["scan"]["z"]["unused"] = True

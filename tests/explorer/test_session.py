@@ -613,3 +613,32 @@ def test_an_answer_that_is_no_number_is_refused_in_words(rung: Any) -> None:
         ValueError, match=r"y: not a number in .*, such as at t=1e.15; ask for values"
     ):
         view.answer(session, PageState(rung=rung, do={"t": 1e15}))
+
+
+# Doing, and believing ----------------------------------------------------------------------------
+
+
+def test_differences_of_populations_hold_the_truth_and_are_none_where_nothing_follows() -> None:
+    equations = {"age": Equation("u"), "dose": Equation("age + u"), "pain": Equation("-2*dose + u")}
+    model = SCM("age -> dose -> pain", mechanisms=equations)
+    session = Session([Opened("trial", model, model.sample(9, seed=0))])
+    (shown,) = view.answer(session, PageState(rung="doing", do={"dose": 3.0}))["models"]
+    text = shown["values"]["pain"]["difference"]  # E[-2 (3 - dose)] = -6
+    low, high = (float(part) for part in text.split("(")[1].rstrip(")").split(" to "))
+    assert low < -6 < high
+    assert high - low < 1
+    assert shown["values"]["age"]["difference"] == "+0 (0 to 0)"
+    (imagined,) = view.answer(session, PageState(do={"dose": 3.0}))["models"]
+    assert "difference" not in imagined["values"]["pain"]
+
+
+def test_trust_names_what_warns_and_counts_what_does_not() -> None:
+    world = worlds.digits()
+    session = Session([Opened("world", world, world.sample(60, seed=1), world)])
+    near = float(session.rows["thickness"][0])
+    (calm,) = view.trust(session, PageState(do={"thickness": near}))["models"]
+    (far,) = view.trust(session, PageState(do={"thickness": 30.0}))["models"]
+    assert calm["warnings"] == []
+    assert calm["passed"] > 0
+    assert any("thickness" in text for text in far["warnings"])
+    assert view.trust(session, PageState())["models"][0]["passed"] == 0

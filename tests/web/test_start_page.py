@@ -86,6 +86,57 @@ def test_a_picture_opens_in_full_size(page: Driver, learned: str) -> None:
     assert not large.is_visible()
 
 
+def test_the_swipe_opens_in_full_size(page: Driver, learned: str) -> None:
+    page.open(learned)
+    page.click("thickness")
+    page.set("thickness", 4.2)
+    page.page.get_by_role("button", name="swipe in full size").click()
+    large = page.page.locator("#large .swipe")
+    assert large.bounding_box()["width"] > 600
+    page.page.locator("#large input[type=range]").fill("20")
+    assert "20%" in large.locator("img").nth(1).evaluate("e => e.style.clipPath")
+    page.shot("swipe")
+    page.page.get_by_role("button", name="Close").click()
+    assert not large.is_visible()
+
+
+def test_whether_to_believe_it_is_a_line_that_opens_when_it_warns(
+    page: Driver, learned: str
+) -> None:
+    page.open(learned)
+    line, checks = page.page.locator("#trust"), page.page.locator("#checks")
+    assert not line.is_visible()
+    page.click("digit")
+    page.after(lambda: page.node("digit", "select").select_option("1"))
+    page.click("digit")
+    page.click("thickness")
+    typed = page.node("thickness", "input[type=number]")
+    page.after(lambda: (typed.fill("9.5"), typed.press("Enter")))
+    assert "outside the range of the training data" in line.inner_text()
+    assert checks.get_attribute("open") is not None
+    page.shot("warning", whole=True)
+    page.after(lambda: (typed.fill("2.6"), typed.press("Enter")))
+    assert "checks passed" in line.inner_text()
+    assert checks.get_attribute("open") is None
+    line.click()
+    assert checks.get_attribute("open") is not None
+
+
+def test_doing_shows_differences_with_intervals(page: Driver, table: str) -> None:
+    page.open(table)
+    page.click("dose")
+    page.rung("Do")
+    page.set("dose", 8)
+    rows = page.page.locator("#pictures table tr").all_inner_texts()
+    cells = {line.split("\t")[0]: line.split("\t") for line in rows}
+    assert cells["variable"][3] == "difference"
+    assert cells["age"][3] == "0"
+    assert cells["pressure"][3].startswith("-")
+    assert " to " in cells["pressure"][3]
+    assert cells["recovered"][3].startswith("yes ")
+    page.shot("do-differences", whole=True)
+
+
 def test_models_stand_side_by_side(page: Driver, digits: str) -> None:
     page.open(digits)
     one, two = (page.page.locator(".model").nth(k).bounding_box() for k in range(2))

@@ -15,6 +15,7 @@ from rung3.cli.figure import figure
 from rung3.cli.generate import generate
 from rung3.cli.graph import graph
 from rung3.cli.init import init
+from rung3.cli.models import demo, models
 from rung3.cli.runs import runs
 from rung3.cli.sample import sample
 from rung3.cli.study import check, compare, evaluate, prepare, run, sweep, tradeoff
@@ -24,10 +25,10 @@ from rung3.cli.whatif import counterfactual
 __all__ = ["app"]
 
 COMMANDS: list[Callable[..., None]] = [
-    *(init, check, prepare, run, evaluate),
+    *(demo, init, check, prepare, run, evaluate),
     *(counterfactual, generate, sample, effects),
     *(compare, tradeoff, sweep, figure),
-    runs,
+    *(runs, models),
     *(graph, effect, explore),
 ]
 """The commands, in the order of `rung3 --help`."""

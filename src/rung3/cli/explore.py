@@ -8,12 +8,17 @@ from typing import Annotated
 import typer
 
 from rung3.cli.console import say
+from rung3.cli.models import DEMO
 
 __all__ = ["explore"]
 
 
 def explore(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN...", help="Folders of runs, or models such as rung3/digits."),
+    ] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Open rung3/digits: no training.")] = False,
     host: Annotated[
         str, typer.Option(help="Address to listen on; by default, this machine alone.")
     ] = "127.0.0.1",
@@ -28,4 +33,9 @@ def explore(
         raise ValueError(
             f"{error}; install the page's server with pip install 'rung3[web]'"
         ) from None
-    serve(Session(*open_runs(folders)), host, port, say)
+    chosen = [*(folders or ()), *([Path(DEMO)] if demo else [])]
+    if not chosen:
+        raise ValueError(
+            "expected the folder of a run, or --demo for a model that comes with rung3"
+        )
+    serve(Session(*open_runs(chosen)), host, port, say)

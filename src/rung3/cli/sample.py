@@ -72,13 +72,18 @@ class Population:
 
     def pictures(self, title: str = "") -> dict[str, Figure]:
         """Draw the mean of each image before and after, and the difference."""
+        from rung3.data.distances import scale
         from rung3.data.pictures import picture
         from rung3.data.variables import Image
 
         names = ("mean as it is", "mean as asked")
         return {
             name: picture(
-                self.before[name].mean(0), self.after[name].mean(0), title=title, names=names
+                self.before[name].mean(0),
+                self.after[name].mean(0),
+                title=title,
+                names=names,
+                levels=scale(variable),
             )
             for name, variable in self.variables.items()
             if isinstance(variable, Image)

@@ -130,6 +130,7 @@ class WhatIf:
 
     def pictures(self, title: str = "") -> dict[str, Figure]:
         """Draw a picture of each image variable; see `rung3.data.pictures`."""
+        from rung3.data.distances import scale
         from rung3.data.pictures import picture
         from rung3.data.variables import Image
 
@@ -139,6 +140,7 @@ class WhatIf:
                 self.imagined[name],
                 truth=None if self.truth is None else self.truth[name],
                 title=title,
+                levels=scale(variable),
             )
             for name, variable in self.variables.items()
             if isinstance(variable, Image)

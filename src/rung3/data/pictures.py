@@ -205,11 +205,13 @@ def picture(
     truth: Tensor | None = None,
     title: str = "",
     names: tuple[str, str] = ("factual", "counterfactual"),
+    levels: float = 255.0,
 ) -> Figure:
     """Draw a row of panels: factual, counterfactual, truth if known, difference, spread if any.
 
     The difference is counterfactual minus factual, its channels side by side, on the scale that
-    reports and the page have too: red is brighter than before, blue is darker, from -1 to 1.
+    reports and the page have too: red is brighter than before, blue is darker, the whole range to
+    either side of zero.
 
     Args:
         factual: The image as it was, `(C, H, W)` in [0, 1]; of a volume `(C, D, H, W)`, three
@@ -219,6 +221,7 @@ def picture(
         truth: The true counterfactual, `(C, H, W)`.
         title: A line above.
         names: What the first two panels are called.
+        levels: Grey levels of the range, as `rung3.data.distances.scale` has them; 1 without any.
 
     Returns:
         A matplotlib figure; `figure.savefig(path)` writes it.
@@ -249,7 +252,9 @@ def picture(
         drawn = axes.imshow(values.numpy(force=True), cmap=colours, vmin=low, vmax=high)
         axes.set_title(name)
         axes.set_axis_off()
-        figure.colorbar(drawn, ax=axes, shrink=0.75)
+        bar = figure.colorbar(drawn, ax=axes, shrink=0.75, ticks=[low, (low + high) / 2, high])
+        bar.set_ticklabels([f"{levels * tick:.3g}" for tick in bar.get_ticks()])
+        bar.set_label("grey levels" if levels > 1 else "of the range")
     if title:
         figure.suptitle(title)
     return figure

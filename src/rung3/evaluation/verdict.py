@@ -57,6 +57,10 @@ than a tenth."""
 RISEN = 0.1
 """Share of the loss's fall that a validation loss may have risen again since its best epoch."""
 
+FLAT = 0.005
+"""Nats by which a loss moves by chance: a mechanism that begins well has nothing to learn, and its
+loss neither falls nor rises by more."""
+
 OBEYS, OBEYS_PARTLY = 0.7, 0.4
 """Obedience: of the way from the untouched image to what real images show, so much is gone. At .7 a
 reader sees the change in nearly every row, at .4 in about half of them."""
@@ -226,7 +230,7 @@ def _cut_short(name: str, record: Mapping[str, Any], metrics: Mapping[str, Any])
         return None
     first, last = losses[len(losses) // 4], losses[-len(losses) // 4 - 1]
     fall = first - losses[-1]
-    if fall <= 0 or (last - losses[-1]) / fall < FALLING:
+    if fall <= FLAT or (last - losses[-1]) / fall < FALLING:
         return None
     text = (
         f"It learned in part: the loss of {name} was still falling when training ended after "
@@ -238,7 +242,7 @@ def _cut_short(name: str, record: Mapping[str, Any], metrics: Mapping[str, Any])
 def _overfitted(name: str, record: Mapping[str, Any], metrics: Mapping[str, Any]) -> Finding | None:
     losses = record["losses"]
     best = min(losses, default=0.0)
-    if len(losses) < 4 or losses[-1] - best <= RISEN * (losses[0] - best):
+    if len(losses) < 4 or losses[-1] - best <= max(FLAT, RISEN * (losses[0] - best)):
         return None
     epoch = losses.index(best) + 1
     text = (

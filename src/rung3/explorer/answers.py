@@ -12,12 +12,14 @@ from torch import Tensor
 from rung3.data.display import spell_draws
 from rung3.data.pictures import image_png, planar, uri
 from rung3.data.provenance import TRUSTED
-from rung3.data.variables import Categorical, Discrete, Image, Variable
+from rung3.data.variables import Binary, Categorical, Continuous, Discrete, Image, Variable
+from rung3.effects.averages import average_of
 from rung3.evaluation.verdict import MARKS
-from rung3.explorer.checks import densities, run_checks
+from rung3.explorer.checks import densities, quick_checks, run_checks
 from rung3.explorer.effects import mediators, split
 from rung3.explorer.examples import examples, settable_causes
 from rung3.explorer.export import command, python
+from rung3.explorer.graph_questions import levels
 from rung3.explorer.png import SIGNED, SPREAD, signed_png, spread_png
 from rung3.explorer.query import PageState
 from rung3.explorer.runs import Opened
@@ -25,8 +27,9 @@ from rung3.explorer.session import Answer, Session
 from rung3.explorer.sweep import run_sweep, span
 from rung3.explorer.uploads import MAX_BYTES, is_uploadable, readers
 from rung3.graph import CausalGraph
+from rung3.study.folder import RunFolder
 
-__all__ = ["answer", "checks", "code", "effects", "schema", "sweep", "truth"]
+__all__ = ["answer", "checks", "code", "effects", "schema", "sweep", "trust", "truth"]
 
 Json = dict[str, Any]
 
@@ -64,7 +67,8 @@ def _verdict(opened: Opened) -> Json | None:
     verdict = opened.verdict
     if verdict is None:
         return None
-    run = None if opened.path is None else str(opened.path)
+    path = opened.path  # a model of the zoo stays as it is: no run follows from it
+    run = None if path is None or RunFolder(path).held else str(path)
     return {
         "headline": verdict.headline,
         "findings": [
@@ -89,7 +93,7 @@ def answer(session: Session, query: PageState) -> Json:
                 "outside": dict(one.provenance.outside),
                 "effective": one.provenance.effective_sample_size,
                 "values": {
-                    name: _values(session, one, name)
+                    name: _values(session, one, name, query.rung == "doing")
                     for name in session.variables
                     if name not in session.images
                 },
@@ -151,6 +155,21 @@ def effects(session: Session, query: PageState, outcome: str, through: str | Non
             }
         models.append(model)
     return {"mediators": known, "through": chosen, "outcome": outcome, "models": models}
+
+
+def trust(session: Session, query: PageState) -> Json:
+    """Return what warns of each model's answer; and how many checks were made without a warning."""
+    return {
+        "models": [
+            {
+                "name": opened.name,
+                "warnings": [check.text for check in found if check.good is False],
+                "passed": sum(check.good is True for check in found),
+            }
+            for k, opened in enumerate(session.models)
+            for found in [quick_checks(session, query, k)]
+        ]
+    }
 
 
 def checks(session: Session, query: PageState) -> Json:
@@ -220,17 +239,12 @@ def _variable(session: Session, name: str) -> Json:
 
 
 def _graph(graph: CausalGraph) -> Json:
-    """Return arrows, and levels of nodes: each cause just above its nearest effect."""
-    depth: dict[str, int] = {}
-    for name in graph.order:
-        depth[name] = 1 + max((depth[parent] for parent in graph.parents(name)), default=-1)
-    for name in reversed(graph.order):
-        if below := [depth[child] for child in graph.children(name)]:
-            depth[name] = max(depth[name], min(below) - 1)
+    """Return arrows, and levels of nodes."""
     return {
         "edges": [list(edge) for edge in graph.edges],
         "bidirected": [list(edge) for edge in graph.bidirected],
-        "levels": depth,
+        "levels": levels(graph),
+        "text": graph.to_text(),
     }
 
 
@@ -243,19 +257,42 @@ def _statuses(graph: CausalGraph, answer: Answer, query: PageState) -> dict[str,
     return status
 
 
-def _values(session: Session, answer: Answer, name: str) -> Json:
+def _values(session: Session, answer: Answer, name: str, doing: bool) -> Json:
     """Return old and new values as text and, of scalars, as numbers with rows to compare."""
     variable, old, new = session.variables[name], answer.old(name), answer.draws(name)
     values: Json = {"old": spell_draws(variable, old), "new": spell_draws(variable, new)}
     if variable.shape:
         return values
     values |= {"was": _mean(old), "is": _mean(new)}
+    if doing:
+        values["difference"] = _difference(variable, old, new)
     if not answer.imagined:
         values["populations"] = _populations(variable, old, new)
     elif not session.images:
         edges, shares = _histogram(variable, [session.rows[name]])
         values["among"] = {"edges": edges, "counts": shares[0]}
     return values
+
+
+def _difference(variable: Variable, old: Tensor, new: Tensor) -> str | None:
+    """Return the mean difference of the two populations with its interval; of categories, a share.
+
+    Both populations have the same noise, so that rows can be subtracted.
+    """
+    there = ~(variable.is_missing(old) | variable.is_missing(new))
+    if int(there.sum()) < 2:
+        return None
+    old, new = old[there], new[there]
+    if isinstance(variable, Categorical):
+        share = average_of(old != new)
+        ends = (f"{float(part):.0%}" for part in (share.effect, share.low, share.high))
+        return "{} change ({} to {})".format(*ends)
+    number = isinstance(variable, Continuous)
+    mean = average_of(variable.difference(new.double(), old.double()), numbers=number)
+    effect, low, high = (float(part) for part in (mean.effect, mean.low, mean.high))
+    if isinstance(variable, Binary):
+        return f"{variable.label(1)} {effect:+.1%} ({low:.1%} to {high:.1%})"
+    return f"{effect:+.3g} ({low:.3g} to {high:.3g}) {variable.unit}".rstrip()
 
 
 def _mean(value: Tensor) -> float | None:

@@ -27,7 +27,7 @@ from rung3.explorer.query import PageState
 from rung3.explorer.runs import Opened
 from rung3.explorer.session import Answer, Reference, Session
 
-__all__ = ["Check", "Density", "densities", "run_checks"]
+__all__ = ["Check", "Density", "densities", "quick_checks", "run_checks"]
 
 BINS = 24
 """Bins of a histogram."""
@@ -84,14 +84,22 @@ def run_checks(session: Session, query: PageState, k: int = 0) -> list[Check]:
     if query.rung != "imagining":
         raise ValueError("the checks need one row: choose 'imagine'")
     answer = session.answer_of(query, k)
-    opened, row = session.models[k], session.factual(query)
     if not query.do:
         return []
+    row = session.factual(query)
+    with session.lock, torch.no_grad():
+        errors = [*_null(session, query, k, row, answer), *_back(session, query, k, answer)]
+    return errors + quick_checks(session, query, k)
+
+
+def quick_checks(session: Session, query: PageState, k: int = 0) -> list[Check]:
+    """Return the checks of model k's answer about a row that take no further pass through it."""
+    if query.rung != "imagining" or not query.do:
+        return []
+    answer, opened = session.answer_of(query, k), session.models[k]
     reference = session.reference(k)
     with session.lock, torch.no_grad():
         return [
-            *_null(session, query, k, row, answer),
-            *_back(session, query, k, answer),
             *_support(session, query, opened, answer, reference),
             *_predictors(opened, answer),
             *_provenance(answer),

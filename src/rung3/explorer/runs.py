@@ -12,6 +12,7 @@ from rung3.data.rows import Rows
 from rung3.data.variables import Image
 from rung3.evaluation.verdict import Verdict
 from rung3.scm.scm import SCM
+from rung3.scm.zoo import find_model
 from rung3.study.folder import RunFolder
 from rung3.training.oracles.oracles import Oracles
 
@@ -31,7 +32,7 @@ class Opened:
         rows: Rows that it was not trained on.
         world: The world that they come from, where it is known.
         oracles: Predictors of the image's causes, where the run trained any.
-        path: The run's folder, if there is one.
+        path: The run's folder, or the name of a model of the zoo, if there is one.
         verdict: What the run's report says of the model, if there is one.
         problem: What could not be read of the run and is left out, as text; empty for nothing.
     """
@@ -57,7 +58,7 @@ class Opened:
             ValueError: If it is not one, training has not ended, or its model's files are altered.
         """
         run = RunFolder(path)
-        place = run.path.resolve()
+        place = Path(path) if run.held else run.path.resolve()
         model = run.model().eval().requires_grad_(False)
         rows, world = run.test()
         oracles, problem = None, ""
@@ -88,7 +89,7 @@ class Opened:
 
 
 def open_runs(paths: Iterable[str | Path]) -> tuple[list[Opened], dict[str, str]]:
-    """Open runs, each once.
+    """Open runs, each once: folders, or models by name as `rung3.scm.zoo` finds them.
 
     Each is named after its folder; where two names agree, by as much of the paths as differs.
 
@@ -98,11 +99,17 @@ def open_runs(paths: Iterable[str | Path]) -> tuple[list[Opened], dict[str, str]
     Raises:
         ValueError: If none can be opened.
     """
-    places = {Path(path).resolve(): str(path) for path in paths}
-    opened, broken = [], {}
-    for (place, given), name in zip(places.items(), _names([*places]), strict=True):
+    broken: dict[str, str] = {}
+    places = {}
+    for path in map(str, paths):
         try:
-            opened.append(Opened.of_run(place, name))
+            places[find_model(path).resolve()] = path
+        except ValueError as error:
+            broken[path] = f"could not be opened: {error}"
+    opened = []
+    for given, name in zip(places.values(), _names([*places]), strict=True):
+        try:
+            opened.append(Opened.of_run(given, name))
         except (ValueError, OSError) as error:
             broken[given] = f"could not be opened: {error}"
             continue

@@ -26,6 +26,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from rung3.explorer import answers, uploads
+from rung3.explorer.graph_questions import ask_graph
 from rung3.explorer.guard import LOOPBACK, SECONDS, Guard
 from rung3.explorer.query import PageState
 from rung3.explorer.session import Session
@@ -50,12 +51,14 @@ def application(session: Session, host: str = "127.0.0.1", token: str = "") -> S
     replies: dict[str, Callable[[Json, PageState], Json]] = {
         "answer": lambda given, query: answers.answer(session, query),
         "truth": lambda given, query: answers.truth(session, query),
+        "trust": lambda given, query: answers.trust(session, query),
         "checks": lambda given, query: answers.checks(session, query),
         "effects": lambda given, query: answers.effects(
             session, query, str(given.get("outcome")), given.get("through")
         ),
         "sweep": lambda given, query: answers.sweep(session, query, str(given.get("name"))),
         "code": lambda given, query: answers.code(session, query),
+        "graph": lambda given, query: ask_graph(session, given),
         "upload": lambda given, query: _upload(session, given),
     }
 

@@ -1,4 +1,4 @@
-// Arrows between the nodes: cut ones dotted with a cross, highlighted ones thick.
+// Arrows between the nodes: cut ones dotted with a cross, highlighted ones thick, each in the colour of its kind.
 import { svg } from "./drawing.js";
 
 const GAP = 16;  // pixels between a node and an arrow that passes it
@@ -9,10 +9,12 @@ export function drawArrows(canvas, graph, { edges, bidirected }, cut, lit) {
     const box = node.getBoundingClientRect(), left = box.left - origin.left, top = box.top - origin.top;
     boxes[node.dataset.name] = { left, top, width: box.width, x: left + box.width / 2, right: left + box.width, bottom: top + box.height, y: top + box.height / 2 };
   }
-  const isLit = (a, b) => lit.some(([x, y]) => x === a && y === b);
+  const kindOf = (a, b) => { const found = lit.find(([x, y]) => x === a && y === b); return found ? found[2] ?? "lit" : ""; };
+  const tipOf = (kind) => `url(#${canvas.id}-tip${kind && `-${kind}`})`;
   const tip = (id, kind) => svg("marker", { id, viewBox: "0 0 10 10", refX: 9, refY: 5, markerWidth: 9, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" },
     svg("path", { class: `tip ${kind}`, d: "M0 0L10 5L0 10z" }));
-  canvas.replaceChildren(svg("defs", {}, tip("tip", ""), tip("tip-lit", "lit")));
+  const kinds = ["", ...new Set(lit.map(([, , kind]) => kind ?? "lit"))];
+  canvas.replaceChildren(svg("defs", {}, ...kinds.map((kind) => tip(`${canvas.id}-tip${kind && `-${kind}`}`, kind))));
   const add = (kind, isCut, attributes) => {
     const line = svg("path", { class: `arrow ${kind} ${isCut ? "cut" : ""}`, ...attributes });
     canvas.append(line);
@@ -32,10 +34,11 @@ export function drawArrows(canvas, graph, { edges, bidirected }, cut, lit) {
     const d = top === undefined
       ? `M${from.x} ${from.bottom} ${curve(from.x, from.bottom, x, end)}`
       : `M${from.x} ${from.bottom} ${curve(from.x, from.bottom, aside, top)} L${aside} ${bottom} ${curve(aside, bottom, x, end)}`;
-    add(isLit(a, b) ? "lit" : "", cut.has(b), { "data-edge": `${a}>${b}`, "marker-end": `url(#${isLit(a, b) ? "tip-lit" : "tip"})`, d });
+    add(kindOf(a, b), cut.has(b), { "data-edge": `${a}>${b}`, "marker-end": tipOf(kindOf(a, b)), d });
   }
   for (const [a, b] of bidirected) {
-    add("hidden-cause", cut.has(a) || cut.has(b), { "data-edge": `${a}<>${b}`, "marker-start": "url(#tip)", "marker-end": "url(#tip)", d: bow(boxes, boxes[a], boxes[b]) });
+    const kind = kindOf(a, b), ends = { "marker-start": tipOf(kind), "marker-end": tipOf(kind) };
+    add(`hidden-cause ${kind}`, cut.has(a) || cut.has(b), { "data-edge": `${a}<>${b}`, ...ends, d: bow(boxes, boxes[a], boxes[b]) });
   }
 }
 
@@ -62,14 +65,20 @@ function lane(boxes, from, to, taken) {
 }
 
 function bow(boxes, a, b) {
-  // Over the tops of nodes side by side; otherwise past the right of all between them.
+  // Over the tops of nodes side by side; otherwise past all between them, on the side where fewer stand.
   if (a.top < b.bottom && b.top < a.bottom) {
     const y = Math.min(a.top, b.top) - 26;
     return `M${a.x} ${a.top} C${a.x} ${y} ${b.x} ${y} ${b.x} ${b.top}`;
   }
   const [upper, lower] = a.top < b.top ? [a, b] : [b, a];
-  const right = Math.max(...[a, b, ...between(boxes, upper, lower)].map((box) => box.right)) + 2 * GAP;
-  return `M${a.right} ${a.y} C${right} ${a.y} ${right} ${b.y} ${b.right} ${b.y}`;
+  const beside = Object.values(boxes).filter((box) => box !== a && box !== b && box.bottom > upper.top && box.top < lower.bottom);
+  const level = (box) => [a, b].filter((end) => box.top < end.bottom && box.bottom > end.top);  // it would be crossed
+  const [left, right] = [-1, 1].map((side) => beside.filter((box) => level(box).some((end) => side * (box.x - end.x) > 0)).length);
+  const edges = [a, b, ...beside];
+  const [from, to, x] = right <= left
+    ? [a.right, b.right, Math.max(...edges.map((box) => box.right)) + 2 * GAP]
+    : [a.left, b.left, Math.min(...edges.map((box) => box.left)) - 2 * GAP];
+  return `M${from} ${a.y} C${x} ${a.y} ${x} ${b.y} ${to} ${b.y}`;
 }
 
 function cross(canvas, line) {

@@ -1,4 +1,5 @@
 // The page: one state, which is the query and the link; all else is drawn from the answers to it.
+import * as draw from "./draw.js";
 import { h } from "./drawing.js";
 import * as folds from "./folds.js";
 import { drawNodes, watch } from "./graph.js";
@@ -89,6 +90,7 @@ function listen() {
   $("next").addEventListener("click", step(1));
   $("reset").addEventListener("click", () => { restore({}); change({}); });
   addEventListener("hashchange", () => { if (location.hash.slice(1) !== page.latest?.link) follow(); });
+  draw.listen();
   folds.listen();
   start.listen();
   uploads.listen();

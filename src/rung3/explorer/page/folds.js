@@ -4,15 +4,33 @@ import { arrows } from "./graph.js";
 import { $, ask, bare, page, shown, state } from "./state.js";
 
 const stale = new Set(["effects", "checks", "sweep", "code"]);
-let through = null, outcome = null, swept = null;
+let through = null, outcome = null, swept = null, alarmed = false;
 
 export function listen() {
   for (const id of Object.keys(FOLDS)) $(id).addEventListener("toggle", () => { if ($(id).open && stale.has(id)) unfold(id); });
+  $("trust").addEventListener("click", () => { $("checks").open = true; $("checks").scrollIntoView({ behavior: "smooth" }); });
 }
 
 export async function refresh() {
   for (const id of Object.keys(FOLDS)) stale.add(id);
+  await summarise();
   for (const id of Object.keys(FOLDS)) if ($(id).open && stale.has(id)) await unfold(id);
+}
+
+// Say in one line whether the answer can be believed, and open the checks when one begins to warn.
+async function summarise() {
+  const { latest } = page, asked = state.rung === "imagining" && Object.keys(state.do).length > 0;
+  const reply = asked ? await ask("trust").catch(() => ({ models: [] })) : { models: [] };
+  if (latest !== page.latest) return;
+  const warnings = reply.models.flatMap(({ name, warnings: texts }) => texts.map((text) => (reply.models.length > 1 ? `${name}: ${text}` : text)));
+  const passed = reply.models.reduce((sum, model) => sum + model.passed, 0);
+  const rest = warnings.length > 1 ? `; and ${warnings.length - 1} more` : "";
+  $("trust").textContent = warnings.length ? `${warnings[0]}${rest}` : passed ? `✓ ${passed} of ${passed} checks passed` : "";
+  $("trust").className = warnings.length ? "warn" : "";
+  $("trust").hidden = !$("trust").textContent;
+  if (warnings.length && !alarmed) $("checks").open = true;
+  else if (!warnings.length && alarmed) $("checks").open = false;
+  alarmed = warnings.length > 0;
 }
 
 async function unfold(id) {

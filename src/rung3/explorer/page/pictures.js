@@ -28,24 +28,33 @@ function effective(model) {
   return [h("p", { class: low ? "note warn" : "note" }, `effective sample size ${Math.round(model.effective)}${low ? ": too few rows are like this to trust the answer" : ""}`)];
 }
 
-function enlarge(event) {
-  const { src, alt } = event.target, dialog = $("large");
-  dialog.replaceChildren(h("img", { src, alt, onclick: () => dialog.close() }), h("p", { class: "hint" }, alt, " ",
-    h("a", { href: src, download: `${alt}.png` }, "save"), " ", h("button", { type: "button", class: "small", onclick: () => dialog.close() }, "Close")));
+// A picture as large as the window; that of the swipe with its slider.
+function enlarge(shown, caption, ...below) {
+  const dialog = $("large"), close = () => dialog.close();
+  shown.addEventListener("click", close);
+  dialog.replaceChildren(shown, ...below, h("p", { class: "hint" }, caption, " ", shown.src ? h("a", { href: shown.src, download: `${caption}.png` }, "save") : "", " ",
+    h("button", { type: "button", class: "small", onclick: close }, "Close")));
   dialog.showModal();
+}
+
+function swiper(name, image, ratio) {
+  const over = h("div", { class: "swipe" }, h("img", { src: image.before, alt: "" }), h("img", { src: image.after, alt: "" }));
+  over.style.setProperty("--ratio", ratio);
+  const slide = () => { over.lastChild.style.clipPath = `inset(0 0 0 ${swipe}%)`; };
+  slide();
+  const slider = h("input", { type: "range", min: 0, max: 100, value: swipe, "aria-label": `${name}: swipe between the two`,
+    oninput: (event) => { swipe = event.target.value; slide(); } });
+  return [over, slider];
 }
 
 function panels(model, k, name, image, imagining) {
   const [one, two] = imagining ? ["as it was", "as it would have been"] : ["population mean", `mean when ${WORDS[state.rung].act}`];
   const { width, height, channels } = page.schema.variables[name];
-  const picture = (source, title, more, ...below) => h("figure", {}, h("img", { src: source, alt: `${name} ${title}`, onclick: enlarge, title: "Click for full size" }), ...below,
-    h("figcaption", {}, title, h("small", {}, more)));
-  const over = h("div", { class: "swipe" }, h("img", { src: image.before, alt: "" }), h("img", { src: image.after, alt: "" }));
-  over.style.setProperty("--ratio", width / height);
-  const slide = () => { over.lastChild.style.clipPath = `inset(0 0 0 ${swipe}%)`; };
-  slide();
-  const slider = h("input", { type: "range", min: 0, max: 100, value: swipe, "aria-label": `${name}: swipe between the two`,
-    oninput: (event) => { swipe = event.target.value; slide(); } });
+  const picture = (source, title, more, ...below) => h("figure", {}, h("img", { src: source, alt: `${name} ${title}`, title: "Click for full size",
+    onclick: () => enlarge(h("img", { src: source, alt: `${name} ${title}` }), `${name} ${title}`) }), ...below, h("figcaption", {}, title, h("small", {}, more)));
+  const [over, slider] = swiper(name, image, width / height), sides = `left: ${one}; right: ${two}`;
+  const full = () => { const [large, below] = swiper(name, image, width / height); enlarge(large, sides, below); };
+  over.addEventListener("click", full);
   const colours = channels === 3 ? "red, green and blue; " : channels > 1 ? "channel by channel; " : "";
   const difference = picture(image.change, "difference", colours + image.moved, ...bar("signed", `−${page.schema.signed}`, `+${page.schema.signed}`));
   if (colours) difference.className = "wide";
@@ -54,7 +63,7 @@ function panels(model, k, name, image, imagining) {
     picture(image.after, two, image.spread && imagining ? "mean of the draws" : ""),
     awaited() ? h("figure", { class: "truth waiting" }, h("img", { src: BLANK, alt: "" }), h("figcaption", {}, "truth", h("small", {}, "…"))) : null,
     difference,
-    h("figure", {}, over, slider, h("figcaption", {}, "swipe", h("small", {}, `left: ${one}; right: ${two}`))));
+    h("figure", {}, over, slider, h("figcaption", {}, h("button", { type: "button", class: "small", onclick: full }, "swipe in full size"), h("small", {}, sides))));
   row.style.setProperty("--ratio", width / height);
   if (image.spread) row.append(picture(image.spread, "spread", "standard deviation over draws", ...bar("spread", "0", `${page.schema.spread}`)));
   if (!image.draws.length) return [row];
@@ -62,14 +71,16 @@ function panels(model, k, name, image, imagining) {
 }
 
 function table(model, imagining) {
-  const heads = imagining ? ["variable", "was", "would have been", "status"] : ["variable", "population", `when ${WORDS[state.rung].act}`, "status"];
-  const lines = Object.entries(model.values).map(([name, v]) => h("tr", {}, ...[name, v.old, v.new, model.status[name]].map((cell) => h("td", {}, cell))));
+  const doing = state.rung === "doing", heads = imagining ? ["was", "would have been"] : ["population", `when ${WORDS[state.rung].act}`, ...(doing ? ["difference"] : [])];
+  const cells = (name, v) => [name, v.old, v.new, ...(doing ? [model.status[name] === "sampled" ? "0" : v.difference ?? ""] : []), model.status[name]];
+  const lines = Object.entries(model.values).map(([name, v]) => h("tr", {}, ...cells(name, v).map((cell) => h("td", {}, cell))));
   const drawn = Object.entries(model.values).map(([name, v]) => {
     const variable = page.schema.variables[name];
     return v.populations ? populations(name, variable, v.populations) : v.among && v.was !== null ? among(name, variable, v.among, v.was, v.is, "") : null;
   });
   const note = imagining ? `${AMONG}the rows of this page` : "bars: the population as it is; line: the population asked for; each scaled to its own height";
-  return h("div", {}, h("div", { class: "scroll" }, h("table", {}, h("tr", {}, ...heads.map((head) => h("th", { scope: "col" }, head))), ...lines)), plots(note, drawn.filter(Boolean)));
+  return h("div", {}, h("div", { class: "scroll" }, h("table", {}, h("tr", {}, ...["variable", ...heads, "status"].map((head) => h("th", { scope: "col" }, head))), ...lines)),
+    doing ? h("p", { class: "note" }, "differences: means of rows that share their noise, with 95 % intervals over the rows drawn; what the model may have learned wrongly is not in them") : null, plots(note, drawn.filter(Boolean)));
 }
 
 function question() {
