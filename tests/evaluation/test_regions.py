@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rung3 import evaluate, worlds
-from rung3.evaluation import Protocol
+from rung3.evaluation import Oracles, Protocol
 from rung3.evaluation.measures.regions import may_change, volume_error
 from rung3.evaluation.measures.true_effect import true_effect
 
@@ -54,8 +54,9 @@ def test_a_world_is_right_in_every_region_and_doing_nothing_is_not() -> None:
     rows = world.sample(6, seed=0)
     protocol = Protocol(measures=frozenset({"regions", "true effect"}))
     scores = evaluate(
-        world, rows, truth=world, interventions=["ventricle"], protocol=protocol, progress=False
-    ).metrics
+        world, rows, truth=world, interventions=["ventricle"], protocol=protocol,
+        oracles=Oracles({}), progress=False,
+    ).metrics  # fmt: skip
     by_who = scores["regions"]["do(ventricle)"]["ventricle"]
     assert by_who["kept"]["on target"]["mean"] == 0
     assert by_who["doing nothing"]["on target"]["mean"] > 5
