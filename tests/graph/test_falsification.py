@@ -92,7 +92,14 @@ def strata(rng, n):
 
 @pytest.mark.parametrize(
     ("make", "n"),
-    [(linear, 20), (linear, 300), (curved, 500), (uneven, 500), (binary, 300), (strata, 400)],
+    [
+        (linear, 20),
+        (linear, 300),
+        pytest.param(curved, 500, marks=pytest.mark.slow),
+        pytest.param(uneven, 500, marks=pytest.mark.slow),
+        (binary, 300),
+        (strata, 400),
+    ],
 )
 def test_the_level_is_kept(make, n):
     """Of 400 tests of true statements at 5 % about 20 reject; 36 or more have a chance of 4e-4."""

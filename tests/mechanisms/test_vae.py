@@ -210,7 +210,9 @@ def test_other_variables_and_real_pixels_under_a_discretised_likelihood_are_refu
     VAE(likelihood="gaussian").bind("scan", Image(1, 8, 8, bits=None), {})
 
 
-@pytest.fixture(scope="module", params=["discretised", "gaussian"])
+@pytest.fixture(
+    scope="module", params=["discretised", pytest.param("gaussian", marks=pytest.mark.slow)]
+)
 def learned(request: pytest.FixtureRequest) -> Autoencoder:
     return learn(VAE(8, request.param, width=8, depth=1, cooling=320))
 

@@ -75,7 +75,7 @@ QUERIES: dict[str, Callable[[SCM], Any]] = {
         probabilities_of_causation(m, "k", "b", n=50, seed=0).both.low, dtype=F32
     ),
     "unusual": lambda m: attribute_anomaly(
-        m, m.sample(1, seed=0), "w", draws=200, seed=0
+        m, m.sample(1, seed=0), "y", draws=200, seed=0
     ).scores.to(F32),
     "complete": lambda m: complete(
         SCM("a -> y", {"a": m.variables["a"]}).to(m.dtype), {"a": [torch.nan], "y": [1.0]}, 4
