@@ -87,5 +87,5 @@ class Context(nn.Module):
         if weight == 1 or not isinstance(variable, Discrete):
             return share
         values = torch.arange(variable.classes, device=share.device)
-        each = self.networks[k](self.encoders[k]({name: values}, variable.classes))
+        each: Tensor = self.networks[k](self.encoders[k]({name: values}, variable.classes))
         return share + (weight - 1) * (share - each.mean(0))
