@@ -19,10 +19,12 @@ import hashlib
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,9 @@ COLUMNS = "columns.safetensors"
 
 SHARD = 2**25
 """Bytes of a shard, at most, unless a single row is larger: 32 MiB are checked in 30 ms."""
+
+MOST_ROWS = 4096
+"""Rows of a shard, at most: the source file of each is looked at before the first is used."""
 
 GONE = "gone: "
 """Start of the names of masks of images that are missing, among the columns."""
@@ -235,7 +240,7 @@ class _Column:
         if not image.missing:
             needed(self.reader.name, self.files, self.reader.what)
         size = storage_type(image.levels).itemsize * math.prod(image.shape)
-        object.__setattr__(self, "rows", max(1, SHARD // size))
+        object.__setattr__(self, "rows", min(MOST_ROWS, max(1, SHARD // size)))
 
     def write(self, workers: int, progress: bool) -> list[str]:
         """Write what is not there yet, and return the names of all shards."""
@@ -330,10 +335,12 @@ def stamp(path: Path) -> list[int] | None:
 
     Of a file in an archive, those of the archive.
     """
-    place = next((p for p in path.parents if p.suffix == ".zip" and p.is_file()), path)
+    place = path
+    if ".zip" in str(path.parent):
+        place = next((p for p in path.parents if p.suffix == ".zip" and p.is_file()), path)
     try:
-        status = place.stat()
-        if not place.is_dir():
+        status = os.stat(place)
+        if not S_ISDIR(status.st_mode):
             return [status.st_size, status.st_mtime_ns]
         inside = [child.stat() for child in place.iterdir()]
     except (FileNotFoundError, NotADirectoryError):
