@@ -174,8 +174,10 @@ def row(folder: Path, n: int) -> None:
     run = RunFolder(folder / "run")
     if not run.data_path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "rows.csv").write_text("\n".join(["size,light,scan", *(f"{k / n},{k % 7}.5,{k}" for k in range(n))]))  # fmt: skip
-        (folder / "study.yaml").write_text(yaml.safe_dump(STUDY | {"variables": {"scan": image}}))
+        lines = [f"{k / n},{k % 7}.5,{k}" for k in range(n)]
+        (folder / "rows.csv").write_text("\n".join(["size,light,scan", *lines]))
+        values = STUDY | {"variables": {"scan": image}}
+        (folder / "study.yaml").write_text(yaml.safe_dump(values))
         study = Study.load(folder / "study.yaml")
         (listing,) = study.data.listings(study.declared())  # type: ignore[union-attr]
         unread = unread_table(folder / "rows.csv", variables=listing.kinds)
