@@ -43,6 +43,7 @@ from rung3.data.files import (
     write_tensors,
 )
 from rung3.data.gathering import FileReader, Notes, absent, needed, read_levels
+from rung3.data.inside import File, Inside
 from rung3.data.names import slugs
 from rung3.data.rows import Rows
 from rung3.data.stored import Stored, storage_type
@@ -230,7 +231,7 @@ class _Column:
     """A column of images that is written shard by shard."""
 
     reader: FileReader
-    files: Sequence[Path | None]
+    files: Sequence[File | None]
     folder: Path
     stem: str
     rows: int = field(init=False)
@@ -284,7 +285,7 @@ class _Part:
     """The files of one shard."""
 
     reader: FileReader
-    files: Sequence[Path | None]
+    files: Sequence[File | None]
     folder: Path
     stem: str
 
@@ -323,7 +324,8 @@ class _Part:
 
     def _made_of(self) -> dict[str, Any]:
         """Return the files by row, and size and time of each that they are in."""
-        places = dict.fromkeys(file for file in self.files if file is not None)
+        there = [file for file in self.files if file is not None]
+        places = dict.fromkeys(file.path if isinstance(file, Inside) else file for file in there)
         return {
             "rows": ["" if file is None else str(file) for file in self.files],
             "stamps": {str(path): stamp(path) for path in places},
