@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 import torch
 from PIL import Image as Pictures
 
-from rung3 import SCM, Categorical, Image, Rows, worlds
+from rung3 import SCM, Categorical, Continuous, Image, Rows, data, worlds
 from rung3.mechanisms import VAE, Equation
 from rung3.scm import generation
 from rung3.scm.generation import MANIFEST, generate, generated
@@ -71,6 +72,30 @@ def test_answers_are_those_of_the_model(model: SCM, rows: Rows, tmp_path: Path) 
         "t": "intervened", "w": "propagated", "kind": "observed", "image": "propagated"
     }  # fmt: skip
     assert told["rung"] == "imagining"
+
+
+def test_archives_hold_the_same_and_are_read_as_a_table(
+    model: SCM, rows: Rows, tmp_path: Path
+) -> None:
+    draws: dict[str, Any] = {"particles": 2, "numbers": [3, 4, 290], "shard_rows": 2}
+    write(model, rows, tmp_path / "parquet", **draws)
+    shards = write(model, rows, tmp_path / "tar", form="tar", **draws)
+    with tarfile.open(shards[0]) as archive:
+        names = archive.getnames()
+    assert names[:3] == ["000000003-000.json", "000000003-000.image.png", "000000003-001.json"]
+    assert answers(tmp_path / "tar").to_pylist() == answers(tmp_path / "parquet").to_pylist()
+    again = write(model, rows, tmp_path / "again", form="tar", workers=1, **draws)
+    assert [shard.name for shard in again] == [shard.name for shard in shards]
+    read = [
+        data.table(tmp_path / form, variables={"t": Continuous(), "image": Image(1, 32, 32)})
+        for form in ("tar", "parquet")
+    ]
+    assert torch.equal(read[0]["t"], read[1]["t"])
+    assert torch.equal(read[0]["image"], read[1]["image"])
+    with pytest.raises(ValueError, match=r"query was .* and is .*'form': 'tar'"):
+        write(model, rows, tmp_path / "parquet", form="tar", **draws)
+    with pytest.raises(ValueError, match="form='zip': expected one of parquet, tar"):
+        write(model, rows, tmp_path / "zip", form="zip")
 
 
 def test_images_are_pngs_of_the_answer(model: SCM, rows: Rows, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""The command `rung3 generate`: what many rows would have been, as a folder of Parquet shards."""
+"""The command `rung3 generate`: what many rows would have been, as a folder of shards."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,13 @@ from rung3.cli.arguments import Particles, RunPath, Seed
 from rung3.cli.console import say, say_path
 
 __all__ = ["generate"]
+
+
+class Form(StrEnum):
+    """What shards are."""
+
+    PARQUET = "parquet"
+    TAR = "tar"
 
 
 def generate(
@@ -34,9 +42,12 @@ def generate(
     particles: Particles = None,
     seed: Seed = 0,
     shard_rows: Annotated[int | None, typer.Option(min=1, help="Rows of a shard.")] = None,
+    form: Annotated[
+        Form, typer.Option("--format", help="Parquet files, or tar archives as of WebDataset.")
+    ] = Form.PARQUET,
     workers: Annotated[int, typer.Option(min=1, help="Processes, each on one thread.")] = 1,
 ) -> None:
-    """Write what many rows would have been, as Parquet shards; the same command goes on."""
+    """Write what many rows would have been, as shards; the same command goes on."""
     from rung3.scm import generation
     from rung3.study.bulk import find_rows
     from rung3.study.folder import RunFolder
@@ -57,6 +68,7 @@ def generate(
         seed=seed,
         numbers=sorted(set(found.numbers)),
         shard_rows=shard_rows,
+        form=form.value,
         workers=workers,
     )
     say(f"{len(found.numbers)} rows: do({escape(', '.join(do))}), shards: {len(shards)}")

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from torch import Tensor
 
+from rung3.data.inside import File
 from rung3.data.stored import Held, Stored, storage_type
 from rung3.data.variables import Image
 
@@ -69,7 +69,7 @@ class Notes:
     resized: tuple[int, str] = (0, "")
     grey: tuple[int, str] = (0, "")
 
-    def add(self, file: Path, note: Note | None) -> None:
+    def add(self, file: File, note: Note | None) -> None:
         """Add what was done to one file."""
         if note is None:
             return
@@ -117,7 +117,7 @@ class FileReader(ABC):
         self.name, self.image = name, image
 
     @abstractmethod
-    def read(self, file: Path) -> tuple[Tensor, Note | None]:
+    def read(self, file: File) -> tuple[Tensor, Note | None]:
         """Return the image, `(C, H, W)` or `(C, D, H, W)` in [0, 1], and what was done to it.
 
         Raises:
@@ -142,7 +142,7 @@ class FileReader(ABC):
 
 def gather(
     reader: FileReader,
-    files: Sequence[Path | None],
+    files: Sequence[File | None],
     workers: int | None = None,
     progress: bool = False,
 ) -> Tensor:
@@ -172,13 +172,13 @@ def gather(
     return Stored(Held(array), image.levels, absent(files))
 
 
-def absent(files: Sequence[Path | None]) -> Array | None:
+def absent(files: Sequence[File | None]) -> Array | None:
     """Return a mask of the rows that have no file; `None` if all have one."""
     mask = np.array([file is None for file in files], dtype=bool)
     return mask if mask.any() else None
 
 
-def read_levels(reader: FileReader, files: Sequence[Path | None], into: Array) -> Notes:
+def read_levels(reader: FileReader, files: Sequence[File | None], into: Array) -> Notes:
     """Read some files as they are stored, one after the other, into an array `(n, *shape)`."""
     notes, levels = Notes(), reader.image.levels
     for place, file in enumerate(files):
@@ -190,7 +190,7 @@ def read_levels(reader: FileReader, files: Sequence[Path | None], into: Array) -
     return notes
 
 
-def needed(name: str, files: Sequence[Path | None], what: str) -> None:
+def needed(name: str, files: Sequence[File | None], what: str) -> None:
     """Refuse rows that name no file.
 
     Raises:
@@ -205,7 +205,7 @@ def needed(name: str, files: Sequence[Path | None], what: str) -> None:
 
 
 def _read(
-    reader: FileReader, files: Sequence[Path | None], array: Array, workers: int | None,
+    reader: FileReader, files: Sequence[File | None], array: Array, workers: int | None,
     progress: bool,
 ) -> Iterable[Notes]:  # fmt: skip
     """Yield what was done to files, block by block, once they are in the array."""

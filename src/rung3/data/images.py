@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.gathering import FileReader, Note, Notes, gather, needed
+from rung3.data.inside import File, Inside
 from rung3.data.resizing import Fit, place
 from rung3.data.variables import TOLERANCE, Image, Mask
 
@@ -225,7 +226,7 @@ def _pixels(picture: Pillow) -> tuple[Array, bool]:
 
 def read_images(
     name: str,
-    files: Sequence[Path | None],
+    files: Sequence[File | None],
     image: Image | None = None,
     size: tuple[int, int] | None = None,
     fit: Fit | None = None,
@@ -258,7 +259,7 @@ def read_images(
 
 def pictures(
     name: str,
-    files: Sequence[Path | None],
+    files: Sequence[File | None],
     image: Image | None = None,
     size: tuple[int, int] | None = None,
     fit: Fit | None = None,
@@ -285,7 +286,7 @@ class Pictures(FileReader):
     what = "image file"
     threads = True
 
-    def __init__(self, name: str, image: Image, first: Path | None = None, alike: int = 0) -> None:
+    def __init__(self, name: str, image: Image, first: File | None = None, alike: int = 0) -> None:
         super().__init__(name, image)
         self.first, self.alike = first, alike
         if image.channels not in (1, 3):
@@ -294,7 +295,7 @@ class Pictures(FileReader):
     def bounded(self) -> AbstractContextManager[None]:
         return bounded()
 
-    def read(self, file: Path) -> tuple[Tensor, Note | None]:
+    def read(self, file: File) -> tuple[Tensor, Note | None]:
         name, image = self.name, self.image
         if image.depth is not None:
             raise ValueError(
@@ -331,7 +332,7 @@ class Pictures(FileReader):
 
 
 def _as_first(
-    name: str, files: Sequence[Path | None], size: tuple[int, int] | None, fit: Fit | None
+    name: str, files: Sequence[File | None], size: tuple[int, int] | None, fit: Fit | None
 ) -> Image:
     """Return the variable of images like the first file; all rows must have one."""
     needed(name, files, Pictures.what)
@@ -341,9 +342,9 @@ def _as_first(
     return Image(first.shape[0], height, width, bits=first.bits, fit=fit)
 
 
-def _open(name: str, file: Path) -> Picture:
+def _open(name: str, file: File) -> Picture:
     try:
-        return _decoded(file, FORMATS)
+        return _decoded(file.open() if isinstance(file, Inside) else file, FORMATS)
     except FileNotFoundError:
         raise ValueError(f"{name}: image file {file} is missing") from None
     except ValueError as error:

@@ -19,10 +19,12 @@ import hashlib
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,7 @@ from rung3.data.files import (
     write_tensors,
 )
 from rung3.data.gathering import FileReader, Notes, absent, needed, read_levels
+from rung3.data.inside import File, Inside
 from rung3.data.names import slugs
 from rung3.data.rows import Rows
 from rung3.data.stored import Stored, storage_type
@@ -57,6 +60,9 @@ COLUMNS = "columns.safetensors"
 
 SHARD = 2**25
 """Bytes of a shard, at most, unless a single row is larger: 32 MiB are checked in 30 ms."""
+
+MOST_ROWS = 4096
+"""Rows of a shard, at most: the source file of each is looked at before the first is used."""
 
 GONE = "gone: "
 """Start of the names of masks of images that are missing, among the columns."""
@@ -225,7 +231,7 @@ class _Column:
     """A column of images that is written shard by shard."""
 
     reader: FileReader
-    files: Sequence[Path | None]
+    files: Sequence[File | None]
     folder: Path
     stem: str
     rows: int = field(init=False)
@@ -235,7 +241,7 @@ class _Column:
         if not image.missing:
             needed(self.reader.name, self.files, self.reader.what)
         size = storage_type(image.levels).itemsize * math.prod(image.shape)
-        object.__setattr__(self, "rows", max(1, SHARD // size))
+        object.__setattr__(self, "rows", min(MOST_ROWS, max(1, SHARD // size)))
 
     def write(self, workers: int, progress: bool) -> list[str]:
         """Write what is not there yet, and return the names of all shards."""
@@ -279,7 +285,7 @@ class _Part:
     """The files of one shard."""
 
     reader: FileReader
-    files: Sequence[Path | None]
+    files: Sequence[File | None]
     folder: Path
     stem: str
 
@@ -318,7 +324,8 @@ class _Part:
 
     def _made_of(self) -> dict[str, Any]:
         """Return the files by row, and size and time of each that they are in."""
-        places = dict.fromkeys(file for file in self.files if file is not None)
+        there = [file for file in self.files if file is not None]
+        places = dict.fromkeys(file.path if isinstance(file, Inside) else file for file in there)
         return {
             "rows": ["" if file is None else str(file) for file in self.files],
             "stamps": {str(path): stamp(path) for path in places},
@@ -330,10 +337,12 @@ def stamp(path: Path) -> list[int] | None:
 
     Of a file in an archive, those of the archive.
     """
-    place = next((p for p in path.parents if p.suffix == ".zip" and p.is_file()), path)
+    place = path
+    if ".zip" in str(path.parent):
+        place = next((p for p in path.parents if p.suffix == ".zip" and p.is_file()), path)
     try:
-        status = place.stat()
-        if not place.is_dir():
+        status = os.stat(place)
+        if not S_ISDIR(status.st_mode):
             return [status.st_size, status.st_mtime_ns]
         inside = [child.stat() for child in place.iterdir()]
     except (FileNotFoundError, NotADirectoryError):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import Tensor
 
 from rung3.data.gathering import FileReader, gather
+from rung3.data.inside import File
 from rung3.data.memory import require
 from rung3.data.rows import Rows
 from rung3.data.stored import storage_type
@@ -30,7 +30,7 @@ class Unread:
 
     names: Sequence[str]
     values: Mapping[str, Tensor]
-    images: Mapping[str, tuple[FileReader, Sequence[Path | None]]]
+    images: Mapping[str, tuple[FileReader, Sequence[File | None]]]
     n: int
 
     @property

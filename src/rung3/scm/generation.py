@@ -23,7 +23,7 @@ from fnmatch import fnmatch
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -39,7 +39,15 @@ from rung3.mechanisms import Mechanism
 from rung3.scm import imputation, reading
 from rung3.scm.districts.loaded import unwrapped
 from rung3.scm.scm import SCM, load
-from rung3.scm.shards import answers, check_shard, find_shards, schema, write_shard
+from rung3.scm.shards import (
+    Form,
+    answers,
+    check_shard,
+    find_shards,
+    read_shard,
+    schema,
+    write_shard,
+)  # fmt: skip
 
 __all__ = ["answer_part", "generate", "generated", "group_rows", "set_up"]
 
@@ -66,12 +74,19 @@ class Query:
         hold: Variables kept at their factual values.
         particles: Number K of draws of the noise; `None` for one.
         seed: Of the draws.
+        form: What the shards of answers are.
     """
 
     do: Mapping[str, str]
     hold: Sequence[str]
     particles: int | None
     seed: int
+    form: Form = "parquet"
+
+    def config(self) -> dict[str, Any]:
+        """Return it as a manifest has it; of Parquet files, as those of before."""
+        given = asdict(self)
+        return {k: v for k, v in given.items() if (k, v) != ("form", "parquet")}
 
 
 @dataclass(frozen=True)
@@ -104,13 +119,15 @@ def generate(
     seed: int = 0,
     numbers: Sequence[int] | None = None,
     shard_rows: int | None = None,
+    form: Form = "parquet",
     workers: int = 1,
     progress: bool = True,
 ) -> list[Path]:
-    """Say what many rows would have been, and write the answers to a folder of Parquet files.
+    """Say what many rows would have been, and write the answers to a folder of shards.
 
     A call that was killed is given again, and goes on with the shards that are missing; one that is
-    truncated or altered is written anew, with a warning. `pandas.read_parquet(out)` reads all.
+    truncated or altered is written anew, with a warning. `pandas.read_parquet(out)` reads all, and
+    `rung3.data.table(out)` with the images, of archives too.
 
     Args:
         model: The model.
@@ -122,6 +139,7 @@ def generate(
         seed: Of the draws.
         numbers: Which rows, by their numbers from 0, rising; all if not given.
         shard_rows: Rows of a shard; such that it has some ten million numbers, if not given.
+        form: Shards as Parquet files, or as tar archives in the convention of WebDataset.
         workers: Processes on this machine, each on one thread. With several, the call must stand
             under `if __name__ == "__main__":` in a script, as new processes import it.
         progress: Whether to show a progress bar.
@@ -152,10 +170,14 @@ def generate(
     chosen = _numbers(numbers, rows.n)
     if workers < 1 or (shard_rows is not None and shard_rows < 1):
         raise ValueError(f"workers={workers}, shard_rows={shard_rows}: each must be at least 1")
+    if form not in get_args(Form):
+        raise ValueError(f"form={form!r}: expected one of {', '.join(get_args(Form))}")
+    if form == "tar" and (split := [name for name in model.variables if "/" in name]):
+        raise ValueError(f"{split[0]}: members of archives are named by variables, without '/'")
     size = shard_rows or _shard_rows(model)
     settings, targets = _interventions(model, do, rows.n)
     told = {name: _text(name, value, settings, targets) for name, value in do.items()}
-    query = Query(told, sorted(hold), particles, base_seed(seed))
+    query = Query(told, sorted(hold), particles, base_seed(seed), form)
     _try(model, query, _part(model, rows, settings, targets, 0, chosen[:1]))
     folder = Path(out)
     _claim(folder, _manifest(model, query, rows, chosen, size))
@@ -179,8 +201,6 @@ def generated(out: str | Path) -> Iterator[pa.Table]:
     Raises:
         ValueError: If there is no manifest, a shard is missing, or one is truncated or altered.
     """
-    import pyarrow.parquet as pq
-
     folder = Path(out)
     manifest = _read_manifest(folder)
     shards = find_shards(folder)
@@ -192,7 +212,7 @@ def generated(out: str | Path) -> Iterator[pa.Table]:
     for k in range(manifest["shards"]):
         if not check_shard(shards[k]):
             raise ValueError(f"{_damaged(shards[k])}; the call that wrote it writes it anew")
-        yield pq.read_table(shards[k])
+        yield read_shard(shards[k])
 
 
 # What is asked -----------------------------------------------------------------------------------
@@ -322,7 +342,7 @@ def _manifest(
     return {
         "format": 1,
         "model": _model_digest(model),
-        "query": asdict(query),
+        "query": query.config(),
         "rows": {"n": len(numbers), "digest": hashed.hexdigest()[:12]},
         "shard_rows": size,
         "shards": -(-len(numbers) // size),
@@ -497,7 +517,8 @@ def answer_part(model: SCM, query: Query, folder: Path, part: Part) -> str:
     for group, members in groupby(places, lambda member: member[1] // size):
         at, numbers = (list(column) for column in zip(*members, strict=True))
         tables.append(_answer_group(model, query, part, group * size, at, numbers, columns))
-    return write_shard(folder, part.shard, pa.concat_tables(tables).combine_chunks())
+    table = pa.concat_tables(tables).combine_chunks()
+    return write_shard(folder, part.shard, table, query.form)
 
 
 def _answer_group(

@@ -1,4 +1,4 @@
-"""Shards of answers: Parquet files, each named by its own digest.
+"""Shards of answers: Parquet files or tar archives, each named by its own digest.
 
     row          the number of the row that was asked about
     draw         which of K draws of the noise, where there are several
@@ -8,7 +8,9 @@
     provenance   what the answer rests on, as JSON: rung, status, interventions, abductions ...
 
 An image of at most 8 bits in one or three channels, or of 16 in one, is a PNG; any other is its
-numbers as bytes, of the shape and type that the metadata of its column name.
+numbers as bytes, of the shape and type that the metadata of its column name. A tar archive holds
+the same in the convention of WebDataset: of each line `000000012.json` (with draws
+`000000012-003.json`), and beside it `000000012.scan.png`, or `.npy` where it is no PNG.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ import hashlib
 import io
 import json
 import re
+import tarfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
@@ -30,10 +34,13 @@ from rung3.data.files import draft, sha256
 from rung3.data.rows import Rows
 from rung3.data.variables import Continuous, Discrete, Image, Variable
 
-__all__ = ["answers", "check_shard", "find_shards", "schema", "write_shard"]
+__all__ = ["answers", "check_shard", "find_shards", "read_shard", "schema", "write_shard"]
 
-NAME = re.compile(r"shard-(\d{6,})-([0-9a-f]{64})\.parquet")
+NAME = re.compile(r"shard-(\d{6,})-([0-9a-f]{64})\.(parquet|tar)")
 """Names of shards: number and SHA-256."""
+
+Form: TypeAlias = Literal["parquet", "tar"]
+"""What a shard is."""
 
 COLUMNS = ("row", "draw", "outside", "read", "provenance")
 """Columns beside the variables, which cannot be called so."""
@@ -101,18 +108,20 @@ def answers(
     return pa.table({name: cells[name] for name in columns.names}, schema=columns)
 
 
-def write_shard(folder: Path, number: int, table: pa.Table) -> str:
+def write_shard(folder: Path, number: int, table: pa.Table, form: Form = "parquet") -> str:
     """Write a shard under its name, whole or not at all, and return the name.
+
+    Args:
+        folder: Where to.
+        number: Of the shard.
+        table: Its lines, as `answers` gives them.
+        form: A Parquet file, or a tar archive.
 
     Raises:
         OSError: If it cannot be written, as where the disk is full.
     """
-    file = io.BytesIO()
-    packed = [f.name for f in table.schema if (f.metadata or {}).get(b"encoding") == b"png"]
-    kinds = {name: "none" if name in packed else "zstd" for name in table.schema.names}
-    pq.write_table(table, file, compression=kinds, use_dictionary=["provenance"])
-    content = file.getvalue()
-    name = f"shard-{number:06}-{hashlib.sha256(content).hexdigest()}.parquet"
+    content = _parquet(table) if form == "parquet" else _tar(table)
+    name = f"shard-{number:06}-{hashlib.sha256(content).hexdigest()}.{form}"
     try:
         with draft(folder / name) as beside:
             beside.write_bytes(content)
@@ -127,7 +136,7 @@ def write_shard(folder: Path, number: int, table: pa.Table) -> str:
 
 def find_shards(folder: Path) -> dict[int, Path]:
     """Return the shards in a folder, by number."""
-    found = (NAME.fullmatch(path.name) for path in sorted(folder.glob("shard-*.parquet")))
+    found = (NAME.fullmatch(path.name) for path in sorted(folder.glob("shard-*")))
     return {int(match[1]): folder / match[0] for match in found if match}
 
 
@@ -135,6 +144,59 @@ def check_shard(path: Path) -> bool:
     """Return whether a shard is what was written: neither truncated nor altered."""
     match = NAME.fullmatch(path.name)
     return match is not None and sha256(path) == match[2]
+
+
+def read_shard(path: Path) -> pa.Table:
+    """Read a shard as the table that it was written from; of a tar archive JSON's own types."""
+    if path.suffix == ".parquet":
+        return pq.read_table(path)
+    lines: dict[str, dict[str, Any]] = {}
+    with tarfile.open(path, "r:") as archive:
+        for member in archive:
+            key, _, kind = member.name.partition(".")
+            file = archive.extractfile(member)
+            assert file is not None
+            content, line = file.read(), lines.setdefault(key, {})
+            line.update(
+                json.loads(content) if kind == "json" else {kind.rpartition(".")[0]: content}
+            )
+    return pa.Table.from_pylist(list(lines.values()))
+
+
+def _parquet(table: pa.Table) -> bytes:
+    file = io.BytesIO()
+    packed = [f.name for f in table.schema if (f.metadata or {}).get(b"encoding") == b"png"]
+    kinds = {name: "none" if name in packed else "zstd" for name in table.schema.names}
+    pq.write_table(table, file, compression=kinds, use_dictionary=["provenance"])
+    return file.getvalue()
+
+
+def _tar(table: pa.Table) -> bytes:
+    """Return an archive whose bytes are a function of the table alone: it tells no time."""
+    file = io.BytesIO()
+    about = {f.name: f.metadata for f in table.schema if f.metadata and b"encoding" in f.metadata}
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for line in table.to_pylist():
+            draw = f"-{line['draw']:03}" if "draw" in line else ""
+            key = f"{line['row']:09}{draw}"
+            values = {name: value for name, value in line.items() if name not in about}
+            parts = {"json": json.dumps(values).encode()}
+            for name, said in about.items():
+                png = said[b"encoding"] == b"png"
+                parts[f"{name}.{'png' if png else 'npy'}"] = (
+                    line[name] if png else _npy(line[name], json.loads(said[b"shape"]))
+                )
+            for kind, content in parts.items():
+                member = tarfile.TarInfo(f"{key}.{kind}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+def _npy(content: bytes, shape: Sequence[int]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.frombuffer(content, "<f4").reshape(shape))
+    return file.getvalue()
 
 
 def _field(name: str, variable: Variable) -> pa.Field:

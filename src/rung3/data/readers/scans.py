@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from rung3.data.gathering import FileReader, Note, Notes, gather
+from rung3.data.inside import File, Inside
 from rung3.data.readers.dicom import is_dicom, read_dicom
 from rung3.data.readers.nifti import is_nifti, read_nifti
 from rung3.data.readers.picture_scan import is_picture, read_picture
@@ -52,7 +53,7 @@ def open_scan(path: str | Path, options: ScanOptions | None = None) -> Scan:
 
 def read_scans(
     name: str,
-    files: Sequence[Path | None],
+    files: Sequence[File | None],
     image: Image,
     options: ScanOptions | None = None,
     *,
@@ -93,7 +94,9 @@ class Scans(FileReader):
         super().__init__(name, image)
         self.options = options
 
-    def read(self, file: Path) -> tuple[Tensor, Note | None]:
+    def read(self, file: File) -> tuple[Tensor, Note | None]:
+        if isinstance(file, Inside):
+            raise ValueError(f"{self.name}: {file}: scans are read from files of their own")
         try:
             value, change = open_scan(file, self.options).value(self.image)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""A table, CSV or Parquet, one row a subject; columns may name files of images and scans."""
+"""A table, one row a subject; columns may name, or hold, files of images and scans."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rung3.data.gathering import FileReader
 from rung3.data.images import pictures
+from rung3.data.inside import File, Inside, is_shards, read_parquet, read_shards
 from rung3.data.precision import held
 from rung3.data.readers.scans import ScanOptions, Scans, is_scan
 from rung3.data.resizing import Fit
@@ -54,7 +55,9 @@ def table(
     place; `clone()` it.
 
     Args:
-        path: A `.csv` or `.parquet` file.
+        path: A `.csv` or `.parquet` file; or shards, whose pictures lie inside: a `.tar` archive
+            or a folder of them, in the convention of WebDataset (`rung3.data.inside`), or a folder
+            of Parquet files.
         columns: Which columns to read; by default those of `variables`, else all.
         variables: What the columns are. Names of categories are turned into codes by their
             `labels`, values are checked, and images have the channels, size and bits stated here;
@@ -97,9 +100,9 @@ def unread_table(
 ) -> Unread:
     """Read a table, and leave its images in their files; arguments are those of `table`."""
     path, variables = Path(path), dict(variables or {})
-    frame = _read(path, variables)
     named = [image_column] if isinstance(image_column, str) else list(image_column or ())
     images = [name for name, kind in variables.items() if isinstance(kind, Image)] + named
+    frame = _read(path, variables, images)
     if frame.empty:
         raise ValueError(f"{path} has no rows; expected at least one")
     wanted = list(dict.fromkeys([*(columns or variables or frame.columns), *images]))
@@ -109,29 +112,36 @@ def unread_table(
         there = f"{list(frame.columns)}" + (f"; {hint}" if hint else "")
         raise ValueError(f"{path}: no column {missing[0]!r}; it has {there}")
     values: dict[str, Tensor] = {}
-    readers: dict[str, tuple[FileReader, Sequence[Path | None]]] = {}
+    readers: dict[str, tuple[FileReader, Sequence[File | None]]] = {}
     for name in wanted:
         variable = variables.get(name)
         if name not in images:
             values[name] = _read_column(path, name, frame[name], variable)
         elif variable is None or isinstance(variable, Image):
-            paths = frame[name].fillna("").astype(str).str.strip()
-            files = [path.parent / file if file else None for file in paths]
+            files = _files(path, frame[name])
             readers[name] = _reader(name, files, variable, size, fit, scans or {}), files
         else:
             raise ValueError(f"{name} is {variable}, and an image_column; declare it an Image")
     return Unread(wanted, values, readers, len(frame))
 
 
+def _files(path: Path, column: pd.Series[Any]) -> list[File | None]:
+    """Return the files that a column names, or the pictures inside shards that it holds."""
+    if any(isinstance(cell, Inside) for cell in column):
+        return [cell if isinstance(cell, Inside) else None for cell in column]
+    names = column.fillna("").astype(str).str.strip()
+    return [path.parent / name if name else None for name in names]
+
+
 def _reader(
     name: str,
-    files: Sequence[Path | None],
+    files: Sequence[File | None],
     variable: Image | None,
     size: tuple[int, int] | None,
     fit: Fit | None,
     scans: Mapping[str, ScanOptions],
 ) -> FileReader:
-    if name not in scans and not any(is_scan(file) for file in files if file):
+    if name not in scans and not any(is_scan(file) for file in files if isinstance(file, Path)):
         return pictures(name, files, variable, size, fit)
     if variable is None:
         raise ValueError(f"{name}: names scans; say with variables= what Image they are")
@@ -165,19 +175,25 @@ def column(path: str | Path, name: str) -> list[str]:
     return values.astype(str).tolist()
 
 
-def _read(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:
-    import pandas as pd
+def _read(
+    path: Path, variables: Mapping[str, Variable], images: Sequence[str] = ()
+) -> pd.DataFrame:
 
+    if is_shards(path):
+        return read_shards(path, images)
     if not path.is_file():
-        raise ValueError(f"{path} is missing; expected a table, .csv or .parquet")
+        raise ValueError(
+            f"{path} is missing; expected a table, .csv or .parquet, or shards, a .tar or a folder "
+            "of .tar or .parquet files"
+        )
     try:
         if path.suffix == ".csv":
             return _read_csv(path, variables)
         if path.suffix == ".parquet":
-            return pd.read_parquet(path)
+            return read_parquet([path], images)
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read: {str(error).strip()}") from None
-    raise ValueError(f"{path}: expected a .csv or .parquet file")
+    raise ValueError(f"{path}: expected a .csv, .parquet or .tar file")
 
 
 def _read_csv(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:
