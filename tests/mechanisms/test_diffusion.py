@@ -12,7 +12,10 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from rung3 import SCM, Binary, Categorical, Continuous, Image, fit, load
+from rung3.data.rows import Rows
 from rung3.data.variables import Variable
+from rung3.evaluation.bootstrap import Bootstrap
+from rung3.evaluation.measures.collapse import divergences
 from rung3.mechanisms import Diffusion, FlowMatching
 from rung3.mechanisms.diffusion import LEAST_LOG_SNR, MOST_LOG_SNR
 from rung3.mechanisms.path import Path
@@ -188,7 +191,7 @@ def test_solvers_agree_on_counterfactuals_and_not_only_on_round_trips(family: ty
         for m in (mechanism, mechanism.for_query(solver="o-belm"))
     )
     assert (heun - x).abs().max() > 0.1
-    torch.testing.assert_close(heun, belm, rtol=0, atol=1e-3)
+    torch.testing.assert_close(heun, belm, rtol=0, atol=5e-3)
 
 
 def test_the_residual_of_the_second_state_holds_nothing_that_the_first_tells() -> None:
@@ -240,6 +243,15 @@ def test_particles_have_codes_of_their_own(family: type[Path]) -> None:
     noise = mechanism.abduct(x, given(), 3, torch.Generator().manual_seed(0))
     assert noise["z"].shape == (3, 4, 2)
     assert not torch.equal(noise["z"][0], noise["z"][1])
+
+
+def test_the_report_says_what_the_code_holds() -> None:
+    mechanism = Diffusion(network=TINY, latent=3)
+    model = SCM("x", {"x": IMAGE}, {"x": mechanism}).eval()
+    rows = Rows({"x": values(IMAGE)})
+    held = divergences(model, rows, 4, Bootstrap(4, 10), 0)["x"]["z"]
+    assert held["dimensions"] == 3
+    assert held["mean"] > 0
 
 
 # Queries and storage ------------------------------------------------------------------------------
