@@ -134,7 +134,8 @@ def test_each_family_of_a_sweep_over_two_settings_has_its_own_line() -> None:
         for family, drift in (("HVAE", 1.0), ("Diffusion", 3.0))
         for k in (2, 10, 4)
     }
-    lines = tradeoff(compare({**both, "counterfactual": made(2.0, 0.5, 0.3)})).axes[0].lines
+    both["counterfactual"] = made(2.0, 0.5, 0.3)
+    lines = tradeoff(compare(both)).axes[0].lines
     joined = [np.asarray(line.get_xdata()) for line in lines[:2]]
     np.testing.assert_allclose(joined, [[2, 4, 10], [6, 12, 30]], atol=0.01)
 

@@ -132,7 +132,7 @@ def elbo(mechanism: Diffusion, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor
 def test_the_bound_is_that_of_a_hierarchical_vae_term_by_term() -> None:
     mechanism = perturbed(Diffusion, Continuous(dim=3), {}, size=0.3).double()
     x = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    noise = torch.randn(40, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(12, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     terms = mechanism.layers(x, {}, noise)
     reconstruction, prior, divergences = elbo(mechanism, x, noise)
     torch.testing.assert_close(terms.divergences, divergences, rtol=1e-7, atol=1e-10)
@@ -143,16 +143,16 @@ def test_the_bound_is_that_of_a_hierarchical_vae_term_by_term() -> None:
 
 
 def test_more_layers_make_the_bound_tighter_up_to_that_of_infinitely_many() -> None:
-    mechanism = perturbed(Diffusion, Continuous(), {}, size=0.1, draws=200)
-    x = torch.linspace(-2, 2, 400)
+    mechanism = perturbed(Diffusion, Continuous(), {}, size=0.1, draws=100)
+    x = torch.linspace(-2, 2, 200)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         means = [
-            float(mechanism.layers(x, {}, torch.randn(t, 400)).bound.mean()) for t in (25, 100, 800)
+            float(mechanism.layers(x, {}, torch.randn(t, 200)).bound.mean()) for t in (25, 100, 800)
         ]
         limit = float(mechanism.log_prob(x, {}).mean())
     assert means[0] < means[1] < means[2] < limit
-    assert limit - means[2] < 0.12
+    assert limit - means[2] < 0.2
 
 
 def test_before_training_the_bound_is_the_normal_density_of_the_data() -> None:
@@ -257,27 +257,29 @@ def test_the_report_says_what_the_code_holds() -> None:
 # Queries and storage ------------------------------------------------------------------------------
 
 
-def test_a_fitted_model_is_guided_saved_and_loaded(tmp_path: Any) -> None:
-    rows = {"a": given(32)["a"], "c": torch.arange(32) % 2, "x": values(IMAGE, 32)}
+def test_a_model_is_guided_saved_and_loaded(tmp_path: Any) -> None:
+    rows = {"a": given(2)["a"], "c": torch.tensor([0, 1]), "x": values(IMAGE, 2)}
     mechanism = Diffusion(network=TINY, steps=2, drop=0.2, latent=2, solver="o-belm")
-    model = SCM("{a c} -> x", {"c": Binary(), "x": IMAGE}, {"x": mechanism})
-    fit(model, rows, only=["x"], epochs=1, batch_size=16, precision="bf16-mixed", progress=False)
-    few = {name: value[:2] for name, value in rows.items()}
+    model = SCM("{a c} -> x", {"c": Binary(), "x": IMAGE}, {"x": mechanism}).eval()
+    for parameter in model.mechanisms["x"].parameters():
+        parameter.data += 0.1 * torch.ones_like(parameter)
     query: dict[str, Any] = {"do": {"a": 1.0}, "seed": 0}
-    plain = model.counterfactual(few, **query)["x"]
-    assert torch.equal(plain, model.counterfactual(few, **query, guidance=1)["x"])
-    model.mechanisms["x"].field.network.out.weight.data += 0.1  # type: ignore[union-attr,operator]
-    guided = model.counterfactual(few, **query, guidance=3, steps=3, abducted="state")["x"]
+    plain = model.counterfactual(rows, **query)["x"]
+    assert torch.equal(plain, model.counterfactual(rows, **query, guidance=1)["x"])
+    query |= {"guidance": 3, "steps": 3, "abducted": "state"}
+    guided = model.counterfactual(rows, **query)["x"]
+    assert not torch.equal(plain, guided)
     model.save(tmp_path / "model")
     again = load(tmp_path / "model")
-    assert again.mechanisms["x"].config() == model.mechanisms["x"].config()
-    repeated = again.counterfactual(few, **query, guidance=3, steps=3, abducted="state")["x"]
-    assert torch.equal(guided, repeated)
+    assert again.mechanisms["x"].config() == mechanism.config()
+    assert torch.equal(guided, again.counterfactual(rows, **query)["x"])
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_checkpoint(tmp_path: Any) -> None:
     rows = {"d": torch.arange(32) % 3, "x": values(IMAGE, 32)}
-    options: dict[str, Any] = {"batch_size": 8, "progress": False, "schedule": "constant"}
+    options: dict[str, Any] = {"batch_size": 16, "progress": False, "schedule": "constant"}
+    options |= {"precision": "bf16-mixed"}
 
     def model() -> SCM:
         torch.manual_seed(0)

@@ -219,5 +219,6 @@ class FlowMatching(Path):
         x, slope = self.space(value, parents)
         code, kl = self.encode(x, parents)
         velocity = self.plain_velocity(parents, len(x), code=code)
-        log_prob = path_log_density(velocity, x, self.steps, divergence) + slope - kl
-        return log_prob - self.log_levels()
+        log_prob = path_log_density(velocity, x, self.steps, divergence) - kl - self.log_levels()
+        units: Tensor = slope
+        return log_prob + units

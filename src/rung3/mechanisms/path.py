@@ -225,7 +225,8 @@ class Path(Mechanism):
         x = x.detach()
         u = self.pair(torch.randn_like(x), x, parents)
         code, kl = self.encode(x, parents)
-        penalty = self.space.fit_loss(value, parents) + self.beta * kl.mean() / x[0].numel()
+        penalty: Tensor = self.space.fit_loss(value, parents)
+        penalty = penalty + self.beta * kl.mean() / x[0].numel()
         return self.matching_loss(x, u, parents, code) + penalty
 
     def encode(
