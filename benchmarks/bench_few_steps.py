@@ -4,7 +4,8 @@
     python benchmarks/bench_few_steps.py MODEL --beside RECTIFIED HVAE_MODEL --plot few-steps.png
 
 Models are folders that `rung3 run` or `SCM.save` wrote; the study says the world and its test rows.
-A model whose image mechanism takes `steps` is asked at each number of them, another once. A
+A model whose image mechanism takes `steps` is asked at each number of them, by each solver, another
+once. A
 counterfactual is abduction, action and prediction of the image, given the true counterfactual
 parents (`benchmarks/skill.py`); seconds are those of the processor, on one thread.
 """
@@ -12,6 +13,7 @@ parents (`benchmarks/skill.py`); seconds are those of the processor, on one thre
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import torch
 
 from rung3 import load
 from rung3.mechanisms import Mechanism
+from rung3.mechanisms.inversion import INVERSIONS
 from rung3.study.study import Study
 from skill import Question, imagine, questions
 
@@ -51,6 +54,7 @@ def main() -> None:
     parser.add_argument("--study", default=STUDY)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--steps", type=int, nargs="+", default=[2, 4, 20, 50])
+    parser.add_argument("--solvers", nargs="+", default=["heun"], choices=list(INVERSIONS))
     parser.add_argument("--causes", nargs="+", default=["thickness", "intensity"])
     parser.add_argument("--rows", type=int, default=100)
     parser.add_argument("--plot", help="where the picture goes")
@@ -65,11 +69,13 @@ def main() -> None:
     for place in (options.model, *options.beside):
         mechanism = load(place).mechanisms[IMAGE]
         takes = "steps" in mechanism.query_options
-        for steps in options.steps if takes else [None]:
-            chosen = mechanism.for_query(steps=steps) if steps else mechanism
-            name = f"{Path(place).name}, {steps} steps" if steps else Path(place).name
+        ways = itertools.product(options.solvers, options.steps) if takes else [("", None)]
+        for solver, steps in ways:
+            chosen = mechanism.for_query(steps=steps, solver=solver) if steps else mechanism
+            curve = f"{Path(place).name}, {solver}" if steps else Path(place).name
+            name = f"{curve}, {steps} steps" if steps else curve
             rate, skills = measured(chosen, test, asked, kept=True)
-            curves.setdefault(Path(place).name, []).append((str(steps or ""), rate, skills))
+            curves.setdefault(curve, []).append((str(steps or ""), rate, skills))
             print(
                 f"{name:44}{rate:10.1f}" + "".join(f"{skill:18.3f}" for skill in skills.values()),
                 flush=True,

@@ -128,6 +128,18 @@ def test_runs_of_a_sweep_are_joined_in_the_order_of_their_values_and_others_are_
     assert all(np.size(line.get_xdata()) < 3 for line in lines)
 
 
+def test_each_family_of_a_sweep_over_two_settings_has_its_own_line() -> None:
+    both = {
+        f"kind={family},epochs={k}": made(drift * k, 0.8 / k, 0.1 * k)
+        for family, drift in (("HVAE", 1.0), ("Diffusion", 3.0))
+        for k in (2, 10, 4)
+    }
+    both["counterfactual"] = made(2.0, 0.5, 0.3)
+    lines = tradeoff(compare(both)).axes[0].lines
+    joined = [np.asarray(line.get_xdata()) for line in lines[:2]]
+    np.testing.assert_allclose(joined, [[2, 4, 10], [6, 12, 30]], atol=0.01)
+
+
 def test_without_a_truth_there_is_no_bar() -> None:
     blind = {"one": made(1.0, 0.5, None), "two": made(1.1, 0.4, None)}
     figure = tradeoff(compare(blind))

@@ -37,7 +37,7 @@ from rung3.data.seeding import base_seed, stream
 from rung3.data.variables import Continuous, Image
 from rung3.mechanisms.autoencoder import Autoencoder
 from rung3.mechanisms.base import NORMAL, ImpossibleError, Mechanism
-from rung3.mechanisms.flow_matching import FlowMatching
+from rung3.mechanisms.path import Path
 from rung3.scm import propagation, provenance
 from rung3.scm.model import Model
 from rung3.scm.nearest import Nearest, nearest
@@ -327,9 +327,9 @@ def _scores(mechanism: Mechanism, noise: Noise) -> dict[str, NormalScore | None]
         score = None if prior == NORMAL else NormalScore.of(prior)
         if prior == NORMAL or score is not None:
             return {"": score}
-    elif isinstance(mechanism, FlowMatching):
-        return {"u": None}
-    elif isinstance(mechanism, Autoencoder) and getattr(mechanism, "mediator", "") != "mixture":
+    elif isinstance(mechanism, Path) or (
+        isinstance(mechanism, Autoencoder) and getattr(mechanism, "mediator", "") != "mixture"
+    ):
         return {key: None for key in noise if key not in mechanism.observation_noise}
     raise ValueError(
         f"{name}: backtracking measures noise in standard deviations, and does not know the prior "

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rung3.data.rows import Rows, as_rows
 from rung3.data.splits import split
-from rung3.data.variables import Variable
+from rung3.data.variables import Continuous, Variable
 from rung3.mechanisms.base import Parents, Trainable
 from rung3.mechanisms.flow_matching import FlowMatching
 from rung3.scm.floating import in_own_precision
@@ -29,6 +29,9 @@ __all__ = ["rectify"]
 
 PAIR = "noise of the pair"
 """Name of the column of noise beside a variable's own."""
+
+CODE = "code of the pair"
+"""Name of the column of codes, where the mechanism has a code beside the state."""
 
 
 @in_own_precision
@@ -103,7 +106,8 @@ def _paired(mechanism: FlowMatching, rows: Rows) -> Rows:
     noise = in_parts(mechanism, mechanism.abduct, value, parents)
     assert not isinstance(noise, Tensor)
     columns = {column: complete[column].detach() for column in schema}
-    return Rows({**columns, PAIR: noise["u"].cpu()})
+    parts = {PAIR: noise["u"].cpu()} | ({CODE: noise["z"].cpu()} if "z" in noise else {})
+    return Rows({**columns, **parts})
 
 
 class _Pairs(Trainable):
@@ -114,6 +118,8 @@ class _Pairs(Trainable):
         self.mechanism = mechanism
         self.name, self.variable = mechanism.name, mechanism.variable
         self.parents: dict[str, Variable] = {**mechanism.parents, PAIR: mechanism.variable}
+        if mechanism.latent:
+            self.parents[CODE] = Continuous(dim=mechanism.latent)
 
     @property
     def learning_rate(self) -> float:
@@ -129,7 +135,7 @@ class _Pairs(Trainable):
     def loss(self, value: Tensor, parents: Parents) -> Tensor:
         given = {name: parents[name] for name in self.mechanism.parents}
         x, _ = self.mechanism.space(value, given)
-        return self.mechanism.matching_loss(x.detach(), parents[PAIR], given)
+        return self.mechanism.matching_loss(x.detach(), parents[PAIR], given, parents.get(CODE))
 
     def describe(self) -> str:
         return f"{self.mechanism.describe()} on pairs of its own"

@@ -21,6 +21,8 @@ from rung3.data.rows import Rows
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.log_prob import batches
 from rung3.mechanisms.autoencoder import UNUSED, Autoencoder
+from rung3.mechanisms.base import Mechanism, Parents
+from rung3.mechanisms.path import Path
 
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM
@@ -31,7 +33,7 @@ __all__ = ["divergences"]
 def divergences(
     model: SCM, rows: Rows, batch_size: int, bootstrap: Bootstrap, seed: int
 ) -> dict[str, Any]:
-    """Measure the divergence of posterior from prior by layer of latents, for every autoencoder.
+    """Measure the divergence of posterior from prior by layer of latents, for all that have some.
 
     Args:
         model: The model.
@@ -46,20 +48,36 @@ def divergences(
     """
     by_variable: dict[str, Any] = {}
     for name, mechanism in model.mechanisms.items():
-        if not isinstance(mechanism, Autoencoder):
+        if not (isinstance(mechanism, Autoencoder) or _has_code(mechanism)):
             continue
         parts: dict[str, list[Tensor]] = {}
         sizes: dict[str, int] = {}
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             for batch in batches(mechanism, rows, batch_size, model.device):
-                inferred = mechanism.infer(*batch)
-                for layer, kl in inferred.kl.items():
+                for layer, (z, kl) in _inferred(mechanism, *batch).items():
                     parts.setdefault(layer, []).append(kl.cpu())
-                    sizes[layer] = inferred.noise[layer][0].numel()
+                    sizes[layer] = z[0].numel()
         by_variable[name] = {}
         for layer, part in parts.items():
             mean = bootstrap.mean(torch.cat(part))
             held = {"dimensions": sizes[layer], "unused": mean["mean"] < UNUSED}
             by_variable[name][layer] = {**mean, "unit": "nats", **held}
     return by_variable
+
+
+def _has_code(mechanism: Mechanism) -> bool:
+    return isinstance(mechanism, Path) and bool(mechanism.latent)
+
+
+def _inferred(
+    mechanism: Mechanism, value: Tensor, parents: Parents
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return a draw of each layer's latents, `(n, ...)`, and their divergence, `(n,)`."""
+    if isinstance(mechanism, Path):
+        code, kl = mechanism.encode(mechanism.space(value, parents)[0], parents)
+        assert code is not None
+        return {"z": (code, kl)}
+    assert isinstance(mechanism, Autoencoder)
+    inferred = mechanism.infer(value, parents)
+    return {layer: (inferred.noise[layer], kl) for layer, kl in inferred.kl.items()}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.log_prob import batches
-from rung3.mechanisms.flow_matching import FlowMatching
+from rung3.mechanisms.path import Path
 
 if TYPE_CHECKING:
     from rung3.scm.scm import SCM
@@ -46,7 +46,7 @@ def mean_squares(
     by_variable: dict[str, Any] = {}
     some = {name: value[:MOST_ROWS] for name, value in rows.items()}
     for name, mechanism in model.mechanisms.items():
-        if not isinstance(mechanism, FlowMatching):
+        if not isinstance(mechanism, Path):
             continue
         squares = []
         for value, parents in batches(mechanism, some, batch_size, model.device):

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rung3.data.distances import unit as unit_of
@@ -140,6 +141,8 @@ def _published(panel: Panel, times: int, published: str | None) -> list[Point]:
 def tradeoff(comparison: Compared, times: int = 1, published: str | None = None) -> Figure:
     """Draw composition against effectiveness, with skill as colour; runs of a sweep are joined.
 
+    In a sweep over two settings, such as family and epochs, each value of the first has its line.
+
     Args:
         comparison: The models.
         times: Null interventions one after the other, as many as the reports have: 1 or 10.
@@ -246,8 +249,9 @@ def _interval(mean: Mapping[str, Any] | None, share_right: bool = False) -> Inte
 
 def _draw(axes: Axes, panel: Panel, shades: Any) -> None:
     xs, ys = [p.composition for p in panel.points], [p.effectiveness for p in panel.points]
-    joined = [point.place for point in _in_order(panel.points)]
-    axes.plot(*zip(*joined, strict=True), color=INK, linewidth=0.8, alpha=0.5, zorder=1)
+    for line in _lines(panel.points):
+        joined = [point.place for point in line]
+        axes.plot(*zip(*joined, strict=True), color=INK, linewidth=0.8, alpha=0.5, zorder=1)
     for point, x, y in zip(panel.points, xs, ys, strict=True):
         colour = INK if point.skill is None else shades.to_rgba(point.skill)
         axes.errorbar(
@@ -288,13 +292,18 @@ def _up(point: Point) -> float:
     return point.place[1]
 
 
-def _in_order(points: list[Point]) -> list[Point]:
-    """Sort points by the number after an equals sign in their names; none if they are no sweep."""
-    matches = [re.fullmatch(r"(.+)=([-+.\de]+)", point.name) for point in points]
-    swept = [match for match in matches if match is not None]
-    if len(swept) < len(points) or len({match[1] for match in swept}) > 1:
-        return []
-    return sorted(points, key=lambda point: float(point.name.rpartition("=")[2]))
+def _lines(points: list[Point]) -> list[list[Point]]:
+    """Return the points of each line, sorted by the number that ends their names.
+
+    Of a sweep over two settings, such as `kind=HVAE,epochs=2`, the last is followed along a line,
+    and each value of the other has its own; a point without a number is on none.
+    """
+    lines: dict[str, list[tuple[float, Point]]] = {}
+    for point in points:
+        swept = re.fullmatch(r"(.+)=([-+.\de]+)", point.name)
+        if swept is not None:
+            lines.setdefault(swept[1], []).append((float(swept[2]), point))
+    return [[point for _, point in sorted(line, key=itemgetter(0))] for line in lines.values()]
 
 
 def _arms(value: Interval) -> list[list[float]]:

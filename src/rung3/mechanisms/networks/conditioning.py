@@ -1,4 +1,4 @@
-"""What a velocity depends on beside the state: the time, and parents that may be left out.
+"""What a velocity depends on beside the state: the time, parents and a code, each to be left out.
 
 Each parent has a share of the context of its own (see `rung3.mechanisms.networks.context`). A
 parent that is left out has a learned share in its place, the same in every row:
@@ -6,7 +6,8 @@ parent that is left out has a learned share in its place, the same in every row:
     c = (c_1, ..., c_K),   c_k = f_k(pa_k), or a_k where parent k is left out.
 
 A network that saw each parent left out by itself in training knows the velocity given any of them,
-which guidance compares (`rung3.mechanisms.flow_matching`).
+which guidance compares (`rung3.mechanisms.guidance`). A code beside the state
+(`rung3.mechanisms.semantic`) has a share too, and is left out in the same way.
 """
 
 from __future__ import annotations
@@ -29,12 +30,19 @@ FREQUENCIES = 8
 TIME_WIDTH = 64
 """Length of the time's share of the features."""
 
+CODE_WIDTH = 64
+"""Length of the code's share of the features."""
+
+DROP_CODE = 0.1
+"""Share of the rows without code in training, so that answers from the state alone are known."""
+
 
 class Conditioning(nn.Module):
-    """Time and parents as features `(n, width)`; each parent can be left out.
+    """Time, parents and a code as features `(n, width)`; each parent and the code can be left out.
 
     Args:
         parents: The parents' variables, by name.
+        latent: Length of the code; 0 for none.
 
     Attributes:
         width: Length of the features.
@@ -52,7 +60,7 @@ class Conditioning(nn.Module):
 
     frequencies: Tensor
 
-    def __init__(self, parents: Mapping[str, Variable]) -> None:
+    def __init__(self, parents: Mapping[str, Variable], latent: int = 0) -> None:
         super().__init__()
         self.names = list(parents)
         self.parents = Context(parents)
@@ -68,6 +76,10 @@ class Conditioning(nn.Module):
             nn.SiLU(),
         )
         self.width = TIME_WIDTH + self.parents.width
+        self.code = nn.Linear(latent, CODE_WIDTH) if latent else None
+        if latent:
+            self.no_code = nn.Parameter(torch.zeros(CODE_WIDTH))
+            self.width += CODE_WIDTH
 
     def calibrate(self, parents: Parents) -> None:
         """Take the location and scale of the parents from training data."""
@@ -79,8 +91,10 @@ class Conditioning(nn.Module):
         n: int,
         without: set[str] | frozenset[str] = frozenset(),
         drop: float = 0.0,
+        code: Tensor | None = None,
+        drop_code: bool = False,
     ) -> Tensor:
-        """Return the parents' part, which is the same at every time, `(n, parents' width)`.
+        """Return what is the same at every time, `(n, width of parents and code)`.
 
         Args:
             parents: The parents' values, `(n, ...)`.
@@ -88,7 +102,22 @@ class Conditioning(nn.Module):
             without: Names of parents left out in every row.
             drop: Probability with which each parent is left out of each row, by torch's own random
                 numbers.
+            code: The code, `(n, latent)`; left out if not given.
+            drop_code: Whether to leave the code out of some rows, at random.
         """
+        context = self._parents(parents, n, without, drop)
+        if self.code is None:
+            return context
+        share = self.no_code.expand(n, -1)
+        if code is not None:
+            kept = torch.rand((n, 1), device=code.device) >= DROP_CODE if drop_code else True
+            share = torch.where(torch.as_tensor(kept, device=code.device), self.code(code), share)
+        return torch.cat([context, share.to(context.dtype)], dim=1)
+
+    def _parents(
+        self, parents: Parents, n: int, without: set[str] | frozenset[str], drop: float
+    ) -> Tensor:
+        """Return the parents' shares, `(n, parents' width)`."""
         context: Tensor = self.parents(parents, n)
         if not self.names:
             return context

@@ -33,6 +33,7 @@ class Field(nn.Module):
         hidden: Of numbers and vectors: width and number of hidden layers.
         options: Of images: the U-Net's options.
         checkpointing: Of images: compute activations again in the backward pass.
+        latent: Length of a code that the field depends on too; 0 for none.
 
     Attributes:
         conditioning: Gives the parents' context, which `forward` takes.
@@ -45,9 +46,10 @@ class Field(nn.Module):
         hidden: tuple[int, int],
         options: UNetOptions,
         checkpointing: bool = False,
+        latent: int = 0,
     ) -> None:
         super().__init__()
-        self.conditioning = Conditioning(parents)
+        self.conditioning = Conditioning(parents, latent)
         width = self.conditioning.width
         self.network: nn.Module
         if isinstance(variable, Image):
