@@ -70,9 +70,7 @@ def fit_classifier(
         torch.manual_seed(generator.initial_seed())
         network = _network(image, classes)
         optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=1e-2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, LEARNING_RATE, total_steps=steps
-        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
         for _ in range(steps):
             batch = torch.randint(len(images), (BATCH,), generator=generator)
             seen = images[batch] if transform is None else transform(images[batch], generator)

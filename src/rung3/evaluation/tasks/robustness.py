@@ -147,10 +147,9 @@ def compare_training(
     model: SCM,
     rows: Rows,
     label: str,
-    change: str,
+    plan: Plan,
     *,
     image: str = "image",
-    copies: int = 1,
     seeds: int = 5,
     steps: int = 500,
     n: int = 4_000,
@@ -164,9 +163,8 @@ def compare_training(
         model: A model fitted to its rows.
         rows: Training rows of the world, with their noise.
         label: What is predicted, a category.
-        change: What misleads: it is set by counterfactuals.
-        image: What it is predicted from.
-        copies: Counterfactuals of each row.
+        plan: How rows are augmented; the variable that it changes is the one that misleads.
+        image: What the label is predicted from.
         seeds: Number of trainings of each way.
         steps: Steps of a training, the same for all.
         n: Rows of each test.
@@ -182,8 +180,7 @@ def compare_training(
     kind = world.variables.get(label)
     if not isinstance(kind, Discrete) or not isinstance(world.variables.get(image), Image):
         raise ValueError(f"label={label!r}, image={image!r}: expected a category and an image")
-    plan = Plan(change=change, independent_of=label, copies=copies)
-    target = prepared(model, rows, plan)
+    change, target = plan.change, prepared(model, rows, plan)
     confirmation = fit_confirmation(model, target, seed, progress)
     levels = Levels.of_rows(world.variables[change], rows[change], GROUP_LEVELS)
     tests = {
@@ -298,9 +295,7 @@ def scores_of(probabilities: Tensor, labels: Tensor, groups: Tensor) -> dict[str
     confidence, guess = probabilities.max(1)
     right = (guess == labels).double()
     bins = (confidence * CALIBRATION_BINS).long().clamp_max(CALIBRATION_BINS - 1)
-    error = sum(
-        abs(float((right[bins == b] - confidence[bins == b]).sum())) for b in bins.unique()
-    )
+    error = sum(abs(float((right[bins == b] - confidence[bins == b]).sum())) for b in bins.unique())
     names, counts = groups.unique(return_counts=True)
     by_group = [float(right[groups == g].mean()) for g in names[counts >= GROUP_ROWS]]
     by_group = by_group or [float(right.mean())]
@@ -372,7 +367,9 @@ def _drawn(found: Robustness) -> Figure:
         _panel(panel, found, name)
     panels[0].set_yticks(range(len(ARMS)), ARMS, fontsize=7, color=INK)
     panels[0].invert_yaxis()
-    below.supxlabel("accuracy in the worst group (dot) and in all rows (line)", fontsize=7, color=INK)
+    below.supxlabel(
+        "accuracy in the worst group (dot) and in all rows (line)", fontsize=7, color=INK
+    )
     return figure
 
 

@@ -85,7 +85,9 @@ class Augmented:
         folder = Path(folder)
         for name, variable in variables.items():
             if name in PROVENANCE:
-                raise ValueError(f"{name}: a column of the table has this name; rename the variable")
+                raise ValueError(
+                    f"{name}: a column of the table has this name; rename the variable"
+                )
             if isinstance(variable, Image) and len(variable.shape) > 3:
                 raise ValueError(f"{name}: a volume is no PNG; use augment_shards")
         columns = {name: _cells(folder, name, v, self.rows[name]) for name, v in variables.items()}

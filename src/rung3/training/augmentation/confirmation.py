@@ -52,9 +52,7 @@ class Confirmation:
         thresholds: The greatest log-loss of a category, or error of a number, that is accepted.
     """
 
-    def __init__(
-        self, predictors: Oracles, thresholds: Mapping[tuple[str, str], float]
-    ) -> None:
+    def __init__(self, predictors: Oracles, thresholds: Mapping[tuple[str, str], float]) -> None:
         self.predictors = predictors
         self.thresholds = dict(thresholds)
 
@@ -96,9 +94,7 @@ def losses(predictors: Oracles, pair: tuple[str, str], rows: Rows) -> Tensor:
     oracle = predictors[pair]
     device = oracle.ranks.device
     parts = []
-    for images, values in zip(
-        rows[image].split(AT_ONCE), rows[name].split(AT_ONCE), strict=True
-    ):
+    for images, values in zip(rows[image].split(AT_ONCE), rows[name].split(AT_ONCE), strict=True):
         if isinstance(oracle.target, Discrete):
             parts.append(oracle.log_loss(images.to(device), values.long().to(device)).cpu())
         else:
@@ -145,9 +141,7 @@ def _floor(target: Target, name: str) -> float:
     return SURE if levels.edges is None else levels.width / 2
 
 
-def _drawn(
-    target: Target, cells: Tensor, at: Tensor, generator: torch.Generator
-) -> Tensor:
+def _drawn(target: Target, cells: Tensor, at: Tensor, generator: torch.Generator) -> Tensor:
     """Draw as many rows of these, with the weights that give them the joint asked for."""
     weights = target.weights(cells[at]).double()
     return at[torch.multinomial(weights, len(at), replacement=True, generator=generator)]

@@ -122,7 +122,9 @@ class Plan(Validated):
                 raise ValueError(f"joint: {dict(cell)}: its share is no number")
         total = sum(cell[SHARE] for cell in joint)
         if min(cell[SHARE] for cell in joint) < 0 or abs(total - 1) > SUM_TOLERANCE:
-            raise ValueError(f"joint: shares must be at least 0 and sum to 1; they sum to {total:g}")
+            raise ValueError(
+                f"joint: shares must be at least 0 and sum to 1; they sum to {total:g}"
+            )
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -130,4 +132,3 @@ class Plan(Validated):
         if self.joint is not None:
             return tuple(name for name in self.joint[0] if name not in (self.change, SHARE))
         return tuple(self.independent_of)
-

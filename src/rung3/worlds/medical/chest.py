@@ -90,7 +90,9 @@ def chest(size: int = 64, *, site: bool = False, referral: float = 0.0) -> SCM:
     if isinstance(size, bool) or not isinstance(size, int) or not SIZES[0] <= size <= SIZES[1]:
         raise ValueError(f"size={size!r}: expected a whole number from {SIZES[0]} to {SIZES[1]}")
     if not 0 <= referral <= 1 or (referral and not site):
-        raise ValueError(f"referral={referral!r}: expected a share from 0 to 1, above 0 with site=True")
+        raise ValueError(
+            f"referral={referral!r}: expected a share from 0 to 1, above 0 with site=True"
+        )
     own = {"site": Categorical(labels=tuple(kind.name for kind in SITES))} if site else {}
     referred = "; disease -> site" if referral else ""
     model = SCM(
