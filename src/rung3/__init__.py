@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rung3.graph import CausalGraph
     from rung3.scm.identifiability import identify
     from rung3.scm.scm import SCM, load
+    from rung3.training.augmentation import augment
     from rung3.training.choice import choose
     from rung3.training.diagnosis import diagnose
     from rung3.training.fitting import fit
@@ -31,6 +32,7 @@ __all__ = [
     "Image",
     "Ordinal",
     "Rows",
+    "augment",
     "choose",
     "diagnose",
     "effect",
@@ -52,6 +54,7 @@ _HOME = {
     "Image": "rung3.data.variables",
     "Ordinal": "rung3.data.variables",
     "Rows": "rung3.data.rows",
+    "augment": "rung3.training.augmentation",
     "choose": "rung3.training.choice",
     "diagnose": "rung3.training.diagnosis",
     "effect": "rung3.effects.tables",

@@ -251,7 +251,8 @@ class _Trainings:
         elif arm == "reweighted":
             weights = self.weights
         kind, view = self.kinds[self.label], self.kinds[self.image]
-        assert isinstance(kind, Discrete) and isinstance(view, Image)
+        assert isinstance(kind, Discrete)
+        assert isinstance(view, Image)
         return fit_classifier(
             view,
             kind.classes,
@@ -352,7 +353,8 @@ def _drawn(found: Robustness) -> Figure:
     shown = found.images.shape[1]
     names = found.environments
     figure = Figure(figsize=(max(2.0 * len(names), 1.1 * shown), 5.2), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(2.2, 3))
+    parts = figure.add_gridspec(2, 1, height_ratios=(2.2, 3))
+    above, below = (figure.add_subfigure(part) for part in parts)
     axes = above.subplots(3, shown, squeeze=False)
     for line, name in zip(range(3), ("as it was", "counterfactual", "truth"), strict=True):
         for column in range(shown):

@@ -1,4 +1,4 @@
-"""`CounterfactualDataset`: counterfactuals drawn on the fly, for a `torch.utils.data.DataLoader`."""
+"""`CounterfactualDataset`: counterfactuals drawn on the fly, for a loader of torch."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class CounterfactualDataset(Dataset[dict[str, Tensor]]):
         >>> from rung3 import worlds
         >>> world = worlds.scans()
         >>> rows = world.sample(8, seed=0)
-        >>> data = CounterfactualDataset(world, rows, Plan(change="lesion", every=True, values=[0, 2]))
+        >>> plan = Plan(change="lesion", every=True, values=[0, 2])
+        >>> data = CounterfactualDataset(world, rows, plan)
         >>> data.set_epoch(1)
         >>> len(data), sorted(data[3])[:3]
         (16, ['disease', 'factual', 'scan'])

@@ -73,11 +73,12 @@ class Target:
         if not self.plan.every:
             return None
         if self.plan.values is not None:
-            return self.variable.validate(self.plan.change, list(self.plan.values)).unique()
+            given = self.variable.validate(self.plan.change, list(self.plan.values))
+            return torch.unique(given)
         if isinstance(self.variable, Discrete):
             return torch.arange(self.variable.classes, dtype=self.variable.dtype)
         raise ValueError(
-            f"{self.plan.change}: every value of a number cannot be drawn; give some as values=[...]"
+            f"{self.plan.change}: numbers have no list of all values; give some as values=[...]"
         )
 
     def _shares(self, model: SCM) -> Tensor:
