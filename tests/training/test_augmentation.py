@@ -12,12 +12,15 @@ from torch.utils.data import DataLoader
 
 from rung3 import SCM, Rows, data, fit, worlds
 from rung3.mechanisms import VAE
+from rung3.scm.generation import generated
+from rung3.scm.shards import read_answers
 from rung3.training import calibrate
 from rung3.training.augmentation import (
     Confirmation,
     CounterfactualDataset,
     Plan,
     augment,
+    augment_shards,
     fit_confirmation,
 )
 from rung3.training.augmentation import confirmation as confirming
@@ -178,6 +181,39 @@ def test_a_folder_is_read_back(world: SCM, rows: Rows, tmp_path: Path) -> None:
         assert torch.equal(read[name], made.rows[name]), name
     columns = data.table(path, columns=["source", "weight"])
     assert torch.equal(columns["source"], made.source)
+
+
+class WomenOnly(Confirmation):
+    """Accepts what it can tell without an image."""
+
+    def accepts(self, rows: Rows) -> dict[str, torch.Tensor]:
+        return {"site": rows["sex"] == 0}
+
+
+def test_shards_hold_what_is_set_and_a_table_says_what_is_accepted(tmp_path: Path) -> None:
+    world = worlds.chest(16, site=True, referral=0.9)
+    rows = world.sample(60, seed=0)
+    few = WomenOnly(Oracles({}), {})
+    path = augment_shards(
+        world, rows, APART, tmp_path, confirmation=few, shard_rows=20, progress=False
+    )
+    names = ["row", "source", "factual", "accepted", "weight"]
+    ledger = data.table(path, columns=names)
+    answers = [read_answers(t, world.variables) for t in generated(tmp_path)]
+    made = Rows({name: torch.cat([a[name] for a in answers]) for name in world.variables})
+    kept = ledger["factual"] == 0
+    source = ledger["source"].long()
+    truth = world.counterfactual(rows[source[kept]], {"site": made["site"]})
+    for name in world.variables:
+        assert torch.equal(made[name], truth[name]), name
+    assert torch.equal(ledger["accepted"] == 1, ~kept | (rows["sex"][source] == 0))
+    assert ((ledger["weight"] > 0) == (ledger["accepted"] == 1)).all()
+
+
+def test_shards_with_less_noise_are_refused(world: SCM, rows: Rows, tmp_path: Path) -> None:
+    plan = Plan(change="site", every=True, temperature=0)
+    with pytest.raises(ValueError, match="temperature=0"):
+        augment_shards(world, rows, plan, tmp_path)
 
 
 def test_items_depend_on_seed_epoch_and_index_alone(world: SCM, rows: Rows) -> None:
