@@ -69,33 +69,31 @@ def figure(
 
     runs = [RunFolder(folder) for folder in folders]
     if kind == "augmentation":
+        tested = TESTED if n is None else n
         found = augmentation_of_run(
-            runs, label, change, temperature=temperature, n=n or TESTED, seeds=seeds, seed=seed
+            runs, label, change, temperature=temperature, n=tested, seeds=seeds, seed=seed
         )
-        path = out or runs[0].path / f"{kind}.png"
-        save_picture(found.figure(), path)
-        write_json(path.with_suffix(".json"), found.records())
-        say(escape(str(found)))
-        say_path("picture", path)
+        _keep_augmentation(found, out or runs[0].path / f"{kind}.png")
         return
-    n = n or AVERAGED
+    chosen, n = indices(rows), AVERAGED if n is None else n
+    drawn: Comparison | Intervened
     if kind == "interventions":
-        drawn = interventions_of_run(runs, change=change, rows=indices(rows), n=n, seed=seed)
-        path = out or runs[0].path / f"{kind}.png"
-        save_picture(drawn.figure(), path)
-        say_path("picture", path)
-        return
-    strips = strips_of_runs(
-        kind,
-        runs,
-        change=change,
-        rows=indices(rows),
-        n=n,
-        temperature=temperature,
-        seed=seed,
-    )
-    path = out or runs[0].answers_path / f"{kind}.png"
-    save_picture(strips.figure(), path)
+        drawn = interventions_of_run(runs, change=change, rows=chosen, n=n, seed=seed)
+    else:
+        drawn = strips_of_runs(
+            kind, runs, change=change, rows=chosen, n=n, temperature=temperature, seed=seed
+        )
+    place = runs[0].path if kind == "interventions" else runs[0].answers_path
+    path = out or place / f"{kind}.png"
+    save_picture(drawn.figure(), path)
+    say_path("picture", path)
+
+
+def _keep_augmentation(found: Robustness, path: Path) -> None:
+    """Write the picture, and the numbers beside it."""
+    save_picture(found.figure(), path)
+    write_json(path.with_suffix(".json"), found.records())
+    say(escape(str(found)))
     say_path("picture", path)
 
 
