@@ -145,6 +145,10 @@ def test_predictors_confirm_the_truth_and_reject_an_untrained_model(
     assert false.rejected["site"] > 0.9 * false.asked
     assert "rejected; not read off the image: site" in str(false)
     assert dependence(joint(false.rows, false.weight)) < 1e-6
+    with pytest.raises(ValueError, match="none of .* under do.site. was confirmed"):
+        augment(blank, rows[rows["site"] == 0][:9], Plan(change="site", joint=[
+            {"disease": "healthy", "site": "B", "share": 1.0}
+        ]), confirmation=confirmation)  # fmt: skip
     bound = rows[rows["site"] == rows["disease"]]
     with pytest.warns(UserWarning, match="no counterfactual of 2 cells .* the plan is not met"):
         augment(blank, bound, APART, confirmation=confirmation)

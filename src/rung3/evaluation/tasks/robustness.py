@@ -188,7 +188,7 @@ def compare_training(
     }
     trainings = _Trainings(world, model, rows, plan, label, image, confirmation, steps, seed)
     scores = _scored(trainings, tests, seeds)
-    made = trainings.made("counterfactuals", 0)
+    made = trainings.first
     examples = _examples(world, rows, made, image, seed)
     return Robustness(label, plan.change, scores, made, examples)
 
@@ -214,7 +214,13 @@ def _scored(trainings: _Trainings, tests: Mapping[str, _Test], seeds: int) -> Sc
 
 
 class _Trainings:
-    """Classifiers of each way and seed; counterfactuals are made anew for each seed."""
+    """Classifiers of each way and seed; counterfactuals are made anew for each seed.
+
+    Attributes:
+        first: What the model made with the first seed.
+    """
+
+    first: Augmented
 
     def __init__(
         self,
@@ -243,7 +249,10 @@ class _Trainings:
         """Make the rows of an arm, under one seed."""
         model, confirmation = self.makers[arm]
         seed = base_seed(self.seed, f"{number}")
-        return augment(model, self.rows, self.plan, confirmation=confirmation, seed=seed)
+        made = augment(model, self.rows, self.plan, confirmation=confirmation, seed=seed)
+        if arm == "counterfactuals" and number == 0:
+            self.first = made
+        return made
 
     def fit(self, arm: str, number: int) -> nn.Module:
         """Train one classifier."""
@@ -356,7 +365,7 @@ def _drawn(found: Robustness) -> Figure:
     names = found.environments
     figure = Figure(figsize=(max(2.0 * len(names), 1.1 * shown), 5.2), layout="constrained")
     parts = figure.add_gridspec(2, 1, height_ratios=(2.2, 3))
-    above, below = (figure.add_subfigure(part) for part in parts)
+    above, below = figure.add_subfigure(parts[0]), figure.add_subfigure(parts[1])
     axes = above.subplots(3, shown, squeeze=False)
     for line, name in zip(range(3), ("as it was", "counterfactual", "truth"), strict=True):
         for column in range(shown):

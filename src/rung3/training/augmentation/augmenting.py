@@ -56,7 +56,7 @@ def augment(
         The rows that were accepted, with provenance and weights.
 
     Raises:
-        ValueError: If the plan cannot be met: see `Target`.
+        ValueError: If the plan cannot be met, see `Target`; or if no row was accepted.
 
     Example:
         >>> from rung3 import SCM, Categorical, Continuous
@@ -150,6 +150,11 @@ class _Answers:
     def collected(self) -> Augmented:
         """Return what was accepted; warn of cells that are left without a row."""
         keep, chosen, target = self.accepted, self.assignment, self.target
+        if not keep.any():
+            raise ValueError(
+                f"none of {len(keep)} counterfactuals under do({target.plan.change}) was "
+                "confirmed; evaluate the model, and train it for longer"
+            )
         cells = target.cell(chosen.source[keep], chosen.value[keep])
         if empty := target.empty(cells):
             warnings.warn(

@@ -74,7 +74,8 @@ class Target:
             return None
         if self.plan.values is not None:
             given = self.variable.validate(self.plan.change, list(self.plan.values))
-            return torch.unique(given)
+            points: Tensor = torch.unique(given)
+            return points
         if isinstance(self.variable, Discrete):
             return torch.arange(self.variable.classes, dtype=self.variable.dtype)
         raise ValueError(
