@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rung3.graph import CausalGraph
     from rung3.scm.identifiability import identify
     from rung3.scm.scm import SCM, load
+    from rung3.training.augmentation import augment
     from rung3.training.automatic import fit
     from rung3.training.choice import choose
     from rung3.training.diagnosis import diagnose
@@ -32,6 +33,7 @@ __all__ = [
     "Mask",
     "Ordinal",
     "Rows",
+    "augment",
     "choose",
     "diagnose",
     "effect",
@@ -54,6 +56,7 @@ _HOME = {
     "Mask": "rung3.data.variables",
     "Ordinal": "rung3.data.variables",
     "Rows": "rung3.data.rows",
+    "augment": "rung3.training.augmentation",
     "choose": "rung3.training.choice",
     "diagnose": "rung3.training.diagnosis",
     "effect": "rung3.effects.tables",

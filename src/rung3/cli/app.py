@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from rung3.cli.augment import augment
 from rung3.cli.console import Plain, say
 from rung3.cli.effects import effects
 from rung3.cli.explore import explore
@@ -26,7 +27,7 @@ __all__ = ["app"]
 
 COMMANDS: list[Callable[..., None]] = [
     *(demo, init, check, prepare, run, evaluate),
-    *(counterfactual, generate, sample, effects),
+    *(counterfactual, generate, augment, sample, effects),
     *(compare, tradeoff, sweep, figure),
     *(runs, models),
     *(graph, effect, explore),

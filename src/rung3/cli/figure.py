@@ -1,4 +1,4 @@
-"""The command `rung3 figure`: the axioms as pictures, for several runs, and every intervention."""
+"""The command `rung3 figure`: axioms of several runs, every intervention, and augmentation."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from rung3.cli.arguments import Out, Seed, indices
-from rung3.cli.console import save_picture, say_path
+from rung3.cli.console import save_picture, say, say_path
+from rung3.data.files import write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,16 +19,26 @@ if TYPE_CHECKING:
     from rung3.data.rows import Rows
     from rung3.evaluation.figures import Comparison, Reader
     from rung3.evaluation.intervened import Intervened
+    from rung3.evaluation.tasks.robustness import Robustness
     from rung3.scm.scm import SCM
     from rung3.study.folder import RunFolder
 
-__all__ = ["KINDS", "figure", "interventions_of_run", "outside_of_run", "strips_of_runs"]
+__all__ = [
+    "KINDS", "augmentation_of_run", "figure", "interventions_of_run", "outside_of_run",
+    "strips_of_runs",
+]  # fmt: skip
 
 AXIOMS = ("composition", "effectiveness", "reversibility")
 """The axioms that can be drawn, for several runs."""
 
-KINDS = (*AXIOMS, "interventions", "outside")
+KINDS = (*AXIOMS, "interventions", "outside", "augmentation")
 """What can be drawn."""
+
+AVERAGED = 200
+"""Test rows that errors are means over, if not given."""
+
+TESTED = 4_000
+"""Rows of each environment that classifiers are tested on, if not given."""
 
 
 def figure(
@@ -36,10 +48,17 @@ def figure(
         str | None, typer.Option(help="The cause that is set; by default, the image's first.")
     ] = None,
     rows: Annotated[str, typer.Option(help="Which test rows to draw, from 0.")] = "0,1,2,3",
-    n: Annotated[int, typer.Option("-n", help="Test rows that errors are means over.")] = 200,
+    n: Annotated[
+        int | None,
+        typer.Option("-n", help="Test rows behind each number; 200, for augmentation 4000."),
+    ] = None,
     temperature: Annotated[
         float, typer.Option(help="Factor on the noise of observation; 1 keeps all of it.")
     ] = 0.0,
+    label: Annotated[
+        str | None, typer.Option(help="Of augmentation: the category that classifiers predict.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Of augmentation: trainings of each way.")] = 5,
     seed: Seed = 0,
     out: Out = None,
 ) -> None:
@@ -48,6 +67,9 @@ def figure(
     Or `interventions`: rows of one run under every intervention and none, with direct effect,
     uncertainty, and the truth where it is known (Figures 32 and 33). Or `outside`: where one run's
     answers change pixels that truly stay, as maps.
+
+    Or `augmentation`: classifiers of a --label trained plain, reweighted, with ordinary
+    augmentation, and with counterfactuals under do(--change), tested under each shift.
     """
     from rung3.study.folder import RunFolder
 
@@ -57,23 +79,32 @@ def figure(
         save_picture(outside_of_run(runs, change=change), path)
         say_path("picture", path)
         return
-    if kind == "interventions":
-        drawn = interventions_of_run(runs, change=change, rows=indices(rows), n=n, seed=seed)
-        path = out or runs[0].path / f"{kind}.png"
-        save_picture(drawn.figure(), path)
-        say_path("picture", path)
+    if kind == "augmentation":
+        tested = TESTED if n is None else n
+        found = augmentation_of_run(
+            runs, label, change, temperature=temperature, n=tested, seeds=seeds, seed=seed
+        )
+        _keep_augmentation(found, out or runs[0].path / f"{kind}.png")
         return
-    strips = strips_of_runs(
-        kind,
-        runs,
-        change=change,
-        rows=indices(rows),
-        n=n,
-        temperature=temperature,
-        seed=seed,
-    )
-    path = out or runs[0].answers_path / f"{kind}.png"
-    save_picture(strips.figure(), path)
+    chosen, n = indices(rows), AVERAGED if n is None else n
+    drawn: Comparison | Intervened
+    if kind == "interventions":
+        drawn = interventions_of_run(runs, change=change, rows=chosen, n=n, seed=seed)
+    else:
+        drawn = strips_of_runs(
+            kind, runs, change=change, rows=chosen, n=n, temperature=temperature, seed=seed
+        )
+    place = runs[0].path if kind == "interventions" else runs[0].answers_path
+    path = out or place / f"{kind}.png"
+    save_picture(drawn.figure(), path)
+    say_path("picture", path)
+
+
+def _keep_augmentation(found: Robustness, path: Path) -> None:
+    """Write the picture, and the numbers beside it."""
+    save_picture(found.figure(), path)
+    write_json(path.with_suffix(".json"), found.records())
+    say(escape(str(found)))
     say_path("picture", path)
 
 
@@ -179,6 +210,45 @@ def outside_of_run(runs: Sequence[RunFolder], *, change: str | None = None) -> F
     if len(runs) != 1 or change is not None:
         raise ValueError("outside: every intervention of one run is drawn; one RUN, no --change")
     return Report.load(runs[0].path).outside()
+
+
+def augmentation_of_run(
+    runs: Sequence[RunFolder],
+    label: str | None,
+    change: str | None,
+    *,
+    temperature: float = 0.0,
+    n: int = TESTED,
+    seeds: int = 5,
+    seed: int = 0,
+) -> Robustness:
+    """Compare ways to train classifiers on a run's training rows; its world must be known.
+
+    Args:
+        runs: The folder, one.
+        label: What is predicted.
+        change: The spurious variable, which is set by counterfactuals.
+        temperature: Factor on a VAE's noise of observation.
+        n: Rows of each environment.
+        seeds: Trainings of each way.
+        seed: Of all that is drawn.
+
+    Raises:
+        ValueError: If there are several runs, the label or the change is not given, or the world
+            is not known.
+    """
+    from rung3.evaluation.tasks.robustness import compare_training
+    from rung3.training.augmentation import Plan
+
+    if len(runs) != 1 or label is None or change is None:
+        raise ValueError("augmentation: give one RUN, --label and --change")
+    model, splits = runs[0].model(), runs[0].study().splits()
+    if splits.truth is None:
+        raise ValueError("augmentation: needs a world that is known, to test in others like it")
+    plan = Plan(change=change, independent_of=label, temperature=temperature)
+    return compare_training(
+        splits.truth, model, splits.train, label, plan, n=n, seeds=seeds, seed=seed, progress=True
+    )
 
 
 def _models(runs: Sequence[RunFolder]) -> dict[str, SCM]:

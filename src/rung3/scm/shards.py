@@ -28,13 +28,17 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from torch import Tensor
 
 from rung3.data.files import draft, sha256
+from rung3.data.images import decode
 from rung3.data.rows import Rows
 from rung3.data.variables import Continuous, Discrete, Image, Variable
 
-__all__ = ["answers", "check_shard", "find_shards", "read_shard", "schema", "write_shard"]
+__all__ = [
+    "answers", "check_shard", "find_shards", "read_answers", "read_shard", "schema", "write_shard",
+]  # fmt: skip
 
 NAME = re.compile(r"shard-(\d{6,})-([0-9a-f]{64})\.(parquet|tar)")
 """Names of shards: number and SHA-256."""
@@ -132,6 +136,23 @@ def write_shard(folder: Path, number: int, table: pa.Table, form: Form = "parque
             "is cured, the same call goes on",
         ) from None
     return name
+
+
+def read_answers(table: pa.Table, variables: Mapping[str, Variable]) -> Rows:
+    """Return the values of a shard, `(lines, ...)`, as the model had them."""
+    return Rows({name: _values(variable, table[name]) for name, variable in variables.items()})
+
+
+def _values(variable: Variable, column: pa.ChunkedArray) -> Tensor:
+    cells = column.to_pylist()
+    if isinstance(variable, Image):
+        if _is_png(variable):
+            return torch.stack([decode(io.BytesIO(cell)).value(variable)[0] for cell in cells])
+        numbers = [np.frombuffer(cell, "<f4").reshape(variable.shape) for cell in cells]
+        return torch.from_numpy(np.stack(numbers))
+    if isinstance(variable, Discrete) and variable.labels:
+        cells = [variable.labels.index(cell) for cell in cells]
+    return torch.tensor(cells, dtype=variable.dtype)
 
 
 def find_shards(folder: Path) -> dict[int, Path]:

@@ -1,4 +1,4 @@
-"""A small classifier of images, and ordinary augmentation: what counterfactuals are compared with."""
+"""A small classifier of images, and the usual augmentation, to compare counterfactuals with."""
 
 from __future__ import annotations
 

@@ -64,6 +64,10 @@ SHOWN = 6
 """Rows in the picture."""
 
 Interval = tuple[float, float, float]
+"""Mean, low and high."""
+
+Scores = dict[str, dict[str, dict[str, Tensor]]]
+"""By arm, environment and measure, one number a seed."""
 
 
 @dataclass(frozen=True)
@@ -147,10 +151,9 @@ def compare_training(
     model: SCM,
     rows: Rows,
     label: str,
-    change: str,
+    plan: Plan,
     *,
     image: str = "image",
-    copies: int = 1,
     seeds: int = 5,
     steps: int = 500,
     n: int = 4_000,
@@ -164,9 +167,8 @@ def compare_training(
         model: A model fitted to its rows.
         rows: Training rows of the world, with their noise.
         label: What is predicted, a category.
-        change: What misleads: it is set by counterfactuals.
-        image: What it is predicted from.
-        copies: Counterfactuals of each row.
+        plan: How rows are augmented; the variable that it changes is the one that misleads.
+        image: What the label is predicted from.
         seeds: Number of trainings of each way.
         steps: Steps of a training, the same for all.
         n: Rows of each test.
@@ -177,44 +179,48 @@ def compare_training(
         ValueError: If names or kinds do not fit, the plan cannot be met, or there are fewer than
             two seeds.
     """
+    _check(world, label, image, seeds)
+    confirmation = fit_confirmation(model, prepared(model, rows, plan), seed, progress)
+    levels = Levels.of_rows(world.variables[plan.change], rows[plan.change], GROUP_LEVELS)
+    tests = {
+        name: _Test(there, label, image, levels.of(there[plan.change]))
+        for name, there in _environments(world, label, image, plan.change, n, seed)
+    }
+    trainings = _Trainings(world, model, rows, plan, label, image, confirmation, steps, seed)
+    scores = _scored(trainings, tests, seeds)
+    made = trainings.first
+    examples = _examples(world, rows, made, image, seed)
+    return Robustness(label, plan.change, scores, made, examples)
+
+
+def _check(world: SCM, label: str, image: str, seeds: int) -> None:
     if seeds < 2:
         raise ValueError(f"seeds={seeds}: an interval over seeds needs two at least")
     kind = world.variables.get(label)
     if not isinstance(kind, Discrete) or not isinstance(world.variables.get(image), Image):
         raise ValueError(f"label={label!r}, image={image!r}: expected a category and an image")
-    plan = Plan(change=change, independent_of=label, copies=copies)
-    target = prepared(model, rows, plan)
-    confirmation = fit_confirmation(model, target, seed, progress)
-    levels = Levels.of_rows(world.variables[change], rows[change], GROUP_LEVELS)
-    tests = {
-        name: _Test(there, label, image, levels.of(there[change]))
-        for name, there in _environments(world, label, image, change, n, seed)
-    }
-    trainings = _Trainings(world, model, rows, plan, label, image, confirmation, steps, seed)
-    scores: dict[str, dict[str, dict[str, list[float]]]] = {
-        arm: {name: {m: [] for m in MEASURES} for name in tests} for arm in ARMS
-    }
-    for number in range(seeds):
-        for arm in ARMS:
-            network = trainings.fit(arm, number)
-            for name, test in tests.items():
-                for measure, value in test.scores(network).items():
-                    scores[arm][name][measure].append(value)
-    made = trainings.made("counterfactuals", 0)
-    return Robustness(
-        label,
-        change,
-        {
-            arm: {e: {m: torch.tensor(v) for m, v in by.items()} for e, by in rest.items()}
-            for arm, rest in scores.items()
-        },
-        made,
-        _examples(world, model, rows, made, change, image, seed),
-    )
+
+
+def _scored(trainings: _Trainings, tests: Mapping[str, _Test], seeds: int) -> Scores:
+    """Return the scores of all arms in all environments, one number a seed."""
+    scores: Scores = {}
+    for arm in ARMS:
+        networks = [trainings.fit(arm, number) for number in range(seeds)]
+        scores[arm] = {}
+        for name, test in tests.items():
+            by_seed = [test.scores(network) for network in networks]
+            scores[arm][name] = {m: torch.tensor([one[m] for one in by_seed]) for m in MEASURES}
+    return scores
 
 
 class _Trainings:
-    """Classifiers of each way and seed; counterfactuals are made anew for each seed."""
+    """Classifiers of each way and seed; counterfactuals are made anew for each seed.
+
+    Attributes:
+        first: What the model made with the first seed.
+    """
+
+    first: Augmented
 
     def __init__(
         self,
@@ -243,7 +249,10 @@ class _Trainings:
         """Make the rows of an arm, under one seed."""
         model, confirmation = self.makers[arm]
         seed = base_seed(self.seed, f"{number}")
-        return augment(model, self.rows, self.plan, confirmation=confirmation, seed=seed)
+        made = augment(model, self.rows, self.plan, confirmation=confirmation, seed=seed)
+        if arm == "counterfactuals" and number == 0:
+            self.first = made
+        return made
 
     def fit(self, arm: str, number: int) -> nn.Module:
         """Train one classifier."""
@@ -254,7 +263,8 @@ class _Trainings:
         elif arm == "reweighted":
             weights = self.weights
         kind, view = self.kinds[self.label], self.kinds[self.image]
-        assert isinstance(kind, Discrete) and isinstance(view, Image)
+        assert isinstance(kind, Discrete)
+        assert isinstance(view, Image)
         return fit_classifier(
             view,
             kind.classes,
@@ -325,10 +335,9 @@ def _environments(
     yield UNCONFOUNDED, world.do({change: source[change][order]}).sample(n, seed=base)
 
 
-def _examples(
-    world: SCM, model: SCM, rows: Rows, made: Augmented, change: str, image: str, seed: int
-) -> Tensor:
+def _examples(world: SCM, rows: Rows, made: Augmented, image: str, seed: int) -> Tensor:
     """Return a few rows as they were, as the model has them under another value, and in truth."""
+    change = made.change
     at = (~made.factual).nonzero()[:SHOWN, 0]
     factual = rows[made.source[at]]
     truth = world.counterfactual(factual, {change: made.rows[change][at]}, seed=seed)
@@ -355,7 +364,8 @@ def _drawn(found: Robustness) -> Figure:
     shown = found.images.shape[1]
     names = found.environments
     figure = Figure(figsize=(max(2.0 * len(names), 1.1 * shown), 5.2), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(2.2, 3))
+    parts = figure.add_gridspec(2, 1, height_ratios=(2.2, 3))
+    above, below = figure.add_subfigure(parts[0]), figure.add_subfigure(parts[1])
     axes = above.subplots(3, shown, squeeze=False)
     for line, name in zip(range(3), ("as it was", "counterfactual", "truth"), strict=True):
         for column in range(shown):

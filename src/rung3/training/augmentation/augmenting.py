@@ -24,7 +24,7 @@ from rung3.training.augmentation.target import Assignment, Target
 if TYPE_CHECKING:
     from rung3.data.rows import Values
 
-__all__ = ["augment", "prepared"]
+__all__ = ["answered", "augment", "prepared"]
 
 AT_ONCE = 256
 """Rows that are answered at once."""
@@ -56,7 +56,7 @@ def augment(
         The rows that were accepted, with provenance and weights.
 
     Raises:
-        ValueError: If the plan cannot be met: see `Target`.
+        ValueError: If the plan cannot be met, see `Target`; or if no row was accepted.
 
     Example:
         >>> from rung3 import SCM, Categorical, Continuous
@@ -93,6 +93,18 @@ def prepared(model: SCM, rows: Values, plan: Plan) -> Target:
     read = model.read(rows).batch
     model.check_given(read)
     return Target(model, read.to("cpu"), plan)
+
+
+def answered(model: SCM, plan: Plan, rows: Rows, values: Tensor, seed: int) -> Rows:
+    """Return what rows would have been, had the plan's variable had these values, `(n,)`."""
+    answer = model.counterfactual(
+        rows.to(model.device),
+        {plan.change: values},
+        hold=plan.hold,
+        seed=seed,
+        temperature=plan.temperature,
+    )
+    return Rows({name: value.cpu() for name, value in answer.items()})
 
 
 class _Answers:
@@ -132,17 +144,17 @@ class _Answers:
             self.seed[part[right]] = seed
 
     def _answer(self, part: Tensor, seed: int) -> Rows:
-        plan, chosen = self.target.plan, self.assignment
-        rows = self.target.rows[chosen.source[part]]
-        do = {plan.change: chosen.value[part]}
-        answer = self.model.counterfactual(
-            rows.to(self.model.device), do, hold=plan.hold, seed=seed, temperature=plan.temperature
-        )
-        return Rows({name: value.cpu() for name, value in answer.items()})
+        rows = self.target.rows[self.assignment.source[part]]
+        return answered(self.model, self.target.plan, rows, self.assignment.value[part], seed)
 
     def collected(self) -> Augmented:
         """Return what was accepted; warn of cells that are left without a row."""
         keep, chosen, target = self.accepted, self.assignment, self.target
+        if not keep.any():
+            raise ValueError(
+                f"none of {len(keep)} counterfactuals under do({target.plan.change}) was "
+                "confirmed; evaluate the model, and train it for longer"
+            )
         cells = target.cell(chosen.source[keep], chosen.value[keep])
         if empty := target.empty(cells):
             warnings.warn(

@@ -73,11 +73,13 @@ class Target:
         if not self.plan.every:
             return None
         if self.plan.values is not None:
-            return self.variable.validate(self.plan.change, list(self.plan.values)).unique()
+            given = self.variable.validate(self.plan.change, list(self.plan.values))
+            points: Tensor = torch.unique(given)
+            return points
         if isinstance(self.variable, Discrete):
             return torch.arange(self.variable.classes, dtype=self.variable.dtype)
         raise ValueError(
-            f"{self.plan.change}: every value of a number cannot be drawn; give some as values=[...]"
+            f"{self.plan.change}: numbers have no list of all values; give some as values=[...]"
         )
 
     def _shares(self, model: SCM) -> Tensor:
