@@ -132,7 +132,11 @@ CASES = {
         lines,
         2.0,
         BACK_TEXT,
-        {"rung3": ours(BACK_TEXT, adjust=["a", "b", "c"]), "DoWhy": dowhy(BACK, LINE), "EconML": dr_learner},
+        {
+            "rung3": ours(BACK_TEXT, adjust=["a", "b", "c"]),
+            "DoWhy": dowhy(BACK, LINE),
+            "EconML": dr_learner,
+        },
     ),
     "curves": Case(
         curves,
@@ -148,7 +152,11 @@ CASES = {
         risk,
         0.15,
         BACK_TEXT,
-        {"rung3": ours(BACK_TEXT, adjust=["a", "b", "c"]), "DoWhy": dowhy(BACK, WEIGHT), "EconML": dr_learner},
+        {
+            "rung3": ours(BACK_TEXT, adjust=["a", "b", "c"]),
+            "DoWhy": dowhy(BACK, WEIGHT),
+            "EconML": dr_learner,
+        },
     ),
     "instrument": Case(
         instrument,

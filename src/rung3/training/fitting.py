@@ -135,7 +135,9 @@ def learn(
         for name in trained:
             model.mechanisms[name].requires_grad_(True)
         with quiet():
-            fit_mechanisms(model, rows, only=trained, **{**options, "seed": seed, "progress": False})
+            fit_mechanisms(
+                model, rows, only=trained, **{**options, "seed": seed, "progress": False}
+            )
     model.eval()
 
 

@@ -45,6 +45,7 @@ NOISE = "random common cause"
 OF_OUTCOME = ("event", "observed", "horizon")
 """Options of `effect` that are about the outcome alone."""
 
+
 @dataclass(frozen=True)
 class Check:
     """One attempt.
