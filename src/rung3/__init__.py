@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from rung3.graph import CausalGraph
     from rung3.scm.identifiability import identify
     from rung3.scm.scm import SCM, load
+    from rung3.training.automatic import fit
     from rung3.training.choice import choose
     from rung3.training.diagnosis import diagnose
-    from rung3.training.automatic import fit
 
 __version__ = version("rung3")
 

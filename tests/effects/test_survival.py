@@ -72,7 +72,7 @@ def test_what_is_said_of_them() -> None:
 
 
 def test_placebos_keep_a_time_with_whether_it_was_seen() -> None:
-    options = {"adjust": ["z"], "observed": "died", "horizon": 2.0, "repeats": 3}
+    options: dict[str, Any] = {"adjust": ["z"], "observed": "died", "horizon": 2.0, "repeats": 3}
     refutation = refute(table(1_000), "t", "time", negative_outcomes=["side"], **options)
     assert [check.name for check in refutation.checks if not check.passed] == []
     assert refutation.robustness is not None

@@ -4,8 +4,8 @@ The methods of a `CausalGraph` give plain answers: true or false, names, sets. T
 give answers with their reasons.
 """
 
-from rung3.graph.ancestral import AncestralClass, ancestral_class, read_ancestral
 from rung3.graph.adjustment import Adjustment, check_adjustment
+from rung3.graph.ancestral import AncestralClass, ancestral_class, read_ancestral
 from rung3.graph.causal_graph import CausalGraph
 from rung3.graph.dagitty import Dagitty, read_dagitty, to_dagitty
 from rung3.graph.drawing import draw_graph, to_mermaid

@@ -195,7 +195,7 @@ def read_ancestral(text: str) -> AncestralClass:
 
 
 def _ancestral(graph: CausalGraph) -> dict[Pair, Mark]:
-    """Return the ancestral graph of a graph with hidden causes: the mark at the second of a pair."""
+    """Return the ancestral graph of a graph with hidden causes: the mark at b of each (a, b)."""
     above = {name: graph.ancestors(name) for name in graph.nodes}
     marks: dict[Pair, Mark] = {}
     for a, b in combinations(graph.nodes, 2):
@@ -256,7 +256,7 @@ class _Rules:
         return any((a, c) not in self.marks for a, c in combinations(sides, 2))
 
     def _discriminated(self, b: str, c: str) -> str | None:
-        """Return a of a path <d, ..., a, b, c> that discriminates b: all before are parents of c."""
+        """Return a of a path <d, ..., a, b, c> that discriminates b: all before cause c."""
         is_ = self.graph.is_
         for a in self.graph.adjacent(b):
             if not (is_(a, c, "tail", "arrow") and is_(b, a, at_b="arrow")):

@@ -22,8 +22,8 @@ from rung3.study.lengths import short_trainings
 from rung3.study.preflight import batch_size_of, preflight
 from rung3.study.sources import Splits
 from rung3.study.study import Group, Study
-from rung3.training.counterfactual.preparation import fit_committee
 from rung3.training.automatic import fit
+from rung3.training.counterfactual.preparation import fit_committee
 from rung3.training.options import History
 from rung3.training.oracles.oracles import Oracles, fit_oracles
 from rung3.training.processes import is_first, meet

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.columns import gaps, say_gaps
+from rung3.data.rows import Values, named
 from rung3.data.seeding import Seed
 from rung3.data.values import coded
 from rung3.data.variables import Categorical, Discrete, Variable
@@ -176,7 +177,7 @@ class Effect:
 
 
 def effect(
-    table: Mapping[str, Any],
+    table: Values,
     treatment: str,
     outcome: str,
     *,
@@ -273,6 +274,7 @@ def effect(
         raise ValueError(f"level={level} must lie between 0 and 1, and degree={degree} be positive")
     if pool and by is None:
         raise ValueError("pool: say with by= which groups")
+    table = named(table)
     way = find_way(treatment, outcome, adjust, graph, instrument, by)
     if way.name != "back-door" and (estimand != "ATE" or by is not None or learner is not None):
         raise ValueError(f"estimand, by and learner: only by adjustment, not by the {way.name}")
