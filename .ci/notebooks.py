@@ -2,9 +2,9 @@
 
     python .ci/notebooks.py [NAME ...]
 
-A source is a script whose cells begin with `# %%`, those of text with `# %% [markdown]`. Each is run
-in a namespace of its own; what a cell prints, the value of its last line (as HTML where it has any)
-and its figures are its outputs. Nothing of Jupyter is needed to make them.
+A source is a script whose cells begin with `# %%`, those of text with `# %% [markdown]`. Each is
+run in a namespace of its own; what a cell prints, the value of its last line (as HTML where it has
+any) and its figures are its outputs. Nothing of Jupyter is needed to make them.
 """
 
 from __future__ import annotations
@@ -35,9 +35,8 @@ def cells_of(source: str) -> list[tuple[bool, str]]:
     for head, body in zip(parts[::2], parts[1::2], strict=True):
         is_text = "[markdown]" in head
         lines = body.strip("\n")
-        cells.append(
-            (is_text, re.sub(r"^# ?", "", lines, flags=re.MULTILINE) if is_text else lines)
-        )
+        plain = re.sub(r"^# ?", "", lines, flags=re.MULTILINE)
+        cells.append((is_text, plain if is_text else lines))
     return cells
 
 
@@ -100,6 +99,7 @@ def notebook(source: str) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Run all, or those that are named."""
     import matplotlib
 
     matplotlib.use("agg")
