@@ -4,14 +4,15 @@ Each table is drawn anew under every seed, and its true effect is known. Every l
 by the method that its documentation gives for such a table, with its defaults otherwise:
 
 - `lines`: two-armed treatment, confounded in lines. DoWhy: linear regression.
-- `curves`: confounded by a wave and a parabola; the effect differs between rows. DoWhy: weighting by
-  the propensity. Ours: trees, cross-fitted.
+- `curves`: confounded by a wave and a parabola; the effect differs between rows. DoWhy: weighting
+  by the propensity. Ours: trees, cross-fitted.
 - `risk`: an outcome of yes or no. DoWhy: weighting by the propensity.
 - `instrument`: a hidden cause, and an instrument of an amount.
 - `front door`: a hidden cause, and a mediator. EconML has no estimator.
 
-EconML: `LinearDRLearner`, whose models choose themselves, and `OrthoIV`. The error is the root of the
-mean square over seeds. Seconds are of the processor, the library's first call aside.
+EconML: `LinearDRLearner`, whose models choose themselves, and `OrthoIV`. The error is the root of
+the median square over seeds, and in brackets of the mean. Seconds are of the processor, the
+library's first call aside.
 
 python benchmarks/bench_effects.py [--rows 2000] [--seeds 10] [--tables NAME ...]
 """
@@ -132,7 +133,11 @@ CASES = {
         lines,
         2.0,
         BACK_TEXT,
-        {"rung3": ours(BACK_TEXT, adjust=["a", "b", "c"]), "DoWhy": dowhy(BACK, LINE), "EconML": dr_learner},
+        {
+            "rung3": ours(BACK_TEXT, adjust=["a", "b", "c"]),
+            "DoWhy": dowhy(BACK, LINE),
+            "EconML": dr_learner,
+        },
     ),
     "curves": Case(
         curves,
@@ -148,7 +153,11 @@ CASES = {
         risk,
         0.15,
         BACK_TEXT,
-        {"rung3": ours(BACK_TEXT, adjust=["a", "b", "c"]), "DoWhy": dowhy(BACK, WEIGHT), "EconML": dr_learner},
+        {
+            "rung3": ours(BACK_TEXT, adjust=["a", "b", "c"]),
+            "DoWhy": dowhy(BACK, WEIGHT),
+            "EconML": dr_learner,
+        },
     ),
     "instrument": Case(
         instrument,
@@ -172,8 +181,8 @@ CASES = {
 }
 
 
-def measured(case: Case, estimate: Estimate, rows: int, seeds: int) -> tuple[float, float]:
-    """Return the error, and the mean seconds of a call after the first."""
+def measured(case: Case, estimate: Estimate, rows: int, seeds: int) -> tuple[float, float, float]:
+    """Return both errors, and the mean seconds of a call after the first."""
     misses, seconds = [], []
     for seed in range(-1, seeds):
         table = pd.DataFrame(case.draw(np.random.default_rng(seed + 1), rows))
@@ -182,7 +191,8 @@ def measured(case: Case, estimate: Estimate, rows: int, seeds: int) -> tuple[flo
         if seed >= 0:
             seconds.append(time.process_time() - start)
             misses.append(value - case.truth)
-    return float(np.sqrt(np.mean(np.square(misses)))), float(np.mean(seconds))
+    squares = np.square(misses)
+    return float(np.median(squares) ** 0.5), float(np.mean(squares) ** 0.5), float(np.mean(seconds))
 
 
 def main() -> None:
@@ -197,8 +207,10 @@ def main() -> None:
     for name in options.tables:
         for library, estimate in CASES[name].by.items():
             if library in options.libraries:
-                error, seconds = measured(CASES[name], estimate, options.rows, options.seeds)
-                print(f"| {name} | {library} | {error:.4f} | {seconds:.3f} |", flush=True)
+                typical, error, seconds = measured(
+                    CASES[name], estimate, options.rows, options.seeds
+                )
+                print(f"| {name} | {library} | {typical:.4f} ({error:.4f}) | {seconds:.3f} |")
 
 
 if __name__ == "__main__":

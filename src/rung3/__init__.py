@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rung3 import effects, mechanisms, worlds
     from rung3.data.rows import Rows
-    from rung3.data.variables import Binary, Categorical, Continuous, Image, Mask, Ordinal
+    from rung3.data.variables import (
+        Binary,
+        Categorical,
+        CensoredTime,
+        Continuous,
+        Image,
+        Mask,
+        Ordinal,
+    )
     from rung3.effects.tables import effect
     from rung3.evaluation import evaluate
     from rung3.graph import CausalGraph
@@ -28,6 +36,7 @@ __all__ = [
     "Binary",
     "Categorical",
     "CausalGraph",
+    "CensoredTime",
     "Continuous",
     "Image",
     "Mask",
@@ -50,6 +59,7 @@ _HOME = {
     "SCM": "rung3.scm",
     "Binary": "rung3.data.variables",
     "Categorical": "rung3.data.variables",
+    "CensoredTime": "rung3.data.variables",
     "CausalGraph": "rung3.graph",
     "Continuous": "rung3.data.variables",
     "Image": "rung3.data.variables",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -78,3 +80,26 @@ def test_an_outcome_that_is_told_without_error_is_named() -> None:
         ValueError, match=r"z tells sick without error: sick is never 1 where z <= "
     ):
         effect(table, "t", "sick", adjust=["z"])
+
+
+@pytest.mark.parametrize("learner", [None, "trees"])
+def test_a_column_that_tells_the_treatment_is_named_whatever_the_method(learner: Any) -> None:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    rng = np.random.default_rng(0)
+    z, w = rng.normal(size=(2, 300))
+    table = {"z": z, "w": w, "t": (z > 0).astype(int), "y": z + rng.normal(size=300)}
+    made = HistGradientBoostingRegressor(max_iter=5) if learner else None
+    with pytest.raises(ValueError, match="z tells t without error: t is never 1 where z <= "):
+        effect(table, "t", "y", adjust=["w", "z"], learner=made)
+
+
+def test_conditions_on_one_side_are_said_once() -> None:
+    rng = np.random.default_rng(0)
+    z, w = rng.normal(size=(2, 400))
+    table = {"z": z, "w": w, "t": (z + w > 0).astype(int), "y": z}
+    with pytest.raises(ValueError, match="no rows with t = ") as caught:
+        effect(table, "t", "y", adjust=["z", "w"])
+    where = str(caught.value).partition(" where ")[2]
+    assert where.count("z >") <= 1
+    assert where.count("z <=") <= 1

@@ -22,7 +22,9 @@ def table(n: int = 400, seed: int = 0) -> dict[str, Any]:
 
 def test_a_textbook_curve() -> None:
     """Freireich's 6-MP arm (Cox and Oakes 1984): survival after each event."""
-    times = torch.tensor([6, 6, 6, 6, 7, 9, 10, 10, 11, 13, 16, 17, 19, 20, 22, 23, 25, 32, 32, 34, 35])
+    times = torch.tensor(
+        [6, 6, 6, 6, 7, 9, 10, 10, 11, 13, 16, 17, 19, 20, 22, 23, 25, 32, 32, 34, 35]
+    )
     censored = torch.tensor([0, 0, 0, 1, 0, 1, 0, 1, 1, 0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1])
     curve = KaplanMeier.of(times.double(), censored == 0)
     after = curve.survival[curve.events > 0]
@@ -70,7 +72,7 @@ def test_what_is_said_of_them() -> None:
 
 
 def test_placebos_keep_a_time_with_whether_it_was_seen() -> None:
-    options = {"adjust": ["z"], "observed": "died", "horizon": 2.0, "repeats": 3}
+    options: dict[str, Any] = {"adjust": ["z"], "observed": "died", "horizon": 2.0, "repeats": 3}
     refutation = refute(table(1_000), "t", "time", negative_outcomes=["side"], **options)
     assert [check.name for check in refutation.checks if not check.passed] == []
     assert refutation.robustness is not None

@@ -248,3 +248,10 @@ def test_a_table_of_numbers_has_no_strips(tmp_path):
     report = evaluate(world, world.sample(10, seed=0), world, bootstrap=10, progress=False)
     assert set(report.pictures()) == {"graph", "graph-do-x1"}
     assert "Against the true counterfactual" in report.save(tmp_path).read_text()
+
+
+def test_a_notebook_shows_the_verdict_and_the_tables(report):
+    html = report._repr_html_()
+    assert html.startswith("<ul><li>")
+    assert "<pre>" in html
+    assert report.verdict.findings[0].text.split("'")[0] in html

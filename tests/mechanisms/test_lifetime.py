@@ -1,4 +1,4 @@
-"""Lifetimes: the contract, known coefficients from censored rows, counterfactuals of the censored."""
+"""Lifetimes: the contract, coefficients from censored rows, counterfactuals of the censored."""
 
 from __future__ import annotations
 
@@ -120,6 +120,6 @@ def test_what_it_cannot_model_is_refused() -> None:
         LIFE.code([-1.0], [1])
     with pytest.raises(ValueError, match="seen: expected 1 where"):
         LIFE.code([1.0], [2])
-    with pytest.raises(ValueError, match="expected unit and missing alone, got .'dim'."):
+    with pytest.raises(ValueError, match=r"expected unit and missing alone, got \['dim'\]"):
         CensoredTime(dim=2)
     assert LIFE.difference(torch.tensor(3.0), torch.tensor(-2.0)) == 1

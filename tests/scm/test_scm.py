@@ -474,3 +474,10 @@ def test_rows_of_a_world_that_was_changed_carry_no_noise_of_what_was_replaced(ne
     torch.testing.assert_close(noise["x1"], rows["x1"] - 1)
     torch.testing.assert_close(noise["x2"], rows["x2"] - 3 * rows["x1"], atol=1e-4, rtol=1e-4)
     assert noise.kinds == {"x1": "exact", "x2": "known"}
+
+
+def test_a_notebook_shows_the_graph_and_the_mechanisms() -> None:
+    html = SCM("x -> y", {"y": Binary(labels=("<5", "more"))})._repr_html_()
+    assert "data:image/png" in html
+    assert "&lt;5" in html
+    assert "<td>Flow()</td>" in html

@@ -84,7 +84,9 @@ def test_batches_grow_with_rows() -> None:
     from rung3 import Rows
 
     fitting = _Fitting(400, None, {})
-    sizes = {n: fitting.training(Rows({"x": torch.empty(n)}), 0.5) for n in (800, 20_000, 1_000_000)}
+    sizes = {
+        n: fitting.training(Rows({"x": torch.empty(n)}), 0.5) for n in (800, 20_000, 1_000_000)
+    }
     assert [one["batch_size"] for one in sizes.values()] == [100, 1_024, 5_000]
     assert sizes[1_000_000]["epochs"] == 1
     assert _Fitting(400, 256, {}).training(Rows({"x": torch.empty(10**6)}))["batch_size"] == 256

@@ -5,6 +5,7 @@ give answers with their reasons.
 """
 
 from rung3.graph.adjustment import Adjustment, check_adjustment
+from rung3.graph.ancestral import AncestralClass, ancestral_class, read_ancestral
 from rung3.graph.causal_graph import CausalGraph
 from rung3.graph.dagitty import Dagitty, read_dagitty, to_dagitty
 from rung3.graph.drawing import draw_graph, to_mermaid
@@ -16,6 +17,10 @@ from rung3.graph.equivalence import (
 )
 from rung3.graph.falsification import Falsification, falsify
 from rung3.graph.formats import from_adjacency, read_dot, read_gml
+from rung3.graph.identification.ancestral_effects import (
+    AncestralEffect,
+    identify_in_ancestral_class,
+)
 from rung3.graph.identification.class_effects import ClassEffect, identify_in_class
 from rung3.graph.identification.counterfactuals import (
     Estimand,
@@ -56,6 +61,11 @@ __all__ = [
     "read_class",
     "ClassEffect",
     "identify_in_class",
+    "AncestralClass",
+    "ancestral_class",
+    "read_ancestral",
+    "AncestralEffect",
+    "identify_in_ancestral_class",
     "CausalQuery",
     "read_query",
     "Formula",

@@ -130,7 +130,8 @@ class Lifetime(Mechanism):
                 return -z.exp()
             case "log-logistic":
                 return -nn.functional.softplus(z)
-        return torch.special.log_ndtr(-z)
+        log_survival: Tensor = torch.special.log_ndtr(-z)
+        return log_survival
 
     def _log_density(self, z: Tensor) -> Tensor:
         match self.family:
@@ -145,7 +146,8 @@ class Lifetime(Mechanism):
         z, log_scale = self._standard(times, parents)
         density = self._log_density(z) - log_scale - times.log()
         later = torch.where(value < 0, self._log_survival(z), -torch.inf)
-        return torch.where(value > 0, density, later).to(value.dtype)
+        score: Tensor = torch.where(value > 0, density, later).to(value.dtype)
+        return score
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         device = self.observed.device
@@ -167,7 +169,7 @@ class Lifetime(Mechanism):
                 z = log_below - log_above
             case _:
                 z = u
-        times = (self._location(parents, len(u)) + self._log_scale().exp() * z).exp()
+        times: Tensor = (self._location(parents, len(u)) + self._log_scale().exp() * z).exp()
         return times.to(self.variable.dtype)
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ model in which other mechanisms stand in the place of some.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from html import escape
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, Self
 
@@ -276,6 +277,16 @@ class Model(nn.Module):
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """Return the graph's drawing and the mechanisms for a notebook."""
+        lines = "".join(
+            f"<tr><td>{escape(name)}</td><td>{escape(str(self.variables[name]))}</td>"
+            f"<td>{escape(mechanism.describe())}</td></tr>"
+            for name, mechanism in self._mechanisms.items()
+        )
+        head = "<tr><th>variable</th><th>kind</th><th>mechanism</th></tr>"
+        return f"{self.graph._repr_html_()}<table>{head}{lines}</table>"
 
 
 def graph_of(mechanisms: Mapping[str, Mechanism], variables: Mapping[str, Variable]) -> CausalGraph:

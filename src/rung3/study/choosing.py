@@ -1,4 +1,4 @@
-"""Whether a study's mechanisms are chosen: those of a table of which nothing is said but a graph."""
+"""Whether a study's mechanisms are chosen: of a table of which nothing is said but a graph."""
 
 from __future__ import annotations
 

@@ -51,11 +51,11 @@ def fit(
     which: so for at least 400 rows, no hidden common causes and no images. With any other option,
     such as `epochs`, or validation rows, the mechanisms are those that the model has.
 
-    These are trained with AdamW on a Lightning trainer. Every mechanism first takes its scales and its range from the training rows, unless it was
-    fitted before; those without parameters (equations) need no more. The model is left on its
-    device, in eval mode, and the parameters of what was fitted are frozen: queries then keep a
-    graph of gradients only where values or interventions ask for one (`requires_grad_()` thaws
-    them, and so does another `fit`).
+    These are trained with AdamW on a Lightning trainer. Every mechanism first takes its scales and
+    its range from the training rows, unless it was fitted before; those without parameters
+    (equations) need no more. The model is left on its device, in eval mode, and the parameters of
+    what was fitted are frozen: queries then keep a graph of gradients only where values or
+    interventions ask for one (`requires_grad_()` thaws them, and so does another `fit`).
 
     With `checkpoints`, a run that was killed and is started again goes on from its last checkpoint,
     and ends with the weights that it would have had (on the CPU bit for bit, with the same number

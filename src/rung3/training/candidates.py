@@ -31,7 +31,8 @@ def candidates(variable: Variable, parents: Mapping[str, Variable]) -> list[list
     Each family names its own (`Mechanism.candidates`). Numbers: additive noise about a line, a
     parabola, a cubic, a network; then noise whose spread depends on the parents; about a sum of
     trees; then noise whose shape depends on the parents. Whole numbers from 0: counts, Poisson or
-    negative binomial. Times: lifetimes. Categories: logistic, counts where all parents are discrete, networks.
+    negative binomial. Times: lifetimes. Categories: logistic, counts where all parents are
+    discrete, networks.
 
     Example:
         >>> from rung3 import Categorical, Continuous

@@ -28,7 +28,7 @@ from rung3.effects.tables.answer import Answer, of_means
 from rung3.effects.tables.cross_fitting import TRIMMED, cross_fitted_arms
 from rung3.effects.tables.influence import Influence
 from rung3.effects.tables.m_estimation import Equations, Estimand, Method
-from rung3.effects.tables.positivity import check_strata, region_without
+from rung3.effects.tables.positivity import check_strata, region_without, teller
 from rung3.effects.tables.sample import Sample, stratum_of
 
 __all__ = ["Method", "adjusted_effect", "arms_of"]
@@ -88,6 +88,8 @@ def adjusted_effect(
     """
     arms, labels = arms_of(sample, do, versus)
     if learner is not None:
+        if told := teller(sample, given, sample.treatment, arms, labels):  # trees smooth it over
+            raise ValueError(f"{told}; adjust for less{amounts(sample.kinds, given)}")
         means, least, trimmed = cross_fitted_arms(
             sample, given, arms, estimand, learner, folds, seed
         )

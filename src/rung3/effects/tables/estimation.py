@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rung3.data.columns import gaps, say_gaps
 from rung3.data.display import spell
+from rung3.data.rows import Values, named
 from rung3.data.seeding import Seed
 from rung3.data.values import coded
 from rung3.data.variables import Categorical, Discrete, Variable
@@ -177,7 +178,7 @@ class Effect:
 
 
 def effect(
-    table: Mapping[str, Any],
+    table: Values,
     treatment: str,
     outcome: str,
     *,
@@ -274,6 +275,7 @@ def effect(
         raise ValueError(f"level={level} must lie between 0 and 1, and degree={degree} be positive")
     if pool and by is None:
         raise ValueError("pool: say with by= which groups")
+    table = named(table)
     way = find_way(treatment, outcome, adjust, graph, instrument, by)
     if way.name != "back-door" and (estimand != "ATE" or by is not None or learner is not None):
         raise ValueError(f"estimand, by and learner: only by adjustment, not by the {way.name}")

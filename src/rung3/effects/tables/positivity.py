@@ -16,7 +16,10 @@ from rung3.data.columns import amounts
 from rung3.data.variables import Discrete
 from rung3.effects.tables.sample import Sample, strata_of, stratum_of
 
-__all__ = ["check_strata", "region_without"]
+__all__ = ["check_strata", "region_without", "teller"]
+
+WITHOUT_ERROR = "without error"
+"""What is said of columns that tell a target in every row."""
 
 DEPTH = 3
 """Conditions that name a region, at most."""
@@ -72,6 +75,15 @@ def region_without(
     return next((sentence for sentence in found if sentence), "")
 
 
+def teller(
+    sample: Sample, names: Sequence[str], target: str, arms: Tensor, labels: Sequence[str]
+) -> str:
+    """Name columns that tell a target without error, as `region_without` does; empty if none do."""
+    everything = [[name] for name in names] + [list(names)]
+    found = (_search(sample, chosen, target, arms, labels) for chosen in everything if chosen)
+    return next((sentence for sentence in found if WITHOUT_ERROR in sentence), "")
+
+
 def _search(
     sample: Sample, names: list[str], target: str, arms: Tensor, labels: Sequence[str]
 ) -> str:
@@ -93,7 +105,7 @@ def _search(
     where = _conditions(tree.tree_, largest, [(k, v) for k, v, _ in columns])
     if len(pure) == len(np.unique(leaves)):
         who = ", ".join(names)
-        return f"{who} tells {target} without error: {target} is never {lacking} where {where}"
+        return f"{who} tells {target} {WITHOUT_ERROR}: {target} is never {lacking} where {where}"
     return f"no rows with {target} = {lacking} where {where} ({int(rows.sum())} rows)"
 
 
@@ -110,16 +122,15 @@ def _columns(sample: Sample, name: str) -> list[tuple[str, str, np.ndarray]]:
 def _conditions(tree: object, leaf: int, columns: list[tuple[str, str]]) -> str:
     """Spell the conditions on the way to a leaf."""
     left, right = tree.children_left, tree.children_right  # type: ignore[attr-defined]
-    words, node = [], leaf
+    words, node = dict[tuple[str, bool], str](), leaf
     while node:
         parent = int(np.flatnonzero((left == node) | (right == node))[0])
         name, level = columns[tree.feature[parent]]  # type: ignore[attr-defined]
         above = right[parent] == node
         cut = f"{tree.threshold[parent]:.4g}"  # type: ignore[attr-defined]
-        words.append(
-            f"{name} {'=' if above else '!='} {level}"
-            if level
-            else f"{name} {'>' if above else '<='} {cut}"
-        )
+        said = f"{'=' if above else '!='} {level}" if level else f"{'>' if above else '<='} {cut}"
+        words.setdefault(
+            (name + level, above), f"{name} {said}"
+        )  # the nearer the leaf, the tighter
         node = parent
-    return " and ".join(reversed(words))
+    return " and ".join(reversed(words.values()))

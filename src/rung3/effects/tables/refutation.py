@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rung3.data.rows import named
+from rung3.data.rows import Values, named
 from rung3.data.seeding import Seed, base_seed
 from rung3.data.values import coded
 from rung3.data.variables import Continuous
@@ -110,7 +110,7 @@ class Refutation:
 
 
 def refute(
-    table: Mapping[str, Any],
+    table: Values,
     treatment: str,
     outcome: str,
     *,

@@ -123,7 +123,8 @@ class Sample:
         stated = variables if observed is None else {outcome: Continuous(), **(variables or {})}
         rows, kinds = read(table, stated, names)
         complete = complete_rows(table, names)
-        y, notes = _outcome(outcome, rows[outcome], kinds[outcome], event), ()
+        y = _outcome(outcome, rows[outcome], kinds[outcome], event)
+        notes: tuple[str, ...] = ()
         if observed is not None:
             y, notes = _restricted(rows, kinds, treatment, outcome, observed, horizon)
         return cls(

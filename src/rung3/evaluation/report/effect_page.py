@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rung3.data.columns import say_gaps
 from rung3.data.files import publish
 from rung3.data.pictures import ACCENT, INK, png
-from rung3.data.rows import named
+from rung3.data.rows import Values, named
 from rung3.data.seeding import Seed
 from rung3.data.values import coded
 from rung3.data.variables import Discrete
@@ -156,7 +156,7 @@ class EffectReport:
 
 
 def effect_report(
-    table: Mapping[str, Any],
+    table: Values,
     treatment: str,
     outcome: str,
     *,
@@ -191,9 +191,7 @@ def effect_report(
     return EffectReport(refutation, causal, falsification, untested, _balance(refutation, options))
 
 
-def _falsified(
-    graph: CausalGraph | None, table: Mapping[str, Any]
-) -> tuple[Falsification | None, str]:
+def _falsified(graph: CausalGraph | None, table: Values) -> tuple[Falsification | None, str]:
     if graph is None:
         return None, "No graph was given: what is adjusted for was taken as it was said."
     columns = named(table)

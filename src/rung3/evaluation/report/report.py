@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping
+from html import escape
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Self
@@ -124,6 +125,11 @@ class Report:
         variable = self.variables[name]
         assert isinstance(variable, Image)
         return variable
+
+    def _repr_html_(self) -> str:
+        """Return the verdict and the tables for a notebook."""
+        findings = "".join(f"<li>{escape(one.text)}</li>" for one in self.verdict.findings)
+        return f"<ul>{findings}</ul><pre>{escape(str(self))}</pre>"
 
     def save(self, folder: str | Path, also: Mapping[str, bytes] | None = None) -> Path:
         """Write `metrics.json`, `report.html` (self-contained) and the pictures as PNG files.
