@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rung3 import effects, mechanisms, worlds
     from rung3.data.rows import Rows
     from rung3.data.variables import Binary, Categorical, Continuous, Image, Ordinal
+    from rung3.effects.predictors import audit
     from rung3.effects.tables import effect
     from rung3.evaluation import evaluate
     from rung3.graph import CausalGraph
@@ -31,6 +32,7 @@ __all__ = [
     "Image",
     "Ordinal",
     "Rows",
+    "audit",
     "choose",
     "diagnose",
     "effect",
@@ -52,6 +54,7 @@ _HOME = {
     "Image": "rung3.data.variables",
     "Ordinal": "rung3.data.variables",
     "Rows": "rung3.data.rows",
+    "audit": "rung3.effects.predictors",
     "choose": "rung3.training.choice",
     "diagnose": "rung3.training.diagnosis",
     "effect": "rung3.effects.tables",
