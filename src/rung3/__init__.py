@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Mask,
         Ordinal,
     )
+    from rung3.effects.predictors import audit
     from rung3.effects.tables import effect
     from rung3.evaluation import evaluate
     from rung3.graph import CausalGraph
@@ -42,6 +43,7 @@ __all__ = [
     "Mask",
     "Ordinal",
     "Rows",
+    "audit",
     "augment",
     "choose",
     "diagnose",
@@ -66,6 +68,7 @@ _HOME = {
     "Mask": "rung3.data.variables",
     "Ordinal": "rung3.data.variables",
     "Rows": "rung3.data.rows",
+    "audit": "rung3.effects.predictors",
     "augment": "rung3.training.augmentation",
     "choose": "rung3.training.choice",
     "diagnose": "rung3.training.diagnosis",

@@ -8,6 +8,9 @@ populations; `heterogeneity` says for whom they are larger; `uncertainty` and `c
 counterfactual is, and whether that is right; `grid` draws rows, interventions and effect maps as
 one picture.
 
+`audit` says why a predictor treats groups differently, and `with_predictor` makes one a variable of
+a model.
+
 `rung3.effects.tables` estimates effects from a table, without a model; `rung3.effects.bounds` says
 what data leave open; `rung3.effects.attribution` which mechanism made a row unusual, or changed.
 """
@@ -20,9 +23,11 @@ from rung3.effects.interval_coverage import Coverage, coverage
 from rung3.effects.learning import hold_learning, refits
 from rung3.effects.mediation import Averages, Mediation, mediate, natural
 from rung3.effects.paths import path_specific
+from rung3.effects.predictors import Audit, audit, with_predictor
 from rung3.effects.spread import Uncertainty, uncertainty
 
 __all__ = [
+    "Audit",
     "Averages",
     "Coverage",
     "Estimate",
@@ -31,6 +36,7 @@ __all__ = [
     "Mediation",
     "Uncertainty",
     "path_specific",
+    "audit",
     "average",
     "controlled",
     "coverage",
@@ -41,4 +47,5 @@ __all__ = [
     "natural",
     "refits",
     "uncertainty",
+    "with_predictor",
 ]

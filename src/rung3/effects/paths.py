@@ -81,7 +81,9 @@ def path_specific(
         tensor(10.)
     """
     wanted = [_nodes(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
-    latent = outcome if any(LATENT in path for path in wanted) and LATENT not in model.graph else None
+    latent = (
+        outcome if any(LATENT in path for path in wanted) and LATENT not in model.graph else None
+    )
     formulas = Formulas(model, do, versus, outcome, latent=latent)
     graph = formulas.graph.do(*formulas.causes)
     for path in wanted:

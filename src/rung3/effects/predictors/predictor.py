@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NoReturn
 import torch
 from torch import Generator, Tensor, nn
 
-from rung3.data.rows import Noise, Rows, as_rows, spell_unknown
+from rung3.data.rows import Noise, Rows, spell_unknown
 from rung3.data.spelling import suggest
 from rung3.data.values import coded
 from rung3.data.variables import Continuous, Discrete, Image, Variable
@@ -98,6 +98,11 @@ class Predictor:
         number = isinstance(self.outcome, Continuous) and not isinstance(self.outcome, Image)
         return number and self.decide is None
 
+    @property
+    def free(self) -> bool:
+        """Whether one number a row may be any, and not a probability alone."""
+        return self.numbers or self.decide is not None
+
     def check(self, rows: Mapping[str, Tensor]) -> None:
         """Try it on a few rows, before work starts.
 
@@ -146,7 +151,9 @@ class Predictor:
             raw = self.function(given)
         else:
             kind = torch.get_default_dtype()
-            columns = [value.flatten(1) if value.ndim > 1 else value[:, None] for value in given.values()]
+            columns = [
+                value.flatten(1) if value.ndim > 1 else value[:, None] for value in given.values()
+            ]
             raw = self.function(torch.cat([column.to(kind) for column in columns], 1))
         try:
             output = torch.as_tensor(raw, device=given[self.inputs[0]].device).double()
@@ -165,16 +172,20 @@ class Predictor:
     def _check_values(self, outputs: Tensor) -> None:
         if not outputs.isfinite().all():
             _refuse("gave NaN or infinity", "let it answer every row")
+        if outputs.ndim == 1 and self.free:
+            return
         classes = outputs.shape[1] if outputs.ndim == 2 else 2
-        if isinstance(self.outcome, Discrete) and outputs.ndim == 2 and classes != self.outcome.classes:
+        if (
+            isinstance(self.outcome, Discrete)
+            and outputs.ndim == 2
+            and classes != self.outcome.classes
+        ):
             _refuse(
                 f"gave {classes} classes, and its outcome has {self.outcome.classes}",
                 "let it return a probability of each, in the order of the codes",
             )
         if not 0 <= self.event < classes:
             _refuse(f"tells {classes} classes, and event={self.event}", "name one of these")
-        if outputs.ndim == 1 and (self.numbers or self.decide is not None):
-            return
         outside = (outputs < -ROUNDING) | (outputs > 1 + ROUNDING)
         sums = outputs.sum(1) if outputs.ndim == 2 else outputs.new_ones(1)
         if outside.any() or ((sums - 1).abs() > ROUNDING).any():
@@ -190,8 +201,7 @@ class Predictor:
         outputs = self.outputs(values)
         if outputs.ndim == 2:
             return outputs[:, self.event]
-        free = self.numbers or self.decide is not None
-        return outputs if free or self.event == 1 else 1 - outputs
+        return outputs if self.free or self.event == 1 else 1 - outputs
 
     def decisions(self, values: Mapping[str, Tensor]) -> Tensor:
         """Return the class that it decides for, `(n,)`: of one probability, 1 from one half on."""
