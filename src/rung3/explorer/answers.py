@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rung3.data.glossary import words
 from rung3.data.pictures import image_png, planar, uri
 from rung3.data.provenance import TRUSTED
 from rung3.data.variables import Binary, Categorical, Continuous, Discrete, Image, Variable
@@ -62,6 +63,7 @@ def schema(session: Session) -> Json:
         "causes": settable_causes(session),
         "examples": examples(session),
         "verdicts": [_verdict(opened) for opened in session.models],
+        "words": words(),
     }
 
 
