@@ -198,6 +198,7 @@ def _status(name: str, status: Mapping[str, str], read: Mapping[str, float]) -> 
 
 def spell(variable: Variable, value: Tensor) -> str:
     """Return a value, or a summary of several draws of one, as text."""
+    from rung3.data.number_text import number_text
     from rung3.data.variables import Continuous, Discrete, Image
     from rung3.mechanisms.networks.encoding import centre
 
@@ -215,7 +216,7 @@ def spell(variable: Variable, value: Tensor) -> str:
         share = float(counts[most] / counts.sum())
         return label if share == 1 else f"{label} in {share:.0%} of draws"
     if isinstance(variable, Continuous) and variable.circular:
-        return f"{float(centre(variable, value)):.4g} {variable.unit}".rstrip()
-    mean = f"{value.mean():.4g}"
+        return f"{number_text(float(centre(variable, value)))} {variable.unit}".rstrip()
+    mean = number_text(float(value.mean()))
     spread = value.std(correction=0) if value.numel() > 1 else 0.0
     return f"{mean} ± {spread:.2g} {variable.unit}".strip() if spread else f"{mean} {variable.unit}"

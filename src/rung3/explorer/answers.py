@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.glossary import words
+from rung3.data.number_text import ERROR_DIGITS, number_text
 from rung3.data.pictures import image_png, planar, uri
 from rung3.data.provenance import TRUSTED
 from rung3.data.variables import Binary, Categorical, Continuous, Discrete, Image, Variable
@@ -153,9 +154,9 @@ def effects(session: Session, query: PageState, outcome: str, through: str | Non
             image = isinstance(variable, Image)
             model[part] = {
                 "png": uri(signed_png(value, query.slice)) if image else None,
-                "text": f"{float(value.abs().mean()) * 255:.3g} grey levels on average"
+                "text": f"{number_text(float(value.abs().mean()) * 255, ERROR_DIGITS)} grey levels on average"
                 if image
-                else f"{float(value.mean()):+.4g} {variable.unit}".rstrip(),
+                else f"{number_text(float(value.mean()), sign=True)} {variable.unit}".rstrip(),
                 "edges": [list(edge) for edge in getattr(parts, part)],
             }
         models.append(model)
@@ -297,7 +298,8 @@ def _difference(variable: Variable, old: Tensor, new: Tensor) -> str | None:
     effect, low, high = (float(part) for part in (mean.effect, mean.low, mean.high))
     if isinstance(variable, Binary):
         return f"{variable.label(1)} {effect:+.1%} ({low:.1%} to {high:.1%})"
-    return f"{effect:+.3g} ({low:.3g} to {high:.3g}) {variable.unit}".rstrip()
+    ends = " to ".join(number_text(end, ERROR_DIGITS) for end in (low, high))
+    return f"{number_text(effect, ERROR_DIGITS, sign=True)} ({ends}) {variable.unit}".rstrip()
 
 
 def _mean(value: Tensor) -> float | None:
@@ -332,7 +334,7 @@ def _panels(answer: Answer, name: str, at: float) -> Json:
         "before": uri(image_png(before, at)),
         "after": uri(image_png(after, at)),
         "change": uri(signed_png(after - before, at)),
-        "moved": f"{float((after - before).abs().mean()) * 255:.3g} grey levels on average",
+        "moved": f"{number_text(float((after - before).abs().mean()) * 255, ERROR_DIGITS)} grey levels on average",
         "spread": uri(spread_png(new.std(0), at)) if len(new) > 1 else None,
         "draws": [uri(image_png(one, at)) for one in new[:MAX_DRAWS]] if len(new) > 1 else [],
     }
@@ -350,11 +352,11 @@ def _spell(variable: Variable, value: Tensor) -> str:
         return label if share == 1 else f"{label} ({share:.0%})"
     if variable.shape:
         return ", ".join(
-            f"{v:.3g}" for v in value.double().mean(0).flatten()[:MAX_NUMBERS].tolist()
+            number_text(v) for v in value.double().mean(0).flatten()[:MAX_NUMBERS].tolist()
         )
     if isinstance(variable, Continuous) and variable.circular:
-        return f"{float(centre(variable, value.double())):.3g} {variable.unit}".rstrip()
+        return f"{number_text(float(centre(variable, value.double())))} {variable.unit}".rstrip()
     value = value.double()
     spread = float(value.std()) if len(value) > 1 else 0.0
     more = f" ± {spread:.2g}" if spread > 0 else ""
-    return f"{float(value.nanmean()):.4g}{more} {variable.unit}".rstrip()
+    return f"{number_text(float(value.nanmean()))}{more} {variable.unit}".rstrip()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.distances import scale, unit
+from rung3.data.number_text import number_text
 from rung3.data.pictures import (
     ACCENT,
     CELL,
@@ -284,4 +285,4 @@ def _value(variable: Variable, value: Tensor) -> str:
         return "\N{HORIZONTAL ELLIPSIS}"
     if isinstance(variable, Discrete):
         return variable.label(int(value))
-    return f"{float(value):.3g}"
+    return number_text(float(value))

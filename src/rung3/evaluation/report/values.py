@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from rung3.data.number_text import number_text
 from rung3.data.variables import Discrete, Variable
 from rung3.evaluation.examples import Example
 from rung3.evaluation.measures.table import Cell, Table, cell
@@ -60,4 +61,4 @@ def _headed(name: str, variable: Variable) -> str:
 def _spell(variable: Variable, value: Tensor) -> str:
     if isinstance(variable, Discrete):
         return variable.label(int(value))
-    return f"{float(value):.3g}"
+    return number_text(float(value))
