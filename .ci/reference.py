@@ -1,9 +1,9 @@
-"""Write `docs/reference.md`: every public module of rung3, package by package, lowest first.
+"""Write `docs/reference.md` and a page for each package: every public module of rung3.
 
     python .ci/reference.py                  after a module is added, moved or renamed
 
-The order of the packages is that of the layers in `pyproject.toml`; what is said of each is the
-first line of its docstring.
+The order of the packages is that of the layers in `pyproject.toml`, the lowest first; what is said
+of each is the first line of its docstring.
 """
 
 from __future__ import annotations
@@ -14,16 +14,14 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "reference.md"
+DOCS = ROOT / "docs"
 INTRODUCTION = """\
-# Reference
+# Python
 
-The names that most programs need come from `rung3` itself:
-
-::: rung3
-
-All modules follow, package by package, the lowest first; see
+The names that most programs need come from `rung3` itself, and stand here; all modules stand on the
+page of their package. The packages, the lowest first: each uses only those above it, see
 [how the house is built](how-the-house-is-built.md).
+
 """
 
 
@@ -48,15 +46,19 @@ def summary(package: str) -> str:
     return (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").partition("\n")[0]
 
 
-def reference() -> str:
-    """Return the page."""
-    sections = [
-        f"## {package}\n\n{summary(package)}\n\n"
-        + "\n\n".join(f"::: {module}" for module in modules(package))
-        for package in packages()
-    ]
-    return "\n\n".join([INTRODUCTION.rstrip(), *sections]) + "\n"
+def pages() -> dict[str, str]:
+    """Return the pages, by their path under `docs`."""
+    lines = "| package | |\n|---|---|\n"
+    texts = {}
+    for package in packages():
+        name = package.removeprefix("rung3.")
+        lines += f"| [{package}](reference/{name}.md) | {summary(package)} |\n"
+        parts = [f"# {package}", summary(package), *(f"::: {one}" for one in modules(package))]
+        texts[f"reference/{name}.md"] = "\n\n".join(parts) + "\n"
+    return {"reference.md": f"{INTRODUCTION}{lines}\n::: rung3\n", **texts}
 
 
 if __name__ == "__main__":
-    PAGE.write_text(reference(), encoding="utf-8")
+    (DOCS / "reference").mkdir(exist_ok=True)
+    for path, text in pages().items():
+        (DOCS / path).write_text(text, encoding="utf-8")

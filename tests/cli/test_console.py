@@ -64,3 +64,21 @@ def test_a_warning_is_one_line_on_stderr(
     assert result.exit_code == 0, result.output
     assert result.stderr == "warning: the rows are few; take [more]\n"
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_a_table_breaks_no_word_while_there_is_room(width, monkeypatch, capsys):
+    from rung3.cli.console import print_table
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    heads = ["variable", "mechanism", "chosen", "abduction", "parameters", "training"]
+    lines = [
+        ["thickness", "Flow()", "default of its kind", "exact", "49", "0 s"],
+        ["all", "VAE(latent=16)", "by the study", "approximate", "992,579", "about 4 min"],
+    ]
+    print_table("mechanisms", heads, lines)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= width
+    words = {word for line in [heads, *lines] for cell in line for word in cell.split()}
+    assert words <= set(shown.split())
+    assert ("default of its kind" in shown) == (width == 140)

@@ -6,6 +6,8 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+from rung3.data import glossary
+
 CI = Path(__file__).resolve().parents[2] / ".ci"
 
 
@@ -34,3 +36,12 @@ def test_every_key_of_a_study_is_listed_with_its_default() -> None:
     assert "### VAE" in page
     empty = [line for line in page.splitlines() if line.endswith("|  |")]
     assert empty == [], "keys that no docstring explains"
+
+
+def test_the_glossary_of_the_pages_is_that_of_report_and_page() -> None:
+    page = (CI.parent / "docs" / "glossary.md").read_text("utf-8")
+    assert page == Path(glossary.__file__).with_suffix(".md").read_text("utf-8")
+    meanings = glossary.words()
+    assert meanings["Skill"].startswith("1 - error / error of doing nothing")
+    assert len(meanings) == page.count("\n**")
+    assert not [text for text in meanings.values() if "](" in text or "`" in text]

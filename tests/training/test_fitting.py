@@ -34,7 +34,7 @@ import rung3
 from rung3 import SCM, Binary, Continuous, Rows, load
 from rung3.data import split
 from rung3.mechanisms import Equation, Flow
-from rung3.training.options import History
+from rung3.training.options import History, Options
 
 
 def numpys_state() -> list[int]:
@@ -360,6 +360,46 @@ def test_a_logger_gets_the_losses_of_each_mechanism(tmp_path: Path) -> None:
         for name, losses in curves.items():
             written = [line[f"{split_name}/{name}"] for line in lines]
             assert [float(value) for value in written if value] == pytest.approx(losses, rel=1e-5)
+
+
+def test_where_nobody_watches_each_epoch_is_a_line_with_its_losses(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rung3.training.lines.QUIET", 0.0)
+    world, model = linear()
+    options = {**QUIET, "progress": True}
+    history = fit(model, world.sample(100, seed=0), epochs=3, lr=0.01, **options)
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("epoch")]
+    losses = history.validation["y"]
+    assert [line.split(": ")[0] for line in lines] == [f"epoch {k} of 3" for k in (1, 2, 3)]
+    for line, loss in zip(lines, losses, strict=True):
+        assert f"y {loss:.4g}" in line
+    history = fit(model, world.sample(100, seed=0), epochs=1, validation_share=0.0, **options)
+    assert f"y {history.training['y'][0]:.4g}" in capfd.readouterr().err
+
+
+def test_a_logger_is_named_and_writes_where_the_checkpoints_are(tmp_path: Path) -> None:
+    world, model = linear()
+    for start in range(2):
+        options = {**QUIET, "checkpoints": tmp_path, "resume": False, "logger": "csv"}
+        fit(model, world.sample(100, seed=0), epochs=2, lr=0.01, **options)
+        with (tmp_path / f"csv/version_{start}/metrics.csv").open() as file:
+            assert "training/y" in next(csv.reader(file))
+
+
+@pytest.mark.parametrize(
+    ("logger", "message"),
+    [
+        ("cvs", "logger='cvs' must be 'csv', 'tensorboard' or 'wandb'"),
+        ("wandb", "logger='wandb' needs the package wandb: pip install wandb"),
+    ],
+)
+def test_a_logger_that_cannot_be_had_is_refused(
+    logger: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rung3.training.loggers.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=message):
+        Options(logger=logger)
 
 
 # Checkpoints --------------------------------------------------------------------------------------

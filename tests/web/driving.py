@@ -41,9 +41,10 @@ class Driver:
         if "127.0.0.1" not in request.url and not request.url.startswith(("data:", "about:")):
             self.faults.append(request.url)
 
-    def open(self, address: str) -> None:
+    def open(self, address: str, plain: bool = True) -> None:
+        """Open the page; plain, with nothing set, where the address holds no query."""
         self.page.goto("about:blank")
-        self.page.goto(address)
+        self.page.goto(f"{address}#%7B%7D" if plain and "#" not in address else address)
         self.page.wait_for_function("document.body.dataset.settled !== undefined")
 
     def after(self, act: Callable[[], Any]) -> None:
@@ -75,8 +76,9 @@ class Driver:
         self.after(lambda: (box.fill(str(value)), box.press("Enter")))
 
     def unfold(self, part: str) -> Any:
-        """One of the parts below; open when this is done."""
-        self.page.locator(f"#{part} summary").click()
+        """One of the parts below; open when this is done, if it has not opened by itself."""
+        if self.page.locator(f"#{part}").get_attribute("open") is None:
+            self.page.locator(f"#{part} summary").click()
         body = self.page.locator(f"#{part} .body[aria-busy=false]")
         body.wait_for()
         return body

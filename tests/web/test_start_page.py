@@ -63,6 +63,15 @@ def test_an_example_sets_a_real_change_and_undo_takes_it_back(page: Driver, lear
     assert page.page.locator("#undo").is_disabled()
 
 
+def test_it_opens_on_a_real_change(page: Driver, learned: str) -> None:
+    page.open(learned, plain=False)
+    states = [page.status(name) for name in ("digit", "thickness", "intensity")]
+    assert states.count("intervened") == 1
+    assert page.picture("as it was") != page.picture("as it would have been")
+    page.after(page.page.locator("#reset").click)
+    assert "intervened" not in {page.status(name) for name in ("digit", "thickness", "intensity")}
+
+
 def test_a_surprise_asks_of_some_row_and_cause(page: Driver, learned: str) -> None:
     page.open(learned)
     page.after(page.page.locator("#surprise").click)

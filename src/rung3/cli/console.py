@@ -15,14 +15,16 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
+from rung3.data.text_widths import fitted, longest_word
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Plain", "print_table", "save_picture", "save_pictures", "say", "say_path", "warn"]
 
 
-LONGEST_WORD = 14
-"""Letters of a word that a column of a table keeps whole, at most: eighty columns hold five."""
+BETWEEN = 3
+"""Blanks between two columns of a table, one of them the box's."""
 
 
 class Plain(TyperGroup):
@@ -75,18 +77,23 @@ def _plain_warnings() -> Iterator[None]:
 def print_table(title: str, columns: Sequence[str], lines: Iterable[Iterable[object]]) -> None:
     """Print a table in the style of the report, with the text of each cell as it is.
 
-    Columns are as wide as their longest words where there is room; the first is never broken.
+    Nothing is broken while there is room; then the widest columns between words, the first last.
     """
     rows = [[str(cell) for cell in line] for line in lines]
-    table = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
-    for at, column in enumerate(columns):
-        words = " ".join([column, *(row[at] for row in rows)]).split()
-        least = min(max(map(len, words), default=1), LONGEST_WORD)
-        table.add_column(column, no_wrap=not at, min_width=least, overflow="fold")
+    console = Console()
+    texts = [[column, *(row[at] for row in rows)] for at, column in enumerate(columns)]
+    natural = [
+        max(len(line) for text in column for line in text.split("\n")) for column in texts
+    ]
+    least = [natural[0], *map(longest_word, texts[1:])]
+    widths = fitted(natural, [least], console.width - 2 - BETWEEN * (len(columns) - 1))
+    table = Table(box=SIMPLE_HEAD, padding=(0, BETWEEN - 1, 0, 0), pad_edge=False)
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(column, width=width, overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
     say(f"\n[bold]{escape(title)}[/]")
-    Console().print(table)
+    console.print(table)
 
 
 def save_pictures(

@@ -15,21 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rung3.data.number_text import VALUE_DIGITS, number_text
 from rung3.data.variables import Continuous, Discrete, Image, Variable
 
 __all__ = ["centre", "headed", "spell", "spell_draws", "spread"]
-
-DIGITS = 4
-"""Significant digits of a number: one more than most measurements are good for."""
 
 SPREAD_DIGITS = 2
 """Significant digits of a spread, which is itself uncertain."""
 
 FULL_DIGITS = 7
 """Significant digits of a number that is to be computed with: those of single precision."""
-
-MAX_WHOLE = 1e7
-"""Numbers below it are written without an exponent, whatever their digits."""
 
 MAX_NUMBERS = 6
 """Numbers of a vector that are written out."""
@@ -86,7 +81,7 @@ def spell(variable: Variable, value: Any, full: bool = False) -> str:
         return variable.label(int(draws.mode().values))
     numbers = centre(variable, draws.double()).flatten().tolist()
     shown = numbers if full else numbers[:MAX_NUMBERS]
-    texts = [_number(number, FULL_DIGITS if full else DIGITS) for number in shown]
+    texts = [number_text(number, FULL_DIGITS if full else VALUE_DIGITS) for number in shown]
     return ", ".join([*texts, *(["\N{HORIZONTAL ELLIPSIS}"] if len(shown) < len(numbers) else [])])
 
 
@@ -121,8 +116,3 @@ def _present(variable: Variable, value: Any) -> Tensor:
     """Return the draws `(n, *shape)` that are not missing."""
     draws = torch.as_tensor(value).reshape(-1, *variable.shape)
     return draws[~variable.is_missing(draws)]
-
-
-def _number(number: float, digits: int) -> str:
-    text = f"{number:.{digits}g}"
-    return f"{number:.0f}" if "e+" in text and abs(number) < MAX_WHOLE else text

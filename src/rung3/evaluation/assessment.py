@@ -11,6 +11,7 @@ import torch
 
 from rung3.data.cache import Cache
 from rung3.data.files import digest
+from rung3.data.progress import tracked
 from rung3.data.rows import Rows, Values, as_rows, named
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.stored import Stored
@@ -423,8 +424,6 @@ def _evaluation_mode(model: SCM, oracles: Oracles) -> Iterator[None]:
 
 def _batches(n: int, known: int, size: int, progress: bool) -> Iterator[slice]:
     """Yield batches of the rows; those whose truth is asked come first, in batches of their own."""
-    from rich.progress import track
-
     parts = [slice(k, min(k + size, known)) for k in range(0, known, size)]
     parts += [slice(k, min(k + size, n)) for k in range(known, n, size)]
-    yield from track(parts, "evaluating", disable=not progress, transient=True)
+    yield from tracked(parts, "evaluating", progress)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from rung3.data.display import spell_draws
+from rung3.data.glossary import words
+from rung3.data.number_text import ERROR_DIGITS, number_text
 from rung3.data.pictures import image_png, planar, uri
 from rung3.data.provenance import TRUSTED
 from rung3.data.variables import Binary, Categorical, Continuous, Discrete, Image, Variable
@@ -59,6 +61,7 @@ def schema(session: Session) -> Json:
         "causes": settable_causes(session),
         "examples": examples(session),
         "verdicts": [_verdict(opened) for opened in session.models],
+        "words": words(),
     }
 
 
@@ -148,9 +151,9 @@ def effects(session: Session, query: PageState, outcome: str, through: str | Non
             image = isinstance(variable, Image)
             model[part] = {
                 "png": uri(signed_png(value, query.slice)) if image else None,
-                "text": f"{float(value.abs().mean()) * 255:.3g} grey levels on average"
+                "text": f"{number_text(float(value.abs().mean()) * 255, ERROR_DIGITS)} grey levels on average"
                 if image
-                else f"{float(value.mean()):+.4g} {variable.unit}".rstrip(),
+                else f"{number_text(float(value.mean()), sign=True)} {variable.unit}".rstrip(),
                 "edges": [list(edge) for edge in getattr(parts, part)],
             }
         models.append(model)
@@ -292,7 +295,8 @@ def _difference(variable: Variable, old: Tensor, new: Tensor) -> str | None:
     effect, low, high = (float(part) for part in (mean.effect, mean.low, mean.high))
     if isinstance(variable, Binary):
         return f"{variable.label(1)} {effect:+.1%} ({low:.1%} to {high:.1%})"
-    return f"{effect:+.3g} ({low:.3g} to {high:.3g}) {variable.unit}".rstrip()
+    ends = " to ".join(number_text(end, ERROR_DIGITS) for end in (low, high))
+    return f"{number_text(effect, ERROR_DIGITS, sign=True)} ({ends}) {variable.unit}".rstrip()
 
 
 def _mean(value: Tensor) -> float | None:
@@ -327,7 +331,7 @@ def _panels(answer: Answer, name: str, at: float) -> Json:
         "before": uri(image_png(before, at)),
         "after": uri(image_png(after, at)),
         "change": uri(signed_png(after - before, at)),
-        "moved": f"{float((after - before).abs().mean()) * 255:.3g} grey levels on average",
+        "moved": f"{number_text(float((after - before).abs().mean()) * 255, ERROR_DIGITS)} grey levels on average",
         "spread": uri(spread_png(new.std(0), at)) if len(new) > 1 else None,
         "draws": [uri(image_png(one, at)) for one in new[:MAX_DRAWS]] if len(new) > 1 else [],
     }

@@ -19,6 +19,7 @@ import torch
 
 from rung3.data.display import spell_draws
 from rung3.data.distances import distance, unit
+from rung3.data.number_text import ERROR_DIGITS, number_text
 from rung3.data.rows import Rows
 from rung3.data.seeding import base_seed
 from rung3.data.variables import Discrete
@@ -167,7 +168,7 @@ def _distance(
     variable = session.variables[name]
     new = other[name] if other.batched or other.particles else other[name][None]
     error = float(distance(variable, row[name].expand_as(new), new).mean())
-    text = f"{name} is off by {error:.3g} {unit(variable)}".rstrip()
+    text = f"{name} is off by {number_text(error, ERROR_DIGITS)} {unit(variable)}".rstrip()
     if isinstance(variable, Discrete):
         text = f"{name} is the same in {1 - error:.0%} of draws"
     return Check(check, name, text + condition, error)
@@ -209,7 +210,7 @@ def _predictors(opened: Opened, answer: Answer) -> Iterator[Check]:
         if isinstance(target, Discrete):
             yield Check("predictors", name, text, error, good=error == 0)
         else:
-            text += f" (off by {error:.3g}; on the original image by {before:.3g})"
+            text += f" (off by {number_text(error, ERROR_DIGITS)}; on the original image by {number_text(before, ERROR_DIGITS)})"
             yield Check("predictors", name, text, error)
 
 

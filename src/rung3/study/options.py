@@ -19,6 +19,7 @@ from rung3.data.variables import Variable
 from rung3.evaluation.protocol import Protocol
 from rung3.study.parser import FilePath, Part, nearest
 from rung3.training.counterfactual.objective import CounterfactualObjective
+from rung3.training.loggers import LoggerName
 from rung3.training.options import Options
 
 __all__ = ["Derived", "Evaluation", "FitOptions", "ProtocolOptions", "Training", "WholeNumber"]
@@ -121,11 +122,12 @@ class FitOptions(Derived, of=Options, without=WHOLE_RUN):
     """Options of `rung3.fit`, which hold where a file does not say otherwise.
 
     Args:
-        logger: Whether Lightning's default logger writes beside the checkpoints.
+        logger: `csv`, `tensorboard` or `wandb`, which write the losses into the folder of
+            checkpoints; or whether Lightning's default does.
         objective: What images are trained by, if not by their likelihood.
     """
 
-    logger: bool | None = None
+    logger: bool | LoggerName | None = None
     objective: Annotated[Objective | None, BeforeValidator(_by_name)] = None
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
 
-from lightning.pytorch.callbacks import Callback
+from rung3.training.options import History
 
 __all__ = ["Lines"]
 
@@ -14,8 +13,8 @@ QUIET = 2.0
 """Seconds that must have passed since the last line: small trainings take many epochs a second."""
 
 
-class Lines(Callback):
-    """Writes a line to stderr after an epoch: losses, the time that it took, and the time left.
+class Lines:
+    """Writes a line to stderr after an epoch: its losses, and the time left.
 
     Args:
         epochs: Epochs in all.
@@ -23,27 +22,24 @@ class Lines(Callback):
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
+        self.first = 0
         self.began = self.last = time.monotonic()
-        self.first: int | None = None
 
-    def on_train_epoch_start(self, trainer: Any, loop: Any) -> None:
-        """Note when the first epoch of this call begins, which may not be the first of all."""
-        if self.first is None:
-            self.first, self.began = trainer.current_epoch, time.monotonic()
+    def begin(self, epoch: int) -> None:
+        """Note which epoch is the first of this call: a run that goes on has earlier ones."""
+        self.first, self.began = epoch, time.monotonic()
 
-    def on_train_epoch_end(self, trainer: Any, loop: Any) -> None:
-        """Write the line."""
-        epoch, now = trainer.current_epoch + 1, time.monotonic()
-        if not trainer.is_global_zero or (now - self.last < QUIET and epoch < self.epochs):
+    def write(self, epoch: int, history: History) -> None:
+        """Write the line of an epoch that has ended; losses are of held-out rows, if there are any."""
+        done, now = epoch + 1, time.monotonic()
+        if now - self.last < QUIET and done < self.epochs:
             return
         self.last = now
-        history = loop.history
         losses = ", ".join(
             f"{name} {(history.validation.get(name) or curve)[-1]:.4g}"
             for name, curve in history.training.items()
             if curve
         )
-        done = epoch - (self.first or 0)
-        left = (now - self.began) / done * (self.epochs - epoch)
-        sys.stderr.write(f"epoch {epoch} of {self.epochs}: {losses}; {left / 60:.1f} min left\n")
+        left = (now - self.began) / (done - self.first) * (self.epochs - done)
+        sys.stderr.write(f"epoch {done} of {self.epochs}: {losses}; {left / 60:.1f} min left\n")
         sys.stderr.flush()

@@ -37,6 +37,7 @@ from rung3.training.batches import Batch, Shuffled, Sweep, Table
 from rung3.training.checkpoints import Checkpoints, Sealed, check, resuming
 from rung3.training.counterfactual.loss import CounterfactualLoss
 from rung3.training.lines import Lines
+from rung3.training.loggers import logger_of
 from rung3.training.options import History, Options
 from rung3.training.processes import is_lost, summed
 from rung3.training.stopping import Stopped, stoppable
@@ -130,14 +131,15 @@ def _trainer(loop: Loop, options: Options) -> Trainer:
     """
     seconds, folder = options.max_seconds, options.folder
     plain = options.progress and not sys.stderr.isatty()
-    callbacks: list[Callback] = [Lines(options.epochs)] if plain else []
+    loop.lines = Lines(options.epochs) if plain else None
+    callbacks: list[Callback] = []
     if folder is not None:
         callbacks.append(Checkpoints(folder / LAST, options.checkpoint_every))
     return trainer_on(
         options,
         max_epochs=options.epochs,
         max_time=None if seconds is None else timedelta(seconds=seconds),
-        logger=options.logger or False,
+        logger=logger_of(options.logger, folder),
         default_root_dir=folder,
         log_every_n_steps=max(1, min(50, loop.steps)),
         callbacks=callbacks,
@@ -232,6 +234,7 @@ class Loop(LightningModule):
         self.elapsed = 0.0
         self.started = 0.0
         self.began: int | None = None  # the first step of this call; none if nothing was left to do
+        self.lines: Lines | None = None  # told of every epoch, where no bar is shown
         self.digests: dict[str, str] = {}
         self.revived = self._revivals()
 
@@ -382,6 +385,8 @@ class Loop(LightningModule):
     def on_train_start(self) -> None:
         """Take up the rows at the step that a checkpoint left off, if anything is left to do."""
         self.order.step = self.began = self.trainer.global_step
+        if self.lines is not None:
+            self.lines.begin(self.trainer.current_epoch)
         self.started = time.perf_counter()
         if len(self._stopped()) == len(self.names):
             self.trainer.should_stop = True
@@ -434,6 +439,8 @@ class Loop(LightningModule):
             self.log("minutes_left", left * self.elapsed / 60, prog_bar=True, rank_zero_only=True)
         seen = self.done * min(self.options.batch_size, self._table("training").n)
         self.history.rows_per_second.append(seen / self.elapsed)
+        if self.lines is not None and self.trainer.is_global_zero:
+            self.lines.write(self.trainer.current_epoch, self.history)
 
     def _note(self, split: int, curves: dict[str, list[float]]) -> dict[str, float]:
         total = self._summed(self.sums[split])

@@ -20,6 +20,7 @@ from rung3.data.files import write_json
 from rung3.data.seeding import base_seed
 from rung3.data.validation import Count, NonNegative, Positive, Validated, WholeNumber, expected
 from rung3.training.counterfactual.objective import CounterfactualObjective
+from rung3.training.loggers import check_logger
 
 __all__ = ["History", "Options", "Schedule", "Strategy"]
 
@@ -127,7 +128,8 @@ class Options(Validated):
         strategy: `"ddp"`, for which a batch is dealt out to processes that have all weights each;
             `"auto"` for that on several devices, and for no other process on one.
         accelerator: As Lightning names it, such as `"cpu"`.
-        logger: A Lightning logger, or several; `True` for Lightning's default.
+        logger: `"csv"`, `"tensorboard"` or `"wandb"`; or a Lightning logger, or several; `True` for
+            Lightning's default. What is named writes into the folder of checkpoints.
         checkpoints: Folder for `last.ckpt`, written after every epoch.
         checkpoint_every: Steps between further checkpoints.
         resume: Whether to go on from the checkpoint, if there is one.
@@ -176,6 +178,7 @@ class Options(Validated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_logger(self.logger)
         if self.checkpoint_every is not None and self.checkpoints is None:
             raise ValueError("checkpoint_every: say the folder too, with checkpoints=")
         if self.counterfactual and self.patience is not None:

@@ -36,6 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from rung3.data.files import read_tensors, write_tensors
+from rung3.data.progress import tracked
 from rung3.data.rows import Rows
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Continuous, Image, Variable, from_config
@@ -291,11 +292,9 @@ def _train(
     bfloat16: bool,
     progress: bool,
 ) -> None:
-    from rich.progress import track
-
     steps = max(1, len(pairs.row) // BATCH)
     optimizer, schedule = _optimizer(ceiling, epochs * steps)
-    for step in track(range(epochs * steps), "ceiling", disable=not progress, transient=True):
+    for step in tracked(range(epochs * steps), "ceiling", progress):
         if step % steps == 0:
             order = torch.randperm(len(pairs.row), generator=generator).tensor_split(steps)
         batch = _either_way(images, parents, pairs, order[step % steps], generator)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rung3.data.glossary import words
 from rung3.data.names import slugs
 from rung3.data.pictures import uri
 from rung3.evaluation.measures.table import Cell, Table, with_units
@@ -73,6 +74,8 @@ nav a { color: var(--soft); text-decoration: none; } nav a:hover { color: var(--
 .no { color: var(--no); } .unknown { color: var(--soft); }
 .verdict code { display: block; margin-top: .15rem; overflow-wrap: anywhere; }
 code { font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, monospace; color: var(--soft); }
+dl { columns: 24rem; column-gap: 2rem; font-size: .9rem; } dt { font-weight: 600; }
+dd { margin: 0 0 .6rem; color: var(--soft); break-inside: avoid; }
 td.number, th.number { text-align: right; }
 td.number i { visibility: hidden; font-style: normal; }
 td.number small { text-align: right; }
@@ -136,6 +139,7 @@ def render(content: Content, drawn: Mapping[str, bytes]) -> str:
         *(_table(table) for table in [*tables(metrics), *further(metrics)]),
         Part(_image(drawn, "losses", "Training", title="Losses"), "Losses"),
         Part(_settings(metrics), "Settings"),
+        Part(_words(), "Words"),
     ]
     parts = [part for part in parts if part.html]
     ids = slugs(part.title for part in parts if part.title)
@@ -162,6 +166,13 @@ def _made(made: Mapping[str, Any]) -> str:
     lines = [", ".join(made["models"]), f"{made['when']}, rung3 {made['version']}"]
     text = " · ".join(escape(line) for line in lines)
     return f'<p class="soft made">{text}<br><code>{escape(made["command"])}</code></p>'
+
+
+def _words() -> str:
+    entries = (
+        f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in words().items()
+    )
+    return f"<h2>Words</h2>\n<dl>{''.join(entries)}</dl>"
 
 
 def _verdict(verdict: Verdict, run: str | None) -> str:

@@ -7,15 +7,15 @@ import json
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
-from textwrap import fill
 from typing import TYPE_CHECKING, Any, Self
 
 from rung3.data.files import listed, packed, publish, read_tensors, sha256
 from rung3.data.names import slugs
 from rung3.data.pictures import png
+from rung3.data.text_widths import fitted, longest_word
 from rung3.data.variables import Image, Variable, from_config
 from rung3.evaluation.examples import Examples
-from rung3.evaluation.measures.table import Cell
+from rung3.evaluation.measures.table import Cell, Table
 from rung3.evaluation.report import page, pictures
 from rung3.evaluation.report.outside import outside_figure
 from rung3.evaluation.report.tables import further, tables
@@ -208,7 +208,7 @@ class Report:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.box import SIMPLE_HEAD
-        from rich.table import Table
+        from rich.table import Table as Drawn
         from rich.text import Text
 
         wide = options.max_width >= WIDE
@@ -218,14 +218,13 @@ class Report:
             return Text.assemble(cell.value, (note, "dim"))
 
         for part in tables(self.metrics):
-            table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-            words = " ".join(name for name, _ in part.rows).split()
-            room = max(options.max_width // 5, *map(len, words))
-            table.add_column(part.columns[0], no_wrap=True)
-            for head in part.columns[1:]:
-                table.add_column(head, justify="right", vertical="bottom", overflow="fold")
+            table = Drawn(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+            widths = _widths(part, wide, options.max_width)
+            for at, (head, width) in enumerate(zip(part.columns, widths, strict=True)):
+                side: Any = "right" if at else "left"
+                table.add_column(head, justify=side, width=width, vertical="bottom", overflow="fold")
             for name, cells in part.rows:
-                table.add_row(Text(fill(name, room)), *(text(cell) for cell in cells))
+                table.add_row(Text(name), *(text(cell) for cell in cells))
             yield from (Text(part.title, "bold"), table, Text(f"{part.note}\n", "dim"))
         yield Text(page.summary(self.metrics))
         if more := [part.title.split(":")[0] for part in further(self.metrics)]:
@@ -240,6 +239,26 @@ class Report:
         out = io.StringIO()
         Console(file=out, width=120, color_system=None).print(self, crop=False)
         return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def _widths(part: Table, notes: bool, width: int) -> list[int]:
+    """Return the widths of a table's columns, so that it fits a console.
+
+    Heads break between their words first, then the names of rows, then cells.
+    """
+    names = [name for name, _ in part.rows]
+    columns = [[cells[at] for _, cells in part.rows] for at in range(len(part.columns) - 1)]
+    lines = [[c.value for c in column] + [c.note for c in column if notes] for column in columns]
+    cells = [max(map(len, column), default=0) for column in lines]
+    name = max(map(len, [part.columns[0], *names]))
+    natural = [name, *map(max, cells, map(len, part.columns[1:]))]
+    heads = [longest_word([head]) for head in part.columns[1:]]
+    floors = (
+        [name, *map(max, cells, heads)],
+        [longest_word(names), *map(max, cells, heads)],
+        [longest_word(names), *map(max, map(longest_word, lines), heads)],
+    )
+    return fitted(natural, floors, width - 2 * len(part.columns))
 
 
 def _told(verdict: Verdict, run: str | None) -> Iterator[Text]:

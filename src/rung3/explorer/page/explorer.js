@@ -99,6 +99,7 @@ function listen() {
 
 async function follow() {
   const wrong = read();
+  if (location.hash.length < 2 && page.schema.examples.length) restore(page.schema.examples[0].query);  // a real change to begin with
   await change({});
   if (wrong) say(wrong);
 }

@@ -9,6 +9,7 @@ export function listen() {
   const { schema } = page;
   schema.verdicts.forEach((verdict, k) => { if (verdict) show(verdict, schema.models.length > 1 ? schema.models[k] : ""); });
   $("examples").prepend(...schema.examples.map(({ title, query }) => h("button", { type: "button", class: "small", onclick: () => begin(query) }, title)));
+  $("words").lastChild.append(...Object.entries(schema.words).flatMap(([term, text]) => [h("dt", {}, term), h("dd", {}, text)]));
   $("surprise").hidden = !schema.causes.length;
   $("surprise").addEventListener("click", surprise);
   $("undo").addEventListener("click", undo);

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.files import digest, read_tensors, write_tensors
+from rung3.data.progress import tracked
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.stored import Stored, pick
 from rung3.data.variables import Discrete, Image, Variable, from_config
@@ -205,8 +206,6 @@ def _fit(
     seed: int,
     progress: bool,
 ) -> Oracle:
-    from rich.progress import track
-
     name, (image, target) = "/".join(variables), variables.values()
     if not isinstance(image, Image) or len(images) < 2:
         raise ValueError(f"{name}: an oracle needs at least two rows with both, got {len(images)}")
@@ -224,7 +223,7 @@ def _fit(
             optimizer, LEARNING_RATE, total_steps=epochs * per_epoch, pct_start=0.2
         )
         text = f"oracle of {name}"
-        for epoch in track(range(epochs), text, disable=not progress, transient=True):
+        for epoch in tracked(range(epochs), text, progress):
             # A batch's own statistics blur a number's scale: the last quarter has those of all.
             oracle.train(epoch < FREE * epochs)
             order = torch.randperm(len(images), generator=generator).to(values.device)

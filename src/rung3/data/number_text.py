@@ -1,0 +1,39 @@
+"""Numbers as text: one precision for values and one for errors, wherever they are shown."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["ERROR_DIGITS", "VALUE_DIGITS", "number_text"]
+
+VALUE_DIGITS = 4
+"""Significant digits of a variable's values: a year has all of its digits."""
+
+ERROR_DIGITS = 3
+"""Significant digits of errors, differences and averages."""
+
+SMALLEST, LARGEST = 1e-4, 1e7
+"""Sizes between which a number is written without an exponent."""
+
+
+def number_text(value: float, digits: int = VALUE_DIGITS, sign: bool = False) -> str:
+    """Return a number with so many significant digits, whole ones in full, without final zeros.
+
+    Args:
+        value: The number.
+        digits: Significant digits, at least.
+        sign: Whether positive numbers get a sign too.
+
+    Example:
+        >>> number_text(3512.34, 3), number_text(0.51834, 3), number_text(4.0)
+        ('3512', '0.518', '4')
+        >>> number_text(1.5e9, 3), number_text(2.0, sign=True), number_text(math.nan)
+        ('1.5e+09', '+2', 'nan')
+    """
+    plus = "+" if sign else ""
+    size = abs(value)
+    if not SMALLEST <= size < LARGEST:
+        return f"{value:{plus}.{digits}g}"
+    places = max(0, digits - 1 - math.floor(math.log10(size)))
+    text = f"{value:{plus}.{places}f}"
+    return text.rstrip("0").rstrip(".") if places else text
