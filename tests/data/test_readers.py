@@ -244,7 +244,7 @@ def test_wrong_tables_are_refused(tmp_path: Path) -> None:
     path = write_table(tmp_path)
     with pytest.raises(ValueError, match=r"none\.csv is missing"):
         data.table(tmp_path / "none.csv")
-    with pytest.raises(ValueError, match=r"expected a \.csv or \.parquet file"):
+    with pytest.raises(ValueError, match=r"expected a \.csv, \.parquet or \.tar file"):
         data.table(tmp_path / "scans" / "0.png")
     with pytest.raises(ValueError, match="no column 'weight'; it has"):
         data.table(path, columns=["age", "weight"])
@@ -264,6 +264,7 @@ def test_wrong_image_files_are_refused(tmp_path: Path) -> None:
     Pillow.fromarray(np.zeros((5, 5), dtype=np.uint8)).save(tmp_path / "scans" / "1.png")
     with pytest.raises(ValueError, match=r"1\.png is \(1, 5, 5\), but .*give size="):
         data.table(path, columns=["age"], image_column="scan")
+    Pillow.fromarray(np.zeros((6, 8), dtype=np.uint8)).save(tmp_path / "scans" / "1.png")
     (tmp_path / "scans" / "2.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"2\.png cannot be read"):
         data.table(path, columns=["age"], image_column="scan")

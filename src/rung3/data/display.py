@@ -52,8 +52,9 @@ def spread(variable: Variable, value: Tensor) -> Tensor:
     """Return the standard deviation of `(n, *shape)` numbers over rows; on a circle, of its arcs.
 
     Example:
-        >>> spread(Continuous(lower=0, upper=24, circular=True), torch.tensor([23.0, 1.0]))
-        tensor(1.0000)
+        >>> hour = Continuous(lower=0, upper=24, circular=True)
+        >>> round(float(spread(hour, torch.tensor([23.0, 1.0]))), 4)
+        1.0
     """
     deviation = variable.difference(value, centre(variable, value)).square().mean(0).sqrt()
     return torch.where(value.amax(0) == value.amin(0), 0.0, deviation)  # a mean is rounded
