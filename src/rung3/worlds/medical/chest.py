@@ -82,10 +82,10 @@ def chest(size: int = 64, *, site: bool = False) -> SCM:
     """
     if isinstance(size, bool) or not isinstance(size, int) or not SIZES[0] <= size <= SIZES[1]:
         raise ValueError(f"size={size!r}: expected a whole number from {SIZES[0]} to {SIZES[1]}")
-    own = {"site": Categorical(labels=tuple(kind.name for kind in SITES))} if site else {}
+    site_variable = {"site": Categorical(labels=tuple(kind.name for kind in SITES))} if site else {}
     model = SCM(
         f"age -> disease; {{age sex race disease{' site' * site}}} -> image",
-        VARIABLES | own | {"image": Image(1, size, size)},
+        VARIABLES | site_variable | {"image": Image(1, size, size)},
         {
             "age": Equation(
                 "18 + 72*sigmoid(0.9*u + 0.3)",
