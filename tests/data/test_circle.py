@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from rung3 import SCM, Categorical, Continuous, Image, fit, load, worlds
+from rung3.data.display import centre
 from rung3.data.distances import distance
 from rung3.data.variables import Variable, from_config
 from rung3.effects import average, mediate, path_specific, uncertainty
 from rung3.evaluation.measures.calibration import crps
 from rung3.evaluation.tasks import shifted
 from rung3.mechanisms import Contaminated, Equation, Flow
-from rung3.mechanisms.networks.encoding import ParentEncoder, centre
+from rung3.mechanisms.networks.encoding import ParentEncoder
 from rung3.scm.propagation import generate
 from rung3.testing import CHECKS, prepare
 from rung3.training.oracles.oracles import Oracle

@@ -82,7 +82,14 @@ def test_presets_reach_from_32_to_160_voxels(size: int) -> None:
 
 def test_a_volume_can_be_a_parent() -> None:
     encoder = ParentEncoder({"scan": Image(1, 9, 8, 10)})
-    assert encoder({"scan": torch.rand(3, 1, 9, 8, 10)}, 3).shape == (3, encoder.width)
+    scans = torch.rand(2, 1, 9, 8, 10)[[0, 0, 1]].requires_grad_()
+    features = encoder({"scan": scans}, 3)
+    assert features.shape == (3, encoder.width)
+    assert torch.equal(features[0], features[1])
+    assert (features[0] - features[2]).abs().max() > 1e-3
+    (slope,) = torch.autograd.grad(features[0].square().sum(), scans)
+    assert (slope[0].abs().amax((0, 2, 3)) > 0).all()  # every slice is looked at
+    assert not slope[1:].any()
 
 
 def test_a_model_of_volumes_is_saved_and_loaded(tmp_path: Path) -> None:
