@@ -28,13 +28,13 @@ def bounds(text: str) -> dict[str, str]:
     """
     project = tomllib.loads(text)["project"]
     stated = [*project["dependencies"], *project.get("optional-dependencies", {}).get("web", [])]
-    found = {}
+    lowest = {}
     for requirement in stated:
         match = re.match(r"([\w.-]+)>=([\w.]+)", requirement)
         if match is None:
             raise ValueError(f"{requirement}: expected a lower bound, such as numpy>=2.0")
-        found[match[1]] = match[2]
-    return found
+        lowest[match[1]] = match[2]
+    return lowest
 
 
 def tools() -> dict[str, str]:

@@ -41,12 +41,12 @@ def licence(package: Distribution) -> str:
     if expressions := metadata.get_all("License-Expression"):
         return str(expressions[0])
     classified = [c for c in metadata.get_all("Classifier") or [] if c.startswith("License ::")]
-    said = [c.rpartition("::")[2].strip() for c in classified] or metadata.get_all("License", [""])
-    found = [
+    texts = [c.rpartition("::")[2].strip() for c in classified] or metadata.get_all("License", [""])
+    licences = [
         text if is_good(text) else next((v for k, v in WORDS.items() if re.search(k, text)), text)
-        for text in said
+        for text in texts
     ]
-    return " AND ".join(dict.fromkeys(found))
+    return " AND ".join(dict.fromkeys(licences))
 
 
 def is_good(expression: str) -> bool:
@@ -63,14 +63,14 @@ def is_good(expression: str) -> bool:
 
 def installed() -> list[Distribution]:
     """The packages that are pinned and installed."""
-    found = []
+    packages = []
     for line in CONSTRAINTS.read_text("utf-8").splitlines():
         if pinned := re.match(r"([\w.-]+)==", line):
             try:
-                found.append(distribution(pinned[1]))
+                packages.append(distribution(pinned[1]))
             except PackageNotFoundError:
                 continue
-    return found
+    return packages
 
 
 def bill(packages: list[Distribution]) -> dict[str, Any]:
@@ -87,8 +87,8 @@ def bill(packages: list[Distribution]) -> dict[str, Any]:
 def _component(package: Distribution) -> dict[str, Any]:
     name, version = package.metadata["Name"], package.version
     place = f"pkg:pypi/{re.sub('[-_.]+', '-', name).lower()}@{version}"
-    said = {"licenses": [{"expression": licence(package)}]}
-    return {"type": "library", "bom-ref": place, "name": name, "version": version, **said,
+    fields = {"licenses": [{"expression": licence(package)}]}
+    return {"type": "library", "bom-ref": place, "name": name, "version": version, **fields,
             "purl": place}  # fmt: skip
 
 

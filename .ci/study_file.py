@@ -60,37 +60,37 @@ HEAD = ["| key | default | what |", "|---|---|---|"]
 
 def arguments(*classes: type) -> dict[str, str]:
     """Return what the docstrings of classes say of their arguments, the first that says it."""
-    found: dict[str, str] = {}
+    entries: dict[str, str] = {}
     for kind in classes:
         text = inspect.getdoc(kind) or ""
         block = re.search(r"^Args:\n((?:[ ]{4}.*\n?|\n)*)", text, re.M)
         for entry in re.split(r"^ {4}(?=\w+:)", block[1] if block else "", flags=re.M):
-            name, _, said = entry.partition(":")
-            if said.strip():
-                found.setdefault(name.strip(), " ".join(said.split()))
-    return found
+            name, _, head = entry.partition(":")
+            if head.strip():
+                entries.setdefault(name.strip(), " ".join(head.split()))
+    return entries
 
 
 def table_of(model: Any, *documented: type) -> list[str]:
     """Return a table of the keys of a part of the file."""
-    told = arguments(model, *documented)
+    entries = arguments(model, *documented)
     rows = []
     for name, field in model.model_fields.items():
         if name != "kind":
             default = "must be given"
             if not field.is_required():
                 default = _default(field.get_default(call_default_factory=True))
-            rows.append(f"| `{name}` | {default} | {_cell(told.get(name, ''))} |")
+            rows.append(f"| `{name}` | {default} | {_cell(entries.get(name, ''))} |")
     return [*HEAD, *rows]
 
 
 def kinds(named: Mapping[str, type], level: str) -> Iterator[str]:
     """Yield a section for each kind of variable or mechanism."""
     for name, kind in named.items():
-        told = arguments(*kind.__mro__)
+        entries = arguments(*kind.__mro__)
         rows = [
             f"| `{p.name}` | {'must be given' if p.default is p.empty else _default(p.default)} "
-            f"| {_cell(told.get(p.name, ''))} |"
+            f"| {_cell(entries.get(p.name, ''))} |"
             for p in inspect.signature(kind).parameters.values()
         ]
         table = [*HEAD, *rows] if rows else []

@@ -79,8 +79,8 @@ def dowhy(world: SCM, train: Rows, seed: int) -> Answer:
 
     def answer(rows: Rows, name: str, value: float) -> Mapping[str, Tensor]:
         table = pd.DataFrame({k: v.double().numpy() for k, v in rows.items()})
-        told = gcm.counterfactual_samples(model, {name: lambda _: value}, observed_data=table)
-        return {k: torch.tensor(told[k].to_numpy()) for k in rows}
+        answer = gcm.counterfactual_samples(model, {name: lambda _: value}, observed_data=table)
+        return {k: torch.tensor(answer[k].to_numpy()) for k in rows}
 
     return answer
 
@@ -91,16 +91,16 @@ def maf(world: SCM, train: Rows, seed: int) -> Answer:
 
     torch.manual_seed(seed)
     order = list(world.graph.order)
-    heard = torch.eye(len(order), dtype=torch.bool)
+    reached = torch.eye(len(order), dtype=torch.bool)
     for k, name in enumerate(order):
         for parent in world.graph.parents(name):
-            heard[k, order.index(parent)] = True
+            reached[k, order.index(parent)] = True
     table = torch.stack([train[name] for name in order], 1)
     loc, scale = table.mean(0), table.std(0)
     table = (table - loc) / scale
     held = (torch.stack([world.sample(2_500, seed=seed + 9)[k] for k in order], 1) - loc) / scale
     flow = CausalMAF(
-        len(order), adjacency=heard, hidden_features=(32, 32, 32), activation=torch.nn.ELU
+        len(order), adjacency=reached, hidden_features=(32, 32, 32), activation=torch.nn.ELU
     )
     optimizer = torch.optim.Adam(flow.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.95, patience=60)
@@ -116,8 +116,8 @@ def maf(world: SCM, train: Rows, seed: int) -> Answer:
     def answer(rows: Rows, name: str, value: float) -> Mapping[str, Tensor]:
         k = order.index(name)
         factual = (torch.stack([rows[name] for name in order], 1) - loc) / scale
-        told = flow().compute_counterfactual(factual, index=k, value=(value - loc[k]) / scale[k])
-        return dict(zip(order, (told * scale + loc).T, strict=True))
+        answer = flow().compute_counterfactual(factual, index=k, value=(value - loc[k]) / scale[k])
+        return dict(zip(order, (answer * scale + loc).T, strict=True))
 
     return answer
 
@@ -145,9 +145,9 @@ def form(world: SCM, train: Rows, seed: int) -> Answer:
             text = SUITE[str(world.world)][k]
             start = [*(float(number) for number in CONSTANT.findall(text)), 0.0]
             count = itertools.count()
-            told = partial(mean, Expression(CONSTANT.sub(partial(named, count), text)))
-            misses = lambda c, told=told, k=k: (told(c, table) - table[k]).numpy()  # noqa: E731
-            fitted[k] = partial(told, least_squares(misses, start).x)
+            function = partial(mean, Expression(CONSTANT.sub(partial(named, count), text)))
+            misses = lambda c, answer=function, k=k: (answer(c, table) - table[k]).numpy()  # noqa: E731
+            fitted[k] = partial(function, least_squares(misses, start).x)
 
     def answer(rows: Rows, name: str, value: float) -> Mapping[str, Tensor]:
         factual = {k: v.double() for k, v in rows.items()}
@@ -179,8 +179,10 @@ def error(world: SCM, answer: Answer, train: Rows, test: Rows) -> float:
             continue
         for value in train[name].quantile(torch.tensor([0.25, 0.5, 0.75])).tolist():
             truth = world.counterfactual(test, do={name: value})
-            told = answer(test, name, value)
-            squares = [(told[k].double() - truth[k].double()).square() for k in world.graph.nodes]
+            imagined = answer(test, name, value)
+            squares = [
+                (imagined[k].double() - truth[k].double()).square() for k in world.graph.nodes
+            ]
             norms.append(torch.stack(squares).sum(0).sqrt().mean())
     return float(torch.stack(norms).mean())
 
@@ -210,20 +212,20 @@ def main() -> None:
     for which in chosen.worlds:
         world = worlds.suite(which)
         print(f"{which:10}", end="", flush=True)
-        found = {}
+        errors = {}
         for name in chosen.contenders:
             if name == "form" and which not in ADDITIVE:
                 print(f"{'-':>20}", end="", flush=True)
                 continue
             ran = [run(world, CONTENDERS[name], seed) for seed in chosen.seeds]
-            found[name] = [sum(each) / len(ran) for each in zip(*ran, strict=True)]
-            print(f"{found[name][0]:12.4f} ({found[name][1]:5.1f}s)", end="", flush=True)
-        own = found.pop("chosen", None)
-        for name, (wrong, seconds) in found.items():
-            if own is None:
+            errors[name] = [sum(each) / len(ran) for each in zip(*ran, strict=True)]
+            print(f"{errors[name][0]:12.4f} ({errors[name][1]:5.1f}s)", end="", flush=True)
+        selected = errors.pop("chosen", None)
+        for name, (wrong, seconds) in errors.items():
+            if selected is None:
                 break
             if name != "nothing":
-                ratios = f"{own[0] / wrong:.2f} ({own[1] / seconds:.2f})"
+                ratios = f"{selected[0] / wrong:.2f} ({selected[1] / seconds:.2f})"
                 print(f"  / {name} {ratios}", end="", flush=True)
         print(flush=True)
 

@@ -35,11 +35,11 @@ PANELS: Mapping[str, tuple[int, ...]] = {
 STYLES = {"training": "--s", "counterfactuals": "-o"}
 
 
-def work(said: str, kind: str, panel: str, x: int) -> tuple[Callable[[], None], int]:
+def work(text: str, kind: str, panel: str, x: int) -> tuple[Callable[[], None], int]:
     """What to time, and how many images it comes to."""
     n = x if panel == "batch size" else BATCH
     particles = x if panel == "particles" else 1
-    mechanism = bound(said, x if panel == "resolution, px" else SIZE)
+    mechanism = bound(text, x if panel == "resolution, px" else SIZE)
     if kind == "training":
         optimizer = torch.optim.AdamW(mechanism.parameters())
         return lambda: training_step(mechanism, optimizer, n), n
@@ -81,18 +81,18 @@ def main() -> None:
         1, len(PANELS), figsize=(11, 3.8), sharey=True, layout="constrained"
     )
     for panel, ax in zip(PANELS, axes, strict=True):
-        for colour, said in enumerate(options.mechanism):
+        for colour, text in enumerate(options.mechanism):
             for kind in STYLES:
                 if (panel, kind) == ("particles", "training"):
                     continue
                 curve = {
-                    x: rate(*work(said, kind, panel, x), options.seconds, options.repeats)
+                    x: rate(*work(text, kind, panel, x), options.seconds, options.repeats)
                     for x in PANELS[panel]
                 }
                 spelt = "  ".join(f"{x}: {y:,.1f}" for x, y in curve.items())
-                print(f"{said}, {kind}, images/s by {panel}: {spelt}", flush=True)
+                print(f"{text}, {kind}, images/s by {panel}: {spelt}", flush=True)
                 ax.plot(*zip(*curve.items(), strict=True), STYLES[kind], color=f"C{colour}",
-                        label=f"{bound(said, SIZE).describe()}, {kind}")  # fmt: skip
+                        label=f"{bound(text, SIZE).describe()}, {kind}")  # fmt: skip
         dress(ax, panel)
     axes[0].set_ylabel("images/s, one thread")
     handles, labels = axes[0].get_legend_handles_labels()

@@ -163,9 +163,9 @@ def main() -> None:
     model = SCM(world.graph, world.variables, {**causes, "image": image})
     oracles = fit_oracles(model, train[:1000], epochs=1, progress=False)  # as slow as good ones
     both = {name: test[name].flip(0) for name in ("thickness", "intensity")}
-    asked = {name: test[name].flip(0) for name in ("thickness", "intensity", "digit")}
+    interventions = {name: test[name].flip(0) for name in ("thickness", "intensity", "digit")}
     protocol = Protocol.complete(
-        interventions={**asked, "both": both}, n=options.rows, truth_n=options.truths
+        interventions={**interventions, "both": both}, n=options.rows, truth_n=options.truths
     )
     print(f"{options.rows} rows, {options.truths} truths; CPU seconds, one thread")
     clock, registry.MEASURES = watched(model, world)

@@ -185,8 +185,8 @@ def main() -> None:
         browser = play.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        made = (make_run(Path(folder) / f"hvae-{size}", size) for size in given.size)
-        for run in given.runs or made:
+        runs = (make_run(Path(folder) / f"hvae-{size}", size) for size in given.size)
+        for run in given.runs or runs:
             measure(browser, run, given.variable, given.moves)
         browser.close()
 

@@ -32,17 +32,17 @@ IMAGE = "image"
 
 @torch.no_grad()
 def measured(
-    mechanism: Mechanism, test: Any, asked: dict[str, Question], kept: bool
+    mechanism: Mechanism, test: Any, by_cause: dict[str, Question], kept: bool
 ) -> tuple[float, dict[str, float]]:
     """Counterfactuals a second, and skill by intervention."""
-    n = len(next(iter(asked.values())).truth)
+    n = len(next(iter(by_cause.values())).truth)
     x, parents = test[IMAGE][:n], {name: test[name][:n] for name in mechanism.parents}
     skills, start = {}, time.process_time()
-    for label, question in asked.items():
+    for label, question in by_cause.items():
         answer = imagine(mechanism, x, parents, question.parents, kept=kept)
         error, change = ((part - question.truth).abs().mean() for part in (answer, x))
         skills[label] = float(1 - error / change)
-    return len(asked) * n / (time.process_time() - start), skills
+    return len(by_cause) * n / (time.process_time() - start), skills
 
 
 def main() -> None:
@@ -63,9 +63,9 @@ def main() -> None:
     _, _, test, world = Study.load(options.study, options.set).splits()
     if world is None:
         raise SystemExit(f"{options.study}: its truth is not known; set data.mnist")
-    asked = questions(world, test, IMAGE, options.causes, torch.device("cpu"), options.rows)
+    by_cause = questions(world, test, IMAGE, options.causes, torch.device("cpu"), options.rows)
     curves: dict[str, list[tuple[str, float, dict[str, float]]]] = {}
-    print(f"{'':44}{'a second':>10}" + "".join(f"{label:>18}" for label in asked))
+    print(f"{'':44}{'a second':>10}" + "".join(f"{label:>18}" for label in by_cause))
     for place in (options.model, *options.beside):
         mechanism = load(place).mechanisms[IMAGE]
         takes = "steps" in mechanism.query_options
@@ -74,14 +74,14 @@ def main() -> None:
             chosen = mechanism.for_query(steps=steps, solver=solver) if steps else mechanism
             curve = f"{Path(place).name}, {solver}" if steps else Path(place).name
             name = f"{curve}, {steps} steps" if steps else curve
-            rate, skills = measured(chosen, test, asked, kept=True)
+            rate, skills = measured(chosen, test, by_cause, kept=True)
             curves.setdefault(curve, []).append((str(steps or ""), rate, skills))
             print(
                 f"{name:44}{rate:10.1f}" + "".join(f"{skill:18.3f}" for skill in skills.values()),
                 flush=True,
             )
     if options.plot:
-        draw(curves, list(asked), options.plot)
+        draw(curves, list(by_cause), options.plot)
 
 
 def draw(

@@ -62,14 +62,14 @@ def main() -> None:
         "the model alone": alone, "one worker": lambda: shards(1), "two workers": lambda: shards(2)
     }  # fmt: skip
     alone()
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for name, call in ways.items():
             wall, cpu = time.perf_counter(), clock()
             call()
-            found[name].append((n / (time.perf_counter() - wall), n / (clock() - cpu)))
+            seconds[name].append((n / (time.perf_counter() - wall), n / (clock() - cpu)))
     print(f"{n} images of {pixels}x{pixels}, groups of {size}, load {os.getloadavg()[0]:.1f}")
-    for name, rates in found.items():
+    for name, rates in seconds.items():
         wall, cpu = (median(rate) for rate in zip(*rates, strict=True))
         print(f"{name:16} {wall:7.0f} images/s {cpu:7.0f} images per CPU second")
 

@@ -45,30 +45,30 @@ CAUSES = ("thickness", "intensity")
 def speed(options: argparse.Namespace) -> None:
     """Images a second at each batch size, and of the best."""
     study = Study.load(options.study, options.set)
-    made = {name: make() for name, make in contenders(study, options).items()}
-    for name, who in made.items():
+    mechanisms = {name: make() for name, make in contenders(study, options).items()}
+    for name, who in mechanisms.items():
         spelt = ", ".join(f"{k} {v:.4f}" for k, v in gigaflops(who.mechanism, options).items())
         print(f"{name}: {who.mechanism.describe()}, {parameters(who.mechanism):,} parameters")
         print(f"{'':{len(name)}}  GFLOP an image: {spelt}")
-    last = f"{'ratio':>9}" if len(made) == 2 else ""
+    last = f"{'ratio':>9}" if len(mechanisms) == 2 else ""
     for kind, measure in {"training": training, "counterfactuals": counterfactuals}.items():
         print(f"\n{kind}, images/s: median of {options.repeats} (least to most)")
-        print(f"{'batch':>7}" + "".join(f"{name:>28}" for name in made) + last)
-        medians: dict[str, list[float]] = {name: [] for name in made}
+        print(f"{'batch':>7}" + "".join(f"{name:>28}" for name in mechanisms) + last)
+        medians: dict[str, list[float]] = {name: [] for name in mechanisms}
         for size in options.batch:
-            rates: dict[str, list[float]] = {name: [] for name in made}
+            rates: dict[str, list[float]] = {name: [] for name in mechanisms}
             for _ in range(options.repeats + 1):  # the first warms up
-                for name, who in made.items():
+                for name, who in mechanisms.items():
                     rates[name].append(measure(who, size, options))
-            for name, own in rates.items():
-                medians[name].append(statistics.median(own[1:]))
+            for name, values in rates.items():
+                medians[name].append(statistics.median(values[1:]))
             cells = [
-                f"{medians[name][-1]:10,.1f} ({min(own[1:]):,.1f} to {max(own[1:]):,.1f})"
-                for name, own in rates.items()
+                f"{medians[name][-1]:10,.1f} ({min(values[1:]):,.1f} to {max(values[1:]):,.1f})"
+                for name, values in rates.items()
             ]
-            now = ratio([own[-1] for own in medians.values()])
+            now = ratio([values[-1] for values in medians.values()])
             print(f"{size:7}" + "".join(f"{cell:>28}" for cell in cells) + now, flush=True)
-        best = [max(own) for own in medians.values()]
+        best = [max(values) for values in medians.values()]
         print(f"{'best':>7}" + "".join(f"{each:28,.1f}" for each in best) + ratio(best))
 
 
@@ -107,7 +107,7 @@ def gigaflops(mechanism: Mechanism, options: argparse.Namespace) -> dict[str, fl
     value, parents, imagined = rows(mechanism.variable.shape, n)
     value = value.to(device)
     (before,), (after,) = (_batches(part, n, device) for part in (parents, imagined))
-    own = copy.deepcopy(mechanism)
+    counted = copy.deepcopy(mechanism)
 
     def count(run: Callable[[], object]) -> float:
         with FlopCounterMode(display=False) as counter:
@@ -115,8 +115,8 @@ def gigaflops(mechanism: Mechanism, options: argparse.Namespace) -> dict[str, fl
         return float(counter.get_total_flops()) / n / 1e9
 
     return {
-        "training": count(lambda: own.train().loss(value, before).backward()),
-        "counterfactual": count(lambda: imagine(own.eval(), value, before, after)),
+        "training": count(lambda: counted.train().loss(value, before).backward()),
+        "counterfactual": count(lambda: imagine(counted.eval(), value, before, after)),
     }
 
 
@@ -159,7 +159,7 @@ def trained(name: str, options: argparse.Namespace) -> dict[str, float]:
         raise ValueError(f"{options.study}: its truth is not known; set data.mnist")
     who = contenders(study, options)[name]()
     images, seconds = who.train(train, options.train)
-    asked = questions(world, test, IMAGE, CAUSES, torch.device(options.device))
+    by_cause = questions(world, test, IMAGE, CAUSES, torch.device(options.device))
     test = test.to(torch.device(options.device))
     torch.manual_seed(0)
     return {
@@ -167,7 +167,7 @@ def trained(name: str, options: argparse.Namespace) -> dict[str, float]:
         "images seen": images,
         "seconds of training": seconds,
         "test NELBO, nats per dimension": nelbo(who.mechanism, test),
-        **scores(who.mechanism, test, asked),
+        **scores(who.mechanism, test, by_cause),
     }
 
 

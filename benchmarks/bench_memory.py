@@ -25,7 +25,7 @@ MECHANISMS = ["{kind: VAE}", "{kind: HVAE}", "{kind: HVAE, checkpointing: true}"
 KINDS = ("training step", "activations", "counterfactual")
 
 
-def measure(said: str, kind: str, size: int, batch: int) -> dict[str, float]:
+def measure(text: str, kind: str, size: int, batch: int) -> dict[str, float]:
     """One figure, in MiB, and the number of parameters."""
     import torch
 
@@ -35,7 +35,7 @@ def measure(said: str, kind: str, size: int, batch: int) -> dict[str, float]:
     torch.set_num_threads(1)
 
     def step(size: int, batch: int) -> float:
-        mechanism = bound(said, size)
+        mechanism = bound(text, size)
         value, parents, imagined = rows(mechanism.variable.shape, batch)
         optimizer = torch.optim.AdamW(mechanism.parameters())
         counts.append(sum(parameter.numel() for parameter in mechanism.parameters()))
@@ -47,7 +47,7 @@ def measure(said: str, kind: str, size: int, batch: int) -> dict[str, float]:
         return peak() - before
 
     def activations() -> float:
-        mechanism = bound(said, size).train()
+        mechanism = bound(text, size).train()
         value, parents, _ = rows(mechanism.variable.shape, batch)
         counts.append(sum(parameter.numel() for parameter in mechanism.parameters()))
         before = storages()
@@ -64,11 +64,11 @@ def measure(said: str, kind: str, size: int, batch: int) -> dict[str, float]:
 
     counts: list[int] = []
     if kind == "activations":
-        found = activations()
+        measured = activations()
     else:
         step(32, 1)  # libraries and their buffers are then there
-        found = step(size, batch)
-    return {kind: found, "parameters": counts[-1]}
+        measured = step(size, batch)
+    return {kind: measured, "parameters": counts[-1]}
 
 
 def peak() -> float:
@@ -92,20 +92,20 @@ def main() -> None:
     parser.add_argument("--one", choices=KINDS, help="one figure, in this process, as JSON")
     options = parser.parse_args()
     if options.one:
-        found = measure(options.mechanism[0], options.one, options.size, options.batch)
-        print(json.dumps(found))
+        results = measure(options.mechanism[0], options.one, options.size, options.batch)
+        print(json.dumps(results))
         return
     print(f"MiB, {options.size}x{options.size}, batch {options.batch}, one thread")
     print(f"{'':40}{'parameters':>12}" + "".join(f"{kind:>16}" for kind in KINDS))
-    for said in options.mechanism:
-        found = {}
+    for text in options.mechanism:
+        results = {}
         for kind in KINDS:
-            command = [sys.executable, __file__, "--one", kind, "--mechanism", said]
+            command = [sys.executable, __file__, "--one", kind, "--mechanism", text]
             command += ["--size", str(options.size), "--batch", str(options.batch)]
             answer = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-            found |= json.loads(answer.stdout)
-        figures = "".join(f"{found[kind]:16,.0f}" for kind in KINDS)
-        print(f"{said:40}{found['parameters']:12,}{figures}", flush=True)
+            results |= json.loads(answer.stdout)
+        figures = "".join(f"{results[kind]:16,.0f}" for kind in KINDS)
+        print(f"{text:40}{results['parameters']:12,}{figures}", flush=True)
 
 
 if __name__ == "__main__":

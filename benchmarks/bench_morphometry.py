@@ -27,8 +27,8 @@ from rung3.worlds.strokes.morphometry import measure_thickness
 def timed(measure: Callable[[], Any]) -> tuple[float, np.ndarray]:
     """CPU seconds, and what was measured."""
     start = time.process_time()
-    found = np.asarray(measure())
-    return time.process_time() - start, found
+    values = np.asarray(measure())
+    return time.process_time() - start, values
 
 
 def main() -> None:
@@ -57,9 +57,9 @@ def main() -> None:
         def ours(scale: int = scale) -> torch.Tensor:
             return measure_thickness(images, scale=scale)
 
-        few = images[:16], levels[:16]
-        measure_thickness(few[0], scale=scale)
-        ImageMorphology(few[1][0], scale=scale)
+        first = images[:16], levels[:16]
+        measure_thickness(first[0], scale=scale)
+        ImageMorphology(first[1][0], scale=scale)
         runs = [(timed(theirs), timed(ours)) for _ in range(options.repeats)]
         seconds = [(their[0], our[0]) for their, our in runs]
         ratios = [their / our for their, our in seconds]

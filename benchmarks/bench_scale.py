@@ -57,8 +57,8 @@ def one(rows: int) -> None:
     """One size, in this process."""
     torch.set_num_threads(1)
     data = {k: v.clone() for k, v in SCM(ARROWS, COLUMNS, TRUE).sample(rows, seed=0).items()}
-    few = {k: v[:1_000] for k, v in data.items()}
-    fit(SCM(ARROWS, COLUMNS), few, epochs=1, progress=False)  # imports, which are not timed
+    head = {k: v[:1_000] for k, v in data.items()}
+    fit(SCM(ARROWS, COLUMNS), head, epochs=1, progress=False)  # imports, which are not timed
     before = _memory()
     model = SCM(ARROWS, COLUMNS)
     start = time.process_time()

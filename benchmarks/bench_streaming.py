@@ -65,8 +65,8 @@ def run(task: str, path: Path) -> str:
         return f"t {streaming.linear(path, 'y', features).coefficients['t']:.4f}"
     if task == "effect":
         return f"{streaming.adjusted_effect(path, 't', 'y', covariates).value:.4f}"
-    found = streaming.logistic(path, "t", covariates)
-    return f"a {found.coefficients['a']:.4f}, {found.passes} passes"
+    regression = streaming.logistic(path, "t", covariates)
+    return f"a {regression.coefficients['a']:.4f}, {regression.passes} passes"
 
 
 def measure(task: str, path: Path) -> None:
@@ -80,10 +80,10 @@ def measure(task: str, path: Path) -> None:
     pa.set_io_thread_count(1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     wall, cpu = time.perf_counter(), time.process_time()
-    said = run(task, path)
+    result = run(task, path)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / MIB
-    print(f"{task:9} {cpu:7.2f} s of CPU {wall:7.2f} s  {more:6.0f} MiB more  {said}", flush=True)
+    print(f"{task:9} {cpu:7.2f} s of CPU {wall:7.2f} s  {more:6.0f} MiB more  {result}", flush=True)
 
 
 def main() -> None:

@@ -75,10 +75,10 @@ def main(rows: int = 10_000, repeats: int = 15) -> None:
     print(f"{'median':22}{'CPU ms':>10}{'least':>8}{'most':>8}{'ratio':>8}{'error':>10}")
     base = statistics.median(seconds["DoWhy-GCM"][1:])
     for name, taken in seconds.items():
-        own = [1000 * second for second in taken[1:]]
-        middle = statistics.median(own)
+        later = [1000 * second for second in taken[1:]]
+        middle = statistics.median(later)
         print(
-            f"{name:22}{middle:10.1f}{min(own):8.1f}{max(own):8.1f}"
+            f"{name:22}{middle:10.1f}{min(later):8.1f}{max(later):8.1f}"
             f"{middle / base / 1000:8.2f}{errors[name]:10.4f}"
         )
 

@@ -146,14 +146,17 @@ class CausalGen(Mechanism):
         Yields:
             The number of images seen so far.
         """
-        own, helpers = self.settings, _module(self.checkout, "utils")
-        size = batch_size or own.bs
-        average = helpers.EMA(self.network, beta=own.ema_rate).to(self.low.device)
+        settings, helpers = self.settings, _module(self.checkout, "utils")
+        size = batch_size or settings.bs
+        average = helpers.EMA(self.network, beta=settings.ema_rate).to(self.low.device)
         optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=own.lr, weight_decay=own.wd, betas=own.betas
+            self.network.parameters(),
+            lr=settings.lr,
+            weight_decay=settings.wd,
+            betas=settings.betas,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, helpers.linear_warmup(own.lr_warmup_steps)
+            optimizer, helpers.linear_warmup(settings.lr_warmup_steps)
         )
         generator, seen = torch.Generator().manual_seed(seed), 0
         self.train()
@@ -166,8 +169,8 @@ class CausalGen(Mechanism):
                             rows[self.name][some], {name: rows[name][some] for name in self.parents}
                         )
                     loss.backward()
-                    norm = nn.utils.clip_grad_norm_(self.network.parameters(), own.grad_clip)
-                    if norm < own.grad_skip and loss.isfinite():
+                    norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.grad_clip)
+                    if norm < settings.grad_skip and loss.isfinite():
                         optimizer.step()
                         schedule.step()
                         average.update()

@@ -42,13 +42,13 @@ def row(name: str, study: Study, n: int, studies: int) -> str:
     began = time.perf_counter()
     for seed in range(studies):
         try:
-            found = study.estimate(seed, n)
+            estimate = study.estimate(seed, n)
         except ValueError:
             refused += 1
             continue
-        held += found.low <= study.truth <= found.high
-        values.append(found.effect)
-        widths.append(found.high - found.low)
+        held += estimate.low <= study.truth <= estimate.high
+        values.append(estimate.effect)
+        widths.append(estimate.high - estimate.low)
     took = (time.perf_counter() - began) / studies * 1000
     share = held / max(1, len(values))
     bias = np.median(values) - study.truth if values else np.nan

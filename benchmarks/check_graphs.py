@@ -57,20 +57,20 @@ Answers = Iterator[tuple[str, object, object]]
 def main(graphs: int = 1000) -> None:
     warnings.filterwarnings("ignore")
     logging.disable(logging.ERROR)
-    asked: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     differ: Counter[str] = Counter()
     for seed in range(graphs):
         rng = random.Random(seed)
         graph = random_graph(rng, hidden=seed % 2 == 1)
         for part in (separations, adjustments, doors, classes, formulas):
             for question, mine, theirs in part(graph, rng):
-                asked[question] += 1
+                counts[question] += 1
                 if mine != theirs:
                     differ[question] += 1
                     if differ[question] <= 3:
                         print(f"seed {seed}: {question}: {graph}\n  {mine}\n  {theirs}")
     print(f"{graphs} random graphs")
-    for question, count in asked.items():
+    for question, count in counts.items():
         print(f"{question:66}{count:8} answers{differ[question]:6} differ")
 
 
@@ -115,12 +115,12 @@ def separations(graph: CausalGraph, rng: random.Random) -> Answers:
             left, right, *conditions = map(Variable, (x, y, *known))
             judged = are_d_separated(y0_graph(graph), left, right, conditions=conditions)
             yield "d-separation, y0", mine, judged.separated
-    found = implications(graph)
+    independencies = implications(graph)
     joined = {frozenset(name for name, _ in pair) for pair in pag(graph)}
     apart = {frozenset(pair) for pair in combinations(graph.nodes, 2)} - joined
-    pairs = {frozenset((one.x, one.y)) for one in found}
+    pairs = {frozenset((one.x, one.y)) for one in independencies}
     yield "pairs that can be separated (not adjacent in the PAG), causal-learn", pairs, apart
-    for one in found:
+    for one in independencies:
         separated = admg.is_mseparated(one.x, one.y, set(one.given))
         yield "a statement of the basis is implied, pgmpy", True, separated
     gone = set(rng.sample(graph.nodes, 2))
@@ -214,7 +214,7 @@ def doors(graph: CausalGraph, rng: random.Random) -> Answers:
 
 def classes(graph: CausalGraph, rng: random.Random) -> Answers:
     plain = CausalGraph(graph.edges, nodes=graph.nodes)
-    found = equivalence_class(plain)
+    pattern = equivalence_class(plain)
     cpdag = dag2cpdag(learned(with_latents(plain)))
     directed, undirected = set(), set()
     for edge in cpdag.get_graph_edges():
@@ -223,17 +223,17 @@ def classes(graph: CausalGraph, rng: random.Random) -> Answers:
             undirected.add(frozenset((a, b)))
         else:
             directed.add((a, b) if edge.get_endpoint2() == Endpoint.ARROW else (b, a))
-    yield "equivalence class, causal-learn", (found.directed, found.undirected), (
+    yield "equivalence class, causal-learn", (pattern.directed, pattern.undirected), (
         directed, undirected,
     )  # fmt: skip
     model = DAG(list(plain.edges))
     model.add_nodes_from(plain.nodes)
     pdag = model.to_pdag()
-    yield "equivalence class, pgmpy", (found.directed, found.undirected), (
+    yield "equivalence class, pgmpy", (pattern.directed, pattern.undirected), (
         set(pdag.directed_edges), {frozenset(edge) for edge in pdag.undirected_edges},
     )  # fmt: skip
-    again = DAG.from_dagitty(to_dagitty(plain))
-    yield "DAGitty's text, pgmpy", set(plain.edges), set(again.edges)
+    read_back = DAG.from_dagitty(to_dagitty(plain))
+    yield "DAGitty's text, pgmpy", set(plain.edges), set(read_back.edges)
     other = changed(graph, rng)
     if other is not None:
         same = pag(graph) == pag(other)
@@ -261,10 +261,10 @@ def changed(graph: CausalGraph, rng: random.Random) -> CausalGraph | None:
 def learned(dag: nx.DiGraph) -> Dag:
     """A graph as causal-learn holds it."""
     nodes = {name: GraphNode(name) for name in dag}
-    made = Dag(list(nodes.values()))
+    ges = Dag(list(nodes.values()))
     for a, b in dag.edges:
-        made.add_directed_edge(nodes[a], nodes[b])
-    return made
+        ges.add_directed_edge(nodes[a], nodes[b])
+    return ges
 
 
 def pag(graph: CausalGraph) -> set[tuple[tuple[str, str], ...]]:
@@ -272,9 +272,9 @@ def pag(graph: CausalGraph) -> set[tuple[tuple[str, str], ...]]:
     dag = learned(with_latents(graph))
     latents = [node for node in dag.get_nodes() if node.get_name() not in graph.nodes]
     with redirect_stdout(StringIO()):
-        found = dag2pag(dag, latents)
+        result = dag2pag(dag, latents)
     marked = set()
-    for edge in found.get_graph_edges():
+    for edge in result.get_graph_edges():
         ends = [
             (edge.get_node1().get_name(), edge.get_endpoint1().name),
             (edge.get_node2().get_name(), edge.get_endpoint2().name),
@@ -287,14 +287,14 @@ def formulas(graph: CausalGraph, rng: random.Random) -> Answers:
     x, y, z, w = rng.sample(graph.nodes, 4)
     theirs = y0_graph(graph)
     for do, given in (([x], []), ([x, w], []), ([x], [z])):
-        found = identify(graph, CausalQuery((y,), tuple(do), tuple(given)))
+        answer = identify(graph, CausalQuery((y,), tuple(do), tuple(given)))
         sets = [{Variable(name) for name in names} for names in (do, [y], given)]
         try:
             estimand = identify_outcomes(theirs, *sets[:2], sets[2] or None)
         except KeyError:  # it loses a variable that surgery leaves without an arrow
             continue
         kind = "P(y | do(x), z)" if given else f"P(y | do({'x' if len(do) == 1 else 'x, w'}))"
-        yield f"{kind} is identified, y0", bool(found), estimand is not None
+        yield f"{kind} is identified, y0", bool(answer), estimand is not None
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ def main() -> None:
     for kinds, call in trials(args.share, args.seed):
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            found = call(Path(folder))
-        tallies = (found,) if isinstance(found, Tally) else found
+            outcomes = call(Path(folder))
+        tallies = (outcomes,) if isinstance(outcomes, Tally) else outcomes
         for kind, tally in zip(kinds, tallies, strict=True):
             print(f"| {kind} | {tally.tried:,} | {tally.right:,} |", flush=True)
             wrong += [f"{kind}: {fault}" for fault in tally.wrong]
@@ -66,7 +66,7 @@ def trials(
         ),
         (
             ("a file of a finished run damaged",),
-            lambda folder: torture.kept(folder, n(1000), seed),
+            lambda folder: torture.damaged_runs(folder, n(1000), seed),
         ),
         (
             ("a model read while another replaces it",),

@@ -53,9 +53,9 @@ class Ours:
         self.model = study.model().to(options.device)
         self.mechanism = self.model.mechanisms[IMAGE]
         self.clock = clock_of(options)
-        own = next(group.options for group in study.groups() if IMAGE in group.mechanisms)
-        own |= {"seed": study.seed, "accelerator": torch.device(options.device).type}
-        self.options = own | ({"precision": options.precision} if options.precision else {})
+        training = next(group.options for group in study.groups() if IMAGE in group.mechanisms)
+        training |= {"seed": study.seed, "accelerator": torch.device(options.device).type}
+        self.options = training | ({"precision": options.precision} if options.precision else {})
 
     def _fit(self, rows: Rows, **changed: Any) -> None:
         options = self.options | changed
@@ -120,11 +120,11 @@ class Theirs:
 
 def contenders(study: Study, options: argparse.Namespace) -> dict[str, Callable[[], Contender]]:
     """By name, what makes each."""
-    made: dict[str, Callable[[], Contender]] = {}
+    mechanisms: dict[str, Callable[[], Contender]] = {}
     if options.rival:
-        made["causal-gen"] = lambda: Theirs(study, options)
-    made["rung3"] = lambda: Ours(study, options)
-    return made
+        mechanisms["causal-gen"] = lambda: Theirs(study, options)
+    mechanisms["rung3"] = lambda: Ours(study, options)
+    return mechanisms
 
 
 def clock_of(options: argparse.Namespace) -> Callable[[], float]:

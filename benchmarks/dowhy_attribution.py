@@ -65,8 +65,8 @@ def linear(edges: list[tuple[str, str]], spec: Spec) -> Any:
     model = gcm.InvertibleStructuralCausalModel(nx.DiGraph(edges))
     for name, (slopes, deviation) in spec.items():
         noise = gcm.ScipyDistribution(stats.norm, loc=0, scale=deviation)
-        made = gcm.AdditiveNoiseModel(Linear(slopes), noise) if slopes else noise
-        model.set_causal_mechanism(name, made)
+        mechanism = gcm.AdditiveNoiseModel(Linear(slopes), noise) if slopes else noise
+        model.set_causal_mechanism(name, mechanism)
         model.graph.nodes[name]["parents_during_fit"] = sorted(model.graph.predecessors(name))
     return model
 

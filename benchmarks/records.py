@@ -34,11 +34,11 @@ def record(file: Path | None, benchmark: str, figures: Mapping[str, Figure]) -> 
         return
     known = read(file) if file.is_file() else {}
     known |= {f"{benchmark}: {name}": figure for name, figure in figures.items()}
-    said = {
+    content = {
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
         "figures": {name: figure._asdict() for name, figure in sorted(known.items())},
     }
-    file.write_text(json.dumps(said, indent=2) + "\n", "utf-8")
+    file.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
 def read(file: Path) -> dict[str, Figure]:

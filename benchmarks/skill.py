@@ -45,11 +45,13 @@ def questions(
     seed: int = 0,
 ) -> dict[str, Question]:
     """What to ask of the first `n` test rows, by the name of the intervention."""
-    asked = {}
+    by_cause = {}
     for query in plan(world, test, n, causes, seed):
         true = world.counterfactual(test[:n], query.at(slice(n), world.device)).to(device)
-        asked[query.label] = Question({p: true[p] for p in world.graph.parents(image)}, true[image])
-    return asked
+        by_cause[query.label] = Question(
+            {p: true[p] for p in world.graph.parents(image)}, true[image]
+        )
+    return by_cause
 
 
 @torch.no_grad()
@@ -69,25 +71,25 @@ def imagine(
     return mechanism.predict(noise, imagined)
 
 
-def scores(mechanism: Mechanism, test: Rows, asked: Mapping[str, Question]) -> dict[str, float]:
+def scores(mechanism: Mechanism, test: Rows, by_cause: Mapping[str, Question]) -> dict[str, float]:
     """Skill by intervention and kind, and the error of reconstructions, in grey levels."""
-    n = len(next(iter(asked.values())).truth)
+    n = len(next(iter(by_cause.values())).truth)
     x, parents = test[mechanism.name][:n], {name: test[name][:n] for name in mechanism.parents}
 
-    def error(found: Tensor, true: Tensor) -> float:
-        return float(distance(mechanism.variable, found, true).mean())
+    def error(image: Tensor, true: Tensor) -> float:
+        return float(distance(mechanism.variable, image, true).mean())
 
-    found = {}
-    for label, question in asked.items():
+    results = {}
+    for label, question in by_cause.items():
         change = error(x, question.truth)
         for kind, kept, draws in KINDS:
             answers = [
                 imagine(mechanism, x, parents, question.parents, kept=kept) for _ in range(draws)
             ]
             answer = torch.stack(answers).mean(0)
-            found[f"skill, {label}, {kind}"] = 1 - error(answer, question.truth) / change
-    again = imagine(mechanism, x, parents, parents, kept=False)
-    return found | {"reconstruction from z, grey levels": error(again, x)}
+            results[f"skill, {label}, {kind}"] = 1 - error(answer, question.truth) / change
+    unchanged = imagine(mechanism, x, parents, parents, kept=False)
+    return results | {"reconstruction from z, grey levels": error(unchanged, x)}
 
 
 @torch.no_grad()

@@ -24,9 +24,9 @@ def mechanism_option(parser: argparse.ArgumentParser, default: list[str]) -> Non
     )
 
 
-def bound(said: str, size: int) -> Mechanism:
+def bound(text: str, size: int) -> Mechanism:
     """The mechanism of a square grey image, with the same weights every time."""
-    fields = yaml.safe_load(said)
+    fields = yaml.safe_load(text)
     torch.manual_seed(0)
     mechanism: Mechanism = getattr(mechanisms, fields.pop("kind"))(**fields)
     return mechanism.bind("image", Image(1, size, size), PARENTS)

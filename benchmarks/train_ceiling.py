@@ -42,8 +42,8 @@ def main() -> None:
     print(f"{time.process_time() - start:.0f} CPU-seconds, {args.out.stat().st_size} bytes")
     for label, reason in ceiling.skipped.items():
         print(f"not trained on {label}: {reason}")
-    test, asked = exam(args, world)
-    print(scores(world, Ceiling.load(args.out), test, asked))
+    test, by_cause = exam(args, world)
+    print(scores(world, Ceiling.load(args.out), test, by_cause))
 
 
 def exam(args: argparse.Namespace, world: SCM) -> tuple[Rows, dict[str, Question]]:
@@ -65,12 +65,12 @@ def published(test: Rows, truth: dict[str, Tensor], cause: str) -> Question:
     return Question(parents, truth[f"do_{cause}_image"][:, None].float() / 255)
 
 
-def scores(world: SCM, ceiling: Ceiling, test: Rows, asked: dict[str, Question]) -> str:
+def scores(world: SCM, ceiling: Ceiling, test: Rows, by_cause: dict[str, Question]) -> str:
     """Skill of the ceiling and of the world's baselines, one intervention a line."""
     image, variable = test["image"], world.variables["image"]
     before = {name: test[name] for name in CAUSES}
     lines = []
-    for label, (after, true) in asked.items():
+    for label, (after, true) in by_cause.items():
         nothing = distance(variable, image, true).mean()
         lines.append(f"{label}: doing nothing {nothing:.2f} grey levels; skill")
         baselines: dict[str, Baseline] = {**world.baselines, "this ceiling": ceiling}

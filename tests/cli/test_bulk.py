@@ -25,9 +25,9 @@ def test_test_rows_are_written_as_a_table_and_pictures(run, tmp_path):
     result = call("counterfactual", run[0], "--rows", "2:5", "--do", "thickness=thickness+2",
                   "--do", "digit=3", "--out", tmp_path)  # fmt: skip
     assert result.exit_code == 0, result.output
-    found = lines(tmp_path)
-    assert [line["row"] for line in found] == ["row 2", "row 3", "row 4"]
-    for line in found:
+    rows = lines(tmp_path)
+    assert [line["row"] for line in rows] == ["row 2", "row 3", "row 4"]
+    for line in rows:
         before, after = (float(line[f"thickness, {k}"]) for k in ("factual", "counterfactual"))
         assert after == pytest.approx(before + 2, abs=1e-4)
         assert line["digit, counterfactual"] == "3"
@@ -35,10 +35,10 @@ def test_test_rows_are_written_as_a_table_and_pictures(run, tmp_path):
     model, test = folder.model(), folder.test()[0][2:5]
     do = {"thickness": test["thickness"] + 2, "digit": 3}
     image = model.counterfactual(test, do, seed=0)["image"][1]
-    with Pictures.open(tmp_path / found[1]["image, counterfactual"]) as picture:
+    with Pictures.open(tmp_path / rows[1]["image, counterfactual"]) as picture:
         stored = torch.from_numpy(np.array(picture)) / 255
     assert torch.allclose(stored, image[0].clamp(0, 1), atol=1 / 255)
-    assert (tmp_path / found[1]["image, truth"]).is_file()
+    assert (tmp_path / rows[1]["image, truth"]).is_file()
 
 
 def test_an_image_of_ones_own_is_read_and_answered(run, tmp_path):

@@ -13,8 +13,8 @@ MERMAID = ["flowchart LR", '    n0["a"]', '    n1["b"]', "    n0 --> n1"]
 
 def test_graph_answers_and_draws(tmp_path: Path) -> None:
     words = ["graph", "size -> treatment; size -> recovery; treatment -> recovery"]
-    asked = ["--separated", "treatment", "recovery", "--given", "size"]
-    result = call(*words, *asked, "--adjustment", "treatment", "recovery")
+    query = ["--separated", "treatment", "recovery", "--given", "size"]
+    result = call(*words, *query, "--adjustment", "treatment", "recovery")
     assert result.stdout.splitlines() == [
         "treatment and recovery d-separated given size: no",
         "adjustment sets for treatment on recovery: {size}",

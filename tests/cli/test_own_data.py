@@ -49,12 +49,12 @@ def test_three_commands_lead_to_a_verdict_and_gaps_are_read(tmp_path, monkeypatc
     gap = int(rows["radius_px"].isnan().nonzero()[0]) if rows["radius_px"].isnan().any() else None
     if gap is None:  # the gaps fell among the training rows
         (tmp_path / "gap.csv").write_text("file,colour\nflowers/pictures/f05.png,red\n")
-        asked = call("counterfactual", run.path, "--rows", "gap.csv", "--do", "colour=blue")
-        assert "radius_px: missing in 1 of 1 rows, read off the image" in asked.output
+        answered = call("counterfactual", run.path, "--rows", "gap.csv", "--do", "colour=blue")
+        assert "radius_px: missing in 1 of 1 rows, read off the image" in answered.output
         return
-    asked = call("counterfactual", run.path, "--row", gap, "--do", "colour=blue")
-    assert asked.exit_code == 0, asked.output
-    assert "read off the image" in asked.output
+    answered = call("counterfactual", run.path, "--row", gap, "--do", "colour=blue")
+    assert answered.exit_code == 0, answered.output
+    assert "read off the image" in answered.output
     session = Session([Opened.of_run(run.path)])
     query = PageState(row=gap, do={"colour": 1.0})
     assert session.inferred(query) == ("radius_px",)

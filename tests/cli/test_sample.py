@@ -14,9 +14,9 @@ def test_sample_draws_another_population(run: tuple[Path, str], tmp_path: Path) 
     result = call(*words, "--out", tmp_path / "means.png")
     assert result.exit_code == 0, result.output
     cells = [re.split(r"\s{2,}", line.strip()) for line in result.output.splitlines()]
-    asked = {line[0]: line[2] for line in cells if len(line) == 3}
-    assert asked["thickness"] == "4 px"
-    assert asked["digit"] == "3"
+    statuses = {line[0]: line[2] for line in cells if len(line) == 3}
+    assert statuses["thickness"] == "4 px"
+    assert statuses["digit"] == "3"
     assert (tmp_path / "means.png").is_file()
     refused = call("sample", folder, "--given", "thickness=thickness+1")
     assert "--given thickness: expected a value, such as thickness=4" in refused.stderr

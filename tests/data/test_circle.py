@@ -27,8 +27,10 @@ ANGLE = Continuous(unit="degrees", lower=-180, upper=180, circular=True)
 
 
 def test_every_number_is_a_point_of_it() -> None:
-    found = ANGLE.validate("angle", torch.tensor([0.0, 180.0, -180.0, 190.0, -541.0, 3600.0]))
-    assert found.tolist() == [0, -180, -180, -170, 179, 0]
+    values_on_circle = ANGLE.validate(
+        "angle", torch.tensor([0.0, 180.0, -180.0, 190.0, -541.0, 3600.0])
+    )
+    assert values_on_circle.tolist() == [0, -180, -180, -170, 179, 0]
     assert HUE.validate("hue", torch.tensor(-1e-12)).item() == 0  # not 1, which is 0
     assert HUE.validate("hue", 0.3).item() == pytest.approx(0.3)
     inside = torch.rand(1000)
@@ -59,9 +61,9 @@ def test_it_is_encoded_as_cosine_and_sine() -> None:
     encoder = ParentEncoder({"angle": ANGLE, "digit": Categorical(2)})
     values = {"angle": torch.tensor([-180.0, -90.0]), "digit": torch.tensor([1, 0])}
     encoder.calibrate(values)
-    found = encoder(values, 2)
+    code = encoder(values, 2)
     expected = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0]])
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(code, expected, atol=1e-6, rtol=0)
     assert encoder.width == 4
     vector = ParentEncoder({"where": Continuous(lower=0, upper=1, circular=True, dim=3)})
     assert vector({"where": torch.rand(5, 3)}, 5).shape == (5, vector.width) == (5, 6)
@@ -122,16 +124,16 @@ def test_functions_equations_and_shifts_go_round() -> None:
         {"hue": Equation("u", "Uniform(0, 1)", inverse="hue"), "seen": Equation("hue + u")},
     )
     world = shifted(chain, "prevalence", "hue", "seen")
-    found = world.sample(200, seed=0)["hue"]
-    assert ((found >= 0) & (found < 1)).all()
+    hues = world.sample(200, seed=0)["hue"]
+    assert ((hues >= 0) & (hues < 1)).all()
 
 
 def test_it_is_kept_in_a_model_file(tmp_path: Any) -> None:
     assert from_config("hue", HUE.config()) == HUE
     model = SCM("digit -> hue", {"digit": Categorical(3), "hue": HUE})
-    again = load(model.save(tmp_path / "model"))
-    assert again.variables["hue"] == HUE
-    assert torch.equal(again.sample(20, seed=0)["hue"], model.eval().sample(20, seed=0)["hue"])
+    loaded = load(model.save(tmp_path / "model"))
+    assert loaded.variables["hue"] == HUE
+    assert torch.equal(loaded.sample(20, seed=0)["hue"], model.eval().sample(20, seed=0)["hue"])
 
 
 # Effects
@@ -155,13 +157,17 @@ def test_effects_on_it_go_the_shorter_way_round() -> None:
         "c": torch.tensor([0.75, 0.3]),
     }
     more = {"a": lambda a: a + 0.2}
-    found = mediate(model, rows, more, "c", "b")
-    for effect, turn in ((found.direct, 0.2), (found.indirect, 0.1), (found.total, 0.3)):
+    mediation = mediate(model, rows, more, "c", "b")
+    for effect, turn in (
+        (mediation.direct, 0.2),
+        (mediation.indirect, 0.1),
+        (mediation.total, 0.3),
+    ):
         torch.testing.assert_close(effect, torch.full((2,), turn))
-    assert found.interaction.abs().max() < 1e-6
-    torch.testing.assert_close(path_specific(model, rows, more, "c", ["a -> c"]), found.direct)
+    assert mediation.interaction.abs().max() < 1e-6
+    torch.testing.assert_close(path_specific(model, rows, more, "c", ["a -> c"]), mediation.direct)
     back = {"a": lambda a: a - 0.2}
-    torch.testing.assert_close(mediate(model, rows, back, "c", "b").total, -found.total)
+    torch.testing.assert_close(mediate(model, rows, back, "c", "b").total, -mediation.total)
     assert mediate(model, rows, {"a": lambda a: a}, "c", "b").total.abs().max() == 0
 
 
@@ -176,20 +182,20 @@ def test_a_cloud_on_it_is_scored_the_same_wherever_it_lies() -> None:
     true, line = 0.4 + 0.2 * torch.rand(5), Continuous(lower=0, upper=1)
     expected = crps(line, draws, true)  # far from the seam a circle is a line
     for turn in (0.0, 0.5, 0.7):
-        found = crps(HUE, HUE.wrap(draws + turn), HUE.wrap(true + turn))
-        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+        score = crps(HUE, HUE.wrap(draws + turn), HUE.wrap(true + turn))
+        torch.testing.assert_close(score, expected, atol=1e-6, rtol=0)
 
 
 def test_its_mean_and_spread_have_no_seam() -> None:
     around = torch.tensor([0.9, 0.95, 0.1, 0.05, 0.0])
     assert HUE.difference(centre(HUE, around), torch.zeros(())).abs() < 1e-6
-    found = []
+    results = []
     for at in (0.45, 0.8):  # the same, turned: an outlier that stays, or a Gaussian that follows
         hue = Contaminated(f"{at} + turn", 0.05, outliers=0.5)
         model = SCM("turn -> hue", {"hue": HUE}, {"turn": Equation("u"), "hue": hue})
         row, levels = {"turn": 0.0, "hue": at + 0.1}, (0.05, 0.95)
-        found.append(uncertainty(model, row, {"turn": 0.2}, "hue", quantiles=levels, seed=1))
-    here, there = found
+        results.append(uncertainty(model, row, {"turn": 0.2}, "hue", quantiles=levels, seed=1))
+    here, there = results
     assert here.std == pytest.approx(0.1, abs=0.02)
     assert there.std == pytest.approx(here.std.item(), abs=1e-6)
     assert HUE.difference(there.mean, here.mean) == pytest.approx(0.35, abs=1e-6)

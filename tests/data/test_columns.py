@@ -128,9 +128,9 @@ def test_whole_numbers_of_many_values_do_not_become_categories_in_silence() -> N
     table = {"visits": list(range(12)), "ward": [0, 1, 2] * 4}
     with pytest.warns(
         UserWarning, match=r"visits: .* 12 categories.*'visits': Continuous\(\)"
-    ) as said:
+    ) as caught:
         read(table)
-    assert len(said) == 1
+    assert len(caught) == 1
     read(table, {"visits": Continuous()})
 
 

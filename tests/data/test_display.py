@@ -69,8 +69,8 @@ def test_tables_report_page_and_csv_file_agree(tmp_path: Path) -> None:
 
     rows = WhatIf(model.variables, before, after, None).table()
     assert {name: tuple(cells) for name, *cells, _ in rows} == texts
-    rows = Population(model.variables, before, after).table()
-    assert {name: tuple(cells) for name, *cells in rows} == texts
+    lines = Population(model.variables, before, after).table()
+    assert {name: tuple(cells) for name, *cells in lines} == texts
     page = answers.answer(Session([Opened("model", model, before)]), PageState(do={"sex": 1.0}))
     values = page["models"][0]["values"]
     assert {name: (values[name]["old"], values[name]["new"]) for name in texts} == texts

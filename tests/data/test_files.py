@@ -63,10 +63,10 @@ TENSORS = {
 
 def test_tensors_come_back_with_what_was_said(tmp_path: Path) -> None:
     files.write_tensors(tmp_path / "t", TENSORS, "all", {"ö": [1, None]})
-    found, said = files.read_tensors(tmp_path / "t", "all")
-    assert list(found) == sorted(TENSORS)
-    assert all(found[k].equal(v) and found[k].dtype == v.dtype for k, v in TENSORS.items())
-    assert said == {"ö": [1, None]}
+    tensors, notes = files.read_tensors(tmp_path / "t", "all")
+    assert list(tensors) == sorted(TENSORS)
+    assert all(tensors[k].equal(v) and tensors[k].dtype == v.dtype for k, v in TENSORS.items())
+    assert notes == {"ö": [1, None]}
 
 
 @pytest.mark.parametrize("how", ["value", "name", "shape", "said", "unsealed", "short", "gone"])

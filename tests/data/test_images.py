@@ -161,8 +161,8 @@ def test_a_null_intervention_changes_nothing_that_was_read(tmp_path: Path) -> No
     rows = {"t": torch.arange(3.0), "scan": read(tmp_path, image, *files)}
     with torch.no_grad():
         assert torch.equal(model.counterfactual(rows, do={}, seed=0)["scan"], rows["scan"])
-        again = model.counterfactual(rows, do={"t": rows["t"]}, seed=0)["scan"]
-    assert torch.equal(again, rows["scan"])
+        unchanged = model.counterfactual(rows, do={"t": rows["t"]}, seed=0)["scan"]
+    assert torch.equal(unchanged, rows["scan"])
 
 
 def test_other_sizes_keep_their_aspect_as_the_variable_says(tmp_path: Path) -> None:
@@ -315,9 +315,9 @@ def test_a_row_without_a_file_is_refused_or_missing(tmp_path: Path, cell: str) -
     save(tmp_path, numbers(255))
     path = tmp_path / "t.csv"
     path.write_text(f"age,scan\n1,scan.png\n2,{cell}\n")
-    told = r"^scan: 1 of 2 rows name no image file, row 1 first; .* missing=True"
+    message = r"^scan: 1 of 2 rows name no image file, row 1 first; .* missing=True"
     for variables in ({"scan": Image(1, 6, 8)}, None):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             data.table(path, variables=variables, image_column="scan", columns=["scan"])
     kinds = {"age": Continuous(), "scan": Image(1, 6, 8, missing=True)}
     rows = data.table(path, variables=kinds)

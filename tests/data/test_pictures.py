@@ -69,8 +69,8 @@ def test_command_report_and_page_have_one_scale_of_differences() -> None:
         drawn = panels(picture(torch.zeros(1, 2, 2), change))["difference"].images[0]
         report = signed(by_channel(change[None]))
         page = np.asarray(Pictures.open(io.BytesIO(signed_png(change)))) / 255
-        for found in (drawn.to_rgba(drawn.get_array())[0, 0, :3], report[0, 0, 0], page[0, 0]):
-            np.testing.assert_allclose(found, expected, atol=0.01)
+        for colour in (drawn.to_rgba(drawn.get_array())[0, 0, :3], report[0, 0, 0], page[0, 0]):
+            np.testing.assert_allclose(colour, expected, atol=0.01)
 
 
 def test_the_what_if_that_the_readme_shows_first_changes_something() -> None:

@@ -36,9 +36,9 @@ UNIX = 1.7e9
     ],
 )
 def test_double_is_for_what_single_precision_would_blur(values: list[float], double: bool) -> None:
-    found = held(torch.tensor(values, dtype=torch.float64), 0)
-    assert found.dtype == (torch.float64 if double else torch.float32)
-    torch.testing.assert_close(found.double(), torch.tensor(values).double(), equal_nan=True)
+    stored = held(torch.tensor(values, dtype=torch.float64), 0)
+    assert stored.dtype == (torch.float64 if double else torch.float32)
+    torch.testing.assert_close(stored.double(), torch.tensor(values).double(), equal_nan=True)
 
 
 def test_a_variable_keeps_what_it_is_given() -> None:
@@ -58,9 +58,11 @@ def table(offset: float, n: int = 2_000) -> dict[str, np.ndarray]:
 
 def test_statistics_of_a_table_do_not_know_where_zero_is() -> None:
     near, far = table(0), table(UNIX)
-    found = [effect(t, "b", "y", adjust=["t"]).effect for t in (near, far)]
-    assert found[1].value == pytest.approx(2, abs=0.15)
-    assert (found[1].value, found[1].low) == pytest.approx((found[0].value, found[0].low), abs=1e-6)
+    estimates = [effect(t, "b", "y", adjust=["t"]).effect for t in (near, far)]
+    assert estimates[1].value == pytest.approx(2, abs=0.15)
+    assert (estimates[1].value, estimates[1].low) == pytest.approx(
+        (estimates[0].value, estimates[0].low), abs=1e-6
+    )
     whole = [association(torch.tensor(t["t"]), torch.tensor(t["y"])) for t in (near, far)]
     assert whole[0] is not None
     assert whole[1] is not None
@@ -74,10 +76,10 @@ def test_tests_of_a_graph_do_not_know_where_zero_is() -> None:
     assert p[1] == pytest.approx(p[0], rel=1e-3)
     assert max(p[0]) < 1e-6  # b causes y
     arrows = CausalGraph("t -> y; t -> b; b -> y")
-    found = [
+    p_values = [
         [one.p for one in changes(table(offset), table(offset + 1), arrows)] for offset in (0, UNIX)
     ]
-    assert found[1] == pytest.approx(found[0], rel=1e-3, abs=1e-9)
+    assert p_values[1] == pytest.approx(p_values[0], rel=1e-3, abs=1e-9)
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +112,8 @@ def test_counterfactuals_of_unix_times(
     def moved(model: SCM, **do: np.ndarray) -> Tensor:
         return model.counterfactual(rows, do=do)["y"] - y
 
-    kept = model.counterfactual(rows, do={"x": rows["x"]})["y"]
-    assert float((kept - y).abs().max()) < 1e-4
+    unchanged = model.counterfactual(rows, do={"x": rows["x"]})["y"]
+    assert float((unchanged - y).abs().max()) < 1e-4
     assert float((moved(model, x=rows["x"] + 1) - 2).abs().max()) < 0.35
     assert float(moved(model, t=rows["t"] + 100, x=rows["x"]).mean()) == pytest.approx(-1, abs=0.2)
     one = {name: float(column[0]) for name, column in rows.items()}
@@ -120,8 +122,8 @@ def test_counterfactuals_of_unix_times(
     assert model.sample(500, seed=0)["y"].std().item() == pytest.approx(times["y"].std(), rel=0.2)
     assert not model.counterfactual(rows, do={"x": 0.0}).explain().outside.get("t")
     if not isinstance(model.mechanisms["y"], AdditiveNoise) or not model.mechanisms["y"].regressor:
-        again = load(model.save(tmp_path / "model"))
-        assert torch.equal(moved(again, x=rows["x"] + 1), moved(model, x=rows["x"] + 1))
+        loaded = load(model.save(tmp_path / "model"))
+        assert torch.equal(moved(loaded, x=rows["x"] + 1), moved(model, x=rows["x"] + 1))
 
 
 class Least:

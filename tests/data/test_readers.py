@@ -281,9 +281,9 @@ def test_split_divides_the_rows() -> None:
     assert train.noise is not None
     assert torch.equal(train["x"], whole(train.noise["x"]))
     assert validation.world == "w"
-    again = data.split(rows, validation=0.2, seed=0)[1]
+    repeated = data.split(rows, validation=0.2, seed=0)[1]
     other = data.split(rows, validation=0.2, seed=1)[1]
-    assert torch.equal(again["x"], validation["x"])
+    assert torch.equal(repeated["x"], validation["x"])
     assert not torch.equal(other["x"], validation["x"])
 
 
@@ -409,5 +409,5 @@ def test_whole_numbers_beyond_63_bits_beside_gaps_stay_what_they_are() -> None:
 
 def test_truth_values_with_gaps_are_numbers(tmp_path: Path) -> None:
     pd.DataFrame({"x": [True, None, False]}).to_parquet(tmp_path / "t.parquet")
-    found = data.table(tmp_path / "t.parquet")["x"]
-    torch.testing.assert_close(found, torch.tensor([1.0, torch.nan, 0.0]), equal_nan=True)
+    values = data.table(tmp_path / "t.parquet")["x"]
+    torch.testing.assert_close(values, torch.tensor([1.0, torch.nan, 0.0]), equal_nan=True)

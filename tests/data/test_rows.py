@@ -64,7 +64,7 @@ def test_a_row_alone_is_a_batch_of_one(k: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("index", "kept"),
+    ("index", "places"),
     [
         (slice(1, 3), [1, 2]),
         (slice(None), [0, 1, 2, 3, 4]),
@@ -77,14 +77,14 @@ def test_a_row_alone_is_a_batch_of_one(k: int | None) -> None:
 )
 @pytest.mark.parametrize("k", [None, 3])
 def test_an_index_selects_rows_with_their_noise(
-    k: int | None, index: slice | Tensor, kept: list[int]
+    k: int | None, index: slice | Tensor, places: list[int]
 ) -> None:
     whole, some = rows(5, k), rows(5, k)[index]
-    assert (some.n, some.particles, some.batched, some.world) == (len(kept), k, True, "w")
+    assert (some.n, some.particles, some.batched, some.world) == (len(places), k, True, "w")
     assert some.noise is not None
     assert isinstance(some.noise["v"], dict)
     axis = 0 if k is None else 1
-    chosen = torch.tensor(kept, dtype=torch.long)
+    chosen = torch.tensor(places, dtype=torch.long)
     assert torch.equal(some["v"], whole["v"].index_select(axis, chosen))
     assert torch.equal(whole_noise(some.noise["x"]), 10 * some["x"])
     assert torch.equal(some.noise["v"]["z"], some["x"][..., None] + 1)
@@ -125,10 +125,10 @@ def test_repeat_lays_copies_one_after_the_other(n: int | None) -> None:
 def test_rows_of_data_have_no_provenance_and_answers_keep_theirs() -> None:
     with pytest.raises(ValueError, match="only answers to queries have a provenance"):
         rows().explain()
-    told = Provenance(rung="seeing", status={"x": "sampled"})
-    answer = Rows({"x": torch.zeros(3)}, provenance=told)
+    provenance = Provenance(rung="seeing", status={"x": "sampled"})
+    answer = Rows({"x": torch.zeros(3)}, provenance=provenance)
     for same in (answer, answer[:2], answer[0], answer.repeat(2), answer.to("cpu")):
-        assert same.explain() is told
+        assert same.explain() is provenance
 
 
 def test_rows_show_their_shapes_and_whether_their_noise_is_known() -> None:
@@ -150,9 +150,11 @@ def test_particles_laid_flat_keep_their_rows_beside_them() -> None:
     factual = Rows({"x": torch.tensor([1.0, 2.0])})
     x = torch.tensor([[1.1, 2.1], [1.2, 2.2], [1.3, 2.3]])
     noise: dict[str, Noise] = {"x": x, "v": {"z": x[..., None]}}
-    told = {"x": "posterior", "v": "approximate"}
-    made: dict[str, Any] = {"x": 1}
-    cloud = Exogenous(noise, n=2, particles=3, factual=factual, mechanisms=made, kinds=told)
+    abductions = {"x": "posterior", "v": "approximate"}
+    content: dict[str, Any] = {"x": 1}
+    cloud = Exogenous(
+        noise, n=2, particles=3, factual=factual, mechanisms=content, kinds=abductions
+    )
     flat = cloud.flat()
     assert (flat.n, flat.particles) == (6, None)
     assert isinstance(flat["x"], Tensor)
@@ -160,7 +162,7 @@ def test_particles_laid_flat_keep_their_rows_beside_them() -> None:
     assert flat["v"]["z"].shape == (6, 1)
     assert flat.factual is not None
     torch.testing.assert_close(flat["x"].floor(), flat.factual["x"])
-    assert (flat.mechanisms, flat.kinds) == (cloud.mechanisms, told)
+    assert (flat.mechanisms, flat.kinds) == (cloud.mechanisms, abductions)
     assert flat.flat() is flat
     assert repr(cloud) == "Exogenous(x, v; n=2, particles=3)"
     assert list(cloud) == ["x", "v"]
@@ -246,9 +248,9 @@ def test_rows_become_frames_with_labels_and_are_taken_back() -> None:
     frame = rows.to_frame(kinds)
     assert frame["ward"].fillna("").tolist() == ["c", "", "a"]
     assert frame[["v[0]", "v[1]"]].to_numpy().tolist() == [[0, 1], [2, 3], [4, 5]]
-    again = kinds["ward"].validate("ward", frame["ward"])
-    assert again[0] == 2
-    assert again.isnan().tolist() == [False, True, False]
+    codes = kinds["ward"].validate("ward", frame["ward"])
+    assert codes[0] == 2
+    assert codes.isnan().tolist() == [False, True, False]
     assert rows.to_frame()["ward"].tolist()[2] == 0
     one = Rows({"x": torch.tensor(1.0)}, batched=False)
     assert one.to_frame()["x"].tolist() == [1.0]

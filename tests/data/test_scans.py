@@ -42,8 +42,8 @@ def test_a_nifti_volume_is_turned_to_feet_front_right_first(tmp_path: Path, code
     ras = numbers(5, 6, 4).astype(np.uint8)  # x to the right, y to the front, z to the head
     affine = np.diag([2.0, 3.0, 4.0, 1.0])
     file = nibabel.Nifti1Image(ras, affine)
-    own = nibabel.orientations.axcodes2ornt(tuple(codes))
-    turn = nibabel.orientations.ornt_transform(nibabel.io_orientation(affine), own)
+    orientation = nibabel.orientations.axcodes2ornt(tuple(codes))
+    turn = nibabel.orientations.ornt_transform(nibabel.io_orientation(affine), orientation)
     turned = file.as_reoriented(turn)
     nibabel.save(turned, tmp_path / "scan.nii.gz")
     scan = read_nifti(tmp_path / "scan.nii.gz", RAW)
@@ -165,13 +165,13 @@ def test_a_null_counterfactual_writes_the_same_file_back(tmp_path: Path) -> None
     image = Image(1, 6, 6, 6, fit="crop")
     value = open_scan(path).value(image)[0]
     out = write_scan(tmp_path / "out" / "same.nii.gz", path, value, value, image, note="nothing")
-    again, before = nibabel.load(out), nibabel.load(path)
-    assert np.array_equal(np.asanyarray(again.dataobj), array)
-    assert np.allclose(again.affine, affine)
-    assert again.header["descrip"].item() == b"rung3: nothing"
-    assert again.get_data_dtype() == np.int16
+    written, before = nibabel.load(out), nibabel.load(path)
+    assert np.array_equal(np.asanyarray(written.dataobj), array)
+    assert np.allclose(written.affine, affine)
+    assert written.header["descrip"].item() == b"rung3: nothing"
+    assert written.get_data_dtype() == np.int16
     for field in ("xyzt_units", "pixdim", "sform_code", "qform_code"):
-        assert np.array_equal(again.header[field], before.header[field])
+        assert np.array_equal(written.header[field], before.header[field])
 
 
 def test_a_counterfactual_is_written_on_the_grid_of_its_scan(tmp_path: Path) -> None:
@@ -213,9 +213,9 @@ def test_scaled_numbers_and_4d_files_are_written_as_they_were(tmp_path: Path) ->
     image, options = Image(1, 4, 3, 2, bits=None), ScanOptions(100, 200)
     value = open_scan(tmp_path / "scaled.nii", options).value(image)[0]
     write_scan(tmp_path / "b.nii", tmp_path / "scaled.nii", value, value + 0.1, image, options)
-    again = nibabel.load(tmp_path / "b.nii")
-    assert np.allclose(again.get_fdata(), np.arange(24).reshape(2, 3, 4) * 0.5 + 110)
-    assert (again.dataobj.slope, again.dataobj.inter) == (0.5, 100.0)
+    written = nibabel.load(tmp_path / "b.nii")
+    assert np.allclose(written.get_fdata(), np.arange(24).reshape(2, 3, 4) * 0.5 + 110)
+    assert (written.dataobj.slope, written.dataobj.inter) == (0.5, 100.0)
 
 
 # DICOM -------------------------------------------------------------------------------------------
@@ -282,10 +282,10 @@ def test_gaps_of_a_series_are_named(tmp_path: Path, positions: list[float], mess
 
 def test_slices_of_another_kind_are_named(tmp_path: Path) -> None:
     def folder(name: str, **other: Any) -> Path:
-        made = scans.write_series(tmp_path / name, numbers(3, 4, 4), [0, 1, 2])
+        paths = scans.write_series(tmp_path / name, numbers(3, 4, 4), [0, 1, 2])
         where = {"ImagePositionPatient": [0, 0, 3.0], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
-        scans.write_dicom(made / "zz.dcm", numbers(4, 4), **(where | other))
-        return made
+        scans.write_dicom(paths / "zz.dcm", numbers(4, 4), **(where | other))
+        return paths
 
     for name, other, message in (
         ("uid", {"SeriesInstanceUID": "9.9"}, r"holds 2 series, 1\.2\.3 \(3 files\), 9\.9"),
@@ -342,8 +342,8 @@ def test_a_derived_picture_says_so(tmp_path: Path) -> None:
     assert same.ImageType[:2] == ["DERIVED", original.ImageType[1]]
     assert same.SourceImageSequence[0].ReferencedSOPInstanceUID == original.SOPInstanceUID
     assert same.DerivationDescription == "rung3: counterfactual"
-    kept = ("PatientID", "ImagePositionPatient", "PixelSpacing", "RescaleIntercept", "BitsStored")
-    assert all(same.get(key) == original.get(key) for key in kept)
+    tags = ("PatientID", "ImagePositionPatient", "PixelSpacing", "RescaleIntercept", "BitsStored")
+    assert all(same.get(key) == original.get(key) for key in tags)
     after = (before + 0.1).clamp(0, 1)
     write_scan(tmp_path / "more.dcm", source, before, after, image, options, "do(x=1)")
     more = open_scan(tmp_path / "more.dcm", options)
@@ -376,9 +376,9 @@ def test_a_series_is_written_back_as_a_series(tmp_path: Path) -> None:
     after = before.clone()
     after[:, 0] = 0  # the lowest slice
     write_scan(tmp_path / "out", source, before, after, VOLUME, options, "do(x=0)")
-    again = open_scan(tmp_path / "out", options)
-    assert np.abs(again.voxels[0]).max() <= 4095 / 255 / 2 + 1
-    assert np.array_equal(again.voxels[1:], volume[::-1][1:])
+    written = open_scan(tmp_path / "out", options)
+    assert np.abs(written.voxels[0]).max() <= 4095 / 255 / 2 + 1
+    assert np.array_equal(written.voxels[1:], volume[::-1][1:])
     parts = [pydicom.dcmread(file) for file in sorted((tmp_path / "out").iterdir())]
     assert len({part.SOPInstanceUID for part in parts}) == 4
     assert {part.SeriesInstanceUID for part in parts} != {"1.2.3"}

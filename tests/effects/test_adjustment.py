@@ -22,23 +22,23 @@ KIDNEY: dict[str, Any] = {"do": "A", "versus": "B", "variables": VARIABLES}
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_kidney_stones_have_the_lectures_answer(method: Method) -> None:
-    found = effect(
+    estimate = effect(
         data.kidney_stones(), "treatment", "recovery", adjust=["size"], method=method, **KIDNEY
     )
     world = worlds.kidney_stones()
     truth = [probability(world.do(treatment=t), {"recovery": "yes"}) for t in ("A", "B")]
-    assert (found.do.value, found.versus.value) == pytest.approx(truth, abs=1e-6)
-    assert found.effect.value == pytest.approx(truth[0] - truth[1], abs=1e-6)
-    assert found.least == pytest.approx(80 / 343, abs=1e-6)
+    assert (estimate.do.value, estimate.versus.value) == pytest.approx(truth, abs=1e-6)
+    assert estimate.effect.value == pytest.approx(truth[0] - truth[1], abs=1e-6)
+    assert estimate.least == pytest.approx(80 / 343, abs=1e-6)
 
 
 def test_without_adjustment_it_is_the_difference_of_means_with_welchs_error() -> None:
     rows = worlds.kidney_stones().sample(500, seed=0)
-    found = effect(rows, "treatment", "recovery", adjust=[])
+    estimate = effect(rows, "treatment", "recovery", adjust=[])
     groups = [rows["recovery"][rows["treatment"] == t].double().numpy() for t in (1, 0)]
     error = sum(group.var(ddof=1) / len(group) for group in groups) ** 0.5
-    assert found.effect.value == pytest.approx(groups[0].mean() - groups[1].mean())
-    half = (found.effect.high - found.effect.low) / 2
+    assert estimate.effect.value == pytest.approx(groups[0].mean() - groups[1].mean())
+    half = (estimate.effect.high - estimate.effect.low) / 2
     assert half == pytest.approx(1.9647 * error, rel=1e-3)
 
 
@@ -54,9 +54,9 @@ def test_the_variance_of_strata_is_that_of_the_stratified_estimator() -> None:
         variance += weight[z] ** 2 * sum(cell.var(ddof=1) / len(cell) for cell in cells)
     mean = np.dot(weight, gap)
     variance += np.dot(weight, (np.array(gap) - mean) ** 2) / n
-    found = effect(rows, "treatment", "recovery", adjust=["size"]).effect
-    assert found.value == pytest.approx(mean)
-    assert (found.high - found.low) / 2 == pytest.approx(1.9612 * variance**0.5, rel=2e-3)
+    estimate = effect(rows, "treatment", "recovery", adjust=["size"]).effect
+    assert estimate.value == pytest.approx(mean)
+    assert (estimate.high - estimate.low) / 2 == pytest.approx(1.9612 * variance**0.5, rel=2e-3)
 
 
 def linear(seed: int, n: int) -> tuple[dict[str, Tensor], float]:
@@ -93,8 +93,8 @@ def test_ninety_five_percent_cover_the_truth_ninety_five_times_in_a_hundred(
     covered = 0
     for seed in range(1000):
         table, truth = world(seed, 400)
-        found = effect(table, "t", "y", adjust=["z", "w"], method=method).effect
-        covered += found.low <= truth <= found.high
+        estimate = effect(table, "t", "y", adjust=["z", "w"], method=method).effect
+        covered += estimate.low <= truth <= estimate.high
     assert 930 <= covered <= 970
 
 
@@ -102,10 +102,10 @@ def test_ninety_five_percent_cover_the_truth_ninety_five_times_in_a_hundred(
 @pytest.mark.parametrize("world", [linear, strata])
 def test_the_effect_is_found(world: World, method: Method) -> None:
     table, truth = world(0, 20_000)
-    found = effect(table, "t", "y", adjust=["z", "w"], method=method).effect
-    assert found.value == pytest.approx(truth, abs=0.06)
+    estimate = effect(table, "t", "y", adjust=["z", "w"], method=method).effect
+    assert estimate.value == pytest.approx(truth, abs=0.06)
     naive = effect(table, "t", "y", adjust=[]).effect
-    assert abs(naive.effect - truth) > abs(found.effect - truth)
+    assert abs(naive.effect - truth) > abs(estimate.effect - truth)
 
 
 def test_two_models_are_safer_than_one() -> None:
@@ -115,11 +115,11 @@ def test_two_models_are_safer_than_one() -> None:
     t = (torch.rand(20_000, generator=g) < torch.sigmoid(z)).long()
     table = {"z": z, "t": t, "y": t * z**2 + e}
     truth = 1.0
-    found = {
+    estimates = {
         method: effect(table, "t", "y", adjust=["z"], method=method).effect for method in METHODS
     }
-    assert abs(found["standardise"].effect - truth) > 0.2
-    assert found["aipw"].low < truth < found["aipw"].high
+    assert abs(estimates["standardise"].effect - truth) > 0.2
+    assert estimates["aipw"].low < truth < estimates["aipw"].high
     curved = effect(table, "t", "y", adjust=["z"], method="standardise", degree=2).effect
     assert curved.low < truth < curved.high
 
@@ -134,9 +134,9 @@ def test_binary_outcomes_with_continuous_confounders(method: Method) -> None:
     grid = torch.linspace(-8, 8, 4001, dtype=torch.float64)
     weight = torch.softmax(-(grid**2) / 2, 0)
     truth = (weight * ((grid + 0.5).sigmoid() - (grid - 0.5).sigmoid())).sum().item()
-    found = effect({"z": z, "t": t, "y": y}, "t", "y", adjust=["z"], method=method)
-    assert found.effect.value == pytest.approx(truth, abs=0.02)
-    assert found.effect.low < truth < found.effect.high
+    estimate = effect({"z": z, "t": t, "y": y}, "t", "y", adjust=["z"], method=method)
+    assert estimate.effect.value == pytest.approx(truth, abs=0.02)
+    assert estimate.effect.low < truth < estimate.effect.high
 
 
 def test_treatments_and_outcomes_may_have_many_levels() -> None:
@@ -147,20 +147,22 @@ def test_treatments_and_outcomes_may_have_many_levels() -> None:
     y = ((torch.rand(n, generator=g) * 2 + 0.5 * t + 0.4 * z).long()).clamp_max(2)
     table = {"z": z, "t": t, "y": y}
     kinds = {"t": Categorical(3), "y": Categorical(3)}
-    found = effect(table, "t", "y", do=2, versus=0, adjust=["z"], event=2, variables=kinds).effect
+    estimate = effect(
+        table, "t", "y", do=2, versus=0, adjust=["z"], event=2, variables=kinds
+    ).effect
 
     def share(level: int) -> float:
         rates = [(y[(t == level) & (z == k)] == 2).double().mean() for k in (0, 1)]
         return float(sum(rate * (z == k).double().mean() for k, rate in enumerate(rates)))
 
-    assert found.value == pytest.approx(share(2) - share(0), abs=1e-6)
+    assert estimate.value == pytest.approx(share(2) - share(0), abs=1e-6)
 
 
 def test_the_graph_says_what_to_adjust_for() -> None:
     graph = CausalGraph("size -> treatment; {size treatment} -> recovery")
-    found = effect(data.kidney_stones(), "treatment", "recovery", graph=graph, **KIDNEY)
-    assert found.adjusted == ("size",)
-    assert "adjusted for size" in str(found)
+    estimate = effect(data.kidney_stones(), "treatment", "recovery", graph=graph, **KIDNEY)
+    assert estimate.adjusted == ("size",)
+    assert "adjusted for size" in str(estimate)
 
 
 @pytest.mark.parametrize(
@@ -185,10 +187,10 @@ def test_a_set_that_does_not_identify_the_effect_is_refused_with_the_path(
 
 def test_an_empty_stratum_is_named() -> None:
     rows = data.kidney_stones()
-    kept = rows.select(~((rows["size"] == 1) & (rows["treatment"] == 0)))
+    rest = rows.select(~((rows["size"] == 1) & (rows["treatment"] == 0)))
     message = "no rows with treatment = B in the stratum size = large; adjust for less"
     with pytest.raises(ValueError, match=message):
-        effect(kept, "treatment", "recovery", adjust=["size"], **KIDNEY)
+        effect(rest, "treatment", "recovery", adjust=["size"], **KIDNEY)
 
 
 def refused(**options: object) -> dict[str, object]:
@@ -240,21 +242,25 @@ def test_rows_with_gaps_are_left_out_and_counted() -> None:
     labels = np.array(["a", "b"], dtype=object)[z]
     labels[gone] = None
     columns = {"z": labels, "t": t, "y": np.where(lost, np.nan, y), "other": np.full(n, np.nan)}
-    found = effect(columns, "t", "y", adjust=["z"])
-    kept = ~gone & ~lost
-    whole = effect({"z": z[kept], "t": t[kept], "y": y[kept]}, "t", "y", adjust=["z"])
-    assert (found.effect, found.n, found.gaps) == (whole.effect, kept.sum(), n - kept.sum())
-    assert found.effect.low < 2 < found.effect.high
-    assert f"adjusted for z; {found.gaps:,} rows with gaps left out; read off" in str(found)
+    estimate = effect(columns, "t", "y", adjust=["z"])
+    complete = ~gone & ~lost
+    whole = effect({"z": z[complete], "t": t[complete], "y": y[complete]}, "t", "y", adjust=["z"])
+    assert (estimate.effect, estimate.n, estimate.gaps) == (
+        whole.effect,
+        complete.sum(),
+        n - complete.sum(),
+    )
+    assert estimate.effect.low < 2 < estimate.effect.high
+    assert f"adjusted for z; {estimate.gaps:,} rows with gaps left out; read off" in str(estimate)
 
 
 def test_a_graph_may_be_text() -> None:
     table = {"x": [0, 1] * 50, "y": [0.0, 2.0] * 50}
-    found = effect(table, "x", "y", graph="x -> y")
-    assert found.effect.value == pytest.approx(2)
-    assert str(found).endswith("read off their values: x: Binary(), y: Continuous()")
-    told = identify("x -> m -> y; x <-> y", "P(y | do(x))")
-    assert told.method == "front-door"
+    estimate = effect(table, "x", "y", graph="x -> y")
+    assert estimate.effect.value == pytest.approx(2)
+    assert str(estimate).endswith("read off their values: x: Binary(), y: Continuous()")
+    answer = identify("x -> m -> y; x <-> y", "P(y | do(x))")
+    assert answer.method == "front-door"
     through = effect(table | {"m": [0, 1] * 49 + [1, 0]}, "x", "y", graph="x -> m -> y; x <-> y")
     assert (through.way, through.through) == ("front-door", ("m",))
     assert "by the front door (m)" in str(through)
@@ -264,8 +270,8 @@ def test_labels_that_are_numbers_name_the_arms() -> None:
     arms = np.array([1, 2, 3] * 40)
     kinds = {"arm": Categorical(labels=("1", "2", "3"))}
     table = {"arm": arms, "y": 10.0 * arms * arms}
-    found = effect(table, "arm", "y", do=2, versus=1, adjust=[], variables=kinds)
-    assert found.effect.value == pytest.approx(30)
+    estimate = effect(table, "arm", "y", do=2, versus=1, adjust=[], variables=kinds)
+    assert estimate.effect.value == pytest.approx(30)
     with pytest.raises(ValueError, match=r"unknown category \[0\]"):
         effect(table, "arm", "y", do=1, versus=0, adjust=[], variables=kinds)
 

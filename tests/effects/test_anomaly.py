@@ -23,22 +23,22 @@ def far(center: float, deviation: float, t: float) -> float:
 def test_shares_of_an_unusual_row_in_closed_form() -> None:
     """`y = x + u`, both standard normal: all four values of v are Gaussian tails."""
     model = SCM(x=Equation("u"), y=Equation("x + u"))
-    found = attribute_anomaly(model, {"x": [2.0], "y": [2.5]}, "y", draws=100_000, seed=0)
+    attribution = attribute_anomaly(model, {"x": [2.0], "y": [2.5]}, "y", draws=100_000, seed=0)
     none, x, y = far(0, math.sqrt(2), 2.5), far(2.0, 1, 2.5), far(0.5, 1, 2.5)
-    assert found.scores.item() == pytest.approx(-none, abs=0.05)
-    assert found.shares["x"].item() == pytest.approx(((x - none) + (0 - y)) / 2, abs=0.05)
-    assert found.shares["y"].item() == pytest.approx(((y - none) + (0 - x)) / 2, abs=0.05)
-    assert found.errors["x"].item() < 0.03
-    assert "y is one in " in str(found)
+    assert attribution.scores.item() == pytest.approx(-none, abs=0.05)
+    assert attribution.shares["x"].item() == pytest.approx(((x - none) + (0 - y)) / 2, abs=0.05)
+    assert attribution.shares["y"].item() == pytest.approx(((y - none) + (0 - x)) / 2, abs=0.05)
+    assert attribution.errors["x"].item() < 0.03
+    assert "y is one in " in str(attribution)
 
 
 def test_shares_sum_to_the_score_and_who_only_hands_on_is_not_blamed() -> None:
     model = SCM(x=Equation("u"), m=Equation("2*x + u/100"), y=Equation("m + u/100"))
-    found = attribute_anomaly(model, {"x": [3.0], "m": [6.0], "y": [6.0]}, "y", seed=0)
-    total = sum(share.item() for share in found.shares.values())
-    assert total == pytest.approx(found.scores.item(), abs=1e-6)
-    assert found.first() == "x"
-    assert abs(found.shares["m"].item()) < 0.3 < found.shares["x"].item()
+    attribution = attribute_anomaly(model, {"x": [3.0], "m": [6.0], "y": [6.0]}, "y", seed=0)
+    total = sum(share.item() for share in attribution.shares.values())
+    assert total == pytest.approx(attribution.scores.item(), abs=1e-6)
+    assert attribution.first() == "x"
+    assert abs(attribution.shares["m"].item()) < 0.3 < attribution.shares["x"].item()
 
 
 def exact(row: dict[str, float]) -> dict[str, float]:
@@ -68,12 +68,14 @@ def test_shares_far_in_the_tail_are_those_of_the_closed_form() -> None:
     assert truth[0] == pytest.approx({"a": -11.7, "b": -11.7, "c": 33.1}, abs=0.05)
     assert truth[1] == pytest.approx({"a": -2.01, "b": -2.16, "c": 7.26}, abs=0.01)
     table = {k: [row[k] for row in rows] for k in "abc"}
-    found = attribute_anomaly(model, table, "c", seed=0)
-    assert not found.bounded.any()
+    attribution = attribute_anomaly(model, table, "c", seed=0)
+    assert not attribution.bounded.any()
     for k in "abc":
         for row, expected in enumerate(truth):
-            error = found.errors[k][row].item()
-            assert found.shares[k][row].item() == pytest.approx(expected[k], abs=4 * error + 0.1)
+            error = attribution.errors[k][row].item()
+            assert attribution.shares[k][row].item() == pytest.approx(
+                expected[k], abs=4 * error + 0.1
+            )
             assert error < 0.02 * abs(truth[row]["c"]) + 0.2
 
 
@@ -82,7 +84,7 @@ def test_tails_of_any_noise(noise: str) -> None:
     """`y = x + u`: given its own u, y is as extreme as where x is, of a tail that is known."""
     model = SCM(x=Equation("u", noise=noise), y=Equation("x + u/100"))
     quantile = {"Laplace(0, 1)": 15.0, "Gamma(3, 2)": 14.0, "StudentT(4)": 40.0}.get(noise, 0.99999)
-    found = attribute_anomaly(model, {"x": [quantile], "y": [quantile]}, "y", seed=0)
+    attribution = attribute_anomaly(model, {"x": [quantile], "y": [quantile]}, "y", seed=0)
     kind = {
         "Laplace(0, 1)": laplace(), "Gamma(3, 2)": gamma(3, scale=0.5),
         "Uniform(-1, 1)": uniform(-1, 2), "StudentT(4)": student(4),
@@ -90,10 +92,10 @@ def test_tails_of_any_noise(noise: str) -> None:
     middle = kind.median()
     sides = [kind.sf(quantile), kind.cdf(2 * middle - quantile)]
     if noise == "Uniform(-1, 1)":  # u/100 blurs the end
-        assert found.scores.item() > 4
+        assert attribution.scores.item() > 4
         return
-    assert found.scores.item() == pytest.approx(-math.log(sum(sides)), rel=0.06)
-    assert found.first() == "x"
+    assert attribution.scores.item() == pytest.approx(-math.log(sum(sides)), rel=0.06)
+    assert attribution.first() == "x"
 
 
 def test_a_class_that_was_never_drawn_is_rarer_than_the_draws_can_tell() -> None:
@@ -102,39 +104,39 @@ def test_a_class_that_was_never_drawn_is_rarer_than_the_draws_can_tell() -> None
         tables = {"x": InverseCDF(table=[0.5, 0.5]), "y": InverseCDF(table=[last] * 2)}
         never = 3 if last[0] else 0
         model = SCM("x -> y", kinds, tables)
-        found = attribute_anomaly(model, {"x": [0, 1], "y": [never, last.index(0.9)]}, "y")
-        assert found.scores[0].item() >= math.log(5001) - 1e-6
-        assert found.scores[1].item() == pytest.approx(0, abs=1e-3)
-        assert found.bounded.tolist() == [True, False]
-        assert "AT LEAST" in str(found).splitlines()[0]
+        attribution = attribute_anomaly(model, {"x": [0, 1], "y": [never, last.index(0.9)]}, "y")
+        assert attribution.scores[0].item() >= math.log(5001) - 1e-6
+        assert attribution.scores[1].item() == pytest.approx(0, abs=1e-3)
+        assert attribution.bounded.tolist() == [True, False]
+        assert "AT LEAST" in str(attribution).splitlines()[0]
 
 
 def test_of_many_causes_what_draws_do_not_reach_is_said_to_be_a_bound() -> None:
     equations = {f"x{k}": Equation("u") for k in range(9)}
     model = SCM(mechanisms={**equations, "y": Equation(f"{' + '.join(equations)} + u")})
     rows = {name: [0.0, 0.5] for name in equations} | {"y": [20.0, 4.5]}
-    found = attribute_anomaly(model, rows, "y", draws=1_000)
-    assert found.bounded.tolist() == [True, False]
-    assert found.first(0) == "y"
+    attribution = attribute_anomaly(model, rows, "y", draws=1_000)
+    assert attribution.bounded.tolist() == [True, False]
+    assert attribution.first(0) == "y"
 
 
 def test_rows_are_shared_together_as_one_by_one() -> None:
     model = SCM(x=Equation("u"), m=Equation("tanh(x) + u"), y=Equation("x*m + u"))
     rows = dict(model.sample(4, seed=0))
-    found = attribute_anomaly(model, rows, "y", draws=500)
+    attribution = attribute_anomaly(model, rows, "y", draws=500)
     for at in range(4):
         one = attribute_anomaly(model, {k: v[at : at + 1] for k, v in rows.items()}, "y", draws=500)
-        assert one.scores[0].item() == pytest.approx(found.scores[at].item(), abs=0.3)
+        assert one.scores[0].item() == pytest.approx(attribution.scores[at].item(), abs=0.3)
 
 
 def test_the_stated_error_is_the_spread_over_seeds() -> None:
     model = SCM(x=Equation("u"), y=Equation("x + u"))
-    found = [
+    attributions = [
         attribute_anomaly(model, {"x": [1.0], "y": [2.0]}, "y", draws=500, seed=s)
         for s in range(60)
     ]
-    spread = torch.stack([f.shares["x"] for f in found]).std().item()
-    stated = torch.stack([f.errors["x"] for f in found]).mean().item()
+    spread = torch.stack([f.shares["x"] for f in attributions]).std().item()
+    stated = torch.stack([f.errors["x"] for f in attributions]).mean().item()
     assert 0.6 < spread / stated < 1.6
 
 
@@ -144,9 +146,11 @@ def test_a_rare_category_is_unusual_by_its_own_noise() -> None:
         "x": InverseCDF(table=[0.5, 0.5]),
         "y": InverseCDF(table=[[0.9, 0.09, 0.01]] * 2),
     }
-    found = attribute_anomaly(SCM("x -> y", kinds, tables), {"x": [0], "y": [2]}, "y", draws=20_000)
-    assert found.scores.item() == pytest.approx(-math.log(0.01), abs=0.3)
-    assert found.shares["x"].item() == pytest.approx(0, abs=0.05)
+    attribution = attribute_anomaly(
+        SCM("x -> y", kinds, tables), {"x": [0], "y": [2]}, "y", draws=20_000
+    )
+    assert attribution.scores.item() == pytest.approx(-math.log(0.01), abs=0.3)
+    assert attribution.shares["x"].item() == pytest.approx(0, abs=0.05)
 
 
 def test_bad_input_is_refused() -> None:
@@ -162,5 +166,5 @@ def test_tails_of_long_tailed_noise_are_reached() -> None:
     """Of a Cauchy, x = 10^4 is one in 15,708; y adds next to nothing."""
     model = SCM(x=Equation("u", noise="Cauchy(0, 1)"), y=Equation("x + u"))
     rows = {"x": [1e4], "y": [1e4]}
-    found = [attribute_anomaly(model, rows, "y", seed=seed).scores.item() for seed in range(4)]
-    assert sum(found) / 4 == pytest.approx(math.log(math.pi / 2 * 1e4), abs=1)
+    scores = [attribute_anomaly(model, rows, "y", seed=seed).scores.item() for seed in range(4)]
+    assert sum(scores) / 4 == pytest.approx(math.log(math.pi / 2 * 1e4), abs=1)

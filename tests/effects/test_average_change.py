@@ -14,12 +14,12 @@ def test_a_change_is_shared_as_by_hand() -> None:
     """Means move by 2 * 1 through x, by 3 in y, and `(4 - 2) * (0 + 1) / 2` each of the slope."""
     before = SCM(x=Equation("u"), y=Equation("2*x + u"), z=Equation("y + u"))
     after = SCM(x=Equation("u + 1"), y=Equation("4*x + u + 3"), z=Equation("y + u"))
-    found = attribute_change(before, after, "z", draws=50_000)
-    assert found.after - found.before == pytest.approx(7, abs=0.05)
-    assert found.shares["x"] == pytest.approx(2 * 1 + (4 - 2) * 1 / 2, abs=0.05)
-    assert found.shares["y"] == pytest.approx(3 + (4 - 2) * 1 / 2, abs=0.05)
-    assert found.shares["z"] == 0
-    assert str(found).startswith("average z: ")
+    attribution = attribute_change(before, after, "z", draws=50_000)
+    assert attribution.after - attribution.before == pytest.approx(7, abs=0.05)
+    assert attribution.shares["x"] == pytest.approx(2 * 1 + (4 - 2) * 1 / 2, abs=0.05)
+    assert attribution.shares["y"] == pytest.approx(3 + (4 - 2) * 1 / 2, abs=0.05)
+    assert attribution.shares["z"] == 0
+    assert str(attribution).startswith("average z: ")
 
 
 def test_the_mechanism_that_changed_is_found_from_data() -> None:
@@ -33,8 +33,8 @@ def test_the_mechanism_that_changed_is_found_from_data() -> None:
         linear = {"x2": Flow(splines=0, hidden=())}
         models.append(SCM("x1 -> x2", mechanisms={"x1": Flow(splines=0), **linear}))
         fit(models[-1], table, epochs=8, progress=False)
-    found = attribute_change(models[0], models[1], "x2", only=changed)
-    assert found.shares == {"x2": pytest.approx(2, abs=0.2)}
+    attribution = attribute_change(models[0], models[1], "x2", only=changed)
+    assert attribution.shares == {"x2": pytest.approx(2, abs=0.2)}
 
 
 def test_models_that_cannot_be_compared_are_refused() -> None:

@@ -47,9 +47,9 @@ def test_linear_effects_are_products_of_coefficients(particles: int | None) -> N
     rows = linear().sample(20, seed=0)
     do = {"x": lambda x: x + 2}
     effect = mediate(linear(), rows, do, "y", "m", particles=particles)
-    for found, truth in ((effect.direct, 6.0), (effect.indirect, 20.0), (effect.total, 26.0)):
-        assert found.shape == ((20,) if particles is None else (3, 20))
-        close(found, truth)
+    for part, truth in ((effect.direct, 6.0), (effect.indirect, 20.0), (effect.total, 26.0)):
+        assert part.shape == ((20,) if particles is None else (3, 20))
+        close(part, truth)
     close(effect.interaction, 0.0)
     assert effect.outcome == "y"
 
@@ -69,20 +69,20 @@ def test_effects_with_interaction_are_those_found_by_hand(
     model = interacting()
     rows = model.sample(50, seed=1)
     x, m, y = rows["x"], rows["m"], rows["y"]
-    asked = TARGETS[target](x)
-    x_ = asked(x) if callable(asked) else torch.as_tensor(asked).expand(50)
+    query = TARGETS[target](x)
+    x_ = query(x) if callable(query) else torch.as_tensor(query).expand(50)
     m_ = m + x_**2 - x**2
     u = (y - x * m - x.sin()) / (m / 4).exp()
 
     def outcome(x: Tensor, m: Tensor) -> Tensor:
         return x * m + x.sin() + (m / 4).exp() * u
 
-    effect = mediate(model, rows, {"x": asked}, "y", ["m"], particles=particles)
+    effect = mediate(model, rows, {"x": query}, "y", ["m"], particles=particles)
     close(effect.direct, outcome(x_, m) - y)
     close(effect.indirect, outcome(x, m_) - y)
     close(effect.total, outcome(x_, m_) - y)
     close(effect.interaction, outcome(x_, m_) - outcome(x_, m) - outcome(x, m_) + y)
-    imagined = model.counterfactual(rows, {"x": asked})
+    imagined = model.counterfactual(rows, {"x": query})
     close(effect.total, imagined["y"] - y)
 
 
@@ -311,14 +311,14 @@ def test_averages_are_over_particles_and_then_over_rows() -> None:
     model = deep()
     rows = model.sample(6, seed=0)
     effect = mediate(model, rows, {"b": 3.0}, "scan", "size", particles=3, seed=2)
-    found = effect.average(level=0.9)
+    estimate = effect.average(level=0.9)
     each = effect.total.double().mean(0)
-    torch.testing.assert_close(found.total.effect, each.mean(0))
+    torch.testing.assert_close(estimate.total.effect, each.mean(0))
     one = average_of(each[:, 0, 3, 4], level=0.9, numbers=True)
     for end in ("low", "high"):
-        torch.testing.assert_close(getattr(found.total, end)[0, 3, 4], getattr(one, end))
-    assert (found.total.n, found.total.level) == (6, 0.9)
-    assert found.interaction.effect.shape == (1, 8, 8)
+        torch.testing.assert_close(getattr(estimate.total, end)[0, 3, 4], getattr(one, end))
+    assert (estimate.total.n, estimate.total.level) == (6, 0.9)
+    assert estimate.interaction.effect.shape == (1, 8, 8)
     alone = mediate(linear(), {"x": 0.0, "m": 1.0, "y": 2.0}, {"x": 1.0}, "y", "m", particles=3)
     with pytest.raises(ValueError, match="there is one row; an interval needs at least two"):
         alone.average()
@@ -345,40 +345,40 @@ def test_effects_on_a_category_without_order_are_refused() -> None:
     ],
 )
 def test_average_effects_are_the_expectations(do: Any, versus: Any, truth: float) -> None:
-    found = average(interacting(), do, "y", versus=versus, n=40_000, level=0.9999, seed=0)
-    assert found.low <= truth <= found.high
-    assert (found.high - found.low).item() < 1.0
-    assert (found.n, found.level) == (40_000, 0.9999)
-    assert found.low <= found.effect <= found.high
+    estimate = average(interacting(), do, "y", versus=versus, n=40_000, level=0.9999, seed=0)
+    assert estimate.low <= truth <= estimate.high
+    assert (estimate.high - estimate.low).item() < 1.0
+    assert (estimate.n, estimate.level) == (40_000, 0.9999)
+    assert estimate.low <= estimate.effect <= estimate.high
 
 
 def test_paired_noise_leaves_no_error_where_every_effect_is_alike() -> None:
-    found = average(linear(), {"x": 1.0}, "y", versus={"x": 0.0}, n=100, seed=0)
-    assert found.effect.item() == pytest.approx(13, abs=1e-4)
-    assert (found.high - found.low).item() < 1e-5
+    estimate = average(linear(), {"x": 1.0}, "y", versus={"x": 0.0}, n=100, seed=0)
+    assert estimate.effect.item() == pytest.approx(13, abs=1e-4)
+    assert (estimate.high - estimate.low).item() < 1e-5
     zero = average(linear(), {"x": 1.0}, "x", versus={"x": 1.0}, n=100, seed=0)
     assert (zero.low.item(), zero.high.item()) == (0.0, 0.0)
 
 
 def test_intervals_of_symmetric_effects_are_t_intervals_and_those_of_skewed_ones_are_not() -> None:
     values = torch.tensor([-3.0, -1.0, -1.0, 0.0, 1.0, 1.0, 3.0]).double()
-    found = average_of(values, level=0.9)
+    estimate = average_of(values, level=0.9)
     half = t.ppf(0.95, 6) * values.std() / math.sqrt(7)
-    torch.testing.assert_close(found.high, half)
-    torch.testing.assert_close(found.low, -half)
+    torch.testing.assert_close(estimate.high, half)
+    torch.testing.assert_close(estimate.low, -half)
     skewed = average_of(values.exp(), level=0.9)
     assert skewed.high - skewed.effect > 2 * (skewed.effect - skewed.low)
     mirrored = average_of(-values.exp(), level=0.9)
     torch.testing.assert_close(mirrored.low, -skewed.high)
     near = average_of(values + 1e-7 * values.exp(), level=0.9)  # either side of a = 0
-    torch.testing.assert_close(near.high, found.high, atol=1e-5, rtol=0)
+    torch.testing.assert_close(near.high, estimate.high, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("n", [12, 60])
 def test_intervals_of_skewed_effects_cover_as_often_as_they_say(n: int) -> None:
     draws = torch.distributions.Exponential(torch.ones(4000)).sample((n,))
-    found = average_of(draws)
-    covered = ((found.low <= 1) & (found.high >= 1)).double().mean()
+    estimate = average_of(draws)
+    covered = ((estimate.low <= 1) & (estimate.high >= 1)).double().mean()
     assert 0.93 <= covered <= 0.96  # the plain t interval: 0.91 and 0.94
 
 
@@ -395,7 +395,7 @@ def test_intervals_cover_as_often_as_they_say(n: int, level: float) -> None:
     )
     covered: list[bool] = []
     for seed in range(12):
-        found = average(
+        estimate = average(
             model,
             {"x": torch.ones(250)},
             "y",
@@ -404,7 +404,7 @@ def test_intervals_cover_as_often_as_they_say(n: int, level: float) -> None:
             level=level,
             seed=seed,
         )
-        covered += ((found.low <= 1) & (found.high >= 1)).tolist()
+        covered += ((estimate.low <= 1) & (estimate.high >= 1)).tolist()
     error = math.sqrt(level * (1 - level) / len(covered))
     assert abs(sum(covered) / len(covered) - level) < 3 * error
 
@@ -439,8 +439,8 @@ def test_intervals_cover_in_a_thousand_studies(ask: str) -> None:
     )
     direct, indirect = 2.0, 2 * math.exp(1 / 8)
     truth = {"natural direct": direct, "mediate": indirect}.get(ask, direct + indirect)
-    found = [ASK[ask](world, seed) for seed in range(1500)]
-    covered = [bool(one.low <= truth <= one.high) for one in found]
+    estimates = [ASK[ask](world, seed) for seed in range(1500)]
+    covered = [bool(one.low <= truth <= one.high) for one in estimates]
     assert 0.93 <= sum(covered) / len(covered) <= 0.97
 
 
@@ -451,16 +451,16 @@ def test_averages_of_a_vector_are_those_of_its_parts() -> None:
         variables={"v": Continuous(dim=3)},
         mechanisms={"x": Equation("u"), "v": Equation(lambda x, u: x[:, None] * slopes + u)},
     )
-    found = average(model, {"x": 1.0}, "v", versus={"x": -1.0}, n=10, seed=0)
-    for part in (found.effect, found.low, found.high):  # every row has the same effect
+    estimate = average(model, {"x": 1.0}, "v", versus={"x": -1.0}, n=10, seed=0)
+    for part in (estimate.effect, estimate.low, estimate.high):  # every row has the same effect
         torch.testing.assert_close(part.float(), 2 * slopes, atol=1e-5, rtol=0)
 
 
 def test_average_effects_on_categories_are_differences_of_their_means() -> None:
     model = SCM(graph="x -> sick", variables={"sick": Binary()}, mechanisms={"x": Equation("u")})
-    found = average(model, {"x": 3.0}, "sick", versus={"x": -3.0}, n=20_000, level=0.999, seed=0)
+    estimate = average(model, {"x": 3.0}, "sick", versus={"x": -3.0}, n=20_000, level=0.999, seed=0)
     chance = [model.log_probs({"x": [x], "sick": [1]})["sick"].exp().item() for x in (3.0, -3.0)]
-    assert found.low <= chance[0] - chance[1] <= found.high
+    assert estimate.low <= chance[0] - chance[1] <= estimate.high
 
 
 @pytest.mark.parametrize(

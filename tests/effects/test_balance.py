@@ -19,21 +19,21 @@ def sample(n: int = 3_000) -> Sample:
 
 def test_weighting_balances_what_it_should() -> None:
     rows = sample()
-    found = balance(rows, ["z", "sex"], 1, 0)
-    assert list(found.before) == ["z", "sex = m"]
+    comparison = balance(rows, ["z", "sex"], 1, 0)
+    assert list(comparison.before) == ["z", "sex = m"]
     z, t = rows.rows["z"], rows.rows["t"] == 1
     spread = ((z[t].var(correction=0) + z[~t].var(correction=0)) / 2) ** 0.5
-    assert found.before["z"] == pytest.approx(float((z[t].mean() - z[~t].mean()) / spread))
-    assert found.before["z"] > 0.5
-    assert found.balanced
-    assert "after weighting" in str(found)
+    assert comparison.before["z"] == pytest.approx(float((z[t].mean() - z[~t].mean()) / spread))
+    assert comparison.before["z"] > 0.5
+    assert comparison.balanced
+    assert "after weighting" in str(comparison)
 
 
 def test_the_pictures_name_columns_and_arms() -> None:
-    found = balance(sample(300), ["z", "sex"], 1, 0)
-    (axes,) = found.love_plot().axes
+    comparison = balance(sample(300), ["z", "sex"], 1, 0)
+    (axes,) = comparison.love_plot().axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["sex = m", "z"]
-    (axes,) = found.overlap_plot().axes
+    (axes,) = comparison.overlap_plot().axes
     legend = axes.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["t = 1", "t = 0"]

@@ -45,10 +45,10 @@ def experiment(q: np.ndarray) -> tuple[float, float]:
     return p[1] + p[3], p[2] + p[3]
 
 
-def parts(found: Causation) -> list[Estimate]:
-    made = [found.necessity, found.sufficiency, found.both]
-    assert all(isinstance(one, Estimate) and one.value is None for one in made)
-    return made  # type: ignore[return-value]
+def parts(causation: Causation) -> list[Estimate]:
+    estimates = [causation.necessity, causation.sufficiency, causation.both]
+    assert all(isinstance(one, Estimate) and one.value is None for one in estimates)
+    return estimates  # type: ignore[return-value]
 
 
 def tian_and_pearl(q: np.ndarray) -> list[tuple[float, float]]:
@@ -69,8 +69,8 @@ def tian_and_pearl(q: np.ndarray) -> list[tuple[float, float]]:
 @pytest.mark.parametrize("seed", range(10))
 def test_bounds_are_those_of_tian_and_pearl_and_contain_the_truth(seed: int) -> None:
     q = kinds(seed)
-    found = parts(probabilities_of_causation(rows_of(q), "x", "y", experiment=experiment(q)))
-    for one, closed, true in zip(found, tian_and_pearl(q), truth(q), strict=True):
+    estimates = parts(probabilities_of_causation(rows_of(q), "x", "y", experiment=experiment(q)))
+    for one, closed, true in zip(estimates, tian_and_pearl(q), truth(q), strict=True):
         assert (one.low, one.high) == pytest.approx(closed, abs=1e-6)
         assert true in one
 
@@ -90,21 +90,21 @@ def test_observations_alone_say_little(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_where_nobody_is_hurt_all_three_are_exact(seed: int) -> None:
     q = kinds(seed, monotone=True)
-    found = parts(
+    estimates = parts(
         probabilities_of_causation(rows_of(q), "x", "y", experiment=experiment(q), monotone=True)
     )
-    assert all(one.identified for one in found)
-    assert [one.low for one in found] == pytest.approx(truth(q), abs=1e-5)
+    assert all(one.identified for one in estimates)
+    assert [one.low for one in estimates] == pytest.approx(truth(q), abs=1e-5)
 
 
 def test_without_confounding_they_are_the_excess_risks() -> None:
     """Monotone and exogenous: PN = (p - q) / p, PS = (p - q) / (1 - q), PNS = p - q."""
     x, y = [1] * 50 + [0] * 50, [1] * 40 + [0] * 35 + [1] * 25
-    found = parts(
+    estimates = parts(
         probabilities_of_causation({"x": x, "y": y}, "x", "y", exogenous=True, monotone=True)
     )
-    assert [one.low for one in found] == pytest.approx([0.3 / 0.8, 0.3 / 0.5, 0.3], abs=1e-6)
-    assert all(one.identified for one in found)
+    assert [one.low for one in estimates] == pytest.approx([0.3 / 0.8, 0.3 / 0.5, 0.3], abs=1e-6)
+    assert all(one.identified for one in estimates)
     free = parts(probabilities_of_causation({"x": x, "y": y}, "x", "y", exogenous=True))
     ends = [(one.low, one.high) for one in free]
     assert ends[0] == pytest.approx((0.375, 0.5 / 0.8), abs=1e-6)
@@ -126,27 +126,29 @@ def exam_by_hand() -> tuple[float, float, float]:
     )
 
 
-def shares(found: Causation) -> list[Estimate]:
-    made = [found.necessity, found.sufficiency, found.both]
-    assert all(isinstance(one, Estimate) and one.value is not None for one in made)
-    return made  # type: ignore[return-value]
+def shares(causation: Causation) -> list[Estimate]:
+    estimates = [causation.necessity, causation.sufficiency, causation.both]
+    assert all(isinstance(one, Estimate) and one.value is not None for one in estimates)
+    return estimates  # type: ignore[return-value]
 
 
 def test_would_i_have_passed_had_i_studied() -> None:
     expected = exam_by_hand()
-    found = shares(probabilities_of_causation(worlds.exam(), "studied", "passed", n=60_000, seed=0))
-    assert [one.value for one in found] == pytest.approx(expected, abs=0.012)
-    assert all(one.low < one.value < one.high for one in found)
+    estimates = shares(
+        probabilities_of_causation(worlds.exam(), "studied", "passed", n=60_000, seed=0)
+    )
+    assert [one.value for one in estimates] == pytest.approx(expected, abs=0.012)
+    assert all(one.low < one.value < one.high for one in estimates)
 
 
 def test_a_table_of_the_exam_agrees_with_its_world() -> None:
     world = worlds.exam()
     rows = world.sample(60_000, seed=0)
     known = [probability(world.do(studied=s), {"passed": 1}) for s in (1, 0)]
-    found = probabilities_of_causation(
+    causation = probabilities_of_causation(
         rows, "studied", "passed", experiment=(known[0], known[1]), monotone=True
     )
-    assert [one.low for one in parts(found)] == pytest.approx(exam_by_hand(), abs=0.02)
+    assert [one.low for one in parts(causation)] == pytest.approx(exam_by_hand(), abs=0.02)
 
 
 def enumerated(world: SCM) -> tuple[float, float, float]:
@@ -169,18 +171,18 @@ def enumerated(world: SCM) -> tuple[float, float, float]:
 def test_the_counterfactuals_of_a_model_agree_with_enumeration(seed: int) -> None:
     """Not monotone: every response function has weight."""
     world = random_world("x -> y; x <-> y", seed, alpha=1.0)
-    found = shares(probabilities_of_causation(world, "x", "y", n=40_000, seed=0))
-    assert [one.value for one in found] == pytest.approx(enumerated(world), abs=0.02)
+    estimates = shares(probabilities_of_causation(world, "x", "y", n=40_000, seed=0))
+    assert [one.value for one in estimates] == pytest.approx(enumerated(world), abs=0.02)
 
 
 def test_events_of_continuous_outcomes_are_functions() -> None:
     """x2 = 3 x1 + u: it exceeds 3 under x1 = 1 and not under x1 = 0 if 0 < u <= 3."""
-    found = probabilities_of_causation(
+    causation = probabilities_of_causation(
         worlds.lecture(), "x1", "x2", x=1.0, versus=0.0, event=lambda v: v > 3, n=20_000, seed=0
     )
-    assert isinstance(found.both, Estimate)
-    assert found.both.value == pytest.approx(0.49865, abs=0.012)
-    assert found.necessity is None  # no row has x1 = 1 exactly
+    assert isinstance(causation.both, Estimate)
+    assert causation.both.value == pytest.approx(0.49865, abs=0.012)
+    assert causation.necessity is None  # no row has x1 = 1 exactly
 
 
 @pytest.mark.slow
@@ -189,8 +191,8 @@ def test_the_intervals_of_shares_cover(at: int) -> None:
     """1,000 tables of 200 rows: 93 to 97 % is three standard errors either way."""
     covered = 0
     for seed in range(1000):
-        found = probabilities_of_causation(worlds.exam(), "studied", "passed", n=200, seed=seed)
-        share = (found.necessity, found.sufficiency, found.both)[at]
+        causation = probabilities_of_causation(worlds.exam(), "studied", "passed", n=200, seed=seed)
+        share = (causation.necessity, causation.sufficiency, causation.both)[at]
         assert share is not None
         covered += share.low <= exam_by_hand()[at] <= share.high
     assert 930 <= covered <= 970
@@ -229,18 +231,20 @@ def test_every_kind_of_row_is_told_apart() -> None:
         q = np.zeros((2, 4), dtype=int)
         q[at, kind] = 10
         q[1 - at, kind] = 10
-        found = probabilities_of_causation(rows_of(q), "x", "y", experiment=experiment(q)).both
-        assert (found.low, found.high) == pytest.approx((float(kind == 1),) * 2, abs=1e-6)
+        estimate = probabilities_of_causation(rows_of(q), "x", "y", experiment=experiment(q)).both
+        assert (estimate.low, estimate.high) == pytest.approx((float(kind == 1),) * 2, abs=1e-6)
 
 
 def test_rows_with_gaps_are_left_out_and_counted() -> None:
     x, y = [1] * 50 + [0] * 50 + [1, None], [1] * 40 + [0] * 35 + [1] * 25 + [None, 1]
-    found = probabilities_of_causation({"x": x, "y": y}, "x", "y", exogenous=True, monotone=True)
+    causation = probabilities_of_causation(
+        {"x": x, "y": y}, "x", "y", exogenous=True, monotone=True
+    )
     whole = probabilities_of_causation(
         {"x": x[:100], "y": y[:100]}, "x", "y", exogenous=True, monotone=True
     )
-    assert (found.necessity, found.both, found.gaps) == (whole.necessity, whole.both, 2)
-    assert str(found) == f"{whole}; 2 rows with gaps left out"
+    assert (causation.necessity, causation.both, causation.gaps) == (whole.necessity, whole.both, 2)
+    assert str(causation) == f"{whole}; 2 rows with gaps left out"
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ def test_weights_mend_what_complete_rows_get_wrong(draw: Any) -> None:
     assert "with gaps left out" in str(left_out)
     assert weighted.gaps == 0
     assert "too short" not in str(weighted)
-    few = {name: column[:200] for name, column in table.items()}
-    assert "the interval may be too short" in str(effect(few, "t", "y", **Z, missing="weight"))
+    head = {name: column[:200] for name, column in table.items()}
+    assert "the interval may be too short" in str(effect(head, "t", "y", **Z, missing="weight"))
     assert "stand for them (missing at random given these)" in str(weighted)
 
 
@@ -33,9 +33,9 @@ def test_a_stratum_with_gaps_is_weighted_by_its_share() -> None:
     z, t = rng.integers(0, 2, (2, 4_000))
     y = t * (1 + z) + rng.normal(size=4_000)
     gone = (z == 1) & (np.arange(4_000) % 2 == 0)
-    found = effect({"z": z, "t": t, "y": np.where(gone, np.nan, y)}, "t", "y", adjust=[],
+    estimate = effect({"z": z, "t": t, "y": np.where(gone, np.nan, y)}, "t", "y", adjust=[],
                    missing="weight")  # fmt: skip
-    assert found.gaps == 0
+    assert estimate.gaps == 0
     both = effect({"z": z, "t": t, "y": np.where(gone, np.nan, y)}, "t", "y", **Z,
                   missing="weight").effect  # fmt: skip
     assert both.effect == pytest.approx(1 + z.mean(), abs=0.1)
@@ -45,9 +45,9 @@ def test_subjects_with_gaps_count_as_such() -> None:
     table = missing_outcome(np.random.default_rng(0), 500)
     twice = {name: np.tile(column, 2) for name, column in table.items()}
     once = effect(table, "t", "y", **Z, missing="weight").effect
-    told = effect({**twice, "who": np.tile(np.arange(500), 2)}, "t", "y", **Z, missing="weight",
+    estimate = effect({**twice, "who": np.tile(np.arange(500), 2)}, "t", "y", **Z, missing="weight",
                   clusters="who").effect  # fmt: skip
-    assert told.high - told.low == pytest.approx(once.high - once.low, rel=0.03)
+    assert estimate.high - estimate.low == pytest.approx(once.high - once.low, rel=0.03)
 
 
 def test_without_gaps_nothing_changes_and_without_a_whole_column_it_is_refused() -> None:

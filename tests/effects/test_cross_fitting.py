@@ -28,17 +28,17 @@ def test_boosted_trees_find_what_lines_cannot() -> None:
     table = {"z": z, "t": t, "y": t + 3 * (abs(z) > 1) + e}
     lines = effect(table, "t", "y", adjust=["z"]).effect
     learner = HistGradientBoostingRegressor(max_iter=20, max_bins=32, random_state=0)
-    found = effect(table, "t", "y", adjust=["z"], learner=learner, seed=0).effect
+    estimate = effect(table, "t", "y", adjust=["z"], learner=learner, seed=0).effect
     assert lines.low > 1.3
-    assert found.low < 1 < found.high
-    assert found == effect(table, "t", "y", adjust=["z"], learner=learner, seed=0).effect
+    assert estimate.low < 1 < estimate.high
+    assert estimate == effect(table, "t", "y", adjust=["z"], learner=learner, seed=0).effect
 
 
 def test_a_subject_is_in_one_fold_and_certainty_is_trimmed() -> None:
     """A tree remembers subjects: were they parted, their other rows would tell of them."""
     table = repeated(np.random.default_rng(0), 2_000)
     tree = DecisionTreeRegressor(random_state=0)
-    found = effect(table, "t", "y", adjust=["z"], learner=tree, clusters="who")
-    assert "with a probability of an arm below 0.01" in str(found)
+    estimate = effect(table, "t", "y", adjust=["z"], learner=tree, clusters="who")
+    assert "with a probability of an arm below 0.01" in str(estimate)
     apart = effect(table, "t", "y", adjust=["z"], learner=tree)
-    assert found.effect.high - found.effect.low > 1.5 * (apart.effect.high - apart.effect.low)
+    assert estimate.effect.high - estimate.effect.low > 1.5 * (apart.effect.high - apart.effect.low)

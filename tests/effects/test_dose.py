@@ -25,10 +25,10 @@ def test_a_spline_has_its_derivative_and_holds_cubics() -> None:
 
 def test_curve_contrast_and_derivative_are_found() -> None:
     table = dose(np.random.default_rng(0), 4_000)
-    found = effect(table, "t", "y", adjust=["z"])
-    assert found.effect.effect == pytest.approx(1, abs=0.1)
-    assert found.curve is not None
-    for at, mean in zip(found.curve.doses, found.curve.means, strict=True):
+    estimate = effect(table, "t", "y", adjust=["z"])
+    assert estimate.effect.effect == pytest.approx(1, abs=0.1)
+    assert estimate.curve is not None
+    for at, mean in zip(estimate.curve.doses, estimate.curve.means, strict=True):
         assert mean.low < at + at**2 / 4 < mean.high
     two = effect(table, "t", "y", adjust=["z"], do=1.0, versus=0.0)
     assert two.effect.low < 1.25 < two.effect.high
@@ -41,19 +41,19 @@ def test_a_line_is_least_squares() -> None:
     z = rng.normal(size=500)
     t = np.where(rng.random(500) < 0.5, 1.0, 2.5)
     y = 3 * t + z + rng.normal(size=500)
-    found = effect({"t": t, "y": y, "z": z}, "t", "y", adjust=[])
-    assert found.effect.effect == pytest.approx(np.polyfit(t, y, 1)[0])
+    estimate = effect({"t": t, "y": y, "z": z}, "t", "y", adjust=[])
+    assert estimate.effect.effect == pytest.approx(np.polyfit(t, y, 1)[0])
 
 
 def test_yes_and_no_have_a_curve_between_zero_and_one() -> None:
     rng = np.random.default_rng(0)
     z, t = rng.normal(size=(2, 3_000))
     y = (rng.random(3_000) < 1 / (1 + np.exp(-2 * t - z))).astype(int)
-    found = effect({"z": z, "t": t, "y": y}, "t", "y", adjust=["z"])
-    assert found.curve is not None
-    assert all(0 < mean.effect < 1 for mean in found.curve.means)
+    estimate = effect({"z": z, "t": t, "y": y}, "t", "y", adjust=["z"])
+    assert estimate.curve is not None
+    assert all(0 < mean.effect < 1 for mean in estimate.curve.means)
     slope = 2 * np.mean(1 / (1 + np.exp(-2 * t - z)) * (1 - 1 / (1 + np.exp(-2 * t - z))))
-    assert found.effect.low < slope < found.effect.high
+    assert estimate.effect.low < slope < estimate.effect.high
 
 
 def test_a_learner_leaves_residuals_whose_slope_is_the_effect() -> None:
@@ -61,11 +61,11 @@ def test_a_learner_leaves_residuals_whose_slope_is_the_effect() -> None:
     z = rng.normal(size=2_000)
     t = z + rng.normal(size=2_000)
     table = {"z": z, "t": t, "y": t / 2 + z + rng.normal(size=2_000)}
-    found = effect(table, "t", "y", adjust=["z"], learner=LinearRegression())
+    estimate = effect(table, "t", "y", adjust=["z"], learner=LinearRegression())
     x = np.stack([np.ones(2_000), t, z], 1)
     beta = np.linalg.lstsq(x, table["y"], rcond=None)[0][1]
-    assert found.effect.effect == pytest.approx(beta, abs=0.003)
-    assert "linear in the treatment" in str(found)
+    assert estimate.effect.effect == pytest.approx(beta, abs=0.003)
+    assert "linear in the treatment" in str(estimate)
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,9 @@ def test_on_the_treated_strata_are_weighted_as_the_treated_have_them(
     z, t, y = (table[name] for name in "zty")
     gaps = [y[(t == 1) & (z == k)].mean() - y[(t == 0) & (z == k)].mean() for k in range(3)]
     shares = [(z[t == arm] == k).mean() for k in range(3)]
-    found = effect(table, "t", "y", adjust=["z"], estimand=estimand, method=method)
-    assert found.effect.effect == pytest.approx(np.dot(gaps, shares))
-    assert found.estimand in str(found)
+    estimate = effect(table, "t", "y", adjust=["z"], estimand=estimand, method=method)
+    assert estimate.effect.effect == pytest.approx(np.dot(gaps, shares))
+    assert estimate.estimand in str(estimate)
 
 
 def test_the_odds_ratio_of_four_counts_has_woolfs_interval() -> None:
@@ -42,24 +42,26 @@ def test_the_odds_ratio_of_four_counts_has_woolfs_interval() -> None:
     counts = {(1, 1): 60, (1, 0): 40, (0, 1): 30, (0, 0): 70}
     t = np.concatenate([np.full(k, arm) for (arm, _), k in counts.items()])
     y = np.concatenate([np.full(k, value) for (_, value), k in counts.items()])
-    found = effect({"t": t, "y": y}, "t", "y", adjust=[])
-    assert found.ratio is not None
-    assert found.odds_ratio is not None
-    assert found.ratio.effect == pytest.approx(2)
-    assert found.odds_ratio.effect == pytest.approx(60 * 70 / (40 * 30))
+    estimate = effect({"t": t, "y": y}, "t", "y", adjust=[])
+    assert estimate.ratio is not None
+    assert estimate.odds_ratio is not None
+    assert estimate.ratio.effect == pytest.approx(2)
+    assert estimate.odds_ratio.effect == pytest.approx(60 * 70 / (40 * 30))
     half = 1.9720 * (sum(1 / k for k in counts.values()) * 100 / 99) ** 0.5
-    assert np.log(found.odds_ratio.high / found.odds_ratio.effect) == pytest.approx(half, rel=1e-3)
+    assert np.log(estimate.odds_ratio.high / estimate.odds_ratio.effect) == pytest.approx(
+        half, rel=1e-3
+    )
 
 
 def test_groups_hold_all_together() -> None:
     table = rows(linear) | {"g": np.arange(2_000) % 5}
-    found = effect(table, "t", "y", adjust=["z", "w"], by="g")
-    assert list(found.groups) == [f"g = {k}" for k in range(5)]
-    assert found.adjusted == ("z", "w", "g")
+    estimate = effect(table, "t", "y", adjust=["z", "w"], by="g")
+    assert list(estimate.groups) == [f"g = {k}" for k in range(5)]
+    assert estimate.adjusted == ("z", "w", "g")
     one = effect(
         {k: v[table["g"] == 3] for k, v in table.items()}, "t", "y", adjust=["z", "w"]
     ).effect
-    three = found.groups["g = 3"]
+    three = estimate.groups["g = 3"]
     assert three.effect == pytest.approx(one.effect, abs=0.05)
     assert (three.high - three.low) / (one.high - one.low) == pytest.approx(2.57 / 1.97, rel=0.07)
     by_z = effect(table, "t", "y", adjust=["z", "w"], by="z", bins=2, degree=2)
@@ -72,11 +74,11 @@ def test_a_survey_weight_of_three_counts_as_three_rows() -> None:
     table = rows(surveyed, 400)
     often = np.repeat(np.arange(400), table["weight"].astype(int))
     copies = {name: column[often] for name, column in table.items()}
-    found = effect(table, "t", "y", adjust=["g"], weights="weight")
+    estimate = effect(table, "t", "y", adjust=["g"], weights="weight")
     alike = effect(copies, "t", "y", adjust=["g"])
-    assert found.effect.effect == pytest.approx(alike.effect.effect)
+    assert estimate.effect.effect == pytest.approx(alike.effect.effect)
     subjects = effect({**copies, "who": often}, "t", "y", adjust=["g"], clusters="who").effect
-    width = found.effect.high - found.effect.low
+    width = estimate.effect.high - estimate.effect.low
     assert width == pytest.approx(subjects.high - subjects.low, rel=0.02)
     assert width > 1.2 * (alike.effect.high - alike.effect.low)
 
@@ -85,10 +87,10 @@ def test_copies_of_a_row_tell_nothing_new() -> None:
     table = rows(linear, 300)
     twice = {name: np.tile(column, 2) for name, column in table.items()}
     once = effect(table, "t", "y", adjust=["z", "w"]).effect
-    told = effect({**twice, "who": np.tile(np.arange(300), 2)}, "t", "y", adjust=["z", "w"],
+    estimate = effect({**twice, "who": np.tile(np.arange(300), 2)}, "t", "y", adjust=["z", "w"],
                   clusters="who").effect  # fmt: skip
-    assert told.effect == pytest.approx(once.effect)
-    assert told.high - told.low == pytest.approx(once.high - once.low, rel=0.03)
+    assert estimate.effect == pytest.approx(once.effect)
+    assert estimate.high - estimate.low == pytest.approx(once.high - once.low, rel=0.03)
     ignored = effect(twice, "t", "y", adjust=["z", "w"]).effect
     assert (once.high - once.low) / (ignored.high - ignored.low) == pytest.approx(2**0.5, rel=0.03)
 
@@ -99,8 +101,8 @@ def test_own_terms_enter_the_models() -> None:
     t = (rng.random(4_000) < 1 / (1 + np.exp(-(z**2) + 1))).astype(int)
     table = {"z": z, "t": t, "y": t + 3 * z**2 + e}
     assert abs(effect(table, "t", "y", adjust=["z"]).effect.effect - 1) > 0.5
-    found = effect(table, "t", "y", adjust=["z"], terms=["z**2"])
-    assert found.effect.low < 1 < found.effect.high
+    estimate = effect(table, "t", "y", adjust=["z"], terms=["z**2"])
+    assert estimate.effect.low < 1 < estimate.effect.high
 
 
 @pytest.mark.parametrize(
@@ -114,18 +116,20 @@ def test_own_terms_enter_the_models() -> None:
 )
 def test_the_way_is_found_and_named(name: str, way: str, how: str) -> None:
     study = STUDIES[name]
-    found = effect(rows(study.draw, 4_000), "t", "y", **study.options)
-    assert (found.way, found.how) == (way, how)
-    assert how in str(found)
-    assert found.effect.low < study.truth < found.effect.high
+    estimate = effect(rows(study.draw, 4_000), "t", "y", **study.options)
+    assert (estimate.way, estimate.how) == (way, how)
+    assert how in str(estimate)
+    assert estimate.effect.low < study.truth < estimate.effect.high
 
 
 def test_the_answer_in_a_sentence() -> None:
-    found = effect(rows(binary), "t", "y", adjust=["z"])
-    assert found.answer.startswith("Setting t to 1 instead of 0 raises y by 0.1")
-    assert f"95% interval {found.effect.low:.4g} to {found.effect.high:.4g}" in found.answer
-    html = found._repr_html_()
-    assert found.answer in html
+    estimate = effect(rows(binary), "t", "y", adjust=["z"])
+    assert estimate.answer.startswith("Setting t to 1 instead of 0 raises y by 0.1")
+    assert (
+        f"95% interval {estimate.effect.low:.4g} to {estimate.effect.high:.4g}" in estimate.answer
+    )
+    html = estimate._repr_html_()
+    assert estimate.answer in html
     assert "odds ratio" in html
     table = rows(STUDIES["dose, derivative"].draw)
     assert effect(table, "t", "y", adjust=["z"]).answer.startswith("One more unit of t raises y")
@@ -134,11 +138,11 @@ def test_the_answer_in_a_sentence() -> None:
 
 
 def test_an_instrument_tells_no_means() -> None:
-    found = effect(rows(STUDIES["instrument"].draw), "t", "y", **INSTRUMENT)
-    assert found.means is None
+    estimate = effect(rows(STUDIES["instrument"].draw), "t", "y", **INSTRUMENT)
+    assert estimate.means is None
     with pytest.raises(ValueError, match="only the effect is"):
-        _ = found.do
-    assert not isinstance(found.curve, Curve)
+        _ = estimate.do
+    assert not isinstance(estimate.curve, Curve)
 
 
 @pytest.mark.parametrize(
@@ -174,8 +178,8 @@ def test_what_cannot_be_asked_is_refused(options: dict[str, Any], message: str) 
 def test_a_subject_may_be_text(who: Any) -> None:
     table = rows(repeated, 200)
     names = np.array([f"subject {k}" for k in table["who"]])
-    found = effect({**table, "who": names}, "t", "y", adjust=["z"], clusters="who")
-    assert found.effect == effect(table, "t", "y", adjust=["z"], clusters="who").effect
+    estimate = effect({**table, "who": names}, "t", "y", adjust=["z"], clusters="who")
+    assert estimate.effect == effect(table, "t", "y", adjust=["z"], clusters="who").effect
 
 
 @pytest.mark.slow
@@ -186,6 +190,6 @@ def test_ninety_five_percent_of_intervals_hold_the_truth(name: str, n: int) -> N
     study = STUDIES[name]
     held = 0
     for seed in range(1_000):
-        found = study.estimate(seed, n)
-        held += found.low <= study.truth <= found.high
+        estimate = study.estimate(seed, n)
+        held += estimate.low <= study.truth <= estimate.high
     assert (920 if n == 200 else 930) <= held <= 1_000 * study.most

@@ -13,20 +13,20 @@ from rung3.effects.tables.sample import Sample
 
 def test_strata_are_the_plug_in_of_the_formula() -> None:
     table = front_door(np.random.default_rng(0), 3_000)
-    found = effect(table, "t", "y", **FRONT)
+    estimate = effect(table, "t", "y", **FRONT)
     sample = Sample.read(table, None, "t", "y", ["m"])
     formula = identify(FRONT["graph"], "P(y | do(t))").formula
     assert formula is not None
     plugged = plug_in_effect(sample, ["t", "m", "y"], formula, (1, 0)).contrast
-    assert found.effect.effect == pytest.approx(float(plugged.values[0]))
+    assert estimate.effect.effect == pytest.approx(float(plugged.values[0]))
     width = 2 * plugged.reach(0.95) * float(plugged.errors[0])
-    assert found.effect.high - found.effect.low == pytest.approx(width, rel=0.01)
+    assert estimate.effect.high - estimate.effect.low == pytest.approx(width, rel=0.01)
 
 
 def test_mediators_may_be_numbers() -> None:
-    found = effect(front_door_amount(np.random.default_rng(0), 5_000), "t", "y", **FRONT)
-    assert found.effect.low < 2 < found.effect.high
-    assert found.effect.high - found.effect.low < 0.3
+    estimate = effect(front_door_amount(np.random.default_rng(0), 5_000), "t", "y", **FRONT)
+    assert estimate.effect.low < 2 < estimate.effect.high
+    assert estimate.effect.high - estimate.effect.low < 0.3
 
 
 def test_a_slope_is_the_product_of_two() -> None:
@@ -34,11 +34,11 @@ def test_a_slope_is_the_product_of_two() -> None:
     t, m, y = (table[name] for name in "tmy")
     first = np.polyfit(t, m, 1)[0]
     second = np.linalg.lstsq(np.stack([np.ones(2_000), t, m], 1), y, rcond=None)[0][2]
-    found = effect(table, "t", "y", **FRONT)
-    assert found.effect.effect == pytest.approx(first * second)
+    estimate = effect(table, "t", "y", **FRONT)
+    assert estimate.effect.effect == pytest.approx(first * second)
     doubled = effect(table, "t", "y", **FRONT, do=2.0, versus=0.0).effect
     assert doubled.effect == pytest.approx(2 * first * second)
-    assert "taken to act linearly" in str(found)
+    assert "taken to act linearly" in str(estimate)
 
 
 def test_a_mediator_that_the_treatment_decides_is_refused() -> None:

@@ -111,12 +111,12 @@ def test_captions_say_what_the_causes_were_and_would_have_been(digits: Grid) -> 
 def test_the_truth_stands_below_the_counterfactual_where_it_is_known() -> None:
     world = worlds.digits()
     rows, do = world.sample(2, seed=0), {"thickness": 2.0}
-    asked: dict[str, Any] = {"thin": do, "same": {"digit": lambda digit: digit}}
-    found = grid(world, rows, asked, truth=world)
-    assert found.table()[0][-1] == "1.000"  # the world knows what it would have been
-    assert found.table()[1][-1] == "not known"  # doing nothing is right already
-    assert len(grid(world, rows, asked).table()[0]) == len(found.table()[0]) - 1
-    axes = found.figure().axes
+    settings: dict[str, Any] = {"thin": do, "same": {"digit": lambda digit: digit}}
+    effect_grid = grid(world, rows, settings, truth=world)
+    assert effect_grid.table()[0][-1] == "1.000"  # the world knows what it would have been
+    assert effect_grid.table()[1][-1] == "not known"  # doing nothing is right already
+    assert len(grid(world, rows, settings).table()[0]) == len(effect_grid.table()[0]) - 1
+    axes = effect_grid.figure().axes
     shown = [pixels(ax.images[0]) for ax in axes if len(ax.images) and not ax.axison]
     true = world.counterfactual(rows, do)["image"]
     assert sum(np.array_equal(image, true[1, 0]) for image in shown) == 2  # imagined, and true
@@ -132,10 +132,10 @@ def test_where_the_world_does_not_know_it_says_so(monkeypatch: pytest.MonkeyPatc
         return ask(values, do, **more)
 
     monkeypatch.setattr(world, "counterfactual", counterfactual)
-    asked: dict[str, Any] = {"thin": {"thickness": 2.0}, "three": {"digit": 3}}
-    found = grid(worlds.digits(), rows, asked, truth=world)
-    assert [line[-1] for line in found.table()] == ["1.000", "not known"]
-    words = texts(found.figure())
+    interventions: dict[str, Any] = {"thin": {"thickness": 2.0}, "three": {"digit": 3}}
+    effect_grid = grid(worlds.digits(), rows, interventions, truth=world)
+    assert [line[-1] for line in effect_grid.table()] == ["1.000", "not known"]
+    words = texts(effect_grid.figure())
     assert words.count("not known") == 2
     assert not grid(worlds.digits(), rows, {"three": {"digit": 3}}, truth=world).known
 
@@ -161,18 +161,18 @@ def scans() -> SCM:
 def test_particles_are_averaged_and_their_spread_is_shown() -> None:
     model = scans()
     rows = model.sample(2, seed=0)
-    found = grid(model, rows, {"older": {"age": 90.0}}, particles=4, labels=["a", "b"])
-    assert found.columns[0].through == ("sick", "size")
-    figure = found.figure()
-    effect = found.columns[0].effect.total.mean(0)
+    effect_grid = grid(model, rows, {"older": {"age": 90.0}}, particles=4, labels=["a", "b"])
+    assert effect_grid.columns[0].through == ("sick", "size")
+    figure = effect_grid.figure()
+    effect = effect_grid.columns[0].effect.total.mean(0)
     shown = np.asarray(maps(figure)[2].get_array())
     np.testing.assert_allclose(shown, 255 * np.hstack([*effect[0]]), atol=1e-3)
     drawn = [image for axes in figure.axes for image in axes.images]
     spread = [i for i in drawn if i.get_cmap().name == "viridis" and pixels(i).ndim == 2]
-    scan = found.columns[0].imagined["scan"]
+    scan = effect_grid.columns[0].imagined["scan"]
     np.testing.assert_allclose(pixels(spread[1]), 255 * scan[:, 1].std(0).mean(0), atol=1e-3)
     assert spread[1].get_clim() == (0, 255)
-    assert dict(found.scalars(rows, 0))["sick"] in ("no", "yes")
+    assert dict(effect_grid.scalars(rows, 0))["sick"] in ("no", "yes")
     width, height = figure.axes[0].get_position().size * figure.get_size_inches()
     assert width / height == pytest.approx(12 / 8)
 
@@ -180,14 +180,14 @@ def test_particles_are_averaged_and_their_spread_is_shown() -> None:
 def test_latents_are_the_mediator_where_there_are_any() -> None:
     model = chain.world()
     rows = model.sample(3, seed=0)
-    found = grid(model, rows, {"t": {"t": 0.9}, "i": {"i": 3.0}})
-    assert [column.through for column in found.columns] == [("latent",)] * 2
+    effect_grid = grid(model, rows, {"t": {"t": 0.9}, "i": {"i": 3.0}})
+    assert [column.through for column in effect_grid.columns] == [("latent",)] * 2
     effect = mediate(model, rows, {"t": 0.9}, "scan", "latent")
-    assert torch.equal(found.columns[0].effect.direct, effect.direct)
+    assert torch.equal(effect_grid.columns[0].effect.direct, effect.direct)
     both = grid(model, rows, {"t": {"t": 0.9}, "i": {"i": 3.0}}, through=["i", "latent"])
     assert [column.through for column in both.columns] == [("i", "latent"), ("latent",)]
-    assert found.unit == "of the range"
-    assert {image.get_clim() for image in maps(found.figure())} == {(-1.0, 1.0)}
+    assert effect_grid.unit == "of the range"
+    assert {image.get_clim() for image in maps(effect_grid.figure())} == {(-1.0, 1.0)}
 
 
 @pytest.mark.parametrize(
@@ -252,19 +252,19 @@ def test_the_command_gives_the_whole_grid(run: Path) -> None:
 
 
 def test_the_command_takes_rows_columns_and_mediators(run: Path, tmp_path: Path) -> None:
-    asked = ["--rows", "3, 1", "--do", "thickness=thickness + 1", "--do", "digit=3; intensity=9"]
+    options = ["--rows", "3, 1", "--do", "thickness=thickness + 1", "--do", "digit=3; intensity=9"]
     more = ["--through", "intensity", "--scale", "90", "--particles", 2]
-    result = call("effects", run, *asked, *more, "--output", tmp_path / "figure.png")
+    result = call("effects", run, *options, *more, "--output", tmp_path / "figure.png")
     assert result.exit_code == 0, result.output
     assert "do(digit=3; intensity=9)" in result.stdout
     assert (tmp_path / "figure.png").is_file()
 
 
 def test_rows_of_a_run_keep_their_numbers(run: Path) -> None:
-    found = grid_of_run(RunFolder(run), [5, 2], ["thickness=2"])
+    effect_grid = grid_of_run(RunFolder(run), [5, 2], ["thickness=2"])
     test, _ = RunFolder(run).test()
-    assert found.labels == ("row 5", "row 2")
-    assert torch.equal(found.rows["image"], test["image"][[5, 2]])
+    assert effect_grid.labels == ("row 5", "row 2")
+    assert torch.equal(effect_grid.rows["image"], test["image"][[5, 2]])
 
 
 @pytest.mark.parametrize(
@@ -298,6 +298,6 @@ def test_rows_with_gaps_are_passed_over(tmp_path: Path, monkeypatch: pytest.Monk
     place = RunFolder(tmp_path)
     monkeypatch.setattr(RunFolder, "model", lambda _: model)
     monkeypatch.setattr(RunFolder, "test", lambda _: (rows, None))
-    found = grid_of_run(place)
-    assert found.labels == ("row 1", "row 2", "row 4", "row 5")
-    assert [column.label for column in found.columns] == ["do(dose=1.2)", "do(dose=4.8)"]
+    effect_grid = grid_of_run(place)
+    assert effect_grid.labels == ("row 1", "row 2", "row 4", "row 5")
+    assert [column.label for column in effect_grid.columns] == ["do(dose=1.2)", "do(dose=4.8)"]

@@ -27,9 +27,9 @@ def test_an_effect_that_depends_on_a_column() -> None:
 
 def test_groups_of_categories_carry_their_names() -> None:
     effect = torch.tensor([1.0, 1.2, 5.0, 5.2])
-    found = heterogeneity(effect, {"ward": ["A", "A", "B", "B"]}, "ward")
-    assert list(found.groups) == ["A", "B"]
-    assert float(found.groups["B"].effect) == pytest.approx(5.1)
+    groups = heterogeneity(effect, {"ward": ["A", "A", "B", "B"]}, "ward")
+    assert list(groups.groups) == ["A", "B"]
+    assert float(groups.groups["B"].effect) == pytest.approx(5.1)
 
 
 def test_bad_input_is_refused() -> None:
@@ -46,7 +46,7 @@ def test_bad_input_is_refused() -> None:
 
 def test_rows_with_gaps_are_left_out_and_counted() -> None:
     effect = torch.tensor([1.0, 2.0, 5.0, 6.0, 90.0])
-    found = heterogeneity(effect, {"ward": ["A", "A", "B", "B", None]}, "ward")
-    assert {name: one.effect.item() for name, one in found.groups.items()} == {"A": 1.5, "B": 5.5}
-    assert found.gaps == 1
-    assert "1 row with gaps left out" in str(found)
+    groups = heterogeneity(effect, {"ward": ["A", "A", "B", "B", None]}, "ward")
+    assert {name: one.effect.item() for name, one in groups.groups.items()} == {"A": 1.5, "B": 5.5}
+    assert groups.gaps == 1
+    assert "1 row with gaps left out" in str(groups)

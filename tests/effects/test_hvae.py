@@ -55,21 +55,21 @@ def test_effects_are_the_lectures() -> None:
     assert max(float((z[k] - z_[k]).abs().max()) for k in z) > 1e-2
     base = scan.outcome(z, pa)
     effect = mediate(model, rows, {"t": 2.0}, "scan", "latent", seed=2)
-    for found, truth in (
+    for part, truth in (
         (effect.factual, scan.mean(noise, pa)),
         (effect.direct, scan.outcome(z, new) - base),
         (effect.indirect, scan.outcome(z_, pa) - base),
         (effect.total, scan.mean(noise, new) - base),
     ):
         assert truth.abs().max() > 1e-3
-        torch.testing.assert_close(found, truth, atol=1e-5, rtol=0)
+        torch.testing.assert_close(part, truth, atol=1e-5, rtol=0)
 
 
 def test_the_grid_goes_through_the_latents() -> None:
     model = scans()
-    found = grid(model, model.sample(2, seed=0), {"t": {"t": 1.0}})
-    assert found.columns[0].through == ("latent",)
-    assert found.columns[0].effect.indirect.any()
+    effect_grid = grid(model, model.sample(2, seed=0), {"t": {"t": 1.0}})
+    assert effect_grid.columns[0].through == ("latent",)
+    assert effect_grid.columns[0].effect.indirect.any()
 
 
 def test_latents_that_are_noise_mediate_nothing() -> None:

@@ -40,33 +40,33 @@ def test_rubins_rules() -> None:
     for value in (1.0, 2.0, 4.0):
         scores = torch.from_numpy(rng.normal(size=(50, 1)))
         parts.append(Influence(torch.tensor([value]).double(), scores, 48))
-    found = pooled([Answer(part) for part in parts], 1).contrast
+    contrast = pooled([Answer(part) for part in parts], 1).contrast
     within = np.mean([float((part.scores**2).sum()) / 50**2 for part in parts])
     between = 4 / 3 * np.var([1, 2, 4], ddof=1)
-    assert float(found.values[0]) == pytest.approx(7 / 3)
-    assert float(found.covariance[0, 0]) == pytest.approx(within + between)
-    assert found.t_freedom == pytest.approx(2 * (1 + within / between) ** 2)
-    doubled = found.then(lambda values: 2 * values)
-    assert float(doubled.errors[0]) == pytest.approx(2 * float(found.errors[0]))
+    assert float(contrast.values[0]) == pytest.approx(7 / 3)
+    assert float(contrast.covariance[0, 0]) == pytest.approx(within + between)
+    assert contrast.t_freedom == pytest.approx(2 * (1 + within / between) ** 2)
+    doubled = contrast.then(lambda values: 2 * values)
+    assert float(doubled.errors[0]) == pytest.approx(2 * float(contrast.errors[0]))
 
 
 def test_a_missing_confounder_is_filled() -> None:
     rows = gapped(1_500)
     left_out = effect(rows, "t", "y", adjust=["z"]).effect
-    found = effect(rows, "t", "y", graph=WORLD.graph, impute=WORLD)
+    estimate = effect(rows, "t", "y", graph=WORLD.graph, impute=WORLD)
     assert not left_out.low < 1 < left_out.high
-    assert found.effect.low < 1 < found.effect.high
-    assert found.n == 1_500
-    assert "20 tables, filled by a fitted SCM" in str(found)
-    assert "that the model was learned is not in the interval" in str(found)
-    again = effect(rows, "t", "y", graph=WORLD.graph, impute=WORLD)
-    assert again.effect == found.effect
+    assert estimate.effect.low < 1 < estimate.effect.high
+    assert estimate.n == 1_500
+    assert "20 tables, filled by a fitted SCM" in str(estimate)
+    assert "that the model was learned is not in the interval" in str(estimate)
+    repeated = effect(rows, "t", "y", graph=WORLD.graph, impute=WORLD)
+    assert repeated.effect == estimate.effect
 
 
 def test_several_models_fill_a_table_each() -> None:
     rows = gapped(300)
-    found = effect(rows, "t", "y", adjust=["z"], impute=[WORLD, WORLD, WORLD])
-    assert found.notes[-1] == (
+    estimate = effect(rows, "t", "y", adjust=["z"], impute=[WORLD, WORLD, WORLD])
+    assert estimate.notes[-1] == (
         "3 tables, filled by a fitted SCM (missing at random given the rest)"
     )
 
@@ -76,8 +76,8 @@ def test_codes_stay_codes() -> None:
     model = SCM("t -> y", kinds, {"t": InverseCDF(table=[0.5, 0.5]), "y": Equation("3*t + u")})
     rows = dict(model.sample(400, seed=0))
     rows["t"] = torch.where(torch.arange(400) % 3 == 0, torch.nan, rows["t"].double())
-    found = effect(rows, "t", "y", adjust=[], impute=model)
-    assert found.effect.low < 3 < found.effect.high
+    estimate = effect(rows, "t", "y", adjust=[], impute=model)
+    assert estimate.effect.low < 3 < estimate.effect.high
 
 
 def test_what_cannot_be_filled_is_refused() -> None:

@@ -53,24 +53,24 @@ def test_arrows_of_a_linear_chain() -> None:
 
 
 def test_intrinsic_influence_of_a_linear_chain() -> None:
-    found = intrinsic_causal_influence(chain(1, 0.5), "z", draws=DRAWS)
-    assert dict(found) == pytest.approx({"x": 1, "y": 1, "z": 0.25}, abs=0.03)
+    influence = intrinsic_causal_influence(chain(1, 0.5), "z", draws=DRAWS)
+    assert dict(influence) == pytest.approx({"x": 1, "y": 1, "z": 0.25}, abs=0.03)
     for name, truth in {"x": 1, "y": 1, "z": 0.25}.items():
-        assert abs(found[name] - truth) < 4 * found.errors[name]
-    assert sum(found.values()) == pytest.approx(2.25, abs=0.03)
-    assert str(found).startswith("z: variance by cause\n    x: 1")
+        assert abs(influence[name] - truth) < 4 * influence.errors[name]
+    assert sum(influence.values()) == pytest.approx(2.25, abs=0.03)
+    assert str(influence).startswith("z: variance by cause\n    x: 1")
 
 
 def test_interactions_are_shared_by_shapley() -> None:
     """`y = x w`: neither alone tells anything of its mean, both together tell all of it."""
     model = SCM(x=Equation("u"), w=Equation("u"), y=Equation("x*w + u/2"))
-    found = intrinsic_causal_influence(model, "y", draws=DRAWS)
-    assert dict(found) == pytest.approx({"x": 0.5, "w": 0.5, "y": 0.25}, abs=0.05)
+    influence = intrinsic_causal_influence(model, "y", draws=DRAWS)
+    assert dict(influence) == pytest.approx({"x": 0.5, "w": 0.5, "y": 0.25}, abs=0.05)
 
 
 def test_relevance_of_dependent_parents_in_closed_form() -> None:
-    found = parent_relevance(triangle(), "z", draws=DRAWS)
-    assert dict(found) == pytest.approx({"x": 6, "y": 4, "z": 1}, abs=0.1)
+    influence = parent_relevance(triangle(), "z", draws=DRAWS)
+    assert dict(influence) == pytest.approx({"x": 6, "y": 4, "z": 1}, abs=0.1)
 
 
 def test_arrows_into_a_category_by_quadrature() -> None:
@@ -80,18 +80,18 @@ def test_arrows_into_a_category_by_quadrature() -> None:
     p = 1 / (1 + np.exp(-(nodes[:, None] + 2 * nodes - 0.5)))
     p = np.stack([p, 1 - p])
     cut = {"w": (weights[:, None] * p).sum(1, keepdims=True), "x": (p * weights).sum(2)[..., None]}
-    found = arrow_strength(logistic(), "y")
+    influence = arrow_strength(logistic(), "y")
     for name, q in cut.items():
         truth = float(((p * np.log(p / q)).sum(0) * weights[:, None] * weights).sum())
-        assert abs(found[name] - truth) < 4 * found.errors[name] + 0.005
+        assert abs(influence[name] - truth) < 4 * influence.errors[name] + 0.005
 
 
 def test_the_entropy_of_a_category_is_shared() -> None:
     tables = {"x": InverseCDF(table=[0.5, 0.5]), "y": GumbelMax(table=[[1, 0, 0], [0, 0.5, 0.5]])}
     model = SCM("x -> y", {"x": Binary(), "y": Categorical(3)}, tables)
-    found = intrinsic_causal_influence(model, "y")
+    influence = intrinsic_causal_influence(model, "y")
     whole = 1.5 * math.log(2)  # the entropy of (1/2, 1/4, 1/4)
-    assert sum(found.values()) == pytest.approx(whole, abs=0.03)
+    assert sum(influence.values()) == pytest.approx(whole, abs=0.03)
     divergence = arrow_strength(model, "y")["x"]  # of (1, 0, 0) or (0, 1/2, 1/2) from the mixture
     assert divergence == pytest.approx(math.log(2), abs=0.05)
 
@@ -143,15 +143,15 @@ def moved() -> SCM:
     ],
 )
 def test_changes_of_a_distribution_are_those_of_dowhy(difference, dowhy) -> None:
-    found = distribution_change(chain(1, 1), moved(), "z", difference=difference)
-    assert dict(found) == pytest.approx(dowhy, rel=0.04, abs=0.06)
-    assert found["z"] == 0
+    influence = distribution_change(chain(1, 1), moved(), "z", difference=difference)
+    assert dict(influence) == pytest.approx(dowhy, rel=0.04, abs=0.06)
+    assert influence["z"] == 0
 
 
 def test_a_change_of_divergence_in_closed_form() -> None:
     """From N(0, 3) to N(0, 18)."""
-    found = distribution_change(chain(1, 1), moved(), "z")
-    assert sum(found.values()) == pytest.approx((3 / 18 - 1 + math.log(6)) / 2, abs=0.02)
+    influence = distribution_change(chain(1, 1), moved(), "z")
+    assert sum(influence.values()) == pytest.approx((3 / 18 - 1 + math.log(6)) / 2, abs=0.02)
     mean = distribution_change(
         SCM(x=Equation("u"), y=Equation("x + u")),
         SCM(x=Equation("u + 1"), y=Equation("x + u + 3")),
@@ -168,11 +168,11 @@ def test_a_change_of_categories() -> None:
         SCM("x -> y", kinds, {"x": InverseCDF(table=[p, 1 - p]), "y": GumbelMax(table=rows)})
         for p in (0.5, 0.1)
     )
-    found = distribution_change(before, after, "y")
+    influence = distribution_change(before, after, "y")
     p, q = ([w * a + (1 - w) * b for a, b in zip(*rows, strict=True)] for w in (0.5, 0.1))
     truth = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-    assert found["x"] == pytest.approx(truth, abs=0.01)
-    assert found["y"] == 0
+    assert influence["x"] == pytest.approx(truth, abs=0.01)
+    assert influence["y"] == 0
 
 
 def test_bad_questions() -> None:

@@ -20,9 +20,9 @@ def test_a_binary_instrument_gives_the_ratio_of_wald() -> None:
     table = rows(compliance)
     z, t, y = (table[name] for name in ("z0", "t", "y"))
     ratio = (y[z == 1].mean() - y[z == 0].mean()) / (t[z == 1].mean() - t[z == 0].mean())
-    found = effect(table, "t", "y", **INSTRUMENT)
-    assert found.effect.effect == pytest.approx(ratio)
-    assert found.effect.low < 1 < found.effect.high
+    estimate = effect(table, "t", "y", **INSTRUMENT)
+    assert estimate.effect.effect == pytest.approx(ratio)
+    assert estimate.effect.low < 1 < estimate.effect.high
 
 
 def test_two_stages_are_two_regressions() -> None:
@@ -37,19 +37,21 @@ def test_two_stages_are_two_regressions() -> None:
     bread = np.linalg.inv(second.T @ second)
     meat = (second * residual[:, None] ** 2).T @ second
     error = ((bread @ meat @ bread)[2, 2] * 1_000 / 997) ** 0.5
-    found = effect(table, "t", "y", adjust=["x"], instrument=["z0", "z1", "z2"])
-    assert found.effect.effect == pytest.approx(beta[2])
-    assert (found.effect.high - found.effect.low) / 2 == pytest.approx(1.9623 * error, rel=0.005)
-    assert "by the instruments z0, z1, z2 given x" in str(found)
+    estimate = effect(table, "t", "y", adjust=["x"], instrument=["z0", "z1", "z2"])
+    assert estimate.effect.effect == pytest.approx(beta[2])
+    assert (estimate.effect.high - estimate.effect.low) / 2 == pytest.approx(
+        1.9623 * error, rel=0.005
+    )
+    assert "by the instruments z0, z1, z2 given x" in str(estimate)
 
 
 def test_the_interval_holds_what_the_test_does_not_reject() -> None:
     """Anderson and Rubin: Y - b T regressed on Z, with errors of HC2."""
     table = rows(instrument(0.3), 300)
-    found = effect(table, "t", "y", **INSTRUMENT)
+    estimate = effect(table, "t", "y", **INSTRUMENT)
     x = np.stack([np.ones(300), table["z0"]], 1)
     leverage = np.einsum("ij,jk,ik->i", x, np.linalg.inv(x.T @ x), x)
-    for b in (found.effect.low, found.effect.high):
+    for b in (estimate.effect.low, estimate.effect.high):
         y = table["y"] - b * table["t"]
         beta = np.linalg.lstsq(x, y, rcond=None)[0]
         weight = ((y - x @ beta) ** 2 / (1 - leverage))[:, None]
@@ -59,11 +61,11 @@ def test_the_interval_holds_what_the_test_does_not_reject() -> None:
 
 
 def test_a_weak_instrument_is_named_with_an_interval_that_says_so() -> None:
-    found = effect(rows(instrument(0.0), 200), "t", "y", **INSTRUMENT)
-    assert found.strength is not None
-    assert found.strength < 10
-    assert (found.effect.low, found.effect.high) == (-np.inf, np.inf)
-    assert "the instrument is weak: its first-stage F is" in str(found)
+    estimate = effect(rows(instrument(0.0), 200), "t", "y", **INSTRUMENT)
+    assert estimate.strength is not None
+    assert estimate.strength < 10
+    assert (estimate.effect.low, estimate.effect.high) == (-np.inf, np.inf)
+    assert "the instrument is weak: its first-stage F is" in str(estimate)
     many = effect(rows(instrument(0.02, 3), 300), "t", "y", instrument=["z0", "z1", "z2"])
     assert many.effect.high - many.effect.low > 5
     assert "the instrument is weak" in str(many)

@@ -25,9 +25,9 @@ def by_hand(rows: Mapping[str, Tensor], t_: float) -> dict[str, Any]:
     return {"t": t, "i": i, "u": u, "z": z, "t_": new, "i_": i + 4 * (new - t)}
 
 
-def close(found: Tensor, truth: Tensor) -> None:
+def close(value: Tensor, truth: Tensor) -> None:
     assert truth.abs().max() > 1e-3
-    torch.testing.assert_close(found, truth.expand_as(found), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(value, truth.expand_as(value), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("particles", [None, 2])
@@ -67,8 +67,8 @@ def test_paths_may_pass_through_the_latents() -> None:
     rows = model.sample(8, seed=0)
     h = by_hand(rows, 0.9)
     base = g(h["z"], h["t"], h["i"])
-    found = path_specific(model, rows, {"t": 0.9}, "scan", ["t -> latent -> scan"])
-    close(found, g(z_of(h["u"], h["t_"], h["i"]), h["t"], h["i"]) - base)
+    along = path_specific(model, rows, {"t": 0.9}, "scan", ["t -> latent -> scan"])
+    close(along, g(z_of(h["u"], h["t_"], h["i"]), h["t"], h["i"]) - base)
     split = mediate(model, rows, {"t": 0.9}, "scan", "latent")
     direct = ["t -> scan", "t -> i -> scan"]
     through = ["t -> latent -> scan", "t -> i -> latent -> scan"]
@@ -111,10 +111,10 @@ def test_few_rows_at_a_time_give_the_same_effects(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_population_has_effects_through_latents() -> None:
-    found = natural(world(), {"t": 1.0}, "scan", "latent", versus={"t": 0.0}, n=4000, seed=0)
+    effect = natural(world(), {"t": 1.0}, "scan", "latent", versus={"t": 0.0}, n=4000, seed=0)
     # with t = 0, i ~ N(0, 1): z = i/2 + u; with t = 1, i + 4: z~ = z + 2 + 2
     direct = 0.01 * 3 * 4  # z t~ has mean zero
-    for one, truth in ((found.direct, direct), (found.indirect, 0.04), (found.total, 0.2)):
+    for one, truth in ((effect.direct, direct), (effect.indirect, 0.04), (effect.total, 0.2)):
         assert one.effect.mean().item() == pytest.approx(truth, abs=2e-3)
 
 

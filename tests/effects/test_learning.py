@@ -33,8 +33,8 @@ def test_an_average_holds_the_learning_and_says_so(model: SCM) -> None:
     assert held.low < 3 < held.high
     assert str(alone).endswith("(of the rows alone, not of learning the model)")
     assert str(held).endswith("(of rows and learning: 6 refits)")
-    again = effects.average(model, **options, refits=6)  # type: ignore[arg-type]
-    assert (held.low, held.high) == (again.low, again.high)
+    repeated = effects.average(model, **options, refits=6)  # type: ignore[arg-type]
+    assert (held.low, held.high) == (repeated.low, repeated.high)
 
 
 def test_refits_are_of_rows_drawn_anew_and_only_of_what_is_asked(model: SCM) -> None:
@@ -94,8 +94,8 @@ def test_a_model_that_is_trained_is_refitted_only_when_told() -> None:
         warnings.simplefilter("ignore")
         fit(model, rows, epochs=1, progress=False)
     assert effects.average(model, {"x": 1.0}, "y", n=50).learned
-    told = effects.average(model, {"x": 1.0}, "y", n=50, refits=2)
-    assert (told.refits, told.learned) == (2, False)
+    estimate = effects.average(model, {"x": 1.0}, "y", n=50, refits=2)
+    assert (estimate.refits, estimate.learned) == (2, False)
     fit(model, rows, epochs=1, progress=False)  # further: the same cannot be done again
     assert model.relearn is None
 

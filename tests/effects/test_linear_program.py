@@ -28,33 +28,33 @@ IDENTIFIED = ["back door", "back door with a hidden cause", "front door", "confo
 PAIRS = [case for case in CASES if case not in ("napkin", "two hidden causes")]
 
 
-def asked(world: SCM, case: str) -> tuple[Estimate, float]:
-    found = bounds(world, CausalGraph(CASES[case]), {"y": 1}, do={"x": 1}, versus={"x": 0})
+def query_bounds(world: SCM, case: str) -> tuple[Estimate, float]:
+    limits = bounds(world, CausalGraph(CASES[case]), {"y": 1}, do={"x": 1}, versus={"x": 0})
     truth = [probability(world.do(x=x), {"y": 1}) for x in (0, 1)]
-    return found, truth[1] - truth[0]
+    return limits, truth[1] - truth[0]
 
 
 @pytest.mark.parametrize("case", PAIRS)
 @pytest.mark.parametrize("alpha", [0.1, 1.0])
 def test_bounds_contain_the_truth(case: str, alpha: float) -> None:
     for seed in range(8):
-        found, truth = asked(random_world(CASES[case], seed, alpha=alpha), case)
-        assert -1 - 1e-6 <= found.low <= truth + 1e-5
-        assert truth - 1e-5 <= found.high <= 1 + 1e-6
+        limits, truth = query_bounds(random_world(CASES[case], seed, alpha=alpha), case)
+        assert -1 - 1e-6 <= limits.low <= truth + 1e-5
+        assert truth - 1e-5 <= limits.high <= 1 + 1e-6
 
 
 @pytest.mark.parametrize("case", IDENTIFIED)
 def test_where_the_effect_is_identified_the_bounds_are_the_truth(case: str) -> None:
     for seed in range(8):
-        found, truth = asked(random_world(CASES[case], seed, alpha=1.0), case)
-        assert found.identified
-        assert found.low == pytest.approx(truth, abs=1e-5)
+        limits, truth = query_bounds(random_world(CASES[case], seed, alpha=1.0), case)
+        assert limits.identified
+        assert limits.low == pytest.approx(truth, abs=1e-5)
 
 
 @pytest.mark.parametrize("case", ["bow-arc", "instrument", "an effect beside it"])
 def test_where_it_is_not_there_is_something_between_them(case: str) -> None:
-    found, _ = asked(random_world(CASES[case], 0, alpha=1.0), case)
-    assert found.high - found.low > 0.05
+    limits, _ = query_bounds(random_world(CASES[case], 0, alpha=1.0), case)
+    assert limits.high - limits.low > 0.05
 
 
 def test_the_bow_arc_has_the_bounds_of_manski_and_robins() -> None:
@@ -62,9 +62,9 @@ def test_the_bow_arc_has_the_bounds_of_manski_and_robins() -> None:
     for seed in range(5):
         world = random_world(CASES["bow-arc"], seed)
         table = [probability(world, {"x": 1, "y": y}) for y in (0, 1)]
-        found = bounds(world, CausalGraph(CASES["bow-arc"]), {"y": 1}, do={"x": 1})
-        assert found.low == pytest.approx(table[1], abs=1e-6)
-        assert found.high == pytest.approx(1 - table[0], abs=1e-6)
+        limits = bounds(world, CausalGraph(CASES["bow-arc"]), {"y": 1}, do={"x": 1})
+        assert limits.low == pytest.approx(table[1], abs=1e-6)
+        assert limits.high == pytest.approx(1 - table[0], abs=1e-6)
 
 
 def balke_and_pearl(p: dict[tuple[int, int, int], float]) -> tuple[float, float]:
@@ -101,8 +101,8 @@ def test_the_instrument_has_the_bounds_of_balke_and_pearl() -> None:
             for x in (0, 1)
             for z in (0, 1)
         }
-        found, _ = asked(world, "instrument")
-        assert (found.low, found.high) == pytest.approx(balke_and_pearl(p), abs=1e-5)
+        limits, _ = query_bounds(world, "instrument")
+        assert (limits.low, limits.high) == pytest.approx(balke_and_pearl(p), abs=1e-5)
 
 
 def test_compliance_that_is_monotone_narrows_the_bounds_and_keeps_the_truth() -> None:
@@ -124,9 +124,9 @@ def test_an_experiment_narrows_the_bounds_to_what_it_found() -> None:
     graph = CausalGraph(CASES["instrument"])
     truth = {x: probability(world.do(x=x), {"y": 1}) for x in (0, 1)}
     known = [({"y": 1}, {"x": 1}, truth[1])]
-    found = bounds(world, graph, {"y": 1}, do={"x": 1}, known=known)
-    assert found.low == pytest.approx(truth[1], abs=1e-6)
-    assert found.identified
+    limits = bounds(world, graph, {"y": 1}, do={"x": 1}, known=known)
+    assert limits.low == pytest.approx(truth[1], abs=1e-6)
+    assert limits.identified
     other = bounds(world, graph, {"y": 1}, do={"x": 0}, known=known)
     assert truth[0] in other
 
@@ -146,9 +146,9 @@ def test_a_district_may_be_set_in_part_by_each_of_two_interventions() -> None:
 def test_events_may_be_joint_and_treatments_several() -> None:
     world = random_world("x -> y; z -> y; z -> v; x <-> y", 0)
     graph = CausalGraph("x -> y; z -> y; z -> v; x <-> y")
-    found = bounds(world, graph, {"y": [0, 1], "v": 1}, do={"x": 1, "z": 1})
-    assert found.low == pytest.approx(probability(world.do(z=1), {"v": 1}), abs=1e-5)
-    assert found.identified
+    limits = bounds(world, graph, {"y": [0, 1], "v": 1}, do={"x": 1, "z": 1})
+    assert limits.low == pytest.approx(probability(world.do(z=1), {"v": 1}), abs=1e-5)
+    assert limits.identified
     both = bounds(world, graph, {"y": 1, "v": 1}, do={"x": 1, "z": 1})
     assert probability(world.do(x=1, z=1), {"y": 1, "v": 1}) in both
 
@@ -167,17 +167,17 @@ def test_variables_may_have_more_than_two_values() -> None:
     # the table of y is nested by the parents in the order of the graph's nodes: u, x
     graph = CausalGraph("x -> y; x <-> y")
     for x in range(3):
-        found = bounds(world, graph, {"y": 1}, do={"x": x})
-        assert probability(world.do(x=x), {"y": 1}) in found
+        limits = bounds(world, graph, {"y": 1}, do={"x": x})
+        assert probability(world.do(x=x), {"y": 1}) in limits
         share = probability(world, {"x": x})
-        assert found.high - found.low == pytest.approx(1 - share, abs=1e-5)
+        assert limits.high - limits.low == pytest.approx(1 - share, abs=1e-5)
 
 
 def test_rows_serve_as_well_as_a_model() -> None:
     world = random_world(CASES["instrument"], 4, alpha=1.0)
     rows = {name: world.sample(200_000, seed=0)[name] for name in "zxy"}
     graph = CausalGraph(CASES["instrument"])
-    exact, _ = asked(world, "instrument")
+    exact, _ = query_bounds(world, "instrument")
     drawn = bounds(rows, graph, {"y": 1}, do={"x": 1}, versus={"x": 0}, slack=0.002)
     assert (drawn.low, drawn.high) == pytest.approx((exact.low, exact.high), abs=0.03)
 
@@ -189,8 +189,8 @@ def test_data_that_contradict_the_graph_are_refused_with_the_distance() -> None:
     graph, kinds = CausalGraph(CASES["instrument"]), dict.fromkeys("zxy", Binary())
     with pytest.raises(ValueError, match=r"contradict each other.*than 0\.5"):
         bounds(rows, graph, {"y": 1}, do={"x": 0}, variables=kinds)
-    found = bounds(rows, graph, {"y": 1}, do={"x": 0}, variables=kinds, slack=0.5001)
-    assert found.low <= 0.5 <= found.high
+    limits = bounds(rows, graph, {"y": 1}, do={"x": 0}, variables=kinds, slack=0.5001)
+    assert limits.low <= 0.5 <= limits.high
 
 
 def test_a_stratum_without_rows_is_named_where_the_query_needs_it() -> None:
@@ -209,8 +209,8 @@ def test_a_stratum_without_rows_widens_bounds_that_are_bounds_anyway() -> None:
         "y": torch.tensor([0, 1, 0]),
     }
     graph, kinds = CausalGraph(CASES["instrument"]), dict.fromkeys("zxy", Binary())
-    found = bounds(rows, graph, {"y": 1}, do={"x": 1}, variables=kinds)
-    assert (found.low, found.high) == pytest.approx((1 / 3, 2 / 3), abs=1e-6)
+    limits = bounds(rows, graph, {"y": 1}, do={"x": 1}, variables=kinds)
+    assert (limits.low, limits.high) == pytest.approx((1 / 3, 2 / 3), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_rows_with_gaps_are_left_out_and_counted() -> None:
     x, y = np.array([0, 0, 1, 1, 1, 0]), np.array([0, 1, 1, 1, 0, 0])
     lost = np.array([0, 0, 0, 0, 1, 1], dtype=bool)
     bow, event, do = CausalGraph("x -> y; x <-> y"), {"y": 1}, {"x": 1}
-    found = bounds({"x": x, "y": np.where(lost, np.nan, y)}, bow, event, do)
+    limits = bounds({"x": x, "y": np.where(lost, np.nan, y)}, bow, event, do)
     whole = bounds({"x": x[~lost], "y": y[~lost]}, bow, event, do)
-    assert (found.low, found.high, found.gaps) == (whole.low, whole.high, 2)
-    assert str(found) == f"{whole}; 2 rows with gaps left out"
+    assert (limits.low, limits.high, limits.gaps) == (whole.low, whole.high, 2)
+    assert str(limits) == f"{whole}; 2 rows with gaps left out"

@@ -47,13 +47,13 @@ SAME: dict[str, tuple[str, Callable[[float, Tensor], dict[str, Tensor]]]] = {
 def p_values(case: str, count: int, n: int) -> Tensor:
     text, draw = SAME[case]
     graph = CausalGraph(text, nodes=["x"]) if "->" in text else CausalGraph(nodes=["x"])
-    found = []
+    values = []
     for seed in range(count):
         noise = torch.randn(2, 4, n, generator=torch.Generator().manual_seed(seed))
         source, target = draw(0.0, noise[0]), draw(0.8, noise[1])
         tested = changes(source, target, graph, seed=seed)
-        found += [one.p for one in tested if one.variable == "x"]
-    return torch.tensor(found)
+        values += [one.p for one in tested if one.variable == "x"]
+    return torch.tensor(values)
 
 
 @pytest.mark.slow
@@ -81,9 +81,9 @@ def test_the_mechanism_that_changed_is_named_and_no_other(
 ) -> None:
     world = worlds.scans()
     other = shifted(world, kind, label, "scan", size=0.5)
-    found = changes(world.sample(1000, seed=0), other.sample(1000, seed=1), world.graph)
-    assert [one.variable for one in found if one.changed] == [changed]
-    (named,) = (one for one in found if one.changed)
+    findings = changes(world.sample(1000, seed=0), other.sample(1000, seed=1), world.graph)
+    assert [one.variable for one in findings if one.changed] == [changed]
+    (named,) = (one for one in findings if one.changed)
     assert str(named).startswith(f"P({changed}")
 
 
@@ -99,8 +99,8 @@ def test_changes_of_any_kind_are_seen(alter: Callable[[Tensor, Tensor], Tensor])
     noise = torch.randn(4, 1000, generator=torch.Generator().manual_seed(0))
     source = {"a": noise[0], "x": noise[0] + noise[1]}
     target = {"a": noise[2] + 0.5, "x": alter(noise[2] + 0.5, noise[3])}
-    found = {one.variable: one for one in changes(source, target, CausalGraph("a -> x"))}
-    assert found["x"].adjusted < 1e-3
+    by_name = {one.variable: one for one in changes(source, target, CausalGraph("a -> x"))}
+    assert by_name["x"].adjusted < 1e-3
 
 
 def test_a_change_of_images_is_seen_and_their_parents_is_not_taken_for_one() -> None:
@@ -125,14 +125,14 @@ def test_a_change_of_images_is_seen_and_their_parents_is_not_taken_for_one() -> 
 def test_a_category_that_one_data_set_lacks_is_a_change() -> None:
     source = {"x": torch.arange(300) % 2}
     target = {"x": torch.arange(300) % 3}
-    (found,) = changes(source, target, CausalGraph(nodes=["x"]))
-    assert found.changed
+    (findings,) = changes(source, target, CausalGraph(nodes=["x"]))
+    assert findings.changed
 
 
 def test_a_variable_that_never_varies_has_not_changed() -> None:
     table = {"x": torch.zeros(100), "y": torch.randn(100)}
-    found = changes(table, table, CausalGraph("x -> y"))
-    assert (found[0].p, found[0].changed) == (1.0, False)
+    findings = changes(table, table, CausalGraph("x -> y"))
+    assert (findings[0].p, findings[0].changed) == (1.0, False)
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,9 @@ def test_what_cannot_be_compared_is_refused(
 
 def test_readings_of_two_data_sets_are_joined() -> None:
     source, target = {"x": [0, 1] * 50}, {"x": [0, 1, 4, 4] * 25}
-    (found,) = changes(source, target, CausalGraph(nodes=["x"]), variables={"x": Categorical(5)})
+    (findings,) = changes(source, target, CausalGraph(nodes=["x"]), variables={"x": Categorical(5)})
     (read,) = changes(source, target, CausalGraph(nodes=["x"]))
-    assert found == read
+    assert findings == read
 
 
 def test_rows_with_gaps_are_left_out_and_counted() -> None:
@@ -164,8 +164,8 @@ def test_rows_with_gaps_are_left_out_and_counted() -> None:
     before, after = dict(world.sample(300, seed=0)), dict(world.sample(300, seed=1))
     gappy = dict(before) | {"x2": before["x2"].clone()}
     gappy["x2"][:30] = torch.nan
-    found = changes(gappy, after, world.graph)
+    findings = changes(gappy, after, world.graph)
     whole = changes({k: v[30:] for k, v in before.items()}, after, world.graph)
-    assert [one.p for one in found] == [one.p for one in whole]
-    assert [one.gaps for one in found] == [30, 30]
-    assert str(found[0]).endswith("; 30 rows with gaps left out")
+    assert [one.p for one in findings] == [one.p for one in whole]
+    assert [one.gaps for one in findings] == [30, 30]
+    assert str(findings[0]).endswith("; 30 rows with gaps left out")

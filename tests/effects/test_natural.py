@@ -31,11 +31,15 @@ def curved() -> SCM:
 
 
 def test_in_a_linear_world_natural_effects_are_products_of_coefficients() -> None:
-    found = natural(linear(), {"x": 2.0}, "y", "m", versus={"x": -1.0}, n=50, seed=0)
-    for effect, truth in ((found.direct, 9), (found.indirect, 30), (found.total, 39)):
+    natural_effects = natural(linear(), {"x": 2.0}, "y", "m", versus={"x": -1.0}, n=50, seed=0)
+    for effect, truth in (
+        (natural_effects.direct, 9),
+        (natural_effects.indirect, 30),
+        (natural_effects.total, 39),
+    ):
         assert effect.effect.item() == pytest.approx(truth, abs=1e-4)
         assert effect.low.item() == pytest.approx(truth, abs=1e-4)
-    assert found.interaction.effect.item() == pytest.approx(0, abs=1e-4)
+    assert natural_effects.interaction.effect.item() == pytest.approx(0, abs=1e-4)
     held = controlled(linear(), {"x": 2.0}, "y", {"m": 7.0}, versus={"x": -1.0}, n=50, seed=0)
     assert held.effect.item() == pytest.approx(9, abs=1e-4)
 
@@ -55,7 +59,7 @@ def test_natural_effects_are_those_of_potential_outcomes_by_hand(versus: Any) ->
     x_ = torch.full((n,), 1.0)
     x = c + u["x"] if versus is None else torch.full((n,), versus["x"])
     base = outcome(x, mediator(x))
-    found = natural(curved(), {"x": 1.0}, "y", "m", versus=versus, n=n, seed=seed)
+    effect = natural(curved(), {"x": 1.0}, "y", "m", versus=versus, n=n, seed=seed)
     truth = {
         "direct": outcome(x_, mediator(x)) - base,
         "indirect": outcome(x, mediator(x_)) - base,
@@ -67,7 +71,7 @@ def test_natural_effects_are_those_of_potential_outcomes_by_hand(versus: Any) ->
     }
     assert abs(truth["interaction"].mean()) > 0.1
     for name, each in truth.items():
-        one = getattr(found, name)
+        one = getattr(effect, name)
         assert one.effect.item() == pytest.approx(each.mean().item(), abs=1e-4)
         by_hand = average_of(each)
         torch.testing.assert_close(one.low, by_hand.low, atol=1e-4, rtol=1e-4)
@@ -88,17 +92,17 @@ def test_the_total_effect_is_the_average_effect() -> None:
 
 def test_a_population_and_its_rows_agree() -> None:
     rows = curved().sample(300, seed=base_seed(1, "effects"))
-    found = natural(curved(), {"x": 1.0}, "y", "m", n=300, seed=1)
+    effect = natural(curved(), {"x": 1.0}, "y", "m", n=300, seed=1)
     same = mediate(curved(), rows, {"x": 1.0}, "y", "m").average()
     for name in ("direct", "indirect", "total"):
-        one, other = getattr(found, name), getattr(same, name)
+        one, other = getattr(effect, name), getattr(same, name)
         torch.testing.assert_close(one.effect, other.effect, atol=1e-4, rtol=1e-4)
 
 
 def test_null_interventions_have_no_effect_at_all() -> None:
     for do, versus in (({"x": 1.0}, {"x": 1.0}), ({"x": lambda x: x}, None)):
-        found = natural(curved(), do, "y", "m", versus=versus, n=200, seed=0)
-        assert [found.direct.effect, found.indirect.high, found.total.low] == [0, 0, 0]
+        effect = natural(curved(), do, "y", "m", versus=versus, n=200, seed=0)
+        assert [effect.direct.effect, effect.indirect.high, effect.total.low] == [0, 0, 0]
 
 
 def test_images_have_natural_effects_too() -> None:
@@ -107,9 +111,9 @@ def test_images_have_natural_effects_too() -> None:
         variables={"scan": Image(1, 8, 8)},
         mechanisms={"x": Equation("u"), "m": Equation("x + u"), "scan": VAE(2, width=4, depth=1)},
     ).eval()
-    found = natural(model, {"x": 3.0}, "scan", "m", versus={"x": 0.0}, n=20, seed=0)
-    assert found.direct.effect.shape == (1, 8, 8)
-    assert not torch.equal(found.direct.effect, found.total.effect)
+    effect = natural(model, {"x": 3.0}, "scan", "m", versus={"x": 0.0}, n=20, seed=0)
+    assert effect.direct.effect.shape == (1, 8, 8)
+    assert not torch.equal(effect.direct.effect, effect.total.effect)
 
 
 @pytest.mark.parametrize(

@@ -99,8 +99,8 @@ def test_each_of_several_causes_starts_its_own_paths() -> None:
         (["a -> b -> y", "x -> y"], 301),
         (["x -> y", "x -> b -> y", "a -> y", "a -> b -> y"], 411),
     ]:
-        found = path_specific(model, row, do, "y", paths, recanting=True)
-        assert found.item() == pytest.approx(effect, rel=1e-4)
+        path_effect = path_specific(model, row, do, "y", paths, recanting=True)
+        assert path_effect.item() == pytest.approx(effect, rel=1e-4)
     with pytest.raises(ValueError, match="'x -> a -> y' is no causal path from a or x to y after"):
         path_specific(model, row, do, "y", ["x -> a -> y"])
 
@@ -192,10 +192,10 @@ def test_effects_across_a_recanting_district_are_refused(
         path_specific(model, row, {"x": 1}, "y", paths, **options)
         assert mediate(model, row, {"x": 1}, "y", through, **options).witnesses == ()
         return
-    said = " and ".join(children) + ": of a recanting district"
-    with pytest.raises(ValueError, match=said):
+    reason = " and ".join(children) + ": of a recanting district"
+    with pytest.raises(ValueError, match=reason):
         natural(model, {"x": 1}, "y", through, n=10, **options)
-    with pytest.raises(ValueError, match=f"{said}.*recanting=True"):
+    with pytest.raises(ValueError, match=f"{reason}.*recanting=True"):
         path_specific(model, row, {"x": 1}, "y", paths, **options)
     model.unidentified = "allow"
     assert natural(model, {"x": 1}, "y", through, n=10, **options).witnesses == children

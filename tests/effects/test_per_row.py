@@ -32,12 +32,12 @@ def ends(model: SCM, do: dict[str, int], event: int, **row: int) -> list[float]:
 def test_necessity_is_bounded_as_tian_and_pearl_bound_it(p: float, q: float) -> None:
     """`max(0, (p - q) / p) <= PN <= min(1, (1 - q) / p)` with p = P(y | x), q = P(y | x')."""
     model = discrete("x -> y", x=[0.5, 0.5], y=[[1 - q, q], [1 - p, p]])
-    found = ends(model, {"x": 0}, event=0, x=1, y=1)
-    assert found == pytest.approx([max(0, (p - q) / p), min(1, (1 - q) / p)], abs=1e-6)
+    interval = ends(model, {"x": 0}, event=0, x=1, y=1)
+    assert interval == pytest.approx([max(0, (p - q) / p), min(1, (1 - q) / p)], abs=1e-6)
     rows = {"x": [1] * 1000 + [0] * 1000}
     rows["y"] = [int(k < 1000 * p) for k in range(1000)] + [int(k < 1000 * q) for k in range(1000)]
     pn = probabilities_of_causation(rows, "x", "y", exogenous=True).necessity
-    assert found == pytest.approx([pn.low, pn.high], abs=1e-6)  # type: ignore[union-attr]
+    assert interval == pytest.approx([pn.low, pn.high], abs=1e-6)  # type: ignore[union-attr]
 
 
 def test_of_one_variable_they_are_the_linear_programs_over_response_functions() -> None:
@@ -46,13 +46,13 @@ def test_of_one_variable_they_are_the_linear_programs_over_response_functions() 
     model = discrete("x -> y", x=[0.2, 0.3, 0.5], y=table.tolist())
     functions = np.array(list(product(range(4), repeat=3)))  # y under x = 0, 1, 2
     matrix = np.array([functions[:, x] == y for x in range(3) for y in range(4)], dtype=float)
-    for seen, asked, y, event in product(range(3), range(3), range(4), range(4)):
-        sought = (functions[:, seen] == y) & (functions[:, asked] == event)
+    for seen, target, y, event in product(range(3), range(3), range(4), range(4)):
+        sought = (functions[:, seen] == y) & (functions[:, target] == event)
         expected = optimise(
             sought / float(table[seen, y]), matrix, table.reshape(-1).numpy(force=True)
         )
-        found = ends(model, {"x": asked}, event, x=seen, y=y)
-        assert found == pytest.approx([expected.low, expected.high], abs=1e-5)
+        interval = ends(model, {"x": target}, event, x=seen, y=y)
+        assert interval == pytest.approx([expected.low, expected.high], abs=1e-5)
 
 
 def test_along_a_chain_they_are_worked_out_by_hand() -> None:
@@ -88,10 +88,10 @@ def test_every_mechanism_answers_within_them(kind: type) -> None:
     )
     rows = model.sample(20, seed=0)
     targets = rows["a"].roll(1)
-    found = model.counterfactual(rows, {"a": targets}, particles=4000, seed=0)["c"]
+    answers = model.counterfactual(rows, {"a": targets}, particles=4000, seed=0)["c"]
     for event in range(3):
         low, high = row_bounds(model, rows, {"a": targets}, "c", event)
-        share = (found == event).double().mean(0)
+        share = (answers == event).double().mean(0)
         assert (low - 0.03 <= share).all()
         assert (share <= high + 0.03).all()
         assert ((high - low)[targets != rows["a"]] > 0.02).any()

@@ -28,10 +28,10 @@ def test_the_back_door_formula_is_standardisation(outcome: str) -> None:
 
 def test_the_napkin_is_found_with_survey_weights_too() -> None:
     table = napkin(np.random.default_rng(0), 5_000)
-    found = effect(table, "t", "y", **NAPKIN)
-    assert found.effect.low < 1.5 < found.effect.high
+    estimate = effect(table, "t", "y", **NAPKIN)
+    assert estimate.effect.low < 1.5 < estimate.effect.high
     weighted = effect({**table, "w8": np.full(5_000, 2.0)}, "t", "y", **NAPKIN, weights="w8")
-    assert weighted.effect.effect == pytest.approx(found.effect.effect)
+    assert weighted.effect.effect == pytest.approx(estimate.effect.effect)
 
 
 def test_numbers_and_absent_combinations_are_refused() -> None:

@@ -38,8 +38,8 @@ def test_over_the_groups_intervals_hold_the_truth_and_err_less() -> None:
         error = rng.uniform(0.3, 1.5, 12)
         truth = 2 + 0.5 * rng.normal(size=12)
         seen = truth + error * rng.normal(size=12)
-        found, _ = partially_pooled(torch.from_numpy(seen), torch.from_numpy(error), 0.95, "")
-        pairs = list(zip(found, truth, strict=True))
+        estimate, _ = partially_pooled(torch.from_numpy(seen), torch.from_numpy(error), 0.95, "")
+        pairs = list(zip(estimate, truth, strict=True))
         held += float(np.mean([one.low <= value <= one.high for one, value in pairs])) / 100
         errors += [one.effect - value for one, value in pairs]
         plain += list(seen - truth)
@@ -54,9 +54,11 @@ def test_hospitals_are_pooled_and_it_is_said() -> None:
     names = np.array([f"ward {k:02}" for k in range(15)])[ward]
     table = {"ward": names, "t": t, "y": t + rng.normal(size=600)}
     plain = effect(table, "t", "y", adjust=[], by="ward").groups
-    found = effect(table, "t", "y", adjust=[], by="ward", pool=True)
-    assert "partially pooled" in str(found)
-    spread = [np.std([one.effect for one in groups.values()]) for groups in (plain, found.groups)]
+    estimate = effect(table, "t", "y", adjust=[], by="ward", pool=True)
+    assert "partially pooled" in str(estimate)
+    spread = [
+        np.std([one.effect for one in groups.values()]) for groups in (plain, estimate.groups)
+    ]
     assert spread[1] < 0.5 * spread[0]
     with pytest.raises(ValueError, match="3 groups are too few"):
         partially_pooled(SCHOOLS[:3], ERRORS[:3], 0.95, "")

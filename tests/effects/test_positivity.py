@@ -53,9 +53,9 @@ def test_a_small_probability_is_said_with_its_row() -> None:
     z = RNG.normal(size=3_000)
     t = (RNG.random(3_000) < 1 / (1 + np.exp(2.5 - 2.5 * z))).astype(int)
     table = {"z": z, "t": t, "y": z + t + RNG.normal(size=3_000)}
-    found = effect(table, "t", "y", adjust=["z"])
-    assert found.least < 0.01
-    assert "positivity is weak: where z = -" in str(found)
+    estimate = effect(table, "t", "y", adjust=["z"])
+    assert estimate.least < 0.01
+    assert "positivity is weak: where z = -" in str(estimate)
 
 
 def test_a_constant_treatment_in_a_group_is_named() -> None:
@@ -72,9 +72,9 @@ def test_a_constant_treatment_in_a_group_is_named() -> None:
 def test_an_outcome_that_is_told_without_error_is_named() -> None:
     z = RNG.normal(size=N)
     table = {"t": COIN, "z": z, "y": 2 * z + COIN, "sick": (z > 0.3).astype(int)}
-    found = effect(table, "t", "y", adjust=["z"])
-    assert found.effect.effect == pytest.approx(1)
-    assert "z tells y without error, so that the interval has no width" in str(found)
+    estimate = effect(table, "t", "y", adjust=["z"])
+    assert estimate.effect.effect == pytest.approx(1)
+    assert "z tells y without error, so that the interval has no width" in str(estimate)
     assert "without error" not in str(effect({**table, "y": Z}, "t", "y", adjust=["z"]))
     with pytest.raises(
         ValueError, match=r"z tells sick without error: sick is never 1 where z <= "

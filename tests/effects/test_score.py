@@ -18,8 +18,8 @@ from rung3.mechanisms import Equation, InverseCDF
 @pytest.mark.parametrize("level", [0.9, 0.99])
 def test_shares_have_wilson_s_interval(count: int, n: int, level: float) -> None:
     truth = binomtest(count, n).proportion_ci(level, "wilson")
-    found = score_interval(torch.tensor(count), torch.tensor(0), n, level, signed=False)
-    assert [float(end) for end in found] == pytest.approx([truth.low, truth.high], abs=1e-9)
+    interval = score_interval(torch.tensor(count), torch.tensor(0), n, level, signed=False)
+    assert [float(end) for end in interval] == pytest.approx([truth.low, truth.high], abs=1e-9)
 
 
 def test_the_ends_solve_tango_s_equation_and_mirror_each_other() -> None:
@@ -53,15 +53,15 @@ def test_averages_of_yes_and_no_cover_as_often_as_they_say(up: float, down: floa
     rng, n = np.random.default_rng(0), 100
     counts = multinomial(n, [up, down, 1 - up - down]).rvs(300, random_state=rng)
     columns = [np.repeat([1.0, -1.0, 0.0], one) for one in counts]
-    found = average_of(torch.from_numpy(np.stack(columns, 1)))
-    covered = (found.low <= up - down) & (found.high >= up - down)
+    estimate = average_of(torch.from_numpy(np.stack(columns, 1)))
+    covered = (estimate.low <= up - down) & (estimate.high >= up - down)
     assert covered.double().mean() > 0.92
-    assert (found.high > found.low).all()
+    assert (estimate.high > estimate.low).all()
 
 
 def test_equal_differences_of_numbers_are_exact_and_of_yes_and_no_are_not() -> None:
-    def ends(found: Estimate) -> list[float]:
-        return [round(float(end), 3) for end in (found.low, found.high)]
+    def ends(estimate: Estimate) -> list[float]:
+        return [round(float(end), 3) for end in (estimate.low, estimate.high)]
 
     assert ends(average_of(torch.full((50,), 3.0))) == [3, 3]
     assert ends(average_of(torch.ones(50), numbers=True)) == [1, 1]
@@ -69,8 +69,8 @@ def test_equal_differences_of_numbers_are_exact_and_of_yes_and_no_are_not() -> N
     assert ends(average_of(torch.zeros(50, dtype=torch.bool))) == [0, 0.071]
     never = InverseCDF(table=[[1.0, 0.0], [1.0, 0.0]])
     model = SCM("x -> y", {"x": Binary(), "y": Binary()}, {"y": never})
-    found = average(model, {"x": 1}, "y", versus={"x": 0}, n=100, seed=0)
-    assert ends(found) == [-0.037, 0.037]
+    estimate = average(model, {"x": 1}, "y", versus={"x": 0}, n=100, seed=0)
+    assert ends(estimate) == [-0.037, 0.037]
 
 
 def test_the_printed_line_of_a_fitted_model_says_what_it_leaves_out() -> None:
@@ -78,5 +78,5 @@ def test_the_printed_line_of_a_fitted_model_says_what_it_leaves_out() -> None:
     known = SCM(x=Equation("u"), y=Equation("x + u"))
     assert "learning" not in str(average(known, {"x": 1.0}, "y", n=50, seed=0))
     fit(model, known.sample(200, seed=0), epochs=1, progress=False)
-    found = average(model, {"x": 1.0}, "y", versus={"x": 0.0}, n=50, seed=0)
-    assert str(found).endswith("] (of the rows alone, not of learning the model)")
+    estimate = average(model, {"x": 1.0}, "y", versus={"x": 0.0}, n=50, seed=0)
+    assert str(estimate).endswith("] (of the rows alone, not of learning the model)")

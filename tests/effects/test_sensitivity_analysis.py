@@ -41,10 +41,10 @@ CASES: dict[str, tuple[Mechanism, Continuous | Image | Categorical]] = {
 def test_alternatives_agree_on_rungs_one_and_two(case: str) -> None:
     model = pair(*CASES[case])
     rows = model.sample(4000, seed=0)
-    few = rows[:50]
+    head = rows[:50]
     for other in alternatives(model.mechanisms["x"]).values():
         swapped = model.do(x=other)
-        densities = (m.log_probs(few, seed=0)["x"] for m in (model, swapped))
+        densities = (m.log_probs(head, seed=0)["x"] for m in (model, swapped))
         torch.testing.assert_close(*densities, rtol=1e-4, atol=1e-4)
         for s in (-1.0, 1.0):
             one, two = (m.do(s=s).sample(4000, seed=1)["x"].float() for m in (model, swapped))
@@ -67,12 +67,12 @@ def test_alternatives_differ_on_rung_three(case: str) -> None:
     rows = model.sample(40, seed=0)
     kind = model.variables["x"]
     event = 1 if isinstance(kind, Categorical) else None
-    found = sensitivity(model, rows, {"s": rows["s"] + 1}, "x", event=event, particles=50)
-    assert next(iter(found.answers)) == MODELLED
-    assert len(found.answers) == 1 + len(found.assumptions) >= 2
-    assert found.width.shape == (40,)
-    assert found.width.mean() > 0.02
-    assert (found.low <= found.high).all()
+    alternatives = sensitivity(model, rows, {"s": rows["s"] + 1}, "x", event=event, particles=50)
+    assert next(iter(alternatives.answers)) == MODELLED
+    assert len(alternatives.answers) == 1 + len(alternatives.assumptions) >= 2
+    assert alternatives.width.shape == (40,)
+    assert alternatives.width.mean() > 0.02
+    assert (alternatives.low <= alternatives.high).all()
 
 
 def test_tables_give_the_same_joint_under_every_intervention() -> None:
@@ -89,12 +89,12 @@ def test_tables_give_the_same_joint_under_every_intervention() -> None:
 
 def test_a_linear_equation_reversed() -> None:
     """`x2 = 3 x1 + u`: from u = -2, `3 * 5 - 2 = 13`, or `3 * 5 + 2 = 17`."""
-    found = sensitivity(worlds.lecture(), {"x1": 2.0, "x2": 4.0}, {"x1": 5.0}, "x2")
-    assert found.low.item() == pytest.approx(13)
-    assert found.high.item() == pytest.approx(17, abs=1e-4)
-    assert found.width.item() == pytest.approx(4, abs=1e-4)
-    assert found.bounds is None
-    assert "any value in its support" in str(found)
+    alternatives = sensitivity(worlds.lecture(), {"x1": 2.0, "x2": 4.0}, {"x1": 5.0}, "x2")
+    assert alternatives.low.item() == pytest.approx(13)
+    assert alternatives.high.item() == pytest.approx(17, abs=1e-4)
+    assert alternatives.width.item() == pytest.approx(4, abs=1e-4)
+    assert alternatives.bounds is None
+    assert "any value in its support" in str(alternatives)
 
 
 def test_monotone_and_reversed_noise_are_the_ends_of_the_probability_of_necessity() -> None:
@@ -108,32 +108,34 @@ def test_monotone_and_reversed_noise_are_the_ends_of_the_probability_of_necessit
             "y": InverseCDF(table=[[1 - q, q], [1 - p, p]]),
         },
     )
-    found = sensitivity(model, {"x": [1], "y": [1]}, {"x": 0}, "y", event=0, particles=20_000)
+    alternatives = sensitivity(
+        model, {"x": [1], "y": [1]}, {"x": 0}, "y", event=0, particles=20_000
+    )
     expected = [(p - q) / p, (1 - q) / p]
-    assert found.bounds is not None
-    assert torch.cat(found.bounds).tolist() == pytest.approx(expected, abs=1e-6)
-    assert found.answers[MODELLED].item() == pytest.approx(expected[0], abs=0.015)
-    assert found.answers["y, GumbelMax"].item() == pytest.approx(expected[0], abs=0.015)
-    assert found.answers["y, noise reversed"].item() == pytest.approx(expected[1], abs=0.015)
+    assert alternatives.bounds is not None
+    assert torch.cat(alternatives.bounds).tolist() == pytest.approx(expected, abs=1e-6)
+    assert alternatives.answers[MODELLED].item() == pytest.approx(expected[0], abs=0.015)
+    assert alternatives.answers["y, GumbelMax"].item() == pytest.approx(expected[0], abs=0.015)
+    assert alternatives.answers["y, noise reversed"].item() == pytest.approx(expected[1], abs=0.015)
 
 
 def test_a_flow_reversed_is_at_the_opposite_rank() -> None:
     model = pair(Flow(), Continuous(lower=0))
     rows, flow = model.sample(20, seed=0), model.mechanisms["x"]
     after = rows["s"] + 1
-    found = model.do(x=Reversed(flow)).counterfactual(rows, {"s": after})["x"]
+    answer = model.do(x=Reversed(flow)).counterfactual(rows, {"s": after})["x"]
     u = flow.abduct(rows["x"], {"s": rows["s"]})
     assert isinstance(u, Tensor)
-    torch.testing.assert_close(found, flow.predict(-u, {"s": after}))
+    torch.testing.assert_close(answer, flow.predict(-u, {"s": after}))
 
 
 def test_only_rows_whose_parents_change_are_turned_round() -> None:
     model = pair(Flow(), Continuous())
     rows = model.sample(6, seed=0)
     half = torch.where(torch.arange(6) < 3, rows["s"], rows["s"] + 1)
-    found = sensitivity(model, rows, {"s": half}, "x", particles=1)
-    assert (found.width[:3] < 1e-4).all()
-    assert (found.width[3:] > 1e-3).all()
+    alternatives = sensitivity(model, rows, {"s": half}, "x", particles=1)
+    assert (alternatives.width[:3] < 1e-4).all()
+    assert (alternatives.width[3:] > 1e-3).all()
 
 
 def test_an_autoencoder_reversed_keeps_its_noise_of_observation() -> None:
@@ -142,9 +144,9 @@ def test_an_autoencoder_reversed_keeps_its_noise_of_observation() -> None:
     after = rows["s"] + 1
     noise = model.abduct(rows, seed=3)["x"]
     assert isinstance(noise, dict)
-    found = model.do(x=Reversed(image)).counterfactual(rows, {"s": after}, seed=3)["x"]
+    answer = model.do(x=Reversed(image)).counterfactual(rows, {"s": after}, seed=3)["x"]
     expected = image.predict({"z": -noise["z"], "eps": noise["eps"]}, {"s": after})
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(answer, expected)
 
 
 # The report ----
@@ -153,8 +155,8 @@ def test_an_autoencoder_reversed_keeps_its_noise_of_observation() -> None:
 def test_variables_between_are_exchanged_one_at_a_time() -> None:
     chain = SCM(a=Equation("u"), b=Equation("a + u"), c=Equation("b + u"), d=Equation("a + u"))
     rows = {"a": [0.0], "b": [1.0], "c": [3.0], "d": [0.0]}
-    found = sensitivity(chain, rows, {"a": 5.0}, "c")
-    values = {name: answer.item() for name, answer in found.answers.items()}
+    alternatives = sensitivity(chain, rows, {"a": 5.0}, "c")
+    values = {name: answer.item() for name, answer in alternatives.answers.items()}
     expected = {MODELLED: 8, "b, noise reversed": 6, "c, noise reversed": 4}
     assert values == pytest.approx(expected, abs=1e-4)
     held = sensitivity(chain, rows, {"a": 5.0, "b": 2.0}, "c")
@@ -164,10 +166,10 @@ def test_variables_between_are_exchanged_one_at_a_time() -> None:
 def test_other_models_are_asked_too() -> None:
     other = SCM(x1=Equation("u + 1"), x2=Equation("2*x1 + u"))
     row = {"x1": 2.0, "x2": 4.0}
-    found = sensitivity(worlds.lecture(), row, {"x1": 5.0}, "x2", others={"seed 1": other})
-    assert found.answers["seed 1"].item() == pytest.approx(10)
-    assert found.low.item() == pytest.approx(10)
-    assert "seed 1: 10, 3 apart; another model" in str(found)
+    alternatives = sensitivity(worlds.lecture(), row, {"x1": 5.0}, "x2", others={"seed 1": other})
+    assert alternatives.answers["seed 1"].item() == pytest.approx(10)
+    assert alternatives.low.item() == pytest.approx(10)
+    assert "seed 1: 10, 3 apart; another model" in str(alternatives)
 
 
 def test_a_world_s_own_noise_is_not_told_to_one_mechanism_alone() -> None:
@@ -207,5 +209,5 @@ def test_bad_questions_are_refused() -> None:
         sensitivity(confounded, {"x": [0], "y": [0]}, {"x": 1}, "y")
     with pytest.raises(ValueError, match="cannot be reversed"):
         Reversed(GumbelMax().bind("x", Categorical(3), {}))
-    said = str(sensitivity(exam, FAILED, {"studied": lambda studied: 1 - studied}, "passed"))
-    assert "not known (do: studied must be set to a value" in said
+    text = str(sensitivity(exam, FAILED, {"studied": lambda studied: 1 - studied}, "passed"))
+    assert "not known (do: studied must be set to a value" in text

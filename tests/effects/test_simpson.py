@@ -17,24 +17,24 @@ CONFOUNDED = CausalGraph("z -> x; {z x} -> y")
 
 
 def kidney(**options: object) -> Reversal:
-    (found,) = find_reversals(data.kidney_stones(), "treatment", "recovery", **options)  # type: ignore[arg-type]
-    return found
+    (reversals,) = find_reversals(data.kidney_stones(), "treatment", "recovery", **options)  # type: ignore[arg-type]
+    return reversals
 
 
 def test_the_kidney_stones_are_a_reversal_with_the_published_rates() -> None:
-    found = kidney(variables=VARIABLES)
-    assert found.by == "size"
-    assert found.aggregate.slope == pytest.approx(273 / 350 - 289 / 350)
-    assert found.strata["small"].slope == pytest.approx(81 / 87 - 234 / 270)
-    assert found.strata["large"].slope == pytest.approx(192 / 263 - 55 / 80)
-    assert (found.advice, found.reason) == (None, "")
+    reversals = kidney(variables=VARIABLES)
+    assert reversals.by == "size"
+    assert reversals.aggregate.slope == pytest.approx(273 / 350 - 289 / 350)
+    assert reversals.strata["small"].slope == pytest.approx(81 / 87 - 234 / 270)
+    assert reversals.strata["large"].slope == pytest.approx(192 / 263 - 55 / 80)
+    assert (reversals.advice, reversals.reason) == (None, "")
 
 
 def test_the_interval_of_a_difference_of_rates_has_the_error_of_welch() -> None:
     p, q = 273 / 350, 289 / 350
     half = 1.963378 * ((p * (1 - p) + q * (1 - q)) / 349) ** 0.5
-    found = kidney().aggregate
-    assert (found.low, found.high) == pytest.approx((p - q - half, p - q + half), abs=1e-6)
+    reversals = kidney().aggregate
+    assert (reversals.low, reversals.high) == pytest.approx((p - q - half, p - q + half), abs=1e-6)
 
 
 def rates(n: int, g: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, float]:
@@ -57,9 +57,9 @@ def test_ninety_five_percent_of_intervals_hold_the_slope(
     covered = 0
     for seed in range(1000):
         x, y, slope = table(n, torch.Generator().manual_seed(seed))
-        found = association(x, y)
-        assert found is not None
-        covered += found.low <= slope <= found.high
+        estimate = association(x, y)
+        assert estimate is not None
+        covered += estimate.low <= slope <= estimate.high
     assert 930 <= covered <= 970
 
 
@@ -96,21 +96,21 @@ def test_ninety_five_percent_of_intervals_hold_the_slope(
 def test_the_same_table_has_another_answer_under_another_graph(
     text: str, advice: str, reason: str
 ) -> None:
-    found = kidney(graph=CausalGraph(text))
-    assert (found.advice, found.reason) == (advice, reason)
+    reversals = kidney(graph=CausalGraph(text))
+    assert (reversals.advice, reversals.reason) == (advice, reason)
 
 
 def acyclic() -> list[CausalGraph]:
     """All acyclic graphs of z, x and y."""
-    made = []
+    graphs = []
     for arrows in product(("", "->", "<-"), repeat=3):
         pairs = zip((("z", "x"), ("z", "y"), ("x", "y")), arrows, strict=True)
         edges = [(a, b) if way == "->" else (b, a) for (a, b), way in pairs if way]
         try:
-            made.append(CausalGraph(edges, nodes=["z", "x", "y"]))
+            graphs.append(CausalGraph(edges, nodes=["z", "x", "y"]))
         except ValueError:
             continue
-    return made
+    return graphs
 
 
 def test_there_are_twenty_five_graphs_of_three() -> None:
@@ -152,11 +152,11 @@ def line(seed: int = 0) -> dict[str, torch.Tensor]:
 
 def test_slopes_reverse_too() -> None:
     rows = line()
-    (found,) = find_reversals(rows, "x", "y")
-    assert found.contrast == "y with x"
-    assert found.aggregate.slope == pytest.approx(np.polyfit(rows["x"], rows["y"], 1)[0])
-    assert found.aggregate.slope > 0.5
-    for group, part in found.strata.items():
+    (reversals,) = find_reversals(rows, "x", "y")
+    assert reversals.contrast == "y with x"
+    assert reversals.aggregate.slope == pytest.approx(np.polyfit(rows["x"], rows["y"], 1)[0])
+    assert reversals.aggregate.slope > 0.5
+    for group, part in reversals.strata.items():
         inside = rows["group"] == int(group[-1])
         assert part.slope == pytest.approx(np.polyfit(rows["x"][inside], rows["y"][inside], 1)[0])
         assert part.slope == pytest.approx(-0.5, abs=0.1)
@@ -165,15 +165,15 @@ def test_slopes_reverse_too() -> None:
 def test_a_continuous_column_makes_strata_by_its_quantiles() -> None:
     rows = line()
     rows["place"] = rows.pop("group") + torch.linspace(0, 0.1, 600)
-    (found,) = find_reversals(rows, "x", "y", bins=3)
-    assert len(found.strata) == 3
-    assert sum(part.n for part in found.strata.values()) == 600
+    (reversals,) = find_reversals(rows, "x", "y", bins=3)
+    assert len(reversals.strata) == 3
+    assert sum(part.n for part in reversals.strata.values()) == 600
 
 
 def test_reversals_are_found_without_being_told_where() -> None:
     rows = line() | {"coin": torch.randint(2, (600,))}
-    found = find_reversals(rows)
-    assert {(each.cause, each.outcome, each.by) for each in found} >= {("x", "y", "group")}
+    reversals = find_reversals(rows)
+    assert {(each.cause, each.outcome, each.by) for each in reversals} >= {("x", "y", "group")}
     assert find_reversals({"a": torch.randn(50), "b": torch.randn(50)}) == []
 
 
@@ -182,10 +182,10 @@ def test_levels_of_a_category_are_compared_two_by_two() -> None:
     drug = torch.where(rows["treatment"] == 1, 2, 0)
     more = {k: torch.cat([v, v[:50]]) for k, v in {**rows, "treatment": drug}.items()}
     more["treatment"][-50:] = 1
-    found = find_reversals(
+    reversals = find_reversals(
         more, "treatment", "recovery", variables={"treatment": Categorical(3, ("B", "C", "A"))}
     )
-    assert "recovery with treatment = A against B" in {each.contrast for each in found}
+    assert "recovery with treatment = A against B" in {each.contrast for each in reversals}
 
 
 def test_a_stratum_in_which_the_cause_does_not_vary_is_left_out_and_said() -> None:
@@ -193,8 +193,8 @@ def test_a_stratum_in_which_the_cause_does_not_vary_is_left_out_and_said() -> No
     rows["size"][-30:] = 2
     rows["treatment"][-30:] = 0
     rows["recovery"][-30:] = 1
-    found = find_reversals(rows, "treatment", "recovery")[0]
-    assert found.left_out == ("size = 2",)
+    reversal = find_reversals(rows, "treatment", "recovery")[0]
+    assert reversal.left_out == ("size = 2",)
 
 
 def test_where_no_stratum_differs_in_sign_there_is_no_reversal() -> None:
@@ -230,9 +230,9 @@ def test_rows_with_gaps_are_left_out_and_counted_by_what_is_looked_at() -> None:
     lost = rng.random(n) < 0.2
     columns = {"x": x, "y": y, "z": np.where(lost, np.nan, z), "w": np.full(n, 0.5)}
     columns["w"][:50] = np.nan
-    (found,) = find_reversals(columns, "x", "y", "z")
-    kept = {"x": x[~lost], "y": y[~lost], "z": z[~lost]}
-    (whole,) = find_reversals(kept, "x", "y", "z")
-    assert found.strata == whole.strata
-    assert found.gaps == lost.sum()
-    assert str(found).splitlines()[0].endswith(f"; {lost.sum()} rows with gaps left out")
+    (reversals,) = find_reversals(columns, "x", "y", "z")
+    complete = {"x": x[~lost], "y": y[~lost], "z": z[~lost]}
+    (whole,) = find_reversals(complete, "x", "y", "z")
+    assert reversals.strata == whole.strata
+    assert reversals.gaps == lost.sum()
+    assert str(reversals).splitlines()[0].endswith(f"; {lost.sum()} rows with gaps left out")

@@ -89,17 +89,17 @@ def spread_of(model: SCM, rows: Any, **options: Any) -> Uncertainty:
 def test_the_spread_is_that_of_the_posterior() -> None:
     """Given x and p, `a + q b` is normal: mean (1 + q p) x / s, variance (q - p)^2 / s."""
     rows = world().sample(6, seed=0)
-    found = spread_of(world(), rows, particles=1000, quantiles=(0.1, 0.5))
+    spread = spread_of(world(), rows, particles=1000, quantiles=(0.1, 0.5))
     p, x = rows["p"].reshape(-1, 1, 1, 1), 50 * (rows["scan"] - 0.5)
     square = 1 + p**2
     mean = 0.5 + (1 + 2 * p) * x / square / 50
     std = ((2 - p).abs() / square.sqrt() / 50).expand_as(x)
-    for map_, truth in ((found.mean, mean), (found.std, std)):
+    for map_, truth in ((spread.mean, mean), (spread.std, std)):
         torch.testing.assert_close(map_[..., 1:, :], truth[..., 1:, :], atol=4e-3, rtol=0.1)
     lower = mean - 1.2816 * std
-    close = (found.quantiles[0.1] - lower)[..., 1:, :].abs()
+    close = (spread.quantiles[0.1] - lower)[..., 1:, :].abs()
     assert close.max() < 9e-3  # a grey level is 4e-3
-    for map_ in (found.mean, found.std, found.quantiles[0.5]):
+    for map_ in (spread.mean, spread.std, spread.quantiles[0.5]):
         assert not map_[..., 0, :].any()
 
 
@@ -119,15 +119,15 @@ def test_maps_of_images_in_eight_bits_are_exact() -> None:
     rows = model.sample(3, seed=0)
     levels = (0.01, 0.05, 0.5, 0.75, 0.95)
     with torch.no_grad():
-        found = spread_of(model, rows, particles=20, quantiles=levels)
+        spread = spread_of(model, rows, particles=20, quantiles=levels)
         clouds = Clouds(model, rows, {"p": 2.0}, "scan", 20, 1.0, 0)
         draws = torch.cat([torch.cat(list(some)) for _, _, some in clouds])
     assert draws.shape == (20, 3, 1, 8, 6)
-    torch.testing.assert_close(found.mean, draws.mean(0), atol=1e-6, rtol=0)
-    torch.testing.assert_close(found.std, draws.std(0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(spread.mean, draws.mean(0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(spread.std, draws.std(0), atol=1e-6, rtol=0)
     truth = np.quantile(draws.numpy(), levels, axis=0, method="inverted_cdf")
-    np.testing.assert_allclose(torch.stack(list(found.quantiles.values())), truth, atol=1e-6)
-    assert (found.std > 0).any()
+    np.testing.assert_allclose(torch.stack(list(spread.quantiles.values())), truth, atol=1e-6)
+    assert (spread.std > 0).any()
 
 
 def test_no_more_is_held_for_more_particles() -> None:
@@ -149,10 +149,10 @@ def test_rows_are_taken_some_at_a_time_with_what_is_asked_of_them(
     model = world()
     rows = model.sample(5, seed=0)
     targets = torch.linspace(-1, 1, 5)
-    found = uncertainty(model, rows, {"p": targets}, "scan", particles=160, seed=0)
+    spread = uncertainty(model, rows, {"p": targets}, "scan", particles=160, seed=0)
     each = ((targets - rows["p"]).abs() / (1 + rows["p"] ** 2).sqrt() / 50).reshape(-1, 1, 1, 1)
-    assert found.std.shape == (5, *SIZE)
-    found_each = found.std[..., 1:, :].mean((1, 2, 3), keepdim=True)
+    assert spread.std.shape == (5, *SIZE)
+    found_each = spread.std[..., 1:, :].mean((1, 2, 3), keepdim=True)
     torch.testing.assert_close(found_each, each, atol=2e-3, rtol=0.15)
 
 
@@ -164,12 +164,12 @@ def test_numbers_and_single_rows() -> None:
     )
     row = {"dose": -1.0, "cured": 0}
     model.requires_grad_(False)
-    found = uncertainty(model, row, {"dose": 2.0}, "cured", particles=400, seed=0)
+    spread = uncertainty(model, row, {"dose": 2.0}, "cured", particles=400, seed=0)
     now, was = (model.log_probs({"dose": d, "cured": 1})["cured"].exp().item() for d in (2.0, -1.0))
     rise = max(0.0, now - was) / (1 - was)  # u is uniform above the chance of 0, and crosses
-    assert found.mean.shape == ()
-    assert found.mean.item() == pytest.approx(rise, abs=0.08)
-    assert set(found.quantiles) == {0.05, 0.5, 0.95}
+    assert spread.mean.shape == ()
+    assert spread.mean.item() == pytest.approx(rise, abs=0.08)
+    assert set(spread.quantiles) == {0.05, 0.5, 0.95}
 
 
 def test_one_seed_gives_one_answer() -> None:
@@ -203,11 +203,11 @@ def test_spreads_that_make_no_sense_are_refused(options: dict[str, Any], message
 def test_the_right_posterior_holds_the_truth_as_often_as_it_says(particles: int) -> None:
     truth = world(name="two noises")
     rows = truth.sample(400, seed=1)
-    found = coverage(world(), truth, rows, {"p": 1.0}, "scan", particles=particles, seed=0)
-    for level, share in found.shares.items():
+    calibration = coverage(world(), truth, rows, {"p": 1.0}, "scan", particles=particles, seed=0)
+    for level, share in calibration.shares.items():
         assert share.low < level < share.high
         assert (share.high - share.low) < 0.04
-    assert found.certain == pytest.approx(5 / 20)  # the black row
+    assert calibration.certain == pytest.approx(5 / 20)  # the black row
 
 
 @pytest.mark.parametrize(
@@ -223,9 +223,9 @@ def test_overconfident_timid_and_biased_models_are_found_out(
 ) -> None:
     truth = world(name="two noises")
     rows = truth.sample(200, seed=1)
-    found = coverage(world(model), truth, rows, {"p": 1.0}, "scan", seed=0)
-    assert least <= found.shares[0.9].effect <= most
-    assert not found.shares[0.9].low <= 0.9 <= found.shares[0.9].high
+    calibration = coverage(world(model), truth, rows, {"p": 1.0}, "scan", seed=0)
+    assert least <= calibration.shares[0.9].effect <= most
+    assert not calibration.shares[0.9].low <= 0.9 <= calibration.shares[0.9].high
 
 
 @pytest.mark.parametrize("mechanism", [InverseCDF, GumbelMax])
@@ -242,17 +242,17 @@ def test_ties_do_not_matter(mechanism: Any) -> None:
     model = copy.deepcopy(world)
     model.world = None
     rows = world.sample(3000, seed=0)
-    found = coverage(model, world, rows, {"dose": 1.5}, "grade", particles=19, seed=0)
-    assert 0 < found.certain < 0.9
-    for level, share in found.shares.items():
+    calibration = coverage(model, world, rows, {"dose": 1.5}, "grade", particles=19, seed=0)
+    assert 0 < calibration.certain < 0.9
+    for level, share in calibration.shares.items():
         assert share.effect.item() == pytest.approx(level, abs=0.04)
-        assert str(found).count(f"{level:.0%} intervals hold the truth in {share}") == 1
+        assert str(calibration).count(f"{level:.0%} intervals hold the truth in {share}") == 1
 
 
 def test_a_world_that_knows_everything_has_nothing_to_be_unsure_of() -> None:
     truth = world(name="two noises")
-    found = coverage(truth, truth, truth.sample(5, seed=0), {"p": 1.0}, "scan", particles=3)
-    assert (found.certain, found.shares) == (1.0, {})
+    calibration = coverage(truth, truth, truth.sample(5, seed=0), {"p": 1.0}, "scan", particles=3)
+    assert (calibration.certain, calibration.shares) == (1.0, {})
 
 
 def test_a_world_that_does_not_know_says_so() -> None:

@@ -40,47 +40,47 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small")
 def test_moments_of_parts_are_those_of_the_whole() -> None:
     rows = table()
-    found = moments(rows, ["x", "y"])
+    statistics = moments(rows, ["x", "y"])
     whole = columns(rows, ["x", "y"])
-    assert found.n == len(whole)
-    assert found.mean == pytest.approx(whole.mean(0))
-    assert found.covariance == pytest.approx(np.cov(whole.T))
+    assert statistics.n == len(whole)
+    assert statistics.mean == pytest.approx(whole.mean(0))
+    assert statistics.covariance == pytest.approx(np.cov(whole.T))
 
 
 def test_moments_are_exact_far_from_zero() -> None:
     far = np.random.default_rng(0).normal(1e9, 1.0, (4000, 1))
-    found = sum(
+    statistics = sum(
         (Moments.of(far[k : k + 500]) for k in range(500, 4000, 500)), Moments.of(far[:500])
     )
-    assert found.covariance[0, 0] == pytest.approx(far.var(ddof=1), rel=1e-6)
+    assert statistics.covariance[0, 0] == pytest.approx(far.var(ddof=1), rel=1e-6)
 
 
 @pytest.mark.usefixtures("small")
 def test_a_linear_regression_is_that_of_all_rows(tmp_path: Path) -> None:
     rows = table()
     pq.write_table(rows, tmp_path / "rows.parquet", row_group_size=900)
-    found = linear(tmp_path / "rows.parquet", "y", ["x", "z", "t"])
+    regression = linear(tmp_path / "rows.parquet", "y", ["x", "z", "t"])
     design = np.column_stack([np.ones(5000), columns(rows, ["x", "z", "t"])])
     y = rows["y"].to_numpy()
     expected, rest, *_ = np.linalg.lstsq(design, y, rcond=None)
     spread = np.linalg.inv(design.T @ design) * rest[0] / (5000 - 4)
-    assert list(found.coefficients) == ["1", "x", "z", "t"]
-    assert list(found.coefficients.values()) == pytest.approx(expected.tolist())
-    assert list(found.errors.values()) == pytest.approx(np.sqrt(spread.diagonal()).tolist())
-    assert found.n == 5000
+    assert list(regression.coefficients) == ["1", "x", "z", "t"]
+    assert list(regression.coefficients.values()) == pytest.approx(expected.tolist())
+    assert list(regression.errors.values()) == pytest.approx(np.sqrt(spread.diagonal()).tolist())
+    assert regression.n == 5000
 
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("order", ["none", "by outcome"])
 def test_a_logistic_regression_is_that_of_all_rows(order: str) -> None:
     rows = table().sort_by("t") if order == "by outcome" else table()
-    found = logistic(rows, "t", ["x", "z"])
+    regression = logistic(rows, "t", ["x", "z"])
     x, t = columns(rows, ["x", "z"]), rows["t"].to_numpy()
     expected = LogisticRegression(C=1e12, tol=1e-10, max_iter=500).fit(x, t)
     values = [expected.intercept_[0], *expected.coef_[0]]
-    assert list(found.coefficients.values()) == pytest.approx(values, abs=1e-4)
-    assert found.coefficients["x"] == pytest.approx(0.5, abs=4 * found.errors["x"])
-    assert found.passes <= (2 if order == "none" else 8)
+    assert list(regression.coefficients.values()) == pytest.approx(values, abs=1e-4)
+    assert regression.coefficients["x"] == pytest.approx(0.5, abs=4 * regression.errors["x"])
+    assert regression.passes <= (2 if order == "none" else 8)
 
 
 @pytest.mark.usefixtures("small")
@@ -88,8 +88,8 @@ def test_an_effect_is_adjusted_and_its_error_holds() -> None:
     """Of 200 tables, the error covers the truth in about 95 %; without adjusting it is far off."""
     hits = []
     for seed in range(200):
-        found = adjusted_effect(table(400, seed), "t", "y", ["x", "z"])
-        hits.append(abs(found.value - 3.0) < 1.96 * found.error)
+        estimate = adjusted_effect(table(400, seed), "t", "y", ["x", "z"])
+        hits.append(abs(estimate.value - 3.0) < 1.96 * estimate.error)
     assert 0.90 <= np.mean(hits) <= 0.99
     assert abs(adjusted_effect(table(), "t", "y").value - 3.0) > 1
 
@@ -102,8 +102,8 @@ def test_rows_with_gaps_are_left_out() -> None:
 def test_what_speaks_arrow_is_read_uncopied() -> None:
     duckdb = pytest.importorskip("duckdb")
     rows = table(1000)  # noqa: F841  # DuckDB finds it by name
-    found = linear(duckdb.sql("SELECT * FROM rows WHERE x > 0"), "y", ["x", "z"])
-    assert 0 < found.n < 1000
+    regression = linear(duckdb.sql("SELECT * FROM rows WHERE x > 0"), "y", ["x", "z"])
+    assert 0 < regression.n < 1000
 
 
 @pytest.mark.parametrize(

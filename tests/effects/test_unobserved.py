@@ -18,12 +18,12 @@ DARFUR = Robustness(0.09731582, 0.02325654, 783, 0, 0, {}, 0.95)
 
 def test_the_e_value_of_a_published_ratio() -> None:
     """VanderWeele and Ding 2017: 3.9 has 7.26, and its lower end of 1.8 has 3.0."""
-    found = effect(binary(np.random.default_rng(0), 500), "t", "y", **Z)
-    assert found.ratio is not None
+    estimate = effect(binary(np.random.default_rng(0), 500), "t", "y", **Z)
+    assert estimate.ratio is not None
     for ratio, value in ((3.9, 7.26), (1.8, 3.0)):
         assert ratio + math.sqrt(ratio * (ratio - 1)) == pytest.approx(value, abs=0.005)
-    ends = e_value(found, 1.0)
-    low = max(found.ratio.low, 1.0)
+    ends = e_value(estimate, 1.0)
+    low = max(estimate.ratio.low, 1.0)
     assert ends.interval == pytest.approx(low + math.sqrt(low * (low - 1)))
 
 
@@ -49,10 +49,10 @@ def test_the_published_robustness_values() -> None:
     error = (noise @ noise / 783 / (centred @ centred)) ** 0.5
     y = noise + 4.18445 * error * t
     sample = Sample.read({"t": t, "y": y}, None, "t", "y", [])
-    found = robustness(sample, [], (1, 0))
-    assert found.freedom == 783
-    assert found.value == pytest.approx(0.13878, abs=1e-4)
-    assert found.significant == pytest.approx(0.07626, abs=1e-4)
+    robustness_values = robustness(sample, [], (1, 0))
+    assert robustness_values.freedom == 783
+    assert robustness_values.value == pytest.approx(0.13878, abs=1e-4)
+    assert robustness_values.significant == pytest.approx(0.07626, abs=1e-4)
     assert DARFUR.bias(0.13878, 0.13878) == pytest.approx(DARFUR.estimate, rel=1e-3)
 
 
@@ -83,9 +83,9 @@ def test_a_column_is_the_scale_for_what_is_hidden() -> None:
     a, b = rng.normal(size=(2, 4_000))
     t = (a + b) / 2 + rng.normal(size=4_000)
     table = {"t": t, "a": a, "y": t + a + b + rng.normal(size=4_000)}
-    found = robustness(Sample.read(table, None, "t", "y", ["a"]), ["a"], (1, 0))
-    assert found.estimate > 1.2
-    assert found.left(*found.benchmarks["a"]) == pytest.approx(1, abs=0.12)
-    assert "one as strong as a" in str(found)
-    axes = found.figure().axes[0]
+    robustness_values = robustness(Sample.read(table, None, "t", "y", ["a"]), ["a"], (1, 0))
+    assert robustness_values.estimate > 1.2
+    assert robustness_values.left(*robustness_values.benchmarks["a"]) == pytest.approx(1, abs=0.12)
+    assert "one as strong as a" in str(robustness_values)
+    axes = robustness_values.figure().axes[0]
     assert [text.get_text() for text in axes.texts if text.get_text() == "a"] == ["a"]

@@ -60,8 +60,8 @@ def test_intervals_cover_as_often_as_they_say(n):
     bootstrap = Bootstrap(n, 1000)
     covered = 0
     for sample in torch.randn(1500, n, generator=torch.Generator().manual_seed(0)):
-        found = bootstrap.mean(sample)
-        covered += found["low"] <= 0 <= found["high"]
+        interval = bootstrap.mean(sample)
+        covered += interval["low"] <= 0 <= interval["high"]
     # Plain percentiles cover 0.91 of samples of 12. Standard error 0.006.
     assert 0.93 < covered / 1500 < 0.97
 
@@ -71,9 +71,9 @@ def test_rows_without_a_score_are_left_out_of_the_mean_and_of_every_resample():
     covered = 0
     for sample in torch.randn(1000, 60, generator=draw):
         sample[torch.randperm(60, generator=draw)[:35]] = torch.nan
-        found = bootstrap.mean(sample, partial=True)
-        assert found["mean"] == pytest.approx(sample.nanmean().item(), abs=1e-6)
-        covered += found["low"] <= 0 <= found["high"]
+        interval = bootstrap.mean(sample, partial=True)
+        assert interval["mean"] == pytest.approx(sample.nanmean().item(), abs=1e-6)
+        covered += interval["low"] <= 0 <= interval["high"]
     assert 0.925 < covered / 1000 < 0.975
     whole = torch.randn(60, generator=draw)
     assert bootstrap.mean(whole, partial=True) == bootstrap.mean(whole)
@@ -84,9 +84,9 @@ def test_rows_without_a_score_are_left_out_of_the_mean_and_of_every_resample():
 
 def test_skill_is_resampled_row_by_row():
     baseline = torch.rand(50) + 0.5
-    found = Bootstrap(50, 200).skill(0.25 * baseline, baseline)
-    assert found["mean"] == pytest.approx(0.75, abs=1e-6)
-    assert found["low"] == pytest.approx(0.75, abs=1e-5)  # the ratio is the same in every resample
+    skill = Bootstrap(50, 200).skill(0.25 * baseline, baseline)
+    assert skill["mean"] == pytest.approx(0.75, abs=1e-6)
+    assert skill["low"] == pytest.approx(0.75, abs=1e-5)  # the ratio is the same in every resample
     assert Bootstrap(50).skill(baseline, torch.zeros(50))["mean"] is None
 
 
@@ -106,11 +106,11 @@ def test_causes_of_the_images_are_asked_and_of_anything_in_a_table():
 
 
 def test_targets_are_the_values_of_other_rows_permuted_by_the_seed(rows):
-    one, again, other = (plan(blobs.world(), rows, 10, None, seed)[0] for seed in (0, 0, 1))
+    one, repeated, other = (plan(blobs.world(), rows, 10, None, seed)[0] for seed in (0, 0, 1))
     assert one.label == "do(position)"
     targets = one.do["position"]
     assert torch.equal(targets.sort().values, rows["position"].sort().values)
-    assert torch.equal(targets, again.do["position"])
+    assert torch.equal(targets, repeated.do["position"])
     assert not torch.equal(targets, other.do["position"])
     assert torch.equal(one.at(slice(2, 5), torch.device("cpu"))["position"], targets[2:5])
 
@@ -130,12 +130,12 @@ def test_interventions_that_do_not_fit_are_refused(rows, interventions, message)
 
 
 def test_interventions_may_be_values_functions_and_joint(rows):
-    asked = {
+    interventions = {
         "position": lambda position: position + 1,
         "brightness": 0.2,
         "both": {"position": rows["position"], "brightness": torch.full((60,), 0.1)},
     }
-    metrics = assess(blobs.world(), rows, blobs.world(), interventions=asked)
+    metrics = assess(blobs.world(), rows, blobs.world(), interventions=interventions)
     assert list(metrics["truth"]) == ["do(position)", "do(brightness)", "both"]
     assert list(metrics["truth"]["both"]) == ["image"]
     assert metrics["truth"]["do(position)"]["image"]["kept"]["skill"]["mean"] == 1
@@ -149,9 +149,9 @@ def test_the_true_world_is_perfect(rows):
     for m in ("1", "10"):
         assert metrics["composition"]["image"]["kept"][m]["mean"] == pytest.approx(0, abs=4e-6)
     for label in ("do(position)", "do(brightness)"):
-        found = metrics["truth"][label]["image"]
-        assert found["kept"]["skill"]["mean"] == pytest.approx(1, abs=1e-5)
-        assert found["doing nothing"]["skill"]["mean"] == 0
+        scores = metrics["truth"][label]["image"]
+        assert scores["kept"]["skill"]["mean"] == pytest.approx(1, abs=1e-5)
+        assert scores["doing nothing"]["skill"]["mean"] == 0
         assert metrics["reversibility"][label]["image"]["kept"]["5"]["mean"] < 4e-6
         assert metrics["spread"][label]["image"]["mean"] == pytest.approx(0, abs=4e-6)
 
@@ -168,20 +168,20 @@ def test_doing_nothing_passes_composition_and_has_no_skill(rows):
 def test_the_wrong_sign_is_worse_than_doing_nothing(rows):
     metrics = assess(blobs.scm(blobs.wrong_sign), rows, blobs.world())
     for label in ("do(position)", "do(brightness)"):
-        found = metrics["truth"][label]["image"]["kept"]
-        assert found["skill"]["mean"] == pytest.approx(-1, abs=1e-4)  # twice the error, each row
-        assert found["skill"]["low"] == pytest.approx(-1, abs=1e-4)
+        scores = metrics["truth"][label]["image"]["kept"]
+        assert scores["skill"]["mean"] == pytest.approx(-1, abs=1e-4)  # twice the error, each row
+        assert scores["skill"]["low"] == pytest.approx(-1, abs=1e-4)
 
 
 def test_composition_from_z_alone_loses_what_only_eps_holds(rows):
     model = blobs.scm(blobs.Latent())
     metrics = assess(model, rows, blobs.world())
-    found = metrics["composition"]["image"]
-    assert found["kept"]["10"]["mean"] == pytest.approx(0, abs=4e-6)
+    scores = metrics["composition"]["image"]
+    assert scores["kept"]["10"]["mean"] == pytest.approx(0, abs=4e-6)
     rest = rows["image"] - blobs.base(rows["position"], rows["brightness"])
     expected = (rest - rest.mean((1, 2, 3), keepdim=True)).abs().mean()
-    assert found["latent"]["1"]["mean"] == pytest.approx(expected.item(), rel=1e-4)
-    assert found["latent"]["10"]["mean"] == pytest.approx(expected.item(), rel=1e-4)
+    assert scores["latent"]["1"]["mean"] == pytest.approx(expected.item(), rel=1e-4)
+    assert scores["latent"]["10"]["mean"] == pytest.approx(expected.item(), rel=1e-4)
     truth = metrics["truth"]["do(position)"]["image"]
     assert truth["kept"]["skill"]["mean"] == pytest.approx(1, abs=1e-4)
     assert truth["latent"]["error"]["mean"] == pytest.approx(expected.item(), rel=1e-4)
@@ -194,17 +194,17 @@ def test_drift_adds_up_over_cycles(rows):
     image = Equation(drifts, inverse=lambda image, position, brightness: image
                      - blobs.base(position, brightness) - 0.01)  # fmt: skip
     model = blobs.scm(image)
-    found = composition(model, rows, "image", [1, 3])
-    torch.testing.assert_close(found[1], torch.full((60,), 0.01), atol=4e-6, rtol=0)
-    torch.testing.assert_close(found[3], torch.full((60,), 0.03), atol=4e-6, rtol=0)
+    drift_by_cycle = composition(model, rows, "image", [1, 3])
+    torch.testing.assert_close(drift_by_cycle[1], torch.full((60,), 0.01), atol=4e-6, rtol=0)
+    torch.testing.assert_close(drift_by_cycle[3], torch.full((60,), 0.03), atol=4e-6, rtol=0)
     there = reversibility(model, rows, {"brightness": 0.1}, ["image"], [2])
     torch.testing.assert_close(there[2]["image"], torch.full((60,), 0.04), atol=4e-6, rtol=0)
 
 
 def test_spread_is_the_deviation_over_particles(rows):
     metrics = assess(blobs.scm(blobs.Latent(blur=0.1)), rows, particles=64)
-    found = metrics["spread"]["do(position)"]["image"]["mean"]
-    assert found == pytest.approx(0.1, rel=0.05)  # a shift of all pixels of that deviation
+    spread = metrics["spread"]["do(position)"]["image"]["mean"]
+    assert spread == pytest.approx(0.1, rel=0.05)  # a shift of all pixels of that deviation
     assert "spread" not in assess(blobs.scm(blobs.Latent()), rows, particles=1)
 
 
@@ -216,8 +216,8 @@ def test_the_mean_of_draws_is_nearer_to_the_truth_than_one_draw(rows):
             return super().predict({**noise, "eps": 0 * noise["eps"]}, parents)
 
     metrics = assess(blobs.scm(Forgetful(blur=0.1)), rows, blobs.world(), particles=64)
-    found = metrics["truth"]["do(position)"]["image"]
-    assert found["averaged"]["error"]["mean"] < 0.5 * found["kept"]["error"]["mean"]
+    scores = metrics["truth"]["do(position)"]["image"]
+    assert scores["averaged"]["error"]["mean"] < 0.5 * scores["kept"]["error"]["mean"]
 
 
 def test_a_table_is_scored_against_truth_for_every_descendant():
@@ -229,11 +229,11 @@ def test_a_table_is_scored_against_truth_for_every_descendant():
     targets = torch.randn(50)
     metrics = assess(model, test, true, interventions={"a": targets})
     change = (targets - test["a"]).abs().mean().item()
-    found = metrics["truth"]["do(a)"]
-    assert found["b"]["kept"]["error"]["mean"] == pytest.approx(change, rel=1e-4)
-    assert found["b"]["kept"]["skill"]["mean"] == pytest.approx(0.5, abs=1e-4)
-    assert found["c"]["kept"]["error"]["mean"] == pytest.approx(change, rel=1e-4)
-    assert found["c"]["kept"]["skill"]["mean"] == pytest.approx(0, abs=1e-4)
+    scores = metrics["truth"]["do(a)"]
+    assert scores["b"]["kept"]["error"]["mean"] == pytest.approx(change, rel=1e-4)
+    assert scores["b"]["kept"]["skill"]["mean"] == pytest.approx(0.5, abs=1e-4)
+    assert scores["c"]["kept"]["error"]["mean"] == pytest.approx(change, rel=1e-4)
+    assert scores["c"]["kept"]["skill"]["mean"] == pytest.approx(0, abs=1e-4)
     assert set(metrics["composition"]) == {"b", "c"}
 
 
@@ -244,9 +244,9 @@ def test_a_world_that_refuses_gives_a_flagged_cell_and_the_report_goes_on(rows):
     refuses = blobs.scm(blobs.Refuses(blobs.right, noise="Uniform(0, 1)"), world="blobs")
     far = torch.zeros(60)
     far[40] = 2e3  # in the second batch of the three
-    asked = {"position": far, "brightness": 0.2}
+    interventions = {"position": far, "brightness": 0.2}
     report = evaluate(
-        blobs.scm(blobs.nothing), rows, refuses, interventions=asked, oracles=NO_ORACLES,
+        blobs.scm(blobs.nothing), rows, refuses, interventions=interventions, oracles=NO_ORACLES,
         batch_size=25, bootstrap=0, progress=False,
     )  # fmt: skip
     metrics = report.metrics
@@ -281,10 +281,10 @@ def test_the_worlds_measures_and_baselines_are_used():
     measured = metrics["measured"]["image"]
     assert measured["factual"]["thickness"]["observed"]["mean"] < 0.25
     assert measured["do(intensity)"]["intensity"]["kept"]["mean"] < 2
-    found = metrics["truth"]["do(intensity)"]["image"]
-    assert found["kept"]["skill"]["mean"] == 1
-    assert found["rescaling"]["skill"]["mean"] > 0.9
-    assert "re-morphing" in found
+    scores = metrics["truth"]["do(intensity)"]["image"]
+    assert scores["kept"]["skill"]["mean"] == 1
+    assert scores["rescaling"]["skill"]["mean"] > 0.9
+    assert "re-morphing" in scores
 
 
 def test_truth_must_have_the_models_variables(rows):
@@ -300,20 +300,20 @@ def test_baselines_on_the_published_test_rows(morphomnist_root: Path, mnist_root
     truth = np.load(morphomnist_root / "truth.npz")
     test = morphomnist(morphomnist_root, "test", mnist=mnist_root)[:400]
     world = worlds.morphomnist(mnist_root, "test")
-    asked = {
+    interventions = {
         "thickness": torch.from_numpy(truth["do_thickness_thickness"]).float(),
         "intensity": torch.from_numpy(truth["do_intensity_intensity"]).float(),
         "digit": 3,
     }
-    metrics = assess(blobs_like(world), test, world, interventions=asked, measures={})
+    metrics = assess(blobs_like(world), test, world, interventions=interventions, measures={})
     assert "do(digit)" in metrics["truth"]["do(digit)"]["no truth"]
     expected = {
         ("intensity", "rescaling"): 0.952, ("thickness", "rescaling"): 0.504,
         ("intensity", "re-morphing"): 0.825, ("thickness", "re-morphing"): 0.869,
     }  # fmt: skip
     for (name, who), skill in expected.items():
-        found = metrics["truth"][f"do({name})"]["image"][who]["skill"]["mean"]
-        assert found == pytest.approx(skill, abs=0.01), (name, who)
+        reached = metrics["truth"][f"do({name})"]["image"][who]["skill"]["mean"]
+        assert reached == pytest.approx(skill, abs=0.01), (name, who)
 
 
 # How rows are gone through ----
@@ -339,10 +339,10 @@ def flatten(nested, path=()):
 
 def test_the_same_seed_gives_the_same_numbers(rows):
     model = blobs.scm(blobs.Latent(blur=0.1))
-    one, again, other = (assess(model, rows, seed=seed) for seed in (3, 3, 4))
-    for metrics in (one, again, other):
+    one, repeated, other = (assess(model, rows, seed=seed) for seed in (3, 3, 4))
+    for metrics in (one, repeated, other):
         del metrics["speed"]
-    assert one == again
+    assert one == repeated
     assert one["spread"] != other["spread"]
 
 
@@ -360,19 +360,19 @@ def test_log_densities_are_those_of_the_world_and_a_worse_model_has_lower_ones()
     world = worlds.lecture()
     worse = SCM(x1=Equation("u + 1"), x2=Equation("2*x1 + u"))
     test = world.sample(20_000, seed=0)
-    found = assess(worse, test, world, n=10)["log_prob"]
+    densities = assess(worse, test, world, n=10)["log_prob"]
     entropy = 0.5 * math.log(2 * math.pi * math.e)
-    assert found["x1"]["model"] == found["x1"]["world"]
-    assert found["x1"]["world"]["mean"] == pytest.approx(-entropy, abs=0.02)
+    assert densities["x1"]["model"] == densities["x1"]["world"]
+    assert densities["x1"]["world"]["mean"] == pytest.approx(-entropy, abs=0.02)
     # log N(3 x1 + u; 2 x1, 1) is lower by E[x1^2] / 2 = 1
-    assert found["x2"]["model"]["mean"] == pytest.approx(-entropy - 1, abs=0.05)
-    assert found["x2"]["model"]["low"] < found["x2"]["model"]["mean"]
+    assert densities["x2"]["model"]["mean"] == pytest.approx(-entropy - 1, abs=0.05)
+    assert densities["x2"]["model"]["low"] < densities["x2"]["model"]["mean"]
 
 
 def test_rows_of_density_zero_are_counted_and_no_mean_is_made_up():
     model = SCM(x=Equation("u", noise=torch.distributions.Uniform(0.0, 1.0)))
-    found = assess(model, {"x": [0.5, 2.0, 0.1]})["log_prob"]["x"]["model"]
-    assert (found["mean"], found["impossible"]) == (None, 1)
+    densities = assess(model, {"x": [0.5, 2.0, 0.1]})["log_prob"]["x"]["model"]
+    assert (densities["mean"], densities["impossible"]) == (None, 1)
 
 
 def test_the_model_is_in_evaluation_mode_and_its_mode_is_restored(rows):

@@ -25,7 +25,7 @@ def ceiling() -> Ceiling:
     return fit_ceiling(halves.world(), "image", n=2000, epochs=3, width=16, progress=False)
 
 
-def asked(world: SCM, n: int, cause: str) -> tuple[Rows, Rows]:
+def interventions_of(world: SCM, n: int, cause: str) -> tuple[Rows, Rows]:
     """Rows that nothing was trained on, and what they would have been."""
     rows = world.sample(n, seed=1234)
     return rows, world.counterfactual(rows, {cause: rows[cause].roll(1)})
@@ -35,21 +35,21 @@ def parents(rows: Rows) -> dict[str, Tensor]:
     return {name: rows[name] for name in rows if name != "image"}
 
 
-def skill(found: Tensor, rows: Rows, true: Rows) -> float:
-    image = Image(1, *found.shape[-2:])
-    error, nothing = (distance(image, x, true["image"]).mean() for x in (found, rows["image"]))
+def skill(answer: Tensor, rows: Rows, true: Rows) -> float:
+    image = Image(1, *answer.shape[-2:])
+    error, nothing = (distance(image, x, true["image"]).mean() for x in (answer, rows["image"]))
     return 1 - float(error / nothing)
 
 
 @pytest.mark.parametrize("cause", CAUSES)
 def test_it_beats_rescaling(ceiling: Ceiling, cause: str) -> None:
-    rows, true = asked(halves.world(), 200, cause)
+    rows, true = interventions_of(halves.world(), 200, cause)
     before, after = parents(rows), parents(true)
     factor = torch.stack([*after.values()]).sum(0) / torch.stack([*before.values()]).sum(0)
     rescaled = (rows["image"] * factor[:, None, None, None]).clamp(0, 1)
-    found = skill(ceiling(rows["image"], before, after), rows, true)
-    assert found > skill(rescaled, rows, true) + 0.1
-    assert found > 0.7
+    score = skill(ceiling(rows["image"], before, after), rows, true)
+    assert score > skill(rescaled, rows, true) + 0.1
+    assert score > 0.7
 
 
 def knows(world: SCM, *known: str) -> SCM:
@@ -67,8 +67,8 @@ def knows(world: SCM, *known: str) -> SCM:
 
 def test_interventions_without_truth_are_skipped_with_the_reason() -> None:
     world = knows(halves.world(), "left")
-    found = fit_ceiling(world, "image", n=8, epochs=1, width=8, progress=False)
-    assert found.skipped == {"do(right)": "image: nobody knows what right would have done"}
+    fitted = fit_ceiling(world, "image", n=8, epochs=1, width=8, progress=False)
+    assert fitted.skipped == {"do(right)": "image: nobody knows what right would have done"}
 
 
 def test_a_world_that_knows_nothing_is_refused() -> None:
@@ -78,23 +78,23 @@ def test_a_world_that_knows_nothing_is_refused() -> None:
 
 def test_it_starts_as_the_identity() -> None:
     world = halves.world()
-    rows, true = asked(world, 8, "left")
+    rows, true = interventions_of(world, 8, "left")
     fresh = Ceiling(Image(1, 8, 8), world.mechanisms["image"].parents, width=8)
     assert torch.equal(fresh(rows["image"], parents(rows), parents(true)), rows["image"])
 
 
 def test_a_null_intervention_changes_nothing(ceiling: Ceiling) -> None:
-    rows, _ = asked(halves.world(), 20, "left")
+    rows, _ = interventions_of(halves.world(), 20, "left")
     assert torch.equal(ceiling(rows["image"], parents(rows), parents(rows)), rows["image"])
 
 
 def test_what_is_saved_answers_alike(ceiling: Ceiling, tmp_path: Path) -> None:
-    rows, true = asked(halves.world(), 20, "left")
+    rows, true = interventions_of(halves.world(), 20, "left")
     ceiling.save(tmp_path / "c.safetensors")
-    again = Ceiling.load(tmp_path / "c.safetensors")
+    loaded = Ceiling.load(tmp_path / "c.safetensors")
     ask = rows["image"], parents(rows), parents(true)
-    torch.testing.assert_close(again(*ask), ceiling(*ask), atol=0.01, rtol=0)
-    assert again.skipped == ceiling.skipped == {}
+    torch.testing.assert_close(loaded(*ask), ceiling(*ask), atol=0.01, rtol=0)
+    assert loaded.skipped == ceiling.skipped == {}
 
 
 def test_it_is_determined_by_its_seed() -> None:
@@ -109,7 +109,7 @@ def test_it_is_determined_by_its_seed() -> None:
 
 def test_training_in_bfloat16_goes_nearly_the_same_way() -> None:
     world = halves.world()
-    rows, true = asked(world, 20, "left")
+    rows, true = interventions_of(world, 20, "left")
     ask = rows["image"], parents(rows), parents(true)
     options: dict[str, Any] = {"n": 256, "epochs": 2, "width": 8, "progress": False}
     full, half = (fit_ceiling(world, "image", bfloat16=b, **options) for b in (False, True))
@@ -119,9 +119,9 @@ def test_training_in_bfloat16_goes_nearly_the_same_way() -> None:
 
 def test_morphomnist_has_no_truth_under_do_digit(mnist_root: Path) -> None:
     world = worlds.morphomnist(mnist_root, "train")
-    found = fit_ceiling(world, "image", n=4, epochs=1, width=8, progress=False)
-    assert list(found.skipped) == ["do(digit)"]
-    assert "no true counterfactual under do(digit)" in found.skipped["do(digit)"]
+    fitted = fit_ceiling(world, "image", n=4, epochs=1, width=8, progress=False)
+    assert list(fitted.skipped) == ["do(digit)"]
+    assert "no true counterfactual under do(digit)" in fitted.skipped["do(digit)"]
 
 
 def test_a_model_is_no_world() -> None:
@@ -150,11 +150,11 @@ def test_the_ceiling_that_ships_is_above_the_other_baselines(cause: str) -> None
     rows = world.sample(48, seed=4321)
     true = world.counterfactual(rows, {cause: rows[cause].roll(1)})
     ask = rows["image"], parents(rows), parents(true)
-    found = {name: skill(edit(*ask), rows, true) for name, edit in world.baselines.items()}
+    scores = {name: skill(edit(*ask), rows, true) for name, edit in world.baselines.items()}
     shipped = shipped_ceiling("digits")
     assert shipped is not None
     ceiling = skill(shipped(*ask), rows, true)
-    assert ceiling > max(found.values(), default=0.0)
+    assert ceiling > max(scores.values(), default=0.0)
 
 
 def test_the_files_that_ship_are_small_and_readable() -> None:

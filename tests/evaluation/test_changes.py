@@ -27,14 +27,14 @@ def test_latent_divergence_is_melistas_formula_row_by_row() -> None:
     delta, distances = torch.rand(n), torch.rand(n, m)
     old, new, reference = torch.randint(3, (n,)), torch.randint(3, (n,)), torch.randint(3, (m,))
     digit = Categorical(3)
-    found = latent_divergence(
+    divergence = latent_divergence(
         delta, distances, alike(digit, old, reference), alike(digit, new, reference)
     )
     for k in range(n):
         near = [d <= delta[k] for d, r in zip(distances[k], reference, strict=True) if r == new[k]]
         far = [d >= delta[k] for d, r in zip(distances[k], reference, strict=True) if r == old[k]]
         p1, p2 = np.mean(near), np.mean(far)
-        assert found.cld[k].item() == pytest.approx(
+        assert divergence.cld[k].item() == pytest.approx(
             math.log(0.8 * math.exp(p1) + 0.2 * math.exp(p2)), abs=1e-6
         )
 
@@ -60,32 +60,32 @@ def test_latent_divergence_ranks_changes_of_class() -> None:
     }
     digit = Categorical(3)
     masks = alike(digit, old, reference_class), alike(digit, new, reference_class)
-    found = {
+    divergences = {
         name: latent_divergence(
             (image - factual).norm(dim=1), torch.cdist(factual, reference), *masks
         )
         for name, image in candidates.items()
     }
-    cld = {name: float(f.cld.mean()) for name, f in found.items()}
+    cld = {name: float(f.cld.mean()) for name, f in divergences.items()}
     assert cld["true"] < cld["near"] < cld["shuffled"] < cld["too much"]
     assert cld["true"] < cld["nothing"] == pytest.approx(math.log(0.8 + 0.2 * math.e), abs=1e-5)
-    assert float(found["nothing"].too_far.max()) == 0
-    assert float(found["nothing"].too_near.min()) == 1
+    assert float(divergences["nothing"].too_far.max()) == 0
+    assert float(divergences["nothing"].too_near.min()) == 1
 
 
 def test_rows_without_a_reference_are_nan_and_the_others_are_not() -> None:
     digit = Categorical(3)
     after = alike(digit, torch.tensor([0, 2]), torch.tensor([0, 0]))
-    found = latent_divergence(torch.rand(2), torch.rand(2, 2), torch.ones_like(after), after)
-    assert found.cld.isnan().tolist() == [False, True]
+    divergence = latent_divergence(torch.rand(2), torch.rand(2, 2), torch.ones_like(after), after)
+    assert divergence.cld.isnan().tolist() == [False, True]
 
 
 def test_bins_of_numbers_hold_equal_shares_and_one_edge_rule() -> None:
     reference = torch.randn(1000)
-    found = alike(Continuous(), reference, reference)
-    assert bool(found.diagonal().all())
-    assert (found.sum(1) - 100).abs().max() <= 1
-    assert torch.equal(found, found.T)
+    mask = alike(Continuous(), reference, reference)
+    assert bool(mask.diagonal().all())
+    assert (mask.sum(1) - 100).abs().max() <= 1
+    assert torch.equal(mask, mask.T)
 
 
 def test_gaussian_divergence_is_torchs() -> None:
@@ -126,17 +126,17 @@ def test_amplification_and_drift_rank_answers(oracles: Oracles) -> None:
         "slightly": slightly["image"],
         "other": other["image"],
     }
-    found = {
+    scores = {
         name: (
             float(drift(oracle, rows["image"], image).mean()),
             float(amplification(oracle, rows["image"], image, rows["position"]).mean()),
         )
         for name, image in moved_to.items()
     }
-    assert found["nothing"] == (0, 0)
-    assert found["true"][0] < found["slightly"][0] < found["other"][0]
-    assert found["slightly"][0] == pytest.approx(0.2, abs=0.1)
-    assert found["true"][1] < found["slightly"][1] + 0.1 < found["other"][1]
+    assert scores["nothing"] == (0, 0)
+    assert scores["true"][0] < scores["slightly"][0] < scores["other"][0]
+    assert scores["slightly"][0] == pytest.approx(0.2, abs=0.1)
+    assert scores["true"][1] < scores["slightly"][1] + 0.1 < scores["other"][1]
 
 
 def test_a_category_that_was_right_and_is_wrong_is_amplified_by_one() -> None:
@@ -160,14 +160,14 @@ def test_non_descendants_do_not_move_in_a_sound_model() -> None:
     assert moved(blobs.world(), ["brightness"], rows, rows).keys() == {"position"}
     assert moved(blobs.world(), do, rows, true) == {}
     wrong = Rows({**rows, "position": rows["position"] + 0.5})
-    found = moved(blobs.world(), ["brightness"], rows, wrong)["position"]
-    torch.testing.assert_close(found, torch.full((20,), 0.5))
+    movement = moved(blobs.world(), ["brightness"], rows, wrong)["position"]
+    torch.testing.assert_close(movement, torch.full((20,), 0.5))
 
 
 # Commutativity
 
 
-def asked(image: object, n: int = 50) -> float:
+def intervened(image: object, n: int = 50) -> float:
     model, rows = blobs.scm(image), blobs.world().sample(n, seed=0)
     first, second = ("position", rows["position"].flip(0)), ("brightness", 0.2)
     return float(commutativity(model, rows, first, second, "image", seed=0).mean())
@@ -180,10 +180,10 @@ def drifting(position: Tensor, brightness: Tensor, u: Tensor) -> Tensor:
 
 def test_commutativity_ranks_mechanisms() -> None:
     """Exact inversion commutes, doing nothing too; a blurred abduction does not, the less so."""
-    right = asked(blobs.right)
+    right = intervened(blobs.right)
     assert right < 1e-3
-    assert asked(blobs.nothing) < 1e-3
-    some, more = (asked(blobs.Latent(blur)) for blur in (0.01, 0.1))
+    assert intervened(blobs.nothing) < 1e-3
+    some, more = (intervened(blobs.Latent(blur)) for blur in (0.01, 0.1))
     assert right < some < more
 
 

@@ -42,13 +42,13 @@ def test_ssim_is_wangs_formula() -> None:
 
 def test_ssim_ranks_answers() -> None:
     rows, _, true = answers.question(40)
-    found = {
+    scores = {
         name: float(ssim(image, true["image"]).mean())
         for name, image in answers.images(rows, true).items()
     }
-    assert found["true"] == pytest.approx(1, abs=1e-5)
-    assert found["true"] > found["near"] > found["far"] > max(found[k] for k in answers.WRONG)
-    assert found["nothing"] > found["wrong sign"]
+    assert scores["true"] == pytest.approx(1, abs=1e-5)
+    assert scores["true"] > scores["near"] > scores["far"] > max(scores[k] for k in answers.WRONG)
+    assert scores["nothing"] > scores["wrong sign"]
 
 
 def test_ssim_of_a_row_does_not_depend_on_the_others() -> None:
@@ -96,8 +96,8 @@ def test_crps_of_a_normal_is_its_closed_form_whatever_the_number_of_draws() -> N
     closed = y * math.erf(y / math.sqrt(2)) + 2 * phi - 1 / math.sqrt(math.pi)
     for k in (2, 16):
         draws = torch.randn(k, 400_000 // k)
-        found = crps(Continuous(), draws, torch.full((400_000 // k,), y)).mean()
-        assert found.item() == pytest.approx(closed, abs=0.01)
+        score = crps(Continuous(), draws, torch.full((400_000 // k,), y)).mean()
+        assert score.item() == pytest.approx(closed, abs=0.01)
 
 
 @pytest.mark.parametrize("draws", [torch.rand(1, 3), torch.rand(4, 2)])
@@ -114,14 +114,14 @@ def test_crps_ranks_clouds() -> None:
     """The truth is uncertain by 0.05: a cloud of that width beats surer and vaguer ones."""
     rows, _, known = answers.question(60)
     true = known["image"] + 0.05 * torch.randn_like(known["image"])
-    found = {
+    scores = {
         name: float(crps(PIXELS, cloud(image, 0.05), true).mean())
         for name, image in answers.images(rows, known).items()
     }
-    assert found["true"] < found["near"] < found["far"] < min(found[k] for k in answers.WRONG)
-    assert found["nothing"] < found["wrong sign"]
+    assert scores["true"] < scores["near"] < scores["far"] < min(scores[k] for k in answers.WRONG)
+    assert scores["nothing"] < scores["wrong sign"]
     for spread in (0.005, 0.2):
-        assert found["true"] < float(crps(PIXELS, cloud(known["image"], spread), true).mean())
+        assert scores["true"] < float(crps(PIXELS, cloud(known["image"], spread), true).mean())
 
 
 # Intervals
@@ -160,9 +160,9 @@ def test_places_that_are_certain_do_not_count() -> None:
     draws = torch.zeros(3, 2, 2)
     v, unsure = ranks(Continuous(), [draws], true)
     assert unsure.tolist() == [[False, True], [False, False]]
-    found = covered(v, unsure, 0.5)
-    assert found[0] == 0
-    assert found[1].isnan()
+    share = covered(v, unsure, 0.5)
+    assert share[0] == 0
+    assert share[1].isnan()
 
 
 def test_a_level_beyond_one_is_refused() -> None:

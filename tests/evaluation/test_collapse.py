@@ -58,12 +58,12 @@ def collapsed() -> SCM:
 
 
 @torch.no_grad()
-def found(model: SCM, rows: Rows, batch_size: int = 5) -> dict[str, dict[str, Any]]:
+def divergences_of(model: SCM, rows: Rows, batch_size: int = 5) -> dict[str, dict[str, Any]]:
     return divergences(model, rows, batch_size, Bootstrap(rows.n, 50), seed=0)["scan"]
 
 
 def test_a_collapsed_layer_is_called_unused_and_the_others_are_not(collapsed: SCM) -> None:
-    layers = found(collapsed, rows_of(collapsed))
+    layers = divergences_of(collapsed, rows_of(collapsed))
     assert {name: layer["unused"] for name, layer in layers.items()} == {
         "u1": False, "u2": True, "u3": False,
     }  # fmt: skip
@@ -78,17 +78,17 @@ def test_a_collapsed_layer_is_called_unused_and_the_others_are_not(collapsed: SC
 def test_the_threshold_is_of_a_row_and_a_layer(collapsed: SCM, factor: float) -> None:
     """18 dimensions whose posterior is N(t, 1) have a divergence of `18 t^2 / 2` nats."""
     collapse(layer(collapsed, 1), shift=math.sqrt(2 * factor * UNUSED / 18))
-    middle = found(collapsed, rows_of(collapsed))["u2"]
+    middle = divergences_of(collapsed, rows_of(collapsed))["u2"]
     assert middle["mean"] == pytest.approx(factor * UNUSED, rel=1e-4)
     assert middle["unused"] == (factor < 1)
 
 
 def test_batches_make_no_difference_to_what_needs_no_draw(collapsed: SCM) -> None:
     rows = rows_of(collapsed)
-    one, other = found(collapsed, rows, 12), found(collapsed, rows, 5)
+    one, other = divergences_of(collapsed, rows, 12), divergences_of(collapsed, rows, 5)
     assert one["u1"]["mean"] == pytest.approx(other["u1"]["mean"], rel=1e-5)
     state = torch.random.get_rng_state()
-    found(collapsed, rows)
+    divergences_of(collapsed, rows)
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
@@ -97,10 +97,10 @@ def test_a_vae_has_one_layer_and_a_table_has_none() -> None:
     encoder: Any = model.mechanisms["scan"].encoder
     head = encoder.head[-1]
     nn.init.ones_(head.bias)
-    assert not found(model, rows_of(model))["z"]["unused"]
+    assert not divergences_of(model, rows_of(model))["z"]["unused"]
     for parameter in head.parameters():
         nn.init.zeros_(parameter)
-    layers = found(model, rows_of(model))
+    layers = divergences_of(model, rows_of(model))
     assert list(layers) == ["z"]
     assert (layers["z"]["unused"], layers["z"]["dimensions"]) == (True, 3)
     numbers = SCM(a=Equation("u"), b=Equation("a + u"))
@@ -125,8 +125,8 @@ def test_the_report_shows_the_divergences_and_flags_what_is_unused(
     assert ["unused" in line for line in printed] == [False, True, False]
     page = report.save(tmp_path).read_text()
     assert page.count('<td class="flag">unused</td>') == 1
-    kept = json.loads((tmp_path / "metrics.json").read_text())["divergence"]["scan"]
-    assert kept == report.metrics["divergence"]["scan"]
+    divergences = json.loads((tmp_path / "metrics.json").read_text())["divergence"]["scan"]
+    assert divergences == report.metrics["divergence"]["scan"]
 
 
 def test_a_model_without_latents_has_no_such_table() -> None:

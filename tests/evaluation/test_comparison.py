@@ -32,7 +32,7 @@ NOTHING = (*ERROR[:3], "doing nothing", "error")
 SKILL = (*ERROR[:4], "skill")
 
 
-def made(
+def report_of(
     scores: dict[tuple[str, ...], torch.Tensor],
     units: dict[tuple[str, ...], str] | None = None,
     set_to: float = 1.0,
@@ -40,10 +40,10 @@ def made(
 ) -> Report:
     """A report of these scores, `(n,)` under each path."""
     resampled = Bootstrap(ROWS, settings.get("resamples", 200))
-    kept = Scores()
+    by_path = Scores()
     for path, values in scores.items():
-        kept.add(path, values, (units or {}).get(path, "px"))
-    metrics = kept.summary(resampled)
+        by_path.add(path, values, (units or {}).get(path, "px"))
+    metrics = by_path.summary(resampled)
     if ERROR in scores:
         put(metrics, SKILL, resampled.skill(scores[ERROR], scores[NOTHING]))
     metrics["model"], metrics["speed"] = ["SCM"], {"per second": None}
@@ -52,11 +52,11 @@ def made(
         "world": None, "digest of the rows": "a", "digests of the targets": {"do(a)": "b"},
     } | settings  # fmt: skip
     variables = {"a": Continuous(), "x": Continuous(unit="px")}
-    said = Provenance("imagining", {"a": "intervened", "x": "propagated"})
+    provenance = Provenance("imagining", {"a": "intervened", "x": "propagated"})
     shown = {"a": torch.full((2,), set_to), "x": torch.zeros(2)}
-    answers = {mode: Rows(shown, provenance=said) for mode in ("kept", "latent")}
+    answers = {mode: Rows(shown, provenance=provenance) for mode in ("kept", "latent")}
     examples = Examples({"do(a)": Example(Rows(shown), answers, None)})
-    return Report(metrics, CausalGraph("a -> x"), variables, examples, {}, kept)
+    return Report(metrics, CausalGraph("a -> x"), variables, examples, {}, by_path)
 
 
 def entry(reports: dict[str, Report], path: tuple[str, ...] = DRIFT) -> dict[str, Any]:
@@ -66,37 +66,42 @@ def entry(reports: dict[str, Report], path: tuple[str, ...] = DRIFT) -> dict[str
 def test_what_is_hard_for_both_cancels() -> None:
     hard = 10 * torch.rand(ROWS)
     one, two = hard + 0.01 * torch.randn(ROWS), hard + 0.1 + 0.01 * torch.randn(ROWS)
-    found = entry({"one": made({DRIFT: one}), "two": made({DRIFT: two})})
-    a, b = found["runs"]["one"], found["runs"]["two"]
+    row = entry({"one": report_of({DRIFT: one}), "two": report_of({DRIFT: two})})
+    a, b = row["runs"]["one"], row["runs"]["two"]
     assert a["high"] > b["low"]  # the intervals overlap
-    assert found["best"] == ["one"]
-    difference = found["differences"]["two"]
+    assert row["best"] == ["one"]
+    difference = row["differences"]["two"]
     assert difference["mean"] == pytest.approx(float((two - one).mean()), abs=1e-5)
     assert 0.09 < difference["low"] < difference["high"] < 0.11
-    assert "one" not in found["differences"]
+    assert "one" not in row["differences"]
 
 
 def test_who_cannot_be_told_apart_from_the_best_is_best_too() -> None:
     one = torch.rand(ROWS)
     tied, worse = one + 0.1 * torch.randn(ROWS), one + 0.5
-    found = entry(
-        {"one": made({DRIFT: one}), "tied": made({DRIFT: tied}), "w": made({DRIFT: worse})}
+    row = entry(
+        {
+            "one": report_of({DRIFT: one}),
+            "tied": report_of({DRIFT: tied}),
+            "w": report_of({DRIFT: worse}),
+        }
     )
-    assert set(found["best"]) == {"one", "tied"}
-    assert found["better"] == "lower"
+    assert set(row["best"]) == {"one", "tied"}
+    assert row["better"] == "lower"
 
 
 def test_skills_differ_by_the_difference_of_skills_with_rows_resampled_together() -> None:
     nothing = 1 + torch.rand(ROWS)
     one, two = 0.2 * nothing, 0.3 * nothing
     reports = {
-        "two": made({ERROR: two, NOTHING: nothing}), "one": made({ERROR: one, NOTHING: nothing})
-    }  # fmt: skip
-    found = entry(reports, SKILL)
-    assert found["best"] == ["one"]
-    assert found["better"] == "higher"
+        "two": report_of({ERROR: two, NOTHING: nothing}),
+        "one": report_of({ERROR: one, NOTHING: nothing}),
+    }
+    row = entry(reports, SKILL)
+    assert row["best"] == ["one"]
+    assert row["better"] == "higher"
     for key in ("mean", "low", "high"):  # the ratio of errors is the same in every resample
-        assert found["differences"]["two"][key] == pytest.approx(-0.1, abs=1e-5)
+        assert row["differences"]["two"][key] == pytest.approx(-0.1, abs=1e-5)
     assert NOTHING not in compare(reports).entries
 
 
@@ -118,7 +123,8 @@ def test_skills_differ_by_the_difference_of_skills_with_rows_resampled_together(
 def test_each_metric_knows_what_is_better(path: Any, unit: str, best: list[str]) -> None:
     low, high = torch.full((ROWS,), 0.1), torch.full((ROWS,), 0.9)
     reports = {
-        name: made({path: values}, {path: unit}) for name, values in (("low", low), ("high", high))
+        name: report_of({path: values}, {path: unit})
+        for name, values in (("low", low), ("high", high))
     }
     assert entry(reports, path)["best"] == best
 
@@ -134,37 +140,37 @@ def test_each_metric_knows_what_is_better(path: Any, unit: str, best: list[str])
 )
 def test_what_is_no_models_is_not_compared(path: Any) -> None:
     scores = {DRIFT: torch.rand(ROWS), path: torch.rand(ROWS)}
-    assert list(compare({"one": made(scores), "two": made(scores)}).entries) == [DRIFT]
+    assert list(compare({"one": report_of(scores), "two": report_of(scores)}).entries) == [DRIFT]
 
 
 def test_what_a_run_lacks_is_a_dash_and_takes_part_in_nothing() -> None:
     other = (*DRIFT[:3], "10")
     reports = {
-        "one": made({DRIFT: torch.rand(ROWS)}),
-        "two": made({DRIFT: torch.rand(ROWS), other: torch.rand(ROWS)}),
+        "one": report_of({DRIFT: torch.rand(ROWS)}),
+        "two": report_of({DRIFT: torch.rand(ROWS), other: torch.rand(ROWS)}),
     }
-    found = entry(reports, other)
-    assert found["runs"]["one"] is None
-    assert found["best"] == ["two"]
-    assert found["differences"] == {}
+    row = entry(reports, other)
+    assert row["runs"]["one"] is None
+    assert row["best"] == ["two"]
+    assert row["differences"] == {}
     line = next(line for line in str(compare(reports)).splitlines() if "10 times" in line)
     assert line.split("\N{DOWNWARDS ARROW}")[1].split()[0] == "\N{EN DASH}"
 
 
 def test_plain_numbers_stand_beside_the_others_and_none_is_best() -> None:
-    reports = {name: made({DRIFT: torch.rand(ROWS)}) for name in ("one", "two")}
+    reports = {name: report_of({DRIFT: torch.rand(ROWS)}) for name in ("one", "two")}
     for n, report in enumerate(reports.values(), 5):
         report.metrics["realism"] = {"x": {"do(a)": {"kept": {"fid": n, "note": "words"}}}}
-    found = entry(reports, ("realism", "x", "do(a)", "kept", "fid"))
-    assert [run["mean"] for run in found["runs"].values()] == [5, 6]
-    assert found["best"] == []
-    assert found["differences"] == {"two": None}
+    row = entry(reports, ("realism", "x", "do(a)", "kept", "fid"))
+    assert [run["mean"] for run in row["runs"].values()] == [5, 6]
+    assert row["best"] == []
+    assert row["differences"] == {"two": None}
 
 
 def test_a_difference_of_arithmetic_is_none() -> None:
     reports = {
-        "one": made({DRIFT: torch.zeros(ROWS), (*DRIFT[:3], "10"): torch.full((ROWS,), 20.0)}),
-        "two": made({DRIFT: torch.full((ROWS,), 1e-6), (*DRIFT[:3], "10"): torch.rand(ROWS)}),
+        "one": report_of({DRIFT: torch.zeros(ROWS), (*DRIFT[:3], "10"): torch.full((ROWS,), 20.0)}),
+        "two": report_of({DRIFT: torch.full((ROWS,), 1e-6), (*DRIFT[:3], "10"): torch.rand(ROWS)}),
     }
     assert entry(reports)["best"] == ["one", "two"]
     assert entry(reports, (*DRIFT[:3], "10"))["best"] == ["two"]
@@ -172,24 +178,24 @@ def test_a_difference_of_arithmetic_is_none() -> None:
 
 def test_rows_without_a_number_are_left_out_of_both() -> None:
     one, two = torch.rand(ROWS), torch.rand(ROWS)
-    reports = {"one": made({DRIFT: one}), "two": made({DRIFT: two})}
+    reports = {"one": report_of({DRIFT: one}), "two": report_of({DRIFT: two})}
     reports["two"].scores = Scores()
     two[:50] = torch.nan
     reports["two"].scores.add(DRIFT, two, "px")
-    found = compare(reports).difference(DRIFT, "one", "two")
-    assert found is not None
-    assert found["mean"] == pytest.approx(float((one - two)[50:].mean()), abs=1e-6)
+    difference = compare(reports).difference(DRIFT, "one", "two")
+    assert difference is not None
+    assert difference["mean"] == pytest.approx(float((one - two)[50:].mean()), abs=1e-6)
 
 
 def test_without_resamples_there_is_one_best_unless_they_are_alike() -> None:
     one = torch.rand(ROWS)
     values = {"one": one, "near": one + 1e-3 * torch.rand(ROWS), "same": one.clone()}
-    reports = {name: made({DRIFT: value}, resamples=0) for name, value in values.items()}
+    reports = {name: report_of({DRIFT: value}, resamples=0) for name, value in values.items()}
     assert entry(reports)["best"] == ["one", "same"]
     assert entry(reports)["differences"]["near"]["low"] is None
 
 
-ONE = made({DRIFT: torch.linspace(0, 1, ROWS)})
+ONE = report_of({DRIFT: torch.linspace(0, 1, ROWS)})
 
 
 @pytest.mark.parametrize(
@@ -206,13 +212,13 @@ ONE = made({DRIFT: torch.linspace(0, 1, ROWS)})
     ],
 )
 def test_runs_that_were_not_asked_the_same_are_refused(changes: Any, message: str) -> None:
-    other = made({DRIFT: torch.linspace(0, 1, ROWS)}, **changes)
+    other = report_of({DRIFT: torch.linspace(0, 1, ROWS)}, **changes)
     with pytest.raises(ValueError, match=message):
         compare({"one": ONE, "two": other})
 
 
 def test_other_variables_are_refused() -> None:
-    other = made({DRIFT: torch.rand(ROWS)})
+    other = report_of({DRIFT: torch.rand(ROWS)})
     other.variables["x"] = Continuous(unit="mm")
     with pytest.raises(ValueError, match=r"its variable x is Continuous\(unit='mm'\), not"):
         compare([ONE, other])
@@ -237,7 +243,11 @@ def test_a_single_run_none_and_the_same_twice_are_refused(tmp_path: Any) -> None
 def test_other_oracles_are_told_and_the_same_are_not() -> None:
     floor = ("effectiveness", "x", "factual", "a", "observed")
     values = torch.rand(ROWS)
-    reports = [made({floor: values}), made({floor: values}), made({floor: values + 0.1})]
+    reports = [
+        report_of({floor: values}),
+        report_of({floor: values}),
+        report_of({floor: values + 0.1}),
+    ]
     assert compare(reports[:2]).notes == []
     (note,) = compare(reports).notes
     assert "a is read off the x by oracles that are not the same in all runs" in note
@@ -246,11 +256,11 @@ def test_other_oracles_are_told_and_the_same_are_not() -> None:
 def test_lines_that_are_the_same_in_all_runs_are_gathered_in_a_note() -> None:
     same = ("log_prob", "a", "model")
     fixed = torch.rand(ROWS)
-    found = compare(
-        [made({DRIFT: torch.rand(ROWS), same: fixed}, {same: "nats"}) for _ in range(2)]
+    comparison = compare(
+        [report_of({DRIFT: torch.rand(ROWS), same: fixed}, {same: "nats"}) for _ in range(2)]
     )
-    assert [line.section for line in lines(found)] == ["Composition"]
-    assert "The same in all runs: a, nats" in str(found)
+    assert [line.section for line in lines(comparison)] == ["Composition"]
+    assert "The same in all runs: a, nats" in str(comparison)
 
 
 @pytest.fixture(scope="module")
@@ -271,10 +281,10 @@ def reports() -> dict[str, Report]:
 
 
 def test_models_of_images_rank_as_they_must(reports: dict[str, Report]) -> None:
-    found = compare(reports).metrics["truth"]["do(position)"]["image"]
-    assert found["kept"]["skill"]["best"] == ["right"]
-    assert found["latent"]["error"]["best"] == ["sharp"]
-    assert found["latent"]["error"]["runs"]["right"] is None
+    scores = compare(reports).metrics["truth"]["do(position)"]["image"]
+    assert scores["kept"]["skill"]["best"] == ["right"]
+    assert scores["latent"]["error"]["best"] == ["sharp"]
+    assert scores["latent"]["error"]["runs"]["right"] is None
 
 
 def test_the_page_needs_nothing_else_and_escapes_names(
@@ -312,33 +322,35 @@ def test_folders_are_named_by_what_tells_them_apart(
     folders = [tmp_path / "a" / "run", tmp_path / "b" / "run"]
     for folder, report in zip(folders, reports.values(), strict=False):
         report.save(folder)
-    found = compare(folders)
-    assert list(found.reports) == ["a/run", "b/run"]
+    comparison = compare(folders)
+    assert list(comparison.reports) == ["a/run", "b/run"]
     there = compare({"a/run": reports["sharp"], "b/run": reports["<blurred> & more"]})
-    assert found.metrics == there.metrics
-    assert found.pictures() == there.pictures()
+    assert comparison.metrics == there.metrics
+    assert comparison.pictures() == there.pictures()
 
 
 def test_functions_that_set_other_values_are_told_apart() -> None:
     world = worlds.lecture()
     rows = world.sample(20, seed=0)
 
-    def asked(change: float) -> Report:
+    def report_under(change: float) -> Report:
         do = {"x1": lambda x1: x1 + change}
         return evaluate(world, rows, world, interventions=do, bootstrap=0, progress=False)
 
     with pytest.raises(ValueError, match=r"do\(x1\) sets other values"):
-        compare([asked(1.0), asked(2.0)])
-    assert compare([asked(1.0), asked(1.0)]).metrics["truth"]
+        compare([report_under(1.0), report_under(2.0)])
+    assert compare([report_under(1.0), report_under(1.0)]).metrics["truth"]
 
 
 def test_the_table_fits_eighty_columns_and_has_intervals_where_there_is_room() -> None:
     names = [f"beta={value}" for value in (0.25, 1, 4, 16)]
-    found = compare({name: made({DRIFT: k + torch.rand(ROWS)}) for k, name in enumerate(names)})
+    comparison = compare(
+        {name: report_of({DRIFT: k + torch.rand(ROWS)}) for k, name in enumerate(names)}
+    )
 
     def printed(width: int) -> list[str]:
         out = io.StringIO()
-        Console(file=out, width=width, color_system=None).print(found)
+        Console(file=out, width=width, color_system=None).print(comparison)
         return out.getvalue().splitlines()
 
     narrow, wide = printed(80), printed(160)
@@ -346,7 +358,7 @@ def test_the_table_fits_eighty_columns_and_has_intervals_where_there_is_room() -
     heads = next(line for line in narrow if "Composition" in line)
     assert heads.split() == ["Composition", *names]
     assert any("\N{GREEK CAPITAL LETTER DELTA} +1.0" in line for line in narrow)
-    mean = found.entries[DRIFT]["runs"]["beta=4"]
+    mean = comparison.entries[DRIFT]["runs"]["beta=4"]
     interval = f"{mean['low']:.2f} to {mean['high']:.2f}"
     assert not any(interval in line for line in narrow)
     assert any(interval in line for line in wide)
@@ -358,7 +370,7 @@ AVERAGED = (*ERROR[:3], "averaged", "error")
 
 def test_an_honest_posterior_is_not_beaten_by_a_point_nor_by_more_draws() -> None:
     """Truth N(0, 1) a row: two honest clouds, of 8 and of 64 draws, and the certain answer 0."""
-    nothing, found = 3 * torch.ones(ROWS), {}
+    nothing, cases = 3 * torch.ones(ROWS), {}
     for name, particles in (("honest", 8), ("more", 64), ("certain", 8)):
         true = torch.randn(ROWS, generator=torch.Generator().manual_seed(0))
         draws = torch.randn(particles, ROWS, generator=torch.Generator().manual_seed(particles))
@@ -369,22 +381,22 @@ def test_an_honest_posterior_is_not_beaten_by_a_point_nor_by_more_draws() -> Non
             CRPS: crps(Continuous(), draws, true),
             NOTHING: nothing,
         }
-        report = made(scores, particles=particles)
+        report = report_of(scores, particles=particles)
         skill = Bootstrap(ROWS, 200).skill(scores[CRPS], nothing)
         put(report.metrics, (*CRPS[:-1], "crps skill"), skill)
-        found[name] = report
-    few = compare({k: found[k] for k in ("honest", "certain")})
-    assert few.entries[ERROR]["best"] == ["certain"]  # a single draw is punished for its honesty
-    skill = few.entries[*CRPS[:-1], "crps skill"]
+        cases[name] = report
+    pair = compare({k: cases[k] for k in ("honest", "certain")})
+    assert pair.entries[ERROR]["best"] == ["certain"]  # a single draw is punished for its honesty
+    skill = pair.entries[*CRPS[:-1], "crps skill"]
     assert skill["best"] == ["honest"]
     assert skill["differences"]["certain"]["high"] < 0
-    assert few.entries[AVERAGED]["better"] == "lower"
-    assert not any("particles" in note for note in few.notes)
-    first = lines(few)[0]
+    assert pair.entries[AVERAGED]["better"] == "lower"
+    assert not any("particles" in note for note in pair.notes)
+    first = lines(pair)[0]
     assert first.section == "Against the true counterfactual"
     assert first.name.startswith("CRPS")
 
-    unequal = compare({k: found[k] for k in ("honest", "more")})
+    unequal = compare({k: cases[k] for k in ("honest", "more")})
     assert unequal.entries[AVERAGED]["better"] is None
     assert unequal.entries[AVERAGED]["best"] == []
     assert set(unequal.entries[*CRPS[:-1], "crps skill"]["best"]) == {"honest", "more"}

@@ -54,12 +54,12 @@ def test_energy_distance_is_scipys_but_for_the_bias() -> None:
 @pytest.mark.parametrize("kernel", [polynomial, energy])
 def test_discrepancy_is_unbiased_and_chance_is_its_quantile(kernel: Kernel) -> None:
     draw = torch.Generator().manual_seed(1)
-    found = [
+    distances = [
         compare(x, y, kernel, 100, draw) for x, y in torch.randn(200, 2, 20, 3, generator=draw)
     ]
-    values = np.array([apart.value for apart in found])
+    values = np.array([apart.value for apart in distances])
     assert abs(values.mean()) < 4 * values.std() / np.sqrt(200)
-    beyond = np.mean([apart.value > apart.chance for apart in found])
+    beyond = np.mean([apart.value > apart.chance for apart in distances])
     assert beyond == pytest.approx(0.05, abs=0.05)
 
 
@@ -87,28 +87,28 @@ def fed(x: Tensor, y: Tensor, *sizes: int) -> dict[str, float]:
 
 def test_fid_and_kid_are_the_published_ones_whatever_the_batches() -> None:
     x, y = torch.randn(250, 5), 1.3 * torch.randn(250, 5) + 0.4
-    found = fed(x, y, 250)
-    assert found["fid"] == pytest.approx(frechet(x, y), rel=1e-4)
+    distances = fed(x, y, 250)
+    assert distances["fid"] == pytest.approx(frechet(x, y), rel=1e-4)
     blocks = [poly_mmd(x[k : k + 100].double(), y[k : k + 100].double()) for k in (0, 100)]
-    assert found["kid"] == pytest.approx(torch.stack(blocks).mean().item(), rel=1e-9)
-    assert found["n"] == 250
+    assert distances["kid"] == pytest.approx(torch.stack(blocks).mean().item(), rel=1e-9)
+    assert distances["n"] == 250
     other = fed(x, y, 30, 170, 50)
-    assert other["fid"] == pytest.approx(found["fid"], rel=1e-6)
-    assert other["kid"] == pytest.approx(found["kid"], rel=1e-9)
+    assert other["fid"] == pytest.approx(distances["fid"], rel=1e-6)
+    assert other["kid"] == pytest.approx(distances["kid"], rel=1e-9)
 
 
 def test_the_standard_error_of_kid_is_its_deviation_over_samples() -> None:
     draw = torch.Generator().manual_seed(0)
-    found = [fed(*torch.randn(2, 500, 4, generator=draw), 500) for _ in range(60)]
-    deviation = np.std([f["kid"] for f in found])
-    assert np.mean([f["kid error"] for f in found]) == pytest.approx(deviation, rel=0.3)
-    assert abs(np.mean([f["kid"] for f in found])) < 4 * deviation / np.sqrt(60)
+    distances = [fed(*torch.randn(2, 500, 4, generator=draw), 500) for _ in range(60)]
+    deviation = np.std([f["kid"] for f in distances])
+    assert np.mean([f["kid error"] for f in distances]) == pytest.approx(deviation, rel=0.3)
+    assert abs(np.mean([f["kid"] for f in distances])) < 4 * deviation / np.sqrt(60)
 
 
 def test_fid_falls_with_the_size_of_the_sets_and_kid_does_not() -> None:
     draw = torch.Generator().manual_seed(0)
-    few, many = (fed(*torch.randn(2, n, 16, generator=draw), n) for n in (200, 3200))
-    assert few["fid"] == pytest.approx(16 * many["fid"], rel=0.3)
+    small, many = (fed(*torch.randn(2, n, 16, generator=draw), n) for n in (200, 3200))
+    assert small["fid"] == pytest.approx(16 * many["fid"], rel=0.3)
     assert abs(many["kid"]) < 4 * many["kid error"]
 
 
@@ -117,8 +117,8 @@ def oracles() -> Oracles:
     """Their features of random weights are enough to tell these images apart."""
     torch.manual_seed(0)
     image = Image(1, 12, 12)
-    found = {("image", "position"): Oracle(image, Continuous(), width=8)}
-    return Oracles(found)
+    oracles = {("image", "position"): Oracle(image, Continuous(), width=8)}
+    return Oracles(oracles)
 
 
 def test_features_are_what_the_last_layer_sees(oracles: Oracles) -> None:
@@ -135,17 +135,17 @@ def test_realism_ranks_answers(oracles: Oracles) -> None:
     """Doing nothing and noise of other rows are as real as the truth; broken images are not."""
     rows, _, true = answers.question(400)
     real = features(oracles.values(), blobs.world().sample(400, seed=9)["image"])
-    found = {
+    distances = {
         name: fed(real, features(oracles.values(), image), 400)
         for name, image in answers.images(rows, true).items()
     }
     floor = fed(real, features(oracles.values(), blobs.world().sample(400, seed=8)["image"]), 400)
     for measure in ("kid", "fid"):
-        score = {name: values[measure] for name, values in found.items()}
+        score = {name: values[measure] for name, values in distances.items()}
         assert score["true"] < score["far"] < score["wrong sign"]
         assert max(score["nothing"], score["shuffled"]) < score["wrong sign"] / 3
-    assert found["true"]["fid"] < 3 * floor["fid"]
-    assert abs(found["true"]["kid"]) < 4 * found["true"]["kid error"]
+    assert distances["true"]["fid"] < 3 * floor["fid"]
+    assert abs(distances["true"]["kid"]) < 4 * distances["true"]["kid error"]
 
 
 def test_sets_of_different_size_are_refused() -> None:
@@ -174,11 +174,11 @@ def apart(model: SCM) -> dict[str, Apart]:
 @pytest.mark.parametrize("measure", ["mmd", "energy"])
 def test_interventional_distance_ranks_models(measure: str) -> None:
     models = [table(), table(0.8), table(0.0), table(-1.0)]
-    found = [apart(model)[measure] for model in models]
-    values = [f.value for f in found]
+    distances = [apart(model)[measure] for model in models]
+    values = [f.value for f in distances]
     assert sorted(values) == values
-    assert found[0].value < found[0].chance
-    assert all(f.value > f.chance for f in found[1:])
+    assert distances[0].value < distances[0].chance
+    assert all(f.value > f.chance for f in distances[1:])
 
 
 def test_a_wrong_dependence_shows_though_every_variable_alone_is_right() -> None:
@@ -191,8 +191,8 @@ def test_a_wrong_dependence_shows_though_every_variable_alone_is_right() -> None
             "c": Equation("2*a - b + 0.5*u"),
         },
     )
-    found = apart(flipped)
-    assert all(f.value > 3 * f.chance for f in found.values())
+    distances = apart(flipped)
+    assert all(f.value > 3 * f.chance for f in distances.values())
 
 
 def test_categories_and_images_are_compared_too(oracles: Oracles) -> None:

@@ -35,9 +35,9 @@ def model(seed: int = 0) -> SCM:
     )
 
 
-def asked(made: SCM) -> Answerer:
-    noise = units(made)
-    return lambda do: (made.do(do) if do else made).predict(noise)
+def answers_of(model: SCM) -> Answerer:
+    noise = units(model)
+    return lambda do: (model.do(do) if do else model).predict(noise)
 
 
 # Models ----
@@ -45,24 +45,24 @@ def asked(made: SCM) -> Answerer:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_they_hold_in_models(seed: int) -> None:
-    found = check_axioms(model(seed))
-    assert found.hold
-    assert min(verdict.cases for verdict in vars(found).values()) > 1000
+    axioms = check_axioms(model(seed))
+    assert axioms.hold
+    assert min(verdict.cases for verdict in vars(axioms).values()) > 1000
 
 
 def test_units_are_all_ways_to_respond() -> None:
     # Of p(b = 1 | a) = 0.3 and 0.6, monotone noise makes (0, 0), (0, 1), (1, 1), and not (1, 0).
     tables = {"a": [0.5, 0.5], "b": [[0.7, 0.3], [0.4, 0.6]]}
-    made = SCM(
+    scm = SCM(
         "a -> b",
         variables=dict.fromkeys(tables, Binary()),
         mechanisms={name: InverseCDF(table=table) for name, table in tables.items()},
     )
-    noise = units(made)
-    answers = [made.predict(noise)["a"]]
-    answers += [made.do(a=value).predict(noise)["b"] for value in (0, 1)]
-    found = sorted(tuple(row) for row in torch.stack(answers, 1).tolist())
-    assert found == [(a, b, c) for a in (0, 1) for b, c in ((0, 0), (0, 1), (1, 1))]
+    noise = units(scm)
+    answers = [scm.predict(noise)["a"]]
+    answers += [scm.do(a=value).predict(noise)["b"] for value in (0, 1)]
+    responses = sorted(tuple(row) for row in torch.stack(answers, 1).tolist())
+    assert responses == [(a, b, c) for a in (0, 1) for b, c in ((0, 0), (0, 1), (1, 1))]
 
 
 def test_a_table_obeys_them_if_and_only_if_a_model_gives_it() -> None:
@@ -90,10 +90,10 @@ def test_a_table_obeys_them_if_and_only_if_a_model_gives_it() -> None:
 def test_doing_nothing_is_only_not_effective() -> None:
     factual = units(model())
     same = model().predict(factual)
-    found = check_axioms(lambda do: same, model().variables)
-    assert found.composition.holds
-    assert found.reversibility.holds
-    assert "is not 0 under do(" in found.effectiveness.counterexample
+    axioms = check_axioms(lambda do: same, model().variables)
+    assert axioms.composition.holds
+    assert axioms.reversibility.holds
+    assert "is not 0 under do(" in axioms.effectiveness.counterexample
 
 
 def test_a_side_effect_of_asking_breaks_composition() -> None:
@@ -101,18 +101,20 @@ def test_a_side_effect_of_asking_breaks_composition() -> None:
         x = do.get("x", 0)
         return {"x": torch.tensor([x]), "y": torch.tensor([do.get("y", int("x" in do))])}
 
-    found = check_axioms(placebo, PAIR)
-    assert found.effectiveness.holds
-    assert found.composition.counterexample == (
+    axioms = check_axioms(placebo, PAIR)
+    assert axioms.effectiveness.holds
+    assert axioms.composition.counterexample == (
         "unit 0: x = 0 under do(), but y differs between that and do(x=0)"
     )
 
 
 def test_fresh_noise_for_every_question_breaks_composition() -> None:
-    made, generator = model(), torch.Generator().manual_seed(0)
-    found = check_axioms(lambda do: made.do(do).sample(200, seed=generator), made.variables)
-    assert found.effectiveness.holds
-    assert not found.composition.holds
+    original, generator = model(), torch.Generator().manual_seed(0)
+    axioms = check_axioms(
+        lambda do: original.do(do).sample(200, seed=generator), original.variables
+    )
+    assert axioms.effectiveness.holds
+    assert not axioms.composition.holds
 
 
 def test_a_feedback_loop_with_two_solutions_breaks_reversibility_alone() -> None:
@@ -120,11 +122,11 @@ def test_a_feedback_loop_with_two_solutions_breaks_reversibility_alone() -> None
         x = do.get("x", do.get("y", 0))  # x := y and y := x
         return {"x": torch.tensor([x]), "y": torch.tensor([do.get("y", x)])}
 
-    found = check_axioms(undecided, PAIR)
-    assert found.effectiveness.holds
-    assert found.composition.holds
-    assert not found.reversibility.holds
-    assert not found.hold
+    axioms = check_axioms(undecided, PAIR)
+    assert axioms.effectiveness.holds
+    assert axioms.composition.holds
+    assert not axioms.reversibility.holds
+    assert not axioms.hold
 
 
 def test_reversibility_is_asked_with_others_held() -> None:
@@ -135,22 +137,22 @@ def test_reversibility_is_asked_with_others_held() -> None:
         x = do.get("x", do.get("y", 0) if z else 0)
         return {k: torch.tensor([v]) for k, v in {"x": x, "y": do.get("y", x), "z": z}.items()}
 
-    found = check_axioms(switched, PAIR | {"z": Binary()})
-    assert found.composition.holds
-    assert "do(z=1)" in found.reversibility.counterexample
+    axioms = check_axioms(switched, PAIR | {"z": Binary()})
+    assert axioms.composition.holds
+    assert "do(z=1)" in axioms.reversibility.counterexample
 
 
 def test_a_surgery_that_spares_descendants_is_not_effective() -> None:
     """The fault of others: under do(a, c) together, c is computed from a after all."""
-    made = model()
-    right = asked(made)
+    original = model()
+    right = answers_of(original)
 
     def spared(do: Mapping[str, int]) -> Mapping[str, Tensor]:
         return right({k: v for k, v in do.items() if not (k == "c" and "a" in do)})
 
-    found = check_axioms(spared, made.variables)
-    assert "c is not 0 under do(a=0, c=0)" in found.effectiveness.counterexample
-    assert not found.hold
+    axioms = check_axioms(spared, original.variables)
+    assert "c is not 0 under do(a=0, c=0)" in axioms.effectiveness.counterexample
+    assert not axioms.hold
 
 
 # Bad input ----
@@ -180,11 +182,11 @@ def test_what_cannot_be_checked_is_refused() -> None:
 
 
 def test_categories_whose_names_are_digits_are_asked_by_their_codes() -> None:
-    made = model()
+    original = model()
     variables = {"b": Categorical(labels=("1", "2", "0")), "c": Ordinal(labels=("2", "1"))}
     named = SCM(
-        made.graph,
-        made.variables | variables,
-        {name: mechanism.clone() for name, mechanism in made.mechanisms.items()},
+        original.graph,
+        original.variables | variables,
+        {name: mechanism.clone() for name, mechanism in original.mechanisms.items()},
     )
-    assert str(check_axioms(named)) == str(check_axioms(made))
+    assert str(check_axioms(named)) == str(check_axioms(original))

@@ -42,29 +42,31 @@ def untrained(world: SCM) -> SCM:
 def test_composition_shows_every_answer_and_counts_its_drift(
     world: SCM, untrained: SCM, rows: Rows
 ) -> None:
-    found = composition({"world": world, "vae": untrained}, rows, shown=[1, 4], times=[1, 3])
-    assert found.heads == ("factual", "1", "3")
-    assert [panel.title for panel in found.panels] == ["world", "vae"]
-    true, bad = found.panels
+    comparison = composition({"world": world, "vae": untrained}, rows, shown=[1, 4], times=[1, 3])
+    assert comparison.heads == ("factual", "1", "3")
+    assert [panel.title for panel in comparison.panels] == ["world", "vae"]
+    true, bad = comparison.panels
     assert true.images.shape == bad.images.shape == (3, 2, 3, 32, 32)
-    for panel in found.panels:
+    for panel in comparison.panels:
         assert torch.equal(panel.images[0], rows["image"][[1, 4]])
     assert torch.equal(true.images[2], rows["image"][[1, 4]])
     assert true.errors == (None, 0, 0)
     expected = drift(untrained, rows, "image", [1], temperature=0, seed=1)[1].mean().item()
     assert bad.errors[1] == pytest.approx(expected, rel=0.05)
-    assert found.error == "mean drift,\ngrey levels"
+    assert comparison.error == "mean drift,\ngrey levels"
     hue = rows["hue"][1].item()
-    assert found.labels[0] == f"digit {rows['digit'][1]}\nhue {hue:.4g}"
+    assert comparison.labels[0] == f"digit {rows['digit'][1]}\nhue {hue:.4g}"
 
 
 def test_effectiveness_sets_one_cause_and_holds_the_others(
     world: SCM, untrained: SCM, rows: Rows
 ) -> None:
-    found = effectiveness({"vae": untrained}, rows, truth=world, readers=world.measures, shown=[0])
-    assert found.title == "do(digit), hue held"
-    assert found.heads == ("factual", *map(str, range(10)))
-    true, bad = found.panels
+    comparison = effectiveness(
+        {"vae": untrained}, rows, truth=world, readers=world.measures, shown=[0]
+    )
+    assert comparison.title == "do(digit), hue held"
+    assert comparison.heads == ("factual", *map(str, range(10)))
+    true, bad = comparison.panels
     assert true.title == "truth"
     held = world.counterfactual(rows, {"digit": 4}, hold=["hue"])
     assert torch.equal(true.images[5][0], held["image"][0])
@@ -75,8 +77,8 @@ def test_effectiveness_sets_one_cause_and_holds_the_others(
 
 
 def test_effectiveness_of_a_number_sets_it_over_its_range(world: SCM, rows: Rows) -> None:
-    found = effectiveness({"a": world}, rows, "hue", shown=[0])
-    assert found.heads == ("factual", "0", "0.1667", "0.3333", "0.5", "0.6667", "0.8333")
+    comparison = effectiveness({"a": world}, rows, "hue", shown=[0])
+    assert comparison.heads == ("factual", "0", "0.1667", "0.3333", "0.5", "0.6667", "0.8333")
     thick = worlds.colour("digit-thickness")
     other = effectiveness({"a": thick}, thick.sample(40, seed=0), "thickness", shown=[0])
     values = [float(head) for head in other.heads[1:]]
@@ -85,9 +87,9 @@ def test_effectiveness_of_a_number_sets_it_over_its_range(world: SCM, rows: Rows
 
 
 def test_reversibility_goes_there_and_back(world: SCM, untrained: SCM, rows: Rows) -> None:
-    found = reversibility({"world": world, "vae": untrained}, rows, shown=[0, 1], times=[1, 2])
-    assert found.heads == ("factual", "there\n1", "back\n1", "there\n2", "back\n2")
-    true, bad = found.panels
+    comparison = reversibility({"world": world, "vae": untrained}, rows, shown=[0, 1], times=[1, 2])
+    assert comparison.heads == ("factual", "there\n1", "back\n1", "there\n2", "back\n2")
+    true, bad = comparison.panels
     there = (rows["digit"] + 5) % 10
     away = world.counterfactual(rows, {"digit": there}, hold=["hue"])
     assert torch.equal(true.images[1], away["image"][:2])
@@ -153,17 +155,17 @@ def call(*words: object) -> Any:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A tiny run of the study of colour digits, and the same under another name."""
     folder = tmp_path_factory.mktemp("figures")
-    said = yaml.safe_load(STUDY.read_text("utf-8"))
-    said["data"] |= {"train": 64, "test": 20}
-    said["mechanisms"]["image"] |= {"latent": 2, "width": 4, "depth": 1}
-    said["training"] = {"epochs": 1}
+    settings = yaml.safe_load(STUDY.read_text("utf-8"))
+    settings["data"] |= {"train": 64, "test": 20}
+    settings["mechanisms"]["image"] |= {"latent": 2, "width": 4, "depth": 1}
+    settings["training"] = {"epochs": 1}
     one, two = folder / "one", folder / "two"
-    model = Study.model_validate(said).model().eval()
+    model = Study.model_validate(settings).model().eval()
     place = RunFolder(one)
-    place.claim(Study.model_validate(said))
+    place.claim(Study.model_validate(settings))
     model.save(place.model_path)
     shutil.copytree(one, two)
-    (two / "study.yaml").write_text(yaml.safe_dump(said | {"name": "other"}), "utf-8")
+    (two / "study.yaml").write_text(yaml.safe_dump(settings | {"name": "other"}), "utf-8")
     return [one, two]
 
 
@@ -193,13 +195,13 @@ def test_figure_says_what_is_wrong(runs: list[Path], words: list[str], message: 
 def test_interventions_have_a_column_each_and_a_null_one() -> None:
     world = worlds.chest(16)
     rows = world.sample(20, seed=0)
-    asked = interventions(world, rows, truth=world, shown=[1, 4], particles=2)
-    assert [len(columns) for columns in asked.columns] == [5, 5]
-    for number, columns in zip([1, 4], asked.columns, strict=True):
+    comparison = interventions(world, rows, truth=world, shown=[1, 4], particles=2)
+    assert [len(columns) for columns in comparison.columns] == [5, 5]
+    for number, columns in zip([1, 4], comparison.columns, strict=True):
         assert columns[-1].title == "null"
         assert torch.equal(columns[-1].draws[0], rows["image"][number])
         assert all(column.error == pytest.approx(0, abs=0.01) for column in columns)
-    asked.figure()
+    comparison.figure()
     with pytest.raises(ValueError, match="do: no scalar cause of image"):
         interventions(world, rows, do={"image": 0.0})
     with pytest.raises(ValueError, match="shown"):

@@ -26,24 +26,24 @@ from rung3.mechanisms.base import Abduction, Mechanism, Parents
 def test_rank_correlation_is_scipys_also_with_ties() -> None:
     x = torch.randint(8, (50, 2, 3)).double()
     y = x + 4 * torch.rand(50, 2, 3)
-    found = rank_correlation(x, y)
-    assert found.shape == (2, 3)
+    correlation = rank_correlation(x, y)
+    assert correlation.shape == (2, 3)
     for i in range(2):
         for j in range(3):
             expected = abs(stats.spearmanr(x[:, i, j], y[:, i, j]).statistic)
-            assert found[i, j].item() == pytest.approx(expected, abs=1e-6)
+            assert correlation[i, j].item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_rank_correlation_ranks_noise() -> None:
     u = torch.randn(400)
     error = torch.randn(400)
-    found = [
+    correlations = [
         float(rank_correlation(guess, u))
         for guess in (u.exp(), u + 0.1 * error, u + error, u[torch.randperm(400)])
     ]
-    assert found[0] == pytest.approx(1, abs=1e-5)
-    assert sorted(found, reverse=True) == found
-    assert found[-1] < 0.15
+    assert correlations[0] == pytest.approx(1, abs=1e-5)
+    assert sorted(correlations, reverse=True) == correlations
+    assert correlations[-1] < 0.15
 
 
 def test_constant_noise_has_no_ranks() -> None:
@@ -65,8 +65,8 @@ def by_hand(x: np.ndarray, y: np.ndarray) -> float:
         for i in range(n):
             for j in range(n):
                 if i != j:
-                    own = a[i].sum() / (n - 2) + a[:, j].sum() / (n - 2)
-                    out[i, j] = a[i, j] - own + a.sum() / ((n - 1) * (n - 2))
+                    mean = a[i].sum() / (n - 2) + a[:, j].sum() / (n - 2)
+                    out[i, j] = a[i, j] - mean + a.sum() / ((n - 1) * (n - 2))
         return out
 
     a, b = centred(x), centred(y)
@@ -86,15 +86,17 @@ def test_distance_correlation_ranks_latents_whatever_their_dimensions() -> None:
     turned = u @ torch.linalg.qr(torch.randn(4, 4)).Q * 3 - 1
     noisy = torch.cat([u, torch.randn(300, 4)], dim=1)
     guesses = (turned, u.sinh(), noisy, u[torch.randperm(300)])
-    found = [distance_correlation(guess, u) for guess in guesses]
-    assert found[0] == pytest.approx(1, abs=1e-6)
-    assert sorted(found, reverse=True) == found
-    assert abs(found[-1]) < 0.02
+    correlations = [distance_correlation(guess, u) for guess in guesses]
+    assert correlations[0] == pytest.approx(1, abs=1e-6)
+    assert sorted(correlations, reverse=True) == correlations
+    assert abs(correlations[-1]) < 0.02
 
 
 def test_independent_noise_of_many_dimensions_has_no_distance_correlation_on_average() -> None:
-    found = [distance_correlation(torch.randn(30, 200), torch.randn(30, 50)) for _ in range(60)]
-    assert abs(np.mean(found)) < 4 * np.std(found) / np.sqrt(60)
+    correlations = [
+        distance_correlation(torch.randn(30, 200), torch.randn(30, 50)) for _ in range(60)
+    ]
+    assert abs(np.mean(correlations)) < 4 * np.std(correlations) / np.sqrt(60)
 
 
 def test_too_few_rows_have_no_distance_correlation() -> None:
@@ -139,8 +141,8 @@ class Halves(Mechanism):
         generator: Generator | None = None,
     ) -> Noise:
         u = 10 * (value - blobs.base(parents["position"], parents["brightness"]))
-        found = self._halves(u.roll(1, 0) if self.shuffled else u)
-        return {"z": 0.5 + self.breadth * (found["z"] - 0.5), "eps": found["eps"]}
+        halves = self._halves(u.roll(1, 0) if self.shuffled else u)
+        return {"z": 0.5 + self.breadth * (halves["z"] - 0.5), "eps": halves["eps"]}
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         return torch.zeros(len(value))
@@ -160,8 +162,8 @@ def wrong_brightness() -> SCM:
 
 
 def value(model: SCM, name: str) -> tuple[str, float]:
-    found: dict[str, Any] = recovery(model, blobs.world().sample(200, seed=0), seed=0)[name]
-    return found["measure"], found["value"]
+    recovered: dict[str, Any] = recovery(model, blobs.world().sample(200, seed=0), seed=0)[name]
+    return recovered["measure"], recovered["value"]
 
 
 def test_recovery_ranks_models() -> None:
@@ -182,10 +184,10 @@ def test_noise_of_whole_numbers_is_compared_too() -> None:
     levels = (100 * noise["image"]).to(torch.uint8) if isinstance(noise["image"], Tensor) else None
     assert levels is not None
     raw = {"raw": levels, "label": torch.arange(200)}
-    told = Rows(dict(rows), noise={**noise, "image": raw}, world=rows.world)
-    found: dict[str, Any] = recovery(blobs.scm(Halves()), told, seed=0)["image"]
-    assert found["measure"] == "distance correlation"
-    assert math.isfinite(found["value"])
+    known = Rows(dict(rows), noise={**noise, "image": raw}, world=rows.world)
+    recovered: dict[str, Any] = recovery(blobs.scm(Halves()), known, seed=0)["image"]
+    assert recovered["measure"] == "distance correlation"
+    assert math.isfinite(recovered["value"])
 
 
 def test_recovery_needs_rows_that_carry_noise() -> None:
@@ -197,10 +199,10 @@ def test_recovery_needs_rows_that_carry_noise() -> None:
 def test_a_variable_that_cannot_be_abducted_leaves_the_others_theirs() -> None:
     world = worlds.digits()
     rows = world.sample(300, seed=0)  # more than are abducted at once
-    found = recovery(world, rows, seed=0)
-    assert "noise unknown" in found["image"]["refused"]
-    assert found["intensity"]["value"] == pytest.approx(1, abs=1e-3)
-    assert found["intensity"]["rows"] == 300
+    recovered = recovery(world, rows, seed=0)
+    assert "noise unknown" in recovered["image"]["refused"]
+    assert recovered["intensity"]["value"] == pytest.approx(1, abs=1e-3)
+    assert recovered["intensity"]["rows"] == 300
     assert "image" not in prior_distances(world, rows, seed=0)
 
 
@@ -209,10 +211,10 @@ def test_a_variable_that_cannot_be_abducted_leaves_the_others_theirs() -> None:
 
 def test_distance_from_uniform_is_scipys() -> None:
     v = torch.rand(200, 3) ** 1.2
-    found = apart(v)
+    distance = apart(v)
     for k in range(3):
         expected = stats.kstest(v[:, k].numpy(), "uniform").statistic
-        assert found[k].item() == pytest.approx(expected, abs=1e-6)
+        assert distance[k].item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_ranks_among_draws_are_those_of_two_samples() -> None:
@@ -226,14 +228,14 @@ def test_ranks_among_draws_are_those_of_two_samples() -> None:
 
 
 def test_chance_is_what_right_noise_gives_on_average() -> None:
-    found = [float(apart(pit(torch.randn(200), torch.randn(200)))) for _ in range(200)]
+    distances = [float(apart(pit(torch.randn(200), torch.randn(200)))) for _ in range(200)]
     expected = 0.8687 * (2 / 200) ** 0.5
-    assert np.mean(found) == pytest.approx(expected, rel=0.1)
+    assert np.mean(distances) == pytest.approx(expected, rel=0.1)
 
 
 def distance(model: SCM, name: str, part: str = "noise") -> tuple[float, float]:
-    found = prior_distances(model, blobs.world().sample(400, seed=0), seed=0)[name][part]
-    return found["distance"], found["chance"]
+    result = prior_distances(model, blobs.world().sample(400, seed=0), seed=0)[name][part]
+    return result["distance"], result["chance"]
 
 
 def test_noise_of_the_right_model_follows_its_prior_and_that_of_wrong_ones_does_not() -> None:
@@ -247,11 +249,11 @@ def test_noise_of_the_right_model_follows_its_prior_and_that_of_wrong_ones_does_
 
 
 def test_latents_that_are_too_sure_do_not_follow_the_prior() -> None:
-    found = [distance(blobs.scm(Halves(wide=wide)), "image", "z") for wide in (1.0, 0.8, 0.2)]
-    (right, chance), (some, _), (much, _) = found
+    distances = [distance(blobs.scm(Halves(wide=wide)), "image", "z") for wide in (1.0, 0.8, 0.2)]
+    (right, chance), (some, _), (much, _) = distances
     assert right < 1.3 * chance < some < much
 
 
 def test_noise_of_other_rows_follows_the_prior_all_the_same() -> None:
-    found, chance = distance(blobs.scm(Halves(shuffled=True)), "image", "z")
-    assert found < 1.5 * chance
+    measured, chance = distance(blobs.scm(Halves(shuffled=True)), "image", "z")
+    assert measured < 1.5 * chance

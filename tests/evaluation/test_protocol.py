@@ -42,18 +42,18 @@ def train() -> Rows:
 
 def test_marginal_targets_are_training_values_and_follow_their_distribution():
     train = torch.randn(5000) + 3
-    found = drawn("marginal", torch.zeros(4000), train)
-    assert set(found.tolist()) <= set(train.tolist())
-    assert found.mean().item() == pytest.approx(train.mean().item(), abs=0.06)
-    assert found.std().item() == pytest.approx(train.std().item(), rel=0.05)
+    targets = drawn("marginal", torch.zeros(4000), train)
+    assert set(targets.tolist()) <= set(train.tolist())
+    assert targets.mean().item() == pytest.approx(train.mean().item(), abs=0.06)
+    assert targets.std().item() == pytest.approx(train.std().item(), rel=0.05)
 
 
 def test_forced_targets_lie_in_another_bin_and_are_uniform_over_the_rest():
     train = torch.rand(2000)
     test = torch.full((6000,), 0.45)
-    found = drawn("forced", test, train, levels=5)
+    targets = drawn("forced", test, train, levels=5)
     low, high = train.min().item(), train.max().item()
-    bins = ((found - low) / (high - low) * 5).long().clamp(0, 4)
+    bins = ((targets - low) / (high - low) * 5).long().clamp(0, 4)
     assert (bins != 2).all()  # 0.45 is in the middle one
     shares = torch.bincount(bins, minlength=5)[[0, 1, 3, 4]] / 6000
     there = torch.histc(train, 5, low, high)[[0, 1, 3, 4]]
@@ -63,14 +63,14 @@ def test_forced_targets_lie_in_another_bin_and_are_uniform_over_the_rest():
 def test_forced_categories_differ_whatever_their_shares():
     train = torch.tensor([0] * 90 + [1] * 9 + [2])
     test = torch.arange(3).repeat(1000)
-    found = drawn("forced", test, train, variable=Categorical(3))
-    assert (found != test).all()
-    assert (found[test == 0] == 2).double().mean().item() == pytest.approx(0.5, abs=0.05)
+    targets = drawn("forced", test, train, variable=Categorical(3))
+    assert (targets != test).all()
+    assert (targets[test == 0] == 2).double().mean().item() == pytest.approx(0.5, abs=0.05)
 
 
 def test_a_grid_asks_each_value_equally_often():
-    found = drawn("grid", torch.zeros(90), torch.linspace(0, 1, 1001), levels=9)
-    values, counts = found.unique(return_counts=True)
+    targets = drawn("grid", torch.zeros(90), torch.linspace(0, 1, 1001), levels=9)
+    values, counts = targets.unique(return_counts=True)
     assert counts.tolist() == [10] * 9
     assert (values[0].item(), values[-1].item()) == (pytest.approx(0.02), pytest.approx(0.98))
     codes = drawn("grid", torch.zeros(6).long(), torch.tensor([2, 0, 2]), variable=Categorical(4))
@@ -148,9 +148,9 @@ def test_held_parents_stay_and_the_truth_is_of_the_same_question(rows):
     metrics = evaluate(
         blobs.world(), rows, blobs.world(), protocol=Protocol(propagate=False), **QUICK
     ).metrics
-    found = metrics["truth"]["do(position)"]
-    assert list(found) == ["image"]
-    assert found["image"]["kept"]["skill"]["mean"] == pytest.approx(1, abs=1e-5)
+    scores = metrics["truth"]["do(position)"]
+    assert list(scores) == ["image"]
+    assert scores["image"]["kept"]["skill"]["mean"] == pytest.approx(1, abs=1e-5)
     assert metrics["reversibility"]["do(position)"]["image"]["kept"]["5"]["mean"] < 1e-3
     held = blobs.world().counterfactual(
         rows, {"position": rows["position"].flip(0)}, hold=["brightness"]
@@ -180,7 +180,7 @@ def test_fewer_rows_may_be_compared_with_the_truth_than_are_asked(rows):
     reversed_ = (
         r.metrics["reversibility"]["do(position)"]["image"]["kept"]["1"] for r in (first, whole)
     )
-    one, other = (found["high"] - found["low"] for found in reversed_)
+    one, other = (interval["high"] - interval["low"] for interval in reversed_)
     assert one != other  # of 20 rows and of 60
 
 
@@ -191,12 +191,12 @@ def some_targets(rows: Rows, n: int) -> dict[str, Tensor]:
 def test_seeds_ask_again_and_rows_are_averaged_over_them(rows):
     model = blobs.scm(blobs.Latent(blur=0.05))
     metrics = evaluate(model, rows, blobs.world(), protocol=Protocol(seeds=3), **QUICK).metrics
-    found = metrics["truth"]["do(position)"]["image"]["kept"]["error"]
-    assert len(set(found["by seed"])) == 3
-    assert found["mean"] == pytest.approx(sum(found["by seed"]) / 3, rel=1e-5)
+    error = metrics["truth"]["do(position)"]["image"]["kept"]["error"]
+    assert len(set(error["by seed"])) == 3
+    assert error["mean"] == pytest.approx(sum(error["by seed"]) / 3, rel=1e-5)
     one = evaluate(model, rows, blobs.world(), **QUICK).metrics
     alone = one["truth"]["do(position)"]["image"]["kept"]["error"]
-    assert alone["mean"] == pytest.approx(found["by seed"][0], rel=1e-5)
+    assert alone["mean"] == pytest.approx(error["by seed"][0], rel=1e-5)
     assert "by seed" not in alone
 
 
@@ -259,11 +259,11 @@ def test_a_model_that_answers_nan_is_flagged_where_it_does(rows, tmp_path):
 
     model = blobs.scm(Equation(broken, inverse=lambda image, position, brightness: (
         image - blobs.base(position, brightness)) / 0.1))  # fmt: skip
-    asked = {"position": torch.linspace(-1, 3, 60), "brightness": rows["brightness"].flip(0)}
-    few = rows[rows["position"] < 2]
-    asked = {name: value[: few.n] for name, value in asked.items()}
-    asked["position"][-1] = 3.0
-    report = evaluate(model, few, blobs.world(), interventions=asked, **QUICK)
+    targets = {"position": torch.linspace(-1, 3, 60), "brightness": rows["brightness"].flip(0)}
+    near = rows[rows["position"] < 2]
+    targets = {name: value[: near.n] for name, value in targets.items()}
+    targets["position"][-1] = 3.0
+    report = evaluate(model, near, blobs.world(), interventions=targets, **QUICK)
     under = {label: part["image"]["kept"] for label, part in report.metrics["truth"].items()}
     assert under["do(position)"]["error"]["mean"] is None
     assert under["do(position)"]["skill"]["mean"] is None
@@ -280,9 +280,9 @@ def test_scores_are_refused_path_by_path():
     scores.add(("a", "y"), torch.tensor([1.0, torch.nan, 3.0]), "", partial=True)
     from rung3.evaluation.bootstrap import Bootstrap
 
-    found = scores.summary(Bootstrap(3, 0))["a"]
-    assert found["x"]["undefined"] == "no"
-    assert found["y"]["mean"] == 2
+    summary = scores.summary(Bootstrap(3, 0))["a"]
+    assert summary["x"]["undefined"] == "no"
+    assert summary["y"]["mean"] == 2
 
 
 # The cache ----
@@ -291,7 +291,7 @@ def test_scores_are_refused_path_by_path():
 def test_truths_are_rendered_once(tmp_path, monkeypatch):
     world = worlds.digits()
     test, cache = world.sample(6, seed=0), Cache(tmp_path / "cache")
-    asked: dict[str, Any] = {"thickness": torch.linspace(2, 4, 6), "intensity": 128.0}
+    interventions: dict[str, Any] = {"thickness": torch.linspace(2, 4, 6), "intensity": 128.0}
     calls = []
     mechanism = type(world.mechanisms["image"])
     predict = mechanism.predict
@@ -310,16 +310,19 @@ def test_truths_are_rendered_once(tmp_path, monkeypatch):
         )  # fmt: skip
         return report.metrics["truth"], len(calls)
 
-    first, rendered = ask(test, asked)
-    again, later = ask(test, asked)
+    first, rendered = ask(test, interventions)
+    repeated, later = ask(test, interventions)
     assert (rendered, later) == (2, 0)
-    assert first == again
-    assert ask(test, asked | {"intensity": 129.0})[1] == 1
-    assert ask(test[:5], {k: v if k != "thickness" else v[:5] for k, v in asked.items()})[1] == 2
+    assert first == repeated
+    assert ask(test, interventions | {"intensity": 129.0})[1] == 1
+    assert (
+        ask(test[:5], {k: v if k != "thickness" else v[:5] for k, v in interventions.items()})[1]
+        == 2
+    )
     for file in (tmp_path / "cache").rglob("*.safetensors"):
         file.write_bytes(b"damaged")
     with pytest.warns(UserWarning, match=r"the cache is made anew: .*\.safetensors is truncated"):
-        repaired, anew = ask(test, asked)
+        repaired, anew = ask(test, interventions)
     assert anew == 2
     assert repaired == first
     assert ask(test, {"thickness": lambda thickness: thickness + 1})[1] == 1

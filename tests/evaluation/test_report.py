@@ -56,9 +56,9 @@ def test_flat_and_narrow_images_have_a_report(shape, tmp_path):
     rows, columns = shape
     kinds = {"scan": Image(1, rows, columns, bits=None)}
     world = SCM("t -> scan", kinds, {"t": Equation("u"), "scan": equation})
-    found = evaluate(world, world.sample(4, seed=0), train=world.sample(9, seed=1),
+    report = evaluate(world, world.sample(4, seed=0), train=world.sample(9, seed=1),
                      oracles=Oracles({}), bootstrap=2, progress=False)  # fmt: skip
-    found.save(tmp_path)
+    report.save(tmp_path)
     assert height((tmp_path / "strip-do-t.png").read_bytes()) > 60
 
 
@@ -99,16 +99,16 @@ def test_every_curve_of_losses_is_drawn(report):
 
 def test_what_is_saved_is_loaded(report, tmp_path):
     report.save(tmp_path)
-    again = Report.load(tmp_path)
-    assert again.metrics == report.metrics
-    assert again.variables == report.variables
-    assert again.graph.to_text() == report.graph.to_text()
-    assert list(again.scores) == list(report.scores)
+    loaded = Report.load(tmp_path)
+    assert loaded.metrics == report.metrics
+    assert loaded.variables == report.variables
+    assert loaded.graph.to_text() == report.graph.to_text()
+    assert list(loaded.scores) == list(report.scores)
     for path in report.scores:
-        assert torch.equal(again.scores[path], report.scores[path])
-        assert again.scores.unit(path) == report.scores.unit(path)
+        assert torch.equal(loaded.scores[path], report.scores[path])
+        assert loaded.scores.unit(path) == report.scores.unit(path)
     for name in ("strip-do-position", "graph-do-position"):
-        assert again.pictures()[name] == report.pictures()[name]
+        assert loaded.pictures()[name] == report.pictures()[name]
 
 
 @pytest.mark.parametrize(
@@ -132,10 +132,12 @@ def test_a_folder_that_is_no_whole_report_is_refused(report, tmp_path, name, con
 
 def test_rows_and_targets_have_digests_of_their_own(report):
     world = blobs.world()
-    said: dict[str, Any] = {"oracles": Oracles({}), "bootstrap": 0, "progress": False}
+    defaults: dict[str, Any] = {"oracles": Oracles({}), "bootstrap": 0, "progress": False}
 
     def digests(rows, **options):
-        settings = evaluate(blobs.scm(blobs.Latent()), rows, **said, **options).metrics["settings"]
+        settings = evaluate(blobs.scm(blobs.Latent()), rows, **defaults, **options).metrics[
+            "settings"
+        ]
         return settings["digest of the rows"], settings["digests of the targets"]
 
     same = digests(world.sample(20, seed=0))

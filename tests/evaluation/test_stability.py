@@ -24,12 +24,12 @@ from rung3.mechanisms import VAE, Equation
 def test_disagreement_is_the_mean_over_pairs() -> None:
     rows, do, _ = answers.question(20)
     models = [blobs.world(), blobs.scm(blobs.nothing), blobs.scm(blobs.wrong_sign)]
-    found = disagreement(models, rows, do, ["image", "brightness"], seed=0)
+    disagreements = disagreement(models, rows, do, ["image", "brightness"], seed=0)
     a, b, c = (model.counterfactual(rows, do)["image"] for model in models)
     image = Image(1, 12, 12, bits=None)
     pairs = distance(image, a, b) + distance(image, a, c) + distance(image, b, c)
-    torch.testing.assert_close(found["image"], pairs / 3)
-    assert found["brightness"].max() < 1e-6
+    torch.testing.assert_close(disagreements["image"], pairs / 3)
+    assert disagreements["brightness"].max() < 1e-6
 
 
 def test_disagreement_ranks_how_differently_models_err_and_bounds_their_error() -> None:
@@ -38,13 +38,13 @@ def test_disagreement_ranks_how_differently_models_err_and_bounds_their_error() 
 
     def blurred(blur: float) -> tuple[float, float]:
         models = [blobs.scm(blobs.Latent(blur)), blobs.world()]
-        found = float(disagreement(models, rows, do, ["image"], seed=0)["image"].mean())
+        error = float(disagreement(models, rows, do, ["image"], seed=0)["image"].mean())
         answer = models[0].counterfactual(rows, do, seed=0)["image"]
-        return found, float(distance(image, answer, true["image"]).mean())
+        return error, float(distance(image, answer, true["image"]).mean())
 
-    found = [blurred(blur) for blur in (0.0, 0.01, 0.1)]
-    assert sorted(found) == found
-    assert all(apart <= error + 4e-7 for apart, error in found)
+    errors = [blurred(blur) for blur in (0.0, 0.01, 0.1)]
+    assert sorted(errors) == errors
+    assert all(apart <= error + 4e-7 for apart, error in errors)
     same = disagreement([blobs.scm(blobs.nothing)] * 2, rows, do, ["image"])["image"]
     assert same.max() == 0  # which says nothing about its error
 
@@ -89,7 +89,7 @@ def skill(model: SCM) -> dict[str, float]:
 
 def test_skill_falls_with_the_arrow_it_needs_and_with_wrong_labels() -> None:
     world = line()
-    found = changes(
+    skills = changes(
         fit,
         skill,
         world.graph,
@@ -97,7 +97,7 @@ def test_skill_falls_with_the_arrow_it_needs_and_with_wrong_labels() -> None:
         labels={"b": 0.1, "c": 0.5},
         seed=0,
     )
-    fell = {name: scores["skill"] for name, scores in found.items()}  # type: ignore[index]
+    fell = {name: scores["skill"] for name, scores in skills.items()}  # type: ignore[index]
     assert fell["without b -> c"] == pytest.approx(-1, abs=0.05)
     assert fell["c -> b"] == pytest.approx(-1, abs=0.05)
     assert fell["without a -> b"] == pytest.approx(0, abs=1e-6)
@@ -112,25 +112,25 @@ def test_a_model_that_refuses_a_graph_leaves_the_others_their_scores() -> None:
             raise ValueError("b: needs a cause")
         return fit(graph, rows)
 
-    found = changes(choosy, skill, line().graph, line().sample(500, seed=0))
-    assert found["without a -> b"] == "b: needs a cause"
-    assert isinstance(found["without b -> c"], dict)
+    scores = changes(choosy, skill, line().graph, line().sample(500, seed=0))
+    assert scores["without a -> b"] == "b: needs a cause"
+    assert isinstance(scores["without b -> c"], dict)
 
 
 def test_an_arrow_is_turned_only_where_that_makes_no_cycle() -> None:
-    found = misdrawn(CausalGraph("a -> b -> c; a -> c; a <-> b"))
-    assert "c -> a" not in found
-    assert found["c -> b"].parents("b") == ("a", "c")
-    assert all(graph.bidirected == (("a", "b"),) for graph in found.values())
+    graphs = misdrawn(CausalGraph("a -> b -> c; a -> c; a <-> b"))
+    assert "c -> a" not in graphs
+    assert graphs["c -> b"].parents("b") == ("a", "c")
+    assert all(graph.bidirected == (("a", "b"),) for graph in graphs.values())
 
 
 def test_wrong_labels_are_other_rows_and_only_so_many() -> None:
     rows = line().sample(200, seed=0)
-    found = mislabelled(rows, "b", 0.25, seed=0)
-    assert int((found["b"] != rows["b"]).sum()) == 50
-    assert torch.equal(found["b"].sort().values, rows["b"].sort().values)
-    assert torch.equal(found["a"], rows["a"])
-    assert found.noise is None
+    labels = mislabelled(rows, "b", 0.25, seed=0)
+    assert int((labels["b"] != rows["b"]).sum()) == 50
+    assert torch.equal(labels["b"].sort().values, rows["b"].sort().values)
+    assert torch.equal(labels["a"], rows["a"])
+    assert labels.noise is None
     with pytest.raises(ValueError, match="did you mean 'b'"):
         mislabelled(rows, "bb", 0.1)
     with pytest.raises(ValueError, match="between 0 and 1, got 10"):
@@ -148,11 +148,11 @@ def vae(width: int) -> SCM:
 def test_cost_counts_what_a_counterfactual_runs() -> None:
     model = vae(4)
     rows = model.sample(8, seed=0)
-    found = cost(model, rows, {"p": 1.0}, repeats=2, seed=0)
-    assert found["evaluations"]["scan.encoder"] == 1
-    assert found["evaluations"]["scan.decoder"] == 2  # for eps, and for the answer
-    assert found["parameters"] == sum(p.numel() for p in model.parameters())
-    assert found["rows"] == 8
+    counts = cost(model, rows, {"p": 1.0}, repeats=2, seed=0)
+    assert counts["evaluations"]["scan.encoder"] == 1
+    assert counts["evaluations"]["scan.decoder"] == 2  # for eps, and for the answer
+    assert counts["parameters"] == sum(p.numel() for p in model.parameters())
+    assert counts["rows"] == 8
     nothing = evaluations(model, lambda: model.counterfactual(rows, {"scan": rows["scan"]}))
     assert nothing == {}
 
@@ -160,12 +160,12 @@ def test_cost_counts_what_a_counterfactual_runs() -> None:
 def test_cost_ranks_networks_and_grows_with_the_batch_as_it_must() -> None:
     small, wide = vae(4), vae(16)
     rows = small.sample(128, seed=0)
-    few, many, more = (
+    few_rows, many, more = (
         cost(model, rows[:n], {"p": 1.0}, repeats=1, seed=0)
         for model, n in ((small, 32), (small, 128), (wide, 128))
     )
-    assert few["gflop per row"] == pytest.approx(many["gflop per row"], rel=1e-6)
-    assert many["peak MiB"] == pytest.approx(4 * few["peak MiB"], rel=0.05)
+    assert few_rows["gflop per row"] == pytest.approx(many["gflop per row"], rel=1e-6)
+    assert many["peak MiB"] == pytest.approx(4 * few_rows["peak MiB"], rel=0.05)
     assert many["gflop per row"] < more["gflop per row"]
     assert many["parameters"] < more["parameters"]
 
@@ -219,8 +219,8 @@ def test_peak_memory_agrees_with_the_systems() -> None:
     done = subprocess.run(
         [sys.executable, "-c", MEASURED], capture_output=True, text=True, check=True
     )
-    system, said = map(int, done.stdout.split())
-    assert said == pytest.approx(system, rel=0.15)
+    system, measured = map(int, done.stdout.split())
+    assert measured == pytest.approx(system, rel=0.15)
 
 
 def test_no_repeats_are_refused() -> None:

@@ -35,8 +35,8 @@ SCANNED = CausalGraph(
 def test_the_direction_is_read_off_the_graph(
     text: str, label: str, inputs: str | list[str], direction: str, reason: str
 ) -> None:
-    found = task(CausalGraph(text), label, inputs)
-    assert (found.direction, found.reason) == (direction, reason)
+    result = task(CausalGraph(text), label, inputs)
+    assert (result.direction, result.reason) == (direction, reason)
 
 
 @pytest.mark.parametrize(
@@ -79,24 +79,24 @@ def test_a_shift_is_named_by_where_the_environment_points(
     """Castro et al. 2020, Table 1, and Figure 4 for the invariance."""
     inputs = "x" if "x" in graph else "scan"
     edges = [*graph.edges, ("site", pointed)]
-    (found,) = shifts(CausalGraph(edges), label, inputs, environment="site").values()
-    assert (found.variable, found.kind, found.mechanism) == (pointed, kind, mechanism)
-    assert found.invariant is invariant
-    assert found == shifts(graph, label, inputs)[pointed]
+    (shift,) = shifts(CausalGraph(edges), label, inputs, environment="site").values()
+    assert (shift.variable, shift.kind, shift.mechanism) == (pointed, kind, mechanism)
+    assert shift.invariant is invariant
+    assert shift == shifts(graph, label, inputs)[pointed]
 
 
 def test_an_environment_may_change_several_mechanisms() -> None:
     graph = CausalGraph([*BIOPSY.edges, ("site", "age"), ("site", "scan")])
-    found = shifts(graph, "disease", "scan", environment="site")
-    assert {name: shift.kind for name, shift in found.items()} == {
+    by_name = shifts(graph, "disease", "scan", environment="site")
+    assert {name: shift.kind for name, shift in by_name.items()} == {
         "scan": "acquisition",
         "age": "population",
     }
 
 
 def test_a_cause_of_the_input_that_goes_with_the_label_is_of_the_subjects() -> None:
-    found = shifts(CausalGraph("y -> x; s -> x; y <-> s"), "y", "x")
-    assert found["s"].kind == "population"
+    by_name = shifts(CausalGraph("y -> x; s -> x; y <-> s"), "y", "x")
+    assert by_name["s"].kind == "population"
 
 
 def test_other_subjects_are_scanned_by_the_same_scanner() -> None:
@@ -188,10 +188,10 @@ def test_darker_images_lie_on_the_levels_of_their_bits() -> None:
 
 def test_a_change_of_ones_own_takes_the_place_of_the_default() -> None:
     world = worlds.scans()
-    own = shifted(
+    custom = shifted(
         world, "acquisition", "disease", "scan", change=Equation("lesion + 3*u"), variable="scan"
     )
-    assert own.sample(5000, seed=0)["scan"].std() > 2.5
+    assert custom.sample(5000, seed=0)["scan"].std() > 2.5
 
 
 @pytest.mark.parametrize(
@@ -218,28 +218,28 @@ def threshold(rows: Rows) -> torch.Tensor:
 
 def test_a_predictor_fares_worse_under_each_shift_by_as_much_as_counting_says() -> None:
     world = worlds.scans()
-    found = stress(world, threshold, "disease", "scan", n=4000, seed=0)
+    scores = stress(world, threshold, "disease", "scan", n=4000, seed=0)
     kinds: list[Kind] = ["population", "prevalence", "acquisition", "manifestation"]
-    assert list(found.environments) == ["source", *kinds]
+    assert list(scores.environments) == ["source", *kinds]
     before = world.sample(4000, seed=base_seed(0, "stress"))
     right = ((before["scan"] > 1.8) == before["disease"]).float()
     for kind in kinds:
         rows = shifted(world, kind, "disease", "scan").sample(4000, seed=base_seed(0, "stress"))
         hit = ((rows["scan"] > 1.8) == rows["disease"]).float()
-        mean, low, high = found[kind].score
+        mean, low, high = scores[kind].score
         assert mean == pytest.approx(hit.mean().item(), abs=1e-6)
         assert low < mean < high
-        assert found[kind].change[0] == pytest.approx((hit - right).mean().item(), abs=1e-6)
-        assert found[kind].change[2] < 0
-    assert found["source"].change == (0, 0, 0)
-    assert "acquisition" in str(found)
+        assert scores[kind].change[0] == pytest.approx((hit - right).mean().item(), abs=1e-6)
+        assert scores[kind].change[2] < 0
+    assert scores["source"].change == (0, 0, 0)
+    assert "acquisition" in str(scores)
 
 
 def test_the_causal_predictor_does_not_mind_other_scanners() -> None:
     """The mark is 1{scan + u/2 > 1.5}: its best predictor is the same whatever made the scan."""
     world = worlds.scans()
-    found = stress(world, lambda rows: rows["scan"] > 1.5, "mark", "scan", n=4000, seed=0)
-    scores = {name: fared.score[0] for name, fared in found.environments.items()}
+    results = stress(world, lambda rows: rows["scan"] > 1.5, "mark", "scan", n=4000, seed=0)
+    scores = {name: fared.score[0] for name, fared in results.environments.items()}
     assert scores["acquisition"] > scores["source"] - 0.05
     assert scores["annotation"] < scores["source"] - 0.3
 
@@ -257,8 +257,8 @@ def test_the_intervals_of_a_change_cover_it(studies: int, least: int, most: int)
     truth = (hits[1] - hits[0]).item()
     covered = 0
     for seed in range(studies):
-        found = stress(world, threshold, "disease", "scan", environments=far, n=300, seed=seed)
-        _, low, high = found["acquisition"].change
+        scores = stress(world, threshold, "disease", "scan", environments=far, n=300, seed=seed)
+        _, low, high = scores["acquisition"].change
         covered += low <= truth <= high
     assert least <= covered <= most
 

@@ -24,7 +24,7 @@ from rung3.graph import CausalGraph
 ROWS = 50
 
 
-def made(
+def report_of(
     drift: float, error: float, skill: float | None, modes: tuple[str, ...] = ("kept",)
 ) -> Report:
     """A model whose image drifts, whose `a` is off and whose digit is misread that much."""
@@ -49,15 +49,15 @@ def made(
     }  # fmt: skip
     variables = {"a": Continuous(unit="px"), "d": Categorical(3), "x": Image(1, 4, 4)}
     shown = {"a": torch.zeros(2), "x": torch.zeros(2, 1, 4, 4)}
-    said = Provenance("imagining", {"a": "intervened", "x": "propagated"})
-    answers = {mode: Rows(shown, provenance=said) for mode in modes}
+    provenance = Provenance("imagining", {"a": "intervened", "x": "propagated"})
+    answers = {mode: Rows(shown, provenance=provenance) for mode in modes}
     examples = Examples({"do(a)": Example(Rows(shown), answers, None)})
     return Report(metrics, CausalGraph("{a d} -> x"), variables, examples, {}, scores)
 
 
 def sweep(**options: Any) -> dict[str, Report]:
     values = {"beta=2": (4.0, 0.2, 0.6), "beta=0.5": (1.0, 0.8, 0.1), "beta=1": (2.0, 0.4, 0.4)}
-    return {name: made(*value, **options) for name, value in values.items()}
+    return {name: report_of(*value, **options) for name, value in values.items()}
 
 
 def test_a_panel_for_each_attribute_that_was_set() -> None:
@@ -77,16 +77,16 @@ def test_a_panel_for_each_attribute_that_was_set() -> None:
 def test_what_has_an_oracle_is_not_shown_as_measured_too() -> None:
     reports = sweep()
     for report in reports.values():
-        found = report.metrics["effectiveness"]["x"]["do(a)"]["a"]
-        report.metrics["measured"] = {"x": {"do(a)": {"a": found}, "do(b)": {"b": found}}}
+        scores = report.metrics["effectiveness"]["x"]["do(a)"]["a"]
+        report.metrics["measured"] = {"x": {"do(a)": {"a": scores}, "do(b)": {"b": scores}}}
     assert [panel.title for panel in panels(compare(reports))] == ["do(a)", "do(d)", "do(b)"]
 
 
 def test_four_panels_are_drawn_in_two_lines() -> None:
     reports = sweep()
     for report in reports.values():
-        found = report.metrics["effectiveness"]["x"]["do(a)"]["a"]
-        report.metrics["measured"] = {"x": {f"do({name})": {name: found} for name in "bc"}}
+        scores = report.metrics["effectiveness"]["x"]["do(a)"]["a"]
+        report.metrics["measured"] = {"x": {f"do({name})": {name: scores} for name in "bc"}}
     *four, empty, _, bar = tradeoff(compare(reports)).axes
     assert len(four) == 4
     assert not empty.axison
@@ -102,7 +102,10 @@ def test_accuracy_is_turned_into_the_share_misread() -> None:
 
 
 def test_answers_are_from_z_alone_where_there_is_a_z() -> None:
-    both = {"with": made(1.0, 0.5, 0.3, ("kept", "latent")), "without": made(2.0, 0.6, 0.2)}
+    both = {
+        "with": report_of(1.0, 0.5, 0.3, ("kept", "latent")),
+        "without": report_of(2.0, 0.6, 0.2),
+    }
     points = panels(compare(both))[0].points
     assert [point.composition[0] for point in points] == pytest.approx([1.0, 2.0], abs=1e-2)
     assert [point.skill for point in points] == [0.3, 0.2]
@@ -111,8 +114,8 @@ def test_answers_are_from_z_alone_where_there_is_a_z() -> None:
 def test_the_figure_has_every_name_the_way_to_better_and_a_bar_for_skill() -> None:
     figure = tradeoff(compare(sweep()))
     first, second, bar = figure.axes
-    said = [text.get_text() for text in first.texts]
-    assert said == ["real images", "better", "beta=2", "beta=0.5", "beta=1"]
+    texts = [text.get_text() for text in first.texts]
+    assert texts == ["real images", "better", "beta=2", "beta=0.5", "beta=1"]
     assert bar.get_ylabel() == "skill"
     assert first.get_xscale() == first.get_yscale() == "log"
     assert second.get_xscale() == "log"
@@ -141,14 +144,14 @@ def test_each_family_of_a_sweep_over_two_settings_has_its_own_line() -> None:
 
 
 def test_without_a_truth_there_is_no_bar() -> None:
-    blind = {"one": made(1.0, 0.5, None), "two": made(1.1, 0.4, None)}
+    blind = {"one": report_of(1.0, 0.5, None), "two": report_of(1.1, 0.4, None)}
     figure = tradeoff(compare(blind))
     assert len(figure.axes) == 2
     assert figure.axes[0].get_xscale() == "linear"
 
 
 def test_exact_composition_is_on_a_linear_axis() -> None:
-    exact = {"one": made(0.0, 0.5, 0.1), "two": made(9.0, 0.4, 0.2)}
+    exact = {"one": report_of(0.0, 0.5, 0.1), "two": report_of(9.0, 0.4, 0.2)}
     assert tradeoff(compare(exact)).axes[0].get_xscale() == "linear"
 
 
@@ -193,11 +196,11 @@ def test_names_cover_neither_each_other_nor_leave_the_axes(
 
 def morphomnist() -> dict[str, Report]:
     """Two models, of which the variables are called as those that figures were published of."""
-    reports = {"ours": made(1.0, 0.5, 0.3), "another": made(2.0, 0.4, 0.4)}
+    reports = {"ours": report_of(1.0, 0.5, 0.3), "another": report_of(2.0, 0.4, 0.4)}
     for report in reports.values():
-        found = report.metrics["effectiveness"]["x"]
-        found["do(thickness)"] = {"thickness": found.pop("do(a)")["a"]}
-        found["do(digit)"] = {"digit": found.pop("do(d)")["d"]}
+        scores = report.metrics["effectiveness"]["x"]
+        scores["do(thickness)"] = {"thickness": scores.pop("do(a)")["a"]}
+        scores["do(digit)"] = {"digit": scores.pop("do(d)")["d"]}
     return reports
 
 
@@ -205,8 +208,8 @@ def morphomnist() -> dict[str, Report]:
 def test_published_figures_stand_in_the_panels_of_their_variables(times: int, drift: float) -> None:
     reports = morphomnist()
     for metrics in (report.metrics for report in reports.values()):
-        kept = metrics["composition"]["x"]["kept"]
-        kept["10"] = kept["1"]
+        drifts = metrics["composition"]["x"]["kept"]
+        drifts["10"] = drifts["1"]
     by_title = {p.title: p for p in panels(compare(reports), times, "melistas2024")}
     assert set(by_title) == {"do(thickness)", "do(digit)"}
     _, hvae, _ = by_title["do(digit)"].published

@@ -91,12 +91,12 @@ def test_a_good_model_learned_and_obeys():
 def test_whether_it_learned(change, mark, text, command):
     metrics = good()
     metrics["training"]["scan"] |= change
-    found = finding(metrics, "learned")
-    assert found.mark == mark
-    assert text in found.text
-    assert command in found.next("runs/a")
-    assert found.next("runs/a").startswith("rung3 run runs/a/study.yaml --out runs/a-next --set ")
-    assert found.next(None).startswith("fit(model, train")
+    result = finding(metrics, "learned")
+    assert result.mark == mark
+    assert text in result.text
+    assert command in result.next("runs/a")
+    assert result.next("runs/a").startswith("rung3 run runs/a/study.yaml --out runs/a-next --set ")
+    assert result.next(None).startswith("fit(model, train")
 
 
 @pytest.mark.parametrize("losses", [[0.964, 0.9627, 0.963, 0.9629], [2.302, 2.3, 2.301, 2.2995]])
@@ -120,11 +120,11 @@ def test_a_collapsed_model_has_not_learned():
 def test_obedience_lies_between_real_images_and_the_untouched_one(error, mark):
     metrics = good()
     metrics["effectiveness"]["scan"]["do(age)"]["age"]["kept"] = mean(error)
-    found = finding(metrics, "obeys")
-    assert found.mark == mark
+    result = finding(metrics, "obeys")
+    assert result.mark == mark
     if mark != "yes":
-        assert "under do(age) the scan shows age" in found.text
-        assert "training.objective=counterfactual" in found.command
+        assert "under do(age) the scan shows age" in result.text
+        assert "training.objective=counterfactual" in result.command
 
 
 def test_what_no_predictor_reads_is_no_disobedience():
@@ -148,8 +148,8 @@ def test_skill_tells_whether_it_is_the_same_individual(skill, mark):
 def test_a_model_that_a_simple_edit_beats_is_the_same_in_part():
     metrics = good()
     metrics["truth"]["do(age)"]["scan"]["rescaling"]["skill"] = mean(0.9)
-    found = finding(metrics, "individual")
-    assert (found.mark, "rescaling has 0.90" in found.text) == ("partly", True)
+    result = finding(metrics, "individual")
+    assert (result.mark, "rescaling has 0.90" in result.text) == ("partly", True)
     metrics["truth"]["do(age)"]["scan"]["supervised ceiling"] = {"skill": mean(0.99)}
     metrics["truth"]["do(age)"]["scan"]["rescaling"]["skill"] = mean(0.2)
     assert finding(metrics, "individual").mark == "yes"
@@ -170,11 +170,11 @@ def test_without_truth_composition_tells(drift, mark):
 def test_targets_outside_the_data_are_told_with_nearer_ones(outside, far, mark):
     metrics = good()
     metrics["positivity"]["do(age)"][0] |= {"outside": outside, "far": far}
-    found = finding(metrics, "support")
-    assert found.mark == mark
+    result = finding(metrics, "support")
+    assert result.mark == mark
     if mark != "yes":
         assert (
-            found.next("r")
+            result.next("r")
             == "rung3 evaluate r --set 'evaluation.interventions={age: (age + 50)/2}'"
         )
 
@@ -188,7 +188,7 @@ def test_reports_of_older_versions_are_judged_as_far_as_they_tell():
     assert report.verdict.findings[0].next(report.run) == f"rung3 evaluate {before}"
 
 
-def asked(model: SCM, **more: Any) -> Report:
+def report_of(model: SCM, **more: Any) -> Report:
     world = blobs.world()
     return evaluate(
         model, world.sample(60, seed=0), world, world.sample(300, seed=1), oracles=Oracles({}),
@@ -197,12 +197,12 @@ def asked(model: SCM, **more: Any) -> Report:
 
 
 def test_known_models_get_the_verdict_that_they_deserve(tmp_path):
-    right, nothing = asked(blobs.world()), asked(blobs.scm(blobs.nothing))
-    wrong = asked(blobs.scm(blobs.wrong_sign))
+    right, nothing = report_of(blobs.world()), report_of(blobs.scm(blobs.nothing))
+    wrong = report_of(blobs.scm(blobs.wrong_sign))
     assert right.verdict.mark("learned") == "yes"
     assert right.verdict.mark("obeys") == "unknown"
     assert [r.verdict.mark("individual") for r in (right, nothing, wrong)] == ["yes", "no", "no"]
-    far = asked(blobs.world(), interventions={"position": 40.0})
+    far = report_of(blobs.world(), interventions={"position": 40.0})
     assert far.verdict.mark("support") == "no"
     assert "100% of the targets of do(position) lie outside" in str(far)
     page = right.save(tmp_path).read_text()
@@ -217,6 +217,6 @@ def test_an_image_that_took_a_few_steps_has_not_learned():
     model = SCM(blobs.GRAPH, kinds, {"image": vae})
     train = blobs.world().sample(128, seed=1)
     fit(model, train, epochs=2, batch_size=32, validation_share=0, progress=False)
-    found = asked(model).verdict.findings[0]
-    assert (found.mark, "image took 8 steps" in found.text) == ("no", True)
-    assert found.call == f"fit(model, train, epochs={2 * LEAST_STEPS_IMAGE * 2 // 8})"
+    result = report_of(model).verdict.findings[0]
+    assert (result.mark, "image took 8 steps" in result.text) == ("no", True)
+    assert result.call == f"fit(model, train, epochs={2 * LEAST_STEPS_IMAGE * 2 // 8})"

@@ -86,8 +86,10 @@ def test_figures_show_slices_of_volumes(model: SCM) -> None:
     grid = effects.grid(model, rows, {"do(radius=5)": {"radius": 5.0}}, particles=2)
     shown = [axes.get_images()[0].get_array() for axes in grid.figure().axes if axes.get_images()]
     assert {image.shape[:2] for image in shown if image is not None} == {(8, 24)}
-    asked = composition({"model": model}, rows, shown=[0, 1], times=[1])
-    cells = [axes.get_images()[0].get_array() for axes in asked.figure().axes if axes.get_images()]
+    comparison = composition({"model": model}, rows, shown=[0, 1], times=[1])
+    cells = [
+        axes.get_images()[0].get_array() for axes in comparison.figure().axes if axes.get_images()
+    ]
     assert {image.shape for image in cells if image is not None} == {(8, 24)}
     figure = picture(rows["volume"][0], rows["volume"], title="balls")
     assert figure.axes[0].get_images()[0].get_array().shape == (8, 24)  # type: ignore[union-attr]

@@ -104,13 +104,13 @@ def test_coverage_is_counted_under_the_factor_and_rises_with_it(rows: Rows) -> N
 
 def wider(factor: float) -> SCM:
     """A model whose posterior is a tenth as wide as the prior, and that factor wider in draws."""
-    found = model()
-    mechanism = cast(VAE, found.mechanisms["image"])
+    widened = model()
+    mechanism = cast(VAE, widened.mechanisms["image"])
     head: Any = mechanism.encoder.head[-1]
     head.bias.data[2:] = -2.3
     mechanism.decoder.stem.weight.data *= 30
     mechanism.widening = factor
-    return found
+    return widened
 
 
 @pytest.mark.parametrize("factor", [0.5, float("nan"), float("inf")])

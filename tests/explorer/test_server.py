@@ -35,8 +35,8 @@ def session() -> Session:
 
 @pytest.fixture(scope="module")
 def port(session: Session) -> Iterator[int]:
-    with served(session) as found:
-        yield found
+    with served(session) as number:
+        yield number
 
 
 def _send(
@@ -76,12 +76,12 @@ def test_the_page_loads_nothing_from_elsewhere(port: int) -> None:
 
 def test_it_answers_as_the_session_does(port: int, session: Session) -> None:
     query = PageState(row=3, do={"thickness": 4.0})
-    status, said = _ask(port, "answer", {"row": 3, "do": {"thickness": 4}})
-    assert (status, said) == (200, json.loads(json.dumps(view.answer(session, query))))
+    status, content = _ask(port, "answer", {"row": 3, "do": {"thickness": 4}})
+    assert (status, content) == (200, json.loads(json.dumps(view.answer(session, query))))
     for what, more in {"truth": {}, "checks": {}, "code": {}, "sweep": {"name": "digit"}}.items():
         assert _ask(port, what, {"row": 3, "do": {"thickness": 4}}, **more)[0] == 200
-    status, said = _ask(port, "effects", {"row": 3, "do": {"thickness": 4}}, outcome="image")
-    assert (status, said["through"]) == (200, "intensity")
+    status, content = _ask(port, "effects", {"row": 3, "do": {"thickness": 4}}, outcome="image")
+    assert (status, content["through"]) == (200, "intensity")
 
 
 def test_a_strip_can_be_saved(port: int) -> None:
@@ -109,9 +109,9 @@ def test_a_strip_can_be_saved(port: int) -> None:
 def test_what_is_wrong_is_said_and_the_server_goes_on(
     port: int, what: str, query: dict[str, Any], more: dict[str, Any], message: str
 ) -> None:
-    status, said = _ask(port, what, query, **more)
+    status, content = _ask(port, what, query, **more)
     assert status == 400
-    assert message in said["error"]
+    assert message in content["error"]
     assert _ask(port, "answer", {"row": 1})[0] == 200
 
 
@@ -170,12 +170,12 @@ def test_headers_and_bodies_that_do_not_end_are_hung_up_on(
         with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
             slow.sendall(head + b"Content-Type: application/json\r\n\r\n{")
             assert slow.recv(100).startswith(b"HTTP/1.1 408")
-        kept = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         for _ in range(2):
-            kept.request("POST", "/api/truth", json.dumps({"query": {"row": 3}}), JSON)
-            reply = kept.getresponse()
+            connection.request("POST", "/api/truth", json.dumps({"query": {"row": 3}}), JSON)
+            reply = connection.getresponse()
             assert (reply.status, bool(reply.read())) == (200, True)
-        kept.close()
+        connection.close()
 
 
 def test_elsewhere_than_on_loopback_the_link_holds_a_token(session: Session) -> None:
@@ -202,21 +202,21 @@ def test_listening_for_other_machines_is_warned_of(
     from rung3.explorer.server import serve
 
     monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
-    said: list[str] = []
-    serve(session, "0.0.0.0", 0, said.append)
-    assert "can be reached from other machines" in said[0]
-    assert "?token=" in said[1]
-    said.clear()
-    serve(session, "127.0.0.1", 0, said.append)
-    assert len(said) == 1
-    assert "token" not in said[0]
+    messages: list[str] = []
+    serve(session, "0.0.0.0", 0, messages.append)
+    assert "can be reached from other machines" in messages[0]
+    assert "?token=" in messages[1]
+    messages.clear()
+    serve(session, "127.0.0.1", 0, messages.append)
+    assert len(messages) == 1
+    assert "token" not in messages[0]
 
 
 def test_fifty_queries_of_ten_clients_each_get_their_own(port: int, session: Session) -> None:
     queries = [PageState(row=k, do={"thickness": 1.5 + k / 25}) for k in range(50)]
     expected = [view.answer(session, query) for query in queries]
     with ThreadPoolExecutor(10) as clients:
-        found = list(clients.map(lambda q: _ask(port, "answer", q.model_dump()), queries))
-    assert [status for status, _ in found] == [200] * 50
-    assert [said for _, said in found] == json.loads(json.dumps(expected))
-    assert len({said["models"][0]["images"]["image"]["after"] for _, said in found}) == 50
+        answers = list(clients.map(lambda q: _ask(port, "answer", q.model_dump()), queries))
+    assert [status for status, _ in answers] == [200] * 50
+    assert [content for _, content in answers] == json.loads(json.dumps(expected))
+    assert len({content["models"][0]["images"]["image"]["after"] for _, content in answers}) == 50

@@ -152,13 +152,13 @@ def test_models_of_other_variables_are_not_put_side_by_side(
 def test_effects_are_those_of_mediate_and_light_their_own_arrows(chain: Session) -> None:
     query = PageState(row=3, do={"x": 1.5})
     assert mediators(chain, query, "y") == ["m"]
-    found = split(chain, query, "y", "m")
+    parts = split(chain, query, "y", "m")
     shift = 1.5 - chain.rows["x"][3].item()
-    assert found.effects.direct.item() == pytest.approx(3 * shift, abs=1e-4)
-    assert found.effects.indirect.item() == pytest.approx(10 * shift, abs=1e-4)
-    assert found.direct == [("x", "y")]
-    assert found.indirect == [("x", "m"), ("m", "y")]
-    assert set(found.total) == {("x", "y"), ("x", "m"), ("m", "y")}
+    assert parts.effects.direct.item() == pytest.approx(3 * shift, abs=1e-4)
+    assert parts.effects.indirect.item() == pytest.approx(10 * shift, abs=1e-4)
+    assert parts.direct == [("x", "y")]
+    assert parts.indirect == [("x", "m"), ("m", "y")]
+    assert set(parts.total) == {("x", "y"), ("x", "m"), ("m", "y")}
 
 
 def test_effect_maps_of_an_image(digits: Session) -> None:
@@ -166,8 +166,8 @@ def test_effect_maps_of_an_image(digits: Session) -> None:
     expected = effects.mediate(
         digits.models[1].model, digits.rows[0], {"thickness": 1.8}, "image", "intensity", seed=0
     )
-    found = split(digits, query, "image", "intensity", 1)
-    assert torch.equal(found.effects.indirect, expected.indirect)
+    parts = split(digits, query, "image", "intensity", 1)
+    assert torch.equal(parts.effects.indirect, expected.indirect)
     assert expected.indirect.abs().max() > 0.01
     shown = view.effects(digits, query, "image", None)
     assert shown["models"][1]["direct"]["edges"] == [["thickness", "image"]]
@@ -178,8 +178,8 @@ def test_an_effect_on_a_binary_variable_is_a_difference_of_shares() -> None:
     model = SCM("x -> m -> y; x -> y", kinds, {"x": Equation("u"), "m": Equation("x + u")})
     session = Session([Opened("binary", model, model.requires_grad_(False).sample(5, seed=0))])
     for particles in (1, 8):
-        found = view.effects(session, PageState(do={"x": 1.0}, particles=particles), "y", None)
-        assert -1 <= float(found["models"][0]["total"]["text"]) <= 1
+        answer = view.effects(session, PageState(do={"x": 1.0}, particles=particles), "y", None)
+        assert -1 <= float(answer["models"][0]["total"]["text"]) <= 1
 
 
 def test_a_held_mediator_carries_nothing(chain: Session) -> None:
@@ -249,9 +249,9 @@ def test_what_a_row_lacks_is_drawn_given_the_rest() -> None:
     assert session.missing(query) == ["x"]
     expected = model.counterfactual(rows[0], {"x": 3.0}, particles=32, seed=0)
     assert torch.equal(session.answer(query)[0].draws("y"), expected["y"])
-    said = view.answer(session, query)
-    assert said["missing"] == ["x"]
-    assert said["models"][0]["values"]["x"]["old"] == "missing"
+    page = view.answer(session, query)
+    assert page["missing"] == ["x"]
+    assert page["models"][0]["values"]["x"]["old"] == "missing"
     assert session.missing(PageState(row=1)) == []
     assert "particles=1," in python(session, PageState(do={"x": 3.0}))
 
@@ -276,12 +276,12 @@ def test_effects_through_latents_carry_both_on_all_paths() -> None:
     session = Session([Opened("scans", model, model.sample(3, seed=0))])
     query = PageState(do={"t": 2.0})
     assert mediators(session, query, "scan") == ["i", "latent"]
-    found = split(session, query, "scan", "latent")
+    parts = split(session, query, "scan", "latent")
     expected = effects.mediate(model, session.rows[0], {"t": 2.0}, "scan", "latent", seed=0)
-    assert torch.equal(found.effects.indirect, expected.indirect)
+    assert torch.equal(parts.effects.indirect, expected.indirect)
     assert expected.indirect.abs().max() > 1e-3
-    assert found.direct == found.indirect
-    assert set(found.direct) == {("t", "scan"), ("t", "i"), ("i", "scan")}
+    assert parts.direct == parts.indirect
+    assert set(parts.direct) == {("t", "scan"), ("t", "i"), ("i", "scan")}
 
 
 def test_models_of_other_graphs_each_have_their_own() -> None:
@@ -301,10 +301,10 @@ def test_models_of_other_graphs_each_have_their_own() -> None:
 
 
 def test_in_a_population_what_follows_is_propagated(chain: Session) -> None:
-    said = view.answer(chain, PageState(rung="doing", do={"m": 1.0}))["models"][0]["status"]
-    assert said == {"x": "sampled", "m": "intervened", "y": "propagated"}
-    said = view.answer(chain, PageState(rung="seeing", do={"m": 1.0}))["models"][0]["status"]
-    assert said == {"x": "sampled", "m": "observed", "y": "sampled"}
+    status = view.answer(chain, PageState(rung="doing", do={"m": 1.0}))["models"][0]["status"]
+    assert status == {"x": "sampled", "m": "intervened", "y": "propagated"}
+    status = view.answer(chain, PageState(rung="seeing", do={"m": 1.0}))["models"][0]["status"]
+    assert status == {"x": "sampled", "m": "observed", "y": "sampled"}
 
 
 def test_parents_far_from_all_rows_are_told(chain: Session) -> None:
@@ -314,10 +314,10 @@ def test_parents_far_from_all_rows_are_told(chain: Session) -> None:
     )
     assert all(check.good for check in near)
     assert any(check.good is False for check in far)
-    found = {d.name: d for d in densities(chain, PageState(do={"x": 40.0}))}
-    assert found["x"].new == 40
-    assert found["x"].edges[-1] == pytest.approx(40)
-    assert sum(found["x"].counts) == 400
+    by_name = {d.name: d for d in densities(chain, PageState(do={"x": 40.0}))}
+    assert by_name["x"].new == 40
+    assert by_name["x"].edges[-1] == pytest.approx(40)
+    assert sum(by_name["x"].counts) == 400
 
 
 # Pictures and own images -------------------------------------------------------------------------
@@ -504,9 +504,9 @@ def test_copied_command_draws_the_same_population(run: Path, query: PageState) -
     result = CliRunner().invoke(app, [*words[1:], "--out", str(run / "copied.png")])
     assert result.exit_code == 0, result.output
     answer = session.answer(query)[0]
-    said = "do(thickness=4.0), do(digit=2)" if query.rung == "doing" else "given digit=2"
+    call = "do(thickness=4.0), do(digit=2)" if query.rung == "doing" else "given digit=2"
     before, after = (rows["image"].mean(0) for rows in (answer.before, answer.after))
-    figure = drawn(before, after, title=said, names=("mean as it is", "mean as asked"))
+    figure = drawn(before, after, title=call, names=("mean as it is", "mean as asked"))
     figure.savefig(run / "expected.png", dpi=120)
     assert (run / "copied.png").read_bytes() == (run / "expected.png").read_bytes()
 
@@ -520,8 +520,8 @@ def test_answers_are_compared_with_training_rows(run: Path) -> None:
     assert torch.equal(reference.rows["thickness"].sort().values, train["thickness"].sort().values)
     query = PageState(row=1, do={"thickness": 3.0})
     assert any("of the training data" in check.text for check in run_checks(session, query))
-    found = densities(session, query)
-    assert all(d.trained and sum(d.counts) == train.n for d in found)
+    results = densities(session, query)
+    assert all(d.trained and sum(d.counts) == train.n for d in results)
     alone = Session([Opened("alone", session.models[0].model, session.rows)])
     assert not alone.reference().trained
 
@@ -530,8 +530,8 @@ def test_runs_of_one_name_are_told_apart(run: Path, tmp_path: Path) -> None:
     copies = [tmp_path / "a" / "digits", tmp_path / "b" / "digits"]
     for copy in copies:
         shutil.copytree(run, copy)
-    found, broken = open_runs([*copies, copies[0]])
-    assert [opened.name for opened in found] == ["a/digits", "b/digits"]
+    opened_runs, broken = open_runs([*copies, copies[0]])
+    assert [opened.name for opened in opened_runs] == ["a/digits", "b/digits"]
     assert broken == {}
 
 
@@ -539,14 +539,14 @@ def test_predictors_that_cannot_be_read_are_left_out_and_told(run: Path, tmp_pat
     copy = tmp_path / "digits"
     shutil.copytree(run, copy)
     (copy / "oracles.safetensors").write_bytes(b"cut short")
-    found, broken = open_runs([copy])
-    assert found[0].oracles is None
+    opened, broken = open_runs([copy])
+    assert opened[0].oracles is None
     assert broken[str(copy)].startswith("its predictors are left out: ")
 
 
 def test_a_broken_run_is_told_and_the_others_open(run: Path, tmp_path: Path) -> None:
-    found, broken = open_runs([tmp_path / "nothing", run])
-    assert [opened.name for opened in found] == ["digits"]
+    opened_runs, broken = open_runs([tmp_path / "nothing", run])
+    assert [opened.name for opened in opened_runs] == ["digits"]
     assert "not the folder of a run" in broken[str(tmp_path / "nothing")]
     with pytest.raises(ValueError, match="not the folder of a run"):
         open_runs([tmp_path / "nothing"])
@@ -556,9 +556,9 @@ def test_a_broken_run_is_told_and_the_others_open(run: Path, tmp_path: Path) -> 
 
 
 def test_the_page_is_told_all_of_a_table(chain: Session) -> None:
-    said = view.schema(chain)
-    assert said["graphs"][0]["levels"] == {"x": 0, "m": 1, "y": 2}
-    assert said["images"] == []
+    page = view.schema(chain)
+    assert page["graphs"][0]["levels"] == {"x": 0, "m": 1, "y": 2}
+    assert page["images"] == []
     answer = view.answer(chain, PageState(rung="doing", do={"x": 1.0}))["models"][0]
     plot = answer["values"]["y"]["populations"]
     assert len(plot["edges"]) == len(plot["before"]) + 1
@@ -585,8 +585,8 @@ def test_arrows_of_effects_are_those_of_the_paths_and_not_listed_path_by_path() 
         paths = [path.nodes for path in graph.causal_paths("x", "y")]
         along = {edge for nodes in paths if through in nodes for edge in pairwise(nodes)}
         past = {edge for nodes in paths if through not in nodes for edge in pairwise(nodes)}
-        found = edges_by_path(graph, ["x"], "y", through)
-        assert (set(found[0]), set(found[1])) == (along, past)
+        edges = edges_by_path(graph, ["x"], "y", through)
+        assert (set(edges[0]), set(edges[1])) == (along, past)
     names = [f"v{k}" for k in range(22)]  # a million paths
     dense = CausalGraph("; ".join(f"{a} -> {b}" for a, b in combinations(names, 2)))
     along, past = map(set, edges_by_path(dense, ["v0"], "v21", "v10"))

@@ -15,9 +15,9 @@ from rung3.graph.adjustment import minimal_adjustments
 
 def test_a_set_that_fails_says_why():
     graph = CausalGraph("u -> {x c}; v -> {c y}; x -> m -> y; m -> d; z -> {x y}")
-    found = check_adjustment(graph, "x", "y", given=["c", "d", "m"])
-    assert not found
-    assert str(found).splitlines() == [
+    faults = check_adjustment(graph, "x", "y", given=["c", "d", "m"])
+    assert not faults
+    assert str(faults).splitlines() == [
         "adjusting for c, m, d does not give the effect of x on y:",
         "  m is on a causal path from treatment to outcome: x -> m",
         "  d is below a causal path from treatment to outcome: x -> m -> d",
@@ -25,7 +25,7 @@ def test_a_set_that_fails_says_why():
         "  it opens the path x <- u -> c <- v -> y, by the collider c",
     ]
     with pytest.raises(ValueError, match=r"it opens the path x <- u -> c <- v -> y"):
-        found.require()
+        faults.require()
     good = check_adjustment(graph, "x", "y", given="z")
     good.require()
     assert str(good) == "adjusting for z gives the effect of x on y"
@@ -39,9 +39,9 @@ def test_faults_are_there_exactly_where_a_set_is_not_valid():
         x, y = random.Random(seed).sample(graph.nodes, 2)
         valid = valid_adjustments(graph, x, y)
         for known in subsets(set(graph.nodes) - {x, y}):
-            found = check_adjustment(graph, x, y, known)
-            assert bool(found) is (known in valid)
-            opened += any("it opens the path" in fault for fault in found.faults)
+            faults = check_adjustment(graph, x, y, known)
+            assert bool(faults) is (known in valid)
+            opened += any("it opens the path" in fault for fault in faults.faults)
     assert opened > 5
 
 
@@ -52,15 +52,15 @@ def test_adjustment_beside_what_is_given():
         if z in graph.descendants(x):
             continue
         valid = [known - {z} for known in valid_adjustments(graph, x, y) if z in known]
-        found = list(minimal_adjustments(graph, {x}, {y}, {z}))
-        assert sorted(map(sorted, found)) == sorted(map(sorted, minimal(valid)))
+        sets = list(minimal_adjustments(graph, {x}, {y}, {z}))
+        assert sorted(map(sorted, sets)) == sorted(map(sorted, minimal(valid)))
 
 
 def front_doors(graph, x, y):
     """All sets that satisfy the criterion as Pearl (1995) words it."""
     inert = CausalGraph([e for e in graph.edges if e[0] != x], bidirected=graph.bidirected)
     inert = CausalGraph(inert, nodes=graph.nodes)
-    found = []
+    sets = []
     for known in subsets(set(graph.nodes) - {x, y}):
         rest = [edge for edge in graph.edges if not known & set(edge)]
         meets = y not in reachable(rest, x)
@@ -73,8 +73,8 @@ def front_doors(graph, x, y):
             and all(moral_separated(inert, {x}, {z}, set()) for z in known)
             and all(moral_separated(cut, {z}, {y}, {x}) for z in known)
         ):
-            found.append(known)
-    return found
+            sets.append(known)
+    return sets
 
 
 def mediated(seed):
@@ -107,8 +107,8 @@ def test_the_first_front_door_is_minimal_on_any_graph():
             graph = random_graph(seed, 6, hidden=True)
             x, y = random.Random(seed).sample(graph.nodes, 2)
         truth = minimal(front_doors(graph, x, y))
-        found = graph.front_door_sets(x, y, limit=1)
-        assert (found[0] in truth) if truth else (found == []), graph
+        sets = graph.front_door_sets(x, y, limit=1)
+        assert (sets[0] in truth) if truth else (sets == []), graph
         some += any(truth)
     assert some > 10
 
@@ -153,14 +153,14 @@ def test_instruments_by_trying_all():
         x, y = random.Random(seed).sample(graph.nodes, 2)
         inert = graph.without_outgoing(x)
         after = {x, y} | graph.descendants([x, y])
-        found = {one.name: one.given for one in graph.instruments(x, y)}
-        assert all(instrumental(graph, x, y, z, set(known)) for z, known in found.items())
+        conditions = {one.name: one.given for one in graph.instruments(x, y)}
+        assert all(instrumental(graph, x, y, z, set(known)) for z, known in conditions.items())
         for z in set(graph.nodes) - after:
             ancestral = inert.ancestors([z, y]) - after - {z}
             exists = any(instrumental(graph, x, y, z, known) for known in subsets(ancestral))
-            assert (z in found) is exists, (graph, x, y, z)
-        found_some += bool(found)
-        conditional += any(found.values())
+            assert (z in conditions) is exists, (graph, x, y, z)
+        found_some += bool(conditions)
+        conditional += any(conditions.values())
     assert found_some > 10
     assert conditional > 2
 

@@ -256,10 +256,10 @@ def test_chain_fork_collider(text, marginally, given_m):
 )
 def test_textbook_adjustment_sets(text, sets):
     graph = CausalGraph(text)
-    found = graph.adjustment_sets("x", "y")
-    assert found == [set(names) for names in sets]
+    adjusting = graph.adjustment_sets("x", "y")
+    assert adjusting == [set(names) for names in sets]
     minimal = graph.minimal_adjustment_set("x", "y")
-    assert minimal in found if found else minimal is None
+    assert minimal in adjusting if adjusting else minimal is None
 
 
 def test_the_tour():
@@ -452,8 +452,8 @@ def test_limit():
     assert len(graph.adjustment_sets("x", "y", limit=7)) == 7
     assert graph.minimal_adjustment_set("x", "y") == {f"b{i}" for i in range(12)}
     assert graph.adjustment_sets("x", "y", limit=1) == [{f"b{i}" for i in range(12)}]
-    few = CausalGraph("; ".join(f"x <- a{i} -> b{i} -> y" for i in range(6)) + "; x -> y")
-    assert len(few.adjustment_sets("x", "y")) == 2**6
+    fork = CausalGraph("; ".join(f"x <- a{i} -> b{i} -> y" for i in range(6)) + "; x -> y")
+    assert len(fork.adjustment_sets("x", "y")) == 2**6
 
 
 def test_two_hundred_nodes():
@@ -486,12 +486,12 @@ def any_graph(draw):
 @given(any_graph())
 def test_text_round_trip(drawn):
     graph = CausalGraph(**drawn)
-    again = CausalGraph(graph.to_text())
-    assert again == graph
-    assert hash(again) == hash(graph)
-    assert again.nodes == graph.nodes
-    assert again.edges == graph.edges
-    assert all(again.parents(name) == graph.parents(name) for name in graph.nodes)
+    repeated = CausalGraph(graph.to_text())
+    assert repeated == graph
+    assert hash(repeated) == hash(graph)
+    assert repeated.nodes == graph.nodes
+    assert repeated.edges == graph.edges
+    assert all(repeated.parents(name) == graph.parents(name) for name in graph.nodes)
     assert CausalGraph(graph.to_networkx()).nodes == graph.nodes
     assert repr(graph) == f"CausalGraph({str(graph)!r})"
 

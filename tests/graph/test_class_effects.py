@@ -30,24 +30,24 @@ def agree(seeds, size):
             members = members.knowing([(a, b)])
         names = rng.sample(graph.nodes, 3)
         x, y = {*names[: 1 + seed % 2]}, {names[2]}
-        found = identify_in_class(members, x, y)
-        counts[bool(found)] += 1
+        answer = identify_in_class(members, x, y)
+        counts[bool(answer)] += 1
         spread = 0.0
-        for model in range(1 if found else 5):  # a random function may not depend on its cause
+        for model in range(1 if answer else 5):  # a random function may not depend on its cause
             joint, shape = Tables(graph, 1_000 * model + seed).observed(), [2] * size
             answers = [
                 np.broadcast_to(evaluate(identified(one, y, x), joint, graph.nodes), shape)
                 for one in members
             ]
             spread = max(spread, *(float(np.abs(answers[0] - other).max()) for other in answers))
-        if found.formula is not None:
-            own = np.broadcast_to(evaluate(found.formula, joint, graph.nodes), shape)
+        if answer.formula is not None:
+            expected = np.broadcast_to(evaluate(answer.formula, joint, graph.nodes), shape)
             assert spread < 1e-9, (str(members), x, y)
-            np.testing.assert_allclose(own, answers[0], atol=1e-9)
+            np.testing.assert_allclose(expected, answers[0], atol=1e-9)
         else:
             assert spread > 1e-6, (str(members), x, y)
-            assert all(one in members for one in found.members)
-            assert found.members[0] != found.members[1]
+            assert all(one in members for one in answer.members)
+            assert answer.members[0] != answer.members[1]
     return counts
 
 
@@ -63,9 +63,9 @@ def test_many_classes_answer_where_all_of_their_members_agree():
 
 
 def test_the_answer_says_which_members_differ():
-    found = identify_in_class(read_class("x -- z -- y"), "x", "y")
-    assert not found
-    assert str(found).splitlines() == [
+    answer = identify_in_class(read_class("x -- z -- y"), "x", "y")
+    assert not answer
+    assert str(answer).splitlines() == [
         "P(y | do(x)) differs among the graphs of the class: x -- z points either way, and leads "
         "on to z ... y",
         "  = Σ_z P(z | x) P(y | z) where x -> z",

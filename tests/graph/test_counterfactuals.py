@@ -38,13 +38,13 @@ def random_query(rng, graph):
     worlds = [World(), *(random_world(rng, graph) for _ in range(rng.choice([1, 2, 2])))]
 
     def events(most, fewest):
-        found: dict = {}
+        values: dict = {}
         for _ in range(rng.randint(fewest, most)):
             world = rng.choice(worlds)
             free = [name for name in graph.nodes if name not in world]
             event = Event(rng.choice(free), world, f"{rng.randrange(2)}")
-            found.setdefault((event.variable, event.world), event)
-        return tuple(found.values())
+            values.setdefault((event.variable, event.world), event)
+        return tuple(values.values())
 
     return CounterfactualQuery(events(2, 1), events(2, 0))
 
@@ -74,8 +74,8 @@ def agree(seeds, sizes=(3, 4)):
         right = truth(model, query)
         if not np.isnan(right):
             tables = experiments(model) if every else model.observed()
-            found = answer.evaluate(tables, graph.nodes)
-            assert found == pytest.approx(right, abs=1e-9), (str(graph), str(answer))
+            estimate = answer.evaluate(tables, graph.nodes)
+            assert estimate == pytest.approx(right, abs=1e-9), (str(graph), str(answer))
     return counts
 
 
@@ -259,16 +259,16 @@ def moves_unseen(graph, query, every, seed):
     known, share = model.chance[given].sum(), model.chance[both].sum()
     if not known:
         return 0.0
-    own = (model.slope(both) * known - share * model.slope(given)) / known**2
+    change = (model.slope(both) * known - share * model.slope(given)) / known**2
     names = graph.nodes
     sets = [one for size in range(3) for one in combinations(names, size)] if every else [()]
-    sums = np.zeros((len(model.chances), len(own)))
+    sums = np.zeros((len(model.chances), len(change)))
     ends = np.cumsum([0, *map(len, model.chances)])
     for row, (start, end) in enumerate(pairwise(ends)):
         sums[row, start:end] = 1
     basis = np.array([*sums, *(slope for one in sets for slope in model.seen(one))]).T
-    found, *_ = np.linalg.lstsq(basis, own, rcond=1e-10)
-    return float(np.abs(basis @ found - own).max())
+    solution, *_ = np.linalg.lstsq(basis, change, rcond=1e-10)
+    return float(np.abs(basis @ solution - change).max())
 
 
 @pytest.mark.slow

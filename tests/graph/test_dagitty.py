@@ -24,30 +24,30 @@ U -> {D W} W <-> D
 
 
 def test_the_page():
-    found = read_dagitty(PAGE)
-    assert found.graph == CausalGraph('"coffee cups" -> D; U -> "coffee cups"; U -> {D W}; W <-> D')
-    assert found.graph.nodes == ("coffee cups", "D", "U", "W")
-    assert (found.exposures, found.outcomes) == (("coffee cups",), ("D",))
-    assert (found.adjusted, found.latents) == (("W",), ("U",))
-    assert found.positions == {"coffee cups": (-2.2, -1.5), "D": (1.2, -1.6), "U": (-0.3, 0.1)}
-    assert found.observed == CausalGraph(
+    page = read_dagitty(PAGE)
+    assert page.graph == CausalGraph('"coffee cups" -> D; U -> "coffee cups"; U -> {D W}; W <-> D')
+    assert page.graph.nodes == ("coffee cups", "D", "U", "W")
+    assert (page.exposures, page.outcomes) == (("coffee cups",), ("D",))
+    assert (page.adjusted, page.latents) == (("W",), ("U",))
+    assert page.positions == {"coffee cups": (-2.2, -1.5), "D": (1.2, -1.6), "U": (-0.3, 0.1)}
+    assert page.observed == CausalGraph(
         '"coffee cups" -> D; "coffee cups" <-> D; "coffee cups" <-> W; D <-> W'
     )
-    again = to_dagitty(
-        found.graph,
-        exposures=found.exposures,
-        outcomes=found.outcomes,
-        adjusted=found.adjusted,
-        latents=found.latents,
-        positions=found.positions,
+    text = to_dagitty(
+        page.graph,
+        exposures=page.exposures,
+        outcomes=page.outcomes,
+        adjusted=page.adjusted,
+        latents=page.latents,
+        positions=page.positions,
     )
-    assert read_dagitty(again) == found
+    assert read_dagitty(text) == page
 
 
 def test_what_selects_rows_is_kept():
-    found = read_dagitty("dag { a [selected] b -> a }")
-    assert found.selected == ("a",)
-    assert read_dagitty(to_dagitty(found.graph, selected=found.selected)) == found
+    page = read_dagitty("dag { a [selected] b -> a }")
+    assert page.selected == ("a",)
+    assert read_dagitty(to_dagitty(page.graph, selected=page.selected)) == page
 
 
 @pytest.mark.parametrize(

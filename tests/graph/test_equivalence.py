@@ -35,11 +35,11 @@ def test_all_classes_of_four_variables():
     assert (sum(map(len, classes.values())), len(classes)) == (543, 185)
     for members in classes.values():
         for graph in islice(members, 2):
-            found = equivalence_class(graph)
-            listed = list(found)
+            pattern = equivalence_class(graph)
+            listed = list(pattern)
             assert len(listed) == len(members)
             assert set(listed) == members
-            assert set.intersection(*(set(one.edges) for one in members)) == set(found.directed)
+            assert set.intersection(*(set(one.edges) for one in members)) == set(pattern.directed)
 
 
 def test_graphs_with_hidden_causes():
@@ -64,16 +64,16 @@ def test_the_three_graphs_of_chocolate_and_prizes():
 
 def test_members_come_one_at_a_time():
     clique = CausalGraph(combinations([f"v{i:02}" for i in range(16)], 2))  # 16! members
-    found = equivalence_class(clique)
-    assert not found.directed
-    assert all(one in found for one in islice(found, 3))
+    pattern = equivalence_class(clique)
+    assert not pattern.directed
+    assert all(one in pattern for one in islice(pattern, 3))
 
 
 def test_as_text():
-    found = equivalence_class(CausalGraph('b -> c <- "my a"; c -> d; e -> f; g'))
-    assert str(found) == 'b -> c; c -> d; "my a" -> c; e -- f; g'
-    assert "b -> c" not in found
-    assert CausalGraph("x -> y") not in found
+    pattern = equivalence_class(CausalGraph('b -> c <- "my a"; c -> d; e -> f; g'))
+    assert str(pattern) == 'b -> c; c -> d; "my a" -> c; e -- f; g'
+    assert "b -> c" not in pattern
+    assert CausalGraph("x -> y") not in pattern
 
 
 def test_bad_input():

@@ -27,11 +27,11 @@ def category(values):
 def test_two_numbers_are_tested_as_by_pearson():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 40))
-    found, theirs = residual_test(number(x), number(y)), stats.pearsonr(x, y)
-    assert found.p == pytest.approx(theirs.pvalue, rel=1e-9)
+    result, theirs = residual_test(number(x), number(y)), stats.pearsonr(x, y)
+    assert result.p == pytest.approx(theirs.pvalue, rel=1e-9)
     r = theirs.statistic
-    assert found.statistic == pytest.approx(r * np.sqrt(38 / (1 - r**2)), rel=1e-9)
-    assert (found.name, found.n) == ("partial correlation", 40)
+    assert result.statistic == pytest.approx(r * np.sqrt(38 / (1 - r**2)), rel=1e-9)
+    assert (result.name, result.n) == ("partial correlation", 40)
 
 
 def test_given_a_number_it_is_the_t_test_of_a_slope():
@@ -43,20 +43,20 @@ def test_given_a_number_it_is_the_t_test_of_a_slope():
     coefficients, residual, *_ = np.linalg.lstsq(design, y, rcond=None)
     error = np.sqrt(residual[0] / 57 * np.linalg.inv(design.T @ design)[0, 0])
     t = coefficients[0] / error
-    found = residual_test(number(x), number(y), [number(z)])
-    assert found.statistic == pytest.approx(t, rel=1e-9)
-    assert found.p == pytest.approx(2 * stats.t.sf(abs(t), 57), rel=1e-9)
+    result = residual_test(number(x), number(y), [number(z)])
+    assert result.statistic == pytest.approx(t, rel=1e-9)
+    assert result.p == pytest.approx(2 * stats.t.sf(abs(t), 57), rel=1e-9)
 
 
 def test_two_categories_are_tested_nearly_as_by_chi_squared():
     rng = np.random.default_rng(2)
     x = rng.integers(0, 3, 4000)
     y = np.where(rng.random(4000) < 0.04, x, rng.integers(0, 3, 4000))
-    found = residual_test(category(x), category(y))
+    result = residual_test(category(x), category(y))
     theirs = stats.chi2_contingency(pd.crosstab(x, y), correction=False)
-    assert found.name == "generalised covariance"
-    assert 4 * found.statistic == pytest.approx(theirs.statistic, rel=0.1)
-    assert found.p == pytest.approx(theirs.pvalue, abs=0.02)
+    assert result.name == "generalised covariance"
+    assert 4 * result.statistic == pytest.approx(theirs.statistic, rel=0.1)
+    assert result.p == pytest.approx(theirs.pvalue, abs=0.02)
 
 
 def linear(rng, n):
@@ -130,7 +130,7 @@ def several_rounded(rng, n):
     """Numbers of few values that act together."""
     z = np.round(rng.normal(size=(3, n)))
     x, y = np.cos(2 * z[0]) * np.cos(2 * z[1]) + z[2] + 0.5 * rng.normal(size=(2, n))
-    return number(x), number(y), [number(own) for own in z]
+    return number(x), number(y), [number(values) for values in z]
 
 
 def mixed(rng, n):
@@ -217,16 +217,16 @@ def test_of_categories_given_categories_it_is_the_test_of_cochran_mantel_and_hae
         n, row, column = table.sum(), table[1].sum(), table[:, 1].sum()
         excess += table[1, 1] - row * column / n
         variance += row * (n - row) * column * (n - column) / (n**2 * (n - 1))
-    found = residual_test(category(x), category(y), [category(z)])
-    assert found.statistic == pytest.approx(excess**2 / variance, rel=1e-6)
-    assert found.p == pytest.approx(stats.chi2.sf(found.statistic, 1), rel=1e-6)
+    result = residual_test(category(x), category(y), [category(z)])
+    assert result.statistic == pytest.approx(excess**2 / variance, rel=1e-6)
+    assert result.p == pytest.approx(stats.chi2.sf(result.statistic, 1), rel=1e-6)
 
 
 def test_rare_events_have_the_p_value_of_exchange():
     """Of two columns that are 1 in one row of 200, and that in the same: one chance in 200."""
     x = np.arange(200) == 7
-    found = residual_test(category(x), category(x))
-    assert found.p == pytest.approx(1 / 200, abs=0.006)
+    result = residual_test(category(x), category(x))
+    assert result.p == pytest.approx(1 / 200, abs=0.006)
 
 
 @pytest.mark.parametrize("make", [linear, curved, uneven, binary, strata])
@@ -256,9 +256,9 @@ def test_what_cannot_depend_is_not_rejected():
 
 
 def read(values: Any, discrete: bool | None = None) -> Column:
-    found = column(values, discrete)
-    assert found is not None
-    return found
+    data = column(values, discrete)
+    assert data is not None
+    return data
 
 
 def test_columns_are_read_as_what_they_are():
@@ -296,17 +296,17 @@ TRUE = CausalGraph("age -> smoker; {age smoker} -> dose -> ill")
 
 
 def test_a_true_graph_stands_and_wrong_ones_fall():
-    found = falsify(TRUE, mixed_rows(0))
-    assert len(found.findings) == 2
-    assert not found.rejected
+    report = falsify(TRUE, mixed_rows(0))
+    assert len(report.findings) == 2
+    assert not report.rejected
     for wrong in ("age -> smoker -> dose -> ill", "{age smoker} -> dose -> ill"):
         assert falsify(CausalGraph(wrong), mixed_rows(0)).rejected
     frame = pd.DataFrame(mixed_rows(0))
-    assert falsify(TRUE, frame) == found
-    said = str(falsify(CausalGraph("{age smoker} -> dose -> ill"), frame)).splitlines()
-    assert said[0] == "1 of 3 implied independencies are rejected at 0.05 (holm)"
-    assert said[1].startswith("  smoker ⊥ age: generalised covariance ")
-    assert said[1].endswith("rejected")
+    assert falsify(TRUE, frame) == report
+    lines = str(falsify(CausalGraph("{age smoker} -> dose -> ill"), frame)).splitlines()
+    assert lines[0] == "1 of 3 implied independencies are rejected at 0.05 (holm)"
+    assert lines[1].startswith("  smoker ⊥ age: generalised covariance ")
+    assert lines[1].endswith("rejected")
 
 
 def test_a_true_graph_is_rarely_rejected():
@@ -317,8 +317,8 @@ def test_a_true_graph_is_rarely_rejected():
 def test_missing_values_images_and_a_test_of_ones_own():
     rows = mixed_rows(3)
     rows["dose"][:50] = np.nan
-    found = {str(one.independence): one.result.n for one in falsify(TRUE, rows).findings}
-    assert set(found.values()) == {550}
+    sizes = {str(one.independence): one.result.n for one in falsify(TRUE, rows).findings}
+    assert set(sizes.values()) == {550}
     graph = CausalGraph("age -> smoker -> scan")
     pictured = falsify(graph, rows | {"scan": np.zeros((600, 1, 4, 4))})
     assert not pictured.findings

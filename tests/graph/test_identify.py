@@ -50,17 +50,17 @@ def test_every_query_is_answered_exactly_or_refused_rightly(size):
         names = random.Random(seed).sample(graph.nodes, size)
         x, y = set(names[: 1 + seed % 2]), {names[-1]}
         z = {names[2]} if seed % 3 == 0 and names[2] not in x | y else set()
-        found = identify(graph, CausalQuery(tuple(y), tuple(x), tuple(z)))
+        identified = identify(graph, CausalQuery(tuple(y), tuple(x), tuple(z)))
         if not z:
-            assert bool(found) is line_by_line(graph, y, x), (graph, x, y)
-        refused += not found
-        if not found:
-            assert "(a hedge)" in found.reason
-            assert found.formula is None
+            assert bool(identified) is line_by_line(graph, y, x), (graph, x, y)
+        refused += not identified
+        if not identified:
+            assert "(a hedge)" in identified.reason
+            assert identified.formula is None
             continue
         model = Tables(graph, seed)
-        assert found.formula is not None
-        answer = evaluate(found.formula, model.observed(), graph.nodes)
+        assert identified.formula is not None
+        answer = evaluate(identified.formula, model.observed(), graph.nodes)
         for at in product((0, 1), repeat=len(x)):
             set_to = dict(zip(sorted(x), at, strict=True))
             values = model.values(set_to)
@@ -68,8 +68,8 @@ def test_every_query_is_answered_exactly_or_refused_rightly(size):
             truth = truth / truth.sum(sorted(y | z).index(min(y)), keepdims=True)
             where = tuple(set_to.get(name, slice(None)) for name in graph.nodes)
             mine = np.broadcast_to(answer, [2] * size)[where].squeeze()
-            kept = [name for name in graph.nodes if name not in x]
-            spread = [kept.index(name) for name in sorted(y | z)]
+            others = [name for name in graph.nodes if name not in x]
+            spread = [others.index(name) for name in sorted(y | z)]
             shown = np.moveaxis(mine, spread, range(len(spread)))
             for cell in np.ndindex(truth.shape):
                 np.testing.assert_allclose(shown[cell], truth[cell], atol=1e-9)
@@ -91,17 +91,17 @@ def test_counterfactuals_of_random_models():
         unaffected = y not in graph.descendants(x)
         if not seen or (unaffected and y in seen):
             continue
-        found = identify(graph, CausalQuery((y,), (x,), tuple(seen), factual=True))
-        if not found:
+        identified = identify(graph, CausalQuery((y,), (x,), tuple(seen), factual=True))
+        if not identified:
             continue
-        methods.add(found.method)
+        methods.add(identified.method)
         model = Tables(graph, seed)
         fact = model.values()
-        assert found.formula is not None
-        answer = evaluate(found.formula, model.observed(), graph.nodes)
+        assert identified.formula is not None
+        answer = evaluate(identified.formula, model.observed(), graph.nodes)
         axes = [
             *graph.nodes,
-            *(f"{k}'" for k in graph.nodes if f"{k}'" in variables(found.formula)),
+            *(f"{k}'" for k in graph.nodes if f"{k}'" in variables(identified.formula)),
         ]
         for was in product((0, 1), repeat=len(seen)):
             evidence = dict(zip(seen, was, strict=True))
@@ -115,7 +115,10 @@ def test_counterfactuals_of_random_models():
                     for name, n in zip(axes, answer.shape, strict=True)
                 )
                 np.testing.assert_allclose(
-                    answer[at], chance / model.chance[rows].sum(), atol=1e-9, err_msg=str(found)
+                    answer[at],
+                    chance / model.chance[rows].sum(),
+                    atol=1e-9,
+                    err_msg=str(identified),
                 )
     assert methods >= {"no effect", "back-door", "ID* algorithm"}
 
@@ -123,13 +126,15 @@ def test_counterfactuals_of_random_models():
 def test_what_is_seen_is_not_set_where_it_acts_on_other_evidence():
     """Were c set, not seen, d would tell no longer of w given that c; m tells of nothing."""
     graph = CausalGraph("x -> {m y}; c -> {y d}; d <-> w; w -> y")
-    found = identify(graph, "P(y_{x} | c, d, m)")
+    identified = identify(graph, "P(y_{x} | c, d, m)")
     one = identify(graph, "P(y | do(x), c, d)")
     model = Tables(graph, 3)
     fact, imagined = model.values(), model.values({"x": 1})
-    assert found.formula is not None
+    assert identified.formula is not None
     assert one.formula is not None
-    answers = [evaluate(f, model.observed(), graph.nodes) for f in (found.formula, one.formula)]
+    answers = [
+        evaluate(f, model.observed(), graph.nodes) for f in (identified.formula, one.formula)
+    ]
     for c, d in product((0, 1), repeat=2):
         rows = (fact["c"] == c) & (fact["d"] == d) & (fact["m"] == 1)
         truth = model.chance[rows & (imagined["y"] == 1)].sum() / model.chance[rows].sum()
@@ -160,16 +165,16 @@ def test_what_is_seen_is_not_set_where_it_acts_on_other_evidence():
     ],
 )
 def test_textbook_formulas(graph, query, method, formula):
-    found = identify(CausalGraph(graph), query)
-    assert found.identified
-    assert (found.method, str(found.formula)) == (method, formula)
-    assert f"is identified: {method}" in str(found)
+    answer = identify(CausalGraph(graph), query)
+    assert answer.identified
+    assert (answer.method, str(answer.formula)) == (method, formula)
+    assert f"is identified: {method}" in str(answer)
 
 
 def test_what_is_not_identified_says_why():
-    found = identify(BOW, "P(y | do(x))")
-    assert not found
-    assert str(found).splitlines() == [
+    answer = identify(BOW, "P(y | do(x))")
+    assert not answer
+    assert str(answer).splitlines() == [
         "P(y | do(x)) is not identified",
         "  hidden common causes (x <-> y) join {x, y}, all of which act on {y}: what x does to it "
         "cannot be told from what they share (a hedge)",
@@ -186,8 +191,8 @@ def test_what_is_not_identified_says_why():
 
 def test_a_set_of_ones_own_to_adjust_for():
     graph = CausalGraph("u -> {x c}; v -> {c y}; x -> y; z -> {x y}")
-    found = identify(graph, "P(y | do(x))", adjust=["z", "u"])
-    assert str(found.formula) == "Σ_{u, z} P(y | u, x, z) P(u, z)"
+    answer = identify(graph, "P(y | do(x))", adjust=["z", "u"])
+    assert str(answer.formula) == "Σ_{u, z} P(y | u, x, z) P(u, z)"
     with pytest.raises(ValueError, match="it opens the path x <- u -> c <- v -> y, by the coll"):
         identify(graph, "P(y | do(x))", adjust=["z", "c"])
     with pytest.raises(ValueError, match=r"adjust: expected a query such as P\(y \| do\(x\)\)"):
@@ -231,31 +236,31 @@ ROW = {"x": 1, "m": 0.1, "y": 2, "z": 0.0}
 
 
 def test_a_model_refuses_what_is_not_identified():
-    asked = model("x -> m -> y; x <-> m; z -> y", m=Flow(), y=GumbelMax())
-    assert asked.sample(3, seed=0).n == 3
-    assert asked.do(z=1.0).sample(3, seed=0).n == 3
-    assert asked.do(m=1.0).sample(3, seed=0).n == 3
+    refused = model("x -> m -> y; x <-> m; z -> y", m=Flow(), y=GumbelMax())
+    assert refused.sample(3, seed=0).n == 3
+    assert refused.do(z=1.0).sample(3, seed=0).n == 3
+    assert refused.do(m=1.0).sample(3, seed=0).n == 3
     with pytest.raises(ValueError, match=r"P\(m, y, z \| do\(x\)\) is not identified") as error:
-        asked.do(x=1).sample(3)
+        refused.do(x=1).sample(3)
     assert "hidden common causes (x <-> m)" in str(error.value)
     assert "identified by themselves are: z." in str(error.value)
     with pytest.raises(ValueError, match="counterfactual is not identified: m: its mechanism"):
-        asked.counterfactual(ROW, do={"x": 0})
-    noise = asked.abduct(ROW, seed=0)
+        refused.counterfactual(ROW, do={"x": 0})
+    noise = refused.abduct(ROW, seed=0)
     with pytest.raises(ValueError, match="counterfactual is not identified: m: its mechanism"):
-        asked.do(x=0).predict(noise)
-    assert asked.counterfactual(ROW, do={"z": 1.0}, seed=0)["m"] == torch_like(0.1)
+        refused.do(x=0).predict(noise)
+    assert refused.counterfactual(ROW, do={"z": 1.0}, seed=0)["m"] == torch_like(0.1)
 
 
 def test_effects_and_densities_are_refused_like_samples():
     kinds = {"x": Binary(), "y": Continuous(), "m": Continuous()}
-    asked = SCM("x -> {y m}; x <-> m", kinds)
+    refused = SCM("x -> {y m}; x <-> m", kinds)
     row = {"x": [1], "y": [0.0], "m": [0.1]}
-    assert effects.average(asked, {"x": 1}, "y", n=5, seed=0).n == 5
+    assert effects.average(refused, {"x": 1}, "y", n=5, seed=0).n == 5
     for ask in (
-        lambda: effects.average(asked, {"x": 1}, "m", n=5, seed=0),
-        lambda: asked.do(x=1).log_prob(row),
-        lambda: asked.do(x=1).sample(5),
+        lambda: effects.average(refused, {"x": 1}, "m", n=5, seed=0),
+        lambda: refused.do(x=1).log_prob(row),
+        lambda: refused.do(x=1).sample(5),
     ):
         with pytest.raises(ValueError, match=r"m \| do\(x\)\) is not identified"):
             ask()
@@ -274,10 +279,10 @@ def torch_like(value):
 
 
 def test_a_model_that_is_told_to_answers():
-    asked = model("x -> m -> y; x <-> m; z -> y", m=Flow(), y=GumbelMax())
-    asked.unidentified = "allow"
-    assert asked.do(x=1).sample(3, seed=0).n == 3
-    assert asked.counterfactual(ROW, do={"x": 0}, seed=0)["x"] == 0
+    permitted = model("x -> m -> y; x <-> m; z -> y", m=Flow(), y=GumbelMax())
+    permitted.unidentified = "allow"
+    assert permitted.do(x=1).sample(3, seed=0).n == 3
+    assert permitted.counterfactual(ROW, do={"x": 0}, seed=0)["x"] == 0
 
 
 def test_known_mechanisms_and_markovian_models_are_not_refused():
@@ -303,10 +308,10 @@ def test_shifts_and_noise_that_others_tell_of():
 
 
 def test_a_model_says_which_assumption_carries_a_counterfactual():
-    found = identify(model("x -> m -> y", m=Flow(), y=GumbelMax()), "P(y_{x} | x, m, y)")
-    assert found.method == "assumption"
-    assert found.assumptions["m"].startswith("monotone in Gaussian noise")
-    assert found.assumptions["y"].startswith("Gumbel-max noise")
-    assert not found.obstacles
-    again = identify(model("x -> m -> y", m=Flow(), y=GumbelMax()).do(m=1.0), "P(y_{x} | x, y)")
-    assert again.assumptions["m"].startswith("set by intervention")
+    answer = identify(model("x -> m -> y", m=Flow(), y=GumbelMax()), "P(y_{x} | x, m, y)")
+    assert answer.method == "assumption"
+    assert answer.assumptions["m"].startswith("monotone in Gaussian noise")
+    assert answer.assumptions["y"].startswith("Gumbel-max noise")
+    assert not answer.obstacles
+    repeated = identify(model("x -> m -> y", m=Flow(), y=GumbelMax()).do(m=1.0), "P(y_{x} | x, y)")
+    assert repeated.assumptions["m"].startswith("set by intervention")

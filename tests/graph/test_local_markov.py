@@ -47,12 +47,12 @@ def test_all_separations_follow_from_the_basis(size, count):
 def test_one_for_each_pair_that_can_be_separated():
     for seed in range(60):
         graph = random_graph(100 + seed, 5, hidden=True)
-        found = {frozenset((s.x, s.y)) for s in implications(graph)}
-        assert len(found) == len(implications(graph))
+        pairs = {frozenset((s.x, s.y)) for s in implications(graph)}
+        assert len(pairs) == len(implications(graph))
         for x, y in combinations(graph.nodes, 2):
             rest = set(graph.nodes) - {x, y}
             separable = any(moral_separated(graph, {x}, {y}, known) for known in subsets(rest))
-            assert (frozenset((x, y)) in found) is separable
+            assert (frozenset((x, y)) in pairs) is separable
 
 
 def test_without_hidden_causes_it_is_the_markov_condition():
@@ -77,7 +77,7 @@ def test_two_hundred_nodes():
         nodes=names,
         bidirected=[pair for pair in combinations(names, 2) if rng.random() < 0.005],
     )
-    found = implications(graph)
-    assert len(found) > 10_000
-    for one in rng.sample(found, 40):
+    independencies = implications(graph)
+    assert len(independencies) > 10_000
+    for one in rng.sample(independencies, 40):
         assert graph.d_separated(one.x, one.y, one.given)

@@ -19,17 +19,17 @@ def test_the_answer_and_all_its_reasons(hidden):
         for x, y in combinations(graph.nodes, 2):
             paths = set(graph.paths(x, y))
             for known in subsets(set(graph.nodes) - {x, y}):
-                found = separation(graph, x, y, known, limit=1000)
-                assert bool(found) is found.separated is graph.d_separated(x, y, known)
-                assert set(found.open) == {path for path in paths if path.is_open(known)}
-                assert {*found.open, *found.blocked} == paths
-                assert found.complete
+                answer = separation(graph, x, y, known, limit=1000)
+                assert bool(answer) is answer.separated is graph.d_separated(x, y, known)
+                assert set(answer.open) == {path for path in paths if path.is_open(known)}
+                assert {*answer.open, *answer.blocked} == paths
+                assert answer.complete
                 shortest = open_path(graph, x, y, known)
-                assert (shortest is None) is found.separated
+                assert (shortest is None) is answer.separated
                 if shortest is not None:
-                    assert shortest in found.open
-                    assert len(shortest.nodes) == len(found.open[0].nodes)
-                assert (y in connected(graph, x, known)) is not found.separated
+                    assert shortest in answer.open
+                    assert len(shortest.nodes) == len(answer.open[0].nodes)
+                assert (y in connected(graph, x, known)) is not answer.separated
 
 
 def test_sets_and_a_limit():
@@ -37,12 +37,12 @@ def test_sets_and_a_limit():
         graph = random_graph(500 + seed, 8, hidden=True)
         names = random.Random(seed).sample(graph.nodes, 8)
         x, y, known = names[:2], names[2:4], names[4:6]
-        found = separation(graph, x, y, known, limit=2)
-        assert found.separated is graph.d_separated(x, y, known)
-        assert bool(found.open) is not found.separated
-        assert all(path.is_open(known) for path in found.open)
-        assert not any(path.is_open(known) for path in found.blocked)
-        assert len({*found.open, *found.blocked}) <= 3
+        answer = separation(graph, x, y, known, limit=2)
+        assert answer.separated is graph.d_separated(x, y, known)
+        assert bool(answer.open) is not answer.separated
+        assert all(path.is_open(known) for path in answer.open)
+        assert not any(path.is_open(known) for path in answer.blocked)
+        assert len({*answer.open, *answer.blocked}) <= 3
 
 
 def test_paths_come_shorter_first():
@@ -55,8 +55,8 @@ def test_paths_come_shorter_first():
 def test_it_prints_what_blocks_each_path():
     graph = CausalGraph("size -> {treatment recovery}; {treatment recovery} -> cost -> debt")
     graph = CausalGraph(graph.edges, bidirected=[("size", "cost")])
-    said = str(separation(graph, "treatment", "recovery", given=["size", "debt"]))
-    assert said.splitlines() == [
+    text = str(separation(graph, "treatment", "recovery", given=["size", "debt"]))
+    assert text.splitlines() == [
         "treatment and recovery are not separated given size, debt",
         "  open: treatment -> cost <- recovery, for cost (a collider) has an effect that is given",
         "  blocked: treatment <- size -> recovery, by size (a fork, given)",
@@ -67,17 +67,17 @@ def test_it_prints_what_blocks_each_path():
         "a and b are separated",
         "  no path joins them",
     ]
-    few = separation(CausalGraph("a -> {b1 b2 b3} -> c"), "a", "c", limit=2)
-    assert str(few).endswith("  and other paths")
+    answer = separation(CausalGraph("a -> {b1 b2 b3} -> c"), "a", "c", limit=2)
+    assert str(answer).endswith("  and other paths")
 
 
 def test_a_big_graph_is_answered_without_all_its_paths():
     rng = random.Random(0)
     names = [f"v{i}" for i in range(120)]
     graph = CausalGraph([pair for pair in combinations(names, 2) if rng.random() < 0.08])
-    found = separation(graph, "v0", "v110", given=["v50", "v60"])
-    assert not found.complete
-    assert found.separated is graph.d_separated("v0", "v110", ["v50", "v60"])
+    answer = separation(graph, "v0", "v110", given=["v50", "v60"])
+    assert not answer.complete
+    assert answer.separated is graph.d_separated("v0", "v110", ["v50", "v60"])
     assert len(list(islice(graph.paths("v0", "v110"), 5))) == 5
 
 

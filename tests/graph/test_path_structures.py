@@ -24,14 +24,14 @@ from rung3.graph import CausalGraph, structures
 )
 def test_figure_11(text, kind, marginally, given_middle):
     graph = CausalGraph(text)
-    found = [one for one in structures(graph, ends=("x1", "x2")) if one.kind == kind]
-    assert [one.middle for one in found] == ["x3"]
-    assert set(found[0].ends) == {"x1", "x2"}
-    assert not found[0].shielded
+    listed = [one for one in structures(graph, ends=("x1", "x2")) if one.kind == kind]
+    assert [one.middle for one in listed] == ["x3"]
+    assert set(listed[0].ends) == {"x1", "x2"}
+    assert not listed[0].shielded
     assert graph.d_separated("x1", "x2") is marginally
     assert graph.d_separated("x1", "x2", given="x3") is given_middle
     first = "independent" if marginally else "dependent"
-    assert f"are {first} by this path" in str(found[0])
+    assert f"are {first} by this path" in str(listed[0])
     joined = CausalGraph(f"{text}; x1 -> x2")
     assert all(one.shielded for one in structures(joined, kind, ends=("x1", "x2")))
 
@@ -39,14 +39,14 @@ def test_figure_11(text, kind, marginally, given_middle):
 def test_all_of_a_random_graph():
     for seed in range(30):
         graph = random_graph(seed, 6, hidden=True)
-        found = list(structures(graph))
+        listed = list(structures(graph))
         triples = Counter(
             (path.turns[path.nodes[1]], frozenset((path, path.nodes[1])))
             for x, y in combinations(graph.nodes, 2)
             for path in graph.paths(x, y)
             if len(path.nodes) == 3
         )
-        kinds = Counter(one.kind for one in found)
+        kinds = Counter(one.kind for one in listed)
         assert {k: n for k, n in kinds.items() if k != "M"} == Counter(k for k, _ in triples)
         ems = {
             frozenset((str(path), _reverse(path)))
@@ -58,7 +58,7 @@ def test_all_of_a_random_graph():
         assert mine == ems
         assert kinds["M"] == len(ems)
         for kind in ("chain", "fork", "collider", "M"):
-            assert list(structures(graph, kind)) == [one for one in found if one.kind == kind]
+            assert list(structures(graph, kind)) == [one for one in listed if one.kind == kind]
 
 
 def _is_m(path):

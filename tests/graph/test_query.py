@@ -34,10 +34,10 @@ from rung3.graph import CausalQuery, read_query
     ],
 )
 def test_queries_are_read(text, query, rung):
-    found = read_query(text)
-    assert found == query
-    assert found.rung == rung
-    assert read_query(str(found)) == found
+    parsed = read_query(text)
+    assert parsed == query
+    assert parsed.rung == rung
+    assert read_query(str(parsed)) == parsed
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,9 @@ def agree(seeds):
             one: experiment(elsewhere(model, one.differs, (seed, at)), one.do)
             for at, one in enumerate(sources)
         }
-        found = answer.evaluate(tables, graph.nodes)
+        estimate = answer.evaluate(tables, graph.nodes)
         right = truth(model, query)
-        assert found == pytest.approx(right, abs=1e-9), (str(graph), sources, str(answer))
+        assert estimate == pytest.approx(right, abs=1e-9), (str(graph), sources, str(answer))
     return counts
 
 
@@ -112,8 +112,8 @@ def recovers(seeds):
         gone = tuple(at for at, name in enumerate(graph.nodes) if name not in census.only)
         tables = {Source(selected="s"): selected_table(model, graph)}
         tables |= {one: model.observed().sum(gone, keepdims=True) for one in also}
-        found = answer.evaluate(tables, graph.nodes)
-        assert found == pytest.approx(truth(model, query), abs=1e-9), (str(graph), str(answer))
+        estimate = answer.evaluate(tables, graph.nodes)
+        assert estimate == pytest.approx(truth(model, query), abs=1e-9), (str(graph), str(answer))
     return counts
 
 

@@ -218,8 +218,8 @@ def test_dowhy_itself() -> None:
     gcm.fit(theirs, pd.DataFrame(rows))
     model = from_dowhy(theirs)
     fit(model, rows, epochs=2, progress=False)
-    told = model.counterfactual(rows, do={"x": 1.0})["y"].numpy()
+    answer = model.counterfactual(rows, do={"x": 1.0})["y"].numpy()
     their = gcm.counterfactual_samples(
         theirs, {"x": lambda _: 1.0}, observed_data=pd.DataFrame(rows)
     )["y"]
-    assert told == pytest.approx(their.to_numpy(), abs=1e-3)
+    assert answer == pytest.approx(their.to_numpy(), abs=1e-3)

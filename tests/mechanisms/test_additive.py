@@ -52,9 +52,9 @@ def test_a_counterfactual_moves_every_row_alike() -> None:
     seen = torch.linspace(-3, 3, 200)
     mechanism.calibrate(seen.sin() + torch.randn(200), {"x": seen})
     y, x = torch.tensor([-3.0, 0.0, 40.0]), torch.zeros(3)
-    again = mechanism.predict(mechanism.abduct(y, {"x": x}), {"x": x + 2})
-    assert (again - y).abs().min() > 0.1
-    assert torch.allclose(again - y, (again - y)[:1].expand(3), atol=1e-4)
+    repeated = mechanism.predict(mechanism.abduct(y, {"x": x}), {"x": x + 2})
+    assert (repeated - y).abs().min() > 0.1
+    assert torch.allclose(repeated - y, (repeated - y)[:1].expand(3), atol=1e-4)
 
 
 def test_a_spread_scales_the_noise_and_stays_within_what_was_seen() -> None:
@@ -65,8 +65,8 @@ def test_a_spread_scales_the_noise_and_stays_within_what_was_seen() -> None:
     mechanism = AdditiveNoise(spread=True).bind("y", Continuous(), {"x": Continuous()})
     mechanism.calibrate(y, {"x": x})
     noise = mechanism.abduct(torch.tensor([1.0]), {"x": torch.zeros(1)})
-    told = mechanism.predict(noise, {"x": torch.ones(1)})
-    assert told.item() == pytest.approx(1 + math.exp(0.5), abs=0.2)
+    predicted = mechanism.predict(noise, {"x": torch.ones(1)})
+    assert predicted.item() == pytest.approx(1 + math.exp(0.5), abs=0.2)
     far = {"x": torch.tensor([2.0, 1e3])}
     low, high = (mechanism.predict(torch.full((2,), u), far) for u in (-1.0, 1.0))
     assert (high - low)[1] < 2 * (high - low)[0]
@@ -81,8 +81,8 @@ def test_the_networks_learn_a_curve_and_noise_that_is_not_normal() -> None:
     data = {"x2": rows["x2"], "x3": rows["x3"]}
     fit(model, data, epochs=12, seed=0, progress=False)
     truth = world.counterfactual(test, do={"x2": 2.0})["x3"]
-    told = model.counterfactual({k: test[k] for k in data}, do={"x2": 2.0})["x3"]
-    assert (told - truth).abs().mean() < 0.15 < 1 < (test["x3"] - truth).abs().mean()
+    answer = model.counterfactual({k: test[k] for k in data}, do={"x2": 2.0})["x3"]
+    assert (answer - truth).abs().mean() < 0.15 < 1 < (test["x3"] - truth).abs().mean()
 
 
 @pytest.mark.parametrize("options", [{"degree": 1}, {}, {"spread": True}], ids=str)
@@ -133,9 +133,9 @@ def test_many_levels_get_their_means(options: dict[str, Any]) -> None:
 
 def test_the_wider_the_parents_the_fewer_units() -> None:
     for inputs in (1, 4, 5, 30, 80, 300):
-        made = Regression(inputs, 16)
-        assert made.weights.shape[-1] <= max(SCHEDULE.max_weights, 1 + inputs)
-        assert made.hidden == 16 or made.hidden < SCHEDULE.max_weights / inputs
+        networks = Regression(inputs, 16)
+        assert networks.weights.shape[-1] <= max(SCHEDULE.max_weights, 1 + inputs)
+        assert networks.hidden == 16 or networks.hidden < SCHEDULE.max_weights / inputs
 
 
 def test_heavy_tails_are_met_with_a_loss_that_bears_them() -> None:
@@ -178,6 +178,6 @@ def test_a_model_with_it_is_saved(tmp_path: object) -> None:
     rows = Rows({"x": torch.arange(50.0), "y": torch.arange(50.0) * 2})
     model = SCM("x -> y", mechanisms={"y": AdditiveNoise(degree=1)})
     fit(model, rows, epochs=1, progress=False)
-    again = load(model.save(f"{tmp_path}/model"))
-    one, other = (m.counterfactual(rows, do={"x": 0.0})["y"] for m in (model, again))
+    loaded = load(model.save(f"{tmp_path}/model"))
+    one, other = (m.counterfactual(rows, do={"x": 0.0})["y"] for m in (model, loaded))
     assert torch.equal(one, other)

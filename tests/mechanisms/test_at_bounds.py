@@ -38,8 +38,8 @@ def test_zeros_keep_their_probability_and_are_told_apart() -> None:
         assert (y == 0).double().mean().item() == pytest.approx(1 / 3, abs=0.03)
         assert y.mean().item() == pytest.approx(2, abs=0.15)
     at_zero = {"t": [0], "y": [0.0]}
-    again = model.counterfactual(at_zero, do={"t": 0}, particles=50, seed=0)["y"]
-    assert not again.any()
+    unchanged = model.counterfactual(at_zero, do={"t": 0}, particles=50, seed=0)["y"]
+    assert not unchanged.any()
     log_p = model.mechanisms["y"].log_prob(torch.zeros(1), {"t": torch.tensor([1])})
     assert log_p.exp().item() == pytest.approx(1 / 3, abs=0.03)
 
@@ -51,8 +51,8 @@ def test_it_is_saved_with_the_mechanism_within(tmp_path: object) -> None:
     )
     fit(model, rows, epochs=1, progress=False)
     assert model.mechanisms["y"].describe() == "AtBounds(AdditiveNoise(degree=1))"
-    again = load(model.save(f"{tmp_path}/model"))
-    one, other = (m.counterfactual(rows, do={"x": 30.0}, seed=0)["y"] for m in (model, again))
+    loaded = load(model.save(f"{tmp_path}/model"))
+    one, other = (m.counterfactual(rows, do={"x": 30.0}, seed=0)["y"] for m in (model, loaded))
     assert torch.equal(one, other)
 
 

@@ -82,12 +82,12 @@ def test_abduction_encodes_once_and_its_pass_decodes(
 
 def test_that_pass_yields_the_factual_reconstruction(mechanism: Autoencoder, family: str) -> None:
     x, parents = draw()
-    found = mechanism.infer(x, parents)
-    again = mechanism.mean(found.noise | {"eps": x}, parents)
-    seen = mechanism.pixels.mean(mechanism.pixels.params(found.raw))
-    torch.testing.assert_close(seen, again, atol=1e-6, rtol=0)
-    assert list(found.kl) == LAYERS[family]
-    assert {*found.kl} <= {*found.noise}
+    inferred = mechanism.infer(x, parents)
+    repeated = mechanism.mean(inferred.noise | {"eps": x}, parents)
+    seen = mechanism.pixels.mean(mechanism.pixels.params(inferred.raw))
+    torch.testing.assert_close(seen, repeated, atol=1e-6, rtol=0)
+    assert list(inferred.kl) == LAYERS[family]
+    assert {*inferred.kl} <= {*inferred.noise}
 
 
 def test_many_particles_are_decoded_a_few_at_a_time(
@@ -127,12 +127,12 @@ def test_the_bound_is_the_likelihood_less_the_divergences(
     torch.manual_seed(3)
     bound = mechanism.log_prob(x, parents)
     torch.manual_seed(3)
-    found = mechanism.infer(x, parents)
-    params = mechanism.pixels.params(found.raw)
+    inferred = mechanism.infer(x, parents)
+    params = mechanism.pixels.params(inferred.raw)
     likelihood = mechanism.pixels.log_prob(x, params).sum((1, 2, 3))
-    torch.testing.assert_close(bound, likelihood - sum(found.kl.values()))
-    assert list(found.kl) == LAYERS[family]
-    assert all((part > 0).all() for part in found.kl.values())
+    torch.testing.assert_close(bound, likelihood - sum(inferred.kl.values()))
+    assert list(inferred.kl) == LAYERS[family]
+    assert all((part > 0).all() for part in inferred.kl.values())
 
 
 def test_the_loss_in_evaluation_is_the_negative_bound_and_takes_no_step(
@@ -191,8 +191,8 @@ def test_real_pixels_under_a_likelihood_of_levels_are_refused_with_one_that_work
     bound = perturbed(FAMILIES[family](likelihood="gaussian"), real)
     _, parents = draw()
     x = torch.rand(5, 1, 8, 8)
-    again = bound.predict(bound.abduct(x, parents), parents)
-    torch.testing.assert_close(again, x, atol=1e-5, rtol=0)
+    reconstruction = bound.predict(bound.abduct(x, parents), parents)
+    torch.testing.assert_close(reconstruction, x, atol=1e-5, rtol=0)
 
 
 def test_other_variables_and_noise_of_the_wrong_form_are_refused(family: str) -> None:

@@ -49,8 +49,8 @@ def test_what_it_draws_follows_the_formula() -> None:
     noise = mechanism.sample_noise(20_000, {"digit": digit}, torch.Generator().manual_seed(0))
     drawn = mechanism.predict(noise, {"digit": digit})
     usual, far = stats.norm(3.3, 0.2), stats.uniform(1.5, 4.5)
-    found = stats.kstest(drawn, lambda x: 0.7 * usual.cdf(x) + 0.3 * far.cdf(x))
-    assert found.pvalue > 1e-3
+    test = stats.kstest(drawn, lambda x: 0.7 * usual.cdf(x) + 0.3 * far.cdf(x))
+    assert test.pvalue > 1e-3
 
 
 def test_the_density_is_that_of_the_formula() -> None:
@@ -147,7 +147,7 @@ def test_it_is_saved(tmp_path: Any) -> None:
         variables={"hue": HUE},
         mechanisms={"size": Equation("u"), "hue": Contaminated("size", 0.1, 0.1, (0.2, 0.4))},
     )
-    again = load(model.save(tmp_path / "model"))
-    assert again.variables["hue"] == HUE
-    assert again.mechanisms["hue"].config() == model.mechanisms["hue"].config()
-    assert torch.equal(again.sample(50, seed=1)["hue"], model.sample(50, seed=1)["hue"])
+    loaded = load(model.save(tmp_path / "model"))
+    assert loaded.variables["hue"] == HUE
+    assert loaded.mechanisms["hue"].config() == model.mechanisms["hue"].config()
+    assert torch.equal(loaded.sample(50, seed=1)["hue"], model.sample(50, seed=1)["hue"])

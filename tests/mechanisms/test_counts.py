@@ -28,14 +28,14 @@ def test_the_contract(mechanism: Counts) -> None:
 
 def known(family: Any, mean: float, size: float, zeros: float) -> Counts:
     """A mechanism without parents whose parameters are set."""
-    made = Counts(family, zeros=zeros > 0).bind("k", COUNT, {})
+    mechanism = Counts(family, zeros=zeros > 0).bind("k", COUNT, {})
     values = [torch.tensor(mean).log()]
     values += [torch.tensor(zeros).logit()] if zeros else []
     with torch.no_grad():
-        next(made.network.parameters()).copy_(torch.stack(values))
+        next(mechanism.network.parameters()).copy_(torch.stack(values))
         if family != "poisson":
-            made.log_size.copy_(torch.tensor(size).log())
-    return made
+            mechanism.log_size.copy_(torch.tensor(size).log())
+    return mechanism
 
 
 @pytest.mark.parametrize("family", ["poisson", "negative binomial"])
@@ -84,8 +84,8 @@ def regression(n: int, dispersed: bool, zeros: bool) -> dict[str, torch.Tensor]:
             torch.manual_seed(2)
             mean = mean * torch.distributions.Gamma(2.0, 2.0).sample((n,))
     k = torch.poisson(mean, generator=g)
-    own = torch.rand(n, generator=g) < 1 / 3
-    return {"x": x, "k": torch.where(own, 0.0, k) if zeros else k}
+    zeroed = torch.rand(n, generator=g) < 1 / 3
+    return {"x": x, "k": torch.where(zeroed, 0.0, k) if zeros else k}
 
 
 @pytest.mark.parametrize("dispersed", [False, True])
@@ -114,8 +114,8 @@ def test_a_counterfactual_count_is_a_count_and_keeps_its_rank(tmp_path: object) 
     assert same.tolist() == [1, 7]
     assert (more >= same).all()
     assert (more == more.round()).all()
-    again = load(model.save(f"{tmp_path}/model"))
-    assert torch.equal(again.counterfactual(row, do={"x": 1.0}, seed=0)["k"], more)
+    loaded = load(model.save(f"{tmp_path}/model"))
+    assert torch.equal(loaded.counterfactual(row, do={"x": 1.0}, seed=0)["k"], more)
 
 
 @pytest.mark.parametrize(
@@ -155,5 +155,5 @@ def test_the_average_effect_on_a_count() -> None:
         weight, bias = model.mechanisms["k"].parameters()
         weight.fill_(0.5 * torch.log(torch.tensor(2.0)))  # t is coded -1 and 1
         bias.fill_(torch.log(torch.tensor(4.0)) + 0.5 * torch.log(torch.tensor(2.0)))
-    found = effects.average(model, {"t": 1}, "k", versus={"t": 0}, n=20_000, seed=0)
-    assert float(found.effect) == pytest.approx(4, abs=0.1)
+    estimate = effects.average(model, {"t": 1}, "k", versus={"t": 0}, n=20_000, seed=0)
+    assert float(estimate.effect) == pytest.approx(4, abs=0.1)

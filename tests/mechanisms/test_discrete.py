@@ -78,10 +78,10 @@ def test_the_posterior_is_the_prior_kept_where_it_gives_the_value(family: Any, k
     """Abduction against rejection sampling, by each coordinate and all pairwise differences."""
     mechanism, n = fixed(family, FACTUAL), 40_000
     prior = mechanism.sample_noise(n, {}, stream(1, "prior"))
-    kept = prior[mechanism.predict(prior, {}) == k].reshape(-1, *prior.shape[1:])
-    value = torch.full((len(kept),), k)
-    found = mechanism.abduct(value, {}, generator=stream(1, "found"))
-    for mine, theirs in zip(columns(found), columns(kept), strict=True):
+    accepted = prior[mechanism.predict(prior, {}) == k].reshape(-1, *prior.shape[1:])
+    value = torch.full((len(accepted),), k)
+    abducted = mechanism.abduct(value, {}, generator=stream(1, "found"))
+    for mine, theirs in zip(columns(abducted), columns(accepted), strict=True):
         assert stats.ks_2samp(mine.numpy(), theirs.numpy()).pvalue > 1e-4
 
 
@@ -331,8 +331,8 @@ def test_a_table_is_the_conditional_distribution(family: Any) -> None:
         probabilities = mechanism.log_prob(torch.tensor([0, 1]), one).exp()
         torch.testing.assert_close(probabilities, table[a, b])
         possible = value[:50]
-        again = mechanism.abduct(possible, {k: v[:50] for k, v in given.items()})
-        back = mechanism.predict(again, {k: v[:50] for k, v in given.items()})
+        repeated = mechanism.abduct(possible, {k: v[:50] for k, v in given.items()})
+        back = mechanism.predict(repeated, {k: v[:50] for k, v in given.items()})
         assert torch.equal(back, possible)
 
 
@@ -394,9 +394,9 @@ def test_a_counted_table_is_saved_and_has_an_alternative(tmp_path: object) -> No
     kinds = {"ward": Categorical(3), "y": Categorical(4)}
     model = SCM("ward -> y", kinds, {"y": GumbelMax(prior=0.5)})
     fit(model, rows, epochs=1, progress=False)
-    again = load(model.save(f"{tmp_path}/model"))
+    restored = load(model.save(f"{tmp_path}/model"))
     learned: Any = model.mechanisms["y"]
-    loaded: Any = again.mechanisms["y"]
+    loaded: Any = restored.mechanisms["y"]
     table = learned.log_probs({"ward": torch.arange(3)}, 3)
     assert torch.equal(loaded.log_probs({"ward": torch.arange(3)}, 3), table)
     other = loaded.alternatives()[0]

@@ -125,9 +125,9 @@ def test_each_row_is_encoded_for_itself() -> None:
 def test_statistics_and_weights_are_saved() -> None:
     encoder, parents = ParentEncoder(MIXED), draw(50)
     encoder.calibrate(parents)
-    again = ParentEncoder(MIXED)
-    again.load_state_dict(encoder.state_dict())
-    assert torch.equal(again(parents, 50), encoder(parents, 50))
+    other = ParentEncoder(MIXED)
+    other.load_state_dict(encoder.state_dict())
+    assert torch.equal(other(parents, 50), encoder(parents, 50))
 
 
 def test_without_parents_there_are_no_features_and_a_network_is_a_learned_constant() -> None:

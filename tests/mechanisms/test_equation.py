@@ -94,8 +94,8 @@ def test_density_by_change_of_variables(case: str) -> None:
     function, noise, truth = CLOSED_FORMS[case]
     mechanism = bound(function, noise)
     expected = by_finite_differences(mechanism, X) if truth is None else truth(X)
-    found = mechanism.log_prob(torch.tensor(X, dtype=torch.float32), {})
-    np.testing.assert_allclose(found.numpy(force=True), expected, atol=2e-4)
+    density = mechanism.log_prob(torch.tensor(X, dtype=torch.float32), {})
+    np.testing.assert_allclose(density.numpy(force=True), expected, atol=2e-4)
 
 
 @pytest.mark.parametrize("case", CLOSED_FORMS)
@@ -111,8 +111,8 @@ def test_noise_is_found_whatever_the_shape_of_a_monotone_equation(case: str) -> 
 def test_the_direction_may_differ_between_rows(function: str) -> None:
     mechanism = bound(function)
     a, u = torch.tensor([2.0, -2.0, 0.5, -30.0]), torch.tensor([0.3, 0.3, -1.5, 2.0])
-    found = mechanism.abduct(mechanism.predict(u, {"a": a}), {"a": a})
-    torch.testing.assert_close(found, u)
+    abducted = mechanism.abduct(mechanism.predict(u, {"a": a}), {"a": a})
+    torch.testing.assert_close(abducted, u)
 
 
 def test_noise_far_from_its_bulk_is_found() -> None:
@@ -134,8 +134,8 @@ def test_what_is_found_is_differentiable_in_value_and_parents() -> None:
 
 def test_gradients_of_the_density_are_those_of_the_closed_form() -> None:
     x = torch.tensor([0.5, 2.0], requires_grad=True)
-    found = bound("exp(u)", inverse="log(x)").log_prob(x, {})
-    slope = torch.autograd.grad(found.sum(), x)[0]
+    density = bound("exp(u)", inverse="log(x)").log_prob(x, {})
+    slope = torch.autograd.grad(density.sum(), x)[0]
     torch.testing.assert_close(slope, -(1 + x.detach().log()) / x.detach())
 
 
@@ -319,10 +319,10 @@ def test_noise_by_name_is_drawn_and_weighed_as_scipy_does(noise: str) -> None:
 def test_copies_draw_the_same_noise_and_the_configuration_keeps_it(noise: str) -> None:
     mechanism = bound("u", noise)
     name, parameters = noise.rstrip(")").split("(")
-    made = NOISES[name](*map(float, parameters.split(",")))
-    again = Equation(**bound("u", made).config()).bind("x", Continuous(), {})
+    family = NOISES[name](*map(float, parameters.split(",")))
+    twin = Equation(**bound("u", family).config()).bind("x", Continuous(), {})
     drawn = whole(mechanism.sample_noise(5, {}, stream(0, "u")))
-    for copied in (copy.deepcopy(mechanism), copy.deepcopy(copy.deepcopy(again)), again):
+    for copied in (copy.deepcopy(mechanism), copy.deepcopy(copy.deepcopy(twin)), twin):
         assert torch.equal(whole(copied.sample_noise(5, {}, stream(0, "u"))), drawn)
 
 
@@ -428,10 +428,10 @@ def test_the_configuration_is_text_and_holds_what_was_given() -> None:
     mechanism = bound("exp(a + u)", td.Laplace(0.0, 0.1), "log(x) - a")
     config = mechanism.config()
     assert list(config) == ["function", "inverse", "noise"]
-    again = Equation(**config).bind("x", Continuous(), {"a": Continuous()})
-    assert again.config() == config
+    copied = Equation(**config).bind("x", Continuous(), {"a": Continuous()})
+    assert copied.config() == config
     x, parents = torch.tensor([2.0]), {"a": torch.tensor([1.0])}
-    assert torch.equal(again.log_prob(x, parents), mechanism.log_prob(x, parents))
+    assert torch.equal(copied.log_prob(x, parents), mechanism.log_prob(x, parents))
     assert bound("u").config() == {"function": "u"}
 
 
@@ -468,8 +468,8 @@ def test_an_inverse_does_not_depend_on_the_scale(shape: str, factor: float) -> N
     mechanism = bound(f"{factor!r}*({shape})" + " + 0*q" * ("q" not in shape))
     parents = {"q": torch.tensor([2.0, -1.0, 0.5])}
     u = torch.tensor([-0.7, 0.3, 2.1])
-    found = mechanism.abduct(mechanism.predict(u, parents), parents)
-    torch.testing.assert_close(found, u, rtol=1e-3, atol=1e-3)
+    abducted = mechanism.abduct(mechanism.predict(u, parents), parents)
+    torch.testing.assert_close(abducted, u, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("offset", OFFSETS)

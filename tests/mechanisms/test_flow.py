@@ -86,8 +86,8 @@ def test_the_density_is_that_of_the_noise_times_the_jacobian(support: str, splin
         size = variable.dim or 1
         log_det = torch.linalg.slogdet(jacobian.reshape(size, size)).logabsdet
         truth = td.Normal(0.0, 1.0).log_prob(noise(x[row], row)).sum() + log_det
-        found = flow.log_prob(x[row : row + 1], {"age": parents["age"][row : row + 1]})
-        torch.testing.assert_close(found[0], truth, rtol=1e-4, atol=1e-3)
+        density = flow.log_prob(x[row : row + 1], {"age": parents["age"][row : row + 1]})
+        torch.testing.assert_close(density[0], truth, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("support", SUPPORTS)
@@ -105,8 +105,8 @@ def test_values_and_parents_fifty_deviations_away_come_back(support: str) -> Non
     far = far.maximum(variable.lower + margin).minimum(variable.upper - margin)
     for value in (-50.0, -10.0, 0.0, 10.0, 50.0):
         parents = {"age": torch.full((len(far),), value)}
-        again = flow.predict(flow.abduct(far, parents), parents)
-        error = (again - far).abs() / (far.abs() + x.std(0))
+        repeated = flow.predict(flow.abduct(far, parents), parents)
+        error = (repeated - far).abs() / (far.abs() + x.std(0))
         assert error.max() < 1e-3
         assert error.median() < 1e-5
         assert flow.log_prob(far, parents).isfinite().all()
@@ -135,8 +135,8 @@ def test_training_starts_at_a_gaussian_of_the_data_whatever_the_parents(support:
     flow.calibrate(x, {"age": torch.randn(50)})
     real, _ = flow.to_real(x)
     expected = (real - real.mean(0)) / real.std(0, correction=0)
-    found = flow.abduct(x, {"age": 10 * torch.randn(50)})
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    noise = flow.abduct(x, {"age": 10 * torch.randn(50)})
+    torch.testing.assert_close(noise, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_without_splines_a_flow_is_a_conditional_gaussian() -> None:
@@ -352,5 +352,5 @@ def test_values_outside_the_training_range_are_told() -> None:
     x = torch.tensor([[0.0, 0.0], [1.0, math.pi]])
     assert flow.out_of_range(x + 50).tolist() == [False, False]
     flow.calibrate(x, {})
-    asked = torch.tensor([[0.0, 0.0], [1.0, 3.0], [1.1, 3.0], [0.5, -0.1]])
-    assert flow.out_of_range(asked).tolist() == [False, False, True, True]
+    values = torch.tensor([[0.0, 0.0], [1.0, 3.0], [1.1, 3.0], [0.5, -0.1]])
+    assert flow.out_of_range(values).tolist() == [False, False, True, True]

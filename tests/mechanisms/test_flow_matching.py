@@ -29,8 +29,8 @@ def perturbed(
     variable: Variable, parents: Mapping[str, Variable] = PARENTS, size: float = 0.1, **options: Any
 ) -> FlowMatching:
     """Bound, with random weights: at the start it is the identity."""
-    own: dict[str, Any] = {"hidden": (16, 2), "network": TINY, "steps": 6}
-    mechanism = FlowMatching(**own | options).bind("x", variable, parents)
+    small: dict[str, Any] = {"hidden": (16, 2), "network": TINY, "steps": 6}
+    mechanism = FlowMatching(**small | options).bind("x", variable, parents)
     generator = torch.Generator().manual_seed(0)
     for parameter in mechanism.parameters():
         parameter.data += size * torch.randn(parameter.shape, generator=generator)
@@ -60,10 +60,10 @@ def test_it_keeps_the_contract_of_a_mechanism(
 ) -> None:
     if options.get("coupling") == "optimal-transport":
         options = options | {"parent_weight": 10.0}
-    own: dict[str, Any] = {"hidden": (16, 1), "network": TINY, "steps": 2}
+    small: dict[str, Any] = {"hidden": (16, 1), "network": TINY, "steps": 2}
     values = {"a": torch.linspace(-2, 2, 400), "d": torch.arange(400) % 3}
-    few = values if parents and isinstance(variable, Continuous) else None
-    report = check_mechanism(FlowMatching(**own | options), variable, parents, values=few)
+    row_values = values if parents and isinstance(variable, Continuous) else None
+    report = check_mechanism(FlowMatching(**small | options), variable, parents, values=row_values)
     assert {"round trip", "particles", "saving", "seed"} <= {*report.passed}
 
 
@@ -122,9 +122,9 @@ def test_a_number_is_moved_and_stretched_by_its_parents() -> None:
     rows = {"a": a, "x": 3 * a + (a / 2).exp() * u}
     model = SCM("a -> x", mechanisms={"x": FlowMatching(hidden=(16, 1), steps=4)})
     fit(model, rows, only=["x"], epochs=4, batch_size=64, lr=1e-2, ema=0.99, progress=False)
-    few = {name: value[:500] for name, value in rows.items()}
-    imagined = model.counterfactual(few, do={"a": lambda a: 3 - a})["x"]
-    b = 3 - few["a"]
+    head = {name: value[:500] for name, value in rows.items()}
+    imagined = model.counterfactual(head, do={"a": lambda a: 3 - a})["x"]
+    b = 3 - head["a"]
     truth = 3 * b + (b / 2).exp() * u[:500]
     assert (imagined - truth).square().mean().sqrt() < 0.1 * rows["x"].std()
     assert model.fitted["x"]["coupling"] == "independent"
@@ -218,11 +218,11 @@ def test_the_graph_says_which_parents_changed() -> None:
     """What is set, and what descends from it; what is held did not change."""
     model = guidable()
     image = model.mechanisms["image"]
-    asked: list[frozenset[str]] = []
+    changes: list[frozenset[str]] = []
     original = FlowMatching.for_query
 
     def spy(self: Any, changed: Any = frozenset(), **options: Any) -> Any:
-        asked.append(frozenset(changed))
+        changes.append(frozenset(changed))
         return original(self, changed, **options)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -234,11 +234,11 @@ def test_the_graph_says_which_parents_changed() -> None:
             ({"c": 1, "b": 0.0}, [], {"b", "c"}),
         ):
             model.counterfactual(ROWS, do, hold=hold)
-            assert asked[-1] == changed
+            assert changes[-1] == changed
         model.do(a=1.0).sample(2, seed=0)
-        assert asked[-1] == {"a", "b"}
+        assert changes[-1] == {"a", "b"}
         model.sample(2, seed=0)
-        assert asked[-1] == frozenset()
+        assert changes[-1] == frozenset()
     assert image.changed == frozenset()
 
 
@@ -275,12 +275,12 @@ def test_bad_weights_are_refused(weight: Any) -> None:
 
 
 def test_the_explanation_says_how_an_answer_was_guided() -> None:
-    said = [
+    texts = [
         guidable().counterfactual(ROWS, {"a": 1.0}, guidance=w).explain().assumptions["image"]
         for w in (1, 2.5)
     ]
-    assert "guided" not in said[0]
-    assert said[1].endswith("guided: weight 2.5 of parents that changed, 1 of the rest")
+    assert "guided" not in texts[0]
+    assert texts[1].endswith("guided: weight 2.5 of parents that changed, 1 of the rest")
 
 
 def test_guidance_without_parents_left_out_in_training_is_refused_at_the_query() -> None:
@@ -312,9 +312,9 @@ def test_the_report_shows_amplification_with_guidance_and_without() -> None:
 
 def test_a_query_sets_steps_and_prediction_takes_those_of_abduction() -> None:
     model = guidable()
-    few = model.counterfactual(ROWS, do={"a": 1.0}, steps=1)["image"]
+    answer = model.counterfactual(ROWS, do={"a": 1.0}, steps=1)["image"]
     many = model.counterfactual(ROWS, do={"a": 1.0}, steps=9)["image"]
-    assert not torch.equal(few, many)
+    assert not torch.equal(answer, many)
     noise = model.abduct(ROWS, steps=9)
     assert torch.equal(model.do(a=1.0).predict(noise)["image"], many)
     assert not torch.equal(model.do(a=1.0).predict(noise, steps=1)["image"], many)
@@ -363,11 +363,11 @@ def test_particles_and_missing_causes_work() -> None:
 def test_a_fitted_model_is_saved_and_loaded(tmp_path: Any) -> None:
     model = guidable({"changed": 2.5, "rest": 1.0})
     model.save(tmp_path / "model")
-    again = load(tmp_path / "model")
-    assert again.mechanisms["image"].config() == model.mechanisms["image"].config()
+    loaded = load(tmp_path / "model")
+    assert loaded.mechanisms["image"].config() == model.mechanisms["image"].config()
     query = {"a": torch.tensor([1.0, 0.0])}
     expected = model.counterfactual(ROWS, do=query)["image"]
-    assert torch.equal(again.counterfactual(ROWS, do=query)["image"], expected)
+    assert torch.equal(loaded.counterfactual(ROWS, do=query)["image"], expected)
 
 
 def test_training_in_bfloat16_with_averaged_weights_goes_on_from_a_checkpoint(
@@ -379,8 +379,8 @@ def test_training_in_bfloat16_with_averaged_weights_goes_on_from_a_checkpoint(
 
     def model() -> SCM:
         torch.manual_seed(0)
-        made = FlowMatching("optimal-transport", network=TINY, drop=0.1)
-        return SCM("d -> x", {"d": Categorical(3), "x": IMAGE}, {"x": made})
+        mechanism = FlowMatching("optimal-transport", network=TINY, drop=0.1)
+        return SCM("d -> x", {"d": Categorical(3), "x": IMAGE}, {"x": mechanism})
 
     whole, parts = model(), model()
     fit(whole, rows, only=["x"], epochs=2, warmup=0, **options)

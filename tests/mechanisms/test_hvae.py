@@ -97,9 +97,9 @@ def test_under_autocast_the_posterior_and_the_pixels_are_in_single_precision() -
     for enabled in (True, False):
         torch.manual_seed(0)
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            found = mechanism.infer(x, parents)
-            loss = mechanism.objective(x, found)
-        parts.append([found.raw, *found.noise.values(), *found.kl.values(), loss])
+            inferred = mechanism.infer(x, parents)
+            loss = mechanism.objective(x, inferred)
+        parts.append([inferred.raw, *inferred.noise.values(), *inferred.kl.values(), loss])
     for low, full in zip(*parts, strict=True):
         assert low.dtype == torch.float32
         torch.testing.assert_close(low, full, rtol=0.1, atol=0.1)
@@ -190,14 +190,14 @@ def test_below_the_free_nats_the_divergence_has_no_gradient() -> None:
 # Memory -------------------------------------------------------------------------------------------
 
 
-def kept(mechanism: HVAE, x: Tensor, parents: dict[str, Tensor]) -> tuple[int, list[Tensor]]:
+def saved_bytes(mechanism: HVAE, x: Tensor, parents: dict[str, Tensor]) -> tuple[int, list[Tensor]]:
     """Bytes of activations kept for the backward pass, and the gradients."""
-    own = {parameter.untyped_storage().data_ptr() for parameter in mechanism.parameters()}
+    weights = {parameter.untyped_storage().data_ptr() for parameter in mechanism.parameters()}
     sizes: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
+        if storage.data_ptr() not in weights:
             sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
@@ -219,13 +219,13 @@ def test_checkpointing_halves_activations_and_leaves_gradients_as_they_are(prior
         Stage(4, 48, layers=2, latents=8),
     )
     x, parents = draw(4, image)
-    plain, again = (
-        kept(bound(image, stages, by=0.01, prior=prior, checkpointing=on), x, parents)
+    plain, checkpointed = (
+        saved_bytes(bound(image, stages, by=0.01, prior=prior, checkpointing=on), x, parents)
         for on in (False, True)
     )
-    for one, two in zip(plain[1], again[1], strict=True):
+    for one, two in zip(plain[1], checkpointed[1], strict=True):
         torch.testing.assert_close(one, two, atol=1e-5 * one.abs().max().item(), rtol=0)
-    assert again[0] < plain[0] / 2
+    assert checkpointed[0] < plain[0] / 2
 
 
 # A known world ------------------------------------------------------------------------------------

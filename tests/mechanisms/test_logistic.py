@@ -39,10 +39,10 @@ def test_a_level_has_the_probability_of_its_bin(log_scale: float) -> None:
     left = law.cdf(high) - law.cdf(low)
     right = law.sf(low) - law.sf(high)
     expected = torch.from_numpy(left).where(x < mean, torch.from_numpy(right)).log()
-    found = DiscretisedLogistic(8, -12).log_prob(x, params).double()
+    density = DiscretisedLogistic(8, -12).log_prob(x, params).double()
     near = expected > -600
     assert near.sum() > 60
-    torch.testing.assert_close(found[near], expected[near], rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(density[near], expected[near], rtol=1e-4, atol=1e-3)
 
 
 def test_far_in_the_tails_it_falls_linearly_with_a_force_that_is_bounded() -> None:

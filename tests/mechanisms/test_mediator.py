@@ -62,8 +62,8 @@ def test_the_total_effect_is_the_same_by_whatever_way_it_comes() -> None:
     there = do | {"s": parents["s"] + do["digit"] - parents["digit"]}
     expected = scan.mean(noise, there) - scan.mean(noise, parents)
     for through in ("latent", ["s", "latent"], "s"):
-        found = effects.mediate(model, rows, do, "scan", through, seed=0)
-        torch.testing.assert_close(found.total, expected, atol=1e-5, rtol=0)
+        effect = effects.mediate(model, rows, do, "scan", through, seed=0)
+        torch.testing.assert_close(effect.total, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("options", [{}, {"mediator": "mixture", "alpha": 0.3}])
@@ -84,10 +84,10 @@ def test_a_model_is_saved_with_its_stages_for_people_to_read(
         ],
         **options,
     }
-    again = load(tmp_path / "model")
+    loaded = load(tmp_path / "model")
     x, parents = draw()
     rows, do = {"scan": x, **parents}, {"s": 2.0, "digit": 1}
-    one, two = (m.counterfactual(rows, do, seed=0)["scan"] for m in (model, again))
+    one, two = (m.counterfactual(rows, do, seed=0)["scan"] for m in (model, loaded))
     assert torch.equal(one, two)
 
 
@@ -131,9 +131,9 @@ def watch(monkeypatch: pytest.MonkeyPatch, method: str) -> list[tuple[str, tuple
     original: Callable[..., tuple[Tensor, Tensor]] = getattr(Latent, method)
 
     def watched(self: Latent, *given: Tensor) -> tuple[Tensor, Tensor]:
-        found = original(self, *given)
-        seen.append((self.name, found))
-        return found
+        value = original(self, *given)
+        seen.append((self.name, value))
+        return value
 
     monkeypatch.setattr(Latent, method, watched)
     return seen
@@ -217,8 +217,8 @@ def test_at_alpha_one_the_mixture_holds_the_mediator_and_at_zero_forgets_the_ima
         torch.testing.assert_close(z[name], z_[name])
     # At zero its own noise moves the prior under the new parents, whatever the image's posterior.
     chain = bound(prior="conditional")
-    own = {name: part for name, part in noise.items() if " " not in name}
-    prior = chain.latents(own, other(parents))
+    own_parts = {name: part for name, part in noise.items() if " " not in name}
+    prior = chain.latents(own_parts, other(parents))
     forgetful = drawn.latents(noise, other(parents))
     for name in z:
         torch.testing.assert_close(forgetful[name], prior[name])

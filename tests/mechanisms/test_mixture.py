@@ -103,9 +103,9 @@ def test_gradients_are_right_in_the_far_tails(log_scale: float) -> None:
     right = ends[:, 0] > 0
     total = np.where(right, law.sf(ends) @ [1, -1], law.cdf(ends) @ [-1, 1]) * share + 2**-18
     np.testing.assert_allclose(log_prob.detach().flatten(), np.log(total), atol=1e-4)
-    for found, change in ((by_mean, density @ [1, -1] / s), (by_scale, moment @ [1, -1])):
+    for gradient, change in ((by_mean, density @ [1, -1] / s), (by_scale, moment @ [1, -1])):
         truth = share * change / total
-        np.testing.assert_allclose(found.flatten(), truth, rtol=2e-3, atol=1e-5)
+        np.testing.assert_allclose(gradient.flatten(), truth, rtol=2e-3, atol=1e-5)
     np.testing.assert_allclose(by_weight.flatten(), 1 - 2**-18 / total, atol=1e-4)
 
 

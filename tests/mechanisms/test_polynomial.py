@@ -29,10 +29,12 @@ def test_what_curves_no_more_than_noise_is_pruned() -> None:
     y = (z[:, 0] - 2 * z[:, 1] * z[:, 2] + draw(4_000, seed=1))[:, None]
     polynomial = Polynomial(2, 3)
     polynomial.solve(z, squared_error, y, torch.ones(4_000, 1))
-    told = dict(zip(map(tuple, polynomial.terms), polynomial.weights[:, 0].tolist(), strict=True))
-    assert told.pop((1, 2)) == pytest.approx(-2, abs=0.05)
-    assert told.pop((0,)) == pytest.approx(1, abs=0.05)
-    assert max(map(abs, told.values())) < 0.05
+    coefficients = dict(
+        zip(map(tuple, polynomial.terms), polynomial.weights[:, 0].tolist(), strict=True)
+    )
+    assert coefficients.pop((1, 2)) == pytest.approx(-2, abs=0.05)
+    assert coefficients.pop((0,)) == pytest.approx(1, abs=0.05)
+    assert max(map(abs, coefficients.values())) < 0.05
     assert polynomial.determined < 7  # of ten
 
 

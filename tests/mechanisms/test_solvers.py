@@ -62,9 +62,9 @@ def test_a_round_trip_and_a_counterfactual_with_truth(
     solve: Solve, round_trip: float, wrong: float
 ) -> None:
     grid = time_grid(20)
-    again = solve(mixture(0), mixture(0), POINTS, grid)
+    repeated = solve(mixture(0), mixture(0), POINTS, grid)
     moved = solve(mixture(0), mixture(1), POINTS, grid)
-    assert (again - POINTS).abs().max() < round_trip
+    assert (repeated - POINTS).abs().max() < round_trip
     assert (moved - counterfactual_of(POINTS)).square().mean().sqrt() < wrong
 
 
@@ -85,22 +85,22 @@ def test_errors_of_counterfactuals_fall_with_the_steps(solve: Solve, order: int)
 
 def test_velocities_are_asked_for_at_the_times_of_their_steps() -> None:
     """A time that is not moved on in an inner loop would be asked for twice."""
-    asked: list[float] = []
+    times: list[float] = []
 
     def velocity(z: Tensor, t: float) -> Tensor:
-        asked.append(t)
+        times.append(t)
         return torch.zeros_like(z)
 
     grid = time_grid(2)
     heun(velocity, POINTS, grid)
-    assert asked == [0, 0.5, 0.5, 1]
-    asked.clear()
+    assert times == [0, 0.5, 0.5, 1]
+    times.clear()
     midpoint(velocity, POINTS, grid)
-    assert asked == [0, 0.25, 0.5, 0.75]
-    asked.clear()
+    assert times == [0, 0.25, 0.5, 0.75]
+    times.clear()
     states = belm_encode(velocity, POINTS, time_grid(3))
     belm_decode(velocity, states, time_grid(3))
-    assert asked == pytest.approx([0, 1 / 3, 2 / 3, 2 / 3, 1 / 3])
+    assert times == pytest.approx([0, 1 / 3, 2 / 3, 2 / 3, 1 / 3])
 
 
 def test_belm_on_uneven_grids_and_from_a_prior() -> None:

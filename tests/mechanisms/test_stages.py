@@ -70,15 +70,15 @@ def test_the_preset_of_any_size_reaches_it() -> None:
 def test_a_first_stage_that_cannot_reach_the_image_is_refused_with_one_that_can() -> None:
     refused = 0
     for short, finest in itertools.product(range(1, 40), range(1, 60)):
-        image, said = Image(1, short, short + 5), ""
+        image, refusal = Image(1, short, short + 5), ""
         try:
             Grid("scan", image, [Stage(finest, 8)])
         except ValueError as error:
-            said, refused = str(error), refused + 1
-        if said:
+            refusal, refused = str(error), refused + 1
+        if refusal:
             expected = rf"scan: the first stage has resolution {finest},.* {short} px; use (\d+)"
-            use = re.match(expected, said)
-            assert use is not None, said
+            use = re.match(expected, refusal)
+            assert use is not None, refusal
             assert Grid("scan", image, [Stage(int(use[1]), 8)]).square >= 1
     assert refused > 500
 

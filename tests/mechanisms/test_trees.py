@@ -56,12 +56,12 @@ def test_steps_are_learned_and_saved(tmp_path: object) -> None:
     fit(model, rows(2_000, 0), epochs=3, progress=False)
     new = rows(1_000, 1)
     moved = (new["x"] + 0.5 + 2) % 4 - 2  # by a whole tooth: nothing changes
-    told = model.counterfactual(new, do={"x": moved})["y"]
-    assert np.median((told - new["y"]).abs().numpy()) < 0.1
+    answer = model.counterfactual(new, do={"x": moved})["y"]
+    assert np.median((answer - new["y"]).abs().numpy()) < 0.1
     noise = whole(model.abduct(new)["y"])
     assert noise.std().item() == pytest.approx(1, abs=0.15)
-    again = load(model.save(f"{tmp_path}/model"))
-    assert torch.allclose(again.counterfactual(new, do={"x": moved})["y"], told, atol=1e-5)
+    loaded = load(model.save(f"{tmp_path}/model"))
+    assert torch.allclose(loaded.counterfactual(new, do={"x": moved})["y"], answer, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -48,11 +48,11 @@ def test_shapes_and_round_trip(shape: tuple[int, int, int], likelihood: str) -> 
     x, parents = draw(image)
     noise = levels(mechanism.abduct(x, parents))
     assert {k: v.shape for k, v in noise.items()} == {"z": (6, 3), "eps": (6, *shape)}
-    again = mechanism.predict(noise, parents)
+    repeated = mechanism.predict(noise, parents)
     if likelihood != "gaussian":
-        assert torch.equal(again, x)
+        assert torch.equal(repeated, x)
     else:
-        torch.testing.assert_close(again, x, atol=1e-5, rtol=0)
+        torch.testing.assert_close(repeated, x, atol=1e-5, rtol=0)
     assert mechanism.mean(noise, parents).shape == x.shape
     assert mechanism.log_prob(x, parents).shape == (6,)
     drawn = mechanism.predict(mechanism.sample_noise(6, parents), parents)
@@ -111,9 +111,9 @@ def test_the_same_seed_gives_the_same_noise_and_another_seed_another() -> None:
     def noise(seed: int) -> dict[str, Tensor]:
         return levels(mechanism.abduct(x, parents, generator=torch.Generator().manual_seed(seed)))
 
-    first, again, other = noise(0), noise(0), noise(1)
+    first, repeated, other = noise(0), noise(0), noise(1)
     for part in ("z", "eps"):
-        assert torch.equal(first[part], again[part])
+        assert torch.equal(first[part], repeated[part])
         assert not torch.equal(first[part], other[part])
 
 
@@ -224,9 +224,9 @@ def test_learned_counterfactuals_are_those_of_a_known_world(learned: Autoencoder
     noise = learned.abduct(world.x, {"s": world.s})
     truth = world.render(other)
     nothing = (world.x - truth).abs().mean()
-    kept = learned.predict(noise, {"s": other})
+    individual = learned.predict(noise, {"s": other})
     alone = learned.mean(noise, {"s": other})
-    assert 1 - (kept - truth).abs().mean() / nothing > 0.9
+    assert 1 - (individual - truth).abs().mean() / nothing > 0.9
     assert (alone - truth).abs().mean() < 1.25 * NOISE * (2 / math.pi) ** 0.5
 
 
@@ -253,9 +253,9 @@ def test_a_mixture_learns_each_pixels_distribution_whatever_z_holds() -> None:
         other, parents = world.s.flip(0), {"s": world.s}
         truth = world.render(other)
         noise = levels(learned.abduct(world.x, parents))
-        kept = learned.predict(noise, {"s": other})
+        individual = learned.predict(noise, {"s": other})
         bound = learned.log_prob(world.x, parents).mean()
     nothing = (world.x - truth).abs().mean()
-    assert 1 - (kept - truth).abs().mean() / nothing > 0.9
+    assert 1 - (individual - truth).abs().mean() / nothing > 0.9
     assert noise["eps"].std().item() == pytest.approx(1, abs=0.1)
     assert bound > -world.entropy(True) - 63 * math.log(2) - 6  # a bit more in every other pixel

@@ -45,8 +45,8 @@ def test_every_likelihood_takes_voxels(likelihood: str) -> None:
     assert isinstance(noise, dict)
     assert noise["eps"].shape == (2, 3, 2, 5, 8, 7)
     assert mechanism.log_prob(x, {}).shape == (3,)
-    again = mechanism.predict({k: part[1] for k, part in noise.items()}, {})
-    torch.testing.assert_close(again, x, atol=1e-5, rtol=0)
+    repeated = mechanism.predict({k: part[1] for k, part in noise.items()}, {})
+    torch.testing.assert_close(repeated, x, atol=1e-5, rtol=0)
 
 
 def test_cubes_of_voxels_are_channels_as_squares_of_pixels_are() -> None:
@@ -82,7 +82,14 @@ def test_presets_reach_from_32_to_160_voxels(size: int) -> None:
 
 def test_a_volume_can_be_a_parent() -> None:
     encoder = ParentEncoder({"scan": Image(1, 9, 8, 10)})
-    assert encoder({"scan": torch.rand(3, 1, 9, 8, 10)}, 3).shape == (3, encoder.width)
+    scans = torch.rand(2, 1, 9, 8, 10)[[0, 0, 1]].requires_grad_()
+    features = encoder({"scan": scans}, 3)
+    assert features.shape == (3, encoder.width)
+    assert torch.equal(features[0], features[1])
+    assert (features[0] - features[2]).abs().max() > 1e-3
+    (slope,) = torch.autograd.grad(features[0].square().sum(), scans)
+    assert (slope[0].abs().amax((0, 2, 3)) > 0).all()  # every slice is looked at
+    assert not slope[1:].any()
 
 
 def test_a_model_of_volumes_is_saved_and_loaded(tmp_path: Path) -> None:
@@ -91,10 +98,10 @@ def test_a_model_of_volumes_is_saved_and_loaded(tmp_path: Path) -> None:
     model = SCM(world.graph, world.variables, {"volume": small("vae")})
     fit(model, rows, epochs=1, validation_share=0, progress=False)
     model.save(tmp_path / "model")
-    again = load(tmp_path / "model")
-    assert again.variables["volume"] == Image(1, 8, 8, 8)
+    loaded = load(tmp_path / "model")
+    assert loaded.variables["volume"] == Image(1, 8, 8, 8)
     do = {"radius": rows["radius"].flip(0)}
-    answers = [m.counterfactual(rows, do, seed=0)["volume"] for m in (model, again)]
+    answers = [m.counterfactual(rows, do, seed=0)["volume"] for m in (model, loaded)]
     assert torch.equal(*answers)
 
 

@@ -90,9 +90,9 @@ def test_a_bent_model_agrees_with_a_general_solver() -> None:
             constraints={"type": "eq", "fun": lambda z: w(z) - 1.6},
             options={"ftol": 1e-12, "maxiter": 500},
         )
-        found = scores(answer.noise, row)
-        assert w(found) == pytest.approx(1.6, abs=1e-4)
-        assert ((found - start) ** 2).sum() == pytest.approx(best.fun, rel=1e-3, abs=1e-5)
+        distances = scores(answer.noise, row)
+        assert w(distances) == pytest.approx(1.6, abs=1e-4)
+        assert ((distances - start) ** 2).sum() == pytest.approx(best.fun, rel=1e-3, abs=1e-5)
 
 
 def test_of_fitted_flows_no_feasible_noise_near_by_is_nearer() -> None:
@@ -153,16 +153,16 @@ def test_ancestors_that_are_categories_keep_their_values() -> None:
     assert torch.equal(answer["s"], rows["s"])
     step = (2 - rows["y"]) / 2
     torch.testing.assert_close(answer["t"], rows["t"] + step, atol=1e-4, rtol=1e-4)
-    said = answer.explain()
-    assert said.status["s"] == "held"
-    assert "posterior" in said.backtracked["s"]
-    assert "antecedent" in said.backtracked["y"]
-    assert "noise moved by" in said.backtracked["t"]
-    assert "low" not in said.backtracked
-    assert "by backtracking" in str(said)
+    provenance = answer.explain()
+    assert provenance.status["s"] == "held"
+    assert "posterior" in provenance.backtracked["s"]
+    assert "antecedent" in provenance.backtracked["y"]
+    assert "noise moved by" in provenance.backtracked["t"]
+    assert "low" not in provenance.backtracked
+    assert "by backtracking" in str(provenance)
     assert answer.noise is not None
-    again = model.mechanisms["s"].predict(answer.noise["s"], {"t": answer["t"]})
-    assert torch.equal(again, rows["s"])  # its noise gives the category under the new parent
+    repeated = model.mechanisms["s"].predict(answer.noise["s"], {"t": answer["t"]})
+    assert torch.equal(repeated, rows["s"])  # its noise gives the category under the new parent
 
 
 def test_images_and_vectors_follow() -> None:
@@ -216,8 +216,8 @@ def test_scores_of_a_stated_prior_go_there_and_back(prior: str, noise: Any) -> N
 
 def test_steps_are_halved_where_the_constraint_bends() -> None:
     start = torch.tensor([[3.0, 0.1]]).double()
-    found = nearest(lambda z: z.square().sum(1, keepdim=True) - 1, start)
-    torch.testing.assert_close(found.point, start / start.norm(), atol=1e-4, rtol=0)
+    solution = nearest(lambda z: z.square().sum(1, keepdim=True) - 1, start)
+    torch.testing.assert_close(solution.point, start / start.norm(), atol=1e-4, rtol=0)
     far = nearest(lambda z: torch.atan(z) - 1.5, torch.tensor([[-10.0]]).double())
     assert float(far.point) == pytest.approx(np.tan(1.5), rel=1e-6)
 
@@ -279,5 +279,5 @@ def test_the_figures_of_the_page_on_effects_hold() -> None:
     broken = model.counterfactual(row, do={"pressure": 120.0})
     back = model.backtrack(row, to={"pressure": 120.0})
     expected = [[8.0, 4.5], [4.0, 8.5]]
-    found = [[float(answer[k]) for k in ("salt", "risk")] for answer in (broken, back)]
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    figures = [[float(answer[k]) for k in ("salt", "risk")] for answer in (broken, back)]
+    np.testing.assert_allclose(figures, expected, atol=1e-4)

@@ -66,10 +66,10 @@ def test_rows_follow_the_conditional_distribution(given: dict[str, float], weigh
 
 
 def test_statuses_tell_evidence_from_what_was_drawn() -> None:
-    found = linear().sample(3, given={"b": 1.0}, seed=0).explain()
-    assert found.rung == "seeing"
-    assert found.status == {"a": "sampled", "b": "observed", "c": "sampled", "d": "sampled"}
-    assert "effective sample size: " in str(found)
+    provenance = linear().sample(3, given={"b": 1.0}, seed=0).explain()
+    assert provenance.rung == "seeing"
+    assert provenance.status == {"a": "sampled", "b": "observed", "c": "sampled", "d": "sampled"}
+    assert "effective sample size: " in str(provenance)
     exact = linear().sample(3, given={"a": 1.0}, seed=0).explain()
     assert "effective" not in str(exact)
 
@@ -80,8 +80,8 @@ def test_the_effective_sample_size_is_that_of_the_weights() -> None:
     model = SCM(a=Equation("u"), b=Equation("a + u/2"))
     first = stats.norm.pdf(b, scale=math.hypot(1, s))
     second = stats.norm.pdf(b, scale=math.sqrt(1 + s**2 / 2)) / (2 * s * math.sqrt(math.pi))
-    found = model.sample(10, given={"b": b}, seed=0).explain().effective_sample_size
-    assert found == pytest.approx(10_000 * first**2 / second, rel=0.05)
+    size = model.sample(10, given={"b": b}, seed=0).explain().effective_sample_size
+    assert size == pytest.approx(10_000 * first**2 / second, rel=0.05)
 
 
 def test_evidence_that_tells_nothing_costs_nothing() -> None:

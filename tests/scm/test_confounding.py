@@ -96,9 +96,9 @@ def test_three_joined_noises_may_have_any_correlations(signs: tuple[float, float
         return value
 
     search.step(loss)
-    again = model.sample(40_000, seed=0)
-    found = torch.stack([again[k] for k in "xyz"]).corrcoef()
-    torch.testing.assert_close(found, truth, atol=0.02, rtol=0)
+    sample = model.sample(40_000, seed=0)
+    correlations = torch.stack([sample[k] for k in "xyz"]).corrcoef()
+    torch.testing.assert_close(correlations, truth, atol=0.02, rtol=0)
 
 
 def test_counterfactuals_keep_the_joined_noise_whole() -> None:
@@ -106,8 +106,8 @@ def test_counterfactuals_keep_the_joined_noise_whole() -> None:
     rows = model.sample(30, seed=0)
     imagined = model.counterfactual(rows, do={"x": rows["x"] + 1}, seed=0)
     torch.testing.assert_close(imagined["y"], rows["y"] + 2, atol=1e-4, rtol=1e-4)
-    again = model.predict(model.abduct(rows, particles=3, seed=0))
-    torch.testing.assert_close(again["y"], rows["y"].expand(3, 30))
+    repeated = model.predict(model.abduct(rows, particles=3, seed=0))
+    torch.testing.assert_close(repeated["y"], rows["y"].expand(3, 30))
 
 
 def by_hand(model: SCM, values: dict[str, int]) -> float:
@@ -185,8 +185,8 @@ def test_the_posterior_of_classes_is_bayes() -> None:
             ]
             terms.append(torch.stack(parts).sum().exp())
         expected = torch.stack(terms) / torch.stack(terms).sum()
-        found = torch.bincount(h[:, i], minlength=3) / 20_000
-        torch.testing.assert_close(found, expected, atol=0.015, rtol=0)
+        shares = torch.bincount(h[:, i], minlength=3) / 20_000
+        torch.testing.assert_close(shares, expected, atol=0.015, rtol=0)
 
 
 def test_a_null_intervention_changes_nothing() -> None:
@@ -208,10 +208,10 @@ def test_effects_are_had_under_joined_noise() -> None:
     model.unidentified = "allow"
     rows = model.requires_grad_(False).sample(20, seed=0)
     for particles in (None, 3):
-        found = effects.mediate(
+        effect = effects.mediate(
             model, rows, {"x": rows["x"] + 1}, "y", through="m", particles=particles, seed=0
         )
-        parts = found.direct, found.indirect, found.total
+        parts = effect.direct, effect.indirect, effect.total
         for part, truth in zip(parts, (3.0, 10.0, 13.0), strict=True):
             torch.testing.assert_close(part, torch.full_like(part, truth), atol=1e-3, rtol=0)
     mean = effects.average(model, do={"x": 1.0}, versus={"x": 0.0}, outcome="y", n=500, seed=0)
@@ -232,10 +232,10 @@ def test_what_is_saved_comes_back(kinds: dict[str, Binary], tmp_path: Path) -> N
     rows = model.sample(100, seed=0)
     fit(model, rows, epochs=1, progress=False)
     model.save(tmp_path / "model")
-    again = load(tmp_path / "model")
-    torch.testing.assert_close(again.log_prob(rows), model.log_prob(rows))
-    assert torch.equal(again.sample(5, seed=0)["y"], model.sample(5, seed=0)["y"])
-    assert not any(p.requires_grad for p in again.parameters())
+    loaded = load(tmp_path / "model")
+    torch.testing.assert_close(loaded.log_prob(rows), model.log_prob(rows))
+    assert torch.equal(loaded.sample(5, seed=0)["y"], model.sample(5, seed=0)["y"])
+    assert not any(p.requires_grad for p in loaded.parameters())
 
 
 @pytest.mark.parametrize(
@@ -258,8 +258,8 @@ def test_hidden_causes_of_too_many_joint_classes_are_refused_by_name() -> None:
     graph = CausalGraph("a <-> b; b <-> c; c <-> d; d <-> e; e <-> f")
     with pytest.raises(ValueError, match=r"a <-> b and .*: 32,768 joint classes are too many"):
         SCM(graph, dict.fromkeys("abcdef", Binary()))
-    few = {f"{a} <-> {b}": Categorical(2) for a, b in graph.bidirected}
-    assert SCM(graph, {**dict.fromkeys("abcdef", Binary()), **few}).sample(2, seed=0).n == 2
+    classes = {f"{a} <-> {b}": Categorical(2) for a, b in graph.bidirected}
+    assert SCM(graph, {**dict.fromkeys("abcdef", Binary()), **classes}).sample(2, seed=0).n == 2
 
 
 def observed(case: Case, numbers: bool, n: int) -> tuple[SCM, dict[str, Tensor]]:
@@ -304,10 +304,10 @@ def test_what_is_not_identified_is_learned_to_within_the_bounds(case: Case) -> N
     _, rows = observed(case, False, 20_000)
     graph = CausalGraph(CASES[case])
     for x in (0, 1):
-        found = bounds(rows, graph, {"y": 1}, do={"x": x}, slack=0.01)
-        assert probability(world.do(x=x), {"y": 1}) in found
-        said = probability(model.do(x=x), {"y": 1})
-        assert found.low - 0.03 <= said <= found.high + 0.03
+        limits = bounds(rows, graph, {"y": 1}, do={"x": x}, slack=0.01)
+        assert probability(world.do(x=x), {"y": 1}) in limits
+        expected = probability(model.do(x=x), {"y": 1})
+        assert limits.low - 0.03 <= expected <= limits.high + 0.03
 
 
 @pytest.mark.slow
@@ -332,10 +332,10 @@ def test_effects_that_are_not_identified_are_refused_unless_told_to() -> None:
 def test_the_worlds_are_of_their_graph_and_their_bounds_hold_the_truth(case: Case) -> None:
     world = worlds.hidden_cause(case)
     graph = CausalGraph(CASES[case])
-    found = bounds(world, graph, {"y": 1}, do={"x": 1}, versus={"x": 0})
+    limits = bounds(world, graph, {"y": 1}, do={"x": 1}, versus={"x": 0})
     truth = [probability(world.do(x=x), {"y": 1}) for x in (0, 1)]
-    assert truth[1] - truth[0] in found
-    assert found.identified is (case in ("back door", "front door"))
+    assert truth[1] - truth[0] in limits
+    assert limits.identified is (case in ("back door", "front door"))
     seen = [probability(world, {"y": 1}, {"x": x}) for x in (0, 1)]
     assert abs(seen[1] - seen[0] - truth[1] + truth[0]) > 0.05  # seeing is not doing
     rows = worlds.hidden_cause(case, numbers=True).sample(10, seed=0)
@@ -368,15 +368,15 @@ def test_a_cause_that_does_not_act_by_constant_loadings_is_warned_of_and_diagnos
         UserWarning, match=r"by the model, and by .* by the back-door formula.*latent"
     ):
         fit(model, rows, epochs=10, progress=False)
-    found = {(one.cause, one.outcome): one for one in beside(model, rows)}
-    front = found["x", "y"]
+    by_pair = {(one.cause, one.outcome): one for one in beside(model, rows)}
+    front = by_pair["x", "y"]
     assert front.method == "front-door"
     low, high = front.levels
     truth = high - low
     assert front.by_formula == pytest.approx(truth, abs=4 * front.error)
-    said = {d.variable: d for d in diagnose(model, hidden_slope(3_000, seed=1))}
-    assert set(said) == {"x", "m", "y"}
-    assert not said["y"].independent
+    by_name = {d.variable: d for d in diagnose(model, hidden_slope(3_000, seed=1))}
+    assert set(by_name) == {"x", "m", "y"}
+    assert not by_name["y"].independent
     assert "constant loadings" in str(model.do(x=1.0).sample(3, seed=0).explain())
 
 
@@ -386,14 +386,14 @@ def test_a_cause_that_adds_is_not_warned_of_and_passes_its_diagnosis() -> None:
     model = SCM("x -> m -> y; x <-> y", mechanisms=dict.fromkeys("xmy", Flow(0, hidden=())))
     rows = hidden_slope(3_000, slope=False)
     fit(model, rows, epochs=20, progress=False)
-    found = {(one.cause, one.outcome): one for one in beside(model, rows)}
-    assert found.keys() == {("x", "y"), ("m", "y")}
-    for one in found.values():
+    by_pair = {(one.cause, one.outcome): one for one in beside(model, rows)}
+    assert by_pair.keys() == {("x", "y"), ("m", "y")}
+    for one in by_pair.values():
         low, high = one.levels
         assert one.by_formula == pytest.approx(high - low, abs=4 * one.error)
         assert one.agree
-    said = {d.variable: d for d in diagnose(model, hidden_slope(3_000, seed=1, slope=False))}
-    assert all(d.independent and d.calibrated for d in said.values())
+    by_name = {d.variable: d for d in diagnose(model, hidden_slope(3_000, seed=1, slope=False))}
+    assert all(d.independent and d.calibrated for d in by_name.values())
 
 
 def test_latent_classes_are_left_out_of_a_diagnosis() -> None:

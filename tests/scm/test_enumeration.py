@@ -31,22 +31,22 @@ def model(seed: int = 0) -> SCM:
 
 
 def test_the_joint_is_the_product_of_the_tables() -> None:
-    made = model()
-    tables = [torch.tensor(made.mechanisms[name].config()["table"]) for name in "abc"]
-    found = joint(made)
+    chain = model()
+    tables = [torch.tensor(chain.mechanisms[name].config()["table"]) for name in "abc"]
+    table = joint(chain)
     for a, b, c in itertools.product(range(2), range(3), range(4)):
         expected = tables[0][a] * tables[1][a, b] * tables[2][a, b, c]
-        assert found[a, b, c].item() == pytest.approx(expected.item(), abs=1e-6)
-    assert found.sum().item() == pytest.approx(1, abs=1e-6)
+        assert table[a, b, c].item() == pytest.approx(expected.item(), abs=1e-6)
+    assert table.sum().item() == pytest.approx(1, abs=1e-6)
 
 
 def test_probabilities_are_shares_of_draws() -> None:
-    made = model().do(b=2)
-    rows = made.sample(100_000, seed=0)
+    chain = model().do(b=2)
+    rows = chain.sample(100_000, seed=0)
     seen = (rows["a"] == 1)[rows["c"] >= 2].float().mean().item()
-    exact = probability(made, {"a": 1}, given={"c": [2, 3]})
+    exact = probability(chain, {"a": 1}, given={"c": [2, 3]})
     assert exact == pytest.approx(seen, abs=0.01)
-    assert probability(made, {"b": 2}) == pytest.approx(1, abs=1e-6)
+    assert probability(chain, {"b": 2}) == pytest.approx(1, abs=1e-6)
 
 
 def test_what_cannot_be_enumerated_is_refused() -> None:

@@ -96,10 +96,10 @@ def test_every_query_works_in_every_precision(query: str) -> None:
     assert ask(model).dtype == F64 or query in ("causation", "unusual")
     assert torch.get_default_dtype() == F32
     model.float()
-    again = ask(model)
-    assert again.dtype == before.dtype
+    after = ask(model)
+    assert after.dtype == before.dtype
     if query not in ("another mechanism", "complete"):  # these make networks
-        torch.testing.assert_close(again, before, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-3)
 
 
 def test_answers_agree_between_precisions_and_noise_may_be_of_another() -> None:
@@ -120,7 +120,7 @@ def test_half_precision_is_refused() -> None:
     for half in (torch.float16, torch.bfloat16):
         model.to(half)
         message = f"the model's parameters are {half}; queries need float32 or float64: call"
-        asked: list[Callable[[], Any]] = [
+        queries: list[Callable[[], Any]] = [
             lambda: model.sample(3),
             lambda: model.log_prob(rows),
             lambda: model.do(a=1.0),
@@ -128,7 +128,7 @@ def test_half_precision_is_refused() -> None:
             lambda: model.counterfactual(rows, {"a": 1.0}),
             lambda: effects.average(model, {"a": 1.0}, "w"),
         ]
-        for ask in asked:
+        for ask in queries:
             with pytest.raises(ValueError, match=message):
                 ask()
 

@@ -67,11 +67,11 @@ def test_answers_are_those_of_the_model(model: SCM, rows: Rows, tmp_path: Path) 
     assert table["t"].to_pylist() == pytest.approx((rows["t"] + 1).tolist(), abs=1e-5)
     assert table["w"].to_pylist() == pytest.approx((rows["w"] + 2).tolist(), abs=1e-5)
     assert table["kind"].to_pylist() == [("thin", "bold")[k] for k in rows["kind"].tolist()]
-    told = json.loads(table["provenance"][0].as_py())
-    assert told["status"] == {
+    provenance = json.loads(table["provenance"][0].as_py())
+    assert provenance["status"] == {
         "t": "intervened", "w": "propagated", "kind": "observed", "image": "propagated"
     }  # fmt: skip
-    assert told["rung"] == "imagining"
+    assert provenance["rung"] == "imagining"
 
 
 def test_archives_hold_the_same_and_are_read_as_a_table(
@@ -118,9 +118,9 @@ def test_bytes_do_not_depend_on_workers_shards_or_other_rows(
     whole = answers(tmp_path / "one")
     write(model, rows, tmp_path / "sizes", shard_rows=77)
     assert answers(tmp_path / "sizes").equals(whole)
-    few = [3, 100, 255, 256, 299]
-    write(model, rows, tmp_path / "few", numbers=few)
-    assert answers(tmp_path / "few").equals(whole.take(few))
+    numbers = [3, 100, 255, 256, 299]
+    write(model, rows, tmp_path / "few", numbers=numbers)
+    assert answers(tmp_path / "few").equals(whole.take(numbers))
     write(model, rows[:120], tmp_path / "first")
     assert answers(tmp_path / "first").equals(whole.slice(0, 120))
     write(model, rows, tmp_path / "seed", seed=1)
@@ -221,12 +221,12 @@ def test_another_model_or_other_rows_are_refused(rows: Rows, tmp_path: Path) -> 
     def linear(slope: int) -> SCM:
         return SCM("t -> w", mechanisms={"t": Equation("u"), "w": Equation(f"{slope}*t + u")})
 
-    few = Rows({name: rows[name][:4] for name in ("t", "w")})
-    write(linear(2), few, tmp_path)
+    head = Rows({name: rows[name][:4] for name in ("t", "w")})
+    write(linear(2), head, tmp_path)
     with pytest.raises(ValueError, match=r"another question \(model was"):
-        write(linear(3), few, tmp_path)
+        write(linear(3), head, tmp_path)
     with pytest.raises(ValueError, match=r"another question \(rows was"):
-        write(linear(2), Rows({**few, "t": few["t"] + 1}), tmp_path)
+        write(linear(2), Rows({**head, "t": head["t"] + 1}), tmp_path)
 
 
 def test_a_target_that_is_an_image_is_told_apart(model: SCM, rows: Rows, tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ def test_log_prob_is_the_sum_over_the_variables_in_closed_form() -> None:
         "c": stats.norm.logpdf(c, loc=a * b, scale=2),
         "d": stats.norm.logpdf(d, scale=3),
     }
-    found = model.log_probs(rows)
+    densities = model.log_probs(rows)
     for name, expected in truth.items():
-        np.testing.assert_allclose(found[name], expected, atol=1e-3)
+        np.testing.assert_allclose(densities[name], expected, atol=1e-3)
     np.testing.assert_allclose(model.log_prob(rows), sum(truth.values()), atol=1e-3)
     assert model.log_prob(rows[0]).shape == ()
     some = {"a": rows["a"], "b": rows["b"]}
@@ -56,8 +56,8 @@ def test_a_bound_is_drawn_under_its_seed_and_torch_is_left_alone() -> None:
 def test_log_prob_under_an_intervention_is_the_truncated_factorisation() -> None:
     acted = chain().do(b=2.0)
     rows = {"a": [0.0, 0.0], "b": [2.0, 2.1]}
-    found = acted.log_prob(rows)
-    assert found.tolist() == pytest.approx([stats.norm.logpdf(0), -np.inf])
+    density = acted.log_prob(rows)
+    assert density.tolist() == pytest.approx([stats.norm.logpdf(0), -np.inf])
 
 
 # Gradients and devices ----------------------------------------------------------------------------

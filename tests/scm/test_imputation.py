@@ -29,17 +29,21 @@ def chain() -> SCM:
 def test_a_missing_cause_follows_its_posterior_not_its_prior() -> None:
     """Given z alone, x is normal with mean `2 z / 6` and variance `1 - 4 / 6`."""
     rows = {"x": [NAN], "y": [NAN], "z": [3.0]}
-    found = complete(chain(), rows, 4_000, proposals=40_000, seed=0)
-    x = found.rows["x"]
+    completed = complete(chain(), rows, 4_000, proposals=40_000, seed=0)
+    x = completed.rows["x"]
     assert x.mean().item() == pytest.approx(1.0, abs=0.05)
     assert x.var().item() == pytest.approx(1 / 3, abs=0.04)
-    assert found.shares == {"x": 1.0, "y": 1.0}
+    assert completed.shares == {"x": 1.0, "y": 1.0}
 
 
 def test_a_missing_effect_follows_its_mechanism() -> None:
-    found = complete(chain(), {"x": [1.0], "y": [2.0], "z": [NAN]}, 4_000, proposals=4_000, seed=0)
-    assert found.rows["z"].mean().item() == pytest.approx(2.0, abs=0.08)
-    assert found.sizes.item() == pytest.approx(4_000)  # nothing is known below it: equal weights
+    completed = complete(
+        chain(), {"x": [1.0], "y": [2.0], "z": [NAN]}, 4_000, proposals=4_000, seed=0
+    )
+    assert completed.rows["z"].mean().item() == pytest.approx(2.0, abs=0.08)
+    assert completed.sizes.item() == pytest.approx(
+        4_000
+    )  # nothing is known below it: equal weights
 
 
 def test_the_counterfactual_of_a_row_with_a_gap() -> None:
@@ -50,21 +54,21 @@ def test_the_counterfactual_of_a_row_with_a_gap() -> None:
     assert answer["z"][:, 0].mean().item() == pytest.approx(1.5, abs=0.06)
     assert answer["z"][:, 0].std().item() == pytest.approx(math.sqrt(0.5), abs=0.05)
     assert torch.equal(answer["z"][:, 1], torch.full((3_000,), 3.0))  # the whole row is exact
-    said = answer.explain()
-    assert said.inferred == {"y": 0.5}
-    assert said.effective_sample_sizes is not None
-    assert said.effective_sample_sizes[1] == math.inf
-    assert "y: missing in 50% of rows, drawn given the rest" in str(said)
+    provenance = answer.explain()
+    assert provenance.inferred == {"y": 0.5}
+    assert provenance.effective_sample_sizes is not None
+    assert provenance.effective_sample_sizes[1] == math.inf
+    assert "y: missing in 50% of rows, drawn given the rest" in str(provenance)
 
 
 def test_what_was_observed_stays_bit_for_bit_and_seeds_repeat() -> None:
     rows = {"x": [0.5, NAN], "y": [NAN, 1.0], "z": [0.1, 0.2]}
-    one, again, other = (
+    one, repeated, other = (
         chain().counterfactual(rows, do={"z": [1.0, 2.0]}, particles=5, seed=s) for s in (0, 0, 1)
     )
     assert torch.equal(one["x"][:, 0], torch.full((5,), 0.5))
     assert torch.equal(one["z"], torch.tensor([1.0, 2.0]).expand(5, 2))  # one value a row
-    assert torch.equal(one["y"], again["y"])
+    assert torch.equal(one["y"], repeated["y"])
     assert not torch.equal(one["y"], other["y"])
 
 
@@ -79,16 +83,16 @@ def test_categories_against_bayes() -> None:
     kinds = {"a": Binary(missing=True), "b": Binary()}
     tables = {"a": InverseCDF(table=[0.7, 0.3]), "b": InverseCDF(table=[[0.8, 0.2], [0.1, 0.9]])}
     model = SCM("a -> b", kinds, tables)
-    found = complete(model, {"a": [NAN], "b": [1]}, 4_000, proposals=20_000, seed=0)
-    assert found.rows["a"].mean().item() == pytest.approx(0.27 / 0.41, abs=0.03)
+    completed = complete(model, {"a": [NAN], "b": [1]}, 4_000, proposals=20_000, seed=0)
+    assert completed.rows["a"].mean().item() == pytest.approx(0.27 / 0.41, abs=0.03)
 
 
 def test_too_few_effective_draws_are_flagged() -> None:
     model = SCM(None, {"x": GAPPY, "y": Continuous()}, x=Equation("u"), y=Equation("x + u/1000"))
     answer = model.counterfactual({"x": [NAN], "y": [0.3]}, do={"y": 0.0}, particles=8, seed=0)
     assert "below 30 in 1 rows: DO NOT TRUST THEM" in str(answer.explain())
-    found = complete(model, {"x": [NAN], "y": [0.3]}, 8, seed=0)
-    assert not found.trusted.any()
+    completed = complete(model, {"x": [NAN], "y": [0.3]}, 8, seed=0)
+    assert not completed.trusted.any()
 
 
 def test_evidence_of_probability_zero_is_an_error_that_names_the_row() -> None:

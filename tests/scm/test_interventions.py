@@ -156,8 +156,8 @@ def test_every_kind_of_variable_can_be_set() -> None:
 def test_densities_of_what_was_set() -> None:
     values = {"a": [1.0, 1.0], "b": [3.0, 2.0]}
     for do in ({"b": 3.0}, {"b": lambda a: 3 * a}, {"b": Equation("3*a")}):
-        found = chain().do(do).log_probs(values)["b"]
-        assert found.tolist() == [0.0, -np.inf]
+        density = chain().do(do).log_probs(values)["b"]
+        assert density.tolist() == [0.0, -np.inf]
     with pytest.raises(ValueError, match=r"b: log_prob is not known under do\(b=function of itsel"):
         chain().do(b=lambda b: b + 1).log_prob(values)
 
@@ -336,17 +336,17 @@ def test_noise_of_another_prior_is_drawn_anew(old: str, new: str, particles: int
     rows = model.sample(4000, seed=0)
     acted = model.do(y=put_in)
     answer = acted.predict(model.abduct(rows, particles, seed=1))
-    told = answer.explain().abductions.get("y")
+    abduction = answer.explain().abductions.get("y")
     if new == "certain":
-        assert told is None
+        assert abduction is None
         return
-    assert (told == "noise drawn anew") == (frozenset((old, new)) not in SHARED)
+    assert (abduction == "noise drawn anew") == (frozenset((old, new)) not in SHARED)
     mechanism, x = acted.mechanisms["y"], rows["x"].repeat(particles or 1)
     noise = mechanism.abduct(answer["y"].flatten(), {"x": x}, None, Generator().manual_seed(2))
     prior = mechanism.sample_noise(len(x), {"x": x}, Generator().manual_seed(3))
     assert isinstance(noise, Tensor)
     assert isinstance(prior, Tensor)
-    if told == "noise drawn anew":
+    if abduction == "noise drawn anew":
         for mine, theirs in zip(
             noise.reshape(len(x), -1).T, prior.reshape(len(x), -1).T, strict=True
         ):
@@ -361,11 +361,11 @@ def test_a_new_equation_with_other_noise_gives_possible_values() -> None:
     answer = model.counterfactual({"x": 0.0, "y": -2.0}, {"y": put_in}, seed=0)
     assert 0 <= answer["y"] <= 1
     assert "y: propagated; noise drawn anew" in str(answer.explain())
-    again = model.do(y=put_in).predict(model.abduct({"x": 0.0, "y": -2.0}, seed=0))
-    assert torch.equal(answer["y"], again["y"])
-    kept = model.counterfactual({"x": 0.0, "y": -2.0}, {"y": Equation("5*x + 2*u")})
-    assert kept["y"] == -4
-    assert kept.explain().abductions == {"y": "exact"}
+    repeated = model.do(y=put_in).predict(model.abduct({"x": 0.0, "y": -2.0}, seed=0))
+    assert torch.equal(answer["y"], repeated["y"])
+    counterfactual = model.counterfactual({"x": 0.0, "y": -2.0}, {"y": Equation("5*x + 2*u")})
+    assert counterfactual["y"] == -4
+    assert counterfactual.explain().abductions == {"y": "exact"}
 
 
 def test_a_policy_of_chance_is_followed_on_every_rung() -> None:
@@ -392,8 +392,8 @@ def test_effects_of_another_mechanism_have_its_noise() -> None:
     model = SCM(x=Equation("u"), m=Equation("x + u"), y=Equation("m + u"))
     put_in = {"m": Equation("x + 10 + u", noise="Uniform(0, 1)")}
     rows = model.sample(2000, seed=0)
-    found = mediate(model, rows, put_in, "y", [], seed=0)
-    new = found.total + rows["m"] - rows["x"] - 10
+    effect = mediate(model, rows, put_in, "y", [], seed=0)
+    new = effect.total + rows["m"] - rows["x"] - 10
     assert stats.kstest(new.numpy(), "uniform").pvalue > 1e-4
     average = natural(model, put_in, "y", [], n=2000, seed=0).total
     assert average.effect.item() == pytest.approx(10.5, abs=0.1)
@@ -422,6 +422,6 @@ def test_names_that_are_no_words_can_be_used(text: bool) -> None:
 
 def test_a_label_that_is_set_is_said_by_name() -> None:
     model = SCM("k", {"k": Categorical(labels=("x", "y", "z"))})
-    said = model.do(k="z").sample(2).explain().interventions
-    assert said == {"k": "set to z"}
+    interventions = model.do(k="z").sample(2).explain().interventions
+    assert interventions == {"k": "set to z"}
     assert model.do(k=lambda k: "y").sample(2)["k"].tolist() == [1, 1]

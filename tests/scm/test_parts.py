@@ -21,7 +21,7 @@ N = 200
 def model() -> SCM:
     """One variable of every kind."""
     torch.manual_seed(0)
-    made = SCM(
+    scm = SCM(
         "a -> {k b y image}; k -> {o w}; y -> w",
         {
             "k": Categorical(3),
@@ -32,15 +32,15 @@ def model() -> SCM:
         },
         {"a": Equation("u"), "y": AdditiveNoise(), "image": VAE(latent=2, width=4, depth=1)},
     )
-    for parameter in made.parameters():
+    for parameter in scm.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
-    return made.requires_grad_(False).eval()
+    return scm.requires_grad_(False).eval()
 
 
 def answers(model: SCM, rows: Rows) -> dict[str, Tensor]:
     """Every kind of query, seeded, by the query and the variable."""
     delta = torch.linspace(0, 1, rows.n)
-    found: dict[str, Any] = {
+    by_verb: dict[str, Any] = {
         "sample": model.sample(rows.n, seed=0),
         "log_prob": model.log_probs(rows, seed=0),
         "counterfactual": model.counterfactual(rows, {"a": 1.0}, seed=0),
@@ -50,7 +50,7 @@ def answers(model: SCM, rows: Rows) -> dict[str, Tensor]:
         "policy": model.do(image=lambda image, u: image).predict(model.abduct(rows, seed=0)),
         "cold": model.predict(model.abduct(rows, seed=0), 0.0, ["image"]),
     }
-    return {f"{query} {k}": v for query, answer in found.items() for k, v in answer.items()}
+    return {f"{query} {k}": v for query, answer in by_verb.items() for k, v in answer.items()}
 
 
 def test_answers_are_the_same_whatever_the_memory(
@@ -64,8 +64,8 @@ def test_answers_are_the_same_whatever_the_memory(
         for memory in (1, 10 * parts.GRAIN * parts.ROW_BYTES):
             monkeypatch.setattr(parts, "MEMORY", memory)
             assert parts.rows_at_once(()) < N / 2 or memory > 1
-            for name, found in answers(model, rows).items():
-                assert torch.equal(found, whole[name]), name
+            for name, part in answers(model, rows).items():
+                assert torch.equal(part, whole[name]), name
     finally:
         torch.set_num_threads(threads)
 

@@ -18,7 +18,7 @@ from rung3 import SCM, Binary, Categorical, CausalGraph, Continuous, Ordinal, Ro
 from rung3.data.variables import Variable
 from rung3.mechanisms import Equation, Flow, GumbelMax, InverseCDF, Mechanism
 
-few = settings(max_examples=25, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=25, suppress_health_check=list(HealthCheck))
 N = 32
 
 
@@ -58,12 +58,14 @@ KINDS = ["additive", "scaled", "monotone", "flow", "bounded flow", "gumbel", "bi
 def models(draw: st.DrawFn) -> SCM:
     """A random world: its rows remember their noise."""
     parents = draw(graphs())
-    made = {name: family(draw(st.sampled_from(KINDS)), own) for name, own in parents.items()}
+    mechanisms = {
+        name: family(draw(st.sampled_from(KINDS)), causes) for name, causes in parents.items()
+    }
     torch.manual_seed(draw(st.integers(0, 99)))
     model = SCM(
-        CausalGraph([(p, name) for name, own in parents.items() for p in own], nodes=parents),
-        variables={name: variable for name, (variable, _) in made.items()},
-        mechanisms={name: mechanism for name, (_, mechanism) in made.items()},
+        CausalGraph([(p, name) for name, causes in parents.items() for p in causes], nodes=parents),
+        variables={name: variable for name, (variable, _) in mechanisms.items()},
+        mechanisms={name: mechanism for name, (_, mechanism) in mechanisms.items()},
         world="random",
     )
     for parameter in model.parameters():
@@ -106,7 +108,7 @@ def assert_same(model: SCM, one: Mapping[str, Tensor], other: Mapping[str, Tenso
             assert torch.equal(one[name], other[name]), name
 
 
-@few
+@quick
 @given(models(), st.data())
 def test_a_null_intervention_is_the_identity(model: SCM, data: st.DataObject) -> None:
     rows = model.sample(N, seed=data.draw(st.integers(0, 9)))
@@ -119,7 +121,7 @@ def test_a_null_intervention_is_the_identity(model: SCM, data: st.DataObject) ->
         assert_same(model, one, rows)
 
 
-@few
+@quick
 @given(models(), st.data())
 def test_what_does_not_descend_from_an_intervention_is_bit_identical(
     model: SCM, data: st.DataObject
@@ -140,7 +142,7 @@ def test_what_does_not_descend_from_an_intervention_is_bit_identical(
         assert status == expected, name
 
 
-@few
+@quick
 @given(models(), st.data())
 def test_a_counterfactual_under_known_noise_is_what_the_changed_world_draws(
     model: SCM, data: st.DataObject
@@ -153,7 +155,7 @@ def test_a_counterfactual_under_known_noise_is_what_the_changed_world_draws(
     assert_same(model, model.counterfactual(rows, do), model.do(do).sample(N, seed=seed))
 
 
-@few
+@quick
 @given(models(), st.data())
 def test_densities_factorise_over_the_variables(model: SCM, data: st.DataObject) -> None:
     rows = model.sample(N, seed=0)
@@ -177,10 +179,10 @@ def equations(draw: st.DrawFn) -> tuple[dict[str, list[str]], dict[str, Any]]:
     numbers = {
         name: {
             "shift": round(rng.uniform(-2, 2), 2),
-            "weights": {parent: round(rng.uniform(-2, 2), 2) for parent in own},
+            "weights": {parent: round(rng.uniform(-2, 2), 2) for parent in causes},
             "scale": round(rng.uniform(0.3, 2), 2),
         }
-        for name, own in parents.items()
+        for name, causes in parents.items()
     }
     return parents, numbers
 
@@ -206,7 +208,7 @@ def by_hand(
     return mean, numbers["scale"] * np.exp(np.sin(inner))
 
 
-@settings(few, max_examples=40)
+@settings(quick, max_examples=40)
 @given(equations(), st.data())
 def test_joint_interventions_are_answered_as_by_hand(
     drawn: tuple[dict[str, list[str]], dict[str, Any]], data: st.DataObject

@@ -203,9 +203,9 @@ def test_an_answer_that_is_no_number_is_flagged_with_its_causes(far: float) -> N
         (model.counterfactual(rows, do={"t": far}, particles=2), 6),
         (model.do(t=far).sample(3), 3),
     ):
-        said = answer.explain()
-        assert said.undefined == {"y": f"{n} of {n} rows, such as at t={far:.4g}"}
-        assert f"NOT A NUMBER in {n} of {n} rows" in str(said)
+        provenance = answer.explain()
+        assert provenance.undefined == {"y": f"{n} of {n} rows, such as at t={far:.4g}"}
+        assert f"NOT A NUMBER in {n} of {n} rows" in str(provenance)
     some = model.counterfactual(rows, do={"t": 2.0})
     assert some["y"].equal(rows["y"])
     assert some.explain().undefined == {}

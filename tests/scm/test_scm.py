@@ -98,10 +98,10 @@ def test_a_null_intervention_takes_no_short_cut_and_changes_nothing() -> None:
     bound: Any = model.mechanisms
     noise = model.abduct(rows)
     before = bound["b"].calls, bound["c"].calls
-    again = model.do(a=rows["a"]).predict(noise)
+    repeated = model.do(a=rows["a"]).predict(noise)
     assert (bound["b"].calls, bound["c"].calls) == (before[0] + 1, before[1] + 1)
     for name in rows:
-        torch.testing.assert_close(again[name], rows[name], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(repeated[name], rows[name], atol=1e-5, rtol=1e-5)
 
 
 def test_a_null_intervention_changes_no_kind_of_variable() -> None:
@@ -206,11 +206,13 @@ def test_worlds_asked_with_one_seed_share_the_noise_of_every_kind() -> None:
     model = every_kind()
     before = model.sample(50, seed=7)
     for name in model.variables:
-        again = model.do({name: before[name]}).sample(50, seed=7)
+        repeated = model.do({name: before[name]}).sample(50, seed=7)
         for other, variable in model.variables.items():
             exact = not isinstance(variable, Continuous)
             tolerance = 0.0 if exact else 1e-5
-            torch.testing.assert_close(again[other], before[other], atol=tolerance, rtol=tolerance)
+            torch.testing.assert_close(
+                repeated[other], before[other], atol=tolerance, rtol=tolerance
+            )
 
 
 def test_particles_follow_the_posterior_and_the_two_families_differ_on_rung_three() -> None:
@@ -219,12 +221,12 @@ def test_particles_follow_the_posterior_and_the_two_families_differ_on_rung_thre
     table = [[0.5, 0.3, 0.2], [0.1, 0.6, 0.3]]
     old, new = np.array(table)
     gumbel, uniform = rng.gumbel(size=(400_000, 3)), rng.random(400_000)
-    told: dict[type, Callable[[np.ndarray], np.ndarray]] = {
+    draws: dict[type, Callable[[np.ndarray], np.ndarray]] = {
         GumbelMax: lambda p: (np.log(p) + gumbel).argmax(1),
         InverseCDF: lambda p: np.searchsorted(p.cumsum()[:-1], uniform, side="right"),
     }
-    found = {}
-    for family, value in told.items():
+    frequencies = {}
+    for family, value in draws.items():
         kind = Categorical(3) if family is GumbelMax else Ordinal(3)
         model = SCM(
             graph="t -> x",
@@ -234,11 +236,11 @@ def test_particles_follow_the_posterior_and_the_two_families_differ_on_rung_thre
         for x in range(3):
             cloud = model.counterfactual({"t": 0, "x": x}, {"t": 1}, particles=40_000, seed=x)
             share = np.bincount(cloud["x"], minlength=3) / 40_000
-            kept = value(new)[value(old) == x]
-            truth = np.bincount(kept, minlength=3) / len(kept)
+            counterfactual = value(new)[value(old) == x]
+            truth = np.bincount(counterfactual, minlength=3) / len(counterfactual)
             np.testing.assert_allclose(share, truth, atol=0.012)  # 4 standard errors
-            found[family, x] = share
-    assert abs(found[GumbelMax, 0] - found[InverseCDF, 0]).max() > 0.05
+            frequencies[family, x] = share
+    assert abs(frequencies[GumbelMax, 0] - frequencies[InverseCDF, 0]).max() > 0.05
 
 
 # Seeds --------------------------------------------------------------------------------------------
@@ -335,10 +337,10 @@ def test_temperature_scales_the_noise_of_observation_alone() -> None:
     acted, scan = model.do(dose=2.0), model.mechanisms["scan"]
     warm, cold = acted.predict(noise), acted.predict(noise, temperature=0.0)
     parents = {"dose": cold["dose"], "stage": cold["stage"]}
-    own: Any = noise["scan"]
-    still = {"z": own["z"], "eps": torch.zeros_like(own["eps"])}
+    noise_of_scan: Any = noise["scan"]
+    still = {"z": noise_of_scan["z"], "eps": torch.zeros_like(noise_of_scan["eps"])}
     assert torch.equal(cold["scan"], scan.predict(still, parents))
-    half = {"z": own["z"], "eps": own["eps"] / 2}
+    half = {"z": noise_of_scan["z"], "eps": noise_of_scan["eps"] / 2}
     lukewarm = acted.predict(noise, temperature=0.5)
     assert torch.equal(lukewarm["scan"], scan.predict(half, parents))
     assert not torch.equal(warm["scan"], cold["scan"])

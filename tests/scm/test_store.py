@@ -82,25 +82,25 @@ def equal(one: Any, other: Any) -> None:
 
 
 def test_every_family_and_variable_answers_as_it_did(model: SCM, tmp_path: Path) -> None:
-    again = load(model.save(tmp_path / "model"))
-    assert again.graph.nodes == model.graph.nodes
-    assert again.graph == model.graph
-    assert again.variables == model.variables == {n: VARIABLES[n] for n in model.graph.nodes}
+    loaded = load(model.save(tmp_path / "model"))
+    assert loaded.graph.nodes == model.graph.nodes
+    assert loaded.graph == model.graph
+    assert loaded.variables == model.variables == {n: VARIABLES[n] for n in model.graph.nodes}
     for name, mechanism in model.mechanisms.items():
-        assert type(again.mechanisms[name]) is type(mechanism)
-        assert again.mechanisms[name].config() == mechanism.config()
-    assert again.defaults == model.defaults == {"place", "stage"}
+        assert type(loaded.mechanisms[name]) is type(mechanism)
+        assert loaded.mechanisms[name].config() == mechanism.config()
+    assert loaded.defaults == model.defaults == {"place", "stage"}
 
     rows = model.sample(20, seed=0)
-    equal(rows, again.sample(20, seed=0))
+    equal(rows, loaded.sample(20, seed=0))
     noise = model.abduct(rows, particles=2, seed=1)
-    equal(noise, again.abduct(rows, particles=2, seed=1))
+    equal(noise, loaded.abduct(rows, particles=2, seed=1))
     do: dict[str, Any] = {"age": 50.0, "sick": "yes"}
-    equal(*(m.counterfactual(rows, do=do, seed=2) for m in (model, again)))
+    equal(*(m.counterfactual(rows, do=do, seed=2) for m in (model, loaded)))
     torch.manual_seed(3)
     expected = model.log_probs(rows)
     torch.manual_seed(3)
-    equal(expected, again.log_probs(rows))
+    equal(expected, loaded.log_probs(rows))
 
 
 def test_weights_and_ranges_are_the_same_and_it_is_in_evaluation_mode(
@@ -109,11 +109,11 @@ def test_weights_and_ranges_are_the_same_and_it_is_in_evaluation_mode(
     rows = model.sample(50, seed=0)
     for name, mechanism in model.mechanisms.items():
         mechanism.calibrate(rows[name], {p: rows[p] for p in mechanism.parents})
-    again = load(model.train().save(tmp_path / "model"))
-    assert not again.training
-    equal(model.state_dict(), again.state_dict())
+    loaded = load(model.train().save(tmp_path / "model"))
+    assert not loaded.training
+    equal(model.state_dict(), loaded.state_dict())
     high = float(rows["age"].max()) + 1
-    assert again.do(age=high).sample(2, seed=0).explain().outside["age"] == 1.0
+    assert loaded.do(age=high).sample(2, seed=0).explain().outside["age"] == 1.0
 
 
 def test_a_folder_holds_a_description_and_weights_and_no_pickle(model: SCM, tmp_path: Path) -> None:
@@ -121,9 +121,9 @@ def test_a_folder_holds_a_description_and_weights_and_no_pickle(model: SCM, tmp_
     assert sorted(file.name for file in place.iterdir()) == ["model.yaml", "weights.safetensors"]
     assert [file.name for file in place.parent.iterdir()] == ["model"]
     assert len({file.stat().st_mode for file in place.iterdir()}) == 1  # who reads one, reads both
-    said = yaml.safe_load((place / "model.yaml").read_text("utf-8"))
-    assert said["variables"]["dose"] == {"kind": "Continuous", "unit": "µg"}
-    assert said["mechanisms"]["dose"] == {
+    settings = yaml.safe_load((place / "model.yaml").read_text("utf-8"))
+    assert settings["variables"]["dose"] == {"kind": "Continuous", "unit": "µg"}
+    assert settings["mechanisms"]["dose"] == {
         "kind": "Equation",
         "function": "exp(0.01*age + u)",
         "inverse": "log(x) - 0.01*age",
@@ -134,17 +134,17 @@ def test_how_a_model_was_fitted_is_kept(tmp_path: Path) -> None:
     model = SCM("a -> b", mechanisms={"a": Equation("u"), "b": Flow(splines=0, hidden=())})
     rows, lr = {"a": torch.randn(40), "b": torch.randn(40)}, np.float64(0.01)
     fit(model, rows, epochs=1, lr=lr, progress=False, accelerator="cpu")
-    again = load(model.save(tmp_path / "model"))
-    assert again.fitted == model.fitted
-    assert again.fitted["b"]["rows"] == 36
-    assert again.fitted["b"]["lr"] == 0.01
+    loaded = load(model.save(tmp_path / "model"))
+    assert loaded.fitted == model.fitted
+    assert loaded.fitted["b"]["rows"] == 36
+    assert loaded.fitted["b"]["lr"] == 0.01
 
 
 def test_the_name_of_a_world_is_kept_and_rows_bring_their_noise(tmp_path: Path) -> None:
     world = SCM(a=Equation("u"), b=Equation("a*u"), world="product")
-    again = load(world.save(tmp_path / "world"))
+    loaded = load(world.save(tmp_path / "world"))
     rows = world.sample(5, seed=0)
-    equal(again.abduct(rows), rows.noise)
+    equal(loaded.abduct(rows), rows.noise)
 
 
 class Shift(Equation):
@@ -328,8 +328,8 @@ def test_a_description_that_was_sealed_anew_is_one_error_or_none(
     folder: Path, at: str, kind: Any
 ) -> None:
     text = unsealed((folder / "model.yaml").read_bytes())
-    said = yaml.safe_load(text or b"") | {at: kind}
-    (folder / "model.yaml").write_bytes(sealed(yaml.safe_dump(said, sort_keys=False).encode()))
+    settings = yaml.safe_load(text or b"") | {at: kind}
+    (folder / "model.yaml").write_bytes(sealed(yaml.safe_dump(settings, sort_keys=False).encode()))
     try:
         load(folder)
     except ValueError as error:
@@ -351,9 +351,9 @@ def test_a_field_that_asks_for_more_than_there_are_weights_is_refused_at_once(
 ) -> None:
     variable = {"a": Image(1, 8, 8)} if isinstance(mechanism, VAE) else {}
     place = SCM("b -> a", variable, {"a": mechanism, "b": Equation("u")}).save(tmp_path / "model")
-    said = yaml.safe_load(unsealed((place / "model.yaml").read_bytes()) or b"")
-    said["mechanisms"]["a"][field] = size
-    (place / "model.yaml").write_bytes(sealed(yaml.safe_dump(said, sort_keys=False).encode()))
+    settings = yaml.safe_load(unsealed((place / "model.yaml").read_bytes()) or b"")
+    settings["mechanisms"]["a"][field] = size
+    (place / "model.yaml").write_bytes(sealed(yaml.safe_dump(settings, sort_keys=False).encode()))
     began = time.monotonic()
     with pytest.raises(
         ValueError, match=rf"{place}: it asks for more than \d+ MiB, and its weights"
@@ -364,17 +364,17 @@ def test_a_field_that_asks_for_more_than_there_are_weights_is_refused_at_once(
 
 @pytest.mark.parametrize("name", ["../weights.safetensors", "/etc/passwd", "model.yaml"])
 def test_weights_elsewhere_are_not_read(folder: Path, name: str) -> None:
-    said = yaml.safe_load(unsealed((folder / "model.yaml").read_bytes()) or b"")
-    said["weights"]["file"] = name
-    (folder / "model.yaml").write_bytes(sealed(yaml.safe_dump(said, sort_keys=False).encode()))
+    settings = yaml.safe_load(unsealed((folder / "model.yaml").read_bytes()) or b"")
+    settings["weights"]["file"] = name
+    (folder / "model.yaml").write_bytes(sealed(yaml.safe_dump(settings, sort_keys=False).encode()))
     with pytest.raises(ValueError, match="its weights are called"):
         load(folder)
 
 
 def test_a_model_of_an_older_version_is_read(folder: Path) -> None:
-    said = yaml.safe_load(unsealed((folder / "model.yaml").read_bytes()) or b"")
-    del said["weights"]["file"]
-    (folder / "model.yaml").write_bytes(sealed(yaml.safe_dump(said, sort_keys=False).encode()))
+    settings = yaml.safe_load(unsealed((folder / "model.yaml").read_bytes()) or b"")
+    del settings["weights"]["file"]
+    (folder / "model.yaml").write_bytes(sealed(yaml.safe_dump(settings, sort_keys=False).encode()))
     assert list(load(folder).variables) == ["a", "b"]
 
 
@@ -418,6 +418,6 @@ def test_weights_that_do_not_fit_the_class_are_refused(tmp_path: Path) -> None:
 
 def test_a_model_in_double_is_loaded_in_double(tmp_path):
     model = SCM("a -> b", mechanisms={"b": Flow(hidden=(4,))}).double()
-    again = load(model.save(tmp_path / "model"))
-    assert again.dtype == torch.float64
-    assert torch.equal(again.sample(5, seed=0)["b"], model.sample(5, seed=0)["b"])
+    loaded = load(model.save(tmp_path / "model"))
+    assert loaded.dtype == torch.float64
+    assert torch.equal(loaded.sample(5, seed=0)["b"], model.sample(5, seed=0)["b"])

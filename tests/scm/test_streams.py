@@ -87,10 +87,10 @@ def world(kind: Variable, make: Callable[[], Mechanism]) -> SCM:
 def columns(noise: Noise) -> Tensor:
     """The first few numbers of the noise, as normal scores `(n, d)`."""
     parts = [noise] if isinstance(noise, Tensor) else list(noise.values())
-    found = torch.cat([part.double().reshape(len(part), -1)[:, :4] for part in parts], 1)
-    ranks = found.argsort(0).argsort(0)
-    constant = found.std(0) == 0
-    return torch.special.ndtri((ranks + 0.5) / len(found))[:, ~constant]
+    numbers = torch.cat([part.double().reshape(len(part), -1)[:, :4] for part in parts], 1)
+    ranks = numbers.argsort(0).argsort(0)
+    constant = numbers.std(0) == 0
+    return torch.special.ndtri((ranks + 0.5) / len(numbers))[:, ~constant]
 
 
 def verbs(model: SCM, n: int) -> dict[str, Tensor]:
@@ -99,21 +99,21 @@ def verbs(model: SCM, n: int) -> dict[str, Tensor]:
     def rows(seed: int) -> Rows:
         return Rows(dict(model.sample(n, seed=1000 + seed)))
 
-    found: dict[str, Noise] = {}
+    values: dict[str, Noise] = {}
     mechanism = model.mechanisms["y"]
     noise = model.sample(n, seed=SEED).noise
     assert noise is not None
-    found["sample"] = noise["y"]
-    found["abduct"] = model.abduct(rows(0), seed=SEED)["y"]
+    values["sample"] = noise["y"]
+    values["abduct"] = model.abduct(rows(0), seed=SEED)["y"]
     several = model.abduct(rows(1), particles=2, seed=SEED)["y"]
-    found["particles"] = map_noise(lambda part: part[0], several)
+    values["particles"] = map_noise(lambda part: part[0], several)
     held = model.sample(n, given={"c": 1}, seed=SEED)
     quiet = torch.Generator().manual_seed(2)
-    found["condition"] = mechanism.abduct(held["y"], {"c": held["c"]}, None, quiet)
+    values["condition"] = mechanism.abduct(held["y"], {"c": held["c"]}, None, quiet)
     if not isinstance(model.variables["y"], Categorical):
         formulas = Formulas(model, {"c": 1}, None, "y", observed=False)
-        found["effects"] = Drawn(formulas, [], n, SEED).noise_of("y")
-    return {name: columns(part) for name, part in found.items()}
+        values["effects"] = Drawn(formulas, [], n, SEED).noise_of("y")
+    return {name: columns(part) for name, part in values.items()}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -216,15 +216,19 @@ def streams(monkeypatch: pytest.MonkeyPatch, verb: Callable[[], Any]) -> list[st
 
 
 def test_no_two_verbs_draw_from_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {name: streams(monkeypatch, verb) for name, verb in VERBS.items()}
-    silent = {name for name, keys in found.items() if not keys}
+    streams_by_verb = {name: streams(monkeypatch, verb) for name, verb in VERBS.items()}
+    silent = {name for name, keys in streams_by_verb.items() if not keys}
     assert silent <= {"condition"}
-    found["there and back"] = [k for k in found["there and back"] if k not in found["particles"]]
-    assert found["there and back"]  # it begins with the very particles of the answer
-    for one, other in combinations(found, 2):
-        assert not set(found[one]) & set(found[other]), f"{one} and {other}"
+    streams_by_verb["there and back"] = [
+        k for k in streams_by_verb["there and back"] if k not in streams_by_verb["particles"]
+    ]
+    assert streams_by_verb["there and back"]  # it begins with the very particles of the answer
+    for one, other in combinations(streams_by_verb, 2):
+        assert not set(streams_by_verb[one]) & set(streams_by_verb[other]), f"{one} and {other}"
     for name in CHAINS:
-        assert len(found[name]) == len(set(found[name])), f"{name} draws twice from one stream"
+        assert len(streams_by_verb[name]) == len(set(streams_by_verb[name])), (
+            f"{name} draws twice from one stream"
+        )
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS.keys() - {"evaluate"}))
@@ -250,8 +254,12 @@ def failed(n: int = 20_000, seed: int = 0) -> Rows:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_probabilities_of_causation(seed: int) -> None:
-    found = probabilities_of_causation(coin(), "x", "y", seed=seed)
-    for share, exact in ((found.necessity, 0.5), (found.sufficiency, 3 / 7), (found.both, 0.3)):
+    causation = probabilities_of_causation(coin(), "x", "y", seed=seed)
+    for share, exact in (
+        (causation.necessity, 0.5),
+        (causation.sufficiency, 3 / 7),
+        (causation.both, 0.3),
+    ):
         assert isinstance(share, Estimate)
         assert share.value == pytest.approx(exact, abs=0.03)
 
@@ -263,13 +271,13 @@ def test_counterfactuals_of_sampled_rows(particles: int | None) -> None:
 
 
 def test_effects_on_sampled_rows() -> None:
-    found = effects.mediate(coin(), failed(), {"x": 1}, "y", [], seed=0)
-    assert found.direct.float().mean().item() == pytest.approx(3 / 7, abs=0.02)
+    effect = effects.mediate(coin(), failed(), {"x": 1}, "y", [], seed=0)
+    assert effect.direct.float().mean().item() == pytest.approx(3 / 7, abs=0.02)
 
 
 def test_sensitivity_at_its_default_seed() -> None:
-    found = sensitivity(coin(), failed(4000), {"x": 1}, "y", particles=2)
-    assert found.answers[MODELLED].mean().item() == pytest.approx(3 / 7, abs=0.03)
+    alternatives = sensitivity(coin(), failed(4000), {"x": 1}, "y", particles=2)
+    assert alternatives.answers[MODELLED].mean().item() == pytest.approx(3 / 7, abs=0.03)
 
 
 @pytest.mark.parametrize("generator", [False, True])
@@ -318,5 +326,5 @@ def test_a_chain_of_answers_under_one_seed_draws_every_link_anew(generator: bool
     seed = torch.Generator().manual_seed(0) if generator else 0
     back = coin().counterfactual(there, {"x": 0}, seed=seed)
     assert (back["y"] != rows["y"]).float().mean().item() == pytest.approx(0.3, abs=0.015)
-    again = coin().counterfactual(there, {"x": 0}, seed=0)
-    assert generator or torch.equal(again["y"], back["y"])
+    repeated = coin().counterfactual(there, {"x": 0}, seed=0)
+    assert generator or torch.equal(repeated["y"], back["y"])

@@ -36,8 +36,8 @@ def packed(folder: Path, target: Path, inside: str = "") -> str:
 
 
 def answers(model: SCM) -> bool:
-    found = model.counterfactual({"x": 1.0, "y": 5.0}, {"x": 2.0})
-    return torch.equal(found["y"], torch.tensor(7.0))
+    answer = model.counterfactual({"x": 1.0, "y": 5.0}, {"x": 2.0})
+    return torch.equal(answer["y"], torch.tensor(7.0))
 
 
 def test_a_model_of_the_wheel_is_loaded_by_its_name(shelf):

@@ -49,16 +49,16 @@ def part(stored: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
 
 def noise(stored: dict[str, Tensor]) -> dict[str, Tensor | dict[str, Tensor]]:
     """The stored noise: a tensor a variable, or of an image one a level."""
-    found: dict[str, Tensor | dict[str, Tensor]] = {}
+    content: dict[str, Tensor | dict[str, Tensor]] = {}
     for key, value in part(stored, "noise").items():
         name, _, level = key.partition(" ")
         if level in ("z", "eps", "u1", "u2"):
-            parts = found.setdefault(name, {})
+            parts = content.setdefault(name, {})
             assert isinstance(parts, dict)
             parts[level] = value
         else:
-            found[key] = value
-    return found
+            content[key] = value
+    return content
 
 
 def test_a_saved_model_makes_the_same_of_the_same_noise(
@@ -71,17 +71,17 @@ def test_a_saved_model_makes_the_same_of_the_same_noise(
 
 
 def test_a_saved_model_gives_the_same_densities(model: SCM, stored: dict[str, Tensor]) -> None:
-    found = model.log_probs(part(stored, "row"), seed=0)
+    densities = model.log_probs(part(stored, "row"), seed=0)
     for name, value in part(stored, "density").items():
-        torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5, msg=name)
+        torch.testing.assert_close(densities[name], value, atol=1e-5, rtol=1e-5, msg=name)
 
 
 def test_a_saved_model_abducts_the_same_latents(model: SCM, stored: dict[str, Tensor]) -> None:
     n = 400
-    found = model.abduct(part(stored, "row"), particles=n, seed=1)
+    abducted = model.abduct(part(stored, "row"), particles=n, seed=1)
     for key, mean in part(stored, "mean").items():
         name, level = key.split()
-        draws = levels(found[name])[level]
+        draws = levels(abducted[name])[level]
         error = draws.std(0) * (1 / n + 1 / 4000) ** 0.5
         scores = (draws.mean(0) - mean) / error
         assert scores.abs().max() < 4.5, key
@@ -92,10 +92,10 @@ def test_a_saved_model_answers_counterfactually_as_it_did(
     model: SCM, stored: dict[str, Tensor]
 ) -> None:
     rows, answer = part(stored, "row"), part(stored, "answer")
-    found = model.counterfactual(rows, do={"y": 1.5}, seed=0)
+    imagined = model.counterfactual(rows, do={"y": 1.5}, seed=0)
     for name in ("x", "y", "group", "kind", "grade", "dose", "turn", "a", "b"):
         expected = answer[name] if name in ("a", "y") else rows[name]
-        torch.testing.assert_close(found[name], expected, atol=1e-5, rtol=1e-5, msg=name)
+        torch.testing.assert_close(imagined[name], expected, atol=1e-5, rtol=1e-5, msg=name)
 
 
 def test_renamed_arguments_are_read_and_written_by_their_names_of_today(

@@ -40,7 +40,7 @@ def mutated(text: str, chance: random.Random) -> str:
     return text
 
 
-def told(folder: Path, text: str) -> str:
+def outcome(folder: Path, text: str) -> str:
     """What is said about a study; empty if it is valid."""
     path = folder / "study.yaml"
     path.write_text(text, "utf-8", errors="surrogatepass")
@@ -52,8 +52,8 @@ def told(folder: Path, text: str) -> str:
 
 
 def check(folder: Path, seed: int) -> None:
-    said = told(folder, mutated(TEXT, random.Random(seed)))
-    assert not said or said.startswith(str(folder / "study.yaml")), f"seed {seed}: {said}"
+    message = outcome(folder, mutated(TEXT, random.Random(seed)))
+    assert not message or message.startswith(str(folder / "study.yaml")), f"seed {seed}: {message}"
 
 
 def test_forty_mutated_studies(tmp_path: Path) -> None:
@@ -96,8 +96,8 @@ def test_what_would_make_the_reader_hang_or_stumble(
 ) -> None:
     import re
 
-    said = told(tmp_path, text)
-    assert re.search(message, said), said[:200]
+    result = outcome(tmp_path, text)
+    assert re.search(message, result), result[:200]
 
 
 def test_a_date_is_text(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ def test_a_second_holder_is_refused_until_the_first_lets_go(tmp_path: Path) -> N
     path = tmp_path / "lock"
     host = socket.gethostname()
     with lock(path, "the run"):
-        said = rf"the run is in use by process {os.getpid()} on {host}, since 20"
-        with pytest.raises(ValueError, match=said), lock(path, "the run"):
+        message = rf"the run is in use by process {os.getpid()} on {host}, since 20"
+        with pytest.raises(ValueError, match=message), lock(path, "the run"):
             pass
     assert not path.exists()
     with lock(path, "the run"):

@@ -62,8 +62,8 @@ def test_a_dry_run_of_the_studies_of_real_data(name: str, data_folder: Path) -> 
     MINIATURES[name](data_folder / name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        few = ("--set", "evaluation.n=1", "--set", "training.mechanisms.image.batch_size=1")
-        done = call("check", STUDIES / f"{name}.yaml", *few)
+        quick = ("--set", "evaluation.n=1", "--set", "training.mechanisms.image.batch_size=1")
+        done = call("check", STUDIES / f"{name}.yaml", *quick)
     assert done.exit_code == 0, done.output
     assert "HVAE" in done.output
 
@@ -114,22 +114,22 @@ def test_a_subject_in_two_tables_is_refused(tmp_path: Path) -> None:
     table = folder_of_scans(tmp_path, 6, each=2)
     lines = table.read_text().splitlines()
     cohorts.sheet(tmp_path / "test.csv", "\n".join([lines[0], lines[3]]))
-    said = {"kind": "table", "path": "subjects.csv", "scans": CUT, "test": "test.csv"}
+    settings = {"kind": "table", "path": "subjects.csv", "scans": CUT, "test": "test.csv"}
     message = r"data: subject 's1' is in the training rows and in the test rows \(1 subjects"
     with pytest.raises(ValueError, match=message):
-        tiny(tmp_path, **said, subject="id").splits()
-    assert tiny(tmp_path, **said, validation=0.3).splits().test.n == 1
+        tiny(tmp_path, **settings, subject="id").splits()
+    assert tiny(tmp_path, **settings, validation=0.3).splits().test.n == 1
     cohorts.sheet(tmp_path / "test.csv", "id,age,scan\n7.0,70,scans/0.nii.gz\n8,70,scans/0.nii.gz")
     assert column(tmp_path / "test.csv", "id") == ["7", "8"]
     with pytest.raises(ValueError, match="no column 'person'"):
-        tiny(tmp_path, **said, subject="person").splits()
+        tiny(tmp_path, **settings, subject="person").splits()
     cohorts.sheet(tmp_path / "test.csv", f"{lines[0]}\n,70,scans/0.nii.gz")
     with pytest.raises(ValueError, match="column 'id' is empty in row 0; every row needs"):
-        tiny(tmp_path, **said, subject="id").splits()
+        tiny(tmp_path, **settings, subject="id").splits()
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("settings", "message"),
     [
         ({"scans": {"scan": {"plane": "oblique"}}}, "plane.*'axial', 'coronal' or 'sagittal'"),
         ({"scans": {"scan": {"plan": "axial"}}}, "unknown key 'plan'; did you mean 'plane'"),
@@ -138,11 +138,11 @@ def test_a_subject_in_two_tables_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_options_of_scans_are_named(
-    tmp_path: Path, said: dict[str, Any], message: str
+    tmp_path: Path, settings: dict[str, Any], message: str
 ) -> None:
     folder_of_scans(tmp_path, 2)
     with pytest.raises(ValueError, match=message):
-        tiny(tmp_path, kind="table", path="subjects.csv", **said).splits()
+        tiny(tmp_path, kind="table", path="subjects.csv", **settings).splits()
 
 
 def medical(tmp_path: Path, name: str, **data: Any) -> Study:
@@ -217,7 +217,7 @@ def test_a_published_split_that_tears_a_patient_apart_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("settings", "message"),
     [
         ({"layout": "mimik"}, "unknown layout 'mimik'; .*allowed: adni, chexpert"),
         ({"options": {"findings": "x"}}, "unknown option of mimic-cxr 'findings'; did you mean"),
@@ -226,11 +226,11 @@ def test_a_published_split_that_tears_a_patient_apart_is_refused(
     ],
 )
 def test_wrong_options_of_a_layout_are_named(
-    tmp_path: Path, data_folder: Path, said: dict[str, Any], message: str
+    tmp_path: Path, data_folder: Path, settings: dict[str, Any], message: str
 ) -> None:
     cohorts.mimic_cxr(data_folder / "mimic-cxr", 4)
     with pytest.raises(ValueError, match=message):
-        medical(tmp_path, "mimic-cxr", **said).splits()
+        medical(tmp_path, "mimic-cxr", **settings).splits()
 
 
 def _header(file: Path) -> Any:

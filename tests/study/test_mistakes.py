@@ -175,9 +175,9 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, str]] = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_told_with_its_line_and_what_to_do(flowers, name):
-    given, line, said, cure = MISTAKES[name]
+    given, line, text, cure = MISTAKES[name]
     output = checked(flowers, **given)
-    assert said in output
+    assert text in output
     assert cure in output
     numbers = re.findall(r"study\.yaml:(\d+): ", output)
     assert len(numbers) == 1, output

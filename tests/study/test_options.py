@@ -98,13 +98,21 @@ def test_a_study_takes_every_option_of_a_protocol(tmp_path: Path, name: str) -> 
 
 def test_keys_bounds_and_defaults_are_those_of_the_library() -> None:
     """But for what a file says otherwise: a path for an object, and what is the study's own."""
-    own = {"seed", "checkpoints", "logger", "objective", "predictors", "interventions", "measures"}
+    fields = {
+        "seed",
+        "checkpoints",
+        "logger",
+        "objective",
+        "predictors",
+        "interventions",
+        "measures",
+    }
     for part, options in (
         (Training, Options), (Objective, CounterfactualObjective), (ProtocolOptions, Protocol)
     ):  # fmt: skip
         for name, (_, default) in types(options).items():
             assert name in part.model_fields
-            if name not in own:
+            if name not in fields:
                 assert part.model_fields[name].default == default
     assert set(Training.model_fields) - set(FIT) == {"mislabelled", "mechanisms"}
     whole = {"seed", "validation_share", "checkpoints"}
@@ -166,12 +174,12 @@ def test_peers_are_runs_and_checkpoints_may_lie_elsewhere(tmp_path: Path) -> Non
 
     quick = {"bootstrap": 0, "interventions": {"x": 1}}
     run_study(study(evaluation=quick), tmp_path / "first")
-    asked = {**quick, "peers": ["first"], "protocol": {"measures": ["stability"]}}
+    settings = {**quick, "peers": ["first"], "protocol": {"measures": ["stability"]}}
     training = {"validation_share": 0, "checkpoints": "kept"}
-    report = run_study(study(evaluation=asked, training=training), tmp_path / "second")
+    report = run_study(study(evaluation=settings, training=training), tmp_path / "second")
     assert report.metrics["stability"]["do(x)"]["y"]
     assert RunFolder(tmp_path / "second").study().evaluation.peers == [tmp_path / "first"]
-    asked["peers"] = ["nowhere"]
+    settings["peers"] = ["nowhere"]
     with pytest.raises(ValueError, match=r"evaluation\.peers: .*nowhere is not the folder of a r"):
-        run_study(study(evaluation=asked), tmp_path / "third")
+        run_study(study(evaluation=settings), tmp_path / "third")
     assert isinstance(study(evaluation=quick).evaluation, Evaluation)

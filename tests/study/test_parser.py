@@ -58,8 +58,8 @@ def test_words_are_booleans_only_where_they_are_true_or_false(tmp_path: Path) ->
     ],
 )
 def test_numbers(tmp_path: Path, text: str, value: object) -> None:
-    found = read(write(tmp_path, f"a: {text}\n")).values["a"]
-    assert (found, type(found)) == (value, type(value))
+    number = read(write(tmp_path, f"a: {text}\n")).values["a"]
+    assert (number, type(number)) == (value, type(value))
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:

@@ -38,14 +38,14 @@ class TrainedError(Exception):
     """Training has begun."""
 
 
-def put(said: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    said = copy.deepcopy(said)
+def put(settings: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    settings = copy.deepcopy(settings)
     *folders, last = key.split(".")
-    at = said
+    at = settings
     for folder in folders:
         at = at.setdefault(folder, {})
     at[last] = value
-    return said
+    return settings
 
 
 @pytest.fixture
@@ -66,9 +66,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def refused(folder: Path, said: dict[str, Any], message: str) -> None:
+def refused(folder: Path, settings: dict[str, Any], message: str) -> None:
     path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump(said, sort_keys=False), "utf-8")
+    path.write_text(yaml.safe_dump(settings, sort_keys=False), "utf-8")
     for look in (
         lambda: run_study(Study.load(path), folder / "run"),
         lambda: check(Study.load(path)),
@@ -149,9 +149,9 @@ def test_a_mistake_about_images_is_found_before_training(
 
 
 def test_what_follows_from_another_intervention_is_not_guessed_at(folder: Path) -> None:
-    asked = {"both": {"x": 1.0, "y": "log(y)"}}  # of a y that x changes: not known yet
+    interventions = {"both": {"x": 1.0, "y": "log(y)"}}  # of a y that x changes: not known yet
     path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump(put(STUDY, "evaluation.interventions", asked)), "utf-8")
+    path.write_text(yaml.safe_dump(put(STUDY, "evaluation.interventions", interventions)), "utf-8")
     with pytest.raises(TrainedError):
         run_study(Study.load(path), folder / "run")
 

@@ -53,9 +53,9 @@ def table(tmp_path: Path) -> Path:
     return write(tmp_path, TABLE)
 
 
-def write(folder: Path, said: dict[str, Any]) -> Path:
+def write(folder: Path, settings: dict[str, Any]) -> Path:
     path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump(said, sort_keys=False), encoding="utf-8")
+    path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     return path
 
 
@@ -157,15 +157,15 @@ def test_what_was_run_is_what_is_saved(table: Path, tmp_path: Path) -> None:
     study = Study.load(table, ["training.epochs=7"])
     (tmp_path / "elsewhere").mkdir()
     study.save(tmp_path / "elsewhere" / "study.yaml")
-    again = Study.load(tmp_path / "elsewhere" / "study.yaml")
-    assert again == study
+    loaded = Study.load(tmp_path / "elsewhere" / "study.yaml")
+    assert loaded == study
     assert study.differences(Study.load(table)) == ["training"]
 
 
 def test_running_leaves_everything_behind(table: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    said: list[str] = []
-    report = run_study(Study.load(table), folder, say=said.append)
+    messages: list[str] = []
+    report = run_study(Study.load(table), folder, say=messages.append)
     place = RunFolder(folder)
     assert place.finished
     assert json.loads(place.metrics_path.read_text()) == report.metrics
@@ -173,7 +173,7 @@ def test_running_leaves_everything_behind(table: Path, tmp_path: Path) -> None:
     assert set(place.model().variables) == {"x", "y", "group"}
     assert place.test()[0].n == 60
     assert str(load(folder)) == str(load(place.model_path))  # the folder of a run will do
-    assert any("default of its kind" in line for line in said)
+    assert any("default of its kind" in line for line in messages)
 
 
 def test_a_finished_run_is_refused_and_overwritten_only_when_told(
@@ -215,10 +215,10 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
         with pytest.raises(KeyboardInterrupt):
             run_study(study, tmp_path / "stopped")
     trained = (tmp_path / "stopped" / "model" / "weights.safetensors").stat().st_mtime_ns
-    said: list[str] = []
-    resumed = run_study(study, tmp_path / "stopped", say=said.append)
+    messages: list[str] = []
+    resumed = run_study(study, tmp_path / "stopped", say=messages.append)
     assert (tmp_path / "stopped" / "model" / "weights.safetensors").stat().st_mtime_ns == trained
-    assert "the model is fitted; going on from there" in said[0]
+    assert "the model is fitted; going on from there" in messages[0]
     assert without_speed(resumed.metrics) == without_speed(whole.metrics)
 
 
@@ -230,8 +230,8 @@ DIGITS: dict[str, Any] = IMAGES | {"name": "tiny", "training": {"epochs": 1, "ba
 
 
 def aimed(**objective: Any) -> dict[str, Any]:
-    said = {"kind": "counterfactual", **objective}
-    return DIGITS | {"training": DIGITS["training"] | {"objective": said}}
+    objective_settings = {"kind": "counterfactual", **objective}
+    return DIGITS | {"training": DIGITS["training"] | {"objective": objective_settings}}
 
 
 def test_an_objective_trains_images_last_beside_their_likelihood_or_after_it(
@@ -244,11 +244,11 @@ def test_an_objective_trains_images_last_beside_their_likelihood_or_after_it(
     assert groups[1].options["objective"] == CounterfactualObjective(weight=2.0, soft=True)
     assert groups[1].options["epochs"] == 1
 
-    said = aimed(epochs=3, margin=0.1)
-    own = {"image": {"epochs": 7, "lr": 0.01, "warmup": 9, "patience": 2, "clip": 5}}
-    said["training"] |= {"mechanisms": own}
-    first, second = Study.load(write(tmp_path, said)).groups()[1:]
-    assert first.options == {"batch_size": 32, **own["image"]}
+    settings = aimed(epochs=3, margin=0.1)
+    options = {"image": {"epochs": 7, "lr": 0.01, "warmup": 9, "patience": 2, "clip": 5}}
+    settings["training"] |= {"mechanisms": options}
+    first, second = Study.load(write(tmp_path, settings)).groups()[1:]
+    assert first.options == {"batch_size": 32, **options["image"]}
     assert second.options == {
         "batch_size": 32, "clip": 5, "epochs": 3, "objective": CounterfactualObjective(margin=0.1)
     }  # fmt: skip
@@ -273,10 +273,13 @@ def test_faults_of_an_objective_are_told_before_anything_is_read(
 
 
 def test_an_objective_where_it_can_do_nothing_is_refused(tmp_path: Path) -> None:
-    said = {"kind": "counterfactual"}
+    settings = {"kind": "counterfactual"}
     for training, message in (
-        ({"objective": said}, "training.objective: needs an image, and there is none"),
-        ({"mechanisms": {"x": {"objective": said}}}, "mechanisms.x.objective: .* is for images"),
+        ({"objective": settings}, "training.objective: needs an image, and there is none"),
+        (
+            {"mechanisms": {"x": {"objective": settings}}},
+            "mechanisms.x.objective: .* is for images",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             Study.load(write(tmp_path, changed(training=training)))
@@ -289,9 +292,9 @@ def test_an_objective_where_it_can_do_nothing_is_refused(tmp_path: Path) -> None
 def test_the_dry_run_knows_objectives_and_their_cost(tmp_path: Path) -> None:
     plain = check(Study.load(write(tmp_path, DIGITS)))
     assert plain.objectives == {}
-    found = check(Study.load(write(tmp_path, aimed(epochs=50))))
-    assert found.seconds["image"] > 5 * plain.seconds["image"]
-    title, _, (line,) = next(t for t in found.tables() if t[0] == "objectives")
+    report = check(Study.load(write(tmp_path, aimed(epochs=50))))
+    assert report.seconds["image"] > 5 * plain.seconds["image"]
+    title, _, (line,) = next(t for t in report.tables() if t[0] == "objectives")
     assert title == "objectives"
     assert line[0] == "image"
     assert line[2:] == ("held, in a second training", *["thickness, intensity, digit"] * 2)
@@ -351,9 +354,9 @@ def test_what_is_in_the_way_of_the_model_is_said_before_training(
 
 def test_a_run_that_another_process_works_on_is_left_alone(table: Path, tmp_path: Path) -> None:
     folder, study = tmp_path / "run", Study.load(table)
-    said = f"run is in use by process {os.getpid()} on "
+    message = f"run is in use by process {os.getpid()} on "
     for overwrite in (False, True):
-        with RunFolder(folder).lock(), pytest.raises(ValueError, match=said):
+        with RunFolder(folder).lock(), pytest.raises(ValueError, match=message):
             run_study(study, folder, overwrite=overwrite)
         assert list(folder.iterdir()) == []
 
@@ -443,23 +446,23 @@ def test_predictors_that_are_damaged_are_trained_anew(tmp_path: Path) -> None:
     assert saved_oracles(tmp_path / "none") is None
 
 
-@pytest.mark.parametrize("said", ["ribeiro2023", {"preset": "ribeiro2023"}])
-def test_a_study_names_its_protocol(table: Path, said: Any) -> None:
-    study = Study.load(write(table.parent, changed(evaluation={"protocol": said, "n": 20})))
+@pytest.mark.parametrize("named", ["ribeiro2023", {"preset": "ribeiro2023"}])
+def test_a_study_names_its_protocol(table: Path, named: Any) -> None:
+    study = Study.load(write(table.parent, changed(evaluation={"protocol": named, "n": 20})))
     protocol = study.evaluation.protocol_of(study.declared())
     assert (protocol.reversibility, protocol.n) == ((1,), 20)
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("protocol", "message"),
     [
         ("melistas", "expected one of monteiro2023, melistas2024"),
         ({"targets": "random"}, "protocol.targets: .*'permuted', 'marginal', .* got 'random'"),
         ({"measure": ["realism"]}, "did you mean 'measures'"),
     ],
 )
-def test_a_protocol_that_is_none_is_refused(table: Path, said: Any, message: str) -> None:
-    path = write(table.parent, changed(evaluation={"protocol": said}))
+def test_a_protocol_that_is_none_is_refused(table: Path, protocol: Any, message: str) -> None:
+    path = write(table.parent, changed(evaluation={"protocol": protocol}))
     with pytest.raises(ValueError, match=message):
         Study.load(path)
 
@@ -473,7 +476,7 @@ def test_a_study_reads_several_image_columns_each_as_its_variable_says(tmp_path:
         lines.append(f"{20 + k},scan{k}.png,mask{k}.png")
     (tmp_path / "rows.csv").write_text("\n".join(lines))
     size = {"kind": "Image", "channels": 1, "height": 8, "width": 8}
-    said: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "name": "scans",
         "data": {"kind": "table", "path": "rows.csv", "columns": {"scan": "scan_file"}},
         "graph": "age -> {scan mask}",
@@ -484,27 +487,29 @@ def test_a_study_reads_several_image_columns_each_as_its_variable_says(tmp_path:
         "mechanisms": {k: {"kind": "VAE", "latent": 1, "width": 4} for k in ("scan", "mask")},
         "training": {"epochs": 1},
     }
-    said["data"] |= {"test": 0.25, "validation": 0.2}
-    with pytest.warns(UserWarning, match="12 of 12 image files are not 8x8") as told:
-        found = check(Study.load(write(tmp_path, said)))
-    assert {str(w.message).split(":")[0] for w in told} == {"scan_file", "mask"}
-    assert found.splits.train["scan"].shape[1:] == found.splits.test["mask"].shape[1:] == (1, 8, 8)
-    assert set(found.splits.train["mask"].unique().tolist()) == {0, 1}
-    assert found.splits.train["mask"][..., 0].max() == 0  # padded: 20 x 16 in 8 x 8
+    settings["data"] |= {"test": 0.25, "validation": 0.2}
+    with pytest.warns(UserWarning, match="12 of 12 image files are not 8x8") as caught:
+        report = check(Study.load(write(tmp_path, settings)))
+    assert {str(w.message).split(":")[0] for w in caught} == {"scan_file", "mask"}
+    assert (
+        report.splits.train["scan"].shape[1:] == report.splits.test["mask"].shape[1:] == (1, 8, 8)
+    )
+    assert set(report.splits.train["mask"].unique().tolist()) == {0, 1}
+    assert report.splits.train["mask"][..., 0].max() == 0  # padded: 20 x 16 in 8 x 8
 
 
 def test_check_looks_at_rows_with_gaps(tmp_path: Path) -> None:
     x = torch.randn(100)
     lines = [f"{'' if k % 5 == 0 else f'{a:.4f}'},{2 * a:.4f}" for k, a in enumerate(x.tolist())]
     (tmp_path / "rows.csv").write_text("\n".join(["x,y", *lines]))
-    said = {
+    settings = {
         "name": "gaps",
         "data": {"kind": "table", "path": "rows.csv", "test": 0.5},
         "graph": "x -> y",
         "variables": {"x": {"kind": "Continuous", "missing": True}},
         "evaluation": {"interventions": {"x": "x + 100"}},
     }
-    (line,) = check(Study.load(write(tmp_path, said))).positivity
+    (line,) = check(Study.load(write(tmp_path, settings))).positivity
     assert (line[0], line[1].outside, line[1].far) == ("do(x)", 1.0, 1.0)
 
 
@@ -512,19 +517,19 @@ def test_numbers_of_a_table_are_labels_or_codes_as_is_said(tmp_path: Path) -> No
     (tmp_path / "rows.csv").write_text("level,sick\n" + "1,0\n2,1\n3,1\n2,0\n" * 10)
     level: dict[str, Any] = {"kind": "Ordinal", "labels": ["1", "2", "3"]}
     sick: dict[str, Any] = {"kind": "Binary", "labels": ["no", "yes"], "coded": True}
-    said = {
+    settings = {
         "name": "labels",
         "data": {"kind": "table", "path": "rows.csv"},
         "graph": "level -> sick",
         "variables": {"level": level, "sick": sick},
         "evaluation": {"interventions": {"level": 3}},
     }
-    study = Study.load(write(tmp_path, said))
+    study = Study.load(write(tmp_path, settings))
     rows = study.splits().train
     assert set(rows["level"].tolist()) == {0, 1, 2}
     assert set(rows["sick"].tolist()) == {0, 1}
-    asked = study.evaluation.interventions_of(study.model().variables)
-    assert study.model().do(asked).sample(1)["level"].item() == 2  # type: ignore[arg-type]
+    interventions = study.evaluation.interventions_of(study.model().variables)
+    assert study.model().do(interventions).sample(1)["level"].item() == 2  # type: ignore[arg-type]
     del sick["coded"]
     with pytest.raises(ValueError, match=r"sick: unknown category .* declare it with coded=True"):
-        Study.load(write(tmp_path, said)).splits()
+        Study.load(write(tmp_path, settings)).splits()

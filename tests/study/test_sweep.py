@@ -46,22 +46,27 @@ def call(*words: object) -> Any:
 
 
 def test_a_study_for_each_value_named_by_it(study: Path) -> None:
-    found = studies(study, ["training.lr=1e-3, 0.1"], ["training.epochs=3"])
-    assert list(found) == ["lr=1e-3", "lr=0.1"]
-    assert [one.training.lr for one in found.values()] == [1e-3, 0.1]
-    assert {one.training.epochs for one in found.values()} == {3}
+    variants = studies(study, ["training.lr=1e-3, 0.1"], ["training.epochs=3"])
+    assert list(variants) == ["lr=1e-3", "lr=0.1"]
+    assert [one.training.lr for one in variants.values()] == [1e-3, 0.1]
+    assert {one.training.epochs for one in variants.values()} == {3}
 
 
 def test_several_settings_give_all_combinations(study: Path) -> None:
-    found = studies(study, ["training.lr=0.1,1", "training.epochs=1,2"])
-    assert list(found) == ["lr=0.1,epochs=1", "lr=0.1,epochs=2", "lr=1,epochs=1", "lr=1,epochs=2"]
-    assert found["lr=1,epochs=2"].training.epochs == 2
+    variants = studies(study, ["training.lr=0.1,1", "training.epochs=1,2"])
+    assert list(variants) == [
+        "lr=0.1,epochs=1",
+        "lr=0.1,epochs=2",
+        "lr=1,epochs=1",
+        "lr=1,epochs=2",
+    ]
+    assert variants["lr=1,epochs=2"].training.epochs == 2
 
 
 def test_whole_parts_can_be_varied(study: Path) -> None:
-    found = studies(study, ["mechanisms.y={kind: Flow, bins: 4},2*x + u,{kind: Flow}"])
-    assert list(found) == ["y=kind-Flow-bins-4", "y=2-x-+-u", "y=kind-Flow"]
-    kinds = [type(one.model().mechanisms["y"]).__name__ for one in found.values()]
+    variants = studies(study, ["mechanisms.y={kind: Flow, bins: 4},2*x + u,{kind: Flow}"])
+    assert list(variants) == ["y=kind-Flow-bins-4", "y=2-x-+-u", "y=kind-Flow"]
+    kinds = [type(one.model().mechanisms["y"]).__name__ for one in variants.values()]
     assert kinds == ["Flow", "Equation", "Flow"]
 
 
@@ -95,16 +100,16 @@ def test_data_may_be_varied_where_the_test_rows_stay(study: Path) -> None:
 def test_finished_runs_are_kept_and_other_things_are_not_touched(
     study: Path, tmp_path: Path
 ) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     vary = ["mechanisms.y=2*x + u,3*x + u"]
-    folders = sweep(study, vary, tmp_path / "runs", say=said.append)
+    folders = sweep(study, vary, tmp_path / "runs", say=messages.append)
     assert [RunFolder(path).finished for path in folders.values()] == [True, True]
     first = next(iter(folders.values()))
     written = (first / "metrics.json").stat().st_mtime_ns
     (first.parent / "y=3-x-+-u" / "metrics.json").unlink()
-    assert sweep(study, vary, tmp_path / "runs", say=said.append) == folders
+    assert sweep(study, vary, tmp_path / "runs", say=messages.append) == folders
     assert (first / "metrics.json").stat().st_mtime_ns == written
-    assert any("1 of 2: y=2-x-+-u is finished" in line for line in said)
+    assert any("1 of 2: y=2-x-+-u is finished" in line for line in messages)
     with pytest.raises(ValueError, match=r"differs in training; .*--out.*--overwrite"):
         sweep(study, vary, tmp_path / "runs", ["training.epochs=2"])
     assert (first / "metrics.json").stat().st_mtime_ns == written
@@ -116,9 +121,9 @@ def test_the_commands_compare_what_the_sweep_ran(study: Path, tmp_path: Path) ->
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[-1] == f"page: {runs / 'comparison.html'}"
     folders = [runs / "y=2-x-+-u", runs / "y=3-x-+-u"]
-    again = call("compare", *folders, "--out", tmp_path / "page")
-    assert "2 models, the same questions" in again.stdout
-    assert "Log-density of the test rows" in again.stdout
+    repeated = call("compare", *folders, "--out", tmp_path / "page")
+    assert "2 models, the same questions" in repeated.stdout
+    assert "Log-density of the test rows" in repeated.stdout
     numbers = json.loads((tmp_path / "page" / "comparison.json").read_text())
     assert numbers["log_prob"]["y"]["model"]["best"] == ["y=2-x-+-u"]
     refused = call("tradeoff", *folders)
@@ -163,21 +168,21 @@ def test_runs_of_other_training_seeds_are_compared_by_their_disagreement(
     rows, _ = RunFolder(next(iter(chosen.values()))).test()
     query = plan(models[0], rows, rows.n, ["x"], 0)[0]
     expected = disagreement(models, rows, query.do, ["y"], seed=0)["y"].mean()
-    found = [run["mean"] for run in entry["runs"].values()]
-    assert len(set(found)) == 3
-    assert sum(found) / 3 == pytest.approx(float(expected), rel=1e-4)
+    means = [run["mean"] for run in entry["runs"].values()]
+    assert len(set(means)) == 3
+    assert sum(means) / 3 == pytest.approx(float(expected), rel=1e-4)
     assert float(expected) > 0.01
     others = compare_runs([folders["seed=0,lr=0.1"], folders["seed=0,lr=0.01"]]).entries
     assert path not in others  # another rate is no other seed
 
 
 def test_stress_runs_a_study_with_each_arrow_and_each_label_wrong(study: Path) -> None:
-    found = studies(study, [], ["mechanisms={}", "evaluation.interventions=[x]"], stress=0.25)
+    variants = studies(study, [], ["mechanisms={}", "evaluation.interventions=[x]"], stress=0.25)
     wrong = ["without x to y", "y to x", "25% of x wrong", "25% of y wrong"]
-    assert list(found) == ["as it is", *wrong]
-    assert found["y to x"].model().graph.parents("x") == ("y",)
-    assert found["as it is"].graph == CHAIN["graph"]
-    assert found["25% of y wrong"].training.mislabelled == {"y": 0.25}
+    assert list(variants) == ["as it is", *wrong]
+    assert variants["y to x"].model().graph.parents("x") == ("y",)
+    assert variants["as it is"].graph == CHAIN["graph"]
+    assert variants["25% of y wrong"].training.mislabelled == {"y": 0.25}
     with pytest.warns(UserWarning, match=r"stress: .* is left out: .*arguments are"):
         left = studies(study, [], ["evaluation.interventions=[x]"], stress=0.25)
     assert list(left) == ["as it is", "25% of x wrong", "25% of y wrong"]

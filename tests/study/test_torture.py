@@ -14,45 +14,45 @@ def some(n: int) -> list[int]:
 
 
 def test_a_run_that_is_killed_while_it_writes_ends_as_one_that_is_not(tmp_path: Path) -> None:
-    found = torture.crashes(torture.TABLE, tmp_path, some)
-    assert (found.tried, found.wrong) == (2, [])
+    outcomes = torture.crashes(torture.TABLE, tmp_path, some)
+    assert (outcomes.tried, outcomes.wrong) == (2, [])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("said", [torture.TABLE, torture.IMAGES], ids=["table", "images"])
+@pytest.mark.parametrize("settings", [torture.TABLE, torture.IMAGES], ids=["table", "images"])
 def test_a_run_that_is_killed_at_any_write_ends_as_one_that_is_not(
-    tmp_path: Path, said: dict[str, object]
+    tmp_path: Path, settings: dict[str, object]
 ) -> None:
-    found = torture.crashes(said, tmp_path)
-    assert found.tried > 30
-    assert found.wrong == []
+    outcomes = torture.crashes(settings, tmp_path)
+    assert outcomes.tried > 30
+    assert outcomes.wrong == []
 
 
 @pytest.mark.parametrize("n", [40, pytest.param(1000, marks=pytest.mark.slow)])
 def test_a_model_that_is_damaged_is_refused_in_one_line(tmp_path: Path, n: int) -> None:
-    for found in torture.models(tmp_path, n):
-        assert (found.tried, found.wrong) == (n, [])
+    for outcome in torture.models(tmp_path, n):
+        assert (outcome.tried, outcome.wrong) == (n, [])
 
 
 def test_a_reader_finds_a_model_while_it_is_replaced(tmp_path: Path) -> None:
-    found = torture.polled(tmp_path, saves=10)
-    assert found.tried > 0
-    assert found.wrong == []
+    outcomes = torture.polled(tmp_path, saves=10)
+    assert outcomes.tried > 0
+    assert outcomes.wrong == []
 
 
 @pytest.mark.parametrize("n", [4, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_checkpoint_that_is_damaged_is_not_gone_on_from(tmp_path: Path, n: int) -> None:
-    for found in torture.checkpoints(tmp_path, n):
-        assert (found.tried, found.wrong) == (n, [])
+    for outcome in torture.checkpoints(tmp_path, n):
+        assert (outcome.tried, outcome.wrong) == (n, [])
 
 
 @pytest.mark.slow
 def test_what_a_run_keeps_is_not_read_once_it_is_damaged(tmp_path: Path) -> None:
-    found = torture.kept(tmp_path, 200)
-    assert found.wrong == []
+    outcomes = torture.damaged_runs(tmp_path, 200)
+    assert outcomes.wrong == []
 
 
 @pytest.mark.slow
 def test_a_command_that_is_killed_at_any_moment_goes_on(tmp_path: Path) -> None:
-    found = torture.kills(torture.TABLE, tmp_path, 5)
-    assert found.wrong == []
+    outcomes = torture.kills(torture.TABLE, tmp_path, 5)
+    assert outcomes.wrong == []

@@ -22,7 +22,7 @@ class Study:
     draw: Callable[[np.random.Generator, int], Table]
     truth: float
     options: Mapping[str, Any] = field(default_factory=dict)
-    pick: Callable[[Effect], Estimate[float]] = lambda found: found.effect
+    pick: Callable[[Effect], Estimate[float]] = lambda answer: answer.effect
     names: tuple[str, str] = ("t", "y")
     most: float = 0.975
 

@@ -52,15 +52,15 @@ def marked_paths(graph: CausalGraph, x: str, y: str) -> list[list[Link]]:
     for link in links:
         between.setdefault((link[0], link[2]), []).append(link)
     inner = [name for name in graph.nodes if name not in (x, y)]
-    found: list[list[Link]] = []
+    paths: list[list[Link]] = []
     for length in range(len(inner) + 1):
         for middle in permutations(inner, length):
             trail = [x, *middle, y]
             partial: list[list[Link]] = [[]]
             for pair in pairwise(trail):
                 partial = [[*done, link] for done in partial for link in between.get(pair, [])]
-            found += partial
-    return found
+            paths += partial
+    return paths
 
 
 def is_open(graph: CausalGraph, path: list[Link], known: Set[str]) -> bool:
@@ -143,14 +143,14 @@ class Tables:
 
     def values(self, do: Mapping[str, int] | None = None) -> Values:
         """Every variable's value for every value of the noise, some of them set."""
-        found: Values = {}
+        content: Values = {}
         do = do or {}
         for name in self.graph.order:
-            causes = [found[cause] for cause in self.graph.parents(name)]
+            causes = [content[cause] for cause in self.graph.parents(name)]
             causes += [column for pair, column in self.hidden.items() if name in pair]
             drawn = self.functions[name][(*causes, self.own[name])]
-            found[name] = np.full_like(drawn, do[name]) if name in do else drawn
-        return found
+            content[name] = np.full_like(drawn, do[name]) if name in do else drawn
+        return content
 
     def table(self, columns: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         """The joint distribution of columns of values."""

@@ -50,10 +50,10 @@ def random_world(
             edges.append((hidden, name))
             kinds[name] = Binary()
             values[name] = tables[k][types[:, k]]  # (total, 2, ..., 2)
-    made = CausalGraph(edges)
+    causal = CausalGraph(edges)
     for name in graph.nodes:
-        source = [next(p for p in made.parents(name) if p.startswith("u_")), *graph.parents(name)]
-        axes = [source.index(p) for p in made.parents(name)]
+        source = [next(p for p in causal.parents(name) if p.startswith("u_")), *graph.parents(name)]
+        axes = [source.index(p) for p in causal.parents(name)]
         value = values[name].permute(axes)
         mechanisms[name] = InverseCDF(table=torch.stack([1.0 - value, 1.0 * value], -1))
-    return SCM(made, kinds, mechanisms)
+    return SCM(causal, kinds, mechanisms)

@@ -15,18 +15,18 @@ from rung3.graph.identification.events import Event, World
 
 def values_in(model: Tables, world: World) -> Values:
     """Each variable's value in a world, for every value of the noise."""
-    found: Values = {}
+    values: Values = {}
     for name in model.graph.order:
-        causes = [found[cause] for cause in model.graph.parents(name)]
+        causes = [values[cause] for cause in model.graph.parents(name)]
         causes += [column for pair, column in model.hidden.items() if name in pair]
-        found[name] = model.functions[name][(*causes, model.own[name])]
+        values[name] = model.functions[name][(*causes, model.own[name])]
         if name in world:
             setting = world[name]
             if isinstance(setting, World):
-                found[name] = values_in(model, setting)[name]
+                values[name] = values_in(model, setting)[name]
             else:
-                found[name] = np.full_like(found[name], int(str(setting)))
-    return found
+                values[name] = np.full_like(values[name], int(str(setting)))
+    return values
 
 
 def holds(model: Tables, events: Iterable[Event]) -> np.ndarray[Any, Any]:

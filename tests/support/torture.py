@@ -93,7 +93,7 @@ IMAGES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def write_study(folder: Path, said: dict[str, Any]) -> Path:
+def write_study(folder: Path, settings: dict[str, Any]) -> Path:
     """A study file, and the table that it may read."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(0)
@@ -102,7 +102,7 @@ def write_study(folder: Path, said: dict[str, Any]) -> Path:
     lines = [f"{a:.5f},{b:.5f},{'yes' if a + b > 0 else 'no'}" for a, b in zip(x, y, strict=True)]
     (folder / "rows.csv").write_text("\n".join(["x,y,group", *lines]))
     path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump(said, sort_keys=False), "utf-8")
+    path.write_text(yaml.safe_dump(settings, sort_keys=False), "utf-8")
     return path
 
 
@@ -110,14 +110,14 @@ def outcome(run: Path) -> dict[str, Any]:
     """What a run came to, without what depends on the clock."""
     metrics = json.loads((run / "metrics.json").read_text("utf-8"))
     page = (run / "report.html").read_text("utf-8")
-    found: dict[str, Any] = {path.name: path.read_bytes() for path in run.glob("*.png")}
-    found |= {"metrics": {k: v for k, v in metrics.items() if k not in ("speed", "cost", "run")}}
+    content: dict[str, Any] = {path.name: path.read_bytes() for path in run.glob("*.png")}
+    content |= {"metrics": {k: v for k, v in metrics.items() if k not in ("speed", "cost", "run")}}
     page = re.sub(r'<p class="soft made">.*?</p>', "", page.replace(str(run), ""))
-    found |= {"page": re.sub(r"[\d,.]+ counterfactuals a second", "", page)}
-    found |= {"history": json.loads((run / "history.json").read_text("utf-8"))}
-    found |= {"scores": (run / "scores.safetensors").stat().st_size}
+    content |= {"page": re.sub(r"[\d,.]+ counterfactuals a second", "", page)}
+    content |= {"history": json.loads((run / "history.json").read_text("utf-8"))}
+    content |= {"scores": (run / "scores.safetensors").stat().st_size}
     weights = next((run / "model").glob("weights*"))
-    return found | {k: v.tolist() for k, v in load_file(weights).items()}
+    return content | {k: v.tolist() for k, v in load_file(weights).items()}
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
@@ -132,7 +132,7 @@ def cache(folder: Path) -> Iterator[None]:
 
 
 def crashes(
-    said: dict[str, Any], root: Path, chosen: Callable[[int], Iterable[int]] = range
+    settings: dict[str, Any], root: Path, chosen: Callable[[int], Iterable[int]] = range
 ) -> Tally:
     """Kill a run before and after each file is written whole, with half a draft, and go on.
 
@@ -143,7 +143,7 @@ def crashes(
         root: Where to.
         chosen: Which moments to go on from, of so many.
     """
-    study = Study.load(write_study(root / "study", said))
+    study = Study.load(write_study(root / "study", settings))
     live = root / "live"
     copies: list[tuple[str, Path]] = []
     replace = os.replace
@@ -217,10 +217,10 @@ def kills(study: dict[str, Any], root: Path, n: int, seed: int = 0) -> Tally:
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-        again = start(run)
-        said = again.communicate()[0].decode()
-        finished = again.returncode == 0 or "this run, finished" in said
-        wrong = differences(outcome(run), expected) if finished else [said[-300:]]
+        second = start(run)
+        output = second.communicate()[0].decode()
+        finished = second.returncode == 0 or "this run, finished" in output
+        wrong = differences(outcome(run), expected) if finished else [output[-300:]]
         tally.note(f"killed after {after:.1f} s: {wrong}" if wrong else None)
         shutil.rmtree(run.parent)
     return tally
@@ -268,9 +268,9 @@ JUNK: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-def mutated_values(said: Any, rng: random.Random) -> Any:
+def mutated_values(content: Any, rng: random.Random) -> Any:
     """Nested values with one of them replaced, removed, or added."""
-    said = copy.deepcopy(said)
+    content = copy.deepcopy(content)
     places: list[tuple[Any, Any]] = []
 
     def collect(value: Any) -> None:
@@ -280,7 +280,7 @@ def mutated_values(said: Any, rng: random.Random) -> Any:
             if isinstance(item, dict | list):
                 collect(item)
 
-    collect(said)
+    collect(content)
     holder, key = rng.choice(places)
     match rng.randrange(6):
         case 0:
@@ -289,7 +289,7 @@ def mutated_values(said: Any, rng: random.Random) -> Any:
             holder[rng.choice(["x", 1, "kind", "latent"])] = rng.choice(JUNK)
         case _:
             holder[key] = rng.choice(JUNK)
-    return said
+    return content
 
 
 def mutated_tensors(tensors: dict[str, Tensor], rng: random.Random) -> dict[str, Tensor]:
@@ -311,15 +311,15 @@ def mutated_tensors(tensors: dict[str, Tensor], rng: random.Random) -> dict[str,
     return changed
 
 
-def seal_model(place: Path, said: Any, weights: bytes) -> None:
+def seal_model(place: Path, content: Any, weights: bytes) -> None:
     """Write a model's files as `save` would, whatever they say."""
     name = "weights.safetensors"
-    if isinstance(said, dict) and isinstance(said.get("weights"), dict):
-        said["weights"]["sha256"] = hashlib.sha256(weights).hexdigest()
-        name = str(said["weights"].get("file", name))
+    if isinstance(content, dict) and isinstance(content.get("weights"), dict):
+        content["weights"]["sha256"] = hashlib.sha256(weights).hexdigest()
+        name = str(content["weights"].get("file", name))
     place.mkdir(exist_ok=True)
     (place / "weights.safetensors").write_bytes(weights)
-    text = yaml.safe_dump(said, sort_keys=False, allow_unicode=True).encode()
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode()
     (place / "model.yaml").write_bytes(sealed(text))
 
 
@@ -330,7 +330,7 @@ def models(root: Path, n: int, seed: int = 0) -> tuple[Tally, Tally]:
     files = {path.name: path.read_bytes() for path in place.iterdir()}
     text = unsealed(files["model.yaml"])
     assert text is not None
-    said, weights = yaml.safe_load(text), files["weights.safetensors"]
+    saved, weights = yaml.safe_load(text), files["weights.safetensors"]
     for _ in range(n):
         name = rng.choice(list(files))
         content = mutated_bytes(files[name], rng)
@@ -341,12 +341,12 @@ def models(root: Path, n: int, seed: int = 0) -> tuple[Tally, Tally]:
     for _ in range(n):
         match rng.randrange(4):
             case 0:
-                seal_model(place, copy.deepcopy(said), mutated_bytes(weights, rng))
+                seal_model(place, copy.deepcopy(saved), mutated_bytes(weights, rng))
             case 1:
                 mutated = packed(mutated_tensors(unpacked(weights), rng))
-                seal_model(place, copy.deepcopy(said), mutated)
+                seal_model(place, copy.deepcopy(saved), mutated)
             case _:
-                seal_model(place, mutated_values(said, rng), weights)
+                seal_model(place, mutated_values(saved, rng), weights)
         resealed.note(refused(lambda: load(place), str(place)))
     return damaged, resealed
 
@@ -415,20 +415,20 @@ def checkpoints(root: Path, n: int, seed: int = 0) -> tuple[Tally, Tally]:
     for k in range(2 * n):
         content = mutated_bytes(whole if k < n else body, rng)
         file.write_bytes(content if k < n else sealed(content))
-        found: list[list[Tensor]] = []
-        fault = refused(lambda: found.append(trained(2)), str(file.parent))  # noqa: B023
+        outcomes: list[list[Tensor]] = []
+        fault = refused(lambda: outcomes.append(trained(2)), str(file.parent))  # noqa: B023
         if k < n and fault is None:
-            same = all(torch.equal(a, b) for a, b in zip(found[0], expected, strict=True))
+            same = all(torch.equal(a, b) for a, b in zip(outcomes[0], expected, strict=True))
             fault = None if same and content == whole else "went on, to other weights"
         (damaged if k < n else resealed).note(fault)
     return damaged, resealed
 
 
-def kept(root: Path, n: int, seed: int = 0) -> Tally:
+def damaged_runs(root: Path, n: int, seed: int = 0) -> Tally:
     """Damage what a finished run of images keeps: each file is refused, or made anew."""
     rng, tally = random.Random(seed), Tally()
-    said = copy.deepcopy(IMAGES)
-    study = Study.load(write_study(root / "study", said))
+    settings = copy.deepcopy(IMAGES)
+    study = Study.load(write_study(root / "study", settings))
     run = root / "run"
     with cache(root / "cache"):
         run_study(study, run)

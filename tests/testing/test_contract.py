@@ -135,9 +135,9 @@ class TruncatedAtTheWrongPlace(GumbelMax):
 
 
 def test_catches_a_wrong_truncation() -> None:
-    found = failures(TruncatedAtTheWrongPlace(), Categorical(5), age=Continuous())
-    assert "round trip: off by" in found
-    assert "noise: abducted noise does not follow its prior" in found
+    faults = failures(TruncatedAtTheWrongPlace(), Categorical(5), age=Continuous())
+    assert "round trip: off by" in faults
+    assert "noise: abducted noise does not follow its prior" in faults
 
 
 class OneGumbelForAll(GumbelMax):
@@ -171,9 +171,9 @@ class Forgetful(Equation):
 
 
 def test_catches_values_lost_outside_the_range() -> None:
-    found = failures(Forgetful("u"), Continuous())
-    assert "outside the training range: off by" in found
-    assert "\n  round trip" not in found
+    faults = failures(Forgetful("u"), Continuous())
+    assert "outside the training range: off by" in faults
+    assert "\n  round trip" not in faults
 
 
 class Careless(Equation):
@@ -187,9 +187,9 @@ class Careless(Equation):
 
 
 def test_catches_ignored_seeds_and_mixed_rows_and_lists_all() -> None:
-    found = failures(Careless("u"), Continuous())
-    assert "seed: sample_noise differs between two calls" in found
-    assert "rows: off by" in found
+    faults = failures(Careless("u"), Continuous())
+    assert "seed: sample_noise differs between two calls" in faults
+    assert "rows: off by" in faults
 
 
 class Mixed(Equation):

@@ -30,13 +30,13 @@ def test_the_examples_of_a_page_print_what_stands_there(page: Path) -> None:
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     runner = doctest.DocTestRunner(optionflags=flags)
     names: dict[str, object] = {}
-    said: list[str] = []
+    output: list[str] = []
     for number, block in enumerate(examples(page), 1):
         title = f"{page.name}, example {number}"
         test = doctest.DocTestParser().get_doctest(block, names, title, str(page), 0)
         names = test.globs
-        runner.run(test, out=said.append, clear_globs=False)
-    assert not runner.failures, "".join(said)
+        runner.run(test, out=output.append, clear_globs=False)
+    assert not runner.failures, "".join(output)
 
 
 def test_the_lectures_examples_are_short() -> None:

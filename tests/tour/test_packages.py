@@ -23,11 +23,11 @@ def test_every_licence_is_good_and_every_package_on_the_bill(tmp_path: Path) -> 
     command = [sys.executable, str(SCRIPT), "--sbom", str(tmp_path / "sbom.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    said = json.loads((tmp_path / "sbom.json").read_text("utf-8"))
-    names = {component["name"] for component in said["components"]}
+    content = json.loads((tmp_path / "sbom.json").read_text("utf-8"))
+    names = {component["name"] for component in content["components"]}
     assert {"torch", "numpy", "PyYAML", "safetensors", "lightning"} <= names
-    assert all(component["licenses"][0]["expression"] for component in said["components"])
-    assert said["metadata"]["component"]["name"] == "rung3"
+    assert all(component["licenses"][0]["expression"] for component in content["components"])
+    assert content["metadata"]["component"]["name"] == "rung3"
 
 
 @pytest.mark.parametrize(

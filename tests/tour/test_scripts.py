@@ -39,14 +39,14 @@ def test_figures_that_became_worse_by_more_than_the_threshold_are_named(
     for name, value in (("old", 1.0), ("new", after)):
         figures = {"calls: fit": {"value": value, "unit": "s"}, name: {"value": 2, "unit": "MiB"}}
         (tmp_path / f"{name}.json").write_text(json.dumps({"figures": figures}))
-    found = run("benchmarks/compare.py", tmp_path / "old.json", tmp_path / "new.json")
-    assert found.returncode == status
-    assert f"{after:.2f}  s" in found.stdout
-    assert ("worse by more than 1.25: calls: fit" in found.stderr) == bool(status)
+    done = run("benchmarks/compare.py", tmp_path / "old.json", tmp_path / "new.json")
+    assert done.returncode == status
+    assert f"{after:.2f}  s" in done.stdout
+    assert ("worse by more than 1.25: calls: fit" in done.stderr) == bool(status)
 
 
 def test_a_file_without_figures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text("{}")
-    found = run("benchmarks/compare.py", tmp_path / "old.json", tmp_path / "old.json")
-    assert found.returncode == 1
-    assert "expected figures of a benchmark's --json" in found.stderr
+    done = run("benchmarks/compare.py", tmp_path / "old.json", tmp_path / "old.json")
+    assert done.returncode == 1
+    assert "expected figures of a benchmark's --json" in done.stderr

@@ -117,8 +117,8 @@ def test_a_graph_answers_before_any_data_is_seen(names: dict[str, Any]) -> None:
 def test_a_deep_scm_says_which_mechanisms_are_defaults(names: dict[str, Any]) -> None:
     model, _, _ = re.split(r"^(?=world|train)", "#" + PARTS[2], flags=re.MULTILINE)
     run(model, names)
-    said = str(names["model"]).splitlines()
-    default = {line.split(":")[0].strip() for line in said if "(default of its kind)" in line}
+    lines = str(names["model"]).splitlines()
+    default = {line.split(":")[0].strip() for line in lines if "(default of its kind)" in line}
     assert default == {"digit", "thickness", "intensity"}
     assert names["model"].mechanisms["image"].latent == 16
 
@@ -167,8 +167,8 @@ def follow(
     assert {f.name for f in Path("digits-model").iterdir()} == {"model.yaml", "weights.safetensors"}
     assert names["model"] is not model
     do = {"thickness": thick}
-    first, again = (m.counterfactual(test, do=do, seed=0) for m in (model, names["model"]))
-    assert all(torch.equal(first[name], again[name].cpu()) for name in test)
+    first, answers = (m.counterfactual(test, do=do, seed=0) for m in (model, names["model"]))
+    assert all(torch.equal(first[name], answers[name].cpu()) for name in test)
     names["truth"] = world.counterfactual(test, do=do)
 
 

@@ -100,8 +100,8 @@ def test_a_run_that_broke_off_ends_with_the_same_weights(
         with pytest.raises(InterruptedError):
             train_images(tmp_path, variant, every)
     power_cut(-1)
-    found, history = train_images(tmp_path, variant, every)
-    assert same(found, expected)
+    weights, history = train_images(tmp_path, variant, every)
+    assert same(weights, expected)
     assert history.training == expected_history.training
     assert history.validation == expected_history.validation
     assert history.skipped == expected_history.skipped
@@ -138,14 +138,14 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(
     while process.poll() is None and not file.is_file():
         time.sleep(0.002)
     process.kill()
-    _, said = process.communicate()
-    assert process.returncode == -signal.SIGKILL, said.decode()
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, errors.decode()
     step = torch.load(file, weights_only=True)["global_step"]
     assert 0 < step < EPOCHS * STEPS
 
-    found, history = train_images(tmp_path, variant, every)
+    weights, history = train_images(tmp_path, variant, every)
     expected, expected_history = train_images(None, variant)
-    assert same(found, expected)
+    assert same(weights, expected)
     assert history.validation == expected_history.validation
 
 
@@ -153,8 +153,8 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(
 def test_a_run_that_had_ended_is_not_run_again(tmp_path: Path, patience: int | None) -> None:
     first = run(tmp_path, patience=patience)
     with pytest.warns(UserWarning, match="finished: nothing was trained"):
-        again = run(tmp_path, patience=patience)
-    assert first == again
+        repeated = run(tmp_path, patience=patience)
+    assert first == repeated
     assert len(first[1].seconds) == (6 if patience is None else 4)
 
 
@@ -261,8 +261,8 @@ def test_a_finished_training_that_is_started_again_says_that_nothing_is_trained(
     first = rung3.fit(model, rows, epochs=2, **options)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.warns(UserWarning, match=r"finished: nothing was trained.*resume=False"):
-        again = rung3.fit(model, rows, epochs=2, **options)
-    assert again.training == first.training
+        repeated = rung3.fit(model, rows, epochs=2, **options)
+    assert repeated.training == first.training
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     with warnings.catch_warnings():
         warnings.simplefilter("error")

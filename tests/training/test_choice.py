@@ -28,8 +28,8 @@ def test_a_parabola_with_additive_noise_is_found() -> None:
     assert parabola.independent
     assert "nothing simpler" in choice.reasons["y"] or "simplest" in choice.reasons["y"]
     assert "AdditiveNoise(degree=1): log p = " in str(choice)
-    told = choice.model.counterfactual({"x": 1.0, "y": 3.0}, do={"x": 2.0})["y"]
-    assert told.item() == pytest.approx(3 + 3, abs=0.15)
+    answer = choice.model.counterfactual({"x": 1.0, "y": 3.0}, do={"x": 2.0})["y"]
+    assert answer.item() == pytest.approx(3 + 3, abs=0.15)
 
 
 def test_what_a_simpler_one_explains_is_not_tried_for_again() -> None:
@@ -58,8 +58,8 @@ def test_richer_noise_is_tried_only_where_the_parents_tell_the_simpler() -> None
     assert len(choice.trials["y"]) < 5  # lines, curves, a network
     assert choice.chosen["z"] == "AdditiveNoise(spread=True)"
     assert not any(trial.independent for trial in choice.trials["z"][:4])
-    told = choice.model.counterfactual({"x": 0.0, "y": 0.0, "z": 1.0}, do={"x": 2.0})["z"]
-    assert told.item() == pytest.approx(2 + math.e, abs=0.3)
+    answer = choice.model.counterfactual({"x": 0.0, "y": 0.0, "z": 1.0}, do={"x": 2.0})["z"]
+    assert answer.item() == pytest.approx(2 + math.e, abs=0.3)
 
 
 def test_a_mechanism_that_was_brought_is_kept() -> None:
@@ -118,9 +118,9 @@ def test_a_fast_wave_is_not_taken_for_a_line() -> None:
     line = choice.trials["y"][0]
     assert line.independence < 1e-6
     new = draw(1, 1_000, rows=3)
-    y, want = ((8 * own).sin() + 0.2 * new[1] for own in new[[0, 2]])
-    told = choice.model.counterfactual({"a": new[0], "y": y}, do={"a": new[2]})["y"]
-    assert (told - want).abs().mean() < 0.1
+    y, want = ((8 * values).sin() + 0.2 * new[1] for values in new[[0, 2]])
+    answer = choice.model.counterfactual({"a": new[0], "y": y}, do={"a": new[2]})["y"]
+    assert (answer - want).abs().mean() < 0.1
 
 
 @pytest.mark.slow
@@ -134,10 +134,10 @@ def test_steps_are_found(teeth: str) -> None:
     a, u = draw(0, 10_000)
     choice = choose(SCM("a -> y"), {"a": a, "y": f(a) + 0.2 * u})
     new = draw(1, 2_000, rows=3)
-    told = choice.model.counterfactual(
+    answer = choice.model.counterfactual(
         {"a": new[0], "y": f(new[0]) + 0.2 * new[1]}, do={"a": new[2]}
     )["y"]
-    assert (told - f(new[2]) - 0.2 * new[1]).abs().mean() < 0.2
+    assert (answer - f(new[2]) - 0.2 * new[1]).abs().mean() < 0.2
     if teeth == "saw":
         assert choice.chosen["y"] == "AdditiveNoise(trees=200)"
 
@@ -149,8 +149,8 @@ def test_an_effect_that_differs_between_groups_is_not_averaged_away() -> None:
     rows = {"t": t, "g": g, "y": (u[2] < 0.5 + 0.15 * (t - 0.5) * (2 * g - 1)).long()}
     model = choose(SCM("{t g} -> y", dict.fromkeys(rows, Binary())), rows, steps=100).model
     for group, truth in ((0, -0.15), (1, 0.15)):
-        other, own = (model.do(t=v, g=group).sample(20_000, seed=0)["y"].double() for v in (0, 1))
-        assert float(own.mean() - other.mean()) == pytest.approx(truth, abs=0.1)
+        other, means = (model.do(t=v, g=group).sample(20_000, seed=0)["y"].double() for v in (0, 1))
+        assert float(means.mean() - other.mean()) == pytest.approx(truth, abs=0.1)
 
 
 def test_a_spread_is_found_in_few_rows() -> None:
@@ -169,8 +169,8 @@ def test_outliers_do_not_make_a_curve_of_a_line() -> None:
         y = 2 * a + torch.from_numpy(t.ppf(torch.special.ndtr(u.double()).numpy(), 2)).float()
         choice = choose(SCM("a -> y"), {"a": a, "y": y}, seed=seed, **QUICK)
         lines += choice.chosen["y"] == "AdditiveNoise(degree=1)"
-        told = choice.model.counterfactual({"a": [0.0], "y": [0.0]}, do={"a": 1.0})["y"]
-        slopes.append(abs(told.item() - 2))
+        answer = choice.model.counterfactual({"a": [0.0], "y": [0.0]}, do={"a": 1.0})["y"]
+        slopes.append(abs(answer.item() - 2))
     assert lines >= 2
     assert sorted(slopes)[1] < 0.1
 
@@ -188,7 +188,7 @@ def test_what_often_lies_at_a_bound_is_modelled_there() -> None:
     paid = [choice.model.do(t=v).sample(50_000, seed=0)["pay"] for v in (0, 1)]
     effect = float(paid[1].mean() - paid[0].mean())
     assert effect == pytest.approx(0.8 * 4_000 - 0.6 * 3_000, abs=200)
-    assert [float((own == 0).double().mean()) for own in paid] == pytest.approx(
+    assert [float((amount == 0).double().mean()) for amount in paid] == pytest.approx(
         [0.4, 0.2], abs=0.05
     )
 
@@ -287,11 +287,11 @@ def test_what_a_smooth_mechanism_misses_shows_however_fast_it_turns(missed: str)
 def test_categories_are_diagnosed_by_their_posterior_noise() -> None:
     table = [[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]]
     kinds = {"x": Binary(), "y": Categorical(3)}
-    made = {"x": InverseCDF(table=[0.5, 0.5]), "y": GumbelMax(table=table)}
-    world = SCM("x -> y", kinds, made)
+    mechanisms = {"x": InverseCDF(table=[0.5, 0.5]), "y": GumbelMax(table=table)}
+    world = SCM("x -> y", kinds, mechanisms)
     rows = dict(world.sample(3_000, seed=0))
     assert all(d.calibrated and d.independent for d in diagnose(world, rows, seed=1))
-    flat = SCM("x -> y", kinds, made | {"y": GumbelMax(table=[[0.4, 0.2, 0.4]] * 2)})
+    flat = SCM("x -> y", kinds, mechanisms | {"y": GumbelMax(table=[[0.4, 0.2, 0.4]] * 2)})
     assert not diagnose(flat, rows, seed=1)[1].independent
 
 

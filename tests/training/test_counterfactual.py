@@ -33,8 +33,8 @@ def test_a_parent_that_cannot_be_read_is_left_out_with_a_word(rows: Rows) -> Non
         loss = bound(tiny(), rows, halfblind)
     assert (loss.read, loss.chosen) == (["right"], ["right"])
     with pytest.warns(UserWarning, match="left cannot be read"):
-        asked = bound(tiny(), rows, halfblind, intervene=["left"])
-    assert (asked.read, asked.chosen) == (["right"], ["left"])
+        names = bound(tiny(), rows, halfblind, intervene=["left"])
+    assert (names.read, names.chosen) == (["right"], ["left"])
     blind = Oracles({("image", "left"): halfblind["image", "left"]})
     with pytest.raises(ValueError, match=r"image: no predictor can read a parent off it; .* left"):
         bound(tiny(), rows, blind)
@@ -60,11 +60,11 @@ def test_predictors_that_were_not_measured_are_measured_and_the_ones_given_are_l
 def test_its_own_predictors_are_not_those_of_evaluation() -> None:
     rows = halves.world().sample(60, seed=0)
     state = torch.get_rng_state()
-    own, again = (fit_predictors(halves.world(), rows, progress=False) for _ in range(2))
+    first, second = (fit_predictors(halves.world(), rows, progress=False) for _ in range(2))
     judges = fit_oracles(halves.world(), rows, epochs=1, progress=False)
     assert torch.equal(torch.get_rng_state(), state)
-    for key, oracle in own.items():
-        assert oracle.digest() == again[key].digest() != judges[key].digest()
+    for key, oracle in first.items():
+        assert oracle.digest() == second[key].digest() != judges[key].digest()
         assert oracle.width != judges[key].width
         assert oracle.explained.isfinite()
 
@@ -77,9 +77,9 @@ def test_oracles_that_had_a_say_in_training_may_not_judge(
     history = fit(
         model, rows[:60], objective=CounterfactualObjective(predictors=predictors), **options
     )
-    said = model.fitted["image"]["objective"]
-    assert (said["kind"], said["set"]) == ("counterfactual", ["left", "right"])
-    assert said["constraint"] > 0
+    objective = model.fitted["image"]["objective"]
+    assert (objective["kind"], objective["set"]) == ("counterfactual", ["left", "right"])
+    assert objective["constraint"] > 0
     assert len(history.counterfactual["image"]["factor of its own loss"]) == 1
     # Training goes on, the model is saved: they remain what they were.
     fit(model, rows[:60], **options)
@@ -251,9 +251,9 @@ def test_a_run_that_broke_off_ends_with_the_same_weights(
         if cut >= 0:
             with pytest.raises(InterruptedError):
                 train(checkpoints=tmp_path, checkpoint_every=every)
-    found, history = train(checkpoints=tmp_path, checkpoint_every=every)
-    assert same(weights(found), weights(expected))
-    assert found.fitted["image"]["objective"] == expected.fitted["image"]["objective"]
+    resumed, history = train(checkpoints=tmp_path, checkpoint_every=every)
+    assert same(weights(resumed), weights(expected))
+    assert resumed.fitted["image"]["objective"] == expected.fitted["image"]["objective"]
     assert history.training == straight.training
     assert history.counterfactual == straight.counterfactual
     assert len(history.counterfactual["image"]["factor of its own loss"]) == 3
@@ -322,15 +322,15 @@ def deaf(rows: Rows) -> SCM:
 def skill(model: SCM, test: Rows, name: str) -> float:
     do = {name: test[name].flip(0)}
     truth = halves.world().counterfactual(test, do)["image"]
-    found = model.counterfactual(test, do, seed=0)["image"]
-    return float(1 - (found - truth).abs().mean() / (test["image"] - truth).abs().mean())
+    answer = model.counterfactual(test, do, seed=0)["image"]
+    return float(1 - (answer - truth).abs().mean() / (test["image"] - truth).abs().mean())
 
 
 def missed(model: SCM, test: Rows, name: str) -> dict[str, float]:
     """How far each cause, as measured on the images, lies from what it should be."""
-    found = model.counterfactual(test, {name: test[name].flip(0)}, seed=0)
-    seen = halves.measured(found["image"])
-    return {k: float((v - found[k]).abs().mean()) for k, v in seen.items()}
+    answer = model.counterfactual(test, {name: test[name].flip(0)}, seed=0)
+    seen = halves.measured(answer["image"])
+    return {k: float((v - answer[k]).abs().mean()) for k, v in seen.items()}
 
 
 def nelbo(model: SCM, rows: Rows) -> float:
@@ -366,16 +366,16 @@ def test_from_the_start_it_takes_little_from_answers_that_are_good_already() -> 
     world = halves.world()
     train, test = world.sample(2000, seed=0), world.sample(400, seed=1)
     judges = fit_oracles(world, train[:1500], train[1500:], epochs=6, width=16, progress=False)
-    found = {}
+    weights = {}
     aim = CounterfactualObjective(weight=1.0, after=100, ramp=100, predictors=judges)
     aims: dict[int, Any] = {12: "likelihood", 8: aim}
     for epochs, objective in aims.items():
         torch.manual_seed(0)
-        model = found[epochs] = halves.scm(VAE(latent=8, width=8, depth=1, cooling=0))
+        model = weights[epochs] = halves.scm(VAE(latent=8, width=8, depth=1, cooling=0))
         fit(
             model, train, only=["image"], epochs=epochs, batch_size=32, lr=5e-3,
             objective=objective, **QUIET,
         )  # fmt: skip
     for name in ("left", "right"):
-        assert skill(found[8], test, name) > max(0.6, skill(found[12], test, name) - 0.1)
-    assert nelbo(found[8], test) < 1.02 * nelbo(found[12], test)
+        assert skill(weights[8], test, name) > max(0.6, skill(weights[12], test, name) - 0.1)
+    assert nelbo(weights[8], test) < 1.02 * nelbo(weights[12], test)

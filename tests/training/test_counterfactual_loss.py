@@ -50,14 +50,14 @@ def test_what_lies_below_an_intervention_is_what_the_model_itself_says(do: tuple
     carriers = [model.mechanisms["b"], model.mechanisms["c"]]
     torch.manual_seed(1)
     with torch.no_grad():
-        found, changed = propagate(carriers, {k: rows[k] for k in "abce"}, to)
+        propagated, changed = propagate(carriers, {k: rows[k] for k in "abce"}, to)
         expected = model.counterfactual(rows, to, seed=1)
     below = {"a": {"b", "c"}, "b": {"c"}, "c": set(), "e": {"c"}}
     assert changed == set(do).union(*(below[name] for name in do))
     for name in set("abce") - {"b", "c"} | set(do):
-        assert torch.equal(found[name], expected[name]), name
+        assert torch.equal(propagated[name], expected[name]), name
     if "a" not in do:  # abducting b draws random numbers
-        torch.testing.assert_close(found["c"], expected["c"])
+        torch.testing.assert_close(propagated["c"], expected["c"])
 
 
 def test_only_what_carries_an_intervention_is_recomputed_and_only_its_columns_are_needed() -> None:
@@ -80,7 +80,7 @@ def test_values_are_permuted_within_the_batch_one_variable_or_several_at_a_time(
 ) -> None:
     seen: dict[int, set[tuple[str, ...]]] = {1: set(), 2: set()}
     factual = {name: rows[name][:20] for name in ("left", "right")}
-    for many, found in seen.items():
+    for many, values in seen.items():
         loss = bound(tiny(), rows, predictors, at_once=many)
         for _ in range(20):
             imagined, changed = loss.imagine(factual)
@@ -88,7 +88,7 @@ def test_values_are_permuted_within_the_batch_one_variable_or_several_at_a_time(
             permuted = [
                 n for n in moved if torch.equal(imagined[n].sort().values, factual[n].sort().values)
             ]
-            found.add(tuple(permuted))
+            values.add(tuple(permuted))
             assert changed == set(moved)
     # Setting left moves right along, and then right is no permutation of what it was.
     assert seen == {1: {("left",), ("right",)}, 2: {("left", "right")}}
@@ -130,14 +130,14 @@ def test_noise_of_observation_is_kept_in_a_share_of_the_rows(
 ) -> None:
     mechanism = tiny().mechanisms["image"]
     noise = {"z": torch.ones(200, 2), "eps": torch.ones(200, 1, 8, 8)}
-    for kept in (0.0, 0.5, 1.0):
-        found: Any = bound(tiny(), rows, predictors, kept=kept).temper(
+    for share in (0.0, 0.5, 1.0):
+        tempered: Any = bound(tiny(), rows, predictors, kept=share).temper(
             noise, mechanism, 200, torch.arange(200)
         )
-        assert torch.equal(found["z"], noise["z"])
-        shares = found["eps"].flatten(1).mean(1)
+        assert torch.equal(tempered["z"], noise["z"])
+        shares = tempered["eps"].flatten(1).mean(1)
         assert set(shares.unique().tolist()) <= {0.0, 1.0}
-        assert shares.mean() == pytest.approx(kept, abs=0.1)
+        assert shares.mean() == pytest.approx(share, abs=0.1)
 
 
 # What is minimised --------------------------------------------------------------------------------
@@ -171,8 +171,8 @@ def test_the_log_loss_is_that_of_the_predictors_at_the_counterfactual_parents(
         oracle = predictors["image", name]
         normal = torch.distributions.Normal(oracle(image), oracle.residual)
         expected -= normal.log_prob(oracle.standardise(values))
-    found = loss.log_loss(rows["image"][20:30], image, parents, {"left", "right"})
-    torch.testing.assert_close(found, expected.mean())
+    actual = loss.log_loss(rows["image"][20:30], image, parents, {"left", "right"})
+    torch.testing.assert_close(actual, expected.mean())
 
 
 def test_a_soft_target_is_what_the_factual_image_shows_and_labels_do_not_matter(
@@ -204,8 +204,8 @@ def test_soft_targets_of_categories_are_the_predictors_probabilities() -> None:
 
 def test_the_weight_rises_after_some_steps(rows: Rows, predictors: Oracles) -> None:
     loss = bound(tiny(), rows, predictors, weight=2.0, after=10, ramp=4)
-    found = [loss.weight(step) for step in (0, 9, 10, 11, 13, 1000)]
-    assert found == pytest.approx([0.0, 0.0, 0.5, 1.0, 2.0, 2.0])
+    weights = [loss.weight(step) for step in (0, 9, 10, 11, 13, 1000)]
+    assert weights == pytest.approx([0.0, 0.0, 0.5, 1.0, 2.0, 2.0])
     assert bound(tiny(), rows, predictors, after=0, ramp=0).weight(0) == 1
 
 
@@ -237,8 +237,8 @@ def test_the_constraint_is_the_loss_of_the_base_model_and_its_margin_is_relative
     loss = bound(model, rows, predictors, weight=None)
     wider = bound(model, rows, predictors, weight=None, margin=0.1)
     with torch.no_grad():
-        found = mechanism.train().loss(*Table(rows, [mechanism]).all().of(mechanism))
-    assert loss.bound.item() == pytest.approx(found.item(), rel=1e-2)
+        actual = mechanism.train().loss(*Table(rows, [mechanism]).all().of(mechanism))
+    assert loss.bound.item() == pytest.approx(actual.item(), rel=1e-2)
     assert wider.bound.item() == pytest.approx(1.1 * loss.bound.item(), rel=1e-5)
     mechanism.steps.zero_()
     assert same(weights(model), before)  # measuring it leaves the schedules where they were
@@ -247,7 +247,7 @@ def test_the_constraint_is_the_loss_of_the_base_model_and_its_margin_is_relative
 def test_until_the_objective_begins_training_is_that_by_likelihood(
     rows: Rows, predictors: Oracles
 ) -> None:
-    found = []
+    losses = []
     for objective in (
         "likelihood",
         CounterfactualObjective(weight=1.0, after=4, predictors=predictors),
@@ -257,8 +257,8 @@ def test_until_the_objective_begins_training_is_that_by_likelihood(
             model, rows[:40], only=["image"], epochs=2, batch_size=20, validation_share=0,
             objective=objective, **QUIET,
         )  # fmt: skip
-        found.append(weights(model))
-    assert same(*found)
+        losses.append(weights(model))
+    assert same(*losses)
 
 
 def test_any_mechanism_of_images_can_be_trained_so(rows: Rows, predictors: Oracles) -> None:
@@ -312,7 +312,7 @@ def test_hard_targets_amplify_what_labels_say_and_soft_ones_leave_it(
     """Labels of left are off. Setting right, the image's left half should stay as it is."""
     plain = halves.render(rows["left"], rows["right"], torch.zeros_like(rows["image"]))
     labels = rows["left"] + 0.1 * torch.randn(rows.n)
-    found = {}
+    shifts = {}
     for soft in (False, True):
         model = tiny(Corrects())
         fit(
@@ -322,9 +322,9 @@ def test_hard_targets_amplify_what_labels_say_and_soft_ones_leave_it(
                 predictors=predictors, intervene=["right"], soft=soft
             ),
         )  # fmt: skip
-        found[soft] = model.mechanisms["image"].state_dict()["theta"].item()
-    assert found[False] > 0.5
-    assert abs(found[True]) < 0.02
+        shifts[soft] = model.mechanisms["image"].state_dict()["theta"].item()
+    assert shifts[False] > 0.5
+    assert abs(shifts[True]) < 0.02
 
 
 # Rows that lack something -------------------------------------------------------------------------

@@ -93,9 +93,9 @@ def test_history_has_a_loss_an_epoch_and_the_last_is_that_of_the_weights_kept(
 
 def test_how_it_was_fitted_is_kept_by_mechanism(fitted: tuple[SCM, SCM, Rows, History]) -> None:
     _, model, _, history = fitted
-    said = model.fitted["y"]
-    assert (said["rows"], said["epochs"], said["lr"], said["seed"]) == (3600, 12, 0.1, 0)
-    assert said["validation_loss"] == history.validation["y"][-1]
+    record = model.fitted["y"]
+    assert (record["rows"], record["epochs"], record["lr"], record["seed"]) == (3600, 12, 0.1, 0)
+    assert record["validation_loss"] == history.validation["y"][-1]
 
 
 def test_history_comes_back_from_its_file_and_gives_its_curves(tmp_path: Path) -> None:
@@ -114,10 +114,10 @@ def test_fitting_again_goes_on_from_the_weights_that_there_are() -> None:
     rows = {"exposed": chance, "sick": sick}
     model = SCM("exposed -> sick", variables={"exposed": Binary(), "sick": Binary()})
     first = fit(model, rows, rows, epochs=2, lr=0.05, batch_size=16, schedule="cosine", **QUIET)
-    again = fit(model, rows, rows, epochs=1, lr=1e-9, batch_size=400, **QUIET)
+    repeated = fit(model, rows, rows, epochs=1, lr=1e-9, batch_size=400, **QUIET)
     entropy = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
     assert first.validation["sick"][-1] == pytest.approx(entropy, abs=5e-3)
-    assert again.validation["sick"][-1] == pytest.approx(first.validation["sick"][-1], abs=1e-6)
+    assert repeated.validation["sick"][-1] == pytest.approx(first.validation["sick"][-1], abs=1e-6)
 
 
 def test_validation_rows_given_are_the_ones_used() -> None:
@@ -134,12 +134,12 @@ def test_validation_rows_given_are_the_ones_used() -> None:
 def test_rows_that_a_model_drew_are_data() -> None:
     drawn = locations(x=Location(start=4.0)).sample(200, seed=0)
     assert drawn["x"].requires_grad
-    found = []
+    models = []
     for rows in (drawn, {"x": drawn["x"].detach()}):
         model = locations(x=Location())
         fit(model, rows, epochs=2, batch_size=50, lr=0.1, **ALL)
-        found.append(theta(model))
-    assert found[0] == found[1] == pytest.approx(0.8, abs=0.05)  # eight steps of AdamW
+        models.append(theta(model))
+    assert models[0] == models[1] == pytest.approx(0.8, abs=0.05)  # eight steps of AdamW
 
 
 # Which mechanisms, from which rows ----------------------------------------------------------------
@@ -445,6 +445,6 @@ def test_a_loss_that_exploded_is_said(lr: float) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fit(model, rows, epochs=2, lr=lr, **QUIET)
-    said = [str(one.message) for one in caught]
-    assert any("y: its loss is " in text for text in said) == (lr > 1)
-    assert any("try a lower lr (now 1000)" in text for text in said) == (lr > 1)
+    messages = [str(one.message) for one in caught]
+    assert any("y: its loss is " in text for text in messages) == (lr > 1)
+    assert any("try a lower lr (now 1000)" in text for text in messages) == (lr > 1)

@@ -39,8 +39,8 @@ def averaged(path: list[float], decay: float | None) -> float:
     """The moving average of a path, as it is documented; its end without a decay."""
     average = path[0]
     for n, now in enumerate(path[1:], start=1):
-        kept = 0.0 if decay is None else min(decay, (1 + n) / (10 + n))
-        average = kept * average + (1 - kept) * now
+        rate = 0.0 if decay is None else min(decay, (1 + n) / (10 + n))
+        average = rate * average + (1 - rate) * now
     return average
 
 
@@ -172,9 +172,9 @@ def test_a_skipped_step_leaves_weights_and_adamw_as_they_were(
         path.append(path[-1] if step in (3, 5, 7) else next(steps))
     untouched = by_hand(10.0, 12, clip or math.inf, lr=0.3)
     expected = averaged(path, ema), averaged(untouched, ema)
-    *found, skipped = spiky(ema=ema, clip=clip)
+    *weights, skipped = spiky(ema=ema, clip=clip)
     assert skipped == {"x": 3}
-    assert found == pytest.approx(expected, rel=1e-5)
+    assert weights == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_whatever_the_threshold() -> None:

@@ -35,9 +35,9 @@ def test_effectiveness_of_the_true_world_is_at_the_floor(oracles):
     ).metrics["effectiveness"]["image"]
     for name in ("position", "brightness"):
         floor = metrics["factual"][name]["observed"]
-        found = metrics["do(position)"][name]
-        assert found["kept"]["mean"] == pytest.approx(found["truth"]["mean"], rel=1e-3)
-        assert found["kept"]["mean"] < 1.5 * floor["high"]
+        error = metrics["do(position)"][name]
+        assert error["kept"]["mean"] == pytest.approx(error["truth"]["mean"], rel=1e-3)
+        assert error["kept"]["mean"] < 1.5 * floor["high"]
 
 
 def test_doing_nothing_is_not_effective(oracles):
@@ -65,7 +65,7 @@ def test_oracles_are_frozen_and_never_evaluated_in_training_mode(oracles):
         assert not any(oracle.training for oracle in oracles.values())
         assert not any(p.requires_grad for oracle in oracles.values() for p in oracle.parameters())
     for name in ("position", "brightness"):
-        one, other = (found[name]["kept"]["mean"] for found in scores)
+        one, other = (path[name]["kept"]["mean"] for path in scores)
         assert one == pytest.approx(other, rel=1e-4)
 
 
@@ -89,9 +89,9 @@ def test_classifiers_are_scored_by_accuracy():
     )  # fmt: skip
     train, test = world.sample(400, seed=0), world.sample(40, seed=1)
     metrics = evaluate(world, test, train=train, bootstrap=50, progress=False).metrics
-    found = metrics["effectiveness"]["image"]["do(kind)"]["kind"]["kept"]
-    assert found["unit"] == "accuracy"
-    assert found["mean"] > 0.95
+    accuracy = metrics["effectiveness"]["image"]["do(kind)"]["kind"]["kept"]
+    assert accuracy["unit"] == "accuracy"
+    assert accuracy["mean"] > 0.95
 
 
 def test_vectors_are_read_in_their_own_units():
@@ -107,13 +107,13 @@ def test_training_is_determined_by_the_seed_and_leaves_the_global_state_alone():
     world = blobs.world()
     train = world.sample(256, seed=0)
     before = torch.random.get_rng_state()
-    one, again, other = (
+    one, repeated, other = (
         fit_oracles(world, train, epochs=1, seed=seed, progress=False) for seed in (0, 0, 1)
     )
     assert torch.equal(before, torch.random.get_rng_state())
     x = train["image"][:4]
     key = ("image", "position")
-    assert torch.equal(one[key].read(x), again[key].read(x))
+    assert torch.equal(one[key].read(x), repeated[key].read(x))
     assert not torch.equal(one[key].read(x), other[key].read(x))
 
 

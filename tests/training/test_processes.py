@@ -103,18 +103,18 @@ def in_two(tmp_path: Path, call: str, error: str = "") -> list[dict[str, Any]]:
     return [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
-def flat(found: Any) -> list[float]:
-    if isinstance(found, dict):
-        return [x for part in found.values() for x in flat(part)]
-    return [x for part in found for x in flat(part)] if isinstance(found, list) else [found]
+def flat(content: Any) -> list[float]:
+    if isinstance(content, dict):
+        return [x for part in content.values() for x in flat(part)]
+    return [x for part in content for x in flat(part)] if isinstance(content, list) else [content]
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     expected = train(1)
-    for found in in_two(tmp_path, "train(2)"):
-        assert found.keys() == expected.keys()
-        assert flat(found) == pytest.approx(flat(expected), rel=1e-6, abs=1e-7)
+    for result in in_two(tmp_path, "train(2)"):
+        assert result.keys() == expected.keys()
+        assert flat(result) == pytest.approx(flat(expected), rel=1e-6, abs=1e-7)
 
 
 @pytest.mark.slow
@@ -122,8 +122,8 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
 def test_two_processes_train_counterfactually_as_one_does(tmp_path: Path) -> None:
     expected = train(1, objective=True)
     assert expected["counterfactual"]["image"]
-    for found in in_two(tmp_path, "train(2, objective=True)"):
-        assert flat(found) == pytest.approx(flat(expected), rel=1e-6, abs=1e-7)
+    for result in in_two(tmp_path, "train(2, objective=True)"):
+        assert flat(result) == pytest.approx(flat(expected), rel=1e-6, abs=1e-7)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -133,8 +133,8 @@ def test_a_process_that_dies_ends_the_others_and_one_process_goes_on(tmp_path: P
     in_two(tmp_path, f"train(2, folder={str(folder)!r}, dies=5)", message)
     assert [path.name for path in folder.iterdir()] == ["last.ckpt"]
     assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 4
-    found, expected = train(1, folder=str(folder)), train(1)
-    assert flat(found) == pytest.approx(flat(expected), rel=1e-6, abs=1e-7)
+    result, expected = train(1, folder=str(folder)), train(1)
+    assert flat(result) == pytest.approx(flat(expected), rel=1e-6, abs=1e-7)
 
 
 @pytest.mark.slow
@@ -154,8 +154,8 @@ def test_two_processes_go_on_from_one(tmp_path: Path, monkeypatch: pytest.Monkey
         with pytest.raises(InterruptedError):
             train(1, folder=folder)
     expected = train(1)
-    for found in in_two(tmp_path, f"train(2, folder={folder!r})"):
-        assert flat(found) == pytest.approx(flat(expected), rel=1e-6, abs=1e-7)
+    for result in in_two(tmp_path, f"train(2, folder={folder!r})"):
+        assert flat(result) == pytest.approx(flat(expected), rel=1e-6, abs=1e-7)
 
 
 # Rows and their noise ----------------------------------------------------------------------------
@@ -209,10 +209,10 @@ def test_noise_is_that_of_one_process(draw: Any) -> None:
     torch.manual_seed(0)
     whole = draw(7)
     for rank in (0, 1):
-        own = torch.arange(7)[rank::2]
+        rows = torch.arange(7)[rank::2]
         torch.manual_seed(0)
-        with DrawnAsOne(len(own), 7, own):
-            assert torch.equal(draw(len(own)), whole[own])
+        with DrawnAsOne(len(rows), 7, rows):
+            assert torch.equal(draw(len(rows)), whole[rows])
 
 
 # What a machine cannot do ------------------------------------------------------------------------

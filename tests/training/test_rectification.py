@@ -33,11 +33,11 @@ def test_one_step_comes_nearer_to_many_and_answers_stay() -> None:
         answer = model.counterfactual(some, do={"a": 0.5}, steps=steps, temperature=0)
         return answer["point"].detach()
 
-    before, few = imagined(16), imagined(1)
+    before, many = imagined(16), imagined(1)
     history = rectify(model, rows, "point", epochs=6, **QUICK)
     assert history.training["point"][-1] < history.training["point"][0]
     assert model.fitted["point"]["rectified"] == {"rows": 1800, "epochs": 6, "steps": 16}
-    assert (imagined(1) - before).abs().mean() < 0.5 * (few - before).abs().mean()
+    assert (imagined(1) - before).abs().mean() < 0.5 * (many - before).abs().mean()
     assert all(not parameter.requires_grad for parameter in model.mechanisms["point"].parameters())
 
 
@@ -55,8 +55,8 @@ def test_what_has_no_pairs_is_refused() -> None:
 def test_images_are_rectified_too() -> None:
     image = Image(1, 8, 8)
     network = {"width": 16, "head": 8}
-    made = FlowMatching(network=network, steps=2)
-    model = SCM("a -> x", {"a": Continuous(), "x": image}, {"x": made})
+    mechanism = FlowMatching(network=network, steps=2)
+    model = SCM("a -> x", {"a": Continuous(), "x": image}, {"x": mechanism})
     pixels = torch.randint(256, (16, 1, 8, 8), generator=torch.Generator().manual_seed(0)) / 255
     rows = {"a": torch.randn(16), "x": pixels}
     fit(model, rows, only=["x"], epochs=1, batch_size=8, progress=False)

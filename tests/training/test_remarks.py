@@ -20,21 +20,21 @@ def normal(n: int = 400) -> np.ndarray:
     return np.random.default_rng(0).normal(size=n)
 
 
-def said(model: SCM, rows: dict[str, np.ndarray]) -> list[str]:
-    with warnings.catch_warnings(record=True) as found:
+def warnings_of(model: SCM, rows: dict[str, np.ndarray]) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fit(model, rows, **QUICK)
-    return [str(one.message) for one in found]
+    return [str(one.message) for one in caught]
 
 
 def test_gaps_are_said_with_how_many_rows_train_what_and_what_that_assumes() -> None:
     x = normal()
     rows = {"x": np.where(np.arange(400) % 4 == 0, np.nan, x), "y": x + normal()}
     kinds = {"x": Continuous(missing=True)}
-    (found,) = said(SCM("x -> y", kinds), rows)
-    assert "of 360 rows: x 270, y 270)" in found
-    assert "right if gaps come by chance" in found
-    assert said(SCM("x", mechanisms={"x": Equation("u")}), {"x": x}) == []
+    (messages,) = warnings_of(SCM("x -> y", kinds), rows)
+    assert "of 360 rows: x 270, y 270)" in messages
+    assert "right if gaps come by chance" in messages
+    assert warnings_of(SCM("x", mechanisms={"x": Equation("u")}), {"x": x}) == []
     line = AdditiveNoise(degree=1)
     with pytest.warns(UserWarning, match="rows with gaps train only") as warned:
         choose(SCM("x -> y", kinds), rows, steps=4, among={"x": [Flow(splines=0)], "y": [line]})
@@ -48,9 +48,10 @@ def test_a_constant_is_fitted_as_that_number(value: float, mechanism: Mechanism)
     model = SCM("x -> c -> y", mechanisms={"c": mechanism})
     x = normal()
     rows = {"x": x, "c": np.full(400, value), "y": x}
-    (found,) = said(model, rows)
+    (messages,) = warnings_of(model, rows)
     assert (
-        found == f"fit: c: all its values are {value:g}: it is fitted as that number, and no other"
+        messages
+        == f"fit: c: all its values are {value:g}: it is fitted as that number, and no other"
     )
     drawn = model.sample(300, seed=0)["c"].double()
     assert float((drawn - value).abs().max()) <= 1e-7 * abs(value)
@@ -62,18 +63,18 @@ def test_a_constant_is_fitted_as_that_number(value: float, mechanism: Mechanism)
 
 def test_a_column_that_hardly_varies_is_fitted_as_it_is() -> None:
     model = SCM("c")
-    assert said(model, {"c": 5 + 1e-9 * normal()}) == []
+    assert warnings_of(model, {"c": 5 + 1e-9 * normal()}) == []
     drawn = model.sample(2_000, seed=0)["c"]
     assert drawn.std().item() == pytest.approx(1e-9, rel=0.1)
     single = (1e5 + 1e-2 * normal()).astype(np.float32)
-    (found,) = said(SCM("c"), {"c": single})
-    assert "too close together for single precision" in found
+    (messages,) = warnings_of(SCM("c"), {"c": single})
+    assert "too close together for single precision" in messages
 
 
 def test_a_value_beyond_all_others_is_said() -> None:
     column = normal()
     column[7] = 1e19
-    (found,) = said(SCM("c"), {"c": column})
-    assert "the value 1e+19 lies so far from the others" in found
+    (messages,) = warnings_of(SCM("c"), {"c": column})
+    assert "the value 1e+19 lies so far from the others" in messages
     heavy = torch.distributions.StudentT(2.0).sample((400,)).numpy()
-    assert said(SCM("c"), {"c": heavy}) == []
+    assert warnings_of(SCM("c"), {"c": heavy}) == []

@@ -58,7 +58,7 @@ STAGES = {
 
 
 @pytest.fixture(autouse=True)
-def heard() -> Iterator[None]:
+def let_through() -> Iterator[None]:
     """Let signals through, which a shell ignores for what it runs in the background."""
     handlers: dict[signal.Signals, Any] = {
         signal.SIGINT: signal.default_int_handler,
@@ -79,12 +79,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def told(status: int, said: str, number: int, where: str) -> None:
-    assert status == 128 + number, said
-    last = said.strip().splitlines()[-1]
+def check_stopped(status: int, output: str, number: int, where: str) -> None:
+    assert status == 128 + number, output
+    last = output.strip().splitlines()[-1]
     assert last.startswith("stopped ")
     assert last.endswith(f"{where}; run the same command again to resume")
-    assert "Traceback" not in said
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize(
@@ -116,12 +116,12 @@ def test_a_stopped_run_says_where_and_the_same_command_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(getattr(import_module(f"rung3.{module}"), owner), method, stopped)
         done = CliRunner().invoke(app, ["run", "study.yaml"])
-    told(done.exit_code, done.stderr, number, where)
+    check_stopped(done.exit_code, done.stderr, number, where)
     if stage not in ("data", "fit", "report"):
         return
-    again = CliRunner().invoke(app, ["run", "study.yaml"])
-    assert again.exit_code == 0, again.stderr
-    assert ("going on from there" in again.stdout) == (stage != "data")
+    repeated = CliRunner().invoke(app, ["run", "study.yaml"])
+    assert repeated.exit_code == 0, repeated.stderr
+    assert ("going on from there" in repeated.stdout) == (stage != "data")
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_the_process_of_a_stopped_run_ends_with_the_signals_status(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False,
         timeout=120, preexec_fn=default, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    told(done.returncode, done.stderr, getattr(signal, name), where)
+    check_stopped(done.returncode, done.stderr, getattr(signal, name), where)
 
 
 def stop_at(step: int, number: int) -> Any:
@@ -186,16 +186,16 @@ def test_fit_tells_a_signal_and_goes_on_to_the_same_weights(tmp_path: Path, numb
     assert isinstance(caught.value, KeyboardInterrupt)
     after = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
     assert after == before
-    again = fitted(checkpoints=tmp_path)
+    repeated = fitted(checkpoints=tmp_path)
     for name, value in whole.state_dict().items():
-        assert torch.equal(value, again.state_dict()[name]) or value.isnan().all()
+        assert torch.equal(value, repeated.state_dict()[name]) or value.isnan().all()
     with pytest.raises(Stopped, match="with checkpoints= it could go on"):
         fitted(logger=stop_at(2, number))
 
 
 def test_a_handler_of_the_callers_and_an_ignored_signal_are_left_alone() -> None:
-    heard: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    signals: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: signals.append(number))
     hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with stoppable():
@@ -204,7 +204,7 @@ def test_a_handler_of_the_callers_and_an_ignored_signal_are_left_alone() -> None
     finally:
         signal.signal(signal.SIGTERM, before)
         signal.signal(signal.SIGHUP, hangup)
-    assert heard == [signal.SIGTERM]
+    assert signals == [signal.SIGTERM]
 
 
 def test_a_signal_that_python_drops_is_told_at_the_end_of_the_block(
@@ -232,13 +232,13 @@ def test_the_innermost_block_tells_and_errors_pass() -> None:
 
 
 def test_another_thread_is_not_stopped() -> None:
-    found: list[bool] = []
+    results: list[bool] = []
 
     def work() -> None:
         with stoppable():
-            found.append(True)
+            results.append(True)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == [True]
+    assert results == [True]

@@ -27,17 +27,17 @@ if CHROMIUM is None:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as play:
-        made = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield made
-        made.close()
+        chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Driver]:
-    made = Driver(browser)
-    yield made
-    made.page.close()
-    assert made.faults == []
+    driver = Driver(browser)
+    yield driver
+    driver.page.close()
+    assert driver.faults == []
 
 
 @pytest.fixture(scope="session")

@@ -90,17 +90,17 @@ class Driver:
         return str(self.node(name, ".value").inner_text())
 
     def picture(self, title: str, image: str = "image") -> str:
-        found = self.page.locator(f"img[alt='{image} {title}']").first
-        return str(found.get_attribute("src"))
+        element = self.page.locator(f"img[alt='{image} {title}']").first
+        return str(element.get_attribute("src"))
 
     def arrows(self, kind: str) -> Set[str]:
         """The arrows that are `cut` or `lit`, as `a>b`."""
-        found = self.page.locator(f".arrow.{kind}")
-        return {str(found.nth(k).get_attribute("data-edge")) for k in range(found.count())}
+        elements = self.page.locator(f".arrow.{kind}")
+        return {str(elements.nth(k).get_attribute("data-edge")) for k in range(elements.count())}
 
     def message(self) -> str:
-        found = self.page.locator("#message")
-        return str(found.inner_text()) if found.is_visible() else ""
+        element = self.page.locator("#message")
+        return str(element.inner_text()) if element.is_visible() else ""
 
     def draw(self) -> None:
         """Open the dialog of own images, and draw a one."""

@@ -119,8 +119,8 @@ def test_models_side_by_side_and_the_truth(page: Driver, digits: str) -> None:
     page.shot("models")
     page.after(page.page.locator("#shown").get_by_text("world").click)
     assert page.value("intensity") != first
-    said = page.page.locator("[data-changed='1']").inner_text()
-    assert page.value("intensity").split(" → ")[1].split()[0] in said
+    shown = page.page.locator("[data-changed='1']").inner_text()
+    assert page.value("intensity").split(" → ")[1].split()[0] in shown
 
 
 def test_the_value_that_is_let_go_is_the_one_that_is_shown(page: Driver, learned: str) -> None:
@@ -234,8 +234,8 @@ def test_copied_code_gives_the_picture_of_the_page(
     exec(compile(copied[0], "copied", "exec"), spaces)
     assert uri(image_png(spaces["after"]["image"])) == shown
     assert (tmp_path / "image.png").is_file()
-    told = CliRunner().invoke(app, [*shlex.split(copied[1])[1:], "--out", "command.png"])
-    assert told.exit_code == 0, told.output
+    result = CliRunner().invoke(app, [*shlex.split(copied[1])[1:], "--out", "command.png"])
+    assert result.exit_code == 0, result.output
     assert (tmp_path / "command.png").is_file()
 
 

@@ -55,10 +55,10 @@ def test_what_is_confounded_follows_the_stated_formula(scenario: Scenario, name:
     # Outliers are uniform: 4s of the range, where all of it lies inside.
     expected = 0.8 * 0.9545 + 0.2 * 4 * scale / (high - low)
     assert (near | ~inside).float().mean().item() == pytest.approx(expected, abs=0.04)
-    told = off[near & inside] / scale
+    standardised = off[near & inside] / scale
     if name != "saturation":  # clipped above, so not symmetric
-        assert told.mean().item() == pytest.approx(0, abs=0.08)
-        assert told.std().item() == pytest.approx(0.88, abs=0.08)  # a Gaussian cut at 2 s
+        assert standardised.mean().item() == pytest.approx(0, abs=0.08)
+        assert standardised.std().item() == pytest.approx(0.88, abs=0.08)  # a Gaussian cut at 2 s
 
 
 @pytest.mark.parametrize(("scenario", "name"), CONFOUNDED)
@@ -93,12 +93,14 @@ def test_unconfounded_causes_are_independent_and_uniform(scenario: Scenario) -> 
 def test_the_density_of_a_hue_is_that_of_the_mixture() -> None:
     world = worlds.colour("digit-hue", outliers=0.1)
     seen = {"digit": [9, 9, 0], "hue": [0.95, 0.5, 0.98]}
-    found = world.log_probs(seen)["hue"].exp()
+    density = world.log_probs(seen)["hue"].exp()
     near = [0.0, None, -0.07]
     expected = [
         0.1 + (0 if off is None else 0.9 * stats.norm.pdf(off / 0.05) / 0.05) for off in near
     ]
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=found.dtype), rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        density, torch.tensor(expected, dtype=density.dtype), rtol=1e-4, atol=0
+    )
 
 
 # Pictures -----------------------------------------------------------------------------------------
@@ -106,10 +108,10 @@ def test_the_density_of_a_hue_is_that_of_the_mixture() -> None:
 
 def test_paint_is_hsv() -> None:
     shape, hue, saturation = torch.rand(40), torch.rand(40), torch.rand(40)
-    found = paint(shape.view(-1, 1, 1, 1), hue, saturation).flatten(1)
+    pixels = paint(shape.view(-1, 1, 1, 1), hue, saturation).flatten(1)
     given = zip(hue.tolist(), saturation.tolist(), shape.tolist(), strict=True)
     expected = torch.tensor([colorsys.hsv_to_rgb(h, s, v) for h, s, v in given])
-    torch.testing.assert_close(found, expected, atol=0.51 / 255, rtol=0)
+    torch.testing.assert_close(pixels, expected, atol=0.51 / 255, rtol=0)
 
 
 def test_hue_one_is_hue_zero_and_measures_are_total() -> None:
@@ -214,8 +216,8 @@ def test_baselines_give_images_and_repainting_is_exact_for_colour(scenario: Scen
     if "hue" in scenario and "thickness" not in scenario:
         hold = [name for name in ("saturation",) if name in rows]
         blue = world.counterfactual(rows, do={"hue": 2 / 3}, hold=hold)
-        found = world.baselines["repainting"](rows["image"], dict(rows), dict(blue))
-        assert torch.equal(found, blue["image"])
+        edited = world.baselines["repainting"](rows["image"], dict(rows), dict(blue))
+        assert torch.equal(edited, blue["image"])
     assert ("re-morphing" in world.baselines) == ("thickness" in scenario)
 
 
@@ -275,5 +277,5 @@ def test_mnist_digits_get_thicker(mnist_root: Path) -> None:
     rows = world.sample(8, seed=0)
     thick = world.counterfactual(rows, do={"thickness": 6.0}, hold=["hue"])
     assert (grey(thick["image"]) > 0.5).sum() > (grey(rows["image"]) > 0.5).sum()
-    again = world.counterfactual(rows, do={"thickness": rows["thickness"]})
-    assert torch.equal(again["image"], rows["image"])
+    unchanged = world.counterfactual(rows, do={"thickness": rows["thickness"]})
+    assert torch.equal(unchanged["image"], rows["image"])

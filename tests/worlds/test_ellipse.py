@@ -26,8 +26,8 @@ def test_noise_is_uniform_and_gives_the_point_back() -> None:
     assert isinstance(noise, torch.Tensor)
     torch.testing.assert_close(noise.mean(0).float(), torch.full((2,), 0.5), atol=0.02, rtol=0)
     torch.testing.assert_close(noise.std(0).float(), torch.full((2,), 12**-0.5), atol=0.01, rtol=0)
-    again = world.do(angle=rows["angle"]).predict(world.abduct(dict(rows)))
-    torch.testing.assert_close(again["point"], rows["point"], rtol=1e-4, atol=1e-4)
+    repeated = world.do(angle=rows["angle"]).predict(world.abduct(dict(rows)))
+    torch.testing.assert_close(repeated["point"], rows["point"], rtol=1e-4, atol=1e-4)
 
 
 def test_the_two_numbers_depend_on_each_other_at_every_angle() -> None:

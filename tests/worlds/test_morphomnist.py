@@ -80,8 +80,8 @@ def test_samples_are_raw_digits_of_their_class(world: SCM) -> None:
     noise = rows.noise["image"]
     assert isinstance(noise, dict)
     assert torch.equal(noise["label"], rows["digit"])
-    again = world.counterfactual(rows, do={"intensity": rows["intensity"]})
-    assert torch.equal(again["image"], rows["image"])
+    unchanged = world.counterfactual(rows, do={"intensity": rows["intensity"]})
+    assert torch.equal(unchanged["image"], rows["image"])
 
 
 def test_sampling_under_do_digit_draws_from_the_new_class(world: SCM) -> None:

@@ -127,9 +127,9 @@ def test_admitting_everybody_makes_the_illnesses_independent_again() -> None:
 
 @pytest.mark.parametrize("world", [worlds.kidney_stones, worlds.hospital, worlds.collider])
 def test_worlds_know_their_counterfactuals(world: Callable[[], SCM]) -> None:
-    made = world()
-    rows = made.sample(200, seed=0)
-    name = made.graph.roots[0]
-    back = made.counterfactual(rows, do={name: rows[name]})
-    assert all(torch.allclose(back[k], rows[k]) for k in made.graph.nodes)
+    model = world()
+    rows = model.sample(200, seed=0)
+    name = model.graph.roots[0]
+    back = model.counterfactual(rows, do={name: rows[name]})
+    assert all(torch.allclose(back[k], rows[k]) for k in model.graph.nodes)
     assert set(back.explain().abductions.values()) <= {"known"}

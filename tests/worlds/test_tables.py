@@ -15,21 +15,23 @@ from rung3.worlds.tables import SUITE
 def test_values_tell_their_noise(name: str) -> None:
     world = worlds.suite(name)
     rows = world.sample(500, seed=0)
-    found = world.abduct(dict(rows))
+    abducted = world.abduct(dict(rows))
     assert rows.noise is not None
     for variable, noise in rows.noise.items():
-        assert torch.allclose(torch.as_tensor(found[variable]), torch.as_tensor(noise), atol=1e-3)
+        assert torch.allclose(
+            torch.as_tensor(abducted[variable]), torch.as_tensor(noise), atol=1e-3
+        )
 
 
 def test_counterfactuals_by_hand() -> None:
     triangle = worlds.suite("triangle")
-    told = triangle.counterfactual({"x1": 1.0, "x2": 3.0, "x3": 20.0}, do={"x1": 2.0})
+    answer = triangle.counterfactual({"x1": 1.0, "x2": 3.0, "x3": 20.0}, do={"x1": 2.0})
     u3 = 20 - 20 / (1 + math.exp(-(3**2) + 1))
-    assert told["x2"].item() == 9.0  # 2 * 2^2 + (3 - 2)
-    assert told["x3"].item() == pytest.approx(20 / (1 + math.exp(-(9**2) + 2)) + u3, abs=1e-4)
+    assert answer["x2"].item() == 9.0  # 2 * 2^2 + (3 - 2)
+    assert answer["x3"].item() == pytest.approx(20 / (1 + math.exp(-(9**2) + 2)) + u3, abs=1e-4)
     scaled = worlds.suite("scaled")
-    told = scaled.counterfactual({"x1": 1.0, "x2": 2.0, "x3": 2.0}, do={"x1": 3.0})
-    assert told["x2"].item() == 6.0
+    answer = scaled.counterfactual({"x1": 1.0, "x2": 2.0, "x3": 2.0}, do={"x1": 3.0})
+    assert answer["x2"].item() == 6.0
 
 
 def test_the_laplace_of_the_backdoor() -> None:

@@ -48,9 +48,9 @@ def test_the_observational_distribution_of_the_lecture() -> None:
     both = torch.stack([rows["x1"], rows["x2"]])
     assert both.mean(1).tolist() == pytest.approx([1, 3], abs=0.06)
     assert both.cov().flatten().tolist() == pytest.approx([1, 3, 3, 10], abs=0.25)
-    few = rows[:20]
+    head = rows[:20]
     truth = stats.multivariate_normal([1, 3], [[1, 3], [3, 10]]).logpdf(both[:, :20].T.numpy())
-    assert worlds.lecture().log_prob(few).tolist() == pytest.approx(truth.tolist(), abs=1e-3)
+    assert worlds.lecture().log_prob(head).tolist() == pytest.approx(truth.tolist(), abs=1e-3)
 
 
 def test_rows_of_the_lecture_remember_their_noise() -> None:

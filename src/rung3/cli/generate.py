@@ -54,24 +54,24 @@ def generate(
 
     run = RunFolder(folder)
     model = run.model()
-    found = find_rows(run, model, rows)
+    selection = find_rows(run, model, rows)
     settings = {name.strip(): value.strip() for name, value in map(_halves, do)}
     if len(settings) < len(do):
         raise ValueError(f"--do: a variable is set twice in {', '.join(do)}")
     shards = generation.generate(
         model,
-        found.rows,
+        selection.rows,
         settings,
         out,
         hold=hold or (),
         particles=particles,
         seed=seed,
-        numbers=sorted(set(found.numbers)),
+        numbers=sorted(set(selection.numbers)),
         shard_rows=shard_rows,
         form=form.value,
         workers=workers,
     )
-    say(f"{len(found.numbers)} rows: do({escape(', '.join(do))}), shards: {len(shards)}")
+    say(f"{len(selection.numbers)} rows: do({escape(', '.join(do))}), shards: {len(shards)}")
     say_path("answers", out)
 
 

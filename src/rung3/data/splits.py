@@ -47,8 +47,8 @@ def split(
         >>> [part["x"].tolist() for part in split(rows, 0.3, subjects="aabbcc")]
         [[0.0, 1.0, 2.0, 3.0], [4.0, 5.0]]
     """
-    kept, held = divide(range(rows.n) if subjects is None else subjects, validation, seed)
-    return rows.select(kept), rows.select(held)
+    rest, held = divide(range(rows.n) if subjects is None else subjects, validation, seed)
+    return rows.select(rest), rows.select(held)
 
 
 def divide(subjects: Sequence[object], share: float, seed: Seed = 0) -> tuple[Tensor, Tensor]:

@@ -64,8 +64,8 @@ def to_tensor(name: str, value: Any) -> Tensor:
         return torch.stack(tuple(value))
     array = array_of(name, value)
     if array.dtype.kind not in "biuf":
-        if (told := days_of(value)) is not None:
-            return torch.from_numpy(told.reshape(array.shape))
+        if (days := days_of(value)) is not None:
+            return torch.from_numpy(days.reshape(array.shape))
         if bad := no_numbers(name, value):
             raise ValueError(
                 f"{name}: expected numbers, got values of type {array.dtype}: {bad[:3]}"

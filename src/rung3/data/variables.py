@@ -498,9 +498,9 @@ class Image(Variable):
             )
         if sizes:
             depth, height, width = (None, *sizes)[-3:]
-        own = {"channels": channels, "height": height, "width": width, "depth": depth}
+        lengths = {"channels": channels, "height": height, "width": width, "depth": depth}
         shared = {"bits": bits, "fit": fit, "unit": unit, "missing": missing}
-        for name, value in (own | shared).items():
+        for name, value in (lengths | shared).items():
             object.__setattr__(self, name, value)
         self._check()
 

@@ -144,11 +144,11 @@ def average(
         return variable.difference(treated, control)
 
     exact = not isinstance(variable, Discrete)
-    own = average_of(differences(model), level, numbers=exact, learned=bool(model.fitted))
+    estimate = average_of(differences(model), level, numbers=exact, learned=bool(model.fitted))
     used = {outcome, *model.graph.ancestors(outcome)}
     needed = used - (set(do) & set(versus or {}))
     fitted_again = again(model, refits, names=model.graph.in_order(needed), seed=base)
-    return widened(own, [differences(one).mean(0) for one in fitted_again], model)
+    return widened(estimate, [differences(one).mean(0) for one in fitted_again], model)
 
 
 def controlled(

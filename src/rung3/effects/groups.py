@@ -113,9 +113,9 @@ def heterogeneity(
     explained, p = _f_test(list(parts.values()))
     groups = {}
     for k in present:
-        own = average_of(parts[names[k]], level)
+        estimate = average_of(parts[names[k]], level)
         answers = [one[complete.to(one.device)][codes == k].double().mean() for one in refits]
-        groups[names[k]] = widened(own, answers)
+        groups[names[k]] = widened(estimate, answers)
     return Heterogeneity(by, groups, explained, p, int((~complete).sum()))
 
 

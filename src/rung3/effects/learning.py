@@ -63,8 +63,8 @@ def refits(
         >>> bool(torch.stack(slopes).std() > 0)
         True
     """
-    again = model.relearn
-    if again is None:
+    relearn = model.relearn
+    if relearn is None:
         if count:
             raise ValueError(
                 "refits: the rows that the model learned from are not at hand; ask the model that "
@@ -72,12 +72,12 @@ def refits(
             )
         return []
     if count is None:
-        count = REFITS if again.cheap else 0
+        count = REFITS if relearn.cheap else 0
     if count == 1 or count < 0:
         raise ValueError(f"refits: expected 0, or at least 2, got {count}")
     base = base_seed(seed, "refits") if count else 0
     wanted = None if names is None else list(names)
-    return [again((base + k) % 2**62, wanted) for k in range(count)]
+    return [relearn((base + k) % 2**62, wanted) for k in range(count)]
 
 
 def hold_learning(
@@ -112,36 +112,36 @@ def hold_learning(
         >>> bool(estimate.low < 3 < estimate.high)
         True
     """
-    own = question(model.exchange({}))  # which keeps no rows, and so holds no learning of its own
-    if not isinstance(own, Estimate):
-        value = torch.as_tensor(own).double()
-        own = Estimate(value, value, value, level=level, learned=bool(model.fitted))
+    estimate = question(model.exchange({}))  # a copy without rows, which relearns nothing
+    if not isinstance(estimate, Estimate):
+        value = torch.as_tensor(estimate).double()
+        estimate = Estimate(value, value, value, level=level, learned=bool(model.fitted))
     answers = [_value(question(one)) for one in refits(model, count, seed=seed)]
-    return widened(own, answers, model)
+    return widened(estimate, answers, model)
 
 
 def widened(
-    own: Estimate[Tensor], answers: Sequence[Tensor], model: SCM | None = None
+    estimate: Estimate[Tensor], answers: Sequence[Tensor], model: SCM | None = None
 ) -> Estimate[Tensor]:
     """Return an estimate whose interval holds the learning; as it is without answers of refits.
 
     Args:
-        own: The estimate, with an interval for the drawing of rows alone.
+        estimate: The estimate, with an interval for the drawing of rows alone.
         answers: What the refits answer, of the estimate's shape each.
         model: The model, which says what their deviations are multiplied by.
     """
     from scipy.special import stdtrit
 
     if not answers:
-        return own
+        return estimate
     scale = 1.0 if model is None or model.relearn is None else model.relearn.scale
     spread = scale * torch.stack([answer.double() for answer in answers]).std(0)
-    half = float(stdtrit(len(answers) - 1, (1 + own.level) / 2)) * spread
-    value = torch.as_tensor(own.effect)
+    half = float(stdtrit(len(answers) - 1, (1 + estimate.level) / 2)) * spread
+    value = torch.as_tensor(estimate.effect)
     return replace(
-        own,
-        low=value - ((value - own.low).square() + half.square()).sqrt(),
-        high=value + ((own.high - value).square() + half.square()).sqrt(),
+        estimate,
+        low=value - ((value - estimate.low).square() + half.square()).sqrt(),
+        high=value + ((estimate.high - value).square() + half.square()).sqrt(),
         learned=False,
         refits=len(answers),
     )

@@ -152,12 +152,12 @@ class Mediation:
             effect: Tensor = getattr(self, name)
             each = effect if self.particles is None else effect.mean(0)
             exact = not isinstance(self.variable, Discrete)
-            own = average_of(each, level, numbers=exact, learned=self.learned)
+            estimate = average_of(each, level, numbers=exact, learned=self.learned)
             if self.again is None:
-                return own
+                return estimate
             axes = (0,) if self.particles is None else (0, 1)
             answers = [getattr(one, name).double().mean(axes) for one in others]
-            return widened(own, answers, self.again.model)
+            return widened(estimate, answers, self.again.model)
 
         return Averages(
             direct=mean("direct"),

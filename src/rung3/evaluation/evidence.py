@@ -55,15 +55,15 @@ def trainings(model: SCM, history: Mapping[str, Any]) -> dict[str, dict[str, Any
 def between_rows(model: SCM, rows: Rows, seed: int) -> dict[str, dict[str, Any]]:
     """Return, by outcome, the mean distance of a row from another one, taken at random."""
     order = torch.randperm(rows.n, generator=stream(seed, "other rows"))
-    found = {}
+    values = {}
     for name in outcomes(model):
         variable = model.variables[name]
         pairs = zip(order.split(AT_ONCE), torch.arange(rows.n).split(AT_ONCE), strict=True)
         value = rows[name]
         apart = torch.cat([distance(variable, value[at], value[other]) for other, at in pairs])
         image = isinstance(variable, Image)
-        found[name] = {"apart": float(apart.mean()), "unit": unit(variable), "image": image}
-    return found
+        values[name] = {"apart": float(apart.mean()), "unit": unit(variable), "image": image}
+    return values
 
 
 def supports(
@@ -80,16 +80,16 @@ def supports(
         rows: The rows that were asked, `(n, ...)`.
         targets: By intervention and variable, what it was set to, batch by batch.
     """
-    found: dict[str, list[dict[str, Any]]] = {}
+    supported: dict[str, list[dict[str, Any]]] = {}
     for label, parts in targets.items():
         values = {name: torch.cat(list(part)) for name, part in parts.items()}
-        asked = Rows({**dict(rows), **values})
-        found[label] = [
+        queried = Rows({**dict(rows), **values})
+        supported[label] = [
             _as_numbers(place, model, train)
             for name, value in values.items()
-            for place in positivity(model, train, asked, name, value)
+            for place in positivity(model, train, queried, name, value)
         ]
-    return found
+    return supported
 
 
 def _as_numbers(place: Positivity, model: SCM, train: Rows) -> dict[str, Any]:

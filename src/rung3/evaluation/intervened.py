@@ -223,11 +223,14 @@ def interventions(
     for number in shown:
         row = rows[number : number + 1]
         targets = do or {k: _other(model.variables[k], row[k], rows[k]) for k in causes}
-        asked = [*({name: target} for name, target in targets.items()), {causes[0]: row[causes[0]]}]
+        settings = [
+            *({name: target} for name, target in targets.items()),
+            {causes[0]: row[causes[0]]},
+        ]
         columns.append(
             tuple(
                 _column(model, row, image, one, truth, particles, seed, null=k == len(targets))
-                for k, one in enumerate(asked)
+                for k, one in enumerate(settings)
             )
         )
     heads = tuple("factual\n" + _values(model, rows[k : k + 1], causes) for k in shown)

@@ -193,8 +193,8 @@ def _learned(metrics: Mapping[str, Any]) -> Finding:
         return Finding("learned", "yes", "It learned: every mechanism was solved, without steps.")
     for check in (_too_short, _collapsed, _cut_short, _overfitted):
         for name, record in sorted(records.items(), key=lambda pair: not pair[1]["image"]):
-            if found := check(name, record, metrics):
-                return found
+            if finding := check(name, record, metrics):
+                return finding
     name, record = max(records.items(), key=lambda pair: (pair[1]["image"], pair[1]["steps"]))
     used = _layers(metrics, name)
     latents = f", {used.used} of {used.all} layers of latents are in use" if used.all else ""

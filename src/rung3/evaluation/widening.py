@@ -76,11 +76,11 @@ def widen(
     queries = plan(model, given, given.n, interventions, base)
     factors: dict[str, float] = {}
     for name, mechanism in model.mechanisms.items():
-        asked = [query for query in queries if name in query.affected(model)]
-        if not isinstance(mechanism, Autoencoder) or not asked:
+        related = [query for query in queries if name in query.affected(model)]
+        if not isinstance(mechanism, Autoencoder) or not related:
             continue
         options = {"particles": particles, "levels": [level], "seed": base}
-        covers = partial(_share, model, truth, given, asked, mechanism, options)
+        covers = partial(_share, model, truth, given, related, mechanism, options)
         mechanism.widening = factors[name] = _least(covers, level)
         if factors[name] == WIDEST:
             warnings.warn(
@@ -107,11 +107,11 @@ def _share(
 ) -> float:
     """Return how often draws hold the truth under a factor, averaged over the interventions."""
     mechanism.widening = factor
-    found = [
+    coverages = [
         coverage(model, truth, rows, query.at(slice(None), model.device), mechanism.name, **options)
         for query in queries
     ]
-    shares = [cast(Tensor, share.value) for each in found for share in each.shares.values()]
+    shares = [cast(Tensor, share.value) for each in coverages for share in each.shares.values()]
     return mean(map(float, shares)) if shares else 1.0  # none: nothing is uncertain
 
 

@@ -28,7 +28,7 @@ def settable_causes(session: Session) -> list[str]:
 
 def examples(session: Session) -> list[dict[str, Any]]:
     """Return questions, each of another row and cause: a `title`, and the `query` of the page."""
-    found = []
+    questions = []
     for at, name in enumerate(settable_causes(session)[:MOST]):
         row = _row(session, name, at)
         if row is None:
@@ -37,8 +37,8 @@ def examples(session: Session) -> list[dict[str, Any]]:
         text = spell_draws(session.variables[name], value)
         title = f"row {row}: {name} \N{RIGHTWARDS ARROW} {text}"
         query = PageState(row=row, do={name: value})
-        found.append({"title": title, "query": query.model_dump(exclude_defaults=True)})
-    return found
+        questions.append({"title": title, "query": query.model_dump(exclude_defaults=True)})
+    return questions
 
 
 def _row(session: Session, name: str, at: int) -> int | None:

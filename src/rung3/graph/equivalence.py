@@ -94,11 +94,11 @@ class EquivalenceClass:
             )
         for pair in known:
             partial.orient([pair])
-        found = partial.described()
-        if not found.directed.issuperset(known):
-            missing = next(pair for pair in known if pair not in found.directed)
+        pattern = partial.described()
+        if not pattern.directed.issuperset(known):
+            missing = next(pair for pair in known if pair not in pattern.directed)
             raise ValueError(f"{missing[0]} -> {missing[1]}: no member has this arrow.")
-        return found
+        return pattern
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EquivalenceClass):
@@ -177,11 +177,11 @@ def read_class(text: str) -> EquivalenceClass:
             raise ValueError(f"{statement.strip()}: a class is of graphs without hidden causes.")
         directed += read.edges
     partial = _Partial(nodes, (), [*directed, *undirected])
-    found = partial.orient(directed).described()
-    first = next(iter(found))
-    if not found.directed.issuperset(directed) or first not in found:
+    members = partial.orient(directed).described()
+    first = next(iter(members))
+    if not members.directed.issuperset(directed) or first not in members:
         raise ValueError(f"{text!r} is of no directed graph: it makes a collider or a cycle.")
-    return found
+    return members
 
 
 def equivalent(graph: CausalGraph, other: CausalGraph) -> bool:

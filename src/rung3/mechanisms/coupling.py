@@ -80,9 +80,9 @@ class Transport(nn.Module):
             start, end = (part[rows].reshape(len(rows), -1).float() for part in (u, x))
             cost = torch.cdist(start, end).square()
             if self.weight:
-                own = near[rows]
-                shuffled = own[torch.randperm(len(rows), device=own.device)]
-                cost = cost + self.weight * torch.cdist(shuffled, own).square()
+                nearest = near[rows]
+                shuffled = nearest[torch.randperm(len(rows), device=nearest.device)]
+                cost = cost + self.weight * torch.cdist(shuffled, nearest).square()
             which, taker = linear_sum_assignment(cost.cpu().numpy())
             result[rows[torch.from_numpy(taker).to(rows)]] = u[
                 rows[torch.from_numpy(which).to(rows)]

@@ -62,8 +62,8 @@ class Segmentation(Mechanism):
 
     def build(self) -> None:
         mask = self.variable
-        few = isinstance(mask, Image) and mask.levels is not None and mask.levels < MOST_LEVELS
-        if not isinstance(mask, Image) or not few or mask.channels != 1:
+        coarse = isinstance(mask, Image) and mask.levels is not None and mask.levels < MOST_LEVELS
+        if not isinstance(mask, Image) or not coarse or mask.channels != 1:
             raise ValueError(
                 f"{self.name}: Segmentation models masks, such as Mask(2, H, W), of at most "
                 f"{MOST_LEVELS} kinds, and {self.name} is {mask}; use ImageToImage or VAE for "

@@ -208,8 +208,8 @@ def plan(model: Model, to: Values, n: int) -> Backtracking:
                 f"{name}: backtracking does not move noise that hidden common causes share; ask "
                 "for a variable without them above it, or use counterfactual(..., do=)"
             )
-    kept = frozenset(name for name in above if mechanisms[name].abduction == "posterior")
-    moving = tuple(name for name in above if mechanisms[name].wants_noise and name not in kept)
+    drawn = frozenset(name for name in above if mechanisms[name].abduction == "posterior")
+    moving = tuple(name for name in above if mechanisms[name].wants_noise and name not in drawn)
     recomputed = frozenset(moving) | model.graph.descendants(moving)
     for name in targets:
         if name not in recomputed:
@@ -217,7 +217,7 @@ def plan(model: Model, to: Values, n: int) -> Backtracking:
                 f"{name}: no noise moves it: it is {mechanisms[name].describe()}, without noise in "
                 "itself or above it; use counterfactual(..., do=)"
             )
-    return Backtracking(model, targets, above, moving, kept, recomputed)
+    return Backtracking(model, targets, above, moving, drawn, recomputed)
 
 
 def _target(model: Model, name: str, value: Any, n: int) -> Tensor:

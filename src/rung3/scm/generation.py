@@ -176,8 +176,8 @@ def generate(
         raise ValueError(f"{split[0]}: members of archives are named by variables, without '/'")
     size = shard_rows or _shard_rows(model)
     settings, targets = _interventions(model, do, rows.n)
-    told = {name: _text(name, value, settings, targets) for name, value in do.items()}
-    query = Query(told, sorted(hold), particles, base_seed(seed), form)
+    texts = {name: _text(name, value, settings, targets) for name, value in do.items()}
+    query = Query(texts, sorted(hold), particles, base_seed(seed), form)
     _try(model, query, _part(model, rows, settings, targets, 0, chosen[:1]))
     folder = Path(out)
     _claim(folder, _manifest(model, query, rows, chosen, size))
@@ -311,7 +311,7 @@ def _part(
             values[name][gappy] = torch.cat([row[name] for row, _ in filled])
         for name in masks:
             read[name] = torch.zeros(len(at), dtype=torch.bool)
-            read[name][gappy] = torch.tensor([name in told for _, told in filled])
+            read[name][gappy] = torch.tensor([name in record for _, record in filled])
         chosen = Rows(values)
         if still := imputation.gaps(model, chosen):
             first = next(iter(still))

@@ -40,5 +40,5 @@ def as_queried(
         options: Options of a query.
         changed: Names of variables that were set, or descend from what was set.
     """
-    own = {name: value for name, value in options.items() if name in mechanism.query_options}
-    return mechanism.for_query(changed & mechanism.parents.keys(), **own)
+    settings = {name: value for name, value in options.items() if name in mechanism.query_options}
+    return mechanism.for_query(changed & mechanism.parents.keys(), **settings)

@@ -157,8 +157,8 @@ def _values(variable: Variable, column: pa.ChunkedArray) -> Tensor:
 
 def find_shards(folder: Path) -> dict[int, Path]:
     """Return the shards in a folder, by number."""
-    found = (NAME.fullmatch(path.name) for path in sorted(folder.glob("shard-*")))
-    return {int(match[1]): folder / match[0] for match in found if match}
+    matches = (NAME.fullmatch(path.name) for path in sorted(folder.glob("shard-*")))
+    return {int(match[1]): folder / match[0] for match in matches if match}
 
 
 def check_shard(path: Path) -> bool:
@@ -223,8 +223,8 @@ def _npy(content: bytes, shape: Sequence[int]) -> bytes:
 def _field(name: str, variable: Variable) -> pa.Field:
     if isinstance(variable, Image):
         encoding = "png" if _is_png(variable) else "bytes"
-        said = {"encoding": encoding, "shape": json.dumps(variable.shape), "dtype": "float32"}
-        return pa.field(name, pa.binary(), metadata=said)
+        metadata = {"encoding": encoding, "shape": json.dumps(variable.shape), "dtype": "float32"}
+        return pa.field(name, pa.binary(), metadata=metadata)
     if isinstance(variable, Discrete):
         return pa.field(name, pa.string() if variable.labels else pa.int64())
     assert isinstance(variable, Continuous)
@@ -266,7 +266,7 @@ def _bytes(image: Tensor, variable: Image) -> bytes:
 
 def _told(answer: Rows) -> str:
     """Return what all answers of a query rest on; what is said row by row is left out."""
-    told = answer.explain()
+    provenance = answer.explain()
     names = ("rung", "status", "interventions", "abductions", "assumptions")
-    parts = {name: getattr(told, name) for name in names}
+    parts = {name: getattr(provenance, name) for name in names}
     return json.dumps({k: v if isinstance(v, str) else dict(v) for k, v in parts.items()})

@@ -75,10 +75,10 @@ def models() -> dict[str, ZooModel]:
 
 def digest_of(folder: Path) -> str:
     """Return a digest of all files of a folder: SHA-256 over their names and contents."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in _files(folder):
-        found.update(f"{file.relative_to(folder).as_posix()}\n{sha256(file)}\n".encode())
-    return found.hexdigest()
+        digest.update(f"{file.relative_to(folder).as_posix()}\n{sha256(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def find_model(address: str | Path) -> Path:
@@ -122,9 +122,9 @@ def _fetched(address: str) -> Path:
     if not place.is_dir():
         packed = place.with_suffix(".zip")
         _download(url, packed)
-        if (found := sha256(packed)) != digest:
+        if (actual := sha256(packed)) != digest:
             packed.unlink()
-            raise ValueError(f"{url}: its digest is {found}, not the one that was asked for")
+            raise ValueError(f"{url}: its digest is {actual}, not the one that was asked for")
         _unpack(packed, place)
         packed.unlink()
     inner = [part for part in place.iterdir() if part.is_dir()]

@@ -85,10 +85,10 @@ def choose_rows(run: RunFolder, model: SCM, text: str) -> Chosen:
     Raises:
         ValueError: If there is no such row or file, or a value is missing that nothing tells.
     """
-    found = find_rows(run, model, text)
-    rows = found.rows[torch.tensor(found.numbers)]
+    selection = find_rows(run, model, text)
+    rows = selection.rows[torch.tensor(selection.numbers)]
     filled, read = reading.fill(model, rows)
-    return Chosen(filled, found.names, found.world, read)
+    return Chosen(filled, selection.names, selection.world, read)
 
 
 def find_rows(run: RunFolder, model: SCM, text: str) -> Found:
@@ -216,9 +216,9 @@ def answer_rows(
     if not settings:
         raise ValueError("no intervention was given: set a variable with --do name=value")
     lines: list[dict[str, Any]] = []
-    asked = _whole(model, chosen) if particles is None else chosen.rows
-    for start in range(0, asked.n, AT_ONCE):
-        rows = asked[start : start + AT_ONCE]
+    queried = _whole(model, chosen) if particles is None else chosen.rows
+    for start in range(0, queried.n, AT_ONCE):
+        rows = queried[start : start + AT_ONCE]
         answer = model.counterfactual(
             rows, settings, hold=hold, particles=particles, seed=seed + start
         )

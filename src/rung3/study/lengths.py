@@ -71,8 +71,8 @@ def short_trainings(study: Study, model: SCM, n: int) -> Iterator[Short]:
         least = LEAST_STEPS_IMAGE if image else LEAST_STEPS_NUMBER
         learns = any(p.requires_grad for p in model.mechanisms[name].parameters())
         if learns and steps < least:
-            own = study.training.mechanisms.get(name)
-            epochs = own.epochs if own and "epochs" in own.model_fields_set else None
+            group = study.training.mechanisms.get(name)
+            epochs = group.epochs if group and "epochs" in group.model_fields_set else None
             before = study.training.epochs if epochs is None else epochs
             factor = 2 * least / steps
             plain = "." in name or (epochs is None and not study.training.mechanisms)

@@ -89,9 +89,9 @@ class Source:
         if "cycle" in message:
             return ("graph",)
         for part in (("mechanisms",), ("variables",), ("data", "columns")):
-            found = self._named(part, message)
-            if found and (part != ("mechanisms",) or self._kind(found) in message):
-                return found
+            place = self._named(part, message)
+            if place and (part != ("mechanisms",) or self._kind(place) in message):
+                return place
         graph = str(self.values.get("graph", ""))
         if any(_mentions(graph, name) for name in re.findall(r"'([^']+)'", message)):
             return ("graph",)

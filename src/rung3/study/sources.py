@@ -187,8 +187,8 @@ class Filed(_Source):
 
 
 def _split(part: str, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
-    kept, held = _divide(part, range(rows.n), share, seed)
-    return rows.select(kept), rows.select(held)
+    rest, held = _divide(part, range(rows.n), share, seed)
+    return rows.select(rest), rows.select(held)
 
 
 def _divide(
@@ -449,9 +449,9 @@ class TableData(Filed):
         """Read all rows, the table once; refuse tables that share a subject."""
         train, subjects = self._read(self.path, variables, say)
         if isinstance(self.test, float):
-            kept, held = _divide("test", subjects, self.test, seed)
-            train, test = train.select(kept), train.select(held)
-            subjects = [subjects[k] for k in kept.tolist()]
+            rest, held = _divide("test", subjects, self.test, seed)
+            train, test = train.select(rest), train.select(held)
+            subjects = [subjects[k] for k in rest.tolist()]
         else:
             test, others = self._read(self.test, variables, say)
             if self.subject is not None:
@@ -459,8 +459,8 @@ class TableData(Filed):
         share = self.validation if share is None else share
         if not share:
             return Splits(train, train[:0], test, None, prepared=self.stamp(variables))
-        kept, held = _divide("validation", subjects, share, seed)
-        parts = train.select(kept), train.select(held), test
+        rest, held = _divide("validation", subjects, share, seed)
+        parts = train.select(rest), train.select(held), test
         return Splits(*parts, None, prepared=self.stamp(variables))
 
     def test_scan(self, name: str, seed: int, at: int) -> tuple[Path, ScanOptions]:
@@ -628,8 +628,8 @@ class MedicalData(Filed):
             train, test = (at.tolist() for at in _divide("test", subjects, self.test, seed))
             held = []
         if share and not held:
-            kept, aside = _divide("validation", [subjects[k] for k in train], share, seed)
-            train, held = ([train[k] for k in at.tolist()] for at in (kept, aside))
+            rest, aside = _divide("validation", [subjects[k] for k in train], share, seed)
+            train, held = ([train[k] for k in at.tolist()] for at in (rest, aside))
         parts = {"training": train, "validation": held, "test": test}
         if empty := [name for name in ("training", "test") if not parts[name]]:
             raise ValueError(f"data.test: {self.test} leaves no {empty[0]} rows")

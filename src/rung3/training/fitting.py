@@ -89,8 +89,8 @@ def fit_mechanisms(
     model.relearn = None
     if first:
         everything = as_rows(train, model.variables, torch.device("cpu"))
-        again = {**options, "checkpoints": None, "logger": None}
-        model.relearn = relearning(model, everything, partial(learn, options=again))
+        options_after = {**options, "checkpoints": None, "logger": None}
+        model.relearn = relearning(model, everything, partial(learn, options=options_after))
     if any(isinstance(mechanism, District) for mechanism in learned.values()):
         warn_of_formulas(model, rows)
     return history

@@ -83,9 +83,9 @@ def fit_incomplete(
         if masks.keys() & {name, *mechanism.parents} and any(True for _ in mechanism.parameters())
     ]
     for turn in range(rounds):
-        again = base_seed(base, f"round {turn}")
-        filled = complete(model, table, particles, proposals=proposals, seed=again).rows
-        _fit_again(model, names, Rows(dict(filled)), again, options)
+        turn_seed = base_seed(base, f"round {turn}")
+        filled = complete(model, table, particles, proposals=proposals, seed=turn_seed).rows
+        _fit_again(model, names, Rows(dict(filled)), turn_seed, options)
     settings = {"rounds": rounds, "particles": particles, "proposals": proposals, **options}
     model.relearn = relearning(model, table, partial(_learn, options=settings), quick=False)
     return model

@@ -76,8 +76,8 @@ def rectify(
     rows = as_rows(train, model.variables, torch.device("cpu"))
     if lacking := [column for column in (name, *mechanism.parents) if column not in rows]:
         raise ValueError(f"{lacking[0]}: not in the rows, which have {list(rows)}")
-    asked = mechanism if steps is None else mechanism.for_query(steps=steps)
-    paired = _paired(asked, rows)
+    solver = mechanism if steps is None else mechanism.for_query(steps=steps)
+    paired = _paired(solver, rows)
     share = settings.validation_share
     chosen, held = split(paired, share, settings.seed) if share else (paired, None)
     pairs = _Pairs(mechanism.requires_grad_(True))
@@ -89,7 +89,7 @@ def rectify(
     finally:
         model.to(model.device, model.dtype).eval()
         mechanism.requires_grad_(False)
-    record = {"rows": chosen.n, "epochs": len(history.training[name]), "steps": asked.steps}
+    record = {"rows": chosen.n, "epochs": len(history.training[name]), "steps": solver.steps}
     model.fitted = {**model.fitted, name: {**model.fitted[name], "rectified": record}}
     return history
 

@@ -29,21 +29,21 @@ def test_a_folder_with_labels_gives_a_study_that_passes_check_unedited(flowers, 
     for seen in ("numbers the rows", "12x12 (40)", "colour, 8 bits", "names the rows"):
         assert seen in result.output
     assert "placeholder" not in result.output
-    said = yaml.safe_load((tmp_path / "flowers.yaml").read_text())
-    assert said["variables"] == {
+    settings = yaml.safe_load((tmp_path / "flowers.yaml").read_text())
+    assert settings["variables"] == {
         "file": {"kind": "Image", "channels": 3, "height": 12, "width": 12},
         "colour": {"kind": "Binary", "labels": ["blue", "red"]},
         "radius_px": {"kind": "Continuous", "unit": "px", "lower": 0, "missing": True},
     }
-    assert said["evaluation"]["interventions"] == ["colour", "radius_px"]
+    assert settings["evaluation"]["interventions"] == ["colour", "radius_px"]
     text = (tmp_path / "flowers.yaml").read_text()
     assert "# left out: id" in text
     checked = call("check", "flowers.yaml")
     assert checked.exit_code == 0, checked.output
     assert "warning" not in checked.output
-    again = call(*words)
-    assert again.exit_code == 2
-    assert "flowers.yaml is there" in again.output
+    repeated = call(*words)
+    assert repeated.exit_code == 2
+    assert "flowers.yaml is there" in repeated.output
 
 
 def test_without_a_graph_every_column_is_a_cause_and_it_says_so(flowers, tmp_path):

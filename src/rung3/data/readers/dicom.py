@@ -274,8 +274,8 @@ def _derived(source: Any, plane: Any, note: str, series: str, index: int | None)
     origin.ReferencedSOPClassUID = source.SOPClassUID
     origin.ReferencedSOPInstanceUID = source.SOPInstanceUID
     part.SourceImageSequence = Items([origin])
-    kept = list(part.get("ImageType", ["ORIGINAL", "PRIMARY"]))[1:] or ["PRIMARY"]
-    part.ImageType = ["DERIVED", *kept]
+    kinds = list(part.get("ImageType", ["ORIGINAL", "PRIMARY"]))[1:] or ["PRIMARY"]
+    part.ImageType = ["DERIVED", *kinds]
     part.DerivationDescription = note
     part.SOPInstanceUID = part.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     part.SeriesInstanceUID = series

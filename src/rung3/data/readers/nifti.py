@@ -66,10 +66,10 @@ class NiftiScan(Scan):
         volume = _one(self.array, options.index)
         affine = self.file.affine
         # From the file's axes to depth (to the head), rows (to the back), columns (to the left).
-        own = io_orientation(affine)
-        if np.isnan(own).any():
+        orientation = io_orientation(affine)
+        if np.isnan(orientation).any():
             raise ValueError("has an affine without a direction for every axis; correct its header")
-        turn = ornt_transform(own, axcodes2ornt(("S", "P", "L")))
+        turn = ornt_transform(orientation, axcodes2ornt(("S", "P", "L")))
         order = np.argsort(turn[:, 0]).astype(int)
         flips = tuple(slice(None, None, int(turn[axis, 1])) for axis in order)
         spacing = np.sqrt((affine[:3, :3] ** 2).sum(0))[order]

@@ -122,9 +122,9 @@ def _region(sample: Sample, given: Sequence[str], arms: Tensor, labels: Sequence
     """Say what tells the treatment, or an outcome that is yes or no, without error."""
     if not given:
         return ""
-    found = region_without(sample, given, sample.treatment, arms, labels)
-    if found or not sample.binary:
-        return found
+    region = region_without(sample, given, sample.treatment, arms, labels)
+    if region or not sample.binary:
+        return region
     both = torch.stack([sample.y == 1, sample.y == 0])
     return region_without(sample, given, sample.outcome, both, ("1", "0"))
 

@@ -105,15 +105,15 @@ def dose_effect(
     low, high, count = DOSES
     ends = t.quantile(torch.tensor([low, high], dtype=torch.float64)).tolist()
     doses = torch.linspace(ends[0], ends[1], count, dtype=torch.float64).tolist()
-    asked = list(compared or ())
-    each = (_features(spline(torch.full_like(t, dose)), others) for dose in [*asked, *doses])
+    levels = list(compared or ())
+    each = (_features(spline(torch.full_like(t, dose)), others) for dose in [*levels, *doses])
     rows = [_mean(model, at) for at in each]
     rows.append(_rate(model, _features(spline.slope(t), others, slope=True)))
     freedom = sample.n - x.shape[1]
     everything = [
         _averages(sample, group, rows, model.scores, freedom) for group in sample.masks.double()
     ]
-    return _answer(everything, len(asked), doses)
+    return _answer(everything, len(levels), doses)
 
 
 def _features(treatment: Tensor, others: Tensor, slope: bool = False) -> Tensor:
@@ -156,19 +156,19 @@ def _averages(
     weight = (sample.weights * group) / (sample.weights * group).mean()
     values = torch.stack([(weight * mean).mean() for mean, _ in rows])
     gradients = torch.stack([(weight[:, None] * slope).mean(0) for _, slope in rows])
-    own = torch.stack([weight * mean for mean, _ in rows], 1) - weight[:, None] * values
-    return Influence(values, own + scores @ gradients.T, freedom, sample.clusters)
+    deviations = torch.stack([weight * mean for mean, _ in rows], 1) - weight[:, None] * values
+    return Influence(values, deviations + scores @ gradients.T, freedom, sample.clusters)
 
 
-def _answer(found: list[Influence], asked: int, doses: list[float]) -> Answer:
+def _answer(influences: list[Influence], level: int, doses: list[float]) -> Answer:
     def wanted(values: Tensor) -> Tensor:
-        return values[:1] - values[1:2] if asked else values[-1:]
+        return values[:1] - values[1:2] if level else values[-1:]
 
-    contrast = found[0].then(wanted)
-    for group in found[1:]:
+    contrast = influences[0].then(wanted)
+    for group in influences[1:]:
         contrast = contrast.beside(group.then(wanted))
-    means = found[0].then(lambda v: v[:2]) if asked else None
-    curve = found[0].then(lambda v: v[asked:-1])
+    means = influences[0].then(lambda v: v[:2]) if level else None
+    curve = influences[0].then(lambda v: v[level:-1])
     return Answer(contrast, means, curve, tuple(doses))
 
 

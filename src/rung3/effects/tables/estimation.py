@@ -292,15 +292,15 @@ def effect(
     }
     if observed is not None and (weights is not None or missing == "weight"):
         raise ValueError("observed: not with weights= or missing='weight'; impute, or leave out")
-    asked = _Asked(way, do, versus, method, estimand, learner, folds, pool, level, seed)
+    question = _Question(way, do, versus, method, estimand, learner, folds, pool, level, seed)
     if impute is not None:
-        return _imputed(table, variables, treatment, outcome, asked, impute, options)
+        return _imputed(table, variables, treatment, outcome, question, impute, options)
     sample = Sample.read(table, variables, treatment, outcome, way.used, **options)
     gapped = completeness(table, sample, clusters) if missing == "weight" else None
-    answer, compared = asked.of(sample if gapped is None else gapped.sample)
+    answer, compared = question.of(sample if gapped is None else gapped.sample)
     answer = answer if gapped is None else gapped.spread(answer)
     left_out = 0 if gapped is not None else gaps(table, list(sample.rows))
-    return _effect(sample, answer, asked, compared, left_out, variables or {})
+    return _effect(sample, answer, question, compared, left_out, variables or {})
 
 
 def _imputed(
@@ -308,7 +308,7 @@ def _imputed(
     variables: Mapping[str, Variable] | None,
     treatment: str,
     outcome: str,
-    asked: _Asked,
+    question: _Question,
     impute: SCM | Sequence[SCM],
     options: Mapping[str, Any],
 ) -> Effect:
@@ -316,19 +316,19 @@ def _imputed(
     models = [impute] if isinstance(impute, SCM) else list(impute)
     if not models:
         raise ValueError("impute: expected a fitted SCM, or several")
-    tables, kinds = imputed(table, models, asked.seed)
+    tables, kinds = imputed(table, models, question.seed)
     stated = {**kinds, **(variables or {})}
     samples = [
-        Sample.read(one, stated, treatment, outcome, asked.way.used, **options) for one in tables
+        Sample.read(one, stated, treatment, outcome, question.way.used, **options) for one in tables
     ]
-    answers = [asked.of(sample) for sample in samples]
+    answers = [question.of(sample) for sample in samples]
     answer = pooled([one for one, _ in answers], len(models))
     left_out = gaps(tables[0], list(samples[0].rows))
-    return _effect(samples[0], answer, asked, answers[0][1], left_out, stated)
+    return _effect(samples[0], answer, question, answers[0][1], left_out, stated)
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Question:
     """What is asked of a sample."""
 
     way: Way
@@ -414,28 +414,28 @@ class _Asked:
 def _effect(
     sample: Sample,
     answer: Answer,
-    asked: _Asked,
+    question: _Question,
     compared: tuple[str, str] | tuple[()],
     left_out: int,
     stated: Mapping[str, Variable],
 ) -> Effect:
     form = PROPORTION if sample.y.abs().max() <= PRINTED_AS_SHARES else AVERAGE
     options: dict[str, Any] = {"form": form}
-    first = answer.contrast.then(lambda v: v[:1]).intervals(asked.level, **options)[0]
+    first = answer.contrast.then(lambda v: v[:1]).intervals(question.level, **options)[0]
     if answer.interval is not None:
-        first = Estimate(first.value, *answer.interval, level=asked.level, form=form)
+        first = Estimate(first.value, *answer.interval, level=question.level, form=form)
     means = None
     if answer.means is not None:
-        means = tuple(answer.means.intervals(asked.level, **options))
-    ratio, odds_ratio = _ratios(sample, answer, asked.level)
+        means = tuple(answer.means.intervals(question.level, **options))
+    ratio, odds_ratio = _ratios(sample, answer, question.level)
     rest = answer.contrast.then(lambda v: v[1:])
     names = [name for name in sample.groups if name]
-    groups, notes = _groups(rest, asked, form) if names else ([], ())
+    groups, notes = _groups(rest, question, form) if names else ([], ())
     curve = None
     if answer.curve is not None:
-        band = answer.curve.intervals(asked.level, simultaneous=True, **options)
+        band = answer.curve.intervals(question.level, simultaneous=True, **options)
         curve = Curve(answer.doses, tuple(band))
-    way = asked.way
+    way = question.way
     other = [name for name in way.used if name not in (sample.treatment, sample.outcome)]
     return Effect(
         effect=first,
@@ -444,17 +444,17 @@ def _effect(
         outcome=sample.outcome,
         compared=compared,
         adjusted=way.given,
-        method=asked.method,
+        method=question.method,
         way=way.name,
         through=way.through or (tuple(other) if way.name == "ID algorithm" else ()),
-        estimand=asked.estimand,
+        estimand=question.estimand,
         ratio=ratio,
         odds_ratio=odds_ratio,
         groups=dict(zip(names, groups, strict=True)),
         curve=curve,
         least=answer.least,
         strength=answer.strength,
-        level=asked.level,
+        level=question.level,
         n=sample.n,
         gaps=left_out,
         kinds={name: kind for name, kind in sample.kinds.items() if name not in stated},
@@ -464,12 +464,12 @@ def _effect(
 
 
 def _groups(
-    effects: Influence, asked: _Asked, form: str
+    effects: Influence, question: _Question, form: str
 ) -> tuple[list[Estimate[float]], tuple[str, ...]]:
     """Return the effects in the groups, and what their intervals hold."""
-    if not asked.pool:
-        return effects.intervals(asked.level, simultaneous=True, form=form), ()
-    pooled, spread = partially_pooled(effects.values, effects.errors, asked.level, form)
+    if not question.pool:
+        return effects.intervals(question.level, simultaneous=True, form=form), ()
+    pooled, spread = partially_pooled(effects.values, effects.errors, question.level, form)
     note = f"groups are partially pooled: their effects differ by {spread:.3g} (deviation)"
     return pooled, (note,)
 

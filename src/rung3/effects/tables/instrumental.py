@@ -165,13 +165,13 @@ def _several(
     grid = middle + scale * np.tan(np.linspace(-math.pi / 2, math.pi / 2, SEARCHED)[1:-1])
     p_y, p_t = stacked.values.numpy().reshape(2, count)
     v = stacked.covariance.numpy().reshape(2, count, 2, count)
-    kept = []
+    accepted = []
     for b in grid:
         left = p_y - b * p_t
         cross = v[0, :, 1]
         spread = v[0, :, 0] - b * (cross + cross.T) + b * b * v[1, :, 1]
-        kept.append(left @ np.linalg.solve(spread, left) <= critical)
-    inside = np.flatnonzero(kept)
+        accepted.append(left @ np.linalg.solve(spread, left) <= critical)
+    inside = np.flatnonzero(accepted)
     if not len(inside):
         return middle, middle, None
     low = -math.inf if inside[0] == 0 else float(grid[inside[0]])

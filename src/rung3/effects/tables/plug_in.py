@@ -94,8 +94,8 @@ def plug_in_effect(
     note = (
         f"{sample.n} rows are few for {cells} combinations of values: the interval may be too short"
     )
-    few = (note,) if sample.n < FEW_ROWS * cells else ()
-    return of_means(means.then(lambda v: low + scale * v), float("nan"), few)
+    notes = (note,) if sample.n < FEW_ROWS * cells else ()
+    return of_means(means.then(lambda v: low + scale * v), float("nan"), notes)
 
 
 class _Given:

@@ -71,8 +71,8 @@ def region_without(
         A sentence; empty if no region of a few conditions lacks a value.
     """
     everything = [[name] for name in names] + [list(names)]
-    found = (_search(sample, chosen, target, arms, labels) for chosen in everything)
-    return next((sentence for sentence in found if sentence), "")
+    regions = (_search(sample, chosen, target, arms, labels) for chosen in everything)
+    return next((sentence for sentence in regions if sentence), "")
 
 
 def teller(

@@ -145,22 +145,22 @@ def refute(
     if repeats < 2:
         raise ValueError(f"repeats: expected at least 2, got {repeats}")
     trial = _Trial(dict(named(table)), treatment, outcome, dict(options), base_seed(seed, "refute"))
-    found = effect(trial.table, treatment, outcome, **options)
+    estimate = effect(trial.table, treatment, outcome, **options)
     checks = [trial.placebo(outcome, "placebo outcome", repeats)]
-    if found.way == "back-door":
+    if estimate.way == "back-door":
         checks.append(trial.placebo(treatment, "placebo treatment", repeats))
-        checks.append(trial.noise(found, repeats))
-    checks.append(trial.subset(found, repeats))
+        checks.append(trial.noise(estimate, repeats))
+    checks.append(trial.subset(estimate, repeats))
     controls = [(f"negative outcome {name}", treatment, name) for name in negative_outcomes]
     controls += [(f"negative treatment {name}", name, outcome) for name in negative_treatments]
-    checks += [trial.negative(found, *control) for control in controls]
-    sample = trial.sample(found)
+    checks += [trial.negative(estimate, *control) for control in controls]
+    sample = trial.sample(estimate)
     strength = None
-    if found.way == "back-door":
+    if estimate.way == "back-door":
         compared = (coded(options.get("do"), 1), coded(options.get("versus"), 0))
-        strength = robustness(sample, found.adjusted, compared, found.level)
-    hidden = e_value(found, float(sample.y.std()))
-    return Refutation(found, tuple(checks), hidden, strength, sample)
+        strength = robustness(sample, estimate.adjusted, compared, estimate.level)
+    hidden = e_value(estimate, float(sample.y.std()))
+    return Refutation(estimate, tuple(checks), hidden, strength, sample)
 
 
 @dataclass(frozen=True)
@@ -178,14 +178,14 @@ class _Trial:
         """Number of rows."""
         return len(self.table[self.treatment])
 
-    def sample(self, found: Effect) -> Sample:
+    def sample(self, estimate: Effect) -> Sample:
         """Return the rows that the effect is of."""
         chosen = {
             name: self.options[name]
             for name in ("event", "weights", "clusters", "degree", "terms", "observed", "horizon")
             if name in self.options
         }
-        used = [*found.adjusted, *found.through]
+        used = [*estimate.adjusted, *estimate.through]
         variables = self.options.get("variables")
         return Sample.read(self.table, variables, self.treatment, self.outcome, used, **chosen)
 
@@ -204,40 +204,40 @@ class _Trial:
             results.append(self._try({k: _taken(self.table[k], order) for k in together}))
         return _judged(what, [one for one in results if one is not None], 0.0)
 
-    def noise(self, found: Effect, repeats: int) -> Check:
+    def noise(self, estimate: Effect, repeats: int) -> Check:
         """Adjust for noise as well."""
         rng = np.random.default_rng(self.seed % 2**63)
         variables = {**(self.options.get("variables") or {}), NOISE: Continuous()}
-        adjust = [*found.adjusted, NOISE]
+        adjust = [*estimate.adjusted, NOISE]
         results = []
         for _ in range(repeats):
             column = {NOISE: rng.normal(size=self.n)}
             more = {"adjust": adjust, "graph": None, "variables": variables, "by": None}
             results.append(self._try(column, **more))
-        kept = [one for one in results if one is not None]
-        if not kept:
+        trials = [one for one in results if one is not None]
+        if not trials:
             return Check(NOISE, np.nan, np.nan, np.nan, "no table with noise could be adjusted")
-        value = float(np.mean([one.effect.effect for one in kept]))
-        moved = (value - found.effect.effect) / _error(found)
-        return Check(NOISE, value, found.effect.effect, _p(moved))
+        value = float(np.mean([one.effect.effect for one in trials]))
+        moved = (value - estimate.effect.effect) / _error(estimate)
+        return Check(NOISE, value, estimate.effect.effect, _p(moved))
 
-    def subset(self, found: Effect, repeats: int) -> Check:
+    def subset(self, estimate: Effect, repeats: int) -> Check:
         """Ask the same of part of the rows."""
         rng = np.random.default_rng(self.seed % 2**63)
         count, results = int(SUBSET * self.n), []
         for _ in range(repeats):
             rows = rng.permutation(self.n)[:count]
             results.append(self._try({k: _taken(v, rows) for k, v in self.table.items()}))
-        kept = [one.effect.effect for one in results if one is not None]
-        if not kept:
+        estimates = [one.effect.effect for one in results if one is not None]
+        if not estimates:
             return Check("subset", np.nan, np.nan, np.nan, "no subset has rows of each kind")
         # Each differs from the whole by what the fifth that it lacks would add.
-        apart = _error(found) * (1 / SUBSET - 1) ** 0.5
-        away = max(abs(value - found.effect.effect) for value in kept) / apart
-        p = min(1.0, len(kept) * _p(away))
-        return Check("subset", float(np.mean(kept)), found.effect.effect, p)
+        apart = _error(estimate) * (1 / SUBSET - 1) ** 0.5
+        away = max(abs(value - estimate.effect.effect) for value in estimates) / apart
+        p = min(1.0, len(estimates) * _p(away))
+        return Check("subset", float(np.mean(estimates)), estimate.effect.effect, p)
 
-    def negative(self, found: Effect, what: str, treatment: str, outcome: str) -> Check:
+    def negative(self, estimate: Effect, what: str, treatment: str, outcome: str) -> Check:
         """Ask of a treatment or an outcome for which there is no effect."""
         options = {k: v for k, v in self.options.items() if k not in ("graph", "adjust", "by")}
         if outcome != self.outcome:
@@ -245,7 +245,7 @@ class _Trial:
         if treatment != self.treatment:
             options.pop("do", None)
             options.pop("versus", None)
-        given = [name for name in found.adjusted if name not in (treatment, outcome)]
+        given = [name for name in estimate.adjusted if name not in (treatment, outcome)]
         one = effect(self.table, treatment, outcome, adjust=given, **options)
         return Check(what, one.effect.effect, 0.0, _p(one.effect.effect / _error(one)))
 
@@ -262,12 +262,12 @@ def _taken(values: Any, rows: Any) -> Any:
     return values.iloc[rows] if hasattr(values, "iloc") else np.asarray(values)[rows]
 
 
-def _error(found: Effect) -> float:
+def _error(estimate: Effect) -> float:
     """Return the standard error behind an interval, about."""
     from scipy.stats import norm
 
-    half = (found.effect.high - found.effect.low) / 2
-    return max(half / float(norm.ppf((1 + found.level) / 2)), 1e-300)
+    half = (estimate.effect.high - estimate.effect.low) / 2
+    return max(half / float(norm.ppf((1 + estimate.level) / 2)), 1e-300)
 
 
 def _p(z: float) -> float:

@@ -147,15 +147,15 @@ def linear(source: Any, outcome: str, features: Sequence[str]) -> RegressionFit:
     Raises:
         ValueError: If a column is unknown, or features cannot be told apart.
     """
-    found = moments(source, [*features, outcome])
-    slopes, inverse, variance = _least_squares(found, list(features))
-    mean = found.mean[:-1]
-    intercept = found.mean[-1] - mean @ slopes
-    errors = [variance * (1 / found.n + mean @ inverse @ mean), *(variance * inverse.diagonal())]
+    totals = moments(source, [*features, outcome])
+    slopes, inverse, variance = _least_squares(totals, list(features))
+    mean = totals.mean[:-1]
+    intercept = totals.mean[-1] - mean @ slopes
+    errors = [variance * (1 / totals.n + mean @ inverse @ mean), *(variance * inverse.diagonal())]
     return RegressionFit(
         dict(zip(["1", *features], map(float, [intercept, *slopes]), strict=True)),
         dict(zip(["1", *features], map(float, np.sqrt(errors)), strict=True)),
-        found.n,
+        totals.n,
         passes=1,
     )
 
@@ -226,8 +226,10 @@ def adjusted_effect(
         treated = batch[:, -1]
         _check_binary(treatment, treated)
         arms = [arm + Moments.of(batch[treated == value, :-1]) for value, arm in enumerate(arms)]
-    if few := [value for value, arm in enumerate(arms) if arm.n < len(columns) + 1]:
-        raise ValueError(f"{treatment}={few[0]}: {arms[few[0]].n} rows, too few for a regression")
+    if sparse := [value for value, arm in enumerate(arms) if arm.n < len(columns) + 1]:
+        raise ValueError(
+            f"{treatment}={sparse[0]}: {arms[sparse[0]].n} rows, too few for a regression"
+        )
     total = arms[0] + arms[1]
     means, slopes, variances = [], [], []
     for arm in arms:
@@ -241,13 +243,13 @@ def adjusted_effect(
     return AdjustedEffect(float(means[1] - means[0]), float(np.sqrt(sum(variances))), total.n)
 
 
-def _least_squares(found: Moments, features: list[str]) -> tuple[Array, Array, float]:
+def _least_squares(totals: Moments, features: list[str]) -> tuple[Array, Array, float]:
     """Return slopes on all columns but the last, the inverse of their scatter, and the variance."""
-    scatter, cross = found.scatter[:-1, :-1], found.scatter[:-1, -1]
+    scatter, cross = totals.scatter[:-1, :-1], totals.scatter[:-1, -1]
     inverse = _inverse(scatter, features)
     slopes = inverse @ cross
-    rest = found.scatter[-1, -1] - cross @ slopes
-    return slopes, inverse, float(max(rest, 0.0) / (found.n - len(features) - 1))
+    rest = totals.scatter[-1, -1] - cross @ slopes
+    return slopes, inverse, float(max(rest, 0.0) / (totals.n - len(features) - 1))
 
 
 def _inverse(matrix: Array, names: list[str]) -> Array:

@@ -111,10 +111,10 @@ def _from_graph(graph: CausalGraph, treatment: str, outcome: str, by: str | None
         return Way("front-door", through=answer.through)
     if answer:
         return Way("ID algorithm", formula=answer.formula)
-    found = graph.instruments(treatment, outcome)
-    if found:
-        given = min((one.given for one in found), key=len)
-        names = tuple(one.name for one in found if one.given == given)
+    instruments = graph.instruments(treatment, outcome)
+    if instruments:
+        given = min((one.given for one in instruments), key=len)
+        names = tuple(one.name for one in instruments if one.given == given)
         return Way("instrument", graph.in_order(given), names)
     raise ValueError(_no_way(graph, treatment, outcome, answer.reason))
 

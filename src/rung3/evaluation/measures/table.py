@@ -74,8 +74,8 @@ def with_units(table: Table) -> Table:
     """
     columns, units = [table.columns[0]], []
     for at, head in enumerate(table.columns[1:]):
-        found = {_unit_of(cells[at].value) for _, cells in table.rows if cells[at].value}
-        unit = next(iter(found)) if len(found) == 1 else ""
+        used = {_unit_of(cells[at].value) for _, cells in table.rows if cells[at].value}
+        unit = next(iter(used)) if len(used) == 1 else ""
         units.append(f" {unit}" if unit else "")
         columns.append(f"{head}, {unit}" if unit else head)
     rows = [

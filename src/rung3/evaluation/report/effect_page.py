@@ -69,17 +69,21 @@ class EffectReport:
 
     def numbers(self) -> dict[str, Any]:
         """Return the numbers: nested dicts that JSON can hold."""
-        found = self.effect
-        named = {"effect": found.effect, "ratio": found.ratio, "odds ratio": found.odds_ratio}
+        estimate = self.effect
+        named = {
+            "effect": estimate.effect,
+            "ratio": estimate.ratio,
+            "odds ratio": estimate.odds_ratio,
+        }
         return {
-            "answer": found.answer,
+            "answer": estimate.answer,
             "estimates": {k: _numbers(v) for k, v in named.items() if v is not None},
-            "groups": {k: _numbers(v) for k, v in found.groups.items()},
-            "way": found.way,
-            "how": found.how,
-            "rows": found.n,
-            "rows with gaps left out": found.gaps,
-            "notes": list(found.notes),
+            "groups": {k: _numbers(v) for k, v in estimate.groups.items()},
+            "way": estimate.way,
+            "how": estimate.how,
+            "rows": estimate.n,
+            "rows with gaps left out": estimate.gaps,
+            "notes": list(estimate.notes),
             "checks": {
                 check.name: {"passed": check.passed, "text": str(check)}
                 for check in self.refutation.checks
@@ -121,17 +125,17 @@ class EffectReport:
         return place / "report.html"
 
     def _parts(self) -> Iterator[str]:
-        found, drawn = self.effect, self.pictures()
+        estimate, drawn = self.effect, self.pictures()
 
         def picture(name: str, text: str, kind: str = "") -> str:
             return figure(drawn[name], text, kind) if name in drawn else ""
 
-        yield f"<h1>{escape(found.answer)}</h1>"
-        rows = f"{found.n:,} rows{say_gaps(found.gaps)}"
-        yield f'<p class="soft">{escape(f"{found.how}; {rows}")}</p>'
-        yield _table(_estimates(found))
-        yield "".join(f"<p>{escape(note)}</p>" for note in found.notes)
-        yield picture("curve", f"Mean {found.outcome} by {found.treatment}, with a 95 % band")
+        yield f"<h1>{escape(estimate.answer)}</h1>"
+        rows = f"{estimate.n:,} rows{say_gaps(estimate.gaps)}"
+        yield f'<p class="soft">{escape(f"{estimate.how}; {rows}")}</p>'
+        yield _table(_estimates(estimate))
+        yield "".join(f"<p>{escape(note)}</p>" for note in estimate.notes)
+        yield picture("curve", f"Mean {estimate.outcome} by {estimate.treatment}, with a 95 % band")
         yield picture("groups", "The effect in each group")
         yield "<h2>What it rests on</h2>"
         yield picture("graph", "The causal graph; what is adjusted for is bold", "graph")
@@ -204,13 +208,13 @@ def _falsified(graph: CausalGraph | None, table: Values) -> tuple[Falsification 
 
 
 def _balance(refutation: Refutation, options: Mapping[str, Any]) -> Balance | None:
-    found, sample = refutation.effect, refutation.sample
-    discrete = isinstance(sample.kinds[found.treatment], Discrete)
-    if not found.adjusted or found.way != "back-door" or not discrete:
+    effect, sample = refutation.effect, refutation.sample
+    discrete = isinstance(sample.kinds[effect.treatment], Discrete)
+    if not effect.adjusted or effect.way != "back-door" or not discrete:
         return None
     try:
         values = coded(options.get("do"), 1), coded(options.get("versus"), 0)
-        return balance(sample, found.adjusted, *values)
+        return balance(sample, effect.adjusted, *values)
     except ValueError:  # a learner may manage where the logistic model does not
         return None
 
@@ -221,15 +225,17 @@ def _numbers(estimate: Estimate[float]) -> dict[str, float | None]:
     return {name: end if abs(end) < float("inf") else None for name, end in ends.items()}
 
 
-def _estimates(found: Effect) -> list[tuple[str, str]]:
-    named = {"effect": found.effect, "ratio": found.ratio, "odds ratio": found.odds_ratio}
+def _estimates(estimate: Effect) -> list[tuple[str, str]]:
+    named = {"effect": estimate.effect, "ratio": estimate.ratio, "odds ratio": estimate.odds_ratio}
     lines = [(name, str(one)) for name, one in named.items() if one is not None]
-    if found.means is not None:
-        sides = zip(found.compared, found.means, strict=True)
-        lines += [(f"{found.outcome} under {found.treatment} = {k}", str(v)) for k, v in sides]
-    if found.strength is not None:
-        lines.append(("first-stage F", f"{found.strength:.1f}"))
-    return lines + [(name, str(one)) for name, one in found.groups.items()]
+    if estimate.means is not None:
+        sides = zip(estimate.compared, estimate.means, strict=True)
+        lines += [
+            (f"{estimate.outcome} under {estimate.treatment} = {k}", str(v)) for k, v in sides
+        ]
+    if estimate.strength is not None:
+        lines.append(("first-stage F", f"{estimate.strength:.1f}"))
+    return lines + [(name, str(one)) for name, one in estimate.groups.items()]
 
 
 def _table(lines: list[tuple[str, str]]) -> str:
@@ -241,9 +247,9 @@ def _list(lines: Any) -> str:
     return f"<ul>{''.join(f'<li>{escape(line.strip())}</li>' for line in lines)}</ul>"
 
 
-def _forest(found: Effect) -> Figure:
-    named = {"all": found.effect, **found.groups}
-    figure, axes = panel(f"effect on {found.outcome}", lines=len(named))
+def _forest(estimate: Effect) -> Figure:
+    named = {"all": estimate.effect, **estimate.groups}
+    figure, axes = panel(f"effect on {estimate.outcome}", lines=len(named))
     for place, one in enumerate(reversed(named.values())):
         axes.plot([one.low, one.high], [place, place], color=INK, linewidth=1.2)
         axes.plot(one.effect, place, "o", color=ACCENT)
@@ -252,10 +258,10 @@ def _forest(found: Effect) -> Figure:
     return figure
 
 
-def _curve(found: Effect) -> Figure:
-    assert found.curve is not None
-    doses, means = found.curve.doses, found.curve.means
-    figure, axes = panel(found.treatment, f"mean {found.outcome}")
+def _curve(estimate: Effect) -> Figure:
+    assert estimate.curve is not None
+    doses, means = estimate.curve.doses, estimate.curve.means
+    figure, axes = panel(estimate.treatment, f"mean {estimate.outcome}")
     band = [one.low for one in means], [one.high for one in means]
     axes.fill_between(doses, *band, color=ACCENT, alpha=0.2, linewidth=0)
     axes.plot(doses, [one.effect for one in means], color=ACCENT)

@@ -152,26 +152,24 @@ def render(content: Content, drawn: Mapping[str, bytes]) -> str:
         for part in parts
         if part.title
     )
-    made = metrics.get("run", {})
-    title = made.get("name") or "How sound are its counterfactuals?"
-    lead = [f"<h1>{escape(title)}</h1>", _made(made)]
+    run = metrics.get("run", {})
+    title = run.get("name") or "How sound are its counterfactuals?"
+    lead = [f"<h1>{escape(title)}</h1>", _made(run)]
     lead += [f'<p class="soft">{escape(summary(metrics))}</p>', f"<nav>{links}</nav>"]
     return document(f"{title}: report", [*lead, *body], REPORT_STYLE)
 
 
-def _made(made: Mapping[str, Any]) -> str:
+def _made(run: Mapping[str, Any]) -> str:
     """Return of which model, when and by which command the report was made, if it is known."""
-    if not made:
+    if not run:
         return ""
-    lines = [", ".join(made["models"]), f"{made['when']}, rung3 {made['version']}"]
+    lines = [", ".join(run["models"]), f"{run['when']}, rung3 {run['version']}"]
     text = " · ".join(escape(line) for line in lines)
-    return f'<p class="soft made">{text}<br><code>{escape(made["command"])}</code></p>'
+    return f'<p class="soft made">{text}<br><code>{escape(run["command"])}</code></p>'
 
 
 def _words() -> str:
-    entries = (
-        f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in words().items()
-    )
+    entries = (f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in words().items())
     return f"<h2>Words</h2>\n<dl>{''.join(entries)}</dl>"
 
 

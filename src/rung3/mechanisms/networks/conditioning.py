@@ -121,12 +121,12 @@ class Conditioning(nn.Module):
         context: Tensor = self.parents(parents, n)
         if not self.names:
             return context
-        kept = torch.tensor([name not in without for name in self.names], device=context.device)
-        kept = kept.expand(n, -1)
+        present = torch.tensor([name not in without for name in self.names], device=context.device)
+        present = present.expand(n, -1)
         if drop:
-            kept = kept & (torch.rand(kept.shape, device=context.device) >= drop)
+            present = present & (torch.rand(present.shape, device=context.device) >= drop)
         share = len(self.absent) // len(self.names)
-        return torch.where(kept.repeat_interleave(share, dim=1), context, self.absent)
+        return torch.where(present.repeat_interleave(share, dim=1), context, self.absent)
 
     def forward(self, time: Tensor | float, context: Tensor) -> Tensor:
         """Return the features at a time, of all rows or of each `(n,)`."""

@@ -243,8 +243,8 @@ class _Attention(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         tokens = self.norm(h).flatten(2).transpose(1, 2)
         n, length, channels = tokens.shape
-        asked = self.ask(tokens).view(n, length, 3, self.heads, channels // self.heads)
-        query, key, value = asked.permute(2, 0, 3, 1, 4)
+        projected = self.ask(tokens).view(n, length, 3, self.heads, channels // self.heads)
+        query, key, value = projected.permute(2, 0, 3, 1, 4)
         # Of these few tokens: torch's fused attention takes ten times as long backward on CPUs.
         weights = (query @ key.transpose(2, 3) / query.shape[-1] ** 0.5).softmax(dim=-1)
         read = weights.to(value.dtype) @ value

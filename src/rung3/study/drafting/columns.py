@@ -171,17 +171,17 @@ def look(name: str, cells: Sequence[str | None], folder: Path) -> Column:
         return Column(name, {}, repr(distinct[0]), "all its cells are alike", gaps)
     numbers = [number for cell in present if (number := _number(cell)) is not None]
     if len(numbers) == len(present):
-        found = _numbers(name, np.array(numbers), distinct, gaps)
+        column = _numbers(name, np.array(numbers), distinct, gaps)
     elif len(numbers) >= MOSTLY * len(present):
         words = [cell for cell in distinct if _number(cell) is None]
         why = f"{words[0]!r} stands among its numbers; correct it, or leave those cells empty"
-        found = Column(name, {}, f"numbers, and {_some(words)}", why, gaps)
+        column = Column(name, {}, f"numbers, and {_some(words)}", why, gaps)
     else:
-        found = _words(name, present, distinct, gaps)
-    if gaps and found.fields:
-        fields = {**found.fields, "missing": True}
-        return Column(name, fields, found.saw, found.why, gaps, found.median, found.mechanism)
-    return found
+        column = _words(name, present, distinct, gaps)
+    if gaps and column.fields:
+        fields = {**column.fields, "missing": True}
+        return Column(name, fields, column.saw, column.why, gaps, column.median, column.mechanism)
+    return column
 
 
 def _number(cell: str) -> float | None:

@@ -142,10 +142,10 @@ def _with_pictures(column: Column, longest: int | None, n: int, minutes: float) 
         return column
     files = [file for file in column.files if file]
     seen = look_at(column.name, files, longest)
-    found = replace(column, fields={**seen.fields, **column.fields}, saw=seen.saw, why=seen.why)
-    side = None if longest else side_that_fits(_image(found), n, minutes)
+    pictures = replace(column, fields={**seen.fields, **column.fields}, saw=seen.saw, why=seen.why)
+    side = None if longest else side_that_fits(_image(pictures), n, minutes)
     if side is None:
-        return found
+        return pictures
     seen = look_at(column.name, files, side)
     why = f"{seen.why} to fit {minutes:g} min; --size keeps more"
     return replace(column, fields={**seen.fields, **column.fields}, saw=seen.saw, why=why)

@@ -92,12 +92,12 @@ def _by_table(source: Path, files: Sequence[Path], labels: Path, target: Path) -
     cells = frame[name].tolist()
     if all(cell is None or (labels.parent / cell).is_file() for cell in cells):
         return Source(labels, frame, written=False)  # its own paths lead to them
-    found = [matched.get(cell or "") for cell in cells]
-    kept = [file is not None for file in found]
-    joined = frame[kept].reset_index(drop=True)
-    joined[name] = [_relative(file, target) for file in found if file is not None]
-    notes = [f"{name!r} names the files, in {sum(kept)} of {len(kept)} rows"]
-    if left := len(files) - len({file for file in found if file is not None}):
+    paths = [matched.get(cell or "") for cell in cells]
+    matched_rows = [file is not None for file in paths]
+    joined = frame[matched_rows].reset_index(drop=True)
+    joined[name] = [_relative(file, target) for file in paths if file is not None]
+    notes = [f"{name!r} names the files, in {sum(matched_rows)} of {len(matched_rows)} rows"]
+    if left := len(files) - len({file for file in paths if file is not None}):
         notes.append(f"{left} of {len(files)} images have no row, and are left out")
     return Source(target, joined, written=True, notes=tuple(notes))
 

@@ -141,21 +141,21 @@ def _evaluation(
     chosen: Mapping[str, Column], graph: str, sizes: Mapping[str, Sizes], test: int
 ) -> Iterator[str]:
     causal = CausalGraph(graph)
-    asked = [
+    causes = [
         name for name, column in chosen.items() if column.kind != "Image" and causal.children(name)
     ]
     yield "evaluation:"
-    if asked:
+    if causes:
         yield "  # each is set to the values of other rows; or name values, such as"
-        yield f"  # interventions: {{{_example(chosen[asked[0]])}}}"
-        yield f"  interventions: {_inline(asked)}"
+        yield f"  # interventions: {{{_example(chosen[causes[0]])}}}"
+        yield f"  interventions: {_inline(causes)}"
     if test > MOST_ASKED:
         yield f"  n: {MOST_ASKED} # of the test rows"
     if sizes:
         epochs = max(size.predictor_epochs for size in sizes.values())
         yield "  # small networks that read each cause off the image, and judge the answers"
         yield f"  oracles: {{epochs: {epochs}}}"
-    elif not asked:
+    elif not causes:
         yield "  bootstrap: 1000"
 
 

@@ -229,10 +229,10 @@ class Head(Rendering):
         rows = max(1, CHUNK_POINTS // flat.shape[1])
         for start in range(0, n, rows):
             at = slice(start, start + rows)
-            own = {name: noise[name][at] for name in PARTS}
+            parts = {name: noise[name][at] for name in PARTS}
             for first in range(0, flat.shape[1], CHUNK_POINTS):
                 part = slice(first, first + CHUNK_POINTS)
-                traced = self._trace(flat[:, part], own, parents["sex"][at], level[at], scale[at])
+                traced = self._trace(flat[:, part], parts, parents["sex"][at], level[at], scale[at])
                 tissues[at, :, part] = traced.transpose(0, 1)
         return tissues.view(n, len(TISSUES), *shape)
 

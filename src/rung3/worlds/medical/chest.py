@@ -93,11 +93,11 @@ def chest(size: int = 64, *, site: bool = False, referral: float = 0.0) -> SCM:
         raise ValueError(
             f"referral={referral!r}: expected a share from 0 to 1, above 0 with site=True"
         )
-    own = {"site": Categorical(labels=tuple(kind.name for kind in SITES))} if site else {}
+    site_variable = {"site": Categorical(labels=tuple(kind.name for kind in SITES))} if site else {}
     referred = "; disease -> site" if referral else ""
     model = SCM(
         f"age -> disease; {{age sex race disease{' site' * site}}} -> image{referred}",
-        VARIABLES | own | {"image": Image(1, size, size)},
+        VARIABLES | site_variable | {"image": Image(1, size, size)},
         {
             "age": Equation(
                 "18 + 72*sigmoid(0.9*u + 0.3)",

@@ -114,8 +114,8 @@ def measured(images: Float[Tensor, "n 1 ..."]) -> Regions:
         >>> measured(torch.zeros(1, 1, 8, 8)).head
         array([0.])
     """
-    found = [_measured(image) for image in images[:, 0].detach().double().cpu().numpy()]
-    ventricles, head, sequence = np.array(found).reshape(-1, 3).T
+    sizes = [_measured(image) for image in images[:, 0].detach().double().cpu().numpy()]
+    ventricles, head, sequence = np.array(sizes).reshape(-1, 3).T
     return Regions(ventricles, head, sequence)
 
 

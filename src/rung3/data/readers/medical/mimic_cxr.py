@@ -128,21 +128,21 @@ def _age(row: Row, patient: Row) -> float | None:
 def _image(root: Path, row: Row) -> Path | None:
     subject, study = str(row.whole("subject_id")), row.whole("study_id")
     place = f"files/p{subject[:2]}/p{subject}/s{study}/{row.text('dicom_id')}"
-    found = [find_image(root, f"{place}{suffix}") for suffix in (".jpg", ".dcm")]
-    return next((path for path in found if path is not None), None)
+    files = [find_image(root, f"{place}{suffix}") for suffix in (".jpg", ".dcm")]
+    return next((path for path in files if path is not None), None)
 
 
 def _races(admissions: Sheet) -> dict[int | None, str]:
     """Return each patient's race, or why it is not known."""
     column = "race" if "race" in admissions.names else "ethnicity"
-    told: dict[int | None, set[str]] = {}
+    by_subject: dict[int | None, set[str]] = {}
     for row in admissions:
         text = row.text(column).upper()
         named = [race for race in RACES if text.startswith(race.upper())]
-        told.setdefault(row.whole("subject_id"), set()).add(named[0] if named else "other")
+        by_subject.setdefault(row.whole("subject_id"), set()).add(named[0] if named else "other")
     return {
         subject: "race inconsistent" if len(races) > 1
         else f"race none of {', '.join(RACES)}" if "other" in races
         else next(iter(races))
-        for subject, races in told.items()
+        for subject, races in by_subject.items()
     }  # fmt: skip

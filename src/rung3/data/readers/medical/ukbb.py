@@ -96,7 +96,7 @@ def _scans(
     root: Path, person: dict[str, Any], file: str | None, out: LeftOut
 ) -> list[dict[str, Any]]:
     """Return a record for each scan of a person that is there."""
-    found, eid = [], person["subject"]
+    scans, eid = [], person["subject"]
     for sequence, (field, usual) in SCANS.items():
         if person.get("sequence", sequence) != sequence:
             continue
@@ -106,10 +106,10 @@ def _scans(
         places += [f"{archive}.zip/{inside}", f"{archive}/{inside}"]
         at = [path for path in (find_image(root, place) for place in places) if path is not None]
         if at:
-            found.append(person | {"sequence": sequence, "image": at[0]})
+            scans.append(person | {"sequence": sequence, "image": at[0]})
         else:
             out.add(f"no {sequence} scan", eid)
-    return found
+    return scans
 
 
 def _thumbnail(row: Row) -> dict[str, Any]:
