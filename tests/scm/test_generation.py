@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import tarfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,49 @@ def test_answers_are_those_of_the_model(model: SCM, rows: Rows, tmp_path: Path) 
         "t": "intervened", "w": "propagated", "kind": "observed", "image": "propagated"
     }  # fmt: skip
     assert provenance["rung"] == "imagining"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_that_loses_a_machine_loses_no_answer(
+    model: SCM, rows: Rows, tmp_path: Path
+) -> None:
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    alone = write(model, rows, tmp_path / "alone", shard_rows=5)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    other = cluster.add_node(num_cpus=2)
+    ray.init(address=cluster.address, log_to_driver=False)
+    died = threading.Event()
+
+    def kill() -> None:
+        while len(list((tmp_path / "many").glob("shard-*"))) < 6:
+            time.sleep(0.02)
+        cluster.remove_node(other, allow_graceful=False)
+        died.set()
+
+    try:
+        killer = threading.Thread(target=kill, daemon=True)
+        killer.start()
+        many = write(model, rows, tmp_path / "many", shard_rows=5, workers=3, cluster=True)
+        killer.join(60)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert died.is_set()
+    assert [path.name for path in many] == [path.name for path in alone]
+    assert [path.read_bytes() for path in many] == [path.read_bytes() for path in alone]
+    assert answers(tmp_path / "many")["row"].to_pylist() == list(range(N))
+
+
+def test_a_cluster_needs_ray(
+    model: SCM, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rung3.data.cluster.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"not installed; pip install 'rung3\[cluster\]'"):
+        write(model, rows, tmp_path / "many", cluster=True)
+    assert not (tmp_path / "many").exists()
 
 
 def test_archives_hold_the_same_and_are_read_as_a_table(

@@ -46,6 +46,9 @@ def generate(
         Form, typer.Option("--format", help="Parquet files, or tar archives as of WebDataset.")
     ] = Form.PARQUET,
     workers: Annotated[int, typer.Option(min=1, help="Processes, each on one thread.")] = 1,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Workers on a Ray cluster: RAY_ADDRESS, or here.")
+    ] = False,
 ) -> None:
     """Write what many rows would have been, as shards; the same command goes on."""
     from rung3.scm import generation
@@ -70,6 +73,7 @@ def generate(
         shard_rows=shard_rows,
         form=form.value,
         workers=workers,
+        cluster=cluster,
     )
     say(f"{len(selection.numbers)} rows: do({escape(', '.join(do))}), shards: {len(shards)}")
     say_path("answers", out)

@@ -43,11 +43,13 @@ class Note:
         way: How its numbers were read: as `codes` of levels or as a `range`; else empty.
         resized: From which size and how; empty if it was not.
         grey: Whether it was in colour, and was converted.
+        unlike: How it differs from the first, which it must be like; it is then refused.
     """
 
     way: str = ""
     resized: str = ""
     grey: bool = False
+    unlike: str = ""
 
     @classmethod
     def of(cls, way: str, resized: str, grey: bool) -> Self | None:
@@ -63,11 +65,13 @@ class Notes:
         ways: The first file that was read in each way.
         resized: How many were resized, and the first of them.
         grey: How many were in colour and converted, and the first.
+        unlike: How many differ from the first, and how.
     """
 
     ways: dict[str, str] = field(default_factory=dict)
     resized: tuple[int, str] = (0, "")
     grey: tuple[int, str] = (0, "")
+    unlike: tuple[int, str] = (0, "")
 
     def add(self, file: File, note: Note | None) -> None:
         """Add what was done to one file."""
@@ -78,6 +82,7 @@ class Notes:
                 {note.way: str(file)} if note.way else {},
                 (1, f"{file}, {note.resized}") if note.resized else (0, ""),
                 (1, str(file)) if note.grey else (0, ""),
+                (1, f"{file} {note.unlike}") if note.unlike else (0, ""),
             )
         )
 
@@ -86,6 +91,7 @@ class Notes:
         self.ways = {**later.ways, **self.ways}
         self.resized = _sum(self.resized, later.resized)
         self.grey = _sum(self.grey, later.grey)
+        self.unlike = _sum(self.unlike, later.unlike)
 
     def config(self) -> dict[str, Any]:
         """Return it as JSON holds it."""
@@ -94,8 +100,8 @@ class Notes:
     @classmethod
     def of_config(cls, config: dict[str, Any]) -> Self:
         """Make the notes that `config` described."""
-        resized, grey = ((int(n), str(first)) for n, first in (config["resized"], config["grey"]))
-        return cls(dict(config["ways"]), resized, grey)
+        parts = (config[name] for name in ("resized", "grey", "unlike"))
+        return cls(dict(config["ways"]), *((int(n), str(first)) for n, first in parts))
 
 
 def _sum(before: tuple[int, str], later: tuple[int, str]) -> tuple[int, str]:

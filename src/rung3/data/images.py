@@ -304,10 +304,8 @@ class Pictures(FileReader):
             )
         picture = _open(name, file)
         if picture.shape[: self.alike] != image.shape[: self.alike]:
-            raise ValueError(
-                f"{name}: {file} is {picture.shape}, but {self.first} is {image.shape}; give "
-                "size=(height, width), or declare the column's Image"
-            )
+            unlike = f"is {picture.shape}, but {self.first} is {image.shape}"
+            return torch.zeros(image.shape), Note(unlike=unlike)
         converted = False
         if image.channels == 1 and picture.shape[0] == 3:
             converted = bool(picture.colours)
@@ -319,8 +317,13 @@ class Pictures(FileReader):
         return value, Note.of(way, change, converted)
 
     def conclude(self, notes: Notes, n: int) -> None:
-        """Refuse files some of which were read as codes of levels, and others as a range."""
+        """Refuse files of several sizes, or some read as codes of levels and others as a range."""
         ways, image = notes.ways, self.image
+        if notes.unlike[0]:
+            raise ValueError(
+                f"{self.name}: {notes.unlike[1]}; give size=(height, width), or declare the "
+                "column's Image"
+            )
         if "codes" in ways and "range" in ways:
             raise ValueError(
                 f"{self.name}: pixels of {ways['codes']} are at most {image.levels}, as codes of "

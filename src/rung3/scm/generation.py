@@ -16,7 +16,7 @@ import hashlib
 import json
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
@@ -30,6 +30,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from rung3.data.cluster import check_ray, spread_on_cluster
 from rung3.data.expressions import Expression, value_of
 from rung3.data.files import DRAFTS, digest, write_text
 from rung3.data.rows import Rows, Values, spell_unknown
@@ -121,6 +122,7 @@ def generate(
     shard_rows: int | None = None,
     form: Form = "parquet",
     workers: int = 1,
+    cluster: bool = False,
     progress: bool = True,
 ) -> list[Path]:
     """Say what many rows would have been, and write the answers to a folder of shards.
@@ -142,6 +144,8 @@ def generate(
         form: Shards as Parquet files, or as tar archives in the convention of WebDataset.
         workers: Processes on this machine, each on one thread. With several, the call must stand
             under `if __name__ == "__main__":` in a script, as new processes import it.
+        cluster: Whether the workers are actors of Ray Data, on all machines of the cluster that
+            `ray.init` has joined; all of them must see the folder. A machine may be lost.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -170,6 +174,8 @@ def generate(
     chosen = _numbers(numbers, rows.n)
     if workers < 1 or (shard_rows is not None and shard_rows < 1):
         raise ValueError(f"workers={workers}, shard_rows={shard_rows}: each must be at least 1")
+    if cluster:
+        check_ray()
     if form not in get_args(Form):
         raise ValueError(f"form={form!r}: expected one of {', '.join(get_args(Form))}")
     if form == "tar" and (split := [name for name in model.variables if "/" in name]):
@@ -183,12 +189,20 @@ def generate(
     _claim(folder, _manifest(model, query, rows, chosen, size))
     names = _answered(folder)
     missing = [k for k in range(-(-len(chosen) // size)) if k not in names]
-    parts = (
-        _part(model, rows, settings, targets, k, chosen[k * size : (k + 1) * size]) for k in missing
-    )
+    ask = partial(_part_of, rows, settings, targets, chosen, size)
     with _one_thread():
-        for k, name in _run(model, parts, query, folder, workers, len(missing), progress):
+        if cluster and missing:
+            written = _on_cluster(model, ask, missing, query, folder, workers)
+        else:
+            parts = (ask(model, k) for k in missing)
+            written = _run(model, parts, query, folder, workers, len(missing))
+        for k, name in _shown(written, len(missing), progress):
             names[k] = folder / name
+    if lacking := [k for k, path in names.items() if not path.is_file()]:
+        raise OSError(
+            f"shard {min(lacking)} was written on another machine, and is not in {folder} here: "
+            "the folder must lie where all machines see it"
+        )
     return [names[k] for k in sorted(names)]
 
 
@@ -288,6 +302,20 @@ def group_rows(model: SCM) -> int:
 def _shard_rows(model: SCM) -> int:
     group = group_rows(model)
     return max(1, SHARD * group // GROUP // group) * group
+
+
+def _part_of(
+    rows: Rows,
+    settings: Mapping[str, Any],
+    targets: Mapping[str, Tensor],
+    chosen: Sequence[int],
+    size: int,
+    model: SCM,
+    shard: int,
+) -> Part:
+    """Take the rows of a shard, of all that are asked about."""
+    numbers = chosen[shard * size : (shard + 1) * size]
+    return _part(model, rows, settings, targets, shard, numbers)
 
 
 def _part(
@@ -428,17 +456,52 @@ def _run(
     folder: Path,
     workers: int,
     n: int,
-    progress: bool,
 ) -> Iterator[tuple[int, str]]:
-    """Yield numbers and names of shards, as they are written."""
+    """Yield numbers and names of shards, as they are written on this machine."""
+    if workers == 1 or n < 2:
+        return ((part.shard, answer_part(model, query, folder, part)) for part in parts)
+    return _spread(model, parts, query, folder, min(workers, n))
+
+
+def _shown(written: Iterator[tuple[int, str]], n: int, progress: bool) -> Iterator[tuple[int, str]]:
     from rich.progress import track
 
-    written = (
-        ((part.shard, answer_part(model, query, folder, part)) for part in parts)
-        if workers == 1 or n < 2
-        else _spread(model, parts, query, folder, min(workers, n))
-    )
     yield from track(written, "shards", total=n, disable=not progress, transient=True)
+
+
+def _on_cluster(
+    model: SCM,
+    ask: Callable[[SCM, int], Part],
+    shards: Sequence[int],
+    query: Query,
+    folder: Path,
+    workers: int,
+) -> Iterator[tuple[int, str]]:
+    """Let actors on all machines answer; each takes the rows of its shards by itself."""
+    families = [type(unwrapped(m)) for m in model.mechanisms.values()]
+    with tempfile.TemporaryDirectory() as place:
+        model.save(Path(place))
+        files = {file.name: file.read_bytes() for file in Path(place).iterdir()}
+    folder = folder.absolute()
+    make = partial(_answerer, files, families, str(model.device), query, folder, ask)
+    return spread_on_cluster(make, shards, workers)
+
+
+def _answerer(
+    files: Mapping[str, bytes],
+    families: list[type[Mechanism]],
+    device: str,
+    query: Query,
+    folder: Path,
+    ask: Callable[[SCM, int], Part],
+) -> Callable[[int], str]:
+    """Return what answers a shard by its number, on another machine."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as place:
+        for name, content in files.items():
+            (Path(place) / name).write_bytes(content)
+        model = load(place, families).to(device)
+    return lambda shard: answer_part(model, query, folder, ask(model, shard))
 
 
 def _spread(
