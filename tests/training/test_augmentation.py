@@ -145,12 +145,11 @@ def test_predictors_confirm_the_truth_and_reject_an_untrained_model(
     assert false.rejected["site"] > 0.9 * false.asked
     assert "rejected; not read off the image: site" in str(false)
     assert dependence(joint(false.rows, false.weight)) < 1e-6
-    with pytest.raises(ValueError, match="none of .* under do.site. was confirmed"):
-        augment(blank, rows[rows["site"] == 0][:9], Plan(change="site", joint=[
-            {"disease": "healthy", "site": "B", "share": 1.0}
-        ]), confirmation=confirmation)  # fmt: skip
+    there = Plan(change="site", joint=[{"disease": "healthy", "site": "B", "share": 1.0}])
+    with pytest.raises(ValueError, match="was confirmed; evaluate the model"):
+        augment(blank, rows[rows["site"] == 0][:9], there, confirmation=confirmation)
     bound = rows[rows["site"] == rows["disease"]]
-    with pytest.warns(UserWarning, match="no counterfactual of 2 cells .* the plan is not met"):
+    with pytest.warns(UserWarning, match="no row of 2 cells"):
         augment(blank, bound, APART, confirmation=confirmation)
 
 
@@ -160,6 +159,16 @@ def test_predictors_that_are_misled_by_the_rows_are_not_used(
     fresh = world.do({"site": torch.arange(400) % 2}).sample(400, seed=1)
     for (image, name), oracle in confirmation.predictors.items():
         assert (oracle.read(fresh[image]) == fresh[name]).double().mean() > 0.98, name
+
+
+def test_predictors_are_trained_where_no_row_is_as_it_should_become(
+    world: SCM, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirming, "IMAGES", 100)
+    at_a = rows[rows["site"] == 0][:40]
+    cells = [{"disease": d, "site": "B", "share": 0.5} for d in ("healthy", "ill")]
+    target = prepared(world, at_a, Plan(change="site", joint=cells))
+    assert len(fit_confirmation(world, target, seed=0).thresholds) == 2
 
 
 @pytest.mark.slow

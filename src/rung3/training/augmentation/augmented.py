@@ -33,7 +33,8 @@ class Augmented:
         source: The number of the row that each comes from, `(m,)`.
         change: The variable that was set, `do(change := rows[change])`.
         factual: Whether a row is its source itself, `(m,)`.
-        seed: The seed of the query that answered a counterfactual; -1 for factual rows.
+        seed: The seed of the query that answered a counterfactual, one for many rows; -1 for
+            factual rows. The same call of `augment` gives the same rows.
         weight: Weights with mean one, `(m,)`, with which the joint is the one asked for.
         asked: Number of counterfactuals that were tried to be made.
         rejected: How many of these no attempt confirmed, by the variable that was not read off

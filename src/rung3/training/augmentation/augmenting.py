@@ -158,9 +158,9 @@ class _Answers:
         cells = target.cell(chosen.source[keep], chosen.value[keep])
         if empty := target.empty(cells):
             warnings.warn(
-                f"no counterfactual of {len(empty)} cells of the joint was confirmed, so the plan "
-                f"is not met; the model does not make {target.plan.change} visible enough",
-                stacklevel=3,
+                f"no row of {len(empty)} cells of the joint was confirmed, so the plan is not met "
+                "there; print the answer to see what was not read off the images",
+                stacklevel=4,  # past the decorator
             )
         lost = ~keep
         return Augmented(

@@ -144,4 +144,6 @@ def _floor(target: Target, name: str) -> float:
 def _drawn(target: Target, cells: Tensor, at: Tensor, generator: torch.Generator) -> Tensor:
     """Draw as many rows of these, with the weights that give them the joint asked for."""
     weights = target.weights(cells[at]).double()
+    if not weights.sum() > 0:  # none of them is in a cell that is asked for
+        weights = torch.ones(len(at), dtype=torch.float64)
     return at[torch.multinomial(weights, len(at), replacement=True, generator=generator)]
