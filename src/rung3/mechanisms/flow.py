@@ -106,6 +106,7 @@ class Flow(Invertible):
         self.hidden = tuple(hidden)
 
     variable: Continuous
+    made: tuple[list[Any], Any] | None = None
 
     @classmethod
     def candidates(
@@ -241,7 +242,17 @@ class Flow(Invertible):
 
     def _transform(self, parents: Parents, n: int) -> Any:
         """Return the map from y to u, `(n, features)`, under the parents of each row."""
-        return self.flow(self.encoder(parents, n) if self.encoder.width else None)
+        return self.flow(self.encoder(parents, n)) if self.encoder.width else self._constant()
+
+    def _constant(self) -> Any:
+        """Return the map without parents, which is made anew only where a parameter has changed."""
+        parts = list(self.flow.parameters())
+        if any(part.requires_grad for part in parts):
+            return self.flow(None)
+        state = [(part.data_ptr(), part._version, part.dtype) for part in parts]
+        if self.made is None or self.made[0] != state:
+            self.made = state, self.flow(None)
+        return self.made[1]
 
     def _standard(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
         """Return the value before the flow, `(n, features)`, and `log |dy/dx|`, `(n,)`."""
