@@ -123,7 +123,7 @@ def test_necessity_and_sufficiency_are_the_probabilities_of_causation() -> None:
     rows = world.sample(20_000, seed=0)
     both = (rows["studied"] == 1) & (rows["passed"] == 1)
     why = explain(
-        world, passes, rows[both][:4_000], do={"no": {"studied": 0}}, typical=rows, particles=1,
+        world, passes, rows[both][:1_000], do={"no": {"studied": 0}}, typical=rows, particles=1,
         seed=0,
     )  # fmt: skip
     truth = probabilities_of_causation(world, "studied", "passed", n=20_000, seed=1)
@@ -135,8 +135,8 @@ def test_necessity_and_sufficiency_are_the_probabilities_of_causation() -> None:
     assert truth.sufficiency is not None
     assert judged.necessity == truth.necessity
     found = why.causes["studied"]
-    assert float(found.necessity.effect) == pytest.approx(truth.necessity.effect, abs=0.03)
-    assert float(found.sufficiency.effect) == pytest.approx(truth.sufficiency.effect, abs=0.03)
+    assert float(found.necessity.effect) == pytest.approx(truth.necessity.effect, abs=0.05)
+    assert float(found.sufficiency.effect) == pytest.approx(truth.sufficiency.effect, abs=0.05)
 
 
 def test_an_image_model_tells_whether_effusion_was_necessary_for_the_verdict() -> None:
@@ -144,7 +144,7 @@ def test_an_image_model_tells_whether_effusion_was_necessary_for_the_verdict() -
     # with effusion all are bright, and without it those of v > 0.3 still are: PN = 3/4.
     model = SCM(
         "{effusion v} -> image",
-        {"effusion": Binary(), "image": Image(1, 2, 2)},
+        {"effusion": Binary(), "image": Image(1, 2, 2, bits=None)},
         {
             "effusion": InverseCDF(table=[0.5, 0.5]),
             "v": Equation("0.4*u", noise="Uniform(0, 1)"),

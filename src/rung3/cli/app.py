@@ -15,6 +15,7 @@ from rung3.cli.figure import figure
 from rung3.cli.generate import generate
 from rung3.cli.graph import graph
 from rung3.cli.init import init
+from rung3.cli.predictors import audit, explain
 from rung3.cli.runs import runs
 from rung3.cli.sample import sample
 from rung3.cli.study import check, compare, evaluate, run, sweep, tradeoff
@@ -25,7 +26,7 @@ __all__ = ["app"]
 
 COMMANDS: list[Callable[..., None]] = [
     *(init, check, run, evaluate),
-    *(counterfactual, generate, sample, effects),
+    *(counterfactual, generate, sample, effects, explain, audit),
     *(compare, tradeoff, sweep, figure),
     runs,
     *(graph, effect, explore),

@@ -54,7 +54,7 @@ DIRECT = "direct"
 """Name of the way that meets no mediator."""
 
 USUAL = 1000
-"""Rows of the model that show which values are usual, if none are given."""
+"""Rows that show which values are usual: of the model, or the first of those given."""
 
 PAIRS = 200
 """Pairs of a row and one that is decided otherwise, of numbers; of images a quarter."""
@@ -203,7 +203,8 @@ def explain(
         decide: A function from its outputs to decisions, as of `with_predictor`.
         actionable: Variables that may be set to flip the decision; all scalar causes if not given.
         at_most: How many of them at once; two of numbers, one if an image must be decoded.
-        typical: Rows that show which values are usual; 1,000 rows of the model if not given.
+        typical: Rows that show which values are usual, of which the first 1,000 are taken; rows of
+            the model if not given.
         particles: Number K of draws of the noise of each row.
         level: Nominal coverage of the intervals.
         refits: Number of fits to rows drawn anew, by which the intervals hold the learning.
@@ -231,7 +232,7 @@ def explain(
     given = model.read(rows).batch
     model.check_given(given)
     made.check(given)
-    usual = model.sample(USUAL, seed=base) if typical is None else model.read(typical).batch
+    usual = model.sample(USUAL, seed=base) if typical is None else model.read(typical).batch[:USUAL]
     settings = _settings(made.attach(model), usual, do)
     again = list(peers) or refits_of(model, refits, seed=base)
     if len(again) == 1:
