@@ -19,7 +19,8 @@ if TYPE_CHECKING:
         Mask,
         Ordinal,
     )
-    from rung3.effects.predictors import audit
+    from rung3.effects.attribution import explain
+    from rung3.effects.predictors import audit, recourse
     from rung3.effects.tables import effect
     from rung3.evaluation import evaluate
     from rung3.graph import CausalGraph
@@ -50,10 +51,12 @@ __all__ = [
     "effect",
     "effects",
     "evaluate",
+    "explain",
     "fit",
     "identify",
     "load",
     "mechanisms",
+    "recourse",
     "worlds",
 ]
 
@@ -74,9 +77,11 @@ _HOME = {
     "diagnose": "rung3.training.diagnosis",
     "effect": "rung3.effects.tables",
     "evaluate": "rung3.evaluation",
+    "explain": "rung3.effects.attribution",
     "fit": "rung3.training",
     "identify": "rung3.scm.identifiability",
     "load": "rung3.scm",
+    "recourse": "rung3.effects.predictors",
 }
 _MODULES = ("effects", "mechanisms", "worlds")
 

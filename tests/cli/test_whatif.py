@@ -39,3 +39,20 @@ def test_a_row_that_is_no_scan_cannot_be_written_as_one(
     result = call("counterfactual", run[0], "--do", "digit=3", "--scan", tmp_path / "a.nii")
     assert result.exit_code != 0
     assert "image: its rows are not read from scans" in result.output
+
+
+def test_backtracking_stands_beside_the_intervention(run: tuple[Path, str], tmp_path: Path) -> None:
+    out = tmp_path / "back.png"
+    result = call("counterfactual", run[0], "--do", "intensity=150", "--backtrack", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert out.read_bytes().startswith(b"\x89PNG")
+    lines = {name: line for line in result.stdout.splitlines() for name in line.split()[:1]}
+    was, became, back = (float(x) for x in re.findall(r"([\d.]+) px", lines["thickness"])[:3])
+    assert became == was  # an intervention leaves the cause alone
+    assert back != was  # backtracking finds it in the past
+    assert "by backtracking: mechanisms stay, noise moves" in result.stdout
+    refused = call(
+        "counterfactual", run[0], "--do", "intensity=150", "--backtrack", "--rows", "all"
+    )
+    assert refused.exit_code != 0
+    assert "--backtrack: answers for one row alone" in refused.output

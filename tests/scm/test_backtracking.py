@@ -10,8 +10,10 @@ import torch
 from models import every_kind
 from scipy import optimize, stats
 
-from rung3 import SCM, Binary, Continuous, worlds
-from rung3.mechanisms import Equation, Flow, GumbelMax
+from rung3 import SCM, Binary, Categorical, Continuous, Image, worlds
+from rung3.effects import with_predictor
+from rung3.mechanisms import VAE, Equation, Flow, GumbelMax
+from rung3.scm.langevin import langevin
 from rung3.scm.nearest import nearest
 from rung3.scm.normal_scores import NormalScore
 from rung3.training import fit
@@ -161,8 +163,8 @@ def test_ancestors_that_are_categories_keep_their_values() -> None:
     assert "low" not in provenance.backtracked
     assert "by backtracking" in str(provenance)
     assert answer.noise is not None
-    repeated = model.mechanisms["s"].predict(answer.noise["s"], {"t": answer["t"]})
-    assert torch.equal(repeated, rows["s"])  # its noise gives the category under the new parent
+    again = model.mechanisms["s"].predict(answer.noise["s"], {"t": answer["t"]})
+    assert torch.equal(again, rows["s"])  # its noise gives the category under the new parent
 
 
 def test_images_and_vectors_follow() -> None:
@@ -216,8 +218,8 @@ def test_scores_of_a_stated_prior_go_there_and_back(prior: str, noise: Any) -> N
 
 def test_steps_are_halved_where_the_constraint_bends() -> None:
     start = torch.tensor([[3.0, 0.1]]).double()
-    solution = nearest(lambda z: z.square().sum(1, keepdim=True) - 1, start)
-    torch.testing.assert_close(solution.point, start / start.norm(), atol=1e-4, rtol=0)
+    found = nearest(lambda z: z.square().sum(1, keepdim=True) - 1, start)
+    torch.testing.assert_close(found.point, start / start.norm(), atol=1e-4, rtol=0)
     far = nearest(lambda z: torch.atan(z) - 1.5, torch.tensor([[-10.0]]).double())
     assert float(far.point) == pytest.approx(np.tan(1.5), rel=1e-6)
 
@@ -227,7 +229,8 @@ def test_steps_are_halved_where_the_constraint_bends() -> None:
     [
         ({"q": 1.0}, "unknown variable 'q'"),
         ({}, "at least one variable"),
-        ({"sick": 1}, "sick: .*along slopes to a number"),
+        ({"sick": 2}, "sick: 2 is not a category"),
+        ({"scan": 0.5}, "scan: .*along slopes to a number"),
         ({"dose": -1.0}, "dose: .*-1"),
         ({"dose": float("nan")}, "dose"),
         ({"dose": float("inf")}, "dose"),
@@ -279,5 +282,117 @@ def test_the_figures_of_the_page_on_effects_hold() -> None:
     broken = model.counterfactual(row, do={"pressure": 120.0})
     back = model.backtrack(row, to={"pressure": 120.0})
     expected = [[8.0, 4.5], [4.0, 8.5]]
-    figures = [[float(answer[k]) for k in ("salt", "risk")] for answer in (broken, back)]
-    np.testing.assert_allclose(figures, expected, atol=1e-4)
+    found = [[float(answer[k]) for k in ("salt", "risk")] for answer in (broken, back)]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_sparse_noise_moves_where_it_is_steepest() -> None:
+    # y = 6 u_x + u_y / 2 + 3: with one variable it is cheapest by x alone.
+    model = linear()
+    rows = model.sample(20, seed=0)
+    before: Any = model.abduct(rows)
+    answer = model.backtrack(rows, to={"y": 30.0}, moves=1)
+    assert answer.noise is not None
+    assert torch.equal(answer.noise["y"], before["y"])
+    expected = before["x"] + (30 - rows["y"]) / 6
+    torch.testing.assert_close(answer.noise["x"], expected, atol=1e-4, rtol=1e-4)
+    both = model.backtrack(rows, to={"y": 30.0}, moves=2)
+    torch.testing.assert_close(both["x"], model.backtrack(rows, to={"y": 30.0})["x"])
+    with pytest.raises(ValueError, match="z: no noise"):
+        model.backtrack(rows, to={"z": 4.0, "x": 0.5, "y": 9.0}, moves=1)
+
+
+def test_draws_are_of_the_law_given_the_antecedent() -> None:
+    # Given g = 6 u_x + u_y / 2 the law is the normal around the nearest noise, T (1 - n n^T).
+    model = linear()
+    row = {"x": 1.0, "y": 3.0, "z": 2.0, "a": 0.0}
+    draws = model.backtrack(row, to={"y": 9.0}, solutions=400, temperature=0.25, seed=0)
+    assert draws["x"].shape == (400,)
+    torch.testing.assert_close(draws["y"].float(), torch.full((400,), 9.0), atol=1e-3, rtol=0)
+    assert draws.noise is not None
+    slope = torch.tensor([6.0, 0.5]).double()
+    along = slope / slope.norm()
+    across = torch.tensor([-along[1], along[0]])
+    z = torch.stack([draws.noise[k] for k in "xy"], 1).double()  # type: ignore[arg-type]
+    assert float((z @ along).std()) < 1e-4
+    assert float((z @ along).mean()) == pytest.approx(6 / float(slope.norm()), abs=1e-4)
+    assert float((z @ across).mean()) == pytest.approx(0, abs=4 * 0.5 / 400**0.5)
+    assert float((z @ across).std()) == pytest.approx(0.5, rel=0.1)
+    nearest_one = model.backtrack(row, to={"y": 9.0})
+    cold = model.backtrack(row, to={"y": 9.0}, solutions=3, temperature=1e-10, seed=0)
+    expected = nearest_one["x"].double().expand(3)
+    torch.testing.assert_close(cold["x"].double(), expected, atol=1e-3, rtol=0)
+
+
+def test_draws_on_a_bent_surface_have_its_law() -> None:
+    # On the circle |z| = 2 around 0 the normal law given |z| is uniform: half lies at z_0 > 0.
+    generator = torch.Generator().manual_seed(0)
+    start = torch.zeros(400, 2).double()
+    start[:, 0] = 0.5
+    found = langevin(lambda z: z.square().sum(1, keepdim=True) - 4, start, 1.0, generator)
+    assert float(found.gap.abs().max()) < 1e-6
+    angle = torch.atan2(found.point[:, 1], found.point[:, 0])
+    # exp(-|z - z0|^2 / 2) on the circle is exp(2 * 0.5 cos angle): von Mises of concentration 1
+    assert stats.kstest(angle.numpy(), stats.vonmises(1.0).cdf).pvalue > 0.01
+
+
+def test_a_category_takes_its_value_by_its_own_noise() -> None:
+    model = SCM(
+        "t -> s -> y",
+        {"s": Categorical(3)},
+        {
+            "t": Equation("u"),
+            "s": GumbelMax(table=None, hidden=(4,)),
+            "y": Equation(lambda s, u: 2.0 * s + u),
+        },
+    )
+    rows = model.sample(40, seed=0)
+    wanted = (rows["s"] + 1) % 3
+    answer = model.backtrack(rows, to={"s": wanted}, seed=0)
+    assert torch.equal(answer["s"], wanted)
+    assert torch.equal(answer["t"], rows["t"])
+    torch.testing.assert_close(answer["y"], rows["y"] + 2.0 * (wanted - rows["s"]))
+    assert "exact posterior of its new value" in answer.explain().backtracked["s"]
+    at_once = model.backtrack(rows, to={"s": 1, "t": 0.3}, seed=0)
+    assert (at_once["s"] == 1).all()
+    torch.testing.assert_close(at_once["t"], torch.full((40,), 0.3), atol=1e-4, rtol=0)
+    assert at_once.noise is not None
+    drawn = at_once.noise["s"]
+    parents = {"t": at_once["t"]}
+    assert (model.mechanisms["s"].predict(drawn, parents) == 1).all()
+
+
+def test_an_impossible_category_is_named() -> None:
+    model = SCM("s", {"s": Binary()}, {"s": GumbelMax(table=[1.0, 0.0])})
+    with pytest.raises(ValueError, match=r"s: .*probability zero"):
+        model.backtrack({"s": 0}, to={"s": 1})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"moves": 0}, "moves"),
+        ({"solutions": 0}, "solutions"),
+        ({"solutions": 2, "temperature": 0.0}, "temperature"),
+        ({"solutions": 2, "moves": 1}, "moves: give it without"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        linear().backtrack({"x": 1.0, "y": 3.0, "z": 2.0, "a": 0.0}, to={"y": 1.0}, **options)
+
+
+def test_a_predictor_of_an_image_is_an_antecedent_too() -> None:
+    model = SCM(
+        "t -> scan",
+        {"scan": Image(1, 8, 8, bits=None)},
+        {"t": Equation("u"), "scan": VAE(latent=3, width=4, depth=1, likelihood="gaussian")},
+    )
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    model = model.eval().requires_grad_(False)
+    judged = with_predictor(model, lambda scan: scan.flatten(1).mean(1))
+    rows = judged.sample(2, seed=0)
+    target = rows["prediction"] + 0.01
+    answer = judged.backtrack(rows, to={"prediction": target}, seed=0)
+    torch.testing.assert_close(answer["prediction"], target, atol=1e-4, rtol=0)

@@ -17,6 +17,7 @@ from rung3.cli.generate import generate
 from rung3.cli.graph import graph
 from rung3.cli.init import init
 from rung3.cli.models import demo, models
+from rung3.cli.predictors import audit, explain
 from rung3.cli.runs import runs
 from rung3.cli.sample import sample
 from rung3.cli.study import check, compare, evaluate, prepare, run, sweep, tradeoff
@@ -27,7 +28,7 @@ __all__ = ["app"]
 
 COMMANDS: list[Callable[..., None]] = [
     *(demo, init, check, prepare, run, evaluate),
-    *(counterfactual, generate, augment, sample, effects),
+    *(counterfactual, generate, augment, sample, effects, explain, audit),
     *(compare, tradeoff, sweep, figure),
     *(runs, models),
     *(graph, effect, explore),

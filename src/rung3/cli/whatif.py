@@ -41,6 +41,10 @@ def counterfactual(
         list[str] | None, typer.Option(help="A variable kept at its factual value.")
     ] = None,
     particles: Particles = None,
+    backtrack: Annotated[
+        bool,
+        typer.Option(help="Also keep every mechanism, and move the noise until the same holds."),
+    ] = False,
     seed: Seed = 0,
     out: Annotated[
         Path | None,
@@ -57,15 +61,21 @@ def counterfactual(
     from rung3.study.folder import RunFolder
 
     run = RunFolder(folder)
+    if backtrack and (rows is not None or hold or particles):
+        raise ValueError(
+            "--backtrack: answers for one row alone; leave out --rows, --hold, --particles"
+        )
     if rows is not None:
         _many(run, rows, do, out, hold or (), particles, seed)
         return
     if scan is not None:
         run.test_scan(row)  # refused before anything is computed
-    answer = ask(run, row, do, hold=hold or (), particles=particles, seed=seed)
+    answer = ask(run, row, do, hold=hold or (), particles=particles, seed=seed, backtrack=backtrack)
     title = f"row {row}: do({', '.join(do)})"
     print_table(title, answer.columns, answer.table())
     say(escape(str(answer.imagined.explain())))
+    if answer.backtracked is not None:
+        say(escape(str(answer.backtracked.explain())))
     save_pictures(answer.pictures(title), run.answers_path, f"row{row}-{','.join(do)}", out)
     if scan is not None:
         note = f"do({', '.join(do)})"
@@ -104,25 +114,29 @@ class WhatIf:
         factual: The row; what it lacked and a predictor could tell is filled.
         imagined: Its counterfactual, with a leading axis K if there are particles.
         truth: The true counterfactual, where the world is known.
+        backtracked: The row by backtracking, if it was asked; see `SCM.backtrack`.
     """
 
     variables: Mapping[str, Variable]
     factual: Rows
     imagined: Rows
     truth: Rows | None
+    backtracked: Rows | None = None
 
     @property
     def columns(self) -> list[str]:
         """The heads of the table; `truth` only where it is known."""
+        back = [] if self.backtracked is None else ["by backtracking"]
         known = [] if self.truth is None else ["truth"]
-        return ["variable", "was", "would have been", *known, "status"]
+        return ["variable", "was", "would have been", *back, *known, "status"]
 
     def table(self) -> list[list[str]]:
         """Return a line for each variable: its name, values before and after, and status."""
         from rung3.data.display import spell_draws
 
         status, read = self.imagined.explain().status, self.imagined.explain().read
-        rows = [row for row in (self.factual, self.imagined, self.truth) if row is not None]
+        answers = (self.factual, self.imagined, self.backtracked, self.truth)
+        rows = [row for row in answers if row is not None]
         return [
             [name, *(spell_draws(variable, row[name]) for row in rows), _status(name, status, read)]
             for name, variable in self.variables.items()
@@ -139,6 +153,7 @@ class WhatIf:
                 self.factual[name],
                 self.imagined[name],
                 truth=None if self.truth is None else self.truth[name],
+                beside={} if self.backtracked is None else {"backtracking": self.backtracked[name]},
                 title=title,
                 levels=scale(variable),
             )
@@ -155,6 +170,7 @@ def ask(
     hold: Iterable[str] = (),
     particles: int | None = None,
     seed: int = 0,
+    backtrack: bool = False,
 ) -> WhatIf:
     """Ask what one test row of a run would have been.
 
@@ -165,9 +181,11 @@ def ask(
         hold: Variables kept at their factual values.
         particles: Number K of draws of the noise; `None` for one.
         seed: Seed of those draws.
+        backtrack: Whether to answer by backtracking too, to the values that the interventions set.
 
     Raises:
-        ValueError: If the run has no fitted model, or there is no such row or variable.
+        ValueError: If the run has no fitted model, or there is no such row or variable; or if no
+            noise gives the antecedents.
     """
     import torch
 
@@ -190,7 +208,10 @@ def ask(
                 truth = world.counterfactual(factual, settings, hold=held)
             except ValueError:  # a world need not know every counterfactual
                 truth = None
-    return WhatIf(model.variables, filled, imagined, truth)
+    back = None
+    if backtrack:
+        back = model.backtrack(factual, {name: imagined[name] for name in settings}, seed=seed)
+    return WhatIf(model.variables, filled, imagined, truth, back)
 
 
 def _status(name: str, status: Mapping[str, str], read: Mapping[str, float]) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -203,6 +204,7 @@ def picture(
     imagined: Tensor,
     *,
     truth: Tensor | None = None,
+    beside: Mapping[str, Tensor] = MappingProxyType({}),
     title: str = "",
     names: tuple[str, str] = ("factual", "counterfactual"),
     levels: float = 255.0,
@@ -219,6 +221,7 @@ def picture(
         imagined: The image as it would have been, `(C, H, W)`; or `(K, C, H, W)`, K draws of it:
             their mean is shown, with K in its title, and their standard deviation beside it.
         truth: The true counterfactual, `(C, H, W)`.
+        beside: Other answers, `(C, H, W)` each, by name: with a difference of their own.
         title: A line above.
         names: What the first two panels are called.
         levels: Grey levels of the range, as `rung3.data.distances.scale` has them; 1 without any.
@@ -238,8 +241,12 @@ def picture(
     truth = None if truth is None else planar(truth)
     mean = draws.mean(0)
     counted = f"{names[1]} ({len(draws)})" if len(draws) > 1 else names[1]
-    images = {names[0]: factual, counted: mean} | ({} if truth is None else {"truth": truth})
+    others = {name: planar(image) for name, image in beside.items()}
+    known = {} if truth is None else {"truth": truth}
+    images = {names[0]: factual, counted: mean, **others, **known}
     maps = {"difference": (by_channel(mean - factual), DIVERGING, -1.0, 1.0)}
+    for name, image in others.items():
+        maps[f"difference, {name}"] = (by_channel(image - factual), DIVERGING, -1.0, 1.0)
     if len(draws) > 1:
         maps["spread (s.d.)"] = (draws.std(0).mean(0), SEQUENTIAL, 0.0, SPREAD_END)
     ratios = [1] * len(images) + [values.shape[1] // mean.shape[2] for values, *_ in maps.values()]

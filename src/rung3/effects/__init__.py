@@ -8,13 +8,14 @@ populations; `heterogeneity` says for whom they are larger; `uncertainty` and `c
 counterfactual is, and whether that is right; `grid` draws rows, interventions and effect maps as
 one picture.
 
-`audit` says why a predictor treats groups differently, and `with_predictor` makes one a variable of
-a model.
+`explain` says what a predictor's output is due to, `audit` why it treats groups differently, and
+`recourse` what would change an outcome; `with_predictor` makes a predictor a variable of a model.
 
 `rung3.effects.tables` estimates effects from a table, without a model; `rung3.effects.bounds` says
 what data leave open; `rung3.effects.attribution` which mechanism made a row unusual, or changed.
 """
 
+from rung3.effects.attribution.explanations import Explanation, explain
 from rung3.effects.averages import average, controlled
 from rung3.effects.estimate import Estimate
 from rung3.effects.grid import Grid, grid
@@ -23,14 +24,16 @@ from rung3.effects.interval_coverage import Coverage, coverage
 from rung3.effects.learning import hold_learning, refits
 from rung3.effects.mediation import Averages, Mediation, mediate, natural
 from rung3.effects.paths import path_specific
-from rung3.effects.predictors import Audit, audit, with_predictor
+from rung3.effects.predictors import Action, Audit, audit, recourse, with_predictor
 from rung3.effects.spread import Uncertainty, uncertainty
 
 __all__ = [
+    "Action",
     "Audit",
     "Averages",
     "Coverage",
     "Estimate",
+    "Explanation",
     "Grid",
     "Heterogeneity",
     "Mediation",
@@ -40,11 +43,13 @@ __all__ = [
     "average",
     "controlled",
     "coverage",
+    "explain",
     "grid",
     "heterogeneity",
     "hold_learning",
     "mediate",
     "natural",
+    "recourse",
     "refits",
     "uncertainty",
     "with_predictor",

@@ -9,13 +9,19 @@ Beckers 2023, arXiv 2211.00472; Kladny et al. 2024, arXiv 2310.07665):
 over the noise of the antecedents and of their ancestors, z its standard normal scores
 (`rung3.scm.normal_scores`). Other noise is kept, and all variables follow from u*.
 
+With `moves` only so many variables' noise may differ (`rung3.scm.nearest.sparsest`). Instead of
+the nearest noise, several noises may be drawn around the factual one, by Langevin steps at a
+temperature (`rung3.scm.langevin`).
+
 A variable whose noise is known only up to its posterior (a category, a count) has no slope to go
 along. Among the ancestors it keeps its value, and where its parents move, its noise is drawn from
-the exact posterior under the new ones.
+the exact posterior under the new ones. As an antecedent it takes its new value by its own noise,
+drawn from the exact posterior of that value.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +35,7 @@ from rung3.data.rows import (
     Noise,
     Rows,
     Values,
+    map_noise,
     named,
     noise_parts,
     spell_unknown,
@@ -39,14 +46,15 @@ from rung3.mechanisms.autoencoder import Autoencoder
 from rung3.mechanisms.base import NORMAL, ImpossibleError, Mechanism
 from rung3.mechanisms.path import Path
 from rung3.scm import propagation, provenance
+from rung3.scm.langevin import langevin
 from rung3.scm.model import Model
-from rung3.scm.nearest import Nearest, nearest
+from rung3.scm.nearest import Nearest, nearest, sparsest
 from rung3.scm.normal_scores import NormalScore
 from rung3.scm.parts import in_parts
 from rung3.scm.propagation import Changes
 from rung3.scm.query_options import as_queried
 
-__all__ = ["Backtracking", "plan"]
+__all__ = ["Backtracking", "folded", "plan", "repeated"]
 
 TOLERANCE = 1e-4
 """How near the antecedent is met, in standard deviations of the noise that moves it."""
@@ -61,7 +69,11 @@ class Backtracking:
 
     Attributes:
         model: The model.
-        to: The antecedents' values, `(n, *shape)` or one for all rows, `(1, *shape)`.
+        to: The antecedents' values, `(n, *shape)` or one for all rows, `(1, *shape)`: those that
+            noise is moved for along slopes.
+        drawn: Those of categories and counts, whose own noise is drawn.
+        moves: Number of variables whose noise may move; `None` for all.
+        temperature: Variance of the noise around the factual one, of draws; `None` for the nearest.
         above: The antecedents and their ancestors, in the graph's order.
         moving: Those of them whose noise moves.
         kept: Those of them that keep their values, for their noise has no slope.
@@ -70,6 +82,9 @@ class Backtracking:
 
     model: Model
     to: Mapping[str, Tensor]
+    drawn: Mapping[str, Tensor]
+    moves: int | None
+    temperature: float | None
     above: tuple[str, ...]
     moving: tuple[str, ...]
     kept: frozenset[str]
@@ -91,8 +106,8 @@ class Backtracking:
         """
         model, factual = self.model, rows.batch
         search = _Search(self, factual, noise, options)
-        moved = torch.stack([g != 0 for g in search.gaps(factual)], 0).any(0).any(1)
-        nearby = nearest(search.function, search.start)
+        moved = self._missed(factual, search)
+        nearby = self._nearby(search, noise.seed)
         self._check_met(nearby, moved, rows)
         new = search.noise(nearby.point)
         values = search.values(nearby.point)
@@ -124,6 +139,39 @@ class Backtracking:
         )
         return batch if rows.batched else batch[0]
 
+    def _missed(self, rows: Rows, search: _Search) -> Tensor:
+        """Return in which rows an antecedent does not hold yet, `(n,)`."""
+        gaps = [(gap != 0).any(1) for gap in search.gaps(rows)]
+        gaps += [rows[name] != value for name, value in self.drawn.items()]
+        return torch.stack(gaps).any(0)
+
+    def _nearby(self, search: _Search, seed: int) -> Nearest:
+        """Return noise under which the antecedents hold."""
+        start = search.start
+        if not self.to:
+            return Nearest(start, start[:, :0], start[:, :0])
+        if self.temperature is not None:
+            generator = stream(base_seed(seed, "langevin"), "z", start.device)
+            return langevin(search.function, start, self.temperature, generator)
+        if self.moves is None:
+            return nearest(search.function, start)
+        groups = [
+            [
+                k
+                for part in search.parts
+                if part.name == name
+                for k in range(part.at.start, part.at.stop)
+            ]
+            for name in self.moving
+        ]
+        return sparsest(
+            search.function,
+            start,
+            groups,
+            self.moves,
+            lambda one: (one.distance <= TOLERANCE).all(1),
+        )
+
     def _check_met(self, nearby: Nearest, moved: Tensor, rows: Rows) -> None:
         at = 0
         for name, target in self.to.items():
@@ -152,13 +200,16 @@ class Backtracking:
         noise: Exogenous,
         options: Mapping[str, Any],
     ) -> dict[str, Noise]:
-        """Draw the noise of what keeps its value although its parents move."""
+        """Draw the noise of what keeps its value although its parents move, or takes a new one."""
         new: dict[str, Noise] = {}
-        for name in sorted(self.kept & self.recomputed):
+        for name in sorted((self.kept | self.drawn.keys()) & self.recomputed):
             mechanism = as_queried(self.model.mechanisms[name], options)
-            parents = {parent: values[parent].detach() for parent in mechanism.parents}
+            known = {**rows.batch, **values}
+            parents = {parent: known[parent].detach() for parent in mechanism.parents}
             generator = stream(base_seed(noise.seed, "backtrack"), name, self.model.device)
             try:
+                if name in self.drawn:
+                    _check_possible(mechanism, values[name], parents)
                 new[name] = mechanism.abduct(values[name], parents, None, generator)
             except ImpossibleError as fault:
                 raise (fault.at(fault.row) if rows.batched else fault) from None
@@ -181,25 +232,38 @@ class Backtracking:
                 accounts[name] += "; its noise drawn from the exact posterior under the new parents"
         for name in self.to:
             accounts[name] = f"antecedent; {accounts.get(name, 'it has no noise of its own')}"
+        for name in self.drawn:
+            accounts[name] = "antecedent; its noise drawn from the exact posterior of its new value"
         return {name: accounts[name] for name in self.above if name in accounts}
 
 
-def plan(model: Model, to: Values, n: int) -> Backtracking:
+def plan(
+    model: Model,
+    to: Values,
+    n: int,
+    moves: int | None = None,
+    temperature: float | None = None,
+) -> Backtracking:
     """Check what is to hold, and say whose noise may move for it.
 
     Args:
         model: The model.
         to: Values of the antecedents: one each, or one a row.
         n: Number of rows.
+        moves: Number of variables whose noise may move; `None` for all.
+        temperature: Variance of draws around the factual noise; `None` for the nearest noise.
 
     Raises:
         ValueError: If a name is unknown, a value is outside its variable's support, or no noise
             moves the variable.
     """
-    targets = {name: _target(model, name, value, n) for name, value in named(to).items()}
-    if not targets:
+    values = {name: _target(model, name, value, n) for name, value in named(to).items()}
+    if not values:
         raise ValueError("to: expected a value of at least one variable, got none")
-    names = set(targets) | model.graph.ancestors(targets)
+    _check_moves(moves, temperature)
+    drawn = {k: v for k, v in values.items() if model.mechanisms[k].abduction == "posterior"}
+    targets = {k: v for k, v in values.items() if k not in drawn}
+    names = set(values) | model.graph.ancestors(targets)
     above = tuple(name for name in model.graph.order if name in names)
     mechanisms = model.mechanisms
     for name in above:
@@ -208,16 +272,52 @@ def plan(model: Model, to: Values, n: int) -> Backtracking:
                 f"{name}: backtracking does not move noise that hidden common causes share; ask "
                 "for a variable without them above it, or use counterfactual(..., do=)"
             )
-    drawn = frozenset(name for name in above if mechanisms[name].abduction == "posterior")
-    moving = tuple(name for name in above if mechanisms[name].wants_noise and name not in drawn)
-    recomputed = frozenset(moving) | model.graph.descendants(moving)
+    posterior = frozenset(name for name in above if mechanisms[name].abduction == "posterior")
+    kept = posterior - drawn.keys()
+    moving = tuple(name for name in above if mechanisms[name].wants_noise and name not in posterior)
+    sources = {*moving, *drawn}
+    recomputed = frozenset(sources) | model.graph.descendants(sources)
     for name in targets:
         if name not in recomputed:
             raise ValueError(
                 f"{name}: no noise moves it: it is {mechanisms[name].describe()}, without noise in "
                 "itself or above it; use counterfactual(..., do=)"
             )
-    return Backtracking(model, targets, above, moving, drawn, recomputed)
+    return Backtracking(model, targets, drawn, moves, temperature, above, moving, kept, recomputed)
+
+
+def repeated(model: Model, to: Values, n: int, times: int) -> dict[str, Any]:
+    """Repeat antecedents that have one value a row as their rows are repeated."""
+    targets = {name: _target(model, name, value, n) for name, value in named(to).items()}
+    return {
+        k: v[0] if len(v) == 1 else v.repeat(times, *[1] * (v.ndim - 1)) for k, v in targets.items()
+    }
+
+
+def folded(answer: Rows, solutions: int, batched: bool) -> Rows:
+    """Give several answers to each row a leading axis of their own."""
+
+    def fold(tensor: Tensor) -> Tensor:
+        parts = tensor.unflatten(0, (solutions, -1))
+        return parts if batched else parts[:, 0]
+
+    return Rows(
+        {name: fold(value) for name, value in answer.items()},
+        noise={name: map_noise(fold, part) for name, part in (answer.noise or {}).items()},
+        batched=batched,
+        particles=solutions,
+        provenance=answer.provenance,
+    )
+
+
+def _check_moves(moves: int | None, temperature: float | None) -> None:
+    """Refuse a number of variables, or a temperature, that means nothing."""
+    if moves is not None and (isinstance(moves, bool) or not isinstance(moves, int) or moves < 1):
+        raise ValueError(f"moves: expected a whole number of variables, at least 1, got {moves!r}")
+    if temperature is not None and not 0 < temperature < math.inf:
+        raise ValueError(f"temperature: expected a number above 0, got {temperature!r}")
+    if moves is not None and temperature is not None:
+        raise ValueError("moves: give it without temperature=; draws move all noise")
 
 
 def _target(model: Model, name: str, value: Any, n: int) -> Tensor:
@@ -225,18 +325,15 @@ def _target(model: Model, name: str, value: Any, n: int) -> Tensor:
     if name not in model.variables:
         raise ValueError(f"to: {spell_unknown([name], model.variables)}")
     variable, mechanism = model.variables[name], model.mechanisms[name]
-    if not isinstance(variable, Continuous) or isinstance(variable, Image):
+    number = isinstance(variable, Continuous) and not isinstance(variable, Image)
+    if not number and mechanism.abduction != "posterior":
         raise ValueError(
-            f"{name}: backtracking moves noise along slopes to a number, and {name} is {variable}; "
-            "use counterfactual(..., do=)"
-        )
-    if mechanism.abduction == "posterior":
-        raise ValueError(
-            f"{name}: backtracking moves noise along slopes, and {mechanism.describe()} gives "
-            "single values out of stretches of noise; use counterfactual(..., do=)"
+            f"{name}: backtracking moves noise along slopes to a number, or draws that of a "
+            f"category from its exact posterior, and {name} is {variable} := "
+            f"{mechanism.describe()}; use counterfactual(..., do=)"
         )
     target = variable.validate(name, value, mechanism.wide).to(model.device)
-    if not target.isfinite().all():
+    if target.is_floating_point() and not target.isfinite().all():
         raise ValueError(f"to: {name} must be a finite number, got {value!r}")
     target = target if target.ndim > len(variable.shape) else target[None]
     if len(target) not in (1, n):
@@ -278,7 +375,8 @@ class _Search:
                 end = width + starts[-1].shape[1]
                 self.parts.append(_Part(name, key, slice(width, end), like, score))
                 width = end
-        self.start = torch.cat(starts, 1)
+        nothing = torch.zeros(rows.n, 0, dtype=torch.float64, device=task.model.device)
+        self.start = torch.cat([nothing, *starts], 1)
 
     def noise(self, z: Tensor) -> dict[str, Noise]:
         """Return the noise of what moves; parts of it that do not move stay."""
@@ -292,6 +390,10 @@ class _Search:
         """Return the antecedents and all above them, under the noise of these scores."""
         noise, values = self.noise(z), dict[str, Tensor]()
         for name, mechanism in self.mechanisms.items():
+            if name in self.task.drawn:
+                value = self.task.drawn[name]
+                values[name] = value.expand(self.rows.n, *value.shape[1:])
+                continue
             if name not in self.task.recomputed or name in self.task.kept:
                 values[name] = self.rows[name]
                 continue
@@ -336,6 +438,14 @@ def _scores(mechanism: Mechanism, noise: Noise) -> dict[str, NormalScore | None]
         f"of that of {mechanism.describe()}; give it noise that text can name, such as "
         '"Gamma(10, 5)", or one number of it a value'
     )
+
+
+def _check_possible(mechanism: Mechanism, value: Tensor, parents: Mapping[str, Tensor]) -> None:
+    """Refuse a category that its mechanism never gives under these parents."""
+    never = mechanism.log_prob(value, parents) == -torch.inf
+    if never.any():
+        label = f"{float(value[never][0]):g}"
+        raise ImpossibleError(mechanism.name, never, f"{label} never occurs under its parents")
 
 
 def _where(mask: Tensor, new: Noise, old: Noise) -> Noise:

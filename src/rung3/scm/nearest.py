@@ -13,13 +13,14 @@ is stationary; where g bends much there may be a nearer one elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Nearest", "nearest"]
+__all__ = ["Nearest", "judged", "linear", "nearest", "sparsest"]
 
 MAX_STEPS = 100
 """Steps at most; where g is nearly linear, three or four are taken."""
@@ -63,7 +64,7 @@ def nearest(function: Callable[[Tensor], Tensor], start: Tensor) -> Nearest:
     z, moving = start.clone(), torch.ones(len(start), dtype=torch.bool, device=start.device)
     weight = torch.zeros((), device=start.device)
     for _ in range(MAX_STEPS):
-        gap, jacobian = _linear(function, z)
+        gap, jacobian = linear(function, z)
         step, multiplier = _step(z, start, gap, jacobian)
         weight = torch.maximum(weight, 2 * multiplier.abs())
         moving = moving & step.isfinite().all(1)
@@ -74,12 +75,68 @@ def nearest(function: Callable[[Tensor], Tensor], start: Tensor) -> Nearest:
         moving = moving & ~short & (scale > 0)
         if not moving.any():
             break
-    gap, jacobian = _linear(function, z)
+    return judged(function, z)
+
+
+def judged(function: Callable[[Tensor], Tensor], point: Tensor) -> Nearest:
+    """Tell how far a point of each row is from where a function is zero.
+
+    Args:
+        function: `g`, as of `nearest`.
+        point: The points, `(n, d)`.
+    """
+    gap, jacobian = linear(function, point)
     distance = gap.abs() / jacobian.norm(dim=2)
-    return Nearest(z, gap, torch.where(gap == 0, 0.0, distance))
+    return Nearest(point, gap, torch.where(gap == 0, 0.0, distance))
 
 
-def _linear(function: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
+def sparsest(
+    function: Callable[[Tensor], Tensor],
+    start: Tensor,
+    groups: Sequence[Sequence[int]],
+    count: int,
+    near: Callable[[Nearest], Tensor],
+) -> Nearest:
+    """Find the nearest such point that differs from the start in a few groups of coordinates.
+
+    Every set of so many groups is tried; there are `binomial(groups, count)`.
+
+    Args:
+        function: `g`, as of `nearest`.
+        start: `z0`, `(n, d)`.
+        groups: The coordinates of each group.
+        count: Number of groups that may differ.
+        near: Which rows of an answer are near enough to zero, `(n,)`.
+
+    Returns:
+        Of each row the nearest answer that is near enough; the last tried, if none is.
+
+    Example:
+        >>> slopes = torch.tensor([3.0, 2.0]).double()
+        >>> gap = lambda z: (z * slopes).sum(1, keepdim=True) - 6
+        >>> near = lambda found: found.distance[:, 0] < 1e-4
+        >>> sparsest(gap, torch.zeros(1, 2).double(), [[0], [1]], 1, near).point
+        tensor([[2., 0.]], dtype=torch.float64)
+    """
+    best, least = judged(function, start), torch.full_like(start[:, 0], torch.inf)
+    for chosen in itertools.combinations(groups, min(count, len(groups))):
+        at = torch.tensor([k for group in chosen for k in group], device=start.device)
+
+        def within(z: Tensor, at: Tensor = at) -> Tensor:
+            return function(start.index_copy(1, at, z))
+
+        point = start.index_copy(1, at, nearest(within, start[:, at]).point)
+        found = judged(within, point[:, at])._replace(point=point)
+        away = torch.where(near(found), (point - start).square().sum(1), torch.inf)
+        better = (away < least)[:, None]
+        best = Nearest(
+            *(torch.where(better, new, old) for new, old in zip(found, best, strict=True))
+        )
+        least = torch.minimum(least, away)
+    return best
+
+
+def linear(function: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
     """Return g, `(n, m)`, and its Jacobian, `(n, m, d)`."""
     with torch.enable_grad():
         at = z.detach().requires_grad_()

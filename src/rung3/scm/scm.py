@@ -340,7 +340,17 @@ class SCM(Model):
         return model._predict(noise, changes, temperature, options)
 
     @in_own_precision
-    def backtrack(self, values: Values, to: Values, *, seed: Seed = None, **options: Any) -> Rows:
+    def backtrack(
+        self,
+        values: Values,
+        to: Values,
+        *,
+        moves: int | None = None,
+        solutions: int | None = None,
+        temperature: float = 1.0,
+        seed: Seed = None,
+        **options: Any,
+    ) -> Rows:
         """Say what would have had to be otherwise for variables to have been so: move the noise.
 
         No mechanism is broken. Of all noise under which the antecedents hold, the answer takes what
@@ -350,12 +360,20 @@ class SCM(Model):
         A row in which the antecedents hold already comes back as it is.
 
         Ancestors that are categories or counts keep their values; where their parents move, their
-        noise is drawn from its exact posterior under the new ones. The search ends where no small
-        change of noise is nearer; under strongly bent mechanisms a nearer one may lie elsewhere.
+        noise is drawn from its exact posterior under the new ones. An antecedent that is one takes
+        its value by its own noise, drawn from the exact posterior of that value. The search ends
+        where no small change of noise is nearer; under strongly bent mechanisms a nearer one may
+        lie elsewhere.
 
         Args:
             values: A value of every variable.
-            to: The antecedents, numbers or vectors: one value each, or one a row.
+            to: The antecedents, numbers, vectors or categories: one value each, or one a row.
+            moves: Sparsity: the most variables whose noise may move; if not given, all may. All
+                sets of so many are tried.
+            solutions: Number K of draws in place of the nearest noise: of the normal law around the
+                factual noise, given the antecedents, by Langevin steps (`rung3.scm.langevin`);
+                answers then have a leading axis K.
+            temperature: Variance of that law; towards 0 all draws are near the nearest noise.
             seed: An int, a `torch.Generator`, or `None` to follow torch's own; it is for noise that
                 is random given the rows.
             options: Options of mechanisms, such as `steps` of `FlowMatching`.
@@ -376,12 +394,17 @@ class SCM(Model):
             (tensor(5.), tensor(14.))
         """
         check_options(self.mechanisms, options)
+        _check_particles(solutions, "solutions")
         rows, read = reading.fill(self, self.read(values))
-        plan = backtracking.plan(self, to, rows.n)
+        given = rows if solutions is None else rows.repeat(solutions)
+        to = to if solutions is None else backtracking.repeated(self, to, rows.n, solutions)
+        warmth = None if solutions is None else temperature
+        plan = backtracking.plan(self, to, given.n, moves, warmth)
         identifiability.require_imaginable(self, plan.recomputed)
-        noise = self.abduct_only(rows, plan.recomputed, seed=seed, **options)
+        noise = self.abduct_only(given, plan.recomputed, seed=seed, **options)
         noise.read = reading.shares(read)
-        return plan.answer(rows, noise, options)
+        answer = plan.answer(given, noise, options)
+        return answer if solutions is None else backtracking.folded(answer, solutions, rows.batched)
 
     def fill(self, values: Values) -> tuple[Rows, dict[str, Tensor]]:
         """Read missing causes of images off them, where the model has `readers`.
@@ -434,7 +457,7 @@ def load(folder: str | Path, mechanisms: Iterable[type[Mechanism]] = ()) -> SCM:
     return store.load(SCM, folder, mechanisms)
 
 
-def _check_particles(particles: int | None) -> None:
+def _check_particles(particles: int | None, name: str = "particles") -> None:
     whole = isinstance(particles, int) and not isinstance(particles, bool)
     if particles is not None and not (whole and particles > 0):
-        raise ValueError(f"particles: expected a whole number of at least 1, got {particles!r}")
+        raise ValueError(f"{name}: expected a whole number of at least 1, got {particles!r}")

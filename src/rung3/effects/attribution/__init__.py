@@ -1,8 +1,9 @@
-"""Attribution of an outlier, of a change, or of variance, to the mechanisms behind it."""
+"""Attribution of an outlier, a change or a variance to mechanisms; of a prediction to causes."""
 
 from rung3.effects.attribution.anomaly import Attribution, attribute_anomaly
 from rung3.effects.attribution.average_change import Shift, attribute_change
 from rung3.effects.attribution.distribution import distribution_change
+from rung3.effects.attribution.explanations import CauseEffect, Causes, Explanation, explain
 from rung3.effects.attribution.influence import (
     Influence,
     arrow_strength,
@@ -13,7 +14,10 @@ from rung3.effects.attribution.mechanism_changes import Change, changes
 
 __all__ = [
     "Attribution",
+    "CauseEffect",
+    "Causes",
     "Change",
+    "Explanation",
     "Influence",
     "Shift",
     "arrow_strength",
@@ -21,6 +25,7 @@ __all__ = [
     "attribute_change",
     "changes",
     "distribution_change",
+    "explain",
     "intrinsic_causal_influence",
     "parent_relevance",
 ]

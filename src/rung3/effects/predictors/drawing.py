@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from rung3.data.pictures import CURVES, INK, Sheet
+from rung3.data.pictures import CURVES, INK, Sheet, show
 from rung3.effects.estimate import Estimate
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ NAMES = 2.1
 WIDTH = 3.6
 """Inches of the bars."""
 
+IMAGE = 1.15
+"""Inches of an image."""
+
 HEAD = 0.35
 """Inches above a panel, for its title."""
 
@@ -33,16 +37,26 @@ FOOT = 0.35
 """Inches below a panel, for its axis."""
 
 
-def draw_parts(panels: Mapping[str, Mapping[str, Estimate[Tensor]]], unit: str) -> Figure:
+def draw_parts(
+    panels: Mapping[str, Mapping[str, Estimate[Tensor]]],
+    unit: str,
+    images: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Figure:
     """Draw a panel of bars for each of several sets of estimates.
 
     Args:
         panels: Estimates by name, by the title of their panel.
         unit: What the axis says.
+        images: Images above, `(C, H, W)` each, by title.
     """
     heights = [HEAD + LINE * len(panel) + FOOT for panel in panels.values()]
-    sheet = Sheet(NAMES + WIDTH + 0.3, sum(heights) + 0.2)
-    top = 0.1
+    band = HEAD + IMAGE if images else 0.0
+    width = max(NAMES + WIDTH + 0.3, 0.1 + (IMAGE + 0.1) * len(images))
+    sheet = Sheet(width, band + sum(heights) + 0.2)
+    for k, (title, image) in enumerate(images.items()):
+        show(sheet.axes(0.1 + k * (IMAGE + 0.1), HEAD, IMAGE, IMAGE), image)
+        sheet.text(0.1 + k * (IMAGE + 0.1), HEAD - 0.15, title, 5.5)
+    top = 0.1 + band
     for height, (title, panel) in zip(heights, panels.items(), strict=True):
         axes = sheet.axes(NAMES, top + HEAD, WIDTH, height - HEAD - FOOT)
         bars(axes, panel, title, unit)

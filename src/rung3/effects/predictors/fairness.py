@@ -137,7 +137,7 @@ def audit(
     model: SCM,
     predictor: Callable[..., Any] | None,
     protected: str,
-    outcome: str,
+    outcome: str | None = None,
     *,
     rows: Values | None = None,
     groups: tuple[Any, Any] | None = None,
@@ -158,7 +158,8 @@ def audit(
         model: The model of the rows.
         predictor: The predictor, as `with_predictor` takes it; `None` to audit the outcome alone.
         protected: Name of the protected variable, which has categories.
-        outcome: Name of the variable that is predicted, an effect of the protected one.
+        outcome: Name of the variable that is predicted, an effect of the protected one; if not
+            given, the predictor alone is audited.
         rows: The rows that are audited, independent of those that the model learned from; if not
             given, `n` rows of the model.
         groups: The values `(x0, x1)` of the protected variable, of more than two.
@@ -245,36 +246,37 @@ class _Question:
         model: SCM,
         predictor: Callable[..., Any] | None,
         protected: str,
-        outcome: str,
+        outcome: str | None,
         groups: tuple[Any, Any] | None,
         paths: Sequence[str],
         inputs: str | Sequence[str] | None,
         event: Any,
         decide: Callable[[Tensor], Any] | None,
     ) -> None:
-        model.graph.names([protected, outcome])
-        if protected == outcome or outcome not in model.graph.descendants(protected):
-            raise ValueError(
-                f"protected: {protected!r} has no path to {outcome!r}, of which it is no cause; "
-                f"the causes are {list(model.graph.in_order(model.graph.ancestors(outcome)))}"
-            )
+        if predictor is None and outcome is None:
+            raise ValueError("outcome: give a predictor, an outcome, or both; got neither")
+        model.graph.names([protected] if outcome is None else [protected, outcome])
+        if outcome is not None:
+            _check_cause(model, protected, outcome)
         self.protected, self.outcome, self.paths = protected, outcome, tuple(paths)
         self.codes, self.labels = _groups(model, protected, groups)
-        self.event = _event(model, outcome, event)
-        self.predictor = (
-            None
-            if predictor is None
-            else Predictor.of(
+        self.event = None if outcome is None else _event(model, outcome, event)
+        self.predictor: Predictor | None = None
+        if predictor is not None:
+            self.predictor = Predictor.of(
                 model, predictor, inputs=inputs, outcome=outcome, event=event, decide=decide
             )
-        )
-        self.indicator = (
-            None
-            if self.event is None
-            else Predictor(self._is_event, (outcome,), "tensor", decide=lambda mark: mark)
-        )
-        self.subjects = ([PREDICTION] if predictor is not None else []) + [outcome]
+        self.indicator: Predictor | None = None
+        if self.event is not None and outcome is not None:
+            self.indicator = Predictor(
+                self._is_event, (outcome,), "tensor", decide=lambda mark: mark
+            )
+        self.subjects = [PREDICTION] * (predictor is not None)
+        self.subjects += [] if outcome is None else [outcome]
         self.decides = self.predictor is not None and not self.predictor.numbers
+        for path in self.paths:
+            if path.split("->")[-1].strip() not in self.subjects:
+                raise ValueError(f"paths: {path!r} must end in {' or '.join(self.subjects)}")
         self._refuse_unidentified(model)
 
     def _is_event(self, value: Tensor) -> Tensor:
@@ -308,7 +310,8 @@ class _Question:
     def learned(self, model: SCM, sampled: bool) -> list[str]:
         """Return the variables whose mechanisms the answer rests on."""
         graph = model.graph
-        ends = {self.outcome, *(self.predictor.inputs if self.predictor else ())}
+        ends = set(self.predictor.inputs if self.predictor else ())
+        ends |= set() if self.outcome is None else {self.outcome}
         above = ends | graph.ancestors(ends)
         below = above & graph.descendants(self.protected) - {self.protected}
         return list(graph.in_order(above | {self.protected} if sampled else below))
@@ -488,6 +491,15 @@ def _mean(y: Tensor, level: float) -> Estimate[Tensor]:
     """Estimate the mean of one group; of yes and no, as a share."""
     marks = bool(((y == 0) | (y == 1)).all())
     return average_of(y.bool() if marks else y, level, numbers=True)
+
+
+def _check_cause(model: SCM, protected: str, outcome: str) -> None:
+    """Refuse a protected variable that does not cause the outcome."""
+    if protected == outcome or outcome not in model.graph.descendants(protected):
+        raise ValueError(
+            f"protected: {protected!r} has no path to {outcome!r}, of which it is no cause; "
+            f"the causes are {list(model.graph.in_order(model.graph.ancestors(outcome)))}"
+        )
 
 
 def _groups(
