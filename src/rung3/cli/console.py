@@ -82,9 +82,7 @@ def print_table(title: str, columns: Sequence[str], lines: Iterable[Iterable[obj
     rows = [[str(cell) for cell in line] for line in lines]
     console = Console()
     texts = [[column, *(row[at] for row in rows)] for at, column in enumerate(columns)]
-    natural = [
-        max(len(line) for text in column for line in text.split("\n")) for column in texts
-    ]
+    natural = [max(len(line) for text in column for line in text.split("\n")) for column in texts]
     least = [natural[0], *map(longest_word, texts[1:])]
     widths = fitted(natural, [least], console.width - 2 - BETWEEN * (len(columns) - 1))
     table = Table(box=SIMPLE_HEAD, padding=(0, BETWEEN - 1, 0, 0), pad_edge=False)

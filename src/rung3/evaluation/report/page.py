@@ -169,9 +169,7 @@ def _made(made: Mapping[str, Any]) -> str:
 
 
 def _words() -> str:
-    entries = (
-        f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in words().items()
-    )
+    entries = (f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in words().items())
     return f"<h2>Words</h2>\n<dl>{''.join(entries)}</dl>"
 
 
