@@ -51,7 +51,7 @@ class Scene:
         away = np.hypot(down - self.place[0], across - self.place[1])
         inside = np.clip(self.radius + 0.5 - away, 0, 1)[..., None]
         pixels = inside * np.array(COLOURS[self.colour]) + (1 - inside) * self.grey + self.noise
-        return pixels.round().clip(0, 255).astype(np.uint8)
+        return np.asarray(pixels.round().clip(0, 255), np.uint8)
 
 
 def scenes(n: int, seed: int) -> list[Scene]:
@@ -84,8 +84,8 @@ def skill(run: Path, folder: Path, made: list[Scene]) -> dict[str, float]:
     """Return the skill of each intervention, and print the errors in grey levels."""
     study, model = RunFolder(run).study(), RunFolder(run).model()
     test, _ = RunFolder(run).test()
-    image = study.variables["file"]
-    rows = table(folder / "labels.csv", variables=study.variables)
+    variables = study.declared()
+    rows = table(folder / "labels.csv", variables=variables)
     known = [int(_same(rows["file"], picture)) for picture in test["file"]]
     chosen = [k for k in range(len(known)) if not test["radius_px"][k].isnan()]
     factual = [made[known[k]] for k in chosen]
@@ -97,10 +97,10 @@ def skill(run: Path, folder: Path, made: list[Scene]) -> dict[str, float]:
     subset, found = test[torch.tensor(chosen)], {}
     for name, truths in changed.items():
         write(folder / f"true-{name}", truths, 0)
-        truth = table(folder / f"true-{name}" / "labels.csv", variables=study.variables)["file"]
+        truth = table(folder / f"true-{name}" / "labels.csv", variables=variables)["file"]
         answer = model.counterfactual(subset, {name: torch.roll(subset[name], -1)}, seed=0)["file"]
-        error = float(distance(image, answer, truth).mean())
-        nothing = float(distance(image, subset["file"], truth).mean())
+        error = float(distance(variables["file"], answer, truth).mean())
+        nothing = float(distance(variables["file"], subset["file"], truth).mean())
         found[name] = 1 - error / nothing
         print(
             f"do({name}): error {error:.2f}, doing nothing {nothing:.2f}, skill {found[name]:.2f}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from rung3.data import progress
 from rung3.data.progress import tracked
 
 
@@ -12,7 +11,7 @@ def test_where_nobody_watches_a_line_says_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     times = iter(range(0, 100, 4))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(times)))
+    monkeypatch.setattr("rung3.data.progress.time.monotonic", lambda: float(next(times)))
     assert list(tracked("abcde", "reading")) == ["a", "b", "c", "d", "e"]
     shown = capsys.readouterr()
     assert shown.out == ""

@@ -20,7 +20,9 @@ def test_the_reference_lists_every_public_module() -> None:
         assert (script.DOCS / path).read_text("utf-8") == text, "run python .ci/reference.py"
     assert "::: rung3.scm.scm\n" in pages["reference/scm.md"]
     listed = pages["reference.md"]
-    assert listed.index("[rung3.data]") < listed.index("[rung3.graph]") < listed.index("[rung3.cli]")
+    assert (
+        listed.index("[rung3.data]") < listed.index("[rung3.graph]") < listed.index("[rung3.cli]")
+    )
     assert "::: rung3\n" in listed
     navigation = (script.ROOT / "mkdocs.yml").read_text("utf-8")
     assert all(path in navigation for path in pages)

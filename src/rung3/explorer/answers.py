@@ -151,7 +151,7 @@ def effects(session: Session, query: PageState, outcome: str, through: str | Non
             image = isinstance(variable, Image)
             model[part] = {
                 "png": uri(signed_png(value, query.slice)) if image else None,
-                "text": f"{number_text(float(value.abs().mean()) * 255, ERROR_DIGITS)} grey levels on average"
+                "text": _moved(value)
                 if image
                 else f"{number_text(float(value.mean()), sign=True)} {variable.unit}".rstrip(),
                 "edges": [list(edge) for edge in getattr(parts, part)],
@@ -295,8 +295,8 @@ def _difference(variable: Variable, old: Tensor, new: Tensor) -> str | None:
     effect, low, high = (float(part) for part in (mean.effect, mean.low, mean.high))
     if isinstance(variable, Binary):
         return f"{variable.label(1)} {effect:+.1%} ({low:.1%} to {high:.1%})"
-    ends = " to ".join(number_text(end, ERROR_DIGITS) for end in (low, high))
-    return f"{number_text(effect, ERROR_DIGITS, sign=True)} ({ends}) {variable.unit}".rstrip()
+    interval = " to ".join(number_text(end, ERROR_DIGITS) for end in (low, high))
+    return f"{number_text(effect, ERROR_DIGITS, sign=True)} ({interval}) {variable.unit}".rstrip()
 
 
 def _mean(value: Tensor) -> float | None:
@@ -331,7 +331,12 @@ def _panels(answer: Answer, name: str, at: float) -> Json:
         "before": uri(image_png(before, at)),
         "after": uri(image_png(after, at)),
         "change": uri(signed_png(after - before, at)),
-        "moved": f"{number_text(float((after - before).abs().mean()) * 255, ERROR_DIGITS)} grey levels on average",
+        "moved": _moved(after - before),
         "spread": uri(spread_png(new.std(0), at)) if len(new) > 1 else None,
         "draws": [uri(image_png(one, at)) for one in new[:MAX_DRAWS]] if len(new) > 1 else [],
     }
+
+
+def _moved(difference: Tensor) -> str:
+    levels = float(difference.abs().mean()) * 255
+    return f"{number_text(levels, ERROR_DIGITS)} grey levels on average"

@@ -210,7 +210,8 @@ def _predictors(opened: Opened, answer: Answer) -> Iterator[Check]:
         if isinstance(target, Discrete):
             yield Check("predictors", name, text, error, good=error == 0)
         else:
-            text += f" (off by {number_text(error, ERROR_DIGITS)}; on the original image by {number_text(before, ERROR_DIGITS)})"
+            now, then = (number_text(one, ERROR_DIGITS) for one in (error, before))
+            text += f" (off by {now}; on the original image by {then})"
             yield Check("predictors", name, text, error)
 
 

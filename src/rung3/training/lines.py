@@ -30,7 +30,7 @@ class Lines:
         self.first, self.began = epoch, time.monotonic()
 
     def write(self, epoch: int, history: History) -> None:
-        """Write the line of an epoch that has ended; losses are of held-out rows, if there are any."""
+        """Write the line of an epoch that has ended; its losses are of held-out rows, if any."""
         done, now = epoch + 1, time.monotonic()
         if now - self.last < QUIET and done < self.epochs:
             return

@@ -221,9 +221,12 @@ class Report:
             table = Drawn(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
             widths = _widths(part, wide, options.max_width)
             for at, (head, width) in enumerate(zip(part.columns, widths, strict=True)):
-                side: Any = "right" if at else "left"
                 table.add_column(
-                    head, justify=side, width=width, vertical="bottom", overflow="fold"
+                    head,
+                    justify="right" if at else "left",
+                    width=width,
+                    vertical="bottom",
+                    overflow="fold",
                 )
             for name, cells in part.rows:
                 table.add_row(Text(name), *(text(cell) for cell in cells))
