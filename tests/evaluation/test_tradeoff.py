@@ -133,11 +133,11 @@ def test_runs_of_a_sweep_are_joined_in_the_order_of_their_values_and_others_are_
 
 def test_each_family_of_a_sweep_over_two_settings_has_its_own_line() -> None:
     both = {
-        f"kind={family},epochs={k}": made(drift * k, 0.8 / k, 0.1 * k)
+        f"kind={family},epochs={k}": report_of(drift * k, 0.8 / k, 0.1 * k)
         for family, drift in (("HVAE", 1.0), ("Diffusion", 3.0))
         for k in (2, 10, 4)
     }
-    both["counterfactual"] = made(2.0, 0.5, 0.3)
+    both["counterfactual"] = report_of(2.0, 0.5, 0.3)
     lines = tradeoff(compare(both)).axes[0].lines
     joined = [np.asarray(line.get_xdata()) for line in lines[:2]]
     np.testing.assert_allclose(joined, [[2, 4, 10], [6, 12, 30]], atol=0.01)
