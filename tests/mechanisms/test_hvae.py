@@ -90,6 +90,35 @@ def test_without_parents_the_exogenous_prior_works() -> None:
     assert torch.equal(mechanism.predict(mechanism.abduct(x, {}), {}), x)
 
 
+@pytest.mark.parametrize("prior", ["exogenous", "conditional"])
+@pytest.mark.parametrize("image", [IMAGE, Image(1, 6, 7, 6)])
+def test_a_stage_that_moves_the_finer_ones_keeps_the_contract(prior: Prior, image: Image) -> None:
+    mechanism = HVAE(prior, stages=STAGES, moving=2)
+    check_mechanism(mechanism, image, PARENTS)
+    moving = bound(image, prior=prior, moving=2)  # with weights that move
+    x, parents = draw(image=image)
+    noise = moving.abduct(x, parents)
+    assert torch.equal(moving.predict(noise, parents), x)
+    again = moving.abduct(x, parents, particles=2)
+    assert isinstance(again, dict)
+    assert again["eps"].shape == (2, 5, *image.shape)
+    assert HVAE(**moving.config()).moving == 2
+
+
+def test_fine_latents_move_when_a_parent_moves_the_image() -> None:
+    mechanism = bound(moving=2, by=0.0)
+    motion = mechanism.decoder.motion
+    x, parents = draw()
+    noise = mechanism.abduct(x, parents)
+    assert isinstance(noise, dict)
+    still = mechanism.mean(noise, parents)
+    # A velocity to the right, the same everywhere: half the image's width.
+    motion.velocity.bias.data[: 2**2] = 1.0
+    torch.testing.assert_close(
+        mechanism.mean(noise, parents)[..., :5], still[..., 6:11], atol=0.02, rtol=0
+    )
+
+
 def test_under_autocast_the_posterior_and_the_pixels_are_in_single_precision() -> None:
     mechanism = bound(prior="conditional").train()
     x, parents = draw()
@@ -129,6 +158,7 @@ def test_under_autocast_the_posterior_and_the_pixels_are_in_single_precision() -
         ({"stages": [Stage(4, 8)]}, r"scan: no stage has latents, such as Stage\(16, 32, lat"),
         ({"stages": [Stage(20, 8, latents=1)]}, "scan: the first stage has resolution 20"),
         ({"stages": [*STAGES, Stage(4, 8)]}, "scan: a stage of resolution 4 cannot follow one"),
+        ({"moving": 4}, r"scan: moving=4: .* a stage below the first, one of \[2\]"),
         ({"prior": "conditional"}, "scan: a conditional prior needs parents, and scan has none"),
     ],
 )

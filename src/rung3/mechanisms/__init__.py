@@ -7,6 +7,7 @@ from rung3.mechanisms.base import Mechanism
 from rung3.mechanisms.contaminated import Contaminated
 from rung3.mechanisms.counts import Counts
 from rung3.mechanisms.defaults import default_mechanism
+from rung3.mechanisms.deformed_atlas import DeformedAtlas
 from rung3.mechanisms.diffusion import Diffusion
 from rung3.mechanisms.discrete import GumbelMax, InverseCDF
 from rung3.mechanisms.equation import Equation
@@ -26,6 +27,7 @@ __all__ = [
     "Conditional",
     "Contaminated",
     "Counts",
+    "DeformedAtlas",
     "Diffusion",
     "Equation",
     "Flow",

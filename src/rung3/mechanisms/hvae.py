@@ -23,7 +23,7 @@ intervention changes the image. It concerns counterfactuals alone; samples are t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -41,7 +41,9 @@ from rung3.mechanisms.autoencoder import (
     widened,
 )
 from rung3.mechanisms.base import Parents
+from rung3.mechanisms.networks.deformation import Deformation, moved
 from rung3.mechanisms.networks.hierarchy import BottomUp, Latent, Source, TopDown
+from rung3.mechanisms.networks.spatial import conv
 from rung3.mechanisms.networks.stages import Grid, Stage, preset
 
 __all__ = ["HVAE"]
@@ -73,11 +75,15 @@ class HVAE(Autoencoder):
             `rung3.evaluation.widen`.
         guidance: Weight of the discrete parents that changed in a counterfactual, or of both
             groups, `{"changed": 1.5, "rest": 1}`; a query may have others, `guidance=`.
+        moving: Resolution of a stage, below the first, whose state deforms what the finer stages
+            add (see `rung3.mechanisms.networks.deformation`): so detail moves with what it is part
+            of when a parent does. Give the first stage latents then. `None` for no deformation.
 
     Raises:
         ValueError: If an argument is out of range; on `build`, if the variable is not an image,
-            the stages cannot reach its size, its pixels are real-valued and the likelihood is for
-            whole levels, or the prior is conditional and there are no parents.
+            `moving` is the resolution of no such stage, the stages cannot reach its size, its
+            pixels are real-valued and the likelihood is for whole levels, or the prior is
+            conditional and there are no parents.
 
     Example:
         >>> from rung3 import Image
@@ -111,6 +117,7 @@ class HVAE(Autoencoder):
         checkpointing: bool = False,
         widening: float = 1.0,
         guidance: float | Mapping[str, float] = 1.0,
+        moving: int | None = None,
     ) -> None:
         super().__init__(likelihood, beta, gamma, min_log_scale, widening, guidance)
         _check_choice("prior", prior, ("exogenous", "conditional"))
@@ -136,6 +143,7 @@ class HVAE(Autoencoder):
         self.mediator = mediator
         self.alpha = alpha
         self.checkpointing = checkpointing
+        self.moving = moving
 
     @property
     def scheduled(self) -> int:
@@ -152,10 +160,26 @@ class HVAE(Autoencoder):
             raise ValueError(f"{self.name}: no stage has latents, such as Stage(16, 32, latents=8)")
         grid = Grid(self.name, image, stages)
         context, checkpointing = self.context.width, self.checkpointing
+        moving = self._moving(stages)
         self.encoder = BottomUp(grid, stages, image.channels, context, checkpointing)
+        if moving is not None:
+            squares = image.channels * grid.square**grid.axes
+            self.reread = conv(grid.axes, squares, stages[0].width, 3, padding=1)
         self.decoder = TopDown(
-            grid, stages, outputs, context, self.has_latent_mediator, checkpointing
+            grid, stages, outputs, context, self.has_latent_mediator, checkpointing, moving
         )
+
+    def _moving(self, stages: Sequence[Stage]) -> int | None:
+        """Return the index of the stage that moves the finer ones."""
+        if self.moving is None:
+            return None
+        coarser = [stage.resolution for stage in stages[1:] if stage.resolution > 1]
+        if self.moving not in coarser:
+            raise ValueError(
+                f"{self.name}: moving={self.moving}: expected the resolution of a stage below the "
+                f"first, one of {coarser}"
+            )
+        return 1 + coarser.index(self.moving)
 
     def _prior(self, n: int, context: Tensor, generator: Generator | None) -> dict[str, Tensor]:
         noise = {
@@ -179,7 +203,7 @@ class HVAE(Autoencoder):
 
     def _encode(self, value: Tensor, context: Tensor) -> tuple[Tensor, ...]:
         features: tuple[Tensor, ...] = self.encoder(value, context)
-        return features
+        return features if self.moving is None else (*features, value)
 
     def _infer(
         self,
@@ -190,9 +214,17 @@ class HVAE(Autoencoder):
     ) -> Inference:
         noise: dict[str, Tensor] = {}
         kl: dict[str, Tensor] = {}
+        seen = [*features]
+
+        def settle(deformation: Deformation) -> None:
+            # What is finer lies in a frame of its own, and so must what its latents are read off.
+            finer = slice(self.decoder.moving)
+            seen[finer] = [moved(part, deformation.back) for part in seen[finer]]
+            image = moved(seen[-1], deformation.back)
+            seen[0] = seen[0] + self.reread(self.decoder.grid.enter(image))
 
         def source(latent: Latent, h: Tensor) -> Tensor:
-            mean, log_scale = latent.posterior(h, features[latent.index])
+            mean, log_scale = latent.posterior(h, seen[latent.index])
             kl[latent.name] = gaussian_kl(mean, log_scale)
             e = torch.randn(mean.shape, generator=generator, device=mean.device)
             scale = widened(log_scale, widening)
@@ -204,7 +236,7 @@ class HVAE(Autoencoder):
                 noise.update(Mixed(e, m + s * mean, s * scale).named(latent))
             return latent.place(h, u)
 
-        raw = self.decoder(context, source)
+        raw = self.decoder(context, source, settle)
         return Inference(noise, raw, kl)
 
     def _z(self, noise: dict[str, Tensor]) -> Source:

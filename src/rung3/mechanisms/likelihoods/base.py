@@ -73,6 +73,18 @@ class Likelihood(ABC, Generic[Params]):
         excess = F.softplus(raw + INITIAL_LOG_SCALE - self.min_log_scale)
         return (self.min_log_scale + excess).clamp_max(MAX_LOG_SCALE)
 
+    def unbounded(self, log_scale: Tensor) -> Tensor:
+        """Return the network's output that `bounded` turns into these log-scales.
+
+        Example:
+            >>> from rung3.mechanisms.likelihoods.gaussian import Gaussian
+            >>> pixels = Gaussian()
+            >>> pixels.bounded(pixels.unbounded(torch.tensor([-3.0, -1.0])))
+            tensor([-3., -1.])
+        """
+        excess = (log_scale - self.min_log_scale).clamp_min(1e-3)
+        return excess + torch.log(-torch.expm1(-excess)) - INITIAL_LOG_SCALE + self.min_log_scale
+
     @abstractmethod
     def outputs(self, channels: int) -> int:
         """Return how many channels a decoder puts out for an image of so many channels."""

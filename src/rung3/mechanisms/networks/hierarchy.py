@@ -11,6 +11,11 @@ The caller says where z comes from: from noise u, from the posterior of that noi
 and s = 1: for latents that are noise themselves nothing is lost by that, because all that follows
 may transform them.
 
+A stage may move the finer ones: its state and the context give a deformation, what the chain puts
+out lies in a frame that is at rest, and the image is that frame deformed (see
+`rung3.mechanisms.networks.deformation`). Features of the image are brought into it for the finer
+latents, which therefore move with the anatomy when a parent moves it.
+
 The stages are described in `rung3.mechanisms.networks.stages`.
 
 Sources: Sonderby et al. 2016 (arXiv 1602.02282); Child 2021 (arXiv 2011.10650); De Sousa Ribeiro
@@ -29,12 +34,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rung3.mechanisms.networks.convolutional import Block, zero
+from rung3.mechanisms.networks.deformation import Deformation, moved
 from rung3.mechanisms.networks.spatial import (
     Shuffle,
     channels_last,
     conv,
     conv_transpose,
+    crop,
     run,
+    shuffle,
     spread,
 )
 from rung3.mechanisms.networks.stages import Grid, Stage
@@ -198,6 +206,29 @@ class BottomUp(nn.Module):
         return h
 
 
+class Motion(nn.Module):
+    """The deformation that a stage's state and the context give; none at the start.
+
+    Its velocities lie on a grid twice as fine as the stage.
+
+    Args:
+        width: Channels of the state.
+        context: Width of the context.
+        axes: Spatial axes of the state.
+    """
+
+    def __init__(self, width: int, context: int, axes: int) -> None:
+        super().__init__()
+        self.film = nn.Linear(context, 2 * width)
+        self.velocity = conv(axes, width, axes * 2**axes, 3, padding=1)
+        zero(self.velocity)
+
+    def forward(self, h: Tensor, context: Tensor) -> Deformation:
+        scale, shift = spread(self.film(context), h).chunk(2, dim=1)
+        velocity = self.velocity(h.relu() * (1 + scale) + shift)
+        return Deformation.of(shuffle(velocity, 2).float())
+
+
 class TopDown(nn.Module):
     """The chain of latents, and what it decodes to, `(n, outputs, ...)`.
 
@@ -208,6 +239,7 @@ class TopDown(nn.Module):
         context: Width of the context.
         learned: Whether the prior's location and scale are functions of the state.
         checkpointing: Whether to compute activations again in the backward pass.
+        moving: Index of the stage whose state moves what the finer stages add; `None` for none.
     """
 
     def __init__(
@@ -218,9 +250,13 @@ class TopDown(nn.Module):
         context: int,
         learned: bool,
         checkpointing: bool = False,
+        moving: int | None = None,
     ) -> None:
         super().__init__()
-        self.grid = grid
+        self.grid, self.moving = grid, moving
+        self.motion = None
+        if moving is not None:
+            self.motion = Motion(stages[moving].width, context, grid.axes)
         axes = grid.axes
         gain = sum(stage.layers for stage in stages if stage.latents) ** -0.5
         numbers = itertools.count(1)
@@ -255,16 +291,36 @@ class TopDown(nn.Module):
         """Return the shape of a layer's latents, without the batch axis."""
         return (latent.channels, *self.grid.sizes[latent.index])
 
-    def forward(self, context: Float[Tensor, "n k"], source: Source) -> Tensor:
+    def forward(
+        self,
+        context: Float[Tensor, "n k"],
+        source: Source,
+        settle: Callable[[Deformation], None] = lambda _: None,
+    ) -> Tensor:
+        """Decode.
+
+        Args:
+            context: The encoded parents.
+            source: Where the latents come from.
+            settle: Called with the deformation, before the finer stages begin.
+        """
         h = channels_last(self.start + spread(self.entry(context), self.start))
         ups: list[Any] = [None, *self.ups]
-        for up, layers in zip(ups, cast(Iterable[Any], self.stages), strict=True):
+        deformation = None
+        coarse_to_fine = cast(Iterable[Any], self.stages)
+        for depth, (up, layers) in enumerate(zip(ups, coarse_to_fine, strict=True)):
             if up is not None:
                 h = up(h.relu())
             for layer in layers:
                 h = layer(h, context, source)
+            if self.motion is not None and self.moving == len(self.stages) - 1 - depth:
+                deformation = self.motion(h, context)
+                settle(deformation)
         scale, shift = spread(self.film(context), h).chunk(2, dim=1)
-        return self.grid.leave(self.out(h.relu() * (1 + scale) + shift)).float()
+        raw = shuffle(self.out(h.relu() * (1 + scale) + shift), self.grid.square).float()
+        if deformation is not None:
+            raw = moved(raw, deformation.there)
+        return crop(raw, self.grid.image.sizes)
 
 
 def _factors(grid: Grid) -> Iterator[tuple[int, ...]]:

@@ -1,0 +1,117 @@
+"""Atlases that parents deform: tissue moves and turns its contrast, noise stays, null is null."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from rung3 import SCM, Binary, Categorical, Continuous, Image, Mask, Rows, fit
+from rung3.mechanisms import DeformedAtlas, Equation, InverseCDF
+from rung3.mechanisms.networks.deformation import flow, moved
+from rung3.testing import check_mechanism
+
+LEVELS = torch.tensor([[0.05, 0.5, 0.9], [0.05, 0.8, 0.3]])
+"""Levels of ground, ring and core, in the first sequence and in the second."""
+
+
+def rings(radius: Tensor, sequence: Tensor, noise: Tensor, size: int = 16) -> Tensor:
+    """Draw a core in a ring; the radius is that of the ring, and the core has half of it."""
+    line = (torch.arange(size) + 0.5) * 2 / size - 1
+    far = (line[:, None] ** 2 + line**2).sqrt()[None]
+    outer, inner = (torch.sigmoid((k * radius[:, None, None] - far) * 20) for k in (1.0, 0.5))
+    shares = torch.stack([1 - outer, outer - inner, inner], 1)
+    image = torch.einsum("nk,nkhw->nhw", LEVELS[sequence], shares)[:, None]
+    return ((image + 0.02 * noise).clamp(0, 1) * 255).round() / 255
+
+
+def sampled(n: int, seed: int) -> tuple[Rows, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    radius = 0.4 + 0.4 * torch.rand(n, generator=generator)
+    sequence = torch.randint(2, (n,), generator=generator)
+    noise = torch.randn(n, 1, 16, 16, generator=generator)
+    image = rings(radius, sequence, noise)
+    return Rows({"radius": radius, "sequence": sequence, "image": image}), noise
+
+
+def fitted() -> SCM:
+    model = SCM(
+        "{radius sequence} -> image",
+        {"radius": Continuous(), "sequence": Binary(), "image": Image(1, 16, 16)},
+        {
+            "radius": Equation("u"),
+            "sequence": InverseCDF(table=[0.5, 0.5]),
+            "image": DeformedAtlas(appearance=["sequence"], kinds=5, spacing=2),
+        },
+    )
+    rows, _ = sampled(400, seed=0)
+    fit(model, rows, only=["image"], epochs=5, batch_size=25, seed=0, progress=False)
+    return model
+
+
+def test_it_moves_tissue_and_turns_its_contrast_while_noise_stays() -> None:
+    model = fitted()
+    rows, noise = sampled(100, seed=1)
+
+    def skill(**do: Tensor) -> float:
+        true = rings(
+            **{name: do.get(name, rows[name]) for name in ("radius", "sequence")}, noise=noise
+        )
+        answer = model.counterfactual(rows, do=do, seed=0)["image"]
+        error, nothing = ((part - true).abs().mean() for part in (answer, rows["image"]))
+        return float(1 - error / nothing)
+
+    other, turned = rows["radius"].flip(0), 1 - rows["sequence"]
+    assert skill(radius=other) > 0.6
+    assert skill(sequence=turned) > 0.6
+    null = model.counterfactual(rows, do={"radius": rows["radius"]}, seed=0)["image"]
+    assert torch.equal(null, rows["image"])
+
+
+@pytest.mark.parametrize(
+    ("image", "likelihood"),
+    [
+        (Image(1, 9, 12), "logistic"),
+        (Image(3, 8, 8), "discretised"),
+        (Image(1, 8, 8, bits=None), "gaussian"),
+        (Image(1, 6, 8, 8), "logistic"),
+    ],
+)
+def test_it_keeps_the_contract_of_mechanisms(image: Image, likelihood: str) -> None:
+    mechanism = DeformedAtlas(appearance=["site"], kinds=3, likelihood=likelihood)
+    check_mechanism(mechanism, image, {"age": Continuous(), "site": Categorical(3)})
+
+
+def test_it_needs_no_cause_of_either_kind() -> None:
+    for parents in ({"age": Continuous()}, {"site": Binary()}):
+        appearance = [name for name in parents if name == "site"]
+        check_mechanism(DeformedAtlas(appearance, kinds=2), Image(1, 8, 8), parents)
+
+
+@pytest.mark.parametrize("sizes", [(16, 20), (8, 10, 12)])
+def test_flows_are_undone_by_those_of_the_opposite_velocity(sizes: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    coarse = [3] * len(sizes)
+    velocity = 0.1 * torch.randn(2, len(sizes), *coarse, generator=generator)
+    mode = "bilinear" if len(sizes) == 2 else "trilinear"
+    velocity = torch.nn.functional.interpolate(velocity, sizes, mode=mode)
+    there, back = flow(velocity), flow(-velocity)
+    inside = (..., *[slice(2, -2)] * len(sizes))
+    assert (there + moved(back, there))[inside].abs().max() < 0.1 * there.abs().max()
+
+
+def test_bad_arguments_are_refused() -> None:
+    image, parents = Image(1, 8, 8), {"age": Continuous(), "scan": Image(1, 8, 8)}
+    for variable in (Continuous(), Mask(2, 8, 8)):
+        with pytest.raises(ValueError, match="x: DeformedAtlas models images"):
+            DeformedAtlas().bind("x", variable, parents)
+    for name in ("site", "scan"):
+        with pytest.raises(ValueError, match=r"expected scalar parents of x, which are \['age'\]"):
+            DeformedAtlas(appearance=[name]).bind(
+                "x", image, {"age": Continuous()} if name == "site" else parents
+            )
+    for arguments in ({"kinds": 1}, {"spacing": 0}, {"kinds": 2.5}):
+        with pytest.raises(ValueError, match="must be a whole number"):
+            DeformedAtlas(**arguments)
+    with pytest.raises(ValueError, match="likelihood='mixture'"):
+        DeformedAtlas(likelihood="mixture")
