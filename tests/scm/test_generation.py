@@ -79,14 +79,16 @@ def test_answers_are_those_of_the_model(model: SCM, rows: Rows, tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_cluster_that_loses_a_machine_loses_no_answer(
-    model: SCM, rows: Rows, tmp_path: Path
+    model: SCM, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     alone = write(model, rows, tmp_path / "alone", shard_rows=5)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-    other = cluster.add_node(num_cpus=2)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    head = {"num_cpus": 1, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    other = cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, log_to_driver=False)
     died = threading.Event()
 
@@ -99,7 +101,7 @@ def test_a_cluster_that_loses_a_machine_loses_no_answer(
     try:
         killer = threading.Thread(target=kill, daemon=True)
         killer.start()
-        many = write(model, rows, tmp_path / "many", shard_rows=5, workers=3, cluster=True)
+        many = write(model, rows, tmp_path / "many", shard_rows=5, workers=2, cluster=True)
         killer.join(60)
     finally:
         ray.shutdown()

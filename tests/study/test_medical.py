@@ -22,7 +22,7 @@ from rung3.data.readers.scans import open_scan
 from rung3.study.check import Check
 from rung3.study.folder import RunFolder
 from rung3.study.preflight import preflight
-from rung3.study.sources import DigitsData
+from rung3.study.sources import DigitsData, MedicalData
 from rung3.study.study import Study
 from rung3.training.fitting import calibrate
 
@@ -164,6 +164,7 @@ def test_a_data_set_is_prepared_on_disk_with_its_subjects_and_splits(
 ) -> None:
     cohorts.mimic_cxr(data_folder / "mimic-cxr")
     study = medical(tmp_path, "mimic-cxr")
+    assert isinstance(study.data, MedicalData)
     for test in ("published", 0.3):
         data = study.data.model_copy(update={"test": test})
         source = data.model_copy(update={"prepared": tmp_path / "prepared"})

@@ -33,6 +33,7 @@ from torch import Tensor
 from rung3.data.cluster import check_ray, spread_on_cluster
 from rung3.data.expressions import Expression, value_of
 from rung3.data.files import DRAFTS, digest, write_text
+from rung3.data.remote import need_local
 from rung3.data.rows import Rows, Values, spell_unknown
 from rung3.data.seeding import base_seed
 from rung3.data.workers import spread
@@ -174,6 +175,7 @@ def generate(
     chosen = _numbers(numbers, rows.n)
     if workers < 1 or (shard_rows is not None and shard_rows < 1):
         raise ValueError(f"workers={workers}, shard_rows={shard_rows}: each must be at least 1")
+    need_local(out, "out")
     if cluster:
         check_ray()
     if form not in get_args(Form):

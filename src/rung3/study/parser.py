@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, mod
 from pydantic import ValidationInfo as Info
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from rung3.data.remote import is_remote
 from rung3.data.spelling import did_you_mean
 
 __all__ = ["FilePath", "Part", "Source", "located", "nearest", "read", "unknown", "validated"]
@@ -204,12 +205,14 @@ class Part(BaseModel):
 
 
 def _resolve(path: Path, info: Info) -> Path:
+    if is_remote(path):
+        return path
     folder = (info.context or {}).get("folder", Path())
     return Path(os.path.normpath(folder.absolute() / path.expanduser()))
 
 
 FilePath = Annotated[Path, AfterValidator(_resolve)]
-"""A path, relative to the study file."""
+"""A path, relative to the study file, or an address."""
 
 
 def nearest(given: object, known: Iterable[str], what: str = "key") -> str:

@@ -17,6 +17,7 @@ from rung3.data.images import pictures
 from rung3.data.inside import File, Inside, is_shards, read_parquet, read_shards
 from rung3.data.precision import held
 from rung3.data.readers.scans import ScanOptions, Scans, is_scan
+from rung3.data.remote import fetched
 from rung3.data.resizing import Fit
 from rung3.data.rows import Rows
 from rung3.data.spelling import did_you_mean
@@ -57,7 +58,8 @@ def table(
     Args:
         path: A `.csv` or `.parquet` file; or shards, whose pictures lie inside: a `.tar` archive
             or a folder of them, in the convention of WebDataset (`rung3.data.inside`), or a folder
-            of Parquet files.
+            of Parquet files. An address such as `s3://bucket/rows.parquet` is fetched first, by
+            fsspec and its driver.
         columns: Which columns to read; by default those of `variables`, else all.
         variables: What the columns are. Names of categories are turned into codes by their
             `labels`, values are checked, and images have the channels, size and bits stated here;
@@ -99,7 +101,7 @@ def unread_table(
     scans: Mapping[str, ScanOptions] | None = None,
 ) -> Unread:
     """Read a table, and leave its images in their files; arguments are those of `table`."""
-    path, variables = Path(path), dict(variables or {})
+    path, variables = fetched(path), dict(variables or {})
     named = [image_column] if isinstance(image_column, str) else list(image_column or ())
     images = [name for name, kind in variables.items() if isinstance(kind, Image)] + named
     frame = _read(path, variables, images)
@@ -154,7 +156,7 @@ def columns_of(path: str | Path) -> list[str]:
     Raises:
         ValueError: If the file is missing, or no table.
     """
-    return [str(name) for name in _read(Path(path), {}).columns]
+    return [str(name) for name in _read(fetched(path), {}).columns]
 
 
 def column(path: str | Path, name: str) -> list[str]:
@@ -163,7 +165,7 @@ def column(path: str | Path, name: str) -> list[str]:
     Raises:
         ValueError: If the file or the column is missing, or a cell is empty.
     """
-    frame = _read(Path(path), {})
+    frame = _read(fetched(path), {})
     if name not in frame:
         raise ValueError(f"{path}: no column {name!r}; it has {list(frame.columns)}")
     values = frame[name]
@@ -193,7 +195,7 @@ def _read(
             return read_parquet([path], images)
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read: {str(error).strip()}") from None
-    raise ValueError(f"{path}: expected a .csv, .parquet or .tar file")
+    raise ValueError(f"{path}: expected a .csv or .parquet file, or a .tar")
 
 
 def _read_csv(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:
