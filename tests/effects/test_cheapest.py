@@ -73,7 +73,7 @@ def test_only_allowed_directions_are_taken() -> None:
 def test_numbers_are_met_to_the_digit_and_prices_decide() -> None:
     model = SCM(x=Equation("u"), m=Equation("2*x + u"), y=Equation("x + m + u"))
     row = {"x": 0.0, "m": 0.0, "y": 0.0}
-    target = {"event": lambda y: y >= 1.5, "seed": 0, "actionable": ["x", "m"]}
+    target: dict[str, Any] = {"event": lambda y: y >= 1.5, "seed": 0, "actionable": ["x", "m"]}
     by_x = recourse(model, row, "y", cost={"x": 1.0, "m": 1.0}, **target)
     assert float(by_x.do["x"]) == pytest.approx(0.5, abs=1e-4)  # x moves m: three for one
     by_m = recourse(model, row, "y", cost={"x": 4.0, "m": 1.0}, **target)
@@ -136,6 +136,12 @@ def test_what_holds_already_costs_nothing() -> None:
 )
 def test_bad_input_is_refused(change: dict[str, Any], message: str) -> None:
     row = {"a": 0, "b": 0, "c": 0, "y": 0}
-    given = {"row": row, "outcome": "y", "event": 1, "actionable": ["a"], "seed": 0} | change
+    defaults: dict[str, Any] = {
+        "row": row,
+        "outcome": "y",
+        "event": 1,
+        "actionable": ["a"],
+        "seed": 0,
+    }
     with pytest.raises(ValueError, match=message):
-        recourse(small(), **given)
+        recourse(small(), **(defaults | change))

@@ -182,7 +182,11 @@ def test_an_image_model_tells_whether_effusion_was_necessary_for_the_verdict() -
     ],
 )
 def test_bad_input_is_refused(change: dict[str, Any], message: str) -> None:
-    given = {"predictor": lambda m: torch.sigmoid(m), "rows": ROW, "do": {"m": {"m": 1.0}}} | change
+    given: dict[str, Any] = {
+        "predictor": lambda m: torch.sigmoid(m),
+        "rows": ROW,
+        "do": {"m": {"m": 1.0}},
+    } | change
     with pytest.raises(ValueError, match=message):
         explain(linear(), **given)
 
@@ -217,6 +221,6 @@ def test_effects_of_fitted_models_rank_as_the_worlds() -> None:
 
 def _agreement(world: SCM, model: SCM, predictor: Any, rows: Rows) -> float:
     """Return the rank correlation of a model's effects with the truth."""
-    options = {"typical": world.sample(500, seed=2), "particles": 4, "seed": 0}
+    options: dict[str, Any] = {"typical": world.sample(500, seed=2), "particles": 4, "seed": 0}
     truth = explain(world, predictor, rows, **options)
     return explain(model, predictor, rows, **options).agreement(truth)

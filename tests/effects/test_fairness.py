@@ -195,7 +195,13 @@ def test_what_no_data_can_tell_is_refused() -> None:
     ],
 )
 def test_bad_input_is_refused(change: dict[str, Any], message: str) -> None:
-    options = {"predictor": score, "protected": "x", "outcome": "y", "n": 50, "seed": 0} | change
+    options: dict[str, Any] = {
+        "predictor": score,
+        "protected": "x",
+        "outcome": "y",
+        "n": 50,
+        "seed": 0,
+    } | change
     with pytest.raises(ValueError, match=message):
         audit(linear(), **options)
 

@@ -293,9 +293,10 @@ def test_sparse_noise_moves_where_it_is_steepest() -> None:
     before: Any = model.abduct(rows)
     answer = model.backtrack(rows, to={"y": 30.0}, moves=1)
     assert answer.noise is not None
-    assert torch.equal(answer.noise["y"], before["y"])
+    moved: Any = answer.noise
+    assert torch.equal(moved["y"], before["y"])
     expected = before["x"] + (30 - rows["y"]) / 6
-    torch.testing.assert_close(answer.noise["x"], expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(moved["x"], expected, atol=1e-4, rtol=1e-4)
     both = model.backtrack(rows, to={"y": 30.0}, moves=2)
     torch.testing.assert_close(both["x"], model.backtrack(rows, to={"y": 30.0})["x"])
     with pytest.raises(ValueError, match="z: no noise"):
@@ -313,7 +314,8 @@ def test_draws_are_of_the_law_given_the_antecedent() -> None:
     slope = torch.tensor([6.0, 0.5]).double()
     along = slope / slope.norm()
     across = torch.tensor([-along[1], along[0]])
-    z = torch.stack([draws.noise[k] for k in "xy"], 1).double()  # type: ignore[arg-type]
+    noise: Any = draws.noise
+    z = torch.stack([noise[k] for k in "xy"], 1).double()
     assert float((z @ along).std()) < 1e-4
     assert float((z @ along).mean()) == pytest.approx(6 / float(slope.norm()), abs=1e-4)
     assert float((z @ across).mean()) == pytest.approx(0, abs=4 * 0.5 / 400**0.5)

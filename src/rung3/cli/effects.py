@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rung3.scm.scm import SCM
     from rung3.study.folder import RunFolder
 
-__all__ = ["effects", "grid_of_run"]
+__all__ = ["complete", "effects", "grid_of_run"]
 
 ROWS = 4
 """Test rows that the grid has unless told otherwise."""
@@ -108,7 +108,7 @@ def grid_of_run(
     model = run.model()
     columns = {f"do({text})": interventions(text.split(";"), model.variables) for text in do}
     test, truth = run.test()
-    wanted = _complete(model, test)[:ROWS] if rows is None else list(rows)
+    wanted = complete(model, test)[:ROWS] if rows is None else list(rows)
     beyond = [row for row in wanted if not 0 <= row < test.n]
     if beyond or not wanted:
         raise ValueError(f"rows: {beyond or 'none'}; the test rows are 0 to {test.n - 1}")
@@ -126,7 +126,7 @@ def grid_of_run(
     )
 
 
-def _complete(model: SCM, rows: Rows) -> list[int]:
+def complete(model: SCM, rows: Rows) -> list[int]:
     """Return the rows in which nothing is missing."""
     import torch
 

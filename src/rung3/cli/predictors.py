@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from rung3.cli.arguments import Out, RunPath, Seed
 from rung3.cli.console import save_picture, say, say_path
+from rung3.cli.effects import complete
 
 if TYPE_CHECKING:
     from rung3.data.rows import Rows
@@ -168,10 +169,5 @@ def _complete(run: RunFolder) -> Rows:
     """Return the test rows in which nothing is missing."""
     import torch
 
-    from rung3.scm.imputation import gaps
-
     rows = run.test()[0]
-    missing = torch.zeros(rows.n, dtype=torch.bool)
-    for mask in gaps(run.model(), rows).values():
-        missing |= mask
-    return rows[~missing]
+    return rows[torch.tensor(complete(run.model(), rows))]

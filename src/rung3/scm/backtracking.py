@@ -298,7 +298,7 @@ def folded(answer: Rows, solutions: int, batched: bool) -> Rows:
     """Give several answers to each row a leading axis of their own."""
 
     def fold(tensor: Tensor) -> Tensor:
-        parts = tensor.unflatten(0, (solutions, -1))
+        parts: Tensor = tensor.unflatten(0, (solutions, -1))
         return parts if batched else parts[:, 0]
 
     return Rows(

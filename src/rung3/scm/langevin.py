@@ -59,7 +59,8 @@ class _State(NamedTuple):
 
     def log_volume(self) -> Tensor:
         """Return `log det(J J^T) / 2`, `(n,)`."""
-        return torch.linalg.slogdet(self.jacobian @ self.jacobian.mT).logabsdet / 2
+        half: Tensor = torch.linalg.slogdet(self.jacobian @ self.jacobian.mT).logabsdet / 2
+        return half
 
 
 def langevin(
@@ -90,8 +91,8 @@ def langevin(
     """
 
     def noise() -> Tensor:
-        kind = {"dtype": start.dtype, "device": start.device}
-        return torch.randn(start.shape, generator=generator, **kind)
+        shape, kind, device = start.shape, start.dtype, start.device
+        return torch.randn(shape, generator=generator, dtype=kind, device=device)
 
     first = nearest(function, start + temperature**0.5 * noise())
     state = _State(first.point, linear(function, first.point)[1])

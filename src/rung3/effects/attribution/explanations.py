@@ -164,8 +164,11 @@ class Explanation:
         """Draw the largest effects, split by way, as a matplotlib figure."""
         from rung3.effects.predictors.drawing import draw_parts
 
-        panels = {one.label: {"total": one.total, **one.parts} for one in self.effects[:SHOWN]}
-        return draw_parts(panels, "change of the prediction", self.images)
+        panels = {
+            one.label: {"total": one.total, **(one.parts if len(one.parts) > 1 else {})}
+            for one in self.effects[:SHOWN]
+        }
+        return draw_parts(panels, "change of the prediction", self.images, shared=True)
 
 
 @in_own_precision
@@ -340,7 +343,8 @@ def _ways_at_once(
     def value(team: frozenset[str]) -> Tensor:
         route = Within(frozenset(mediators), team)
         output: Tensor = worlds.value(formulas(route))
-        return output.double().unflatten(0, (particles, rows.n))
+        shaped: Tensor = output.double().unflatten(0, (particles, rows.n))
+        return shaped
 
     total = value(frozenset(players)) - value(frozenset())
     shares = shapley(players, value, seed)[0] if len(players) > 1 else dict.fromkeys(players, total)

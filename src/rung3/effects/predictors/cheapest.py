@@ -146,7 +146,8 @@ def recourse(
     model.graph.names([outcome])
     base = base_seed(seed, "recourse")
     if predictor is None:
-        goal, ends = _event_goal(model, outcome, event), (outcome,)
+        goal = _event_goal(model, outcome, event)
+        ends: tuple[str, ...] = (outcome,)
     else:
         wanted = None if callable(event) and not isinstance(event, Tensor) else event
         made = Predictor.of(

@@ -41,6 +41,7 @@ def draw_parts(
     panels: Mapping[str, Mapping[str, Estimate[Tensor]]],
     unit: str,
     images: Mapping[str, Tensor] = MappingProxyType({}),
+    shared: bool = False,
 ) -> Figure:
     """Draw a panel of bars for each of several sets of estimates.
 
@@ -48,6 +49,7 @@ def draw_parts(
         panels: Estimates by name, by the title of their panel.
         unit: What the axis says.
         images: Images above, `(C, H, W)` each, by title.
+        shared: Whether all panels have one axis, as they have one unit.
     """
     heights = [HEAD + LINE * len(panel) + FOOT for panel in panels.values()]
     band = HEAD + IMAGE if images else 0.0
@@ -61,6 +63,11 @@ def draw_parts(
         axes = sheet.axes(NAMES, top + HEAD, WIDTH, height - HEAD - FOOT)
         bars(axes, panel, title, unit)
         top += height
+    if shared:
+        drawn = sheet.figure.axes[len(images) :]
+        low, high = (f(axes.get_xlim()[k] for axes in drawn) for k, f in enumerate((min, max)))
+        for axes in drawn:
+            axes.set_xlim(low, high)
     return sheet.figure
 
 

@@ -29,6 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -208,31 +209,13 @@ def audit(
     if not again:
         again = refits_of(model, refits, names=question.learned(model, given is None), seed=base)
     others = [_Answer(question, one, given, n, particles, base) for one in again]
-    scale = None if peers else model
-
-    def whole(pick: Callable[[_Answer], Estimate[Tensor]]) -> Estimate[Tensor]:
-        own = replace(pick(answer), learned=bool(model.fitted))
-        return widened(own, [pick(one).effect for one in others], scale)
-
-    parts = {}
-    for name in question.subjects:
-        found = {
-            part: whole(lambda one, name=name, part=part: one.part(name, part, level))
-            for part in PARTS
-        }
-        along = {
-            path: whole(lambda one, name=name, path=path: one.along(name, path, level))
-            for path in question.paths
-            if path.split("->")[-1].strip() == name
-        }
-        parts[name] = Disparity(**found, paths=along)
-    flips = None if not question.decides else whole(lambda one: one.flips(level))
+    answers = _Answers(answer, others, None if peers else model)
     return Audit(
         protected=protected,
         groups=question.labels,
         counts=(int(answer.low.sum()), int(answer.high.sum())),
-        parts=parts,
-        flips=flips,
+        parts={name: answers.disparity(name, level) for name in question.subjects},
+        flips=answers.whole(partial(_Answer.flips, level=level)) if question.decides else None,
         flip_bounds=answer.flip_bounds() if question.decides else None,
         assumptions=question.assumptions(model),
     )
@@ -280,7 +263,7 @@ class _Question:
         self._refuse_unidentified(model)
 
     def _is_event(self, value: Tensor) -> Tensor:
-        return (value == self.event).double()
+        return torch.eq(value, -1 if self.event is None else self.event).double()
 
     def extended(self, model: SCM) -> SCM:
         """Give the model with what is audited as variables, of which numbers are compared."""
@@ -477,6 +460,39 @@ class _Answer:
 
     def _both(self) -> Rows:
         return self.plain[self.low | self.high]
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """The numbers of the model, and those of models that were learned again.
+
+    Attributes:
+        own: Of the model.
+        others: Of the others.
+        scale: The model, if the others were fitted to rows drawn anew; `None` for peers.
+    """
+
+    own: _Answer
+    others: Sequence[_Answer]
+    scale: SCM | None
+
+    def whole(self, pick: Callable[[_Answer], Estimate[Tensor]]) -> Estimate[Tensor]:
+        """Return an estimate whose interval holds the rows and the learning."""
+        own = replace(pick(self.own), learned=bool(self.own.model.fitted))
+        return widened(own, [pick(one).effect for one in self.others], self.scale)
+
+    def disparity(self, subject: str, level: float) -> Disparity:
+        """Return the parts of a disparity."""
+        parts = {
+            part: self.whole(partial(_Answer.part, subject=subject, part=part, level=level))
+            for part in PARTS
+        }
+        along = {
+            path: self.whole(partial(_Answer.along, subject=subject, path=path, level=level))
+            for path in self.own.question.paths
+            if path.split("->")[-1].strip() == subject
+        }
+        return Disparity(**parts, paths=along)
 
 
 def difference(a: Estimate[Tensor], b: Estimate[Tensor]) -> Estimate[Tensor]:
