@@ -36,6 +36,8 @@ def trainings(model: SCM, history: Mapping[str, Any]) -> dict[str, dict[str, Any
         curves = history.get(name, {})
         curves = curves if isinstance(curves, Mapping) else {"training": list(curves)}
         losses = curves.get("validation") or curves.get("training") or []
+        if record.get("patience") is not None:  # the weights are those of the best epoch so far
+            losses = list(accumulate(losses, min))
         epochs = max(record["epochs"], len(losses))
         size = min(record["batch_size"], record["rows"])
         records[name] = {
