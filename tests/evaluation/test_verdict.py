@@ -12,6 +12,7 @@ import torch
 
 from rung3 import SCM, Image, evaluate, fit
 from rung3.evaluation import Oracles, Report
+from rung3.evaluation.evidence import trainings
 from rung3.evaluation.verdict import LEAST_STEPS_IMAGE, Verdict, judge
 from rung3.mechanisms import VAE
 
@@ -106,6 +107,19 @@ def test_a_mechanism_that_begins_well_is_not_blamed_for_chance(losses):
     assert finding(metrics, "learned").mark == "yes"
     metrics["training"]["age"]["losses"] = [100 * loss for loss in losses]
     assert finding(metrics, "learned").mark == "partly"
+
+
+def test_a_training_that_keeps_its_best_epoch_is_not_blamed_for_the_rest():
+    model = SCM("a")
+    record = {"epochs": 8, "batch_size": 10, "rows": 100}
+    history = {"a": {"training": FALLING, "validation": RISING}}
+    model.fitted = {"a": record}
+    assert trainings(model, history)["a"]["losses"] == RISING
+    model.fitted = {"a": record | {"patience": 4}}
+    metrics = good()
+    metrics["training"]["age"] = trainings(model, history)["a"]
+    assert metrics["training"]["age"]["losses"] == [9.0, 4.0, 2.0, 1.5, 1.5, 1.5, 1.5, 1.5]
+    assert finding(metrics, "learned").mark == "yes"
 
 
 def test_a_collapsed_model_has_not_learned():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,6 +41,8 @@ def trainings(model: SCM, history: Mapping[str, Any]) -> dict[str, dict[str, Any
         curves = history.get(name, {})
         curves = curves if isinstance(curves, Mapping) else {"training": list(curves)}
         losses = curves.get("validation") or curves.get("training") or []
+        if record.get("patience") is not None:  # the weights are those of the best epoch so far
+            losses = list(accumulate(losses, min))
         epochs = max(record["epochs"], len(losses))
         size = min(record["batch_size"], record["rows"])
         records[name] = {

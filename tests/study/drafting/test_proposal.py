@@ -12,7 +12,7 @@ from PIL import Image as Pictures
 from rung3 import Image
 from rung3.evaluation.verdict import LEAST_STEPS_IMAGE
 from rung3.study.drafting.pictures import look_at
-from rung3.study.drafting.sizes import GOOD_STEPS, MOST_STEPS, side_that_fits, size_picture
+from rung3.study.drafting.sizes import LARGE, SMALL, side_that_fits, size_picture
 from rung3.study.study import Study
 
 
@@ -84,6 +84,16 @@ def test_a_table_without_images_passes_check_too(tmp_path, monkeypatch):
     assert "warning" not in checked.output
 
 
+def test_rows_held_out_end_a_training_where_there_are_enough_of_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    for rows, patience in ((100, None), (400, 40)):
+        lines = [f"{a:.2f},{b:.2f}" for a, b in draw.normal(size=(rows, 2))]
+        (tmp_path / "p.csv").write_text("\n".join(["a,b", *lines]))
+        assert call("init", "p.csv", "--graph", "a -> b", "--overwrite").exit_code == 0
+        assert Study.load("p.yaml").training.patience == patience
+
+
 @pytest.mark.parametrize(
     ("words", "match"),
     [
@@ -128,9 +138,9 @@ def test_pictures_are_read_at_a_size_that_fits_all(tmp_path):
 def test_the_training_fits_the_minutes_but_is_never_too_short():
     image = Image(1, 12, 12)
     short, long = (size_picture(image, 200, minutes) for minutes in (0.001, 60.0))
-    assert LEAST_STEPS_IMAGE < GOOD_STEPS <= short.steps < GOOD_STEPS + 10
-    assert MOST_STEPS <= long.steps < MOST_STEPS + 10
-    assert size_picture(image, 5_000, 1.0).latent > short.latent
+    assert LEAST_STEPS_IMAGE < SMALL.least <= short.steps < SMALL.least + 10
+    assert SMALL.most <= long.steps < SMALL.most + 10
+    assert (short.network, size_picture(image, 5_000, 1.0).network) == (SMALL, LARGE)
 
 
 def test_pictures_are_made_smaller_where_the_machine_is_too_slow_for_them():

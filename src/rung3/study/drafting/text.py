@@ -16,6 +16,12 @@ from rung3.study.drafting.source import Source
 
 __all__ = ["study_text"]
 
+LEAST_HELD = 10
+"""Rows held out, from which on they say when training has gone on for too long."""
+
+PATIENCE = 0.2
+"""Share of the epochs for which the loss on rows held out may not fall."""
+
 MOST_ASKED = 400
 """Test rows that are asked: enough for intervals of a few per cent."""
 
@@ -64,7 +70,7 @@ def study_text(
         *_variables(columns, chosen),
         "",
         *_mechanisms(chosen, sizes),
-        *_training(sizes, numbers),
+        *_training(sizes, numbers, round(len(table.frame) * (1 - shares[0]) * shares[1])),
         "",
         *_evaluation(chosen, graph, sizes, round(len(table.frame) * shares[0])),
     ]
@@ -111,7 +117,9 @@ def _mechanisms(chosen: Mapping[str, Column], sizes: Mapping[str, Sizes]) -> Ite
         if column.mechanism
     ]
     for name, size in sizes.items():
-        fields: dict[str, Any] = {"kind": "VAE", "latent": size.latent}
+        network = size.network
+        fields: dict[str, Any] = {"kind": "VAE", "latent": network.latent}
+        fields |= {"width": network.width, "depth": network.depth}
         if chosen[name].fields.get("bits", 8) is None:
             fields["likelihood"] = "gaussian"
         lines.append(
@@ -123,18 +131,27 @@ def _mechanisms(chosen: Mapping[str, Column], sizes: Mapping[str, Sizes]) -> Ite
         yield ""
 
 
-def _training(sizes: Mapping[str, Sizes], numbers: tuple[int, int]) -> Iterator[str]:
+def _training(sizes: Mapping[str, Sizes], numbers: tuple[int, int], held: int) -> Iterator[str]:
+    watched = held >= LEAST_HELD
     yield "training:"
     yield f"  epochs: {numbers[0]}"
     yield f"  batch_size: {numbers[1]}"
+    if watched:
+        yield f"  patience: {_patience(numbers[0])} # epochs without a better fit of rows held out;"
+        yield "  # the weights are those of the best epoch"
     if sizes:
         yield "  mechanisms:"
     for name, size in sizes.items():
         options = {"epochs": size.epochs, "batch_size": size.batch}
+        options |= {"patience": _patience(size.epochs)} if watched else {}
         yield (
             f"    {_inline(name)}: {_inline(options)} # {size.steps:,} steps, about "
             f"{max(1, round(size.minutes))} min on this machine"
         )
+
+
+def _patience(epochs: int) -> int:
+    return max(5, round(PATIENCE * epochs))
 
 
 def _evaluation(
