@@ -123,8 +123,8 @@ def evaluate(folder: Path) -> int:
     from rung3.training.oracles.oracles import fit_oracles
 
     splits, model = Study.load(folder / "study.yaml").splits(), load(folder / "model")
-    oracles = fit_oracles(model, splits.train[:4_000], epochs=1, progress=False)
-    n = min(256, splits.test.n)
+    oracles = fit_oracles(model, splits.train[:1_024], epochs=1, progress=False)
+    n = min(128, splits.test.n)
     examine(model, splits.test, None, splits.train, oracles=oracles, n=n, progress=False)
     return n
 

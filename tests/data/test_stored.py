@@ -186,7 +186,7 @@ def test_fit_and_evaluate_give_the_same_and_never_read_all_images(
         report = evaluate(model, rows[60:], train=rows[:60], bootstrap=0, **quick)
         return history.training, report.metrics["effectiveness"]
 
-    monkeypatch.setattr("rung3.evaluation.evidence.AT_ONCE", 8)
+    monkeypatch.setattr("rung3.data.stored.BLOCK", 8 * 8 * 8 * 4)
     monkeypatch.setattr("rung3.training.oracles.oracles.BATCH", 8)
     expected = figures(plain)
     most, read = 0, Stored.floats
@@ -197,8 +197,6 @@ def test_fit_and_evaluate_give_the_same_and_never_read_all_images(
         most = max(most, len(chosen))
         return chosen
 
-    for module in ("rung3.data.files", "rung3.data.stored"):
-        monkeypatch.setattr(f"{module}.blocks", lambda column, size=8: blocks(column, 8))
     monkeypatch.setattr(Stored, "floats", floats)
     assert figures(rows) == expected
     assert 0 < most < 16

@@ -86,6 +86,7 @@ def test_a_cluster_that_loses_a_machine_loses_no_answer(
 
     alone = write(model, rows, tmp_path / "alone", shard_rows=5)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else a busy machine never starts them
     head = {"num_cpus": 1, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     other = cluster.add_node(num_cpus=1)

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-__all__ = ["Held", "Source", "Stored", "blocks", "moved", "pick", "storage_type"]
+__all__ = ["Held", "Source", "Stored", "blocks", "moved", "pick", "rows_at_once", "storage_type"]
 
 Array = np.ndarray[Any, Any]
 
-AT_ONCE = 1024
-"""Rows of a block, where a column is gone through: 37 MiB of floats for images of 96x96."""
+BLOCK = 2**25
+"""Bytes of the floats of a block, where a column is gone through."""
 
 FLOATS: dict[torch.dtype, type[Any]] = {torch.float32: np.float32, torch.float64: np.float64}
 
@@ -177,7 +177,12 @@ class Stored(Tensor):
         return func(*tree_map(_plain, tuple(args)), **tree_map(_plain, kwargs or {}))
 
 
-def blocks(column: Tensor, size: int = AT_ONCE) -> Iterator[Tensor]:
+def rows_at_once(column: Tensor) -> int:
+    """Return of how many rows the floats take some 32 MiB, one at least."""
+    return max(1, BLOCK // max(1, column.nbytes // max(1, len(column))))
+
+
+def blocks(column: Tensor, size: int | None = None) -> Iterator[Tensor]:
     """Yield a column block by block, as floats; one that is no `Stored` as it is.
 
     Example:
@@ -188,8 +193,9 @@ def blocks(column: Tensor, size: int = AT_ONCE) -> Iterator[Tensor]:
     if not isinstance(column, Stored):
         yield column
         return
-    for start in range(0, len(column), size):
-        yield column.floats(slice(start, start + size))
+    step = size or rows_at_once(column)
+    for start in range(0, len(column), step):
+        yield column.floats(slice(start, start + step))
 
 
 def pick(column: Tensor, index: Any) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from rung3.data.distances import distance, unit
 from rung3.data.rows import Rows
 from rung3.data.seeding import stream
+from rung3.data.stored import rows_at_once
 from rung3.data.variables import Continuous, Image
 from rung3.evaluation.positivity import Positivity, positivity
 from rung3.scm.query import outcomes
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from rung3.scm.scm import SCM
 
 __all__ = ["between_rows", "supports", "trainings"]
-
-AT_ONCE = 1024
-"""Rows at once, where each is compared with another."""
 
 
 def trainings(model: SCM, history: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -61,8 +59,9 @@ def between_rows(model: SCM, rows: Rows, seed: int) -> dict[str, dict[str, Any]]
     values = {}
     for name in outcomes(model):
         variable = model.variables[name]
-        pairs = zip(order.split(AT_ONCE), torch.arange(rows.n).split(AT_ONCE), strict=True)
         value = rows[name]
+        size = rows_at_once(value)
+        pairs = zip(order.split(size), torch.arange(rows.n).split(size), strict=True)
         apart = torch.cat([distance(variable, value[at], value[other]) for other, at in pairs])
         image = isinstance(variable, Image)
         values[name] = {"apart": float(apart.mean()), "unit": unit(variable), "image": image}

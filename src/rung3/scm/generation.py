@@ -173,15 +173,7 @@ def generate(
     if not rows.batched:
         raise ValueError("expected a batch of rows, got one; give it a first axis")
     chosen = _numbers(numbers, rows.n)
-    if workers < 1 or (shard_rows is not None and shard_rows < 1):
-        raise ValueError(f"workers={workers}, shard_rows={shard_rows}: each must be at least 1")
-    need_local(out, "out")
-    if cluster:
-        check_ray()
-    if form not in get_args(Form):
-        raise ValueError(f"form={form!r}: expected one of {', '.join(get_args(Form))}")
-    if form == "tar" and (split := [name for name in model.variables if "/" in name]):
-        raise ValueError(f"{split[0]}: members of archives are named by variables, without '/'")
+    _check_options(model, out, shard_rows, form, workers, cluster)
     size = shard_rows or _shard_rows(model)
     settings, targets = _interventions(model, do, rows.n)
     texts = {name: _text(name, value, settings, targets) for name, value in do.items()}
@@ -200,11 +192,7 @@ def generate(
             written = _run(model, parts, query, folder, workers, len(missing))
         for k, name in _shown(written, len(missing), progress):
             names[k] = folder / name
-    if lacking := [k for k, path in names.items() if not path.is_file()]:
-        raise OSError(
-            f"shard {min(lacking)} was written on another machine, and is not in {folder} here: "
-            "the folder must lie where all machines see it"
-        )
+    _check_seen(names)
     return [names[k] for k in sorted(names)]
 
 
@@ -232,6 +220,31 @@ def generated(out: str | Path) -> Iterator[pa.Table]:
 
 
 # What is asked -----------------------------------------------------------------------------------
+
+
+def _check_options(
+    model: SCM, out: str | Path, shard_rows: int | None, form: Form, workers: int, cluster: bool
+) -> None:
+    """Refuse options that cannot be met, before anything is written."""
+    if workers < 1 or (shard_rows is not None and shard_rows < 1):
+        raise ValueError(f"workers={workers}, shard_rows={shard_rows}: each must be at least 1")
+    if form not in get_args(Form):
+        raise ValueError(f"form={form!r}: expected one of {', '.join(get_args(Form))}")
+    if form == "tar" and (split := [name for name in model.variables if "/" in name]):
+        raise ValueError(f"{split[0]}: members of archives are named by variables, without '/'")
+    need_local(out, "out")
+    if cluster:
+        check_ray()
+
+
+def _check_seen(shards: Mapping[int, Path]) -> None:
+    """Refuse shards that another machine wrote where this one does not see them."""
+    lacking = [k for k, path in shards.items() if not path.is_file()]
+    if lacking:
+        raise OSError(
+            f"shard {min(lacking)} was written on another machine, and is not here, in "
+            f"{shards[min(lacking)].parent}: the folder must lie where all machines see it"
+        )
 
 
 def _numbers(numbers: Sequence[int] | None, n: int) -> Sequence[int]:
