@@ -665,7 +665,7 @@ class Mask(Image):
         Raises:
             ValueError: If there is no such kind.
         """
-        known = self.labels or tuple(range(self.classes))
+        known: tuple[Any, ...] = self.labels or tuple(range(self.classes))
         if kind not in known and kind not in range(self.classes):
             raise ValueError(f"{kind!r}: no kind of this mask; expected one of {known}")
         code = self.labels.index(kind) if isinstance(kind, str) else kind

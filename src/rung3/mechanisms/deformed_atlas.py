@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -253,9 +253,3 @@ class DeformedAtlas(Mechanism):
         anatomy = moved(kinds, deformation.back)
         residual = value - self._drawn(anatomy, parents)
         return repeat_noise({"anatomy": anatomy, "residual": residual}, particles)
-
-    def tissues(self, value: Tensor, parents: Parents) -> Tensor:
-        """Return how probable each kind is in each pixel of images, `(n, kinds, ...)`."""
-        deformation = self.deformation(parents, len(value))
-        kinds: Any = self._joint(value, parents, deformation).softmax(1)
-        return kinds  # type: ignore[no-any-return]

@@ -56,7 +56,7 @@ def flow(velocity: Float[Tensor, "n a *sizes"]) -> Float[Tensor, "n a *sizes"]:
         >>> bool((there + moved(back, there)).abs()[..., 4:-4, 4:-4].max() < 0.01)
         True
     """
-    displacement = velocity / 2**DOUBLINGS
+    displacement: Tensor = velocity / 2**DOUBLINGS
     for _ in range(DOUBLINGS):
         displacement = displacement + _moved(displacement, displacement, "bilinear")
     return displacement
