@@ -227,7 +227,9 @@ def doubt(name: str, kind: Variable) -> str:
 def doubt_number(name: str, values: Any) -> str:
     """Return what to do if a column of 0.0 and 1.0 is of no and yes; empty where it is not one."""
     array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
-    if array.ndim != 1 or set(np.unique(array[~_missing(values)]).tolist()) != {0.0, 1.0}:
+    present = array[~_missing(values)] if array.ndim == 1 else array[:0]
+    zeros, ones = present == 0, present == 1
+    if not (zeros.any() and ones.any() and (zeros | ones).all()):
         return ""
     return (
         f"{name}: its 0.0 and 1.0 are taken for a number; if they are no and yes, declare "
