@@ -18,7 +18,7 @@ from rung3.study import RunFolder, Study, run_study
 from rung3.study.packaged import study_file
 
 MODELS = {
-    "digits": ("small-digits", "drawn digits: thickness -> intensity; all of it -> image, an HVAE"),
+    "digits": ("small-digits", "drawn digits, by thickness, intensity and digit: a small HVAE"),
 }
 """Study and title of each model."""
 

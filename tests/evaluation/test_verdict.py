@@ -111,7 +111,7 @@ def test_a_mechanism_that_begins_well_is_not_blamed_for_chance(losses):
 
 def test_a_training_that_keeps_its_best_epoch_is_not_blamed_for_the_rest():
     model = SCM("a")
-    record = {"epochs": 8, "batch_size": 10, "rows": 100}
+    record = {"epochs": 8, "batch_size": 10, "rows": 200}
     history = {"a": {"training": FALLING, "validation": RISING}}
     model.fitted = {"a": record}
     assert trainings(model, history)["a"]["losses"] == RISING
