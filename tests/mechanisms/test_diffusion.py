@@ -232,8 +232,10 @@ def test_a_code_tells_what_it_is_worth() -> None:
     mechanism = FlowMatching(hidden=(16, 1), latent=1, beta=0.1, steps=3)
     model = SCM("x", mechanisms={"x": mechanism})
     fit(model, {"x": x}, epochs=10, batch_size=16, lr=1e-2, ema=0.95, progress=False)
-    again = model.counterfactual({"x": x}, do={}, abducted="latent", seed=0)["x"]
-    assert float((again.sign() == x.sign()).float().mean()) > 0.95
+    fitted = model.mechanisms["x"].for_query(abducted="latent")
+    with torch.no_grad():
+        again = fitted.predict(fitted.abduct(x, {}, generator=torch.Generator().manual_seed(0)), {})
+    assert float((again.sign() == x.sign()).float().mean()) > 0.9
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -33,17 +33,14 @@ by draws at times of evenly spread l:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from rung3.mechanisms.base import Parents
-from rung3.mechanisms.inversion import Solver
-from rung3.mechanisms.networks.unet import UNetOptions
-from rung3.mechanisms.path import Abducted, Mix, Path
+from rung3.mechanisms.path import Mix, Path
 
 __all__ = ["Diffusion", "Layers"]
 
@@ -56,12 +53,16 @@ MOST_LOG_SNR = 2 * math.log(1000)
 LEAST_LOG_SNR = -10.0
 """Of the layer before pure noise: the step between them is worth 1 / 40,000 nats a number."""
 
+DRAWS = 32
+"""Draws that estimate a bound where nothing is said: one in each 0.74 of log SNR."""
+
 
 class Layers(NamedTuple):
     """The negative evidence bound of a hierarchical VAE by layer, each term in nats.
 
     Attributes:
-        reconstruction: `-log p(x | z_1)`, `(n,)`, with the change of units to the variable's own.
+        reconstruction: `-log p(x | z_1)`, `(n,)`, in the variable's own units, and the divergence
+            of a code from its prior.
         prior: `KL(q(z_T | x) || p(z_T))`, `(n,)`: 0.
         divergences: `KL_t` of t = 2, ..., T, `(T - 1, n)`.
     """
@@ -86,7 +87,8 @@ class Diffusion(Path):
             some, such as 0.1.
         guidance: Weight of the parents that changed, or of both groups,
             `{"changed": 2.5, "rest": 1}`; a query may have others, `guidance=`.
-        draws: Draws that estimate the bound of the log-probability, each at a noise level.
+        draws: Draws that estimate the bound of the log-probability, each at a noise level; 32 if
+            not given.
         hidden: Of numbers and vectors: width and number of hidden layers.
         network: Of images: `"small"`, `"medium"` or `"large"`, or the fields of
             `rung3.mechanisms.networks.unet.UNetOptions`.
@@ -114,34 +116,6 @@ class Diffusion(Path):
     assumption: str = "the map from noise to value along which a diffusion flows, of all such maps"
     reach: ClassVar[float] = -QUARTER
 
-    def __init__(
-        self,
-        steps: int = 20,
-        drop: float = 0.0,
-        guidance: float | Mapping[str, float] = 1.0,
-        draws: int = 32,
-        hidden: tuple[int, int] = (128, 3),
-        network: str | UNetOptions | Mapping[str, Any] = "medium",
-        checkpointing: bool = False,
-        solver: Solver = "heun",
-        latent: int = 0,
-        beta: float = 1.0,
-        abducted: Abducted = "both",
-    ) -> None:
-        super().__init__(
-            steps,
-            drop,
-            guidance,
-            draws,
-            hidden,
-            network,
-            checkpointing,
-            solver,
-            latent,
-            beta,
-            abducted,
-        )
-
     def mix(self, t: float | Tensor) -> Mix:
         """Return the point of the quarter circle: `a = sin(pi t / 2)` and `s = cos(pi t / 2)`."""
         angle = QUARTER * torch.as_tensor(t)
@@ -153,18 +127,18 @@ class Diffusion(Path):
 
         It is a log-probability of levels where pixels are stored as such.
         """
-        assert self.draws is not None
+        draws = self.draws or DRAWS
         x, slope, code, kl = self._standard(value, parents)
         context = self.field.conditioning.context(parents, len(x), code=code)
         span, low = MOST_LOG_SNR - LEAST_LOG_SNR, LEAST_LOG_SNR
         rest = torch.zeros_like(slope)
-        for k in range(self.draws):
-            log_snr = low + span * (k + torch.rand(len(x), device=x.device)) / self.draws
+        for k in range(draws):
+            log_snr = low + span * (k + torch.rand(len(x), device=x.device)) / draws
             t = (log_snr / 2).exp().atan() / QUARTER
             u = torch.randn_like(x)
             v, predicted = self._circular(x, u, t, context)
             excess = _total(predicted.square() - 2 * v * predicted)
-            rest = rest + log_snr.sigmoid() * excess * span / self.draws
+            rest = rest + log_snr.sigmoid() * excess * span / draws
         divergences = self._if_normal(x) + rest / 2 + self._first(x, context)
         return slope - kl - self.log_levels() - self._reconstruction(x) - divergences
 

@@ -112,7 +112,7 @@ class FlowMatching(Path):
         checkpointing: bool = False,
         solver: Solver = "heun",
         latent: int = 0,
-        beta: float = 1.0,
+        beta: float = 0.1,
         abducted: Abducted = "both",
     ) -> None:
         super().__init__(

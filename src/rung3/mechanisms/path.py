@@ -119,17 +119,17 @@ class Path(Mechanism):
 
     def __init__(
         self,
-        steps: int,
-        drop: float,
-        guidance: float | Mapping[str, float],
-        draws: int | None,
-        hidden: tuple[int, int],
-        network: str | UNetOptions | Mapping[str, Any],
-        checkpointing: bool,
-        solver: Solver,
-        latent: int,
-        beta: float,
-        abducted: Abducted,
+        steps: int = 20,
+        drop: float = 0.0,
+        guidance: float | Mapping[str, float] = 1.0,
+        draws: int | None = None,
+        hidden: tuple[int, int] = (128, 3),
+        network: str | UNetOptions | Mapping[str, Any] = "medium",
+        checkpointing: bool = False,
+        solver: Solver = "heun",
+        latent: int = 0,
+        beta: float = 0.1,
+        abducted: Abducted = "both",
     ) -> None:
         super().__init__()
         self.steps = steps
