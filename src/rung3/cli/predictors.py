@@ -17,6 +17,7 @@ from rung3.cli.effects import complete
 
 if TYPE_CHECKING:
     from rung3.data.rows import Rows
+    from rung3.scm.scm import SCM
     from rung3.study.folder import RunFolder
 
 __all__ = ["audit", "explain", "load_predictor"]
@@ -102,13 +103,14 @@ def audit(
 
     function = load_predictor(predictor)
     run = RunFolder(folder)
+    model = run.model()
     found = audited(
-        run.model(),
+        model,
         function,
         protected,
         outcome,
         rows=_complete(run),
-        groups=_pair(groups),
+        groups=_pair(model, protected, groups),
         paths=path or (),
         inputs=_inputs(inputs),
         seed=seed,
@@ -155,14 +157,17 @@ def _inputs(names: list[str] | None) -> str | list[str] | None:
     return names[0] if names and len(names) == 1 else names
 
 
-def _pair(groups: str | None) -> tuple[str, str] | None:
-    """Return two values from text such as `a,b`."""
+def _pair(model: SCM, name: str, groups: str | None) -> tuple[Any, Any] | None:
+    """Return two values of a variable from text such as `a,b`."""
+    from rung3.data.expressions import interventions
+
     if groups is None:
         return None
-    values = [part.strip() for part in groups.split(",")]
-    if len(values) != 2:
+    texts = [part.strip() for part in groups.split(",")]
+    if len(texts) != 2:
         raise ValueError(f"--groups: expected two values such as a,b, got {groups!r}")
-    return values[0], values[1]
+    low, high = (interventions([f"{name}={text}"], model.variables)[name] for text in texts)
+    return low, high
 
 
 def _complete(run: RunFolder) -> Rows:

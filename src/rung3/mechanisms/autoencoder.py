@@ -91,7 +91,7 @@ class LatentMediator(Protocol):
         """Return the latents z that this noise gives under these parents, each `(n, ...)`."""
 
     def outcome(self, latents: Mapping[str, Tensor], parents: Parents) -> Tensor:
-        """Return `g(pa, z)` under latents and parents, `(n, *shape)`: the mean, without eps."""
+        """Return `g(pa, z)` under latents and parents, `(n, *shape)`; without eps, the mean."""
 
 
 class Inference(NamedTuple):

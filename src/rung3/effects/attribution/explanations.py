@@ -202,7 +202,8 @@ def explain(
             set to two usual values.
         inputs: The variables that the predictor reads, as of `with_predictor`.
         outcome: The variable that it predicts.
-        event: The class whose probability is explained, of several.
+        event: The class whose probability is explained, of several; by default the one that the
+            rows are decided for most often.
         decide: A function from its outputs to decisions, as of `with_predictor`.
         actionable: Variables that may be set to flip the decision; all scalar causes if not given.
         at_most: How many of them at once; two of numbers, one if an image must be decoded.
@@ -235,6 +236,8 @@ def explain(
     given = model.read(rows).batch
     model.check_given(given)
     made.check(given)
+    if event is None:
+        made = made.about(given)
     usual = model.sample(USUAL, seed=base) if typical is None else model.read(typical).batch[:USUAL]
     settings = _settings(made.attach(model), usual, do)
     again = list(peers) or refits_of(model, refits, seed=base)

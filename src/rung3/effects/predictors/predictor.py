@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NoReturn
 
 import torch
@@ -224,6 +224,13 @@ class Predictor:
     ) -> SCM:
         """Give the model with the predictor as one more variable."""
         return model.extend(Prediction(model, self, name, variable))
+
+    def about(self, rows: Mapping[str, Tensor]) -> Predictor:
+        """Return the predictor whose event, of three classes or more, is what it decides for."""
+        outputs = self.outputs(rows)
+        if outputs.ndim == 1 or outputs.shape[1] < 3:
+            return self
+        return replace(self, event=int(outputs.argmax(1).mode().values))
 
     def decides(self, code: int) -> Predictor:
         """Return the predictor of whether this one decides for a class, 0 or 1."""
