@@ -12,8 +12,9 @@ from scipy import optimize, stats
 
 from rung3 import SCM, Binary, Categorical, Continuous, Image, worlds
 from rung3.effects import with_predictor
-from rung3.mechanisms import VAE, Equation, Flow, GumbelMax
+from rung3.mechanisms import HVAE, Equation, Flow, GumbelMax, Stage
 from rung3.scm.langevin import langevin
+from rung3.scm.nearest import linear as linear_form
 from rung3.scm.nearest import nearest
 from rung3.scm.normal_scores import NormalScore
 from rung3.training import fit
@@ -384,17 +385,30 @@ def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
         linear().backtrack({"x": 1.0, "y": 3.0, "z": 2.0, "a": 0.0}, to={"y": 1.0}, **options)
 
 
-def test_a_predictor_of_an_image_is_an_antecedent_too() -> None:
+def test_a_predictor_of_an_image_is_an_antecedent_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = (Stage(8, 4, latents=2), Stage(4, 8, latents=2))
     model = SCM(
         "t -> scan",
-        {"scan": Image(1, 8, 8, bits=None)},
-        {"t": Equation("u"), "scan": VAE(latent=3, width=4, depth=1, likelihood="gaussian")},
+        {"scan": Image(1, 16, 16, bits=None)},
+        {"t": Equation("u"), "scan": HVAE(likelihood="gaussian", stages=stages)},
     )
-    for parameter in model.parameters():
-        parameter.data += 0.1 * torch.randn_like(parameter)
     model = model.eval().requires_grad_(False)
-    judged = with_predictor(model, lambda scan: scan.flatten(1).mean(1))
-    rows = judged.sample(2, seed=0)
-    target = rows["prediction"] + 0.01
-    answer = judged.backtrack(rows, to={"prediction": target}, seed=0)
-    torch.testing.assert_close(answer["prediction"], target, atol=1e-4, rtol=0)
+    generator, counted = torch.Generator().manual_seed(0), list[int]()
+    weights = torch.randn(256, generator=generator) / 4
+
+    def judge(scan: Any) -> Any:
+        return torch.sigmoid((scan - 0.5).flatten(1) @ weights)
+
+    def counting(function: Any, z: Any) -> Any:
+        counted.append(1)
+        return linear_form(function, z)
+
+    monkeypatch.setattr("rung3.scm.nearest.linear", counting)
+    judged = with_predictor(model, judge)
+    row = judged.sample(1, seed=0)
+    for shift in (0.05, -0.1):  # past kinks, where pixels turn black or white
+        counted.clear()
+        target = row["prediction"] + shift
+        answer = judged.backtrack(row, to={"prediction": target}, seed=0)
+        torch.testing.assert_close(answer["prediction"], target, atol=1e-4, rtol=0)
+        assert len(counted) <= 100

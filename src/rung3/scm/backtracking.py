@@ -149,7 +149,7 @@ class Backtracking:
         """Return noise under which the antecedents hold."""
         start = search.start
         if not self.to:
-            return Nearest(start, start[:, :0], start[:, :0])
+            return Nearest(start, start[:, :0], start[:, :0], start[:, None, :][:, :0])
         if self.temperature is not None:
             generator = stream(base_seed(seed, "langevin"), "z", start.device)
             return langevin(search.function, start, self.temperature, generator)
