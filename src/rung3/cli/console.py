@@ -15,7 +15,6 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from rung3.data.text_widths import fitted, longest_word
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,6 +78,8 @@ def print_table(title: str, columns: Sequence[str], lines: Iterable[Iterable[obj
 
     Nothing is broken while there is room; then the widest columns between words, the first last.
     """
+    from rung3.data.text_widths import fitted, longest_word  # the package of data loads torch
+
     rows = [[str(cell) for cell in line] for line in lines]
     console = Console()
     texts = [[column, *(row[at] for row in rows)] for at, column in enumerate(columns)]

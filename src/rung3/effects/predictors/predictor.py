@@ -336,8 +336,9 @@ def with_predictor(
         >>> from rung3.mechanisms import Equation
         >>> model = SCM(age=Equation("u"), dose=Equation("age + u"))
         >>> judged = with_predictor(model, lambda dose: torch.sigmoid(dose))
-        >>> judged.counterfactual({"age": 0.0, "dose": 1.0, "prediction": 0.7311}, do={"age": -1.0})
-        Rows(age=-1, dose=0, prediction=0.5)
+        >>> row = {"age": 0.0, "dose": 1.0, "prediction": 0.7311}
+        >>> judged.counterfactual(row, do={"age": -1.0})["prediction"]
+        tensor(0.5000)
     """
     made = Predictor.of(
         model, predictor, inputs=inputs, outcome=outcome, event=event, decide=decide

@@ -46,7 +46,7 @@ class CounterfactualDataset(Dataset[dict[str, Tensor]]):
         >>> data = CounterfactualDataset(world, rows, plan)
         >>> data.set_epoch(1)
         >>> len(data), sorted(data[3])[:3]
-        (16, ['disease', 'factual', 'scan'])
+        (16, ['age', 'disease', 'factual'])
     """
 
     def __init__(
