@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ FAMILIES: dict[str, Path] = {
     "circle": Diffusion(hidden=(64, 3)),
 }
 
-WAYS: dict[str, list[dict[str, object]]] = {
+WAYS: dict[str, list[dict[str, Any]]] = {
     "straight": [{}],
     "circle": [{}, {"solver": "o-belm", "steps": 40}],
 }
@@ -95,8 +95,8 @@ def error(family: str, name: str, n: int, **options: object) -> float:
 @pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_scalar_keeps_its_rank_to_one_percent_of_a_deviation(family: str, name: str) -> None:
-    """The mixture has a gap between its modes, where few rows are: 1.1 % there."""
-    most = 0.011 if name == "mixture" else 0.01
+    """The mixture has a gap between its modes, where few rows are: 1.1 % there on the line."""
+    most = 0.011 if (family, name) == ("straight", "mixture") else 0.01
     assert error(family, name, 200_000, epochs=20, batch_size=2048) < most
 
 
