@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -62,37 +62,42 @@ def drawn(known: Known, n: int, seed: int) -> dict[str, torch.Tensor]:
     return {"a": torch.tensor(a).float(), "x": torch.tensor(x).float()}
 
 
-FAMILIES = {
+FAMILIES: dict[str, Path] = {
     "straight": FlowMatching(hidden=(64, 3)),
     "circle": Diffusion(hidden=(64, 3)),
-    "circle, exact": Diffusion(hidden=(64, 3), solver="o-belm", steps=40),
 }
 
+WAYS: dict[str, list[dict[str, Any]]] = {
+    "straight": [{}],
+    "circle": [{}, {"solver": "o-belm", "steps": 40}],
+}
+"""Options of the queries that are asked of each family."""
 
-def error(family: Path, name: str, n: int, **options: object) -> float:
-    """Mean absolute error of counterfactuals, in deviations of x."""
+
+def error(family: str, name: str, n: int, **options: object) -> float:
+    """Mean absolute error of counterfactuals, in deviations of x: the greatest of all ways."""
     known = KNOWN[name]
     rows, test = drawn(known, n, 0), drawn(known, 2000, 1)
     other = drawn(known, 2000, 2)["a"]
     model = SCM(
         "a -> x",
         variables={"a": Continuous(), "x": known.variable},
-        mechanisms={"x": family},
+        mechanisms={"x": FAMILIES[family]},
     )
     fit(model, rows, only=["x"], validation_share=0, progress=False, **options)  # type: ignore[arg-type]
-    imagined = model.counterfactual(test, do={"a": other})["x"]
     rank = known.cdf(test["x"].double().numpy(), test["a"].double().numpy())
     truth = torch.tensor(known.quantile(rank, other.double().numpy())).float()
-    return float((imagined - truth).abs().mean() / rows["x"].std())
+    answers = [model.counterfactual(test, do={"a": other}, **way)["x"] for way in WAYS[family]]
+    return max(float((x - truth).abs().mean() / rows["x"].std()) for x in answers)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_scalar_keeps_its_rank_to_one_percent_of_a_deviation(family: str, name: str) -> None:
-    """The mixture has a gap between its modes, where few rows are: 1.1 % there."""
-    most = 0.011 if name == "mixture" else 0.01
-    assert error(FAMILIES[family], name, 200_000, epochs=20, batch_size=2048) < most
+    """The mixture has a gap between its modes, where few rows are: 1.1 % there on the line."""
+    most = 0.011 if (family, name) == ("straight", "mixture") else 0.01
+    assert error(family, name, 200_000, epochs=20, batch_size=2048) < most
 
 
 @pytest.mark.slow
@@ -113,8 +118,7 @@ def test_points_stay_on_their_ellipses(family: str) -> None:
         validation_share=0,
         progress=False,
     )
-    least = 2 if "exact" in family else 1
-    for steps, most in ((least, 1.06), (2, 1.06), (25, 1.0)):
+    for steps, most in ((1, 1.06), (2, 1.06), (25, 1.0)):
         imagined = model.counterfactual(dict(test), do, steps=steps)["point"]
         percent = 100 * ((imagined - truth) / truth).abs().mean()
         assert float(percent) < most, steps
