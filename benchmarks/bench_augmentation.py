@@ -57,7 +57,7 @@ def case(name: str) -> Case:
         VAE(latent=16, width=8, depth=2, likelihood="discretised", beta=2),
         11,
         "digit",
-        Plan(change="hue", independent_of="digit", originals=True, temperature=0),
+        Plan(change="hue", independent_of="digit", temperature=0),
     )
 
 
