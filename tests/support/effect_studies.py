@@ -17,7 +17,7 @@ Table = dict[str, Any]
 
 @dataclass(frozen=True)
 class Study:
-    """A study: how its rows are drawn, what is asked, the truth; most coverage, least at 200 rows."""
+    """A study: how its rows are drawn, what is asked, the truth; most, and least, coverage."""
 
     draw: Callable[[np.random.Generator, int], Table]
     truth: float
