@@ -192,4 +192,4 @@ def test_ninety_five_percent_of_intervals_hold_the_truth(name: str, n: int) -> N
     for seed in range(1_000):
         estimate = study.estimate(seed, n)
         held += estimate.low <= study.truth <= estimate.high
-    assert (920 if n == 200 else 930) <= held <= 1_000 * study.most
+    assert (1_000 * study.least_of_few if n == 200 else 930) <= held <= 1_000 * study.most

@@ -92,12 +92,12 @@ def agree_on_marks(seeds: range, size: int) -> int:
 
 
 def test_a_class_has_the_marks_that_its_members_share() -> None:
-    assert agree_on_marks(range(6), 4) > 10
+    assert agree_on_marks(range(4), 4) > 5
 
 
 @pytest.mark.slow
 def test_many_classes_have_the_marks_that_their_members_share() -> None:
-    assert agree_on_marks(range(6, 250), 4) > 200
+    assert agree_on_marks(range(4, 250), 4) > 200
     assert agree_on_marks(range(1_000, 1_012), 5) > 20
 
 
@@ -137,8 +137,8 @@ def assert_true(told: Any, tables: Tables, x: str, y: str, names: tuple[str, ...
 
 
 def test_a_class_answers_what_holds_in_all_of_its_members() -> None:
-    counts = agree_on_effects(range(14), 4)
-    assert min(counts.values()) > 3
+    counts = agree_on_effects(range(8), 4)
+    assert min(counts.values()) > 1
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ Table = dict[str, Any]
 
 @dataclass(frozen=True)
 class Study:
-    """A study: how its rows are drawn, what is asked of them, the truth, and the most coverage."""
+    """A study: how its rows are drawn, what is asked, the truth; most, and least, coverage."""
 
     draw: Callable[[np.random.Generator, int], Table]
     truth: float
@@ -25,6 +25,7 @@ class Study:
     pick: Callable[[Effect], Estimate[float]] = lambda answer: answer.effect
     names: tuple[str, str] = ("t", "y")
     most: float = 0.975
+    least_of_few: float = 0.92
 
     def estimate(self, seed: int, n: int) -> Estimate[float]:
         """Draw rows, and estimate the effect."""
@@ -180,7 +181,7 @@ STUDIES: dict[str, Study] = {
     "front door": Study(front_door, 1.0, FRONT),
     "front door, amounts": Study(front_door_amount, 2.0, FRONT),
     "front door, slopes": Study(front_door_line, 1.0, FRONT),
-    "ID formula (napkin)": Study(napkin, 1.5, NAPKIN),
+    "ID formula (napkin)": Study(napkin, 1.5, NAPKIN, least_of_few=0.9),  # and says so
     "instrument": Study(instrument(0.5), 0.5, INSTRUMENT),
     "instrument, weak": Study(instrument(0.1), 0.5, INSTRUMENT, most=1.0),  # the hull of a set
     "instruments, three": Study(instrument(0.5, 3), 0.5, {"instrument": ["z0", "z1", "z2"]}),

@@ -11,7 +11,6 @@ from rich.markup import escape
 
 from rung3.cli.arguments import Out, Seed, indices
 from rung3.cli.console import save_picture, say, say_path
-from rung3.data.files import write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,6 +101,8 @@ def figure(
 
 def _keep_augmentation(found: Robustness, path: Path) -> None:
     """Write the picture, and the numbers beside it."""
+    from rung3.data.files import write_json
+
     save_picture(found.figure(), path)
     write_json(path.with_suffix(".json"), found.records())
     say(escape(str(found)))
