@@ -244,19 +244,10 @@ def explain(
     if len(again) == 1:
         raise ValueError("peers: expected two models or more, got one")
     scale = None if peers else model
-    effects = []
-    for label, setting in settings.items():
-        ways = [_ways(made, one, given, setting, particles, base) for one in [model, *again]]
-        spread = {
-            name: widened(
-                replace(_spread(way, level), learned=bool(model.fitted)),
-                [other[name].mean() for other in ways[1:]],
-                scale,
-            )
-            for name, way in ways[0].items()
-        }
-        total = spread.pop("")
-        effects.append(CauseEffect(label, dict(setting), total, spread))
+    effects = [
+        _effect(made, label, [model, *again], given, do, particles, level, scale, base)
+        for label, do in settings.items()
+    ]
     effects.sort(key=lambda one: -abs(float(one.total.effect)))
     decides, names = not made.numbers, _scalars(model, made)
     causes = _causes(model, made, given, usual, names, level, base) if decides else {}
@@ -299,6 +290,31 @@ class Within(Route):
         if parent not in self.mediators:
             return self
         return replace(self, met=True, shut=self.shut or parent not in self.open)
+
+
+def _effect(
+    predictor: Predictor,
+    label: str,
+    models: Sequence[SCM],
+    rows: Rows,
+    do: Mapping[str, Any],
+    particles: int,
+    level: float,
+    scale: SCM | None,
+    seed: int,
+) -> CauseEffect:
+    """Estimate the effect of one intervention and its parts by a model, and by those beside it."""
+    ways = [_ways(predictor, one, rows, do, particles, seed) for one in models]
+    spread = {
+        name: widened(
+            replace(_spread(way, level), learned=bool(models[0].fitted)),
+            [other[name].mean() for other in ways[1:]],
+            scale,
+        )
+        for name, way in ways[0].items()
+    }
+    total = spread.pop("")
+    return CauseEffect(label, dict(do), total, spread)
 
 
 def _ways(
