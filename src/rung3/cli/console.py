@@ -15,7 +15,6 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
