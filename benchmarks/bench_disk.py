@@ -96,7 +96,7 @@ def loader(folder: Path) -> int:
 def fit(folder: Path) -> int:
     """Train for an epoch, or as far as it comes in so many seconds; the model is saved."""
     from rung3.study.study import Study
-    from rung3.training.fitting import fit as train_model
+    from rung3.training.fitting import fit_mechanisms as train_model
     from rung3.training.loop import Loop
 
     study, steps = Study.load(folder / "study.yaml"), 0

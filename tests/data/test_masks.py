@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -72,9 +74,9 @@ def test_kinds_that_make_no_sense_are_refused() -> None:
         TISSUES.share(torch.zeros(1, 1, 2, 2), "bone")
 
 
-def test_a_file_of_codes_is_enlarged_without_new_kinds(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_file_of_codes_is_enlarged_without_new_kinds(tmp_path: Path) -> None:
     file = tmp_path / "mask.png"
     Files.fromarray(np.array([[0, 2], [2, 0]], dtype=np.uint8)).save(file)
     with pytest.warns(UserWarning, match="not 4x4"):
-        value = read_images("tissue", [str(file)], Mask(3, 4, 4))
+        value = read_images("tissue", [file], Mask(3, 4, 4))
     assert torch.equal(value[0, 0].unique(), torch.tensor([0.0, 1.0]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -54,9 +56,8 @@ def test_it_moves_tissue_and_turns_its_contrast_while_noise_stays() -> None:
     rows, noise = sampled(100, seed=1)
 
     def skill(**do: Tensor) -> float:
-        true = rings(
-            **{name: do.get(name, rows[name]) for name in ("radius", "sequence")}, noise=noise
-        )
+        radius, sequence = (do.get(name, rows[name]) for name in ("radius", "sequence"))
+        true = rings(radius=radius, sequence=sequence, noise=noise)
         answer = model.counterfactual(rows, do=do, seed=0)["image"]
         error, nothing = ((part - true).abs().mean() for part in (answer, rows["image"]))
         return float(1 - error / nothing)
@@ -96,7 +97,7 @@ def test_flows_are_undone_by_those_of_the_opposite_velocity(sizes: tuple[int, ..
     mode = "bilinear" if len(sizes) == 2 else "trilinear"
     velocity = torch.nn.functional.interpolate(velocity, sizes, mode=mode)
     there, back = flow(velocity), flow(-velocity)
-    inside = (..., *[slice(2, -2)] * len(sizes))
+    inside: Any = (..., *[slice(2, -2)] * len(sizes))
     assert (there + moved(back, there))[inside].abs().max() < 0.1 * there.abs().max()
 
 

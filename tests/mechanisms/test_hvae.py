@@ -107,7 +107,7 @@ def test_a_stage_that_moves_the_finer_ones_keeps_the_contract(prior: Prior, imag
 
 def test_fine_latents_move_when_a_parent_moves_the_image() -> None:
     mechanism = bound(moving=2, by=0.0)
-    motion = mechanism.decoder.motion
+    motion: Any = mechanism.decoder.motion
     x, parents = draw()
     noise = mechanism.abduct(x, parents)
     assert isinstance(noise, dict)

@@ -37,14 +37,14 @@ def test_disease_depends_on_age_alone() -> None:
 def test_with_referral_the_disease_tells_the_site() -> None:
     rows = worlds.chest(16, site=True, referral=0.9).sample(2000, seed=0)
     ill = rows["disease"] == 1
-    for group, site in ((~ill, 0), (ill, 2)):
+    for group, sent in ((~ill, 0), (ill, 2)):
         shares = torch.bincount(rows["site"][group], minlength=3) / group.sum()
-        assert shares[site] == pytest.approx(0.9 + 0.1 / 3, abs=0.02)
+        assert shares[sent] == pytest.approx(0.9 + 0.1 / 3, abs=0.02)
     apart = worlds.chest(16, site=True).sample(2000, seed=0)
     assert torch.equal(apart["disease"], rows["disease"])
-    for options in ({"referral": 0.5}, {"site": True, "referral": 1.5}):
+    for site, referral in ((False, 0.5), (True, 1.5)):
         with pytest.raises(ValueError, match="referral="):
-            worlds.chest(16, **options)
+            worlds.chest(16, site=site, referral=referral)
 
 
 def test_fluid_is_there_with_the_disease_alone_and_keeps_its_side() -> None:
