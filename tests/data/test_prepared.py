@@ -183,6 +183,7 @@ def test_what_was_killed_goes_on_and_only_what_changed_is_read_again(
     assert len(list(folder.glob("t1-*.npy"))) == 4
 
 
+@pytest.mark.slow
 def test_several_processes_write_the_same_bytes(path: Path, tmp_path: Path) -> None:
     write(path, tmp_path / "one")
     write(path, tmp_path / "two", workers=2)
