@@ -102,10 +102,10 @@ def test_captions_say_what_the_causes_were_and_would_have_been(digits: Grid) -> 
     factual = digits.rows
     for row in range(2):
         t, i, d = (factual[name][row].item() for name in ("thickness", "intensity", "digit"))
-        assert f"thickness {t:.3g}\nintensity {i:.3g}\ndigit {d}" in words
+        assert f"thickness {t:.4g}\nintensity {i:.4g}\ndigit {d}" in words
     imagined = digits.columns[0].imagined
     t, i = imagined["thickness"][1].item(), imagined["intensity"][1].item()
-    assert f"thickness {t:.3g}\nintensity {i:.3g}\ndigit {factual['digit'][1]}" in words
+    assert f"thickness {t:.4g}\nintensity {i:.4g}\ndigit {factual['digit'][1]}" in words
 
 
 def test_the_truth_stands_below_the_counterfactual_where_it_is_known() -> None:
