@@ -51,20 +51,20 @@ lint: $(ENV)  ## ruff, mypy, and the order of the packages
 	$(BIN)/lint-imports --no-cache
 
 test: lint  ## linters, types and the quick tests, one process a core
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: lint  ## the same with the slow tests
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 coverage: $(ENV)  ## the quick tests, with the lines and branches that they reach (report in htmlcov/)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-report=html
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term --cov-report=html
 
 test-lowest: pyproject.toml constraints.txt  ## the quick tests with the oldest dependencies that are promised
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	$(PYTHON) .ci/lowest.py > $(LOWEST)/constraints.txt
 	$(LOWEST)/bin/python $(PIP_INSTALL) -c $(LOWEST)/constraints.txt -e '.[medical,web]' \
 		pytest pytest-xdist hypothesis beartype
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist loadfile
 
 test-web: $(WEB)  ## the page in headless Chromium (system path), with screenshots into docs/explorer/
 	RUNG3_SCREENSHOTS=docs/explorer $(BIN)/python -m pytest tests/web tests/explorer/test_server.py

@@ -244,7 +244,7 @@ def test_wrong_tables_are_refused(tmp_path: Path) -> None:
     path = write_table(tmp_path)
     with pytest.raises(ValueError, match=r"none\.csv is missing"):
         data.table(tmp_path / "none.csv")
-    with pytest.raises(ValueError, match=r"expected a \.csv, \.parquet or \.tar file"):
+    with pytest.raises(ValueError, match=r"expected a \.csv or \.parquet file, or a \.tar"):
         data.table(tmp_path / "scans" / "0.png")
     with pytest.raises(ValueError, match="no column 'weight'; it has"):
         data.table(path, columns=["age", "weight"])

@@ -169,6 +169,7 @@ def test_a_table_holds_images_in_a_byte_a_pixel_whatever_the_threads(tmp_path: P
         data.table(path, image_column="scan", workers=3)
 
 
+@pytest.mark.slow
 def test_fit_and_evaluate_give_the_same_and_never_read_all_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,6 +190,7 @@ def test_stress_runs_a_study_with_each_arrow_and_each_label_wrong(study: Path) -
         studies(study, [], ["mechanisms={}", "evaluation.interventions=null"], stress=0.25)
 
 
+@pytest.mark.slow
 def test_under_stress_a_model_loses_what_the_arrow_and_the_labels_told_it(
     study: Path, tmp_path: Path
 ) -> None:

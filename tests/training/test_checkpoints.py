@@ -126,7 +126,10 @@ own.train_images(own.Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]) or None)
 """
 
 
-@pytest.mark.parametrize(("variant", "every"), [("plain", None), ("averaged, patient", 3)])
+@pytest.mark.parametrize(
+    ("variant", "every"),
+    [("plain", None), pytest.param("averaged, patient", 3, marks=pytest.mark.slow)],
+)
 def test_a_run_that_was_killed_ends_with_the_same_weights(
     tmp_path: Path, variant: str, every: int | None
 ) -> None:
