@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from rung3 import SCM, Binary, Categorical, Ordinal, recourse
-from rung3.mechanisms import Equation, GumbelMax, InverseCDF
+from rung3 import SCM, Binary, Categorical, Continuous, Ordinal, recourse
+from rung3.mechanisms import Counts, Equation, GumbelMax, InverseCDF
 
 
 def small() -> SCM:
@@ -145,3 +145,24 @@ def test_bad_input_is_refused(change: dict[str, Any], message: str) -> None:
     }
     with pytest.raises(ValueError, match=message):
         recourse(small(), **(defaults | change))
+
+
+def test_whole_numbers_stay_whole() -> None:
+    model = SCM(
+        "visits -> score",
+        {"visits": Continuous(whole=True, lower=0)},
+        {"visits": Counts(), "score": Equation("2*visits + u")},
+    )
+    usual = {"visits": torch.arange(31.0), "score": 2 * torch.arange(31.0)}
+    found = recourse(
+        model,
+        {"visits": 3.0, "score": 6.0},
+        "score",
+        lambda score: score >= 47,
+        ["visits"],
+        cost={"visits": 1.0},
+        typical=usual,
+        seed=0,
+    )
+    assert float(found.do["visits"]) == 24.0
+    assert found.cost == 21.0

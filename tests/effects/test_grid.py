@@ -17,6 +17,7 @@ from rung3.cli.app import app
 from rung3.cli.arguments import indices
 from rung3.cli.effects import grid_of_run
 from rung3.effects import Grid, grid, mediate
+from rung3.effects.grid import usual_settings
 from rung3.mechanisms import VAE, Equation
 from rung3.study.folder import RunFolder
 from rung3.study.study import Study
@@ -55,6 +56,28 @@ def test_by_default_every_cause_is_set_to_two_values(digits: Grid) -> None:
     low, high = (column.imagined["thickness"] for column in digits.columns[:2])
     assert 1.2 < low[0] == low[1] < 2 < 3.2 < high[0] < 4.2  # 5 % and 95 % of 1/2 + Gamma(10, 5)
     assert [column.through for column in digits.columns] == [("intensity",)] * 2 + [()] * 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        (Continuous(), torch.linspace(40, 80, 201), [42.0, 78.0]),
+        (Continuous(), torch.linspace(0, 1, 400) + 1 / 3, [0.383, 1.28]),
+        (Continuous(whole=True), torch.arange(30.0) % 7, [0.0, 6.0]),
+        (Continuous(whole=True), torch.arange(12.0), [1.0, 10.0]),
+        (Continuous(upper=1235.7), torch.linspace(1235.5, 1235.7, 21), [1235.51, 1235.69]),
+        (Continuous(), torch.arange(2000.0, 2021.0), [2001.0, 2019.0]),
+        (Continuous(), torch.full((5,), 12.345), [12.345, 12.345]),
+    ],
+)
+def test_usual_values_are_values_of_the_variable(
+    kind: Continuous, values: torch.Tensor, expected: list[float]
+) -> None:
+    model = SCM("x -> y", {"x": kind}, {"x": Equation("u"), "y": Equation("x + u")})
+    rows = {"x": values, "y": values}
+    found = [float(setting["x"]) for setting in usual_settings(model, "y", rows).values()]
+    assert found == pytest.approx(expected[: len(found)], rel=1e-6)
+    assert len(found) == len(set(expected))
 
 
 def test_its_numbers_are_those_of_mediation_and_counterfactuals(digits: Grid) -> None:

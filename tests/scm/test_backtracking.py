@@ -339,6 +339,19 @@ def test_draws_on_a_bent_surface_have_its_law() -> None:
     assert stats.kstest(angle.numpy(), stats.vonmises(1.0).cdf).pvalue > 0.01
 
 
+@pytest.mark.parametrize("entries", [[1.0, 2.0], [1e9], [1.0, 0.0]])
+def test_draws_do_not_depend_on_what_is_said_twice_or_in_other_units(entries: list[float]) -> None:
+    def draws(factors: list[float]) -> torch.Tensor:
+        def ellipse(z: torch.Tensor) -> torch.Tensor:
+            gap = (z * torch.tensor([0.5, 1.0])).square().sum(1, keepdim=True) - 1
+            return gap * torch.tensor(factors)
+
+        start, generator = torch.full((20, 2), 0.5).double(), torch.Generator().manual_seed(0)
+        return langevin(ellipse, start, 1.0, generator, steps=10).point
+
+    torch.testing.assert_close(draws(entries), draws([1.0]), atol=1e-5, rtol=0)
+
+
 def test_a_category_takes_its_value_by_its_own_noise() -> None:
     model = SCM(
         "t -> s -> y",

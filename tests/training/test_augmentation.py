@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from rung3 import SCM, Rows, data, fit, worlds
-from rung3.mechanisms import VAE
+from rung3 import SCM, Continuous, Rows, data, fit, worlds
+from rung3.mechanisms import VAE, Equation
 from rung3.scm.generation import generated
 from rung3.scm.shards import read_answers
 from rung3.training import calibrate
@@ -25,6 +25,7 @@ from rung3.training.augmentation import (
 )
 from rung3.training.augmentation import confirmation as confirming
 from rung3.training.augmentation.augmenting import prepared
+from rung3.training.augmentation.cells import Levels
 from rung3.training.oracles.oracles import Oracles
 
 UNASKED = Confirmation(Oracles({}), {})
@@ -292,3 +293,32 @@ def test_rows_that_no_row_can_become_are_refused(world: SCM, rows: Rows) -> None
     at_one = rows[rows["site"] == 0]
     with pytest.raises(ValueError, match="site: all rows have one value"):
         augment(world, at_one, APART, confirmation=UNASKED)
+
+
+@pytest.mark.parametrize(
+    ("values", "counts"),
+    [
+        ([0.0] * 95 + [1.0, 2.0, 3.0, 4.0, 5.0], [95, 5]),
+        ([5.0] * 95 + [0.0, 1.0, 2.0, 3.0, 4.0], [5, 95]),
+        ([0.0] * 60 + [*map(float, range(1, 41))], [60, 10, 10, 10, 10]),
+        ([2.0] * 7, [7]),
+        ([*map(float, range(100))], [10] * 10),
+    ],
+)
+def test_no_interval_is_empty(values: list[float], counts: list[int]) -> None:
+    given = torch.tensor(values)
+    levels = Levels.of_rows(Continuous(), given, 10)
+    found = levels.of(given).bincount(minlength=levels.count).tolist()
+    assert found == counts
+
+
+def test_a_number_that_most_rows_share_can_become_independent() -> None:
+    # 95 of 100 rows have the dose 0; all that have more are ill.
+    model = SCM(ill=Equation("u > 1"), dose=Equation("ill * 2"), scan=Equation("dose + ill + u"))
+    ill = torch.tensor([0.0] * 90 + [1.0] * 10)
+    dose = torch.tensor([0.0] * 95 + [1.0, 2.0, 3.0, 4.0, 5.0])
+    plan = Plan(change="dose", independent_of="ill")
+    target = prepared(model, {"ill": ill, "dose": dose, "scan": ill + dose}, plan)
+    torch.testing.assert_close(
+        target.shares, torch.tensor([[0.9], [0.1]]).double() * torch.tensor([[0.95, 0.05]]).double()
+    )

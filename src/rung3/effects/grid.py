@@ -59,6 +59,9 @@ BARS = 0.95
 BAR = 1.6
 """Inches that a colour bar is high."""
 
+NEAR = 0.05
+"""How far rounding may move a quantile, as a share of the distance of the two that are set."""
+
 SPREAD = "spread (s.d.)"
 """Name of the band of standard deviations over draws."""
 
@@ -245,7 +248,10 @@ def _image(model: SCM, outcome: str | None) -> str:
 
 
 def usual_settings(model: SCM, image: str, rows: Values) -> dict[str, dict[str, Any]]:
-    """Set each scalar cause to its 5 % and 95 % quantile, or to two of its categories."""
+    """Set each scalar cause to its 5 % and 95 % quantile, or to two of its categories.
+
+    A quantile has three digits where that is near enough, and is a value of a row otherwise.
+    """
     settings = {}
     for name in model.graph.order:
         variable = model.variables[name]
@@ -256,14 +262,28 @@ def usual_settings(model: SCM, image: str, rows: Values) -> dict[str, dict[str, 
             present = values[~variable.is_missing(values)][:100_000].double()
             if not len(present):
                 raise ValueError(f"{name}: missing in every row; give the values to set it to")
-            ends = torch.quantile(present, torch.tensor([0.05, 0.95]).double())
-            chosen = torch.tensor([float(f"{end:.3g}") for end in ends.tolist()])
+            chosen = _usual_ends(present, variable.whole).to(torch.get_default_dtype())
         else:
             assert isinstance(variable, Discrete)
             chosen = variable.codes([variable.classes // 3, (2 * variable.classes) // 3])
-        for value in chosen:
-            settings[f"do({name}={spell(variable, value)})"] = {name: value}
+        texts = [spell(variable, value) for value in chosen]
+        if texts[0] == texts[1]:
+            texts = [spell(variable, value, full=True) for value in chosen]
+        for text, value in zip(texts, chosen, strict=True):
+            settings[f"do({name}={text})"] = {name: value}
     return settings
+
+
+def _usual_ends(values: Tensor, whole: bool) -> Tensor:
+    """Return the 5 % and 95 % quantile of values, in few digits."""
+    places = torch.tensor([0.05, 0.95]).double()
+    ends = torch.quantile(values, places)
+    held = torch.quantile(values, places, interpolation="nearest")
+    short = torch.tensor([float(f"{end:.3g}") for end in ends.tolist()]).double()
+    usual = (short >= values.min()) & (short <= values.max())
+    near = (short - ends).abs() <= NEAR * (ends[1] - ends[0])
+    fits = usual & near & ((short == short.round()) | (not whole))
+    return torch.where(fits, short, held)
 
 
 def _mediators(

@@ -99,7 +99,8 @@ class Path(Mechanism):
         ValueError: If an argument is out of range.
 
     Attributes:
-        reach: The number c, which the velocity of unknown parts is measured in.
+        reach: The number c, which the velocity of unknown parts is measured in; its sign is that
+            of F, and free.
     """
 
     abduction: ClassVar[Abduction] = "approximate"

@@ -39,6 +39,9 @@ NEWTON = 8
 CLOSE = 1e-8
 """Distance from the surface, in the unit of z, at which a point lies on it."""
 
+RANK = 1e-12
+"""Least eigenvalue of `J J^T`, relatively: entries of g with less say what others say already."""
+
 
 class _State(NamedTuple):
     """Where the chains are, `(n, d)`, and the Jacobian there, `(n, m, d)`."""
@@ -48,7 +51,7 @@ class _State(NamedTuple):
 
     def normal(self, v: Tensor) -> Tensor:
         """Return the part of v in which g changes, `(n, d)`."""
-        gram = torch.linalg.pinv(self.jacobian @ self.jacobian.mT, hermitian=True)
+        gram = torch.linalg.pinv(self.jacobian @ self.jacobian.mT, rtol=RANK, hermitian=True)
         length = gram @ (self.jacobian @ v[..., None])
         part: Tensor = (self.jacobian.mT @ length)[..., 0]
         return part
@@ -58,8 +61,9 @@ class _State(NamedTuple):
         return v - self.normal(v)
 
     def log_volume(self) -> Tensor:
-        """Return `log det(J J^T) / 2`, `(n,)`."""
-        half: Tensor = torch.linalg.slogdet(self.jacobian @ self.jacobian.mT).logabsdet / 2
+        """Return `log det(J J^T) / 2`, over the eigenvalues that are not zero, `(n,)`."""
+        sizes = torch.linalg.eigvalsh(self.jacobian @ self.jacobian.mT)
+        half: Tensor = torch.where(sizes > RANK * sizes[:, -1:], sizes, 1.0).log().sum(1) / 2
         return half
 
 
@@ -95,14 +99,21 @@ def langevin(
         return torch.randn(shape, generator=generator, dtype=kind, device=device)
 
     first = nearest(function, start + temperature**0.5 * noise())
-    state = _State(first.point, linear(function, first.point)[1])
+    # Entries of g may have units that are far apart; constant factors leave the law as it is.
+    unit = first.jacobian.norm(dim=2).clamp_min(torch.finfo(start.dtype).tiny)
+
+    def even(z: Tensor) -> Tensor:
+        scaled: Tensor = function(z) / unit
+        return scaled
+
+    state = _State(first.point, linear(even, first.point)[1])
     size = STEP * temperature / start.shape[1] ** (1 / 3)
     for _ in range(steps):
         v = state.tangent(_drift(state, start, temperature, size) + size**0.5 * noise())
-        there, reached = _back_to_surface(function, state, state.z + v)
-        new = _State(there, linear(function, there)[1])
+        there, reached = _back_to_surface(even, state, state.z + v)
+        new = _State(there, linear(even, there)[1])
         back = new.tangent(state.z - new.z)
-        again, returned = _back_to_surface(function, new, new.z + back)
+        again, returned = _back_to_surface(even, new, new.z + back)
         same = (again - state.z).abs().amax(1) < CLOSE**0.5
         ratio = _log_ratio(state, new, v, back, start, temperature, size)
         draw = torch.rand(len(start), generator=generator, device=start.device).double()
@@ -149,10 +160,11 @@ def _back_to_surface(
     near = torch.zeros(len(point), dtype=torch.bool, device=point.device)
     for _ in range(NEWTON):
         gap, jacobian = linear(function, point)
-        near = (gap.abs() / jacobian.norm(dim=2)).nan_to_num(torch.inf).amax(1) < CLOSE
+        away = torch.where(gap == 0, 0.0, gap.abs() / jacobian.norm(dim=2))
+        near = away.nan_to_num(torch.inf).amax(1) < CLOSE
         if near.all():
             break
         slope = jacobian @ base.jacobian.mT
-        length = torch.linalg.pinv(slope) @ gap[..., None]
+        length = torch.linalg.pinv(slope, rtol=RANK) @ gap[..., None]
         point = point - (base.jacobian.mT @ length)[..., 0].nan_to_num(0.0)
     return point, near

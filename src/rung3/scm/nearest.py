@@ -136,7 +136,7 @@ def sparsest(
         near: Which rows of an answer are near enough to zero, `(n,)`.
 
     Returns:
-        Of each row the nearest answer that is near enough; the last tried, if none is.
+        Of each row the nearest answer that is near enough; the start, if none is.
 
     Example:
         >>> slopes = torch.tensor([3.0, 2.0]).double()

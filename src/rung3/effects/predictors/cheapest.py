@@ -239,6 +239,7 @@ class _Axis:
         low: Least value.
         high: Greatest value.
         codes: Values of a category; `None` of a number.
+        whole: Whether it is a whole number.
         price: The cost, of values `(n,)`.
     """
 
@@ -247,6 +248,7 @@ class _Axis:
     low: float
     high: float
     codes: Tensor | None
+    whole: bool
     price: Callable[[Tensor], Tensor]
 
     @classmethod
@@ -271,7 +273,8 @@ class _Axis:
         low = float(old) if direction == "up" else low
         high = float(old) if direction == "down" else high
         codes = torch.arange(int(low), int(high) + 1) if isinstance(variable, Discrete) else None
-        unit = 1.0 if codes is not None else 1 / max(float(values.std()), 1e-12)
+        spread = float(values.std()) if len(values) > 1 else 0.0
+        unit = 1.0 if codes is not None else 1 / max(spread, 1e-12)
         nominal = isinstance(variable, Categorical)
 
         def cost(new: Tensor) -> Tensor:
@@ -281,7 +284,8 @@ class _Axis:
             away = (away > 0).double() if nominal else away
             return (unit if price is None else price) * away
 
-        return cls(name, old, low, high, codes, cost)
+        whole = isinstance(variable, Continuous) and variable.whole
+        return cls(name, old, low, high, codes, whole, cost)
 
     def grid(self, count: int, centre: Tensor | None = None, step: float = 0.0) -> Tensor:
         """Return the values to try: all, or those near a centre; the factual one is left out."""
@@ -292,7 +296,8 @@ class _Axis:
         low, high = self.low, self.high
         if centre is not None:
             low, high = max(low, float(centre) - step), min(high, float(centre) + step)
-        return torch.linspace(low, high, count).double()
+        values = torch.linspace(low, high, count).double()
+        return values.round().unique() if self.whole else values
 
     def step(self, count: int) -> float:
         """Return the distance of two values of the grid."""

@@ -33,9 +33,17 @@ class Levels:
 
     @classmethod
     def of_rows(cls, variable: Variable, values: Tensor, bins: int) -> Levels:
-        """Make intervals, `bins` at most, that have as many of these values `(n,)` each."""
+        """Make intervals, `bins` at most, that have as many of these values `(n,)` each.
+
+        Of a value that many rows share they have more; none is empty.
+        """
         places = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
-        return cls(variable, values.double().quantile(places).unique())
+        values = values.double()
+        above = values[values > values.min()]
+        if not len(above):
+            return cls(variable, above)
+        # An edge at the least value would have nothing below it.
+        return cls(variable, values.quantile(places).clamp_min(above.min()).unique())
 
     @classmethod
     def around(cls, variable: Variable, points: Tensor) -> Levels:
