@@ -57,6 +57,15 @@ def test_the_demonstration_draws_a_picture_and_says_what_comes_next(tmp_path):
         assert drawn.width > 1000
 
 
+def test_a_figure_of_a_held_model_lies_beside_you_and_leaves_the_model_whole(tmp_path, monkeypatch):
+    (model,) = zoo.models().values()
+    monkeypatch.chdir(tmp_path)
+    drawn = call("figure", "interventions", "rung3/digits", "--rows", "0", "-n", "2")
+    assert drawn.exit_code == 0, drawn.output
+    assert (tmp_path / "interventions.png").is_file()
+    assert zoo.digest_of(model.path) == model.digest
+
+
 def test_the_page_opens_a_held_model_by_name():
     session = Session(*open_runs(["rung3/digits"]))
     query = PageState(row=4, do={"thickness": 4.0})

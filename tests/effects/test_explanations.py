@@ -220,3 +220,6 @@ def test_effects_of_a_fitted_model_rank_as_the_worlds() -> None:
     rows = world.sample(200, seed=1)
     truth = explain(world, risk, rows, **options)
     assert explain(model, risk, rows, **options).agreement(truth) >= 0.9
+    one, several = (explain(model, risk, rows[k], **options).effects[0] for k in (0, slice(3)))
+    assert "(of the noise alone, not of learning the model)" in str(one)
+    assert "(of the rows alone, not of learning the model)" in str(several)
