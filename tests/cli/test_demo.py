@@ -6,10 +6,12 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from command import call
+from matplotlib.figure import Figure
 from PIL import Image as Pictures
 
 from rung3 import load
@@ -55,6 +57,22 @@ def test_the_demonstration_draws_a_picture_and_says_what_comes_next(tmp_path):
     (picture,) = tmp_path.glob("*.png")
     with Pictures.open(picture) as drawn:
         assert drawn.width > 1000
+
+
+@pytest.mark.parametrize(
+    ("kind", "drawn_by"), [("interventions", "interventions_of_run"), ("outside", "outside_of_run")]
+)
+def test_a_figure_of_a_held_model_lies_beside_you_and_leaves_the_model_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, drawn_by: str
+) -> None:
+    (model,) = zoo.models().values()
+    empty = Figure() if kind == "outside" else SimpleNamespace(figure=Figure)
+    monkeypatch.setattr(sys.modules["rung3.cli.figure"], drawn_by, lambda *_, **__: empty)
+    monkeypatch.chdir(tmp_path)
+    drawn = call("figure", kind, "rung3/digits")
+    assert drawn.exit_code == 0, drawn.output
+    assert (tmp_path / f"{kind}.png").is_file()
+    assert zoo.digest_of(model.path) == model.digest
 
 
 def test_the_page_opens_a_held_model_by_name():

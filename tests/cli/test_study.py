@@ -67,6 +67,7 @@ def test_check_says_what_would_be_done_and_trains_nothing(tmp_path: Path) -> Non
     assert result.exit_code == 0, result.output
     for word in ("grey level", "VAE(latent=4)", "default of its kind", "450", "positivity"):
         assert word in result.stdout
+    assert result.stdout.endswith(f"next: rung3 run {tmp_path}/tiny.yaml --set data.train=500\n")
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 
 

@@ -10,7 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from rung3.data.pictures import by_channel, image_png, picture, planar, signed
+from rung3.data.pictures import (
+    DIVERGING,
+    SEQUENTIAL,
+    Sheet,
+    by_channel,
+    image_png,
+    picture,
+    planar,
+    signed,
+)
 
 
 def panels(figure: Any) -> dict[str, Any]:
@@ -34,6 +43,17 @@ def test_its_scale_is_in_grey_levels_where_there_are_any(levels, ends, unit) -> 
     bar = next(axes for axes in figure.axes if axes.get_ylabel())
     assert [label.get_text() for label in bar.get_yticklabels()] == ends
     assert bar.get_ylabel() == unit
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ends"),
+    [(0, 4 / 3, ["0", "1.33"]), (-255, 255, ["-255", "0", "+255"]), (0, 65535, ["0", "65535"])],
+)
+def test_a_bar_names_its_ends_in_three_digits(low: float, high: float, ends: list[str]) -> None:
+    sheet = Sheet(3, 2)
+    sheet.bar(0, 0, 1, "grey levels", DIVERGING if low < 0 else SEQUENTIAL, low, high)
+    labels = sheet.figure.axes[-1].get_yticklabels()
+    assert [label.get_text() for label in labels] == ends
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])

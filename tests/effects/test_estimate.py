@@ -25,6 +25,10 @@ TEXTS = [
         Estimate(1.0, 1.0, 1.0, learned=True),
         "1.000 [1.000, 1.000] (of the rows alone, not of learning the model)",
     ),
+    (
+        Estimate(1.0, 1.0, 1.0, learned=True, over="noise"),
+        "1.000 [1.000, 1.000] (of the noise alone, not of learning the model)",
+    ),
 ]
 
 

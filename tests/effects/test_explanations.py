@@ -28,6 +28,7 @@ def test_an_effect_is_shared_among_its_ways() -> None:
     )  # fmt: skip
     up = next(one for one in why.effects if one.label == "up")
     assert float(up.total.effect) == pytest.approx(10, abs=1e-4)
+    assert up.total.over == "noise"  # of one row
     parts = {name: float(part.effect) for name, part in up.parts.items()}
     assert parts == pytest.approx({"direct": 4.0, "m": 6.0}, abs=1e-4)
     assert why.effects[0].label == "up"  # the largest first
@@ -53,6 +54,7 @@ def test_several_rows_are_explained_on_average_with_an_interval() -> None:
     assert float(total.high - total.low) == pytest.approx(
         2 * 1.966 * float(truth.std()) / 20, rel=0.05
     )
+    assert total.over == "rows"
     assert "mean of 400 rows" in str(why)
 
 

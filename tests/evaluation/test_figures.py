@@ -106,7 +106,7 @@ def test_reversibility_goes_there_and_back(world: SCM, untrained: SCM, rows: Row
 def three(request: pytest.FixtureRequest, world: SCM, rows: Rows) -> Comparison:
     """Three models beside each other."""
     comparison: Comparison = request.param(
-        {f"model {k}": world for k in range(3)}, rows, shown=[0, 1]
+        {f"a model with a long name {k}": world for k in range(3)}, rows, shown=[0, 1]
     )
     return comparison
 

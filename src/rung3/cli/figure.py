@@ -73,8 +73,8 @@ def figure(
     from rung3.study.folder import RunFolder
 
     runs = [RunFolder(folder) for folder in folders]
+    path = out or runs[0].answers_path / f"{kind}.png"
     if kind == "outside":
-        path = out or runs[0].path / f"{kind}.png"
         save_picture(outside_of_run(runs, change=change), path)
         say_path("picture", path)
         return
@@ -83,7 +83,7 @@ def figure(
         found = augmentation_of_run(
             runs, label, change, temperature=temperature, n=tested, seeds=seeds, seed=seed
         )
-        _keep_augmentation(found, out or runs[0].path / f"{kind}.png")
+        _keep_augmentation(found, path)
         return
     chosen, n = indices(rows), AVERAGED if n is None else n
     drawn: Comparison | Intervened
@@ -93,8 +93,6 @@ def figure(
         drawn = strips_of_runs(
             kind, runs, change=change, rows=chosen, n=n, temperature=temperature, seed=seed
         )
-    place = runs[0].path if kind == "interventions" else runs[0].answers_path
-    path = out or place / f"{kind}.png"
     save_picture(drawn.figure(), path)
     say_path("picture", path)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from rung3.cli.arguments import RunPath, RunPaths, Settings, StudyPath
 from rung3.cli.console import print_table, save_picture, say, say_path, warn
@@ -71,6 +74,7 @@ def check(study: StudyPath, settings: Settings = None) -> None:
         print_table(title, columns, lines)
     for text in result.warnings():
         warn(text)
+    _say_next(study, settings or ())
 
 
 def prepare(
@@ -94,8 +98,16 @@ def prepare(
         folders = prepare_study(loaded, out, workers=workers)
     for folder in folders:
         say_path("prepared", folder)
-    if out is not None:
-        say(f"a study reads from there that says data.prepared={out}")
+    _say_next(study, [*(settings or ()), *([f"data.prepared={out}"] if out else ())])
+
+
+def _say_next(study: Path, settings: Sequence[str]) -> None:
+    """Print the command that runs the study, as one would type it."""
+    from rung3.study.packaged import READY
+
+    name = study.stem if study.parent == READY else str(study)
+    changes = [word for setting in settings for word in ("--set", setting)]
+    say(escape(f"next: {shlex.join(['rung3', 'run', name, *changes])}"))
 
 
 def sweep(

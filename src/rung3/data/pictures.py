@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rung3.data.number_text import number_text
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -166,7 +168,7 @@ class Sheet:
         shades = ScalarMappable(Normalize(low, high), colours)
         bar = self.figure.colorbar(shades, cax=axes, extend=extend)
         ticks = sorted({low, 0, high})
-        bar.set_ticks(ticks, labels=[f"{k:+g}" if low < 0 and k else f"{k:g}" for k in ticks])
+        bar.set_ticks(ticks, labels=[number_text(k, 3, sign=low < 0 and k > 0) for k in ticks])
         axes.tick_params(labelsize=7, colors=self.ink, length=2)
         bar.outline.set_visible(False)
         axes.set_title(title, fontsize=7, color=self.ink, loc="left")

@@ -46,6 +46,7 @@ class Estimate(Generic[Number]):
         learned: Whether it is of a model that was fitted, whose own error is not counted.
         refits: Number of fits to rows drawn anew, by which the interval holds the learning; 0 if it
             does not, or nothing was learned.
+        over: What the interval is over: `"rows"`, or of a single row the `"noise"` it leaves open.
         form: How it is printed.
 
     Example:
@@ -61,6 +62,7 @@ class Estimate(Generic[Number]):
     gaps: int = 0
     learned: bool = False
     refits: int = 0
+    over: str = field(default="rows", repr=False)
     form: str = field(default=PROPORTION, repr=False, compare=False)
 
     @property
@@ -86,10 +88,14 @@ class Estimate(Generic[Number]):
         if isinstance(self.value, Tensor) and self.value.ndim:
             return f"average effect of shape {tuple(self.value.shape)} over {self.n} rows"
         form = IDENTIFIED if self.value is None and self.identified else self.form
-        return form.format(self) + say_gaps(self.gaps) + say_learned(self.learned, self.refits)
+        return (
+            form.format(self)
+            + say_gaps(self.gaps)
+            + say_learned(self.learned, self.refits, self.over)
+        )
 
 
-def say_learned(learned: bool, refits: int = 0) -> str:
+def say_learned(learned: bool, refits: int = 0, over: str = "rows") -> str:
     """Return what is added to an interval of a fitted model: whether it holds the learning.
 
     Example:
@@ -97,5 +103,5 @@ def say_learned(learned: bool, refits: int = 0) -> str:
         ' (of rows and learning: 30 refits)'
     """
     if refits:
-        return f" (of rows and learning: {refits} refits)"
-    return " (of the rows alone, not of learning the model)" if learned else ""
+        return f" (of {over} and learning: {refits} refits)"
+    return f" (of the {over} alone, not of learning the model)" if learned else ""

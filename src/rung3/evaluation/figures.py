@@ -61,7 +61,7 @@ class Panel:
 
     Attributes:
         title: Its name.
-        note: A remark, written behind its name.
+        note: A remark, written below its name.
         images: The rows shown, by column: `(columns, rows, C, H, W)`, or of volumes
             `(columns, rows, C, D, H, W)`.
         errors: Mean error of each column, over all rows; `None` where there is none.
@@ -372,7 +372,8 @@ class _Drawing:
         self.cell = cell_size(shape, CELL)
         self.step = self.cell[0] + GAP, self.cell[1] + GAP
         lines = max(head.count("\n") for head in comparison.heads) + 1
-        self.top = line(TITLE) + (lines + 1) * line(HEAD)
+        self.noted = any(panel.note for panel in panels)
+        self.top = line(TITLE) + (lines + 1 + self.noted) * line(HEAD)
         self.scored = any(error is not None for panel in panels for error in panel.errors)
         bottom = 2.5 * line(HEAD) if self.scored else GAP
         wide = columns * self.step[0]
@@ -394,8 +395,7 @@ class _Drawing:
         title = y + line(TITLE)
         text(x, title, panel.title, TITLE, weight="bold", color=ACCENT, va="baseline")
         if panel.note:
-            after = x + 0.08 * len(panel.title) + 0.2
-            text(after, title, panel.note, HEAD, color=INK, va="baseline")
+            text(x, title + 1.2 * line(HEAD), panel.note, HEAD, color=INK, va="baseline")
         for k, head in enumerate(self.comparison.heads):
             text(self._centre(x, k), top - GAP, head, HEAD, ha="center")
         for row, label in enumerate(self.comparison.labels):

@@ -392,7 +392,7 @@ def _spread(effect: Tensor, level: float) -> Estimate[Tensor]:
         return average_of(effect.mean(0), level)
     tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], device=effect.device).double()
     low, high = effect[:, 0].quantile(tails)
-    return Estimate(effect.mean(), low, high, len(effect), level, form=AVERAGE)
+    return Estimate(effect.mean(), low, high, len(effect), level, over="noise", form=AVERAGE)
 
 
 def _scalars(model: SCM, predictor: Predictor) -> list[str]:
