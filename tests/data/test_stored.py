@@ -201,3 +201,22 @@ def test_fit_and_evaluate_give_the_same_and_never_read_all_images(
     monkeypatch.setattr(Stored, "floats", floats)
     assert figures(rows) == expected
     assert 0 < most < 16
+
+
+@pytest.mark.parametrize(
+    "index",
+    [np.int64(2), np.array([3, 1]), [2, 0], torch.tensor([[0, 1], [2, 3]]), range(2),
+     torch.tensor([1, 0, 1, 0, 0, 0], dtype=torch.bool)],
+)  # fmt: skip
+def test_rows_are_selected_as_those_of_a_plain_column_are(index: Any) -> None:
+    stored = column()
+    chosen, plain = (Rows({"i": held})[index] for held in (stored, stored.floats()))
+    assert chosen["i"].shape == plain["i"].shape
+    assert torch.equal(chosen["i"] + 0, plain["i"])
+    assert (chosen.n, chosen.batched) == (plain.n, plain.batched)
+
+
+def test_other_layouts_in_memory_are_made() -> None:
+    grouped = column().contiguous(memory_format=torch.channels_last)
+    assert torch.equal(grouped, column().floats())
+    assert grouped.is_contiguous(memory_format=torch.channels_last)

@@ -86,6 +86,9 @@ def test_placebos_keep_a_time_with_whether_it_was_seen() -> None:
         ({"observed": "z", "horizon": 2.0}, "observed: z is Continuous.*expected 1 where the end"),
         ({"observed": "died", "horizon": 2.0, "missing": "weight"}, "observed: not with weights"),
         ({"observed": "dead", "horizon": 2.0}, "the table lacks a column.*dead"),
+        ({"observed": "died", "horizon": "2"}, "horizon: say up to which time.*'2'"),
+        ({"horizon": 2.0}, "horizon=2.0 is of times with observed="),
+        ({"observed": "t", "horizon": 2.0}, "observed: t is the treatment or the outcome"),
     ],
 )
 def test_what_cannot_be_asked_of_times(options: dict[str, Any], message: str) -> None:

@@ -164,8 +164,19 @@ def test_what_is_said_of_them() -> None:
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("a -- b", "cannot read"), ("a o-> b; b o-> a", "joined twice"), ("a o-> a", "joined twice")],
-)
+    [("a -- b", "cannot read"), ("a o-> b; b o-> a", "joined twice"), ("a o-> a", "joined twice"),
+     ("a o->", "lacks a variable")],
+)  # fmt: skip
 def test_text_that_is_no_class(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         read_ancestral(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("a->b<->c; d", "a -> b; b <-> c; d"), ("a<-b<-o c", "b -> a; c o-> b"),
+     ("a o->b o-o c", "a o-> b; b o-o c"), ('"a->b" o-> "c <-> d"', '"a->b" o-> "c <-> d"'),
+     ("x<-oy", "oy -> x")],
+)  # fmt: skip
+def test_arrows_need_no_spaces_but_beside_a_circle(text: str, says: str) -> None:
+    assert str(read_ancestral(text)) == says

@@ -64,6 +64,13 @@ def test_where_there_is_nothing_to_choose_by_it_trains_what_it_has(case: str) ->
         assert model.mechanisms["y"].describe() == "Flow()"
 
 
+def test_what_was_set_is_refused_before_anything_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("rung3.training.automatic.choose")
+    rows = {name: torch.randn(500) for name in "xy"}
+    with pytest.raises(ValueError, match=r"fit the model before do\(x=\.\.\.\)"):
+        fit(SCM("x -> y").do(x=1.0), rows)
+
+
 def test_a_model_in_double_stays_so() -> None:
     model = SCM(LINE.graph).double()
     fit(model, {name: column.double() for name, column in LINE.sample(400, seed=0).items()})

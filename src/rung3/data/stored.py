@@ -137,8 +137,10 @@ class Stored(Tensor):
     def _numbers(self, index: Any) -> Array:
         """Return the numbers of rows in the source."""
         every = np.arange(self.source.shape[0]) if self.at is None else self.at
-        chosen = index.numpy(force=True) if isinstance(index, Tensor) else index
-        numbers: Array = every[chosen]
+        if isinstance(index, Tensor):
+            mask = index.dtype == torch.uint8  # as torch takes it
+            index = (index.bool() if mask else index).numpy(force=True)
+        numbers: Array = every[index]
         return numbers
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -200,9 +202,9 @@ def blocks(column: Tensor, size: int | None = None) -> Iterator[Tensor]:
 
 def pick(column: Tensor, index: Any) -> Tensor:
     """Select rows of a column, without reading them where they are stored; one row is read."""
-    if isinstance(column, Stored) and not isinstance(index, int):
-        one = isinstance(index, Tensor) and index.ndim == 0
-        return column[int(index)] if one else column.rows(index)
+    axes = 1 if isinstance(index, slice) else np.ndim(index)
+    if isinstance(column, Stored) and axes < 2:
+        return column.rows(index) if axes else column[int(index)]
     return column[index]
 
 
@@ -248,8 +250,8 @@ def _split(column: Stored, size: int, dim: int = 0) -> Any:
     return tuple(column.rows(slice(k, k + size)) for k in range(0, max(1, len(column)), size))
 
 
-def _same(column: Stored) -> Stored:
-    return column
+def _same(column: Stored, **options: Any) -> Tensor:
+    return column.floats().contiguous(**options) if options else column
 
 
 OF_SHAPE: frozenset[Any] = frozenset(

@@ -36,7 +36,8 @@ __all__ = ["AncestralClass", "ancestral_class", "read_ancestral"]
 
 Mark = Literal["arrow", "tail", "circle"]
 
-EDGE = re.compile(r"\s(o-o|o->|<-o|<->|->|<-)\s")
+EDGE = re.compile(r"""(\so-o\s|\so->|<-o\s|<->|->|<-)(?=(?:[^"]*"[^"]*")*[^"]*$)""")
+"""An arrow outside quotes; a space keeps a circle apart from a name."""
 
 ENDS: Mapping[str, tuple[Mark, Mark]] = {
     "->": ("tail", "arrow"),
@@ -186,11 +187,13 @@ def read_ancestral(text: str) -> AncestralClass:
         parts = EDGE.split(f" {statement} ")
         groups = [parse(part).nodes for part in parts[::2]]
         nodes.update(dict.fromkeys(name for group in groups for name in group))
+        if len(groups) > 1 and not all(groups):
+            raise ValueError(f"{statement.strip()}: an arrow lacks a variable at one of its ends")
         for left, arrow, right in zip(groups, parts[1::2], groups[1:], strict=False):
             for a, b in ((a, b) for a in left for b in right):
                 if (a, b) in marks or a == b:
                     raise ValueError(f"{statement.strip()}: {a} and {b} are joined twice")
-                marks[b, a], marks[a, b] = ENDS[arrow]
+                marks[b, a], marks[a, b] = ENDS[arrow.strip()]
     return AncestralClass(tuple(nodes), marks)
 
 

@@ -17,6 +17,7 @@ from rung3.data.rows import Values, as_rows, named
 from rung3.data.validation import takes
 from rung3.data.variables import Image
 from rung3.scm.floating import in_own_precision
+from rung3.scm.interventions import Intervention
 from rung3.scm.scm import SCM
 from rung3.scm.undeclared import infer
 from rung3.training.batches import Table
@@ -108,7 +109,8 @@ def is_chosen(model: SCM, rows: Values) -> bool:
     free = [name for name in model.graph.nodes if name in model.defaults]
     unnamed = any(model.graph.parents(name) for name in free)
     lacking = set(model.variables) - set(named(rows))
-    if images or lacking or not unnamed or model.fitted or model.confounding.members:
+    intervened = any(isinstance(m, Intervention) for m in model.mechanisms.values())
+    if images or lacking or intervened or not unnamed or model.fitted or model.confounding.members:
         return False
     with warnings.catch_warnings(action="ignore"):  # what it says, it says again where it is used
         infer(model, rows)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,10 @@ class Sample:
         horizon: float | None = None,
     ) -> Sample:
         """Read what is used of a table; the options are those of `effect`."""
+        if horizon is not None and observed is None:
+            raise ValueError(f"horizon={horizon!r} is of times with observed=, which is not given")
+        if observed in (treatment, outcome):
+            raise ValueError(f"observed: {observed} is the treatment or the outcome itself")
         expressions = tuple(Expression(text) for text in terms)
         names = [treatment, outcome, *used, *(k for one in expressions for k in one.arguments)]
         names = list(dict.fromkeys([*names, *(k for k in (by, observed) if k)]))
@@ -174,9 +179,9 @@ def _restricted(
         )
     if bool((times < 0).any()):
         raise ValueError(f"{outcome}: {float(times.min()):g} is no time; expected none below 0")
-    if horizon is None or not horizon > 0:
+    if not isinstance(horizon, Real) or not horizon > 0:
         raise ValueError(
-            f"horizon: say up to which time the mean of {outcome} is meant; got {horizon}"
+            f"horizon: say up to which time the mean of {outcome} is meant; got {horizon!r}"
         )
     armed = isinstance(kinds[treatment], Discrete)
     strata = rows[treatment].long() if armed else torch.zeros(len(times))
