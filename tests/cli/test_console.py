@@ -63,7 +63,7 @@ def test_a_warning_is_one_line_on_stderr(
         assert warnings.showwarning is before
     assert result.exit_code == 0, result.output
     assert result.stderr == "warning: the rows are few; take [more]\n"
-    assert result.stdout == ""
+    assert result.stdout == f"next: rung3 run {run[0] / 'study.yaml'}\n"
 
 
 @pytest.mark.parametrize("width", [80, 140])

@@ -202,10 +202,12 @@ def blocks(column: Tensor, size: int | None = None) -> Iterator[Tensor]:
 
 def pick(column: Tensor, index: Any) -> Tensor:
     """Select rows of a column, without reading them where they are stored; one row is read."""
+    if not isinstance(column, Stored) or isinstance(index, tuple):
+        return column[index]
     axes = 1 if isinstance(index, slice) else np.ndim(index)
-    if isinstance(column, Stored) and axes < 2:
-        return column.rows(index) if axes else column[int(index)]
-    return column[index]
+    if axes > 1:
+        return column[index]
+    return column.rows(index) if axes else column[int(index)]
 
 
 def moved(column: Tensor, device: torch.device) -> Tensor:
