@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
 import pytest
 import torch
 
-from rung3 import SCM, Rows, evaluate, worlds
+from rung3 import SCM, Image, Rows, evaluate, worlds
 from rung3.evaluation import Protocol
 from rung3.evaluation.measures.regions import volume_error
 from rung3.evaluation.measures.true_effect import true_effect
 from rung3.evaluation.outside import OutsideMaps, may_change
+from rung3.evaluation.report.outside import outside_figure
 from rung3.evaluation.report.report import Report
 from rung3.training.oracles.oracles import Oracles
 
@@ -92,6 +94,19 @@ def test_maps_average_the_rows_in_which_a_pixel_stays() -> None:
     means = maps.means()
     torch.testing.assert_close(means["kept"].flatten(), torch.tensor([0.2, 0.2, 0.4]))
     torch.testing.assert_close(means["may change"].flatten(), torch.tensor([0.0, 0.5, 0.5]))
+
+
+def test_where_a_picture_may_change_never_sets_the_scale_of_changes() -> None:
+    small, everywhere = torch.full((1, 4, 4), 0.1), torch.ones(1, 4, 4)
+    pictures = []
+    for maps in (  # a file holds them in another order
+        {"may change": everywhere, "kept": small},
+        {"kept": small, "may change": everywhere},
+    ):
+        drawn = io.BytesIO()
+        outside_figure({"do(a)": maps}, Image(1, 4, 4)).savefig(drawn, format="png")
+        pictures.append(drawn.getvalue())
+    assert pictures[0] == pictures[1]
 
 
 def test_a_saved_report_draws_its_maps_again(tmp_path: Path) -> None:

@@ -62,9 +62,9 @@ def outside_figure(
     """
     if not maps:
         raise ValueError("maps: expected those of at least one intervention, got none")
-    whos = [*dict.fromkeys(who for by_who in maps.values() for who in by_who)]
-    changes = [part for by_who in maps.values() for who, part in by_who.items() if who in whos[1:]]
-    most = _most(changes)
+    names = dict.fromkeys(who for by_who in maps.values() for who in by_who)
+    whos = sorted(names, key=lambda who: who != MAY_CHANGE)  # a file holds them in another order
+    most = _most([by_who[who] for by_who in maps.values() for who in by_who if who != MAY_CHANGE])
     shape = planar(next(iter(maps.values()))[whos[0]]).shape
     across, down = cell_size(shape, CELL)
     head, block = 3 * line(HEAD), down + GAP + 1.5 * line(HEAD)
@@ -76,7 +76,8 @@ def outside_figure(
     for number, (label, by_who) in enumerate(maps.items()):
         top = MARGIN + head + number * block
         sheet.text(LABELS - 2 * GAP, top + down / 2, label, HEAD, ha="right", va="center")
-        for column, (who, part) in enumerate(by_who.items()):
+        for who, part in by_who.items():
+            column = whos.index(who)
             left = LABELS + column * (across + GAP)
             axes = sheet.axes(left, top, across, down)
             axes.set_axis_off()
