@@ -314,15 +314,10 @@ class Path(Mechanism):
         view.changed = frozenset(changed)
         view._check()
         view._check_guidance()
-        guidance, said = Guidance.of(view.guidance), [self.assumption]
-        if not guidance.plain:
-            said.append(
-                f"guided: weight {guidance.changed:g} of parents that changed, "
-                f"{guidance.rest:g} of the rest"
-            )
+        view.assumption = Guidance.of(view.guidance).beside(self.assumption)
         if view.abducted != "both":
-            said.append(f"from the {'code' if view.abducted == 'latent' else 'state'} alone")
-        view.assumption = ", ".join(said)
+            alone = "code" if view.abducted == "latent" else "state"
+            view.assumption += f", from the {alone} alone"
         return view
 
     def _check_guidance(self) -> None:
