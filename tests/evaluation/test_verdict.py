@@ -193,6 +193,36 @@ def test_targets_outside_the_data_are_told_with_nearer_ones(outside, far, mark):
         )
 
 
+@pytest.mark.parametrize(
+    ("half", "most", "mark", "text"),
+    [
+        (0.47, 0.93, "yes", "50% intervals hold it in 47% to 52% and 90% intervals hold it in 88%"),
+        (0.4, 0.81, "partly", "too close together: under do(age) their 50% intervals"),
+        (0.2, 0.3, "no", "90% intervals hold the true scan in 30% of its numbers"),
+        (0.58, 0.99, "partly", "draws are vague: under do(age) their 90% intervals"),
+    ],
+)
+def test_draws_are_as_honest_as_their_worst_coverage(half, most, mark, text):
+    metrics = good()
+    covered = {"coverage 50%": mean(half, ""), "coverage 90%": mean(most, "")}
+    metrics["calibration"] = {
+        "do(age)": {"scan": covered | {"crps": mean(4.0)}, "mood": {"coverage 90%": mean(0.1, "")}},
+        "do(sex)": {"scan": {"coverage 50%": mean(0.52, ""), "coverage 90%": mean(0.88, "")}},
+    }
+    result = finding(metrics, "uncertainty")
+    assert result.mark == mark
+    assert text in result.text
+    assert result.next("run") == ""
+    cure = "widen(model, validation, world)" if mark != "yes" and most < 0.9 else ""
+    assert result.next(None) == cure
+
+
+def test_a_model_that_is_sure_of_everything_has_no_word_on_its_draws():
+    assert "uncertainty" not in marks(good())
+    metrics = good() | {"calibration": {"do(age)": {"scan": {"crps": mean(1.0)}}}}
+    assert "uncertainty" not in marks(metrics)
+
+
 def test_reports_of_older_versions_are_judged_as_far_as_they_tell():
     before = Path(__file__).parents[1] / "support" / "before" / "run"
     report = Report.load(before)

@@ -4,6 +4,7 @@
     obeys         o = 1 - (e - e_floor) / (e_nothing - e_floor) of the values that were set
     individual    skill where the truth is known; else  1 - d(x, f_0(x)) / d(x, x')
     support       the share of targets that lie among the training rows
+    uncertainty   how often central intervals of draws hold the truth, where it is known
 
 Obedience o is 1 where the answer shows what was set as well as real images show their values, and
 0 where it shows as little as the untouched image. `d(x, x')` is the mean distance of two rows and
@@ -81,6 +82,10 @@ OUTSIDE, OUTSIDE_PARTLY = 0.01, 0.1
 FAR, FAR_PARTLY = 0.1, 0.5
 """Share of targets with no training row near, of which the data's own rows have 1 %."""
 
+HONEST, HONEST_PARTLY = 0.05, 0.2
+"""Distance of an interval's coverage from its nominal level: within 5 points a reader may take the
+level at its word; 20 points short, an interval of 90 % misses three times as often as it says."""
+
 LONGER = 2
 """Factor on the epochs of a training that was cut short."""
 
@@ -110,7 +115,7 @@ class Finding:
     """The answer to one question about a model.
 
     Attributes:
-        question: `learned`, `obeys`, `individual` or `support`.
+        question: `learned`, `obeys`, `individual`, `support` or `uncertainty`.
         mark: `yes`, `partly`, `no` or `unknown`.
         text: One sentence.
         command: What to try next, as a command in which `RUN` stands for the run; empty if nothing.
@@ -175,7 +180,7 @@ def judge(metrics: Mapping[str, Any]) -> Verdict:
     findings = [_learned(metrics)]
     if images or metrics.get("effectiveness"):
         findings.append(_obeys(metrics))
-    findings += [_individual(metrics), _support(metrics)]
+    findings += [_individual(metrics), _support(metrics), *_uncertainty(metrics)]
     return Verdict(tuple(findings))
 
 
@@ -489,6 +494,62 @@ def _nearer(place: Mapping[str, Any]) -> tuple[str, str]:
         f"rung3 evaluate {RUN} --set 'evaluation.interventions={{{name}: {half}}}'",
         f'evaluate(model, test, train=train, interventions={{"{name}": lambda {name}: {half}}})',
     )
+
+
+# Do the draws hold the truth? --------------------------------------------------------------------
+
+
+class _Covered(NamedTuple):
+    """How often central intervals of draws hold the truth, and how often they should."""
+
+    level: float
+    share: float
+    label: str
+    name: str
+
+    @property
+    def apart(self) -> float:
+        return abs(self.share - self.level)
+
+
+def _uncertainty(metrics: Mapping[str, Any]) -> Iterator[Finding]:
+    """Judge the coverage that is farthest from its level; nothing where nothing is uncertain."""
+    coverages = [*_coverages(metrics)]
+    if not coverages:
+        return
+    worst = max(coverages, key=lambda covered: covered.apart)
+    if worst.apart <= HONEST:
+        lines = [
+            f"{level:.0%} intervals hold it in {min(shares):.0%} to {max(shares):.0%}"
+            for level, shares in _by_level(coverages).items()
+        ]
+        text = f"Its draws hold the truth as often as they should: {' and '.join(lines)}."
+        yield Finding("uncertainty", "yes", text)
+        return
+    mark: Mark = "partly" if worst.apart <= HONEST_PARTLY else "no"
+    lead = "Its draws lie too close together" if worst.share < worst.level else "Its draws are vague"
+    text = (
+        f"{lead}: under {worst.label} their {worst.level:.0%} intervals hold the true {worst.name} "
+        f"in {worst.share:.0%} of its numbers."
+    )
+    closer = worst.share < worst.level and worst.name in metrics.get("divergence", {})
+    yield Finding("uncertainty", mark, text, "", "widen(model, validation, world)" * closer)
+
+
+def _coverages(metrics: Mapping[str, Any]) -> Iterator[_Covered]:
+    for label, by_name in metrics.get("calibration", {}).items():
+        for name in metrics.get("between rows", {}).keys() & by_name.keys():
+            for kind, number in by_name[name].items():
+                if kind.startswith("coverage ") and number["mean"] is not None:
+                    level = float(kind.removeprefix("coverage ").rstrip("%")) / 100
+                    yield _Covered(level, number["mean"], label, name)
+
+
+def _by_level(coverages: Iterable[_Covered]) -> dict[float, list[float]]:
+    by_level: dict[float, list[float]] = {}
+    for covered in coverages:
+        by_level.setdefault(covered.level, []).append(covered.share)
+    return dict(sorted(by_level.items()))
 
 
 def _older(question: str, text: str) -> Finding:

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from rung3.data.distances import scale
 from rung3.data.ranks import covered, ranks
 from rung3.data.rows import Rows
-from rung3.data.variables import Continuous, Discrete, Variable
+from rung3.data.variables import Categorical, Continuous, Discrete, Variable
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.base import (
     NOTHING,
@@ -99,12 +99,25 @@ def crps(variable: Variable, draws: Tensor, true: Tensor) -> Tensor:
 
 
 def _score(exam: Examination, answers: Answers) -> None:
-    """Score draws against the truth, fair to an honest spread."""
+    """Score draws against the truth, fair to an honest spread, and count what they hold."""
     if answers.true is None or answers.draws is None:
         return
     for name in answers.query.affected(exam.model):
-        score = crps(exam.model.variables[name], answers.draws[name], answers.true[name])
-        exam.add(("calibration", answers.query.label, name, "crps"), name, score)
+        draws, true = answers.draws[name], answers.true[name]
+        path = ("calibration", answers.query.label, name)
+        exam.add((*path, "crps"), name, crps(exam.model.variables[name], draws, true))
+        _cover(exam, path, draws, true)
+
+
+def _cover(exam: Examination, path: Path, draws: Tensor, true: Tensor) -> None:
+    """Count how often central intervals of a variable's draws hold the truth."""
+    variable = exam.model.variables[path[-1]]
+    if isinstance(variable, Categorical) or bool((draws == draws[:1]).all()):
+        return  # no order, or nothing is uncertain
+    v, unsure = ranks(variable, [draws], true, exam.ties)
+    for level in LEVELS:
+        share = covered(v, unsure, level)
+        exam.scores.add((*path, f"coverage {level:.0%}"), share, "", partial=True)
 
 
 def _skill(exam: Examination, metrics: dict[str, Any], bootstrap: Bootstrap) -> None:
@@ -125,7 +138,7 @@ def _line(path: Path) -> Line:
 
 DRAWS = Measure(
     name="draws",
-    about="CRPS of draws of the noise, and its skill, where the truth is known",
+    about="CRPS of draws of the noise, and their coverage, where the truth is known",
     sections=(
         Section(
             "calibration",
@@ -143,20 +156,6 @@ DRAWS = Measure(
 )
 
 
-def _cover(exam: Examination, answers: Answers) -> None:
-    """Count how often central intervals of the draws hold the truth."""
-    if answers.true is None or answers.draws is None:
-        return
-    for name in answers.query.affected(exam.model):
-        variable, draws = exam.model.variables[name], answers.draws[name]
-        if bool((draws == draws[:1]).all()):
-            continue  # nothing is uncertain
-        v, unsure = ranks(variable, [draws], answers.true[name], exam.ties)
-        for level in LEVELS:
-            path = ("calibration", answers.query.label, name, f"coverage {level:.0%}")
-            exam.scores.add(path, covered(v, unsure, level), "", partial=True)
-
-
 def _compute(
     exam: Examination, rows: Rows, queries: Sequence[Query], known: int, bootstrap: Bootstrap
 ) -> dict[str, Any]:
@@ -166,9 +165,8 @@ def _compute(
 
 CALIBRATION = Measure(
     name="calibration",
-    about="coverage of the truth by draws, and whether noise follows its prior",
+    about="whether noise follows its prior",
     sections=(PRIOR,),
     draws="with truth",
-    on_answers=_cover,
     compute=_compute,
 )
