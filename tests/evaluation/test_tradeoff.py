@@ -122,6 +122,16 @@ def test_the_figure_has_every_name_the_way_to_better_and_a_bar_for_skill() -> No
     Picture.open(io.BytesIO(png(figure))).verify()
 
 
+def test_long_names_have_numbers_and_stand_below() -> None:
+    name = "image=kind-HVAE,objective=kind-counterfactual-weight-1"
+    reports = dict(zip(("beta=2", name, "beta=1"), sweep().values(), strict=True))
+    figure = tradeoff(compare(reports))
+    for axes in figure.axes[:2]:
+        assert [text.get_text() for text in axes.texts][-3:] == ["beta=2", "1", "beta=1"]
+    assert figure.get_supxlabel() == f"1  {name}"
+    assert tradeoff(compare(sweep())).get_supxlabel() == ""
+
+
 def test_runs_of_a_sweep_are_joined_in_the_order_of_their_values_and_others_are_not() -> None:
     joined = tradeoff(compare(sweep())).axes[0].lines[0]
     assert joined.get_xdata() == pytest.approx([1.0, 2.0, 4.0], abs=1e-2)
@@ -226,6 +236,14 @@ def test_published_points_are_hollow_and_named() -> None:
     low, high = first.get_xlim()
     assert low < 0.438
     assert high > 3.81
+
+
+def test_the_pictures_of_a_comparison_may_have_published_points() -> None:
+    comparison = compare(morphomnist())
+    plain, beside = comparison.pictures(), comparison.pictures("melistas2024")
+    assert plain["tradeoff"] == png(tradeoff(comparison))
+    assert beside["tradeoff"] == png(tradeoff(comparison, published="melistas2024"))
+    assert beside["tradeoff"] != plain["tradeoff"]
 
 
 def test_figures_that_nobody_published_are_refused() -> None:

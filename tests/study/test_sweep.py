@@ -126,6 +126,12 @@ def test_the_commands_compare_what_the_sweep_ran(study: Path, tmp_path: Path) ->
     assert "Log-density of the test rows" in repeated.stdout
     numbers = json.loads((tmp_path / "page" / "comparison.json").read_text())
     assert numbers["log_prob"]["y"]["model"]["best"] == ["y=2-x-+-u"]
+    for name, message in (("me", "expected one of melistas2024"), ("melistas2024", "only x, y")):
+        words = ("sweep", study, "--vary", "training.seed=0,1", "--published", name)
+        early = call(*words, "--out", tmp_path / "never")
+        assert early.exit_code == 2
+        assert message in " ".join(early.stderr.split())
+        assert not (tmp_path / "never").exists()
     refused = call("tradeoff", *folders)
     assert refused.exit_code == 2
     assert refused.stderr.startswith("error: tradeoff: no intervention has composition")

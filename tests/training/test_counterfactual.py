@@ -127,6 +127,7 @@ def test_what_no_image_depends_on_cannot_be_set() -> None:
         ({"intervene": []}, r"intervene=\[\] must be a list of names"),
         ({"at_once": 0}, r"at_once=0 must be a whole number of at least 1"),
         ({"intervene": ["left"], "at_once": 2}, r"at_once=2 must be at least 1, and at most the"),
+        ({"intervene": ["left", "left"]}, r"intervene=\['left', 'left'\] names a variable twice"),
         ({"kept": 1.5}, r"kept=1.5 must be a share between 0 and 1"),
         ({"share": 0.0}, r"share=0.0 must be a share between 0 and 1"),
         ({"weight": -1.0}, r"weight=-1.0 must be greater than 0"),
@@ -176,6 +177,11 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
             CounterfactualObjective(weight=1.0, at_once=3),
             {},
             r"at_once=3: image has only \['left', 'right'\]",
+        ),
+        (
+            CounterfactualObjective(weight=1.0, jitter=4),
+            {},
+            r"jitter=4 must be less than half of the shortest side of image, 8 px",
         ),
     ],
 )

@@ -431,6 +431,7 @@ def test_images_are_moved_alike_by_a_few_pixels_and_their_edges_repeated(
     assert moved == expected
     one, other = loss.shift(image, image + 1)
     assert torch.equal(other, one + 1)
+    assert loss.shift(torch.rand(2, 1, 4, 5, 6))[0].shape == (2, 1, 4, 5, 6)
     plain = bound(tiny(), rows, predictors)
     state = torch.random.get_rng_state()
     assert plain.shift(image)[0] is image

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 from rich.console import Console
@@ -15,6 +15,11 @@ from rung3.cli.arguments import RunPath, RunPaths, Settings, StudyPath
 from rung3.cli.console import print_table, save_picture, say, say_path, warn
 
 __all__ = ["check", "compare", "evaluate", "prepare", "run", "sweep", "tradeoff"]
+
+Published: TypeAlias = Annotated[
+    str | None, typer.Option(help="Published figures to add, such as melistas2024.")
+]
+"""Whose figures stand beside ours in the trade-off, hollow."""
 
 
 def run(
@@ -129,14 +134,19 @@ def sweep(
         Path | None, typer.Option(help="Folder of the runs; by default, runs/<name>-sweep.")
     ] = None,
     settings: Settings = None,
+    published: Published = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove earlier runs.")] = False,
 ) -> None:
     """Run a study for each value of a setting and compare the runs; finished ones are kept."""
+    from rung3.evaluation.report.tradeoff import check_published
     from rung3.study import compare_runs
     from rung3.study.study import Study
     from rung3.study.sweep import sweep as run_all
 
-    folder = out or Path("runs") / f"{Study.load(study, settings or ()).name}-sweep"
+    loaded = Study.load(study, settings or ())
+    if published is not None:
+        check_published(published, loaded.declared())
+    folder = out or Path("runs") / f"{loaded.name}-sweep"
     runs = run_all(
         study,
         vary or (),
@@ -149,7 +159,7 @@ def sweep(
     )
     comparison = compare_runs(runs)
     Console().print(comparison)
-    say_path("page", comparison.save(folder))
+    say_path("page", comparison.save(folder, published))
 
 
 def compare(
@@ -168,9 +178,7 @@ def compare(
 def tradeoff(
     folders: RunPaths,
     times: Annotated[int, typer.Option(help="Number of null interventions in a row.")] = 1,
-    published: Annotated[
-        str | None, typer.Option(help="Published figures to add, such as melistas2024.")
-    ] = None,
+    published: Published = None,
     out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("tradeoff.png"),
 ) -> None:
     """Draw composition against effectiveness, with skill as colour."""

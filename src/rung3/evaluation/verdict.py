@@ -527,13 +527,15 @@ def _uncertainty(metrics: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("uncertainty", "yes", text)
         return
     mark: Mark = "partly" if worst.apart <= HONEST_PARTLY else "no"
-    lead = "Its draws lie too close together" if worst.share < worst.level else "Its draws are vague"
+    close = worst.share < worst.level
+    lead = "Its draws lie too close together" if close else "Its draws are vague"
     text = (
         f"{lead}: under {worst.label} their {worst.level:.0%} intervals hold the true {worst.name} "
         f"in {worst.share:.0%} of its numbers."
     )
-    closer = worst.share < worst.level and worst.name in metrics.get("divergence", {})
-    yield Finding("uncertainty", mark, text, "", "widen(model, validation, world)" * closer)
+    latents = worst.name in metrics.get("divergence", {})
+    call = "widen(model, validation, world)" if close and latents else ""
+    yield Finding("uncertainty", mark, text, "", call)
 
 
 def _coverages(metrics: Mapping[str, Any]) -> Iterator[_Covered]:

@@ -74,12 +74,19 @@ class Comparison(Compared):
         reports: What was found of each, by its name.
     """
 
-    def pictures(self) -> dict[str, bytes]:
-        """Draw PNG files by name: `tradeoff` if known; `beside-...`, the same rows by model."""
+    def pictures(self, published: str | None = None) -> dict[str, bytes]:
+        """Draw PNG files by name: `tradeoff` if known; `beside-...`, the same rows by model.
+
+        Args:
+            published: Whose figures to add to the trade-off, such as `"melistas2024"`.
+
+        Raises:
+            ValueError: If there are no such figures, or none of these variables.
+        """
         first = next(iter(self.reports.values()))
         drawn = {}
-        if panels(self):
-            drawn["tradeoff"] = png(tradeoff(self))
+        if panels(self, published=published):
+            drawn["tradeoff"] = png(tradeoff(self, published=published))
         for (label, mode), picture in pictures_of(self).items():
             examples = {
                 name: report.examples.queries[label] for name, report in self.reports.items()
@@ -89,17 +96,18 @@ class Comparison(Compared):
                 drawn[picture] = beside
         return drawn
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, published: str | None = None) -> Path:
         """Write `comparison.html` (self-contained), `comparison.json`, and the pictures as PNG.
 
         Args:
             folder: Where to; made if it is not there.
+            published: Whose figures to add to the trade-off, such as `"melistas2024"`.
 
         Returns:
             The path of `comparison.html`.
         """
         place = Path(folder)
-        drawn = self.pictures()
+        drawn = self.pictures(published)
         for name, picture in drawn.items():
             write(place / f"{name}.png", picture)
         numbers = json.dumps(self.metrics, indent=2, ensure_ascii=False, allow_nan=False)

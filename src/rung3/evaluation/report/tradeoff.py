@@ -16,7 +16,7 @@ Source: Monteiro et al. 2023 (arXiv 2303.01274); De Sousa Ribeiro et al. 2023 (a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Panel", "Point", "label", "panels", "tradeoff"]
+__all__ = ["Panel", "Point", "check_published", "label", "panels", "tradeoff"]
 
 ACROSS = 3
 """Panels in a line."""
@@ -41,6 +41,9 @@ LOG = 3.0
 
 NAME = 7.5
 """Points of the letters of a model's name."""
+
+LONG = 26
+"""Letters of a name from which on a point has a number instead, and the name stands below."""
 
 AWAY = 6
 """Points between a name and its point."""
@@ -110,8 +113,8 @@ def panels(comparison: Compared, times: int = 1, published: str | None = None) -
     Raises:
         ValueError: If no such figures are known, or they are of other variables.
     """
-    if published is not None and published not in PUBLISHED:
-        raise ValueError(f"published={published!r}: expected one of {', '.join(PUBLISHED)}")
+    if published is not None:
+        check_published(published)
     shown = [
         replace(panel, published=_published(panel, times, published))
         for panel in _panels(comparison, str(times))
@@ -124,6 +127,26 @@ def panels(comparison: Compared, times: int = 1, published: str | None = None) -
             "panel here is"
         )
     return [panel for panel in shown if len(panel.points) + len(panel.published) > 1]
+
+
+def check_published(published: str, variables: Collection[str] | None = None) -> None:
+    """Refuse figures that are not known, or of none of the variables.
+
+    Args:
+        published: A key of `PUBLISHED`.
+        variables: Names of the variables that there are, if known.
+
+    Raises:
+        ValueError: If so.
+    """
+    if published not in PUBLISHED:
+        raise ValueError(f"published={published!r}: expected one of {', '.join(PUBLISHED)}")
+    known = PUBLISHED[published][0].effectiveness
+    if variables is not None and known.keys().isdisjoint(variables):
+        raise ValueError(
+            f"published={published!r}: its figures are of {', '.join(known)}, and there are only "
+            f"{', '.join(variables)}; leave published out"
+        )
 
 
 def _published(panel: Panel, times: int, published: str | None) -> list[Point]:
@@ -170,8 +193,12 @@ def tradeoff(comparison: Compared, times: int = 1, published: str | None = None)
     scale = Normalize(min(skills), max(skills)) if skills else None
     shades = ScalarMappable(scale, SEQUENTIAL)
     down, across = -(-len(shown) // ACROSS), min(ACROSS, len(shown))
-    size = (3.5 * across + 0.6 * bool(skills), 3.5 * down)
+    key = _key(point.name for panel in shown for point in panel.drawn)
+    size = (3.5 * across + 0.6 * bool(skills), 3.5 * down + 1.6 * NAME / 72 * len(key))
     figure = Figure(figsize=size, layout="constrained")
+    if key:
+        lines = "\n".join(f"{number}  {name}" for name, number in key.items())
+        figure.supxlabel(lines, x=0.01, ha="left", fontsize=NAME, color=INK)
     axes_list = list(figure.subplots(down, across, squeeze=False).flat)
     for axes in axes_list[len(shown) :]:
         axes.set_axis_off()
@@ -185,9 +212,15 @@ def tradeoff(comparison: Compared, times: int = 1, published: str | None = None)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axes, panel in zip(axes_list, shown, strict=False):
-        names = [point.name for point in panel.drawn]
+        names = [key.get(point.name, point.name) for point in panel.drawn]
         label(axes, names, [point.place for point in panel.drawn], INK)
     return figure
+
+
+def _key(names: Iterable[str]) -> dict[str, str]:
+    """Return a number for each name that is too long to stand beside its point."""
+    long = dict.fromkeys(name for name in names if len(name) > LONG)
+    return {name: str(number) for number, name in enumerate(long, 1)}
 
 
 def _panels(comparison: Compared, times: str) -> Iterator[Panel]:

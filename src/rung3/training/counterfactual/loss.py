@@ -215,14 +215,14 @@ class CounterfactualLoss(nn.Module):
         return predictors[chosen * len(self.read) : (chosen + 1) * len(self.read)]  # type: ignore[no-any-return]
 
     def shift(self, *images: Tensor) -> list[Tensor]:
-        """Move images `(n, C, H, W)` by the same few pixels, their edges repeated."""
-        reach = self.options.jitter
+        """Move images `(n, C, ...)` by the same few pixels, their edges repeated."""
+        reach, sizes = self.options.jitter, images[0].shape[2:]
         if not reach:
             return list(images)
-        down, right = torch.randint(2 * reach + 1, (2,)).tolist()
-        height, width = images[0].shape[-2:]
-        padded = [F.pad(image, [reach] * 4, mode="replicate") for image in images]
-        return [image[..., down : down + height, right : right + width] for image in padded]
+        starts = torch.randint(2 * reach + 1, (len(sizes),)).tolist()
+        frame = (..., *(slice(a, a + size) for a, size in zip(starts, sizes, strict=True)))
+        edges = [reach] * 2 * len(sizes)
+        return [F.pad(image, edges, mode="replicate")[frame] for image in images]
 
     def means(self) -> dict[str, float]:
         """Return the means since the last call, if there was a counterfactual at all."""

@@ -124,6 +124,8 @@ class CounterfactualObjective(Validated):
                 f"committee={self.committee}: {len(self.members)} were given as predictors; give "
                 "as many, or leave one of the two out"
             )
+        if len(set(self.intervene or ())) < len(self.intervene or ()):
+            raise ValueError(f"intervene={list(self.intervene or ())} names a variable twice")
         if self.intervene and self.at_once > len(self.intervene):
             raise ValueError(
                 f"at_once={self.at_once} must be at least 1, and at most the number of variables "

@@ -76,6 +76,7 @@ def columns(objective: CounterfactualObjective, model: SCM, images: Collection[s
                 f"{image}: the counterfactual objective is for images, and {image} is "
                 f"{model.variables[image]}; fit it by its likelihood"
             )
+        _check_jitter(objective, model, image)
         if objective.weight is None and image not in model.fitted:
             raise ValueError(
                 f"{image}: not fitted yet, and the constraint is measured on a fitted "
@@ -88,6 +89,17 @@ def columns(objective: CounterfactualObjective, model: SCM, images: Collection[s
             wanted += [name, *model.graph.parents(name)]
         wanted += chosen
     return list(dict.fromkeys(wanted))
+
+
+def _check_jitter(objective: CounterfactualObjective, model: SCM, image: str) -> None:
+    """Refuse to move an image out of its frame: a predictor would read its edge."""
+    variable = model.variables[image]
+    assert isinstance(variable, Image)
+    if 2 * objective.jitter >= min(variable.sizes):
+        raise ValueError(
+            f"jitter={objective.jitter} must be less than half of the shortest side of {image}, "
+            f"{min(variable.sizes)} px; 2 is usual"
+        )
 
 
 def _check_paths(objective: CounterfactualObjective, model: SCM, images: Collection[str]) -> None:
