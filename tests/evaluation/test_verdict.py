@@ -130,6 +130,18 @@ def test_a_collapsed_model_has_not_learned():
     assert finding(metrics, "learned").mark == "yes"
 
 
+def test_a_verdict_says_when_latents_had_collapsed():
+    model = SCM("a")
+    model.fitted = {"a": {"epochs": 8, "batch_size": 10, "rows": 200, "revived_at_step": 1234}}
+    metrics = good()
+    assert "collapsed" not in finding(metrics, "learned").text
+    metrics["training"]["scan"]["revived"] = trainings(model, {})["a"]["revived"]
+    text = "1 of 1 layers of latents are in use (they had collapsed, and were revived at step 1,234)"
+    assert text in finding(metrics, "learned").text
+    metrics["divergence"]["scan"]["z"]["unused"] = True
+    assert "in use (they had collapsed" in finding(metrics, "learned").text
+
+
 @pytest.mark.parametrize(("error", "mark"), [(1.0, "yes"), (4.5, "partly"), (8.5, "no")])
 def test_obedience_lies_between_real_images_and_the_untouched_one(error, mark):
     metrics = good()

@@ -50,6 +50,8 @@ def trainings(model: SCM, history: Mapping[str, Any]) -> dict[str, dict[str, Any
             "steps": epochs * (record["rows"] // max(1, size)),
             "losses": [float(loss) for loss in losses if isinstance(loss, int | float)],
         }
+        if "revived_at_step" in record:
+            records[name]["revived"] = record["revived_at_step"]
     return records
 
 

@@ -206,8 +206,15 @@ def _learned(metrics: Mapping[str, Any]) -> Finding:
     return Finding(
         "learned",
         "yes",
-        f"It learned: {name} took {record['steps']:,} steps{latents}, and its loss has settled.",
+        f"It learned: {name} took {record['steps']:,} steps{latents}{_revived(record)}, and its "
+        "loss has settled.",
     )
+
+
+def _revived(record: Mapping[str, Any]) -> str:
+    """Say when latents had collapsed in training, if they had."""
+    step = record.get("revived")
+    return f" (they had collapsed, and were revived at step {step:,})" if step else ""
 
 
 def _too_short(name: str, record: Mapping[str, Any], metrics: Mapping[str, Any]) -> Finding | None:
@@ -225,7 +232,8 @@ def _collapsed(name: str, record: Mapping[str, Any], metrics: Mapping[str, Any])
     used = _layers(metrics, name)
     if not used.all or used.used:
         return None
-    text = f"It has not learned what sets one {name} apart: none of its latents is in use."
+    text = f"It has not learned what sets one {name} apart: none of its latents is in use"
+    text += f"{_revived(record)}."
     return _train(name, "no", text, LONGER * record["epochs"])
 
 

@@ -52,7 +52,7 @@ CRPS_SKILL = "crps skill"
 """Skill of draws of the noise beside doing nothing, `1 - CRPS / error`."""
 
 LEVELS = (0.5, 0.9)
-"""Nominal levels of the intervals whose coverage is counted."""
+"""Nominal levels of the intervals whose coverage is counted: 90 % takes 19 draws, 50 % takes 3."""
 
 
 def crps(variable: Variable, draws: Tensor, true: Tensor) -> Tensor:
@@ -116,6 +116,8 @@ def _cover(exam: Examination, path: Path, draws: Tensor, true: Tensor) -> None:
         return  # no order, or nothing is uncertain
     v, unsure = ranks(variable, [draws], true, exam.ties)
     for level in LEVELS:
+        if (1 - level) / 2 * (len(draws) + 1) < 1:
+            continue  # beyond so few draws no one can tell what lies in a tail that is thinner
         share = covered(v, unsure, level)
         exam.scores.add((*path, f"coverage {level:.0%}"), share, "", partial=True)
 
