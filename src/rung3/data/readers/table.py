@@ -38,9 +38,7 @@ GAPS = frozenset(
 )  # fmt: skip
 """Words that stand for nothing, as pandas has them, unless they are labels."""
 
-ISO = re.compile(
-    r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?"
-)
+ISO = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?")
 """Dates, perhaps with a time, as ISO 8601 has them: other orders of day and month are ambiguous."""
 
 
@@ -261,7 +259,9 @@ def is_dates(texts: Sequence[str] | pd.Series[Any]) -> bool:
 
     if not len(texts) or not all(isinstance(text, str) and ISO.fullmatch(text) for text in texts):
         return False
-    return bool(pd.to_datetime(list(texts), format="ISO8601", utc=True, errors="coerce").notna().all())
+    return bool(
+        pd.to_datetime(list(texts), format="ISO8601", utc=True, errors="coerce").notna().all()
+    )
 
 
 def _read_column(
