@@ -4,7 +4,7 @@
 
 The direct dependencies, those of the page included, stand at their lower bounds. What they need
 themselves is for pip to choose. Tools, and torch, stand at the versions of constraints.txt: an
-older torch comes with gigabytes of GPU libraries where its processor build cannot be had.
+older torch comes with gigabytes of GPU libraries where its processor build is not available.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ def measure(step: str, folder: Path) -> None:
 
     torch.set_num_threads(1)
     work: Callable[[Path], int] = globals()[step]
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before, cpu = resident("VmRSS"), time.process_time()
     n = work(folder)
     seconds = time.process_time() - cpu

@@ -1,6 +1,6 @@
 """Average effects from five tables beside DoWhy and EconML, in one process: error and CPU seconds.
 
-Each table is drawn anew under every seed, and its true effect is known. Every library estimates it
+Each table is redrawn under every seed, and its true effect is known. Every library estimates it
 by the method that its documentation gives for such a table, with its defaults otherwise:
 
 - `lines`: two-armed treatment, confounded in lines. DoWhy: linear regression.

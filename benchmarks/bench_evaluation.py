@@ -169,7 +169,7 @@ def main() -> None:
     )
     print(f"{options.rows} rows, {options.truths} truths; CPU seconds, one thread")
     clock, registry.MEASURES = watched(model, world)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = resident("VmRSS")
     with tempfile.TemporaryDirectory() as folder:
         for k in range(options.passes):

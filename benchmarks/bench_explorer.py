@@ -3,7 +3,7 @@
     python benchmarks/bench_explorer.py                 untrained HVAEs of 32x32 and of 192x192
     python benchmarks/bench_explorer.py runs/digits     a run of yours
 
-Of each run, with the command started anew:
+Of each run, with the command started again:
 
     ready      from starting the command to its saying the address; and its seconds of CPU till then
     first paint, first answer      from going to the address, to the first thing that is painted

@@ -1,7 +1,7 @@
 """Questions to graphs of 200 variables: the CPU time of each, in this process.
 
 Graphs are random, with three arrows a variable, and with a hidden common cause for a tenth of the
-variables or without any. Each question is asked anew of five graphs. Which answers agree with other
+variables or without any. Each question is asked of five graphs. Which answers agree with other
 libraries' is checked by `check_graphs.py`.
 
     python benchmarks/bench_graph.py [--variables 200] [--arrows 3] [--json FILE]

@@ -1,4 +1,4 @@
-"""From a folder of images of one's own to a verdict: commands, CPU minutes, and the skill reached.
+"""From a folder of your own images to a verdict: commands, CPU minutes, and the skill reached.
 
     python benchmarks/bench_own_images.py FOLDER [--seed S] [--set KEY=VALUE ...]
 

@@ -70,7 +70,7 @@ def one(rows: int) -> None:
     answered = time.process_time()
     for what, seconds in (("fit", fitted - start), ("counterfactuals", answered - fitted)):
         print(f"{rows:>10,} {what:16}{seconds:8.1f} s {rows / seconds:12,.0f} rows/s", end="")
-        print(f"{_memory():10.2f} GiB at the most ({before:.2f} before)", flush=True)
+        print(f"{_memory():10.2f} GiB at most ({before:.2f} before)", flush=True)
 
 
 def _memory() -> float:

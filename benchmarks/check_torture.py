@@ -57,11 +57,11 @@ def trials(
 
     return [
         (
-            ("a model's files damaged", "a model's files altered, and their seals made anew"),
+            ("a model's files damaged", "a model's files altered, and their seals rewritten"),
             lambda folder: torture.models(folder, n(2000), seed),
         ),
         (
-            ("a checkpoint damaged", "a checkpoint damaged, and its seal made anew"),
+            ("a checkpoint damaged", "a checkpoint damaged, and its seal rewritten"),
             lambda folder: torture.checkpoints(folder, n(200), seed),
         ),
         (

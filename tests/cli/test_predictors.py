@@ -1,4 +1,4 @@
-"""The commands that bring a predictor of one's own to a run."""
+"""The commands that bring the user's own predictor to a run."""
 
 from __future__ import annotations
 

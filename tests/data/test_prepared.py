@@ -219,7 +219,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    told = r"t1-000000-.*npy cannot be written: No space left on device; once that is cured"
+    told = r"t1-000000-.*npy cannot be written: No space left on device; once that is fixed"
     with pytest.raises(OSError, match=told):
         write(path, tmp_path / "p")
     assert list((tmp_path / "p").iterdir()) == []

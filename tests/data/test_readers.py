@@ -411,3 +411,15 @@ def test_truth_values_with_gaps_are_numbers(tmp_path: Path) -> None:
     pd.DataFrame({"x": [True, None, False]}).to_parquet(tmp_path / "t.parquet")
     values = data.table(tmp_path / "t.parquet")["x"]
     torch.testing.assert_close(values, torch.tensor([1.0, torch.nan, 0.0]), equal_nan=True)
+
+
+def test_dates_of_a_csv_are_days_and_their_order_must_be_clear(tmp_path: Path) -> None:
+    path = csv(tmp_path, "seen,x\n1970-01-03,1\n,2\n1970-01-02T12:00+02:00,3\n")
+    days = Continuous(missing=True)
+    assert data.table(path, variables={"seen": days})["seen"].tolist() == pytest.approx(
+        [2, float("nan"), 1 + 10 / 24], nan_ok=True
+    )
+    with pytest.raises(ValueError, match=r"expected numbers.*3\.1\.1970"):
+        data.table(csv(tmp_path, "seen\n3.1.1970\n"), variables={"seen": days})
+    with pytest.raises(ValueError, match=r"1970-02-30"):
+        data.table(csv(tmp_path, "seen\n1970-01-03\n1970-02-30\n"), variables={"seen": days})

@@ -78,7 +78,7 @@ def test_the_files_that_nibabel_ships() -> None:
     fourth = read_nifti(shipped("example4d.nii.gz"), ScanOptions(index=1))
     raw = np.asanyarray(nibabel.load(shipped("example4d.nii.gz")).dataobj)[..., 1]
     assert sorted(fourth.voxels.ravel()) == sorted(raw.ravel())
-    with pytest.raises(ValueError, match=r"holds 2 volumes .* say which with index, from 0 to 1"):
+    with pytest.raises(ValueError, match=r"holds 2 volumes .* choose one with index, from 0 to 1"):
         open_scan(shipped("example4d.nii.gz"))
     with pytest.raises(ValueError, match="index=2 is none"):
         open_scan(shipped("example4d.nii.gz"), ScanOptions(index=2))
@@ -312,7 +312,7 @@ def test_slices_of_another_kind_are_named(tmp_path: Path) -> None:
         ("rtplan.dcm", r"holds no pixels \(RT Plan Storage\)"),
         ("examples_rgb_color.dcm", "is in colour"),
         ("no_meta.dcm", "damaged, encrypted, or no DICOM file"),
-        ("rtdose.dcm", "holds 15 frames; say which with index, from 0 to 14"),
+        ("rtdose.dcm", "holds 15 frames; choose one with index, from 0 to 14"),
     ],
 )
 def test_what_cannot_be_read_is_named(name: str, message: str) -> None:

@@ -116,8 +116,8 @@ def test_effects_of_a_null_intervention_are_exactly_zero() -> None:
     [
         (
             ["x -> a -> y"],
-            "'a' is a recanting witness: the change comes to it by x -> a, is to go on by a -> y "
-            "and not by a -> b -> y.*Ask for x -> a -> b -> y as well",
+            "'a' is a recanting witness: the change comes to it by x -> a, is to continue by "
+            "a -> y and not by a -> b -> y.*Ask for x -> a -> b -> y as well",
         ),
         (["x -> y", "x -> a -> b -> y"], "'a' is a recanting witness.*and not by a -> y"),
         (["x -> c -> y"], "no variable 'c'"),

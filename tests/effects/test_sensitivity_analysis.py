@@ -17,7 +17,7 @@ FAILED = {"interested": [0], "studied": [0], "passed": [0]}
 
 
 def pair(mechanism: Mechanism, kind: Continuous | Image | Categorical) -> SCM:
-    """`s -> x`, and x far from its start: every weight is drawn anew."""
+    """`s -> x`, and x far from its start: every weight is redrawn."""
     torch.manual_seed(0)
     model = SCM("s -> x", {"x": kind}, {"s": Equation("u"), "x": mechanism})
     with torch.no_grad():

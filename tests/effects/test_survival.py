@@ -81,12 +81,12 @@ def test_placebos_keep_a_time_with_whether_it_was_seen() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"observed": "died"}, "horizon: say up to which time"),
+        ({"observed": "died"}, "horizon: give the time up to which"),
         ({"observed": "died", "horizon": 1e3}, "horizon: 1000 is beyond .* the longest follow-up"),
         ({"observed": "z", "horizon": 2.0}, "observed: z is Continuous.*expected 1 where the end"),
         ({"observed": "died", "horizon": 2.0, "missing": "weight"}, "observed: not with weights"),
         ({"observed": "dead", "horizon": 2.0}, "the table lacks a column.*dead"),
-        ({"observed": "died", "horizon": "2"}, "horizon: say up to which time.*'2'"),
+        ({"observed": "died", "horizon": "2"}, "horizon: give the time up to which.*'2'"),
         ({"horizon": 2.0}, "horizon=2.0 is of times with observed="),
         ({"observed": "t", "horizon": 2.0}, "observed: t is the treatment or the outcome"),
     ],

@@ -321,7 +321,7 @@ def test_truths_are_rendered_once(tmp_path, monkeypatch):
     )
     for file in (tmp_path / "cache").rglob("*.safetensors"):
         file.write_bytes(b"damaged")
-    with pytest.warns(UserWarning, match=r"the cache is made anew: .*\.safetensors is truncated"):
+    with pytest.warns(UserWarning, match=r"the cache is rebuilt: .*\.safetensors is truncated"):
         repaired, anew = ask(test, interventions)
     assert anew == 2
     assert repaired == first

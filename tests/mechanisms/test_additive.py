@@ -128,7 +128,7 @@ def test_many_levels_get_their_means(options: dict[str, Any]) -> None:
     means = y.reshape(20, 200).mean(0)
     assert (
         mechanism.standardise.inverse(standard) - means
-    ).abs().mean() < 0.1  # shrunk by a tenth of their error, at the most
+    ).abs().mean() < 0.1  # shrunk by a tenth of their error, at most
 
 
 def test_the_wider_the_parents_the_fewer_units() -> None:

@@ -36,13 +36,13 @@ def test_explain_says_what_was_done_to_each_variable_and_what_it_rests_on() -> N
     }
     assert answer.abductions["stage"] == "posterior"
     assert answer.abductions["scan"] == "approximate"
-    assert "not told by data" in answer.assumptions["stage"]
+    assert "not known from data" in answer.assumptions["stage"]
     text = str(answer)
     for line in (
         "rung: imagining",
         "  site: observed",
         "  sick: intervened; set to 1",
-        "  stage: propagated; abduction posterior; monotone in uniform noise, not told by data",
+        "  stage: propagated; abduction posterior; monotone in uniform noise, not known from data",
     ):
         assert line in text.splitlines()
 

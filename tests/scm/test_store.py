@@ -148,7 +148,7 @@ def test_the_name_of_a_world_is_kept_and_rows_bring_their_noise(tmp_path: Path) 
 
 
 class Shift(Equation):
-    """A mechanism of one's own."""
+    """A user's own mechanism."""
 
     def __init__(self, by: float = 1.0) -> None:
         super().__init__(f"u + {by}")

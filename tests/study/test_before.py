@@ -129,7 +129,7 @@ def test_a_run_is_evaluated_again_with_its_own_oracles_and_compared(
     study = run.copy_fitted(tmp_path / "again", settings)
     report = run_study(
         study, tmp_path / "again"
-    )  # a warning, as where oracles are trained anew, fails
+    )  # a warning, as where oracles are trained again, fails
     if settings:
         assert report.metrics["settings"]["rows"] == 6
         with pytest.raises(ValueError, match="again cannot be compared with run"):

@@ -29,7 +29,7 @@ def test_runs_are_listed_with_their_states(tmp_path):
     lines = {line.split()[0]: line for line in result.output.splitlines() if line.strip()}
     assert lines["a"].split()[1:] == ["digits", "digits", "VAE", "begun"]
     assert "damaged" in lines["b"]
-    assert "nowhere is no folder" in call("runs", "nowhere").output
+    assert "nowhere is not a folder" in call("runs", "nowhere").output
     (tmp_path / "empty").mkdir()
     assert "holds no run" in call("runs", tmp_path / "empty").output
 

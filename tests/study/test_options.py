@@ -157,7 +157,7 @@ def test_the_share_set_aside_is_said_once(tmp_path: Path) -> None:
     study = STUDY | {"data": STUDY["data"] | {"validation": 0.1}}
     study["training"] = {"validation_share": 0.2}
     (tmp_path / "twice.yaml").write_text(yaml.safe_dump(study))
-    with pytest.raises(ValueError, match=r"validation_share: data.validation says it too"):
+    with pytest.raises(ValueError, match=r"validation_share: data.validation gives it as well"):
         Study.load(tmp_path / "twice.yaml")
 
 

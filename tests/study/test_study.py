@@ -122,7 +122,7 @@ def test_groups_hold_every_mechanism_once_with_its_options(table: Path) -> None:
         ({"grpah": "x -> y"}, r"grpah: unknown key 'grpah'; did you mean 'graph'\? allowed: name"),
         ({"name": None}, "name: missing"),
         ({"name": "../escape"}, "name: .*pattern"),
-        ({"name": ".."}, r"name: '\.\.' names no folder of its own"),
+        ({"name": ".."}, r"name: '\.\.' cannot name a folder"),
         ({"name": "x" * 300}, "name: .*at most 100"),
         ({"data": {"kind": "tabel"}}, "data.kind: unknown kind 'tabel'; did you mean 'table'"),
         ({"data": {"path": "rows.csv"}}, "data: missing its kind"),
@@ -218,7 +218,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     messages: list[str] = []
     resumed = run_study(study, tmp_path / "stopped", say=messages.append)
     assert (tmp_path / "stopped" / "model" / "weights.safetensors").stat().st_mtime_ns == trained
-    assert "the model is fitted; going on from there" in messages[0]
+    assert "the model is fitted; resuming from there" in messages[0]
     assert without_speed(resumed.metrics) == without_speed(whole.metrics)
 
 
@@ -441,7 +441,7 @@ def test_a_report_that_is_damaged_is_made_anew(table: Path, tmp_path: Path) -> N
 
 def test_predictors_that_are_damaged_are_trained_anew(tmp_path: Path) -> None:
     (tmp_path / "oracles.safetensors").write_bytes(b"half a fi")
-    with pytest.warns(UserWarning, match="trained anew: .*oracles.safetensors"):
+    with pytest.warns(UserWarning, match="trained again: .*oracles.safetensors"):
         assert saved_oracles(tmp_path / "oracles.safetensors") is None
     assert saved_oracles(tmp_path / "none") is None
 

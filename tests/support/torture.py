@@ -324,7 +324,7 @@ def seal_model(place: Path, content: Any, weights: bytes) -> None:
 
 
 def models(root: Path, n: int, seed: int = 0) -> tuple[Tally, Tally]:
-    """Mutate model folders: as damage does, and with their seals made anew."""
+    """Mutate model folders: as damage does, and with their seals rewritten."""
     rng, damaged, resealed = random.Random(seed), Tally(), Tally()
     place = small_model().save(root / "model")
     files = {path.name: path.read_bytes() for path in place.iterdir()}
@@ -391,7 +391,7 @@ def polled(root: Path, saves: int) -> Tally:
 
 
 def checkpoints(root: Path, n: int, seed: int = 0) -> tuple[Tally, Tally]:
-    """Mutate a checkpoint: as damage does, and with its seal made anew; then go on."""
+    """Mutate a checkpoint: as damage does, and with its seal rewritten; then go on."""
     rng, damaged, resealed = random.Random(seed), Tally(), Tally()
     generator = torch.Generator().manual_seed(0)
     rows = {name: torch.randn(40, generator=generator) for name in "xy"}
@@ -425,7 +425,7 @@ def checkpoints(root: Path, n: int, seed: int = 0) -> tuple[Tally, Tally]:
 
 
 def damaged_runs(root: Path, n: int, seed: int = 0) -> Tally:
-    """Damage what a finished run of images keeps: each file is refused, or made anew."""
+    """Damage what a finished run of images keeps: each file is refused, or rebuilt."""
     rng, tally = random.Random(seed), Tally()
     settings = copy.deepcopy(IMAGES)
     study = Study.load(write_study(root / "study", settings))

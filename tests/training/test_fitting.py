@@ -260,7 +260,7 @@ def test_nothing_is_written_or_said_without_being_asked(
         ({"warmup": -1}, r"warmup=-1 must be a whole number of at least 0"),
         ({"ema": 1.0}, r"ema=1.0 must be between 0 and 1, such as 0.999"),
         ({"schedule": "step"}, r"schedule='step' must be one of \('constant', 'cosine'\)"),
-        ({"checkpoint_every": 5}, r"checkpoint_every: say the folder too, with checkpoints="),
+        ({"checkpoint_every": 5}, r"checkpoint_every: give the folder as well, with checkpoints="),
         ({"seed": 0.5}, r"seed=0.5 must be an int, a torch.Generator or None"),
         ({"only": ["yy"]}, r"only: unknown variable 'yy'; the variables are \['x', 'y', 'z'\]"),
         ({"only": "xy"}, r"only='xy' must be a list of names, such as \['xy'\]"),

@@ -225,7 +225,10 @@ def test_noise_is_that_of_one_process(draw: Any) -> None:
         ({"devices": []}, r"devices=\[\] must be"),
         ({"strategy": "fsdp"}, r"strategy='fsdp' must be one of \('auto', 'ddp'\)"),
         ({"num_nodes": 0}, "num_nodes=0 must be a whole number of at least 1"),
-        ({"num_nodes": 2}, "num_nodes=2: where the others are is not said; start the same command"),
+        (
+            {"num_nodes": 2},
+            "num_nodes=2: the address of the others is unknown; start the same",
+        ),
         ({"devices": 10**4}, "devices: 10000; this machine has"),
         ({"accelerator": "cuda"}, "accelerator='cuda' cannot be used here: .*"),
         ({"accelerator": "abacus"}, "accelerator='abacus' cannot be used here: .*"),

@@ -1,4 +1,4 @@
-"""Latents that collapse in training: they are noticed, begin anew, and it is said."""
+"""Latents that collapse in training: networks start over, and a warning says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals: what a run that is stopped says, ends with, and goes on from."""
+"""Signals: what a run that is stopped says, ends with, and resumes from."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_stopped_run_says_where_and_the_same_command_goes_on(
         return
     repeated = CliRunner().invoke(app, ["run", "study.yaml"])
     assert repeated.exit_code == 0, repeated.stderr
-    assert ("going on from there" in repeated.stdout) == (stage != "data")
+    assert ("resuming from there" in repeated.stdout) == (stage != "data")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_fit_tells_a_signal_and_goes_on_to_the_same_weights(tmp_path: Path, numb
         return model
 
     whole = fitted()
-    with pytest.raises(Stopped, match=r"at step \d+ of fitting x; the same call goes on") as caught:
+    with pytest.raises(Stopped, match=r"at step \d+ of fitting x; the same call resumes") as caught:
         fitted(checkpoints=tmp_path, logger=stop_at(8, number))
     assert caught.value.signal == number
     assert caught.value.status == 128 + number
@@ -189,7 +189,7 @@ def test_fit_tells_a_signal_and_goes_on_to_the_same_weights(tmp_path: Path, numb
     repeated = fitted(checkpoints=tmp_path)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, repeated.state_dict()[name]) or value.isnan().all()
-    with pytest.raises(Stopped, match="with checkpoints= it could go on"):
+    with pytest.raises(Stopped, match="with checkpoints= it could resume"):
         fitted(logger=stop_at(2, number))
 
 

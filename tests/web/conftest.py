@@ -54,7 +54,7 @@ def trained() -> Opened:
 
 @pytest.fixture(scope="session")
 def learned(trained: Opened) -> Iterator[str]:
-    """A model alone: a world does not know the noise of an image of one's own."""
+    """A model alone: a world does not know the noise of a user's own image."""
     with served(Session([trained])) as address:
         yield address
 

@@ -253,7 +253,7 @@ def test_the_link_restores_the_state(page: Driver, digits: str) -> None:
     assert page.status("digit") == "intervened"
 
 
-# An image of one's own ---------------------------------------------------------------------------
+# A user's own image -----------------------------------------------------------------------------
 
 
 def test_a_drawn_image_is_asked_with_what_is_known_and_inferred(page: Driver, learned: str) -> None:

@@ -29,7 +29,7 @@ history.chosen
 # %% [markdown]
 # ## Direct and indirect
 #
-# The intervals hold the learning: the model is fitted again to rows drawn anew.
+# The intervals hold the learning: the model is fitted again to resampled rows.
 # %%
 parts = effects.natural(
     model, {"drug": 1}, "pressure", "weight", versus={"drug": 0}, n=2_000, refits=20, seed=0
@@ -49,6 +49,6 @@ print(f"observed {row['pressure']:.1f}, without the drug {without['pressure'].it
 print(f"directly {one.direct.item():+.1f}, through weight {one.indirect.item():+.1f}")
 # %% [markdown]
 # The nested counterfactuals rest on the graph, and on there being no hidden cause of weight and pressure. The graph itself
-# says what can be had without a model:
+# says what can be computed without a model:
 # %%
 print(identify_counterfactual(graph, "P(pressure_{drug=0, weight_{drug=1}})"))

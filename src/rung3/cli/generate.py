@@ -50,7 +50,7 @@ def generate(
         bool, typer.Option("--cluster", help="Workers on a Ray cluster: RAY_ADDRESS, or here.")
     ] = False,
 ) -> None:
-    """Write what many rows would have been, as shards; the same command goes on."""
+    """Write what many rows would have been, as shards; run it again to resume."""
     from rung3.scm import generation
     from rung3.study.bulk import find_rows
     from rung3.study.folder import RunFolder

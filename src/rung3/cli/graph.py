@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from rung3.cli.columns import read_columns
 from rung3.cli.console import print_table, save_picture, say, say_path
 
 if TYPE_CHECKING:
@@ -204,10 +205,7 @@ def _implications(
     if implied and data is None:
         yield from graphs.implications(causal)
     if data is not None:
-        import pandas as pd
-
-        columns = {str(name): column for name, column in pd.read_csv(data).items()}
-        yield graphs.falsify(causal, columns)
+        yield graphs.falsify(causal, read_columns(data))
     if equivalent:
         yield graphs.equivalence_class(causal)
 

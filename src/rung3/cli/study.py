@@ -93,7 +93,7 @@ def prepare(
     settings: Settings = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that read images.")] = 1,
 ) -> None:
-    """Prepare a study's images on disk, to be read row by row; the same command goes on."""
+    """Prepare a study's images on disk, to be read row by row; run it again to resume."""
     from rung3.study.parser import located
     from rung3.study.preparing import prepare_study
     from rung3.study.study import Study

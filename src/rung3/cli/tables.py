@@ -10,10 +10,11 @@ import typer
 from rich.markup import escape
 
 from rung3.cli.arguments import Seed
+from rung3.cli.columns import read_columns
 from rung3.cli.console import say, say_path
 from rung3.cli.graph import read_graph
 
-__all__ = ["effect", "read_table"]
+__all__ = ["effect"]
 
 
 def effect(
@@ -74,7 +75,7 @@ def effect(
     from rung3.data.variables import Continuous
     from rung3.effects.tables import effect as estimate
 
-    rows = read_table(table)
+    rows = read_columns(table)
     options: dict[str, Any] = {
         "do": _value(do),
         "versus": _value(versus),
@@ -109,24 +110,6 @@ def effect(
         for check in (*page.refutation.checks, page.refutation.e_value):
             say(escape(str(check)))
         say_path("report", page.save(report))
-
-
-def read_table(path: Path) -> dict[str, Any]:
-    """Read a table's columns as they stand in the file.
-
-    Raises:
-        ValueError: If the file is missing, or no table.
-    """
-    import pandas as pd
-
-    readers: dict[str, Any] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
-    if not path.is_file() or path.suffix not in readers:
-        raise ValueError(f"{path}: expected a table, .csv or .parquet")
-    try:
-        frame = readers[path.suffix](path)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read: {str(error).strip()}") from None
-    return {str(name): column for name, column in frame.items()}
 
 
 def _value(text: str | None) -> Any:

@@ -46,7 +46,7 @@ class Cache:
         try:
             return read(path) if path.is_file() else None
         except (ValueError, OSError) as error:
-            warnings.warn(f"the cache is made anew: {error}", stacklevel=2)
+            warnings.warn(f"the cache is rebuilt: {error}", stacklevel=2)
             return None
 
     def keep(self, path: Path, write: Callable[[Path], object]) -> None:

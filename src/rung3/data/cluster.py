@@ -34,7 +34,7 @@ class Worker:
 
 
 def check_ray() -> None:
-    """Refuse to go on without Ray.
+    """Refuse to continue without Ray.
 
     Raises:
         ValueError: If it is not installed, naming the extra.

@@ -197,7 +197,7 @@ def _decoded(source: Path | BinaryIO, formats: Sequence[str]) -> Picture:
     if count > 1 and form != "MPO":  # what cameras add to a JPEG are previews
         raise ValueError(f"holds {count} pictures; expected one")
     if clear:
-        raise ValueError("has transparent pixels; save it on the background that it shall have")
+        raise ValueError("has transparent pixels; save it on an opaque background")
     white = re.search(r", (\d+)\)", stored) if form == "PPM" else None
     depth = 16 if ";16" in stored else int(white[1]).bit_length() if white else 8
     if depth > 8 and pixels.dtype == np.uint8:

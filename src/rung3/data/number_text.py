@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 
-__all__ = ["ERROR_DIGITS", "VALUE_DIGITS", "number_text"]
+__all__ = ["ERROR_DIGITS", "VALUE_DIGITS", "alike", "number_text"]
 
 VALUE_DIGITS = 4
 """Significant digits of a variable's values: a year has all of its digits."""
@@ -14,6 +16,9 @@ ERROR_DIGITS = 3
 
 SMALLEST, LARGEST = 1e-4, 1e7
 """Sizes between which a number is written without an exponent."""
+
+PLAIN = re.compile(r"[+-]?\d+(\.\d+)?")
+"""A number without an exponent."""
 
 
 def number_text(value: float, digits: int = VALUE_DIGITS, sign: bool = False) -> str:
@@ -37,3 +42,15 @@ def number_text(value: float, digits: int = VALUE_DIGITS, sign: bool = False) ->
     places = max(0, digits - 1 - math.floor(math.log10(size)))
     text = f"{value:{plus}.{places}f}"
     return text.rstrip("0").rstrip(".") if places else text
+
+
+def alike(texts: Sequence[str]) -> list[str]:
+    """Return numbers as text with as many decimals as the one with most; other texts as they are.
+
+    Example:
+        >>> alike(["40", "61.25", "no"]), alike(["40", "1.5e+09"])
+        (['40.00', '61.25', 'no'], ['40', '1.5e+09'])
+    """
+    numbers = [text for text in texts if PLAIN.fullmatch(text)]
+    places = max((len(text.partition(".")[2]) for text in numbers), default=0)
+    return [f"{float(text):.{places}f}" if PLAIN.fullmatch(text) else text for text in texts]

@@ -67,7 +67,7 @@ MOST_ROWS = 4096
 GONE = "gone: "
 """Start of the names of masks of images that are missing, among the columns."""
 
-AGAIN = "`rung3 prepare` of the study writes anew what is not as it was"
+AGAIN = "`rung3 prepare` of the study rewrites what has changed"
 
 
 @dataclass(frozen=True)
@@ -310,8 +310,8 @@ class _Part:
         except OSError as error:
             raise OSError(
                 error.errno or errno.EIO,
-                f"{path} cannot be written: {error.strerror or error}; once that is cured, the "
-                "same command goes on",
+                f"{path} cannot be written: {error.strerror or error}; once that is fixed, the "
+                "same command resumes",
             ) from None
         return path.name
 

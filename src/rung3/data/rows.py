@@ -263,7 +263,7 @@ class Exogenous(Mapping[str, Noise]):
             mechanism and ancestors' mechanisms are the same at prediction keeps its factual value.
         kinds: Of each variable, whether its abduction was `exact`, `posterior`, `approximate`, or
             its noise `known`.
-        seed: Of what a model draws anew, where its mechanisms have other noise.
+        seed: Of what a model redraws, where its mechanisms have other noise.
         options: Options of mechanisms that it was abducted with; prediction takes the same.
 
     Attributes:

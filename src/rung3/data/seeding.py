@@ -29,7 +29,7 @@ def base_seed(seed: Seed, purpose: str = "") -> int:
 
     Args:
         seed: An int; where it is none, one is drawn from the generator, or from torch's own.
-        purpose: What it shall serve, such as `"abduct"`; the seed itself if not given.
+        purpose: What it serves, such as `"abduct"`; the seed itself if not given.
 
     Raises:
         ValueError: If the seed is neither an int, a `torch.Generator` nor `None`.

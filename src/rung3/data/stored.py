@@ -6,7 +6,7 @@ a tensor of floats. Its rows are made as they are asked for:
 
     column[3], column[indices]     floats, of these rows alone
     column[10:20]                  a view: another `Stored` of the same numbers
-    anything else                  floats of all rows, made anew each time
+    anything else                  floats of all rows, built each time
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ def spread(
         except BrokenProcessPool:
             shards = ", ".join(map(str, sorted(under_way.values())))
             raise ChildProcessError(
-                f"a worker died (killed, perhaps for want of memory) while shards {shards} of "
-                f"{where} were under way; the same call goes on, with fewer workers if memory "
+                f"a worker died (killed, perhaps, because memory ran out) while shards {shards} of "
+                f"{where} were under way; the same call resumes, with fewer workers if memory "
                 "is short"
             ) from None
         finally:

@@ -117,7 +117,7 @@ def average(
         versus: What to compare with: another intervention; none if not given.
         n: Number of pairs.
         level: Nominal coverage of the interval.
-        refits: Number of fits to rows drawn anew, by which the interval of a fitted model holds the
+        refits: Number of fits to resampled rows, by which the interval of a fitted model holds the
             learning; if not given, 30 where that takes a moment (see `rung3.effects.refits`).
         seed: An int, a `torch.Generator`, or `None` to follow torch's own.
 

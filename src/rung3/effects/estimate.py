@@ -44,7 +44,7 @@ class Estimate(Generic[Number]):
         level: Nominal coverage of the interval; bounds hold always.
         gaps: How many rows were left out, for a gap in a column that is used.
         learned: Whether it is of a model that was fitted, whose own error is not counted.
-        refits: Number of fits to rows drawn anew, by which the interval holds the learning; 0 if it
+        refits: Number of fits to resampled rows, by which the interval holds the learning; 0 if it
             does not, or nothing was learned.
         over: What the interval is over: `"rows"`, or of a single row the `"noise"` it leaves open.
         form: How it is printed.

@@ -68,7 +68,7 @@ def heterogeneity(
         by: The column to group by; a number in `bins` groups of about the same size.
         bins: Number of groups of a number.
         level: Nominal coverage of the intervals.
-        refits: The effect on each row by fits to rows drawn anew (`rung3.effects.refits`), two or
+        refits: The effect on each row by fits to resampled rows (`rung3.effects.refits`), two or
             more, by which the intervals hold the learning.
 
     Raises:

@@ -1,6 +1,6 @@
 r"""Intervals that hold the learning: a fitted model is itself an estimate.
 
-The model is fitted B times more, to rows drawn anew (`Model.relearn`), and every fit is asked the
+The model is fitted B times more, to resampled rows (`Model.relearn`), and every fit is asked the
 same. With s the deviation of the B answers, and a the half-width of the interval for the drawing of
 rows alone, the half-width is
 
@@ -26,7 +26,7 @@ from rung3.scm.scm import SCM
 __all__ = ["REFITS", "hold_learning", "refits", "widened"]
 
 REFITS = 30
-"""Fits to rows drawn anew, unless told otherwise, of a model whose mechanisms are solved."""
+"""Fits to resampled rows, unless told otherwise, of a model whose mechanisms are solved."""
 
 
 def refits(
@@ -36,7 +36,7 @@ def refits(
     names: Iterable[str] | None = None,
     seed: Seed = 0,
 ) -> list[SCM]:
-    """Fit a model again, to rows drawn anew from those that it learned from.
+    """Fit a model again, to resampled rows from those that it learned from.
 
     Args:
         model: A model of a table, after `fit` or `choose`.

@@ -70,7 +70,7 @@ class Again:
     Attributes:
         model: The model.
         question: From a model to the effects.
-        seed: Of the rows that are drawn anew.
+        seed: Of the rows that are resampled.
     """
 
     model: SCM
@@ -78,7 +78,7 @@ class Again:
     seed: int
 
     def ask(self, count: int | None) -> list[Mediation]:
-        """Return the effects by so many fits to rows drawn anew."""
+        """Return the effects by so many fits to resampled rows."""
         return [self.question(one) for one in refits_of(self.model, count, seed=self.seed)]
 
 
@@ -101,7 +101,7 @@ class Mediation:
         batched: Whether effects have an axis of rows.
         variable: The outcome's variable, which says what a difference is.
         learned: Whether the model was fitted.
-        again: The same effects by so many fits to rows drawn anew, or by as many as take a moment;
+        again: The same effects by so many fits to resampled rows, or by as many as take a moment;
             and the model.
     """
 
@@ -127,7 +127,7 @@ class Mediation:
 
         Args:
             level: Nominal coverage of the intervals.
-            refits: Number of fits to rows drawn anew, by which the intervals of a fitted model hold
+            refits: Number of fits to resampled rows, by which the intervals of a fitted model hold
                 the learning; if not given, 30 where that takes a moment.
 
         Raises:

@@ -134,7 +134,7 @@ def _refuse_witness(paths: list[Nodes], graph: CausalGraph, outcome: str) -> Non
             if lost is not None:
                 raise ValueError(
                     f"paths: {path[k]!r} is a recanting witness: the change comes to it by "
-                    f"{_spell(path[: k + 1])}, is to go on by {_spell(path[k:])} and not by "
+                    f"{_spell(path[: k + 1])}, is to continue by {_spell(path[k:])} and not by "
                     f"{_spell(lost)}, so it would have to have changed and not to have changed at "
                     "once; no data can tell such an effect (Avin, Shpitser and Pearl 2005). Ask "
                     f"for {_spell(path[:k] + lost)} as well, or answer on the model's word alone "

@@ -77,7 +77,7 @@ class Potentials(ABC):
         return {key: noise_parts(noise)[key] for key in keys}
 
     def _noise_for(self, mechanism: Mechanism, parents: Parents) -> Noise:
-        """Return a mechanism's noise: the variable's, or drawn anew where it was replaced."""
+        """Return a mechanism's noise: the variable's, or redrawn where it was replaced."""
         name = mechanism.name
         if name not in self._noise:
             self._noise[name] = self.noise_of(name)

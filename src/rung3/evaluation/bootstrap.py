@@ -1,6 +1,6 @@
 """Bootstrap intervals over rows.
 
-B times n rows are drawn anew from the n rows with replacement; a statistic's interval runs between
+B times n rows are resampled from the n rows with replacement; a statistic's interval runs between
 quantiles of its B values. Plain percentiles of a small sample are too narrow, because resampling
 has variance (n - 1)/n and ignores that the spread itself is estimated; so the levels are widened,
 
@@ -32,7 +32,7 @@ class Bootstrap:
         n: Number of rows.
         resamples: Number B of resamples; 0 for no intervals.
         seed: Of the resamples.
-        level: Share of intervals that shall cover the truth.
+        level: Share of intervals that should cover the truth.
 
     Example:
         >>> found = Bootstrap(100).mean(torch.arange(100.0))

@@ -91,7 +91,7 @@ class Examples:
     outside: dict[str, dict[str, dict[str, Tensor]]] = field(default_factory=dict)
 
     def add(self, label: str, rows: Rows, answers: Mapping[str, Rows], truth: Rows | None) -> None:
-        """Keep some rows of the first batch: the first of those in which something is set anew."""
+        """Keep some rows of the first batch: the first of those in which something is set."""
         if label in self.queries:
             return
         at = _telling(rows, answers["kept"])

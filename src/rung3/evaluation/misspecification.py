@@ -2,7 +2,7 @@
 
 Every arrow of the graph is dropped in turn, and turned round where that makes no cycle; and the
 values of a variable are handed, in a share of training rows, to the wrong rows (a permutation, so
-that the variable's own distribution stays). The model is fitted anew to each, and asked the same:
+that the variable's own distribution stays). The model is fitted again to each, and asked the same:
 
     change = score under the perturbation - score without it.
 

@@ -57,7 +57,7 @@ def plan(
         test: All test rows; permuted targets are drawn from all of them.
         n: Number of rows that are asked.
         interventions: Names, for permuted targets; or by name a number, targets `(n, ...)`, a
-            function or a mechanism; or by a label of one's own a mapping of these, set together.
+            function or a mechanism; or by a label a mapping of these, set together.
             `None` for every cause.
         seed: Of the permutations.
         draw: Gives the targets of a name, `(rows, ...)`, instead of permuted ones.

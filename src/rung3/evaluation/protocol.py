@@ -187,7 +187,7 @@ class Protocol:
         width in which both values are looked up alike (the code looks one of them up among the
         bins' means); distinct values of the training rows, not of the test rows; CLD with its
         published defects corrected; oracles that see the image alone (its thickness classifier is
-        told the intensity). LPIPS is left out: its weights cannot be had offline.
+        told the intensity). LPIPS is left out: its weights are not available offline.
         """
         preset: dict[str, Any] = {
             "targets": "forced",

@@ -6,7 +6,7 @@ With a kernel k, n rows x_i of P and n rows y_i of Q, each independent of all ot
                 ~ 1/(n (n - 1)) sum_{i != j} [k(x_i, x_j) + k(y_i, y_j)] - 2/n^2 sum_ij k(x_i, y_j)
 
 which is unbiased: zero on average for P = Q, at times below it. What chance gives is seen by
-dealing the 2n rows anew to two hands, many times; with s_i = 1 in one hand, -1 in the other, and
+dealing the 2n rows again to two hands, many times; with s_i = 1 in one hand, -1 in the other, and
 K the kernel of all rows with zeros on its diagonal, every deal is one quadratic form,
 
     MMD^2 = (S + s'Ks) / (2n (n - 1)) - (S - s'Ks) / (2n^2),      S = sum of K.
@@ -94,7 +94,7 @@ def compare(
         x: Rows of one sample, `(n, d)`.
         y: Rows of another, as many, `(n, d)`.
         kernel: The kernel.
-        deals: Number of times that the rows are dealt anew.
+        deals: Number of times that the rows are dealt again.
         generator: Of the deals, on the CPU.
 
     Raises:

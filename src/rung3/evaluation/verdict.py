@@ -224,7 +224,7 @@ def _too_short(name: str, record: Mapping[str, Any], metrics: Mapping[str, Any])
     epochs = -(-record["epochs"] * 2 * least // max(1, record["steps"]))
     mark: Mark = "no" if record["image"] else "partly"
     lead = "It has not learned" if record["image"] else "It learned in part"
-    text = f"{lead}: {name} took {record['steps']:,} steps, and {least:,} are few."
+    text = f"{lead}: {name} took {record['steps']:,} steps, of {least:,} that it needs at least."
     return _train(name, mark, text, epochs)
 
 
@@ -434,7 +434,10 @@ def _by_composition(metrics: Mapping[str, Any]) -> Finding:
         return Finding("individual", "unknown", "Whether rows stay themselves was not measured.")
     name, share = min(shares.items(), key=lambda pair: pair[1])
     mark: Mark = "yes" if share >= SAME else "partly" if share >= SAME_PARTLY else "no"
-    text = f"doing nothing returns {name} {max(0.0, 1 - share):.0%} as far off as another row is"
+    text = (
+        f"with nothing changed, {name} comes back off by {max(0.0, 1 - share):.0%} of the distance "
+        "between two rows"
+    )
     lead = {
         "yes": "It is the same individual",
         "partly": "It is the same individual in part",

@@ -3,7 +3,7 @@
 Two directed graphs imply the same independencies if and only if they have the same adjacencies and
 the same unshielded colliders a -> c <- b (Verma and Pearl, UAI 1990). What all graphs of a class
 have in common is a partly directed graph: from those colliders, by four rules (Meek, UAI 1995) that
-orient a - b as a -> b, for the other way would make a cycle or a collider anew,
+orient a - b as a -> b, for the other way would make a cycle or a new collider,
 
     1. c -> a,                      c and b not adjacent
     2. a -> c -> b

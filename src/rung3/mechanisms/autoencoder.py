@@ -20,7 +20,7 @@ family's own, with a schedule in the first steps.
 Training may settle where the latents tell nothing about the image and the decoder ignores them
 (*posterior collapse*). From there it seldom returns by itself, since using them costs before it
 pays. So the divergences of a batch are looked at now and then, from the end of the schedule to the
-middle of training. If all layers together hold less than `COLLAPSED` nats, the networks begin anew,
+middle of training. If all layers together hold less than `COLLAPSED` nats, the networks start over,
 and the weight of the divergences rises from 0 (Bowman et al. 2016, arXiv 1511.06349). That is done
 at most once: latents that are unused a second time have nothing to tell.
 
@@ -75,7 +75,7 @@ LOOK = 50
 """Steps between two looks at the divergences."""
 
 LAST_LOOK = 0.5
-"""Share of a training's steps up to the last look: as many are left to begin anew with."""
+"""Share of a training's steps up to the last look: as many are left to start over with."""
 
 REVIVAL = 300
 """Steps after a collapse in which the weight of the divergences rises from 0: by then the decoder
@@ -364,7 +364,7 @@ class Autoencoder(Mechanism):
         return torch.where(self.revived > 0, share, 1.0)
 
     def after_step(self, seed: int, done: float) -> None:
-        """Let the networks begin anew, once, if the latents have collapsed."""
+        """Let the networks start over, once, if the latents have collapsed."""
         steps = int(self.steps)
         since = steps - self.scheduled - GRACE
         due = since >= 0 and since % LOOK == 0 and done <= LAST_LOOK

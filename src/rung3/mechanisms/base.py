@@ -229,7 +229,7 @@ class Mechanism(Precise, Trainable):
     def takes(self, other: Mechanism) -> bool:
         """Tell whether noise that another mechanism of the variable abducted is noise of this one.
 
-        If not, this one's noise is drawn anew, by `renew`.
+        If not, this one's noise is redrawn, by `renew`.
         """
         if not self.wants_noise or self is other:
             return True
@@ -245,7 +245,7 @@ class Mechanism(Precise, Trainable):
             other: The mechanism that abducted it.
             parents: Values of this mechanism's parents, `(n, ...)`.
             n: Number of rows.
-            generator: Source of what is drawn anew.
+            generator: Source of what is redrawn.
         """
         return self.sample_noise(n, parents, generator)
 

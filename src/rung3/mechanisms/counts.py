@@ -70,7 +70,7 @@ class Counts(Mechanism):
     """
 
     abduction: ClassVar[Abduction] = "posterior"
-    assumption: str = "monotone in normal noise, not told by data"
+    assumption: str = "monotone in normal noise, not known from data"
     learning_rate: ClassVar[float] = 1e-2
     flexibility: ClassVar[int] = 1
 

@@ -7,7 +7,7 @@ deformation that the parents pa cause, and m and s the level and the noise of ea
 parents pa' cause: of a scan, the sequence or the site. It is unified segmentation, with causes.
 
 The individual's own anatomy is read off its image: the posterior probabilities r of the kinds,
-brought into the frame of the atlas. A counterfactual deforms and shows them anew, and what they do
+brought into the frame of the atlas. A counterfactual deforms and renders them, and what they do
 not explain stays where it is:
 
     A = r o d(pa)^-1,      G(A, pa) = sum_k m_k(pa') (A_k o d(pa)),

@@ -229,7 +229,7 @@ class GumbelMax(Tabulated):
         tensor([0, 1, 2])
     """
 
-    assumption: str = "Gumbel-max noise (counterfactual stability), not told by data"
+    assumption: str = "Gumbel-max noise (counterfactual stability), not known from data"
     suited: ClassVar[tuple[type[Variable], ...]] = (Categorical,)
 
     def alternatives(self) -> Sequence[Mechanism]:
@@ -274,7 +274,7 @@ class InverseCDF(Tabulated):
         tensor([0, 1])
     """
 
-    assumption: str = "monotone in uniform noise, not told by data"
+    assumption: str = "monotone in uniform noise, not known from data"
     suited: ClassVar[tuple[type[Variable], ...]] = (Binary, Ordinal)
 
     def alternatives(self) -> Sequence[Mechanism]:

@@ -249,7 +249,7 @@ class Flow(Invertible):
         return self.flow(self.encoder(parents, n)) if self.encoder.width else self._constant()
 
     def _constant(self) -> Any:
-        """Return the map without parents, which is made anew only where a parameter has changed."""
+        """Return the map without parents, which is rebuilt only where a parameter has changed."""
         parts = list(self.flow.parameters())
         if any(part.requires_grad for part in parts):
             return self.flow(None)

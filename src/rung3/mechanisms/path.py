@@ -26,7 +26,7 @@ where c is the same at all times in every family; the loss is in units of c^2.
 
 With `latent=`, a code z' of a few numbers stands beside the state, and the velocity depends on it
 too; see `rung3.mechanisms.semantic`. Answers then rest on both, on the code alone (the state is
-drawn anew), or on the state alone (the code is left out, as a parent may be).
+redrawn), or on the state alone (the code is left out, as a parent may be).
 """
 
 from __future__ import annotations

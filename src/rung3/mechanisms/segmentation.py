@@ -51,7 +51,9 @@ class Segmentation(Mechanism):
     """
 
     abduction: ClassVar[Abduction] = "posterior"
-    assumption: str = "Gumbel-max noise of each pixel (counterfactual stability), not told by data"
+    assumption: str = (
+        "Gumbel-max noise of each pixel (counterfactual stability), not known from data"
+    )
     learning_rate: ClassVar[float] = 3e-3
 
     def __init__(self, width: int = 16) -> None:

@@ -65,7 +65,7 @@ ROUNDINGS = 8
 
 @dataclass(frozen=True)
 class Backtracking:
-    """What a backtracking counterfactual may move, and what it computes anew.
+    """What a backtracking counterfactual may move, and what it recomputes.
 
     Attributes:
         model: The model.

@@ -128,8 +128,8 @@ def generate(
 ) -> list[Path]:
     """Say what many rows would have been, and write the answers to a folder of shards.
 
-    A call that was killed is given again, and goes on with the shards that are missing; one that is
-    truncated or altered is written anew, with a warning. `pandas.read_parquet(out)` reads all, and
+    A call that was killed is made again, and resumes with the shards that are missing; one that is
+    truncated or altered is rewritten, with a warning. `pandas.read_parquet(out)` reads all, and
     `rung3.data.table(out)` with the images, of archives too.
 
     Args:
@@ -211,11 +211,11 @@ def generated(out: str | Path) -> Iterator[pa.Table]:
     if missing := [k for k in range(manifest["shards"]) if k not in shards]:
         raise ValueError(
             f"{folder}: {len(missing)} of {manifest['shards']} shards are missing, shard "
-            f"{missing[0]} first; the call that wrote the others goes on"
+            f"{missing[0]} first; the call that wrote the others resumes"
         )
     for k in range(manifest["shards"]):
         if not check_shard(shards[k]):
-            raise ValueError(f"{_damaged(shards[k])}; the call that wrote it writes it anew")
+            raise ValueError(f"{_damaged(shards[k])}; the call that wrote it rewrites it")
         yield read_shard(shards[k])
 
 
@@ -267,7 +267,7 @@ def _interventions(
     settings: dict[str, Any] = {}
     targets: dict[str, Tensor] = {}
     if not do:
-        raise ValueError("no intervention was given: say which variable is set, and to what")
+        raise ValueError("no intervention was given; expected a variable and its value")
     for name, value in do.items():
         if name not in model.variables:
             raise ValueError(f"do: {spell_unknown([name], model.variables)}")
@@ -451,7 +451,7 @@ def _answered(folder: Path) -> dict[int, Path]:
     shards = find_shards(folder)
     for k, path in list(shards.items()):
         if not check_shard(path):
-            warnings.warn(f"{_damaged(path)}: it is written anew", stacklevel=3)
+            warnings.warn(f"{_damaged(path)}: it is rewritten", stacklevel=3)
             path.unlink()
             del shards[k]
     return shards

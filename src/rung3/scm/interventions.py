@@ -115,7 +115,7 @@ class Apply(Intervention):
             called = Function(function)
         except (TypeError, ValueError):
             raise ValueError(
-                f"do({original.name}=function): {function!r} does not say its arguments' names; "
+                f"do({original.name}=function): {function!r} hides its arguments' names; "
                 f"write it as lambda {original.name}: ..."
             ) from None
         known = {**original.parents, original.name: original.variable}

@@ -41,7 +41,7 @@ class Relearning(Protocol):
         """What deviations of answers are multiplied by, where not all rows are drawn."""
 
     def __call__(self, seed: int, names: Iterable[str] | None = None) -> Any:
-        """Return a model whose mechanisms, or some of them, were fitted to rows drawn anew."""
+        """Return a model whose mechanisms, or some of them, were fitted to resampled rows."""
 
 
 class Model(nn.Module):
@@ -60,7 +60,7 @@ class Model(nn.Module):
         unidentified: Whether to refuse or to allow answers that data cannot give.
         readers: By image and cause, what tells the cause from the image where it is missing; see
             `rung3.scm.reading`. Not saved; a run's are its predictors.
-        relearn: Fits the same mechanisms anew, to rows drawn anew under a seed; `None` where the
+        relearn: Fits the same mechanisms again, to resampled rows under a seed; `None` where the
             rows are not at hand, as after `load` or `do`.
     """
 
@@ -153,7 +153,7 @@ class Model(nn.Module):
             values: For each variable a number, a tensor with one value a row, a function (of its
                 parents, of the variable itself for the value it would have had, of `u` for a fresh
                 uniform number), or another mechanism. In a counterfactual that one keeps the
-                noise of the old where both have the same prior; else its noise is drawn anew.
+                noise of the old where both have the same prior; else its noise is redrawn.
             more: The same, by keyword.
 
         Raises:

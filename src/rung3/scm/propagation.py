@@ -170,12 +170,12 @@ def _streams(mechanism: Mechanism, n: int, base: int) -> Iterator[tuple[slice, i
 
 @dataclass(frozen=True)
 class Changes:
-    """The parts that a model computes anew when it predicts from another one's noise.
+    """The parts that a model recomputes when it predicts from another one's noise.
 
     Attributes:
         recomputed: Variables whose mechanism, or an ancestor's, is not the one of abduction; all,
             if there are no factual values.
-        drawn: Those of them that have other noise than was abducted: it is drawn anew.
+        drawn: Those of them that have other noise than was abducted: it is redrawn.
         changed: Variables that were set, or descend from what was set; none that is held.
     """
 

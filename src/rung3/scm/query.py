@@ -87,7 +87,7 @@ def query(model: Model, there: int, n: int, label: str, value: Any) -> Query:
         model: The model.
         there: Number of rows for which targets may be given.
         n: Number of rows that are asked, the first of these.
-        label: A variable's name; or, of several that are set together, a label of one's own.
+        label: A variable's name; or, of several that are set together, a label.
         value: A number, targets `(n, ...)`, a function or a mechanism; or a mapping of these.
 
     Raises:

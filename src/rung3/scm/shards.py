@@ -133,7 +133,7 @@ def write_shard(folder: Path, number: int, table: pa.Table, form: Form = "parque
         raise OSError(
             error.errno,
             f"shard {number} of {folder} cannot be written: {error.strerror or error}; once that "
-            "is cured, the same call goes on",
+            "is cured, the same call resumes",
         ) from None
     return name
 

@@ -104,7 +104,7 @@ def load(kind: type[M], folder: str | Path, mechanisms: Iterable[type[Mechanism]
     Args:
         kind: Class of the model.
         folder: Its folder, or that of a run whose model is fitted.
-        mechanisms: Classes of one's own that it uses.
+        mechanisms: Your own classes that it uses.
 
     Raises:
         ValueError: If the folder is incomplete, altered, of a newer format, or uses an unknown

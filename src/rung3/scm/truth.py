@@ -40,7 +40,7 @@ def true_counterfactual(
         truth: The world.
         rows: Rows that carry the world's noise, or from which it can be abducted.
         do: The intervention.
-        device: Where the answer shall lie.
+        device: Device of the answer.
         hold: Variables kept at their factual values.
         truths: Where answers of this world may have been kept.
 

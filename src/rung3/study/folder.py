@@ -3,7 +3,7 @@
 study.yaml        the study as it was run: paths absolute, settings made, sealed by its first line
 data.json         digests of the rows' columns, where they were read from files, how many rows of
                   these were left out, by reason, and digests of what was prepared of them on disk
-checkpoints/      of training; from here a run that was killed goes on
+checkpoints/      of training; from here a run that was killed resumes
 history.json      losses by mechanism and epoch
 model/            the fitted model; written when training is done
 card.md           the card of the model
@@ -134,7 +134,7 @@ class RunFolder:
         self.check_claim(study, overwrite)
         if self.study_path.is_file() and not overwrite:
             self._remove(self._left())
-            if (then := self.study()) != study:  # in what is asked: nothing is fitted anew
+            if (then := self.study()) != study:  # in what is asked: nothing is fitted again
                 if then.evaluation.oracles != study.evaluation.oracles:
                     self.oracles_path.unlink(missing_ok=True)
                 self._keep(study)
@@ -154,7 +154,7 @@ class RunFolder:
             self._check_unfinished()
 
     def check_model_path(self) -> None:
-        """Refuse if something else lies where the model is saved: training would be in vain."""
+        """Refuse if something else lies where the model is saved: training would be wasted."""
         if other := obstacle(self.model_path):
             raise ValueError(
                 f"{self.model_path} is there and is not a model's folder: {other}; move that away, "
@@ -290,7 +290,7 @@ class RunFolder:
         if first != SEAL + sha256(rest).hexdigest().encode():
             raise ValueError(
                 f"{self.study_path} is damaged, or was changed: restore it from a copy, or run "
-                "the study anew with --overwrite; if you changed it, remove its first line"
+                "the study again with --overwrite; if you changed it, remove its first line"
             )
         return True
 
@@ -304,7 +304,7 @@ class RunFolder:
         if not self.model_path.is_dir():
             raise ValueError(
                 f"{self.path} has no fitted model yet: training has not ended; "
-                f"`rung3 run` of the study {study.name!r} goes on where it was stopped"
+                f"`rung3 run` of the study {study.name!r} resumes where it was stopped"
             )
         model = load(self.model_path)
         if self.oracles_path.is_file():
@@ -436,7 +436,7 @@ class RunFolder:
                 raise ValueError(
                     f"{column}: the data of {self.path} have changed since it was begun: this "
                     f"column of the {name} rows is another; restore the data, or run the study "
-                    "anew, with --overwrite or another --out"
+                    "again with --overwrite or another --out"
                 )
 
 

@@ -24,7 +24,7 @@ def list_runs(folder: str | Path) -> list[list[str]]:
     """
     place = Path(folder)
     if not place.is_dir():
-        raise ValueError(f"{place} is no folder; runs are in runs/ unless --out said otherwise")
+        raise ValueError(f"{place} is not a folder; runs are in runs/, or where --out put them")
     studies = [
         *place.glob("study.yaml"),
         *place.glob("*/study.yaml"),

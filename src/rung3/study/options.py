@@ -239,7 +239,7 @@ class Evaluation(Part):
         protocol: The name of a preset, or what is asked and measured; the options below that are
             given go before it.
         interventions: Names of variables, to be set to other rows' values; or by name a number, a
-            label or an expression; or by a label of one's own several of these, set together.
+            label or an expression; or by a label several of these, set together.
         n: Test rows that are asked.
         particles: Draws of the noise, for the spread.
         bootstrap: Resamples, for the intervals.

@@ -31,7 +31,7 @@ from rung3.training.stopping import stoppable
 
 __all__ = ["run_study", "saved_oracles"]
 
-CURE = "to run the study again goes on from there"
+CURE = "running the study again resumes from there"
 
 
 def _silent(text: str) -> None:
@@ -64,7 +64,7 @@ def run_study(
 
     Raises:
         ValueError: If the folder may not be used, or the data do not fit the variables.
-        Stopped: If a signal ends it, with the step that it was at; run again, it goes on.
+        Stopped: If a signal ends it, with the step that it was at; run again, it resumes.
         SystemExit: In all processes but the first, once the model is fitted.
     """
     place, first = RunFolder(folder), is_first()
@@ -79,7 +79,7 @@ def run_study(
             study, overwrite
         ):  # not before: a study that is refused leaves nothing
             fitted = "the model is fitted; " if place.fitted else ""
-            say(f"{place.path}: {fitted}going on from there")
+            say(f"{place.path}: {fitted}resuming from there")
         if first and study.data.is_read:
             place.remember(splits)
         run = _Run(study, place, splits, say if first else _silent, progress and first)
@@ -246,5 +246,5 @@ def saved_oracles(path: Path) -> Oracles | None:
     try:
         return Oracles.load(path) if path.is_file() else None
     except ValueError as error:
-        warnings.warn(f"they are trained anew: {error}", stacklevel=2)
+        warnings.warn(f"they are trained again: {error}", stacklevel=2)
         return None

@@ -48,7 +48,7 @@ COPIES = 5
 
 def _folder(name: str) -> str:
     if not name.strip("."):
-        raise ValueError(f"{name!r} names no folder of its own; expected a name such as digits")
+        raise ValueError(f"{name!r} cannot name a folder; expected a name such as digits")
     return name
 
 
@@ -148,7 +148,9 @@ class Study(Part):
 
     def _check_training(self, model: SCM) -> None:
         if self.training.share_set_aside is not None and "validation" in self.data.model_fields_set:
-            raise ValueError("training.validation_share: data.validation says it too; give one")
+            raise ValueError(
+                "training.validation_share: data.validation gives it as well; leave one out"
+            )
         for name, options in self.training.mechanisms.items():
             if options.objective and not isinstance(model.variables[name], variables.Image):
                 raise ValueError(

@@ -5,7 +5,7 @@ Values are as in the study file, so that whole parts can be varied too:
 
     mechanisms.image={kind: VAE, latent: 16},{kind: HVAE}
     training.objective=null,{kind: counterfactual, weight: 10}
-    training.seed=0,1,2                 the same rows, learned anew
+    training.seed=0,1,2                 the same rows, learned again
 
 Under stress a study is run as it is, with each arrow of its graph wrong, and with a share of each
 label wrong (see `rung3.evaluation.misspecification`).
@@ -85,7 +85,7 @@ def sweep(
     say: Callable[[str], None] = lambda text: None,
     progress: bool = False,
 ) -> dict[str, Path]:
-    """Run a study for each value; runs that are finished are kept, one that was killed goes on.
+    """Run a study for each value; runs that are finished are kept, one that was killed resumes.
 
     Args:
         path: The study file.

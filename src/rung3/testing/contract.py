@@ -66,7 +66,7 @@ def check_mechanism(
 
     Args:
         mechanism: The mechanism; a bound one is tested as it is, weights and all.
-        variable: The variable that it shall model.
+        variable: The variable that it models.
         parents: That variable's parents, by name.
         values: Values of the parents, `(n, ...)`, in their own units; a few thousand rows, where
             the variable is not an image. If not given, drawn over the parents' supports.

@@ -58,7 +58,7 @@ def fit(
     what was fitted are frozen: queries then keep a graph of gradients only where values or
     interventions ask for one (`requires_grad_()` thaws them, and so does another `fit`).
 
-    With `checkpoints`, a run that was killed and is started again goes on from its last checkpoint,
+    With `checkpoints`, a run that was killed and is started again resumes from its last checkpoint,
     and ends with the weights that it would have had (on the CPU bit for bit, with the same number
     of threads). One that was finished is loaded, with a warning that nothing was trained.
 

@@ -1,6 +1,6 @@
 """Rows held in memory or read from disk, and the order in which training sees them.
 
-Which rows make up step t is a pure function of the seed and of t, so a run that goes on at step t
+Which rows make up step t is a pure function of the seed and of t, so a run that resumes at step t
 sees what it would have seen had it never stopped: epoch e goes through `permutation(seed, e)`, in
 steps of one batch.
 """

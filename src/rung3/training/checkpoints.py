@@ -1,4 +1,4 @@
-"""The file that a training run goes on from, written so that a kill leaves it whole."""
+"""The file that a training run resumes from, written so that a kill leaves it whole."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Checkpoints(Checkpoint):
 
 
 class Sealed(TorchCheckpointIO):
-    """Checkpoints that end in their own digest: one that is damaged is not gone on from."""
+    """Checkpoints that end in their own digest: one that is damaged is refused."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
@@ -74,7 +74,7 @@ def check(path: Path) -> None:
     if not known:
         raise ValueError(
             f"checkpoints: {path} is not a checkpoint of fit, or is truncated or damaged; delete "
-            "it, give another folder, or resume=False to start anew"
+            "it, give another folder, or resume=False to start over"
         )
 
 
@@ -91,6 +91,6 @@ def resuming(path: Path | None, begun: Callable[[], bool]) -> Iterator[None]:
         if path is None or begun() or isinstance(error, ValueError):
             raise
         raise ValueError(
-            f"checkpoints: {path} cannot be gone on from: {error}; delete it, give another "
-            "folder, or resume=False to start anew"
+            f"checkpoints: {path} cannot be resumed: {error}; delete it, give another "
+            "folder, or resume=False to start over"
         ) from error

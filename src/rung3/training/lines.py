@@ -26,7 +26,7 @@ class Lines:
         self.began = self.last = time.monotonic()
 
     def begin(self, epoch: int) -> None:
-        """Note which epoch is the first of this call: a run that goes on has earlier ones."""
+        """Note which epoch is the first of this call: a run that is resumed has earlier ones."""
         self.first, self.began = epoch, time.monotonic()
 
     def write(self, epoch: int, history: History) -> None:

@@ -1,7 +1,7 @@
 """The Lightning module and trainer behind `rung3.fit`.
 
 Which rows make up a step, and every random number drawn in it, are functions of the seed, the step
-and the mechanism. A checkpoint therefore holds no random state, and a run that goes on from one
+and the mechanism. A checkpoint therefore holds no random state, and a run that resumes from one
 does what it would have done.
 """
 
@@ -74,14 +74,14 @@ def run(
     options: Options,
     objectives: Mapping[str, CounterfactualLoss] | None = None,
 ) -> History:
-    """Train mechanisms in place, going on from the last checkpoint if there is one."""
+    """Train mechanisms in place, from the last checkpoint if there is one."""
     loop = Loop(mechanisms, train, validation, options, objectives or {})
     loop.train()
     if options.precision in DOUBLE:  # before a checkpoint fills it, whose weights are in double
         loop.double()
     last = _checkpoint(options)
     saved = options.folder is not None
-    cure = "the same call goes on" if saved else "with checkpoints= it could go on from there"
+    cure = "the same call resumes" if saved else "with checkpoints= it could resume from there"
     with stoppable(loop.where, cure), quiet():
         trainer = _trainer(loop, options)
         try:
@@ -114,7 +114,7 @@ def run(
 
 
 def _checkpoint(options: Options) -> Path | None:
-    """Return the checkpoint to go on from, if there is one; a damaged one is refused."""
+    """Return the checkpoint to resume from, if there is one; a damaged one is refused."""
     if options.folder is None or not options.resume:
         return None
     path = options.folder / LAST
@@ -156,14 +156,14 @@ def trainer_on(options: Options, **more: Any) -> Trainer:
     """Return a Lightning trainer on the devices that the options name.
 
     Raises:
-        ValueError: If they cannot be had here.
+        ValueError: If they are not available here.
     """
     devices, cores = options.devices, os.cpu_count() or 1
     if isinstance(devices, int) and devices > max(cores, torch.cuda.device_count()):
         raise ValueError(f"devices: {devices}; this machine has {cores} cores")
     if options.num_nodes > 1 and RENDEZVOUS.isdisjoint(os.environ):
         raise ValueError(
-            f"num_nodes={options.num_nodes}: where the others are is not said; start the same "
+            f"num_nodes={options.num_nodes}: the address of the others is unknown; start the same "
             "command on every machine with torchrun or srun, or with MASTER_ADDR, MASTER_PORT and "
             "NODE_RANK set"
         )
@@ -183,7 +183,7 @@ def trainer_on(options: Options, **more: Any) -> Trainer:
 
 
 def check_devices(options: Options) -> None:
-    """Refuse devices and a precision that cannot be had here.
+    """Refuse devices and a precision that are not available here.
 
     Raises:
         ValueError: If so.
@@ -392,7 +392,7 @@ class Loop(LightningModule):
             self.trainer.should_stop = True
 
     def on_train_epoch_start(self) -> None:
-        """Start the clock anew."""
+        """Restart the clock."""
         self.elapsed, self.started = 0.0, time.perf_counter()
 
     def _tick(self) -> None:
@@ -404,7 +404,7 @@ class Loop(LightningModule):
         self.done = batch_idx + 1
 
     def on_validation_epoch_start(self) -> None:
-        """Stop the clock of training, and start the validation losses anew."""
+        """Stop the clock of training, and reset the validation losses."""
         self._tick()
         self.sums[1] = 0
 
@@ -490,7 +490,7 @@ class Loop(LightningModule):
     # Checkpoints ---------------------------------------------------------------------------------
 
     def identity(self) -> dict[str, str]:
-        """Return what must be as it was for a run to go on."""
+        """Return what must be unchanged for a run to resume."""
         identity = {key: repr(value) for key, value in self.options.identity().items()}
         modules: Any = self.trained
         for mechanism in modules:
@@ -527,14 +527,14 @@ class Loop(LightningModule):
         if other:
             raise ValueError(
                 f"checkpoints: {self.options.checkpoints} holds another run ({'; '.join(other)}); "
-                "give another folder, or resume=False to start anew"
+                "give another folder, or resume=False to start over"
             )
         self.history, self.best = History(**saved["history"]), saved["best"]
         self.elapsed = saved["elapsed"]
         sums = dict(saved.get("objectives", {}))
         for k, name in enumerate(self.objectives):  # checkpoints of before have them as buffers
             sums.setdefault(name, checkpoint["state_dict"].pop(f"aims.{k}.sums", torch.zeros(3)))
-        if self.trainer.is_global_zero:  # they are of all processes: one goes on from them
+        if self.trainer.is_global_zero:  # they are of all processes: any number resumes from them
             self.sums = saved["sums"].cpu().double()
             for name, objective in self.objectives.items():
                 objective.sums = sums[name].cpu().double()

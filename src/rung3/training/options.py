@@ -132,7 +132,7 @@ class Options(Validated):
             Lightning's default. What is named writes into the folder of checkpoints.
         checkpoints: Folder for `last.ckpt`, written after every epoch.
         checkpoint_every: Steps between further checkpoints.
-        resume: Whether to go on from the checkpoint, if there is one.
+        resume: Whether to resume from the checkpoint, if there is one.
         progress: Whether to show a progress bar.
         max_seconds: Stop after so many seconds of training.
         objective: `"likelihood"`; or `"counterfactual"`, for images, to be fitted after the others:
@@ -180,7 +180,7 @@ class Options(Validated):
         super().__post_init__()
         check_logger(self.logger)
         if self.checkpoint_every is not None and self.checkpoints is None:
-            raise ValueError("checkpoint_every: say the folder too, with checkpoints=")
+            raise ValueError("checkpoint_every: give the folder as well, with checkpoints=")
         if self.counterfactual and self.patience is not None:
             raise ValueError(
                 "patience: goes by the likelihood alone; leave it out with this objective"
@@ -209,7 +209,7 @@ class Options(Validated):
         return warm * cosine
 
     def identity(self) -> dict[str, Any]:
-        """Return what must be as it was for a run to go on to the same result."""
+        """Return what must be unchanged for a run to resume to the same result."""
         names = ["batch_size", "lr", "weight_decay", "seed", "patience", "ema", "clip", "skip"]
         names += ["schedule", "warmup", "precision"]
         names += ["epochs"] if self.schedule == "cosine" or self.warmup is None else []

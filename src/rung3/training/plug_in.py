@@ -2,7 +2,7 @@
 
 `rung3.scm.districts.confounding` lets a hidden cause act on numbers by Gaussian noise with constant
 loadings: the size of its influence depends on nothing. Data may say otherwise (`y := m + 2 h m +
-u`), and then an effect that is identified, and so could be had without such a form, comes out
+u`), and then an effect that is identified, and so could be estimated without such a form, comes out
 wrong. What is needed of the back-door and the front-door formula are regressions alone,
 
     E[y | do(x)] = sum_z E[y | x, z] P(z),

@@ -1,4 +1,4 @@
-"""Learning the same again, from rows drawn anew: what intervals that hold the learning rest on.
+"""Learning the same again, from resampled rows: what intervals that hold the learning rest on.
 
 Of n rows, n are drawn with replacement, and every mechanism is fitted to them as it was to the
 rows (the bootstrap: Efron 1979). The mechanisms stay those that were chosen. Of very many rows m
@@ -46,7 +46,7 @@ def relearning(model: SCM, rows: Rows, learn: Learn, quick: bool = True) -> Rele
 
 @dataclass(frozen=True)
 class Relearn:
-    """Fits a model's mechanisms anew.
+    """Fits a model's mechanisms again.
 
     Attributes:
         model: The model.
@@ -79,7 +79,7 @@ class Relearn:
         return min(self.rows.n, MOST_ROWS)
 
     def __call__(self, seed: int, names: Iterable[str] | None = None) -> SCM:
-        """Return a model whose mechanisms were fitted to rows drawn anew.
+        """Return a model whose mechanisms were fitted to resampled rows.
 
         Args:
             seed: Of the rows.

@@ -2,7 +2,7 @@
 
     SIGHUP 1, SIGINT 2, SIGTERM 15;   status of the process = 128 + number
 
-What was written by then stays whole, so that the same call, or command, goes on from there.
+What was written by then stays whole, so that the same call, or command, resumes from there.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Stopped(KeyboardInterrupt):
     Args:
         number: Of the signal.
         where: Where it was, such as `at step 120`; empty if nothing can be told.
-        cure: What goes on from there.
+        cure: What resumes from there.
 
     Example:
-        >>> stopped = Stopped(signal.SIGTERM, "at step 120", "the same call goes on")
+        >>> stopped = Stopped(signal.SIGTERM, "at step 120", "the same call resumes")
         >>> print(stopped, stopped.status, sep="; ")
-        stopped by SIGTERM at step 120; the same call goes on; 143
+        stopped by SIGTERM at step 120; the same call resumes; 143
     """
 
     def __init__(self, number: int, where: str = "", cure: str = "") -> None:
@@ -64,7 +64,7 @@ def stoppable(where: str | Callable[[], str] = "", cure: str = "") -> Iterator[N
 
     Args:
         where: Where it is, as words, or as a function that is called when it is stopped.
-        cure: What goes on from there.
+        cure: What resumes from there.
 
     Raises:
         Stopped: If a signal comes; from the innermost of such blocks.

@@ -67,6 +67,52 @@ def test_subfolders_are_labels_where_there_is_no_table(flowers, tmp_path):
     assert study.splits().train.n + study.splits().test.n <= 40
 
 
+@pytest.fixture
+def beds(flowers):
+    """The flowers in four folders, by month and colour, with two labels."""
+    lines = ["file,sick,dyed"]
+    for k, file in enumerate(sorted((flowers / "pictures").iterdir())):
+        colour, month = ("red", "blue")[k % 2], ("may", "june")[k // 2 % 2]
+        target = flowers / month / colour / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.rename(target)
+        lines.append(f"{month}/{colour}/{file.name},{k // 3 % 2},{colour}")
+    (flowers / "pictures").rmdir()
+    (flowers / "labels.csv").write_text("\n".join(lines) + "\n")
+    return flowers
+
+
+def test_subfolders_beside_a_table_are_labels_where_they_tell_more(beds, tmp_path):
+    result = call("init", beds, "--graph", "{sick dyed folder} -> file")
+    assert result.exit_code == 0, result.output
+    assert "names of subfolders are column 'folder': 2 different" in result.output
+    assert "names of subfolders are left out: 'dyed' says the same" in result.output
+    study = Study.load(tmp_path / "flowers.yaml")
+    assert study.variables["folder"] == {"kind": "Binary", "labels": ["june", "may"]}
+    assert study.splits().test["folder"].unique().tolist() == [0, 1]
+
+
+def test_every_level_of_subfolders_is_a_label_where_there_is_no_table(beds, tmp_path):
+    (beds / "labels.csv").unlink()
+    result = call("init", beds)
+    assert "labels are names of subfolders: folder (2 names), folder_2 (2 names)" in result.output
+    assert set(Study.load(tmp_path / "flowers.yaml").variables) == {"image", "folder", "folder_2"}
+    loose = next(beds.rglob("*.png"))
+    loose.rename(beds / loose.name)
+    assert "1 of them lie in no subfolder" in call("init", beds, "--overwrite").output
+
+
+def test_a_name_that_several_images_have_is_refused(beds):
+    (beds / "may" / "red" / "twin.png").write_bytes(next(beds.rglob("*.png")).read_bytes())
+    (beds / "june" / "red" / "twin.png").write_bytes(next(beds.rglob("*.png")).read_bytes())
+    names = "".join(f"{file.name},1\n" for file in sorted(beds.rglob("*.png")))
+    (beds / "labels.csv").write_text(f"file,sick\n{names}")
+    result = call("init", beds)
+    assert result.exit_code == 2
+    assert "'twin.png' names 2 images" in result.output
+    assert "june/red/twin.png and may/red/twin.png; write the subfolder" in result.output
+
+
 def test_a_table_without_images_passes_check_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     draw = np.random.default_rng(0)

@@ -142,7 +142,7 @@ def _numbers(name: str, part: Any, index: int | None) -> Any:
     if stored.ndim == 3:
         if index is None or index >= len(stored):
             raise ValueError(
-                f"{name} holds {len(stored)} frames; say which with index, from 0 to "
+                f"{name} holds {len(stored)} frames; choose one with index, from 0 to "
                 f"{len(stored) - 1}"
             )
         stored = stored[index]

@@ -114,7 +114,7 @@ def download_mnist(root: str | Path, *, url: str = MIRROR) -> Path:
         The folder.
 
     Raises:
-        ValueError: If a file cannot be had or is not the one expected; nothing is then kept of it.
+        ValueError: If a file cannot be downloaded or is not the expected one; it is not kept.
     """
     folder = Path(root)
     folder.mkdir(parents=True, exist_ok=True)

@@ -145,8 +145,8 @@ def _one(array: Any, index: int | None) -> Any:
     if index is None:
         if count > 1:
             raise ValueError(
-                f"holds {count} volumes ({'x'.join(map(str, array.shape))}); say which with index, "
-                f"from 0 to {count - 1}"
+                f"holds {count} volumes ({'x'.join(map(str, array.shape))}); choose one with "
+                f"index, from 0 to {count - 1}"
             )
         index = 0
     if index >= count:

@@ -219,7 +219,7 @@ def _spell(sizes: Sequence[float] | Array) -> str:
 
 
 def need(package: str) -> None:
-    """Refuse to go on without a package of the extra `medical`.
+    """Refuse to continue without a package of the extra `medical`.
 
     Raises:
         ValueError: If it is not installed.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +28,18 @@ from rung3.data.variables import Image, Variable
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["GAPS", "column", "columns_of", "table", "unread_table"]
+__all__ = [
+    "GAPS", "column", "columns_of", "is_dates", "table", "unread_table", "with_dates",
+]  # fmt: skip
 
 GAPS = frozenset(
     {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
      "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
 )  # fmt: skip
 """Words that stand for nothing, as pandas has them, unless they are labels."""
+
+ISO = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?")
+"""Dates, perhaps with a time, as ISO 8601 has them: other orders of day and month are ambiguous."""
 
 
 def table(
@@ -217,13 +222,46 @@ def _read_csv(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:
     for name in (name for name in names if not pd.api.types.is_numeric_dtype(frame[name])):
         texts = frame[name].mask(frame[name].isin(GAPS - labels[name]), None)
         if not texts.isin(labels[name]).any():  # codes, perhaps
-            with suppress(ValueError):
-                numbers = pd.to_numeric(texts)
-                # Whole numbers of 64 bits beside gaps or signs stay text there.
-                numeric = pd.api.types.is_numeric_dtype(numbers)
-                texts = numbers if numeric else texts.astype(np.float64)
+            texts = _read_texts(texts)
         frame[name] = texts
     return frame
+
+
+def _read_texts(texts: pd.Series[Any]) -> pd.Series[Any]:
+    """Return texts as numbers or as dates, where all of them read as such."""
+    import pandas as pd
+
+    try:
+        numbers = pd.to_numeric(texts)
+        # Whole numbers of 64 bits beside gaps or signs stay text there.
+        return numbers if pd.api.types.is_numeric_dtype(numbers) else texts.astype(np.float64)
+    except ValueError:
+        return with_dates(texts)
+
+
+def with_dates(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a column of texts as dates if all of them are dates, in UTC; else as it is."""
+    import pandas as pd
+
+    if not is_dates(column.dropna()):
+        return column
+    return pd.to_datetime(column, format="ISO8601", utc=True).dt.tz_localize(None)
+
+
+def is_dates(texts: Sequence[str] | pd.Series[Any]) -> bool:
+    """Return whether texts are dates that can be read in one way only: year, month, day.
+
+    Example:
+        >>> is_dates(["2026-01-31", "2026-02-01 08:30"]), is_dates(["31.1.2026"]), is_dates([])
+        (True, False, False)
+    """
+    import pandas as pd
+
+    if not len(texts) or not all(isinstance(text, str) and ISO.fullmatch(text) for text in texts):
+        return False
+    return bool(
+        pd.to_datetime(list(texts), format="ISO8601", utc=True, errors="coerce").notna().all()
+    )
 
 
 def _read_column(

@@ -211,7 +211,7 @@ def explain(
             the model if not given.
         particles: Number K of draws of the noise of each row.
         level: Nominal coverage of the intervals.
-        refits: Number of fits to rows drawn anew, by which the intervals hold the learning.
+        refits: Number of fits to resampled rows, by which the intervals hold the learning.
         peers: Models fitted to the same rows with other seeds, two or more, in place of refits.
         seed: An int, a `torch.Generator`, or `None` to follow torch's own.
 

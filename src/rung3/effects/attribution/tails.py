@@ -131,7 +131,7 @@ def moved(
     """Move noise `(cases, N, ...)` so that its prior stays.
 
     By a random walk that adds and that multiplies, accepted by Metropolis's rule, where the noise
-    has a density that is known; else drawn anew, in a share of `size`.
+    has a density that is known; else redrawn, in a share of `size`.
 
     Args:
         mechanism: The mechanism whose noise it is.

@@ -80,7 +80,7 @@ class Reversed(Mechanism):
     """
 
     abduction: ClassVar[Abduction] = "posterior"
-    assumption: str = "ranks reversed under other parents, not told by data"
+    assumption: str = "ranks reversed under other parents, not known from data"
 
     def __init__(self, mechanism: Mechanism) -> None:
         super().__init__()

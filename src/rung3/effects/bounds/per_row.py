@@ -11,8 +11,8 @@ again. Noises are independent, so the probability of an event in the other world
 products of these q along the graph, and its extremes are found from the last variable to the first:
 the best q gives the values that are worth most as much as it may.
 
-The bounds always hold. They are sharp where only the outcome is computed anew, along a chain, and
-wherever a variable's parents tell all that was computed anew before it. For a binary cause and
+The bounds always hold. They are sharp where only the outcome is recomputed, along a chain, and
+wherever a variable's parents tell all that was recomputed before it. For a binary cause and
 outcome they are those of Tian and Pearl 2000 on the probability of necessity or sufficiency. They
 are for each row by itself: rows do not all reach their ends at once, and a mean over rows can still
 be identified.
@@ -93,7 +93,7 @@ def _settings(acted: SCM, names: list[str], n: int) -> dict[str, Tensor]:
 
 
 def _path(model: SCM, acted: SCM, causes: list[str], outcome: str) -> list[str]:
-    """Return the variables computed anew on the way to the outcome, if they can be enumerated."""
+    """Return the variables recomputed on the way to the outcome, if they can be enumerated."""
     below, above = acted.graph.descendants(causes), acted.graph.ancestors(outcome) | {outcome}
     path = [name for name in acted.graph.order if name in below & above]
     ways = 1

@@ -172,7 +172,7 @@ def audit(
         n: Number of rows that are drawn, if none are given.
         particles: Number K of draws of the noise of each row.
         level: Nominal coverage of the intervals.
-        refits: Number of fits to rows drawn anew, by which the intervals hold the learning; if not
+        refits: Number of fits to resampled rows, by which the intervals hold the learning; if not
             given, 30 where that takes a moment (see `rung3.effects.refits`).
         peers: Models fitted to the same rows with other seeds, two or more, in place of refits:
             of images.
@@ -470,7 +470,7 @@ class _Answers:
     Attributes:
         own: Of the model.
         others: Of the others.
-        scale: The model, if the others were fitted to rows drawn anew; `None` for peers.
+        scale: The model, if the others were fitted to resampled rows; `None` for peers.
     """
 
     own: _Answer

@@ -6,7 +6,7 @@ With M completed tables, the estimates q_m and their covariances U_m,
 
 (Rubin 1987), and Student's intervals with `(M - 1) (1 + r)^2` degrees of freedom, r the first part
 of T over the second. One model fills all tables as if it were known; of several, fitted to rows
-drawn anew (`rung3.effects.refits`), each fills one, and the interval holds their learning as well.
+redrawn (`rung3.effects.refits`), each fills one, and the interval holds their learning as well.
 """
 
 from __future__ import annotations

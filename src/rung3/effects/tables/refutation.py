@@ -3,7 +3,7 @@
     placebo treatment     rows exchange their treatments: the effect must be zero
     placebo outcome       rows exchange their outcomes: the effect must be zero
     random common cause   a column of noise is adjusted for as well: the effect must stay
-    subset                four fifths of the rows, drawn anew: the effect must stay
+    subset                four fifths of the rows, at random: the effect must stay
     negative control      an outcome that the treatment cannot change, or a treatment that cannot
                           change the outcome, with the same adjustment: the effect must be zero
 

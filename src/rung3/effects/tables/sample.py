@@ -181,7 +181,7 @@ def _restricted(
         raise ValueError(f"{outcome}: {float(times.min()):g} is no time; expected none below 0")
     if not isinstance(horizon, Real) or not horizon > 0:
         raise ValueError(
-            f"horizon: say up to which time the mean of {outcome} is meant; got {horizon!r}"
+            f"horizon: give the time up to which the mean of {outcome} is taken; got {horizon!r}"
         )
     armed = isinstance(kinds[treatment], Discrete)
     strata = rows[treatment].long() if armed else torch.zeros(len(times))

@@ -134,7 +134,7 @@ def shuffled(mechanism: Mechanism, seed: Seed = 0) -> Baseline:
 
     Args:
         mechanism: The bound mechanism of the image: the world's, or a model's own.
-        seed: Of the noise, which is drawn anew for every image.
+        seed: Of the noise, which is redrawn for every image.
     """
     generator = stream(base_seed(seed), "shuffled abduction", mechanism.observed.device)
 

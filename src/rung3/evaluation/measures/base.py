@@ -5,7 +5,7 @@ The runner asks a model and calls the functions of every measure that is wanted,
 titles, notes and directions off the same objects.
 
 Scores of rows are kept under paths whose first name is that of a `Section`. A score that cannot be
-had (the model answers NaN, a reader refuses) is flagged with the reason, and the rest goes on.
+had (the model answers NaN, a reader refuses) is flagged with the reason, and the rest continues.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ class Examination:
 
     @contextmanager
     def flagged(self, paths: Iterable[Path]) -> Iterator[None]:
-        """Leave the reason under the paths of what cannot be had, and raise no error."""
+        """Leave the reason under the paths of what is not available, and raise no error."""
         try:
             yield
         except ValueError as refused:

@@ -1,15 +1,17 @@
 """Change: how far an intervention moves the variables below it, on average over the rows.
 
-    mean (x~ - x)   of numbers and levels,     share of x~ != x   of categories
+    mean (x~ - x)  and  mean |x~ - x|  of numbers and levels,     share of x~ != x  of categories
 
-It is the average total effect of that intervention on these rows; nothing about it is better.
+The first is the average total effect of that intervention on these rows: near 0 where rows are set
+to each other's values, up and down. The second says how far single rows move. Neither is better
+high or low.
 """
 
 from __future__ import annotations
 
 import torch
 
-from rung3.data.variables import Categorical, Discrete, Image
+from rung3.data.variables import Binary, Categorical, Discrete, Image
 from rung3.evaluation.measures.base import KEPT, Answers, Examination, Line, Measure, Section
 from rung3.evaluation.scores import Path
 
@@ -28,6 +30,9 @@ def _on_answers(exam: Examination, answers: Answers) -> None:
         else:
             change = variable.difference(after.to(kind), before.to(kind))
             unit = "levels" if isinstance(variable, Discrete) else variable.unit
+            unit = f"in the share of {variable.label(1)}" if isinstance(variable, Binary) else unit
+            size = "share that changes" if isinstance(variable, Binary) else unit
+            exam.scores.add(("size of change", answers.query.label, name), change.abs(), size)
         exam.scores.add(("change", answers.query.label, name), change, unit)
 
 
@@ -39,7 +44,10 @@ def _line(path: Path) -> Line:
 CHANGE = Measure(
     name="change",
     about="how far an intervention moves the variables below it, on average",
-    sections=(Section("change", heading="Mean change", line=_line),),
+    sections=(
+        Section("change", heading="Mean change", line=_line),
+        Section("size of change", heading="Mean size of change", line=_line),
+    ),
     always=True,
     on_answers=_on_answers,
     tables=lambda metrics: (),  # stands among the pictures of the report

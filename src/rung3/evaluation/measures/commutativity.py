@@ -4,7 +4,7 @@ Of the outcome's own mechanism, the other parents held at their values,
 
     d(x_ab, x_ba),      x_ab = f(f(x; a := a~); b := b~),      x_ba = f(f(x; b := b~); a := a~).
 
-Every answer is abducted from anew, so that what the first intervention spoils, the second starts
+Every answer is abducted again, so that what the first intervention spoils, the second starts
 from. Through the whole graph the order may well matter (a mediator that is set no longer follows),
 so it is asked of the mechanism alone. Doing nothing at all passes.
 """

@@ -141,7 +141,7 @@ DISTANCE = Measure(
         Section(
             "distance",
             "Rung two: distance from the world's interventional distribution",
-            "Fresh samples of both, compared jointly; below chance they cannot be told apart.",
+            "Fresh samples of both, compared jointly; below chance they cannot be distinguished.",
             plain=True,
         ),
     ),

@@ -1,7 +1,7 @@
 """Realism: whether imagined images, as a set, are distributed as real ones.
 
 Images are seen through the penultimate layers of learned oracles, networks of this very domain: no
-network of photographs, which sees little in a digit and cannot be had offline. In those features,
+network of photographs, which sees little in a digit and is not there offline. In those features,
 
     KID = MMD^2(real, imagined) with the kernel (x'y / d + 1)^3                (unbiased)
     FID = |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2))                            (biased upwards)

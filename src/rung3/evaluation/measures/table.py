@@ -16,7 +16,7 @@ __all__ = [
 
 
 class Cell(NamedTuple):
-    """A number, its interval or a remark, and how far it is from what can be had: 0 to 1."""
+    """A number, its interval or a remark, and how far it is from the best possible: 0 to 1."""
 
     value: str
     note: str = ""

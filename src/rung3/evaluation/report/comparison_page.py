@@ -26,7 +26,7 @@ ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}", None: "
 HOW = (
     "Below each mean: its 95 % interval, and the difference from the best (where nothing is "
     "better, from the first run), paired over the same test rows. Bold with a star: the best, and "
-    "all that cannot be told apart from it, as the interval of their difference holds 0. Each "
+    "all that cannot be distinguished from it, as the interval of their difference holds 0. Each "
     "interval stands for itself: of a hundred differences that are none, five seem to be some. And "
     "rows are resampled, not trainings: whether another seed would turn the order round, only runs "
     "with other seeds of training tell."
@@ -34,8 +34,8 @@ HOW = (
 
 SHORT = (
     "Below each mean: the difference from the best (where nothing is better, from the first run), "
-    "paired over the same test rows. Bold with a star: the best, and all that cannot be told apart "
-    "from it. Intervals are on the page that --out writes; shown here from"
+    "paired over the same test rows. Bold with a star: the best, and all that cannot be "
+    "distinguished from it. Intervals are on the page that --out writes; shown here from"
 )
 """How to read a table without intervals."""
 

@@ -82,14 +82,15 @@ td.number small { text-align: right; }
 td:first-child { position: sticky; left: 0; background: var(--bg); }
 figure { margin-bottom: .2rem; } figure.wide { overflow-x: auto; }
 .save { font-size: .8rem; color: var(--soft); display: inline-block; margin-bottom: 1.2rem; }
-@media (min-width: 82rem) {
+@media (min-width: 76rem) {
   body { max-width: 88rem; padding-left: 15rem; }
   nav { position: fixed; top: 2rem; left: max(1.5rem, calc(50vw - 43rem)); width: 12rem;
     flex-direction: column; gap: .45rem; border: 0; margin: 0; padding: 0; white-space: normal; }
 }
 @media (max-width: 40rem) {
   body { padding: 1.2rem 1rem 4rem; } nav { margin: .6rem -1rem 0; padding: .5rem 1rem; }
-  td:first-child { white-space: normal; min-width: 8rem; } th, td { padding-right: .8rem; }
+  td:first-child { white-space: normal; min-width: 8rem; }
+  .values td:first-child { min-width: 0; } th, td { padding-right: .8rem; }
   figure.wide img { max-width: none; }
 }
 @media print { nav, .save { display: none; } }
@@ -301,8 +302,8 @@ def _plain(table: Table) -> str:
     ]
     body = "".join(f"<tr>{row}</tr>\n" for row in rows)
     return (
-        f"<div class='scroll'><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
-        "</div>"
+        f"<div class='scroll'><table class='values'><thead><tr>{head}</tr></thead>\n"
+        f"<tbody>{body}</tbody></table></div>"
     )
 
 

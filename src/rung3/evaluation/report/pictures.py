@@ -28,6 +28,7 @@ from rung3.data.pictures import (
 )
 from rung3.data.variables import Image, Variable
 from rung3.evaluation.examples import Example, Sweep
+from rung3.evaluation.report.values import changes
 from rung3.graph.drawing import draw_graph
 
 if TYPE_CHECKING:
@@ -91,10 +92,8 @@ def _headed(
     image: str,
 ) -> bytes:
     """Draw bands of an image under what is set in each column."""
-    heads = [
-        "\n".join(_change(name, variables[name], example, k) for name in chosen)
-        for k in range(example.factual.n)
-    ]
+    columns = [changes(example, name, variables[name]) for name in chosen]
+    heads = ["\n".join(column[k] for column in columns) for k in range(example.factual.n)]
     corner = "\n".join(headed(name, variables[name]) for name in chosen)
     return _mosaic(bands, heads, corner, variables[image])
 
@@ -268,9 +267,3 @@ def _differences(name: str, difference: Tensor) -> list[tuple[str, Tensor]]:
     names = ("red", "green", "blue") if len(channels) == 3 else range(1, len(channels) + 1)
     heads = [f"{name}\n{channel}" for channel in names] if len(channels) > 1 else [name]
     return [(head, signed(channel)) for head, channel in zip(heads, channels, strict=True)]
-
-
-def _change(name: str, variable: Variable, example: Example, k: int) -> str:
-    before = spell(variable, example.factual[name][k])
-    after = spell(variable, example.answers["kept"][name][k])
-    return f"{before} \N{RIGHTWARDS ARROW} {after}"

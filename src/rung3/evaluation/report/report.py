@@ -225,7 +225,7 @@ class Report:
                     head,
                     justify="right" if at else "left",
                     width=width,
-                    vertical="bottom",
+                    vertical="top",
                     overflow="fold",
                 )
             for name, cells in part.rows:

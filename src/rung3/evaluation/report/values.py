@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from rung3.data.display import headed, spell
+from rung3.data.number_text import alike
 from rung3.data.variables import Variable
 from rung3.evaluation.examples import Example
 from rung3.evaluation.measures.table import Cell, Table, cell
 
-__all__ = ["effects_table", "values_table"]
+__all__ = ["changes", "effects_table", "values_table"]
 
 
 def values_table(example: Example, variables: Mapping[str, Variable]) -> Table:
@@ -25,28 +26,33 @@ def values_table(example: Example, variables: Mapping[str, Variable]) -> Table:
         for name, status in example.status.items()
         if status != "observed" and not variables[name].shape
     ]
-    table = Table("", "", ["row", *(headed(name, variables[name]) for name in names)])
+    table = Table("", "", ["example", *(headed(name, variables[name]) for name in names)])
+    columns = [changes(example, name, variables[name]) for name in names]
     for k in range(example.factual.n):
-        cells = [
-            Cell(
-                f"{spell(variables[name], example.factual[name][k])} \N{RIGHTWARDS ARROW} "
-                f"{spell(variables[name], example.answers['kept'][name][k])}"
-            )
-            for name in names
-        ]
-        table.rows.append((str(k), cells))
+        table.rows.append((str(k + 1), [Cell(column[k]) for column in columns]))
     return table
 
 
+def changes(example: Example, name: str, variable: Variable) -> list[str]:
+    """Return a variable before and after in each row, numbers with as many decimals in all."""
+    values = [*example.factual[name], *example.answers["kept"][name]]
+    texts = alike([spell(variable, value) for value in values])
+    n = example.factual.n
+    pairs = zip(texts[:n], texts[n:], strict=True)
+    return [f"{before} \N{RIGHTWARDS ARROW} {after}" for before, after in pairs]
+
+
 def effects_table(metrics: Mapping[str, Any]) -> Table:
-    """Return the mean change of each variable under each intervention, with its interval."""
+    """Return how far each variable changes under each intervention, with intervals."""
+    sizes = metrics.get("size of change", {})  # not in reports of older versions
     table = Table(
         "Effects: how far do they change on average?",
-        "Mean difference of the counterfactual and the factual value, with the share that changes "
-        "for categories.",
-        ["", "change"],
+        "Mean difference of the counterfactual and the factual value, where ups and downs cancel, "
+        "and mean size of that difference; of categories, the share that changes.",
+        ["", "mean change", *(["mean size"] if sizes else [])],
     )
     for label, by_name in metrics.get("change", {}).items():
         for name, mean in by_name.items():
-            table.rows.append((f"{name} under {label}", [cell(mean)]))
+            more = [cell(sizes.get(label, {}).get(name))] if sizes else []
+            table.rows.append((f"{name} under {label}", [cell(mean), *more]))
     return table

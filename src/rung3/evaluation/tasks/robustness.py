@@ -214,7 +214,7 @@ def _scored(trainings: _Trainings, tests: Mapping[str, _Test], seeds: int) -> Sc
 
 
 class _Trainings:
-    """Classifiers of each way and seed; counterfactuals are made anew for each seed.
+    """Classifiers of each way and seed; counterfactuals are made again for each seed.
 
     Attributes:
         first: What the model made with the first seed.

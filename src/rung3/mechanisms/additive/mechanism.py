@@ -12,7 +12,7 @@ a regression, and no more. Everything is fitted before the first step of trainin
 least squares: a polynomial in closed form, a network by second-order steps (see
 `rung3.mechanisms.additive.regression`), trees by boosting (`rung3.mechanisms.additive.trees`), or
 by a regressor of scikit-learn, or one like those. s is fitted by the normal likelihood of what m
-leaves, and then m anew, each row weighted by 1 / s^2; and g by the likelihood of the rest.
+leaves, and then m again, each row weighted by 1 / s^2; and g by the likelihood of the rest.
 
 Least squares waste what noise that is not normal tells: with the Fisher information I =
 E[(log p_e)'^2], one row tells `I var(e) >= 1` times as much of m as they use of it. If there are

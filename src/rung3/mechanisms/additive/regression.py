@@ -61,7 +61,7 @@ class Schedule:
     members: int = 3
     """Most networks that continue, and that f is the mean of."""
     rebalancings: int = 5
-    """Times that the decays of a network of before are found anew before its first step."""
+    """Times that the decays of a network of before are found again before its first step."""
 
     drawn_units: int = 1_000
     """Random units that the first are chosen from, on as many rows."""

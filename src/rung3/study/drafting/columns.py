@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rung3.data.images import SUFFIXES
-from rung3.data.readers.table import GAPS
+from rung3.data.readers.table import GAPS, is_dates
+from rung3.data.values import SINCE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +45,8 @@ IDENTIFIER = re.compile(r"(?:^|[_\W])(?:id|idx|index|no|nr|subject|uuid|key|name
 UNORDERED = re.compile(r"class|label|categor|type|group|site|region|code|digit|kind|colou?r")
 """Names of columns whose whole numbers have no order."""
 
-DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}")
+DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{2}|\d{4})")
+"""Dates in any order of year, month and day."""
 
 PAIRS = (
     ("no", "yes"), ("n", "y"), ("false", "true"), ("f", "t"), ("off", "on"), ("absent", "present"),
@@ -250,8 +252,12 @@ def _levels(
 
 def _words(name: str, present: Sequence[str], distinct: Sequence[str], gaps: int) -> Column:
     saw = f"{len(distinct)} different: {_some(distinct)}"
+    if is_dates(distinct):
+        fields: dict[str, Any] = {"kind": "Continuous", "unit": SINCE}
+        span = f"{min(distinct)} to {max(distinct)}, {len(distinct)} different"
+        return Column(name, fields, span, "dates, held as numbers of days", gaps)
     if all(DATE.match(cell) for cell in distinct):
-        return Column(name, {}, saw, "dates; make numbers of them, such as days since a day", gaps)
+        return Column(name, {}, saw, "dates in an unclear order; write them as 2026-01-31", gaps)
     if len(distinct) == len(present) > MAX_LEVELS:
         return Column(name, {}, saw, "every cell is different: it names the rows", gaps)
     if len(distinct) > MAX_LABELS:

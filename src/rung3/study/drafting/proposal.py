@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -133,7 +133,18 @@ def propose(
         numbers=size_numbers(n),
         shares=(TEST, VALIDATION),
     )
-    return Proposal(name, rows, columns, drawn, graph is not None, sizes, rows.notes, text)
+    notes = [*rows.notes, *_unused(columns, chosen)]
+    return Proposal(name, rows, columns, drawn, graph is not None, sizes, notes, text)
+
+
+def _unused(columns: Sequence[Column], chosen: Mapping[str, Column]) -> Iterator[str]:
+    """Yield which columns the study does not use."""
+    for what, names in (
+        ("not in the graph", [c.name for c in columns if c.fields and c.name not in chosen]),
+        ("left out, for the reason above", [c.name for c in columns if not c.fields]),
+    ):
+        if names:
+            yield f"{what}: {', '.join(names)}"
 
 
 def _with_pictures(column: Column, longest: int | None, n: int, minutes: float) -> Column:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "find_rows"]
 
-IMAGE = "image"
-"""Name of the column of image files in a table that is written for a folder."""
+IMAGE, FOLDER = "image", "folder"
+"""Names of the columns of image files, and of subfolders, in a table that is written."""
 
 
 @dataclass(frozen=True)
@@ -74,57 +75,108 @@ def find_rows(source: Path, labels: Path | None, target: Path) -> Source:
 def _by_folder(source: Path, files: Sequence[Path], target: Path) -> Source:
     import pandas as pd
 
-    groups = [file.relative_to(source).parts[0] for file in files]
-    inside = all(len(file.relative_to(source).parts) > 1 for file in files)
-    if not inside or len(set(groups)) < 2:
-        raise ValueError(
-            f"{source} has {len(files)} images and says nothing of them; give a table with a "
-            "column that names the files: rung3 init FOLDER labels.csv"
+    levels = _levels(source, files)
+    if not levels:
+        loose = sum(file.parent == source for file in files)
+        why = (
+            f"{loose} of them lie in no subfolder, so that names of subfolders cannot label them"
+            if 0 < loose < len(files)
+            else "and says nothing of them"
         )
-    frame = pd.DataFrame({IMAGE: [_relative(f, target) for f in files], "folder": groups})
-    note = f"labels are the names of the {len(set(groups))} subfolders"
-    return Source(target, frame, written=True, notes=(note,))
+        raise ValueError(
+            f"{source} has {len(files)} images, {why}; give a table with a column that names the "
+            "files: rung3 init FOLDER labels.csv"
+        )
+    frame = pd.DataFrame({IMAGE: [_relative(file, target) for file in files], **levels})
+    counts = ", ".join(f"{name} ({len(set(cells))} names)" for name, cells in levels.items())
+    return Source(target, frame, written=True, notes=(f"labels are names of subfolders: {counts}",))
 
 
 def _by_table(source: Path, files: Sequence[Path], labels: Path, target: Path) -> Source:
     frame = read_texts(labels)
-    name, matched = _naming(frame, source, files, labels)
-    cells = frame[name].tolist()
-    if all(cell is None or (labels.parent / cell).is_file() for cell in cells):
-        return Source(labels, frame, written=False)  # its own paths lead to them
-    paths = [matched.get(cell or "") for cell in cells]
-    matched_rows = [file is not None for file in paths]
-    joined = frame[matched_rows].reset_index(drop=True)
-    joined[name] = [_relative(file, target) for file in paths if file is not None]
-    notes = [f"{name!r} names the files, in {sum(matched_rows)} of {len(matched_rows)} rows"]
-    if left := len(files) - len({file for file in paths if file is not None}):
+    name, paths = _naming(frame, source, files, labels)
+    # Its own paths may lead to the images, or have empty cells.
+    leads = all(cell is None or (labels.parent / cell).is_file() for cell in frame[name])
+    kept = [leads or path is not None for path in paths]
+    joined, paths = frame[kept].reset_index(drop=True), [*compress(paths, kept)]
+    levels, notes = _further(joined, _levels(source, paths))
+    if leads and not levels:
+        return Source(labels, frame, written=False, notes=tuple(notes))
+    joined[name] = [None if path is None else _relative(path, target) for path in paths]
+    joined = joined.assign(**levels)
+    found = sum(path is not None for path in paths)
+    notes = [f"{name!r} names the files, in {found} of {len(frame)} rows", *notes]
+    if left := len(files) - len({path for path in paths if path is not None}):
         notes.append(f"{left} of {len(files)} images have no row, and are left out")
     return Source(target, joined, written=True, notes=tuple(notes))
 
 
+def _levels(source: Path, files: Sequence[Path | None]) -> dict[str, list[str | None]]:
+    """Return the names of the subfolders of each image, level by level, where they differ."""
+    parents = [None if file is None else file.relative_to(source).parts[:-1] for file in files]
+    depth = min((len(parts) for parts in parents if parts is not None), default=0)
+    levels = [[None if parts is None else parts[at] for parts in parents] for at in range(depth)]
+    differing = [cells for cells in levels if len(set(cells) - {None}) > 1]
+    return {f"{FOLDER}_{at}" if at > 1 else FOLDER: c for at, c in enumerate(differing, start=1)}
+
+
+def _further(
+    frame: pd.DataFrame, levels: Mapping[str, list[str | None]]
+) -> tuple[dict[str, list[str | None]], list[str]]:
+    """Return the names of subfolders that tell more than the table does, and what became of all."""
+    further, notes = {}, []
+    for name, cells in levels.items():
+        alike = next((key for key, column in frame.items() if _alike(column, cells)), None)
+        if alike is None:
+            free = name if name not in frame else f"{IMAGE}_{name}"
+            further[free] = cells
+            notes.append(f"names of subfolders are column {free!r}: {len(set(cells))} different")
+        else:
+            notes.append(f"names of subfolders are left out: {alike!r} says the same")
+    return further, notes
+
+
+def _alike(cells: Iterable[object], others: Sequence[object]) -> bool:
+    """Return whether two columns divide the rows in the same way."""
+    pairs = set(zip(cells, others, strict=True))
+    return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+
+
 def _naming(
     frame: pd.DataFrame, source: Path, files: Sequence[Path], labels: Path
-) -> tuple[str, Mapping[str, Path]]:
-    """Return the column whose cells name most of the files, and the file by cell."""
-    ways = [
-        {file.relative_to(source).as_posix(): file for file in files},
-        {file.name: file for file in files},
-        {file.stem: file for file in files},
-    ]
-    best = max(
-        (
-            (sum(cell in way for cell in cells), str(name), way)
-            for name, cells in frame.items()
-            for way in ways
-        ),
-        key=lambda found: found[0],
+) -> tuple[str, list[Path | None]]:
+    """Return the column whose cells name most of the files, and the file of each row.
+
+    Raises:
+        ValueError: If no column names any, or a cell names several.
+    """
+    ways: tuple[Callable[[Path], str], ...] = (
+        lambda file: file.relative_to(source).as_posix(),
+        lambda file: file.relative_to(source.parent).as_posix(),
+        lambda file: file.name,
+        lambda file: file.stem,
     )
-    if not best[0]:
+    best, name, matched = 0, "", {}
+    for way in ways:
+        by_text: dict[str, list[Path]] = {}
+        for file in files:
+            by_text.setdefault(way(file), []).append(file)
+        for key, cells in frame.items():
+            if (count := sum(cell in by_text for cell in cells)) > best:
+                best, name, matched = count, str(key), by_text
+    if not best:
         raise ValueError(
             f"{labels}: no column names the images of {source}, such as {files[0].name}; "
             f"{listed(list(frame.columns), 'its columns')}"
         )
-    return best[1], best[2]
+    for cell in frame[name]:
+        if len(several := matched.get(cell, ())) > 1:
+            paths = " and ".join(file.relative_to(source).as_posix() for file in several[:2])
+            raise ValueError(
+                f"{labels}: {name}: {cell!r} names {len(several)} images of {source}, such as "
+                f"{paths}; write the subfolder with it"
+            )
+    return name, [matched[cell][0] if cell in matched else None for cell in frame[name]]
 
 
 def _relative(file: Path, target: Path) -> str:

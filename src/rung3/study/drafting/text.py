@@ -17,7 +17,7 @@ from rung3.study.drafting.source import Source
 __all__ = ["study_text"]
 
 LEAST_HELD = 10
-"""Rows held out, from which on they say when training has gone on for too long."""
+"""Rows held out, from which on they say when training has lasted too long."""
 
 PATIENCE = 0.2
 """Share of the epochs for which the loss on rows held out may not fall."""

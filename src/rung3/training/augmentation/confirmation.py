@@ -103,7 +103,7 @@ def losses(predictors: Oracles, pair: tuple[str, str], rows: Rows) -> Tensor:
 
 
 def fit_confirmation(model: SCM, target: Target, seed: int, progress: bool = False) -> Confirmation:
-    """Train a predictor of what is set, and of each variable that shall stay, for every image.
+    """Train a predictor of what is set, and of each variable that must stay, for every image.
 
     Args:
         model: Whose variables and graph are meant; its mechanisms are not used.

@@ -54,7 +54,7 @@ class Plan(Validated):
 
     Args:
         change: The variable that is set, such as `"site"`.
-        independent_of: Variables that it shall be independent of, such as `"disease"`. All keep
+        independent_of: Variables that it should be independent of, such as `"disease"`. All keep
             their own distributions.
         every: Whether each row comes at every value of the variable: at its categories, or at
             `values`.
@@ -68,7 +68,7 @@ class Plan(Validated):
         temperature: Factor on the noise of observation (a VAE's eps) of counterfactuals; with 0
             they are what the latents alone say, which is less sharp and obeys more.
         doubt: Share of real images that each predictor would reject, roughly.
-        attempts: How often noise is drawn anew for a counterfactual that is rejected, at most.
+        attempts: How often noise is redrawn for a counterfactual that is rejected, at most.
 
     Raises:
         ValueError: If an option is out of range, or no joint is asked for, or two.

@@ -45,7 +45,7 @@ def augment_shards(
     """Make counterfactual rows as `augment` does, written by `rung3.scm.generation.generate`.
 
     Shards hold every counterfactual; the table says which of them the predictors accept. Each is
-    tried once. A call that was killed goes on when it is given again.
+    tried once. A call that was killed resumes when it is made again.
 
     Args:
         model: A fitted model, or a world.

@@ -209,7 +209,7 @@ class CounterfactualLoss(nn.Module):
         return total
 
     def member(self) -> Sequence[Oracle]:
-        """Return the predictors of one member of the committee, drawn anew at every step."""
+        """Return the predictors of one member of the committee, redrawn at every step."""
         chosen = int(torch.randint(self.members, ())) if self.members > 1 else 0
         predictors: Any = self.predictors
         return predictors[chosen * len(self.read) : (chosen + 1) * len(self.read)]  # type: ignore[no-any-return]
@@ -236,7 +236,7 @@ class CounterfactualLoss(nn.Module):
         }
 
     def identity(self) -> dict[str, str]:
-        """Return what must be as it was for a run to go on."""
+        """Return what must be unchanged for a run to resume."""
         carriers: Any = self.carriers
         frozen = {carrier.name: digest(carrier.state_dict()) for carrier in carriers}
         anew = self.options.predictors is None  # the checkpoint has them, with the same seed

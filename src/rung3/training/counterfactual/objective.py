@@ -72,7 +72,7 @@ class CounterfactualObjective(Validated):
     Args:
         intervene: Variables that are set, causes of the image; by default every parent of it, but
             for images and what the predictors cannot read.
-        at_once: How many of them are set together, drawn anew at every step.
+        at_once: How many of them are set together, redrawn at every step.
         soft: Whether parents that are neither set nor below one that is should look as they did,
             rather than as their labels say.
         kept: Share of rows whose noise of observation (eps) is kept; the others are predicted from
@@ -89,7 +89,7 @@ class CounterfactualObjective(Validated):
         committee: How many predictors of each parent there are, alike but for their seeds, of which
             one is drawn at every step: what pleases one alone does not pay.
         jitter: Pixels, at most, by which images are moved up or down and left or right before
-            predictors see them, anew at every step.
+            predictors see them, again at every step.
         predictors: Oracles of the parents (`rung3.evaluation.fit_oracles`), not those that will
             judge the model, or a list of them, one for each member of the committee; if not given,
             the objective trains its own.

@@ -108,7 +108,7 @@ class Oracles(Mapping[tuple[str, str], Oracle]):
             except RuntimeError:
                 raise ValueError(
                     f"{path}: its oracle of {image} and {target} has other layers than oracles "
-                    "have now; train it anew"
+                    "have now; train it again"
                 ) from None
             oracles[image, target] = oracle
         return cls(oracles, description["origin"])

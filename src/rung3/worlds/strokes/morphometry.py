@@ -226,7 +226,7 @@ def mean_depth(stroke: Array) -> float:
     Beyond the image's border there is no background, as in the published code.
 
     It is the axis of `skimage.morphology.medial_axis`, by the same compiled loop where that is
-    available: the function itself builds its table of neighbourhoods anew at every call.
+    available: the function itself builds its table of neighbourhoods again at every call.
     """
     rows, columns = (np.flatnonzero(stroke.any(axis=axis)) for axis in (1, 0))
     if not rows.size:
