@@ -1,7 +1,8 @@
 """`Sums`: what an average and its interval need of values, part by part; two parts add up.
 
-With n values of mean m, and S_k = sum (x - m)^k, two parts join as one with d = m2 - m1 (Pebay 2008,
-*Formulas for robust, one-pass parallel computation of covariances and arbitrary-order moments*):
+With n values of mean m, and S_k = sum (x - m)^k, two parts join as one with d = m2 - m1 (Pebay
+2008, *Formulas for robust, one-pass parallel computation of covariances and arbitrary-order
+moments*):
 
     m = m1 + d n2 / n,   S_2 = S_2,1 + S_2,2 + d^2 n1 n2 / n,
     S_3 = S_3,1 + S_3,2 + d^3 n1 n2 (n1 - n2) / n^2 + 3 d (n1 S_2,2 - n2 S_2,1) / n.

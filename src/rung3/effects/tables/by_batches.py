@@ -1,7 +1,7 @@
 """`effect` of a table that is read by batches: as of all rows at once, to rounding.
 
-Where the columns that are used, a number as the outcome aside, have few combinations of values, one
-pass collapses the table to them (`rung3.effects.tables.cells`), and the answer is that of the cells.
+Where the columns that are used, a number as the outcome aside, have few combinations of values,
+one pass collapses the table to them (`rung3.effects.tables.cells`), and the answer is theirs.
 """
 
 from __future__ import annotations

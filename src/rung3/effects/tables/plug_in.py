@@ -93,7 +93,10 @@ def plug_in_effect(
     means = Influence(
         torch.from_numpy(values), scores, float(freedom), sample.clusters, counts=sample.counts
     )
-    note = f"{sample.total} rows are few for {cells} combinations of values: the interval may be too short"
+    note = (
+        f"{sample.total} rows are few for {cells} combinations of values: the interval may be too "
+        "short"
+    )
     notes = (note,) if sample.total < FEW_ROWS * cells else ()
     return of_means(means.then(lambda v: low + scale * v), float("nan"), notes)
 

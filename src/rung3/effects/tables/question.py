@@ -1,4 +1,4 @@
-"""What `effect` asks of rows: the way, whose effect, of which values; and the answer by each way."""
+"""What `effect` asks of rows: the way, whose effect, of which values; and the answers."""
 
 from __future__ import annotations
 
