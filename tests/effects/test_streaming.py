@@ -12,6 +12,7 @@ import pytest
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
+from rung3.data import streaming as reading
 from rung3.effects.tables import streaming
 from rung3.effects.tables.streaming import Moments, adjusted_effect, linear, logistic, moments
 
@@ -33,7 +34,7 @@ def columns(rows: pa.Table, names: list[str]) -> np.ndarray[Any, Any]:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many batches of few rows."""
-    monkeypatch.setattr(streaming, "ROWS", 700)
+    monkeypatch.setattr(reading, "ROWS", 700)
     monkeypatch.setattr(streaming, "FIRST_ROWS", 1000)
 
 

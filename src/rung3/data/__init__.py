@@ -8,5 +8,16 @@ from rung3.data.readers.mnist import download_mnist, mnist
 from rung3.data.readers.morphomnist import morphomnist
 from rung3.data.readers.table import column, table
 from rung3.data.splits import split
+from rung3.data.streaming import Streamed, streamed
 
-__all__ = ["column", "download_mnist", "kidney_stones", "mnist", "morphomnist", "split", "table"]
+__all__ = [
+    "Streamed",
+    "column",
+    "download_mnist",
+    "kidney_stones",
+    "mnist",
+    "morphomnist",
+    "split",
+    "streamed",
+    "table",
+]

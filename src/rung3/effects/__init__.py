@@ -4,7 +4,8 @@
 
 `mediate` splits the effect on each row by way, through variables or through the outcome's own
 latents; `path_specific` follows single paths; `average`, `natural` and `controlled` speak of
-populations; `heterogeneity` says for whom they are larger; `uncertainty` and `coverage` how sure a
+populations, and `mediate_over` of the rows of a table that does not fit into memory;
+`heterogeneity` says for whom they are larger; `uncertainty` and `coverage` how sure a
 counterfactual is, and whether that is right; `grid` draws rows, interventions and effect maps as
 one picture.
 
@@ -23,6 +24,7 @@ from rung3.effects.groups import Heterogeneity, heterogeneity
 from rung3.effects.interval_coverage import Coverage, coverage
 from rung3.effects.learning import hold_learning, refits
 from rung3.effects.mediation import Averages, Mediation, mediate, natural
+from rung3.effects.over_rows import mediate_over
 from rung3.effects.paths import path_specific
 from rung3.effects.predictors import Action, Audit, audit, recourse, with_predictor
 from rung3.effects.spread import Uncertainty, uncertainty
@@ -48,6 +50,7 @@ __all__ = [
     "heterogeneity",
     "hold_learning",
     "mediate",
+    "mediate_over",
     "natural",
     "recourse",
     "refits",

@@ -30,12 +30,13 @@ from rung3.effects.formulas import check_outcome
 from rung3.effects.learning import refits as again
 from rung3.effects.learning import widened
 from rung3.effects.score import score_interval
+from rung3.effects.sums import Sums
 from rung3.scm import propagation
 from rung3.scm.floating import in_own_precision
 from rung3.scm.identifiability import require_identified
 from rung3.scm.scm import SCM
 
-__all__ = ["average", "average_of", "check_sample", "controlled"]
+__all__ = ["average", "average_of", "average_of_sums", "check_sample", "controlled"]
 
 
 def average_of(
@@ -65,33 +66,44 @@ def average_of(
         >>> print(average_of(torch.tensor([1.0, 1.0, 4.0])))  # skewed
         2 [-0.9203, 16.13]
     """
-    n = len(differences) if differences.ndim else 0
-    check_sample(n, level)
-    values = differences.double()
-    mean, (low, high) = values.mean(0), _t_interval(values, level)
-    unit = values.abs().amax(0)
-    same = values.amin(0) == values.amax(0)
-    unit = torch.where(same & (unit == 0), 1.0, unit)
-    counted = ((values == 0) | (values.abs() == unit)).all(0)
-    counted &= ~same | ((unit == 1) & (not numbers))
+    check_sample(len(differences) if differences.ndim else 0, level)
+    signed = differences.dtype != torch.bool
+    return average_of_sums(Sums.of(differences), level, numbers, learned, signed)
+
+
+def average_of_sums(
+    sums: Sums, level: float, numbers: bool, learned: bool, signed: bool = True
+) -> Estimate[Tensor]:
+    """Estimate the average of differences by their sums; see `average_of`.
+
+    Args:
+        sums: Of the differences.
+        level: Nominal coverage of the interval.
+        numbers: Whether the outcome is a number.
+        learned: Whether the differences are of a model that was fitted.
+        signed: Whether any could have been below 0.
+    """
+    check_sample(sums.n, level)
+    (low, high), same = _t_interval(sums, level), sums.low == sums.high
+    unit = torch.where(same & (sums.unit == 0), 1.0, sums.unit)
+    counted = sums.counted & (~same | ((unit == 1) & (not numbers)))
     if counted.any():
-        rose, fell = (values > 0).sum(0), (values < 0).sum(0)
-        ends = score_interval(rose, fell, n, level, signed=differences.dtype != torch.bool)
+        ends = score_interval(sums.rose, sums.fell, sums.n, level, signed)
         low, high = (
             torch.where(counted, unit * share, end)
             for share, end in zip(ends, (low, high), strict=True)
         )
-    return Estimate(mean, low, high, n, level, learned=learned, form=AVERAGE)
+    return Estimate(sums.mean, low, high, sums.n, level, learned=learned, form=AVERAGE)
 
 
-def _t_interval(values: Tensor, level: float) -> tuple[Tensor, Tensor]:
-    """Return the ends of the t interval, corrected for skewness, of values `(n, *shape)`."""
+def _t_interval(sums: Sums, level: float) -> tuple[Tensor, Tensor]:
+    """Return the ends of the t interval of a mean, corrected for skewness."""
     from scipy.special import stdtrit
 
-    n, mean = len(values), values.mean(0)
-    error = values.std(0) / n**0.5
-    q, a = float(stdtrit(n - 1, (1 + level) / 2)), _skewness(values - mean) / (3 * n**0.5)
-    return mean - error * _h(q, a), mean - error * _h(-q, a)
+    n = sums.n
+    error = (sums.squares / (n - 1)).sqrt() / n**0.5
+    q, a = float(stdtrit(n - 1, (1 + level) / 2)), _skewness(sums) / (3 * n**0.5)
+    return sums.mean - error * _h(q, a), sums.mean - error * _h(-q, a)
 
 
 @in_own_precision
@@ -202,10 +214,10 @@ def _draw(world: SCM, outcome: str, n: int, base: int) -> Tensor:
     return propagation.generate(world, n, base, only=needed)[0][outcome]
 
 
-def _skewness(away: Tensor) -> Tensor:
-    """Return the skewness of deviations `(n, *shape)` from the mean; 0 where all are alike."""
-    spread = away.square().mean(0).sqrt()
-    skewness: Tensor = (away**3).mean(0) / torch.where(spread > 0, spread, torch.inf) ** 3
+def _skewness(sums: Sums) -> Tensor:
+    """Return the skewness of values; 0 where all are alike."""
+    spread = (sums.squares / sums.n).sqrt()
+    skewness: Tensor = (sums.cubes / sums.n) / torch.where(spread > 0, spread, torch.inf) ** 3
     return skewness
 
 

@@ -17,7 +17,7 @@ import copy
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -27,10 +27,20 @@ from rung3.data.precision import Precise
 from rung3.data.rows import Noise, map_noise
 from rung3.data.variables import CensoredTime, Discrete, Image, Variable
 
-__all__ = ["Abduction", "ImpossibleError", "Invertible", "Mechanism", "Parents", "Trainable"]
+__all__ = [
+    "Abduction",
+    "Batches",
+    "ImpossibleError",
+    "Invertible",
+    "Mechanism",
+    "Parents",
+    "Trainable",
+]
 
 Abduction = Literal["exact", "posterior", "approximate"]
 Parents = Mapping[str, Tensor]
+Batches = Callable[[], Iterable[tuple[Tensor, Parents]]]
+"""Reads values and parents of all rows from the first to the last, a batch at a time."""
 
 NORMAL = "Normal(0.0, 1.0)"
 """Standard normal noise, as `Mechanism.noise_prior` writes it."""
@@ -279,15 +289,30 @@ class Mechanism(Precise, Trainable):
 
     def calibrate(self, value: Tensor, parents: Parents) -> None:
         """Take location, scale and range from training data, before the first step."""
+        self.observe(value)
+        self.calibrate_networks(value, parents)
+
+    def observe(self, value: Tensor) -> None:
+        """Take the range of training data `(n, *shape)`, or which categories they have."""
         if isinstance(self.variable, Discrete):
             codes = value.long().unique()
             self.observed[codes] = True
         elif not isinstance(self.variable, Image):
             self.keep(torch.stack([value.amin(0), value.amax(0)]))
-        self.calibrate_networks(value, parents)
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Add what a family needs to `calibrate`; nothing by default."""
+
+    def calibrate_by_batches(self, batches: Batches, value: Tensor, parents: Parents) -> None:
+        """Fit to all rows, in passes over batches, what `calibrate` fitted to a sample of them.
+
+        By default nothing: the sample is enough for scales, and for few parameters.
+
+        Args:
+            batches: Reads all rows once, batch by batch, each time it is called.
+            value: Values of the sample, `(n, *shape)`.
+            parents: Those of the parents.
+        """
 
     def out_of_range(self, value: Tensor) -> Tensor:
         """Mask the values outside the range seen in training (none if unknown), `(n,)`."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -29,7 +29,16 @@ from torch.nn import functional as F
 
 from rung3.data.rows import Noise
 from rung3.data.variables import Binary, Categorical, Discrete, Ordinal, Variable
-from rung3.mechanisms.base import UNIFORM, Abduction, Mechanism, Parents, leading, one_tensor
+from rung3.mechanisms.base import (
+    UNIFORM,
+    Abduction,
+    Batches,
+    Mechanism,
+    Parents,
+    leading,
+    one_tensor,
+)
+from rung3.mechanisms.logistic_line import fit_line
 from rung3.mechanisms.networks.encoding import MLP, ParentEncoder
 
 __all__ = ["GumbelMax", "InverseCDF", "gumbel", "gumbel_given"]
@@ -146,10 +155,34 @@ class Tabulated(Mechanism):
     def _count(self, value: Tensor, parents: Parents, prior: float) -> None:
         """Count the rows of each category under each setting of the parents."""
         counts = torch.full(self.logits.shape, prior, dtype=torch.float64, device=value.device)
+        self._take_counts(self._added(counts, value, parents))
+
+    def _added(self, counts: Tensor, value: Tensor, parents: Parents) -> Tensor:
+        """Return counts with those of further rows."""
         at = (*(parents[name].long() for name in self.parents), value.long())
-        counts.index_put_(at, counts.new_ones(()), accumulate=True)
+        return counts.index_put_(at, counts.new_ones(()), accumulate=True)
+
+    def _take_counts(self, counts: Tensor) -> None:
+        """Take the frequencies that counts give."""
         self.logits.data.copy_((counts / counts.sum(-1, keepdim=True)).log())
         self.logits.requires_grad_(False)  # it is the posterior mean: steps would leave it
+
+    def calibrate_by_batches(self, batches: Batches, value: Tensor, parents: Parents) -> None:
+        """Count all rows, or fit a line to them by Newton's method; networks are trained."""
+        if self.prior is not None:
+            counts = torch.full(self.logits.shape, self.prior, dtype=torch.float64)
+            for own, causes in batches():
+                counts = self._added(counts, own, causes)
+            self._take_counts(counts)
+        elif self.table is None and not self.hidden:
+            fit_line(self.network, self._features_of(batches), self._features(value, parents))
+
+    def _features(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
+        """Return what a line takes, `(n, width)`, and the codes that it gives, `(n,)`."""
+        return self.encoder(parents, len(value)), value.long()
+
+    def _features_of(self, batches: Batches) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
+        return lambda: (self._features(own, causes) for own, causes in batches())
 
     def effective_parameters(self) -> float:
         return float(self.logits[..., 1:].numel()) if self.prior is not None else math.nan

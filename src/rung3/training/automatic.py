@@ -7,13 +7,15 @@ their kind (a flow that may be of any shape) errs more, and takes longer, than w
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from rung3.data.rows import Values, as_rows, named
+from rung3.data.seeding import base_seed
+from rung3.data.streaming import Streamed
 from rung3.data.validation import takes
 from rung3.data.variables import Image
 from rung3.scm.floating import in_own_precision
@@ -21,6 +23,7 @@ from rung3.scm.interventions import Intervention
 from rung3.scm.scm import SCM
 from rung3.scm.undeclared import infer
 from rung3.training.batches import Table
+from rung3.training.by_batches import fit_by_batches, sample_of
 from rung3.training.choice import choose, constants
 from rung3.training.fitting import fit_mechanisms
 from rung3.training.options import History, Options
@@ -39,7 +42,7 @@ SILENT = {"seed", "progress"}
 @takes(Options)
 def fit(
     model: SCM,
-    train: Values,
+    train: Values | Streamed,
     validation: Values | None = None,
     *,
     only: Iterable[str] | None = None,
@@ -65,7 +68,8 @@ def fit(
     Args:
         model: The model; training goes on from the weights that it has.
         train: Training rows. Those that lack a value (NaN) train the mechanisms that they can; a
-            warning says how many do, and what that assumes (see `rung3.training.remarks`).
+            warning says how many do, and what that assumes (see `rung3.training.remarks`). Or a
+            table that is read by batches (`rung3.data.streamed`): see `rung3.training.by_batches`.
         validation: Validation rows; never the test set.
         only: Names of the variables whose mechanisms are trained; all if not given.
         options: See `rung3.training.Options`, whose fields they are.
@@ -93,6 +97,8 @@ def fit(
         >>> {name: len(losses) for name, losses in history.validation.items()}
         {'x1': 2, 'x2': 2}
     """
+    if isinstance(train, Streamed):
+        return _fit_by_batches(model, train, validation, only=only, **options)
     if validation is None and only is None and options.keys() <= SILENT and is_chosen(model, train):
         return _choose(model, train, options)
     return fit_mechanisms(model, train, validation, only=only, **options)
@@ -119,6 +125,23 @@ def is_chosen(model: SCM, rows: Values) -> bool:
         return False
     counts = Table(table, [model.mechanisms[name] for name in free]).complete.values()
     return all(int(complete.sum()) >= LEAST_ROWS for complete in counts)
+
+
+def _fit_by_batches(
+    model: SCM,
+    table: Streamed,
+    validation: Values | None,
+    only: Iterable[str] | None,
+    **options: Any,
+) -> History:
+    """Fit a model to a table that is read by batches; mechanisms are chosen on a sample of it."""
+    chosen: Mapping[str, str] = {}
+    if validation is None and only is None and options.keys() <= SILENT:
+        sample = sample_of(model, table, base_seed(options.get("seed", 0)))
+        if is_chosen(model, sample):
+            chosen = _choose(model, sample, options).chosen
+    history = fit_by_batches(model, table, validation, only=only, **options)
+    return replace(history, chosen=dict(chosen))
 
 
 def _choose(model: SCM, rows: Values, options: dict[str, Any]) -> History:

@@ -32,13 +32,18 @@ class Table:
         rows: Checked rows, batched.
         mechanisms: The mechanisms; a row trains each whose own value and parents it has.
         also: Names of further columns.
+        sparse: Whether there may be no row that trains a mechanism, as in a part of a table.
 
     Raises:
         ValueError: If no row has the value of a mechanism and of all its parents.
     """
 
     def __init__(
-        self, rows: Rows, mechanisms: Iterable[Trainable], also: Iterable[str] = ()
+        self,
+        rows: Rows,
+        mechanisms: Iterable[Trainable],
+        also: Iterable[str] = (),
+        sparse: bool = False,
     ) -> None:
         self.n = rows.n
         self.values: dict[str, Tensor] = {name: rows[name] for name in also}
@@ -49,7 +54,7 @@ class Table:
             missing = torch.zeros(rows.n, dtype=torch.bool, device=rows[mechanism.name].device)
             for name, variable in schema.items():
                 missing |= variable.is_missing(rows[name])
-            if missing.all():
+            if missing.all() and not sparse:
                 raise ValueError(
                     f"{mechanism.name}: none of the {rows.n} rows has {' and '.join(schema)}"
                 )
@@ -62,6 +67,10 @@ class Table:
 
     def __getitem__(self, index: slice | Tensor) -> Batch:
         return Batch(self, index)
+
+    def shuffled(self, size: int, seed: int, rank: int = 0, devices: int = 1) -> Shuffled:
+        """Return endless batches in random order; the arguments are those of `Shuffled`."""
+        return Shuffled(self, size, seed, rank, devices)
 
     def digest(self) -> str:
         """Return a few letters that change if any value does, or the rows' order."""

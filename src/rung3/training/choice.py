@@ -29,7 +29,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -38,10 +38,12 @@ import torch
 from rung3.data.rows import Rows, Values, as_rows, spell_unknown
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.splits import split
+from rung3.data.streaming import Streamed
 from rung3.mechanisms import Mechanism
 from rung3.scm.scm import SCM
 from rung3.scm.undeclared import infer
 from rung3.training.batches import Table
+from rung3.training.by_batches import sample_of
 from rung3.training.candidates import candidates, suited
 from rung3.training.fitting import calibrate, fit_mechanisms, learn
 from rung3.training.noise_test import independence
@@ -119,6 +121,7 @@ class Choice:
         reasons: Why, in one clause, by variable.
         trials: What was tried, the simplest first, by variable.
         history: Of the last fit, on all rows.
+        sampled: Of a table that is read by batches, rows of the sample and of the table.
     """
 
     model: SCM
@@ -126,9 +129,12 @@ class Choice:
     reasons: Mapping[str, str]
     trials: Mapping[str, list[Trial]]
     history: History = field(default_factory=History, repr=False)
+    sampled: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         lines = []
+        if self.sampled is not None:
+            lines.append("judged on a sample of {:,} of {:,} rows".format(*self.sampled))
         for name, chosen in self.chosen.items():
             lines.append(f"{name}: {chosen}: {self.reasons[name]}")
             lines += [f"    {trial}" for trial in self.trials.get(name, ())]
@@ -137,7 +143,7 @@ class Choice:
 
 def choose(
     model: SCM,
-    rows: Values,
+    rows: Values | Streamed,
     *,
     among: Mapping[str, Iterable[Mechanism]] | None = None,
     held_out: float = 0.2,
@@ -151,7 +157,8 @@ def choose(
 
     Args:
         model: The model, whose named mechanisms are kept; it is left as it is.
-        rows: Training rows; missing values as in `fit`.
+        rows: Training rows; missing values as in `fit`. Of a table that is read by batches a sample
+            of 262,144 rows is taken, and the choice is fitted to it: `fit` goes on with all rows.
         among: Candidates of a variable, the simplest first, all of them tried; `candidates` where
             not given. A variable named here is chosen for, also if its mechanism was.
         held_out: Share of the rows that judge the candidates.
@@ -181,7 +188,10 @@ def choose(
     """
     given = {name: list(tried) for name, tried in (among or {}).items()}
     _check(model, given, held_out, steps, batch_size)
-    base = base_seed(seed)
+    base, sampled = base_seed(seed), None
+    if isinstance(rows, Streamed):
+        of, rows = rows.n, sample_of(model, rows, base)
+        sampled = (len(next(iter(rows.values()), ())), of)
     infer(model, rows)
     table = _table(model, rows)
     remark(model.mechanisms, table)
@@ -195,7 +205,7 @@ def choose(
     some = table[torch.randperm(table.n, generator=stream(base, "tried"))[:MOST_TRIED]]
     tried = table if table.n <= MOST_TRIED else some
     _search(model, searches, fitting, *split(tried, held_out, base))
-    return _conclude(model, searches, level, fitting, table)
+    return replace(_conclude(model, searches, level, fitting, table), sampled=sampled)
 
 
 def _check(

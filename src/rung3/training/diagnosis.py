@@ -25,6 +25,7 @@ from torch import Tensor
 
 from rung3.data.rows import Noise, Rows, Values, as_rows
 from rung3.data.seeding import Seed, base_seed, stream
+from rung3.data.streaming import Streamed
 from rung3.data.variables import Image, Variable
 from rung3.graph.falsification import correct
 from rung3.mechanisms.base import Mechanism, Parents, Trainable
@@ -32,6 +33,7 @@ from rung3.scm.districts.district import District
 from rung3.scm.interventions import Intervention
 from rung3.scm.scm import SCM
 from rung3.training.batches import Table
+from rung3.training.by_batches import sample_of
 from rung3.training.noise_test import coordinates, independence
 
 __all__ = ["Diagnosis", "diagnose"]
@@ -90,13 +92,15 @@ class Diagnosis:
 
 
 @torch.no_grad()
-def diagnose(model: SCM, rows: Values, *, level: float = 0.01, seed: Seed = 0) -> list[Diagnosis]:
+def diagnose(
+    model: SCM, rows: Values | Streamed, *, level: float = 0.01, seed: Seed = 0
+) -> list[Diagnosis]:
     """Test every mechanism of a model on rows that it did not learn from.
 
     Args:
         model: The model, fitted.
         rows: Rows held out of the fit; where values are missing, a row tests the mechanisms whose
-            value and parents it has.
+            value and parents it has. Of a table that is read by batches, a sample of 262,144 rows.
         level: Chance of any false alarm, of either kind, if all mechanisms are right.
         seed: Of the noise that is drawn.
 
@@ -118,6 +122,8 @@ def diagnose(model: SCM, rows: Values, *, level: float = 0.01, seed: Seed = 0) -
     """
     if not 0 < level < 1:
         raise ValueError(f"level: expected a number between 0 and 1, got {level}")
+    if isinstance(rows, Streamed):
+        rows = sample_of(model, rows, base_seed(seed))
     districts = {k: d for d in model.confounding.districts(model.mechanisms) for k in d.names}
     given = as_rows(values=rows, variables=model.variables, device=model.device)
     base = base_seed(seed)

@@ -43,8 +43,17 @@ from rung3.training.options import History, Options
 from rung3.training.plug_in import warn_of_formulas
 from rung3.training.relearning import is_solved, relearning
 from rung3.training.remarks import quiet, remark
+from rung3.training.windows import WindowedTable
 
-__all__ = ["calibrate", "fit_mechanisms", "learn"]
+__all__ = [
+    "calibrate",
+    "checked",
+    "fit_mechanisms",
+    "learn",
+    "mechanisms_of",
+    "notes_of",
+    "train_on",
+]
 
 
 @in_own_precision
@@ -61,7 +70,7 @@ def fit_mechanisms(
     objective = settings.counterfactual
     first = not model.fitted and only is None and objective is None
     infer(model, train)
-    chosen = _chosen(model, images_of(model) if objective and only is None else only)
+    chosen = mechanisms_of(model, images_of(model) if objective and only is None else only)
     also = columns(objective, model, chosen) if objective else []
     rows, held = _rows(model, train, validation, chosen, also, settings)
     remark(chosen, rows)
@@ -80,11 +89,13 @@ def fit_mechanisms(
             images = {name: model.mechanisms[name] for name in learned}
             seed, progress = settings.seed, settings.progress
             losses = prepare(objective, model, images, rows, held, seed, progress)
-        history = _train(model, learned, rows, held, also, settings, losses)
+        table = Table(rows, learned.values(), also)
+        validating = None if held is None else Table(held, learned.values())
+        history = train_on(model, learned, table, validating, settings, losses)
     model.eval()
     for mechanism in learned.values():
         mechanism.requires_grad_(False)
-    fitted = _provenance(chosen, rows, history, settings)
+    fitted = notes_of(chosen, _counts(chosen, rows), history, settings)
     model.fitted = {**model.fitted, **with_predictors(model.fitted, fitted, losses)}
     model.relearn = None
     if first:
@@ -96,20 +107,17 @@ def fit_mechanisms(
     return history
 
 
-def _train(
+def train_on(
     model: SCM,
     learned: Mapping[str, Trainable],
-    rows: Rows,
-    held: Rows | None,
-    also: Collection[str],
+    table: Table | WindowedTable,
+    validation: Table | None,
     options: Options,
     losses: Mapping[str, CounterfactualLoss],
 ) -> History:
     """Train mechanisms, and leave the model on its device and in its precision."""
     from rung3.training.loop import run  # Lightning takes seconds to import
 
-    table = Table(rows, learned.values(), also)
-    validation = None if held is None else Table(held, learned.values())
     dtype = next(p.dtype for m in learned.values() for p in m.parameters())
     try:
         return run(learned, table, validation, options, losses)
@@ -142,7 +150,7 @@ def learn(
     model.eval()
 
 
-def _chosen(model: SCM, only: Iterable[str] | None) -> dict[str, Trainable]:
+def mechanisms_of(model: SCM, only: Iterable[str] | None) -> dict[str, Trainable]:
     """Return the mechanisms to train, by name; those that hidden causes join, as one."""
     if isinstance(only, str):
         raise ValueError(f"only={only!r} must be a list of names, such as {[only]}")
@@ -166,9 +174,9 @@ def _rows(
     options: Options,
 ) -> tuple[Rows, Rows | None]:
     """Check the training rows, and the validation rows if there are to be any."""
-    rows = _checked(model, train, chosen, also, "training")
+    rows = checked(model, train, chosen, also, "training")
     if validation is not None:
-        return rows, _checked(model, validation, chosen, (), "validation")
+        return rows, checked(model, validation, chosen, (), "validation")
     share = options.validation_share
     if share == 0:
         if options.patience is not None:
@@ -183,7 +191,7 @@ def _rows(
         ) from None
 
 
-def _checked(
+def checked(
     model: SCM,
     values: Values,
     chosen: Mapping[str, Trainable],
@@ -218,16 +226,26 @@ def calibrate(model: SCM, chosen: Mapping[str, Trainable], rows: Rows, seed: int
             mechanism.calibrate(value, parents)
 
 
-def _provenance(
-    chosen: Mapping[str, Trainable], rows: Rows, history: History, options: Options
+def _counts(chosen: Mapping[str, Trainable], rows: Rows) -> dict[str, int]:
+    """Return how many rows each mechanism has."""
+    counts = dict.fromkeys(chosen, rows.n)
+    for name, mechanism in chosen.items():
+        if complete := Table(rows, [mechanism]).complete:
+            counts[name] = int(complete[mechanism.name].sum())
+    return counts
+
+
+def notes_of(
+    chosen: Mapping[str, Trainable],
+    counts: Mapping[str, int],
+    history: History,
+    options: Options,
 ) -> dict[str, dict[str, Any]]:
-    """Note when and how each mechanism was fitted: what a model file keeps."""
+    """Note when, how and on how many rows each mechanism was fitted: what a model file keeps."""
     when = datetime.now(UTC).isoformat(timespec="seconds")
     notes = {}
     for name, mechanism in chosen.items():
-        complete = Table(rows, [mechanism]).complete
-        n = int(complete[mechanism.name].sum()) if complete else rows.n
-        notes[name] = {"when": when, "rows": n, **chosen[name].training_record()}
+        notes[name] = {"when": when, "rows": counts[name], **chosen[name].training_record()}
         if name in history.training:
             notes[name] |= {"epochs": len(history.training[name]), **options.identity()}
             notes[name]["lr"] = options.lr or chosen[name].learning_rate

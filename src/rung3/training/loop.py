@@ -41,6 +41,7 @@ from rung3.training.loggers import logger_of
 from rung3.training.options import History, Options
 from rung3.training.processes import is_lost, summed
 from rung3.training.stopping import Stopped, stoppable
+from rung3.training.windows import WindowedTable, Windows
 
 __all__ = ["Loop", "check_devices", "quiet", "run", "trainer_on"]
 
@@ -69,7 +70,7 @@ REMARKS = (
 
 def run(
     mechanisms: Mapping[str, Trainable],
-    train: Table,
+    train: Table | WindowedTable,
     validation: Table | None,
     options: Options,
     objectives: Mapping[str, CounterfactualLoss] | None = None,
@@ -193,7 +194,7 @@ def check_devices(options: Options) -> None:
 
 
 class Loop(LightningModule):
-    """Mechanisms trained side by side on rows held in memory.
+    """Mechanisms trained side by side.
 
     Args:
         mechanisms: The bound mechanisms, by name.
@@ -210,7 +211,7 @@ class Loop(LightningModule):
     def __init__(
         self,
         mechanisms: Mapping[str, Trainable],
-        train: Table,
+        train: Table | WindowedTable,
         validation: Table | None,
         options: Options,
         objectives: Mapping[str, CounterfactualLoss],
@@ -218,12 +219,15 @@ class Loop(LightningModule):
         super().__init__()
         self.names = list(mechanisms)
         self.options = options
-        self.tables = {"training": train, "validation": validation}
+        self.tables: dict[str, Table | WindowedTable | None] = {
+            "training": train,
+            "validation": validation,
+        }
         self.trained = nn.ModuleList(mechanisms.values())
         self.objectives = dict(objectives)
         self.aims = nn.ModuleList(objectives.values())  # their state is saved, and moved
         self.average = None if options.ema is None else Average(self.trained, options.ema)
-        self.steps = len(Shuffled(train, options.batch_size, options.seed))
+        self.steps = len(train.shuffled(options.batch_size, options.seed))
         self.history = History({name: [] for name in self.names})
         if validation is not None:
             self.history.validation |= {name: [] for name in self.names}
@@ -249,22 +253,24 @@ class Loop(LightningModule):
 
     # The rows ------------------------------------------------------------------------------------
 
-    def train_dataloader(self) -> Shuffled:
+    def train_dataloader(self) -> Shuffled | Windows:
         """Return the training rows in random order."""
         size, seed = self.options.batch_size, self.options.seed
-        self.order = Shuffled(self._table("training"), size, seed, *self._place())
+        self.order = self._table("training").shuffled(size, seed, *self._place())
         return self.order
 
     def val_dataloader(self) -> Sweep:
         """Return the validation rows in their order."""
-        return Sweep(self._table("validation"), self.options.batch_size, *self._place())
+        held = self._table("validation")
+        assert isinstance(held, Table)
+        return Sweep(held, self.options.batch_size, *self._place())
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
         """Let columns come in the trainer's precision, to the device, as they are asked for."""
         convert = self.trainer.precision_plugin.convert_input
         return batch.sent(lambda column: convert(column).to(device))
 
-    def _table(self, split: str) -> Table:
+    def _table(self, split: str) -> Table | WindowedTable:
         table = self.tables[split]
         assert table is not None
         return table.to(self.trainer.strategy.root_device)

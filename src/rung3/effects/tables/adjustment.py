@@ -105,15 +105,16 @@ def adjusted_effect(
     binary = sample.binary and not sample.saturated(given)
     try:
         problem = Equations(
-            sample.y, arms, features, binary, method, sample.weights, sample.masks, estimand
-        )
+            sample.y, arms, features, binary, method, sample.weights, sample.masks, estimand,
+            sample.counts,
+        )  # fmt: skip
         values, scores = problem.solve()
     except ValueError as error:
         region = _region(sample, given, arms, labels)
         cause = f": {region}" if region else ""
         raise ValueError(f"{error}{cause}; adjust for less{amounts(sample.kinds, given)}") from None
-    freedom = sample.n - 2 * features.shape[1]
-    means = Influence(values, scores, freedom, sample.clusters)
+    freedom = sample.total - 2 * features.shape[1]
+    means = Influence(values, scores, freedom, sample.clusters, counts=sample.counts)
     doubts = *_doubts(sample, given, problem, labels), *_determined(sample, given, problem)
     return of_means(means, problem.least(), doubts)
 

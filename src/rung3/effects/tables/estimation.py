@@ -11,25 +11,21 @@ import torch
 from torch import Tensor
 
 from rung3.data.columns import gaps, say_gaps
-from rung3.data.display import spell
 from rung3.data.rows import Values, named
 from rung3.data.seeding import Seed
-from rung3.data.values import coded
-from rung3.data.variables import Categorical, Discrete, Variable
+from rung3.data.streaming import Streamed
+from rung3.data.variables import Variable
 from rung3.effects.estimate import AVERAGE, PROPORTION, Estimate
-from rung3.effects.tables.adjustment import adjusted_effect, arms_of
 from rung3.effects.tables.answer import Answer, Curve
+from rung3.effects.tables.by_batches import read_by_batches, refuse_for_batches
 from rung3.effects.tables.completeness import completeness
-from rung3.effects.tables.dose import dose_effect
-from rung3.effects.tables.front_door import front_door_effect, front_door_slope
 from rung3.effects.tables.imputation import imputed, pooled
 from rung3.effects.tables.influence import Influence
-from rung3.effects.tables.instrumental import instrumental_effect
 from rung3.effects.tables.m_estimation import Estimand, Method
-from rung3.effects.tables.plug_in import plug_in_effect
 from rung3.effects.tables.pooling import partially_pooled
+from rung3.effects.tables.question import Question
 from rung3.effects.tables.sample import Sample
-from rung3.effects.tables.ways import Way, find_way
+from rung3.effects.tables.ways import find_way
 from rung3.scm.scm import SCM
 
 __all__ = ["Effect", "Missing", "effect"]
@@ -178,7 +174,7 @@ class Effect:
 
 
 def effect(
-    table: Values,
+    table: Values | Streamed,
     treatment: str,
     outcome: str,
     *,
@@ -215,7 +211,9 @@ def effect(
 
     Args:
         table: A mapping from name to values, a data frame, or rows; of its rows those that have
-            all the columns that are used.
+            all the columns that are used. Or a table that is read by batches
+            (`rung3.data.streamed`), in one pass where the columns have few combinations of values:
+            see `rung3.effects.tables.by_batches`.
         treatment: Name of the treatment: a category, or a number.
         outcome: Name of the outcome: numbers, or levels taken as numbers.
         do: The value of the treatment; of a category 1 if not given (of a labelled one, the
@@ -275,7 +273,6 @@ def effect(
         raise ValueError(f"level={level} must lie between 0 and 1, and degree={degree} be positive")
     if pool and by is None:
         raise ValueError("pool: say with by= which groups")
-    table = named(table)
     way = find_way(treatment, outcome, adjust, graph, instrument, by)
     if way.name != "back-door" and (estimand != "ATE" or by is not None or learner is not None):
         raise ValueError(f"estimand, by and learner: only by adjustment, not by the {way.name}")
@@ -292,7 +289,12 @@ def effect(
     }
     if observed is not None and (weights is not None or missing == "weight"):
         raise ValueError("observed: not with weights= or missing='weight'; impute, or leave out")
-    question = _Question(way, do, versus, method, estimand, learner, folds, pool, level, seed)
+    question = Question(way, do, versus, method, estimand, learner, folds, pool, level, seed)
+    if isinstance(table, Streamed):
+        refuse_for_batches(options, missing, impute, learner)
+        read = read_by_batches(table, variables, treatment, outcome, question, options)
+        return _effect(*read, question, variables or {})
+    table = named(table)
     if impute is not None:
         return _imputed(table, variables, treatment, outcome, question, impute, options)
     sample = Sample.read(table, variables, treatment, outcome, way.used, **options)
@@ -300,7 +302,7 @@ def effect(
     answer, compared = question.of(sample if gapped is None else gapped.sample)
     answer = answer if gapped is None else gapped.spread(answer)
     left_out = 0 if gapped is not None else gaps(table, list(sample.rows))
-    return _effect(sample, answer, question, compared, left_out, variables or {})
+    return _effect(sample, answer, compared, left_out, question, variables or {})
 
 
 def _imputed(
@@ -308,7 +310,7 @@ def _imputed(
     variables: Mapping[str, Variable] | None,
     treatment: str,
     outcome: str,
-    question: _Question,
+    question: Question,
     impute: SCM | Sequence[SCM],
     options: Mapping[str, Any],
 ) -> Effect:
@@ -324,99 +326,15 @@ def _imputed(
     answers = [question.of(sample) for sample in samples]
     answer = pooled([one for one, _ in answers], len(models))
     left_out = gaps(tables[0], list(samples[0].rows))
-    return _effect(samples[0], answer, question, answers[0][1], left_out, stated)
-
-
-@dataclass(frozen=True)
-class _Question:
-    """What is asked of a sample."""
-
-    way: Way
-    do: Any
-    versus: Any
-    method: Method
-    estimand: Estimand
-    learner: Any
-    folds: int
-    pool: bool
-    level: float
-    seed: Seed
-
-    def of(self, sample: Sample) -> tuple[Answer, tuple[str, str] | tuple[()]]:
-        """Return the answer, and what is compared."""
-        kind = sample.kinds[sample.treatment]
-        if kind.shape:
-            raise ValueError(f"{sample.treatment}: is {kind}; expected a number or category a row")
-        if isinstance(kind, Discrete):
-            return self._of_arms(sample, kind)
-        if (self.do is None) != (self.versus is None):
-            raise ValueError(
-                f"{sample.treatment}: is {kind}; give both do and versus, or neither for the "
-                "effect of a unit"
-            )
-        return self._of_doses(sample, kind)
-
-    def _of_arms(self, sample: Sample, kind: Discrete) -> tuple[Answer, tuple[str, str]]:
-        do, versus = coded(self.do, 1), coded(self.versus, 0)
-        arms, labels = arms_of(sample, do, versus)
-        code, other = (int(kind.validate(sample.treatment, one)) for one in (do, versus))
-        way = self.way
-        match way.name:
-            case "front-door":
-                return front_door_effect(sample, way.through, arms), labels
-            case "ID algorithm":
-                assert way.formula is not None
-                return plug_in_effect(sample, way.used, way.formula, (code, other)), labels
-            case "instrument":
-                if isinstance(kind, Categorical) and kind.classes > 2:
-                    raise ValueError(
-                        f"{sample.treatment}: is {kind}; by an instrument, expected a number, or a "
-                        "category of two levels"
-                    )
-                units, level = float(code - other), self.level
-                return instrumental_effect(sample, way.through, way.given, units, level), labels
-        return adjusted_effect(
-            sample, way.given, do, versus, self.method, self.estimand, self.learner, self.folds,
-            self.seed,
-        ), labels  # fmt: skip
-
-    def _of_doses(
-        self, sample: Sample, kind: Variable
-    ) -> tuple[Answer, tuple[str, str] | tuple[()]]:
-        way, name = self.way, sample.treatment
-        doses: tuple[float, float] | None
-        compared: tuple[str, str] | tuple[()]
-        if self.estimand != "ATE":
-            raise ValueError(f"estimand: {name} is {kind}; expected a discrete treatment, or 'ATE'")
-        if self.do is None:
-            doses, compared, units = None, (), 1.0
-        else:
-            doses = (float(kind.validate(name, self.do)), float(kind.validate(name, self.versus)))
-            compared = (spell(kind, doses[0]), spell(kind, doses[1]))
-            units = doses[0] - doses[1]
-        if units == 0:
-            raise ValueError(f"{name}: do and versus are the same value, {self.do!r}")
-        match way.name:
-            case "front-door":
-                answer = front_door_slope(sample, way.through, units)
-            case "instrument":
-                answer = instrumental_effect(sample, way.through, way.given, units, self.level)
-            case "ID algorithm":
-                raise ValueError(
-                    f"{name}: is {kind}; this effect is identified by a formula alone "
-                    f"({way.formula}), which is estimated on categories: cut it into levels"
-                )
-            case _:
-                answer = dose_effect(sample, way.given, doses, self.learner, self.folds, self.seed)
-        return answer, compared
+    return _effect(samples[0], answer, answers[0][1], left_out, question, stated)
 
 
 def _effect(
     sample: Sample,
     answer: Answer,
-    question: _Question,
     compared: tuple[str, str] | tuple[()],
     left_out: int,
+    question: Question,
     stated: Mapping[str, Variable],
 ) -> Effect:
     form = PROPORTION if sample.y.abs().max() <= PRINTED_AS_SHARES else AVERAGE
@@ -455,7 +373,7 @@ def _effect(
         least=answer.least,
         strength=answer.strength,
         level=question.level,
-        n=sample.n,
+        n=sample.total,
         gaps=left_out,
         kinds={name: kind for name, kind in sample.kinds.items() if name not in stated},
         notes=(*sample.notes, *answer.notes, *notes),
@@ -464,7 +382,7 @@ def _effect(
 
 
 def _groups(
-    effects: Influence, question: _Question, form: str
+    effects: Influence, question: Question, form: str
 ) -> tuple[list[Estimate[float]], tuple[str, ...]]:
     """Return the effects in the groups, and what their intervals hold."""
     if not question.pool:

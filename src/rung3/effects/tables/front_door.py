@@ -43,7 +43,10 @@ def front_door_effect(sample: Sample, mediators: Sequence[str], arms: Tensor) ->
         check_strata(sample, mediators, every, [spell(kind, code) for code in levels])
     features = sample.design(mediators)
     logistic = sample.binary and not sample.saturated(mediators)
-    models = [regress(features, sample.y, sample.weights, logistic, arm) for arm in every]
+    counts = sample.counts
+    models = [
+        regress(features, sample.y, sample.weights, logistic, arm, counts=counts) for arm in every
+    ]
     w, shares = sample.weights, (sample.weights * every).mean(1)
     m = torch.stack([model.mean(model.beta) for model in models])  # (levels, n)
     h = shares @ m
@@ -62,8 +65,9 @@ def front_door_effect(sample: Sample, mediators: Sequence[str], arms: Tensor) ->
             score = score + share * (model.scores @ gradient)
         values.append(value)
         scores.append(score)
-    freedom = sample.n - len(levels) * features.shape[1]
-    means = Influence(torch.stack(values), torch.stack(scores, 1), freedom, sample.clusters)
+    freedom = sample.total - len(levels) * features.shape[1]
+    influence = torch.stack(scores, 1)
+    means = Influence(torch.stack(values), influence, freedom, sample.clusters, counts=counts)
     return of_means(means, float("nan"))
 
 
@@ -75,19 +79,20 @@ def front_door_slope(sample: Sample, mediators: Sequence[str], difference: float
         mediators: M.
         difference: Units of treatment.
     """
-    t = sample.rows[sample.treatment].double()
+    t, counts = sample.rows[sample.treatment].double(), sample.counts
     columns = [
         c for name in mediators for c in numbers(name, sample.rows[name], sample.kinds[name])
     ]
     one = torch.ones_like(t)
-    outcome = regress(torch.stack([one, t, *columns], 1), sample.y, sample.weights)
+    features = torch.stack([one, t, *columns], 1)
+    outcome = regress(features, sample.y, sample.weights, counts=counts)
     value, score = torch.zeros(()).double(), torch.zeros_like(t)
     for at, column in enumerate(columns, 2):
-        first = regress(torch.stack([one, t], 1), column, sample.weights)
+        first = regress(features[:, :2], column, sample.weights, counts=counts)
         a, b = first.beta[1], outcome.beta[at]
         value = value + a * b
         score = score + b * first.scores[:, 1] + a * outcome.scores[:, at]
-    freedom = sample.n - 2 - len(columns)
-    slope = Influence(value[None], score[:, None], freedom, sample.clusters)
+    freedom = sample.total - 2 - len(columns)
+    slope = Influence(value[None], score[:, None], freedom, sample.clusters, counts=counts)
     note = "treatment and mediators are taken to act linearly"
     return Answer(slope.then(lambda v: difference * v), notes=(note,))

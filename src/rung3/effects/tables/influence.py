@@ -38,6 +38,8 @@ class Influence:
         freedom: Degrees of freedom of the t statistics.
         clusters: Code of the subject of each row, `(n,)`, where rows repeat subjects.
         more: Covariance `(k, k)` that is not of the rows: of imputations.
+        counts: How many rows of a table each row stands for, `(n,)`, if for more than itself. Its
+            score is that of one of them, times its weight.
 
     Example:
         >>> y = torch.tensor([1.0, 2.0, 3.0, 6.0], dtype=torch.float64)
@@ -51,6 +53,7 @@ class Influence:
     freedom: float
     clusters: Tensor | None = None
     more: Tensor | None = None
+    counts: Tensor | None = None
 
     @property
     def covariance(self) -> Tensor:
@@ -59,6 +62,8 @@ class Influence:
 
     def _of_rows(self) -> Tensor:
         scores, n = self.scores, len(self.scores)
+        if self.counts is not None:  # c rows of score s weigh c s^2, and not (c s)^2
+            return scores.T @ (scores / self.counts[:, None]) / n**2
         if self.clusters is None:
             return scores.T @ scores / n**2
         count = int(self.clusters.max()) + 1

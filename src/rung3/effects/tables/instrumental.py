@@ -66,16 +66,15 @@ def instrumental_effect(
     z = both[:, others.shape[1] :]
     if not z.shape[1]:
         raise ValueError(f"{', '.join(instruments)}: constant given {list(given)}; no instrument")
-    first = regress(both, t, w)
-    reduced = regress(both, y, w)
+    first, reduced = (regress(both, column, w, counts=sample.counts) for column in (t, y))
     pi_t, pi_y = (model.beta[-z.shape[1] :] for model in (first, reduced))
     scores = torch.cat([one.scores[:, -z.shape[1] :] for one in (reduced, first)], 1)
-    freedom = sample.n - both.shape[1]
-    stacked = Influence(torch.cat([pi_y, pi_t]), scores, freedom, sample.clusters)
+    freedom, counts = sample.total - both.shape[1], sample.counts
+    stacked = Influence(torch.cat([pi_y, pi_t]), scores, freedom, sample.clusters, counts=counts)
     left = _residual(z, others, w)
     weight = (left * w[:, None]).T @ left / sample.n
-    slope, influence = _two_stage(y, t, left, others, pi_y, pi_t, weight, w)
-    estimate = Influence(slope[None], influence[:, None], freedom, sample.clusters)
+    slope, influence = _two_stage(y, t, left, others, pi_y, pi_t, weight, w, sample.total)
+    estimate = Influence(slope[None], influence[:, None], freedom, sample.clusters, counts=counts)
     strength = _strength(stacked, len(pi_t))
     interval, notes = _interval(stacked, estimate, len(pi_t), strength, level)
     moved = sorted(difference * end for end in interval) if interval else None
@@ -102,13 +101,13 @@ def _two_stage(
     pi_t: Tensor,
     weight: Tensor,
     w: Tensor,
+    total: int,
 ) -> tuple[Tensor, Tensor]:
     """Return the slope, and its influence, robust to unequal variances, `(n,)`."""
     slope = (pi_t @ weight @ pi_y) / (pi_t @ weight @ pi_t)
     residual = _residual((y - slope * t)[:, None], others, w)[:, 0]
     hat = z @ pi_t
-    n, width = len(y), others.shape[1] + 1
-    inflate = (n / (n - width)) ** 0.5
+    inflate = (total / (total - others.shape[1] - 1)) ** 0.5
     return slope, inflate * w * hat * residual / (w * hat.square()).mean()
 
 

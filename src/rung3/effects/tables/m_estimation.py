@@ -67,6 +67,7 @@ def regress(
     logistic: bool = False,
     inside: Tensor | None = None,
     inflate: bool = True,
+    counts: Tensor | None = None,
 ) -> Regression:
     """Fit a regression, with the influence of every row.
 
@@ -77,6 +78,7 @@ def regress(
         logistic: Whether it is logistic.
         inside: Mask `(n,)` of the rows that it is of; all if not given.
         inflate: Whether residuals are divided by `sqrt(1 - leverage)`.
+        counts: How many rows each stands for, `(n,)`, if for more than itself.
 
     Raises:
         ValueError: If there are fewer rows than terms, or a logistic model does not converge.
@@ -94,7 +96,9 @@ def regress(
     inflation, scores = torch.ones_like(y), torch.zeros_like(features)
     if inflate:
         q, _ = torch.linalg.qr(x * (w * variance).sqrt()[:, None])
-        inflation[inside] = (1 - q.square().sum(1)).clamp_min(0.5).rsqrt()
+        leverage = q.square().sum(1)
+        leverage = leverage if counts is None else leverage / counts[inside]
+        inflation[inside] = (1 - leverage).clamp_min(0.5).rsqrt()
     residual = (y[inside] - mean) * inflation[inside]
     bread = torch.linalg.pinv(information, hermitian=True)
     scores[inside] = (x * (w * residual)[:, None]) @ bread
@@ -113,6 +117,7 @@ class Equations:
         weights: Survey weights `(n,)`, of mean 1; all 1 if not given.
         groups: Masks `(k, n)` of the rows whose effects are asked for; all rows if not given.
         estimand: Of these rows all (ATE), those of the first arm (ATT) or of the second (ATU).
+        counts: How many rows each stands for, `(n,)`, if for more than itself.
     """
 
     def __init__(
@@ -125,13 +130,16 @@ class Equations:
         weights: Tensor | None = None,
         groups: Tensor | None = None,
         estimand: Estimand = "ATE",
+        counts: Tensor | None = None,
     ) -> None:
         self.y, self.arms, self.method = y, arms.double(), method
         self.weights = torch.ones_like(y) if weights is None else weights
         self.groups = torch.ones(1, len(y)).double() if groups is None else groups.double()
         self.whose = {"ATE": None, "ATT": 0, "ATU": 1}[estimand]
         inside = arms.bool()
-        self.models = [regress(features, y, self.weights, binary, arm) for arm in inside]
+        self.models = [
+            regress(features, y, self.weights, binary, arm, counts=counts) for arm in inside
+        ]
         self.shares = [
             regress(features, arm, self.weights, True, inflate=False) for arm in self.arms
         ]
@@ -176,11 +184,12 @@ class Equations:
 
     def solve(self) -> tuple[Tensor, Tensor]:
         """Return the means, `(2 k,)`, and the influence of each row on them, `(n, 2 k)`."""
-        zero = torch.zeros(2 * len(self.groups), dtype=torch.float64)
+        # From the mean outcome, as far from zero outcomes digits would cancel in the slope.
+        start = self.y.mean().expand(2 * len(self.groups))
         # The means enter linearly, each with its own slope: one Newton step is exact.
-        offset = self.equations(self.theta, zero).mean(0)
-        slope = offset - self.equations(self.theta, zero + 1).mean(0)
-        mu = offset / slope
+        offset = self.equations(self.theta, start).mean(0)
+        slope = offset - self.equations(self.theta, start + 1).mean(0)
+        mu = start + offset / slope
         gradient = torch.func.jacrev(lambda theta: self.equations(theta, mu).mean(0))(self.theta)
         scores = torch.cat([model.scores for model in (*self.models, *self.shares)], 1)
         return mu, (self.equations(self.theta, mu, True) + scores @ gradient.T) / slope

@@ -85,16 +85,19 @@ def plug_in_effect(
     inner = (slopes * joint).sum((1, 2))
     by_row = (1 - share) * slopes[:, 0, cell] + share * slopes[:, 1, cell]
     cells = int(np.count_nonzero(joint.sum(0)))
-    freedom = max(1, sample.n - cells)
+    freedom = max(1, sample.total - cells)
     # As in a regression with one term a cell, residuals are too small by so much.
-    weights = (sample.n / freedom) ** 0.5 * sample.weights[:, None]
+    weights = (sample.total / freedom) ** 0.5 * sample.weights[:, None]
     scores = weights * torch.from_numpy((by_row - inner[:, None]).T)
     scale = high - low
-    means = Influence(torch.from_numpy(values), scores, float(freedom), sample.clusters)
-    note = (
-        f"{sample.n} rows are few for {cells} combinations of values: the interval may be too short"
+    means = Influence(
+        torch.from_numpy(values), scores, float(freedom), sample.clusters, counts=sample.counts
     )
-    notes = (note,) if sample.n < FEW_ROWS * cells else ()
+    note = (
+        f"{sample.total} rows are few for {cells} combinations of values: the interval may be too "
+        "short"
+    )
+    notes = (note,) if sample.total < FEW_ROWS * cells else ()
     return of_means(means.then(lambda v: low + scale * v), float("nan"), notes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 from numbers import Real
 from typing import Any
@@ -49,6 +49,8 @@ class Sample:
         complete: Mask of the table's rows that these are.
         weights: Survey weights `(n,)`, of mean 1.
         clusters: Code of each row's subject, `(n,)`, where rows repeat subjects.
+        counts: How many rows of a table each stands for, `(n,)`, where they stand for more than
+            themselves (`rung3.effects.tables.cells`); the weights are then these.
         groups: Masks `(n,)` of the rows whose effects are asked for, by name: first of all rows,
             under the empty name.
         degree: Degree of the polynomial that numbers enter models by.
@@ -71,11 +73,21 @@ class Sample:
     terms: tuple[Expression, ...]
     notes: tuple[str, ...] = ()
     horizon: float | None = None
+    counts: Tensor | None = None
 
     @property
     def n(self) -> int:
         """Number of rows."""
         return self.rows.n
+
+    @property
+    def total(self) -> int:
+        """Number of rows of the table that they stand for."""
+        return self.rows.n if self.counts is None else round(float(self.counts.sum()))
+
+    def counted(self, counts: Tensor) -> Sample:
+        """Return the same rows, each standing for so many, `(n,)`."""
+        return replace(self, counts=counts, weights=counts / counts.mean())
 
     @property
     def masks(self) -> Tensor:

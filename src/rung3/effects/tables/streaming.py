@@ -18,19 +18,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from scipy.special import expit
 
-from rung3.data.spelling import suggest
+from rung3.data.streaming import streamed
 
 __all__ = ["AdjustedEffect", "Moments", "RegressionFit", "adjusted_effect", "linear", "logistic",
            "moments"]  # fmt: skip
-
-ROWS = 2**15
-"""Rows of a batch: ten columns of doubles take 2.5 MiB."""
 
 FIRST_ROWS = 2**18
 """Rows that a logistic regression starts from, roughly."""
@@ -116,8 +112,8 @@ def moments(source: Any, columns: Sequence[str]) -> Moments:
     """Return the moments of columns, in one pass.
 
     Args:
-        source: The path of a Parquet file or of a folder of them; an Arrow table or data set, a
-            DuckDB relation or a Polars frame.
+        source: What `rung3.data.streamed` takes: the path of a Parquet file or of a folder of
+            them; an Arrow table or data set, a DuckDB relation or a Polars frame.
         columns: Names of numbers; rows that lack one are left out.
 
     Raises:
@@ -130,7 +126,7 @@ def moments(source: Any, columns: Sequence[str]) -> Moments:
         ([2.0, 2.0], [[1.0, 2.0], [2.0, 4.0]])
     """
     none = Moments.of(np.zeros((0, len(columns))))
-    total = reduce(Moments.__add__, map(Moments.of, _batches(source, columns)), none)
+    total = reduce(Moments.__add__, map(Moments.of, streamed(source).numbers(columns)), none)
     if not total.n:
         raise ValueError(f"no row has all of {list(columns)}")
     return total
@@ -172,13 +168,9 @@ def logistic(source: Any, outcome: str, features: Sequence[str]) -> RegressionFi
         ValueError: If a column is unknown, the outcome is not 0 or 1 or never changes, features
             cannot be told apart, or they tell the classes apart exactly.
     """
-    import pyarrow as pa
-
-    if isinstance(source, pa.RecordBatchReader):
-        raise ValueError("a reader of batches can be read once, and Newton steps take a few passes")
-    names = ["1", *features]
+    table, names = streamed(source), ["1", *features]
     start: list[Array] = []
-    for batch in _batches(source, [*features, outcome]):
+    for batch in table.numbers([*features, outcome]):
         start.append(batch)
         if sum(map(len, start)) >= FIRST_ROWS:
             break
@@ -188,7 +180,7 @@ def logistic(source: Any, outcome: str, features: Sequence[str]) -> RegressionFi
     except ValueError:  # where the first rows tell the classes apart, all need not
         weights = np.zeros(len(names))
     weights, hessian, (n, passes) = _newton(
-        lambda: _batches(source, [*features, outcome]), weights, outcome
+        lambda: table.numbers([*features, outcome]), weights, outcome
     )
     errors = np.sqrt(np.linalg.inv(hessian).diagonal())
     return RegressionFit(
@@ -222,7 +214,7 @@ def adjusted_effect(
     """
     columns = [*given, outcome, treatment]
     arms = [Moments.of(np.zeros((0, len(columns) - 1))) for _ in range(2)]
-    for batch in _batches(source, columns):
+    for batch in streamed(source).numbers(columns):
         treated = batch[:, -1]
         _check_binary(treatment, treated)
         arms = [arm + Moments.of(batch[treated == value, :-1]) for value, arm in enumerate(arms)]
@@ -301,55 +293,3 @@ def _check_binary(name: str, values: Array) -> None:
     other = values[(values != 0) & (values != 1)]
     if len(other):
         raise ValueError(f"{name}: expected 0 and 1, got {other[0]:g}")
-
-
-def _batches(source: Any, columns: Sequence[str]) -> Iterator[Array]:
-    """Yield rows `(n, d)` of columns that are all there, some at a time."""
-    import pyarrow.compute as pc
-
-    for batch in _arrow(source, list(columns)):
-        parts = [
-            column if column.null_count == 0 else pc.fill_null(pc.cast(column, "float64"), np.nan)
-            for column in batch.columns
-        ]
-        rows = np.empty((len(columns), batch.num_rows))  # columns, as Arrow has them, in a row
-        for row, part in zip(rows, parts, strict=True):
-            row[:] = part.to_numpy(zero_copy_only=False)
-        if not np.isfinite(rows.sum()):
-            rows = rows[:, np.isfinite(rows).all(axis=0)]
-        yield rows.T
-
-
-def _arrow(source: Any, columns: list[str]) -> Iterator[Any]:
-    """Yield Arrow batches; a DuckDB relation and a Polars frame hand theirs on uncopied."""
-    import pyarrow as pa
-    import pyarrow.dataset as ds
-
-    if isinstance(source, str | Path):
-        if "://" not in str(source) and not Path(source).exists():
-            raise ValueError(f"{source} is missing; expected a Parquet file, or a folder of them")
-        source = ds.dataset(str(source), format="parquet")
-    elif not isinstance(source, pa.Table | ds.Dataset):
-        source = pa.RecordBatchReader.from_stream(source)  # what speaks Arrow's stream protocol
-    if unknown := [name for name in columns if name not in source.schema.names]:
-        hint = suggest(unknown[0], source.schema.names, "the columns")
-        raise ValueError(f"unknown column {unknown[0]!r}; {hint}")
-    for name in columns:
-        kind = source.schema.field(name).type
-        if not (
-            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-        ):
-            raise ValueError(f"{name}: expected numbers, got {kind}")
-    if isinstance(source, pa.RecordBatchReader):
-        yield from (batch.select(columns) for batch in source)
-    elif isinstance(source, pa.Table):
-        yield from source.select(columns).to_batches(max_chunksize=ROWS)
-    else:
-        frugal = ds.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
-        yield from source.to_batches(
-            columns=columns,
-            batch_size=ROWS,
-            batch_readahead=2,
-            fragment_readahead=1,
-            fragment_scan_options=frugal,
-        )

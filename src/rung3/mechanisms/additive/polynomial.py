@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from rung3.mechanisms.additive.losses import Loss
-from rung3.mechanisms.additive.quadratic import LEAST_DIVISOR, Quadratic, expand
+from rung3.mechanisms.additive.quadratic import LEAST_DIVISOR, Quadratic, expand, split
 
 __all__ = ["Polynomial"]
 
@@ -77,12 +78,23 @@ class Polynomial(nn.Module):
             loss: Of `f` and of columns like it, `(n,)`: its value, derivative and curvature.
             columns: Those columns, each `(n, outputs)`.
         """
+        rows = max(1, CHUNK_TERMS // len(self.terms))
+        self.solve_by_batches(lambda: split([z, *columns], rows), loss)
+
+    def solve_by_batches(
+        self, batches: Callable[[], Iterable[Sequence[Tensor]]], loss: Loss
+    ) -> None:
+        """Fit it to rows that are read some at a time, going on from the weights that it has.
+
+        Args:
+            batches: Reads features and columns, as `solve` takes them, once for each call.
+            loss: As of `solve`.
+        """
         for k in range(self.weights.shape[1]):
-            data = [z.double(), *(column[:, k].double() for column in columns)]
             lowest, weights = math.inf, self.weights[:, k].double()
             step = torch.zeros_like(weights)
             for _ in range(NEWTON_STEPS):
-                here = self._expand(weights + step, data, loss)
+                here = self._expand(weights + step, batches(), loss, k)
                 if here.value > lowest:
                     step = step / 2
                     continue
@@ -92,12 +104,18 @@ class Polynomial(nn.Module):
                     break
             self.weights[:, k], self.determined[k] = self._shrink(weights + step, here)
 
-    def _expand(self, weights: Tensor, data: list[Tensor], loss: Loss) -> Quadratic:
+    def _expand(
+        self, weights: Tensor, batches: Iterable[Sequence[Tensor]], loss: Loss, output: int
+    ) -> Quadratic:
         def run(z: Tensor) -> tuple[Tensor, Tensor]:
             design = self.design(z)
             return design @ weights, design
 
-        return expand(weights, run, data, loss, max(1, CHUNK_TERMS // len(self.terms)))
+        own = (
+            [z.double(), *(column[:, output].double() for column in columns)]
+            for z, *columns in batches
+        )
+        return expand(weights, run, own, loss)
 
     def _shrink(self, optimum: Tensor, here: Quadratic) -> tuple[Tensor, Tensor]:
         """Return the shrunk terms, and how many of them the data determine."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from rung3.mechanisms.additive.losses import Loss
 
-__all__ = ["LEAST_DIVISOR", "Quadratic", "expand"]
+__all__ = ["LEAST_DIVISOR", "Quadratic", "expand", "split"]
 
 LEAST_DIVISOR = 1e-12
 """Least value of a divisor, in standardised units: it keeps quotients finite."""
@@ -39,23 +39,23 @@ class Quadratic:
 def expand(
     weights: Tensor,
     run: Callable[[Tensor], tuple[Tensor, Tensor]],
-    data: list[Tensor],
+    batches: Iterable[Sequence[Tensor]],
     loss: Loss,
-    chunk_rows: int,
 ) -> Quadratic:
     """Expand the loss around weights.
 
     Args:
         weights: The weights, `(size,)`; their number is needed alone.
         run: Gives f `(n,)` and its Jacobian `(n, size)` at these weights, for features `(n, d)`.
-        data: The features, and the loss's columns `(n,)`.
+        batches: The features, and the loss's columns `(n,)`, of some rows at a time: their
+            Jacobian is held.
         loss: The loss.
-        chunk_rows: Rows whose Jacobian is held at a time.
     """
-    n, size = len(data[0]), len(weights)
+    n, size = 0, len(weights)
     slope, curvature = weights.new_zeros(size), weights.new_zeros(size, size)
     value = chi2 = 0.0
-    for features, *columns in zip(*(column.split(chunk_rows) for column in data), strict=True):
+    for features, *columns in batches:
+        n += len(features)
         f, jacobian = run(features)
         height, g, c = loss(f, *columns)
         value += float(height.double().sum())
@@ -63,3 +63,8 @@ def expand(
         slope += jacobian.T @ g
         curvature += jacobian.T @ (c[:, None] * jacobian)
     return Quadratic(n, value, max(chi2, LEAST_DIVISOR * n), slope, curvature)
+
+
+def split(data: Sequence[Tensor], rows: int) -> Iterable[Sequence[Tensor]]:
+    """Split columns `(n, ...)` into batches of so many rows."""
+    return zip(*(column.split(rows) for column in data), strict=True)

@@ -36,7 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from rung3.mechanisms.additive.losses import Loss
-from rung3.mechanisms.additive.quadratic import LEAST_DIVISOR, Quadratic, expand
+from rung3.mechanisms.additive.quadratic import LEAST_DIVISOR, Quadratic, expand, split
 
 __all__ = ["SCHEDULE", "Regression", "Schedule"]
 
@@ -304,10 +304,9 @@ class Regression(nn.Module):
 
     def _value(self, weights: Tensor, data: list[Tensor], loss: Loss) -> float:
         """Return the loss of all rows."""
-        chunks = zip(*(column.split(SCHEDULE.chunk_rows) for column in data), strict=True)
         return sum(
             float(loss(self.run(weights, q)[0], *columns)[0].double().sum())
-            for q, *columns in chunks
+            for q, *columns in split(data, SCHEDULE.chunk_rows)
         )
 
     def _expand(self, weights: Tensor, data: list[Tensor], loss: Loss) -> Quadratic:
@@ -315,7 +314,7 @@ class Regression(nn.Module):
             f, activations = self.run(weights, q)
             return f, self.jacobian(weights, q, activations)
 
-        return expand(weights, run, data, loss, SCHEDULE.chunk_rows)
+        return expand(weights, run, split(data, SCHEDULE.chunk_rows), loss)
 
     def _descend(
         self, start: _Network, data: list[Tensor], loss: Loss, steps: int, fitted: bool = False

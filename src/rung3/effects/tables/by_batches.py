@@ -1,0 +1,100 @@
+"""`effect` of a table that is read by batches: as of all rows at once, to rounding.
+
+Where the columns that are used, a number as the outcome aside, have few combinations of values,
+one pass collapses the table to them (`rung3.effects.tables.cells`), and the answer is theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from rung3.data.columns import variable_of
+from rung3.data.expressions import Expression
+from rung3.data.streaming import Streamed
+from rung3.data.variables import Continuous, Discrete, Variable
+from rung3.effects.tables.answer import Answer
+from rung3.effects.tables.cells import MOST_CELLS, cells_of
+from rung3.effects.tables.question import Question
+from rung3.effects.tables.sample import Sample
+
+__all__ = ["read_by_batches", "refuse_for_batches"]
+
+CURE = "take a sample, such as table.sample(200_000)"
+
+
+def refuse_for_batches(options: Mapping[str, Any], missing: str, impute: Any, learner: Any) -> None:
+    """Refuse options of `effect` that need all rows at hand.
+
+    Raises:
+        ValueError: Naming the option.
+    """
+    asked = {name: options[name] for name in ("weights", "clusters", "observed")}
+    asked |= {"impute": impute, "learner": learner}
+    asked |= {"missing": None if missing == "complete" else missing}
+    if given := [name for name, value in asked.items() if value is not None]:
+        raise ValueError(f"{given[0]}: not of a table that is read by batches; {CURE}")
+
+
+def read_by_batches(
+    table: Streamed,
+    variables: Mapping[str, Variable] | None,
+    treatment: str,
+    outcome: str,
+    question: Question,
+    options: Mapping[str, Any],
+) -> tuple[Sample, Answer, tuple[str, str] | tuple[()], int]:
+    """Estimate an effect from a table that is read by batches.
+
+    Args:
+        table: The table.
+        variables: What the columns are; read off their values where not given.
+        treatment: Name of the treatment.
+        outcome: Name of the outcome.
+        question: What is asked.
+        options: Of `Sample.read`.
+
+    Returns:
+        Rows that stand for all, the answer, what is compared, and how many rows have a gap.
+
+    Raises:
+        ValueError: As `effect`; if a number's groups or doses are asked for, which its quantiles
+            make, or there are too many combinations of values.
+    """
+    names = _used(treatment, outcome, question.way.used, options)
+    kind = (variables or {}).get(outcome)
+    known = kind or variable_of(outcome, table.sample(names=[outcome])[outcome])
+    cells = cells_of(table, names, outcome, {outcome: known})
+    if cells is None:
+        raise ValueError(
+            f"{', '.join(names)}: more than {MOST_CELLS:,} combinations of values; round numbers "
+            f"or cut them into levels; or {CURE}"
+        )
+    columns, counts, gaps = cells
+    sample = Sample.read(columns, variables, treatment, outcome, question.way.used, **options)
+    sample = sample.counted(torch.from_numpy(counts))
+    _check(sample, question, options["by"])
+    return sample, *question.of(sample), gaps
+
+
+def _used(
+    treatment: str, outcome: str, used: Sequence[str], options: Mapping[str, Any]
+) -> list[str]:
+    """Return the names of the columns that are used, each once."""
+    of_terms = [name for text in options["terms"] for name in Expression(text).arguments]
+    by = [options["by"]] if options["by"] else []
+    return list(dict.fromkeys([treatment, outcome, *used, *of_terms, *by]))
+
+
+def _check(sample: Sample, question: Question, by: str | None) -> None:
+    """Refuse what quantiles of all rows would be needed for."""
+    if by is not None and isinstance(sample.kinds[by], Continuous):
+        raise ValueError(f"by: {by} is a number; cut it into levels, or {CURE}")
+    treatment = sample.kinds[sample.treatment]
+    if question.way.name == "back-door" and not isinstance(treatment, Discrete):
+        raise ValueError(
+            f"{sample.treatment}: is {treatment}; of a table that is read by batches, expected a "
+            f"category; cut it into levels, or {CURE}"
+        )

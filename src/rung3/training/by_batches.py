@@ -1,0 +1,180 @@
+"""`fit` to a table that is read by batches: memory that of a sample and a few batches.
+
+Every mechanism takes its scales, and a first fit, from a sample of the rows. What sums over rows
+determine is then fitted to all of them, in a few passes: polynomials of `AdditiveNoise`, counted
+tables, and logistic lines (`GumbelMax` and `InverseCDF` with `hidden=()`), see
+`Mechanism.calibrate_by_batches`. What is trained by steps (flows, networks) takes minibatches of
+rows that are read in random order (`rung3.training.windows`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rung3.data.rows import Rows, Values
+from rung3.data.seeding import base_seed, seeded
+from rung3.data.streaming import Streamed
+from rung3.data.variables import Discrete, Variable
+from rung3.mechanisms.base import Mechanism, Parents
+from rung3.scm.scm import SCM
+from rung3.scm.undeclared import infer
+from rung3.training.batches import Table
+from rung3.training.fitting import calibrate, checked, mechanisms_of, notes_of, train_on
+from rung3.training.options import History, Options
+from rung3.training.relearning import is_solved
+from rung3.training.remarks import remark
+from rung3.training.windows import WindowedTable
+
+__all__ = ["fit_by_batches", "sample_of"]
+
+DEFAULTS = {"epochs": 1, "batch_size": 1024}
+"""Options of `fit` that differ where rows are very many."""
+
+
+def sample_of(model: SCM, table: Streamed, seed: int) -> dict[str, Any]:
+    """Draw a sample of the columns of a model's variables.
+
+    Raises:
+        ValueError: If a variable is an image or a vector, which such tables do not have.
+    """
+    for name, kind in model.variables.items():
+        if kind.shape:
+            raise ValueError(
+                f"{name}: is {kind}; a table that is read by batches has numbers and categories "
+                "alone; images are prepared on disk by rung3 prepare"
+            )
+    names = [name for name in table.names if name in model.variables]
+    return dict(table.sample(seed=seed, names=names)) if names else {}
+
+
+def fit_by_batches(
+    model: SCM,
+    table: Streamed,
+    validation: Values | None = None,
+    *,
+    only: Iterable[str] | None = None,
+    **options: Any,
+) -> History:
+    """Fit mechanisms of a model to a table that is read by batches, as `rung3.fit` does.
+
+    Mechanisms that are solved, rather than trained by steps, are fitted in passes whatever the
+    options. Of the others an epoch is one pass, in steps of 1,024 rows if `batch_size` is not
+    given; one epoch is trained if `epochs` is not.
+
+    Raises:
+        ValueError: As `rung3.fit`; if hidden causes join variables, or an option needs all rows in
+            memory.
+    """
+    settings = Options(**{**DEFAULTS, "validation_share": 0, **options})
+    _refuse(model, settings, validation)
+    sample = sample_of(model, table, settings.seed)
+    infer(model, sample)
+    chosen = mechanisms_of(model, only)
+    rows = checked(model, sample, chosen, (), "training")
+    held = None if validation is None else checked(model, validation, chosen, (), "validation")
+    remark(chosen, rows)
+    calibrate(model, chosen, rows, settings.seed)
+    used = dict.fromkeys(name for m in chosen.values() for name in (m.name, *m.parents))
+    reading = _Reading(model, table, {name: model.variables[name] for name in used}, rows)
+    counts = reading.observe(chosen)
+    for mechanism in chosen.values():
+        mechanism.requires_grad_(True)
+        with seeded(base_seed(settings.seed, "passes"), mechanism.name, model.device):
+            batches = reading.batches(mechanism)
+            mechanism.calibrate_by_batches(batches, *reading.sampled(mechanism))
+    learned = {name: m for name, m in chosen.items() if not is_solved(m) and _has_weights(m)}
+    history = History()
+    if learned:
+        training = WindowedTable(table, reading.kinds, reading.exact, learned.values())
+        validating = None if held is None else Table(held, learned.values())
+        history = train_on(model, learned, training, validating, settings, {})
+    model.eval()
+    for mechanism in chosen.values():
+        mechanism.requires_grad_(False)
+    model.fitted = {**model.fitted, **notes_of(chosen, counts, history, settings)}
+    model.relearn = None  # rows drawn anew would have to be read anew
+    return history
+
+
+def _has_weights(mechanism: Mechanism) -> bool:
+    return any(parameter.requires_grad for parameter in mechanism.parameters())
+
+
+def _refuse(model: SCM, options: Options, validation: Values | None) -> None:
+    """Refuse what needs all rows at hand."""
+    cure = "fit a sample, such as table.sample(200_000)"
+    if model.confounding.members:
+        raise ValueError(
+            f"fit: hidden causes join {sorted(model.confounding.members)}, which takes rows in "
+            f"memory; {cure}"
+        )
+    if options.counterfactual:
+        raise ValueError(f"objective: counterfactual losses take rows in memory; {cure}")
+    if validation is None and (options.patience is not None or options.validation_share):
+        raise ValueError(
+            "patience and validation_share: of a table that is read by batches no rows are set "
+            "aside; give validation rows, such as a sample of another file"
+        )
+
+
+class _Reading:
+    """The rows of a table, as some mechanisms see them.
+
+    Args:
+        model: The model.
+        table: The table.
+        kinds: The variables that are read.
+        sample: A sample of them, checked: numbers that are in double there are in double.
+    """
+
+    def __init__(
+        self, model: SCM, table: Streamed, kinds: Mapping[str, Variable], sample: Rows
+    ) -> None:
+        self.device, self.table, self.kinds, self.sample = model.device, table, kinds, sample
+        self.exact = [name for name in kinds if sample[name].dtype == torch.float64]
+
+    def sampled(self, mechanism: Mechanism) -> tuple[Tensor, Parents]:
+        """Return the sample's values of a mechanism and its parents, where it has them all."""
+        return self._complete(mechanism, self.sample)
+
+    def batches(self, mechanism: Mechanism) -> Any:
+        """Return what reads values and parents of all rows, once for each call."""
+        schema = {mechanism.name: mechanism.variable, **mechanism.parents}
+
+        def read() -> Iterator[tuple[Tensor, Parents]]:
+            for rows in self.table.rows(schema, self.exact):
+                yield self._complete(mechanism, rows)
+
+        return read
+
+    def _complete(self, mechanism: Mechanism, rows: Rows) -> tuple[Tensor, Parents]:
+        value, parents = Table(rows, [mechanism], sparse=True).all().of(mechanism)
+        moved = {name: parent.to(self.device) for name, parent in parents.items()}
+        return value.to(self.device), moved
+
+    def observe(self, mechanisms: Mapping[str, Mechanism]) -> dict[str, int]:
+        """Let mechanisms see the range of all rows; return how many rows each of them has."""
+        counts = dict.fromkeys(mechanisms, 0)
+        seen: dict[str, Tensor] = {}
+        for rows in self.table.rows(self.kinds, self.exact):
+            table = Table(rows, mechanisms.values(), sparse=True)
+            for name, mechanism in mechanisms.items():
+                value, _ = table.all().of(mechanism)
+                counts[name] += len(value)
+                if len(value):
+                    before = [seen[name]] if name in seen else []
+                    seen[name] = _extremes(mechanism.variable, torch.cat([*before, value]))
+        for name, mechanism in mechanisms.items():
+            mechanism.observe(seen[name].to(self.device))
+        return counts
+
+
+def _extremes(kind: Variable, value: Tensor) -> Tensor:
+    """Return the least and the greatest value, or the categories."""
+    return (
+        value.unique() if isinstance(kind, Discrete) else torch.stack([value.amin(), value.amax()])
+    )
