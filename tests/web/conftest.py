@@ -13,7 +13,7 @@ import torch
 from driving import Driver, served
 
 from rung3 import SCM, Binary, Continuous, Image, Rows, fit, worlds
-from rung3.explorer import Opened, Session
+from rung3.explorer import Consulted, Opened, Session
 from rung3.mechanisms import HVAE, VAE, Equation, Stage
 from rung3.training.oracles.oracles import fit_oracles
 
@@ -56,6 +56,18 @@ def trained() -> Opened:
 def learned(trained: Opened) -> Iterator[str]:
     """A model alone: a world does not know the noise of a user's own image."""
     with served(Session([trained])) as address:
+        yield address
+
+
+def bright(image: torch.Tensor) -> torch.Tensor:
+    """A predictor: how bright an image is, as a probability."""
+    return torch.sigmoid(40 * (image.flatten(1).mean(1) - 0.12))
+
+
+@pytest.fixture(scope="session")
+def judged(trained: Opened) -> Iterator[str]:
+    """A model, and a predictor that is asked beside it."""
+    with served(Session([trained], predictor=Consulted("models:bright", bright))) as address:
         yield address
 
 

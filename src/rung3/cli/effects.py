@@ -128,11 +128,6 @@ def grid_of_run(
 
 def complete(model: SCM, rows: Rows) -> list[int]:
     """Return the rows in which nothing is missing."""
-    import torch
+    from rung3.scm.imputation import whole
 
-    from rung3.scm.imputation import gaps
-
-    missing = torch.zeros(rows.n, dtype=torch.bool)
-    for mask in gaps(model, rows).values():
-        missing |= mask
-    return [int(row) for row in (~missing).nonzero()]
+    return [int(row) for row in whole(model, rows).nonzero()]

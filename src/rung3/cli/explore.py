@@ -9,6 +9,7 @@ import typer
 
 from rung3.cli.console import say
 from rung3.cli.models import DEMO
+from rung3.cli.predictors import Inputs, Outcome, load_predictor, one_or_several
 
 __all__ = ["explore"]
 
@@ -23,9 +24,18 @@ def explore(
         str, typer.Option(help="Address to listen on; by default, this machine alone.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 7860,
+    predictor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:NAME",
+            help="A callable or torch module of a Python file here, asked beside the models.",
+        ),
+    ] = None,
+    inputs: Inputs = None,
+    outcome: Outcome = None,
 ) -> None:
     """Serve a page on this machine where the causal graph is the control panel."""
-    from rung3.explorer import Session, open_runs
+    from rung3.explorer import Consulted, Session, open_runs
 
     try:
         from rung3.explorer.server import serve
@@ -38,4 +48,9 @@ def explore(
         raise ValueError(
             "expected the folder of a run, or --demo for a model that comes with rung3"
         )
-    serve(Session(*open_runs(chosen)), host, port, say)
+    if predictor is None and (inputs or outcome):
+        raise ValueError("--inputs, --outcome: they are a predictor's; name it with --predictor")
+    asked = None
+    if predictor is not None:
+        asked = Consulted(predictor, load_predictor(predictor), one_or_several(inputs), outcome)
+    serve(Session(*open_runs(chosen), predictor=asked), host, port, say)

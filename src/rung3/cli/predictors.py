@@ -13,14 +13,13 @@ from rich.markup import escape
 
 from rung3.cli.arguments import Out, RunPath, Seed
 from rung3.cli.console import save_picture, say, say_path
-from rung3.cli.effects import complete
 
 if TYPE_CHECKING:
     from rung3.data.rows import Rows
     from rung3.scm.scm import SCM
     from rung3.study.folder import RunFolder
 
-__all__ = ["audit", "explain", "load_predictor"]
+__all__ = ["Inputs", "Outcome", "audit", "explain", "load_predictor", "one_or_several"]
 
 Named = Annotated[
     str,
@@ -69,7 +68,7 @@ def explain(
         function,
         model.fill(run.test(row)[0])[0],
         do=settings or None,
-        inputs=_inputs(inputs),
+        inputs=one_or_several(inputs),
         outcome=outcome,
         typical=_complete(run),
         particles=particles,
@@ -112,7 +111,7 @@ def audit(
         rows=_complete(run),
         groups=_pair(model, protected, groups),
         paths=path or (),
-        inputs=_inputs(inputs),
+        inputs=one_or_several(inputs),
         seed=seed,
     )
     say(escape(str(found)))
@@ -152,7 +151,7 @@ def load_predictor(text: str) -> Callable[..., Any]:
     return predictor
 
 
-def _inputs(names: list[str] | None) -> str | list[str] | None:
+def one_or_several(names: list[str] | None) -> str | list[str] | None:
     """Return one name alone, or several as a list."""
     return names[0] if names and len(names) == 1 else names
 
@@ -172,7 +171,7 @@ def _pair(model: SCM, name: str, groups: str | None) -> tuple[Any, Any] | None:
 
 def _complete(run: RunFolder) -> Rows:
     """Return the test rows in which nothing is missing."""
-    import torch
+    from rung3.scm.imputation import whole
 
     rows = run.test()[0]
-    return rows[torch.tensor(complete(run.model(), rows))]
+    return rows[whole(run.model(), rows)]

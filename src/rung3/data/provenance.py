@@ -38,6 +38,8 @@ class Provenance:
         undefined: Where a value is NaN or infinite, as text: computed beyond what floats can hold.
         backtracked: Of a backtracking counterfactual: which variables are antecedents, and what
             became of the noise above them, as text; see `rung3.scm.backtracking`.
+        moved: Of a backtracking counterfactual: by how many standard deviations the noise of each
+            variable above the antecedents moved, of each row, `(n,)`.
         seed: Of the streams that noise was abducted from; a question about these rows takes others.
         outside: Share of rows whose value lies outside the training data's range, where it is not
             zero; those answers are extrapolations.
@@ -60,6 +62,7 @@ class Provenance:
     undefined: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
     backtracked: Mapping[str, str] = field(default_factory=dict)
+    moved: Mapping[str, Tensor] = field(default_factory=dict)
 
     def names(self, status: Status) -> list[str]:
         """The variables of one status."""

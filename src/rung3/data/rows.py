@@ -138,10 +138,7 @@ class Rows(Mapping[str, Tensor]):
     def repeat(self, times: int) -> Rows:
         """Repeat the rows as one batch, `(times n, ...)`."""
         axis = 1 if self.batched else 0
-        parts = {
-            name: value.expand(times, *value.shape).flatten(0, axis) for name, value in self.items()
-        }
-        return Rows(parts, provenance=self.provenance)
+        return self._map(lambda t: t.expand(times, *t.shape).flatten(0, axis), batched=True)
 
     def to(self, device: torch.device | str) -> Rows:
         """Move the rows to another device; images held as they are stored become floats."""

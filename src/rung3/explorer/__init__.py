@@ -3,8 +3,9 @@
 `Session` answers queries in plain Python; `rung3.explorer.server` serves the page.
 """
 
+from rung3.explorer.consulted import Consulted
 from rung3.explorer.query import PageState
 from rung3.explorer.runs import Opened, open_runs
 from rung3.explorer.session import Answer, Session
 
-__all__ = ["Answer", "Opened", "PageState", "Session", "open_runs"]
+__all__ = ["Answer", "Consulted", "Opened", "PageState", "Session", "open_runs"]

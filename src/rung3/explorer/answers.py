@@ -20,6 +20,7 @@ from rung3.evaluation.verdict import MARKS
 from rung3.explorer.checks import densities, quick_checks, run_checks
 from rung3.explorer.effects import mediators, split
 from rung3.explorer.examples import examples, settable_causes
+from rung3.explorer.explanation import explanation, says
 from rung3.explorer.export import command, python
 from rung3.explorer.graph_questions import levels
 from rung3.explorer.png import SIGNED, SPREAD, signed_png, spread_png
@@ -31,7 +32,9 @@ from rung3.explorer.uploads import MAX_BYTES, is_uploadable, readers
 from rung3.graph import CausalGraph
 from rung3.study.folder import RunFolder
 
-__all__ = ["answer", "checks", "code", "effects", "schema", "sweep", "trust", "truth"]
+__all__ = [
+    "answer", "checks", "code", "effects", "explanation", "schema", "sweep", "trust", "truth",
+]  # fmt: skip
 
 Json = dict[str, Any]
 
@@ -49,6 +52,7 @@ def schema(session: Session) -> Json:
         "broken": session.broken,
         "rows": session.rows.n,
         "world": session.world is not None,
+        "predictor": session.predictor and session.predictor.name,
         "images": session.images,
         "uploads": is_uploadable(session),
         "readable": list(readers(session)),
@@ -89,21 +93,58 @@ def answer(session: Session, query: PageState) -> Json:
         "link": query.link(),
         "inferred": list(session.inferred(query)),
         "missing": session.missing(query) if query.rung == "imagining" else [],
-        "models": [
-            {
-                "name": opened.name,
-                "status": _statuses(opened.model.graph, one, query),
-                "outside": dict(one.provenance.outside),
-                "effective": one.provenance.effective_sample_size,
-                "values": {
-                    name: _values(session, one, name, query.rung == "doing")
-                    for name in session.variables
-                    if name not in session.images
-                },
-                "images": {name: _panels(one, name, query.slice) for name in session.images},
-            }
-            for opened, one in zip(session.models, answers, strict=True)
-        ],
+        "models": [_answered(session, query, k, one) for k, one in enumerate(answers)],
+    }
+
+
+def _answered(session: Session, query: PageState, k: int, one: Answer) -> Json:
+    """Return one model's answer; by backtracking, with that by intervention beside it."""
+    opened, beside = session.models[k], _intervened(session, query, k)
+    answered: Json = {
+        "name": opened.name,
+        "status": _statuses(opened.model.graph, one, query),
+        "outside": dict(one.provenance.outside),
+        "effective": one.provenance.effective_sample_size,
+        "moved": _moves(one),
+        "says": says(session, k, one),
+        "values": {
+            name: _values(session, one, name, query.rung == "doing")
+            for name in session.variables
+            if name not in session.images
+        },
+        "images": {name: _panels(one, name, query.slice) for name in session.images},
+    }
+    if beside is not None:
+        for name, value in answered["values"].items():
+            value["intervened"] = spell_draws(session.variables[name], beside.draws(name))
+        for name, image in answered["images"].items():
+            image["intervened"] = uri(image_png(beside.draws(name).mean(0), query.slice))
+    return answered
+
+
+def _intervened(session: Session, query: PageState, k: int) -> Answer | None:
+    """Return what a backtracking query would answer by intervention, if it can be told."""
+    if query.rung != "backtracking" or not query.do:
+        return None
+    try:
+        return session.answer_of(query.model_copy(update={"rung": "imagining"}), k)
+    except ValueError:  # hidden causes may leave it untold
+        return None
+
+
+def _moves(answer: Answer) -> Json | None:
+    """Return how far the noise moved, of each variable and in all, by backtracking."""
+    moved = answer.provenance.moved
+    if not moved:
+        return None
+    whole = torch.stack([*moved.values()]).square().sum(0).sqrt()
+    mean = ", in the mean over draws" if len(whole) > 1 else ""
+    return {
+        "total": f"{number_text(float(whole.mean()), ERROR_DIGITS)} standard deviations{mean}",
+        "notes": {
+            name: text.removeprefix("antecedent; ")
+            for name, text in answer.provenance.backtracked.items()
+        },
     }
 
 
@@ -252,8 +293,14 @@ def _graph(graph: CausalGraph) -> Json:
 
 
 def _statuses(graph: CausalGraph, answer: Answer, query: PageState) -> dict[str, str]:
-    """Return statuses; in a population, descendants of a set variable are propagated too."""
+    """Return statuses; in a population, descendants of a set variable are propagated too.
+
+    By backtracking, what is arrived at is the antecedent, and what leads to it has moved.
+    """
     status: dict[str, str] = dict(answer.provenance.status)
+    if query.rung == "backtracking" and query.do:
+        moved = dict.fromkeys(answer.provenance.moved, "moved")
+        return status | moved | dict.fromkeys(query.do, "antecedent")
     if query.rung == "doing":
         below = graph.do(*query.do).descendants(list(query.do)) - set(query.do)
         status |= dict.fromkeys(below, "propagated")

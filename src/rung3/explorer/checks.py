@@ -4,6 +4,7 @@
     there and back      d(x, f(pa, u')),  u' ~ p(u | x~)  setting them afterwards restores the row
     support             whether the new parents are like those of other rows
     predictors          whether an oracle reads the new parents off the new image
+    noise               by backtracking: how far the noise of each variable moved
     abduction           whether the noise is exact, from the posterior or approximate
 
 With all of the noise kept, the first error is zero by construction. It is therefore also computed
@@ -32,6 +33,9 @@ __all__ = ["Check", "Density", "densities", "quick_checks", "run_checks"]
 
 BINS = 24
 """Bins of a histogram."""
+
+FAR_NOISE = 3.0
+"""Standard deviations beyond which a move of noise warns: 3 % of pairs of rows are so far apart."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,13 @@ def run_checks(session: Session, query: PageState, k: int = 0) -> list[Check]:
     Raises:
         ValueError: If the query is of another rung, or wrong.
     """
-    if query.rung != "imagining":
-        raise ValueError("the checks need one row: choose 'imagine'")
+    if not query.about_row:
+        raise ValueError("the checks need one row: choose 'imagine' or 'backtrack'")
     answer = session.answer_of(query, k)
     if not query.do:
         return []
+    if query.rung == "backtracking":
+        return quick_checks(session, query, k)
     row = session.factual(query)
     with session.lock, torch.no_grad():
         errors = [*_null(session, query, k, row, answer), *_back(session, query, k, answer)]
@@ -95,7 +101,7 @@ def run_checks(session: Session, query: PageState, k: int = 0) -> list[Check]:
 
 def quick_checks(session: Session, query: PageState, k: int = 0) -> list[Check]:
     """Return the checks of model k's answer about a row that take no further pass through it."""
-    if query.rung != "imagining" or not query.do:
+    if not query.about_row or not query.do:
         return []
     answer, opened = session.answer_of(query, k), session.models[k]
     reference = session.reference(k)
@@ -103,6 +109,7 @@ def quick_checks(session: Session, query: PageState, k: int = 0) -> list[Check]:
         return [
             *_support(session, query, opened, answer, reference),
             *_predictors(opened, answer),
+            *_noise(answer),
             *_provenance(answer),
         ]
 
@@ -213,6 +220,15 @@ def _predictors(opened: Opened, answer: Answer) -> Iterator[Check]:
             now, then = (number_text(one, ERROR_DIGITS) for one in (error, before))
             text += f" (off by {now}; on the original image by {then})"
             yield Check("predictors", name, text, error)
+
+
+def _noise(answer: Answer) -> Iterator[Check]:
+    """Say how far the noise moved that backtracking moved."""
+    for name, distances in answer.provenance.moved.items():
+        distance = float(distances.mean())
+        text = f"the noise of {name} moves by {number_text(distance, ERROR_DIGITS)} standard "
+        text += "deviations" + (": few rows are so far apart" if distance > FAR_NOISE else "")
+        yield Check("noise", name, text, distance, good=distance <= FAR_NOISE)
 
 
 def _provenance(answer: Answer) -> Iterator[Check]:

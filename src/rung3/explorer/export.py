@@ -27,19 +27,12 @@ def python(session: Session, query: PageState, k: int = 0) -> str:
     draws = POPULATION_IMAGES if session.images else POPULATION_ROWS
     lines = ["from rung3.study.folder import RunFolder", "", f"run = RunFolder({_place(opened)!r})"]
     lines += ["model = run.model().requires_grad_(False)"]
-    if query.rung == "imagining":
+    if query.about_row:
         if query.upload is None:
             lines += ["rows, world = run.test()", f"before = rows[{query.row}]"]
         else:
             lines += _upload(session, query)
-        options = "".join(
-            [
-                f", hold={list(query.hold)}" if query.hold else "",
-                f", particles={query.particles}" if query.draws or session.missing(query) else "",
-                f", seed={query.seed}",
-            ]
-        )
-        lines += [f"after = model.counterfactual(before, do={values}{options})"]
+        lines += [f"after = model.{_call(session, query)}"]
     else:
         acted = f"model.do({values})" if query.rung == "doing" and query.do else "model"
         given = f", given={values}" if query.rung == "seeing" and query.do else ""
@@ -48,7 +41,7 @@ def python(session: Session, query: PageState, k: int = 0) -> str:
     lines += ["print(after.explain())"]
     if session.images:
         lines += ["", "from rung3.data.pictures import picture", ""]
-        mean = "" if query.rung == "imagining" else ".mean(0)"
+        mean = "" if query.about_row else ".mean(0)"
         suffix = f"-{k}-{slug(opened.name)}" if len(session.models) > 1 else ""
         files = {name: f"{slug(name)}{suffix}.png" for name in session.images}
         lines += [
@@ -63,22 +56,42 @@ def command(session: Session, query: PageState, k: int = 0) -> str:
     session.check(query)
     if query.upload is not None:
         return "# an uploaded image is not part of the run: use the script"
-    if query.rung == "imagining" and not query.do:
+    if query.about_row and not query.do:
         return "# the command needs an intervention: set a variable first"
+    if query.rung == "backtracking" and query.draws:
+        return "# the command gives the nearest noise alone: for draws around it use the script"
     place, option = _place(session.models[k]), "--given" if query.rung == "seeing" else "--do"
     values = []
     for name, value in session.settings(query).items():
         values += [option, f"{name}={value}"]
-    if query.rung != "imagining":
+    if not query.about_row:
         draws = POPULATION_IMAGES if session.images else POPULATION_ROWS
         parts = ["rung3", "sample", place, *values, "-n", str(draws)]
         return shlex.join([*parts, "--seed", str(query.seed)])
     parts = ["rung3", "counterfactual", place, "--row", str(query.row), *values]
     for name in query.hold:
         parts += ["--hold", name]
-    if query.draws or session.missing(query):
+    if query.rung == "backtracking":
+        parts += ["--backtrack"]
+    elif query.draws or session.missing(query):
         parts += ["--particles", str(query.particles)]
     return shlex.join([*parts, "--seed", str(query.seed)])
+
+
+def _call(session: Session, query: PageState) -> str:
+    """Return the call that answers a query about one row."""
+    values = repr(session.settings(query))
+    if query.rung == "backtracking" and query.do:
+        draws = f", solutions={query.particles}" if query.draws else ""
+        return f"backtrack(before, to={values}{draws}, seed={query.seed})"
+    options = "".join(
+        [
+            f", hold={list(query.hold)}" if query.hold else "",
+            f", particles={query.particles}" if query.draws or session.missing(query) else "",
+            f", seed={query.seed}",
+        ]
+    )
+    return f"counterfactual(before, do={values}{options})"
 
 
 def _place(opened: Opened) -> str:

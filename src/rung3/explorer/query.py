@@ -1,8 +1,9 @@
 """The query on the page, which is its whole state: a link with it restores the page.
 
-seeing     p(x | e)               e: values that are observed
-doing      p(x | do(a))           a: values that are set, in the population
-imagining  p(x_a | row)           a: values that are set, for this one row
+seeing        p(x | e)             e: values that are observed
+doing         p(x | do(a))         a: values that are set, in the population
+imagining     p(x_a | row)         a: values that are set, for this one row
+backtracking  x under u*, x_A = a  a: values that hold for this one row; u*: the nearest noise
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ class PageState(BaseModel):
     """One query to the models.
 
     Attributes:
-        rung: The rung of the ladder of causation.
+        rung: The rung of the ladder of causation; on the third, whether mechanisms are broken
+            (`imagining`) or noise is moved (`backtracking`).
         row: Which test row the query is about, from 0, on the third rung.
         upload: Key of an uploaded image in the place of a test row; see `Session.add_upload`.
-        do: Values that are set, or on the first rung observed, in the variables' units; of a
-            category, its code.
+        do: Values that are set, on the first rung observed, or by backtracking arrived at, in the
+            variables' units; of a category, its code.
         hold: Variables kept at their factual values.
         particles: Number of draws of the noise.
         seed: Seed of the draws.
@@ -41,7 +43,7 @@ class PageState(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rung: Literal["seeing", "doing", "imagining"] = "imagining"
+    rung: Literal["seeing", "doing", "imagining", "backtracking"] = "imagining"
     row: Annotated[int, Field(ge=0)] = 0
     upload: str | None = None
     do: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=dict)
@@ -55,6 +57,11 @@ class PageState(BaseModel):
     def draws(self) -> int | None:
         """The number of particles as `SCM.abduct` takes it: `None` for one."""
         return self.particles if self.particles > 1 else None
+
+    @property
+    def about_row(self) -> bool:
+        """Whether the query is about one row, and not about a population."""
+        return self.rung in ("imagining", "backtracking")
 
     def link(self) -> str:
         """Return the query as the fragment of a link."""

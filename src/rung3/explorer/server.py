@@ -56,6 +56,7 @@ def application(session: Session, host: str = "127.0.0.1", token: str = "") -> S
         "effects": lambda given, query: answers.effects(
             session, query, str(given.get("outcome")), given.get("through")
         ),
+        "explain": lambda given, query: answers.explanation(session, query),
         "sweep": lambda given, query: answers.sweep(session, query, str(given.get("name"))),
         "code": lambda given, query: answers.code(session, query),
         "graph": lambda given, query: ask_graph(session, given),

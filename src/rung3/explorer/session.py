@@ -1,8 +1,9 @@
 """Answers to queries; the noise of a row is abducted once and kept.
 
-    seeing     x ~ p(x | e)                      against x ~ p(x)
-    doing      x ~ p(x | do(a))                  against x ~ p(x), with the same noise
-    imagining  x~ = f_a(u),  u ~ p(u | row)      against the row
+    seeing        x ~ p(x | e)                   against x ~ p(x)
+    doing         x ~ p(x | do(a))               against x ~ p(x), with the same noise
+    imagining     x~ = f_a(u),  u ~ p(u | row)   against the row
+    backtracking  x~ = f(u*),  x~_A = a          against the row, u* the noise nearest to u
 
 The noise `u` is cached by (model, row, draws, seed), so that moving a slider costs only a pass
 through the decoder. A session has no current query, so that many visitors can ask at once.
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock, RLock
 from typing import Any, TypeVar
 
@@ -24,8 +26,10 @@ from torch import Tensor
 from rung3.data.provenance import Provenance
 from rung3.data.rows import Exogenous, Rows
 from rung3.data.variables import Discrete, Image
+from rung3.explorer.consulted import Consulted
 from rung3.explorer.query import PageState
 from rung3.explorer.runs import Opened
+from rung3.scm.imputation import whole
 from rung3.scm.scm import SCM
 
 __all__ = ["Answer", "Session"]
@@ -94,9 +98,11 @@ class Session:
     Args:
         models: The models; rows and world are those of the first.
         broken: Why runs could not be opened, by path.
+        predictor: A predictor that is asked beside them.
 
     Raises:
-        ValueError: If there is no model, or the variables of two differ.
+        ValueError: If there is no model, the variables of two differ, or the predictor reads what
+            is no variable or fails on the first rows (see `Consulted.check`).
 
     Example:
         >>> from rung3 import worlds
@@ -107,7 +113,12 @@ class Session:
         {'x1': 'intervened', 'x2': 'propagated'}
     """
 
-    def __init__(self, models: Sequence[Opened], broken: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        models: Sequence[Opened],
+        broken: Mapping[str, str] | None = None,
+        predictor: Consulted | None = None,
+    ) -> None:
         if not models:
             raise ValueError("no model was given")
         self.models = tuple(models)
@@ -126,6 +137,17 @@ class Session:
         self._uploads: OrderedDict[str, Upload] = OrderedDict()
         self._references: dict[int, Reference] = {}
         self._reading = Lock()
+        self.predictor = predictor
+        if predictor is not None:
+            predictor.check(models[0].model, self.complete)
+
+    @cached_property
+    def complete(self) -> Rows:
+        """The test rows in which nothing is missing."""
+        there = whole(self.models[0].model, self.rows)
+        if not there.any():
+            raise ValueError("rows: every test row lacks a value, and a predictor reads whole ones")
+        return self.rows[there]
 
     # Queries -------------------------------------------------------------------------------------
 
@@ -150,13 +172,14 @@ class Session:
     def truth(self, query: PageState) -> Rows | None:
         """Return the true counterfactual, where the world knows it."""
         self.check(query)
-        if self.world is None or query.rung != "imagining" or query.upload is not None:
+        if self.world is None or not query.about_row or query.upload is not None:
             return None
+        row, values = self.factual(query), self.settings(query)
         with self.lock, torch.no_grad():
             try:
-                return self.world.counterfactual(
-                    self.factual(query), self.settings(query), hold=query.hold
-                )
+                if query.rung == "backtracking" and values:
+                    return None if query.draws else self.world.backtrack(row, values)
+                return self.world.counterfactual(row, values, hold=query.hold)
             except ValueError:  # a world need not know every counterfactual
                 return None
 
@@ -267,6 +290,11 @@ class Session:
         self.models[0].model.graph.names((*query.do, *query.hold))
         if both := [name for name in query.do if name in query.hold]:
             raise ValueError(f"{both[0]}: cannot both be set and held")
+        if query.hold and query.rung == "backtracking":
+            raise ValueError(
+                f"{query.hold[0]}: cannot be held, as backtracking keeps every mechanism; choose "
+                "'imagine' to hold it"
+            )
         for name, value in self.settings(query).items():
             if self.variables[name].shape:
                 raise ValueError(
@@ -278,9 +306,11 @@ class Session:
 
     def _answer(self, k: int, query: PageState) -> Answer:
         model = self.models[k].model
-        if query.rung == "imagining":
+        if query.about_row:
             row = self.factual(query)
-            if self.missing(query):
+            if query.rung == "backtracking" and query.do:
+                after = self._backtracked(k, query)
+            elif self.missing(query):
                 after = model.counterfactual(
                     row, self.settings(query), hold=query.hold, particles=query.particles,
                     seed=query.seed,
@@ -300,6 +330,18 @@ class Session:
             after = model.sample(n, given=values or None, seed=query.seed)
         _check_numbers(after)
         return Answer(before, after, after.explain(), imagined=False)
+
+    def _backtracked(self, k: int, query: PageState) -> Rows:
+        """Move the noise of the row by model k, once for each query: it takes many gradients."""
+        return self.cached(
+            ("backtracked", k, query.model_copy(update={"shown": 0, "slice": 0.0}).link()),
+            lambda: self.models[k].model.backtrack(
+                self.factual(query),
+                self.settings(query),
+                solutions=query.draws,
+                seed=query.seed,
+            ),
+        )
 
 
 def _check_numbers(rows: Rows) -> None:

@@ -130,11 +130,12 @@ class Backtracking:
         status: dict[str, Status] = {
             k: "held" if k in self.kept & self.recomputed else s for k, s in before.status.items()
         }
+        distances = self._distances(search, nearby, moved)
         batch = Rows(
             answer,
             noise=parts,
             provenance=replace(
-                before, status=status, backtracked=self._accounts(search, nearby, moved)
+                before, status=status, backtracked=self._accounts(distances), moved=distances
             ),
         )
         return batch if rows.batched else batch[0]
@@ -215,16 +216,20 @@ class Backtracking:
                 raise (fault.at(fault.row) if rows.batched else fault) from None
         return new
 
-    def _accounts(self, search: _Search, nearby: Nearest, moved: Tensor) -> dict[str, str]:
-        """Say of each variable above the antecedents what became of its noise."""
-        distances = {name: torch.zeros(len(moved)).double() for name in self.moving}
+    def _distances(self, search: _Search, nearby: Nearest, moved: Tensor) -> dict[str, Tensor]:
+        """Return how far each variable's noise moved, in standard deviations, `(n,)`."""
+        squares = {name: torch.zeros(len(moved)).double() for name in self.moving}
         for part in search.parts:
             step = (nearby.point - search.start)[:, part.at].square().sum(1).cpu()
-            distances[part.name] += torch.where(moved.cpu(), step, 0.0)
+            squares[part.name] += torch.where(moved.cpu(), step, 0.0)
+        return {name: square.sqrt() for name, square in squares.items()}
+
+    def _accounts(self, distances: Mapping[str, Tensor]) -> dict[str, str]:
+        """Say of each variable above the antecedents what became of its noise."""
         accounts = {
-            name: f"noise moved by {float(square.sqrt().mean()):.3g} standard deviations"
-            + (", in the mean over rows" if len(square) > 1 else "")
-            for name, square in distances.items()
+            name: f"noise moved by {float(distance.mean()):.3g} standard deviations"
+            + (", in the mean over rows" if len(distance) > 1 else "")
+            for name, distance in distances.items()
         }
         for name in self.kept:
             accounts[name] = "its value kept, as noise of categories and counts has no slope"

@@ -29,7 +29,9 @@ from rung3.data.variables import Image
 from rung3.scm.floating import in_own_precision
 from rung3.scm.model import Model
 
-__all__ = ["Completion", "check_present", "complete", "cure", "gaps", "refuse_gaps", "repeated"]
+__all__ = [
+    "Completion", "check_present", "complete", "cure", "gaps", "refuse_gaps", "repeated", "whole",
+]  # fmt: skip
 
 PROPOSALS = 2_000
 """Proposals for a row, if not given."""
@@ -85,6 +87,14 @@ def gaps(model: Model, rows: Rows) -> dict[str, Tensor]:
     """Mask `(n,)` where a variable is missing, for those that are missing anywhere."""
     masks = {name: model.variables[name].is_missing(v) for name, v in rows.batch.items()}
     return {name: mask for name, mask in masks.items() if mask.any()}
+
+
+def whole(model: Model, rows: Rows) -> Tensor:
+    """Mask `(n,)` the rows in which nothing is missing."""
+    missing = torch.zeros(rows.batch.n, dtype=torch.bool)
+    for mask in gaps(model, rows).values():
+        missing |= mask.cpu()
+    return ~missing
 
 
 def cure(model: Model, masks: Mapping[str, Tensor], n: int) -> str:

@@ -6,7 +6,7 @@ import { drawNodes, watch } from "./graph.js";
 import * as start from "./start.js";
 import * as uploads from "./uploads.js";
 import { drawPictures, drawTruth } from "./pictures.js";
-import { $, WORDS, ask, change, page, read, restore, say, state } from "./state.js";
+import { $, WORDS, aboutRow, ask, change, page, read, restore, say, state } from "./state.js";
 
 let asking = false, sent = null, turn = 0, settle = false, version = 0;
 
@@ -68,11 +68,11 @@ function refused(error) {
 function drawControls() {
   for (const input of document.querySelectorAll("[name=rung]")) input.checked = input.value === state.rung;
   for (const input of document.querySelectorAll("[name=shown]")) input.checked = Number(input.value) === state.shown;
-  const imagining = state.rung === "imagining";
-  $("rowfield").hidden = !imagining;
+  $("rowfield").hidden = !aboutRow();
   for (const id of ["row", "particles", "seed", "slice"]) if (document.activeElement !== $(id)) $(id).value = state[id];
-  $("particles").parentElement.hidden = !imagining;
-  $("hint").textContent = `Click a variable to ${WORDS[state.rung].verb} it` + (imagining ? "; a variable that follows from it can be held." : ".");
+  $("particles").parentElement.hidden = !aboutRow();
+  const more = { imagining: "; a variable that follows from it can be held.", backtracking: "; the noise above it moves, and every mechanism stays." }[state.rung];
+  $("hint").textContent = `Click a variable to ${WORDS[state.rung].verb} it${more ?? "."}`;
 }
 
 function listen() {

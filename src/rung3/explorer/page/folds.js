@@ -1,13 +1,15 @@
 // The folded parts below the graph: effects and their paths, checks, a sweep, and code to copy.
 import { AMONG, among, bar, course, h, plots } from "./drawing.js";
 import { arrows } from "./graph.js";
-import { $, ask, bare, page, shown, state } from "./state.js";
+import { $, aboutRow, ask, bare, change, page, shown, state } from "./state.js";
 
-const stale = new Set(["effects", "checks", "sweep", "code"]);
+const stale = new Set(["explain", "effects", "checks", "sweep", "code"]);
 let through = null, outcome = null, swept = null, alarmed = false;
 
 export function listen() {
   for (const id of Object.keys(FOLDS)) $(id).addEventListener("toggle", () => { if ($(id).open && stale.has(id)) unfold(id); });
+  $("explain").hidden = !page.schema.predictor;
+  $("explain").firstChild.textContent = `Why does ${page.schema.predictor} say so?`;
   $("trust").addEventListener("click", () => { $("checks").open = true; $("checks").scrollIntoView({ behavior: "smooth" }); });
 }
 
@@ -19,7 +21,7 @@ export async function refresh() {
 
 // Say in one line whether the answer can be believed, and open the checks when one begins to warn.
 async function summarise() {
-  const { latest } = page, asked = state.rung === "imagining" && Object.keys(state.do).length > 0;
+  const { latest } = page, asked = aboutRow() && Object.keys(state.do).length > 0;
   const reply = asked ? await ask("trust").catch(() => ({ models: [] })) : { models: [] };
   if (latest !== page.latest) return;
   const warnings = reply.models.flatMap(({ name, warnings: texts }) => texts.map((text) => (reply.models.length > 1 ? `${name}: ${text}` : text)));
@@ -47,6 +49,15 @@ const choice = (label, names, chosen, then) => h("label", { class: "field" }, `$
   ...names.map((name) => h("option", { value: name, selected: name === chosen ? "" : null }, name))));
 
 const FOLDS = {
+  async explain() {
+    if (!aboutRow()) throw new Error("An explanation needs one row: choose 'Imagine'.");
+    const reply = await ask("explain");
+    return reply.models.flatMap((model) => [reply.models.length > 1 ? h("h3", {}, model.name) : null,
+      h("p", { class: "note" }, "by how much its output would change under each intervention, with all that follows; click one to see it"), reasons(model), causes(model),
+      model.decides ? h("p", {}, "The decision flips with ", model.flip ? tried(model.flip.text, model.flip.do) : "nothing within usual values", ".") : null,
+      model.command ? h("pre", { tabindex: "0" }, model.command) : null].filter(Boolean));
+  },
+
   async effects() {
     if (state.rung !== "imagining" || !Object.keys(state.do).length) throw new Error("Effects need one row: choose 'Imagine' and set a variable.");
     const status = page.latest.models[state.shown].status, { levels } = shown();
@@ -63,7 +74,7 @@ const FOLDS = {
   },
 
   async checks() {
-    if (state.rung !== "imagining" || !Object.keys(state.do).length) throw new Error("The checks need one row: choose 'Imagine' and set a variable.");
+    if (!aboutRow() || !Object.keys(state.do).length) throw new Error("The checks need one row: choose 'Imagine' or 'Backtrack', and set a variable.");
     const reply = await ask("checks");
     return reply.models.flatMap((model) => [reply.models.length > 1 ? h("h3", {}, model.name) : null,
       h("div", { class: "scroll" }, h("table", {}, ...model.checks.map((c) => h("tr", {}, h("th", { scope: "row" }, c.name), h("td", { class: c.good === false ? "warn" : "" }, c.text))))),
@@ -87,6 +98,34 @@ const FOLDS = {
     return [...block("As Python", reply.python), ...block("As command", reply.command), ...block("As link", location.href)];
   },
 };
+
+// An intervention as a button that sets it on the page.
+const tried = (label, values) => h("button", { type: "button", class: "small", onclick: () => change({ rung: "imagining", hold: [], do: { ...values } }) }, label);
+
+function reasons({ effects }) {
+  const most = Math.max(...effects.flatMap(({ total, ends, parts }) => [total, ...ends, ...parts.map(([, part]) => part)].map(Math.abs)), 1e-9);
+  const line = (label, value, kind, ends = "") => h("tr", {}, h("th", { scope: "row" }, label), h("td", {}, signed(value)), h("td", { class: "range" }, extent(value, most, kind)), h("td", {}, ends));
+  return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Effects on the predictor" }, h("table", { class: "reasons" }, ...effects.flatMap(({ label, do: values, total, ends, parts }) => [
+    line(tried(label, values), total, "whole", ends[0] === ends[1] ? "" : ends.map(signed).join(" to ")),
+    ...parts.map(([name, part]) => line(name === "direct" ? "directly" : `through ${name}`, part, "part"))])));
+}
+
+const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toPrecision(3)}`;
+
+// A bar from zero in the middle to a value, of the length that the greatest one leaves.
+function extent(value, most, kind) {
+  const width = 50 * Math.abs(value) / most, bar = h("span", { class: `extent ${kind}` });
+  bar.style.left = `${value < 0 ? 50 - width : 50}%`;
+  bar.style.width = `${width}%`;
+  return bar;
+}
+
+function causes({ causes: list }) {
+  if (!list.length) return null;
+  return h("div", { class: "scroll" }, h("table", {}, h("tr", {}, ...["cause", "necessary", "sufficient"].map((head) => h("th", { scope: "col" }, head))),
+    ...list.map((cells) => h("tr", {}, ...cells.map((cell) => h("td", {}, cell))))),
+  h("p", { class: "note" }, "necessary: how often the decision falls with another value of the cause; sufficient: how often the row's value brings the decision to rows without it"));
+}
 
 function effect(model, part, k) {
   const { png, text, edges } = model[part];

@@ -1,15 +1,18 @@
 // The graph, whose nodes are the controls: each shows its status, and its old and new value.
 import { drawArrows } from "./arrows.js";
 import { h } from "./drawing.js";
-import { $, WORDS, bare, change, page, shown, state } from "./state.js";
+import { $, WORDS, aboutRow, bare, change, page, shown, state } from "./state.js";
 
 const MEANINGS = {
-  observed: { seeing: "has the observed value", imagining: "as it was: no cause of it was set" },
+  observed: { seeing: "has the observed value", imagining: "as it was: no cause of it was set", backtracking: "as it was: nothing that leads to it moved" },
+  antecedent: { backtracking: "what is asked for; no arrow is cut" },
+  moved: { backtracking: "its noise moved, to lead to what is asked for" },
   intervened: { doing: "set; the arrows into it are cut", imagining: "set; the arrows into it are cut" },
-  propagated: { doing: "follows from what is set", imagining: "follows from what is set" },
-  held: { imagining: "would follow, but is kept as it was" },
+  propagated: { doing: "follows from what is set", imagining: "follows from what is set", backtracking: "follows from what moved" },
+  held: { imagining: "would follow, but is kept as it was", backtracking: "a category or count above: kept as it was" },
   sampled: { seeing: "drawn given what is observed", doing: "drawn as in the population" },
 };
+const CHOSEN = { seeing: "observed", doing: "intervened", imagining: "intervened", backtracking: "antecedent" };
 let built = null;
 
 export function buildNodes() {
@@ -40,7 +43,7 @@ function toggle(name) {
     const value = page.stale ? undefined : page.latest?.models[state.shown]?.values[name];
     const variable = page.schema.variables[name];
     const other = { 0: 1, 1: 0 }[variable.labels?.length === 2 ? value?.was : ""];
-    const start = other ?? (state.rung === "imagining" ? value?.is : value?.was) ?? variable.low;
+    const start = other ?? (aboutRow() ? value?.is : value?.was) ?? variable.low;
     others[name] = clamp(variable.labels ? Math.round(start) : Number(start.toPrecision(5)), variable);
   }
   change({ do: others, hold: state.hold.filter((other) => other !== name) });
@@ -55,7 +58,7 @@ export function drawNodes() {
   const model = latest?.models[state.shown] ?? latest?.models[0];
   for (const node of document.querySelectorAll(".node")) {
     const name = node.dataset.name, set = name in state.do, value = model?.values[name];
-    const status = set ? (state.rung === "seeing" ? "observed" : "intervened") : model?.status[name] || "";
+    const status = set ? CHOSEN[state.rung] : model?.status[name] || "";
     node.className = `node ${status} ${set ? "chosen" : ""}`;
     const inferred = latest?.inferred.includes(name) ? " · inferred" : "";
     node.querySelector(".status").textContent = status + inferred;
@@ -65,9 +68,9 @@ export function drawNodes() {
     const words = value ? (value.old === value.new ? [value.new] : [h("s", {}, bare(value.old, name)), " → ", value.new]) : [kindOf(name)];
     node.querySelector(".value").replaceChildren(...words);
     control(node, name, set, status);
-    const note = node.querySelector(".note");
-    note.textContent = model?.outside[name] ? "outside the range of the training data" : "";
-    note.classList.toggle("warn", note.textContent !== "");
+    const note = node.querySelector(".note"), outside = model?.outside[name] ? "outside the range of the training data" : "";
+    note.textContent = [outside, model?.moved?.notes[name]].filter(Boolean).join("; ");
+    note.classList.toggle("warn", outside !== "");
   }
   legend();
   arrows();
@@ -117,6 +120,6 @@ const keeper = (name, keep) => h("button", { type: "button", class: "small",
 
 export function arrows() {
   if (!page.schema || !built) return;
-  const cut = state.rung === "seeing" ? [] : [...Object.keys(state.do), ...state.hold];
+  const cut = state.rung === "seeing" || state.rung === "backtracking" ? [] : [...Object.keys(state.do), ...state.hold];
   drawArrows($("arrows"), $("graph"), built, new Set(cut), page.lit);
 }

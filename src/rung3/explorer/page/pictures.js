@@ -1,18 +1,19 @@
 // The answer: images of each model, or values and plots where there are none; and the truth.
 import { AMONG, among, bar, h, plots, populations } from "./drawing.js";
-import { $, WORDS, ask, bare, page, state } from "./state.js";
+import { $, WORDS, aboutRow, ask, bare, page, state } from "./state.js";
 
 const BLANK = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7";
 let swipe = 50;
 
 export async function drawPictures() {
-  const { models } = page.latest, imagining = state.rung === "imagining";
+  const { models } = page.latest, single = aboutRow();
   const sections = models.map((model, k) => {
     const images = Object.entries(model.images);
     const title = models.length > 1 ? [h("h2", {}, model.name)] : [];
-    const note = models.length > 1 && imagining && images.length ? [h("p", { class: "note", "data-changed": k }, changed(model))] : [];
-    return h("section", { class: "model", "aria-label": model.name }, ...title, ...note, ...effective(model),
-      ...images.flatMap(([name, image]) => panels(model, k, name, image, imagining)), ...(images.length && imagining ? [] : [table(model, imagining)]));
+    const note = models.length > 1 && single && images.length ? [h("p", { class: "note", "data-changed": k }, changed(model))] : [];
+    const says = model.says ? [h("p", { class: "says" }, model.says)] : [];
+    return h("section", { class: "model", "aria-label": model.name }, ...title, ...note, ...says, ...effective(model),
+      ...images.flatMap(([name, image]) => panels(model, k, name, image, single)), ...(images.length && single ? [] : [table(model, single)]));
   });
   await Promise.all(sections.flatMap((part) => [...part.querySelectorAll("img")]).map((img) => img.decode().catch(() => {})));
   $("pictures").replaceChildren(...sections);
@@ -47,8 +48,8 @@ function swiper(name, image, ratio) {
   return [over, slider];
 }
 
-function panels(model, k, name, image, imagining) {
-  const [one, two] = imagining ? ["as it was", "as it would have been"] : ["population mean", `mean when ${WORDS[state.rung].act}`];
+function panels(model, k, name, image, single) {
+  const [one, two] = single ? ["as it was", "as it would have been"] : ["population mean", `mean when ${WORDS[state.rung].act}`];
   const { width, height, channels } = page.schema.variables[name];
   const picture = (source, title, more, ...below) => h("figure", {}, h("img", { src: source, alt: `${name} ${title}`, title: "Click for full size",
     onclick: () => enlarge(h("img", { src: source, alt: `${name} ${title}` }), `${name} ${title}`) }), ...below, h("figcaption", {}, title, h("small", {}, more)));
@@ -60,25 +61,27 @@ function panels(model, k, name, image, imagining) {
   if (colours) difference.className = "wide";
   const row = h("div", { class: "panels", "data-model": k, "data-image": name },
     picture(image.before, one, ""),
-    picture(image.after, two, image.spread && imagining ? "mean of the draws" : ""),
+    picture(image.after, two, [image.intervened ? "mechanisms stay, noise moves" : "", image.spread && single ? "mean of the draws" : ""].filter(Boolean).join("; ")),
+    image.intervened ? picture(image.intervened, "by intervention", "noise stays, arrows are cut") : null,
     awaited() ? h("figure", { class: "truth waiting" }, h("img", { src: BLANK, alt: "" }), h("figcaption", {}, "truth", h("small", {}, "…"))) : null,
     difference,
     h("figure", {}, over, slider, h("figcaption", {}, h("button", { type: "button", class: "small", onclick: full }, "swipe in full size"), h("small", {}, sides))));
   row.style.setProperty("--ratio", width / height);
   if (image.spread) row.append(picture(image.spread, "spread", "standard deviation over draws", ...bar("spread", "0", `${page.schema.spread}`)));
   if (!image.draws.length) return [row];
-  return [row, h("div", {}, h("h3", {}, imagining ? "Draws" : "Rows drawn"), h("div", { class: "draws" }, ...image.draws.map((d) => h("img", { src: d, alt: "one draw" }))))];
+  return [row, h("div", {}, h("h3", {}, single ? "Draws" : "Rows drawn"), h("div", { class: "draws" }, ...image.draws.map((d) => h("img", { src: d, alt: "one draw" }))))];
 }
 
-function table(model, imagining) {
-  const doing = state.rung === "doing", heads = imagining ? ["was", "would have been"] : ["population", `when ${WORDS[state.rung].act}`, ...(doing ? ["difference"] : [])];
-  const cells = (name, v) => [name, v.old, v.new, ...(doing ? [model.status[name] === "sampled" ? "0" : v.difference ?? ""] : []), model.status[name]];
+function table(model, single) {
+  const doing = state.rung === "doing", beside = state.rung === "backtracking" && Object.values(model.values).some((v) => v.intervened);
+  const heads = single ? ["was", "would have been", ...(beside ? ["by intervention"] : [])] : ["population", `when ${WORDS[state.rung].act}`, ...(doing ? ["difference"] : [])];
+  const cells = (name, v) => [name, v.old, v.new, ...(beside ? [v.intervened] : []), ...(doing ? [model.status[name] === "sampled" ? "0" : v.difference ?? ""] : []), model.status[name]];
   const lines = Object.entries(model.values).map(([name, v]) => h("tr", {}, ...cells(name, v).map((cell) => h("td", {}, cell))));
   const drawn = Object.entries(model.values).map(([name, v]) => {
     const variable = page.schema.variables[name];
     return v.populations ? populations(name, variable, v.populations) : v.among && v.was !== null ? among(name, variable, v.among, v.was, v.is, "") : null;
   });
-  const note = imagining ? `${AMONG}the rows of this page` : "bars: the population as it is; line: the population asked for; each scaled to its own height";
+  const note = single ? `${AMONG}the rows of this page` : "bars: the population as it is; line: the population asked for; each scaled to its own height";
   return h("div", {}, h("div", { class: "scroll" }, h("table", {}, h("tr", {}, ...["variable", ...heads, "status"].map((head) => h("th", { scope: "col" }, head))), ...lines)),
     doing ? h("p", { class: "note" }, "differences: means of rows that share their noise, with 95 % intervals over the rows drawn; what the model may have learned wrongly is not in them") : null, plots(note, drawn.filter(Boolean)));
 }
@@ -91,13 +94,15 @@ function question() {
   const missing = page.latest.missing.length ? `; ${page.latest.missing.join(", ")} missing, drawn given the rest` : "";
   const held = state.hold.length ? `; ${state.hold.join(", ")} held` : "";
   if (!parts.length) return `${WORDS[state.rung].title}. Nothing is ${WORDS[state.rung].act} yet${missing}.`;
+  const row = state.upload ? "your image" : `row ${state.row}`, { moved } = page.latest.models[state.shown] ?? page.latest.models[0];
   const of = { seeing: `p( · | ${parts.join(", ")})`, doing: `p( · | do(${parts.join(", ")}))`,
-    imagining: `${state.upload ? "your image" : `row ${state.row}`} under do(${parts.join(", ")})${held}${missing}` }[state.rung];
+    imagining: `${row} under do(${parts.join(", ")})${held}${missing}`,
+    backtracking: `${row} with ${parts.join(", ")}; ${moved ? `the noise moves by ${moved.total}` : "no noise has to move"}` }[state.rung];
   return `${WORDS[state.rung].title}: ${of}`;
 }
 
 // The truth comes after the answer, and fills the place left for it.
-const awaited = () => page.schema.world && state.rung === "imagining" && !state.upload && Object.keys(state.do).length > 0;
+const awaited = () => page.schema.world && aboutRow() && !state.upload && Object.keys(state.do).length > 0;
 
 export async function drawTruth() {
   if (!awaited()) return;
@@ -110,7 +115,7 @@ export async function drawTruth() {
     else place.replaceWith(h("figure", { class: "truth" }, h("img", { src: truth.images[image], alt: `${image} truth` }),
       h("figcaption", {}, "truth", h("small", {}, `the answer is off by ${truth.errors[model][image].toPrecision(3)} grey levels on average`))));
   }
-  for (const node of document.querySelectorAll(".node.propagated")) {
+  for (const node of document.querySelectorAll(".node:is(.propagated, .moved)")) {
     const value = truth.values?.[node.dataset.name];
     if (value !== undefined) node.querySelector(".value").append(h("span", { class: "status" }, ` truth ${bare(value, node.dataset.name)}`));
   }

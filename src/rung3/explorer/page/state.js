@@ -7,7 +7,9 @@ export const WORDS = {
   seeing: { title: "See: what goes with what is observed", act: "observed", verb: "observe" },
   doing: { title: "Do: what if everyone were set to it", act: "set", verb: "set" },
   imagining: { title: "Imagine: what this row would have been", act: "set", verb: "set" },
+  backtracking: { title: "Backtrack: what would most likely have led to it", act: "asked for", verb: "ask for" },
 };
+export const aboutRow = () => state.rung === "imagining" || state.rung === "backtracking";
 
 export async function ask(what, more = {}) {
   const reply = await fetch(`/api/${what}`, {
