@@ -3,7 +3,10 @@
 The names below are imported when they are first used, so that importing rung3 is fast.
 """
 
+import ast
+from collections.abc import Callable
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -60,40 +63,36 @@ __all__ = [
     "worlds",
 ]
 
-_HOME = {
-    "SCM": "rung3.scm",
-    "Binary": "rung3.data.variables",
-    "Categorical": "rung3.data.variables",
-    "CensoredTime": "rung3.data.variables",
-    "CausalGraph": "rung3.graph",
-    "Continuous": "rung3.data.variables",
-    "Image": "rung3.data.variables",
-    "Mask": "rung3.data.variables",
-    "Ordinal": "rung3.data.variables",
-    "Rows": "rung3.data.rows",
-    "audit": "rung3.effects.predictors",
-    "augment": "rung3.training.augmentation",
-    "choose": "rung3.training.choice",
-    "diagnose": "rung3.training.diagnosis",
-    "effect": "rung3.effects.tables",
-    "evaluate": "rung3.evaluation",
-    "explain": "rung3.effects.attribution",
-    "fit": "rung3.training",
-    "identify": "rung3.scm.identifiability",
-    "load": "rung3.scm",
-    "recourse": "rung3.effects.predictors",
-}
-_MODULES = ("effects", "mechanisms", "worlds")
 
+def lazily(spec: ModuleSpec | None) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a package: what it imports for types comes with its first use.
 
-def __getattr__(name: str) -> Any:
-    """Return a public name from the module that it lives in."""
-    if name in _MODULES:
-        return import_module(f"rung3.{name}")
-    if name not in _HOME:
-        raise AttributeError(f"module 'rung3' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    Args:
+        spec: The package's `__spec__`.
+    """
+    assert spec is not None
+    loader: Any = spec.loader
+    imports = [
+        statement
+        for block in ast.parse(loader.get_source(spec.name)).body
+        if isinstance(block, ast.If)
+        for statement in block.body
+        if isinstance(statement, ast.ImportFrom)
+    ]
+    homes = {alias.name: statement.module for statement in imports for alias in statement.names}
+
+    def attribute(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {spec.name!r} has no attribute {name!r}")
+        if homes[name] == spec.name:
+            return import_module(f"{spec.name}.{name}")
+        return getattr(import_module(str(homes[name])), name)
+
+    return attribute
 
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+__getattr__ = lazily(__spec__)

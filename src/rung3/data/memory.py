@@ -127,12 +127,12 @@ class Bounded(TorchFunctionMode):
         """Add up the tensor that is about to be made."""
         if func.__name__ in SIZED:
             given = args if "size" not in (kwargs or {}) else (kwargs["size"],)
-            self.needed += self.copies * (4 * _count(func.__name__, given) + TENSOR_OVERHEAD)
-            self.tensors += 1
-            self._check()
+            self._add(4 * _count(func.__name__, given) + TENSOR_OVERHEAD)
         return func(*args, **(kwargs or {}))
 
-    def _check(self) -> None:
+    def _add(self, size: float) -> None:
+        self.needed += self.copies * size
+        self.tensors += 1
         if self.most is None:
             require(self.what, self.needed, self.cure)
         elif self.needed > self.most:
@@ -145,14 +145,16 @@ class Bounded(TorchFunctionMode):
 
 def _count(name: str, args: Any) -> float:
     """Count the numbers of the tensor that a function makes of these arguments, at least."""
-    numbers = [float(part) for part in args if isinstance(part, int | float)]
+    numbers: list[float] = []
+    for part in args:
+        if isinstance(part, tuple | list):  # a shape; the others count along each axis, or fill it
+            return math.prod(part, start=1.0)
+        if isinstance(part, int | float):
+            numbers.append(float(part))
     if name == "arange" and numbers:
         start, end, step = (0, numbers[0], 1) if len(numbers) == 1 else (*numbers, 1)[:3]
         return abs(end - start) / abs(step)
-    if name in ("linspace", "logspace"):
-        return max(numbers, default=0)
-    sizes = next((part for part in args if isinstance(part, tuple | list)), None)
-    return math.prod(float(size) for size in (numbers if sizes is None else sizes))
+    return max(numbers, default=0) if name in ("linspace", "logspace") else math.prod(numbers)
 
 
 def _spell(number: float) -> str:

@@ -1,16 +1,21 @@
 """Evaluation: how sound a model's counterfactuals are, and how near the truth (lecture 1.9)."""
 
-from rung3.data.cache import Cache, user_cache
-from rung3.evaluation.assessment import evaluate
-from rung3.evaluation.baselines.ceiling import Ceiling, fit_ceiling
-from rung3.evaluation.measures.axioms import composition, reversibility
-from rung3.evaluation.protocol import Protocol
-from rung3.evaluation.report.comparison import Comparison, compare
-from rung3.evaluation.report.effect_page import EffectReport, effect_report
-from rung3.evaluation.report.report import Report
-from rung3.evaluation.report.tradeoff import tradeoff
-from rung3.evaluation.widening import widen
-from rung3.training.oracles.oracles import Oracle, Oracles, fit_oracles
+from typing import TYPE_CHECKING
+
+from rung3 import lazily
+
+if TYPE_CHECKING:
+    from rung3.data.cache import Cache, user_cache
+    from rung3.evaluation.assessment import evaluate
+    from rung3.evaluation.baselines.ceiling import Ceiling, fit_ceiling
+    from rung3.evaluation.measures.axioms import composition, reversibility
+    from rung3.evaluation.protocol import Protocol
+    from rung3.evaluation.report.comparison import Comparison, compare
+    from rung3.evaluation.report.effect_page import EffectReport, effect_report
+    from rung3.evaluation.report.report import Report
+    from rung3.evaluation.report.tradeoff import tradeoff
+    from rung3.evaluation.widening import widen
+    from rung3.training.oracles.oracles import Oracle, Oracles, fit_oracles
 
 __all__ = [
     "Cache",
@@ -32,3 +37,5 @@ __all__ = [
     "user_cache",
     "widen",
 ]
+
+__getattr__ = lazily(__spec__)

@@ -1,7 +1,14 @@
 """Structural causal models: the verbs of the three rungs, and what carries them out."""
 
-from rung3.data.rows import Values
-from rung3.scm.generation import generate, generated
-from rung3.scm.scm import SCM, load
+from typing import TYPE_CHECKING
+
+from rung3 import lazily
+
+if TYPE_CHECKING:
+    from rung3.data.rows import Values
+    from rung3.scm.generation import generate, generated
+    from rung3.scm.scm import SCM, load
 
 __all__ = ["SCM", "Values", "generate", "generated", "load"]
+
+__getattr__ = lazily(__spec__)

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -49,10 +49,12 @@ from rung3.scm import propagation, provenance
 from rung3.scm.langevin import langevin
 from rung3.scm.model import Model
 from rung3.scm.nearest import Nearest, nearest, sparsest
-from rung3.scm.normal_scores import NormalScore
 from rung3.scm.parts import in_parts
 from rung3.scm.propagation import Changes
 from rung3.scm.query_options import as_queried
+
+if TYPE_CHECKING:
+    from rung3.scm.normal_scores import NormalScore
 
 __all__ = ["Backtracking", "folded", "plan", "repeated"]
 
@@ -428,6 +430,8 @@ def _scores(mechanism: Mechanism, noise: Noise) -> dict[str, NormalScore | None]
     Raises:
         ValueError: If the prior of the noise is not known.
     """
+    from rung3.scm.normal_scores import NormalScore  # SciPy's distributions take time to import
+
     name = mechanism.name
     if isinstance(noise, Tensor):
         prior = mechanism.noise_prior()

@@ -284,9 +284,10 @@ class _Loader(yaml.SafeLoader):
         parts = [] if isinstance(node, yaml.ScalarNode) else node.value
         if isinstance(node, yaml.MappingNode):
             parts = [part for pair in parts for part in pair]
-        below = [self.sizes[id(part)] for part in parts]
-        levels = 1 + max((levels for levels, _ in below), default=0)
-        values = 1 + sum(values for _, values in below)
+        levels, values = 1, 1
+        for part in parts:
+            depth, count = self.sizes[id(part)]
+            levels, values = max(levels, 1 + depth), values + count
         if levels > DEEPEST or values > MOST:
             _refuse(f"more than {DEEPEST} levels, or than {MOST:,} values, with its aliases", mark)
         self.sizes[id(node)] = levels, values

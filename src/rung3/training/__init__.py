@@ -1,9 +1,16 @@
 """Fit mechanisms to rows, choose their families, and diagnose the fit."""
 
-from rung3.training.automatic import fit
-from rung3.training.fitting import calibrate
-from rung3.training.incomplete import fit_incomplete
-from rung3.training.options import History, Options
-from rung3.training.rectification import rectify
+from typing import TYPE_CHECKING
+
+from rung3 import lazily
+
+if TYPE_CHECKING:
+    from rung3.training.automatic import fit
+    from rung3.training.fitting import calibrate
+    from rung3.training.incomplete import fit_incomplete
+    from rung3.training.options import History, Options
+    from rung3.training.rectification import rectify
 
 __all__ = ["History", "Options", "calibrate", "fit", "fit_incomplete", "rectify"]
+
+__getattr__ = lazily(__spec__)

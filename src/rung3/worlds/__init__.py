@@ -1,15 +1,20 @@
 """Worlds: SCMs whose truth is known, so that answers can be checked."""
 
-from rung3.worlds.confounded import hidden_cause
-from rung3.worlds.ellipse import ellipse
-from rung3.worlds.medical.brain import brain
-from rung3.worlds.medical.chest import chest
-from rung3.worlds.paradoxes import chocolate, collider, exam, hospital, kidney_stones
-from rung3.worlds.strokes.colour import colour
-from rung3.worlds.strokes.drawn import digits
-from rung3.worlds.strokes.morphomnist import morphomnist
-from rung3.worlds.tables import suite
-from rung3.worlds.textbook import lecture, scans, uniform
+from typing import TYPE_CHECKING
+
+from rung3 import lazily
+
+if TYPE_CHECKING:
+    from rung3.worlds.confounded import hidden_cause
+    from rung3.worlds.ellipse import ellipse
+    from rung3.worlds.medical.brain import brain
+    from rung3.worlds.medical.chest import chest
+    from rung3.worlds.paradoxes import chocolate, collider, exam, hospital, kidney_stones
+    from rung3.worlds.strokes.colour import colour
+    from rung3.worlds.strokes.drawn import digits
+    from rung3.worlds.strokes.morphomnist import morphomnist
+    from rung3.worlds.tables import suite
+    from rung3.worlds.textbook import lecture, scans, uniform
 
 __all__ = [
     "brain",
@@ -29,3 +34,5 @@ __all__ = [
     "suite",
     "uniform",
 ]
+
+__getattr__ = lazily(__spec__)
