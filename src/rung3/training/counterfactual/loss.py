@@ -220,7 +220,7 @@ class CounterfactualLoss(nn.Module):
         if not reach:
             return list(images)
         starts = torch.randint(2 * reach + 1, (len(sizes),)).tolist()
-        frame = (..., *(slice(a, a + size) for a, size in zip(starts, sizes, strict=True)))
+        frame: Any = (..., *(slice(a, a + size) for a, size in zip(starts, sizes, strict=True)))
         edges = [reach] * 2 * len(sizes)
         return [F.pad(image, edges, mode="replicate")[frame] for image in images]
 
