@@ -96,6 +96,41 @@ def test_nothing_is_clamped_inside_the_inversion() -> None:
     torch.testing.assert_close(noise["u"], u, rtol=5e-2, atol=5e-2)
 
 
+# Where abduction starts ---------------------------------------------------------------------------
+
+
+class Flat(FlowMatching):
+    """The exact velocity of pixels `N(1, 0.001^2)`, in standardised values: a flat background."""
+
+    def velocity(self, z: Tensor, t: Any, context: Tensor) -> Tensor:
+        apart = (z - t) / (1e-6 * t**2 + (1 - t) ** 2)
+        return 1 + 1e-6 * t * apart - (1 - t) * apart
+
+
+@pytest.mark.parametrize(("jitter", "least", "most"), [(0.0, 0.0, 0.01), (0.05, 0.9, 1.1)])
+def test_flat_regions_have_noise_too_where_abduction_starts_before_the_value(
+    jitter: float, least: float, most: float
+) -> None:
+    """At the value itself nothing tells the noise of a pixel that is always the same."""
+    mechanism = Flat(network=TINY, steps=10, jitter=jitter).bind("x", IMAGE, {})
+    x = torch.ones(4, *IMAGE.shape)  # 1 in standardised values, too
+    noise = mechanism.abduct(x, {}, None, torch.Generator().manual_seed(0))
+    assert isinstance(noise, dict)
+    assert least <= noise["u"].std() <= most
+    assert torch.equal(mechanism.predict(noise, {}), x)
+
+
+def test_jitter_is_drawn_anew_for_each_particle_and_a_query_may_leave_it_out() -> None:
+    model = guidable()
+    answer = model.counterfactual(ROWS, {"a": 1.0}, jitter=0.1, particles=2, seed=0)["image"]
+    assert not torch.equal(answer[0], answer[1])
+    again = model.counterfactual(ROWS, {"a": 1.0}, jitter=0.1, particles=2, seed=0)["image"]
+    assert torch.equal(answer, again)
+    plain = model.counterfactual(ROWS, {"a": 1.0}, seed=0)["image"]
+    assert torch.equal(model.counterfactual(ROWS, {"a": 1.0}, jitter=0, seed=0)["image"], plain)
+    assert torch.allclose(model.counterfactual(ROWS, {}, jitter=0.1)["image"], ROWS["image"])
+
+
 # What is learned ----------------------------------------------------------------------------------
 
 
@@ -396,6 +431,8 @@ def test_training_in_bfloat16_with_averaged_weights_goes_on_from_a_checkpoint(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"jitter": 1.0}, "jitter=1.0 must be at least 0 and less than 1"),
+        ({"jitter": -0.1}, "jitter=-0.1 must be at least 0 and less than 1"),
         ({"coupling": "nearest"}, "coupling='nearest' must be 'independent' or 'optimal-tran"),
         ({"parent_weight": 3.0}, "parent_weight=3.0 is for coupling='optimal-transport'"),
         ({"coupling": "optimal-transport", "parent_weight": -1.0}, "must be above 0 and finite"),

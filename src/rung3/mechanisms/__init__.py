@@ -13,6 +13,7 @@ from rung3.mechanisms.discrete import GumbelMax, InverseCDF
 from rung3.mechanisms.equation import Equation
 from rung3.mechanisms.flow import Flow
 from rung3.mechanisms.flow_matching import FlowMatching
+from rung3.mechanisms.gan import GAN
 from rung3.mechanisms.hvae import HVAE
 from rung3.mechanisms.image_to_image import ImageToImage
 from rung3.mechanisms.lifetime import Lifetime
@@ -32,6 +33,7 @@ __all__ = [
     "Equation",
     "Flow",
     "FlowMatching",
+    "GAN",
     "GumbelMax",
     "HVAE",
     "ImageToImage",

@@ -139,6 +139,7 @@ class Mechanism(Precise, Trainable):
         atoms: Values that have a probability of their own, beside the density.
         closed_form: Whether `calibrate` fits it, so that training has only to polish.
         knows_censoring: Whether it can model a `CensoredTime`.
+        has_density: Whether it has a log-probability, or a bound; if not, `log_prob` refuses.
         renamed: Former names of arguments, which saved models still use, with today's names.
         is_guided: Whether its answers weigh parents that changed by themselves, as its `guidance`
             says (`rung3.mechanisms.guidance`).
@@ -160,6 +161,7 @@ class Mechanism(Precise, Trainable):
     betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
     flexibility: ClassVar[int] = 0
     knows_censoring: ClassVar[bool] = False
+    has_density: ClassVar[bool] = True
     renamed: ClassVar[Mapping[str, str]] = {}
     query_options: ClassVar[tuple[str, ...]] = ()
 

@@ -99,6 +99,8 @@ class Diffusion(Path):
         beta: Weight of the code's divergence from its prior in the loss.
         abducted: What is abducted where there is a code: `"both"`, the code alone (`"latent"`), or
             the `"state"` alone; a query may say another, `abducted=`.
+        jitter: Of images, with Heun's method: time before the value at which abduction starts, at a
+            state with so much noise; 0 for the value itself. A query may take another, `jitter=`.
 
     Raises:
         ValueError: If an argument is out of range; on `build`, if the variable is discrete or lies

@@ -82,6 +82,8 @@ class FlowMatching(Path):
         beta: Weight of the code's divergence from its prior in the loss.
         abducted: What is abducted where there is a code: `"both"`, the code alone (`"latent"`), or
             the `"state"` alone; a query may say another, `abducted=`.
+        jitter: Of images, with Heun's method: time before the value at which abduction starts, at a
+            state with so much noise; 0 for the value itself. A query may take another, `jitter=`.
 
     Raises:
         ValueError: If an argument is out of range; on `build`, if the variable is discrete or lies
@@ -114,6 +116,7 @@ class FlowMatching(Path):
         latent: int = 0,
         beta: float = 0.1,
         abducted: Abducted = "both",
+        jitter: float = 0.0,
     ) -> None:
         super().__init__(
             steps,
@@ -127,6 +130,7 @@ class FlowMatching(Path):
             latent,
             beta,
             abducted,
+            jitter,
         )
         self.coupling = coupling
         self.parent_weight = parent_weight

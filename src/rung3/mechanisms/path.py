@@ -11,7 +11,8 @@ with a rising from 0 to 1, s falling from 1 to 0, and a', s' their derivatives. 
 equation from 1 to 0 under the parents of the row, and prediction from 0 to 1 under others, on
 equal steps. What the steps miss, r, is kept as further noise (`rung3.mechanisms.inversion`), so
 that nothing changes where no parent does; `temperature=0` leaves it out. Nothing is clamped on the
-way: only the prediction is moved into the support.
+way: only the prediction is moved into the support. The way back from an image starts at time
+`1 - jitter`, at a draw of `z_t`, so that flat regions have noise too.
 
 In one dimension the map increases in u, so a counterfactual keeps the row's rank. In more
 dimensions the law fixes the map only up to turns of the noise that keep its law.
@@ -45,7 +46,7 @@ from rung3.data.spelling import suggest
 from rung3.data.variables import Continuous, Image
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, repeat_noise
 from rung3.mechanisms.guidance import Guidance, guided
-from rung3.mechanisms.inversion import INVERSIONS, Solver
+from rung3.mechanisms.inversion import INVERSIONS, Solver, State
 from rung3.mechanisms.networks.field import Field
 from rung3.mechanisms.networks.unet import UNetOptions, unet_options
 from rung3.mechanisms.semantic import Semantic
@@ -94,6 +95,8 @@ class Path(Mechanism):
         beta: Weight of the code's divergence from its prior in the loss.
         abducted: What is abducted where there is a code: `"both"`, the code alone (`"latent"`), or
             the `"state"` alone; a query may say another, `abducted=`.
+        jitter: Of images, with Heun's method: time before the value at which abduction starts, at a
+            state with so much noise; 0 for the value itself. A query may take another, `jitter=`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -111,6 +114,7 @@ class Path(Mechanism):
         "guidance",
         "draws",
         "abducted",
+        "jitter",
     )
     learning_rate: ClassVar[float] = 2e-3
     reach: ClassVar[float] = 1.0
@@ -131,6 +135,7 @@ class Path(Mechanism):
         latent: int = 0,
         beta: float = 0.1,
         abducted: Abducted = "both",
+        jitter: float = 0.0,
     ) -> None:
         super().__init__()
         self.steps = steps
@@ -144,6 +149,7 @@ class Path(Mechanism):
         self.latent = latent
         self.beta = beta
         self.abducted = abducted
+        self.jitter = jitter
         self._check()
         self.is_guided = not Guidance.of(guidance).plain
 
@@ -159,8 +165,9 @@ class Path(Mechanism):
             raise ValueError(f"steps={self.steps}: solver={self.solver!r} needs at least {least}")
         unet_options(self.network)
         Guidance.of(self.guidance)
-        if not 0 <= self.drop < 1:
-            raise ValueError(f"drop={self.drop} must be at least 0 and less than 1")
+        for option in ("drop", "jitter"):
+            if not 0 <= (share := getattr(self, option)) < 1:
+                raise ValueError(f"{option}={share} must be at least 0 and less than 1")
         if self.draws is not None and self.draws < 1:
             raise ValueError(f"draws={self.draws} must be at least 1")
         if len(self.hidden) != 2 or min(self.hidden) < 1:
@@ -382,10 +389,11 @@ class Path(Mechanism):
         """Return the noise at the start of the path, and what solving it again misses.
 
         A code is drawn from its posterior, and the noise is that of the path given the code; where
-        only the code is abducted, the noise is drawn from its prior.
+        only the code is abducted, the noise is drawn from its prior. Of images, draws differ too in
+        the little noise with which the way back starts.
         """
         x, _ = self.space(value, parents)
-        if not self.latent:
+        if not self.latent and not self._jitter:
             return repeat_noise(self._draw(x, parents, generator), particles)
         draws = [self._draw(x, parents, generator) for _ in range(particles or 1)]
         if particles is None:
@@ -400,8 +408,22 @@ class Path(Mechanism):
             residual = torch.zeros_like(u)
         else:
             velocity = self.plain_velocity(parents, len(x), code=code)
-            u, residual = INVERSIONS[self.solver].invert(velocity, x, self.steps)
+            start = self._start(x, generator)
+            u, residual = INVERSIONS[self.solver].invert(velocity, x, self.steps, start)
         return {"u": u, "residual": residual} | ({} if code is None else {"z": code})
+
+    @property
+    def _jitter(self) -> float:
+        """The time before the value at which the way back starts."""
+        return self.jitter if isinstance(self.variable, Image) and self.solver == "heun" else 0.0
+
+    def _start(self, x: Tensor, generator: Generator | None) -> State:
+        """Return where the way back from standardised values starts."""
+        if not self._jitter:
+            return State(x, 1.0)
+        a, s, _, _ = self.mix(1 - self._jitter)
+        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        return State(a * x + s * noise, 1 - self._jitter)
 
     def plain_velocity(
         self,

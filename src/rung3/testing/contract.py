@@ -112,7 +112,8 @@ def check_shapes(subject: Subject) -> str:
     m.variable.validate(m.name, subject.value.detach())
     _expect("mean", tuple(m.mean(subject.noise, subject.parents).shape), (n, *m.variable.shape))
     _expect("abduct", _shape_of(subject.abduct()), _shape_of(subject.noise))
-    _expect("log_prob", tuple(m.log_prob(subject.value, subject.parents).shape), (n,))
+    if m.has_density:
+        _expect("log_prob", tuple(m.log_prob(subject.value, subject.parents).shape), (n,))
     _expect("loss", tuple(m.loss(subject.value, subject.parents).shape), ())
     for name, part in noise_parts(subject.noise).items():
         _expect(f"sample_noise{name}", len(part), n)
