@@ -84,7 +84,7 @@ def test_a_good_model_learned_and_obeys():
 @pytest.mark.parametrize(
     ("change", "mark", "text", "command"),
     [
-        ({"steps": 60}, "no", "scan took 60 steps, and 1,000 are few", "epochs=300"),
+        ({"steps": 60}, "no", "scan took 60 steps, of 1,000 that it needs", "epochs=300"),
         ({"losses": FALLING}, "partly", "still falling when training ended", "epochs=18"),
         ({"losses": RISING}, "partly", "least after epoch 4 of 8", "patience=3"),
     ],

@@ -168,7 +168,51 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     ),
     "a tab": (
         {"text": lambda text: text.replace("  epochs", "\tepochs", 1)},
-        "\tepochs", "not YAML", "cannot start any token",
+        "\tepochs", "not YAML", "indent with blanks, not tabs",
+    ),
+    "semicolons between columns": (
+        {"table": lambda text: text.replace(",", ";")},
+        "data:", "semicolons separate its columns", "save it with commas",
+    ),
+    "a decimal comma in the table": (
+        {"table": lambda text: re.sub(r"(red|blue),(\d)\.(\d+)", r'\1,"\2,\3"', text)},
+        "radius_px:", "expected numbers", "; write 3.",
+    ),
+    "a decimal comma in a target": (
+        {"change": put(*ASKED, value={"radius_px": "3,5"})},
+        "interventions:", "'3,5' is not allowed", "write 3.5",
+    ),
+    "a unit in a target": (
+        {"change": put(*ASKED, value={"radius_px": "3 px"})},
+        "interventions:", "'3 px'", "write 3, without the unit",
+    ),
+    "a folder where a table is expected": (
+        {"change": put("data", "path", value="pictures")},
+        "data:", "pictures is a folder", "`rung3 init` makes one",
+    ),
+    "misspelt logger": (
+        {"change": put("training", "logger", value="tensorbord")},
+        "logger:", "got 'tensorbord'", "must be 'csv', 'tensorboard' or 'wandb'",
+    ),
+    "a missing colon": (
+        {"text": lambda text: text.replace("epochs:", "epochs", 1)},
+        "batch_size:", "not YAML", "a colon is missing in the line before",
+    ),
+    "bounds the wrong way round": (
+        {"change": put("variables", "radius_px", "upper", value=-1)},
+        "radius_px:", "lower=0", "must be less than upper=-1",
+    ),
+    "another arrow": (
+        {"change": put("graph", value="{colour radius_px} => file")},
+        "file:", "cannot read '=> file'", "arrows are ->, <- or <->",
+    ),
+    "an intervention on a column outside the graph": (
+        {"change": put(*ASKED, value={"note": "x"})},
+        "note: x", "unknown variable 'note'", "the variables are ['colour', 'radius_px', 'file']",
+    ),
+    "a target with an assignment": (
+        {"change": put(*ASKED, "radius_px", value="radius_px = 3")},
+        "radius_px: radius_px = 3", "not an arithmetic expression", "",
     ),
 }  # fmt: skip
 
@@ -191,6 +235,25 @@ def test_trainings_that_are_too_short_are_told_with_longer_ones_and_their_time(f
     assert "the predictors: 2 steps" in output
     long = put("training", value={"epochs": 700, "batch_size": 8})
     assert "file: 2" not in checked(flowers, long)
+
+
+def test_a_table_in_another_encoding_is_told(flowers):
+    labels = (flowers / "labels.txt").read_text().replace("free text", "größer")
+    study = flowers_study(flowers)
+    (flowers / "latin.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    (flowers / "rows.csv").write_bytes(labels.encode("latin-1"))
+    result = call("check", flowers / "latin.yaml")
+    assert result.exit_code == 2
+    assert "it is not UTF-8; save it as UTF-8" in " ".join(result.output.split())
+
+
+def test_values_that_no_training_row_has_are_told(flowers):
+    output = checked(flowers, table=lambda text: text.replace("blue", "red"))
+    assert "colour: it is red in every training row" in output
+    four = ["red", "blue", "green", "violet"]
+    change = put("variables", "colour", value={"kind": "Categorical", "labels": four})
+    assert "colour: no training row is green or violet" in checked(flowers, change)
+    assert "no training row is" not in checked(flowers)
 
 
 def test_an_intervention_from_which_nothing_follows_is_told(flowers):

@@ -28,7 +28,7 @@ def saved(name: str) -> list[dict[str, Any]]:
 
 
 def test_they_are_in_the_wheel_and_on_the_page() -> None:
-    assert len(NAMES) == 8
+    assert len(NAMES) == 9
     build = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]
     included = build["targets"]["wheel"]["force-include"]
     assert list(included) == [f"docs/notebooks/{name}.ipynb" for name in NAMES]

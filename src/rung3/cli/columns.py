@@ -16,9 +16,10 @@ def read_columns(path: Path) -> dict[str, Any]:
     """
     import pandas as pd
 
+    from rung3.data.readers.csv_text import read_csv
     from rung3.data.readers.table import with_dates
 
-    readers: dict[str, Any] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    readers: dict[str, Any] = {".csv": read_csv, ".parquet": pd.read_parquet}
     if not path.is_file() or path.suffix not in readers:
         raise ValueError(f"{path}: expected a table, .csv or .parquet")
     try:

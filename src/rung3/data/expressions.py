@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rung3.data.number_text import number_hint
 from rung3.data.rows import spell_unknown
 from rung3.data.spelling import did_you_mean
 from rung3.data.variables import Discrete, Variable
@@ -102,9 +103,9 @@ class Expression:
         try:
             self._tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
+            cure = "; a name that is no word goes in quotes, as in 2*'blood pressure' + u"
             raise ValueError(
-                f"equation {text!r}: not an arithmetic expression; a name that is no word goes in "
-                "quotes, as in 2*'blood pressure' + u"
+                f"equation {text!r}: not an arithmetic expression{number_hint(text) or cure}"
             ) from None
         if _depth(self._tree) > MAX_DEPTH:
             raise ValueError(f"equation {text!r}: nested more than {MAX_DEPTH} levels deep")
@@ -142,10 +143,12 @@ class Expression:
 
     def _refuse(self, node: ast.AST) -> None:
         part = ast.get_source_segment(self.text.strip(), node) or self.text
-        raise ValueError(
-            f"equation {self.text!r}: {part!r} is not allowed; use numbers, names, "
-            f"+ - * / ** and comparisons, and the functions {', '.join(FUNCTIONS)}"
+        allowed = (
+            "; use numbers, names, + - * / ** and comparisons, and the functions "
+            f"{', '.join(FUNCTIONS)}"
         )
+        cure = number_hint(self.text) or allowed
+        raise ValueError(f"equation {self.text!r}: {part!r} is not allowed{cure}")
 
     def __call__(self, variables: Mapping[str, Tensor] | None = None, /, **words: Tensor) -> Tensor:
         """Return the value under these arguments.

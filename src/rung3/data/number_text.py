@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-__all__ = ["ERROR_DIGITS", "VALUE_DIGITS", "alike", "number_text"]
+__all__ = ["ERROR_DIGITS", "VALUE_DIGITS", "alike", "number_hint", "number_text"]
 
 VALUE_DIGITS = 4
 """Significant digits of a variable's values: a year has all of its digits."""
@@ -16,6 +16,12 @@ ERROR_DIGITS = 3
 
 SMALLEST, LARGEST = 1e-4, 1e7
 """Sizes between which a number is written without an exponent."""
+
+COMMA = re.compile(r"\s*([+-]?\d+),(\d+)\s*")
+"""A number with a decimal comma."""
+
+WITH_UNIT = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*[^\W\d_][^\d+*/()-]*")
+"""A number with a unit behind it."""
 
 PLAIN = re.compile(r"[+-]?\d+(\.\d+)?")
 """A number without an exponent."""
@@ -42,6 +48,20 @@ def number_text(value: float, digits: int = VALUE_DIGITS, sign: bool = False) ->
     places = max(0, digits - 1 - math.floor(math.log10(size)))
     text = f"{value:{plus}.{places}f}"
     return text.rstrip("0").rstrip(".") if places else text
+
+
+def number_hint(text: str) -> str:
+    """Return how to write a number that is almost one, as the end of an error; else nothing.
+
+    Example:
+        >>> number_hint("3,5"), number_hint("3.5 px"), number_hint("about 3")
+        ('; write 3.5', '; write 3.5, without the unit', '')
+    """
+    if found := COMMA.fullmatch(text):
+        return f"; write {found[1]}.{found[2]}"
+    if found := WITH_UNIT.fullmatch(text):
+        return f"; write {found[1]}, without the unit"
+    return ""
 
 
 def alike(texts: Sequence[str]) -> list[str]:

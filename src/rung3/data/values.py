@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rung3.data.number_text import number_hint
+
 __all__ = [
     "NUMBERS",
     "array_of",
@@ -69,6 +71,7 @@ def to_tensor(name: str, value: Any) -> Tensor:
         if bad := no_numbers(name, value):
             raise ValueError(
                 f"{name}: expected numbers, got values of type {array.dtype}: {bad[:3]}"
+                f"{number_hint(str(bad[0]))}"
             )
         numbers = [_number(one) for one in objects(name, value)]
         array = np.array(numbers, dtype=np.float64).reshape(array.shape)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from rung3.data.expressions import interventions
-from rung3.data.validation import Count, Positive, Share, types
+from rung3.data.validation import Count, Positive, Share, expected, types
 from rung3.data.variables import Variable
 from rung3.evaluation.protocol import Protocol
 from rung3.study.parser import FilePath, Part, nearest
 from rung3.training.counterfactual.objective import CounterfactualObjective
-from rung3.training.loggers import LoggerName
+from rung3.training.loggers import LOGGERS, LoggerName
 from rung3.training.options import Options
 
 __all__ = ["Derived", "Evaluation", "FitOptions", "ProtocolOptions", "Training", "WholeNumber"]
@@ -127,7 +127,7 @@ class FitOptions(Derived, of=Options, without=WHOLE_RUN):
         objective: What images are trained by, if not by their likelihood.
     """
 
-    logger: bool | LoggerName | None = None
+    logger: Annotated[bool | LoggerName | None, expected(LOGGERS)] = None
     objective: Annotated[Objective | None, BeforeValidator(_by_name)] = None
 
 

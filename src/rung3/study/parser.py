@@ -28,6 +28,14 @@ __all__ = ["FilePath", "Part", "Source", "located", "nearest", "read", "unknown"
 
 T = TypeVar("T", bound=BaseModel)
 
+CURES = {
+    "mapping values are not allowed here": "; a colon is missing in the line before, or text with "
+    "': ' needs quotes",
+    "found character '\\t' that cannot start any token": "; indent with blanks, not tabs",
+    "could not find expected ':'": "; a colon is missing in the line before",
+}
+"""What to do about errors of YAML that are hard to understand."""
+
 LARGEST = 2**20
 """Bytes of a study file, at most."""
 
@@ -76,7 +84,10 @@ class Source:
         at = self._place(message.partition(";")[0], tuple(head[0].split(".")) if head else ())
         if not at:
             return message
-        known = head is not None and ".".join(map(str, at)).startswith(head[0])
+        key = ".".join(map(str, at))
+        if head is not None and head[0].startswith(f"{key}."):  # set on the command line
+            return self.error(tuple(head[0].split(".")), message[head.end() + 2 :])
+        known = head is not None and key.startswith(head[0])
         return self.error(at, message[head.end() + 2 :] if head and known else message)
 
     def _place(self, message: str, at: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -96,7 +107,10 @@ class Source:
         graph = str(self.values.get("graph", ""))
         if any(_mentions(graph, name) for name in re.findall(r"'([^']+)'", message)):
             return ("graph",)
-        return ("data",) if re.search(r"\.(csv|parquet)\b", message) else ()
+        data = self.values.get("data")
+        path = data.get("path") if isinstance(data, dict) else None
+        named = isinstance(path, str) and Path(path).name in message
+        return ("data",) if named or re.search(r"\.(csv|parquet)\b", message) else ()
 
     def _named(self, at: tuple[Any, ...], message: str) -> tuple[Any, ...]:
         """Return the first key below another that a message names; empty if it names none."""
@@ -251,7 +265,8 @@ def _load(text: str, name: str) -> tuple[Any, dict[tuple[Any, ...], int]]:
         return loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"{name}{line}: not YAML: {error.problem}") from None
+        cure = CURES.get(str(error.problem), "")
+        raise ValueError(f"{name}{line}: not YAML: {error.problem}{cure}") from None
     finally:
         loader.dispose()
 

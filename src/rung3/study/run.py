@@ -25,7 +25,7 @@ from rung3.study.study import Group, Study
 from rung3.training.automatic import fit
 from rung3.training.counterfactual.preparation import fit_committee
 from rung3.training.options import History
-from rung3.training.oracles.oracles import Oracles, fit_oracles
+from rung3.training.oracles.oracles import Oracles, fit_oracles, oracle_pairs
 from rung3.training.processes import is_first, meet
 from rung3.training.stopping import stoppable
 
@@ -196,7 +196,8 @@ class _Run:
         rows = self.study.halves(self.splits.train)[0][: options.rows]
         epochs: dict[str, Any] = {} if options.epochs is None else {"epochs": options.epochs}
         origin = f"{rows.n} of the training rows"
-        self.say(f"training the oracles on {origin}")
+        if oracle_pairs(model):
+            self.say(f"training the oracles on {origin}")
         oracles = fit_oracles(
             model,
             rows,

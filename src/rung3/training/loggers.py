@@ -6,9 +6,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["LoggerName", "check_logger", "logger_of"]
+__all__ = ["LOGGERS", "LoggerName", "check_logger", "logger_of"]
 
 LoggerName = Literal["csv", "tensorboard", "wandb"]
+
+LOGGERS = "'csv', 'tensorboard' or 'wandb', or true for Lightning's default"
+"""What a study file may name."""
 
 NEEDED = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}
 """Packages of which one must be installed, by logger."""

@@ -16,6 +16,7 @@ from rung3.data.gathering import FileReader
 from rung3.data.images import pictures
 from rung3.data.inside import File, Inside, is_shards, read_parquet, read_shards
 from rung3.data.precision import held
+from rung3.data.readers.csv_text import read_csv
 from rung3.data.readers.scans import ScanOptions, Scans, is_scan
 from rung3.data.remote import fetched
 from rung3.data.resizing import Fit
@@ -188,6 +189,11 @@ def _read(
 
     if is_shards(path):
         return read_shards(path, images)
+    if path.is_dir():
+        raise ValueError(
+            f"{path} is a folder without .tar or .parquet files; expected a table: `rung3 init` "
+            "makes one for a folder of images"
+        )
     if not path.is_file():
         raise ValueError(
             f"{path} is missing; expected a table, .csv or .parquet, or shards, a .tar or a folder "
@@ -208,12 +214,12 @@ def _read_csv(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:
     import pandas as pd
 
     # Of two rows the second may not be longer: pandas would take what is left for an index.
-    head = pd.read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False)
+    head = read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False)
     names = head.iloc[0].tolist()
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"its header names {twice[0]!r} twice; expected names that differ")
     labels = {k: set(getattr(variables.get(k), "labels", ())) for k in names}
-    frame = pd.read_csv(
+    frame = read_csv(
         path,
         dtype={name: str for name in names if labels[name]},
         na_values={name: list(GAPS) for name in names if not labels[name]},

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rung3.data.images import SUFFIXES
+from rung3.data.readers.csv_text import read_csv
 from rung3.data.readers.table import GAPS, is_dates
 from rung3.data.values import SINCE
 
@@ -120,13 +121,13 @@ def read_texts(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise ValueError(f"{path} is missing; expected a table (.csv, .parquet) or a folder")
     try:
+        if path.suffix not in (".csv", ".parquet"):
+            raise OSError("expected a table (.csv, .parquet) or a folder of images")
         if path.suffix == ".csv":
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-        elif path.suffix == ".parquet":
-            frame = pd.read_parquet(path)
+            frame = read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
         else:
-            raise ValueError(f"{path}: expected a table (.csv, .parquet) or a folder of images")
-    except (OSError, pd.errors.ParserError, UnicodeDecodeError) as error:
+            frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if frame.empty:
         raise ValueError(f"{path} has no rows; expected at least one")

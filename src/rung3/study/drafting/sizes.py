@@ -152,7 +152,10 @@ def size_picture(image: Image, n: int, minutes: float) -> Sizes:
 
 
 def _seconds(image: Image, batch: int, network: Network) -> float:
-    """Return the time of a step of training here, in seconds."""
+    """Return the time of a step of training here, in seconds, as if nothing else ran.
+
+    Waiting for other processes is left out: else a busy moment would decide the size of the model.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         mechanism = VAE(
@@ -167,9 +170,9 @@ def _seconds(image: Image, batch: int, network: Network) -> float:
         optimizer = torch.optim.AdamW(bound.parameters(), lr=1e-4)
         taken = []
         for _ in range(TIMED + 1):
-            start = time.perf_counter()
+            start = time.process_time()
             optimizer.zero_grad()
             bound.loss(value, {}).backward()
             optimizer.step()
-            taken.append(time.perf_counter() - start)
-    return median(taken[1:])
+            taken.append(time.process_time() - start)
+    return median(taken[1:]) / torch.get_num_threads()
