@@ -18,8 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-TASKS = ("duckdb", "moments", "linear", "effect", "logistic")
+import rung3
+import rung3.data
+from rung3 import Binary
+from rung3.mechanisms import AdditiveNoise, Flow, InverseCDF
+
+TASKS = ("duckdb", "moments", "linear", "effect", "logistic", "cells", "passes", "fit", "flow")
 NAMES = ["a", "b", "c", "d", "e", "f", "g", "t", "k", "y"]
+KINDS = {"t": Binary()}
 GROUP = 1_000_000
 MIB = 2**20
 
@@ -65,8 +71,25 @@ def run(task: str, path: Path) -> str:
         return f"t {streaming.linear(path, 'y', features).coefficients['t']:.4f}"
     if task == "effect":
         return f"{streaming.adjusted_effect(path, 't', 'y', covariates).value:.4f}"
+    if task in ("cells", "passes"):
+        given = ["k"] if task == "cells" else covariates
+        return str(rung3.effect(rung3.data.streamed(path), "t", "y", adjust=given, variables=KINDS))
+    if task in ("fit", "flow"):
+        return fit(path, task)
     regression = streaming.logistic(path, "t", covariates)
     return f"a {regression.coefficients['a']:.4f}, {regression.passes} passes"
+
+
+def fit(path: Path, task: str) -> str:
+    """Fit a model of five columns, its outcome by moments; or a flow of it, for a minute."""
+    outcome = AdditiveNoise(degree=1) if task == "fit" else Flow()
+    mechanisms = {"t": InverseCDF(hidden=()), "y": outcome}
+    model = rung3.SCM("a -> t; {a b k t} -> y", KINDS, mechanisms)
+    table = rung3.data.streamed(path)
+    history = rung3.fit(model, table, epochs=1, max_seconds=60, progress=False)
+    average = rung3.effects.average(model, {"t": 1}, "y", versus={"t": 0}, seed=0)
+    rates = f", {history.rows_per_second[0]:,.0f} rows/s" if history.rows_per_second else ""
+    return f"{average}{rates}"
 
 
 def measure(task: str, path: Path) -> None:
@@ -74,7 +97,8 @@ def measure(task: str, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.dataset
 
-    import rung3.effects.tables.streaming  # noqa: F401
+    import rung3.effects.tables.streaming
+    import rung3.training.loop  # noqa: F401
 
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)

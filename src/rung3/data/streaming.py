@@ -244,7 +244,8 @@ class Streamed:
             parts.append(batch.take(pa.array(drawn[first:last] - start)))
             start += batch.num_rows
         fields = [self.schema.field(name) for name in chosen]
-        return pa.Table.from_batches(parts, pa.schema(fields)).to_pandas()
+        drawn_rows: pd.DataFrame = pa.Table.from_batches(parts, pa.schema(fields)).to_pandas()
+        return drawn_rows
 
     def digest(self) -> str:
         """Return letters that change if the columns or the number of rows do, or the files.

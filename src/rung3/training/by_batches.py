@@ -73,7 +73,7 @@ def fit_by_batches(
     _refuse(model, settings, validation)
     sample = sample_of(model, table, settings.seed)
     infer(model, sample)
-    chosen = mechanisms_of(model, only)
+    chosen = _mechanisms(model, only)
     rows = checked(model, sample, chosen, (), "training")
     held = None if validation is None else checked(model, validation, chosen, (), "validation")
     remark(chosen, rows)
@@ -98,6 +98,11 @@ def fit_by_batches(
     model.fitted = {**model.fitted, **notes_of(chosen, counts, history, settings)}
     model.relearn = None  # rows drawn anew would have to be read anew
     return history
+
+
+def _mechanisms(model: SCM, only: Iterable[str] | None) -> dict[str, Mechanism]:
+    """Return the mechanisms to fit, by name; no hidden causes join any."""
+    return {name: model.mechanisms[name] for name in mechanisms_of(model, only)}
 
 
 def _has_weights(mechanism: Mechanism) -> bool:

@@ -198,6 +198,7 @@ def checked(
     also: Collection[str],
     which: str,
 ) -> Rows:
+    """Check that rows have what mechanisms need, and give them as `Rows`, named in errors."""
     rows = as_rows(values, model.variables, torch.device("cpu"))
     needed = dict.fromkeys([*(n for m in chosen.values() for n in (m.name, *m.parents)), *also])
     lacking = [name for name in needed if name not in rows]

@@ -100,8 +100,10 @@ def _complete(part: pa.Table) -> Any:
 def _cells(part: pa.Table, keys: list[str], outcome: str | None) -> pd.DataFrame:
     """Return the cells of some rows; of a number, with its moments."""
     if outcome is None:
-        grouped = part.group_by(keys, use_threads=False).aggregate([([], "count_all")])
-        return grouped.to_pandas().rename(columns={"count_all": COUNT})
+        cells: pd.DataFrame = (
+            part.group_by(keys, use_threads=False).aggregate([([], "count_all")]).to_pandas()
+        )
+        return cells.rename(columns={"count_all": COUNT})
     part = part.set_column(
         part.schema.get_field_index(outcome), outcome, pc.cast(part[outcome], "float64")
     )
