@@ -100,6 +100,20 @@ def test_an_open_outcome_is_reached_with_the_probability_that_is_asked() -> None
     assert strong.probability.low < strong.probability.high
 
 
+def test_the_probability_is_not_that_of_the_draws_that_chose() -> None:
+    # On those an action always has what was asked for; on others, less about half of the time.
+    model = SCM(
+        "x -> y", {"x": Ordinal(9), "y": Binary()},
+        {"x": GumbelMax(table=[1 / 9] * 9),
+         "y": GumbelMax(table=[[1 - p / 10, p / 10] for p in range(1, 10)])},
+    )  # fmt: skip
+    row, reached = {"x": 0, "y": 0}, []
+    for seed in range(12):
+        action = recourse(model, row, "y", 1, ["x"], probability=0.5, particles=20, seed=seed)
+        reached.append(float(action.probability.effect))
+    assert min(reached) < 0.5
+
+
 def test_a_predictor_decides() -> None:
     model = SCM(x=Equation("u"), y=Equation("x + u"))
     row = {"x": -1.0, "y": -1.0}

@@ -257,6 +257,49 @@ def test_an_item_that_is_not_confirmed_is_the_row_itself(
     items = [found[k] for k in range(12)]
     assert all(item["factual"] for item in items)
     assert all(torch.equal(item["image"], rows["image"][k]) for k, item in enumerate(items))
+    assert [bool(item["weight"] > 0) for item in items] == found.assignment.factual.tolist()
+
+
+class OneRow(Confirmation):
+    """Accepts the images of one row alone."""
+
+    def __init__(self, image: torch.Tensor) -> None:
+        super().__init__(Oracles({}), {})
+        self.image = image
+
+    def accepts(self, rows: Rows) -> dict[str, torch.Tensor]:
+        return {"site": (rows["image"] == self.image).flatten(1).all(1)}
+
+
+def test_another_row_of_the_cell_takes_the_place_of_one_that_is_not_confirmed(
+    world: SCM, rows: Rows
+) -> None:
+    ill = (rows["disease"] == 1).nonzero()[:6, 0]
+    six = rows[ill]
+    there = Plan(change="site", joint=[{"disease": "ill", "site": "A", "share": 1.0}])
+    wanted = world.counterfactual(six[2], {"site": "A"})["image"]
+    found = CounterfactualDataset(world, six, there, confirmation=OneRow(wanted), seed=1)
+    asked = (~found.assignment.factual).nonzero()[:, 0].tolist()
+    assert len(asked) > 1
+    for k in asked:
+        item = found[k]
+        assert bool(item["weight"] > 0) == (not item["factual"])
+        assert torch.equal(item["image"], wanted) or item["factual"]
+    others = [k for k in asked if k != 2 and not found[k]["factual"]]
+    assert others
+    assert all(found[k]["source"] == 2 for k in others)
+
+
+def test_originals_that_are_not_asked_for_have_no_weight(world: SCM, rows: Rows) -> None:
+    # All rows are at site A, and only site B is asked for; without a counterfactual nothing is.
+    at_a = rows[rows["site"] == 0][:5]
+    cells = [{"disease": "healthy", "site": "B", "share": 1.0}]
+    plan = Plan(change="site", joint=cells, originals=True)
+    target = prepared(world, at_a, plan)
+    weights = target.weights(target.cell(torch.arange(at_a.n), at_a["site"]))
+    assert weights.tolist() == [0.0] * at_a.n
+    with pytest.raises(ValueError, match="was confirmed; evaluate the model"):
+        augment(world, at_a, plan, confirmation=OneRow(torch.ones(1, 8, 8)))
 
 
 @pytest.mark.parametrize(

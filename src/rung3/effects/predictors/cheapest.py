@@ -66,7 +66,8 @@ class Action:
         do: What is set, and to what; empty if the goal is reached as things are.
         was: The factual values of these variables.
         cost: The cost.
-        probability: Of the goal after it, over the particles.
+        probability: Of the goal after it, over particles drawn anew: not those that it was chosen
+            by, on which it is too high; so it may lie a little below what was asked for.
         rows: The counterfactual rows, one a particle.
         text: What is changed, in words.
     """
@@ -220,13 +221,18 @@ def cheapest(
         name: _Axis.of(model, name, factual, typical, cost.get(name), monotone.get(name))
         for name in actionable
     }
-    if search.shares({}, 1)[0] >= probability:
-        return search.action({}, {}), float(search.best)
     best: tuple[float, dict[str, Tensor]] | None = None
-    for size in range(1, min(at_most, len(axes)) + 1):
+    if search.shares({}, 1)[0] >= probability:
+        best = 0.0, {}
+    for size in range(1, min(at_most, len(axes)) + 1) if best is None else ():
         for names in itertools.combinations(axes, size):
             best = search.over({name: axes[name] for name in names}, best)
-    return (None if best is None else search.action(best[1], axes)), float(search.best)
+    most = float(search.best)
+    if best is None:
+        return None, most
+    # On the particles that chose it, an intervention looks better than it is.
+    search.draw(base_seed(seed, "probability"))
+    return search.action(best[1], axes), most
 
 
 @dataclass(frozen=True)
@@ -321,11 +327,15 @@ class _Search:
         below = model.graph.descendants(actionable)
         mechanisms = [model.mechanisms[name] for name in below]
         certain = all(one.abduction == "exact" for one in mechanisms)
-        self.noise = model.abduct(row, particles=1 if certain else particles, seed=seed)
-        self.particles = self.noise.particles or 1
+        self.particles = 1 if certain else particles
+        self.draw(seed)
         images = any(isinstance(kind, Image) for kind in model.variables.values())
         self.size = max(1, AT_ONCE // (64 if images else 1) // self.particles)
         self.best = 0.0
+
+    def draw(self, seed: int) -> None:
+        """Draw the particles of the row's noise."""
+        self.noise = self.model.abduct(self.row, particles=self.particles, seed=seed)
 
     def rows(self, do: Mapping[str, Tensor], n: int) -> Rows:
         """Return the rows of n interventions, K a piece."""

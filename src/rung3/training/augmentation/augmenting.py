@@ -150,12 +150,14 @@ class _Answers:
     def collected(self) -> Augmented:
         """Return what was accepted; warn of cells that are left without a row."""
         keep, chosen, target = self.accepted, self.assignment, self.target
-        if not keep.any():
-            raise ValueError(
-                f"none of {len(keep)} counterfactuals under do({target.plan.change}) was "
-                "confirmed; evaluate the model, and train it for longer"
-            )
         cells = target.cell(chosen.source[keep], chosen.value[keep])
+        weight = target.weights(cells)
+        if not weight.any():  # none is left, or originals alone that the joint does not ask for
+            raise ValueError(
+                f"none of {int((~chosen.factual).sum())} counterfactuals under "
+                f"do({target.plan.change}) was confirmed; evaluate the model, and train it for "
+                "longer"
+            )
         if empty := target.empty(cells):
             warnings.warn(
                 f"no row of {len(empty)} cells of the joint was confirmed, so the plan is not met "
@@ -169,7 +171,7 @@ class _Answers:
             change=target.plan.change,
             factual=chosen.factual[keep],
             seed=self.seed[keep],
-            weight=target.weights(cells),
+            weight=weight,
             asked=int((~chosen.factual).sum()),
             rejected={name: int((no & lost).sum()) for name, no in self.refused.items()},
         )

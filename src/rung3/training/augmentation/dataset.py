@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rung3.data.rows import Rows
-from rung3.data.seeding import Seed, base_seed
+from rung3.data.seeding import Seed, base_seed, stream
 from rung3.scm.scm import SCM
 from rung3.training.augmentation.augmenting import answered, prepared
 from rung3.training.augmentation.confirmation import Confirmation, fit_confirmation
@@ -25,8 +25,10 @@ class CounterfactualDataset(Dataset[dict[str, Tensor]]):
     """Rows under new values in each epoch, answered when they are asked for.
 
     Item i of an epoch is a function of the seed, the epoch and i alone. Values are assigned for a
-    whole epoch, so each has the joint that the plan asks for; a counterfactual that no attempt
-    confirms comes as the factual row, which `factual` tells.
+    whole epoch, so each has the joint that the plan asks for. Where no attempt confirms a
+    counterfactual, another row of the same cell is tried in its place; where none confirms that
+    either, the item is the factual row with weight 0, since it is not in the cell that it stands
+    for.
 
     Args:
         model: A fitted model, or a world.
@@ -81,21 +83,30 @@ class CounterfactualDataset(Dataset[dict[str, Tensor]]):
         source, value = self.assignment.source[at], self.assignment.value[at]
         factual = bool(self.assignment.factual[at])
         row = self.target.rows[source[None]]
+        weight = self.weight[at]
         if not factual:
-            answer = self._answer(row, value, at)
-            factual, row = answer is None, row if answer is None else answer
+            answer = self._answer(source, value, at)
+            if answer is None:
+                factual, weight = True, torch.zeros_like(weight)
+            else:
+                source, row = answer
         values = {name: column[0] for name, column in row.items()}
-        return values | {
-            "source": source,
-            "factual": torch.tensor(factual),
-            "weight": self.weight[at],
-        }
+        return values | {"source": source, "factual": torch.tensor(factual), "weight": weight}
 
-    def _answer(self, row: Rows, value: Tensor, at: int) -> Rows | None:
-        """Return the first answer that is confirmed."""
-        for attempt in range(self.target.plan.attempts):
-            seed = base_seed(self.base, f"epoch {self.epoch} item {at} attempt {attempt}")
-            answer = answered(self.model, self.target.plan, row, value[None], seed)
-            if all(bool(verdict) for verdict in self.confirmation.accepts(answer).values()):
-                return answer
+    def _answer(self, source: Tensor, value: Tensor, at: int) -> tuple[Tensor, Rows] | None:
+        """Return the first answer that is confirmed, of the row or of one in its place."""
+        base = base_seed(self.base, f"epoch {self.epoch} item {at}")
+        for row in (source, self._substitute(source, base)):
+            for attempt in range(self.target.plan.attempts):
+                seed = base_seed(base, f"row {int(row)} attempt {attempt}")
+                answer = answered(
+                    self.model, self.target.plan, self.target.rows[row[None]], value[None], seed
+                )
+                if all(bool(verdict) for verdict in self.confirmation.accepts(answer).values()):
+                    return row, answer
         return None
+
+    def _substitute(self, source: Tensor, seed: int) -> Tensor:
+        """Draw a row of the same cell."""
+        rows = self.target.alike(source)
+        return rows[torch.randint(len(rows), (), generator=stream(seed, "substitute"))]
