@@ -155,6 +155,19 @@ def measure(step: str, folder: Path) -> None:
 
 def row(folder: Path, n: int) -> None:
     """Time one row of a run of many."""
+    from rung3.study.folder import RunFolder
+
+    if not RunFolder(folder / "run").data_path.is_file():
+        make_run(folder, n)
+    RunFolder(folder / "run").study()  # imports
+    for at in (0, n // 40, n // 20 - 1):
+        start, cpu = time.perf_counter(), time.process_time()
+        RunFolder(folder / "run").test(at)
+        print(f"row {at}: {time.perf_counter() - start:.2f} s, {time.process_time() - cpu:.2f} CPU")
+
+
+def make_run(folder: Path, n: int) -> None:
+    """Write a run of so many rows, prepared on disk, with images of noise."""
     import torch
 
     from rung3 import Image
@@ -177,27 +190,19 @@ def row(folder: Path, n: int) -> None:
             pass
 
     images = torch.randint(0, 256, (512, 1, 32, 32)) / 255
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [f"{k / n},{k % 7}.5,{k}" for k in range(n)]
+    (folder / "rows.csv").write_text("\n".join(["size,light,scan", *lines]))
     image = {"kind": "Image", "channels": 1, "height": 32, "width": 32}
+    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY | {"variables": {"scan": image}}))
+    study = Study.load(folder / "study.yaml")
+    (listing,) = study.data.listings(study.declared())  # type: ignore[union-attr]
+    unread = unread_table(folder / "rows.csv", variables=listing.kinds)
+    made = {"scan": (Made("scan", Image(1, 32, 32)), unread.images["scan"][1])}
+    listing.write(Unread(unread.names, unread.values, made, n), {"subjects": None})
     run = RunFolder(folder / "run")
-    if not run.data_path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = [f"{k / n},{k % 7}.5,{k}" for k in range(n)]
-        (folder / "rows.csv").write_text("\n".join(["size,light,scan", *lines]))
-        values = STUDY | {"variables": {"scan": image}}
-        (folder / "study.yaml").write_text(yaml.safe_dump(values))
-        study = Study.load(folder / "study.yaml")
-        (listing,) = study.data.listings(study.declared())  # type: ignore[union-attr]
-        unread = unread_table(folder / "rows.csv", variables=listing.kinds)
-        reader = Made("scan", Image(1, 32, 32))
-        made = {"scan": (reader, unread.images["scan"][1])}
-        listing.write(Unread(unread.names, unread.values, made, n), {"subjects": None})
-        run.claim(study)
-        run.remember(study.splits())
-    RunFolder(folder / "run").study()  # imports
-    for at in (0, n // 40, n // 20 - 1):
-        start, cpu = time.perf_counter(), time.process_time()
-        RunFolder(folder / "run").test(at)
-        print(f"row {at}: {time.perf_counter() - start:.2f} s, {time.process_time() - cpu:.2f} CPU")
+    run.claim(study)
+    run.remember(study.splits())
 
 
 def main() -> None:

@@ -6,10 +6,17 @@ import clinic
 import pytest
 import torch
 
+from rung3 import Image, Rows
 from rung3.data.seeding import stream
-from rung3.evaluation.tasks.classifier import jittered
-from rung3.evaluation.tasks.robustness import ARMS, MEASURES, compare_training, scores_of
-from rung3.training.augmentation import Plan
+from rung3.evaluation.tasks.classifier import fit_classifier, jittered
+from rung3.evaluation.tasks.robustness import (
+    ARMS,
+    MEASURES,
+    Robustness,
+    compare_training,
+    scores_of,
+)
+from rung3.training.augmentation import Augmented, Plan
 from rung3.training.augmentation import confirmation as confirming
 
 APART = Plan(change="site", independent_of="disease")
@@ -38,6 +45,49 @@ def test_ordinary_augmentation_keeps_range_and_mean_and_is_seeded() -> None:
     assert changed.max() <= 1
     assert 0.05 < (changed - images).abs().mean() < 0.35
     assert abs(float(changed.mean() - images.mean())) < 0.05
+
+
+def test_a_classifier_learns_the_rows_that_have_weight() -> None:
+    light = torch.rand(200, generator=torch.Generator().manual_seed(0))
+    images = light.view(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
+    labels = (light > 0.5).long()
+    misled = torch.cat([labels, 1 - labels])
+    weights = torch.tensor([2.0] * 200 + [0.0] * 200)
+    network = fit_classifier(
+        Image(1, 8, 8), 2, images.repeat(2, 1, 1, 1), misled,
+        weights=weights, transform=lambda seen, generator: seen, steps=60,
+    )  # fmt: skip
+    assert (network(images).argmax(1) == labels).double().mean() > 0.95
+
+
+def synthetic() -> Robustness:
+    """Arm k has k / 10 as its mean, two seeds 0.02 apart, in two environments."""
+    scores = {
+        arm: {
+            place: {m: torch.tensor([k / 10 - 0.01, k / 10 + 0.01]) for m in MEASURES}
+            for place in ("source", "unconfounded")
+        }
+        for k, arm in enumerate(ARMS)
+    }
+    one = torch.zeros(1, dtype=torch.long)
+    made = Augmented(Rows({"site": one}), one, "site", one == 0, one - 1, one.double(), 0, {})
+    return Robustness("disease", "site", scores, made, torch.rand(3, 2, 1, 8, 8))
+
+
+def test_arms_are_told_in_numbers_text_and_a_picture() -> None:
+    found = synthetic()
+    assert found.environments == ["source", "unconfounded"]
+    # t of 1 degree of freedom is 12.706, and the standard error of two values 0.02 apart is 0.01.
+    assert found.interval(ARMS[3], "source", "gap") == pytest.approx(
+        (0.3, 0.3 - 0.12706, 0.3 + 0.12706), abs=1e-4
+    )
+    assert found.difference(ARMS[3], ARMS[1], "source", "gap") == pytest.approx((0.2, 0.2, 0.2))
+    assert found.closed() == pytest.approx(3 / 4)
+    records = found.records()
+    assert len(records) == len(ARMS) * 2 * len(MEASURES)
+    assert records[-1]["mean"] == pytest.approx(0.4)
+    assert "0.300 [0.173, 0.427]" in str(found)
+    assert len(found.figure().axes) == 3 * 2 + 2
 
 
 @pytest.mark.slow

@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "Held",
+    "Interventions",
     "Out",
     "Particles",
+    "Row",
     "RunPath",
     "RunPaths",
     "Seed",
@@ -47,6 +50,17 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set a value, such as training.epochs=2."),
 ]
+
+Interventions = Annotated[
+    list[str],
+    typer.Option("--do", metavar="NAME=VALUE", help="thickness=4, or thickness=thickness+2."),
+]
+
+Held = Annotated[
+    list[str] | None, typer.Option("--hold", help="A variable kept at its factual value.")
+]
+
+Row = Annotated[int, typer.Option(help="Which test row, from 0.")]
 
 Seed = Annotated[int, typer.Option(help="Seed of the draws.")]
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from rung3.cli.arguments import Particles, RunPath, Seed
+from rung3.cli.arguments import Held, Interventions, Particles, RunPath, Seed
 from rung3.cli.console import say, say_path
 
 __all__ = ["generate"]
@@ -25,10 +25,7 @@ class Form(StrEnum):
 def generate(
     folder: RunPath,
     out: Annotated[Path, typer.Option("--out", "--output", help="Folder to write to.")],
-    do: Annotated[
-        list[str],
-        typer.Option("--do", metavar="NAME=VALUE", help="thickness=4, or thickness=thickness+2."),
-    ],
+    do: Interventions,
     rows: Annotated[
         str,
         typer.Option(
@@ -36,9 +33,7 @@ def generate(
             help="Test rows; or a table, an image or a folder of images of your own.",
         ),
     ] = "all",
-    hold: Annotated[
-        list[str] | None, typer.Option(help="A variable kept at its factual value.")
-    ] = None,
+    hold: Held = None,
     particles: Particles = None,
     seed: Seed = 0,
     shard_rows: Annotated[int | None, typer.Option(min=1, help="Rows of a shard.")] = None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from rung3.cli.arguments import Out, RunPath, Seed
+from rung3.cli.arguments import Out, Row, RunPath, Seed
 from rung3.cli.console import save_picture, say, say_path
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ Outcome = Annotated[str | None, typer.Option(help="The variable that it predicts
 def explain(
     folder: RunPath,
     predictor: Named,
-    row: Annotated[int, typer.Option(help="Which test row, from 0.")] = 0,
+    row: Row = 0,
     do: Annotated[
         list[str] | None,
         typer.Option(

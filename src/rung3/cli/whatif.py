@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from rung3.cli.arguments import Particles, RunPath, Seed
+from rung3.cli.arguments import Held, Interventions, Particles, Row, RunPath, Seed
 from rung3.cli.console import print_table, save_pictures, say, say_path, warn
 
 if TYPE_CHECKING:
@@ -25,11 +25,8 @@ __all__ = ["WhatIf", "ask", "counterfactual"]
 
 def counterfactual(
     folder: RunPath,
-    do: Annotated[
-        list[str],
-        typer.Option("--do", metavar="NAME=VALUE", help="thickness=4, or thickness=thickness+2."),
-    ],
-    row: Annotated[int, typer.Option(help="Which test row, from 0.")] = 0,
+    do: Interventions,
+    row: Row = 0,
     rows: Annotated[
         str | None,
         typer.Option(
@@ -37,9 +34,7 @@ def counterfactual(
             help="Many test rows; or a table, an image or a folder of images of your own.",
         ),
     ] = None,
-    hold: Annotated[
-        list[str] | None, typer.Option(help="A variable kept at its factual value.")
-    ] = None,
+    hold: Held = None,
     particles: Particles = None,
     backtrack: Annotated[
         bool,

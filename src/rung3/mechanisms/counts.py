@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,8 @@ from torch import Generator, Tensor, nn
 
 from rung3.data.rows import Noise
 from rung3.data.variables import Continuous, Variable
-from rung3.mechanisms.base import NORMAL, Abduction, Mechanism, Parents, leading, one_tensor
-from rung3.mechanisms.maximum import maximise_likelihood
+from rung3.mechanisms.base import Mechanism, Parents, leading, one_tensor
+from rung3.mechanisms.double_normal import DoubleNormal
 from rung3.mechanisms.networks.encoding import MLP, ParentEncoder
 
 __all__ = ["Counts"]
@@ -51,7 +51,7 @@ EDGE = 1e-9
 """Share of a count's probability that is left free at each of its ends, for rounding."""
 
 
-class Counts(Mechanism):
+class Counts(DoubleNormal):
     """A count of events; noise `(n,)`, normal.
 
     Args:
@@ -69,10 +69,7 @@ class Counts(Mechanism):
         tensor([ 0.,  1., 12.])
     """
 
-    abduction: ClassVar[Abduction] = "posterior"
     assumption: str = "monotone in normal noise, not known from data"
-    learning_rate: ClassVar[float] = 1e-2
-    flexibility: ClassVar[int] = 1
 
     variable: Continuous
 
@@ -82,10 +79,10 @@ class Counts(Mechanism):
         zeros: bool = False,
         hidden: tuple[int, ...] = (),
     ) -> None:
-        super().__init__()
+        super().__init__(hidden)
         if family not in ("poisson", "negative binomial"):
             raise ValueError(f"family={family!r}: expected 'poisson' or 'negative binomial'")
-        self.family, self.zeros, self.hidden = family, zeros, tuple(hidden)
+        self.family, self.zeros = family, zeros
 
     @classmethod
     def candidates(
@@ -111,7 +108,6 @@ class Counts(Mechanism):
         self.network = MLP(self.encoder.width, 1 + self.zeros, self.hidden)
         for parameter in list(self.network.parameters())[-2:]:
             nn.init.zeros_(parameter)
-        self.closed_form = not self.hidden
         if self.family == "negative binomial":
             self.log_size = nn.Parameter(torch.ones(()))
 
@@ -123,13 +119,7 @@ class Counts(Mechanism):
             last[0] = value.double().mean().clamp_min(1 / len(value)).log()
             if self.zeros:
                 last[1] = -1.0
-        if self.closed_form and all(part.requires_grad for part in self.parameters()):
-            maximise_likelihood(self, value, parents)
-
-    def effective_parameters(self) -> float:
-        if self.hidden:
-            return math.nan
-        return float(sum(part.numel() for part in self.parameters()))
+        self.solve_line(value, parents)
 
     def mean_count(self, parents: Parents, n: int) -> Tensor:
         """Return the mean of the counts given the parents, `(n,)`, in double."""
@@ -165,16 +155,6 @@ class Counts(Mechanism):
             score = score + torch.log1p(-log_p.exp().clamp_max(1 - 1e-12))
             score = torch.where(k == 0, torch.logaddexp(log_p, score), score)
         return torch.where(whole, score, -torch.inf).to(value.dtype)
-
-    def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
-        device = self.observed.device
-        return torch.randn(n, generator=generator, device=device, dtype=torch.float64)
-
-    def noise_prior(self) -> str:
-        return NORMAL
-
-    def reverse(self, noise: Tensor) -> Tensor | None:
-        return -noise
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         u = one_tensor(noise, self.name)

@@ -25,8 +25,8 @@ from torch import Generator, Tensor, nn
 
 from rung3.data.rows import Noise
 from rung3.data.variables import CensoredTime, Variable
-from rung3.mechanisms.base import NORMAL, Abduction, Mechanism, Parents, leading, one_tensor
-from rung3.mechanisms.maximum import maximise_likelihood
+from rung3.mechanisms.base import Mechanism, Parents, leading, one_tensor
+from rung3.mechanisms.double_normal import DoubleNormal
 from rung3.mechanisms.networks.encoding import MLP, ParentEncoder
 
 __all__ = ["Lifetime"]
@@ -40,7 +40,7 @@ LEAST_SHARE = 1e-12
 """Least share of the survival that a draw may have left: doubles know no smaller ones apart."""
 
 
-class Lifetime(Mechanism):
+class Lifetime(DoubleNormal):
     """A time to an event; noise `(n,)`, normal.
 
     Args:
@@ -60,21 +60,18 @@ class Lifetime(Mechanism):
         (2.0, True)
     """
 
-    abduction: ClassVar[Abduction] = "posterior"
     assumption: str = "monotone in normal noise, follow-up ends by chance given the parents"
-    learning_rate: ClassVar[float] = 1e-2
-    flexibility: ClassVar[int] = 1
     knows_censoring: ClassVar[bool] = True
 
     variable: CensoredTime
 
     def __init__(self, family: Family = "weibull", hidden: tuple[int, ...] = ()) -> None:
-        super().__init__()
+        super().__init__(hidden)
         if family not in ("weibull", "log-logistic", "log-normal"):
             raise ValueError(
                 f"family={family!r}: expected 'weibull', 'log-logistic' or 'log-normal'"
             )
-        self.family, self.hidden = family, tuple(hidden)
+        self.family = family
 
     @classmethod
     def candidates(
@@ -95,7 +92,6 @@ class Lifetime(Mechanism):
         self.encoder = ParentEncoder(self.parents)
         self.network = MLP(self.encoder.width, 1, self.hidden)
         self.log_scale = nn.Parameter(torch.zeros(()))
-        self.closed_form = not self.hidden
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Start at the typical time; a line is fitted at once."""
@@ -104,13 +100,7 @@ class Lifetime(Mechanism):
         with torch.no_grad():
             list(self.network.parameters())[-1].fill_(logs.mean())
             self.log_scale.fill_(logs.std().clamp_min(1e-3).log() if len(logs) > 1 else 0.0)
-        if self.closed_form and all(part.requires_grad for part in self.parameters()):
-            maximise_likelihood(self, value, parents)
-
-    def effective_parameters(self) -> float:
-        if self.hidden:
-            return math.nan
-        return float(sum(part.numel() for part in self.parameters()))
+        self.solve_line(value, parents)
 
     def _standard(self, times: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
         """Return z of times, `(n,)`, in double, and `log s`."""
@@ -148,16 +138,6 @@ class Lifetime(Mechanism):
         later = torch.where(value < 0, self._log_survival(z), -torch.inf)
         score: Tensor = torch.where(value > 0, density, later).to(value.dtype)
         return score
-
-    def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
-        device = self.observed.device
-        return torch.randn(n, generator=generator, device=device, dtype=torch.float64)
-
-    def noise_prior(self) -> str:
-        return NORMAL
-
-    def reverse(self, noise: Tensor) -> Tensor | None:
-        return -noise
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         u = one_tensor(noise, self.name).double()

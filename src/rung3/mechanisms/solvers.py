@@ -4,11 +4,6 @@ Heun's method, two evaluations a step h from t to s = t + h, of second order:
 
     k = v(x, t),   x <- x + h/2 (k + v(x + h k, s)).
 
-The implicit midpoint rule gives the same x back when its steps are taken the other way round, as
-far as its iteration converges; one that does not converge raises an error:
-
-    y = x + h v((x + y) / 2, (t + s) / 2).
-
 O-BELM (arXiv 2410.07273), one evaluation a step, can be undone exactly. With h_i = t_i - t_(i-1)
 and r = h_(i+1) / h_i, every three neighbouring states lie on the line
 
@@ -28,16 +23,10 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-__all__ = ["Velocity", "belm_decode", "belm_encode", "belm_start", "heun", "midpoint", "time_grid"]
+__all__ = ["Velocity", "belm_decode", "belm_encode", "belm_start", "heun", "time_grid"]
 
 Velocity: TypeAlias = Callable[[Tensor, float], Tensor]
 """The velocity v of states `(n, ...)` at a time."""
-
-TOLERANCE = 1e-6
-"""Change of the implicit midpoint's iteration, relative to the state, at which it has converged."""
-
-MOST_ITERATIONS = 50
-"""Iterations of a step after which it counts as failed; steps that converge take 5 to 20."""
 
 
 def time_grid(steps: int, start: float = 0.0, end: float = 1.0) -> list[float]:
@@ -74,43 +63,6 @@ def heun(velocity: Velocity, x: Tensor, grid: Sequence[float]) -> Tensor:
     for t, s in pairwise(grid):
         k = velocity(x, t)
         x = x + (s - t) / 2 * (k + velocity(x + (s - t) * k, s))
-    return x
-
-
-def midpoint(velocity: Velocity, x: Tensor, grid: Sequence[float]) -> Tensor:
-    """Carry states along a grid by the implicit midpoint rule, whose reverse gives them back.
-
-    Args:
-        velocity: The velocity.
-        x: States at the first time, `(n, ...)`.
-        grid: Times, rising or falling, at least two.
-
-    Returns:
-        States at the last time, `(n, ...)`.
-
-    Raises:
-        ValueError: If the iteration of a step does not converge.
-
-    Example:
-        >>> import torch
-        >>> there = midpoint(lambda x, t: x, torch.ones(1), time_grid(4))
-        >>> midpoint(lambda x, t: x, there, time_grid(4, 1, 0))
-        tensor([1.0000])
-    """
-    for t, s in pairwise(grid):
-        y = x + (s - t) * velocity(x, t)
-        for _ in range(MOST_ITERATIONS):
-            before, y = y, x + (s - t) * velocity((x + y) / 2, (t + s) / 2)
-            change = float((y - before).abs().max() / (1 + y.abs().max()))
-            if change <= TOLERANCE:
-                break
-        else:
-            raise ValueError(
-                f"the implicit midpoint rule does not converge from t={t:g} to {s:g} (change "
-                f"{change:.1g} after {MOST_ITERATIONS} iterations); take more steps, or Heun's "
-                "method"
-            )
-        x = y
     return x
 
 

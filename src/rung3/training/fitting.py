@@ -75,14 +75,7 @@ def fit_mechanisms(
     rows, held = _rows(model, train, validation, chosen, also, settings)
     remark(chosen, rows)
     calibrate(model, chosen, rows, settings.seed)
-    for name, mechanism in chosen.items():
-        if name in model.fitted:
-            mechanism.requires_grad_(True)
-    learned = {
-        name: mechanism
-        for name, mechanism in chosen.items()
-        if any(parameter.requires_grad for parameter in mechanism.parameters())
-    }
+    learned = _trainable(chosen, model.fitted)
     history, losses = History(), {}
     if learned:
         if objective:
@@ -105,6 +98,17 @@ def fit_mechanisms(
     if any(isinstance(mechanism, District) for mechanism in learned.values()):
         warn_of_formulas(model, rows)
     return history
+
+
+def _trainable(chosen: Mapping[str, Trainable], fitted: Mapping[str, Any]) -> dict[str, Trainable]:
+    """Return what has parameters to learn; what was fitted before learns on."""
+    for name in chosen.keys() & fitted.keys():
+        chosen[name].requires_grad_(True)
+    return {
+        name: mechanism
+        for name, mechanism in chosen.items()
+        if any(parameter.requires_grad for parameter in mechanism.parameters())
+    }
 
 
 def train_on(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
 
-from rung3.data.gathering import FileReader, Note, Notes, gather
+from rung3.data.gathering import FileReader, Note, Notes
 from rung3.data.inside import File, Inside
 from rung3.data.readers.dicom import is_dicom, read_dicom
 from rung3.data.readers.nifti import is_nifti, read_nifti
@@ -15,7 +14,7 @@ from rung3.data.readers.picture_scan import is_picture, read_picture
 from rung3.data.readers.scan import Scan, ScanOptions
 from rung3.data.variables import Image
 
-__all__ = ["ScanOptions", "Scans", "is_scan", "open_scan", "read_scans", "write_scan"]
+__all__ = ["ScanOptions", "Scans", "is_scan", "open_scan", "write_scan"]
 
 
 def is_scan(path: Path) -> bool:
@@ -49,33 +48,6 @@ def open_scan(path: str | Path, options: ScanOptions | None = None) -> Scan:
         raise ValueError(f"{path} is missing") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def read_scans(
-    name: str,
-    files: Sequence[File | None],
-    image: Image,
-    options: ScanOptions | None = None,
-    *,
-    progress: bool = False,
-) -> Tensor:
-    """Read files of scans as values of a variable; warn of those that were resized.
-
-    Args:
-        name: The variable's name, for the errors.
-        files: The files; `None` where there is none.
-        image: The variable: a volume, or an image for radiographs and slices.
-        options: What to take from each.
-        progress: Whether to show a progress bar, where there are many.
-
-    Returns:
-        Values `(n, 1, ...)` in [0, 1], as `rung3.data.stored.Stored`; NaN where there is no file
-        and the variable may be missing.
-
-    Raises:
-        ValueError: If a file is missing or unreadable, or does not fit the variable.
-    """
-    return gather(Scans(name, image, options), files, progress=progress)
 
 
 class Scans(FileReader):

@@ -180,17 +180,7 @@ def intrinsic_causal_influence(
     kind = mechanisms[outcome].variable
     classes = kind.classes if isinstance(kind, Discrete) else 0
     if measure is None and not classes:
-        first, second = (_draws(model, names, draws, base, which) for which in (0, 1))
-        whole = predict(mechanisms, names, first)[outcome].double()
-        centre = whole.mean()
-
-        def covariance(team: frozenset[str]) -> Tensor:
-            if not team:
-                return torch.zeros_like(whole)
-            mixed = {name: (first if name in team else second)[name] for name in names}
-            other = predict(mechanisms, names, mixed)[outcome].double()
-            return (whole - centre) * (other - centre)
-
+        covariance = _covariance(model, names, outcome, draws, base)
         return averaged_shares(outcome, "variance", *shapley(players, covariance, base))
     pairs = [
         [_draws(model, names, n, base, 2 * block + k) for k, n in enumerate((CONDITIONS, WITHIN))]
@@ -209,6 +199,25 @@ def intrinsic_causal_influence(
 
     unit = "measure" if measure else "entropy in nats"
     return averaged_shares(outcome, unit, *shapley(players, value, base))
+
+
+def _covariance(
+    model: SCM, names: list[str], outcome: str, draws: int, base: int
+) -> Callable[[frozenset[str]], Tensor]:
+    """Return the products of outcomes that have a team's noise alone in common, `(draws,)`."""
+    mechanisms = model.mechanisms
+    first, second = (_draws(model, names, draws, base, which) for which in (0, 1))
+    whole = predict(mechanisms, names, first)[outcome].double()
+    centre = whole.mean()
+
+    def covariance(team: frozenset[str]) -> Tensor:
+        if not team:
+            return torch.zeros_like(whole)
+        mixed = {name: (first if name in team else second)[name] for name in names}
+        other = predict(mechanisms, names, mixed)[outcome].double()
+        return (whole - centre) * (other - centre)
+
+    return covariance
 
 
 @in_own_precision

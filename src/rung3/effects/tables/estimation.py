@@ -349,10 +349,6 @@ def _effect(
     rest = answer.contrast.then(lambda v: v[1:])
     names = [name for name in sample.groups if name]
     groups, notes = _groups(rest, question, form) if names else ([], ())
-    curve = None
-    if answer.curve is not None:
-        band = answer.curve.intervals(question.level, simultaneous=True, **options)
-        curve = Curve(answer.doses, tuple(band))
     way = question.way
     other = [name for name in way.used if name not in (sample.treatment, sample.outcome)]
     return Effect(
@@ -369,7 +365,7 @@ def _effect(
         ratio=ratio,
         odds_ratio=odds_ratio,
         groups=dict(zip(names, groups, strict=True)),
-        curve=curve,
+        curve=_curve(answer, question, form),
         least=answer.least,
         strength=answer.strength,
         level=question.level,
@@ -379,6 +375,13 @@ def _effect(
         notes=(*sample.notes, *answer.notes, *notes),
         horizon=sample.horizon,
     )
+
+
+def _curve(answer: Answer, question: _Question, form: str) -> Curve | None:
+    if answer.curve is None:
+        return None
+    band = answer.curve.intervals(question.level, simultaneous=True, form=form)
+    return Curve(answer.doses, tuple(band))
 
 
 def _groups(

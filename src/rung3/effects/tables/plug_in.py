@@ -11,11 +11,13 @@ the share `s = (y - min) / (max - min)`, and as one of the lowest to 1 - s, with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rung3.data.variables import Discrete
 from rung3.effects.tables.answer import Answer, of_means
@@ -51,20 +53,10 @@ def plug_in_effect(
             the rows lack a combination that the formula asks for.
     """
     others = [name for name in names if name != sample.outcome]
-    if numeric := [name for name in others if not isinstance(sample.kinds[name], Discrete)]:
-        raise ValueError(
-            f"{numeric[0]}: is {sample.kinds[numeric[0]]}; this effect is identified by a formula "
-            f"alone ({formula}), which is estimated on categories: cut it into levels, or fit an "
-            "SCM and ask rung3.effects.average"
-        )
+    codes = _coded(sample, others, formula)
     low, high = float(sample.y.min()), float(sample.y.max())
     high = high if high > low else low + 1
-    shape = [2, *(len(sample.rows[name].unique()) for name in others)]
-    if np.prod(shape) > MOST_CELLS:
-        raise ValueError(
-            f"{others}: {np.prod(shape):,} combinations, more than {MOST_CELLS:,}; join levels"
-        )
-    codes = [sample.rows[name].unique(return_inverse=True) for name in others]
+    shape = [2, *(len(levels) for levels, _ in codes)]
     cell = np.ravel_multi_index([code.numpy() for _, code in codes], shape[1:])
     share = ((sample.y - low) / (high - low)).numpy()
     size, w = int(np.prod(shape[1:])), (sample.weights / sample.n).numpy()
@@ -99,6 +91,23 @@ def plug_in_effect(
     )
     notes = (note,) if sample.total < FEW_ROWS * cells else ()
     return of_means(means.then(lambda v: low + scale * v), float("nan"), notes)
+
+
+def _coded(sample: Sample, names: Sequence[str], formula: Formula) -> list[tuple[Tensor, Tensor]]:
+    """Return the levels of each column, and the place of each row's value among them."""
+    if numeric := [name for name in names if not isinstance(sample.kinds[name], Discrete)]:
+        raise ValueError(
+            f"{numeric[0]}: is {sample.kinds[numeric[0]]}; this effect is identified by a formula "
+            f"alone ({formula}), which is estimated on categories: cut it into levels, or fit an "
+            "SCM and ask rung3.effects.average"
+        )
+    codes = [sample.rows[name].unique(return_inverse=True) for name in names]
+    combinations = 2 * math.prod(len(levels) for levels, _ in codes)
+    if combinations > MOST_CELLS:
+        raise ValueError(
+            f"{names}: {combinations:,} combinations, more than {MOST_CELLS:,}; join levels"
+        )
+    return codes
 
 
 class _Given:

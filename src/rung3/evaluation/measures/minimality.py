@@ -16,7 +16,7 @@ The published code departs from this in ways that are put right here:
    batch's variable, and then compares images across batches: a digit with a thickness. Here every
    image is compared in the variable that was set;
 2. its Gaussian divergence takes the mean in place of the log-deviation, in both distributions, and
-   its encoder gives a log-variance; see `gaussian_divergence`;
+   its encoder gives a log-variance;
 3. its reference images are the factuals, each among its own references at distance zero; here they
    are others, training images say, the same for every model;
 4. it bins numbers at the means of bins, by two functions that treat an edge differently; here bins
@@ -58,7 +58,6 @@ __all__ = [
     "REFERENCES",
     "LatentDivergence",
     "alike",
-    "gaussian_divergence",
     "latent_divergence",
 ]
 
@@ -98,7 +97,7 @@ def latent_divergence(
     Args:
         delta: Distance of each counterfactual from its factual, `(n,)`.
         distances: Distance of each factual from each reference, `(n, m)`, by the same measure:
-            `torch.cdist` of features, or `gaussian_divergence`.
+            `torch.cdist` of features, or `torch.distributions.kl_divergence` of posteriors.
         before: Whether the reference has the factual's value of what was set, `(n, m)`: `alike`.
         after: Whether it has the counterfactual's, `(n, m)`.
         weights: Of too far and of too near, with sum 1.
@@ -146,25 +145,6 @@ def alike(
         edges = torch.quantile(reference, inner)
         values, reference = torch.bucketize(values, edges), torch.bucketize(reference, edges)
     return values[:, None] == reference[None]
-
-
-def gaussian_divergence(
-    q: tuple[Tensor, Tensor], p: tuple[Tensor, Tensor]
-) -> Float[Tensor, "*rows"]:
-    """Return `KL(N(m_q, s_q^2) || N(m_p, s_p^2))` in nats, averaged over dimensions.
-
-    Args:
-        q: Mean and log-deviation, each `(..., d)`.
-        p: Mean and log-deviation, each `(..., d)`.
-
-    Example:
-        >>> zero = torch.zeros(1, 2)
-        >>> gaussian_divergence((zero + 2, zero), (zero, zero))
-        tensor([2.])
-    """
-    (mean_q, log_q), (mean_p, log_p) = q, p
-    squares = ((2 * log_q).exp() + (mean_q - mean_p).square()) / (2 * log_p).exp()
-    return (log_p - log_q + 0.5 * (squares - 1)).mean(-1)
 
 
 def _share(hits: Tensor, among: Tensor) -> Tensor:

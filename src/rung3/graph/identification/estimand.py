@@ -263,13 +263,7 @@ def evaluate(
     """
     given = joint if isinstance(joint, Mapping) else {OBSERVED: joint}
     tables = {regime: np.asarray(table, dtype=np.float64) for regime, table in given.items()}
-    source = {name: at for at, name in enumerate(names)}
-    mentioned = _mentioned(formula)
-    primed = sorted(name for name in mentioned if name not in source)
-    if unknown := [name for name in primed if name.rstrip("'") not in source]:
-        raise ValueError(f"the table lacks {unknown[0]!r}; its variables are {list(names)}.")
-    primed.sort(key=lambda name: (source[name.rstrip("'")], len(name)))
-    source |= {name: source[name.rstrip("'")] for name in primed}
+    source = _sources(formula, names)
     axis = {name: at for at, name in enumerate(source)}
 
     def margin(regime: Regime, of: Collection[str]) -> npt.NDArray[np.float64]:
@@ -305,6 +299,16 @@ def evaluate(
 
     wanted = symbols_of(formula, names)
     return value(formula).squeeze(tuple(axis[name] for name in axis if name not in wanted))
+
+
+def _sources(formula: Formula, names: Sequence[str]) -> dict[str, int]:
+    """Return the axis of the table that each name and each primed symbol is read from."""
+    source = {name: at for at, name in enumerate(names)}
+    primed = sorted(name for name in _mentioned(formula) if name not in source)
+    if unknown := [name for name in primed if name.rstrip("'") not in source]:
+        raise ValueError(f"the table lacks {unknown[0]!r}; its variables are {list(names)}.")
+    primed.sort(key=lambda name: (source[name.rstrip("'")], len(name)))
+    return source | {name: source[name.rstrip("'")] for name in primed}
 
 
 def _mentioned(formula: Formula) -> frozenset[str]:

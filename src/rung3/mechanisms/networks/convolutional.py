@@ -215,7 +215,7 @@ class ConvDecoder(nn.Module):
         return self.pyramid.leave(self.out(h.relu() * (1 + scale) + shift))
 
 
-def zero(layer: nn.Linear | nn.Conv2d | nn.Conv3d) -> None:
+def zero(layer: nn.Module) -> None:
     """Start a layer at zero."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

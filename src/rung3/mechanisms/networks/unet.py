@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from rung3.mechanisms.networks.convolutional import zero
+
 __all__ = ["PRESETS", "UNet", "UNetOptions", "unet_options"]
 
 GROUP = 16
@@ -174,7 +176,7 @@ class UNet(nn.Module):
         self.widen = nn.ModuleList(convolution(b, a, 1) for a, b in pairwise(widths))
         self.norm = _norm(widths[0])
         self.out = convolution(widths[0], (outputs or channels) * pixels, 3, padding=1)
-        _zero(self.out)
+        zero(self.out)
 
     def forward(self, image: Tensor, features: Tensor) -> Tensor:
         h = self.stem(_fast(to_patches(self._pad(image), self.patch)))
@@ -217,7 +219,7 @@ class _Block(nn.Module):
         self.second = _CONVOLUTIONS[axes](channels, channels, 3, padding=1)
         self.film = nn.Linear(features, 2 * channels)
         for layer in (self.film, self.second):
-            _zero(layer)
+            zero(layer)
 
     def forward(self, h: Tensor, features: Tensor) -> Tensor:
         film = self.film(features)
@@ -238,7 +240,7 @@ class _Attention(nn.Module):
         self.norm = _norm(channels)
         self.ask = nn.Linear(channels, 3 * channels)
         self.answer = nn.Linear(channels, channels)
-        _zero(self.answer)
+        zero(self.answer)
 
     def forward(self, h: Tensor) -> Tensor:
         tokens = self.norm(h).flatten(2).transpose(1, 2)
@@ -316,8 +318,3 @@ def _norm(channels: int) -> nn.GroupNorm:
 def _fast(h: Tensor) -> Tensor:
     """Return the layout in which convolutions of images run fastest on CPUs."""
     return h.contiguous(memory_format=torch.channels_last) if h.ndim == 4 else h
-
-
-def _zero(layer: nn.Module) -> None:
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
