@@ -90,15 +90,24 @@ def draw(
     """Draw skill over counterfactuals a second, one panel an intervention."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4 * len(labels), 3.4), layout="constrained")
-    for axes, label in zip(figure.subplots(1, len(labels), squeeze=False)[0], labels, strict=True):
-        for name, points in curves.items():
+    figure = Figure(figsize=(4 * len(labels), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(labels), squeeze=False, sharey=True)[0]
+    for axes, label in zip(panels, labels, strict=True):
+        for k, (name, points) in enumerate(curves.items()):
             rates, skills = [p[1] for p in points], [p[2][label] for p in points]
-            axes.plot(rates, skills, "o-", label=name)
+            (line,) = axes.plot(rates, skills, "o-", label=name)
+            # Curves lie close together: the numbers of one are above it, of the next below.
+            up = k % 2 == 1
+            where = {"va": "bottom" if up else "top", "ha": "left" if up else "right"}
             for (steps, rate, _), skill in zip(points, skills, strict=True):
-                axes.annotate(steps, (rate, skill), textcoords="offset points", xytext=(4, 4))
-        axes.set(xscale="log", xlabel="counterfactuals a second", ylabel="skill", title=label)
-    axes.legend()
+                axes.annotate(
+                    steps, (rate, skill), textcoords="offset points", color=line.get_color(),
+                    xytext=(5, 2) if up else (-6, -5), **where,
+                )  # fmt: skip
+        axes.set(xscale="log", xlabel="counterfactuals a second", title=label)
+        axes.margins(0.14, 0.1)
+    panels[0].set_ylabel("skill")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.savefig(path, dpi=110)
 
 

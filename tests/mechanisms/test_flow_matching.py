@@ -150,6 +150,21 @@ def test_before_training_it_is_the_normal_distribution_of_the_data() -> None:
     )
 
 
+def test_times_of_images_lie_between_more_often_and_reach_both_ends() -> None:
+    """Four of five times have a normal logit: of 20,000, the quarters are the mixture's."""
+    cpu = torch.device("cpu")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        image, number = (
+            FlowMatching(network=TINY, hidden=(8, 1)).bind("x", variable, {}).times(20_000, cpu)
+            for variable in (IMAGE, Continuous())
+        )
+    assert image.histc(4, 0, 1) / 20_000 == pytest.approx([0.159, 0.341, 0.341, 0.159], abs=0.01)
+    assert number.histc(4, 0, 1) / 20_000 == pytest.approx([0.25] * 4, abs=1e-3)
+    assert image.min() < 1e-3
+    assert image.max() > 1 - 1e-3
+
+
 def test_a_number_is_moved_and_stretched_by_its_parents() -> None:
     """`x = 3 a + e^(a / 2) u`: its counterfactual is the one of equal u, as rows tell."""
     generator = torch.Generator().manual_seed(0)

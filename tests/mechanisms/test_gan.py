@@ -64,9 +64,9 @@ def test_critic_and_generator_pull_in_opposite_directions() -> None:
     rows = bars(8)
     x, parents = rows["x"], {"d": rows["d"]}
     z = torch.randn(8, 3, generator=generator)
-    mechanism._adversarial(x, z, parents).backward()
-    observed = (x, mechanism._encode(x, parents))
-    generated = (mechanism._generate(z, parents), z)
+    mechanism.adversarial_loss(x, z, parents).backward()
+    observed = (x, mechanism.encode(x, parents))
+    generated = (mechanism.generate(z, parents), z)
     scores = [mechanism.critic(*pair, parents) for pair in (observed, generated)]
     wanted = torch.nn.functional.softplus(scores[0] - scores[1]).mean()
     for name in ("encoder", "generator"):

@@ -68,7 +68,7 @@ class GAN(Mechanism):
     abduction: ClassVar[Abduction] = "approximate"
     assumption: str = "a generator whose code an encoder guesses; its errors kept"
     observation_noise: ClassVar[tuple[str, ...]] = ("residual",)
-    learning_rate: ClassVar[float] = 1e-3
+    learning_rate: ClassVar[float] = 3e-3
     betas: ClassVar[tuple[float, float]] = (0.0, 0.99)
     has_density: ClassVar[bool] = False
 
@@ -120,20 +120,26 @@ class GAN(Mechanism):
     def loss(self, value: Tensor, parents: Parents) -> Tensor:
         """Return what training minimises, `()`; in eval mode, the mean error of reconstruction."""
         if not self.training:
-            z = self._encode(value, parents)
-            return (value - self._generate(z, parents)).abs().mean()
+            z = self.encode(value, parents)
+            return (value - self.generate(z, parents)).abs().mean()
         x = self._within_level(value)
         z = torch.randn((len(x), self.latent), device=x.device, dtype=x.dtype)
         tuned = bool(self.done > 1 - self.tuning)
-        return self._cycle(x, z, parents) if tuned else self._adversarial(x, z, parents)
+        return self.tuning_loss(x, z, parents) if tuned else self.adversarial_loss(x, z, parents)
 
     def after_step(self, seed: int, done: float) -> None:
         """Note how much of the training is done."""
         self.done.fill_(done)
 
-    def _adversarial(self, x: Tensor, z: Tensor, parents: Parents) -> Tensor:
-        """Return the critic's loss plus that of the encoder and the generator, `()`."""
-        observed, generated = (x, self._encode(x, parents)), (self._generate(z, parents), z)
+    def adversarial_loss(self, x: Tensor, z: Tensor, parents: Parents) -> Tensor:
+        """Return the critic's loss plus that of the encoder and the generator, `()`.
+
+        Args:
+            x: Images in [0, 1], `(n, C, H, W)`.
+            z: Codes drawn from their prior, `(n, latent)`.
+            parents: The parents' values, `(n, ...)`, in their own units.
+        """
+        observed, generated = (x, self.encode(x, parents)), (self.generate(z, parents), z)
         scores, steepness = [], x.new_zeros(())
         for pair in (observed, generated):
             image, code = (part.detach().requires_grad_() for part in pair)
@@ -143,10 +149,17 @@ class GAN(Mechanism):
         critic = F.softplus(scores[1] - scores[0]).mean() + self.penalty / 2 * steepness
         # The others see the critic as it is: its own parameters get no gradient from them.
         judged = [_frozen(self.critic, *pair, parents) for pair in (observed, generated)]
-        return critic + F.softplus(judged[0] - judged[1]).mean()
+        others: Tensor = F.softplus(judged[0] - judged[1]).mean()
+        return critic + others
 
-    def _cycle(self, x: Tensor, z: Tensor, parents: Parents) -> Tensor:
-        """Return the errors of the encoder on observed images and on generated ones, `()`."""
+    def tuning_loss(self, x: Tensor, z: Tensor, parents: Parents) -> Tensor:
+        """Return the errors of the encoder on observed images and on generated ones, `()`.
+
+        Args:
+            x: Images in [0, 1], `(n, C, H, W)`.
+            z: Codes drawn from their prior, `(n, latent)`.
+            parents: The parents' values, `(n, ...)`, in their own units.
+        """
         context = self.context(parents, len(x)).detach()
         again = _frozen(self.generator, self.encoder(2 * x - 1, context), context).sigmoid()
         with torch.no_grad():
@@ -159,11 +172,13 @@ class GAN(Mechanism):
         levels = self.variable.levels
         return value if levels is None else value + (torch.rand_like(value) - 0.5) / levels
 
-    def _encode(self, value: Tensor, parents: Parents) -> Tensor:
+    def encode(self, value: Tensor, parents: Parents) -> Tensor:
+        """Return the encoder's codes of images `(n, C, H, W)` in [0, 1], `(n, latent)`."""
         code: Tensor = self.encoder(2 * value - 1, self.context(parents, len(value)))
         return code.to(value.dtype)
 
-    def _generate(self, code: Tensor, parents: Parents) -> Tensor:
+    def generate(self, code: Tensor, parents: Parents) -> Tensor:
+        """Return the generator's images of codes `(n, latent)`, `(n, C, H, W)` in [0, 1]."""
         image: Tensor = self.generator(code, self.context(parents, len(code))).sigmoid()
         return image.to(code.dtype)
 
@@ -188,18 +203,18 @@ class GAN(Mechanism):
         generator: Generator | None = None,
     ) -> Noise:
         """Return the encoder's code, and what the generator makes of it misses."""
-        z = self._encode(value, parents)
-        return repeat_noise({"z": z, "residual": value - self._generate(z, parents)}, particles)
+        z = self.encode(value, parents)
+        return repeat_noise({"z": z, "residual": value - self.generate(z, parents)}, particles)
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         parts = self._parts(noise)
-        pixels = clamp(self._generate(parts["z"], parents) + parts["residual"])
+        pixels = clamp(self.generate(parts["z"], parents) + parts["residual"])
         levels = self.variable.levels
         return pixels if levels is None else round_through(pixels * levels) / levels
 
     def mean(self, noise: Noise, parents: Parents) -> Tensor:
         """Return what the generator makes of the code, `(n, C, H, W)`."""
-        return self._generate(self._parts(noise)["z"], parents)
+        return self.generate(self._parts(noise)["z"], parents)
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         """Refuse: it has no density.

@@ -253,6 +253,12 @@ class Path(Mechanism):
         """Return the noise in the order in which it goes with the values; here as it is."""
         return u
 
+    def times(self, n: int, device: torch.device) -> Tensor:
+        """Draw times of states, `(n,)`: uniform, in random order."""
+        # Evenly spread over the batch, times differ less between steps.
+        t = (torch.rand((), device=device) + torch.arange(n, device=device) / n) % 1
+        return t[torch.randperm(n, device=device)]
+
     def matching_loss(
         self, x: Tensor, u: Tensor, parents: Parents, code: Tensor | None = None
     ) -> Tensor:
@@ -265,9 +271,7 @@ class Path(Mechanism):
             code: The code of each, `(n, latent)`; none where there is none.
         """
         n = len(x)
-        # Evenly spread over the batch, times differ less between steps.
-        t = (torch.rand((), device=x.device) + torch.arange(n, device=x.device) / n) % 1
-        t = t[torch.randperm(n, device=x.device)]
+        t = self.times(n, x.device)
         a, s, da, ds = self.mix(t.reshape(n, *[1] * (x.ndim - 1)))
         drop = self.drop if self.training else 0.0
         context = self.field.conditioning.context(
