@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,27 @@ def test_adni_adds_the_months_of_the_visit(tmp_path: Path) -> None:
         ValueError, match=r"ADNIMERGE\.csv, column 'VISCODE', row 3: 'soon' is no v"
     ):
         LAYOUTS["adni"](root)
+
+
+def test_adni_cuts_each_scan_into_slices_that_are_rows(tmp_path: Path) -> None:
+    root = cohorts.adni(tmp_path, 2)
+    whole, cut = LAYOUTS["adni"](root), LAYOUTS["adni"](root, slices=[0.25, 0.5, 1])
+    assert cut.subjects == [name for name in whole.subjects for _ in range(3)]
+    assert column(cut, "slice") == ["0.25", "0.5", "1"] * 4
+    axial = ScanOptions(0, 900, plane="axial")
+    rows = cut.rows(cut.variables | {"image": Image(1, 14, 12)}, scans=axial)
+    assert rows["slice"].tolist() == [0, 1, 2] * 4
+    for k, at in enumerate((0.25, 0.5, 1)):
+        one = whole.rows({"image": Image(1, 14, 12)}, scans=replace(axial, at=at))
+        assert torch.equal(rows["image"][k::3], one["image"][:])
+    with pytest.raises(ValueError, match=r"\.nii, cut at 0\.25: say in which plane, such as scans"):
+        cut.rows({"image": Image(1, 14, 12)})
+
+
+@pytest.mark.parametrize("slices", [[0.5], [0.5, 0.5], [0.6, 0.5], [0.5, 1.5]])
+def test_slices_rise_from_the_feet_to_the_head(tmp_path: Path, slices: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"slices=\[.*expected two rising numbers or more, from"):
+        LAYOUTS["adni"](tmp_path, slices=slices)
 
 
 def test_oasis1(tmp_path: Path) -> None:

@@ -121,6 +121,9 @@ def test_a_subject_in_two_tables_is_refused(tmp_path: Path) -> None:
     assert tiny(tmp_path, **settings, validation=0.3).splits().test.n == 1
     cohorts.sheet(tmp_path / "test.csv", "id,age,scan\n7.0,70,scans/0.nii.gz\n8,70,scans/0.nii.gz")
     assert column(tmp_path / "test.csv", "id") == ["7", "8"]
+    cohorts.sheet(tmp_path / "test.csv", "id,age,scan\ns1 ,70,scans/0.nii.gz")
+    with pytest.raises(ValueError, match=message):  # a blank makes nobody another person
+        tiny(tmp_path, **settings, subject="id").splits()
     with pytest.raises(ValueError, match="no column 'person'"):
         tiny(tmp_path, **settings, subject="person").splits()
     cohorts.sheet(tmp_path / "test.csv", f"{lines[0]}\n,70,scans/0.nii.gz")

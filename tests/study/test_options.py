@@ -41,7 +41,8 @@ FIT: dict[str, Any] = {
 OBJECTIVE: dict[str, Any] = {
     "intervene": ["thickness"], "at_once": 1, "soft": True, "kept": 0.5, "share": 1, "weight": 2,
     "after": 0, "ramp": 10, "margin": 0.1, "rate": 0.2, "damping": 3,
-    "committee": 1, "jitter": 2, "predictors": "predictors.safetensors",
+    "committee": 1, "jitter": 2, "segment": {"thickness": ["mask", 1]},
+    "predictors": "predictors.safetensors",
 }  # fmt: skip
 
 PROTOCOL: dict[str, Any] = {

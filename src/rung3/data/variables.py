@@ -665,12 +665,19 @@ class Mask(Image):
         Raises:
             ValueError: If there is no such kind.
         """
+        region = (self.codes(value) == self.code(kind)).to(self.dtype)
+        return region.mean(tuple(range(-len(self.sizes), 0)))
+
+    def code(self, kind: int | str) -> int:
+        """Return the code of a kind, given by its label or code.
+
+        Raises:
+            ValueError: If there is no such kind.
+        """
         known: tuple[Any, ...] = self.labels or tuple(range(self.classes))
         if kind not in known and kind not in range(self.classes):
             raise ValueError(f"{kind!r}: no kind of this mask; expected one of {known}")
-        code = self.labels.index(kind) if isinstance(kind, str) else kind
-        region = (self.codes(value) == code).to(self.dtype)
-        return region.mean(tuple(range(-len(self.sizes), 0)))
+        return self.labels.index(kind) if isinstance(kind, str) else kind
 
 
 def levels_of(bits: int) -> int:

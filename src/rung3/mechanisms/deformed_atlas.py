@@ -55,7 +55,11 @@ HIDDEN = 64
 """Width of the hidden layer from the parents to the deformation."""
 
 CALIBRATION_ROWS = 300
-"""Rows from which the atlas starts: a step of its fit takes all of them at once."""
+"""Rows from which the atlas starts, at most: a step of its fit takes all of them at once."""
+
+CALIBRATION_PIXELS = 2_500_000
+"""Pixels or voxels of these rows, at most, which bounds the memory of that step: of each kind it
+holds a number for each of them."""
 
 RARE = 1e-3
 """Least share of a kind at a place that the atlas starts with."""
@@ -158,8 +162,9 @@ class DeformedAtlas(Mechanism):
         """Let atlas, levels and noise start from those of images that are not deformed yet."""
         self.look.calibrate(parents)
         self.context.calibrate({k: v for k, v in parents.items() if k not in self.appearance})
-        some = value[:CALIBRATION_ROWS].float()
-        looks = self._looks({k: v[:CALIBRATION_ROWS] for k, v in parents.items()}, len(some))
+        n = min(CALIBRATION_ROWS, 1 + CALIBRATION_PIXELS // value[0].numel())
+        some = value[:n].float()
+        looks = self._looks({k: v[:n] for k, v in parents.items()}, len(some))
         mixture = mixed(some.flatten(2), looks, self.kinds)
         with torch.no_grad():
             self.atlas.copy_((mixture.share.clamp_min(RARE).log() / GAIN).view_as(self.atlas))

@@ -16,7 +16,7 @@ from rung3 import data, worlds
 from rung3.data.cache import user_cache
 from rung3.data.readers.medical import LAYOUTS, Cohort, PreparedCohort
 from rung3.data.readers.mnist import Split
-from rung3.data.readers.scans import ScanOptions
+from rung3.data.readers.scans import ScanOptions, taken
 from rung3.data.readers.table import unread_table
 from rung3.data.rows import Rows, map_noise
 from rung3.data.seeding import stream
@@ -583,8 +583,8 @@ class MedicalData(Filed):
         cohort = self._files()
         test = self._parts(cohort, seed, 0)[2]
         check_row(at, len(test))
-        options = ScanOptions() if self.scans is None else self.scans.options()
-        return cohort.images[test[at]], options
+        options = None if self.scans is None else self.scans.options()
+        return taken(cohort.images[test[at]], options)
 
     def listings(self, variables: Variables) -> list[Listing]:
         column = {name: self.columns.get(name, name) for name in variables}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 from torch import Tensor
@@ -14,7 +16,47 @@ from rung3.data.readers.picture_scan import is_picture, read_picture
 from rung3.data.readers.scan import Scan, ScanOptions
 from rung3.data.variables import Image
 
-__all__ = ["ScanOptions", "Scans", "is_scan", "open_scan", "write_scan"]
+__all__ = [
+    "ScanOptions", "Scans", "Slice", "is_scan", "open_scan", "taken", "write_scan",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Slice(Inside):
+    """One slice of a scan, where several are rows of their own.
+
+    Attributes:
+        path: The scan.
+        at: Where it is cut, as `ScanOptions` has it; the plane is that of the options.
+    """
+
+    path: Path
+    at: float
+
+    def open(self) -> BytesIO:
+        return BytesIO(self.path.read_bytes())
+
+    def __str__(self) -> str:
+        return f"{self.path}, cut at {self.at:g}"
+
+
+def taken(file: Path | Slice, options: ScanOptions | None) -> tuple[Path, ScanOptions]:
+    """Return the scan that a row is of, and what is taken from it.
+
+    Raises:
+        ValueError: If it is a slice, and the options do not say in which plane.
+
+    Example:
+        >>> _, options = taken(Slice(Path("head.nii"), 0.6), ScanOptions(plane="axial"))
+        >>> options.plane, options.at
+        ('axial', 0.6)
+    """
+    options = options or ScanOptions()
+    if not isinstance(file, Slice):
+        return file, options
+    if options.plane is None:
+        raise ValueError(f"{file}: say in which plane, such as scans: {{plane: axial}}")
+    return file.path, replace(options, at=file.at)
 
 
 def is_scan(path: Path) -> bool:
@@ -67,10 +109,10 @@ class Scans(FileReader):
         self.options = options
 
     def read(self, file: File) -> tuple[Tensor, Note | None]:
-        if isinstance(file, Inside):
+        if isinstance(file, Inside) and not isinstance(file, Slice):
             raise ValueError(f"{self.name}: {file}: scans are read from files of their own")
         try:
-            value, change = open_scan(file, self.options).value(self.image)
+            value, change = open_scan(*taken(file, self.options)).value(self.image)
         except ValueError as error:
             place = "" if str(error).startswith(str(file)) else f"{file} "
             raise ValueError(f"{self.name}: {place}{error}") from None

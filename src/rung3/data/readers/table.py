@@ -180,7 +180,7 @@ def column(path: str | Path, name: str) -> list[str]:
         raise ValueError(f"{path}: column {name!r} is empty in row {row}; every row needs a value")
     if values.dtype.kind == "f" and (values % 1 == 0).all():
         values = values.astype("int64")  # 7.0 in one table is 7 in another
-    return values.astype(str).tolist()
+    return values.astype(str).str.strip().tolist()  # a blank makes nobody another person
 
 
 def _read(

@@ -39,7 +39,7 @@ from rung3.mechanisms.autoencoder import Autoencoder
 from rung3.mechanisms.base import Mechanism, Parents
 from rung3.training.batches import Batch
 from rung3.training.counterfactual.objective import CounterfactualObjective
-from rung3.training.oracles.oracles import Oracle
+from rung3.training.oracles.predictor import Predictor
 from rung3.training.processes import DrawnAsOne, summed
 
 __all__ = ["CounterfactualLoss", "Step", "propagate"]
@@ -78,7 +78,7 @@ class CounterfactualLoss(nn.Module):
         mechanism: Mechanism,
         chosen: Sequence[str],
         carriers: Sequence[Mechanism],
-        predictors: Sequence[Mapping[str, Oracle]],
+        predictors: Sequence[Mapping[str, Predictor]],
     ) -> None:
         super().__init__()
         self.options = options
@@ -208,7 +208,7 @@ class CounterfactualLoss(nn.Module):
             total = total + predictor.log_loss(image, sought).mean()
         return total
 
-    def member(self) -> Sequence[Oracle]:
+    def member(self) -> Sequence[Predictor]:
         """Return the predictors of one member of the committee, redrawn at every step."""
         chosen = int(torch.randint(self.members, ())) if self.members > 1 else 0
         predictors: Any = self.predictors

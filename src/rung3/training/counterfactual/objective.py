@@ -25,7 +25,7 @@ that harder than to draw what is meant.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,6 +50,7 @@ REFINING_RATE = 1e-4
 if TYPE_CHECKING:
     Names = Sequence[str]
     Committee = Oracles | Sequence[Oracles]
+    Regions = Mapping[str, Sequence[str]]
 else:
     Committee = Annotated[
         Oracles | Annotated[tuple[Oracles, ...], Field(min_length=1), Strict(False)],
@@ -57,6 +58,10 @@ else:
     ]
     Names = Annotated[
         tuple[str, ...], Field(min_length=1), Strict(False), expected("a list of names")
+    ]
+    Regions = Annotated[
+        dict[str, Annotated[tuple[str | int, ...], Field(min_length=2), Strict(False)]],
+        expected("a mask and its kinds by parent, such as {'volume': ['mask', 'ventricle']}"),
     ]
 
 
@@ -90,6 +95,10 @@ class CounterfactualObjective(Validated):
             one is drawn at every step: what pleases one alone does not pay.
         jitter: Pixels, at most, by which images are moved up or down and left or right before
             predictors see them, again at every step.
+        segment: Parents that are measured by the size of a region, each with the name of a mask
+            that the image causes and the labels of the kinds that make up the region, such as
+            `{"ventricle": ["mask", "ventricle"]}`: a segmentor that is trained then takes the place
+            of the parent's predictor; see `rung3.training.counterfactual.segmentor`.
         predictors: Oracles of the parents (`rung3.evaluation.fit_oracles`), not those that will
             judge the model, or a list of them, one for each member of the committee; if not given,
             the objective trains its own.
@@ -115,6 +124,7 @@ class CounterfactualObjective(Validated):
     damping: NonNegative = 100.0
     committee: Count = 1
     jitter: WholeNumber = 0
+    segment: Regions | None = None
     predictors: Committee | None = None
 
     def __post_init__(self) -> None:
@@ -151,8 +161,11 @@ class CounterfactualObjective(Validated):
         """Return the options that differ from their defaults, the predictors aside."""
         options = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "predictors"}
         defaults = {f.name: f.default for f in fields(self)}
-        return {
-            name: list(value) if name == "intervene" else value
-            for name, value in options.items()
-            if value != defaults[name]
-        }
+        return {name: _plain(value) for name, value in options.items() if value != defaults[name]}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as a file of settings has it: lists, not tuples."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    return list(value) if isinstance(value, tuple) else value

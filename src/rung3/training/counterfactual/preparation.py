@@ -12,14 +12,16 @@ import torch
 
 from rung3.data.rows import Rows, spell_unknown
 from rung3.data.seeding import number_of, stream
-from rung3.data.variables import Image
+from rung3.data.variables import Image, Mask, Variable
 from rung3.mechanisms.base import Mechanism
 from rung3.scm.interventions import Intervention
 from rung3.scm.scm import SCM
 from rung3.training.batches import Sweep, Table
 from rung3.training.counterfactual.loss import CounterfactualLoss
 from rung3.training.counterfactual.objective import CounterfactualObjective
+from rung3.training.counterfactual.segmentor import check_region, fit_segmentor
 from rung3.training.oracles.oracles import Oracle, Oracles, fit_oracles
+from rung3.training.oracles.predictor import Predictor
 
 __all__ = [
     "columns", "fit_committee", "fit_predictors", "images_of", "prepare", "rehearsal", "settable",
@@ -50,10 +52,15 @@ def images_of(model: SCM) -> list[str]:
         ValueError: If there is none.
     """
     graph, variables = model.graph, model.variables
-    images = [k for k, v in variables.items() if isinstance(v, Image) and graph.parents(k)]
+    images = [k for k, v in variables.items() if _is_picture(v) and graph.parents(k)]
     if not images:
         raise ValueError("objective='counterfactual' needs an image with causes; there is none")
     return images
+
+
+def _is_picture(variable: Variable) -> bool:
+    """Return whether it is an image, and no mask: what a mask is of is told by its image."""
+    return isinstance(variable, Image) and not isinstance(variable, Mask)
 
 
 def columns(objective: CounterfactualObjective, model: SCM, images: Collection[str]) -> list[str]:
@@ -88,6 +95,8 @@ def columns(objective: CounterfactualObjective, model: SCM, images: Collection[s
             _check_carrier(model, image, name, images)
             wanted += [name, *model.graph.parents(name)]
         wanted += chosen
+        for parent, region in (objective.segment or {}).items():
+            wanted += [parent, region[0]]
     return list(dict.fromkeys(wanted))
 
 
@@ -118,8 +127,10 @@ def settable(objective: CounterfactualObjective, model: SCM, image: str) -> list
     """Return the variables that may be set, for an image.
 
     Raises:
-        ValueError: If there is none, or a name is unknown.
+        ValueError: If there is none, or a name is unknown, or a region to measure is none.
     """
+    for parent, region in (objective.segment or {}).items():
+        check_region(model, image, parent, region)
     parents = model.graph.parents(image)
     plain = [name for name in parents if not isinstance(model.variables[name], Image)]
     if objective.intervene is None:
@@ -165,9 +176,31 @@ def prepare(
         ValueError: If no predictor can read any of an image's parents off it.
     """
     committee = _committee(objective, model, rows, held, seed, progress)
+    losses = {}
+    for image, mechanism in images.items():
+        members = [
+            {parent: oracle for (of, parent), oracle in oracles.items() if of == image}
+            | _segmentors(objective, model, image, _parted(rows, held, seed), (seed, k), progress)
+            for k, oracles in enumerate(committee)
+        ]
+        losses[image] = _loss(objective, model, mechanism, members, rows, seed)
+    return losses
+
+
+def _segmentors(
+    objective: CounterfactualObjective,
+    model: SCM,
+    image: str,
+    parts: tuple[Rows, Rows],
+    which: tuple[int, int],
+    progress: bool,
+) -> dict[str, Predictor]:
+    """Return the segmentors of a member, which take the place of its oracles; by parent."""
+    rows, held = parts
+    seed = number_of("{}/segmentor {}".format(*which))
     return {
-        image: _loss(objective, model, mechanism, committee, rows, seed)
-        for image, mechanism in images.items()
+        parent: fit_segmentor(model, image, parent, region, rows[:READ], held, seed, progress)
+        for parent, region in (objective.segment or {}).items()
     }
 
 
@@ -213,15 +246,11 @@ def _loss(
     objective: CounterfactualObjective,
     model: SCM,
     mechanism: Mechanism,
-    committee: Sequence[Oracles],
+    members: Sequence[Mapping[str, Predictor]],
     rows: Rows,
     seed: int,
 ) -> CounterfactualLoss:
     image = mechanism.name
-    members = [
-        {name: oracle for (of, name), oracle in member.items() if of == image}
-        for member in committee
-    ]
     _check_members(image, members)
     explained: dict[str, float] = {}
     for name, oracle in itertools.chain.from_iterable(member.items() for member in members):
@@ -265,14 +294,19 @@ def fit_predictors(
         seed: Of the choice of rows, the weights and the order.
         progress: Whether to show a progress bar.
     """
-    generator = stream(seed, "predictors")
-    order = torch.randperm(rows.n, generator=generator)
-    if held is None:
-        cut = max(1, rows.n // 10)
-        held, order = rows[order[:cut]], order[cut:]
-    base, some = generator.initial_seed(), rows[order[:READ]]
+    rows, held = _parted(rows, held, seed)
+    base, some = stream(seed, "predictors").initial_seed(), rows[:READ]
     epochs = min(max(3, 3 * READ // some.n), 30)
     return fit_oracles(model, some, held, epochs=epochs, width=WIDTH, seed=base, progress=progress)
+
+
+def _parted(rows: Rows, held: Rows | None, seed: int) -> tuple[Rows, Rows]:
+    """Return rows to train predictors on, in a random order, and a tenth to measure them on."""
+    order = torch.randperm(rows.n, generator=stream(seed, "predictors"))
+    if held is not None:
+        return rows[order], held
+    cut = max(1, rows.n // 10)
+    return rows[order[cut:]], rows[order[:cut]]
 
 
 def _check_members(image: str, members: Sequence[Collection[str]]) -> None:
@@ -323,7 +357,7 @@ def _check_carrier(model: SCM, image: str, name: str, trained: Collection[str]) 
         )
 
 
-def _check_predictor(model: SCM, image: str, name: str, oracle: Oracle) -> None:
+def _check_predictor(model: SCM, image: str, name: str, oracle: Predictor) -> None:
     expected = model.variables[image], model.variables.get(name)
     if (oracle.image, oracle.target) != expected or name not in model.graph.parents(image):
         raise ValueError(

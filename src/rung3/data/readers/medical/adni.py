@@ -1,16 +1,21 @@
 """ADNI: T1 scans of older people, followed over years, with diagnosis, APOE and volumes.
 
 `ADNIMERGE.csv` has a row a visit. `AGE` is that at baseline, to which the visit's months are added;
-volumes are in cubic millimetres. Source: adni.loni.usc.edu; ADNIMERGE's dictionary.
+volumes are in cubic millimetres. Source: adni.loni.usc.edu; ADNIMERGE's dictionary. With `slices`
+each visit has several rows, which differ in where the scan is cut: `slice` is then a cause of the
+image (as in the benchmark of Melistas et al. 2024, arXiv 2403.20287).
 """
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from rung3.data.readers.medical.cohort import YEARS, Cohort, LeftOut, find_image, ml, once
 from rung3.data.readers.medical.sheet import Row, Sheet
+from rung3.data.readers.scans import Slice
 from rung3.data.variables import Binary, Continuous, Ordinal, Variable
 
 __all__ = ["adni"]
@@ -34,6 +39,7 @@ def adni(
     *,
     table: str = "ADNIMERGE.csv",
     images: str = "ADNI/{PTID}/*/{EXAMDATE}*/*/*.nii*",
+    slices: Sequence[float] = (),
 ) -> Cohort:
     """Read a folder of ADNI: `ADNIMERGE.csv`, and scans as NIfTI.
 
@@ -42,14 +48,17 @@ def adni(
         table: The table.
         images: Where the scan of a visit is, by columns of the table; by default as LONI's archive
             unpacks it. Of several that fit, the first is taken.
+        slices: Where each scan is cut, rising from 0 (feet, front, right) to 1: a row each, and the
+            variable `slice`, whose labels are these numbers. The plane is that of `ScanOptions`.
 
     Returns:
-        One row a visit with a scan.
+        One row a visit with a scan, or a row a slice of it.
 
     Raises:
-        ValueError: Naming file, column and row of what cannot be read.
+        ValueError: Naming file, column and row of what cannot be read; if slices are no rising
+            numbers from 0 to 1.
     """
-    root, out = Path(root), LeftOut()
+    root, out, labels = Path(root), LeftOut(), _labels(slices)
     records = []
     for row in Sheet.find(root, table):
         name = f"{row.text('PTID')} {row.text('VISCODE')}"
@@ -73,7 +82,27 @@ def adni(
             out.add("no scan", name)
             continue
         records.append(record | {"image": image})
-    return Cohort(root, once(records, "visit", out), VARIABLES, out)
+    visits = once(records, "visit", out)
+    if not labels:
+        return Cohort(root, visits, VARIABLES, out)
+    cut = [
+        visit | {"slice": label, "image": Slice(visit["image"], float(label))}
+        for visit in visits
+        for label in labels
+    ]
+    return Cohort(root, cut, VARIABLES | {"slice": Ordinal(labels=labels)}, out)
+
+
+def _labels(slices: Sequence[float]) -> tuple[str, ...]:
+    """Return places where scans are cut as labels, once they are checked."""
+    places = [float(place) for place in slices]
+    rising = all(a < b for a, b in itertools.pairwise(places))
+    if len(places) == 1 or not rising or not all(0 <= place <= 1 for place in places):
+        raise ValueError(
+            f"slices={list(slices)}: expected two rising numbers or more, from 0 to 1, such as "
+            "[0.5, 0.55, 0.6]"
+        )
+    return tuple(f"{place:g}" for place in places)
 
 
 def _months(row: Row) -> int:

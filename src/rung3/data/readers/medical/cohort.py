@@ -13,7 +13,7 @@ from rung3.data.archives import archive_of
 from rung3.data.gathering import FileReader
 from rung3.data.images import pictures
 from rung3.data.prepared import Prepared
-from rung3.data.readers.scans import ScanOptions, Scans, is_scan
+from rung3.data.readers.scans import ScanOptions, Scans, Slice, is_scan
 from rung3.data.rows import Rows
 from rung3.data.spelling import suggest
 from rung3.data.unread import Unread
@@ -74,8 +74,8 @@ class Cohort:
 
     Args:
         source: Where they are from, for messages.
-        records: By row, its `subject`, its `image` file, and values by variable; a `split`, where
-            one is published.
+        records: By row, its `subject`, its `image` file or `Slice`, and values by variable; a
+            `split`, where one is published.
         variables: What the values are, with unit and labels; `image` is not among them.
         left_out: What was left out.
 
@@ -117,8 +117,8 @@ class Cohort:
         return [str(record["subject"]) for record in self.records]
 
     @property
-    def images(self) -> list[Path]:
-        """The file of each row's image."""
+    def images(self) -> list[Path | Slice]:
+        """The file of each row's image, or the slice of a scan that it is."""
         return [record[IMAGE] for record in self.records]
 
     def published(self, *splits: str) -> list[int]:
@@ -172,7 +172,7 @@ class Cohort:
         chosen = [self.records[k] for k in (range(len(self)) if at is None else at)]
         wanted = variables or self.variables
         values: dict[str, torch.Tensor] = {}
-        images: dict[str, tuple[FileReader, Sequence[Path]]] = {}
+        images: dict[str, tuple[FileReader, Sequence[Path | Slice]]] = {}
         for name, variable in wanted.items():
             if isinstance(variable, Image):
                 files = [record[IMAGE] for record in chosen]
@@ -223,9 +223,9 @@ def _of_splits(source: Path, published: Sequence[str] | None, splits: Sequence[s
 
 
 def _reader(
-    name: str, files: Sequence[Path], image: Image, scans: ScanOptions | None
+    name: str, files: Sequence[Path | Slice], image: Image, scans: ScanOptions | None
 ) -> FileReader:
-    if scans is not None or any(is_scan(file) for file in files):
+    if scans is not None or any(isinstance(file, Slice) or is_scan(file) for file in files):
         return Scans(name, image, scans)
     return pictures(name, files, image)
 
