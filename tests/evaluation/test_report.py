@@ -262,12 +262,11 @@ def test_a_notebook_shows_the_verdict_and_the_tables(report):
 
 
 def test_a_table_says_how_far_single_rows_move_where_ups_and_downs_cancel():
-    model = SCM(
-        "a -> b", {"b": Continuous(unit="mm")}, {"a": Equation("u"), "b": Equation("2*a + u")}
-    )
+    equations = {"a": Equation("u"), "b": Equation("2*a + u")}
+    model = SCM("a -> b", {"b": Continuous(unit="mm")}, equations)
     rows = Rows({"a": torch.tensor([-1.0, 1.0]), "b": torch.tensor([-1.5, 2.25])})
     turned = evaluate(
-        model, rows, interventions={"a": lambda a: -a}, bootstrap=0, progress=False, times=(1,)
+        model, rows, interventions={"a": lambda a: -a}, bootstrap=0, particles=2, progress=False
     )
     ((name, cells),) = effects_table(turned.metrics).rows
     assert (name, [cell.value for cell in cells]) == ("b under do(a)", ["0 mm", "4 mm"])
