@@ -4,8 +4,8 @@
 
 600 pictures of 64x64 are drawn: a disc whose colour and radius follow two labels, on a random grey,
 with noise; ten radii are left out. As people photograph things, it is near the middle: up to 4 px
-away from it across and down, or as far as is said. Then `rung3 init` and `rung3 run`, as a user types
-them. The true counterfactuals are drawn with the same place, grey and noise.
+away from it across and down, or as far as is said. Then `rung3 init` and `rung3 run`, as a user
+types them. The true counterfactuals are drawn with the same place, grey and noise.
 """
 
 from __future__ import annotations

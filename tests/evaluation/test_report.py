@@ -11,12 +11,14 @@ import pytest
 import torch
 from PIL import Image as Picture
 
-from rung3 import SCM, Categorical, Image, worlds
+from rung3 import SCM, Categorical, Continuous, Image, Rows, worlds
 from rung3.data.names import slug
 from rung3.data.pictures import ACCENT, CURVES, signed
 from rung3.evaluation import Oracles, Report, evaluate
+from rung3.evaluation.measures.table import Cell, Table, with_units
 from rung3.evaluation.report import pictures
 from rung3.evaluation.report.tables import tables
+from rung3.evaluation.report.values import effects_table, values_table
 from rung3.mechanisms import Equation, InverseCDF
 
 HISTORY = {"image": {"train": [3.0, 2.0, 1.5], "validation": [3.2, 2.1, 1.7]}, "position": [1, 0.9]}
@@ -257,3 +259,27 @@ def test_a_notebook_shows_the_verdict_and_the_tables(report):
     assert html.startswith("<ul><li>")
     assert "<pre>" in html
     assert report.verdict.findings[0].text.split("'")[0] in html
+
+
+def test_a_table_says_how_far_single_rows_move_where_ups_and_downs_cancel():
+    equations = {"a": Equation("u"), "b": Equation("2*a + u")}
+    model = SCM("a -> b", {"b": Continuous(unit="mm")}, equations)
+    rows = Rows({"a": torch.tensor([-1.0, 1.0]), "b": torch.tensor([-1.5, 2.25])})
+    turned = evaluate(
+        model, rows, interventions={"a": lambda a: -a}, bootstrap=0, particles=2, progress=False
+    )
+    ((name, cells),) = effects_table(turned.metrics).rows
+    assert (name, [cell.value for cell in cells]) == ("b under do(a)", ["0 mm", "4 mm"])
+    shown = values_table(turned.examples.queries["do(a)"], model.variables)
+    columns = dict(zip(shown.columns, zip(*shown.rows, strict=True), strict=False))
+    assert columns["example"] == ("1", "2")
+    assert [cells[1].value for _, cells in shown.rows] == ["-1.50 → 2.50", "2.25 → -1.75"]
+    older = {key: part for key, part in turned.metrics.items() if key != "size of change"}
+    assert effects_table(older).columns == ["", "mean change"]
+
+
+def test_a_unit_stands_in_the_head_beside_bounds_too():
+    cells = [Cell("-2.5 nats", "-3 to -2 nats"), Cell("at least -639.3 nats"), Cell("< 0.001 nats")]
+    table = with_units(Table("", "", ["", "model"], [(str(k), [c]) for k, c in enumerate(cells)]))
+    assert table.columns[1] == "model, nats"
+    assert [row[0].value for _, row in table.rows] == ["-2.5", "at least -639.3", "< 0.001"]

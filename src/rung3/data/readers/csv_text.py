@@ -31,6 +31,7 @@ def read_csv(path: Path, **options: Any) -> pd.DataFrame:
                 raise ValueError(
                     f"{name} separate its columns; save it with commas, and with decimal points"
                 )
-        return pd.read_csv(path, **options)
+        frame: pd.DataFrame = pd.read_csv(path, **options)
+        return frame
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8; save it as UTF-8") from None

@@ -87,7 +87,7 @@ def with_units(table: Table) -> Table:
 
 def _unit_of(value: str) -> str:
     """Return what follows a number; empty for other text."""
-    number, _, unit = value.removeprefix("< ").partition(" ")
+    number, _, unit = value.removeprefix("< ").removeprefix("at least ").partition(" ")
     return unit if number[-1:].isdigit() else ""
 
 

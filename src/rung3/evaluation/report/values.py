@@ -47,8 +47,9 @@ def effects_table(metrics: Mapping[str, Any]) -> Table:
     sizes = metrics.get("size of change", {})  # not in reports of older versions
     table = Table(
         "Effects: how far do they change on average?",
-        "Mean difference of the counterfactual and the factual value, where ups and downs cancel, "
-        "and mean size of that difference; of categories, the share that changes.",
+        "Mean difference of the counterfactual and the factual value, where ups and downs cancel"
+        f"{', and mean size of that difference' if sizes else ''}; of categories, the share that "
+        "changes.",
         ["", "mean change", *(["mean size"] if sizes else [])],
     )
     for label, by_name in metrics.get("change", {}).items():

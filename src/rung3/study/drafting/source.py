@@ -103,7 +103,8 @@ def _by_table(source: Path, files: Sequence[Path], labels: Path, target: Path) -
     if leads and not levels:
         return Source(labels, frame, written=False, notes=tuple(notes))
     joined[name] = [None if path is None else _relative(path, target) for path in paths]
-    joined = joined.assign(**levels)
+    for level, cells in levels.items():
+        joined[level] = cells
     found = sum(path is not None for path in paths)
     notes = [f"{name!r} names the files, in {found} of {len(frame)} rows", *notes]
     if left := len(files) - len({path for path in paths if path is not None}):
