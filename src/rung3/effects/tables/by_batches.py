@@ -75,7 +75,8 @@ def read_by_batches(
     known = kinds.get(outcome) or variable_of(outcome, table.sample(names=[outcome])[outcome])
     used = question.way.used
     if (cells := cells_of(table, names, outcome, {outcome: known})) is None:
-        drawn = {name: column.to_numpy() for name, column in table.sample(names=names).items()}
+        frame = table.sample(names=names)
+        drawn = {name: frame[name].to_numpy() for name in names}
         sample = Sample.read(drawn, variables, treatment, outcome, used, **options)
         _check(sample, question, options["by"])
         return _by_passes(table, sample, names, question, options)
