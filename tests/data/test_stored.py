@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image as Pictures
 
-from rung3 import SCM, Continuous, Image, Rows, data, evaluate, fit
+from rung3 import SCM, Continuous, Image, Rows, data, evaluate, fit, worlds
 from rung3.data.files import digest
 from rung3.data.rows import as_rows
 from rung3.data.splits import split
-from rung3.data.stored import Held, Stored, blocks, moved, pick, storage_type
+from rung3.data.stored import Held, Stored, as_stored, blocks, moved, pick, storage_type
 from rung3.mechanisms import VAE
 
 
@@ -220,3 +220,16 @@ def test_other_layouts_in_memory_are_made() -> None:
     grouped = column().contiguous(memory_format=torch.channels_last)
     assert torch.equal(grouped, column().floats())
     assert grouped.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_drawn_images_are_held_as_levels_bit_for_bit() -> None:
+    drawn = worlds.digits().sample(40, seed=0)
+    held = as_stored(drawn["image"], 255)
+    assert isinstance(held, Stored)
+    assert torch.equal(held.floats(), drawn["image"])
+    off = drawn["image"].clone()
+    off[3, 0, 1, 1] = 0.5001
+    assert as_stored(off, 255) is off
+    off[3, 0, 1, 1] = torch.nan
+    assert as_stored(off, 255) is off
+    assert as_stored(drawn["image"], None) is drawn["image"]

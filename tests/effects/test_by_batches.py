@@ -10,11 +10,12 @@ import pyarrow as pa
 import pytest
 import torch
 from effect_studies import STUDIES
+from scipy.special import expit
 
 from rung3 import SCM, Binary, Continuous, effect, effects
 from rung3.data import streamed, streaming
 from rung3.data.rows import Rows
-from rung3.effects.tables import cells
+from rung3.effects.tables import by_batches, cells
 from rung3.effects.tables.sample import Sample
 from rung3.mechanisms import Equation
 
@@ -133,3 +134,41 @@ def test_a_sample_stands_for_its_counts() -> None:
     sample = Sample.read({"t": [0, 1, 1], "y": [0.5, 1.5, 2.5]}, None, "t", "y", [])
     counted = sample.counted(torch.tensor([4.0, 1.0, 1.0]).double())
     assert (counted.n, counted.total, counted.weights.tolist()) == (3, 6, [2.0, 0.5, 0.5])
+
+
+BY_PASSES = [
+    name for name in STUDIES if name.split(",")[0] in ("standardise", "ipw", "aipw", "instrument")
+    or name in ("front door, slopes", "instruments, three")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(set(BY_PASSES) - NEEDING_ROWS))
+def test_of_numbers_of_many_values_it_is_that_of_all_rows(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regressions in passes: their units and first values are a sample's of a third of the rows."""
+    monkeypatch.setattr(by_batches, "cells_of", lambda *_: None)
+    monkeypatch.setattr(streaming, "SAMPLE", 500)
+    study = STUDIES[name]
+    table = study.draw(np.random.default_rng(1), 1_500)
+    in_memory = effect(table, *study.names, **study.options)
+    passed = effect(streamed(pa.table(table)), *study.names, **study.options)
+    assert flat(passed) == pytest.approx(flat(in_memory), rel=1e-5)
+    assert passed.n == in_memory.n == 1_500
+
+
+def test_a_binary_outcome_with_gaps_by_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "MOST_CELLS", 50)
+    monkeypatch.setattr(streaming, "SAMPLE", 500)
+    chance = np.random.default_rng(0)
+    z = chance.normal(size=2_000)
+    t = (chance.random(2_000) < expit(z)).astype(int)
+    y = np.where(chance.random(2_000) < expit(t - z), "ill", "well")
+    z[::9] = np.nan
+    table = pd.DataFrame({"z": z, "t": t, "y": y})
+    options: dict[str, Any] = {"adjust": ["z"], "event": "ill", "degree": 2, "estimand": "ATT"}
+    answers = [effect(one, "t", "y", **options) for one in (table, streamed(pa.table(table)))]
+    assert flat(answers[1]) == pytest.approx(flat(answers[0]), rel=1e-5)
+    assert answers[1].gaps == answers[0].gaps == 223
+    with pytest.raises(ValueError, match="by: not where z, y have so many"):
+        effect(streamed(pa.table(table)), "t", "y", **{**options, "by": "y"})

@@ -19,7 +19,17 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-__all__ = ["Held", "Source", "Stored", "blocks", "moved", "pick", "rows_at_once", "storage_type"]
+__all__ = [
+    "Held",
+    "Source",
+    "Stored",
+    "as_stored",
+    "blocks",
+    "moved",
+    "pick",
+    "rows_at_once",
+    "storage_type",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -177,6 +187,30 @@ class Stored(Tensor):
     ) -> Any:
         """Read the rows for what torch does without asking `__torch_function__`."""
         return func(*tree_map(_plain, tuple(args)), **tree_map(_plain, kwargs or {}))
+
+
+def as_stored(images: Tensor, levels: int | None) -> Tensor:
+    """Return images `(n, ...)` as they would be stored, if all are whole levels: bit for bit.
+
+    Others, such as those with real-valued pixels or a gap, are returned as they are.
+
+    Example:
+        >>> as_stored(torch.tensor([[0.0, 0.2], [1.0, 0.4]]), levels=255)
+        Stored(levels from 0 to 255, shape=(2, 2))
+        >>> as_stored(torch.tensor([[0.0, 0.2001]]), levels=255)
+        tensor([[0.0000, 0.2001]])
+    """
+    if levels is None or isinstance(images, Stored) or images.dtype != torch.get_default_dtype():
+        return images
+    kept = np.empty(tuple(images.shape), dtype=storage_type(levels))
+    step = rows_at_once(images)
+    for start in range(0, len(images), step):
+        block = images[start : start + step].detach().cpu()
+        whole = (block * levels).round()
+        if not bool(((whole / levels == block) & (whole >= 0) & (whole <= levels)).all()):
+            return images
+        kept[start : start + step] = whole.numpy()
+    return Stored(Held(kept), levels)
 
 
 def rows_at_once(column: Tensor) -> int:

@@ -21,6 +21,7 @@ from rung3.data.readers.table import unread_table
 from rung3.data.rows import Rows, map_noise
 from rung3.data.seeding import stream
 from rung3.data.splits import check_apart, divide
+from rung3.data.stored import as_stored
 from rung3.data.unread import Unread
 from rung3.data.variables import Image, Variable
 from rung3.scm.propagation import generate
@@ -246,6 +247,14 @@ def _draw_row(world: SCM, n: int, seed: int, at: int) -> Rows:
     )[0]
 
 
+def _held(world: SCM, rows: Rows) -> Rows:
+    """Return drawn rows with the images held as levels, as those that are read from files."""
+    kinds = world.variables
+    images = {k: kind.levels for k, kind in kinds.items() if isinstance(kind, Image)}
+    values = {k: as_stored(v, images[k]) if k in images else v for k, v in rows.items()}
+    return Rows(values, noise=rows.noise, world=rows.world, provenance=rows.provenance)
+
+
 class _Drawn(_Source):
     """Rows that a world draws."""
 
@@ -264,12 +273,13 @@ class _Drawn(_Source):
         return False
 
     def train_rows(self, variables: Variables, seed: int) -> Rows:
-        return self.world("train").sample(self.train, seed=2 * seed)
+        world = self.world("train")
+        return _held(world, world.sample(self.train, seed=2 * seed))
 
     def test_rows(self, variables: Variables, seed: int, at: int | None = None) -> Rows:
         world, seed = self.world("test"), 2 * seed + 1
         if at is None:
-            return world.sample(self.test, seed=seed)
+            return _held(world, world.sample(self.test, seed=seed))
         check_row(at, self.test)
         return _draw_row(world, self.test, seed, at)
 

@@ -21,8 +21,9 @@ from torch.nn import functional as F
 from rung3.data.files import write
 from rung3.data.readers.idx import find, read_idx
 from rung3.data.rows import Rows
+from rung3.data.stored import Held, Stored
 
-__all__ = ["Split", "download_mnist", "file_prefix", "mnist", "raw_mnist", "to_images"]
+__all__ = ["Split", "download_mnist", "file_prefix", "mnist", "raw_mnist", "to_images", "to_stored"]
 
 Split = Literal["train", "test"]
 
@@ -47,14 +48,14 @@ def mnist(root: str | Path, split: Split = "train", *, size: int = 32) -> Rows:
         size: Height and width that the images are padded to.
 
     Returns:
-        Rows with `digit` `(n,)` and `image` `(n, 1, size, size)` in [0, 1].
+        Rows with `digit` `(n,)` and `image` `(n, 1, size, size)` in [0, 1], held as stored.
 
     Raises:
         ValueError: If a file is missing, truncated or altered, or images and labels differ in
             number.
     """
     images, labels = raw_mnist(root, split)
-    return Rows({"digit": labels.long(), "image": to_images(images, size)})
+    return Rows({"digit": labels.long(), "image": to_stored(images, size)})
 
 
 def raw_mnist(root: str | Path, split: Split = "train") -> tuple[Tensor, Tensor]:
@@ -82,11 +83,25 @@ def to_images(levels: Tensor, size: int) -> Tensor:
     Raises:
         ValueError: If they do not fit.
     """
+    return _padded(levels, size).float() / 255
+
+
+def to_stored(levels: Tensor, size: int) -> Tensor:
+    """Turn grey levels `(n, h, w)`, uint8, into the same images, held as they are stored.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
+    return Stored(Held(_padded(levels, size).numpy()), levels=255)
+
+
+def _padded(levels: Tensor, size: int) -> Tensor:
+    """Return grey levels with an axis of channels, and a margin of zeros up to the size."""
     down, right = size - levels.shape[-2], size - levels.shape[-1]
     if down < 0 or right < 0:
         raise ValueError(f"size={size}: the images are larger, {tuple(levels.shape[-2:])}")
     padding = (right // 2, right - right // 2, down // 2, down - down // 2)
-    return F.pad(levels.unsqueeze(1).float() / 255, padding)
+    return F.pad(levels.unsqueeze(1), padding)
 
 
 def file_prefix(split: Split) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rung3.data.readers.mnist import Split, file_prefix, raw_mnist, to_images
+from rung3.data.readers.mnist import Split, file_prefix, raw_mnist, to_stored
 from rung3.data.rows import Rows
 
 __all__ = ["morphomnist"]
@@ -41,7 +41,7 @@ def morphomnist(
 
     Returns:
         Rows with `digit`, `thickness` (px), `intensity` (grey levels) `(n,)` and `image`
-        `(n, 1, size, size)` in [0, 1].
+        `(n, 1, size, size)` in [0, 1], held as stored.
 
     Raises:
         ValueError: If a file is missing, truncated or altered, a column is missing, or the files
@@ -50,7 +50,7 @@ def morphomnist(
     images, labels = raw_mnist(root, split)
     path = Path(root) / f"{file_prefix(split)}-morpho.csv"
     values = {"digit": labels.long(), **_read_csv(path, len(labels))}
-    values["image"] = to_images(images, size)
+    values["image"] = to_stored(images, size)
     if mnist is None:
         return Rows(values)
     raw, raw_labels = raw_mnist(mnist, split)

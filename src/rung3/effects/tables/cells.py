@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from rung3.data.streaming import Streamed
 from rung3.data.variables import Discrete, Variable
 
-__all__ = ["cells_of"]
+__all__ = ["MOST_CELLS", "cells_of", "complete"]
 
 MOST_CELLS = 2**16
 """Cells, at most: of so many, an estimate takes a moment."""
@@ -51,27 +51,27 @@ def cells_of(
     """
     counted = isinstance(kinds[outcome], Discrete)
     keys = [name for name in names if counted or name != outcome]
-    cells, rows, complete = None, 0, 0
+    cells, rows, whole_rows = None, 0, 0
     for part in _together(table.batches(list(names))):
-        whole = part.filter(_complete(part))
-        rows, complete = rows + part.num_rows, complete + whole.num_rows
+        whole = part.filter(complete(part))
+        rows, whole_rows = rows + part.num_rows, whole_rows + whole.num_rows
         more = _cells(whole, keys, None if counted else outcome)
         cells = more if cells is None else _merged(pd.concat([cells, more]), keys)
         if len(cells) > MOST_CELLS:
             return None
-    if cells is None or not complete:
+    if cells is None or not whole_rows:
         raise ValueError(f"no row has all of {list(names)}")
     columns = {name: cells[name].to_numpy() for name in keys}
     counts = cells[COUNT].to_numpy().astype(np.float64)
     if counted:
-        return columns, counts, rows - complete
+        return columns, counts, rows - whole_rows
     away = np.sqrt(cells[SQUARES].to_numpy() / counts)
     both = away > 0
     at = np.concatenate([np.arange(len(cells)), np.flatnonzero(both)])
     mean = cells[MEAN].to_numpy()
     outcomes = np.concatenate([mean - away, (mean + away)[both]])
     halved = np.where(both, counts / 2, counts)[at]
-    return {**{k: v[at] for k, v in columns.items()}, outcome: outcomes}, halved, rows - complete
+    return {**{k: v[at] for k, v in columns.items()}, outcome: outcomes}, halved, rows - whole_rows
 
 
 def _together(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -86,7 +86,7 @@ def _together(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting)
 
 
-def _complete(part: pa.Table) -> Any:
+def complete(part: pa.Table) -> Any:
     """Return a mask of the rows without a gap."""
     mask = None
     for column in part.columns:

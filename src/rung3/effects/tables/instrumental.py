@@ -29,7 +29,7 @@ from rung3.effects.tables.influence import Influence
 from rung3.effects.tables.m_estimation import regress
 from rung3.effects.tables.sample import Sample, independent, numbers
 
-__all__ = ["STRONG", "instrumental_effect"]
+__all__ = ["STRONG", "instrumental_effect", "interval_of", "strength_of"]
 
 STRONG = 10.0
 """First-stage F of strong instruments (Staiger and Stock, Econometrica 1997)."""
@@ -75,8 +75,8 @@ def instrumental_effect(
     weight = (left * w[:, None]).T @ left / sample.n
     slope, influence = _two_stage(y, t, left, others, pi_y, pi_t, weight, w, sample.total)
     estimate = Influence(slope[None], influence[:, None], freedom, sample.clusters, counts=counts)
-    strength = _strength(stacked, len(pi_t))
-    interval, notes = _interval(stacked, estimate, len(pi_t), strength, level)
+    strength = strength_of(stacked, len(pi_t))
+    interval, notes = interval_of(stacked, estimate, len(pi_t), strength, level)
     moved = sorted(difference * end for end in interval) if interval else None
     return Answer(
         estimate.then(lambda v: difference * v),
@@ -111,16 +111,25 @@ def _two_stage(
     return slope, inflate * w * hat * residual / (w * hat.square()).mean()
 
 
-def _strength(stacked: Influence, count: int) -> float:
+def strength_of(stacked: Influence, count: int) -> float:
     """Return the robust F statistic of the instruments in the first stage."""
     first = stacked.then(lambda v: v[count:])
     solved = torch.linalg.solve(first.covariance, first.values)
     return float(first.values @ solved) / count
 
 
-def _interval(
+def interval_of(
     stacked: Influence, estimate: Influence, count: int, strength: float, level: float
 ) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
+    """Return the ends of the interval, unless it is Student's, and what must be said of it.
+
+    Args:
+        stacked: Coefficients of the instruments, for the outcome and for the treatment.
+        estimate: The slope.
+        count: Number of instruments.
+        strength: Their first-stage F.
+        level: Nominal coverage.
+    """
     from scipy.stats import f
 
     weak = strength < STRONG

@@ -14,6 +14,7 @@ White, J. Econometrics 1985), which makes the variance of a stratum's mean unbia
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -118,6 +119,8 @@ class Equations:
         groups: Masks `(k, n)` of the rows whose effects are asked for; all rows if not given.
         estimand: Of these rows all (ATE), those of the first arm (ATT) or of the second (ATU).
         counts: How many rows each stands for, `(n,)`, if for more than itself.
+        fitted: The four models, of both arms' outcomes and of both arms, where these rows are but
+            a part of those that they are fitted to.
     """
 
     def __init__(
@@ -131,11 +134,15 @@ class Equations:
         groups: Tensor | None = None,
         estimand: Estimand = "ATE",
         counts: Tensor | None = None,
+        fitted: Sequence[Regression] | None = None,
     ) -> None:
         self.y, self.arms, self.method = y, arms.double(), method
         self.weights = torch.ones_like(y) if weights is None else weights
         self.groups = torch.ones(1, len(y)).double() if groups is None else groups.double()
         self.whose = {"ATE": None, "ATT": 0, "ATU": 1}[estimand]
+        if fitted is not None:
+            self.models, self.shares = list(fitted[:2]), list(fitted[2:])
+            return
         inside = arms.bool()
         self.models = [
             regress(features, y, self.weights, binary, arm, counts=counts) for arm in inside

@@ -26,6 +26,7 @@ __all__ = [
     "independent",
     "numbers",
     "products",
+    "spanning",
     "strata_of",
     "stratum_of",
     "subjects",
@@ -300,15 +301,22 @@ def products(columns: Sequence[Tensor], degree: int) -> Iterator[Tensor]:
 
 def independent(columns: Iterable[Tensor], n: int) -> Tensor:
     """Return a constant and those columns that the ones before do not span, `(n, width)`."""
-    chosen = [torch.ones(n, dtype=torch.float64)]
-    basis = chosen[0][:, None] / n**0.5
-    for column in columns:
+    listed = list(columns)
+    constant = torch.ones(n, dtype=torch.float64)
+    return torch.stack([constant, *(listed[k] for k in spanning(listed, n))], 1)
+
+
+def spanning(columns: Iterable[Tensor], n: int) -> list[int]:
+    """Return the places of columns `(n,)` that a constant and the ones before do not span."""
+    chosen: list[int] = []
+    basis = torch.ones(n, 1, dtype=torch.float64) / n**0.5
+    for place, column in enumerate(columns):
         rest = column - basis @ (basis.T @ column)
         rest = rest - basis @ (basis.T @ rest)
         if rest.square().sum() > SPANNED * column.square().sum().clamp_min(1e-300):
-            chosen.append(column)
+            chosen.append(place)
             basis = torch.cat([basis, (rest / rest.norm())[:, None]], 1)
-    return torch.stack(chosen, 1)
+    return chosen
 
 
 def strata_of(rows: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:

@@ -1,0 +1,398 @@
+"""Effects of tables that are read by batches, by regressions on numbers of many values.
+
+What `rung3.effects.tables.m_estimation` computes of rows in memory are sums over rows: of scores
+and curvatures, from which the models follow by Newton's method (least squares: one step); of the
+equations of the means and of their derivatives; and of the products of the rows' influences. Each
+takes a pass or a few. The models start from a sample, whose units they keep, so that two or three
+passes are enough; the answers are those of all rows to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rung3.data.rows import Rows
+from rung3.data.variables import Discrete
+from rung3.effects.tables.answer import Answer, of_means
+from rung3.effects.tables.influence import Influence
+from rung3.effects.tables.instrumental import interval_of, strength_of
+from rung3.effects.tables.m_estimation import (
+    CONVERGED,
+    MAX_STEPS,
+    MIN_PROBABILITY,
+    Equations,
+    Estimand,
+    Method,
+    Regression,
+    regress,
+)
+from rung3.effects.tables.sample import Sample, numbers, products, spanning
+
+__all__ = ["Reader", "adjusted_by_passes", "instrumental_by_passes", "slopes_by_passes"]
+
+Reader = Callable[[], Iterable[Sample]]
+"""Reads all rows, some at a time, once for each call."""
+
+WEAK_POSITIVITY = 0.01
+"""Estimated probability of an arm below which its rows weigh over a hundred others."""
+
+
+class Design:
+    """A constant and terms in some columns, as a function of rows; units are those of a sample.
+
+    Args:
+        sample: The sample.
+        names: The columns.
+    """
+
+    def __init__(self, sample: Sample, names: Sequence[str]) -> None:
+        self.names, self.kinds, self.degree = names, sample.kinds, sample.degree
+        self.terms = sample.terms
+        plain = self._plain(sample.rows)
+        own = self._own(sample.rows)
+        self.units = [_unit(column) for column in plain]
+        self.own_units = [_unit(column) for column in own]
+        self.places = spanning(self._all(sample.rows), sample.n)
+
+    def __call__(self, rows: Rows) -> Tensor:
+        """Return the terms of rows, `(n, width)`."""
+        columns = self._all(rows)
+        return torch.stack([torch.ones(rows.n).double(), *(columns[k] for k in self.places)], 1)
+
+    def _plain(self, rows: Rows) -> list[Tensor]:
+        columns: list[Tensor] = []
+        for name in self.names:
+            if isinstance(self.kinds[name], Discrete):
+                columns += numbers(name, rows[name], self.kinds[name])
+            else:
+                columns += rows[name].double().reshape(rows.n, -1).unbind(1)
+        return columns
+
+    def _own(self, rows: Rows) -> list[Tensor]:
+        values = [term(**{k: rows[k].double() for k in term.arguments}) for term in self.terms]
+        return [value.double().expand(rows.n) for value in values]
+
+    def _all(self, rows: Rows) -> list[Tensor]:
+        plain = _in_units(self._plain(rows), self.units)
+        return [*products(plain, self.degree), *_in_units(self._own(rows), self.own_units)]
+
+
+def _unit(column: Tensor) -> tuple[Tensor, Tensor]:
+    return column.mean(), column.std().clamp_min(1e-12)
+
+
+def _in_units(columns: Sequence[Tensor], units: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    return [(c - middle) / scale for c, (middle, scale) in zip(columns, units, strict=True)]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a regression is of, in some rows.
+
+    Attributes:
+        features: `(m, p)`.
+        y: `(m,)`.
+        inside: Mask `(m,)` of the rows that it is of.
+        logistic: Whether it is logistic.
+        inflate: Whether residuals are divided by `sqrt(1 - leverage)`.
+    """
+
+    features: Tensor
+    y: Tensor
+    inside: Tensor
+    logistic: bool = False
+    inflate: bool = True
+
+    def curves(self, beta: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of the outcome, `(m,)` each, the latter 0 outside."""
+        linear = self.features @ beta
+        mean = torch.sigmoid(linear) if self.logistic else linear
+        variance = mean * (1 - mean) if self.logistic else torch.ones_like(mean)
+        return mean, variance * self.inside
+
+
+Tasks = Callable[[Sample], list[Task]]
+"""The regressions that an effect needs, of some rows."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A regression that was fitted in passes.
+
+    Attributes:
+        beta: Coefficients `(p,)`.
+        bread: Inverse of its curvature, averaged over rows, `(p, p)`.
+        n: Number of rows.
+    """
+
+    beta: Tensor
+    bread: Tensor
+    n: int
+
+    def on(self, task: Task) -> Regression:
+        """Return the regression of some rows, with the influence of each."""
+        mean, variance = task.curves(self.beta)
+        inflation = torch.ones_like(mean)
+        if task.inflate:
+            leverage = variance * ((task.features @ self.bread) * task.features).sum(1) / self.n
+            inflation = (1 - leverage).clamp_min(0.5).rsqrt()
+        residual = task.inside * (task.y - mean) * inflation
+        scores = (task.features * residual[:, None]) @ self.bread
+        return Regression(self.beta, scores, task.features, task.logistic, inflation)
+
+
+def fitted(read: Reader, sample: Sample, tasks: Tasks) -> list[Model]:
+    """Fit regressions to all rows by Newton's method, from where the sample's end.
+
+    Raises:
+        ValueError: If a logistic one does not converge.
+    """
+    betas = [
+        regress(one.features, one.y, torch.ones_like(one.y), one.logistic, one.inside, False).beta
+        for one in tasks(sample)
+    ]
+    for _ in range(MAX_STEPS):
+        n, slopes, curvatures = _expanded(read, betas, tasks)
+        breads = [torch.linalg.pinv(one, hermitian=True) for one in curvatures]
+        if max(float(slope.abs().max()) for slope in slopes) < CONVERGED * _size(sample):
+            return [Model(beta, bread, n) for beta, bread in zip(betas, breads, strict=True)]
+        steps = [bread @ slope for bread, slope in zip(breads, slopes, strict=True)]
+        betas = [beta + step for beta, step in zip(betas, steps, strict=True)]
+    raise ValueError(
+        "a logistic model did not converge: what is adjusted for tells the treatment or the "
+        "outcome without error"
+    )
+
+
+def _size(sample: Sample) -> float:
+    """Return the size of outcomes, in which a score counts as zero."""
+    return max(1.0, float(sample.y.abs().max()))
+
+
+def _expanded(
+    read: Reader, betas: list[Tensor], tasks: Tasks
+) -> tuple[int, list[Tensor], list[Tensor]]:
+    """Return the number of rows, and each model's score and curvature, averaged over them."""
+    n, slopes = 0, [torch.zeros_like(beta) for beta in betas]
+    curvatures = [torch.zeros(len(beta), len(beta)).double() for beta in betas]
+    for part in read():
+        n += part.n
+        for beta, slope, curvature, task in zip(
+            betas, slopes, curvatures, tasks(part), strict=True
+        ):
+            mean, variance = task.curves(beta)
+            slope += task.features.T @ (task.inside * (task.y - mean))
+            curvature += (task.features * variance[:, None]).T @ task.features
+    return n, [one / n for one in slopes], [one / n for one in curvatures]
+
+
+def _covariance(read: Reader, scores: Callable[[Sample], Tensor]) -> Tensor:
+    """Return the covariance of estimates whose rows have such influences, `(k, k)`."""
+    n, total = 0, torch.zeros(())
+    for part in read():
+        influence = scores(part)
+        n, total = n + part.n, total + influence.T @ influence
+    return total / n**2
+
+
+def _known(values: Tensor, covariance: Tensor, freedom: float) -> Influence:
+    """Return estimates of which the covariance is known, and no longer the influence of rows."""
+    none = torch.zeros(1, len(values), dtype=torch.float64)
+    return Influence(values, none, freedom, more=covariance)
+
+
+def adjusted_by_passes(
+    read: Reader,
+    sample: Sample,
+    given: Sequence[str],
+    codes: tuple[int, int],
+    method: Method,
+    estimand: Estimand,
+) -> Answer:
+    """Estimate the effect of a discrete treatment by adjustment.
+
+    Args:
+        read: Reads all rows.
+        sample: A sample of them.
+        given: What is adjusted for.
+        codes: Of the treatment's values.
+        method: How the means are estimated.
+        estimand: Whose effect.
+
+    Raises:
+        ValueError: If a model cannot be fitted, or an arm has a probability of zero somewhere.
+    """
+    design = Design(sample, given)
+
+    def tasks(part: Sample) -> list[Task]:
+        x = design(part.rows)
+        arms = [part.rows[part.treatment] == code for code in codes]
+        shares = [Task(x, arm.double(), torch.ones_like(arm), True, False) for arm in arms]
+        return [*(Task(x, part.y, arm, part.binary) for arm in arms), *shares]
+
+    models = fitted(read, sample, tasks)
+
+    def equations(part: Sample) -> tuple[Equations, Tensor]:
+        asked = tasks(part)
+        known = [model.on(task) for model, task in zip(models, asked, strict=True)]
+        arms = torch.stack([task.inside for task in asked[:2]])
+        made = Equations(
+            part.y, arms, asked[0].features, part.binary, method, estimand=estimand, fitted=known
+        )
+        return made, torch.cat([one.scores for one in known], 1)
+
+    theta = torch.cat([model.beta for model in models])
+    start = sample.y.mean().expand(2)
+    sums = [torch.zeros(2, 1 + len(theta)).double() for _ in range(2)]
+    least = 1.0
+    for part in read():
+        made, _ = equations(part)
+        least = min(least, made.least())
+        for total, mu in zip(sums, (start, start + 1), strict=True):
+            value = made.equations(theta, mu).sum(0)
+            total += torch.cat([value[:, None], _gradient(made, theta, mu)], 1)
+    if least < MIN_PROBABILITY:
+        raise ValueError(
+            "what is adjusted for tells the treatment without error in some rows: there is "
+            "nothing to compare them with (positivity)"
+        )
+    n = models[0].n
+    # The equations are linear in the means, and so are their derivatives in theta.
+    slope = (sums[0] - sums[1])[:, 0] / n
+    step = sums[0][:, 0] / n / slope
+    mu, gradient = start + step, (sums[0] + step[:, None] * (sums[1] - sums[0]))[:, 1:] / n
+
+    def influence(part: Sample) -> Tensor:
+        made, scores = equations(part)
+        return (made.equations(theta, mu, True) + scores @ gradient.T) / slope
+
+    freedom = n - 2 * len(models[0].beta)
+    means = _known(mu, _covariance(read, influence), freedom)
+    weak = f"positivity is weak: the smallest estimated probability of an arm is {least:.2g}"
+    return of_means(means, least, (weak,) if least < WEAK_POSITIVITY else ())
+
+
+def _gradient(made: Equations, theta: Tensor, mu: Tensor) -> Tensor:
+    """Return the derivatives of the sums of the equations in the coefficients, `(2, p)`."""
+    gradient: Tensor = torch.func.jacrev(lambda t: made.equations(t, mu).sum(0))(theta)
+    return gradient
+
+
+def slopes_by_passes(
+    read: Reader, sample: Sample, mediators: Sequence[str], difference: float
+) -> Answer:
+    """Estimate the effect of so many units of a treatment by the front door, in linear models.
+
+    Args:
+        read: Reads all rows.
+        sample: A sample of them.
+        mediators: M.
+        difference: Units of treatment.
+    """
+
+    def tasks(part: Sample) -> list[Task]:
+        t, every = part.rows[part.treatment].double(), torch.ones(part.n, dtype=torch.bool)
+        columns = _mediators(part, mediators)
+        x = torch.stack([torch.ones_like(t), t, *columns], 1)
+        return [Task(x, part.y, every), *(Task(x[:, :2], column, every) for column in columns)]
+
+    outcome, *first = models = fitted(read, sample, tasks)
+    pairs = [(one.beta[1], outcome.beta[at]) for at, one in enumerate(first, 2)]
+
+    def influence(part: Sample) -> Tensor:
+        known = [model.on(task) for model, task in zip(models, tasks(part), strict=True)]
+        score = torch.zeros(part.n).double()
+        for at, ((a, b), one) in enumerate(zip(pairs, known[1:], strict=True), 2):
+            score = score + b * one.scores[:, 1] + a * known[0].scores[:, at]
+        return score[:, None]
+
+    value = torch.stack([a * b for a, b in pairs]).sum()[None]
+    slope = _known(value, _covariance(read, influence), outcome.n - len(outcome.beta))
+    note = "treatment and mediators are taken to act linearly"
+    return Answer(slope.then(lambda v: difference * v), notes=(note,))
+
+
+def _mediators(part: Sample, names: Sequence[str]) -> list[Tensor]:
+    """Return mediators as numbers, in their own units."""
+    columns: list[Tensor] = []
+    for name in names:
+        kind, value = part.kinds[name], part.rows[name]
+        columns += numbers(name, value, kind) if isinstance(kind, Discrete) else [value.double()]
+    return columns
+
+
+def instrumental_by_passes(
+    read: Reader,
+    sample: Sample,
+    instruments: Sequence[str],
+    given: Sequence[str],
+    difference: float,
+    level: float,
+) -> Answer:
+    """Estimate the effect of so many units of a treatment by two-stage least squares.
+
+    Args:
+        read: Reads all rows.
+        sample: A sample of them.
+        instruments: Z.
+        given: W.
+        difference: Units of treatment.
+        level: Nominal coverage of the interval of Anderson and Rubin.
+    """
+    others, both = Design(sample, given), Design(sample, [*given, *instruments])
+    width = len(others.places) + 1
+    count = len(both.places) + 1 - width
+
+    def tasks(part: Sample) -> list[Task]:
+        t, every = part.rows[part.treatment].double(), torch.ones(part.n, dtype=torch.bool)
+        x, w = both(part.rows), others(part.rows)
+        left = [t, part.y, *x[:, width:].unbind(1)]
+        return [
+            Task(x, part.y, every),
+            Task(x, t, every),
+            *(Task(w, column, every, inflate=False) for column in left),
+        ]
+
+    models = fitted(read, sample, tasks)
+    reduced, first = models[:2]
+    pi_y, pi_t = reduced.beta[width:], first.beta[width:]
+
+    def residuals(part: Sample) -> tuple[list[Task], Tensor]:
+        asked = tasks(part)
+        pairs = zip(models[2:], asked[2:], strict=True)
+        return asked, torch.stack([task.y - task.features @ model.beta for model, task in pairs], 1)
+
+    weight = torch.zeros(count, count).double()
+    for part in read():
+        z = residuals(part)[1][:, 2:]
+        weight = weight + z.T @ z / first.n
+    slope = (pi_t @ weight @ pi_y) / (pi_t @ weight @ pi_t)
+    inflate = (first.n / (first.n - width - 1)) ** 0.5
+
+    def influence(part: Sample) -> Tensor:
+        asked, left = residuals(part)
+        scores = [
+            model.on(task).scores[:, width:]
+            for model, task in zip(models[:2], asked[:2], strict=True)
+        ]
+        hat, residual = left[:, 2:] @ pi_t, left[:, 1] - slope * left[:, 0]
+        own = inflate * hat * residual / (pi_t @ weight @ pi_t)
+        return torch.cat([*scores, own[:, None]], 1)
+
+    covariance = _covariance(read, influence)
+    freedom = first.n - len(first.beta)
+    stacked = _known(torch.cat([pi_y, pi_t]), covariance[:-1, :-1], freedom)
+    estimate = _known(slope[None], covariance[-1:, -1:], freedom)
+    strength = strength_of(stacked, count)
+    interval, notes = interval_of(stacked, estimate, count, strength, level)
+    moved = sorted(difference * end for end in interval) if interval else None
+    return Answer(
+        estimate.then(lambda v: difference * v),
+        interval=None if moved is None else (moved[0], moved[1]),
+        strength=strength,
+        notes=notes,
+    )
