@@ -191,7 +191,11 @@ def test_commutativity_holds_the_other_parents() -> None:
 def test_a_report_has_the_commutativity_of_each_pair_of_values() -> None:
     model, rows = blobs.scm(blobs.Latent(0.1)), blobs.world().sample(20, seed=0)
     protocol = Protocol(
-        interventions={"position": 3.0, "brightness": 0.2, "moved": {"position": lambda position: position + 1}},
+        interventions={
+            "position": 3.0,
+            "brightness": 0.2,
+            "moved": {"position": lambda position: position + 1},
+        },
         measures=frozenset({"commutativity"}),
         bootstrap=0,
     )

@@ -377,7 +377,7 @@ def _effect(
     )
 
 
-def _curve(answer: Answer, question: _Question, form: str) -> Curve | None:
+def _curve(answer: Answer, question: Question, form: str) -> Curve | None:
     if answer.curve is None:
         return None
     band = answer.curve.intervals(question.level, simultaneous=True, form=form)

@@ -169,7 +169,7 @@ class Target:
         return self._stratum[source] * self.levels.count + self.levels.of(value)
 
     def weights(self, cells: Tensor) -> Tensor:
-        """Return `q / n` of each row's cell, with mean one, `(m,)`; 0 if none of them is asked for."""
+        """Return `q / n` of each row's cell, with mean one, `(m,)`; 0 if no cell is asked for."""
         counts = torch.bincount(cells, minlength=self.shares.numel()).double()
         weight = (self.shares.flatten() / counts)[cells]
         mean = weight.mean() if weight.any() else 1.0
