@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from rung3 import lazily
+from rung3.imports import lazily
 
 if TYPE_CHECKING:
     from rung3.training.automatic import fit
