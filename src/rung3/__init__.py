@@ -66,4 +66,5 @@ def __dir__() -> list[str]:
     return [*__all__, "__version__"]
 
 
-__getattr__ = lazily(__spec__)
+if not TYPE_CHECKING:  # so that a name that is not there is still found by a type checker
+    __getattr__ = lazily(__spec__)

@@ -38,4 +38,5 @@ __all__ = [
     "widen",
 ]
 
-__getattr__ = lazily(__spec__)
+if not TYPE_CHECKING:  # so that a name that is not there is still found by a type checker
+    __getattr__ = lazily(__spec__)

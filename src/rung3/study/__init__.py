@@ -12,4 +12,5 @@ if TYPE_CHECKING:
 
 __all__ = ["RunFolder", "Study", "compare_runs", "run_study"]
 
-__getattr__ = lazily(__spec__)
+if not TYPE_CHECKING:  # so that a name that is not there is still found by a type checker
+    __getattr__ = lazily(__spec__)
