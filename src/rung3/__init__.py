@@ -3,12 +3,10 @@
 The names below are imported when they are first used, so that importing rung3 is fast.
 """
 
-import ast
-from collections.abc import Callable
-from importlib import import_module
-from importlib.machinery import ModuleSpec
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rung3.imports import lazily
 
 if TYPE_CHECKING:
     from rung3 import effects, mechanisms, worlds
@@ -64,35 +62,9 @@ __all__ = [
 ]
 
 
-def lazily(spec: ModuleSpec | None) -> Callable[[str], Any]:
-    """Return the `__getattr__` of a package: what it imports for types comes with its first use.
-
-    Args:
-        spec: The package's `__spec__`.
-    """
-    assert spec is not None
-    loader: Any = spec.loader
-    imports = [
-        statement
-        for block in ast.parse(loader.get_source(spec.name)).body
-        if isinstance(block, ast.If)
-        for statement in block.body
-        if isinstance(statement, ast.ImportFrom)
-    ]
-    homes = {alias.name: statement.module for statement in imports for alias in statement.names}
-
-    def attribute(name: str) -> Any:
-        if name not in homes:
-            raise AttributeError(f"module {spec.name!r} has no attribute {name!r}")
-        if homes[name] == spec.name:
-            return import_module(f"{spec.name}.{name}")
-        return getattr(import_module(str(homes[name])), name)
-
-    return attribute
-
-
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
 
 
-__getattr__ = lazily(__spec__)
+if not TYPE_CHECKING:  # so that a name that is not there is still found by a type checker
+    __getattr__ = lazily(__spec__)

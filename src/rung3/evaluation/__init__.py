@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from rung3 import lazily
+from rung3.imports import lazily
 
 if TYPE_CHECKING:
     from rung3.data.cache import Cache, user_cache
@@ -38,4 +38,5 @@ __all__ = [
     "widen",
 ]
 
-__getattr__ = lazily(__spec__)
+if not TYPE_CHECKING:  # so that a name that is not there is still found by a type checker
+    __getattr__ = lazily(__spec__)

@@ -156,7 +156,7 @@ class DeformedAtlas(Mechanism):
             nn.SiLU(),
             nn.Linear(HIDDEN, len(self.grid) * math.prod(self.grid)),
         )
-        zero(self.velocity[-1])  # type: ignore[arg-type]
+        zero(self.velocity[-1])
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Let atlas, levels and noise start from those of images that are not deformed yet."""

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from rung3 import lazily
+from rung3.imports import lazily
 
 if TYPE_CHECKING:
     from rung3.data.rows import Values
@@ -11,4 +11,5 @@ if TYPE_CHECKING:
 
 __all__ = ["SCM", "Values", "generate", "generated", "load"]
 
-__getattr__ = lazily(__spec__)
+if not TYPE_CHECKING:  # so that a name that is not there is still found by a type checker
+    __getattr__ = lazily(__spec__)

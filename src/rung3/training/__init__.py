@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from rung3 import lazily
+from rung3.imports import lazily
 
 if TYPE_CHECKING:
     from rung3.training.automatic import fit
@@ -13,4 +13,5 @@ if TYPE_CHECKING:
 
 __all__ = ["History", "Options", "calibrate", "fit", "fit_incomplete", "rectify"]
 
-__getattr__ = lazily(__spec__)
+if not TYPE_CHECKING:  # so that a name that is not there is still found by a type checker
+    __getattr__ = lazily(__spec__)

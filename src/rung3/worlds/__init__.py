@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from rung3 import lazily
+from rung3.imports import lazily
 
 if TYPE_CHECKING:
     from rung3.worlds.confounded import hidden_cause
@@ -35,4 +35,5 @@ __all__ = [
     "uniform",
 ]
 
-__getattr__ = lazily(__spec__)
+if not TYPE_CHECKING:  # so that a name that is not there is still found by a type checker
+    __getattr__ = lazily(__spec__)
