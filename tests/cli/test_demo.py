@@ -75,6 +75,23 @@ def test_a_figure_of_a_held_model_lies_beside_you_and_leaves_the_model_whole(
     assert zoo.digest_of(model.path) == model.digest
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("interventions", "rung3/digits", "rung3/digits"), "give one RUN"),
+        (("outside", "rung3/digits", "--change", "intensity"), "one RUN, no --change"),
+        (("augmentation", "rung3/digits", "--change", "intensity"), "--label and --change"),
+        (("composition", "rung3/digits", "--change", "intensity"), "changes nothing"),
+        (("interventions", "rung3/digits", "--rows", "5000"), "the test rows are 0 to"),
+        (("cubism", "rung3/digits"), "expected one of composition"),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn_is_refused(words: tuple[str, ...], message: str) -> None:
+    refused = call("figure", *words)
+    assert refused.exit_code == 2
+    assert message in " ".join(refused.output.split())
+
+
 def test_the_page_opens_a_held_model_by_name():
     session = Session(*open_runs(["rung3/digits"]))
     query = PageState(row=4, do={"thickness": 4.0})
