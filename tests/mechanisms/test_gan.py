@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rung3 import SCM, Categorical, Continuous, Image, evaluate, fit, load
 from rung3.mechanisms import GAN
+from rung3.study.kinds import mechanism_of
 from rung3.testing.contract import check_mechanism
 from rung3.training.oracles.oracles import fit_oracles
 
@@ -144,6 +145,10 @@ def test_a_density_is_refused() -> None:
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GAN(**options)
+
+
+def test_a_study_may_name_it() -> None:
+    assert mechanism_of({"kind": "GAN", "latent": 8}).describe() == "GAN(latent=8)"
 
 
 def test_what_is_no_image_is_refused() -> None:
