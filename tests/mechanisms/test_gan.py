@@ -58,7 +58,8 @@ def test_without_what_the_encoder_misses_an_image_changes_though_no_parent_does(
 
 def test_critic_and_generator_pull_in_opposite_directions() -> None:
     """Each has a gradient of its own loss alone: the critic's is that with codes held fixed."""
-    mechanism = GAN(latent=3, width=4).bind("x", IMAGE, {"d": Categorical(3)})
+    real = Image(1, 8, 10, bits=None)  # no noise within levels
+    mechanism = GAN(latent=3, width=4).bind("x", real, {"d": Categorical(3)})
     generator = torch.Generator().manual_seed(0)
     for parameter in mechanism.parameters():  # at the start the context is not looked at
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
