@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rung3 import SCM, Categorical, Continuous, Image, evaluate, fit, load
 from rung3.mechanisms import GAN
+from rung3.study.kinds import mechanism_of
 from rung3.testing.contract import check_mechanism
 from rung3.training.oracles.oracles import fit_oracles
 
@@ -57,7 +58,8 @@ def test_without_what_the_encoder_misses_an_image_changes_though_no_parent_does(
 
 def test_critic_and_generator_pull_in_opposite_directions() -> None:
     """Each has a gradient of its own loss alone: the critic's is that with codes held fixed."""
-    mechanism = GAN(latent=3, width=4).bind("x", IMAGE, {"d": Categorical(3)})
+    real = Image(1, 8, 10, bits=None)  # no noise within levels
+    mechanism = GAN(latent=3, width=4).bind("x", real, {"d": Categorical(3)})
     generator = torch.Generator().manual_seed(0)
     for parameter in mechanism.parameters():  # at the start the context is not looked at
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
@@ -144,6 +146,10 @@ def test_a_density_is_refused() -> None:
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GAN(**options)
+
+
+def test_a_study_may_name_it() -> None:
+    assert mechanism_of({"kind": "GAN", "latent": 8}).describe() == "GAN(latent=8)"
 
 
 def test_what_is_no_image_is_refused() -> None:

@@ -139,7 +139,8 @@ class GAN(Mechanism):
             z: Codes drawn from their prior, `(n, latent)`.
             parents: The parents' values, `(n, ...)`, in their own units.
         """
-        observed, generated = (x, self.encode(x, parents)), (self.generate(z, parents), z)
+        observed = (x, self.encode(x, parents))
+        generated = (self._within_level(self.generate(z, parents)), z)
         scores, steepness = [], x.new_zeros(())
         for pair in (observed, generated):
             image, code = (part.detach().requires_grad_() for part in pair)
@@ -165,10 +166,11 @@ class GAN(Mechanism):
         with torch.no_grad():
             image = self.generator(z, context).sigmoid()
         code = self.encoder(2 * image - 1, context)
-        return (x - again).abs().mean() + (z - code).square().mean()
+        error: Tensor = (x - again).abs().mean() + (z - code).square().mean()
+        return error
 
     def _within_level(self, value: Tensor) -> Tensor:
-        """Add noise within their level to pixels, which would tell observed ones from generated."""
+        """Add noise within their level to pixels: whole levels would tell which were observed."""
         levels = self.variable.levels
         return value if levels is None else value + (torch.rand_like(value) - 0.5) / levels
 

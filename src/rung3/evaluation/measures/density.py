@@ -27,7 +27,7 @@ def _compute(
     return {
         "log_prob": densities(exam.model, exam.truth, rows, size, of_all, seed, exam.scores),
         "divergence": divergences(exam.model, rows, size, of_all, seed),
-        "path_noise": mean_squares(exam.model, rows, size, of_all),
+        "path_noise": mean_squares(exam.model, rows, size, of_all, seed),
     }
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rung3.data.seeding import stream
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.measures.log_prob import batches
 from rung3.mechanisms.path import Path
@@ -30,7 +31,7 @@ MOST_ROWS = 100
 
 @torch.no_grad()
 def mean_squares(
-    model: SCM, rows: Mapping[str, Tensor], batch_size: int, bootstrap: Bootstrap
+    model: SCM, rows: Mapping[str, Tensor], batch_size: int, bootstrap: Bootstrap, seed: int
 ) -> dict[str, Any]:
     """Measure the mean square of abducted noise by number, for every mechanism that is a path.
 
@@ -39,6 +40,7 @@ def mean_squares(
         rows: Test rows, complete.
         batch_size: Rows at once.
         bootstrap: For the intervals.
+        seed: Of abduction that draws.
 
     Returns:
         By variable: `mean`, `low`, `high`, `unit` and the number of `dimensions`.
@@ -48,9 +50,9 @@ def mean_squares(
     for name, mechanism in model.mechanisms.items():
         if not isinstance(mechanism, Path):
             continue
-        squares = []
+        squares, generator = [], stream(seed, f"{name}/path noise", model.device)
         for value, parents in batches(mechanism, some, batch_size, model.device):
-            noise = mechanism.abduct(value, parents)
+            noise = mechanism.abduct(value, parents, None, generator)
             assert not isinstance(noise, Tensor)
             squares.append(noise["u"].square().reshape(len(value), -1).mean(1).cpu())
         means = torch.cat(squares)
