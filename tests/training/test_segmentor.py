@@ -16,7 +16,7 @@ from rung3.training.counterfactual import CounterfactualObjective
 from rung3.training.counterfactual.preparation import columns, fit_predictors
 from rung3.training.counterfactual.segmentor import Segmentor, fit_segmentor
 
-SIZE = 12
+SIZE = 8
 COLUMNS = torch.arange(SIZE).view(1, 1, 1, SIZE)
 GRAPH = "volume -> image; light -> image; image -> mask"
 VARIABLES = {
@@ -33,7 +33,7 @@ def bar(volume: Tensor) -> Tensor:
 
 
 class Bar(Mechanism):
-    """A bar of length `6 + theta (volume - 6)`, and the rest: at theta = 0 it does not listen."""
+    """A bar of length `4 + theta (volume - 4)`, and the rest: at theta = 0 it does not listen."""
 
     abduction: ClassVar[Abduction] = "exact"
     assumption: str = "none"
@@ -42,7 +42,7 @@ class Bar(Mechanism):
         self.theta = nn.Parameter(torch.tensor(0.3))
 
     def _drawn(self, parents: Parents) -> Tensor:
-        return 0.6 * bar(6 + self.theta * (parents["volume"] - 6))
+        return 0.6 * bar(4 + self.theta * (parents["volume"] - 4))
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         return 0.1 * torch.randn(n, *self.variable.shape, generator=generator)
@@ -73,8 +73,8 @@ def model() -> SCM:
 @pytest.fixture(scope="module")
 def rows() -> Rows:
     generator = torch.Generator().manual_seed(0)
-    volume = 1 + 10 * torch.rand(400, generator=generator)
-    light = 0.3 * torch.rand(400, generator=generator)
+    volume = 1 + 6 * torch.rand(200, generator=generator)
+    light = 0.3 * torch.rand(200, generator=generator)
     inside = bar(volume)
     image = 0.1 + 0.6 * inside + light.view(-1, 1, 1, 1)
     image = (image + 0.03 * torch.randn(image.shape, generator=generator)).clamp(0, 1)
@@ -92,7 +92,7 @@ def rows() -> Rows:
 @pytest.fixture(scope="module")
 def segmentor(rows: Rows) -> Segmentor:
     given = ("mask", "bar")
-    return fit_segmentor(model(), "image", "volume", given, rows[:120], rows[300:], 0, False)
+    return fit_segmentor(model(), "image", "volume", given, rows[:64], rows[100:], 0, False)
 
 
 @pytest.fixture(scope="module")
@@ -103,18 +103,18 @@ def oracles(rows: Rows) -> Oracles:
 def test_a_segmentor_measures_the_region_and_not_the_light(
     rows: Rows, segmentor: Segmentor
 ) -> None:
-    assert float(segmentor.explained) > 0.98
-    images = rows["image"][300:]
-    torch.testing.assert_close(segmentor.read(images), rows["volume"][300:], atol=1.0, rtol=0)
+    assert float(segmentor.explained) > 0.95  # whole pixels explain 0.97
+    images = rows["image"][100:]
+    torch.testing.assert_close(segmentor.read(images), rows["volume"][100:], atol=0.8, rtol=0)
     brighter = segmentor.read((images + 0.05).clamp(0, 1)) - segmentor.read(images)
-    assert float(brighter.abs().mean()) < 0.3  # of a range of 10
+    assert float(brighter.abs().mean()) < 0.3  # of a range of 6
 
 
 def test_its_gradient_reaches_the_pixels_where_the_region_ends(segmentor: Segmentor) -> None:
-    image = (0.2 + 0.6 * bar(torch.tensor([5.5]))).requires_grad_()
+    image = (0.2 + 0.6 * bar(torch.tensor([3.5]))).requires_grad_()
     segmentor.share(image).sum().backward()
     pull = image.grad.abs().sum((0, 1, 2))  # type: ignore[union-attr]
-    assert float(pull[3:8].sum()) > 0.6 * float(pull.sum())
+    assert float(pull[2:6].sum()) > 0.6 * float(pull.sum())
 
 
 def test_training_by_a_segmentor_makes_the_region_as_large_as_was_asked(
@@ -130,9 +130,9 @@ def test_training_by_a_segmentor_makes_the_region_as_large_as_was_asked(
         segment={"volume": ["mask", "bar"]},
         predictors=oracles,
     )
-    options: dict[str, Any] = {"epochs": 16, "batch_size": 40, "lr": 0.05, "progress": False}
+    options: dict[str, Any] = {"epochs": 20, "batch_size": 32, "lr": 0.1, "progress": False}
     assert {"mask", "volume"} <= set(columns(objective, scm, ["image"]))
-    fit(scm, rows[:120], objective=objective, seed=0, **options)
+    fit(scm, rows[:64], objective=objective, seed=0, **options)
     mechanism = scm.mechanisms["image"]
     assert isinstance(mechanism, Bar)
     assert float(mechanism.theta) == pytest.approx(1, abs=0.1)
@@ -145,10 +145,11 @@ def test_training_by_a_segmentor_makes_the_region_as_large_as_was_asked(
     assert digests["volume"] not in record["predictors"]
 
 
-def test_a_segmentor_is_the_same_for_a_seed(rows: Rows) -> None:
+def test_a_segmentor_is_the_same_for_a_seed(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rung3.training.counterfactual.segmentor.EPOCHS", 2)
     given = ("mask", "bar")
     digests = [
-        fit_segmentor(model(), "image", "volume", given, rows[:32], rows[32:64], k, False).digest()
+        fit_segmentor(model(), "image", "volume", given, rows[:8], rows[190:], k, False).digest()
         for k in (1, 1, 2)
     ]
     assert digests[0] == digests[1] != digests[2]

@@ -196,10 +196,10 @@ def _segmentors(
     progress: bool,
 ) -> dict[str, Predictor]:
     """Return the segmentors of a member, which take the place of its oracles; by parent."""
-    rows, held = parts
-    seed = number_of("{}/segmentor {}".format(*which))
+    (rows, held), (seed, member) = parts, which
+    base = number_of(f"{seed}/segmentor {member}")
     return {
-        parent: fit_segmentor(model, image, parent, region, rows[:READ], held, seed, progress)
+        parent: fit_segmentor(model, image, parent, region, rows, held, base, progress)
         for parent, region in (objective.segment or {}).items()
     }
 
@@ -294,19 +294,19 @@ def fit_predictors(
         seed: Of the choice of rows, the weights and the order.
         progress: Whether to show a progress bar.
     """
-    rows, held = _parted(rows, held, seed)
-    base, some = stream(seed, "predictors").initial_seed(), rows[:READ]
+    some, held = _parted(rows, held, seed)
+    base = stream(seed, "predictors").initial_seed()
     epochs = min(max(3, 3 * READ // some.n), 30)
     return fit_oracles(model, some, held, epochs=epochs, width=WIDTH, seed=base, progress=progress)
 
 
 def _parted(rows: Rows, held: Rows | None, seed: int) -> tuple[Rows, Rows]:
-    """Return rows to train predictors on, in a random order, and a tenth to measure them on."""
+    """Return rows to train predictors on, and those to measure them on: a tenth if not given."""
     order = torch.randperm(rows.n, generator=stream(seed, "predictors"))
-    if held is not None:
-        return rows[order], held
-    cut = max(1, rows.n // 10)
-    return rows[order[cut:]], rows[order[:cut]]
+    if held is None:
+        cut = max(1, rows.n // 10)
+        held, order = rows[order[:cut]], order[cut:]
+    return rows[order[:READ]], held
 
 
 def _check_members(image: str, members: Sequence[Collection[str]]) -> None:

@@ -89,7 +89,8 @@ class Segmentor(Predictor):
 
     def forward(self, images: Tensor) -> Tensor:
         slope, level = self.line
-        return slope * self.share(images) + level
+        reading: Tensor = slope * self.share(images) + level
+        return reading
 
     @torch.no_grad()
     def fit_line(self, images: Tensor, values: Tensor) -> None:
@@ -127,8 +128,8 @@ def check_region(model: SCM, image: str, parent: str, given: Sequence[str]) -> N
             f"segment: {parent}: {mask} is no mask that {image} causes; expected one of {masks}, "
             "a Mask of its size"
         )
-    for kind in region:
-        model.variables[mask].code(kind)  # type: ignore[attr-defined]
+    for label in region:
+        model.variables[mask].code(label)  # type: ignore[attr-defined]
 
 
 def fit_segmentor(
