@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from effect_studies import FRONT, INSTRUMENT, NAPKIN, STUDIES, binary, linear, repeated, surveyed
 
@@ -193,3 +195,27 @@ def test_ninety_five_percent_of_intervals_hold_the_truth(name: str, n: int) -> N
         estimate = study.estimate(seed, n)
         held += estimate.low <= study.truth <= estimate.high
     assert (1_000 * study.least_of_few if n == 200 else 930) <= held <= 1_000 * study.most
+
+
+def test_whole_numbers_of_an_outcome_are_amounts_and_dates_in_files_are_dates() -> None:
+    rng = np.random.default_rng(0)
+    day, t = rng.integers(0, 900, 2_000), rng.integers(0, 2, 2_000)
+    dates = pd.Series(pd.Timestamp("1971-01-01") + pd.to_timedelta(day, "D"))
+    visits = rng.poisson(1.0 + t + day / 900)
+    table = {"seen": dates.dt.strftime("%Y-%m-%d").tolist(), "t": t, "visits": visits}
+    with warnings.catch_warnings(action="error"):
+        answer = effect(table, "t", "visits", adjust=["seen"])
+    assert visits.max() < 20
+    assert answer.effect.low < 1 < answer.effect.high
+    assert "seen: Continuous(unit='days since 1970-01-01')" in str(answer)
+    typed = effect({**table, "seen": dates}, "t", "visits", adjust=["seen"])
+    assert typed.effect == answer.effect
+    with pytest.warns(UserWarning, match="visits: its whole numbers are taken for 9 categories"):
+        more = effect(table, "t", "visits", adjust=[], event=2)
+    assert more.means is not None
+    assert more.means[0].effect == pytest.approx((visits[t == 1] == 2).mean())
+
+
+def test_an_outcome_that_never_varies_is_said() -> None:
+    t = np.arange(40) % 2
+    assert "y is 0 in all rows" in str(effect({"t": t, "y": 0 * t}, "t", "y", adjust=[]))

@@ -103,3 +103,44 @@ def test_conditions_on_one_side_are_said_once() -> None:
     where = str(caught.value).partition(" where ")[2]
     assert where.count("z >") <= 1
     assert where.count("z <=") <= 1
+
+
+def strata_of_one_arm() -> dict[str, np.ndarray[Any, Any]]:
+    """Stratum a has no treated rows, c none that are not; elsewhere the effect is 1 or 3."""
+    place = np.repeat(["a", "b", "c", "d"], [300, 400, 300, 400])
+    t = np.where(place == "a", 0, np.where(place == "c", 1, RNG.integers(0, 2, 1_400)))
+    t = np.where((place == "d") & (RNG.random(1_400) < 0.5), 1, t)
+    y = t * np.where(place == "d", 3.0, 1.0) + (place == "b") + RNG.normal(size=1_400) / 10
+    return {"place": place, "t": t, "y": y}
+
+
+def test_the_treated_need_overlap_with_others_and_the_others_with_the_treated() -> None:
+    table = strata_of_one_arm()
+    without_c = {name: column[table["place"] != "c"] for name, column in table.items()}
+    without_a = {name: column[table["place"] != "a"] for name, column in table.items()}
+    for estimand, rows, lacking, arm in (
+        ("ATT", without_c, "place = c", 0),
+        ("ATU", without_a, "place = a", 1),
+    ):
+        answer = effect(rows, "t", "y", adjust=["place"], estimand=estimand)  # type: ignore[arg-type]
+        who = (rows["t"] != arm) & np.isin(rows["place"], ["b", "d"])
+        truth = np.where(rows["place"] == "d", 3.0, 1.0)[who].mean()
+        assert answer.effect.low < truth < answer.effect.high
+        assert f"300 rows are in strata without t = {1 - arm} and do not count" in str(answer)
+        with pytest.raises(ValueError, match=f"no rows with t = {arm} in the stratum {lacking}"):
+            effect(table, "t", "y", adjust=["place"], estimand=estimand)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no rows with t = 1 in the stratum place = a"):
+        effect(without_c, "t", "y", adjust=["place"])
+    with pytest.raises(ValueError, match="no rows with t = 1 in the stratum place = a"):
+        effect(without_c, "t", "y", adjust=["place"], by="place", estimand="ATT")
+
+
+def test_of_amounts_too_only_the_overlap_that_is_needed_is_asked_for() -> None:
+    z = RNG.normal(size=4_000)
+    t = (RNG.random(4_000) < 0.5 / (1 + np.exp(-6 * z))).astype(int)
+    table = {"z": z, "t": t, "y": z + t * (1 + z) + RNG.normal(size=4_000)}
+    treated = effect(table, "t", "y", adjust=["z"], estimand="ATT")
+    assert "positivity" not in str(treated)
+    assert treated.least > 0.02  # of t = 0; that of t = 1 is next to nothing
+    assert treated.effect.low < 1 + z[t == 1].mean() < treated.effect.high
+    assert "positivity is weak" in str(effect(table, "t", "y", adjust=["z"], estimand="ATU"))

@@ -8,7 +8,7 @@ its complete cases: the rows that have a value in all the columns that it uses. 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, timedelta
 from typing import Any
 
@@ -43,6 +43,7 @@ def read(
     table: Values,
     variables: Mapping[str, Variable] | None = None,
     names: Iterable[str] | None = None,
+    numbers: Collection[str] = (),
 ) -> tuple[Rows, dict[str, Variable]]:
     """Read the complete cases of a table's columns, and what each of them is.
 
@@ -50,6 +51,7 @@ def read(
         table: A mapping from name to values, a data frame, or rows.
         variables: What the columns are; `variable_of` where not given.
         names: Which columns; all if not given.
+        numbers: Those whose whole numbers are amounts, where `variables` does not say.
 
     Returns:
         The rows that have no gap in these columns (`complete_rows`), numbers in double; and the
@@ -72,6 +74,9 @@ def read(
     used = _complete({name: columns[name] for name in chosen})
     stated = variables or {}
     kinds = {name: stated.get(name) or variable_of(name, used[name]) for name in chosen}
+    for name in numbers:
+        if name not in stated and _numbered(kinds[name]):
+            kinds[name] = Continuous()
     for name in chosen:
         if name not in stated and (advice := doubt(name, kinds[name])):
             warnings.warn(advice, stacklevel=3)

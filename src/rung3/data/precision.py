@@ -39,6 +39,8 @@ def held(value: Tensor, axes: int) -> Tensor:
     exact = value if value.is_floating_point() else value.double()
     if torch.finfo(exact.dtype).eps >= torch.finfo(kind).eps or not exact.numel():
         return value.to(kind)
+    if exact.numel() == 1:  # as below, for a number alone: without deviation
+        return exact if torch.finfo(kind).eps * abs(exact.item()) > MAX_LOSS else value.to(kind)
     seen = exact.detach()
     seen = seen if seen.ndim > axes else seen.unsqueeze(0)
     most = seen.abs().nan_to_num(0).amax(0)

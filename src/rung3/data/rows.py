@@ -175,7 +175,8 @@ class Rows(Mapping[str, Tensor]):
         the index.
 
         Args:
-            variables: The variables, such as `model.variables`: codes become their labels.
+            variables: The variables, such as `model.variables`: codes become their labels, and
+                units stand in the frame's `attrs["units"]`, by name.
 
         Raises:
             ValueError: If a variable is an image.
@@ -188,7 +189,10 @@ class Rows(Mapping[str, Tensor]):
             0  40.0   m
             1  61.0   f
         """
-        return _frame(self, variables or {})
+        frame = _frame(self, variables or {})
+        if units := {k: v.unit for k, v in (variables or {}).items() if k in self and v.unit}:
+            frame.attrs["units"] = units
+        return frame
 
     def _repr_html_(self) -> str:
         """Return the first rows as a table for a notebook; images by their shape."""

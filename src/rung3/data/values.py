@@ -8,6 +8,7 @@ UTC where they have a time zone, and durations are days.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import date, timedelta
 from decimal import Decimal
@@ -36,6 +37,9 @@ __all__ = [
 
 SINCE = "days since 1970-01-01"
 """The unit in which dates are held."""
+
+ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?")
+"""A date as text, with or without the time of day; files hold dates so."""
 
 NUMBERS = (Real, Decimal, np.bool_)
 """What counts as a number; booleans do."""
@@ -80,7 +84,7 @@ def to_tensor(name: str, value: Any) -> Tensor:
 
 
 def when(value: Any) -> str:
-    """Return the unit of dates or of durations; empty for anything else.
+    """Return the unit of dates, text like `2026-01-31` included, or of durations; else nothing.
 
     Example:
         >>> when(np.array(["2026-01-31"], dtype="datetime64[D]")), when([1.5])
@@ -89,13 +93,14 @@ def when(value: Any) -> str:
     kind = np.asarray(value).dtype.kind
     if kind in "Mm":
         return SINCE if kind == "M" else "days"
-    if kind != "O":
+    if kind not in "OU":
         return ""
     given = [one for one in np.asarray(value, dtype=object).reshape(-1) if not _absent(one)]
     for unit, types in ((SINCE, (date, np.datetime64)), ("days", (timedelta, np.timedelta64))):
         if given and all(isinstance(one, types) for one in given):
             return unit
-    return ""
+    text = given and all(isinstance(one, str) and ISO_DATE.fullmatch(one) for one in given)
+    return SINCE if text else ""
 
 
 def days_of(value: Any) -> np.ndarray[Any, Any] | None:
@@ -112,7 +117,9 @@ def days_of(value: Any) -> np.ndarray[Any, Any] | None:
 
     given = pd.Series(np.asarray(value, dtype=object).reshape(-1))
     if unit == SINCE:
-        moments = pd.to_datetime(given, utc=True) - pd.Timestamp(0, tz="UTC")
+        text = given.map(lambda one: isinstance(one, str)).any()
+        form = {"format": "ISO8601"} if text else {}
+        moments = pd.to_datetime(given, utc=True, **form) - pd.Timestamp(0, tz="UTC")
     else:
         moments = pd.to_timedelta(given)
     return np.array(moments / pd.Timedelta(days=1), dtype=np.float64)

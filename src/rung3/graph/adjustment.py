@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import networkx as nx
 
@@ -69,9 +69,7 @@ class Adjustment:
             raise ValueError(str(self))
 
 
-def check_adjustment(
-    graph: MixedGraph, treatment: Names, outcome: Names, given: Names = ()
-) -> Adjustment:
+def check_adjustment(graph: Any, treatment: Names, outcome: Names, given: Names = ()) -> Adjustment:
     """Say whether adjusting for these variables gives the causal effect, and why not.
 
     Args:
@@ -90,6 +88,7 @@ def check_adjustment(
       d is below a causal path from treatment to outcome: x -> m -> d
       it opens the path x <- u -> c <- v -> y, by the collider c
     """
+    graph = MixedGraph.given(graph)
     cause, effect, known = graph.disjoint(treatment=treatment, outcome=outcome, given=given)
     rule = criterion(graph, cause, effect)
     faults = [

@@ -26,10 +26,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, permutations
-from typing import Literal
+from typing import Any, Literal
 
 from rung3.graph.causal_graph import CausalGraph
 from rung3.graph.equivalence import EquivalenceClass
+from rung3.graph.given import as_graph
 from rung3.graph.text import Pair, parse, quote
 
 __all__ = ["AncestralClass", "ancestral_class", "read_ancestral"]
@@ -61,6 +62,13 @@ class AncestralClass:
 
     nodes: tuple[str, ...]
     marks: Mapping[Pair, Mark]
+
+    @staticmethod
+    def given(spec: Any) -> AncestralClass:
+        """Return a class as it is, or read one from its text, or find that of a graph."""
+        if isinstance(spec, AncestralClass):
+            return spec
+        return read_ancestral(spec) if isinstance(spec, str) else ancestral_class(spec)
 
     def adjacent(self, name: str) -> tuple[str, ...]:
         """Return what a variable is adjacent to."""
@@ -146,7 +154,7 @@ class AncestralClass:
         return "; ".join([*links, *(quote(name) for name in self.nodes if name not in joined)])
 
 
-def ancestral_class(graph: CausalGraph) -> AncestralClass:
+def ancestral_class(graph: Any) -> AncestralClass:
     """Return the class of a graph that may have hidden common causes.
 
     Args:
@@ -157,6 +165,7 @@ def ancestral_class(graph: CausalGraph) -> AncestralClass:
     >>> print(ancestral_class(CausalGraph("a -> x -> y; x <-> y")))
     a o-o x; a o-o y; x o-o y
     """
+    graph = as_graph(graph)
     member = _ancestral(graph)
     marks: dict[Pair, Mark] = dict.fromkeys(member, "circle")
     for b in graph.nodes:

@@ -17,8 +17,10 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from rung3.graph.causal_graph import CausalGraph
+from rung3.graph.given import as_graph
 from rung3.graph.text import Pair, checked_name
 
 __all__ = ["Dagitty", "read_dagitty", "to_dagitty"]
@@ -107,7 +109,7 @@ def is_dagitty(text: str) -> bool:
 
 
 def to_dagitty(
-    graph: CausalGraph,
+    graph: Any,
     *,
     exposures: Iterable[str] = (),
     outcomes: Iterable[str] = (),
@@ -139,6 +141,7 @@ def to_dagitty(
     x <-> y
     }
     """
+    graph = as_graph(graph)
     roles = {"exposure": exposures, "outcome": outcomes, "adjusted": adjusted, "latent": latents}
     roles["selected"] = selected
     members = {role: graph.names(names) for role, names in roles.items()}

@@ -7,7 +7,7 @@ nothing, so that they read on a light and on a dark page; a hidden common cause 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Set
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -43,7 +43,7 @@ Place: TypeAlias = tuple[float, float]
 
 
 def draw_graph(
-    graph: MixedGraph,
+    graph: Any,
     *,
     do: Collection[str] = (),
     given: Collection[str] = (),
@@ -65,6 +65,7 @@ def draw_graph(
     Raises:
         ValueError: If the graph lacks a name.
     """
+    graph = MixedGraph.given(graph)
     from matplotlib.figure import Figure
 
     graph.disjoint(do=do, given=given)
@@ -182,7 +183,7 @@ def _clear(
     return min(ways)[3:]
 
 
-def to_mermaid(graph: MixedGraph, *, do: Collection[str] = ()) -> str:
+def to_mermaid(graph: Any, *, do: Collection[str] = ()) -> str:
     """Return the text of a Mermaid flowchart, which many documentation pages draw.
 
     Args:
@@ -200,6 +201,7 @@ def to_mermaid(graph: MixedGraph, *, do: Collection[str] = ()) -> str:
         n0 --> n1
         n0 <-.-> n1
     """
+    graph = MixedGraph.given(graph)
     label = {name: f"n{at}" for at, name in enumerate(graph.nodes)}
     cut = graph.do(*do)
     lines = [f'{label[name]}["{_escaped(name)}"]' for name in graph.nodes]

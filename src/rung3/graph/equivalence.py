@@ -21,9 +21,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations, pairwise, product
-from typing import Self
+from typing import Any, Self
 
 from rung3.graph.causal_graph import CausalGraph
+from rung3.graph.given import as_graph
 from rung3.graph.local_markov import implications
 from rung3.graph.text import Pair, parse, quote
 
@@ -66,6 +67,13 @@ class EquivalenceClass:
             and whole.adjacent == self.adjacent
             and whole.directed <= self.directed <= set(graph.edges)
         )
+
+    @staticmethod
+    def given(spec: Any) -> EquivalenceClass:
+        """Return a class as it is, or read one from its text, or find that of a graph."""
+        if isinstance(spec, EquivalenceClass):
+            return spec
+        return read_class(spec) if isinstance(spec, str) else equivalence_class(spec)
 
     @property
     def adjacent(self) -> frozenset[frozenset[str]]:
@@ -119,7 +127,7 @@ class EquivalenceClass:
         return "; ".join([*links, *(quote(name) for name in self.nodes if name not in joined)])
 
 
-def equivalence_class(graph: CausalGraph) -> EquivalenceClass:
+def equivalence_class(graph: Any) -> EquivalenceClass:
     """Return the Markov equivalence class of a graph without bidirected arrows.
 
     Args:
@@ -133,6 +141,7 @@ def equivalence_class(graph: CausalGraph) -> EquivalenceClass:
     >>> print(members, "|", len(list(members)))
     a -- b; b -- c; b -> d; e -> d | 3
     """
+    graph = as_graph(graph)
     if graph.bidirected:
         a, b = graph.bidirected[0]
         raise ValueError(
@@ -184,7 +193,7 @@ def read_class(text: str) -> EquivalenceClass:
     return members
 
 
-def equivalent(graph: CausalGraph, other: CausalGraph) -> bool:
+def equivalent(graph: Any, other: Any) -> bool:
     """Return whether two graphs imply the same independencies, bidirected arrows included.
 
     Args:
@@ -199,6 +208,7 @@ def equivalent(graph: CausalGraph, other: CausalGraph) -> bool:
     >>> equivalent(nobel[0], nobel[1]), equivalent(nobel[0], nobel[2])
     (True, True)
     """
+    graph, other = as_graph(graph), as_graph(other)
     if odd := set(graph.nodes) ^ set(other.nodes):
         raise ValueError(f"the graphs have other variables: {sorted(odd)} are in one of them only.")
     if not (graph.bidirected or other.bidirected):

@@ -19,6 +19,7 @@ may imply constraints of another kind besides (Verma's), which are not listed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from rung3.graph.mixed_graph import MixedGraph
 from rung3.graph.separators import closure
@@ -39,7 +40,7 @@ class Independence:
         return f"{self.x} \N{UP TACK} {self.y}{known}"
 
 
-def implications(graph: MixedGraph) -> tuple[Independence, ...]:
+def implications(graph: Any) -> tuple[Independence, ...]:
     """Return a basis of the independencies that a graph implies, in its causal order.
 
     Args:
@@ -49,6 +50,7 @@ def implications(graph: MixedGraph) -> tuple[Independence, ...]:
     >>> print(*implications(CausalGraph("rain -> wet <- sprinkler; wet -> slippery")), sep="; ")
     sprinkler ⊥ rain; slippery ⊥ rain | wet; slippery ⊥ sprinkler | wet
     """
+    graph = MixedGraph.given(graph)
     up: dict[str, set[str]] = {}
     for name in graph.order:
         up[name] = {name}.union(*(up[cause] for cause in graph.parents(name)))

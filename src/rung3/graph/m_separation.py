@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice, product
+from typing import Any
 
 from rung3.graph.mixed_graph import MixedGraph
 from rung3.graph.paths import Path, Turn, paths
@@ -58,9 +59,7 @@ class Separation:
         return "\n".join(lines if self.complete else [*lines, "  and other paths"])
 
 
-def separation(
-    graph: MixedGraph, x: Names, y: Names, given: Names = (), *, limit: int = 20
-) -> Separation:
+def separation(graph: Any, x: Names, y: Names, given: Names = (), *, limit: int = 20) -> Separation:
     """Say whether X and Y are separated given Z, with every path and what blocks it.
 
     Args:
@@ -80,6 +79,7 @@ def separation(
       open: treatment -> cost <- recovery, for cost (a collider) is given
       open: treatment <- size -> recovery
     """
+    graph = MixedGraph.given(graph)
     starts, goals, known = (graph.in_order(s) for s in graph.disjoint(x=x, y=y, given=given))
     between = (path for a, b in product(starts, goals) for path in paths(graph, a, b))
     listed = list(islice(between, limit + 1))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from itertools import chain
-from typing import Self
+from typing import Any, Self
 
 import networkx as nx
 
@@ -70,6 +70,11 @@ class MixedGraph:
         if loops := [left for left, right in hidden if left == right]:
             raise ValueError(f"{loops[0]!r} <-> itself: a hidden common cause needs two variables.")
         self._hidden = tuple(sorted({self._sorted_pair(pair) for pair in hidden}, key=self._ranks))
+
+    @staticmethod
+    def given(spec: Any) -> MixedGraph:
+        """Return a graph as it is, or make one from text, pairs or a networkx graph."""
+        return spec if isinstance(spec, MixedGraph) else MixedGraph(spec)
 
     @classmethod
     def of(

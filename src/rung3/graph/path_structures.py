@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from rung3.graph.mixed_graph import MixedGraph
 from rung3.graph.paths import Path
@@ -63,7 +63,7 @@ class Structure:
 
 
 def structures(
-    graph: MixedGraph, kind: Kind | None = None, *, ends: tuple[str, str] | None = None
+    graph: Any, kind: Kind | None = None, *, ends: tuple[str, str] | None = None
 ) -> Iterator[Structure]:
     """Yield all structures of a graph, by their middle in the graph's order.
 
@@ -82,6 +82,7 @@ def structures(
     chain size -> treatment -> recovery
     collider size -> recovery <- treatment
     """
+    graph = MixedGraph.given(graph)
     if kind is not None and kind not in get_args(Kind):
         raise ValueError(f"kind: expected one of {', '.join(get_args(Kind))}, got {kind!r}.")
     if ends is not None:

@@ -133,6 +133,10 @@ class Equation(Invertible):
                 + ("; write a parent u as '\"u\"': the bare u is the noise" * ("u" in self.parents))
             )
         self._double = not isinstance(self.variable, Image)
+        text, kind = self._function.function, self.variable
+        plain = not (isinstance(kind, Continuous) and kind.circular)
+        known = plain and isinstance(text, Expression)
+        self._affine = text.affine("u") if known else None  # None: it has to be tried
         if self._inverse is None:
             return
         value_names = set(self._inverse.arguments) - set(self.parents)
@@ -236,11 +240,9 @@ class Equation(Invertible):
 
     def _find(self, x: Tensor, value: Tensor, parents: Parents) -> Tensor:
         """Return the noise of each value, by the line or by bisection; NaN where there is none."""
-        text = self._function.function
-        affine = text.affine("u") if isinstance(text, Expression) else None  # None: not known
-        if affine is not False:
+        if self._affine is not False:
             u = self._affine_inverse(x, parents)
-            if u is not None and (affine or self._gives(u, value, parents).all()):
+            if u is not None and (self._affine or self._gives(u, value, parents).all()):
                 return u
         return self._bisect(x, value, parents)
 
@@ -248,17 +250,21 @@ class Equation(Invertible):
     def _gives(self, u: Tensor, value: Tensor, parents: Parents) -> Tensor:
         """Tell which values the noise gives, up to rounding; not those in the gap of a jump."""
         result, expected = self._at(u, parents), value.to(u.dtype)
+        gap, tolerance = (result - expected).abs(), max(CLOSE, self._rounding())
+        if (right := gap <= tolerance * expected.abs()).all():
+            return right
         # Rounding is relative to the value, and to how far the function moves nearby.
         beside = [self._at(self._clamp(u + step), parents) for step in (-1 - u.abs(), 1 + u.abs())]
         moves = torch.stack([(end - result).abs().nan_to_num(torch.inf) for end in beside]).amin(0)
         size = expected.abs() + torch.where(moves.isfinite(), moves, 0)
-        return (result - expected).abs() <= max(CLOSE, self._rounding()) * size
+        return gap <= tolerance * size
 
     def _affine_inverse(self, x: Tensor, parents: Parents) -> Tensor | None:
         """Return `u = (x - a) / b` where `f = a + b u`; `None` if f is not affine, or is flat."""
-        at = [self._at(torch.full_like(x, u), parents) for u in AFFINE_PROBES]
+        probes = AFFINE_PROBES[:2] if self._affine else AFFINE_PROBES
+        at = [self._at(torch.full_like(x, u), parents) for u in probes]
         offset, slope = at[0], at[1] - at[0]
-        for u, result in zip(AFFINE_PROBES[2:], at[2:], strict=True):
+        for u, result in zip(probes[2:], at[2:], strict=True):
             size = self._rounding() * (offset.abs() + at[1].abs() + result.abs())
             if not ((result - offset - slope * u).abs() <= size).all():
                 return None

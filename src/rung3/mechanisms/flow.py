@@ -280,7 +280,8 @@ class Flow(Invertible):
         return self._turned(value, parents, sign=1)
 
     def invert(self, value: Tensor, parents: Parents) -> Noise:
-        u: Tensor = self._transform(parents, len(value))(self._standard(value, parents)[0])
+        standard = self.standardise(self.to_real(self._turned(value, parents))[0])
+        u: Tensor = self._transform(parents, len(value))(standard.reshape(-1, self.features))
         return u.reshape(value.shape)
 
     def reverse(self, noise: Tensor) -> Tensor | None:
@@ -316,14 +317,12 @@ class _Map(nn.Module):
 
     def forward(self, loc: Tensor, log_scale: Tensor, *heights: Tensor) -> Any:
         """Return the map of parameters `(n, features)` and `(n, features, bins)`, unbounded."""
-        from zuko.transforms import (
-            ComposedTransform,
-            MonotonicAffineTransform,
-            MonotonicRQSTransform,
-        )
+        from zuko.transforms import ComposedTransform, MonotonicAffineTransform
+
+        from rung3.mechanisms.networks.spline import Spline  # zuko takes a moment to import
 
         splines = [
-            MonotonicRQSTransform(*knots, slope=1 / MAX_SLOPE)
+            Spline(*knots, slope=1 / MAX_SLOPE)
             for knots in zip(self.widths, heights, self.slopes, strict=True)
         ]
         return ComposedTransform(MonotonicAffineTransform(loc, log_scale).inv, *splines)

@@ -84,8 +84,9 @@ def _outside(model: Model, values: Mapping[str, Tensor], names: Set[str]) -> dic
     for name, mechanism in model.mechanisms.items():
         if name in names:
             flat = values[name].detach().reshape(-1, *mechanism.variable.shape)
-            shares[name] = float(mechanism.out_of_range(flat).float().mean())
-    return {name: share for name, share in shares.items() if share > 0}
+            if (outside := mechanism.out_of_range(flat)).any():
+                shares[name] = float(outside.float().mean())
+    return shares
 
 
 def _undefined(model: Model, values: Mapping[str, Tensor], names: Set[str]) -> dict[str, str]:

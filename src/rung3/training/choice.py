@@ -68,8 +68,8 @@ BATCH = 1_024
 MOST_TRIED = 20_000
 """Rows that candidates are tried on, at most: a difference of .01 nats shows in as many."""
 
-POLISHING_BATCH = 65_536
-"""Rows a step of mechanisms that are solved beforehand."""
+POLISHING_ROWS = 65_536
+"""Rows of the one step of mechanisms that are solved beforehand, at most."""
 
 POLISHING_RATE = 1e-4
 """Learning rate of that step."""
@@ -363,12 +363,24 @@ class _Fitting:
 
     def final(self, model: SCM, rows: Rows) -> History:
         """Fit all of them, as far as they still are to be."""
-        solved = [name for name, m in model.mechanisms.items() if m.closed_form]
-        once = {"epochs": 1, "batch_size": POLISHING_BATCH, "lr": POLISHING_RATE}
-        with quiet():
-            polished = fit_mechanisms(model, rows, only=solved, **{**self.options, **once})
+        solved = {name: m for name, m in model.mechanisms.items() if m.closed_form}
+        calibrate(model, solved, rows, self.seed)
+        polished = self._polish(model, rows, solved) if solved else History()
         trained = self._train(model, rows, [n for n in model.variables if n not in solved])
         return polished if trained is None else trained.beside(polished)
+
+    def _polish(self, model: SCM, rows: Rows, solved: Mapping[str, Mechanism]) -> History:
+        """Let mechanisms that are solved take one small step, which many rows do not better."""
+        once = {"epochs": 1, "batch_size": POLISHING_ROWS, "lr": POLISHING_RATE}
+        order = torch.randperm(rows.n, generator=stream(self.seed, "polished"))
+        some = rows if rows.n <= POLISHING_ROWS else rows[order[:POLISHING_ROWS]]
+        model.fitted = {name: {} for name in solved}  # so that what they learned is kept
+        with quiet():
+            history = fit_mechanisms(model, some, only=solved, **{**self.options, **once})
+        complete = Table(rows, solved.values()).complete
+        for name in solved:
+            model.fitted[name]["rows"] = int(complete[name].sum()) if name in complete else rows.n
+        return history
 
     def training(self, rows: Rows, part: float = 1.0) -> dict[str, Any]:
         """Return the options of `fit` for so large a part of the steps."""

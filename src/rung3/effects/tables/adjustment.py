@@ -27,9 +27,9 @@ from rung3.data.variables import Discrete
 from rung3.effects.tables.answer import Answer, of_means
 from rung3.effects.tables.cross_fitting import TRIMMED, cross_fitted_arms
 from rung3.effects.tables.influence import Influence
-from rung3.effects.tables.m_estimation import Equations, Estimand, Method
+from rung3.effects.tables.m_estimation import Equations, Estimand, Method, needed_arms
 from rung3.effects.tables.positivity import check_strata, region_without, teller
-from rung3.effects.tables.sample import Sample, stratum_of
+from rung3.effects.tables.sample import Sample, strata_of, stratum_of
 
 __all__ = ["Method", "adjusted_effect", "arms_of"]
 
@@ -99,7 +99,9 @@ def adjusted_effect(
             else []
         )
         return of_means(means, least, tuple(notes))
+    unlike: tuple[str, ...] = ()
     if sample.saturated(given):
+        sample, arms, unlike = _with_such_rows(sample, given, arms, labels, estimand)
         check_strata(sample, given, arms, labels)
     features = sample.design(given)
     binary = sample.binary and not sample.saturated(given)
@@ -110,20 +112,48 @@ def adjusted_effect(
         )  # fmt: skip
         values, scores = problem.solve()
     except ValueError as error:
-        region = _region(sample, given, arms, labels)
+        region = _region(sample, given, arms, labels, estimand)
         cause = f": {region}" if region else ""
         raise ValueError(f"{error}{cause}; adjust for less{amounts(sample.kinds, given)}") from None
     freedom = sample.total - 2 * features.shape[1]
     means = Influence(values, scores, freedom, sample.clusters, counts=sample.counts)
     doubts = *_doubts(sample, given, problem, labels), *_determined(sample, given, problem)
-    return of_means(means, problem.least(), doubts)
+    return of_means(means, problem.least(), (*unlike, *doubts))
 
 
-def _region(sample: Sample, given: Sequence[str], arms: Tensor, labels: Sequence[str]) -> str:
+def _with_such_rows(
+    sample: Sample, given: Sequence[str], arms: Tensor, labels: Sequence[str], estimand: Estimand
+) -> tuple[Sample, Tensor, tuple[str, ...]]:
+    """Leave out strata in which nobody is whose effect is asked for: they need no overlap."""
+    if estimand == "ATE":
+        return sample, arms, ()
+    whose = {"ATT": 0, "ATU": 1}[estimand]
+    for name, mask in sample.groups.items():
+        if not (mask & arms[whose]).any():
+            raise ValueError(
+                f"{sample.treatment}: no rows with {sample.treatment} = {labels[whose]} in the "
+                f"stratum {name or 'of all rows'}: there is no {estimand} there"
+            )
+    strata = strata_of(sample.rows, given)
+    counts = torch.zeros(int(strata.max()) + 1).index_add_(0, strata, arms[whose].float())
+    inside = counts[strata] > 0
+    if inside.all():
+        return sample, arms, ()
+    note = (
+        f"{int((~inside).sum()):,} rows are in strata without {sample.treatment} = {labels[whose]} "
+        f"and do not count for the {estimand}"
+    )
+    return sample.only(inside), arms[:, inside], (note,)
+
+
+def _region(
+    sample: Sample, given: Sequence[str], arms: Tensor, labels: Sequence[str], estimand: Estimand
+) -> str:
     """Say what tells the treatment, or an outcome that is yes or no, without error."""
     if not given:
         return ""
-    region = region_without(sample, given, sample.treatment, arms, labels)
+    needed = needed_arms(estimand)
+    region = region_without(sample, given, sample.treatment, arms, labels, needed)
     if region or not sample.binary:
         return region
     both = torch.stack([sample.y == 1, sample.y == 0])
@@ -135,7 +165,9 @@ def _determined(sample: Sample, given: Sequence[str], problem: Equations) -> tup
     inside = problem.arms.sum(0) > 0
     pairs = zip(problem.arms, problem.models, strict=True)
     means = torch.stack([arm * model.mean(model.beta) for arm, model in pairs]).sum(0)
-    left = (sample.y - means)[inside]
+    left, first = (sample.y - means)[inside], float(sample.y[inside][0])
+    if bool((sample.y[inside] == first).all()):
+        return (f"{sample.outcome} is {first:g} in all rows, so that the interval has no width",)
     if not given or left.square().mean() > DETERMINED * sample.y[inside].var():
         return ()
     return (
@@ -148,10 +180,12 @@ def _doubts(
     sample: Sample, given: Sequence[str], problem: Equations, labels: Sequence[str]
 ) -> tuple[str, ...]:
     """Name the row with the smallest probability of an arm, if that is very small."""
-    shares = torch.stack(problem.probabilities())
+    probabilities = problem.probabilities()
+    shares = torch.stack([probabilities[arm] for arm in problem.needed])
     if float(shares.min()) >= WEAK_POSITIVITY:
         return ()
-    arm, row = divmod(int(shares.argmin()), sample.n)
+    place, row = divmod(int(shares.argmin()), sample.n)
+    arm = problem.needed[place]
     return (
         f"positivity is weak: where {stratum_of(sample, given, row)}, {sample.treatment} = "
         f"{labels[arm]} has a probability of {float(shares.min()):.2g}",

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rung3.data.seeding import Seed, base_seed
 from rung3.effects.tables.influence import Influence
-from rung3.effects.tables.m_estimation import Estimand
+from rung3.effects.tables.m_estimation import Estimand, needed_arms
 from rung3.effects.tables.sample import Sample, numbers
 
 __all__ = ["TRIMMED", "cross_fitted_arms", "cross_fitted_slope"]
@@ -58,9 +58,11 @@ def cross_fitted_arms(
             inside = train[arm[train]]
             m[k, held] = _predicted(regressor, x[inside], y[inside], w[inside], x[held])
             e[k, held] = _predicted(classifier, x[train], arm[train] * 1.0, w[train], x[held])
-    least = float(e.min())
-    trimmed = int((e < TRIMMED).any(0).sum())
-    e = e.clip(TRIMMED, 1.0)
+    needed = list(needed_arms(estimand))
+    least = float(e[needed].min())
+    trimmed = int((e[needed] < TRIMMED).any(0).sum())
+    e[needed] = e[needed].clip(TRIMMED)
+    e = e.clip(0.0, 1.0)
     means = _aipw(sample, arms, torch.from_numpy(m), torch.from_numpy(e), estimand)
     return means, least, trimmed
 

@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Equations", "Estimand", "Method", "Regression", "regress"]
+__all__ = ["Equations", "Estimand", "Method", "Regression", "needed_arms", "regress"]
 
 Method = Literal["standardise", "ipw", "aipw"]
 
@@ -140,6 +140,7 @@ class Equations:
         self.weights = torch.ones_like(y) if weights is None else weights
         self.groups = torch.ones(1, len(y)).double() if groups is None else groups.double()
         self.whose = {"ATE": None, "ATT": 0, "ATU": 1}[estimand]
+        self.needed = needed_arms(estimand)
         if fitted is not None:
             self.models, self.shares = list(fitted[:2]), list(fitted[2:])
             return
@@ -202,8 +203,17 @@ class Equations:
         return mu, (self.equations(self.theta, mu, True) + scores @ gradient.T) / slope
 
     def least(self) -> float:
-        """Return the smallest estimated probability of an arm."""
-        return min(float(share.min()) for share in self.probabilities())
+        """Return the smallest estimated probability of an arm that every row needs."""
+        shares = self.probabilities()
+        return min(float(shares[arm].min()) for arm in self.needed)
+
+
+def needed_arms(estimand: Estimand) -> tuple[int, ...]:
+    """Return the arms whose probability must not be zero anywhere: those that are compared with.
+
+    Of all rows both are; of those that had one arm, the other.
+    """
+    return {"ATE": (0, 1), "ATT": (1,), "ATU": (0,)}[estimand]
 
 
 def _fit(features: Tensor, y: Tensor, weights: Tensor, logistic: bool) -> Tensor:

@@ -56,7 +56,12 @@ def check_strata(sample: Sample, names: Sequence[str], arms: Tensor, labels: Seq
 
 
 def region_without(
-    sample: Sample, names: Sequence[str], target: str, arms: Tensor, labels: Sequence[str]
+    sample: Sample,
+    names: Sequence[str],
+    target: str,
+    arms: Tensor,
+    labels: Sequence[str],
+    needed: Sequence[int] = (0, 1),
 ) -> str:
     """Name a column that tells a target without error, or a region that lacks one of its values.
 
@@ -66,12 +71,13 @@ def region_without(
         target: Name of the treatment, or of an outcome that is yes or no.
         arms: Masks `(2, n)` of two of its values.
         labels: What these are called.
+        needed: Numbers of the values that no region may lack.
 
     Returns:
         A sentence; empty if no region of a few conditions lacks a value.
     """
     everything = [[name] for name in names] + [list(names)]
-    regions = (_search(sample, chosen, target, arms, labels) for chosen in everything)
+    regions = (_search(sample, chosen, target, arms, labels, needed) for chosen in everything)
     return next((sentence for sentence in regions if sentence), "")
 
 
@@ -85,7 +91,12 @@ def teller(
 
 
 def _search(
-    sample: Sample, names: list[str], target: str, arms: Tensor, labels: Sequence[str]
+    sample: Sample,
+    names: list[str],
+    target: str,
+    arms: Tensor,
+    labels: Sequence[str],
+    needed: Sequence[int] = (0, 1),
 ) -> str:
     from sklearn.tree import DecisionTreeClassifier
 
@@ -97,9 +108,10 @@ def _search(
     tree = DecisionTreeClassifier(max_depth=DEPTH, min_samples_leaf=least)
     leaves = tree.fit(x, y).apply(x)
     pure = [leaf for leaf in np.unique(leaves) if len(np.unique(y[leaves == leaf])) == 1]
-    if not pure:
+    lacking_one = [leaf for leaf in pure if int(y[leaves == leaf][0]) in needed]
+    if not lacking_one:
         return ""
-    largest = max(pure, key=lambda leaf: int((leaves == leaf).sum()))
+    largest = max(lacking_one, key=lambda leaf: int((leaves == leaf).sum()))
     rows = leaves == largest
     lacking = labels[1] if y[rows][0] else labels[0]
     where = _conditions(tree.tree_, largest, [(k, v) for k, v, _ in columns])

@@ -95,6 +95,17 @@ class Sample:
         """Masks of the groups, `(k, n)`; all rows come first."""
         return torch.stack(list(self.groups.values()))
 
+    def only(self, inside: Tensor) -> Sample:
+        """Return some of the rows, by a mask `(n,)`."""
+        return replace(
+            self,
+            rows=self.rows[inside],
+            y=self.y[inside],
+            weights=self.weights[inside],
+            clusters=None if self.clusters is None else self.clusters[inside],
+            groups={name: mask[inside] for name, mask in self.groups.items()},
+        )
+
     def saturated(self, names: Iterable[str]) -> bool:
         """Whether models in these columns have one value a stratum."""
         return not self.terms and all(isinstance(self.kinds[k], Discrete) for k in names)
@@ -139,7 +150,7 @@ class Sample:
         names = [treatment, outcome, *used, *(k for one in expressions for k in one.arguments)]
         names = list(dict.fromkeys([*names, *(k for k in (by, observed) if k)]))
         stated = variables if observed is None else {outcome: Continuous(), **(variables or {})}
-        rows, kinds = read(table, stated, names)
+        rows, kinds = read(table, stated, names, numbers=[outcome] if event is None else ())
         complete = complete_rows(table, names)
         y = _outcome(outcome, rows[outcome], kinds[outcome], event)
         notes: tuple[str, ...] = ()
@@ -217,7 +228,10 @@ def _column(
     array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
     used: np.ndarray[Any, Any] = array[complete.numpy()]
     if lacking := int((~complete_rows({name: used}, [name])).sum()):
-        raise ValueError(f"{what}: {name} is missing in {lacking} of the rows that are used")
+        raise ValueError(
+            f"{what}: {name} is missing in {lacking} of the rows that are used; fill it in, or "
+            "leave these rows out"
+        )
     return used
 
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rung3.graph.ancestral import AncestralClass
 from rung3.graph.causal_graph import CausalGraph
@@ -74,14 +75,12 @@ class AncestralEffect:
         return f"P({y} | do({x})) differs among the graphs of the class{why}"
 
 
-def identify_in_ancestral_class(
-    members: AncestralClass, treatment: Names, outcome: Names
-) -> AncestralEffect:
+def identify_in_ancestral_class(members: Any, treatment: Names, outcome: Names) -> AncestralEffect:
     """Say whether all graphs of a class with hidden causes agree on an effect, and on its formula.
 
     Args:
-        members: The class, as `rung3.graph.ancestral_class` finds it for a graph, or
-            `read_ancestral` reads it.
+        members: The class, as `rung3.graph.ancestral_class` finds it for a graph; or its text,
+            which `read_ancestral` reads; or one of its graphs.
         treatment: X, one name or several.
         outcome: Y, one name or several.
 
@@ -92,10 +91,11 @@ def identify_in_ancestral_class(
     >>> print(identify_in_ancestral_class(read_ancestral("a o-> x; b o-> x; x -> y"), "x", "y"))
     P(y | do(x)) is the same in all graphs of the class
       = P(y | x)
-    >>> print(identify_in_ancestral_class(read_ancestral("x o-> y; z o-> y"), "x", "y"))
+    >>> print(identify_in_ancestral_class("x o-> y; z o-> y", "x", "y"))
     P(y | do(x)) differs among the graphs of the class: x o-> y may be a cause, a hidden common
     cause, or both
     """
+    members = AncestralClass.given(members)
     skeleton = CausalGraph.of(members.nodes)
     x, y = skeleton.disjoint(treatment=treatment, outcome=outcome)
     names = skeleton.in_order(x), skeleton.in_order(y)

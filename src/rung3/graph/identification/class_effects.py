@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
+from typing import Any
 
 import networkx as nx
 
@@ -66,12 +67,12 @@ class ClassEffect:
         return "\n  ".join([*lines, *(f"= {formula} where {arrow}" for formula, arrow in pairs)])
 
 
-def identify_in_class(members: EquivalenceClass, treatment: Names, outcome: Names) -> ClassEffect:
+def identify_in_class(members: Any, treatment: Names, outcome: Names) -> ClassEffect:
     """Say whether all graphs of an equivalence class agree on an effect, and on which formula.
 
     Args:
-        members: The class, as `rung3.graph.equivalence_class` finds it for a graph, or
-            `read_class` reads it.
+        members: The class, as `rung3.graph.equivalence_class` finds it for a graph; or its text,
+            which `read_class` reads; or one of its graphs.
         treatment: X, one name or several.
         outcome: Y, one name or several.
 
@@ -82,11 +83,12 @@ def identify_in_class(members: EquivalenceClass, treatment: Names, outcome: Name
     >>> print(identify_in_class(read_class("a -- b; b -> d; c -> d"), "b", "d"))
     P(d | do(b)) is the same in all graphs of the class
       = Σ_c P(c) P(d | b, c)
-    >>> print(identify_in_class(read_class("x -- y"), "x", "y"))
+    >>> print(identify_in_class("x -- y", "x", "y"))
     P(y | do(x)) differs among the graphs of the class: x -- y points either way, and leads on to y
       = P(y | x) where x -> y
       = P(y) where y -> x
     """
+    members = EquivalenceClass.given(members)
     skeleton = CausalGraph.of(members.nodes)
     x, y = skeleton.disjoint(treatment=treatment, outcome=outcome)
     names = skeleton.in_order(x), skeleton.in_order(y)
