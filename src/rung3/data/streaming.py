@@ -72,7 +72,9 @@ class Streamed:
                 raise ValueError(
                     f"{source} is missing; expected a Parquet file, or a folder of them"
                 )
-            source = ds.dataset(str(source), format="parquet")
+            path, source = source, ds.dataset(str(source), format="parquet")
+            if not source.files:
+                raise ValueError(f"{path} holds no Parquet file")
         elif not isinstance(source, pa.Table | ds.Dataset) and not hasattr(
             source, "__arrow_c_stream__"
         ):
@@ -124,8 +126,20 @@ class Streamed:
         self.check(names)
         pieces = None if order is None else self._pieces(names)
         if order is None or pieces is None:
-            return self._in_order(list(names))
-        return _interleaved([pieces[k] for k in order.permutation(len(pieces))])
+            return self._read(self._in_order(list(names)))
+        return self._read(_interleaved([pieces[k] for k in order.permutation(len(pieces))]))
+
+    def _read(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Yield batches with text in the one form that all of Arrow's functions know."""
+        try:
+            for batch in batches:
+                yield batch.from_arrays([_plain(c) for c in batch.columns], batch.schema.names)
+        except OSError as error:
+            files = getattr(self.source, "files", ["the table"])
+            raise ValueError(
+                f"{', '.join(files[:3])}{' ...' if len(files) > 3 else ''}: truncated or altered, "
+                f"or cannot be read: {error}"
+            ) from None
 
     def check(self, names: Sequence[str]) -> None:
         """Refuse names that no column has."""
@@ -243,9 +257,10 @@ class Streamed:
             first, last = np.searchsorted(drawn, [start, start + batch.num_rows])
             parts.append(batch.take(pa.array(drawn[first:last] - start)))
             start += batch.num_rows
-        fields = [self.schema.field(name) for name in chosen]
-        drawn_rows: pd.DataFrame = pa.Table.from_batches(parts, pa.schema(fields)).to_pandas()
-        return drawn_rows
+        if not parts:
+            raise ValueError(f"{self} has no rows")
+        rows: pd.DataFrame = pa.Table.from_batches(parts).to_pandas()
+        return rows
 
     def digest(self) -> str:
         """Return letters that change if the columns or the number of rows do, or the files.
@@ -315,6 +330,16 @@ def _interleaved(pieces: list[Any]) -> Iterator[pa.RecordBatch]:
                 break
 
 
+def _plain(column: pa.Array) -> pa.Array:
+    """Return text as strings, whether it came as views (Polars) or as codes of a dictionary."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        labels = pa.array(column.dictionary.to_pylist())
+        column = pa.DictionaryArray.from_arrays(column.indices, labels).dictionary_decode()
+    return column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column
+
+
 def _is_number(kind: Any) -> bool:
     import pyarrow as pa
 
@@ -338,11 +363,9 @@ def _values(name: str, kind: Variable, column: pa.Array, exact: bool) -> Tensor:
 
     if _is_number(column.type):
         return kind.validate(name, np.array(_as_numbers(column)), exact)
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
     text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    if column.null_count or not (text or pa.types.is_string_view(column.type)):
+    if column.null_count or not text:
         return kind.validate(name, column.to_pandas(), exact)
-    coded = column.cast(pa.large_string()).dictionary_encode()
+    coded = column.dictionary_encode()
     codes = kind.validate(name, coded.dictionary.to_numpy(zero_copy_only=False), exact)
     return codes[torch.from_numpy(np.array(coded.indices, dtype=np.int64))]

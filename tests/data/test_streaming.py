@@ -1,0 +1,77 @@
+"""Tables that are read by batches: what they take, and what is wrong with a source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rung3 import Categorical, Continuous, effect
+from rung3.data import streamed, streaming
+
+LABELS = ["a", "b", "a", None, "b"]
+
+
+class Handed:
+    """Something that hands out Arrow batches, as often as it is asked, and is nothing else."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    def __arrow_c_stream__(self, requested: Any = None) -> Any:
+        return self.table.__arrow_c_stream__(requested)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())],
+)
+def test_text_is_read_in_whatever_form(kind: Any) -> None:
+    table = streamed(Handed(pa.table({"g": pa.array(LABELS, pa.string()).cast(kind)})))
+    kinds = {"g": Categorical(labels=("a", "b", "c"), missing=True)}
+    codes = next(table.rows(kinds))["g"]
+    assert np.array_equal(codes.numpy(), [0, 1, 0, np.nan, 1], equal_nan=True)
+    assert table.sample()["g"].isna().tolist() == [False, False, False, True, False]
+
+
+def test_polars_frames_are_read() -> None:
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"t": [0, 1] * 100, "z": ["a", "a", "b", "b"] * 50})
+    frame = frame.with_columns(y=polars.Series(np.arange(200.0)))
+    answer = effect(streamed(frame), "t", "y", adjust=["z"])
+    assert answer.effect.effect == pytest.approx(1)
+    with pytest.raises(ValueError, match="collect"):
+        streamed(frame.lazy())
+
+
+def test_a_sample_is_of_all_rows_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "ROWS", 70)
+    table = streamed(Handed(pa.table({"x": np.arange(1_000)})))
+    drawn = table.sample(300, seed=0)["x"]
+    assert len(set(drawn)) == 300
+    assert abs(drawn.mean() - 500) < 60
+    assert drawn.tolist() == table.sample(300, seed=0)["x"].tolist() != sorted(range(300))
+    assert table.sample(5_000)["x"].tolist() == list(range(1_000))
+
+
+def test_sources_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.parquet"
+    pq.write_table(pa.table({"x": np.arange(2_000.0)}), whole)
+    content = whole.read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(content[:-100])
+    (tmp_path / "altered.parquet").write_bytes(content[:300] + bytes(900) + content[1_200:])
+    (tmp_path / "empty").mkdir()
+    for source, message in (
+        (tmp_path / "cut.parquet", r"cut\.parquet"),
+        (tmp_path / "empty", "empty holds no Parquet file"),
+        (tmp_path / "gone", "gone is missing"),
+        ("foo://rows.parquet", "foo://rows.parquet"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            streamed(source)
+    with pytest.raises(ValueError, match=r"altered\.parquet: truncated or altered"):
+        list(streamed(tmp_path / "altered.parquet").rows({"x": Continuous()}))
