@@ -169,15 +169,16 @@ class Target:
         return self._stratum[source] * self.levels.count + self.levels.of(value)
 
     def weights(self, cells: Tensor) -> Tensor:
-        """Return `q / n` of each row's cell, with mean one, `(m,)`; 0 if none of them is asked for."""
+        """Return `q / n` of each row's cell, with mean one, `(m,)`; 0 if none is asked for."""
         counts = torch.bincount(cells, minlength=self.shares.numel()).double()
         weight = (self.shares.flatten() / counts)[cells]
         mean = weight.mean() if weight.any() else 1.0
         return (weight / mean).to(torch.get_default_dtype())
 
     def alike(self, source: Tensor) -> Tensor:
-        """Return the rows that are in the cell of the others that a row is in, `(r,)`."""
-        return (self._stratum == self._stratum[source]).nonzero()[:, 0]
+        """Return the other rows that the joint treats alike: those with the same others, `(r,)`."""
+        rows = (self._stratum == self._stratum[source]).nonzero()[:, 0]
+        return rows[rows != source]
 
     def empty(self, cells: Tensor) -> list[int]:
         """Return the cells that are asked for and that none of the rows is in."""
