@@ -10,13 +10,15 @@ import torch
 from models import every_kind
 from scipy import optimize, stats
 
-from rung3 import SCM, Binary, Categorical, Continuous, Image, worlds
+from rung3 import SCM, Binary, Categorical, Continuous, Image, Rows, worlds
 from rung3.effects import with_predictor
 from rung3.mechanisms import HVAE, Equation, Flow, GumbelMax, Stage
 from rung3.scm.langevin import langevin
 from rung3.scm.nearest import linear as linear_form
 from rung3.scm.nearest import nearest
 from rung3.scm.normal_scores import NormalScore
+from rung3.scm.zoo import find_model
+from rung3.study.folder import RunFolder
 from rung3.training import fit
 
 
@@ -425,3 +427,71 @@ def test_a_predictor_of_an_image_is_an_antecedent_too(monkeypatch: pytest.Monkey
         answer = judged.backtrack(row, to={"prediction": target}, seed=0)
         torch.testing.assert_close(answer["prediction"], target, atol=1e-4, rtol=0)
         assert len(counted) <= 100
+
+
+def bright(image: Any) -> Any:
+    return torch.sigmoid(40 * (image.flatten(1).mean(1) - 0.12))
+
+
+@pytest.fixture(scope="module")
+def shipped() -> tuple[SCM, Rows]:
+    """The model of drawn digits that comes with the library, and its test rows."""
+    run = RunFolder(find_model("rung3/digits"))
+    return run.model().requires_grad_(False), run.test()[0]
+
+
+def test_an_image_of_whole_levels_meets_a_probability(shipped: tuple[SCM, Rows]) -> None:
+    model, rows = shipped
+    judged = with_predictor(model, bright)
+    row = {**rows[2], "prediction": bright(rows[2]["image"][None])[0]}
+    answer = judged.backtrack(row, to={"prediction": 0.3}, seed=0)
+    level = answer["image"] * 255
+    assert torch.equal(answer["image"], level.round() / 255)
+    assert float(bright(answer["image"][None])[0]) == pytest.approx(0.3, abs=1e-3)
+    assert answer.explain().backtracked["prediction"].rsplit(" ", 1)[0].endswith("met to")
+
+
+def test_a_pixel_is_met_level_by_level(shipped: tuple[SCM, Rows]) -> None:
+    model, rows = shipped
+    judged = with_predictor(model, lambda image: image[:, 0, 16, 16])
+    row = {**rows[2], "prediction": rows[2]["image"][0, 16, 16]}
+    answer = judged.backtrack(row, to={"prediction": 128 / 255}, seed=0)
+    assert float(answer["image"][0, 16, 16]) == pytest.approx(128 / 255, abs=1e-6)
+    between = {"prediction": 0.5}  # halfway from 127 to 128
+    with pytest.raises(ValueError, match=r"a gap of 0\.00196; .*tolerance="):
+        judged.backtrack(row, to=between, seed=0)
+    near = judged.backtrack(row, to=between, tolerance=0.002, seed=0)
+    assert float(near["image"][0, 16, 16]) * 255 == pytest.approx(127.5, abs=0.51)
+
+
+@pytest.mark.parametrize("tolerance", [-1.0, float("nan"), float("inf")])
+def test_a_tolerance_that_means_nothing_is_refused(tolerance: float) -> None:
+    with pytest.raises(ValueError, match="tolerance"):
+        linear().backtrack(
+            {"x": 1.0, "y": 3.0, "z": 2.0, "a": 0.0}, to={"y": 1.0}, tolerance=tolerance
+        )
+
+
+@pytest.mark.slow  # half a minute
+def test_images_of_the_trained_model_take_few_gradients(
+    shipped: tuple[SCM, Rows], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rows = shipped
+    judged, counted = with_predictor(model, bright), list[int]()
+
+    def counting(function: Any, z: Any) -> Any:
+        counted.append(1)
+        return linear_form(function, z)
+
+    monkeypatch.setattr("rung3.scm.nearest.linear", counting)
+    steps, gaps = [], []
+    for k in range(12):
+        row = {**rows[k], "prediction": bright(rows[k]["image"][None])[0]}
+        for target in (0.1, 0.5, 0.9):
+            counted.clear()
+            answer = judged.backtrack(row, to={"prediction": target}, seed=0)
+            gaps.append(abs(float(bright(answer["image"][None])[0]) - target))
+            steps.append(len(counted))
+            assert torch.equal(answer["image"], (answer["image"] * 255).round() / 255)
+    assert max(steps) <= 100
+    assert max(gaps) <= 1e-3

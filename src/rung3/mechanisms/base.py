@@ -128,6 +128,8 @@ class Mechanism(Precise, Trainable):
         assumption: What a counterfactual rests on in addition to the graph, in one clause.
         observation_noise: Keys of the noise that are noise of observation alone (VAE: `eps`); a
             query's `temperature` scales them.
+        tolerance: How far a value that is asked for by backtracking may be missed, in its unit;
+            `None` where the noise says it.
         learning_rate: The highest learning rate that trains it well; the default of `fit`.
         betas: Decays of AdamW's averages of gradients and of their squares. The second is shorter
             than usual, because the losses of deep hierarchies jump.
@@ -157,6 +159,7 @@ class Mechanism(Precise, Trainable):
     abduction: ClassVar[Abduction]
     assumption: str
     observation_noise: ClassVar[tuple[str, ...]] = ()
+    tolerance: float | None = None
     learning_rate: ClassVar[float] = 1e-3
     betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
     flexibility: ClassVar[int] = 0

@@ -59,7 +59,8 @@ if TYPE_CHECKING:
 __all__ = ["Backtracking", "folded", "plan", "repeated"]
 
 TOLERANCE = 1e-4
-"""How near the antecedent is met, in standard deviations of the noise that moves it."""
+"""How near the antecedent is met, in standard deviations of the noise that moves it; a probability
+that a predictor gives is met to `Mechanism.tolerance` of its own."""
 
 ROUNDINGS = 8
 """Roundings of its own value by which an antecedent may be missed, whatever the noise."""
@@ -76,6 +77,7 @@ class Backtracking:
         drawn: Those of categories and counts, whose own noise is drawn.
         moves: Number of variables whose noise may move; `None` for all.
         temperature: Variance of the noise around the factual one, of draws; `None` for the nearest.
+        tolerance: How far an antecedent may be missed, in its unit; `None` for its own.
         above: The antecedents and their ancestors, in the graph's order.
         moving: Those of them whose noise moves.
         kept: Those of them that keep their values, for their noise has no slope.
@@ -87,6 +89,7 @@ class Backtracking:
     drawn: Mapping[str, Tensor]
     moves: int | None
     temperature: float | None
+    tolerance: float | None
     above: tuple[str, ...]
     moving: tuple[str, ...]
     kept: frozenset[str]
@@ -133,11 +136,13 @@ class Backtracking:
             k: "held" if k in self.kept & self.recomputed else s for k, s in before.status.items()
         }
         distances = self._distances(search, nearby, moved)
+        missed = zip(self.to, search.gaps(answer), strict=True)
+        gaps = {name: gap.detach().abs().max() for name, gap in missed}
         batch = Rows(
             answer,
             noise=parts,
             provenance=replace(
-                before, status=status, backtracked=self._accounts(distances), moved=distances
+                before, status=status, backtracked=self._accounts(distances, gaps), moved=distances
             ),
         )
         return batch if rows.batched else batch[0]
@@ -172,17 +177,28 @@ class Backtracking:
             start,
             groups,
             self.moves,
-            lambda one: (one.distance <= TOLERANCE).all(1),
+            lambda one: self._near(one.gap, one.distance).all(1),
         )
 
+    def _near(self, gap: Tensor, distance: Tensor) -> Tensor:
+        """Return where the antecedents are met as nearly as asked, `(n, m)`."""
+        near = []
+        widths = [target[0].numel() for target in self.to.values()]
+        parts = zip(self.to, gap.split(widths, 1), distance.split(widths, 1), strict=True)
+        for name, missed, away in parts:
+            own = self.model.mechanisms[name].tolerance
+            tolerance = own if self.tolerance is None else self.tolerance
+            near.append(away <= TOLERANCE if tolerance is None else missed.abs() <= tolerance)
+        return torch.cat(near, 1)
+
     def _check_met(self, nearby: Nearest, moved: Tensor, rows: Rows) -> None:
-        at = 0
-        for name, target in self.to.items():
-            width = target[0].numel()
-            gap, distance = (t[:, at : at + width] for t in (nearby.gap, nearby.distance))
-            at += width
+        if not self.to:
+            return
+        widths = [target[0].numel() for target in self.to.values()]
+        gaps = nearby.gap.split(widths, 1)
+        nears = self._near(nearby.gap, nearby.distance).split(widths, 1)
+        for (name, target), gap, near in zip(self.to.items(), gaps, nears, strict=True):
             rounding = ROUNDINGS * torch.finfo(rows.batch[name].dtype).eps * target.abs()
-            near = distance <= TOLERANCE
             missed = ~(near | (gap.abs() <= rounding.reshape(len(target), -1)))
             missed &= moved[:, None]
             if missed.any():
@@ -193,7 +209,8 @@ class Backtracking:
                     + (f" in row {row}" if rows.batched else "")
                     + f"; the nearest gives {float(wanted + gap[row, entry]):g}, a gap of "
                     f"{float(gap[row, entry].abs()):.3g}; ask for a value that its mechanisms can "
-                    "give while its discrete ancestors stay as they are"
+                    "give while its discrete ancestors stay as they are, or allow the gap with "
+                    "tolerance="
                 )
 
     def _redrawn(
@@ -226,8 +243,10 @@ class Backtracking:
             squares[part.name] += torch.where(moved.cpu(), step, 0.0)
         return {name: square.sqrt() for name, square in squares.items()}
 
-    def _accounts(self, distances: Mapping[str, Tensor]) -> dict[str, str]:
-        """Say of each variable above the antecedents what became of its noise."""
+    def _accounts(
+        self, distances: Mapping[str, Tensor], gaps: Mapping[str, Tensor]
+    ) -> dict[str, str]:
+        """Say of each variable above the antecedents what became of its noise, and what is met."""
         accounts = {
             name: f"noise moved by {float(distance.mean()):.3g} standard deviations"
             + (", in the mean over rows" if len(distance) > 1 else "")
@@ -237,8 +256,9 @@ class Backtracking:
             accounts[name] = "its value kept, as noise of categories and counts has no slope"
             if name in self.recomputed:
                 accounts[name] += "; its noise drawn from the exact posterior under the new parents"
-        for name in self.to:
-            accounts[name] = f"antecedent; {accounts.get(name, 'it has no noise of its own')}"
+        for name, gap in gaps.items():
+            account = accounts.get(name, "it has no noise of its own")
+            accounts[name] = f"antecedent; {account}; met to {float(gap):.1g}"
         for name in self.drawn:
             accounts[name] = "antecedent; its noise drawn from the exact posterior of its new value"
         return {name: accounts[name] for name in self.above if name in accounts}
@@ -250,6 +270,7 @@ def plan(
     n: int,
     moves: int | None = None,
     temperature: float | None = None,
+    tolerance: float | None = None,
 ) -> Backtracking:
     """Check what is to hold, and say whose noise may move for it.
 
@@ -259,6 +280,7 @@ def plan(
         n: Number of rows.
         moves: Number of variables whose noise may move; `None` for all.
         temperature: Variance of draws around the factual noise; `None` for the nearest noise.
+        tolerance: How far an antecedent may be missed, in its unit; `None` for its own.
 
     Raises:
         ValueError: If a name is unknown, a value is outside its variable's support, or no noise
@@ -267,7 +289,7 @@ def plan(
     values = {name: _target(model, name, value, n) for name, value in named(to).items()}
     if not values:
         raise ValueError("to: expected a value of at least one variable, got none")
-    _check_moves(moves, temperature)
+    _check_options(moves, temperature, tolerance)
     drawn = {k: v for k, v in values.items() if model.mechanisms[k].abduction == "posterior"}
     targets = {k: v for k, v in values.items() if k not in drawn}
     names = set(values) | model.graph.ancestors(targets)
@@ -290,7 +312,9 @@ def plan(
                 f"{name}: no noise moves it: it is {mechanisms[name].describe()}, without noise in "
                 "itself or above it; use counterfactual(..., do=)"
             )
-    return Backtracking(model, targets, drawn, moves, temperature, above, moving, kept, recomputed)
+    return Backtracking(
+        model, targets, drawn, moves, temperature, tolerance, above, moving, kept, recomputed
+    )
 
 
 def repeated(model: Model, to: Values, n: int, times: int) -> dict[str, Any]:
@@ -317,8 +341,10 @@ def folded(answer: Rows, solutions: int, batched: bool) -> Rows:
     )
 
 
-def _check_moves(moves: int | None, temperature: float | None) -> None:
-    """Refuse a number of variables, or a temperature, that means nothing."""
+def _check_options(moves: int | None, temperature: float | None, tolerance: float | None) -> None:
+    """Refuse a number of variables, a temperature or a tolerance that means nothing."""
+    if tolerance is not None and not 0 <= tolerance < math.inf:
+        raise ValueError(f"tolerance: expected a number, at least 0, got {tolerance!r}")
     if moves is not None and (isinstance(moves, bool) or not isinstance(moves, int) or moves < 1):
         raise ValueError(f"moves: expected a whole number of variables, at least 1, got {moves!r}")
     if temperature is not None and not 0 < temperature < math.inf:

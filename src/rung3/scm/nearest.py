@@ -36,6 +36,9 @@ FIRM = 10.0
 LAST_STEP = 1e-6
 """A step of no coordinate above this ends the search, in the unit of z."""
 
+LONGEST_STEP = 100.0
+"""A step changes no coordinate by more: where g is nearly flat a full step leads out of floats."""
+
 HALVINGS = 20
 """Most halvings of a step; a row in which none helps stays where it is."""
 
@@ -202,14 +205,17 @@ def _halved(
     weight: Tensor,
     moving: Tensor,
 ) -> Tensor:
-    """Return the share of each row's step with which the merit falls, `(n,)`; 0 if none does."""
+    """Return the share of each row's step with which the merit falls, `(n,)`; 0 if none does.
+
+    Halving begins at the full step, or at what of it is no longer than `LONGEST_STEP`.
+    """
 
     def merit(point: Tensor, g: Tensor) -> Tensor:
         return (point - start).square().sum(1) / 2 + (weight * g.abs()).sum(1)
 
     before = merit(z, gap)
     slope = ((z - start) * step).sum(1) - (weight * gap.abs()).sum(1)
-    scale, taken = torch.ones_like(before), ~moving
+    scale, taken = LONGEST_STEP / step.abs().amax(1).clamp_min(LONGEST_STEP), ~moving
     with torch.no_grad():
         for _ in range(HALVINGS):
             trial = z + scale[:, None] * step

@@ -348,6 +348,7 @@ class SCM(Model):
         moves: int | None = None,
         solutions: int | None = None,
         temperature: float = 1.0,
+        tolerance: float | None = None,
         seed: Seed = None,
         **options: Any,
     ) -> Rows:
@@ -374,18 +375,23 @@ class SCM(Model):
                 factual noise, given the antecedents, by Langevin steps (`rung3.scm.langevin`);
                 answers then have a leading axis K.
             temperature: Variance of that law; towards 0 all draws are near the nearest noise.
+            tolerance: How far the antecedents may be missed, in their own units; if not given, 1e-4
+                standard deviations of the noise that moves them, or 1e-3 of a probability that a
+                predictor gives. Of an image of whole levels a predictor's output has steps, and
+                nothing between them can be met.
             seed: An int, a `torch.Generator`, or `None` to follow torch's own; it is for noise that
                 is random given the rows.
             options: Options of mechanisms, such as `steps` of `FlowMatching`.
 
         Returns:
             Rows shaped as the evidence was. Their `noise` is the noise moved, and that of all that
-            follows from it; `explain()` says how far each moved.
+            follows from it; `explain()` says how far each moved, and how nearly what was asked is
+            met.
 
         Raises:
             ValueError: If an antecedent is no number, lies outside its support, or has no noise
-                that moves it; or if it is missed by more than 1e-4 standard deviations of the noise
-                that moves it (and more than rounding), with the row and the gap.
+                that moves it; or if it is missed by more than the tolerance (and more than
+                rounding), with the row and the gap.
 
         Example:
             >>> from rung3 import worlds
@@ -399,7 +405,7 @@ class SCM(Model):
         given = rows if solutions is None else rows.repeat(solutions)
         to = to if solutions is None else backtracking.repeated(self, to, rows.n, solutions)
         warmth = None if solutions is None else temperature
-        plan = backtracking.plan(self, to, given.n, moves, warmth)
+        plan = backtracking.plan(self, to, given.n, moves, warmth, tolerance)
         identifiability.require_imaginable(self, plan.recomputed)
         noise = self.abduct_only(given, plan.recomputed, seed=seed, **options)
         noise.read = reading.shares(read)

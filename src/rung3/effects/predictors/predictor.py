@@ -38,6 +38,10 @@ ROUNDING = 1e-4
 """How far probabilities may lie outside [0, 1], their sum from 1, and a row's answer from itself in
 another batch, relatively: single precision loses as much."""
 
+PROBABILITY = 1e-3
+"""How far a probability that is asked for by backtracking may be missed: it has steps, as whole
+levels of pixels have."""
+
 Function = Callable[..., Any]
 Decide = Callable[[Tensor], Any]
 
@@ -267,6 +271,7 @@ class Prediction(Mechanism):
         super().__init__()
         self.predictor = predictor
         self.name, self.variable = name, variable
+        self.tolerance = None if predictor.free else PROBABILITY
         self.parents = {name: model.variables[name] for name in predictor.inputs}
         self.register_buffer("observed", nothing_observed(variable).to(model.device))
 

@@ -96,7 +96,7 @@ class CounterfactualDataset(Dataset[dict[str, Tensor]]):
     def _answer(self, source: Tensor, value: Tensor, at: int) -> tuple[Tensor, Rows] | None:
         """Return the first answer that is confirmed, of the row or of one in its place."""
         base = base_seed(self.base, f"epoch {self.epoch} item {at}")
-        for row in (source, self._substitute(source, base)):
+        for row in (source, *self._substitute(source, base)):
             for attempt in range(self.target.plan.attempts):
                 seed = base_seed(base, f"row {int(row)} attempt {attempt}")
                 answer = answered(
@@ -106,7 +106,9 @@ class CounterfactualDataset(Dataset[dict[str, Tensor]]):
                     return row, answer
         return None
 
-    def _substitute(self, source: Tensor, seed: int) -> Tensor:
-        """Draw a row of the same cell."""
+    def _substitute(self, source: Tensor, seed: int) -> list[Tensor]:
+        """Draw another row that can take its place, if there is one."""
         rows = self.target.alike(source)
-        return rows[torch.randint(len(rows), (), generator=stream(seed, "substitute"))]
+        if not len(rows):
+            return []
+        return [rows[torch.randint(len(rows), (), generator=stream(seed, "substitute"))]]

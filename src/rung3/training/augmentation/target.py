@@ -47,7 +47,7 @@ class Target:
 
     Raises:
         ValueError: If a name is unknown or of the wrong kind, a value is missing or out of its
-            support, the change causes nothing or moves what it should be independent of, or no row
+            support, the change causes nothing or moves what it shall be independent of, or no row
             can become what is asked for.
     """
 
@@ -96,7 +96,7 @@ class Target:
         if (own > 0).sum() < 2:
             raise ValueError(
                 f"{self.plan.change}: all rows have one value, so it is independent of everything; "
-                "choose the others with every=True or joint=[...]"
+                "say which others there shall be with every=True or joint=[...]"
             )
         return present[:, None] * own
 
@@ -169,15 +169,16 @@ class Target:
         return self._stratum[source] * self.levels.count + self.levels.of(value)
 
     def weights(self, cells: Tensor) -> Tensor:
-        """Return `q / n` of each row's cell, with mean one, `(m,)`; 0 if no cell is asked for."""
+        """Return `q / n` of each row's cell, with mean one, `(m,)`; 0 if none is asked for."""
         counts = torch.bincount(cells, minlength=self.shares.numel()).double()
         weight = (self.shares.flatten() / counts)[cells]
         mean = weight.mean() if weight.any() else 1.0
         return (weight / mean).to(torch.get_default_dtype())
 
     def alike(self, source: Tensor) -> Tensor:
-        """Return the rows that are in the cell of the others that a row is in, `(r,)`."""
-        return (self._stratum == self._stratum[source]).nonzero()[:, 0]
+        """Return the other rows that the joint treats alike: those with the same others, `(r,)`."""
+        rows = (self._stratum == self._stratum[source]).nonzero()[:, 0]
+        return rows[rows != source]
 
     def empty(self, cells: Tensor) -> list[int]:
         """Return the cells that are asked for and that none of the rows is in."""
@@ -220,7 +221,7 @@ def _check_names(model: SCM, plan: Plan) -> None:
     moved = [name for name in plan.others if name in below and name not in plan.hold]
     if moved:
         raise ValueError(
-            f"{plan.change} causes {moved[0]}, which it should be independent of; keep that as it "
+            f"{plan.change} causes {moved[0]}, which it shall be independent of; keep that as it "
             f"was with hold=[{moved[0]!r}]"
         )
 
