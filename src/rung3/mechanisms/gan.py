@@ -20,7 +20,8 @@ That leaves the encoder inexact, so in the last share of the steps, `tuning`, it
 
 It is the weakest of the families of images: nothing makes the encoder exact. Its error r is kept as
 further noise, so that nothing changes where no parent does; `temperature=0` leaves it out, which is
-the published mechanism and does not compose. There is no density.
+the published mechanism and does not compose. There is no density. It needs long training: on drawn
+digits it had learned nothing after a minute, and its critic diverged at a rate of 3e-3.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class GAN(Mechanism):
     abduction: ClassVar[Abduction] = "approximate"
     assumption: str = "a generator whose code an encoder guesses; its errors kept"
     observation_noise: ClassVar[tuple[str, ...]] = ("residual",)
-    learning_rate: ClassVar[float] = 3e-3
+    learning_rate: ClassVar[float] = 1e-3
     betas: ClassVar[tuple[float, float]] = (0.0, 0.99)
     has_density: ClassVar[bool] = False
 
