@@ -12,7 +12,7 @@ import torch
 from noises import whole as whole_noise
 from torch import Tensor
 
-from rung3 import Categorical, Continuous, Image
+from rung3 import Binary, Categorical, Continuous, Image
 from rung3.data.provenance import Provenance
 from rung3.data.rows import Exogenous, Noise, Rows, as_rows, map_noise, spell_unknown
 from rung3.data.variables import Variable
@@ -38,6 +38,15 @@ def parts(values: Rows) -> dict[str, Any]:
     """All that a set of rows holds, as lists."""
     noise = {k: map_noise(Tensor.tolist, v) for k, v in (values.noise or {}).items()}  # type: ignore[arg-type]
     return {"values": {k: v.tolist() for k, v in values.items()}, "noise": noise}
+
+
+def test_a_frame_keeps_units_beside_labels() -> None:
+    rows = Rows({"age": torch.tensor([40.0, 61.0]), "sex": torch.tensor([1, 0])})
+    kinds = {"age": Continuous(unit="years"), "sex": Binary(labels=("f", "m"))}
+    frame = rows.to_frame(kinds)
+    assert frame["sex"].tolist() == ["m", "f"]
+    assert frame.attrs == {"units": {"age": "years"}}
+    assert rows.to_frame().attrs == {}
 
 
 def test_rows_are_a_mapping_from_variable_to_tensor() -> None:

@@ -106,6 +106,7 @@ def effect(
     if report is not None:
         from rung3.evaluation import effect_report
 
+        options["variables"] |= result.kinds  # about which nothing needs to be said again
         page = effect_report(rows, treatment, outcome, seed=seed, **options)
         for check in (*page.refutation.checks, page.refutation.e_value):
             say(escape(str(check)))

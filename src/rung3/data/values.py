@@ -118,8 +118,8 @@ def days_of(value: Any) -> np.ndarray[Any, Any] | None:
     given = pd.Series(np.asarray(value, dtype=object).reshape(-1))
     if unit == SINCE:
         text = given.map(lambda one: isinstance(one, str)).any()
-        form = {"format": "ISO8601"} if text else {}
-        moments = pd.to_datetime(given, utc=True, **form) - pd.Timestamp(0, tz="UTC")
+        form = "ISO8601" if text else None
+        moments = pd.to_datetime(given, utc=True, format=form) - pd.Timestamp(0, tz="UTC")
     else:
         moments = pd.to_timedelta(given)
     return np.array(moments / pd.Timedelta(days=1), dtype=np.float64)

@@ -133,10 +133,11 @@ class Equation(Invertible):
                 + ("; write a parent u as '\"u\"': the bare u is the noise" * ("u" in self.parents))
             )
         self._double = not isinstance(self.variable, Image)
-        text, kind = self._function.function, self.variable
-        plain = not (isinstance(kind, Continuous) and kind.circular)
-        known = plain and isinstance(text, Expression)
-        self._affine = text.affine("u") if known else None  # None: it has to be tried
+        text = self._function.function
+        circle = isinstance(self.variable, Continuous) and self.variable.circular
+        self._affine: bool | None = None  # it has to be tried
+        if isinstance(text, Expression) and not circle:
+            self._affine = text.affine("u")
         if self._inverse is None:
             return
         value_names = set(self._inverse.arguments) - set(self.parents)

@@ -47,10 +47,3 @@ class Spline(MonotonicRQSTransform):  # type: ignore[misc]
         x, y, d = (part[0] for part in knots)
         slope = y.diff() / x.diff()
         return torch.stack((x[:-1], x[1:], y[:-1], y[1:], d[:-1], d[1:], slope), -1)
-
-    @staticmethod
-    def searchsorted(seq: Tensor, value: Tensor) -> Tensor:
-        """Return how many knots lie below each value."""
-        if seq.shape[:-1] == (1,):
-            return torch.bucketize(value, seq[0])
-        return (seq < value[..., None]).sum(-1)
