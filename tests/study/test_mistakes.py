@@ -247,6 +247,16 @@ def test_a_table_in_another_encoding_is_told(flowers):
     assert "it is not UTF-8; save it as UTF-8" in " ".join(result.output.split())
 
 
+def test_a_mistake_on_the_command_line_names_its_key_once(flowers):
+    study = flowers_study(flowers)
+    (flowers / "rows.csv").write_text((flowers / "labels.txt").read_text())
+    (flowers / "set.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    words = ("check", flowers / "set.yaml", "--set", "evaluation.interventions={colour: bleu}")
+    output = " ".join(call(*words).output.split())
+    assert "did you mean 'blue'?" in output
+    assert output.count("evaluation") == 1
+
+
 def test_values_that_no_training_row_has_are_told(flowers):
     output = checked(flowers, table=lambda text: text.replace("blue", "red"))
     assert "colour: it is red in every training row" in output

@@ -102,12 +102,15 @@ def _by_table(source: Path, files: Sequence[Path], labels: Path, target: Path) -
     levels, notes = _further(joined, _levels(source, paths))
     if leads and not levels:
         return Source(labels, frame, written=False, notes=tuple(notes))
+    left = len(files) - len({path for path in paths if path is not None})
+    if leads:
+        paths = [None if cell is None else labels.parent / cell for cell in joined[name]]
     joined[name] = [None if path is None else _relative(path, target) for path in paths]
     for level, cells in levels.items():
         joined[level] = cells
     found = sum(path is not None for path in paths)
     notes = [f"{name!r} names the files, in {found} of {len(frame)} rows", *notes]
-    if left := len(files) - len({path for path in paths if path is not None}):
+    if left:
         notes.append(f"{left} of {len(files)} images have no row, and are left out")
     return Source(target, joined, written=True, notes=tuple(notes))
 
