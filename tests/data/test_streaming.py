@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,6 +39,18 @@ def test_text_is_read_in_whatever_form(kind: Any) -> None:
     assert table.sample()["g"].isna().tolist() == [False, False, False, True, False]
 
 
+def test_a_file_at_an_address_is_read_there() -> None:
+    files = fsspec.filesystem("memory")
+    content = pa.BufferOutputStream()
+    pq.write_table(pa.table({"x": [1.0, 2.0]}), content)
+    files.pipe("/bucket/rows.parquet", content.getvalue().to_pybytes())
+    try:
+        assert streamed("memory://bucket/rows.parquet").sample()["x"].tolist() == [1, 2]
+        assert streamed("memory://bucket").n == 2
+    finally:
+        files.rm("/", recursive=True)
+
+
 def test_polars_frames_are_read() -> None:
     polars = pytest.importorskip("polars")
     frame = polars.DataFrame({"t": [0, 1] * 100, "z": ["a", "a", "b", "b"] * 50})
@@ -69,7 +82,8 @@ def test_sources_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         (tmp_path / "cut.parquet", r"cut\.parquet"),
         (tmp_path / "empty", "empty holds no Parquet file"),
         (tmp_path / "gone", "gone is missing"),
-        ("foo://rows.parquet", "foo://rows.parquet"),
+        ("foo://rows.parquet", "foo is read by a driver of fsspec that is not installed"),
+        ("memory://nowhere.parquet", "memory://nowhere.parquet is missing"),
     ):
         with pytest.raises(ValueError, match=message):
             streamed(source)

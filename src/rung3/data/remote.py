@@ -14,7 +14,7 @@ from typing import Any
 from rung3.data.cache import user_cache
 from rung3.data.files import draft
 
-__all__ = ["fetched", "is_remote", "need_local"]
+__all__ = ["fetched", "is_remote", "need_local", "opened"]
 
 ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+(.+)")
 """An address; a `Path` of it has one slash where there were two. Drives have one letter."""
@@ -45,16 +45,8 @@ def fetched(path: str | Path) -> Path:
     match = ADDRESS.fullmatch(str(path))
     if match is None:
         return Path(path)
-    scheme, url = match[1], f"{match[1]}://{match[2]}"
-    try:
-        import fsspec
-
-        files, root = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise ValueError(
-            f"{url}: {scheme} is read by a driver of fsspec that is not installed: {error}; "
-            "pip install s3fs for s3, gcsfs for gs, or copy the files to this machine"
-        ) from None
+    url = f"{match[1]}://{match[2]}"
+    files, root = opened(path)
     try:
         single = files.isfile(root)
         names = [root] if single else sorted(files.glob(f"{root}/*.tar"))
@@ -72,6 +64,28 @@ def fetched(path: str | Path) -> Path:
     except Exception as error:  # a driver may raise anything of its own
         raise ValueError(f"{url} cannot be read: {error}") from error
     return target if single else folder
+
+
+def opened(path: str | Path) -> tuple[Any, str]:
+    """Return the file system of an address, as fsspec has it, and the path in it.
+
+    Raises:
+        ValueError: If it is no address, or what reads it is not installed.
+    """
+    match = ADDRESS.fullmatch(str(path))
+    if match is None:
+        raise ValueError(f"{path} is no address")
+    scheme, url = match[1], f"{match[1]}://{match[2]}"
+    try:
+        import fsspec
+
+        files, root = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise ValueError(
+            f"{url}: {scheme} is read by a driver of fsspec that is not installed: {error}; "
+            "pip install s3fs for s3, gcsfs for gs, or copy the files to this machine"
+        ) from None
+    return files, root
 
 
 def need_local(path: str | Path, what: str) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rung3.data.remote import is_remote, opened
 from rung3.data.rows import Rows
 from rung3.data.spelling import suggest
 from rung3.data.variables import Variable
@@ -47,9 +48,9 @@ class Streamed:
     """A table that is read by batches.
 
     Args:
-        source: The path of a Parquet file or of a folder of them; an Arrow table or data set; a
-            DuckDB relation, a Polars frame, or whatever else hands out Arrow batches. A reader of
-            batches can be read once.
+        source: The path or the address of a Parquet file or of a folder of them; an Arrow table or
+            data set; a DuckDB relation, a Polars frame, or whatever else hands out Arrow batches. A
+            reader of batches can be read once.
 
     Raises:
         ValueError: If there is no such file, or the source hands out no Arrow batches.
@@ -68,13 +69,7 @@ class Streamed:
         import pyarrow.dataset as ds
 
         if isinstance(source, str | Path):
-            if "://" not in str(source) and not Path(source).exists():
-                raise ValueError(
-                    f"{source} is missing; expected a Parquet file, or a folder of them"
-                )
-            path, source = source, ds.dataset(str(source), format="parquet")
-            if not source.files:
-                raise ValueError(f"{path} holds no Parquet file")
+            source = _dataset(source)
         elif not isinstance(source, pa.Table | ds.Dataset) and not hasattr(
             source, "__arrow_c_stream__"
         ):
@@ -297,6 +292,22 @@ def streamed(source: Any) -> Streamed:
         {}
     """
     return source if isinstance(source, Streamed) else Streamed(source)
+
+
+def _dataset(path: str | Path) -> Any:
+    """Return the data set of a Parquet file or a folder of them, here or at an address."""
+    import pyarrow.dataset as ds
+
+    files, root = opened(path) if is_remote(path) else (None, str(path))
+    try:
+        dataset = ds.dataset(root, format="parquet", filesystem=files)
+    except FileNotFoundError:
+        raise ValueError(
+            f"{path} is missing; expected a Parquet file, or a folder of them"
+        ) from None
+    if not dataset.files:
+        raise ValueError(f"{path} holds no Parquet file")
+    return dataset
 
 
 def _frugal() -> dict[str, Any]:

@@ -81,11 +81,7 @@ def fit_by_batches(
     used = dict.fromkeys(name for m in chosen.values() for name in (m.name, *m.parents))
     reading = _Reading(model, table, {name: model.variables[name] for name in used}, rows)
     counts = reading.observe(chosen)
-    for mechanism in chosen.values():
-        mechanism.requires_grad_(True)
-        with seeded(base_seed(settings.seed, "passes"), mechanism.name, model.device):
-            batches = reading.batches(mechanism)
-            mechanism.calibrate_by_batches(batches, *reading.sampled(mechanism))
+    _solve(chosen, reading, settings.seed)
     learned = {name: m for name, m in chosen.items() if not is_solved(m) and _has_weights(m)}
     history = History()
     if learned:
@@ -103,6 +99,15 @@ def fit_by_batches(
 def _mechanisms(model: SCM, only: Iterable[str] | None) -> dict[str, Mechanism]:
     """Return the mechanisms to fit, by name; no hidden causes join any."""
     return {name: model.mechanisms[name] for name in mechanisms_of(model, only)}
+
+
+def _solve(mechanisms: Mapping[str, Mechanism], reading: _Reading, seed: int) -> None:
+    """Fit what sums over rows determine, and freeze it."""
+    for name, mechanism in mechanisms.items():
+        mechanism.requires_grad_(True)
+        with seeded(base_seed(seed, "passes"), name, reading.device):
+            batches = reading.batches(mechanism)
+            mechanism.calibrate_by_batches(batches, *reading.sampled(mechanism))
 
 
 def _has_weights(mechanism: Mechanism) -> bool:

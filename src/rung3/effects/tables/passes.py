@@ -226,7 +226,33 @@ def adjusted_by_passes(
     Raises:
         ValueError: If a model cannot be fitted, or an arm has a probability of zero somewhere.
     """
-    design = Design(sample, given)
+    tasks = _arms(Design(sample, given), codes)
+    adjustment = _Adjustment(fitted(read, sample, tasks), tasks, method, estimand)
+    start = sample.y.mean().expand(2)
+    at, further, least = adjustment.sums(read, start)
+    if least < MIN_PROBABILITY:
+        raise ValueError(
+            "what is adjusted for tells the treatment without error in some rows: there is "
+            "nothing to compare them with (positivity)"
+        )
+    n = adjustment.models[0].n
+    # The equations are linear in the means, and so are their derivatives in theta.
+    slope = (at - further)[:, 0] / n
+    step = at[:, 0] / n / slope
+    mu, gradient = start + step, (at + step[:, None] * (further - at))[:, 1:] / n
+
+    def influence(part: Sample) -> Tensor:
+        made, scores = adjustment.equations(part)
+        return (made.equations(adjustment.theta, mu, True) + scores @ gradient.T) / slope
+
+    freedom = n - 2 * len(adjustment.models[0].beta)
+    means = _known(mu, _covariance(read, influence), freedom)
+    weak = f"positivity is weak: the smallest estimated probability of an arm is {least:.2g}"
+    return of_means(means, least, (weak,) if least < WEAK_POSITIVITY else ())
+
+
+def _arms(design: Design, codes: tuple[int, int]) -> Tasks:
+    """Return the regressions of adjustment: of the outcome in each arm, and of each arm."""
 
     def tasks(part: Sample) -> list[Task]:
         x = design(part.rows)
@@ -234,46 +260,52 @@ def adjusted_by_passes(
         shares = [Task(x, arm.double(), torch.ones_like(arm), True, False) for arm in arms]
         return [*(Task(x, part.y, arm, part.binary) for arm in arms), *shares]
 
-    models = fitted(read, sample, tasks)
+    return tasks
 
-    def equations(part: Sample) -> tuple[Equations, Tensor]:
-        asked = tasks(part)
-        known = [model.on(task) for model, task in zip(models, asked, strict=True)]
-        arms = torch.stack([task.inside for task in asked[:2]])
+
+@dataclass(frozen=True)
+class _Adjustment:
+    """The equations of two means, of some rows at a time, by models that are fitted to all."""
+
+    models: list[Model]
+    tasks: Tasks
+    method: Method
+    estimand: Estimand
+
+    @property
+    def theta(self) -> Tensor:
+        """The coefficients of all models, `(4 p,)`."""
+        return torch.cat([model.beta for model in self.models])
+
+    def equations(self, part: Sample) -> tuple[Equations, Tensor]:
+        """Return the equations of some rows, and the rows' influence on theta."""
+        asked = self.tasks(part)
+        known = [model.on(task) for model, task in zip(self.models, asked, strict=True)]
         made = Equations(
-            part.y, arms, asked[0].features, part.binary, method, estimand=estimand, fitted=known
+            part.y,
+            torch.stack([task.inside for task in asked[:2]]),
+            asked[0].features,
+            part.binary,
+            self.method,
+            estimand=self.estimand,
+            fitted=known,
         )
         return made, torch.cat([one.scores for one in known], 1)
 
-    theta = torch.cat([model.beta for model in models])
-    start = sample.y.mean().expand(2)
-    sums = [torch.zeros(2, 1 + len(theta)).double() for _ in range(2)]
-    least = 1.0
-    for part in read():
-        made, _ = equations(part)
-        least = min(least, made.least())
-        for total, mu in zip(sums, (start, start + 1), strict=True):
-            value = made.equations(theta, mu).sum(0)
-            total += torch.cat([value[:, None], _gradient(made, theta, mu)], 1)
-    if least < MIN_PROBABILITY:
-        raise ValueError(
-            "what is adjusted for tells the treatment without error in some rows: there is "
-            "nothing to compare them with (positivity)"
-        )
-    n = models[0].n
-    # The equations are linear in the means, and so are their derivatives in theta.
-    slope = (sums[0] - sums[1])[:, 0] / n
-    step = sums[0][:, 0] / n / slope
-    mu, gradient = start + step, (sums[0] + step[:, None] * (sums[1] - sums[0]))[:, 1:] / n
+    def sums(self, read: Reader, start: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Return equations beside their derivatives, at means and one further; and the least share.
 
-    def influence(part: Sample) -> Tensor:
-        made, scores = equations(part)
-        return (made.equations(theta, mu, True) + scores @ gradient.T) / slope
-
-    freedom = n - 2 * len(models[0].beta)
-    means = _known(mu, _covariance(read, influence), freedom)
-    weak = f"positivity is weak: the smallest estimated probability of an arm is {least:.2g}"
-    return of_means(means, least, (weak,) if least < WEAK_POSITIVITY else ())
+        The first two are sums over rows, `(2, 1 + 4 p)`.
+        """
+        theta, least = self.theta, 1.0
+        sums = [torch.zeros(2, 1 + len(theta)).double() for _ in range(2)]
+        for part in read():
+            made, _ = self.equations(part)
+            least = min(least, made.least())
+            for total, mu in zip(sums, (start, start + 1), strict=True):
+                value = made.equations(theta, mu).sum(0)
+                total += torch.cat([value[:, None], _gradient(made, theta, mu)], 1)
+        return sums[0], sums[1], least
 
 
 def _gradient(made: Equations, theta: Tensor, mu: Tensor) -> Tensor:
@@ -344,47 +376,25 @@ def instrumental_by_passes(
         level: Nominal coverage of the interval of Anderson and Rubin.
     """
     others, both = Design(sample, given), Design(sample, [*given, *instruments])
-    width = len(others.places) + 1
-    count = len(both.places) + 1 - width
-
-    def tasks(part: Sample) -> list[Task]:
-        t, every = part.rows[part.treatment].double(), torch.ones(part.n, dtype=torch.bool)
-        x, w = both(part.rows), others(part.rows)
-        left = [t, part.y, *x[:, width:].unbind(1)]
-        return [
-            Task(x, part.y, every),
-            Task(x, t, every),
-            *(Task(w, column, every, inflate=False) for column in left),
-        ]
-
-    models = fitted(read, sample, tasks)
-    reduced, first = models[:2]
+    stages = _Stages(others, both)
+    stages.models = fitted(read, sample, stages.tasks)
+    reduced, first = stages.models[:2]
+    width, count = stages.width, len(first.beta) - stages.width
     pi_y, pi_t = reduced.beta[width:], first.beta[width:]
-
-    def residuals(part: Sample) -> tuple[list[Task], Tensor]:
-        asked = tasks(part)
-        pairs = zip(models[2:], asked[2:], strict=True)
-        return asked, torch.stack([task.y - task.features @ model.beta for model, task in pairs], 1)
-
     weight = torch.zeros(count, count).double()
     for part in read():
-        z = residuals(part)[1][:, 2:]
+        z = stages.residuals(part)[:, 2:]
         weight = weight + z.T @ z / first.n
     slope = (pi_t @ weight @ pi_y) / (pi_t @ weight @ pi_t)
     inflate = (first.n / (first.n - width - 1)) ** 0.5
 
     def influence(part: Sample) -> Tensor:
-        asked, left = residuals(part)
-        scores = [
-            model.on(task).scores[:, width:]
-            for model, task in zip(models[:2], asked[:2], strict=True)
-        ]
+        left = stages.residuals(part)
         hat, residual = left[:, 2:] @ pi_t, left[:, 1] - slope * left[:, 0]
         own = inflate * hat * residual / (pi_t @ weight @ pi_t)
-        return torch.cat([*scores, own[:, None]], 1)
+        return torch.cat([stages.scores(part), own[:, None]], 1)
 
-    covariance = _covariance(read, influence)
-    freedom = first.n - len(first.beta)
+    covariance, freedom = _covariance(read, influence), first.n - len(first.beta)
     stacked = _known(torch.cat([pi_y, pi_t]), covariance[:-1, :-1], freedom)
     estimate = _known(slope[None], covariance[-1:, -1:], freedom)
     strength = strength_of(stacked, count)
@@ -396,3 +406,38 @@ def instrumental_by_passes(
         strength=strength,
         notes=notes,
     )
+
+
+class _Stages:
+    """The regressions of two-stage least squares, of some rows at a time.
+
+    Args:
+        others: What the instruments are instruments given.
+        both: The same, and the instruments.
+    """
+
+    def __init__(self, others: Design, both: Design) -> None:
+        self.others, self.both = others, both
+        self.width = len(others.places) + 1
+        self.models: list[Model] = []
+
+    def tasks(self, part: Sample) -> list[Task]:
+        """Return outcome and treatment on everything; then treatment, outcome, Z on the others."""
+        t, every = part.rows[part.treatment].double(), torch.ones(part.n, dtype=torch.bool)
+        x, w = self.both(part.rows), self.others(part.rows)
+        left = [t, part.y, *x[:, self.width :].unbind(1)]
+        return [
+            Task(x, part.y, every),
+            Task(x, t, every),
+            *(Task(w, column, every, inflate=False) for column in left),
+        ]
+
+    def residuals(self, part: Sample) -> Tensor:
+        """Return what the others leave of treatment, outcome and instruments, `(m, 2 + k)`."""
+        pairs = zip(self.models[2:], self.tasks(part)[2:], strict=True)
+        return torch.stack([task.y - task.features @ model.beta for model, task in pairs], 1)
+
+    def scores(self, part: Sample) -> Tensor:
+        """Return the rows' influence on the instruments' coefficients in both, `(m, 2 k)`."""
+        pairs = zip(self.models[:2], self.tasks(part)[:2], strict=True)
+        return torch.cat([model.on(task).scores[:, self.width :] for model, task in pairs], 1)
