@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from rung3 import SCM, Binary, Image, explain, worlds
+from rung3 import SCM, Binary, Image, Rows, explain, worlds
 from rung3.effects import with_predictor
 from rung3.effects.bounds import probabilities_of_causation
 from rung3.mechanisms import HVAE, AdditiveNoise, Equation, InverseCDF, Stage
+from rung3.scm.zoo import find_model
+from rung3.study.folder import RunFolder
 
 
 def linear() -> SCM:
@@ -222,3 +224,22 @@ def test_effects_of_a_fitted_model_rank_as_the_worlds() -> None:
     rows = world.sample(200, seed=1)
     truth = explain(world, risk, rows, **options)
     assert explain(model, risk, rows, **options).agreement(truth) >= 0.9
+
+
+@pytest.mark.slow  # a quarter of a minute
+def test_effects_on_images_are_ranked_as_the_truth() -> None:
+    run, world = RunFolder(find_model("rung3/digits")), worlds.digits()
+    model, rows = run.model().requires_grad_(False), world.sample(40, seed=5)
+    values = {"thickness": (1.5, 2.5, 3.6), "intensity": (90.0, 150.0, 240.0), "digit": (1, 6)}
+    do = {f"{name}={v}": {name: v} for name, some in values.items() for v in some}
+
+    def bright(image: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(40 * (image.flatten(1).mean(1) - 0.12))
+
+    def agreement(some: Rows, particles: int) -> float:
+        options: dict[str, Any] = {"do": do, "typical": rows, "seed": 0}
+        truth = explain(world, bright, some, particles=1, **options)
+        return explain(model, bright, dict(some), particles=particles, **options).agreement(truth)
+
+    assert agreement(rows, 1) >= 0.9
+    assert min(agreement(rows[k], 8) for k in range(12)) >= 0.9
