@@ -81,7 +81,7 @@ def test_labels_groups_terms_and_gaps_are_those_of_all_rows() -> None:
 
 def test_two_rows_stand_for_all_outcomes_of_a_cell() -> None:
     table = pa.table({"t": [0, 0, 0, 1], "y": [1.0, 2.0, 6.0, 4.0]})
-    found = cells.cells_of(streamed(table), ["t", "y"], "y", {"y": None})
+    found = cells.cells_of(streamed(table), ["t", "y"], "y", {"y": Continuous()})
     assert found is not None
     columns, counts, gaps = found
     assert (columns["t"].tolist(), counts.tolist(), gaps) == ([0, 1, 0], [1.5, 1.0, 1.5], 0)
@@ -90,8 +90,7 @@ def test_two_rows_stand_for_all_outcomes_of_a_cell() -> None:
 
 
 def test_averages_over_rows_are_those_of_mediation() -> None:
-    graph = {"x": Equation("u"), "m": Equation("x + u"), "y": Equation("x*m + exp(u)")}
-    model = SCM(**graph)
+    model = SCM(x=Equation("u"), m=Equation("x + u"), y=Equation("x*m + exp(u)"))
     rows = model.sample(1_000, seed=0)
     table = pa.table({name: value.numpy() for name, value in rows.items()})
     averages = effects.mediate_over(model, table, {"x": 1.0}, "y", "m", versus={"x": 0.0})

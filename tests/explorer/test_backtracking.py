@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def chain() -> Session:
     return Session([Opened("chain", model, rows, model)])
 
 
-def query(**more: object) -> PageState:
+def query(**more: Any) -> PageState:
     return PageState(rung="backtracking", **more)
 
 

@@ -92,8 +92,8 @@ def test_counts_are_of_all_rows() -> None:
     checked = as_rows(rows[["ward", "cured"]], kinds, torch.device("cpu"))
     calibrate(in_memory, in_memory.mechanisms, checked, seed=0)
     for name in kinds:
-        expected = in_memory.mechanisms[name].logits
-        assert torch.allclose(by_batches.mechanisms[name].logits, expected, atol=1e-6)
+        tables = [model.mechanisms[name].logits for model in (by_batches, in_memory)]
+        assert torch.allclose(*tables, atol=1e-6)  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("small")
@@ -108,8 +108,10 @@ def test_a_logistic_line_is_the_optimum_of_all_rows(name: str) -> None:
     expected = LogisticRegression(C=1e10, tol=1e-9, max_iter=2_000).fit(x, rows[name])
     kinds = fitted.mechanisms[name].parents
     values = {k: kind.validate(k, rows[k].to_numpy()) for k, kind in kinds.items()}
-    log_probs = fitted.mechanisms[name].log_probs(values, N)
-    assert log_probs.exp().numpy() == pytest.approx(expected.predict_proba(x), abs=1e-4)
+    mechanism: Any = fitted.mechanisms[name]
+    assert mechanism.log_probs(values, N).exp().numpy() == pytest.approx(
+        expected.predict_proba(x), abs=1e-4
+    )
 
 
 @pytest.mark.usefixtures("small")
