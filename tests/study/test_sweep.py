@@ -135,8 +135,8 @@ def test_the_commands_compare_what_the_sweep_ran(study: Path, tmp_path: Path) ->
     refused = call("tradeoff", *folders)
     assert refused.exit_code == 2
     assert refused.stderr.startswith("error: tradeoff: no intervention has composition")
-    for words in (["compare", runs / "nowhere", folders[0]], ["compare", folders[0]]):
-        result = call(*words)
+    for given in ([runs / "nowhere", folders[0]], [folders[0]]):
+        result = call("compare", *given)
         assert result.exit_code == 2
         assert len(result.stderr.splitlines()) == 1
 

@@ -92,8 +92,9 @@ def test_counts_are_of_all_rows() -> None:
     checked = as_rows(rows[["ward", "cured"]], kinds, torch.device("cpu"))
     calibrate(in_memory, in_memory.mechanisms, checked, seed=0)
     for name in kinds:
-        tables = [model.mechanisms[name].logits for model in (by_batches, in_memory)]
-        assert torch.allclose(*tables, atol=1e-6)  # type: ignore[arg-type]
+        one: Any = by_batches.mechanisms[name]
+        other: Any = in_memory.mechanisms[name]
+        assert torch.allclose(one.logits, other.logits, atol=1e-6)
 
 
 @pytest.mark.usefixtures("small")
