@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -54,3 +57,13 @@ def test_a_star_import_gives_the_public_names() -> None:
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'rung3' has no attribute 'fitt'"):
         _ = getattr(rung3, "fitt")  # noqa: B009
+
+
+def test_no_module_of_a_lazy_package_has_the_name_of_what_it_hands_on() -> None:
+    """Importing such a module would put it where the function should be."""
+    for info in pkgutil.iter_modules(rung3.__path__, "rung3."):
+        package = importlib.import_module(info.name)
+        if info.ispkg and hasattr(package, "__getattr__"):
+            modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+            for name in modules.intersection(package.__all__):
+                assert isinstance(getattr(package, name), ModuleType), f"{info.name}.{name}"

@@ -69,7 +69,7 @@ class GAN(Mechanism):
     abduction: ClassVar[Abduction] = "approximate"
     assumption: str = "a generator whose code an encoder guesses; its errors kept"
     observation_noise: ClassVar[tuple[str, ...]] = ("residual",)
-    learning_rate: ClassVar[float] = 1e-3
+    learning_rate: ClassVar[float] = 5e-4
     betas: ClassVar[tuple[float, float]] = (0.0, 0.99)
     has_density: ClassVar[bool] = False
 
@@ -163,9 +163,9 @@ class GAN(Mechanism):
             parents: The parents' values, `(n, ...)`, in their own units.
         """
         context = self.context(parents, len(x)).detach()
-        again = _frozen(self.generator, self.encoder(2 * x - 1, context), context).sigmoid()
+        again = _frozen(self.generator, self.encoder(2 * x - 1, context), context)
         with torch.no_grad():
-            image = self.generator(z, context).sigmoid()
+            image = self.generator(z, context)
         code = self.encoder(2 * image - 1, context)
         error: Tensor = (x - again).abs().mean() + (z - code).square().mean()
         return error
@@ -181,8 +181,12 @@ class GAN(Mechanism):
         return code.to(value.dtype)
 
     def generate(self, code: Tensor, parents: Parents) -> Tensor:
-        """Return the generator's images of codes `(n, latent)`, `(n, C, H, W)` in [0, 1]."""
-        image: Tensor = self.generator(code, self.context(parents, len(code))).sigmoid()
+        """Return the generator's images of codes `(n, latent)`, `(n, C, H, W)`, about in [0, 1].
+
+        They are cut at 0 and 1 in answers alone: where most pixels are black, a generator that
+        cannot leave the range ends in images that are black, and learns no more.
+        """
+        image: Tensor = self.generator(code, self.context(parents, len(code)))
         return image.to(code.dtype)
 
     # Queries -------------------------------------------------------------------------------------
@@ -216,8 +220,8 @@ class GAN(Mechanism):
         return pixels if levels is None else round_through(pixels * levels) / levels
 
     def mean(self, noise: Noise, parents: Parents) -> Tensor:
-        """Return what the generator makes of the code, `(n, C, H, W)`."""
-        return self.generate(self._parts(noise)["z"], parents)
+        """Return what the generator makes of the code, `(n, C, H, W)` in [0, 1]."""
+        return clamp(self.generate(self._parts(noise)["z"], parents))
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         """Refuse: it has no density.

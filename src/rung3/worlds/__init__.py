@@ -6,7 +6,7 @@ from rung3.imports import lazily
 
 if TYPE_CHECKING:
     from rung3.worlds.confounded import hidden_cause
-    from rung3.worlds.ellipse import ellipse
+    from rung3.worlds.ellipses import ellipse
     from rung3.worlds.medical.brain import brain
     from rung3.worlds.medical.chest import chest
     from rung3.worlds.paradoxes import chocolate, collider, exam, hospital, kidney_stones

@@ -47,7 +47,7 @@ class Target:
 
     Raises:
         ValueError: If a name is unknown or of the wrong kind, a value is missing or out of its
-            support, the change causes nothing or moves what it shall be independent of, or no row
+            support, the change causes nothing or moves what it should be independent of, or no row
             can become what is asked for.
     """
 
@@ -96,7 +96,7 @@ class Target:
         if (own > 0).sum() < 2:
             raise ValueError(
                 f"{self.plan.change}: all rows have one value, so it is independent of everything; "
-                "say which others there shall be with every=True or joint=[...]"
+                "choose the others with every=True or joint=[...]"
             )
         return present[:, None] * own
 
@@ -221,7 +221,7 @@ def _check_names(model: SCM, plan: Plan) -> None:
     moved = [name for name in plan.others if name in below and name not in plan.hold]
     if moved:
         raise ValueError(
-            f"{plan.change} causes {moved[0]}, which it shall be independent of; keep that as it "
+            f"{plan.change} causes {moved[0]}, which it should be independent of; keep that as it "
             f"was with hold=[{moved[0]!r}]"
         )
 
