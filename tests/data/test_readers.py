@@ -398,7 +398,7 @@ def test_whole_numbers_beyond_63_bits_do_not_turn_negative(tmp_path: Path) -> No
         (tmp_path / "t.csv").write_text(f'x\n9223372036854775808\n"{other}"\n')
         assert data.table(tmp_path / "t.csv")["x"][0] == 2.0**63
     (tmp_path / "t.csv").write_text("x\n1e400\n2\n")
-    with pytest.raises(ValueError, match="x: inf is too large"):
+    with pytest.raises(ValueError, match=r"x: inf is too large|first: '1e400'"):  # by pandas 3, 2
         data.table(tmp_path / "t.csv")
 
 
