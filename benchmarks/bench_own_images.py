@@ -100,13 +100,14 @@ def skill(run: Path, folder: Path, made: list[Scene]) -> dict[str, float]:
     for name, truths in changed.items():
         write(folder / f"true-{name}", truths, 0)
         truth = table(folder / f"true-{name}" / "labels.csv", variables=variables)["file"]
-        answer = model.counterfactual(subset, {name: torch.roll(subset[name], -1)}, seed=0)["file"]
-        error = float(distance(variables["file"], answer, truth).mean())
         nothing = float(distance(variables["file"], subset["file"], truth).mean())
-        found[name] = 1 - error / nothing
-        print(
-            f"do({name}): error {error:.2f}, doing nothing {nothing:.2f}, skill {found[name]:.2f}"
-        )
+        for temperature, which in ((0.0, "from z alone"), (1.0, "noise kept")):
+            targets = {name: torch.roll(subset[name], -1)}
+            answer = model.counterfactual(subset, targets, seed=0, temperature=temperature)["file"]
+            error = float(distance(variables["file"], answer, truth).mean())
+            found[name] = 1 - error / nothing
+            print(f"do({name}), {which}: error {error:.2f}, skill {found[name]:.2f}")
+        print(f"do({name}): doing nothing {nothing:.2f}")
     return found
 
 
