@@ -99,6 +99,11 @@ class Trainable(nn.Module, ABC):
     def loss(self, value: Tensor, parents: Parents) -> Tensor:
         """Return what training minimises, averaged over rows."""
 
+    @property
+    def learns(self) -> bool:
+        """Whether it has parameters that are not frozen."""
+        return any(parameter.requires_grad for parameter in self.parameters())
+
     def after_step(self, seed: int, done: float) -> None:
         """Do what there is to do between two steps of training; by default nothing.
 

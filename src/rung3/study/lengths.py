@@ -69,8 +69,7 @@ def short_trainings(study: Study, model: SCM, n: int) -> Iterator[Short]:
     for name, steps in steps_of(study, n).items():
         image = isinstance(model.variables[name], Image)
         least = LEAST_STEPS_IMAGE if image else LEAST_STEPS_NUMBER
-        learns = any(p.requires_grad for p in model.mechanisms[name].parameters())
-        if learns and steps < least:
+        if model.mechanisms[name].learns and steps < least:
             group = study.training.mechanisms.get(name)
             epochs = group.epochs if group and "epochs" in group.model_fields_set else None
             before = study.training.epochs if epochs is None else epochs

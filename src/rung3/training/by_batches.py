@@ -82,7 +82,7 @@ def fit_by_batches(
     reading = _Reading(model, table, {name: model.variables[name] for name in used}, rows)
     counts = reading.observe(chosen)
     _solve(chosen, reading, settings.seed)
-    learned = {name: m for name, m in chosen.items() if not is_solved(m) and _has_weights(m)}
+    learned = {name: m for name, m in chosen.items() if not is_solved(m) and m.learns}
     history = History()
     if learned:
         training = WindowedTable(table, reading.kinds, reading.exact, learned.values())
@@ -108,10 +108,6 @@ def _solve(mechanisms: Mapping[str, Mechanism], reading: _Reading, seed: int) ->
         with seeded(base_seed(seed, "passes"), name, reading.device):
             batches = reading.batches(mechanism)
             mechanism.calibrate_by_batches(batches, *reading.sampled(mechanism))
-
-
-def _has_weights(mechanism: Mechanism) -> bool:
-    return any(parameter.requires_grad for parameter in mechanism.parameters())
 
 
 def _refuse(model: SCM, options: Options, validation: Values | None) -> None:

@@ -104,11 +104,7 @@ def _trainable(chosen: Mapping[str, Trainable], fitted: Mapping[str, Any]) -> di
     """Return what has parameters to learn; what was fitted before learns on."""
     for name in chosen.keys() & fitted.keys():
         chosen[name].requires_grad_(True)
-    return {
-        name: mechanism
-        for name, mechanism in chosen.items()
-        if any(parameter.requires_grad for parameter in mechanism.parameters())
-    }
+    return {name: mechanism for name, mechanism in chosen.items() if mechanism.learns}
 
 
 def train_on(
