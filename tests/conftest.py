@@ -8,10 +8,10 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
-from jaxtyping import install_import_hook
+from shapes import install
 
 # Every shape written in a signature of rung3 is checked while the tests run.
-install_import_hook("rung3", "shapes.checked")
+install("rung3")
 
 hypothesis.settings.register_profile("rung3", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("rung3")
