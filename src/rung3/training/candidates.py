@@ -14,7 +14,7 @@ __all__ = ["candidates", "suited"]
 FAMILIES = sorted(
     (
         family
-        for family in map(vars(mechanisms).get, mechanisms.__all__)
+        for family in (getattr(mechanisms, name) for name in mechanisms.__all__)
         if isinstance(family, type) and issubclass(family, Mechanism)
     ),
     key=lambda family: family.flexibility,
