@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import random
 from pathlib import Path
@@ -21,6 +22,13 @@ def pytest_configure() -> None:
     """One torch thread a worker, so that parallel workers do not compete for the cores."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave the modules and the thousands of tests, which stay, to no garbage collection."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
