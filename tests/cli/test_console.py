@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from pathlib import Path
 
 import pytest
+import typer
 from command import call, write
+from typer.testing import CliRunner
 
+from rung3.cli.app import app
+from rung3.cli.console import Plain
 from rung3.study.check import Check
 
 
@@ -45,6 +50,26 @@ def test_errors_are_said_without_a_traceback(
 def test_traceback_shows_where_an_error_came_from() -> None:
     result = call("--traceback", "run", "nowhere.yaml")
     assert isinstance(result.exception, ValueError)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    pipe = typer.Typer(cls=Plain)
+
+    @pipe.command()
+    def lines() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    @pipe.command()
+    def other() -> None: ...
+
+    result = CliRunner().invoke(pipe, ["lines"])
+    assert (result.exit_code, result.stderr) == (1, "")
+
+
+def test_help_leaves_the_breaking_of_lines_to_the_window() -> None:
+    for command in app.registered_commands:
+        assert command.help
+        assert "\n" not in command.help.replace("\n\n", "")
 
 
 def test_a_warning_is_one_line_on_stderr(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rung3.cli.augment import augment
-from rung3.cli.console import Plain, say
+from rung3.cli.console import Plain, paragraphs, say
 from rung3.cli.effects import effects
 from rung3.cli.explore import explore
 from rung3.cli.figure import figure
@@ -44,7 +44,7 @@ app = typer.Typer(
 )
 
 for command in COMMANDS:
-    app.command()(command)
+    app.command(help=paragraphs(command.__doc__ or ""))(command)
 
 
 def _show_version(wanted: bool) -> None:
@@ -59,6 +59,8 @@ def main(
         bool,
         typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version),
     ] = False,
-    traceback: Annotated[bool, typer.Option(help="Show where an error came from.")] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show where an error came from.")
+    ] = False,
 ) -> None:
     """Deep structural causal models: what would this image have looked like, had that been so?"""

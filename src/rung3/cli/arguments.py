@@ -53,7 +53,7 @@ Settings = Annotated[
 
 Interventions = Annotated[
     list[str],
-    typer.Option("--do", metavar="NAME=VALUE", help="thickness=4, or thickness=thickness+2."),
+    typer.Option("--do", metavar="NAME=VALUE", help="Such as age=4, or age=age+2."),
 ]
 
 Held = Annotated[

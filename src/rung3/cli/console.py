@@ -20,7 +20,16 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Plain", "print_table", "save_picture", "save_pictures", "say", "say_path", "warn"]
+__all__ = [
+    "Plain",
+    "paragraphs",
+    "print_table",
+    "save_picture",
+    "save_pictures",
+    "say",
+    "say_path",
+    "warn",
+]
 
 
 BETWEEN = 3
@@ -47,6 +56,8 @@ class Plain(TyperGroup):
         try:
             with stoppable(), _plain_warnings():
                 return super().invoke(ctx)
+        except BrokenPipeError:  # the reader has seen enough, such as `| head`: typer ends quietly
+            raise
         except (ValueError, OSError, MemoryError) as error:
             if ctx.params.get("traceback"):
                 raise
@@ -73,6 +84,16 @@ def _load_torch() -> None:
 
     gc.freeze()
     gc.enable()
+
+
+def paragraphs(text: str) -> str:
+    r"""Return a docstring with each paragraph on a line of its own, for the window to wrap.
+
+    Example:
+        >>> paragraphs("First\n    line.\n\n    More.")
+        'First line.\n\nMore.'
+    """
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 @contextmanager

@@ -29,8 +29,8 @@ def generate(
     rows: Annotated[
         str,
         typer.Option(
-            metavar="all|0:100|0,3|FILE",
-            help="Test rows; or a table, an image or a folder of images of your own.",
+            metavar="ROWS",
+            help="Test rows, as all, 0:100 or 0,3; or a table, an image, a folder of images.",
         ),
     ] = "all",
     hold: Held = None,

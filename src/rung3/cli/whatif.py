@@ -30,15 +30,18 @@ def counterfactual(
     rows: Annotated[
         str | None,
         typer.Option(
-            metavar="all|0:100|0,3|FILE",
-            help="Many test rows; or a table, an image or a folder of images of your own.",
+            metavar="ROWS",
+            help="Test rows, as all, 0:100 or 0,3; or a table, an image, a folder of images.",
         ),
     ] = None,
     hold: Held = None,
     particles: Particles = None,
     backtrack: Annotated[
         bool,
-        typer.Option(help="Also keep every mechanism, and move the noise until the same holds."),
+        typer.Option(
+            "--backtrack",
+            help="Also keep every mechanism, and move the noise until the same holds.",
+        ),
     ] = False,
     seed: Seed = 0,
     out: Annotated[
