@@ -6,6 +6,10 @@ The posterior of z is amortised, `q(z | x, pa) = N(m(x, pa), s(x, pa)^2)`; see
 The weight `beta_t` of its divergence falls from 100 beta to beta in the first `cooling` steps, by
 equal factors. So the decoder learns from the parents first, and z does not store what they
 explain: stored there, it would work against an intervention.
+
+With a pose, z and the parents make a drawing in a frame of its own, and further latents move it
+into the image, by an affine map that is the same for all (`rung3.mechanisms.networks.pose`). Else
+nothing tells the decoder that a place, a size or a slant is the same thing in a 3 and in a 7.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from rung3.mechanisms.autoencoder import (
     widened,
 )
 from rung3.mechanisms.networks.convolutional import ConvDecoder, ConvEncoder, Pyramid
+from rung3.mechanisms.networks.pose import Pose
 
 __all__ = ["VAE"]
 
@@ -36,6 +41,10 @@ MIN_LOG_SCALE = -7.0
 
 MAX_LOG_SCALE = 3.0
 """Greatest log-scale of the posterior of z: a wild network must not overflow."""
+
+POSE_LOG_SCALE = -2.0
+"""Log-scale of the posterior of a pose at the start: poses as wide as their prior would blur all
+that the decoder learns from."""
 
 
 class VAE(Autoencoder):
@@ -57,10 +66,13 @@ class VAE(Autoencoder):
             `rung3.evaluation.widen`.
         guidance: Weight of the discrete parents that changed in a counterfactual, or of both
             groups, `{"changed": 1.5, "rest": 1}`; a query may have others, `guidance=`.
+        pose: Whether latents of their own, `pose`, say where things are in the image, how large,
+            how slanted and how turned: for images of one thing in various places. Noise `pose` has
+            6 numbers for images and 12 for volumes.
 
     Raises:
-        ValueError: On `build`, if the variable is not an image, or its pixels are real-valued and
-            the likelihood is for whole levels.
+        ValueError: If `pose` is not True or False; on `build`, if the variable is not an image, or
+            its pixels are real-valued and the likelihood is for whole levels.
 
     Example:
         >>> from rung3 import Image
@@ -87,15 +99,19 @@ class VAE(Autoencoder):
         checkpointing: bool = False,
         widening: float = 1.0,
         guidance: float | Mapping[str, float] = 1.0,
+        pose: bool = False,
     ) -> None:
         super().__init__(likelihood, beta, gamma, min_log_scale, widening, guidance)
         check_counts(1, latent=latent, width=width, depth=depth)
         check_counts(0, cooling=cooling)
+        if not isinstance(pose, bool):
+            raise ValueError(f"pose={pose!r} must be True or False")
         self.latent = latent
         self.width = width
         self.depth = depth
         self.cooling = cooling
         self.checkpointing = checkpointing
+        self.pose = pose
 
     @property
     def scheduled(self) -> int:
@@ -104,22 +120,34 @@ class VAE(Autoencoder):
     def _networks(self, image: Image, outputs: int) -> None:
         pyramid = Pyramid(image, self.width)
         context, checkpointing = self.context.width, self.checkpointing
+        self.posed = Pose(pyramid.axes, outputs) if self.pose else None
         self.encoder = ConvEncoder(
             pyramid,
             context,
-            2 * self.latent,
+            2 * sum(self._sizes()),
             (self.depth + 1) // 2,
             checkpointing=checkpointing,
         )
-        self.decoder = ConvDecoder(
-            pyramid, context, self.latent, outputs, self.depth, checkpointing
-        )
+        planes = outputs if self.posed is None else self.posed.planes
+        self.decoder = ConvDecoder(pyramid, context, self.latent, planes, self.depth, checkpointing)
+        if self.posed is not None:
+            head: Any = self.encoder.head[-1]
+            head.bias.data.chunk(2)[1][self.latent :] = POSE_LOG_SCALE
+
+    def _sizes(self) -> list[int]:
+        """Return the lengths of z and, if there is one, of the pose."""
+        return [self.latent] if self.posed is None else [self.latent, self.posed.size]
+
+    def _named(self, latents: Tensor) -> dict[str, Tensor]:
+        """Return latents `(n, all)` by name, each `(n, its length)`."""
+        return dict(zip(("z", "pose"), latents.split(self._sizes(), dim=1), strict=False))
 
     def _prior(self, n: int, context: Tensor, generator: Generator | None) -> dict[str, Tensor]:
-        return {"z": torch.randn((n, self.latent), generator=generator, device=context.device)}
+        shape = n, sum(self._sizes())
+        return self._named(torch.randn(shape, generator=generator, device=context.device))
 
     def _encode(self, value: Tensor, context: Tensor) -> tuple[Tensor, ...]:
-        """Return mean and log-scale of `q(z | x, pa)`, each `(n, latent)`."""
+        """Return mean and log-scale of `q(z | x, pa)`, each `(n, latent)`, a pose included."""
         mean, log_scale = self.encoder(value, context).chunk(2, dim=1)
         return mean, log_scale.clamp(MIN_LOG_SCALE, MAX_LOG_SCALE)
 
@@ -132,17 +160,20 @@ class VAE(Autoencoder):
     ) -> Inference:
         mean, log_scale = features
         u = torch.randn(mean.shape, generator=generator, device=mean.device)
-        z = mean + widened(log_scale, widening) * u
-        return Inference({"z": z}, self.decoder(z, context), {"z": gaussian_kl(mean, log_scale)})
+        noise = self._named(mean + widened(log_scale, widening) * u)
+        means, log_scales = self._named(mean), self._named(log_scale)
+        kl = {name: gaussian_kl(means[name], log_scales[name]) for name in noise}
+        return Inference(noise, self._decode(noise, context), kl)
 
     def _decode(self, noise: dict[str, Tensor], context: Tensor) -> Tensor:
         raw: Tensor = self.decoder(noise["z"], context)
-        return raw
+        return raw if self.posed is None else self.posed(raw, noise["pose"])
 
     def _penalty(self, kl: dict[str, Tensor]) -> Tensor:
-        """Return `beta_t` times the divergence, averaged over rows."""
+        """Return `beta_t` times the divergences, averaged over rows."""
         left: Any = (self.cooling - self.steps).clamp_min(0) / max(self.cooling, 1)
-        weighted: Tensor = self.beta * INITIAL_BETA_FACTOR**left * kl["z"].mean()
+        total = torch.stack(list(kl.values())).sum(0).mean()
+        weighted: Tensor = self.beta * INITIAL_BETA_FACTOR**left * total
         return weighted
 
     def reverse(self, noise: Tensor) -> Tensor | None:
