@@ -105,6 +105,32 @@ def test_what_is_no_nifti_is_named(tmp_path: Path, content: bytes, message: str)
         open_scan(path)
 
 
+@pytest.mark.parametrize(
+    ("at", "numbers_there", "message"),
+    [
+        (40, np.array([3, 4, -5, 6], "<i2"), r"has axes of \(4, -5, 6\) voxels"),
+        (280, np.array([np.nan], "<f4"), "affine without a direction for every axis"),
+        (280, np.zeros(12, "<f4"), "affine without a direction for every axis"),
+    ],
+)
+def test_a_header_of_no_volume_is_named(
+    tmp_path: Path, at: int, numbers_there: Any, message: str
+) -> None:
+    volume = numbers(4, 5, 6).astype(np.int16)
+    content = bytearray(scans.write_nifti(tmp_path / "a.nii", volume).read_bytes())
+    content[at : at + numbers_there.nbytes] = numbers_there.tobytes()
+    with pytest.raises(ValueError, match=rf"b\.nii: .*{message}"):
+        open_scan(_damage(tmp_path / "b.nii", bytes(content)))
+
+
+def test_a_byte_that_turned_in_a_compressed_nifti_is_named(tmp_path: Path) -> None:
+    path = scans.write_nifti(tmp_path / "a.nii.gz", numbers(20, 20, 20).astype(np.int16))
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1  # of the check sum
+    with pytest.raises(ValueError, match=r"a\.nii\.gz: .*truncated or damaged: CRC check failed"):
+        open_scan(_damage(path, bytes(content)))
+
+
 def test_a_truncated_nifti_is_named(tmp_path: Path) -> None:
     for name in ("a.nii", "a.nii.gz"):
         path = scans.write_nifti(tmp_path / name, numbers(20, 20, 20).astype(np.int16))
@@ -292,6 +318,7 @@ def test_slices_of_another_kind_are_named(tmp_path: Path) -> None:
         ("spacing", {"PixelSpacing": [2, 2]}, r"zz\.dcm: its PixelSpacing is \[2"),
         ("turned", {"ImageOrientationPatient": [0, 1, 0, 0, 0, 1]}, r"ImageOrientationPatient is"),
         ("place", {"ImagePositionPatient": None}, r"zz\.dcm has no ImagePositionPatient"),
+        ("slope", {"RescaleSlope": 0}, r"zz\.dcm has the RescaleSlope 0 .* correct its header"),
     ):
         with pytest.raises(ValueError, match=message):
             open_scan(folder(name, **other))

@@ -1,58 +1,58 @@
 """`DeformedAtlas`: images as maps of a few kinds of tissue, deformed by their parents.
 
-    k_p ~ pi(p + d(p, pa)),      x_p = m_k(pa') + s_k(pa') e_p
+    k_p ~ pi(p + d(p, pa)),      x_p = g_p(pa') m_k(pa") + s_k(pa") e_p
 
 with pi an atlas (at each place, how probable every kind is), d the displacement of a smooth
-deformation that the parents pa cause, and m and s the level and the noise of each kind, which other
-parents pa' cause: of a scan, the sequence or the site. It is unified segmentation, with causes.
+deformation, g a smooth shading, and m and s the level and the noise of each kind. Each parent acts
+on those that it is named for: of a scan the sequence or the site sets levels. It is unified
+segmentation, with causes. A binary parent may also make a lesion, a kind of its own that covers
+the share c_p of a pixel,
 
-The individual's own anatomy is read off its image: the posterior probabilities r of the kinds,
-brought into the frame of the atlas. A counterfactual deforms and renders them, and what they do
-not explain stays where it is:
+    k_p = lesion  with probability c(p + d(p, pa))  if there is one, else as above.
 
-    A = r o d(pa)^-1,      G(A, pa) = sum_k m_k(pa') (A_k o d(pa)),
-    x~ = G(A, pa~) + (x - G(A, pa)).
+The individual's own anatomy is read off its image: the posterior probabilities r of the kinds, and
+the detail t = D(x) / g - sum_k m_k r_k of the image without its noise. A counterfactual deforms and
+renders both, from where they are seen, and what is left stays where it is:
+
+    G(r, t, pa) = g(pa') (sum_k m_k(pa") r_k + t) o d(pa_0)^-1 o d(pa),
+    x~ = G(r, t, pa~) + (x - G(r, t, pa)),      pa_0 the parents under which x was seen.
 
 So tissue moves and turns its contrast, the scanner's noise does not, and a null intervention
-changes nothing. What the parents change beside the deformation of what is there (a lesion that
-appears) is beyond it: use `HVAE` for that. Pixels drawn from the atlas are independent, so samples
+changes nothing. Under a lesion the anatomy is that of the atlas, for it is not seen. Of a lesion
+that is not there yet nobody sees how large it would be: it covers the places where c_p exceeds one
+uniform number, one half unless it is drawn. Pixels drawn from the atlas are independent, so samples
 are coarse; it is a mechanism for counterfactuals.
 
 Source: Ashburner and Friston 2005, *Unified segmentation* (NeuroImage 26:839-851), for the model of
 an image given an atlas; the log-Euclidean deformations are those of
-`rung3.mechanisms.networks.deformation`.
+`rung3.mechanisms.networks.deformation`, and D is that of `rung3.mechanisms.networks.denoising`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
 
 from rung3.data.rows import Noise
-from rung3.data.variables import Image, Mask
+from rung3.data.variables import Binary, Image, Mask, Variable
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, repeat_noise
 from rung3.mechanisms.likelihoods.base import LocationScale, Normal
 from rung3.mechanisms.likelihoods.registry import check_likelihood, likelihood_of
-from rung3.mechanisms.networks.context import Context
-from rung3.mechanisms.networks.convolutional import zero
-from rung3.mechanisms.networks.deformation import Deformation, moved
+from rung3.mechanisms.networks.deformation import Deformation, composed, enlarged, moved
+from rung3.mechanisms.networks.denoising import denoised
 from rung3.mechanisms.networks.encoding import ParentEncoder
-from rung3.mechanisms.networks.tissues import mixed
+from rung3.mechanisms.networks.smooth_field import Affine, SmoothField
+from rung3.mechanisms.networks.spatial import spread
+from rung3.mechanisms.networks.tissues import Mixture, lesion_of, mixed
 
 __all__ = ["DeformedAtlas"]
 
 GAIN = 10.0
 """Log-odds of the atlas per unit of its parameters: as these, they are learned fast enough."""
-
-STEP = 0.1
-"""Displacement per unit of the network's output, as a share of half the image's side."""
-
-HIDDEN = 64
-"""Width of the hidden layer from the parents to the deformation."""
 
 CALIBRATION_ROWS = 300
 """Rows from which the atlas starts, at most: a step of its fit takes all of them at once."""
@@ -64,32 +64,26 @@ holds a number for each of them."""
 RARE = 1e-3
 """Least share of a kind at a place that the atlas starts with."""
 
-
-class Affine(nn.Module):
-    """An affine function of features, 0 at the start; of none, a learned constant."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(outputs, inputs))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-
-    def forward(self, features: Tensor) -> Tensor:
-        return nn.functional.linear(features, self.weight, self.bias)
+MIDDLE = 0.5
+"""The uniform number that says how far an unseen lesion would reach: its median."""
 
 
 class DeformedAtlas(Mechanism):
-    """Images or volumes of tissue that parents deform; noise `anatomy` and `residual`.
+    """Images or volumes of tissue that parents deform; noise `anatomy`, `detail`, `residual` ...
 
     Args:
-        appearance: Names of the parents that set how tissue looks; all others move it.
+        appearance: Names of the parents that set the level of each kind of tissue.
         kinds: Kinds of tissue, the ground and mixtures of tissues in a pixel included.
-        spacing: Pixels between the points at which the deformation is free.
+        spacing: Pixels between the points at which deformation and shading are free.
         likelihood: `"logistic"` or `"discretised"` for pixels stored as whole levels, `"gaussian"`
             for real ones.
+        moving: Names of the parents that deform; if not given, all that are named nowhere else.
+        shading: Names of the parents that brighten or darken by a smooth factor, whatever is there.
+        lesion: Name of the binary parent that is 1 where there is a lesion, if one is.
 
     Raises:
-        ValueError: If an argument is out of range; on `build`, if the variable is no image, or
-            `appearance` names what is no parent, or an image.
+        ValueError: If an argument is out of range; on `build`, if the variable is no image, or a
+            name is not that of a parent of its kind.
 
     Example:
         >>> from rung3 import Binary, Continuous
@@ -105,7 +99,7 @@ class DeformedAtlas(Mechanism):
     abduction: ClassVar[Abduction] = "approximate"
     observation_noise: ClassVar[tuple[str, ...]] = ("residual",)
     learning_rate: ClassVar[float] = 3e-3
-    assumption: str = "tissue that its parents deform or show otherwise, and do not make"
+    assumption: str = "tissue that its parents deform, show otherwise, or cover, and do not make"
 
     pixels: LocationScale
     variable: Image
@@ -116,6 +110,9 @@ class DeformedAtlas(Mechanism):
         kinds: int = 8,
         spacing: int = 4,
         likelihood: str = "logistic",
+        moving: Iterable[str] | None = None,
+        shading: Iterable[str] = (),
+        lesion: str | None = None,
     ) -> None:
         super().__init__()
         for name, count, least in (("kinds", kinds, 2), ("spacing", spacing, 1)):
@@ -124,84 +121,146 @@ class DeformedAtlas(Mechanism):
         check_likelihood(likelihood)
         if likelihood == "mixture":
             raise ValueError("likelihood='mixture': each kind has one level; use 'logistic'")
-        self.appearance = [appearance] if isinstance(appearance, str) else list(appearance)
+        self.appearance = _names(appearance)
         self.kinds = kinds
         self.spacing = spacing
         self.likelihood = likelihood
+        self.moving = None if moving is None else _names(moving)
+        self.shading = _names(shading)
+        self.lesion = lesion
 
     def build(self) -> None:
         image = self.variable
-        if not isinstance(image, Image) or isinstance(image, Mask):
-            raise ValueError(
-                f"{self.name}: DeformedAtlas models images, and {self.name} is {image}; use "
-                "Segmentation for masks, Flow for numbers and GumbelMax for categories"
-            )
-        unknown = [k for k in self.appearance if isinstance(self.parents.get(k), Image | None)]
-        if unknown:
-            raise ValueError(
-                f"{self.name}: appearance={unknown}: expected scalar parents of {self.name}, which "
-                f"are {[k for k, v in self.parents.items() if not isinstance(v, Image)]}"
-            )
+        self._check_names()
         pixels = likelihood_of(self.name, image, self.likelihood)
         assert isinstance(pixels, LocationScale)
         self.pixels = pixels
         self.look = ParentEncoder({name: self.parents[name] for name in self.appearance})
-        self.level = Affine(self.look.width, self.kinds * image.channels)
-        self.log_scale = Affine(self.look.width, self.kinds * image.channels)
+        levels = (self.kinds + (self.lesion is not None)) * image.channels
+        self.level = Affine(self.look.width, levels)
+        self.log_scale = Affine(self.look.width, levels)
         self.atlas = nn.Parameter(torch.zeros(self.kinds, *image.sizes))
-        self.context = Context({k: v for k, v in self.parents.items() if k not in self.appearance})
+        if self.lesion is not None:
+            self.cover = nn.Parameter(torch.zeros(1, *image.sizes))
         self.grid = [math.ceil(size / self.spacing) for size in image.sizes]
-        self.velocity = nn.Sequential(
-            nn.Linear(self.context.width, HIDDEN),
-            nn.SiLU(),
-            nn.Linear(HIDDEN, len(self.grid) * math.prod(self.grid)),
-        )
-        zero(self.velocity[-1])
+        self.velocity = SmoothField(self._of(self.movers), len(self.grid), self.grid)
+        self.shade = SmoothField(self._of(self.shading), image.channels, self.grid)
+
+    @property
+    def movers(self) -> list[str]:
+        """Names of the parents that deform."""
+        if self.moving is not None:
+            return self.moving
+        named = {*self.appearance, *self.shading, self.lesion}
+        return [name for name in self.parents if name not in named]
+
+    def _of(self, names: list[str]) -> dict[str, Variable]:
+        return {name: self.parents[name] for name in names}
+
+    def _check_names(self) -> None:
+        if not isinstance(self.variable, Image) or isinstance(self.variable, Mask):
+            raise ValueError(
+                f"{self.name}: DeformedAtlas models images, and {self.name} is {self.variable}; "
+                "use Segmentation for masks, Flow for numbers and GumbelMax for categories"
+            )
+        scalars = [k for k, v in self.parents.items() if not isinstance(v, Image)]
+        given = {"appearance": self.appearance, "shading": self.shading, "moving": self.moving}
+        for argument, names in given.items():
+            if not set(names or ()) <= {*scalars, *(self.parents if argument == "moving" else ())}:
+                raise ValueError(
+                    f"{self.name}: {argument}={names}: expected scalar parents of {self.name}, "
+                    f"which are {scalars}"
+                )
+        binary = [k for k in scalars if isinstance(self.parents[k], Binary)]
+        if self.lesion is not None and self.lesion not in binary:
+            raise ValueError(
+                f"{self.name}: lesion={self.lesion!r}: expected a binary parent of {self.name}, "
+                f"which are {binary}"
+            )
+        if idle := set(self.parents) - {*self.movers, *self.appearance, *self.shading, self.lesion}:
+            raise ValueError(
+                f"{self.name}: its parents {sorted(idle)} would do nothing: name them in "
+                "appearance, moving, shading or lesion, or leave out their arrows"
+            )
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Let atlas, levels and noise start from those of images that are not deformed yet."""
-        self.look.calibrate(parents)
-        self.context.calibrate({k: v for k, v in parents.items() if k not in self.appearance})
+        for encoder in (self.look, self.velocity, self.shade):
+            encoder.calibrate(parents)
         n = min(CALIBRATION_ROWS, 1 + CALIBRATION_PIXELS // value[0].numel())
-        some = value[:n].float()
-        looks = self._looks({k: v[:n] for k, v in parents.items()}, len(some))
-        mixture = mixed(some.flatten(2), looks, self.kinds)
+        some, causes = value[:n].float(), {name: parent[:n] for name, parent in parents.items()}
+        ill = self._ill(causes, len(some))
+        well = ill.logical_not() if not ill.all() else ill
+        mixture = mixed(some[well].flatten(2), self.look(causes, len(some))[well], self.kinds)
         with torch.no_grad():
+            if self.lesion is not None:
+                mixture = self._with_lesion(mixture, some[well], some[ill])
             self.atlas.copy_((mixture.share.clamp_min(RARE).log() / GAIN).view_as(self.atlas))
             self.level.bias.copy_(mixture.level[..., 0].flatten())
             self.level.weight.copy_(mixture.level[..., 1:].flatten(0, 1))
             self.log_scale.bias.copy_(self.pixels.unbounded(mixture.deviation.log()).flatten())
 
-    def _looks(self, parents: Parents, n: int) -> Tensor:
-        seen = {name: parents[name] for name in self.appearance}
-        features: Tensor = self.look(seen, n)
-        return features
+    def _with_lesion(self, mixture: Mixture, well: Tensor, ill: Tensor) -> Mixture:
+        """Return the mixture with the lesion's level and noise, and set what it covers."""
+        lesion = lesion_of(well, ill)
+        share = lesion.share.clamp(RARE, 1 - RARE)
+        self.cover.copy_((share.logit() / GAIN).view_as(self.cover))
+        level = torch.zeros_like(mixture.level[:1])  # it looks the same whatever the looks are
+        level[..., 0] = lesion.level
+        deviation = mixture.deviation.median(0, keepdim=True).values
+        return Mixture(
+            mixture.share,
+            torch.cat([mixture.level, level]),
+            torch.cat([mixture.deviation, deviation]),
+        )
+
+    def _ill(self, parents: Parents, n: int) -> Tensor:
+        """Return which rows have a lesion, `(n,)`."""
+        if self.lesion is None:
+            return torch.zeros(n, dtype=torch.bool, device=self.observed.device)
+        return parents[self.lesion] == 1
 
     def _normal(self, parents: Parents, n: int) -> Normal:
         """Return level and log-scale of every kind, `(n, kinds, C, 1, ...)`."""
-        looks = self._looks(parents, n)
-        shape = (n, self.kinds, self.variable.channels, *[1] * len(self.variable.sizes))
+        looks = self.look(parents, n)
+        shape = (n, -1, self.variable.channels, *[1] * len(self.variable.sizes))
         mean, log_scale = self.level(looks).clamp(0, 1), self.pixels.bounded(self.log_scale(looks))
         return Normal(mean.view(shape), log_scale.view(shape))
 
+    def _gain(self, parents: Parents, n: int) -> Tensor:
+        """Return the shading's factor, `(n, C, ...)`."""
+        return enlarged(self.shade(parents, n), self.variable.sizes).exp()
+
     def deformation(self, parents: Parents, n: int) -> Deformation:
         """Return the deformation that the parents cause."""
-        causes = {k: v for k, v in parents.items() if k not in self.appearance}
-        velocity = STEP * self.velocity(self.context(causes, n)).float()
-        return Deformation.of(velocity.view(n, len(self.grid), *self.grid))
+        return Deformation.of(self.velocity(parents, n))
 
-    def _joint(self, value: Tensor, parents: Parents, deformation: Deformation) -> Tensor:
+    def _prior(self, parents: Parents, deformation: Deformation) -> Tensor:
+        """Return the log-probability of each kind in every pixel, the lesion last."""
+        n = len(deformation.there)
+        odds = moved((GAIN * self.atlas).expand(n, *self.atlas.shape), deformation.there)
+        shares = odds.log_softmax(1)
+        if self.lesion is None:
+            return shares
+        cover = moved((GAIN * self.cover).expand(n, *self.cover.shape), deformation.there)
+        ill = spread(self._ill(parents, n)[:, None], cover)
+        covered = torch.where(ill, nn.functional.logsigmoid(cover), -torch.inf)
+        return torch.cat(
+            [shares + torch.where(ill, nn.functional.logsigmoid(-cover), 0.0), covered], 1
+        )
+
+    def _joint(self, value: Tensor, parents: Parents, prior: Tensor) -> Tensor:
         """Return `log pi_k + log p(x | k)` of every pixel, `(n, kinds, ...)`."""
         n = len(value)
-        odds = moved((GAIN * self.atlas).expand(n, *self.atlas.shape), deformation.there)
-        shape = (n, self.kinds, *self.variable.shape)
-        of_kind = Normal(*(part.expand(shape) for part in self._normal(parents, n)))
-        levels = self.pixels.log_prob(value[:, None].expand(shape), of_kind).sum(2)
-        return odds.log_softmax(1) + levels
+        normal = self._normal(parents, n)
+        mean = (self._gain(parents, n)[:, None] * normal.mean).clamp(0, 1)
+        of_kind = Normal(mean, normal.log_scale.expand(mean.shape))
+        levels = self.pixels.log_prob(value[:, None].expand(mean.shape), of_kind).sum(2)
+        return prior + levels
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
-        deformation = self.deformation(parents, len(value))
-        return self._joint(value, parents, deformation).logsumexp(1).flatten(1).sum(1)
+        prior = self._prior(parents, self.deformation(parents, len(value)))
+        return self._joint(value, parents, prior).logsumexp(1).flatten(1).sum(1)
 
     def loss(self, value: Tensor, parents: Parents) -> Tensor:
         """Return the negative log-probability of a number of the image, `()`, in nats."""
@@ -212,38 +271,69 @@ class DeformedAtlas(Mechanism):
         odds = (GAIN * self.atlas).detach().softmax(0).flatten(1).T
         kind = torch.multinomial(odds, n, replacement=True, generator=generator).T
         anatomy = nn.functional.one_hot(kind, self.kinds).movedim(-1, 1).float()
-        anatomy = anatomy.view(n, *self.atlas.shape).to(device)
         shape = (n, *self.variable.shape)
-        eps = self.pixels.sample_noise(shape, generator, device)
-        scale = self._shown(anatomy, self._normal(parents, n).log_scale.exp(), parents)
-        return {"anatomy": anatomy, "residual": scale.detach() * eps}
+        noise = {
+            "anatomy": anatomy.view(n, *self.atlas.shape).to(device),
+            "detail": torch.zeros(shape, device=device),
+            "place": torch.zeros(n, len(self.grid), *self.grid, device=device),
+            "residual": self.pixels.sample_noise(shape, generator, device),
+        }
+        if self.lesion is not None:
+            noise["extent"] = self._extent(torch.rand(n, generator=generator, device=device))
+        shares, _ = self._seen(noise, parents)
+        noise["residual"] *= _mixed(shares, self._normal(parents, n).log_scale.exp()).detach()
+        return noise
 
     def noise_prior(self) -> str:
         return f"kinds of the {self.kinds} of an atlas at each place, and what they do not explain"
 
-    def _shown(self, anatomy: Tensor, of_kind: Tensor, parents: Parents) -> Tensor:
-        """Return the anatomy, deformed, with a number `(n, kinds, C, 1, ...)` for each kind."""
-        there = moved(anatomy, self.deformation(parents, len(anatomy)).there)
-        return torch.einsum("nk...,nkc->nc...", there, of_kind.flatten(2))
+    def _extent(self, reach: Tensor) -> Tensor:
+        """Return what lesions cover that reach so far, `(..., 1, *sizes)`, of numbers `(...)`."""
+        cover = (GAIN * self.cover).detach().sigmoid()
+        return (cover > reach[(..., *[None] * cover.ndim)]).to(cover.dtype)
 
-    def _drawn(self, anatomy: Tensor, parents: Parents) -> Tensor:
-        return self._shown(anatomy, self._normal(parents, len(anatomy)).mean, parents)
+    def _seen(self, noise: Mapping[str, Tensor], parents: Parents) -> tuple[Tensor, Tensor]:
+        """Return the shares of the kinds `(n, kinds, ...)` and the detail, where they are seen."""
+        n = len(noise["detail"])
+        at = composed(noise["place"], self.deformation(parents, n).there)
+        parts = [noise[name] for name in ("anatomy", "detail", "extent") if name in noise]
+        there = moved(torch.cat(parts, 1), at)
+        shares, detail, extent = there.tensor_split(
+            (self.kinds, self.kinds + self.variable.channels), 1
+        )
+        return self._covered(shares, extent, parents), detail
+
+    def _covered(self, shares: Tensor, extent: Tensor, parents: Parents) -> Tensor:
+        """Return the shares of the kinds with the lesion, if there may be one, as the last."""
+        if self.lesion is None:
+            return shares
+        extent = extent * spread(self._ill(parents, len(shares))[:, None], extent)
+        return torch.cat([(1 - extent) * shares, extent], 1)
+
+    def _drawn(self, noise: Mapping[str, Tensor], parents: Parents) -> Tensor:
+        shares, detail = self._seen(noise, parents)
+        n = len(shares)
+        return self._gain(parents, n) * (_mixed(shares, self._normal(parents, n).mean) + detail)
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
-        anatomy, residual = self._parts(noise)
-        value = (self._drawn(anatomy, parents) + residual).clamp(0, 1)
+        parts = self._parts(noise)
+        value = (self._drawn(parts, parents) + parts["residual"]).clamp(0, 1)
         return self.variable.nearest(value).to(self.variable.dtype)
 
     def mean(self, noise: Noise, parents: Parents) -> Tensor:
-        """Return what the anatomy explains, `G(A, pa)`, `(n, C, ...)`."""
-        return self._drawn(self._parts(noise)[0], parents).clamp(0, 1)
+        """Return what the anatomy explains, `G(r, t, pa)`, `(n, C, ...)`."""
+        return self._drawn(self._parts(noise), parents).clamp(0, 1)
 
-    def _parts(self, noise: Noise) -> tuple[Tensor, Tensor]:
-        if isinstance(noise, Tensor) or noise.keys() != {"anatomy", "residual"}:
+    def _parts(self, noise: Noise) -> Mapping[str, Tensor]:
+        names = {"anatomy", "detail", "place", "residual"}
+        if self.lesion is not None:
+            names.add("extent")
+        if isinstance(noise, Tensor) or noise.keys() != names:
             raise ValueError(
-                f"{self.name}: expected noise as a dict of anatomy and residual, as abduct gives it"
+                f"{self.name}: expected noise as a dict of {', '.join(sorted(names))}, as abduct "
+                "gives it"
             )
-        return noise["anatomy"], noise["residual"]
+        return noise
 
     def abduct(
         self,
@@ -252,9 +342,35 @@ class DeformedAtlas(Mechanism):
         particles: int | None = None,
         generator: Generator | None = None,
     ) -> Noise:
-        """Read the anatomy off the image, and keep what it does not explain."""
-        deformation = self.deformation(parents, len(value))
-        kinds = self._joint(value, parents, deformation).softmax(1)
-        anatomy = moved(kinds, deformation.back)
-        residual = value - self._drawn(anatomy, parents)
-        return repeat_noise({"anatomy": anatomy, "residual": residual}, particles)
+        """Read the anatomy off the image, and keep what it does not explain.
+
+        How far a lesion would reach that is not there is drawn for each particle.
+        """
+        n = len(value)
+        deformation = self.deformation(parents, n)
+        prior = self._prior(parents, deformation)
+        shares = self._joint(value, parents, prior).softmax(1)
+        seen = _mixed(shares, self._normal(parents, n).mean)
+        detail = denoised(value.float()) / self._gain(parents, n) - seen
+        anatomy, extent = shares.tensor_split((self.kinds,), 1)
+        if self.lesion is not None:
+            anatomy = anatomy + extent * prior[:, : self.kinds].softmax(1)
+        noise = {"anatomy": anatomy, "detail": detail, "place": deformation.back}
+        ill = spread(self._ill(parents, n)[:, None], value)
+        if self.lesion is not None:
+            noise["extent"] = torch.where(ill, extent, self._extent(value.new_tensor(MIDDLE)))
+        residual = value - self._drawn(noise, parents)
+        repeated = repeat_noise(noise | {"residual": residual}, particles)
+        if self.lesion is not None and particles is not None:
+            reach = torch.rand(particles, n, generator=generator, device=value.device)
+            repeated["extent"] = torch.where(ill, extent, self._extent(reach))
+        return repeated
+
+
+def _names(names: Iterable[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _mixed(shares: Tensor, of_kind: Tensor) -> Tensor:
+    """Return the mean of numbers `(n, kinds, C, 1, ...)` of kinds, by their shares."""
+    return torch.einsum("nk...,nkc->nc...", shares, of_kind.flatten(2))

@@ -10,6 +10,7 @@ Source: DICOM PS3.3, sections C.7.6.2 and C.11.2, as pydicom reads them (the ext
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -133,7 +134,7 @@ def _numbers(name: str, part: Any, index: int | None) -> Any:
         stored = part.pixel_array
     except Exception as error:  # of a decoder
         syntax = part.file_meta.get("TransferSyntaxUID")
-        if syntax is not None and syntax.is_compressed:
+        if syntax is not None and (syntax.is_private or syntax.is_compressed):
             raise ValueError(
                 f"{name} is compressed as {syntax.name}, which cannot be decoded here: {error}; "
                 "install what it names, or decompress the file with another program"
@@ -146,8 +147,18 @@ def _numbers(name: str, part: Any, index: int | None) -> Any:
                 f"{len(stored) - 1}"
             )
         stored = stored[index]
-    slope, intercept = float(part.get("RescaleSlope", 1)), float(part.get("RescaleIntercept", 0))
+    slope, intercept = _rescale(part)
+    if slope == 0 or not math.isfinite(slope * intercept):
+        raise ValueError(
+            f"{name} has the RescaleSlope {slope:g} and the RescaleIntercept {intercept:g}; "
+            "expected finite numbers, and a slope that is not 0: correct its header"
+        )
     return stored * slope + intercept
+
+
+def _rescale(part: Any) -> tuple[float, float]:
+    """Return slope and intercept from stored numbers to the modality's unit."""
+    return float(part.get("RescaleSlope", 1)), float(part.get("RescaleIntercept", 0))
 
 
 def _window(part: Any) -> tuple[float, float] | None:
@@ -264,7 +275,7 @@ def _derived(source: Any, plane: Any, note: str, series: str, index: int | None)
 
     frames = source.pixel_array
     part = copy.deepcopy(source)
-    slope, intercept = float(part.get("RescaleSlope", 1)), float(part.get("RescaleIntercept", 0))
+    slope, intercept = _rescale(part)
     stored = np.clip(np.rint((plane - intercept) / slope), *_ends(part)).astype(frames.dtype)
     if frames.ndim == 3:
         whole = frames.copy()

@@ -22,6 +22,9 @@ SUFFIXES = (".nii", ".nii.gz", ".img")
 SECOND = 540
 """Bytes of a NIfTI-2 header, with which it begins; that of NIfTI-1 has 348."""
 
+BLOCK = 2**20
+"""Bytes read at once where a file is read to its end."""
+
 DESCRIPTION_BYTES = 79
 """Bytes of the header's field of free text, but for the zero that ends it."""
 
@@ -66,7 +69,7 @@ class NiftiScan(Scan):
         volume = _one(self.array, options.index)
         affine = self.file.affine
         # From the file's axes to depth (to the head), rows (to the back), columns (to the left).
-        orientation = io_orientation(affine)
+        orientation = io_orientation(affine) if np.isfinite(affine).all() else np.nan
         if np.isnan(orientation).any():
             raise ValueError("has an affine without a direction for every axis; correct its header")
         turn = ornt_transform(orientation, axcodes2ornt(("S", "P", "L")))
@@ -123,10 +126,13 @@ def _unpacked(path: Path, archive: Path) -> Any:
 
 
 def _numbers(file: Any) -> Any:
+    if min(file.shape, default=0) < 1:
+        raise ValueError(f"has axes of {file.shape} voxels; expected at least one along each")
     if file.get_data_dtype().names is not None or file.get_data_dtype().kind == "c":
         raise ValueError(f"holds {file.get_data_dtype()} in each voxel; expected one number")
     try:
         array = np.array(file.get_fdata(caching="unchanged"))  # not the file's own memory
+        _check_sum(Path(file.get_filename() or ""))
     except (OSError, EOFError, zlib.error, gzip.BadGzipFile, ValueError) as error:
         raise ValueError(f"cannot be read to its end: truncated or damaged: {error}") from None
     if not np.isfinite(array).all():
@@ -135,6 +141,14 @@ def _numbers(file: Any) -> Any:
             "the background"
         )
     return array
+
+
+def _check_sum(path: Path) -> None:
+    """Read a compressed file to its end, where its check sum is compared."""
+    if path.suffix.lower() == ".gz":
+        with gzip.open(path) as content:
+            while content.read(BLOCK):
+                pass
 
 
 def _one(array: Any, index: int | None) -> Any:

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Deformation", "flow", "moved"]
+__all__ = ["Deformation", "composed", "enlarged", "flow", "moved"]
 
 DOUBLINGS = 4
 """How often the flow is doubled: its first step is a sixteenth of the whole."""
@@ -62,6 +62,24 @@ def flow(velocity: Float[Tensor, "n a *sizes"]) -> Float[Tensor, "n a *sizes"]:
     return displacement
 
 
+def composed(
+    first: Float[Tensor, "n a *sizes"], then: Float[Tensor, "n a *sizes"]
+) -> Float[Tensor, "n a *sizes"]:
+    """Return the displacement of `p -> q + first(q)`, with `q = p + then(p)`.
+
+    Example:
+        >>> right, left = (torch.full((1, 2, 3, 3), side) for side in (0.1, -0.3))
+        >>> composed(right, left)[0, 0, 0]
+        tensor([-0.2000, -0.2000, -0.2000])
+    """
+    return then + _moved(first, then, "bilinear")
+
+
+def enlarged(field: Float[Tensor, "n c *coarse"], sizes: Sequence[int]) -> Tensor:
+    """Return a field on a finer grid, `(n, c, *sizes)`."""
+    return F.interpolate(field, size=tuple(sizes), mode=ENLARGE[len(sizes)])
+
+
 def moved(
     image: Float[Tensor, "n c *sizes"],
     displacement: Float[Tensor, "n a *coarse"],
@@ -84,7 +102,7 @@ def moved(
 def _moved(image: Tensor, displacement: Tensor, between: str) -> Tensor:
     sizes = image.shape[2:]
     if displacement.shape[2:] != sizes:
-        displacement = F.interpolate(displacement, size=sizes, mode=ENLARGE[len(sizes)])
+        displacement = enlarged(displacement, sizes)
     at = displacement.movedim(1, -1) + _places(sizes, displacement)
     return F.grid_sample(image.to(at), at, mode=between, padding_mode="border", align_corners=False)
 

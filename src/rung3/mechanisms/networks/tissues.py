@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Mixture", "mixed"]
+__all__ = ["Lesion", "Mixture", "lesion_of", "mixed"]
 
 ROUNDS = 12
 """Rounds of expectation and maximisation: shares and levels hardly change after them."""
@@ -38,6 +38,13 @@ ALIKE = 1e-6
 START = 0.7
 """Share of the kind that a place's cluster is, at the start."""
 
+STRUCK = 0.05
+"""Share of all places, those that lesions change most, whose levels tell that of a lesion."""
+
+OFTEN = 0.9
+"""Quantile of the levels of the ill at these places that is taken for the lesion's: less often
+than in a tenth of them there is one."""
+
 
 class Mixture(NamedTuple):
     """Kinds of tissue.
@@ -51,6 +58,46 @@ class Mixture(NamedTuple):
     share: Tensor
     level: Tensor
     deviation: Tensor
+
+
+class Lesion(NamedTuple):
+    """What covers tissue in some images.
+
+    Attributes:
+        share: How probable it is at each place of the ill, `sizes`.
+        level: By channel, `(c,)`.
+    """
+
+    share: Tensor
+    level: Tensor
+
+
+@torch.no_grad()
+def lesion_of(well: Float[Tensor, "n c *sizes"], ill: Float[Tensor, "m c *sizes"]) -> Lesion:
+    """Estimate the level of a lesion and where it is, from images without and with one.
+
+    At a place the mean of the ill is `share * level + (1 - share) * mean of the well`.
+
+    Example:
+        >>> well, ill = torch.full((4, 1, 5, 5), 0.2), torch.full((4, 1, 5, 5), 0.2)
+        >>> ill[:2, :, 0] = 0.8
+        >>> lesion = lesion_of(well, ill)
+        >>> lesion.level, lesion.share[:, 0]
+        (tensor([0.8000]), tensor([0.5000, 0.0000, 0.0000, 0.0000, 0.0000]))
+    """
+    if not len(ill):  # none has been seen: anywhere, and half bright
+        return Lesion(torch.zeros_like(well[0, 0]), well.new_full((well.shape[1],), 0.5))
+    mean = well.mean(0)
+    change = ill.mean(0) - mean
+    size = change.square().sum(0)
+    struck = size >= size.flatten().quantile(1 - STRUCK)
+    sign = torch.where(change[:, struck].mean(1) < 0, -1.0, 1.0)
+    level = sign * (sign[:, None] * ill[:, :, struck].movedim(1, 0).flatten(1)).quantile(
+        OFTEN, dim=1
+    )
+    whole = level.view(-1, *[1] * (change.ndim - 1)) - mean
+    share = (change * whole).sum(0) / whole.square().sum(0).clamp_min(ALIKE)
+    return Lesion(share.clamp(0, 1), level)
 
 
 @torch.no_grad()
