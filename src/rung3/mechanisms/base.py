@@ -144,7 +144,7 @@ class Mechanism(Precise, Trainable):
         wants_noise: Whether prediction uses the noise.
         by_row: Whether a value depends only on the noise and the parents of its own row.
         atoms: Values that have a probability of their own, beside the density.
-        closed_form: Whether `calibrate` fits it, so that training has only to polish.
+        closed_form: Whether `calibrate` fits it, so that `choose` does not train it.
         knows_censoring: Whether it can model a `CensoredTime`.
         has_density: Whether it has a log-probability, or a bound; if not, `log_prob` refuses.
         renamed: Former names of arguments, which saved models still use, with today's names.

@@ -23,7 +23,7 @@ with h half its length. Turning changes no density. The network starts from the 
 that fit the training data best in least squares, linear in the encoded parents.
 
 A number without parents needs no training: a few of its quantiles tell its distribution, and L-BFGS
-fits them in a moment, in `calibrate`.
+fits them in a moment, in `calibrate` (`rung3.mechanisms.networks.one_number`).
 
 A spline is the identity outside its box, whatever the parents; the affine map before it makes the
 parents act everywhere. Slopes lie within a factor `MAX_SLOPE` of one, so that single precision
@@ -39,11 +39,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.utils import parameters_to_vector
 
 from rung3.data.rows import Noise
 from rung3.data.variables import Continuous, Image, Variable
 from rung3.mechanisms.base import NORMAL, Invertible, Mechanism, Parents, one_tensor
 from rung3.mechanisms.networks.encoding import MLP, Circle, ParentEncoder, Standardise
+from rung3.mechanisms.networks.one_number import Likelihood
 from rung3.mechanisms.networks.real_line import ToReal
 
 __all__ = ["Flow"]
@@ -67,8 +69,8 @@ MOST_ROWS = 200_000
 QUANTILES = 1_000
 """Points that stand for the distribution of a number without parents."""
 
-LBFGS_STEPS = 10
-"""Most steps that fit these points: from the quantiles, few are needed."""
+LBFGS_STEPS = 20
+"""Most steps that fit these points: more gain little, and follow chance in few rows."""
 
 LBFGS_TOLERANCE = 1e-5
 """Gain, in nats, below which these steps end."""
@@ -172,7 +174,7 @@ class Flow(Invertible):
         if self.closed_form and varied and all(part.requires_grad for part in self.parameters()):
             self._fit_quantiles(value)
 
-    @torch.enable_grad()
+    @torch.no_grad()
     def _fit_quantiles(self, value: Tensor) -> None:
         """Fit a number without parents, by the likelihood of so many of its quantiles.
 
@@ -182,30 +184,30 @@ class Flow(Invertible):
         steps = torch.linspace(-end, end, QUANTILES + 1, device=value.device).double()
         edges = torch.special.ndtr(steps)
         edges[0], edges[-1] = 0, 1
-        weight = edges.diff().float()
+        weight = edges.diff()
         middle = (edges[1:] + edges[:-1]) / 2
         some = value.detach()[:: max(1, len(value) // MOST_ROWS)].sort().values
         points = some[(middle * len(some)).long()]
         if self.splines and not any(bool(part.any()) for part in self.flow.phi):
             self._start_splines(points, middle)
-        before = {name: part.clone() for name, part in self.state_dict().items()}
-        optimizer = torch.optim.LBFGS(
-            self.parameters(),
-            max_iter=LBFGS_STEPS,
-            tolerance_change=LBFGS_TOLERANCE,
-            line_search_fn="strong_wolfe",
+        parts = self.alone()
+        before = parameters_to_vector(parts)
+        y, w, start = (
+            part.double().flatten().cpu().numpy()
+            for part in (self._standard(points, {})[0], weight, before)
         )
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            loss: Tensor = -(weight * self.log_prob(points, {})).sum()
-            loss.backward()
-            return loss
-
-        optimizer.step(closure)
-        optimizer.zero_grad()
+        climb = Likelihood(y, w, self.bins, BOX, MAX_SLOPE).climb
+        best = torch.from_numpy(climb(start, LBFGS_STEPS, LBFGS_TOLERANCE)).to(before)
+        _put(best, parts)
         if not self.loss(points, {}).isfinite():
-            self.load_state_dict(before)
+            _put(before, parts)
+
+    def alone(self) -> list[Tensor]:
+        """Return the parameters of a number without parents, as `Likelihood` takes them."""
+        loc, log_scale, *heights = self.flow.phi
+        univariate = self.flow.univariate
+        splines = zip(univariate.widths, heights, univariate.slopes, strict=True)
+        return [loc, log_scale, *(part for spline in splines for part in spline)]
 
     @torch.no_grad()
     def _start_splines(self, points: Tensor, shares: Tensor) -> None:
@@ -293,6 +295,12 @@ class Flow(Invertible):
         slope = slope + ladj.reshape(n, -1).sum(1)
         log_prob: Tensor = -0.5 * (u.square() + math.log(2 * math.pi)).sum(1) + slope
         return log_prob.to(self.standardise.scale.dtype)
+
+
+def _put(vector: Tensor, parts: list[Tensor]) -> None:
+    """Copy a vector into parameters."""
+    for part, own in zip(parts, vector.split([part.numel() for part in parts]), strict=True):
+        part.copy_(own.view_as(part))
 
 
 def _log_sizes(knots: Tensor) -> Tensor:

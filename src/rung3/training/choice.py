@@ -36,7 +36,7 @@ from typing import Any
 import torch
 
 from rung3.data.rows import Rows, Values, as_rows, spell_unknown
-from rung3.data.seeding import Seed, base_seed, stream
+from rung3.data.seeding import Seed, base_seed, seeded, stream
 from rung3.data.splits import split
 from rung3.data.streaming import Streamed
 from rung3.mechanisms import Mechanism
@@ -45,9 +45,9 @@ from rung3.scm.undeclared import infer
 from rung3.training.batches import Table
 from rung3.training.by_batches import sample_of
 from rung3.training.candidates import candidates, suited
-from rung3.training.fitting import calibrate, fit_mechanisms, learn
+from rung3.training.fitting import calibrate, fit_mechanisms, learn, notes_of
 from rung3.training.noise_test import independence
-from rung3.training.options import History
+from rung3.training.options import History, Options
 from rung3.training.relearning import relearning
 from rung3.training.remarks import quiet, remark
 
@@ -67,12 +67,6 @@ BATCH = 1_024
 
 MOST_TRIED = 20_000
 """Rows that candidates are tried on, at most: a difference of .01 nats shows in as many."""
-
-POLISHING_ROWS = 65_536
-"""Rows of the one step of mechanisms that are solved beforehand, at most."""
-
-POLISHING_RATE = 1e-4
-"""Learning rate of that step."""
 
 
 @dataclass(frozen=True)
@@ -341,7 +335,7 @@ class _Search:
 
 @dataclass(frozen=True)
 class _Fitting:
-    """The training of mechanisms: those that are solved beforehand for one step."""
+    """The training of mechanisms that are not solved beforehand."""
 
     steps: int
     batch_size: int | None
@@ -365,21 +359,24 @@ class _Fitting:
         """Fit all of them, as far as they still are to be."""
         solved = {name: m for name, m in model.mechanisms.items() if m.closed_form}
         calibrate(model, solved, rows, self.seed)
-        polished = self._polish(model, rows, solved) if solved else History()
+        noted = self._note(model, rows, solved)
+        model.requires_grad_(False)
         trained = self._train(model, rows, [n for n in model.variables if n not in solved])
-        return polished if trained is None else trained.beside(polished)
+        model.eval()
+        return noted if trained is None else trained.beside(noted)
 
-    def _polish(self, model: SCM, rows: Rows, solved: Mapping[str, Mechanism]) -> History:
-        """Let mechanisms that are solved take one small step, which many rows do not better."""
-        once = {"epochs": 1, "batch_size": POLISHING_ROWS, "lr": POLISHING_RATE}
-        order = torch.randperm(rows.n, generator=stream(self.seed, "polished"))
-        some = rows if rows.n <= POLISHING_ROWS else rows[order[:POLISHING_ROWS]]
-        model.fitted = {name: {} for name in solved}  # so that what they learned is kept
-        with quiet():
-            history = fit_mechanisms(model, some, only=solved, **{**self.options, **once})
-        complete = Table(rows, solved.values()).complete
-        for name in solved:
-            model.fitted[name]["rows"] = int(complete[name].sum()) if name in complete else rows.n
+    def _note(self, model: SCM, rows: Rows, solved: Mapping[str, Mechanism]) -> History:
+        """Note when mechanisms were solved, of how many rows, and their loss on some of these."""
+        counts = dict.fromkeys(solved, rows.n)
+        order = torch.randperm(rows.n, generator=stream(self.seed, "noted"))[:MOST_TRIED]
+        table, losses = Table(rows[order], solved.values()), {}
+        for name, complete in Table(rows, solved.values()).complete.items():
+            counts[name] = int(complete.sum())
+        for name, mechanism in solved.items():
+            with seeded(self.seed, name, model.device), torch.no_grad():
+                losses[name] = [float(mechanism.loss(*table.all().of(mechanism)).mean())]
+        history = History(training=losses)
+        model.fitted = notes_of(solved, counts, history, Options(**self.options))
         return history
 
     def training(self, rows: Rows, part: float = 1.0) -> dict[str, Any]:

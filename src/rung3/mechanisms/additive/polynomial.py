@@ -19,8 +19,14 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from rung3.mechanisms.additive.losses import Loss
-from rung3.mechanisms.additive.quadratic import LEAST_DIVISOR, Quadratic, expand, split
+from rung3.mechanisms.additive.losses import Loss, squared_error
+from rung3.mechanisms.additive.quadratic import (
+    LEAST_DIVISOR,
+    Quadratic,
+    after_squares,
+    expand,
+    split,
+)
 
 __all__ = ["Polynomial"]
 
@@ -100,6 +106,9 @@ class Polynomial(nn.Module):
                     continue
                 lowest, weights = here.value, weights + step
                 step = -_inverse(here.curvature) @ here.slope
+                if loss is squared_error:
+                    here = after_squares(here, step)
+                    break
                 if -(here.slope @ step) / 2 < LEAST_GAIN * here.n:
                     break
             self.weights[:, k], self.determined[k] = self._shrink(weights + step, here)
@@ -135,12 +144,12 @@ class Polynomial(nn.Module):
 
     def design(self, z: Tensor) -> Tensor:
         """Return the terms of features `(n, inputs)`, `(n, terms)`."""
-        one, columns = z.new_ones(len(z)), list(z.T)
+        columns = list(z.T)
         products = [
-            math.prod([columns[k] for k in term[1:]], start=columns[term[0]])
-            for term in self.terms[1:]
+            math.prod([columns[k] for k in term[1:]], start=columns[term[0]])[:, None]
+            for term in self.terms[1 + len(columns) :]
         ]
-        return torch.stack([one, *products], 1)
+        return torch.cat([z.new_ones(len(z), 1), z, *products], 1)
 
 
 def _inverse(matrix: Tensor) -> Tensor:

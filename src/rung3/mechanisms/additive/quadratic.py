@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rung3.mechanisms.additive.losses import Loss
 
-__all__ = ["LEAST_DIVISOR", "Quadratic", "expand", "split"]
+__all__ = ["LEAST_DIVISOR", "Quadratic", "after_squares", "expand", "split"]
 
 LEAST_DIVISOR = 1e-12
 """Least value of a divisor, in standardised units: it keeps quotients finite."""
@@ -63,6 +63,13 @@ def expand(
         slope += jacobian.T @ g
         curvature += jacobian.T @ (c[:, None] * jacobian)
     return Quadratic(n, value, max(chi2, LEAST_DIVISOR * n), slope, curvature)
+
+
+def after_squares(before: Quadratic, step: Tensor) -> Quadratic:
+    """Return the expansion after Newton's step on a sum of squares, without reading rows again."""
+    value = max(before.value + float(before.slope @ step) / 2, 0.0)
+    chi2 = max(2 * value, LEAST_DIVISOR * before.n)
+    return Quadratic(before.n, value, chi2, before.slope.new_zeros(len(step)), before.curvature)
 
 
 def split(data: Sequence[Tensor], rows: int) -> Iterable[Sequence[Tensor]]:
