@@ -22,7 +22,7 @@ SMALLEST, LARGEST = 1e-4, 1e7
 COMMA = re.compile(r"\s*([+-]?\d+),(\d+)\s*")
 """A number with a decimal comma."""
 
-WITH_UNIT = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*[^\W\d_][^\d+*/()-]*")
+WITH_UNIT = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*(?:[^\W\d_]|%)[^\d+*/()-]*")
 """A number with a unit behind it."""
 
 PLAIN = re.compile(r"[+-]?\d+(\.\d+)?")
