@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.rows import Rows
-from rung3.data.variables import Continuous, Discrete, Image, Variable
+from rung3.data.variables import Continuous, Discrete, Variable
 from rung3.evaluation.positivity import Positivity, positivity
 from rung3.evaluation.verdict import OUTSIDE_PARTLY
 from rung3.scm.query import Query
