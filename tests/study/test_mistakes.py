@@ -319,7 +319,7 @@ UNLIKELY: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "pictures that are listed twice": (
         {"table": lambda text: text + text.split("\n", 1)[1]},
-        "test images are images of training rows too",
+        "test rows are training rows too, image and all",
     ),
 }  # fmt: skip
 

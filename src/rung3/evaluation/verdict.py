@@ -36,7 +36,6 @@ __all__ = [
     "LEAST_STEPS_IMAGE",
     "LEAST_STEPS_NUMBER",
     "MARKS",
-    "OUTSIDE_PARTLY",
     "Finding",
     "Mark",
     "Verdict",

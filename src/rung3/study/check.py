@@ -18,7 +18,6 @@ from torch import Tensor
 from rung3.data.rows import Rows
 from rung3.data.variables import Continuous, Discrete, Variable
 from rung3.evaluation.positivity import Positivity, positivity
-from rung3.evaluation.verdict import OUTSIDE_PARTLY
 from rung3.scm.query import Query
 from rung3.scm.scm import SCM
 from rung3.study.choosing import chooses
@@ -42,6 +41,9 @@ CALIBRATE = 2_000
 
 LATE = 10**9
 """A step by which every schedule has come to its end."""
+
+MOSTLY = 0.5
+"""Share of targets outside the training data from which on they are not those of other rows."""
 
 Line = Sequence[str]
 Printed = tuple[str, list[str], list[Line]]
@@ -91,7 +93,7 @@ class Check:
                 f"{label}: {one.outside:.0%} of its targets lie outside the training data "
                 f"({one.variable}: {one.seen}), where a model only guesses; set others"
                 for label, one in self.positivity
-                if one.outside > OUTSIDE_PARTLY
+                if one.outside > MOSTLY
             ),
             *unusual(self.model.variables, self.splits.train, self.splits.test),
         ]

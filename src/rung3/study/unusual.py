@@ -21,11 +21,11 @@ FEWEST = 10
 """Different values from which on a range is one."""
 
 HASHED_AT_ONCE = 64
-"""Images whose fingerprints are taken at once: it bounds the memory."""
+"""Rows whose fingerprints are taken at once: it bounds the memory."""
 
 
 def unusual(variables: Mapping[str, Variable], train: Rows, test: Rows) -> Iterator[str]:
-    """Yield what is unusual: one value everywhere, one far out, labels or rows that are not apart.
+    """Yield what is unusual: one value everywhere, one far out, a label of no row, rows twice.
 
     Args:
         variables: The variables.
@@ -33,14 +33,13 @@ def unusual(variables: Mapping[str, Variable], train: Rows, test: Rows) -> Itera
         test: Test rows.
     """
     for name, variable in variables.items():
-        if isinstance(variable, Image):
-            yield from _shared(name, train[name], test[name])
-        elif not variable.shape:
+        if not isinstance(variable, Image) and not variable.shape:
             values = train[name]
             present = values[~variable.is_missing(values)]
             yield from _without_examples(name, variable, present.unique())
             if isinstance(variable, Continuous) and not variable.circular:
                 yield from _far_out(name, present)
+    yield from _repeated(variables, train, test)
 
 
 def _without_examples(name: str, variable: Variable, present: Tensor) -> Iterator[str]:
@@ -76,24 +75,28 @@ def _far_out(name: str, values: Tensor) -> Iterator[str]:
             )
 
 
-def _shared(name: str, train: Tensor, test: Tensor) -> Iterator[str]:
-    """Yield whether test rows have images of training rows."""
-    known = torch.isin(_fingerprints(test), _fingerprints(train))
-    if count := int(known.sum()):
+def _repeated(variables: Mapping[str, Variable], train: Rows, test: Rows) -> Iterator[str]:
+    """Yield whether test rows are training rows too, image and all."""
+    if not any(isinstance(variable, Image) for variable in variables.values()):
+        return  # rows of numbers may well be the same
+    before, after = (
+        sum(_fingerprints(rows[name]) for name in variables) for rows in (train, test)
+    )
+    assert isinstance(before, Tensor) and isinstance(after, Tensor)
+    if count := int(torch.isin(after, before).sum()):
         yield (
-            f"{name}: {count} of {len(test)} test images are images of training rows too, so that "
-            "the figures would flatter; list each image once"
+            f"{count} of {len(after)} test rows are training rows too, image and all, so that the "
+            "figures would flatter; list each row once"
         )
 
 
-def _fingerprints(images: Tensor) -> Tensor:
-    """Return a whole number for each image `(n, ...)`, the same for the same pixels."""
-    generator = torch.Generator().manual_seed(0)
-    size = images[0].numel()
-    factors = torch.randint(-(2**62), 2**62, (size,), generator=generator)
+def _fingerprints(values: Tensor) -> Tensor:
+    """Return a whole number for each of the values `(n, ...)`, the same for the same ones."""
+    generator = torch.Generator().manual_seed(values[0].numel())
+    factors = torch.randint(-(2**62), 2**62, (values[0].numel(),), generator=generator)
     return torch.cat(
         [
-            (part.float().flatten(1).contiguous().view(torch.int32) * factors).sum(1)
-            for part in images.cpu().split(HASHED_AT_ONCE)
+            (part.float().reshape(len(part), -1).contiguous().view(torch.int32) * factors).sum(1)
+            for part in values.cpu().split(HASHED_AT_ONCE)
         ]
     )
