@@ -12,11 +12,13 @@ TEXTS = [
     (Estimate(0.5, 0.25, 0.75), "0.500 [0.250, 0.750]"),
     (Estimate(None, 0.25, 0.75, form=BOUNDS), "[0.250, 0.750]"),
     (Estimate(None, 0.25, 0.25, gaps=2, form=BOUNDS), "0.250; 2 rows with gaps left out"),
-    (Estimate(-2.5, -3.0, -2.0, n=7, form=SLOPE), "-2.5 [-3, -2] (n = 7)"),
+    (Estimate(-2.5, -3.0, -2.0, n=7, form=SLOPE), "-2.5 [-3.0, -2.0] (n = 7)"),
     (
         Estimate(torch.tensor(12.0), torch.tensor(11.0), torch.tensor(13.0), form=AVERAGE),
         "12 [11, 13]",
     ),
+    (Estimate(0.68, 0.54192, 0.79238, form=AVERAGE), "0.6800 [0.5419, 0.7924]"),
+    (Estimate(2.0, -0.4841, 16.128, form=AVERAGE), "2.00 [-0.48, 16.13]"),
     (
         Estimate(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 3), n=4),
         "average effect of shape (2, 3) over 4 rows",

@@ -103,6 +103,20 @@ def test_beta_falls_by_equal_factors_in_training_alone_and_is_saved() -> None:
     assert hot.state_dict()["steps"] == 6
 
 
+def test_beta_falls_in_a_share_of_the_training_and_does_not_rise_when_it_goes_on() -> None:
+    mechanism, kl = bound(Image(1, 8, 8), beta=2.0, cooling=0.5), {"z": torch.ones(3)}
+    weights = []
+    for done in (0.0, 0.25, 0.5, 1.0, 0.1):  # the last of another training
+        mechanism.after_step(seed=0, done=done)
+        weights.append(float(mechanism._penalty(kl)))
+    assert weights == pytest.approx([200, 20, 2, 2, 2])
+    state = mechanism.state_dict()
+    assert state.pop("done") == 1
+    fresh = bound(Image(1, 8, 8), beta=2.0, cooling=0.5)
+    fresh.load_state_dict(state)  # as it was saved before there were shares
+    assert float(fresh._penalty(kl)) == pytest.approx(2)
+
+
 def test_the_same_seed_gives_the_same_noise_and_another_seed_another() -> None:
     image = Image(1, 8, 8)
     mechanism = bound(image)
@@ -190,7 +204,8 @@ def test_state_reproduces_the_mechanism() -> None:
     [
         ({"likelihood": "bernoulli"}, "likelihood='bernoulli' must be one of 'discretised', "),
         ({"latent": 0}, "latent=0 must be at least 1"),
-        ({"cooling": -1}, "cooling=-1 must be at least 0"),
+        ({"cooling": -1}, "cooling=-1 must be a whole number of steps, at least 0, or a share"),
+        ({"cooling": 1.5}, "cooling=1.5 must be a whole number of steps"),
         ({"min_log_scale": 1.0}, r"min_log_scale=1\.0 must lie between"),
     ],
 )

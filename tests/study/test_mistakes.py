@@ -37,6 +37,8 @@ def flowers(tmp_path_factory):
     labels = (folder / "labels.csv").read_text()
     (folder / "labels.txt").write_text(re.sub(r",(f\d)", r",pictures/\1", labels))
     Pictures.new("RGB", (20, 12)).save(folder / "pictures" / "wide.png")
+    whole = (folder / "pictures" / "f07.png").read_bytes()
+    (folder / "pictures" / "cut.png").write_bytes(whole[: len(whole) // 2])
     return folder
 
 
@@ -202,6 +204,46 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         {"change": put("variables", "radius_px", "upper", value=-1)},
         "radius_px:", "lower=0", "must be less than upper=-1",
     ),
+    "a cause that shares a hidden cause with the image": (
+        {"change": put("graph", value="{colour radius_px} -> file; colour <-> file")},
+        "evaluation:", "the counterfactual is not identified: file", "(a hedge)",
+    ),
+    "a seed in words": (
+        {"change": put("seed", value="one")},
+        "seed: one", "seed: must be a whole number, got 'one'", "",
+    ),
+    "a slash in the name": (
+        {"change": put("name", value="flowers/1")},
+        "name:", "got 'flowers/1'", "may hold letters, digits, '.', '_' and '-'",
+    ),
+    "per cent in the table": (
+        {"table": lambda text: re.sub(r"((?:red|blue),\d\.\d+)", r"\1%", text)},
+        "radius_px:", "expected numbers", "without the unit",
+    ),
+    "a blank behind a label": (
+        {"table": rows(",blue,", ",blue ,")},
+        "colour:", "unknown category ['blue ']", "did you mean 'blue'?",
+    ),
+    "a blank in the header": (
+        {"table": rows(",colour,", ", colour,")},
+        "colour:", "no column 'colour'", "did you mean ' colour'?",
+    ),
+    "two columns of one name": (
+        {"table": rows(",note", ",colour")},
+        "colour:", "names 'colour' twice", "expected names that differ",
+    ),
+    "a table without rows": (
+        {"table": lambda text: text.split("\n")[0]},
+        "data:", "has no rows", "expected at least one",
+    ),
+    "a picture that is cut off": (
+        {"table": rows("f07.png", "cut.png")},
+        "file:", "cut.png cannot be read", "image file is truncated",
+    ),
+    "height and width that no picture has": (
+        {"change": put("variables", "file", "width", value=24)},
+        "file:", "another aspect than 12x24", "fit='crop'",
+    ),
     "another arrow": (
         {"change": put("graph", value="{colour radius_px} => file")},
         "file:", "cannot read '=> file'", "arrows are ->, <- or <->",
@@ -264,6 +306,34 @@ def test_values_that_no_training_row_has_are_told(flowers):
     change = put("variables", "colour", value={"kind": "Categorical", "labels": four})
     assert "colour: no training row is green or violet" in checked(flowers, change)
     assert "no training row is" not in checked(flowers)
+
+
+UNLIKELY: dict[str, tuple[dict[str, Any], str]] = {
+    "targets that no row is near": (
+        {"change": put(*ASKED, "radius_px", value=40)},
+        "do(radius_px): 100% of its targets lie outside the training data (radius_px: 2.05 to 4.99",
+    ),
+    "a code for a gap": (
+        {"table": lambda text: re.sub(r"(f0[0-3].png,\w+),[\d.]+", r"\1,999", text)},
+        "leave the cell empty if it stands for a gap",
+    ),
+    "pictures that are listed twice": (
+        {"table": lambda text: text + text.split("\n", 1)[1]},
+        "test rows are training rows too, image and all",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNLIKELY)
+def test_what_looks_like_a_mistake_is_told_with_what_to_do(flowers, name):
+    given, text = UNLIKELY[name]
+    assert text in checked(flowers, **given)
+
+
+def test_nothing_is_unusual_in_usual_rows(flowers):
+    usual = checked(flowers)
+    assert "lies far from" not in usual
+    assert "of its targets" not in usual
 
 
 def test_an_intervention_from_which_nothing_follows_is_told(flowers):

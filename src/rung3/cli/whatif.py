@@ -99,7 +99,7 @@ def _many(
     for name, mask in chosen.read.items():
         warn(f"{name}: missing in {int(mask.sum())} of {len(mask)} rows, read off the image")
     table = answer_rows(model, chosen, do, target, hold=hold, particles=particles, seed=seed)
-    say(f"{chosen.rows.n} rows: do({escape(', '.join(do))})")
+    say(f"{chosen.rows.n} row{'s' * (chosen.rows.n > 1)}: do({escape(', '.join(do))})")
     say_path("answers", table)
 
 

@@ -6,7 +6,9 @@ import math
 import re
 from collections.abc import Sequence
 
-__all__ = ["ERROR_DIGITS", "VALUE_DIGITS", "alike", "number_hint", "number_text"]
+__all__ = [
+    "ERROR_DIGITS", "VALUE_DIGITS", "alike", "number_hint", "number_text", "numbers_alike",
+]  # fmt: skip
 
 VALUE_DIGITS = 4
 """Significant digits of a variable's values: a year has all of its digits."""
@@ -20,7 +22,7 @@ SMALLEST, LARGEST = 1e-4, 1e7
 COMMA = re.compile(r"\s*([+-]?\d+),(\d+)\s*")
 """A number with a decimal comma."""
 
-WITH_UNIT = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*[^\W\d_][^\d+*/()-]*")
+WITH_UNIT = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*(?:[^\W\d_]|%)[^\d+*/()-]*")
 """A number with a unit behind it."""
 
 PLAIN = re.compile(r"[+-]?\d+(\.\d+)?")
@@ -48,6 +50,31 @@ def number_text(value: float, digits: int = VALUE_DIGITS, sign: bool = False) ->
     places = max(0, digits - 1 - math.floor(math.log10(size)))
     text = f"{value:{plus}.{places}f}"
     return text.rstrip("0").rstrip(".") if places else text
+
+
+def numbers_alike(
+    values: Sequence[float], digits: int = VALUE_DIGITS, sign: bool = False
+) -> list[str]:
+    """Return numbers that belong together as text, all to the decimal that the largest needs.
+
+    Args:
+        values: The numbers, such as an estimate and the ends of its interval.
+        digits: Significant digits of the largest, at least; zeros that all end in are left out.
+        sign: Whether positive numbers get a sign too.
+
+    Example:
+        >>> numbers_alike([0.68, 0.54192, 0.79238]), numbers_alike([2.0, -0.5, 16.128])
+        (['0.6800', '0.5419', '0.7924'], ['2.00', '-0.50', '16.13'])
+        >>> numbers_alike([12.0, 11.0, 13.0]), numbers_alike([1.5e9, -2.0])
+        (['12', '11', '13'], ['1.5e+09', '-2'])
+    """
+    largest = max(map(abs, values))
+    if not SMALLEST <= largest < LARGEST:
+        return [number_text(value, digits, sign) for value in values]
+    places = max(0, digits - 1 - math.floor(math.log10(largest)))
+    texts = [f"{value:{'+' if sign else ''}.{places}f}" for value in values]
+    spare = min(len(text) - len(text.rstrip("0")) for text in texts) if places else 0
+    return [text[: len(text) - min(spare, places)].rstrip(".") for text in texts]
 
 
 def number_hint(text: str) -> str:

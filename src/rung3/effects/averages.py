@@ -62,9 +62,9 @@ def average_of(
     Example:
         >>> import torch
         >>> print(average_of(torch.tensor([1.0, 2.0, 3.0])))
-        2 [-0.4841, 4.484]
+        2.000 [-0.484, 4.484]
         >>> print(average_of(torch.tensor([1.0, 1.0, 4.0])))  # skewed
-        2 [-0.9203, 16.13]
+        2.00 [-0.92, 16.13]
     """
     check_sample(len(differences) if differences.ndim else 0, level)
     signed = differences.dtype != torch.bool

@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from torch import Tensor
 
 from rung3.data.columns import say_gaps
+from rung3.data.number_text import ERROR_DIGITS, VALUE_DIGITS, numbers_alike
 
-__all__ = ["AVERAGE", "BOUNDS", "PROPORTION", "SLOPE", "Estimate", "say_learned"]
+__all__ = ["AVERAGE", "BOUNDS", "PROPORTION", "SLOPE", "Estimate", "Form", "say_learned"]
 
 Number = TypeVar("Number", float, Tensor)
 
-PROPORTION = "{0.value:.3f} [{0.low:.3f}, {0.high:.3f}]"
+
+@dataclass(frozen=True)
+class Form:
+    """How an estimate is printed: value and interval with one precision.
+
+    Attributes:
+        text: What is printed, with `{value}`, `{low}`, `{high}` and `{n}` in their places.
+        digits: Significant digits of the largest number; `None` for three decimals.
+        sign: Whether positive numbers get a sign too.
+    """
+
+    text: str
+    digits: int | None = None
+    sign: bool = False
+
+    def spell(self, numbers: Mapping[str, float], n: int) -> str:
+        """Return the numbers, by their names in the text, and the rows as text."""
+        values = list(numbers.values())
+        if self.digits is None:
+            texts = [f"{value:.3f}" for value in values]
+        else:
+            texts = numbers_alike(values, self.digits, self.sign)
+        return self.text.format(n=n, **dict(zip(numbers, texts, strict=True)))
+
+
+PROPORTION = Form("{value} [{low}, {high}]")
 """How a probability, a share of rows or a mean of a table is printed."""
 
-AVERAGE = "{0.value:.4g} [{0.low:.4g}, {0.high:.4g}]"
+AVERAGE = Form("{value} [{low}, {high}]", digits=VALUE_DIGITS)
 """How an average of any unit and size is printed."""
 
-SLOPE = "{0.value:+.3g} [{0.low:+.3g}, {0.high:+.3g}] (n = {0.n})"
+SLOPE = Form("{value} [{low}, {high}] (n = {n})", digits=ERROR_DIGITS, sign=True)
 """How a slope is printed, of which the sign matters."""
 
-BOUNDS = "[{0.low:.3f}, {0.high:.3f}]"
+BOUNDS = Form("[{low}, {high}]")
 """How bounds are printed, between which no value is preferred."""
 
-IDENTIFIED = "{0.low:.3f}"
+IDENTIFIED = Form("{low}")
 """How bounds are printed that leave one value."""
 
 TOLERANCE = 1e-6
@@ -63,7 +90,7 @@ class Estimate(Generic[Number]):
     learned: bool = False
     refits: int = 0
     over: str = field(default="rows", repr=False)
-    form: str = field(default=PROPORTION, repr=False, compare=False)
+    form: Form = field(default=PROPORTION, repr=False, compare=False)
 
     @property
     def effect(self) -> Number:
@@ -88,8 +115,10 @@ class Estimate(Generic[Number]):
         if isinstance(self.value, Tensor) and self.value.ndim:
             return f"average effect of shape {tuple(self.value.shape)} over {self.n} rows"
         form = IDENTIFIED if self.value is None and self.identified else self.form
+        ends = {"low": float(self.low), "high": float(self.high)}
+        numbers = ends if self.value is None else {"value": float(self.value), **ends}
         return (
-            form.format(self)
+            form.spell(numbers, self.n)
             + say_gaps(self.gaps)
             + say_learned(self.learned, self.refits, self.over)
         )

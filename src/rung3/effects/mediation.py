@@ -138,9 +138,9 @@ class Mediation:
             >>> model = SCM(x=Equation("u"), m=Equation("2*x + u"), y=Equation("x*m + u"))
             >>> rows = model.sample(1000, seed=0)
             >>> print(mediate(model, rows, {"x": lambda x: x + 1}, "y", "m").average())
-            direct      0.08295 [-0.05695, 0.2228]
-            indirect    0.0758 [-0.05039, 0.2022]
-            total       2.159 [1.9, 2.418]
+            direct      0.0830 [-0.0570, 0.2228]
+            indirect    0.0758 [-0.0504, 0.2022]
+            total       2.159 [1.900, 2.418]
             interaction 2 [2, 2]
         """
         if not self.batched:

@@ -4,8 +4,9 @@ The posterior of z is amortised, `q(z | x, pa) = N(m(x, pa), s(x, pa)^2)`; see
 `rung3.mechanisms.autoencoder` for the bound, the loss, and how abduction and prediction follow.
 
 The weight `beta_t` of its divergence falls from 100 beta to beta in the first `cooling` steps, by
-equal factors. So the decoder learns from the parents first, and z does not store what they
-explain: stored there, it would work against an intervention.
+equal factors, or in a share of the training. So the decoder learns from the parents first, and z
+does not store what they explain: stored there, it would work against an intervention. A training
+that goes on from fitted weights keeps the weight that was reached.
 
 With a pose, z and the parents make a drawing in a frame of its own, and further latents move it
 into the image, by an affine map that is the same for all (`rung3.mechanisms.networks.pose`). Else
@@ -14,6 +15,7 @@ nothing tells the decoder that a place, a size or a slant is the same thing in a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -57,7 +59,8 @@ class VAE(Autoencoder):
         width: Channels at half the image's size; twice and four times as many below.
         depth: Residual blocks of the decoder at each resolution; the encoder has half as many.
         beta: Weight of the KL divergence in the loss, after cooling.
-        cooling: Steps of training in which that weight falls from 100 beta to beta.
+        cooling: Steps of training in which that weight falls from 100 beta to beta; or, between 0
+            and 1, the share of the training.
         gamma: Exponent of the weights in the loss: 0 for the likelihood itself, 1 for a mean as in
             least squares; a mixture has no scale, and weights of one.
         min_log_scale: Lower bound of log sigma, with pixels from 0 to 1.
@@ -84,6 +87,7 @@ class VAE(Autoencoder):
     """
 
     learning_rate: ClassVar[float] = 4e-3
+    done: Tensor
     assumption: str = "a decoder with Gaussian latents and pixel noise; latents by an encoder"
 
     def __init__(
@@ -93,7 +97,7 @@ class VAE(Autoencoder):
         width: int = 16,
         depth: int = 3,
         beta: float = 1.0,
-        cooling: int = 300,
+        cooling: float = 300,
         gamma: float = 0.25,
         min_log_scale: float = -7.5,
         checkpointing: bool = False,
@@ -103,7 +107,11 @@ class VAE(Autoencoder):
     ) -> None:
         super().__init__(likelihood, beta, gamma, min_log_scale, widening, guidance)
         check_counts(1, latent=latent, width=width, depth=depth)
-        check_counts(0, cooling=cooling)
+        if not 0 <= cooling < math.inf or (cooling > 1 and cooling % 1):
+            raise ValueError(
+                f"cooling={cooling} must be a whole number of steps, at least 0, or a share of the "
+                "training, below 1"
+            )
         if not isinstance(pose, bool):
             raise ValueError(f"pose={pose!r} must be True or False")
         self.latent = latent
@@ -113,9 +121,29 @@ class VAE(Autoencoder):
         self.checkpointing = checkpointing
         self.pose = pose
 
+    def build(self) -> None:
+        super().build()
+        self.register_buffer("done", torch.zeros(()))
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Weights that were saved before cooling could be a share.
+        state.setdefault(f"{prefix}done", torch.ones(()))
+        super()._load_from_state_dict(state, prefix, *rest)
+
+    @property
+    def _by_share(self) -> bool:
+        return 0 < self.cooling < 1
+
     @property
     def scheduled(self) -> int:
-        return self.cooling
+        if not self._by_share:
+            return int(self.cooling)
+        return round(int(self.steps) * self.cooling / max(float(self.done), self.cooling))
+
+    def after_step(self, seed: int, done: float) -> None:
+        """Note how much of the training is done, and look for latents that have collapsed."""
+        self.done.clamp_min_(done)
+        super().after_step(seed, done)
 
     def _networks(self, image: Image, outputs: int) -> None:
         pyramid = Pyramid(image, self.width)
@@ -171,7 +199,10 @@ class VAE(Autoencoder):
 
     def _penalty(self, kl: dict[str, Tensor]) -> Tensor:
         """Return `beta_t` times the divergences, averaged over rows."""
-        left: Any = (self.cooling - self.steps).clamp_min(0) / max(self.cooling, 1)
+        if self._by_share:
+            left: Any = (1 - self.done / self.cooling).clamp_min(0)
+        else:
+            left = (self.cooling - self.steps).clamp_min(0) / max(self.cooling, 1)
         total = torch.stack(list(kl.values())).sum(0).mean()
         weighted: Tensor = self.beta * INITIAL_BETA_FACTOR**left * total
         return weighted

@@ -7,7 +7,7 @@ be estimated: `epochs x steps an epoch x seconds a step`.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rung3.data.display import spell
 from rung3.data.rows import Rows
-from rung3.data.variables import Continuous, Discrete, Image, Variable
+from rung3.data.variables import Continuous, Discrete, Variable
 from rung3.evaluation.positivity import Positivity, positivity
 from rung3.scm.query import Query
 from rung3.scm.scm import SCM
@@ -26,6 +25,7 @@ from rung3.study.lengths import Short, duration, short_trainings
 from rung3.study.preflight import preflight
 from rung3.study.sources import Splits
 from rung3.study.study import Study
+from rung3.study.unusual import unusual
 from rung3.training.batches import Table
 from rung3.training.counterfactual import CounterfactualObjective
 from rung3.training.counterfactual.preparation import rehearsal, settable
@@ -41,6 +41,9 @@ CALIBRATE = 2_000
 
 LATE = 10**9
 """A step by which every schedule has come to its end."""
+
+MOSTLY = 0.5
+"""Share of targets outside the training data from which on they are not those of other rows."""
 
 Line = Sequence[str]
 Printed = tuple[str, list[str], list[Line]]
@@ -86,7 +89,13 @@ class Check:
                 f"instead: {causes}"
                 for label in self.idle
             ),
-            *_without_examples(self.model, self.splits.train),
+            *(
+                f"{label}: {one.outside:.0%} of its targets lie outside the training data "
+                f"({one.variable}: {one.seen}), where a model only guesses; set others"
+                for label, one in self.positivity
+                if one.outside > MOSTLY
+            ),
+            *unusual(self.model.variables, self.splits.train, self.splits.test),
         ]
 
     def tables(self) -> list[Printed]:
@@ -206,28 +215,6 @@ def check(study: Study) -> Check:
     short = [] if chosen else list(short_trainings(study, model, splits.train.n))
     idle = [query.label for query, _ in queries if not query.affected(model)]
     return Check(model, splits, positive, parameters, seconds, objectives, short, idle, chosen)
-
-
-def _without_examples(model: SCM, train: Rows) -> Iterator[str]:
-    """Yield which variables have one value in all training rows, or labels in none."""
-    for name, variable in model.variables.items():
-        if variable.shape or isinstance(variable, Image):
-            continue
-        values = train[name]
-        present = values[~variable.is_missing(values)].unique()
-        if present.numel() == 1:
-            value = spell(variable, present[0])
-            yield (
-                f"{name}: it is {value} in every training row, so that nothing is learned of it; "
-                "leave it out, or add rows that differ"
-            )
-        elif isinstance(variable, Discrete) and present.numel() < variable.classes:
-            seen = {int(code) for code in present}
-            labels = [variable.label(k) for k in range(variable.classes) if k not in seen]
-            yield (
-                f"{name}: no training row is {' or '.join(labels)}, so that nothing is learned of "
-                "it; leave it out of the labels, or add such rows"
-            )
 
 
 def _positivity_of(query: Query, model: SCM, train: Rows, rows: Rows) -> list[Positivity]:

@@ -36,6 +36,18 @@ CURES = {
 }
 """What to do about errors of YAML that are hard to understand."""
 
+WORDS = {
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_pattern_mismatch": "may hold letters, digits, '.', '_' and '-', and nothing else",
+}
+"""What is expected, where pydantic's own words are not for everybody."""
+
 LARGEST = 2**20
 """Bytes of a study file, at most."""
 
@@ -415,7 +427,7 @@ def _spell(source: Source, fault: ErrorDetails) -> str:
             message = str(context["error"])
             return source.error(tuple(at), message) if at else source.located(message)
     at = at if _leads(source.values, at) else at[:-1]
-    message = fault["msg"][0].lower() + fault["msg"][1:]
+    message = WORDS.get(fault["type"]) or fault["msg"][0].lower() + fault["msg"][1:]
     return source.error(tuple(at), f"{message}, got {fault['input']!r}")
 
 

@@ -17,6 +17,7 @@ from rung3.data.memory import Bounded, require, row_bytes
 from rung3.data.rows import Rows
 from rung3.evaluation.assessment import evaluate, prepared
 from rung3.evaluation.plan import planned
+from rung3.scm.identifiability import require_imaginable
 from rung3.scm.interventions import Apply
 from rung3.scm.query import Query
 from rung3.scm.scm import SCM
@@ -44,7 +45,8 @@ def preflight(study: Study, model: SCM, splits: Splits) -> list[tuple[Query, Row
     """
     _check_devices(study)
     for name, mechanism in model.mechanisms.items():
-        _check_seen(f"training: {name}", splits.train, model, [name, *mechanism.parents], 1)
+        causes = [cause for cause in mechanism.parents if cause in model.variables]  # none hidden
+        _check_seen(f"training: {name}", splits.train, model, [name, *causes], 1)
     _check_oracles(study, model, splits.train)
     _check_peers(study, model)
     protocol = study.evaluation.protocol_of(model.variables)
@@ -57,6 +59,8 @@ def preflight(study: Study, model: SCM, splits: Splits) -> list[tuple[Query, Row
         require(resamples, protocol.bootstrap * rows.n, LESS)
         with Bounded("what is asked", LESS):
             queries = planned(model, rows, n, splits.train, protocol, study.seed)
+        for query in queries:
+            require_imaginable(model, query.affected(model))
         return [(query, values_set(query, model, rows[:n])) for query in queries]
     except ValueError as error:
         raise ValueError(f"evaluation: {error}") from None

@@ -37,7 +37,7 @@ from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Image
 from rung3.effects.attribution.shapley import shapley
 from rung3.effects.averages import average_of
-from rung3.effects.estimate import AVERAGE, Estimate
+from rung3.effects.estimate import AVERAGE, PROPORTION, Estimate
 from rung3.effects.formulas import ALL, NONE, Formulas, Route
 from rung3.effects.grid import usual_settings
 from rung3.effects.learning import refits as refits_of
@@ -456,8 +456,10 @@ def _causes(
 def _share(hit: Tensor, repeats: int, level: float) -> Estimate[Tensor]:
     """Estimate a share: of one row over the pairs, of several over the rows."""
     if len(hit) == repeats or repeats == 1:
-        return average_of(hit if len(hit) > 1 else hit.repeat(2), level)
-    return average_of(hit.double().reshape(-1, repeats).mean(1), level)
+        shares = hit if len(hit) > 1 else hit.repeat(2)
+    else:
+        shares = hit.double().reshape(-1, repeats).mean(1)
+    return replace(average_of(shares, level), form=PROPORTION)
 
 
 def _flip(

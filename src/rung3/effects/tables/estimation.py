@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from rung3.data.columns import gaps, say_gaps
+from rung3.data.number_text import numbers_alike
 from rung3.data.rows import Values, named
 from rung3.data.seeding import Seed
 from rung3.data.streaming import Streamed
 from rung3.data.variables import Variable
-from rung3.effects.estimate import AVERAGE, PROPORTION, Estimate
+from rung3.effects.estimate import AVERAGE, PROPORTION, Estimate, Form
 from rung3.effects.tables.answer import Answer, Curve
 from rung3.effects.tables.by_batches import read_by_batches, refuse_for_batches
 from rung3.effects.tables.completeness import completeness
@@ -140,11 +141,12 @@ class Effect:
         who = {"ATT": " in those who had it", "ATU": " in those who did not"}.get(self.estimand, "")
         until = "" if self.horizon is None else f" up to {self.horizon:g}"
         value = self.effect.effect
+        by, *ends = numbers_alike([abs(value), self.effect.low, self.effect.high])
         direction = "raises" if value > 0 else "lowers"
         sure = " (the interval holds zero)" if 0.0 in self.effect else ""
         return (
-            f"{what} {direction} {self.outcome}{until} by {abs(value):.4g} on average{who}; "
-            f"{self.level:.0%} interval {self.effect.low:.4g} to {self.effect.high:.4g}{sure}."
+            f"{what} {direction} {self.outcome}{until} by {by} on average{who}; "
+            f"{self.level:.0%} interval {ends[0]} to {ends[1]}{sure}."
         )
 
     def __str__(self) -> str:
@@ -165,9 +167,9 @@ class Effect:
         named = {"effect": self.effect, "ratio": self.ratio, "odds ratio": self.odds_ratio}
         lines = {name: one for name, one in named.items() if one is not None} | dict(self.groups)
         cells = "".join(
-            f"<tr><td>{escape(name)}</td><td>{one.effect:.4g}</td>"
-            f"<td>{one.low:.4g} to {one.high:.4g}</td></tr>"
+            f"<tr><td>{escape(name)}</td><td>{value}</td><td>{low} to {high}</td></tr>"
             for name, one in lines.items()
+            for value, low, high in [numbers_alike([one.effect, one.low, one.high])]
         )
         notes = "".join(f"<p>{escape(note)}</p>" for note in (self.how, *self.notes))
         return f"<p><b>{escape(self.answer)}</b></p><table>{cells}</table>{notes}"
@@ -377,7 +379,7 @@ def _effect(
     )
 
 
-def _curve(answer: Answer, question: Question, form: str) -> Curve | None:
+def _curve(answer: Answer, question: Question, form: Form) -> Curve | None:
     if answer.curve is None:
         return None
     band = answer.curve.intervals(question.level, simultaneous=True, form=form)
@@ -385,7 +387,7 @@ def _curve(answer: Answer, question: Question, form: str) -> Curve | None:
 
 
 def _groups(
-    effects: Influence, question: Question, form: str
+    effects: Influence, question: Question, form: Form
 ) -> tuple[list[Estimate[float]], tuple[str, ...]]:
     """Return the effects in the groups, and what their intervals hold."""
     if not question.pool:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rung3.effects.estimate import PROPORTION, Estimate
+from rung3.effects.estimate import PROPORTION, Estimate, Form
 
 __all__ = ["Influence"]
 
@@ -114,7 +114,7 @@ class Influence:
         return float(np.quantile(draws / spread, level))
 
     def intervals(
-        self, level: float, *, simultaneous: bool = False, n: int = 0, form: str = PROPORTION
+        self, level: float, *, simultaneous: bool = False, n: int = 0, form: Form = PROPORTION
     ) -> list[Estimate[float]]:
         """Return each estimate with its interval of Student's t.
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rung3.effects.estimate import Estimate
+from rung3.effects.estimate import Estimate, Form
 
 __all__ = ["partially_pooled"]
 
@@ -31,7 +31,7 @@ HALVINGS = 60
 
 
 def partially_pooled(
-    effects: Tensor, errors: Tensor, level: float, form: str
+    effects: Tensor, errors: Tensor, level: float, form: Form
 ) -> tuple[list[Estimate[float]], float]:
     """Return the groups' effects, and tau.
 

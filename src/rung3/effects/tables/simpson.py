@@ -117,9 +117,9 @@ def find_reversals(
         ...     variables=VARIABLES)
         >>> print(reversal)
         recovery with treatment = A against B, by size
-          in all rows: -0.0457 [-0.105, +0.0133] (n = 700)
-          small: +0.0644 [-0.00308, +0.132] (n = 357)
-          large: +0.0425 [-0.0734, +0.158] (n = 343)
+          in all rows: -0.046 [-0.105, +0.013] (n = 700)
+          small: +0.064 [-0.003, +0.132] (n = 357)
+          large: +0.042 [-0.073, +0.158] (n = 343)
           stratify: size blocks the open back-door path treatment <- size -> recovery
     """
     if bins < 2 or not 0 < level < 1:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import torch
@@ -282,7 +282,8 @@ class Section:
         nested = metrics.get(self.name, {})
         if self.plain:
             return table_of_numbers(self.title, self.note, nested)
-        return table_of_means(self.title, self.note, dict(leaves(nested)))
+        table = table_of_means(self.title, self.note, dict(leaves(nested)))
+        return replace(table, columns=[MODES.get(head, head) for head in table.columns])
 
 
 Metrics: TypeAlias = dict[str, Any]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from rung3.data.number_text import ERROR_DIGITS, number_text
+from rung3.data.number_text import ERROR_DIGITS, number_text, numbers_alike
 from rung3.evaluation.scores import Path
 
 __all__ = [
@@ -50,18 +50,16 @@ def cell(number: Mapping[str, Any] | None, with_unit: bool = True) -> Cell:
     if number["mean"] is None:
         return Cell("undefined", number["undefined"])
     unit = f" {number['unit']}" if with_unit and number.get("unit") else ""
-    spell = _significant if unit and unit != " nats" else "{:.3f}".format
     if 0 < abs(number["mean"]) < 5e-4:
         return Cell(f"< 0.001{unit}")
     mean, low, high = (number[end] for end in ("mean", "low", "high"))
-    value = f"{spell(mean)}{unit}"
-    if low is None or low == high:
-        return Cell(value)
-    return Cell(value, f"{spell(low)} to {spell(high)}")
-
-
-def _significant(number: float) -> str:
-    return number_text(number, ERROR_DIGITS)
+    sure = low is None or low == high
+    numbers = [mean] if sure else [mean, low, high]
+    if unit and unit != " nats":
+        value, *ends = numbers_alike(numbers, ERROR_DIGITS)
+    else:
+        value, *ends = (f"{number:.3f}" for number in numbers)
+    return Cell(f"{value}{unit}", " to ".join(ends))
 
 
 def with_units(table: Table) -> Table:
@@ -148,4 +146,4 @@ def _rows(nested: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, di
 def _value(value: Any) -> Cell:
     if value is None:
         return Cell("undefined")
-    return Cell(_significant(value) if isinstance(value, float) else str(value))
+    return Cell(number_text(value, ERROR_DIGITS) if isinstance(value, float) else str(value))

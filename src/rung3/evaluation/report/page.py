@@ -337,9 +337,18 @@ def figure(png: bytes, text: str, kind: str = "") -> str:
     return f'<figure class="{kind}">{image}</figure>'
 
 
+def _setting(value: Any) -> str:
+    """Return a setting as text: a list without brackets, and `none` for what is empty."""
+    if isinstance(value, Mapping):
+        value = [f"{name}: {part}" for name, part in value.items()]
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
 def _settings(metrics: Mapping[str, Any]) -> str:
     rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>\n"
+        f"<tr><td>{escape(name)}</td><td>{escape(_setting(value))}</td></tr>\n"
         for name, value in metrics["settings"].items()
     )
     model = escape("\n".join(metrics["model"]))

@@ -1,0 +1,102 @@
+"""What in a study's rows looks like a mistake, each with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from rung3.data.display import spell
+from rung3.data.number_text import number_text
+from rung3.data.rows import Rows
+from rung3.data.variables import Continuous, Discrete, Image, Variable
+
+__all__ = ["unusual"]
+
+ALONE = 10.0
+"""Ranges of all other values by which one that is a code or a slip lies away from them."""
+
+FEWEST = 10
+"""Different values from which on a range is one."""
+
+HASHED_AT_ONCE = 64
+"""Rows whose fingerprints are taken at once: it bounds the memory."""
+
+
+def unusual(variables: Mapping[str, Variable], train: Rows, test: Rows) -> Iterator[str]:
+    """Yield what is unusual: one value everywhere, one far out, a label of no row, rows twice.
+
+    Args:
+        variables: The variables.
+        train: Training rows.
+        test: Test rows.
+    """
+    for name, variable in variables.items():
+        if not isinstance(variable, Image) and not variable.shape:
+            values = train[name]
+            present = values[~variable.is_missing(values)]
+            yield from _without_examples(name, variable, present.unique())
+            if isinstance(variable, Continuous) and not variable.circular:
+                yield from _far_out(name, present)
+    yield from _repeated(variables, train, test)
+
+
+def _without_examples(name: str, variable: Variable, present: Tensor) -> Iterator[str]:
+    """Yield whether a variable has one value in all training rows, or labels in none."""
+    if present.numel() == 1:
+        value = spell(variable, present[0])
+        yield (
+            f"{name}: it is {value} in every training row, so that nothing is learned of it; "
+            "leave it out, or add rows that differ"
+        )
+    elif isinstance(variable, Discrete) and present.numel() < variable.classes:
+        seen = {int(code) for code in present}
+        labels = [variable.label(k) for k in range(variable.classes) if k not in seen]
+        yield (
+            f"{name}: no training row is {' or '.join(labels)}, so that nothing is learned of "
+            "it; leave it out of the labels, or add such rows"
+        )
+
+
+def _far_out(name: str, values: Tensor) -> Iterator[str]:
+    """Yield whether the least or greatest value lies far from all others."""
+    numbers = values.double().unique()
+    if len(numbers) <= FEWEST:
+        return
+    for end, others in ((numbers[0], numbers[1:]), (numbers[-1], numbers[:-1])):
+        low, high = (float(one) for one in (others[0], others[-1]))
+        if max(low - float(end), float(end) - high) > ALONE * (high - low):
+            count = int((values == end).sum())
+            yield (
+                f"{name}: {number_text(float(end))} ({count} training row{'s' * (count > 1)}) lies "
+                f"far from the others, {number_text(low)} to {number_text(high)}; correct it, or "
+                "leave the cell empty if it stands for a gap"
+            )
+
+
+def _repeated(variables: Mapping[str, Variable], train: Rows, test: Rows) -> Iterator[str]:
+    """Yield whether test rows are training rows too, image and all."""
+    if not any(isinstance(variable, Image) for variable in variables.values()):
+        return  # rows of numbers may well be the same
+    before, after = (
+        sum(_fingerprints(rows[name]) for name in variables) for rows in (train, test)
+    )
+    assert isinstance(before, Tensor) and isinstance(after, Tensor)
+    if count := int(torch.isin(after, before).sum()):
+        yield (
+            f"{count} of {len(after)} test rows are training rows too, image and all, so that the "
+            "figures would flatter; list each row once"
+        )
+
+
+def _fingerprints(values: Tensor) -> Tensor:
+    """Return a whole number for each of the values `(n, ...)`, the same for the same ones."""
+    generator = torch.Generator().manual_seed(values[0].numel())
+    factors = torch.randint(-(2**62), 2**62, (values[0].numel(),), generator=generator)
+    return torch.cat(
+        [
+            (part.float().reshape(len(part), -1).contiguous().view(torch.int32) * factors).sum(1)
+            for part in values.cpu().split(HASHED_AT_ONCE)
+        ]
+    )
