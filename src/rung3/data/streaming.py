@@ -373,7 +373,7 @@ def _values(name: str, kind: Variable, column: pa.Array, exact: bool) -> Tensor:
     import pyarrow as pa
 
     if _is_number(column.type):
-        return kind.validate(name, np.array(_as_numbers(column)), exact)
+        return kind.validate(name, _as_numbers(column), exact)
     text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     if column.null_count or not text:
         return kind.validate(name, column.to_pandas(), exact)
