@@ -93,16 +93,16 @@ class _Expansion:
 
     def take(self, features: Tensor, codes: Tensor) -> None:
         """Add rows."""
-        z = F.pad(features.double(), (0, 1), value=1.0)
+        z = F.pad(features.T.double(), (0, 0, 0, 1), value=1.0)  # a feature a line: in one piece
         labels = torch.arange(len(self.weights), device=codes.device)
         own = (codes == labels[:, None]).double()
-        log_p = (self.weights @ z.T).log_softmax(0)  # a category a row: rows are contiguous
+        log_p = (self.weights @ z).log_softmax(0)
         p = log_p.exp()
-        self.n += len(z)
+        self.n += len(codes)
         self.value -= float((log_p * own).sum())
-        self.slope += (p - own) @ z
+        self.slope += (p - own) @ z.T
         for k, other in itertools.combinations(range(len(self.weights)), 2):
-            block = (z * (p[k] * p[other])[:, None]).T @ z
+            block = (z * (p[k] * p[other])) @ z.T
             self.curvature[[k, other], [k, other]] += block
             self.curvature[[k, other], [other, k]] -= block
 

@@ -179,7 +179,10 @@ class _Reading:
                     take(*columns)
 
     def _complete(self, mechanism: Mechanism, rows: Rows) -> tuple[Tensor, Parents]:
-        value, parents = Table(rows, [mechanism], sparse=True).all().of(mechanism)
+        if any(one.missing for one in (mechanism.variable, *mechanism.parents.values())):
+            value, parents = Table(rows, [mechanism], sparse=True).all().of(mechanism)
+        else:
+            value, parents = rows[mechanism.name], {k: rows[k] for k in mechanism.parents}
         moved = {name: parent.to(self.device) for name, parent in parents.items()}
         return value.to(self.device), moved
 
@@ -195,7 +198,12 @@ class _Range:
         if not len(value):
             return
         discrete = isinstance(self.kind, Discrete)
-        seen = value.long().bincount().nonzero()[:, 0] if discrete else value
+        seen = value.long().bincount().nonzero()[:, 0] if discrete else _ends(value)
         known = torch.cat([self.values, seen]) if self.n else seen
-        self.values = known.unique() if discrete else torch.stack(known.aminmax())
+        self.values = known.unique() if discrete else _ends(known)
         self.n += len(value)
+
+
+def _ends(value: Tensor) -> Tensor:
+    """Return the least and the greatest of numbers `(n,)`, `(2,)`."""
+    return torch.stack(value.aminmax())

@@ -145,12 +145,13 @@ class Polynomial(nn.Module):
 
     def design(self, z: Tensor) -> Tensor:
         """Return the terms of features `(n, inputs)`, `(n, terms)`."""
-        one, columns = z.new_ones(len(z)), list(z.T)
+        one, columns = z.new_ones(len(z), 1), list(z.T)
         products = [
-            math.prod([columns[k] for k in term[1:]], start=columns[term[0]])
-            for term in self.terms[1:]
+            math.prod([columns[k] for k in term[1:]], start=columns[term[0]])[:, None]
+            for term in self.terms
+            if len(term) > 1
         ]
-        return torch.stack([one, *products], 1)
+        return torch.cat([one, z, *products], 1)
 
 
 def _inverse(matrix: Tensor) -> Tensor:
