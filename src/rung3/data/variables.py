@@ -119,6 +119,8 @@ class Variable(ABC):
     def _check_finite(self, name: str, tensor: Tensor) -> Tensor:
         held = torch.get_default_dtype()
         converted = tensor.to(held)
+        if bool(converted.sum().isfinite()):  # so are all terms
+            return tensor
         finite = converted.isfinite()
         if finite.all():
             return tensor
@@ -704,7 +706,7 @@ def from_config(name: str, config: Mapping[str, Any]) -> Variable:
 
 
 def _check_range(name: str, value: Tensor, lower: float, upper: float, unit: str) -> None:
-    if value.numel() == 0:
+    if value.numel() == 0 or (lower, upper) == (-math.inf, math.inf):
         return
     held = value.dtype if value.is_floating_point() else torch.float64  # 0.1 in float is above 0.1
     least, most = torch.tensor([lower, upper], dtype=held).tolist()

@@ -17,7 +17,7 @@ import copy
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -29,18 +29,18 @@ from rung3.data.variables import CensoredTime, Discrete, Image, Variable
 
 __all__ = [
     "Abduction",
-    "Batches",
     "ImpossibleError",
     "Invertible",
     "Mechanism",
     "Parents",
+    "Passes",
     "Trainable",
 ]
 
 Abduction = Literal["exact", "posterior", "approximate"]
 Parents = Mapping[str, Tensor]
-Batches = Callable[[], Iterable[tuple[Tensor, Parents]]]
-"""Reads values and parents of all rows from the first to the last, a batch at a time."""
+Passes = Iterator[Callable[[Tensor, Parents], None]]
+"""Passes over all rows, each as what takes values and parents of the rows, a batch at a time."""
 
 NORMAL = "Normal(0.0, 1.0)"
 """Standard normal noise, as `Mechanism.noise_prior` writes it."""
@@ -313,16 +313,21 @@ class Mechanism(Precise, Trainable):
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Add what a family needs to `calibrate`; nothing by default."""
 
-    def calibrate_by_batches(self, batches: Batches, value: Tensor, parents: Parents) -> None:
+    def calibrate_by_batches(self, value: Tensor, parents: Parents) -> Passes:
         """Fit to all rows, in passes over batches, what `calibrate` fitted to a sample of them.
 
-        By default nothing: the sample is enough for scales, and for few parameters.
+        By default there is no pass: the sample is enough for scales, and for few parameters.
+        Gradients are off.
 
         Args:
-            batches: Reads all rows once, batch by batch, each time it is called.
             value: Values of the sample, `(n, *shape)`.
             parents: Those of the parents.
+
+        Returns:
+            An iterator over the passes that it needs: of each, what takes values and parents of a
+            batch. When it is asked for the next, all batches have been taken.
         """
+        return iter(())
 
     def out_of_range(self, value: Tensor) -> Tensor:
         """Mask the values outside the range seen in training (none if unknown), `(n,)`."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -32,7 +32,6 @@ from rung3.data.variables import Binary, Categorical, Discrete, Ordinal, Variabl
 from rung3.mechanisms.base import (
     UNIFORM,
     Abduction,
-    Batches,
     Mechanism,
     Parents,
     leading,
@@ -155,34 +154,32 @@ class Tabulated(Mechanism):
     def _count(self, value: Tensor, parents: Parents, prior: float) -> None:
         """Count the rows of each category under each setting of the parents."""
         counts = torch.full(self.logits.shape, prior, dtype=torch.float64, device=value.device)
-        self._take_counts(self._added(counts, value, parents))
+        self._add(counts, value, parents)
+        self._take_counts(counts)
 
-    def _added(self, counts: Tensor, value: Tensor, parents: Parents) -> Tensor:
-        """Return counts with those of further rows."""
+    def _add(self, counts: Tensor, value: Tensor, parents: Parents) -> None:
+        """Add further rows to counts."""
         at = (*(parents[name].long() for name in self.parents), value.long())
-        return counts.index_put_(at, counts.new_ones(()), accumulate=True)
+        counts.index_put_(at, counts.new_ones(()), accumulate=True)
 
     def _take_counts(self, counts: Tensor) -> None:
         """Take the frequencies that counts give."""
         self.logits.data.copy_((counts / counts.sum(-1, keepdim=True)).log())
         self.logits.requires_grad_(False)  # it is the posterior mean: steps would leave it
 
-    def calibrate_by_batches(self, batches: Batches, value: Tensor, parents: Parents) -> None:
+    def calibrate_by_batches(self, value: Tensor, parents: Parents) -> Passes:
         """Count all rows, or fit a line to them by Newton's method; networks are trained."""
         if self.prior is not None:
             counts = torch.full(self.logits.shape, self.prior, dtype=torch.float64)
-            for own, causes in batches():
-                counts = self._added(counts, own, causes)
+            yield lambda own, causes: self._add(counts, own, causes)
             self._take_counts(counts)
         elif self.table is None and not self.hidden:
-            fit_line(self.network, self._features_of(batches), self._features(value, parents))
+            for take in fit_line(self.network, self._features(value, parents)):
+                yield lambda own, causes, take=take: take(*self._features(own, causes))
 
     def _features(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
         """Return what a line takes, `(n, width)`, and the codes that it gives, `(n,)`."""
         return self.encoder(parents, len(value)), value.long()
-
-    def _features_of(self, batches: Batches) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
-        return lambda: (self._features(own, causes) for own, causes in batches())
 
     def effective_parameters(self) -> float:
         return float(self.logits[..., 1:].numel()) if self.prior is not None else math.nan

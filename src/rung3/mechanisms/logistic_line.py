@@ -6,12 +6,14 @@ of n rows, `-sum_i l_{x_i}(z_i)`, has with p = exp(l)
     slope = sum z (p - e_x)',        curvature = sum (diag(p) - p p') (x) z z'.
 
 The start is the optimum of a sample, from which two passes suffice. The curvature is singular (one
-number added to all l changes nothing), so the least step is taken.
+number added to all l changes nothing, and its blocks of a category sum to zero), so the least step
+is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -31,58 +33,83 @@ RIDGE = 1e-9
 Columns = tuple[Tensor, Tensor]
 """Features `(n, width)`, and codes `(n,)`."""
 
+Take = Callable[[Tensor, Tensor], None]
+"""Takes features and codes of some rows."""
 
-@torch.no_grad()
-def fit_line(network: nn.Module, batches: Callable[[], Iterable[Columns]], sample: Columns) -> None:
+
+def fit_line(network: nn.Module, sample: Columns) -> Iterator[Take]:
     """Fit a linear network to all rows, and freeze it: it is the optimum, which steps would leave.
 
     Args:
         network: From features to the categories' log-probabilities, up to a constant.
-        batches: Reads the features and codes of all rows, once for each call.
-        sample: Those of a sample.
+        sample: Features and codes of a sample.
+
+    Yields:
+        Of each pass over all rows, what takes features and codes of some.
     """
     parts = list(network.parameters())  # weight and bias; of no features, a constant alone
     bias = parts[-1].double()
-    weights = torch.cat([*(part.double() for part in parts[:-1]), bias[:, None]], 1)
-    weights = _newton(weights, lambda: [sample])
-    weights = _newton(weights, batches)
-    for part, value in zip(parts, [weights[:, :-1], weights[:, -1]][-len(parts) :], strict=True):
+    line = _Line(torch.cat([*(part.double() for part in parts[:-1]), bias[:, None]], 1))
+    for take in line.passes():
+        take(*sample)
+    yield from line.passes()
+    weights = [line.weights[:, :-1], line.weights[:, -1]][-len(parts) :]
+    for part, value in zip(parts, weights, strict=True):
         part.copy_(value)
         part.requires_grad_(False)
 
 
-def _newton(weights: Tensor, batches: Callable[[], Iterable[Columns]]) -> Tensor:
-    """Take Newton steps from weights `(classes, width + 1)`; a step that overshoots is halved."""
-    step, lowest = torch.zeros_like(weights), torch.inf
-    for _ in range(MOST_STEPS):
-        n, value, slope, curvature = _expand(weights + step, batches())
-        if value > lowest:
-            step = step / 2
-            continue
-        weights, lowest = weights + step, value
-        ridge = RIDGE * torch.eye(len(curvature), dtype=curvature.dtype)
-        change = torch.linalg.pinv(curvature / n + ridge, hermitian=True) @ (slope.flatten() / n)
-        step = -change.reshape(weights.shape)
-        if float(change @ slope.flatten()) / n / 2 < LEAST_GAIN:
-            break
-    return weights + step
+class _Line:
+    """Weights `(classes, width + 1)`, and what Newton's method knows of them."""
+
+    def __init__(self, weights: Tensor) -> None:
+        self.weights = weights
+
+    def passes(self) -> Iterator[Take]:
+        """Take Newton steps, a pass each; a step that overshoots is halved."""
+        step, lowest = torch.zeros_like(self.weights), torch.inf
+        for _ in range(MOST_STEPS):
+            here = _Expansion(self.weights + step)
+            yield here.take
+            if here.value > lowest:
+                step = step / 2
+                continue
+            self.weights, lowest = here.weights, here.value
+            change = -here.newton()
+            step = change.reshape(step.shape)
+            if -float(change @ here.slope.flatten()) / here.n / 2 < LEAST_GAIN:
+                break
+        self.weights = self.weights + step
 
 
-def _expand(weights: Tensor, batches: Iterable[Columns]) -> tuple[int, float, Tensor, Tensor]:
-    """Return the number of rows, the loss, its slope and its curvature."""
-    classes, width = weights.shape
-    n, value = 0, 0.0
-    slope = torch.zeros_like(weights)
-    curvature = weights.new_zeros(classes, width, classes, width)
-    for features, codes in batches:
-        z = F.pad(features.double(), (0, 1), value=1.0)
-        log_p = (z @ weights.T).log_softmax(1)
+class _Expansion:
+    """The loss near some weights: number of rows, value, slope, curvature."""
+
+    def __init__(self, weights: Tensor) -> None:
+        classes, width = weights.shape
+        self.weights, self.n, self.value = weights, 0, 0.0
+        self.slope = torch.zeros_like(weights)
+        self.curvature = weights.new_zeros(classes, classes, width, width)
+
+    def take(self, features: Tensor, codes: Tensor) -> None:
+        """Add rows."""
+        z = F.pad(features.T.double(), (0, 0, 0, 1), value=1.0)  # a feature a line: in one piece
+        labels = torch.arange(len(self.weights), device=codes.device)
+        own = (codes == labels[:, None]).double()
+        log_p = (self.weights @ z).log_softmax(0)
         p = log_p.exp()
-        n += len(z)
-        value -= float(log_p.gather(1, codes[:, None]).sum())
-        slope += (p - F.one_hot(codes, classes)).T @ z
-        for k in range(classes):
-            curvature[k, :, k] += (z * p[:, k : k + 1]).T @ z
-            for other in range(classes):
-                curvature[k, :, other] -= (z * (p[:, k] * p[:, other])[:, None]).T @ z
-    return n, value, slope, curvature.reshape(classes * width, classes * width)
+        self.n += len(codes)
+        self.value -= float((log_p * own).sum())
+        self.slope += (p - own) @ z.T
+        for k, other in itertools.combinations(range(len(self.weights)), 2):
+            block = (z * (p[k] * p[other])) @ z.T
+            self.curvature[[k, other], [k, other]] += block
+            self.curvature[[k, other], [other, k]] -= block
+
+    def newton(self) -> Tensor:
+        """Return the least step up the slope, `(classes * (width + 1),)`."""
+        size = self.weights.numel()
+        curvature = self.curvature.transpose(1, 2).reshape(size, size) / self.n
+        ridge = RIDGE * torch.eye(size, dtype=curvature.dtype, device=curvature.device)
+        up: Tensor = torch.linalg.pinv(curvature + ridge, hermitian=True) @ self.slope.flatten()
+        return up / self.n

@@ -79,9 +79,7 @@ def _repeated(variables: Mapping[str, Variable], train: Rows, test: Rows) -> Ite
     """Yield whether test rows are training rows too, image and all."""
     if not any(isinstance(variable, Image) for variable in variables.values()):
         return  # rows of numbers may well be the same
-    before, after = (
-        sum(_fingerprints(rows[name]) for name in variables) for rows in (train, test)
-    )
+    before, after = (sum(_fingerprints(rows[name]) for name in variables) for rows in (train, test))
     assert isinstance(before, Tensor) and isinstance(after, Tensor)
     if count := int(torch.isin(after, before).sum()):
         yield (

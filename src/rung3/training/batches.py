@@ -53,7 +53,8 @@ class Table:
             self.values |= {name: rows[name] for name in schema}
             missing = torch.zeros(rows.n, dtype=torch.bool, device=rows[mechanism.name].device)
             for name, variable in schema.items():
-                missing |= variable.is_missing(rows[name])
+                if variable.missing:
+                    missing |= variable.is_missing(rows[name])
             if missing.all() and not sparse:
                 raise ValueError(
                     f"{mechanism.name}: none of the {rows.n} rows has {' and '.join(schema)}"

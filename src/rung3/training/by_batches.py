@@ -9,7 +9,7 @@ rows that are read in random order (`rung3.training.windows`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,9 @@ from rung3.training.remarks import remark
 from rung3.training.windows import WindowedTable
 
 __all__ = ["fit_by_batches", "sample_of"]
+
+Take = Callable[[Tensor, Parents], None]
+"""Takes values and parents of some rows."""
 
 DEFAULTS = {"epochs": 1, "batch_size": 1024}
 """Options of `fit` that differ where rows are very many."""
@@ -80,8 +83,7 @@ def fit_by_batches(
     calibrate(model, chosen, rows, settings.seed)
     used = dict.fromkeys(name for m in chosen.values() for name in (m.name, *m.parents))
     reading = _Reading(model, table, {name: model.variables[name] for name in used}, rows)
-    counts = reading.observe(chosen)
-    _solve(chosen, reading, settings.seed)
+    counts = _solve(chosen, reading, settings.seed)
     learned = {name: m for name, m in chosen.items() if not is_solved(m) and m.learns}
     history = History()
     if learned:
@@ -101,13 +103,33 @@ def _mechanisms(model: SCM, only: Iterable[str] | None) -> dict[str, Mechanism]:
     return {name: model.mechanisms[name] for name in mechanisms_of(model, only)}
 
 
-def _solve(mechanisms: Mapping[str, Mechanism], reading: _Reading, seed: int) -> None:
-    """Fit what sums over rows determine, and freeze it."""
-    for name, mechanism in mechanisms.items():
-        mechanism.requires_grad_(True)
-        with seeded(base_seed(seed, "passes"), name, reading.device):
-            batches = reading.batches(mechanism)
-            mechanism.calibrate_by_batches(batches, *reading.sampled(mechanism))
+@torch.no_grad()
+def _solve(mechanisms: Mapping[str, Mechanism], reading: _Reading, seed: int) -> dict[str, int]:
+    """Fit what sums over rows determine, and freeze it; a pass serves all that want one.
+
+    The first pass also sees the range of all rows, and returns how many each mechanism has.
+    """
+    ranges = {name: _Range(mechanism) for name, mechanism in mechanisms.items()}
+    takers: dict[str, list[Take]] = {name: [seen.take] for name, seen in ranges.items()}
+    solving = {
+        name: mechanism.requires_grad_(True).calibrate_by_batches(*reading.sampled(mechanism))
+        for name, mechanism in mechanisms.items()
+    }
+    while True:
+        for name, passes in list(solving.items()):
+            with seeded(base_seed(seed, "passes"), name, reading.device):
+                take = next(passes, None)
+            if take is None:
+                del solving[name]
+            else:
+                takers.setdefault(name, []).append(take)
+        if not takers:
+            break
+        reading.run({mechanisms[name]: takes for name, takes in takers.items()})
+        takers = {}
+    for name, seen in ranges.items():
+        mechanisms[name].observe(seen.values.to(reading.device))
+    return {name: seen.n for name, seen in ranges.items()}
 
 
 def _refuse(model: SCM, options: Options, validation: Values | None) -> None:
@@ -147,40 +169,41 @@ class _Reading:
         """Return the sample's values of a mechanism and its parents, where it has them all."""
         return self._complete(mechanism, self.sample)
 
-    def batches(self, mechanism: Mechanism) -> Any:
-        """Return what reads values and parents of all rows, once for each call."""
-        schema = {mechanism.name: mechanism.variable, **mechanism.parents}
-
-        def read() -> Iterator[tuple[Tensor, Parents]]:
-            for rows in self.table.rows(schema, self.exact):
-                yield self._complete(mechanism, rows)
-
-        return read
+    def run(self, takers: Mapping[Mechanism, Sequence[Take]]) -> None:
+        """Read all rows once, and give each mechanism's values and parents to what takes them."""
+        used = dict.fromkeys(name for m in takers for name in (m.name, *m.parents))
+        for rows in self.table.rows({name: self.kinds[name] for name in used}, self.exact):
+            for mechanism, takes in takers.items():
+                columns = self._complete(mechanism, rows)
+                for take in takes:
+                    take(*columns)
 
     def _complete(self, mechanism: Mechanism, rows: Rows) -> tuple[Tensor, Parents]:
-        value, parents = Table(rows, [mechanism], sparse=True).all().of(mechanism)
+        if any(one.missing for one in (mechanism.variable, *mechanism.parents.values())):
+            value, parents = Table(rows, [mechanism], sparse=True).all().of(mechanism)
+        else:
+            value, parents = rows[mechanism.name], {k: rows[k] for k in mechanism.parents}
         moved = {name: parent.to(self.device) for name, parent in parents.items()}
         return value.to(self.device), moved
 
-    def observe(self, mechanisms: Mapping[str, Mechanism]) -> dict[str, int]:
-        """Let mechanisms see the range of all rows; return how many rows each of them has."""
-        counts = dict.fromkeys(mechanisms, 0)
-        seen: dict[str, Tensor] = {}
-        for rows in self.table.rows(self.kinds, self.exact):
-            table = Table(rows, mechanisms.values(), sparse=True)
-            for name, mechanism in mechanisms.items():
-                value, _ = table.all().of(mechanism)
-                counts[name] += len(value)
-                if len(value):
-                    before = [seen[name]] if name in seen else []
-                    seen[name] = _extremes(mechanism.variable, torch.cat([*before, value]))
-        for name, mechanism in mechanisms.items():
-            mechanism.observe(seen[name].to(self.device))
-        return counts
+
+class _Range:
+    """The least and the greatest value of a mechanism's variable, or its categories."""
+
+    def __init__(self, mechanism: Mechanism) -> None:
+        self.kind, self.n, self.values = mechanism.variable, 0, torch.zeros(0)
+
+    def take(self, value: Tensor, parents: Parents) -> None:
+        """See further values."""
+        if not len(value):
+            return
+        discrete = isinstance(self.kind, Discrete)
+        seen = value.long().bincount().nonzero()[:, 0] if discrete else _ends(value)
+        known = torch.cat([self.values, seen]) if self.n else seen
+        self.values = known.unique() if discrete else _ends(known)
+        self.n += len(value)
 
 
-def _extremes(kind: Variable, value: Tensor) -> Tensor:
-    """Return the least and the greatest value, or the categories."""
-    return (
-        value.unique() if isinstance(kind, Discrete) else torch.stack([value.amin(), value.amax()])
-    )
+def _ends(value: Tensor) -> Tensor:
+    """Return the least and the greatest of numbers `(n,)`, `(2,)`."""
+    return torch.stack(value.aminmax())

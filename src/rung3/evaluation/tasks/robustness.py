@@ -1,9 +1,10 @@
-"""Whether counterfactual augmentation makes a classifier robust: five ways to train, side by side.
+"""Whether counterfactual augmentation makes a classifier robust: six ways to train, side by side.
 
     plain               the rows as they are
     reweighted          with weights q / p, which make the spurious variable independent
     ordinary            shifts, noise and jitter of colour or brightness
     counterfactuals     rows that `augment` makes with the model
+    combined            these, with ordinary augmentation
     true counterfactuals   rows that it makes with the world: the ceiling
 
 Each is tested in the source world, under each shift of its task (lecture 1.4), and in the world in
@@ -39,8 +40,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ARMS", "MEASURES", "Robustness", "compare_training", "scores_of"]
 
-ARMS = ("plain", "reweighted", "ordinary", "counterfactuals", "true counterfactuals")
+ARMS = (
+    "plain", "reweighted", "ordinary", "counterfactuals", "combined", "true counterfactuals",
+)  # fmt: skip
 """Ways to train, the ceiling last."""
+
+JITTERED = ("ordinary", "combined")
+"""Those with ordinary augmentation."""
 
 MEASURES = ("accuracy", "calibration error", "worst group", "gap")
 """What is measured: shares all four; the gap is between the best and the worst group."""
@@ -160,7 +166,7 @@ def compare_training(
     seed: int = 0,
     progress: bool = False,
 ) -> Robustness:
-    """Train small classifiers in five ways, and test them where the spurious variable misleads.
+    """Train small classifiers in six ways, and test them where the spurious variable misleads.
 
     Args:
         world: The source world, in which the label tells the changed variable.
@@ -240,6 +246,7 @@ class _Trainings:
         nothing = Confirmation(Oracles({}), {})
         self.makers = {
             "counterfactuals": (model, confirmation),
+            "combined": (model, confirmation),
             ARMS[-1]: (world, nothing),
         }
         target = prepared(model, rows, plan)
@@ -271,7 +278,7 @@ class _Trainings:
             rows[self.image].float(),
             rows[self.label],
             weights=weights,
-            transform=jittered if arm == "ordinary" else None,
+            transform=jittered if arm in JITTERED else None,
             steps=self.steps,
             seed=base_seed(self.seed, f"classifier {number}"),
         )

@@ -29,7 +29,7 @@ models*); `rung3.diagnose` tests it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -41,7 +41,7 @@ from rung3.mechanisms.additive.losses import Loss, adaptive, normal_spread, squa
 from rung3.mechanisms.additive.polynomial import Polynomial
 from rung3.mechanisms.additive.regression import Regression
 from rung3.mechanisms.additive.trees import Trees
-from rung3.mechanisms.base import Batches, Invertible, Mechanism, Parents, one_tensor
+from rung3.mechanisms.base import Invertible, Mechanism, Parents, Passes, one_tensor
 from rung3.mechanisms.flow import Flow
 from rung3.mechanisms.networks.encoding import ParentEncoder, Standardise
 from rung3.mechanisms.networks.real_line import ToReal
@@ -233,20 +233,19 @@ class AdditiveNoise(Invertible):
         self.rest.calibrate(residual, {})
         return residual
 
-    @torch.no_grad()
-    def calibrate_by_batches(self, batches: Batches, value: Tensor, parents: Parents) -> None:
+    def calibrate_by_batches(self, value: Tensor, parents: Parents) -> Passes:
         """Fit a polynomial m to all rows; s, and the noise's distribution, are the sample's."""
         if not isinstance(self.location, Polynomial):
             return
         likelihood = self._likelihood(self._residual(self._standard(value)[0], parents)[0])
-
-        def columns() -> Iterator[list[Tensor]]:
-            for own, causes in batches():
-                y = self._standard(own)[0].reshape(len(own), -1)
-                yield [self._features(causes, len(own)), y, torch.ones_like(y)]
-
-        self.location.solve_by_batches(columns, likelihood or squared_error)
+        for take in self.location.passes(likelihood or squared_error):
+            yield lambda own, causes, take=take: take(*self._columns(own, causes))
         self.rest.calibrate(self._residual(self._standard(value)[0], parents)[0], {})
+
+    def _columns(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor, Tensor]:
+        """Return features, and the columns of the loss: the standardised value, and its scale."""
+        y = self._standard(value)[0].reshape(len(value), -1)
+        return self._features(parents, len(value)), y, torch.ones_like(y)
 
     def _likelihood(self, residual: Tensor) -> Loss | None:
         """Return the loss that fits m best, if it tells much more of m than squares do."""

@@ -14,19 +14,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from rung3.mechanisms.additive.losses import Loss, squared_error
-from rung3.mechanisms.additive.quadratic import (
-    LEAST_DIVISOR,
-    Quadratic,
-    after_squares,
-    expand,
-    split,
-)
+from rung3.mechanisms.additive.quadratic import LEAST_DIVISOR, Quadratic, split
 
 __all__ = ["Polynomial"]
 
@@ -85,46 +79,49 @@ class Polynomial(nn.Module):
             columns: Those columns, each `(n, outputs)`.
         """
         rows = max(1, CHUNK_TERMS // len(self.terms))
-        self.solve_by_batches(lambda: split([z, *columns], rows), loss)
+        for take in self.passes(loss):
+            for part in split([z, *columns], rows):
+                take(*part)
 
-    def solve_by_batches(
-        self, batches: Callable[[], Iterable[Sequence[Tensor]]], loss: Loss
-    ) -> None:
+    def passes(self, loss: Loss) -> Iterator[Callable[..., None]]:
         """Fit it to rows that are read some at a time, going on from the weights that it has.
 
         Args:
-            batches: Reads features and columns, as `solve` takes them, once for each call.
             loss: As of `solve`.
+
+        Yields:
+            Of each pass over all rows, what takes features and columns of some, as `solve` does.
         """
+        squares = loss is squared_error
         for k in range(self.weights.shape[1]):
             lowest, weights = math.inf, self.weights[:, k].double()
             step = torch.zeros_like(weights)
             for _ in range(NEWTON_STEPS):
-                here = self._expand(weights + step, batches(), loss, k)
+                here = Quadratic.at(weights)
+                yield self._adding(here, weights + step, loss, k)
                 if here.value > lowest:
                     step = step / 2
                     continue
                 lowest, weights = here.value, weights + step
                 step = -_inverse(here.curvature) @ here.slope
-                if loss is squared_error:
-                    here = after_squares(here, step)
+                gain = -float(here.slope @ step) / 2
+                if squares or gain < LEAST_GAIN * here.n:  # a step on squares is exact
                     break
-                if -(here.slope @ step) / 2 < LEAST_GAIN * here.n:
-                    break
+            if squares:
+                here.chi2 = max(here.chi2 - 2 * gain, LEAST_DIVISOR * here.n)
             self.weights[:, k], self.determined[k] = self._shrink(weights + step, here)
 
-    def _expand(
-        self, weights: Tensor, batches: Iterable[Sequence[Tensor]], loss: Loss, output: int
-    ) -> Quadratic:
-        def run(z: Tensor) -> tuple[Tensor, Tensor]:
-            design = self.design(z)
-            return design @ weights, design
+    def _adding(
+        self, here: Quadratic, weights: Tensor, loss: Loss, output: int
+    ) -> Callable[..., None]:
+        """Return what adds rows to an expansion at these weights."""
 
-        own = (
-            [z.double(), *(column[:, output].double() for column in columns)]
-            for z, *columns in batches
-        )
-        return expand(weights, run, own, loss)
+        def take(z: Tensor, *columns: Tensor) -> None:
+            design = self.design(z.double())
+            own = (column[:, output].double() for column in columns)
+            here.add(design @ weights, design, loss, *own)
+
+        return take
 
     def _shrink(self, optimum: Tensor, here: Quadratic) -> tuple[Tensor, Tensor]:
         """Return the shrunk terms, and how many of them the data determine."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from torch import Tensor
 
 from rung3.mechanisms.additive.losses import Loss
 
-__all__ = ["LEAST_DIVISOR", "Quadratic", "after_squares", "expand", "split"]
+__all__ = ["LEAST_DIVISOR", "Quadratic", "expand", "split"]
 
 LEAST_DIVISOR = 1e-12
 """Least value of a divisor, in standardised units: it keeps quotients finite."""
@@ -17,14 +18,14 @@ LEAST_DIVISOR = 1e-12
 
 @dataclass
 class Quadratic:
-    """The loss of n rows near some weights w, at which `f = f(w)`.
+    """The loss of n rows near some weights w, at which `f = f(w)`; rows are added in parts.
 
     With g_i = dl/df and c_i the expected d2l/df2 of row i, and J the Jacobian of f in w.
 
     Attributes:
         n: Number of rows.
         value: The loss, `sum(l)`.
-        chi2: `sum(g^2 / c)`.
+        chi2: `sum(g^2 / c)`, at least `1e-12 n`.
         slope: Its derivative `J'g`, `(size,)`.
         curvature: `J' diag(c) J`, `(size, size)`.
     """
@@ -34,6 +35,28 @@ class Quadratic:
     chi2: float
     slope: Tensor
     curvature: Tensor
+
+    @classmethod
+    def at(cls, weights: Tensor) -> Self:
+        """Return that of no rows yet, at weights `(size,)`; their number is needed alone."""
+        size = len(weights)
+        return cls(0, 0.0, 0.0, weights.new_zeros(size), weights.new_zeros(size, size))
+
+    def add(self, f: Tensor, jacobian: Tensor, loss: Loss, *columns: Tensor) -> None:
+        """Add rows.
+
+        Args:
+            f: Of each row, `(m,)`.
+            jacobian: Its derivatives in the weights, `(m, size)`.
+            loss: The loss.
+            columns: Its columns, `(m,)` each.
+        """
+        height, g, c = loss(f, *columns)
+        self.n += len(f)
+        self.value += float(height.double().sum())
+        self.chi2 = max(self.chi2 + float((g.square() / c).double().sum()), LEAST_DIVISOR * self.n)
+        self.slope += jacobian.T @ g
+        self.curvature += jacobian.T @ (c[:, None] * jacobian)
 
 
 def expand(
@@ -51,25 +74,10 @@ def expand(
             Jacobian is held.
         loss: The loss.
     """
-    n, size = 0, len(weights)
-    slope, curvature = weights.new_zeros(size), weights.new_zeros(size, size)
-    value = chi2 = 0.0
+    here = Quadratic.at(weights)
     for features, *columns in batches:
-        n += len(features)
-        f, jacobian = run(features)
-        height, g, c = loss(f, *columns)
-        value += float(height.double().sum())
-        chi2 += float((g.square() / c).double().sum())
-        slope += jacobian.T @ g
-        curvature += jacobian.T @ (c[:, None] * jacobian)
-    return Quadratic(n, value, max(chi2, LEAST_DIVISOR * n), slope, curvature)
-
-
-def after_squares(before: Quadratic, step: Tensor) -> Quadratic:
-    """Return the expansion after Newton's step on a sum of squares, without reading rows again."""
-    value = max(before.value + float(before.slope @ step) / 2, 0.0)
-    chi2 = max(2 * value, LEAST_DIVISOR * before.n)
-    return Quadratic(before.n, value, chi2, before.slope.new_zeros(len(step)), before.curvature)
+        here.add(*run(features), loss, *columns)
+    return here
 
 
 def split(data: Sequence[Tensor], rows: int) -> Iterable[Sequence[Tensor]]:
