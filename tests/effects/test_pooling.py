@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rung3 import effect
+from rung3.effects.estimate import AVERAGE
 from rung3.effects.tables.pooling import partially_pooled
 
 SCHOOLS = torch.tensor([28.0, 8, -3, 7, -1, 1, 18, 12]).double()
@@ -15,7 +16,7 @@ ERRORS = torch.tensor([15.0, 10, 16, 11, 9, 11, 10, 18]).double()
 
 
 def test_eight_schools_are_one() -> None:
-    estimates, spread = partially_pooled(SCHOOLS, ERRORS, 0.95, "{0.value}")
+    estimates, spread = partially_pooled(SCHOOLS, ERRORS, 0.95, AVERAGE)
     assert spread == 0
     weight = 1 / ERRORS**2
     mean = float((weight * SCHOOLS).sum() / weight.sum())
@@ -26,7 +27,7 @@ def test_eight_schools_are_one() -> None:
 
 def test_groups_that_differ_are_left_as_they_are() -> None:
     far = torch.arange(6).double() * 100
-    estimates, spread = partially_pooled(far, torch.ones(6).double(), 0.95, "{0.value}")
+    estimates, spread = partially_pooled(far, torch.ones(6).double(), 0.95, AVERAGE)
     assert spread == pytest.approx(float(far.std()), rel=0.01)
     assert [one.effect for one in estimates] == pytest.approx(far.tolist(), abs=0.1)
 

@@ -80,7 +80,8 @@ def _repeated(variables: Mapping[str, Variable], train: Rows, test: Rows) -> Ite
     if not any(isinstance(variable, Image) for variable in variables.values()):
         return  # rows of numbers may well be the same
     before, after = (sum(_fingerprints(rows[name]) for name in variables) for rows in (train, test))
-    assert isinstance(before, Tensor) and isinstance(after, Tensor)
+    assert isinstance(before, Tensor)
+    assert isinstance(after, Tensor)
     if count := int(torch.isin(after, before).sum()):
         yield (
             f"{count} of {len(after)} test rows are training rows too, image and all, so that the "

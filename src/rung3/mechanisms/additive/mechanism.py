@@ -29,7 +29,8 @@ models*); `rung3.diagnose` tests it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -239,8 +240,11 @@ class AdditiveNoise(Invertible):
             return
         likelihood = self._likelihood(self._residual(self._standard(value)[0], parents)[0])
         for take in self.location.passes(likelihood or squared_error):
-            yield lambda own, causes, take=take: take(*self._columns(own, causes))
+            yield partial(self._add, take)
         self.rest.calibrate(self._residual(self._standard(value)[0], parents)[0], {})
+
+    def _add(self, take: Callable[..., None], value: Tensor, parents: Parents) -> None:
+        take(*self._columns(value, parents))
 
     def _columns(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor, Tensor]:
         """Return features, and the columns of the loss: the standardised value, and its scale."""
