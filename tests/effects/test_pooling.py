@@ -39,7 +39,9 @@ def test_over_the_groups_intervals_hold_the_truth_and_err_less() -> None:
         error = rng.uniform(0.3, 1.5, 12)
         truth = 2 + 0.5 * rng.normal(size=12)
         seen = truth + error * rng.normal(size=12)
-        estimate, _ = partially_pooled(torch.from_numpy(seen), torch.from_numpy(error), 0.95, "")
+        estimate, _ = partially_pooled(
+            torch.from_numpy(seen), torch.from_numpy(error), 0.95, AVERAGE
+        )
         pairs = list(zip(estimate, truth, strict=True))
         held += float(np.mean([one.low <= value <= one.high for one, value in pairs])) / 100
         errors += [one.effect - value for one, value in pairs]
@@ -62,8 +64,8 @@ def test_hospitals_are_pooled_and_it_is_said() -> None:
     ]
     assert spread[1] < 0.5 * spread[0]
     with pytest.raises(ValueError, match="3 groups are too few"):
-        partially_pooled(SCHOOLS[:3], ERRORS[:3], 0.95, "")
+        partially_pooled(SCHOOLS[:3], ERRORS[:3], 0.95, AVERAGE)
     with pytest.raises(ValueError, match="say with by= which groups"):
         effect(table, "t", "y", adjust=[], pool=True)
     with pytest.raises(ValueError, match="a group has no error"):
-        partially_pooled(SCHOOLS, torch.zeros(8).double(), 0.95, "")
+        partially_pooled(SCHOOLS, torch.zeros(8).double(), 0.95, AVERAGE)

@@ -360,8 +360,8 @@ class DeformedAtlas(Mechanism):
         if self.lesion is not None:
             noise["extent"] = torch.where(ill, extent, self._extent(value.new_tensor(MIDDLE)))
         residual = value - self._drawn(noise, parents)
-        repeated: Any = repeat_noise(noise | {"residual": residual}, particles)
-        if self.lesion is not None and particles is not None:
+        repeated = repeat_noise(noise | {"residual": residual}, particles)
+        if self.lesion is not None and particles is not None and isinstance(repeated, dict):
             reach = torch.rand(particles, n, generator=generator, device=value.device)
             repeated["extent"] = torch.where(ill, extent, self._extent(reach))
         return repeated

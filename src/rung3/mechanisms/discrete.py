@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -176,7 +177,10 @@ class Tabulated(Mechanism):
             self._take_counts(counts)
         elif self.table is None and not self.hidden:
             for take in fit_line(self.network, self._features(value, parents)):
-                yield lambda own, causes, take=take: take(*self._features(own, causes))
+                yield partial(self._add_features, take)
+
+    def _add_features(self, take: Callable[..., None], value: Tensor, parents: Parents) -> None:
+        take(*self._features(value, parents))
 
     def _features(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
         """Return what a line takes, `(n, width)`, and the codes that it gives, `(n,)`."""
