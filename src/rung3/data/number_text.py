@@ -57,10 +57,10 @@ def number_hint(text: str) -> str:
         >>> number_hint("3,5"), number_hint("3.5 px"), number_hint("about 3")
         ('; write 3.5', '; write 3.5, without the unit', '')
     """
-    if found := COMMA.fullmatch(text):
-        return f"; write {found[1]}.{found[2]}"
-    if found := WITH_UNIT.fullmatch(text):
-        return f"; write {found[1]}, without the unit"
+    if match := COMMA.fullmatch(text):
+        return f"; write {match[1]}.{match[2]}"
+    if match := WITH_UNIT.fullmatch(text):
+        return f"; write {match[1]}, without the unit"
     return ""
 
 

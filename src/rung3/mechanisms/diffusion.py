@@ -80,27 +80,8 @@ class Layers(NamedTuple):
 class Diffusion(Path):
     """A diffusion model, for numbers, vectors and images of any size; noise `u` and `residual`.
 
-    Args:
-        steps: Steps of the solver, two evaluations each by Heun's method; a query may take others,
-            `steps=`.
-        drop: Probability with which each parent is left out of each row in training; guidance needs
-            some, such as 0.1.
-        guidance: Weight of the parents that changed, or of both groups,
-            `{"changed": 2.5, "rest": 1}`; a query may have others, `guidance=`.
-        draws: Draws that estimate the bound of the log-probability, each at a noise level; 32 if
-            not given.
-        hidden: Of numbers and vectors: width and number of hidden layers.
-        network: Of images: `"small"`, `"medium"` or `"large"`, or the fields of
-            `rung3.mechanisms.networks.unet.UNetOptions`.
-        checkpointing: Of images: compute activations again in the backward pass, for less memory.
-        solver: `"heun"`, or `"o-belm"`, which can be undone and evaluates once a step; a query may
-            take another, `solver=`.
-        latent: Length of a code beside the state, `z` of the noise; 0 for none.
-        beta: Weight of the code's divergence from its prior in the loss.
-        abducted: What is abducted where there is a code: `"both"`, the code alone (`"latent"`), or
-            the `"state"` alone; a query may say another, `abducted=`.
-        jitter: Of images, with Heun's method: time before the value at which abduction starts, at a
-            state with so much noise; 0 for the value itself. A query may take another, `jitter=`.
+    The arguments are those of `rung3.mechanisms.path.Path`; a bound takes 32 `draws`, each at a noise
+    level, if not told otherwise.
 
     Raises:
         ValueError: If an argument is out of range; on `build`, if the variable is discrete or lies

@@ -171,8 +171,8 @@ class Tabulated(Mechanism):
         """Count all rows, or fit a line to them by Newton's method; networks are trained."""
         if self.prior is not None:
             counts = torch.full(self.logits.shape, self.prior, dtype=torch.float64)
-            for own, causes in batches():
-                counts = self._added(counts, own, causes)
+            for values, causes in batches():
+                counts = self._added(counts, values, causes)
             self._take_counts(counts)
         elif self.table is None and not self.hidden:
             fit_line(self.network, self._features_of(batches), self._features(value, parents))
@@ -182,7 +182,7 @@ class Tabulated(Mechanism):
         return self.encoder(parents, len(value)), value.long()
 
     def _features_of(self, batches: Batches) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
-        return lambda: (self._features(own, causes) for own, causes in batches())
+        return lambda: (self._features(values, causes) for values, causes in batches())
 
     def effective_parameters(self) -> float:
         return float(self.logits[..., 1:].numel()) if self.prior is not None else math.nan
@@ -289,16 +289,7 @@ class GumbelMax(Tabulated):
 class InverseCDF(Tabulated):
     """A level as the number of cumulative probabilities that uniform noise exceeds; noise `(n,)`.
 
-    Args:
-        hidden: Widths of the network from parents to log-probabilities.
-        table: Known probabilities instead, nested by the parents in the order of the graph's nodes,
-            then by the categories.
-        prior: Rows that each category has beforehand under each setting of the parents; the table
-            is then counted, with no network. The parents must be discrete.
-
-    Raises:
-        ValueError: On `build`, if the variable is not discrete, or the table does not fit; if a
-            prior is not above 0, or a parent is no category where counts are asked for.
+    The arguments are those of `GumbelMax`.
 
     Example:
         >>> from rung3 import Binary

@@ -241,9 +241,9 @@ class AdditiveNoise(Invertible):
         likelihood = self._likelihood(self._residual(self._standard(value)[0], parents)[0])
 
         def columns() -> Iterator[list[Tensor]]:
-            for own, causes in batches():
-                y = self._standard(own)[0].reshape(len(own), -1)
-                yield [self._features(causes, len(own)), y, torch.ones_like(y)]
+            for values, causes in batches():
+                y = self._standard(values)[0].reshape(len(values), -1)
+                yield [self._features(causes, len(values)), y, torch.ones_like(y)]
 
         self.location.solve_by_batches(columns, likelihood or squared_error)
         self.rest.calibrate(self._residual(self._standard(value)[0], parents)[0], {})
