@@ -80,8 +80,8 @@ class Layers(NamedTuple):
 class Diffusion(Path):
     """A diffusion model, for numbers, vectors and images of any size; noise `u` and `residual`.
 
-    The arguments are those of `rung3.mechanisms.path.Path`; a bound takes 32 `draws`, each at a noise
-    level, if not told otherwise.
+    The arguments are those of `rung3.mechanisms.path.Path`; the bound takes 32 `draws` by default,
+    each at a noise level.
 
     Raises:
         ValueError: If an argument is out of range; on `build`, if the variable is discrete or lies

@@ -71,8 +71,8 @@ class FlowMatching(Path):
         parent_weight: With transport: weight of squared distances of parents that are not discrete,
             in their deviations; needed where there are such parents.
 
-    The other arguments are those of `rung3.mechanisms.path.Path`; values of 16 numbers or fewer have
-    their density exactly, without `draws`.
+    The other arguments are those of `rung3.mechanisms.path.Path`; values of 16 numbers or fewer
+    have their density exactly, without `draws`.
 
     Raises:
         ValueError: If an argument is out of range; on `build`, if the variable is discrete or lies

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rung3.data.rows import Rows
 from rung3.data.seeding import base_seed, stream
