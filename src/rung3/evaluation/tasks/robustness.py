@@ -25,7 +25,7 @@ from rung3.data.rows import Rows
 from rung3.data.seeding import base_seed, stream
 from rung3.data.variables import Discrete, Image
 from rung3.evaluation.tasks.classifier import fit_classifier, jittered
-from rung3.evaluation.tasks.shifts import Kind, shifted, shifts
+from rung3.evaluation.tasks.distribution_shifts import Kind, shifted, shifts
 from rung3.scm.scm import SCM
 from rung3.training.augmentation.augmented import Augmented
 from rung3.training.augmentation.augmenting import augment, prepared
