@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["complete", "effects", "grid_of_run"]
 
 ROWS = 4
-"""Test rows that the grid has unless told otherwise."""
+"""Test rows that the grid has by default."""
 
 Columns = Annotated[
     list[str] | None,

@@ -48,10 +48,12 @@ QUARTER = math.pi / 2
 """Angle between noise and value on the circle."""
 
 MOST_LOG_SNR = 2 * math.log(1000)
-"""Of the layer next to the value: its noise is a thousandth of a deviation, less than a level."""
+"""Log SNR of the layer next to the value: its noise is a thousandth of a
+deviation, less than a level."""
 
 LEAST_LOG_SNR = -10.0
-"""Of the layer before pure noise: the step between them is worth 1 / 40,000 nats a number."""
+"""Log SNR of the layer before pure noise: the step between them is worth 1 / 40,000
+nats a number."""
 
 DRAWS = 32
 """Draws that estimate a bound where nothing is said: one in each 0.74 of log SNR."""

@@ -63,7 +63,7 @@ ROWS_A_PARAMETER = 20
 """Rows for each parameter; with fewer, noise of rows that it learned from looks too independent."""
 
 BATCH = 1_024
-"""Rows a step of mechanisms that are trained, at least, unless told otherwise."""
+"""Rows a step of mechanisms that are trained, at least, by default."""
 
 MOST_TRIED = 20_000
 """Rows that candidates are tried on, at most: a difference of .01 nats shows in as many."""

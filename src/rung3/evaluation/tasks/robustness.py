@@ -67,7 +67,7 @@ Interval = tuple[float, float, float]
 """Mean, low and high."""
 
 Scores = dict[str, dict[str, dict[str, Tensor]]]
-"""By arm, environment and measure, one number a seed."""
+"""Numbers by arm, environment and measure, one a seed."""
 
 
 @dataclass(frozen=True)

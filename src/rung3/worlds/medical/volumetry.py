@@ -43,7 +43,7 @@ DEEP = 0.42
 """Depth below the head's surface at which fluid is that of ventricles, relative to the deepest."""
 
 CORTEX = (0.10, 0.28, 0.38)
-"""From and to which depth, relative to the deepest, the cortex lies; where white matter begins."""
+"""Depths between which the cortex lies, relative to the deepest; where white matter begins."""
 
 Array = np.ndarray[Any, Any]
 
