@@ -14,8 +14,11 @@ VALUE_DIGITS = 4
 ERROR_DIGITS = 3
 """Significant digits of errors, differences and averages."""
 
-SMALLEST, LARGEST = 1e-4, 1e7
-"""Sizes between which a number is written without an exponent."""
+SMALLEST = 1e-4
+"""Size from which on a number is written without an exponent: below, zeros are hard to count."""
+
+LARGEST = 1e7
+"""Size up to which a number is written without an exponent."""
 
 COMMA = re.compile(r"\s*([+-]?\d+),(\d+)\s*")
 """A number with a decimal comma."""

@@ -30,8 +30,11 @@ from torch import Tensor
 
 __all__ = ["Volumetry", "measured"]
 
-TISSUE, DARK = 0.62, 0.18
-"""Levels of the darkest tissue and of fluid, relative to the bright end of the head's."""
+TISSUE = 0.62
+"""Level of the darkest tissue, relative to the bright end of the head's."""
+
+DARK = 0.18
+"""Level of fluid, relative to the same."""
 
 BRIGHT = 0.9
 """Quantile that is the bright end."""
