@@ -157,13 +157,10 @@ def main() -> None:
     world = worlds.morphomnist(DATA / "mnist", "test")
     test = morphomnist(DATA / "morphomnist-ti", "test", mnist=DATA / "mnist")[: options.rows]
     train = morphomnist(DATA / "morphomnist-ti")[: options.rows]
-    image: Mechanism = VAE(latent=16, width=8, depth=1) if options.vae else Rescaled()
-    known = {name: world.mechanisms[name] for name in ("thickness", "intensity")}
-    causes = {name: m for name, m in known.items() if isinstance(m, Equation)}
-    model = SCM(world.graph, world.variables, {**causes, "image": image})
+    model = subject(world, options.vae)
     oracles = fit_oracles(model, train[:1000], epochs=1, progress=False)  # as slow as good ones
-    both = {name: test[name].flip(0) for name in ("thickness", "intensity")}
     interventions = {name: test[name].flip(0) for name in ("thickness", "intensity", "digit")}
+    both = {name: interventions[name] for name in ("thickness", "intensity")}
     protocol = Protocol.complete(
         interventions={**interventions, "both": both}, n=options.rows, truth_n=options.truths
     )
@@ -180,16 +177,28 @@ def main() -> None:
                 cache=Cache(folder), progress=False,
             )  # fmt: skip
             clock.turn()
-            rest = sum(s for part, s in clock.spent.items() if part not in (MODEL, RENDERING))
             print(f"pass {k + 1}: {sum(clock.spent.values()):.1f} in all")
-            for part in (MODEL, RENDERING):
-                print(f"{clock.spent[part]:9.1f} {part}")
-            print(f"{rest:9.1f} the rest, of it")
-            for part, seconds in sorted(clock.spent.items(), key=lambda item: -item[1]):
-                if part not in (MODEL, RENDERING):
-                    print(f"{seconds:13.1f} {part}", flush=True)
+            print_parts(clock.spent)
     most = resident("VmHWM")
     print(f"resident: {before:,.0f} MiB before it, at most {most - before:,.0f} MiB more")
+
+
+def subject(world: SCM, vae: bool) -> SCM:
+    """The model that is evaluated: the world's equations, and an image that needs no training."""
+    image: Mechanism = VAE(latent=16, width=8, depth=1) if vae else Rescaled()
+    known = {name: world.mechanisms[name] for name in ("thickness", "intensity")}
+    causes = {name: m for name, m in known.items() if isinstance(m, Equation)}
+    return SCM(world.graph, world.variables, {**causes, "image": image})
+
+
+def print_parts(spent: Mapping[str, float]) -> None:
+    """Print seconds by part: the model, the rendering, and the others, the slowest first."""
+    for part in (MODEL, RENDERING):
+        print(f"{spent[part]:9.1f} {part}")
+    others = {part: seconds for part, seconds in spent.items() if part not in (MODEL, RENDERING)}
+    print(f"{sum(others.values()):9.1f} the rest, of it")
+    for part, seconds in sorted(others.items(), key=lambda item: -item[1]):
+        print(f"{seconds:13.1f} {part}", flush=True)
 
 
 def resident(what: str) -> float:

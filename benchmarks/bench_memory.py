@@ -17,6 +17,10 @@ import json
 import resource
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rung3.mechanisms import Mechanism
 
 # torch is imported in the children alone: on Linux a child's peak begins at its parent's.
 
@@ -29,46 +33,59 @@ def measure(text: str, kind: str, size: int, batch: int) -> dict[str, float]:
     """One figure, in MiB, and the number of parameters."""
     import torch
 
-    from skill import imagine
-    from subjects import bound, rows, training_step
+    from subjects import bound
 
     torch.set_num_threads(1)
-
-    def step(size: int, batch: int) -> float:
-        mechanism = bound(text, size)
-        value, parents, imagined = rows(mechanism.variable.shape, batch)
-        optimizer = torch.optim.AdamW(mechanism.parameters())
-        counts.append(sum(parameter.numel() for parameter in mechanism.parameters()))
-        before = peak()
-        if kind == "training step":
-            training_step(mechanism, optimizer, batch)
-        else:
-            imagine(mechanism, value, parents, imagined)
-        return peak() - before
-
-    def activations() -> float:
-        mechanism = bound(text, size).train()
-        value, parents, _ = rows(mechanism.variable.shape, batch)
-        counts.append(sum(parameter.numel() for parameter in mechanism.parameters()))
-        before = storages()
-        # The hook makes what autograd holds visible to the collector, and changes nothing.
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t):
-            loss = mechanism.loss(value, parents)
-        after = storages()
-        del loss
-        return sum(size for at, size in after.items() if at not in before) / MEBI
-
-    def storages() -> dict[int, int]:
-        alive = [o for o in gc.get_objects() if issubclass(type(o), torch.Tensor)]
-        return {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in alive}
-
-    counts: list[int] = []
+    if kind != "activations":
+        step(bound(text, 32), kind, 1)  # libraries and their buffers are then there
+    mechanism = bound(text, size)
     if kind == "activations":
-        measured = activations()
+        measured = activations(mechanism, batch)
     else:
-        step(32, 1)  # libraries and their buffers are then there
-        measured = step(size, batch)
-    return {kind: measured, "parameters": counts[-1]}
+        measured = step(mechanism, kind, batch)
+    return {kind: measured, "parameters": sum(p.numel() for p in mechanism.parameters())}
+
+
+def step(mechanism: Mechanism, kind: str, batch: int) -> float:
+    """What a training step or a counterfactual adds to the peak of resident memory, in MiB."""
+    import torch
+
+    from skill import imagine
+    from subjects import rows, training_step
+
+    value, parents, imagined = rows(mechanism.variable.shape, batch)
+    optimizer = torch.optim.AdamW(mechanism.parameters())
+    before = peak()
+    if kind == "training step":
+        training_step(mechanism, optimizer, batch)
+    else:
+        imagine(mechanism, value, parents, imagined)
+    return peak() - before
+
+
+def activations(mechanism: Mechanism, batch: int) -> float:
+    """What the forward pass of a training step leaves to the backward pass, in MiB."""
+    import torch
+
+    from subjects import rows
+
+    value, parents, _ = rows(mechanism.variable.shape, batch)
+    mechanism.train()
+    before = storages()
+    # The hook makes what autograd holds visible to the collector, and changes nothing.
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t):
+        loss = mechanism.loss(value, parents)
+    after = storages()
+    del loss
+    return sum(size for at, size in after.items() if at not in before) / MEBI
+
+
+def storages() -> dict[int, int]:
+    """The bytes of all tensors that are alive, by their place in memory."""
+    import torch
+
+    alive = [o for o in gc.get_objects() if issubclass(type(o), torch.Tensor)]
+    return {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in alive}
 
 
 def peak() -> float:

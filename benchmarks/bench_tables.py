@@ -12,7 +12,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import networkx as nx
 import pandas as pd
@@ -20,48 +20,45 @@ import torch
 from dowhy import gcm
 
 from rung3 import SCM, choose, fit
+from rung3.data.rows import Rows
 from rung3.mechanisms import Equation, Flow
 
 CHAIN = [("x", "y"), ("y", "z")]
 
 
-def main(rows: int = 10_000, repeats: int = 15) -> None:
+Answer = Callable[[], torch.Tensor]
+
+
+def dowhy(data: Rows) -> Answer:
+    """Fit DoWhy-GCM, and return what answers."""
     gcm.config.disable_progress_bars()
-    world = SCM(x=Equation("u"), y=Equation("2*x + u"), z=Equation("0.5*u - y"))
-    data = world.sample(rows, seed=0)
-    truth = world.counterfactual(data, do={"x": data["x"] + 1})["z"]
     frame = pd.DataFrame({name: value.double().numpy() for name, value in data.items()})
+    model = gcm.InvertibleStructuralCausalModel(nx.DiGraph(CHAIN))
+    gcm.auto.assign_causal_mechanisms(model, frame)
+    gcm.fit(model, frame)
 
-    theirs = gcm.InvertibleStructuralCausalModel(nx.DiGraph(CHAIN))
-    gcm.auto.assign_causal_mechanisms(theirs, frame)
-    gcm.fit(theirs, frame)
-
-    def dowhy() -> torch.Tensor:
+    def answer() -> torch.Tensor:
         shift = {"x": lambda x: x + 1}
-        answer = gcm.counterfactual_samples(theirs, shift, observed_data=frame)
-        return torch.tensor(answer["z"].to_numpy())
+        answers = gcm.counterfactual_samples(model, shift, observed_data=frame)
+        return torch.tensor(answers["z"].to_numpy())
 
-    splines = SCM("x -> y -> z")
-    affine = SCM("x -> y -> z", mechanisms={name: Flow(splines=0, hidden=()) for name in "xyz"})
-    for model in (splines, affine):
-        fit(model, data, epochs=10, seed=0, progress=False)
+    return answer
 
-    chosen = choose(SCM("x -> y -> z"), data, seed=0)
 
-    def rung3(model: SCM) -> Callable[[], torch.Tensor]:
-        def answer() -> torch.Tensor:
-            with torch.no_grad():
-                return model.counterfactual(data, do={"x": data["x"] + 1})["z"]
+def rung3(model: SCM, data: Rows) -> Answer:
+    """Return what answers by a fitted model."""
 
-        return answer
+    def answer() -> torch.Tensor:
+        with torch.no_grad():
+            return model.counterfactual(data, do={"x": data["x"] + 1})["z"]
 
-    contenders = {
-        "DoWhy-GCM": dowhy,
-        "rung3, spline flows": rung3(splines),
-        "rung3, affine flows": rung3(affine),
-        "rung3, chosen": rung3(chosen.model),
-        "rung3, the equations": rung3(world),
-    }
+    return answer
+
+
+def timed(
+    contenders: Mapping[str, Answer], truth: torch.Tensor, repeats: int
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Return the seconds of each run after a first, by contender, and the errors."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     errors = {}
     for _ in range(repeats + 1):
@@ -70,16 +67,32 @@ def main(rows: int = 10_000, repeats: int = 15) -> None:
             answer = run()
             seconds[name].append(time.process_time() - start)
             errors[name] = float((answer - truth).abs().mean())
+    return {name: taken[1:] for name, taken in seconds.items()}, errors
+
+
+def main(rows: int = 10_000, repeats: int = 15) -> None:
+    world = SCM(x=Equation("u"), y=Equation("2*x + u"), z=Equation("0.5*u - y"))
+    data = world.sample(rows, seed=0)
+    truth = world.counterfactual(data, do={"x": data["x"] + 1})["z"]
+    contenders = {"DoWhy-GCM": dowhy(data)}
+    splines = SCM("x -> y -> z")
+    affine = SCM("x -> y -> z", mechanisms={name: Flow(splines=0, hidden=()) for name in "xyz"})
+    for model in (splines, affine):
+        fit(model, data, epochs=10, seed=0, progress=False)
+    chosen = choose(SCM("x -> y -> z"), data, seed=0)
+    models = {"spline flows": splines, "affine flows": affine}
+    models |= {"chosen": chosen.model, "the equations": world}
+    contenders |= {f"rung3, {name}": rung3(model, data) for name, model in models.items()}
+    seconds, errors = timed(contenders, truth, repeats)
     print(chosen)
     print(f"{rows} rows, {repeats} repeats after a first, {torch.get_num_threads()} threads")
     print(f"{'median':22}{'CPU ms':>10}{'least':>8}{'most':>8}{'ratio':>8}{'error':>10}")
-    base = statistics.median(seconds["DoWhy-GCM"][1:])
+    base = statistics.median(seconds["DoWhy-GCM"])
     for name, taken in seconds.items():
-        later = [1000 * second for second in taken[1:]]
-        middle = statistics.median(later)
+        middle = statistics.median(taken)
         print(
-            f"{name:22}{middle:10.1f}{min(later):8.1f}{max(later):8.1f}"
-            f"{middle / base / 1000:8.2f}{errors[name]:10.4f}"
+            f"{name:22}{1000 * middle:10.1f}{1000 * min(taken):8.1f}{1000 * max(taken):8.1f}"
+            f"{middle / base:8.2f}{errors[name]:10.4f}"
         )
 
 

@@ -13,7 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from rung3 import SCM, Continuous, Rows, worlds
-from rung3.cli.app import app
+from rung3.cli import app
 from rung3.evaluation.figures import Comparison, composition, effectiveness, reversibility
 from rung3.evaluation.intervened import interventions
 from rung3.evaluation.measures.axioms import composition as drift

@@ -11,7 +11,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from rung3 import SCM, Binary, Rows, explain
-from rung3.cli.app import app
+from rung3.cli import app
 from rung3.explorer import Consulted, Opened, PageState, Session
 from rung3.explorer import answers as view
 from rung3.mechanisms import Equation

@@ -16,7 +16,7 @@ from PIL import Image as Pictures
 from typer.testing import CliRunner
 
 from rung3 import SCM, Binary, Continuous, Image, Rows, effects, worlds
-from rung3.cli.app import app
+from rung3.cli import app
 from rung3.data import split as split_rows
 from rung3.data.pictures import image_png
 from rung3.explorer import Opened, PageState, Session, open_runs

@@ -11,7 +11,7 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from rung3.cli.app import app
+from rung3.cli import app
 from rung3.evaluation.measures.stability import disagreement
 from rung3.evaluation.plan import plan
 from rung3.study.comparison import compare_runs, replicates

@@ -16,7 +16,7 @@ from rung3.study.folder import RunFolder
 from rung3.study.run import run_study
 from rung3.study.study import Study
 from rung3.training.automatic import is_chosen
-from rung3.training.choice import _Fitting
+from rung3.training.choice import Fitting
 
 LINE = SCM(x=Equation("u"), y=Equation("1.5*x + u"))
 
@@ -90,13 +90,13 @@ def test_text_is_read_once_with_one_warning() -> None:
 def test_batches_grow_with_rows() -> None:
     from rung3 import Rows
 
-    fitting = _Fitting(400, None, {})
+    fitting = Fitting(400, None, {})
     sizes = {
         n: fitting.training(Rows({"x": torch.empty(n)}), 0.5) for n in (800, 20_000, 1_000_000)
     }
     assert [one["batch_size"] for one in sizes.values()] == [100, 1_024, 5_000]
     assert sizes[1_000_000]["epochs"] == 1
-    assert _Fitting(400, 256, {}).training(Rows({"x": torch.empty(10**6)}))["batch_size"] == 256
+    assert Fitting(400, 256, {}).training(Rows({"x": torch.empty(10**6)}))["batch_size"] == 256
 
 
 def test_a_study_of_a_table_that_does_not_say_how_to_train_chooses(tmp_path: Path) -> None:

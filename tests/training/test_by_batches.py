@@ -19,7 +19,7 @@ from rung3.data import streamed, streaming
 from rung3.data.rows import as_rows
 from rung3.mechanisms import AdditiveNoise, Flow, GumbelMax, InverseCDF
 from rung3.training import windows
-from rung3.training.batches import Batch
+from rung3.training.batches import Batch, Shuffled
 from rung3.training.fitting import calibrate
 
 N = 6_000
@@ -132,13 +132,13 @@ def test_windows_hold_every_row_once_and_go_on_where_they_were_left() -> None:
     table = streamed(pa.table({"x": np.arange(5_300.0)}))
     flow = Flow().bind("x", Continuous(), {})
     whole = windows.WindowedTable(table, {"x": Continuous()}, (), [flow])
-    epoch = whole.shuffled(100, seed=1)
+    epoch = Shuffled(whole, 100, seed=1)
     batches = [next(epoch).of(flow)[0] for _ in range(2 * len(epoch))]
     first, second = (torch.cat(half) for half in (batches[:53], batches[53:]))
     assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(5_300))
     assert not torch.equal(first, second)
     assert torch.corrcoef(torch.stack([first, torch.arange(5_300.0)]))[0, 1] < 0.9
-    later = whole.shuffled(100, seed=1)
+    later = Shuffled(whole, 100, seed=1)
     later.step = 75
     assert torch.equal(next(later).of(flow)[0], batches[75])
 
@@ -154,17 +154,17 @@ def test_a_killed_fit_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         fit(fitted, table, epochs=2, batch_size=500, progress=False, **options)
         return list(fitted.mechanisms["y"].parameters())
 
-    expected, following = run(), windows.Windows.__next__
+    expected, following = run(), Shuffled.__next__
 
-    def killed(reader: windows.Windows) -> Batch:
+    def killed(reader: Shuffled) -> Batch:
         if reader.step == 8:
             raise RuntimeError("killed")
         return following(reader)
 
-    monkeypatch.setattr(windows.Windows, "__next__", killed)
+    monkeypatch.setattr(Shuffled, "__next__", killed)
     with pytest.raises(RuntimeError, match="killed"):
         run(checkpoints=tmp_path, checkpoint_every=2)
-    monkeypatch.setattr(windows.Windows, "__next__", following)
+    monkeypatch.setattr(Shuffled, "__next__", following)
     resumed = run(checkpoints=tmp_path, checkpoint_every=2)
     assert all(torch.equal(a, b) for a, b in zip(expected, resumed, strict=True))
 

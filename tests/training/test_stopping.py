@@ -17,7 +17,7 @@ import torch
 from typer.testing import CliRunner
 
 from rung3 import SCM, fit
-from rung3.cli.app import app
+from rung3.cli import app
 from rung3.training.stopping import Stopped, stoppable
 
 STUDY = """

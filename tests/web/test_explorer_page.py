@@ -17,7 +17,7 @@ from PIL import Image as Pictures
 from typer.testing import CliRunner
 
 from rung3 import worlds
-from rung3.cli.app import app
+from rung3.cli import app
 from rung3.data.pictures import image_png, uri
 from rung3.explorer import Opened, Session, open_runs
 

@@ -10,7 +10,7 @@ import pytest
 from driving import Driver, served
 from typer.testing import CliRunner
 
-from rung3.cli.app import app
+from rung3.cli import app
 from rung3.data.pictures import image_png, uri
 from rung3.explorer import Session, open_runs
 

@@ -1,5 +1,5 @@
 """The command `rung3`."""
 
-from rung3.cli.app import app
+from rung3.cli.commands import app
 
 __all__ = ["app"]

@@ -12,14 +12,14 @@ from rung3.cli.console import print_table, save_picture, say_path
 
 if TYPE_CHECKING:
     from rung3.data.rows import Rows
-    from rung3.effects.grid import Grid
+    from rung3.effects.image_grid import Grid
     from rung3.scm.scm import SCM
     from rung3.study.folder import RunFolder
 
 __all__ = ["complete", "effects", "grid_of_run"]
 
 ROWS = 4
-"""Test rows that the grid has unless told otherwise."""
+"""Test rows that the grid has by default."""
 
 Columns = Annotated[
     list[str] | None,
@@ -103,7 +103,7 @@ def grid_of_run(
     import torch
 
     from rung3.data.expressions import interventions
-    from rung3.effects.grid import grid
+    from rung3.effects.image_grid import grid
 
     model = run.model()
     columns = {f"do({text})": interventions(text.split(";"), model.variables) for text in do}

@@ -22,10 +22,10 @@ class Worker:
         made: Where in the cluster lies what makes its work.
     """
 
-    def __init__(self, made: Any) -> None:
+    def __init__(self, factory: Any) -> None:
         import ray
 
-        self.work = ray.get(made)()
+        self.work = ray.get(factory)()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Do the jobs of a batch."""

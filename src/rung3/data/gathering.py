@@ -29,7 +29,7 @@ BLOCK = 64
 """Rows that a thread reads at once, and below which there is but one."""
 
 MOST_THREADS = 8
-"""Threads that read, unless told otherwise: more wait for each other."""
+"""Threads that read by default: more wait for each other."""
 
 MANY = 1_000
 """Files from which on a progress bar is shown."""

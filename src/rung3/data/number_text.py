@@ -16,8 +16,11 @@ VALUE_DIGITS = 4
 ERROR_DIGITS = 3
 """Significant digits of errors, differences and averages."""
 
-SMALLEST, LARGEST = 1e-4, 1e7
-"""Sizes between which a number is written without an exponent."""
+SMALLEST = 1e-4
+"""Size from which on a number is written without an exponent: below, zeros are hard to count."""
+
+LARGEST = 1e7
+"""Size up to which a number is written without an exponent."""
 
 COMMA = re.compile(r"\s*([+-]?\d+),(\d+)\s*")
 """A number with a decimal comma."""
@@ -84,10 +87,10 @@ def number_hint(text: str) -> str:
         >>> number_hint("3,5"), number_hint("3.5 px"), number_hint("about 3")
         ('; write 3.5', '; write 3.5, without the unit', '')
     """
-    if found := COMMA.fullmatch(text):
-        return f"; write {found[1]}.{found[2]}"
-    if found := WITH_UNIT.fullmatch(text):
-        return f"; write {found[1]}, without the unit"
+    if match := COMMA.fullmatch(text):
+        return f"; write {match[1]}.{match[2]}"
+    if match := WITH_UNIT.fullmatch(text):
+        return f"; write {match[1]}, without the unit"
     return ""
 
 

@@ -268,12 +268,12 @@ class _Column:
     def _kept(self) -> dict[int, str]:
         """Return shards that are there, whole, and of the files as they are now."""
         pattern = re.compile(re.escape(self.stem) + r"-(\d{6,})-[0-9a-f]{64}\.npy")
-        kept: dict[int, str] = {}
+        names: dict[int, str] = {}
         for path in self.folder.glob(f"{self.stem}-*.npy"):
             match = pattern.fullmatch(path.name)
             if match and self._part(int(match[1])).is_written(path):
-                kept[int(match[1])] = path.name
-        return kept
+                names[int(match[1])] = path.name
+        return names
 
     def _part(self, k: int) -> _Part:
         files = self.files[k * self.rows : (k + 1) * self.rows]

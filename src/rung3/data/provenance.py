@@ -65,7 +65,7 @@ class Provenance:
     moved: Mapping[str, Tensor] = field(default_factory=dict)
 
     def names(self, status: Status) -> list[str]:
-        """The variables of one status."""
+        """Return the variables of one status."""
         return [name for name, value in self.status.items() if value == status]
 
     def __str__(self) -> str:

@@ -17,14 +17,23 @@ __all__ = ["quick_png"]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-GREY, COLOUR = 0, 2
-"""Kinds of pixels, as the header has them."""
+GREY = 0
+"""Grey pixels, as the header has it."""
+
+COLOUR = 2
+"""Coloured pixels, as the header has it."""
 
 UP = 2
 """The filter: what is stored is the difference from the byte above."""
 
-LEVEL, WINDOW_BITS, MEMORY = 1, 15, 9
-"""Settings of zlib: the least effort, and the most memory, 256 KiB."""
+LEVEL = 1
+"""Effort of zlib: the least."""
+
+WINDOW_BITS = 15
+"""Logarithm of zlib's window: the widest."""
+
+MEMORY = 9
+"""Memory level of zlib: the highest, 256 KiB."""
 
 
 def quick_png(levels: np.ndarray[Any, Any]) -> bytes:

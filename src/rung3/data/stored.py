@@ -202,15 +202,15 @@ def as_stored(images: Tensor, levels: int | None) -> Tensor:
     """
     if levels is None or isinstance(images, Stored) or images.dtype != torch.get_default_dtype():
         return images
-    kept = np.empty(tuple(images.shape), dtype=storage_type(levels))
+    stored = np.empty(tuple(images.shape), dtype=storage_type(levels))
     step = rows_at_once(images)
     for start in range(0, len(images), step):
         block = images[start : start + step].detach().cpu()
         whole = (block * levels).round()
         if not bool(((whole / levels == block) & (whole >= 0) & (whole <= levels)).all()):
             return images
-        kept[start : start + step] = whole.numpy()
-    return Stored(Held(kept), levels)
+        stored[start : start + step] = whole.numpy()
+    return Stored(Held(stored), levels)
 
 
 def rows_at_once(column: Tensor) -> int:

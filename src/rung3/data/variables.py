@@ -571,7 +571,7 @@ class Image(Variable):
 
 @dataclass(frozen=True, init=False)
 class Mask(Image):
-    """Of each pixel or voxel of an image, which of a few kinds it is: a segmentation.
+    """A segmentation: which of a few kinds each pixel or voxel of an image is.
 
     The kinds are coded 0, 1, ..., K - 1, and a value is held as an image of one channel whose
     pixels are the levels `k / (K - 1)`, so that it can be drawn. Whole numbers that are given are

@@ -19,8 +19,8 @@ what data leave open; `rung3.effects.attribution` which mechanism made a row unu
 from rung3.effects.attribution.explanations import Explanation, explain
 from rung3.effects.averages import average, controlled
 from rung3.effects.estimate import Estimate
-from rung3.effects.grid import Grid, grid
 from rung3.effects.groups import Heterogeneity, heterogeneity
+from rung3.effects.image_grid import Grid, grid
 from rung3.effects.interval_coverage import Coverage, coverage
 from rung3.effects.learning import hold_learning, refits
 from rung3.effects.mediation import Averages, Mediation, mediate, natural

@@ -44,7 +44,7 @@ class Bootstrap:
         if n < 1:
             raise ValueError(f"bootstrap: expected at least one row, got {n}")
         self.n = n
-        self.asked = resamples
+        self.wanted = resamples
         self.resamples = resamples if n > 1 else 0
         self.seed = seed
         self.level = level
@@ -77,7 +77,7 @@ class Bootstrap:
         if n == self.n:
             return self
         if n not in self._others:
-            self._others[n] = Bootstrap(n, self.asked, self.seed, self.level)
+            self._others[n] = Bootstrap(n, self.wanted, self.seed, self.level)
         return self._others[n]
 
     def mean(self, scores: Tensor, *, partial: bool = False) -> dict[str, Any]:

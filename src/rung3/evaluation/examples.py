@@ -48,7 +48,7 @@ class Example:
 
     @property
     def status(self) -> Mapping[str, Status]:
-        """Of every variable, whether it was observed, intervened, propagated or held."""
+        """Whether each variable was observed, intervened, propagated or held."""
         return self.answers["kept"].explain().status
 
     def parts(self) -> dict[tuple[str, ...], Rows]:

@@ -76,11 +76,11 @@ class OutsideMaps:
             stays: Which pixels truly stay, `(n, 1, ...)`.
             changes: By who answers, how much each pixel changes, `(n, C, ...)`, at least 0.
         """
-        kept = stays.float().cpu()
-        self.rows += len(kept)
-        self.stays = self.stays + kept.sum(0)
+        still = stays.float().cpu()
+        self.rows += len(still)
+        self.stays = self.stays + still.sum(0)
         for who, change in changes.items():
-            total = (change.float().cpu().mean(1, keepdim=True) * kept).sum(0)
+            total = (change.float().cpu().mean(1, keepdim=True) * still).sum(0)
             self.changes[who] = self.changes.get(who, torch.zeros(())) + total
 
     def means(self) -> dict[str, Tensor]:

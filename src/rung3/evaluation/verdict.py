@@ -62,29 +62,47 @@ FLAT = 0.005
 """Nats by which a loss moves by chance: a mechanism that begins well has nothing to learn, and its
 loss neither falls nor rises by more."""
 
-OBEYS, OBEYS_PARTLY = 0.7, 0.4
-"""Obedience: of the way from the untouched image to what real images show, so much is gone. At .7 a
-reader sees the change in nearly every row, at .4 in about half of them."""
+OBEYS = 0.7
+"""Obedience (share of the way from the untouched image to what real images show) of a model that
+obeys: a reader sees the change in nearly every row."""
+
+OBEYS_PARTLY = 0.4
+"""Obedience of a model that obeys in part: a reader sees the change in about half of the rows."""
 
 READABLE = 0.8
 """Share of the error of doing nothing that the floor may be, for a predictor to tell anything."""
 
-SKILL, SKILL_PARTLY = 0.5, 0.2
-"""Skill against the truth: half, or a fifth, of what doing nothing gets wrong is right."""
+SKILL = 0.5
+"""Skill against the truth of a good model: half of what doing nothing gets wrong is right."""
 
-SAME, SAME_PARTLY = 0.5, 0.3
-"""1 - drift / distance between rows: an image that is returned at less than half the distance to a
-stranger's shows the individual; at .3 and less it may as well be the average one."""
+SKILL_PARTLY = 0.2
+"""Skill of a model that is good in part: a fifth of it is right."""
 
-OUTSIDE, OUTSIDE_PARTLY = 0.01, 0.1
-"""Share of targets outside the range seen in training; rounding and single rows aside, none."""
+SAME = 0.5
+"""1 - drift / distance between rows, of a model that returns the individual: an image comes back
+at less than half the distance to a stranger's."""
 
-FAR, FAR_PARTLY = 0.1, 0.5
-"""Share of targets with no training row near, of which the data's own rows have 1 %."""
+SAME_PARTLY = 0.3
+"""The same of a model that returns the individual in part; at less, it may be the average one."""
 
-HONEST, HONEST_PARTLY = 0.05, 0.2
-"""Distance of an interval's coverage from its nominal level: within 5 points a reader may take the
-level at its word; 20 points short, an interval of 90 % misses three times as often as it says."""
+OUTSIDE = 0.01
+"""Share of targets outside the range seen in training that is as good as none: rounding, single
+rows."""
+
+OUTSIDE_PARTLY = 0.1
+"""Share of targets outside that range up to which the mark is `partly`."""
+
+FAR = 0.1
+"""Share of targets with no training row near that is small; the data's own rows have 1 %."""
+
+FAR_PARTLY = 0.5
+"""Share of targets with no training row near up to which the mark is `partly`."""
+
+HONEST = 0.05
+"""Distance of an interval's coverage from its nominal level within which one may rely on it."""
+
+HONEST_PARTLY = 0.2
+"""Distance from which on intervals mislead: one of 90 % misses three times as often as it says."""
 
 LONGER = 2
 """Factor on the epochs of a training that was cut short."""

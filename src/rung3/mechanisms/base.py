@@ -117,7 +117,7 @@ class Trainable(nn.Module, ABC):
         """Describe what is trained, as it would be written."""
 
     def training_record(self) -> dict[str, Any]:
-        """What its training record says beside its losses; nothing by default."""
+        """Return what its training record says beside its losses; nothing by default."""
         return {}
 
 

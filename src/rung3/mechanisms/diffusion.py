@@ -48,10 +48,12 @@ QUARTER = math.pi / 2
 """Angle between noise and value on the circle."""
 
 MOST_LOG_SNR = 2 * math.log(1000)
-"""Of the layer next to the value: its noise is a thousandth of a deviation, less than a level."""
+"""Log SNR of the layer next to the value: its noise is a thousandth of a
+deviation, less than a level."""
 
 LEAST_LOG_SNR = -10.0
-"""Of the layer before pure noise: the step between them is worth 1 / 40,000 nats a number."""
+"""Log SNR of the layer before pure noise: the step between them is worth 1 / 40,000
+nats a number."""
 
 DRAWS = 32
 """Draws that estimate a bound where nothing is said: one in each 0.74 of log SNR."""
@@ -80,27 +82,8 @@ class Layers(NamedTuple):
 class Diffusion(Path):
     """A diffusion model, for numbers, vectors and images of any size; noise `u` and `residual`.
 
-    Args:
-        steps: Steps of the solver, two evaluations each by Heun's method; a query may take others,
-            `steps=`.
-        drop: Probability with which each parent is left out of each row in training; guidance needs
-            some, such as 0.1.
-        guidance: Weight of the parents that changed, or of both groups,
-            `{"changed": 2.5, "rest": 1}`; a query may have others, `guidance=`.
-        draws: Draws that estimate the bound of the log-probability, each at a noise level; 32 if
-            not given.
-        hidden: Of numbers and vectors: width and number of hidden layers.
-        network: Of images: `"small"`, `"medium"` or `"large"`, or the fields of
-            `rung3.mechanisms.networks.unet.UNetOptions`.
-        checkpointing: Of images: compute activations again in the backward pass, for less memory.
-        solver: `"heun"`, or `"o-belm"`, which can be undone and evaluates once a step; a query may
-            take another, `solver=`.
-        latent: Length of a code beside the state, `z` of the noise; 0 for none.
-        beta: Weight of the code's divergence from its prior in the loss.
-        abducted: What is abducted where there is a code: `"both"`, the code alone (`"latent"`), or
-            the `"state"` alone; a query may say another, `abducted=`.
-        jitter: Of images, with Heun's method: time before the value at which abduction starts, at a
-            state with so much noise; 0 for the value itself. A query may take another, `jitter=`.
+    The arguments are those of `rung3.mechanisms.path.Path`; the bound takes 32 `draws` by default,
+    each at a noise level.
 
     Raises:
         ValueError: If an argument is out of range; on `build`, if the variable is discrete or lies

@@ -70,25 +70,9 @@ class FlowMatching(Path):
             `"optimal-transport"`; see `rung3.mechanisms.coupling`.
         parent_weight: With transport: weight of squared distances of parents that are not discrete,
             in their deviations; needed where there are such parents.
-        steps: Steps of the solver, two evaluations each by Heun's method; a query may take others,
-            `steps=`.
-        drop: Probability with which each parent is left out of each row in training; guidance needs
-            some, such as 0.1.
-        guidance: Weight of the parents that changed, or of both groups,
-            `{"changed": 2.5, "rest": 1}`; a query may have others, `guidance=`.
-        draws: Of values with more than 16 numbers: draws that estimate a density.
-        hidden: Of numbers and vectors: width and number of hidden layers.
-        network: Of images: `"small"`, `"medium"` or `"large"`, or the fields of
-            `rung3.mechanisms.networks.unet.UNetOptions`.
-        checkpointing: Of images: compute activations again in the backward pass, for less memory.
-        solver: `"heun"`, or `"o-belm"`, which can be undone and evaluates once a step; a query may
-            take another, `solver=`.
-        latent: Length of a code beside the state, `z` of the noise; 0 for none.
-        beta: Weight of the code's divergence from its prior in the loss.
-        abducted: What is abducted where there is a code: `"both"`, the code alone (`"latent"`), or
-            the `"state"` alone; a query may say another, `abducted=`.
-        jitter: Of images, with Heun's method: time before the value at which abduction starts, at a
-            state with so much noise; 0 for the value itself. A query may take another, `jitter=`.
+
+    The other arguments are those of `rung3.mechanisms.path.Path`; values of 16 numbers or fewer
+    have their density exactly, without `draws`.
 
     Raises:
         ValueError: If an argument is out of range; on `build`, if the variable is discrete or lies
@@ -214,11 +198,11 @@ class FlowMatching(Path):
             ValueError: If values have many dimensions, and nothing says how many draws.
         """
         numbers = math.prod(self.variable.shape)
-        few = numbers <= EXACT_DIMENSIONS and isinstance(self.variable, Continuous)
-        if draws is None and few and not self.latent:
+        is_small = numbers <= EXACT_DIMENSIONS and isinstance(self.variable, Continuous)
+        if draws is None and is_small and not self.latent:
             log_prob = self._log_density(value, parents, exact_divergence)
             return Density(log_prob, torch.zeros_like(log_prob))
-        draws = (self.draws or (1 if few else None)) if draws is None else draws
+        draws = (self.draws or (1 if is_small else None)) if draws is None else draws
         if draws is None:
             raise ValueError(
                 f"{self.name}: a density of {numbers} numbers is estimated with draws, and nothing "

@@ -163,11 +163,11 @@ class GAN(Mechanism):
             parents: The parents' values, `(n, ...)`, in their own units.
         """
         context = self.context(parents, len(x)).detach()
-        again = _frozen(self.generator, self.encoder(2 * x - 1, context), context)
+        decoded = _frozen(self.generator, self.encoder(2 * x - 1, context), context)
         with torch.no_grad():
             image = self.generator(z, context)
         code = self.encoder(2 * image - 1, context)
-        error: Tensor = (x - again).abs().mean() + (z - code).square().mean()
+        error: Tensor = (x - decoded).abs().mean() + (z - code).square().mean()
         return error
 
     def _within_level(self, value: Tensor) -> Tensor:

@@ -79,19 +79,20 @@ class Path(Mechanism):
     """A path from noise to a number, a vector or an image; a subclass gives its mix and density.
 
     Args:
-        steps: Steps of the solver; a query may take others, `steps=`.
+        steps: Steps of the solver, two evaluations each by Heun's method; a query may take others,
+            `steps=`.
         drop: Probability with which each parent is left out of each row in training; guidance needs
             some, such as 0.1.
         guidance: Weight of the parents that changed, or of both groups,
             `{"changed": 2.5, "rest": 1}`; a query may have others, `guidance=`.
-        draws: Draws that estimate a density.
+        draws: Draws that estimate a density, or its bound.
         hidden: Of numbers and vectors: width and number of hidden layers.
-        network: Of images: a preset's name, or fields of
+        network: Of images: `"small"`, `"medium"` or `"large"`, or the fields of
             `rung3.mechanisms.networks.unet.UNetOptions`.
         checkpointing: Of images: compute activations again in the backward pass, for less memory.
-        solver: `"heun"` or `"o-belm"`, see `rung3.mechanisms.inversion`; a query may take another,
-            `solver=`.
-        latent: Length of the code beside the state; 0 for none.
+        solver: `"heun"`, or `"o-belm"`, which can be undone and evaluates once a step (see
+            `rung3.mechanisms.inversion`); a query may take another, `solver=`.
+        latent: Length of a code beside the state, `z` of the noise; 0 for none.
         beta: Weight of the code's divergence from its prior in the loss.
         abducted: What is abducted where there is a code: `"both"`, the code alone (`"latent"`), or
             the `"state"` alone; a query may say another, `abducted=`.

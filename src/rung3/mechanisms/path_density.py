@@ -9,7 +9,7 @@ or 1 (Hutchinson).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
@@ -53,26 +53,27 @@ def exact_divergence(
     velocity: Callable[[Tensor], Tensor], z: Tensor, signs: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return velocities, and their divergence, exactly, `(n,)`: one derivative a coordinate."""
-    graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        z = z if z.requires_grad else z.requires_grad_()
-        v = velocity(z)
-        columns = v.reshape(len(z), -1).unbind(1)
-        total = z.new_zeros(len(z))
-        for k, column in enumerate(columns):
-            (slope,) = torch.autograd.grad(column.sum(), z, retain_graph=True, create_graph=graph)
-            total = total + slope.reshape(len(z), -1)[:, k]
-    return (v, total) if graph else (v.detach(), total.detach())
+    one_each = torch.eye(signs[0].numel(), dtype=z.dtype, device=z.device)
+    return _divergence(velocity, z, [row.expand(len(z), -1).reshape(z.shape) for row in one_each])
 
 
 def estimated_divergence(
     velocity: Callable[[Tensor], Tensor], z: Tensor, signs: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return velocities, and an estimate of their divergence, `(n,)`: `e . (dv/dz) e`."""
+    return _divergence(velocity, z, [signs])
+
+
+def _divergence(
+    velocity: Callable[[Tensor], Tensor], z: Tensor, directions: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return velocities, and the sum of `e . (dv/dz) e` over directions e, `(n,)`."""
     graph = torch.is_grad_enabled()
     with torch.enable_grad():
         z = z if z.requires_grad else z.requires_grad_()
         v = velocity(z)
-        (pulled,) = torch.autograd.grad(v, z, signs, create_graph=graph)
-    estimate = (pulled * signs).reshape(len(z), -1).sum(1)
-    return (v, estimate) if graph else (v.detach(), estimate.detach())
+        total = z.new_zeros(len(z))
+        for e in directions:
+            (pulled,) = torch.autograd.grad(v, z, e, retain_graph=True, create_graph=graph)
+            total = total + (pulled * e).reshape(len(z), -1).sum(1)
+    return (v, total) if graph else (v.detach(), total.detach())

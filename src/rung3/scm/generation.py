@@ -437,10 +437,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} is no folder of answers: it has no {MANIFEST}")
     try:
         content = json.loads(path.read_bytes())
-        asked: dict[str, Any] = content["asked"]
-        whole = hashlib.sha256(json.dumps(asked, indent=1).encode()).hexdigest()
+        settings: dict[str, Any] = content["asked"]
+        whole = hashlib.sha256(json.dumps(settings, indent=1).encode()).hexdigest()
         if content["sha256"] == whole:
-            return asked
+            return settings
     except (ValueError, KeyError, TypeError):
         pass
     raise ValueError(f"{path} is truncated or altered; restore it, or choose another folder")

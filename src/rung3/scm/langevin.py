@@ -113,8 +113,8 @@ def langevin(
         there, reached = _back_to_surface(even, state, state.z + v)
         new = _State(there, linear(even, there)[1])
         back = new.tangent(state.z - new.z)
-        again, returned = _back_to_surface(even, new, new.z + back)
-        same = (again - state.z).abs().amax(1) < CLOSE**0.5
+        reverse, returned = _back_to_surface(even, new, new.z + back)
+        same = (reverse - state.z).abs().amax(1) < CLOSE**0.5
         ratio = _log_ratio(state, new, v, back, start, temperature, size)
         draw = torch.rand(len(start), generator=generator, device=start.device).double()
         taken = reached & returned & same & (draw.log() < ratio)

@@ -70,7 +70,7 @@ def generate(
 def log_probs(
     model: Model, rows: Rows, base: int, options: Mapping[str, Any] = NO_OPTIONS
 ) -> dict[str, Tensor]:
-    """`log p(x_k | pa_k)` of each variable in the rows; see `SCM.log_probs`."""
+    """Return `log p(x_k | pa_k)` of each variable in the rows; see `SCM.log_probs`."""
     mechanisms, values = model.mechanisms, dict(rows.batch)
     result = {}
     for name in rows:
@@ -152,7 +152,7 @@ def _abduct(
 
 
 def _log_prob(mechanism: Mechanism, value: Tensor, parents: Parents, base: int) -> Tensor:
-    """`log p(x | pa)` of one variable, `(n,)`; a bound may draw random numbers."""
+    """Return `log p(x | pa)` of one variable, `(n,)`; a bound may draw random numbers."""
     parts = []
     for at, source in _streams(mechanism, len(value), base):
         with seeded(source, mechanism.name, value.device):

@@ -199,10 +199,10 @@ def _tar(table: pa.Table) -> bytes:
             key = f"{line['row']:09}{draw}"
             values = {name: value for name, value in line.items() if name not in about}
             parts = {"json": json.dumps(values).encode()}
-            for name, said in about.items():
-                png = said[b"encoding"] == b"png"
+            for name, metadata in about.items():
+                png = metadata[b"encoding"] == b"png"
                 parts[f"{name}.{'png' if png else 'npy'}"] = (
-                    line[name] if png else _npy(line[name], json.loads(said[b"shape"]))
+                    line[name] if png else _npy(line[name], json.loads(metadata[b"shape"]))
                 )
             for kind, content in parts.items():
                 member = tarfile.TarInfo(f"{key}.{kind}")

@@ -83,7 +83,7 @@ class RunFolder:
 
     @property
     def answers_path(self) -> Path:
-        """Where answers are written unless told otherwise: here, or beside you if it is held."""
+        """Where answers are written by default: here, or beside you if it is held."""
         return Path.cwd() if self.held else self.path
 
     @property
@@ -345,7 +345,7 @@ class RunFolder:
         return False
 
     def verdict(self) -> Verdict | None:
-        """What the run's report says of the model; `None` if there is none that can be read."""
+        """Return what the run's report says of the model; `None` if none can be read."""
         with suppress(OSError, ValueError, LookupError, TypeError):
             metrics = json.loads(self.metrics_path.read_text("utf-8"))
             stored = metrics.get("verdict")

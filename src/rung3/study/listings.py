@@ -44,7 +44,7 @@ class Listing:
         wanted: Whether it is to be prepared there whatever its size.
         kinds: What each column is.
         scans: What is taken from scans, by column.
-        asked: Which files are meant, in what manner.
+        identity: Which files are meant, in what manner.
         sources: Files that the columns come from.
         read: Reads the columns, and what is kept beside them; images stay in their files.
     """
@@ -53,20 +53,20 @@ class Listing:
     wanted: bool
     kinds: Mapping[str, Variable]
     scans: Mapping[str, ScanOptions]
-    asked: Mapping[str, Any]
+    identity: Mapping[str, Any]
     sources: Sequence[Path]
     read: Callable[[], tuple[Unread, dict[str, Any]]]
 
     @property
     def folder(self) -> Path:
         """The folder that it is prepared in, named by what is asked."""
-        identity = {
-            **self.asked,
+        content = {
+            **self.identity,
             "columns": {name: repr(kind) for name, kind in self.kinds.items()},
             "scans": {name: asdict(options) for name, options in self.scans.items()},
             "type": str(torch.get_default_dtype()),
         }
-        text = json.dumps(identity, sort_keys=True, default=str)
+        text = json.dumps(content, sort_keys=True, default=str)
         return self.place / hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def prepared(self, say: Say = lambda text: None) -> Prepared | None:
@@ -75,9 +75,9 @@ class Listing:
         Raises:
             ValueError: If it is damaged, or its source has changed.
         """
-        if (found := Prepared.open(self.folder)) is not None:
-            say(f"{found.rows.n:,} rows as they were prepared on disk, in {self.folder}")
-        return found
+        if (prepared := Prepared.open(self.folder)) is not None:
+            say(f"{prepared.rows.n:,} rows as they were prepared on disk, in {self.folder}")
+        return prepared
 
     def digest(self) -> str:
         """Return a digest of what was prepared; empty if nothing was."""

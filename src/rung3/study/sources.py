@@ -491,11 +491,11 @@ class TableData(Filed):
     ) -> tuple[Rows, Sequence[object]]:
         """Return the rows of a table, and whom each is of; by default all of different subjects."""
         listing = self._listing(path, variables)
-        if (found := listing.prepared(say)) is None:
+        if (prepared := listing.prepared(say)) is None:
             unread, extra = listing.read()
-            found = listing.settle(unread, extra, say)
-        read = unread.read(progress=True) if found is None else found.rows
-        whose = (extra if found is None else found.extra)["subjects"]
+            prepared = listing.settle(unread, extra, say)
+        read = unread.read(progress=True) if prepared is None else prepared.rows
+        whose = (extra if prepared is None else prepared.extra)["subjects"]
         column = {name: self.columns.get(name, name) for name in variables}
         rows = Rows({name: read[column[name]] for name in variables})
         return rows, range(rows.n) if whose is None else whose
@@ -516,8 +516,8 @@ class TableData(Filed):
             whose = None if self.subject is None else data.column(path, self.subject)
             return unread, {"subjects": whose}
 
-        asked = {"table": str(path), "subject": self.subject}
-        return Listing(self.place, self.prepared is not None, kinds, scans, asked, [path], read)
+        identity = {"table": str(path), "subject": self.subject}
+        return Listing(self.place, self.prepared is not None, kinds, scans, identity, [path], read)
 
 
 def _check_apart(parts: Mapping[str, Sequence[object]]) -> None:
@@ -605,11 +605,11 @@ class MedicalData(Filed):
             cohort = self._files()
             return cohort.unread(kinds, scans=scans), cohort.extra()
 
-        asked = {"layout": self.layout, "root": str(self.root), "options": self.options}
+        identity = {"layout": self.layout, "root": str(self.root), "options": self.options}
         sheets = sorted(path for path in self.root.glob("*") if path.is_file())
         by_image = {"": scans} if scans else {}
         wanted = self.prepared is not None
-        return [Listing(self.place, wanted, kinds, by_image, asked, sheets, read)]
+        return [Listing(self.place, wanted, kinds, by_image, identity, sheets, read)]
 
     def _files(self) -> Cohort:
         return LAYOUTS[self.layout](self.root, **self.options)
@@ -619,13 +619,13 @@ class MedicalData(Filed):
     ) -> Cohort | PreparedCohort:
         """Return the rows as they were prepared, or else their files."""
         (listing,) = self.listings(variables)
-        if (found := listing.prepared(say)) is None:
+        if (prepared := listing.prepared(say)) is None:
             cohort = self._files()
             unread = cohort.unread(listing.kinds, scans=listing.scans.get(""))
-            found = listing.settle(unread, cohort.extra(), say)
-            if found is None:
+            prepared = listing.settle(unread, cohort.extra(), say)
+            if prepared is None:
                 return cohort
-        return PreparedCohort(self.root, found)
+        return PreparedCohort(self.root, prepared)
 
     def _parts(
         self, cohort: Cohort | PreparedCohort, seed: int, share: float

@@ -140,13 +140,13 @@ def check_gradients(subject: Subject) -> str:
 
 @torch.no_grad()
 def check_round_trip(subject: Subject) -> str:
-    """`predict(abduct(x)) = x` for values that the mechanism draws."""
+    """Check that `predict(abduct(x)) = x` for values that the mechanism draws."""
     return _round_trip(subject, subject.value, subject.parents)
 
 
 @torch.no_grad()
 def check_outside(subject: Subject) -> str:
-    """`predict(abduct(x)) = x` for values and parents up to 50 deviations away."""
+    """Check that `predict(abduct(x)) = x` for values and parents up to 50 deviations away."""
     m = subject.mechanism
     if not isinstance(m.variable, Continuous):
         return "not checked: the support is all that there is"

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ from rung3.data.stored import Stored, moved
 from rung3.mechanisms.base import Parents, Trainable
 from rung3.training.processes import DrawnAsOne, summed
 
-__all__ = ["Batch", "Shuffled", "Sweep", "Table"]
+__all__ = ["Batch", "Shuffled", "Steps", "Sweep", "Table"]
 
 
 class Table:
@@ -69,9 +71,12 @@ class Table:
     def __getitem__(self, index: slice | Tensor) -> Batch:
         return Batch(self, index)
 
-    def shuffled(self, size: int, seed: int, rank: int = 0, devices: int = 1) -> Shuffled:
-        """Return endless batches in random order; the arguments are those of `Shuffled`."""
-        return Shuffled(self, size, seed, rank, devices)
+    def steps(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Table, Tensor]]:
+        """Yield the rows of each step of an epoch, as `Steps` has them."""
+        order = torch.randperm(self.n, generator=stream(seed, f"rows/{epoch}"))
+        order = order.to(next(iter(self.values.values())).device)
+        for start in range(0, self.n - size + 1, size):
+            yield self, order[start : start + size]
 
     def digest(self) -> str:
         """Return a few letters that change if any value does, or the rows' order."""
@@ -198,11 +203,26 @@ class Batch:
         return self.send(column.floats(rows) if isinstance(column, Stored) else column[rows])
 
 
+class Steps(Protocol):
+    """Rows that come in random order, so many a step."""
+
+    n: int
+
+    def steps(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Table, Tensor]]:
+        """Yield the rows of each step of an epoch: a table, and their numbers in it, `(size,)`.
+
+        Args:
+            seed: Of their order.
+            epoch: The epoch, from 0.
+            size: Rows a step; what is left over at the end waits for the next epoch.
+        """
+
+
 class Shuffled:
     """Endless batches in random order, from whatever step; `len` is the steps of one epoch.
 
     Args:
-        table: The rows.
+        table: The rows, in memory or read by batches.
         size: Rows a step, over all devices; what is left over at an epoch's end waits for the next.
         seed: Of the order.
         rank: Number of this process.
@@ -212,15 +232,15 @@ class Shuffled:
         step: The step that comes next.
     """
 
-    def __init__(self, table: Table, size: int, seed: int, rank: int = 0, devices: int = 1) -> None:
+    def __init__(self, table: Steps, size: int, seed: int, rank: int = 0, devices: int = 1) -> None:
         self.table = table
         self.size = min(size, table.n)
         self.seed = seed
         self.rank = rank
         self.devices = devices
         self.step = 0
-        self._epoch = -1
-        self._order = torch.empty(0)
+        self._steps: Iterator[tuple[Table, Tensor]] = iter(())
+        self._reached = -1  # the step that `_steps` has come to
 
     def __len__(self) -> int:
         return self.table.n // self.size
@@ -230,14 +250,11 @@ class Shuffled:
 
     def __next__(self) -> Batch:
         epoch, place = divmod(self.step, len(self))
-        if epoch != self._epoch:
-            generator = stream(self.seed, f"rows/{epoch}")
-            order = torch.randperm(self.table.n, generator=generator)
-            self._order = order.to(next(iter(self.table.values.values())).device)
-            self._epoch = epoch
+        if place == 0 or self._reached != self.step:
+            self._steps = islice(self.table.steps(self.seed, epoch, self.size), place, None)
         self.step += 1
-        index = self._order[place * self.size : (place + 1) * self.size]
-        return Batch(self.table, index, self.rank, self.devices)
+        self._reached = self.step
+        return Batch(*next(self._steps), self.rank, self.devices)
 
 
 class Sweep:

@@ -51,7 +51,7 @@ from rung3.training.options import History, Options
 from rung3.training.relearning import relearning
 from rung3.training.remarks import quiet, remark
 
-__all__ = ["MIN_HELD_OUT", "Choice", "Trial", "candidates", "choose", "constants"]
+__all__ = ["MIN_HELD_OUT", "Choice", "Fitting", "Trial", "candidates", "choose", "constants"]
 
 MIN_HELD_OUT = 50
 """Rows that must be held out for a variable."""
@@ -63,7 +63,7 @@ ROWS_A_PARAMETER = 20
 """Rows for each parameter; with fewer, noise of rows that it learned from looks too independent."""
 
 BATCH = 1_024
-"""Rows a step of mechanisms that are trained, at least, unless told otherwise."""
+"""Rows a step of mechanisms that are trained, at least, by default."""
 
 MOST_TRIED = 20_000
 """Rows that candidates are tried on, at most: a difference of .01 nats shows in as many."""
@@ -195,7 +195,7 @@ def choose(
         if name in given or name in model.defaults
     }
     options = {"progress": False, **options, "seed": base, "validation_share": 0}
-    fitting = _Fitting(steps, batch_size, options)
+    fitting = Fitting(steps, batch_size, options)
     some = table[torch.randperm(table.n, generator=stream(base, "tried"))[:MOST_TRIED]]
     tried = table if table.n <= MOST_TRIED else some
     _search(model, searches, fitting, *split(tried, held_out, base))
@@ -233,7 +233,7 @@ def _table(model: SCM, rows: Values) -> Rows:
 
 
 def _search(
-    model: SCM, searches: Mapping[str, _Search], fitting: _Fitting, train: Rows, held: Rows
+    model: SCM, searches: Mapping[str, _Search], fitting: Fitting, train: Rows, held: Rows
 ) -> None:
     """Try candidates, those of different variables together, until each variable has enough."""
     while now := {
@@ -248,7 +248,7 @@ def _search(
 
 
 def _conclude(
-    model: SCM, searches: Mapping[str, _Search], level: float, fitting: _Fitting, rows: Rows
+    model: SCM, searches: Mapping[str, _Search], level: float, fitting: Fitting, rows: Rows
 ) -> Choice:
     """Build the model of the mechanisms that did best, and fit it on all rows."""
     trials = {name: search.trials(level) for name, search in searches.items() if search.judged}
@@ -334,7 +334,7 @@ class _Search:
 
 
 @dataclass(frozen=True)
-class _Fitting:
+class Fitting:
     """The training of mechanisms that are not solved beforehand."""
 
     steps: int

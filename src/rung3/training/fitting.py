@@ -219,10 +219,12 @@ def calibrate(model: SCM, chosen: Mapping[str, Trainable], rows: Rows, seed: int
         if name in model.fitted:
             continue  # its weights belong to the scales that it has
         complete = Table(rows, [mechanism]).complete.get(mechanism.name)
-        own = rows if complete is None else rows[complete]
-        value = own[mechanism.name]  # images that are stored are not read: nothing is taken of them
+        whole = rows if complete is None else rows[complete]
+        value = whole[
+            mechanism.name
+        ]  # images that are stored are not read: nothing is taken of them
         value = value if isinstance(value, Stored) else value.to(model.device)
-        parents = {parent: own[parent].to(model.device) for parent in mechanism.parents}
+        parents = {parent: whole[parent].to(model.device) for parent in mechanism.parents}
         with seeded(base_seed(seed, "calibrate"), name, model.device), torch.no_grad():
             mechanism.calibrate(value, parents)
 

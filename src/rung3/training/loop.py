@@ -41,7 +41,7 @@ from rung3.training.loggers import logger_of
 from rung3.training.options import History, Options
 from rung3.training.processes import is_lost, summed
 from rung3.training.stopping import Stopped, stoppable
-from rung3.training.windows import WindowedTable, Windows
+from rung3.training.windows import WindowedTable
 
 __all__ = ["Loop", "check_devices", "quiet", "run", "trainer_on"]
 
@@ -227,7 +227,7 @@ class Loop(LightningModule):
         self.objectives = dict(objectives)
         self.aims = nn.ModuleList(objectives.values())  # their state is saved, and moved
         self.average = None if options.ema is None else Average(self.trained, options.ema)
-        self.steps = len(train.shuffled(options.batch_size, options.seed))
+        self.steps = len(Shuffled(train, options.batch_size, options.seed))
         self.history = History({name: [] for name in self.names})
         if validation is not None:
             self.history.validation |= {name: [] for name in self.names}
@@ -253,10 +253,10 @@ class Loop(LightningModule):
 
     # The rows ------------------------------------------------------------------------------------
 
-    def train_dataloader(self) -> Shuffled | Windows:
+    def train_dataloader(self) -> Shuffled:
         """Return the training rows in random order."""
         size, seed = self.options.batch_size, self.options.seed
-        self.order = self._table("training").shuffled(size, seed, *self._place())
+        self.order = Shuffled(self._table("training"), size, seed, *self._place())
         return self.order
 
     def val_dataloader(self) -> Sweep:

@@ -28,7 +28,7 @@ __all__ = ["Split", "download_mnist", "file_prefix", "mnist", "raw_mnist", "to_i
 Split = Literal["train", "test"]
 
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
-"""Where `download_mnist` looks, unless told otherwise."""
+"""Where `download_mnist` looks by default."""
 
 FILES = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",

@@ -39,7 +39,7 @@ from rung3.effects.attribution.shapley import shapley
 from rung3.effects.averages import average_of
 from rung3.effects.estimate import AVERAGE, PROPORTION, Estimate
 from rung3.effects.formulas import ALL, NONE, Formulas, Route
-from rung3.effects.grid import usual_settings
+from rung3.effects.image_grid import usual_settings
 from rung3.effects.learning import refits as refits_of
 from rung3.effects.learning import widened
 from rung3.effects.potential import Imagined

@@ -50,7 +50,7 @@ ROWS = 1000
 """Rows of the model that show which values are usual, if none are given."""
 
 Goal = Callable[[Mapping[str, Tensor]], Tensor]
-"""From values `(n, ...)` to a mask `(n,)`."""
+"""A function from values `(n, ...)` to a mask `(n,)`."""
 
 Price = float | Callable[[Tensor, Tensor], Tensor]
 """The cost of a unit; or a function of the factual value and of new ones `(n,)`."""

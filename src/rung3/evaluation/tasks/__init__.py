@@ -6,8 +6,8 @@ Communications 11:3673 (lecture 1.4).
 
 from rung3.effects.attribution.mechanism_changes import Change, changes
 from rung3.evaluation.tasks.direction import Direction, Task, task
-from rung3.evaluation.tasks.shifts import Kind, Shift, shifted, shifts
-from rung3.evaluation.tasks.stress import Stress, stress
+from rung3.evaluation.tasks.distribution_shifts import Kind, Shift, shifted, shifts
+from rung3.evaluation.tasks.stressing import Stress, stress
 
 __all__ = [
     "Change",

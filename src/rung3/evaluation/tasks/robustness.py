@@ -26,7 +26,7 @@ from rung3.data.rows import Rows
 from rung3.data.seeding import base_seed, stream
 from rung3.data.variables import Discrete, Image
 from rung3.evaluation.tasks.classifier import fit_classifier, jittered
-from rung3.evaluation.tasks.shifts import Kind, shifted, shifts
+from rung3.evaluation.tasks.distribution_shifts import Kind, shifted, shifts
 from rung3.scm.scm import SCM
 from rung3.training.augmentation.augmented import Augmented
 from rung3.training.augmentation.augmenting import augment, prepared
@@ -73,7 +73,7 @@ Interval = tuple[float, float, float]
 """Mean, low and high."""
 
 Scores = dict[str, dict[str, dict[str, Tensor]]]
-"""By arm, environment and measure, one number a seed."""
+"""Numbers by arm, environment and measure, one a seed."""
 
 
 @dataclass(frozen=True)
@@ -256,17 +256,17 @@ class _Trainings:
         """Make the rows of an arm, under one seed."""
         model, confirmation = self.makers[arm]
         seed = base_seed(self.seed, f"{number}")
-        made = augment(model, self.rows, self.plan, confirmation=confirmation, seed=seed)
+        augmented = augment(model, self.rows, self.plan, confirmation=confirmation, seed=seed)
         if arm == "counterfactuals" and number == 0:
-            self.first = made
-        return made
+            self.first = augmented
+        return augmented
 
     def fit(self, arm: str, number: int) -> nn.Module:
         """Train one classifier."""
         rows, weights = self.rows, None
         if arm in self.makers:
-            made = self.made(arm, number)
-            rows, weights = made.rows, made.weight
+            augmented = self.made(arm, number)
+            rows, weights = augmented.rows, augmented.weight
         elif arm == "reweighted":
             weights = self.weights
         kind, view = self.kinds[self.label], self.kinds[self.image]
@@ -342,13 +342,13 @@ def _environments(
     yield UNCONFOUNDED, world.do({change: source[change][order]}).sample(n, seed=base)
 
 
-def _examples(world: SCM, rows: Rows, made: Augmented, image: str, seed: int) -> Tensor:
+def _examples(world: SCM, rows: Rows, augmented: Augmented, image: str, seed: int) -> Tensor:
     """Return a few rows as they were, as the model has them under another value, and in truth."""
-    change = made.change
-    at = (~made.factual).nonzero()[:SHOWN, 0]
-    factual = rows[made.source[at]]
-    truth = world.counterfactual(factual, {change: made.rows[change][at]}, seed=seed)
-    return torch.stack([factual[image], made.rows[image][at], truth[image]]).float()
+    change = augmented.change
+    at = (~augmented.factual).nonzero()[:SHOWN, 0]
+    factual = rows[augmented.source[at]]
+    truth = world.counterfactual(factual, {change: augmented.rows[change][at]}, seed=seed)
+    return torch.stack([factual[image], augmented.rows[image][at], truth[image]]).float()
 
 
 def _interval(values: Tensor) -> Interval:
@@ -365,11 +365,11 @@ def _spell(value: Interval) -> str:
     return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _drawn(found: Robustness) -> Figure:
+def _drawn(result: Robustness) -> Figure:
     from matplotlib.figure import Figure
 
-    shown = found.images.shape[1]
-    names = found.environments
+    shown = result.images.shape[1]
+    names = result.environments
     figure = Figure(figsize=(max(2.0 * len(names), 1.1 * shown), 5.2), layout="constrained")
     parts = figure.add_gridspec(2, 1, height_ratios=(2.2, 3))
     above, below = figure.add_subfigure(parts[0]), figure.add_subfigure(parts[1])
@@ -377,14 +377,14 @@ def _drawn(found: Robustness) -> Figure:
     for line, name in zip(range(3), ("as it was", "counterfactual", "truth"), strict=True):
         for column in range(shown):
             axes[line, column].imshow(
-                pixels(found.images[line, column]).numpy(), cmap="gray", vmin=0, vmax=1
+                pixels(result.images[line, column]).numpy(), cmap="gray", vmin=0, vmax=1
             )
             axes[line, column].set_xticks([])
             axes[line, column].set_yticks([])
         axes[line, 0].set_ylabel(name, fontsize=7, color=INK, rotation=0, ha="right", va="center")
     panels = below.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for panel, name in zip(panels, names, strict=True):
-        _panel(panel, found, name)
+        _panel(panel, result, name)
     panels[0].set_yticks(range(len(ARMS)), ARMS, fontsize=7, color=INK)
     panels[0].invert_yaxis()
     below.supxlabel(
@@ -393,13 +393,13 @@ def _drawn(found: Robustness) -> Figure:
     return figure
 
 
-def _panel(axes: Any, found: Robustness, environment: str) -> None:
+def _panel(axes: Any, result: Robustness, environment: str) -> None:
     """Draw one environment: an arm a line, with the interval of its worst group."""
     for place, arm in enumerate(ARMS):
-        mean, low, high = found.interval(arm, environment, "worst group")
+        mean, low, high = result.interval(arm, environment, "worst group")
         colour = ACCENT if arm == "counterfactuals" else CURVES[2] if arm == ARMS[-1] else INK
         axes.errorbar(mean, place, xerr=[[mean - low], [high - mean]], fmt="o", ms=4, color=colour)
-        overall = found.interval(arm, environment, "accuracy")[0]
+        overall = result.interval(arm, environment, "accuracy")[0]
         axes.plot([overall] * 2, [place - 0.25, place + 0.25], color=colour, lw=1)
     axes.set_title(environment, fontsize=8, color=INK)
     axes.tick_params(colors=INK, labelsize=7)

@@ -230,7 +230,7 @@ def _region(members: AncestralClass, part: AncestralClass, names: Part) -> Part:
 
 def _component(members: AncestralClass, part: AncestralClass, names: Part) -> Part:
     """Return the possible c-component of some variables in a part."""
-    found, stack = set(names), [(name, True) for name in names]
+    reached, stack = set(names), [(name, True) for name in names]
     seen = set(stack)
     while stack:
         a, free = stack.pop()
@@ -238,12 +238,12 @@ def _component(members: AncestralClass, part: AncestralClass, names: Part) -> Pa
             visible = members.is_visible(a, b) or members.is_visible(b, a)
             if visible or not (free or part.marks[b, a] == "arrow"):
                 continue
-            found.add(b)
+            reached.add(b)
             step = (b, False)
             if part.marks[a, b] == "arrow" and step not in seen:  # b may be a collider on the way
                 seen.add(step)
                 stack.append(step)
-    return frozenset(found)
+    return frozenset(reached)
 
 
 def _listed(part: AncestralClass, names: Part) -> list[str]:

@@ -110,8 +110,8 @@ class Conditioning(nn.Module):
             return context
         share = self.no_code.expand(n, -1)
         if code is not None:
-            kept = torch.rand((n, 1), device=code.device) >= DROP_CODE if drop_code else True
-            share = torch.where(torch.as_tensor(kept, device=code.device), self.code(code), share)
+            mask = torch.rand((n, 1), device=code.device) >= DROP_CODE if drop_code else True
+            share = torch.where(torch.as_tensor(mask, device=code.device), self.code(code), share)
         return torch.cat([context, share.to(context.dtype)], dim=1)
 
     def _parents(

@@ -76,7 +76,7 @@ class District(Trainable):
         return torch.zeros(n, device=device)
 
     def loss(self, value: Tensor, parents: Parents) -> Tensor:
-        """`-log p(x_S | pa_S)`, averaged over rows."""
+        """Return `-log p(x_S | pa_S)`, averaged over rows."""
         values = {**parents, self.name: value}
         return -torch.stack(list(self.log_probs(values).values())).sum(0).mean()
 
@@ -129,7 +129,7 @@ class District(Trainable):
     # Latent classes ------------------------------------------------------------------------------
 
     def _prior(self) -> Tensor:
-        """`log p(h)` of all combinations of classes, `(1, classes, ...)`."""
+        """Return `log p(h)` of all combinations of classes, `(1, classes, ...)`."""
         total = torch.zeros((), device=next(iter(self.causes.values())).observed.device)
         for axis, root in enumerate(self.causes.values()):
             assert isinstance(root, GumbelMax)

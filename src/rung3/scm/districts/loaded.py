@@ -105,7 +105,7 @@ class Loaded(Mechanism):
         return repeat_noise(e, particles)
 
     def slope(self, value: Tensor, parents: Parents, u: Tensor) -> Tensor:
-        """`log |du/dx|`, `(n,)`."""
+        """Return `log |du/dx|`, `(n,)`."""
         return self.inner.log_prob(value, self._own(parents)) - _normal(u)
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:

@@ -67,7 +67,7 @@ class Oracle(Predictor):
         x = channels_last(2 * images - 1)
         near = self.near(x)
         pool = F.adaptive_max_pool2d if x.ndim == 4 else F.adaptive_max_pool3d
-        greatest = pool(near, 1).flatten(1)  # amax, whose gradient is dear
+        greatest = pool(near, 1).flatten(1)  # amax, whose gradient is slow
         shapes = self.shapes(torch.cat([self.far(near), greatest], dim=1))
         ordered = x.flatten(2).sort(dim=2, descending=True).values[:, :, self.ranks]
         return torch.cat([shapes, self.levels(ordered.flatten(1))], dim=1)

@@ -55,7 +55,7 @@ OFF_MIDLINE_MM = 5.0
 third ventricle and the cisterns."""
 
 RADIUS_MM = 69.0
-"""From the middle of the phantom to its side: the length that levels are relative to."""
+"""Distance from the middle of the phantom to its side: the length that levels are relative to."""
 
 RIM_STEPS = 4
 """How far the partly filled voxels reach that surround a ventricle, in steps of 1 mm."""

@@ -46,8 +46,8 @@ HEIGHTS = (0.22, 0.62)
 """Least and greatest height of the fluid, as a share of the lung."""
 
 SIDES = (0.40, 0.80)
-"""Of uniform noise: below the first the fluid is at the right, below the second at the left, above
-it on both sides."""
+"""Levels of uniform noise: below the first the fluid is at the right, below the second at the left,
+above it on both sides."""
 
 EXPOSURE = 0.05
 """Standard deviation of the logarithm of the exposure."""

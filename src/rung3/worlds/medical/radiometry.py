@@ -31,7 +31,7 @@ MUCH = 0.25
 """Share of the box without air from which on fluid is reported."""
 
 HEART_ROWS = (0.05, 0.42)
-"""From and to which y the heart is the widest thing between the lungs."""
+"""Least and greatest y at which the heart is the widest thing between the lungs."""
 
 
 def fluid_share(images: Float[Tensor, "n 1 h w"]) -> Float[Tensor, " n"]:

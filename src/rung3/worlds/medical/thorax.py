@@ -34,8 +34,20 @@ GROUPS = ("A", "B", "C")
 EDGE = 0.022
 """Width of an outline's edge."""
 
-LUNG, SOFT, HEART, BELLY, FLUID = 0.20, 0.52, 0.30, 0.74, 0.76
-"""Grey levels of lung, soft tissue and belly; what the heart adds to lung; grey level of fluid."""
+LUNG = 0.20
+"""Grey level of lung."""
+
+SOFT = 0.52
+"""Grey level of soft tissue."""
+
+HEART = 0.30
+"""Grey level that the heart adds to lung."""
+
+BELLY = 0.74
+"""Grey level of the belly."""
+
+FLUID = 0.76
+"""Grey level of fluid."""
 
 
 @dataclass(frozen=True)

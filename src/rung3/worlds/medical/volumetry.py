@@ -30,8 +30,11 @@ from torch import Tensor
 
 __all__ = ["Volumetry", "measured"]
 
-TISSUE, DARK = 0.62, 0.18
-"""Levels of the darkest tissue and of fluid, relative to the bright end of the head's."""
+TISSUE = 0.62
+"""Level of the darkest tissue, relative to the bright end of the head's."""
+
+DARK = 0.18
+"""Level of fluid, relative to the same."""
 
 BRIGHT = 0.9
 """Quantile that is the bright end."""
@@ -43,7 +46,7 @@ DEEP = 0.42
 """Depth below the head's surface at which fluid is that of ventricles, relative to the deepest."""
 
 CORTEX = (0.10, 0.28, 0.38)
-"""From and to which depth, relative to the deepest, the cortex lies; where white matter begins."""
+"""Depths between which the cortex lies, relative to the deepest; where white matter begins."""
 
 Array = np.ndarray[Any, Any]
 

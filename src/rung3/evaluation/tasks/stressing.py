@@ -17,7 +17,7 @@ from rung3.data.rows import Rows
 from rung3.data.seeding import Seed, base_seed
 from rung3.data.variables import Discrete
 from rung3.evaluation.bootstrap import Bootstrap
-from rung3.evaluation.tasks.shifts import Kind, shifted, shifts
+from rung3.evaluation.tasks.distribution_shifts import Kind, shifted, shifts
 from rung3.scm.scm import SCM
 
 __all__ = ["Fared", "Stress", "stress"]

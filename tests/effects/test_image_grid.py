@@ -13,11 +13,11 @@ from matplotlib.text import Text
 from typer.testing import CliRunner
 
 from rung3 import SCM, Binary, Continuous, Image, Rows, worlds
-from rung3.cli.app import app
+from rung3.cli import app
 from rung3.cli.arguments import indices
 from rung3.cli.effects import grid_of_run
 from rung3.effects import Grid, grid, mediate
-from rung3.effects.grid import usual_settings
+from rung3.effects.image_grid import usual_settings
 from rung3.mechanisms import VAE, Equation
 from rung3.study.folder import RunFolder
 from rung3.study.study import Study
