@@ -94,11 +94,9 @@ def test_it_needs_no_cause_of_either_kind() -> None:
         check_mechanism(DeformedAtlas(appearance, kinds=2), Image(1, 8, 8), parents)
 
 
-def chests(
-    sick: Tensor, dose: Tensor, radius: Tensor, side: Tensor, noise: Tensor, size: int = 16
-) -> Tensor:
-    """Draw a disc of that radius, darker by the dose, with a bright spot at a side of the sick."""
-    line = (torch.arange(size) + 0.5) * 2 / size - 1
+def chests(sick: Tensor, dose: Tensor, radius: Tensor, side: Tensor, noise: Tensor) -> Tensor:
+    """Draw a disc of that radius, shaded by the dose, with a bright spot at a side of the sick."""
+    line = (torch.arange(16) + 0.5) / 8 - 1
     far = (line[:, None] ** 2 + line**2).sqrt()[None]
     disc = torch.sigmoid((radius[:, None, None] - far) * 20)
     spot = ((line[:, None] - 0.3).square() + (line - 0.4 * side[:, None, None]).square()) < 0.04
