@@ -46,8 +46,8 @@ def fitted() -> SCM:
             "image": DeformedAtlas(appearance=["sequence"], kinds=5, spacing=2),
         },
     )
-    rows, _ = sampled(400, seed=0)
-    fit(model, rows, only=["image"], epochs=5, batch_size=25, seed=0, progress=False)
+    rows, _ = sampled(300, seed=0)
+    fit(model, rows, only=["image"], epochs=4, batch_size=25, seed=0, progress=False)
     return model
 
 
@@ -125,7 +125,7 @@ def test_it_shades_and_takes_a_lesion_away_and_shows_it_where_it_mostly_is() -> 
     )
     train = sick_rows(300, seed=0)
     rows = Rows({name: train[name] for name in causes} | {"image": chests(**train)})
-    fit(model, rows, only=["image"], epochs=5, batch_size=20, seed=0, progress=False)
+    fit(model, rows, only=["image"], epochs=3, batch_size=20, seed=0, progress=False)
 
     test = sick_rows(80, seed=1)
     facts = Rows({name: test[name] for name in causes} | {"image": chests(**test)})
