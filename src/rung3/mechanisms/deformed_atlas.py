@@ -39,7 +39,7 @@ from torch import Generator, Tensor, nn
 
 from rung3.data.rows import Noise
 from rung3.data.variables import Binary, Image, Mask, Variable
-from rung3.mechanisms.base import Abduction, Mechanism, Parents, repeat_noise
+from rung3.mechanisms.base import Abduction, Mechanism, Parents
 from rung3.mechanisms.likelihoods.base import LocationScale, Normal
 from rung3.mechanisms.likelihoods.registry import check_likelihood, likelihood_of
 from rung3.mechanisms.networks.deformation import Deformation, composed, enlarged, moved
@@ -356,15 +356,20 @@ class DeformedAtlas(Mechanism):
         if self.lesion is not None:
             anatomy = anatomy + extent * prior[:, : self.kinds].softmax(1)
         noise = {"anatomy": anatomy, "detail": detail, "place": deformation.back}
-        ill = spread(self._ill(parents, n)[:, None], value)
-        if self.lesion is not None:
-            noise["extent"] = torch.where(ill, extent, self._extent(value.new_tensor(MIDDLE)))
-        residual = value - self._drawn(noise, parents)
-        repeated = repeat_noise(noise | {"residual": residual}, particles)
-        if self.lesion is not None and particles is not None and isinstance(repeated, dict):
-            reach = torch.rand(particles, n, generator=generator, device=value.device)
-            repeated["extent"] = torch.where(ill, extent, self._extent(reach))
-        return repeated
+        noise |= self._reached(extent, parents, value.new_tensor(MIDDLE))
+        noise["residual"] = value - self._drawn(noise, parents)
+        if particles is None:
+            return noise
+        reach = torch.rand(particles, n, generator=generator, device=value.device)
+        repeated = {name: part.expand(particles, *part.shape) for name, part in noise.items()}
+        return repeated | self._reached(extent, parents, reach)
+
+    def _reached(self, seen: Tensor, parents: Parents, reach: Tensor) -> dict[str, Tensor]:
+        """Return the lesion's extent: as seen, or where there is none, what it would cover."""
+        if self.lesion is None:
+            return {}
+        ill = spread(self._ill(parents, len(seen))[:, None], seen)
+        return {"extent": torch.where(ill, seen, self._extent(reach))}
 
 
 def _names(names: Iterable[str]) -> list[str]:
