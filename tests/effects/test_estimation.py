@@ -139,6 +139,23 @@ def test_the_answer_in_a_sentence() -> None:
     assert "(the interval holds zero)" in effect(same, "t", "y", adjust=[]).answer
 
 
+def test_a_fall_and_an_interval_without_ends_are_said_as_such() -> None:
+    rng = np.random.default_rng(0)
+    z, t = rng.integers(0, 2, (2, 300))
+    table = {"z": z, "t": t, "y": -2 * t + rng.normal(size=300)}
+    fall = effect(table, "t", "y", adjust=[])
+    assert f"by {-fall.effect.effect:.4g} on average; 95% interval of the change -2." in fall.answer
+    weak = effect(table, "t", "y", graph=INSTRUMENT["graph"].replace("z0", "z"))
+    assert "the rows do not bound it (the 95% interval has no ends)" in weak.answer
+
+
+def test_weights_and_clusters_are_said() -> None:
+    table = rows(repeated, 400) | {"w": np.ones(400)}
+    text = str(effect(table, "t", "y", adjust=["z"], clusters="who", weights="w"))
+    assert "rows are weighted by w" in text
+    assert "the interval allows for rows of one who being alike; 100 of it" in text
+
+
 def test_an_instrument_tells_no_means() -> None:
     estimate = effect(rows(STUDIES["instrument"].draw), "t", "y", **INSTRUMENT)
     assert estimate.means is None
