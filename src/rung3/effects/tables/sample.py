@@ -190,10 +190,11 @@ def _outcome(name: str, value: Tensor, kind: Variable, event: Any) -> Tensor:
     if event is not None:
         return (value == kind.validate(name, event).to(value)).double()
     if isinstance(kind, Categorical) or kind.shape:
+        advice = doubt(name, kind) if getattr(kind, "labels", ()) else ""
         raise ValueError(
             f"{name}: is {kind}; expected numbers or levels, or give event="
             + amounts({name: kind}, [name])
-            + ("" if kind.shape or not kind.labels else f"; {doubt(name, kind)}".rstrip("; "))
+            + (f"; {advice}" if advice else "")
         )
     return value.double()
 
