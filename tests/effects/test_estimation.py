@@ -134,7 +134,10 @@ def test_the_answer_in_a_sentence() -> None:
     assert estimate.answer in html
     assert "odds ratio" in html
     table = rows(STUDIES["dose, derivative"].draw)
-    assert effect(table, "t", "y", adjust=["z"]).answer.startswith("One more unit of t raises y")
+    dosed = effect(table, "t", "y", adjust=["z"])
+    assert dosed.answer.startswith("One more unit of t raises y")
+    assert dosed._repr_html_().count("<td>y at t = ") == 19
+    assert dosed.effect._repr_html_() == f"<pre>{dosed.effect}</pre>"
     same = {"t": [0, 1] * 50, "y": [0.0, 0.0, 1.0, 1.0] * 25}
     assert "(the interval holds zero)" in effect(same, "t", "y", adjust=[]).answer
 

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 from torch import Tensor
 
 from rung3.data.columns import say_gaps
+from rung3.data.printed import Printed
 
 __all__ = ["AVERAGE", "BOUNDS", "PROPORTION", "SLOPE", "Estimate", "say_learned"]
 
@@ -33,7 +34,7 @@ TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
-class Estimate(Generic[Number]):
+class Estimate(Printed, Generic[Number]):
     """A number and the interval that it lies in; or, of bounds, the interval alone.
 
     Attributes:

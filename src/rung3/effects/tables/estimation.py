@@ -174,6 +174,11 @@ class Effect:
         """Return the answer and its numbers for a notebook."""
         named = {"effect": self.effect, "ratio": self.ratio, "odds ratio": self.odds_ratio}
         lines = {name: one for name, one in named.items() if one is not None} | dict(self.groups)
+        if self.curve is not None:
+            doses = (
+                f"{self.outcome} at {self.treatment} = {dose:.4g}" for dose in self.curve.doses
+            )
+            lines |= dict(zip(doses, self.curve.means, strict=True))
         cells = "".join(
             f"<tr><td>{escape(name)}</td><td>{one.effect:.4g}</td>"
             f"<td>{one.low:.4g} to {one.high:.4g}</td></tr>"
