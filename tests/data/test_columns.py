@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import warnings
 from decimal import Decimal
 from typing import Any
 
@@ -182,3 +183,27 @@ def test_a_model_learns_from_dates() -> None:
     row = {"day": [20_200.0], "wage": [float(frame["wage"][0])]}
     later = choice.model.counterfactual(row, do={"day": 20_210.0})["wage"]
     assert float(later[0]) - row["wage"][0] == pytest.approx(5, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (
+            [*map(str, range(40)), "?"],
+            r"x: '\?' stands among .* 41 categories; correct",
+        ),
+        ([f"{k},5" for k in range(40)], r"x: '0,5' stands among its numbers, .*; write 0.5"),
+        ([f"{k} mm" for k in range(40)], r"x: '0 mm' stands among .*; write 0, without the unit"),
+    ],
+)
+def test_text_among_numbers_is_doubted(texts: list[str], message: str) -> None:
+    with pytest.warns(UserWarning, match=message):
+        _, kinds = read({"x": texts})
+    assert len(str(kinds["x"])) < 200
+    assert kinds["x"] == Categorical(labels=tuple(sorted(texts)))
+
+
+def test_codes_with_letters_are_not_doubted() -> None:
+    codes = [f"{'VX'[k % 2]}{k}" if k % 3 == 0 else str(k) for k in range(60)]
+    with warnings.catch_warnings(action="error"):
+        read({"x": codes, "y": ["1", "2", "?"] * 20})

@@ -134,9 +134,29 @@ def test_the_answer_in_a_sentence() -> None:
     assert estimate.answer in html
     assert "odds ratio" in html
     table = rows(STUDIES["dose, derivative"].draw)
-    assert effect(table, "t", "y", adjust=["z"]).answer.startswith("One more unit of t raises y")
+    dosed = effect(table, "t", "y", adjust=["z"])
+    assert dosed.answer.startswith("One more unit of t raises y")
+    assert dosed._repr_html_().count("<td>y at t = ") == 19
+    assert dosed.effect._repr_html_() == f"<pre>{dosed.effect}</pre>"
     same = {"t": [0, 1] * 50, "y": [0.0, 0.0, 1.0, 1.0] * 25}
     assert "(the interval holds zero)" in effect(same, "t", "y", adjust=[]).answer
+
+
+def test_a_fall_and_an_interval_without_ends_are_said_as_such() -> None:
+    rng = np.random.default_rng(0)
+    z, t = rng.integers(0, 2, (2, 300))
+    table = {"z": z, "t": t, "y": -2 * t + rng.normal(size=300)}
+    fall = effect(table, "t", "y", adjust=[])
+    assert f"by {-fall.effect.effect:.4g} on average; 95% interval of the change -2." in fall.answer
+    weak = effect(table, "t", "y", graph=INSTRUMENT["graph"].replace("z0", "z"))
+    assert "the rows do not bound it (the 95% interval has no ends)" in weak.answer
+
+
+def test_weights_and_clusters_are_said() -> None:
+    table = rows(repeated, 400) | {"w": np.ones(400)}
+    text = str(effect(table, "t", "y", adjust=["z"], clusters="who", weights="w"))
+    assert "rows are weighted by w" in text
+    assert "the interval allows for rows of one who being alike; 100 of it" in text
 
 
 def test_an_instrument_tells_no_means() -> None:

@@ -71,6 +71,21 @@ def test_several_models_fill_a_table_each() -> None:
     )
 
 
+def holding(n: int, studies: int) -> int:
+    """Count the studies of n rows whose intervals hold the truth; rows are filled 20 times."""
+    held = 0
+    for seed in range(studies):
+        estimate = effect(gapped(n, seed), "t", "y", adjust=["z"], impute=WORLD).effect
+        held += estimate.low <= 1 <= estimate.high
+    return held
+
+
+@pytest.mark.slow  # 9 minutes
+@pytest.mark.parametrize("n", [200, 1_000])
+def test_ninety_five_percent_of_intervals_hold_the_truth(n: int) -> None:
+    assert 930 <= holding(n, 1_000) <= 975
+
+
 def test_codes_stay_codes() -> None:
     kinds = {"t": Binary(missing=True), "y": Continuous()}
     model = SCM("t -> y", kinds, {"t": InverseCDF(table=[0.5, 0.5]), "y": Equation("3*t + u")})

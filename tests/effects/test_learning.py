@@ -7,8 +7,8 @@ import warnings
 import pytest
 import torch
 
-from rung3 import SCM, choose, effects, fit
-from rung3.mechanisms import AdditiveNoise, Equation, Flow
+from rung3 import SCM, Binary, choose, effects, fit
+from rung3.mechanisms import AdditiveNoise, Equation, Flow, InverseCDF
 
 WORLD = SCM(x=Equation("u"), m=Equation("2*x + u"), y=Equation("x + m + u"))
 GRAPH = "x -> m; {x m} -> y"
@@ -120,6 +120,42 @@ def test_of_very_many_rows_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> No
     model = chosen(n=300)
     assert model.relearn is not None
     assert model.relearn.scale == pytest.approx(0.5)
+
+
+YES_NO = {name: Binary() for name in "xmy"}
+MEDIATED = SCM(
+    GRAPH,
+    YES_NO,
+    {
+        "x": InverseCDF(table=[0.5, 0.5]),
+        "m": InverseCDF(table=[[0.7, 0.3], [0.3, 0.7]]),
+        "y": InverseCDF(table=[[[0.8, 0.2], [0.5, 0.5]], [[0.6, 0.4], [0.2, 0.8]]]),
+    },
+)
+PARTS = {"direct": 0.23, "indirect": 0.12, "total": 0.39}
+"""Natural effects of x = 1 instead of 0, through m."""
+
+
+def holding(n: int, studies: int) -> dict[str, int]:
+    """Count the studies of n rows whose intervals of natural effects hold the truth."""
+    held = dict.fromkeys(PARTS, 0)
+    for seed in range(studies):
+        counted = {name: InverseCDF(prior=0.01) for name in "xmy"}
+        model = SCM(GRAPH, YES_NO, counted)
+        fit(model, MEDIATED.sample(n, seed=seed), progress=False)
+        effect = effects.natural(model, {"x": 1}, "y", "m", versus={"x": 0}, n=1_000, seed=seed)
+        for name, truth in PARTS.items():
+            part = getattr(effect, name)
+            assert part.refits == 30
+            held[name] += bool(part.low <= truth <= part.high)
+    return held
+
+
+@pytest.mark.slow  # 4 minutes
+@pytest.mark.parametrize("n", [200, 1_000])
+def test_natural_effects_of_learned_models_hold_the_truth(n: int) -> None:
+    """1,000 studies; the draws of rows are in the intervals too, which makes them wider."""
+    assert all(930 <= held <= 985 for held in holding(n, 1_000).values())
 
 
 @pytest.mark.slow

@@ -76,6 +76,13 @@ def test_an_outcome_that_is_told_without_error_is_named() -> None:
     assert estimate.effect.effect == pytest.approx(1)
     assert "z tells y without error, so that the interval has no width" in str(estimate)
     assert "without error" not in str(effect({**table, "y": Z}, "t", "y", adjust=["z"]))
+    table |= {"w": RNG.normal(size=N), "twin": 3 * z, "same": np.ones(N)}
+    assert "\n    z tells twin without error" in str(effect(table, "t", "twin", adjust=["w", "z"]))
+    table["sum"] = z + table["w"]
+    told = effect(table, "t", "sum", adjust=["w", "z"])
+    assert "w and z together tell sum without error" in str(told)
+    assert (told.effect.low, told.effect.high) == (0, 0)
+    assert told.answer.endswith("does not change sum on average; 95% interval 0 to 0.")
     with pytest.raises(
         ValueError, match=r"z tells sick without error: sick is never 1 where z <= "
     ):

@@ -7,8 +7,10 @@ its complete cases: the rows that have a value in all the columns that it uses. 
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, timedelta
 from typing import Any
 
@@ -17,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rung3.data.number_text import number_hint
 from rung3.data.rows import Rows, Values, as_rows, named, spell_unknown
 from rung3.data.values import NUMBERS, when
 from rung3.data.variables import Binary, Categorical, Continuous, Variable
@@ -34,6 +37,9 @@ __all__ = [
 
 MAX_CATEGORIES = 20
 """Whole numbers from 0 count as categories below this."""
+
+NUMBERS_SHARE = 0.8
+"""Share of numbers among labels from which on the others are taken for mistakes."""
 
 DOUBTFUL_CLASSES = 5
 """More categories of whole numbers than these may well be amounts."""
@@ -78,7 +84,7 @@ def read(
         if name not in stated and _numbered(kinds[name]):
             kinds[name] = Continuous()
     for name in chosen:
-        if name not in stated and (advice := doubt(name, kinds[name])):
+        if name not in {*stated, *numbers} and (advice := doubt(name, kinds[name])):
             warnings.warn(advice, stacklevel=3)
     rows = as_rows(used, kinds, torch.device("cpu"), exact=chosen)
     if not rows.batched or rows.n == 0:
@@ -208,7 +214,7 @@ def _of_objects(name: str, values: Any, typed: bool) -> Variable:
     labels = tuple(sorted({str(value) for value in present}))
     if len(labels) < 2:
         fault = f"all its values are {labels[0]!r}" if labels else "it has no values"
-        raise ValueError(f"{name}: {fault}; expected at least two categories")
+        raise ValueError(f"{name}: {fault}; expected at least two categories, or no such column")
     return Binary(labels=labels) if len(labels) == 2 else Categorical(labels=labels)
 
 
@@ -220,13 +226,32 @@ def amounts(kinds: Mapping[str, Variable], names: Iterable[str]) -> str:
 
 
 def doubt(name: str, kind: Variable) -> str:
-    """Return what to do if a column's whole numbers are amounts; empty where that is unlikely."""
+    """Return what to do if a column taken for categories is of amounts; empty where unlikely."""
+    if isinstance(kind, Categorical) and (text := _among_numbers(kind.labels)):
+        cure = number_hint(text) or "; correct it, or leave it empty"
+        taken = f"so that they are taken for {kind.classes:,} categories"
+        return f"{name}: {text!r} stands among its numbers, {taken}{cure}"
     if not (_numbered(kind) and isinstance(kind, Categorical) and kind.classes > DOUBTFUL_CLASSES):
         return ""
     return (
         f"{name}: its whole numbers are taken for {kind.classes} categories; if they are amounts, "
         f"declare variables={{{name!r}: Continuous()}}"
     )
+
+
+def _among_numbers(labels: Sequence[str]) -> str:
+    """Return a label that is no number, where nearly all of many are, or nearly are; else none."""
+    near = [label for label in labels if number_hint(label)]
+    others = [label for label in labels if not _is_number(label)]
+    numbers = len(labels) - len(others) + len(near)
+    many = len(labels) >= MAX_CATEGORIES and numbers >= NUMBERS_SHARE * len(labels)
+    return next(iter(near or others), "") if many else ""
+
+
+def _is_number(text: str) -> bool:
+    with suppress(ValueError):
+        return math.isfinite(float(text))
+    return False
 
 
 def doubt_number(name: str, values: Any) -> str:

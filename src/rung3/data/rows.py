@@ -201,7 +201,7 @@ class Rows(Mapping[str, Tensor]):
         table = Rows(shown, particles=self.particles) if shown else None
         head = "" if table is None else _frame(table, {}).head(SHOWN_ROWS).to_html()
         more = f"; {', '.join(rest)}" if rest else ""
-        return f"{head}<p>{self.n:,} rows{more}</p>"
+        return f"{head}<p>{self.n:,} row{'s' * (self.n != 1)}{more}</p>"
 
     def _axes(self, value: Tensor) -> int:
         """Return the number of axes of one value, in a batch."""

@@ -33,6 +33,9 @@ MOST_BITS = 16
 MOST_KINDS = 256
 """Most kinds of a mask's pixels: as many as an image file of eight bits holds codes of."""
 
+MOST_LISTED = 8
+"""Labels that a message lists, at most."""
+
 TOLERANCE = 0.02
 """How far a pixel may lie off its level by rounding, relative to the spacing of levels."""
 
@@ -127,7 +130,7 @@ class Variable(ABC):
         if converted.isinf().any():
             raise ValueError(
                 f"{name}: {int(converted.isinf().sum())} values are infinite, or beyond "
-                f"{torch.finfo(held).max:.2g}, the largest of {held}"
+                f"{torch.finfo(held).max:.2g}, the largest of {held}{_first(converted.isinf())}"
             )
         if not self.missing:
             raise ValueError(
@@ -158,7 +161,7 @@ class Variable(ABC):
         return {"kind": type(self).__name__} | fields
 
     def __str__(self) -> str:
-        fields = ", ".join(f"{k}={v!r}" for k, v in self.config().items() if k != "kind")
+        fields = ", ".join(f"{k}={_short(v)}" for k, v in self.config().items() if k != "kind")
         return f"{type(self).__name__}({fields})"
 
 
@@ -392,7 +395,7 @@ class Discrete(Variable):
             cure = "if codes are meant, declare it with coded=True, or use its codes(...)"
         else:
             cure = did_you_mean(value, self.labels)
-        return f"expected {list(self.labels)}" + (f"; {cure}" if cure else "")
+        return f"expected {_short(list(self.labels))}" + (f"; {cure}" if cure else "")
 
     def check_support(self, name: str, value: Tensor) -> None:
         value = value.double()  # booleans do not round
@@ -722,6 +725,20 @@ def _check_range(name: str, value: Tensor, lower: float, upper: float, unit: str
 def _whole(size: object) -> bool:
     """Return whether it is a whole number of at least 1; `True` and 1.0 are not."""
     return isinstance(size, Integral) and not isinstance(size, bool) and int(size) >= 1
+
+
+def _short(value: Any) -> str:
+    """Return a field as it would be written; of many labels, the first and the last."""
+    if not isinstance(value, tuple | list) or len(value) <= MOST_LISTED:
+        return repr(value)
+    head = ", ".join(map(repr, value[: MOST_LISTED - 1]))
+    left, right = "()" if isinstance(value, tuple) else "[]"
+    return f"{left}{head}, ..., {value[-1]!r}{right}"
+
+
+def _first(mask: Tensor) -> str:
+    """Say in which row a mask of a batch is first set, at the end of an error."""
+    return f" (first: row {int(mask.nonzero()[0, 0])})" if mask.ndim and len(mask) > 1 else ""
 
 
 def _spell(shape: tuple[int | str, ...]) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rung3.data.columns import say_gaps
 from rung3.data.number_text import ERROR_DIGITS, VALUE_DIGITS, numbers_alike
+from rung3.data.printed import Printed
 
 __all__ = ["AVERAGE", "BOUNDS", "PROPORTION", "SLOPE", "Estimate", "Form", "say_learned"]
 
@@ -60,7 +61,7 @@ TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
-class Estimate(Generic[Number]):
+class Estimate(Printed, Generic[Number]):
     """A number and the interval that it lies in; or, of bounds, the interval alone.
 
     Attributes:

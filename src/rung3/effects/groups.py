@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.columns import complete_rows, read, say_gaps
+from rung3.data.printed import Printed
 from rung3.data.rows import Values
 from rung3.data.variables import Discrete
 from rung3.effects.averages import average_of
@@ -27,7 +28,7 @@ __all__ = ["Heterogeneity", "heterogeneity"]
 
 
 @dataclass(frozen=True)
-class Heterogeneity:
+class Heterogeneity(Printed):
     """The differences of an effect between groups of rows.
 
     Attributes:

@@ -25,6 +25,7 @@ from typing import Any
 
 from torch import Tensor
 
+from rung3.data.printed import Printed
 from rung3.data.rows import Values
 from rung3.data.seeding import Seed, base_seed
 from rung3.data.variables import Continuous, Discrete, Variable
@@ -41,7 +42,7 @@ __all__ = ["Averages", "Mediation", "mediate", "natural"]
 
 
 @dataclass(frozen=True)
-class Averages:
+class Averages(Printed):
     """Average effects, each with its interval.
 
     Attributes:

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import networkx as nx
 
+from rung3.data.printed import Printed
 from rung3.graph.m_separation import separation
 from rung3.graph.mixed_graph import MixedGraph
 from rung3.graph.separators import Nodes, closure, minimal_separators
@@ -33,7 +34,7 @@ __all__ = ["Adjustment", "check_adjustment", "criterion", "minimal_adjustments"]
 
 
 @dataclass(frozen=True)
-class Adjustment:
+class Adjustment(Printed):
     """The answer whether adjusting for Z gives the effect of X on Y, and if not, why.
 
     Attributes:

@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from rung3.data.printed import Printed
 from rung3.data.rows import Values
 from rung3.graph.given import as_graph
 from rung3.graph.independence import Column, Dependence, column, residual_test
@@ -51,7 +52,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Falsification:
+class Falsification(Printed):
     """The independencies that a graph implies, and which of them the data reject.
 
     Attributes:

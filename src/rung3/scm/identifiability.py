@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rung3.data.printed import Printed
 from rung3.graph.adjustment import check_adjustment, minimal_adjustments
 from rung3.graph.causal_graph import CausalGraph
 from rung3.graph.front_door import minimal_front_doors
@@ -42,7 +43,7 @@ FORM = "a known equation, or a form that is assumed (monotone in its noise, Gumb
 
 
 @dataclass(frozen=True)
-class Identification:
+class Identification(Printed):
     """The answer whether observational data identify a query, and how.
 
     Attributes:

@@ -35,6 +35,7 @@ from typing import Any
 
 import torch
 
+from rung3.data.printed import Printed
 from rung3.data.rows import Rows, Values, as_rows, spell_unknown
 from rung3.data.seeding import Seed, base_seed, seeded, stream
 from rung3.data.splits import split
@@ -106,7 +107,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Printed):
     """The mechanisms that were chosen, fitted, and why.
 
     Attributes:

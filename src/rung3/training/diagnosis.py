@@ -23,6 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rung3.data.printed import Printed
 from rung3.data.rows import Noise, Rows, Values, as_rows
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.streaming import Streamed
@@ -43,7 +44,7 @@ MIN_ROWS = 50
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Printed):
     """The evidence of held-out rows on one mechanism.
 
     Attributes:

@@ -216,8 +216,6 @@ def _read_csv(path: Path, variables: Mapping[str, Variable]) -> pd.DataFrame:
     # Of two rows the second may not be longer: pandas would take what is left for an index.
     head = read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False)
     names = head.iloc[0].tolist()
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"its header names {twice[0]!r} twice; expected names that differ")
     labels = {k: set(getattr(variables.get(k), "labels", ())) for k in names}
     frame = read_csv(
         path,

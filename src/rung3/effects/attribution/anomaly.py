@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rung3.data.printed import Printed
 from rung3.data.rows import Values
 from rung3.data.seeding import Seed, base_seed
 from rung3.effects.attribution.coalitions import BLOCKS, CHUNK_NUMBERS, Coalitions
@@ -30,7 +31,7 @@ __all__ = ["Attribution", "attribute_anomaly"]
 
 
 @dataclass(frozen=True)
-class Attribution:
+class Attribution(Printed):
     """The reasons why rows are unusual.
 
     Attributes:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rung3.data.printed import Printed
 from rung3.data.rows import spell_unknown
 from rung3.data.seeding import Seed, base_seed
 from rung3.data.variables import Discrete
@@ -25,7 +26,7 @@ __all__ = ["Shift", "attribute_change"]
 
 
 @dataclass(frozen=True)
-class Shift:
+class Shift(Printed):
     """The reasons why an average changed.
 
     Attributes:

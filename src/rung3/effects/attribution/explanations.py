@@ -32,6 +32,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rung3.data.printed import Printed
 from rung3.data.rows import Rows, Values
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Image
@@ -67,7 +68,7 @@ SHOWN = 6
 
 
 @dataclass(frozen=True)
-class CauseEffect:
+class CauseEffect(Printed):
     """How an intervention changes what a predictor says.
 
     Attributes:
@@ -103,7 +104,7 @@ class Causes:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Printed):
     """Why a predictor says what it says.
 
     Attributes:

@@ -39,6 +39,7 @@ from torch import Tensor
 
 from rung3.data.columns import gaps, read, say_gaps
 from rung3.data.features import features, summary
+from rung3.data.printed import Printed
 from rung3.data.rows import Rows, Values
 from rung3.data.seeding import Seed, base_seed, stream
 from rung3.data.variables import Discrete, Image, Variable
@@ -67,7 +68,7 @@ ROWS_A_PRODUCT = 20
 
 
 @dataclass(frozen=True)
-class Change:
+class Change(Printed):
     """The result of a test whether a mechanism differs between two data sets.
 
     Attributes:

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.columns import gaps, read, say_gaps
+from rung3.data.printed import Printed
 from rung3.data.rows import Values
 from rung3.data.seeding import Seed, base_seed
 from rung3.data.values import coded
@@ -48,7 +49,7 @@ NEVER, HELPED, HURT, ALWAYS = range(4)
 
 
 @dataclass(frozen=True)
-class Causation:
+class Causation(Printed):
     """The three probabilities of causation: bounds from a table, shares of rows from a model.
 
     Attributes:

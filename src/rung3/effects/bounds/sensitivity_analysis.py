@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.distances import distance, scale, unit
+from rung3.data.printed import Printed
 from rung3.data.rows import Rows, Values, as_rows
 from rung3.data.seeding import Seed, base_seed
 from rung3.data.values import coded
@@ -33,7 +34,7 @@ MODELLED = "as modelled"
 
 
 @dataclass(frozen=True)
-class Sensitivity:
+class Sensitivity(Printed):
     """The same rows, answered by mechanisms that data cannot tell apart.
 
     Attributes:

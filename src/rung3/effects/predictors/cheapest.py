@@ -23,6 +23,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from rung3.data.printed import Printed
 from rung3.data.rows import Exogenous, Rows, Values, map_noise, spell_unknown
 from rung3.data.seeding import Seed, base_seed
 from rung3.data.variables import Categorical, Continuous, Discrete, Image
@@ -59,7 +60,7 @@ Direction = Literal["up", "down"]
 
 
 @dataclass(frozen=True)
-class Action:
+class Action(Printed):
     """An intervention on one row, and what comes of it.
 
     Attributes:

@@ -35,6 +35,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rung3.data.printed import Printed
 from rung3.data.rows import Rows, Values
 from rung3.data.seeding import Seed, base_seed
 from rung3.data.variables import Binary, Categorical, Discrete, Image
@@ -85,7 +86,7 @@ class Disparity:
 
 
 @dataclass(frozen=True)
-class Audit:
+class Audit(Printed):
     """What an audit found.
 
     Attributes:

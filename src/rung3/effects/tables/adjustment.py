@@ -33,6 +33,9 @@ from rung3.effects.tables.sample import Sample, strata_of, stratum_of
 
 __all__ = ["Method", "adjusted_effect", "arms_of"]
 
+MANY_LEVELS = 2
+"""Rows of a category, on average, below which it may be no category but a name for each row."""
+
 DETERMINED = 1e-12
 """Share of the outcome's variance that counts as none: about the rounding of doubles, squared."""
 
@@ -114,11 +117,23 @@ def adjusted_effect(
     except ValueError as error:
         region = _region(sample, given, arms, labels, estimand)
         cause = f": {region}" if region else ""
-        raise ValueError(f"{error}{cause}; adjust for less{amounts(sample.kinds, given)}") from None
+        many = _many_levels(sample, given)
+        raise ValueError(
+            f"{error}{cause}; adjust for less{many}{amounts(sample.kinds, given)}"
+        ) from None
     freedom = sample.total - 2 * features.shape[1]
     means = Influence(values, scores, freedom, sample.clusters, counts=sample.counts)
     doubts = *_doubts(sample, given, problem, labels), *_determined(sample, given, problem)
     return of_means(means, problem.least(), (*unlike, *doubts))
+
+
+def _many_levels(sample: Sample, given: Sequence[str]) -> str:
+    """Name a column of nearly as many categories as there are rows, such as a person's number."""
+    for name in given:
+        classes = getattr(sample.kinds[name], "classes", 0)
+        if MANY_LEVELS * classes > sample.n:
+            return f": {name} has {classes:,} values in {sample.n:,} rows"
+    return ""
 
 
 def _with_such_rows(
@@ -170,10 +185,20 @@ def _determined(sample: Sample, given: Sequence[str], problem: Equations) -> tup
         return (f"{sample.outcome} is {first:g} in all rows, so that the interval has no width",)
     if not given or left.square().mean() > DETERMINED * sample.y[inside].var():
         return ()
-    return (
-        f"{', '.join(given)} tells {sample.outcome} without error, so that the interval has no "
-        f"width; is one of them computed from {sample.outcome}, or the reverse?",
-    )
+    told = f"{sample.outcome} without error, so that the interval has no width"
+    for name in given:
+        if _tells(sample, problem.arms, name):
+            return (f"{name} tells {told}; is one of the two computed from the other?",)
+    together = f"{', '.join(given[:-1])} and {given[-1]} together tell"
+    return (f"{together} {told}; is {sample.outcome} computed from them?",)
+
+
+def _tells(sample: Sample, arms: Tensor, name: str) -> bool:
+    """Return whether one column tells the outcome without error in every arm."""
+    features = sample.design([name])
+    pairs = [(features[arm], sample.y[arm][:, None]) for arm in arms.bool()]
+    left = [y - x @ torch.linalg.lstsq(x, y, driver="gelsd").solution for x, y in pairs]
+    return bool(torch.cat(left).square().mean() <= DETERMINED * sample.y[arms.bool().any(0)].var())
 
 
 def _doubts(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rung3.data.printed import Printed
 from rung3.effects.estimate import Estimate
 from rung3.effects.tables.influence import Influence
 
@@ -14,7 +15,7 @@ __all__ = ["Answer", "Curve", "of_means"]
 
 
 @dataclass(frozen=True)
-class Curve:
+class Curve(Printed):
     """A dose-response curve `E[Y | do(t)]`, with a band that holds all of it at the level.
 
     Attributes:

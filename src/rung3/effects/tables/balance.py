@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.pictures import ACCENT, INK
+from rung3.data.printed import Printed
 from rung3.data.variables import Discrete
 from rung3.effects.tables.adjustment import arms_of
 from rung3.effects.tables.m_estimation import regress
@@ -38,7 +39,7 @@ BARS = 30
 
 
 @dataclass(frozen=True)
-class Balance:
+class Balance(Printed):
     """How alike the arms are.
 
     Attributes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any, Literal, get_args
 
@@ -142,12 +143,21 @@ class Effect:
         until = "" if self.horizon is None else f" up to {self.horizon:g}"
         value = self.effect.effect
         by, *ends = numbers_alike([abs(value), self.effect.low, self.effect.high])
-        direction = "raises" if value > 0 else "lowers"
-        sure = " (the interval holds zero)" if 0.0 in self.effect else ""
-        return (
-            f"{what} {direction} {self.outcome}{until} by {by} on average{who}; "
-            f"{self.level:.0%} interval {ends[0]} to {ends[1]}{sure}."
-        )
+        if value == 0:
+            does = f"does not change {self.outcome}{until}"
+        else:
+            direction = "raises" if value > 0 else "lowers"
+            does = f"{direction} {self.outcome}{until} by {by}"
+        return f"{what} {does} on average{who}; {self._interval(*ends)}."
+
+    def _interval(self, below: str, above: str) -> str:
+        """Return the interval of the effect as a clause; of what is lowered, it is below zero."""
+        low, high = self.effect.low, self.effect.high
+        if math.isinf(low) and math.isinf(high):
+            return f"the rows do not bound it (the {self.level:.0%} interval has no ends)"
+        of = " of the change" if self.effect.effect < 0 else ""
+        sure = " (the interval holds zero)" if low < high and 0.0 in self.effect else ""
+        return f"{self.level:.0%} interval{of} {below} to {above}{sure}"
 
     def __str__(self) -> str:
         both = "" if self.means is None else f" ({self.means[0]} against {self.means[1]})"
@@ -166,6 +176,11 @@ class Effect:
         """Return the answer and its numbers for a notebook."""
         named = {"effect": self.effect, "ratio": self.ratio, "odds ratio": self.odds_ratio}
         lines = {name: one for name, one in named.items() if one is not None} | dict(self.groups)
+        if self.curve is not None:
+            doses = (
+                f"{self.outcome} at {self.treatment} = {dose:.4g}" for dose in self.curve.doses
+            )
+            lines |= dict(zip(doses, self.curve.means, strict=True))
         cells = "".join(
             f"<tr><td>{escape(name)}</td><td>{value}</td><td>{low} to {high}</td></tr>"
             for name, one in lines.items()
@@ -271,8 +286,10 @@ def effect(
     ):
         if value not in get_args(allowed):
             raise ValueError(f"{name}: expected one of {list(get_args(allowed))}, got {value!r}")
-    if not 0 < level < 1 or degree < 1:
-        raise ValueError(f"level={level} must lie between 0 and 1, and degree={degree} be positive")
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} must lie between 0 and 1, such as 0.95")
+    if degree < 1:
+        raise ValueError(f"degree={degree} must be at least 1")
     if pool and by is None:
         raise ValueError("pool: say with by= which groups")
     way = find_way(treatment, outcome, adjust, graph, instrument, by)
@@ -344,6 +361,7 @@ def _effect(
     first = answer.contrast.then(lambda v: v[:1]).intervals(question.level, **options)[0]
     if answer.interval is not None:
         first = Estimate(first.value, *answer.interval, level=question.level, form=form)
+    first = _without_rounding(first, ROUNDING * float(sample.y.abs().max()))
     means = None
     if answer.means is not None:
         means = tuple(answer.means.intervals(question.level, **options))
@@ -379,6 +397,13 @@ def _effect(
     )
 
 
+def _without_rounding(estimate: Estimate[float], size: float) -> Estimate[float]:
+    """Return an estimate in which what is as small as errors of rounding is zero."""
+    ends = [0.0 if abs(end) < size else end for end in (estimate.low, estimate.high)]
+    value = 0.0 if abs(estimate.effect) < size else estimate.effect
+    return replace(estimate, value=value, low=ends[0], high=ends[1])
+
+
 def _curve(answer: Answer, question: Question, form: Form) -> Curve | None:
     if answer.curve is None:
         return None
@@ -391,11 +416,15 @@ def _groups(
 ) -> tuple[list[Estimate[float]], tuple[str, ...]]:
     """Return the effects in the groups, and what their intervals hold."""
     if not question.pool:
-        return effects.intervals(question.level, simultaneous=True, form=form), ()
+        together = f"the {question.level:.0%} intervals of the groups hold all together"
+        return effects.intervals(question.level, simultaneous=True, form=form), (together,)
     pooled, spread = partially_pooled(effects.values, effects.errors, question.level, form)
     note = f"groups are partially pooled: their effects differ by {spread:.3g} (deviation)"
     return pooled, (note,)
 
+
+ROUNDING = 1e-12
+"""Size of an effect, in units of the largest outcome, that is an error of rounding."""
 
 PRINTED_AS_SHARES = 100.0
 """Outcomes up to this size are printed with three decimals, larger ones with four digits."""

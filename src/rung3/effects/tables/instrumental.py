@@ -65,7 +65,11 @@ def instrumental_effect(
     both = independent([*others.unbind(1), *columns], sample.n)
     z = both[:, others.shape[1] :]
     if not z.shape[1]:
-        raise ValueError(f"{', '.join(instruments)}: constant given {list(given)}; no instrument")
+        among = f" given {list(given)}" if given else ""
+        raise ValueError(
+            f"{', '.join(instruments)}: constant{among}, so that it moves nothing; expected an "
+            f"instrument that moves {sample.treatment}: name another, or leave instrument= out"
+        )
     first, reduced = (regress(both, column, w, counts=sample.counts) for column in (t, y))
     pi_t, pi_y = (model.beta[-z.shape[1] :] for model in (first, reduced))
     scores = torch.cat([one.scores[:, -z.shape[1] :] for one in (reduced, first)], 1)

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rung3.data.printed import Printed
 from rung3.data.rows import Values, named
 from rung3.data.seeding import Seed, base_seed
 from rung3.data.values import coded
@@ -80,7 +81,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Refutation:
+class Refutation(Printed):
     """An effect, and how it withstood.
 
     Attributes:

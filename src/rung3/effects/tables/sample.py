@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rung3.data.columns import amounts, complete_rows, read
+from rung3.data.columns import amounts, complete_rows, doubt, read
 from rung3.data.display import spell
 from rung3.data.expressions import Expression
 from rung3.data.rows import Rows, named, spell_unknown
@@ -153,9 +153,11 @@ class Sample:
         rows, kinds = read(table, stated, names, numbers=[outcome] if event is None else ())
         complete = complete_rows(table, names)
         y = _outcome(outcome, rows[outcome], kinds[outcome], event)
-        notes: tuple[str, ...] = ()
+        whose = subjects(table, clusters)
+        notes = _said(weights, clusters, whose)
         if observed is not None:
-            y, notes = _restricted(rows, kinds, treatment, outcome, observed, horizon)
+            y, censored = _restricted(rows, kinds, treatment, outcome, observed, horizon)
+            notes = (*notes, *censored)
         return cls(
             rows=rows,
             kinds=kinds,
@@ -165,7 +167,7 @@ class Sample:
             binary=isinstance(kinds[outcome], Binary) or event is not None,
             complete=complete,
             weights=_weights(table, weights, complete),
-            clusters=_among(subjects(table, clusters), complete),
+            clusters=_among(whose, complete),
             groups={"": torch.ones(rows.n, dtype=torch.bool)}
             | ({} if by is None else _groups(by, rows[by], kinds[by], bins)),
             degree=degree,
@@ -175,13 +177,24 @@ class Sample:
         )
 
 
+def _said(weights: str | None, clusters: str | None, whose: Tensor | None) -> tuple[str, ...]:
+    """Say which columns weigh the rows, or say whose they are."""
+    notes = [f"rows are weighted by {weights}"] if weights else []
+    if whose is not None:
+        count = int(whose.max()) + 1
+        notes.append(f"the interval allows for rows of one {clusters} being alike; {count:,} of it")
+    return tuple(notes)
+
+
 def _outcome(name: str, value: Tensor, kind: Variable, event: Any) -> Tensor:
     if event is not None:
         return (value == kind.validate(name, event).to(value)).double()
     if isinstance(kind, Categorical) or kind.shape:
+        advice = doubt(name, kind) if getattr(kind, "labels", ()) else ""
         raise ValueError(
             f"{name}: is {kind}; expected numbers or levels, or give event="
             + amounts({name: kind}, [name])
+            + (f"; {advice}" if advice else "")
         )
     return value.double()
 

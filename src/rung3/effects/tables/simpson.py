@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.columns import gaps, read, say_gaps
+from rung3.data.printed import Printed
 from rung3.data.rows import Values, spell_unknown
 from rung3.data.variables import Categorical, Continuous, Discrete, Variable
 from rung3.effects.estimate import SLOPE, Estimate
@@ -44,7 +45,7 @@ Contrast = tuple[str, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Reversal:
+class Reversal(Printed):
     """An association that has one sign in all rows and the other within every stratum.
 
     Attributes:

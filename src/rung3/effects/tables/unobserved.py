@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.pictures import ACCENT, INK
+from rung3.data.printed import Printed
 from rung3.data.variables import Discrete
 from rung3.effects.tables.adjustment import arms_of
 from rung3.effects.tables.estimation import Effect
@@ -51,7 +52,7 @@ CONTOURS = 100
 
 
 @dataclass(frozen=True)
-class EValue:
+class EValue(Printed):
     """E-values of an effect.
 
     Attributes:
@@ -98,7 +99,7 @@ def _e_value(ratio: float) -> float:
 
 
 @dataclass(frozen=True)
-class Robustness:
+class Robustness(Printed):
     """What a hidden cause would have to explain.
 
     Attributes:

@@ -29,6 +29,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rung3.data.printed import Printed
 from rung3.graph.ancestral import AncestralClass
 from rung3.graph.causal_graph import CausalGraph
 from rung3.graph.identification.estimand import (
@@ -47,7 +48,7 @@ Part = frozenset[str]
 
 
 @dataclass(frozen=True)
-class AncestralEffect:
+class AncestralEffect(Printed):
     """Whether all graphs of a class, hidden causes included, agree on an effect.
 
     Attributes:

@@ -18,6 +18,7 @@ from typing import Any
 
 import networkx as nx
 
+from rung3.data.printed import Printed
 from rung3.graph.causal_graph import CausalGraph
 from rung3.graph.equivalence import EquivalenceClass
 from rung3.graph.identification.estimand import Formula, Probability, product, sum_out
@@ -29,7 +30,7 @@ __all__ = ["ClassEffect", "identify_in_class"]
 
 
 @dataclass(frozen=True)
-class ClassEffect:
+class ClassEffect(Printed):
     """Whether all graphs of a class agree on an effect.
 
     Attributes:

@@ -26,6 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from rung3.data.printed import Printed
 from rung3.graph.causal_graph import CausalGraph
 from rung3.graph.given import as_graph
 from rung3.graph.identification.counterfactual_graph import (
@@ -59,7 +60,7 @@ __all__ = ["Estimand", "counterfactual_graph", "identify_counterfactual"]
 
 
 @dataclass(frozen=True)
-class Estimand:
+class Estimand(Printed):
     """Whether a query is identified from the data that there are, and its formula.
 
     Attributes:

@@ -80,7 +80,7 @@ class Likelihood:
         return loss, np.concatenate(derivatives[::-1])
 
     def _spline(self, x: Array, parameters: Array) -> tuple[Array, Array, Back]:
-        """Return g(x) of a rational-quadratic spline (Durkan et al. 2019, equations 4 and 5)."""
+        """Return g(x)."""
         size, limit = self.bins, math.log(self.max_slope)
         left, width, back_width = self._knots(parameters[:size], limit / 2)
         low, height, back_height = self._knots(parameters[size : 2 * size], limit / 2)
@@ -89,32 +89,22 @@ class Likelihood:
         k = np.searchsorted(left, x) - 1  # zuko takes a knot to the bin on its left
         inside = (k >= 0) & (x <= self.box)
         k = np.where(inside, k, 0)
-        w, h, d0, d1 = width[k], height[k], slopes[k], slopes[k + 1]
-        s, z = h / w, np.where(inside, (x - left[k]) / w, 0.0)
-        rest, t = 1 - z, z * (1 - z)
-        top = s * z * z + d0 * t
-        under = s + (d0 + d1 - 2 * s) * t
-        steep = d1 * z * z + 2 * s * t + d0 * rest * rest
-        y = np.where(inside, low[k] + h * top / under, x)
-        log_slope = np.where(inside, np.log(s * s * steep / (under * under)), 0.0)
+        z = np.where(inside, (x - left[k]) / width[k], 0.0)
+        piece = _Piece(z, height[k] / width[k], slopes[k], slopes[k + 1])
+        y = np.where(inside, low[k] + height[k] * piece.share, x)
 
         def back(gy: Array, gl: Array) -> tuple[Array, Array]:
             own, gl = np.where(inside, gy, 0.0), np.where(inside, gl, 0.0)
-            a, c = own * h / under, gl / steep
-            b = -(a * top + 2 * gl) / under
-            turn = 1 - 2 * z
-            in_z = a * (2 * s * z + d0 * turn) + b * (d0 + d1 - 2 * s) * turn
-            in_z += 2 * c * (d1 * z + s * turn - d0 * rest)
-            in_s = a * z * z + b * (1 - 2 * t) + 2 * t * c + 2 * gl / s
-            in_d0, in_d1 = (a + b) * t + c * rest * rest, b * t + c * z * z
-            in_x = in_z / w
-            parts = (-in_x, -in_x * z - in_s * s / w, own, own * top / under + in_s / w)
-            bins: list[Any] = [np.bincount(k, part, size) for part in (*parts, in_d0, in_d1)]
+            in_z, in_s, in_d0, in_d1 = piece.back(own * height[k], gl)
+            in_x, in_height = in_z / width[k], own * piece.share + in_s / width[k]
+            in_width = -in_x * z - in_s * piece.s / width[k]
+            parts = (-in_x, in_width, own, in_height, in_d0, in_d1)
+            bins: list[Any] = [np.bincount(k, part, size) for part in parts]
             in_slopes = (bins[4][1:] + bins[5][:-1]) * slopes[1:-1] * bend
             derivatives = [back_width(*bins[:2]), back_height(*bins[2:4]), in_slopes]
             return np.where(inside, in_x, gy), np.concatenate(derivatives)
 
-        return y, log_slope, back
+        return y, np.where(inside, piece.log_slope, 0.0), back
 
     def _knots(
         self, parameters: Array, limit: float
@@ -133,6 +123,41 @@ class Likelihood:
             return derivatives
 
         return ends - sizes - self.box, sizes, back
+
+
+class _Piece:
+    """Rational quadratics, each in its bin (Durkan et al. 2019, equations 4 and 5).
+
+    Args:
+        z: Where values lie in their bins, from 0 to 1, `(n,)`.
+        s: Mean slopes of the bins.
+        d0: Slopes at their left ends.
+        d1: Slopes at their right ends.
+
+    Attributes:
+        share: Share of the bin's height that lies below the value.
+        log_slope: Logarithm of the slope there.
+    """
+
+    def __init__(self, z: Array, s: Array, d0: Array, d1: Array) -> None:
+        self.z, self.s, self.d0, self.d1 = z, s, d0, d1
+        self.t = z * (1 - z)
+        self.top = s * z * z + d0 * self.t
+        self.under = s + (d0 + d1 - 2 * s) * self.t
+        self.steep = d1 * z * z + 2 * s * self.t + d0 * (1 - z) ** 2
+        self.share = self.top / self.under
+        self.log_slope = np.log(s * s * self.steep / self.under**2)
+
+    def back(self, in_share: Array, in_log_slope: Array) -> tuple[Array, Array, Array, Array]:
+        """Return the derivatives in z, s, d0 and d1."""
+        z, s, d0, d1, t, rest = self.z, self.s, self.d0, self.d1, self.t, 1 - self.z
+        a, c = in_share / self.under, in_log_slope / self.steep
+        b = -(a * self.top + 2 * in_log_slope) / self.under
+        turn = 1 - 2 * z
+        in_z = a * (2 * s * z + d0 * turn) + b * (d0 + d1 - 2 * s) * turn
+        in_z += 2 * c * (d1 * z + s * turn - d0 * rest)
+        in_s = a * z * z + b * (1 - 2 * t) + 2 * t * c + 2 * in_log_slope / s
+        return in_z, in_s, (a + b) * t + c * rest * rest, b * t + c * z * z
 
 
 def _affine(y: Array, parameters: Array) -> tuple[Array, Array, Back]:
