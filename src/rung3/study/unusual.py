@@ -79,15 +79,21 @@ def _repeated(variables: Mapping[str, Variable], train: Rows, test: Rows) -> Ite
     """Yield whether test rows are training rows too, image and all."""
     if not any(isinstance(variable, Image) for variable in variables.values()):
         return  # rows of numbers may well be the same
-    before, after = (
-        sum(_fingerprints(rows[name]) for name in variables) for rows in (train, test)
-    )
-    assert isinstance(before, Tensor) and isinstance(after, Tensor)
+    before, after = (_of_whole_rows(variables, rows) for rows in (train, test))
     if count := int(torch.isin(after, before).sum()):
         yield (
-            f"{count} of {len(after)} test rows are training rows too, image and all, so that the "
+            f"{count} of {test.n} test rows are training rows too, image and all, so that the "
             "figures would flatter; list each row once"
         )
+
+
+def _of_whole_rows(variables: Mapping[str, Variable], rows: Rows) -> Tensor:
+    """Return the fingerprints of rows without a gap: two that lack a value may differ in it."""
+    prints, whole = torch.zeros(rows.n, dtype=torch.long), torch.ones(rows.n, dtype=torch.bool)
+    for name, variable in variables.items():
+        prints += _fingerprints(rows[name])
+        whole &= ~variable.is_missing(rows[name]).cpu()
+    return prints[whole]
 
 
 def _fingerprints(values: Tensor) -> Tensor:
