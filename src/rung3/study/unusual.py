@@ -20,6 +20,9 @@ ALONE = 10.0
 FEWEST = 10
 """Different values from which on a range is one."""
 
+SEVERAL = 2
+"""Test rows from which on rows that are the same are not so by chance."""
+
 HASHED_AT_ONCE = 64
 """Rows whose fingerprints are taken at once: it bounds the memory."""
 
@@ -80,7 +83,8 @@ def _repeated(variables: Mapping[str, Variable], train: Rows, test: Rows) -> Ite
     if not any(isinstance(variable, Image) for variable in variables.values()):
         return  # rows of numbers may well be the same
     before, after = (_of_whole_rows(variables, rows) for rows in (train, test))
-    if count := int(torch.isin(after, before).sum()):
+    count = int(torch.isin(after, before).sum())
+    if count >= SEVERAL:
         yield (
             f"{count} of {test.n} test rows are training rows too, image and all, so that the "
             "figures would flatter; list each row once"
