@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rung3 import effect
+from rung3.effects.estimate import AVERAGE
 from rung3.effects.tables.pooling import partially_pooled
 
 SCHOOLS = torch.tensor([28.0, 8, -3, 7, -1, 1, 18, 12]).double()
@@ -15,7 +16,7 @@ ERRORS = torch.tensor([15.0, 10, 16, 11, 9, 11, 10, 18]).double()
 
 
 def test_eight_schools_are_one() -> None:
-    estimates, spread = partially_pooled(SCHOOLS, ERRORS, 0.95, "{0.value}")
+    estimates, spread = partially_pooled(SCHOOLS, ERRORS, 0.95, AVERAGE)
     assert spread == 0
     weight = 1 / ERRORS**2
     mean = float((weight * SCHOOLS).sum() / weight.sum())
@@ -26,7 +27,7 @@ def test_eight_schools_are_one() -> None:
 
 def test_groups_that_differ_are_left_as_they_are() -> None:
     far = torch.arange(6).double() * 100
-    estimates, spread = partially_pooled(far, torch.ones(6).double(), 0.95, "{0.value}")
+    estimates, spread = partially_pooled(far, torch.ones(6).double(), 0.95, AVERAGE)
     assert spread == pytest.approx(float(far.std()), rel=0.01)
     assert [one.effect for one in estimates] == pytest.approx(far.tolist(), abs=0.1)
 
@@ -38,7 +39,7 @@ def test_over_the_groups_intervals_hold_the_truth_and_err_less() -> None:
         error = rng.uniform(0.3, 1.5, 12)
         truth = 2 + 0.5 * rng.normal(size=12)
         seen = truth + error * rng.normal(size=12)
-        estimate, _ = partially_pooled(torch.from_numpy(seen), torch.from_numpy(error), 0.95, "")
+        estimate, _ = partially_pooled(torch.from_numpy(seen), torch.from_numpy(error), 0.95, AVERAGE)
         pairs = list(zip(estimate, truth, strict=True))
         held += float(np.mean([one.low <= value <= one.high for one, value in pairs])) / 100
         errors += [one.effect - value for one, value in pairs]
@@ -61,8 +62,8 @@ def test_hospitals_are_pooled_and_it_is_said() -> None:
     ]
     assert spread[1] < 0.5 * spread[0]
     with pytest.raises(ValueError, match="3 groups are too few"):
-        partially_pooled(SCHOOLS[:3], ERRORS[:3], 0.95, "")
+        partially_pooled(SCHOOLS[:3], ERRORS[:3], 0.95, AVERAGE)
     with pytest.raises(ValueError, match="say with by= which groups"):
         effect(table, "t", "y", adjust=[], pool=True)
     with pytest.raises(ValueError, match="a group has no error"):
-        partially_pooled(SCHOOLS, torch.zeros(8).double(), 0.95, "")
+        partially_pooled(SCHOOLS, torch.zeros(8).double(), 0.95, AVERAGE)
