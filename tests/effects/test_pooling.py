@@ -39,7 +39,9 @@ def test_over_the_groups_intervals_hold_the_truth_and_err_less() -> None:
         error = rng.uniform(0.3, 1.5, 12)
         truth = 2 + 0.5 * rng.normal(size=12)
         seen = truth + error * rng.normal(size=12)
-        estimate, _ = partially_pooled(torch.from_numpy(seen), torch.from_numpy(error), 0.95, AVERAGE)
+        estimate, _ = partially_pooled(
+            torch.from_numpy(seen), torch.from_numpy(error), 0.95, AVERAGE
+        )
         pairs = list(zip(estimate, truth, strict=True))
         held += float(np.mean([one.low <= value <= one.high for one, value in pairs])) / 100
         errors += [one.effect - value for one, value in pairs]

@@ -559,7 +559,7 @@ def test_on_a_phone_no_slider_is_under_the_pictures_which_are_a_row(
     for name in ("thickness", "intensity"):
         slider = page.node(name, "input[type=range]")
         slider.evaluate("e => window.scrollTo(0, e.getBoundingClientRect().bottom + scrollY)")
-        slider.evaluate("e => e.scrollIntoView({ block: 'nearest' })")  # as a browser does for focus
+        slider.evaluate("e => e.scrollIntoView({ block: 'nearest' })")  # as for focus
         pictures = page.page.locator("#pictures").bounding_box()
         assert slider.bounding_box()["y"] >= pictures["y"] + pictures["height"]
         assert pictures["y"] + pictures["height"] > 0
