@@ -71,6 +71,18 @@ def test_counterfactuals_rest_on_what_was_read_and_say_so():
     assert single.explain().read == {"level": 1.0}
 
 
+def test_an_image_alone_is_enough_where_readers_tell_the_rest():
+    scm, scan = model(), rows()["scan"]
+    answer = scm.counterfactual({"scan": scan}, {"lit": 1}, seed=0)
+    given = scm.counterfactual({**rows([NAN] * 3, [NAN] * 3), "scan": scan}, {"lit": 1}, seed=0)
+    assert torch.equal(answer["scan"], given["scan"])
+    assert answer.explain().read == {"level": 1.0, "lit": 1.0}
+    one = scm.counterfactual({"scan": scan[0]}, {"lit": 1}, seed=0)
+    assert one["scan"].shape == (1, 8, 8)
+    with pytest.raises(ValueError, match="scan: not given"):
+        scm.counterfactual({"level": 2.0, "lit": 1}, {"lit": 0})
+
+
 def test_without_readers_the_error_names_them():
     with pytest.raises(ValueError, match=r"level: missing in 2 rows.*model.readers = fit_oracles"):
         model(readers=False).counterfactual(rows(), {"lit": 1})

@@ -545,6 +545,27 @@ def test_nothing_is_wider_than_the_window(
     page.page.close()
 
 
+def test_on_a_phone_no_slider_is_under_the_pictures_which_are_a_row(
+    browser: Any, learned: str
+) -> None:
+    page = Driver(browser, 390)
+    page.open(learned)
+    page.click("thickness")
+    page.click("intensity")
+    figures = page.page.locator("#pictures .panels > figure")
+    tops = {figures.nth(k).bounding_box()["y"] for k in range(figures.count())}
+    assert figures.count() > 2
+    assert len(tops) == 1
+    for name in ("thickness", "intensity"):
+        slider = page.node(name, "input[type=range]")
+        slider.evaluate("e => window.scrollTo(0, e.getBoundingClientRect().bottom + scrollY)")
+        slider.evaluate("e => e.scrollIntoView({ block: 'nearest' })")  # as for focus
+        pictures = page.page.locator("#pictures").bounding_box()
+        assert slider.bounding_box()["y"] >= pictures["y"] + pictures["height"]
+        assert pictures["y"] + pictures["height"] > 0
+    page.page.close()
+
+
 @pytest.mark.parametrize(
     ("name", "width", "scheme"), [("phone", 390, "light"), ("dark", 1280, "dark")]
 )

@@ -33,6 +33,8 @@ class Reader(Protocol):
 def fill(model: Model, rows: Rows) -> tuple[Rows, dict[str, Tensor]]:
     """Fill the gaps that the model's readers can tell from images; others stay.
 
+    A variable that is not given at all is a gap in every row.
+
     Args:
         model: The model; its `readers` are used.
         rows: Rows as `Model.read` gives them, batched or not.
@@ -42,24 +44,31 @@ def fill(model: Model, rows: Rows) -> tuple[Rows, dict[str, Tensor]]:
     """
     batch = rows.batch
     masks = gaps(model, batch) if model.readers else {}
-    if not masks:
-        return rows, {}
     values, filled = dict(batch), {}
     for (image, name), reader in model.readers.items():
-        if name not in masks or name in filled or image not in values:
+        lacks = masks.get(name) if name in batch else torch.ones(batch.n, dtype=torch.bool)
+        if lacks is None or name in filled or image not in batch:
             continue
-        at = masks[name] & ~masks.get(image, torch.zeros_like(masks[name]))
-        if not at.any():
+        at = lacks & ~masks.get(image, torch.zeros_like(lacks))
+        if not at.any() or (name not in batch and not at.all()):
             continue
         variable = model.variables[name]
-        read = reader.read(values[image][at])
+        read = reader.read(batch[image][at])
         if isinstance(variable, Continuous):
             read = read.clamp(variable.lower, variable.upper)
-        value = values[name].clone()
-        value[at] = variable.validate(name, read).to(value)
-        values[name], filled[name] = value, at
+        told = variable.validate(name, read)
+        values[name], filled[name] = _put(batch.get(name), at, told), at
     full = {name: value if rows.batched else value[0] for name, value in values.items()}
     return Rows(full, batched=rows.batched, provenance=rows.provenance) if filled else rows, filled
+
+
+def _put(value: Tensor | None, at: Tensor, told: Tensor) -> Tensor:
+    """Return a variable's values with those that were read in their places."""
+    if value is None:
+        return told
+    whole = value.clone()
+    whole[at] = told.to(whole)
+    return whole
 
 
 def shares(masks: Mapping[str, Tensor]) -> dict[str, float]:

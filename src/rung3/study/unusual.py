@@ -20,6 +20,9 @@ ALONE = 10.0
 FEWEST = 10
 """Different values from which on a range is one."""
 
+SEVERAL = 2
+"""Test rows from which on rows that are the same are not so by chance."""
+
 HASHED_AT_ONCE = 64
 """Rows whose fingerprints are taken at once: it bounds the memory."""
 
@@ -79,14 +82,22 @@ def _repeated(variables: Mapping[str, Variable], train: Rows, test: Rows) -> Ite
     """Yield whether test rows are training rows too, image and all."""
     if not any(isinstance(variable, Image) for variable in variables.values()):
         return  # rows of numbers may well be the same
-    before, after = (sum(_fingerprints(rows[name]) for name in variables) for rows in (train, test))
-    assert isinstance(before, Tensor)
-    assert isinstance(after, Tensor)
-    if count := int(torch.isin(after, before).sum()):
+    before, after = (_of_whole_rows(variables, rows) for rows in (train, test))
+    count = int(torch.isin(after, before).sum())
+    if count >= SEVERAL:
         yield (
-            f"{count} of {len(after)} test rows are training rows too, image and all, so that the "
+            f"{count} of {test.n} test rows are training rows too, image and all, so that the "
             "figures would flatter; list each row once"
         )
+
+
+def _of_whole_rows(variables: Mapping[str, Variable], rows: Rows) -> Tensor:
+    """Return the fingerprints of rows without a gap: two that lack a value may differ in it."""
+    prints, whole = torch.zeros(rows.n, dtype=torch.long), torch.ones(rows.n, dtype=torch.bool)
+    for name, variable in variables.items():
+        prints += _fingerprints(rows[name])
+        whole &= ~variable.is_missing(rows[name]).cpu()
+    return prints[whole]
 
 
 def _fingerprints(values: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from rung3.data.pictures import png
 from rung3.data.text_widths import fitted, longest_word
 from rung3.data.variables import Image, Variable, from_config
 from rung3.evaluation.examples import Examples
-from rung3.evaluation.measures.table import Cell, Table
+from rung3.evaluation.measures.table import Cell, Table, with_units
 from rung3.evaluation.report import page, pictures
 from rung3.evaluation.report.outside import outside_figure
 from rung3.evaluation.report.tables import further, tables
@@ -217,7 +217,7 @@ class Report:
             note = f"\n{cell.note}" if cell.note and wide else ""
             return Text.assemble(cell.value, (note, "dim"))
 
-        for part in tables(self.metrics):
+        for part in map(with_units, tables(self.metrics)):
             table = Drawn(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
             widths = _widths(part, wide, options.max_width)
             for at, (head, width) in enumerate(zip(part.columns, widths, strict=True)):
