@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rung3 import SCM, Binary, Image
+from rung3 import SCM, Binary, Image, explain
 from rung3.effects.predictors.attributions import attributions
 from rung3.mechanisms import Equation
 
@@ -34,3 +34,16 @@ def test_pixels_add_up_to_the_difference() -> None:
     assert found.shape == scans.shape
     difference = judge(scans) - judge(torch.zeros_like(scans))
     torch.testing.assert_close(found.sum((1, 2, 3)), difference, atol=2e-3, rtol=0)
+
+
+def test_attributions_are_drawn_beside_the_explanation() -> None:
+    one = {name: value[0] for name, value in ROWS.items()}
+    do = {"less": {"x": 0.0}}
+    why = explain(MODEL, lambda m: 3 * m, one, outcome="x", do=do, particles=2, seed=0)
+    shares = {"m": torch.tensor([9.0]), "scan": torch.tensor([[[[0.0, -4.0], [1.0, 2.0]]]])}
+    image, effect, numbers = why.figure(beside=shares).axes
+    drawn = image.images[0].get_array()
+    assert drawn.reshape(-1).tolist() == [0.0, 1.0, 0.25, 0.5]
+    assert effect.get_title(loc="left") == "less"
+    assert numbers.get_title(loc="left") == "attributions"
+    assert [bar.get_width() for bar in numbers.patches] == [9.0]

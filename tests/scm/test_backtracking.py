@@ -12,7 +12,8 @@ from scipy import optimize, stats
 
 from rung3 import SCM, Binary, Categorical, Continuous, Image, Rows, worlds
 from rung3.effects import with_predictor
-from rung3.mechanisms import HVAE, Equation, Flow, GumbelMax, Stage
+from rung3.mechanisms import HVAE, Equation, Flow, FlowMatching, GumbelMax, Stage
+from rung3.scm.backtracking import frugal
 from rung3.scm.langevin import langevin
 from rung3.scm.nearest import linear as linear_form
 from rung3.scm.nearest import nearest
@@ -225,6 +226,26 @@ def test_steps_are_halved_where_the_constraint_bends() -> None:
     torch.testing.assert_close(found.point, start / start.norm(), atol=1e-4, rtol=0)
     far = nearest(lambda z: torch.atan(z) - 1.5, torch.tensor([[-10.0]]).double())
     assert float(far.point) == pytest.approx(np.tan(1.5), rel=1e-6)
+
+
+def test_a_first_step_into_a_flat_end_is_short() -> None:
+    # From -2 the slope is 0.001: the full step leads to 670, where the probability is 1 and flat.
+    found = nearest(lambda z: torch.sigmoid(4 * z) - 0.9, torch.tensor([[-2.0]]).double())
+    assert float(found.point) == pytest.approx(np.log(9) / 4, rel=1e-6)
+    many = nearest(lambda z: z - 1e6, torch.tensor([[-2.0]]).double())
+    assert float(many.point) == pytest.approx(1e6)
+
+
+def test_paths_of_images_take_few_steps_if_not_told_how_many() -> None:
+    kinds = {"a": Continuous(), "image": Image(1, 8, 8)}
+    hasty, patient = (
+        SCM("a -> image", kinds, {"image": FlowMatching(steps=steps, network="small")})
+        for steps in (3, 20)
+    )
+    assert frugal(patient, ["a", "image"], {}) == {"steps": 5}
+    assert frugal(hasty, ["a", "image"], {}) == {"steps": 3}
+    assert frugal(patient, ["image"], {"steps": 8}) == {"steps": 8}
+    assert frugal(patient, ["a"], {"solver": "heun"}) == {"solver": "heun"}
 
 
 @pytest.mark.parametrize(
@@ -472,7 +493,7 @@ def test_a_tolerance_that_means_nothing_is_refused(tolerance: float) -> None:
         )
 
 
-@pytest.mark.slow  # half a minute
+@pytest.mark.slow  # 30 seconds of CPU
 def test_images_of_the_trained_model_take_few_gradients(
     shipped: tuple[SCM, Rows], monkeypatch: pytest.MonkeyPatch
 ) -> None:

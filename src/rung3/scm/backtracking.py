@@ -22,7 +22,7 @@ drawn from the exact posterior of that value.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ from rung3.data.seeding import base_seed, stream
 from rung3.data.variables import Continuous, Image
 from rung3.mechanisms.autoencoder import Autoencoder
 from rung3.mechanisms.base import NORMAL, ImpossibleError, Mechanism
+from rung3.mechanisms.inversion import INVERSIONS
 from rung3.mechanisms.path import Path
 from rung3.scm import propagation, provenance
 from rung3.scm.langevin import langevin
@@ -56,11 +57,15 @@ from rung3.scm.query_options import as_queried
 if TYPE_CHECKING:
     from rung3.scm.normal_scores import NormalScore
 
-__all__ = ["Backtracking", "folded", "plan", "repeated"]
+__all__ = ["Backtracking", "folded", "frugal", "plan", "repeated"]
 
 TOLERANCE = 1e-4
 """How near the antecedent is met, in standard deviations of the noise that moves it; a probability
 that a predictor gives is met to `Mechanism.tolerance` of its own."""
+
+PATH_STEPS = 5
+"""Steps of the solver of an image's path, if not told others: the search solves it, and goes along
+its slope, up to a few hundred times."""
 
 ROUNDINGS = 8
 """Roundings of its own value by which an antecedent may be missed, whatever the noise."""
@@ -315,6 +320,17 @@ def plan(
     return Backtracking(
         model, targets, drawn, moves, temperature, tolerance, above, moving, kept, recomputed
     )
+
+
+def frugal(model: Model, above: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of a query with few steps for paths of images, if it does not say how many."""
+    paths = [model.mechanisms[name] for name in above]
+    steps = [
+        max(INVERSIONS[one.solver].least, min(one.steps, PATH_STEPS))
+        for one in paths
+        if isinstance(one, Path) and isinstance(one.variable, Image)
+    ]
+    return {"steps": max(steps), **options} if steps else dict(options)
 
 
 def repeated(model: Model, to: Values, n: int, times: int) -> dict[str, Any]:

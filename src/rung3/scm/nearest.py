@@ -36,8 +36,9 @@ FIRM = 10.0
 LAST_STEP = 1e-6
 """A step of no coordinate above this ends the search, in the unit of z."""
 
-LONGEST_STEP = 100.0
-"""A step changes no coordinate by more: where g is nearly flat a full step leads out of floats."""
+LONGEST_STEP = 3.0
+"""A step changes no coordinate by more, beside the farthest from the start that a coordinate is:
+where g is nearly flat, as a probability near 1 is, a full step leads far off."""
 
 HALVINGS = 20
 """Most halvings of a step; a row in which none helps stays where it is."""
@@ -207,7 +208,7 @@ def _halved(
 ) -> Tensor:
     """Return the share of each row's step with which the merit falls, `(n,)`; 0 if none does.
 
-    Halving begins at the full step, or at what of it is no longer than `LONGEST_STEP`.
+    Halving begins at the full step, or at what of it is no longer than `LONGEST_STEP` allows.
     """
 
     def merit(point: Tensor, g: Tensor) -> Tensor:
@@ -215,7 +216,8 @@ def _halved(
 
     before = merit(z, gap)
     slope = ((z - start) * step).sum(1) - (weight * gap.abs()).sum(1)
-    scale, taken = LONGEST_STEP / step.abs().amax(1).clamp_min(LONGEST_STEP), ~moving
+    longest = LONGEST_STEP + (z - start).abs().amax(1)
+    scale, taken = longest / torch.maximum(step.abs().amax(1), longest), ~moving
     with torch.no_grad():
         for _ in range(HALVINGS):
             trial = z + scale[:, None] * step

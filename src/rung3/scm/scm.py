@@ -381,7 +381,8 @@ class SCM(Model):
                 nothing between them can be met.
             seed: An int, a `torch.Generator`, or `None` to follow torch's own; it is for noise that
                 is random given the rows.
-            options: Options of mechanisms, such as `steps` of `FlowMatching`.
+            options: Options of mechanisms, such as `steps` of `FlowMatching`; of an image above the
+                antecedents it is 5, if not given, as the search solves its path many times.
 
         Returns:
             Rows shaped as the evidence was. Their `noise` is the noise moved, and that of all that
@@ -407,6 +408,7 @@ class SCM(Model):
         warmth = None if solutions is None else temperature
         plan = backtracking.plan(self, to, given.n, moves, warmth, tolerance)
         identifiability.require_imaginable(self, plan.recomputed)
+        options = backtracking.frugal(self, plan.above, options)
         noise = self.abduct_only(given, plan.recomputed, seed=seed, **options)
         noise.read = reading.shares(read)
         answer = plan.answer(given, noise, options)

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -62,6 +63,9 @@ PAIRS = 200
 
 DRAWN_AT_ONCE = 512
 """Particles of rows with images that are decoded at once."""
+
+TINY = 1e-12
+"""Least attribution that a picture is scaled by."""
 
 SHOWN = 6
 """Effects that a picture shows: the largest."""
@@ -161,15 +165,30 @@ class Explanation(Printed):
             lines.append(f"flips with: {self.flip or 'nothing within usual values'}")
         return "\n".join(lines)
 
-    def figure(self) -> Any:
-        """Draw the largest effects, split by way, as a matplotlib figure."""
+    def figure(self, beside: Mapping[str, Tensor] = MappingProxyType({})) -> Any:
+        """Draw the largest effects, split by way, as a matplotlib figure.
+
+        Args:
+            beside: Attributions to draw beside them, by variable, `(n, *shape)`, as
+                `rung3.effects.predictors.attributions.attributions` gives them: numbers as the mean
+                over rows, of images how far each pixel of the first row counts.
+        """
         from rung3.effects.predictors.drawing import draw_parts
 
         panels = {
             one.label: {"total": one.total, **(one.parts if len(one.parts) > 1 else {})}
             for one in self.effects[:SHOWN]
         }
-        return draw_parts(panels, "change of the prediction", self.images, shared=True)
+        pixels = {name: share for name, share in beside.items() if share.ndim > 2}
+        means = {name: share.mean() for name, share in beside.items() if name not in pixels}
+        if means:
+            panels["attributions"] = {k: Estimate(mean, mean, mean) for k, mean in means.items()}
+        counts = {
+            f"attribution: {name}": share[0].abs().mean(0, keepdim=True)
+            for name, share in pixels.items()
+        }
+        images = {**self.images, **{k: one / one.max().clamp_min(TINY) for k, one in counts.items()}}
+        return draw_parts(panels, "change of the prediction", images, shared=True)
 
 
 @in_own_precision
