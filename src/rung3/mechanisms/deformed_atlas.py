@@ -18,10 +18,10 @@ renders both, from where they are seen, and what is left stays where it is:
     x~ = G(r, t, pa~) + (x - G(r, t, pa)),      pa_0 the parents under which x was seen.
 
 So tissue moves and turns its contrast, the scanner's noise does not, and a null intervention
-changes nothing. Under a lesion the anatomy is that of the atlas, for it is not seen. Of a lesion
-that is not there yet nobody sees how large it would be: it covers the places where c_p exceeds one
-uniform number, one half unless it is drawn. Pixels drawn from the atlas are independent, so samples
-are coarse; it is a mechanism for counterfactuals.
+changes nothing. Under a lesion the anatomy is that of the atlas, because it is not seen. How far a
+lesion would reach that is not there is not seen either: it covers the places where c_p exceeds one
+uniform number for the whole image, one half unless it is drawn. Pixels drawn from the atlas are
+independent, so samples are coarse; it is a mechanism for counterfactuals.
 
 Source: Ashburner and Friston 2005, *Unified segmentation* (NeuroImage 26:839-851), for the model of
 an image given an atlas; the log-Euclidean deformations are those of
@@ -285,7 +285,11 @@ class DeformedAtlas(Mechanism):
         return noise
 
     def noise_prior(self) -> str:
-        return f"kinds of the {self.kinds} of an atlas at each place, and what they do not explain"
+        lesion = "" if self.lesion is None else ", how far a lesion reaches"
+        return (
+            f"kinds of the {self.kinds} of an atlas at each place{lesion}, displacements every "
+            f"{self.spacing} pixels, and what they do not explain"
+        )
 
     def _extent(self, reach: Tensor) -> Tensor:
         """Return what lesions cover that reach so far, `(..., 1, *sizes)`, of numbers `(...)`."""
