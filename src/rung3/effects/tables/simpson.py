@@ -120,7 +120,7 @@ def find_reversals(
         recovery with treatment = A against B, by size
           in all rows: -0.046 [-0.105, +0.013] (n = 700)
           small: +0.064 [-0.003, +0.132] (n = 357)
-          large: +0.042 [-0.073, +0.158] (n = 343)
+          large: +0.043 [-0.073, +0.158] (n = 343)
           stratify: size blocks the open back-door path treatment <- size -> recovery
     """
     if bins < 2 or not 0 < level < 1:

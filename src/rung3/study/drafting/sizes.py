@@ -36,8 +36,6 @@ class Network:
         depth: Residual blocks at each resolution.
         least: Steps of training that are proposed at least.
         most: Steps beyond which it gains little.
-        beta: Weight of the divergence.
-        cooling: Share of the training in which that weight falls to `beta`; `None` for the default.
     """
 
     latent: int
@@ -45,17 +43,12 @@ class Network:
     depth: int
     least: int
     most: int
-    beta: float = 1.0
-    cooling: float | None = None
 
 
-SMALL = Network(16, 8, 2, 10_000, 20_000, beta=8.0, cooling=0.6)
+SMALL = Network(16, 8, 2, 10_000, 20_000)
 """For few rows. A step takes half the time of a large one's, and many steps are needed: on 456 made
 pictures the loss on rows held out still fell by a tenth in the last quarter of 1,500 steps, and the
-answers were worse than doing nothing. With so few rows its latents store what the causes explain:
-a heavy divergence, which takes most of the training to become lighter, makes them leave it alone,
-and teaches the decoder sooner. On such pictures of 16x16, after 4,000 steps, the skill under a
-change of colour was 0.33 with it and -0.04 without."""
+answers were worse than doing nothing."""
 
 LARGE = Network(32, 16, 3, 3_000, 6_000)
 """For many rows: the defaults of `VAE`."""

@@ -122,12 +122,6 @@ def _mechanisms(chosen: Mapping[str, Column], sizes: Mapping[str, Sizes]) -> Ite
         fields |= {"width": network.width, "depth": network.depth}
         if chosen[name].fields.get("bits", 8) is None:
             fields["likelihood"] = "gaussian"
-        if network.cooling is not None:
-            fields |= {"beta": network.beta, "cooling": network.cooling}
-            lines.append(
-                "  # few rows: a beta above 1, reached late, keeps out of the latents what the"
-            )
-            lines.append("  # causes explain")
         lines.append(
             f"  {_inline(name)}: {_inline(fields)} # {{kind: HVAE}} is sharper, and takes longer"
         )
