@@ -485,6 +485,17 @@ def test_a_pixel_is_met_level_by_level(shipped: tuple[SCM, Rows]) -> None:
     assert float(near["image"][0, 16, 16]) * 255 == pytest.approx(127.5, abs=0.51)
 
 
+def test_a_probability_beyond_one_is_outside_the_support() -> None:
+    judged = with_predictor(linear(), lambda y: torch.sigmoid(y))
+    row = {"x": 1.0, "y": 3.0, "z": 2.0, "a": 0.0}
+    row["prediction"] = float(torch.sigmoid(torch.tensor(3.0)))
+    assert float(judged.backtrack(row, to={"prediction": 0.7})["prediction"]) == pytest.approx(
+        0.7, abs=1e-3
+    )
+    with pytest.raises(ValueError, match=r"prediction: 1.5 is outside its support \[0, 1\]"):
+        judged.backtrack(row, to={"prediction": 1.5})
+
+
 @pytest.mark.parametrize("tolerance", [-1.0, float("nan"), float("inf")])
 def test_a_tolerance_that_means_nothing_is_refused(tolerance: float) -> None:
     with pytest.raises(ValueError, match="tolerance"):
