@@ -185,9 +185,9 @@ def test_whole_numbers_stay_whole() -> None:
 def test_a_number_and_a_category_are_set_together() -> None:
     model = SCM(
         "{dose drug} -> y",
-        {"dose": Continuous(lower=0, upper=2.5), "drug": Binary(), "y": Binary()},
+        {"dose": Continuous(), "drug": Binary(), "y": Binary()},
         {
-            "dose": Equation("1 + 0.1*u"),
+            "dose": Equation("1 + u"),
             "drug": InverseCDF(table=[0.5, 0.5]),
             "y": Equation(lambda dose, drug: (dose + 2 * drug >= 4).long()),
         },

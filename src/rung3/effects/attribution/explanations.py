@@ -186,7 +186,10 @@ class Explanation:
             f"attribution: {name}": share[0].abs().mean(0, keepdim=True)
             for name, share in pixels.items()
         }
-        images = {**self.images, **{k: one / one.max().clamp_min(TINY) for k, one in counts.items()}}
+        images = {
+            **self.images,
+            **{k: one / one.max().clamp_min(TINY) for k, one in counts.items()},
+        }
         return draw_parts(panels, "change of the prediction", images, shared=True)
 
 

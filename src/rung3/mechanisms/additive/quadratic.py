@@ -54,9 +54,7 @@ class Quadratic:
         height, g, c = loss(f, *columns)
         self.n += len(f)
         self.value += float(height.double().sum())
-        self.chi2 = max(
-            self.chi2 + float((g.square() / c).double().sum()), LEAST_DIVISOR * self.n
-        )
+        self.chi2 = max(self.chi2 + float((g.square() / c).double().sum()), LEAST_DIVISOR * self.n)
         self.slope += jacobian.T @ g
         self.curvature += jacobian.T @ (c[:, None] * jacobian)
 
