@@ -34,6 +34,7 @@ from rung3.mechanisms.base import (
     Abduction,
     Mechanism,
     Parents,
+    Passes,
     leading,
     one_tensor,
 )

@@ -181,8 +181,9 @@ def audit(
 
     Raises:
         ValueError: If the protected variable has no categories, is no cause of the outcome, is
-            independent of all that the predictor reads, or a group has fewer than two rows; if the predictor is refused (see `with_predictor`); or if
-            hidden common causes or a recanting witness leave a part unidentified.
+            independent of all that the predictor reads, or a group has fewer than two rows; if the
+            predictor is refused (see `with_predictor`); or if hidden common causes or a recanting
+            witness leave a part unidentified.
 
     Example:
         >>> from rung3 import Binary
