@@ -3,9 +3,9 @@
     python benchmarks/bench_streaming.py 10_000_000 /tmp/rows
 
 writes a Parquet file of eight columns of floats and two of codes (33 bytes a row) if it is not
-there, and prints for each task seconds of the processor, rows a second, the share of DuckDB's
-rate, and the memory that the process took beyond its start. Every task has a process and one thread
-of its own.
+there, and prints for each task seconds of the processor, rows a second, the share of DuckDB's rate,
+and the memory that the process took beyond its start. Every task has a process and one thread of
+its own.
 """
 
 from __future__ import annotations

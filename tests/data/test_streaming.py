@@ -79,7 +79,7 @@ def test_sources_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "altered.parquet").write_bytes(content[:300] + bytes(900) + content[1_200:])
     (tmp_path / "empty").mkdir()
     for source, message in (
-        (tmp_path / "cut.parquet", r"cut\.parquet"),
+        (tmp_path / "cut.parquet", r"cut\.parquet: truncated or altered"),
         (tmp_path / "empty", "empty holds no Parquet file"),
         (tmp_path / "gone", "gone is missing"),
         ("foo://rows.parquet", "foo is read by a driver of fsspec that is not installed"),
@@ -89,3 +89,8 @@ def test_sources_that_cannot_be_read_are_named(tmp_path: Path) -> None:
             streamed(source)
     with pytest.raises(ValueError, match=r"altered\.parquet: truncated or altered"):
         list(streamed(tmp_path / "altered.parquet").rows({"x": Continuous()}))
+    (tmp_path / "cut.parquet").rename(tmp_path / "whole2.parquet")  # read second
+    (tmp_path / "altered.parquet").unlink()
+    for read in (lambda table: table.n, lambda table: list(table.batches(["x"]))):
+        with pytest.raises(ValueError, match=r"whole2\.parquet: truncated or altered"):
+            read(streamed(tmp_path))

@@ -180,3 +180,20 @@ def test_whole_numbers_stay_whole() -> None:
     )
     assert float(found.do["visits"]) == 24.0
     assert found.cost == 21.0
+
+
+def test_a_number_and_a_category_are_set_together() -> None:
+    model = SCM(
+        "{dose drug} -> y",
+        {"dose": Continuous(), "drug": Binary(), "y": Binary()},
+        {
+            "dose": Equation("1 + u"),
+            "drug": InverseCDF(table=[0.5, 0.5]),
+            "y": Equation(lambda dose, drug: (dose + 2 * drug >= 4).long()),
+        },
+    )
+    row = {"dose": 1.0, "drug": 0, "y": 0}
+    prices = {"dose": 1.0, "drug": 1.0}
+    found = recourse(model, row, "y", 1, ["dose", "drug"], cost=prices, at_most=2, seed=0)
+    assert float(found.do["dose"]) == pytest.approx(2, abs=1e-2)
+    assert int(found.do["drug"]) == 1

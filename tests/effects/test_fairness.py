@@ -206,6 +206,12 @@ def test_bad_input_is_refused(change: dict[str, Any], message: str) -> None:
         audit(linear(), **options)
 
 
+def test_a_protected_variable_that_nothing_joins_with_the_predictor_is_refused() -> None:
+    model = SCM("x -> y; w", {"x": Binary()}, {"x": InverseCDF(table=[0.5, 0.5])})
+    with pytest.raises(ValueError, match=r"'x' has no path to the prediction: .*\['w'\]"):
+        audit(model, torch.sigmoid, "x", inputs="w", n=50)
+
+
 @pytest.mark.parametrize(
     ("predictor", "message"),
     [

@@ -116,17 +116,15 @@ def test_of_fitted_flows_no_feasible_noise_near_by_is_nearer() -> None:
         return torch.stack([noise[k] for k in "abc"], 1).double()
 
     distance = (stack(after) - stack(before)).square().sum(1)
-    nearer = 0
-    for _ in range(200):
-        # Any noise of a and b is feasible with the noise of c that its target then takes.
-        beside: dict[str, Any] = {
-            k: after[k] + 0.3 * torch.randn(6, generator=random) for k in "ab"
-        }
-        values: dict[str, Any] = {"a": model.mechanisms["a"].predict(beside["a"], {})}
-        values["b"] = model.mechanisms["b"].predict(beside["b"], values)
-        beside["c"] = model.mechanisms["c"].abduct(target, values)
-        nearer += int(((stack(beside) - stack(before)).square().sum(1) < distance - 1e-3).sum())
-    assert nearer == 0
+    # Any noise of a and b is feasible with the noise of c that its target then takes.
+    beside: dict[str, Any] = {
+        k: after[k].repeat(200) + 0.3 * torch.randn(1200, generator=random) for k in "ab"
+    }
+    values: dict[str, Any] = {"a": model.mechanisms["a"].predict(beside["a"], {})}
+    values["b"] = model.mechanisms["b"].predict(beside["b"], values)
+    beside["c"] = model.mechanisms["c"].abduct(target.repeat(200), values)
+    away = (stack(beside) - stack(before).repeat(200, 1)).square().sum(1)
+    assert not (away < distance.repeat(200) - 1e-3).any()
 
 
 def test_an_antecedent_that_holds_already_gives_the_row_back() -> None:
@@ -483,6 +481,17 @@ def test_a_pixel_is_met_level_by_level(shipped: tuple[SCM, Rows]) -> None:
         judged.backtrack(row, to=between, seed=0)
     near = judged.backtrack(row, to=between, tolerance=0.002, seed=0)
     assert float(near["image"][0, 16, 16]) * 255 == pytest.approx(127.5, abs=0.51)
+
+
+def test_a_probability_beyond_one_is_outside_the_support() -> None:
+    judged = with_predictor(linear(), lambda y: torch.sigmoid(y))
+    row = {"x": 1.0, "y": 3.0, "z": 2.0, "a": 0.0}
+    row["prediction"] = float(torch.sigmoid(torch.tensor(3.0)))
+    assert float(judged.backtrack(row, to={"prediction": 0.7})["prediction"]) == pytest.approx(
+        0.7, abs=1e-3
+    )
+    with pytest.raises(ValueError, match=r"prediction: 1.5 is outside its support \[0, 1\]"):
+        judged.backtrack(row, to={"prediction": 1.5})
 
 
 @pytest.mark.parametrize("tolerance", [-1.0, float("nan"), float("inf")])

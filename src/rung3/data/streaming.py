@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,8 @@ class Streamed:
         import pyarrow.dataset as ds
 
         if isinstance(self.source, ds.Dataset):
-            return int(self.source.count_rows())
+            with _readable(getattr(self.source, "files", ())):
+                return int(self.source.count_rows())
         if isinstance(self.source, pa.Table):
             return int(self.source.num_rows)
         return sum(batch.num_rows for batch in self.batches(self.names[:1]))
@@ -126,15 +128,12 @@ class Streamed:
 
     def _read(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield batches with text in the one form that all of Arrow's functions know."""
-        try:
-            for batch in batches:
-                yield batch.from_arrays([_plain(c) for c in batch.columns], batch.schema.names)
-        except OSError as error:
-            files = getattr(self.source, "files", ["the table"])
-            raise ValueError(
-                f"{', '.join(files[:3])}{' ...' if len(files) > 3 else ''}: truncated or altered, "
-                f"or cannot be read: {error}"
-            ) from None
+        while True:
+            with _readable(getattr(self.source, "files", ())):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch.from_arrays([_plain(c) for c in batch.columns], batch.schema.names)
 
     def check(self, names: Sequence[str]) -> None:
         """Refuse names that no column has."""
@@ -300,7 +299,8 @@ def _dataset(path: str | Path) -> Any:
 
     files, root = opened(path) if is_remote(path) else (None, str(path))
     try:
-        dataset = ds.dataset(root, format="parquet", filesystem=files)
+        with _readable([str(path)]):
+            dataset = ds.dataset(root, format="parquet", filesystem=files)
     except FileNotFoundError:
         raise ValueError(
             f"{path} is missing; expected a Parquet file, or a folder of them"
@@ -308,6 +308,20 @@ def _dataset(path: str | Path) -> Any:
     if not dataset.files:
         raise ValueError(f"{path} holds no Parquet file")
     return dataset
+
+
+@contextmanager
+def _readable(files: Sequence[str]) -> Iterator[None]:
+    """Name files of which something cannot be read."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowInvalid) as error:
+        names = ", ".join(files[:3]) + (" ..." if len(files) > 3 else "") or "the table"
+        raise ValueError(f"{names}: truncated or altered, or cannot be read: {error}") from None
 
 
 def _frugal() -> dict[str, Any]:

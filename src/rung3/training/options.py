@@ -163,7 +163,9 @@ class Options(Validated):
     precision: str | int = "32-true"
     devices: Devices = 1
     num_nodes: Count = 1
-    strategy: Annotated[Strategy, expected("one of ('auto', 'ddp')")] = "auto"
+    strategy: Annotated[
+        Strategy, expected("one of ('auto', 'ddp'); weights are not sharded (FSDP) in fit")
+    ] = "auto"
     accelerator: str = "auto"
     logger: Any = None
     checkpoints: str | Path | None = None

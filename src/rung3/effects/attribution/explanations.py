@@ -183,15 +183,15 @@ class Explanation(Printed):
         means = {name: share.mean() for name, share in beside.items() if name not in pixels}
         if means:
             panels["attributions"] = {k: Estimate(mean, mean, mean) for k, mean in means.items()}
-        counts = {
-            f"attribution: {name}": share[0].abs().mean(0, keepdim=True)
-            for name, share in pixels.items()
-        }
-        images = {
-            **self.images,
-            **{k: one / one.max().clamp_min(TINY) for k, one in counts.items()},
-        }
+        drawn = {f"attribution: {name}": _picture(share[0]) for name, share in pixels.items()}
+        images = {**self.images, **drawn}
         return draw_parts(panels, "change of the prediction", images, shared=True)
+
+
+def _picture(share: Tensor) -> Tensor:
+    """Return how far each pixel counts, from 0 to 1, `(1, H, W)`."""
+    size = share.abs().mean(0, keepdim=True)
+    return size / size.max().clamp_min(TINY)
 
 
 @in_own_precision

@@ -388,8 +388,10 @@ class _Search:
         """Return the cheapest combination of values that reaches the goal, if below the best."""
         if not all(len(grid) for grid in grids.values()):
             return best
-        columns = [column.flatten() for column in torch.meshgrid(*grids.values(), indexing="ij")]
-        values = dict(zip(grids, columns, strict=True))
+        # Places, and not values: numbers and codes have no type in common.
+        places = (torch.arange(len(grid), device=grid.device) for grid in grids.values())
+        columns = [column.flatten() for column in torch.meshgrid(*places, indexing="ij")]
+        values = {name: grids[name][at] for name, at in zip(grids, columns, strict=True)}
         cost = torch.stack([axes[name].price(value) for name, value in values.items()]).sum(0)
         order = cost.argsort(stable=True)
         if best is not None:

@@ -48,6 +48,7 @@ from rung3.effects.learning import widened
 from rung3.effects.mediation import mediate
 from rung3.effects.paths import path_specific
 from rung3.effects.predictors.predictor import PREDICTION, Predictor
+from rung3.graph.m_separation import connected
 from rung3.scm.floating import in_own_precision
 from rung3.scm.scm import SCM
 
@@ -180,9 +181,10 @@ def audit(
         seed: An int, a `torch.Generator`, or `None` to follow torch's own.
 
     Raises:
-        ValueError: If the protected variable has no categories, is no cause of the outcome, or a
-            group has fewer than two rows; if the predictor is refused (see `with_predictor`); or if
-            hidden common causes or a recanting witness leave a part unidentified.
+        ValueError: If the protected variable has no categories, is no cause of the outcome, is
+            independent of all that the predictor reads, or a group has fewer than two rows; if the
+            predictor is refused (see `with_predictor`); or if hidden common causes or a recanting
+            witness leave a part unidentified.
 
     Example:
         >>> from rung3 import Binary
@@ -251,6 +253,7 @@ class _Question:
             self.predictor = Predictor.of(
                 model, predictor, inputs=inputs, outcome=outcome, event=event, decide=decide
             )
+            _check_path(model, protected, self.predictor.inputs)
         self.indicator: Predictor | None = None
         if self.event is not None and outcome is not None:
             self.indicator = Predictor(
@@ -517,6 +520,15 @@ def _check_cause(model: SCM, protected: str, outcome: str) -> None:
         raise ValueError(
             f"protected: {protected!r} has no path to {outcome!r}, of which it is no cause; "
             f"the causes are {list(model.graph.in_order(model.graph.ancestors(outcome)))}"
+        )
+
+
+def _check_path(model: SCM, protected: str, inputs: Sequence[str]) -> None:
+    """Refuse a protected variable that nothing joins with what a predictor reads."""
+    if connected(model.graph, protected).isdisjoint(inputs):
+        raise ValueError(
+            f"protected: {protected!r} has no path to the prediction: it is independent of "
+            f"{list(inputs)}, which the predictor reads"
         )
 
 

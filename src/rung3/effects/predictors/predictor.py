@@ -204,8 +204,10 @@ class Predictor:
         """Return the probability of the event, or the number that it gives, `(n,)`."""
         outputs = self.outputs(values)
         if outputs.ndim == 2:
-            return outputs[:, self.event]
-        return outputs if self.free or self.event == 1 else 1 - outputs
+            return outputs[:, self.event].clamp(0, 1)
+        if self.free:
+            return outputs
+        return (outputs if self.event == 1 else 1 - outputs).clamp(0, 1)
 
     def decisions(self, values: Mapping[str, Tensor]) -> Tensor:
         """Return the class that it decides for, `(n,)`: of one probability, 1 from one half on."""
@@ -224,10 +226,11 @@ class Predictor:
         self,
         model: SCM,
         name: str = PREDICTION,
-        variable: Variable = Continuous(),  # noqa: B008
+        variable: Variable | None = None,
     ) -> SCM:
-        """Give the model with the predictor as one more variable."""
-        return model.extend(Prediction(model, self, name, variable))
+        """Give the model with the predictor as one more variable: by default what it gives."""
+        own = Continuous() if self.free else Continuous(lower=0.0, upper=1.0)
+        return model.extend(Prediction(model, self, name, variable or own))
 
     def about(self, rows: Mapping[str, Tensor]) -> Predictor:
         """Return the predictor whose event, of three classes or more, is what it decides for."""
@@ -370,7 +373,7 @@ def _inputs(
     if len(images) == 1 and len(required) <= 1:
         return (images[0],), "tensor"
     strange = [name for name in required if name not in known]
-    hint = f"{strange[0]!r}: {suggest(strange[0], known, 'the variables are')}" if strange else ""
+    hint = f"{strange[0]!r}: {suggest(strange[0], known, 'the variables')}" if strange else ""
     raise ValueError(
         "predictor: cannot tell what it reads; name its arguments after variables, or give "
         'inputs="image" or inputs=["age", "dose"]' + (f" ({hint})" if hint else "")

@@ -240,16 +240,13 @@ class AdditiveNoise(Invertible):
             return
         likelihood = self._likelihood(self._residual(self._standard(value)[0], parents)[0])
         for take in self.location.passes(likelihood or squared_error):
-            yield partial(self._add, take)
+            yield partial(self._give, take)
         self.rest.calibrate(self._residual(self._standard(value)[0], parents)[0], {})
 
-    def _add(self, take: Callable[..., None], value: Tensor, parents: Parents) -> None:
-        take(*self._columns(value, parents))
-
-    def _columns(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor, Tensor]:
-        """Return features, and the columns of the loss: the standardised value, and its scale."""
+    def _give(self, take: Callable[..., None], value: Tensor, parents: Parents) -> None:
+        """Give features, and the columns of the loss: the standardised value, and its scale."""
         y = self._standard(value)[0].reshape(len(value), -1)
-        return self._features(parents, len(value)), y, torch.ones_like(y)
+        take(self._features(parents, len(value)), y, torch.ones_like(y))
 
     def _likelihood(self, residual: Tensor) -> Loss | None:
         """Return the loss that fits m best, if it tells much more of m than squares do."""
