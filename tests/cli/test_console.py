@@ -11,7 +11,7 @@ import typer
 from command import call, write
 from typer.testing import CliRunner
 
-from rung3.cli.app import app
+from rung3.cli.commands import app
 from rung3.cli.console import Plain
 from rung3.study.check import Check
 

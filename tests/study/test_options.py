@@ -139,7 +139,11 @@ def test_the_signature_of_fit_shows_every_option() -> None:
     [
         ("training", {"max_secnds": 1}, r"yaml:\d+: training.max_secnds: unknown key .*'max_sec"),
         ("training", {"num_nodes": 0}, r"yaml:\d+: training.num_nodes: must be a whole number of"),
-        ("training", {"resume": "maybe"}, r"yaml:\d+: training.resume: .*boolean"),
+        (
+            "training",
+            {"resume": "maybe"},
+            r"yaml:\d+: training.resume: must be true or false, got .maybe",
+        ),
         ("training", {"epochs": None}, r"yaml:\d+: training.epochs: must be a whole number"),
         ("training", {"devices": 0}, r"yaml:\d+: training.devices: must be a number of at least 1"),
         ("training", {"validation_share": 1}, r"training.validation_share: must be at least 0 and"),

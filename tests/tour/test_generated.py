@@ -24,8 +24,8 @@ def test_every_command_and_option_is_listed() -> None:
     module = script("commands")
     page = module.PAGE.read_text("utf-8")
     assert page == module.commands(), "run python .ci/commands.py"
-    for text in ("## init", "## run", "`--rows` `all|0:100|0,3|FILE`".replace("|", "\\|")):
-        assert text in page or text.replace("\\|", "|") in page
+    for text in ("## init", "## run", "`--rows` `ROWS`"):
+        assert text in page
 
 
 def test_every_key_of_a_study_is_listed_with_its_default() -> None:
