@@ -127,9 +127,8 @@ def test_the_way_is_found_and_named(name: str, way: str, how: str) -> None:
 def test_the_answer_in_a_sentence() -> None:
     estimate = effect(rows(binary), "t", "y", adjust=["z"])
     assert estimate.answer.startswith("Setting t to 1 instead of 0 raises y by 0.1")
-    assert (
-        f"95% interval {estimate.effect.low:.4g} to {estimate.effect.high:.4g}" in estimate.answer
-    )
+    low, high = f"{estimate.effect.low:.4f}", f"{estimate.effect.high:.4f}"
+    assert f"95% interval {low} to {high}" in estimate.answer
     html = estimate._repr_html_()
     assert estimate.answer in html
     assert "odds ratio" in html
