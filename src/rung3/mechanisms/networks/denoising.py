@@ -4,7 +4,8 @@
 
 is found by Chambolle's projections: s = x - div q for the field q, no longer than w, whose
 divergence is nearest to x. The noise sigma is read off each image: the median of its second
-differences along all axes, which vanish on slopes, and on edges along an axis.
+differences along all axes, which vanish on slopes, and on edges along an axis. Differences of
+exactly 0 are left out, because there is no noise outside a mask.
 
 Sources: Chambolle 2004 (Journal of Mathematical Imaging and Vision 20:89-97); Immerkaer 1996
 (Computer Vision and Image Understanding 64:300-302) for the noise.
@@ -62,12 +63,16 @@ def noise_level(image: Float[Tensor, "n c *sizes"]) -> Float[Tensor, "n c *ones"
         >>> slope = torch.linspace(0, 1, 64).expand(1, 1, 64, 64)
         >>> noise_level(slope + 0.05 * noise).flatten()
         tensor([0.0498])
+        >>> masked = torch.cat([0.5 + 0.05 * noise, torch.zeros(1, 1, 200, 64)], dim=2)
+        >>> noise_level(masked).flatten()
+        tensor([0.0492])
     """
     left = image
     for axis in range(2, image.ndim):
         if left.shape[axis] > 2:
             left = left.diff(n=2, dim=axis) / 6**0.5  # 1, -2, 1: six times the variance
-    level = left.flatten(2).abs().median(2).values / MEDIAN
+    size = left.flatten(2).abs()
+    level = torch.where(size > 0, size, torch.nan).nanmedian(2).values.nan_to_num(0) / MEDIAN
     return level.view(*level.shape, *[1] * (image.ndim - 2))
 
 
