@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
-from rung3 import SCM, Binary, Continuous, effect
+from rung3 import SCM, Binary, Continuous, effect, fit
+from rung3.effects import refits
 from rung3.effects.tables.answer import Answer
 from rung3.effects.tables.imputation import pooled
 from rung3.effects.tables.influence import Influence
@@ -71,19 +74,40 @@ def test_several_models_fill_a_table_each() -> None:
     )
 
 
+YES_NO = {"z": Binary(), "t": Binary(), "y": Binary(missing=True)}
+TOLD = SCM(
+    WORLD.graph,
+    YES_NO,
+    {
+        "z": InverseCDF(table=[0.5, 0.5]),
+        "t": InverseCDF(table=[[0.7, 0.3], [0.3, 0.7]]),
+        "y": InverseCDF(table=[[[0.8, 0.2], [0.6, 0.4]], [[0.5, 0.5], [0.3, 0.7]]]),
+    },
+)
+"""Where t raises the chance of y by a fifth."""
+
+
 def holding(n: int, studies: int) -> int:
-    """Count the studies of n rows whose intervals hold the truth; rows are filled 20 times."""
+    """Count the studies of n rows, filled by models learned from them, that hold the truth."""
     held = 0
     for seed in range(studies):
-        estimate = effect(gapped(n, seed), "t", "y", adjust=["z"], impute=WORLD).effect
-        held += estimate.low <= 1 <= estimate.high
+        rows = dict(TOLD.sample(n, seed=seed))
+        chance = torch.rand(n, generator=torch.Generator().manual_seed(seed))
+        gone = chance < 0.1 + 0.3 * rows["z"] + 0.2 * rows["t"]
+        rows["y"] = torch.where(gone, torch.nan, rows["y"].double())
+        model = SCM(TOLD.graph, YES_NO, {name: InverseCDF(prior=0.01) for name in YES_NO})
+        with warnings.catch_warnings(action="ignore"):
+            fit(model, rows, progress=False)
+        models = refits(model, 20, seed=seed)
+        estimate = effect(rows, "t", "y", adjust=["z"], impute=models, seed=seed).effect
+        held += estimate.low <= 0.2 <= estimate.high
     return held
 
 
-@pytest.mark.slow  # 9 minutes
-@pytest.mark.parametrize("n", [200, 1_000])
-def test_ninety_five_percent_of_intervals_hold_the_truth(n: int) -> None:
-    assert 930 <= holding(n, 1_000) <= 975
+@pytest.mark.slow  # 10 minutes
+@pytest.mark.parametrize(("n", "least"), [(200, 920), (1_000, 930)])
+def test_ninety_five_percent_of_intervals_hold_the_truth(n: int, least: int) -> None:
+    assert least <= holding(n, 1_000) <= 975
 
 
 def test_codes_stay_codes() -> None:

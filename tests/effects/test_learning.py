@@ -151,11 +151,11 @@ def holding(n: int, studies: int) -> dict[str, int]:
     return held
 
 
-@pytest.mark.slow  # 4 minutes
-@pytest.mark.parametrize("n", [200, 1_000])
-def test_natural_effects_of_learned_models_hold_the_truth(n: int) -> None:
+@pytest.mark.slow  # 5 minutes
+@pytest.mark.parametrize(("n", "least"), [(200, 920), (1_000, 930)])
+def test_natural_effects_of_learned_models_hold_the_truth(n: int, least: int) -> None:
     """1,000 studies; the draws of rows are in the intervals too, which makes them wider."""
-    assert all(930 <= held <= 985 for held in holding(n, 1_000).values())
+    assert all(least <= held <= 985 for held in holding(n, 1_000).values())
 
 
 @pytest.mark.slow
