@@ -173,18 +173,21 @@ class Tabulated(Mechanism):
         """Count all rows, or fit a line to them by Newton's method; networks are trained."""
         if self.prior is not None:
             counts = torch.full(self.logits.shape, self.prior, dtype=torch.float64)
-            yield lambda own, causes: self._add(counts, own, causes)
+            yield partial(self._add, counts)
             self._take_counts(counts)
         elif self.table is None and not self.hidden:
             for take in fit_line(self.network, self._features(value, parents)):
-                yield partial(self._add_features, take)
-
-    def _add_features(self, take: Callable[..., None], value: Tensor, parents: Parents) -> None:
-        take(*self._features(value, parents))
+                yield partial(self._give, take)
 
     def _features(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
         """Return what a line takes, `(n, width)`, and the codes that it gives, `(n,)`."""
         return self.encoder(parents, len(value)), value.long()
+
+    def _give(
+        self, take: Callable[[Tensor, Tensor], None], value: Tensor, parents: Parents
+    ) -> None:
+        """Give features and codes to what takes them."""
+        take(*self._features(value, parents))
 
     def effective_parameters(self) -> float:
         return float(self.logits[..., 1:].numel()) if self.prior is not None else math.nan
