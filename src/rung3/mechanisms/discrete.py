@@ -289,7 +289,16 @@ class GumbelMax(Tabulated):
 class InverseCDF(Tabulated):
     """A level as the number of cumulative probabilities that uniform noise exceeds; noise `(n,)`.
 
-    The arguments are those of `GumbelMax`.
+    Args:
+        hidden: Widths of the network from parents to log-probabilities.
+        table: Known probabilities instead, nested by the parents in the order of the graph's nodes,
+            then by the categories.
+        prior: Rows that each category has beforehand under each setting of the parents; the table
+            is then counted, with no network. The parents must be discrete.
+
+    Raises:
+        ValueError: On `build`, if the variable is not discrete, or the table does not fit; if a
+            prior is not above 0, or a parent is no category where counts are asked for.
 
     Example:
         >>> from rung3 import Binary
