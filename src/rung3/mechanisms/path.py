@@ -85,7 +85,8 @@ class Path(Mechanism):
             some, such as 0.1.
         guidance: Weight of the parents that changed, or of both groups,
             `{"changed": 2.5, "rest": 1}`; a query may have others, `guidance=`.
-        draws: Draws that estimate a density, or its bound.
+        draws: Draws that estimate a density of more than 16 numbers, or the bound of a diffusion:
+            32 of them if not given, each at a noise level.
         hidden: Of numbers and vectors: width and number of hidden layers.
         network: Of images: `"small"`, `"medium"` or `"large"`, or the fields of
             `rung3.mechanisms.networks.unet.UNetOptions`.
