@@ -206,4 +206,5 @@ def test_text_among_numbers_is_doubted(texts: list[str], message: str) -> None:
 def test_codes_with_letters_are_not_doubted() -> None:
     codes = [f"{'VX'[k % 2]}{k}" if k % 3 == 0 else str(k) for k in range(60)]
     with warnings.catch_warnings(action="error"):
-        read({"x": codes, "y": ["1", "2", "?"] * 20})
+        houses = [f"{k}{'ab'[k % 2]}" for k in range(60)]
+        read({"x": codes, "y": ["1", "2", "?"] * 20, "z": houses})

@@ -155,7 +155,7 @@ def test_weights_and_clusters_are_said() -> None:
     table = rows(repeated, 400) | {"w": np.ones(400)}
     text = str(effect(table, "t", "y", adjust=["z"], clusters="who", weights="w"))
     assert "rows are weighted by w" in text
-    assert "the interval allows for rows of one who being alike; 100 of it" in text
+    assert "rows with the same who may be alike; it has 100 values" in text
 
 
 def test_an_instrument_tells_no_means() -> None:

@@ -16,7 +16,7 @@ from rung3.data.number_text import numbers_alike
 from rung3.data.rows import Values, named
 from rung3.data.seeding import Seed
 from rung3.data.streaming import Streamed
-from rung3.data.variables import Variable
+from rung3.data.variables import Discrete, Variable
 from rung3.effects.estimate import AVERAGE, PROPORTION, Estimate, Form
 from rung3.effects.tables.answer import Answer, Curve
 from rung3.effects.tables.by_batches import read_by_batches, refuse_for_batches
@@ -358,10 +358,6 @@ def _effect(
 ) -> Effect:
     form = PROPORTION if sample.y.abs().max() <= PRINTED_AS_SHARES else AVERAGE
     options: dict[str, Any] = {"form": form}
-    first = answer.contrast.then(lambda v: v[:1]).intervals(question.level, **options)[0]
-    if answer.interval is not None:
-        first = Estimate(first.value, *answer.interval, level=question.level, form=form)
-    first = _without_rounding(first, ROUNDING * float(sample.y.abs().max()))
     means = None
     if answer.means is not None:
         means = tuple(answer.means.intervals(question.level, **options))
@@ -372,7 +368,7 @@ def _effect(
     way = question.way
     other = [name for name in way.used if name not in (sample.treatment, sample.outcome)]
     return Effect(
-        effect=first,
+        effect=_of_all(sample, answer, question.level, form),
         means=means,  # type: ignore[arg-type]
         treatment=sample.treatment,
         outcome=sample.outcome,
@@ -397,11 +393,18 @@ def _effect(
     )
 
 
-def _without_rounding(estimate: Estimate[float], size: float) -> Estimate[float]:
-    """Return an estimate in which what is as small as errors of rounding is zero."""
-    ends = [0.0 if abs(end) < size else end for end in (estimate.low, estimate.high)]
-    value = 0.0 if abs(estimate.effect) < size else estimate.effect
-    return replace(estimate, value=value, low=ends[0], high=ends[1])
+def _of_all(sample: Sample, answer: Answer, level: float, form: Form) -> Estimate[float]:
+    """Return the effect in all rows; between arms, what is as small as rounding errors is zero."""
+    estimate = answer.contrast.then(lambda v: v[:1]).intervals(level, form=form)[0]
+    if answer.interval is not None:
+        estimate = Estimate(estimate.value, *answer.interval, level=level, form=form)
+    if not isinstance(sample.kinds[sample.treatment], Discrete):
+        return estimate  # a unit of treatment may be as small as one likes
+    size = ROUNDING * float(sample.y.abs().max())
+    value, low, high = (
+        0.0 if abs(end) < size else end for end in (estimate.effect, estimate.low, estimate.high)
+    )
+    return replace(estimate, value=value, low=low, high=high)
 
 
 def _curve(answer: Answer, question: Question, form: Form) -> Curve | None:

@@ -182,7 +182,7 @@ def _said(weights: str | None, clusters: str | None, whose: Tensor | None) -> tu
     notes = [f"rows are weighted by {weights}"] if weights else []
     if whose is not None:
         count = int(whose.max()) + 1
-        notes.append(f"the interval allows for rows of one {clusters} being alike; {count:,} of it")
+        notes.append(f"rows with the same {clusters} may be alike; it has {count:,} values")
     return tuple(notes)
 
 
