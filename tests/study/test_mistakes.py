@@ -56,6 +56,12 @@ def checked(folder: Path, change: Change | None = None, table: Any = None, text:
     return " ".join(result.output.split())
 
 
+@pytest.fixture(scope="module")
+def usual(flowers) -> str:
+    """What `check` says of the study as it should be."""
+    return checked(flowers)
+
+
 ASKED = ("evaluation", "interventions")
 
 MISTAKES: dict[str, tuple[dict[str, Any], str, str, str]] = {
@@ -270,11 +276,10 @@ def test_a_mistake_is_told_with_its_line_and_what_to_do(flowers, name):
     assert line in (flowers / "study.yaml").read_text().splitlines()[int(numbers[0]) - 1]
 
 
-def test_trainings_that_are_too_short_are_told_with_longer_ones_and_their_time(flowers):
-    output = checked(flowers)
-    assert "file: 6 steps, too few to learn from (expected 1,000 at least)" in output
-    assert re.search(r"--set training.epochs=667 \(about \d+ (s|min)\)", output)
-    assert "the predictors: 2 steps" in output
+def test_trainings_that_are_too_short_are_told_with_longer_ones_and_their_time(flowers, usual):
+    assert "file: 6 steps, too few to learn from (expected 1,000 at least)" in usual
+    assert re.search(r"--set training.epochs=667 \(about \d+ (s|min)\)", usual)
+    assert "the predictors: 2 steps" in usual
     long = put("training", value={"epochs": 700, "batch_size": 8})
     assert "file: 2" not in checked(flowers, long)
 
@@ -299,13 +304,13 @@ def test_a_mistake_on_the_command_line_names_its_key_once(flowers):
     assert output.count("evaluation") == 1
 
 
-def test_values_that_no_training_row_has_are_told(flowers):
+def test_values_that_no_training_row_has_are_told(flowers, usual):
     output = checked(flowers, table=lambda text: text.replace("blue", "red"))
     assert "colour: it is red in every training row" in output
     four = ["red", "blue", "green", "violet"]
     change = put("variables", "colour", value={"kind": "Categorical", "labels": four})
     assert "colour: no training row is green or violet" in checked(flowers, change)
-    assert "no training row is" not in checked(flowers)
+    assert "no training row is" not in usual
 
 
 UNLIKELY: dict[str, tuple[dict[str, Any], str]] = {
@@ -330,8 +335,7 @@ def test_what_looks_like_a_mistake_is_told_with_what_to_do(flowers, name):
     assert text in checked(flowers, **given)
 
 
-def test_nothing_is_unusual_in_usual_rows(flowers):
-    usual = checked(flowers)
+def test_nothing_is_unusual_in_usual_rows(usual):
     assert "lies far from" not in usual
     assert "of its targets" not in usual
 

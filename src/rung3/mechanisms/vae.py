@@ -97,7 +97,7 @@ class VAE(Autoencoder):
         width: int = 16,
         depth: int = 3,
         beta: float = 1.0,
-        cooling: float = 300,
+        cooling: int | float = 300,
         gamma: float = 0.25,
         min_log_scale: float = -7.5,
         checkpointing: bool = False,

@@ -46,9 +46,10 @@ def fill(model: Model, rows: Rows) -> tuple[Rows, dict[str, Tensor]]:
     masks = gaps(model, batch) if model.readers else {}
     values, filled = dict(batch), {}
     for (image, name), reader in model.readers.items():
-        lacks = masks.get(name) if name in batch else torch.ones(batch.n, dtype=torch.bool)
-        if lacks is None or name in filled or image not in batch:
+        if name in filled or image not in batch:
             continue
+        everywhere = torch.ones(batch.n, dtype=torch.bool, device=batch[image].device)
+        lacks = masks.get(name, ~everywhere) if name in batch else everywhere
         at = lacks & ~masks.get(image, torch.zeros_like(lacks))
         if not at.any() or (name not in batch and not at.all()):
             continue

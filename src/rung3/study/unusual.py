@@ -23,8 +23,8 @@ FEWEST = 10
 SEVERAL = 2
 """Test rows from which on rows that are the same are not so by chance."""
 
-HASHED_AT_ONCE = 64
-"""Rows whose fingerprints are taken at once: it bounds the memory."""
+HASHED_AT_ONCE = 2**22
+"""Numbers whose fingerprints are taken at once, about: it bounds the memory."""
 
 
 def unusual(variables: Mapping[str, Variable], train: Rows, test: Rows) -> Iterator[str]:
@@ -94,19 +94,20 @@ def _repeated(variables: Mapping[str, Variable], train: Rows, test: Rows) -> Ite
 def _of_whole_rows(variables: Mapping[str, Variable], rows: Rows) -> Tensor:
     """Return the fingerprints of rows without a gap: two that lack a value may differ in it."""
     prints, whole = torch.zeros(rows.n, dtype=torch.long), torch.ones(rows.n, dtype=torch.bool)
-    for name, variable in variables.items():
-        prints += _fingerprints(rows[name])
+    for k, (name, variable) in enumerate(variables.items()):
+        prints += _fingerprints(rows[name], k)
         whole &= ~variable.is_missing(rows[name]).cpu()
     return prints[whole]
 
 
-def _fingerprints(values: Tensor) -> Tensor:
+def _fingerprints(values: Tensor, seed: int) -> Tensor:
     """Return a whole number for each of the values `(n, ...)`, the same for the same ones."""
-    generator = torch.Generator().manual_seed(values[0].numel())
-    factors = torch.randint(-(2**62), 2**62, (values[0].numel(),), generator=generator)
+    size = values[0].numel()
+    generator = torch.Generator().manual_seed(seed)
+    factors = torch.randint(-(2**62), 2**62, (size,), generator=generator)
     return torch.cat(
         [
             (part.float().reshape(len(part), -1).contiguous().view(torch.int32) * factors).sum(1)
-            for part in values.cpu().split(HASHED_AT_ONCE)
+            for part in values.cpu().split(1 + HASHED_AT_ONCE // size)
         ]
     )
