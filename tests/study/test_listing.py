@@ -48,8 +48,7 @@ def test_settings_in_which_studies_differ_are_named(tmp_path):
     lines = settings_apart(folders)
     assert "The studies differ in training.epochs: one 3, two 4, three 3." in lines
     assert "The studies differ in mechanisms.image.kind: one VAE, two VAE, three HVAE." in lines
-    assert (
-        "The studies differ in mechanisms.image.latent: one 16, two 16, three as by default."
-        in lines
-    )
-    assert len(lines) == 3
+    for of_a_vae in ("latent: one 16, two 16", "pose: one True, two True"):
+        line = f"The studies differ in mechanisms.image.{of_a_vae}, three as by default."
+        assert line in lines
+    assert len(lines) == 4
