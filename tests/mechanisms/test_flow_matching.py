@@ -264,6 +264,19 @@ def test_at_weight_one_it_is_the_plain_mechanism_bit_for_bit() -> None:
     assert not torch.equal(plain, model.counterfactual(ROWS, {"a": 1.0}, guidance=2)["image"])
 
 
+@pytest.mark.parametrize("particles", [None, 3])
+def test_rows_whose_parents_are_as_they_were_are_not_guided(particles: int | None) -> None:
+    """So composition holds: of two rows that are set to c = 0, one had it."""
+    model, do = guidable(), {"c": torch.tensor([0, 0])}
+    options: dict[str, Any] = {"particles": particles, "seed": 0}
+    plain = model.counterfactual(ROWS, do, **options)["image"]
+    guided = model.counterfactual(ROWS, do, guidance=3, **options)["image"]
+    assert torch.equal(guided[..., 0, :, :, :], plain[..., 0, :, :, :])
+    assert not torch.allclose(guided[..., 1, :, :, :], plain[..., 1, :, :, :])
+    null = model.counterfactual(ROWS, {"a": ROWS["a"]}, guidance=3, **options)["image"]
+    torch.testing.assert_close(null, ROWS["image"].expand_as(null))
+
+
 def test_the_graph_says_which_parents_changed() -> None:
     """What is set, and what descends from it; what is held did not change."""
     model = guidable()

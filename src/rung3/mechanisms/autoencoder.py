@@ -161,8 +161,8 @@ class Autoencoder(Mechanism):
         self.gamma = gamma
         self.min_log_scale = min_log_scale
         self.widening = widening
+        Guidance.of(guidance)  # it refuses what is no weight
         self.guidance = guidance
-        self.is_guided = not Guidance.of(guidance).plain
         self.held = torch.tensor(torch.inf)
 
     def build(self) -> None:
@@ -221,6 +221,10 @@ class Autoencoder(Mechanism):
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Take the location and scale of the parents from training data."""
         self.context.calibrate(parents)
+
+    @property
+    def is_guided(self) -> bool:
+        return not Guidance.of(self.guidance).plain
 
     def for_query(self, changed: Set[str] = frozenset(), **options: Any) -> Self:
         """Return this mechanism with other guidance, its parameters shared.

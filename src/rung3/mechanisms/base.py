@@ -148,8 +148,6 @@ class Mechanism(Precise, Trainable):
         knows_censoring: Whether it can model a `CensoredTime`.
         has_density: Whether it has a log-probability, or a bound; if not, `log_prob` refuses.
         renamed: Former names of arguments, which saved models still use, with today's names.
-        is_guided: Whether its answers weigh parents that changed by themselves, as its `guidance`
-            says (`rung3.mechanisms.guidance`).
         query_options: Names of its arguments that a query may give other values, such as `steps`.
         has_latent_mediator: Whether the parents cause latents, which then cause the value, as
             `rung3.mechanisms.autoencoder.LatentMediator` computes them.
@@ -180,7 +178,6 @@ class Mechanism(Precise, Trainable):
     atoms: tuple[float, ...] = ()
     closed_form: bool = False
     has_latent_mediator: bool = False
-    is_guided: bool = False
     name: str = ""
     variable: Variable
     parents: dict[str, Variable]
@@ -268,6 +265,11 @@ class Mechanism(Precise, Trainable):
             generator: Source of what is redrawn.
         """
         return self.sample_noise(n, parents, generator)
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether answers weigh parents that changed otherwise (`rung3.mechanisms.guidance`)."""
+        return False
 
     def for_query(self, changed: Set[str] = frozenset(), **options: Any) -> Self:
         """Return the mechanism as a query wants it, its parameters shared; by default, itself.

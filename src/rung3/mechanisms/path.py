@@ -153,7 +153,6 @@ class Path(Mechanism):
         self.abducted = abducted
         self.jitter = jitter
         self._check()
-        self.is_guided = not Guidance.of(guidance).plain
 
     def _check(self) -> None:
         """Refuse arguments that are out of range."""
@@ -309,6 +308,10 @@ class Path(Mechanism):
         return config
 
     # Queries -------------------------------------------------------------------------------------
+
+    @property
+    def is_guided(self) -> bool:
+        return not Guidance.of(self.guidance).plain
 
     def for_query(self, changed: Set[str] = frozenset(), **options: Any) -> Self:
         """Return this mechanism with other options, its parameters shared.

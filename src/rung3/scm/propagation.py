@@ -28,6 +28,9 @@ __all__ = [
     "predict",
 ]
 
+SAME = 1e-4
+"""Relative and absolute distance of two values that are the same but for rounding."""
+
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 """Options of a query that leaves mechanisms as they are."""
 
@@ -271,9 +274,28 @@ def predict(
         elif mechanism.wants_noise:
             used = map_noise(merge, _named(name, noise))
         used = _temper(used, mechanism.observation_noise, temperature)
-        compute = mechanism.mean if name in mean else mechanism.predict
-        values[name] = axes.split(name, in_parts(mechanism, compute, used, parents))
+        method = "mean" if name in mean else "predict"
+        value = in_parts(mechanism, getattr(mechanism, method), used, parents)
+        if mechanism.is_guided and factual is not None:
+            moved = _moved(axes, {p: values[p] for p in mechanism.parents}, factual)
+            if not moved.all():  # rows whose parents are as they were have nothing to be guided by
+                plain = as_queried(mechanisms[name], options)
+                same = in_parts(plain, getattr(plain, method), used, parents)
+                value = torch.where(moved.view(-1, *[1] * (value.ndim - 1)), value, same)
+        values[name] = axes.split(name, value)
     return values
+
+
+def _moved(axes: _Axes, values: Parents, factual: Parents) -> Tensor:
+    """Return in which rows a value is not the factual one, `(n,)` or `(K n,)`."""
+    moved = [torch.zeros(axes.rows, dtype=torch.bool)]
+    for name, value in values.items():
+        if name in factual:
+            own = factual[name].double()
+            near = torch.isclose(value.double(), own.expand_as(value), SAME, SAME, equal_nan=True)
+            same = near.reshape(*value.shape[: value.ndim - own.ndim + 1], -1).all(-1)
+            moved.append(~axes.merge(same))
+    return torch.stack([rows.to(moved[-1].device) for rows in moved]).any(0)
 
 
 def _as_held(factual: Tensor, kind: torch.dtype) -> Tensor:
