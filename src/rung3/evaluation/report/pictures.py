@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,9 @@ NAME = 8.5
 
 HEAD = 7.5
 """Points of the letters above a column."""
+
+LETTER = 0.056
+"""Inches that one of them takes, on average."""
 
 STEPS = (1, 2, 2.5, 5, 10)
 """Multiples between ticks, those of matplotlib's default."""
@@ -218,6 +222,7 @@ def _mosaic(
     canvas, columns = _canvas([images for _, images in bands]), len(heads)
     down, across = (side / DPI for side in canvas.shape[:2])
     tall, wide = down / len(bands), across / columns
+    heads = [_wrapped(head, wide) for head in heads]
     names = [text for name in (corner, *(name for name, _ in bands)) for text in name.split("\n")]
     left, bottom = 0.2 + 0.075 * max(map(len, names)), 0.04
     right = 0.1 if differs is None else 0.7
@@ -238,6 +243,18 @@ def _mosaic(
         height = min(down, 1.7) - 0.3
         sheet.bar(sheet.width - 0.6, top + 0.24, height, title, DIVERGING, -end, end)
     return png(sheet.figure)
+
+
+def _wrapped(head: str, width: float) -> str:
+    """Break the lines of a head between words, so that it is not wider than so many inches.
+
+    Example:
+        >>> _wrapped("no finding -> pleural effusion", 0.9).splitlines()
+        ['no finding ->', 'pleural effusion']
+    """
+    letters = max(1, int(width / LETTER))
+    lines = [textwrap.wrap(line, letters, break_long_words=False) for line in head.split("\n")]
+    return "\n".join(part for parts in lines for part in parts or [""])
 
 
 def _canvas(bands: list[Tensor]) -> Tensor:
