@@ -149,9 +149,7 @@ def test_a_unit_changes_no_answer(unit: float) -> None:
     assert "raises y" in estimate.answer
     assert "holds zero" not in estimate.answer
     for text in (str(estimate), str(estimate.means[0])):  # type: ignore[index]
-        value, low, high = (
-            float(part.strip("[],")) for part in text.replace("(", "").split()[:3]
-        )
+        value, low, high = (float(part.strip("[],")) for part in text.replace("(", "").split()[:3])
         assert low < value < high
         assert 0.9 * unit < value < 1.1 * unit
     small = effect({"d": e / unit, "y": t + e}, "d", "y", adjust=[])

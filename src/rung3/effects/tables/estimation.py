@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Literal, get_args
 
@@ -361,14 +361,14 @@ def _effect(
     if answer.means is not None:
         means = tuple(answer.means.intervals(question.level, form=form))
     ratio, odds_ratio = _ratios(sample, answer, question.level)
-    effect = _of_all(sample, answer, question.level, form)
+    of_all = _of_all(sample, answer, question.level, form)
     rest = answer.contrast.then(lambda v: v[1:])
     names = [name for name in sample.groups if name]
-    groups, notes = _groups(rest, question, effect.form) if names else ([], ())
+    groups, notes = _groups(rest, question, of_all.form) if names else ([], ())
     way = question.way
     other = [name for name in way.used if name not in (sample.treatment, sample.outcome)]
     return Effect(
-        effect=effect,
+        effect=of_all,
         means=means,  # type: ignore[arg-type]
         treatment=sample.treatment,
         outcome=sample.outcome,
@@ -402,8 +402,9 @@ def _of_all(sample: Sample, answer: Answer, level: float, form: Form) -> Estimat
     if isinstance(sample.kinds[sample.treatment], Discrete):  # a unit of others may be tiny
         size = UNSOLVED if sample.binary else ROUNDING * float(sample.y.abs().max())
         ends = [0.0 if abs(end) < size else end for end in ends]
+    value, low, high = ends
     own = _form(max(map(abs, ends)))
-    return Estimate(*ends, level=level, form=form if own is PROPORTION else own)
+    return Estimate(value, low, high, level=level, form=form if own is PROPORTION else own)
 
 
 def _form(size: float) -> Form:
