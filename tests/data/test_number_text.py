@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from rung3.data.number_text import number_text
+from rung3.data.number_text import number_text, numbers_alike
 from rung3.data.text_widths import fitted
 
 
@@ -29,3 +29,9 @@ def test_widths_keep_words_whole_while_they_can():
     assert fitted(natural, [words, letters], 50) == [27, 11, 12]
     assert fitted(natural, [words, letters], 40) == [22, 9, 9]
     assert sum(fitted(natural, [words, letters], 20)) == 20
+
+
+def test_numbers_that_belong_together_need_no_finite_neighbour():
+    assert numbers_alike([math.nan, 2.0, 3.14159]) == ["nan", "2.000", "3.142"]
+    assert numbers_alike([math.inf, 2.0, -math.inf]) == ["inf", "2", "-inf"]
+    assert numbers_alike([math.nan, math.inf]) == ["nan", "inf"]

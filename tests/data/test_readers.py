@@ -357,6 +357,7 @@ def test_a_word_for_nothing_is_missing_where_it_is_no_label(tmp_path: Path) -> N
         ("x,y\n1,2\n4,5,6\n", "Expected 2 fields in line 3, saw 3"),
         ("x,y\n1,2,\n4,5,\n", "Expected 2 fields in line 2, saw 3"),
         ("x,y,x\n1,2,3\n", "its header names 'x' twice"),
+        ('"x,y\n' + "1,2\n" * 33_000, "its first line opens a quotation that does not end"),
         ("x,y\n1,2\n1e39,5\n", "x: 1 values are infinite, or beyond 3.4e.38, the largest of"),
         ("x,y\n1,2\n-1e300,5\n", "x: 1 values are infinite, or beyond 3.4e.38, the largest of"),
     ],

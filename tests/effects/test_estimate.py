@@ -46,6 +46,8 @@ def test_an_interval_holds_its_ends_and_what_lies_between() -> None:
     ]  # fmt: skip
     assert not bounds.identified
     assert Estimate(None, 0.2, 0.2 + 1e-7).identified
+    assert 0.2 - 1e-7 in bounds  # as precise as the programs that find them
+    assert 0.0 not in Estimate(3e-7, 2e-7, 4e-7)  # of a small unit
 
 
 def test_the_value_has_the_name_of_what_it_is() -> None:

@@ -141,6 +141,30 @@ def test_the_answer_in_a_sentence() -> None:
     assert "(the interval holds zero)" in effect(same, "t", "y", adjust=[]).answer
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1e-6, 1e-3, 1e6])
+def test_a_unit_changes_no_answer(unit: float) -> None:
+    rng = np.random.default_rng(0)
+    t, e = np.arange(200) % 2, rng.normal(size=200)
+    estimate = effect({"t": t, "y": unit * (t + 0.1 * e)}, "t", "y", adjust=[])
+    assert "raises y" in estimate.answer
+    assert "holds zero" not in estimate.answer
+    for text in (str(estimate), str(estimate.means[0])):  # type: ignore[index]
+        value, low, high = (float(part.strip("[],")) for part in text.replace("(", "").split()[:3])
+        assert low < value < high
+        assert 0.9 * unit < value < 1.1 * unit
+    small = effect({"d": e / unit, "y": t + e}, "d", "y", adjust=[])
+    assert f"{small.effect.effect:.1g}"[0] in str(small.effect).split()[0]
+
+
+def test_what_is_the_same_in_all_rows_has_no_effect_and_no_ratio() -> None:
+    rng = np.random.default_rng(0)
+    table = {"t": np.arange(200) % 2, "z": rng.normal(size=200), "y": np.zeros(200, int)}
+    estimate = effect(table, "t", "y", adjust=["z"], event=1)
+    assert "does not change y" in estimate.answer
+    assert "-0.000" not in str(estimate)
+    assert (estimate.ratio, estimate.odds_ratio) == (None, None)
+
+
 def test_a_fall_and_an_interval_without_ends_are_said_as_such() -> None:
     rng = np.random.default_rng(0)
     z, t = rng.integers(0, 2, (2, 300))

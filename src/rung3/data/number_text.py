@@ -70,17 +70,18 @@ def numbers_alike(
         (['0.6800', '0.5419', '0.7924'], ['2.00', '-0.50', '16.13'])
         >>> numbers_alike([12.0, 11.0, 13.0]), numbers_alike([1.5e9, -2.0])
         (['12', '11', '13'], ['1.5e+09', '-2'])
-        >>> numbers_alike([-1e-5, -2.1234, math.nan])
-        ['0.000', '-2.123', 'nan']
+        >>> numbers_alike([math.nan, -1e-5, -2.1234, math.inf])
+        ['nan', '0.000', '-2.123', 'inf']
     """
-    largest = max(map(abs, values))
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     if not SMALLEST <= largest < LARGEST:
         return [number_text(value, digits, sign) for value in values]
     places = max(0, digits - 1 - math.floor(math.log10(largest)))
     rounded = [round(value, places) + 0.0 for value in values]  # no minus before zero
     texts = [f"{value:{'+' if sign else ''}.{places}f}" for value in rounded]
-    spare = min(len(text) - len(text.rstrip("0")) for text in texts) if places else 0
-    return [text[: len(text) - min(spare, places)].rstrip(".") for text in texts]
+    ends = [len(text) - len(text.rstrip("0")) for text in texts if "." in text]
+    spare = min(ends, default=0)
+    return [text[: len(text) - spare].rstrip(".") if "." in text else text for text in texts]
 
 
 def number_hint(text: str) -> str:

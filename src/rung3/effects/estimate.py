@@ -35,7 +35,7 @@ class Form:
         """Return the numbers, by their names in the text, and the rows as text."""
         values = list(numbers.values())
         if self.digits is None:
-            texts = [f"{value:.3f}" for value in values]
+            texts = [f"{round(value, 3) + 0.0:.3f}" for value in values]  # no minus before zero
         else:
             texts = numbers_alike(values, self.digits, self.sign)
         return self.text.format(n=n, **dict(zip(numbers, texts, strict=True)))
@@ -110,7 +110,8 @@ class Estimate(Printed, Generic[Number]):
         return bool((self.high - self.low) < TOLERANCE)
 
     def __contains__(self, value: float) -> bool:
-        return bool(self.low - TOLERANCE <= value) and bool(value <= self.high + TOLERANCE)
+        slack = TOLERANCE if self.value is None else 0.0  # effects may be in any unit
+        return bool(self.low - slack <= value) and bool(value <= self.high + slack)
 
     def __str__(self) -> str:
         if isinstance(self.value, Tensor) and self.value.ndim:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -19,6 +20,12 @@ ALONE = 10.0
 
 FEWEST = 10
 """Different values from which on a range is one."""
+
+CODES = 3
+"""Codes for gaps at either end, at most, such as 997, 998 and 999."""
+
+LISTED = 8
+"""Labels that a message lists, at most."""
 
 SEVERAL = 2
 """Test rows from which on rows that are the same are not so by chance."""
@@ -56,6 +63,8 @@ def _without_examples(name: str, variable: Variable, present: Tensor) -> Iterato
     elif isinstance(variable, Discrete) and present.numel() < variable.classes:
         seen = {int(code) for code in present}
         labels = [variable.label(k) for k in range(variable.classes) if k not in seen]
+        if len(labels) > LISTED:
+            labels[LISTED - 1 :] = [f"{len(labels) - LISTED + 1:,} other labels"]
         yield (
             f"{name}: no training row is {' or '.join(labels)}, so that nothing is learned of "
             "it; leave it out of the labels, or add such rows"
@@ -63,19 +72,31 @@ def _without_examples(name: str, variable: Variable, present: Tensor) -> Iterato
 
 
 def _far_out(name: str, values: Tensor) -> Iterator[str]:
-    """Yield whether the least or greatest value lies far from all others."""
-    numbers = values.double().unique()
-    if len(numbers) <= FEWEST:
-        return
-    for end, others in ((numbers[0], numbers[1:]), (numbers[-1], numbers[:-1])):
-        low, high = (float(one) for one in (others[0], others[-1]))
-        if max(low - float(end), float(end) - high) > ALONE * (high - low):
-            count = int((values == end).sum())
-            yield (
-                f"{name}: {number_text(float(end))} ({count} training row{'s' * (count > 1)}) lies "
-                f"far from the others, {number_text(low)} to {number_text(high)}; correct it, or "
-                "leave the cell empty if it stands for a gap"
-            )
+    """Yield which values lie far from all others: one at an end, or several that are codes."""
+    numbers, counts = values.double().unique(return_counts=True)
+    ends = sorted(product(range(CODES + 1), repeat=2), key=sum)
+    far = next((cut for cut in ends[1:] if _is_far(numbers, counts, *cut)), (0, 0))
+    below, above = far[0], len(numbers) - far[1]
+    for at in [*range(below), *range(above, len(numbers))]:
+        rows = f"{counts[at]} training row{'s' * int(counts[at] > 1)}"
+        yield (
+            f"{name}: {number_text(float(numbers[at]))} ({rows}) lies far from the others, "
+            f"{number_text(float(numbers[below]))} to {number_text(float(numbers[above - 1]))}; "
+            "correct it, or leave the cell empty if it stands for a gap"
+        )
+
+
+def _is_far(numbers: Tensor, counts: Tensor, below: int, above: int) -> bool:
+    """Return whether so many of the sorted values at both ends lie far from all between them."""
+    inner = numbers[below : len(numbers) - above]
+    if len(inner) < FEWEST:
+        return False
+    outer = torch.cat([counts[:below], counts[len(numbers) - above :]])
+    if len(outer) > 1 and outer.min() == 1:
+        return False  # a heavy tail has several values far out, each of one row; codes come back
+    low, high = inner[0], inner[-1]
+    gaps = [low - numbers[below - 1]] * (below > 0) + [numbers[-above] - high] * (above > 0)
+    return all(bool(gap > ALONE * (high - low)) for gap in gaps)
 
 
 def _repeated(variables: Mapping[str, Variable], train: Rows, test: Rows) -> Iterator[str]:

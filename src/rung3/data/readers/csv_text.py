@@ -40,3 +40,5 @@ def read_csv(path: Path, **options: Any) -> pd.DataFrame:
         return frame
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8; save it as UTF-8") from None
+    except csv.Error:  # a name of 131,072 characters
+        raise ValueError("its first line opens a quotation that does not end; close it") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Literal, get_args
 
@@ -356,19 +356,19 @@ def _effect(
     question: Question,
     stated: Mapping[str, Variable],
 ) -> Effect:
-    form = PROPORTION if sample.y.abs().max() <= PRINTED_AS_SHARES else AVERAGE
-    options: dict[str, Any] = {"form": form}
+    form = _form(float(sample.y.abs().max()))
     means = None
     if answer.means is not None:
-        means = tuple(answer.means.intervals(question.level, **options))
+        means = tuple(answer.means.intervals(question.level, form=form))
     ratio, odds_ratio = _ratios(sample, answer, question.level)
+    of_all = _of_all(sample, answer, question.level, form)
     rest = answer.contrast.then(lambda v: v[1:])
     names = [name for name in sample.groups if name]
-    groups, notes = _groups(rest, question, form) if names else ([], ())
+    groups, notes = _groups(rest, question, of_all.form) if names else ([], ())
     way = question.way
     other = [name for name in way.used if name not in (sample.treatment, sample.outcome)]
     return Effect(
-        effect=_of_all(sample, answer, question.level, form),
+        effect=of_all,
         means=means,  # type: ignore[arg-type]
         treatment=sample.treatment,
         outcome=sample.outcome,
@@ -398,13 +398,18 @@ def _of_all(sample: Sample, answer: Answer, level: float, form: Form) -> Estimat
     estimate = answer.contrast.then(lambda v: v[:1]).intervals(level, form=form)[0]
     if answer.interval is not None:
         estimate = Estimate(estimate.value, *answer.interval, level=level, form=form)
-    if not isinstance(sample.kinds[sample.treatment], Discrete):
-        return estimate  # a unit of treatment may be as small as one likes
-    size = ROUNDING * float(sample.y.abs().max())
-    value, low, high = (
-        0.0 if abs(end) < size else end for end in (estimate.effect, estimate.low, estimate.high)
-    )
-    return replace(estimate, value=value, low=low, high=high)
+    ends = [estimate.effect, estimate.low, estimate.high]
+    if isinstance(sample.kinds[sample.treatment], Discrete):  # a unit of others may be tiny
+        size = UNSOLVED if sample.binary else ROUNDING * float(sample.y.abs().max())
+        ends = [0.0 if abs(end) < size else end for end in ends]
+    value, low, high = ends
+    own = _form(max(map(abs, ends)))
+    return Estimate(value, low, high, level=level, form=form if own is PROPORTION else own)
+
+
+def _form(size: float) -> Form:
+    """Return how numbers are printed of which the largest has a size."""
+    return PROPORTION if size == 0 or SMALLEST_SHARE <= size <= PRINTED_AS_SHARES else AVERAGE
 
 
 def _curve(answer: Answer, question: Question, form: Form) -> Curve | None:
@@ -429,8 +434,14 @@ def _groups(
 ROUNDING = 1e-12
 """Size of an effect, in units of the largest outcome, that is an error of rounding."""
 
+UNSOLVED = 1e-9
+"""Difference of two probabilities that is an error of the steps by which they are solved for."""
+
+SMALLEST_SHARE = 0.005
+"""Numbers from this size on are printed with three decimals, smaller ones with four digits."""
+
 PRINTED_AS_SHARES = 100.0
-"""Outcomes up to this size are printed with three decimals, larger ones with four digits."""
+"""Numbers up to this size are printed with three decimals, larger ones with four digits."""
 
 
 def _ratios(
@@ -438,14 +449,15 @@ def _ratios(
 ) -> tuple[Estimate[float] | None, Estimate[float] | None]:
     """Return the ratio of the means, and of the odds, with intervals on the logarithm's scale."""
     means = answer.means
-    if means is None or not bool((means.values > 0).all()):
+    least = UNSOLVED if sample.binary else 0.0
+    if means is None or not bool((means.values > least).all()):
         return None, None
 
     def log_ratio(values: Tensor) -> Tensor:
         return (values[0].log() - values[1].log())[None]
 
     ratio = _exponential(means.then(log_ratio).intervals(level)[0])
-    if not sample.binary or not bool((means.values < 1).all()):
+    if not sample.binary or not bool((means.values < 1 - least).all()):
         return ratio, None
 
     def log_odds_ratio(values: Tensor) -> Tensor:
