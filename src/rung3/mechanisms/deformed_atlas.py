@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -146,6 +146,17 @@ class DeformedAtlas(Mechanism):
         self.velocity = SmoothField(self._of(self.movers), len(self.grid), self.grid)
         self.shade = SmoothField(self._of(self.shading), image.channels, self.grid)
 
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if f"{prefix}velocity.0.weight" in state:  # saved before velocities were a `SmoothField`
+            places = {"context": "velocity.context", "velocity": "velocity.network"}
+            for key in list(state):
+                part, _, name = key.removeprefix(prefix).partition(".")
+                if part in places:
+                    weight = state.pop(key)
+                    if self.movers:
+                        state[f"{prefix}{places[part]}.{name}"] = weight
+        super()._load_from_state_dict(state, prefix, *rest)
+
     @property
     def movers(self) -> list[str]:
         """Names of the parents that deform."""
@@ -242,7 +253,7 @@ class DeformedAtlas(Mechanism):
         shares = odds.log_softmax(1)
         if self.lesion is None:
             return shares
-        cover = moved((GAIN * self.cover).expand(n, *self.cover.shape), deformation.there)
+        cover = self._cover(deformation)
         ill = spread(self._ill(parents, n)[:, None], cover)
         covered = torch.where(ill, nn.functional.logsigmoid(cover), -torch.inf)
         return torch.cat(
@@ -279,7 +290,9 @@ class DeformedAtlas(Mechanism):
             "residual": self.pixels.sample_noise(shape, generator, device),
         }
         if self.lesion is not None:
-            noise["extent"] = self._extent(torch.rand(n, generator=generator, device=device))
+            noise["extent"] = self._extent(
+                torch.rand(n, generator=generator, device=device), GAIN * self.cover[None]
+            )
         shares, _ = self._seen(noise, parents)
         noise["residual"] *= _mixed(shares, self._normal(parents, n).log_scale.exp()).detach()
         return noise
@@ -291,10 +304,16 @@ class DeformedAtlas(Mechanism):
             f"{self.spacing} pixels, and what they do not explain"
         )
 
-    def _extent(self, reach: Tensor) -> Tensor:
+    def _cover(self, deformation: Deformation) -> Tensor:
+        """Return the log-odds that a lesion covers each pixel, `(n, 1, *sizes)`."""
+        n = len(deformation.there)
+        return moved((GAIN * self.cover).expand(n, *self.cover.shape), deformation.there)
+
+    @staticmethod
+    def _extent(reach: Tensor, odds: Tensor) -> Tensor:
         """Return what lesions cover that reach so far, `(..., 1, *sizes)`, of numbers `(...)`."""
-        cover = (GAIN * self.cover).detach().sigmoid()
-        return (cover > reach[(..., *[None] * cover.ndim)]).to(cover.dtype)
+        cover = odds.detach().sigmoid()
+        return (cover > spread(reach[..., None], odds)).to(cover.dtype)
 
     def _seen(self, noise: Mapping[str, Tensor], parents: Parents) -> tuple[Tensor, Tensor]:
         """Return the shares of the kinds `(n, kinds, ...)` and the detail, where they are seen."""
@@ -360,20 +379,25 @@ class DeformedAtlas(Mechanism):
         if self.lesion is not None:
             anatomy = anatomy + extent * prior[:, : self.kinds].softmax(1)
         noise = {"anatomy": anatomy, "detail": detail, "place": deformation.back}
-        noise |= self._reached(extent, parents, value.new_tensor(MIDDLE))
+        noise |= self._reached(extent, parents, deformation, value.new_tensor(MIDDLE))
         noise["residual"] = value - self._drawn(noise, parents)
         if particles is None:
             return noise
         reach = torch.rand(particles, n, generator=generator, device=value.device)
         repeated = {name: part.expand(particles, *part.shape) for name, part in noise.items()}
-        return repeated | self._reached(extent, parents, reach)
+        return repeated | self._reached(extent, parents, deformation, reach)
 
-    def _reached(self, seen: Tensor, parents: Parents, reach: Tensor) -> dict[str, Tensor]:
-        """Return the lesion's extent: as seen, or where there is none, what it would cover."""
+    def _reached(
+        self, seen: Tensor, parents: Parents, deformation: Deformation, reach: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the lesion's extent: as seen, or where there is none, what it would cover.
+
+        It is that in the image, as all that is abducted is.
+        """
         if self.lesion is None:
             return {}
         ill = spread(self._ill(parents, len(seen))[:, None], seen)
-        return {"extent": torch.where(ill, seen, self._extent(reach))}
+        return {"extent": torch.where(ill, seen, self._extent(reach, self._cover(deformation)))}
 
 
 def _names(names: Iterable[str]) -> list[str]:
