@@ -144,26 +144,6 @@ def test_it_shades_and_takes_a_lesion_away_and_shows_it_where_it_mostly_is() -> 
     assert skill(ill & (test["side"] < 0), dose=test["dose"].flip(0)) > 0.7
 
 
-def test_a_lesion_that_was_not_there_appears_where_the_parents_move_it() -> None:
-    causes = {"shift": Continuous(), "sick": Binary()}
-    mechanism = DeformedAtlas(kinds=2, lesion="sick").bind("x", Image(1, 16, 16), causes)
-    spot = torch.zeros(1, 16, 16)
-    spot[:, 6:10, 6:10] = 1
-    mechanism.cover.data.copy_(spot - 0.5)
-    mechanism.level.bias.data.copy_(torch.tensor([0.2, 0.2, 0.9]))
-    field: Any = mechanism.velocity.network[-1]
-    field.bias.data.view(2, 4, 4)[0] = 3.75  # looks three pixels to the right, everywhere
-    parents = {"shift": torch.zeros(1), "sick": torch.zeros(1, dtype=torch.long)}
-    well = torch.full((1, 1, 16, 16), 51 / 255)
-    for particles in (None, 2):
-        noise = mechanism.abduct(well, parents, particles)
-        assert isinstance(noise, dict)
-        noise = {name: part[0] for name, part in noise.items()} if particles else noise
-        ill = mechanism.predict(noise, parents | {"sick": torch.ones(1, dtype=torch.long)})
-        middle = (ill[0, 0] > 0.5).nonzero().float().mean(0)
-        assert (middle - torch.tensor([7.5, 4.5])).abs().max() < 0.3
-
-
 def test_weights_load_that_were_saved_before_velocities_were_a_field() -> None:
     parents = {"age": Continuous(), "site": Binary()}
 

@@ -253,7 +253,7 @@ class DeformedAtlas(Mechanism):
         shares = odds.log_softmax(1)
         if self.lesion is None:
             return shares
-        cover = self._cover(deformation)
+        cover = moved((GAIN * self.cover).expand(n, *self.cover.shape), deformation.there)
         ill = spread(self._ill(parents, n)[:, None], cover)
         covered = torch.where(ill, nn.functional.logsigmoid(cover), -torch.inf)
         return torch.cat(
@@ -290,9 +290,7 @@ class DeformedAtlas(Mechanism):
             "residual": self.pixels.sample_noise(shape, generator, device),
         }
         if self.lesion is not None:
-            noise["extent"] = self._extent(
-                torch.rand(n, generator=generator, device=device), GAIN * self.cover[None]
-            )
+            noise["extent"] = self._extent(torch.rand(n, generator=generator, device=device))
         shares, _ = self._seen(noise, parents)
         noise["residual"] *= _mixed(shares, self._normal(parents, n).log_scale.exp()).detach()
         return noise
@@ -304,16 +302,10 @@ class DeformedAtlas(Mechanism):
             f"{self.spacing} pixels, and what they do not explain"
         )
 
-    def _cover(self, deformation: Deformation) -> Tensor:
-        """Return the log-odds that a lesion covers each pixel, `(n, 1, *sizes)`."""
-        n = len(deformation.there)
-        return moved((GAIN * self.cover).expand(n, *self.cover.shape), deformation.there)
-
-    @staticmethod
-    def _extent(reach: Tensor, odds: Tensor) -> Tensor:
+    def _extent(self, reach: Tensor) -> Tensor:
         """Return what lesions cover that reach so far, `(..., 1, *sizes)`, of numbers `(...)`."""
-        cover = odds.detach().sigmoid()
-        return (cover > spread(reach[..., None], odds)).to(cover.dtype)
+        cover = (GAIN * self.cover).detach().sigmoid()
+        return (cover > reach[(..., *[None] * cover.ndim)]).to(cover.dtype)
 
     def _seen(self, noise: Mapping[str, Tensor], parents: Parents) -> tuple[Tensor, Tensor]:
         """Return the shares of the kinds `(n, kinds, ...)` and the detail, where they are seen."""
@@ -379,25 +371,20 @@ class DeformedAtlas(Mechanism):
         if self.lesion is not None:
             anatomy = anatomy + extent * prior[:, : self.kinds].softmax(1)
         noise = {"anatomy": anatomy, "detail": detail, "place": deformation.back}
-        noise |= self._reached(extent, parents, deformation, value.new_tensor(MIDDLE))
+        noise |= self._reached(extent, parents, value.new_tensor(MIDDLE))
         noise["residual"] = value - self._drawn(noise, parents)
         if particles is None:
             return noise
         reach = torch.rand(particles, n, generator=generator, device=value.device)
         repeated = {name: part.expand(particles, *part.shape) for name, part in noise.items()}
-        return repeated | self._reached(extent, parents, deformation, reach)
+        return repeated | self._reached(extent, parents, reach)
 
-    def _reached(
-        self, seen: Tensor, parents: Parents, deformation: Deformation, reach: Tensor
-    ) -> dict[str, Tensor]:
-        """Return the lesion's extent: as seen, or where there is none, what it would cover.
-
-        It is that in the image, as all that is abducted is.
-        """
+    def _reached(self, seen: Tensor, parents: Parents, reach: Tensor) -> dict[str, Tensor]:
+        """Return the lesion's extent: as seen, or where there is none, what it would cover."""
         if self.lesion is None:
             return {}
         ill = spread(self._ill(parents, len(seen))[:, None], seen)
-        return {"extent": torch.where(ill, seen, self._extent(reach, self._cover(deformation)))}
+        return {"extent": torch.where(ill, seen, self._extent(reach))}
 
 
 def _names(names: Iterable[str]) -> list[str]:
