@@ -144,6 +144,26 @@ def test_it_shades_and_takes_a_lesion_away_and_shows_it_where_it_mostly_is() -> 
     assert skill(ill & (test["side"] < 0), dose=test["dose"].flip(0)) > 0.7
 
 
+def test_weights_load_that_were_saved_before_velocities_were_a_field() -> None:
+    parents = {"age": Continuous(), "site": Binary()}
+
+    def bound() -> DeformedAtlas:
+        return DeformedAtlas(["site"], kinds=2).bind("x", Image(1, 8, 8), parents)
+
+    atlas, loaded = bound(), bound()
+    for parameter in atlas.parameters():
+        parameter.data.normal_(generator=torch.Generator().manual_seed(0))
+    names = {"velocity.context.": "context.", "velocity.network.": "velocity."}
+    state = dict(atlas.state_dict())
+    for now, before in names.items():
+        for key in [key for key in state if key.startswith(now)]:
+            state[before + key.removeprefix(now)] = state.pop(key)
+    loaded.load_state_dict(state)
+    values = {"age": torch.tensor([0.5]), "site": torch.tensor([1])}
+    image = torch.full((1, 1, 8, 8), 0.2)
+    assert torch.equal(atlas.log_prob(image, values), loaded.log_prob(image, values))
+
+
 @pytest.mark.parametrize("sizes", [(16, 20), (8, 10, 12)])
 def test_flows_are_undone_by_those_of_the_opposite_velocity(sizes: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -205,6 +205,8 @@ def test_state_reproduces_the_mechanism() -> None:
         ({"latent": 0}, "latent=0 must be at least 1"),
         ({"cooling": -1}, "cooling=-1 must be a whole number of steps, at least 0, or a share"),
         ({"cooling": 1.5}, "cooling=1.5 must be a whole number of steps"),
+        ({"cooling": True}, "cooling=True must be a whole number of steps"),
+        ({"cooling": "half"}, "cooling='half' must be a whole number of steps"),
         ({"min_log_scale": 1.0}, r"min_log_scale=1\.0 must lie between"),
     ],
 )

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -145,6 +145,17 @@ class DeformedAtlas(Mechanism):
         self.grid = [math.ceil(size / self.spacing) for size in image.sizes]
         self.velocity = SmoothField(self._of(self.movers), len(self.grid), self.grid)
         self.shade = SmoothField(self._of(self.shading), image.channels, self.grid)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if f"{prefix}velocity.0.weight" in state:  # saved before velocities were a `SmoothField`
+            places = {"context": "velocity.context", "velocity": "velocity.network"}
+            for key in list(state):
+                part, _, name = key.removeprefix(prefix).partition(".")
+                if part in places:
+                    weight = state.pop(key)
+                    if self.movers:
+                        state[f"{prefix}{places[part]}.{name}"] = weight
+        super()._load_from_state_dict(state, prefix, *rest)
 
     @property
     def movers(self) -> list[str]:

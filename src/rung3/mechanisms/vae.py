@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any, ClassVar
 
 import torch
@@ -107,10 +108,11 @@ class VAE(Autoencoder):
     ) -> None:
         super().__init__(likelihood, beta, gamma, min_log_scale, widening, guidance)
         check_counts(1, latent=latent, width=width, depth=depth)
-        if not 0 <= cooling < math.inf or (cooling > 1 and cooling % 1):
+        number = isinstance(cooling, Real) and not isinstance(cooling, bool)
+        if not number or not 0 <= cooling < math.inf or (cooling > 1 and cooling % 1):
             raise ValueError(
-                f"cooling={cooling} must be a whole number of steps, at least 0, or a share of the "
-                "training, below 1"
+                f"cooling={cooling!r} must be a whole number of steps, at least 0, or a share of "
+                "the training, below 1"
             )
         if not isinstance(pose, bool):
             raise ValueError(f"pose={pose!r} must be True or False")
