@@ -28,7 +28,7 @@ BATCH_NUMBER = 128
 
 @dataclass(frozen=True)
 class Network:
-    """A VAE that is proposed.
+    """A VAE that is proposed, with a pose: things are seldom in the same place.
 
     Attributes:
         latent: Length of the latent vector.
@@ -163,6 +163,7 @@ def _seconds(image: Image, batch: int, network: Network) -> float:
             "logistic" if image.bits else "gaussian",
             network.width,
             network.depth,
+            pose=True,
         )
         bound = mechanism.bind("image", image, {})
         value = image.nearest(torch.rand(batch, *image.shape))

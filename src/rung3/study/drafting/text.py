@@ -119,7 +119,7 @@ def _mechanisms(chosen: Mapping[str, Column], sizes: Mapping[str, Sizes]) -> Ite
     for name, size in sizes.items():
         network = size.network
         fields: dict[str, Any] = {"kind": "VAE", "latent": network.latent}
-        fields |= {"width": network.width, "depth": network.depth}
+        fields |= {"width": network.width, "depth": network.depth, "pose": True}
         if chosen[name].fields.get("bits", 8) is None:
             fields["likelihood"] = "gaussian"
         lines.append(
