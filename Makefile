@@ -62,7 +62,7 @@ coverage: $(ENV)  ## the quick tests, with the lines and branches that they reac
 test-lowest: pyproject.toml constraints.txt  ## the quick tests with the oldest dependencies that are promised
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	$(PYTHON) .ci/lowest.py > $(LOWEST)/constraints.txt
-	$(LOWEST)/bin/python $(PIP_INSTALL) -c $(LOWEST)/constraints.txt -e '.[medical,web]' \
+	$(LOWEST)/bin/python $(PIP_INSTALL) -c $(LOWEST)/constraints.txt -e '.[attributions,medical,web]' \
 		pytest pytest-xdist hypothesis beartype
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist loadfile
 
