@@ -275,27 +275,48 @@ def predict(
             used = map_noise(merge, _named(name, noise))
         used = _temper(used, mechanism.observation_noise, temperature)
         method = "mean" if name in mean else "predict"
-        value = in_parts(mechanism, getattr(mechanism, method), used, parents)
+        plain, moved = mechanism, None
         if mechanism.is_guided and factual is not None:
+            plain = as_queried(mechanisms[name], options)
             moved = _moved(axes, {p: values[p] for p in mechanism.parents}, factual)
-            if not moved.all():  # rows whose parents are as they were have nothing to be guided by
-                plain = as_queried(mechanisms[name], options)
-                same = in_parts(plain, getattr(plain, method), used, parents)
-                value = torch.where(moved.view(-1, *[1] * (value.ndim - 1)), value, same)
-        values[name] = axes.split(name, value)
+        answer = _answer(mechanism, plain, moved, method, used, parents)
+        values[name] = axes.split(name, answer)
     return values
+
+
+def _answer(
+    mechanism: Mechanism,
+    plain: Mechanism,
+    moved: Tensor | None,
+    method: str,
+    noise: Noise,
+    parents: Parents,
+) -> Tensor:
+    """Predict, `(n, ...)`; rows whose parents are as they were have nothing to be guided by."""
+
+    def by(who: Mechanism) -> Tensor:
+        value: Tensor = in_parts(who, getattr(who, method), noise, parents)
+        return value
+
+    if moved is None or moved.all():
+        return by(mechanism)
+    if not moved.any():
+        return by(plain)
+    guided = by(mechanism)
+    return torch.where(moved.view(-1, *[1] * (guided.ndim - 1)), guided, by(plain))
 
 
 def _moved(axes: _Axes, values: Parents, factual: Parents) -> Tensor:
     """Return in which rows a value is not the factual one, `(n,)` or `(K n,)`."""
-    moved = [torch.zeros(axes.rows, dtype=torch.bool)]
+    device = next((value.device for value in values.values()), None)
+    moved = torch.zeros(axes.rows, dtype=torch.bool, device=device)
     for name, value in values.items():
         if name in factual:
             own = factual[name].double()
             near = torch.isclose(value.double(), own.expand_as(value), SAME, SAME, equal_nan=True)
             same = near.reshape(*value.shape[: value.ndim - own.ndim + 1], -1).all(-1)
-            moved.append(~axes.merge(same))
-    return torch.stack([rows.to(moved[-1].device) for rows in moved]).any(0)
+            moved |= ~axes.merge(same)
+    return moved
 
 
 def _as_held(factual: Tensor, kind: torch.dtype) -> Tensor:
