@@ -537,6 +537,12 @@ class Image(Variable):
         """Round each pixel to the nearest level; real-valued pixels stay."""
         return value if self.levels is None else (value * self.levels).round() / self.levels
 
+    def dequantised(self, value: Tensor) -> Tensor:
+        """Add uniform noise within their level to pixels; real-valued pixels stay."""
+        if self.levels is None:
+            return value
+        return value + (torch.rand_like(value) - 0.5) / self.levels
+
     @property
     def shape(self) -> tuple[int, ...]:
         if self.depth is None:

@@ -38,7 +38,7 @@ from rung3.data.rows import Noise
 from rung3.data.variables import Image
 from rung3.mechanisms.autoencoder import check_counts
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, repeat_noise
-from rung3.mechanisms.likelihoods.base import clamp, round_through
+from rung3.mechanisms.likelihoods.base import clamp, quantised
 from rung3.mechanisms.networks.context import Context
 from rung3.mechanisms.networks.convolutional import ConvDecoder, ConvEncoder, Pyramid
 
@@ -123,7 +123,8 @@ class GAN(Mechanism):
         if not self.training:
             z = self.encode(value, parents)
             return (value - self.generate(z, parents)).abs().mean()
-        x = self._within_level(value)
+        # Whole levels would tell which images were observed.
+        x = self.variable.dequantised(value)
         z = torch.randn((len(x), self.latent), device=x.device, dtype=x.dtype)
         tuned = bool(self.done > 1 - self.tuning)
         return self.tuning_loss(x, z, parents) if tuned else self.adversarial_loss(x, z, parents)
@@ -141,7 +142,7 @@ class GAN(Mechanism):
             parents: The parents' values, `(n, ...)`, in their own units.
         """
         observed = (x, self.encode(x, parents))
-        generated = (self._within_level(self.generate(z, parents)), z)
+        generated = (self.variable.dequantised(self.generate(z, parents)), z)
         scores, steepness = [], x.new_zeros(())
         for pair in (observed, generated):
             image, code = (part.detach().requires_grad_() for part in pair)
@@ -169,11 +170,6 @@ class GAN(Mechanism):
         code = self.encoder(2 * image - 1, context)
         error: Tensor = (x - decoded).abs().mean() + (z - code).square().mean()
         return error
-
-    def _within_level(self, value: Tensor) -> Tensor:
-        """Add noise within their level to pixels: whole levels would tell which were observed."""
-        levels = self.variable.levels
-        return value if levels is None else value + (torch.rand_like(value) - 0.5) / levels
 
     def encode(self, value: Tensor, parents: Parents) -> Tensor:
         """Return the encoder's codes of images `(n, C, H, W)` in [0, 1], `(n, latent)`."""
@@ -215,9 +211,8 @@ class GAN(Mechanism):
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         parts = self._parts(noise)
-        pixels = clamp(self.generate(parts["z"], parents) + parts["residual"])
-        levels = self.variable.levels
-        return pixels if levels is None else round_through(pixels * levels) / levels
+        pixels = self.generate(parts["z"], parents) + parts["residual"]
+        return quantised(pixels, self.variable.levels)
 
     def mean(self, noise: Noise, parents: Parents) -> Tensor:
         """Return what the generator makes of the code, `(n, C, H, W)` in [0, 1]."""

@@ -283,9 +283,7 @@ class Path(Mechanism):
 
     def within_level(self, value: Tensor) -> Tensor:
         """Add noise within their level to pixels of whole levels."""
-        if not isinstance(self.variable, Image) or self.variable.levels is None:
-            return value
-        return value + (torch.rand_like(value) - 0.5) / self.variable.levels
+        return self.variable.dequantised(value) if isinstance(self.variable, Image) else value
 
     def log_levels(self) -> float:
         """Return `log` of the levels of all pixels: a density less this is one of whole levels."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from rung3.data.variables import Continuous, Image, Variable
 from rung3.mechanisms.base import Parents
-from rung3.mechanisms.likelihoods.base import clamp, round_through
+from rung3.mechanisms.likelihoods.base import quantised
 from rung3.mechanisms.networks.encoding import MLP, ParentEncoder, Standardise, deviation
 from rung3.mechanisms.networks.real_line import ToReal
 
@@ -94,8 +94,7 @@ class StandardSpace(nn.Module):
         The gradient passes through the rounding, and stops at an end where it leads further out.
         """
         if isinstance(self.variable, Image):
-            pixels, levels = clamp(self.loc + self.scale * y), self.variable.levels
-            return pixels if levels is None else round_through(pixels * levels) / levels
+            return quantised(self.loc + self.scale * y, self.variable.levels)
         if self.by_parents:
             mean, log_scale = self._normal(parents, y)
             y = mean + log_scale.exp() * y

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from rung3.data.shared_batch import batch_mean
 from rung3.data.variables import levels_of
 
-__all__ = ["Discretised", "Likelihood", "LocationScale", "Normal", "clamp", "round_through"]
+__all__ = ["Discretised", "Likelihood", "LocationScale", "Normal", "clamp", "quantised"]
 
 EDGE_SHARE = 1 / 32
 """Share of a bin, at its edges, that abducted noise stays clear of, so that rounding is safe."""
@@ -193,9 +193,7 @@ class Discretised(LocationScale):
         return (mean + scale * self.truncated(low, high, generator) - value).to(x.dtype)
 
     def predict(self, eps: Tensor, params: Normal) -> Tensor:
-        value = clamp(params.mean + params.log_scale.exp() * eps)
-        level: Tensor = round_through(value * self.levels) / self.levels
-        return level
+        return quantised(params.mean + params.log_scale.exp() * eps, self.levels)
 
 
 def clamped_mean(mu: Tensor, scale: Tensor, integral: Callable[[Tensor], Tensor]) -> Tensor:
@@ -260,4 +258,15 @@ class _Round(Function):
 
 _Map: TypeAlias = Callable[[Tensor], Tensor]
 clamp: _Map = _Clamp.apply
-round_through: _Map = _Round.apply
+_round_through: _Map = _Round.apply
+
+
+def quantised(pixels: Tensor, levels: int | None) -> Tensor:
+    """Return pixels cut at 0 and 1 and, of whole levels, rounded to one; gradients pass.
+
+    Example:
+        >>> quantised(torch.tensor([-0.1, 0.4, 0.9]), 2), quantised(torch.tensor([1.5]), None)
+        (tensor([0.0000, 0.5000, 1.0000]), tensor([1.]))
+    """
+    inside = clamp(pixels)
+    return inside if levels is None else _round_through(inside * levels) / levels
