@@ -44,14 +44,14 @@ def run(code: str, names: dict[str, Any]) -> list[dict[str, Any]]:
     """Run a cell, and return its outputs."""
     tree = ast.parse(code)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    said, outputs = io.StringIO(), list[dict[str, Any]]()
-    with contextlib.redirect_stdout(said):
+    printed, outputs = io.StringIO(), list[dict[str, Any]]()
+    with contextlib.redirect_stdout(printed):
         exec(compile(tree, "<cell>", "exec"), names)
         value = None
         if isinstance(last, ast.Expr):
             value = eval(compile(ast.Expression(last.value), "<cell>", "eval"), names)
-    if said.getvalue():
-        outputs.append({"output_type": "stream", "name": "stdout", "text": said.getvalue()})
+    if printed.getvalue():
+        outputs.append({"output_type": "stream", "name": "stdout", "text": printed.getvalue()})
     outputs += [
         {"output_type": "display_data", "data": {"image/png": one}, "metadata": {}}
         for one in figures()
@@ -106,8 +106,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     for path in sorted((FOLDER / "sources").glob("*.py")):
         if not sys.argv[1:] or path.stem in sys.argv[1:]:
-            made = json.dumps(notebook(path.read_text("utf-8")), indent=1, ensure_ascii=False)
-            (FOLDER / f"{path.stem}.ipynb").write_text(made + "\n", "utf-8")
+            text = json.dumps(notebook(path.read_text("utf-8")), indent=1, ensure_ascii=False)
+            (FOLDER / f"{path.stem}.ipynb").write_text(text + "\n", "utf-8")
             print(path.stem)
 
 

@@ -87,11 +87,11 @@ if __name__ == "__main__":
     rows = chosen.world.sample(chosen.rows, seed=0)
     model = fitted(chosen, rows, folder)
     start = time.process_time()
-    found = compare_training(
+    comparison = compare_training(
         chosen.world, model, rows, chosen.label, chosen.plan,
         seeds=options.seeds, steps=options.steps, n=options.n,
     )  # fmt: skip
-    print(found, found.augmented, sep="\n")
+    print(comparison, comparison.augmented, sep="\n")
     print(f"comparison: {time.process_time() - start:.0f} CPU seconds")
-    found.figure().savefig(folder / "augmentation.png")
-    write_json(folder / "augmentation.json", found.records())
+    comparison.figure().savefig(folder / "augmentation.png")
+    write_json(folder / "augmentation.json", comparison.records())

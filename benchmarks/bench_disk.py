@@ -178,7 +178,7 @@ def make_run(folder: Path, n: int) -> None:
     from rung3.study.folder import RunFolder
     from rung3.study.study import Study
 
-    class Made(FileReader):
+    class NoiseReader(FileReader):
         """What makes an image of noise instead of reading a file."""
 
         what, threads = "file", False
@@ -198,8 +198,8 @@ def make_run(folder: Path, n: int) -> None:
     study = Study.load(folder / "study.yaml")
     (listing,) = study.data.listings(study.declared())  # type: ignore[union-attr]
     unread = unread_table(folder / "rows.csv", variables=listing.kinds)
-    made = {"scan": (Made("scan", Image(1, 32, 32)), unread.images["scan"][1])}
-    listing.write(Unread(unread.names, unread.values, made, n), {"subjects": None})
+    readers = {"scan": (NoiseReader("scan", Image(1, 32, 32)), unread.images["scan"][1])}
+    listing.write(Unread(unread.names, unread.values, readers, n), {"subjects": None})
     run = RunFolder(folder / "run")
     run.claim(study)
     run.remember(study.splits())

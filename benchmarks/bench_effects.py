@@ -99,8 +99,8 @@ def dowhy(graph: str, method: str) -> Estimate:
 
         logging.disable(logging.WARNING)
         model = CausalModel(table, treatment="t", outcome="y", graph=graph)
-        found = model.identify_effect(proceed_when_unidentifiable=True)
-        return float(model.estimate_effect(found, method_name=method).value)
+        estimand = model.identify_effect(proceed_when_unidentifiable=True)
+        return float(model.estimate_effect(estimand, method_name=method).value)
 
     return estimate
 

@@ -32,14 +32,14 @@ IMAGE = "image"
 
 @torch.no_grad()
 def measured(
-    mechanism: Mechanism, test: Any, by_cause: dict[str, Question], kept: bool
+    mechanism: Mechanism, test: Any, by_cause: dict[str, Question], keep_eps: bool
 ) -> tuple[float, dict[str, float]]:
     """Counterfactuals a second, and skill by intervention."""
     n = len(next(iter(by_cause.values())).truth)
     x, parents = test[IMAGE][:n], {name: test[name][:n] for name in mechanism.parents}
     skills, start = {}, time.process_time()
     for label, question in by_cause.items():
-        answer = imagine(mechanism, x, parents, question.parents, kept=kept)
+        answer = imagine(mechanism, x, parents, question.parents, keep_eps=keep_eps)
         error, change = ((part - question.truth).abs().mean() for part in (answer, x))
         skills[label] = float(1 - error / change)
     return len(by_cause) * n / (time.process_time() - start), skills
@@ -74,7 +74,7 @@ def main() -> None:
             chosen = mechanism.for_query(steps=steps, solver=solver) if steps else mechanism
             curve = f"{Path(place).name}, {solver}" if steps else Path(place).name
             name = f"{curve}, {steps} steps" if steps else curve
-            rate, skills = measured(chosen, test, by_cause, kept=True)
+            rate, skills = measured(chosen, test, by_cause, keep_eps=True)
             curves.setdefault(curve, []).append((str(steps or ""), rate, skills))
             print(
                 f"{name:44}{rate:10.1f}" + "".join(f"{skill:18.3f}" for skill in skills.values()),

@@ -67,13 +67,13 @@ def main() -> None:
         print(json.dumps(measure(options.run)))
         return
     command = [sys.executable, "-W", "ignore", __file__, options.run, "--one"]
-    found = []
+    measurements = []
     for _ in range(options.repeats):
         lines = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
-        found.append(json.loads(lines.splitlines()[-1]))
+        measurements.append(json.loads(lines.splitlines()[-1]))
     figures = {
-        name: Figure(min(one[name] for one in found), "s" if name == "seconds" else "")
-        for name in found[0]
+        name: Figure(min(one[name] for one in measurements), "s" if name == "seconds" else "")
+        for name in measurements[0]
     }
     for name, figure in figures.items():
         print(f"{name:10}{figure.value:10.2f} {figure.unit}")

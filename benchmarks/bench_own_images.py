@@ -71,18 +71,18 @@ def scenes(n: int, seed: int, away: float) -> list[Scene]:
     ]
 
 
-def write(folder: Path, made: list[Scene], gaps: int) -> None:
+def write(folder: Path, pictures: list[Scene], gaps: int) -> None:
     """Write pictures and their table; the first radii are left out."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     lines = ["id,file,colour,radius_px"]
-    for k, scene in enumerate(made):
+    for k, scene in enumerate(pictures):
         Pictures.fromarray(scene.draw()).save(folder / "images" / f"{k:03d}.png")
         radius = "" if k < gaps else f"{scene.radius:.3f}"
         lines.append(f"{k},images/{k:03d}.png,{scene.colour},{radius}")
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
 
 
-def skill(run: Path, folder: Path, made: list[Scene]) -> dict[str, float]:
+def skill(run: Path, folder: Path, pictures: list[Scene]) -> dict[str, float]:
     """Return the skill of each intervention, and print the errors in grey levels."""
     study, model = RunFolder(run).study(), RunFolder(run).model()
     test, _ = RunFolder(run).test()
@@ -90,13 +90,13 @@ def skill(run: Path, folder: Path, made: list[Scene]) -> dict[str, float]:
     rows = table(folder / "labels.csv", variables=variables)
     known = [int(_same(rows["file"], picture)) for picture in test["file"]]
     chosen = [k for k in range(len(known)) if not test["radius_px"][k].isnan()]
-    factual = [made[known[k]] for k in chosen]
+    factual = [pictures[known[k]] for k in chosen]
     others = factual[1:] + factual[:1]
     changed = {
         "colour": [replace(s, colour=o.colour) for s, o in zip(factual, others, strict=True)],
         "radius_px": [replace(s, radius=o.radius) for s, o in zip(factual, others, strict=True)],
     }
-    subset, found = test[torch.tensor(chosen)], {}
+    subset, skills = test[torch.tensor(chosen)], {}
     for name, truths in changed.items():
         write(folder / f"true-{name}", truths, 0)
         truth = table(folder / f"true-{name}" / "labels.csv", variables=variables)["file"]
@@ -105,10 +105,10 @@ def skill(run: Path, folder: Path, made: list[Scene]) -> dict[str, float]:
             targets = {name: torch.roll(subset[name], -1)}
             answer = model.counterfactual(subset, targets, seed=0, temperature=temperature)["file"]
             error = float(distance(variables["file"], answer, truth).mean())
-            found[name] = 1 - error / nothing
-            print(f"do({name}), {which}: error {error:.2f}, skill {found[name]:.2f}")
+            skills[name] = 1 - error / nothing
+            print(f"do({name}), {which}: error {error:.2f}, skill {skills[name]:.2f}")
         print(f"do({name}): doing nothing {nothing:.2f}")
-    return found
+    return skills
 
 
 def _same(images: Tensor, picture: Tensor) -> Tensor:
@@ -124,8 +124,8 @@ def main() -> None:
     parser.add_argument("--init", nargs="*", default=[], help="further words of init")
     parser.add_argument("--set", nargs="*", default=[], help="changes of the study, KEY=VALUE")
     given = parser.parse_args()
-    made = scenes(600, given.seed, given.away)
-    write(given.folder, made, gaps=10)
+    pictures = scenes(600, given.seed, given.away)
+    write(given.folder, pictures, gaps=10)
     program = [sys.executable, "-m", "rung3"]
     changes = [word for change in given.set for word in ("--set", change)]
     for words in (
@@ -138,9 +138,9 @@ def main() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         print(f"rung3 {words[0]}: {seconds:.0f} s of CPU")
-    found = skill(given.folder / "runs" / "own", given.folder, made)
+    skills = skill(given.folder / "runs" / "own", given.folder, pictures)
     verdict = RunFolder(given.folder / "runs" / "own").verdict()
-    print(f"mean skill {sum(found.values()) / len(found):.2f}; {verdict and verdict.headline}")
+    print(f"mean skill {sum(skills.values()) / len(skills):.2f}; {verdict and verdict.headline}")
 
 
 if __name__ == "__main__":

@@ -61,11 +61,11 @@ def imagine(
     parents: Mapping[str, Tensor],
     imagined: Mapping[str, Tensor],
     *,
-    kept: bool = True,
+    keep_eps: bool = True,
 ) -> Tensor:
-    """Abduct, act, predict; without the noise of observation if it is not `kept`."""
+    """Abduct, act, predict; without the noise of observation unless `keep_eps`."""
     noise: Noise = mechanism.abduct(value, parents)
-    if not kept and isinstance(noise, dict):
+    if not keep_eps and isinstance(noise, dict):
         mute = mechanism.observation_noise
         noise = {k: torch.zeros_like(v) if k in mute else v for k, v in noise.items()}
     return mechanism.predict(noise, imagined)
@@ -82,13 +82,14 @@ def scores(mechanism: Mechanism, test: Rows, by_cause: Mapping[str, Question]) -
     results = {}
     for label, question in by_cause.items():
         change = error(x, question.truth)
-        for kind, kept, draws in KINDS:
+        for kind, keep_eps, draws in KINDS:
             answers = [
-                imagine(mechanism, x, parents, question.parents, kept=kept) for _ in range(draws)
+                imagine(mechanism, x, parents, question.parents, keep_eps=keep_eps)
+                for _ in range(draws)
             ]
             answer = torch.stack(answers).mean(0)
             results[f"skill, {label}, {kind}"] = 1 - error(answer, question.truth) / change
-    unchanged = imagine(mechanism, x, parents, parents, kept=False)
+    unchanged = imagine(mechanism, x, parents, parents, keep_eps=False)
     return results | {"reconstruction from z, grey levels": error(unchanged, x)}
 
 

@@ -226,7 +226,7 @@ class Smooth:
         self.chance = np.prod(parts, axis=0)
         hidden = len(graph.bidirected)
         self.hidden = dict(zip(graph.bidirected, self.grid[:hidden], strict=True))
-        self.own = dict(zip(graph.nodes, self.grid[hidden:], strict=True))
+        self.private = dict(zip(graph.nodes, self.grid[hidden:], strict=True))
         self.functions = {}
         for name in graph.nodes:
             inputs = len(graph.parents(name)) + sum(name in pair for pair in graph.bidirected)

@@ -18,8 +18,8 @@ def elsewhere(model, differs, seed):
     rng = np.random.default_rng(seed)
     other = copy.deepcopy(model)
     for name in differs:
-        drawn = rng.dirichlet([2] * 4)[other.own[name]]
-        before = np.bincount(model.own[name], model.chance, 4)[model.own[name]]
+        drawn = rng.dirichlet([2] * 4)[other.private[name]]
+        before = np.bincount(model.private[name], model.chance, 4)[model.private[name]]
         other.chance = other.chance / before * drawn
         other.functions[name] = rng.integers(0, 2, other.functions[name].shape)
         other.functions[name][..., :2] = 0, 1

@@ -134,7 +134,7 @@ class Tables:
             [rng.dirichlet([2] * n)[column] for n, column in zip(size, grid, strict=True)], axis=0
         )
         self.hidden = dict(zip(graph.bidirected, grid, strict=False))
-        self.own = dict(zip(graph.nodes, grid[len(graph.bidirected) :], strict=True))
+        self.private = dict(zip(graph.nodes, grid[len(graph.bidirected) :], strict=True))
         self.functions: Values = {}
         for name in graph.nodes:
             inputs = len(graph.parents(name)) + sum(name in pair for pair in graph.bidirected)
@@ -148,7 +148,7 @@ class Tables:
         for name in self.graph.order:
             causes = [content[cause] for cause in self.graph.parents(name)]
             causes += [column for pair, column in self.hidden.items() if name in pair]
-            drawn = self.functions[name][(*causes, self.own[name])]
+            drawn = self.functions[name][(*causes, self.private[name])]
             content[name] = np.full_like(drawn, do[name]) if name in do else drawn
         return content
 

@@ -19,7 +19,7 @@ def values_in(model: Tables, world: World) -> Values:
     for name in model.graph.order:
         causes = [values[cause] for cause in model.graph.parents(name)]
         causes += [column for pair, column in model.hidden.items() if name in pair]
-        values[name] = model.functions[name][(*causes, model.own[name])]
+        values[name] = model.functions[name][(*causes, model.private[name])]
         if name in world:
             setting = world[name]
             if isinstance(setting, World):

@@ -143,7 +143,7 @@ def test_predictors_confirm_the_truth_and_reject_an_untrained_model(
     blank = untrained(rows)
     false = augment(blank, rows, APART, confirmation=confirmation)
     assert false.accepted < 0.1
-    assert false.rejected["site"] > 0.9 * false.asked
+    assert false.rejected["site"] > 0.9 * false.attempted
     assert "rejected; not read off the image: site" in str(false)
     assert dependence(joint(false.rows, false.weight)) < 1e-6
     there = Plan(change="site", joint=[{"disease": "healthy", "site": "B", "share": 1.0}])

@@ -40,6 +40,6 @@ def augment(
     if shards:
         say_path("accepted", sharded.augment_shards(model, rows, wanted, out, seed=seed))
         return
-    made = augmenting.augment(model, rows, wanted, seed=seed, progress=True)
-    say(escape(str(made)))
-    say_path("rows", made.save(out, model.variables))
+    augmented = augmenting.augment(model, rows, wanted, seed=seed, progress=True)
+    say(escape(str(augmented)))
+    say_path("rows", augmented.save(out, model.variables))

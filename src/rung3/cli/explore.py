@@ -50,7 +50,7 @@ def explore(
         )
     if predictor is None and (inputs or outcome):
         raise ValueError("--inputs, --outcome: they are a predictor's; name it with --predictor")
-    asked = None
+    consulted = None
     if predictor is not None:
-        asked = Consulted(predictor, load_predictor(predictor), one_or_several(inputs), outcome)
-    serve(Session(*open_runs(chosen), predictor=asked), host, port, say)
+        consulted = Consulted(predictor, load_predictor(predictor), one_or_several(inputs), outcome)
+    serve(Session(*open_runs(chosen), predictor=consulted), host, port, say)

@@ -80,10 +80,10 @@ def figure(
         return
     if kind == "augmentation":
         tested = TESTED if n is None else n
-        found = augmentation_of_run(
+        robustness = augmentation_of_run(
             runs, label, change, temperature=temperature, n=tested, seeds=seeds, seed=seed
         )
-        _keep_augmentation(found, path)
+        _keep_augmentation(robustness, path)
         return
     chosen, n = indices(rows), AVERAGED if n is None else n
     drawn: Comparison | Intervened
@@ -97,13 +97,13 @@ def figure(
     say_path("picture", path)
 
 
-def _keep_augmentation(found: Robustness, path: Path) -> None:
+def _keep_augmentation(robustness: Robustness, path: Path) -> None:
     """Write the picture, and the numbers beside it."""
     from rung3.data.files import write_json
 
-    save_picture(found.figure(), path)
-    write_json(path.with_suffix(".json"), found.records())
-    say(escape(str(found)))
+    save_picture(robustness.figure(), path)
+    write_json(path.with_suffix(".json"), robustness.records())
+    say(escape(str(robustness)))
     say_path("picture", path)
 
 

@@ -103,7 +103,7 @@ def audit(
     function = load_predictor(predictor)
     run = RunFolder(folder)
     model = run.model()
-    found = audited(
+    findings = audited(
         model,
         function,
         protected,
@@ -114,9 +114,9 @@ def audit(
         inputs=one_or_several(inputs),
         seed=seed,
     )
-    say(escape(str(found)))
+    say(escape(str(findings)))
     place = out or run.answers_path / f"audit-{protected}.png"
-    save_picture(found.figure(), place)
+    save_picture(findings.figure(), place)
     say_path("picture", place)
 
 
@@ -138,16 +138,16 @@ def load_predictor(text: str) -> Callable[..., Any]:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        found = getattr(importlib.import_module(module), name)
+        value = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as fault:
         raise ValueError(
             f"--predictor: no module {fault.name!r} in {here} or on Python's path"
         ) from None
     except AttributeError:
         raise ValueError(f"--predictor: {module} has no {name!r}") from None
-    if not callable(found):
-        raise ValueError(f"--predictor: {text} is {found!r}, which cannot be called")
-    predictor: Callable[..., Any] = found
+    if not callable(value):
+        raise ValueError(f"--predictor: {text} is {value!r}, which cannot be called")
+    predictor: Callable[..., Any] = value
     return predictor
 
 

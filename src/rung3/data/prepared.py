@@ -248,7 +248,7 @@ class _Column:
         from rich.progress import track
 
         n = -(-len(self.files) // self.rows)
-        names = self._kept()
+        names = self._whole_shards()
         missing = [k for k in range(n) if k not in names]
         jobs = ((k, self._part(k)) for k in missing)
         if workers == 1 or len(missing) < 2:
@@ -265,7 +265,7 @@ class _Column:
         self.reader.conclude(notes, len(self.files))
         return ordered
 
-    def _kept(self) -> dict[int, str]:
+    def _whole_shards(self) -> dict[int, str]:
         """Return shards that are there, whole, and of the files as they are now."""
         pattern = re.compile(re.escape(self.stem) + r"-(\d{6,})-[0-9a-f]{64}\.npy")
         names: dict[int, str] = {}

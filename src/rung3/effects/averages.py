@@ -27,7 +27,7 @@ from rung3.data.seeding import Seed, base_seed
 from rung3.data.variables import Discrete
 from rung3.effects.estimate import AVERAGE, Estimate
 from rung3.effects.formulas import check_outcome
-from rung3.effects.learning import refits as again
+from rung3.effects.learning import refits as refits_of
 from rung3.effects.learning import widened
 from rung3.effects.score import score_interval
 from rung3.effects.sums import Sums
@@ -159,7 +159,7 @@ def average(
     estimate = average_of(differences(model), level, numbers=exact, learned=bool(model.fitted))
     used = {outcome, *model.graph.ancestors(outcome)}
     needed = used - (set(do) & set(versus or {}))
-    fitted_again = again(model, refits, names=model.graph.in_order(needed), seed=base)
+    fitted_again = refits_of(model, refits, names=model.graph.in_order(needed), seed=base)
     return widened(estimate, [differences(one).mean(0) for one in fitted_again], model)
 
 

@@ -65,7 +65,7 @@ class Averages(Printed):
 
 
 @dataclass(frozen=True)
-class Again:
+class Refitted:
     """How to ask the same of a model that was fitted again.
 
     Attributes:
@@ -102,8 +102,7 @@ class Mediation:
         batched: Whether effects have an axis of rows.
         variable: The outcome's variable, which says what a difference is.
         learned: Whether the model was fitted.
-        again: The same effects by so many fits to resampled rows, or by as many as take a moment;
-            and the model.
+        refitted: How to get the same effects of fits to resampled rows.
     """
 
     direct: Tensor
@@ -116,7 +115,7 @@ class Mediation:
     batched: bool = True
     variable: Variable = field(default_factory=Continuous)
     learned: bool = False
-    again: Again | None = field(default=None, repr=False, compare=False)
+    refitted: Refitted | None = field(default=None, repr=False, compare=False)
 
     @property
     def interaction(self) -> Tensor:
@@ -147,18 +146,18 @@ class Mediation:
         if not self.batched:
             raise ValueError("average: there is one row; an interval needs at least two")
 
-        others = [] if self.again is None else self.again.ask(refits)
+        others = [] if self.refitted is None else self.refitted.ask(refits)
 
         def mean(name: str) -> Estimate[Tensor]:
             effect: Tensor = getattr(self, name)
             each = effect if self.particles is None else effect.mean(0)
             exact = not isinstance(self.variable, Discrete)
             estimate = average_of(each, level, numbers=exact, learned=self.learned)
-            if self.again is None:
+            if self.refitted is None:
                 return estimate
             axes = (0,) if self.particles is None else (0, 1)
             answers = [getattr(one, name).double().mean(axes) for one in others]
-            return widened(estimate, answers, self.again.model)
+            return widened(estimate, answers, self.refitted.model)
 
         return Averages(
             direct=mean("direct"),
@@ -236,7 +235,7 @@ def mediate(
             learned=bool(model.fitted),
         )
 
-    return replace(by(model), again=Again(model, by, start))
+    return replace(by(model), refitted=Refitted(model, by, start))
 
 
 @in_own_precision
@@ -315,7 +314,7 @@ def natural(
             learned=bool(model.fitted),
         )
 
-    return replace(by(model), again=Again(model, by, start)).average(level, refits=refits)
+    return replace(by(model), refitted=Refitted(model, by, start)).average(level, refits=refits)
 
 
 class _Question:

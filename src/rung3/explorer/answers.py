@@ -207,11 +207,11 @@ def trust(session: Session, query: PageState) -> Json:
         "models": [
             {
                 "name": opened.name,
-                "warnings": [check.text for check in found if check.good is False],
-                "passed": sum(check.good is True for check in found),
+                "warnings": [check.text for check in checks if check.good is False],
+                "passed": sum(check.good is True for check in checks),
             }
             for k, opened in enumerate(session.models)
-            for found in [quick_checks(session, query, k)]
+            for checks in [quick_checks(session, query, k)]
         ]
     }
 

@@ -103,16 +103,16 @@ def _read(text: object) -> CausalGraph:
 def _effect(graph: CausalGraph, treatment: str, outcome: str, adjusted: list[str]) -> Json:
     """Return what the graph says of an effect under an adjustment."""
     check = check_adjustment(graph, treatment, outcome, adjusted)
-    found = [_described(path, adjusted) for path in graph.paths(treatment, outcome, LISTED)]
+    paths = [_described(path, adjusted) for path in graph.paths(treatment, outcome, LISTED)]
     roles = graph.roles(treatment, outcome)
     carried: dict[tuple[str, str], str] = {}
     for kind in ("biasing", "causal"):  # an arrow of both carries the effect
-        lit = (edge for path in found if path["kind"] == kind for edge in path["edges"])
+        lit = (edge for path in paths if path["kind"] == kind for edge in path["edges"])
         carried |= dict.fromkeys(map(tuple, lit), kind)
     return {
         "valid": bool(check),
         "faults": list(check.faults),
-        "paths": found,
+        "paths": paths,
         "carried": [[*edge, kind] for edge, kind in carried.items()],
         "sets": _sorted(graph.adjustment_sets(treatment, outcome, LISTED)),
         "front": _sorted(graph.front_door_sets(treatment, outcome, LISTED)),

@@ -111,7 +111,7 @@ class Flow(Invertible):
         self.hidden = tuple(hidden)
 
     variable: Continuous
-    made: tuple[list[Any], Any] | None = None
+    cached: tuple[list[Any], Any] | None = None
 
     @classmethod
     def candidates(
@@ -256,9 +256,9 @@ class Flow(Invertible):
         if any(part.requires_grad for part in parts):
             return self.flow(None)
         state = [(part.data_ptr(), part._version, part.dtype) for part in parts]
-        if self.made is None or self.made[0] != state:
-            self.made = state, self.flow(None)
-        return self.made[1]
+        if self.cached is None or self.cached[0] != state:
+            self.cached = state, self.flow(None)
+        return self.cached[1]
 
     def _standard(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
         """Return the value before the flow, `(n, features)`, and `log |dy/dx|`, `(n,)`."""
@@ -299,8 +299,8 @@ class Flow(Invertible):
 
 def _put(vector: Tensor, parts: list[Tensor]) -> None:
     """Copy a vector into parameters."""
-    for part, own in zip(parts, vector.split([part.numel() for part in parts]), strict=True):
-        part.copy_(own.view_as(part))
+    for part, piece in zip(parts, vector.split([part.numel() for part in parts]), strict=True):
+        part.copy_(piece.view_as(part))
 
 
 def _log_sizes(knots: Tensor) -> Tensor:

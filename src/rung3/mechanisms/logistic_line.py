@@ -95,12 +95,12 @@ class _Expansion:
         """Add rows."""
         z = F.pad(features.T.double(), (0, 0, 0, 1), value=1.0)  # a feature a line: in one piece
         labels = torch.arange(len(self.weights), device=codes.device)
-        own = (codes == labels[:, None]).double()
+        one_hot = (codes == labels[:, None]).double()
         log_p = (self.weights @ z).log_softmax(0)
         p = log_p.exp()
         self.n += len(codes)
-        self.value -= float((log_p * own).sum())
-        self.slope += (p - own) @ z.T
+        self.value -= float((log_p * one_hot).sum())
+        self.slope += (p - one_hot) @ z.T
         for k, other in itertools.combinations(range(len(self.weights)), 2):
             block = (z * (p[k] * p[other])) @ z.T
             self.curvature[[k, other], [k, other]] += block

@@ -85,7 +85,7 @@ class Backtracking:
         tolerance: How far an antecedent may be missed, in its unit; `None` for its own.
         above: The antecedents and their ancestors, in the graph's order.
         moving: Those of them whose noise moves.
-        kept: Those of them that keep their values, for their noise has no slope.
+        held: Those of them that keep their values, for their noise has no slope.
         recomputed: What may change: the moving ones, and all that descends from them.
     """
 
@@ -97,7 +97,7 @@ class Backtracking:
     tolerance: float | None
     above: tuple[str, ...]
     moving: tuple[str, ...]
-    kept: frozenset[str]
+    held: frozenset[str]
     recomputed: frozenset[str]
 
     def answer(self, rows: Rows, noise: Exogenous, options: Mapping[str, Any]) -> Rows:
@@ -138,7 +138,7 @@ class Backtracking:
         answer = {k: _rows_where(moved, predicted[k], factual[k]) for k in model.graph.nodes}
         before = provenance.of_prediction(model, answer, exogenous, changes, options)
         status: dict[str, Status] = {
-            k: "held" if k in self.kept & self.recomputed else s for k, s in before.status.items()
+            k: "held" if k in self.held & self.recomputed else s for k, s in before.status.items()
         }
         distances = self._distances(search, nearby, moved)
         missed = zip(self.to, search.gaps(answer), strict=True)
@@ -191,8 +191,8 @@ class Backtracking:
         widths = [target[0].numel() for target in self.to.values()]
         parts = zip(self.to, gap.split(widths, 1), distance.split(widths, 1), strict=True)
         for name, missed, away in parts:
-            own = self.model.mechanisms[name].tolerance
-            tolerance = own if self.tolerance is None else self.tolerance
+            default = self.model.mechanisms[name].tolerance
+            tolerance = default if self.tolerance is None else self.tolerance
             near.append(away <= TOLERANCE if tolerance is None else missed.abs() <= tolerance)
         return torch.cat(near, 1)
 
@@ -227,7 +227,7 @@ class Backtracking:
     ) -> dict[str, Noise]:
         """Draw the noise of what keeps its value although its parents move, or takes a new one."""
         new: dict[str, Noise] = {}
-        for name in sorted((self.kept | self.drawn.keys()) & self.recomputed):
+        for name in sorted((self.held | self.drawn.keys()) & self.recomputed):
             mechanism = as_queried(self.model.mechanisms[name], options)
             known = {**rows.batch, **values}
             parents = {parent: known[parent].detach() for parent in mechanism.parents}
@@ -257,7 +257,7 @@ class Backtracking:
             + (", in the mean over rows" if len(distance) > 1 else "")
             for name, distance in distances.items()
         }
-        for name in self.kept:
+        for name in self.held:
             accounts[name] = "its value kept, as noise of categories and counts has no slope"
             if name in self.recomputed:
                 accounts[name] += "; its noise drawn from the exact posterior under the new parents"
@@ -307,7 +307,7 @@ def plan(
                 "for a variable without them above it, or use counterfactual(..., do=)"
             )
     posterior = frozenset(name for name in above if mechanisms[name].abduction == "posterior")
-    kept = posterior - drawn.keys()
+    held = posterior - drawn.keys()
     moving = tuple(name for name in above if mechanisms[name].wants_noise and name not in posterior)
     sources = {*moving, *drawn}
     recomputed = frozenset(sources) | model.graph.descendants(sources)
@@ -318,7 +318,7 @@ def plan(
                 "itself or above it; use counterfactual(..., do=)"
             )
     return Backtracking(
-        model, targets, drawn, moves, temperature, tolerance, above, moving, kept, recomputed
+        model, targets, drawn, moves, temperature, tolerance, above, moving, held, recomputed
     )
 
 
@@ -443,7 +443,7 @@ class _Search:
                 value = self.task.drawn[name]
                 values[name] = value.expand(self.rows.n, *value.shape[1:])
                 continue
-            if name not in self.task.recomputed or name in self.task.kept:
+            if name not in self.task.recomputed or name in self.task.held:
                 values[name] = self.rows[name]
                 continue
             parents = {parent: values[parent] for parent in mechanism.parents}

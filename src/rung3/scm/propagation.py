@@ -312,9 +312,11 @@ def _moved(axes: _Axes, values: Parents, factual: Parents) -> Tensor:
     moved = torch.zeros(axes.rows, dtype=torch.bool, device=device)
     for name, value in values.items():
         if name in factual:
-            own = factual[name].double()
-            near = torch.isclose(value.double(), own.expand_as(value), SAME, SAME, equal_nan=True)
-            same = near.reshape(*value.shape[: value.ndim - own.ndim + 1], -1).all(-1)
+            before = factual[name].double()
+            near = torch.isclose(
+                value.double(), before.expand_as(value), SAME, SAME, equal_nan=True
+            )
+            same = near.reshape(*value.shape[: value.ndim - before.ndim + 1], -1).all(-1)
             moved |= ~axes.merge(same)
     return moved
 

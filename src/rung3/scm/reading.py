@@ -57,18 +57,18 @@ def fill(model: Model, rows: Rows) -> tuple[Rows, dict[str, Tensor]]:
         read = reader.read(batch[image][at])
         if isinstance(variable, Continuous):
             read = read.clamp(variable.lower, variable.upper)
-        told = variable.validate(name, read)
-        values[name], filled[name] = _put(batch.get(name), at, told), at
+        validated = variable.validate(name, read)
+        values[name], filled[name] = _put(batch.get(name), at, validated), at
     full = {name: value if rows.batched else value[0] for name, value in values.items()}
     return Rows(full, batched=rows.batched, provenance=rows.provenance) if filled else rows, filled
 
 
-def _put(value: Tensor | None, at: Tensor, told: Tensor) -> Tensor:
+def _put(value: Tensor | None, at: Tensor, validated: Tensor) -> Tensor:
     """Return a variable's values with those that were read in their places."""
     if value is None:
-        return told
+        return validated
     whole = value.clone()
-    whole[at] = told.to(whole)
+    whole[at] = validated.to(whole)
     return whole
 
 

@@ -101,7 +101,7 @@ def answers(
         "draw": list(range(k)) * n,
         "outside": [[v for v in masks if masks[v][at]] for at in range(k * n)],
         "read": [[v for v in read if read[v][at]] for at in range(n) for _ in range(k)],
-        "provenance": pa.array([_told(answer)] * (k * n)).dictionary_encode(),
+        "provenance": pa.array([_account(answer)] * (k * n)).dictionary_encode(),
     }
     for name, variable in variables.items():
         value = answer[name] if answer.particles is None else answer[name].flatten(0, 1)
@@ -255,7 +255,7 @@ def _bytes(image: Tensor) -> bytes:
     return bytes(image.contiguous().numpy().astype("<f4").tobytes())
 
 
-def _told(answer: Rows) -> str:
+def _account(answer: Rows) -> str:
     """Return what all answers of a query rest on; what is said row by row is left out."""
     provenance = answer.explain()
     names = ("rung", "status", "interventions", "abductions", "assumptions")

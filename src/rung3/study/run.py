@@ -98,7 +98,7 @@ def run_study(
             report = run.evaluate(model, oracles)
         with stoppable("while writing the report", CURE):
             report.run = str(place.path)
-            report.metrics["run"] = _made(study, place, model)
+            report.metrics["run"] = _origin(study, place, model)
             card = model_card(study, model, report)
             report.save(place.path, {CARD: card.encode()})
         return report
@@ -231,7 +231,7 @@ class _Run:
         )
 
 
-def _made(study: Study, place: RunFolder, model: SCM) -> dict[str, Any]:
+def _origin(study: Study, place: RunFolder, model: SCM) -> dict[str, Any]:
     """Return what a report says of how it was made."""
     return {
         "name": study.name,

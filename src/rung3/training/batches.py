@@ -127,7 +127,7 @@ class Batch:
     @property
     def values(self) -> dict[str, Tensor]:
         """All columns, of this process's rows."""
-        return {name: self._take(name, self._own(self.index)) for name in self.table.values}
+        return {name: self._take(name, self._share(self.index)) for name in self.table.values}
 
     def of(self, mechanism: Trainable) -> tuple[Tensor, Parents]:
         """Return the mechanism's own value and its parents, in the rows that have them all.
@@ -135,7 +135,7 @@ class Batch:
         A process that has none of the batch's rows borrows one, which counts for nothing: its loss
         must hang on the same parameters as that of the others.
         """
-        rows = self._own(self._complete(mechanism))
+        rows = self._share(self._complete(mechanism))
         value, *parents = (self._take(name, rows) for name in (mechanism.name, *mechanism.parents))
         return value, dict(zip(mechanism.parents, parents, strict=True))
 
@@ -191,7 +191,7 @@ class Batch:
         rows = torch.arange(self.table.n, device=complete.device)[self.index]
         return rows[complete]
 
-    def _own(self, rows: slice | Tensor) -> slice | Tensor:
+    def _share(self, rows: slice | Tensor) -> slice | Tensor:
         """Return this process's part of rows, or a row that it borrows."""
         if self.devices == 1 or isinstance(rows, slice):
             return rows

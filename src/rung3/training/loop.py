@@ -243,7 +243,7 @@ class Loop(LightningModule):
         self.revived = self._revivals()
 
     @property
-    def kept(self) -> nn.ModuleList:
+    def validated(self) -> nn.ModuleList:
         """The mechanisms that are validated and kept: with averaged weights, if there are any."""
         return self.trained if self.average is None else self.average.module
 
@@ -295,7 +295,7 @@ class Loop(LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         """Add up losses on rows held out; random numbers are the same after every epoch."""
         rank, devices = self._place()
-        for k, (name, mechanism) in enumerate(zip(self.names, self.kept, strict=True)):
+        for k, (name, mechanism) in enumerate(zip(self.names, self.validated, strict=True)):
             self._loss(1, k, name, mechanism, batch, index * devices + rank)
 
     def _loss(
@@ -422,7 +422,7 @@ class Loop(LightningModule):
         if self.options.patience is None:
             return
         stopped = self._stopped()
-        for name, mechanism in zip(self.names, self.kept, strict=True):
+        for name, mechanism in zip(self.names, self.validated, strict=True):
             epoch = len(self.history.validation[name])
             if name not in stopped and means[name] < self.best.get(name, (torch.inf,))[0]:
                 state = {k: v.detach().clone() for k, v in mechanism.state_dict().items()}

@@ -53,7 +53,7 @@ class _Signal(BaseException):
     number = 0
 
 
-def _told(number: int, frame: Any) -> None:
+def _raise_signal(number: int, frame: Any) -> None:
     _Signal.number = number
     raise _Signal
 
@@ -74,7 +74,7 @@ def stoppable(where: str | Callable[[], str] = "", cure: str = "") -> Iterator[N
     if main:
         for number in SIGNALS:
             if signal.getsignal(number) in DEFAULTS:
-                replaced[number] = signal.signal(number, _told)
+                replaced[number] = signal.signal(number, _raise_signal)
     stopped = 0
     try:
         yield

@@ -273,7 +273,7 @@ def _read_column(
 ) -> Tensor:
     if variable is not None:
         try:
-            return _kept(name, column, variable.validate(name, column.to_numpy()))
+            return _as_stored(name, column, variable.validate(name, column.to_numpy()))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     array = column.to_numpy()
@@ -289,10 +289,10 @@ def _read_column(
         value = torch.tensor(array, dtype=torch.int64)
     else:
         value = held(torch.tensor(array, dtype=torch.float64), 0)
-    return _kept(name, column, value)
+    return _as_stored(name, column, value)
 
 
-def _kept(name: str, column: pd.Series[Any], value: Tensor) -> Tensor:
+def _as_stored(name: str, column: pd.Series[Any], value: Tensor) -> Tensor:
     """Return the values as they are held; warn where whole numbers change."""
     if column.dtype.kind in "iuf" and value.is_floating_point():
         given, stored = column.to_numpy(), value.double().numpy()

@@ -69,9 +69,9 @@ class Coalitions:
         self.continuous = not isinstance(kind, Discrete)
         rows = Rows({name: batch[name] for name in model.variables})
         abducted = model.abduct(rows, particles=draws, seed=base)
-        self.own = {k: abducted[k] for k in self.players}
+        self.abducted = {k: abducted[k] for k in self.players}
         self.flat = {
-            True: {k: map_noise(lambda t: t.flatten(0, 1), self.own[k]) for k in self.players},
+            True: {k: map_noise(lambda t: t.flatten(0, 1), self.abducted[k]) for k in self.players},
             False: {k: map_noise(self._spread, self.prior[k]) for k in self.players},
         }
         reached = self.rate(batch[outcome]).double()
@@ -174,8 +174,8 @@ class Coalitions:
         def choice() -> Tensor:
             return torch.randint(self.draws, shape, generator=generator, device=device)
 
-        def own(k: str, at: Tensor) -> Noise:
-            return map_noise(lambda t: t[at, rows], self.own[k])
+        def abducted(k: str, at: Tensor) -> Noise:
+            return map_noise(lambda t: t[at, rows], self.abducted[k])
 
         def rate(state: Mapping[str, Noise]) -> Tensor:
             noise = {k: map_noise(lambda t: t.flatten(0, 1), part) for k, part in state.items()}
@@ -188,7 +188,7 @@ class Coalitions:
             return {
                 k: choose_noise(
                     members[k],
-                    choose_noise(renewed, own(k, at), part),
+                    choose_noise(renewed, abducted(k, at), part),
                     moved(self.mechanisms[k], part, self.prior[k], size, generator),
                 )
                 for k, part in state.items()
@@ -196,7 +196,7 @@ class Coalitions:
 
         at = choice()
         state = {
-            k: choose_noise(members[k], own(k, at), map_noise(lambda t: t[at], self.prior[k]))
+            k: choose_noise(members[k], abducted(k, at), map_noise(lambda t: t[at], self.prior[k]))
             for k in self.players
         }
         return log_tails(state, rate, step, self.reached[rows[:, 0]], generator)

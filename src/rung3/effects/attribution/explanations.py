@@ -153,10 +153,10 @@ class Explanation(Printed):
 
     def __str__(self) -> str:
         n = len(self.outputs)
-        said = f"prediction {float(self.outputs.mean()):.4g}" + (f", mean of {n} rows" * (n > 1))
+        text = f"prediction {float(self.outputs.mean()):.4g}" + (f", mean of {n} rows" * (n > 1))
         if self.decisions is not None and n == 1:
-            said += f": decides for {int(self.decisions[0])}"
-        lines = [said, *(f"  {effect}" for effect in self.effects)]
+            text += f": decides for {int(self.decisions[0])}"
+        lines = [text, *(f"  {effect}" for effect in self.effects)]
         lines += [
             f"{name}: necessary {cause.necessity}, sufficient {cause.sufficiency}"
             for name, cause in self.causes.items()
@@ -253,39 +253,39 @@ def explain(
           do(age=50): 1.1 [1.1, 1.1] (direct +0.1, dose +1)
     """
     base = base_seed(seed, "explain")
-    made = Predictor.of(
+    wrapped = Predictor.of(
         model, predictor, inputs=inputs, outcome=outcome, event=event, decide=decide
     )
     given = model.read(rows).batch
     model.check_given(given)
-    made.check(given)
+    wrapped.check(given)
     if event is None:
-        made = made.about(given)
+        wrapped = wrapped.about(given)
     usual = model.sample(USUAL, seed=base) if typical is None else model.read(typical).batch[:USUAL]
-    settings = _settings(made.attach(model), usual, do)
-    again = list(peers) or refits_of(model, refits, seed=base)
-    if len(again) == 1:
+    settings = _settings(wrapped.attach(model), usual, do)
+    fits = list(peers) or refits_of(model, refits, seed=base)
+    if len(fits) == 1:
         raise ValueError("peers: expected two models or more, got one")
     scale = None if peers else model
     effects = [
-        _effect(made, label, [model, *again], given, do, particles, level, scale, base)
+        _effect(wrapped, label, [model, *fits], given, do, particles, level, scale, base)
         for label, do in settings.items()
     ]
     effects.sort(key=lambda one: -abs(float(one.total.effect)))
-    decides, names = not made.numbers, _scalars(model, made)
-    causes = _causes(model, made, given, usual, names, level, base) if decides else {}
+    decides, names = not wrapped.numbers, _scalars(model, wrapped)
+    causes = _causes(model, wrapped, given, usual, names, level, base) if decides else {}
     allowed = names if actionable is None else list(actionable)
     flip = None
     if decides and given.n == 1 and allowed:
-        flip = _flip(model, made, given, usual, allowed, at_most, particles, base)
+        flip = _flip(model, wrapped, given, usual, allowed, at_most, particles, base)
     return Explanation(
-        outputs=made.score(given),
-        decisions=made.decisions(given) if decides else None,
+        outputs=wrapped.score(given),
+        decisions=wrapped.decisions(given) if decides else None,
         effects=tuple(effects),
         causes=causes,
         flip=flip,
         rows=given,
-        images=_images(model, made, given, effects, flip, base),
+        images=_images(model, wrapped, given, effects, flip, base),
     )
 
 
@@ -498,7 +498,7 @@ def _flip(
     """Return the smallest intervention after which the row is more likely decided otherwise."""
     images = any(isinstance(model.variables[name], Image) for name in predictor.inputs)
     was = predictor.decisions(row)[0]
-    found, _ = cheapest(
+    action, _ = cheapest(
         model,
         row,
         lambda values: predictor.decisions(values) != was,
@@ -512,7 +512,7 @@ def _flip(
         particles=particles,
         seed=seed,
     )
-    return found
+    return action
 
 
 def _images(

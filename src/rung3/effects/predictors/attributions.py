@@ -58,19 +58,19 @@ def attributions(
         from captum.attr import IntegratedGradients
     except ModuleNotFoundError:
         raise ValueError("attributions need captum: pip install 'rung3[attributions]'") from None
-    made = Predictor.of(
+    wrapped = Predictor.of(
         model, predictor, inputs=inputs, outcome=outcome, event=event, decide=decide
     )
     given = model.read(rows).batch
-    made.check(given)
-    names = [name for name in made.inputs if not isinstance(model.variables[name], Discrete)]
-    fixed = {name: given[name] for name in made.inputs if name not in names}
+    wrapped.check(given)
+    names = [name for name in wrapped.inputs if not isinstance(model.variables[name], Discrete)]
+    fixed = {name: given[name] for name in wrapped.inputs if name not in names}
     other = {} if baseline is None else dict(baseline)
 
     def score(*values: Tensor) -> Tensor:
         repeats = len(values[0]) // given.n
-        kept = {name: value.repeat(repeats) for name, value in fixed.items()}
-        return made.score(dict(zip(names, values, strict=True)) | kept)
+        repeated = {name: value.repeat(repeats) for name, value in fixed.items()}
+        return wrapped.score(dict(zip(names, values, strict=True)) | repeated)
 
     start = tuple(
         torch.as_tensor(other.get(name, 0.0)).to(given[name]).expand_as(given[name])

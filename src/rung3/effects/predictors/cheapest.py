@@ -152,13 +152,13 @@ def recourse(
         ends: tuple[str, ...] = (outcome,)
     else:
         wanted = None if callable(event) and not isinstance(event, Tensor) else event
-        made = Predictor.of(
+        wrapped = Predictor.of(
             model, predictor, inputs=inputs, outcome=outcome, event=wanted, decide=decide
         )
-        made.check(model.read(row).batch)
-        goal, ends = _decision_goal(made, event), made.inputs
+        wrapped.check(model.read(row).batch)
+        goal, ends = _decision_goal(wrapped, event), wrapped.inputs
     usual = model.sample(ROWS, seed=base) if typical is None else model.read(typical)
-    found, best = cheapest(
+    action, best = cheapest(
         model,
         row,
         goal,
@@ -172,13 +172,13 @@ def recourse(
         particles=particles,
         seed=base,
     )
-    if found is None:
+    if action is None:
         raise ValueError(
             f"no intervention on up to {at_most} of {list(actionable)} within usual values reaches "
             f"{outcome} with probability {probability:g}; the best reaches {best:.2f}; allow more "
             "variables (actionable=, at_most=), other directions, or a lower probability"
         )
-    return found
+    return action
 
 
 def cheapest(
@@ -367,17 +367,17 @@ class _Search:
     ) -> tuple[float, dict[str, Tensor]] | None:
         """Return the cheapest intervention on all of some variables, if it is below the best."""
         count = _count(axes)
-        found = self._first(axes, {name: axis.grid(count) for name, axis in axes.items()}, best)
+        candidate = self._first(axes, {name: axis.grid(count) for name, axis in axes.items()}, best)
         numbers = [name for name, axis in axes.items() if axis.codes is None]
         steps = {name: axes[name].step(count) for name in numbers}
-        for _ in range(REFINEMENTS if numbers and found is not best else 0):
-            assert found is not None
-            centre = found[1]
+        for _ in range(REFINEMENTS if numbers and candidate is not best else 0):
+            assert candidate is not None
+            centre = candidate[1]
             grids = {name: centre[name][None] for name in axes}
             grids |= {k: axes[k].grid(count, centre[k], steps[k]) for k in numbers}
-            found = self._first(axes, grids, found)
+            candidate = self._first(axes, grids, candidate)
             steps = {name: 2 * step / (count - 1) for name, step in steps.items()}
-        return found
+        return candidate
 
     def _first(
         self,

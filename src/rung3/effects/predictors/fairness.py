@@ -111,8 +111,8 @@ class Audit(Printed):
 
     def __str__(self) -> str:
         low, high = self.groups
-        few, many = self.counts
-        lines = [f"{self.protected}: {high} ({many} rows) against {low} ({few} rows)"]
+        low_count, high_count = self.counts
+        lines = [f"{self.protected}: {high} ({high_count} rows) against {low} ({low_count} rows)"]
         for name, part in self.parts.items():
             lines += [f"{name}:", *part.lines()]
         if self.flips is not None:
@@ -193,11 +193,11 @@ def audit(
         ...     "sex -> merit; {sex merit} -> pay", {"sex": Binary()}, {
         ...     "sex": InverseCDF(table=[0.5, 0.5]),
         ...     "merit": Equation("sex + u"), "pay": Equation("2*sex + 3*merit + u")})
-        >>> found = audit(model, lambda merit: 5 * merit, "sex", "pay", n=1000, seed=0)
-        >>> parts = found.parts["pay"]
+        >>> split = audit(model, lambda merit: 5 * merit, "sex", "pay", n=1000, seed=0)
+        >>> parts = split.parts["pay"]
         >>> round(float(parts.direct.effect), 4), round(float(parts.indirect.effect), 4)
         (2.0, 3.0)
-        >>> round(float(found.parts["prediction"].indirect.effect), 4)
+        >>> round(float(split.parts["prediction"].indirect.effect), 4)
         5.0
     """
     question = _Question(model, predictor, protected, outcome, groups, paths, inputs, event, decide)
@@ -207,12 +207,12 @@ def audit(
     if given is not None:
         model.check_given(given)
     answer = _Answer(question, model, given, n, particles, base)
-    again = list(peers)
-    if len(again) == 1:
+    fits = list(peers)
+    if len(fits) == 1:
         raise ValueError("peers: expected two models or more, got one")
-    if not again:
-        again = refits_of(model, refits, names=question.learned(model, given is None), seed=base)
-    others = [_Answer(question, one, given, n, particles, base) for one in again]
+    if not fits:
+        fits = refits_of(model, refits, names=question.learned(model, given is None), seed=base)
+    others = [_Answer(question, one, given, n, particles, base) for one in fits]
     answers = _Answers(answer, others, None if peers else model)
     return Audit(
         protected=protected,
@@ -472,19 +472,19 @@ class _Answers:
     """The numbers of the model, and those of models that were learned again.
 
     Attributes:
-        own: Of the model.
+        answer: Of the model.
         others: Of the others.
         scale: The model, if the others were fitted to resampled rows; `None` for peers.
     """
 
-    own: _Answer
+    answer: _Answer
     others: Sequence[_Answer]
     scale: SCM | None
 
     def whole(self, pick: Callable[[_Answer], Estimate[Tensor]]) -> Estimate[Tensor]:
         """Return an estimate whose interval holds the rows and the learning."""
-        own = replace(pick(self.own), learned=bool(self.own.model.fitted))
-        return widened(own, [pick(one).effect for one in self.others], self.scale)
+        estimate = replace(pick(self.answer), learned=bool(self.answer.model.fitted))
+        return widened(estimate, [pick(one).effect for one in self.others], self.scale)
 
     def disparity(self, subject: str, level: float) -> Disparity:
         """Return the parts of a disparity."""
@@ -494,7 +494,7 @@ class _Answers:
         }
         along = {
             path: self.whole(partial(_Answer.along, subject=subject, path=path, level=level))
-            for path in self.own.question.paths
+            for path in self.answer.question.paths
             if path.split("->")[-1].strip() == subject
         }
         return Disparity(**parts, paths=along)

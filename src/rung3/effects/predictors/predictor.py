@@ -114,17 +114,17 @@ class Predictor:
             ValueError: If it changes its input, answers differently when it is asked again or in
                 another batch, or gives what is neither a number a row nor probabilities.
         """
-        few = {name: rows[name][:CHECKED].clone() for name in self.inputs}
-        before = {name: value.clone() for name, value in few.items()}
+        sample = {name: rows[name][:CHECKED].clone() for name in self.inputs}
+        before = {name: value.clone() for name, value in sample.items()}
         with torch.no_grad():
-            first = self.outputs(few)
-            for name, value in few.items():
+            first = self.outputs(sample)
+            for name, value in sample.items():
                 if not torch.equal(value, before[name]):
                     _refuse(f"changes its input {name} in place", "let it work on a copy")
-            again = self.outputs(few)
-            alone = self.outputs({name: value[:1] for name, value in few.items()})
+            second = self.outputs(sample)
+            alone = self.outputs({name: value[:1] for name, value in sample.items()})
         slack = ROUNDING * (1 + first.abs())
-        if ((again - first).abs() > slack).any():
+        if ((second - first).abs() > slack).any():
             _refuse("gives other values when it is asked again", "put it in eval mode, or seed it")
         if ((alone - first[:1]).abs() > slack[:1]).any():
             _refuse(
@@ -229,8 +229,8 @@ class Predictor:
         variable: Variable | None = None,
     ) -> SCM:
         """Give the model with the predictor as one more variable: by default what it gives."""
-        own = Continuous() if self.free else Continuous(lower=0.0, upper=1.0)
-        return model.extend(Prediction(model, self, name, variable or own))
+        default = Continuous() if self.free else Continuous(lower=0.0, upper=1.0)
+        return model.extend(Prediction(model, self, name, variable or default))
 
     def about(self, rows: Mapping[str, Tensor]) -> Predictor:
         """Return the predictor whose event, of three classes or more, is what it decides for."""
@@ -348,10 +348,9 @@ def with_predictor(
         >>> judged.counterfactual(row, do={"age": -1.0})["prediction"]
         tensor(0.5000)
     """
-    made = Predictor.of(
+    return Predictor.of(
         model, predictor, inputs=inputs, outcome=outcome, event=event, decide=decide
-    )
-    return made.attach(model)
+    ).attach(model)
 
 
 def _inputs(

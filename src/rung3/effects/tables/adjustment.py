@@ -91,8 +91,8 @@ def adjusted_effect(
     """
     arms, labels = arms_of(sample, do, versus)
     if learner is not None:
-        if told := teller(sample, given, sample.treatment, arms, labels):  # trees smooth it over
-            raise ValueError(f"{told}; adjust for less{amounts(sample.kinds, given)}")
+        if fault := teller(sample, given, sample.treatment, arms, labels):  # trees smooth it over
+            raise ValueError(f"{fault}; adjust for less{amounts(sample.kinds, given)}")
         means, least, trimmed = cross_fitted_arms(
             sample, given, arms, estimand, learner, folds, seed
         )
@@ -185,12 +185,12 @@ def _determined(sample: Sample, given: Sequence[str], problem: Equations) -> tup
         return (f"{sample.outcome} is {first:g} in all rows, so that the interval has no width",)
     if not given or left.square().mean() > DETERMINED * sample.y[inside].var():
         return ()
-    told = f"{sample.outcome} without error, so that the interval has no width"
+    without_error = f"{sample.outcome} without error, so that the interval has no width"
     for name in given:
         if _tells(sample, problem.arms, name):
-            return (f"{name} tells {told}; is one of the two computed from the other?",)
+            return (f"{name} tells {without_error}; is one of the two computed from the other?",)
     together = f"{', '.join(given[:-1])} and {given[-1]} together tell"
-    return (f"{together} {told}; is {sample.outcome} computed from them?",)
+    return (f"{together} {without_error}; is {sample.outcome} computed from them?",)
 
 
 def _tells(sample: Sample, arms: Tensor, name: str) -> bool:

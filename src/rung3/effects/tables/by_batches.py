@@ -38,10 +38,10 @@ def refuse_for_batches(options: Mapping[str, Any], missing: str, impute: Any, le
     Raises:
         ValueError: Naming the option.
     """
-    asked = {name: options[name] for name in ("weights", "clusters", "observed")}
-    asked |= {"impute": impute, "learner": learner}
-    asked |= {"missing": None if missing == "complete" else missing}
-    if given := [name for name, value in asked.items() if value is not None]:
+    refused = {name: options[name] for name in ("weights", "clusters", "observed")}
+    refused |= {"impute": impute, "learner": learner}
+    refused |= {"missing": None if missing == "complete" else missing}
+    if given := [name for name, value in refused.items() if value is not None]:
         raise ValueError(f"{given[0]}: not of a table that is read by batches; {CURE}")
 
 
@@ -98,7 +98,7 @@ def _by_passes(
     way, gaps = question.way, {"all": 0, "complete": 0}
     if options["by"] is not None:
         raise ValueError(f"by: not where {', '.join(way.used)} have so many values; {CURE}")
-    asked = question.compared(sample)
+    compared = question.compared(sample)
 
     def read() -> Iterator[Sample]:
         gaps.update(all=0, complete=0)
@@ -113,23 +113,23 @@ def _by_passes(
                 )
 
     match way.name:
-        case "back-door" if asked.codes is not None:
+        case "back-door" if compared.codes is not None:
             answer = adjusted_by_passes(
-                read, sample, way.given, asked.codes, question.method, question.estimand
+                read, sample, way.given, compared.codes, question.method, question.estimand
             )
         case "instrument":
             answer = instrumental_by_passes(
-                read, sample, way.through, way.given, asked.units, question.level
+                read, sample, way.through, way.given, compared.units, question.level
             )
         case "front-door" if not isinstance(sample.kinds[sample.treatment], Discrete):
-            answer = slopes_by_passes(read, sample, way.through, asked.units)
+            answer = slopes_by_passes(read, sample, way.through, compared.units)
         case _:
             raise ValueError(
                 f"{', '.join(names)}: more than {MOST_CELLS:,} combinations of values, too many "
                 f"for this {way.name}; round numbers or cut them into levels; or {CURE}"
             )
     stands = torch.full((sample.n,), gaps["complete"] / sample.n, dtype=torch.float64)
-    return sample.counted(stands), answer, asked.labels, gaps["all"] - gaps["complete"]
+    return sample.counted(stands), answer, compared.labels, gaps["all"] - gaps["complete"]
 
 
 def _used(

@@ -107,8 +107,8 @@ def _cells(part: pa.Table, keys: list[str], outcome: str | None) -> pd.DataFrame
     part = part.set_column(
         part.schema.get_field_index(outcome), outcome, pc.cast(part[outcome], "float64")
     )
-    asked = [(outcome, "count"), (outcome, "mean"), (outcome, "variance")]
-    cells = part.group_by(keys, use_threads=False).aggregate(asked).to_pandas()
+    moments = [(outcome, "count"), (outcome, "mean"), (outcome, "variance")]
+    cells = part.group_by(keys, use_threads=False).aggregate(moments).to_pandas()
     cells = cells.rename(columns={f"{outcome}_count": COUNT, f"{outcome}_mean": MEAN})
     cells[SQUARES] = cells.pop(f"{outcome}_variance") * cells[COUNT]
     return cells

@@ -64,10 +64,10 @@ class Completeness:
             contrast=self._spread(answer.contrast),
             means=None if answer.means is None else self._spread(answer.means),
             curve=None if answer.curve is None else self._spread(answer.curve),
-            notes=(*answer.notes, note, *self._few()),
+            notes=(*answer.notes, note, *self._effective_count()),
         )
 
-    def _few(self) -> tuple[str, ...]:
+    def _effective_count(self) -> tuple[str, ...]:
         """Say so, if the complete rows count as few, because some stand for many."""
         weights = self.sample.weights
         count = float(weights.sum().square() / weights.square().sum())

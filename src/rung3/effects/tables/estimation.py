@@ -403,8 +403,8 @@ def _of_all(sample: Sample, answer: Answer, level: float, form: Form) -> Estimat
         size = UNSOLVED if sample.binary else ROUNDING * float(sample.y.abs().max())
         ends = [0.0 if abs(end) < size else end for end in ends]
     value, low, high = ends
-    own = _form(max(map(abs, ends)))
-    return Estimate(value, low, high, level=level, form=form if own is PROPORTION else own)
+    by_size = _form(max(map(abs, ends)))
+    return Estimate(value, low, high, level=level, form=form if by_size is PROPORTION else by_size)
 
 
 def _form(size: float) -> Form:

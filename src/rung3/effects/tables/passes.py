@@ -53,9 +53,9 @@ class Design:
         self.names, self.kinds, self.degree = names, sample.kinds, sample.degree
         self.terms = sample.terms
         plain = self._plain(sample.rows)
-        own = self._own(sample.rows)
+        columns = self._term_columns(sample.rows)
         self.units = [_unit(column) for column in plain]
-        self.own_units = [_unit(column) for column in own]
+        self.term_units = [_unit(column) for column in columns]
         self.places = spanning(self._all(sample.rows), sample.n)
 
     def __call__(self, rows: Rows) -> Tensor:
@@ -72,13 +72,16 @@ class Design:
                 columns += rows[name].double().reshape(rows.n, -1).unbind(1)
         return columns
 
-    def _own(self, rows: Rows) -> list[Tensor]:
+    def _term_columns(self, rows: Rows) -> list[Tensor]:
         values = [term(**{k: rows[k].double() for k in term.arguments}) for term in self.terms]
         return [value.double().expand(rows.n) for value in values]
 
     def _all(self, rows: Rows) -> list[Tensor]:
         plain = _in_units(self._plain(rows), self.units)
-        return [*products(plain, self.degree), *_in_units(self._own(rows), self.own_units)]
+        return [
+            *products(plain, self.degree),
+            *_in_units(self._term_columns(rows), self.term_units),
+        ]
 
 
 def _unit(column: Tensor) -> tuple[Tensor, Tensor]:
@@ -242,8 +245,8 @@ def adjusted_by_passes(
     mu, gradient = start + step, (at + step[:, None] * (further - at))[:, 1:] / n
 
     def influence(part: Sample) -> Tensor:
-        made, scores = adjustment.equations(part)
-        return (made.equations(adjustment.theta, mu, True) + scores @ gradient.T) / slope
+        problem, scores = adjustment.equations(part)
+        return (problem.equations(adjustment.theta, mu, True) + scores @ gradient.T) / slope
 
     freedom = n - 2 * len(adjustment.models[0].beta)
     means = _known(mu, _covariance(read, influence), freedom)
@@ -279,18 +282,18 @@ class _Adjustment:
 
     def equations(self, part: Sample) -> tuple[Equations, Tensor]:
         """Return the equations of some rows, and the rows' influence on theta."""
-        asked = self.tasks(part)
-        known = [model.on(task) for model, task in zip(self.models, asked, strict=True)]
-        made = Equations(
+        tasks = self.tasks(part)
+        known = [model.on(task) for model, task in zip(self.models, tasks, strict=True)]
+        problem = Equations(
             part.y,
-            torch.stack([task.inside for task in asked[:2]]),
-            asked[0].features,
+            torch.stack([task.inside for task in tasks[:2]]),
+            tasks[0].features,
             part.binary,
             self.method,
             estimand=self.estimand,
             fitted=known,
         )
-        return made, torch.cat([one.scores for one in known], 1)
+        return problem, torch.cat([one.scores for one in known], 1)
 
     def sums(self, read: Reader, start: Tensor) -> tuple[Tensor, Tensor, float]:
         """Return equations beside their derivatives, at means and one further; and the least share.
@@ -300,17 +303,17 @@ class _Adjustment:
         theta, least = self.theta, 1.0
         sums = [torch.zeros(2, 1 + len(theta)).double() for _ in range(2)]
         for part in read():
-            made, _ = self.equations(part)
-            least = min(least, made.least())
+            problem, _ = self.equations(part)
+            least = min(least, problem.least())
             for total, mu in zip(sums, (start, start + 1), strict=True):
-                value = made.equations(theta, mu).sum(0)
-                total += torch.cat([value[:, None], _gradient(made, theta, mu)], 1)
+                value = problem.equations(theta, mu).sum(0)
+                total += torch.cat([value[:, None], _gradient(problem, theta, mu)], 1)
         return sums[0], sums[1], least
 
 
-def _gradient(made: Equations, theta: Tensor, mu: Tensor) -> Tensor:
+def _gradient(problem: Equations, theta: Tensor, mu: Tensor) -> Tensor:
     """Return the derivatives of the sums of the equations in the coefficients, `(2, p)`."""
-    gradient: Tensor = torch.func.jacrev(lambda t: made.equations(t, mu).sum(0))(theta)
+    gradient: Tensor = torch.func.jacrev(lambda t: problem.equations(t, mu).sum(0))(theta)
     return gradient
 
 
@@ -391,8 +394,8 @@ def instrumental_by_passes(
     def influence(part: Sample) -> Tensor:
         left = stages.residuals(part)
         hat, residual = left[:, 2:] @ pi_t, left[:, 1] - slope * left[:, 0]
-        own = inflate * hat * residual / (pi_t @ weight @ pi_t)
-        return torch.cat([stages.scores(part), own[:, None]], 1)
+        effect = inflate * hat * residual / (pi_t @ weight @ pi_t)
+        return torch.cat([stages.scores(part), effect[:, None]], 1)
 
     covariance, freedom = _covariance(read, influence), first.n - len(first.beta)
     stacked = _known(torch.cat([pi_y, pi_t]), covariance[:-1, :-1], freedom)

@@ -86,8 +86,8 @@ def teller(
 ) -> str:
     """Name columns that tell a target without error, as `region_without` does; empty if none do."""
     everything = [[name] for name in names] + [list(names)]
-    found = (_search(sample, chosen, target, arms, labels) for chosen in everything if chosen)
-    return next((sentence for sentence in found if WITHOUT_ERROR in sentence), "")
+    sentences = (_search(sample, chosen, target, arms, labels) for chosen in everything if chosen)
+    return next((sentence for sentence in sentences if WITHOUT_ERROR in sentence), "")
 
 
 def _search(
@@ -140,9 +140,8 @@ def _conditions(tree: object, leaf: int, columns: list[tuple[str, str]]) -> str:
         name, level = columns[tree.feature[parent]]  # type: ignore[attr-defined]
         above = right[parent] == node
         cut = f"{tree.threshold[parent]:.4g}"  # type: ignore[attr-defined]
-        said = f"{'=' if above else '!='} {level}" if level else f"{'>' if above else '<='} {cut}"
-        words.setdefault(
-            (name + level, above), f"{name} {said}"
-        )  # the nearer the leaf, the tighter
+        test = f"{'=' if above else '!='} {level}" if level else f"{'>' if above else '<='} {cut}"
+        # The nearer the leaf, the tighter.
+        words.setdefault((name + level, above), f"{name} {test}")
         node = parent
     return " and ".join(reversed(words.values()))

@@ -58,9 +58,11 @@ class Question:
 
     def of(self, sample: Sample) -> tuple[Answer, tuple[str, str] | tuple[()]]:
         """Return the answer, and what is compared."""
-        asked = self.compared(sample)
-        answer = self._of_arms(sample, asked) if asked.codes else self._of_doses(sample, asked)
-        return answer, asked.labels
+        compared = self.compared(sample)
+        answer = (
+            self._of_arms(sample, compared) if compared.codes else self._of_doses(sample, compared)
+        )
+        return answer, compared.labels
 
     def compared(self, sample: Sample) -> Compared:
         """Return the values of the treatment that are compared.
@@ -90,38 +92,42 @@ class Question:
         labels = (spell(kind, doses[0]), spell(kind, doses[1]))
         return Compared(labels, doses[0] - doses[1], doses=doses)
 
-    def _of_arms(self, sample: Sample, asked: Compared) -> Answer:
+    def _of_arms(self, sample: Sample, compared: Compared) -> Answer:
         way, kind = self.way, sample.kinds[sample.treatment]
-        assert asked.codes is not None
+        assert compared.codes is not None
         match way.name:
             case "front-door":
-                arms = torch.stack([sample.rows[sample.treatment] == c for c in asked.codes])
+                arms = torch.stack([sample.rows[sample.treatment] == c for c in compared.codes])
                 return front_door_effect(sample, way.through, arms)
             case "ID algorithm":
                 assert way.formula is not None
-                return plug_in_effect(sample, way.used, way.formula, asked.codes)
+                return plug_in_effect(sample, way.used, way.formula, compared.codes)
             case "instrument":
                 if isinstance(kind, Categorical) and kind.classes > 2:
                     raise ValueError(
                         f"{sample.treatment}: is {kind}; by an instrument, expected a number, or a "
                         "category of two levels"
                     )
-                return instrumental_effect(sample, way.through, way.given, asked.units, self.level)
+                return instrumental_effect(
+                    sample, way.through, way.given, compared.units, self.level
+                )
         return adjusted_effect(
             sample, way.given, coded(self.do, 1), coded(self.versus, 0), self.method,
             self.estimand, self.learner, self.folds, self.seed,
         )  # fmt: skip
 
-    def _of_doses(self, sample: Sample, asked: Compared) -> Answer:
+    def _of_doses(self, sample: Sample, compared: Compared) -> Answer:
         way, name = self.way, sample.treatment
         match way.name:
             case "front-door":
-                return front_door_slope(sample, way.through, asked.units)
+                return front_door_slope(sample, way.through, compared.units)
             case "instrument":
-                return instrumental_effect(sample, way.through, way.given, asked.units, self.level)
+                return instrumental_effect(
+                    sample, way.through, way.given, compared.units, self.level
+                )
             case "ID algorithm":
                 raise ValueError(
                     f"{name}: is {sample.kinds[name]}; this effect is identified by a formula "
                     f"alone ({way.formula}), which is estimated on categories: cut it into levels"
                 )
-        return dose_effect(sample, way.given, asked.doses, self.learner, self.folds, self.seed)
+        return dose_effect(sample, way.given, compared.doses, self.learner, self.folds, self.seed)

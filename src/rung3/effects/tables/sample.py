@@ -154,7 +154,7 @@ class Sample:
         complete = complete_rows(table, names)
         y = _outcome(outcome, rows[outcome], kinds[outcome], event)
         whose = subjects(table, clusters)
-        notes = _said(weights, clusters, whose)
+        notes = _row_notes(weights, clusters, whose)
         if observed is not None:
             y, censored = _restricted(rows, kinds, treatment, outcome, observed, horizon)
             notes = (*notes, *censored)
@@ -177,7 +177,7 @@ class Sample:
         )
 
 
-def _said(weights: str | None, clusters: str | None, whose: Tensor | None) -> tuple[str, ...]:
+def _row_notes(weights: str | None, clusters: str | None, whose: Tensor | None) -> tuple[str, ...]:
     """Say which columns weigh the rows, or say whose they are."""
     notes = [f"rows are weighted by {weights}"] if weights else []
     if whose is not None:

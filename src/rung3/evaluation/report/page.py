@@ -155,12 +155,12 @@ def render(content: Content, drawn: Mapping[str, bytes]) -> str:
     )
     run = metrics.get("run", {})
     title = run.get("name") or "How sound are its counterfactuals?"
-    lead = [f"<h1>{escape(title)}</h1>", _made(run)]
+    lead = [f"<h1>{escape(title)}</h1>", _origin(run)]
     lead += [f'<p class="soft">{escape(summary(metrics))}</p>', f"<nav>{links}</nav>"]
     return document(f"{title}: report", [*lead, *body], REPORT_STYLE)
 
 
-def _made(run: Mapping[str, Any]) -> str:
+def _origin(run: Mapping[str, Any]) -> str:
     """Return of which model, when and by which command the report was made, if it is known."""
     if not run:
         return ""

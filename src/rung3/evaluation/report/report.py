@@ -236,7 +236,7 @@ class Report:
             yield Text(f"On the page besides: {', '.join(more)}.", "dim")
         if not wide:
             yield Text(f"Intervals are in metrics.json; shown here from {WIDE} columns on.", "dim")
-        yield from (Text(""), *_told(self.verdict, self.run))
+        yield from (Text(""), *_verdict_lines(self.verdict, self.run))
 
     def __str__(self) -> str:
         from rich.console import Console
@@ -266,7 +266,7 @@ def _widths(part: Table, notes: bool, width: int) -> list[int]:
     return fitted(natural, floors, width - 2 * len(part.columns))
 
 
-def _told(verdict: Verdict, run: str | None) -> Iterator[Text]:
+def _verdict_lines(verdict: Verdict, run: str | None) -> Iterator[Text]:
     """Yield the verdict for a console: a headline, and each answer with what to try next."""
     from rich.text import Text
 

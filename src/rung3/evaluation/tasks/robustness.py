@@ -194,9 +194,9 @@ def compare_training(
     }
     trainings = _Trainings(world, model, rows, plan, label, image, confirmation, steps, seed)
     scores = _scored(trainings, tests, seeds)
-    made = trainings.first
-    examples = _examples(world, rows, made, image, seed)
-    return Robustness(label, plan.change, scores, made, examples)
+    augmented = trainings.first
+    examples = _examples(world, rows, augmented, image, seed)
+    return Robustness(label, plan.change, scores, augmented, examples)
 
 
 def _check(world: SCM, label: str, image: str, seeds: int) -> None:
@@ -252,7 +252,7 @@ class _Trainings:
         target = prepared(model, rows, plan)
         self.weights = target.weights(target.cell(torch.arange(rows.n), rows[plan.change]))
 
-    def made(self, arm: str, number: int) -> Augmented:
+    def augmented(self, arm: str, number: int) -> Augmented:
         """Make the rows of an arm, under one seed."""
         model, confirmation = self.makers[arm]
         seed = base_seed(self.seed, f"{number}")
@@ -265,7 +265,7 @@ class _Trainings:
         """Train one classifier."""
         rows, weights = self.rows, None
         if arm in self.makers:
-            augmented = self.made(arm, number)
+            augmented = self.augmented(arm, number)
             rows, weights = augmented.rows, augmented.weight
         elif arm == "reweighted":
             weights = self.weights

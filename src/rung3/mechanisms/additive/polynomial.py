@@ -118,8 +118,8 @@ class Polynomial(nn.Module):
 
         def take(z: Tensor, *columns: Tensor) -> None:
             design = self.design(z.double())
-            own = (column[:, output].double() for column in columns)
-            here.add(design @ weights, design, loss, *own)
+            outputs = (column[:, output].double() for column in columns)
+            here.add(design @ weights, design, loss, *outputs)
 
         return take
 

@@ -68,14 +68,14 @@ class Likelihood:
         """Return E and its derivatives."""
         u, log_slope, back = _affine(self.y, parameters[:2])
         backs = [back]
-        for own in parameters[2:].reshape(-1, 3 * self.bins - 1):
-            u, more, back = self._spline(u, own)
+        for spline in parameters[2:].reshape(-1, 3 * self.bins - 1):
+            u, more, back = self._spline(u, spline)
             log_slope = log_slope + more
             backs.append(back)
         toward, derivatives = self.weight * u, []
         for back in reversed(backs):
-            toward, own = back(toward, -self.weight)
-            derivatives.append(own)
+            toward, derivative = back(toward, -self.weight)
+            derivatives.append(derivative)
         loss = float(self.weight @ (u * u / 2 - log_slope))
         return loss, np.concatenate(derivatives[::-1])
 
@@ -94,11 +94,11 @@ class Likelihood:
         y = np.where(inside, low[k] + height[k] * piece.share, x)
 
         def back(gy: Array, gl: Array) -> tuple[Array, Array]:
-            own, gl = np.where(inside, gy, 0.0), np.where(inside, gl, 0.0)
-            in_z, in_s, in_d0, in_d1 = piece.back(own * height[k], gl)
-            in_x, in_height = in_z / width[k], own * piece.share + in_s / width[k]
+            gz, gl = np.where(inside, gy, 0.0), np.where(inside, gl, 0.0)
+            in_z, in_s, in_d0, in_d1 = piece.back(gz * height[k], gl)
+            in_x, in_height = in_z / width[k], gz * piece.share + in_s / width[k]
             in_width = -in_x * z - in_s * piece.s / width[k]
-            parts = (-in_x, in_width, own, in_height, in_d0, in_d1)
+            parts = (-in_x, in_width, gz, in_height, in_d0, in_d1)
             bins: list[Any] = [np.bincount(k, part, size) for part in parts]
             in_slopes = (bins[4][1:] + bins[5][:-1]) * slopes[1:-1] * bend
             derivatives = [back_width(*bins[:2]), back_height(*bins[2:4]), in_slopes]

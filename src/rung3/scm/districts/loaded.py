@@ -61,7 +61,7 @@ class Loaded(Mechanism):
         """Do nothing: the mechanism within is bound already."""
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
-        self.inner.calibrate(value, self._own(parents))
+        self.inner.calibrate(value, self._inner_parents(parents))
 
     @property
     def loadings(self) -> Tensor:
@@ -73,7 +73,7 @@ class Loaded(Mechanism):
         """Standard deviation of u given the hidden causes."""
         return (1 + self.weights.square().sum()).rsqrt()
 
-    def _own(self, parents: Parents) -> dict[str, Tensor]:
+    def _inner_parents(self, parents: Parents) -> dict[str, Tensor]:
         return {name: parents[name] for name in self.inner.parents}
 
     def _shared(self, parents: Parents) -> Tensor:
@@ -88,11 +88,11 @@ class Loaded(Mechanism):
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         u = (self._shared(parents) + one_tensor(noise, self.name)) * self.spread
-        return self.inner.predict(u, self._own(parents))
+        return self.inner.predict(u, self._inner_parents(parents))
 
     def total(self, value: Tensor, parents: Parents) -> Tensor:
         """Return the noise u, hidden causes included, `(n,)`."""
-        return one_tensor(self.inner.abduct(value, self._own(parents)), self.name)
+        return one_tensor(self.inner.abduct(value, self._inner_parents(parents)), self.name)
 
     def abduct(
         self,
@@ -106,7 +106,7 @@ class Loaded(Mechanism):
 
     def slope(self, value: Tensor, parents: Parents, u: Tensor) -> Tensor:
         """Return `log |du/dx|`, `(n,)`."""
-        return self.inner.log_prob(value, self._own(parents)) - _normal(u)
+        return self.inner.log_prob(value, self._inner_parents(parents)) - _normal(u)
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         u, s = self.total(value, parents), self.spread

@@ -97,8 +97,8 @@ def _by_table(source: Path, files: Sequence[Path], labels: Path, target: Path) -
     name, paths = _naming(frame, source, files, labels)
     # Its own paths may lead to the images, or have empty cells.
     leads = all(cell is None or (labels.parent / cell).is_file() for cell in frame[name])
-    kept = [leads or path is not None for path in paths]
-    joined, paths = frame[kept].reset_index(drop=True), [*compress(paths, kept)]
+    usable = [leads or path is not None for path in paths]
+    joined, paths = frame[usable].reset_index(drop=True), [*compress(paths, usable)]
     levels, notes = _further(joined, _levels(source, paths))
     if leads and not levels:
         return Source(labels, frame, written=False, notes=tuple(notes))
@@ -108,8 +108,8 @@ def _by_table(source: Path, files: Sequence[Path], labels: Path, target: Path) -
     joined[name] = [None if path is None else _relative(path, target) for path in paths]
     for level, cells in levels.items():
         joined[level] = cells
-    found = sum(path is not None for path in paths)
-    notes = [f"{name!r} names the files, in {found} of {len(frame)} rows", *notes]
+    matched = sum(path is not None for path in paths)
+    notes = [f"{name!r} names the files, in {matched} of {len(frame)} rows", *notes]
     if left:
         notes.append(f"{left} of {len(files)} images have no row, and are left out")
     return Source(target, joined, written=True, notes=tuple(notes))

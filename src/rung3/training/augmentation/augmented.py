@@ -36,7 +36,7 @@ class Augmented:
         seed: The seed of the query that answered a counterfactual, one for many rows; -1 for
             factual rows. The same call of `augment` gives the same rows.
         weight: Weights with mean one, `(m,)`, with which the joint is the one asked for.
-        asked: Number of counterfactuals that were tried to be made.
+        attempted: Number of counterfactuals that were tried to be made.
         rejected: How many of these no attempt confirmed, by the variable that was not read off
             them; one may count for several variables.
     """
@@ -47,7 +47,7 @@ class Augmented:
     factual: Tensor
     seed: Tensor
     weight: Tensor
-    asked: int
+    attempted: int
     rejected: Mapping[str, int]
 
     @property
@@ -58,14 +58,16 @@ class Augmented:
     @property
     def accepted(self) -> float:
         """Share of the counterfactuals that were confirmed; one if none was needed."""
-        return int((~self.factual).sum()) / self.asked if self.asked else 1.0
+        return int((~self.factual).sum()) / self.attempted if self.attempted else 1.0
 
     def __str__(self) -> str:
-        made = int((~self.factual).sum())
-        lines = [f"{self.n} rows: {self.n - made} as they were, {made} under do({self.change})"]
-        if self.asked > made:
+        changed = int((~self.factual).sum())
+        lines = [
+            f"{self.n} rows: {self.n - changed} as they were, {changed} under do({self.change})"
+        ]
+        if self.attempted > changed:
             causes = ", ".join(f"{name} in {n}" for name, n in self.rejected.items() if n)
-            lines.append(f"  {self.asked - made} rejected; not read off the image: {causes}")
+            lines.append(f"  {self.attempted - changed} rejected; not read off the image: {causes}")
         lines.append(f"  weights from {self.weight.min():.3g} to {self.weight.max():.3g}")
         return "\n".join(lines)
 

@@ -172,6 +172,6 @@ class _Answers:
             factual=chosen.factual[keep],
             seed=self.seed[keep],
             weight=weight,
-            asked=int((~chosen.factual).sum()),
+            attempted=int((~chosen.factual).sum()),
             rejected={name: int((no & lost).sum()) for name, no in self.refused.items()},
         )

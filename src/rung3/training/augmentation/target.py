@@ -92,13 +92,13 @@ class Target:
             among[self.levels.of(self.values)] = 1 / len(self.values)
             return present[:, None] * among
         level = self.levels.of(self.rows[self.plan.change])
-        own = torch.bincount(level, minlength=self.levels.count).double() / n
-        if (own > 0).sum() < 2:
+        marginal = torch.bincount(level, minlength=self.levels.count).double() / n
+        if (marginal > 0).sum() < 2:
             raise ValueError(
                 f"{self.plan.change}: all rows have one value, so it is independent of everything; "
                 "choose the others with every=True or joint=[...]"
             )
-        return present[:, None] * own
+        return present[:, None] * marginal
 
     def _stated(self, model: SCM, present: Tensor) -> Tensor:
         shares = torch.zeros(self.strata.count, self.levels.count, dtype=torch.float64)
@@ -143,14 +143,14 @@ class Target:
 
     def _drawn(self, source: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
         """Draw a value of each level: of a number, one that a row has; its own if it is there."""
-        own = self.rows[self.plan.change]
+        current = self.rows[self.plan.change]
         if isinstance(self.variable, Discrete):
-            return level.to(own.dtype)
-        there = self.levels.of(own)
-        value = own[source].clone()
+            return level.to(current.dtype)
+        there = self.levels.of(current)
+        value = current[source].clone()
         for k in level.unique().tolist():
             wanted = ((level == k) & (there[source] != k)).nonzero()[:, 0]
-            pool = own[there == k]
+            pool = current[there == k]
             value[wanted] = pool[torch.randint(len(pool), (len(wanted),), generator=generator)]
         return value
 
@@ -158,9 +158,9 @@ class Target:
         factual = value == self.rows[self.plan.change][source]
         if self.plan.originals:
             everyone = torch.arange(self.rows.n)
-            kept = ~factual  # those are there as originals
-            source = torch.cat([everyone, source[kept]])
-            value = torch.cat([self.rows[self.plan.change], value[kept]])
+            changed = ~factual  # those are there as originals
+            source = torch.cat([everyone, source[changed]])
+            value = torch.cat([self.rows[self.plan.change], value[changed]])
             factual = torch.arange(len(source)) < self.rows.n
         return Assignment(source, value, factual)
 
