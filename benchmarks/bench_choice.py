@@ -27,7 +27,7 @@ def lines(n: int) -> pd.DataFrame:
     return pd.DataFrame({"x": x, "y": y, "z": x + y + f})
 
 
-def ours(frame: pd.DataFrame) -> Any:
+def rung3_fit(frame: pd.DataFrame) -> Any:
     return fit(SCM("x -> y; {x y} -> z"), frame, progress=False)
 
 
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    calls = {"rung3": ours} | ({"DoWhy": dowhy} if find_spec("dowhy") else {})
+    calls = {"rung3": rung3_fit} | ({"DoWhy": dowhy} if find_spec("dowhy") else {})
     frame = lines(options.rows)
     for call in calls.values():
         call(frame[:2_000])

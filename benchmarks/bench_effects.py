@@ -82,7 +82,7 @@ def front_door(rng: np.random.Generator, n: int) -> dict[str, Any]:
     return {"t": t, "m": m, "y": 2 * m + hidden + f}
 
 
-def ours(graph: str, **options: Any) -> Estimate:
+def with_rung3(graph: str, **options: Any) -> Estimate:
     return lambda table: effect(table, "t", "y", graph=graph, **options).effect.effect
 
 
@@ -134,7 +134,7 @@ CASES = {
         2.0,
         BACK_TEXT,
         {
-            "rung3": ours(BACK_TEXT, adjust=["a", "b", "c"]),
+            "rung3": with_rung3(BACK_TEXT, adjust=["a", "b", "c"]),
             "DoWhy": dowhy(BACK, LINE),
             "EconML": dr_learner,
         },
@@ -144,7 +144,7 @@ CASES = {
         1.0,
         BACK_TEXT,
         {
-            "rung3": ours(BACK_TEXT, adjust=["a", "b", "c"], learner=trees()),
+            "rung3": with_rung3(BACK_TEXT, adjust=["a", "b", "c"], learner=trees()),
             "DoWhy": dowhy(BACK, WEIGHT),
             "EconML": dr_learner,
         },
@@ -154,7 +154,7 @@ CASES = {
         0.15,
         BACK_TEXT,
         {
-            "rung3": ours(BACK_TEXT, adjust=["a", "b", "c"]),
+            "rung3": with_rung3(BACK_TEXT, adjust=["a", "b", "c"]),
             "DoWhy": dowhy(BACK, WEIGHT),
             "EconML": dr_learner,
         },
@@ -164,7 +164,7 @@ CASES = {
         0.5,
         "z -> t -> y; t <-> y",
         {
-            "rung3": ours("z -> t -> y; t <-> y"),
+            "rung3": with_rung3("z -> t -> y; t <-> y"),
             "DoWhy": dowhy(HIDDEN, "iv.instrumental_variable"),
             "EconML": ortho_iv,
         },
@@ -174,7 +174,7 @@ CASES = {
         2.0,
         "t -> m -> y; t <-> y",
         {
-            "rung3": ours("t -> m -> y; t <-> y"),
+            "rung3": with_rung3("t -> m -> y; t <-> y"),
             "DoWhy": dowhy(FRONT, "frontdoor.two_stage_regression"),
         },
     ),

@@ -46,9 +46,10 @@ def speed(options: argparse.Namespace) -> None:
     """Images a second at each batch size, and of the best."""
     study = Study.load(options.study, options.set)
     mechanisms = {name: make() for name, make in contenders(study, options).items()}
-    for name, who in mechanisms.items():
-        spelt = ", ".join(f"{k} {v:.4f}" for k, v in gigaflops(who.mechanism, options).items())
-        print(f"{name}: {who.mechanism.describe()}, {parameters(who.mechanism):,} parameters")
+    for name, contender in mechanisms.items():
+        mechanism = contender.mechanism
+        spelt = ", ".join(f"{k} {v:.4f}" for k, v in gigaflops(mechanism, options).items())
+        print(f"{name}: {mechanism.describe()}, {parameters(mechanism):,} parameters")
         print(f"{'':{len(name)}}  GFLOP an image: {spelt}")
     last = f"{'ratio':>9}" if len(mechanisms) == 2 else ""
     for kind, measure in {"training": training, "counterfactuals": counterfactuals}.items():
@@ -58,8 +59,8 @@ def speed(options: argparse.Namespace) -> None:
         for size in options.batch:
             rates: dict[str, list[float]] = {name: [] for name in mechanisms}
             for _ in range(options.repeats + 1):  # the first warms up
-                for name, who in mechanisms.items():
-                    rates[name].append(measure(who, size, options))
+                for name, contender in mechanisms.items():
+                    rates[name].append(measure(contender, size, options))
             for name, values in rates.items():
                 medians[name].append(statistics.median(values[1:]))
             cells = [
@@ -72,24 +73,24 @@ def speed(options: argparse.Namespace) -> None:
         print(f"{'best':>7}" + "".join(f"{each:28,.1f}" for each in best) + ratio(best))
 
 
-def training(who: Contender, size: int, options: argparse.Namespace) -> float:
+def training(contender: Contender, size: int, options: argparse.Namespace) -> float:
     """Images a second of training."""
     n = max(options.images, 2 * size)
-    value, parents, _ = rows(who.mechanism.variable.shape, n)
-    return who.rate(Rows({IMAGE: value, **parents}), size)
+    value, parents, _ = rows(contender.mechanism.variable.shape, n)
+    return contender.rate(Rows({IMAGE: value, **parents}), size)
 
 
-def counterfactuals(who: Contender, size: int, options: argparse.Namespace) -> float:
+def counterfactuals(contender: Contender, size: int, options: argparse.Namespace) -> float:
     """Images a second of abduction, action and prediction."""
     n, clock, device = max(options.images, size), clock_of(options), torch.device(options.device)
-    value, parents, imagined = rows(who.mechanism.variable.shape, n)
+    value, parents, imagined = rows(contender.mechanism.variable.shape, n)
     images = value.to(device).split(size)
     before, after = (_batches(part, size, device) for part in (parents, imagined))
     wait(device)
     start = clock()
     with autocast(options):
         for batch in zip(images, before, after, strict=True):
-            imagine(who.mechanism, *batch)
+            imagine(contender.mechanism, *batch)
     wait(device)
     return float(n / (clock() - start))
 
@@ -157,17 +158,17 @@ def trained(name: str, options: argparse.Namespace) -> dict[str, float]:
     train, _, test, world = study.splits()
     if world is None:
         raise ValueError(f"{options.study}: its truth is not known; set data.mnist")
-    who = contenders(study, options)[name]()
-    images, seconds = who.train(train, options.train)
+    contender = contenders(study, options)[name]()
+    images, seconds = contender.train(train, options.train)
     by_cause = questions(world, test, IMAGE, CAUSES, torch.device(options.device))
     test = test.to(torch.device(options.device))
     torch.manual_seed(0)
     return {
-        "parameters": parameters(who.mechanism),
+        "parameters": parameters(contender.mechanism),
         "images seen": images,
         "seconds of training": seconds,
-        "test NELBO, nats per dimension": nelbo(who.mechanism, test),
-        **scores(who.mechanism, test, by_cause),
+        "test NELBO, nats per dimension": nelbo(contender.mechanism, test),
+        **scores(contender.mechanism, test, by_cause),
     }
 
 

@@ -51,19 +51,19 @@ def main() -> None:
     print(f"{'scale':>5}{'theirs':>12}{'ours':>12}{'ratio':>8}{'least':>8}{'most apart':>14}")
     for scale in options.scales:
 
-        def theirs(scale: int = scale) -> list[float]:
+        def reference(scale: int = scale) -> list[float]:
             return [ImageMorphology(image, scale=scale).mean_thickness for image in levels]
 
-        def ours(scale: int = scale) -> torch.Tensor:
+        def measured(scale: int = scale) -> torch.Tensor:
             return measure_thickness(images, scale=scale)
 
         first = images[:16], levels[:16]
         measure_thickness(first[0], scale=scale)
         ImageMorphology(first[1][0], scale=scale)
-        runs = [(timed(theirs), timed(ours)) for _ in range(options.repeats)]
-        seconds = [(their[0], our[0]) for their, our in runs]
-        ratios = [their / our for their, our in seconds]
-        each = [1000 * statistics.median(who) / len(levels) for who in zip(*seconds, strict=True)]
+        runs = [(timed(reference), timed(measured)) for _ in range(options.repeats)]
+        seconds = [(slow[0], fast[0]) for slow, fast in runs]
+        ratios = [slow / fast for slow, fast in seconds]
+        each = [1000 * statistics.median(one) / len(levels) for one in zip(*seconds, strict=True)]
         apart = np.abs(runs[0][0][1] - runs[0][1][1]).max()
         print(
             f"{scale:5}{each[0]:9.2f} ms{each[1]:9.2f} ms{statistics.median(ratios):8.1f}"

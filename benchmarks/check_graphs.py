@@ -63,12 +63,12 @@ def main(graphs: int = 1000) -> None:
         rng = random.Random(seed)
         graph = random_graph(rng, hidden=seed % 2 == 1)
         for part in (separations, adjustments, doors, classes, formulas):
-            for question, mine, theirs in part(graph, rng):
+            for question, result, expected in part(graph, rng):
                 counts[question] += 1
-                if mine != theirs:
+                if result != expected:
                     differ[question] += 1
                     if differ[question] <= 3:
-                        print(f"seed {seed}: {question}: {graph}\n  {mine}\n  {theirs}")
+                        print(f"seed {seed}: {question}: {graph}\n  {result}\n  {expected}")
     print(f"{graphs} random graphs")
     for question, count in counts.items():
         print(f"{question:66}{count:8} answers{differ[question]:6} differ")
@@ -105,16 +105,20 @@ def separations(graph: CausalGraph, rng: random.Random) -> Answers:
     for _ in range(10):
         x, y, *rest = rng.sample(graph.nodes, len(graph.nodes))
         known = rest[: rng.randint(0, 3)]
-        mine = graph.d_separated(x, y, known)
-        yield "m-separation, its definition, path by path", mine, not connected(graph, x, y, known)
-        yield "m-separation, pgmpy", mine, admg.is_mseparated(x, y, set(known))
+        result = graph.d_separated(x, y, known)
+        yield (
+            "m-separation, its definition, path by path",
+            result,
+            not connected(graph, x, y, known),
+        )
+        yield "m-separation, pgmpy", result, admg.is_mseparated(x, y, set(known))
         canonical = nx.is_d_separator(with_latents(graph), {x}, {y}, set(known))
         closed = open_path(graph, x, y, known) is None
         yield "an open path is found, networkx on the canonical graph", closed, canonical
         if not graph.bidirected:  # its moral graph leaves out what districts join
             left, right, *conditions = map(Variable, (x, y, *known))
             judged = are_d_separated(y0_graph(graph), left, right, conditions=conditions)
-            yield "d-separation, y0", mine, judged.separated
+            yield "d-separation, y0", result, judged.separated
     independencies = implications(graph)
     joined = {frozenset(name for name, _ in pair) for pair in pag(graph)}
     apart = {frozenset(pair) for pair in combinations(graph.nodes, 2)} - joined
@@ -123,13 +127,13 @@ def separations(graph: CausalGraph, rng: random.Random) -> Answers:
     for one in independencies:
         separated = admg.is_mseparated(one.x, one.y, set(one.given))
         yield "a statement of the basis is implied, pgmpy", True, separated
-    gone = set(rng.sample(graph.nodes, 2))
-    theirs = evans_simplify(y0_graph(graph), latents={Variable(name) for name in gone})
-    shown = graph.hide(*gone)
+    hidden = set(rng.sample(graph.nodes, 2))
+    expected = evans_simplify(y0_graph(graph), latents={Variable(name) for name in hidden})
+    shown = graph.hide(*hidden)
     arrows = set(shown.edges), set(map(frozenset, shown.bidirected))
     yield "the graph when two variables are hidden, y0", arrows, (
-        {(str(a), str(b)) for a, b in theirs.directed.edges},
-        {frozenset(map(str, pair)) for pair in theirs.undirected.edges},
+        {(str(a), str(b)) for a, b in expected.directed.edges},
+        {frozenset(map(str, pair)) for pair in expected.undirected.edges},
     )  # fmt: skip
 
 
@@ -163,13 +167,13 @@ def adjustments(graph: CausalGraph, rng: random.Random) -> Answers:
     x, y = rng.sample(graph.nodes, 2)
     dag = with_latents(graph)
     sets = graph.adjustment_sets(x, y)
-    theirs = auto_identifier.identify_generalized_adjustment_set(dag, [x], [y], list(graph.nodes))
-    yield "an adjustment set exists, DoWhy", bool(sets), bool(theirs)
-    if theirs:
+    expected = auto_identifier.identify_generalized_adjustment_set(dag, [x], [y], list(graph.nodes))
+    yield "an adjustment set exists, DoWhy", bool(sets), bool(expected)
+    if expected:
         yield (
             "its set is among the minimal ones, DoWhy",
             True,
-            set(theirs[0].get_adjustment_variables()) in sets,
+            set(expected[0].get_adjustment_variables()) in sets,
         )
     backdoor = dowhy_graph.get_proper_backdoor_graph(dag, [x], [y])
     causal = dowhy_graph.get_proper_causal_path_nodes(dag, [x], [y])
@@ -201,15 +205,15 @@ def doors(graph: CausalGraph, rng: random.Random) -> Answers:
             model.add_nodes_from(graph.nodes)
             for role, name in (("exposures", x), ("outcomes", y), ("frontdoor", z)):
                 model.with_role(role, {name}, inplace=True)
-            theirs = Frontdoor().validate(model)
-            yield "one variable is a front door, pgmpy", {z} in fronts, theirs is not False
-    mine = {
+            expected = Frontdoor().validate(model)
+            yield "one variable is a front door, pgmpy", {z} in fronts, expected is not False
+    result = {
         one.name
         for one in graph.instruments(x, y)
         if not one.given and one.name in graph.parents(x)
     }
-    theirs = set(dowhy_graph.get_instruments(dag, [x], [y])) - latents
-    yield "causes of x that are instruments, DoWhy", mine, theirs
+    expected = set(dowhy_graph.get_instruments(dag, [x], [y])) - latents
+    yield "causes of x that are instruments, DoWhy", result, expected
 
 
 def classes(graph: CausalGraph, rng: random.Random) -> Answers:
@@ -285,12 +289,12 @@ def pag(graph: CausalGraph) -> set[tuple[tuple[str, str], ...]]:
 
 def formulas(graph: CausalGraph, rng: random.Random) -> Answers:
     x, y, z, w = rng.sample(graph.nodes, 4)
-    theirs = y0_graph(graph)
+    converted = y0_graph(graph)
     for do, given in (([x], []), ([x, w], []), ([x], [z])):
         answer = identify(graph, CausalQuery((y,), tuple(do), tuple(given)))
         sets = [{Variable(name) for name in names} for names in (do, [y], given)]
         try:
-            estimand = identify_outcomes(theirs, *sets[:2], sets[2] or None)
+            estimand = identify_outcomes(converted, *sets[:2], sets[2] or None)
         except KeyError:  # it loses a variable that surgery leaves without an arrow
             continue
         kind = "P(y | do(x), z)" if given else f"P(y | do({'x' if len(do) == 1 else 'x, w'}))"

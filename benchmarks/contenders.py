@@ -46,7 +46,7 @@ class Contender(Protocol):
         """Train for so long; how many images were seen, in how many seconds."""
 
 
-class Ours:
+class Rung3Contender:
     """The study's image mechanism, by `rung3.fit` with the study's options."""
 
     def __init__(self, study: Study, options: argparse.Namespace) -> None:
@@ -81,7 +81,7 @@ class Ours:
         return images, self.clock() - start
 
 
-class Theirs:
+class CausalGenContender:
     """causal-gen's HVAE, by its own loop."""
 
     def __init__(self, study: Study, options: argparse.Namespace) -> None:
@@ -122,8 +122,8 @@ def contenders(study: Study, options: argparse.Namespace) -> dict[str, Callable[
     """By name, what makes each."""
     mechanisms: dict[str, Callable[[], Contender]] = {}
     if options.rival:
-        mechanisms["causal-gen"] = lambda: Theirs(study, options)
-    mechanisms["rung3"] = lambda: Ours(study, options)
+        mechanisms["causal-gen"] = lambda: CausalGenContender(study, options)
+    mechanisms["rung3"] = lambda: Rung3Contender(study, options)
     return mechanisms
 
 

@@ -52,11 +52,11 @@ def binary(rng: np.random.Generator, n: int) -> Table:
 
 def repeated(rng: np.random.Generator, n: int) -> Table:
     """Four rows a subject, treated or not as a whole."""
-    who = np.repeat(np.arange(n // 4), 4)
+    subject = np.repeat(np.arange(n // 4), 4)
     z, share = rng.normal(size=(2, n // 4))
-    t = (rng.random(n // 4) < logistic(z / 2)).astype(int)[who]
-    y = 1.0 * t + z[who] + share[who] + rng.normal(size=n // 4 * 4)
-    return {"who": who, "z": z[who], "t": t, "y": y}
+    t = (rng.random(n // 4) < logistic(z / 2)).astype(int)[subject]
+    y = 1.0 * t + z[subject] + share[subject] + rng.normal(size=n // 4 * 4)
+    return {"who": subject, "z": z[subject], "t": t, "y": y}
 
 
 def surveyed(rng: np.random.Generator, n: int) -> Table:

@@ -64,9 +64,9 @@ def marked_paths(graph: CausalGraph, x: str, y: str) -> list[list[Link]]:
 
 
 def is_open(graph: CausalGraph, path: list[Link], known: Set[str]) -> bool:
-    for come, go in pairwise(path):
-        node = come[2]
-        if come[3] and go[1]:
+    for into, out in pairwise(path):
+        node = into[2]
+        if into[3] and out[1]:
             if not reachable(graph.edges, node) & known:
                 return False
         elif node in known:

@@ -246,18 +246,18 @@ def mutated_bytes(content: bytes, rng: random.Random) -> bytes:
     """The content with bits flipped, or a part cut, doubled, or replaced."""
     changed = bytearray(content)
     at = rng.randrange(len(changed))
-    many = rng.choice([1, 1, 4, 64, 1024])
+    count = rng.choice([1, 1, 4, 64, 1024])
     match rng.randrange(5):
         case 0:
             changed[at] ^= 1 << rng.randrange(8)
         case 1:
             del changed[at:]
         case 2:
-            del changed[at : at + many]
+            del changed[at : at + count]
         case 3:
-            changed[at:at] = changed[at : at + many]
+            changed[at:at] = changed[at : at + count]
         case 4:
-            changed[at : at + many] = rng.randbytes(min(many, len(changed) - at))
+            changed[at : at + count] = rng.randbytes(min(count, len(changed) - at))
     return bytes(changed)
 
 

@@ -64,7 +64,7 @@ def counterfactual(
             "--backtrack: answers for one row alone; leave out --rows, --hold, --particles"
         )
     if rows is not None:
-        _many(run, rows, do, out, hold or (), particles, seed)
+        _of_many(run, rows, do, out, hold or (), particles, seed)
         return
     if scan is not None:
         run.test_scan(row)  # refused before anything is computed
@@ -80,7 +80,7 @@ def counterfactual(
         say_path("scan", run.write_scan(scan, row, answer.factual, answer.imagined, note))
 
 
-def _many(
+def _of_many(
     run: RunFolder,
     rows: str,
     do: Sequence[str],

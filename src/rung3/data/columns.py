@@ -246,8 +246,8 @@ def _among_numbers(labels: Sequence[str]) -> str:
         near = []  # 12a and 12b are no numbers with units
     others = [label for label in labels if not _is_number(label)]
     numbers = len(labels) - len(others) + len(near)
-    many = len(labels) >= MAX_CATEGORIES and numbers >= NUMBERS_SHARE * len(labels)
-    return next(iter(near or others), "") if many else ""
+    numeric = len(labels) >= MAX_CATEGORIES and numbers >= NUMBERS_SHARE * len(labels)
+    return next(iter(near or others), "") if numeric else ""
 
 
 def _is_number(text: str) -> bool:

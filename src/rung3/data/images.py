@@ -101,8 +101,8 @@ class Picture:
         pixels, way = self._levels(image)
         change = ""
         if self.shape[1:] != image.shape[1:]:
-            pixels, how = _resize(pixels, image)
-            change = f"{_size(self.shape)}, {how}"
+            pixels, method = _resize(pixels, image)
+            change = f"{_size(self.shape)}, {method}"
         value = torch.from_numpy(pixels).movedim(-1, 0).to(image.dtype) / (image.levels or 1)
         return value.expand(image.shape), way, change
 
@@ -365,7 +365,7 @@ def _resize(pixels: Array, image: Image) -> tuple[Array, str]:
             f"has {_size(pixels.shape[:2])} pixels, another aspect than "
             f"{_size(image.shape)}; declare fit='crop' or fit='pad' to keep it"
         )
-    (top, left), (tall, wide), inner, before, how = placed
+    (top, left), (tall, wide), inner, before, method = placed
     part = (left, top, left + wide, top + tall)
     mask = image.bits == 1 or isinstance(image, Mask)
     kind = Files.Resampling.NEAREST if mask else Files.Resampling.BILINEAR
@@ -375,7 +375,7 @@ def _resize(pixels: Array, image: Image) -> tuple[Array, str]:
     ]
     around = [*zip(before, goal - inner - before, strict=True), (0, 0)]
     drawn = np.pad(np.stack(planes, axis=-1), around)
-    return drawn if image.levels is None else np.rint(drawn), how
+    return drawn if image.levels is None else np.rint(drawn), method
 
 
 def _size(shape: Sequence[int]) -> str:

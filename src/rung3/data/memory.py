@@ -63,9 +63,9 @@ def require(what: str, needed: float, cure: str) -> None:
     Raises:
         ValueError: With what it is, what it takes, what there is, and the cure.
     """
-    if needed > ALWAYS_ALLOWED and needed > (there := available()):
+    if needed > ALWAYS_ALLOWED and needed > (free := available()):
         raise ValueError(
-            f"{what} would take {_spell(needed)} of memory, and {_spell(there)} are free; {cure}"
+            f"{what} would take {_spell(needed)} of memory, and {_spell(free)} are free; {cure}"
         )
 
 

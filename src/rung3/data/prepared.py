@@ -109,9 +109,11 @@ class Prepared:
             if image is None:
                 values[name] = columns[name]
                 continue
-            gone = columns.get(GONE + name)
+            absent_rows = columns.get(GONE + name)
             shards = Shards(folder, image["shards"], tuple(image["shape"]), image["rows"])
-            values[name] = Stored(shards, image["levels"], None if gone is None else gone.numpy())
+            values[name] = Stored(
+                shards, image["levels"], None if absent_rows is None else absent_rows.numpy()
+            )
         return cls(Rows(values), manifest["extra"])
 
 
@@ -141,9 +143,9 @@ class Shards:
         kind = self._check(int(which[0]) if len(which) else 0)[1]
         rows = np.empty((len(which), *self.shape[1:]), kind)
         for shard in np.unique(which).tolist():
-            mine = np.flatnonzero(which == shard)
-            mine = mine[np.argsort(places[mine], kind="stable")]
-            self._fill(shard, places[mine], rows, mine)
+            rows_here = np.flatnonzero(which == shard)
+            rows_here = rows_here[np.argsort(places[rows_here], kind="stable")]
+            self._fill(shard, places[rows_here], rows, rows_here)
         return rows
 
     def _fill(self, shard: int, places: Array, rows: Array, targets: Array) -> None:
@@ -211,8 +213,8 @@ def prepare(
             "rows": job.rows,
             "shards": job.write(workers, progress),
         }
-        if (gone := absent(files)) is not None:
-            columns[GONE + name] = torch.from_numpy(gone)
+        if (absent_rows := absent(files)) is not None:
+            columns[GONE + name] = torch.from_numpy(absent_rows)
     write_tensors(folder / COLUMNS, columns, "columns")
     manifest = {
         "format": FORMAT,
@@ -324,8 +326,8 @@ class _Part:
 
     def _made_of(self) -> dict[str, Any]:
         """Return the files by row, and size and time of each that they are in."""
-        there = [file for file in self.files if file is not None]
-        places = dict.fromkeys(file.path if isinstance(file, Inside) else file for file in there)
+        given = [file for file in self.files if file is not None]
+        places = dict.fromkeys(file.path if isinstance(file, Inside) else file for file in given)
         return {
             "rows": ["" if file is None else str(file) for file in self.files],
             "stamps": {str(path): stamp(path) for path in places},

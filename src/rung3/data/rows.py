@@ -354,8 +354,8 @@ def as_rows(
     batched = {name: v.ndim > len(variables[name].shape) for name, v in checked.items()}
     if len(set(batched.values())) > 1:
         one = [name for name, b in batched.items() if not b]
-        many = [name for name, b in batched.items() if b]
-        raise ValueError(f"{one} are single values but {many} are batches; give all alike")
+        batches = [name for name, b in batched.items() if b]
+        raise ValueError(f"{one} are single values but {batches} are batches; give all alike")
     sizes = {name: len(v) for name, v in checked.items() if batched[name]}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"variables differ in number of rows: {sizes}")

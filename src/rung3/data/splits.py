@@ -69,9 +69,9 @@ def divide(subjects: Sequence[object], share: float, seed: Seed = 0) -> tuple[Te
     reached = torch.bincount(of, minlength=people)[order].cumsum(0)
     count = int((reached - wanted).abs().argmin()) + 1 if wanted else 0
     if not 0 < count < people:
-        whose = "rows" if people == n else f"rows of {people} subjects"
+        unit = "rows" if people == n else f"rows of {people} subjects"
         raise ValueError(
-            f"validation={share} of {n} {whose} leaves a part empty; expected a share "
+            f"validation={share} of {n} {unit} leaves a part empty; expected a share "
             "between 0 and 1 that sets at least one row aside, and leaves one"
         )
     aside = torch.zeros(people, dtype=torch.bool)

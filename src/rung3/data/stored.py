@@ -138,7 +138,7 @@ class Stored(Tensor):
             floats[torch.from_numpy(self.missing[at])] = torch.nan
         return floats
 
-    def gone(self) -> Tensor:
+    def without_image(self) -> Tensor:
         """Return a mask of the rows that have no image, `(n,)`."""
         if self.missing is None:
             return torch.zeros(len(self), dtype=torch.bool)

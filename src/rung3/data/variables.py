@@ -96,9 +96,9 @@ class Variable(ABC):
         tensor = self.read(name, value)
         tail = tuple(tensor.shape[tensor.ndim - len(self.shape) :])
         if tensor.ndim not in (len(self.shape), len(self.shape) + 1) or tail != self.shape:
-            one, many = _spell(self.shape), _spell(("n", *self.shape))
+            one, batch = _spell(self.shape), _spell(("n", *self.shape))
             raise ValueError(
-                f"{name}: expected shape {one} or {many}, got {_spell(tuple(tensor.shape))}"
+                f"{name}: expected shape {one} or {batch}, got {_spell(tuple(tensor.shape))}"
             )
         if tensor.is_floating_point():
             present = self._check_finite(name, tensor.detach())
@@ -146,7 +146,7 @@ class Variable(ABC):
     def is_missing(self, value: Tensor) -> Tensor:
         """Return a mask `(n,)` of the rows of a batched value that are missing."""
         if isinstance(value, Stored):
-            return value.gone()
+            return value.without_image()
         if not value.is_floating_point():
             return torch.zeros(len(value), dtype=torch.bool, device=value.device)
         return value.isnan().flatten(1).any(1) if value.ndim > 1 else value.isnan()
@@ -556,7 +556,7 @@ class Image(Variable):
     def _holds(self, value: Stored) -> bool:
         held = (tuple(value.shape[1:]), value.dtype, value.levels)
         alike = held == (self.shape, self.dtype, self.levels)
-        return alike and (self.missing or not bool(value.gone().any()))
+        return alike and (self.missing or not bool(value.without_image().any()))
 
     def check_support(self, name: str, value: Tensor) -> None:
         if not value.is_floating_point():

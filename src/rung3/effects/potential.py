@@ -81,12 +81,12 @@ class Potentials(ABC):
         name = mechanism.name
         if name not in self._noise:
             self._noise[name] = self.noise_of(name)
-        was = self.formulas.model.mechanisms[name]
-        if mechanism.takes(was):
+        original = self.formulas.model.mechanisms[name]
+        if mechanism.takes(original):
             return self._noise[name]
         generator = stream(base_seed(self.base, "anew"), name, self.formulas.model.device)
         rows = self.particles * self.n
-        return mechanism.renew(self._noise[name], was, parents, rows, generator)
+        return mechanism.renew(self._noise[name], original, parents, rows, generator)
 
     def _fill(self, name: str, value: Tensor) -> Tensor:
         """Repeat one value for all, or one a row, for every row and particle."""

@@ -332,10 +332,10 @@ def prepared(
 
 def _asked_rows(protocol: Protocol, rows: Rows, left_out: int) -> int:
     """Return how many rows are asked: as many as the protocol wants, but for missing values."""
-    there = rows.n + left_out
+    available = rows.n + left_out
     for name, wanted in (("n", protocol.n), ("truth_n", protocol.truth_n)):
-        if wanted is not None and wanted > there:
-            raise ValueError(f"{name}={wanted}: there are only {there} test rows")
+        if wanted is not None and wanted > available:
+            raise ValueError(f"{name}={wanted}: there are only {available} test rows")
     return rows.n if protocol.n is None else min(protocol.n, rows.n)
 
 
@@ -351,8 +351,8 @@ def _reference(setup: _Setup, train: Values | None) -> tuple[Rows, Readings] | N
         rows, _ = complete(model, some, "training")
     elif truth is not None:
         rows = truth.sample(min(count, FRESH), seed=stream(setup.seeds[0], "reference"))
-    there = {k: v if isinstance(v, Stored) else v.to(model.device) for k, v in rows.items()}
-    rows = Rows(there, noise=rows.noise, world=rows.world)
+    moved = {k: v if isinstance(v, Stored) else v.to(model.device) for k, v in rows.items()}
+    rows = Rows(moved, noise=rows.noise, world=rows.world)
     return rows, read_images(oracles, rows, model.device, setup.batch_size)
 
 
@@ -365,9 +365,9 @@ def _check_truth(model: SCM, truth: SCM | None, rows: Rows) -> None:
             f"truth: its variables are {list(truth.variables)}, the model's {list(model.variables)}"
         )
     for name, variable in model.variables.items():
-        there = truth.variables[name]
-        if type(there) is not type(variable) or there.shape != variable.shape:
-            raise ValueError(f"truth: {name} is {there} there, and {variable} in the model")
+        true = truth.variables[name]
+        if type(true) is not type(variable) or true.shape != variable.shape:
+            raise ValueError(f"truth: {name} is {true} there, and {variable} in the model")
     if rows.world is not None and truth.world is not None and rows.world != truth.world:
         raise ValueError(
             f"truth: it is the world {truth.world!r}, but the test rows are from {rows.world!r}; "

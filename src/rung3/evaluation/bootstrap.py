@@ -90,18 +90,18 @@ class Bootstrap:
             partial: Whether NaN stands for rows that have none: the mean is then over the others,
                 of those in a resample that has any.
         """
-        there = ~scores.isnan() if partial else torch.ones(len(scores), dtype=torch.bool)
-        if not there.any():
+        valid = ~scores.isnan() if partial else torch.ones(len(scores), dtype=torch.bool)
+        if not valid.any():
             return nothing("no rows")
-        if not scores[there].isfinite().all():
+        if not scores[valid].isfinite().all():
             return nothing(f"{int((~scores.isfinite()).sum())} of {len(scores)} rows not finite")
-        centre = scores[there].double().mean().item()
-        if not self.resamples or int(there.sum()) < 2:
+        centre = scores[valid].double().mean().item()
+        if not self.resamples or int(valid.sum()) < 2:
             return {"mean": centre, "low": None, "high": None}
-        resampled = self._resampled((scores.float() - centre).where(there, 0.0))
-        if not there.all():
-            resampled = resampled / self._resampled(there.float())
-        low, high = self._quantiles(centre + resampled[resampled.isfinite()], int(there.sum()))
+        resampled = self._resampled((scores.float() - centre).where(valid, 0.0))
+        if not valid.all():
+            resampled = resampled / self._resampled(valid.float())
+        low, high = self._quantiles(centre + resampled[resampled.isfinite()], int(valid.sum()))
         return {"mean": centre, "low": low, "high": high}
 
     def skill(self, error: Tensor, baseline: Tensor) -> dict[str, Any]:

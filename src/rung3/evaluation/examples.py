@@ -109,16 +109,16 @@ class Examples:
     def tensors(self) -> dict[tuple[str, ...], Tensor]:
         """Return values by label, `factual`, mode or `truth`, and variable; without the sweeps."""
         values = {
-            (label, *who, name): value
+            (label, *answerer, name): value
             for label, example in self.queries.items()
-            for who, rows in example.parts().items()
+            for answerer, rows in example.parts().items()
             for name, value in rows.items()
         }
         return values | {
-            (label, OUTSIDE, who, image): part
+            (label, OUTSIDE, answerer, image): part
             for label, by_image in self.outside.items()
             for image, maps in by_image.items()
-            for who, part in maps.items()
+            for answerer, part in maps.items()
         }
 
     def status(self) -> dict[str, dict[str, str]]:
@@ -131,19 +131,19 @@ class Examples:
     ) -> Self:
         """Restore the examples that `tensors` and `status` describe."""
         rows: dict[tuple[str, ...], dict[str, Tensor]] = {}
-        for (*who, name), value in tensors.items():
-            rows.setdefault(tuple(who), {})[name] = value
+        for (*answerer, name), value in tensors.items():
+            rows.setdefault(tuple(answerer), {})[name] = value
         examples = cls()
-        for (label, *who), values in rows.items():
-            for image, part in values.items() if who[:1] == [OUTSIDE] else ():
+        for (label, *answerer), values in rows.items():
+            for image, part in values.items() if answerer[:1] == [OUTSIDE] else ():
                 by_image = examples.outside.setdefault(label, {})
-                by_image.setdefault(image, {})[who[1]] = part
+                by_image.setdefault(image, {})[answerer[1]] = part
         for label, record in status.items():
             provenance = Provenance("imagining", record)
             answers = {
-                who[-1]: Rows(values, provenance=provenance)
-                for who, values in rows.items()
-                if who[:2] == (label, "answers")
+                answerer[-1]: Rows(values, provenance=provenance)
+                for answerer, values in rows.items()
+                if answerer[:2] == (label, "answers")
             }
             true = rows.get((label, "truth"))
             examples.queries[label] = Example(
@@ -181,10 +181,10 @@ def _range(variable: Any, values: Tensor) -> Tensor | None:
 def _telling(rows: Rows, answer: Rows) -> Tensor:
     """Return places of rows: those where a value that was set is another one, then the others."""
     status = answer.explain().status
-    still = torch.ones(rows.n, dtype=torch.bool, device=next(iter(rows.values())).device)
+    unchanged = torch.ones(rows.n, dtype=torch.bool, device=next(iter(rows.values())).device)
     for name in (name for name, what in status.items() if what == "intervened"):
         before, after = (part[name].double().reshape(rows.n, -1) for part in (rows, answer))
         least = CHANGED * float(before.std(0, correction=0).mean())
-        still &= (after - before).abs().amax(1) <= least
-    order = still.int().sort(stable=True).indices[:SHOWN]
+        unchanged &= (after - before).abs().amax(1) <= least
+    order = unchanged.int().sort(stable=True).indices[:SHOWN]
     return order.sort().values

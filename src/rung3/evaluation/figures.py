@@ -222,8 +222,8 @@ def reversibility(
     question = _Question(models, rows, shown)
     name = question.cause(change)
     factual = {k: rows[k] for k in question.causes}
-    there = factual | {name: _opposite(question.variables[name], rows[name])}
-    panels = question.repeat([there, factual], times, temperature, seed, "reversibility")
+    opposite = factual | {name: _opposite(question.variables[name], rows[name])}
+    panels = question.repeat([opposite, factual], times, temperature, seed, "reversibility")
     heads = ("factual", *(f"{way}\n{m}" for m in times for way in ("there", "back")))
     return question.comparison(f"do({name}) there and back", heads, panels, "drift")
 

@@ -76,14 +76,14 @@ class OutsideMaps:
             stays: Which pixels truly stay, `(n, 1, ...)`.
             changes: By who answers, how much each pixel changes, `(n, C, ...)`, at least 0.
         """
-        still = stays.float().cpu()
-        self.rows += len(still)
-        self.stays = self.stays + still.sum(0)
-        for who, change in changes.items():
-            total = (change.float().cpu().mean(1, keepdim=True) * still).sum(0)
-            self.changes[who] = self.changes.get(who, torch.zeros(())) + total
+        stays_put = stays.float().cpu()
+        self.rows += len(stays_put)
+        self.stays = self.stays + stays_put.sum(0)
+        for answerer, change in changes.items():
+            total = (change.float().cpu().mean(1, keepdim=True) * stays_put).sum(0)
+            self.changes[answerer] = self.changes.get(answerer, torch.zeros(())) + total
 
     def means(self) -> dict[str, Tensor]:
         """Return the maps `(1, ...)`, in [0, 1]; NaN where a pixel never stays."""
         shares = {MAY_CHANGE: 1 - self.stays / self.rows}
-        return shares | {who: total / self.stays for who, total in self.changes.items()}
+        return shares | {answerer: total / self.stays for answerer, total in self.changes.items()}

@@ -393,11 +393,11 @@ def _way(share: float) -> str:
 def _individual(metrics: Mapping[str, Any]) -> Finding:
     shown = list(metrics.get("between rows", {}))
     skills = {
-        (label, name): by_who[KEPT]["skill"]["mean"]
+        (label, name): by_answerer[KEPT]["skill"]["mean"]
         for label, by_name in metrics.get("truth", {}).items()
         if "no truth" not in by_name
-        for name, by_who in by_name.items()
-        if name in shown and by_who[KEPT].get("skill", {}).get("mean") is not None
+        for name, by_answerer in by_name.items()
+        if name in shown and by_answerer[KEPT].get("skill", {}).get("mean") is not None
     }
     return _by_skill(metrics, skills) if skills else _by_composition(metrics)
 
@@ -424,14 +424,14 @@ def _better_baseline(
     metrics: Mapping[str, Any], skills: Mapping[tuple[str, str], float], mean: float
 ) -> tuple[str, float] | None:
     """Return the best baseline that is better than the model; the ceiling was shown the truth."""
-    by_who: dict[str, list[float]] = {}
+    by_answerer: dict[str, list[float]] = {}
     for label, name in skills:
-        for who, numbers in metrics["truth"][label][name].items():
+        for answerer, numbers in metrics["truth"][label][name].items():
             value = numbers.get("skill", {}).get("mean")
-            model = who in (KEPT, LATENT, AVERAGED, NOTHING) or who.startswith(SCALED)
-            if value is not None and not model and who != CEILING:
-                by_who.setdefault(who, []).append(value)
-    means = {who: fmean(v) for who, v in by_who.items() if len(v) == len(skills)}
+            model = answerer in (KEPT, LATENT, AVERAGED, NOTHING) or answerer.startswith(SCALED)
+            if value is not None and not model and answerer != CEILING:
+                by_answerer.setdefault(answerer, []).append(value)
+    means = {answerer: fmean(v) for answerer, v in by_answerer.items() if len(v) == len(skills)}
     best = max(means.items(), key=lambda pair: pair[1], default=("", mean))
     return best if best[1] > mean else None
 

@@ -329,10 +329,10 @@ def _difference(variable: Variable, old: Tensor, new: Tensor) -> str | None:
 
     Both populations have the same noise, so that rows can be subtracted.
     """
-    there = ~(variable.is_missing(old) | variable.is_missing(new))
-    if int(there.sum()) < 2:
+    present = ~(variable.is_missing(old) | variable.is_missing(new))
+    if int(present.sum()) < 2:
         return None
-    old, new = old[there], new[there]
+    old, new = old[present], new[present]
     if isinstance(variable, Categorical):
         share = average_of(old != new)
         ends = (f"{float(part):.0%}" for part in (share.effect, share.low, share.high))

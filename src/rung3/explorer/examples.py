@@ -43,8 +43,8 @@ def examples(session: Session) -> list[dict[str, Any]]:
 
 def _row(session: Session, name: str, at: int) -> int | None:
     """Return a row that has a value, of which no other example has the place."""
-    there = ~session.variables[name].is_missing(session.rows[name])
-    places = there.nonzero()[:, 0]
+    present = ~session.variables[name].is_missing(session.rows[name])
+    places = present.nonzero()[:, 0]
     return int(places[at % len(places)]) if len(places) else None
 
 

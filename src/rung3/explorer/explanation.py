@@ -133,13 +133,13 @@ def _decided(
     predictor: Predictor, before: Mapping[str, Tensor], after: Mapping[str, Tensor]
 ) -> str:
     """Say what is decided of one row, and of the draws after."""
-    was, now = predictor.decisions(before), predictor.decisions(after)
-    changed = float((now != was[:1]).double().mean())
-    one = _label(predictor, int(was[0]))
+    decided, decided_after = predictor.decisions(before), predictor.decisions(after)
+    changed = float((decided_after != decided[:1]).double().mean())
+    one = _label(predictor, int(decided[0]))
     if changed == 0:
         return f"decides for {one}"
-    if len(now) == 1:
-        return f"decides for {one} \N{RIGHTWARDS ARROW} {_label(predictor, int(now[0]))}"
+    if len(decided_after) == 1:
+        return f"decides for {one} \N{RIGHTWARDS ARROW} {_label(predictor, int(decided_after[0]))}"
     return f"decides for {one}, and otherwise in {changed:.0%} of the draws"
 
 

@@ -83,7 +83,7 @@ class Guard:
 
     def _refusal(self, request: Request) -> tuple[str, int] | None:
         """Return why a request is refused, and the HTTP status; `None` if it is answered."""
-        if not self._ours(request.headers.get("host", "")):
+        if not self._is_page_host(request.headers.get("host", "")):
             return "this host name is not one of the page's machine", 400
         link = request.url.path == "/" and request.headers.get("sec-fetch-mode") == "navigate"
         if request.headers.get("sec-fetch-site") == "cross-site" and not link:
@@ -93,7 +93,7 @@ class Guard:
             return "open the link that `rung3 explore` printed: it holds a token", 403
         return None
 
-    def _ours(self, host: str) -> bool:
+    def _is_page_host(self, host: str) -> bool:
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         name = name.strip("[]").lower()
         return name in self.names or (self.anywhere and _is_address(name))

@@ -48,20 +48,7 @@ def application(session: Session, host: str = "127.0.0.1", token: str = "") -> S
         host: Where the server listens; on loopback, only requests to loopback's names are answered.
         token: A secret that the page's link must hold; empty on loopback.
     """
-    replies: dict[str, Callable[[Json, PageState], Json]] = {
-        "answer": lambda given, query: answers.answer(session, query),
-        "truth": lambda given, query: answers.truth(session, query),
-        "trust": lambda given, query: answers.trust(session, query),
-        "checks": lambda given, query: answers.checks(session, query),
-        "effects": lambda given, query: answers.effects(
-            session, query, str(given.get("outcome")), given.get("through")
-        ),
-        "explain": lambda given, query: answers.explanation(session, query),
-        "sweep": lambda given, query: answers.sweep(session, query, str(given.get("name"))),
-        "code": lambda given, query: answers.code(session, query),
-        "graph": lambda given, query: ask_graph(session, given),
-        "upload": lambda given, query: _upload(session, given),
-    }
+    replies = _replies(session)
 
     def route(name: str) -> Route:
         async def respond(request: Request) -> Response:
@@ -89,6 +76,24 @@ def application(session: Session, host: str = "127.0.0.1", token: str = "") -> S
         ],
         middleware=[Middleware(Guard, host=host, token=token)],
     )
+
+
+def _replies(session: Session) -> dict[str, Callable[[Json, PageState], Json]]:
+    """Return by name what answers a request, from what it says and the page's state."""
+    return {
+        "answer": lambda given, query: answers.answer(session, query),
+        "truth": lambda given, query: answers.truth(session, query),
+        "trust": lambda given, query: answers.trust(session, query),
+        "checks": lambda given, query: answers.checks(session, query),
+        "effects": lambda given, query: answers.effects(
+            session, query, str(given.get("outcome")), given.get("through")
+        ),
+        "explain": lambda given, query: answers.explanation(session, query),
+        "sweep": lambda given, query: answers.sweep(session, query, str(given.get("name"))),
+        "code": lambda given, query: answers.code(session, query),
+        "graph": lambda given, query: ask_graph(session, given),
+        "upload": lambda given, query: _upload(session, given),
+    }
 
 
 def configured(session: Session, host: str = "127.0.0.1", token: str = "", **options: Any) -> Any:

@@ -172,8 +172,8 @@ def read_gml(text: str) -> CausalGraph:
     labelled = "label" if re.search(r"\blabel\s", text) else "id"
     try:
         # A multigraph, for x -> y and x <-> y are two edges.
-        many = re.sub(r"graph\s*\[", "graph [ multigraph 1 ", text, count=1)
-        graph = nx.parse_gml(many if "multigraph" not in text else text, label=labelled)
+        multigraph = re.sub(r"graph\s*\[", "graph [ multigraph 1 ", text, count=1)
+        graph = nx.parse_gml(multigraph if "multigraph" not in text else text, label=labelled)
     except nx.NetworkXError as fault:
         raise ValueError(f"cannot read GML: {fault}.") from None
     if not graph.is_directed():

@@ -102,11 +102,11 @@ def open_path(graph: MixedGraph, x: Names, y: Names, given: Names = ()) -> Path 
         given: Z.
     """
     starts, goals, known = graph.disjoint(x=x, y=y, given=given)
-    come = dict[Step, Step | None]()
+    previous = dict[Step, Step | None]()
     for state, before in _search(graph, graph.in_order(starts), known):
-        come[state] = before
+        previous[state] = before
         if state[1] in goals:
-            return _path(graph, come, state)
+            return _path(graph, previous, state)
     return None
 
 
@@ -152,14 +152,14 @@ def passes(state: Step, step: Step, known: Set[str], lifted: Set[str]) -> bool:
     return not arrow or (node in lifted if collider else node not in known)
 
 
-def _path(graph: MixedGraph, come: Mapping[Step, Step | None], last: Step) -> Path:
+def _path(graph: MixedGraph, previous: Mapping[Step, Step | None], last: Step) -> Path:
     """Return the path by which the search reached a state."""
     nodes, arrows = list[str](), list[str]()
     state: Step | None = last
     while state is not None:
         arrows.append(state[0])
         nodes.append(state[1])
-        state = come[state]
+        state = previous[state]
     return Path(tuple(reversed(nodes)), tuple(reversed(arrows[:-1])), graph)
 
 

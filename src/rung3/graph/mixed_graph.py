@@ -195,9 +195,9 @@ class MixedGraph:
         >>> MixedGraph("wealth -> {chocolate prizes}").hide("wealth")
         MixedGraph('chocolate <-> prizes')
         """
-        gone = self.names(names)
-        arrows = projected(gone, self.edges, self._hidden)
-        return self.of(self.in_order(set(self.nodes) - gone), *arrows)
+        hidden = self.names(names)
+        arrows = projected(hidden, self.edges, self._hidden)
+        return self.of(self.in_order(set(self.nodes) - hidden), *arrows)
 
     # Separation
 

@@ -58,8 +58,8 @@ class Structure:
             if self.kind in ("collider", "M")
             else f"{a} and {b} are dependent by this path, and independent given {self.middle}"
         )
-        also = "; they are joined directly too" if self.shielded else ""
-        return f"{self.kind} {self.path}: {means}{also}"
+        joined = "; they are joined directly too" if self.shielded else ""
+        return f"{self.kind} {self.path}: {means}{joined}"
 
 
 def structures(

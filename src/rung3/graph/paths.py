@@ -59,7 +59,7 @@ class Path:
         """
         kinds: tuple[Turn, ...] = ("fork", "chain", "collider")
         met = zip(self.nodes[1:-1], self.arrows, self.arrows[1:], strict=False)
-        return {node: kinds[come.endswith(">") + go.startswith("<")] for node, come, go in met}
+        return {node: kinds[into.endswith(">") + out.startswith("<")] for node, into, out in met}
 
     @property
     def colliders(self) -> tuple[str, ...]:

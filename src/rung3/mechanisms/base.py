@@ -54,14 +54,14 @@ class ImpossibleError(ValueError):
 
     Args:
         name: Name of the variable.
-        never: Mask `(n, ...)` of the impossible values.
+        impossible: Mask `(n, ...)` of the impossible values.
         why: Which value is impossible, and why.
     """
 
-    def __init__(self, name: str, never: Tensor, why: str) -> None:
+    def __init__(self, name: str, impossible: Tensor, why: str) -> None:
         super().__init__(f"{name}: evidence has probability zero: {why}")
         self.name, self.why = name, why
-        self.row = int(never.nonzero()[0, 0])
+        self.row = int(impossible.nonzero()[0, 0])
 
     def at(self, row: int) -> ValueError:
         """Return the same error, naming the row."""

@@ -493,10 +493,10 @@ def _scores(mechanism: Mechanism, noise: Noise) -> dict[str, NormalScore | None]
 
 def _check_possible(mechanism: Mechanism, value: Tensor, parents: Mapping[str, Tensor]) -> None:
     """Refuse a category that its mechanism never gives under these parents."""
-    never = mechanism.log_prob(value, parents) == -torch.inf
-    if never.any():
-        label = f"{float(value[never][0]):g}"
-        raise ImpossibleError(mechanism.name, never, f"{label} never occurs under its parents")
+    impossible = mechanism.log_prob(value, parents) == -torch.inf
+    if impossible.any():
+        label = f"{float(value[impossible][0]):g}"
+        raise ImpossibleError(mechanism.name, impossible, f"{label} never occurs under its parents")
 
 
 def _where(mask: Tensor, new: Noise, old: Noise) -> Noise:

@@ -356,9 +356,9 @@ def _part(
             read[name] = torch.zeros(len(at), dtype=torch.bool)
             read[name][gappy] = torch.tensor([name in record for _, record in filled])
         chosen = Rows(values)
-        if still := imputation.gaps(model, chosen):
-            first = next(iter(still))
-            number = int(at[int(still[first].nonzero()[0])])
+        if left := imputation.gaps(model, chosen):
+            first = next(iter(left))
+            number = int(at[int(left[first].nonzero()[0])])
             raise ValueError(
                 f"row {number}: {first} is missing, and no predictor reads it off an image; give "
                 "it, or leave the row out with numbers="

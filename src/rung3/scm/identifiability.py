@@ -156,8 +156,8 @@ def _imagining(graph: CausalGraph, query: CausalQuery, model: Model | None) -> I
     below = cut.descendants(x)
     if not y & (below | x):
         reason = f"{', '.join(query.do)} has no effect on it, so that it is what it was"
-        was = (*(f"{name}'" for name in graph.in_order(seen & x)), *graph.in_order(seen - x))
-        formula = None if y & seen else Probability(graph.in_order(y), was)
+        factual = (*(f"{name}'" for name in graph.in_order(seen & x)), *graph.in_order(seen - x))
+        formula = None if y & seen else Probability(graph.in_order(y), factual)
         return Identification(query, True, "no effect", formula, reason=reason)
     if fixed := graph.in_order(y & seen - below):
         raise ValueError(f"{query}: {fixed[0]} is seen and not affected; leave it out on the left.")
@@ -209,8 +209,8 @@ def _adjusting(graph: CausalGraph, query: CausalQuery, block: Set[str]) -> Ident
 def _adjusted(graph: CausalGraph, query: CausalQuery, block: Set[str]) -> Identification:
     """Adjust: `sum_w P(y | x, z, w) P(w | z)`; on the treated `P(w | x', z)`, x' what x was."""
     y, x, z = (frozenset(names) for names in (query.outcome, query.do, query.given))
-    was = tuple(f"{name}'" for name in graph.in_order(x & z))
-    seen = Probability(graph.in_order(block), (*was, *graph.in_order(z - x)))
+    factual = tuple(f"{name}'" for name in graph.in_order(x & z))
+    seen = Probability(graph.in_order(block), (*factual, *graph.in_order(z - x)))
     parts = [_conditional(graph, y, x | z | block), *([seen] if block else [])]
     formula = sum_out(product(parts), graph.in_order(block))
     return Identification(query, True, "back-door", formula, graph.in_order(block))

@@ -298,9 +298,9 @@ def graph_of(mechanisms: Mapping[str, Mechanism], variables: Mapping[str, Variab
     silent = [name for name, mechanism in mechanisms.items() if mechanism.arguments is None]
     silent += [name for name in variables if name not in mechanisms]
     if silent or not mechanisms:
-        who = f"{silent} does not say its parents" if silent else "there are no mechanisms"
+        reason = f"{silent} does not say its parents" if silent else "there are no mechanisms"
         raise ValueError(
-            f"graph: not given, and {who}; "
+            f"graph: not given, and {reason}; "
             'give SCM(graph="a -> b; ...") or an Equation for every variable'
         )
     edges = [(parent, name) for name, m in mechanisms.items() for parent in m.arguments or ()]

@@ -294,8 +294,8 @@ def _answer(
 ) -> Tensor:
     """Predict, `(n, ...)`; rows whose parents are as they were have nothing to be guided by."""
 
-    def by(who: Mechanism) -> Tensor:
-        value: Tensor = in_parts(who, getattr(who, method), noise, parents)
+    def by(mechanism: Mechanism) -> Tensor:
+        value: Tensor = in_parts(mechanism, getattr(mechanism, method), noise, parents)
         return value
 
     if moved is None or moved.all():
@@ -371,8 +371,8 @@ def _abduct_member(
     """Return a member's noise given draws of its hidden causes, `(n,)` or `(K, n)` each."""
     if particles is None:
         return mechanism.abduct(value, {**parents, **hidden}, None, generator)
-    many = {k: v.repeat(particles, *[1] * (v.ndim - 1)) for k, v in parents.items()}
-    many |= {k: v.flatten() for k, v in hidden.items()}
+    repeated_parents = {k: v.repeat(particles, *[1] * (v.ndim - 1)) for k, v in parents.items()}
+    repeated_parents |= {k: v.flatten() for k, v in hidden.items()}
     repeated = value.repeat(particles, *[1] * (value.ndim - 1))
-    noise = mechanism.abduct(repeated, many, None, generator)
+    noise = mechanism.abduct(repeated, repeated_parents, None, generator)
     return map_noise(lambda t: t.reshape(particles, len(value), *t.shape[1:]), noise)

@@ -31,7 +31,7 @@ from rung3.scm import reading
 from rung3.scm.scm import SCM
 from rung3.study.folder import RunFolder
 
-__all__ = ["Chosen", "Found", "answer_rows", "choose_rows", "find_rows"]
+__all__ = ["Chosen", "AskedRows", "answer_rows", "choose_rows", "find_rows"]
 
 AT_ONCE = 64
 """Rows that are answered at once."""
@@ -57,7 +57,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Found:
+class AskedRows:
     """Rows as they were found, and which of them are asked about.
 
     Attributes:
@@ -91,15 +91,15 @@ def choose_rows(run: RunFolder, model: SCM, text: str) -> Chosen:
     return Chosen(filled, selection.names, selection.world, read)
 
 
-def find_rows(run: RunFolder, model: SCM, text: str) -> Found:
+def find_rows(run: RunFolder, model: SCM, text: str) -> AskedRows:
     """Find test rows, or rows of a file, as `choose_rows` does, and leave gaps as they are."""
     path = Path(text)
     if path.is_dir() or path.suffix.lower() in (*SUFFIXES, *TABLES):
         rows, names = _from_files(run, model, path)
-        return Found(rows, range(rows.n), names, None)
+        return AskedRows(rows, range(rows.n), names, None)
     test, world = run.test()
     places = _places(text, test.n)
-    return Found(test, places, [f"row {place}" for place in places], world)
+    return AskedRows(test, places, [f"row {place}" for place in places], world)
 
 
 def _places(text: str, n: int) -> list[int]:

@@ -44,9 +44,9 @@ def lock(path: Path, what: str) -> Iterator[None]:
             raise
         os.close(file)  # its holder removed it just now: there may be another by now
     try:
-        mine = {"process": os.getpid(), "host": socket.gethostname(), "since": _now()}
+        owner = {"process": os.getpid(), "host": socket.gethostname(), "since": _now()}
         os.truncate(file, 0)
-        os.write(file, json.dumps(mine).encode())
+        os.write(file, json.dumps(owner).encode())
         yield
     finally:
         path.unlink(missing_ok=True)

@@ -495,10 +495,10 @@ class TableData(Filed):
             unread, extra = listing.read()
             prepared = listing.settle(unread, extra, say)
         read = unread.read(progress=True) if prepared is None else prepared.rows
-        whose = (extra if prepared is None else prepared.extra)["subjects"]
+        subjects = (extra if prepared is None else prepared.extra)["subjects"]
         column = {name: self.columns.get(name, name) for name in variables}
         rows = Rows({name: read[column[name]] for name in variables})
-        return rows, range(rows.n) if whose is None else whose
+        return rows, range(rows.n) if subjects is None else subjects
 
     def listings(self, variables: Variables) -> list[Listing]:
         paths = [self.path] if isinstance(self.test, float) else [self.path, self.test]
@@ -513,8 +513,8 @@ class TableData(Filed):
 
         def read() -> tuple[Unread, dict[str, Any]]:
             unread = unread_table(path, variables=kinds, scans=scans)
-            whose = None if self.subject is None else data.column(path, self.subject)
-            return unread, {"subjects": whose}
+            subjects = None if self.subject is None else data.column(path, self.subject)
+            return unread, {"subjects": subjects}
 
         identity = {"table": str(path), "subject": self.subject}
         return Listing(self.place, self.prepared is not None, kinds, scans, identity, [path], read)

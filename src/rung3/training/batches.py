@@ -44,11 +44,11 @@ class Table:
         self,
         rows: Rows,
         mechanisms: Iterable[Trainable],
-        also: Iterable[str] = (),
+        further: Iterable[str] = (),
         sparse: bool = False,
     ) -> None:
         self.n = rows.n
-        self.values: dict[str, Tensor] = {name: rows[name] for name in also}
+        self.values: dict[str, Tensor] = {name: rows[name] for name in further}
         self.complete: dict[str, Tensor] = {}
         for mechanism in mechanisms:
             schema = {mechanism.name: mechanism.variable, **mechanism.parents}

@@ -71,8 +71,8 @@ def fit_mechanisms(
     first = not model.fitted and only is None and objective is None
     infer(model, train)
     chosen = mechanisms_of(model, images_of(model) if objective and only is None else only)
-    also = columns(objective, model, chosen) if objective else []
-    rows, held = _rows(model, train, validation, chosen, also, settings)
+    further = columns(objective, model, chosen) if objective else []
+    rows, held = _rows(model, train, validation, chosen, further, settings)
     remark(chosen, rows)
     calibrate(model, chosen, rows, settings.seed)
     learned = _trainable(chosen, model.fitted)
@@ -82,7 +82,7 @@ def fit_mechanisms(
             images = {name: model.mechanisms[name] for name in learned}
             seed, progress = settings.seed, settings.progress
             losses = prepare(objective, model, images, rows, held, seed, progress)
-        table = Table(rows, learned.values(), also)
+        table = Table(rows, learned.values(), further)
         validating = None if held is None else Table(held, learned.values())
         history = train_on(model, learned, table, validating, settings, losses)
     model.eval()
@@ -170,11 +170,11 @@ def _rows(
     train: Values,
     validation: Values | None,
     chosen: Mapping[str, Trainable],
-    also: Collection[str],
+    further: Collection[str],
     options: Options,
 ) -> tuple[Rows, Rows | None]:
     """Check the training rows, and the validation rows if there are to be any."""
-    rows = checked(model, train, chosen, also, "training")
+    rows = checked(model, train, chosen, further, "training")
     if validation is not None:
         return rows, checked(model, validation, chosen, (), "validation")
     share = options.validation_share
@@ -195,12 +195,12 @@ def checked(
     model: SCM,
     values: Values,
     chosen: Mapping[str, Trainable],
-    also: Collection[str],
+    further: Collection[str],
     which: str,
 ) -> Rows:
     """Check that rows have what mechanisms need, and give them as `Rows`, named in errors."""
     rows = as_rows(values, model.variables, torch.device("cpu"))
-    needed = dict.fromkeys([*(n for m in chosen.values() for n in (m.name, *m.parents)), *also])
+    needed = dict.fromkeys([*(n for m in chosen.values() for n in (m.name, *m.parents)), *further])
     lacking = [name for name in needed if name not in rows]
     if lacking:
         raise ValueError(

@@ -117,8 +117,8 @@ def unread_table(
     missing = [name for name in wanted if name not in frame]
     if missing:
         hint = did_you_mean(missing[0], frame.columns)
-        there = f"{list(frame.columns)}" + (f"; {hint}" if hint else "")
-        raise ValueError(f"{path}: no column {missing[0]!r}; it has {there}")
+        columns_there = f"{list(frame.columns)}" + (f"; {hint}" if hint else "")
+        raise ValueError(f"{path}: no column {missing[0]!r}; it has {columns_there}")
     values: dict[str, Tensor] = {}
     readers: dict[str, tuple[FileReader, Sequence[File | None]]] = {}
     for name in wanted:

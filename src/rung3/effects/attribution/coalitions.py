@@ -87,8 +87,8 @@ class Coalitions:
         mechanisms, names = self.mechanisms, self.ancestors
         if any(isinstance(mechanisms[name].variable, Image) for name in names):
             return predict(mechanisms, names, self.prior)[self.outcome]
-        many = max(self.draws, CENTRE_DRAWS)
-        noise = prior(mechanisms, names, many, self.base, self.model.device)
+        count = max(self.draws, CENTRE_DRAWS)
+        noise = prior(mechanisms, names, count, self.base, self.model.device)
         return predict(mechanisms, names, noise)[self.outcome]
 
     def _spread(self, draws: Tensor) -> Tensor:

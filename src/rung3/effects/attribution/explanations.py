@@ -467,9 +467,9 @@ def _causes(
         generator = stream(seed, f"pairs/{name}", differs.device)
         partner = torch.multinomial(differs[at].double(), repeats, True, generator=generator)
         at, partner = at.repeat_interleave(repeats), partner.flatten()
-        ours, theirs = rows[at], usual[partner]
-        without = model.counterfactual(ours, {name: theirs[name]}, seed=seed)
-        given = model.counterfactual(theirs, {name: ours[name]}, seed=seed)
+        factual, usual_rows = rows[at], usual[partner]
+        without = model.counterfactual(factual, {name: usual_rows[name]}, seed=seed)
+        given = model.counterfactual(usual_rows, {name: factual[name]}, seed=seed)
         fell = predictor.decisions(without) != decided[at]
         rose = predictor.decisions(given) == decided[at]
         causes[name] = Causes(*(_share(hit, repeats, level) for hit in (fell, rose)))
@@ -497,11 +497,11 @@ def _flip(
 ) -> Action | None:
     """Return the smallest intervention after which the row is more likely decided otherwise."""
     images = any(isinstance(model.variables[name], Image) for name in predictor.inputs)
-    was = predictor.decisions(row)[0]
+    decision = predictor.decisions(row)[0]
     action, _ = cheapest(
         model,
         row,
-        lambda values: predictor.decisions(values) != was,
+        lambda values: predictor.decisions(values) != decision,
         predictor.inputs,
         actionable,
         usual,

@@ -154,10 +154,10 @@ def moved(
     stretched = size.clamp_max(1) * walk  # far out in a long tail, only this goes far enough
     stretch = torch.rand(noise.shape, generator=generator, device=noise.device) < STRETCHED
     further = torch.where(stretch, away * stretched.exp(), away + size * (high - low) * walk)
-    there = (middle + further).to(noise)
-    gain = density(there) - density(noise) + torch.where(stretch, stretched, 0.0)
+    proposal = (middle + further).to(noise)
+    gain = density(proposal) - density(noise) + torch.where(stretch, stretched, 0.0)
     chance = torch.rand(gain.shape, generator=generator, device=noise.device)
-    return torch.where(chance.log() < gain, there, noise)
+    return torch.where(chance.log() < gain, proposal, noise)
 
 
 def _density(mechanism: Mechanism) -> Callable[[Tensor], Tensor] | None:

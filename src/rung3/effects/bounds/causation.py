@@ -243,13 +243,14 @@ def _of_model(
     happened = _mask(model, outcome, event, rows[outcome])
     treated, control = (_mask(model, outcome, event, w.predict(noise)[outcome]) for w in acted)
     values = [model.variables[cause].validate(cause, value) for value in (x, versus)]
-    had, lacked = (rows[cause] == value for value in values)
+    exposed, unexposed = (rows[cause] == value for value in values)
 
     def share(hit: Tensor, among: Tensor) -> Estimate[float] | None:
         return _share(hit[among], level) if among.any() else None
 
     both = _share(treated & ~control, level)
-    necessity, sufficiency = share(~control, had & happened), share(treated, lacked & ~happened)
+    necessity = share(~control, exposed & happened)
+    sufficiency = share(treated, unexposed & ~happened)
     return Causation(necessity, sufficiency, both, learned=bool(model.fitted))
 
 

@@ -131,8 +131,8 @@ def _caps(mechanism: Mechanism, factual: Parents, world: Parents, classes: int) 
     name, n = mechanism.name, len(factual[mechanism.name])
     value = factual[name].long()
     before = _probabilities(mechanism, factual, n, classes).gather(1, value[:, None])
-    if (never := before[:, 0] <= 0).any():
-        row = int(never.nonzero()[0])
+    if (impossible := before[:, 0] <= 0).any():
+        row = int(impossible.nonzero()[0])
         raise ValueError(
             f"{name}: a row's value has probability zero under its parents, first in row {row}: "
             f"{int(value[row])}"

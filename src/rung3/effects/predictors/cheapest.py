@@ -65,7 +65,7 @@ class Action(Printed):
 
     Attributes:
         do: What is set, and to what; empty if the goal is reached as things are.
-        was: The factual values of these variables.
+        before: The factual values of these variables.
         cost: The cost.
         probability: Of the goal after it, over particles drawn anew: not those that it was chosen
             by, on which it is too high; so it may lie a little below what was asked for.
@@ -74,7 +74,7 @@ class Action(Printed):
     """
 
     do: Mapping[str, Tensor]
-    was: Mapping[str, Tensor]
+    before: Mapping[str, Tensor]
     cost: float
     probability: Estimate[Tensor]
     rows: Rows
@@ -419,7 +419,7 @@ class _Search:
         ]
         return Action(
             do=do,
-            was={name: axes[name].old for name in do},
+            before={name: axes[name].old for name in do},
             cost=sum(float(axes[name].price(value[None])) for name, value in do.items()),
             probability=share,
             rows=rows,

@@ -363,21 +363,21 @@ class _Answer:
             return average_of(-direct, level, numbers=self._is_exact(subject, part))
         if part == "indirect":
             return average_of(direct - total, level, numbers=self._is_exact(subject, part))
-        ours = y1 if part == "disparity" else y1 + total
-        return difference(_mean(ours, level), _mean(y0, level))
+        group = y1 if part == "disparity" else y1 + total
+        return difference(_mean(group, level), _mean(y0, level))
 
     def _of(self, subject: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return y in both groups, and in x1 the direct and total effect of being x0, `(n1,)`."""
         if subject not in self._numbers:
             name = self.question.variable(subject)
             y = self.rows[name].double()
-            ours = self.rows[self.high]
+            group = self.rows[self.high]
             if name not in self.extended.graph.descendants(self.question.protected):
                 direct = total = torch.zeros_like(y[self.high])
             else:
                 effect = mediate(
                     self.extended,
-                    ours,
+                    group,
                     {self.question.protected: self.question.codes[0]},
                     name,
                     self.question.between(self.extended, name),

@@ -117,9 +117,9 @@ def adjusted_effect(
     except ValueError as error:
         region = _region(sample, given, arms, labels, estimand)
         cause = f": {region}" if region else ""
-        many = _many_levels(sample, given)
+        levels = _many_levels(sample, given)
         raise ValueError(
-            f"{error}{cause}; adjust for less{many}{amounts(sample.kinds, given)}"
+            f"{error}{cause}; adjust for less{levels}{amounts(sample.kinds, given)}"
         ) from None
     freedom = sample.total - 2 * features.shape[1]
     means = Influence(values, scores, freedom, sample.clusters, counts=sample.counts)
@@ -142,20 +142,20 @@ def _with_such_rows(
     """Leave out strata in which nobody is whose effect is asked for: they need no overlap."""
     if estimand == "ATE":
         return sample, arms, ()
-    whose = {"ATT": 0, "ATU": 1}[estimand]
+    arm = {"ATT": 0, "ATU": 1}[estimand]
     for name, mask in sample.groups.items():
-        if not (mask & arms[whose]).any():
+        if not (mask & arms[arm]).any():
             raise ValueError(
-                f"{sample.treatment}: no rows with {sample.treatment} = {labels[whose]} in the "
+                f"{sample.treatment}: no rows with {sample.treatment} = {labels[arm]} in the "
                 f"stratum {name or 'of all rows'}: there is no {estimand} there"
             )
     strata = strata_of(sample.rows, given)
-    counts = torch.zeros(int(strata.max()) + 1).index_add_(0, strata, arms[whose].float())
+    counts = torch.zeros(int(strata.max()) + 1).index_add_(0, strata, arms[arm].float())
     inside = counts[strata] > 0
     if inside.all():
         return sample, arms, ()
     note = (
-        f"{int((~inside).sum()):,} rows are in strata without {sample.treatment} = {labels[whose]} "
+        f"{int((~inside).sum()):,} rows are in strata without {sample.treatment} = {labels[arm]} "
         f"and do not count for the {estimand}"
     )
     return sample.only(inside), arms[:, inside], (note,)

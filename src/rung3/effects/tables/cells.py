@@ -90,10 +90,10 @@ def complete(part: pa.Table) -> Any:
     """Return a mask of the rows without a gap."""
     mask = None
     for column in part.columns:
-        there = pc.is_valid(column)
+        present = pc.is_valid(column)
         if pa.types.is_floating(column.type):
-            there = pc.and_(there, pc.invert(pc.is_nan(column).fill_null(True)))
-        mask = there if mask is None else pc.and_(mask, there)
+            present = pc.and_(present, pc.invert(pc.is_nan(column).fill_null(True)))
+        mask = present if mask is None else pc.and_(mask, present)
     return mask
 
 

@@ -68,14 +68,14 @@ def cross_fitted_arms(
 
 
 def _aipw(sample: Sample, arms: Tensor, m: Tensor, e: Tensor, estimand: Estimand) -> Influence:
-    whose = {"ATE": None, "ATT": 0, "ATU": 1}[estimand]
+    arm = {"ATE": None, "ATT": 0, "ATU": 1}[estimand]
     values, scores = [], []
     for group in sample.masks.double():
-        inside = group if whose is None else group * arms[whose]
-        share = group if whose is None else group * e[whose]
+        inside = group if arm is None else group * arms[arm]
+        share = group if arm is None else group * e[arm]
         weight = (sample.weights * inside).mean()
         for k in range(2):
-            ratio = torch.ones_like(share) if whose == k else share / e[k]
+            ratio = torch.ones_like(share) if arm == k else share / e[k]
             one = inside * m[k] + arms[k] * group * ratio * (sample.y - m[k])
             value = (sample.weights * one).mean() / weight
             values.append(value)

@@ -128,8 +128,8 @@ class Effect:
             case "front-door":
                 return f"by the front door ({names})"
             case "instrument":
-                many = "s" if len(self.through) > 1 else ""
-                return f"by the instrument{many} {names}{' given ' + given if given else ''}"
+                plural = "s" if len(self.through) > 1 else ""
+                return f"by the instrument{plural} {names}{' given ' + given if given else ''}"
         return f"by the formula of the ID algorithm (from {names})"
 
     @property
@@ -139,16 +139,18 @@ class Effect:
             what = f"Setting {self.treatment} to {self.compared[0]} instead of {self.compared[1]}"
         else:
             what = f"One more unit of {self.treatment}"
-        who = {"ATT": " in those who had it", "ATU": " in those who did not"}.get(self.estimand, "")
+        among = {"ATT": " in those who had it", "ATU": " in those who did not"}.get(
+            self.estimand, ""
+        )
         until = "" if self.horizon is None else f" up to {self.horizon:g}"
         value = self.effect.effect
         by, *ends = numbers_alike([abs(value), self.effect.low, self.effect.high])
         if value == 0:
-            does = f"does not change {self.outcome}{until}"
+            sentence = f"does not change {self.outcome}{until}"
         else:
             direction = "raises" if value > 0 else "lowers"
-            does = f"{direction} {self.outcome}{until} by {by}"
-        return f"{what} {does} on average{who}; {self._interval(*ends)}."
+            sentence = f"{direction} {self.outcome}{until} by {by}"
+        return f"{what} {sentence} on average{among}; {self._interval(*ends)}."
 
     def _interval(self, below: str, above: str) -> str:
         """Return the interval of the effect as a clause; of what is lowered, it is below zero."""
@@ -161,9 +163,9 @@ class Effect:
 
     def __str__(self) -> str:
         both = "" if self.means is None else f" ({self.means[0]} against {self.means[1]})"
-        whose = "" if self.estimand == "ATE" else f"{self.estimand} "
+        estimand = "" if self.estimand == "ATE" else f"{self.estimand} "
         unit = "" if self.compared else f" a unit of {self.treatment}"
-        head = f"{whose}{self.effect}{unit}{both}, {self.how}"
+        head = f"{estimand}{self.effect}{unit}{both}, {self.how}"
         if self.strength is not None:
             head += f", first-stage F = {self.strength:.1f}"
         head += say_gaps(self.gaps)
@@ -279,17 +281,7 @@ def effect(
         0.054 [-0.013, 0.120] (0.833 [0.794, 0.871] against 0.779 [0.724, 0.834]),
         adjusted for size
     """
-    for name, value, allowed in (
-        ("method", method, Method),
-        ("estimand", estimand, Estimand),
-        ("missing", missing, Missing),
-    ):
-        if value not in get_args(allowed):
-            raise ValueError(f"{name}: expected one of {list(get_args(allowed))}, got {value!r}")
-    if not 0 < level < 1:
-        raise ValueError(f"level={level} must lie between 0 and 1, such as 0.95")
-    if degree < 1:
-        raise ValueError(f"degree={degree} must be at least 1")
+    _check_options(method, estimand, missing, level, degree)
     if pool and by is None:
         raise ValueError("pool: say with by= which groups")
     way = find_way(treatment, outcome, adjust, graph, instrument, by)
@@ -322,6 +314,20 @@ def effect(
     answer = answer if gapped is None else gapped.spread(answer)
     left_out = 0 if gapped is not None else gaps(table, list(sample.rows))
     return _effect(sample, answer, compared, left_out, question, variables or {})
+
+
+def _check_options(method: str, estimand: str, missing: str, level: float, degree: int) -> None:
+    for name, value, allowed in (
+        ("method", method, Method),
+        ("estimand", estimand, Estimand),
+        ("missing", missing, Missing),
+    ):
+        if value not in get_args(allowed):
+            raise ValueError(f"{name}: expected one of {list(get_args(allowed))}, got {value!r}")
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} must lie between 0 and 1, such as 0.95")
+    if degree < 1:
+        raise ValueError(f"degree={degree} must be at least 1")
 
 
 def _imputed(

@@ -139,7 +139,7 @@ class Equations:
         self.y, self.arms, self.method = y, arms.double(), method
         self.weights = torch.ones_like(y) if weights is None else weights
         self.groups = torch.ones(1, len(y)).double() if groups is None else groups.double()
-        self.whose = {"ATE": None, "ATT": 0, "ATU": 1}[estimand]
+        self.arm = {"ATE": None, "ATT": 0, "ATU": 1}[estimand]
         self.needed = needed_arms(estimand)
         if fitted is not None:
             self.models, self.shares = list(fitted[:2]), list(fitted[2:])
@@ -176,8 +176,8 @@ class Equations:
             m, e = self.models[arm].mean(beta), shares[arm]
             residual = (self.y - m) * (self.models[arm].inflation if inflate else 1.0)
             inside, ratio = group, group / e
-            if self.whose is not None:
-                inside, ratio = group * self.arms[self.whose], group * shares[self.whose] / e
+            if self.arm is not None:
+                inside, ratio = group * self.arms[self.arm], group * shares[self.arm] / e
             column = inside * (m - mu[at])
             match self.method:
                 case "ipw":

@@ -138,10 +138,10 @@ class _Given:
             np.moveaxis(part, self.axis, 0)[self.places].reshape(2, -1)
             for part in (answer, self.weights)
         )
-        there = np.isfinite(by_arm) & (weights > 0)
-        shares = np.where(there, weights, 0)
-        whole = np.where(there.any(1), shares.sum(1), np.nan)
-        return np.asarray(np.where(there, by_arm * shares, 0).sum(1) / whole)
+        present = np.isfinite(by_arm) & (weights > 0)
+        shares = np.where(present, weights, 0)
+        whole = np.where(present.any(1), shares.sum(1), np.nan)
+        return np.asarray(np.where(present, by_arm * shares, 0).sum(1) / whole)
 
 
 def _gradient(given: _Given, joint: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -116,8 +116,8 @@ def _search(
     lacking = labels[1] if y[rows][0] else labels[0]
     where = _conditions(tree.tree_, largest, [(k, v) for k, v, _ in columns])
     if len(pure) == len(np.unique(leaves)):
-        who = ", ".join(names)
-        return f"{who} tells {target} {WITHOUT_ERROR}: {target} is never {lacking} where {where}"
+        joined = ", ".join(names)
+        return f"{joined} tells {target} {WITHOUT_ERROR}: {target} is never {lacking} where {where}"
     return f"no rows with {target} = {lacking} where {where} ({int(rows.sum())} rows)"
 
 

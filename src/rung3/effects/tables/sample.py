@@ -153,8 +153,8 @@ class Sample:
         rows, kinds = read(table, stated, names, numbers=[outcome] if event is None else ())
         complete = complete_rows(table, names)
         y = _outcome(outcome, rows[outcome], kinds[outcome], event)
-        whose = subjects(table, clusters)
-        notes = _row_notes(weights, clusters, whose)
+        subject = subjects(table, clusters)
+        notes = _row_notes(weights, clusters, subject)
         if observed is not None:
             y, censored = _restricted(rows, kinds, treatment, outcome, observed, horizon)
             notes = (*notes, *censored)
@@ -167,7 +167,7 @@ class Sample:
             binary=isinstance(kinds[outcome], Binary) or event is not None,
             complete=complete,
             weights=_weights(table, weights, complete),
-            clusters=_among(whose, complete),
+            clusters=_among(subject, complete),
             groups={"": torch.ones(rows.n, dtype=torch.bool)}
             | ({} if by is None else _groups(by, rows[by], kinds[by], bins)),
             degree=degree,
@@ -177,11 +177,13 @@ class Sample:
         )
 
 
-def _row_notes(weights: str | None, clusters: str | None, whose: Tensor | None) -> tuple[str, ...]:
+def _row_notes(
+    weights: str | None, clusters: str | None, subject: Tensor | None
+) -> tuple[str, ...]:
     """Say which columns weigh the rows, or say whose they are."""
     notes = [f"rows are weighted by {weights}"] if weights else []
-    if whose is not None:
-        count = int(whose.max()) + 1
+    if subject is not None:
+        count = int(subject.max()) + 1
         notes.append(f"rows with the same {clusters} may be alike; it has {count:,} values")
     return tuple(notes)
 

@@ -147,7 +147,7 @@ AMPLIFICATION = Measure(
             "rows' real images. Doing nothing scores 0; the line of the truth shows the error "
             "of the oracles alone.",
             better={"": "lower"},
-            who=4,
+            answerer=4,
         ),
     ),
     always=True,
@@ -159,5 +159,5 @@ DRIFT = Section(
     "Drift: what oracles read of it",
     "How far what an oracle reads has moved, of attributes that should have stayed.",
     better={"": "lower"},
-    who=4,
+    answerer=4,
 )

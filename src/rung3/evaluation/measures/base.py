@@ -250,7 +250,7 @@ class Section:
         heading: What a comparison calls it; the name, if not given.
         better: `higher` or `lower`, by the last name of a path, or by the unit; `""` for all
             others. Where none fits, nothing is better.
-        who: Place in a path of the name of who answered; `None` if it is always the model.
+        answerer: Place in a path of the name of who answered; `None` if it is always the model.
         line: Gives, of a path, how a comparison tells of it.
         counts_draws: Whether a score depends on how many draws of the noise there are.
         plain: Whether it holds single numbers of sets of rows, or of the model, without intervals.
@@ -261,7 +261,7 @@ class Section:
     note: str = ""
     heading: str = ""
     better: Mapping[str, str] = field(default_factory=dict)
-    who: int | None = None
+    answerer: int | None = None
     line: Callable[[Path], Line] | None = None
     counts_draws: Callable[[Path], bool] = lambda path: False
     plain: bool = False
@@ -275,7 +275,8 @@ class Section:
 
     def of_model(self, path: Path, modes: Iterable[str]) -> bool:
         """Return whether it tells of a model, or is a floor: not of a world or a baseline."""
-        return self.who is None or path[self.who] in {*modes, AVERAGED, OBSERVED, MODEL, UNGUIDED}
+        models = {*modes, AVERAGED, OBSERVED, MODEL, UNGUIDED}
+        return self.answerer is None or path[self.answerer] in models
 
     def table(self, metrics: Mapping[str, Any]) -> Table:
         """Return its numbers as a table."""

@@ -38,7 +38,7 @@ def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def _seeing(metrics: Mapping[str, Any]) -> Table:
-    known = any("world" in by_who for by_who in metrics.values())
+    known = any("world" in by_answerer for by_answerer in metrics.values())
     table = Table(
         "Seeing: the log-density of the test rows",
         "Averaged over all test rows, in nats, in the variable's own unit; a VAE's is a lower "
@@ -46,9 +46,9 @@ def _seeing(metrics: Mapping[str, Any]) -> Table:
         + (" No model is expected to exceed the world." if known else ""),
         ["", "model", *(["world"] if known else [])],
     )
-    for name, by_who in metrics.items():
-        if MODEL in by_who:
-            cells = [_density(by_who.get(who)) for who in (MODEL, "world")]
+    for name, by_answerer in metrics.items():
+        if MODEL in by_answerer:
+            cells = [_density(by_answerer.get(answerer)) for answerer in (MODEL, "world")]
             table.rows.append((name, cells if known else cells[:1]))
     return table
 
@@ -103,7 +103,7 @@ DENSITY = Measure(
             "log_prob",
             heading="Log-density of the test rows",
             better={"": "higher"},
-            who=2,
+            answerer=2,
             line=_line,
         ),
         Section("divergence", heading="Divergence of the latents from their prior"),

@@ -96,41 +96,41 @@ def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
             ["", *heads],
         )
         for label in next(iter(part for part in kinds.values() if part)):
-            whos = dict.fromkeys(
-                who for kind, name in columns for who in kinds[kind][label].get(name, {})
+            answerers = dict.fromkeys(
+                answerer for kind, name in columns for answerer in kinds[kind][label].get(name, {})
             )
-            for who in whos:
+            for answerer in answerers:
                 cells = [
-                    _shaded(kinds[kind][label].get(name, {}), who, kinds[kind][FACTUAL][name])
+                    _shaded(kinds[kind][label].get(name, {}), answerer, kinds[kind][FACTUAL][name])
                     for kind, name in columns
                 ]
-                several = len(whos.keys() - {TRUTH, NOTHING}) > 1
-                table.rows.append((_who(label, who, several), cells))
+                several = len(answerers.keys() - {TRUTH, NOTHING}) > 1
+                table.rows.append((_labelled(label, answerer, several), cells))
         yield table
 
 
-def _shaded(by_who: Mapping[str, Any], who: str, floor: Mapping[str, Any]) -> Cell:
+def _shaded(by_answerer: Mapping[str, Any], answerer: str, floor: Mapping[str, Any]) -> Cell:
     """Return a cell with its place between the floor, 0, and doing nothing, 1."""
-    shown = cell(by_who.get(who), False)
-    parts = [floor.get(OBSERVED), by_who.get(who), by_who.get(NOTHING)]
+    shown = cell(by_answerer.get(answerer), False)
+    parts = [floor.get(OBSERVED), by_answerer.get(answerer), by_answerer.get(NOTHING)]
     means = [part["mean"] for part in parts if part and part["mean"] is not None]
-    if who in (OBSERVED, NOTHING) or len(means) < len(parts):
+    if answerer in (OBSERVED, NOTHING) or len(means) < len(parts):
         return shown
     least, mean, most = means
     far = 0.0 if least == most else (mean - least) / (most - least)
     return shown._replace(far=min(1.0, max(0.0, far)))
 
 
-def _who(label: str, who: str, several: bool) -> str:
-    if who == OBSERVED:
+def _labelled(label: str, answerer: str, several: bool) -> str:
+    if answerer == OBSERVED:
         return "real test images (floor)"
-    if who in (TRUTH, NOTHING):
-        return f"{label}: {'the truth' if who == TRUTH else who}"
-    return f"{label}, {MODES.get(who, who)}" if several else label
+    if answerer in (TRUTH, NOTHING):
+        return f"{label}: {'the truth' if answerer == TRUTH else answerer}"
+    return f"{label}, {MODES.get(answerer, answerer)}" if several else label
 
 
-def _of(by_who: Mapping[str, Any]) -> str:
-    unit = by_who[OBSERVED].get("unit", "")
+def _of(by_answerer: Mapping[str, Any]) -> str:
+    unit = by_answerer[OBSERVED].get("unit", "")
     return str(unit) if unit == "accuracy" else f"MAE {unit}".rstrip()
 
 
@@ -149,14 +149,14 @@ EFFECTIVENESS = Measure(
             "effectiveness",
             heading="Effectiveness, read off by oracles",
             better={"accuracy": "higher", "": "lower"},
-            who=4,
+            answerer=4,
             line=_line,
         ),
         Section(
             "measured",
             heading="Effectiveness, measured",
             better={"": "lower"},
-            who=4,
+            answerer=4,
             line=_line,
         ),
     ),

@@ -51,7 +51,7 @@ def densities(
     by_variable: dict[str, Any] = {}
     for name in model.mechanisms:
         by_variable[name] = {}
-        for who, mechanism in (("model", model.mechanisms[name]), ("world", _of(truth, name))):
+        for answerer, mechanism in (("model", model.mechanisms[name]), ("world", _of(truth, name))):
             if mechanism is None:
                 continue
             with seeded(base_seed(seed, "densities"), name, model.device):
@@ -59,11 +59,16 @@ def densities(
             if scores is None:
                 continue
             if keep is not None:
-                keep.add(("log_prob", name, who), scores, "nats")
+                keep.add(("log_prob", name, answerer), scores, "nats")
             zero = int((~scores.isfinite()).sum())
             mean = {"mean": None, "low": None, "high": None} if zero else bootstrap.mean(scores)
             bound = mechanism.abduction == "approximate"
-            by_variable[name][who] = {**mean, "unit": "nats", "bound": bound, "impossible": zero}
+            by_variable[name][answerer] = {
+                **mean,
+                "unit": "nats",
+                "bound": bound,
+                "impossible": zero,
+            }
     return by_variable
 
 

@@ -58,12 +58,12 @@ def _on_answers(exam: Examination, answers: Answers) -> None:
 def _volumes(exam: Examination, answers: Answers, image: str) -> None:
     """Score the measured volumes, of what changes and of what does not."""
     assert answers.true is not None
-    still = unchanged(exam.model, image, answers.query.do)
+    unaffected = unchanged(exam.model, image, answers.query.do)
     for name, reader in _readers(exam, image).items():
-        target = "off target" if name in still else "on target"
+        target = "off target" if name in unaffected else "on target"
         shown = {mode: rows[image].clamp(0, 1) for mode, rows in answers.by_mode.items()}
-        for who, imagined in (shown | {NOTHING: answers.rows[image]}).items():
-            path = ("regions", answers.query.label, name, who, target)
+        for answerer, imagined in (shown | {NOTHING: answers.rows[image]}).items():
+            path = ("regions", answers.query.label, name, answerer, target)
             with exam.flagged([path]):
                 error = volume_error(reader, imagined, answers.true[image])
                 seen = ~error.isnan()
@@ -99,10 +99,12 @@ def _outside(exam: Examination, answers: Answers, image: str) -> None:
     )
     shown = {mode: rows[image] for mode, rows in answers.by_mode.items()}
     shown |= {NULL: null[image]}
-    changes = {who: (imagined.clamp(0, 1) - factual).abs() for who, imagined in shown.items()}
-    for who, change in changes.items():
+    changes = {
+        answerer: (imagined.clamp(0, 1) - factual).abs() for answerer, imagined in shown.items()
+    }
+    for answerer, change in changes.items():
         mean = (change * outside).flatten(1).sum(1) / count
-        path = ("outside", answers.query.label, image, who)
+        path = ("outside", answers.query.label, image, answerer)
         exam.add(path, image, scale(variable) * mean[seen])
     maps = exam.outside.setdefault((answers.query.label, image), OutsideMaps())
     maps.add(stays, changes)
@@ -118,7 +120,7 @@ REGIONS = Measure(
             "Error of what is measured on the answer, relative to the same measurement on the true "
             "counterfactual; off target are causes that the intervention leaves alone.",
             better={"": "lower"},
-            who=3,
+            answerer=3,
         ),
         Section(
             "outside",
@@ -126,7 +128,7 @@ REGIONS = Measure(
             "Mean change of the pixels that truly stay, two pixels away from any that change; "
             "beside it the change under a null intervention on the same pixels.",
             better={"": "lower"},
-            who=3,
+            answerer=3,
         ),
     ),
     on_answers=_on_answers,

@@ -62,19 +62,19 @@ def _on_answers(exam: Examination, answers: Answers) -> None:
         return
     for image in exam.images(answers.query):
         shown = {mode: rows[image] for mode, rows in answers.by_mode.items()}
-        for who, imagined in (shown | {NOTHING: answers.rows[image]}).items():
-            path = ("truth", answers.query.label, image, who, "ssim")
+        for answerer, imagined in (shown | {NOTHING: answers.rows[image]}).items():
+            path = ("truth", answers.query.label, image, answerer, "ssim")
             with exam.flagged([path]):
                 exam.scores.add(path, ssim(imagined.clamp(0, 1), answers.true[image]), "")
 
 
 def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
     means: dict[Path, Any] = {
-        (f"{variable} under {label}", who): part["ssim"]
+        (f"{variable} under {label}", answerer): part["ssim"]
         for label, by_name in metrics.get("truth", {}).items()
         if "no truth" not in by_name
-        for variable, by_who in by_name.items()
-        for who, part in by_who.items()
+        for variable, by_answerer in by_name.items()
+        for answerer, part in by_answerer.items()
         if "ssim" in part
     }
     yield table_of_means(

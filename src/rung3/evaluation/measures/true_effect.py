@@ -51,9 +51,9 @@ def _on_answers(exam: Examination, answers: Answers) -> None:
         if not moved.any():
             continue
         shown = {mode: rows[image] for mode, rows in answers.by_mode.items()}
-        for who, imagined in (shown | {NOTHING: factual}).items():
+        for answerer, imagined in (shown | {NOTHING: factual}).items():
             share, rest = true_effect(factual[moved], imagined[moved].clamp(0, 1), true[moved])
-            path = ("true effect", answers.query.label, image, who)
+            path = ("true effect", answers.query.label, image, answerer)
             exam.scores.add((*path, "effectiveness"), share, "")
             grey = scale(exam.model.variables[image])
             exam.add((*path, "amplification"), image, grey * rest)
@@ -69,7 +69,7 @@ TRUE_EFFECT = Measure(
             "Effectiveness is the share of the true change that the answer makes: 1 is ideal. "
             "Amplification is the change orthogonal to the true one, of a pixel: 0 is ideal.",
             better={"amplification": "lower"},
-            who=3,
+            answerer=3,
         ),
     ),
     on_answers=_on_answers,

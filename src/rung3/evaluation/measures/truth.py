@@ -82,14 +82,14 @@ def _on_answers(exam: Examination, answers: Answers) -> None:
     _against(exam, answers, NOTHING, answers.rows, answers.true)
     for image in exam.images(answers.query):
         by_baseline = baseline_errors(exam.model, answers.rows, answers.true, image, exam.baselines)
-        for who, error in by_baseline.items():
-            exam.add(("truth", answers.query.label, image, who, "error"), image, error)
+        for answerer, error in by_baseline.items():
+            exam.add(("truth", answers.query.label, image, answerer, "error"), image, error)
 
 
-def _against(exam: Examination, answers: Answers, who: str, answer: Rows, true: Rows) -> None:
+def _against(exam: Examination, answers: Answers, answerer: str, answer: Rows, true: Rows) -> None:
     names = answers.query.affected(exam.model)
     for name, error in errors(exam.model, answer, true, names).items():
-        exam.add(("truth", answers.query.label, name, who, "error"), name, error)
+        exam.add(("truth", answers.query.label, name, answerer, "error"), name, error)
 
 
 def _skill(exam: Examination, metrics: dict[str, Any], bootstrap: Bootstrap) -> None:
@@ -102,11 +102,14 @@ def _skill(exam: Examination, metrics: dict[str, Any], bootstrap: Bootstrap) -> 
 def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
     metrics = metrics.get("truth", {})
     known = {label: part for label, part in metrics.items() if "no truth" not in part}
-    whos = dict.fromkeys(
-        who for part in known.values() for by_who in part.values() for who in by_who
+    answerers = dict.fromkeys(
+        answerer
+        for part in known.values()
+        for by_answerer in part.values()
+        for answerer in by_answerer
     )
-    modes = [who for who in whos if who in MODES or who.startswith(SCALED)]
-    others = [who for who in whos if who not in (*modes, NOTHING)]
+    modes = [answerer for answerer in answerers if answerer in MODES or answerer.startswith(SCALED)]
+    others = [answerer for answerer in answerers if answerer not in (*modes, NOTHING)]
     table = Table(
         "Against the true counterfactual",
         "Skill is 1 - error / error of doing nothing: 1 is perfect, 0 is doing nothing.",
@@ -122,12 +125,14 @@ def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
             empty = [NONE] * (len(table.columns) - 2)
             table.rows.append((label, [Cell("no truth", by_name["no truth"]), *empty]))
             continue
-        for name, by_who in by_name.items():
-            cells = [cell(by_who[KEPT]["error"]), cell(by_who[NOTHING]["error"])]
-            cells += [cell(by_who[k]["skill"]) if k in by_who else NONE for k in modes]
+        for name, by_answerer in by_name.items():
+            cells = [cell(by_answerer[KEPT]["error"]), cell(by_answerer[NOTHING]["error"])]
+            cells += [cell(by_answerer[k]["skill"]) if k in by_answerer else NONE for k in modes]
             table.rows.append((f"{name} under {label}", cells))
-            if any(who in by_who for who in others):
-                cells = [cell(by_who[k]["skill"]) if k in by_who else NONE for k in others]
+            if any(answerer in by_answerer for answerer in others):
+                cells = [
+                    cell(by_answerer[k]["skill"]) if k in by_answerer else NONE for k in others
+                ]
                 baselines.rows.append((f"{name} under {label}", cells))
     yield table
     yield baselines
@@ -146,7 +151,7 @@ AGAINST_TRUTH = Measure(
             "truth",
             heading="Against the true counterfactual",
             better={"skill": "higher", "ssim": "higher", "error": "lower"},
-            who=3,
+            answerer=3,
             line=_line,
             counts_draws=lambda path: AVERAGED in path,
         ),

@@ -168,7 +168,7 @@ def _same_values(one: Report, two: Report, label: str) -> bool:
     """Return whether the shown rows were set to the same values, by whatever function."""
     a, b = one.examples.queries[label], two.examples.queries[label]
     chosen = [name for name, what in a.status.items() if what == "intervened"]
-    mine, others = (example.answers["kept"] for example in (a, b))
+    these, others = (example.answers["kept"] for example in (a, b))
     return chosen == [name for name, what in b.status.items() if what == "intervened"] and all(
-        torch.allclose(mine[name].double(), others[name].double()) for name in chosen
+        torch.allclose(these[name].double(), others[name].double()) for name in chosen
     )

@@ -62,34 +62,36 @@ def outside_figure(
     """
     if not maps:
         raise ValueError("maps: expected those of at least one intervention, got none")
-    names = dict.fromkeys(who for by_who in maps.values() for who in by_who)
-    whos = sorted(names, key=lambda who: who != MAY_CHANGE)  # a file holds them in another order
-    most = _most([by_who[who] for by_who in maps.values() for who in by_who if who != MAY_CHANGE])
-    shape = planar(next(iter(maps.values()))[whos[0]]).shape
+    names = dict.fromkeys(answerer for by_answerer in maps.values() for answerer in by_answerer)
+    answerers = sorted(names, key=lambda name: name != MAY_CHANGE)  # a file has another order
+    most = _most(
+        [part for one in maps.values() for name, part in one.items() if name != MAY_CHANGE]
+    )
+    shape = planar(next(iter(maps.values()))[answerers[0]]).shape
     across, down = cell_size(shape, CELL)
     head, block = 3 * line(HEAD), down + GAP + 1.5 * line(HEAD)
-    width = LABELS + len(whos) * (across + GAP) + LABELS
+    width = LABELS + len(answerers) * (across + GAP) + LABELS
     sheet = Sheet(width, MARGIN + head + len(maps) * block, paper)
-    for column, who in enumerate(whos):
+    for column, answerer in enumerate(answerers):
         middle = LABELS + column * (across + GAP) + across / 2
-        sheet.text(middle, MARGIN + head - 2 * GAP, _head(who), HEAD, ha="center")
-    for number, (label, by_who) in enumerate(maps.items()):
+        sheet.text(middle, MARGIN + head - 2 * GAP, _head(answerer), HEAD, ha="center")
+    for number, (label, by_answerer) in enumerate(maps.items()):
         top = MARGIN + head + number * block
         sheet.text(LABELS - 2 * GAP, top + down / 2, label, HEAD, ha="right", va="center")
-        for who, part in by_who.items():
-            column = whos.index(who)
+        for answerer, part in by_answerer.items():
+            column = answerers.index(answerer)
             left = LABELS + column * (across + GAP)
             axes = sheet.axes(left, top, across, down)
             axes.set_axis_off()
             shown = planar(part).nan_to_num()
-            if who == MAY_CHANGE:
+            if answerer == MAY_CHANGE:
                 axes.imshow(pixels(shown).numpy(), cmap="gray", vmin=0, vmax=1)
                 text = f"{float(part.mean()):.0%} of the pixels"
             else:
                 axes.imshow(shade(shown[0], SEQUENTIAL, 0, most).numpy())
                 text = f"mean {scale(image) * float(part.nanmean()):.2f} {unit(image)}"
             sheet.text(left + across / 2, top + down + GAP, text, HEAD, ha="center", va="top")
-    left = LABELS + len(whos) * (across + GAP) + GAP
+    left = LABELS + len(answerers) * (across + GAP) + GAP
     grey = scale(image) * most
     sheet.bar(left, MARGIN + head, 0.7 * down, unit(image), SEQUENTIAL, 0.0, grey, extend="max")
     return sheet.figure
@@ -103,10 +105,10 @@ def _most(changes: list[Tensor]) -> float:
     return max(float(torch.quantile(seen, MOST)), 1 / 255)
 
 
-def _head(who: str) -> str:
+def _head(answerer: str) -> str:
     """Return what stands above a column."""
     return (
         "rows in which\nit may change"
-        if who == MAY_CHANGE
-        else f"change outside,\n{MODES.get(who, who)}"
+        if answerer == MAY_CHANGE
+        else f"change outside,\n{MODES.get(answerer, answerer)}"
     )

@@ -189,8 +189,8 @@ def compare_training(
     confirmation = fit_confirmation(model, prepared(model, rows, plan), seed, progress)
     levels = Levels.of_rows(world.variables[plan.change], rows[plan.change], GROUP_LEVELS)
     tests = {
-        name: _Test(there, label, image, levels.of(there[plan.change]))
-        for name, there in _environments(world, label, image, plan.change, n, seed)
+        name: _Test(environment, label, image, levels.of(environment[plan.change]))
+        for name, environment in _environments(world, label, image, plan.change, n, seed)
     }
     trainings = _Trainings(world, model, rows, plan, label, image, confirmation, steps, seed)
     scores = _scored(trainings, tests, seeds)

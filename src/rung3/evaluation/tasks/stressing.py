@@ -127,8 +127,8 @@ def stress(
     bootstrap = Bootstrap(n, seed=base, level=level)
     source = scores["source"].float()
     results = {
-        name: Fared(_interval(bootstrap, there), _interval(bootstrap, there.float() - source))
-        for name, there in scores.items()
+        name: Fared(_interval(bootstrap, values), _interval(bootstrap, values.float() - source))
+        for name, values in scores.items()
     }
     measured = "score" if score else "accuracy" if discrete else "negative absolute error"
     return Stress(label, measured, results, level, n)

@@ -127,21 +127,25 @@ def _query(
     outcome: dict[str, tuple[str, ...]], do: tuple[str, ...], given: dict[str, tuple[str, ...]]
 ) -> CausalQuery:
     """Make a query of terms, each with its subscript."""
-    had = next(iter(outcome.values()))
+    subscript = next(iter(outcome.values()))
     seen = set(given.values())
-    if not had and seen - {()}:
+    if not subscript and seen - {()}:
         raise ValueError("a subscript is on the right of the bar only")
-    if set(outcome.values()) != {had} or len(seen) > 1 or (had and (do or not seen <= {(), had})):
+    if (
+        set(outcome.values()) != {subscript}
+        or len(seen) > 1
+        or (subscript and (do or not seen <= {(), subscript}))
+    ):
         worlds = dict.fromkeys([*outcome.values(), *given.values(), *([do] if do else [])])
         names = [
             f"under do({', '.join(map(quote, names))})" if names else "as it was"
             for names in worlds
         ]
         raise ValueError(_several(", ".join(names)))
-    if len(set(had or do)) < len(had or do):
+    if len(set(subscript or do)) < len(subscript or do):
         raise ValueError("a variable is set twice")
-    factual = bool(had) and seen == {()}
-    return CausalQuery(tuple(outcome), had or do, tuple(given), factual)
+    factual = bool(subscript) and seen == {()}
+    return CausalQuery(tuple(outcome), subscript or do, tuple(given), factual)
 
 
 def _several(worlds: str) -> str:

@@ -62,8 +62,8 @@ def _record(files: dict[str, Path], row: Row, out: LeftOut) -> dict[str, Any] | 
     elif name not in files:
         out.add("no image file", name)
     else:
-        who = {"subject": row.whole("Patient ID"), "image": files[name]}
-        return who | {"age": age, "sex": sex, "view": view}
+        subject = {"subject": row.whole("Patient ID"), "image": files[name]}
+        return subject | {"age": age, "sex": sex, "view": view}
     return None
 
 

@@ -67,8 +67,8 @@ def _record(root: Path, row: Row, out: LeftOut) -> dict[str, Any] | None:
     image = next((path for path in places if path is not None), None)
     if out.incomplete(sex, age, image, name):
         return None
-    who = {"id": name, "subject": row.text("PatientID"), "image": image}
-    return who | {"age": age, "sex": sex, "view": FRONTAL[row.text("Projection")]}
+    subject = {"id": name, "subject": row.text("PatientID"), "image": image}
+    return subject | {"age": age, "sex": sex, "view": FRONTAL[row.text("Projection")]}
 
 
 def _labels(row: Row) -> list[str] | None:
