@@ -65,17 +65,17 @@ UNUSED = 0.1
 It is of a layer, not of a dimension: a layer of a thousand dimensions that holds one bit is used.
 """
 
-COLLAPSED = 0.5
-"""Nats a row below which all latents together have collapsed: less than one bit about the image."""
+COLLAPSED = 3.0
+"""Nats a row below which all latents together have collapsed: too few to tell twenty images apart."""
 
-GRACE = 100
+GRACE = 150
 """Steps after the schedule in which latents may come into use by themselves."""
 
 LOOK = 50
 """Steps between two looks at the divergences."""
 
-LAST_LOOK = 0.5
-"""Share of a training's steps up to the last look: as many are left to start over with."""
+LOOKING = 200
+"""Steps from the first look to the last: networks that were trained longer are never thrown away."""
 
 REVIVAL = 300
 """Steps after a collapse in which the weight of the divergences rises from 0: by then the decoder
@@ -367,18 +367,22 @@ class Autoencoder(Mechanism):
         share = ((self.steps - self.revived) / REVIVAL).clamp_max(1)
         return torch.where(self.revived > 0, share, 1.0)
 
-    def after_step(self, seed: int, done: float) -> None:
+    def after_step(self, seed: int, done: float) -> str | None:
         """Let the networks start over, once, if the latents have collapsed."""
         steps = int(self.steps)
         since = steps - self.scheduled - GRACE
-        due = since >= 0 and since % LOOK == 0 and done <= LAST_LOOK
+        due = 0 <= since <= LOOKING and since % LOOK == 0
         if not due or self.revived or self.held >= COLLAPSED:
-            return
+            return None
         with seeded(seed, f"{self.name}/begin anew/{steps}"):
             fresh = type(self)(**self.config()).bind(self.name, self.variable, self.parents)
         for parameter, drawn in zip(self.parameters(), fresh.parameters(), strict=True):
             parameter.data.copy_(drawn)
         self.revived.copy_(self.steps)
+        return (
+            f"its latents held {float(self.held):.1f} nats a row after {steps:,} steps; its networks "
+            "started over, now with a weight of the divergence that rises from 0"
+        )
 
     def latents(self, noise: Noise, parents: Parents) -> dict[str, Tensor]:
         """Refuse: without a conditional prior, latents mediate nothing.
