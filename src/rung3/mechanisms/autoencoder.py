@@ -19,10 +19,11 @@ family's own, with a schedule in the first steps.
 
 Training may settle where the latents tell nothing about the image and the decoder ignores them
 (*posterior collapse*). From there it seldom returns by itself, since using them costs before it
-pays. So the divergences of a batch are looked at now and then, from the end of the schedule to the
-middle of training. If all layers together hold less than `COLLAPSED` nats, the networks start over,
-and the weight of the divergences rises from 0 (Bowman et al. 2016, arXiv 1511.06349). That is done
-at most once: latents that are unused a second time have nothing to tell.
+pays. So the divergences of a batch are looked at, some times, soon after the schedule. If all layers
+together hold less than `COLLAPSED` nats, the networks start over, now with a weight of the
+divergences that rises from 0 (Bowman et al. 2016, arXiv 1511.06349), and `rung3.training.restarts`
+adds the epochs that were lost. That is done at most once: latents that are unused a second time
+have nothing to tell.
 
 The decoder may follow a discrete parent too little, a digit say, since the latents hold some of it.
 With guidance, shares of the context count more (`rung3.mechanisms.networks.context`): no other
@@ -36,6 +37,7 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Set
+from numbers import Real
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
@@ -52,8 +54,8 @@ from rung3.mechanisms.likelihoods.registry import check_likelihood, likelihood_o
 from rung3.mechanisms.networks.context import Context
 
 __all__ = [
-    "UNUSED", "Autoencoder", "Inference", "LatentMediator", "check_counts", "gaussian_kl",
-    "widened",
+    "UNUSED", "Autoencoder", "Inference", "LatentMediator", "check_counts", "check_weights",
+    "gaussian_kl", "widened",
 ]  # fmt: skip
 
 CHUNK_ROWS = 256
@@ -125,7 +127,8 @@ class Autoencoder(Mechanism):
             have others, `guidance=`.
 
     Raises:
-        ValueError: If there is no such likelihood, the factor is below 1, or a weight below 0.
+        ValueError: If there is no such likelihood, the factor is below 1, or a weight below 0 or
+            infinite.
 
     Attributes:
         pixels: The likelihood of the pixels.
@@ -154,6 +157,7 @@ class Autoencoder(Mechanism):
     ) -> None:
         super().__init__()
         check_likelihood(likelihood)
+        check_weights(beta=beta, gamma=gamma)
         if not 1 <= widening < math.inf:
             raise ValueError(f"widening={widening} must be a number of at least 1")
         self.likelihood = likelihood
@@ -432,3 +436,15 @@ def check_counts(least: int, **counts: int) -> None:
     for name, count in counts.items():
         if count < least:
             raise ValueError(f"{name}={count} must be at least {least}")
+
+
+def check_weights(**weights: float) -> None:
+    """Refuse weights below 0, infinite ones and what is no number.
+
+    Raises:
+        ValueError: Naming the weight and what it was.
+    """
+    for name, weight in weights.items():
+        number = isinstance(weight, Real) and not isinstance(weight, bool)
+        if not number or not 0 <= weight < math.inf:
+            raise ValueError(f"{name}={weight!r} must be at least 0 and finite")
