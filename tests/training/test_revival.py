@@ -56,7 +56,9 @@ def test_collapsed_latents_begin_anew_and_the_record_says_how(
     rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(autoencoder, "GRACE", 50)  # soon, as the test should be
-    with pytest.warns(UserWarning, match="scan: its latents held 0.[0-9] nats a row after 100 step"):
+    with pytest.warns(
+        UserWarning, match="scan: its latents held 0.[0-9] nats a row after 100 step"
+    ):
         held, history, model = trained(rows)
     assert held > math.log(2)
     assert history.revived["scan"] == 100

@@ -19,7 +19,7 @@ family's own, with a schedule in the first steps.
 
 Training may settle where the latents tell nothing about the image and the decoder ignores them
 (*posterior collapse*). From there it seldom returns by itself, since using them costs before it
-pays. So the divergences of a batch are looked at, some times, soon after the schedule. If all layers
+pays. So the divergences of a batch are looked at a few times soon after the schedule. If all layers
 together hold less than `COLLAPSED` nats, the networks start over, now with a weight of the
 divergences that rises from 0 (Bowman et al. 2016, arXiv 1511.06349), and `rung3.training.restarts`
 adds the epochs that were lost. That is done at most once: latents that are unused a second time
@@ -68,7 +68,8 @@ It is of a layer, not of a dimension: a layer of a thousand dimensions that hold
 """
 
 COLLAPSED = 3.0
-"""Nats a row below which all latents together have collapsed: too few to tell twenty images apart."""
+"""Nats a row below which all latents together have collapsed: they tell twenty images apart, or
+fewer."""
 
 GRACE = 150
 """Steps after the schedule in which latents may come into use by themselves."""
@@ -77,7 +78,7 @@ LOOK = 50
 """Steps between two looks at the divergences."""
 
 LOOKING = 200
-"""Steps from the first look to the last: networks that were trained longer are never thrown away."""
+"""Steps from the first look to the last: networks that are trained longer are never discarded."""
 
 REVIVAL = 300
 """Steps after a collapse in which the weight of the divergences rises from 0: by then the decoder
@@ -384,8 +385,8 @@ class Autoencoder(Mechanism):
             parameter.data.copy_(drawn)
         self.revived.copy_(self.steps)
         return (
-            f"its latents held {float(self.held):.1f} nats a row after {steps:,} steps; its networks "
-            "started over, now with a weight of the divergence that rises from 0"
+            f"its latents held {float(self.held):.1f} nats a row after {steps:,} steps; its "
+            "networks started over, now with a weight of the divergence that rises from 0"
         )
 
     def latents(self, noise: Noise, parents: Parents) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
@@ -355,7 +355,9 @@ class Loop(LightningModule):
         # Fused, it takes a fifth of the time; Lightning's loss scaling must unscale by itself.
         fused = options.precision not in (16, "16", "16-mixed")
         optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=fused)
-        rates = [partial(self.restarts.rate, name) for name in self.names]
+        rates: list[Callable[[int], float]] = [
+            partial(self.restarts.rate, name) for name in self.names
+        ]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
         return {
             "optimizer": optimizer,

@@ -54,7 +54,9 @@ class Restarts:
 
     def ended(self, names: Iterable[str], step: int) -> set[str]:
         """Return the mechanisms whose steps are all taken, while others train longer."""
-        return {name for name in names if self.began and self.since(name, step) >= self._total(name)}
+        return {
+            name for name in names if self.began and self.since(name, step) >= self._total(name)
+        }
 
     def _total(self, name: str) -> int:
         """Return the steps of a mechanism from where it began."""
