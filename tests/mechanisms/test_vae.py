@@ -203,6 +203,10 @@ def test_state_reproduces_the_mechanism() -> None:
     [
         ({"likelihood": "bernoulli"}, "likelihood='bernoulli' must be one of 'discretised', "),
         ({"latent": 0}, "latent=0 must be at least 1"),
+        ({"beta": -1}, "beta=-1 must be at least 0 and finite"),
+        ({"beta": float("nan")}, "beta=nan must be at least 0 and finite"),
+        ({"gamma": -0.25}, "gamma=-0.25 must be at least 0 and finite"),
+        ({"gamma": float("inf")}, "gamma=inf must be at least 0 and finite"),
         ({"cooling": -1}, "cooling=-1 must be a whole number of steps, at least 0, or a share"),
         ({"cooling": 1.5}, "cooling=1.5 must be a whole number of steps"),
         ({"cooling": True}, "cooling=True must be a whole number of steps"),

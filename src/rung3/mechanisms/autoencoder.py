@@ -19,10 +19,11 @@ family's own, with a schedule in the first steps.
 
 Training may settle where the latents tell nothing about the image and the decoder ignores them
 (*posterior collapse*). From there it seldom returns by itself, since using them costs before it
-pays. So the divergences of a batch are looked at now and then, from the end of the schedule to the
-middle of training. If all layers together hold less than `COLLAPSED` nats, the networks start over,
-and the weight of the divergences rises from 0 (Bowman et al. 2016, arXiv 1511.06349). That is done
-at most once: latents that are unused a second time have nothing to tell.
+pays. So the divergences of a batch are looked at a few times soon after the schedule. If all layers
+together hold less than `COLLAPSED` nats, the networks start over, now with a weight of the
+divergences that rises from 0 (Bowman et al. 2016, arXiv 1511.06349), and `rung3.training.restarts`
+adds the epochs that were lost. That is done at most once: latents that are unused a second time
+have nothing to tell.
 
 The decoder may follow a discrete parent too little, a digit say, since the latents hold some of it.
 With guidance, shares of the context count more (`rung3.mechanisms.networks.context`): no other
@@ -36,6 +37,7 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Set
+from numbers import Real
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
@@ -52,8 +54,8 @@ from rung3.mechanisms.likelihoods.registry import check_likelihood, likelihood_o
 from rung3.mechanisms.networks.context import Context
 
 __all__ = [
-    "UNUSED", "Autoencoder", "Inference", "LatentMediator", "check_counts", "gaussian_kl",
-    "widened",
+    "UNUSED", "Autoencoder", "Inference", "LatentMediator", "check_counts", "check_weights",
+    "gaussian_kl", "widened",
 ]  # fmt: skip
 
 CHUNK_ROWS = 256
@@ -65,17 +67,18 @@ UNUSED = 0.1
 It is of a layer, not of a dimension: a layer of a thousand dimensions that holds one bit is used.
 """
 
-COLLAPSED = 0.5
-"""Nats a row below which all latents together have collapsed: less than one bit about the image."""
+COLLAPSED = 3.0
+"""Nats a row below which all latents together have collapsed: they tell twenty images apart, or
+fewer."""
 
-GRACE = 100
+GRACE = 150
 """Steps after the schedule in which latents may come into use by themselves."""
 
 LOOK = 50
 """Steps between two looks at the divergences."""
 
-LAST_LOOK = 0.5
-"""Share of a training's steps up to the last look: as many are left to start over with."""
+LOOKING = 200
+"""Steps from the first look to the last: networks that are trained longer are never discarded."""
 
 REVIVAL = 300
 """Steps after a collapse in which the weight of the divergences rises from 0: by then the decoder
@@ -125,7 +128,8 @@ class Autoencoder(Mechanism):
             have others, `guidance=`.
 
     Raises:
-        ValueError: If there is no such likelihood, the factor is below 1, or a weight below 0.
+        ValueError: If there is no such likelihood, the factor is below 1, or a weight below 0 or
+            infinite.
 
     Attributes:
         pixels: The likelihood of the pixels.
@@ -154,6 +158,7 @@ class Autoencoder(Mechanism):
     ) -> None:
         super().__init__()
         check_likelihood(likelihood)
+        check_weights(beta=beta, gamma=gamma)
         if not 1 <= widening < math.inf:
             raise ValueError(f"widening={widening} must be a number of at least 1")
         self.likelihood = likelihood
@@ -367,18 +372,22 @@ class Autoencoder(Mechanism):
         share = ((self.steps - self.revived) / REVIVAL).clamp_max(1)
         return torch.where(self.revived > 0, share, 1.0)
 
-    def after_step(self, seed: int, done: float) -> None:
+    def after_step(self, seed: int, done: float) -> str | None:
         """Let the networks start over, once, if the latents have collapsed."""
         steps = int(self.steps)
         since = steps - self.scheduled - GRACE
-        due = since >= 0 and since % LOOK == 0 and done <= LAST_LOOK
+        due = 0 <= since <= LOOKING and since % LOOK == 0
         if not due or self.revived or self.held >= COLLAPSED:
-            return
+            return None
         with seeded(seed, f"{self.name}/begin anew/{steps}"):
             fresh = type(self)(**self.config()).bind(self.name, self.variable, self.parents)
         for parameter, drawn in zip(self.parameters(), fresh.parameters(), strict=True):
             parameter.data.copy_(drawn)
         self.revived.copy_(self.steps)
+        return (
+            f"its latents held {float(self.held):.1f} nats a row after {steps:,} steps; its "
+            "networks started over, now with a weight of the divergence that rises from 0"
+        )
 
     def latents(self, noise: Noise, parents: Parents) -> dict[str, Tensor]:
         """Refuse: without a conditional prior, latents mediate nothing.
@@ -428,3 +437,15 @@ def check_counts(least: int, **counts: int) -> None:
     for name, count in counts.items():
         if count < least:
             raise ValueError(f"{name}={count} must be at least {least}")
+
+
+def check_weights(**weights: float) -> None:
+    """Refuse weights below 0, infinite ones and what is no number.
+
+    Raises:
+        ValueError: Naming the weight and what it was.
+    """
+    for name, weight in weights.items():
+        number = isinstance(weight, Real) and not isinstance(weight, bool)
+        if not number or not 0 <= weight < math.inf:
+            raise ValueError(f"{name}={weight!r} must be at least 0 and finite")

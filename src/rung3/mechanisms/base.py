@@ -104,13 +104,18 @@ class Trainable(nn.Module, ABC):
         """Whether it has parameters that are not frozen."""
         return any(parameter.requires_grad for parameter in self.parameters())
 
-    def after_step(self, seed: int, done: float) -> None:
+    def after_step(self, seed: int, done: float) -> str | None:
         """Do what there is to do between two steps of training; by default nothing.
 
         Args:
             seed: Seed of the training.
             done: Share of its steps that were taken, from 0 to 1.
+
+        Returns:
+            If its networks started over, why, in a sentence: then the steps so far count for
+            nothing (`rung3.training.restarts`).
         """
+        return None
 
     @abstractmethod
     def describe(self) -> str:

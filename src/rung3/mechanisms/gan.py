@@ -129,9 +129,10 @@ class GAN(Mechanism):
         tuned = bool(self.done > 1 - self.tuning)
         return self.tuning_loss(x, z, parents) if tuned else self.adversarial_loss(x, z, parents)
 
-    def after_step(self, seed: int, done: float) -> None:
+    def after_step(self, seed: int, done: float) -> str | None:
         """Note how much of the training is done."""
         self.done.fill_(done)
+        return None
 
     def adversarial_loss(self, x: Tensor, z: Tensor, parents: Parents) -> Tensor:
         """Return the critic's loss plus that of the encoder and the generator, `()`.

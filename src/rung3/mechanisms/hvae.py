@@ -37,6 +37,7 @@ from rung3.mechanisms.autoencoder import (
     Autoencoder,
     Inference,
     check_counts,
+    check_weights,
     gaussian_kl,
     widened,
 )
@@ -129,8 +130,7 @@ class HVAE(Autoencoder):
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha={alpha} must lie between 0 and 1")
         check_counts(0, warmup=warmup)
-        if not (beta >= 0 and free_nats >= 0):
-            raise ValueError(f"beta={beta} and free_nats={free_nats} must be at least 0")
+        check_weights(free_nats=free_nats)
         self.prior = prior
         self.has_latent_mediator = prior == "conditional"
         self.stages = None if stages is None else tuple(_stage(stage) for stage in stages)

@@ -142,10 +142,10 @@ class VAE(Autoencoder):
             return int(self.cooling)
         return round(int(self.steps) * self.cooling / max(float(self.done), self.cooling))
 
-    def after_step(self, seed: int, done: float) -> None:
+    def after_step(self, seed: int, done: float) -> str | None:
         """Note how much of the training is done, and look for latents that have collapsed."""
         self.done.clamp_min_(done)
-        super().after_step(seed, done)
+        return super().after_step(seed, done)
 
     def _networks(self, image: Image, outputs: int) -> None:
         pyramid = Pyramid(image, self.width)

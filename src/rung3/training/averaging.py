@@ -30,12 +30,15 @@ class Average(nn.Module):
         super().__init__()
         self.decay = decay
         self.module = copy.deepcopy(modules).requires_grad_(False)
-        self._columns = list(self.module.parameters()), list(modules.parameters())
-        self._trained = (modules,)  # in a tuple: no part of this module
+        self._pairs = list(
+            zip(self.module, modules, strict=True)
+        )  # in a list: no part of this module
 
-    def update(self, n: int) -> None:
-        """Move the average along after step n."""
+    def update(self, k: int, n: int) -> None:
+        """Move the average of the k-th module along after its step n."""
+        average, trained = self._pairs[k]
         decay = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
-        get_ema_multi_avg_fn(decay)(*self._columns, n)
-        for average, current in zip(self.module.buffers(), self._trained[0].buffers(), strict=True):
-            average.copy_(current)
+        weights = list(average.parameters()), list(trained.parameters())
+        get_ema_multi_avg_fn(decay)(*weights, n)
+        for held, current in zip(average.buffers(), trained.buffers(), strict=True):
+            held.copy_(current)

@@ -256,6 +256,7 @@ def notes_of(
                 notes[name]["skipped_steps"] = history.skipped[name]
             if name in history.revived:
                 notes[name]["revived_at_step"] = history.revived[name]
+                notes[name]["restarted"] = history.restarted[name]
             for key, curves in (
                 ("training_loss", history.training),
                 ("validation_loss", history.validation),

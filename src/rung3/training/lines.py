@@ -25,9 +25,9 @@ class Lines:
         self.first = 0
         self.began = self.last = time.monotonic()
 
-    def begin(self, epoch: int) -> None:
-        """Note which epoch is the first of this call: a run that is resumed has earlier ones."""
-        self.first, self.began = epoch, time.monotonic()
+    def begin(self, epoch: int, epochs: int) -> None:
+        """Note the first epoch of this call, and how many there are in all: a run may resume."""
+        self.first, self.epochs, self.began = epoch, epochs, time.monotonic()
 
     def write(self, epoch: int, history: History) -> None:
         """Write the line of an epoch that has ended; its losses are of held-out rows, if any."""

@@ -13,13 +13,14 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from signal import SIGINT, SIGTERM
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -40,6 +41,7 @@ from rung3.training.lines import Lines
 from rung3.training.loggers import logger_of
 from rung3.training.options import History, Options
 from rung3.training.processes import is_lost, summed
+from rung3.training.restarts import Restarts
 from rung3.training.stopping import Stopped, stoppable
 from rung3.training.windows import WindowedTable
 
@@ -240,7 +242,7 @@ class Loop(LightningModule):
         self.began: int | None = None  # the first step of this call; none if nothing was left to do
         self.lines: Lines | None = None  # told of every epoch, where no bar is shown
         self.digests: dict[str, str] = {}
-        self.revived = self._revivals()
+        self.restarts = Restarts(options, self.steps)
 
     @property
     def validated(self) -> nn.ModuleList:
@@ -340,7 +342,7 @@ class Loop(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return AdamW with each mechanism's learning rate, set at every step, and betas."""
-        options, total = self.options, self.options.epochs * self.steps
+        options = self.options
         modules: Any = self.trained
         groups = [
             {
@@ -353,9 +355,10 @@ class Loop(LightningModule):
         # Fused, it takes a fifth of the time; Lightning's loss scaling must unscale by itself.
         fused = options.precision not in (16, "16", "16-mixed")
         optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=fused)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: options.share(step, total)
-        )
+        rates: list[Callable[[int], float]] = [
+            partial(self.restarts.rate, name) for name in self.names
+        ]
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
@@ -379,12 +382,32 @@ class Loop(LightningModule):
     def optimizer_step(self, *args: Any, **options: Any) -> None:
         """Step, and move the average of the weights along."""
         super().optimizer_step(*args, **options)
-        done = self.trainer.global_step / (self.options.epochs * self.steps)
-        modules: Any = self.trained
-        for mechanism in modules:
-            mechanism.after_step(self.options.seed, done)
-        if self.average is not None:
-            self.average.update(self.trainer.global_step)
+        step, modules = self.trainer.global_step, cast(Any, self.trained)  # not yet counted
+        ended = self.restarts.ended(self.names, step)
+        for k, (name, mechanism) in enumerate(zip(self.names, modules, strict=True)):
+            if name in ended:
+                continue
+            done = self.restarts.done(name, step)
+            if why := mechanism.after_step(self.options.seed, done):
+                self._start_over(name, mechanism, why)
+            if self.average is not None:
+                self.average.update(k, max(0, self.restarts.since(name, step)))
+
+    def _start_over(self, name: str, mechanism: nn.Module, why: str) -> None:
+        """Let a mechanism, whose networks are fresh now, train as from the first step."""
+        restarts = self.restarts
+        restarts.began[name] = self.history.revived[name] = self.trainer.global_step + 1
+        self.trainer.fit_loop.max_epochs = restarts.epochs
+        for parameter in mechanism.parameters():
+            self.trainer.optimizers[0].state.pop(parameter, None)
+        self.best.pop(name, None)
+        added = restarts.added(name)
+        longer = f", with {added} epoch{'s' * (added > 1)} more" * (added > 0)
+        self.history.restarted[name] = f"{why}{longer}"
+        if self.lines is not None:
+            self.lines.epochs = restarts.epochs
+        if self.trainer.is_global_zero:
+            warnings.warn(f"{name}: {self.history.restarted[name]}", stacklevel=2)
 
     # One epoch -----------------------------------------------------------------------------------
 
@@ -392,7 +415,7 @@ class Loop(LightningModule):
         """Take up the rows at the step that a checkpoint left off, if anything is left to do."""
         self.order.step = self.began = self.trainer.global_step
         if self.lines is not None:
-            self.lines.begin(self.trainer.current_epoch)
+            self.lines.begin(self.trainer.current_epoch, self.restarts.epochs)
         self.started = time.perf_counter()
         if len(self._stopped()) == len(self.names):
             self.trainer.should_stop = True
@@ -421,7 +444,7 @@ class Loop(LightningModule):
         self.started = time.perf_counter()
         if self.options.patience is None:
             return
-        stopped = self._stopped()
+        stopped = self._overdue()
         for name, mechanism in zip(self.names, self.validated, strict=True):
             epoch = len(self.history.validation[name])
             if name not in stopped and means[name] < self.best.get(name, (torch.inf,))[0]:
@@ -441,7 +464,7 @@ class Loop(LightningModule):
                 curves.setdefault(part, []).append(mean)
         self.history.seconds.append(self.elapsed)
         if self.options.progress:
-            left = self.options.epochs - len(self.history.seconds)
+            left = self.restarts.epochs - len(self.history.seconds)
             self.log("minutes_left", left * self.elapsed / 60, prog_bar=True, rank_zero_only=True)
         seen = self.done * min(self.options.batch_size, self._table("training").n)
         self.history.rows_per_second.append(seen / self.elapsed)
@@ -466,18 +489,15 @@ class Loop(LightningModule):
         return summed(counts.to(self.device)).cpu()
 
     def _stopped(self) -> set[str]:
+        """Return the mechanisms that train no further, while others may."""
+        return self._overdue() | self.restarts.ended(self.names, self.trainer.global_step)
+
+    def _overdue(self) -> set[str]:
         """Return the mechanisms whose validation loss has not fallen for the patience given."""
         patience, epochs = self.options.patience, self.history.validation
         if patience is None:
             return set()
         return {n for n, (_, epoch, _) in self.best.items() if len(epochs[n]) - epoch >= patience}
-
-    def _revivals(self) -> dict[str, int]:
-        """Return the step at which latents were revived, by mechanism; 0 where they never were."""
-        return {
-            name: int(getattr(mechanism, "revived", 0))
-            for name, mechanism in zip(self.names, self.trained, strict=True)
-        }
 
     def finish(self) -> None:
         """Leave the weights that were validated in the mechanisms: averaged, each one's best."""
@@ -490,8 +510,6 @@ class Loop(LightningModule):
                 self._broken(mechanism, "its weights are NaN or infinite after")
             if self.history.skipped.get(name) == self.trainer.global_step:
                 self._broken(mechanism, "its gradient diverged at every step, up to")
-        revivals = self._revivals()
-        self.history.revived = {k: v for k, v in revivals.items() if v != self.revived[k]}
 
     # Checkpoints ---------------------------------------------------------------------------------
 
@@ -516,6 +534,7 @@ class Loop(LightningModule):
             "identity": self.identity(),
             "history": asdict(self.history),
             "best": self.best,
+            "began": self.restarts.began,
             "sums": self._summed(self.sums),
             "objectives": {k: self._summed(o.sums) for k, o in self.objectives.items()},
             "elapsed": self.elapsed,
@@ -537,6 +556,8 @@ class Loop(LightningModule):
             )
         self.history, self.best = History(**saved["history"]), saved["best"]
         self.elapsed = saved["elapsed"]
+        self.restarts.began = dict(saved.get("began", {}))
+        self.trainer.fit_loop.max_epochs = self.restarts.epochs
         sums = dict(saved.get("objectives", {}))
         for k, name in enumerate(self.objectives):  # checkpoints of before have them as buffers
             sums.setdefault(name, checkpoint["state_dict"].pop(f"aims.{k}.sums", torch.zeros(3)))

@@ -61,6 +61,7 @@ class History:
             and part.
         revived: The step at which a mechanism's latents had collapsed and were revived, if they
             were: see `rung3.mechanisms.autoencoder`.
+        restarted: What happened then, in a sentence.
         chosen: The mechanism of each variable, as it would be written, if they were chosen.
     """
 
@@ -71,6 +72,7 @@ class History:
     skipped: dict[str, int] = field(default_factory=dict)
     counterfactual: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     revived: dict[str, int] = field(default_factory=dict)
+    restarted: dict[str, str] = field(default_factory=dict)
     chosen: dict[str, str] = field(default_factory=dict)
 
     def curves(self) -> dict[str, dict[str, list[float]]]:
