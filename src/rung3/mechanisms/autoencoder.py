@@ -52,7 +52,7 @@ from rung3.mechanisms.likelihoods.registry import check_likelihood, likelihood_o
 from rung3.mechanisms.networks.context import Context
 
 __all__ = [
-    "UNUSED", "Autoencoder", "Inference", "LatentMediator", "check_counts", "gaussian_kl",
+    "UNUSED", "Autoencoder", "Inference", "LatentMediator", "gaussian_kl",
     "widened",
 ]  # fmt: skip
 
@@ -417,14 +417,3 @@ def gaussian_kl(mean: Tensor, log_scale: Tensor) -> Tensor:
     """
     kl = 0.5 * (mean.square() + (2 * log_scale).exp() - 1) - log_scale
     return kl.flatten(1).sum(1)
-
-
-def check_counts(least: int, **counts: int) -> None:
-    """Refuse counts below the least.
-
-    Raises:
-        ValueError: Naming the count and what it was.
-    """
-    for name, count in counts.items():
-        if count < least:
-            raise ValueError(f"{name}={count} must be at least {least}")
