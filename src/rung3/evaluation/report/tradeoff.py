@@ -48,8 +48,11 @@ LONG = 26
 AWAY = 6
 """Points between a name and its point."""
 
-PLACES = ((1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 2), (0, -2))
-"""Where names may stand beside their points, to the right and up, in units of that distance."""
+PLACES = (
+    *((1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 2), (0, -2)),
+    *((1, 3), (1, -3), (-1, 3), (-1, -3)),
+)
+"""Where names may stand, from near to far: to the right of their points and up, in such units."""
 
 BEYOND = 20.0
 """How much worse a name lies over an axis's own text than over another name."""
