@@ -184,6 +184,7 @@ def test_what_nobody_measured_cannot_be_drawn() -> None:
         [(0.1, 0.1), (0.9, 0.9)],
         [(0.02, 0.5), (0.98, 0.5)],
         [(0.5, 0.5), (0.55, 0.5), (0.45, 0.5)],
+        [(0.06, 0.5), (0.1, 0.56), (0.14, 0.5), (0.1, 0.44)],
     ],
 )
 def test_names_cover_neither_each_other_nor_leave_the_axes(

@@ -16,7 +16,8 @@ from torch.distributions import Normal, kl_divergence
 from rung3 import Binary, Categorical, Continuous, Image
 from rung3.data.variables import Variable
 from rung3.mechanisms import HVAE, VAE, Stage, autoencoder
-from rung3.mechanisms.autoencoder import Autoencoder, check_counts, gaussian_kl
+from rung3.mechanisms.arguments import check_counts
+from rung3.mechanisms.autoencoder import Autoencoder, gaussian_kl
 
 IMAGE = Image(1, 8, 12)
 PARENTS: dict[str, Variable] = {"digit": Categorical(3), "s": Continuous()}

@@ -227,6 +227,8 @@ def test_a_density_of_many_numbers_asks_how_many_draws() -> None:
     mechanism = perturbed(IMAGE)
     with pytest.raises(ValueError, match=r"x: a density of 120 numbers .*FlowMatching\(draws=8\)"):
         mechanism.log_prob(pixels(), given())
+    with pytest.raises(ValueError, match="draws=0 must be at least 1"):
+        mechanism.density(pixels(), given(), draws=0)
     assert mechanism.density(pixels(), given(), draws=1).standard_error.isnan().all()
 
 
@@ -468,12 +470,37 @@ def test_training_in_bfloat16_with_averaged_weights_goes_on_from_a_checkpoint(
         ({"steps": 0}, "steps=0 must be a whole number of at least 1"),
         ({"draws": 0}, "draws=0 must be at least 1"),
         ({"hidden": (3,)}, r"hidden=\(3,\): expected a width and a number of layers"),
+        ({"hidden": (8.5, 1)}, r"hidden=\(8.5, 1\): expected a width and a number of layers"),
+        ({"hidden": 8}, r"hidden=8: expected a width and a number of layers"),
+        ({"drop": "a tenth"}, "drop='a tenth' must be at least 0 and less than 1"),
+        ({"jitter": None}, "jitter=None must be at least 0 and less than 1"),
+        ({"draws": 1.5}, "draws=1.5 must be a whole number of at least 1"),
+        ({"draws": True}, "draws=True must be a whole number of at least 1"),
+        ({"beta": "1"}, "beta='1' must be at least 0 and finite"),
+        ({"solver": ["heun"]}, r"solver=\['heun'\]: the solvers are \['heun', 'o-belm'\]"),
+        ({"checkpointing": "yes"}, "checkpointing='yes' must be True or False"),
+        ({"guidance": True}, "guidance=True: expected a weight of at least 0"),
+        ({"guidance": "12"}, "guidance='12': expected a weight of at least 0"),
+        ({"guidance": (1, 2, 3)}, r"guidance=\(1, 2, 3\): expected a weight of at least 0"),
+        ({"coupling": "optimal-transport", "parent_weight": "100"}, "parent_weight='100' must be"),
         ({"network": "giant"}, "network='giant' must be one of"),
     ],
 )
 def test_arguments_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FlowMatching(**options)
+
+
+@pytest.mark.parametrize("solver", ["heun", "o-belm"])
+def test_a_path_that_cannot_be_followed_is_no_answer(solver: str) -> None:
+    mechanism = perturbed(Continuous(), size=0.1, solver=solver)
+    noise, x = mechanism.sample_noise(4, given()), torch.zeros(4)
+    mechanism.field.network.out.weight.data.fill_(1e38)
+    with pytest.raises(ValueError, match=r"x: the path from noise to the value overflows in row 0"):
+        mechanism.predict(noise, given())
+    with pytest.raises(ValueError, match=r"x: the path from the value to noise .* row 0.*\(lr=\)"):
+        mechanism.abduct(x, given())
+    assert not mechanism.train().predict(noise, given()).isfinite().any()  # such a step is skipped
 
 
 @pytest.mark.parametrize(

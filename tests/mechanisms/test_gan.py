@@ -137,6 +137,9 @@ def test_a_density_is_refused() -> None:
     ("options", "message"),
     [
         ({"latent": 0}, "latent=0 must be at least 1"),
+        ({"latent": 1.5}, "latent=1.5 must be a whole number of at least 1"),
+        ({"depth": True}, "depth=True must be a whole number of at least 1"),
+        ({"penalty": "1"}, "penalty='1' must be at least 0 and finite"),
         ({"width": 0}, "width=0 must be at least 1"),
         ({"penalty": -1.0}, "penalty=-1.0 must be at least 0 and finite"),
         ({"penalty": float("nan")}, "penalty=nan must be at least 0 and finite"),

@@ -37,7 +37,6 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Set
-from numbers import Real
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
@@ -47,6 +46,7 @@ from rung3.data.rows import Noise
 from rung3.data.seeding import seeded
 from rung3.data.shared_batch import batch_mean
 from rung3.data.variables import Image
+from rung3.mechanisms.arguments import check_weights
 from rung3.mechanisms.base import Abduction, Mechanism, Parents
 from rung3.mechanisms.guidance import Guidance
 from rung3.mechanisms.likelihoods.base import Likelihood
@@ -54,8 +54,7 @@ from rung3.mechanisms.likelihoods.registry import check_likelihood, likelihood_o
 from rung3.mechanisms.networks.context import Context
 
 __all__ = [
-    "UNUSED", "Autoencoder", "Inference", "LatentMediator", "check_counts", "check_weights",
-    "gaussian_kl", "widened",
+    "UNUSED", "Autoencoder", "Inference", "LatentMediator", "gaussian_kl", "widened",
 ]  # fmt: skip
 
 CHUNK_ROWS = 256
@@ -426,26 +425,3 @@ def gaussian_kl(mean: Tensor, log_scale: Tensor) -> Tensor:
     """
     kl = 0.5 * (mean.square() + (2 * log_scale).exp() - 1) - log_scale
     return kl.flatten(1).sum(1)
-
-
-def check_counts(least: int, **counts: int) -> None:
-    """Refuse counts below the least.
-
-    Raises:
-        ValueError: Naming the count and what it was.
-    """
-    for name, count in counts.items():
-        if count < least:
-            raise ValueError(f"{name}={count} must be at least {least}")
-
-
-def check_weights(**weights: float) -> None:
-    """Refuse weights below 0, infinite ones and what is no number.
-
-    Raises:
-        ValueError: Naming the weight and what it was.
-    """
-    for name, weight in weights.items():
-        number = isinstance(weight, Real) and not isinstance(weight, bool)
-        if not number or not 0 <= weight < math.inf:
-            raise ValueError(f"{name}={weight!r} must be at least 0 and finite")

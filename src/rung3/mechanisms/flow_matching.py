@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from rung3.data.variables import Continuous, Image
+from rung3.mechanisms.arguments import check_counts, is_number
 from rung3.mechanisms.base import Parents
 from rung3.mechanisms.coupling import Dependence, Transport
 from rung3.mechanisms.inversion import Solver
@@ -133,8 +134,9 @@ class FlowMatching(Path):
             raise ValueError(
                 f"parent_weight={self.parent_weight} is for coupling='optimal-transport'"
             )
-        if self.parent_weight is not None and not 0 < self.parent_weight < math.inf:
-            raise ValueError(f"parent_weight={self.parent_weight} must be above 0 and finite")
+        weight = self.parent_weight
+        if weight is not None and (not is_number(weight) or weight <= 0):
+            raise ValueError(f"parent_weight={weight!r} must be above 0 and finite")
 
     def build(self) -> None:
         super().build()
@@ -208,6 +210,7 @@ class FlowMatching(Path):
                 f"{self.name}: a density of {numbers} numbers is estimated with draws, and nothing "
                 "says how many; give FlowMatching(draws=8), say, or density(..., draws=8)"
             )
+        check_counts(1, draws=draws)
         estimates = torch.stack(
             [
                 self._log_density(self.within_level(value), parents, estimated_divergence)

@@ -26,7 +26,6 @@ digits it had learned nothing after a minute, and its critic diverged at a rate 
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import torch
@@ -36,7 +35,7 @@ from torch.nn import functional as F
 
 from rung3.data.rows import Noise
 from rung3.data.variables import Image
-from rung3.mechanisms.autoencoder import check_counts
+from rung3.mechanisms.arguments import check_counts, check_shares, is_number
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, repeat_noise
 from rung3.mechanisms.likelihoods.base import clamp, quantised
 from rung3.mechanisms.networks.context import Context
@@ -86,10 +85,9 @@ class GAN(Mechanism):
     ) -> None:
         super().__init__()
         check_counts(1, latent=latent, width=width, depth=depth)
-        if not 0 <= penalty < math.inf:
-            raise ValueError(f"penalty={penalty} must be at least 0 and finite")
-        if not 0 <= tuning < 1:
-            raise ValueError(f"tuning={tuning} must be at least 0 and less than 1")
+        if not is_number(penalty, least=0):
+            raise ValueError(f"penalty={penalty!r} must be at least 0 and finite")
+        check_shares(tuning=tuning)
         self.latent = latent
         self.width = width
         self.depth = depth

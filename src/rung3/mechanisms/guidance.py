@@ -17,12 +17,12 @@ use the same weights in another way (`rung3.mechanisms.networks.context`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from torch import Tensor
 
+from rung3.mechanisms.arguments import is_number
 from rung3.mechanisms.solvers import Velocity
 
 __all__ = ["Guidance", "guided"]
@@ -52,21 +52,17 @@ class Guidance(NamedTuple):
             >>> Guidance.of({"rest": 1.5})
             Guidance(changed=1.0, rest=1.5)
         """
-        try:
-            if isinstance(given, Mapping):
-                weights = cls(**{name: float(weight) for name, weight in given.items()})
-            elif isinstance(given, int | float):
-                weights = cls(float(given))
-            else:
-                weights = cls(*map(float, given))
-        except (TypeError, ValueError):
-            weights = cls(math.nan)
-        if not all(0 <= weight < math.inf for weight in weights):
+        several = isinstance(given, Iterable) and not isinstance(given, str)
+        listed = [*given] if several else [given]  # type: ignore[misc]
+        named = dict(zip(cls._fields, listed, strict=False))
+        weights = given if isinstance(given, Mapping) else named
+        is_known = len(listed) <= len(cls._fields) and weights.keys() <= {*cls._fields}
+        if not is_known or not all(is_number(weight, least=0) for weight in weights.values()):
             raise ValueError(
                 f"guidance={given!r}: expected a weight of at least 0 of the parents that changed, "
                 "such as 2.5, or of both groups, such as {'changed': 2.5, 'rest': 1}"
             )
-        return weights
+        return cls(**{name: float(weight) for name, weight in weights.items()})
 
     @property
     def plain(self) -> bool:

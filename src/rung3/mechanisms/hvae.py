@@ -33,14 +33,8 @@ from torch import Generator, Tensor
 from rung3.data.rows import Noise
 from rung3.data.shared_batch import batch_mean
 from rung3.data.variables import Image
-from rung3.mechanisms.autoencoder import (
-    Autoencoder,
-    Inference,
-    check_counts,
-    check_weights,
-    gaussian_kl,
-    widened,
-)
+from rung3.mechanisms.arguments import check_counts, check_weights
+from rung3.mechanisms.autoencoder import Autoencoder, Inference, gaussian_kl, widened
 from rung3.mechanisms.base import Parents
 from rung3.mechanisms.networks.deformation import Deformation, moved
 from rung3.mechanisms.networks.hierarchy import BottomUp, Latent, Source, TopDown

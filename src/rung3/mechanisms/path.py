@@ -44,6 +44,7 @@ from torch import Generator, Tensor
 from rung3.data.rows import Noise
 from rung3.data.spelling import suggest
 from rung3.data.variables import Continuous, Image
+from rung3.mechanisms.arguments import check_counts, check_shares, is_number, is_whole
 from rung3.mechanisms.base import Abduction, Mechanism, Parents, repeat_noise
 from rung3.mechanisms.guidance import Guidance, guided
 from rung3.mechanisms.inversion import INVERSIONS, Solver, State
@@ -144,7 +145,7 @@ class Path(Mechanism):
         self.drop = drop
         self.guidance = guidance
         self.draws = draws
-        self.hidden: tuple[int, int] = tuple(hidden)  # type: ignore[assignment]  # from YAML
+        self.hidden: Any = tuple(hidden) if isinstance(hidden, list) else hidden  # from YAML
         self.network = network
         self.checkpointing = checkpointing
         self.solver = solver
@@ -156,7 +157,7 @@ class Path(Mechanism):
 
     def _check(self) -> None:
         """Refuse arguments that are out of range."""
-        if self.solver not in INVERSIONS:
+        if self.solver not in [*INVERSIONS]:
             raise ValueError(
                 f"solver={self.solver!r}: {suggest(self.solver, INVERSIONS, 'the solvers')}"
             )
@@ -166,21 +167,22 @@ class Path(Mechanism):
             raise ValueError(f"steps={self.steps}: solver={self.solver!r} needs at least {least}")
         unet_options(self.network)
         Guidance.of(self.guidance)
-        for option in ("drop", "jitter"):
-            if not 0 <= (share := getattr(self, option)) < 1:
-                raise ValueError(f"{option}={share} must be at least 0 and less than 1")
-        if self.draws is not None and self.draws < 1:
-            raise ValueError(f"draws={self.draws} must be at least 1")
-        if len(self.hidden) != 2 or min(self.hidden) < 1:
-            raise ValueError(f"hidden={self.hidden}: expected a width and a number of layers")
+        check_shares(drop=self.drop, jitter=self.jitter)
+        if self.draws is not None:
+            check_counts(1, draws=self.draws)
+        is_pair = isinstance(self.hidden, tuple) and len(self.hidden) == 2
+        if not is_pair or not all(is_whole(size) and size >= 1 for size in self.hidden):
+            raise ValueError(f"hidden={self.hidden!r}: expected a width and a number of layers")
+        if not isinstance(self.checkpointing, bool):
+            raise ValueError(f"checkpointing={self.checkpointing!r} must be True or False")
         self._check_latent()
 
     def _check_latent(self) -> None:
         """Refuse a code that is none, and answers that rest on a code where there is none."""
-        if isinstance(self.latent, bool) or not isinstance(self.latent, int) or self.latent < 0:
+        if not is_whole(self.latent) or self.latent < 0:
             raise ValueError(f"latent={self.latent!r} must be a whole number of at least 0")
-        if not 0 <= self.beta < math.inf:
-            raise ValueError(f"beta={self.beta} must be at least 0 and finite")
+        if not is_number(self.beta, least=0):
+            raise ValueError(f"beta={self.beta!r} must be at least 0 and finite")
         if self.abducted not in get_args(Abducted):
             raise ValueError(f"abducted={self.abducted!r} must be 'both', 'latent' or 'state'")
         if self.abducted != "both" and not self.latent:
@@ -360,7 +362,20 @@ class Path(Mechanism):
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         parts = self._parts(noise)
         y = self.solve(parts["u"], parents, parts["residual"], parts.get("z"))
+        self._check_finite(y, "from noise to the value")
         return self.space.inverse(y, parents)
+
+    def _check_finite(self, state: Tensor, way: str) -> None:
+        """Refuse to answer where a path has no end; in training, such steps are skipped."""
+        if (
+            not self.training
+            and not (finite := state.reshape(len(state), -1).isfinite().all(1)).all()
+        ):
+            raise ValueError(
+                f"{self.name}: the path {way} overflows in row {int((~finite).nonzero()[0])}: its "
+                "velocity is too great to be followed; train it with a lower rate (lr=), or take "
+                f"more steps than {self.steps}"
+            )
 
     def solve(
         self,
@@ -417,6 +432,7 @@ class Path(Mechanism):
             velocity = self.plain_velocity(parents, len(x), code=code)
             start = self._start(x, generator)
             u, residual = INVERSIONS[self.solver].invert(velocity, x, self.steps, start)
+            self._check_finite(u + residual, "from the value to noise")
         return {"u": u, "residual": residual} | ({} if code is None else {"z": code})
 
     @property

@@ -15,19 +15,17 @@ nothing tells the decoder that a place, a size or a slant is the same thing in a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
 
 from rung3.data.variables import Image
+from rung3.mechanisms.arguments import check_counts, is_number
 from rung3.mechanisms.autoencoder import (
     Autoencoder,
     Inference,
-    check_counts,
     gaussian_kl,
     widened,
 )
@@ -108,8 +106,7 @@ class VAE(Autoencoder):
     ) -> None:
         super().__init__(likelihood, beta, gamma, min_log_scale, widening, guidance)
         check_counts(1, latent=latent, width=width, depth=depth)
-        number = isinstance(cooling, Real) and not isinstance(cooling, bool)
-        if not number or not 0 <= cooling < math.inf or (cooling > 1 and cooling % 1):
+        if not is_number(cooling, least=0) or (cooling > 1 and cooling % 1):
             raise ValueError(
                 f"cooling={cooling!r} must be a whole number of steps, at least 0, or a share of "
                 "the training, below 1"

@@ -48,6 +48,15 @@ LONG = 26
 AWAY = 6
 """Points between a name and its point."""
 
+PLACES = (
+    *((1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 2), (0, -2)),
+    *((1, 3), (1, -3), (-1, 3), (-1, -3)),
+)
+"""Where names may stand, from near to far: to the right of their points and up, in such units."""
+
+BEYOND = 20.0
+"""How much worse a name lies over an axis's own text than over another name."""
+
 Interval = tuple[float, float, float]
 """Mean, low and high; all the same where there is no interval."""
 
@@ -394,23 +403,22 @@ def label(
     taken = [Box(x, y, side, side) for x, y in axes.transData.transform(points)]
     for name, point, box in zip(names, points, list(taken), strict=True):
         wide, high = 0.3 * NAME * len(name) * pixel, 0.6 * NAME * pixel
-        corners = {
+        places = {
             (right, up): Box(box.x + right * (box.wide + wide), box.y + up * box.high, wide, high)
-            for right in (1, -1)
-            for up in (1, -1)
+            for right, up in PLACES
         }
         cost = {
-            corner: _outside(box, frame.x0, frame.x1) + sum(map(box.overlap, taken))
-            for corner, box in corners.items()
+            place: _outside(box, frame.x0, frame.x1) + sum(map(box.overlap, taken))
+            for place, box in places.items()
         }
-        right, up = min(cost, key=lambda corner: cost[corner])
-        taken.append(corners[right, up])
+        right, up = min(cost, key=lambda place: cost[place])
+        taken.append(places[right, up])
         axes.annotate(
             name, point, (right * AWAY, up * AWAY), textcoords="offset points", fontsize=NAME,
-            color=ink, ha="left" if right > 0 else "right", va="center",
+            color=ink, ha=("center", "left", "right")[right], va="center",
         )  # fmt: skip
 
 
 def _outside(box: Box, left: float, right: float) -> float:
-    """Return the area of a box that lies beyond the left or the right."""
-    return max(0.0, box.x + box.wide - right, left - box.x + box.wide) * box.high
+    """Return the cost of a box that lies beyond the left or the right, over an axis's own text."""
+    return BEYOND * max(0.0, box.x + box.wide - right, left - box.x + box.wide) * box.high
