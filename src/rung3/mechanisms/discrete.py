@@ -194,12 +194,23 @@ class Tabulated(Mechanism):
 
     def log_probs(self, parents: Parents, n: int) -> Tensor:
         """Return log-probabilities of the categories, `(n, classes)`."""
-        if self.table is not None or self.prior is not None:
-            known = self.logits[tuple(parents[name].long() for name in self.parents)]
-            known = known.log_softmax(-1) if self.prior is not None else known
-            return known.expand(n, self.classes)
-        logits: Tensor = self.network(self.encoder(parents, n))
-        return logits.log_softmax(-1)
+        return self._of_log_probs(lambda log_probs: log_probs, parents, n)
+
+    def _of_log_probs(
+        self, transform: Callable[[Tensor], Tensor], parents: Parents, n: int
+    ) -> Tensor:
+        """Return what a function of lines `(..., classes)` gives for each row, `(n, ...)`."""
+        if self.table is None and self.prior is None:
+            return transform(self.network(self.encoder(parents, n)).log_softmax(-1))
+
+        def known(lines: Tensor) -> Tensor:
+            return transform(lines if self.prior is None else lines.log_softmax(-1))
+
+        at = tuple(parents[name].long() for name in self.parents)
+        # A table has far fewer lines than most calls have rows: each line is worked out once.
+        few = n * self.classes < self.logits.numel()
+        result = known(self.logits[at]) if few else known(self.logits)[at]
+        return result.expand(n, result.shape[-1])
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         table = self.log_probs(parents, len(value))
@@ -323,9 +334,13 @@ class InverseCDF(Tabulated):
 
     def cumulative(self, parents: Parents, n: int) -> Tensor:
         """Return `P(x <= k)` for k = -1, ..., classes - 1, `(n, classes + 1)`, in double."""
-        probabilities = self.log_probs(parents, n).double().softmax(-1)
+        return self._of_log_probs(self._ends, parents, n)
+
+    def _ends(self, log_probs: Tensor) -> Tensor:
+        """Return the cumulative probabilities of lines, `(..., classes + 1)`."""
+        probabilities = log_probs.double().softmax(-1)
         floored = LEAST_PROBABILITY + (1 - self.classes * LEAST_PROBABILITY) * probabilities
-        return F.pad(F.pad(floored.cumsum(-1)[:, :-1], (1, 0)), (0, 1), value=1.0)
+        return F.pad(F.pad(floored.cumsum(-1)[..., :-1], (1, 0)), (0, 1), value=1.0)
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         return _uniform((n,), generator, self.observed.device)

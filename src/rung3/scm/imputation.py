@@ -222,7 +222,9 @@ def _fill(
     sizes[at] = (weights.sum(0).square() / weights.square().sum(0)).to(sizes)
     generator = stream(base, "resampling", model.device)
     particles = len(next(iter(filled.values())))
-    chosen = torch.multinomial(weights.T, particles, replacement=True, generator=generator).T
+    draws = max(2, particles)  # torch takes ten times as long for one draw as for two
+    chosen = torch.multinomial(weights.T, draws, replacement=True, generator=generator).T
+    chosen = chosen[:particles]
     column = torch.arange(len(at), device=model.device)
     for k in masks:
         filled[k][:, at] = drawn[k][chosen, column]

@@ -350,10 +350,10 @@ def spanning(columns: Iterable[Tensor], n: int) -> list[int]:
 
 def strata_of(rows: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
     """Return the number of each row's combination of values, `(n,)`."""
-    if not names:
-        return torch.zeros(len(next(iter(rows.values()))), dtype=torch.int64)
-    codes = torch.stack([rows[name].long() for name in names], 1)
-    stratum: Tensor = codes.unique(dim=0, return_inverse=True)[1]
+    stratum = torch.zeros(len(next(iter(rows.values()))), dtype=torch.int64)
+    for name in names:  # a column at a time: `unique(dim=0)` takes twenty times as long
+        code = rows[name].long().unique(return_inverse=True)[1]
+        stratum = (stratum * (code.max() + 1) + code).unique(return_inverse=True)[1]
     return stratum
 
 
