@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 __all__ = ["Average"]
@@ -30,12 +31,15 @@ class Average(nn.Module):
         super().__init__()
         self.decay = decay
         self.module = copy.deepcopy(modules).requires_grad_(False)
-        self._columns = list(self.module.parameters()), list(modules.parameters())
         self._trained = (modules,)  # in a tuple: no part of this module
 
     def update(self, n: int) -> None:
         """Move the average along after step n."""
         decay = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
-        get_ema_multi_avg_fn(decay)(*self._columns, n)
+        averages, weights = (
+            [p.to_local() if isinstance(p, DTensor) else p for p in side.parameters()]
+            for side in (self.module, self._trained[0])
+        )
+        get_ema_multi_avg_fn(decay)(averages, weights, n)
         for average, current in zip(self.module.buffers(), self._trained[0].buffers(), strict=True):
             average.copy_(current)
