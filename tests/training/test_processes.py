@@ -9,16 +9,20 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from rung3 import SCM, Binary, Continuous, Image, fit
 from rung3.data.rows import as_rows
-from rung3.mechanisms import VAE
+from rung3.mechanisms import VAE, AdditiveNoise, autoencoder
+from rung3.training import sharding
 from rung3.training.batches import Batch, Shuffled, Sweep, Table
 from rung3.training.counterfactual import CounterfactualObjective
+from rung3.training.loop import Loop
 from rung3.training.processes import DrawnAsOne
 
 N, BATCH, VALIDATED = 24, 8, 3
@@ -38,9 +42,16 @@ def data(n: int, seed: int) -> dict[str, Tensor]:
 
 
 def train(
-    devices: int, objective: bool = False, folder: str | None = None, dies: int = 0
+    devices: int,
+    objective: bool = False,
+    folder: str | None = None,
+    dies: int = 0,
+    strategy: str = "auto",
 ) -> dict[str, Any]:
-    """Losses and weights of a small model after three epochs; process 1 may die on the way."""
+    """Losses and weights of a small model after three epochs; process 1 may die on the way.
+
+    After some steps the latents of the image are taken for collapsed, and revived.
+    """
     if dies and os.environ.get("LOCAL_RANK") == "1":
         die_at(dies)
     torch.manual_seed(0)
@@ -49,11 +60,12 @@ def train(
         "label": Binary(), "image": Image(1, 8, 8),
     }  # fmt: skip
     graph = "x -> y -> image; label -> image; rare"
-    model = SCM(graph, kinds, {"image": VAE(latent=2, width=2, depth=1)})
+    vae = VAE(latent=2, width=2, depth=1, cooling=0)
+    model = SCM(graph, kinds, {"image": vae, "rare": Single()})
     options: dict[str, Any] = {
         "epochs": 3, "batch_size": BATCH, "lr": 0.01, "warmup": 0, "ema": 0.9, "weight_decay": 0.1,
         "devices": devices, "accelerator": "cpu", "progress": False, "precision": "64-true",
-        "checkpoints": folder, "checkpoint_every": folder and 2,
+        "checkpoints": folder, "checkpoint_every": folder and 2, "strategy": strategy,
     }  # fmt: skip
     rows, held = data(N, 0), data(VALIDATED, 1)
     if objective:
@@ -61,18 +73,48 @@ def train(
         aim = CounterfactualObjective(intervene=["y", "label"], kept=0.5, rate=0.1)
         history = fit(model, rows, held, **options, objective=aim)
     else:
-        history = fit(model, rows, held, **options)
+        revival = patch.multiple(autoencoder, GRACE=2, COLLAPSED=torch.inf)
+        with revival, patch.object(sharding, "LARGE", 64):
+            history = fit(model, rows, held, **options, patience=2)
     weights = {name: value.double().flatten().tolist() for name, value in model.named_parameters()}
     return {
         "training": history.training, "validation": history.validation,
-        "counterfactual": history.counterfactual, "weights": weights,
+        "counterfactual": history.counterfactual, "weights": weights, "revived": history.revived,
     }  # fmt: skip
+
+
+class Single(AdditiveNoise):
+    """A mechanism with a parameter that is a single number, which has no parts."""
+
+    closed_form = False
+
+    def build(self) -> None:
+        super().build()
+        self.shift = torch.nn.Parameter(torch.zeros(()))
+
+    def loss(self, value: Tensor, parents: Any) -> Tensor:
+        return (value - self.shift).square().mean()
+
+
+def by_each_strategy(folder: str) -> dict[str, Any]:
+    """What two processes find by each strategy, and the greatest share of weights that one had."""
+    shares = []
+    step = Loop.training_step
+
+    def training_step(self: Loop, batch: Batch, index: int) -> Tensor:
+        image = self.trained[self.names.index("image")]
+        own = sum(p.to_local().numel() for p in image.parameters() if isinstance(p, DTensor))
+        shares.append(own / sum(p.numel() for p in image.parameters()))
+        return step(self, batch, index)
+
+    whole = train(2)
+    with patch.object(Loop, "training_step", training_step):
+        parts = train(2, folder=folder, strategy="fsdp2")
+    return {"ddp": whole, "fsdp2": parts, "share": max(shares)}
 
 
 def die_at(step: int) -> None:
     """Let this process be killed, as by a machine without memory, before a step."""
-    from rung3.training.loop import Loop
-
     steps = Loop.training_step
 
     def training_step(self: Loop, batch: Batch, index: int) -> Tensor:
@@ -111,10 +153,16 @@ def flat(content: Any) -> list[float]:
 
 @pytest.mark.filterwarnings("ignore")
 def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
-    expected = train(1)
-    for result in in_two(tmp_path, "train(2)"):
-        assert result.keys() == expected.keys()
-        assert flat(result) == pytest.approx(flat(expected), rel=1e-6, abs=1e-7)
+    expected, folder = train(1), tmp_path / "checkpoints"
+    assert expected["revived"]
+    for results in in_two(tmp_path, f"by_each_strategy({str(folder)!r})"):
+        assert 0.4 < results.pop("share") < 0.6
+        for result in results.values():
+            assert result.keys() == expected.keys()
+            assert flat(result) == pytest.approx(flat(expected), rel=1e-6, abs=1e-7)
+    assert [path.name for path in folder.iterdir()] == ["last.ckpt"]
+    loaded = train(1, folder=str(folder))  # without parts: what parts of the weights wrote
+    assert flat(loaded) == pytest.approx(flat(expected), rel=1e-6, abs=1e-7)
 
 
 @pytest.mark.slow
@@ -126,11 +174,14 @@ def test_two_processes_train_counterfactually_as_one_does(tmp_path: Path) -> Non
         assert flat(result) == pytest.approx(flat(expected), rel=1e-6, abs=1e-7)
 
 
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp2", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore")
-def test_a_process_that_dies_ends_the_others_and_one_process_goes_on(tmp_path: Path) -> None:
+def test_a_process_that_dies_ends_the_others_and_one_process_goes_on(
+    tmp_path: Path, strategy: str
+) -> None:
     folder = tmp_path / "checkpoints"
     message = "another process has ended, or cannot be reached, at step 5 of fitting"
-    in_two(tmp_path, f"train(2, folder={str(folder)!r}, dies=5)", message)
+    in_two(tmp_path, f"train(2, folder={str(folder)!r}, dies=5, strategy={strategy!r})", message)
     assert [path.name for path in folder.iterdir()] == ["last.ckpt"]
     assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 4
     result, expected = train(1, folder=str(folder)), train(1)
@@ -138,10 +189,11 @@ def test_a_process_that_dies_ends_the_others_and_one_process_goes_on(tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 @pytest.mark.filterwarnings("ignore")
-def test_two_processes_go_on_from_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rung3.training.loop import Loop
-
+def test_two_processes_go_on_from_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
     folder, step = str(tmp_path / "checkpoints"), Loop.training_step
 
     def cut(self: Loop, *arguments: Any) -> Tensor:
@@ -154,7 +206,7 @@ def test_two_processes_go_on_from_one(tmp_path: Path, monkeypatch: pytest.Monkey
         with pytest.raises(InterruptedError):
             train(1, folder=folder)
     expected = train(1)
-    for result in in_two(tmp_path, f"train(2, folder={folder!r})"):
+    for result in in_two(tmp_path, f"train(2, folder={folder!r}, strategy={strategy!r})"):
         assert flat(result) == pytest.approx(flat(expected), rel=1e-6, abs=1e-7)
 
 
@@ -186,13 +238,16 @@ def test_a_process_without_a_row_borrows_one_that_counts_for_nothing() -> None:
     assert (first.weight(mechanism), second.weight(mechanism)) == (2.0, 0.0)
 
 
-def test_every_process_has_as_many_validation_batches() -> None:
+def test_validation_batches_are_dealt_out_too() -> None:
     model = SCM("x")
     table = Table(
         as_rows({"x": torch.arange(3.0)}, model.variables, CPU), model.mechanisms.values()
     )
+    mechanism = model.mechanisms["x"]
     sweeps = [list(Sweep(table, 2, rank, 3)) for rank in range(3)]
-    assert [[b.total(model.mechanisms["x"]) for b in sweep] for sweep in sweeps] == [[2], [1], [0]]
+    assert [[b.count(mechanism) for b in sweep] for sweep in sweeps] == [[1, 1], [1, 0], [0, 0]]
+    assert [[b.total(mechanism) for b in sweep] for sweep in sweeps] == 3 * [[2, 1]]
+    assert sweeps[1][0].of(mechanism)[0].tolist() == [1.0]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +278,15 @@ def test_noise_is_that_of_one_process(draw: Any) -> None:
     [
         ({"devices": 0}, "devices=0 must be a number of at least 1, a list"),
         ({"devices": []}, r"devices=\[\] must be"),
-        ({"strategy": "fsdp"}, r"strategy='fsdp' must be one of \('auto', 'ddp'\)"),
+        ({"strategy": "fsdp"}, r"strategy='fsdp' must be one of \('auto', 'ddp', 'fsdp2'\)"),
+        (
+            {"strategy": "fsdp2", "objective": "counterfactual"},
+            "strategy='fsdp2': only losses are computed by weights in parts",
+        ),
+        (
+            {"strategy": "fsdp2", "precision": "16-mixed"},
+            "strategy='fsdp2': precision='16-mixed' scales losses",
+        ),
         ({"num_nodes": 0}, "num_nodes=0 must be a whole number of at least 1"),
         (
             {"num_nodes": 2},

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,9 @@ SAMPLE = 2**18
 
 OPEN = 4
 """Pieces of a table that are read side by side where the order is drawn: sorted rows are mixed."""
+
+PLACES = 64
+"""Places of a table from which a sample is drawn that need not read all of it."""
 
 PIECE = 2**17
 """Rows of a piece of an Arrow table; of Parquet files, a piece is a row group."""
@@ -174,13 +178,18 @@ class Streamed:
             ]
         if not isinstance(self.source, ds.FileSystemDataset):
             return None
-        groups = [g for file in self.source.get_fragments() for g in file.split_by_row_group()]
-        return [
-            lambda group=group: group.to_batches(
-                schema=self.schema, columns=list(names), **_frugal()
-            )
-            for group in groups
-        ]
+        return [partial(self._group, group, list(names)) for group in self._groups()]
+
+    def _groups(self) -> list[Any]:
+        """Return the row groups of Parquet files."""
+        return [g for file in self.source.get_fragments() for g in file.split_by_row_group()]
+
+    def _group(self, group: Any, names: list[str]) -> Iterator[pa.RecordBatch]:
+        """Read a row group."""
+        batches: Iterator[pa.RecordBatch] = group.to_batches(
+            schema=self.schema, columns=names, **_frugal()
+        )
+        return batches
 
     def numbers(self, names: Sequence[str]) -> Iterator[Array]:
         """Yield columns of numbers `(m, d)`, of the rows that have them all.
@@ -246,13 +255,41 @@ class Streamed:
             drawn = np.arange(self.n)
         else:
             drawn = np.sort(np.random.default_rng(seed).choice(self.n, n, replace=False))
-        parts, start = [], 0
-        for batch in self.batches(chosen):
-            first, last = np.searchsorted(drawn, [start, start + batch.num_rows])
-            parts.append(batch.take(pa.array(drawn[first:last] - start)))
-            start += batch.num_rows
+        parts = list(_taken(self.batches(chosen), drawn))
         if not parts:
             raise ValueError(f"{self} has no rows")
+        rows: pd.DataFrame = pa.Table.from_batches(parts).to_pandas()
+        return rows
+
+    def sample_of_places(self, seed: int = 0, names: Sequence[str] | None = None) -> pd.DataFrame:
+        """Draw 262,144 rows from places that are spread over the table, reading a part of it.
+
+        Of Parquet files of many millions of rows the table is cut into 64 equal parts, and each
+        gives 4,096 rows of some 65,536 that lie together at a place drawn at random. Any row is as
+        likely as any other, and a sorted table gives rows of all parts; but neighbours come
+        together, which one who tests for independence must know. Of anything else, as `sample`.
+
+        Args:
+            seed: Of the draw.
+            names: Which columns; all if not given.
+        """
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+
+        chosen = list(self.names if names is None else names)
+        groups = self._groups() if isinstance(self.source, ds.FileSystemDataset) else []
+        lengths = np.array([sum(one.num_rows for one in group.row_groups) for group in groups])
+        drawn = _drawn_at_places(lengths, SAMPLE, np.random.default_rng(seed))
+        if drawn is None:
+            return self.sample(SAMPLE, seed, names)
+        self.check(chosen)
+        starts = np.cumsum(lengths) - lengths
+        parts: list[pa.RecordBatch] = []
+        for group, start, length in zip(groups, starts, lengths, strict=True):
+            first, last = np.searchsorted(drawn, [start, start + length])
+            if first < last:
+                batches = self._read(self._group(group, chosen))
+                parts.extend(_taken(batches, drawn[first:last] - start))
         rows: pd.DataFrame = pa.Table.from_batches(parts).to_pandas()
         return rows
 
@@ -336,6 +373,49 @@ def _frugal() -> dict[str, Any]:
             pre_buffer=False, use_buffered_stream=True
         ),
     }
+
+
+def _drawn_at_places(
+    lengths: Array, n: int, generator: np.random.Generator
+) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+    """Draw numbers of n rows, rising, from places spread over row groups of these lengths.
+
+    Returns:
+        The numbers; `None` where the rows are too few for this to spare much reading.
+    """
+    total = int(lengths.sum())
+    blocks = np.maximum(1, -(-lengths // ROWS))  # of which one is read up to, of a group
+    places = max(PLACES, math.ceil(2 * n * blocks.sum() / max(total, 1)))
+    if total < 2 * places * ROWS:
+        return None
+    at = ((np.arange(places) + generator.random(places)) * (total / places)).astype(np.int64)
+    ends = np.cumsum(lengths)
+    group = np.searchsorted(ends, at, side="right")
+    start, length = (ends - lengths)[group], lengths[group]
+    block = (at - start) * blocks[group] // length
+    low, high = (start + (block + k) * length // blocks[group] for k in (0, 1))
+    wanted = np.diff(np.arange(places + 1) * n // places)
+    drawn = [
+        generator.choice(np.arange(first, last), min(wanted[low == first].sum(), last - first),
+                         replace=False)
+        for first, last in np.unique(np.stack([low, high], 1), axis=0)
+    ]  # fmt: skip
+    return np.sort(np.concatenate(drawn))
+
+
+def _taken(
+    batches: Iterable[pa.RecordBatch], drawn: np.ndarray[Any, np.dtype[np.int64]]
+) -> Iterator[pa.RecordBatch]:
+    """Take rows of batches by their numbers, which rise; no batch is read after the last."""
+    import pyarrow as pa
+
+    start = 0
+    for batch in batches:
+        first, last = np.searchsorted(drawn, [start, start + batch.num_rows])
+        yield batch.take(pa.array(drawn[first:last] - start))
+        start += batch.num_rows
+        if last == len(drawn):
+            return
 
 
 def _interleaved(pieces: list[Any]) -> Iterator[pa.RecordBatch]:

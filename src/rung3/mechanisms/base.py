@@ -18,6 +18,7 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from itertools import islice
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -361,10 +362,12 @@ class Mechanism(Precise, Trainable):
 
     def _constructed(self) -> dict[str, tuple[Any, Any]]:
         """Return the constructor's arguments, each with its default."""
-        # Without a constructor of its own it has that of torch modules, (*args, **kwargs).
+        # Without a constructor of its own it has that of torch modules, (*args, **kwargs). The
+        # class is not asked: where weights are in parts, torch gives it a `__new__` of any arguments.
+        given = islice(inspect.signature(type(self).__init__).parameters.items(), 1, None)
         return {
             name: (getattr(self, name), parameter.default)
-            for name, parameter in inspect.signature(type(self)).parameters.items()
+            for name, parameter in given
             if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         }
 

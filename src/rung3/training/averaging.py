@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 __all__ = ["Average"]
@@ -30,15 +31,16 @@ class Average(nn.Module):
         super().__init__()
         self.decay = decay
         self.module = copy.deepcopy(modules).requires_grad_(False)
-        self._pairs = list(
-            zip(self.module, modules, strict=True)
-        )  # in a list: no part of this module
+        self._pairs = list(zip(self.module, modules, strict=True))  # in a list: no part of it
 
     def update(self, k: int, n: int) -> None:
         """Move the average of the k-th module along after its step n."""
         average, trained = self._pairs[k]
         decay = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
-        weights = list(average.parameters()), list(trained.parameters())
-        get_ema_multi_avg_fn(decay)(*weights, n)
+        averages, weights = (
+            [p.to_local() if isinstance(p, DTensor) else p for p in side.parameters()]
+            for side in (average, trained)
+        )
+        get_ema_multi_avg_fn(decay)(averages, weights, n)
         for held, current in zip(average.buffers(), trained.buffers(), strict=True):
             held.copy_(current)

@@ -260,24 +260,22 @@ class Shuffled:
 class Sweep:
     """All rows once, in their order.
 
-    Every process has as many batches, so that all take part in what follows the last; those at the
-    end may be empty.
-
     Args:
         table: The rows.
-        size: Rows a batch.
-        rank: Which batches are this process's.
-        devices: Number of processes.
+        size: Rows a batch, over all devices.
+        rank: Number of this process.
+        devices: Number of processes that share every batch.
     """
 
     def __init__(self, table: Table, size: int, rank: int = 0, devices: int = 1) -> None:
         self.table = table
         self.size = size
-        batches = math.ceil(table.n / size / devices)
-        self.starts = [(k * devices + rank) * size for k in range(batches)]
+        self.rank = rank
+        self.devices = devices
 
     def __len__(self) -> int:
-        return len(self.starts)
+        return math.ceil(self.table.n / self.size)
 
     def __iter__(self) -> Iterator[Batch]:
-        return (self.table[start : start + self.size] for start in self.starts)
+        for rows in torch.arange(self.table.n).split(self.size):
+            yield Batch(self.table, rows, self.rank, self.devices)

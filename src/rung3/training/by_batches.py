@@ -1,10 +1,10 @@
 """`fit` to a table that is read by batches: memory that of a sample and a few batches.
 
-Every mechanism takes its scales, and a first fit, from a sample of the rows. What sums over rows
-determine is then fitted to all of them, in a few passes: polynomials of `AdditiveNoise`, counted
-tables, and logistic lines (`GumbelMax` and `InverseCDF` with `hidden=()`), see
-`Mechanism.calibrate_by_batches`. What is trained by steps (flows, networks) takes minibatches of
-rows that are read in random order (`rung3.training.windows`).
+Every mechanism takes its scales, and a first fit, from a sample of the rows, for which files are
+read in part. What sums over rows determine is then fitted to all of them, in a few passes:
+polynomials of `AdditiveNoise`, counted tables, and logistic lines (`GumbelMax` and `InverseCDF`
+with `hidden=()`), see `Mechanism.calibrate_by_batches`. What is trained by steps (flows, networks)
+takes minibatches of rows that are read in random order (`rung3.training.windows`).
 """
 
 from __future__ import annotations
@@ -38,8 +38,15 @@ DEFAULTS = {"epochs": 1, "batch_size": 1024}
 """Options of `fit` that differ where rows are very many."""
 
 
-def sample_of(model: SCM, table: Streamed, seed: int) -> dict[str, Any]:
+def sample_of(model: SCM, table: Streamed, seed: int, by_places: bool = False) -> dict[str, Any]:
     """Draw a sample of the columns of a model's variables.
+
+    Args:
+        model: The model.
+        table: The table.
+        seed: Of the draw.
+        by_places: Whether rows may lie together at places that are spread over the table, which
+            reads less; see `Streamed.sample_of_places`.
 
     Raises:
         ValueError: If a variable is an image or a vector, which such tables do not have.
@@ -51,7 +58,8 @@ def sample_of(model: SCM, table: Streamed, seed: int) -> dict[str, Any]:
                 "alone; images are prepared on disk by rung3 prepare"
             )
     names = [name for name in table.names if name in model.variables]
-    return dict(table.sample(seed=seed, names=names)) if names else {}
+    draw = table.sample_of_places if by_places else table.sample
+    return dict(draw(seed=seed, names=names)) if names else {}
 
 
 def fit_by_batches(
@@ -74,7 +82,7 @@ def fit_by_batches(
     """
     settings = Options(**{**DEFAULTS, "validation_share": 0, **options})
     _refuse(model, settings, validation)
-    sample = sample_of(model, table, settings.seed)
+    sample = sample_of(model, table, settings.seed, by_places=True)
     infer(model, sample)
     chosen = _mechanisms(model, only)
     rows = checked(model, sample, chosen, (), "training")

@@ -7,6 +7,7 @@ does what it would have done.
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import os
@@ -14,7 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
@@ -29,6 +30,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.distributed import DistStoreError
+from torch.distributed.tensor.experimental import implicit_replication
 
 from rung3.data.seeding import seeded
 from rung3.mechanisms.base import Trainable
@@ -42,6 +44,7 @@ from rung3.training.loggers import logger_of
 from rung3.training.options import History, Options
 from rung3.training.processes import is_lost, summed
 from rung3.training.restarts import Restarts
+from rung3.training.sharding import Sharded, average_gradients, whole
 from rung3.training.stopping import Stopped, stoppable
 from rung3.training.windows import WindowedTable
 
@@ -171,11 +174,10 @@ def trainer_on(options: Options, **more: Any) -> Trainer:
             "NODE_RANK set"
         )
     alone = options.strategy == "auto" and devices == options.num_nodes == 1
-    several = DDPStrategy(timeout=WAIT, find_unused_parameters=True, broadcast_buffers=False)
     places = {name: getattr(options, name) for name in PLACES}
     try:
         return Trainer(
-            **{**places, "strategy": "auto" if alone else several},
+            **{**places, "strategy": "auto" if alone else _together(options)},
             enable_model_summary=False,
             **more,
         )
@@ -183,6 +185,13 @@ def trainer_on(options: Options, **more: Any) -> Trainer:
         given = [f"{k}={v!r}" for k, v in places.items() if v != getattr(Options, k)]
         text = " ".join(str(error).split())
         raise ValueError(f"{', '.join(given)} cannot be used here: {text}") from None
+
+
+def _together(options: Options) -> DDPStrategy:
+    """Return how several processes train together."""
+    if options.sharded:
+        return Sharded(timeout=WAIT)
+    return DDPStrategy(timeout=WAIT, find_unused_parameters=True, broadcast_buffers=False)
 
 
 def check_devices(options: Options) -> None:
@@ -225,7 +234,11 @@ class Loop(LightningModule):
             "training": train,
             "validation": validation,
         }
-        self.trained = nn.ModuleList(mechanisms.values())
+        self.results = list(mechanisms.values())
+        # Parts of weights cannot be joined again in their modules: what is in parts is a copy.
+        self.trained = nn.ModuleList(
+            copy.deepcopy(self.results) if options.sharded else self.results
+        )
         self.objectives = dict(objectives)
         self.aims = nn.ModuleList(objectives.values())  # their state is saved, and moved
         self.average = None if options.ema is None else Average(self.trained, options.ema)
@@ -248,6 +261,10 @@ class Loop(LightningModule):
     def validated(self) -> nn.ModuleList:
         """The mechanisms that are validated and kept: with averaged weights, if there are any."""
         return self.trained if self.average is None else self.average.module
+
+    def units(self) -> list[nn.Module]:
+        """Return the mechanisms that are trained, and those with averaged weights."""
+        return [*self.trained, *([] if self.average is None else self.average.module)]
 
     def where(self) -> str:
         """Say where training is, for one who stops it."""
@@ -296,9 +313,8 @@ class Loop(LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Add up losses on rows held out; random numbers are the same after every epoch."""
-        rank, devices = self._place()
         for k, (name, mechanism) in enumerate(zip(self.names, self.validated, strict=True)):
-            self._loss(1, k, name, mechanism, batch, index * devices + rank)
+            self._loss(1, k, name, mechanism, batch, index)
 
     def _loss(
         self, split: int, k: int, name: str, mechanism: Any, batch: Batch, step: int
@@ -309,7 +325,7 @@ class Loop(LightningModule):
                 return torch.zeros((), device=self.device)
             self.idle.add(name)
             trained = next(p for p in mechanism.parameters() if p.requires_grad)
-            none: Tensor = 0 * trained.sum()  # every loss must hang on a parameter
+            none: Tensor = 0 * whole(trained.sum())  # every loss must hang on a parameter
             return none
         # The last part was the process's number once; it keeps the streams of one process.
         key = f"{name}/{('training', 'validation')[split]}/{step}/0"
@@ -374,7 +390,9 @@ class Loop(LightningModule):
             if name in self.idle:
                 mechanism.zero_grad()
                 continue
-            norm = nn.utils.clip_grad_norm_(mechanism.parameters(), greatest)
+            if self.options.sharded:
+                average_gradients(mechanism)
+            norm = whole(nn.utils.clip_grad_norm_(mechanism.parameters(), greatest))
             if not norm.isfinite() or (self.options.skip and norm > self.options.skip):
                 mechanism.zero_grad()
                 self.history.skipped[name] = self.history.skipped.get(name, 0) + 1
@@ -382,13 +400,15 @@ class Loop(LightningModule):
     def optimizer_step(self, *args: Any, **options: Any) -> None:
         """Step, and move the average of the weights along."""
         super().optimizer_step(*args, **options)
-        step, modules = self.trainer.global_step, cast(Any, self.trained)  # not yet counted
+        step, modules = self.trainer.global_step, cast(Any, self.trained)  # counted later, from 0
         ended = self.restarts.ended(self.names, step)
         for k, (name, mechanism) in enumerate(zip(self.names, modules, strict=True)):
             if name in ended:
                 continue
-            done = self.restarts.done(name, step)
-            if why := mechanism.after_step(self.options.seed, done):
+            done = self.restarts.done(name, step + 1)
+            with implicit_replication() if self.options.sharded else nullcontext():
+                why = mechanism.after_step(self.options.seed, done)
+            if why:
                 self._start_over(name, mechanism, why)
             if self.average is not None:
                 self.average.update(k, max(0, self.restarts.since(name, step)))
@@ -501,11 +521,9 @@ class Loop(LightningModule):
 
     def finish(self) -> None:
         """Leave the weights that were validated in the mechanisms: averaged, each one's best."""
-        if self.average is not None:
-            self.trained.load_state_dict(self.average.module.state_dict())
-        for name, mechanism in zip(self.names, self.trained, strict=True):
-            if name in self.best:
-                mechanism.load_state_dict(self.best[name][2])
+        for name, mechanism, last in zip(self.names, self.results, self.validated, strict=True):
+            state = self.best[name][2] if name in self.best else last.state_dict()
+            mechanism.load_state_dict({key: whole(value) for key, value in state.items()})
             if not all(parameter.isfinite().all() for parameter in mechanism.parameters()):
                 self._broken(mechanism, "its weights are NaN or infinite after")
             if self.history.skipped.get(name) == self.trainer.global_step:
@@ -516,8 +534,7 @@ class Loop(LightningModule):
     def identity(self) -> dict[str, str]:
         """Return what must be unchanged for a run to resume."""
         identity = {key: repr(value) for key, value in self.options.identity().items()}
-        modules: Any = self.trained
-        for mechanism in modules:
+        for mechanism in self.results:
             schema = {mechanism.name: mechanism.variable, **mechanism.parents}
             given = ", ".join(f"{name}: {variable}" for name, variable in schema.items())
             identity[f"the mechanism of {mechanism.name}"] = f"{mechanism} of ({given})"
@@ -533,8 +550,11 @@ class Loop(LightningModule):
         checkpoint["rung3"] = {
             "identity": self.identity(),
             "history": asdict(self.history),
-            "best": self.best,
             "began": self.restarts.began,
+            "best": {
+                name: (loss, epoch, {key: whole(value) for key, value in state.items()})
+                for name, (loss, epoch, state) in self.best.items()
+            },
             "sums": self._summed(self.sums),
             "objectives": {k: self._summed(o.sums) for k, o in self.objectives.items()},
             "elapsed": self.elapsed,

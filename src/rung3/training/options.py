@@ -26,8 +26,11 @@ __all__ = ["History", "Options", "Schedule", "Strategy"]
 
 Schedule = Literal["constant", "cosine"]
 
-Strategy = Literal["auto", "ddp"]
-"""Each process has all weights: norms of gradients and averages are of whole mechanisms."""
+Strategy = Literal["auto", "ddp", "fsdp2"]
+"""Each process has all weights, or a part of them: see `rung3.training.sharding`."""
+
+SCALED = ("16", "16-mixed")
+"""Precisions in which losses are scaled, so that small gradients are not lost."""
 
 WARMUP = 200
 """Steps in which the learning rate rises where none are given, or a tenth of all if that is less:
@@ -128,7 +131,8 @@ class Options(Validated):
         devices: How many devices, which, or `"auto"`.
         num_nodes: How many machines; the same command is started on each.
         strategy: `"ddp"`, for which a batch is dealt out to processes that have all weights each;
-            `"auto"` for that on several devices, and for no other process on one.
+            `"fsdp2"`, for which each keeps a part of them, for models that do not fit on a device;
+            `"auto"` for `"ddp"` on several devices, and for no other process on one.
         accelerator: As Lightning names it, such as `"cpu"`.
         logger: `"csv"`, `"tensorboard"` or `"wandb"`; or a Lightning logger, or several; `True` for
             Lightning's default. What is named writes into the folder of checkpoints.
@@ -165,9 +169,7 @@ class Options(Validated):
     precision: str | int = "32-true"
     devices: Devices = 1
     num_nodes: Count = 1
-    strategy: Annotated[
-        Strategy, expected("one of ('auto', 'ddp'); weights are not sharded (FSDP) in fit")
-    ] = "auto"
+    strategy: Annotated[Strategy, expected("one of ('auto', 'ddp', 'fsdp2')")] = "auto"
     accelerator: str = "auto"
     logger: Any = None
     checkpoints: str | Path | None = None
@@ -189,6 +191,16 @@ class Options(Validated):
             raise ValueError(
                 "patience: goes by the likelihood alone; leave it out with this objective"
             )
+        if self.sharded and self.counterfactual:
+            raise ValueError(
+                "strategy='fsdp2': only losses are computed by weights in parts, and a "
+                "counterfactual objective asks more; use 'ddp', or objective='likelihood'"
+            )
+        if self.sharded and str(self.precision) in SCALED:
+            raise ValueError(
+                f"strategy='fsdp2': precision={self.precision!r} scales losses, by weights that "
+                "no process has whole; use 'bf16-mixed' or '32-true'"
+            )
         if self.lr is None and self.counterfactual:
             object.__setattr__(self, "lr", self.counterfactual.lr)
 
@@ -198,6 +210,11 @@ class Options(Validated):
         if isinstance(self.objective, CounterfactualObjective):
             return self.objective
         return CounterfactualObjective() if self.objective == "counterfactual" else None
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each process keeps a part of the weights."""
+        return self.strategy == "fsdp2"
 
     @property
     def folder(self) -> Path | None:

@@ -56,7 +56,10 @@ class Quadratic:
         self.value += float(height.double().sum())
         self.chi2 = max(self.chi2 + float((g.square() / c).double().sum()), LEAST_DIVISOR * self.n)
         self.slope += jacobian.T @ g
-        self.curvature += jacobian.T @ (c[:, None] * jacobian)
+        if (c == c[:1]).all():  # as of squares
+            self.curvature += c[:1].sum() * (jacobian.T @ jacobian)
+        else:
+            self.curvature += jacobian.T @ (c[:, None] * jacobian)
 
 
 def expand(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -151,7 +151,7 @@ class ParentEncoder(nn.Module):
             device = next((b.device for b in self.buffers()), None)
             return torch.empty(n, 0, device=device)
         encoded = [e(parents[k]) for k, e in zip(self.names, self.encoders, strict=True)]
-        return torch.cat(encoded, dim=1)
+        return _beside(encoded)
 
     def plain(self, parents: Parents, n: int) -> Tensor:
         """Return the same with numbers as they are, in double."""
@@ -163,7 +163,12 @@ class ParentEncoder(nn.Module):
             else e(parents[k])
             for k, e in zip(self.names, self.encoders, strict=True)
         ]
-        return torch.cat(parts, dim=1)
+        return _beside(parts)
+
+
+def _beside(parts: Iterable[Tensor]) -> Tensor:
+    """Join parts `(n, d)` of a few numbers each, `(n, width)`: line by line, the faster way."""
+    return torch.cat([part.T for part in parts]).T.contiguous()
 
 
 def coding(variable: Variable) -> Standardise | Circle:
