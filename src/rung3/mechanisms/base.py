@@ -363,7 +363,7 @@ class Mechanism(Precise, Trainable):
     def _constructed(self) -> dict[str, tuple[Any, Any]]:
         """Return the constructor's arguments, each with its default."""
         # Without a constructor of its own it has that of torch modules, (*args, **kwargs). The
-        # class is not asked: where weights are in parts, torch gives it a `__new__` of any arguments.
+        # class is not asked: where weights are in parts, torch gives it a `__new__` of anything.
         given = islice(inspect.signature(type(self).__init__).parameters.items(), 1, None)
         return {
             name: (getattr(self, name), parameter.default)
