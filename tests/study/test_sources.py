@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rung3.study.sources import ColourData, DigitsData
-from rung3.worlds.strokes.colour import Scenario
+from rung3.worlds.strokes.scenarios import Scenario
 
 SCENARIOS = get_args(Scenario)
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from rung3 import SCM, Categorical, Continuous, Image, Rows, worlds
 from rung3.scm.propagation import generate
 from rung3.worlds.strokes.colorimetry import grey, measure_hue, measure_saturation, paint
-from rung3.worlds.strokes.colour import CENTRES, RANGES, Scenario
 from rung3.worlds.strokes.painting import DrawnColour
+from rung3.worlds.strokes.scenarios import CENTRES, RANGES, Scenario
 
 SCENARIOS: list[Scenario] = list(get_args(Scenario))
 N = 2000

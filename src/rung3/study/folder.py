@@ -22,13 +22,12 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from fnmatch import fnmatch
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rung3.data.files import DRAFTS, LIST, digest, finished, listed, write, write_json
 from rung3.data.readers.scans import ScanOptions, write_scan
 from rung3.data.rows import Rows
 from rung3.data.variables import Image
-from rung3.evaluation.verdict import Verdict, judge
 from rung3.scm.scm import SCM, load
 from rung3.scm.store import obstacle, written
 from rung3.scm.zoo import find_model
@@ -37,6 +36,9 @@ from rung3.study.sources import Splits, check_row
 from rung3.study.study import Study
 from rung3.training.oracles.oracles import Oracles
 from rung3.training.processes import is_first
+
+if TYPE_CHECKING:
+    from rung3.evaluation.verdict import Verdict
 
 __all__ = ["RunFolder"]
 
@@ -346,6 +348,8 @@ class RunFolder:
 
     def verdict(self) -> Verdict | None:
         """Return what the run's report says of the model; `None` if none can be read."""
+        from rung3.evaluation.verdict import Verdict, judge
+
         with suppress(OSError, ValueError, LookupError, TypeError):
             metrics = json.loads(self.metrics_path.read_text("utf-8"))
             stored = metrics.get("verdict")

@@ -29,7 +29,7 @@ from rung3.scm.scm import SCM
 from rung3.study.listings import Listing, Say
 from rung3.study.options import Derived
 from rung3.study.parser import FilePath, Part, nearest, unknown
-from rung3.worlds.strokes.colour import Scenario
+from rung3.worlds.strokes.scenarios import Scenario
 
 __all__ = [
     "BrainData", "ChestData", "ColourData", "Data", "DigitsData", "Filed", "MedicalData",

@@ -21,7 +21,7 @@ are not stated there: s is chosen as in the first, half of the distance between 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
@@ -30,10 +30,9 @@ from rung3.data.variables import Categorical, Continuous, Image, Variable
 from rung3.mechanisms import Contaminated, Equation, GumbelMax, Mechanism
 from rung3.scm.scm import SCM
 from rung3.worlds.strokes.painting import DrawnColour, PaintedMNIST, Painting, baselines, measures
+from rung3.worlds.strokes.scenarios import CENTRES, RANGES, Scenario
 
-__all__ = ["Scenario", "colour"]
-
-Scenario = Literal["digit-hue", "digit-thickness", "thickness-hue", "digit-hue-saturation"]
+__all__ = ["colour"]
 
 VARIABLES: dict[str, Variable] = {
     "digit": Categorical(10),
@@ -42,20 +41,6 @@ VARIABLES: dict[str, Variable] = {
     "saturation": Continuous(lower=0, upper=1),
     "image": Image(3, 32, 32),
 }
-
-RANGES = {"thickness": (1.5, 6.0), "hue": (0.0, 1.0), "saturation": (0.3, 1.0)}
-"""Ranges that outliers, and causes without confounding, are uniform on."""
-
-CENTRES: dict[str, dict[str, tuple[str, str, float]]] = {
-    "digit-hue": {"hue": ("digit", "digit/10 + 0.05", 0.05)},
-    "digit-thickness": {"thickness": ("digit", "1.5 + 0.45*digit", 0.225)},
-    "thickness-hue": {"hue": ("thickness", "(thickness - 1.5)/4.5", 0.05)},
-    "digit-hue-saturation": {
-        "hue": ("digit", "digit/10 + 0.05", 0.05),
-        "saturation": ("hue", "0.3 + 0.7*hue", 0.05),
-    },
-}
-"""By scenario and confounded variable: its cause, its centre given the cause, and s."""
 
 
 def colour(
