@@ -144,24 +144,31 @@ def test_it_shades_and_takes_a_lesion_away_and_shows_it_where_it_mostly_is() -> 
     assert skill(ill & (test["side"] < 0), dose=test["dose"].flip(0)) > 0.7
 
 
-def test_weights_load_that_were_saved_before_velocities_were_a_field() -> None:
-    parents = {"age": Continuous(), "site": Binary()}
+def test_what_parents_move_is_moved_where_the_individual_has_it() -> None:
+    line = (torch.arange(32) + 0.5) / 16 - 1
 
-    def bound() -> DeformedAtlas:
-        return DeformedAtlas(["site"], kinds=2).bind("x", Image(1, 8, 8), parents)
+    def discs(radius: Tensor, side: Tensor) -> Tensor:
+        far = (line[:, None] ** 2 + (line - side[:, None, None]) ** 2).sqrt()
+        return ((radius[:, None, None] - far) * 20).sigmoid()[:, None].mul(255).round() / 255
 
-    atlas, loaded = bound(), bound()
-    for parameter in atlas.parameters():
-        parameter.data.normal_(generator=torch.Generator().manual_seed(0))
-    names = {"velocity.context.": "context.", "velocity.network.": "velocity."}
-    state = dict(atlas.state_dict())
-    for now, before in names.items():
-        for key in [key for key in state if key.startswith(now)]:
-            state[before + key.removeprefix(now)] = state.pop(key)
-    loaded.load_state_dict(state)
-    values = {"age": torch.tensor([0.5]), "site": torch.tensor([1])}
-    image = torch.full((1, 1, 8, 8), 0.2)
-    assert torch.equal(atlas.log_prob(image, values), loaded.log_prob(image, values))
+    def sides(n: int, seed: int) -> tuple[Rows, Tensor]:
+        drawn = torch.rand(2, n, generator=torch.Generator().manual_seed(seed))
+        radius, side = 0.35 + 0.15 * drawn[0], 0.3 * drawn[1] - 0.15
+        return Rows({"radius": radius, "image": discs(radius, side)}), side
+
+    model = SCM(
+        "radius -> image",
+        {"radius": Continuous(), "image": Image(1, 32, 32)},
+        {"radius": Equation("u"), "image": DeformedAtlas(kinds=2)},
+    )
+    train, _ = sides(160, seed=0)
+    fit(model, train, only=["image"], epochs=4, batch_size=20, seed=0, progress=False)
+    test, side = sides(60, seed=1)
+    after = test["radius"].flip(0)
+    answer = model.counterfactual(test, do={"radius": after}, seed=0)["image"]
+    true = discs(after, side)
+    error, nothing = ((part - true).abs().mean() for part in (answer, test["image"]))
+    assert 1 - error / nothing > 0.7
 
 
 @pytest.mark.parametrize("sizes", [(16, 20), (8, 10, 12)])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from rung3.mechanisms.networks.tissues import mixed
+from rung3.mechanisms.networks.tissues import lesion_of, mixed
 
 
 def test_it_tells_kinds_apart_that_look_alike_in_one_sequence() -> None:
@@ -30,3 +31,13 @@ def test_it_tells_kinds_apart_that_look_alike_in_one_sequence() -> None:
 def test_looks_that_never_change_and_places_of_one_level_are_no_trouble() -> None:
     mixture = mixed(torch.full((5, 2, 9), 0.4), torch.ones(5, 1), kinds=3)
     assert all(part.isfinite().all() for part in mixture)
+
+
+@pytest.mark.slow
+def test_a_lesion_is_found_in_volumes_of_more_voxels_than_a_quantile_of_torch_takes() -> None:
+    size = 2**24 + 8
+    well, ill = torch.full((1, 1, size), 0.2), torch.full((1, 1, size), 0.2)
+    ill[..., : size // 8] = 0.8
+    lesion = lesion_of(well, ill)
+    assert lesion.level.item() == pytest.approx(0.8)
+    assert lesion.share.sum() == pytest.approx(size // 8)

@@ -6,33 +6,38 @@ with pi an atlas (at each place, how probable every kind is), d the displacement
 deformation, g a smooth shading, and m and s the level and the noise of each kind. Each parent acts
 on those that it is named for: of a scan the sequence or the site sets levels. It is unified
 segmentation, with causes. A binary parent may also make a lesion, a kind of its own that covers
-the share c_p of a pixel,
+the share c_p of a pixel, wherever the parents move its tissue,
 
-    k_p = lesion  with probability c(p + d(p, pa))  if there is one, else as above.
+    k_p = lesion  with probability c_p  if there is one, else as above.
 
-The individual's own anatomy is read off its image: the posterior probabilities r of the kinds, and
-the detail t = D(x) / g - sum_k m_k r_k of the image without its noise. A counterfactual deforms and
-renders both, from where they are seen, and what is left stays where it is:
+The individual's own anatomy is read off its image: a smooth deformation h that lays the atlas, as
+the parents deform it, over the image; the posterior probabilities r of the kinds, given the atlas
+there; and the detail t = D(x) / g - sum_k m_k r_k of the image without its noise. A counterfactual
+deforms and renders both, from where they are seen, and what is left stays where it is. With d the
+map p -> p + d(p, pa),
 
-    G(r, t, pa) = g(pa') (sum_k m_k(pa") r_k + t) o d(pa_0)^-1 o d(pa),
+    G(r, t, pa) = g(pa') (sum_k m_k(pa") r_k + t) o h^-1 o d(pa_0)^-1 o d(pa) o h,
     x~ = G(r, t, pa~) + (x - G(r, t, pa)),      pa_0 the parents under which x was seen.
 
-So tissue moves and turns its contrast, the scanner's noise does not, and a null intervention
-changes nothing. Under a lesion the anatomy is that of the atlas, because it is not seen. How far a
-lesion would reach that is not there is not seen either: it covers the places where c_p exceeds one
-uniform number for the whole image, one half unless it is drawn. Pixels drawn from the atlas are
-independent, so samples are coarse; it is a mechanism for counterfactuals.
+So tissue moves, where the individual has it, and turns its contrast; the scanner's noise does not,
+and a null intervention changes nothing. Under a lesion the anatomy is that of the atlas, because it
+is not seen. How far a lesion would reach that is not there is not seen either: it covers the places
+where c_p exceeds one uniform number for the whole image, one half unless it is drawn. From where it
+was or would be it moves with the tissue, as far as a counterfactual moves that. The atlas is an average over
+individuals, so densities and samples are those without h; and pixels drawn from it are independent,
+so samples are coarse: it is a mechanism for counterfactuals.
 
 Source: Ashburner and Friston 2005, *Unified segmentation* (NeuroImage 26:839-851), for the model of
 an image given an atlas; the log-Euclidean deformations are those of
-`rung3.mechanisms.networks.deformation`, and D is that of `rung3.mechanisms.networks.denoising`.
+`rung3.mechanisms.networks.deformation`, D is that of `rung3.mechanisms.networks.denoising`, and h
+that of `rung3.mechanisms.networks.registration`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -42,9 +47,10 @@ from rung3.data.variables import Binary, Image, Mask, Variable
 from rung3.mechanisms.base import Abduction, Mechanism, Parents
 from rung3.mechanisms.likelihoods.base import LocationScale, Normal
 from rung3.mechanisms.likelihoods.registry import check_likelihood, likelihood_of
-from rung3.mechanisms.networks.deformation import Deformation, composed, enlarged, moved
+from rung3.mechanisms.networks.deformation import Deformation, composed, enlarged, flow, moved
 from rung3.mechanisms.networks.denoising import denoised
 from rung3.mechanisms.networks.encoding import ParentEncoder
+from rung3.mechanisms.networks.registration import registered
 from rung3.mechanisms.networks.smooth_field import Affine, SmoothField
 from rung3.mechanisms.networks.spatial import spread
 from rung3.mechanisms.networks.tissues import Mixture, lesion_of, mixed
@@ -146,17 +152,6 @@ class DeformedAtlas(Mechanism):
         self.velocity = SmoothField(self._of(self.movers), len(self.grid), self.grid)
         self.shade = SmoothField(self._of(self.shading), image.channels, self.grid)
 
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        if f"{prefix}velocity.0.weight" in state:  # saved before velocities were a `SmoothField`
-            places = {"context": "velocity.context", "velocity": "velocity.network"}
-            for key in list(state):
-                part, _, name = key.removeprefix(prefix).partition(".")
-                if part in places:
-                    weight = state.pop(key)
-                    if self.movers:
-                        state[f"{prefix}{places[part]}.{name}"] = weight
-        super()._load_from_state_dict(state, prefix, *rest)
-
     @property
     def movers(self) -> list[str]:
         """Names of the parents that deform."""
@@ -198,8 +193,8 @@ class DeformedAtlas(Mechanism):
         """Let atlas, levels and noise start from those of images that are not deformed yet."""
         for encoder in (self.look, self.velocity, self.shade):
             encoder.calibrate(parents)
-        n = min(CALIBRATION_ROWS, 1 + CALIBRATION_PIXELS // value[0].numel())
-        some, causes = value[:n].float(), {name: parent[:n] for name, parent in parents.items()}
+        rows = self._first(parents, value)
+        some, causes = value[rows].float(), {name: parent[rows] for name, parent in parents.items()}
         ill = self._ill(causes, len(some))
         well = ill.logical_not() if not ill.all() else ill
         mixture = mixed(some[well].flatten(2), self.look(causes, len(some))[well], self.kinds)
@@ -210,6 +205,14 @@ class DeformedAtlas(Mechanism):
             self.level.bias.copy_(mixture.level[..., 0].flatten())
             self.level.weight.copy_(mixture.level[..., 1:].flatten(0, 1))
             self.log_scale.bias.copy_(self.pixels.unbounded(mixture.deviation.log()).flatten())
+
+    def _first(self, parents: Parents, value: Tensor) -> Tensor:
+        """Return the first rows, and one without and one with a lesion, if there are any."""
+        n = min(CALIBRATION_ROWS, 1 + CALIBRATION_PIXELS // value[0].numel())
+        ill = self._ill(parents, len(value))
+        rows = [torch.arange(min(n, len(value)), device=value.device)]
+        rows += [kind.nonzero()[:1, 0] for kind in (~ill, ill) if not kind[:n].any()]
+        return torch.cat(rows)
 
     def _with_lesion(self, mixture: Mixture, well: Tensor, ill: Tensor) -> Mixture:
         """Return the mixture with the lesion's level and noise, and set what it covers."""
@@ -246,6 +249,24 @@ class DeformedAtlas(Mechanism):
         """Return the deformation that the parents cause."""
         return Deformation.of(self.velocity(parents, n))
 
+    def _own(self, shape: Tensor, parents: Parents) -> Deformation:
+        """Return the whole deformation of individuals, whose shapes are flows of velocities."""
+        caused = self.deformation(parents, len(shape))
+        return Deformation(
+            composed(caused.there, flow(shape)), composed(flow(-shape), caused.back)
+        )
+
+    def _shape(self, value: Tensor, parents: Parents) -> Tensor:
+        """Return the velocity that lays the atlas, as the parents show it, over each image."""
+        n = len(value)
+        prior = self._prior(parents, self.deformation(parents, n))
+        shares = prior[:, : self.kinds].softmax(1)
+        normal = self._normal(parents, n)
+        template = self._gain(parents, n) * _mixed(shares, normal.mean[:, : self.kinds])
+        lesion = self._joint(value, parents, prior).softmax(1)[:, self.kinds :]
+        near = _widened(lesion.sum(1, keepdim=True), self.spacing - 1)
+        return registered(value.float(), template, 1 - near, self.grid)
+
     def _prior(self, parents: Parents, deformation: Deformation) -> Tensor:
         """Return the log-probability of each kind in every pixel, the lesion last."""
         n = len(deformation.there)
@@ -253,7 +274,7 @@ class DeformedAtlas(Mechanism):
         shares = odds.log_softmax(1)
         if self.lesion is None:
             return shares
-        cover = moved((GAIN * self.cover).expand(n, *self.cover.shape), deformation.there)
+        cover = (GAIN * self.cover).expand(n, *self.cover.shape)
         ill = spread(self._ill(parents, n)[:, None], cover)
         covered = torch.where(ill, nn.functional.logsigmoid(cover), -torch.inf)
         return torch.cat(
@@ -287,6 +308,7 @@ class DeformedAtlas(Mechanism):
             "anatomy": anatomy.view(n, *self.atlas.shape).to(device),
             "detail": torch.zeros(shape, device=device),
             "place": torch.zeros(n, len(self.grid), *self.grid, device=device),
+            "shape": torch.zeros(n, len(self.grid), *self.grid, device=device),
             "residual": self.pixels.sample_noise(shape, generator, device),
         }
         if self.lesion is not None:
@@ -298,8 +320,8 @@ class DeformedAtlas(Mechanism):
     def noise_prior(self) -> str:
         lesion = "" if self.lesion is None else ", how far a lesion reaches"
         return (
-            f"kinds of the {self.kinds} of an atlas at each place{lesion}, displacements every "
-            f"{self.spacing} pixels, and what they do not explain"
+            f"kinds of the {self.kinds} of an atlas at each place{lesion}, an own shape and "
+            f"displacements every {self.spacing} pixels, and what they do not explain"
         )
 
     def _extent(self, reach: Tensor) -> Tensor:
@@ -309,8 +331,7 @@ class DeformedAtlas(Mechanism):
 
     def _seen(self, noise: Mapping[str, Tensor], parents: Parents) -> tuple[Tensor, Tensor]:
         """Return the shares of the kinds `(n, kinds, ...)` and the detail, where they are seen."""
-        n = len(noise["detail"])
-        at = composed(noise["place"], self.deformation(parents, n).there)
+        at = composed(noise["place"], self._own(noise["shape"], parents).there)
         parts = [noise[name] for name in ("anatomy", "detail", "extent") if name in noise]
         there = moved(torch.cat(parts, 1), at)
         shares, detail, extent = there.tensor_split(
@@ -340,7 +361,7 @@ class DeformedAtlas(Mechanism):
         return self._drawn(self._parts(noise), parents).clamp(0, 1)
 
     def _parts(self, noise: Noise) -> Mapping[str, Tensor]:
-        names = {"anatomy", "detail", "place", "residual"}
+        names = {"anatomy", "detail", "place", "residual", "shape"}
         if self.lesion is not None:
             names.add("extent")
         if isinstance(noise, Tensor) or noise.keys() != names:
@@ -362,7 +383,8 @@ class DeformedAtlas(Mechanism):
         How far a lesion would reach that is not there is drawn for each particle.
         """
         n = len(value)
-        deformation = self.deformation(parents, n)
+        shape = self._shape(value, parents)
+        deformation = self._own(shape, parents)
         prior = self._prior(parents, deformation)
         shares = self._joint(value, parents, prior).softmax(1)
         seen = _mixed(shares, self._normal(parents, n).mean)
@@ -370,7 +392,7 @@ class DeformedAtlas(Mechanism):
         anatomy, extent = shares.tensor_split((self.kinds,), 1)
         if self.lesion is not None:
             anatomy = anatomy + extent * prior[:, : self.kinds].softmax(1)
-        noise = {"anatomy": anatomy, "detail": detail, "place": deformation.back}
+        noise = {"anatomy": anatomy, "detail": detail, "place": deformation.back, "shape": shape}
         noise |= self._reached(extent, parents, value.new_tensor(MIDDLE))
         noise["residual"] = value - self._drawn(noise, parents)
         if particles is None:
@@ -389,6 +411,12 @@ class DeformedAtlas(Mechanism):
 
 def _names(names: Iterable[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
+
+
+def _widened(shares: Tensor, reach: int) -> Tensor:
+    """Return the greatest share that lies within so many pixels along each axis."""
+    pool = nn.functional.max_pool2d if shares.ndim == 4 else nn.functional.max_pool3d
+    return pool(shares, 2 * reach + 1, stride=1, padding=reach)
 
 
 def _mixed(shares: Tensor, of_kind: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -102,7 +103,7 @@ def _most(changes: list[Tensor]) -> float:
     seen = (
         torch.cat([part.flatten() for part in changes]).nan_to_num() if changes else torch.zeros(1)
     )
-    return max(float(torch.quantile(seen, MOST)), 1 / 255)
+    return max(float(np.quantile(seen.cpu().numpy(), MOST)), 1 / 255)  # torch takes 2^24 numbers
 
 
 def _head(answerer: str) -> str:

@@ -90,14 +90,17 @@ def lesion_of(well: Float[Tensor, "n c *sizes"], ill: Float[Tensor, "m c *sizes"
     mean = well.mean(0)
     change = ill.mean(0) - mean
     size = change.square().sum(0)
-    struck = size >= size.flatten().quantile(1 - STRUCK)
+    struck = size >= _quantile(size.flatten(), 1 - STRUCK)
     sign = torch.where(change[:, struck].mean(1) < 0, -1.0, 1.0)
-    level = sign * (sign[:, None] * ill[:, :, struck].movedim(1, 0).flatten(1)).quantile(
-        OFTEN, dim=1
-    )
+    level = sign * _quantile(sign[:, None] * ill[:, :, struck].movedim(1, 0).flatten(1), OFTEN)
     whole = level.view(-1, *[1] * (change.ndim - 1)) - mean
     share = (change * whole).sum(0) / whole.square().sum(0).clamp_min(ALIKE)
     return Lesion(share.clamp(0, 1), level)
+
+
+def _quantile(values: Tensor, share: float) -> Tensor:
+    """Return the nearest value to a quantile, of more numbers than `torch.quantile` takes, too."""
+    return values.kthvalue(1 + round(share * (values.shape[-1] - 1))).values
 
 
 @torch.no_grad()
