@@ -71,6 +71,36 @@ def test_a_sample_is_of_all_rows_each_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert table.sample(5_000)["x"].tolist() == list(range(1_000))
 
 
+def test_a_sample_of_places_is_even_and_reads_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "ROWS", 50)
+    monkeypatch.setattr(streaming, "SAMPLE", 640)
+    n, path = 50_000, tmp_path / "sorted.parquet"
+    pq.write_table(pa.table({"x": np.arange(n), "y": np.zeros(n)}), path, row_group_size=2_000)
+    table = streamed(path)
+    monkeypatch.setattr(streaming.Streamed, "batches", None)  # no pass over all rows
+    means, counts = [], np.zeros(n)
+    for seed in range(20):
+        drawn = table.sample_of_places(seed, ["x"])["x"].to_numpy()
+        assert len(drawn) == 640
+        assert (np.diff(drawn) > 0).all()
+        assert np.histogram(drawn, 64, (0, n))[0].max() <= 20  # of each part of the sorted table
+        counts[drawn] += 1
+        means.append(drawn.mean())
+    assert abs(np.mean(means) / n - 0.5) < 1e-3
+    assert counts.reshape(5, -1).mean(1) == pytest.approx(20 * 640 / n, rel=0.1)
+
+
+def test_small_tables_give_a_sample_of_places_row_by_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"x": np.arange(1_000)}), path)
+    table = streamed(path)
+    assert table.sample_of_places(3).equals(table.sample(seed=3))
+    handed = streamed(Handed(pa.table({"x": np.arange(1_000)})))
+    assert handed.sample_of_places(3).equals(handed.sample(seed=3))
+
+
 def test_sources_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     whole = tmp_path / "whole.parquet"
     pq.write_table(pa.table({"x": np.arange(2_000.0)}), whole)

@@ -362,8 +362,8 @@ class Mechanism(Precise, Trainable):
 
     def _constructed(self) -> dict[str, tuple[Any, Any]]:
         """Return the constructor's arguments, each with its default."""
-        # Without a constructor of its own it has that of torch modules, (*args, **kwargs). The
-        # class is not asked: where weights are in parts, torch gives it a `__new__` of anything.
+        # Without a constructor of its own it has that of torch modules, (*args, **kwargs). That is
+        # asked, not the class, whose `__new__` takes anything where its weights lie in parts.
         given = islice(inspect.signature(type(self).__init__).parameters.items(), 1, None)
         return {
             name: (getattr(self, name), parameter.default)

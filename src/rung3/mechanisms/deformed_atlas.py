@@ -252,9 +252,7 @@ class DeformedAtlas(Mechanism):
     def _own(self, shape: Tensor, parents: Parents) -> Deformation:
         """Return the whole deformation of individuals, whose shapes are flows of velocities."""
         caused = self.deformation(parents, len(shape))
-        return Deformation(
-            composed(caused.there, flow(shape)), composed(flow(-shape), caused.back)
-        )
+        return Deformation(composed(caused.there, flow(shape)), composed(flow(-shape), caused.back))
 
     def _shape(self, value: Tensor, parents: Parents) -> Tensor:
         """Return the velocity that lays the atlas, as the parents show it, over each image."""
