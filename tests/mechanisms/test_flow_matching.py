@@ -495,7 +495,8 @@ def test_arguments_out_of_range_are_refused(options: dict[str, Any], message: st
 def test_a_path_that_cannot_be_followed_is_no_answer(solver: str) -> None:
     mechanism = perturbed(Continuous(), size=0.1, solver=solver)
     noise, x = mechanism.sample_noise(4, given()), torch.zeros(4)
-    mechanism.field.network.out.weight.data.fill_(1e38)
+    last: Any = mechanism.field.network.out
+    last.weight.data.fill_(1e38)
     with pytest.raises(ValueError, match=r"x: the path from noise to the value overflows in row 0"):
         mechanism.predict(noise, given())
     with pytest.raises(ValueError, match=r"x: the path from the value to noise .* row 0.*\(lr=\)"):

@@ -18,7 +18,7 @@ use the same weights in another way (`rung3.mechanisms.networks.context`).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -55,7 +55,7 @@ class Guidance(NamedTuple):
         several = isinstance(given, Iterable) and not isinstance(given, str)
         listed = [*given] if several else [given]  # type: ignore[misc]
         named = dict(zip(cls._fields, listed, strict=False))
-        weights = given if isinstance(given, Mapping) else named
+        weights: Mapping[str, Any] = given if isinstance(given, Mapping) else named
         is_known = len(listed) <= len(cls._fields) and weights.keys() <= {*cls._fields}
         if not is_known or not all(is_number(weight, least=0) for weight in weights.values()):
             raise ValueError(
