@@ -20,9 +20,10 @@ from rung3 import Image, Rows
 from rung3.data import column
 from rung3.data.readers.scans import open_scan
 from rung3.study.check import Check
+from rung3.study.drawn_sources import DigitsData
 from rung3.study.folder import RunFolder
+from rung3.study.medical_source import MedicalData
 from rung3.study.preflight import preflight
-from rung3.study.sources import DigitsData, MedicalData
 from rung3.study.study import Study
 from rung3.training.fitting import calibrate
 
