@@ -349,6 +349,25 @@ def test_oasis1(tmp_path: Path) -> None:
         LAYOUTS["oasis-1"](tmp_path, images="*/{ID}.nii.gz")
 
 
+def test_oasis1_counts_what_it_leaves_out(tmp_path: Path) -> None:
+    header = "ID,M/F,Hand,Age,Educ,SES,MMSE,CDR,eTIV,nWBV,ASF,Delay"
+    table = cohorts.sheet(
+        tmp_path / "oasis_cross-sectional.csv",
+        f"""{header}
+        OAS1_0001_MR1,F,R,0,2,3,29,0,1344,0.743,1.306,N/A
+        OAS1_0002_MR1,,R,20,,,,,1500,0.85,1.1,N/A
+        OAS1_0003_MR1,M,R,20,,,,,,0.84,1.1,N/A
+        OAS1_0004_MR1,F,R,74,2,3,29,0,1344,0.743,1.306,N/A""",
+    )
+    scans.write_nifti(tmp_path / "disc1/OAS1_0004_MR1.nii.gz", cohorts.brain(1))
+    cohort = read("oasis-1", tmp_path, images="*/{ID}.nii.gz")
+    assert cohort.subjects == ["OAS1_0004"]
+    assert cohort.left_out == {"age missing or 0": 1, "volumes or sex missing": 2}
+    table.write_text(f"{header}\nsubject 4,F,R,74,2,3,29,0,1344,0.743,1.306,N/A\n")
+    with pytest.raises(ValueError, match=r"column 'ID', row 2: 'subject 4' is no session"):
+        LAYOUTS["oasis-1"](tmp_path)
+
+
 def test_oasis1_in_analyze_format(tmp_path: Path) -> None:
     import nibabel
 
