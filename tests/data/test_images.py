@@ -95,7 +95,7 @@ def test_what_is_there_is_read_on_the_declared_levels(
         (
             8,
             np.random.default_rng(0).random((6, 8)).astype("f4"),
-            "numbers that are no multiples of 1/255",
+            "numbers that are not multiples of 1/255",
         ),
     ],
 )

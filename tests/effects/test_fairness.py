@@ -215,8 +215,8 @@ def test_a_protected_variable_that_nothing_joins_with_the_predictor_is_refused()
 @pytest.mark.parametrize(
     ("predictor", "message"),
     [
-        (lambda d: 2.0 * d, "gave 2, which is no probability"),
-        (lambda d: d - 0.5, "gave -0.5, which is no probability"),
+        (lambda d: 2.0 * d, "gave 2, which is not a probability"),
+        (lambda d: d - 0.5, "gave -0.5, which is not a probability"),
         (lambda d: torch.stack([d, d], 1).double() + 0.2, "no probability"),
         (lambda d: torch.full((len(d), 3), 1 / 3), "gave 3 classes, and its outcome has 2"),
     ],

@@ -138,7 +138,7 @@ def test_a_subject_in_two_tables_is_refused(tmp_path: Path) -> None:
         ({"scans": {"scan": {"plane": "oblique"}}}, "plane.*'axial', 'coronal' or 'sagittal'"),
         ({"scans": {"scan": {"plan": "axial"}}}, "unknown key 'plan'; did you mean 'plane'"),
         ({"scans": {"scan": {"black": 3}}}, "expected two different numbers, or neither"),
-        ({"scans": {"age": {}}}, "data.scans: age is no image variable"),
+        ({"scans": {"age": {}}}, "data.scans: age is not an image variable"),
     ],
 )
 def test_wrong_options_of_scans_are_named(

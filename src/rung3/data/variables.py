@@ -228,7 +228,7 @@ class Continuous(Variable):
             _check_range(name, value, self.lower, self.upper, self.unit)
         if self.whole and (off := value != value.round()).any():
             raise ValueError(
-                f"{name}: {value[off].reshape(-1)[0].item():g} is no whole number, and the "
+                f"{name}: {value[off].reshape(-1)[0].item():g} is not a whole number, and the "
                 "variable is declared with whole=True"
             )
 
@@ -292,7 +292,7 @@ class CensoredTime(Continuous):
         """
         end, known = to_tensor("times", times), to_tensor("seen", seen).double()
         if not bool((end > 0).all()):
-            raise ValueError(f"times: {float(end.min()):g} is no time; expected numbers above 0")
+            raise ValueError(f"times: {float(end.min()):g} is not a time; expected numbers above 0")
         if not bool(((known == 0) | (known == 1)).all()):
             raise ValueError("seen: expected 1 where the event was seen, and 0 where it was not")
         return self.validate("times", torch.where(known == 1, end, -end.double()))
@@ -300,7 +300,7 @@ class CensoredTime(Continuous):
     def check_support(self, name: str, value: Tensor) -> None:
         if bool((value == 0).any()):
             raise ValueError(
-                f"{name}: 0 is no time; expected t above 0, or -t where it came later than t"
+                f"{name}: 0 is not a time; expected t above 0, or -t where it came later than t"
             )
 
     def difference(self, x: Tensor, y: Tensor) -> Tensor:
@@ -572,7 +572,7 @@ class Image(Variable):
         if off.any():
             raise ValueError(
                 f"{name}: {int(off.sum())} of {value.numel()} pixels, such as "
-                f"{value[off][0].item():g}, are no multiples of 1/{self.levels}, the levels of "
+                f"{value[off][0].item():g}, are not multiples of 1/{self.levels}, the levels of "
                 f"bits={self.bits}; round them, (x * {self.levels}).round() / {self.levels}, or "
                 "declare other bits, bits=None for real-valued pixels"
             )
@@ -658,8 +658,8 @@ class Mask(Image):
         if off.any():
             raise ValueError(
                 f"{name}: {int(off.sum())} of {value.numel()} pixels, such as "
-                f"{value[off][0].item():g}, are no kind; expected the codes 0 to {self.levels} as "
-                f"whole numbers, or these divided by {self.levels}"
+                f"{value[off][0].item():g}, are not kinds; expected the codes 0 to {self.levels} "
+                f"as whole numbers, or these divided by {self.levels}"
             )
 
     def codes(self, value: Tensor) -> Tensor:

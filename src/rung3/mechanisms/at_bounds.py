@@ -38,8 +38,8 @@ class AtBounds(Mechanism):
         hidden: Widths of the network from parents to the ends' probabilities.
 
     Raises:
-        ValueError: On fields that name no mechanism; on `build`, if the variable is no scalar with
-            a bound; on `calibrate`, if no value lies within.
+        ValueError: On fields that name no mechanism; on `build`, if the variable is not a scalar
+            with a bound; on `calibrate`, if no value lies within.
 
     Example:
         >>> paid = Continuous(lower=0)

@@ -169,7 +169,7 @@ class Contaminated(Mechanism):
         return {"u": u.to(value.dtype), "outlier": outlier.to(value.dtype)}
 
     def _usual_noise(self, x: Tensor, centre: Tensor, wound: Tensor, beyond: Tensor) -> Tensor:
-        """Return the u of values that are no outliers; uniform draws choose where several fit."""
+        """Return the u of values that are not outliers; uniform draws choose where several fit."""
         u = (self._turns(x, centre) - centre) / self.scale
         if self.variable.circular:
             # A winding k has probability in proportion to w_k: by inverse CDF.

@@ -60,7 +60,7 @@ class Counts(DoubleNormal):
         hidden: Widths of the network from parents to the logarithm of the mean; of none, a line.
 
     Raises:
-        ValueError: On an unknown family; on `build`, if the variable is no whole number from 0.
+        ValueError: On an unknown family; on `build`, if the variable is not a whole number from 0.
 
     Example:
         >>> mechanism = Counts("poisson").bind("visits", Continuous(lower=0, whole=True), {})

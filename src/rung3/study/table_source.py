@@ -31,7 +31,7 @@ __all__ = ["TableData"]
 
 
 def _share_or_path(given: Any) -> Any:
-    """Refuse a number that is no share: it names no file either."""
+    """Refuse a number that is not a share: it names no file either."""
     if isinstance(given, (int, float)) and not (isinstance(given, float) and 0 < given < 1):
         raise ValueError(
             "expected the share of rows to set aside, between 0 and 1, or another table; got "
@@ -149,7 +149,7 @@ class TableData(Filed):
     def _listing(self, path: FilePath, variables: Variables) -> Listing:
         column = {name: self.columns.get(name, name) for name in variables}
         if strange := [name for name in self.scans if not isinstance(variables.get(name), Image)]:
-            raise ValueError(f"data.scans: {strange[0]} is no image variable")
+            raise ValueError(f"data.scans: {strange[0]} is not an image variable")
         kinds = {column[name]: variable for name, variable in variables.items()}
         scans = {column[name]: part.options() for name, part in self.scans.items()}
 
