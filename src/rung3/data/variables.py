@@ -256,7 +256,7 @@ class Continuous(Variable):
 
 @dataclass(frozen=True, kw_only=True)
 class CensoredTime(Continuous):
-    """A time to an event, above 0, that follow-up may have ended before.
+    """A time to an event, above 0, perhaps longer than the follow-up.
 
     It is held as one number: t where the event was seen, and -t where all that is known is that it
     came later than t. `code` makes these of two columns. It has an effect on nothing.
@@ -414,7 +414,7 @@ class Categorical(Discrete):
     Args:
         classes: Number of categories; as many as there are labels, if not given.
         labels: Their names, in the order of the codes; values are then given by name.
-        coded: Whether numbers that are given are codes all the same, and text alone is labels.
+        coded: Whether given numbers are codes all the same, and only text is read as labels.
 
     Raises:
         ValueError: If there are less than two, or labels are missing, twice, or another number.
@@ -460,10 +460,10 @@ class Image(Variable):
         width: Columns of pixels.
         bits: Bits that a pixel was stored with, from 1 (a mask) to 16: pixels are whole levels
             `k / levels`, k from 0 to `levels = 2**bits - 1`. `None` for real-valued pixels.
-        fit: What becomes of image files of another aspect: `"crop"` to the middle, or `"pad"` with
-            black; `None` refuses them.
-        unit: As of every variable.
-        missing: As of every variable.
+        fit: What to do with image files of another aspect ratio: `"crop"` to the middle, or `"pad"`
+            with black; `None` refuses them.
+        unit: As for every variable.
+        missing: As for every variable.
 
     Raises:
         ValueError: If a size is not a whole number of at least 1, or `bits` or `fit` none of these.
@@ -593,7 +593,7 @@ class Mask(Image):
         height: Rows of pixels.
         width: Columns of pixels.
         labels: Names of the kinds, in the order of their codes.
-        missing: As of every variable.
+        missing: As for every variable.
 
     Raises:
         ValueError: If there are less than 2 kinds or more than 256, labels are twice or another

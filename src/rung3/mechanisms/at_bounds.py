@@ -33,8 +33,8 @@ class AtBounds(Mechanism):
     """A mechanism within the bounds, and a probability to be at one; noise `part`, `within`.
 
     Args:
-        within: Mechanism of the values within: one of rung3's, or its fields as a study names them,
-            such as `{"kind": "Flow", "splines": 0}`; a `Flow` if not given.
+        within: Mechanism of the values between: one of rung3's, or its fields as a study names
+            them, such as `{"kind": "Flow", "splines": 0}`; a `Flow` if not given.
         hidden: Widths of the network from parents to the ends' probabilities.
 
     Raises:

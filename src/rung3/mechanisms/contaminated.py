@@ -58,7 +58,7 @@ class Contaminated(Mechanism):
             parents.
         scale: Standard deviation s, in the variable's unit.
         outliers: Probability p of an outlier.
-        between: Ends a and b of what outliers are uniform on; if not given, the support.
+        between: Ends a and b of the range on which outliers are uniform; the support if not given.
 
     Raises:
         ValueError: If the scale is not positive, the probability not in [0, 1] or a is not less

@@ -106,11 +106,11 @@ class BrainData(_Drawn):
     """Rows drawn from `rung3.worlds.brain`.
 
     Args:
-        size: Pixels a side.
+        size: Pixels per side.
         volume: Whether images are volumes, and not slices.
         site: Whether the scan's site is a cause of the image.
-        template: Whether the anatomy is the template's, or else a phantom's; what is there, if not
-            given.
+        template: Whether the anatomy is the template's or a phantom's; by default the template's,
+            if it is installed.
         train: Number of rows to train on.
         test: Number of rows to test on.
         validation: Share of the training rows set aside.
@@ -130,7 +130,7 @@ class ChestData(_Drawn):
     """Rows drawn from `rung3.worlds.chest`.
 
     Args:
-        size: Pixels a side.
+        size: Pixels per side.
         site: Whether the radiograph's site is a cause of the image.
         referral: Share of patients whose disease decides the site.
         train: Number of rows to train on.

@@ -43,11 +43,13 @@ class MedicalData(Filed):
         layout: Which: see `rung3.data.readers.medical`.
         root: Its folder.
         options: Options of its reader, such as `finding`.
-        columns: Variable of the data set that one of the study is, where it has another name.
-        scans: What is taken from its scans; given for pictures, they are read by their levels too.
+        columns: By variable of the study, its name in the data set, if that is another.
+        scans: What is taken from its scans; if given for pictures, these are read by their levels
+            too.
         test: The share of rows set aside at random, or `published` for the split it comes with.
-        validation: Share of the training rows set aside; with `published`, where that has none.
-        prepared: As of a table.
+        validation: Share of the training rows set aside; with `published`, only if that has no
+            validation rows.
+        prepared: As for a table.
     """
 
     kind: Literal["medical"]

@@ -51,14 +51,14 @@ class TableData(Filed):
 
     Args:
         path: The table.
-        columns: Column that a variable is read from, where it has another name.
+        columns: By variable, the column that it is read from, if that has another name.
         scans: What is taken from NIfTI and DICOM files, by image variable; pictures of a variable
             that is named here are read by the same levels.
-        subject: Column that says whom a row is of: no subject is then in two parts.
+        subject: Column that names the subject of each row: no subject is then in two parts.
         test: Another table, or the share of rows set aside at random.
         validation: Share of the training rows set aside.
-        prepared: Folder of rows prepared on disk by `rung3 prepare`; one of the user's cache, if
-            not given.
+        prepared: Folder of rows prepared on disk by `rung3 prepare`; by default in the user's
+            cache.
     """
 
     kind: Literal["table"]
