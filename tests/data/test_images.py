@@ -360,7 +360,7 @@ def test_equations_of_images_answer_on_levels_or_are_told(tmp_path: Path) -> Non
     """Their answers come back as rows."""
     equation = Equation(lambda u: u.clamp(0, 1), noise="Uniform(0, 1)")
     rows = SCM("scan", {"scan": Image(1, 2, 2)}, {"scan": equation}).sample(3, seed=0)
-    with pytest.raises(ValueError, match=r"scan: .* no multiples of 1/255, .* or declare other"):
+    with pytest.raises(ValueError, match=r"scan: .* not multiples of 1/255, .* or declare other"):
         SCM("scan", {"scan": Image(1, 2, 2)}).counterfactual(rows, do={})
 
 
