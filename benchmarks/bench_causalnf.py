@@ -38,7 +38,7 @@ from rung3.worlds.tables import ADDITIVE, SUITE
 
 ROWS, TEST = 20_000, 5_000
 CONSTANT = re.compile(r"(?<![\w.])(?<!\*\*)\d+(?:\.\d+)?")
-"""A number that is no exponent."""
+"""A number that is not an exponent."""
 Answer = Callable[[Rows, str, float], Mapping[str, Tensor]]
 
 

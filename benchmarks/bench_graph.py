@@ -33,7 +33,7 @@ QUESTIONS: dict[str, Callable[[CausalGraph, str, str, list[str]], object]] = {
     "d-separated, yes or no": lambda g, x, y, z: g.d_separated(x, y, z),
     "d-separated, with 20 paths and reasons": lambda g, x, y, z: separation(g, x, y, z),
     "a minimal adjustment set": lambda g, x, y, z: g.minimal_adjustment_set(x, y),
-    "why a set is no adjustment set": lambda g, x, y, z: check_adjustment(g, x, y, z),
+    "why a set is not an adjustment set": lambda g, x, y, z: check_adjustment(g, x, y, z),
     "the basis of implied independencies": lambda g, x, y, z: implications(g),
     "identify P(y | do(x))": lambda g, x, y, z: identify(g, f"P({y} | do({x}))"),
     "roles of all variables": lambda g, x, y, z: g.roles(x, y),

@@ -39,8 +39,8 @@ class CausalGen(Mechanism):
         checkout: Folder of a checkout of causal-gen.
 
     Raises:
-        ValueError: On `build`, if the folder is no checkout, or image and parents are not those of
-            Morpho-MNIST at 32x32.
+        ValueError: On `build`, if the folder is not a checkout, or image and parents are not those
+            of Morpho-MNIST at 32x32.
     """
 
     low: Tensor

@@ -39,6 +39,18 @@ def test_a_dose_has_a_curve_and_values_are_read(tmp_path: Path) -> None:
     assert "y at doses of t:" in result.stdout
 
 
+def test_a_report_leads_with_the_answer_and_has_the_refutations(tmp_path: Path) -> None:
+    path, page = write_rows(tmp_path, binary), tmp_path / "page"
+    result = call("effect", path, GRAPH, "t", "y", "--report", page)
+    assert result.exit_code == 0, result.output
+    answer = result.stdout.splitlines()[0]
+    assert "placebo treatment: " in result.stdout
+    assert "E-value " in result.stdout
+    report = (page / "report.html").read_text("utf-8")
+    assert answer in report
+    assert "adjusted for z" in report
+
+
 def test_bad_input_is_named(tmp_path: Path) -> None:
     path = write_rows(tmp_path, binary)
     hidden = call("effect", path, "t -> y; t <-> y", "t", "y")

@@ -95,7 +95,7 @@ def test_what_is_there_is_read_on_the_declared_levels(
         (
             8,
             np.random.default_rng(0).random((6, 8)).astype("f4"),
-            "numbers that are no multiples of 1/255",
+            "numbers that are not multiples of 1/255",
         ),
     ],
 )
@@ -360,7 +360,7 @@ def test_equations_of_images_answer_on_levels_or_are_told(tmp_path: Path) -> Non
     """Their answers come back as rows."""
     equation = Equation(lambda u: u.clamp(0, 1), noise="Uniform(0, 1)")
     rows = SCM("scan", {"scan": Image(1, 2, 2)}, {"scan": equation}).sample(3, seed=0)
-    with pytest.raises(ValueError, match=r"scan: .* no multiples of 1/255, .* or declare other"):
+    with pytest.raises(ValueError, match=r"scan: .* not multiples of 1/255, .* or declare other"):
         SCM("scan", {"scan": Image(1, 2, 2)}).counterfactual(rows, do={})
 
 

@@ -53,7 +53,7 @@ def test_its_description_makes_it_again() -> None:
     [
         (torch.full((1, 2, 2), 3), "tissue: a mask of 3 kinds has the codes 0 to 2, got 3 to 3"),
         (torch.full((1, 2, 2), -1), "got -1 to -1"),
-        (torch.full((1, 2, 2), 0.3), "such as 0.3, are no kind"),
+        (torch.full((1, 2, 2), 0.3), "such as 0.3, are not kinds"),
         (torch.full((1, 2, 2), 2.0), "outside its support"),
         (torch.full((3, 2, 2), 0.5), "expected shape"),
     ],

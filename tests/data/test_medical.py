@@ -82,10 +82,14 @@ def test_ukbb_thumbnails_and_what_is_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        (",51,", ",fifty,", r"participants\.csv, column 'p21003_i2', row 3: 'fifty' is no number"),
+        (
+            ",51,",
+            ",fifty,",
+            r"participants\.csv, column 'p21003_i2', row 3: 'fifty' is not a number",
+        ),
         ("1000002,1", "1000002,7", r"column '31-0\.0', row 3: '7' is none of '0', '1'"),
         ("p21003_i2", "p21003_i3", "no column of field 21003 at instance 2"),
-        ("1000002,", "x,", r"column 'eid', row 3: 'x' is no number"),
+        ("1000002,", "x,", r"column 'eid', row 3: 'x' is not a number"),
         ("11025\n1000002", "11025,5\n1000002", r"row 2: 7 cells, and the header has 6"),
     ],
 )
@@ -271,7 +275,7 @@ def test_padchest(tmp_path: Path) -> None:
     assert deep["image"].max() > 0.9  # 12 bits in 16
     path = tmp_path / table
     path.write_text(path.read_text().replace("['nodule']", "__import__('os')"))
-    with pytest.raises(ValueError, match=r"column 'Labels', row 8: .* is no list of labels"):
+    with pytest.raises(ValueError, match=r"column 'Labels', row 8: .* is not a list of labels"):
         LAYOUTS["padchest"](tmp_path)
 
 
@@ -300,7 +304,7 @@ def test_adni_adds_the_months_of_the_visit(tmp_path: Path) -> None:
     assert changed.left_out == {"age missing or 0": 2, "apoe4 missing": 2}
     table.write_text(text.replace(",m06,", ",soon,"))
     with pytest.raises(
-        ValueError, match=r"ADNIMERGE\.csv, column 'VISCODE', row 3: 'soon' is no v"
+        ValueError, match=r"ADNIMERGE\.csv, column 'VISCODE', row 3: 'soon' is not a v"
     ):
         LAYOUTS["adni"](root)
 
@@ -345,8 +349,27 @@ def test_oasis1(tmp_path: Path) -> None:
     assert cohort.left_out == {"no scan": 1}
     table = tmp_path / "oasis_cross-sectional.csv"
     table.write_text(table.read_text().replace("0.743", "743"))
-    with pytest.raises(ValueError, match=r"column 'nWBV', row 2: '743' is no share"):
+    with pytest.raises(ValueError, match=r"column 'nWBV', row 2: '743' is not a share"):
         LAYOUTS["oasis-1"](tmp_path, images="*/{ID}.nii.gz")
+
+
+def test_oasis1_counts_what_it_leaves_out(tmp_path: Path) -> None:
+    header = "ID,M/F,Hand,Age,Educ,SES,MMSE,CDR,eTIV,nWBV,ASF,Delay"
+    table = cohorts.sheet(
+        tmp_path / "oasis_cross-sectional.csv",
+        f"""{header}
+        OAS1_0001_MR1,F,R,0,2,3,29,0,1344,0.743,1.306,N/A
+        OAS1_0002_MR1,,R,20,,,,,1500,0.85,1.1,N/A
+        OAS1_0003_MR1,M,R,20,,,,,,0.84,1.1,N/A
+        OAS1_0004_MR1,F,R,74,2,3,29,0,1344,0.743,1.306,N/A""",
+    )
+    scans.write_nifti(tmp_path / "disc1/OAS1_0004_MR1.nii.gz", cohorts.brain(1))
+    cohort = read("oasis-1", tmp_path, images="*/{ID}.nii.gz")
+    assert cohort.subjects == ["OAS1_0004"]
+    assert cohort.left_out == {"age missing or 0": 1, "volumes or sex missing": 2}
+    table.write_text(f"{header}\nsubject 4,F,R,74,2,3,29,0,1344,0.743,1.306,N/A\n")
+    with pytest.raises(ValueError, match=r"column 'ID', row 2: 'subject 4' is not a session"):
+        LAYOUTS["oasis-1"](tmp_path)
 
 
 def test_oasis1_in_analyze_format(tmp_path: Path) -> None:
@@ -419,7 +442,7 @@ def test_a_sheet_names_what_is_wrong_with_it(tmp_path: Path) -> None:
             Sheet(path)
     path.write_text("\ufeffage,sex\n1,f\ninf,g\n", encoding="utf-8")
     row = Sheet(path).rows[1]
-    with pytest.raises(ValueError, match=r"t\.csv, column 'age', row 3: 'inf' is no number"):
+    with pytest.raises(ValueError, match=r"t\.csv, column 'age', row 3: 'inf' is not a number"):
         row.number("age")
     with pytest.raises(ValueError, match=r"no column 'agee'.*did you mean 'age'"):
         row.number("agee")

@@ -127,7 +127,7 @@ def test_rows_are_selected_split_and_checked_without_reading_an_image(
 
 
 def test_levels_of_another_variable_are_checked_as_floats() -> None:
-    with pytest.raises(ValueError, match=r"no multiples of 1/15, the levels of bits=4"):
+    with pytest.raises(ValueError, match=r"not multiples of 1/15, the levels of bits=4"):
         Image(1, 4, 5, bits=4).validate("scan", column())
     held = Image(1, 4, 5, bits=16).validate("scan", column())  # 255 divides 65535
     assert torch.equal(held, column().floats())

@@ -142,9 +142,9 @@ def test_arrays_are_copied_so_that_later_changes_do_not_reach_the_model() -> Non
         (
             Image(1, 1, 2),
             [[[0.0, 0.5]]],
-            "x: 1 of 2 pixels, such as 0.5, are no multiples of 1/255",
+            "x: 1 of 2 pixels, such as 0.5, are not multiples of 1/255",
         ),
-        (Image(1, 1, 2, bits=1), [[[0.06, 0.94]]], "x: 2 of 2 pixels, such as 0.06, are no mult"),
+        (Image(1, 1, 2, bits=1), [[[0.06, 0.94]]], "x: 2 of 2 pixels, such as 0.06, are not mult"),
         (Image(1, 1, 2, bits=12), [[[0.0, 1 / 255]]], "x: 1 of 2 pixels, such as 0.00392157, are"),
     ],
 )
@@ -263,7 +263,7 @@ def test_a_misspelt_label_is_answered_with_the_near_ones() -> None:
 def test_what_was_accepted_once_is_accepted_again(
     lower: float, width: float, at: list[float]
 ) -> None:
-    """Also where the support's end is no number of the type that values are held in."""
+    """Also where the support's end is not a number of the type that values are held in."""
     variable = Continuous(lower=lower, upper=lower + width)
     held = variable.validate("x", [min(lower + share * width, lower + width) for share in at])
     assert torch.equal(variable.validate("x", held), held)

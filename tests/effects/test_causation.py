@@ -221,7 +221,7 @@ def test_a_cause_that_never_varies_is_refused() -> None:
 
 
 def test_an_outcome_that_is_no_effect_is_refused() -> None:
-    with pytest.raises(ValueError, match="'studied' is no effect of 'passed'"):
+    with pytest.raises(ValueError, match="'studied' is not an effect of 'passed'"):
         probabilities_of_causation(worlds.exam(), "passed", "studied")
 
 

@@ -189,7 +189,7 @@ def test_of_several_classes_the_one_decided_for_is_explained() -> None:
     ("change", "message"),
     [
         ({"predictor": lambda image: image}, "cannot tell what it reads"),
-        ({"predictor": lambda m: 3 * m}, "no probability"),
+        ({"predictor": lambda m: 3 * m}, "not a probability"),
         ({"do": {"up": 3.0}}, "must be a mapping"),
         ({"do": {"aside": {"aside": 1.0}}}, "no effect on what the predictor reads"),
         ({"rows": {"x": 1.0}}, "m: not given"),

@@ -191,7 +191,7 @@ def test_what_no_data_can_tell_is_refused() -> None:
         ({"rows": {"x": [0, 1]}}, "z: not given"),
         ({"level": 1.0}, "level"),
         ({"peers": [linear()]}, "peers: expected two"),
-        ({"paths": ["x -> z -> y"]}, "no causal path"),
+        ({"paths": ["x -> z -> y"]}, "not a causal path"),
     ],
 )
 def test_bad_input_is_refused(change: dict[str, Any], message: str) -> None:
@@ -215,9 +215,9 @@ def test_a_protected_variable_that_nothing_joins_with_the_predictor_is_refused()
 @pytest.mark.parametrize(
     ("predictor", "message"),
     [
-        (lambda d: 2.0 * d, "gave 2, which is no probability"),
-        (lambda d: d - 0.5, "gave -0.5, which is no probability"),
-        (lambda d: torch.stack([d, d], 1).double() + 0.2, "no probability"),
+        (lambda d: 2.0 * d, "gave 2, which is not a probability"),
+        (lambda d: d - 0.5, "gave -0.5, which is not a probability"),
+        (lambda d: torch.stack([d, d], 1).double() + 0.2, "not a probability"),
         (lambda d: torch.full((len(d), 3), 1 / 3), "gave 3 classes, and its outcome has 2"),
     ],
 )

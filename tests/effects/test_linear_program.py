@@ -220,7 +220,7 @@ def test_a_stratum_without_rows_widens_bounds_that_are_bounds_anyway() -> None:
         ("x -> y", {"y": 1}, {"y": 1}, {}, "'y' is in both event and do"),
         ("x -> y", {"y": 3}, {"x": 1}, {}, "y: 3 is not a category"),
         ("x -> y; x <-> y", {"y": 1}, {"x": [0, 1]}, {}, "x must be set to one value"),
-        ("x -> y; x <-> y", {"y": 1}, {"x": 1}, {"monotone": {"y": "v"}}, "'v' is no parent of"),
+        ("x -> y; x <-> y", {"y": 1}, {"x": 1}, {"monotone": {"y": "v"}}, "'v' is not a parent of"),
         ("x -> y; x <-> z; z -> y; v -> y; v <-> w; w -> y", {"y": 1}, {"x": 1, "v": 1}, {},
          "only one of them can be bounded"),
     ],

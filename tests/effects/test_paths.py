@@ -101,7 +101,9 @@ def test_each_of_several_causes_starts_its_own_paths() -> None:
     ]:
         path_effect = path_specific(model, row, do, "y", paths, recanting=True)
         assert path_effect.item() == pytest.approx(effect, rel=1e-4)
-    with pytest.raises(ValueError, match="'x -> a -> y' is no causal path from a or x to y after"):
+    with pytest.raises(
+        ValueError, match="'x -> a -> y' is not a causal path from a or x to y after"
+    ):
         path_specific(model, row, do, "y", ["x -> a -> y"])
 
 
@@ -121,11 +123,11 @@ def test_effects_of_a_null_intervention_are_exactly_zero() -> None:
         ),
         (["x -> y", "x -> a -> b -> y"], "'a' is a recanting witness.*and not by a -> y"),
         (["x -> c -> y"], "no variable 'c'"),
-        (["x <- a"], "'a -> x' is no causal path"),
+        (["x <- a"], "'a -> x' is not a causal path"),
         (["x -> y <- a"], "'x -> y <- a' is not one directed path"),
-        ([["x", "y", "b"]], "'x -> y -> b' is no causal path from x to y"),
+        ([["x", "y", "b"]], "'x -> y -> b' is not a causal path from x to y"),
         (["a -> y"], r"there are \['x -> y', 'x -> a -> y', "),
-        (["y"], "'y' is no causal path"),
+        (["y"], "'y' is not a causal path"),
     ],
 )
 def test_paths_that_make_no_sense_are_refused(paths: Sequence[str], message: str) -> None:
@@ -170,7 +172,12 @@ def test_a_witness_is_a_variable_that_one_world_has_twice() -> None:
         ("x -> {m w}; {m w} -> y; m <-> w", ["m"], ["x -> m -> y"], ("m", "w")),
         ("x -> {m w}; {m w} -> y; m <-> c; c <-> w; c -> y", ["w"], ["x -> w -> y"], ("m", "w")),
         ("x -> {m w}; {m w} -> y; m <-> w", ["m", "w"], ["x -> m -> y", "x -> w -> y"], ()),
-        ("x -> {m w}; {m w} -> y; m <-> c; c <-> w", ["m"], ["x -> m -> y"], ()),  # c is no cause
+        (
+            "x -> {m w}; {m w} -> y; m <-> c; c <-> w",
+            ["m"],
+            ["x -> m -> y"],
+            (),
+        ),  # c is not a cause
         ("x -> {m y}; {m w} -> y; m <-> w", ["m"], ["x -> m -> y"], ()),  # w does not hear of x
         ("x -> m -> y; x <-> y", ["m"], ["x -> m -> y"], ()),  # y does not hear of x itself
     ],

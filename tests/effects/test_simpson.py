@@ -90,7 +90,7 @@ def test_ninety_five_percent_of_intervals_hold_the_slope(
          "no columns will do; size is a mediator: its strata take away what passes along "
          "treatment -> size -> recovery"),
         ("recovery -> treatment; size -> recovery", "neither",
-         "recovery is no effect of treatment: the effect is zero"),
+         "recovery is not an effect of treatment: the effect is zero"),
     ],
 )  # fmt: skip
 def test_the_same_table_has_another_answer_under_another_graph(

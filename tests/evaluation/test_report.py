@@ -177,7 +177,7 @@ def test_names_are_escaped_and_unusual_ones_make_good_file_names(tmp_path):
 
 
 class Named(Equation):
-    """`y := parent + u`, for a parent whose name is no identifier."""
+    """`y := parent + u`, for a parent whose name is not an identifier."""
 
     def __init__(self, parent: str) -> None:
         super().__init__("u")

@@ -101,7 +101,7 @@ def test_the_explorer_cuts_volumes_where_its_slider_stands(model: SCM) -> None:
     described = view.schema(session)["variables"]["volume"]
     assert (described["height"], described["width"], described["volume"]) == (8, 24, True)
     assert not view.schema(session)["uploads"]
-    with pytest.raises(ValueError, match="no volume"):
+    with pytest.raises(ValueError, match="not a volume"):
         add_image(session, b"")
     shown = []
     for at in (0.0, 0.5):

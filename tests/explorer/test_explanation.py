@@ -93,7 +93,7 @@ def test_what_fails_on_an_answer_is_said_and_the_answer_stays() -> None:
     ("predictor", "options", "message"),
     [
         (lambda age: age[:2], {}, r"gave shape \(2,\) for 4 rows"),
-        (lambda age: age, {}, "no probability"),
+        (lambda age: age, {}, "not a probability"),
         (lambda age: age.mul_(0), {}, "changes its input age in place"),
         (lambda weight: weight, {}, "cannot tell what it reads"),
         (lambda age: age / 100, {"outcome": "weight"}, "weight"),

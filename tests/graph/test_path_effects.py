@@ -92,7 +92,7 @@ def test_the_effect_on_the_treated():
     [
         ({}, "expected one of through=, avoiding= and along="),
         ({"through": "m", "along": "x -> y"}, "expected one of"),
-        ({"along": "x -> q -> y"}, "no causal path from treatment to outcome: x -> m -> y"),
+        ({"along": "x -> q -> y"}, "not a causal path from treatment to outcome: x -> m -> y"),
         ({"through": "q"}, "no variable 'q'"),
     ],
 )

@@ -137,7 +137,7 @@ def test_what_it_cannot_model_is_refused() -> None:
         SCM("x -> k", mechanisms={"k": Counts()})
     with pytest.raises(ValueError, match="family='gamma'"):
         Counts("gamma")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"k: 2.5 is no whole number.*whole=True"):
+    with pytest.raises(ValueError, match=r"k: 2.5 is not a whole number.*whole=True"):
         COUNT.validate("k", [1, 2.5])
     with pytest.raises(ValueError, match="whole numbers do not lie on a circle"):
         Continuous(lower=0, upper=24, circular=True, whole=True)

@@ -110,13 +110,13 @@ def test_what_it_cannot_model_is_refused() -> None:
     for other in (Flow(), AdditiveNoise(degree=1), Equation("x + u")):
         with pytest.raises(ValueError, match="knows no censored times; use Lifetime"):
             SCM("x -> t", {"t": LIFE}, {"t": other})
-    with pytest.raises(ValueError, match="is no cause of anything"):
+    with pytest.raises(ValueError, match="is not a cause of anything"):
         SCM("t -> y", {"t": LIFE, "y": Binary()})
     with pytest.raises(ValueError, match="family='gamma'"):
         Lifetime("gamma")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="t: 0 is no time"):
+    with pytest.raises(ValueError, match="t: 0 is not a time"):
         LIFE.validate("t", [1.0, 0.0])
-    with pytest.raises(ValueError, match="times: -1 is no time"):
+    with pytest.raises(ValueError, match="times: -1 is not a time"):
         LIFE.code([-1.0], [1])
     with pytest.raises(ValueError, match="seen: expected 1 where"):
         LIFE.code([1.0], [2])

@@ -86,8 +86,8 @@ def bomb(first: str, link: str, times: int) -> str:
         ("a: " + "{b: " * 2000, ":1: not YAML: nested more than 50 levels deep"),
         ("x: 1\n? [a]\n: 1", ":2: not YAML: a key must be a word"),
         ("x: 1\ny: a\x07b", r":2: not YAML: the character .* is not allowed"),
-        ("x: !!int one", ":1: not YAML: 'one' is no int"),
-        ("x: " + "9" * 5000, ":1: not YAML: .* is no int"),
+        ("x: !!int one", ":1: not YAML: 'one' is not a whole number"),
+        ("x: " + "9" * 5000, ":1: not YAML: .* is not a whole number"),
         ("x" * 2**20 + "y", "has more than 1,048,576 bytes"),
     ],
 )

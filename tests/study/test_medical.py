@@ -20,9 +20,10 @@ from rung3 import Image, Rows
 from rung3.data import column
 from rung3.data.readers.scans import open_scan
 from rung3.study.check import Check
+from rung3.study.drawn_sources import DigitsData
 from rung3.study.folder import RunFolder
+from rung3.study.medical_source import MedicalData
 from rung3.study.preflight import preflight
-from rung3.study.sources import DigitsData, MedicalData
 from rung3.study.study import Study
 from rung3.training.fitting import calibrate
 
@@ -137,7 +138,7 @@ def test_a_subject_in_two_tables_is_refused(tmp_path: Path) -> None:
         ({"scans": {"scan": {"plane": "oblique"}}}, "plane.*'axial', 'coronal' or 'sagittal'"),
         ({"scans": {"scan": {"plan": "axial"}}}, "unknown key 'plan'; did you mean 'plane'"),
         ({"scans": {"scan": {"black": 3}}}, "expected two different numbers, or neither"),
-        ({"scans": {"age": {}}}, "data.scans: age is no image variable"),
+        ({"scans": {"age": {}}}, "data.scans: age is not an image variable"),
     ],
 )
 def test_wrong_options_of_scans_are_named(

@@ -80,7 +80,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     ),
     "a label where a number is expected": (
         {"change": put("variables", "colour", value={"kind": "Continuous"})},
-        "colour: blue", "'blue' is no number and no variable", "declare colour as Categorical",
+        "colour: blue", "'blue' is not a number and no variable", "declare colour as Categorical",
     ),
     "misspelt column in the graph": (
         {"change": put("graph", value="{color radius_px} -> file")},

@@ -81,7 +81,7 @@ def test_a_study_takes_every_option_of_fit(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", OBJECTIVE)
 def test_a_study_takes_every_option_of_the_objective(tmp_path: Path, name: str) -> None:
     if name == "segment":  # it is read, and this study has no masks
-        with pytest.raises(ValueError, match="segment: thickness: mask is no mask that image"):
+        with pytest.raises(ValueError, match="segment: thickness: mask is not a mask that image"):
             load(tmp_path, "training.objective", segment=OBJECTIVE[name])
         return
     objective = load(tmp_path, "training.objective", **{name: OBJECTIVE[name]}).training.objective

@@ -19,8 +19,8 @@ from rung3.explorer.runs import Opened
 from rung3.study import listings
 from rung3.study.folder import RunFolder
 from rung3.study.preparing import prepare_study
+from rung3.study.row_source import Splits
 from rung3.study.run import run_study
-from rung3.study.sources import Splits
 from rung3.study.study import Study
 
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from rung3.study.sources import ColourData, DigitsData
+from rung3.study.drawn_sources import ColourData, DigitsData
 from rung3.worlds.strokes.scenarios import Scenario
 
 SCENARIOS = get_args(Scenario)

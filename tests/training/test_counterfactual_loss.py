@@ -90,7 +90,7 @@ def test_values_are_permuted_within_the_batch_one_variable_or_several_at_a_time(
             ]
             values.add(tuple(permuted))
             assert changed == set(moved)
-    # Setting left moves right along, and then right is no permutation of what it was.
+    # Setting left moves right along, and then right is not a permutation of what it was.
     assert seen == {1: {("left",), ("right",)}, 2: {("left", "right")}}
 
 

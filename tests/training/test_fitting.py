@@ -34,6 +34,7 @@ import rung3
 from rung3 import SCM, Binary, Continuous, Rows, load
 from rung3.data import split
 from rung3.mechanisms import Equation, Flow
+from rung3.training.loggers import logger_of
 from rung3.training.options import History, Options
 
 
@@ -400,6 +401,16 @@ def test_a_logger_that_cannot_be_had_is_refused(
     monkeypatch.setattr("rung3.training.loggers.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=message):
         Options(logger=logger)
+
+
+def test_a_run_of_wandb_is_named_by_the_folder_of_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning.pytorch.loggers.WandbLogger", lambda **options: options)
+    folder = tmp_path / "runs" / "digits" / "checkpoints" / "image"
+    assert logger_of("wandb", folder) == {
+        "project": "rung3", "name": "digits/checkpoints/image", "save_dir": folder,
+    }  # fmt: skip
 
 
 # Checkpoints --------------------------------------------------------------------------------------

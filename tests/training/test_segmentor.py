@@ -158,9 +158,9 @@ def test_a_segmentor_is_the_same_for_a_seed(rows: Rows, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("segment", "message"),
     [
-        ({"volum": ["mask", "bar"]}, r"segment: volum is no parent of image, which has \['vol"),
-        ({"volume": ["masks", "bar"]}, r"masks is no mask that image causes; .* \['mask'\]"),
-        ({"volume": ["light", "bar"]}, r"light is no mask that image causes"),
+        ({"volum": ["mask", "bar"]}, r"segment: volum is not a parent of image, which has \['vol"),
+        ({"volume": ["masks", "bar"]}, r"masks is not a mask that image causes; .* \['mask'\]"),
+        ({"volume": ["light", "bar"]}, r"light is not a mask that image causes"),
         ({"volume": ["mask", "bars"]}, r"'bars': no kind of this mask; .*'ground', 'bar'"),
         ({"volume": ["mask"]}, r"segment=.* must be a mask and its kinds by parent"),
         (["volume"], r"segment=.* must be a mask and its kinds by parent"),

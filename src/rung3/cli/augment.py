@@ -25,10 +25,11 @@ def augment(
     ] = False,
     seed: Seed = 0,
 ) -> None:
-    """Make counterfactuals of a run's training rows that have a joint distribution you ask for.
+    """Make counterfactuals of a run's training rows with a joint distribution that you choose.
 
     Writes rows.csv and images; each row says which row it comes from, what was set, with which
-    seed, and its weight. Or, with --shards, what `rung3 generate` writes, and _augmentation.csv.
+    seed, and its weight. With --shards, it writes what
+    `rung3 generate` writes, and _augmentation.csv.
     """
     from rung3.study.folder import RunFolder
     from rung3.study.plans import read_plan

@@ -54,7 +54,7 @@ def effects(
     seed: Seed = 0,
     out: Out = None,
 ) -> None:
-    """Draw direct, indirect and total effects on test rows, one column an intervention."""
+    """Draw direct, indirect and total effects on test rows, one column per intervention."""
     from rung3.study.folder import RunFolder
 
     run = RunFolder(folder)

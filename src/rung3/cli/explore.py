@@ -19,7 +19,9 @@ def explore(
         list[Path] | None,
         typer.Argument(metavar="RUN...", help="Folders of runs, or models such as rung3/digits."),
     ] = None,
-    demo: Annotated[bool, typer.Option("--demo", help="Open rung3/digits: no training.")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Open rung3/digits, without training.")
+    ] = False,
     host: Annotated[
         str, typer.Option(help="Address to listen on; by default, this machine alone.")
     ] = "127.0.0.1",
@@ -28,7 +30,7 @@ def explore(
         str | None,
         typer.Option(
             metavar="MODULE:NAME",
-            help="A callable or torch module of a Python file here, asked beside the models.",
+            help="A callable or torch module in a Python file here, queried beside the models.",
         ),
     ] = None,
     inputs: Inputs = None,

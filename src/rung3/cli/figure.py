@@ -49,15 +49,19 @@ def figure(
     rows: Annotated[str, typer.Option(help="Which test rows to draw, from 0.")] = "0,1,2,3",
     n: Annotated[
         int | None,
-        typer.Option("-n", help="Test rows behind each number; 200, for augmentation 4000."),
+        typer.Option(
+            "-n", help="Test rows behind each number; by default 200, for augmentation 4000."
+        ),
     ] = None,
     temperature: Annotated[
         float, typer.Option(help="Factor on the noise of observation; 1 keeps all of it.")
     ] = 0.0,
     label: Annotated[
-        str | None, typer.Option(help="Of augmentation: the category that classifiers predict.")
+        str | None, typer.Option(help="For augmentation: the category that classifiers predict.")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Of augmentation: trainings of each way.")] = 5,
+    seeds: Annotated[
+        int, typer.Option(help="For augmentation: number of trainings in each way.")
+    ] = 5,
     seed: Seed = 0,
     out: Out = None,
 ) -> None:
@@ -65,9 +69,9 @@ def figure(
 
     Or `interventions`: rows of one run under every intervention and none, with direct effect,
     uncertainty, and the truth where it is known (Figures 32 and 33). Or `outside`: where one run's
-    answers change pixels that truly stay, as maps.
+    answers change pixels that should stay, as maps.
 
-    Or `augmentation`: classifiers of a --label trained plain, reweighted, with ordinary
+    Or `augmentation`: classifiers of a --label trained plainly, reweighted, with ordinary
     augmentation, and with counterfactuals under do(--change), tested under each shift.
     """
     from rung3.study.folder import RunFolder

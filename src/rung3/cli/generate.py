@@ -30,7 +30,7 @@ def generate(
         str,
         typer.Option(
             metavar="ROWS",
-            help="Test rows, as all, 0:100 or 0,3; or a table, an image, a folder of images.",
+            help="Test rows, such as all, 0:100 or 0,3; or a table, an image, a folder of images.",
         ),
     ] = "all",
     hold: Held = None,
@@ -38,14 +38,15 @@ def generate(
     seed: Seed = 0,
     shard_rows: Annotated[int | None, typer.Option(min=1, help="Rows of a shard.")] = None,
     form: Annotated[
-        Form, typer.Option("--format", help="Parquet files, or tar archives as of WebDataset.")
+        Form,
+        typer.Option("--format", help="Parquet files, or tar archives as WebDataset has them."),
     ] = Form.PARQUET,
     workers: Annotated[int, typer.Option(min=1, help="Processes, each on one thread.")] = 1,
     cluster: Annotated[
         bool, typer.Option("--cluster", help="Workers on a Ray cluster: RAY_ADDRESS, or here.")
     ] = False,
 ) -> None:
-    """Write what many rows would have been, as shards; run it again to resume."""
+    """Write the counterfactuals of many rows as shards; run it again to resume."""
     from rung3.scm import generation
     from rung3.study.bulk import find_rows
     from rung3.study.folder import RunFolder

@@ -30,10 +30,11 @@ def init(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study.")] = None,
     size: Annotated[
-        int | None, typer.Option(min=8, help="Pixels of an image's longer side; 64 at most if not.")
+        int | None,
+        typer.Option(min=8, help="Pixels of an image's longer side; by default, at most 64."),
     ] = None,
     minutes: Annotated[
-        float, typer.Option(min=0.5, help="Minutes of this machine that a run may take.")
+        float, typer.Option(min=0.5, help="Minutes that a run may take on this machine.")
     ] = 10.0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier study.")

@@ -26,13 +26,13 @@ Named = Annotated[
     typer.Option(
         "--predictor",
         metavar="MODULE:NAME",
-        help="A callable or torch module of a Python file here, such as models:classifier.",
+        help="A callable or torch module in a Python file here, such as models:classifier.",
     ),
 ]
 
 Inputs = Annotated[
     list[str] | None,
-    typer.Option(help="A variable that it reads; by default, its arguments say which."),
+    typer.Option(help="A variable that it reads; by default, those that its arguments name."),
 ]
 
 Outcome = Annotated[str | None, typer.Option(help="The variable that it predicts.")]
@@ -54,7 +54,7 @@ def explain(
     seed: Seed = 0,
     out: Out = None,
 ) -> None:
-    """Say what a predictor's output on a row is due to, and what would change its decision."""
+    """Explain a predictor's output on a row, and say what would change its decision."""
     from rung3.data.expressions import interventions
     from rung3.effects import explain as explained
     from rung3.study.folder import RunFolder
@@ -83,20 +83,21 @@ def explain(
 def audit(
     folder: RunPath,
     predictor: Named,
-    protected: Annotated[str, typer.Option(help="The protected variable, of categories.")],
+    protected: Annotated[str, typer.Option(help="The protected variable, a category.")],
     outcome: Outcome = None,
     groups: Annotated[
-        str | None, typer.Option(metavar="A,B", help="The two values to compare, of several.")
+        str | None,
+        typer.Option(metavar="A,B", help="The two values to compare, if there are more."),
     ] = None,
     path: Annotated[
         list[str] | None,
-        typer.Option(help="A path to follow alone, such as 'sex -> dose -> prediction'."),
+        typer.Option(help="A single path to follow, such as 'sex -> dose -> prediction'."),
     ] = None,
     inputs: Inputs = None,
     seed: Seed = 0,
     out: Out = None,
 ) -> None:
-    """Split the disparity of a predictor into its direct, indirect and spurious part."""
+    """Split the disparity of a predictor into its direct, indirect and spurious parts."""
     from rung3.effects import audit as audited
     from rung3.study.folder import RunFolder
 

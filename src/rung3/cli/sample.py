@@ -35,7 +35,7 @@ def sample(
     seed: Seed = 0,
     out: Out = None,
 ) -> None:
-    """Draw the population as it is, and given evidence or interventions."""
+    """Draw the population: as it is, given evidence, or under interventions."""
     from rung3.study.folder import RunFolder
 
     run = RunFolder(folder)

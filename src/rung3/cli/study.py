@@ -127,7 +127,7 @@ def sweep(
     stress: Annotated[
         float | None,
         typer.Option(
-            metavar="SHARE", help="Make each arrow wrong in turn, and this share of each label."
+            metavar="SHARE", help="Make each arrow wrong in turn, then this share of each label."
         ),
     ] = None,
     out: Annotated[

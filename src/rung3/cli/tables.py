@@ -53,25 +53,27 @@ def effect(
     ] = None,
     observed: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Of a time: column that is 1 where its end was seen."),
+        typer.Option(metavar="NAME", help="For a time: column that is 1 if its end was observed."),
     ] = None,
     horizon: Annotated[
-        float | None, typer.Option(metavar="TIME", help="Means of a time are up to this.")
+        float | None,
+        typer.Option(metavar="TIME", help="For a time: horizon up to which means are taken."),
     ] = None,
     number: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Take the whole numbers of this column for amounts."),
+        typer.Option(metavar="NAME", help="Read the whole numbers of this column as amounts."),
     ] = None,
     missing: Annotated[
-        str, typer.Option(help="What becomes of rows with gaps: complete (left out) or weight.")
+        str, typer.Option(help="How to treat rows with gaps: complete (leave out) or weight.")
     ] = "complete",
     level: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
     report: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Try to refute it; write a page there.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Try to refute the effect, and write a page there."),
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Estimate an average effect from a table, by the way that a causal graph allows."""
+    """Estimate an average effect from a table, in a way that the causal graph allows."""
     from rung3.data.variables import Continuous
     from rung3.effects.tables import effect as estimate
 

@@ -31,7 +31,7 @@ def counterfactual(
         str | None,
         typer.Option(
             metavar="ROWS",
-            help="Test rows, as all, 0:100 or 0,3; or a table, an image, a folder of images.",
+            help="Test rows, such as all, 0:100 or 0,3; or a table, an image, a folder of images.",
         ),
     ] = None,
     hold: Held = None,
@@ -40,22 +40,24 @@ def counterfactual(
         bool,
         typer.Option(
             "--backtrack",
-            help="Also keep every mechanism, and move the noise until the same holds.",
+            help="Also answer by backtracking: keep all mechanisms, move the noise.",
         ),
     ] = False,
     seed: Seed = 0,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "--output", help="Picture to write, or with --rows a folder; else in RUN."
+            "--out",
+            "--output",
+            help="Picture to write, or with --rows a folder; by default, in RUN.",
         ),
     ] = None,
     scan: Annotated[
         Path | None,
-        typer.Option(help="File to write the image to as a scan, in the format of the row's own."),
+        typer.Option(help="File to write the image to, as a scan in the row's own format."),
     ] = None,
 ) -> None:
-    """Ask what rows would have been: one as a table and a picture, many as CSV and PNGs."""
+    """Compute counterfactuals of rows: one as a table and a picture, many as CSV and PNGs."""
     from rung3.study.folder import RunFolder
 
     run = RunFolder(folder)

@@ -240,10 +240,10 @@ def doubt(name: str, kind: Variable) -> str:
 
 
 def _among_numbers(labels: Sequence[str]) -> str:
-    """Return a label that is no number, where nearly all of many are, or nearly are; else none."""
+    """Return a label that is not a number among many that are, or nearly are; else an empty one."""
     near = [label for label in labels if number_hint(label)]
     if len({label.strip("+-0123456789. ") for label in near}) > 1:
-        near = []  # 12a and 12b are no numbers with units
+        near = []  # 12a and 12b are not numbers with units
     others = [label for label in labels if not _is_number(label)]
     numbers = len(labels) - len(others) + len(near)
     numeric = len(labels) >= MAX_CATEGORIES and numbers >= NUMBERS_SHARE * len(labels)

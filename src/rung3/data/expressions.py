@@ -103,7 +103,7 @@ class Expression:
         try:
             self._tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            cure = "; a name that is no word goes in quotes, as in 2*'blood pressure' + u"
+            cure = "; a name that is not a word goes in quotes, as in 2*'blood pressure' + u"
             raise ValueError(
                 f"equation {text!r}: not an arithmetic expression{number_hint(text) or cure}"
             ) from None
@@ -198,7 +198,7 @@ class Function:
         named: Whether every other argument has a name: there is no `*args` and the like.
 
     Raises:
-        ValueError: If it is no function.
+        ValueError: If it is not a function.
 
     Example:
         >>> add = Function(lambda v, /, u: v["blood pressure"] + u)
@@ -294,7 +294,7 @@ def interventions(texts: Iterable[str], variables: Mapping[str, Variable]) -> di
     """Read interventions, as `SCM.do` takes them, from `name=value` and `name=expression`.
 
     An expression may name the variable itself, for the value it would have had, and its parents;
-    names that are no words go in quotes. A category is given by its label, if it has one.
+    names that are not words go in quotes. A category is given by its label, if it has one.
 
     Raises:
         ValueError: If a text is not of that form, names an unknown variable, or one twice.
@@ -323,7 +323,7 @@ def value_of(text: str, name: str, variables: Mapping[str, Variable]) -> Any:
     """Read what a variable is set to: a number, a label, or a function of variables.
 
     Raises:
-        ValueError: If the text is no label of a variable that has labels, and no arithmetic
+        ValueError: If the text is not a label of a variable that has labels, and no arithmetic
             expression of variables either.
     """
     variable = variables[name]
@@ -344,7 +344,7 @@ def value_of(text: str, name: str, variables: Mapping[str, Variable]) -> Any:
         hint = did_you_mean(text, variables)
         hint = f"{hint} " if hint else ""
         raise ValueError(
-            f"{name}: {text!r} is no number and no variable; {hint}if it is a label, declare "
+            f"{name}: {text!r} is not a number and no variable; {hint}if it is a label, declare "
             f"{name} as Categorical with its labels"
         )
     return expression if expression.arguments else float(expression())

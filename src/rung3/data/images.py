@@ -95,7 +95,7 @@ class Picture:
             were resized, if they were.
 
         Raises:
-            ValueError: If the pixels are no levels of the image's bits, or the aspect is another
+            ValueError: If the pixels are not levels of the image's bits, or the aspect is another
                 and the image does not say what then.
         """
         pixels, way = self._levels(image)
@@ -134,7 +134,7 @@ class Picture:
                 return level, "range" if self.codes and levels < most and top else ""
         if real:
             raise ValueError(
-                f"holds numbers that are no multiples of 1/{levels}, the levels of "
+                f"holds numbers that are not multiples of 1/{levels}, the levels of "
                 f"bits={image.bits}; declare bits=None"
             )
         cure = "the bits it was stored with (12 if it goes to 4095)"

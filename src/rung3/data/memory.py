@@ -47,7 +47,7 @@ def available(device: torch.device | None = None) -> float:
     with suppress(OSError, ValueError, IndexError):
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         limits.append(1024 * float(lines["MemAvailable"].split()[0]))
-    with suppress(OSError, ValueError):  # of a container; "max" is no number
+    with suppress(OSError, ValueError):  # of a container; "max" is not a number
         group = Path("/sys/fs/cgroup")
         most = float((group / "memory.max").read_text())
         limits.append(most - float((group / "memory.current").read_text()))

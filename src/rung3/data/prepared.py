@@ -1,7 +1,7 @@
 """Rows prepared on disk: images as arrays that are read row by row, and the other columns whole.
 
     manifest.json                 the columns, and every shard by its name; written last, sealed
-    columns.safetensors           the columns that are no images
+    columns.safetensors           the columns that are not images
     scan-000003-(sha256).npy      images of some rows as they are stored, `(rows, *shape)`
     scan-000003-(sha256).json     their source files, each with its size and time of change
 

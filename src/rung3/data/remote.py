@@ -70,11 +70,11 @@ def opened(path: str | Path) -> tuple[Any, str]:
     """Return the file system of an address, as fsspec has it, and the path in it.
 
     Raises:
-        ValueError: If it is no address, or what reads it is not installed.
+        ValueError: If it is not an address, or what reads it is not installed.
     """
     match = ADDRESS.fullmatch(str(path))
     if match is None:
-        raise ValueError(f"{path} is no address")
+        raise ValueError(f"{path} is not an address")
     scheme, url = match[1], f"{match[1]}://{match[2]}"
     try:
         import fsspec

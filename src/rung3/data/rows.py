@@ -374,7 +374,7 @@ def named(values: Values) -> dict[str, Any]:
     """Name columns by text: the names in a frame may be whole numbers.
 
     Raises:
-        ValueError: If it is no mapping or frame.
+        ValueError: If it is not a mapping or frame.
     """
     try:
         return {str(name): column for name, column in dict(values).items()}

@@ -23,7 +23,7 @@ class Unread:
 
     Attributes:
         names: The columns, in their order.
-        values: Those that are no images.
+        values: Those that are not images.
         images: By column, what reads its files, and the files; `None` where a row has none.
         n: Number of rows.
     """

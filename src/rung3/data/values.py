@@ -1,7 +1,7 @@
 """Values as people give them: numbers, lists, arrays, frames' columns, with gaps, as labels.
 
-A tensor is taken as it is. Whatever else is array-like becomes one here, or an error that quotes
-what is no number; which label a value is, is told by how both read. Dates are days since 1970, in
+A tensor is taken as it is. Anything else that is array-like becomes one here, or an error that
+quotes what is not a number; a value is the label with the same text. Dates are days since 1970, in
 UTC where they have a time zone, and durations are days.
 """
 

@@ -228,7 +228,7 @@ class Continuous(Variable):
             _check_range(name, value, self.lower, self.upper, self.unit)
         if self.whole and (off := value != value.round()).any():
             raise ValueError(
-                f"{name}: {value[off].reshape(-1)[0].item():g} is no whole number, and the "
+                f"{name}: {value[off].reshape(-1)[0].item():g} is not a whole number, and the "
                 "variable is declared with whole=True"
             )
 
@@ -256,7 +256,7 @@ class Continuous(Variable):
 
 @dataclass(frozen=True, kw_only=True)
 class CensoredTime(Continuous):
-    """A time to an event, above 0, that follow-up may have ended before.
+    """A time to an event, above 0, perhaps longer than the follow-up.
 
     It is held as one number: t where the event was seen, and -t where all that is known is that it
     came later than t. `code` makes these of two columns. It has an effect on nothing.
@@ -292,7 +292,7 @@ class CensoredTime(Continuous):
         """
         end, known = to_tensor("times", times), to_tensor("seen", seen).double()
         if not bool((end > 0).all()):
-            raise ValueError(f"times: {float(end.min()):g} is no time; expected numbers above 0")
+            raise ValueError(f"times: {float(end.min()):g} is not a time; expected numbers above 0")
         if not bool(((known == 0) | (known == 1)).all()):
             raise ValueError("seen: expected 1 where the event was seen, and 0 where it was not")
         return self.validate("times", torch.where(known == 1, end, -end.double()))
@@ -300,7 +300,7 @@ class CensoredTime(Continuous):
     def check_support(self, name: str, value: Tensor) -> None:
         if bool((value == 0).any()):
             raise ValueError(
-                f"{name}: 0 is no time; expected t above 0, or -t where it came later than t"
+                f"{name}: 0 is not a time; expected t above 0, or -t where it came later than t"
             )
 
     def difference(self, x: Tensor, y: Tensor) -> Tensor:
@@ -414,7 +414,7 @@ class Categorical(Discrete):
     Args:
         classes: Number of categories; as many as there are labels, if not given.
         labels: Their names, in the order of the codes; values are then given by name.
-        coded: Whether numbers that are given are codes all the same, and text alone is labels.
+        coded: Whether given numbers are codes all the same, and only text is read as labels.
 
     Raises:
         ValueError: If there are less than two, or labels are missing, twice, or another number.
@@ -460,10 +460,10 @@ class Image(Variable):
         width: Columns of pixels.
         bits: Bits that a pixel was stored with, from 1 (a mask) to 16: pixels are whole levels
             `k / levels`, k from 0 to `levels = 2**bits - 1`. `None` for real-valued pixels.
-        fit: What becomes of image files of another aspect: `"crop"` to the middle, or `"pad"` with
-            black; `None` refuses them.
-        unit: As of every variable.
-        missing: As of every variable.
+        fit: What to do with image files of another aspect ratio: `"crop"` to the middle, or `"pad"`
+            with black; `None` refuses them.
+        unit: As for every variable.
+        missing: As for every variable.
 
     Raises:
         ValueError: If a size is not a whole number of at least 1, or `bits` or `fit` none of these.
@@ -572,7 +572,7 @@ class Image(Variable):
         if off.any():
             raise ValueError(
                 f"{name}: {int(off.sum())} of {value.numel()} pixels, such as "
-                f"{value[off][0].item():g}, are no multiples of 1/{self.levels}, the levels of "
+                f"{value[off][0].item():g}, are not multiples of 1/{self.levels}, the levels of "
                 f"bits={self.bits}; round them, (x * {self.levels}).round() / {self.levels}, or "
                 "declare other bits, bits=None for real-valued pixels"
             )
@@ -593,7 +593,7 @@ class Mask(Image):
         height: Rows of pixels.
         width: Columns of pixels.
         labels: Names of the kinds, in the order of their codes.
-        missing: As of every variable.
+        missing: As for every variable.
 
     Raises:
         ValueError: If there are less than 2 kinds or more than 256, labels are twice or another
@@ -658,8 +658,8 @@ class Mask(Image):
         if off.any():
             raise ValueError(
                 f"{name}: {int(off.sum())} of {value.numel()} pixels, such as "
-                f"{value[off][0].item():g}, are no kind; expected the codes 0 to {self.levels} as "
-                f"whole numbers, or these divided by {self.levels}"
+                f"{value[off][0].item():g}, are not kinds; expected the codes 0 to {self.levels} "
+                f"as whole numbers, or these divided by {self.levels}"
             )
 
     def codes(self, value: Tensor) -> Tensor:

@@ -232,7 +232,7 @@ def check_sample(n: Any, level: float) -> None:
     """Check that an interval can be made of n rows at this level.
 
     Raises:
-        ValueError: If n is no whole number of at least 2, or the level not between 0 and 1.
+        ValueError: If n is not a whole number of at least 2, or the level not between 0 and 1.
     """
     if not 0 < level < 1:
         raise ValueError(f"level: expected a number between 0 and 1, got {level}")

@@ -119,7 +119,7 @@ def _check(path: Nodes, graph: CausalGraph, causes: frozenset[str], outcome: str
         known = [str(p) for p in islice(ways, SHOWN_PATHS)]
         more = " and more" if next(ways, None) else ""
         raise ValueError(
-            f"paths: {_spell(path)!r} is no causal path from {' or '.join(sorted(causes))} to "
+            f"paths: {_spell(path)!r} is not a causal path from {' or '.join(sorted(causes))} to "
             f"{outcome} after the intervention; there are {known}{more}"
         )
 

@@ -108,8 +108,8 @@ def evaluate(
 
     Raises:
         ValueError: If rows do not fit the variables, are fewer than `n`, are of another world than
-            `truth`, the training rows are the test rows, a target is no value of its variable, or
-            an oracle took part in the training of the model.
+            `truth`, the training rows are the test rows, a target is not a value of its variable,
+            or an oracle took part in the training of the model.
 
     Example:
         >>> from rung3 import worlds

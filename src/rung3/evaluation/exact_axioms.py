@@ -10,7 +10,7 @@ set of variables. For variables Y and W, any set X of the others, and all values
 They hold in every model whose equations have one solution under every intervention (soundness,
 Galles and Pearl 1998), and whatever obeys them, and has such an answer at all, is one
 (completeness, Halpern 2000). In models without cycles the third follows from the first two. So a
-table of answers that breaks one of them is no causal model's, whatever the data.
+table of answers that breaks one of them is not a causal model's, whatever the data.
 
 Sources: Galles and Pearl 1998, Foundations of Science 3:151-182; Halpern 2000, Journal of
 Artificial Intelligence Research 12:317-337; lecture 1.9.

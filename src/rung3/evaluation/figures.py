@@ -163,7 +163,7 @@ def effectiveness(
         seed: Of the abductions.
 
     Raises:
-        ValueError: If models differ in their image or its causes, `change` is no scalar cause of
+        ValueError: If models differ in their image or its causes, `change` is not a scalar cause of
             it, or there is no such row.
     """
     question = _Question(models, rows, shown)

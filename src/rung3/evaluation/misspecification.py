@@ -6,7 +6,7 @@ that the variable's own distribution stays). The model is fitted again to each, 
 
     change = score under the perturbation - score without it.
 
-A score that does not change is no sign of a right graph: some arrows cannot be told from data.
+A score that does not change is not a sign of a right graph: some arrows cannot be told from data.
 """
 
 from __future__ import annotations

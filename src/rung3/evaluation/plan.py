@@ -91,7 +91,7 @@ def planned(
     """Plan the interventions that a protocol asks of the first `n` rows.
 
     Raises:
-        ValueError: If a name is unknown, or a target is no value of its variable.
+        ValueError: If a name is unknown, or a target is not a value of its variable.
     """
     draw: Callable[[str], Tensor] | None = None
     if protocol.targets != "permuted":

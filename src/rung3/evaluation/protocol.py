@@ -49,13 +49,14 @@ class Protocol:
         levels: Number of bins of `forced`, and of values of `grid`.
         propagate: Whether what is set changes the image's other parents; if not, they are held.
         n: Test rows that are asked; all if not given.
-        truth_n: How many of them are compared with the truth and measured by morphometry, which
-            cost a rendering each; all of them if not given.
-        seeds: How often everything is asked, with other targets and other abducted noise each time.
+        truth_n: How many of them are compared with the truth and measured by morphometry, at the
+            cost of one rendering each; all if not given.
+        seeds: How many times everything is asked, each time with other targets and other abducted
+            noise.
         bootstrap: Resamples, for intervals; 0 for none.
         particles: Draws of the noise, where more than one is needed.
-        temperatures: Factors on the noise of observation (a VAE's eps) that answers are given
-            with: 1 keeps it as abducted and must be there, 0 predicts from z alone.
+        temperatures: Factors on the noise of observation (a VAE's eps) in answers: 1 keeps it as
+            abducted, and must be among them; 0 predicts from z alone.
         composition: Numbers m of null interventions after which to look.
         reversibility: Numbers m of cycles after which to look.
         measures: Names of measures: `rung3.evaluation.measures.registry.optional()`.

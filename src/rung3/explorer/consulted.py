@@ -39,7 +39,7 @@ class Consulted:
         """Return it as it reads a model's variables.
 
         Raises:
-            ValueError: If what it reads or predicts is no variable of the model.
+            ValueError: If what it reads or predicts is not a variable of the model.
         """
         if self.outcome is not None:
             model.graph.names([self.outcome])

@@ -39,7 +39,7 @@ def ask_graph(session: Session, given: Mapping[str, Any]) -> Json:
             they are chosen.
 
     Raises:
-        ValueError: If the text is no graph, or too large; if a name is unknown, or chosen twice.
+        ValueError: If the text is not a graph, or too large; if a name is unknown, or chosen twice.
 
     Example:
         >>> from rung3 import worlds

@@ -102,7 +102,7 @@ class Session:
 
     Raises:
         ValueError: If there is no model, the variables of two differ, or the predictor reads what
-            is no variable or fails on the first rows (see `Consulted.check`).
+            is not a variable or fails on the first rows (see `Consulted.check`).
 
     Example:
         >>> from rung3 import worlds

@@ -67,7 +67,7 @@ def decode(content: bytes, name: str, variable: Image, fit: bool = False) -> Ten
 
 
 def is_uploadable(session: Session) -> bool:
-    """Return whether a picture can be a row: there is one image, and it is no volume."""
+    """Return whether a picture can be a row: there is one image, and it is not a volume."""
     return [getattr(session.variables[k], "depth", None) for k in session.images] == [None]
 
 
@@ -101,7 +101,7 @@ def add_image(
     """
     if not is_uploadable(session):
         raise ValueError(
-            "an upload needs a model with one image variable that is no volume; this one has "
+            "an upload needs a model with one image variable that is not a volume; this one has "
             f"{session.images}"
         )
     name = session.images[0]

@@ -42,7 +42,7 @@ class CausalGraph(MixedGraph):
         bidirected: Further pairs with a hidden common cause.
 
     Raises:
-        ValueError: If the text cannot be read, a name is no string, or there is a cycle, which
+        ValueError: If the text cannot be read, a name is not a string, or there is a cycle, which
             the message spells out.
 
     >>> graph = CausalGraph("size -> treatment; {size treatment} -> recovery")

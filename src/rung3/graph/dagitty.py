@@ -70,7 +70,7 @@ def read_dagitty(text: str) -> Dagitty:
         text: As dagitty.net shows it under "Model code", or R's dagitty prints it.
 
     Raises:
-        ValueError: If it is not of that form, is no directed graph, or has a cycle.
+        ValueError: If it is not of that form, is not a directed graph, or has a cycle.
 
     >>> read = read_dagitty('dag { x [exposure] y [outcome] u [latent] u -> { x y } x -> y }')
     >>> read.exposures, read.outcomes, read.observed

@@ -84,7 +84,7 @@ def column(values: object, discrete: bool | None = None) -> Column | None:
 
     Args:
         values: Array-like, `(n,)`: numbers, truth values, text or categories.
-        discrete: Whether to take it as categories; if not said, whatever is no number is, and
+        discrete: Whether to take it as categories; if not said, whatever is not a number is, and
             whole numbers with at most 20 distinct values are.
     """
     import pandas as pd

@@ -2,7 +2,7 @@
 
 Z is an instrument for the effect of X on Y, given W, if
 
-    1. Z and W are no effects of X, and W holds no effect of Y;
+    1. Z and W are not effects of X, and W holds no effect of Y;
     2. Z and Y are separated given W without the arrows out of X;
     3. Z and X are not separated given W
 

@@ -41,7 +41,7 @@ class MixedGraph:
         bidirected: Further pairs with a hidden common cause.
 
     Raises:
-        ValueError: If the text cannot be read, a name is no string, or there is a cycle, which
+        ValueError: If the text cannot be read, a name is not a string, or there is a cycle, which
             the message spells out.
 
     >>> graph = MixedGraph("size -> treatment; {size treatment} -> recovery")

@@ -4,7 +4,7 @@ A path visits no node twice and may follow arrows either way. An inner node is a
 arrows point at it, ``-> m <-``, a fork if neither does, ``<- m ->``, and in a chain if one does.
 Given a set Z, a node blocks the path if
 
-    it is no collider and is in Z,    or
+    it is not a collider and is in Z,    or
     it is a collider, and neither it nor any descendant of it is in Z;
 
 x and y are d-separated given Z if every path between them is blocked (Pearl, Causality, 2009,

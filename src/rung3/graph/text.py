@@ -109,7 +109,7 @@ def read_graph(spec: object) -> Parsed:
 
     Raises:
         ValueError: If it is none of these, the text cannot be read, the graph is undirected, or a
-            pair is no pair.
+            pair is not a pair.
     """
     if isinstance(spec, str):
         return parse(spec)
@@ -170,7 +170,7 @@ def tokens_of(text: str, token: re.Pattern[str]) -> Iterator[tuple[str, str]]:
     """Cut a text into tokens: the name of the group that matched, and what it holds.
 
     Raises:
-        ValueError: If a part of the text is no token.
+        ValueError: If a part of the text is not a token.
     """
     at, end = 0, len(text.rstrip())
     while at < end:

@@ -49,8 +49,9 @@ class Conditional(Invertible):
             parents' values `(n,)`, by name, to a distribution of batch shape `(n,)`.
 
     Raises:
-        ValueError: On `build`, if its arguments are not the parents, or the variable is no number;
-            on use, if the distribution is discrete or has no distribution function in torch.
+        ValueError: On `build`, if its arguments are not the parents, or the variable is not a
+            number; on use, if the distribution is discrete, or torch has no distribution function
+            of it.
 
     Example:
         >>> from torch.distributions import Gamma

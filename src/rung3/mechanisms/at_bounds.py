@@ -33,13 +33,13 @@ class AtBounds(Mechanism):
     """A mechanism within the bounds, and a probability to be at one; noise `part`, `within`.
 
     Args:
-        within: Mechanism of the values within: one of rung3's, or its fields as a study names them,
-            such as `{"kind": "Flow", "splines": 0}`; a `Flow` if not given.
+        within: Mechanism of the values between: one of rung3's, or its fields as a study names
+            them, such as `{"kind": "Flow", "splines": 0}`; a `Flow` if not given.
         hidden: Widths of the network from parents to the ends' probabilities.
 
     Raises:
-        ValueError: On fields that name no mechanism; on `build`, if the variable is no scalar with
-            a bound; on `calibrate`, if no value lies within.
+        ValueError: On fields that name no mechanism; on `build`, if the variable is not a scalar
+            with a bound; on `calibrate`, if no value lies within.
 
     Example:
         >>> paid = Continuous(lower=0)

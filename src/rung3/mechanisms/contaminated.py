@@ -58,7 +58,7 @@ class Contaminated(Mechanism):
             parents.
         scale: Standard deviation s, in the variable's unit.
         outliers: Probability p of an outlier.
-        between: Ends a and b of what outliers are uniform on; if not given, the support.
+        between: Ends a and b of the range on which outliers are uniform; the support if not given.
 
     Raises:
         ValueError: If the scale is not positive, the probability not in [0, 1] or a is not less
@@ -169,7 +169,7 @@ class Contaminated(Mechanism):
         return {"u": u.to(value.dtype), "outlier": outlier.to(value.dtype)}
 
     def _usual_noise(self, x: Tensor, centre: Tensor, wound: Tensor, beyond: Tensor) -> Tensor:
-        """Return the u of values that are no outliers; uniform draws choose where several fit."""
+        """Return the u of values that are not outliers; uniform draws choose where several fit."""
         u = (self._turns(x, centre) - centre) / self.scale
         if self.variable.circular:
             # A winding k has probability in proportion to w_k: by inverse CDF.

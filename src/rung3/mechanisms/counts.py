@@ -56,11 +56,12 @@ class Counts(DoubleNormal):
 
     Args:
         family: Its distribution; the Poisson one has the mean for its variance.
-        zeros: Whether zeros have a further probability of their own (zero inflation).
-        hidden: Widths of the network from parents to the logarithm of the mean; of none, a line.
+        zeros: Whether zeros have an additional probability (zero inflation).
+        hidden: Widths of the network from parents to the logarithm of the mean; a line if there are
+            none.
 
     Raises:
-        ValueError: On an unknown family; on `build`, if the variable is no whole number from 0.
+        ValueError: On an unknown family; on `build`, if the variable is not a whole number from 0.
 
     Example:
         >>> mechanism = Counts("poisson").bind("visits", Continuous(lower=0, whole=True), {})

@@ -269,7 +269,7 @@ class GumbelMax(Tabulated):
 
     Raises:
         ValueError: On `build`, if the variable is not discrete, or the table does not fit; if a
-            prior is not above 0, or a parent is no category where counts are asked for.
+            prior is not above 0, or a parent is not a category where counts are asked for.
 
     Example:
         >>> mechanism = GumbelMax().bind("digit", Categorical(3), {})
@@ -314,7 +314,7 @@ class InverseCDF(Tabulated):
 
     Raises:
         ValueError: On `build`, if the variable is not discrete, or the table does not fit; if a
-            prior is not above 0, or a parent is no category where counts are asked for.
+            prior is not above 0, or a parent is not a category where counts are asked for.
 
     Example:
         >>> from rung3 import Binary

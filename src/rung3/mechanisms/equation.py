@@ -78,8 +78,8 @@ class Equation(Invertible):
         function: A Python function whose arguments are the parents' names and `u`, or text in the
             grammar of `rung3.data.expressions` (only text can be saved). It must treat every row
             alike: it is called with tensors `(n, ...)`. Without `u` the variable is deterministic.
-            A parent whose name is no word, or `u`, goes in quotes (`'"blood pressure" + u'`), or is
-            taken from all of them (`lambda v, /, u: v["blood pressure"] + u`).
+            A parent whose name is not a word, or `u`, goes in quotes (`'"blood pressure" + u'`), or
+            is taken from all of them (`lambda v, /, u: v["blood pressure"] + u`).
         noise: Distribution of `u`: of `torch.distributions`, or text such as `"Gamma(10, 5)"`;
             standard normal if not given.
         inverse: `u` as a function (or text) of the value and the parents: the one argument that is

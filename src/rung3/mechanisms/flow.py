@@ -117,7 +117,7 @@ class Flow(Invertible):
     def candidates(
         cls, variable: Variable, parents: Mapping[str, Variable]
     ) -> list[list[Mechanism]]:
-        """Name splines; before them a Gaussian, where `AdditiveNoise` is no candidate."""
+        """Name splines; before them a Gaussian, where `AdditiveNoise` is not a candidate."""
         if not isinstance(variable, Continuous) or variable.whole or variable.censored:
             return []
         image = any(isinstance(parent, Image) for parent in parents.values())

@@ -55,7 +55,7 @@ class GAN(Mechanism):
         tuning: Share of the steps, the last ones, in which the encoder alone is trained.
 
     Raises:
-        ValueError: If an argument is out of range; on `build`, if the variable is no image.
+        ValueError: If an argument is out of range; on `build`, if the variable is not an image.
 
     Example:
         >>> mechanism = GAN(latent=2, width=4).bind("scan", Image(1, 8, 11), {})

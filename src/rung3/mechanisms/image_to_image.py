@@ -36,8 +36,8 @@ class ImageToImage(Mechanism):
         gamma: Exponent of the weights of pixels in the loss, as of the autoencoders.
 
     Raises:
-        ValueError: If an argument is out of range; on `build`, if the variable is no image, or is a
-            mask, or no parent is an image of its size.
+        ValueError: If an argument is out of range; on `build`, if the variable is not an image, or
+            is a mask, or no parent is an image of its size.
 
     Example:
         >>> scan = Image(1, 8, 8)

@@ -45,7 +45,7 @@ class Lifetime(DoubleNormal):
 
     Args:
         family: Distribution of the logarithm of the time.
-        hidden: Widths of the network from parents to its location; of none, a line.
+        hidden: Widths of the network from parents to its location; a line if there are none.
 
     Raises:
         ValueError: On an unknown family; on `build`, if the variable is no `CensoredTime`.

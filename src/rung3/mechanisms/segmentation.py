@@ -37,7 +37,7 @@ class Segmentation(Mechanism):
         width: Channels of the network at full size.
 
     Raises:
-        ValueError: On `build`, if the variable is no image of one channel and few levels, or no
+        ValueError: On `build`, if the variable is not an image of one channel and few levels, or no
             parent is an image of its size.
 
     Example:

@@ -90,7 +90,7 @@ def _outside(model: Model, values: Mapping[str, Tensor], names: Set[str]) -> dic
 
 
 def _undefined(model: Model, values: Mapping[str, Tensor], names: Set[str]) -> dict[str, str]:
-    """Count rows in which variables are no numbers, and say at which values of their parents."""
+    """Count rows in which variables are not numbers, and say at which values of their parents."""
     undefined = {}
     for name, mechanism in model.mechanisms.items():
         if name not in names:

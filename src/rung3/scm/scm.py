@@ -390,7 +390,7 @@ class SCM(Model):
             met.
 
         Raises:
-            ValueError: If an antecedent is no number, lies outside its support, or has no noise
+            ValueError: If an antecedent is not a number, lies outside its support, or has no noise
                 that moves it; or if it is missed by more than the tolerance (and more than
                 rounding), with the row and the gap.
 

@@ -10,7 +10,7 @@
 An image of at most 8 bits in one or three channels, or of 16 in one, is a PNG; any other is its
 numbers as bytes, of the shape and type that the metadata of its column name. A tar archive holds
 the same in the convention of WebDataset: of each line `000000012.json` (with draws
-`000000012-003.json`), and beside it `000000012.scan.png`, or `.npy` where it is no PNG.
+`000000012-003.json`), and beside it `000000012.scan.png`, or `.npy` where it is not a PNG.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from rung3.scm.scm import SCM
 from rung3.study.choosing import chooses
 from rung3.study.lengths import Short, duration, short_trainings
 from rung3.study.preflight import preflight
-from rung3.study.sources import Splits
+from rung3.study.row_source import Splits
 from rung3.study.study import Study
 from rung3.study.unusual import unusual
 from rung3.training.batches import Table

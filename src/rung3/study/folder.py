@@ -32,7 +32,7 @@ from rung3.scm.scm import SCM, load
 from rung3.scm.store import obstacle, written
 from rung3.scm.zoo import find_model
 from rung3.study.locks import lock
-from rung3.study.sources import Splits, check_row
+from rung3.study.row_source import Splits, check_row
 from rung3.study.study import Study
 from rung3.training.oracles.oracles import Oracles
 from rung3.training.processes import is_first

@@ -140,8 +140,8 @@ class Training(FitOptions, of=Options):
         validation_share: Share of the training rows set aside, instead of `data.validation`; 0 for
             none.
         checkpoints: Folder of the checkpoints; in the run's folder if not given.
-        mislabelled: By variable, the share of training rows that are given the value of another,
-            to see what wrong labels do; the oracles see the right ones.
+        mislabelled: By variable, the share of training rows that get another row's value, to see
+            the effect of wrong labels; the oracles see the right ones.
         mechanisms: Options of single mechanisms, instead of those for all.
     """
 
@@ -236,16 +236,16 @@ class Evaluation(Part):
     """The questions to the fitted model, as `rung3.evaluate` takes them.
 
     Args:
-        protocol: The name of a preset, or what is asked and measured; the options below that are
-            given go before it.
+        protocol: The name of a preset, or what is asked and measured; options given below override
+            it.
         interventions: Names of variables, to be set to other rows' values; or by name a number, a
             label or an expression; or by a label several of these, set together.
         n: Test rows that are asked.
         particles: Draws of the noise, for the spread.
         bootstrap: Resamples, for the intervals.
         batch_size: Rows at once.
-        peers: Folders of runs of the same study with other seeds of training: how far their answers
-            are apart is the model's stability.
+        peers: Folders of runs of the same study with other training seeds; how far their answers
+            differ is the model's stability.
         oracles: How oracles are trained.
     """
 

@@ -64,6 +64,9 @@ _BOOL = "tag:yaml.org,2002:bool"
 _FLOAT = "tag:yaml.org,2002:float"
 _INT = "tag:yaml.org,2002:int"
 _DATE = "tag:yaml.org,2002:timestamp"
+KINDS = {_BOOL: "yes or no", _FLOAT: "a number", _INT: "a whole number", _DATE: "a date"}
+"""What the tags of scalars are called."""
+
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -327,9 +330,9 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
-            kind = node.tag.rpartition(":")[2]
+            kind = KINDS.get(node.tag, node.tag.rpartition(":")[2])
             return _refuse(
-                f"{node.value!r:.40} is no {kind}; quote it if it is text", node.start_mark
+                f"{node.value!r:.40} is not {kind}; quote it if it is text", node.start_mark
             )
 
 

@@ -22,7 +22,7 @@ from rung3.scm.interventions import Apply
 from rung3.scm.query import Query
 from rung3.scm.scm import SCM
 from rung3.study.folder import RunFolder
-from rung3.study.sources import Splits
+from rung3.study.row_source import Splits
 from rung3.study.study import Study
 from rung3.training.options import Options
 from rung3.training.oracles.oracles import oracle_pairs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rung3.study.sources import Filed
+from rung3.study.row_source import Filed
 from rung3.study.study import Study
 
 __all__ = ["prepare_study"]

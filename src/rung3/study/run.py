@@ -20,7 +20,7 @@ from rung3.study.choosing import chooses
 from rung3.study.folder import RunFolder
 from rung3.study.lengths import short_trainings
 from rung3.study.preflight import batch_size_of, preflight
-from rung3.study.sources import Splits
+from rung3.study.row_source import Splits
 from rung3.study.study import Group, Study
 from rung3.training.automatic import fit
 from rung3.training.counterfactual.preparation import fit_committee

@@ -36,7 +36,8 @@ from rung3.study.kinds import BROKEN, MechanismFields, VariableFields, mechanism
 from rung3.study.listings import Say
 from rung3.study.options import Evaluation, Training, WholeNumber
 from rung3.study.parser import Part, read, unknown, validated
-from rung3.study.sources import Data, Splits
+from rung3.study.row_source import Splits
+from rung3.study.sources import Data
 from rung3.training.counterfactual.preparation import settable
 from rung3.training.options import Options
 

@@ -59,7 +59,7 @@ class Sealed(TorchCheckpointIO):
 
 
 def check(path: Path) -> None:
-    """Refuse a file that is no checkpoint of `fit`.
+    """Refuse a file that is not a checkpoint of `fit`.
 
     Raises:
         ValueError: If it is not, or is truncated or damaged.

@@ -44,7 +44,7 @@ def read_dicom(path: str | Path, options: ScanOptions | None = None) -> DicomSca
     """Read a DICOM file, or a folder with the files of one series.
 
     Args:
-        path: The file, or the folder; files in it that are no DICOM are refused.
+        path: The file, or the folder; files in it that are not DICOM are refused.
         options: What to take from it.
 
     Returns:
@@ -192,7 +192,7 @@ def _pixel_spacing(part: Any) -> tuple[float, float]:
 
 
 def _sorted(files: dict[str, Any]) -> dict[str, Any]:
-    """Return the files of a series by position; refuse those that are no whole series."""
+    """Return the files of a series by position; refuse those that are not whole series."""
     series = Counter(str(part.get("SeriesInstanceUID", "none")) for part in files.values())
     if len(series) > 1:
         counts = ", ".join(f"{uid} ({count} files)" for uid, count in series.most_common())

@@ -110,7 +110,7 @@ def _open(path: Path) -> Any:
     except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError) as error:
         raise ValueError(f"cannot be read: damaged, encrypted, or no NIfTI file: {error}") from None
     if not isinstance(file, AnalyzeImage):  # NIfTI files are some
-        raise ValueError(f"is no NIfTI file, but {type(file).__name__}")
+        raise ValueError(f"is not a NIfTI file, but {type(file).__name__}")
     return file
 
 

@@ -74,7 +74,7 @@ def attribute_change(
         seed: Of the draws.
 
     Raises:
-        ValueError: If the graphs differ, a name is unknown, the outcome is no scalar, or hidden
+        ValueError: If the graphs differ, a name is unknown, the outcome is not a scalar, or hidden
             causes join variables.
 
     Example:

@@ -108,7 +108,7 @@ def arrow_strength(
         seed: Of the draws.
 
     Raises:
-        ValueError: If the variable is unknown, has no parents or is no scalar, or hidden causes
+        ValueError: If the variable is unknown, has no parents or is not a scalar, or hidden causes
             join variables.
 
     Example:
@@ -237,7 +237,7 @@ def parent_relevance(
         The shares of the parents, and of the noise, which has the variable's own name.
 
     Raises:
-        ValueError: If the variable is unknown, has no parents or is no scalar, or hidden causes
+        ValueError: If the variable is unknown, has no parents or is not a scalar, or hidden causes
             join variables.
 
     Example:

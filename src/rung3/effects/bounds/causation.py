@@ -116,8 +116,8 @@ def probabilities_of_causation(
     Raises:
         ValueError: If an argument does not belong to the source. Of a table: if a column is not
             binary, probabilities are none, or assumptions contradict each other or the data. Of a
-            model: if a name is unknown, the outcome is no effect of the cause, or a value does not
-            fit its variable.
+            model: if a name is unknown, the outcome is not an effect of the cause, or a value does
+            not fit its variable.
 
     Example:
         >>> table = {"studied": [1] * 50 + [0] * 50, "passed": [1] * 40 + [0] * 35 + [1] * 25}
@@ -233,7 +233,7 @@ def _of_model(
     x, versus, event = coded(x, 1), coded(versus, 0), coded(event, 1)
     model.graph.names([cause, outcome])
     if outcome not in model.graph.descendants(cause):
-        raise ValueError(f"outcome: {outcome!r} is no effect of {cause!r}")
+        raise ValueError(f"outcome: {outcome!r} is not an effect of {cause!r}")
     if not 0 < level < 1:
         raise ValueError(f"level: expected a number between 0 and 1, got {level}")
     base = base_seed(seed, "causation")

@@ -311,7 +311,7 @@ class _Program:
             rising = monotone.get(name, ())
             for parent in [rising] if isinstance(rising, str) else rising:
                 if parent not in parents:
-                    raise ValueError(f"monotone: {parent!r} is no parent of {name!r}")
+                    raise ValueError(f"monotone: {parent!r} is not a parent of {name!r}")
                 steps = np.diff(table, axis=1 + parents.index(parent))
                 table = table[(steps >= 0).reshape(len(table), -1).all(1)]
             tables[name] = (table[..., None] == np.arange(size)).astype(float)

@@ -11,7 +11,7 @@ in decision-making: the causal explanation formula*, AAAI, Theorem 1):
 The direct part is what being x1 does by itself, the indirect part what it does through W, and the
 spurious part what the groups would still differ in, were all x0: what comes before X. Potential
 outcomes are computed row by row, from the noise abducted from the rows of x1. A predictor is one
-more variable, caused by what it reads. An image is no mediator of its own: all that X does to it by
+more variable, caused by what it reads. An image is not a mediator of its own: what X does to it by
 no other variable is direct.
 
 The share of rows whose decision changes when X is set to the other value, and all else follows, is
@@ -181,7 +181,7 @@ def audit(
         seed: An int, a `torch.Generator`, or `None` to follow torch's own.
 
     Raises:
-        ValueError: If the protected variable has no categories, is no cause of the outcome, is
+        ValueError: If the protected variable has no categories, is not a cause of the outcome, is
             independent of all that the predictor reads, or a group has fewer than two rows; if the
             predictor is refused (see `with_predictor`); or if hidden common causes or a recanting
             witness leave a part unidentified.
@@ -518,7 +518,7 @@ def _check_cause(model: SCM, protected: str, outcome: str) -> None:
     """Refuse a protected variable that does not cause the outcome."""
     if protected == outcome or outcome not in model.graph.descendants(protected):
         raise ValueError(
-            f"protected: {protected!r} has no path to {outcome!r}, of which it is no cause; "
+            f"protected: {protected!r} has no path to {outcome!r}, of which it is not a cause; "
             f"the causes are {list(model.graph.in_order(model.graph.ancestors(outcome)))}"
         )
 

@@ -136,7 +136,7 @@ class Predictor:
         """Return what it gives, `(n,)` or probabilities `(n, k)`, in double.
 
         Raises:
-            ValueError: If that has another shape, is not finite, or is no probability where it
+            ValueError: If that has another shape, is not finite, or is not a probability where it
                 should be.
         """
         n = len(values[self.inputs[0]])
@@ -195,7 +195,7 @@ class Predictor:
         if outside.any() or ((sums - 1).abs() > ROUNDING).any():
             wrong = f"{outputs[outside][0]:.4g}" if outside.any() else f"a sum of {sums[0]:.4g}"
             _refuse(
-                f"gave {wrong}, which is no probability",
+                f"gave {wrong}, which is not a probability",
                 "end it in a sigmoid or softmax; or, of a score, say which ones decide for yes, "
                 "as in decide=lambda score: score > 0; or name as outcome= the number it predicts",
             )

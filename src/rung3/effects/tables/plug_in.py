@@ -49,7 +49,7 @@ def plug_in_effect(
         arms: Codes of both values of the treatment.
 
     Raises:
-        ValueError: If a column is no category, or the table of all combinations is too large; if
+        ValueError: If a column is not a category, or the table of all combinations is too large; if
             the rows lack a combination that the formula asks for.
     """
     others = [name for name in names if name != sample.outcome]

@@ -217,7 +217,7 @@ def _restricted(
             "seen, and 0 where it was not"
         )
     if bool((times < 0).any()):
-        raise ValueError(f"{outcome}: {float(times.min()):g} is no time; expected none below 0")
+        raise ValueError(f"{outcome}: {float(times.min()):g} is not a time; expected none below 0")
     if not isinstance(horizon, Real) or not horizon > 0:
         raise ValueError(
             f"horizon: give the time up to which the mean of {outcome} is taken; got {horizon!r}"

@@ -189,7 +189,7 @@ def advise(graph: CausalGraph, cause: str, outcome: str, by: str) -> tuple[Advic
     """
     graph.disjoint(cause=cause, outcome=outcome, by=by)
     if outcome not in graph.descendants(cause):
-        return "neither", f"{outcome} is no effect of {cause}: the effect is zero"
+        return "neither", f"{outcome} is not an effect of {cause}: the effect is zero"
     whole = graph.is_adjustment_set(cause, outcome, ())
     parts = graph.is_adjustment_set(cause, outcome, by)
     if whole and parts:

@@ -264,7 +264,7 @@ def fit_ceiling(
         The ceiling, frozen; its `skipped` says which interventions the world refused.
 
     Raises:
-        ValueError: If the model is no world, `image` no image with causes, n too small, or the
+        ValueError: If the model is not a world, `image` no image with causes, n too small, or the
             world knows the truth of no intervention.
     """
     variable = _check(world, image, n, epochs)

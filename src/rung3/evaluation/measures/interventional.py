@@ -115,7 +115,7 @@ def _apart(exam: Examination, query: Query, known: int) -> Mapping[str, Any]:
     if exam.truth is None:
         return {"undefined": "the world is not known"}
     if query.hold:
-        return {"undefined": "other parents are held, which is no intervention"}
+        return {"undefined": "other parents are held, which is not an intervention"}
     n = min(known, SAMPLE)
     do, world = query.at(slice(0, n), exam.model.device), exam.truth
 

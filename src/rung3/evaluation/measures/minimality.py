@@ -187,7 +187,7 @@ def _alike_in_all(
 
 MINIMALITY = Measure(
     name="minimality",
-    about="CLD, and drift of what is no descendant",
+    about="CLD, and drift of what is not a descendant",
     sections=(
         Section(
             "minimality",

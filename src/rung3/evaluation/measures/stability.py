@@ -6,8 +6,8 @@ Of models i, j = 1 ... M of one kind (seeds, folds, checkpoints) and the same ro
 
 in the outcome's unit, the mean over i of how far model i is from the others (`apart`). It is a
 floor of their mean error: with `x*` the truth, `d(x~_i, x~_j) <= d(x~_i, x*) + d(x~_j, x*)`, so at
-least one of two that disagree is wrong by half of it. It is no ceiling: models may agree and all be
-wrong; doing nothing never disagrees.
+least one of two that disagree is wrong by half of it. It is not a ceiling: models may agree and all
+be wrong; doing nothing never disagrees.
 """
 
 from __future__ import annotations

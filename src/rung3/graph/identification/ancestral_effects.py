@@ -129,7 +129,7 @@ def _towards(members: AncestralClass, x: Part, above: Part) -> list[Pair]:
 def _adjustment(members: AncestralClass, x: Part, y: Part, first: Sequence[Pair]) -> Part | None:
     """Return a set that is right to adjust for in all graphs of the class; `None` if there is none.
 
-    The possible ancestors of X and Y that are no possible effects on the way are one if any is.
+    The possible ancestors of X and Y that are not possible effects on the way are one if any is.
     """
     if not all(members.is_visible(a, b) for a, b in first):
         return None

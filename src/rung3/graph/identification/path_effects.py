@@ -141,7 +141,7 @@ def _on(ways: list[Nodes], path: str | Path) -> Nodes:
     broken = isinstance(path, str) and list(CausalGraph(path).edges) != list(pairwise(nodes))
     if nodes not in ways or broken:
         known = ", ".join(" -> ".join(way) for way in ways) or "none"
-        raise ValueError(f"along: {path} is no causal path from treatment to outcome: {known}.")
+        raise ValueError(f"along: {path} is not a causal path from treatment to outcome: {known}.")
     return nodes
 
 

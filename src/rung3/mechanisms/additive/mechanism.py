@@ -64,10 +64,10 @@ class AdditiveNoise(Invertible):
 
     Args:
         degree: Degree of the polynomial m in the encoded parents; a network if not given.
-        hidden: Most units of the network, fewer the wider the parents; a line is added to it.
+        hidden: Most units of the network, fewer for wider parents; a line is added to it.
         spread: Whether the noise's spread depends on the parents, by such a network too.
-        trees: Most trees of a sum that m is instead, for functions with steps. Beyond the data it
-            is constant, and it gives no gradients.
+        trees: Most trees in a sum that takes the place of m, for functions with steps. Beyond the
+            data it is constant, and it gives no gradients.
         regressor: An object with `fit(features, target)` and `predict(features)` of arrays `(n, d)`
             and `(n,)`, such as scikit-learn's. `fit` of the model fits it, on the parents' values
             as they are (categories one-hot). One that overfits makes the noise look too small. It

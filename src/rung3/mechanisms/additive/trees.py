@@ -29,7 +29,7 @@ LEARNING_RATE = 0.1
 """Share of a tree's step that is taken; scikit-learn's default."""
 
 LEAST_ROWS = 20
-"""Least rows of a leaf, so that its value is no row's own; scikit-learn's default."""
+"""Least rows of a leaf, so that its value is not a row's own; scikit-learn's default."""
 
 FOLDS = 4
 """Folds of the rows: each is predicted by trees that the other three grew."""

@@ -241,7 +241,7 @@ def _encoder(variable: Variable) -> nn.Module:
             return _OneHot(classes)
         case CensoredTime():
             raise ValueError(
-                f"{variable} is no cause of anything: of a censored one it is not known when it "
+                f"{variable} is not a cause of anything: of a censored one it is not known when it "
                 "ends; leave out its arrows"
             )
         case _:

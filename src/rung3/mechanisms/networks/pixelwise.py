@@ -1,7 +1,7 @@
 """A network from images to maps of the same size, which keeps every pixel's place.
 
 A pass down halves the size twice, and a pass up adds what each size had; the context (encoded
-parents that are no images) scales and shifts channels in every block.
+parents that are not images) scales and shifts channels in every block.
 
 Source: Ronneberger et al. 2015 (arXiv 1505.04597).
 """

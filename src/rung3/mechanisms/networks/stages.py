@@ -98,7 +98,7 @@ class Grid:
         resolutions = [stage.resolution for stage in stages]
         _check_resolutions(name, resolutions, short)
         self.square = _square(resolutions[0], short)
-        # Longer sides grow by whole pixels of the coarsest stage that is no vector.
+        # Longer sides grow by whole pixels of the coarsest stage that is not a vector.
         least = resolutions[0] * self.square
         unit = least // min((r for r in resolutions if r > 1), default=1)
         padded = [unit * math.ceil(size / unit) for size in image.sizes]

@@ -91,7 +91,7 @@ class Augmented:
                     f"{name}: a column of the table has this name; rename the variable"
                 )
             if isinstance(variable, Image) and len(variable.shape) > 3:
-                raise ValueError(f"{name}: a volume is no PNG; use augment_shards")
+                raise ValueError(f"{name}: a volume is not a PNG; use augment_shards")
         columns = {name: _cells(folder, name, v, self.rows[name]) for name, v in variables.items()}
         columns |= {
             "source": self.source.tolist(),

@@ -119,7 +119,7 @@ class Plan(Validated):
                     "variable at least, the same ones in every cell, and a share"
                 )
             if isinstance(cell[SHARE], bool) or not isinstance(cell[SHARE], int | float):
-                raise ValueError(f"joint: {dict(cell)}: its share is no number")
+                raise ValueError(f"joint: {dict(cell)}: its share is not a number")
         total = sum(cell[SHARE] for cell in joint)
         if min(cell[SHARE] for cell in joint) < 0 or abs(total - 1) > SUM_TOLERANCE:
             raise ValueError(

@@ -75,26 +75,26 @@ class CounterfactualObjective(Validated):
     fitted.
 
     Args:
-        intervene: Variables that are set, causes of the image; by default every parent of it, but
-            for images and what the predictors cannot read.
+        intervene: Variables that are set, causes of the image; by default all of its parents except
+            images and those that the predictors cannot read.
         at_once: How many of them are set together, redrawn at every step.
-        soft: Whether parents that are neither set nor below one that is should look as they did,
-            rather than as their labels say.
+        soft: Whether parents that are not set, and not effects of one that is, should look as they
+            did, rather than as their labels say.
         kept: Share of rows whose noise of observation (eps) is kept; the others are predicted from
             the latents alone.
         share: Share of a batch's rows that counterfactuals are made of.
-        weight: Of the predictors' log-loss, a nat of it against a nat of the likelihood; if not
+        weight: Weight of the predictors' log-loss, nat for nat against the likelihood; if not
             given, the likelihood is a constraint instead.
-        after: With a weight: steps by likelihood alone, to begin with.
-        ramp: With a weight: steps in which it then rises from 0.
-        margin: Of the constraint: what the loss may rise by, as a share of what it was.
+        after: With a weight: first steps, by likelihood alone.
+        ramp: With a weight: steps over which it then rises from 0.
+        margin: Of the constraint: how much the loss may rise, as a share of its first value.
         rate: Of the constraint: rate of the multiplier's ascent, times the damping.
         damping: Of the constraint: what a loss above it costs at once, see
             `rung3.training.counterfactual.loss`.
-        committee: How many predictors of each parent there are, alike but for their seeds, of which
-            one is drawn at every step: what pleases one alone does not pay.
-        jitter: Pixels, at most, by which images are moved up or down and left or right before
-            predictors see them, again at every step.
+        committee: Number of predictors of each parent, with different seeds, of which every step
+            uses one: details that please only one of them do not pay.
+        jitter: Most pixels by which images are moved up or down and left or right before predictors
+            see them, anew at every step.
         segment: Parents that are measured by the size of a region, each with the name of a mask
             that the image causes and the labels of the kinds that make up the region, such as
             `{"ventricle": ["mask", "ventricle"]}`: a segmentor that is trained then takes the place

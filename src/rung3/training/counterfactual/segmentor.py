@@ -105,13 +105,13 @@ def check_region(model: SCM, image: str, parent: str, given: Sequence[str]) -> N
     """Refuse a region that is none: `given` is the name of a mask and labels of its kinds.
 
     Raises:
-        ValueError: If the parent is no number that causes the image, the mask is no `Mask` of the
-            image's size that the image causes, or has no such kinds.
+        ValueError: If the parent is not a number that causes the image, the mask is not a `Mask` of
+            the image's size that the image causes, or has no such kinds.
     """
     mask, *region = given
     parents = list(model.graph.parents(image))
     if parent not in parents:
-        raise ValueError(f"segment: {parent} is no parent of {image}, which has {parents}")
+        raise ValueError(f"segment: {parent} is not a parent of {image}, which has {parents}")
     target = model.variables[parent]
     if isinstance(target, Image | Discrete) or target.shape:
         raise ValueError(
@@ -125,8 +125,8 @@ def check_region(model: SCM, image: str, parent: str, given: Sequence[str]) -> N
     ]
     if mask not in masks:
         raise ValueError(
-            f"segment: {parent}: {mask} is no mask that {image} causes; expected one of {masks}, "
-            "a Mask of its size"
+            f"segment: {parent}: {mask} is not a mask that {image} causes; expected one of "
+            f"{masks}, a Mask of its size"
         )
     for label in region:
         model.variables[mask].code(label)  # type: ignore[attr-defined]

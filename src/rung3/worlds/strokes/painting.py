@@ -34,7 +34,7 @@ PARTS = ("digit", "thickness", "hue", "saturation")
 
 
 class Painting(Rendering):
-    """A shape in a colour; noise: that of the shape, and `hue` if it is no parent."""
+    """A shape in a colour; noise: that of the shape, and `hue` if it is not a parent."""
 
     @abstractmethod
     def shape_noise(
@@ -70,7 +70,7 @@ class DrawnColour(Painting):
     """A digit drawn with a random handwriting, in a colour.
 
     Noise: the handwriting (see `rung3.worlds.digits`), and each of `digit`, `thickness` and `hue`
-    that is no parent.
+    that is not a parent.
     """
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ class DrawnColour(Painting):
 class PaintedMNIST(Painting, RawRendering):
     """A raw MNIST digit, dilated or eroded if thickness is a parent, in a colour.
 
-    Noise: `raw` `(n, 1, 28, 28)`, its `label` `(n,)`, and `hue` if it is no parent.
+    Noise: `raw` `(n, 1, 28, 28)`, its `label` `(n,)`, and `hue` if it is not a parent.
 
     Args:
         root: Folder of the MNIST IDX files.

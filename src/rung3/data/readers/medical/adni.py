@@ -55,7 +55,7 @@ def adni(
         One row a visit with a scan, or a row a slice of it.
 
     Raises:
-        ValueError: Naming file, column and row of what cannot be read; if slices are no rising
+        ValueError: Naming file, column and row of what cannot be read; if slices are not rising
             numbers from 0 to 1.
     """
     root, out, labels = Path(root), LeftOut(), _labels(slices)
@@ -112,7 +112,7 @@ def _months(row: Row) -> int:
         return 0
     if match := re.fullmatch(r"m(\d+)", code):
         return int(match[1])
-    raise row.fault("VISCODE", "is no visit; expected bl, or m and months")
+    raise row.fault("VISCODE", "is not a visit; expected bl, or m and months")
 
 
 def _diagnosis(row: Row) -> str | None:

@@ -17,7 +17,7 @@ Uncertain: TypeAlias = Literal["drop", "present", "absent"]
 def radiograph(finding: str) -> dict[str, Variable]:
     """Return what is known of a chest radiograph: age, sex, disease and view, as variables.
 
-    `disease` is no finding at all, or this one.
+    `disease` is not a finding at all, or this one.
     """
     return {
         "age": Continuous(**YEARS),

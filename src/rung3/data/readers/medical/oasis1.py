@@ -56,7 +56,7 @@ def oasis1(
         name = row.text("ID")
         subject, _, session = name.rpartition("_MR")
         if not (subject and session.isdigit()):
-            raise row.fault("ID", "is no session; expected one such as OAS1_0001_MR1")
+            raise row.fault("ID", "is not a session; expected one such as OAS1_0001_MR1")
         age = row.number("Age")
         if out.age(age, name):
             continue
@@ -66,7 +66,7 @@ def oasis1(
             out.add("volumes or sex missing", name)
             continue
         if not 0 < nwbv < 1:
-            raise row.fault("nWBV", "is no share; expected a number between 0 and 1")
+            raise row.fault("nWBV", "is not a share; expected a number between 0 and 1")
         image = find_image(root, images.format(**{k: v.strip() for k, v in row.cells.items()}))
         if image is None:
             out.add("no scan", name)

@@ -79,7 +79,7 @@ def _labels(row: Row) -> list[str] | None:
     try:
         labels = ast.literal_eval(text.replace("nan", "None"))
     except (ValueError, SyntaxError):
-        raise row.fault("Labels", "is no list of labels") from None
+        raise row.fault("Labels", "is not a list of labels") from None
     if not isinstance(labels, list):
-        raise row.fault("Labels", "is no list of labels")
+        raise row.fault("Labels", "is not a list of labels")
     return [str(label).strip() for label in labels if label is not None and str(label).strip()]

@@ -46,7 +46,7 @@ class Row:
         """Return a cell's number; `None` where it has no value.
 
         Raises:
-            ValueError: If it is no number, or infinite.
+            ValueError: If it is not a number, or infinite.
         """
         text = self.text(column)
         if not text:
@@ -56,18 +56,18 @@ class Row:
         except ValueError:
             value = math.inf
         if math.isinf(value):
-            raise self.fault(column, "is no number")
+            raise self.fault(column, "is not a number")
         return value
 
     def whole(self, column: str) -> int | None:
         """Return a cell's whole number, such as an identifier; `None` where it has no value.
 
         Raises:
-            ValueError: If it is no whole number.
+            ValueError: If it is not a whole number.
         """
         value = self.number(column)
         if value is not None and value != int(value):
-            raise self.fault(column, "is no whole number")
+            raise self.fault(column, "is not a whole number")
         return None if value is None else int(value)
 
     def choice(self, column: str, choices: Mapping[str, T]) -> T | None:
