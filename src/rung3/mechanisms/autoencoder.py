@@ -104,11 +104,13 @@ class Inference(NamedTuple):
         noise: Noise of the latents, by name, `(n, ...)`.
         raw: The decoder's output under the same parents, `(n, outputs, H, W)`.
         kl: Divergence of the posterior from the prior, by layer, `(n,)` in nats.
+        guessed: In training against an adversary, the log-loss of its guesses, `(n,)` in nats.
     """
 
     noise: dict[str, Tensor]
     raw: Tensor
     kl: dict[str, Tensor]
+    guessed: Tensor | None = None
 
 
 class Autoencoder(Mechanism):
@@ -363,6 +365,8 @@ class Autoencoder(Mechanism):
         log_prob = self.pixels.log_prob(value, params)
         pixels = -(self.pixels.weights(params, self.gamma) * log_prob).mean()
         penalty = self._risen() * self._penalty(inference.kl)
+        if inference.guessed is not None:
+            penalty = penalty + inference.guessed.mean()
         self.steps += 1
         self.held = batch_mean(torch.stack(list(inference.kl.values())).sum(0))
         return pixels + penalty / value[0].numel()
