@@ -67,8 +67,8 @@ UNUSED = 0.1
 It is of a layer, not of a dimension: a layer of a thousand dimensions that holds one bit is used.
 """
 
-COLLAPSED = 3.0
-"""Nats a row below which all latents together have collapsed: they tell twenty images apart, or
+COLLAPSED = 2.0
+"""Nats a row below which all latents together have collapsed: they tell seven images apart, or
 fewer."""
 
 GRACE = 150
