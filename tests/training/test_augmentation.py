@@ -173,6 +173,7 @@ def test_predictors_are_trained_where_no_row_is_as_it_should_become(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:image. its latents held 0")  # these images have little noise
 def test_confirmed_answers_of_a_fitted_model_are_near_the_truth(
     world: SCM, rows: Rows, confirmation: Confirmation
 ) -> None:

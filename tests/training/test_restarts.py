@@ -120,3 +120,5 @@ def test_a_training_that_broke_off_goes_on_to_the_same_end(
     assert (theta(model, "x"), theta(model, "y")) == expected[:2]
     assert history.restarted == expected[2].restarted
     assert history.training == expected[2].training
+    with pytest.warns(UserWarning, match="holds this training, finished"):
+        fit(model, rows(STEPS), epochs=3, batch_size=2, **DEFAULT | saved)

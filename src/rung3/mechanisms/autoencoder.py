@@ -66,8 +66,8 @@ UNUSED = 0.1
 It is of a layer, not of a dimension: a layer of a thousand dimensions that holds one bit is used.
 """
 
-COLLAPSED = 3.0
-"""Nats a row below which all latents together have collapsed: they tell twenty images apart, or
+COLLAPSED = 2.0
+"""Nats a row below which all latents together have collapsed: they tell seven images apart, or
 fewer."""
 
 GRACE = 150
@@ -103,11 +103,13 @@ class Inference(NamedTuple):
         noise: Noise of the latents, by name, `(n, ...)`.
         raw: The decoder's output under the same parents, `(n, outputs, H, W)`.
         kl: Divergence of the posterior from the prior, by layer, `(n,)` in nats.
+        guessed: In training against an adversary, the log-loss of its guesses, `(n,)` in nats.
     """
 
     noise: dict[str, Tensor]
     raw: Tensor
     kl: dict[str, Tensor]
+    guessed: Tensor | None = None
 
 
 class Autoencoder(Mechanism):
@@ -362,6 +364,8 @@ class Autoencoder(Mechanism):
         log_prob = self.pixels.log_prob(value, params)
         pixels = -(self.pixels.weights(params, self.gamma) * log_prob).mean()
         penalty = self._risen() * self._penalty(inference.kl)
+        if inference.guessed is not None:
+            penalty = penalty + inference.guessed.mean()
         self.steps += 1
         self.held = batch_mean(torch.stack(list(inference.kl.values())).sum(0))
         return pixels + penalty / value[0].numel()

@@ -11,6 +11,9 @@ that goes on from fitted weights keeps the weight that was reached.
 With a pose, z and the parents make a drawing in a frame of its own, and further latents move it
 into the image, by an affine map that is the same for all (`rung3.mechanisms.networks.pose`). Else
 nothing tells the decoder that a place, a size or a slant is the same thing in a 3 and in a 7.
+
+With an adversary, z is trained to tell nothing about discrete parents
+(`rung3.mechanisms.networks.adversary`), so that the decoder hears of them from the parents alone.
 """
 
 from __future__ import annotations
@@ -22,13 +25,15 @@ import torch
 from torch import Generator, Tensor
 
 from rung3.data.variables import Image
-from rung3.mechanisms.arguments import check_counts, is_number
+from rung3.mechanisms.arguments import check_counts, check_weights, is_number
 from rung3.mechanisms.autoencoder import (
     Autoencoder,
     Inference,
     gaussian_kl,
     widened,
 )
+from rung3.mechanisms.base import Parents
+from rung3.mechanisms.networks.adversary import Adversary
 from rung3.mechanisms.networks.convolutional import ConvDecoder, ConvEncoder, Pyramid
 from rung3.mechanisms.networks.pose import Pose
 
@@ -71,10 +76,13 @@ class VAE(Autoencoder):
         pose: Whether latents of their own, `pose`, say where things are in the image, how large,
             how slanted and how turned: for images of one thing in various places. Noise `pose` has
             6 numbers for images and 12 for volumes.
+        adversary: Weight of a network that guesses the discrete parents from z in training, and
+            that z is to mislead; 0 for none. 30 is a good weight for digits.
 
     Raises:
-        ValueError: If `pose` is not True or False; on `build`, if the variable is not an image, or
-            its pixels are real-valued and the likelihood is for whole levels.
+        ValueError: If `pose` is not True or False, or a weight below 0 or infinite; on `build`, if
+            the variable is not an image, its pixels are real-valued and the likelihood is for whole
+            levels, or no parent is discrete and there is an adversary.
 
     Example:
         >>> from rung3 import Image
@@ -103,9 +111,11 @@ class VAE(Autoencoder):
         widening: float = 1.0,
         guidance: float | Mapping[str, float] = 1.0,
         pose: bool = False,
+        adversary: float = 0.0,
     ) -> None:
         super().__init__(likelihood, beta, gamma, min_log_scale, widening, guidance)
         check_counts(1, latent=latent, width=width, depth=depth)
+        check_weights(adversary=adversary)
         if not is_number(cooling, least=0) or (cooling > 1 and cooling % 1):
             raise ValueError(
                 f"cooling={cooling!r} must be a whole number of steps, at least 0, or a share of "
@@ -119,6 +129,7 @@ class VAE(Autoencoder):
         self.cooling = cooling
         self.checkpointing = checkpointing
         self.pose = pose
+        self.adversary = adversary
 
     def build(self) -> None:
         super().build()
@@ -160,6 +171,9 @@ class VAE(Autoencoder):
         if self.posed is not None:
             head: Any = self.encoder.head[-1]
             head.bias.data.chunk(2)[1][self.latent :] = POSE_LOG_SCALE
+        self.guesser = (
+            Adversary(self.latent, self.parents, self.adversary) if self.adversary else None
+        )
 
     def _sizes(self) -> list[int]:
         """Return the lengths of z and, if there is one, of the pose."""
@@ -177,6 +191,13 @@ class VAE(Autoencoder):
         """Return mean and log-scale of `q(z | x, pa)`, each `(n, latent)`, a pose included."""
         mean, log_scale = self.encoder(value, context).chunk(2, dim=1)
         return mean, log_scale.clamp(MIN_LOG_SCALE, MAX_LOG_SCALE)
+
+    def infer(self, value: Tensor, parents: Parents) -> Inference:
+        """Draw once from the posterior; in training, an adversary guesses parents from the draw."""
+        inference = super().infer(value, parents)
+        if self.guesser is None or not self.training:
+            return inference
+        return inference._replace(guessed=self.guesser(inference.noise["z"], parents))
 
     def _infer(
         self,
