@@ -370,6 +370,12 @@ def test_the_report_shows_amplification_with_guidance_and_without() -> None:
     assert report.metrics["path_noise"]["image"]["dimensions"] == 64
     assert 0 < report.metrics["path_noise"]["image"]["mean"] < 50
     assert "In the place of latents" in str(report)
+    image, parents = model.mechanisms["image"], {name: rows[name] for name in "abc"}
+    drift = image.mean(image.abduct(rows["image"], parents), parents) - rows["image"]
+    composition = report.metrics["composition"]["image"]
+    assert composition["kept"]["1"]["mean"] < 1e-6
+    # Published code compares with a reconstruction, which is this close by construction.
+    assert composition["latent"]["1"]["mean"] == pytest.approx(drift.detach().abs().mean().item())
 
 
 # Queries and storage ------------------------------------------------------------------------------

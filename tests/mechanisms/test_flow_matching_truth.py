@@ -95,9 +95,12 @@ def error(family: str, name: str, n: int, **options: object) -> float:
 @pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_scalar_keeps_its_rank_to_one_percent_of_a_deviation(family: str, name: str) -> None:
-    """The mixture has a gap between its modes, where few rows are: 1.1 % there on the line."""
-    most = 0.011 if (family, name) == ("straight", "mixture") else 0.01
-    assert error(family, name, 200_000, epochs=20, batch_size=2048) < most
+    """The mixture has a gap between its modes, of which 200,000 rows tell too little on the line.
+
+    With them the error is 1.02 %, with twice as many in as many steps 0.91 %.
+    """
+    passes = 10 if (family, name) == ("straight", "mixture") else 20
+    assert error(family, name, 4_000_000 // passes, epochs=passes, batch_size=2048) < 0.01
 
 
 @pytest.mark.slow
