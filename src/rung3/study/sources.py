@@ -20,7 +20,7 @@ from rung3.data.readers.scans import ScanOptions, taken
 from rung3.data.readers.table import unread_table
 from rung3.data.rows import Rows, map_noise
 from rung3.data.seeding import stream
-from rung3.data.splits import check_apart, divide
+from rung3.data.splits import check_apart, check_owners, divide
 from rung3.data.stored import as_stored
 from rung3.data.unread import Unread
 from rung3.data.variables import Image, Variable
@@ -514,6 +514,8 @@ class TableData(Filed):
         def read() -> tuple[Unread, dict[str, Any]]:
             unread = unread_table(path, variables=kinds, scans=scans)
             whose = None if self.subject is None else data.column(path, self.subject)
+            if whose is not None:
+                _check_owners(path, unread, whose)
             return unread, {"subjects": whose}
 
         identity = {"table": str(path), "subject": self.subject}
@@ -525,6 +527,15 @@ def _check_apart(parts: Mapping[str, Sequence[object]]) -> None:
         check_apart(parts)
     except ValueError as error:
         raise ValueError(f"data: {error}") from None
+
+
+def _check_owners(table: Path, unread: Unread, subjects: Sequence[str]) -> None:
+    for name, (_, files) in unread.images.items():
+        paths = [file.resolve() if isinstance(file, Path) else None for file in files]
+        try:
+            check_owners(paths, subjects)
+        except ValueError as error:
+            raise ValueError(f"{table}: column {name!r}: {error}") from None
 
 
 def _layout(name: str) -> str:
