@@ -110,24 +110,27 @@ def check_apart(parts: Mapping[str, Sequence[object]]) -> None:
         )
 
 
-def check_owners(files: Sequence[Hashable], subjects: Sequence[object]) -> None:
+def check_owners(
+    files: Sequence[Hashable], subjects: Sequence[object], rows: Sequence[object]
+) -> None:
     """Refuse a file that rows of two subjects name: a split by subject would not part them.
 
     Args:
         files: What each row names; `None` for nothing.
         subjects: Whom each row is of.
+        rows: What each row is called.
 
     Raises:
-        ValueError: Naming the file, two of its subjects and their rows, counted from 0.
+        ValueError: Naming the file, two of its subjects and their rows.
 
     Example:
-        >>> check_owners(["a.nii", "b.nii", "a.nii"], ["Ann", "Ben", "Ann"])
+        >>> check_owners(["a.nii", "b.nii", "a.nii"], ["Ann", "Ben", "Ann"], range(3))
     """
     first: dict[Hashable, int] = {}
-    for row, (file, subject) in enumerate(zip(files, subjects, strict=True)):
-        before = first.setdefault(file, row)
+    for k, (file, subject) in enumerate(zip(files, subjects, strict=True)):
+        before = first.setdefault(file, k)
         if file is not None and subjects[before] != subject:
             raise ValueError(
-                f"{file} is of subject {subjects[before]!r} in row {before} and of subject "
-                f"{subject!r} in row {row}; expected one subject a file"
+                f"{file} is of subject {subjects[before]!r} in row {rows[before]} and of subject "
+                f"{subject!r} in row {rows[k]}; expected one subject a file"
             )

@@ -466,6 +466,7 @@ class TableData(Filed):
             test, others = self._read(self.test, variables, say)
             if self.subject is not None:
                 _check_apart({"training": subjects, "test": others})
+                self._check_both(self.test, variables)
         share = self.validation if share is None else share
         if not share:
             return Splits(train, train[:0], test, None, prepared=self.stamp(variables))
@@ -482,6 +483,12 @@ class TableData(Filed):
         check_row(at, len(files))
         options = self.scans[name].options() if name in self.scans else ScanOptions()
         return table.parent / files[at].strip(), options
+
+    def _check_both(self, test: Path, variables: Variables) -> None:
+        """Refuse a file of one subject in one table and of another in the other."""
+        if self.path.exists() and test.exists():  # of rows that were prepared they may be gone
+            read = {path: self._listing(path, variables).read() for path in (self.path, test)}
+            _check_owners({path: (part, extra["subjects"]) for path, (part, extra) in read.items()})
 
     def _subjects(self, path: FilePath, n: int) -> Sequence[object]:
         return range(n) if self.subject is None else data.column(path, self.subject)
@@ -515,7 +522,7 @@ class TableData(Filed):
             unread = unread_table(path, variables=kinds, scans=scans)
             whose = None if self.subject is None else data.column(path, self.subject)
             if whose is not None:
-                _check_owners(path, unread, whose)
+                _check_owners({path: (unread, whose)})
             return unread, {"subjects": whose}
 
         identity = {"table": str(path), "subject": self.subject}
@@ -529,13 +536,17 @@ def _check_apart(parts: Mapping[str, Sequence[object]]) -> None:
         raise ValueError(f"data: {error}") from None
 
 
-def _check_owners(table: Path, unread: Unread, subjects: Sequence[str]) -> None:
-    for name, (_, files) in unread.images.items():
+def _check_owners(tables: Mapping[Path, tuple[Unread, Sequence[object]]]) -> None:
+    """Refuse tables that name one file for two subjects, in columns of images."""
+    of = [whose for _, subjects in tables.values() for whose in subjects]
+    rows = [f"{row} of {table.name}" for table, (_, s) in tables.items() for row in range(len(s))]
+    for name in next(iter(tables.values()))[0].images:
+        files = [file for unread, _ in tables.values() for file in unread.images[name][1]]
         paths = [file.resolve() if isinstance(file, Path) else None for file in files]
         try:
-            check_owners(paths, subjects)
+            check_owners(paths, of, rows)
         except ValueError as error:
-            raise ValueError(f"{table}: column {name!r}: {error}") from None
+            raise ValueError(f"data: {name}: {error}") from None
 
 
 def _layout(name: str) -> str:
