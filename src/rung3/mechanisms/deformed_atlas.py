@@ -23,9 +23,9 @@ So tissue moves, where the individual has it, and turns its contrast; the scanne
 and a null intervention changes nothing. Under a lesion the anatomy is that of the atlas, because it
 is not seen. How far a lesion would reach that is not there is not seen either: it covers the places
 where c_p exceeds one uniform number for the whole image, one half unless it is drawn. From where it
-was or would be it moves with the tissue, as far as a counterfactual moves that. The atlas is an average over
-individuals, so densities and samples are those without h; and pixels drawn from it are independent,
-so samples are coarse: it is a mechanism for counterfactuals.
+was or would be it moves with the tissue, as far as a counterfactual moves that. The atlas is an
+average over individuals, so densities and samples are those without h; and pixels drawn from it are
+independent, so samples are coarse: it is a mechanism for counterfactuals.
 
 Source: Ashburner and Friston 2005, *Unified segmentation* (NeuroImage 26:839-851), for the model of
 an image given an atlas; the log-Euclidean deformations are those of
@@ -259,9 +259,7 @@ class DeformedAtlas(Mechanism):
     def _own(self, shape: Tensor, parents: Parents) -> Deformation:
         """Return the whole deformation of individuals, whose shapes are flows of velocities."""
         caused = self.deformation(parents, len(shape))
-        return Deformation(
-            composed(caused.there, flow(shape)), composed(flow(-shape), caused.back)
-        )
+        return Deformation(composed(caused.there, flow(shape)), composed(flow(-shape), caused.back))
 
     def _shape(self, value: Tensor, parents: Parents) -> Tensor:
         """Return the velocity that lays the atlas, as the parents show it, over each image."""
