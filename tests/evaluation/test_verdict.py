@@ -276,3 +276,40 @@ def test_an_image_that_took_a_few_steps_has_not_learned():
     result = report_of(model).verdict.findings[0]
     assert (result.mark, "image took 8 steps" in result.text) == ("no", True)
     assert result.call == f"fit(model, train, epochs={2 * LEAST_STEPS_IMAGE * 2 // 8})"
+
+
+@pytest.mark.parametrize(
+    ("kind", "layers", "command"),
+    [
+        ("VAE", ["z"], "'mechanisms.scan={kind: HVAE}'"),
+        ("HVAE", ["z", "z2"], "training.mechanisms.scan.epochs=18"),
+        ("FlowMatching", [], "training.mechanisms.scan.epochs=18"),
+        ("DeformedAtlas", [], ""),
+        (None, ["z"], "'mechanisms.scan={kind: HVAE}'"),
+        (None, [], "training.mechanisms.scan.epochs=18"),
+    ],
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_advice_names_no_family_that_keeps_less_than_the_one_in_use(kind, layers, command, known):
+    metrics = good()
+    metrics["training"]["scan"] |= {"kind": kind} if kind else {}
+    metrics["divergence"] = {"scan": {layer: {"unused": False} for layer in layers}}
+    metrics["truth"]["do(age)"]["scan"]["kept"]["skill"] = mean(0.1)
+    metrics["composition"]["scan"]["latent"]["1"] = mean(39.0)
+    if not known:
+        metrics["truth"] = {}
+    result = finding(metrics, "individual")
+    assert result.mark == "no"
+    assert result.command.endswith(command)
+    assert bool(result.command) == bool(command)
+    assert ("a DeformedAtlas keeps more of it" in result.text) == (kind in {"VAE", "HVAE"})
+
+
+def test_advice_for_a_number_names_no_family_that_it_has():
+    metrics = good()
+    metrics["truth"]["do(age)"] = {"age": {"kept": {"skill": mean(0.1)}}}
+    metrics["between rows"]["age"] = {"apart": 9.0, "unit": "years", "image": False}
+    metrics["training"]["age"]["kind"] = "Additive"
+    assert "kind: Flow" in finding(metrics, "individual").command
+    metrics["training"]["age"]["kind"] = "Flow"
+    assert finding(metrics, "individual").command.endswith("training.mechanisms.age.epochs=18")

@@ -132,6 +132,24 @@ def test_a_subject_in_two_tables_is_refused(tmp_path: Path) -> None:
         tiny(tmp_path, **settings, subject="id").splits()
 
 
+def test_a_scan_of_two_subjects_is_refused(tmp_path: Path) -> None:
+    table = folder_of_scans(tmp_path, 8, each=2)
+    settings = {"kind": "table", "path": "subjects.csv", "scans": CUT, "validation": 0.3}
+    whole = table.read_text()
+    cohorts.sheet(table, f"{whole}\ns9,70,scans/../scans/1.nii.gz")
+    message = r"data: scan: .*1\.nii\.gz is of subject 's0' in row 1 of subjects\.csv and of "
+    with pytest.raises(
+        ValueError, match=message + r"subject 's9' in row 8 of subjects\.csv; expected one"
+    ):
+        tiny(tmp_path, **settings, subject="id").splits()
+    cohorts.sheet(table, f"{whole}\ns0,51,scans/1.nii.gz")  # the same subject's twice is no leak
+    tiny(tmp_path, **settings, subject="id").splits()
+    cohorts.sheet(table, whole)
+    cohorts.sheet(tmp_path / "test.csv", "id,age,scan\ns9,70,scans/1.nii.gz")
+    with pytest.raises(ValueError, match=message + r"subject 's9' in row 0 of test\.csv"):
+        tiny(tmp_path, **settings, subject="id", test="test.csv").splits()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

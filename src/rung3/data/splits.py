@@ -6,7 +6,7 @@ model that has seen a person's other scan is not tested by this one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from rung3.data.rows import Rows
 from rung3.data.seeding import Seed, base_seed
 
-__all__ = ["check_apart", "divide", "split"]
+__all__ = ["check_apart", "check_owners", "divide", "split"]
 
 
 def split(
@@ -108,3 +108,29 @@ def check_apart(parts: Mapping[str, Sequence[object]]) -> None:
             f"subject {subject!r} is in the {seen[subject]} rows and in the {part} rows "
             f"({len(torn)} subjects are in both); split by subject"
         )
+
+
+def check_owners(
+    files: Sequence[Hashable], subjects: Sequence[object], rows: Sequence[object]
+) -> None:
+    """Refuse a file that rows of two subjects name: a split by subject would not part them.
+
+    Args:
+        files: What each row names; `None` for nothing.
+        subjects: Whom each row is of.
+        rows: What each row is called.
+
+    Raises:
+        ValueError: Naming the file, two of its subjects and their rows.
+
+    Example:
+        >>> check_owners(["a.nii", "b.nii", "a.nii"], ["Ann", "Ben", "Ann"], range(3))
+    """
+    first: dict[Hashable, int] = {}
+    for k, (file, subject) in enumerate(zip(files, subjects, strict=True)):
+        before = first.setdefault(file, k)
+        if file is not None and subjects[before] != subject:
+            raise ValueError(
+                f"{file} is of subject {subjects[before]!r} in row {rows[before]} and of subject "
+                f"{subject!r} in row {rows[k]}; expected one subject a file"
+            )

@@ -25,7 +25,7 @@ __all__ = ["between_rows", "supports", "trainings"]
 
 
 def trainings(model: SCM, history: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return, by mechanism that was trained, whether it is solved, its epochs, steps and losses.
+    """Return, by mechanism that was trained, its kind, whether it is solved, its steps and losses.
 
     Args:
         model: The fitted model.
@@ -44,6 +44,7 @@ def trainings(model: SCM, history: Mapping[str, Any]) -> dict[str, dict[str, Any
         epochs = max(record["epochs"], len(losses))
         size = min(record["batch_size"], record["rows"])
         records[name] = {
+            "kind": type(model.mechanisms[name]).__name__,
             "image": isinstance(model.variables[name], Image),
             "solved": is_solved(model.mechanisms[name]),
             "epochs": epochs,

@@ -107,6 +107,10 @@ HONEST_PARTLY = 0.2
 LONGER = 2
 """Factor on the epochs of a training that was cut short."""
 
+FINAL = frozenset({"DeformedAtlas"})
+"""Families that read the individual off its image without learning to: in a brain longer training
+or an HVAE did not keep more, nor a VAE in a chest."""
+
 Mark: TypeAlias = Literal["yes", "partly", "no", "unknown"]
 
 MARKS: Mapping[str, str] = {"yes": "✓", "partly": "~", "no": "✗", "unknown": "?"}
@@ -417,7 +421,10 @@ def _by_skill(metrics: Mapping[str, Any], skills: Mapping[tuple[str, str], float
     if better:
         mark = "partly" if mark == "yes" else mark
         text = f"{text[:-1]}; without any model, {better[0]} has {better[1]:.2f}."
-    return Finding("individual", mark, text, *(_richer(metrics, name) if mark != "yes" else ()))
+    if mark == "yes":
+        return Finding("individual", mark, text)
+    text = f"{text[:-1]}{_hint(metrics, name)}."
+    return Finding("individual", mark, text, *_richer(metrics, name))
 
 
 def _better_baseline(
@@ -462,21 +469,32 @@ def _by_composition(metrics: Mapping[str, Any]) -> Finding:
         "no": "It is not the same individual",
     }[mark]
     end = "" if metrics.get("truth") else "; the true counterfactual is not known"
-    next_ = _richer(metrics, name) if mark != "yes" else ()
-    return Finding("individual", mark, f"{lead}: {text}{end}.", *next_)
+    if mark == "yes":
+        return Finding("individual", mark, f"{lead}: {text}{end}.")
+    text = f"{lead}: {text}{end}{_hint(metrics, name)}."
+    return Finding("individual", mark, text, *_richer(metrics, name))
 
 
 def _richer(metrics: Mapping[str, Any], name: str) -> tuple[str, str]:
-    """Return how to train a mechanism that keeps more of the individual."""
-    trained: Mapping[str, Any] = metrics.get("training", {})
-    record = trained.get(name)
-    if record and not record["image"]:
+    """Return how a mechanism may keep more of the individual: never a family that keeps less."""
+    record: Mapping[str, Any] = metrics.get("training", {}).get(name, {})
+    kind = record.get("kind") or ("VAE" if _layers(metrics, name).all == 1 else None)
+    if kind in FINAL:
+        return "", ""
+    if kind == "VAE":
+        call = f'SCM(..., mechanisms={{"{name}": HVAE()}})'
+        return _run(f"mechanisms.{name}={{kind: HVAE}}"), call
+    if record and not record["image"] and kind != "Flow":
         return _run(f"mechanisms.{name}={{kind: Flow}}"), "choose(model, train)"
-    if len(metrics.get("divergence", {}).get(name, {})) > 1:
-        epochs = LONGER * record["epochs"] if record else 100
-        setting = f"training.mechanisms.{name}.epochs={epochs}"
-        return _run(setting), f"fit(model, train, epochs={epochs})"
-    return _run(f"mechanisms.{name}={{kind: HVAE}}"), f'SCM(..., mechanisms={{"{name}": HVAE()}})'
+    epochs = LONGER * record["epochs"] if record else 100
+    return _run(f"training.mechanisms.{name}.epochs={epochs}"), f"fit(model, train, {epochs=})"
+
+
+def _hint(metrics: Mapping[str, Any], name: str) -> str:
+    """Name the family that keeps more of images whose parents move what they show."""
+    if metrics.get("training", {}).get(name, {}).get("kind") not in {"VAE", "HVAE"}:
+        return ""
+    return f"; if parents move what {name} shows, such as anatomy, a DeformedAtlas keeps more of it"
 
 
 # Are the targets inside the support? -------------------------------------------------------------

@@ -47,7 +47,14 @@ from rung3.data.variables import Binary, Image, Mask, Variable
 from rung3.mechanisms.base import Abduction, Mechanism, Parents
 from rung3.mechanisms.likelihoods.base import LocationScale, Normal
 from rung3.mechanisms.likelihoods.registry import check_likelihood, likelihood_of
-from rung3.mechanisms.networks.deformation import Deformation, composed, enlarged, flow, moved
+from rung3.mechanisms.networks.deformation import (
+    Deformation,
+    composed,
+    enlarged,
+    flow,
+    moved,
+    resampled,
+)
 from rung3.mechanisms.networks.denoising import denoised
 from rung3.mechanisms.networks.encoding import ParentEncoder
 from rung3.mechanisms.networks.registration import registered
@@ -331,7 +338,7 @@ class DeformedAtlas(Mechanism):
         """Return the shares of the kinds `(n, kinds, ...)` and the detail, where they are seen."""
         at = composed(noise["place"], self._own(noise["shape"], parents).there)
         parts = [noise[name] for name in ("anatomy", "detail", "extent") if name in noise]
-        there = moved(torch.cat(parts, 1), at)
+        there = resampled(torch.cat(parts, 1), at)
         shares, detail, extent = there.tensor_split(
             (self.kinds, self.kinds + self.variable.channels), 1
         )

@@ -12,6 +12,7 @@ from rung3 import data
 from rung3.data.readers.scans import ScanOptions
 from rung3.data.readers.table import unread_table
 from rung3.data.rows import Rows
+from rung3.data.splits import check_owners
 from rung3.data.unread import Unread
 from rung3.data.variables import Image
 from rung3.study.listings import Listing, Say
@@ -108,6 +109,7 @@ class TableData(Filed):
             test, others = self._read(self.test, variables, say)
             if self.subject is not None:
                 check_parts({"training": subjects, "test": others})
+                self._check_both(self.test, variables)
         share = self.validation if share is None else share
         if not share:
             return Splits(train, train[:0], test, None, prepared=self.stamp(variables))
@@ -124,6 +126,12 @@ class TableData(Filed):
         check_row(at, len(files))
         options = self.scans[name].options() if name in self.scans else ScanOptions()
         return table.parent / files[at].strip(), options
+
+    def _check_both(self, test: Path, variables: Variables) -> None:
+        """Refuse a file of one subject in one table and of another in the other."""
+        if self.path.exists() and test.exists():  # of rows that were prepared they may be gone
+            read = {path: self._listing(path, variables).read() for path in (self.path, test)}
+            _check_owners({path: (part, extra["subjects"]) for path, (part, extra) in read.items()})
 
     def _subjects(self, path: FilePath, n: int) -> Sequence[object]:
         return range(n) if self.subject is None else data.column(path, self.subject)
@@ -160,3 +168,16 @@ class TableData(Filed):
 
         identity = {"table": str(path), "subject": self.subject}
         return Listing(self.place, self.prepared is not None, kinds, scans, identity, [path], read)
+
+
+def _check_owners(tables: Mapping[Path, tuple[Unread, Sequence[object]]]) -> None:
+    """Refuse tables that name one file for two subjects, in columns of images."""
+    of = [whose for _, subjects in tables.values() for whose in subjects]
+    rows = [f"{row} of {table.name}" for table, (_, s) in tables.items() for row in range(len(s))]
+    for name in next(iter(tables.values()))[0].images:
+        files = [file for unread, _ in tables.values() for file in unread.images[name][1]]
+        paths = [file.resolve() if isinstance(file, Path) else None for file in files]
+        try:
+            check_owners(paths, of, rows)
+        except ValueError as error:
+            raise ValueError(f"data: {name}: {error}") from None
