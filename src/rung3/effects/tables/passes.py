@@ -30,7 +30,7 @@ from rung3.effects.tables.m_estimation import (
     Regression,
     regress,
 )
-from rung3.effects.tables.sample import Sample, numbers, products, spanning
+from rung3.effects.tables.sample import Sample, numbers, products, spanning, unit_of
 
 __all__ = ["Reader", "adjusted_by_passes", "instrumental_by_passes", "slopes_by_passes"]
 
@@ -54,8 +54,8 @@ class Design:
         self.terms = sample.terms
         plain = self._plain(sample.rows)
         own = self._own(sample.rows)
-        self.units = [_unit(column) for column in plain]
-        self.own_units = [_unit(column) for column in own]
+        self.units = [unit_of(column) for column in plain]
+        self.own_units = [unit_of(column) for column in own]
         self.places = spanning(self._all(sample.rows), sample.n)
 
     def __call__(self, rows: Rows) -> Tensor:
@@ -79,10 +79,6 @@ class Design:
     def _all(self, rows: Rows) -> list[Tensor]:
         plain = _in_units(self._plain(rows), self.units)
         return [*products(plain, self.degree), *_in_units(self._own(rows), self.own_units)]
-
-
-def _unit(column: Tensor) -> tuple[Tensor, Tensor]:
-    return column.mean(), column.std().clamp_min(1e-12)
 
 
 def _in_units(columns: Sequence[Tensor], units: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
