@@ -373,9 +373,13 @@ def as_rows(
 def named(values: Values) -> dict[str, Any]:
     """Name columns by text: the names in a frame may be whole numbers.
 
+    Tables of Arrow and of polars are taken as pandas reads them.
+
     Raises:
         ValueError: If it is not a mapping or frame.
     """
+    if not isinstance(values, Mapping) and hasattr(values, "to_pandas"):
+        values = values.to_pandas()
     try:
         return {str(name): column for name, column in dict(values).items()}
     except (TypeError, ValueError):

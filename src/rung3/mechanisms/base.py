@@ -339,11 +339,10 @@ class Mechanism(Precise, Trainable):
 
     def out_of_range(self, value: Tensor) -> Tensor:
         """Mask the values outside the range seen in training (none if unknown), `(n,)`."""
-        none = torch.zeros(len(value), dtype=torch.bool, device=value.device)
-        if isinstance(self.variable, Image):
-            return none
-        if isinstance(self.variable, Discrete):
-            return ~self.observed[value.long()] if self.observed.any() else none
+        if isinstance(self.variable, Discrete) and self.observed.any():
+            return ~self.observed[value.long()]
+        if isinstance(self.variable, Discrete | Image):
+            return torch.zeros(len(value), dtype=torch.bool, device=value.device)
         low, high = self.observed
         outside: Tensor = (value < low) | (value > high)
         return outside.flatten(1).any(1) if outside.ndim > 1 else outside

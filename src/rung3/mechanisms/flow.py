@@ -112,6 +112,7 @@ class Flow(Invertible):
 
     variable: Continuous
     cached: tuple[list[Any], Any] | None = None
+    places: list[tuple[dict[str, Any], str]] | None = None
 
     @classmethod
     def candidates(
@@ -252,7 +253,10 @@ class Flow(Invertible):
 
     def _constant(self) -> Any:
         """Return the map without parents, which is rebuilt only where a parameter has changed."""
-        parts = list(self.flow.parameters())
+        if self.places is None:  # torch's own search for parameters would take most of the time
+            modules = self.flow.modules()
+            self.places = [(m._parameters, name) for m in modules for name in m._parameters]
+        parts = [parameters[name] for parameters, name in self.places]
         if any(part.requires_grad for part in parts):
             return self.flow(None)
         state = [(part.data_ptr(), part._version, part.dtype) for part in parts]
@@ -325,12 +329,12 @@ class _Map(nn.Module):
 
     def forward(self, loc: Tensor, log_scale: Tensor, *heights: Tensor) -> Any:
         """Return the map of parameters `(n, features)` and `(n, features, bins)`, unbounded."""
-        from zuko.transforms import ComposedTransform, MonotonicAffineTransform
+        from zuko.transforms import MonotonicAffineTransform
 
-        from rung3.mechanisms.networks.spline import Spline  # zuko takes a moment to import
+        from rung3.mechanisms.networks.spline import Chain, Spline  # zuko takes a moment to import
 
         splines = [
             Spline(*knots, slope=1 / MAX_SLOPE)
             for knots in zip(self.widths, heights, self.slopes, strict=True)
         ]
-        return ComposedTransform(MonotonicAffineTransform(loc, log_scale).inv, *splines)
+        return Chain(MonotonicAffineTransform(loc, log_scale).inv, *splines)

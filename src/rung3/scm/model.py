@@ -141,8 +141,11 @@ class Model(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The floating type of the model's parameters, in which it answers."""
-        floating = (p.dtype for p in self.parameters() if p.is_floating_point())
-        return next(floating, self._anchor.dtype)
+        for mechanism in self._mechanisms.values():  # those of all modules take longer to list
+            for parameter in mechanism.parameters():
+                if parameter.is_floating_point():
+                    return parameter.dtype
+        return self._anchor.dtype
 
     # Doing ---------------------------------------------------------------------------------------
 

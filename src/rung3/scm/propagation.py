@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from rung3.data.rows import Exogenous, Noise, Rows, map_noise, noise_parts
 from rung3.data.seeding import base_seed, seeded, stream
-from rung3.mechanisms.base import ImpossibleError, Mechanism, Parents, repeat_noise
+from rung3.mechanisms.base import ImpossibleError, Invertible, Mechanism, Parents, repeat_noise
 from rung3.scm.interventions import Intervention, SetTo
 from rung3.scm.model import Model
 from rung3.scm.parts import blocks, in_parts, joined
@@ -141,7 +141,8 @@ def _abduct(
     for at, source in _streams(mechanism, rows.n, base):
         parents = {p: values[p][at] for p in mechanism.parents if p in values}
         value = values[name][at]
-        generator = stream(source, name, value.device)
+        exact = type(mechanism).abduct is Invertible.abduct  # nothing is drawn
+        generator = None if exact else stream(source, name, value.device)
         try:
             if causes:
                 drawn = {p: cause[..., at] for p, cause in causes.items()}
@@ -366,7 +367,7 @@ def _abduct_member(
     parents: Parents,
     hidden: Parents,
     particles: int | None,
-    generator: Generator,
+    generator: Generator | None,
 ) -> Noise:
     """Return a member's noise given draws of its hidden causes, `(n,)` or `(K, n)` each."""
     if particles is None:

@@ -93,7 +93,7 @@ def _undefined(model: Model, values: Mapping[str, Tensor], names: Set[str]) -> d
     """Count rows in which variables are not numbers, and say at which values of their parents."""
     undefined = {}
     for name, mechanism in model.mechanisms.items():
-        if name not in names:
+        if name not in names or bool(values[name].detach().sum().isfinite()):  # so are all terms
             continue
         flat = values[name].detach().reshape(-1, *mechanism.variable.shape)
         wrong = ~flat.isfinite().reshape(len(flat), -1).all(1)

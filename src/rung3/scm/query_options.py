@@ -40,5 +40,7 @@ def as_queried(
         options: Options of a query.
         changed: Names of variables that were set, or descend from what was set.
     """
+    if not options and not changed:
+        return mechanism.for_query()
     settings = {name: value for name, value in options.items() if name in mechanism.query_options}
     return mechanism.for_query(changed & mechanism.parents.keys(), **settings)

@@ -53,10 +53,14 @@ def cross_fitted_arms(
     x, y = _matrix(sample, given), sample.y.numpy()
     w = sample.weights.numpy()
     m, e = np.zeros((2, sample.n)), np.zeros((2, sample.n))
+    complete = bool(arms.any(0).all())  # then a row that has not the one arm has the other
     for train, held in _folds(sample, arms[0].numpy() + 2 * arms[1].numpy(), folds, seed):
         for k, arm in enumerate(arms.numpy()):
             inside = train[arm[train]]
             m[k, held] = _predicted(regressor, x[inside], y[inside], w[inside], x[held])
+            if k and complete:
+                e[k, held] = 1 - e[0, held]
+                continue
             e[k, held] = _predicted(classifier, x[train], arm[train] * 1.0, w[train], x[held])
     needed = list(needed_arms(estimand))
     least = float(e[needed].min())

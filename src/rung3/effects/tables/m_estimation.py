@@ -194,9 +194,13 @@ class Equations:
         """Return the means, `(2 k,)`, and the influence of each row on them, `(n, 2 k)`."""
         # From the mean outcome, as far from zero outcomes digits would cancel in the slope.
         start = self.y.mean().expand(2 * len(self.groups))
-        # The means enter linearly, each with its own slope: one Newton step is exact.
-        offset = self.equations(self.theta, start).mean(0)
-        slope = offset - self.equations(self.theta, start + 1).mean(0)
+        # The means enter linearly, each with its own slope: one Newton step is exact. It is taken
+        # over a distance that does not vanish beside the outcomes.
+        offset, distance = (
+            self.equations(self.theta, start).mean(0),
+            self.y.abs().max().clamp_min(1),
+        )
+        slope = (offset - self.equations(self.theta, start + distance).mean(0)) / distance
         mu = start + offset / slope
         gradient = torch.func.jacrev(lambda theta: self.equations(theta, mu).mean(0))(self.theta)
         scores = torch.cat([model.scores for model in (*self.models, *self.shares)], 1)

@@ -30,7 +30,7 @@ from rung3.effects.tables.m_estimation import (
     Regression,
     regress,
 )
-from rung3.effects.tables.sample import Sample, numbers, products, spanning
+from rung3.effects.tables.sample import Sample, numbers, products, spanning, unit_of
 
 __all__ = ["Reader", "adjusted_by_passes", "instrumental_by_passes", "slopes_by_passes"]
 
@@ -54,8 +54,8 @@ class Design:
         self.terms = sample.terms
         plain = self._plain(sample.rows)
         columns = self._term_columns(sample.rows)
-        self.units = [_unit(column) for column in plain]
-        self.term_units = [_unit(column) for column in columns]
+        self.units = [unit_of(column) for column in plain]
+        self.term_units = [unit_of(column) for column in columns]
         self.places = spanning(self._all(sample.rows), sample.n)
 
     def __call__(self, rows: Rows) -> Tensor:
@@ -82,10 +82,6 @@ class Design:
             *products(plain, self.degree),
             *_in_units(self._term_columns(rows), self.term_units),
         ]
-
-
-def _unit(column: Tensor) -> tuple[Tensor, Tensor]:
-    return column.mean(), column.std().clamp_min(1e-12)
 
 
 def _in_units(columns: Sequence[Tensor], units: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
@@ -18,6 +19,7 @@ from rung3.data.columns import amounts, complete_rows, doubt, read
 from rung3.data.display import spell
 from rung3.data.expressions import Expression
 from rung3.data.rows import Rows, named, spell_unknown
+from rung3.data.values import SINCE
 from rung3.data.variables import Binary, Categorical, Continuous, Discrete, Variable
 from rung3.effects.tables.survival import pseudo_values
 
@@ -30,7 +32,14 @@ __all__ = [
     "strata_of",
     "stratum_of",
     "subjects",
+    "unit_of",
 ]
+
+SMALLEST = 1e-38
+"""Least size of a column's largest value; the largest of all is 3.4e38, that of single precision."""
+
+NARROWEST = 1e-10
+"""Least difference between a column's values, in units of the largest: a double has 16 digits."""
 
 SPANNED = 1e-10
 """Share of a column's variance that earlier columns leave over if they span it."""
@@ -151,6 +160,7 @@ class Sample:
         names = list(dict.fromkeys([*names, *(k for k in (by, observed) if k)]))
         stated = variables if observed is None else {outcome: Continuous(), **(variables or {})}
         rows, kinds = read(table, stated, names, numbers=[outcome] if event is None else ())
+        _check_size(rows, kinds)
         complete = complete_rows(table, names)
         y = _outcome(outcome, rows[outcome], kinds[outcome], event)
         subject = subjects(table, clusters)
@@ -175,6 +185,23 @@ class Sample:
             notes=notes,
             horizon=horizon if observed else None,
         )
+
+
+def _check_size(rows: Mapping[str, Tensor], kinds: Mapping[str, Variable]) -> None:
+    """Refuse columns of which a double, or the square of its square, has too few digits."""
+    for name in (name for name, kind in kinds.items() if isinstance(kind, Continuous)):
+        value = rows[name].double()
+        largest, width = float(value.abs().amax()), float(value.amax() - value.amin())
+        if 0 < width < NARROWEST * largest:
+            raise ValueError(
+                f"{name}: its values differ by {width:.3g} at most, beside {largest:.3g}, so that "
+                "rounding would hide an effect; subtract a constant first, such as its minimum"
+            )
+        if 0 < largest < SMALLEST:
+            raise ValueError(
+                f"{name}: no value is further from zero than {largest:.2g}, and products of such "
+                f"numbers round to zero; give it in a unit in which some exceed {SMALLEST:g}"
+            )
 
 
 def _row_notes(
@@ -296,11 +323,18 @@ def _groups(name: str, value: Tensor, kind: Variable, bins: int) -> dict[str, Te
             raise ValueError(f"bins={bins} must be at least 2")
         edges = value.quantile(torch.linspace(0, 1, bins + 1).double()).unique()
         part = torch.bucketize(value, edges[1:-1], right=True)
-        ends = itertools.pairwise(edges.tolist())
-        groups = {f"{name} {a:.4g} to {b:.4g}": part == k for k, (a, b) in enumerate(ends)}
+        ends = itertools.pairwise(_end(edge, kind) for edge in edges.tolist())
+        groups = {f"{name} {a} to {b}": part == k for k, (a, b) in enumerate(ends)}
     if len(groups) < 2:
         raise ValueError(f"by: all rows have the same {name}; it has no groups to tell apart")
     return groups
+
+
+def _end(edge: float, kind: Variable) -> str:
+    """Write where a group ends, a date as one."""
+    if getattr(kind, "unit", "") == SINCE:
+        return str(np.datetime64(0, "D") + np.timedelta64(math.floor(edge), "D"))
+    return f"{edge:.4g}"
 
 
 def numbers(name: str, value: Tensor, kind: Variable) -> list[Tensor]:
@@ -318,7 +352,14 @@ def numbers(name: str, value: Tensor, kind: Variable) -> list[Tensor]:
 
 def standardised(column: Tensor) -> Tensor:
     """Return a column with mean 0 and deviation 1; zero where it does not vary."""
-    return (column - column.mean()) / column.std().clamp_min(1e-12)
+    middle, scale = unit_of(column)
+    return (column - middle) / scale
+
+
+def unit_of(column: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean of a column and its deviation, whatever its unit; 1 if it does not vary."""
+    constant = column.amax() == column.amin()
+    return column.mean(), torch.where(constant, 1.0, column.std())
 
 
 def products(columns: Sequence[Tensor], degree: int) -> Iterator[Tensor]:

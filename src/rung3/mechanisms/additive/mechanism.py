@@ -185,7 +185,7 @@ class AdditiveNoise(Invertible):
         if not isinstance(self.location, _Regressor):  # which takes values as they are
             self.encoder.calibrate(parents)
             self.standardise.calibrate(self.to_real(value)[0], point=True)
-        n, standard = len(value), self._standard(value)[0]
+        n, standard = len(value), self._standardised(value)
         z = self._features(parents, n)
         if isinstance(self.location, Polynomial | Regression):
             self._solve(z, standard, parents)
@@ -238,14 +238,14 @@ class AdditiveNoise(Invertible):
         """Fit a polynomial m to all rows; s, and the noise's distribution, are the sample's."""
         if not isinstance(self.location, Polynomial):
             return
-        likelihood = self._likelihood(self._residual(self._standard(value)[0], parents)[0])
+        likelihood = self._likelihood(self._residual(self._standardised(value), parents)[0])
         for take in self.location.passes(likelihood or squared_error):
             yield partial(self._give, take)
-        self.rest.calibrate(self._residual(self._standard(value)[0], parents)[0], {})
+        self.rest.calibrate(self._residual(self._standardised(value), parents)[0], {})
 
     def _give(self, take: Callable[..., None], value: Tensor, parents: Parents) -> None:
         """Give features, and the columns of the loss: the standardised value, and its scale."""
-        y = self._standard(value)[0].reshape(len(value), -1)
+        y = self._standardised(value).reshape(len(value), -1)
         take(self._features(parents, len(value)), y, torch.ones_like(y))
 
     def _likelihood(self, residual: Tensor) -> Loss | None:
@@ -287,29 +287,38 @@ class AdditiveNoise(Invertible):
     def _standard(self, value: Tensor) -> tuple[Tensor, Tensor]:
         """Return the value on the real line, standardised, and `log |dy/dx|`, `(n,)`."""
         real, slope = self.to_real(value)
-        slope = (slope - self.standardise.scale.log()).reshape(len(value), -1).sum(1)
-        plain = isinstance(self.location, _Regressor)
-        return (real if plain else self.standardise(real)), slope
+        slope = slope - self.standardise.scale.log()
+        return self._scaled(real), slope.reshape(len(value), -1).sum(1)
+
+    def _standardised(self, value: Tensor) -> Tensor:
+        """Return the value on the real line, standardised, alone."""
+        return self._scaled(self.to_real(value)[0])
+
+    def _scaled(self, real: Tensor) -> Tensor:
+        """Standardise, but for a regressor, which takes numbers as they are."""
+        return real if isinstance(self.location, _Regressor) else self.standardise(real)
 
     def _features(self, parents: Parents, n: int) -> Tensor:
         """Return the features that m is a function of, `(n, width)`."""
         plain = isinstance(self.location, _Regressor)
         return self.encoder.plain(parents, n) if plain else self.encoder(parents, n)
 
-    def moments(self, parents: Parents, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return m and log s, each of the shape of `like`; s stays within its range in training."""
+    def moments(self, parents: Parents, like: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return m, and log s if it is not 0, of the shape of `like`; s stays in the range seen."""
         if self.location is None:
-            return torch.zeros_like(like), torch.zeros_like(like)
+            return torch.zeros_like(like), None
         z = self._features(parents, len(like))
         mean = self.location(z).reshape(like.shape)
         if self.log_spread is None:
-            return mean, torch.zeros_like(like)
+            return mean, None
         low, high = self.seen
         return mean, self.log_spread(z).clamp(low, high).reshape(like.shape)
 
-    def _residual(self, standard: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
-        """Return the noise e of the shape of `standard`, and `log |de/dy|`, `(n,)`."""
+    def _residual(self, standard: Tensor, parents: Parents) -> tuple[Tensor, Tensor | float]:
+        """Return the noise e of the shape of `standard`, and `log |de/dy|`, `(n,)` or 0."""
         mean, log_spread = self.moments(parents, standard)
+        if log_spread is None:
+            return standard - mean, 0.0
         slope = -log_spread.reshape(len(standard), -1).sum(1)
         return (standard - mean) * (-log_spread).exp(), slope
 
@@ -322,11 +331,12 @@ class AdditiveNoise(Invertible):
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         residual = self.rest.predict(one_tensor(noise, self.name), {})
         mean, log_spread = self.moments(parents, residual)
-        value = self.to_real.inverse(self.standardise.inverse(mean + log_spread.exp() * residual))
+        scaled = residual if log_spread is None else log_spread.exp() * residual
+        value = self.to_real.inverse(self.standardise.inverse(mean + scaled))
         return self.variable.hold(value, self.wide)
 
     def invert(self, value: Tensor, parents: Parents) -> Noise:
-        return self.rest.invert(self._residual(self._standard(value)[0], parents)[0], {})
+        return self.rest.invert(self._residual(self._standardised(value), parents)[0], {})
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         standard, slope = self._standard(value)
