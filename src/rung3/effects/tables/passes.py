@@ -229,7 +229,7 @@ def adjusted_by_passes(
     tasks = _arms(Design(sample, given), codes)
     adjustment = _Adjustment(fitted(read, sample, tasks), tasks, method, estimand)
     start = sample.y.mean().expand(2)
-    at, further, least = adjustment.sums(read, start)
+    at, further, products, least = adjustment.sums(read, start)
     if least < MIN_PROBABILITY:
         raise ValueError(
             "what is adjusted for tells the treatment without error in some rows: there is "
@@ -239,14 +239,12 @@ def adjusted_by_passes(
     # The equations are linear in the means, and so are their derivatives in theta.
     slope = (at - further)[:, 0] / n
     step = at[:, 0] / n / slope
-    mu, gradient = start + step, (at + step[:, None] * (further - at))[:, 1:] / n
-
-    def influence(part: Sample) -> Tensor:
-        made, scores = adjustment.equations(part)
-        return (made.equations(adjustment.theta, mu, True) + scores @ gradient.T) / slope
-
+    gradient = (at + step[:, None] * (further - at))[:, 1:] / n
+    # A row's influence: of its equations, of their derivatives in the means, and of its scores.
+    influence = torch.cat([torch.eye(2).double(), step.diag(), gradient.T]) / slope
+    covariance = influence.T @ products @ influence / n**2
     freedom = n - 2 * len(adjustment.models[0].beta)
-    means = _known(mu, _covariance(read, influence), freedom)
+    means = _known(start + step, covariance, freedom)
     weak = f"positivity is weak: the smallest estimated probability of an arm is {least:.2g}"
     return of_means(means, least, (weak,) if least < WEAK_POSITIVITY else ())
 
@@ -292,20 +290,27 @@ class _Adjustment:
         )
         return made, torch.cat([one.scores for one in known], 1)
 
-    def sums(self, read: Reader, start: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Return equations beside their derivatives, at means and one further; and the least share.
+    def sums(self, read: Reader, start: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+        """Return what means, and the covariance of their estimates, need of all rows, in a pass.
 
-        The first two are sums over rows, `(2, 1 + 4 p)`.
+        Returns:
+            Sums over rows of the equations beside their derivatives in theta, `(2, 1 + 4 p)`, at
+            these means and one further; products of equations, of their derivatives in the means,
+            and of scores, summed over rows, `(4 + 4 p, 4 + 4 p)`; and the least share.
         """
         theta, least = self.theta, 1.0
         sums = [torch.zeros(2, 1 + len(theta)).double() for _ in range(2)]
+        products = torch.zeros(4 + len(theta), 4 + len(theta)).double()
         for part in read():
-            made, _ = self.equations(part)
+            made, scores = self.equations(part)
             least = min(least, made.least())
             for total, mu in zip(sums, (start, start + 1), strict=True):
                 value = made.equations(theta, mu).sum(0)
                 total += torch.cat([value[:, None], _gradient(made, theta, mu)], 1)
-        return sums[0], sums[1], least
+            here, further = (made.equations(theta, mu, True) for mu in (start, start + 1))
+            columns = torch.cat([here, further - here, scores], 1)
+            products += columns.T @ columns
+        return sums[0], sums[1], products, least
 
 
 def _gradient(made: Equations, theta: Tensor, mu: Tensor) -> Tensor:
