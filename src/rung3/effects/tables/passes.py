@@ -10,13 +10,14 @@ passes are enough; the answers are those of all rows to rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from rung3.data.rows import Rows
-from rung3.data.variables import Discrete
+from rung3.data.variables import Binary, Discrete
 from rung3.effects.tables.answer import Answer, of_means
 from rung3.effects.tables.influence import Influence
 from rung3.effects.tables.instrumental import interval_of, strength_of
@@ -250,12 +251,16 @@ def adjusted_by_passes(
 
 
 def _arms(design: Design, codes: tuple[int, int]) -> Tasks:
-    """Return the regressions of adjustment: of the outcome in each arm, and of each arm."""
+    """Return the regressions of adjustment: of the outcome in each arm, and of each arm.
+
+    Of two arms that are all rows the second is the first one's mirror image, and left out.
+    """
 
     def tasks(part: Sample) -> list[Task]:
         x = design(part.rows)
         arms = [part.rows[part.treatment] == code for code in codes]
-        shares = [Task(x, arm.double(), torch.ones_like(arm), True, False) for arm in arms]
+        own = arms[:1] if isinstance(part.kinds[part.treatment], Binary) else arms
+        shares = [Task(x, arm.double(), torch.ones_like(arm), True, False) for arm in own]
         return [*(Task(x, part.y, arm, part.binary) for arm in arms), *shares]
 
     return tasks
@@ -272,13 +277,19 @@ class _Adjustment:
 
     @property
     def theta(self) -> Tensor:
-        """The coefficients of all models, `(4 p,)`."""
+        """The coefficients of all models, `(3 p,)` or `(4 p,)`."""
         return torch.cat([model.beta for model in self.models])
+
+    def of_four(self, theta: Tensor) -> Tensor:
+        """Return the coefficients with those of a mirror image, `(4 p,)`."""
+        return theta if len(self.models) == 4 else torch.cat([theta, -theta.chunk(3)[2]])
 
     def equations(self, part: Sample) -> tuple[Equations, Tensor]:
         """Return the equations of some rows, and the rows' influence on theta."""
         asked = self.tasks(part)
         known = [model.on(task) for model, task in zip(self.models, asked, strict=True)]
+        share = known[-1]
+        mirror = [] if len(known) == 4 else [replace(share, beta=-share.beta, scores=-share.scores)]
         made = Equations(
             part.y,
             torch.stack([task.inside for task in asked[:2]]),
@@ -286,7 +297,7 @@ class _Adjustment:
             part.binary,
             self.method,
             estimand=self.estimand,
-            fitted=known,
+            fitted=[*known, *mirror],
         )
         return made, torch.cat([one.scores for one in known], 1)
 
@@ -294,9 +305,9 @@ class _Adjustment:
         """Return what means, and the covariance of their estimates, need of all rows, in a pass.
 
         Returns:
-            Sums over rows of the equations beside their derivatives in theta, `(2, 1 + 4 p)`, at
+            Sums over rows of the equations beside their derivatives in theta, `(2, 1 + size)`, at
             these means and one further; products of equations, of their derivatives in the means,
-            and of scores, summed over rows, `(4 + 4 p, 4 + 4 p)`; and the least share.
+            and of scores, summed over rows, `(4 + size, 4 + size)`; and the least share.
         """
         theta, least = self.theta, 1.0
         sums = [torch.zeros(2, 1 + len(theta)).double() for _ in range(2)]
@@ -305,18 +316,22 @@ class _Adjustment:
             made, scores = self.equations(part)
             least = min(least, made.least())
             for total, mu in zip(sums, (start, start + 1), strict=True):
-                value = made.equations(theta, mu).sum(0)
-                total += torch.cat([value[:, None], _gradient(made, theta, mu)], 1)
-            here, further = (made.equations(theta, mu, True) for mu in (start, start + 1))
+                total += torch.cat(
+                    [self._summed(made, theta, mu)[:, None], self._gradient(made, mu)], 1
+                )
+            whole = self.of_four(theta)
+            here, further = (made.equations(whole, mu, True) for mu in (start, start + 1))
             columns = torch.cat([here, further - here, scores], 1)
             products += columns.T @ columns
         return sums[0], sums[1], products, least
 
+    def _summed(self, made: Equations, theta: Tensor, mu: Tensor) -> Tensor:
+        return made.equations(self.of_four(theta), mu).sum(0)
 
-def _gradient(made: Equations, theta: Tensor, mu: Tensor) -> Tensor:
-    """Return the derivatives of the sums of the equations in the coefficients, `(2, p)`."""
-    gradient: Tensor = torch.func.jacrev(lambda t: made.equations(t, mu).sum(0))(theta)
-    return gradient
+    def _gradient(self, made: Equations, mu: Tensor) -> Tensor:
+        """Return the derivatives of the sums of the equations in theta, `(2, size)`."""
+        gradient: Tensor = torch.func.jacrev(partial(self._summed, made, mu=mu))(self.theta)
+        return gradient
 
 
 def slopes_by_passes(
