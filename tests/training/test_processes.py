@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 
 from rung3 import SCM, Binary, Continuous, Image, fit
 from rung3.data.rows import as_rows
+from rung3.data.shared_batch import even_draws, shared_places
 from rung3.mechanisms import VAE, AdditiveNoise, autoencoder
 from rung3.training import sharding
 from rung3.training.batches import Batch, Shuffled, Sweep, Table
@@ -258,6 +259,7 @@ def test_validation_batches_are_dealt_out_too() -> None:
         lambda n: torch.randn(torch.Size((n, 3))),
         lambda n: torch.randn_like(torch.zeros(n, 3)),
         lambda n: torch.empty(n, 3).exponential_(),
+        lambda n: even_draws(n, CPU),
     ],
 )
 def test_noise_is_that_of_one_process(draw: Any) -> None:
@@ -266,7 +268,7 @@ def test_noise_is_that_of_one_process(draw: Any) -> None:
     for rank in (0, 1):
         rows = torch.arange(7)[rank::2]
         torch.manual_seed(0)
-        with DrawnAsOne(len(rows), 7, rows):
+        with DrawnAsOne(len(rows), 7, rows), shared_places(7, rows):
             assert torch.equal(draw(len(rows)), whole[rows])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["quick_png"]
+__all__ = ["quick_png", "quick_pngs"]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -52,28 +52,43 @@ def quick_png(levels: np.ndarray[Any, Any]) -> bytes:
         >>> np.asarray(Image.open(io.BytesIO(quick_png(levels)))).tolist()
         [[0, 1, 2], [3, 4, 5]]
     """
-    flat = levels.ndim == 2
+    return quick_pngs(levels[None])[0]
+
+
+def quick_pngs(levels: np.ndarray[Any, Any]) -> list[bytes]:
+    """Return images of one size as the contents of PNG files.
+
+    Args:
+        levels: Grey levels `(n, h, w)` or colours `(n, h, w, 3)`, of 8 or 16 bits without sign.
+
+    Raises:
+        ValueError: If they are of another shape or type.
+    """
+    flat = levels.ndim == 3
     deep = levels.dtype == np.uint16
-    if not (flat or (levels.ndim == 3 and levels.shape[2] == 3)) or not (
+    if not (flat or (levels.ndim == 4 and levels.shape[3] == 3)) or not (
         deep or levels.dtype == np.uint8
     ):
         raise ValueError(
             f"expected levels (h, w) or (h, w, 3) of 8 or 16 bits, got {levels.dtype} of shape "
-            f"{levels.shape}"
+            f"{levels.shape[1:]}"
         )
-    height, width = levels.shape[:2]
+    n, height, width = levels.shape[:3]
     stored = np.ascontiguousarray(levels, levels.dtype.newbyteorder(">")).view(np.uint8)
-    stored = stored.reshape(height, -1)
-    lines = np.empty((height, 1 + stored.shape[1]), dtype=np.uint8)
-    lines[:, 0] = UP
-    lines[0, 1:] = stored[0]
-    np.subtract(stored[1:], stored[:-1], out=lines[1:, 1:])
-    packer = zlib.compressobj(LEVEL, zlib.DEFLATED, WINDOW_BITS, MEMORY, zlib.Z_RLE)
-    pixels = packer.compress(lines.tobytes()) + packer.flush()
+    stored = stored.reshape(n, height, -1)
+    lines = np.empty((n, height, 1 + stored.shape[2]), dtype=np.uint8)
+    lines[:, :, 0] = UP
+    lines[:, 0, 1:] = stored[:, 0]
+    np.subtract(stored[:, 1:], stored[:, :-1], out=lines[:, 1:, 1:])
     kind = GREY if flat else COLOUR
     header = struct.pack(">IIBBBBB", width, height, 16 if deep else 8, kind, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
-    return SIGNATURE + b"".join(_chunk(name, content) for name, content in parts)
+    start, end = SIGNATURE + _chunk(b"IHDR", header), _chunk(b"IEND", b"")
+    return [start + _chunk(b"IDAT", _packed(one.tobytes())) + end for one in lines]
+
+
+def _packed(lines: bytes) -> bytes:
+    packer = zlib.compressobj(LEVEL, zlib.DEFLATED, WINDOW_BITS, MEMORY, zlib.Z_RLE)
+    return packer.compress(lines) + packer.flush()
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

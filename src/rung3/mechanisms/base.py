@@ -76,7 +76,11 @@ class Trainable(nn.Module, ABC):
         name: Name of its variable.
         variable: That variable.
         parents: What its loss is given beside its value, by name.
+        differentiates: Whether its loss takes derivatives itself: if its weights lie in parts, all
+            of them are then gathered at once, and not layer by layer.
     """
+
+    differentiates: ClassVar[bool] = False
 
     name: str
     variable: Variable

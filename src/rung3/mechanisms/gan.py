@@ -71,6 +71,7 @@ class GAN(Mechanism):
     learning_rate: ClassVar[float] = 5e-4
     betas: ClassVar[tuple[float, float]] = (0.0, 0.99)
     has_density: ClassVar[bool] = False
+    differentiates: ClassVar[bool] = True
 
     variable: Image
     done: Tensor

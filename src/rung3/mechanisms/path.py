@@ -42,6 +42,7 @@ import torch
 from torch import Generator, Tensor
 
 from rung3.data.rows import Noise
+from rung3.data.shared_batch import even_draws
 from rung3.data.spelling import suggest
 from rung3.data.variables import Continuous, Image
 from rung3.mechanisms.arguments import check_counts, check_shares, is_number, is_whole
@@ -258,9 +259,7 @@ class Path(Mechanism):
 
     def times(self, n: int, device: torch.device) -> Tensor:
         """Draw times of states, `(n,)`: uniform, in random order."""
-        # Evenly spread over the batch, times differ less between steps.
-        t = (torch.rand((), device=device) + torch.arange(n, device=device) / n) % 1
-        return t[torch.randperm(n, device=device)]
+        return even_draws(n, device)  # so that times differ less between steps
 
     def matching_loss(
         self, x: Tensor, u: Tensor, parents: Parents, code: Tensor | None = None

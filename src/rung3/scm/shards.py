@@ -32,7 +32,7 @@ from torch import Tensor
 
 from rung3.data.files import draft, sha256
 from rung3.data.images import decode
-from rung3.data.quick_png import quick_png
+from rung3.data.quick_png import quick_pngs
 from rung3.data.rows import Rows
 from rung3.data.variables import Continuous, Discrete, Image, Variable
 
@@ -248,7 +248,7 @@ def _pngs(variable: Image, images: Tensor) -> list[bytes]:
     deep = variable.bits == 16
     levels = (variable.nearest(images.float().clamp(0, 1)) * (65535 if deep else 255)).round()
     stored = levels.movedim(1, -1).numpy().astype("uint16" if deep else "uint8")
-    return [quick_png(one[..., 0] if variable.channels == 1 else one) for one in stored]
+    return quick_pngs(stored[..., 0] if variable.channels == 1 else stored)
 
 
 def _bytes(image: Tensor) -> bytes:

@@ -19,7 +19,7 @@ from torch import Tensor
 from rung3.data.files import digest
 from rung3.data.rows import Rows
 from rung3.data.seeding import stream
-from rung3.data.shared_batch import shared_means
+from rung3.data.shared_batch import shared_means, shared_places
 from rung3.data.stored import Stored, moved
 from rung3.mechanisms.base import Parents, Trainable
 from rung3.training.processes import DrawnAsOne, summed
@@ -180,7 +180,7 @@ class Batch:
         count, total = self.count(mechanism), self.total(mechanism)
         places = torch.arange(total)[self.rank :: self.devices] if count else torch.zeros(1).long()
         means = shared_means(lambda m: summed(m * count) / total)
-        with DrawnAsOne(len(places), total, places), means:
+        with DrawnAsOne(len(places), total, places), means, shared_places(total, places):
             yield
 
     def _complete(self, mechanism: Trainable) -> slice | Tensor:

@@ -44,7 +44,7 @@ from rung3.training.loggers import logger_of
 from rung3.training.options import History, Options
 from rung3.training.processes import is_lost, summed
 from rung3.training.restarts import Restarts
-from rung3.training.sharding import Sharded, average_gradients, whole
+from rung3.training.sharding import Sharded, average_gradients, is_of_parts, whole
 from rung3.training.stopping import Stopped, stoppable
 from rung3.training.windows import WindowedTable
 
@@ -102,6 +102,12 @@ def run(
                 f"came within {WAIT}; start the same command on every machine"
             ) from None
         except RuntimeError as error:
+            if is_of_parts(error):
+                raise ValueError(
+                    f"strategy='fsdp2': the loss of one of {', '.join(loop.names)} uses weights "
+                    "other than by calling layers, which weights in parts do not allow; set "
+                    "differentiates = True in its class, or use strategy='ddp'"
+                ) from error
             if trainer.world_size == 1 or not is_lost(error):
                 raise
             raise ChildProcessError(

@@ -22,9 +22,10 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
+from rung3.mechanisms.base import Trainable
 from rung3.training.processes import is_first, summed
 
-__all__ = ["Sharded", "average_gradients", "own_part", "whole"]
+__all__ = ["Sharded", "average_gradients", "is_of_parts", "own_part", "whole"]
 
 LARGE = 2**20
 """Weights of a layer that is gathered by itself: fewer are not worth a message of their own."""
@@ -80,11 +81,11 @@ class Sharded(DDPStrategy):
         self.checkpoint_io.teardown()
 
 
-def _shard(mechanism: nn.Module, mesh: DeviceMesh) -> None:
+def _shard(mechanism: Trainable, mesh: DeviceMesh) -> None:
     """Leave this process its part of a mechanism, if all its parameters have parts."""
     if any(parameter.ndim == 0 for parameter in mechanism.parameters()):
         return
-    for layer in _large_layers(mechanism):
+    for layer in () if mechanism.differentiates else _large_layers(mechanism):
         fully_shard(layer, mesh=mesh, reshard_after_forward=True)
     fully_shard(mechanism, mesh=mesh, reshard_after_forward=True)
     register_fsdp_forward_method(mechanism, "loss")
@@ -117,6 +118,16 @@ def own_part(value: Any, like: Tensor) -> Any:
         return value
     value = value.to(like.device)
     return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def is_of_parts(error: RuntimeError) -> bool:
+    """Return whether an error says that a part of a weight was used as if it were all of it.
+
+    Example:
+        >>> is_of_parts(RuntimeError("got mixed torch.Tensor and DTensor"))
+        True
+    """
+    return "DTensor" in str(error)
 
 
 def average_gradients(mechanism: nn.Module) -> None:

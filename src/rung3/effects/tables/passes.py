@@ -10,13 +10,14 @@ passes are enough; the answers are those of all rows to rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from rung3.data.rows import Rows
-from rung3.data.variables import Discrete
+from rung3.data.variables import Binary, Discrete
 from rung3.effects.tables.answer import Answer, of_means
 from rung3.effects.tables.influence import Influence
 from rung3.effects.tables.instrumental import interval_of, strength_of
@@ -228,7 +229,7 @@ def adjusted_by_passes(
     tasks = _arms(Design(sample, given), codes)
     adjustment = _Adjustment(fitted(read, sample, tasks), tasks, method, estimand)
     start = sample.y.mean().expand(2)
-    at, further, least = adjustment.sums(read, start)
+    at, further, products, least = adjustment.sums(read, start)
     if least < MIN_PROBABILITY:
         raise ValueError(
             "what is adjusted for tells the treatment without error in some rows: there is "
@@ -238,25 +239,27 @@ def adjusted_by_passes(
     # The equations are linear in the means, and so are their derivatives in theta.
     slope = (at - further)[:, 0] / n
     step = at[:, 0] / n / slope
-    mu, gradient = start + step, (at + step[:, None] * (further - at))[:, 1:] / n
-
-    def influence(part: Sample) -> Tensor:
-        problem, scores = adjustment.equations(part)
-        return (problem.equations(adjustment.theta, mu, True) + scores @ gradient.T) / slope
-
+    gradient = (at + step[:, None] * (further - at))[:, 1:] / n
+    # A row's influence: of its equations, of their derivatives in the means, and of its scores.
+    influence = torch.cat([torch.eye(2).double(), step.diag(), gradient.T]) / slope
+    covariance = influence.T @ products @ influence / n**2
     freedom = n - 2 * len(adjustment.models[0].beta)
-    means = _known(mu, _covariance(read, influence), freedom)
+    means = _known(start + step, covariance, freedom)
     weak = f"positivity is weak: the smallest estimated probability of an arm is {least:.2g}"
     return of_means(means, least, (weak,) if least < WEAK_POSITIVITY else ())
 
 
 def _arms(design: Design, codes: tuple[int, int]) -> Tasks:
-    """Return the regressions of adjustment: of the outcome in each arm, and of each arm."""
+    """Return the regressions of adjustment: of the outcome in each arm, and of each arm.
+
+    Of two arms that are all rows the second is the first one's mirror image, and left out.
+    """
 
     def tasks(part: Sample) -> list[Task]:
         x = design(part.rows)
         arms = [part.rows[part.treatment] == code for code in codes]
-        shares = [Task(x, arm.double(), torch.ones_like(arm), True, False) for arm in arms]
+        own = arms[:1] if isinstance(part.kinds[part.treatment], Binary) else arms
+        shares = [Task(x, arm.double(), torch.ones_like(arm), True, False) for arm in own]
         return [*(Task(x, part.y, arm, part.binary) for arm in arms), *shares]
 
     return tasks
@@ -273,13 +276,19 @@ class _Adjustment:
 
     @property
     def theta(self) -> Tensor:
-        """The coefficients of all models, `(4 p,)`."""
+        """The coefficients of all models, `(3 p,)` or `(4 p,)`."""
         return torch.cat([model.beta for model in self.models])
+
+    def of_four(self, theta: Tensor) -> Tensor:
+        """Return the coefficients with those of a mirror image, `(4 p,)`."""
+        return theta if len(self.models) == 4 else torch.cat([theta, -theta.chunk(3)[2]])
 
     def equations(self, part: Sample) -> tuple[Equations, Tensor]:
         """Return the equations of some rows, and the rows' influence on theta."""
         tasks = self.tasks(part)
         known = [model.on(task) for model, task in zip(self.models, tasks, strict=True)]
+        share = known[-1]
+        mirror = [] if len(known) == 4 else [replace(share, beta=-share.beta, scores=-share.scores)]
         problem = Equations(
             part.y,
             torch.stack([task.inside for task in tasks[:2]]),
@@ -287,30 +296,41 @@ class _Adjustment:
             part.binary,
             self.method,
             estimand=self.estimand,
-            fitted=known,
+            fitted=[*known, *mirror],
         )
         return problem, torch.cat([one.scores for one in known], 1)
 
-    def sums(self, read: Reader, start: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Return equations beside their derivatives, at means and one further; and the least share.
+    def sums(self, read: Reader, start: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+        """Return what means, and the covariance of their estimates, need of all rows, in a pass.
 
-        The first two are sums over rows, `(2, 1 + 4 p)`.
+        Returns:
+            Sums over rows of the equations beside their derivatives in theta, `(2, 1 + size)`, at
+            these means and one further; products of equations, of their derivatives in the means,
+            and of scores, summed over rows, `(4 + size, 4 + size)`; and the least share.
         """
         theta, least = self.theta, 1.0
         sums = [torch.zeros(2, 1 + len(theta)).double() for _ in range(2)]
+        products = torch.zeros(4 + len(theta), 4 + len(theta)).double()
         for part in read():
-            problem, _ = self.equations(part)
+            problem, scores = self.equations(part)
             least = min(least, problem.least())
             for total, mu in zip(sums, (start, start + 1), strict=True):
-                value = problem.equations(theta, mu).sum(0)
-                total += torch.cat([value[:, None], _gradient(problem, theta, mu)], 1)
-        return sums[0], sums[1], least
+                total += torch.cat(
+                    [self._summed(problem, theta, mu)[:, None], self._gradient(problem, mu)], 1
+                )
+            whole = self.of_four(theta)
+            here, further = (problem.equations(whole, mu, True) for mu in (start, start + 1))
+            columns = torch.cat([here, further - here, scores], 1)
+            products += columns.T @ columns
+        return sums[0], sums[1], products, least
 
+    def _summed(self, problem: Equations, theta: Tensor, mu: Tensor) -> Tensor:
+        return problem.equations(self.of_four(theta), mu).sum(0)
 
-def _gradient(problem: Equations, theta: Tensor, mu: Tensor) -> Tensor:
-    """Return the derivatives of the sums of the equations in the coefficients, `(2, p)`."""
-    gradient: Tensor = torch.func.jacrev(lambda t: problem.equations(t, mu).sum(0))(theta)
-    return gradient
+    def _gradient(self, problem: Equations, mu: Tensor) -> Tensor:
+        """Return the derivatives of the sums of the equations in theta, `(2, size)`."""
+        gradient: Tensor = torch.func.jacrev(partial(self._summed, problem, mu=mu))(self.theta)
+        return gradient
 
 
 def slopes_by_passes(
