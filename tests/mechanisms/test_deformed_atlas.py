@@ -161,7 +161,7 @@ def test_what_parents_move_is_moved_where_the_individual_has_it() -> None:
         far = (line[:, None] ** 2 + (line - side) ** 2).sqrt()
         return (0.8 * torch.sigmoid(20 * (radius - far))).mul(255).round()[None, None] / 255
 
-    atlas = DeformedAtlas(kinds=2).bind("x", Image(1, 32, 32), {"size": Continuous()})
+    atlas: Any = DeformedAtlas(kinds=2).bind("x", Image(1, 32, 32), {"size": Continuous()})
     atlas.velocity = Growth()
     atlas.atlas.data[1] = 2 * (discs(0.0)[0] > 0.4) - 1.0
     atlas.level.bias.data.copy_(torch.tensor([0.0, 0.8]))
