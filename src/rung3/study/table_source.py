@@ -164,6 +164,8 @@ class TableData(Filed):
         def read() -> tuple[Unread, dict[str, Any]]:
             unread = unread_table(path, variables=kinds, scans=scans)
             subjects = None if self.subject is None else data.column(path, self.subject)
+            if subjects is not None:
+                _check_owners({path: (unread, subjects)})
             return unread, {"subjects": subjects}
 
         identity = {"table": str(path), "subject": self.subject}
@@ -172,12 +174,12 @@ class TableData(Filed):
 
 def _check_owners(tables: Mapping[Path, tuple[Unread, Sequence[object]]]) -> None:
     """Refuse tables that name one file for two subjects, in columns of images."""
-    of = [whose for _, subjects in tables.values() for whose in subjects]
+    owners = [subject for _, subjects in tables.values() for subject in subjects]
     rows = [f"{row} of {table.name}" for table, (_, s) in tables.items() for row in range(len(s))]
     for name in next(iter(tables.values()))[0].images:
         files = [file for unread, _ in tables.values() for file in unread.images[name][1]]
         paths = [file.resolve() if isinstance(file, Path) else None for file in files]
         try:
-            check_owners(paths, of, rows)
+            check_owners(paths, owners, rows)
         except ValueError as error:
             raise ValueError(f"data: {name}: {error}") from None
