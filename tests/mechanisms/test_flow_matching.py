@@ -369,7 +369,7 @@ def test_the_report_shows_amplification_with_guidance_and_without() -> None:
     assert "unguided" not in report.metrics["reversibility"]["do(c)"]["image"]
     assert report.metrics["path_noise"]["image"]["dimensions"] == 64
     assert 0 < report.metrics["path_noise"]["image"]["mean"] < 50
-    assert "In the place of latents" in str(report)
+    assert "Instead of latents" in str(report)
     image, parents = model.mechanisms["image"], {name: rows[name] for name in "abc"}
     drift = image.mean(image.abduct(rows["image"], parents), parents) - rows["image"]
     composition = report.metrics["composition"]["image"]

@@ -224,16 +224,7 @@ def _pixels(picture: Pillow) -> tuple[Array, bool]:
     return np.atleast_3d(np.asarray(seen)), clear
 
 
-def read_images(
-    name: str,
-    files: Sequence[File | None],
-    image: Image | None = None,
-    size: tuple[int, int] | None = None,
-    fit: Fit | None = None,
-    *,
-    workers: int | None = None,
-    progress: bool = False,
-) -> Tensor:
+def read_images(name: str, files: Sequence[File | None], image: Image | None = None) -> Tensor:
     """Read image files as values of a variable, which are held as they are stored.
 
     Warns where files were resized, cropped or padded, or colours converted to grey.
@@ -242,10 +233,6 @@ def read_images(
         name: The variable's name, for the errors.
         files: The files; `None` where there is none.
         image: The variable; if not given, as the first file is.
-        size: `(height, width)` of a variable that is not given.
-        fit: As of `Image`, of a variable that is not given.
-        workers: Threads that read; as many as there are cores, up to eight, if not given.
-        progress: Whether to show a progress bar, where there are many.
 
     Returns:
         Images `(n, C, H, W)` in [0, 1], as `rung3.data.stored.Stored`; NaN where there is none and
@@ -254,7 +241,7 @@ def read_images(
     Raises:
         ValueError: If a file is missing or unreadable, or does not fit the variable.
     """
-    return gather(pictures(name, files, image, size, fit), files, workers, progress)
+    return gather(pictures(name, files, image), files)
 
 
 def pictures(
@@ -264,7 +251,15 @@ def pictures(
     size: tuple[int, int] | None = None,
     fit: Fit | None = None,
 ) -> Pictures:
-    """Return what reads image files, as `read_images` does; of files without a variable as one."""
+    """Return what reads image files, as `read_images` does; without a variable, as the first is.
+
+    Args:
+        name: The variable's name, for the errors.
+        files: The files; `None` where there is none.
+        image: The variable, if it is known.
+        size: `(height, width)` of a variable that is not given.
+        fit: As of `Image`, of a variable that is not given.
+    """
     alike = 0 if image is not None else 3 if size is None else 1  # axes on which files must agree
     image = image or _as_first(name, files, size, fit)
     return Pictures(name, image, files[0] if alike else None, alike)

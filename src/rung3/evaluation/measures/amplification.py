@@ -156,8 +156,8 @@ AMPLIFICATION = Measure(
 
 DRIFT = Section(
     "drift",
-    "Drift: what oracles read of it",
-    "How far what an oracle reads has moved, of attributes that should have stayed.",
+    "Drift: oracles' readings of what should have stayed",
+    "How far the oracles' readings moved, for attributes that should have stayed.",
     better={"": "lower"},
     answerer=4,
 )

@@ -144,9 +144,9 @@ DRAWS = Measure(
     sections=(
         Section(
             "calibration",
-            "Uncertainty: do the draws hold the truth?",
-            "CRPS, the lower the better, and how often the central intervals of the draws hold the "
-            "true value where they are unsure of it.",
+            "Uncertainty: do the draws contain the truth?",
+            "CRPS (lower is better), and how often the draws' central intervals contain the true "
+            "value, where the draws differ.",
             better={"crps": "lower", CRPS_SKILL: "higher"},
             line=_line,
             counts_draws=lambda path: "coverage" in path[-1],

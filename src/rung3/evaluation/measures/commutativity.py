@@ -120,8 +120,8 @@ COMMUTATIVITY = Measure(
         Section(
             "commutativity",
             "Commutativity: does the order matter?",
-            "Distance of one intervention and then another from the other way round, by the "
-            "image's mechanism alone, other parents held. Doing nothing scores 0.",
+            "Distance between the answers to two interventions in either order, by the image's "
+            "mechanism alone, with other parents held. Doing nothing scores 0.",
             better={"": "lower"},
         ),
     ),

@@ -80,10 +80,10 @@ def _latents(metrics: Mapping[str, Any]) -> Table:
 
 def _paths(metrics: Mapping[str, Any]) -> Table:
     table = Table(
-        "In the place of latents: the noise of a path",
-        "A path has no latents: its noise has the value's own shape, and leaves nothing out. Mean "
-        "square of the abducted noise, by number; 1 under the prior. Far from 1, it is asked "
-        "about noise unlike that of its training.",
+        "Instead of latents: the noise of a path",
+        "A path has no latents: its noise has the value's shape, and leaves nothing out. Mean "
+        "square of the abducted noise, per number; 1 under the prior. If it is far from 1, the "
+        "path meets noise unlike that of its training.",
         ["", "mean square", "dimensions"],
     )
     for name, square in metrics.items():

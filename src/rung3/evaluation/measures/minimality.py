@@ -119,16 +119,13 @@ def latent_divergence(
     return LatentDivergence(cld, too_far, too_near)
 
 
-def alike(
-    variable: Variable, values: Tensor, reference: Tensor, bins: int = BINS
-) -> Bool[Tensor, "n m"]:
+def alike(variable: Variable, values: Tensor, reference: Tensor) -> Bool[Tensor, "n m"]:
     """Return whether rows have a reference's value: its class, or its bin of numbers.
 
     Args:
         variable: The variable, of single values.
         values: Its values `(n,)`.
         reference: Its values in the references, `(m,)`.
-        bins: Of numbers: bins that hold equal shares of the reference.
 
     Raises:
         ValueError: If the variable is not of single values.
@@ -141,7 +138,7 @@ def alike(
     if variable.shape:
         raise ValueError(f"minimality: expected single values, got a variable of {variable.shape}")
     if not isinstance(variable, Discrete):
-        inner = torch.linspace(0, 1, bins + 1, device=reference.device, dtype=reference.dtype)[1:-1]
+        inner = torch.linspace(0, 1, BINS + 1, device=reference.device, dtype=reference.dtype)[1:-1]
         edges = torch.quantile(reference, inner)
         values, reference = torch.bucketize(values, edges), torch.bucketize(reference, edges)
     return values[:, None] == reference[None]

@@ -34,8 +34,8 @@ __all__ = ["PRIOR", "apart", "pit", "prior_distances"]
 PRIOR = Section(
     "prior",
     "Abducted noise against its prior",
-    "Kolmogorov and Smirnov's distance of the noise of all rows from the prior; beside it what "
-    "chance gives.",
+    "Kolmogorov-Smirnov distance between the noise of all rows and the prior, beside its value by "
+    "chance.",
     plain=True,
 )
 

@@ -212,9 +212,9 @@ REALISM = Measure(
     sections=(
         Section(
             "realism",
-            "Realism: are they distributed as real images?",
-            "In the features of the oracles. The factual images are the floor: real against other "
-            "real ones, as many. Doing nothing is perfect here.",
+            "Realism: are answers distributed like real images?",
+            "In the features of the oracles. The floor compares as many real images with other "
+            "real ones. Doing nothing is perfect here.",
             plain=True,
         ),
     ),

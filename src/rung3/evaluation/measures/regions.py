@@ -125,7 +125,7 @@ REGIONS = Measure(
         Section(
             "outside",
             "Outside the region that may change",
-            "Mean change of the pixels that truly stay, two pixels away from any that change; "
+            "Mean change of pixels that should stay, at least two pixels from any that change; "
             "beside it the change under a null intervention on the same pixels.",
             better={"": "lower"},
             answerer=3,

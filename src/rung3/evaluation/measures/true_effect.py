@@ -67,7 +67,7 @@ TRUE_EFFECT = Measure(
             "true effect",
             "The true effect: how much of it, and what else?",
             "Effectiveness is the share of the true change that the answer makes: 1 is ideal. "
-            "Amplification is the change orthogonal to the true one, of a pixel: 0 is ideal.",
+            "Amplification is the change orthogonal to the true one, per pixel: 0 is ideal.",
             better={"amplification": "lower"},
             answerer=3,
         ),

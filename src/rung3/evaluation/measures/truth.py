@@ -117,7 +117,7 @@ def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
     )
     baselines = Table(
         "Skill of baselines",
-        "They are handed the true counterfactual parents, and no model.",
+        "They get the true counterfactual parents, and use no model.",
         ["", *others],
     )
     for label, by_name in metrics.items():

@@ -48,7 +48,7 @@ def effects_table(metrics: Mapping[str, Any]) -> Table:
     table = Table(
         "Effects: how far do they change on average?",
         "Mean difference of the counterfactual and the factual value, where ups and downs cancel"
-        f"{', and mean size of that difference' if sizes else ''}; of categories, the share that "
+        f"{', and mean size of that difference' if sizes else ''}; for categories, the share that "
         "changes.",
         ["", "mean change", *(["mean size"] if sizes else [])],
     )
