@@ -404,7 +404,8 @@ def test_ixi(tmp_path: Path) -> None:
         15,1,170,50
         15,1,170,50
         16,1,170,50
-        16,1,170,51""",
+        16,1,170,51
+        18,1,170,50""",
     )
     for name in (
         "002-Guys-0828",
@@ -422,7 +423,7 @@ def test_ixi(tmp_path: Path) -> None:
     assert column(cohort, "sex") == ["female", "male", "male"]
     assert cohort.left_out == {
         "the same row again": 1, "several rows with one ID that disagree": 2,
-        "age missing or 0": 2, "not in the table, or there twice": 2,
+        "age missing or 0": 2, "not in the table, or there twice": 2, "no image file": 1,
     }  # fmt: skip
 
 

@@ -315,6 +315,7 @@ def test_slices_of_another_kind_are_named(tmp_path: Path) -> None:
 
     for name, other, message in (
         ("uid", {"SeriesInstanceUID": "9.9"}, r"holds 2 series, 1\.2\.3 \(3 files\), 9\.9"),
+        ("person", {"PatientID": "p2"}, r"holds 2 patients, p1 \(3 files\), p2 \(1 files\); put"),
         ("spacing", {"PixelSpacing": [2, 2]}, r"zz\.dcm: its PixelSpacing is \[2"),
         ("turned", {"ImageOrientationPatient": [0, 1, 0, 0, 0, 1]}, r"ImageOrientationPatient is"),
         ("place", {"ImagePositionPatient": None}, r"zz\.dcm has no ImagePositionPatient"),

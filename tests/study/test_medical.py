@@ -19,6 +19,7 @@ from command import call
 from rung3 import Image, Rows
 from rung3.data import column
 from rung3.data.readers.scans import open_scan
+from rung3.evaluation.report.page import summary
 from rung3.study.check import Check
 from rung3.study.drawn_sources import DigitsData
 from rung3.study.folder import RunFolder
@@ -222,6 +223,11 @@ def test_what_a_reader_leaves_out_is_in_the_record(tmp_path: Path, data_folder: 
     _, columns, lines = next(table for table in dry.tables() if table[0] == "rows")
     assert columns[-1] == "left out"
     assert lines[0][-1] == "2: age missing or 0"
+    settings = {"rows": 1, "rows left out for missing values": 0, "resamples": 0, "world": None}
+    metrics = {"settings": settings, "speed": {"per second": None}}
+    of_run = metrics | {"run": {"rows left out": noted["rows left out"]}}
+    assert summary(metrics) == "1 test rows"
+    assert summary(of_run) == "1 test rows · 2 rows of the data left out: age missing or 0"
 
 
 def test_a_published_split_that_tears_a_patient_apart_is_refused(

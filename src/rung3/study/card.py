@@ -36,7 +36,7 @@ def model_card(study: Study, model: SCM, report: Report) -> str:
         "",
         "## Training",
         "",
-        *_training(study, model),
+        *_training(study, model, report),
         "",
         "## Figures",
         "",
@@ -66,10 +66,12 @@ def _variables(model: SCM) -> Iterator[str]:
         yield f"| {name} | {variable} | {mechanism.describe()} | {count:,} |"
 
 
-def _training(study: Study, model: SCM) -> Iterator[str]:
+def _training(study: Study, model: SCM, report: Report) -> Iterator[str]:
     kind: Any = study.data
     yield f"Data: `{kind.kind}`, seed {study.seed}."
     yield ""
+    for reason, count in report.metrics.get("run", {}).get("rows left out", {}).items():
+        yield f"- {count} rows of the data were left out: {reason}"
     for name, record in model.fitted.items():
         if "epochs" in record:
             yield (

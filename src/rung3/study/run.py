@@ -99,6 +99,8 @@ def run_study(
         with stoppable("while writing the report", CURE):
             report.run = str(place.path)
             report.metrics["run"] = _origin(study, place, model)
+            if splits.left_out:
+                report.metrics["run"]["rows left out"] = dict(splits.left_out)
             card = model_card(study, model, report)
             report.save(place.path, {CARD: card.encode()})
         return report

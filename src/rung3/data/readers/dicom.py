@@ -193,10 +193,13 @@ def _pixel_spacing(part: Any) -> tuple[float, float]:
 
 def _sorted(files: dict[str, Any]) -> dict[str, Any]:
     """Return the files of a series by position; refuse those that are not whole series."""
-    series = Counter(str(part.get("SeriesInstanceUID", "none")) for part in files.values())
-    if len(series) > 1:
-        counts = ", ".join(f"{uid} ({count} files)" for uid, count in series.most_common())
-        raise ValueError(f"holds {len(series)} series, {counts}; put each into a folder of its own")
+    for key, kind in (("SeriesInstanceUID", "series"), ("PatientID", "patients")):
+        names = Counter(str(part.get(key, "none")) for part in files.values())
+        if len(names) > 1:
+            counts = ", ".join(f"{name} ({count} files)" for name, count in names.most_common())
+            raise ValueError(
+                f"holds {len(names)} {kind}, {counts}; put each into a folder of its own"
+            )
     for key in ("ImagePositionPatient", "ImageOrientationPatient"):
         if lacking := [name for name, part in files.items() if part.get(key) is None]:
             raise ValueError(f"{lacking[0]} has no {key}, by which slices are sorted")

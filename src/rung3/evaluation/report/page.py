@@ -209,6 +209,8 @@ def summary(metrics: Mapping[str, Any]) -> str:
     parts = [f"{settings['rows']} test rows"]
     if settings["rows left out for missing values"]:
         parts.append(f"{settings['rows left out for missing values']} left out: missing values")
+    for reason, count in metrics.get("run", {}).get("rows left out", {}).items():
+        parts.append(f"{count} rows of the data left out: {reason}")
     if settings["resamples"]:
         parts.append("95 % bootstrap intervals over rows")
     if settings["world"]:

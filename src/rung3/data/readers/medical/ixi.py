@@ -56,7 +56,7 @@ def ixi(root: str | Path, *, table: str = "IXI.csv", sequence: str = "T1") -> Co
         for row in Sheet.find(root, table)
     ]
     known = {person["subject"]: person for person in once(people, "subject", out)}
-    records = []
+    records, scanned = [], set()
     for path in sorted(root.rglob("IXI*.nii*")):
         match = NAME.fullmatch(path.name)
         if match is None:
@@ -64,6 +64,7 @@ def ixi(root: str | Path, *, table: str = "IXI.csv", sequence: str = "T1") -> Co
         subject, site, kind = int(match[1]), match[2], match[4]
         if kind != sequence:
             continue
+        scanned.add(subject)
         if site not in SITES:
             raise ValueError(f"{path}: its hospital {site!r} is none of {', '.join(SITES)}")
         if subject not in known:
@@ -72,4 +73,6 @@ def ixi(root: str | Path, *, table: str = "IXI.csv", sequence: str = "T1") -> Co
             out.add("sex missing", path.name)
         elif not out.age(known[subject]["age"], path.name):
             records.append(known[subject] | {"site": site, "image": path})
+    for subject in sorted(known.keys() - scanned):
+        out.add("no image file", subject)
     return Cohort(root, records, VARIABLES, out)
