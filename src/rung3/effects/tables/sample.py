@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 SMALLEST = 1e-38
-"""Least size of a column's largest value; the largest of all is 3.4e38, that of single precision."""
+"""Least size of a column's largest value; of any value the most is 3.4e38, of single precision."""
 
 NARROWEST = 1e-10
 """Least difference between a column's values, in units of the largest: a double has 16 digits."""
