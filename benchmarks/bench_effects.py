@@ -205,9 +205,9 @@ def measured(case: Case, estimate: Estimate, rows: int, seeds: int) -> tuple[Any
     return np.array(misses), float(np.mean(seconds))
 
 
-def compared(own: Any, misses: Any) -> str:
-    """Say by how much the own square errors are less, in standard errors of the difference."""
-    less = misses**2 - own**2
+def compared(reference: Any, misses: Any) -> str:
+    """Say by how much the square errors of a reference are less, in standard errors of the difference."""
+    less = misses**2 - reference**2
     return f"{less.mean() / (less.std(ddof=1) / len(less) ** 0.5):+.1f}" if less.any() else "0"
 
 
@@ -221,15 +221,19 @@ def main() -> None:
     warnings.simplefilter("ignore")
     print("| table | library | error | rung3 is better by | CPU seconds |\n" + "|---" * 5 + "|")
     for name in options.tables:
-        own = None
+        reference = None
         for library, estimate in CASES[name].by.items():
             if library.split(",")[0] not in options.libraries:
                 continue
             misses, seconds = measured(CASES[name], estimate, options.rows, options.seeds)
-            own = misses if library == "rung3" else own
+            reference = misses if library == "rung3" else reference
             typical, error = np.median(misses**2) ** 0.5, np.mean(misses**2) ** 0.5
             worst = f"worst {np.abs(misses).max():.4g} under seed {np.abs(misses).argmax() + 1}"
-            better = "" if own is None or own is misses else f"{compared(own, misses)} errors"
+            better = (
+                ""
+                if reference is None or reference is misses
+                else f"{compared(reference, misses)} errors"
+            )
             print(
                 f"| {name} | {library} | {error:.4f} ({typical:.4f}; {worst}) | {better} "
                 f"| {seconds:.3f} |",

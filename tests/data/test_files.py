@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -45,6 +46,18 @@ def test_what_was_there_stays_when_writing_fails(
     with pytest.raises(OSError, match="no space left"):
         files.write(tmp_path / "a", b"new")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"old")]
+
+
+def test_a_full_disk_is_an_error_that_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*last\.ckpt'"):
+        files.write(tmp_path / "last.ckpt", b"weights")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_figure_has_the_format_of_its_name(tmp_path: Path) -> None:

@@ -101,6 +101,18 @@ def test_small_tables_give_a_sample_of_places_row_by_row(tmp_path: Path) -> None
     assert handed.sample_of_places(3).equals(handed.sample(seed=3))
 
 
+def test_a_page_that_is_not_what_its_checksum_says_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    table = pa.table({"x": np.arange(2_000.0)})
+    plain = {"compression": "none", "use_dictionary": False}
+    pq.write_table(table, path, write_page_checksum=True, **plain)
+    content = bytearray(path.read_bytes())
+    content[5_000] ^= 1  # of one number, which is a number still
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"rows\.parquet: truncated or altered"):
+        list(streamed(path).rows({"x": Continuous()}))
+
+
 def test_sources_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     whole = tmp_path / "whole.parquet"
     pq.write_table(pa.table({"x": np.arange(2_000.0)}), whole)

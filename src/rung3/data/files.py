@@ -58,6 +58,9 @@ def draft(path: str | Path) -> Iterator[Path]:
 
     Args:
         path: The target; its folder is made if it is not there.
+
+    Raises:
+        OSError: If it cannot be written, naming the target.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +70,10 @@ def draft(path: str | Path) -> Iterator[Path]:
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
+    except OSError as error:  # of a full disk no file is named, or the one beside
+        if error.errno and error.filename in (None, str(beside)):
+            error.filename = str(path)
+        raise
     finally:
         beside.unlink(missing_ok=True)
     with suppress(OSError):  # not every system can open a folder

@@ -370,7 +370,7 @@ def _frugal() -> dict[str, Any]:
         "batch_readahead": 2,
         "fragment_readahead": 1,
         "fragment_scan_options": ds.ParquetFragmentScanOptions(
-            pre_buffer=False, use_buffered_stream=True
+            pre_buffer=False, use_buffered_stream=True, page_checksum_verification=True
         ),
     }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
 from typing import TypeVar
 
 __all__ = ["spread"]
@@ -34,7 +35,7 @@ def spread(
         ChildProcessError: If a worker died, naming the shards that it may have had.
     """
     under_way: dict[Future[R], int] = {}
-    with ProcessPoolExecutor(workers, get_context("spawn"), start) as pool:
+    with ProcessPoolExecutor(workers, _context(work.__module__), start) as pool:
         try:
             for number, job in jobs:
                 under_way[pool.submit(work, job)] = number
@@ -50,6 +51,15 @@ def spread(
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _context(module: str) -> BaseContext:
+    """Return how workers start: where that is known, as forks of a process with all imports."""
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([module])
+    return context
 
 
 def _collected(under_way: dict[Future[R], int], when: str) -> Iterator[tuple[int, R]]:

@@ -256,7 +256,7 @@ class DeformedAtlas(Mechanism):
         """Return the deformation that the parents cause."""
         return Deformation.of(self.velocity(parents, n))
 
-    def _own(self, shape: Tensor, parents: Parents) -> Deformation:
+    def _individual(self, shape: Tensor, parents: Parents) -> Deformation:
         """Return the whole deformation of individuals, whose shapes are flows of velocities."""
         caused = self.deformation(parents, len(shape))
         return Deformation(composed(caused.there, flow(shape)), composed(flow(-shape), caused.back))
@@ -336,7 +336,7 @@ class DeformedAtlas(Mechanism):
 
     def _seen(self, noise: Mapping[str, Tensor], parents: Parents) -> tuple[Tensor, Tensor]:
         """Return the shares of the kinds `(n, kinds, ...)` and the detail, where they are seen."""
-        at = composed(noise["place"], self._own(noise["shape"], parents).there)
+        at = composed(noise["place"], self._individual(noise["shape"], parents).there)
         parts = [noise[name] for name in ("anatomy", "detail", "extent") if name in noise]
         there = resampled(torch.cat(parts, 1), at)
         shares, detail, extent = there.tensor_split(
@@ -389,7 +389,7 @@ class DeformedAtlas(Mechanism):
         """
         n = len(value)
         shape = self._shape(value, parents)
-        deformation = self._own(shape, parents)
+        deformation = self._individual(shape, parents)
         prior = self._prior(parents, deformation)
         shares = self._joint(value, parents, prior).softmax(1)
         seen = _mixed(shares, self._normal(parents, n).mean)

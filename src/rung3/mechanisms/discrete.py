@@ -208,8 +208,8 @@ class Tabulated(Mechanism):
 
         at = tuple(parents[name].long() for name in self.parents)
         # A table has far fewer lines than most calls have rows: each line is worked out once.
-        few = n * self.classes < self.logits.numel()
-        result = known(self.logits[at]) if few else known(self.logits)[at]
+        fewer = n * self.classes < self.logits.numel()
+        result = known(self.logits[at]) if fewer else known(self.logits)[at]
         return result.expand(n, result.shape[-1])
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:

@@ -55,7 +55,7 @@ class Spline(MonotonicRQSTransform):  # type: ignore[misc]
     def _call(self, x: Tensor) -> Tensor:
         if self.table is None or x.dtype != self.table.dtype:
             return cast(Tensor, super()._call(x))
-        inside, x0, y0, d0, slope, width, height, bend = self._found(self.horizontal, x)[:8]
+        inside, x0, y0, d0, slope, width, height, bend = self._located(self.horizontal, x)[:8]
         z = inside * (x - x0) / width
         rest = 1 - z
         y = y0 + height * (slope * z**2 + d0 * z * rest) / (slope + bend * z * rest)
@@ -64,14 +64,14 @@ class Spline(MonotonicRQSTransform):  # type: ignore[misc]
     def _inverse(self, y: Tensor) -> Tensor:
         if self.table is None or y.dtype != self.table.dtype:
             return cast(Tensor, super()._inverse(y))
-        inside, x0, y0, _, slope, width, _, bend, first, second = self._found(self.vertical, y)
+        inside, x0, y0, _, slope, width, _, bend, first, second = self._located(self.vertical, y)
         above = inside * (y - y0)
         bent = above * bend
         a, b, c = first + bent, second - bent, -slope * above
         z = 2 * c / (-b - (b**2 - 4 * a * c).sqrt())
         return torch.where(inside > 0, x0 + z * width, y)
 
-    def _found(self, knots: Tensor, value: Tensor) -> tuple[Tensor, ...]:
+    def _located(self, knots: Tensor, value: Tensor) -> tuple[Tensor, ...]:
         """Return the columns of the table for values."""
         rows = torch.searchsorted(knots[0], value.contiguous())
         return self.table[rows].unbind(-1)  # type: ignore[index]
