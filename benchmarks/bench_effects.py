@@ -206,7 +206,7 @@ def measured(case: Case, estimate: Estimate, rows: int, seeds: int) -> tuple[Any
 
 
 def compared(reference: Any, misses: Any) -> str:
-    """Say by how much the square errors of a reference are less, in standard errors of the difference."""
+    """Say how much less the reference's square errors are, in standard errors of the difference."""
     less = misses**2 - reference**2
     return f"{less.mean() / (less.std(ddof=1) / len(less) ** 0.5):+.1f}" if less.any() else "0"
 
@@ -229,11 +229,8 @@ def main() -> None:
             reference = misses if library == "rung3" else reference
             typical, error = np.median(misses**2) ** 0.5, np.mean(misses**2) ** 0.5
             worst = f"worst {np.abs(misses).max():.4g} under seed {np.abs(misses).argmax() + 1}"
-            better = (
-                ""
-                if reference is None or reference is misses
-                else f"{compared(reference, misses)} errors"
-            )
+            is_rival = reference is not None and reference is not misses
+            better = f"{compared(reference, misses)} errors" if is_rival else ""
             print(
                 f"| {name} | {library} | {error:.4f} ({typical:.4f}; {worst}) | {better} "
                 f"| {seconds:.3f} |",

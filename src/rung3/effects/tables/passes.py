@@ -258,8 +258,8 @@ def _arms(design: Design, codes: tuple[int, int]) -> Tasks:
     def tasks(part: Sample) -> list[Task]:
         x = design(part.rows)
         arms = [part.rows[part.treatment] == code for code in codes]
-        own = arms[:1] if isinstance(part.kinds[part.treatment], Binary) else arms
-        shares = [Task(x, arm.double(), torch.ones_like(arm), True, False) for arm in own]
+        fitted_arms = arms[:1] if isinstance(part.kinds[part.treatment], Binary) else arms
+        shares = [Task(x, arm.double(), torch.ones_like(arm), True, False) for arm in fitted_arms]
         return [*(Task(x, part.y, arm, part.binary) for arm in arms), *shares]
 
     return tasks

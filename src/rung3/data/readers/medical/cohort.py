@@ -107,8 +107,10 @@ class Cohort:
         if len(set(self.images)) < len(self.images):
             twice = next(image for image in self.images if self.images.count(image) > 1)
             rows = [row for row, image in enumerate(self.images) if image == twice]
-            whose = " and ".join(f"row {row} of subject {self.subjects[row]!r}" for row in rows[:2])
-            raise ValueError(f"{source}: two rows have the image {twice}: {whose}")
+            owners = " and ".join(
+                f"row {row} of subject {self.subjects[row]!r}" for row in rows[:2]
+            )
+            raise ValueError(f"{source}: two rows have the image {twice}: {owners}")
 
     def __len__(self) -> int:
         return len(self.records)
