@@ -91,29 +91,11 @@ def run(
     with stoppable(loop.where, cure), quiet():
         trainer = _trainer(loop, options)
         try:
-            with resuming(last, lambda: loop.began is not None):
+            with resuming(last, lambda: loop.began is not None), _explaining(loop, trainer, cure):
                 trainer.fit(loop, ckpt_path=last, weights_only=True if last else None)
         except SystemExit:  # what Lightning makes of a signal that a handler of the caller's takes
             terminated = trainer.received_sigterm
             raise Stopped(SIGTERM if terminated else SIGINT, loop.where(), cure) from None
-        except DistStoreError:
-            raise ValueError(
-                f"num_nodes={options.num_nodes}, devices={options.devices!r}: not all processes "
-                f"came within {WAIT}; start the same command on every machine"
-            ) from None
-        except RuntimeError as error:
-            if is_of_parts(error):
-                raise ValueError(
-                    f"strategy='fsdp2': the loss of one of {', '.join(loop.names)} uses weights "
-                    "other than by calling layers, which weights in parts do not allow; set "
-                    "differentiates = True in its class, or use strategy='ddp'"
-                ) from error
-            if trainer.world_size == 1 or not is_lost(error):
-                raise
-            raise ChildProcessError(
-                f"another process has ended, or cannot be reached, {loop.where()}; its own message "
-                f"says why, if it had one; {cure}, with as many processes or others"
-            ) from None
     if last is not None and loop.began in (None, loop.global_step):
         warnings.warn(
             f"checkpoints: {last} holds this training, finished: nothing was trained, only loaded; "
@@ -123,6 +105,32 @@ def run(
     loop.finish()
     remark_after(loop.history, mechanisms, trainer.global_step, options)
     return loop.history
+
+
+@contextmanager
+def _explaining(loop: Loop, trainer: Trainer, cure: str) -> Iterator[None]:
+    """Say in plain words what keeps several processes from training together."""
+    options = loop.options
+    try:
+        yield
+    except DistStoreError:
+        raise ValueError(
+            f"num_nodes={options.num_nodes}, devices={options.devices!r}: not all processes "
+            f"came within {WAIT}; start the same command on every machine"
+        ) from None
+    except RuntimeError as error:
+        if is_of_parts(error):
+            raise ValueError(
+                f"strategy='fsdp2': the loss of one of {', '.join(loop.names)} uses weights "
+                "other than by calling layers, which weights in parts do not allow; set "
+                "differentiates = True in its class, or use strategy='ddp'"
+            ) from error
+        if trainer.world_size == 1 or not is_lost(error):
+            raise
+        raise ChildProcessError(
+            f"another process has ended, or cannot be reached, {loop.where()}; its own message "
+            f"says why, if it had one; {cure}, with as many processes or others"
+        ) from None
 
 
 def _checkpoint(options: Options) -> Path | None:
