@@ -28,10 +28,10 @@ INTRODUCTION = """\
 # The study file
 
 A study is one YAML file that says everything about a run. `rung3 init` writes a first one for your
-data, `rung3 check` says what it would do, `rung3 run` does it. Only `name`, `data` and `graph` must
-be there. Any key can be set from the command line, `--set training.epochs=20`. Text may hold
-`${NAME}` or `${NAME:-otherwise}`, replaced from the environment; paths are relative to the file. A
-misspelt key is refused, with its line and the nearest right one.
+data, `rung3 check` says what it would do, and `rung3 run` does it. Only `name`, `data` and `graph`
+are required. Any key can be set on the command line, as in `--set training.epochs=20`. Text may
+contain `${NAME}` or `${NAME:-otherwise}`, replaced from the environment; paths are relative to the
+file. A misspelt key is refused; the error gives its line and the closest valid key.
 
 ```yaml
 name: patients

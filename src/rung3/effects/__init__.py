@@ -16,7 +16,8 @@ one picture.
 what data leave open; `rung3.effects.attribution` which mechanism made a row unusual, or changed.
 """
 
-from rung3.effects.attribution.explanations import Explanation, explain
+from rung3.effects.attribution.explaining import explain
+from rung3.effects.attribution.explanation import Explanation
 from rung3.effects.averages import average, controlled
 from rung3.effects.estimate import Estimate
 from rung3.effects.groups import Heterogeneity, heterogeneity

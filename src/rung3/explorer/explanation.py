@@ -13,7 +13,7 @@ from rung3.data.number_text import VALUE_DIGITS, number_text
 from rung3.data.variables import Discrete
 from rung3.effects import Explanation
 from rung3.effects import explain as explained
-from rung3.effects.attribution.explanations import CauseEffect
+from rung3.effects.attribution.explanation import CauseEffect
 from rung3.effects.predictors.predictor import Predictor
 from rung3.explorer.query import PageState
 from rung3.explorer.session import Answer, Session

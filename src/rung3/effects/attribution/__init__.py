@@ -3,7 +3,8 @@
 from rung3.effects.attribution.anomaly import Attribution, attribute_anomaly
 from rung3.effects.attribution.average_change import Shift, attribute_change
 from rung3.effects.attribution.distribution import distribution_change
-from rung3.effects.attribution.explanations import CauseEffect, Causes, Explanation, explain
+from rung3.effects.attribution.explaining import explain
+from rung3.effects.attribution.explanation import CauseEffect, Causes, Explanation
 from rung3.effects.attribution.influence import (
     Influence,
     arrow_strength,
