@@ -29,6 +29,8 @@ DEFAULT: dict[str, Any] = {"lr": 0.3, "schedule": "cosine", "warmup": None, "ema
 class Anew(Location):
     """It starts over after so many steps."""
 
+    count: Tensor
+
     def build(self) -> None:
         super().build()
         self.register_buffer("count", torch.tensor(0))
