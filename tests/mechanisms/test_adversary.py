@@ -25,15 +25,15 @@ def bound(adversary: float = 30.0, **options: Any) -> VAE:
 
 
 def test_guesses_go_down_their_loss_and_latents_go_up_it_so_many_times() -> None:
-    kinds: dict[str, Variable] = {"kind": Categorical(3), "stage": Ordinal(4), "age": Continuous()}
+    kinds: dict[str, Variable] = {"keys": Categorical(3), "a.b": Ordinal(4), "age": Continuous()}
     adversary = Adversary(2, kinds, weight=5.0)
     parents = {
-        "kind": torch.tensor([0, 2, 1]), "stage": torch.tensor([3, 0, 1]), "age": torch.ones(3),
+        "keys": torch.tensor([0, 2, 1]), "a.b": torch.tensor([3, 0, 1]), "age": torch.ones(3),
     }  # fmt: skip
     z = torch.randn(3, 2, requires_grad=True)
     losses = [
         F.cross_entropy(guess(z), parents[name], reduction="none")
-        for name, guess in adversary.guesses.items()
+        for name, guess in zip(["keys", "a.b"], adversary.guesses, strict=True)
     ]
     assert len(losses) == 2
     loss = losses[0] + losses[1]

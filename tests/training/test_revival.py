@@ -11,7 +11,7 @@ from fits import ALL, PLAIN
 
 from rung3 import SCM, Image, Rows, fit
 from rung3.mechanisms import VAE, autoencoder
-from rung3.mechanisms.autoencoder import COLLAPSED, GRACE, LOOK, LOOKING
+from rung3.mechanisms.autoencoder import COLLAPSED, GRACE, LOOK, LOOKING, REVIVAL
 from rung3.training.options import History
 
 SCAN = Image(1, 8, 8)
@@ -65,7 +65,7 @@ def test_collapsed_latents_begin_anew_and_the_record_says_how(
     assert len(history.training["scan"]) == EPOCHS + 3
     record = model.fitted["scan"]
     assert record["revived_at_step"] == 100
-    assert record["restarted"].endswith("over, without a schedule of beta, with 3 epochs more")
+    assert record["restarted"].endswith("that rises from 0, with 3 epochs more")
     monkeypatch.setattr(autoencoder, "COLLAPSED", 0.0)
     held, history, model = trained(rows, EPOCHS + 3)
     assert held < 0.1
@@ -97,6 +97,25 @@ def test_networks_that_were_fitted_before_are_kept() -> None:
     for step in range(last + LOOK, last + 10 * LOOK, LOOK):
         mechanism.steps.fill_(step)
         assert mechanism.after_step(0, 0.1) is None
+
+
+@torch.no_grad()
+def test_after_a_revival_the_weight_rises_from_nothing(rows: Rows) -> None:
+    mechanism = bound().train()
+    scans = rows["scan"][:4]
+    inference = mechanism.infer(scans, {})
+    mechanism.revived.fill_(200)
+
+    def cost(kl: float) -> float:
+        return float(
+            mechanism.objective(scans, inference._replace(kl={"z": torch.full((4,), float(kl))}))
+        )
+
+    for since in (1, REVIVAL // 2, REVIVAL, 2 * REVIVAL):
+        mechanism.steps.fill_(200 + since)
+        less = cost(0)
+        mechanism.steps.fill_(200 + since)
+        assert 64 * (cost(64) - less) == pytest.approx(64 * min(1, since / REVIVAL), rel=1e-3)
 
 
 def test_weights_saved_before_latents_could_be_revived_still_load() -> None:

@@ -20,9 +20,10 @@ family's own, with a schedule in the first steps.
 Training may settle where the latents tell nothing about the image and the decoder ignores them
 (*posterior collapse*). From there it seldom returns by itself, since using them costs before it
 pays. So the divergences of a batch are looked at a few times soon after the schedule. If all layers
-together hold less than `COLLAPSED` nats, the networks start over, with the weight of the
-divergences that the schedule ends with, and `rung3.training.restarts` adds the epochs that were
-lost. That is done at most once: latents that are unused a second time have nothing to tell.
+together hold less than `COLLAPSED` nats, the networks start over, now with a weight of the
+divergences that rises from 0 (Bowman et al. 2016, arXiv 1511.06349), and `rung3.training.restarts`
+adds the epochs that were lost. That is done at most once: latents that are unused a second time
+have nothing to tell.
 
 The decoder may follow a discrete parent too little, a digit say, since the latents hold some of it.
 With guidance, shares of the context count more (`rung3.mechanisms.networks.context`): no other
@@ -77,6 +78,10 @@ LOOK = 50
 
 LOOKING = 200
 """Steps from the first look to the last: networks that are trained longer are never discarded."""
+
+REVIVAL = 300
+"""Steps after a collapse in which the weight of the divergences rises from 0: by then the decoder
+has learned what the latents are good for."""
 
 NO_MEDIATOR = "its mechanism has no latent mediator; use HVAE(prior='conditional')"
 
@@ -358,12 +363,17 @@ class Autoencoder(Mechanism):
         params = self.pixels.params(inference.raw)
         log_prob = self.pixels.log_prob(value, params)
         pixels = -(self.pixels.weights(params, self.gamma) * log_prob).mean()
-        penalty = self._penalty(inference.kl)
+        penalty = self._risen() * self._penalty(inference.kl)
         if inference.guessed is not None:
             penalty = penalty + inference.guessed.mean()
         self.steps += 1
         self.held = batch_mean(torch.stack(list(inference.kl.values())).sum(0))
         return pixels + penalty / value[0].numel()
+
+    def _risen(self) -> Tensor:
+        """Return the share of its weight that the divergence has after a revival; else 1."""
+        share = ((self.steps - self.revived) / REVIVAL).clamp_max(1)
+        return torch.where(self.revived > 0, share, 1.0)
 
     def after_step(self, seed: int, done: float) -> str | None:
         """Let the networks start over, once, if the latents have collapsed."""
@@ -379,7 +389,7 @@ class Autoencoder(Mechanism):
         self.revived.copy_(self.steps)
         return (
             f"its latents held {float(self.held):.1f} nats a row after {steps:,} steps; its "
-            "networks started over, without a schedule of beta"
+            "networks started over, now with a weight of the divergence that rises from 0"
         )
 
     def latents(self, noise: Noise, parents: Parents) -> dict[str, Tensor]:

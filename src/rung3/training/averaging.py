@@ -31,7 +31,8 @@ class Average(nn.Module):
         super().__init__()
         self.decay = decay
         self.module = copy.deepcopy(modules).requires_grad_(False)
-        self._pairs = list(zip(self.module, modules, strict=True))  # in a list: no part of it
+        # In a list, what is trained is no part of this module.
+        self._pairs = list(zip(self.module, modules, strict=True))
 
     def update(self, k: int, n: int) -> None:
         """Move the average of the k-th module along after its step n."""

@@ -50,14 +50,10 @@ class Adversary(nn.Module):
     def __init__(self, latent: int, parents: Mapping[str, Variable], weight: float) -> None:
         super().__init__()
         self.weight = weight
-        self.guesses = nn.ModuleDict(
-            {
-                name: MLP(latent, variable.classes)
-                for name, variable in parents.items()
-                if isinstance(variable, Discrete)
-            }
-        )
-        if not self.guesses:
+        discrete = {k: v.classes for k, v in parents.items() if isinstance(v, Discrete)}
+        self.names = list(discrete)
+        self.guesses = nn.ModuleList(MLP(latent, classes) for classes in discrete.values())
+        if not discrete:
             given = f"they are {', '.join(parents)}" if parents else "there are none"
             raise ValueError(
                 f"adversary={weight:g}: it guesses discrete parents, binary, ordinal or "
@@ -68,7 +64,7 @@ class Adversary(nn.Module):
         upside_down: Any = _Reversed.apply(latents, self.weight)  # type: ignore[no-untyped-call]
         losses = [
             F.cross_entropy(guess(upside_down), parents[name].long(), reduction="none")
-            for name, guess in self.guesses.items()
+            for name, guess in zip(self.names, self.guesses, strict=True)
         ]
         return torch.stack(losses).sum(0)
 
