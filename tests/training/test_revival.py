@@ -11,7 +11,7 @@ from fits import ALL, PLAIN
 
 from rung3 import SCM, Image, Rows, fit
 from rung3.mechanisms import VAE, autoencoder
-from rung3.mechanisms.autoencoder import COLLAPSED, GRACE, LOOK, LOOKING, REVIVAL
+from rung3.mechanisms.autoencoder import COLLAPSED, DRAWS, GRACE, LOOK, LOOKING, REVIVAL
 from rung3.training.options import History
 
 SCAN = Image(1, 8, 8)
@@ -75,18 +75,19 @@ def test_collapsed_latents_begin_anew_and_the_record_says_how(
 
 
 @pytest.mark.parametrize("held", [0.0, 0.9 * COLLAPSED, 1.1 * COLLAPSED])
-def test_networks_begin_anew_once_and_only_if_the_latents_are_empty(held: float) -> None:
+def test_networks_begin_anew_a_few_times_and_only_if_the_latents_are_empty(held: float) -> None:
     mechanism = bound()
-    first = COOLING + GRACE
-    empty = held < COLLAPSED
-    for step, due in ((first - LOOK, False), (first, True), (first + LOOK, False)):
+    starts = []
+    for step in range(1, 2500):
         mechanism.steps.fill_(step)
         mechanism.held.fill_(held)
         before = mechanism.decoder.stem.weight.clone()
-        why = mechanism.after_step(0, 0.5)
-        assert torch.equal(mechanism.decoder.stem.weight, before) == (not due or not empty)
-        assert bool(why) == (due and empty)
-    assert int(mechanism.revived) == (first if empty else 0)
+        if mechanism.after_step(0, 0.5):
+            starts.append(step)
+        assert torch.equal(mechanism.decoder.stem.weight, before) == (step not in starts)
+    first, again = COOLING + GRACE, REVIVAL + GRACE
+    empty = held < COLLAPSED
+    assert starts == [first + k * again for k in range(DRAWS)] * empty
 
 
 def test_networks_that_were_fitted_before_are_kept() -> None:
@@ -119,7 +120,7 @@ def test_after_a_revival_the_weight_rises_from_nothing(rows: Rows) -> None:
 
 
 def test_weights_saved_before_latents_could_be_revived_still_load() -> None:
-    state = {k: v for k, v in bound().state_dict().items() if k != "revived"}
+    state = {k: v for k, v in bound().state_dict().items() if not k.startswith("reviv")}
     mechanism = bound()
     mechanism.load_state_dict(state)
-    assert int(mechanism.revived) == 0
+    assert int(mechanism.revived) == int(mechanism.revivals) == 0

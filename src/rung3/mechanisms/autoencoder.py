@@ -22,8 +22,8 @@ Training may settle where the latents tell nothing about the image and the decod
 pays. So the divergences of a batch are looked at a few times soon after the schedule. If all layers
 together hold less than `COLLAPSED` nats, the networks start over, now with a weight of the
 divergences that rises from 0 (Bowman et al. 2016, arXiv 1511.06349), and `rung3.training.restarts`
-adds the epochs that were lost. That is done at most once: latents that are unused a second time
-have nothing to tell.
+adds the epochs that were lost. Whether latents come into use is a matter of the first weights, so
+that is done up to `DRAWS` times: latents that stay unused then have nothing to tell.
 
 The decoder may follow a discrete parent too little, a digit say, since the latents hold some of it.
 With guidance, shares of the context count more (`rung3.mechanisms.networks.context`): no other
@@ -83,6 +83,10 @@ REVIVAL = 300
 """Steps after a collapse in which the weight of the divergences rises from 0: by then the decoder
 has learned what the latents are good for."""
 
+DRAWS = 3
+"""Times that networks start over: where every other draw of weights uses its latents, all of four
+fail in one training of sixteen."""
+
 NO_MEDIATOR = "its mechanism has no latent mediator; use HVAE(prior='conditional')"
 
 
@@ -135,7 +139,8 @@ class Autoencoder(Mechanism):
     Attributes:
         pixels: The likelihood of the pixels.
         steps: Training steps taken, for schedules.
-        revived: The step at which latents had collapsed and were revived; 0 if they never were.
+        revived: The step at which latents had last collapsed and were revived; 0 if they never did.
+        revivals: How often that was.
         held: Nats that all latents held in the last batch of training.
     """
 
@@ -147,6 +152,7 @@ class Autoencoder(Mechanism):
     pixels: Likelihood[Any]
     steps: Tensor
     revived: Tensor
+    revivals: Tensor
 
     def __init__(
         self,
@@ -183,10 +189,12 @@ class Autoencoder(Mechanism):
         self._networks(image, self.pixels.outputs(image.channels))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.register_buffer("revived", torch.zeros((), dtype=torch.long))
+        self.register_buffer("revivals", torch.zeros((), dtype=torch.long))
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         # Weights that were saved before latents could be revived.
-        state.setdefault(f"{prefix}revived", torch.zeros((), dtype=torch.long))
+        for name in ("revived", "revivals"):
+            state.setdefault(f"{prefix}{name}", torch.zeros((), dtype=torch.long))
         super()._load_from_state_dict(state, prefix, *rest)
 
     @property
@@ -376,20 +384,22 @@ class Autoencoder(Mechanism):
         return torch.where(self.revived > 0, share, 1.0)
 
     def after_step(self, seed: int, done: float) -> str | None:
-        """Let the networks start over, once, if the latents have collapsed."""
-        steps = int(self.steps)
-        since = steps - self.scheduled - GRACE
+        """Let the networks start over, a few times at most, if the latents have collapsed."""
+        steps, revived = int(self.steps), int(self.revived)
+        since = steps - (revived + REVIVAL if revived else self.scheduled) - GRACE
         due = 0 <= since <= LOOKING and since % LOOK == 0
-        if not due or self.revived or self.held >= COLLAPSED:
+        if not due or self.revivals >= DRAWS or self.held >= COLLAPSED:
             return None
         with seeded(seed, f"{self.name}/begin anew/{steps}"):
             fresh = type(self)(**self.config()).bind(self.name, self.variable, self.parents)
         for parameter, drawn in zip(self.parameters(), fresh.parameters(), strict=True):
             parameter.data.copy_(drawn)
         self.revived.copy_(self.steps)
+        self.revivals += 1
+        again = f", for time {int(self.revivals)} of at most {DRAWS}" if revived else ""
         return (
             f"its latents held {float(self.held):.1f} nats a row after {steps:,} steps; its "
-            "networks started over, now with a weight of the divergence that rises from 0"
+            f"networks started over{again}, with a weight of the divergence that rises from 0"
         )
 
     def latents(self, noise: Noise, parents: Parents) -> dict[str, Tensor]:
