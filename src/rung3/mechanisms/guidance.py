@@ -18,7 +18,7 @@ use the same weights in another way (`rung3.mechanisms.networks.context`).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -52,10 +52,13 @@ class Guidance(NamedTuple):
             >>> Guidance.of({"rest": 1.5})
             Guidance(changed=1.0, rest=1.5)
         """
-        several = isinstance(given, Iterable) and not isinstance(given, str)
-        listed = [*given] if several else [given]  # type: ignore[misc]
-        named = dict(zip(cls._fields, listed, strict=False))
-        weights = given if isinstance(given, Mapping) else named
+        weights: Mapping[str, Any]
+        if isinstance(given, Mapping):
+            listed, weights = [*given], given
+        else:
+            several = isinstance(given, Iterable) and not isinstance(given, str)
+            listed = [*given] if several else [given]  # type: ignore[misc]
+            weights = dict(zip(cls._fields, listed, strict=False))
         is_known = len(listed) <= len(cls._fields) and weights.keys() <= {*cls._fields}
         if not is_known or not all(is_number(weight, least=0) for weight in weights.values()):
             raise ValueError(
