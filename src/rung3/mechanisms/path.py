@@ -413,6 +413,9 @@ class Path(Mechanism):
         A code is drawn from its posterior, and the noise is that of the path given the code; where
         only the code is abducted, the noise is drawn from its prior. Of images, draws differ too in
         the little noise with which the way back starts.
+
+        Raises:
+            ValueError: If the way back overflows.
         """
         x, _ = self.space(value, parents)
         if not self.latent and not self._jitter:
