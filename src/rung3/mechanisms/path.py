@@ -367,10 +367,8 @@ class Path(Mechanism):
 
     def _check_finite(self, state: Tensor, way: str) -> None:
         """Refuse to answer where a path has no end; in training, such steps are skipped."""
-        if (
-            not self.training
-            and not (finite := state.reshape(len(state), -1).isfinite().all(1)).all()
-        ):
+        finite = state.reshape(len(state), -1).isfinite().all(1)
+        if not (self.training or finite.all()):
             raise ValueError(
                 f"{self.name}: the path {way} overflows in row {int((~finite).nonzero()[0])}: its "
                 "velocity is too great to be followed; train it with a lower rate (lr=), or take "
