@@ -17,7 +17,7 @@ use the same weights in another way (`rung3.mechanisms.networks.context`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -40,7 +40,7 @@ class Guidance(NamedTuple):
     rest: float = 1.0
 
     @classmethod
-    def of(cls, given: float | Mapping[str, float] | Iterable[float]) -> Guidance:
+    def of(cls, given: float | Mapping[str, float] | Sequence[float]) -> Guidance:
         """Read one weight (of the parents that changed), both, or a mapping of them.
 
         Raises:
@@ -52,10 +52,13 @@ class Guidance(NamedTuple):
             >>> Guidance.of({"rest": 1.5})
             Guidance(changed=1.0, rest=1.5)
         """
-        several = isinstance(given, Iterable) and not isinstance(given, str)
-        listed = [*given] if several else [given]  # type: ignore[misc]
-        named = dict(zip(cls._fields, listed, strict=False))
-        weights: Mapping[str, Any] = given if isinstance(given, Mapping) else named
+        listed: list[Any]
+        weights: Mapping[str, Any]
+        if isinstance(given, Mapping):
+            listed, weights = [*given], given
+        else:
+            listed = [*given] if isinstance(given, Sequence) else [given]
+            weights = dict(zip(cls._fields, listed, strict=False))
         is_known = len(listed) <= len(cls._fields) and weights.keys() <= {*cls._fields}
         if not is_known or not all(is_number(weight, least=0) for weight in weights.values()):
             raise ValueError(

@@ -366,10 +366,8 @@ class Path(Mechanism):
 
     def _check_finite(self, state: Tensor, way: str) -> None:
         """Refuse to answer where a path has no end; in training, such steps are skipped."""
-        if (
-            not self.training
-            and not (finite := state.reshape(len(state), -1).isfinite().all(1)).all()
-        ):
+        finite = state.reshape(len(state), -1).isfinite().all(1)
+        if not (self.training or finite.all()):
             raise ValueError(
                 f"{self.name}: the path {way} overflows in row {int((~finite).nonzero()[0])}: its "
                 "velocity is too great to be followed; train it with a lower rate (lr=), or take "
@@ -412,6 +410,9 @@ class Path(Mechanism):
         A code is drawn from its posterior, and the noise is that of the path given the code; where
         only the code is abducted, the noise is drawn from its prior. Of images, draws differ too in
         the little noise with which the way back starts.
+
+        Raises:
+            ValueError: If the way back overflows.
         """
         x, _ = self.space(value, parents)
         if not self.latent and not self._jitter:
