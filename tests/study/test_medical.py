@@ -19,8 +19,8 @@ from command import call
 from rung3 import Image, Rows
 from rung3.data import column
 from rung3.data.readers.scans import open_scan
-from rung3.study.check import Check
 from rung3.evaluation.report.page import summary
+from rung3.study.check import Check
 from rung3.study.folder import RunFolder
 from rung3.study.preflight import preflight
 from rung3.study.sources import DigitsData, MedicalData
