@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rung3 import SCM, Binary, Categorical, Continuous, Image, Mask, Rows, fit
-from rung3.mechanisms import DeformedAtlas, Equation, InverseCDF
+from rung3.mechanisms import DeformedAtlas, Equation, InverseCDF, deformed_atlas
 from rung3.mechanisms.networks.deformation import flow, moved
 from rung3.testing import check_mechanism
 
@@ -142,6 +142,18 @@ def test_it_shades_and_takes_a_lesion_away_and_shows_it_where_it_mostly_is() -> 
     assert skill(~ill & (test["side"] > 0), sick=torch.ones(80, dtype=torch.long)) > 0.7
     # Those who have it keep it where it is, on whichever side.
     assert skill(ill & (test["side"] < 0), dose=test["dose"].flip(0)) > 0.7
+
+
+def test_large_images_start_from_one_with_a_lesion_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deformed_atlas, "CALIBRATION_PIXELS", 1)  # one row is enough otherwise
+    atlas = DeformedAtlas(kinds=2, moving=[], lesion="sick")
+    atlas = atlas.bind("x", Image(1, 8, 8), {"sick": Binary()})
+    images = torch.full((4, 1, 8, 8), 0.2)
+    images[3, :, :2] = 0.8
+    atlas.calibrate_networks(images, {"sick": torch.tensor([0, 0, 0, 1])})
+    assert atlas.level.bias[-1].item() == pytest.approx(0.8)
+    assert (atlas.cover[0, :2] > 0).all()
+    assert (atlas.cover[0, 2:] < 0).all()
 
 
 class Growth(torch.nn.Module):

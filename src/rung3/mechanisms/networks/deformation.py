@@ -138,7 +138,7 @@ def resampled(
 def _coefficients(image: Tensor) -> Tensor:
     """Return the coefficients of the cubic spline that meets the image at its pixels."""
     for axis in range(2, image.ndim):
-        line = torch.ones(image.shape[axis], dtype=torch.float64, device=image.device)
+        line = torch.ones(image.shape[axis], dtype=torch.float64)
         basis = (4 * line.diag() + line[1:].diag(1) + line[1:].diag(-1)) / 6
         basis[0, 0] += 1 / 6  # beyond its ends a line goes on as it ends
         basis[-1, -1] += 1 / 6
