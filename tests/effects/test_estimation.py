@@ -85,6 +85,15 @@ def test_a_survey_weight_of_three_counts_as_three_rows() -> None:
     assert width > 1.2 * (alike.effect.high - alike.effect.low)
 
 
+def test_an_outcome_below_zero_has_no_ratio_and_an_event_must_have_happened() -> None:
+    """The ratio of two mean changes is of no use: where nothing changes it is endless."""
+    table = rows(linear, 300)
+    assert effect(table, "t", "y", adjust=["z"]).ratio is None
+    assert effect(table | {"y": np.exp(table["y"])}, "t", "y", adjust=["z"]).ratio is not None
+    with pytest.raises(ValueError, match="event: y is 3 in no row that is used"):
+        effect(table, "t", "y", adjust=["z"], event=3)
+
+
 def test_copies_of_a_row_tell_nothing_new() -> None:
     table = rows(linear, 300)
     twice = {name: np.tile(column, 2) for name, column in table.items()}

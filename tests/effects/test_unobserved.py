@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,3 +90,13 @@ def test_a_column_is_the_scale_for_what_is_hidden() -> None:
     assert "one as strong as a" in str(robustness_values)
     axes = robustness_values.figure().axes[0]
     assert [text.get_text() for text in axes.texts if text.get_text() == "a"] == ["a"]
+
+
+def test_names_of_points_that_lie_together_share_a_label() -> None:
+    """Each would be printed over the others."""
+    many = {f"w{k}": (0.001 * k, 0.001 * k) for k in range(8)}
+    axes = replace(DARFUR, benchmarks={**many, "far": (0.1, 0.05)}).figure().axes[0]
+    labels = [
+        one.get_text() for one in axes.texts if "w" in one.get_text() or one.get_text() == "far"
+    ]
+    assert labels == ["w0, w1, w2, w3, w4, w5 and 2 more", "far"]

@@ -307,6 +307,10 @@ def test_a_true_graph_stands_and_wrong_ones_fall():
     assert lines[0] == "1 of 3 implied independencies are rejected at 0.05 (holm)"
     assert lines[1].startswith("  smoker ⊥ age: generalised covariance ")
     assert lines[1].endswith("rejected")
+    whole = falsify(
+        CausalGraph("age -> smoker -> dose; age -> dose"), frame[["age", "smoker", "dose"]]
+    )
+    assert str(whole) == "the graph implies no independence that these data can test"
 
 
 def test_a_true_graph_is_rarely_rejected():

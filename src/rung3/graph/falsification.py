@@ -73,9 +73,14 @@ class Falsification(Printed):
         return tuple(one for one in self.findings if one.rejected)
 
     def __str__(self) -> str:
-        lines = [
+        count = (
             f"{len(self.rejected)} of {len(self.findings)} implied independencies are rejected "
-            f"at {self.level:.3g} ({self.correction})",
+            f"at {self.level:.3g} ({self.correction})"
+        )
+        lines = [
+            count
+            if self.findings
+            else "the graph implies no independence that these data can test",
             *(f"  {one}" for one in self.findings),
             *(f"  {one}: not tested, it has several numbers a row" for one in self.skipped),
         ]

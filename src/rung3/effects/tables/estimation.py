@@ -456,7 +456,9 @@ def _ratios(
     """Return the ratio of the means, and of the odds, with intervals on the logarithm's scale."""
     means = answer.means
     least = UNSOLVED if sample.binary else 0.0
-    if means is None or not bool((means.values > least).all()):
+    # Of amounts below zero, such as a change, a ratio says nothing; pseudo-values of times may be.
+    signed = sample.horizon is None and bool((sample.y < 0).any())
+    if means is None or signed or not bool((means.values > least).all()):
         return None, None
 
     def log_ratio(values: Tensor) -> Tensor:

@@ -217,7 +217,10 @@ def _row_notes(
 
 def _outcome(name: str, value: Tensor, kind: Variable, event: Any) -> Tensor:
     if event is not None:
-        return (value == kind.validate(name, event).to(value)).double()
+        happened = value == kind.validate(name, event).to(value)
+        if isinstance(kind, Continuous) and not happened.any():  # of categories it is known
+            raise ValueError(f"event: {name} is {event} in no row that is used")
+        return happened.double()
     if isinstance(kind, Categorical) or kind.shape:
         advice = doubt(name, kind) if getattr(kind, "labels", ()) else ""
         raise ValueError(

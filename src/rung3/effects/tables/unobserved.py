@@ -50,6 +50,12 @@ MOST_EXPLAINED = 0.99
 CONTOURS = 100
 """Points along each side of the picture."""
 
+CLOSE = 0.08
+"""Distance of points that share a label, in sides of the picture."""
+
+NAMED = 6
+"""Names in a label, at most."""
+
 
 @dataclass(frozen=True)
 class EValue(Printed):
@@ -159,10 +165,28 @@ class Robustness(Printed):
         lines = axes.contour(shares, shares, left, 8, colors=INK, linewidths=0.8)
         axes.clabel(lines, fontsize=8)
         axes.contour(shares, shares, left, [0.0], colors=ACCENT, linewidths=2)
-        for name, (x, y) in self.benchmarks.items():
+        for x, y in self.benchmarks.values():
             axes.plot(x, y, "o", color=ACCENT, markersize=5, clip_on=False)
-            axes.annotate(name, (x, y), (4, 4), textcoords="offset points", fontsize=8, color=INK)
+        for text, place in self._labels(CLOSE * shares[-1]).items():
+            axes.annotate(text, place, (4, 4), textcoords="offset points", fontsize=8, color=INK)
         return figure
+
+    def _labels(self, near: float) -> dict[str, tuple[float, float]]:
+        """Return labels with their places: one for points so near that theirs would overlap."""
+        groups: list[list[str]] = []
+        for name in sorted(self.benchmarks, key=lambda name: self.benchmarks[name][1]):
+            x, y = self.benchmarks[name]
+            for group in groups:
+                if math.dist((x, y), self.benchmarks[group[0]]) < near:
+                    group.append(name)
+                    break
+            else:
+                groups.append([name])
+        labels = {}
+        for group in groups:
+            more = f" and {len(group) - NAMED} more" if len(group) > NAMED else ""
+            labels[", ".join(group[:NAMED]) + more] = self.benchmarks[group[-1]]
+        return labels
 
 
 def robustness(
