@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rung3 import Categorical, Continuous, effect
+from rung3 import SCM, Categorical, Continuous, effect
 from rung3.data import streamed, streaming
+from rung3.training.by_batches import sample_of
 
 LABELS = ["a", "b", "a", None, "b"]
 
@@ -90,6 +91,20 @@ def test_a_sample_of_places_is_even_and_reads_a_part(
         means.append(drawn.mean())
     assert abs(np.mean(means) / n - 0.5) < 1e-3
     assert counts.reshape(5, -1).mean(1) == pytest.approx(20 * 640 / n, rel=0.1)
+
+
+def test_what_is_rare_and_lies_together_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "ROWS", 50)
+    monkeypatch.setattr(streaming, "SAMPLE", 640)
+    n, path = 50_000, tmp_path / "sorted.parquet"
+    rare = (np.arange(n) >= n - 300).astype(int)
+    pq.write_table(pa.table({"rare": rare, "x": np.arange(n) % 7}), path, row_group_size=2_000)
+    table, model = streamed(path), SCM("rare; x")
+    missed = [s for s in range(9) if not table.sample_of_places(s)["rare"].any()]
+    assert missed
+    assert sample_of(model, table, missed[0], by_places=True)["rare"].any()
 
 
 def test_small_tables_give_a_sample_of_places_row_by_row(tmp_path: Path) -> None:

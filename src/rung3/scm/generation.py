@@ -342,7 +342,7 @@ def _part(
     numbers: Sequence[int],
 ) -> Part:
     """Take the rows of a shard; what an image tells of them is filled, one row at a time."""
-    at = torch.tensor(list(numbers))
+    at = _index(numbers)
     chosen = rows[at]
     masks = imputation.gaps(model, chosen)
     read: dict[str, Tensor] = {}
@@ -353,12 +353,12 @@ def _part(
         for name in values:
             values[name][gappy] = torch.cat([row[name] for row, _ in filled])
         for name in masks:
-            read[name] = torch.zeros(len(at), dtype=torch.bool)
+            read[name] = torch.zeros(len(numbers), dtype=torch.bool)
             read[name][gappy] = torch.tensor([name in record for _, record in filled])
         chosen = Rows(values)
         if left := imputation.gaps(model, chosen):
             first = next(iter(left))
-            number = int(at[int(left[first].nonzero()[0])])
+            number = numbers[int(left[first].nonzero()[0])]
             raise ValueError(
                 f"row {number}: {first} is missing, and no predictor reads it off an image; give "
                 "it, or leave the row out with numbers="
@@ -367,6 +367,14 @@ def _part(
     chosen = model.read(chosen)
     do = {**settings, **{name: target[at] for name, target in targets.items()}}
     return Part(shard, list(numbers), chosen, do, read)
+
+
+def _index(numbers: Sequence[int]) -> slice | Tensor:
+    """Return what takes these rows: a slice, which copies nothing, where they follow each other."""
+    first, last = numbers[0], numbers[-1]
+    if last - first == len(numbers) - 1:  # they rise
+        return slice(first, last + 1)
+    return torch.tensor(numbers)
 
 
 # The manifest ------------------------------------------------------------------------------------

@@ -58,8 +58,13 @@ def sample_of(model: SCM, table: Streamed, seed: int, by_places: bool = False) -
                 "alone; images are prepared on disk by rung3 prepare"
             )
     names = [name for name in table.names if name in model.variables]
-    draw = table.sample_of_places if by_places else table.sample
-    return dict(draw(seed=seed, names=names)) if names else {}
+    if not names:
+        return {}
+    if by_places:
+        frame = table.sample_of_places(seed, names)
+        if not (frame == frame.iloc[0]).all().any():  # else what is rare may lie elsewhere
+            return dict(frame)
+    return dict(table.sample(seed=seed, names=names))
 
 
 def fit_by_batches(

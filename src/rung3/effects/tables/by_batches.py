@@ -72,10 +72,10 @@ def read_by_batches(
     """
     names = _used(treatment, outcome, question.way.used, options)
     kinds = variables or {}
-    frame = table.sample_of_places(names=names)
-    known = kinds.get(outcome) or variable_of(outcome, frame[outcome])
+    known = kinds.get(outcome) or variable_of(outcome, table.sample(names=[outcome])[outcome])
     used = question.way.used
     if (cells := cells_of(table, names, outcome, {outcome: known})) is None:
+        frame = table.sample(names=names)
         drawn = {name: frame[name].to_numpy() for name in names}
         sample = Sample.read(drawn, variables, treatment, outcome, used, **options)
         _check(sample, question, options["by"])
