@@ -396,10 +396,10 @@ class Autoencoder(Mechanism):
             parameter.data.copy_(drawn)
         self.revived.copy_(self.steps)
         self.revivals += 1
-        again = f", for time {int(self.revivals)} of at most {DRAWS}" if revived else ""
+        count = f", for time {int(self.revivals)} of at most {DRAWS}" if revived else ""
         return (
             f"its latents held {float(self.held):.1f} nats a row after {steps:,} steps; its "
-            f"networks started over{again}, with a weight of the divergence that rises from 0"
+            f"networks started over{count}, with a weight of the divergence that rises from 0"
         )
 
     def latents(self, noise: Noise, parents: Parents) -> dict[str, Tensor]:
