@@ -396,7 +396,7 @@ class Autoencoder(Mechanism):
             parameter.data.copy_(drawn)
         self.revived.copy_(self.steps)
         self.revivals += 1
-        count = f", for time {int(self.revivals)} of at most {DRAWS}" if revived else ""
+        count = f" ({int(self.revivals)} of at most {DRAWS} times)" if revived else ""
         return (
             f"its latents held {float(self.held):.1f} nats a row after {steps:,} steps; its "
             f"networks started over{count}, with a weight of the divergence that rises from 0"
