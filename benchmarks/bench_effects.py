@@ -33,6 +33,9 @@ import pandas as pd
 
 from rung3 import effect
 
+SAME = 1e-9
+"""Greatest difference of square errors that is of rounding."""
+
 Draw = Callable[[np.random.Generator, int], dict[str, Any]]
 Estimate = Callable[[pd.DataFrame], float]
 
@@ -208,7 +211,9 @@ def measured(case: Case, estimate: Estimate, rows: int, seeds: int) -> tuple[Any
 def compared(own: Any, misses: Any) -> str:
     """Say by how much the own square errors are less, in standard errors of the difference."""
     less = misses**2 - own**2
-    return f"{less.mean() / (less.std(ddof=1) / len(less) ** 0.5):+.1f}" if less.any() else "0"
+    if np.abs(less).max() < SAME:
+        return "the same"
+    return f"{less.mean() / (less.std(ddof=1) / len(less) ** 0.5):+.1f} errors"
 
 
 def main() -> None:
@@ -229,7 +234,7 @@ def main() -> None:
             own = misses if library == "rung3" else own
             typical, error = np.median(misses**2) ** 0.5, np.mean(misses**2) ** 0.5
             worst = f"worst {np.abs(misses).max():.4g} under seed {np.abs(misses).argmax() + 1}"
-            better = "" if own is None or own is misses else f"{compared(own, misses)} errors"
+            better = "" if own is None or own is misses else compared(own, misses)
             print(
                 f"| {name} | {library} | {error:.4f} ({typical:.4f}; {worst}) | {better} "
                 f"| {seconds:.3f} |",
