@@ -33,6 +33,9 @@ import pandas as pd
 
 from rung3 import effect
 
+SAME = 1e-9
+"""Greatest difference of square errors that is of rounding."""
+
 Draw = Callable[[np.random.Generator, int], dict[str, Any]]
 Estimate = Callable[[pd.DataFrame], float]
 
@@ -206,9 +209,11 @@ def measured(case: Case, estimate: Estimate, rows: int, seeds: int) -> tuple[Any
 
 
 def compared(reference: Any, misses: Any) -> str:
-    """Say how much less the reference's square errors are, in standard errors of the difference."""
+    """Say by how much less the reference's square errors are, in standard errors of the difference."""
     less = misses**2 - reference**2
-    return f"{less.mean() / (less.std(ddof=1) / len(less) ** 0.5):+.1f}" if less.any() else "0"
+    if np.abs(less).max() < SAME:
+        return "the same"
+    return f"{less.mean() / (less.std(ddof=1) / len(less) ** 0.5):+.1f} errors"
 
 
 def main() -> None:
@@ -230,7 +235,7 @@ def main() -> None:
             typical, error = np.median(misses**2) ** 0.5, np.mean(misses**2) ** 0.5
             worst = f"worst {np.abs(misses).max():.4g} under seed {np.abs(misses).argmax() + 1}"
             is_rival = reference is not None and reference is not misses
-            better = f"{compared(reference, misses)} errors" if is_rival else ""
+            better = compared(reference, misses) if is_rival else ""
             print(
                 f"| {name} | {library} | {error:.4f} ({typical:.4f}; {worst}) | {better} "
                 f"| {seconds:.3f} |",
