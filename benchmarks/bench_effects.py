@@ -209,7 +209,7 @@ def measured(case: Case, estimate: Estimate, rows: int, seeds: int) -> tuple[Any
 
 
 def compared(reference: Any, misses: Any) -> str:
-    """Say by how much less the reference's square errors are, in standard errors of the difference."""
+    """Say how much less the reference's square errors are, in standard errors of the difference."""
     less = misses**2 - reference**2
     if np.abs(less).max() < SAME:
         return "the same"

@@ -10,13 +10,8 @@ import torch
 from fits import ALL, PLAIN
 
 from rung3 import SCM, Image, Rows, fit
-<<<<<<< HEAD
-from rung3.mechanisms import VAE, autoencoder
-from rung3.mechanisms.autoencoder import COLLAPSED, DRAWS, GRACE, LOOK, LOOKING, REVIVAL
-=======
 from rung3.mechanisms import VAE, Flow, autoencoder
-from rung3.mechanisms.autoencoder import GRACE, LAST_LOOK, LOOK, REVIVAL
->>>>>>> scale5
+from rung3.mechanisms.autoencoder import COLLAPSED, DRAWS, GRACE, LOOK, LOOKING, REVIVAL
 from rung3.training.options import History
 
 SCAN = Image(1, 8, 8)
@@ -128,21 +123,17 @@ def test_weights_saved_before_latents_could_be_revived_still_load() -> None:
     state = {k: v for k, v in bound().state_dict().items() if not k.startswith("reviv")}
     mechanism = bound()
     mechanism.load_state_dict(state)
-<<<<<<< HEAD
     assert int(mechanism.revived) == int(mechanism.revivals) == 0
-=======
-    assert int(mechanism.revived) == 0
 
 
 def test_a_mechanism_is_told_the_share_of_steps_that_were_taken() -> None:
-    told: list[float] = []
+    shares: list[float] = []
 
     class Noting(Flow):
         def after_step(self, seed: int, done: float) -> None:
-            told.append(done)
+            shares.append(done)
 
     model = SCM("x -> y", {}, {"y": Noting()})
     rows = {"x": torch.arange(8.0), "y": torch.arange(8.0).sin()}
     fit(model, rows, only=["y"], epochs=2, batch_size=4, validation_share=0, progress=False)
-    assert told == [0.25, 0.5, 0.75, 1.0]
->>>>>>> scale5
+    assert shares == [0.25, 0.5, 0.75, 1.0]
