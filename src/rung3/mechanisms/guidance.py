@@ -57,8 +57,8 @@ class Guidance(NamedTuple):
         if isinstance(given, Mapping):
             listed, weights = [*given], given
         else:
-            is_pair = isinstance(given, Sequence) and not isinstance(given, str)
-            listed = [*given] if is_pair else [given]
+            is_one = isinstance(given, str) or not isinstance(given, Sequence)
+            listed = [given] if is_one else [*given]  # type: ignore[misc]
             weights = dict(zip(cls._fields, listed, strict=False))
         is_known = len(listed) <= len(cls._fields) and weights.keys() <= {*cls._fields}
         if not is_known or not all(is_number(weight, least=0) for weight in weights.values()):

@@ -1,10 +1,10 @@
 """`fit` to a table that is read by batches: memory that of a sample and a few batches.
 
 Every mechanism takes its scales, and a first fit, from a sample of the rows, for which files
-without categories but 0 and 1 are read in part. What sums over rows determine is then fitted to all of them, in
-a few passes: polynomials of `AdditiveNoise`, counted tables, and logistic lines (`GumbelMax` and
-`InverseCDF` with `hidden=()`), see `Mechanism.calibrate_by_batches`. What is trained by steps
-(flows, networks) takes minibatches of rows that are read in random order
+without categories but 0 and 1 are read in part. What sums over rows determine is then fitted to all
+of them, in a few passes: polynomials of `AdditiveNoise`, counted tables, and logistic lines
+(`GumbelMax` and `InverseCDF` with `hidden=()`), see `Mechanism.calibrate_by_batches`. What is
+trained by steps (flows, networks) takes minibatches of rows that are read in random order
 (`rung3.training.windows`).
 """
 
@@ -64,7 +64,7 @@ def sample_of(model: SCM, table: Streamed, seed: int, by_places: bool = False) -
         return {}
     if by_places:
         frame = table.sample_of_places(seed, names)
-        if not any(_is_of_few(name, column) for name, column in frame.items()):
+        if not any(_is_of_few(name, frame[name]) for name in names):
             return dict(frame)
     return dict(table.sample(seed=seed, names=names))
 
