@@ -107,6 +107,20 @@ def test_what_is_rare_and_lies_together_is_not_missed(
     assert sample_of(model, table, missed[0], by_places=True)["rare"].any()
 
 
+def test_a_rare_category_that_lies_together_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "ROWS", 50)
+    monkeypatch.setattr(streaming, "SAMPLE", 640)
+    n, path = 50_000, tmp_path / "sites.parquet"
+    site = np.where(np.arange(n) < n - 300, np.array(["a", "b"])[np.arange(n) % 2], "c")
+    pq.write_table(pa.table({"site": site, "x": np.linspace(0, 1, n)}), path, row_group_size=2_000)
+    table, model = streamed(path), SCM("site -> x")
+    missed = [s for s in range(9) if "c" not in set(table.sample_of_places(s)["site"])]
+    assert missed
+    assert "c" in set(sample_of(model, table, missed[0], by_places=True)["site"])
+
+
 def test_small_tables_give_a_sample_of_places_row_by_row(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"x": np.arange(1_000)}), path)

@@ -162,6 +162,23 @@ def test_of_numbers_of_many_values_it_is_that_of_all_rows(
     assert passed.n == in_memory.n == 1_500
 
 
+def test_batches_without_the_event_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "MOST_CELLS", 50)
+    chance = np.random.default_rng(0)
+    z, t = chance.normal(size=1_000), chance.integers(0, 2, 1_000)
+    y = chance.choice([0.0, 1.5, 3.0], 1_000)
+    y[:300] = chance.choice([3.0, 7.5], 300)
+    table = pd.DataFrame({"z": z, "t": t, "y": y})
+    kinds = {"y": Continuous()}
+    answers = [
+        effect(one, "t", "y", adjust=["z"], event=7.5, variables=kinds)
+        for one in (table, streamed(pa.table(table)))
+    ]
+    assert flat(answers[1]) == pytest.approx(flat(answers[0]), rel=1e-5)
+    with pytest.raises(ValueError, match="y is 9 in no row"):
+        effect(streamed(pa.table(table)), "t", "y", adjust=["z"], event=9, variables=kinds)
+
+
 def test_a_binary_outcome_with_gaps_by_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cells, "MOST_CELLS", 50)
     monkeypatch.setattr(streaming, "SAMPLE", 500)

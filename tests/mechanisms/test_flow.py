@@ -139,6 +139,21 @@ def test_training_starts_at_a_gaussian_of_the_data_whatever_the_parents(support:
     torch.testing.assert_close(noise, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_flow_bound_again_is_not_answered_for_by_what_it_was() -> None:
+    u = torch.tensor([-1.0, 0.0, 2.0])
+    first = Flow().bind("x", Continuous(), {}).requires_grad_(False)
+    before = first.predict(u, {})  # keeps its map
+    again = first.bind("x", Continuous(), {})
+    with torch.no_grad():
+        for parameter in again.parameters():
+            parameter += 0.5
+    again.requires_grad_(False)
+    fresh = Flow().bind("x", Continuous(), {})
+    fresh.load_state_dict(again.state_dict())
+    torch.testing.assert_close(again.predict(u, {}), fresh.predict(u, {}))
+    assert not torch.allclose(again.predict(u, {}), before)
+
+
 def test_without_splines_a_flow_is_a_conditional_gaussian() -> None:
     flow = wild(Continuous(), splines=0)
     parents, x = {"age": torch.linspace(-3, 3, 50)}, torch.linspace(-5, 5, 50)

@@ -487,6 +487,7 @@ def test_training_in_bfloat16_with_averaged_weights_goes_on_from_a_checkpoint(
         ({"checkpointing": "yes"}, "checkpointing='yes' must be True or False"),
         ({"guidance": True}, "guidance=True: expected a weight of at least 0"),
         ({"guidance": "12"}, "guidance='12': expected a weight of at least 0"),
+        ({"guidance": ""}, "guidance='': expected a weight of at least 0"),
         ({"guidance": (1, 2, 3)}, r"guidance=\(1, 2, 3\): expected a weight of at least 0"),
         ({"coupling": "optimal-transport", "parent_weight": "100"}, "parent_weight='100' must be"),
         ({"network": "giant"}, "network='giant' must be one of"),

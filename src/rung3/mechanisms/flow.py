@@ -134,7 +134,7 @@ class Flow(Invertible):
         self.encoder = ParentEncoder(self.parents)
         self.to_real = ToReal(self.variable)
         self.standardise = Standardise(self.variable.shape)
-        self.flow = self._flow()
+        self.flow, self.cached, self.places = self._flow(), None, None
         self.closed_form = not (self.encoder.width or self.variable.shape or self.variable.circular)
         if self.variable.circular:
             self.circle = Circle(self.variable)

@@ -57,7 +57,8 @@ class Guidance(NamedTuple):
         if isinstance(given, Mapping):
             listed, weights = [*given], given
         else:
-            listed = [*given] if isinstance(given, Sequence) else [given]
+            is_one = isinstance(given, str) or not isinstance(given, Sequence)
+            listed = [given] if is_one else [*given]  # type: ignore[misc]
             weights = dict(zip(cls._fields, listed, strict=False))
         is_known = len(listed) <= len(cls._fields) and weights.keys() <= {*cls._fields}
         if not is_known or not all(is_number(weight, least=0) for weight in weights.values()):

@@ -1,10 +1,11 @@
 """`fit` to a table that is read by batches: memory that of a sample and a few batches.
 
-Every mechanism takes its scales, and a first fit, from a sample of the rows, for which files are
-read in part. What sums over rows determine is then fitted to all of them, in a few passes:
-polynomials of `AdditiveNoise`, counted tables, and logistic lines (`GumbelMax` and `InverseCDF`
-with `hidden=()`), see `Mechanism.calibrate_by_batches`. What is trained by steps (flows, networks)
-takes minibatches of rows that are read in random order (`rung3.training.windows`).
+Every mechanism takes its scales, and a first fit, from a sample of the rows, for which files
+without categories but 0 and 1 are read in part. What sums over rows determine is then fitted to all
+of them, in a few passes: polynomials of `AdditiveNoise`, counted tables, and logistic lines
+(`GumbelMax` and `InverseCDF` with `hidden=()`), see `Mechanism.calibrate_by_batches`. What is
+trained by steps (flows, networks) takes minibatches of rows that are read in random order
+(`rung3.training.windows`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rung3.data.columns import variable_of
 from rung3.data.rows import Rows, Values
 from rung3.data.seeding import base_seed, seeded
 from rung3.data.streaming import Streamed
-from rung3.data.variables import Discrete, Variable
+from rung3.data.variables import Binary, Discrete, Variable
 from rung3.mechanisms.base import Mechanism, Parents
 from rung3.scm.scm import SCM
 from rung3.scm.undeclared import infer
@@ -46,7 +48,7 @@ def sample_of(model: SCM, table: Streamed, seed: int, by_places: bool = False) -
         table: The table.
         seed: Of the draw.
         by_places: Whether rows may lie together at places that are spread over the table, which
-            reads less; see `Streamed.sample_of_places`.
+            reads less, if no column holds categories but 0 and 1; see `Streamed.sample_of_places`.
 
     Raises:
         ValueError: If a variable is an image or a vector, which such tables do not have.
@@ -62,9 +64,20 @@ def sample_of(model: SCM, table: Streamed, seed: int, by_places: bool = False) -
         return {}
     if by_places:
         frame = table.sample_of_places(seed, names)
-        if not (frame == frame.iloc[0]).all().any():  # else what is rare may lie elsewhere
+        if not any(_is_of_few(name, frame[name]) for name in names):
             return dict(frame)
     return dict(table.sample(seed=seed, names=names))
+
+
+def _is_of_few(name: str, column: Any) -> bool:
+    """Whether a column holds categories, or one value: rare ones may lie where no row is read.
+
+    One of both 0 and 1 has no others.
+    """
+    if (column == column.iloc[0]).all():
+        return True
+    kind = variable_of(name, column)
+    return isinstance(kind, Discrete) and kind != Binary()
 
 
 def fit_by_batches(

@@ -109,8 +109,9 @@ def _by_passes(
             if whole.num_rows:
                 columns = {name: whole[name].to_pandas().to_numpy() for name in names}
                 yield Sample.read(
-                    columns, sample.kinds, sample.treatment, sample.outcome, way.used, **options
-                )
+                    columns, sample.kinds, sample.treatment, sample.outcome, way.used,
+                    whole=False, **options,
+                )  # fmt: skip
 
     match way.name:
         case "back-door" if compared.codes is not None:

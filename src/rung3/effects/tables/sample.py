@@ -149,8 +149,9 @@ class Sample:
         terms: Sequence[str] = (),
         observed: str | None = None,
         horizon: float | None = None,
+        whole: bool = True,
     ) -> Sample:
-        """Read what is used of a table; the options are those of `effect`."""
+        """Read what is used of a table, or of a batch of one; the options are those of `effect`."""
         if horizon is not None and observed is None:
             raise ValueError(f"horizon={horizon!r} is of times with observed=, which is not given")
         if observed in (treatment, outcome):
@@ -160,9 +161,11 @@ class Sample:
         names = list(dict.fromkeys([*names, *(k for k in (by, observed) if k)]))
         stated = variables if observed is None else {outcome: Continuous(), **(variables or {})}
         rows, kinds = read(table, stated, names, numbers=[outcome] if event is None else ())
-        _check_size(rows, kinds)
         complete = complete_rows(table, names)
         y = _outcome(outcome, rows[outcome], kinds[outcome], event)
+        if whole:  # a batch may well hold no event, or numbers that are all alike
+            _check_size(rows, kinds)
+            _check_event(outcome, kinds[outcome], event, y)
         subject = subjects(table, clusters)
         notes = _row_notes(weights, clusters, subject)
         if observed is not None:
@@ -215,12 +218,15 @@ def _row_notes(
     return tuple(notes)
 
 
+def _check_event(name: str, kind: Variable, event: Any, happened: Tensor) -> None:
+    """Refuse an event that no row has; of categories it is known that there is one."""
+    if event is not None and isinstance(kind, Continuous) and not happened.any():
+        raise ValueError(f"event: {name} is {event} in no row that is used")
+
+
 def _outcome(name: str, value: Tensor, kind: Variable, event: Any) -> Tensor:
     if event is not None:
-        happened = value == kind.validate(name, event).to(value)
-        if isinstance(kind, Continuous) and not happened.any():  # of categories it is known
-            raise ValueError(f"event: {name} is {event} in no row that is used")
-        return happened.double()
+        return (value == kind.validate(name, event).to(value)).double()
     if isinstance(kind, Categorical) or kind.shape:
         advice = doubt(name, kind) if getattr(kind, "labels", ()) else ""
         raise ValueError(
