@@ -146,7 +146,7 @@ def test_a_flow_bound_again_is_not_answered_for_by_what_it_was() -> None:
     again = first.bind("x", Continuous(), {})
     with torch.no_grad():
         for parameter in again.parameters():
-            parameter += 0.5
+            parameter.add_(0.5)
     again.requires_grad_(False)
     fresh = Flow().bind("x", Continuous(), {})
     fresh.load_state_dict(again.state_dict())
