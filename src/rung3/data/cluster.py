@@ -19,7 +19,7 @@ class Worker:
     """An actor of `map_batches`.
 
     Args:
-        made: Where in the cluster lies what makes its work.
+        factory: Where in the cluster the function lies that makes its work.
     """
 
     def __init__(self, factory: Any) -> None:

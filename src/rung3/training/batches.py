@@ -33,7 +33,7 @@ class Table:
     Args:
         rows: Checked rows, batched.
         mechanisms: The mechanisms; a row trains each whose own value and parents it has.
-        also: Names of further columns.
+        further: Names of further columns.
         sparse: Whether there may be no row that trains a mechanism, as in a part of a table.
 
     Raises:
