@@ -64,6 +64,19 @@ def test_an_effect_is_that_of_all_rows(name: str) -> None:
     assert by_batches.least == pytest.approx(in_memory.least, nan_ok=True)
 
 
+@pytest.mark.parametrize("method", ["standardise", "ipw", "aipw"])
+@pytest.mark.parametrize("size", [1e-20, 1e20])
+def test_an_effect_by_passes_follows_the_unit(
+    method: str, size: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "MOST_CELLS", 20)  # more than so many, and rows are read in passes
+    table = STUDIES["aipw"].draw(np.random.default_rng(0), 1_000)
+    options: dict[str, Any] = {**STUDIES["aipw"].options, "method": method}
+    here = effect(streamed(pa.table(table)), "t", "y", **options)
+    moved = effect(streamed(pa.table(table | {"y": table["y"] * size})), "t", "y", **options)
+    assert [x / size for x in flat(moved)[:3]] == pytest.approx(flat(here)[:3], rel=1e-6)
+
+
 def test_labels_groups_terms_and_gaps_are_those_of_all_rows() -> None:
     chance = np.random.default_rng(0)
     age, drug = chance.integers(20, 60, 3_000).astype(float), chance.choice(["new", "old"], 3_000)

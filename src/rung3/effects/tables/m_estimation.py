@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Equations", "Estimand", "Method", "Regression", "needed_arms", "regress"]
+__all__ = ["Equations", "Estimand", "Method", "Regression", "distance_of", "needed_arms", "regress"]
 
 Method = Literal["standardise", "ipw", "aipw"]
 
@@ -104,6 +104,11 @@ def regress(
     bread = torch.linalg.pinv(information, hermitian=True)
     scores[inside] = (x * (w * residual)[:, None]) @ bread
     return Regression(beta, scores, features, logistic, inflation)
+
+
+def distance_of(y: Tensor) -> Tensor:
+    """Return how far means are moved to see a slope, `()`: it does not vanish beside outcomes."""
+    return y.abs().max().clamp_min(1)
 
 
 class Equations:
@@ -194,12 +199,8 @@ class Equations:
         """Return the means, `(2 k,)`, and the influence of each row on them, `(n, 2 k)`."""
         # From the mean outcome, as far from zero outcomes digits would cancel in the slope.
         start = self.y.mean().expand(2 * len(self.groups))
-        # The means enter linearly, each with its own slope: one Newton step is exact. It is taken
-        # over a distance that does not vanish beside the outcomes.
-        offset, distance = (
-            self.equations(self.theta, start).mean(0),
-            self.y.abs().max().clamp_min(1),
-        )
+        # The means enter linearly, each with its own slope: one Newton step is exact.
+        offset, distance = self.equations(self.theta, start).mean(0), distance_of(self.y)
         slope = (offset - self.equations(self.theta, start + distance).mean(0)) / distance
         mu = start + offset / slope
         gradient = torch.func.jacrev(lambda theta: self.equations(theta, mu).mean(0))(self.theta)

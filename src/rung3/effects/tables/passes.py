@@ -29,6 +29,7 @@ from rung3.effects.tables.m_estimation import (
     Estimand,
     Method,
     Regression,
+    distance_of,
     regress,
 )
 from rung3.effects.tables.sample import Sample, numbers, products, spanning, unit_of
@@ -229,7 +230,7 @@ def adjusted_by_passes(
     tasks = _arms(Design(sample, given), codes)
     adjustment = _Adjustment(fitted(read, sample, tasks), tasks, method, estimand)
     start = sample.y.mean().expand(2)
-    at, further, products, least = adjustment.sums(read, start)
+    at, change, products, least = adjustment.sums(read, start, distance_of(sample.y))
     if least < MIN_PROBABILITY:
         raise ValueError(
             "what is adjusted for tells the treatment without error in some rows: there is "
@@ -237,9 +238,9 @@ def adjusted_by_passes(
         )
     n = adjustment.models[0].n
     # The equations are linear in the means, and so are their derivatives in theta.
-    slope = (at - further)[:, 0] / n
+    slope = -change[:, 0] / n
     step = at[:, 0] / n / slope
-    gradient = (at + step[:, None] * (further - at))[:, 1:] / n
+    gradient = (at + step[:, None] * change)[:, 1:] / n
     # A row's influence: of its equations, of their derivatives in the means, and of its scores.
     influence = torch.cat([torch.eye(2).double(), step.diag(), gradient.T]) / slope
     covariance = influence.T @ products @ influence / n**2
@@ -300,13 +301,16 @@ class _Adjustment:
         )
         return problem, torch.cat([one.scores for one in known], 1)
 
-    def sums(self, read: Reader, start: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+    def sums(
+        self, read: Reader, start: Tensor, distance: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, float]:
         """Return what means, and the covariance of their estimates, need of all rows, in a pass.
 
         Returns:
             Sums over rows of the equations beside their derivatives in theta, `(2, 1 + size)`, at
-            these means and one further; products of equations, of their derivatives in the means,
-            and of scores, summed over rows, `(4 + size, 4 + size)`; and the least share.
+            these means, and their slopes in the means, as a move by the distance shows them;
+            products of equations, of their derivatives in the means, and of scores, summed over
+            rows, `(4 + size, 4 + size)`; and the least share.
         """
         theta, least = self.theta, 1.0
         sums = [torch.zeros(2, 1 + len(theta)).double() for _ in range(2)]
@@ -314,15 +318,15 @@ class _Adjustment:
         for part in read():
             problem, scores = self.equations(part)
             least = min(least, problem.least())
-            for total, mu in zip(sums, (start, start + 1), strict=True):
+            for total, mu in zip(sums, (start, start + distance), strict=True):
                 total += torch.cat(
                     [self._summed(problem, theta, mu)[:, None], self._gradient(problem, mu)], 1
                 )
             whole = self.of_four(theta)
-            here, further = (problem.equations(whole, mu, True) for mu in (start, start + 1))
-            columns = torch.cat([here, further - here, scores], 1)
+            here, further = (problem.equations(whole, mu, True) for mu in (start, start + distance))
+            columns = torch.cat([here, (further - here) / distance, scores], 1)
             products += columns.T @ columns
-        return sums[0], sums[1], products, least
+        return sums[0], (sums[1] - sums[0]) / distance, products, least
 
     def _summed(self, problem: Equations, theta: Tensor, mu: Tensor) -> Tensor:
         return problem.equations(self.of_four(theta), mu).sum(0)
