@@ -26,15 +26,20 @@ _OVER_ALL: ContextVar[Callable[[Tensor], Tensor]] = ContextVar("over_all", defau
 _PLACES: ContextVar[tuple[int, Tensor] | None] = ContextVar("places", default=None)
 
 
-def batch_mean(values: Tensor) -> Tensor:
+def batch_mean(values: Tensor, over: int | None = None) -> Tensor:
     """Return the mean of values `(n, ...)` over the batch, `()`, without gradient.
+
+    Args:
+        values: What to average.
+        over: The axis of the rows, if the others are to be kept; all axes if not given.
 
     Example:
         >>> with shared_means(lambda mean: mean / 2):
         ...     batch_mean(torch.tensor([1.0, 3.0]))
         tensor(1.)
     """
-    return _OVER_ALL.get()(values.detach().mean())
+    values = values.detach()
+    return _OVER_ALL.get()(values.mean() if over is None else values.mean(over))
 
 
 @contextmanager
