@@ -14,7 +14,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-__all__ = ["batch_mean", "even_draws", "shared_means", "shared_places"]
+__all__ = ["batch_mean", "even_draws", "over_all", "shared_means", "shared_places"]
 
 
 def _alone(mean: Tensor) -> Tensor:
@@ -26,20 +26,25 @@ _OVER_ALL: ContextVar[Callable[[Tensor], Tensor]] = ContextVar("over_all", defau
 _PLACES: ContextVar[tuple[int, Tensor] | None] = ContextVar("places", default=None)
 
 
-def batch_mean(values: Tensor, over: int | None = None) -> Tensor:
+def batch_mean(values: Tensor) -> Tensor:
     """Return the mean of values `(n, ...)` over the batch, `()`, without gradient.
-
-    Args:
-        values: What to average.
-        over: The axis of the rows, if the others are to be kept; all axes if not given.
 
     Example:
         >>> with shared_means(lambda mean: mean / 2):
         ...     batch_mean(torch.tensor([1.0, 3.0]))
         tensor(1.)
     """
-    values = values.detach()
-    return _OVER_ALL.get()(values.mean() if over is None else values.mean(over))
+    return over_all(values.detach().mean())
+
+
+def over_all(mean: Tensor) -> Tensor:
+    """Return the mean over all rows, given that over this process's, both of any shape.
+
+    Example:
+        >>> over_all(torch.tensor([1.0, 2.0]))
+        tensor([1., 2.])
+    """
+    return _OVER_ALL.get()(mean)
 
 
 @contextmanager

@@ -25,10 +25,15 @@ divergences that rises from 0 (Bowman et al. 2016, arXiv 1511.06349), and `rung3
 adds the epochs that were lost. Whether latents come into use is a matter of the first weights, so
 that is done up to `DRAWS` times: latents that stay unused then have nothing to tell.
 
-The decoder may follow a discrete parent too little, a digit say, since the latents hold some of it.
-With guidance, shares of the context count more (`rung3.mechanisms.networks.context`): no other
-training is needed. Shares of numbers are left alone: farther from their mean they would be those of
-a value that was not asked for.
+Noise is independent of the parents, and what is inferred of the latents has another mean for each
+class of a discrete parent. So these means m(pa) are part of the mechanism, and noise is what is
+left (`rung3.mechanisms.networks.parent_mean`): the prior of the latents is `N(m(pa), 1)`. In
+training their divergence is from `N(0, 1)`, which keeps the classes together.
+
+The decoder may follow a discrete parent too little all the same. With guidance, shares of the
+context count more (`rung3.mechanisms.networks.context`): no other training is needed. Shares of
+numbers are left alone: farther from their mean they would be those of a value that was not asked
+for.
 """
 
 from __future__ import annotations
@@ -52,6 +57,7 @@ from rung3.mechanisms.guidance import Guidance
 from rung3.mechanisms.likelihoods.base import Likelihood
 from rung3.mechanisms.likelihoods.registry import check_likelihood, likelihood_of
 from rung3.mechanisms.networks.context import Context
+from rung3.mechanisms.networks.parent_mean import ParentMean
 
 __all__ = [
     "UNUSED", "Autoencoder", "Inference", "LatentMediator", "gaussian_kl", "widened",
@@ -138,6 +144,7 @@ class Autoencoder(Mechanism):
 
     Attributes:
         pixels: The likelihood of the pixels.
+        centre: The mean of the latents given the discrete parents.
         steps: Training steps taken, for schedules.
         revived: The step at which latents had last collapsed and were revived; 0 if they never did.
         revivals: How often that was.
@@ -187,14 +194,17 @@ class Autoencoder(Mechanism):
         self.pixels = likelihood_of(self.name, image, self.likelihood, self.min_log_scale)
         self.context = Context(self.parents)
         self._networks(image, self.pixels.outputs(image.channels))
+        self.centre = ParentMean(self.parents, self._latent_shapes())
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.register_buffer("revived", torch.zeros((), dtype=torch.long))
         self.register_buffer("revivals", torch.zeros((), dtype=torch.long))
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        # Weights that were saved before latents could be revived.
-        for name in ("revived", "revivals"):
-            state.setdefault(f"{prefix}{name}", torch.zeros((), dtype=torch.long))
+        # Weights that were saved before latents could be revived, or had a mean given the parents.
+        since = {name: getattr(self, name) for name in ("revived", "revivals")}
+        since |= {f"centre.{name}": part for name, part in self.centre.named_buffers()}
+        for name, part in since.items():
+            state.setdefault(f"{prefix}{name}", torch.zeros_like(part))
         super()._load_from_state_dict(state, prefix, *rest)
 
     @property
@@ -205,6 +215,10 @@ class Autoencoder(Mechanism):
     @abstractmethod
     def _networks(self, image: Image, outputs: int) -> None:
         """Make the networks for an image whose decoder puts out so many channels."""
+
+    @abstractmethod
+    def _latent_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of a row's latents, by name."""
 
     @abstractmethod
     def _prior(self, n: int, context: Tensor, generator: Generator | None) -> dict[str, Tensor]:
@@ -286,7 +300,15 @@ class Autoencoder(Mechanism):
 
     def _params(self, latents: dict[str, Tensor], parents: Parents) -> Any:
         n = len(next(iter(latents.values())))
+        latents = self._moved(latents, parents, n, 1)
         return self.pixels.params(self._decode(latents, self._guided_context(parents, n)))
+
+    def _moved(
+        self, noise: dict[str, Tensor], parents: Parents, n: int, sign: int
+    ) -> dict[str, Tensor]:
+        """Return latents of n rows given their noise (sign 1), or noise given latents (-1)."""
+        centre = self.centre(parents, n)
+        return {k: v + sign * centre[k] if k in centre else v for k, v in noise.items()}
 
     def _parts(self, noise: Noise) -> tuple[dict[str, Tensor], Tensor]:
         if isinstance(noise, Tensor) or "eps" not in noise or len(noise) < 2:
@@ -322,10 +344,10 @@ class Autoencoder(Mechanism):
             eps = self.pixels.abduct(images, self.pixels.params(inference.raw), generator)
             draws.append({**inference.noise, "eps": eps})
             left -= copies
-        noise = {name: torch.cat([draw[name] for draw in draws]) for name in draws[0]}
-        if particles is None:
-            return noise
-        return {name: part.reshape(total, n, *part.shape[1:]) for name, part in noise.items()}
+        drawn = {name: torch.cat([draw[name] for draw in draws]) for name in draws[0]}
+        if particles is not None:
+            drawn = {name: part.reshape(total, n, *part.shape[1:]) for name, part in drawn.items()}
+        return self._moved(drawn, parents, n, -1)
 
     def infer(self, value: Tensor, parents: Parents) -> Inference:
         """Draw once from the posterior of the latents, with torch's own random numbers.
@@ -339,7 +361,17 @@ class Autoencoder(Mechanism):
             decoded, how far the posterior lies from the prior, `(n,)` in nats.
         """
         context = self._context(parents, len(value))
-        return self._infer(self._encode(value, context), context, None)
+        inference = self._infer(self._encode(value, context), context, None)
+        noise = self._moved(inference.noise, parents, len(value), -1)
+        if self.training:
+            self.centre.add(inference.noise, parents)
+            return inference._replace(noise=noise)
+        kl = {k: v + self._nearer(inference.noise, noise, k) for k, v in inference.kl.items()}
+        return inference._replace(noise=noise, kl=kl)
+
+    def _nearer(self, latents: dict[str, Tensor], noise: dict[str, Tensor], name: str) -> Tensor:
+        """Return `log N(z; 0, 1) - log N(z; m, 1)` of drawn latents, `(n,)` in nats."""
+        return (noise[name].square() - latents[name].square()).flatten(1).sum(1) / 2
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         """Estimate a lower bound of `log p(x | pa)` with one draw, `(n,)`, in nats.
@@ -384,7 +416,8 @@ class Autoencoder(Mechanism):
         return torch.where(self.revived > 0, share, 1.0)
 
     def after_step(self, seed: int, done: float) -> str | None:
-        """Let the networks start over, a few times at most, if the latents have collapsed."""
+        """Renew the latents' mean; start over, a few times at most, if they have collapsed."""
+        self.centre.renew()
         steps, revived = int(self.steps), int(self.revived)
         since = steps - (revived + REVIVAL if revived else self.scheduled) - GRACE
         due = 0 <= since <= LOOKING and since % LOOK == 0

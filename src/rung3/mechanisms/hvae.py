@@ -175,6 +175,16 @@ class HVAE(Autoencoder):
             )
         return 1 + coarser.index(self.moving)
 
+    def _latent_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {latent.name: self.decoder.shape(latent) for latent in self.decoder.latents}
+
+    def _moved(
+        self, noise: dict[str, Tensor], parents: Parents, n: int, sign: int
+    ) -> dict[str, Tensor]:
+        if self.mediator == "mixture":  # it is published for latents as they are
+            return noise
+        return super()._moved(noise, parents, n, sign)
+
     def _prior(self, n: int, context: Tensor, generator: Generator | None) -> dict[str, Tensor]:
         noise = {
             latent.name: torch.randn(
@@ -259,7 +269,7 @@ class HVAE(Autoencoder):
         if not self.has_latent_mediator:
             return super().latents(noise, parents)
         parts, eps = self._parts(noise)
-        latents, z_of = {}, self._z(parts)
+        latents, z_of = {}, self._z(self._moved(parts, parents, len(eps), 1))
 
         def source(latent: Latent, h: Tensor) -> Tensor:
             latents[latent.mediator] = z = z_of(latent, h)

@@ -12,11 +12,6 @@ With a pose, z and the parents make a drawing in a frame of its own, and further
 into the image, by an affine map that is the same for all (`rung3.mechanisms.networks.pose`). Else
 nothing tells the decoder that a place, a size or a slant is the same thing in a 3 and in a 7.
 
-What is inferred of the latents has another mean for each class of a discrete parent, though their
-noise is independent of it. So the mean given the discrete parents is part of the mechanism, and
-noise is what is left (`rung3.mechanisms.networks.parent_mean`). In training the divergence is that
-of the latents themselves from N(0, 1), which draws the classes together.
-
 With an adversary, z is trained to tell nothing about discrete parents
 (`rung3.mechanisms.networks.adversary`), so that the decoder hears of them from the parents alone.
 """
@@ -40,7 +35,6 @@ from rung3.mechanisms.autoencoder import (
 from rung3.mechanisms.base import Parents
 from rung3.mechanisms.networks.adversary import Adversary
 from rung3.mechanisms.networks.convolutional import ConvDecoder, ConvEncoder, Pyramid
-from rung3.mechanisms.networks.parent_mean import ParentMean
 from rung3.mechanisms.networks.pose import Pose
 
 __all__ = ["VAE"]
@@ -144,9 +138,6 @@ class VAE(Autoencoder):
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         # Weights that were saved before cooling could be a share.
         state.setdefault(f"{prefix}done", torch.ones(()))
-        # And before latents had a mean given the parents.
-        for name, zeros in self.centre.state_dict().items():
-            state.setdefault(f"{prefix}centre.{name}", torch.zeros_like(zeros))
         super()._load_from_state_dict(state, prefix, *rest)
 
     @property
@@ -160,8 +151,7 @@ class VAE(Autoencoder):
         return round(int(self.steps) * self.cooling / max(float(self.done), self.cooling))
 
     def after_step(self, seed: int, done: float) -> str | None:
-        """Renew the mean of latents, note how much is done, and look for a collapse of latents."""
-        self.centre.renew()
+        """Note how much of the training is done, and look for latents that have collapsed."""
         self.done.clamp_min_(done)
         return super().after_step(seed, done)
 
@@ -169,7 +159,6 @@ class VAE(Autoencoder):
         pyramid = Pyramid(image, self.width)
         context, checkpointing = self.context.width, self.checkpointing
         self.posed = Pose(pyramid.axes, outputs) if self.pose else None
-        self.centre = ParentMean(self.parents, sum(self._sizes()))
         self.encoder = ConvEncoder(
             pyramid,
             context,
@@ -190,6 +179,9 @@ class VAE(Autoencoder):
         """Return the lengths of z and, if there is one, of the pose."""
         return [self.latent] if self.posed is None else [self.latent, self.posed.size]
 
+    def _latent_shapes(self) -> dict[str, tuple[int, ...]]:
+        return dict(zip(("z", "pose"), ((size,) for size in self._sizes()), strict=False))
+
     def _named(self, latents: Tensor) -> dict[str, Tensor]:
         """Return latents `(n, all)` by name, each `(n, its length)`."""
         return dict(zip(("z", "pose"), latents.split(self._sizes(), dim=1), strict=False))
@@ -198,39 +190,15 @@ class VAE(Autoencoder):
         shape = n, sum(self._sizes())
         return self._named(torch.randn(shape, generator=generator, device=context.device))
 
-    def _context(self, parents: Parents, n: int) -> Tensor:
-        return self._with_centre(super()._context(parents, n), parents)
-
-    def _guided_context(self, parents: Parents, n: int) -> Tensor:
-        return self._with_centre(super()._guided_context(parents, n), parents)
-
-    def _with_centre(self, context: Tensor, parents: Parents) -> Tensor:
-        """Return the context of all, and beside it the mean of latents given the parents."""
-        return torch.cat([context, self.centre(parents, len(context))], dim=1)
-
-    def _split(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the networks' context, and the mean of latents given the parents."""
-        context, centre = context.tensor_split([self.context.width], dim=1)
-        return context, centre
-
     def _encode(self, value: Tensor, context: Tensor) -> tuple[Tensor, ...]:
-        """Return mean and log-scale of the posterior of noise, each `(n, latents)`, of all."""
-        context, centre = self._split(context)
+        """Return mean and log-scale of `q(z | x, pa)`, each `(n, latent)`, a pose included."""
         mean, log_scale = self.encoder(value, context).chunk(2, dim=1)
-        return mean - centre, log_scale.clamp(MIN_LOG_SCALE, MAX_LOG_SCALE)
+        return mean, log_scale.clamp(MIN_LOG_SCALE, MAX_LOG_SCALE)
 
     def infer(self, value: Tensor, parents: Parents) -> Inference:
-        """Draw once from the posterior.
-
-        In training the draw counts for the mean of latents given the parents, and an adversary
-        guesses parents from it.
-        """
+        """Draw once from the posterior; in training, an adversary guesses parents from the draw."""
         inference = super().infer(value, parents)
-        if not self.training:
-            return inference
-        drawn = torch.cat([*inference.noise.values()], dim=1).detach()
-        self.centre.add(drawn + self.centre(parents, len(drawn)), parents)
-        if self.guesser is None:
+        if self.guesser is None or not self.training:
             return inference
         return inference._replace(guessed=self.guesser(inference.noise["z"], parents))
 
@@ -244,16 +212,13 @@ class VAE(Autoencoder):
         mean, log_scale = features
         u = torch.randn(mean.shape, generator=generator, device=mean.device)
         noise = self._named(mean + widened(log_scale, widening) * u)
-        of_prior = mean + self._split(context)[1] if self.training else mean
-        means, log_scales = self._named(of_prior), self._named(log_scale)
+        means, log_scales = self._named(mean), self._named(log_scale)
         kl = {name: gaussian_kl(means[name], log_scales[name]) for name in noise}
         return Inference(noise, self._decode(noise, context), kl)
 
     def _decode(self, noise: dict[str, Tensor], context: Tensor) -> Tensor:
-        context, centre = self._split(context)
-        latents = self._named(torch.cat([*noise.values()], dim=1) + centre)
-        raw: Tensor = self.decoder(latents["z"], context)
-        return raw if self.posed is None else self.posed(raw, latents["pose"])
+        raw: Tensor = self.decoder(noise["z"], context)
+        return raw if self.posed is None else self.posed(raw, noise["pose"])
 
     def _penalty(self, kl: dict[str, Tensor]) -> Tensor:
         """Return `beta_t` times the divergences, averaged over rows."""
