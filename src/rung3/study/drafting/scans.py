@@ -88,4 +88,5 @@ def _squares(scan: Scan) -> tuple[int, int]:
 def _spell(scan: Scan) -> str:
     """Return a scan's size in voxels and millimetres."""
     shape = "x".join(map(str, scan.voxels.shape))
-    return f"of {shape} voxels of {'x'.join(f'{size:.3g}' for size in scan.spacing)} mm"
+    what = "voxels" if scan.voxels.ndim == 3 else "pixels"
+    return f"of {shape} {what} of {'x'.join(f'{size:.3g}' for size in scan.spacing)} mm"
