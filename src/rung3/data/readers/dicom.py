@@ -58,11 +58,12 @@ def is_series(folder: Path) -> bool:
     Raises:
         ValueError: If one of them is damaged.
     """
-    import pydicom
-
     files = [file for file in _files(folder) if is_dicom(file)]
     if len(files) < 2:
         return False
+    need("pydicom")
+    import pydicom
+
     try:
         heads = [pydicom.dcmread(file, stop_before_pixels=True) for file in files[:2]]
     except Exception as error:  # a parser may raise anything on a damaged file

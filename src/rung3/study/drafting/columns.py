@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rung3.data.images import SUFFIXES
 from rung3.data.readers.csv_text import read_csv
+from rung3.data.readers.dicom import is_series
 from rung3.data.readers.scans import is_scan
 from rung3.data.readers.table import GAPS, is_dates
 from rung3.data.values import SINCE
@@ -210,9 +211,9 @@ def _number(cell: str) -> float | None:
 
 
 def _names_scan(folder: Path, cell: str) -> bool:
-    """Return whether a cell names a scan: by a suffix, or a folder of files that is there."""
-    path = Path(cell)
-    return is_scan(folder / path) if path.name and path != Path("..") else False
+    """Return whether a cell names a scan: a file, or the folder of a series that is there."""
+    path = folder / cell
+    return is_series(path) if path.is_dir() else is_scan(path)
 
 
 def _paths(name: str, cells: Sequence[str | None], folder: Path, gaps: int) -> Column:
